@@ -1,0 +1,360 @@
+// `Isolate`: what a host script holds of a guest.
+//
+// Data comes from the guest and is data only: it was parsed from JSON by the engine.
+
+import { core } from "ext:core/mod.js";
+import {
+  op_isolate_answer,
+  op_isolate_call,
+  op_isolate_control,
+  op_isolate_destroy,
+  op_isolate_drain,
+  op_isolate_evaluate,
+  op_isolate_execute,
+  op_isolate_offer,
+  op_isolate_reject,
+  op_isolate_send,
+  op_isolate_stats,
+} from "ext:core/ops";
+import { allowWebSocket } from "ext:stockade_host/sockets.js";
+import { Stash } from "ext:stockade_host/stash.js";
+
+const { reportException } = core.loadExtScript("ext:deno_web/02_event.js");
+const payload = core.loadExtScript("ext:stockade_payload/payload.js");
+const { create: createStreams } = core.loadExtScript("ext:stockade_payload/streams.js");
+
+// Only this realm makes isolates.
+export const MADE_HERE = Symbol("made here");
+
+// System events without a handler that are kept for one that comes later.
+const MAX_SYSTEM_KEPT = 64;
+const SYSTEM_EVENTS = ["terminated", "destroyed", "error", "console"];
+
+const parse = (json) => json === "" ? undefined : JSON.parse(json);
+const messageOf = (error) => String(error?.message ?? error);
+
+function checkHandler(handler) {
+  if (typeof handler !== "function") {
+    throw new TypeError(`the handler must be a function, not ${typeof handler}`);
+  }
+}
+
+function addTo(map, name, handler) {
+  const set = map.get(name);
+  if (set === undefined) map.set(name, new Set([handler]));
+  else set.add(handler);
+}
+
+// What a handler throws ends the run like any uncaught error.
+function run(handlers, data) {
+  for (const handler of [...handlers]) {
+    try {
+      handler(data);
+    } catch (error) {
+      reportException(error);
+    }
+  }
+}
+
+export class Isolate {
+  #sandbox;
+  #id;
+  #name;
+  #ended; // undefined while it lives, then why it ended
+  #handlers = new Map(); // event -> set of functions
+  #requestHandlers = new Map(); // method -> function
+  #systemHandlers = new Map(); // event -> set of functions
+  #stash = new Stash();
+  #systemKept = [];
+  #aborts = new Map(); // request id -> AbortController, made when a handler asks for it
+  #streams;
+
+  constructor(key, sandbox, { id, name }) {
+    if (key !== MADE_HERE) {
+      throw new TypeError("isolates are made by `await sandbox.createIsolate()`");
+    }
+    this.#sandbox = sandbox;
+    this.#id = id;
+    this.#name = name ?? undefined;
+    this.#streams = createStreams((event, data) => this.#control(event, data));
+  }
+
+  get id() {
+    return this.#id;
+  }
+
+  get name() {
+    return this.#name;
+  }
+
+  get destroyed() {
+    return this.#ended !== undefined;
+  }
+
+  toString() {
+    return `Isolate #${this.#id}`;
+  }
+
+  execute(code) {
+    this.#checkAlive();
+    op_isolate_execute(this.#sandbox, this.#id, String(code));
+  }
+
+  async evaluate(code) {
+    this.#checkAlive();
+    return this.#value(await op_isolate_evaluate(this.#sandbox, this.#id, String(code)));
+  }
+
+  async call(name, ...args) {
+    this.#checkAlive();
+    const json = this.#encode(args);
+    const marked = payload.marked();
+    return this.#value(
+      await op_isolate_call(this.#sandbox, this.#id, String(name), json, marked),
+    );
+  }
+
+  send(event, data) {
+    this.#checkAlive();
+    const json = this.#encode(data);
+    op_isolate_send(this.#sandbox, this.#id, String(event), json, payload.marked());
+  }
+
+  on(event, handler) {
+    checkHandler(handler);
+    addTo(this.#handlers, event, handler);
+    if (this.#stash.has(event)) {
+      // Before anything newer: the next event comes from the loop, after the microtasks.
+      queueMicrotask(() => {
+        const handlers = this.#handlers.get(event);
+        if (handlers === undefined) return;
+        for (const data of this.#stash.take(event)) run(handlers, data);
+      });
+    }
+    return this;
+  }
+
+  off(event, handler) {
+    const set = this.#handlers.get(event);
+    if (handler === undefined) set?.clear();
+    else set?.delete(handler);
+    if (set?.size === 0) this.#handlers.delete(event);
+    return this;
+  }
+
+  onRequest(method, handler) {
+    checkHandler(handler);
+    this.#requestHandlers.set(method, handler);
+    return this;
+  }
+
+  onSystem(event, handler) {
+    checkHandler(handler);
+    if (!SYSTEM_EVENTS.includes(event)) {
+      throw new TypeError(
+        `there is no system event '${event}', only ${SYSTEM_EVENTS.join(", ")}`,
+      );
+    }
+    addTo(this.#systemHandlers, event, handler);
+    const kept = this.#systemKept.filter((item) => item.event === event);
+    if (kept.length > 0) {
+      this.#systemKept = this.#systemKept.filter((item) => item.event !== event);
+      queueMicrotask(() => {
+        for (const { data } of kept) run([handler], data);
+      });
+    }
+    return this;
+  }
+
+  allowWebSocket(check) {
+    checkHandler(check);
+    allowWebSocket(this, check);
+    return this;
+  }
+
+  async drain() {
+    this.#checkAlive();
+    await op_isolate_drain(this.#sandbox, this.#id);
+  }
+
+  stats() {
+    this.#checkAlive();
+    return op_isolate_stats(this.#sandbox, this.#id);
+  }
+
+  destroy() {
+    if (this.#ended !== undefined) return;
+    this.#ended = "destroyed";
+    op_isolate_destroy(this.#sandbox, this.#id);
+  }
+
+  [Symbol.dispose]() {
+    this.destroy();
+  }
+
+  [Symbol.for("Deno.privateCustomInspect")](inspect, options) {
+    const shown = { id: this.#id, name: this.#name, destroyed: this.destroyed };
+    if (this.#name === undefined) delete shown.name;
+    return `Isolate ${inspect(shown, options)}`;
+  }
+
+  #checkAlive() {
+    if (this.#ended !== undefined) throw new Error(`${this} is destroyed: ${this.#ended}`);
+  }
+
+  // JSON text; whether it is marked, `payload.marked()` tells until the next call.
+  #encode(data) {
+    payload.connectStreams(this.#streams);
+    return payload.encode(data) ?? "";
+  }
+
+  #revive(data) {
+    payload.connectStreams(this.#streams);
+    return payload.revive(data);
+  }
+
+  #control(event, data) {
+    if (this.#ended !== undefined) return;
+    const json = this.#encode(data);
+    op_isolate_control(this.#sandbox, this.#id, event, json, payload.marked());
+  }
+
+  // What `evaluate` and `call` give.
+  #value(outcome) {
+    switch (outcome.kind) {
+      case "value": {
+        const value = parse(outcome.json);
+        if (outcome.parts === null) return value;
+        op_isolate_offer(outcome.parts);
+        return this.#revive(value);
+      }
+      case "thrown": {
+        const error = new Error(outcome.message);
+        if (outcome.name !== "") error.name = outcome.name;
+        error.stack = outcome.stack ?? `${error.name}: ${error.message}`;
+        throw error;
+      }
+      default:
+        throw new Error(outcome.message);
+    }
+  }
+
+  // From here on: called by the runtime, with what happened in the isolate.
+
+  static receive(isolate, kind, a, b, c, d) {
+    switch (kind) {
+      case "message":
+        isolate.#message(a, c ? isolate.#revive(b) : b, d);
+        break;
+      case "request":
+        isolate.#request(a, c ? isolate.#revive(b) : b, d);
+        break;
+      case "control":
+        isolate.#controlled(a, c ? isolate.#revive(b) : b);
+        break;
+      case "terminated":
+        isolate.#ended = a.detail === "" ? a.reason : `${a.reason} (${a.detail})`;
+        isolate.#system(kind, a);
+        break;
+      case "destroyed":
+        isolate.#ended ??= a.reason;
+        isolate.#system(kind, a);
+        for (const abort of isolate.#aborts.values()) abort.abort(new Error(`${isolate} is destroyed`));
+        break;
+      default:
+        isolate.#system(kind, a);
+    }
+  }
+
+  #message(event, data, size) {
+    const handlers = this.#handlers.get(event);
+    if (handlers !== undefined) {
+      run(handlers, data);
+      return;
+    }
+    const lost = this.#stash.put(event, data, size);
+    if (lost !== undefined) {
+      this.#system("error", { name: "Error", message: lost, stack: null, source: null });
+    }
+  }
+
+  #system(event, data) {
+    const handlers = this.#systemHandlers.get(event);
+    if (handlers !== undefined) run(handlers, data);
+    else if (this.#systemKept.length < MAX_SYSTEM_KEPT && event !== "console") {
+      this.#systemKept.push({ event, data });
+    }
+  }
+
+  #controlled(name, data) {
+    if (this.#streams.receive(name, data)) return;
+    if (name === "request.cancel") {
+      this.#aborts.get(data?.id)?.abort(new Error("the guest gave the request up"));
+      this.#aborts.delete(data?.id);
+    }
+  }
+
+  async #request(method, data, id) {
+    const handler = this.#requestHandlers.get(method);
+    if (handler === undefined) {
+      await this.#answer((s, i) =>
+        op_isolate_reject(s, i, id, `the host has no handler for the request '${method}'`)
+      );
+      return;
+    }
+    try {
+      const aborts = this.#aborts;
+      const context = {
+        get signal() {
+          let abort = aborts.get(id);
+          if (abort === undefined) aborts.set(id, abort = new AbortController());
+          return abort.signal;
+        },
+      };
+      let result = await handler(data, context);
+      if (method === "fetch" && isResponse(result)) result = fromResponse(result);
+      await this.#answer((s, i) => {
+        const json = this.#encode(result);
+        op_isolate_answer(s, i, id, json, payload.marked());
+      });
+    } catch (error) {
+      const message = messageOf(error);
+      await this.#answer((s, i) => op_isolate_reject(s, i, id, message));
+    } finally {
+      this.#aborts.delete(id);
+    }
+  }
+
+  // Answers, waiting for room in the queue: an answer is never lost. After the isolate's end nobody
+  // waits for one.
+  async #answer(send) {
+    while (this.#ended === undefined) {
+      try {
+        send(this.#sandbox, this.#id);
+        return;
+      } catch (error) {
+        if (this.#ended !== undefined) return;
+        if (error.name !== "Busy") {
+          // It ended, and its last event is still on the way.
+          if (error.message.includes("is destroyed")) return;
+          throw error;
+        }
+        await op_isolate_drain(this.#sandbox, this.#id);
+      }
+    }
+  }
+}
+
+const isResponse = (value) =>
+  typeof value === "object" && value !== null && value instanceof globalThis.Response;
+
+// A handler of `fetch` may give the platform's own answer.
+function fromResponse(response) {
+  return {
+    ok: response.ok,
+    status: response.status,
+    statusText: response.statusText,
+    headers: [...response.headers],
+    body: response.body,
+  };
+}

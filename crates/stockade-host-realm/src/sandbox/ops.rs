@@ -1,0 +1,232 @@
+//! Ops that take effect at once: the hot path from the host to its isolates.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use deno_core::{OpState, op2};
+use serde::Serialize;
+use stockade_policy::OptionsError;
+use stockade_protocol::{GuestError, RequestId};
+use stockade_realm::collect_payload;
+use stockade_supervisor::{CreateError, Handle, SendError};
+
+use super::state::Sandboxes;
+
+#[derive(Debug, thiserror::Error, deno_error::JsError)]
+pub(crate) enum SandboxError {
+    #[class(type)]
+    #[error("the options are no JSON object: {0}")]
+    Json(String),
+    #[class(type)]
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    #[class(generic)]
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    #[class(generic)]
+    #[error("isolate #{0} is destroyed")]
+    Gone(u32),
+    /// Told apart by its class, so that an answer can wait for room.
+    #[class("Busy")]
+    #[error(transparent)]
+    Full(SendError),
+    #[class(generic)]
+    #[error(transparent)]
+    Send(SendError),
+    #[class(generic)]
+    #[error("there is no such sandbox")]
+    NoSandbox,
+}
+
+impl From<SendError> for SandboxError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Full { .. } => Self::Full(error),
+            _ => Self::Send(error),
+        }
+    }
+}
+
+pub(super) fn handle(state: &OpState, sandbox: u32, isolate: u32) -> Result<Handle, SandboxError> {
+    state
+        .borrow::<Sandboxes>()
+        .handle((sandbox, isolate))
+        .ok_or(SandboxError::Gone(isolate))
+}
+
+fn object(json: &str) -> Result<serde_json::Map<String, serde_json::Value>, SandboxError> {
+    serde_json::from_str(json).map_err(|error| SandboxError::Json(error.to_string()))
+}
+
+#[op2(fast)]
+#[smi]
+pub(crate) fn op_sandbox_new(
+    state: &mut OpState,
+    #[string] options: &str,
+) -> Result<u32, SandboxError> {
+    let sandboxes = state.borrow::<Sandboxes>();
+    let options = sandboxes.defaults().with_json(&object(options)?)?;
+    Ok(sandboxes.add(options))
+}
+
+#[op2(fast)]
+#[smi]
+pub(crate) fn op_sandbox_threads(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+) -> Result<u32, SandboxError> {
+    let found = state.borrow::<Sandboxes>().get(sandbox);
+    let (supervisor, _) = found.ok_or(SandboxError::NoSandbox)?;
+    Ok(u32::try_from(supervisor.threads()).unwrap_or(u32::MAX))
+}
+
+#[op2(fast)]
+#[smi]
+pub(crate) fn op_sandbox_isolates(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+) -> Result<u32, SandboxError> {
+    let found = state.borrow::<Sandboxes>().get(sandbox);
+    let (supervisor, _) = found.ok_or(SandboxError::NoSandbox)?;
+    Ok(u32::try_from(supervisor.isolates()).unwrap_or(u32::MAX))
+}
+
+#[op2(fast)]
+pub(crate) fn op_sandbox_shutdown(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+) -> Result<(), SandboxError> {
+    let found = state.borrow::<Sandboxes>().get(sandbox);
+    let (supervisor, _) = found.ok_or(SandboxError::NoSandbox)?;
+    supervisor.shutdown();
+    Ok(())
+}
+
+/// The new isolate's number and name.
+#[derive(Serialize)]
+pub(crate) struct Created {
+    id: u32,
+    name: Option<String>,
+}
+
+#[op2]
+#[serde]
+pub(crate) async fn op_sandbox_create(
+    state: Rc<RefCell<OpState>>,
+    #[smi] sandbox: u32,
+    #[string] options: String,
+) -> Result<Created, SandboxError> {
+    let sandboxes = state.borrow().borrow::<Sandboxes>().clone();
+    let (supervisor, hub) = sandboxes.get(sandbox).ok_or(SandboxError::NoSandbox)?;
+    let options = supervisor
+        .options()
+        .defaults
+        .with_json(&object(&options)?)?;
+    let handle = supervisor.create(options, &hub).await?;
+    let created = Created {
+        id: handle.id(),
+        name: handle.options().name.clone(),
+    };
+    sandboxes.insert(sandbox, handle);
+    Ok(created)
+}
+
+#[op2(fast)]
+pub(crate) fn op_isolate_execute(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+    #[string] code: String,
+) -> Result<(), SandboxError> {
+    Ok(handle(state, sandbox, isolate)?.execute(code)?)
+}
+
+#[op2(fast)]
+pub(crate) fn op_isolate_send(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+    #[string] name: String,
+    #[string] json: String,
+    marked: bool,
+) -> Result<(), SandboxError> {
+    let data = collect_payload(state, json, marked);
+    Ok(handle(state, sandbox, isolate)?.send(name, data)?)
+}
+
+#[op2(fast)]
+pub(crate) fn op_isolate_control(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+    #[string] name: String,
+    #[string] json: String,
+    marked: bool,
+) -> Result<(), SandboxError> {
+    let data = collect_payload(state, json, marked);
+    Ok(handle(state, sandbox, isolate)?.control(name, data)?)
+}
+
+#[op2(fast)]
+pub(crate) fn op_isolate_answer(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+    #[number] request: u64,
+    #[string] json: String,
+    marked: bool,
+) -> Result<(), SandboxError> {
+    let data = collect_payload(state, json, marked);
+    let request: RequestId = request;
+    Ok(handle(state, sandbox, isolate)?.answer(request, Ok(data))?)
+}
+
+#[op2(fast)]
+pub(crate) fn op_isolate_reject(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+    #[number] request: u64,
+    #[string] message: String,
+) -> Result<(), SandboxError> {
+    let error = GuestError::new(message);
+    Ok(handle(state, sandbox, isolate)?.answer(request, Err(error))?)
+}
+
+#[op2(fast)]
+pub(crate) fn op_isolate_destroy(state: &mut OpState, #[smi] sandbox: u32, #[smi] isolate: u32) {
+    // Destroying twice is fine.
+    if let Ok(handle) = handle(state, sandbox, isolate) {
+        handle.destroy();
+    }
+}
+
+/// What scripts see of an isolate's use.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct IsolateStats {
+    cpu_ms: f64,
+    memory_mb: f64,
+    queued_to: usize,
+    queued_from: usize,
+    requests: usize,
+    calls: usize,
+}
+
+#[op2]
+#[serde]
+pub(crate) fn op_isolate_stats(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+) -> Result<IsolateStats, SandboxError> {
+    let stats = handle(state, sandbox, isolate)?.stats();
+    Ok(IsolateStats {
+        cpu_ms: stats.cpu.as_secs_f64() * 1e3,
+        memory_mb: stats.memory as f64 / f64::from(1 << 20),
+        queued_to: stats.queued_to,
+        queued_from: stats.queued_from,
+        requests: stats.requests,
+        calls: stats.calls,
+    })
+}

@@ -1,0 +1,84 @@
+//! Ctrl-C and SIGTERM: once ends the run cleanly, twice ends the process at once.
+//!
+//! A script that listens to SIGINT itself takes Ctrl-C over.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::task::Waker;
+
+use deno_core::futures::task::AtomicWaker;
+use deno_core::v8::IsolateHandle;
+use stockade_host_realm::{InterruptsTaken, restore_terminal};
+
+use crate::error::HostError;
+
+const SIGNALS: [i32; 2] = [deno_signals::SIGINT, deno_signals::SIGTERM];
+
+/// Ends the run when the user asks for it; stops listening when dropped.
+pub(crate) struct Interrupt {
+    shared: Arc<Shared>,
+    registered: Vec<(i32, u32)>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// 0 until a signal arrived, then the exit code.
+    code: AtomicI32,
+    waker: AtomicWaker,
+}
+
+impl Interrupt {
+    pub(crate) fn listen(
+        isolate: &IsolateHandle,
+        interrupts: &InterruptsTaken,
+    ) -> Result<Self, HostError> {
+        let shared = Arc::new(Shared::default());
+        let mut registered = Vec::new();
+        for signal in SIGNALS {
+            let shared = Arc::clone(&shared);
+            let isolate = isolate.clone();
+            let interrupts = interrupts.clone();
+            let receive = move || {
+                if signal == deno_signals::SIGINT && interrupts.by_script() {
+                    return;
+                }
+                shared.receive(signal, &isolate);
+            };
+            let id = deno_signals::register(signal, true, Box::new(receive))
+                .map_err(|error| HostError::Start(error.to_string()))?;
+            registered.push((signal, id));
+        }
+        Ok(Self { shared, registered })
+    }
+
+    /// The exit code, once the run must end. Wakes the task when that happens.
+    pub(crate) fn poll(&self, waker: &Waker) -> Option<i32> {
+        self.shared.waker.register(waker);
+        match self.shared.code.load(Ordering::Acquire) {
+            0 => None,
+            code => Some(code),
+        }
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        for (signal, id) in self.registered.drain(..) {
+            deno_signals::unregister(signal, id);
+        }
+    }
+}
+
+impl Shared {
+    fn receive(&self, signal: i32, isolate: &IsolateHandle) {
+        // By convention 128 and the signal's number.
+        let code = 128 + signal;
+        if self.code.swap(code, Ordering::AcqRel) == 0 {
+            isolate.terminate_execution();
+            self.waker.wake();
+        } else {
+            restore_terminal();
+            signal_hook::low_level::exit(code);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Modules of host scripts: local files, read when imported.
+
+mod kind;
+mod loader;
+mod resolve;
+mod shim;
+
+pub(crate) use loader::Loader;

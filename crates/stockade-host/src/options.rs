@@ -1,0 +1,20 @@
+//! What a run needs to know.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use stockade_policy::{Isolation, SandboxOptions};
+use stockade_supervisor::Wall;
+
+/// What to run, and with what.
+#[derive(Clone)]
+pub struct HostOptions {
+    /// The script, relative to the working directory or absolute.
+    pub script: PathBuf,
+    /// `Deno.args`.
+    pub args: Vec<String>,
+    /// What `new V8Sandbox()` takes where the script says nothing.
+    pub sandbox: SandboxOptions,
+    /// The ways of running isolates that exist in this program.
+    pub walls: Vec<(Isolation, Arc<dyn Wall>)>,
+}
