@@ -176,6 +176,7 @@ compile() {
   fi
 }
 
+trap 'say "stopped; started again, it goes on where it stopped"; exit 130' INT TERM
 check_platform
 say "building V8 $version from source in $work: about 55 minutes on 2 cores, $disk_mb MB of disk"
 check_disk

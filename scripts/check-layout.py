@@ -1,0 +1,172 @@
+#!/usr/bin/env python3
+"""Checks the rules of layout that neither the compiler nor clippy checks.
+
+    scripts/check-layout.py [ROOT]      prints every breach as `path:line: rule`, exits 1 if there is one
+
+Which crate may depend on which, which may use `unsafe` and which may name V8's types is stated here,
+in the three tables below, and nowhere else: a new crate or edge is a decision to write down.
+"""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+# crate: the crates of this workspace that it may depend on
+EDGES = {
+    "stockade-policy": set(),
+    "stockade-transpile": set(),
+    "stockade-protocol": {"stockade-policy"},
+    "stockade-supervisor": {"stockade-policy", "stockade-protocol"},
+    "stockade-realm": {"stockade-policy", "stockade-protocol"},
+    "stockade-host-realm": {"stockade-policy", "stockade-protocol", "stockade-supervisor"},
+    "stockade-isolate": {
+        "stockade-policy", "stockade-protocol", "stockade-realm", "stockade-supervisor",
+        "stockade-transpile",
+    },
+    "stockade-host": {
+        "stockade-host-realm", "stockade-isolate", "stockade-policy", "stockade-protocol",
+        "stockade-supervisor", "stockade-transpile",
+    },
+    "stockade": {
+        "stockade-host", "stockade-isolate", "stockade-policy", "stockade-protocol",
+        "stockade-supervisor",
+    },
+}
+
+# crates that may name `v8::` and `deno_core::`, and have them as dependencies
+KNOWS_V8 = {"stockade-host", "stockade-host-realm", "stockade-isolate", "stockade-realm"}
+
+# crate: the folder in it that may hold `unsafe`; all others forbid it through the workspace's lints
+MAY_USE_UNSAFE = {"stockade-isolate": "src/isolate"}
+
+MOST_LINES = 800
+VAGUE_NAMES = {"util", "utils", "common", "helper", "helpers", "manager", "misc"}
+V8_PACKAGES = ("v8", "deno_core", "serde_v8")
+SOURCES = {".rs", ".js", ".ts"}
+
+breaches = []
+
+
+def breach(path, rule, line=1):
+    breaches.append(f"{path.relative_to(ROOT)}:{line}: {rule}")
+
+
+def dependencies(manifest):
+    """All dependencies of a crate, whatever they are for: normal, build, dev, by target."""
+    for table in [manifest, *manifest.get("target", {}).values()]:
+        for kind in ("dependencies", "build-dependencies", "dev-dependencies"):
+            for name, spec in table.get(kind, {}).items():
+                yield spec.get("package", name) if isinstance(spec, dict) else name
+
+
+def check_manifest(crate, path, workspace):
+    manifest = tomllib.loads(path.read_text())
+    name = manifest["package"]["name"]
+    if name != crate.name:
+        breach(path, f"package {name} lies in folder {crate.name}: the names must be equal")
+    if name not in EDGES:
+        breach(path, f"{name} is not in the table EDGES of scripts/check-layout.py")
+    for dependency in dependencies(manifest):
+        if dependency.startswith("stockade") and dependency not in EDGES.get(name, ()):
+            breach(path, f"{name} may not depend on {dependency}")
+        if dependency in V8_PACKAGES and name not in KNOWS_V8:
+            breach(path, f"{name} may not depend on {dependency}: only {sorted(KNOWS_V8)} know V8")
+    lints = manifest.get("lints", {})
+    if lints == {"workspace": True}:
+        return
+    if name not in MAY_USE_UNSAFE:
+        breach(path, "must have `[lints] workspace = true`")
+        return
+    expected = {tool: dict(levels) for tool, levels in workspace["lints"].items()}
+    expected["rust"]["unsafe_code"] = "deny"
+    if lints != expected:
+        breach(path, 'lints must equal the workspace\'s, but for `unsafe_code = "deny"`')
+
+
+def code_lines(path):
+    """(number, line) of a file without comment lines and without its trailing test module."""
+    lines = path.read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        if line.startswith("#[cfg(test)]") and number < len(lines) and lines[number].startswith("mod ") \
+                and lines[number].endswith("{"):
+            return
+        if not line.lstrip().startswith("//"):
+            yield number, line
+
+
+def is_test(path):
+    return "tests" in path.parts or path.stem == "tests"
+
+
+def check_source(crate, path):
+    inside = path.relative_to(crate)
+    for part in (*inside.parts[:-1], path.stem):
+        if part.lower() in VAGUE_NAMES:
+            breach(path, f"`{part}` says nothing about its duty: name it for what it does")
+    if path.suffix not in SOURCES:
+        return
+    if not is_test(inside):
+        whole = path.read_text().splitlines()
+        last = max((number for number, _ in code_lines(path)), default=0)
+        if last > MOST_LINES:
+            breach(path, f"{last} lines of {len(whole)} are not tests; at most {MOST_LINES} may be", last)
+    if path.suffix != ".rs":
+        return
+    folder = MAY_USE_UNSAFE.get(crate.name)
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if line.lstrip().startswith("//"):
+            continue
+        if re.search(r"#!?\[(cfg_attr\(.*,\s*)?allow\s*\(", line):
+            breach(path, 'a bare `allow(…)`: use `#[expect(lint, reason = "…")]`', number)
+        if crate.name not in KNOWS_V8 and re.search(r"\b(v8|deno_core|serde_v8)\s*::", line):
+            breach(path, f"only {sorted(KNOWS_V8)} name V8's types", number)
+        if re.search(r"\bunsafe\s*(\{|fn\b|impl\b|extern\b|trait\b)", line) and (
+            folder is None or not inside.as_posix().startswith(folder + "/")
+        ):
+            breach(path, f"`unsafe` outside {folder or 'the crates that may use it'}", number)
+
+
+def check_named_paths():
+    """Every path that a document of the project names exists."""
+    top = {entry.name for entry in ROOT.iterdir()} - {"target"}
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    for document in documents:
+        for number, line in enumerate(document.read_text().splitlines(), 1):
+            links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", line)
+            for link in links:
+                if not (document.parent / link).exists():
+                    breach(document, f"links to {link}, which does not exist", number)
+            if document.name != "ARCHITECTURE.md":
+                continue
+            for token in re.findall(r"`(?:\./)?([\w.+-]+(?:/[\w.+-]+)*/?)`", line):
+                first = token.split("/")[0]
+                is_path = "/" in token and (first in top or Path(token).suffix in SOURCES)
+                is_path |= token.endswith((".md", ".toml")) or token.startswith("stockade-")
+                if is_path and not ((ROOT / token).exists() or (ROOT / "crates" / token).exists()):
+                    breach(document, f"names {token}, which does not exist", number)
+
+
+def main():
+    workspace = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]
+    if workspace["lints"]["rust"].get("unsafe_code") != "forbid":
+        breach(ROOT / "Cargo.toml", 'the workspace\'s lints must have `unsafe_code = "forbid"`')
+    for crate in sorted(entry for entry in (ROOT / "crates").iterdir() if entry.is_dir()):
+        manifest = crate / "Cargo.toml"
+        if not manifest.exists():
+            breach(crate, "a folder in crates/ without a Cargo.toml")
+            continue
+        check_manifest(crate, manifest, workspace)
+        for path in sorted(crate.rglob("*")):
+            if path.is_file() and not {"target", "node_modules"} & set(path.parts[len(ROOT.parts):]):
+                check_source(crate, path)
+    check_named_paths()
+    for line in breaches:
+        print(line)
+    sys.exit(1 if breaches else 0)
+
+
+ROOT = Path(sys.argv[1] if len(sys.argv) > 1 else __file__).resolve()
+if len(sys.argv) < 2:
+    ROOT = ROOT.parent.parent
+main()
