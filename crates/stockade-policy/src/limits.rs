@@ -1,0 +1,101 @@
+//! The numbers an isolate is held to.
+
+use std::time::Duration;
+
+/// The least memory limit: V8 itself, the startup snapshot and one young generation need this much.
+pub const MIN_MEMORY: u64 = 8 << 20;
+
+/// The least wall limit that is derived from a CPU limit.
+pub const MIN_WALL_DEFAULT: Duration = Duration::from_secs(5);
+
+/// A share of one core, in (0, 1].
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct CpuShare(f64);
+
+impl CpuShare {
+    /// One whole core.
+    pub const FULL: Self = Self(1.0);
+
+    /// Checks that `share` lies in (0, 1]; `None` otherwise.
+    #[must_use]
+    pub fn new(share: f64) -> Option<Self> {
+        (share > 0.0 && share <= 1.0).then_some(Self(share))
+    }
+
+    /// The share as a fraction of one core.
+    #[must_use]
+    pub fn fraction(self) -> f64 {
+        self.0
+    }
+}
+
+/// What an isolate may use; `None` is no limit.
+///
+/// An *activation* begins when an isolate gets work (code, a message, an answer, a timer that fires)
+/// and ends when it is idle again, microtasks drained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// CPU time of one activation.
+    pub cpu: Option<Duration>,
+    /// CPU time over the isolate's life.
+    pub cpu_total: Option<Duration>,
+    /// Share of one core over any second; an isolate above it is slowed down, not ended.
+    pub cpu_share: CpuShare,
+    /// Elapsed time of one activation. Time in which the runtime itself held the isolate back (its
+    /// CPU share, a debugger's pause) does not count.
+    pub wall: Option<Duration>,
+    /// How long either side waits for an answer.
+    pub request_timeout: Option<Duration>,
+    /// Bytes over JS heap, ArrayBuffers and WebAssembly memory together; at least [`MIN_MEMORY`].
+    pub memory: Option<u64>,
+}
+
+impl Default for Limits {
+    /// The defaults of `stockade run`: 500 ms of CPU an activation, no memory limit.
+    fn default() -> Self {
+        let cpu = Some(Duration::from_millis(500));
+        Self {
+            cpu,
+            cpu_total: None,
+            cpu_share: CpuShare::FULL,
+            wall: Self::wall_for(cpu),
+            request_timeout: None,
+            memory: None,
+        }
+    }
+}
+
+impl Limits {
+    /// The wall limit that goes with a CPU limit where none is given: ten times as long, at least
+    /// [`MIN_WALL_DEFAULT`]; none where the CPU is not limited either.
+    #[must_use]
+    pub fn wall_for(cpu: Option<Duration>) -> Option<Duration> {
+        cpu.map(|cpu| cpu.saturating_mul(10).max(MIN_WALL_DEFAULT))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wall_for_short_cpu_limit_is_five_seconds() {
+        assert_eq!(
+            Limits::wall_for(Some(Duration::from_millis(10))),
+            Some(MIN_WALL_DEFAULT)
+        );
+        assert_eq!(
+            Limits::wall_for(Some(Duration::from_secs(2))),
+            Some(Duration::from_secs(20))
+        );
+        assert_eq!(Limits::wall_for(None), None);
+    }
+
+    #[test]
+    fn cpu_share_outside_range_is_refused() {
+        for share in [0.0, -1.0, 1.5, f64::NAN, f64::INFINITY] {
+            assert_eq!(CpuShare::new(share), None, "{share}");
+        }
+        assert_eq!(CpuShare::new(0.25).map(CpuShare::fraction), Some(0.25));
+    }
+}

@@ -1,0 +1,31 @@
+//! The largest things either side accepts. Each is enforced where the message enters.
+
+/// Bytes of one message: JSON text and binary parts together.
+pub const MAX_MESSAGE_BYTES: usize = 192 << 20;
+
+/// Bytes that may wait in one direction of one isolate.
+pub const MAX_QUEUE_BYTES: usize = 256 << 20;
+
+/// Messages that may wait in one direction of one isolate.
+pub const MAX_QUEUE_MESSAGES: usize = 1 << 18;
+
+/// What a message costs against [`MAX_QUEUE_BYTES`] beside its data.
+pub const MESSAGE_OVERHEAD: usize = 128;
+
+/// Bytes of an event's, a method's or a function's name.
+pub const MAX_NAME_BYTES: usize = 1 << 10;
+
+/// Requests of one isolate that wait for the host's answer.
+pub const MAX_PENDING_REQUESTS: usize = 1 << 14;
+
+/// Bytes of an error's message or stack.
+pub const MAX_ERROR_BYTES: usize = 64 << 10;
+
+/// Bytes of one console line; the rest is cut and the cut is shown.
+pub const MAX_CONSOLE_BYTES: usize = 16 << 10;
+
+/// Console lines a second; those above are counted, and the count is reported.
+pub const MAX_CONSOLE_LINES_PER_SECOND: u32 = 1000;
+
+/// Bytes of console text a second.
+pub const MAX_CONSOLE_BYTES_PER_SECOND: usize = 1 << 20;

@@ -1,0 +1,17 @@
+//! Messages between a host and an isolate, and the bounds they keep.
+//!
+//! Invariants:
+//! 1. Data is JSON text; no object is ever shared. Bytes travel beside the text.
+//! 2. Whoever takes a message from an isolate treats each field as hostile: the JSON is parsed by a
+//!    parser, names and texts have the lengths of [`bounds`] at most.
+//!
+//! Deliberately absent: queues, sockets, V8.
+
+pub mod bounds;
+mod message;
+mod payload;
+mod text;
+
+pub use message::{CallId, ConsoleLevel, FromIsolate, GuestError, Position, RequestId, ToIsolate};
+pub use payload::{Payload, PayloadError};
+pub use text::{harmless, harmless_line};

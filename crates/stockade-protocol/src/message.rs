@@ -1,0 +1,236 @@
+//! What the two sides say to each other.
+
+use crate::payload::Payload;
+
+/// Names a call of the host that waits for the isolate's reply.
+pub type CallId = u64;
+
+/// Names a request of the guest that waits for the host's answer.
+pub type RequestId = u64;
+
+/// Host to isolate.
+#[derive(Debug)]
+pub enum ToIsolate {
+    /// Runs a script; errors come back as [`FromIsolate::Uncaught`].
+    Execute {
+        /// JavaScript or TypeScript.
+        code: String,
+    },
+    /// Runs a script and replies with its last value.
+    Evaluate {
+        /// For the reply.
+        id: CallId,
+        /// JavaScript or TypeScript.
+        code: String,
+    },
+    /// Calls a function the guest exported.
+    Call {
+        /// For the reply.
+        id: CallId,
+        /// The function's name.
+        name: String,
+        /// A JSON array of arguments.
+        args: Payload,
+    },
+    /// An event for `NETWORK.on`.
+    Event {
+        /// The event's name.
+        name: String,
+        /// Its data.
+        data: Payload,
+    },
+    /// The host's answer to a [`FromIsolate::Request`].
+    Answer {
+        /// Of the request.
+        id: RequestId,
+        /// The value, or the message the guest's promise rejects with.
+        result: Result<Payload, GuestError>,
+    },
+    /// Between the two runtimes (streams, sockets); never shown to a guest's handlers.
+    Control {
+        /// What it is about.
+        name: String,
+        /// Its data.
+        data: Payload,
+    },
+}
+
+/// Isolate to host. Hostile: see the crate's invariants.
+#[derive(Debug)]
+pub enum FromIsolate {
+    /// `NETWORK.send`.
+    Event {
+        /// The event's name.
+        name: String,
+        /// Its data.
+        data: Payload,
+    },
+    /// `NETWORK.request`, and what is built on it.
+    Request {
+        /// For the answer.
+        id: RequestId,
+        /// The method's name.
+        method: String,
+        /// Its data.
+        data: Payload,
+    },
+    /// The reply to [`ToIsolate::Evaluate`] or [`ToIsolate::Call`].
+    Reply {
+        /// Of the call.
+        id: CallId,
+        /// The value, or what the guest threw.
+        result: Result<Payload, GuestError>,
+    },
+    /// A line of the guest's `console`.
+    Console {
+        /// How serious.
+        level: ConsoleLevel,
+        /// Formatted text without control characters, at most
+        /// [`MAX_CONSOLE_BYTES`](crate::bounds::MAX_CONSOLE_BYTES).
+        text: String,
+    },
+    /// An exception or rejection that nothing caught.
+    Uncaught(GuestError),
+    /// Between the two runtimes; a guest cannot send it.
+    Control {
+        /// What it is about.
+        name: String,
+        /// Its data.
+        data: Payload,
+    },
+}
+
+impl ToIsolate {
+    /// What the message costs against the queue's bounds, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let data = match self {
+            Self::Execute { code } | Self::Evaluate { code, .. } => code.len(),
+            Self::Call {
+                name, args: data, ..
+            }
+            | Self::Event { name, data }
+            | Self::Control { name, data } => name.len().saturating_add(data.size()),
+            Self::Answer {
+                result: Ok(data), ..
+            } => data.size(),
+            Self::Answer {
+                result: Err(error), ..
+            } => error.size(),
+        };
+        data.saturating_add(crate::bounds::MESSAGE_OVERHEAD)
+    }
+}
+
+impl FromIsolate {
+    /// What the message costs against the queue's bounds, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let data = match self {
+            Self::Event { name, data }
+            | Self::Control { name, data }
+            | Self::Request {
+                method: name, data, ..
+            } => name.len().saturating_add(data.size()),
+            Self::Reply {
+                result: Ok(data), ..
+            } => data.size(),
+            Self::Reply {
+                result: Err(error), ..
+            }
+            | Self::Uncaught(error) => error.size(),
+            Self::Console { text, .. } => text.len(),
+        };
+        data.saturating_add(crate::bounds::MESSAGE_OVERHEAD)
+    }
+}
+
+/// An error that crosses the wall: texts only.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GuestError {
+    /// Such as `TypeError`.
+    pub name: String,
+    /// The message alone.
+    pub message: String,
+    /// The stack as the thrower saw it, positions mapped back to the original source.
+    pub stack: Option<String>,
+    /// Where it was thrown.
+    pub position: Option<Position>,
+}
+
+impl GuestError {
+    /// An error of class `Error` with only a message.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            name: "Error".to_owned(),
+            message: message.into(),
+            stack: None,
+            position: None,
+        }
+    }
+
+    fn size(&self) -> usize {
+        self.name.len() + self.message.len() + self.stack.as_ref().map_or(0, String::len)
+    }
+}
+
+impl std::fmt::Display for GuestError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.name.as_str(), self.message.as_str()) {
+            ("", message) => f.write_str(message),
+            (name, "") => f.write_str(name),
+            (name, message) => write!(f, "{name}: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for GuestError {}
+
+/// A place in a source text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// The script's or module's name.
+    pub source: String,
+    /// From 1.
+    pub line: u32,
+    /// From 1, in UTF-16 code units.
+    pub column: u32,
+}
+
+/// How serious a console line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsoleLevel {
+    /// `console.debug`.
+    Debug,
+    /// `console.log`, `console.info` and everything that has no level of its own.
+    Info,
+    /// `console.warn`.
+    Warn,
+    /// `console.error`, `console.assert`, `console.trace`.
+    Error,
+}
+
+impl ConsoleLevel {
+    /// The level with Deno's number: 0 debug, 1 info, 2 warn, 3 and above error.
+    #[must_use]
+    pub fn from_number(level: u32) -> Self {
+        match level {
+            0 => Self::Debug,
+            1 => Self::Info,
+            2 => Self::Warn,
+            _ => Self::Error,
+        }
+    }
+
+    /// The name users see.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}

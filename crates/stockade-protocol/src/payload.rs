@@ -1,0 +1,110 @@
+//! The data of a message.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// JSON text, and the bytes that stand beside it.
+///
+/// A `Uint8Array` or `ArrayBuffer` inside the data is taken out into `bytes` and leaves a *mark* in
+/// the text: a string of U+0000, a letter for its kind (`b` for `Uint8Array`, `a` for `ArrayBuffer`,
+/// `s` for a `ReadableStream`) and its index (a stream's id) in decimal. In a payload that has marks,
+/// every other string that begins with U+0000 carries one more U+0000 in front, so no text can pass
+/// for a mark. In a payload without marks the text is plain JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Payload {
+    /// JSON text; empty stands for `undefined`.
+    pub json: String,
+    /// The binary parts.
+    pub bytes: Vec<Vec<u8>>,
+    /// Whether `json` has marks.
+    pub marked: bool,
+}
+
+/// A payload that is not what the caller asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum PayloadError {
+    /// The JSON does not fit the type asked for, or the value cannot be JSON.
+    #[error("data does not fit: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The data has binary parts or streams, which JSON types cannot hold.
+    #[error("data holds bytes or streams: read `Payload::bytes` instead")]
+    Marked,
+}
+
+impl Payload {
+    /// Serialises `value`.
+    ///
+    /// # Errors
+    /// When `value` cannot be JSON, such as a map whose keys are not strings.
+    pub fn new<T: Serialize + ?Sized>(value: &T) -> Result<Self, PayloadError> {
+        Ok(Self {
+            json: serde_json::to_string(value)?,
+            bytes: Vec::new(),
+            marked: false,
+        })
+    }
+
+    /// Takes JSON text as it is. The receiving side parses it and fails where it is not JSON.
+    #[must_use]
+    pub fn from_json(json: String) -> Self {
+        Self {
+            json,
+            bytes: Vec::new(),
+            marked: false,
+        }
+    }
+
+    /// One `Uint8Array`.
+    #[must_use]
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self {
+            json: "\"\\u0000b0\"".to_owned(),
+            bytes: vec![bytes],
+            marked: true,
+        }
+    }
+
+    /// Reads the data as `T`; `undefined` reads as `null`.
+    ///
+    /// # Errors
+    /// When the data does not fit `T`, or holds bytes or streams.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, PayloadError> {
+        if self.marked {
+            return Err(PayloadError::Marked);
+        }
+        let json = if self.json.is_empty() {
+            "null"
+        } else {
+            &self.json
+        };
+        Ok(serde_json::from_str(json)?)
+    }
+
+    /// Bytes this payload holds.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes
+            .iter()
+            .fold(self.json.len(), |sum, part| sum.saturating_add(part.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payload_undefined_reads_as_null() {
+        assert_eq!(Payload::default().read::<Option<u8>>().unwrap(), None);
+    }
+
+    #[test]
+    fn payload_with_bytes_is_not_read_as_json() {
+        let payload = Payload::from_bytes(vec![1, 2]);
+        assert_eq!(payload.size(), payload.json.len() + 2);
+        assert!(matches!(
+            payload.read::<String>(),
+            Err(PayloadError::Marked)
+        ));
+    }
+}

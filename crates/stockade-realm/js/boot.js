@@ -1,0 +1,249 @@
+// Builds the worker realm's global object, once, into the startup snapshot.
+//
+// Invariant: after `start`, guest code reaches nothing of the runtime but the globals listed here.
+
+import { core, primordials } from "ext:core/mod.js";
+
+const {
+  Date,
+  DateNow,
+  MathFloor,
+  ObjectDefineProperty,
+  Promise,
+  PromisePrototypeThen,
+  Proxy,
+  ReflectConstruct,
+  ReflectApply,
+  SafeArrayIterator,
+  String,
+  TypeError,
+} = primordials;
+const {
+  op_guest_reply,
+  op_guest_settings,
+  op_guest_uncaught,
+} = core.ops;
+
+const load = (name) => core.loadExtScript(name);
+const webidl = load("ext:deno_webidl/00_webidl.js");
+const event = load("ext:deno_web/02_event.js");
+const url = load("ext:deno_web/00_url.js");
+const urlPattern = load("ext:deno_web/01_urlpattern.js");
+const { DOMException, QuotaExceededError } = load("ext:deno_web/01_dom_exception.js");
+const timers = load("ext:deno_web/02_timers.js");
+const abortSignal = load("ext:deno_web/03_abort_signal.js");
+const base64 = load("ext:deno_web/05_base64.js");
+const streams = load("ext:deno_web/06_streams.js");
+const encoding = load("ext:deno_web/08_text_encoding.js");
+const file = load("ext:deno_web/09_file.js");
+const fileReader = load("ext:deno_web/10_filereader.js");
+const messagePort = load("ext:deno_web/13_message_port.js");
+const broadcastChannel = load("ext:deno_web/01_broadcast_channel.js");
+const compression = load("ext:deno_web/14_compression.js");
+const performance = load("ext:deno_web/15_performance.js");
+const crypto = load("ext:deno_crypto/00_crypto.js");
+const headers = load("ext:deno_fetch/20_headers.js");
+const formData = load("ext:deno_fetch/21_formdata.js");
+const request = load("ext:deno_fetch/23_request.js");
+const response = load("ext:deno_fetch/23_response.js");
+const network = load("ext:stockade_realm/network.js");
+const fetch = load("ext:stockade_realm/fetch.js");
+const webSocket = load("ext:stockade_realm/websocket.js");
+const guestConsole = load("ext:stockade_realm/console.js");
+const payload = load("ext:stockade_payload/payload.js");
+
+const classes = {
+  AbortController: abortSignal.AbortController,
+  AbortSignal: abortSignal.AbortSignal,
+  Blob: file.Blob,
+  BroadcastChannel: broadcastChannel.BroadcastChannel,
+  ByteLengthQueuingStrategy: streams.ByteLengthQueuingStrategy,
+  CloseEvent: event.CloseEvent,
+  CompressionStream: compression.CompressionStream,
+  CountQueuingStrategy: streams.CountQueuingStrategy,
+  Crypto: crypto.Crypto,
+  CryptoKey: crypto.CryptoKey,
+  CustomEvent: event.CustomEvent,
+  DOMException,
+  DecompressionStream: compression.DecompressionStream,
+  ErrorEvent: event.ErrorEvent,
+  Event: event.Event,
+  EventTarget: event.EventTarget,
+  File: file.File,
+  FileReader: fileReader.FileReader,
+  FormData: formData.FormData,
+  Headers: headers.Headers,
+  MessageChannel: messagePort.MessageChannel,
+  MessageEvent: event.MessageEvent,
+  MessagePort: messagePort.MessagePort,
+  Performance: performance.Performance,
+  PerformanceEntry: performance.PerformanceEntry,
+  PerformanceMark: performance.PerformanceMark,
+  PerformanceMeasure: performance.PerformanceMeasure,
+  PerformanceObserver: performance.PerformanceObserver,
+  PerformanceObserverEntryList: performance.PerformanceObserverEntryList,
+  ProgressEvent: event.ProgressEvent,
+  PromiseRejectionEvent: event.PromiseRejectionEvent,
+  QuotaExceededError,
+  ReadableByteStreamController: streams.ReadableByteStreamController,
+  ReadableStream: streams.ReadableStream,
+  ReadableStreamBYOBReader: streams.ReadableStreamBYOBReader,
+  ReadableStreamBYOBRequest: streams.ReadableStreamBYOBRequest,
+  ReadableStreamDefaultController: streams.ReadableStreamDefaultController,
+  ReadableStreamDefaultReader: streams.ReadableStreamDefaultReader,
+  Request: request.Request,
+  Response: response.Response,
+  SubtleCrypto: crypto.SubtleCrypto,
+  TextDecoder: encoding.TextDecoder,
+  TextDecoderStream: encoding.TextDecoderStream,
+  TextEncoder: encoding.TextEncoder,
+  TextEncoderStream: encoding.TextEncoderStream,
+  TransformStream: streams.TransformStream,
+  TransformStreamDefaultController: streams.TransformStreamDefaultController,
+  URL: url.URL,
+  URLPattern: urlPattern.URLPattern,
+  URLSearchParams: url.URLSearchParams,
+  WebSocket: webSocket.WebSocket,
+  WritableStream: streams.WritableStream,
+  WritableStreamDefaultController: streams.WritableStreamDefaultController,
+  WritableStreamDefaultWriter: streams.WritableStreamDefaultWriter,
+};
+for (const name in classes) {
+  ObjectDefineProperty(globalThis, name, core.propNonEnumerable(classes[name]));
+}
+
+const functions = {
+  addEventListener: event.EventTarget.prototype.addEventListener,
+  atob: base64.atob,
+  btoa: base64.btoa,
+  clearInterval: timers.clearInterval,
+  clearTimeout: timers.clearTimeout,
+  dispatchEvent: event.EventTarget.prototype.dispatchEvent,
+  fetch: fetch.fetch,
+  queueMicrotask: core.queueMicrotask,
+  removeEventListener: event.EventTarget.prototype.removeEventListener,
+  reportError: event.reportError,
+  setInterval: timers.setInterval,
+  setTimeout: timers.setTimeout,
+  structuredClone: messagePort.structuredClone,
+};
+for (const name in functions) {
+  ObjectDefineProperty(globalThis, name, core.propWritable(functions[name]));
+}
+
+ObjectDefineProperty(globalThis, "NETWORK", core.propReadOnly(network.NETWORK));
+ObjectDefineProperty(globalThis, "self", core.propGetterOnly(() => globalThis));
+ObjectDefineProperty(globalThis, "crypto", core.propGetterOnly(() => crypto.crypto));
+ObjectDefineProperty(globalThis, "performance", core.propWritable(performance.performance));
+ObjectDefineProperty(globalThis, webidl.brand, core.propNonEnumerable(webidl.brand));
+
+// Errors that nothing caught: first the guest's own listeners, then the host.
+
+function uncaught(error) {
+  op_guest_uncaught(error);
+}
+core.reportUnhandledException = uncaught;
+core.setReportExceptionCallback((error) => event.reportException(error));
+
+function onUnhandledRejection(promise, reason) {
+  const rejection = new event.PromiseRejectionEvent("unhandledrejection", {
+    cancelable: true,
+    promise,
+    reason,
+  });
+  globalThis.dispatchEvent(rejection);
+  if (!rejection.defaultPrevented) uncaught(reason);
+  return true;
+}
+
+// Replies to `evaluate` and `call`.
+function reply(id, value) {
+  const done = (result) => {
+    let json;
+    try {
+      json = payload.encode(result);
+    } catch (error) {
+      op_guest_reply(id, false, "", false, error);
+      return;
+    }
+    op_guest_reply(id, true, json ?? "", payload.marked(), undefined);
+  };
+  const failed = (error) => op_guest_reply(id, false, "", false, error);
+  if (core.isPromise(value)) {
+    PromisePrototypeThen(value, done, failed);
+  } else if (typeof value === "object" && value !== null && typeof value.then === "function") {
+    PromisePrototypeThen(new Promise((resolve) => resolve(value)), done, failed);
+  } else {
+    done(value);
+  }
+}
+
+function call(id, target, name, args, marked) {
+  try {
+    const fn = target?.[name] ?? globalThis[name];
+    if (typeof fn !== "function") {
+      throw new TypeError(`the guest has no function '${name}': export it, or make it global`);
+    }
+    reply(id, ReflectApply(fn, undefined, marked ? payload.revive(args) : args));
+  } catch (error) {
+    op_guest_reply(id, false, "", false, error);
+  }
+}
+
+// Clocks coarser than V8's own millisecond.
+function coarsenDate(precisionMs) {
+  const now = () => MathFloor(DateNow() / precisionMs) * precisionMs;
+  const coarse = new Proxy(Date, {
+    __proto__: null,
+    construct: (target, args, newTarget) =>
+      ReflectConstruct(target, args.length === 0 ? [now()] : args, newTarget),
+    apply: () => String(new Date(now())),
+  });
+  ObjectDefineProperty(Date, "now", { __proto__: null, value: now, writable: true, configurable: true });
+  ObjectDefineProperty(Date.prototype, "constructor", {
+    __proto__: null,
+    value: coarse,
+    writable: true,
+    configurable: true,
+  });
+  ObjectDefineProperty(globalThis, "Date", core.propNonEnumerable(coarse));
+}
+
+// Called once in each isolate, before any guest code.
+function start() {
+  const settings = op_guest_settings();
+  event.setEventTargetData(globalThis);
+  event.saveGlobalThisReference(globalThis);
+  core.setUnhandledPromiseRejectionHandler(onUnhandledRejection);
+  core.setHandledPromiseRejectionHandler?.((promise, reason) => {
+    globalThis.dispatchEvent(
+      new event.PromiseRejectionEvent("rejectionhandled", { promise, reason }),
+    );
+  });
+  event.defineEventHandler(globalThis, "error");
+  event.defineEventHandler(globalThis, "unhandledrejection");
+  event.defineEventHandler(globalThis, "rejectionhandled");
+  performance.setTimeOrigin();
+  network.configure(settings);
+  const console = settings.console ? guestConsole.capturing() : guestConsole.silent();
+  ObjectDefineProperty(globalThis, "console", core.propNonEnumerable(console));
+  if (!settings.sharedArrayBuffer) delete globalThis.SharedArrayBuffer;
+  if (settings.timerPrecisionUs > 1000) coarsenDate(settings.timerPrecisionUs / 1000);
+  // The wrapper finds V8's own function on its first call, by looking at the global: before a guest
+  // can put something else there.
+  core.queueMicrotask(() => {});
+  const hidden = ["Deno", "__bootstrap", "__stockade"];
+  for (const name of new SafeArrayIterator(hidden)) delete globalThis[name];
+}
+
+// The runtime takes this object and removes it before it runs guest code.
+globalThis.__stockade = {
+  __proto__: null,
+  call,
+  dispatchAnswer: network.dispatchAnswer,
+  dispatchControl: network.dispatchControl,
+  dispatchEvent: network.dispatchEvent,
+  reply,
+  reportException: event.reportException,
+  start,
+};

@@ -1,0 +1,215 @@
+// `NETWORK`: how a guest talks to its host.
+//
+// The host's runtime calls `dispatch*`; nothing that a guest can reach calls them.
+
+(function () {
+const { core, primordials } = __bootstrap;
+const {
+  op_guest_control,
+  op_guest_listen,
+  op_guest_request,
+  op_guest_send,
+} = core.ops;
+const {
+  Error,
+  ErrorPrototype,
+  MapPrototypeDelete,
+  MapPrototypeGet,
+  MapPrototypeSet,
+  ObjectFreeze,
+  ObjectPrototypeIsPrototypeOf,
+  Promise,
+  SafeMap,
+  SafeSet,
+  SafeSetIterator,
+  SetPrototypeAdd,
+  SetPrototypeDelete,
+  SetPrototypeGetSize,
+  SymbolToStringTag,
+  TypeError,
+} = primordials;
+const payload = core.loadExtScript("ext:stockade_payload/payload.js");
+const streamsOfPeer = core.loadExtScript("ext:stockade_payload/streams.js");
+const event = core.loadExtScript("ext:deno_web/02_event.js");
+
+const handlers = new SafeMap(); // event -> set of functions
+const pending = new SafeMap(); // request id -> { resolve, reject, timer }
+const internal = new SafeMap(); // event -> function of the runtime itself
+const controls = new SafeMap(); // control name -> function
+let nextRequest = 1;
+let requestTimeoutMs = 0;
+let env = ObjectFreeze({ __proto__: null });
+
+const streams = streamsOfPeer.create(control);
+payload.connectStreams(streams);
+
+function checkName(name, what) {
+  if (typeof name !== "string") {
+    throw new TypeError(`the ${what} must be a string, not ${typeof name}`);
+  }
+}
+
+function checkHandler(handler) {
+  if (typeof handler !== "function") {
+    throw new TypeError(`the handler must be a function, not ${typeof handler}`);
+  }
+}
+
+function send(name, data) {
+  checkName(name, "event");
+  const json = payload.encode(data);
+  op_guest_send(name, json ?? "", payload.marked());
+}
+
+function control(name, data) {
+  const json = payload.encode(data);
+  op_guest_control(name, json ?? "", payload.marked());
+}
+
+// Sends a request; `onId` hears its id, for cancelling.
+function startRequest(method, data, onId) {
+  const json = payload.encode(data);
+  const marked = payload.marked();
+  const id = nextRequest++;
+  return new Promise((resolve, reject) => {
+    const entry = { __proto__: null, resolve, reject, timer: undefined };
+    op_guest_request(id, method, json ?? "", marked);
+    if (requestTimeoutMs > 0) {
+      entry.timer = core.createTimer(
+        () => {
+          if (MapPrototypeDelete(pending, id)) {
+            control("request.cancel", { __proto__: null, id });
+            reject(new Error(`no answer to '${method}' within ${requestTimeoutMs} ms`));
+          }
+        },
+        requestTimeoutMs,
+        undefined,
+        false,
+        false,
+        true,
+      );
+    }
+    MapPrototypeSet(pending, id, entry);
+    onId?.(id);
+  });
+}
+
+function cancelRequest(id) {
+  const entry = MapPrototypeGet(pending, id);
+  if (entry === undefined) return;
+  MapPrototypeDelete(pending, id);
+  if (entry.timer !== undefined) core.cancelTimer(entry.timer);
+  control("request.cancel", { __proto__: null, id });
+}
+
+const NETWORK = {
+  send(name, data) {
+    send(name, data);
+  },
+  // Not an async function: a bad argument throws where it is made, as a rejection.
+  request(method, data) {
+    return new Promise((resolve) => {
+      checkName(method, "method");
+      resolve(startRequest(method, data));
+    });
+  },
+  on(name, handler) {
+    checkName(name, "event");
+    checkHandler(handler);
+    let set = MapPrototypeGet(handlers, name);
+    if (set === undefined) {
+      set = new SafeSet();
+      MapPrototypeSet(handlers, name, set);
+    }
+    SetPrototypeAdd(set, handler);
+    op_guest_listen(name);
+    return NETWORK;
+  },
+  off(name, handler) {
+    checkName(name, "event");
+    const set = MapPrototypeGet(handlers, name);
+    if (set !== undefined) {
+      if (handler === undefined) MapPrototypeDelete(handlers, name);
+      else if (SetPrototypeDelete(set, handler) && SetPrototypeGetSize(set) === 0) {
+        MapPrototypeDelete(handlers, name);
+      }
+    }
+    return NETWORK;
+  },
+  get env() {
+    return env;
+  },
+  [SymbolToStringTag]: "NETWORK",
+};
+
+// Whether anyone took the event.
+function dispatchEvent(name, data, marked) {
+  if (marked) data = payload.revive(data);
+  const own = MapPrototypeGet(internal, name);
+  if (own !== undefined) {
+    own(data);
+    return true;
+  }
+  const set = MapPrototypeGet(handlers, name);
+  if (set === undefined) return false;
+  for (const handler of new SafeSetIterator(set)) {
+    try {
+      handler(data);
+    } catch (error) {
+      event.reportException(error);
+    }
+  }
+  return true;
+}
+
+function dispatchAnswer(id, ok, data, marked) {
+  const entry = MapPrototypeGet(pending, id);
+  if (entry === undefined) return;
+  MapPrototypeDelete(pending, id);
+  if (entry.timer !== undefined) core.cancelTimer(entry.timer);
+  if (ok) {
+    entry.resolve(marked ? payload.revive(data) : data);
+  } else {
+    const error = new Error(data);
+    error.stack = `Error: ${data}`;
+    entry.reject(error);
+  }
+}
+
+function dispatchControl(name, data, marked) {
+  if (marked) data = payload.revive(data);
+  if (streams.receive(name, data)) return;
+  MapPrototypeGet(controls, name)?.(data);
+}
+
+function configure(settings) {
+  requestTimeoutMs = settings.requestTimeoutMs;
+  env = deepFreeze(settings.env);
+}
+
+function deepFreeze(value) {
+  if (typeof value === "object" && value !== null) {
+    for (const key in value) deepFreeze(value[key]);
+    ObjectFreeze(value);
+  }
+  return value;
+}
+
+function isError(value) {
+  return ObjectPrototypeIsPrototypeOf(ErrorPrototype, value);
+}
+
+return {
+  cancelRequest,
+  configure,
+  controls,
+  dispatchAnswer,
+  dispatchControl,
+  dispatchEvent,
+  internal,
+  isError,
+  NETWORK,
+  send,
+  startRequest,
+};
+})();

@@ -1,0 +1,91 @@
+//! The extensions of the worker realm, the same list for making the snapshot and for using it.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use deno_core::{Extension, ExtensionFileSource, OpDecl};
+
+use crate::allow;
+use crate::clock;
+use crate::guest;
+use crate::payload::{self, Parts};
+use crate::port::{GuestPort, Settings};
+
+deno_core::extension!(
+    stockade_payload,
+    deps = [deno_web],
+    ops_fn = payload_ops,
+    lazy_loaded_js = [dir "js", "payload.js", "streams.js"],
+    state = |state| {
+        state.put(Parts::default());
+    },
+);
+
+fn payload_ops() -> Vec<OpDecl> {
+    payload::payload_extension_ops()
+}
+
+deno_core::extension!(
+    stockade_realm,
+    deps = [deno_webidl, deno_web, deno_crypto, deno_fetch, stockade_payload],
+    ops = [
+        guest::op_guest_send,
+        guest::op_guest_control,
+        guest::op_guest_request,
+        guest::op_guest_listen,
+        guest::op_guest_reply,
+        guest::op_guest_uncaught,
+        guest::op_guest_console,
+        guest::op_guest_settings,
+    ],
+    esm_entry_point = "ext:stockade_realm/boot.js",
+    esm = [dir "js", "boot.js"],
+    lazy_loaded_js = [dir "js", "network.js", "fetch.js", "websocket.js", "console.js"],
+    options = {
+        port: Option<(Rc<dyn GuestPort>, Settings)>,
+    },
+    middleware = |op| allow::restrict(clock::coarsen(op)),
+    state = |state, options| {
+        if let Some((port, settings)) = options.port {
+            state.put(port);
+            state.put(settings);
+        }
+    },
+);
+
+/// The extension that carries binary parts of messages, for the host's realm.
+#[must_use]
+pub fn payload_extension() -> Extension {
+    stockade_payload::init()
+}
+
+/// Every extension of the worker realm. Without a port: for making the snapshot.
+#[must_use]
+pub fn realm_extensions(port: Option<(Rc<dyn GuestPort>, Settings)>) -> Vec<Extension> {
+    let mut web = deno_web::deno_web::init(
+        Arc::new(deno_web::BlobStore::default()),
+        None,
+        false,
+        deno_web::InMemoryBroadcastChannel::default(),
+    );
+    keep_files(&mut web, allow::WEB_FILES);
+    let mut fetch = deno_fetch::deno_fetch::init(deno_fetch::Options::default());
+    fetch.ops = Cow::Borrowed(&[]);
+    fetch.op_state_fn = None;
+    keep_files(&mut fetch, allow::FETCH_FILES);
+    vec![
+        deno_webidl::deno_webidl::init(),
+        web,
+        deno_crypto::deno_crypto::init(None),
+        fetch,
+        stockade_payload::init(),
+        stockade_realm::init(port),
+    ]
+}
+
+fn keep_files(extension: &mut Extension, names: &[&str]) {
+    let keep = |file: &ExtensionFileSource| names.iter().any(|name| file.specifier.ends_with(name));
+    extension.lazy_loaded_js_files = extension.lazy_loaded_js_files.iter().filter(|f| keep(f)).cloned().collect();
+    extension.lazy_loaded_esm_files = Cow::Borrowed(&[]);
+}

@@ -1,0 +1,161 @@
+//! Ops of `NETWORK`, of errors and of the console.
+
+use std::rc::Rc;
+
+use deno_core::error::JsError;
+use deno_core::{OpState, op2, v8};
+use deno_error::JsErrorBox;
+use stockade_protocol::bounds::{MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES};
+use stockade_protocol::{ConsoleLevel, FromIsolate, GuestError, Payload, Position, harmless};
+
+use crate::payload::collect_payload;
+use crate::port::{GuestPort, Settings};
+
+fn port(state: &OpState) -> Rc<dyn GuestPort> {
+    Rc::clone(state.borrow::<Rc<dyn GuestPort>>())
+}
+
+fn checked(
+    state: &mut OpState,
+    name: &str,
+    json: String,
+    marked: bool,
+) -> Result<Payload, JsErrorBox> {
+    let data = collect_payload(state, json, marked);
+    if name.len() > MAX_NAME_BYTES {
+        return Err(JsErrorBox::range_error(format!(
+            "a name of {} bytes is above the limit of {MAX_NAME_BYTES}",
+            name.len()
+        )));
+    }
+    if data.size() > MAX_MESSAGE_BYTES {
+        return Err(JsErrorBox::range_error(format!(
+            "a message of {} bytes is above the limit of {MAX_MESSAGE_BYTES}",
+            data.size()
+        )));
+    }
+    Ok(data)
+}
+
+fn send(state: &OpState, message: FromIsolate) -> Result<(), JsErrorBox> {
+    port(state).send(message).map_err(JsErrorBox::generic)
+}
+
+#[op2(fast)]
+pub(crate) fn op_guest_send(
+    state: &mut OpState,
+    #[string] name: String,
+    #[string] json: String,
+    marked: bool,
+) -> Result<(), JsErrorBox> {
+    let data = checked(state, &name, json, marked)?;
+    send(state, FromIsolate::Event { name, data })
+}
+
+#[op2(fast)]
+pub(crate) fn op_guest_control(
+    state: &mut OpState,
+    #[string] name: String,
+    #[string] json: String,
+    marked: bool,
+) -> Result<(), JsErrorBox> {
+    let data = checked(state, &name, json, marked)?;
+    send(state, FromIsolate::Control { name, data })
+}
+
+#[op2(fast)]
+pub(crate) fn op_guest_request(
+    state: &mut OpState,
+    #[number] id: u64,
+    #[string] method: String,
+    #[string] json: String,
+    marked: bool,
+) -> Result<(), JsErrorBox> {
+    let data = checked(state, &method, json, marked)?;
+    send(state, FromIsolate::Request { id, method, data })
+}
+
+#[op2(fast)]
+pub(crate) fn op_guest_listen(state: &mut OpState, #[string] name: &str) {
+    port(state).listen(name);
+}
+
+#[op2(nofast, reentrant)]
+pub(crate) fn op_guest_reply<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    state: Rc<std::cell::RefCell<OpState>>,
+    #[number] id: u64,
+    ok: bool,
+    #[string] json: String,
+    marked: bool,
+    error: v8::Local<'s, v8::Value>,
+) -> Result<(), JsErrorBox> {
+    // Reading a guest's error runs its getters, which may call ops: no borrow is held meanwhile.
+    let result = if ok {
+        checked(&mut state.borrow_mut(), "", json, marked)
+            .map_err(|error| GuestError::new(error.to_string()))
+    } else {
+        Err(guest_error(scope, error))
+    };
+    let port = port(&state.borrow());
+    port.send(FromIsolate::Reply { id, result }).map_err(JsErrorBox::generic)
+}
+
+#[op2(nofast, reentrant)]
+pub(crate) fn op_guest_uncaught<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    state: Rc<std::cell::RefCell<OpState>>,
+    error: v8::Local<'s, v8::Value>,
+) -> Result<(), JsErrorBox> {
+    let error = guest_error(scope, error);
+    let port = port(&state.borrow());
+    port.send(FromIsolate::Uncaught(error)).map_err(JsErrorBox::generic)
+}
+
+#[op2(fast)]
+pub(crate) fn op_guest_console(
+    state: &mut OpState,
+    #[smi] level: u32,
+    #[string] text: &str,
+) -> Result<(), JsErrorBox> {
+    let text = harmless(text.strip_suffix('\n').unwrap_or(text), MAX_CONSOLE_BYTES);
+    send(state, FromIsolate::Console { level: ConsoleLevel::from_number(level), text })
+}
+
+#[op2]
+#[serde]
+pub(crate) fn op_guest_settings(state: &mut OpState) -> Settings {
+    state.borrow::<Settings>().clone()
+}
+
+/// The texts of what a guest threw, bounded and harmless; any value may have been thrown.
+pub fn guest_error<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    error: v8::Local<'s, v8::Value>,
+) -> GuestError {
+    if scope.is_execution_terminating() {
+        return GuestError::new("the isolate is ending");
+    }
+    let text = |text: &str| harmless(text, MAX_ERROR_BYTES);
+    let js = JsError::from_v8_exception(scope, error);
+    let position = js.frames.iter().find_map(|frame| {
+        let source = frame.file_name.as_deref().filter(|name| !name.starts_with("ext:"))?;
+        Some(Position {
+            source: text(source),
+            line: u32::try_from(frame.line_number?).ok()?,
+            column: u32::try_from(frame.column_number?).ok()?,
+        })
+    });
+    let name = js.name.as_deref().unwrap_or_default();
+    let message = match &js.message {
+        Some(message) => message.clone(),
+        // Not an Error: `exception_message` is "Uncaught " and the value.
+        None => js.exception_message.trim_start_matches("Uncaught ").to_owned(),
+    };
+    GuestError {
+        name: text(name),
+        message: text(&message),
+        stack: js.stack.as_deref().map(text),
+        position,
+    }
+}

@@ -1,0 +1,76 @@
+//! Ops that carry the binary parts of messages in and out of a realm. Both realms use them.
+
+use deno_core::{OpDecl, OpState, op2, v8};
+use deno_error::JsErrorBox;
+use stockade_protocol::Payload;
+use stockade_protocol::bounds::MAX_MESSAGE_BYTES;
+
+/// Binary parts on their way.
+#[derive(Default)]
+pub struct Parts {
+    outgoing: Vec<Vec<u8>>,
+    outgoing_bytes: usize,
+    incoming: Vec<Option<Vec<u8>>>,
+}
+
+impl Parts {
+    /// Offers the parts of a message that is about to be revived.
+    pub fn offer(&mut self, bytes: Vec<Vec<u8>>) {
+        self.incoming = bytes.into_iter().map(Some).collect();
+    }
+}
+
+/// Makes a payload of the text and the parts that were added for it.
+pub fn collect_payload(state: &mut OpState, json: String, marked: bool) -> Payload {
+    let parts = state.borrow_mut::<Parts>();
+    let bytes = if marked { std::mem::take(&mut parts.outgoing) } else { Vec::new() };
+    parts.outgoing.clear();
+    parts.outgoing_bytes = 0;
+    Payload { json, bytes, marked }
+}
+
+#[op2(fast)]
+fn op_payload_clear(state: &mut OpState) {
+    let parts = state.borrow_mut::<Parts>();
+    parts.outgoing.clear();
+    parts.outgoing_bytes = 0;
+}
+
+#[op2(fast)]
+#[smi]
+fn op_payload_add_bytes(state: &mut OpState, #[buffer] bytes: &[u8]) -> Result<u32, JsErrorBox> {
+    let parts = state.borrow_mut::<Parts>();
+    let total = parts.outgoing_bytes.saturating_add(bytes.len());
+    if total > MAX_MESSAGE_BYTES {
+        return Err(JsErrorBox::range_error(format!(
+            "a message of more than {MAX_MESSAGE_BYTES} bytes"
+        )));
+    }
+    parts.outgoing_bytes = total;
+    parts.outgoing.push(bytes.to_vec());
+    Ok(parts.outgoing.len() as u32 - 1)
+}
+
+/// A copy in the realm's own memory, so that it counts against the isolate's budget.
+#[op2]
+fn op_payload_take_bytes<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    state: &mut OpState,
+    #[smi] index: u32,
+) -> Result<v8::Local<'s, v8::Value>, JsErrorBox> {
+    let taken = state.borrow_mut::<Parts>().incoming.get_mut(index as usize).and_then(Option::take);
+    let bytes = taken.ok_or_else(|| JsErrorBox::type_error("the message has no such part"))?;
+    let buffer = v8::ArrayBuffer::new(scope, bytes.len());
+    for (cell, byte) in buffer.get_backing_store().iter().zip(&bytes) {
+        cell.set(*byte);
+    }
+    v8::Uint8Array::new(scope, buffer, 0, bytes.len())
+        .map(Into::into)
+        .ok_or_else(|| JsErrorBox::range_error("no memory for the bytes of a message"))
+}
+
+/// The ops, for an extension of either realm.
+#[must_use]
+pub(crate) fn payload_extension_ops() -> Vec<OpDecl> {
+    vec![op_payload_clear(), op_payload_add_bytes(), op_payload_take_bytes()]
+}

@@ -1,0 +1,33 @@
+//! The realm's way out: what the ops need of whoever runs the isolate.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use stockade_protocol::FromIsolate;
+
+/// Carries what a guest says to its host.
+pub trait GuestPort {
+    /// Sends a message; waits while the host's queue is full.
+    ///
+    /// # Errors
+    /// A sentence for the guest.
+    fn send(&self, message: FromIsolate) -> Result<(), String>;
+
+    /// The guest now has a handler for events of this name: those kept for it may come.
+    fn listen(&self, event: &str);
+}
+
+/// What the realm is told when it starts.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    /// `NETWORK.env`.
+    pub env: Map<String, Value>,
+    /// Whether console lines go to the host.
+    pub console: bool,
+    /// Milliseconds a guest's request waits; 0 is for ever.
+    pub request_timeout_ms: u64,
+    /// How coarse clocks are, in microseconds.
+    pub timer_precision_us: u64,
+    /// Whether `SharedArrayBuffer` exists.
+    pub shared_array_buffer: bool,
+}

@@ -1,0 +1,96 @@
+//! How an isolate ended.
+
+use std::time::Duration;
+
+/// Why the runtime ended an isolate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TerminateReason {
+    /// More CPU time than `cpuLimitMs` or `cpuTotalMs` allows.
+    CpuLimit,
+    /// An activation took longer than `wallLimitMs`.
+    WallLimit,
+    /// More memory than `memoryLimitMb` allows.
+    MemoryLimit,
+    /// The isolate or its worker broke down.
+    Crashed,
+    /// The guest tried what its policy forbids.
+    PolicyViolation,
+}
+
+impl TerminateReason {
+    /// The word scripts see.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CpuLimit => "cpu_limit_exceeded",
+            Self::WallLimit => "wall_limit_exceeded",
+            Self::MemoryLimit => "memory_limit_exceeded",
+            Self::Crashed => "crashed",
+            Self::PolicyViolation => "policy_violation",
+        }
+    }
+}
+
+/// Why an isolate was destroyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DestroyReason {
+    /// The host asked for it.
+    Requested,
+    /// The whole sandbox was shut down.
+    Shutdown,
+    /// The runtime ended it; an event `terminated` with the reason came before.
+    Terminated,
+}
+
+impl DestroyReason {
+    /// The word scripts see.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requested => "destroyed",
+            Self::Shutdown => "shutdown",
+            Self::Terminated => "terminated",
+        }
+    }
+}
+
+/// What an isolate had used when it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Figures {
+    /// CPU time of the activation that was running, or of the last one.
+    pub cpu: Duration,
+    /// CPU time over its life.
+    pub cpu_total: Duration,
+    /// Elapsed time of the activation that was running.
+    pub wall: Duration,
+    /// Bytes of heap, ArrayBuffers and WebAssembly memory, when last measured.
+    pub memory: u64,
+}
+
+/// How and why an isolate ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// By the runtime.
+    Terminated {
+        /// Why.
+        reason: TerminateReason,
+        /// With what used.
+        figures: Figures,
+        /// More, for a person: the limit that was hit, the signal, the system call.
+        detail: String,
+    },
+    /// By the host.
+    Destroyed(DestroyReason),
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Terminated { reason, detail, .. } if detail.is_empty() => {
+                f.write_str(reason.name())
+            }
+            Self::Terminated { reason, detail, .. } => write!(f, "{} ({detail})", reason.name()),
+            Self::Destroyed(reason) => f.write_str(reason.name()),
+        }
+    }
+}

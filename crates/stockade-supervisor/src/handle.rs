@@ -1,0 +1,306 @@
+//! The end of an isolate on the host's side.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use stockade_policy::IsolateOptions;
+use stockade_protocol::bounds::{
+    MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_QUEUE_BYTES, MAX_QUEUE_MESSAGES,
+};
+use stockade_protocol::{CallId, GuestError, Payload, RequestId, ToIsolate};
+use tokio::sync::oneshot;
+
+use crate::end::{DestroyReason, End};
+use crate::queue::Refused;
+use crate::shared::{Reply, Shared};
+
+/// Why a message was not sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The isolate has ended.
+    #[error("isolate #{id} is destroyed: {end}")]
+    Ended {
+        /// Of the isolate.
+        id: u32,
+        /// How it ended.
+        end: String,
+    },
+    /// The isolate does not take its messages as fast as they come.
+    #[error(
+        "isolate #{id} has {messages} messages ({bytes} bytes) waiting; at most {MAX_QUEUE_MESSAGES} messages and {MAX_QUEUE_BYTES} bytes may wait: send less, or await drain() first"
+    )]
+    Full {
+        /// Of the isolate.
+        id: u32,
+        /// That wait.
+        messages: usize,
+        /// That they hold.
+        bytes: usize,
+    },
+    /// One message is too large.
+    #[error("a message of {bytes} bytes is above the limit of {MAX_MESSAGE_BYTES}")]
+    TooLarge {
+        /// Of the message.
+        bytes: usize,
+    },
+    /// A name is too long.
+    #[error("a name of {bytes} bytes is above the limit of {MAX_NAME_BYTES}")]
+    NameTooLong {
+        /// Of the name.
+        bytes: usize,
+    },
+}
+
+/// Why a call gave no value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The guest threw.
+    #[error("{0}")]
+    Guest(GuestError),
+    /// The call could not be sent.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// The isolate ended before it replied.
+    #[error("isolate #{id} ended before it replied: {end}")]
+    Ended {
+        /// Of the isolate.
+        id: u32,
+        /// How it ended.
+        end: String,
+    },
+    /// No reply within `requestTimeoutMs`.
+    #[error("no reply within {} ms", .0.as_millis())]
+    TimedOut(Duration),
+}
+
+/// What an isolate uses now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// CPU time over its life.
+    pub cpu: Duration,
+    /// Bytes of heap, ArrayBuffers and WebAssembly memory, when last measured.
+    pub memory: u64,
+    /// Messages to the isolate that wait.
+    pub queued_to: usize,
+    /// Events of the isolate that wait.
+    pub queued_from: usize,
+    /// Requests of the guest without an answer.
+    pub requests: usize,
+    /// Calls without a reply.
+    pub calls: usize,
+}
+
+/// Sends to an isolate, calls it, ends it. Cheap to clone; dropping it ends nothing.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The isolate's number within its sandbox, from 0.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.shared.id
+    }
+
+    /// What it was created with.
+    #[must_use]
+    pub fn options(&self) -> &IsolateOptions {
+        &self.shared.options
+    }
+
+    /// How it ended; `None` while it lives.
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        self.shared.end()
+    }
+
+    fn ended(&self) -> String {
+        self.shared
+            .end()
+            .map_or_else(|| "ended".to_owned(), |end| end.to_string())
+    }
+
+    fn push(&self, message: ToIsolate) -> Result<(), SendError> {
+        let size = message.size();
+        if size > MAX_MESSAGE_BYTES {
+            return Err(SendError::TooLarge { bytes: size });
+        }
+        match self.shared.inbox.push(message, size) {
+            Ok(was_idle) => {
+                if was_idle {
+                    self.shared.set_work(true);
+                }
+                Ok(())
+            }
+            Err(Refused::Closed) => Err(SendError::Ended {
+                id: self.id(),
+                end: self.ended(),
+            }),
+            Err(Refused::Full { messages, bytes }) => Err(SendError::Full {
+                id: self.id(),
+                messages,
+                bytes,
+            }),
+        }
+    }
+
+    fn check_name(name: &str) -> Result<(), SendError> {
+        if name.len() > MAX_NAME_BYTES {
+            return Err(SendError::NameTooLong { bytes: name.len() });
+        }
+        Ok(())
+    }
+
+    /// Sends an event to the guest's `NETWORK.on` handlers.
+    ///
+    /// # Errors
+    /// When the isolate has ended, its queue is full, or the message too large.
+    pub fn send(&self, name: impl Into<String>, data: Payload) -> Result<(), SendError> {
+        let name = name.into();
+        Self::check_name(&name)?;
+        self.push(ToIsolate::Event { name, data })
+    }
+
+    /// Sends a message between the two runtimes.
+    ///
+    /// # Errors
+    /// As [`Handle::send`].
+    pub fn control(&self, name: impl Into<String>, data: Payload) -> Result<(), SendError> {
+        let name = name.into();
+        Self::check_name(&name)?;
+        self.push(ToIsolate::Control { name, data })
+    }
+
+    /// Runs a script, JavaScript or TypeScript. What it throws comes as
+    /// [`Event::Uncaught`](crate::Event::Uncaught).
+    ///
+    /// # Errors
+    /// As [`Handle::send`].
+    pub fn execute(&self, code: impl Into<String>) -> Result<(), SendError> {
+        self.push(ToIsolate::Execute { code: code.into() })
+    }
+
+    /// Runs a script and gives the JSON value of its last expression; a promise is awaited.
+    ///
+    /// # Errors
+    /// What the guest threw, or why there is no reply.
+    pub async fn evaluate(&self, code: impl Into<String>) -> Result<Payload, CallError> {
+        let code = code.into();
+        self.reply_to(|id| ToIsolate::Evaluate { id, code }).await
+    }
+
+    /// Calls a function by name with a JSON array of arguments; a promise is awaited.
+    ///
+    /// # Errors
+    /// What the guest threw, or why there is no reply.
+    pub async fn call(&self, name: impl Into<String>, args: Payload) -> Result<Payload, CallError> {
+        let name = name.into();
+        Self::check_name(&name)?;
+        self.reply_to(|id| ToIsolate::Call { id, name, args }).await
+    }
+
+    async fn reply_to(
+        &self,
+        message: impl FnOnce(CallId) -> ToIsolate,
+    ) -> Result<Payload, CallError> {
+        let id = self.shared.next_call.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel::<Reply>();
+        self.shared.calls.lock().insert(id, sender);
+        let pending = PendingCall {
+            shared: &self.shared,
+            id,
+        };
+        self.push(message(id))?;
+        if self.shared.is_ending() {
+            // The end may have cleared the table before this call entered it.
+            self.shared.calls.lock().remove(&id);
+        }
+        let reply = match self.shared.options.limits.request_timeout {
+            Some(limit) => tokio::time::timeout(limit, receiver)
+                .await
+                .map_err(|_| CallError::TimedOut(limit))?,
+            None => receiver.await,
+        };
+        drop(pending);
+        match reply {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(CallError::Guest(error)),
+            Err(_) => Err(CallError::Ended {
+                id: self.id(),
+                end: self.ended(),
+            }),
+        }
+    }
+
+    /// Answers a request of the guest. A second answer, or one to a request that never was, is ignored
+    /// by the guest's runtime.
+    ///
+    /// # Errors
+    /// As [`Handle::send`]; the request stays open then.
+    pub fn answer(
+        &self,
+        id: RequestId,
+        result: Result<Payload, GuestError>,
+    ) -> Result<(), SendError> {
+        self.push(ToIsolate::Answer { id, result })?;
+        let _ = self
+            .shared
+            .requests
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        Ok(())
+    }
+
+    /// Ready when at most half of the queue to the isolate is in use.
+    pub fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.inbox.poll_drained(cx)
+    }
+
+    /// Waits until at most half of the queue to the isolate is in use.
+    pub async fn drain(&self) {
+        std::future::poll_fn(|cx| self.poll_drained(cx)).await;
+    }
+
+    /// Ends the isolate. Events it had sent are still heard; calls to it fail. Doing so twice is fine.
+    pub fn destroy(&self) {
+        self.shared.destroy(DestroyReason::Requested);
+    }
+
+    /// Whether the isolate only waits for messages.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.shared.inbox.is_idle()
+    }
+
+    /// What it uses now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let (cpu, _) = self.shared.activity.cpu();
+        Stats {
+            cpu,
+            memory: self.shared.memory.load(Ordering::Relaxed),
+            queued_to: self.shared.inbox.load().0,
+            queued_from: self.shared.outbox.load().0,
+            requests: self.shared.requests.load(Ordering::Relaxed),
+            calls: self.shared.calls.lock().len(),
+        }
+    }
+}
+
+/// Forgets a call when its future is dropped.
+struct PendingCall<'a> {
+    shared: &'a Shared,
+    id: CallId,
+}
+
+impl Drop for PendingCall<'_> {
+    fn drop(&mut self) {
+        self.shared.calls.lock().remove(&self.id);
+    }
+}

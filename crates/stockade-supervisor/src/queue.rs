@@ -1,0 +1,269 @@
+//! A bounded queue of one direction of one isolate.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+
+use atomic_waker::AtomicWaker;
+use parking_lot::{Condvar, Mutex};
+use stockade_protocol::bounds::{MAX_QUEUE_BYTES, MAX_QUEUE_MESSAGES};
+
+/// Why a queue did not take a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// This many messages and bytes already wait.
+    Full { messages: usize, bytes: usize },
+    /// The isolate has ended.
+    Closed,
+}
+
+/// Messages that wait, and how much they hold.
+///
+/// A message counts from `push` until `release`: whoever takes it out and keeps it for later keeps
+/// its place taken.
+pub(crate) struct Queue<T> {
+    state: Mutex<State<T>>,
+    consumer: AtomicWaker,
+    room: Condvar,
+}
+
+struct State<T> {
+    items: VecDeque<(T, usize)>,
+    held: usize,
+    bytes: usize,
+    closed: bool,
+    /// The consumer waits for more and has nothing else to do.
+    idle: bool,
+    /// Producers that wait until half of the queue is free.
+    drained: Vec<Waker>,
+}
+
+impl<T> State<T> {
+    fn has_room(&self, size: usize) -> bool {
+        // One message of any allowed size always fits into an empty queue.
+        self.held == 0
+            || (self.held < MAX_QUEUE_MESSAGES
+                && self.bytes.saturating_add(size) <= MAX_QUEUE_BYTES)
+    }
+
+    fn put(&mut self, item: T, size: usize) {
+        self.items.push_back((item, size));
+        self.held += 1;
+        self.bytes = self.bytes.saturating_add(size);
+        self.idle = false;
+    }
+
+    fn below_half(&self) -> bool {
+        self.held <= MAX_QUEUE_MESSAGES / 2 && self.bytes <= MAX_QUEUE_BYTES / 2
+    }
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                items: VecDeque::new(),
+                held: 0,
+                bytes: 0,
+                closed: false,
+                idle: false,
+                drained: Vec::new(),
+            }),
+            consumer: AtomicWaker::new(),
+            room: Condvar::new(),
+        }
+    }
+
+    /// Adds a message or says why not. `Ok(true)`: the consumer had been idle.
+    pub(crate) fn push(&self, item: T, size: usize) -> Result<bool, Refused> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(Refused::Closed);
+        }
+        if !state.has_room(size) {
+            return Err(Refused::Full {
+                messages: state.held,
+                bytes: state.bytes,
+            });
+        }
+        let was_idle = state.idle;
+        state.put(item, size);
+        drop(state);
+        self.consumer.wake();
+        Ok(was_idle)
+    }
+
+    /// Adds a message, waiting for room on this thread; fails once the queue is closed.
+    pub(crate) fn push_waiting(&self, item: T, size: usize) -> Result<(), Refused> {
+        let mut state = self.state.lock();
+        while !state.closed && !state.has_room(size) {
+            self.room.wait(&mut state);
+        }
+        if state.closed {
+            return Err(Refused::Closed);
+        }
+        state.put(item, size);
+        drop(state);
+        self.consumer.wake();
+        Ok(())
+    }
+
+    /// Adds one of the runtime's own messages: never refused, for they are few.
+    pub(crate) fn push_always(&self, item: T, size: usize) {
+        self.state.lock().put(item, size);
+        self.consumer.wake();
+    }
+
+    pub(crate) fn has_room(&self, size: usize) -> bool {
+        self.state.lock().has_room(size)
+    }
+
+    /// Takes the oldest message with its size, which the caller gives to `release` when done with it.
+    pub(crate) fn pop(&self) -> Option<(T, usize)> {
+        self.state.lock().items.pop_front()
+    }
+
+    /// Takes up to `max` messages, done with them.
+    pub(crate) fn take(&self, max: usize) -> Vec<T> {
+        let mut state = self.state.lock();
+        let count = state.items.len().min(max);
+        let mut bytes = 0_usize;
+        let taken = state
+            .items
+            .drain(..count)
+            .map(|(item, size)| {
+                bytes = bytes.saturating_add(size);
+                item
+            })
+            .collect();
+        self.give_back(&mut state, count, bytes);
+        taken
+    }
+
+    /// Like `pop`, and wakes the task when there is a next one. `Ready(None)`: closed and empty.
+    pub(crate) fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Option<(T, usize)>> {
+        if let Some(item) = self.pop() {
+            return Poll::Ready(Some(item));
+        }
+        self.consumer.register(cx.waker());
+        let mut state = self.state.lock();
+        match state.items.pop_front() {
+            Some(item) => Poll::Ready(Some(item)),
+            None if state.closed => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Gives back the place of a message.
+    pub(crate) fn release(&self, size: usize) {
+        self.give_back(&mut self.state.lock(), 1, size);
+    }
+
+    fn give_back(&self, state: &mut State<T>, count: usize, bytes: usize) {
+        state.held = state.held.saturating_sub(count);
+        state.bytes = state.bytes.saturating_sub(bytes);
+        self.room.notify_all();
+        if !state.drained.is_empty() && state.below_half() {
+            state.drained.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// Ready when the queue is at most half full, or closed.
+    pub(crate) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.closed || state.below_half() {
+            return Poll::Ready(());
+        }
+        state.drained.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Notes whether the consumer has anything to do but wait. False stays false while messages wait.
+    pub(crate) fn set_idle(&self, idle: bool) -> bool {
+        let mut state = self.state.lock();
+        state.idle = idle && state.items.is_empty();
+        state.idle
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state.lock().idle
+    }
+
+    /// No more messages from now on; those that wait are dropped when `clear` is set.
+    pub(crate) fn close(&self, clear: bool) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        if clear {
+            state.items.clear();
+            state.held = 0;
+            state.bytes = 0;
+        }
+        state.drained.drain(..).for_each(Waker::wake);
+        drop(state);
+        self.room.notify_all();
+        self.consumer.wake();
+    }
+
+    /// Messages and bytes that wait.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.held, state.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_full_by_bytes_refuses_and_keeps_order() {
+        let queue = Queue::new();
+        queue.push(1, MAX_QUEUE_BYTES - 10).unwrap();
+        assert!(matches!(
+            queue.push(2, 20),
+            Err(Refused::Full { messages: 1, .. })
+        ));
+        queue.push(3, 5).unwrap();
+        assert_eq!(queue.pop(), Some((1, MAX_QUEUE_BYTES - 10)));
+        assert!(
+            queue.push(4, 20).is_err(),
+            "a message taken out but not released keeps its place"
+        );
+        queue.release(MAX_QUEUE_BYTES - 10);
+        queue.push(4, 20).unwrap();
+        assert_eq!(queue.pop(), Some((3, 5)));
+        assert_eq!(queue.pop(), Some((4, 20)));
+    }
+
+    #[test]
+    fn queue_full_by_count_refuses() {
+        let queue = Queue::new();
+        for i in 0..MAX_QUEUE_MESSAGES {
+            queue.push(i, 1).unwrap();
+        }
+        assert!(matches!(
+            queue.push(0, 1),
+            Err(Refused::Full {
+                messages: MAX_QUEUE_MESSAGES,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn queue_waiting_producer_goes_on_after_release_and_fails_after_close() {
+        let queue = Queue::new();
+        queue.push(0, MAX_QUEUE_BYTES).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| queue.push_waiting(1, 1));
+            let (_, size) = queue.pop().unwrap();
+            queue.release(size);
+            assert_eq!(waiting.join().unwrap(), Ok(()));
+        });
+        queue.push(2, MAX_QUEUE_BYTES - 1).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| queue.push_waiting(3, 2));
+            queue.close(false);
+            assert_eq!(waiting.join().unwrap(), Err(Refused::Closed));
+        });
+    }
+}

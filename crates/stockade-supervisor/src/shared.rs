@@ -1,0 +1,265 @@
+//! What the two ends of an isolate and the meter share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use stockade_policy::IsolateOptions;
+use stockade_protocol::{CallId, GuestError, Payload, ToIsolate};
+use tokio::sync::oneshot;
+
+use crate::activity::Activity;
+use crate::end::{DestroyReason, End, Figures, TerminateReason};
+use crate::event::Event;
+use crate::hub::Hub;
+use crate::queue::Queue;
+use crate::supervisor::Pool;
+use crate::wall::{Breaker, StartError};
+
+pub(crate) type Reply = Result<Payload, GuestError>;
+
+pub(crate) struct Shared {
+    pub(crate) id: u32,
+    pub(crate) options: Arc<IsolateOptions>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) inbox: Queue<ToIsolate>,
+    pub(crate) outbox: Queue<Event>,
+    pub(crate) activity: Activity,
+    pub(crate) breaker: Mutex<Option<Arc<dyn Breaker>>>,
+    pub(crate) calls: Mutex<HashMap<CallId, oneshot::Sender<Reply>>>,
+    pub(crate) next_call: AtomicU64,
+    /// Requests of the guest that the host has not answered.
+    pub(crate) requests: AtomicUsize,
+    /// Bytes of heap, ArrayBuffers and WebAssembly memory, when last measured.
+    pub(crate) memory: AtomicU64,
+    pub(crate) started: Mutex<Option<oneshot::Sender<Result<(), StartError>>>>,
+    /// Set with the verdict, for a quick look.
+    ending: AtomicBool,
+    verdict: Mutex<Verdict>,
+    hub: Arc<Hub>,
+    on_hub: AtomicBool,
+    counts_as_work: Mutex<bool>,
+}
+
+#[derive(Default)]
+struct Verdict {
+    end: Option<End>,
+    passed: Option<Instant>,
+    /// The events of the end have been sent.
+    reported: bool,
+    /// The thread that ran the isolate is gone.
+    seat_left: bool,
+    abandoned: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        id: u32,
+        options: Arc<IsolateOptions>,
+        pool: Arc<Pool>,
+        hub: Arc<Hub>,
+    ) -> Self {
+        hub.work_began();
+        Self {
+            id,
+            activity: Activity::new(options.limits.cpu_share),
+            options,
+            pool,
+            inbox: Queue::new(),
+            outbox: Queue::new(),
+            breaker: Mutex::new(None),
+            calls: Mutex::default(),
+            next_call: AtomicU64::new(0),
+            requests: AtomicUsize::new(0),
+            memory: AtomicU64::new(0),
+            started: Mutex::new(None),
+            ending: AtomicBool::new(false),
+            verdict: Mutex::default(),
+            hub,
+            on_hub: AtomicBool::new(false),
+            counts_as_work: Mutex::new(true),
+        }
+    }
+
+    /// Tells the hub that there are events.
+    pub(crate) fn announce(self: &Arc<Self>) {
+        if !self.on_hub.swap(true, Ordering::SeqCst) {
+            self.hub.announce(Arc::clone(self));
+        }
+    }
+
+    /// The hub has taken events; it hears of this isolate again if there are more.
+    pub(crate) fn heard(self: &Arc<Self>, hub: &Hub) {
+        self.on_hub.store(false, Ordering::SeqCst);
+        if self.outbox.load().0 > 0 && !self.on_hub.swap(true, Ordering::SeqCst) {
+            hub.announce(Arc::clone(self));
+        }
+    }
+
+    /// Keeps the hub's count of isolates that have something to do.
+    pub(crate) fn set_work(&self, work: bool) {
+        let mut counts = self.counts_as_work.lock();
+        if *counts != work {
+            *counts = work;
+            if work {
+                self.hub.work_began()
+            } else {
+                self.hub.work_ended()
+            }
+        }
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn end(&self) -> Option<End> {
+        self.verdict.lock().end.clone()
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let wall = self
+            .activity
+            .usage()
+            .map_or(Duration::ZERO, |usage| usage.wall);
+        let (cpu_total, cpu) = self.activity.cpu();
+        Figures {
+            cpu,
+            cpu_total,
+            wall,
+            memory: self.memory.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Ends the isolate for breaking a limit. The first verdict stands.
+    pub(crate) fn convict(&self, reason: TerminateReason, detail: String) {
+        let figures = self.figures();
+        self.pass(End::Terminated {
+            reason,
+            figures,
+            detail,
+        });
+    }
+
+    fn pass(&self, end: End) -> bool {
+        {
+            let mut verdict = self.verdict.lock();
+            if verdict.end.is_some() {
+                return false;
+            }
+            verdict.end = Some(end);
+            verdict.passed = Some(Instant::now());
+            self.ending.store(true, Ordering::SeqCst);
+        }
+        // The guest's thread may be in V8, waiting for its turn, waiting for room, or waiting for
+        // messages: reach it in each.
+        if let Some(breaker) = &*self.breaker.lock() {
+            breaker.terminate();
+        }
+        self.activity.release();
+        self.outbox.close(false);
+        self.inbox.close(true);
+        true
+    }
+
+    /// Ends the isolate because the host wants so; what it had queued is still heard.
+    pub(crate) fn destroy(self: &Arc<Self>, reason: DestroyReason) {
+        if self.pass(End::Destroyed(reason)) {
+            self.report();
+        }
+    }
+
+    /// Tells the host how the isolate ended, once, and rejects what waits for it.
+    pub(crate) fn report(self: &Arc<Self>) {
+        let end = {
+            let mut verdict = self.verdict.lock();
+            let Some(end) = verdict.end.clone().filter(|_| !verdict.reported) else {
+                return;
+            };
+            verdict.reported = true;
+            end
+        };
+        let destroyed = match end {
+            End::Terminated {
+                reason,
+                figures,
+                detail,
+            } => {
+                log::debug!(
+                    "isolate #{} terminated: {} {detail} {figures:?}",
+                    self.id,
+                    reason.name()
+                );
+                self.push_event(Event::Terminated {
+                    reason,
+                    figures,
+                    detail,
+                });
+                DestroyReason::Terminated
+            }
+            End::Destroyed(reason) => reason,
+        };
+        self.push_event(Event::Destroyed(destroyed));
+        self.pool.remove(self.id);
+        // Dropping the senders rejects the calls.
+        self.calls.lock().clear();
+        self.started.lock().take();
+        self.announce();
+        self.set_work(false);
+    }
+
+    fn push_event(&self, event: Event) {
+        let size = event.size();
+        self.outbox.push_always(event, size);
+    }
+
+    /// The isolate's thread is done with it.
+    pub(crate) fn seat_left(self: &Arc<Self>) {
+        if self.pass(End::Terminated {
+            reason: TerminateReason::Crashed,
+            figures: self.figures(),
+            detail: "the isolate's thread ended unexpectedly".to_owned(),
+        }) {
+            log::error!("isolate #{}: its thread ended without a verdict", self.id);
+        }
+        self.report();
+        let mut verdict = self.verdict.lock();
+        verdict.seat_left = true;
+        if std::mem::take(&mut verdict.abandoned) {
+            self.pool.abandoned.fetch_sub(1, Ordering::SeqCst);
+        }
+        *self.breaker.lock() = None;
+    }
+
+    /// Whether the meter need not look at this isolate again; past `grace` its end is reported even
+    /// though its thread goes on.
+    pub(crate) fn watch_end(self: &Arc<Self>, grace: Duration) -> bool {
+        let overdue = {
+            let mut verdict = self.verdict.lock();
+            if verdict.seat_left {
+                return true;
+            }
+            let overdue = verdict
+                .passed
+                .is_some_and(|passed| passed.elapsed() > grace);
+            if overdue && !verdict.abandoned {
+                verdict.abandoned = true;
+                self.pool.abandoned.fetch_add(1, Ordering::SeqCst);
+                log::warn!(
+                    "isolate #{} does not stop: its thread is left to itself",
+                    self.id
+                );
+            }
+            overdue
+        };
+        if overdue {
+            self.report();
+        } else if let Some(breaker) = &*self.breaker.lock() {
+            // A termination requested before the engine entered JavaScript may have been cleared.
+            breaker.terminate();
+        }
+        false
+    }
+}
