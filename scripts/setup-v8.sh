@@ -111,8 +111,12 @@ from_download() {
     fetch && status=0 || status=$?
   fi
   if [[ -e $part ]] && is_library "$part"; then put_in_place "$part"; return; fi
-  if [[ $status == 0 ]]; then rm -f "$part"; say "the download is damaged"; fi
-  say "the download failed (curl's exit status $status)"
+  if [[ $status == 0 ]]; then
+    rm -f "$part"
+    say "what was downloaded is not a static library"
+  else
+    say "the download failed (curl's exit status $status)"
+  fi
   return 1
 }
 
