@@ -19,14 +19,16 @@ EDGES = {
     "stockade-protocol": {"stockade-policy"},
     "stockade-supervisor": {"stockade-policy", "stockade-protocol"},
     "stockade-realm": {"stockade-policy", "stockade-protocol"},
-    "stockade-host-realm": {"stockade-policy", "stockade-protocol", "stockade-supervisor"},
+    "stockade-host-realm": {
+        "stockade-policy", "stockade-protocol", "stockade-realm", "stockade-supervisor",
+    },
     "stockade-isolate": {
         "stockade-policy", "stockade-protocol", "stockade-realm", "stockade-supervisor",
         "stockade-transpile",
     },
     "stockade-host": {
         "stockade-host-realm", "stockade-isolate", "stockade-policy", "stockade-protocol",
-        "stockade-supervisor", "stockade-transpile",
+        "stockade-realm", "stockade-supervisor", "stockade-transpile",
     },
     "stockade": {
         "stockade-host", "stockade-isolate", "stockade-policy", "stockade-protocol",
@@ -38,7 +40,7 @@ EDGES = {
 KNOWS_V8 = {"stockade-host", "stockade-host-realm", "stockade-isolate", "stockade-realm"}
 
 # crate: the folder in it that may hold `unsafe`; all others forbid it through the workspace's lints
-MAY_USE_UNSAFE = {"stockade-isolate": "src/isolate"}
+MAY_USE_UNSAFE = {"stockade-isolate": "src/sys"}
 
 MOST_LINES = 800
 VAGUE_NAMES = {"util", "utils", "common", "helper", "helpers", "manager", "misc"}
