@@ -139,10 +139,11 @@ ObjectDefineProperty(globalThis, webidl.brand, core.propNonEnumerable(webidl.bra
 
 // Errors that nothing caught: first the guest's own listeners, then the host.
 
+// `op_dispatch_exception`, where the engine sends what nothing caught, is that same op.
+
 function uncaught(error) {
-  op_guest_uncaught(error);
+  op_guest_uncaught(error, true);
 }
-core.reportUnhandledException = uncaught;
 core.setReportExceptionCallback((error) => event.reportException(error));
 
 function onUnhandledRejection(promise, reason) {

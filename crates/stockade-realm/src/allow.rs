@@ -2,6 +2,8 @@
 
 use deno_core::OpDecl;
 
+use crate::{clock, guest};
+
 /// Scripts of `deno_web` that are in the snapshot.
 pub(crate) const WEB_FILES: &[&str] = &[
     "/00_infra.js",
@@ -27,13 +29,25 @@ pub(crate) const WEB_FILES: &[&str] = &[
 ];
 
 /// Scripts of `deno_fetch` that are in the snapshot: the classes, not the client.
-pub(crate) const FETCH_FILES: &[&str] =
-    &["/20_headers.js", "/21_formdata.js", "/22_body.js", "/23_request.js", "/23_response.js"];
+pub(crate) const FETCH_FILES: &[&str] = &[
+    "/20_headers.js",
+    "/21_formdata.js",
+    "/22_body.js",
+    "/23_request.js",
+    "/23_response.js",
+];
 
 /// Ops that JavaScript of the realm may call. `tests/specs/realm` pins what guests reach.
 const OPS: &[&str] = &[];
 
-/// Makes an op that is not on the list throw.
-pub(crate) fn restrict(op: OpDecl) -> OpDecl {
-    if OPS.is_empty() || OPS.contains(&op.name) { op } else { op.disable() }
+/// What an op of Deno's does in this realm: the same, something else, or nothing but throw.
+pub(crate) fn adapt(op: OpDecl) -> OpDecl {
+    match op.name {
+        // Deno ends the program for an error that nothing caught; a host hears of it.
+        "op_dispatch_exception" => op.with_implementation_from(&guest::op_guest_uncaught()),
+        "op_now" => op.with_implementation_from(&clock::op_guest_now()),
+        "op_time_origin" => op.with_implementation_from(&clock::op_guest_time_origin()),
+        name if OPS.is_empty() || OPS.contains(&name) => op,
+        _ => op.disable(),
+    }
 }

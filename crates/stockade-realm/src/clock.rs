@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use deno_core::{OpDecl, OpState, op2};
+use deno_core::{OpState, op2};
 use deno_web::StartTime;
 
 use crate::port::Settings;
@@ -22,29 +22,24 @@ fn write(time: Duration, precision: Duration, out: &mut [u8]) {
 }
 
 fn precision(state: &OpState) -> Duration {
-    let us = state.try_borrow::<Settings>().map_or(1000, |settings| settings.timer_precision_us);
+    let us = state
+        .try_borrow::<Settings>()
+        .map_or(1000, |settings| settings.timer_precision_us);
     Duration::from_micros(us)
 }
 
 #[op2(fast)]
-fn op_guest_now(state: &mut OpState, #[buffer] out: &mut [u8]) {
+pub(crate) fn op_guest_now(state: &mut OpState, #[buffer] out: &mut [u8]) {
     write(state.borrow::<StartTime>().elapsed(), precision(state), out);
 }
 
 #[op2(fast)]
-fn op_guest_time_origin(state: &mut OpState, #[buffer] out: &mut [u8]) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+pub(crate) fn op_guest_time_origin(state: &mut OpState, #[buffer] out: &mut [u8]) {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let origin = now.saturating_sub(state.borrow::<StartTime>().elapsed());
     write(origin, precision(state).max(Duration::from_millis(1)), out);
-}
-
-/// Puts the coarse clocks in place of deno_web's.
-pub(crate) fn coarsen(op: OpDecl) -> OpDecl {
-    match op.name {
-        "op_now" => op.with_implementation_from(&op_guest_now()),
-        "op_time_origin" => op.with_implementation_from(&op_guest_time_origin()),
-        _ => op,
-    }
 }
 
 #[cfg(test)]
@@ -54,7 +49,11 @@ mod tests {
     #[test]
     fn write_rounds_down_to_precision() {
         let mut out = [0; 8];
-        write(Duration::new(3, 1_234_567), Duration::from_micros(100), &mut out);
+        write(
+            Duration::new(3, 1_234_567),
+            Duration::from_micros(100),
+            &mut out,
+        );
         let nanos = u32::from_ne_bytes([out[4], out[5], out[6], out[7]]);
         assert_eq!(nanos, 1_200_000);
         assert_eq!(out[..4], 3_u32.to_ne_bytes());

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use deno_core::{Extension, ExtensionFileSource, OpDecl};
 
 use crate::allow;
-use crate::clock;
 use crate::guest;
 use crate::payload::{self, Parts};
 use crate::port::{GuestPort, Settings};
@@ -45,7 +44,7 @@ deno_core::extension!(
     options = {
         port: Option<(Rc<dyn GuestPort>, Settings)>,
     },
-    middleware = |op| allow::restrict(clock::coarsen(op)),
+    middleware = |op| allow::adapt(op),
     state = |state, options| {
         if let Some((port, settings)) = options.port {
             state.put(port);
@@ -74,6 +73,13 @@ pub fn realm_extensions(port: Option<(Rc<dyn GuestPort>, Settings)>) -> Vec<Exte
     fetch.ops = Cow::Borrowed(&[]);
     fetch.op_state_fn = None;
     keep_files(&mut fetch, allow::FETCH_FILES);
+    fetch
+        .lazy_loaded_js_files
+        .to_mut()
+        .push(ExtensionFileSource::new(
+            "ext:deno_fetch/22_http_client.js",
+            deno_core::ascii_str_include!("../js/http_client.js"),
+        ));
     vec![
         deno_webidl::deno_webidl::init(),
         web,
@@ -86,6 +92,11 @@ pub fn realm_extensions(port: Option<(Rc<dyn GuestPort>, Settings)>) -> Vec<Exte
 
 fn keep_files(extension: &mut Extension, names: &[&str]) {
     let keep = |file: &ExtensionFileSource| names.iter().any(|name| file.specifier.ends_with(name));
-    extension.lazy_loaded_js_files = extension.lazy_loaded_js_files.iter().filter(|f| keep(f)).cloned().collect();
+    extension.lazy_loaded_js_files = extension
+        .lazy_loaded_js_files
+        .iter()
+        .filter(|f| keep(f))
+        .cloned()
+        .collect();
     extension.lazy_loaded_esm_files = Cow::Borrowed(&[]);
 }

@@ -5,7 +5,9 @@ use std::rc::Rc;
 use deno_core::error::JsError;
 use deno_core::{OpState, op2, v8};
 use deno_error::JsErrorBox;
-use stockade_protocol::bounds::{MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES};
+use stockade_protocol::bounds::{
+    MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES,
+};
 use stockade_protocol::{ConsoleLevel, FromIsolate, GuestError, Payload, Position, harmless};
 
 use crate::payload::collect_payload;
@@ -98,7 +100,8 @@ pub(crate) fn op_guest_reply<'s>(
         Err(guest_error(scope, error))
     };
     let port = port(&state.borrow());
-    port.send(FromIsolate::Reply { id, result }).map_err(JsErrorBox::generic)
+    port.send(FromIsolate::Reply { id, result })
+        .map_err(JsErrorBox::generic)
 }
 
 #[op2(nofast, reentrant)]
@@ -106,10 +109,12 @@ pub(crate) fn op_guest_uncaught<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     state: Rc<std::cell::RefCell<OpState>>,
     error: v8::Local<'s, v8::Value>,
+    _promise: bool,
 ) -> Result<(), JsErrorBox> {
     let error = guest_error(scope, error);
     let port = port(&state.borrow());
-    port.send(FromIsolate::Uncaught(error)).map_err(JsErrorBox::generic)
+    port.send(FromIsolate::Uncaught(error))
+        .map_err(JsErrorBox::generic)
 }
 
 #[op2(fast)]
@@ -119,7 +124,13 @@ pub(crate) fn op_guest_console(
     #[string] text: &str,
 ) -> Result<(), JsErrorBox> {
     let text = harmless(text.strip_suffix('\n').unwrap_or(text), MAX_CONSOLE_BYTES);
-    send(state, FromIsolate::Console { level: ConsoleLevel::from_number(level), text })
+    send(
+        state,
+        FromIsolate::Console {
+            level: ConsoleLevel::from_number(level),
+            text,
+        },
+    )
 }
 
 #[op2]
@@ -136,10 +147,18 @@ pub fn guest_error<'s>(
     if scope.is_execution_terminating() {
         return GuestError::new("the isolate is ending");
     }
+    error_from_js(&JsError::from_v8_exception(scope, error))
+}
+
+/// The texts of an error that the engine has already taken apart, bounded and harmless.
+#[must_use]
+pub fn error_from_js(js: &JsError) -> GuestError {
     let text = |text: &str| harmless(text, MAX_ERROR_BYTES);
-    let js = JsError::from_v8_exception(scope, error);
     let position = js.frames.iter().find_map(|frame| {
-        let source = frame.file_name.as_deref().filter(|name| !name.starts_with("ext:"))?;
+        let source = frame
+            .file_name
+            .as_deref()
+            .filter(|name| !name.starts_with("ext:"))?;
         Some(Position {
             source: text(source),
             line: u32::try_from(frame.line_number?).ok()?,
@@ -150,7 +169,10 @@ pub fn guest_error<'s>(
     let message = match &js.message {
         Some(message) => message.clone(),
         // Not an Error: `exception_message` is "Uncaught " and the value.
-        None => js.exception_message.trim_start_matches("Uncaught ").to_owned(),
+        None => js
+            .exception_message
+            .trim_start_matches("Uncaught ")
+            .to_owned(),
     };
     GuestError {
         name: text(name),

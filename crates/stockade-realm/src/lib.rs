@@ -15,6 +15,6 @@ mod payload;
 mod port;
 
 pub use extensions::{payload_extension, realm_extensions};
-pub use guest::guest_error;
+pub use guest::{error_from_js, guest_error};
 pub use payload::{Parts, collect_payload};
 pub use port::{GuestPort, Settings};

@@ -23,10 +23,18 @@ impl Parts {
 /// Makes a payload of the text and the parts that were added for it.
 pub fn collect_payload(state: &mut OpState, json: String, marked: bool) -> Payload {
     let parts = state.borrow_mut::<Parts>();
-    let bytes = if marked { std::mem::take(&mut parts.outgoing) } else { Vec::new() };
+    let bytes = if marked {
+        std::mem::take(&mut parts.outgoing)
+    } else {
+        Vec::new()
+    };
     parts.outgoing.clear();
     parts.outgoing_bytes = 0;
-    Payload { json, bytes, marked }
+    Payload {
+        json,
+        bytes,
+        marked,
+    }
 }
 
 #[op2(fast)]
@@ -58,7 +66,11 @@ fn op_payload_take_bytes<'s>(
     state: &mut OpState,
     #[smi] index: u32,
 ) -> Result<v8::Local<'s, v8::Value>, JsErrorBox> {
-    let taken = state.borrow_mut::<Parts>().incoming.get_mut(index as usize).and_then(Option::take);
+    let taken = state
+        .borrow_mut::<Parts>()
+        .incoming
+        .get_mut(index as usize)
+        .and_then(Option::take);
     let bytes = taken.ok_or_else(|| JsErrorBox::type_error("the message has no such part"))?;
     let buffer = v8::ArrayBuffer::new(scope, bytes.len());
     for (cell, byte) in buffer.get_backing_store().iter().zip(&bytes) {
@@ -72,5 +84,9 @@ fn op_payload_take_bytes<'s>(
 /// The ops, for an extension of either realm.
 #[must_use]
 pub(crate) fn payload_extension_ops() -> Vec<OpDecl> {
-    vec![op_payload_clear(), op_payload_add_bytes(), op_payload_take_bytes()]
+    vec![
+        op_payload_clear(),
+        op_payload_add_bytes(),
+        op_payload_take_bytes(),
+    ]
 }

@@ -139,17 +139,14 @@ impl<T> Queue<T> {
         taken
     }
 
-    /// Like `pop`, and wakes the task when there is a next one. `Ready(None)`: closed and empty.
-    pub(crate) fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Option<(T, usize)>> {
-        if let Some(item) = self.pop() {
-            return Poll::Ready(Some(item));
-        }
+    /// Ready when there is a message, or there will be none.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.consumer.register(cx.waker());
-        let mut state = self.state.lock();
-        match state.items.pop_front() {
-            Some(item) => Poll::Ready(Some(item)),
-            None if state.closed => Poll::Ready(None),
-            None => Poll::Pending,
+        let state = self.state.lock();
+        if state.items.is_empty() && !state.closed {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
         }
     }
 

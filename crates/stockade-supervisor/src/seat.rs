@@ -66,16 +66,22 @@ impl Seat {
         *self.shared.breaker.lock() = Some(breaker);
     }
 
-    /// The next message and its size, for [`Seat::done`]. `Ready(None)`: the isolate is ending.
-    pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<(ToIsolate, usize)>> {
-        match self.shared.inbox.poll_pop(cx) {
-            Poll::Ready(None) => Poll::Ready(None),
-            _ if self.shared.is_ending() => Poll::Ready(None),
-            other => other,
+    /// Ready when a message waits or the isolate is ending.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.shared.is_ending() {
+            return Poll::Ready(());
+        }
+        self.shared.inbox.poll_ready(cx)
+    }
+
+    /// Tells the host how the isolate ended, if it has: nothing of the guest runs any more.
+    pub fn report(&self) {
+        if self.shared.is_ending() {
+            self.shared.report();
         }
     }
 
-    /// The next message without waiting.
+    /// The next message and its size, for [`Seat::done`].
     #[must_use]
     pub fn try_recv(&self) -> Option<(ToIsolate, usize)> {
         self.shared.inbox.pop()

@@ -1,0 +1,32 @@
+//! Makes the worker realm's startup snapshot.
+
+use std::path::PathBuf;
+
+use deno_core::snapshot::{CreateSnapshotOptions, create_snapshot};
+
+fn main() {
+    let out =
+        PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("worker.snapshot");
+    let output = create_snapshot(
+        CreateSnapshotOptions {
+            cargo_manifest_dir: env!("CARGO_MANIFEST_DIR"),
+            startup_snapshot: None,
+            skip_op_registration: false,
+            extensions: stockade_realm::realm_extensions(None),
+            extension_transpiler: None,
+            with_runtime_cb: None,
+        },
+        None,
+    )
+    .unwrap_or_else(|error| {
+        eprintln!("cannot make the startup snapshot: {error}");
+        std::process::exit(1)
+    });
+    if let Err(error) = std::fs::write(&out, &output.output) {
+        eprintln!("cannot write {}: {error}", out.display());
+        std::process::exit(1);
+    }
+    for path in output.files_loaded_during_snapshot {
+        println!("cargo:rerun-if-changed={}", path.display());
+    }
+}

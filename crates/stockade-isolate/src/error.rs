@@ -1,0 +1,51 @@
+//! Syntax errors as guests and hosts see them.
+
+use stockade_protocol::bounds::MAX_ERROR_BYTES;
+use stockade_protocol::{GuestError, Position, harmless};
+use stockade_transpile::TranspileError;
+
+/// A syntax error with the line and a caret in its stack.
+pub(crate) fn syntax(
+    message: String,
+    source: &str,
+    line: u32,
+    column: u32,
+    excerpt: Option<String>,
+) -> GuestError {
+    let mut stack = format!("SyntaxError: {message}");
+    if let Some(excerpt) = excerpt {
+        stack.push('\n');
+        stack.push_str(&excerpt);
+    }
+    stack.push_str(&format!("\n    at {source}:{line}:{column}"));
+    GuestError {
+        name: "SyntaxError".to_owned(),
+        message: harmless(&message, MAX_ERROR_BYTES),
+        stack: Some(harmless(&stack, MAX_ERROR_BYTES)),
+        position: Some(Position {
+            source: source.to_owned(),
+            line,
+            column,
+        }),
+    }
+}
+
+/// A syntax error that the TypeScript compiler found.
+pub(crate) fn syntax_error(error: &TranspileError, source: &str) -> GuestError {
+    syntax(
+        error.message.clone(),
+        source,
+        error.line,
+        error.column,
+        error.excerpt.clone(),
+    )
+}
+
+/// An error that comes out of the engine's event loop or module loading.
+pub(crate) fn core_error(error: &deno_core::error::CoreError) -> GuestError {
+    let text = |text: &str| harmless(text, MAX_ERROR_BYTES);
+    match error.as_kind() {
+        deno_core::error::CoreErrorKind::Js(js) => stockade_realm::error_from_js(js),
+        other => GuestError::new(text(&other.to_string())),
+    }
+}

@@ -1,0 +1,37 @@
+//! Setting up V8, once in a process.
+
+use std::sync::Once;
+
+use deno_core::{JsRuntime, v8};
+
+use crate::sys;
+
+/// Flags for every isolate of the process; `v8/src/flags/flag-definitions.h` tells what each does.
+const FLAGS: &[&str] = &[
+    // Small semi-spaces: an idle isolate holds little, a busy one grows them.
+    "--min-semi-space-size=1",
+    // Buffers are freed on the thread that owns them, where they are accounted for.
+    "--no-concurrent-array-buffer-sweeping",
+    // Guests have no use for it and it reveals addresses of code.
+    "--no-expose-gc",
+];
+
+/// Sets V8 up: flags, platform, and the same locale (`en-US`) and time zone (UTC) on every machine,
+/// so that a guest learns nothing about this one.
+///
+/// Call it on the main thread before other threads start: on machines with memory protection keys,
+/// threads started earlier cannot run V8's code (a thread inherits the keys of the one that starts
+/// it). Later calls do nothing. It also installs a panic hook that turns a panic on an isolate's
+/// thread into the end of that isolate alone; the hook that was there is called first.
+pub fn initialize() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let mut flags = vec!["stockade".to_owned()];
+        flags.extend(FLAGS.iter().map(|&flag| flag.to_owned()));
+        v8::V8::set_flags_from_command_line(flags);
+        v8::icu::set_default_locale("en-US");
+        JsRuntime::init_platform(None);
+        sys::time_zone::settle_on_utc();
+        sys::guard::install_panic_hook();
+    });
+}

@@ -1,0 +1,31 @@
+//! Runs worker isolates on threads of this process.
+//!
+//! Each isolate has a thread of its own: the kernel shares the cores fairly between them, a thread's
+//! CPU clock is the isolate's, and a built-in function that cannot be interrupted holds up nobody
+//! else. [`ThreadWall`] starts them from a startup snapshot made at build time and keeps some ready.
+//!
+//! Invariants:
+//! 1. No guest code runs before its limits do.
+//! 2. Running out of memory inside an isolate never ends the process: the isolate's thread stops
+//!    for good instead.
+//! 3. Everything unsafe is in `sys`.
+//!
+//! Deliberately absent: deciding when an isolate has had enough (the supervisor does), reaching
+//! anything outside.
+
+mod error;
+mod initialize;
+mod modules;
+mod port;
+mod realm;
+mod run;
+mod script;
+#[expect(
+    unsafe_code,
+    reason = "V8 calls back from C++ and its limits are set through raw pointers"
+)]
+mod sys;
+mod wall;
+
+pub use initialize::initialize;
+pub use wall::ThreadWall;

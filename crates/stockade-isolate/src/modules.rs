@@ -1,0 +1,174 @@
+//! What a guest may import: the modules it was created with, and nothing else.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use deno_core::url::Url;
+use deno_core::{
+    ModuleLoadOptions, ModuleLoadReferrer, ModuleLoadResponse, ModuleLoader, ModuleResolveResponse,
+    ModuleSource, ModuleSourceCode, ModuleSpecifier, ModuleType, ResolutionKind,
+};
+use deno_error::JsErrorBox;
+use stockade_policy::IsolateOptions;
+use stockade_transpile::{Language, Options, transpile};
+
+/// Where a guest's modules seem to lie.
+const BASE: &str = "guest:///";
+
+/// Names of the module that is run when the isolate starts.
+const MAIN: &[&str] = &[
+    "main", "main.ts", "main.js", "main.tsx", "main.jsx", "main.mjs",
+];
+
+/// Source maps of everything the isolate has run, by the name shown in stacks.
+#[derive(Default)]
+pub(crate) struct SourceMaps(RefCell<HashMap<String, Vec<u8>>>);
+
+impl SourceMaps {
+    pub(crate) fn add(&self, name: String, map: Vec<u8>) {
+        self.0.borrow_mut().insert(name, map);
+    }
+}
+
+/// Finds modules among those of the isolate's options.
+#[derive(Default)]
+pub(crate) struct GuestModules {
+    options: RefCell<Option<Arc<IsolateOptions>>>,
+    pub(crate) source_maps: SourceMaps,
+}
+
+impl GuestModules {
+    /// Sets the modules there are, once, before guest code runs.
+    pub(crate) fn set_options(&self, options: Arc<IsolateOptions>) {
+        *self.options.borrow_mut() = Some(options);
+    }
+
+    /// The module to run when the isolate starts, if there is one.
+    pub(crate) fn main(&self) -> Option<ModuleSpecifier> {
+        MAIN.iter().find_map(|name| self.url_of(name))
+    }
+
+    /// The URL of the module a user calls `name`, if there is one.
+    fn url_of(&self, name: &str) -> Option<Url> {
+        let url = url_for(name)?;
+        self.source(&url).map(|_| url)
+    }
+
+    fn source(&self, url: &Url) -> Option<String> {
+        let options = self.options.borrow();
+        let modules = &options.as_ref()?.modules;
+        modules
+            .iter()
+            .find(|(name, _)| url_for(name).as_ref() == Some(url))
+            .map(|(_, code)| code.clone())
+    }
+
+    fn names(&self) -> String {
+        let options = self.options.borrow();
+        let names: Vec<&str> = options
+            .iter()
+            .flat_map(|options| options.modules.keys())
+            .map(String::as_str)
+            .take(20)
+            .collect();
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        }
+    }
+
+    fn find(&self, specifier: &str, referrer: &str) -> Result<Url, JsErrorBox> {
+        let relative = ["./", "../", "/"]
+            .iter()
+            .any(|start| specifier.starts_with(start));
+        let url = match Url::parse(referrer) {
+            Ok(base) if relative && base.scheme() == "guest" => base.join(specifier).ok(),
+            _ => url_for(specifier),
+        };
+        url.filter(|url| self.source(url).is_some()).ok_or_else(|| {
+            JsErrorBox::type_error(format!(
+                "cannot import '{specifier}': the modules of this isolate are: {}",
+                self.names()
+            ))
+        })
+    }
+
+    fn load_source(&self, url: &Url, requested: &str) -> Result<ModuleSource, JsErrorBox> {
+        let code = self
+            .source(url)
+            .ok_or_else(|| JsErrorBox::type_error(format!("there is no module '{url}'")))?;
+        if url.path().ends_with(".json") {
+            if requested != "json" {
+                return Err(JsErrorBox::type_error(format!(
+                    "cannot import '{url}' without `with {{ type: 'json' }}`"
+                )));
+            }
+            let code = ModuleSourceCode::String(code.into());
+            return Ok(ModuleSource::new(ModuleType::Json, code, url, None));
+        }
+        let language = Language::from_path(Path::new(url.path())).unwrap_or(Language::TypeScript);
+        let code = if language == Language::JavaScript {
+            code
+        } else {
+            let options = Options {
+                specifier: url.as_str(),
+                language,
+                module: true,
+            };
+            let done = transpile(&code, &options)
+                .map_err(|error| JsErrorBox::new("SyntaxError", error.to_string()))?;
+            if let Some(map) = done.source_map {
+                self.source_maps.add(url.to_string(), map);
+            }
+            done.code
+        };
+        let code = ModuleSourceCode::String(code.into());
+        Ok(ModuleSource::new(ModuleType::JavaScript, code, url, None))
+    }
+}
+
+fn url_for(name: &str) -> Option<Url> {
+    Url::parse(BASE)
+        .ok()?
+        .join(name)
+        .ok()
+        .filter(|url| url.scheme() == "guest")
+}
+
+/// Shares the modules between the engine and the isolate.
+pub(crate) struct GuestLoader(pub(crate) Rc<GuestModules>);
+
+impl ModuleLoader for GuestLoader {
+    fn resolve(
+        &self,
+        specifier: &str,
+        referrer: &str,
+        _kind: ResolutionKind,
+    ) -> ModuleResolveResponse {
+        self.0.find(specifier, referrer).into()
+    }
+
+    fn load(
+        &self,
+        module_specifier: &ModuleSpecifier,
+        _referrer: Option<&ModuleLoadReferrer>,
+        options: ModuleLoadOptions,
+    ) -> ModuleLoadResponse {
+        let requested = options.requested_module_type.to_string();
+        ModuleLoadResponse::Sync(self.0.load_source(module_specifier, &requested))
+    }
+
+    fn get_source_map(&self, file_name: &str) -> Option<Cow<'_, [u8]>> {
+        self.0
+            .source_maps
+            .0
+            .borrow()
+            .get(file_name)
+            .map(|map| Cow::Owned(map.clone()))
+    }
+}

@@ -1,0 +1,133 @@
+//! One worker realm: a runtime made from the startup snapshot, before and after it has its guest.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use deno_core::{JsRuntime, RuntimeOptions, v8};
+use stockade_policy::{ConsoleMode, IsolateOptions};
+use stockade_realm::{GuestPort, Settings, realm_extensions};
+
+use crate::modules::{GuestLoader, GuestModules};
+use crate::port::Port;
+use crate::sys::buffers::{self, Buffers};
+use crate::sys::guard;
+
+static SNAPSHOT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/worker.snapshot"));
+
+/// A runtime that waits for its guest.
+pub(crate) struct Realm {
+    pub(crate) runtime: JsRuntime,
+    pub(crate) buffers: Arc<Buffers>,
+    pub(crate) modules: Rc<GuestModules>,
+}
+
+/// The runtime's functions inside the realm. `boot.js` says what each does.
+pub(crate) struct Functions {
+    pub(crate) call: v8::Global<v8::Function>,
+    pub(crate) dispatch_answer: v8::Global<v8::Function>,
+    pub(crate) dispatch_control: v8::Global<v8::Function>,
+    pub(crate) dispatch_event: v8::Global<v8::Function>,
+    pub(crate) reply: v8::Global<v8::Function>,
+}
+
+impl Realm {
+    /// Makes a runtime whose heap may grow to `memory` bytes.
+    pub(crate) fn new(memory: Option<u64>) -> Result<Self, String> {
+        let buffers = Arc::new(Buffers::default());
+        buffers.set_limit(memory);
+        let mut params = v8::CreateParams::default()
+            .array_buffer_allocator(buffers::allocator(&buffers))
+            .allow_atomics_wait(false);
+        if let Some(memory) = memory {
+            params = params.heap_limits(0, usize::try_from(memory).unwrap_or(usize::MAX));
+        }
+        let modules = Rc::new(GuestModules::default());
+        let mut runtime = JsRuntime::try_new(RuntimeOptions {
+            startup_snapshot: Some(SNAPSHOT),
+            skip_op_registration: true,
+            extensions: realm_extensions(None),
+            create_params: Some(params),
+            module_loader: Some(Rc::new(GuestLoader(Rc::clone(&modules)))),
+            ..RuntimeOptions::default()
+        })
+        .map_err(|error| error.to_string())?;
+        guard::watch_memory(runtime.v8_isolate());
+        Ok(Self {
+            runtime,
+            buffers,
+            modules,
+        })
+    }
+
+    /// Gives the realm its guest's options and hides the runtime from the guest.
+    pub(crate) fn start(
+        &mut self,
+        port: Rc<Port>,
+        options: &Arc<IsolateOptions>,
+    ) -> Result<Functions, String> {
+        self.modules.set_options(Arc::clone(options));
+        let settings = settings(options);
+        {
+            let state = self.runtime.op_state();
+            let mut state = state.borrow_mut();
+            state.put::<Rc<dyn GuestPort>>(port);
+            state.put(settings);
+        }
+        if options.shared_array_buffer {
+            self.runtime.v8_isolate().set_allow_atomics_wait(true);
+        }
+        deno_core::scope!(scope, self.runtime);
+        let context = scope.get_current_context();
+        let global = context.global(scope);
+        let functions = property(scope, global, "__stockade")
+            .and_then(|value| v8::Local::<v8::Object>::try_from(value).ok())
+            .ok_or("the startup snapshot does not fit this program")?;
+        let mut function = |name: &str| {
+            let value = property(scope, functions, name)
+                .and_then(|value| v8::Local::<v8::Function>::try_from(value).ok())
+                .ok_or_else(|| format!("the startup snapshot lacks {name}"))?;
+            Ok::<_, String>(v8::Global::new(scope, value))
+        };
+        let start = function("start")?;
+        let functions = Functions {
+            call: function("call")?,
+            dispatch_answer: function("dispatchAnswer")?,
+            dispatch_control: function("dispatchControl")?,
+            dispatch_event: function("dispatchEvent")?,
+            reply: function("reply")?,
+        };
+        v8::tc_scope!(let scope, scope);
+        let start = v8::Local::new(scope, start);
+        let this = v8::undefined(scope).into();
+        if start.call(scope, this, &[]).is_none() {
+            let why = scope
+                .exception()
+                .map(|error| error.to_rust_string_lossy(scope));
+            return Err(format!(
+                "the realm did not start: {}",
+                why.unwrap_or_default()
+            ));
+        }
+        Ok(functions)
+    }
+}
+
+fn property<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    object: v8::Local<'s, v8::Object>,
+    name: &str,
+) -> Option<v8::Local<'s, v8::Value>> {
+    let key = v8::String::new(scope, name)?;
+    object.get(scope, key.into())
+}
+
+fn settings(options: &IsolateOptions) -> Settings {
+    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Settings {
+        env: options.env.clone(),
+        console: options.console != ConsoleMode::Silent,
+        request_timeout_ms: options.limits.request_timeout.map_or(0, millis),
+        timer_precision_us: u64::try_from(options.timer_precision.as_micros()).unwrap_or(u64::MAX),
+        shared_array_buffer: options.shared_array_buffer,
+    }
+}

@@ -1,0 +1,419 @@
+//! The loop of one isolate: messages in, JavaScript, the event loop, and again.
+//!
+//! Invariant: JavaScript runs only between `Seat::begin` and `Seat::end`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use deno_core::{ModuleId, PollEventLoopOptions, v8};
+use stockade_protocol::{CallId, FromIsolate, GuestError, Payload, RequestId, ToIsolate};
+use stockade_realm::{GuestPort, Parts};
+use stockade_supervisor::{Seat, StartError};
+
+use crate::port::{Kept, Port};
+use crate::realm::{Functions, Realm};
+use crate::script;
+use crate::sys::breaker::V8Breaker;
+use crate::sys::guard::{Guard, measure_memory};
+
+/// Messages handled before timers and operations get their turn.
+const BATCH: usize = 64;
+
+/// Consecutive messages share one activation while it is shorter than this.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// Short activations between two looks at the isolate's memory.
+const MEASURE_EVERY: u32 = 64;
+
+/// How long the thread looks for the next message before it sleeps, where it has just had one: waking
+/// a sleeping thread costs more than most messages.
+const SPIN: Duration = Duration::from_micros(20);
+
+/// Runs the isolate of this seat until its end.
+pub(crate) async fn run(mut realm: Realm, seat: Seat) {
+    let seat = Rc::new(seat);
+    let breaker = V8Breaker::new(realm.runtime.v8_isolate().thread_safe_handle());
+    seat.set_breaker(breaker.clone());
+    let guard = Guard {
+        seat: Rc::clone(&seat),
+        breaker,
+        buffers: Arc::clone(&realm.buffers),
+    };
+    let entered = guard.enter();
+    let port = Rc::new(Port::new(Rc::clone(&seat)));
+    match realm.start(Rc::clone(&port), seat.options()) {
+        Ok(functions) => {
+            seat.started(Ok(()));
+            let isolate = Isolate {
+                realm,
+                seat: Rc::clone(&seat),
+                port,
+                functions,
+                main: None,
+                scripts: 0,
+                unmeasured: MEASURE_EVERY,
+            };
+            isolate.live().await;
+        }
+        Err(what) => {
+            seat.started(Err(StartError {
+                what,
+                checked: "the startup snapshot built into this program".to_owned(),
+                fix: "rebuild the program: cargo clean -p stockade-isolate && cargo build"
+                    .to_owned(),
+            }));
+        }
+    }
+    drop(entered);
+}
+
+struct Isolate {
+    realm: Realm,
+    seat: Rc<Seat>,
+    port: Rc<Port>,
+    functions: Functions,
+    main: Option<Main>,
+    scripts: u32,
+    /// Activations since memory was measured.
+    unmeasured: u32,
+}
+
+/// The module that was run when the isolate started.
+struct Main {
+    id: ModuleId,
+    evaluation: Option<Pin<Box<dyn Future<Output = Result<(), deno_core::error::CoreError>>>>>,
+}
+
+impl Isolate {
+    async fn live(mut self) {
+        self.start_main().await;
+        std::future::poll_fn(|cx| self.poll(cx)).await;
+        // The host hears of the end before the heap is taken apart.
+        self.seat.report();
+        drop(self);
+    }
+
+    async fn start_main(&mut self) {
+        let Some(url) = self.realm.modules.main() else {
+            return;
+        };
+        self.seat.begin();
+        match self.realm.runtime.load_main_es_module(&url).await {
+            Ok(id) => {
+                let evaluation = Box::pin(self.realm.runtime.mod_evaluate(id));
+                self.main = Some(Main {
+                    id,
+                    evaluation: Some(evaluation),
+                });
+            }
+            Err(error) => self.uncaught(&error),
+        }
+        self.seat.end();
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let mut handled = 0;
+            let mut began = Instant::now();
+            while handled < BATCH {
+                if self.seat.is_ending() {
+                    return Poll::Ready(());
+                }
+                let Some((message, size)) = self.seat.try_recv() else {
+                    break;
+                };
+                if handled == 0 {
+                    self.seat.begin();
+                    began = Instant::now();
+                } else if began.elapsed() > SHORT {
+                    self.seat.end();
+                    self.seat.begin();
+                    began = Instant::now();
+                }
+                handled += 1;
+                self.handle(message, size);
+            }
+            let idle = self.turn(cx);
+            self.measure(began.elapsed());
+            self.seat.end();
+            if self.seat.is_ending() {
+                return Poll::Ready(());
+            }
+            if handled == BATCH || (handled > 0 && self.spin()) {
+                continue;
+            }
+            self.seat.set_idle(idle);
+            match self.seat.poll_ready(cx) {
+                Poll::Ready(()) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Measures memory after long activations, and now and then after short ones.
+    fn measure(&mut self, activation: Duration) {
+        self.unmeasured += 1;
+        if activation > SHORT || self.unmeasured >= MEASURE_EVERY {
+            self.unmeasured = 0;
+            measure_memory(self.realm.runtime.v8_isolate());
+        }
+    }
+
+    /// Looks for a message for a moment; true when there is one.
+    fn spin(&self) -> bool {
+        let until = Instant::now() + SPIN;
+        loop {
+            if self.seat.has_messages() || self.seat.is_ending() {
+                return true;
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Gives timers and operations their turn; true when nothing of that is pending.
+    fn turn(&mut self, cx: &mut Context<'_>) -> bool {
+        self.seat.begin();
+        loop {
+            match self
+                .realm
+                .runtime
+                .poll_event_loop(cx, PollEventLoopOptions::default())
+            {
+                Poll::Ready(Err(error)) => {
+                    if self.seat.is_ending() {
+                        return false;
+                    }
+                    self.uncaught(&error);
+                }
+                Poll::Ready(Ok(())) => {
+                    self.poll_main(cx);
+                    return true;
+                }
+                Poll::Pending => {
+                    self.poll_main(cx);
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn poll_main(&mut self, cx: &mut Context<'_>) {
+        let Some(evaluation) = self.main.as_mut().and_then(|main| main.evaluation.as_mut()) else {
+            return;
+        };
+        if let Poll::Ready(result) = evaluation.as_mut().poll(cx) {
+            if let Some(main) = &mut self.main {
+                main.evaluation = None;
+            }
+            if let Err(error) = result {
+                self.uncaught(&error);
+            }
+        }
+    }
+
+    fn uncaught(&mut self, error: &deno_core::error::CoreError) {
+        let error = crate::error::core_error(error);
+        let _ = self.port.send(FromIsolate::Uncaught(error));
+    }
+
+    fn handle(&mut self, message: ToIsolate, size: usize) {
+        match message {
+            ToIsolate::Event { name, data } => return self.event(Kept { name, data, size }),
+            ToIsolate::Execute { code } => self.script(&code, None),
+            ToIsolate::Evaluate { id, code } => self.script(&code, Some(id)),
+            ToIsolate::Call { id, name, args } => self.call(id, &name, args),
+            ToIsolate::Answer { id, result } => self.answer(id, result),
+            ToIsolate::Control { name, data } => self.control(&name, data),
+        }
+        self.seat.done(size);
+        self.deliver_heard();
+    }
+
+    fn event(&mut self, event: Kept) {
+        if self.port.keeps(&event.name) || !self.dispatch_event(&event) {
+            self.port.keep(event);
+        } else {
+            self.seat.done(event.size);
+            self.deliver_heard();
+        }
+    }
+
+    /// Delivers events that had waited for a handler.
+    fn deliver_heard(&mut self) {
+        for event in self.port.take_heard() {
+            if self.dispatch_event(&event) {
+                self.seat.done(event.size);
+            } else {
+                self.port.keep(event);
+            }
+        }
+    }
+
+    /// Whether a handler took the event.
+    fn dispatch_event(&mut self, event: &Kept) -> bool {
+        let function = &self.functions.dispatch_event;
+        offer(&mut self.realm, &event.data);
+        deno_core::scope!(scope, self.realm.runtime);
+        v8::tc_scope!(let scope, scope);
+        let (Some(name), Some(data)) = (string(scope, &event.name), parse(scope, &event.data.json))
+        else {
+            return true;
+        };
+        let marked = v8::Boolean::new(scope, event.data.marked).into();
+        let taken = invoke(scope, function, &[name, data, marked]);
+        scope.perform_microtask_checkpoint();
+        // An isolate that is ending takes everything.
+        taken.is_none_or(|taken| taken.is_true())
+    }
+
+    fn answer(&mut self, id: RequestId, result: Result<Payload, GuestError>) {
+        let function = &self.functions.dispatch_answer;
+        if let Ok(data) = &result {
+            offer(&mut self.realm, data);
+        }
+        deno_core::scope!(scope, self.realm.runtime);
+        v8::tc_scope!(let scope, scope);
+        let id = v8::Number::new(scope, id as f64).into();
+        let ok = v8::Boolean::new(scope, result.is_ok()).into();
+        let marked = v8::Boolean::new(scope, matches!(&result, Ok(data) if data.marked)).into();
+        let data = match &result {
+            Ok(data) => parse(scope, &data.json),
+            Err(error) => string(scope, &error.message),
+        };
+        if let Some(data) = data {
+            invoke(scope, function, &[id, ok, data, marked]);
+        }
+        scope.perform_microtask_checkpoint();
+    }
+
+    fn control(&mut self, name: &str, data: Payload) {
+        let function = &self.functions.dispatch_control;
+        offer(&mut self.realm, &data);
+        deno_core::scope!(scope, self.realm.runtime);
+        v8::tc_scope!(let scope, scope);
+        if let (Some(name), Some(value)) = (string(scope, name), parse(scope, &data.json)) {
+            let marked = v8::Boolean::new(scope, data.marked).into();
+            invoke(scope, function, &[name, value, marked]);
+        }
+        scope.perform_microtask_checkpoint();
+    }
+
+    /// Runs a script. With an id its value is the reply to that call; without, its value is dropped
+    /// and what it throws is an error of the guest.
+    fn script(&mut self, code: &str, reply_to: Option<CallId>) {
+        self.scripts += 1;
+        let kind = if reply_to.is_some() {
+            "evaluate"
+        } else {
+            "execute"
+        };
+        let name = format!("{kind}#{}", self.scripts);
+        let modules = Rc::clone(&self.realm.modules);
+        let error = {
+            deno_core::scope!(scope, self.realm.runtime);
+            let result = script::run(scope, &modules, &name, code);
+            let error = match (result, reply_to) {
+                (Ok(value), Some(id)) => {
+                    v8::tc_scope!(let scope, scope);
+                    let id = v8::Number::new(scope, id as f64).into();
+                    invoke(scope, &self.functions.reply, &[id, value]);
+                    None
+                }
+                (Ok(_), None) => None,
+                (Err(error), _) => Some(error),
+            };
+            scope.perform_microtask_checkpoint();
+            error
+        };
+        let Some(error) = error.filter(|_| !self.seat.is_ending()) else {
+            return;
+        };
+        let _ = self.port.send(match reply_to {
+            Some(id) => FromIsolate::Reply {
+                id,
+                result: Err(error),
+            },
+            None => FromIsolate::Uncaught(error),
+        });
+    }
+
+    fn call(&mut self, id: CallId, name: &str, args: Payload) {
+        let exports = self.main.as_ref().map(|main| main.id);
+        let exports = exports.and_then(|id| self.realm.runtime.get_module_namespace(id).ok());
+        offer(&mut self.realm, &args);
+        let error = {
+            deno_core::scope!(scope, self.realm.runtime);
+            v8::tc_scope!(let scope, scope);
+            let target = match exports {
+                Some(exports) => v8::Local::new(scope, exports).into(),
+                None => v8::undefined(scope).into(),
+            };
+            let call_id = v8::Number::new(scope, id as f64).into();
+            let marked = v8::Boolean::new(scope, args.marked).into();
+            let error = match (string(scope, name), parse(scope, &args.json)) {
+                (Some(name), Some(list)) if list.is_array() => {
+                    invoke(
+                        scope,
+                        &self.functions.call,
+                        &[call_id, target, name, list, marked],
+                    );
+                    None
+                }
+                _ => Some(GuestError::new(
+                    "the arguments of a call must be a JSON array",
+                )),
+            };
+            scope.perform_microtask_checkpoint();
+            error
+        };
+        if let Some(error) = error {
+            let _ = self.port.send(FromIsolate::Reply {
+                id,
+                result: Err(error),
+            });
+        }
+    }
+}
+
+/// Offers the binary parts of a message to the op that revives them.
+fn offer(realm: &mut Realm, data: &Payload) {
+    if data.marked {
+        let state = realm.runtime.op_state();
+        state
+            .borrow_mut()
+            .borrow_mut::<Parts>()
+            .offer(data.bytes.clone());
+    }
+}
+
+fn string<'s>(scope: &mut v8::PinScope<'s, '_>, text: &str) -> Option<v8::Local<'s, v8::Value>> {
+    v8::String::new(scope, text).map(Into::into)
+}
+
+/// Parses JSON in V8, where it counts against the guest's limits; empty text is `undefined`.
+fn parse<'s>(scope: &mut v8::PinScope<'s, '_>, json: &str) -> Option<v8::Local<'s, v8::Value>> {
+    if json.is_empty() {
+        return Some(v8::undefined(scope).into());
+    }
+    let text = v8::String::new(scope, json)?;
+    v8::json::parse(scope, text)
+}
+
+/// Calls one of the runtime's functions. They catch what guests throw: nothing comes out of them but
+/// the end of the isolate, or running out of stack.
+fn invoke<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    function: &v8::Global<v8::Function>,
+    args: &[v8::Local<'s, v8::Value>],
+) -> Option<v8::Local<'s, v8::Value>> {
+    let function = v8::Local::new(scope, function);
+    let this = v8::undefined(scope).into();
+    function.call(scope, this, args)
+}

@@ -1,0 +1,137 @@
+//! Runs scripts of the guest.
+
+use deno_core::v8;
+use stockade_protocol::GuestError;
+use stockade_realm::guest_error;
+use stockade_transpile::{Language, Options, excerpt, transpile};
+
+use crate::error::syntax_error;
+use crate::modules::GuestModules;
+
+/// Compiles and runs a script; JavaScript first, and what is not that as TypeScript.
+///
+/// # Errors
+/// What the guest threw. A guest that was terminated gives an error that nobody will see.
+pub(crate) fn run<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    modules: &GuestModules,
+    name: &str,
+    code: &str,
+) -> Result<v8::Local<'s, v8::Value>, GuestError> {
+    match compile(scope, name, code) {
+        Ok(script) => run_compiled(scope, script),
+        Err(Failed::Other(error)) => Err(error),
+        Err(Failed::Syntax) => {
+            let options = Options {
+                specifier: name,
+                language: Language::TypeScript,
+                module: false,
+            };
+            let done = transpile(code, &options).map_err(|error| syntax_error(&error, name))?;
+            if let Some(map) = done.source_map {
+                modules.source_maps.add(name.to_owned(), map);
+            }
+            match compile(scope, name, &done.code) {
+                Ok(script) => run_compiled(scope, script),
+                Err(Failed::Other(error)) => Err(error),
+                Err(Failed::Syntax) => Err(compile_error(scope, name, &done.code)),
+            }
+        }
+    }
+}
+
+enum Failed {
+    Syntax,
+    Other(GuestError),
+}
+
+fn compile<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    name: &str,
+    code: &str,
+) -> Result<v8::Local<'s, v8::Script>, Failed> {
+    let too_long = || Failed::Other(GuestError::new("the script is longer than V8 allows"));
+    let source = v8::String::new(scope, code).ok_or_else(too_long)?;
+    let name = v8::String::new(scope, name).ok_or_else(too_long)?;
+    v8::tc_scope!(let scope, scope);
+    let origin = v8::ScriptOrigin::new(
+        scope,
+        name.into(),
+        0,
+        0,
+        false,
+        -1,
+        None,
+        false,
+        false,
+        false,
+        None,
+    );
+    match v8::Script::compile(scope, source, Some(&origin)) {
+        Some(script) => Ok(script),
+        None if scope.has_terminated() => {
+            Err(Failed::Other(GuestError::new("the isolate is ending")))
+        }
+        None => {
+            let exception = scope.exception();
+            scope.reset();
+            match exception {
+                Some(exception) if !is_syntax_error(scope, exception) => {
+                    Err(Failed::Other(guest_error(scope, exception)))
+                }
+                _ => Err(Failed::Syntax),
+            }
+        }
+    }
+}
+
+/// V8's own error objects: a guest has not touched one that comes from compiling.
+fn is_syntax_error(scope: &mut v8::PinScope<'_, '_>, exception: v8::Local<'_, v8::Value>) -> bool {
+    exception
+        .to_detail_string(scope)
+        .is_some_and(|text| text.to_rust_string_lossy(scope).starts_with("SyntaxError"))
+}
+
+/// Compiles again to hear what is wrong and where.
+fn compile_error(scope: &mut v8::PinScope<'_, '_>, name: &str, code: &str) -> GuestError {
+    let unknown = || GuestError {
+        name: "SyntaxError".to_owned(),
+        ..GuestError::new("cannot parse the script")
+    };
+    let Some(source) = v8::String::new(scope, code) else {
+        return unknown();
+    };
+    v8::tc_scope!(let scope, scope);
+    if v8::Script::compile(scope, source, None).is_some() {
+        return unknown();
+    }
+    let Some(message) = scope.message() else {
+        return unknown();
+    };
+    let line = message.get_line_number(scope).unwrap_or(1) as u32;
+    let column = message.get_start_column() as u32 + 1;
+    let text = message.get(scope).to_rust_string_lossy(scope);
+    let text = text
+        .trim_start_matches("Uncaught ")
+        .trim_start_matches("SyntaxError: ")
+        .to_owned();
+    crate::error::syntax(text, name, line, column, excerpt(code, line, column))
+}
+
+fn run_compiled<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    script: v8::Local<'s, v8::Script>,
+) -> Result<v8::Local<'s, v8::Value>, GuestError> {
+    v8::tc_scope!(let scope, scope);
+    match script.run(scope) {
+        Some(value) => Ok(value),
+        None if scope.has_terminated() => Err(GuestError::new("the isolate is ending")),
+        None => {
+            let exception = scope.exception();
+            scope.reset();
+            Err(exception.map_or_else(GuestError::default, |exception| {
+                guest_error(scope, exception)
+            }))
+        }
+    }
+}

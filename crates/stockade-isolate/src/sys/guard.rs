@@ -1,0 +1,174 @@
+//! What holds an isolate to its memory, and its thread away from ending the process.
+//!
+//! Invariant: a thread that V8, or a panic inside V8's frames, would have the process abort for, stops
+//! for good instead ([`park`]); its isolate is convicted first, so the supervisor reports its end.
+
+use std::cell::RefCell;
+use std::ffi::{c_char, c_void};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use deno_core::v8;
+use stockade_supervisor::{Seat, TerminateReason};
+
+use super::breaker::V8Breaker;
+use super::buffers::Buffers;
+
+/// Heap that an isolate over its limit may still take to get out of what it is doing.
+const HEADROOM: usize = 16 << 20;
+
+thread_local! {
+    static GUARD: RefCell<Option<Guard>> = const { RefCell::new(None) };
+}
+
+/// What the callbacks on an isolate's thread need.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    pub(crate) seat: Rc<Seat>,
+    pub(crate) breaker: Arc<V8Breaker>,
+    pub(crate) buffers: Arc<Buffers>,
+}
+
+impl Guard {
+    /// Makes this the calling thread's guard until dropped.
+    pub(crate) fn enter(self) -> Entered {
+        GUARD.with(|guard| *guard.borrow_mut() = Some(self));
+        Entered(())
+    }
+}
+
+/// See [`Guard::enter`].
+pub(crate) struct Entered(());
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        GUARD.with(|guard| *guard.borrow_mut() = None);
+    }
+}
+
+fn current() -> Option<Guard> {
+    GUARD
+        .try_with(|guard| guard.try_borrow().ok()?.clone())
+        .ok()
+        .flatten()
+}
+
+/// Stops the calling thread for good.
+fn park() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Ends the isolate of the calling thread for its memory.
+pub(super) fn memory_exceeded() {
+    if let Some(guard) = current() {
+        guard.seat.memory_exceeded();
+    }
+}
+
+/// Measures the isolate's memory and lets others have their turn.
+pub(super) fn checkpoint(isolate: &mut v8::Isolate) {
+    if let Some(guard) = current() {
+        guard.breaker.served();
+        measure(&guard, isolate, false);
+        guard.seat.checkpoint();
+    }
+}
+
+/// Measures the memory of the isolate and ends it when that is over the limit.
+pub(crate) fn measure_memory(isolate: &mut v8::Isolate) {
+    if let Some(guard) = current() {
+        measure(&guard, isolate, false);
+    }
+}
+
+fn measure(guard: &Guard, isolate: &mut v8::Isolate, full_collection: bool) {
+    let statistics = isolate.get_heap_statistics();
+    let heap = statistics.used_heap_size() as u64;
+    guard.buffers.note_heap(heap, full_collection);
+    // `external_memory` has the ArrayBuffers that V8 knows and WebAssembly memory; the allocator also
+    // knows those that are being made.
+    let external = (statistics.external_memory() as u64).max(guard.buffers.bytes());
+    guard.seat.note_memory(heap.saturating_add(external));
+}
+
+/// Holds an isolate to its memory from now on.
+pub(crate) fn watch_memory(isolate: &mut v8::Isolate) {
+    isolate.add_near_heap_limit_callback(near_heap_limit, std::ptr::null_mut());
+    isolate.add_gc_epilogue_callback(collected, std::ptr::null_mut(), v8::GCType::kGCTypeAll);
+    isolate.set_oom_error_handler(out_of_memory);
+}
+
+/// V8 is about to run out of heap; the answer is the new limit.
+unsafe extern "C" fn near_heap_limit(
+    _data: *mut c_void,
+    current_limit: usize,
+    initial: usize,
+) -> usize {
+    let Some(guard) = current() else {
+        return current_limit + HEADROOM;
+    };
+    guard.seat.memory_exceeded();
+    if current_limit >= initial + 2 * HEADROOM {
+        // Still allocating after it was told to stop: it is inside something that does not look. To
+        // return the same limit would have V8 abort the process.
+        log::warn!(
+            "isolate #{} ran out of memory inside a built-in function",
+            guard.seat.id()
+        );
+        drop(guard);
+        park();
+    }
+    current_limit + HEADROOM
+}
+
+unsafe extern "C" fn collected(
+    isolate: v8::UnsafeRawIsolatePtr,
+    kind: v8::GCType,
+    _flags: v8::GCCallbackFlags,
+    _data: *mut c_void,
+) {
+    if let Some(guard) = current() {
+        // SAFETY: V8 passes the isolate whose collection just ended, alive during the callback.
+        let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
+        measure(
+            &guard,
+            &mut isolate,
+            kind == v8::GCType::kGCTypeMarkSweepCompact,
+        );
+    }
+}
+
+/// V8 cannot go on without memory and would abort the process when this returns.
+unsafe extern "C" fn out_of_memory(_location: *const c_char, _details: &v8::OomDetails) {
+    if let Some(guard) = current() {
+        guard.seat.memory_exceeded();
+        log::warn!(
+            "isolate #{} ran out of memory where V8 cannot recover",
+            guard.seat.id()
+        );
+        drop(guard);
+        park();
+    }
+}
+
+/// Turns a panic on an isolate's thread into the end of that isolate.
+///
+/// A panic inside a callback from V8 would abort the process, for it cannot unwind through C++. The
+/// thread stops inside the hook instead, before unwinding begins.
+pub(crate) fn install_panic_hook() {
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let Some(guard) = current() else {
+            return previous(info);
+        };
+        log::error!("isolate #{}: {info}", guard.seat.id());
+        guard.seat.convict(
+            TerminateReason::Crashed,
+            "the runtime failed inside the isolate",
+        );
+        drop(guard);
+        park();
+    }));
+}

@@ -1,0 +1,131 @@
+//! Starts isolates on threads, and keeps some ready.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use parking_lot::Mutex;
+use stockade_policy::IsolateOptions;
+use stockade_supervisor::{Seat, StartError, Wall};
+
+use crate::initialize::initialize;
+use crate::realm::Realm;
+use crate::run;
+
+/// Address space of an isolate's stack. V8 stops JavaScript at about 1 MB of it; the rest is for the
+/// native code that JavaScript calls. Memory is taken only as it is used.
+const STACK: usize = 4 << 20;
+
+/// Isolation level `thread`: an isolate on a thread of this process.
+pub struct ThreadWall {
+    ready: Arc<Mutex<Vec<Ready>>>,
+}
+
+/// A thread that waits with a runtime.
+struct Ready {
+    /// The memory limit it was made with.
+    memory: Option<u64>,
+    seat: Sender<Seat>,
+}
+
+impl ThreadWall {
+    /// Sets V8 up if [`initialize`](crate::initialize) has not been called.
+    #[must_use]
+    pub fn new() -> Self {
+        initialize();
+        Self {
+            ready: Arc::default(),
+        }
+    }
+
+    fn take_ready(&self, memory: Option<u64>) -> Option<Sender<Seat>> {
+        let mut ready = self.ready.lock();
+        let index = ready.iter().position(|ready| ready.memory == memory)?;
+        Some(ready.swap_remove(index).seat)
+    }
+}
+
+impl Default for ThreadWall {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Wall for ThreadWall {
+    fn start(&self, seat: Seat) -> Result<(), StartError> {
+        let memory = seat.options().limits.memory;
+        let mut seat = seat;
+        while let Some(sender) = self.take_ready(memory) {
+            match sender.send(seat) {
+                Ok(()) => return Ok(()),
+                // That thread is gone: try another.
+                Err(back) => seat = back.0,
+            }
+        }
+        let (sender, receiver) = channel();
+        spawn(memory, receiver)?;
+        // The thread takes the seat when its runtime is made; if it ends before, the seat is dropped
+        // with the channel and the isolate with it.
+        let _ = sender.send(seat);
+        Ok(())
+    }
+
+    fn warm_up(&self, options: &Arc<IsolateOptions>, count: usize) {
+        let memory = options.limits.memory;
+        let mut ready = self.ready.lock();
+        let have = ready.iter().filter(|ready| ready.memory == memory).count();
+        for _ in have..count {
+            let (seat, receiver) = channel();
+            match spawn(memory, receiver) {
+                Ok(()) => ready.push(Ready { memory, seat }),
+                Err(error) => return log::debug!("no isolate kept ready: {error}"),
+            }
+        }
+    }
+}
+
+fn spawn(memory: Option<u64>, seat: Receiver<Seat>) -> Result<(), StartError> {
+    std::thread::Builder::new()
+        .name("isolate".to_owned())
+        .stack_size(STACK)
+        .spawn(move || main(memory, &seat))
+        .map(drop)
+        .map_err(|error| StartError {
+            what: format!("cannot start a thread for the isolate: {error}"),
+            checked: "pthread_create(3)".to_owned(),
+            fix: "destroy isolates, or raise the limit on threads (ulimit -u, pids.max)".to_owned(),
+        })
+}
+
+/// The life of an isolate's thread.
+fn main(memory: Option<u64>, seat: &Receiver<Seat>) {
+    // Time without I/O: the runtime needs no descriptors, so a thousand isolates take none. Blocking
+    // work (key generation and the like) gets one thread.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .max_blocking_threads(1)
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(seat, format!("cannot start an event loop: {error}")),
+    };
+    let entered = runtime.enter();
+    match Realm::new(memory) {
+        Ok(realm) => {
+            if let Ok(seat) = seat.recv() {
+                drop(entered);
+                runtime.block_on(run::run(realm, seat));
+            }
+        }
+        Err(error) => fail(seat, format!("cannot make a V8 isolate: {error}")),
+    }
+}
+
+fn fail(seat: &Receiver<Seat>, what: String) {
+    if let Ok(seat) = seat.recv() {
+        seat.started(Err(StartError {
+            what,
+            checked: "memory and the startup snapshot".to_owned(),
+            fix: "free memory, or raise memoryLimitMb".to_owned(),
+        }));
+    }
+}

@@ -1,0 +1,72 @@
+//! A set of isolates with common defaults.
+
+use std::sync::Arc;
+
+use stockade_isolate::ThreadWall;
+use stockade_policy::{IsolateOptions, Isolation, SandboxOptions};
+use stockade_supervisor::{CreateError, Hub, Supervisor, Wall};
+
+use crate::isolate::Isolate;
+
+/// Creates isolates and holds them to their limits. Cheap to clone, usable from any thread.
+///
+/// Dropping it ends nothing; call [`Sandbox::shutdown`].
+#[derive(Clone)]
+pub struct Sandbox {
+    supervisor: Supervisor,
+}
+
+impl Sandbox {
+    /// A sandbox with these options. Sets V8 up if [`initialize`](crate::initialize) has not been
+    /// called.
+    #[must_use]
+    pub fn new(options: SandboxOptions) -> Self {
+        Self {
+            supervisor: Supervisor::new(options, walls()),
+        }
+    }
+
+    /// Starts an isolate and waits until it is ready.
+    ///
+    /// # Errors
+    /// When the isolation level cannot be had here, the isolate cannot be started, or the sandbox is
+    /// shut down.
+    pub async fn create(&self, options: IsolateOptions) -> Result<Isolate, CreateError> {
+        let hub = Hub::new();
+        let handle = self.supervisor.create(options, &hub).await?;
+        Ok(Isolate::new(handle, hub))
+    }
+
+    /// Starts an isolate with the sandbox's defaults.
+    ///
+    /// # Errors
+    /// As [`Sandbox::create`].
+    pub async fn create_default(&self) -> Result<Isolate, CreateError> {
+        self.create(self.supervisor.options().defaults.clone())
+            .await
+    }
+
+    /// How many isolates live.
+    #[must_use]
+    pub fn isolates(&self) -> usize {
+        self.supervisor.isolates()
+    }
+
+    /// How many ended isolates have a thread that does not stop: it is inside a built-in function that
+    /// V8 cannot interrupt, and holds its memory and a core until that returns. Only a process wall
+    /// ends such a thread.
+    #[must_use]
+    pub fn abandoned(&self) -> usize {
+        self.supervisor.abandoned()
+    }
+
+    /// Ends every isolate and creates no more.
+    pub fn shutdown(&self) {
+        self.supervisor.shutdown();
+    }
+}
+
+/// Every way this program has of running an isolate.
+pub fn walls() -> Vec<(Isolation, Arc<dyn Wall>)> {
+    vec![(Isolation::Thread, Arc::new(ThreadWall::new()))]
+}
