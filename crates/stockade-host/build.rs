@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use deno_core::snapshot::{CreateSnapshotOptions, create_snapshot};
-use deno_core::{Extension, ExtensionFileSource, ExtensionFileSourceCode};
+use deno_core::{Extension, ExtensionFileSource, ExtensionFileSourceCode, JsRuntime, v8};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -17,6 +17,10 @@ fn main() -> Result<()> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let lazy_scripts = sources(|extension| &extension.lazy_loaded_js_files);
     let lazy_modules = sources(|extension| &extension.lazy_loaded_esm_files);
+    // While this isolate lives, the snapshot is made on V8's own read-only heap and adds nothing to it.
+    // All isolates of a process share that heap, so snapshots that agree on it can be used together.
+    JsRuntime::init_platform(None);
+    std::mem::forget(v8::Isolate::new(v8::CreateParams::default()));
     let made = create_snapshot(
         CreateSnapshotOptions {
             cargo_manifest_dir: env!("CARGO_MANIFEST_DIR"),

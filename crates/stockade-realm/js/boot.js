@@ -120,7 +120,7 @@ const functions = {
   clearTimeout: timers.clearTimeout,
   dispatchEvent: event.EventTarget.prototype.dispatchEvent,
   fetch: fetch.fetch,
-  queueMicrotask: core.queueMicrotask,
+  queueMicrotask: primordials.queueMicrotask,
   removeEventListener: event.EventTarget.prototype.removeEventListener,
   reportError: event.reportError,
   setInterval: timers.setInterval,
@@ -232,7 +232,7 @@ function start() {
   if (settings.timerPrecisionUs > 1000) coarsenDate(settings.timerPrecisionUs / 1000);
   // The wrapper finds V8's own function on its first call, by looking at the global: before a guest
   // can put something else there.
-  core.queueMicrotask(() => {});
+  primordials.queueMicrotask(() => {});
   const hidden = ["Deno", "__bootstrap", "__stockade"];
   for (const name of new SafeArrayIterator(hidden)) delete globalThis[name];
 }
