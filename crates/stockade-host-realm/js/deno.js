@@ -6,6 +6,7 @@
 import { core } from "ext:core/mod.js";
 import {
   op_host_args,
+  op_host_interrupts_taken,
   op_host_kill,
   op_host_main_module,
   op_host_no_color,
@@ -73,6 +74,23 @@ function cpuUsage() {
   return { system, user };
 }
 
+// Whoever listens to SIGINT decides what Ctrl-C does.
+const interruptListeners = new Set();
+
+function addSignalListener(signal, listener) {
+  signals.addSignalListener(signal, listener);
+  if (signal !== "SIGINT") return;
+  interruptListeners.add(listener);
+  op_host_interrupts_taken(true);
+}
+
+function removeSignalListener(signal, listener) {
+  signals.removeSignalListener(signal, listener);
+  if (signal !== "SIGINT") return;
+  interruptListeners.delete(listener);
+  op_host_interrupts_taken(interruptListeners.size > 0);
+}
+
 export const Deno = {
   ...pick(fs, FILE_PAIRS.flatMap((name) => [name, `${name}Sync`])),
   ...pick(fs, ["chdir", "cwd", "FsFile", "umask"]),
@@ -93,7 +111,8 @@ export const Deno = {
     "systemMemoryInfo",
     "uid",
   ]),
-  ...pick(signals, ["addSignalListener", "removeSignalListener"]),
+  addSignalListener,
+  removeSignalListener,
   ...pick(timers, ["refTimer", "unrefTimer"]),
   build: core.build,
   consoleSize,

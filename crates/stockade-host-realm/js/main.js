@@ -1,7 +1,7 @@
 // Entry point of the host realm: runs once, when the startup snapshot is made, and leaves one function
 // behind that the runtime calls at the start of each run.
 
-import { core } from "ext:core/mod.js";
+import { core, internals } from "ext:core/mod.js";
 import {
   op_host_ready,
   op_host_stderr_no_color,
@@ -23,6 +23,7 @@ import {
 } from "ext:stockade_host/web.js";
 
 const {
+  getConsoleInspectOptions,
   getDefaultInspectOptions,
   getStderrNoColor,
   inspectArgs,
@@ -36,6 +37,12 @@ Object.defineProperty(globalThis, "Isolate", core.propNonEnumerable(Isolate));
 core.setUnhandledPromiseRejectionHandler(dispatchUnhandledRejection);
 core.setHandledPromiseRejectionHandler(dispatchRejectionHandled);
 setNoColorFns(() => op_host_stdout_no_color(), () => op_host_stderr_no_color());
+
+// How Deno's own scripts speak to the user: where a server listens, and what its handlers threw.
+internals.log = (level, ...args) => {
+  if (level === "debug" || level === "trace") return;
+  core.print(`${inspectArgs(args, getConsoleInspectOptions(getStderrNoColor()))}\n`, true);
+};
 
 // Not standard, and gone from browsers.
 delete Intl.v8BreakIterator;

@@ -212,26 +212,3 @@ fn print(handle: &Handle, level: ConsoleLevel, text: &str) {
             .and_then(|()| std::io::stdout().flush()),
     };
 }
-
-/// Keeps the script's event loop waiting while isolates have work.
-#[derive(Default)]
-pub(crate) struct Hold {
-    held: bool,
-}
-
-impl Hold {
-    pub(crate) fn update(&mut self, runtime: &JsRuntime, sandboxes: &Sandboxes) {
-        let wanted = sandboxes.have_work();
-        if wanted == self.held {
-            return;
-        }
-        let state = runtime.op_state();
-        let tracker = &state.borrow().external_ops_tracker;
-        if wanted {
-            tracker.ref_op();
-        } else {
-            tracker.unref_op();
-        }
-        self.held = wanted;
-    }
-}

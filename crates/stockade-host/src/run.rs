@@ -15,7 +15,7 @@ use stockade_host_realm::{
 };
 
 use crate::error::HostError;
-use crate::events::{self, Hold};
+use crate::events;
 use crate::interrupt::Interrupt;
 use crate::modules::Loader;
 use crate::options::HostOptions;
@@ -81,7 +81,6 @@ pub async fn run(options: HostOptions) -> Result<i32, HostError> {
         runtime: &mut runtime,
         interrupt: &interrupt,
         sandboxes: &sandboxes,
-        hold: Hold::default(),
     }
     .script(&main_module)
     .await;
@@ -132,7 +131,6 @@ struct Run<'a> {
     runtime: &'a mut JsRuntime,
     interrupt: &'a Interrupt,
     sandboxes: &'a Sandboxes,
-    hold: Hold,
 }
 
 impl Run<'_> {
@@ -179,7 +177,8 @@ impl Run<'_> {
             return Poll::Ready(Err(Stop::Interrupted(code)));
         }
         events::pump(self.runtime, self.sandboxes, cx);
-        self.hold.update(self.runtime, self.sandboxes);
+        self.sandboxes
+            .update_hold(&self.runtime.op_state().borrow().external_ops_tracker);
         let options = PollEventLoopOptions {
             wait_for_inspector: false,
         };

@@ -54,6 +54,20 @@ pub(super) fn handle(state: &OpState, sandbox: u32, isolate: u32) -> Result<Hand
         .ok_or(SandboxError::Gone(isolate))
 }
 
+/// Gives an isolate something to do and keeps the event loop waiting for it.
+fn give(
+    state: &OpState,
+    sandbox: u32,
+    isolate: u32,
+    work: impl FnOnce(&Handle) -> Result<(), SendError>,
+) -> Result<(), SandboxError> {
+    work(&handle(state, sandbox, isolate)?)?;
+    state
+        .borrow::<Sandboxes>()
+        .hold(&state.external_ops_tracker);
+    Ok(())
+}
+
 fn object(json: &str) -> Result<serde_json::Map<String, serde_json::Value>, SandboxError> {
     serde_json::from_str(json).map_err(|error| SandboxError::Json(error.to_string()))
 }
@@ -138,7 +152,7 @@ pub(crate) fn op_isolate_execute(
     #[smi] isolate: u32,
     #[string] code: String,
 ) -> Result<(), SandboxError> {
-    Ok(handle(state, sandbox, isolate)?.execute(code)?)
+    give(state, sandbox, isolate, |isolate| isolate.execute(code))
 }
 
 #[op2(fast)]
@@ -151,7 +165,7 @@ pub(crate) fn op_isolate_send(
     marked: bool,
 ) -> Result<(), SandboxError> {
     let data = collect_payload(state, json, marked);
-    Ok(handle(state, sandbox, isolate)?.send(name, data)?)
+    give(state, sandbox, isolate, |isolate| isolate.send(name, data))
 }
 
 #[op2(fast)]
@@ -164,7 +178,9 @@ pub(crate) fn op_isolate_control(
     marked: bool,
 ) -> Result<(), SandboxError> {
     let data = collect_payload(state, json, marked);
-    Ok(handle(state, sandbox, isolate)?.control(name, data)?)
+    give(state, sandbox, isolate, |isolate| {
+        isolate.control(name, data)
+    })
 }
 
 #[op2(fast)]
@@ -178,7 +194,9 @@ pub(crate) fn op_isolate_answer(
 ) -> Result<(), SandboxError> {
     let data = collect_payload(state, json, marked);
     let request: RequestId = request;
-    Ok(handle(state, sandbox, isolate)?.answer(request, Ok(data))?)
+    give(state, sandbox, isolate, |isolate| {
+        isolate.answer(request, Ok(data))
+    })
 }
 
 #[op2(fast)]
@@ -190,7 +208,9 @@ pub(crate) fn op_isolate_reject(
     #[string] message: String,
 ) -> Result<(), SandboxError> {
     let error = GuestError::new(message);
-    Ok(handle(state, sandbox, isolate)?.answer(request, Err(error))?)
+    give(state, sandbox, isolate, |isolate| {
+        isolate.answer(request, Err(error))
+    })
 }
 
 #[op2(fast)]

@@ -1,10 +1,11 @@
 //! The sandboxes of one run and the isolates that live in them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use deno_core::ExternalOpsTracker;
 use stockade_policy::{Isolation, SandboxOptions};
 use stockade_supervisor::{Handle, Hub, Supervisor, Wall};
 
@@ -25,6 +26,8 @@ struct Inner {
     setup: SandboxSetup,
     list: RefCell<Vec<Sandbox>>,
     handles: RefCell<HashMap<Key, Handle>>,
+    /// Whether the engine's event loop is kept alive because of isolates.
+    held: Cell<bool>,
 }
 
 /// A sandbox's index and an isolate's number in it.
@@ -43,6 +46,7 @@ impl Sandboxes {
             setup,
             list: RefCell::default(),
             handles: RefCell::default(),
+            held: Cell::new(false),
         }))
     }
 
@@ -92,9 +96,25 @@ impl Sandboxes {
 
     /// Whether any isolate of any sandbox has something to do.
     #[must_use]
-    pub fn have_work(&self) -> bool {
+    fn have_work(&self) -> bool {
         let list = self.0.list.borrow();
         list.iter().any(|sandbox| sandbox.hub.has_work())
+    }
+
+    /// Keeps the engine's event loop alive: the script has just given an isolate something to do.
+    pub(crate) fn hold(&self, tracker: &ExternalOpsTracker) {
+        if !self.0.held.replace(true) {
+            tracker.ref_op();
+        }
+    }
+
+    /// Keeps the engine's event loop alive while any isolate has something to do, and no longer.
+    pub fn update_hold(&self, tracker: &ExternalOpsTracker) {
+        if self.have_work() {
+            self.hold(tracker);
+        } else if self.0.held.replace(false) {
+            tracker.unref_op();
+        }
     }
 
     /// Ends every isolate of every sandbox.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::shim::Language;
+use stockade_transpile::Language;
 
 /// What a source file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -53,8 +53,17 @@ pub(crate) enum LoadError {
     )]
     JsonAsModule { path: PathBuf, imported: String },
     #[class(syntax)]
-    #[error("{0}")]
-    Syntax(String),
+    #[error(
+        "{message}{}\n    at {specifier}:{line}:{column}",
+        excerpt.as_ref().map(|lines| format!("\n{lines}")).unwrap_or_default()
+    )]
+    Syntax {
+        message: String,
+        excerpt: Option<String>,
+        specifier: String,
+        line: u32,
+        column: u32,
+    },
 }
 
 /// Where an import stands, for a message.
@@ -165,18 +174,24 @@ impl Loader {
         &self,
         specifier: &ModuleSpecifier,
         source: String,
-        language: super::shim::Language,
+        language: stockade_transpile::Language,
     ) -> Result<String, LoadError> {
-        let options = super::shim::Options {
+        let options = stockade_transpile::Options {
             specifier: specifier.as_str(),
             language,
             module: true,
         };
-        let made = super::shim::transpile(&source, &options)
-            .map_err(|error| LoadError::Syntax(error.to_string()))?;
+        let made = stockade_transpile::transpile(&source, &options)
+            .map_err(|error| LoadError::Syntax {
+                message: error.message,
+                excerpt: error.excerpt,
+                specifier: specifier.to_string(),
+                line: error.line,
+                column: error.column,
+            })?;
         let original = Original {
             source,
-            source_map: made.source_map.into(),
+            source_map: made.source_map.unwrap_or_default(),
         };
         self.transpiled
             .borrow_mut()

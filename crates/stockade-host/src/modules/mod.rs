@@ -3,6 +3,5 @@
 mod kind;
 mod loader;
 mod resolve;
-mod shim;
 
 pub(crate) use loader::Loader;

@@ -1,0 +1,1 @@
+import { serve } from "https://deno.land/std/http/server.ts";

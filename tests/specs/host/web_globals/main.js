@@ -1,0 +1,25 @@
+// The web platform.
+const { subtle } = crypto;
+const digest = new Uint8Array(await subtle.digest("SHA-256", new TextEncoder().encode("abc")));
+console.log(digest.slice(0, 3), crypto.randomUUID().length);
+console.log(atob(btoa("text")), structuredClone(new Map([[1, { a: 2 }]])));
+console.log(new URL("/b?c=d", "https://a.example/").href, new URLSearchParams({ a: "1" }).toString());
+console.log(new URLPattern({ pathname: "/:id" }).exec("https://x.example/7").pathname.groups);
+const squeezed = new Blob(["x".repeat(1000)]).stream().pipeThrough(new CompressionStream("gzip"));
+const restored = await new Response(squeezed.pipeThrough(new DecompressionStream("gzip"))).text();
+console.log(restored.length);
+const { port1, port2 } = new MessageChannel();
+port1.postMessage({ from: "port1" });
+console.log(await new Promise((resolve) => port2.onmessage = ({ data }) => resolve(data)));
+port1.close();
+const target = new EventTarget();
+target.addEventListener("custom", (event) => console.log(event.type, event.detail));
+target.dispatchEvent(new CustomEvent("custom", { detail: 1 }));
+console.log(performance.now() >= 0, performance.timeOrigin > 0, navigator.hardwareConcurrency > 0);
+console.log(new File(["abc"], "name").size, await new Blob(["ab", "c"]).text());
+const reader = new FileReader();
+reader.readAsText(new Blob(["read"]));
+await new Promise((resolve) => reader.onload = resolve);
+console.log(reader.result);
+console.log(self === globalThis, String(globalThis), typeof WebAssembly.compile);
+console.log(await navigator.locks.request("lock", (lock) => lock.name));
