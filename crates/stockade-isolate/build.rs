@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use deno_core::{JsRuntime, v8};
 use deno_core::snapshot::{CreateSnapshotOptions, create_snapshot};
+use deno_core::{JsRuntime, v8};
 
 fn main() {
     let out =

@@ -69,13 +69,13 @@ export class Isolate {
   #aborts = new Map(); // request id -> AbortController, made when a handler asks for it
   #streams;
 
-  constructor(key, sandbox, { id, name }) {
+  constructor(key, sandbox, created) {
     if (key !== MADE_HERE) {
       throw new TypeError("isolates are made by `await sandbox.createIsolate()`");
     }
     this.#sandbox = sandbox;
-    this.#id = id;
-    this.#name = name ?? undefined;
+    this.#id = created.id;
+    this.#name = created.name ?? undefined;
     this.#streams = createStreams((event, data) => this.#control(event, data));
   }
 

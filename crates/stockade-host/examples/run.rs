@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         args: args.collect(),
         sandbox: stockade_policy::SandboxOptions::default(),
         walls: Vec::new(),
+        inspect: None,
     };
     match block_on(options) {
         Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)),

@@ -10,6 +10,7 @@
 
 mod error;
 mod events;
+mod inspect;
 mod interrupt;
 mod modules;
 mod options;
@@ -19,5 +20,6 @@ mod run;
 mod snapshot;
 
 pub use error::HostError;
+pub use inspect::{InspectOptions, InspectStart};
 pub use options::HostOptions;
 pub use run::{block_on, run};

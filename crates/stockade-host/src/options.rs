@@ -6,6 +6,8 @@ use std::sync::Arc;
 use stockade_policy::{Isolation, SandboxOptions};
 use stockade_supervisor::Wall;
 
+use crate::inspect::InspectOptions;
+
 /// What to run, and with what.
 #[derive(Clone)]
 pub struct HostOptions {
@@ -17,4 +19,6 @@ pub struct HostOptions {
     pub sandbox: SandboxOptions,
     /// The ways of running isolates that exist in this program.
     pub walls: Vec<(Isolation, Arc<dyn Wall>)>,
+    /// Whether and how the run can be debugged.
+    pub inspect: Option<InspectOptions>,
 }

@@ -16,6 +16,7 @@ use stockade_host_realm::{
 
 use crate::error::HostError;
 use crate::events;
+use crate::inspect::{self, InspectOptions};
 use crate::interrupt::Interrupt;
 use crate::modules::Loader;
 use crate::options::HostOptions;
@@ -74,13 +75,19 @@ pub async fn run(options: HostOptions) -> Result<i32, HostError> {
         exit_code: exit_code.clone(),
         interrupts: interrupts.clone(),
     };
-    let mut runtime = realm::start(Rc::new(Loader::default()), realm_options, false)?;
+    let loader = Rc::new(Loader::default());
+    let mut runtime = realm::start(loader, realm_options, options.inspect.is_some())?;
+    before_exit(&runtime, &sandboxes);
+    if let Some(inspect) = options.inspect {
+        inspect::register(&runtime, main_module.as_str(), inspect)?;
+    }
     let isolate = runtime.v8_isolate().thread_safe_handle();
     let interrupt = Interrupt::listen(&isolate, &interrupts)?;
     let stop = Run {
         runtime: &mut runtime,
         interrupt: &interrupt,
         sandboxes: &sandboxes,
+        inspect: options.inspect,
     }
     .script(&main_module)
     .await;
@@ -101,6 +108,19 @@ pub async fn run(options: HostOptions) -> Result<i32, HostError> {
     // Nobody is left to tell when standard output is closed.
     let _ = std::io::stdout().flush();
     Ok(code)
+}
+
+/// What `Deno.exit` does before it ends the process.
+fn before_exit(runtime: &JsRuntime, sandboxes: &Sandboxes) {
+    let sandboxes = sandboxes.clone();
+    let mut callbacks = deno_os::OpExitCallbacks::default();
+    callbacks.push(Box::new(move || {
+        sandboxes.shutdown();
+        restore_terminal();
+        // Nobody is left to tell when standard output is closed.
+        let _ = std::io::stdout().flush();
+    }));
+    runtime.op_state().borrow_mut().put(callbacks);
 }
 
 /// The script's URL, once it is sure that there is something to read.
@@ -131,11 +151,15 @@ struct Run<'a> {
     runtime: &'a mut JsRuntime,
     interrupt: &'a Interrupt,
     sandboxes: &'a Sandboxes,
+    inspect: Option<InspectOptions>,
 }
 
 impl Run<'_> {
     async fn script(&mut self, main: &ModuleSpecifier) -> Result<(), Stop> {
         let module = self.runtime.load_main_es_module(main).await?;
+        if let Some(inspect) = self.inspect {
+            inspect::wait(self.runtime, inspect);
+        }
         let evaluation = self.runtime.mod_evaluate(module);
         self.evaluate(evaluation).await?;
         self.dispatch(&LifeEvent::Load)?;
@@ -180,7 +204,7 @@ impl Run<'_> {
         self.sandboxes
             .update_hold(&self.runtime.op_state().borrow().external_ops_tracker);
         let options = PollEventLoopOptions {
-            wait_for_inspector: false,
+            wait_for_inspector: self.inspect.is_some(),
         };
         self.runtime
             .poll_event_loop(cx, options)

@@ -9,6 +9,7 @@ const {
   DateNow,
   MathFloor,
   ObjectDefineProperty,
+  ObjectGetOwnPropertyDescriptor,
   Promise,
   PromisePrototypeThen,
   Proxy,
@@ -210,6 +211,26 @@ function coarsenDate(precisionMs) {
   ObjectDefineProperty(globalThis, "Date", core.propNonEnumerable(coarse));
 }
 
+// Shared WebAssembly memory would show the class again.
+function hideSharedArrayBuffer() {
+  delete globalThis.SharedArrayBuffer;
+  const prototype = globalThis.WebAssembly?.Memory?.prototype;
+  if (prototype === undefined) return;
+  const { get } = ObjectGetOwnPropertyDescriptor(prototype, "buffer");
+  ObjectDefineProperty(prototype, "buffer", {
+    __proto__: null,
+    configurable: true,
+    enumerable: true,
+    get() {
+      const buffer = ReflectApply(get, this, []);
+      if (core.isSharedArrayBuffer(buffer)) {
+        throw new TypeError("shared memory is off for this isolate (sharedArrayBuffer: false)");
+      }
+      return buffer;
+    },
+  });
+}
+
 // Called once in each isolate, before any guest code.
 function start() {
   const settings = op_guest_settings();
@@ -228,7 +249,7 @@ function start() {
   network.configure(settings);
   const console = settings.console ? guestConsole.capturing() : guestConsole.silent();
   ObjectDefineProperty(globalThis, "console", core.propNonEnumerable(console));
-  if (!settings.sharedArrayBuffer) delete globalThis.SharedArrayBuffer;
+  if (!settings.sharedArrayBuffer) hideSharedArrayBuffer();
   if (settings.timerPrecisionUs > 1000) coarsenDate(settings.timerPrecisionUs / 1000);
   // The wrapper finds V8's own function on its first call, by looking at the global: before a guest
   // can put something else there.

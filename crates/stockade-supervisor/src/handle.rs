@@ -132,13 +132,12 @@ impl Handle {
         if size > MAX_MESSAGE_BYTES {
             return Err(SendError::TooLarge { bytes: size });
         }
-        match self.shared.inbox.push(message, size) {
-            Ok(was_idle) => {
-                if was_idle {
-                    self.shared.set_work(true);
-                }
-                Ok(())
-            }
+        match self
+            .shared
+            .inbox
+            .push(message, size, || self.shared.set_work(true))
+        {
+            Ok(()) => Ok(()),
             Err(Refused::Closed) => Err(SendError::Ended {
                 id: self.id(),
                 end: self.ended(),

@@ -73,8 +73,9 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Adds a message or says why not. `Ok(true)`: the consumer had been idle.
-    pub(crate) fn push(&self, item: T, size: usize) -> Result<bool, Refused> {
+    /// Adds a message or says why not. `wakes` is called, before anything else can happen to the queue,
+    /// if the consumer had been idle.
+    pub(crate) fn push(&self, item: T, size: usize, wakes: impl FnOnce()) -> Result<(), Refused> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(Refused::Closed);
@@ -85,11 +86,13 @@ impl<T> Queue<T> {
                 bytes: state.bytes,
             });
         }
-        let was_idle = state.idle;
+        if state.idle {
+            wakes();
+        }
         state.put(item, size);
         drop(state);
         self.consumer.wake();
-        Ok(was_idle)
+        Ok(())
     }
 
     /// Adds a message, waiting for room on this thread; fails once the queue is closed.
@@ -174,11 +177,12 @@ impl<T> Queue<T> {
         Poll::Pending
     }
 
-    /// Notes whether the consumer has anything to do but wait. False stays false while messages wait.
-    pub(crate) fn set_idle(&self, idle: bool) -> bool {
+    /// Notes whether the consumer has nothing to do but wait, which it has not while messages wait, and
+    /// tells `note` before anything else can happen to the queue.
+    pub(crate) fn set_idle(&self, idle: bool, note: impl FnOnce(bool)) {
         let mut state = self.state.lock();
         state.idle = idle && state.items.is_empty();
-        state.idle
+        note(state.idle);
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -214,19 +218,19 @@ mod tests {
     #[test]
     fn queue_full_by_bytes_refuses_and_keeps_order() {
         let queue = Queue::new();
-        queue.push(1, MAX_QUEUE_BYTES - 10).unwrap();
+        queue.push(1, MAX_QUEUE_BYTES - 10, || {}).unwrap();
         assert!(matches!(
             queue.push(2, 20),
             Err(Refused::Full { messages: 1, .. })
         ));
-        queue.push(3, 5).unwrap();
+        queue.push(3, 5, || {}).unwrap();
         assert_eq!(queue.pop(), Some((1, MAX_QUEUE_BYTES - 10)));
         assert!(
-            queue.push(4, 20).is_err(),
+            queue.push(4, 20, || {}).is_err(),
             "a message taken out but not released keeps its place"
         );
         queue.release(MAX_QUEUE_BYTES - 10);
-        queue.push(4, 20).unwrap();
+        queue.push(4, 20, || {}).unwrap();
         assert_eq!(queue.pop(), Some((3, 5)));
         assert_eq!(queue.pop(), Some((4, 20)));
     }
@@ -235,7 +239,7 @@ mod tests {
     fn queue_full_by_count_refuses() {
         let queue = Queue::new();
         for i in 0..MAX_QUEUE_MESSAGES {
-            queue.push(i, 1).unwrap();
+            queue.push(i, 1, || {}).unwrap();
         }
         assert!(matches!(
             queue.push(0, 1),
@@ -249,14 +253,14 @@ mod tests {
     #[test]
     fn queue_waiting_producer_goes_on_after_release_and_fails_after_close() {
         let queue = Queue::new();
-        queue.push(0, MAX_QUEUE_BYTES).unwrap();
+        queue.push(0, MAX_QUEUE_BYTES, || {}).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| queue.push_waiting(1, 1));
             let (_, size) = queue.pop().unwrap();
             queue.release(size);
             assert_eq!(waiting.join().unwrap(), Ok(()));
         });
-        queue.push(2, MAX_QUEUE_BYTES - 1).unwrap();
+        queue.push(2, MAX_QUEUE_BYTES - 1, || {}).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| queue.push_waiting(3, 2));
             queue.close(false);

@@ -101,8 +101,9 @@ impl Seat {
     /// Notes whether the isolate has anything to do but wait for messages. A host may end by itself
     /// when none of its isolates has.
     pub fn set_idle(&self, idle: bool) {
-        let idle = self.shared.inbox.set_idle(idle);
-        self.shared.set_work(!idle);
+        self.shared
+            .inbox
+            .set_idle(idle, |idle| self.shared.set_work(!idle));
     }
 
     /// Sends a message to the host, waiting on this thread while the queue is full.

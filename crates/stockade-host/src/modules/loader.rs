@@ -181,14 +181,15 @@ impl Loader {
             language,
             module: true,
         };
-        let made = stockade_transpile::transpile(&source, &options)
-            .map_err(|error| LoadError::Syntax {
+        let made = stockade_transpile::transpile(&source, &options).map_err(|error| {
+            LoadError::Syntax {
                 message: error.message,
                 excerpt: error.excerpt,
                 specifier: specifier.to_string(),
                 line: error.line,
                 column: error.column,
-            })?;
+            }
+        })?;
         let original = Original {
             source,
             source_map: made.source_map.unwrap_or_default(),

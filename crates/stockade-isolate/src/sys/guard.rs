@@ -15,7 +15,7 @@ use super::breaker::V8Breaker;
 use super::buffers::Buffers;
 
 /// Heap that an isolate over its limit may still take to get out of what it is doing.
-const HEADROOM: usize = 16 << 20;
+const HEADROOM: usize = 32 << 20;
 
 thread_local! {
     static GUARD: RefCell<Option<Guard>> = const { RefCell::new(None) };
@@ -87,9 +87,12 @@ fn measure(guard: &Guard, isolate: &mut v8::Isolate, full_collection: bool) {
     let statistics = isolate.get_heap_statistics();
     let heap = statistics.used_heap_size() as u64;
     guard.buffers.note_heap(heap, full_collection);
-    // `external_memory` has the ArrayBuffers that V8 knows and WebAssembly memory; the allocator also
-    // knows those that are being made.
-    let external = (statistics.external_memory() as u64).max(guard.buffers.bytes());
+    // A change of 0 gives the sum of everything V8 knows outside its heap, WebAssembly memory included
+    // (`external_memory` of the statistics lacks that). The allocator also knows buffers in the making.
+    let external = isolate.adjust_amount_of_external_allocated_memory(0);
+    let external = u64::try_from(external)
+        .unwrap_or(0)
+        .max(guard.buffers.bytes());
     guard.seat.note_memory(heap.saturating_add(external));
 }
 
@@ -110,7 +113,7 @@ unsafe extern "C" fn near_heap_limit(
         return current_limit + HEADROOM;
     };
     guard.seat.memory_exceeded();
-    if current_limit >= initial + 2 * HEADROOM {
+    if current_limit >= initial + HEADROOM {
         // Still allocating after it was told to stop: it is inside something that does not look. To
         // return the same limit would have V8 abort the process.
         log::warn!(
