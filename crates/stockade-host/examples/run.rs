@@ -1,20 +1,30 @@
-//! Runs one script in the host isolate: `run <script> [args…]`.
+//! Runs one script in the host isolate, without isolates: `run [--inspect-brk <address>] <script> [args…]`.
 
 use std::process::ExitCode;
 
-use stockade_host::{HostOptions, block_on};
+use stockade_host::{HostOptions, InspectOptions, InspectStart, block_on};
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
-    let Some(script) = args.next() else {
+    let mut script = args.next();
+    let mut inspect = None;
+    if script.as_deref() == Some("--inspect-brk") {
+        inspect = args.next().and_then(|address| address.parse().ok());
+        script = args.next();
+    }
+    let Some(script) = script else {
         return ExitCode::from(2);
     };
+    let inspect = inspect.map(|address| InspectOptions {
+        address,
+        start: InspectStart::Paused,
+    });
     let options = HostOptions {
         script: script.into(),
         args: args.collect(),
         sandbox: stockade_policy::SandboxOptions::default(),
         walls: Vec::new(),
-        inspect: None,
+        inspect,
     };
     match block_on(options) {
         Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)),

@@ -70,6 +70,7 @@ impl RunArgs {
             script: self.script,
             args: self.args,
             walls: stockade::walls(),
+            inspect: None,
         })
     }
 }
