@@ -17,7 +17,7 @@ fn main() {
             cargo_manifest_dir: env!("CARGO_MANIFEST_DIR"),
             startup_snapshot: None,
             skip_op_registration: false,
-            extensions: stockade_realm::realm_extensions(None),
+            extensions: stockade_realm::realm_extensions(stockade_realm::Stage::Snapshot),
             extension_transpiler: None,
             with_runtime_cb: None,
         },

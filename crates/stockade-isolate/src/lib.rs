@@ -28,4 +28,5 @@ mod sys;
 mod wall;
 
 pub use initialize::initialize;
+pub use sys::alloc::MeteredAllocator;
 pub use wall::ThreadWall;

@@ -11,6 +11,8 @@ use stockade_protocol::{ConsoleLevel, FromIsolate, Payload};
 use stockade_realm::GuestPort;
 use stockade_supervisor::Seat;
 
+use crate::sys::alloc::charge;
+
 /// An event that no handler has taken, and what it holds of the queue.
 pub(crate) struct Kept {
     pub(crate) name: String,
@@ -85,6 +87,8 @@ impl GuestPort for Port {
                 }
             }
         }
+        // The message is the host's from here on.
+        charge(-(message.size() as i64));
         self.seat.send(message).map_err(|error| error.to_string())
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use deno_core::{JsRuntime, RuntimeOptions, v8};
 use stockade_policy::{ConsoleMode, IsolateOptions};
-use stockade_realm::{GuestPort, Settings, realm_extensions};
+use stockade_realm::{GuestPort, Settings, Stage, realm_extensions};
 
 use crate::modules::{GuestLoader, GuestModules};
 use crate::port::Port;
@@ -45,7 +45,7 @@ impl Realm {
         let mut runtime = JsRuntime::try_new(RuntimeOptions {
             startup_snapshot: Some(SNAPSHOT),
             skip_op_registration: true,
-            extensions: realm_extensions(None),
+            extensions: realm_extensions(Stage::Run),
             create_params: Some(params),
             module_loader: Some(Rc::new(GuestLoader(Rc::clone(&modules)))),
             ..RuntimeOptions::default()

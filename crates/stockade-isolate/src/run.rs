@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use crate::port::{Kept, Port};
 use crate::realm::{Functions, Realm};
 use crate::script;
 use crate::sys::breaker::V8Breaker;
+use crate::sys::alloc::charge;
 use crate::sys::guard::{Guard, measure_memory};
 
 /// Messages handled before timers and operations get their turn.
@@ -34,20 +36,22 @@ const MEASURE_EVERY: u32 = 64;
 const SPIN: Duration = Duration::from_micros(20);
 
 /// Runs the isolate of this seat until its end.
-pub(crate) async fn run(mut realm: Realm, seat: Seat) {
-    let seat = Rc::new(seat);
+pub(crate) async fn run(mut realm: Realm, seat: Rc<Seat>, native: Arc<AtomicI64>) {
     let breaker = V8Breaker::new(realm.runtime.v8_isolate().thread_safe_handle());
     seat.set_breaker(breaker.clone());
     let guard = Guard {
         seat: Rc::clone(&seat),
         breaker,
         buffers: Arc::clone(&realm.buffers),
+        native: Arc::clone(&native),
     };
     let entered = guard.enter();
     let port = Rc::new(Port::new(Rc::clone(&seat)));
     match realm.start(Rc::clone(&port), seat.options()) {
         Ok(functions) => {
             seat.started(Ok(()));
+            // What an empty isolate holds is not the guest's.
+            native.store(0, Ordering::Relaxed);
             let isolate = Isolate {
                 realm,
                 seat: Rc::clone(&seat),
@@ -135,6 +139,7 @@ impl Isolate {
                     began = Instant::now();
                 }
                 handled += 1;
+                charge(size as i64);
                 self.handle(message, size);
             }
             let idle = self.turn(cx);

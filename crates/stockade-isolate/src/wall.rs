@@ -1,6 +1,8 @@
 //! Starts isolates on threads, and keeps some ready.
 
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use parking_lot::Mutex;
@@ -10,6 +12,7 @@ use stockade_supervisor::{Seat, StartError, Wall};
 use crate::initialize::initialize;
 use crate::realm::Realm;
 use crate::run;
+use crate::sys::alloc::{Charging, charge_thread};
 
 /// Address space of an isolate's stack. V8 stops JavaScript at about 1 MB of it; the rest is for the
 /// native code that JavaScript calls. Memory is taken only as it is used.
@@ -97,28 +100,45 @@ fn spawn(memory: Option<u64>, seat: Receiver<Seat>) -> Result<(), StartError> {
 }
 
 /// The life of an isolate's thread.
-fn main(memory: Option<u64>, seat: &Receiver<Seat>) {
+fn main(memory: Option<u64>, seats: &Receiver<Seat>) {
+    let native = Arc::new(AtomicI64::new(0));
+    let charging = Charging::to(Arc::clone(&native));
+    let helped = Arc::new(Mutex::new(None::<HelperMark>));
+    let (helper_native, helper_mark) = (Arc::clone(&native), Arc::clone(&helped));
     // Time without I/O: the runtime needs no descriptors, so a thousand isolates take none. Blocking
-    // work (key generation and the like) gets one thread.
+    // work (making keys and the like) gets one thread, which counts as the isolate's.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .max_blocking_threads(1)
+        .on_thread_start(move || {
+            charge_thread(&helper_native);
+            if let Some(mark) = &*helper_mark.lock() {
+                mark();
+            }
+        })
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return fail(seat, format!("cannot start an event loop: {error}")),
+        Err(error) => return fail(seats, format!("cannot start an event loop: {error}")),
     };
     let entered = runtime.enter();
-    match Realm::new(memory) {
-        Ok(realm) => {
-            if let Ok(seat) = seat.recv() {
-                drop(entered);
-                runtime.block_on(run::run(realm, seat));
-            }
-        }
-        Err(error) => fail(seat, format!("cannot make a V8 isolate: {error}")),
-    }
+    let realm = match Realm::new(memory) {
+        Ok(realm) => realm,
+        Err(error) => return fail(seats, format!("cannot make a V8 isolate: {error}")),
+    };
+    drop(entered);
+    let Ok(seat) = seats.recv() else { return };
+    *helped.lock() = Some(seat.helper_mark());
+    let seat = Rc::new(seat);
+    runtime.block_on(run::run(realm, Rc::clone(&seat), native));
+    drop(charging);
+    // Waits for blocking work that cannot be stopped; until then the isolate is not quite gone.
+    drop(runtime);
+    drop(seat);
 }
+
+/// Marks the calling thread as one that works for the isolate.
+type HelperMark = Box<dyn Fn() + Send>;
 
 fn fail(seat: &Receiver<Seat>, what: String) {
     if let Ok(seat) = seat.recv() {

@@ -1,7 +1,6 @@
 //! The extensions of the worker realm, the same list for making the snapshot and for using it.
 
 use std::borrow::Cow;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use deno_core::{Extension, ExtensionFileSource, OpDecl};
@@ -9,7 +8,6 @@ use deno_core::{Extension, ExtensionFileSource, OpDecl};
 use crate::allow;
 use crate::guest;
 use crate::payload::{self, Parts};
-use crate::port::{GuestPort, Settings};
 
 deno_core::extension!(
     stockade_payload,
@@ -41,16 +39,6 @@ deno_core::extension!(
     esm_entry_point = "ext:stockade_realm/boot.js",
     esm = [dir "js", "boot.js"],
     lazy_loaded_js = [dir "js", "network.js", "fetch.js", "websocket.js", "console.js"],
-    options = {
-        port: Option<(Rc<dyn GuestPort>, Settings)>,
-    },
-    middleware = |op| allow::adapt(op),
-    state = |state, options| {
-        if let Some((port, settings)) = options.port {
-            state.put(port);
-            state.put(settings);
-        }
-    },
 );
 
 /// The extension that carries binary parts of messages, for the host's realm.
@@ -59,9 +47,19 @@ pub fn payload_extension() -> Extension {
     stockade_payload::init()
 }
 
-/// Every extension of the worker realm. Without a port: for making the snapshot.
+/// What the extensions are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Making the startup snapshot.
+    Snapshot,
+    /// Running guests from it.
+    Run,
+}
+
+/// Every extension of the worker realm. Before guest code runs, `Rc<dyn GuestPort>` and
+/// [`Settings`](crate::Settings) must be put into the op state.
 #[must_use]
-pub fn realm_extensions(port: Option<(Rc<dyn GuestPort>, Settings)>) -> Vec<Extension> {
+pub fn realm_extensions(stage: Stage) -> Vec<Extension> {
     let mut web = deno_web::deno_web::init(
         Arc::new(deno_web::BlobStore::default()),
         None,
@@ -80,13 +78,15 @@ pub fn realm_extensions(port: Option<(Rc<dyn GuestPort>, Settings)>) -> Vec<Exte
             "ext:deno_fetch/22_http_client.js",
             deno_core::ascii_str_include!("../js/http_client.js"),
         ));
+    let mut realm = stockade_realm::init();
+    realm.middleware_fn = Some(Box::new(move |op| allow::adapt(op, stage)));
     vec![
         deno_webidl::deno_webidl::init(),
         web,
         deno_crypto::deno_crypto::init(None),
         fetch,
         stockade_payload::init(),
-        stockade_realm::init(port),
+        realm,
     ]
 }
 

@@ -14,7 +14,7 @@ mod guest;
 mod payload;
 mod port;
 
-pub use extensions::{payload_extension, realm_extensions};
+pub use extensions::{Stage, payload_extension, realm_extensions};
 pub use guest::{error_from_js, guest_error};
 pub use payload::{Parts, collect_payload};
 pub use port::{GuestPort, Settings};

@@ -42,6 +42,19 @@ pub(crate) struct Activity {
     held: AtomicU64,
     clock: OnceLock<CpuClock>,
     hold: Hold,
+    helper: Mutex<Helper>,
+}
+
+/// The thread that does blocking work for the isolate, such as making keys.
+#[derive(Default)]
+struct Helper {
+    clock: Option<CpuClock>,
+    /// Its CPU time when last looked at.
+    seen: u64,
+    /// Its CPU time when it was last seen idle.
+    idle_at: u64,
+    /// CPU time of helpers that are gone.
+    past: u64,
 }
 
 /// Keeps a thread back: because of the CPU share, or because others shall have their turn.
@@ -84,6 +97,7 @@ impl Activity {
             last_cpu: AtomicU64::new(0),
             held: AtomicU64::new(0),
             clock: OnceLock::new(),
+            helper: Mutex::default(),
             hold: Hold {
                 share,
                 state: Mutex::new(state),
@@ -142,6 +156,31 @@ impl Activity {
         );
         self.seq.fetch_add(1, Ordering::SeqCst);
         result
+    }
+
+    /// The calling thread works for the isolate from now on.
+    pub(crate) fn set_helper(&self) {
+        let mut helper = self.helper.lock();
+        *helper = Helper {
+            clock: Some(CpuClock::of_this_thread()),
+            past: helper.past + helper.seen,
+            ..Helper::default()
+        };
+    }
+
+    /// CPU time that the helper has used without a pause, and in all. A helper that used none since the
+    /// last look is idle.
+    pub(crate) fn look_at_helper(&self) -> (Duration, Duration) {
+        let mut helper = self.helper.lock();
+        let Some(now) = helper.clock.and_then(CpuClock::read).map(nanos) else {
+            return (Duration::ZERO, Duration::from_nanos(helper.past));
+        };
+        if now == helper.seen {
+            helper.idle_at = now;
+        }
+        helper.seen = now;
+        let at_a_stretch = now.saturating_sub(helper.idle_at);
+        (Duration::from_nanos(at_a_stretch), Duration::from_nanos(helper.past + now))
     }
 
     pub(crate) fn is_active(&self) -> bool {

@@ -122,6 +122,11 @@ impl Meter {
                 busy = true;
                 return !shared.watch_end(GRACE);
             }
+            let (stretch, _) = shared.activity.look_at_helper();
+            busy |= stretch > Duration::ZERO;
+            if judge_helper(&shared, stretch) {
+                return true;
+            }
             if let Some(usage) = shared.activity.usage() {
                 busy = true;
                 if !judge(&shared, usage) && usage.cpu >= LONG {
@@ -149,6 +154,18 @@ impl Meter {
         give_turns(long, new_turn);
         busy
     }
+}
+
+/// Ends an isolate whose helper has worked too long at a stretch.
+fn judge_helper(shared: &Shared, stretch: Duration) -> bool {
+    let Some(limit) = shared.options.limits.cpu.filter(|limit| stretch > *limit) else {
+        return false;
+    };
+    shared.convict(
+        TerminateReason::CpuLimit,
+        format!("cpuLimitMs {} in blocking work", limit.as_millis()),
+    );
+    true
 }
 
 /// Ends an isolate whose activation is over a limit.

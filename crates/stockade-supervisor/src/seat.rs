@@ -155,6 +155,17 @@ impl Seat {
         self.shared.activity.end()
     }
 
+    /// What a thread calls that does blocking work for the isolate: its CPU time counts from then on.
+    #[must_use]
+    pub fn helper_mark(&self) -> Box<dyn Fn() + Send> {
+        let shared = Arc::downgrade(&self.shared);
+        Box::new(move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.activity.set_helper();
+            }
+        })
+    }
+
     /// Runs `pause` with the clocks stopped: a debugger holds the isolate.
     pub fn paused<T>(&self, pause: impl FnOnce() -> T) -> T {
         self.shared.activity.pause(pause)
@@ -165,14 +176,9 @@ impl Seat {
         self.shared.activity.wait_for_turn();
     }
 
-    /// Notes how much memory the isolate holds, and ends it when that is above its limit.
+    /// Notes how much memory the isolate holds, in bytes.
     pub fn note_memory(&self, bytes: u64) {
         self.shared.memory.store(bytes, Ordering::Relaxed);
-        if let Some(limit) = self.shared.options.limits.memory
-            && bytes > limit
-        {
-            self.memory_exceeded();
-        }
     }
 
     /// Ends the isolate for using more memory than its limit.

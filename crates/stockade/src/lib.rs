@@ -71,7 +71,7 @@ mod sandbox;
 
 pub use isolate::Isolate;
 pub use sandbox::{Sandbox, walls};
-pub use stockade_isolate::initialize;
+pub use stockade_isolate::{MeteredAllocator, initialize};
 pub use stockade_policy::{
     ConsoleMode, CpuShare, IsolateOptions, Isolation, Limits, OptionsError, SandboxOptions,
 };

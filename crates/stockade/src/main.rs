@@ -9,6 +9,10 @@ use stockade_host::{HostOptions, block_on};
 
 use cli::{Cli, Command, RunArgs};
 
+/// So that memory limits cover what isolates hold outside V8.
+#[global_allocator]
+static ALLOCATOR: stockade::MeteredAllocator = stockade::MeteredAllocator;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {

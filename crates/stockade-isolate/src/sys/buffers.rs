@@ -26,12 +26,14 @@ impl Buffers {
         self.limit.store(limit.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// Notes the size of the heap after a garbage collection.
-    pub(crate) fn note_heap(&self, bytes: u64, full: bool) {
+    /// Notes the size of the heap.
+    pub(crate) fn note_heap(&self, bytes: u64) {
         self.heap.store(bytes, Ordering::Relaxed);
-        if full {
-            self.collections.fetch_add(1, Ordering::Relaxed);
-        }
+    }
+
+    /// Notes that a full garbage collection took place.
+    pub(crate) fn note_collection(&self) {
+        self.collections.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -117,7 +119,7 @@ mod tests {
     fn buffers_over_limit_are_refused_and_given_back() {
         let buffers = Buffers::default();
         buffers.set_limit(Some(100));
-        buffers.note_heap(40, false);
+        buffers.note_heap(40);
         assert!(buffers.take(60));
         assert!(!buffers.take(1));
         assert_eq!(buffers.bytes(), 60);

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::ffi::{c_char, c_void};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use deno_core::v8;
 use stockade_supervisor::{Seat, TerminateReason};
@@ -27,6 +28,8 @@ pub(crate) struct Guard {
     pub(crate) seat: Rc<Seat>,
     pub(crate) breaker: Arc<V8Breaker>,
     pub(crate) buffers: Arc<Buffers>,
+    /// Bytes that Rust code holds for the isolate.
+    pub(crate) native: Arc<AtomicI64>,
 }
 
 impl Guard {
@@ -71,29 +74,49 @@ pub(super) fn memory_exceeded() {
 pub(super) fn checkpoint(isolate: &mut v8::Isolate) {
     if let Some(guard) = current() {
         guard.breaker.served();
-        measure(&guard, isolate, false);
+        judge(&guard, isolate);
         guard.seat.checkpoint();
     }
 }
 
-/// Measures the memory of the isolate and ends it when that is over the limit.
+/// Measures the memory of the isolate and ends it when it is over the limit.
 pub(crate) fn measure_memory(isolate: &mut v8::Isolate) {
     if let Some(guard) = current() {
-        measure(&guard, isolate, false);
+        judge(&guard, isolate);
     }
 }
 
-fn measure(guard: &Guard, isolate: &mut v8::Isolate, full_collection: bool) {
-    let statistics = isolate.get_heap_statistics();
-    let heap = statistics.used_heap_size() as u64;
-    guard.buffers.note_heap(heap, full_collection);
+/// What is over the limit may be garbage: it is collected before the isolate is judged by it, unless
+/// it is far over.
+fn judge(guard: &Guard, isolate: &mut v8::Isolate) {
+    let Some(limit) = guard.seat.options().limits.memory else {
+        measure(guard, isolate);
+        return;
+    };
+    let slack = (limit / 4).max(HEADROOM as u64);
+    let before = measure(guard, isolate);
+    if before > limit.saturating_add(slack) {
+        guard.seat.memory_exceeded();
+    } else if before > limit {
+        isolate.low_memory_notification();
+        if measure(guard, isolate) > limit {
+            guard.seat.memory_exceeded();
+        }
+    }
+}
+
+/// Bytes that the isolate holds, garbage included.
+fn measure(guard: &Guard, isolate: &mut v8::Isolate) -> u64 {
+    let heap = isolate.get_heap_statistics().used_heap_size() as u64;
+    guard.buffers.note_heap(heap);
     // A change of 0 gives the sum of everything V8 knows outside its heap, WebAssembly memory included
     // (`external_memory` of the statistics lacks that). The allocator also knows buffers in the making.
     let external = isolate.adjust_amount_of_external_allocated_memory(0);
-    let external = u64::try_from(external)
-        .unwrap_or(0)
-        .max(guard.buffers.bytes());
-    guard.seat.note_memory(heap.saturating_add(external));
+    let external = u64::try_from(external).unwrap_or(0).max(guard.buffers.bytes());
+    let native = u64::try_from(guard.native.load(Ordering::Relaxed)).unwrap_or(0);
+    let total = heap.saturating_add(external).saturating_add(native);
+    guard.seat.note_memory(total);
+    total
 }
 
 /// Holds an isolate to its memory from now on.
@@ -135,11 +158,14 @@ unsafe extern "C" fn collected(
     if let Some(guard) = current() {
         // SAFETY: V8 passes the isolate whose collection just ended, alive during the callback.
         let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
-        measure(
-            &guard,
-            &mut isolate,
-            kind == v8::GCType::kGCTypeMarkSweepCompact,
-        );
+        let total = measure(&guard, &mut isolate);
+        if kind == v8::GCType::kGCTypeMarkSweepCompact {
+            guard.buffers.note_collection();
+            // What a full collection leaves is alive.
+            if guard.seat.options().limits.memory.is_some_and(|limit| total > limit) {
+                guard.seat.memory_exceeded();
+            }
+        }
     }
 }
 

@@ -1,0 +1,98 @@
+//! Memory that Rust code holds for an isolate: blobs, queued port messages, compressors, keys.
+//!
+//! V8 knows its heap and its buffers; what ops allocate behind them it does not. The program's
+//! allocator, [`MeteredAllocator`], counts per thread into the counter of the isolate that the thread
+//! works for. Memory that changes hands is moved between counts by [`charge`].
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+thread_local! {
+    static COUNTER: Cell<*const AtomicI64> = const { Cell::new(std::ptr::null()) };
+}
+
+/// The system's allocator, counting what isolates hold outside V8.
+///
+/// A program that embeds isolates at level `thread` makes it its global allocator, so that memory
+/// limits cover this too:
+///
+/// ```
+/// #[global_allocator]
+/// static ALLOCATOR: stockade_isolate::MeteredAllocator = stockade_isolate::MeteredAllocator;
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MeteredAllocator;
+
+// SAFETY: every call goes to `System` with the same arguments; counting touches no allocation.
+unsafe impl GlobalAlloc for MeteredAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        add(layout.size());
+        // SAFETY: the caller's obligations are those of `System`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        add(layout.size());
+        // SAFETY: the caller's obligations are those of `System`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, data: *mut u8, layout: Layout) {
+        sub(layout.size());
+        // SAFETY: the caller's obligations are those of `System`.
+        unsafe { System.dealloc(data, layout) }
+    }
+
+    unsafe fn realloc(&self, data: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        sub(layout.size());
+        add(size);
+        // SAFETY: the caller's obligations are those of `System`.
+        unsafe { System.realloc(data, layout, size) }
+    }
+}
+
+fn count(bytes: i64) {
+    let counter = COUNTER.get();
+    if !counter.is_null() {
+        // SAFETY: `Charging` keeps the counter alive while the thread has its address.
+        unsafe { &*counter }.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+fn add(bytes: usize) {
+    count(bytes as i64);
+}
+
+fn sub(bytes: usize) {
+    count(-(bytes as i64));
+}
+
+/// Memory that this thread's isolate takes over (positive) or hands on (negative).
+pub(crate) fn charge(bytes: i64) {
+    count(bytes);
+}
+
+/// While it lives, what the calling thread allocates counts into `counter`.
+pub(crate) struct Charging {
+    _counter: Arc<AtomicI64>,
+}
+
+impl Charging {
+    pub(crate) fn to(counter: Arc<AtomicI64>) -> Self {
+        COUNTER.set(Arc::as_ptr(&counter));
+        Self { _counter: counter }
+    }
+}
+
+impl Drop for Charging {
+    fn drop(&mut self) {
+        COUNTER.set(std::ptr::null());
+    }
+}
+
+/// Charges the calling thread to `counter` for the rest of its life.
+pub(crate) fn charge_thread(counter: &Arc<AtomicI64>) {
+    std::mem::forget(Charging::to(Arc::clone(counter)));
+}
