@@ -142,7 +142,7 @@ core.defineGlobalProperties(Deno, {
 
 let args;
 Object.defineProperties(Deno, {
-  args: core.propGetterOnly(() => (args ??= Object.freeze(op_host_args()))),
+  args: core.propGetterOnly(() => (args ??= op_host_args())),
   exitCode: {
     get: os.getExitCode,
     set: os.setExitCode,

@@ -6,7 +6,7 @@ use deno_core::{OpState, op2, v8};
 use serde::Serialize;
 
 /// The version of Deno whose crates the host realm is made of: what `Deno.version.deno` says.
-const DENO_VERSION: &str = "2.6.0";
+const DENO_VERSION: &str = "2.9.6";
 
 /// What a host script may read about its run.
 #[derive(Debug, Clone)]

@@ -61,7 +61,7 @@ impl PermissionDescriptorParser for Parser {
     }
 
     fn parse_sys_descriptor(&self, text: &str) -> Result<SysDescriptor, SysDescriptorParseError> {
-        Ok(SysDescriptor::parse(text.to_owned())?)
+        SysDescriptor::parse(text.to_owned())
     }
 
     fn parse_allow_run_descriptor(

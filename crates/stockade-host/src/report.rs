@@ -8,7 +8,6 @@ use deno_core::error::{
     CoreError, CoreErrorKind, ErrorElement, ErrorFormat, JsError, JsStackFrame, NoAnsiColors,
     format_frame,
 };
-use deno_error::JsErrorClass;
 
 /// How deep causes and aggregated errors are shown.
 const MAX_DEPTH: usize = 16;
@@ -17,10 +16,7 @@ const MAX_DEPTH: usize = 16;
 pub(crate) fn print(error: &CoreError, color: bool) {
     let text = match error.as_kind() {
         CoreErrorKind::Js(error) => Report { color }.error(error, true, 0),
-        _ => match error.get_class().as_ref() {
-            class @ "SyntaxError" => format!("{class}: {error}"),
-            _ => error.to_string(),
-        },
+        _ => error.to_string(),
     };
     let label = Report { color }.paint("error", "1;31");
     // Nobody is left to tell when standard error is closed.

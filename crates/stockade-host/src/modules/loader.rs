@@ -54,7 +54,7 @@ pub(crate) enum LoadError {
     JsonAsModule { path: PathBuf, imported: String },
     #[class(syntax)]
     #[error(
-        "{message}{}\n    at {specifier}:{line}:{column}",
+        "SyntaxError: {message}{}\n    at {specifier}:{line}:{column}",
         excerpt.as_ref().map(|lines| format!("\n{lines}")).unwrap_or_default()
     )]
     Syntax {

@@ -1,5 +1,5 @@
 // The environment, arguments, and what is known about the process.
-console.log(Deno.args, Object.isFrozen(Deno.args));
+console.log(Deno.args, Deno.args === Deno.args);
 console.log(Deno.env.get("STOCKADE_TEST"), Deno.env.has("STOCKADE_NONE"), Deno.env.get("STOCKADE_NONE"));
 Deno.env.set("STOCKADE_NEW", "value");
 console.log(Deno.env.toObject().STOCKADE_NEW);
