@@ -13,6 +13,7 @@
 //! Deliberately absent: deciding when an isolate has had enough (the supervisor does), reaching
 //! anything outside.
 
+mod debug;
 mod error;
 mod initialize;
 mod modules;

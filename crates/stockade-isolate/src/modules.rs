@@ -10,7 +10,8 @@ use std::sync::Arc;
 use deno_core::url::Url;
 use deno_core::{
     ModuleLoadOptions, ModuleLoadReferrer, ModuleLoadResponse, ModuleLoader, ModuleResolveResponse,
-    ModuleSource, ModuleSourceCode, ModuleSpecifier, ModuleType, ResolutionKind,
+    ModuleSource, ModuleSourceCode, ModuleSpecifier, ModuleType, RequestedModuleType,
+    ResolutionKind,
 };
 use deno_error::JsErrorBox;
 use stockade_policy::IsolateOptions;
@@ -98,12 +99,12 @@ impl GuestModules {
         })
     }
 
-    fn load_source(&self, url: &Url, requested: &str) -> Result<ModuleSource, JsErrorBox> {
+    fn load_source(&self, url: &Url, json: bool) -> Result<ModuleSource, JsErrorBox> {
         let code = self
             .source(url)
             .ok_or_else(|| JsErrorBox::type_error(format!("there is no module '{url}'")))?;
         if url.path().ends_with(".json") {
-            if requested != "json" {
+            if !json {
                 return Err(JsErrorBox::type_error(format!(
                     "cannot import '{url}' without `with {{ type: 'json' }}`"
                 )));
@@ -159,8 +160,8 @@ impl ModuleLoader for GuestLoader {
         _referrer: Option<&ModuleLoadReferrer>,
         options: ModuleLoadOptions,
     ) -> ModuleLoadResponse {
-        let requested = options.requested_module_type.to_string();
-        ModuleLoadResponse::Sync(self.0.load_source(module_specifier, &requested))
+        let json = matches!(options.requested_module_type, RequestedModuleType::Json);
+        ModuleLoadResponse::Sync(self.0.load_source(module_specifier, json))
     }
 
     fn get_source_map(&self, file_name: &str) -> Option<Cow<'_, [u8]>> {

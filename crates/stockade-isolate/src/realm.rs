@@ -31,8 +31,8 @@ pub(crate) struct Functions {
 }
 
 impl Realm {
-    /// Makes a runtime whose heap may grow to `memory` bytes.
-    pub(crate) fn new(memory: Option<u64>) -> Result<Self, String> {
+    /// Makes a runtime whose heap may grow to `memory` bytes, and which debuggers may be let into.
+    pub(crate) fn new(memory: Option<u64>, inspector: bool) -> Result<Self, String> {
         let buffers = Arc::new(Buffers::default());
         buffers.set_limit(memory);
         let mut params = v8::CreateParams::default()
@@ -48,6 +48,7 @@ impl Realm {
             extensions: realm_extensions(Stage::Run),
             create_params: Some(params),
             module_loader: Some(Rc::new(GuestLoader(Rc::clone(&modules)))),
+            inspector,
             ..RuntimeOptions::default()
         })
         .map_err(|error| error.to_string())?;

@@ -11,15 +11,17 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use deno_core::{ModuleId, PollEventLoopOptions, v8};
+use stockade_inspector::{Debuggers, Inspector};
 use stockade_protocol::{CallId, FromIsolate, GuestError, Payload, RequestId, ToIsolate};
 use stockade_realm::{GuestPort, Parts};
 use stockade_supervisor::{Seat, StartError};
 
+use crate::debug;
 use crate::port::{Kept, Port};
 use crate::realm::{Functions, Realm};
 use crate::script;
-use crate::sys::breaker::V8Breaker;
 use crate::sys::alloc::charge;
+use crate::sys::breaker::V8Breaker;
 use crate::sys::guard::{Guard, measure_memory};
 
 /// Messages handled before timers and operations get their turn.
@@ -36,8 +38,15 @@ const MEASURE_EVERY: u32 = 64;
 const SPIN: Duration = Duration::from_micros(20);
 
 /// Runs the isolate of this seat until its end.
-pub(crate) async fn run(mut realm: Realm, seat: Rc<Seat>, native: Arc<AtomicI64>) {
-    let breaker = V8Breaker::new(realm.runtime.v8_isolate().thread_safe_handle());
+pub(crate) async fn run(
+    mut realm: Realm,
+    seat: Rc<Seat>,
+    native: Arc<AtomicI64>,
+    inspector: Option<Inspector>,
+) {
+    let debuggers = inspector.as_ref().map(|_| Debuggers::default());
+    let handle = realm.runtime.v8_isolate().thread_safe_handle();
+    let breaker = V8Breaker::new(handle, debuggers.clone());
     seat.set_breaker(breaker.clone());
     let guard = Guard {
         seat: Rc::clone(&seat),
@@ -49,6 +58,11 @@ pub(crate) async fn run(mut realm: Realm, seat: Rc<Seat>, native: Arc<AtomicI64>
     let port = Rc::new(Port::new(Rc::clone(&seat)));
     match realm.start(Rc::clone(&port), seat.options()) {
         Ok(functions) => {
+            let listed = inspector
+                .zip(debuggers)
+                .map(|(inspector, debuggers)| {
+                    debug::list(&inspector, &realm.runtime, &seat, debuggers)
+                });
             seat.started(Ok(()));
             // What an empty isolate holds is not the guest's.
             native.store(0, Ordering::Relaxed);
@@ -62,6 +76,7 @@ pub(crate) async fn run(mut realm: Realm, seat: Rc<Seat>, native: Arc<AtomicI64>
                 unmeasured: MEASURE_EVERY,
             };
             isolate.live().await;
+            drop(listed);
         }
         Err(what) => {
             seat.started(Err(StartError {

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicI64;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use parking_lot::Mutex;
+use stockade_inspector::Inspector;
 use stockade_policy::IsolateOptions;
 use stockade_supervisor::{Seat, StartError, Wall};
 
@@ -21,6 +22,7 @@ const STACK: usize = 4 << 20;
 /// Isolation level `thread`: an isolate on a thread of this process.
 pub struct ThreadWall {
     ready: Arc<Mutex<Vec<Ready>>>,
+    inspector: Option<Inspector>,
 }
 
 /// A thread that waits with a runtime.
@@ -37,6 +39,16 @@ impl ThreadWall {
         initialize();
         Self {
             ready: Arc::default(),
+            inspector: None,
+        }
+    }
+
+    /// As [`ThreadWall::new`]; debuggers may connect to every isolate.
+    #[must_use]
+    pub fn with_inspector(inspector: Inspector) -> Self {
+        Self {
+            inspector: Some(inspector),
+            ..Self::new()
         }
     }
 
@@ -65,7 +77,7 @@ impl Wall for ThreadWall {
             }
         }
         let (sender, receiver) = channel();
-        spawn(memory, receiver)?;
+        spawn(memory, self.inspector.clone(), receiver)?;
         // The thread takes the seat when its runtime is made; if it ends before, the seat is dropped
         // with the channel and the isolate with it.
         let _ = sender.send(seat);
@@ -78,7 +90,7 @@ impl Wall for ThreadWall {
         let have = ready.iter().filter(|ready| ready.memory == memory).count();
         for _ in have..count {
             let (seat, receiver) = channel();
-            match spawn(memory, receiver) {
+            match spawn(memory, self.inspector.clone(), receiver) {
                 Ok(()) => ready.push(Ready { memory, seat }),
                 Err(error) => return log::debug!("no isolate kept ready: {error}"),
             }
@@ -86,11 +98,15 @@ impl Wall for ThreadWall {
     }
 }
 
-fn spawn(memory: Option<u64>, seat: Receiver<Seat>) -> Result<(), StartError> {
+fn spawn(
+    memory: Option<u64>,
+    inspector: Option<Inspector>,
+    seat: Receiver<Seat>,
+) -> Result<(), StartError> {
     std::thread::Builder::new()
         .name("isolate".to_owned())
         .stack_size(STACK)
-        .spawn(move || main(memory, &seat))
+        .spawn(move || main(memory, inspector, &seat))
         .map(drop)
         .map_err(|error| StartError {
             what: format!("cannot start a thread for the isolate: {error}"),
@@ -100,7 +116,7 @@ fn spawn(memory: Option<u64>, seat: Receiver<Seat>) -> Result<(), StartError> {
 }
 
 /// The life of an isolate's thread.
-fn main(memory: Option<u64>, seats: &Receiver<Seat>) {
+fn main(memory: Option<u64>, inspector: Option<Inspector>, seats: &Receiver<Seat>) {
     let native = Arc::new(AtomicI64::new(0));
     let charging = Charging::to(Arc::clone(&native));
     let helped = Arc::new(Mutex::new(None::<HelperMark>));
@@ -122,7 +138,7 @@ fn main(memory: Option<u64>, seats: &Receiver<Seat>) {
         Err(error) => return fail(seats, format!("cannot start an event loop: {error}")),
     };
     let entered = runtime.enter();
-    let realm = match Realm::new(memory) {
+    let realm = match Realm::new(memory, inspector.is_some()) {
         Ok(realm) => realm,
         Err(error) => return fail(seats, format!("cannot make a V8 isolate: {error}")),
     };
@@ -130,7 +146,7 @@ fn main(memory: Option<u64>, seats: &Receiver<Seat>) {
     let Ok(seat) = seats.recv() else { return };
     *helped.lock() = Some(seat.helper_mark());
     let seat = Rc::new(seat);
-    runtime.block_on(run::run(realm, Rc::clone(&seat), native));
+    runtime.block_on(run::run(realm, Rc::clone(&seat), native, inspector));
     drop(charging);
     // Waits for blocking work that cannot be stopped; until then the isolate is not quite gone.
     drop(runtime);

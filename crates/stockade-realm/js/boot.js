@@ -10,6 +10,7 @@ const {
   MathFloor,
   ObjectDefineProperty,
   ObjectGetOwnPropertyDescriptor,
+  ObjectSetPrototypeOf,
   Promise,
   PromisePrototypeThen,
   Proxy,
@@ -114,15 +115,12 @@ for (const name in classes) {
 }
 
 const functions = {
-  addEventListener: event.EventTarget.prototype.addEventListener,
   atob: base64.atob,
   btoa: base64.btoa,
   clearInterval: timers.clearInterval,
   clearTimeout: timers.clearTimeout,
-  dispatchEvent: event.EventTarget.prototype.dispatchEvent,
   fetch: fetch.fetch,
   queueMicrotask: primordials.queueMicrotask,
-  removeEventListener: event.EventTarget.prototype.removeEventListener,
   reportError: event.reportError,
   setInterval: timers.setInterval,
   setTimeout: timers.setTimeout,
@@ -137,6 +135,13 @@ ObjectDefineProperty(globalThis, "self", core.propGetterOnly(() => globalThis));
 ObjectDefineProperty(globalThis, "crypto", core.propGetterOnly(() => crypto.crypto));
 ObjectDefineProperty(globalThis, "performance", core.propWritable(performance.performance));
 ObjectDefineProperty(globalThis, webidl.brand, core.propNonEnumerable(webidl.brand));
+
+// The global object's own prototype: what makes it an EventTarget.
+class WorkerGlobalScope extends event.EventTarget {
+  constructor() {
+    webidl.illegalConstructor();
+  }
+}
 
 // Errors that nothing caught: first the guest's own listeners, then the host.
 
@@ -234,6 +239,7 @@ function hideSharedArrayBuffer() {
 // Called once in each isolate, before any guest code.
 function start() {
   const settings = op_guest_settings();
+  ObjectSetPrototypeOf(globalThis, WorkerGlobalScope.prototype);
   event.setEventTargetData(globalThis);
   event.saveGlobalThisReference(globalThis);
   core.setUnhandledPromiseRejectionHandler(onUnhandledRejection);

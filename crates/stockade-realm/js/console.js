@@ -10,7 +10,10 @@ const {
   StringPrototypeSlice,
   SymbolToStringTag,
 } = primordials;
-const { Console } = core.loadExtScript("ext:deno_web/01_console.js");
+const { Console, setNoColorFns } = core.loadExtScript("ext:deno_web/01_console.js");
+
+// Lines are text: control sequences would be shown, not obeyed.
+setNoColorFns(() => true, () => true);
 
 // Far more than a line may hold: what lies beyond is not worth copying out of the heap.
 const MAX_CHARS = 64 * 1024;

@@ -177,8 +177,17 @@ mod tests {
 
     #[test]
     fn allowed_ops_reach_no_file_process_or_loader() {
-        for name in ["op_print", "op_resources", "op_eval_context", "op_load_ext_script", "op_lazy_load_esm",
-            "op_compile_function", "op_memory_usage", "op_op_names", "op_set_promise_hooks"] {
+        for name in [
+            "op_print",
+            "op_resources",
+            "op_eval_context",
+            "op_load_ext_script",
+            "op_lazy_load_esm",
+            "op_compile_function",
+            "op_memory_usage",
+            "op_op_names",
+            "op_set_promise_hooks",
+        ] {
             assert!(!allowed(name), "{name}");
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use deno_core::v8;
+use stockade_inspector::Debuggers;
 use stockade_supervisor::Breaker;
 
 use super::guard;
@@ -14,13 +15,16 @@ pub(crate) struct V8Breaker {
     handle: v8::IsolateHandle,
     /// An interrupt was requested and has not been served.
     requested: AtomicBool,
+    /// A thread that a debugger holds does not look whether it is to stop.
+    debuggers: Option<Debuggers>,
 }
 
 impl V8Breaker {
-    pub(crate) fn new(handle: v8::IsolateHandle) -> Arc<Self> {
+    pub(crate) fn new(handle: v8::IsolateHandle, debuggers: Option<Debuggers>) -> Arc<Self> {
         Arc::new(Self {
             handle,
             requested: AtomicBool::new(false),
+            debuggers,
         })
     }
 
@@ -33,6 +37,9 @@ impl V8Breaker {
 impl Breaker for V8Breaker {
     fn terminate(&self) {
         self.handle.terminate_execution();
+        if let Some(debuggers) = &self.debuggers {
+            debuggers.close();
+        }
     }
 
     fn interrupt(&self) {

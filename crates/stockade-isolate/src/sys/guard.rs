@@ -112,7 +112,9 @@ fn measure(guard: &Guard, isolate: &mut v8::Isolate) -> u64 {
     // A change of 0 gives the sum of everything V8 knows outside its heap, WebAssembly memory included
     // (`external_memory` of the statistics lacks that). The allocator also knows buffers in the making.
     let external = isolate.adjust_amount_of_external_allocated_memory(0);
-    let external = u64::try_from(external).unwrap_or(0).max(guard.buffers.bytes());
+    let external = u64::try_from(external)
+        .unwrap_or(0)
+        .max(guard.buffers.bytes());
     let native = u64::try_from(guard.native.load(Ordering::Relaxed)).unwrap_or(0);
     let total = heap.saturating_add(external).saturating_add(native);
     guard.seat.note_memory(total);
@@ -162,7 +164,13 @@ unsafe extern "C" fn collected(
         if kind == v8::GCType::kGCTypeMarkSweepCompact {
             guard.buffers.note_collection();
             // What a full collection leaves is alive.
-            if guard.seat.options().limits.memory.is_some_and(|limit| total > limit) {
+            if guard
+                .seat
+                .options()
+                .limits
+                .memory
+                .is_some_and(|limit| total > limit)
+            {
                 guard.seat.memory_exceeded();
             }
         }
