@@ -31,7 +31,19 @@ const MAX_SYSTEM_KEPT = 64;
 const SYSTEM_EVENTS = ["terminated", "destroyed", "error", "console"];
 
 const parse = (json) => json === "" ? undefined : JSON.parse(json);
-const messageOf = (error) => String(error?.message ?? error);
+
+// Bytes of an error's message that cross the wall, with room for what UTF-8 adds.
+const MAX_MESSAGE_LENGTH = 16 * 1024;
+
+function messageOf(error) {
+  let message;
+  try {
+    message = String(error?.message ?? error);
+  } catch {
+    message = "an error that has no text";
+  }
+  return message.slice(0, MAX_MESSAGE_LENGTH);
+}
 
 function checkHandler(handler) {
   if (typeof handler !== "function") {
@@ -213,10 +225,12 @@ export class Isolate {
     return payload.revive(data);
   }
 
+  // Between the two runtimes. Called from streams, where nobody waits for an error.
   #control(event, data) {
-    if (this.#ended !== undefined) return;
-    const json = this.#encode(data);
-    op_isolate_control(this.#sandbox, this.#id, event, json, payload.marked());
+    this.#deliver((sandbox, id) => {
+      const json = this.#encode(data);
+      op_isolate_control(sandbox, id, event, json, payload.marked());
+    }).catch(reportException);
   }
 
   // What `evaluate` and `call` give.
@@ -297,7 +311,7 @@ export class Isolate {
   async #request(method, data, id) {
     const handler = this.#requestHandlers.get(method);
     if (handler === undefined) {
-      await this.#answer((s, i) =>
+      await this.#deliver((s, i) =>
         op_isolate_reject(s, i, id, `the host has no handler for the request '${method}'`)
       );
       return;
@@ -313,37 +327,40 @@ export class Isolate {
       };
       let result = await handler(data, context);
       if (method === "fetch" && isResponse(result)) result = fromResponse(result);
-      await this.#answer((s, i) => {
+      await this.#deliver((s, i) => {
         const json = this.#encode(result);
         op_isolate_answer(s, i, id, json, payload.marked());
       });
     } catch (error) {
       const message = messageOf(error);
-      await this.#answer((s, i) => op_isolate_reject(s, i, id, message));
+      await this.#deliver((s, i) => op_isolate_reject(s, i, id, message));
     } finally {
       this.#aborts.delete(id);
     }
   }
 
-  // Answers, waiting for room in the queue: an answer is never lost. After the isolate's end nobody
-  // waits for one.
-  async #answer(send) {
+  // Sends at once, or when there is room in the queue: what goes this way is never lost. After the
+  // isolate's end nobody waits for it.
+  async #deliver(send) {
     while (this.#ended === undefined) {
       try {
         send(this.#sandbox, this.#id);
         return;
       } catch (error) {
-        if (this.#ended !== undefined) return;
-        if (error.name !== "Busy") {
-          // It ended, and its last event is still on the way.
-          if (error.message.includes("is destroyed")) return;
-          throw error;
-        }
+        if (isGone(error)) return;
+        if (error.name !== "Busy") throw error;
+      }
+      try {
         await op_isolate_drain(this.#sandbox, this.#id);
+      } catch {
+        return;
       }
     }
   }
 }
+
+// The isolate ended, and its last event is still on the way.
+const isGone = (error) => error.message.includes("is destroyed");
 
 const isResponse = (value) =>
   typeof value === "object" && value !== null && value instanceof globalThis.Response;

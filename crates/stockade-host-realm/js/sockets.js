@@ -9,18 +9,34 @@ const loadWebSocket = core.createLazyLoader("ext:deno_websocket/01_websocket.js"
 // What may wait to be sent to a slow peer before the socket is closed.
 const MAX_BUFFERED = 64 * 1024 * 1024;
 
+// Sockets of one isolate at once.
+const MAX_SOCKETS = 256;
+
+// What comes from the guest may be anything: nothing here throws because of it.
 export function allowWebSocket(isolate, check) {
   const sockets = new Map(); // conn_id -> WebSocket, null until `check` has said yes
 
+  // False if the guest is gone, or does not take its messages as fast as they come.
   const tell = (conn_id, event_type, data) => {
-    if (!isolate.destroyed) isolate.send("__ws_event", { conn_id, event_type, data });
+    try {
+      isolate.send("__ws_event", { conn_id, event_type, data });
+      return true;
+    } catch {
+      return false;
+    }
   };
   const refuse = (conn_id, message) => {
     sockets.delete(conn_id);
     tell(conn_id, "error", { message });
   };
 
-  async function open({ conn_id, url, protocols = [] }) {
+  async function open(message) {
+    const { conn_id, url } = message ?? {};
+    const protocols = Array.isArray(message?.protocols) ? message.protocols : [];
+    if (typeof url !== "string" || sockets.has(conn_id)) return;
+    if (sockets.size >= MAX_SOCKETS) {
+      return refuse(conn_id, `an isolate may have at most ${MAX_SOCKETS} WebSockets at once`);
+    }
     sockets.set(conn_id, null);
     let allowed = false;
     try {
@@ -44,14 +60,13 @@ export function allowWebSocket(isolate, check) {
     sockets.set(conn_id, socket);
     socket.onopen = () => tell(conn_id, "open", { protocol: socket.protocol });
     socket.onmessage = ({ data }) => {
-      try {
-        tell(conn_id, "message", typeof data === "string" ? data : new Uint8Array(data));
-      } catch {
-        // The guest does not take its messages as fast as they come.
-        socket.close(4008, "the receiver is too slow");
-      }
+      const content = typeof data === "string" ? data : new Uint8Array(data);
+      if (!tell(conn_id, "message", content)) closeQuietly(socket, 4008, "the receiver is too slow");
     };
-    socket.onerror = ({ message }) => refuse(conn_id, message || "the connection failed");
+    socket.onerror = (event) => {
+      event.preventDefault?.();
+      refuse(conn_id, event.message || "the connection failed");
+    };
     socket.onclose = ({ code, reason, wasClean }) => {
       sockets.delete(conn_id);
       tell(conn_id, "close", { code, reason, wasClean });
@@ -59,16 +74,18 @@ export function allowWebSocket(isolate, check) {
   }
 
   isolate.on("ws.open", open);
-  isolate.on("ws.send", ({ conn_id, data }) => {
-    const socket = sockets.get(conn_id);
+  isolate.on("ws.send", (message) => {
+    const data = message?.data;
+    const socket = sockets.get(message?.conn_id);
     if (socket?.readyState !== 1) return;
     if (socket.bufferedAmount > MAX_BUFFERED) {
-      socket.close(4009, "the peer is too slow");
-      return;
+      closeQuietly(socket, 4009, "the peer is too slow");
+    } else if (typeof data === "string" || data instanceof Uint8Array) {
+      socket.send(data);
     }
-    socket.send(data);
   });
-  isolate.on("ws.close", ({ conn_id, code, reason }) => {
+  isolate.on("ws.close", (message) => {
+    const { conn_id, code, reason } = message ?? {};
     const socket = sockets.get(conn_id);
     if (socket === undefined) return;
     if (socket !== null) {
@@ -86,7 +103,7 @@ export function allowWebSocket(isolate, check) {
 
 function closeQuietly(socket, code, reason) {
   try {
-    socket.close(code ?? undefined, reason ?? undefined);
+    socket.close(code ?? undefined, reason === undefined ? undefined : String(reason));
   } catch {
     socket.close();
   }
