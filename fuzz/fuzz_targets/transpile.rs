@@ -6,4 +6,4 @@ use stockade_transpile::{Language, Options, transpile};
 const OPTIONS: Options<'_> =
     Options { specifier: "a.ts", language: Language::TypeScript, module: true };
 
-libfuzzer_sys::fuzz_target!(|source: &str| _ = transpile(source, &OPTIONS));
+libfuzzer_sys::fuzz_target!(|source: &str| { let _ = transpile(source, &OPTIONS); });
