@@ -323,9 +323,10 @@ impl Scan<'_> {
                 Before::Operator
             }
             b'<' => {
-                // After `>` there is no operand but a tag.
-                let tag = self.jsx && self.punctuation == b'>';
-                self.brackets.angle(operand && !tag && self.byte(1) != b'/');
+                // After `>` stands no operand but a tag, and `</` ends an element.
+                let end = self.byte(1) == b'/' && !matches!(self.byte(2), b'/' | b'*');
+                let tag = self.jsx && (self.punctuation == b'>' || end);
+                self.brackets.angle(operand && !tag);
                 Before::Operator
             }
             b'>' if self.punctuation == b'=' && self.at > 0 && self.bytes[self.at - 1] == b'=' => {
