@@ -22,22 +22,25 @@ EDGES = {
     "stockade-host-realm": {
         "stockade-policy", "stockade-protocol", "stockade-realm", "stockade-supervisor",
     },
+    "stockade-inspector": set(),
     "stockade-isolate": {
-        "stockade-policy", "stockade-protocol", "stockade-realm", "stockade-supervisor",
+        "stockade-inspector", "stockade-policy", "stockade-protocol", "stockade-realm", "stockade-supervisor",
         "stockade-transpile",
     },
     "stockade-host": {
-        "stockade-host-realm", "stockade-isolate", "stockade-policy", "stockade-protocol",
-        "stockade-realm", "stockade-supervisor", "stockade-transpile",
+        "stockade-host-realm", "stockade-inspector", "stockade-isolate", "stockade-policy",
+        "stockade-protocol", "stockade-realm", "stockade-supervisor", "stockade-transpile",
     },
     "stockade": {
-        "stockade-host", "stockade-isolate", "stockade-policy", "stockade-protocol",
-        "stockade-supervisor",
+        "stockade-host", "stockade-inspector", "stockade-isolate", "stockade-policy",
+        "stockade-protocol", "stockade-supervisor",
     },
 }
 
 # crates that may name `v8::` and `deno_core::`, and have them as dependencies
-KNOWS_V8 = {"stockade-host", "stockade-host-realm", "stockade-isolate", "stockade-realm"}
+KNOWS_V8 = {
+    "stockade-host", "stockade-host-realm", "stockade-inspector", "stockade-isolate", "stockade-realm",
+}
 
 # crate: the folder in it that may hold `unsafe`; all others forbid it through the workspace's lints
 MAY_USE_UNSAFE = {"stockade-isolate": "src/sys"}

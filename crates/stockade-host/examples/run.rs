@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use stockade_host::{HostOptions, InspectOptions, InspectStart, block_on};
+use stockade_inspector::Inspector;
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -15,9 +16,14 @@ fn main() -> ExitCode {
     let Some(script) = script else {
         return ExitCode::from(2);
     };
-    let inspect = inspect.map(|address| InspectOptions {
-        address,
-        start: InspectStart::Paused,
+    let inspect = inspect.and_then(|address| {
+        let inspector = Inspector::listen(address, |target, url| {
+            log::info!("{} at {url}", target.title);
+        });
+        Some(InspectOptions {
+            inspector: inspector.ok()?,
+            start: InspectStart::Paused,
+        })
     });
     let options = HostOptions {
         script: script.into(),

@@ -1,6 +1,5 @@
 //! Why a run could not start.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Why a run could not start. What goes wrong once the script runs is printed as the script's error
@@ -24,16 +23,6 @@ pub enum HostError {
     Unreadable {
         /// As given.
         script: PathBuf,
-        /// What the system said.
-        reason: String,
-    },
-    /// The debugger's server could not be started.
-    #[error(
-        "cannot listen for a debugger on {address}: {reason}\n  fix: choose another address with --inspect"
-    )]
-    Inspect {
-        /// That was asked for.
-        address: SocketAddr,
         /// What the system said.
         reason: String,
     },

@@ -3,12 +3,13 @@
 //! A script that listens to SIGINT itself takes Ctrl-C over.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::task::Waker;
 
 use deno_core::futures::task::AtomicWaker;
 use deno_core::v8::IsolateHandle;
 use stockade_host_realm::{InterruptsTaken, restore_terminal};
+use stockade_inspector::Debuggers;
 
 use crate::error::HostError;
 
@@ -24,6 +25,8 @@ pub(crate) struct Interrupt {
 struct Shared {
     /// 0 until a signal arrived, then the exit code.
     code: AtomicI32,
+    /// The first signal ends the process.
+    at_once: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -31,6 +34,7 @@ impl Interrupt {
     pub(crate) fn listen(
         isolate: &IsolateHandle,
         interrupts: &InterruptsTaken,
+        debuggers: &Debuggers,
     ) -> Result<Self, HostError> {
         let shared = Arc::new(Shared::default());
         let mut registered = Vec::new();
@@ -38,17 +42,26 @@ impl Interrupt {
             let shared = Arc::clone(&shared);
             let isolate = isolate.clone();
             let interrupts = interrupts.clone();
+            let debuggers = debuggers.clone();
             let receive = move || {
                 if signal == deno_signals::SIGINT && interrupts.by_script() {
                     return;
                 }
-                shared.receive(signal, &isolate);
+                shared.receive(signal, &isolate, &debuggers);
             };
             let id = deno_signals::register(signal, true, Box::new(receive))
                 .map_err(|error| HostError::Start(error.to_string()))?;
             registered.push((signal, id));
         }
         Ok(Self { shared, registered })
+    }
+
+    /// Runs `block`, which cannot be interrupted and has nothing to clean up: one signal ends the
+    /// process.
+    pub(crate) fn at_once(&self, block: impl FnOnce()) {
+        self.shared.at_once.store(true, Ordering::Release);
+        block();
+        self.shared.at_once.store(false, Ordering::Release);
     }
 
     /// The exit code, once the run must end. Wakes the task when that happens.
@@ -70,11 +83,14 @@ impl Drop for Interrupt {
 }
 
 impl Shared {
-    fn receive(&self, signal: i32, isolate: &IsolateHandle) {
+    fn receive(&self, signal: i32, isolate: &IsolateHandle, debuggers: &Debuggers) {
         // By convention 128 and the signal's number.
         let code = 128 + signal;
-        if self.code.swap(code, Ordering::AcqRel) == 0 {
+        let first = self.code.swap(code, Ordering::AcqRel) == 0;
+        if first && !self.at_once.load(Ordering::Acquire) {
             isolate.terminate_execution();
+            // The script may be held by one.
+            debuggers.close();
             self.waker.wake();
         } else {
             restore_terminal();

@@ -13,10 +13,11 @@ use deno_core::{JsRuntime, ModuleSpecifier, PollEventLoopOptions};
 use stockade_host_realm::{
     InterruptsTaken, RealmOptions, RunInfo, SandboxSetup, Sandboxes, restore_terminal,
 };
+use stockade_inspector::Debuggers;
 
 use crate::error::HostError;
 use crate::events;
-use crate::inspect::{self, InspectOptions};
+use crate::inspect::Inspected;
 use crate::interrupt::Interrupt;
 use crate::modules::Loader;
 use crate::options::HostOptions;
@@ -78,16 +79,17 @@ pub async fn run(options: HostOptions) -> Result<i32, HostError> {
     let loader = Rc::new(Loader::default());
     let mut runtime = realm::start(loader, realm_options, options.inspect.is_some())?;
     before_exit(&runtime, &sandboxes);
-    if let Some(inspect) = options.inspect {
-        inspect::register(&runtime, main_module.as_str(), inspect)?;
-    }
+    let debuggers = Debuggers::default();
+    let inspected = options
+        .inspect
+        .map(|inspect| Inspected::new(&runtime, main_module.as_str(), &inspect, debuggers.clone()));
     let isolate = runtime.v8_isolate().thread_safe_handle();
-    let interrupt = Interrupt::listen(&isolate, &interrupts)?;
+    let interrupt = Interrupt::listen(&isolate, &interrupts, &debuggers)?;
     let stop = Run {
         runtime: &mut runtime,
         interrupt: &interrupt,
         sandboxes: &sandboxes,
-        inspect: options.inspect,
+        inspected,
     }
     .script(&main_module)
     .await;
@@ -151,14 +153,14 @@ struct Run<'a> {
     runtime: &'a mut JsRuntime,
     interrupt: &'a Interrupt,
     sandboxes: &'a Sandboxes,
-    inspect: Option<InspectOptions>,
+    inspected: Option<Inspected>,
 }
 
 impl Run<'_> {
     async fn script(&mut self, main: &ModuleSpecifier) -> Result<(), Stop> {
         let module = self.runtime.load_main_es_module(main).await?;
-        if let Some(inspect) = self.inspect {
-            inspect::wait(self.runtime, inspect);
+        if self.inspected.as_ref().is_some_and(Inspected::waits) {
+            self.interrupt.at_once(|| Inspected::wait(self.runtime));
         }
         let evaluation = self.runtime.mod_evaluate(module);
         self.evaluate(evaluation).await?;
@@ -204,7 +206,7 @@ impl Run<'_> {
         self.sandboxes
             .update_hold(&self.runtime.op_state().borrow().external_ops_tracker);
         let options = PollEventLoopOptions {
-            wait_for_inspector: self.inspect.is_some(),
+            wait_for_inspector: self.inspected.is_some(),
         };
         self.runtime
             .poll_event_loop(cx, options)

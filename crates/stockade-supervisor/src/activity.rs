@@ -41,8 +41,18 @@ pub(crate) struct Activity {
     /// Time the runtime held this activation back.
     held: AtomicU64,
     clock: OnceLock<CpuClock>,
+    stopped: Mutex<Stopped>,
     hold: Hold,
     helper: Mutex<Helper>,
+}
+
+/// Clocks that do not run although an activation does.
+#[derive(Default)]
+struct Stopped {
+    /// How many debuggers hold the isolate.
+    times: u32,
+    /// Elapsed and CPU time when the clocks stopped.
+    since: Option<(u64, u64)>,
 }
 
 /// The thread that does blocking work for the isolate, such as making keys.
@@ -97,6 +107,7 @@ impl Activity {
             last_cpu: AtomicU64::new(0),
             held: AtomicU64::new(0),
             clock: OnceLock::new(),
+            stopped: Mutex::default(),
             helper: Mutex::default(),
             hold: Hold {
                 share,
@@ -139,15 +150,27 @@ impl Activity {
         Duration::from_nanos(used)
     }
 
-    /// Stops the clocks while a debugger holds the isolate, runs `pause`, and lets them go on.
-    pub(crate) fn pause<T>(&self, pause: impl FnOnce() -> T) -> T {
-        let running = self.seq.load(Ordering::Relaxed) % 2 == 1;
-        if !running {
-            return pause();
+    /// Stops the clocks of the running activation, on its thread: a debugger holds the isolate. Each
+    /// stop needs a [`Activity::restart_clocks`].
+    pub(crate) fn stop_clocks(&self) {
+        let mut stopped = self.stopped.lock();
+        stopped.times += 1;
+        if stopped.times == 1 && self.is_active() {
+            stopped.since = Some((now_ns(), nanos(CpuClock::now())));
+            self.seq.fetch_add(1, Ordering::SeqCst);
         }
-        let (wall, cpu) = (now_ns(), nanos(CpuClock::now()));
-        self.seq.fetch_add(1, Ordering::SeqCst);
-        let result = pause();
+    }
+
+    /// Lets the clocks go on where they were; true if they do.
+    pub(crate) fn restart_clocks(&self) -> bool {
+        let mut stopped = self.stopped.lock();
+        stopped.times = stopped.times.saturating_sub(1);
+        if stopped.times > 0 {
+            return false;
+        }
+        let Some((wall, cpu)) = stopped.since.take() else {
+            return false;
+        };
         self.began_wall
             .fetch_add(now_ns().saturating_sub(wall), Ordering::Relaxed);
         self.began_cpu.fetch_add(
@@ -155,7 +178,7 @@ impl Activity {
             Ordering::Relaxed,
         );
         self.seq.fetch_add(1, Ordering::SeqCst);
-        result
+        true
     }
 
     /// The calling thread works for the isolate from now on.
@@ -180,7 +203,10 @@ impl Activity {
         }
         helper.seen = now;
         let at_a_stretch = now.saturating_sub(helper.idle_at);
-        (Duration::from_nanos(at_a_stretch), Duration::from_nanos(helper.past + now))
+        (
+            Duration::from_nanos(at_a_stretch),
+            Duration::from_nanos(helper.past + now),
+        )
     }
 
     pub(crate) fn is_active(&self) -> bool {
@@ -343,10 +369,16 @@ mod tests {
     }
 
     #[test]
-    fn activity_pause_stops_both_clocks() {
+    fn activity_stopped_clocks_count_nothing() {
         let activity = Activity::new(CpuShare::FULL);
         activity.begin();
-        activity.pause(|| burn(Duration::from_millis(20)));
+        activity.stop_clocks();
+        activity.stop_clocks();
+        burn(Duration::from_millis(10));
+        assert!(!activity.restart_clocks());
+        burn(Duration::from_millis(10));
+        assert!(activity.usage().is_none());
+        assert!(activity.restart_clocks());
         let usage = activity.usage().unwrap();
         assert!(usage.cpu < Duration::from_millis(20), "{usage:?}");
         assert!(usage.wall < Duration::from_millis(20), "{usage:?}");

@@ -33,6 +33,6 @@ pub use event::Event;
 pub use handle::{CallError, Handle, SendError, Stats};
 pub use hub::Hub;
 pub use meter::GRACE;
-pub use seat::{Seat, Stopped};
+pub use seat::{Clocks, Seat, Stopped};
 pub use supervisor::{CreateError, Supervisor};
 pub use wall::{Breaker, StartError, Wall};

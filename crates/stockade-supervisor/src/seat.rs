@@ -31,6 +31,25 @@ pub struct Seat {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// The clocks of one isolate, for the debugger. All methods are for the isolate's own thread.
+#[derive(Clone)]
+pub struct Clocks(Arc<Shared>);
+
+impl Clocks {
+    /// A debugger holds the isolate: neither clock runs until it lets go, which it must say with
+    /// [`Clocks::restart`].
+    pub fn stop(&self) {
+        self.0.activity.stop_clocks();
+    }
+
+    /// A debugger lets the isolate go; with the last one the clocks go on where they were.
+    pub fn restart(&self) {
+        if self.0.activity.restart_clocks() {
+            Meter::wake();
+        }
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         self.shared.activity.end();
@@ -166,9 +185,10 @@ impl Seat {
         })
     }
 
-    /// Runs `pause` with the clocks stopped: a debugger holds the isolate.
-    pub fn paused<T>(&self, pause: impl FnOnce() -> T) -> T {
-        self.shared.activity.pause(pause)
+    /// Stops the clocks while debuggers hold the isolate.
+    #[must_use]
+    pub fn clocks(&self) -> Clocks {
+        Clocks(Arc::clone(&self.shared))
     }
 
     /// Called on the isolate's thread after [`Breaker::interrupt`]: waits while others have their turn.

@@ -1,10 +1,15 @@
 //! The command line.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::{Map, Value};
 use stockade::{OptionsError, SandboxOptions};
+use stockade_host::InspectStart;
+
+/// Where debuggers look first.
+const DEBUGGER_PORT: u16 = 9229;
 
 /// Runs JavaScript and TypeScript that nobody vouches for.
 #[derive(Parser)]
@@ -83,6 +88,18 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N")]
     warm: Option<u64>,
 
+    /// Open the host and every isolate to Chrome's DevTools [default address: 127.0.0.1:9229].
+    /// Limits wait while a debugger holds an isolate
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true,
+          default_missing_value = "127.0.0.1:9229", value_parser = socket_address)]
+    inspect: Option<SocketAddr>,
+
+    /// The same; wait for a debugger and pause before the host script's first statement
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, require_equals = true,
+          default_missing_value = "127.0.0.1:9229", value_parser = socket_address,
+          conflicts_with = "inspect")]
+    inspect_brk: Option<SocketAddr>,
+
     /// Say what the runtime does: threads, isolates, limits
     #[arg(long, short)]
     pub(crate) verbose: bool,
@@ -92,7 +109,33 @@ pub(crate) struct RunArgs {
     pub(crate) args: Vec<String>,
 }
 
+/// `HOST:PORT`, `:PORT`, `PORT` or `HOST`, where the host is an IP address or `localhost`.
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let host = |host: &str| match host {
+        "" | "localhost" => Some(localhost),
+        host => host.trim_matches(['[', ']']).parse().ok(),
+    };
+    if let Ok(port) = text.parse() {
+        return Ok(SocketAddr::new(localhost, port));
+    }
+    if let Some(host) = host(text) {
+        return Ok(SocketAddr::new(host, DEBUGGER_PORT));
+    }
+    text.rsplit_once(':')
+        .and_then(|(name, port)| Some(SocketAddr::new(host(name)?, port.parse().ok()?)))
+        .ok_or_else(|| "expected HOST:PORT, such as 127.0.0.1:9229 or [::1]:9229".to_owned())
+}
+
 impl RunArgs {
+    /// Where debuggers may connect, if they may.
+    pub(crate) fn inspect(&self) -> Option<(SocketAddr, InspectStart)> {
+        let paused = self
+            .inspect_brk
+            .map(|address| (address, InspectStart::Paused));
+        paused.or(self.inspect.map(|address| (address, InspectStart::AtOnce)))
+    }
+
     /// The sandbox's defaults.
     pub(crate) fn sandbox_options(&self) -> Result<SandboxOptions, OptionsError> {
         let mut json = Map::new();
@@ -138,5 +181,28 @@ mod tests {
     #[test]
     fn cli_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn socket_address_takes_parts() {
+        for (text, address) in [
+            ("9230", "127.0.0.1:9230"),
+            (":9230", "127.0.0.1:9230"),
+            ("localhost", "127.0.0.1:9229"),
+            ("10.0.0.1", "10.0.0.1:9229"),
+            ("10.0.0.1:0", "10.0.0.1:0"),
+            ("[::1]:9230", "[::1]:9230"),
+            ("::1", "[::1]:9229"),
+        ] {
+            assert_eq!(socket_address(text), Ok(address.parse().unwrap()), "{text}");
+        }
+        for text in [
+            "example.com:9229",
+            "127.0.0.1:x",
+            "127.0.0.1:99999",
+            "main.ts",
+        ] {
+            assert!(socket_address(text).is_err(), "{text}");
+        }
     }
 }

@@ -70,7 +70,8 @@ mod isolate;
 mod sandbox;
 
 pub use isolate::Isolate;
-pub use sandbox::{Sandbox, walls};
+pub use sandbox::{Sandbox, walls, walls_with_inspector};
+pub use stockade_inspector::{Inspector, ListenError, Target};
 pub use stockade_isolate::{MeteredAllocator, initialize};
 pub use stockade_policy::{
     ConsoleMode, CpuShare, IsolateOptions, Isolation, Limits, OptionsError, SandboxOptions,

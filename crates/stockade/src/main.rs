@@ -2,10 +2,12 @@
 
 mod cli;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
-use stockade_host::{HostOptions, block_on};
+use stockade::{Inspector, ListenError};
+use stockade_host::{HostOptions, InspectOptions, InspectStart, block_on};
 
 use cli::{Cli, Command, RunArgs};
 
@@ -34,12 +36,27 @@ fn run(args: RunArgs) -> ExitCode {
         .filter_level(log::LevelFilter::Error)
         .filter_module("stockade", level)
         .init();
-    let options = match args.host_options() {
-        Ok(options) => options,
+    let sandbox = match args.sandbox_options() {
+        Ok(sandbox) => sandbox,
         Err(error) => return complain(&error.to_string(), 2),
     };
     // Before any other thread starts.
     stockade::initialize();
+    let inspect = match args.inspect().map(listen).transpose() {
+        Ok(inspect) => inspect,
+        Err(error) => return complain(&error.to_string(), 1),
+    };
+    let walls = match &inspect {
+        Some(inspect) => stockade::walls_with_inspector(inspect.inspector.clone()),
+        None => stockade::walls(),
+    };
+    let options = HostOptions {
+        script: args.script,
+        args: args.args,
+        sandbox,
+        walls,
+        inspect,
+    };
     raise_descriptor_limit();
     match block_on(options) {
         Ok(code) => std::process::exit(code),
@@ -67,14 +84,18 @@ fn raise_descriptor_limit() {
     }
 }
 
-impl RunArgs {
-    fn host_options(self) -> Result<HostOptions, stockade::OptionsError> {
-        Ok(HostOptions {
-            sandbox: self.sandbox_options()?,
-            script: self.script,
-            args: self.args,
-            walls: stockade::walls(),
-            inspect: None,
-        })
-    }
+/// Opens this run to debuggers, and says where each isolate can be reached.
+#[expect(
+    clippy::print_stderr,
+    reason = "this is where the program speaks to its user"
+)]
+fn listen((address, start): (SocketAddr, InspectStart)) -> Result<InspectOptions, ListenError> {
+    let inspector = Inspector::listen(address, |target, url| {
+        eprintln!("Debugger listening on {url} ({})", target.title);
+    })?;
+    eprintln!(
+        "Open chrome://inspect, or see http://{}/json/list",
+        inspector.address()
+    );
+    Ok(InspectOptions { inspector, start })
 }

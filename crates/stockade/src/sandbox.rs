@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use stockade_inspector::Inspector;
 use stockade_isolate::ThreadWall;
 use stockade_policy::{IsolateOptions, Isolation, SandboxOptions};
 use stockade_supervisor::{CreateError, Hub, Supervisor, Wall};
@@ -69,4 +70,12 @@ impl Sandbox {
 /// Every way this program has of running an isolate.
 pub fn walls() -> Vec<(Isolation, Arc<dyn Wall>)> {
     vec![(Isolation::Thread, Arc::new(ThreadWall::new()))]
+}
+
+/// As [`walls`]; debuggers may connect to every isolate.
+pub fn walls_with_inspector(inspector: Inspector) -> Vec<(Isolation, Arc<dyn Wall>)> {
+    vec![(
+        Isolation::Thread,
+        Arc::new(ThreadWall::with_inspector(inspector)),
+    )]
 }

@@ -1,0 +1,22 @@
+//! Opens isolates to debuggers that speak Chrome's DevTools protocol.
+//!
+//! An [`Inspector`] is one server for the process. Each isolate registers and gets a URL of its own;
+//! `/json/list` names them all, as debuggers expect.
+//!
+//! Invariants:
+//! 1. An isolate hears on its own thread, before it waits in a pause and after, that it does: so its
+//!    clocks can stop exactly then (see `session`).
+//! 2. [`Debuggers::close`] frees an isolate from any pause, from any thread.
+//! 3. Requests whose `Host` is neither `localhost` nor an IP address are refused: a web page that has
+//!    its own name resolved to this machine learns nothing.
+//!
+//! Deliberately absent: authentication. Whoever may connect to the address and read the list of
+//! targets, or knows a target's random id, controls that isolate: the host isolate with all its rights.
+
+mod server;
+mod session;
+mod target;
+
+pub use server::{Inspector, ListenError};
+pub use session::{Debuggers, Watcher};
+pub use target::{Listed, Target};

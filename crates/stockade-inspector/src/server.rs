@@ -1,0 +1,276 @@
+//! The server that debuggers find isolates by and connect to.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use deno_core::JsRuntime;
+use deno_core::futures::StreamExt as _;
+use deno_core::futures::channel::mpsc::unbounded;
+use deno_inspector_server::validated_host_header;
+use fastwebsockets::upgrade::{UpgradeFut, upgrade};
+use fastwebsockets::{FragmentCollectorRead, Frame, OpCode, Payload, WebSocketError};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use uuid::Uuid;
+
+use crate::session::{self, Debuggers, Session, Watcher};
+use crate::target::{Entries, Entry, Listed, Target};
+
+/// Close code of a socket whose isolate has ended (RFC 6455, "going away").
+const GOING_AWAY: u16 = 1001;
+
+/// The server could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen for debuggers on {address}: {source}\n  fix: choose another address")]
+pub struct ListenError {
+    /// That was asked for.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub source: std::io::Error,
+}
+
+/// Hears of each isolate that registers, with the URL a debugger connects to.
+type Announce = dyn Fn(&Target, &str) + Send + Sync;
+
+/// Debuggers connect here. Cheap to clone; listens until the process ends.
+#[derive(Clone)]
+pub struct Inspector {
+    address: SocketAddr,
+    entries: Entries,
+    announce: Arc<Announce>,
+}
+
+impl Inspector {
+    /// Listens on this address, where port 0 is any that is free. `announce` hears of each isolate
+    /// that registers, with the URL a debugger connects to.
+    ///
+    /// # Errors
+    /// When the address is in use or not this machine's.
+    pub fn listen(
+        address: SocketAddr,
+        announce: impl Fn(&Target, &str) + Send + Sync + 'static,
+    ) -> Result<Self, ListenError> {
+        let failed = |source| ListenError { address, source };
+        let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let inspector = Self {
+            address: listener.local_addr().map_err(failed)?,
+            entries: Entries::default(),
+            announce: Arc::new(announce),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .map_err(failed)?;
+        let entries = Arc::clone(&inspector.entries);
+        std::thread::Builder::new()
+            .name("inspector".to_owned())
+            .spawn(move || runtime.block_on(accept(listener, entries)))
+            .map_err(failed)?;
+        Ok(inspector)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lists an isolate whose runtime was made with an inspector.
+    pub fn register(
+        &self,
+        runtime: &JsRuntime,
+        target: Target,
+        debuggers: Debuggers,
+        watcher: Option<Arc<dyn Watcher>>,
+    ) -> Listed {
+        let entry = Entry {
+            id: Uuid::new_v4(),
+            target,
+            sessions: runtime.inspector().get_session_sender(),
+            debuggers,
+            watcher,
+        };
+        let listed = Listed {
+            id: entry.id,
+            address: self.address,
+            entries: Arc::clone(&self.entries),
+        };
+        (self.announce)(&entry.target, &listed.url());
+        self.entries.lock().push(entry);
+        listed
+    }
+}
+
+async fn accept(listener: std::net::TcpListener, entries: Entries) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return log::error!("no debugger can connect: {error}"),
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(serve(stream, Arc::clone(&entries)));
+            }
+            Err(error) => {
+                log::error!("a debugger could not connect: {error}");
+                // Out of descriptors, most likely: do not ask again at once.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, entries: Entries) {
+    let service = service_fn(|request| {
+        let response = respond(request, &entries);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        log::debug!("a debugger's connection failed: {error}");
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+fn respond(request: Request<Incoming>, entries: &Entries) -> Answer {
+    let Ok(host) = validated_host_header(&request) else {
+        return plain(
+            StatusCode::BAD_REQUEST,
+            "the Host must be an IP address or localhost",
+        );
+    };
+    if request.method() != Method::GET {
+        return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET");
+    }
+    match request.uri().path() {
+        "/json" | "/json/list" => {
+            let host = host.as_ref().map_or("localhost", |host| host.authority());
+            let list = entries
+                .lock()
+                .iter()
+                .map(|entry| entry.describe(host))
+                .collect();
+            json_answer(&Value::Array(list))
+        }
+        "/json/version" => json_answer(&json!({
+            "Browser": concat!("stockade/", env!("CARGO_PKG_VERSION")),
+            "Protocol-Version": "1.3",
+            "V8-Version": deno_core::v8::VERSION_STRING,
+        })),
+        path => {
+            let id = path.strip_prefix("/ws/").or_else(|| path.strip_prefix('/'));
+            let id = id.and_then(|id| Uuid::parse_str(id).ok());
+            let entry =
+                id.and_then(|id| entries.lock().iter().find(|entry| entry.id == id).cloned());
+            match entry {
+                Some(entry) => connect(request, &entry),
+                None => plain(StatusCode::NOT_FOUND, "no such isolate"),
+            }
+        }
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Answer {
+    let mut answer = Response::new(Full::from(text));
+    *answer.status_mut() = status;
+    answer
+}
+
+fn json_answer(value: &Value) -> Answer {
+    let mut answer = Response::new(Full::from(value.to_string()));
+    answer.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/json; charset=UTF-8"),
+    );
+    answer
+}
+
+fn connect(mut request: Request<Incoming>, entry: &Entry) -> Answer {
+    let Ok((response, socket)) = upgrade(&mut request) else {
+        return plain(
+            StatusCode::BAD_REQUEST,
+            "connect to this address with a WebSocket",
+        );
+    };
+    let Some(session) = session::open(&entry.sessions, &entry.debuggers, entry.watcher.clone())
+    else {
+        return plain(StatusCode::GONE, "the isolate has ended");
+    };
+    tokio::spawn(async move {
+        if let Err(error) = carry(socket, session).await {
+            log::debug!("a debugger's socket failed: {error}");
+        }
+    });
+    response.map(|_| Full::default())
+}
+
+/// Carries messages both ways until either side is gone.
+async fn carry(socket: UpgradeFut, mut session: Session) -> Result<(), WebSocketError> {
+    let (reader, mut writer) = socket.await?.split(tokio::io::split);
+    let to_isolate = session.to_isolate.clone();
+    // Answers to pings and to closing, which the reader asks for.
+    let (obliged, mut obligations) = unbounded();
+    let read = async move {
+        let mut reader = FragmentCollectorRead::new(reader);
+        loop {
+            let mut oblige = |frame: Frame<'_>| {
+                let payload = Payload::Owned(frame.payload.to_vec());
+                // Nobody is there to send it any more when the isolate is gone.
+                let _ = obliged.unbounded_send(Frame::new(true, frame.opcode, None, payload));
+                std::future::ready(Ok::<(), WebSocketError>(()))
+            };
+            let frame = reader.read_frame(&mut oblige).await?;
+            match frame.opcode {
+                OpCode::Text => {
+                    let text = String::from_utf8_lossy(&frame.payload).into_owned();
+                    if to_isolate.unbounded_send(text).is_err() {
+                        return Ok::<(), WebSocketError>(());
+                    }
+                }
+                OpCode::Close => return Ok(()),
+                _ => {}
+            }
+        }
+    };
+    let write = async move {
+        loop {
+            let frame = tokio::select! {
+                biased;
+                obligation = obligations.next() => match obligation {
+                    Some(frame) => frame,
+                    // The reader is done.
+                    None => return Ok(()),
+                },
+                message = session.from_isolate.next() => match message {
+                    Some(message) => Frame::text(Payload::Owned(message.into_bytes())),
+                    None => {
+                        let going_away = Frame::close(GOING_AWAY, b"the isolate has ended");
+                        return writer.write_frame(going_away).await;
+                    }
+                },
+            };
+            writer.write_frame(frame).await?;
+        }
+    };
+    // `session` is dropped with `write`, and tells the isolate.
+    tokio::pin!(write);
+    tokio::select! {
+        done = &mut write => done,
+        done = read => {
+            done?;
+            write.await
+        }
+    }
+}

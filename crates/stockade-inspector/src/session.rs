@@ -1,0 +1,259 @@
+//! One debugger's connection to one isolate, between its socket and V8.
+//!
+//! deno_core says nowhere that an isolate is paused; V8 does, to the debugger: `Debugger.paused` goes
+//! out on the isolate's thread just before it waits, `Debugger.resumed` just after. A channel's sender
+//! wakes its receiver on the sender's own thread, so a receiver whose waker reads the message at once
+//! ([`Passage`]) hears both at the right moment and on the right thread.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use deno_core::futures::StreamExt as _;
+use deno_core::futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use deno_core::{
+    InspectorMsg, InspectorSessionChannels, InspectorSessionKind, InspectorSessionProxy,
+};
+use parking_lot::Mutex;
+
+/// Told of an isolate's sessions, on the isolate's thread.
+pub trait Watcher: Send + Sync {
+    /// A debugger begins to hold the isolate (`true`) or lets it go (`false`). Where several debuggers
+    /// hold it at once, each pause is told for each of them.
+    fn paused(&self, paused: bool);
+
+    /// A message of this many bytes of memory has left the isolate.
+    fn spoke(&self, bytes: usize);
+}
+
+/// The connections of debuggers to one isolate.
+#[derive(Clone, Default)]
+pub struct Debuggers {
+    /// What debuggers send goes here; `None` once closed.
+    senders: Arc<Mutex<Senders>>,
+}
+
+#[derive(Default)]
+struct Senders {
+    closed: bool,
+    open: Vec<UnboundedSender<String>>,
+}
+
+impl Debuggers {
+    /// Ends all connections for good; an isolate that a debugger holds goes on.
+    pub fn close(&self) {
+        let open = {
+            let mut senders = self.senders.lock();
+            senders.closed = true;
+            std::mem::take(&mut senders.open)
+        };
+        for sender in open {
+            sender.close_channel();
+        }
+    }
+
+    /// False if no connection may be made any more.
+    fn add(&self, sender: &UnboundedSender<String>) -> bool {
+        let mut senders = self.senders.lock();
+        senders.open.retain(|sender| !sender.is_closed());
+        if !senders.closed {
+            senders.open.push(sender.clone());
+        }
+        !senders.closed
+    }
+}
+
+/// The socket's side of a session.
+pub(crate) struct Session {
+    pub(crate) to_isolate: UnboundedSender<String>,
+    pub(crate) from_isolate: UnboundedReceiver<String>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.to_isolate.close_channel();
+    }
+}
+
+/// Connects a debugger to an isolate; `None` if that has ended.
+pub(crate) fn open(
+    isolate: &UnboundedSender<InspectorSessionProxy>,
+    debuggers: &Debuggers,
+    watcher: Option<Arc<dyn Watcher>>,
+) -> Option<Session> {
+    let (out, isolate_out) = unbounded();
+    let (to_socket, from_isolate) = unbounded();
+    let (to_isolate, isolate_in) = unbounded();
+    Passage::begin(isolate_out, to_socket, watcher);
+    if !debuggers.add(&to_isolate) {
+        return None;
+    }
+    let session = Session {
+        to_isolate,
+        from_isolate,
+    };
+    let proxy = InspectorSessionProxy {
+        channels: InspectorSessionChannels::Regular {
+            tx: out,
+            rx: isolate_in,
+        },
+        kind: InspectorSessionKind::NonBlocking {
+            wait_for_disconnect: true,
+        },
+    };
+    isolate.unbounded_send(proxy).ok().map(|()| session)
+}
+
+/// Passes on what an isolate says to a debugger, and notices pauses.
+struct Passage {
+    state: Mutex<State>,
+    watcher: Option<Arc<dyn Watcher>>,
+}
+
+struct State {
+    from_isolate: UnboundedReceiver<InspectorMsg>,
+    /// `None` once the isolate has closed the session.
+    to_socket: Option<UnboundedSender<String>>,
+    paused: bool,
+}
+
+impl Passage {
+    fn begin(
+        from_isolate: UnboundedReceiver<InspectorMsg>,
+        to_socket: UnboundedSender<String>,
+        watcher: Option<Arc<dyn Watcher>>,
+    ) {
+        let state = State {
+            from_isolate,
+            to_socket: Some(to_socket),
+            paused: false,
+        };
+        // From here on the waker within the channel keeps it, until the isolate drops its sender.
+        Arc::new(Self {
+            state: Mutex::new(state),
+            watcher,
+        })
+        .wake();
+    }
+
+    fn set_paused(&self, state: &mut State, paused: bool) {
+        if std::mem::replace(&mut state.paused, paused) != paused
+            && let Some(watcher) = &self.watcher
+        {
+            watcher.paused(paused);
+        }
+    }
+}
+
+impl Wake for Passage {
+    fn wake(self: Arc<Self>) {
+        let waker = Waker::from(Arc::clone(&self));
+        let mut cx = Context::from_waker(&waker);
+        let mut state = self.state.lock();
+        loop {
+            match state.from_isolate.poll_next_unpin(&mut cx) {
+                Poll::Ready(Some(message)) => {
+                    if let Some(paused) = pause_in(&message.content) {
+                        self.set_paused(&mut state, paused);
+                    }
+                    if let Some(watcher) = &self.watcher {
+                        watcher.spoke(message.content.capacity());
+                    }
+                    if let Some(to_socket) = &state.to_socket {
+                        // The debugger may be gone; V8 hears of that by itself.
+                        let _ = to_socket.unbounded_send(message.content);
+                    }
+                }
+                Poll::Ready(None) => {
+                    // V8 has let the isolate go with the session.
+                    self.set_paused(&mut state, false);
+                    state.to_socket = None;
+                    return;
+                }
+                Poll::Pending => return,
+            }
+        }
+    }
+}
+
+/// Whether a message says that the isolate pauses or goes on. V8 puts the method of a notification
+/// first, so nothing a guest makes it say can look like this.
+fn pause_in(message: &str) -> Option<bool> {
+    let method = message.strip_prefix("{\"method\":\"Debugger.")?;
+    if method.starts_with("paused\"") {
+        Some(true)
+    } else if method.starts_with("resumed\"") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use deno_core::InspectorMsgKind;
+
+    fn message(content: &str) -> InspectorMsg {
+        InspectorMsg {
+            kind: InspectorMsgKind::Notification,
+            content: content.to_owned(),
+        }
+    }
+
+    /// What was told, and on which thread.
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<(bool, std::thread::ThreadId)>>);
+
+    impl Watcher for Heard {
+        fn paused(&self, paused: bool) {
+            self.0.lock().push((paused, std::thread::current().id()));
+        }
+
+        fn spoke(&self, _bytes: usize) {}
+    }
+
+    #[test]
+    fn session_hears_of_pause_at_once_on_isolates_thread() {
+        let heard = Arc::new(Heard::default());
+        let (isolate, mut sessions) = unbounded();
+        let mut session = open(&isolate, &Debuggers::default(), Some(heard.clone())).unwrap();
+        let here = std::thread::spawn(move || {
+            let proxy = sessions.try_recv().unwrap();
+            let InspectorSessionChannels::Regular { tx, .. } = proxy.channels else {
+                panic!("a worker's channels");
+            };
+            tx.unbounded_send(message(r#"{"method":"Debugger.paused","params":{}}"#))
+                .unwrap();
+            tx.unbounded_send(message(
+                r#"{"id":1,"result":"{\"method\":\"Debugger.resumed\"}"}"#,
+            ))
+            .unwrap();
+            // Both were heard in `unbounded_send`; closing ends the pause.
+            std::thread::current().id()
+        })
+        .join()
+        .unwrap();
+        assert_eq!(*heard.0.lock(), [(true, here), (false, here)]);
+        assert!(session.from_isolate.try_recv().unwrap().contains("paused"));
+        assert!(
+            session
+                .from_isolate
+                .try_recv()
+                .unwrap()
+                .contains("\"id\":1")
+        );
+        assert!(session.from_isolate.try_recv().is_err());
+    }
+
+    #[test]
+    fn closed_debuggers_end_sessions_and_take_none() {
+        let debuggers = Debuggers::default();
+        let (isolate, mut sessions) = unbounded();
+        let session = open(&isolate, &debuggers, None).unwrap();
+        let proxy = sessions.try_recv().unwrap();
+        debuggers.close();
+        assert!(session.to_isolate.is_closed());
+        assert!(open(&isolate, &debuggers, None).is_none());
+        drop(proxy);
+    }
+}

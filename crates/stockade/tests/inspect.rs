@@ -1,0 +1,151 @@
+//! `--inspect` and `--inspect-brk`: one process debugs another over the DevTools protocol.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+fn script(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests", "inspect", name]
+        .iter()
+        .collect()
+}
+
+fn stockade() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
+    command.arg("run").stdin(Stdio::null());
+    command
+}
+
+/// A run that can be debugged.
+struct Debuggee {
+    process: Child,
+    /// `http://address`
+    base: String,
+    stderr: BufReader<std::process::ChildStderr>,
+    stdout: BufReader<std::process::ChildStdout>,
+}
+
+impl Drop for Debuggee {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Debuggee {
+    fn start(flag: &str, name: &str) -> Self {
+        let mut process = stockade()
+            .arg(format!("{flag}=127.0.0.1:0"))
+            .arg(script(name))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(process.stderr.take().unwrap());
+        let stdout = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        let base = line.trim().split(' ').next_back().unwrap();
+        let base = base.strip_suffix("/json/list").unwrap().to_owned();
+        Self {
+            process,
+            base,
+            stderr,
+            stdout,
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// The rest of what it prints, its exit code, and what it says of debuggers.
+    fn end(mut self) -> (Vec<String>, Option<i32>, String) {
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        let code = self.process.wait().unwrap().code();
+        let mut told = String::new();
+        self.stderr.read_to_string(&mut told).unwrap();
+        (rest.lines().map(str::to_owned).collect(), code, told)
+    }
+}
+
+fn debug(name: &str, base: &str) -> Vec<String> {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = stockade()
+        .arg(script(name))
+        .args(["--", base])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert!(status.success(), "{status}: {stderr}");
+    let stdout = String::from_utf8(stdout).unwrap();
+    stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn inspect_pauses_are_outside_limits() {
+    let mut debuggee = Debuggee::start("--inspect", "debuggee.js");
+    assert_eq!(debuggee.line(), "ready");
+    let seen = debug("debugger.js", &debuggee.base);
+    assert_eq!(
+        seen,
+        [
+            "host, isolate #0 paused, isolate #1 twin, isolate #2 left, isolate #3 destroyed, \
+             isolate #4 busy",
+            "host says function 42",
+            "before is 20",
+            "socket closed with 1001",
+            "socket closed with 1001",
+            "host, isolate #0 paused, isolate #1 twin, isolate #2 left",
+        ]
+    );
+    let (mut lines, code, told) = debuggee.end();
+    lines.sort();
+    assert_eq!(code, Some(0), "{told}");
+    let urls = told
+        .lines()
+        .filter(|line| line.starts_with("Debugger listening on ws://"));
+    assert_eq!(urls.count(), 6, "{told}");
+    assert_eq!(
+        lines,
+        [
+            "busy failed: isolate #4 ended before it replied: cpu_limit_exceeded (cpuLimitMs 100)",
+            "destroyed failed: isolate #3 ended before it replied: destroyed",
+            "left went on",
+            "paused 42",
+            "twin 42",
+        ]
+    );
+}
+
+#[test]
+fn inspect_brk_waits_before_first_statement() {
+    let debuggee = Debuggee::start("--inspect-brk", "main.js");
+    let seen = debug("break.js", &debuggee.base);
+    assert_eq!(seen, ["paused in main.js line 1"]);
+    let (lines, code, told) = debuggee.end();
+    assert_eq!((lines, code), (vec!["done".to_owned()], Some(0)), "{told}");
+}
+
+#[test]
+fn inspect_refuses_foreign_hosts() {
+    use std::io::Write as _;
+    let debuggee = Debuggee::start("--inspect-brk", "main.js");
+    let address = debuggee.base.strip_prefix("http://").unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET /json/list HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(!answer.contains("ws://"), "{answer}");
+}

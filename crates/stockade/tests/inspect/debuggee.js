@@ -1,0 +1,34 @@
+// A host with isolates that a debugger pauses; `steps` are called by the debugger.
+
+const sandbox = new V8Sandbox();
+const limits = { cpuLimitMs: 100, wallLimitMs: 300 };
+const create = (name) => sandbox.createIsolate({ name, ...limits });
+const say = (name, reply) =>
+  reply.then(
+    (value) => console.log(name, value),
+    (error) => console.log(`${name} failed: ${error.message}`),
+  );
+
+const paused = await create("paused");
+const twin = await create("twin");
+const left = await create("left");
+const destroyed = await create("destroyed");
+const busy = await create("busy");
+
+const keepAlive = setInterval(() => {}, 1000);
+
+globalThis.steps = {
+  pause() {
+    say("twin", twin.evaluate("const before = 20; before + 22"));
+    say("paused", paused.evaluate("const before = 20; debugger; before + 22"));
+  },
+  leave: () => void say("left", left.evaluate("debugger; 'went on'")),
+  hold: () => void say("destroyed", destroyed.evaluate("debugger; 'went on'")),
+  destroy: () => destroyed.destroy(),
+  loop: () => void say("busy", busy.evaluate("for (;;);")),
+  end() {
+    clearInterval(keepAlive);
+    sandbox.shutdown();
+  },
+};
+console.log("ready");

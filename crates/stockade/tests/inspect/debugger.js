@@ -1,0 +1,105 @@
+// Debugs the host whose debugger address is its argument, and prints what it sees.
+
+const [base] = Deno.args;
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/** One target's session. */
+class Session {
+  #socket;
+  #next = 1;
+  #replies = new Map();
+  #events = [];
+  #waiting = [];
+
+  static async open(url) {
+    const session = new Session();
+    const socket = session.#socket = new WebSocket(url);
+    socket.onmessage = ({ data }) => session.#take(JSON.parse(data));
+    session.closed = new Promise((done) => socket.onclose = ({ code }) => done(code));
+    await new Promise((done, failed) => {
+      socket.onopen = done;
+      socket.onerror = () => failed(new Error(`cannot connect to ${url}`));
+    });
+    return session;
+  }
+
+  #take({ id, result, error, method, params }) {
+    if (id !== undefined) {
+      this.#replies.get(id)?.(error ?? result);
+      return;
+    }
+    const index = this.#waiting.findIndex((waiting) => waiting.method === method);
+    if (index < 0) this.#events.push({ method, params });
+    else this.#waiting.splice(index, 1)[0].done(params);
+  }
+
+  send(method, params = {}) {
+    const id = this.#next++;
+    this.#socket.send(JSON.stringify({ id, method, params }));
+    return new Promise((done) => this.#replies.set(id, done));
+  }
+
+  event(method) {
+    const index = this.#events.findIndex((event) => event.method === method);
+    if (index >= 0) return Promise.resolve(this.#events.splice(index, 1)[0].params);
+    return new Promise((done) => this.#waiting.push({ method, done }));
+  }
+
+  async close() {
+    this.#socket.close();
+    await this.closed;
+  }
+}
+
+const targets = await (await fetch(`${base}/json/list`)).json();
+console.log(targets.map(({ title }) => title).join(", "));
+const open = (title) =>
+  Session.open(targets.find((target) => target.title.endsWith(title)).webSocketDebuggerUrl);
+
+const host = await open("host");
+const evaluate = async (expression) => (await host.send("Runtime.evaluate", { expression })).result;
+console.log("host says", (await evaluate("typeof V8Sandbox + ' ' + 6 * 7")).value);
+
+{
+  const session = await open(" paused");
+  await session.send("Debugger.enable");
+  await evaluate("steps.pause()");
+  const { callFrames } = await session.event("Debugger.paused");
+  // Longer than both limits: that they wait meanwhile is what this is about.
+  await sleep(600);
+  const { callFrameId } = callFrames[0];
+  const { result } = await session.send("Debugger.evaluateOnCallFrame", {
+    callFrameId,
+    expression: "const end = Date.now() + 250; while (Date.now() < end); before",
+  });
+  console.log("before is", result.value);
+  await session.send("Debugger.resume");
+  await session.event("Debugger.resumed");
+  await session.close();
+}
+{
+  const session = await open(" left");
+  await session.send("Debugger.enable");
+  await evaluate("steps.leave()");
+  await session.event("Debugger.paused");
+  await sleep(400);
+  await session.close();
+}
+{
+  const session = await open(" destroyed");
+  await session.send("Debugger.enable");
+  await evaluate("steps.hold()");
+  await session.event("Debugger.paused");
+  await evaluate("steps.destroy()");
+  console.log("socket closed with", await session.closed);
+}
+{
+  const session = await open(" busy");
+  await session.send("Debugger.enable");
+  await evaluate("steps.loop()");
+  console.log("socket closed with", await session.closed);
+}
+const rest = await (await fetch(`${base}/json/list`)).json();
+console.log(rest.map(({ title }) => title).join(", "));
+await evaluate("steps.end()");
+await host.close();
