@@ -19,6 +19,7 @@ pub(crate) struct Realm {
     pub(crate) runtime: JsRuntime,
     pub(crate) buffers: Arc<Buffers>,
     pub(crate) modules: Rc<GuestModules>,
+    pub(crate) functions: Functions,
 }
 
 /// The runtime's functions inside the realm. `boot.js` says what each does.
@@ -28,6 +29,7 @@ pub(crate) struct Functions {
     pub(crate) dispatch_control: v8::Global<v8::Function>,
     pub(crate) dispatch_event: v8::Global<v8::Function>,
     pub(crate) reply: v8::Global<v8::Function>,
+    start: v8::Global<v8::Function>,
 }
 
 impl Realm {
@@ -53,64 +55,80 @@ impl Realm {
         })
         .map_err(|error| error.to_string())?;
         guard::watch_memory(runtime.v8_isolate());
+        let functions = prepare(&mut runtime)?;
         Ok(Self {
             runtime,
             buffers,
             modules,
+            functions,
         })
     }
 
-    /// Gives the realm its guest's options and hides the runtime from the guest.
+    /// Gives the realm its guest's options.
     pub(crate) fn start(
         &mut self,
         port: Rc<Port>,
         options: &Arc<IsolateOptions>,
-    ) -> Result<Functions, String> {
+    ) -> Result<(), String> {
         self.modules.set_options(Arc::clone(options));
-        let settings = settings(options);
         {
             let state = self.runtime.op_state();
             let mut state = state.borrow_mut();
             state.put::<Rc<dyn GuestPort>>(port);
-            state.put(settings);
+            state.put(settings(options));
         }
         if options.shared_array_buffer {
             self.runtime.v8_isolate().set_allow_atomics_wait(true);
         }
         deno_core::scope!(scope, self.runtime);
-        let context = scope.get_current_context();
-        let global = context.global(scope);
-        let functions = property(scope, global, "__stockade")
-            .and_then(|value| v8::Local::<v8::Object>::try_from(value).ok())
-            .ok_or("the startup snapshot does not fit this program")?;
-        let mut function = |name: &str| {
-            let value = property(scope, functions, name)
-                .and_then(|value| v8::Local::<v8::Function>::try_from(value).ok())
-                .ok_or_else(|| format!("the startup snapshot lacks {name}"))?;
-            Ok::<_, String>(v8::Global::new(scope, value))
-        };
-        let start = function("start")?;
-        let functions = Functions {
-            call: function("call")?,
-            dispatch_answer: function("dispatchAnswer")?,
-            dispatch_control: function("dispatchControl")?,
-            dispatch_event: function("dispatchEvent")?,
-            reply: function("reply")?,
-        };
-        v8::tc_scope!(let scope, scope);
-        let start = v8::Local::new(scope, start);
-        let this = v8::undefined(scope).into();
-        if start.call(scope, this, &[]).is_none() {
-            let why = scope
-                .exception()
-                .map(|error| error.to_rust_string_lossy(scope));
-            return Err(format!(
-                "the realm did not start: {}",
-                why.unwrap_or_default()
-            ));
-        }
-        Ok(functions)
+        call(scope, &self.functions.start)
     }
+}
+
+/// Takes the runtime's functions out of the realm and hides the runtime from the guest.
+fn prepare(runtime: &mut JsRuntime) -> Result<Functions, String> {
+    deno_core::scope!(scope, runtime);
+    let context = scope.get_current_context();
+    let global = context.global(scope);
+    let object = property(scope, global, "__stockade")
+        .and_then(|value| v8::Local::<v8::Object>::try_from(value).ok())
+        .ok_or("the startup snapshot does not fit this program")?;
+    let mut function = |name: &str| {
+        let value = property(scope, object, name)
+            .and_then(|value| v8::Local::<v8::Function>::try_from(value).ok())
+            .ok_or_else(|| format!("the startup snapshot lacks {name}"))?;
+        Ok::<_, String>(v8::Global::new(scope, value))
+    };
+    let prepare = function("prepare")?;
+    let functions = Functions {
+        call: function("call")?,
+        dispatch_answer: function("dispatchAnswer")?,
+        dispatch_control: function("dispatchControl")?,
+        dispatch_event: function("dispatchEvent")?,
+        reply: function("reply")?,
+        start: function("start")?,
+    };
+    call(scope, &prepare)?;
+    Ok(functions)
+}
+
+fn call(
+    scope: &mut v8::PinScope<'_, '_>,
+    function: &v8::Global<v8::Function>,
+) -> Result<(), String> {
+    v8::tc_scope!(let scope, scope);
+    let function = v8::Local::new(scope, function);
+    let this = v8::undefined(scope).into();
+    if function.call(scope, this, &[]).is_some() {
+        return Ok(());
+    }
+    let why = scope
+        .exception()
+        .map(|error| error.to_rust_string_lossy(scope));
+    Err(format!(
+        "the realm did not start: {}",
+        why.unwrap_or_default()
+    ))
 }
 
 fn property<'s>(

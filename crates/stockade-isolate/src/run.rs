@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use deno_core::{ModuleId, PollEventLoopOptions, v8};
+use deno_core::{JsRuntime, ModuleId, PollEventLoopOptions, v8};
 use stockade_inspector::{Debuggers, Inspector};
 use stockade_protocol::{CallId, FromIsolate, GuestError, Payload, RequestId, ToIsolate};
 use stockade_realm::{GuestPort, Parts};
@@ -18,7 +18,7 @@ use stockade_supervisor::{Seat, StartError};
 
 use crate::debug;
 use crate::port::{Kept, Port};
-use crate::realm::{Functions, Realm};
+use crate::realm::Realm;
 use crate::script;
 use crate::sys::alloc::charge;
 use crate::sys::breaker::V8Breaker;
@@ -57,12 +57,10 @@ pub(crate) async fn run(
     let entered = guard.enter();
     let port = Rc::new(Port::new(Rc::clone(&seat)));
     match realm.start(Rc::clone(&port), seat.options()) {
-        Ok(functions) => {
-            let listed = inspector
-                .zip(debuggers)
-                .map(|(inspector, debuggers)| {
-                    debug::list(&inspector, &realm.runtime, &seat, debuggers)
-                });
+        Ok(()) => {
+            let listed = inspector.zip(debuggers).map(|(inspector, debuggers)| {
+                debug::list(&inspector, &realm.runtime, &seat, debuggers)
+            });
             seat.started(Ok(()));
             // What an empty isolate holds is not the guest's.
             native.store(0, Ordering::Relaxed);
@@ -70,7 +68,6 @@ pub(crate) async fn run(
                 realm,
                 seat: Rc::clone(&seat),
                 port,
-                functions,
                 main: None,
                 scripts: 0,
                 unmeasured: MEASURE_EVERY,
@@ -94,7 +91,6 @@ struct Isolate {
     realm: Realm,
     seat: Rc<Seat>,
     port: Rc<Port>,
-    functions: Functions,
     main: Option<Main>,
     scripts: u32,
     /// Activations since memory was measured.
@@ -278,8 +274,8 @@ impl Isolate {
 
     /// Whether a handler took the event.
     fn dispatch_event(&mut self, event: &Kept) -> bool {
-        let function = &self.functions.dispatch_event;
-        offer(&mut self.realm, &event.data);
+        let function = &self.realm.functions.dispatch_event;
+        offer(&mut self.realm.runtime, &event.data);
         deno_core::scope!(scope, self.realm.runtime);
         v8::tc_scope!(let scope, scope);
         let (Some(name), Some(data)) = (string(scope, &event.name), parse(scope, &event.data.json))
@@ -294,9 +290,9 @@ impl Isolate {
     }
 
     fn answer(&mut self, id: RequestId, result: Result<Payload, GuestError>) {
-        let function = &self.functions.dispatch_answer;
+        let function = &self.realm.functions.dispatch_answer;
         if let Ok(data) = &result {
-            offer(&mut self.realm, data);
+            offer(&mut self.realm.runtime, data);
         }
         deno_core::scope!(scope, self.realm.runtime);
         v8::tc_scope!(let scope, scope);
@@ -314,8 +310,8 @@ impl Isolate {
     }
 
     fn control(&mut self, name: &str, data: Payload) {
-        let function = &self.functions.dispatch_control;
-        offer(&mut self.realm, &data);
+        let function = &self.realm.functions.dispatch_control;
+        offer(&mut self.realm.runtime, &data);
         deno_core::scope!(scope, self.realm.runtime);
         v8::tc_scope!(let scope, scope);
         if let (Some(name), Some(value)) = (string(scope, name), parse(scope, &data.json)) {
@@ -343,7 +339,7 @@ impl Isolate {
                 (Ok(value), Some(id)) => {
                     v8::tc_scope!(let scope, scope);
                     let id = v8::Number::new(scope, id as f64).into();
-                    invoke(scope, &self.functions.reply, &[id, value]);
+                    invoke(scope, &self.realm.functions.reply, &[id, value]);
                     None
                 }
                 (Ok(_), None) => None,
@@ -367,7 +363,7 @@ impl Isolate {
     fn call(&mut self, id: CallId, name: &str, args: Payload) {
         let exports = self.main.as_ref().map(|main| main.id);
         let exports = exports.and_then(|id| self.realm.runtime.get_module_namespace(id).ok());
-        offer(&mut self.realm, &args);
+        offer(&mut self.realm.runtime, &args);
         let error = {
             deno_core::scope!(scope, self.realm.runtime);
             v8::tc_scope!(let scope, scope);
@@ -381,7 +377,7 @@ impl Isolate {
                 (Some(name), Some(list)) if list.is_array() => {
                     invoke(
                         scope,
-                        &self.functions.call,
+                        &self.realm.functions.call,
                         &[call_id, target, name, list, marked],
                     );
                     None
@@ -403,9 +399,9 @@ impl Isolate {
 }
 
 /// Offers the binary parts of a message to the op that revives them.
-fn offer(realm: &mut Realm, data: &Payload) {
+fn offer(runtime: &mut JsRuntime, data: &Payload) {
     if data.marked {
-        let state = realm.runtime.op_state();
+        let state = runtime.op_state();
         state
             .borrow_mut()
             .borrow_mut::<Parts>()

@@ -143,6 +143,30 @@ class WorkerGlobalScope extends event.EventTarget {
   }
 }
 
+// What the errors of ops become: without a builder the engine would throw `undefined`.
+const DOM_ERRORS = [
+  "Abort",
+  "Data",
+  "IndexSize",
+  "InvalidAccess",
+  "InvalidCharacter",
+  "InvalidState",
+  "NotSupported",
+  "Operation",
+  "Syntax",
+  "TypeMismatch",
+];
+for (const name of new SafeArrayIterator(DOM_ERRORS)) {
+  core.registerErrorBuilder(
+    `DOMException${name}Error`,
+    (message) => new DOMException(message, `${name}Error`),
+  );
+}
+core.registerErrorBuilder(
+  "DOMExceptionQuotaExceededError",
+  (message) => new QuotaExceededError(message),
+);
+
 // Errors that nothing caught: first the guest's own listeners, then the host.
 
 // `op_dispatch_exception`, where the engine sends what nothing caught, is that same op.
@@ -236,9 +260,8 @@ function hideSharedArrayBuffer() {
   });
 }
 
-// Called once in each isolate, before any guest code.
-function start() {
-  const settings = op_guest_settings();
+// Called once in each isolate when it is made.
+function prepare() {
   ObjectSetPrototypeOf(globalThis, WorkerGlobalScope.prototype);
   event.setEventTargetData(globalThis);
   event.saveGlobalThisReference(globalThis);
@@ -251,17 +274,22 @@ function start() {
   event.defineEventHandler(globalThis, "error");
   event.defineEventHandler(globalThis, "unhandledrejection");
   event.defineEventHandler(globalThis, "rejectionhandled");
+  // The wrapper finds V8's own function on its first call, by looking at the global: before a guest
+  // can put something else there.
+  primordials.queueMicrotask(() => {});
+  const hidden = ["Deno", "__bootstrap", "__stockade"];
+  for (const name of new SafeArrayIterator(hidden)) delete globalThis[name];
+}
+
+// Called once in each isolate when it is known what it is for, before any guest code.
+function start() {
+  const settings = op_guest_settings();
   performance.setTimeOrigin();
   network.configure(settings);
   const console = settings.console ? guestConsole.capturing() : guestConsole.silent();
   ObjectDefineProperty(globalThis, "console", core.propNonEnumerable(console));
   if (!settings.sharedArrayBuffer) hideSharedArrayBuffer();
   if (settings.timerPrecisionUs > 1000) coarsenDate(settings.timerPrecisionUs / 1000);
-  // The wrapper finds V8's own function on its first call, by looking at the global: before a guest
-  // can put something else there.
-  primordials.queueMicrotask(() => {});
-  const hidden = ["Deno", "__bootstrap", "__stockade"];
-  for (const name of new SafeArrayIterator(hidden)) delete globalThis[name];
 }
 
 // The runtime takes this object and removes it before it runs guest code.
@@ -271,6 +299,7 @@ globalThis.__stockade = {
   dispatchAnswer: network.dispatchAnswer,
   dispatchControl: network.dispatchControl,
   dispatchEvent: network.dispatchEvent,
+  prepare,
   reply,
   reportException: event.reportException,
   start,

@@ -85,7 +85,7 @@ function startRequest(method, data, onId) {
         requestTimeoutMs,
         undefined,
         false,
-        false,
+        true,
         true,
       );
     }

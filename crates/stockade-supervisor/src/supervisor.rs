@@ -112,22 +112,25 @@ impl Supervisor {
             .walls
             .get(&options.isolation)
             .ok_or(CreateError::NoWall(options.isolation))?;
+        if self.is_shut_down() {
+            return Err(CreateError::ShutDown);
+        }
         let id = inner.next_id.fetch_add(1, Ordering::Relaxed);
-        let shared = Arc::new(Shared::new(
-            id,
-            Arc::new(options),
-            Arc::clone(&inner.pool),
-            Arc::clone(hub),
-        ));
+        let options = Arc::new(options);
+        let pool = Arc::clone(&inner.pool);
+        let shared = Arc::new(Shared::new(id, options, pool, Arc::clone(hub)));
         let (sender, started) = oneshot::channel();
         *shared.started.lock() = Some(sender);
         let seat = Seat {
             shared: Arc::clone(&shared),
         };
-        match inner.pool.live.lock().as_mut() {
-            Some(live) => live.insert(id, Arc::clone(&shared)),
-            None => return Err(CreateError::ShutDown),
-        };
+        if let Some(live) = inner.pool.live.lock().as_mut() {
+            live.insert(id, Arc::clone(&shared));
+        } else {
+            // Shut down meanwhile.
+            shared.destroy(DestroyReason::Shutdown);
+            return Err(CreateError::ShutDown);
+        }
         Meter::watch(&shared)?;
         wall.start(seat)?;
         wall.warm_up(&inner.warm, inner.options.warm);

@@ -16,14 +16,9 @@ pub(crate) fn settle_on_utc() {
         v8::scope!(let scope, isolate);
         let context = v8::Context::new(scope, v8::ContextOptions::default());
         let scope = &mut v8::ContextScope::new(scope, context);
-        for code in [
-            "new Date(0).getTimezoneOffset()",
-            "new Intl.DateTimeFormat().format(0)",
-        ] {
-            let _ = v8::String::new(scope, code)
-                .and_then(|code| v8::Script::compile(scope, code, None))
-                .and_then(|script| script.run(scope));
-        }
+        let _ = v8::String::new(scope, "new Date(0).getTimezoneOffset()")
+            .and_then(|code| v8::Script::compile(scope, code, None))
+            .and_then(|script| script.run(scope));
     }
     // SAFETY: as above.
     unsafe {
