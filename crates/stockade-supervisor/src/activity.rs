@@ -136,7 +136,7 @@ impl Activity {
 
     /// Ends the running activation and gives the CPU time it used.
     pub(crate) fn end(&self) -> Duration {
-        if self.seq.load(Ordering::Relaxed) % 2 == 0 {
+        if self.seq.load(Ordering::Relaxed).is_multiple_of(2) {
             return Duration::ZERO;
         }
         let cpu = nanos(CpuClock::now());
@@ -216,7 +216,7 @@ impl Activity {
     /// Use of the running activation; `None` when idle, or when it changed while being read.
     pub(crate) fn usage(&self) -> Option<Usage> {
         let seq = self.seq.load(Ordering::SeqCst);
-        if seq % 2 == 0 {
+        if seq.is_multiple_of(2) {
             return None;
         }
         let began_cpu = self.began_cpu.load(Ordering::Relaxed);

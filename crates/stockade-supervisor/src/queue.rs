@@ -220,7 +220,7 @@ mod tests {
         let queue = Queue::new();
         queue.push(1, MAX_QUEUE_BYTES - 10, || {}).unwrap();
         assert!(matches!(
-            queue.push(2, 20),
+            queue.push(2, 20, || {}),
             Err(Refused::Full { messages: 1, .. })
         ));
         queue.push(3, 5, || {}).unwrap();
@@ -242,7 +242,7 @@ mod tests {
             queue.push(i, 1, || {}).unwrap();
         }
         assert!(matches!(
-            queue.push(0, 1),
+            queue.push(0, 1, || {}),
             Err(Refused::Full {
                 messages: MAX_QUEUE_MESSAGES,
                 ..
