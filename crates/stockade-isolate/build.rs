@@ -1,13 +1,13 @@
 //! Makes the worker realm's startup snapshot.
 
+use std::error::Error;
 use std::path::PathBuf;
 
 use deno_core::snapshot::{CreateSnapshotOptions, create_snapshot};
 use deno_core::{JsRuntime, v8};
 
-fn main() {
-    let out =
-        PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("worker.snapshot");
+fn main() -> Result<(), Box<dyn Error>> {
+    let out = PathBuf::from(std::env::var("OUT_DIR")?).join("worker.snapshot");
     // While this isolate lives, the snapshot is made on V8's own read-only heap and adds nothing to it.
     // All isolates of a process share that heap, so snapshots that agree on it can be used together.
     JsRuntime::init_platform(None);
@@ -22,16 +22,10 @@ fn main() {
             with_runtime_cb: None,
         },
         None,
-    )
-    .unwrap_or_else(|error| {
-        eprintln!("cannot make the startup snapshot: {error}");
-        std::process::exit(1)
-    });
-    if let Err(error) = std::fs::write(&out, &output.output) {
-        eprintln!("cannot write {}: {error}", out.display());
-        std::process::exit(1);
-    }
+    )?;
+    std::fs::write(&out, &output.output)?;
     for path in output.files_loaded_during_snapshot {
         println!("cargo:rerun-if-changed={}", path.display());
     }
+    Ok(())
 }

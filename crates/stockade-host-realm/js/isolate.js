@@ -191,7 +191,7 @@ export class Isolate {
 
   stats() {
     this.#checkAlive();
-    return op_isolate_stats(this.#sandbox, this.#id);
+    return { ...op_isolate_stats(this.#sandbox, this.#id) };
   }
 
   destroy() {

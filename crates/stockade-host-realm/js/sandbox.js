@@ -2,6 +2,7 @@
 
 import {
   op_sandbox_create,
+  op_sandbox_abandoned,
   op_sandbox_isolates,
   op_sandbox_new,
   op_sandbox_shutdown,
@@ -42,6 +43,11 @@ export class V8Sandbox {
 
   isolateCount() {
     return op_sandbox_isolates(this.#index);
+  }
+
+  // Ended isolates whose thread does not stop: inside a built-in function that V8 cannot interrupt.
+  abandonedCount() {
+    return op_sandbox_abandoned(this.#index);
   }
 
   shutdown() {

@@ -51,6 +51,7 @@ deno_core::extension!(
         sandbox::op_isolate_send,
         sandbox::op_isolate_stats,
         sandbox::op_sandbox_create,
+        sandbox::op_sandbox_abandoned,
         sandbox::op_sandbox_isolates,
         sandbox::op_sandbox_new,
         sandbox::op_sandbox_shutdown,

@@ -151,7 +151,7 @@ impl ModuleLoader for GuestLoader {
         referrer: &str,
         _kind: ResolutionKind,
     ) -> ModuleResolveResponse {
-        self.0.find(specifier, referrer).into()
+        self.0.find(specifier, referrer)
     }
 
     fn load(

@@ -97,10 +97,12 @@ struct Isolate {
     unmeasured: u32,
 }
 
+type Evaluation = Pin<Box<dyn Future<Output = Result<(), deno_core::error::CoreError>>>>;
+
 /// The module that was run when the isolate started.
 struct Main {
     id: ModuleId,
-    evaluation: Option<Pin<Box<dyn Future<Output = Result<(), deno_core::error::CoreError>>>>>,
+    evaluation: Option<Evaluation>,
 }
 
 impl Isolate {
@@ -254,6 +256,8 @@ impl Isolate {
 
     fn event(&mut self, event: Kept) {
         if self.port.keeps(&event.name) || !self.dispatch_event(&event) {
+            // It waits in the host's queue, not on the guest's account.
+            charge(-(event.size as i64));
             self.port.keep(event);
         } else {
             self.seat.done(event.size);
@@ -265,6 +269,7 @@ impl Isolate {
     fn deliver_heard(&mut self) {
         for event in self.port.take_heard() {
             if self.dispatch_event(&event) {
+                charge(event.size as i64);
                 self.seat.done(event.size);
             } else {
                 self.port.keep(event);

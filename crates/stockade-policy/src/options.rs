@@ -69,7 +69,8 @@ pub enum ConsoleMode {
     Silent,
     /// To the host, as the system event `console`.
     Event,
-    /// To the host's standard output and standard error, a prefix before each line.
+    /// To the standard output and standard error of `stockade run`, a prefix before each line. Where
+    /// isolates are used as a library, lines come as with [`ConsoleMode::Event`].
     Inherit,
 }
 

@@ -167,6 +167,9 @@ core.registerErrorBuilder(
   (message) => new QuotaExceededError(message),
 );
 
+// Found here and not on the global object, where a guest may put something else.
+const { dispatchEvent } = event.EventTarget.prototype;
+
 // Errors that nothing caught: first the guest's own listeners, then the host.
 
 // `op_dispatch_exception`, where the engine sends what nothing caught, is that same op.
@@ -182,7 +185,7 @@ function onUnhandledRejection(promise, reason) {
     promise,
     reason,
   });
-  globalThis.dispatchEvent(rejection);
+  ReflectApply(dispatchEvent, globalThis, [rejection]);
   if (!rejection.defaultPrevented) uncaught(reason);
   return true;
 }
@@ -267,9 +270,8 @@ function prepare() {
   event.saveGlobalThisReference(globalThis);
   core.setUnhandledPromiseRejectionHandler(onUnhandledRejection);
   core.setHandledPromiseRejectionHandler?.((promise, reason) => {
-    globalThis.dispatchEvent(
-      new event.PromiseRejectionEvent("rejectionhandled", { promise, reason }),
-    );
+    const handled = new event.PromiseRejectionEvent("rejectionhandled", { promise, reason });
+    ReflectApply(dispatchEvent, globalThis, [handled]);
   });
   event.defineEventHandler(globalThis, "error");
   event.defineEventHandler(globalThis, "unhandledrejection");

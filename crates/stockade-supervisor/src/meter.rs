@@ -122,9 +122,9 @@ impl Meter {
                 busy = true;
                 return !shared.watch_end(GRACE);
             }
-            let (stretch, _) = shared.activity.look_at_helper();
+            let (stretch, helper_total) = shared.activity.look_at_helper();
             busy |= stretch > Duration::ZERO;
-            if judge_helper(&shared, stretch) {
+            if judge_helper(&shared, stretch, helper_total) {
                 return true;
             }
             if let Some(usage) = shared.activity.usage() {
@@ -156,15 +156,21 @@ impl Meter {
     }
 }
 
-/// Ends an isolate whose helper has worked too long at a stretch.
-fn judge_helper(shared: &Shared, stretch: Duration) -> bool {
-    let Some(limit) = shared.options.limits.cpu.filter(|limit| stretch > *limit) else {
+/// Ends an isolate whose helper has worked too long at a stretch, or too much in all.
+fn judge_helper(shared: &Shared, stretch: Duration, total: Duration) -> bool {
+    let limits = &shared.options.limits;
+    let (name, limit) = if let Some(limit) = limits.cpu.filter(|limit| stretch > *limit) {
+        ("cpuLimitMs", limit)
+    } else if let Some(limit) = limits
+        .cpu_total
+        .filter(|limit| total > Duration::ZERO && shared.activity.cpu().0 + total > *limit)
+    {
+        ("cpuTotalMs", limit)
+    } else {
         return false;
     };
-    shared.convict(
-        TerminateReason::CpuLimit,
-        format!("cpuLimitMs {} in blocking work", limit.as_millis()),
-    );
+    let detail = format!("{name} {} in blocking work", limit.as_millis());
+    shared.convict(TerminateReason::CpuLimit, detail);
     true
 }
 

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -23,7 +24,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a trusted host script, which creates isolates for untrusted code
     #[command(after_help = RUN_EXAMPLES)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  stockade completions bash > /etc/bash_completion.d/stockade"
@@ -166,12 +167,10 @@ impl RunArgs {
 }
 
 pub(crate) fn print_completions(shell: clap_complete::Shell) {
-    clap_complete::generate(
-        shell,
-        &mut Cli::command(),
-        "stockade",
-        &mut std::io::stdout(),
-    );
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "stockade", &mut script);
+    // Nobody is left to tell when standard output is closed.
+    let _ = std::io::stdout().write_all(&script);
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ static ALLOCATOR: stockade::MeteredAllocator = stockade::MeteredAllocator;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Command::Run(args) => run(args),
+        Command::Run(args) => run(*args),
         Command::Completions { shell } => {
             cli::print_completions(shell);
             ExitCode::SUCCESS
@@ -50,6 +50,10 @@ fn run(args: RunArgs) -> ExitCode {
         Some(inspect) => stockade::walls_with_inspector(inspect.inspector.clone()),
         None => stockade::walls(),
     };
+    let wanted = sandbox.defaults.isolation;
+    if !walls.iter().any(|(level, _)| *level == wanted) {
+        return complain(&stockade::CreateError::NoWall(wanted).to_string(), 2);
+    }
     let options = HostOptions {
         script: args.script,
         args: args.args,

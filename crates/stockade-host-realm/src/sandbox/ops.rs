@@ -106,6 +106,17 @@ pub(crate) fn op_sandbox_isolates(
 }
 
 #[op2(fast)]
+#[smi]
+pub(crate) fn op_sandbox_abandoned(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+) -> Result<u32, SandboxError> {
+    let found = state.borrow::<Sandboxes>().get(sandbox);
+    let (supervisor, _) = found.ok_or(SandboxError::NoSandbox)?;
+    Ok(u32::try_from(supervisor.abandoned()).unwrap_or(u32::MAX))
+}
+
+#[op2(fast)]
 pub(crate) fn op_sandbox_shutdown(
     state: &mut OpState,
     #[smi] sandbox: u32,
