@@ -1,0 +1,104 @@
+//! Finds the cases on disk.
+
+use std::path::{Path, PathBuf};
+
+use crate::BE_EMBED;
+use crate::case::{Case, Settings};
+
+/// Every case below `root`, the workspace's folder, in the order of their names.
+pub(crate) fn all(root: &Path) -> Result<Vec<Case>, String> {
+    let root = root
+        .canonicalize()
+        .map_err(|error| format!("{}: {error}", root.display()))?;
+    let mut cases = specs(&root.join("tests/specs"))?;
+    cases.extend(examples(&root)?);
+    cases.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(cases)
+}
+
+fn specs(folder: &Path) -> Result<Vec<Case>, String> {
+    let mut cases = Vec::new();
+    for area in entries(folder)?.into_iter().filter(|path| path.is_dir()) {
+        for case in entries(&area)?.into_iter().filter(|path| path.is_dir()) {
+            cases.push(spec(&area, case)?);
+        }
+    }
+    Ok(cases)
+}
+
+fn spec(area: &Path, folder: PathBuf) -> Result<Case, String> {
+    let script = ["main.js", "main.ts"]
+        .into_iter()
+        .find(|name| folder.join(name).is_file())
+        .ok_or_else(|| format!("{} holds no main.js and no main.ts", folder.display()))?;
+    let settings = Settings::read(&folder.join("spec.json"))?;
+    Ok(Case {
+        name: format!("{}::{}", file_stem(area), file_stem(&folder)),
+        program: env!("CARGO_BIN_EXE_stockade").into(),
+        arguments: ["run", script]
+            .into_iter()
+            .map(str::to_owned)
+            .chain(settings.args.iter().cloned())
+            .collect(),
+        expected_out: folder.join("expected.out"),
+        expected_err: folder.join("expected.err"),
+        folder,
+        settings,
+    })
+}
+
+/// What `examples/expected/` names: a script, a folder with a `main.ts`, or the Rust example.
+fn examples(root: &Path) -> Result<Vec<Case>, String> {
+    let mut cases = Vec::new();
+    for expected in entries(&root.join("examples/expected"))? {
+        let name = file_stem(&expected);
+        let mut settings = Settings::default();
+        let scripts = [
+            format!("examples/{name}.js"),
+            format!("examples/{name}.ts"),
+            format!("examples/{name}/main.ts"),
+        ];
+        let (program, arguments) = if name == "embed" {
+            settings.env.insert(BE_EMBED.to_owned(), "1".to_owned());
+            let this = std::env::current_exe().map_err(|error| error.to_string())?;
+            (this, Vec::new())
+        } else {
+            let script = scripts
+                .into_iter()
+                .find(|script| root.join(script).is_file())
+                .ok_or_else(|| format!("{} belongs to no example", expected.display()))?;
+            let program = env!("CARGO_BIN_EXE_stockade").into();
+            (program, vec!["run".to_owned(), script])
+        };
+        cases.push(Case {
+            name: format!("examples::{}", name.replace('-', "_")),
+            program,
+            arguments,
+            folder: root.to_owned(),
+            expected_err: expected.with_extension("err"),
+            expected_out: expected,
+            settings,
+        });
+    }
+    Ok(cases)
+}
+
+/// What a folder holds, but for hidden files; sorted.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let complain = |error: std::io::Error| format!("{}: {error}", folder.display());
+    let mut found = Vec::new();
+    for entry in folder.read_dir().map_err(complain)? {
+        let path = entry.map_err(complain)?.path();
+        if !file_stem(&path).starts_with('.') {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn file_stem(path: &Path) -> String {
+    path.file_stem()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,15 @@
+// What both sides of the TypeScript example know.
+
+export interface Order {
+  customer: string;
+  lines: { item: string; count: number }[];
+}
+
+export interface Receipt {
+  customer: string;
+  total: number;
+}
+
+export enum Problem {
+  Empty = "an order needs at least one line",
+}

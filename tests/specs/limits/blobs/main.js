@@ -1,0 +1,10 @@
+// Blobs. It ends, by the runtime; its neighbour answers meanwhile and afterwards, and so
+// does a harmless twin of it.
+import { attack } from "../attack.js";
+
+await attack({
+  hostile: `globalThis.all = []; for (;;) all.push(new Blob([new Uint8Array(1e6)]))`,
+  harmless: `new Blob([new Uint8Array(1e5)])`,
+  // So that memory runs out first, on a slow machine too.
+  limits: { cpuLimitMs: 30_000, wallLimitMs: 50_000 },
+});

@@ -1,0 +1,8 @@
+// Busy timers. It ends, by the runtime; its neighbour answers meanwhile and afterwards, and so
+// does a harmless twin of it.
+import { attack } from "../attack.js";
+
+await attack({
+  hostile: `setInterval(() => { const until = Date.now() + 2000; while (Date.now() < until); }, 1)`,
+  harmless: `setTimeout(() => {}, 1)`,
+});

@@ -1,0 +1,8 @@
+// Catch and continue. It ends, by the runtime; its neighbour answers meanwhile and afterwards, and so
+// does a harmless twin of it.
+import { attack } from "../attack.js";
+
+await attack({
+  hostile: `function again() { for (;;) { try { for (;;); } catch { again() } finally { again() } } } again()`,
+  harmless: `try { throw 1 } catch {} finally {}`,
+});

@@ -1,0 +1,8 @@
+// Deep json. It ends, by the runtime; its neighbour answers meanwhile and afterwards, and so
+// does a harmless twin of it.
+import { attack } from "../attack.js";
+
+await attack({
+  hostile: `for (;;) { try { JSON.parse("[".repeat(1e6) + "]".repeat(1e6)) } catch {} }`,
+  harmless: `JSON.parse("[".repeat(1e3) + "]".repeat(1e3))`,
+});

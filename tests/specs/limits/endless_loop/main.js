@@ -1,0 +1,8 @@
+// Endless loop. It ends, by the runtime; its neighbour answers meanwhile and afterwards, and so
+// does a harmless twin of it.
+import { attack } from "../attack.js";
+
+await attack({
+  hostile: `for (;;);`,
+  harmless: `for (let i = 0; i < 1e5; i++);`,
+});

@@ -1,0 +1,8 @@
+// Endless recursion with catch. It ends, by the runtime; its neighbour answers meanwhile and afterwards, and so
+// does a harmless twin of it.
+import { attack } from "../attack.js";
+
+await attack({
+  hostile: `function f() { try { f() } catch { f() } } f()`,
+  harmless: `function f(n) { return n ? f(n - 1) : 0 } f(1000)`,
+});

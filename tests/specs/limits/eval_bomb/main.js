@@ -1,0 +1,8 @@
+// Eval bomb. It ends, by the runtime; its neighbour answers meanwhile and afterwards, and so
+// does a harmless twin of it.
+import { attack } from "../attack.js";
+
+await attack({
+  hostile: `const all = []; for (let i = 0; ; i++) all.push((0, eval)("(function() { return " + "1+".repeat(1e4) + i + " })"))`,
+  harmless: `(0, eval)("1 + 1")`,
+});

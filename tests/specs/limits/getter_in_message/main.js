@@ -1,0 +1,8 @@
+// Getter in message. It ends, by the runtime; its neighbour answers meanwhile and afterwards, and so
+// does a harmless twin of it.
+import { attack } from "../attack.js";
+
+await attack({
+  hostile: `NETWORK.send("x", { get a() { for (;;); } })`,
+  harmless: `NETWORK.send("x", { get a() { return 1 } })`,
+});

@@ -1,0 +1,8 @@
+// Promise flood. It ends, by the runtime; its neighbour answers meanwhile and afterwards, and so
+// does a harmless twin of it.
+import { attack } from "../attack.js";
+
+await attack({
+  hostile: `(function g() { Promise.resolve().then(g) })()`,
+  harmless: `(function g(n) { if (n) Promise.resolve().then(() => g(n - 1)) })(1000)`,
+});

@@ -1,0 +1,8 @@
+// Regular expression bomb. It ends, by the runtime; its neighbour answers meanwhile and afterwards, and so
+// does a harmless twin of it.
+import { attack } from "../attack.js";
+
+await attack({
+  hostile: `/(a+)+$/.test("a".repeat(50) + "b")`,
+  harmless: `/(a+)+$/.test("a".repeat(15) + "b")`,
+});

@@ -1,0 +1,20 @@
+// Messages arrive in the order they were sent, in both directions and among several events.
+const sandbox = new V8Sandbox();
+const guest = await sandbox.createIsolate();
+const COUNT = 5000;
+const got = [];
+const done = new Promise((resolve) => guest.on("end", resolve));
+guest.on("a", (n) => got.push(n));
+guest.on("b", (n) => got.push(n));
+guest.execute(`
+  let next = 0, wrong = 0;
+  const take = (n) => { if (n !== next++) wrong++; NETWORK.send(n % 2 ? "a" : "b", n); };
+  NETWORK.on("even", take);
+  NETWORK.on("odd", take);
+  NETWORK.on("end", () => NETWORK.send("end", { wrong, next }));
+`);
+for (let i = 0; i < COUNT; i++) guest.send(i % 2 ? "odd" : "even", i);
+guest.send("end");
+console.log(await done);
+console.log(got.length, got.every((n, i) => n === i));
+sandbox.shutdown();
