@@ -11,7 +11,7 @@ version=$1 target=$2 work=$3 output=$4
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 here=$root/scripts/v8
 llvm_release=22      # the first that accepts V8's sources; its unknown flags are taken out below
-disk_mb=3500         # what the work folder grows to
+disk_mb=2500         # what the work folder grows to: 1.2 GB measured, and room for the archive and a temporary copy
 memory_mb=1500       # what one compiler needs
 
 say() { printf 'setup: %s\n' "$*" >&2; }

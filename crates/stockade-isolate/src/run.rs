@@ -30,6 +30,9 @@ const BATCH: usize = 64;
 /// Consecutive messages share one activation while it is shorter than this.
 const SHORT: Duration = Duration::from_millis(1);
 
+/// How long an isolate must have had nothing to do before it gives memory back.
+const REST: Duration = Duration::from_secs(2);
+
 /// Short activations between two looks at the isolate's memory.
 const MEASURE_EVERY: u32 = 64;
 
@@ -71,6 +74,9 @@ pub(crate) async fn run(
                 main: None,
                 scripts: 0,
                 unmeasured: MEASURE_EVERY,
+                last_work: Instant::now(),
+                rested: false,
+                timer: None,
             };
             isolate.live().await;
             drop(listed);
@@ -95,6 +101,10 @@ struct Isolate {
     scripts: u32,
     /// Activations since memory was measured.
     unmeasured: u32,
+    last_work: Instant,
+    /// Memory has been given back since the last work.
+    rested: bool,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 type Evaluation = Pin<Box<dyn Future<Output = Result<(), deno_core::error::CoreError>>>>;
@@ -165,10 +175,39 @@ impl Isolate {
                 continue;
             }
             self.seat.set_idle(idle);
+            self.rest(cx, handled > 0);
             match self.seat.poll_ready(cx) {
                 Poll::Ready(()) => {}
                 Poll::Pending => return Poll::Pending,
             }
+        }
+    }
+
+    /// Gives memory back once the isolate has had nothing to do for a while: what it used before may be
+    /// garbage, and new space may be larger than an idle isolate needs.
+    fn rest(&mut self, cx: &mut Context<'_>, worked: bool) {
+        if worked {
+            self.last_work = Instant::now();
+            self.rested = false;
+        }
+        if self.rested {
+            return;
+        }
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(REST)));
+        while timer.as_mut().poll(cx).is_ready() {
+            let idle_for = self.last_work.elapsed();
+            if idle_for >= REST {
+                self.timer = None;
+                self.rested = true;
+                self.realm.runtime.v8_isolate().low_memory_notification();
+                measure_memory(self.realm.runtime.v8_isolate());
+                return;
+            }
+            timer
+                .as_mut()
+                .reset(tokio::time::Instant::now() + (REST - idle_for));
         }
     }
 
