@@ -103,8 +103,9 @@ impl Inspector {
             address: self.address,
             entries: Arc::clone(&self.entries),
         };
-        (self.announce)(&entry.target, &listed.url());
+        let target = entry.target.clone();
         self.entries.lock().push(entry);
+        (self.announce)(&target, &listed.url());
         listed
     }
 }
@@ -160,6 +161,7 @@ fn respond(request: Request<Incoming>, entries: &Entries) -> Answer {
             let list = entries
                 .lock()
                 .iter()
+                .filter(|entry| !entry.debuggers.is_closed())
                 .map(|entry| entry.describe(host))
                 .collect();
             json_answer(&Value::Array(list))

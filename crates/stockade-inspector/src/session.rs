@@ -51,6 +51,11 @@ impl Debuggers {
         }
     }
 
+    /// Whether [`Debuggers::close`] was called.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.senders.lock().closed
+    }
+
     /// False if no connection may be made any more.
     fn add(&self, sender: &UnboundedSender<String>) -> bool {
         let mut senders = self.senders.lock();

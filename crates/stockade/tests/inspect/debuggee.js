@@ -2,7 +2,7 @@
 
 const sandbox = new V8Sandbox();
 const limits = { cpuLimitMs: 100, wallLimitMs: 300 };
-const create = (name) => sandbox.createIsolate({ name, ...limits });
+const create = (name, more) => sandbox.createIsolate({ name, ...limits, ...more });
 const say = (name, reply) =>
   reply.then(
     (value) => console.log(name, value),
@@ -13,7 +13,7 @@ const paused = await create("paused");
 const twin = await create("twin");
 const left = await create("left");
 const destroyed = await create("destroyed");
-const busy = await create("busy");
+const busy = await create("busy", { wallLimitMs: 0 });
 
 const keepAlive = setInterval(() => {}, 1000);
 
