@@ -39,5 +39,7 @@ const rest = lines.filter(({ text }) => !/^\d+$/.test(text));
 console.log("below 20000:", lines.length < 20_000, rest.map(({ text }) => text.replace(/\d+/g, "N")));
 
 const inherit = await sandbox.createIsolate({ console: "inherit", name: "plugin" });
-console.log(await inherit.evaluate(`console.log("to stdout\\x1b[31m"); console.error("to stderr"); console.log("two\\nlines"); 1`));
+const said = new Promise((resolve) => inherit.on("said", resolve));
+inherit.execute(`console.log("to stdout\\x1b[31m"); console.error("to stderr"); console.log("two\\nlines"); NETWORK.send("said", 1)`);
+console.log(await said);
 sandbox.shutdown();

@@ -35,7 +35,10 @@ const gaveUp = new Promise((resolve) =>
     return new Promise(() => {});
   })
 );
-console.log(await hasty.evaluate(`NETWORK.request("never").catch((error) => error.message)`).catch((error) => error.message));
+// By a message: the wait for a reply to `evaluate` has the same limit.
+const guestGaveUp = new Promise((resolve) => hasty.on("gave up", resolve));
+hasty.execute(`NETWORK.request("never").catch((error) => NETWORK.send("gave up", error.message))`);
+console.log(await guestGaveUp);
 console.log(await gaveUp);
 const patient = await hasty.evaluate("new Promise(() => {})").catch((error) => error.message);
 console.log(patient);
