@@ -17,6 +17,11 @@ use crate::{decorate, weigh};
 /// Length of the longest source that is looked at, in bytes, whatever its language.
 pub const MAX_SOURCE_BYTES: usize = 16 * 1024 * 1024;
 
+/// Length of the longest source that is compiled, in bytes: what is not JavaScript.
+///
+/// A source may need up to 90 times its length in memory, and 350 times if every token is an error.
+pub const MAX_COMPILED_BYTES: usize = 2 * 1024 * 1024;
+
 /// How to read a source.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
@@ -43,14 +48,21 @@ pub struct Transpiled {
 ///
 /// # Errors
 /// A syntax error, an early error such as a name declared twice, syntax that the compiler does not
-/// support, or a source beyond [`MAX_SOURCE_BYTES`], [`MAX_LEVELS`](crate::MAX_LEVELS) or
-/// [`MAX_WORK`](crate::MAX_WORK). JavaScript is not parsed and fails only for its length.
+/// support, or a source beyond [`MAX_SOURCE_BYTES`], [`MAX_COMPILED_BYTES`],
+/// [`MAX_LEVELS`](crate::MAX_LEVELS) or [`MAX_WORK`](crate::MAX_WORK). JavaScript is not parsed and fails only for its length.
 pub fn transpile(source: &str, options: &Options<'_>) -> Result<Transpiled, TranspileError> {
     let whole = |message| TranspileError::whole(options.specifier, message);
-    if source.len() > MAX_SOURCE_BYTES {
+    let (limit, what) = match options.language {
+        Language::JavaScript => (MAX_SOURCE_BYTES, ""),
+        _ => (
+            MAX_COMPILED_BYTES,
+            " for what must be compiled; split it into modules, or compile it to JavaScript before",
+        ),
+    };
+    if source.len() > limit {
+        let length = source.len();
         return Err(whole(format!(
-            "source has {} bytes, more than the limit of {MAX_SOURCE_BYTES}",
-            source.len()
+            "source has {length} bytes, more than the limit of {limit}{what}"
         )));
     }
     if options.language == Language::JavaScript {

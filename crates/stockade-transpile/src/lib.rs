@@ -7,7 +7,7 @@
 //! Invariants, for any source whatever:
 //! 1. The stack does not overflow. [`transpile`] measures the source first and runs the compiler on a
 //!    stack that is large enough for what it accepts; `src/weigh/` says how.
-//! 2. Time and memory are bounded by [`MAX_SOURCE_BYTES`], [`MAX_LEVELS`] and [`MAX_WORK`].
+//! 2. Time and memory are bounded by [`MAX_COMPILED_BYTES`], [`MAX_LEVELS`] and [`MAX_WORK`].
 //! 3. No panic leaves this crate.
 //!
 //! What TypeScript means here, where there is a choice:
@@ -33,7 +33,7 @@ mod language;
 mod tests;
 mod weigh;
 
-pub use compile::{MAX_SOURCE_BYTES, Options, Transpiled, transpile};
+pub use compile::{MAX_COMPILED_BYTES, MAX_SOURCE_BYTES, Options, Transpiled, transpile};
 pub use error::TranspileError;
 pub use excerpt::excerpt;
 pub use language::Language;

@@ -3,7 +3,7 @@
 use oxc_sourcemap::SourceMap;
 
 use super::ts;
-use crate::{Language, MAX_SOURCE_BYTES, Options, Transpiled, transpile};
+use crate::{Language, MAX_COMPILED_BYTES, MAX_SOURCE_BYTES, Options, Transpiled, transpile};
 
 #[track_caller]
 fn check(source: &str, expect: &str) {
@@ -180,6 +180,12 @@ fn source_longer_than_the_limit_is_refused() {
         "source has 16777217 bytes, more than the limit of 16777216"
     );
     assert_eq!(error.excerpt, None);
+    assert!(ts(&" ".repeat(MAX_COMPILED_BYTES)).is_ok());
+    let error = ts(&" ".repeat(MAX_COMPILED_BYTES + 1)).unwrap_err();
+    assert!(
+        error.message.starts_with("source has 2097153 bytes"),
+        "{error}"
+    );
 }
 
 #[track_caller]
