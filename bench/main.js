@@ -9,6 +9,7 @@ import { parseArgs } from "node:util";
 
 import { draw } from "./chart.js";
 import { figuresOf, judge, tasks } from "./measures.js";
+import { waitForQuiet } from "./quiet.js";
 import { figuresTable, targetsTable } from "./report.js";
 import { findRuntimes } from "./runtimes.js";
 import { runTask } from "./task.js";
@@ -21,6 +22,7 @@ const HELP = `usage: ./x bench [options]
   --rounds <n>      rounds; in each, every runtime does every task (3; quick: 1)
   --only <names>    runtimes, with commas: stockade,deno,node,bun,isolated-vm
   --tasks <names>   tasks, with commas: create,roundTrip,oneWay,payload,memory,many,neighbour
+  --patience <s>    wait for a quiet machine before each task, so long in all (0)
   --record          also write docs/bench.json and docs/bench.svg
 `;
 
@@ -32,20 +34,23 @@ function options() {
         record: { type: "boolean", default: false },
         help: { type: "boolean", short: "h", default: false },
         rounds: { type: "string" },
+        patience: { type: "string", default: "0" },
         only: { type: "string" },
         tasks: { type: "string" },
       },
     });
     const rounds = Number(values.rounds ?? (values.quick ? 1 : 3));
     if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds ${values.rounds} is not a whole number from 1`);
-    return { ...values, rounds };
+    const patience = Number(values.patience);
+    if (!(patience >= 0)) throw new Error(`--patience ${values.patience} is not a number of seconds`);
+    return { ...values, rounds, patience };
   } catch (error) {
     console.error(`bench: ${error.message}\n\n${HELP}`);
     process.exit(2);
   }
 }
 
-const { quick, record: keep, help, rounds, only, tasks: chosen } = options();
+const { quick, record: keep, help, rounds, patience, only, tasks: chosen } = options();
 if (help) {
   console.log(HELP);
   process.exit(0);
@@ -63,12 +68,16 @@ if (load > 0.5) say(`the machine is busy (load ${load.toFixed(1)}): the figures 
 /** runtime id -> figure -> its value in each round */
 const collected = Object.fromEntries(runtimes.map((runtime) => [runtime.id, {}]));
 const failures = {};
+const deadline = Date.now() + patience * 1000;
+/** Tasks begun on a busy machine, of those that waited. */
+let unquiet = 0;
 
 for (let round = 1; round <= rounds; round++) {
   for (const task of tasks(quick).filter((task) => named(chosen, task.work))) {
     for (const runtime of runtimes.filter((runtime) => runtime.command)) {
       if (task.only && !task.only.includes(runtime.id)) continue;
       if (task.not?.includes(runtime.id)) continue;
+      if (patience > 0 && !(await waitForQuiet(deadline))) unquiet++;
       progress(`bench: round ${round} of ${rounds}: ${task.name}, ${runtime.label}`);
       try {
         const { result, marks } = await runTask(runtime, task);
@@ -101,6 +110,7 @@ const record = {
     memoryMb: Math.round(totalmem() / 1e6),
     kernel: release(),
     loadBefore: Number(load.toFixed(2)),
+    tasksBegunBusy: patience > 0 ? unquiet : undefined,
   },
   targets: judge(Object.fromEntries(ours), quick),
   runtimes: runtimes.map(({ id, label, version, missing }) => ({
