@@ -12,6 +12,9 @@ const FLAGS: &[&str] = &[
     "--min-semi-space-size=1",
     // Buffers are freed on the thread that owns them, where they are accounted for.
     "--no-concurrent-array-buffer-sweeping",
+    // With it, the optimising compiler drops the interrupt check of a loop around an inlined loop of
+    // known length, such as `for (;;) all.push(new Array(1000).fill(1))`: nothing could end that one.
+    "--no-turboshaft-loop-unrolling",
     // Guests have no use for it and it reveals addresses of code.
     "--no-expose-gc",
 ];

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use deno_core::{JsRuntime, RuntimeOptions, v8};
+use deno_core::{JsRuntime, RuntimeOptions, SharedArrayBufferStore, v8};
 use stockade_policy::{ConsoleMode, IsolateOptions};
 use stockade_realm::{GuestPort, Settings, Stage, realm_extensions};
 
@@ -49,6 +49,8 @@ impl Realm {
             skip_op_registration: true,
             extensions: realm_extensions(Stage::Run),
             create_params: Some(params),
+            // For transferring ArrayBuffers between ports; of this isolate alone.
+            shared_array_buffer_store: Some(SharedArrayBufferStore::default()),
             module_loader: Some(Rc::new(GuestLoader(Rc::clone(&modules)))),
             inspector,
             ..RuntimeOptions::default()

@@ -22,7 +22,7 @@ use crate::realm::Realm;
 use crate::script;
 use crate::sys::alloc::charge;
 use crate::sys::breaker::V8Breaker;
-use crate::sys::guard::{Guard, measure_memory};
+use crate::sys::guard::{Guard, measure_memory, wind_down};
 
 /// Messages handled before timers and operations get their turn.
 const BATCH: usize = 64;
@@ -119,6 +119,7 @@ impl Isolate {
     async fn live(mut self) {
         self.start_main().await;
         std::future::poll_fn(|cx| self.poll(cx)).await;
+        wind_down();
         // The host hears of the end before the heap is taken apart.
         self.seat.report();
         drop(self);
@@ -166,11 +167,11 @@ impl Isolate {
                 self.handle(message, size);
             }
             let idle = self.turn(cx);
-            self.measure(began.elapsed());
-            self.seat.end();
             if self.seat.is_ending() {
                 return Poll::Ready(());
             }
+            self.measure(began.elapsed());
+            self.seat.end();
             if handled == BATCH || (handled > 0 && self.spin()) {
                 continue;
             }

@@ -3,7 +3,7 @@
 //! Invariant: a thread that V8, or a panic inside V8's frames, would have the process abort for, stops
 //! for good instead ([`park`]); its isolate is convicted first, so the supervisor reports its end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{c_char, c_void};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ const HEADROOM: usize = 32 << 20;
 
 thread_local! {
     static GUARD: RefCell<Option<Guard>> = const { RefCell::new(None) };
+    /// JavaScript has stopped for good and the isolate is being taken apart.
+    static WINDING_DOWN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What the callbacks on an isolate's thread need.
@@ -77,6 +79,11 @@ pub(super) fn checkpoint(isolate: &mut v8::Isolate) {
         judge(&guard, isolate);
         guard.seat.checkpoint();
     }
+}
+
+/// The isolate of this thread runs no more JavaScript: collecting what it leaves may take memory.
+pub(crate) fn wind_down() {
+    WINDING_DOWN.set(true);
 }
 
 /// Measures the memory of the isolate and ends it when it is over the limit.
@@ -138,7 +145,7 @@ unsafe extern "C" fn near_heap_limit(
         return current_limit + HEADROOM;
     };
     guard.seat.memory_exceeded();
-    if current_limit >= initial + HEADROOM {
+    if current_limit >= initial + HEADROOM && !WINDING_DOWN.get() {
         // Still allocating after it was told to stop: it is inside something that does not look. To
         // return the same limit would have V8 abort the process.
         log::warn!(
