@@ -177,6 +177,12 @@ declare class V8Sandbox {
   createIsolate(options?: Stockade.IsolateOptions): Promise<Isolate>;
   threadCount(): number;
   isolateCount(): number;
+
+  /**
+   * How many ended isolates have a thread that does not stop: it is inside a built-in function that V8
+   * cannot interrupt, and holds its memory and a core until that returns.
+   */
+  abandonedCount(): number;
   /** Ends all isolates; the process can then exit by itself. */
   shutdown(): void;
   [Symbol.dispose](): void;
