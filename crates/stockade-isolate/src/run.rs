@@ -294,8 +294,8 @@ impl Isolate {
         self.deliver_heard();
     }
 
-    fn event(&mut self, event: Kept) {
-        if self.port.keeps(&event.name) || !self.dispatch_event(&event) {
+    fn event(&mut self, mut event: Kept) {
+        if self.port.keeps(&event.name) || !self.dispatch_event(&mut event) {
             // It waits in the host's queue, not on the guest's account.
             charge(-(event.size as i64));
             self.port.keep(event);
@@ -307,8 +307,8 @@ impl Isolate {
 
     /// Delivers events that had waited for a handler.
     fn deliver_heard(&mut self) {
-        for event in self.port.take_heard() {
-            if self.dispatch_event(&event) {
+        for mut event in self.port.take_heard() {
+            if self.dispatch_event(&mut event) {
                 charge(event.size as i64);
                 self.seat.done(event.size);
             } else {
@@ -318,9 +318,18 @@ impl Isolate {
     }
 
     /// Whether a handler took the event.
-    fn dispatch_event(&mut self, event: &Kept) -> bool {
+    fn dispatch_event(&mut self, event: &mut Kept) -> bool {
+        offer(&mut self.realm.runtime, &mut event.data);
+        let taken = self.invoke_event(event);
+        if !taken && event.data.marked {
+            let state = self.realm.runtime.op_state();
+            event.data.bytes = state.borrow_mut().borrow_mut::<Parts>().retract();
+        }
+        taken
+    }
+
+    fn invoke_event(&mut self, event: &Kept) -> bool {
         let function = &self.realm.functions.dispatch_event;
-        offer(&mut self.realm.runtime, &event.data);
         deno_core::scope!(scope, self.realm.runtime);
         v8::tc_scope!(let scope, scope);
         let (Some(name), Some(data)) = (string(scope, &event.name), parse(scope, &event.data.json))
@@ -334,9 +343,9 @@ impl Isolate {
         taken.is_none_or(|taken| taken.is_true())
     }
 
-    fn answer(&mut self, id: RequestId, result: Result<Payload, GuestError>) {
+    fn answer(&mut self, id: RequestId, mut result: Result<Payload, GuestError>) {
         let function = &self.realm.functions.dispatch_answer;
-        if let Ok(data) = &result {
+        if let Ok(data) = &mut result {
             offer(&mut self.realm.runtime, data);
         }
         deno_core::scope!(scope, self.realm.runtime);
@@ -354,9 +363,9 @@ impl Isolate {
         scope.perform_microtask_checkpoint();
     }
 
-    fn control(&mut self, name: &str, data: Payload) {
+    fn control(&mut self, name: &str, mut data: Payload) {
         let function = &self.realm.functions.dispatch_control;
-        offer(&mut self.realm.runtime, &data);
+        offer(&mut self.realm.runtime, &mut data);
         deno_core::scope!(scope, self.realm.runtime);
         v8::tc_scope!(let scope, scope);
         if let (Some(name), Some(value)) = (string(scope, name), parse(scope, &data.json)) {
@@ -405,10 +414,10 @@ impl Isolate {
         });
     }
 
-    fn call(&mut self, id: CallId, name: &str, args: Payload) {
+    fn call(&mut self, id: CallId, name: &str, mut args: Payload) {
         let exports = self.main.as_ref().map(|main| main.id);
         let exports = exports.and_then(|id| self.realm.runtime.get_module_namespace(id).ok());
-        offer(&mut self.realm.runtime, &args);
+        offer(&mut self.realm.runtime, &mut args);
         let error = {
             deno_core::scope!(scope, self.realm.runtime);
             v8::tc_scope!(let scope, scope);
@@ -444,13 +453,11 @@ impl Isolate {
 }
 
 /// Offers the binary parts of a message to the op that revives them.
-fn offer(runtime: &mut JsRuntime, data: &Payload) {
+fn offer(runtime: &mut JsRuntime, data: &mut Payload) {
     if data.marked {
+        let bytes = std::mem::take(&mut data.bytes);
         let state = runtime.op_state();
-        state
-            .borrow_mut()
-            .borrow_mut::<Parts>()
-            .offer(data.bytes.clone());
+        state.borrow_mut().borrow_mut::<Parts>().offer(bytes);
     }
 }
 

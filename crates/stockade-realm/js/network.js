@@ -144,14 +144,14 @@ const NETWORK = {
 
 // Whether anyone took the event.
 function dispatchEvent(name, data, marked) {
-  if (marked) data = payload.revive(data);
   const own = MapPrototypeGet(internal, name);
+  const set = MapPrototypeGet(handlers, name);
+  if (own === undefined && set === undefined) return false;
+  if (marked) data = payload.revive(data);
   if (own !== undefined) {
     own(data);
     return true;
   }
-  const set = MapPrototypeGet(handlers, name);
-  if (set === undefined) return false;
   for (const handler of new SafeSetIterator(set)) {
     try {
       handler(data);

@@ -8,6 +8,7 @@ const { core, primordials } = __bootstrap;
 const {
   op_payload_add_bytes,
   op_payload_clear,
+  op_payload_part_length,
   op_payload_take_bytes,
 } = core.ops;
 const {
@@ -138,6 +139,12 @@ function revive(value) {
   return value;
 }
 
+function takeBytes(index) {
+  const bytes = new Uint8Array(op_payload_part_length(index));
+  op_payload_take_bytes(index, bytes);
+  return bytes;
+}
+
 function reviveString(text) {
   if (text.length < 2 || StringPrototypeCharCodeAt(text, 0) !== 0) return text;
   const kind = text[1];
@@ -145,9 +152,9 @@ function reviveString(text) {
   const index = Number(StringPrototypeSlice(text, 2));
   switch (kind) {
     case "b":
-      return op_payload_take_bytes(index);
+      return takeBytes(index);
     case "a":
-      return TypedArrayPrototypeGetBuffer(op_payload_take_bytes(index));
+      return TypedArrayPrototypeGetBuffer(takeBytes(index));
     case "s":
       return importStream === undefined ? null : importStream(index);
     default:

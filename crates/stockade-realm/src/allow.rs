@@ -128,6 +128,7 @@ const OPS: &[&str] = &[
     "op_message_port_recv_message_sync",
     "op_payload_add_bytes",
     "op_payload_clear",
+    "op_payload_part_length",
     "op_payload_take_bytes",
     "op_readable_stream_resource_allocate",
     "op_readable_stream_resource_allocate_sized",

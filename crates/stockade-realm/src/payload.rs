@@ -1,6 +1,6 @@
 //! Ops that carry the binary parts of messages in and out of a realm. Both realms use them.
 
-use deno_core::{OpDecl, OpState, op2, v8};
+use deno_core::{OpDecl, OpState, op2};
 use deno_error::JsErrorBox;
 use stockade_protocol::Payload;
 use stockade_protocol::bounds::MAX_MESSAGE_BYTES;
@@ -17,6 +17,11 @@ impl Parts {
     /// Offers the parts of a message that is about to be revived.
     pub fn offer(&mut self, bytes: Vec<Vec<u8>>) {
         self.incoming = bytes.into_iter().map(Some).collect();
+    }
+
+    /// Takes back what was offered: nobody wanted the message.
+    pub fn retract(&mut self) -> Vec<Vec<u8>> {
+        self.incoming.drain(..).flatten().collect()
     }
 }
 
@@ -59,26 +64,40 @@ fn op_payload_add_bytes(state: &mut OpState, #[buffer] bytes: &[u8]) -> Result<u
     Ok(parts.outgoing.len() as u32 - 1)
 }
 
-/// A copy in the realm's own memory, so that it counts against the isolate's budget.
-#[op2]
-fn op_payload_take_bytes<'s>(
-    scope: &mut v8::PinScope<'s, '_>,
+#[op2(fast)]
+#[smi]
+fn op_payload_part_length(state: &mut OpState, #[smi] index: u32) -> Result<u32, JsErrorBox> {
+    let part = state.borrow::<Parts>().incoming.get(index as usize);
+    match part
+        .and_then(Option::as_ref)
+        .map(|bytes| u32::try_from(bytes.len()))
+    {
+        Some(Ok(length)) => Ok(length),
+        _ => Err(no_part()),
+    }
+}
+
+/// Copies a part into the realm's own memory, so that it counts against the isolate's budget.
+#[op2(fast)]
+fn op_payload_take_bytes(
     state: &mut OpState,
     #[smi] index: u32,
-) -> Result<v8::Local<'s, v8::Value>, JsErrorBox> {
-    let taken = state
-        .borrow_mut::<Parts>()
+    #[buffer] target: &mut [u8],
+) -> Result<(), JsErrorBox> {
+    let parts = state.borrow_mut::<Parts>();
+    let part = parts
         .incoming
         .get_mut(index as usize)
         .and_then(Option::take);
-    let bytes = taken.ok_or_else(|| JsErrorBox::type_error("the message has no such part"))?;
-    let buffer = v8::ArrayBuffer::new(scope, bytes.len());
-    for (cell, byte) in buffer.get_backing_store().iter().zip(&bytes) {
-        cell.set(*byte);
-    }
-    v8::Uint8Array::new(scope, buffer, 0, bytes.len())
-        .map(Into::into)
-        .ok_or_else(|| JsErrorBox::range_error("no memory for the bytes of a message"))
+    let bytes = part
+        .filter(|bytes| bytes.len() == target.len())
+        .ok_or_else(no_part)?;
+    target.copy_from_slice(&bytes);
+    Ok(())
+}
+
+fn no_part() -> JsErrorBox {
+    JsErrorBox::type_error("the message has no such part")
 }
 
 /// The ops, for an extension of either realm.
@@ -87,6 +106,7 @@ pub(crate) fn payload_extension_ops() -> Vec<OpDecl> {
     vec![
         op_payload_clear(),
         op_payload_add_bytes(),
+        op_payload_part_length(),
         op_payload_take_bytes(),
     ]
 }
