@@ -69,23 +69,25 @@ fetch_gn() {
   "$gn/gn" --version >/dev/null 2>&1 && return
   say "fetching gn from Debian unstable"
   rm -rf "$gn"
-  mkdir -p "$gn"/{state/lists/partial,cache/archives/partial,root}
+  mkdir -p "$gn"/{state/lists/partial,cache/archives/partial,unpacked}
   for list in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do
     if [[ -e $list ]]; then lists+=("$list"); fi
   done
   mirror=$(sed -nE 's/^URIs: *([^ ]+).*/\1/p; s/^deb (\[[^]]*\] )?([^ ]+) .*/\2/p' "${lists[@]}" /dev/null |
     grep -v security | head -n 1 || true)
+  [[ $mirror ]] || die "no Debian mirror is named in /etc/apt" \
+    "fix: name one in /etc/apt/sources.list, or take a ready archive: STOCKADE_V8_DIR=<folder> ./x setup"
   printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s sid main\n' \
-    "${mirror:-http://deb.debian.org/debian}" >"$gn/sources.list"
+    "$mirror" >"$gn/sources.list"
   local apt=(apt-get -q -o "Dir::Etc::sourcelist=$gn/sources.list" -o Dir::Etc::sourceparts=/dev/null
     -o "Dir::State=$gn/state" -o Dir::State::status=/var/lib/dpkg/status -o "Dir::Cache=$gn/cache"
     -o APT::Sandbox::User=root)
   { "${apt[@]}" update && (cd "$gn" && "${apt[@]}" download generate-ninja libc6 libgcc-s1 libstdc++6); } \
     >"$work/gn.log" 2>&1 || { tail -n 5 "$work/gn.log" >&2; die "fetching gn failed; the whole log: $work/gn.log"; }
-  for list in "$gn"/*.deb; do dpkg -x "$list" "$gn/root"; done
-  loader=$(echo "$gn/root/usr/lib/${target%%-*}-linux-gnu"/ld-linux-*.so.*)
+  for list in "$gn"/*.deb; do dpkg -x "$list" "$gn/unpacked"; done
+  loader=$(echo "$gn/unpacked/usr/lib/${target%%-*}-linux-gnu"/ld-linux-*.so.*)
   printf '#!/bin/sh\nexec %q --library-path %q %q "$@"\n' \
-    "$loader" "${loader%/*}" "$gn/root/usr/bin/gn" >"$gn/gn"
+    "$loader" "${loader%/*}" "$gn/unpacked/usr/bin/gn" >"$gn/gn"
   chmod +x "$gn/gn"
   "$gn/gn" --version >/dev/null || die "gn from Debian unstable does not start; remove $gn and try again"
 }
