@@ -17,23 +17,26 @@ EDGES = {
     "stockade-policy": set(),
     "stockade-transpile": set(),
     "stockade-protocol": {"stockade-policy"},
-    "stockade-supervisor": {"stockade-policy", "stockade-protocol"},
+    "stockade-jail": set(),
+    "stockade-attack": {"stockade-jail"},
+    "stockade-supervisor": {"stockade-jail", "stockade-policy", "stockade-protocol"},
+    "stockade-rpc": {"stockade-policy", "stockade-protocol", "stockade-supervisor"},
     "stockade-realm": {"stockade-policy", "stockade-protocol"},
     "stockade-host-realm": {
         "stockade-policy", "stockade-protocol", "stockade-realm", "stockade-supervisor",
     },
     "stockade-inspector": set(),
     "stockade-isolate": {
-        "stockade-inspector", "stockade-policy", "stockade-protocol", "stockade-realm", "stockade-supervisor",
-        "stockade-transpile",
+        "stockade-inspector", "stockade-jail", "stockade-policy", "stockade-protocol", "stockade-realm",
+        "stockade-supervisor", "stockade-transpile",
     },
     "stockade-host": {
         "stockade-host-realm", "stockade-inspector", "stockade-isolate", "stockade-policy",
         "stockade-protocol", "stockade-realm", "stockade-supervisor", "stockade-transpile",
     },
     "stockade": {
-        "stockade-host", "stockade-inspector", "stockade-isolate", "stockade-policy",
-        "stockade-protocol", "stockade-supervisor",
+        "stockade-attack", "stockade-host", "stockade-inspector", "stockade-isolate", "stockade-jail",
+        "stockade-policy", "stockade-protocol", "stockade-rpc", "stockade-supervisor",
     },
 }
 
@@ -43,7 +46,11 @@ KNOWS_V8 = {
 }
 
 # crate: the folder in it that may hold `unsafe`; all others forbid it through the workspace's lints
-MAY_USE_UNSAFE = {"stockade-isolate": "src/sys"}
+MAY_USE_UNSAFE = {
+    "stockade-attack": "src/sys",
+    "stockade-isolate": "src/sys",
+    "stockade-jail": "src/sys",
+}
 
 MOST_LINES = 800
 VAGUE_NAMES = {"util", "utils", "common", "helper", "helpers", "manager", "misc"}

@@ -1,0 +1,66 @@
+//! What a worker is started with.
+
+use serde::{Deserialize, Serialize};
+
+/// How strong the wall around a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Level {
+    /// A process without privileges, files, network or descriptors.
+    Process,
+    /// The same in namespaces of its own, on an empty root, in a cgroup where there is one.
+    Container,
+}
+
+/// Whether memory of the worker may be both written and executed, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Wx {
+    /// V8 compiles to machine code; pages change between writable and executable.
+    #[default]
+    Jit,
+    /// Never: no compiler, and the kernel refuses every way to executable memory.
+    Strict,
+}
+
+/// Whether a worker must be in a cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum CgroupUse {
+    /// Where the machine lets this user make cgroups.
+    #[default]
+    Auto,
+    /// Refuse to start without.
+    Require,
+}
+
+/// What runs in the worker once its walls are closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Role {
+    /// Isolates with guest code.
+    #[default]
+    Isolates,
+    /// Code that tries to get out, for tests and `stockade doctor --attack`.
+    Attack,
+}
+
+/// How to start a worker; fixed for its life but for its memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JailSpec {
+    /// The wall.
+    pub level: Level,
+    /// Executable memory.
+    pub wx: Wx,
+    /// What runs in it.
+    pub role: Role,
+    /// Bytes that its guests may use together, `None` for no limit. The kernel's limits lie above
+    /// it by [`OVERHEAD`].
+    pub memory: Option<u64>,
+    /// Share of one core in (0, 1], `None` for no limit; for the cgroup.
+    pub cpu_share: Option<f64>,
+    /// Threads that it makes before its walls close, the main thread included; no more later.
+    pub threads: u32,
+    /// Whether it must be in a cgroup.
+    pub cgroup: CgroupUse,
+}
+
+/// Bytes that a worker needs besides what its guests use: the engine, its threads, messages in
+/// flight, and the room V8 takes while it is being told to stop.
+pub const OVERHEAD: u64 = 96 << 20;
