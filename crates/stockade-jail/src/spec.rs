@@ -55,6 +55,8 @@ pub struct JailSpec {
     pub memory: Option<u64>,
     /// Share of one core in (0, 1], `None` for no limit; for the cgroup.
     pub cpu_share: Option<f64>,
+    /// Isolates that it may run at the same time; more than one for a trust group.
+    pub isolates: u32,
     /// Threads that it makes before its walls close, the main thread included; no more later.
     pub threads: u32,
     /// Whether it must be in a cgroup.
