@@ -35,7 +35,13 @@ declare namespace Stockade {
   /** Where a guest's `console` goes: nowhere, to the system event `console`, or to the host's output. */
   type ConsoleMode = "silent" | "event" | "inherit";
 
-  /** What an isolate may use. 0 means no limit everywhere. */
+  /** Whether memory of an isolate's worker may be written and then executed. */
+  type Wx = "jit" | "strict";
+
+  /** Whether an isolate's worker must be in a cgroup. */
+  type CgroupUse = "auto" | "require";
+
+  /** What an isolate may use. 0 means no limit, but for `maxPendingRequests`. */
   interface IsolateLimits {
     /** CPU time of one activation, in milliseconds. */
     cpuLimitMs?: number;
@@ -49,6 +55,12 @@ declare namespace Stockade {
     requestTimeoutMs?: number;
     /** JavaScript heap, ArrayBuffers and WebAssembly memory together, in MiB. */
     memoryLimitMb?: number;
+    /** What the guest asks of its host each second: messages, requests, answers, console lines. */
+    ioOpsPerSecond?: number;
+    /** The bytes of what the guest asks of its host each second; at least 1024. */
+    ioBytesPerSecond?: number;
+    /** Requests of the guest without an answer: 1 to 16384, which is the default. */
+    maxPendingRequests?: number;
   }
 
   /** Options of one isolate; what is left out comes from the sandbox. */
@@ -56,6 +68,14 @@ declare namespace Stockade {
     /** Shown in logs and in the debugger. */
     name?: string;
     isolation?: Isolation;
+    /** Isolates of one group trust each other and may share a worker. Not with `thread`. */
+    group?: string;
+    /** `strict` runs the guest without V8's compilers. Not with `thread`. */
+    wx?: Wx;
+    /** `require` refuses to start without cgroups for memory and pids. Not with `thread`. */
+    cgroup?: CgroupUse;
+    /** How long the guest may go on once V8 was told to end it, before its worker is killed. */
+    killGraceMs?: number;
     /** What the guest reads as `NETWORK.env`, deeply frozen there. */
     env?: { [key: string]: JsonValue };
     /**

@@ -9,10 +9,16 @@
 mod limits;
 mod options;
 mod problem;
+mod read;
+mod wire;
 
-pub use limits::{CpuShare, Limits, MIN_MEMORY, MIN_WALL_DEFAULT};
+pub use limits::{
+    CpuShare, Limits, MAX_IO_BYTES, MAX_IO_OPS, MAX_PENDING_REQUESTS, MIN_IO_BYTES, MIN_MEMORY,
+    MIN_WALL_DEFAULT,
+};
 pub use options::{
-    ConsoleMode, DEFAULT_TIMER_PRECISION, IsolateOptions, Isolation, MAX_MODULE_BYTES,
-    MAX_NAME_LEN, SandboxOptions,
+    CgroupUse, ConsoleMode, DEFAULT_KILL_GRACE, DEFAULT_TIMER_PRECISION, IsolateOptions, Isolation,
+    KILL_GRACE, MAX_MODULE_BYTES, MAX_NAME_LEN, SandboxOptions, Wx,
 };
 pub use problem::{OptionsError, Problem};
+pub use wire::WireError;

@@ -1,6 +1,9 @@
 //! The numbers an isolate is held to.
 
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 /// The least memory limit: V8 itself, the startup snapshot and one young generation need this much.
 pub const MIN_MEMORY: u64 = 8 << 20;
@@ -8,8 +11,21 @@ pub const MIN_MEMORY: u64 = 8 << 20;
 /// The least wall limit that is derived from a CPU limit.
 pub const MIN_WALL_DEFAULT: Duration = Duration::from_secs(5);
 
+/// The most requests of one isolate that may wait for the host's answer.
+pub const MAX_PENDING_REQUESTS: u32 = 1 << 14;
+
+/// The highest limit on what a guest asks of its host each second.
+pub const MAX_IO_OPS: u32 = 1_000_000;
+
+/// The lowest limit on the bytes of it: the largest message passes within days.
+pub const MIN_IO_BYTES: u64 = 1 << 10;
+
+/// The highest limit on the bytes of it.
+pub const MAX_IO_BYTES: u64 = 1_000_000_000_000;
+
 /// A share of one core, in (0, 1].
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(into = "f64", try_from = "f64")]
 pub struct CpuShare(f64);
 
 impl CpuShare {
@@ -29,11 +45,26 @@ impl CpuShare {
     }
 }
 
+impl From<CpuShare> for f64 {
+    fn from(share: CpuShare) -> Self {
+        share.0
+    }
+}
+
+impl TryFrom<f64> for CpuShare {
+    type Error = &'static str;
+
+    fn try_from(share: f64) -> Result<Self, Self::Error> {
+        Self::new(share).ok_or("a share of one core lies above 0 and is at most 1")
+    }
+}
+
 /// What an isolate may use; `None` is no limit.
 ///
 /// An *activation* begins when an isolate gets work (code, a message, an answer, a timer that fires)
 /// and ends when it is idle again, microtasks drained.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// CPU time of one activation.
     pub cpu: Option<Duration>,
@@ -48,6 +79,13 @@ pub struct Limits {
     pub request_timeout: Option<Duration>,
     /// Bytes over JS heap, ArrayBuffers and WebAssembly memory together; at least [`MIN_MEMORY`].
     pub memory: Option<u64>,
+    /// What the guest asks of its host (messages, requests, answers, console lines) each second, one
+    /// second's worth at once; at most [`MAX_IO_OPS`]. Beyond it the guest waits.
+    pub io_ops: Option<NonZeroU32>,
+    /// The bytes of it, in the same way; [`MIN_IO_BYTES`] to [`MAX_IO_BYTES`].
+    pub io_bytes: Option<NonZeroU64>,
+    /// The guest's requests that may wait for an answer; 1 to [`MAX_PENDING_REQUESTS`].
+    pub pending_requests: u32,
 }
 
 impl Default for Limits {
@@ -61,6 +99,9 @@ impl Default for Limits {
             wall: Self::wall_for(cpu),
             request_timeout: None,
             memory: None,
+            io_ops: None,
+            io_bytes: None,
+            pending_requests: MAX_PENDING_REQUESTS,
         }
     }
 }

@@ -1,14 +1,17 @@
-//! Options of a sandbox and of one isolate, read from the JSON object a script passes.
+//! Options of a sandbox and of one isolate.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::limits::{CpuShare, Limits, MIN_MEMORY};
+use crate::limits::Limits;
 use crate::problem::{OptionsError, Problem};
+use crate::read::Reader;
 
-/// Longest name of an isolate, in bytes.
+/// Longest name of an isolate or a group, in bytes.
 pub const MAX_NAME_LEN: usize = 128;
 
 /// Most source text that one isolate's `modules` may hold, in bytes.
@@ -17,8 +20,16 @@ pub const MAX_MODULE_BYTES: usize = 64 << 20;
 /// How coarse a guest's clocks are unless `timerPrecisionUs` says otherwise.
 pub const DEFAULT_TIMER_PRECISION: Duration = Duration::from_micros(100);
 
+/// What `killGraceMs` is unless it is given.
+pub const DEFAULT_KILL_GRACE: Duration = Duration::from_millis(200);
+
+/// The range of `killGraceMs`.
+pub const KILL_GRACE: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_millis(10_000);
+
 /// How strongly an isolate is walled in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Isolation {
     /// A V8 isolate on a thread of this process: for code trusted not to carry a V8 exploit.
     #[default]
@@ -62,7 +73,8 @@ impl Isolation {
 }
 
 /// Where a guest's `console` goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ConsoleMode {
     /// Nowhere: its methods do nothing.
     #[default]
@@ -74,13 +86,49 @@ pub enum ConsoleMode {
     Inherit,
 }
 
-/// Everything that makes one isolate, checked.
-#[derive(Debug, Clone, PartialEq)]
+/// Whether memory of an isolate's worker may be both written and executed, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wx {
+    /// V8 compiles to machine code; pages change between writable and executable.
+    #[default]
+    Jit,
+    /// Never: V8 interprets, and the kernel refuses every way to executable memory. Not for
+    /// [`Isolation::Thread`].
+    Strict,
+}
+
+/// Whether an isolate's worker must be in a cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupUse {
+    /// Where the machine lets this user make cgroups.
+    #[default]
+    Auto,
+    /// Without cgroups for memory and pids the isolate does not start. Not for
+    /// [`Isolation::Thread`].
+    Require,
+}
+
+/// Everything that makes one isolate, checked; what options must have in common is checked by
+/// [`IsolateOptions::check`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IsolateOptions {
     /// A name for logs and the debugger; at most [`MAX_NAME_LEN`] bytes, no control characters.
     pub name: Option<String>,
     /// The wall around it.
     pub isolation: Isolation,
+    /// Isolates of one group trust each other: they may share a worker. `None` shares with nobody. At
+    /// most [`MAX_NAME_LEN`] bytes, no control characters; not for [`Isolation::Thread`].
+    pub group: Option<String>,
+    /// Whether its worker may ever execute what it has written.
+    pub wx: Wx,
+    /// Whether its worker must be in a cgroup.
+    pub cgroup: CgroupUse,
+    /// How long it may go on after V8 was told to end it before its worker is killed; within
+    /// [`KILL_GRACE`]. A thread cannot be killed.
+    pub kill_grace: Duration,
     /// What it may use.
     pub limits: Limits,
     /// What the guest reads as `NETWORK.env`.
@@ -100,6 +148,10 @@ impl Default for IsolateOptions {
         Self {
             name: None,
             isolation: Isolation::default(),
+            group: None,
+            wx: Wx::default(),
+            cgroup: CgroupUse::default(),
+            kill_grace: DEFAULT_KILL_GRACE,
             limits: Limits::default(),
             env: Map::new(),
             modules: BTreeMap::new(),
@@ -134,12 +186,19 @@ impl Default for SandboxOptions {
 const ISOLATE_KEYS: &[&str] = &[
     "name",
     "isolation",
+    "group",
+    "wx",
+    "cgroup",
+    "killGraceMs",
     "cpuLimitMs",
     "cpuTotalMs",
     "cpuShare",
     "wallLimitMs",
     "requestTimeoutMs",
     "memoryLimitMb",
+    "ioOpsPerSecond",
+    "ioBytesPerSecond",
+    "maxPendingRequests",
     "env",
     "modules",
     "console",
@@ -152,17 +211,63 @@ impl IsolateOptions {
     /// Reads the object a script passes to `createIsolate`, over these defaults.
     ///
     /// # Errors
-    /// Names every unknown key and every value of the wrong type or range.
+    /// Names every unknown key, every value of the wrong type or range, and every pair of options
+    /// that do not go together.
     pub fn with_json(&self, json: &Map<String, Value>) -> Result<Self, OptionsError> {
         let mut reader = Reader::new(json);
         let options = reader.isolate(self);
         reader.unknown(&[ISOLATE_KEYS]);
+        if let Err(error) = options.check() {
+            reader.add(error);
+        }
         reader.finish(options)
+    }
+
+    /// Checks what options must have in common.
+    ///
+    /// # Errors
+    /// Names every option that cannot hold at this level of isolation.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        if self.isolation != Isolation::Thread {
+            return Ok(());
+        }
+        let mut problems = Vec::new();
+        let mut refuse = |option: &str, why: &str| {
+            problems.push(Problem {
+                option: option.to_owned(),
+                message: format!("{why}; choose isolation 'process' or 'container'"),
+            });
+        };
+        if self.wx == Wx::Strict {
+            refuse(
+                "wx",
+                "'strict' cannot hold with isolation 'thread', where V8's compiler serves the whole \
+                 process",
+            );
+        }
+        if self.group.is_some() {
+            refuse(
+                "group",
+                "isolates of a group share a worker, and isolation 'thread' has none",
+            );
+        }
+        if self.cgroup == CgroupUse::Require {
+            refuse(
+                "cgroup",
+                "'require' cannot hold with isolation 'thread', which has no process of its own",
+            );
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(OptionsError { problems })
+        }
     }
 }
 
 impl SandboxOptions {
-    /// Reads the object a script passes to `new V8Sandbox`, over these defaults.
+    /// Reads the object a script passes to `new V8Sandbox`, over these defaults. Whether the options
+    /// of an isolate go together is checked when there is one, for its own may replace them.
     ///
     /// # Errors
     /// Names every unknown key and every value of the wrong type or range.
@@ -180,235 +285,12 @@ impl SandboxOptions {
     }
 }
 
-/// Takes options out of an object one by one and collects what is wrong.
-struct Reader<'a> {
-    json: &'a Map<String, Value>,
-    problems: Vec<Problem>,
-}
-
-impl<'a> Reader<'a> {
-    fn new(json: &'a Map<String, Value>) -> Self {
-        Self {
-            json,
-            problems: Vec::new(),
-        }
-    }
-
-    fn problem(&mut self, option: &str, message: String) {
-        self.problems.push(Problem {
-            option: option.to_owned(),
-            message,
-        });
-    }
-
-    fn wrong(&mut self, option: &str, allowed: &str, value: &Value) {
-        let mut shown = value.to_string();
-        if shown.len() > 60 {
-            let end = (0..=60)
-                .rev()
-                .find(|&i| shown.is_char_boundary(i))
-                .unwrap_or(0);
-            shown.truncate(end);
-            shown.push('…');
-        }
-        self.problem(option, format!("{shown} is not {allowed}"));
-    }
-
-    fn value(&self, option: &str) -> Option<&'a Value> {
-        self.json.get(option).filter(|value| !value.is_null())
-    }
-
-    fn whole(&mut self, option: &str, min: u64, max: u64) -> Option<u64> {
-        let value = self.value(option)?;
-        let number = value.as_u64().or_else(|| {
-            // JavaScript has one kind of number: 5.0 and 5 are the same.
-            value
-                .as_f64()
-                .filter(|n| n.fract() == 0.0 && *n >= 0.0 && *n <= 9e15)
-                .map(|n| n as u64)
-        });
-        let found = number.filter(|n| (min..=max).contains(n));
-        if found.is_none() {
-            self.wrong(
-                option,
-                &format!("a whole number from {min} to {max}"),
-                value,
-            );
-        }
-        found
-    }
-
-    /// Milliseconds, fractions allowed; `Some(None)` is 0, no limit.
-    fn millis(&mut self, option: &str) -> Option<Option<Duration>> {
-        let value = self.value(option)?;
-        match value.as_f64().filter(|ms| (0.0..=1e12).contains(ms)) {
-            Some(0.0) => Some(None),
-            Some(ms) => Some(Some(Duration::from_secs_f64(ms / 1e3))),
-            None => {
-                self.wrong(
-                    option,
-                    "a number of milliseconds from 0 (no limit) to 1e12",
-                    value,
-                );
-                None
-            }
-        }
-    }
-
-    fn isolate(&mut self, defaults: &IsolateOptions) -> IsolateOptions {
-        let mut options = defaults.clone();
-        self.limits(&mut options.limits);
-        if let Some(value) = self.value("name") {
-            match value.as_str() {
-                Some(name) if name.len() <= MAX_NAME_LEN && !name.contains(char::is_control) => {
-                    options.name = Some(name.to_owned());
-                }
-                _ => self.wrong(
-                    "name",
-                    "a string of at most 128 bytes without control characters",
-                    value,
-                ),
-            }
-        }
-        if let Some(value) = self.value("isolation") {
-            match value.as_str().and_then(Isolation::from_name) {
-                Some(isolation) => options.isolation = isolation,
-                None => self.wrong(
-                    "isolation",
-                    "'thread', 'process', 'container' or 'vm'",
-                    value,
-                ),
-            }
-        }
-        if let Some(value) = self.value("console") {
-            match value.as_str() {
-                Some("silent") => options.console = ConsoleMode::Silent,
-                Some("event") => options.console = ConsoleMode::Event,
-                Some("inherit") => options.console = ConsoleMode::Inherit,
-                _ => self.wrong("console", "'silent', 'event' or 'inherit'", value),
-            }
-        }
-        if let Some(value) = self.value("env") {
-            match value.as_object() {
-                Some(env) => options.env = env.clone(),
-                None => self.wrong("env", "an object", value),
-            }
-        }
-        if let Some(value) = self.value("modules") {
-            self.modules(value, &mut options.modules);
-        }
-        if let Some(us) = self.whole("timerPrecisionUs", 1, 1_000_000) {
-            options.timer_precision = Duration::from_micros(us);
-        }
-        if let Some(value) = self.value("sharedArrayBuffer") {
-            match value.as_bool() {
-                Some(on) => options.shared_array_buffer = on,
-                None => self.wrong("sharedArrayBuffer", "true or false", value),
-            }
-        }
-        options
-    }
-
-    fn limits(&mut self, limits: &mut Limits) {
-        if let Some(cpu) = self.millis("cpuLimitMs") {
-            limits.cpu = cpu;
-            limits.wall = Limits::wall_for(cpu);
-        }
-        if let Some(total) = self.millis("cpuTotalMs") {
-            limits.cpu_total = total;
-        }
-        if let Some(wall) = self.millis("wallLimitMs") {
-            limits.wall = wall;
-        }
-        if let Some(timeout) = self.millis("requestTimeoutMs") {
-            limits.request_timeout = timeout;
-        }
-        if let Some(value) = self.value("cpuShare") {
-            let share = value.as_f64();
-            match share.and_then(CpuShare::new) {
-                Some(share) => limits.cpu_share = share,
-                None if share == Some(0.0) => limits.cpu_share = CpuShare::FULL,
-                None => self.wrong(
-                    "cpuShare",
-                    "a share of one core above 0 and at most 1",
-                    value,
-                ),
-            }
-        }
-        if let Some(value) = self.value("memoryLimitMb") {
-            let least = MIN_MEMORY >> 20;
-            match value
-                .as_f64()
-                .filter(|mb| *mb == 0.0 || (least as f64..=1e7).contains(mb))
-            {
-                Some(0.0) => limits.memory = None,
-                Some(mb) => limits.memory = Some((mb * 1048576.0) as u64),
-                None => {
-                    let allowed = format!("0 (no limit) or megabytes from {least} to 1e7");
-                    self.wrong("memoryLimitMb", &allowed, value);
-                }
-            }
-        }
-    }
-
-    fn modules(&mut self, value: &Value, modules: &mut BTreeMap<String, String>) {
-        let Some(given) = value.as_object() else {
-            return self.wrong("modules", "an object of specifiers and source texts", value);
-        };
-        modules.clear();
-        let mut bytes = 0_usize;
-        for (specifier, source) in given {
-            match source.as_str() {
-                Some(source) => {
-                    bytes = bytes.saturating_add(source.len());
-                    modules.insert(specifier.clone(), source.to_owned());
-                }
-                None => self.wrong(&format!("modules[{specifier:?}]"), "source text", source),
-            }
-        }
-        if bytes > MAX_MODULE_BYTES {
-            let limit = MAX_MODULE_BYTES >> 20;
-            self.problem(
-                "modules",
-                format!("{bytes} bytes of source; the limit is {limit} MiB"),
-            );
-        }
-    }
-
-    fn unknown(&mut self, known: &[&[&str]]) {
-        for key in self.json.keys() {
-            let all = || known.iter().flat_map(|keys| keys.iter());
-            if all().any(|k| k == key) {
-                continue;
-            }
-            let nearest = all()
-                .map(|k| {
-                    (
-                        strsim::damerau_levenshtein(&k.to_lowercase(), &key.to_lowercase()),
-                        *k,
-                    )
-                })
-                .filter(|(distance, _)| *distance <= 3)
-                .min();
-            let hint = nearest.map_or(String::new(), |(_, k)| format!("; did you mean {k}?"));
-            self.problem(key, format!("there is no such option{hint}"));
-        }
-    }
-
-    fn finish<T>(self, options: T) -> Result<T, OptionsError> {
-        if self.problems.is_empty() {
-            Ok(options)
-        } else {
-            Err(OptionsError {
-                problems: self.problems,
-            })
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::num::{NonZeroU32, NonZeroU64};
+
     use super::*;
+    use crate::limits::CpuShare;
 
     fn read(json: Value) -> Result<IsolateOptions, OptionsError> {
         let Value::Object(map) = json else {
@@ -455,6 +337,87 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
+    }
+
+    fn problems(json: Value) -> Vec<String> {
+        let error = read(json).unwrap_err();
+        error.problems.iter().map(Problem::to_string).collect()
+    }
+
+    #[test]
+    fn isolate_options_of_walls_are_read() {
+        let options = read(serde_json::json!({
+            "isolation": "container", "group": "tenant-a", "wx": "strict", "cgroup": "require",
+            "killGraceMs": 50, "ioOpsPerSecond": 100, "ioBytesPerSecond": 1e9,
+            "maxPendingRequests": 3
+        }))
+        .unwrap();
+        assert_eq!(options.group.as_deref(), Some("tenant-a"));
+        assert_eq!(options.wx, Wx::Strict);
+        assert_eq!(options.cgroup, CgroupUse::Require);
+        assert_eq!(options.kill_grace, Duration::from_millis(50));
+        assert_eq!(options.limits.io_ops.map(NonZeroU32::get), Some(100));
+        assert_eq!(
+            options.limits.io_bytes.map(NonZeroU64::get),
+            Some(1_000_000_000)
+        );
+        assert_eq!(options.limits.pending_requests, 3);
+        let none = serde_json::json!({ "ioOpsPerSecond": 0, "ioBytesPerSecond": 0, "group": null });
+        assert_eq!(read(none).unwrap(), IsolateOptions::default());
+    }
+
+    #[test]
+    fn isolate_options_of_walls_out_of_range_are_named() {
+        let text = problems(serde_json::json!({
+            "group": "a\nb", "wx": "loose", "cgroup": true, "killGraceMs": 0,
+            "ioOpsPerSecond": 1_000_001, "ioBytesPerSecond": 1023, "maxPendingRequests": 16385,
+            "ioBytePerSecond": 1, "killGrace": 1
+        }));
+        for part in [
+            "group: \"a\\nb\" is not a string of at most 128 bytes",
+            "wx: \"loose\" is not 'jit' or 'strict'",
+            "cgroup: true is not 'auto' or 'require'",
+            "killGraceMs: 0 is not a whole number from 1 to 10000",
+            "ioOpsPerSecond: 1000001 is not 0 (no limit) or a whole number from 1 to 1000000",
+            "ioBytesPerSecond: 1023 is not 0 (no limit) or a whole number from 1024 to",
+            "maxPendingRequests: 16385 is not a whole number from 1 to 16384",
+            "ioBytePerSecond: there is no such option; did you mean ioBytesPerSecond?",
+            "killGrace: there is no such option; did you mean killGraceMs?",
+        ] {
+            assert!(
+                text.iter().any(|problem| problem.starts_with(part)),
+                "{part:?} is missing in\n{text:#?}"
+            );
+        }
+        let long = serde_json::json!({ "isolation": "process", "group": "é".repeat(65) });
+        assert!(read(long).is_err());
+        let longest = serde_json::json!({ "isolation": "process", "group": "é".repeat(64) });
+        assert!(read(longest).is_ok());
+    }
+
+    #[test]
+    fn isolate_options_that_need_a_process_are_refused_for_a_thread() {
+        let text =
+            problems(serde_json::json!({ "wx": "strict", "group": "", "cgroup": "require" }));
+        assert_eq!(text.len(), 3, "{text:#?}");
+        for (problem, option) in text.iter().zip(["wx: ", "group: ", "cgroup: "]) {
+            assert!(
+                problem.starts_with(option) && problem.contains("choose isolation 'process'"),
+                "{problem}"
+            );
+        }
+    }
+
+    #[test]
+    fn isolate_options_defaults_and_overrides_are_checked_together() {
+        let object = |json: Value| json.as_object().cloned().unwrap();
+        let sandbox = SandboxOptions::default()
+            .with_json(&object(serde_json::json!({ "wx": "strict" })))
+            .unwrap();
+        let with = |json| sandbox.defaults.with_json(&object(json));
+        assert!(with(serde_json::json!({})).is_err());
+        assert!(with(serde_json::json!({ "wx": "jit" })).is_ok());
+        assert!(with(serde_json::json!({ "isolation": "process" })).is_ok());
     }
 
     #[test]
