@@ -15,11 +15,20 @@ pub const MESSAGE_OVERHEAD: usize = 128;
 /// Bytes of an event's, a method's or a function's name.
 pub const MAX_NAME_BYTES: usize = 1 << 10;
 
+/// Binary parts of one message.
+pub const MAX_MESSAGE_PARTS: usize = 1 << 14;
+
+/// Bytes of the text that carries an isolate's options, modules included, to a worker.
+pub const MAX_OPTIONS_BYTES: usize = 512 << 20;
+
 /// Requests of one isolate that wait for the host's answer.
-pub const MAX_PENDING_REQUESTS: usize = 1 << 14;
+pub const MAX_PENDING_REQUESTS: usize = stockade_policy::MAX_PENDING_REQUESTS as usize;
 
 /// Bytes of an error's message or stack.
 pub const MAX_ERROR_BYTES: usize = 64 << 10;
+
+/// Bytes of the word that says why a worker ended an isolate.
+pub const MAX_REASON_BYTES: usize = 64;
 
 /// Bytes of one console line; the rest is cut and the cut is shown.
 pub const MAX_CONSOLE_BYTES: usize = 16 << 10;

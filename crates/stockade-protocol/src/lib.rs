@@ -5,9 +5,12 @@
 //! 2. Whoever takes a message from an isolate treats each field as hostile: the JSON is parsed by a
 //!    parser, names and texts have the lengths of [`bounds`] at most.
 //!
+//! [`frame`] turns messages into bytes and back, for isolates in processes of their own.
+//!
 //! Deliberately absent: queues, sockets, V8.
 
 pub mod bounds;
+pub mod frame;
 mod message;
 mod payload;
 mod text;
