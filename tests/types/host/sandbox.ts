@@ -4,6 +4,13 @@ const sandbox = new V8Sandbox({ threads: 2, warm: 4, cpuLimitMs: 500, isolation:
 const worker: Isolate = await sandbox.createIsolate({
   name: "acme",
   isolation: "container",
+  group: "tenant-a",
+  wx: "strict",
+  cgroup: "require",
+  killGraceMs: 50,
+  ioOpsPerSecond: 1_000,
+  ioBytesPerSecond: 1 << 20,
+  maxPendingRequests: 64,
   cpuLimitMs: 100,
   cpuTotalMs: 0,
   cpuShare: 0.5,
@@ -104,3 +111,5 @@ worker.allowWebSocket(() => "yes");
 worker.onRequest("fetch", () => ({ headers: "a: b" }));
 // @ts-expect-error -- guests only
 NETWORK.send("a");
+// @ts-expect-error: one of two words
+await sandbox.createIsolate({ wx: "loose" });
