@@ -1,0 +1,488 @@
+//! Cgroups of containers: memory, CPU and number of threads, where the machine lets this user have them.
+//!
+//! Below the launcher's own cgroup, in each hierarchy that has a controller we use, lies one directory
+//! for the supervisor, `stockade-<pid>-<start time>`, and in it one for each worker, `w<id>`. What a dead
+//! supervisor has left is removed by the next launcher.
+//!
+//! Deliberately absent: changing anything of a cgroup that is not ours, but for the one case of a
+//! delegated cgroup of version 2 described in `v2`.
+
+mod v1;
+mod v2;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{CgroupUse, JailError, JailSpec, OVERHEAD};
+
+/// What a cgroup limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Controller {
+    Memory,
+    Cpu,
+    Pids,
+}
+
+impl Controller {
+    pub(crate) const ALL: [Self; 3] = [Self::Memory, Self::Cpu, Self::Pids];
+
+    /// As the kernel calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::Pids => "pids",
+        }
+    }
+}
+
+/// The two interfaces of the kernel; cgroups(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+/// The supervisor's directory in one hierarchy.
+#[derive(Debug)]
+struct Place {
+    version: Version,
+    /// Those of its controllers that we use.
+    controllers: Vec<Controller>,
+    directory: PathBuf,
+}
+
+/// The numbers that a worker's cgroups enforce.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Limits {
+    /// Bytes, swap included.
+    memory: Option<u64>,
+    /// Share of one core.
+    cpu: Option<f64>,
+    /// Tasks: processes and threads.
+    tasks: u64,
+}
+
+/// Microseconds over which the share of a core is counted.
+const CPU_PERIOD: u64 = 100_000;
+
+/// The least that the kernel takes as a quota, in microseconds.
+const LEAST_QUOTA: u64 = 1_000;
+
+impl Limits {
+    /// CPU time in microseconds for each [`CPU_PERIOD`].
+    fn cpu_quota(&self) -> Option<u64> {
+        self.cpu
+            .map(|share| ((share * CPU_PERIOD as f64) as u64).max(LEAST_QUOTA))
+    }
+}
+
+/// Bytes that the kernel lets a worker have whose guests may use this much.
+pub(crate) fn kernel_limit(memory: u64) -> u64 {
+    memory.saturating_add(OVERHEAD)
+}
+
+/// The cgroups of one supervisor.
+#[derive(Debug)]
+pub(crate) struct Cgroups {
+    places: Vec<Place>,
+    /// Why a controller is not to be had.
+    lacking: Vec<(Controller, String)>,
+    /// Directories of workers that could not be removed yet.
+    leftover: Vec<PathBuf>,
+}
+
+/// The cgroups of one worker, one for each hierarchy.
+#[derive(Debug)]
+pub(crate) struct WorkerCgroup {
+    directories: Vec<(Version, Vec<Controller>, PathBuf)>,
+}
+
+impl Cgroups {
+    /// Finds what is there for the calling process, makes the supervisor's directories and removes what
+    /// dead supervisors have left. `supervisor` is its process id.
+    pub(crate) fn detect(supervisor: i32) -> Self {
+        let mut found = Self {
+            places: Vec::new(),
+            lacking: Vec::new(),
+            leftover: Vec::new(),
+        };
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let name = format!(
+            "stockade-{supervisor}-{}",
+            start_time(supervisor).unwrap_or(0)
+        );
+        let mut hierarchies = v1::hierarchies(&own, &mounts);
+        hierarchies.extend(v2::hierarchy(&own, &mounts));
+        for controller in Controller::ALL {
+            let Some((version, base)) = hierarchies
+                .iter()
+                .find(|(_, controllers, _)| controllers.contains(&controller))
+                .map(|(version, _, base)| (*version, base.clone()))
+            else {
+                found
+                    .lacking
+                    .push((controller, "no mounted hierarchy has it".to_owned()));
+                continue;
+            };
+            if let Err(why) = found.add(version, controller, &base, &name, supervisor) {
+                found.lacking.push((controller, why));
+            }
+        }
+        found
+    }
+
+    /// Makes the supervisor's directory in this hierarchy ready for this controller.
+    fn add(
+        &mut self,
+        version: Version,
+        controller: Controller,
+        base: &Path,
+        name: &str,
+        supervisor: i32,
+    ) -> Result<(), String> {
+        let directory = base.join(name);
+        if let Some(place) = self.places.iter_mut().find(|p| p.directory == directory) {
+            if version == Version::Two {
+                v2::delegate(base, &directory, controller, supervisor)?;
+            }
+            place.controllers.push(controller);
+            return Ok(());
+        }
+        sweep(base, name);
+        make(&directory).map_err(|error| format!("mkdir {}: {error}", directory.display()))?;
+        self.places.push(Place {
+            version,
+            controllers: Vec::new(),
+            directory: directory.clone(),
+        });
+        // What an earlier launcher of the same supervisor has left.
+        self.leftover.extend(workers(&directory));
+        if version == Version::Two {
+            v2::delegate(base, &directory, controller, supervisor)?;
+        }
+        if let Some(place) = self.places.last_mut() {
+            place.controllers.push(controller);
+        }
+        Ok(())
+    }
+
+    /// Why this controller is not to be had, `None` when it is.
+    pub(crate) fn lacks(&self, controller: Controller) -> Option<&str> {
+        self.lacking
+            .iter()
+            .find(|(c, _)| *c == controller)
+            .map(|(_, why)| why.as_str())
+    }
+
+    /// Where this controller is used.
+    pub(crate) fn directory(&self, controller: Controller) -> Option<&Path> {
+        self.places
+            .iter()
+            .find(|place| place.controllers.contains(&controller))
+            .map(|place| place.directory.as_path())
+    }
+
+    /// Makes the cgroups of a worker, with its limits set.
+    ///
+    /// # Errors
+    ///
+    /// They are required and cannot be had, or a limit cannot be set where the cgroup can be had.
+    pub(crate) fn make(&self, id: u64, spec: &JailSpec) -> Result<WorkerCgroup, JailError> {
+        if spec.cgroup == CgroupUse::Require {
+            for controller in [Controller::Memory, Controller::Pids] {
+                if let Some(why) = self.lacks(controller) {
+                    return Err(lacking(controller, why));
+                }
+            }
+        }
+        let limits = Limits {
+            memory: spec.memory.map(kernel_limit),
+            cpu: spec.cpu_share,
+            tasks: u64::from(spec.threads) + 1,
+        };
+        let mut made = WorkerCgroup {
+            directories: Vec::new(),
+        };
+        for place in self.places.iter().filter(|p| !p.controllers.is_empty()) {
+            let directory = place.directory.join(format!("w{id}"));
+            let limited = make(&directory).and_then(|()| {
+                // Listed first: it has to be removed whatever comes.
+                made.directories.push((
+                    place.version,
+                    place.controllers.clone(),
+                    directory.clone(),
+                ));
+                match place.version {
+                    Version::One => v1::limit(&directory, &place.controllers, &limits),
+                    Version::Two => v2::limit(&directory, &place.controllers, &limits),
+                }
+            });
+            if let Err(error) = limited {
+                made.remove();
+                return Err(failed("limiting a worker", &directory, &error));
+            }
+        }
+        Ok(made)
+    }
+
+    /// Removes the cgroups of a worker that has been reaped, at once or a little later.
+    pub(crate) fn remove(&mut self, worker: &WorkerCgroup) {
+        self.leftover.extend(worker.remove());
+    }
+
+    /// Tries again to remove what is left over. Whether something still is.
+    pub(crate) fn tidy(&mut self) -> bool {
+        self.leftover.retain(|directory| !gone(directory));
+        !self.leftover.is_empty()
+    }
+
+    /// Removes the supervisor's directories; the workers' are gone by now or never will be.
+    pub(crate) fn remove_all(&self) {
+        for place in &self.places {
+            for directory in workers(&place.directory) {
+                let _ = fs::remove_dir(directory);
+            }
+            let _ = fs::remove_dir(&place.directory);
+        }
+    }
+}
+
+impl WorkerCgroup {
+    /// Moves the process in.
+    pub(crate) fn enter(&self, pid: i32) -> Result<(), JailError> {
+        for (_, _, directory) in &self.directories {
+            fs::write(directory.join("cgroup.procs"), pid.to_string())
+                .map_err(|error| failed("moving a worker into its cgroup", directory, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Sets the limit of memory anew.
+    pub(crate) fn set_memory(&self, memory: Option<u64>) -> Result<(), JailError> {
+        let bytes = memory.map(kernel_limit);
+        for (version, controllers, directory) in &self.directories {
+            if controllers.contains(&Controller::Memory) {
+                match version {
+                    Version::One => v1::set_memory(directory, bytes),
+                    Version::Two => v2::set_memory(directory, bytes),
+                }
+                .map_err(|error| failed("setting a limit of memory", directory, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel has killed a process in it for want of memory.
+    pub(crate) fn oom_killed(&self) -> bool {
+        self.directories
+            .iter()
+            .filter(|(_, controllers, _)| controllers.contains(&Controller::Memory))
+            .any(|(version, _, directory)| {
+                // memory.oom_control and memory.events have lines of a key and a number.
+                let file = match version {
+                    Version::One => "memory.oom_control",
+                    Version::Two => "memory.events",
+                };
+                let text = fs::read_to_string(directory.join(file)).unwrap_or_default();
+                value(&text, "oom_kill").is_some_and(|kills| kills > 0)
+            })
+    }
+
+    /// Removes what can be removed; gives what cannot yet.
+    fn remove(&self) -> Vec<PathBuf> {
+        self.directories
+            .iter()
+            .map(|(_, _, directory)| directory)
+            .filter(|directory| !gone(directory))
+            .cloned()
+            .collect()
+    }
+}
+
+/// The number after this key in lines of `key value`.
+fn value(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let (found, number) = line.split_once(' ')?;
+        if found == key {
+            number.trim().parse().ok()
+        } else {
+            None
+        }
+    })
+}
+
+/// Makes a directory, or finds it made.
+fn make(directory: &Path) -> io::Result<()> {
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes a cgroup. Whether it is gone.
+fn gone(directory: &Path) -> bool {
+    match fs::remove_dir(directory) {
+        Ok(()) => true,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// The cgroups directly below this one.
+fn below(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// The cgroups of workers below a supervisor's.
+fn workers(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    below(directory).into_iter().filter(|path| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with('w'))
+    })
+}
+
+/// Removes what dead supervisors have left below `base`. Cgroups with a process in them stay: the kernel
+/// does not remove them.
+fn sweep(base: &Path, own: &str) {
+    for directory in below(base) {
+        let Some(name) = directory.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        if name == own || !is_dead(name) {
+            continue;
+        }
+        for worker in below(&directory) {
+            let _ = fs::remove_dir(worker);
+        }
+        let _ = fs::remove_dir(&directory);
+    }
+}
+
+/// Whether this is the name of a supervisor's directory whose supervisor is no more.
+fn is_dead(name: &str) -> bool {
+    let Some((pid, start)) = name
+        .strip_prefix("stockade-")
+        .and_then(|rest| rest.split_once('-'))
+    else {
+        return false;
+    };
+    match (pid.parse(), start.parse()) {
+        (Ok(pid), Ok(start)) => start_time(pid) != Some(start),
+        _ => false,
+    }
+}
+
+/// When this process started, in clock ticks since boot; `None` when there is none. Together with the id it
+/// names one process for good.
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // proc_pid_stat(5): the second field is in parentheses and may hold anything; the start is field 22.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// A path of mountinfo without its octal escapes; proc_pid_mountinfo(5).
+fn unescape(path: &str) -> String {
+    path.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
+}
+
+/// One line of mountinfo: root within the file system, mount point, type, options of the file system.
+fn mounts(mountinfo: &str) -> impl Iterator<Item = (String, PathBuf, &str, &str)> {
+    mountinfo.lines().filter_map(|line| {
+        let (mount, system) = line.split_once(" - ")?;
+        let mut mount = mount.split(' ').skip(3);
+        let mut system = system.split(' ');
+        Some((
+            unescape(mount.next()?),
+            PathBuf::from(unescape(mount.next()?)),
+            system.next()?,
+            system.nth(1)?,
+        ))
+    })
+}
+
+/// Where a cgroup lies in the file system, by its path in the hierarchy and a mount of it.
+fn locate(path: &str, root: &str, mount_point: &Path) -> Option<PathBuf> {
+    let inside = path.strip_prefix(root.trim_end_matches('/'))?;
+    // Out of the cgroup namespace that /proc shows it from: unreachable.
+    if inside.split('/').any(|part| part == "..") {
+        return None;
+    }
+    Some(mount_point.join(inside.trim_start_matches('/')))
+}
+
+fn lacking(controller: Controller, why: &str) -> JailError {
+    JailError::new(
+        &format!("cgroup {}", controller.name()),
+        format!(
+            "a cgroup with the controller {} cannot be had",
+            controller.name()
+        ),
+        why,
+        "run as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes), or do not \
+         require cgroups",
+    )
+}
+
+fn failed(what: &str, directory: &Path, error: &io::Error) -> JailError {
+    JailError::new(
+        "cgroup",
+        format!("{what} failed: {error}"),
+        directory.display().to_string(),
+        "see that this user may write there and that the parent's own limits leave room",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_dead_only_for_names_of_ours_whose_process_is_gone() {
+        let own = std::process::id();
+        let start = start_time(own as i32).unwrap();
+        assert!(!is_dead(&format!("stockade-{own}-{start}")));
+        assert!(is_dead(&format!("stockade-{own}-{}", start + 1)));
+        for other in ["stockade", "stockade-1", "stockade-x-y", "system.slice"] {
+            assert!(!is_dead(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn locate_follows_the_root_of_the_mount() {
+        let at = Path::new("/sys/fs/cgroup/memory");
+        assert_eq!(locate("/a/b", "/", at), Some(at.join("a/b")));
+        assert_eq!(locate("/docker/x/y", "/docker/x", at), Some(at.join("y")));
+        assert_eq!(locate("/", "/", at), Some(at.join("")));
+        assert_eq!(locate("/other", "/docker/x", at), None);
+        assert_eq!(locate("/../up", "/", at), None);
+    }
+
+    #[test]
+    fn cpu_quota_is_within_what_the_kernel_takes() {
+        let quota = |cpu| {
+            Limits {
+                memory: None,
+                cpu,
+                tasks: 1,
+            }
+            .cpu_quota()
+        };
+        assert_eq!(quota(None), None);
+        assert_eq!(quota(Some(0.5)), Some(50_000));
+        assert_eq!(quota(Some(0.000_1)), Some(1_000));
+    }
+}

@@ -1,0 +1,129 @@
+//! The descriptors of a worker: which there are while it starts, and the exact set once its walls close.
+//!
+//! Invariant: after [`check`] passed, 0, 1 and 2 lead nowhere, 3 is the message socket, 4 the setup socket,
+//! and nothing else is open.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+
+use rustix::event::epoll;
+use rustix::process::{Resource, getrlimit};
+
+use crate::{JailError, sys};
+
+const LAYER: &str = "descriptors";
+
+/// The connection to the supervisor that stays.
+pub(crate) const MESSAGE: RawFd = 3;
+/// Reports how the walls went, until they are closed.
+pub(crate) const SETUP: RawFd = 4;
+/// `/proc/self/maps`, opened while there still is a /proc.
+const MAPS: RawFd = 5;
+/// The launcher's pidfd.
+const LAUNCHER: RawFd = 6;
+/// Becomes readable when the launcher has mapped the ids.
+const GO: RawFd = 7;
+
+/// Above every number that is assigned here.
+const ABOVE: RawFd = 16;
+
+/// Descriptors that are scanned whatever the limit says.
+const LEAST_SCANNED: u64 = 64;
+
+/// Those that a clone of the launcher goes on with.
+pub(crate) struct Handed<'a> {
+    pub(crate) message: &'a OwnedFd,
+    pub(crate) setup: &'a OwnedFd,
+    pub(crate) launcher: &'a OwnedFd,
+    pub(crate) go: &'a OwnedFd,
+}
+
+/// The same in their places.
+pub(crate) struct Placed {
+    pub(crate) message: OwnedFd,
+    pub(crate) setup: OwnedFd,
+    pub(crate) maps: File,
+    pub(crate) launcher: OwnedFd,
+    pub(crate) go: OwnedFd,
+}
+
+/// Puts what was handed over in its places and closes everything else, in a fresh clone. The owners of what
+/// was closed must never be dropped.
+pub(crate) fn arrange(handed: &Handed<'_>) -> Result<Placed, JailError> {
+    let failed = |error: io::Error| {
+        JailError::new(
+            LAYER,
+            format!("arranging the worker's descriptors failed: {error}"),
+            "dup2, open of /proc/self/maps, close_range",
+            "mount /proc; raise the limit of open files (ulimit -n) to 64 or more; Linux 5.9 or newer is \
+             needed",
+        )
+    };
+    let maps = File::open("/proc/self/maps").map_err(failed)?;
+    // An epoll instance without members: reading and writing it fail, and it leads nowhere.
+    let inert = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+    // First out of the way of the numbers to be given, so that none is overwritten.
+    let high = |from: &dyn AsFdDyn| rustix::io::fcntl_dupfd_cloexec(from.fd(), ABOVE);
+    let moved = [
+        (0, high(&inert)),
+        (1, high(&inert)),
+        (2, high(&inert)),
+        (MESSAGE, high(handed.message)),
+        (SETUP, high(handed.setup)),
+        (MAPS, high(&maps)),
+        (LAUNCHER, high(handed.launcher)),
+        (GO, high(handed.go)),
+    ];
+    // All of these are closed below by number.
+    std::mem::forget((maps, inert));
+    for (number, from) in moved {
+        let from = from.map_err(|error| failed(error.into()))?;
+        sys::descriptor::place(&from, number).map_err(failed)?;
+        std::mem::forget(from);
+    }
+    sys::descriptor::close_from(GO + 1).map_err(failed)?;
+    Ok(Placed {
+        message: sys::descriptor::take(MESSAGE),
+        setup: sys::descriptor::take(SETUP),
+        maps: File::from(sys::descriptor::take(MAPS)),
+        launcher: sys::descriptor::take(LAUNCHER),
+        go: sys::descriptor::take(GO),
+    })
+}
+
+/// Lets descriptors of several types stand in one list.
+trait AsFdDyn {
+    fn fd(&self) -> std::os::fd::BorrowedFd<'_>;
+}
+
+impl<T: AsFd> AsFdDyn for T {
+    fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.as_fd()
+    }
+}
+
+/// Sees that exactly 0 to 4 are open. Above the limit of open files nothing can have been opened since
+/// [`arrange`] closed all of it.
+pub(crate) fn check() -> Result<(), JailError> {
+    let limit = getrlimit(Resource::Nofile)
+        .maximum
+        .unwrap_or(LEAST_SCANNED)
+        .clamp(LEAST_SCANNED, 1 << 20);
+    let wrong: Vec<String> = (0..RawFd::try_from(limit).unwrap_or(RawFd::MAX))
+        .filter(|&number| sys::descriptor::is_open(number) != (number <= SETUP))
+        .map(|number| {
+            let state = if number > SETUP { "open" } else { "closed" };
+            format!("{number} is {state}")
+        })
+        .collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(JailError::new(
+        LAYER,
+        "the worker's descriptors are not what they should be",
+        wrong.join(", "),
+        "this is a fault of Stockade or of a library it is linked with: report it",
+    ))
+}

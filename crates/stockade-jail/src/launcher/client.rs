@@ -1,0 +1,236 @@
+//! The supervisor's handles: the launcher, and each worker.
+//!
+//! What needs the launcher goes through one thread (`jail_thread`); signals and clocks go to the kernel
+//! directly, by pidfd.
+
+use std::fmt;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::jail_thread::{self, Command, EventHandler};
+use crate::layers::{self, Layer};
+use crate::{JailError, JailEvent, JailSpec, sys};
+
+/// The way to the process that makes workers.
+///
+/// There is one in a process, started when first asked for. When its process dies, its workers die with
+/// it, and the next launch starts another.
+pub struct Launcher {
+    mailbox: Mailbox,
+}
+
+/// The way to the jail thread.
+#[derive(Debug, Clone)]
+pub(super) struct Mailbox {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) wake: Arc<OwnedFd>,
+}
+
+impl Mailbox {
+    /// Has the jail thread do something and waits for its answer.
+    fn ask<T>(
+        &self,
+        command: impl FnOnce(mpsc::SyncSender<Result<T, JailError>>) -> Command,
+    ) -> Result<T, JailError> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.commands
+            .send(command(answer))
+            .map_err(|_| thread_gone())?;
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        answered.recv().map_err(|_| thread_gone())?
+    }
+}
+
+impl Launcher {
+    /// The launcher of this process; its process is started if there is none.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub fn get() -> Result<Arc<Self>, JailError> {
+        static KEPT: Mutex<Option<Arc<Launcher>>> = Mutex::new(None);
+        let mut kept = KEPT.lock();
+        let launcher = match &*kept {
+            Some(launcher) => launcher.clone(),
+            None => {
+                let launcher = Arc::new(Self::start_thread()?);
+                *kept = Some(launcher.clone());
+                launcher
+            }
+        };
+        drop(kept);
+        launcher.mailbox.ask(|answer| Command::Ready { answer })?;
+        Ok(launcher)
+    }
+
+    fn start_thread() -> Result<Self, JailError> {
+        let failed = |what: String| {
+            JailError::new(
+                "launcher",
+                format!("starting the thread that watches workers failed: {what}"),
+                "a thread, an eventfd and an epoll instance",
+                "raise the limits of threads and open files of this user (ulimit -u, ulimit -n)",
+            )
+        };
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| failed(error.to_string()))?;
+        let wake = Arc::new(wake);
+        let (commands, receiver) = mpsc::channel();
+        jail_thread::start(receiver, wake.clone()).map_err(|error| failed(error.to_string()))?;
+        Ok(Self {
+            mailbox: Mailbox { commands, wake },
+        })
+    }
+
+    /// Starts a worker and gives our end of its message socket. Returns once the process exists; its walls
+    /// are closed when [`JailEvent::Closed`] comes.
+    ///
+    /// `on_event` is called on the thread that watches all workers: it must neither block nor call this
+    /// launcher. [`JailEvent::Exited`] comes last and exactly once, also for a worker that was killed by
+    /// dropping its handle; events may come before this returns. After an error none comes.
+    ///
+    /// # Errors
+    ///
+    /// The worker cannot be started, with what was checked and what to do.
+    pub fn launch(
+        &self,
+        spec: &JailSpec,
+        on_event: Box<dyn Fn(JailEvent) + Send + Sync>,
+    ) -> Result<(Worker, OwnedFd), JailError> {
+        let pair = |kind| {
+            socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).map_err(|error| {
+                JailError::new(
+                    "launcher",
+                    format!("making the sockets of a worker failed: {error}"),
+                    "socketpair",
+                    "raise the limit of open files (ulimit -n)",
+                )
+            })
+        };
+        let (message, message_inside) = pair(SocketType::STREAM)?;
+        let (setup, setup_inside) = pair(SocketType::SEQPACKET)?;
+        let on_event: EventHandler = Arc::from(on_event);
+        let started = self.mailbox.ask(|answer| {
+            Command::Launch(jail_thread::Launch {
+                spec: spec.clone(),
+                message_inside,
+                setup_inside,
+                setup,
+                on_event,
+                answer,
+            })
+        })?;
+        let worker = Worker {
+            id: started.id,
+            pid: started.pid,
+            pidfd: started.pidfd,
+            mailbox: self.mailbox.clone(),
+        };
+        Ok((worker, message))
+    }
+}
+
+impl fmt::Debug for Launcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launcher").finish_non_exhaustive()
+    }
+}
+
+/// A worker process. Dropping it kills the worker.
+#[derive(Debug)]
+pub struct Worker {
+    id: u64,
+    pid: i32,
+    pidfd: Arc<OwnedFd>,
+    mailbox: Mailbox,
+}
+
+impl Worker {
+    /// Its process id. Another process may have it once this one has ended.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Kills it with SIGKILL. Nothing happens when it has ended.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Stops all its threads until [`Worker::resume`].
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Has it go on after [`Worker::pause`].
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        match pidfd_send_signal(&*self.pidfd, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => log::error!("signal {signal:?} to worker {} failed: {error}", self.pid),
+        }
+    }
+
+    /// CPU time of all its threads so far; `None` once it has ended.
+    #[must_use]
+    pub fn cpu(&self) -> Option<Duration> {
+        let time = sys::process::cpu_time(self.pid)?;
+        // Alive afterwards means that the clock was its own and not that of a later process with its id.
+        let mut ended = [PollFd::from_borrowed_fd(self.pidfd.as_fd(), PollFlags::IN)];
+        match poll(&mut ended, Some(&Timespec::default())) {
+            Ok(0) => Some(time),
+            _ => None,
+        }
+    }
+
+    /// Sets what the kernel lets it use: this many bytes for its guests and what it needs besides.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses: only root can raise a limit that was set.
+    pub fn set_memory(&self, memory: Option<u64>) -> Result<(), JailError> {
+        self.mailbox.ask(|answer| Command::SetMemory {
+            id: self.id,
+            memory,
+            answer,
+        })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Tries each layer of the walls on this machine, in processes made for it.
+#[must_use]
+pub fn layers() -> Vec<Layer> {
+    let tried = Launcher::get()
+        .and_then(|launcher| launcher.mailbox.ask(|answer| Command::Layers { answer }));
+    match tried {
+        Ok(mut tried) => {
+            tried.insert(0, layers::launcher(None));
+            tried
+        }
+        Err(error) => vec![layers::launcher(Some(&error))],
+    }
+}
+
+fn thread_gone() -> JailError {
+    JailError::new(
+        "launcher",
+        "the thread that watches workers has ended",
+        "its channel",
+        "report this as a defect, with what was logged before",
+    )
+}

@@ -1,0 +1,497 @@
+//! The launcher's loop: makes workers when asked, reaps those that end, and ends with its supervisor.
+//!
+//! Invariants:
+//! 1. Every process that the launcher made is reaped by it, and its cgroup removed.
+//! 2. When the control socket is closed, all workers are killed before the launcher ends.
+//! 3. It keeps nothing of a worker but its ids: descriptors of sockets are closed once handed on.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Gid, Uid};
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::process::{
+    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, pidfd_send_signal,
+    prlimit, set_dumpable_behavior, setrlimit, setsid,
+};
+use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
+
+use super::message::{self, Reply, Request};
+use crate::cgroup::{Cgroups, WorkerCgroup};
+use crate::child::{self, Start};
+use crate::descriptors::Handed;
+use crate::namespaces::{self, Ids};
+use crate::seccomp::{self, Filters};
+use crate::sys::clone::clone_process;
+use crate::sys::process::{Reaped, child_signals, default_signals, exit_now, reap};
+use crate::worker::Entry;
+use crate::{CgroupUse, ExitStatus, JailError, JailSpec, Level, Wx, layers, rlimits, sys};
+
+/// The name that the launcher is started by, in place of the program's.
+pub(crate) const NAME: &str = "stockade-launcher";
+
+/// Most threads of a worker.
+const MOST_THREADS: u32 = 1024;
+
+/// Least memory for a worker's guests, in bytes: less than this is a mistake.
+const LEAST_MEMORY: u64 = 1 << 20;
+
+/// How long the launcher waits at its end for workers that it has killed.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// How often removing cgroups is tried again.
+const TIDY: Duration = Duration::from_millis(10);
+
+/// Becomes the launcher, and later a worker, when this process was started as one; to be called first in
+/// `main`. Otherwise it returns at once. `entry` is what workers run.
+pub fn run_if_launcher(entry: Entry) {
+    if std::env::args_os().next().is_none_or(|name| name != NAME) {
+        return;
+    }
+    let stdin = io::stdin();
+    let control = stdin.as_fd();
+    // Any other socket, or none: somebody has just chosen a strange name.
+    if !matches!(sockopt::socket_type(control), Ok(SocketType::SEQPACKET))
+        || !matches!(sockopt::socket_domain(control), Ok(AddressFamily::UNIX))
+    {
+        return;
+    }
+    let ended = Server::new(control, entry).and_then(|mut server| {
+        let ended = server.serve();
+        server.end();
+        ended
+    });
+    exit_now(i32::from(ended.is_err()))
+}
+
+/// A worker that has not been reaped.
+struct Alive {
+    id: u64,
+    pidfd: OwnedFd,
+    own: Option<u32>,
+    threads: u32,
+    cgroup: Option<WorkerCgroup>,
+}
+
+struct Server<'a> {
+    control: std::os::fd::BorrowedFd<'a>,
+    entry: Entry,
+    /// Our own, for workers to see whether we live.
+    myself: OwnedFd,
+    children: OwnedFd,
+    ids: Ids,
+    /// By process id.
+    workers: BTreeMap<i32, Alive>,
+    cgroups: Cgroups,
+    untidy: bool,
+}
+
+impl<'a> Server<'a> {
+    fn new(control: std::os::fd::BorrowedFd<'a>, entry: Entry) -> io::Result<Self> {
+        let supervisor = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+        // Whatever the supervisor left open for programs that it starts is not for us.
+        sys::descriptor::close_from(3)?;
+        // Fails for the leader of a process group; then we are in a session of our own already.
+        let _ = setsid();
+        rustix::process::chdir("/")?;
+        rustix::thread::set_name(c"stockade-launch")?;
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        setrlimit(
+            Resource::Core,
+            Rlimit {
+                current: Some(0),
+                maximum: Some(0),
+            },
+        )?;
+        default_signals();
+        // Workers must not keep groups of root's; an ordinary user cannot give up his own.
+        let _ = rustix::thread::set_thread_groups(&[]);
+        Ok(Self {
+            control,
+            entry,
+            myself: pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?,
+            children: child_signals()?,
+            ids: Ids::detect(),
+            workers: BTreeMap::new(),
+            cgroups: Cgroups::detect(supervisor),
+            untidy: true,
+        })
+    }
+
+    /// Serves until the supervisor is gone.
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            if self.untidy {
+                self.untidy = self.cgroups.tidy();
+            }
+            let wait = self.untidy.then(|| timespec(TIDY));
+            let mut ready = [
+                PollFd::new(&self.control, PollFlags::IN),
+                PollFd::new(&self.children, PollFlags::IN),
+            ];
+            rustix::io::retry_on_intr(|| poll(&mut ready, wait.as_ref()))?;
+            let [asked, ended] = ready.map(|fd| !fd.revents().is_empty());
+            if ended {
+                self.reap_all();
+            }
+            if asked {
+                match message::receive::<Request>(self.control) {
+                    Ok(Some((request, descriptors))) => self.answer(request, descriptors)?,
+                    Ok(None) => return Ok(()),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        match request {
+            Request::Launch { id, spec } => match self.launch(id, &spec, descriptors) {
+                Ok(pid) => {
+                    let pidfd = self.workers.get(&pid).map(|worker| worker.pidfd.as_fd());
+                    message::send(
+                        self.control,
+                        &Reply::Started { id, pid },
+                        &Vec::from_iter(pidfd),
+                    )
+                }
+                Err(error) => message::send(self.control, &Reply::Refused { id, error }, &[]),
+            },
+            Request::SetMemory { id, memory } => {
+                let error = self.set_memory(id, memory).err();
+                message::send(self.control, &Reply::MemorySet { id, error }, &[])
+            }
+            Request::Layers => {
+                let layers = layers::try_all(&self.cgroups, &mut self.ids);
+                message::send(self.control, &Reply::Layers(layers), &[])
+            }
+        }
+    }
+
+    /// Makes a worker; its process id.
+    fn launch(
+        &mut self,
+        id: u64,
+        spec: &JailSpec,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<i32, JailError> {
+        check(spec)?;
+        let Ok([message, setup]) = <[OwnedFd; 2]>::try_from(descriptors) else {
+            return Err(invalid("the worker's sockets are missing"));
+        };
+        let filters = filters(spec.wx)?;
+        let container = spec.level == Level::Container;
+        let own = self
+            .ids
+            .give(|id| self.workers.values().any(|worker| worker.own == Some(id)));
+        let cgroup = if container || spec.cgroup == CgroupUse::Require {
+            Some(self.cgroups.make(id, spec)?)
+        } else {
+            None
+        };
+        match self.start(spec, own, &message, &setup, cgroup.as_ref(), filters) {
+            Ok(child) => {
+                let pid = child.pid;
+                self.workers.insert(
+                    pid,
+                    Alive {
+                        id,
+                        pidfd: child.pidfd,
+                        own,
+                        threads: spec.threads,
+                        cgroup,
+                    },
+                );
+                Ok(pid)
+            }
+            Err(error) => {
+                if let Some(cgroup) = cgroup {
+                    self.cgroups.remove(&cgroup);
+                    self.untidy = true;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Clones the worker and lets it go on once its ids are mapped and it is in its cgroups.
+    fn start(
+        &self,
+        spec: &JailSpec,
+        own: Option<u32>,
+        message: &OwnedFd,
+        setup: &OwnedFd,
+        cgroup: Option<&WorkerCgroup>,
+        filters: &'static Filters,
+    ) -> Result<sys::clone::Child, JailError> {
+        let system = |error: rustix::io::Errno| {
+            JailError::new(
+                "process",
+                format!("preparing a worker failed: {error}"),
+                "pipe2, prctl",
+                "raise the limit of open files (ulimit -n)",
+            )
+        };
+        let container = spec.level == Level::Container;
+        let namespaces = if container { namespaces::CONTAINER } else { 0 };
+        let (go, let_go) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(system)?;
+        let start = Start {
+            spec,
+            entry: self.entry,
+            filters,
+            own,
+            handed: Handed {
+                message,
+                setup,
+                launcher: &self.myself,
+                go: &go,
+            },
+        };
+        // The maps of ids of a process that is not dumpable belong to root (proc(5)), so that an ordinary
+        // user could not write them. The worker turns this off again itself.
+        if container {
+            set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(system)?;
+        }
+        let child = clone_process(namespaces, || child::main(&start));
+        if container {
+            set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(system)?;
+        }
+        let child = child.map_err(|error| namespaces::explain(&error, namespaces))?;
+        drop(go);
+        let prepared = cgroup
+            .map_or(Ok(()), |cgroup| cgroup.enter(child.pid))
+            .and_then(|()| {
+                if container {
+                    namespaces::map_ids(child.pid, own)
+                } else {
+                    Ok(())
+                }
+            })
+            .and_then(|()| {
+                // A worker that has been killed already is told of by its exit.
+                match rustix::io::write(&let_go, &[1]) {
+                    Ok(_) | Err(rustix::io::Errno::PIPE) => Ok(()),
+                    Err(error) => Err(system(error)),
+                }
+            });
+        match prepared {
+            Ok(()) => Ok(child),
+            Err(error) => {
+                let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+                // It dies at once: it has done nothing but wait. Reaped with the others, as nobody's.
+                let mut ended = [PollFd::new(&child.pidfd, PollFlags::IN)];
+                let _ = poll(&mut ended, Some(&timespec(LAST_WAIT)));
+                Err(error)
+            }
+        }
+    }
+
+    fn set_memory(&self, id: u64, memory: Option<u64>) -> Result<(), JailError> {
+        let Some((&pid, worker)) = self.workers.iter().find(|(_, worker)| worker.id == id) else {
+            // It has just ended, which is told elsewhere.
+            return Ok(());
+        };
+        let limit = memory.map(|memory| rlimits::data(memory, worker.threads));
+        set_data_limit(pid, limit, worker.own).map_err(|error| {
+            JailError::new(
+                "rlimits",
+                format!("setting the memory of a running worker failed: {error}"),
+                format!("prlimit of {limit:?} bytes"),
+                "only root can raise a limit of memory that was set; start a new worker",
+            )
+        })?;
+        match &worker.cgroup {
+            Some(cgroup) => cgroup.set_memory(memory),
+            None => Ok(()),
+        }
+    }
+
+    /// Reaps all that have ended and tells the supervisor.
+    fn reap_all(&mut self) {
+        // The signals carry nothing that wait4 does not say; several children may share one.
+        let mut buffer = [0; 1024];
+        while matches!(rustix::io::read(&self.children, &mut buffer), Ok(n) if n > 0) {}
+        while let Some(reaped) = reap() {
+            self.buried(&reaped);
+        }
+    }
+
+    fn buried(&mut self, reaped: &Reaped) {
+        let Some(worker) = self.workers.remove(&reaped.pid) else {
+            return;
+        };
+        let mut oom_killed = false;
+        if let Some(cgroup) = &worker.cgroup {
+            oom_killed = cgroup.oom_killed();
+            self.cgroups.remove(cgroup);
+            self.untidy = true;
+        }
+        let reply = Reply::Exited {
+            id: worker.id,
+            status: status(reaped.status),
+            max_rss: reaped.max_rss,
+            cpu: reaped.cpu,
+            oom_killed,
+        };
+        // A supervisor that cannot be told any more is gone, which the next receive finds.
+        let _ = message::send(self.control, &reply, &[]);
+    }
+
+    /// Kills all workers, reaps them and removes every cgroup.
+    fn end(&mut self) {
+        for worker in self.workers.values() {
+            let _ = pidfd_send_signal(&worker.pidfd, Signal::KILL);
+        }
+        let until = Instant::now() + LAST_WAIT;
+        while !self.workers.is_empty() || self.cgroups.tidy() {
+            self.reap_all();
+            if Instant::now() > until {
+                break;
+            }
+            let mut ended = [PollFd::new(&self.children, PollFlags::IN)];
+            let _ = poll(&mut ended, Some(&timespec(TIDY)));
+        }
+        self.cgroups.remove_all();
+    }
+}
+
+/// Sets RLIMIT_DATA of a worker. Its id cannot have another owner: only we reap it.
+fn set_data_limit(pid: i32, limit: Option<u64>, own: Option<u32>) -> rustix::io::Result<()> {
+    let limit = Rlimit {
+        current: limit,
+        maximum: limit,
+    };
+    let set = || prlimit(Pid::from_raw(pid), Resource::Data, limit.clone()).map(|_| ());
+    match (set(), own) {
+        (Err(rustix::io::Errno::PERM), Some(id)) => {
+            // Root without CAP_SYS_RESOURCE, as in containers: it takes the same real ids (prlimit(2)).
+            let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
+            set_thread_res_gid(gid, None, None)?;
+            set_thread_res_uid(uid, None, None)?;
+            let result = set();
+            set_thread_res_uid(rustix::process::geteuid(), None, None)?;
+            set_thread_res_gid(rustix::process::getegid(), None, None)?;
+            result
+        }
+        (result, _) => result,
+    }
+}
+
+/// What wait4 says, in words.
+fn status(raw: i32) -> ExitStatus {
+    if libc::WIFSIGNALED(raw) {
+        return ExitStatus::Signaled(libc::WTERMSIG(raw));
+    }
+    match libc::WEXITSTATUS(raw) {
+        crate::worker::EXIT_ABORT => ExitStatus::Signaled(libc::SIGABRT),
+        code => ExitStatus::Exited(code),
+    }
+}
+
+/// The seccomp filters of workers, compiled once: each clone has them in its memory.
+fn filters(wx: Wx) -> Result<&'static Filters, JailError> {
+    static JIT: OnceLock<Filters> = OnceLock::new();
+    static STRICT: OnceLock<Filters> = OnceLock::new();
+    let cell = match wx {
+        Wx::Jit => &JIT,
+        Wx::Strict => &STRICT,
+    };
+    if let Some(filters) = cell.get() {
+        return Ok(filters);
+    }
+    let compiled = seccomp::compile(wx)?;
+    Ok(cell.get_or_init(|| compiled))
+}
+
+/// Sees that the numbers make sense, whatever the supervisor thinks.
+fn check(spec: &JailSpec) -> Result<(), JailError> {
+    if !(1..=MOST_THREADS).contains(&spec.threads) {
+        return Err(invalid(&format!(
+            "{} threads are not within 1 to {MOST_THREADS}",
+            spec.threads
+        )));
+    }
+    if let Some(memory) = spec.memory.filter(|&memory| memory < LEAST_MEMORY) {
+        return Err(invalid(&format!(
+            "{memory} bytes of memory are under {LEAST_MEMORY}"
+        )));
+    }
+    if let Some(share) = spec
+        .cpu_share
+        .filter(|share| !(*share > 0.0 && *share <= 1.0))
+    {
+        return Err(invalid(&format!("a CPU share of {share} is not in (0, 1]")));
+    }
+    Ok(())
+}
+
+fn invalid(what: &str) -> JailError {
+    JailError::new(
+        "launcher",
+        what,
+        "the description of the worker",
+        "report this as a defect",
+    )
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: duration.as_secs().cast_signed(),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Role;
+
+    fn spec() -> JailSpec {
+        JailSpec {
+            level: Level::Process,
+            wx: Wx::Jit,
+            role: Role::Isolates,
+            memory: Some(64 << 20),
+            cpu_share: Some(0.5),
+            isolates: 1,
+            threads: 4,
+            cgroup: CgroupUse::Auto,
+        }
+    }
+
+    #[test]
+    fn check_refuses_numbers_out_of_range() {
+        check(&spec()).unwrap();
+        for cpu_share in [0.0, -1.0, 1.5, f64::NAN, f64::INFINITY] {
+            let cpu_share = Some(cpu_share);
+            check(&JailSpec {
+                cpu_share,
+                ..spec()
+            })
+            .unwrap_err();
+        }
+        for threads in [0, MOST_THREADS + 1] {
+            check(&JailSpec { threads, ..spec() }).unwrap_err();
+        }
+        check(&JailSpec {
+            memory: Some(0),
+            ..spec()
+        })
+        .unwrap_err();
+    }
+
+    #[test]
+    fn status_maps_the_exit_code_of_abort() {
+        assert_eq!(status(0), ExitStatus::Exited(0));
+        assert_eq!(status(133 << 8), ExitStatus::Exited(133));
+        assert_eq!(status(134 << 8), ExitStatus::Signaled(libc::SIGABRT));
+        assert_eq!(status(9), ExitStatus::Signaled(9));
+        assert_eq!(status(11 | 0x80), ExitStatus::Signaled(11));
+    }
+}

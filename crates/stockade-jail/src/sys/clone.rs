@@ -1,0 +1,84 @@
+//! Makes a process that goes on in the same program: clone3(2) without `CLONE_VM`.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::process::exit_now;
+
+/// `struct clone_args` of linux/sched.h in its first published size, CLONE_ARGS_SIZE_VER0.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+
+/// A process just made. Nobody else reaps it.
+pub(crate) struct Child {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// Makes a process with these `CLONE_NEW…` flags that runs `main` and ends with it.
+///
+/// The calling process must have one thread only: the new one has a copy of it alone, and a lock held by
+/// another would stay locked for good.
+pub(crate) fn clone_process(
+    namespaces: u64,
+    main: impl FnOnce() -> Infallible,
+) -> io::Result<Child> {
+    let flags = namespaces | libc::CLONE_PIDFD as u64;
+    let mut pidfd: libc::c_int = -1;
+    let args = CloneArgs {
+        flags,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: `args` is a clone_args of the size passed, `pidfd` outlives the call. Without CLONE_VM the
+    // child has a copy of this memory and stack and shares nothing with us, like after fork(2); the only
+    // thread is ours (the caller's duty), so no lock is left held in the copy.
+    let mut pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const args,
+            std::mem::size_of::<CloneArgs>(),
+        )
+    };
+    // Seccomp filters of container runtimes answer ENOSYS to clone3 because they cannot read its flags.
+    if pid < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
+        // SAFETY: clone(2) with the same meaning; a null stack means a copy of this one, and with
+        // CLONE_PIDFD the third argument is where the descriptor goes, on x86_64 as on aarch64.
+        pid = unsafe {
+            libc::syscall(
+                libc::SYS_clone,
+                flags | libc::SIGCHLD as u64,
+                std::ptr::null::<u8>(),
+                &raw mut pidfd,
+                0,
+                0,
+            )
+        };
+    }
+    match pid {
+        ..0 => Err(io::Error::last_os_error()),
+        0 => {
+            // The stack below belongs to the launcher's loop: it must neither unwind nor return into it.
+            let _ = catch_unwind(AssertUnwindSafe(main));
+            exit_now(crate::worker::EXIT_ABORT)
+        }
+        pid => Ok(Child {
+            pid: pid as i32,
+            // SAFETY: the kernel has just put a new descriptor there, and nobody else knows it.
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        }),
+    }
+}

@@ -1,0 +1,265 @@
+//! What a worker is when it has started.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use stockade_jail::{CgroupUse, JailError, JailEvent, JailSpec, Launcher, Level, Wx};
+
+use crate::supervisor::{LEVELS, Tested, closed, spec, start};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for level in LEVELS {
+        for (name, test) in [
+            ("echoes_behind_its_walls", echoes as fn(Level)),
+            ("has_ids_and_no_privileges", ids),
+            ("has_no_files", files),
+            ("has_exactly_its_descriptors", descriptors),
+            ("leaked_descriptor_fails_to_close", leak),
+            ("clock_counts_work_until_the_end", clock),
+            ("paused_does_nothing", pause),
+            ("takes_another_limit_of_memory", memory),
+        ] {
+            trials.push(Trial::test(
+                format!("starts::{level:?}_{name}"),
+                move || {
+                    test(level);
+                    Ok(())
+                },
+            ));
+        }
+        trials.push(
+            Trial::test(format!("starts::{level:?}_time"), move || {
+                time(level);
+                Ok(())
+            })
+            .with_ignored_flag(true),
+        );
+    }
+    trials.push(Trial::test("starts::Container_is_alone", || {
+        alone();
+        Ok(())
+    }));
+    trials.push(Trial::test("starts::strict_starts", || {
+        for level in LEVELS {
+            echo(&closed(&JailSpec {
+                wx: Wx::Strict,
+                ..spec(level)
+            }));
+        }
+        Ok(())
+    }));
+    trials.push(Trial::test("starts::nonsense_is_refused", || {
+        let refused = refusal(&JailSpec {
+            threads: 0,
+            ..spec(Level::Process)
+        });
+        assert!(refused.what.contains("0 threads"), "{refused}");
+        Ok(())
+    }));
+    trials.push(Trial::test(
+        "starts::required_cgroup_is_had_or_refused",
+        || {
+            require();
+            Ok(())
+        },
+    ));
+    trials
+}
+
+fn refusal(spec: &JailSpec) -> JailError {
+    Launcher::get()
+        .unwrap()
+        .launch(spec, Box::new(|_| {}))
+        .unwrap_err()
+}
+
+fn echo(tested: &Tested) {
+    tested.say("hello");
+    assert_eq!(tested.hear(), "hello\n");
+}
+
+fn echoes(level: Level) {
+    echo(&closed(&spec(level)));
+}
+
+fn seen(level: Level) -> (Tested, HashMap<String, String>) {
+    let tested = start(&spec(level));
+    let seen = tested.look().into_iter().collect();
+    (tested, seen)
+}
+
+fn ids(level: Level) {
+    let (_tested, seen) = seen(level);
+    let (other, others) = self::seen(level);
+    drop(other);
+    let is_root = rustix::process::geteuid().is_root();
+    match (level, is_root) {
+        (Level::Container, _) => assert_eq!(seen["uid"], "1000"),
+        // Two workers share no id.
+        (Level::Process, true) => assert_ne!(seen["uid"], others["uid"]),
+        (Level::Process, false) => {
+            assert_eq!(seen["uid"], rustix::process::geteuid().as_raw().to_string())
+        }
+    }
+    assert_eq!(seen["uid"], seen["euid"]);
+    if is_root {
+        assert_eq!(seen["uid"], seen["gid"]);
+        assert_eq!(seen["groups"], "0");
+    }
+    assert_eq!(seen["capabilities"], "0");
+    assert_eq!(seen["no_new_privs"], "true");
+    assert_eq!(seen["dumpable"], "false");
+    assert_eq!(seen["environment"], "0");
+    assert_eq!(seen["arguments"], "1");
+}
+
+fn files(level: Level) {
+    let (_tested, seen) = seen(level);
+    assert_eq!(seen["made"], "false");
+    match level {
+        // Landlock: it is there and cannot be read.
+        Level::Process => assert_eq!(seen["root"], "permission denied"),
+        Level::Container => {
+            // Landlock refuses here too; that it is empty, the worker has checked before.
+            assert_eq!(seen["root"], "permission denied");
+            assert_eq!(seen["proc"], "false");
+        }
+    }
+}
+
+fn descriptors(level: Level) {
+    let (tested, seen) = seen(level);
+    assert_eq!(seen["socket"], "3");
+    // 4 is the setup socket and 5 the maps of the process; both are closed with the walls.
+    assert_eq!(seen["descriptors"], "0 1 2 3 4 5");
+    tested.say("close");
+    assert_eq!(tested.event(), JailEvent::Closed);
+    echo(&tested);
+    if rustix::process::geteuid().is_root() {
+        let directory = format!("/proc/{}/fd", tested.worker.pid());
+        let mut left: Vec<_> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| {
+                let path = entry.unwrap().path();
+                let target = std::fs::read_link(&path).unwrap();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                (name, target.to_string_lossy().into_owned())
+            })
+            .collect();
+        left.sort();
+        let [zero, one, two, three] = &left[..] else {
+            unreachable!("{left:?}");
+        };
+        for inert in [zero, one, two] {
+            assert_eq!(inert.1, "anon_inode:[eventpoll]");
+        }
+        assert!(three.1.starts_with("socket:"), "{left:?}");
+    }
+}
+
+fn leak(level: Level) {
+    let tested = start(&spec(level));
+    tested.say("leak");
+    tested.say("close");
+    let JailEvent::Failed(error) = tested.event() else {
+        unreachable!("its walls closed around a leaked descriptor");
+    };
+    assert_eq!(error.layer, "descriptors");
+    let (_, exit) = tested.ended();
+    assert_eq!(
+        exit.status,
+        stockade_jail::ExitStatus::Exited(stockade_jail::EXIT_FAILED)
+    );
+}
+
+fn alone() {
+    let (_tested, seen) = seen(Level::Container);
+    assert_eq!(seen["pid"], "1");
+    assert_eq!(seen["parent"], "0");
+    assert_eq!(seen["host"], "stockade");
+    assert_eq!(seen["domain"], "(none)");
+}
+
+fn clock(level: Level) {
+    let tested = closed(&spec(level));
+    let before = tested.worker.cpu().unwrap();
+    tested.say("spin");
+    crate::supervisor::eventually("some work", || {
+        tested.worker.cpu().unwrap() > before + Duration::from_millis(20)
+    });
+    tested.worker.kill();
+    assert!(matches!(tested.event(), JailEvent::Exited(_)));
+    assert_eq!(tested.worker.cpu(), None);
+}
+
+fn pause(level: Level) {
+    let tested = closed(&spec(level));
+    tested.worker.pause();
+    crate::supervisor::eventually("a stop", || {
+        crate::supervisor::state(tested.worker.pid()) == Some('T')
+    });
+    tested.say("hello");
+    tested
+        .socket
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .unwrap();
+    let mut byte = [0];
+    std::io::Read::read(&mut &tested.socket, &mut byte).unwrap_err();
+    tested.worker.resume();
+    tested
+        .socket
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    assert_eq!(tested.hear(), "hello\n");
+}
+
+fn memory(level: Level) {
+    let unlimited = JailSpec {
+        memory: None,
+        ..spec(level)
+    };
+    let tested = closed(&unlimited);
+    tested.worker.set_memory(Some(16 << 20)).unwrap();
+    tested.say("eat");
+    let (_, exit) = tested.ended();
+    assert_ne!(exit.status, stockade_jail::ExitStatus::Exited(0));
+}
+
+fn require() {
+    let required = JailSpec {
+        cgroup: CgroupUse::Require,
+        ..spec(Level::Container)
+    };
+    match Launcher::get().unwrap().launch(&required, Box::new(|_| {})) {
+        Ok(_) => {}
+        Err(error) => {
+            assert!(error.layer.starts_with("cgroup "), "{error}");
+            assert!(!error.fix.is_empty());
+        }
+    }
+}
+
+/// From the launch to the closed walls.
+fn time(level: Level) {
+    let mut times: Vec<(Duration, Duration)> = (0..200)
+        .map(|_| {
+            let before = Instant::now();
+            let tested = start(&spec(level));
+            tested.say("close");
+            let launched = before.elapsed();
+            assert_eq!(tested.event(), JailEvent::Closed);
+            let all = before.elapsed();
+            drop(tested.worker);
+            while tested.events.recv().is_ok() {}
+            (all, launched)
+        })
+        .collect();
+    times.sort();
+    println!(
+        "{level:?}: launch to closed walls: least {:?}, median {:?}, 95 of 100 within {:?}; launch alone in \
+         the median run {:?}",
+        times[0].0, times[100].0, times[190].0, times[100].1
+    );
+}
