@@ -111,5 +111,5 @@ worker.allowWebSocket(() => "yes");
 worker.onRequest("fetch", () => ({ headers: "a: b" }));
 // @ts-expect-error -- guests only
 NETWORK.send("a");
-// @ts-expect-error: one of two words
+// @ts-expect-error -- one of two words
 await sandbox.createIsolate({ wx: "loose" });
