@@ -1,0 +1,82 @@
+//! Limits of setrlimit(2), soft and hard alike: nothing inside raises them again.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::JailError;
+use crate::spec::{JailSpec, OVERHEAD};
+
+const LAYER: &str = "rlimits";
+
+/// Stack of a thread at most, in bytes: what glibc and V8's threads ask for.
+const STACK: u64 = 8 << 20;
+
+/// Descriptors at most. Five are left when the walls are closed; the engine opens a few while it starts.
+const DESCRIPTORS: u64 = 32;
+
+/// Signals that may wait with their data. Those of a crash wait without.
+const SIGNALS: u64 = 16;
+
+/// Threads besides those of the worker's own count: the kernel counts one that is just ending.
+const SPARE_THREADS: u64 = 4;
+
+/// Sets the limits for the calling process.
+///
+/// `own_user` tells that no other process has its real user id in its user namespace; only then can its
+/// threads be counted. Otherwise their number rests on the seccomp rules, which let nobody make any.
+pub(crate) fn apply(spec: &JailSpec, own_user: bool) -> Result<(), JailError> {
+    set(Resource::Core, "RLIMIT_CORE", 0)?;
+    set(Resource::Fsize, "RLIMIT_FSIZE", 0)?;
+    set(Resource::Nofile, "RLIMIT_NOFILE", DESCRIPTORS)?;
+    set(Resource::Memlock, "RLIMIT_MEMLOCK", 0)?;
+    set(Resource::Msgqueue, "RLIMIT_MSGQUEUE", 0)?;
+    set(Resource::Rtprio, "RLIMIT_RTPRIO", 0)?;
+    set(Resource::Nice, "RLIMIT_NICE", 0)?;
+    set(Resource::Sigpending, "RLIMIT_SIGPENDING", SIGNALS)?;
+    set(Resource::Stack, "RLIMIT_STACK", STACK)?;
+    if own_user {
+        set(
+            Resource::Nproc,
+            "RLIMIT_NPROC",
+            u64::from(spec.threads) + SPARE_THREADS,
+        )?;
+    }
+    if let Some(memory) = spec.memory {
+        set(Resource::Data, "RLIMIT_DATA", data(memory, spec.threads))?;
+    }
+    Ok(())
+}
+
+/// RLIMIT_DATA in bytes of a worker whose guests may use `memory`.
+///
+/// The kernel counts writable private mappings whether they are touched or not, so each thread's stack
+/// counts in full.
+pub(crate) fn data(memory: u64, threads: u32) -> u64 {
+    memory
+        .saturating_add(OVERHEAD)
+        .saturating_add(u64::from(threads).saturating_mul(STACK))
+}
+
+fn set(resource: Resource, name: &str, most: u64) -> Result<(), JailError> {
+    // A hard limit that is lower already stays.
+    let most = getrlimit(resource)
+        .maximum
+        .map_or(most, |now| now.min(most));
+    let limit = Rlimit {
+        current: Some(most),
+        maximum: Some(most),
+    };
+    let failed = |what: String| {
+        JailError::new(
+            LAYER,
+            what,
+            format!("setrlimit({name}, {most})"),
+            "allow setrlimit(2) where this runs: a seccomp profile of the container around it may refuse it",
+        )
+    };
+    setrlimit(resource, limit).map_err(|e| failed(format!("setting {name} failed ({e})")))?;
+    let now = getrlimit(resource);
+    if now != limit {
+        return Err(failed(format!("{name} is {now:?} after it was set")));
+    }
+    Ok(())
+}

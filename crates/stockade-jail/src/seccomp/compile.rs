@@ -1,0 +1,84 @@
+//! From rules to programs for the kernel.
+
+use seccompiler::{BpfMap, BpfProgram, TargetArch};
+
+use super::LAYER;
+use super::rules::{ALLOW, PROCESS_ID, rules};
+use crate::JailError;
+use crate::spec::Wx;
+
+/// Classes and modes of linux/bpf_common.h.
+const RETURN_CONSTANT: u16 = 0x06;
+const JUMP_IF_EQUAL_CONSTANT: u16 = 0x15;
+
+/// The action that stands in the rules for [`libc::SECCOMP_RET_USER_NOTIF`], which `seccompiler` does not
+/// know.
+const STAND_IN: u32 = libc::SECCOMP_RET_TRACE | 1;
+
+/// Compiled rules, ready but for the id of the process that they are for.
+#[derive(Debug, Clone)]
+pub(crate) struct Filters {
+    pub(super) refuse: Vec<BpfProgram>,
+    pub(super) allow: BpfProgram,
+}
+
+/// Compiles the rules of a mode for the architecture of this program.
+pub(crate) fn compile(wx: Wx) -> Result<Filters, JailError> {
+    native()
+        .and_then(|arch| compile_for(wx, arch))
+        .map_err(|what| {
+            JailError::new(
+                LAYER,
+                format!("the rules could not be compiled: {what}"),
+                format!("rules of wx {wx:?} on {}", std::env::consts::ARCH),
+                "Stockade knows x86_64 and aarch64; elsewhere choose isolation: thread",
+            )
+        })
+}
+
+/// The architecture of this program.
+pub(super) fn native() -> Result<TargetArch, String> {
+    TargetArch::try_from(std::env::consts::ARCH).map_err(|error| error.to_string())
+}
+
+pub(super) fn compile_for(wx: Wx, arch: TargetArch) -> Result<Filters, String> {
+    let json = serde_json::to_vec(&rules(wx, arch)?).map_err(|error| error.to_string())?;
+    let mut programs: BpfMap =
+        seccompiler::compile_from_json(json.as_slice(), arch).map_err(|error| error.to_string())?;
+    let mut allow = programs
+        .remove(ALLOW)
+        .ok_or_else(|| format!("there is no section \"{ALLOW}\""))?;
+    if replace(
+        &mut allow,
+        RETURN_CONSTANT,
+        STAND_IN,
+        libc::SECCOMP_RET_USER_NOTIF,
+    ) == 0
+    {
+        return Err("what is not allowed would not reach the supervisor".to_owned());
+    }
+    // In the order of their names, so that equal rules make equal filters.
+    let mut refuse: Vec<_> = programs.into_iter().collect();
+    refuse.sort_by(|one, other| one.0.cmp(&other.0));
+    let refuse = refuse.into_iter().map(|(_, program)| program).collect();
+    Ok(Filters { refuse, allow })
+}
+
+impl Filters {
+    /// The program of what is allowed, for the process with this id.
+    pub(super) fn allow_in(&self, process: u32) -> Result<BpfProgram, String> {
+        let mut program = self.allow.clone();
+        match replace(&mut program, JUMP_IF_EQUAL_CONSTANT, PROCESS_ID, process) {
+            0 => Err("no rule names the process itself".to_owned()),
+            _ => Ok(program),
+        }
+    }
+}
+
+/// Replaces the constant of all instructions that have this code and constant; tells how many.
+fn replace(program: &mut BpfProgram, code: u16, before: u32, after: u32) -> usize {
+    let found = program
+        .iter_mut()
+        .filter(|instruction| instruction.code == code && instruction.k == before);
+    found.map(|instruction| instruction.k = after).count()
+}
