@@ -46,6 +46,9 @@ mod spec;
     reason = "system calls that no library wraps take raw pointers and numbers"
 )]
 mod sys;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests;
 #[cfg(target_os = "linux")]
 mod worker;
 

@@ -96,6 +96,19 @@ impl Tested {
         self.events.recv_timeout(LONG).unwrap()
     }
 
+    /// Drops its handle and waits until it has ended.
+    pub(crate) fn ended_by_drop(self) {
+        drop(self.worker);
+        drop(self.socket);
+        let until = Instant::now() + LONG;
+        while !matches!(
+            self.events
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
+                .unwrap(),
+            JailEvent::Exited(_)
+        ) {}
+    }
+
     /// Waits for its end; whatever is heard before is given too.
     pub(crate) fn ended(self) -> (Vec<JailEvent>, Exit) {
         let mut before = Vec::new();
