@@ -1,0 +1,128 @@
+//! One attempt, and what must come of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::targets::Targets;
+
+/// One thing that hostile native code may try.
+#[derive(Debug)]
+pub struct Attack {
+    /// Of the groups of attempts, 1 to 39.
+    pub group: u8,
+    /// What is tried.
+    pub name: &'static str,
+    /// The harmless thing beside it that must work: the name of a [`crate::Twin`].
+    pub twin: &'static str,
+    /// Tries it, in the worker.
+    pub run: fn(&Targets) -> Outcome,
+    /// What must come of it.
+    pub expect: Expect,
+    /// Whether a user's machine takes no harm if the wall fails here.
+    pub safe: bool,
+}
+
+/// What an attempt came to, as the worker itself tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The call went through and returned this.
+    Allowed(i64),
+    /// The call failed with this error number.
+    Refused(i32),
+    /// Something was found that should not be there.
+    Found(String),
+    /// Everything was looked at, nothing was found.
+    Clean,
+    /// A harmless thing works.
+    Works,
+}
+
+/// What must come of an attempt.
+#[derive(Debug, Clone, Copy)]
+pub enum Expect {
+    /// The worker is ended, and this system call is on record as the cause.
+    Denied(&'static str),
+    /// The call fails with one of these error numbers, and the worker goes on.
+    Refused(&'static [i32]),
+    /// Nothing is found.
+    Clean,
+    /// The worker has these descriptors and no others, as the kernel tells the supervisor.
+    Descriptors(&'static [i32]),
+    /// None of the worker's memory is shared with others and can be written, as the kernel tells the
+    /// supervisor.
+    NothingShared,
+    /// None of the worker's memory can be written and executed, as the kernel tells the supervisor.
+    NoWritableCode,
+    /// The worker has no capability, no way to get one and filters, as the kernel tells the
+    /// supervisor.
+    NoRights,
+    /// The kernel ends the worker by one of these signals, without a core file.
+    Signaled(&'static [i32]),
+    /// The worker ends with this status.
+    Exited(i32),
+    /// It gets no more memory than the worker's limit, whether it is refused or ended.
+    WithinMemory,
+    /// Nothing but the supervisor's kill ends it, and that does at once.
+    KilledInTime,
+    /// One of these.
+    AnyOf(&'static [Expect]),
+    /// It depends on whether executable memory is refused.
+    ByWx {
+        /// With a compiler.
+        jit: &'static Expect,
+        /// Without.
+        strict: &'static Expect,
+    },
+    /// It depends on the level.
+    ByLevel {
+        /// A process.
+        process: &'static Expect,
+        /// A container.
+        container: &'static Expect,
+    },
+    /// This level or mode does not promise anything here; the text says what it gives up.
+    GivenUp(&'static str),
+}
+
+impl Attack {
+    /// The same, but never on a user's machine.
+    pub(crate) const fn hazardous(mut self) -> Self {
+        self.safe = false;
+        self
+    }
+}
+
+/// An attempt that is more than one call.
+pub(crate) const fn attack(
+    group: u8,
+    name: &'static str,
+    twin: &'static str,
+    expect: Expect,
+    run: fn(&Targets) -> Outcome,
+) -> Attack {
+    Attack {
+        group,
+        name,
+        twin,
+        run,
+        expect,
+        safe: true,
+    }
+}
+
+/// An attempt that is one system call, which must be denied under its own name. Its arguments may
+/// be temporaries: they live until the call returns.
+macro_rules! denied {
+    ($group:literal, $name:expr, $twin:expr, $number:ident [$($argument:expr),* $(,)?]) => {
+        denied!($group, $name, $twin, |_targets| $number [$($argument),*])
+    };
+    ($group:literal, $name:expr, $twin:expr, |$targets:ident| $number:ident [$($argument:expr),* $(,)?]) => {
+        $crate::attack::attack(
+            $group,
+            $name,
+            $twin,
+            $crate::attack::Expect::Denied(stringify!($number)),
+            |$targets| $crate::sys::call(syscalls::Sysno::$number, [$($argument as u64),*]),
+        )
+    };
+}
+pub(crate) use denied;

@@ -1,0 +1,57 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::attacks;
+use crate::twins::{index_of, twins};
+
+/// Groups that make sense for native code; the others are tried from JavaScript, from the socket or
+/// from outside.
+const NATIVE: [u8; 34] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22, 23, 24, 25, 26, 27,
+    28, 29, 32, 34, 35, 36, 37, 39,
+];
+
+#[test]
+fn every_native_group_has_attempts() {
+    let mut counts = BTreeMap::new();
+    for attack in attacks() {
+        *counts.entry(attack.group).or_insert(0) += 1;
+    }
+    for group in NATIVE {
+        let count = counts.get(&group).copied().unwrap_or(0);
+        assert!(count >= 3, "group {group} has {count} attempts");
+    }
+    assert!(attacks().count() >= 150);
+}
+
+#[test]
+fn names_are_unique() {
+    let mut names = BTreeSet::new();
+    for attack in attacks() {
+        assert!(names.insert(attack.name), "{} is there twice", attack.name);
+    }
+    let twins: BTreeSet<_> = twins().iter().map(|twin| twin.name).collect();
+    assert_eq!(twins.len(), crate::twins().len());
+}
+
+#[test]
+fn every_attempt_has_a_twin() {
+    for attack in attacks() {
+        assert!(
+            index_of(attack.twin).is_some(),
+            "{}: no twin {}",
+            attack.name,
+            attack.twin
+        );
+    }
+}
+
+#[test]
+fn every_twin_is_used() {
+    for twin in twins() {
+        assert!(
+            attacks().any(|attack| attack.twin == twin.name),
+            "{} is used by none",
+            twin.name
+        );
+    }
+}

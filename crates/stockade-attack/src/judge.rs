@@ -1,0 +1,213 @@
+//! Whether what was seen is what must be.
+
+use std::time::Duration;
+
+use stockade_jail::{Denial, Exit, ExitStatus, Level, OVERHEAD, Wx};
+
+use crate::attack::{Expect, Outcome};
+use crate::worker::THREADS;
+
+/// How long a kill may take to be heard of.
+const KILL: Duration = Duration::from_millis(200);
+/// Bytes of stack that the kernel counts for each thread.
+const STACK: u64 = 8 << 20;
+/// Pages of the program, which count as resident and are shared.
+const SHARED: u64 = 128 << 20;
+
+/// What was seen of one attempt.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// What the worker says.
+    pub(crate) outcome: Option<Outcome>,
+    /// Whether it still answered afterwards.
+    pub(crate) went_on: bool,
+    /// What is on record.
+    pub(crate) denial: Option<Denial>,
+    /// How it ended, if it did so by itself or had to be killed.
+    pub(crate) exit: Option<Exit>,
+    /// What happened before it was killed and should not have.
+    pub(crate) exit_before_kill: Option<String>,
+    /// How long its end took once it was killed.
+    pub(crate) killed_in: Option<Duration>,
+    /// Its descriptors, where the kernel tells.
+    pub(crate) descriptors: Option<Vec<i32>>,
+    /// The rights of each of its mappings, such as `rw-p`, where the kernel tells.
+    pub(crate) mappings: Option<Vec<String>>,
+    /// What the kernel says about it, `/proc/<pid>/status`.
+    pub(crate) status: String,
+    /// Why there is nothing to judge by.
+    pub(crate) trouble: Option<String>,
+}
+
+impl Seen {
+    /// Looks at a live worker from outside.
+    pub(crate) fn look(&mut self, pid: i32) {
+        self.descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .ok()
+            .map(|entries| {
+                let mut all: Vec<i32> = entries
+                    .flatten()
+                    .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+                    .collect();
+                all.sort_unstable();
+                all
+            });
+        self.mappings = std::fs::read_to_string(format!("/proc/{pid}/maps"))
+            .ok()
+            .map(|maps| {
+                maps.lines()
+                    .filter_map(|line| line.split(' ').nth(1))
+                    .map(str::to_owned)
+                    .collect()
+            });
+        self.status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    }
+
+    /// A field of the kernel's status.
+    fn status(&self, field: &str) -> Option<&str> {
+        let of_field = |line| str::strip_prefix(line, field)?.strip_prefix(':');
+        self.status.lines().find_map(of_field).map(str::trim)
+    }
+
+    /// Bytes of its page tables.
+    fn page_tables(&self) -> u64 {
+        let kib = self
+            .status("VmPTE")
+            .and_then(|size| size.strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.unwrap_or(0) << 10
+    }
+
+    /// Whether none of its mappings has all of these rights.
+    fn no_mapping(&self, rights: &[char]) -> bool {
+        // not for everybody to see: a worker's owner may differ from its supervisor's
+        self.mappings.as_ref().is_none_or(|all| {
+            !all.iter()
+                .any(|mapping| rights.iter().all(|right| mapping.contains(*right)))
+        })
+    }
+
+    fn has_no_rights(&self) -> bool {
+        let capabilities = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
+        capabilities
+            .iter()
+            .all(|set| self.status(set) == Some("0000000000000000"))
+            && self.status("NoNewPrivs") == Some("1")
+            && self.status("Seccomp") == Some("2")
+            && self.status("Groups") == Some("")
+            && !self
+                .status("Uid")
+                .unwrap_or("0")
+                .split_whitespace()
+                .any(|id| id == "0")
+    }
+
+    fn story(&self) -> String {
+        let mut story = Vec::new();
+        if let Some(outcome) = &self.outcome {
+            story.push(format!("the worker says {outcome:?}"));
+        }
+        if let Some(denial) = &self.denial {
+            story.push(format!("on record: {denial}"));
+        }
+        if let Some(exit) = &self.exit {
+            story.push(format!("it ended with {:?}", exit.status));
+        }
+        story.extend(self.exit_before_kill.clone());
+        story.extend(self.trouble.clone());
+        if self.went_on {
+            story.push("it goes on".to_owned());
+        }
+        if story.is_empty() {
+            "nothing was seen".to_owned()
+        } else {
+            story.join(", ")
+        }
+    }
+}
+
+/// What must come of it behind this wall.
+pub(crate) fn resolve(expect: &'static Expect, level: Level, wx: Wx) -> &'static Expect {
+    match expect {
+        Expect::ByWx { jit, strict } => {
+            resolve(if wx == Wx::Strict { strict } else { jit }, level, wx)
+        }
+        Expect::ByLevel { process, container } => resolve(
+            if level == Level::Container {
+                container
+            } else {
+                process
+            },
+            level,
+            wx,
+        ),
+        other => other,
+    }
+}
+
+/// Says why what was seen is not what must be.
+pub(crate) fn judge(expect: &Expect, seen: &Seen, memory: u64) -> Result<(), String> {
+    if is_met(expect, seen, memory) {
+        Ok(())
+    } else {
+        Err(format!("must be {expect:?}; {}", seen.story()))
+    }
+}
+
+fn is_met(expect: &Expect, seen: &Seen, memory: u64) -> bool {
+    let status = seen.exit.map(|exit| exit.status);
+    let on_record = seen.denial.as_ref();
+    let unnoticed = on_record.is_none() && seen.trouble.is_none();
+    match expect {
+        Expect::Denied(name) => {
+            // the kernel and the supervisor both say so, and the call never came back
+            on_record.is_some_and(|denial| denial.syscall == *name)
+                && seen.outcome.is_none()
+                && status == Some(ExitStatus::Signaled(libc::SIGKILL))
+        }
+        Expect::Refused(errors) => {
+            let refused = |outcome: &Outcome| match outcome {
+                Outcome::Refused(errno) => errors.contains(errno),
+                _ => false,
+            };
+            seen.outcome.as_ref().is_some_and(refused) && seen.went_on && unnoticed
+        }
+        Expect::Clean => seen.outcome == Some(Outcome::Clean) && seen.went_on && unnoticed,
+        Expect::Descriptors(all) => {
+            seen.went_on && seen.descriptors.as_ref().is_none_or(|seen| seen == all)
+        }
+        Expect::NothingShared => seen.went_on && seen.no_mapping(&['w', 's']),
+        Expect::NoWritableCode => seen.went_on && seen.no_mapping(&['w', 'x']),
+        Expect::NoRights => seen.went_on && seen.has_no_rights(),
+        Expect::Signaled(signals) => {
+            let by_signal = |status| match status {
+                ExitStatus::Signaled(signal) => signals.contains(&signal),
+                ExitStatus::Exited(_) => false,
+            };
+            status.is_some_and(by_signal) && seen.outcome.is_none() && unnoticed
+        }
+        Expect::Exited(code) => {
+            status == Some(ExitStatus::Exited(*code)) && seen.outcome.is_none() && unnoticed
+        }
+        Expect::WithinMemory => unnoticed && stayed_within(seen, memory),
+        Expect::KilledInTime => {
+            seen.outcome.is_none()
+                && seen.exit_before_kill.is_none()
+                && status == Some(ExitStatus::Signaled(libc::SIGKILL))
+                && seen.killed_in.is_some_and(|time| time <= KILL)
+                && unnoticed
+        }
+        Expect::AnyOf(all) => all.iter().any(|expect| is_met(expect, seen, memory)),
+        Expect::ByWx { .. } | Expect::ByLevel { .. } | Expect::GivenUp(_) => false,
+    }
+}
+
+/// Whether it got no more than its limit allows, be it refused or ended.
+fn stayed_within(seen: &Seen, memory: u64) -> bool {
+    let limit = memory + OVERHEAD + u64::from(THREADS) * STACK;
+    let tables = seen.page_tables() <= limit;
+    match (&seen.outcome, seen.exit) {
+        (Some(Outcome::Refused(errno)), _) => *errno == libc::ENOMEM && seen.went_on && tables,
+        (Some(_), _) | (None, None) => false,
+        (None, Some(exit)) => exit.max_rss <= limit + SHARED,
+    }
+}
