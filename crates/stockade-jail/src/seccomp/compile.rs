@@ -1,6 +1,6 @@
 //! From rules to programs for the kernel.
 
-use seccompiler::{BpfMap, BpfProgram, TargetArch};
+use seccompiler::{BpfMap, BpfProgram, TargetArch, sock_filter};
 
 use super::LAYER;
 use super::rules::{ALLOW, PROCESS_ID, rules};
@@ -8,6 +8,7 @@ use crate::JailError;
 use crate::spec::Wx;
 
 /// Classes and modes of linux/bpf_common.h.
+const JUMP: u16 = 0x05;
 const RETURN_CONSTANT: u16 = 0x06;
 const JUMP_IF_EQUAL_CONSTANT: u16 = 0x15;
 
@@ -18,8 +19,7 @@ const STAND_IN: u32 = libc::SECCOMP_RET_TRACE | 1;
 /// Compiled rules, ready but for the id of the process that they are for.
 #[derive(Debug, Clone)]
 pub(crate) struct Filters {
-    pub(super) refuse: Vec<BpfProgram>,
-    pub(super) allow: BpfProgram,
+    pub(super) program: BpfProgram,
 }
 
 /// Compiles the rules of a mode for the architecture of this program.
@@ -57,22 +57,46 @@ pub(super) fn compile_for(wx: Wx, arch: TargetArch) -> Result<Filters, String> {
     {
         return Err("what is not allowed would not reach the supervisor".to_owned());
     }
-    // In the order of their names, so that equal rules make equal filters.
+    // In the order of their names, so that equal rules make equal programs.
     let mut refuse: Vec<_> = programs.into_iter().collect();
     refuse.sort_by(|one, other| one.0.cmp(&other.0));
-    let refuse = refuse.into_iter().map(|(_, program)| program).collect();
-    Ok(Filters { refuse, allow })
+    let mut program = BpfProgram::new();
+    for (_, section) in refuse {
+        program.extend(go_on(section)?);
+    }
+    program.extend(allow);
+    Ok(Filters { program })
 }
 
 impl Filters {
-    /// The program of what is allowed, for the process with this id.
-    pub(super) fn allow_in(&self, process: u32) -> Result<BpfProgram, String> {
-        let mut program = self.allow.clone();
+    /// The program for the process with this id.
+    pub(super) fn fit(&self, process: u32) -> Result<BpfProgram, String> {
+        let mut program = self.program.clone();
         match replace(&mut program, JUMP_IF_EQUAL_CONSTANT, PROCESS_ID, process) {
             0 => Err("no rule names the process itself".to_owned()),
             _ => Ok(program),
         }
     }
+}
+
+/// Has what a section does not match go on to the program that follows it.
+///
+/// The kernel would run several filters one after the other, for every call; one program costs less, and is
+/// in force at once or not at all.
+fn go_on(mut section: BpfProgram) -> Result<BpfProgram, String> {
+    let end = section.len();
+    for (at, instruction) in section.iter_mut().enumerate() {
+        if instruction.code == RETURN_CONSTANT && instruction.k == libc::SECCOMP_RET_ALLOW {
+            let rest = u32::try_from(end - at - 1).map_err(|error| error.to_string())?;
+            *instruction = sock_filter {
+                code: JUMP,
+                jt: 0,
+                jf: 0,
+                k: rest,
+            };
+        }
+    }
+    Ok(section)
 }
 
 /// Replaces the constant of all instructions that have this code and constant; tells how many.

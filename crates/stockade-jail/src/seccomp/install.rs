@@ -18,7 +18,7 @@ use crate::sys;
 pub(crate) fn install(filters: &Filters) -> Result<OwnedFd, JailError> {
     settle_libraries();
     let process = rustix::process::getpid().as_raw_pid().cast_unsigned();
-    let allow = filters.allow_in(process).map_err(|what| {
+    let program = filters.fit(process).map_err(|what| {
         JailError::new(
             LAYER,
             format!("the rules cannot be fitted to this process: {what}"),
@@ -26,11 +26,7 @@ pub(crate) fn install(filters: &Filters) -> Result<OwnedFd, JailError> {
             "this is a fault of Stockade: report it",
         )
     })?;
-    // Calls that one of these matches end there. They come first: afterwards nobody may add a filter.
-    for program in &filters.refuse {
-        sys::seccomp::set_filter(program).map_err(failed)?;
-    }
-    sys::seccomp::set_filter_with_listener(&allow).map_err(failed)
+    sys::seccomp::set_filter(&program).map_err(failed)
 }
 
 fn failed(error: std::io::Error) -> JailError {

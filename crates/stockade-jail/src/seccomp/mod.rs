@@ -1,8 +1,8 @@
 //! System calls (seccomp(2)): an allow-list with rules for arguments.
 //!
 //! The rules are data, in this crate's folder `seccomp`, in the JSON format of the `seccompiler` crate.
-//! `common.json` holds for every worker, one file for each mode and architecture adds to it. A section is
-//! a filter:
+//! `every-worker.json` holds for all, one file for each mode and architecture adds to it. A section is a
+//! filter, and they become one program, what is refused first:
 //!
 //! - `allow`: what matches is carried out. What does not waits for the supervisor ([`Listener`]), which
 //!   records it and kills the worker.

@@ -38,7 +38,7 @@ pub(super) struct Rule {
 /// Filters by the names of their sections.
 pub(super) type Rules = BTreeMap<String, Section>;
 
-/// The rules of `common.json` with those of the mode and architecture.
+/// The rules of `every-worker.json` with those of the mode and architecture.
 ///
 /// # Errors
 /// One line, when a file is not as it should be or there is none for the architecture.
@@ -52,7 +52,10 @@ pub(super) fn rules(wx: Wx, arch: TargetArch) -> Result<Rules, String> {
         }
         (other, _) => return Err(format!("there are no rules for {other:?}")),
     };
-    let mut rules = parse("common.json", include_str!("../../seccomp/common.json"))?;
+    let mut rules = parse(
+        "every-worker.json",
+        include_str!("../../seccomp/every-worker.json"),
+    )?;
     for (name, section) in parse("the worker's rules", role)? {
         match rules.get_mut(&name) {
             Some(common)

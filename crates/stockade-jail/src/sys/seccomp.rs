@@ -5,22 +5,11 @@ use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use seccompiler::sock_filter;
 
-/// Puts a filter over all threads of the process.
+/// Puts a filter over all threads of the process. Calls for which it returns `SECCOMP_RET_USER_NOTIF` wait
+/// for whoever has the descriptor.
 ///
-/// They must have no new privileges, and no filters but those of the calling thread.
-pub(crate) fn set_filter(program: &[sock_filter]) -> io::Result<()> {
-    set(program, 0).map(|_| ())
-}
-
-/// The same; calls for which it returns `SECCOMP_RET_USER_NOTIF` wait for whoever has the descriptor.
-pub(crate) fn set_filter_with_listener(program: &[sock_filter]) -> io::Result<OwnedFd> {
-    let fd = set(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: with NEW_LISTENER the call returns a new descriptor, which nobody else knows.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn set(program: &[sock_filter], flags: libc::c_ulong) -> io::Result<libc::c_long> {
+/// The calling thread must have no new privileges, and the others no filters but those it has.
+pub(crate) fn set_filter(program: &[sock_filter]) -> io::Result<OwnedFd> {
     const {
         assert!(size_of::<sock_filter>() == size_of::<libc::sock_filter>());
         assert!(align_of::<sock_filter>() == align_of::<libc::sock_filter>());
@@ -30,7 +19,9 @@ fn set(program: &[sock_filter], flags: libc::c_ulong) -> io::Result<libc::c_long
         filter: program.as_ptr().cast_mut().cast(),
     };
     // With TSYNC_ESRCH a thread that cannot follow is an error as any other, not its id as the result.
-    let flags = flags | libc::SECCOMP_FILTER_FLAG_TSYNC | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH;
+    let flags = libc::SECCOMP_FILTER_FLAG_TSYNC
+        | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+        | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     // SAFETY: `program` points to as many instructions as it says, of the kernel's layout (both types are
     // repr(C) of the fields of linux/filter.h). The kernel copies them and writes nothing.
     let result = unsafe {
@@ -44,7 +35,9 @@ fn set(program: &[sock_filter], flags: libc::c_ulong) -> io::Result<libc::c_long
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(result)
+    let fd = i32::try_from(result).map_err(io::Error::other)?;
+    // SAFETY: with NEW_LISTENER the call returns a new descriptor, which nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Bytes of a notification in this kernel, at least those of `libc::seccomp_notif`.
