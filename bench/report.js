@@ -1,7 +1,5 @@
 // The table on the terminal.
 
-import { figures } from "./measures.js";
-
 export function show(value, { unit, digits }) {
   if (value === undefined) return "–";
   const number = value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -14,20 +12,28 @@ function table(rows) {
   return [line(rows[0]), widths.map((width) => "─".repeat(width)).join("  "), ...rows.slice(1).map(line)].join("\n");
 }
 
-/** All figures, a column for each runtime that ran. */
-export function figuresTable(record) {
-  const ran = record.runtimes.filter((runtime) => runtime.figures);
+/** A figure with the quartiles of its samples, where the task gave them. */
+function withSpread(found, figure) {
+  const shown = show(found[figure.key]?.median, figure);
+  const [low, high] = ["q25", "q75"].map((quartile) => found[`${figure.key}_${quartile}`]?.median);
+  if (low === undefined || high === undefined) return shown;
+  return `${shown} (${low.toFixed(figure.digits)}–${high.toFixed(figure.digits)})`;
+}
+
+/** All figures, a column for each column that ran. */
+export function figuresTable(record, figures) {
+  const ran = record.columns.filter((column) => column.figures);
   const rows = figures
-    .filter(({ key }) => ran.some((runtime) => runtime.figures[key]))
-    .map((figure) => [figure.text, ...ran.map((runtime) => show(runtime.figures[figure.key]?.median, figure))]);
-  return table([["", ...ran.map((runtime) => runtime.label)], ["", ...ran.map((runtime) => runtime.version)], ...rows]);
+    .filter(({ key }) => ran.some((column) => column.figures[key]))
+    .map((figure) => [figure.text, ...ran.map((column) => withSpread(column.figures, figure))]);
+  return table([["", ...ran.map((column) => column.label)], ["", ...ran.map((column) => column.version)], ...rows]);
 }
 
 /** Stockade's targets. */
 export function targetsTable(targets) {
   const rows = targets.map((target) => [
     target.text,
-    `${target.more ? "at least" : "at most"} ${show(target.target, { ...target, digits: target.target % 1 ? 1 : 0 })}`,
+    `${target.more ? "at least" : "at most"} ${show(target.target, { ...target, digits: target.target % 1 ? target.digits : 0 })}`,
     show(target.value, target),
     target.met ? "met" : `missed by ${target.missedByPercent.toFixed(0)} %`,
   ]);

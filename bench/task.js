@@ -1,31 +1,16 @@
-// Runs one task in one runtime: a process of its own, its lines, and its memory at the marks.
+// Runs one task in a process of its own: its lines, and what is read of it at the marks.
 
 import { spawn } from "node:child_process";
-import { readFileSync, readdirSync } from "node:fs";
 import { createInterface } from "node:readline";
 
 /** Longer than any task takes; a runtime that hangs is ended and reported. */
 const TIMEOUT_MS = 120_000;
 
-/** Resident bytes of a process and all below it (`VmRSS`, proc(5)). */
-function residentBytes(pid) {
-  let total = 0;
-  try {
-    const status = readFileSync(`/proc/${pid}/status`, "utf8");
-    total = Number(status.match(/^VmRSS:\s+(\d+) kB/m)?.[1] ?? 0) * 1024;
-    for (const thread of readdirSync(`/proc/${pid}/task`)) {
-      const children = readFileSync(`/proc/${pid}/task/${thread}/children`, "utf8");
-      for (const child of children.split(" ").filter(Boolean)) total += residentBytes(child);
-    }
-  } catch {
-    // It ended between two reads.
-  }
-  return total;
-}
-
-/** Resolves with `{ result, marks }`; rejects with what the process said when it fails. */
-export function runTask(runtime, task) {
-  const [program, ...args] = runtime.command(JSON.stringify(task));
+/**
+ * Resolves with `{ result, marks }`, where a mark is what `look(pid, name)` gave at that line; rejects
+ * with what the process said when it fails.
+ */
+export function runTask([program, ...args], look) {
   const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
   const marks = {};
   let result;
@@ -33,7 +18,7 @@ export function runTask(runtime, task) {
   child.stderr.setEncoding("utf8").on("data", (text) => { errors = (errors + text).slice(-2000); });
   createInterface({ input: child.stdout }).on("line", (line) => {
     const [, kind, rest] = line.match(/^(mark|result) (.*)$/) ?? [];
-    if (kind === "mark") marks[rest] = residentBytes(child.pid);
+    if (kind === "mark") marks[rest] = look(child.pid, rest);
     if (kind === "result") result = JSON.parse(rest);
   });
   const timer = setTimeout(() => child.kill("SIGKILL"), TIMEOUT_MS);

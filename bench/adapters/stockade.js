@@ -1,4 +1,5 @@
-// Stockade: isolates of one V8Sandbox. `warm` isolates are kept ready; 0 measures cold creation.
+// Stockade: isolates of one V8Sandbox. `warm` isolates are kept ready; 0 measures cold creation. `wall`
+// has the options of the wall around them.
 
 import { guestSource } from "./guest.js";
 import { run } from "./work.js";
@@ -9,7 +10,7 @@ const receive = (handler) => NETWORK.on("message", handler);
 `);
 
 const task = JSON.parse(Deno.args[0]);
-const sandbox = new V8Sandbox({ warm: task.warm ?? 0 });
+const sandbox = new V8Sandbox({ warm: task.warm ?? 0, ...task.wall });
 
 async function create({ unlimited } = {}) {
   const isolate = await sandbox.createIsolate(unlimited ? { cpuLimitMs: 0 } : {});
@@ -19,6 +20,7 @@ async function create({ unlimited } = {}) {
         send: (message) => isolate.send("message", message),
         receive: (handler) => { receive = handler; },
         close: () => isolate.destroy(),
+        ended: new Promise((resolve) => isolate.onSystem("destroyed", resolve)),
       });
     isolate.on("message", (message) => receive(message));
     isolate.onSystem("error", (error) => reject(new Error(error.message)));
@@ -26,6 +28,30 @@ async function create({ unlimited } = {}) {
   });
 }
 
-await run(task, { create });
+/** The processes below a process (proc(5)). */
+async function childrenOf(pid) {
+  const found = [];
+  for await (const { name } of Deno.readDir(`/proc/${pid}/task`)) {
+    const children = await Deno.readTextFile(`/proc/${pid}/task/${name}/children`).catch(() => "");
+    found.push(...children.split(" ").filter(Boolean).map(Number));
+  }
+  return found;
+}
+
+/** Kills from outside, as anybody else on the machine could, every worker that lives. */
+async function kill() {
+  for (const launcher of await childrenOf(Deno.pid)) {
+    for (const worker of await childrenOf(launcher)) {
+      try {
+        Deno.kill(worker, "SIGKILL");
+      } catch (error) {
+        if (!(error instanceof Deno.errors.NotFound)) throw error;
+      }
+    }
+  }
+}
+
+const walled = task.wall && task.wall.isolation !== "thread";
+await run(task, { create, kill: walled ? kill : undefined });
 sandbox.shutdown();
 Deno.exit(0);

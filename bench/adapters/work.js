@@ -5,15 +5,15 @@
 // process's memory, and at the end `result <json>`.
 
 const MB = 1 << 20;
-/** A mark waits this long, so that the harness reads memory before the work goes on. */
+/** A mark waits this long, so that the harness has read what it reads before the work goes on. */
 const MARK_MS = 400;
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const now = () => performance.now();
 
-async function mark(name) {
+async function mark(name, ms = MARK_MS) {
   console.log(`mark ${name}`);
-  await sleep(MARK_MS);
+  await sleep(ms);
 }
 
 function quantile(sorted, q) {
@@ -38,15 +38,16 @@ function asker(guest) {
 }
 
 /** From asking for a guest to its first message, one guest at a time. */
-async function create({ create }, { count }) {
+async function create({ create }, { count, firstMs = 0, pauseMs = 20 }) {
   const times = [];
+  await sleep(firstMs);
   for (let i = 0; i < count; i++) {
     const began = now();
     const guest = await create();
     times.push(now() - began);
     await guest.close();
     // The end of this one, and a replacement in a warm pool, are not the next one's cost.
-    await sleep(20);
+    await sleep(pauseMs);
   }
   const { median, p95 } = summary(times);
   return { create_ms: median, create_p95_ms: p95 };
@@ -122,19 +123,19 @@ async function payload({ create }, { count }) {
 }
 
 /** Idle guests, between two marks; the one before the first mark pays what all share. */
-async function memory({ create }, { count, settleMs }) {
+async function memory({ create }, { count, settleMs, markMs }) {
   const guests = [await create()];
   await sleep(settleMs);
-  await mark("before");
+  await mark("before", markMs);
   for (let i = 0; i < count; i++) guests.push(await create());
   await sleep(settleMs);
-  await mark("after");
+  await mark("after", markMs);
   return { isolates: count, alive: guests.length };
 }
 
-/** Many guests at once, each of which answers. */
-async function many({ create }, { count }) {
-  await mark("before");
+/** Many guests at once, each of which answers, and then rests for `idleMs`. */
+async function many({ create }, { count, markMs, idleMs }) {
+  await mark("before", markMs);
   const began = now();
   const guests = [];
   for (let i = 0; i < count; i++) guests.push(await create());
@@ -142,7 +143,11 @@ async function many({ create }, { count }) {
   const answers = await Promise.all(guests.map((guest, i) => asker(guest)({ kind: "echo", i })));
   const answered = now();
   if (answers.some((answer, i) => answer.i !== i)) throw new Error("a wrong answer");
-  await mark("after");
+  await mark("after", markMs);
+  if (idleMs) {
+    await mark("idle", idleMs);
+    await mark("idled");
+  }
   return { isolates: count, many_create_s: (created - began) / 1000, many_ping_ms: answered - created };
 }
 
@@ -181,7 +186,26 @@ async function neighbour({ create }, { rounds, ms }) {
   };
 }
 
-const works = { create, roundTrip, oneWay, payload, memory, many, neighbour };
+/** Guests started and ended one by one, every second one by `kill` where the adapter has it. */
+async function churn({ create, kill }, { count, settleMs, markMs }) {
+  const one = async (i) => {
+    const guest = await create();
+    if (kill && i % 2 === 1) await kill();
+    else guest.close();
+    await guest.ended;
+  };
+  for (let i = 0; i < count / 50; i++) await one(i);
+  await sleep(settleMs);
+  await mark("before", markMs);
+  const began = now();
+  for (let i = 0; i < count; i++) await one(i);
+  const took = now() - began;
+  await sleep(settleMs);
+  await mark("after", markMs);
+  return { isolates: count, churn_per_s: (count / took) * 1000 };
+}
+
+const works = { create, roundTrip, oneWay, payload, memory, many, churn, neighbour };
 
 /** Does the task's work over an adapter and prints the result. */
 export async function run(task, adapter) {

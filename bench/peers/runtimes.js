@@ -1,34 +1,24 @@
 // The runtimes, each with its version and the command that runs its adapter.
 
-import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 
-const bench = fileURLToPath(new URL(".", import.meta.url));
+import { adapter, bun, deno, modules, stockade, versionOf } from "../programs.js";
+
 const require = createRequire(import.meta.url);
-const target = process.env.CARGO_TARGET_DIR ?? join(bench, "..", "target");
-
-const stockade = join(target, "release", "stockade");
-const deno = join(bench, "node_modules", "@deno", "linux-x64-glibc", "deno");
-const bun = join(bench, "node_modules", "@oven", "bun-linux-x64", "bin", "bun");
-
-const adapter = (name) => join(bench, "adapters", `${name}.js`);
-const firstWord = (program, ...args) =>
-  execFileSync(program, args, { encoding: "utf8" }).match(/\d+(\.\d+)+\S*/)?.[0] ?? "unknown";
 
 function binary(id, label, program, command) {
   if (!existsSync(program)) return { id, label, missing: `${id} is not installed` };
-  return { id, label, version: firstWord(program, "--version"), command };
+  return { id, label, version: versionOf(program), command };
 }
 
 function isolatedVm() {
   const [id, label] = ["isolated-vm", "isolated-vm"];
-  const packaged = join(bench, "node_modules", "isolated-vm", "package.json");
+  const packaged = join(modules, "isolated-vm", "package.json");
   if (!existsSync(packaged)) return { id, label, missing: "it is not installed or did not build" };
   try {
-    require(join(bench, "node_modules", "isolated-vm", "out", "isolated_vm.node"));
+    require(join(modules, "isolated-vm", "out", "isolated_vm.node"));
   } catch {
     return { id, label, missing: "it did not build here (it needs node's headers and a compiler)" };
   }
@@ -37,6 +27,8 @@ function isolatedVm() {
   const command = (task) => [process.execPath, "--no-node-snapshot", adapter(id), task];
   return { id, label, version, command };
 }
+
+export const runtimeNames = ["stockade", "deno", "node", "bun", "isolated-vm"];
 
 /** All runtimes; one that cannot run here has `missing` in place of `command`. */
 export function findRuntimes() {

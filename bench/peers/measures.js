@@ -1,7 +1,12 @@
-// What is measured: the tasks given to the adapters, the figures they give, and the targets.
+// Stockade's isolates as they are by default, beside the isolates of its peers: the tasks given to the
+// adapters, the figures they give, and the targets.
 
-/** Tasks in the order they run. `only` names the runtimes of a task that is not for all. */
-export function tasks(quick) {
+import { residentBytes } from "../processes.js";
+import { runTask } from "../task.js";
+import { findRuntimes, runtimeNames } from "./runtimes.js";
+
+/** Tasks in the order they run. `only` and `not` name the runtimes of a task that is not for all. */
+function tasks(quick) {
   const n = (full, short) => (quick ? short : full);
   const settleMs = n(1500, 500);
   return [
@@ -18,7 +23,7 @@ export function tasks(quick) {
 }
 
 /** A row of the table: figure, text, unit, digits, and whether less or more is better. */
-export const figures = [
+const figures = [
   { key: "create_ms", text: "create to first message, cold", unit: "ms", digits: 2, target: 2.0 },
   { key: "create_p95_ms", text: "  p95", unit: "ms", digits: 2 },
   { key: "create_ms_warm", text: "create to first message, warm pool", unit: "ms", digits: 2, target: 0.5 },
@@ -44,7 +49,7 @@ export const figures = [
 ];
 
 /** The figures of one run of a task, from its result and the memory read at its marks. */
-export function figuresOf(task, result, marks) {
+function figuresOf(task, result, marks) {
   const grown = (marks.after - marks.before) / 1e6;
   const { isolates, alive, ...found } = result;
   if (task.work === "memory") return { memory_mb: grown / isolates };
@@ -53,15 +58,27 @@ export function figuresOf(task, result, marks) {
   return Object.fromEntries(Object.entries(found).map(([key, value]) => [`${key}_${task.suffix}`, value]));
 }
 
-/** Each target beside what was reached: met, or missed by how many percent. */
-export function judge(reached, quick) {
-  return figures
-    .filter((figure) => figure.target !== undefined && reached[figure.key] !== undefined)
-    .filter((figure) => !(quick && figure.fullOnly))
-    .map(({ key, text, unit, digits, target, more = false }) => {
-      const value = reached[key];
-      const met = more ? value >= target : value <= target;
-      const off = more ? 1 - value / target : value / target - 1;
-      return { key, text: text.trim(), unit, digits, target, more, value, met, missedByPercent: met ? 0 : off * 100 };
-    });
+function columns() {
+  return findRuntimes().map((runtime) => ({
+    ...runtime,
+    ours: runtime.id === "stockade",
+    run: async (task) => {
+      const { result, marks } = await runTask(runtime.command(JSON.stringify(task)), residentBytes);
+      return figuresOf(task, result, marks);
+    },
+  }));
 }
+
+export const peers = {
+  name: "peers",
+  about: "isolates beside Deno Worker, Node worker_threads, Bun Worker and isolated-vm",
+  title: "Beside its peers",
+  file: "bench",
+  columnNames: runtimeNames,
+  columns,
+  tasks,
+  figures,
+  judged: "stockade",
+  shown: ["create_ms", "round_trip_us", "one_way_per_s", "memory_mb", "payload_bytes_ms", "beside_p99_us"],
+  dashed: "Stockade's target",
+};
