@@ -304,9 +304,9 @@ fn scene_in_child(scene: &str) {
             close_walls(Wx::Jit);
             let _ = std::thread::Builder::new().spawn(|| ());
         }
-        "write 5" => {
+        "write 12" => {
             close_walls(Wx::Jit);
-            call(libc::SYS_write, &[0xffff_ffff_0000_0005, 0, 0]);
+            call(libc::SYS_write, &[0xffff_ffff_0000_000c, 0, 0]);
         }
         "oob" => {
             close_walls(Wx::Jit);
@@ -481,8 +481,8 @@ fn rules_cover_threads_that_were_there_before() {
 
 #[test]
 fn messages_go_over_their_descriptor_only() {
-    let denial = play("write 5").end_denied();
-    assert_eq!(denial.to_string(), "write on descriptor 5");
+    let denial = play("write 12").end_denied();
+    assert_eq!(denial.to_string(), "write on descriptor 12");
     assert_eq!(play("oob").end_denied().syscall, "recvfrom");
     assert_eq!(
         play("sendmsg 3").end_denied().to_string(),
