@@ -1,13 +1,15 @@
 //! The descriptors of a worker: which there are while it starts, and the exact set once its walls close.
 //!
 //! Invariant: after [`check`] passed, 0, 1 and 2 lead nowhere, 3 is the message socket, 4 the setup socket,
-//! and nothing else is open.
+//! 5 to 10 are either closed or parts of an event loop that lead nowhere, and nothing else is open.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::net::sockopt;
 use rustix::process::{Resource, getrlimit};
 
 use crate::{JailError, sys};
@@ -18,15 +20,18 @@ const LAYER: &str = "descriptors";
 pub(crate) const MESSAGE: RawFd = 3;
 /// Reports how the walls went, until they are closed.
 pub(crate) const SETUP: RawFd = 4;
-/// `/proc/self/maps`, opened while there still is a /proc.
-const MAPS: RawFd = 5;
+/// What a worker makes for itself before its walls close gets these numbers.
+const EVENT_LOOP: std::ops::RangeInclusive<RawFd> = 5..=10;
+/// `/proc/self/maps`, opened while there still is a /proc. It and those below are out of the way of the
+/// event loop's numbers.
+const MAPS: RawFd = 16;
 /// The launcher's pidfd.
-const LAUNCHER: RawFd = 6;
+const LAUNCHER: RawFd = 17;
 /// Becomes readable when the launcher has mapped the ids.
-const GO: RawFd = 7;
+const GO: RawFd = 18;
 
 /// Above every number that is assigned here.
-const ABOVE: RawFd = 16;
+const ABOVE: RawFd = 24;
 
 /// Descriptors that are scanned whatever the limit says.
 const LEAST_SCANNED: u64 = 64;
@@ -82,7 +87,9 @@ pub(crate) fn arrange(handed: &Handed<'_>) -> Result<Placed, JailError> {
         sys::descriptor::place(&from, number).map_err(failed)?;
         std::mem::forget(from);
     }
-    sys::descriptor::close_from(GO + 1).map_err(failed)?;
+    sys::descriptor::close_range(SETUP + 1, MAPS - 1)
+        .and_then(|()| sys::descriptor::close_from(GO + 1))
+        .map_err(failed)?;
     Ok(Placed {
         message: sys::descriptor::take(MESSAGE),
         setup: sys::descriptor::take(SETUP),
@@ -103,18 +110,21 @@ impl<T: AsFd> AsFdDyn for T {
     }
 }
 
-/// Sees that exactly 0 to 4 are open. Above the limit of open files nothing can have been opened since
-/// [`arrange`] closed all of it.
+/// Sees that exactly 0 to 4 and an event loop's are open. Above the limit of open files nothing can have
+/// been opened since [`arrange`] closed all of it.
 pub(crate) fn check() -> Result<(), JailError> {
     let limit = getrlimit(Resource::Nofile)
         .maximum
         .unwrap_or(LEAST_SCANNED)
         .clamp(LEAST_SCANNED, 1 << 20);
     let wrong: Vec<String> = (0..RawFd::try_from(limit).unwrap_or(RawFd::MAX))
-        .filter(|&number| sys::descriptor::is_open(number) != (number <= SETUP))
-        .map(|number| {
-            let state = if number > SETUP { "open" } else { "closed" };
-            format!("{number} is {state}")
+        .filter_map(|number| match sys::descriptor::borrow(number) {
+            None if number <= SETUP => Some(format!("{number} is closed")),
+            Some(fd) if EVENT_LOOP.contains(&number) && !leads_nowhere(fd) => {
+                Some(format!("{number} is open and not of an event loop"))
+            }
+            Some(_) if number > *EVENT_LOOP.end() => Some(format!("{number} is open")),
+            _ => None,
         })
         .collect();
     if wrong.is_empty() {
@@ -126,4 +136,19 @@ pub(crate) fn check() -> Result<(), JailError> {
         wrong.join(", "),
         "this is a fault of Stockade or of a library it is linked with: report it",
     ))
+}
+
+/// Whether this is an epoll instance, an eventfd, or one end of a pair of sockets that this process made.
+fn leads_nowhere(fd: BorrowedFd<'_>) -> bool {
+    if let Ok(peer) = sockopt::socket_peercred(fd) {
+        return peer.pid == rustix::process::getpid();
+    }
+    // Descriptor 0 is in no event loop, which only an epoll instance can tell.
+    let stdin = io::stdin();
+    if epoll::delete(fd, stdin.as_fd()) == Err(Errno::NOENT) {
+        return true;
+    }
+    // Only an eventfd takes this: it adds 0.
+    matches!(rustix::fs::fstat(fd), Ok(stat) if stat.st_mode & libc::S_IFMT == 0)
+        && rustix::io::write(fd, &0_u64.to_ne_bytes()) == Ok(8)
 }

@@ -3,12 +3,15 @@
 //! All namespaces are made by the one call that makes the process. The network namespace keeps its
 //! loopback down, so there is no network at all in it.
 
+use std::convert::Infallible;
 use std::fs;
 use std::io;
 
 use rustix::fs::{Gid, Uid};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::JailError;
+use crate::sys::clone::{Child, clone_process};
 
 /// The namespaces of a container, as flags of clone3(2).
 pub(crate) const CONTAINER: u64 = (libc::CLONE_NEWUSER
@@ -63,6 +66,11 @@ impl Ids {
         Self { range, next }
     }
 
+    /// Whether there are ids to give.
+    pub(crate) fn are_there(&self) -> bool {
+        self.range.is_some()
+    }
+
     /// An id that `taken` denies; `None` where workers keep the user's own.
     pub(crate) fn give(&mut self, taken: impl Fn(u32) -> bool) -> Option<u32> {
         let (first, count) = self.range?;
@@ -87,12 +95,43 @@ fn has_ids(map: &str, first: u32, count: u32) -> bool {
     })
 }
 
+/// Makes a process in these new namespaces, with its ids mapped, that runs `main`. It has to wait until it
+/// is told that this returned.
+///
+/// # Errors
+///
+/// The process cannot be made, or has been killed and reaped because its ids cannot be mapped.
+pub(crate) fn clone_into(
+    namespaces: u64,
+    own: Option<u32>,
+    main: impl FnOnce() -> Infallible,
+) -> Result<Child, JailError> {
+    let mapped = namespaces & libc::CLONE_NEWUSER as u64 != 0;
+    let dumpable =
+        |state| set_dumpable_behavior(state).map_err(|error| explain(&error.into(), namespaces));
+    // The maps of ids of a process that is not dumpable belong to root (proc(5)), so that an ordinary user
+    // could not write them. A worker turns this off again itself.
+    if mapped {
+        dumpable(DumpableBehavior::Dumpable)?;
+    }
+    let child = clone_process(namespaces, main);
+    if mapped {
+        dumpable(DumpableBehavior::NotDumpable)?;
+    }
+    let child = child.map_err(|error| explain(&error, namespaces))?;
+    if mapped && let Err(error) = map_ids(child.pid, own) {
+        child.kill();
+        return Err(error);
+    }
+    Ok(child)
+}
+
 /// Maps [`INSIDE`] of the process's new user namespace to `own`, or to the caller's ids.
 ///
 /// # Errors
 ///
 /// The kernel refuses.
-pub(crate) fn map_ids(pid: i32, own: Option<u32>) -> Result<(), JailError> {
+fn map_ids(pid: i32, own: Option<u32>) -> Result<(), JailError> {
     let uid = own.unwrap_or_else(|| rustix::process::geteuid().as_raw());
     let gid = own.unwrap_or_else(|| rustix::process::getegid().as_raw());
     for (file, text) in [
@@ -151,7 +190,7 @@ pub(crate) fn set_host_name() -> Result<(), JailError> {
 }
 
 /// Why the process of a worker could not be made.
-pub(crate) fn explain(error: &io::Error, namespaces: u64) -> JailError {
+fn explain(error: &io::Error, namespaces: u64) -> JailError {
     if namespaces == 0 {
         return JailError::new(
             "process",

@@ -42,7 +42,8 @@ impl Inside {
     }
 
     /// Closes the last wall and tells the supervisor so. From here on the process has the descriptors 0 to
-    /// 3 and may make no call outside the rules; no thread can be made any more.
+    /// 3, and 5 to 10 if they are an event loop's (epoll instances, eventfds, pairs of sockets of its own);
+    /// it may make no call outside the rules, and no thread.
     ///
     /// # Errors
     ///

@@ -169,12 +169,16 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Why this controller is not to be had, `None` when it is.
-    pub(crate) fn lacks(&self, controller: Controller) -> Option<&str> {
-        self.lacking
-            .iter()
-            .find(|(c, _)| *c == controller)
-            .map(|(_, why)| why.as_str())
+    /// Sees that this controller is to be had.
+    ///
+    /// # Errors
+    ///
+    /// It is not.
+    pub(crate) fn needs(&self, controller: Controller) -> Result<(), JailError> {
+        match self.lacking.iter().find(|(c, _)| *c == controller) {
+            Some((_, why)) => Err(lacking(controller, why)),
+            None => Ok(()),
+        }
     }
 
     /// Where this controller is used.
@@ -193,9 +197,7 @@ impl Cgroups {
     pub(crate) fn make(&self, id: u64, spec: &JailSpec) -> Result<WorkerCgroup, JailError> {
         if spec.cgroup == CgroupUse::Require {
             for controller in [Controller::Memory, Controller::Pids] {
-                if let Some(why) = self.lacks(controller) {
-                    return Err(lacking(controller, why));
-                }
+                self.needs(controller)?;
             }
         }
         let limits = Limits {

@@ -48,7 +48,7 @@ impl Mailbox {
 }
 
 impl Launcher {
-    /// The launcher of this process; its process is started if there is none.
+    /// The launcher of this process, started when first asked for.
     ///
     /// # Errors
     ///
@@ -56,16 +56,12 @@ impl Launcher {
     pub fn get() -> Result<Arc<Self>, JailError> {
         static KEPT: Mutex<Option<Arc<Launcher>>> = Mutex::new(None);
         let mut kept = KEPT.lock();
-        let launcher = match &*kept {
-            Some(launcher) => launcher.clone(),
-            None => {
-                let launcher = Arc::new(Self::start_thread()?);
-                *kept = Some(launcher.clone());
-                launcher
-            }
-        };
-        drop(kept);
+        if let Some(launcher) = &*kept {
+            return Ok(launcher.clone());
+        }
+        let launcher = Arc::new(Self::start_thread()?);
         launcher.mailbox.ask(|answer| Command::Ready { answer })?;
+        *kept = Some(launcher.clone());
         Ok(launcher)
     }
 

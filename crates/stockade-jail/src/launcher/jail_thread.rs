@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Stdio};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, pidfd_send_signal};
 
@@ -135,7 +135,7 @@ impl Source {
     }
 }
 
-fn watch(epoll: &OwnedFd, fd: impl std::os::fd::AsFd, source: Source) -> rustix::io::Result<()> {
+fn watch(epoll: &OwnedFd, fd: impl AsFd, source: Source) -> rustix::io::Result<()> {
     epoll::add(
         epoll,
         fd,
@@ -482,9 +482,8 @@ impl Jail {
             return;
         };
         let Some(denial) = listener.receive() else {
-            // The caller is gone, or all of the worker is; a listener without anybody under its rules would
-            // be ready for good.
-            if is_over(&worker.pidfd) {
+            // The caller is gone. When all are, the listener would be ready for good.
+            if has_hung_up(listener.fd()) {
                 worker.listener = None;
             }
             return;
@@ -649,10 +648,10 @@ fn call(on_event: &EventHandler, event: JailEvent) {
     }
 }
 
-fn is_over(pidfd: &OwnedFd) -> bool {
-    use rustix::event::{PollFd, PollFlags, poll};
-    let mut ended = [PollFd::new(pidfd, PollFlags::IN)];
-    !matches!(poll(&mut ended, Some(&Timespec::default())), Ok(0))
+fn has_hung_up(fd: BorrowedFd<'_>) -> bool {
+    let mut state = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    let polled = poll(&mut state, Some(&Timespec::default()));
+    polled.is_err() || state[0].revents().contains(PollFlags::HUP)
 }
 
 /// The end of a worker whose launcher died first: PDEATHSIG, or our own signal.

@@ -26,7 +26,6 @@ use crate::child::{self, Start};
 use crate::descriptors::Handed;
 use crate::namespaces::{self, Ids};
 use crate::seccomp::{self, Filters};
-use crate::sys::clone::clone_process;
 use crate::sys::process::{Reaped, child_signals, default_signals, exit_now, reap};
 use crate::worker::Entry;
 use crate::{CgroupUse, ExitStatus, JailError, JailSpec, Level, Wx, layers, rlimits, sys};
@@ -167,7 +166,8 @@ impl<'a> Server<'a> {
                 message::send(self.control, &Reply::MemorySet { id, error }, &[])
             }
             Request::Layers => {
-                let layers = layers::try_all(&self.cgroups, &mut self.ids);
+                let layers = layers::try_all(&mut self.cgroups, &mut self.ids);
+                self.untidy = true;
                 message::send(self.control, &Reply::Layers(layers), &[])
             }
         }
@@ -233,7 +233,7 @@ impl<'a> Server<'a> {
             JailError::new(
                 "process",
                 format!("preparing a worker failed: {error}"),
-                "pipe2, prctl",
+                "pipe2",
                 "raise the limit of open files (ulimit -n)",
             )
         };
@@ -253,26 +253,10 @@ impl<'a> Server<'a> {
                 go: &go,
             },
         };
-        // The maps of ids of a process that is not dumpable belong to root (proc(5)), so that an ordinary
-        // user could not write them. The worker turns this off again itself.
-        if container {
-            set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(system)?;
-        }
-        let child = clone_process(namespaces, || child::main(&start));
-        if container {
-            set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(system)?;
-        }
-        let child = child.map_err(|error| namespaces::explain(&error, namespaces))?;
+        let child = namespaces::clone_into(namespaces, own, || child::main(&start))?;
         drop(go);
         let prepared = cgroup
             .map_or(Ok(()), |cgroup| cgroup.enter(child.pid))
-            .and_then(|()| {
-                if container {
-                    namespaces::map_ids(child.pid, own)
-                } else {
-                    Ok(())
-                }
-            })
             .and_then(|()| {
                 // A worker that has been killed already is told of by its exit.
                 match rustix::io::write(&let_go, &[1]) {
@@ -283,10 +267,7 @@ impl<'a> Server<'a> {
         match prepared {
             Ok(()) => Ok(child),
             Err(error) => {
-                let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
-                // It dies at once: it has done nothing but wait. Reaped with the others, as nobody's.
-                let mut ended = [PollFd::new(&child.pidfd, PollFlags::IN)];
-                let _ = poll(&mut ended, Some(&timespec(LAST_WAIT)));
+                child.kill();
                 Err(error)
             }
         }

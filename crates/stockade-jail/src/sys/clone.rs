@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
+
 use super::process::exit_now;
 
 /// `struct clone_args` of linux/sched.h in its first published size, CLONE_ARGS_SIZE_VER0.
@@ -21,10 +23,19 @@ struct CloneArgs {
     tls: u64,
 }
 
-/// A process just made. Nobody else reaps it.
+/// A process just made, not reaped yet.
 pub(crate) struct Child {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Kills and reaps it.
+    pub(crate) fn kill(&self) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ =
+            rustix::io::retry_on_intr(|| waitpid(Pid::from_raw(self.pid), WaitOptions::empty()));
+    }
 }
 
 /// Makes a process with these `CLONE_NEW…` flags that runs `main` and ends with it.
@@ -80,5 +91,14 @@ pub(crate) fn clone_process(
             // SAFETY: the kernel has just put a new descriptor there, and nobody else knows it.
             pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
         }),
+    }
+}
+
+/// Moves the calling process to a new user namespace.
+pub(crate) fn unshare_user() -> io::Result<()> {
+    // SAFETY: takes flags and touches no memory; descriptors and address space stay shared as they are.
+    match unsafe { libc::unshare(libc::CLONE_NEWUSER) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }

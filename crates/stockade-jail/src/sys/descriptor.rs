@@ -1,7 +1,7 @@
 //! Descriptors by number.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 /// Makes `number` refer to what `from` refers to, without close-on-exec; what was there is closed.
 ///
@@ -21,17 +21,26 @@ pub(crate) fn take(number: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
-/// Whether this number is an open descriptor.
-pub(crate) fn is_open(number: RawFd) -> bool {
+/// The descriptor of this number, if it is open.
+pub(crate) fn borrow(number: RawFd) -> Option<BorrowedFd<'static>> {
     // SAFETY: F_GETFD of any number has no effect but its result.
-    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return None;
+    }
+    // SAFETY: it is open now, and the caller looks at it while nobody closes descriptors.
+    Some(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
 /// Closes every descriptor from `first` on. Owners of one must be forgotten, not dropped.
 pub(crate) fn close_from(first: RawFd) -> io::Result<()> {
+    close_range(first, RawFd::MAX)
+}
+
+/// Closes every descriptor from `first` to `last`. Owners of one must be forgotten, not dropped.
+pub(crate) fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     // SAFETY: close_range takes numbers and touches no memory. Only called where every later descriptor is
     // foreign (inherited through exec) or its owner will never run again (in a clone).
-    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } {
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -5,9 +5,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::process::exit;
 
-use stockade_jail::{EXIT_FAILED, Inside};
+use stockade_jail::{EXIT_FAILED, Inside, leave};
 
 /// The worker's entry.
 pub(crate) fn entry(mut inside: Inside) {
@@ -24,7 +23,7 @@ pub(crate) fn entry(mut inside: Inside) {
         match line.trim_end() {
             "close" => {
                 if inside.close_walls().is_err() {
-                    exit(EXIT_FAILED);
+                    leave(EXIT_FAILED);
                 }
             }
             "look" => {
@@ -33,14 +32,29 @@ pub(crate) fn entry(mut inside: Inside) {
                 seen.push('\n');
                 (&socket).write_all(seen.as_bytes()).unwrap();
             }
-            "exit" => exit(7),
+            "exit" => leave(7),
             "abort" => std::process::abort(),
             "panic" => panic_now(),
             "eat" => eat(),
             "spin" => loop {
                 std::hint::black_box(0);
             },
-            "leak" => std::mem::forget(UnixStream::pair().unwrap()),
+            // What an event loop has.
+            "loop" => {
+                let epoll =
+                    rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC);
+                let epoll = epoll.unwrap();
+                let woken =
+                    rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+                std::mem::forget((epoll.try_clone().unwrap(), epoll, woken));
+                std::mem::forget(UnixStream::pair().unwrap());
+            }
+            // A descriptor that leads to another process.
+            "leak" => std::mem::forget(socket.try_clone().unwrap()),
+            "leak high" => (0..4).for_each(|_| std::mem::forget(UnixStream::pair().unwrap())),
+            "leak pipe" => {
+                std::mem::forget(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap())
+            }
             "fork" => {
                 let _ = std::process::Command::new("/proc/self/exe").spawn();
             }
