@@ -49,3 +49,14 @@ pub(crate) fn core_error(error: &deno_core::error::CoreError) -> GuestError {
         other => GuestError::new(text(&other.to_string())),
     }
 }
+
+/// Whether the engine only says that a module waits in a top-level `await` for what no timer and no
+/// operation will bring: a message of the host may. What a guest throws reads differently.
+pub(crate) fn awaits_at_top_level(error: &deno_core::error::CoreError) -> bool {
+    use deno_core::error::CoreErrorKind::{Js, ModuleEvaluationDeadlock};
+    match error.as_kind() {
+        Js(js) => js.exception_message == "Top-level await promise never resolved",
+        ModuleEvaluationDeadlock => true,
+        _ => false,
+    }
+}

@@ -27,10 +27,15 @@ const FLAGS: &[&str] = &[
 /// it). Later calls do nothing. It also installs a panic hook that turns a panic on an isolate's
 /// thread into the end of that isolate alone; the hook that was there is called first.
 pub fn initialize() {
+    initialize_with(&[]);
+}
+
+/// As [`initialize`], with further flags.
+pub(crate) fn initialize_with(more: &[&str]) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let mut flags = vec!["stockade".to_owned()];
-        flags.extend(FLAGS.iter().map(|&flag| flag.to_owned()));
+        flags.extend(FLAGS.iter().chain(more).map(|&flag| flag.to_owned()));
         v8::V8::set_flags_from_command_line(flags);
         v8::icu::set_default_locale("en-US");
         JsRuntime::init_platform(None);

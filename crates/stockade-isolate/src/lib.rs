@@ -27,7 +27,12 @@ mod script;
 )]
 mod sys;
 mod wall;
+#[cfg(target_os = "linux")]
+mod worker;
+mod workplace;
 
 pub use initialize::initialize;
 pub use sys::alloc::MeteredAllocator;
 pub use wall::ThreadWall;
+#[cfg(target_os = "linux")]
+pub use worker::worker_main;

@@ -248,6 +248,11 @@ impl Isolate {
                     if self.seat.is_ending() {
                         return false;
                     }
+                    if crate::error::awaits_at_top_level(&error) {
+                        // It is said again each time, and may yet come to its end.
+                        self.poll_main(cx);
+                        return true;
+                    }
                     self.uncaught(&error);
                 }
                 Poll::Ready(Ok(())) => {

@@ -1,8 +1,6 @@
 //! Starts isolates on threads, and keeps some ready.
 
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use parking_lot::Mutex;
@@ -11,13 +9,7 @@ use stockade_policy::IsolateOptions;
 use stockade_supervisor::{Seat, StartError, Wall};
 
 use crate::initialize::initialize;
-use crate::realm::Realm;
-use crate::run;
-use crate::sys::alloc::{Charging, charge_thread};
-
-/// Address space of an isolate's stack. V8 stops JavaScript at about 1 MB of it; the rest is for the
-/// native code that JavaScript calls. Memory is taken only as it is used.
-const STACK: usize = 4 << 20;
+use crate::workplace::{STACK, Workplace};
 
 /// Isolation level `thread`: an isolate on a thread of this process.
 pub struct ThreadWall {
@@ -33,10 +25,10 @@ struct Ready {
 }
 
 impl ThreadWall {
-    /// Sets V8 up if [`initialize`](crate::initialize) has not been called.
+    /// Starts nothing yet. V8 is set up with the first isolate if [`initialize`](crate::initialize) was
+    /// not called before, which it should be.
     #[must_use]
     pub fn new() -> Self {
-        initialize();
         Self {
             ready: Arc::default(),
             inspector: None,
@@ -67,6 +59,7 @@ impl Default for ThreadWall {
 
 impl Wall for ThreadWall {
     fn start(&self, seat: Seat) -> Result<(), StartError> {
+        initialize();
         let memory = seat.options().limits.memory;
         let mut seat = seat;
         while let Some(sender) = self.take_ready(memory) {
@@ -117,44 +110,20 @@ fn spawn(
 
 /// The life of an isolate's thread.
 fn main(memory: Option<u64>, inspector: Option<Inspector>, seats: &Receiver<Seat>) {
-    let native = Arc::new(AtomicI64::new(0));
-    let charging = Charging::to(Arc::clone(&native));
-    let helped = Arc::new(Mutex::new(None::<HelperMark>));
-    let (helper_native, helper_mark) = (Arc::clone(&native), Arc::clone(&helped));
-    // Time without I/O: the runtime needs no descriptors, so a thousand isolates take none. Blocking
-    // work (making keys and the like) gets one thread, which counts as the isolate's.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .max_blocking_threads(1)
-        .on_thread_start(move || {
-            charge_thread(&helper_native);
-            if let Some(mark) = &*helper_mark.lock() {
-                mark();
-            }
-        })
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
+    let place = match Workplace::new() {
+        Ok(place) => place,
         Err(error) => return fail(seats, format!("cannot start an event loop: {error}")),
     };
-    let entered = runtime.enter();
-    let realm = match Realm::new(memory, inspector.is_some()) {
+    let realm = match place.make_realm(memory, inspector.is_some()) {
         Ok(realm) => realm,
         Err(error) => return fail(seats, format!("cannot make a V8 isolate: {error}")),
     };
-    drop(entered);
     let Ok(seat) = seats.recv() else { return };
-    *helped.lock() = Some(seat.helper_mark());
-    let seat = Rc::new(seat);
-    runtime.block_on(run::run(realm, Rc::clone(&seat), native, inspector));
-    drop(charging);
+    let seat = place.run(realm, seat, inspector);
     // Waits for blocking work that cannot be stopped; until then the isolate is not quite gone.
-    drop(runtime);
+    drop(place);
     drop(seat);
 }
-
-/// Marks the calling thread as one that works for the isolate.
-type HelperMark = Box<dyn Fn() + Send>;
 
 fn fail(seat: &Receiver<Seat>, what: String) {
     if let Ok(seat) = seat.recv() {

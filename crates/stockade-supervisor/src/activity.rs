@@ -59,6 +59,8 @@ struct Stopped {
 #[derive(Default)]
 struct Helper {
     clock: Option<CpuClock>,
+    /// CPU time that it used before it worked for this isolate; the others count from there.
+    zero: u64,
     /// Its CPU time when last looked at.
     seen: u64,
     /// Its CPU time when it was last seen idle.
@@ -181,11 +183,12 @@ impl Activity {
         true
     }
 
-    /// The calling thread works for the isolate from now on.
-    pub(crate) fn set_helper(&self) {
+    /// The thread of this clock works for the isolate from now on.
+    pub(crate) fn set_helper(&self, clock: CpuClock) {
         let mut helper = self.helper.lock();
         *helper = Helper {
-            clock: Some(CpuClock::of_this_thread()),
+            clock: Some(clock),
+            zero: clock.read().map_or(0, nanos),
             past: helper.past + helper.seen,
             ..Helper::default()
         };
@@ -198,6 +201,7 @@ impl Activity {
         let Some(now) = helper.clock.and_then(CpuClock::read).map(nanos) else {
             return (Duration::ZERO, Duration::from_nanos(helper.past));
         };
+        let now = now.saturating_sub(helper.zero);
         if now == helper.seen {
             helper.idle_at = now;
         }

@@ -18,6 +18,20 @@ pub enum TerminateReason {
 }
 
 impl TerminateReason {
+    const ALL: [Self; 5] = [
+        Self::CpuLimit,
+        Self::WallLimit,
+        Self::MemoryLimit,
+        Self::Crashed,
+        Self::PolicyViolation,
+    ];
+
+    /// The reason of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+
     /// The word scripts see.
     #[must_use]
     pub fn name(self) -> &'static str {

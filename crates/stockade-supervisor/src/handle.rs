@@ -137,7 +137,13 @@ impl Handle {
             .inbox
             .push(message, size, || self.shared.set_work(true))
         {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                let carrier = self.shared.carrier.lock().clone();
+                if !carrier.is_some_and(|carrier| carrier.carry()) {
+                    self.shared.inbox.wake_consumer();
+                }
+                Ok(())
+            }
             Err(Refused::Closed) => Err(SendError::Ended {
                 id: self.id(),
                 end: self.ended(),
@@ -248,12 +254,24 @@ impl Handle {
         id: RequestId,
         result: Result<Payload, GuestError>,
     ) -> Result<(), SendError> {
-        self.push(ToIsolate::Answer { id, result })?;
+        self.deliver(ToIsolate::Answer { id, result })
+    }
+
+    /// Puts a message of the host's process into the isolate's queue; in a worker process.
+    pub(crate) fn deliver(&self, message: ToIsolate) -> Result<(), SendError> {
+        let answer = matches!(message, ToIsolate::Answer { .. });
+        self.push(message)?;
+        if answer {
+            self.request_answered();
+        }
+        Ok(())
+    }
+
+    fn request_answered(&self) {
         let _ = self
             .shared
             .requests
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
-        Ok(())
     }
 
     /// Ready when at most half of the queue to the isolate is in use.
@@ -280,10 +298,10 @@ impl Handle {
     /// What it uses now.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let (cpu, _) = self.shared.activity.cpu();
+        let figures = self.shared.figures();
         Stats {
-            cpu,
-            memory: self.shared.memory.load(Ordering::Relaxed),
+            cpu: figures.cpu_total,
+            memory: figures.memory,
             queued_to: self.shared.inbox.load().0,
             queued_from: self.shared.outbox.load().0,
             requests: self.shared.requests.load(Ordering::Relaxed),

@@ -15,6 +15,7 @@
 //! Deliberately absent: V8, and any decision on what a guest may reach.
 
 mod activity;
+mod console_rate;
 mod cpu_clock;
 mod end;
 mod event;
@@ -22,10 +23,13 @@ mod handle;
 mod hub;
 mod meter;
 mod queue;
+mod rate;
 mod seat;
 mod shared;
 mod supervisor;
 mod wall;
+#[cfg_attr(not(target_os = "linux"), path = "worker/elsewhere.rs")]
+mod worker;
 
 pub use cpu_clock::CpuClock;
 pub use end::{DestroyReason, End, Figures, TerminateReason};
@@ -35,4 +39,6 @@ pub use hub::Hub;
 pub use meter::GRACE;
 pub use seat::{Clocks, Seat, Stopped};
 pub use supervisor::{CreateError, Supervisor};
-pub use wall::{Breaker, StartError, Wall};
+pub use wall::{Breaker, Outside, StartError, Wall};
+#[cfg(target_os = "linux")]
+pub use worker::{InnerLink, WorkerWall};

@@ -31,6 +31,12 @@ const TURN: Duration = Duration::from_millis(10);
 /// Looks without a running isolate before the meter sleeps.
 const IDLE_TICKS: u32 = 50;
 
+/// How long the meter sleeps when nobody wakes it.
+const SLEEP: Duration = Duration::from_secs(60);
+
+/// The same while there are isolates in other processes.
+const DISTRUST: Duration = Duration::from_millis(500);
+
 pub(crate) struct Meter {
     watched: Mutex<Vec<Weak<Shared>>>,
     asleep: AtomicBool,
@@ -44,6 +50,13 @@ static METER: OnceLock<Meter> = OnceLock::new();
 impl Meter {
     /// Watches an isolate until its thread is gone.
     pub(crate) fn watch(shared: &Arc<Shared>) -> Result<(), StartError> {
+        Self::start()?.watched.lock().push(Arc::downgrade(shared));
+        Self::wake();
+        Ok(())
+    }
+
+    /// Starts the meter's thread if it does not run.
+    pub(crate) fn start() -> Result<&'static Self, StartError> {
         static STARTED: Mutex<bool> = Mutex::new(false);
         let meter = METER.get_or_init(|| Self {
             watched: Mutex::default(),
@@ -64,9 +77,7 @@ impl Meter {
                 })?;
             *started = true;
         }
-        meter.watched.lock().push(Arc::downgrade(shared));
-        Self::wake();
-        Ok(())
+        Ok(meter)
     }
 
     /// An isolate begins to run.
@@ -90,28 +101,39 @@ impl Meter {
                 turn_began = Instant::now();
             }
             let looked = std::panic::catch_unwind(AssertUnwindSafe(|| self.look(new_turn)));
-            let busy = looked.unwrap_or_else(|_| {
+            let Looked { busy, processes } = looked.unwrap_or_else(|_| {
                 log::error!("the meter panicked while looking at isolates; it goes on");
-                true
+                Looked {
+                    busy: true,
+                    processes: true,
+                }
             });
             idle_ticks = if busy { 0 } else { idle_ticks + 1 };
             if idle_ticks < IDLE_TICKS {
                 std::thread::sleep(TICK);
                 continue;
             }
+            // Nobody woke the meter: one look will do.
+            idle_ticks = IDLE_TICKS;
             let mut guard = self.sleep.lock();
             self.asleep.store(true, Ordering::SeqCst);
             if self.wakeups.load(Ordering::SeqCst) == seen {
-                self.wake.wait_for(&mut guard, Duration::from_secs(60));
+                // A worker that was taken over may compute while it says that it is idle.
+                let rest = if processes { DISTRUST } else { SLEEP };
+                if !self.wake.wait_for(&mut guard, rest).timed_out() {
+                    idle_ticks = 0;
+                }
+            } else {
+                idle_ticks = 0;
             }
             self.asleep.store(false, Ordering::SeqCst);
-            idle_ticks = 0;
         }
     }
 
-    /// Looks at every isolate once; whether any of them runs or is ending.
-    fn look(&self, new_turn: bool) -> bool {
+    /// Looks at every isolate once.
+    fn look(&self, new_turn: bool) -> Looked {
         let mut busy = false;
+        let mut processes = false;
         let mut long: Vec<(Arc<Shared>, Usage)> = Vec::new();
         let mut watched = std::mem::take(&mut *self.watched.lock());
         watched.retain(|weak| {
@@ -120,7 +142,18 @@ impl Meter {
             };
             if shared.is_ending() {
                 busy = true;
-                return !shared.watch_end(GRACE);
+                return !shared.watch_end(shared.grace());
+            }
+            if let Some(post) = &shared.post {
+                post.tick();
+            }
+            if let Some(outside) = shared.outside() {
+                busy |= outside.busy;
+                processes = true;
+                if let Some((reason, detail)) = outside.overrun {
+                    shared.convict(reason, detail);
+                }
+                return true;
             }
             let (stretch, helper_total) = shared.activity.look_at_helper();
             busy |= stretch > Duration::ZERO;
@@ -152,8 +185,15 @@ impl Meter {
             }
         }
         give_turns(long, new_turn);
-        busy
+        Looked { busy, processes }
     }
+}
+
+struct Looked {
+    /// An isolate runs or is ending.
+    busy: bool,
+    /// An isolate lives in another process.
+    processes: bool,
 }
 
 /// Ends an isolate whose helper has worked too long at a stretch, or too much in all.

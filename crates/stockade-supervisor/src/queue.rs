@@ -31,6 +31,8 @@ struct State<T> {
     held: usize,
     bytes: usize,
     closed: bool,
+    /// Messages taken out so far.
+    popped: u64,
     /// The consumer waits for more and has nothing else to do.
     idle: bool,
     /// Producers that wait until half of the queue is free.
@@ -65,6 +67,7 @@ impl<T> Queue<T> {
                 held: 0,
                 bytes: 0,
                 closed: false,
+                popped: 0,
                 idle: false,
                 drained: Vec::new(),
             }),
@@ -73,7 +76,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Adds a message or says why not. `wakes` is called, before anything else can happen to the queue,
+    /// Adds a message or says why not; the caller has the consumer look. `wakes` is called, before anything else can happen to the queue,
     /// if the consumer had been idle.
     pub(crate) fn push(&self, item: T, size: usize, wakes: impl FnOnce()) -> Result<(), Refused> {
         let mut state = self.state.lock();
@@ -90,9 +93,12 @@ impl<T> Queue<T> {
             wakes();
         }
         state.put(item, size);
-        drop(state);
-        self.consumer.wake();
         Ok(())
+    }
+
+    /// Has the consumer look.
+    pub(crate) fn wake_consumer(&self) {
+        self.consumer.wake();
     }
 
     /// Adds a message, waiting for room on this thread; fails once the queue is closed.
@@ -122,7 +128,15 @@ impl<T> Queue<T> {
 
     /// Takes the oldest message with its size, which the caller gives to `release` when done with it.
     pub(crate) fn pop(&self) -> Option<(T, usize)> {
-        self.state.lock().items.pop_front()
+        let mut state = self.state.lock();
+        let item = state.items.pop_front()?;
+        state.popped += 1;
+        Some(item)
+    }
+
+    /// How many messages [`Queue::pop`] has given.
+    pub(crate) fn popped(&self) -> u64 {
+        self.state.lock().popped
     }
 
     /// Takes up to `max` messages, done with them.
@@ -156,6 +170,11 @@ impl<T> Queue<T> {
     /// Gives back the place of a message.
     pub(crate) fn release(&self, size: usize) {
         self.give_back(&mut self.state.lock(), 1, size);
+    }
+
+    /// Gives back the places of so many messages of so many bytes together.
+    pub(crate) fn release_many(&self, messages: usize, bytes: usize) {
+        self.give_back(&mut self.state.lock(), messages, bytes);
     }
 
     fn give_back(&self, state: &mut State<T>, count: usize, bytes: usize) {

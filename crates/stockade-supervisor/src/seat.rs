@@ -5,14 +5,15 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use stockade_policy::IsolateOptions;
-use stockade_protocol::bounds::MAX_PENDING_REQUESTS;
-use stockade_protocol::{FromIsolate, ToIsolate};
+use stockade_policy::{ConsoleMode, IsolateOptions};
+use stockade_protocol::{ConsoleLevel, FromIsolate, ToIsolate};
 
-use crate::end::TerminateReason;
+use crate::console_rate::Admit;
+use crate::cpu_clock::CpuClock;
+use crate::end::{Figures, TerminateReason};
 use crate::event::Event;
 use crate::meter::Meter;
-use crate::shared::Shared;
+use crate::shared::{Carrier, Shared};
 use crate::wall::{Breaker, StartError};
 
 /// The isolate is ending: nothing more is taken from it.
@@ -21,9 +22,12 @@ pub enum Stopped {
     /// The isolate has a verdict.
     #[error("the isolate has ended")]
     Ended,
-    /// The guest has [`MAX_PENDING_REQUESTS`] requests open.
-    #[error("too many requests wait for an answer (limit {MAX_PENDING_REQUESTS})")]
-    TooManyRequests,
+    /// The guest has as many requests open as `maxPendingRequests` allows.
+    #[error("too many requests wait for an answer (limit {limit})")]
+    TooManyRequests {
+        /// How many may be open.
+        limit: usize,
+    },
 }
 
 /// Held by whatever runs the isolate. Dropping it means that everything of the isolate is gone.
@@ -72,6 +76,9 @@ impl Seat {
 
     /// Says that the isolate is ready, or why it cannot be.
     pub fn started(&self, result: Result<(), StartError>) {
+        if let Some(post) = &self.shared.post {
+            return post.started(self.shared.id, result);
+        }
         if let Some(sender) = self.shared.started.lock().take() {
             let _ = sender.send(result);
         }
@@ -89,6 +96,9 @@ impl Seat {
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.shared.is_ending() {
             return Poll::Ready(());
+        }
+        if let Some(post) = &self.shared.post {
+            post.poll_arrivals(cx);
         }
         self.shared.inbox.poll_ready(cx)
     }
@@ -109,12 +119,23 @@ impl Seat {
     /// Whether messages wait.
     #[must_use]
     pub fn has_messages(&self) -> bool {
+        if let Some(post) = &self.shared.post {
+            post.look_for_arrivals();
+        }
         self.shared.inbox.load().0 > 0
     }
 
     /// A message of this size needs no place in the queue any more.
     pub fn done(&self, size: usize) {
         self.shared.inbox.release(size);
+        if let Some(post) = &self.shared.post {
+            post.taken(self.shared.id, size);
+        }
+    }
+
+    /// Messages of these sizes together need no place any more; in the host's process.
+    pub(crate) fn done_with(&self, messages: usize, bytes: usize) {
+        self.shared.inbox.release_many(messages, bytes);
     }
 
     /// Notes whether the isolate has anything to do but wait for messages. A host may end by itself
@@ -123,43 +144,133 @@ impl Seat {
         self.shared
             .inbox
             .set_idle(idle, |idle| self.shared.set_work(!idle));
+        if let Some(post) = &self.shared.post {
+            post.rests(&self.shared, idle);
+        }
     }
 
-    /// Sends a message to the host, waiting on this thread while the queue is full.
+    /// Sends a message to the host, waiting on this thread while the queue is full or the isolate is
+    /// above its rates.
     ///
     /// # Errors
     /// When the isolate is ending, or has too many open requests.
     pub fn send(&self, message: FromIsolate) -> Result<(), Stopped> {
+        let shared = &self.shared;
+        if shared.is_ending() {
+            return Err(Stopped::Ended);
+        }
+        if let Some(post) = &shared.post {
+            if matches!(message, FromIsolate::Request { .. }) {
+                self.count_request()?;
+            }
+            return post.send(shared, message);
+        }
+        let wait = self.charge(&message);
+        if wait > Duration::ZERO {
+            shared
+                .activity
+                .held_by_host(|| shared.sleep_unless_ending(wait));
+        }
+        for event in self.admit(message)?.into_iter().flatten() {
+            let size = event.size();
+            if shared.outbox.has_room(size) {
+                shared.outbox.push_waiting(event, size)
+            } else {
+                shared
+                    .activity
+                    .held_by_host(|| shared.outbox.push_waiting(event, size))
+            }
+            .map_err(|_| Stopped::Ended)?;
+        }
+        shared.announce();
+        Ok(())
+    }
+
+    /// Charges a message against the isolate's rates: how long it has to wait.
+    pub(crate) fn charge(&self, message: &FromIsolate) -> Duration {
+        match &self.shared.io {
+            Some(io) => io.take(message.size() as u64),
+            None => Duration::ZERO,
+        }
+    }
+
+    /// What the host hears of a message: one event, with a note before it when console lines were
+    /// dropped; nothing of a reply, which goes to its call.
+    pub(crate) fn admit(&self, message: FromIsolate) -> Result<[Option<Event>; 2], Stopped> {
         let shared = &self.shared;
         let event = match message {
             FromIsolate::Reply { id, result } => {
                 if let Some(sender) = shared.calls.lock().remove(&id) {
                     let _ = sender.send(result);
                 }
-                return Ok(());
+                return Ok([None, None]);
             }
             FromIsolate::Request { id, method, data } => {
-                if shared.requests.fetch_add(1, Ordering::SeqCst) >= MAX_PENDING_REQUESTS {
-                    shared.requests.fetch_sub(1, Ordering::SeqCst);
-                    return Err(Stopped::TooManyRequests);
-                }
+                self.count_request()?;
                 Event::Request { id, method, data }
             }
             FromIsolate::Event { name, data } => Event::Message { name, data },
             FromIsolate::Control { name, data } => Event::Control { name, data },
-            FromIsolate::Console { level, text } => Event::Console { level, text },
+            FromIsolate::Console { level, text } => {
+                if shared.options.console == ConsoleMode::Silent {
+                    return Ok([None, None]);
+                }
+                let note = match shared.console.lock().admit(text.len()) {
+                    Admit::Drop => return Ok([None, None]),
+                    Admit::Line => None,
+                    Admit::After(dropped) => Some(Event::Console {
+                        level: ConsoleLevel::Warn,
+                        text: format!(
+                            "… {dropped} lines of console output were dropped (rate limit)"
+                        ),
+                    }),
+                };
+                return Ok([note, Some(Event::Console { level, text })]);
+            }
             FromIsolate::Uncaught(error) => Event::Uncaught(error),
         };
+        Ok([None, Some(event)])
+    }
+
+    /// Puts an event into the host's queue if there is room for it.
+    pub(crate) fn try_push(&self, event: Event) -> Result<(), Event> {
         let size = event.size();
-        if shared.outbox.has_room(size) {
-            shared.outbox.push_waiting(event, size)
-        } else {
-            shared
-                .activity
-                .held_by_host(|| shared.outbox.push_waiting(event, size))
+        if !self.shared.outbox.has_room(size) {
+            return Err(event);
         }
-        .map_err(|_| Stopped::Ended)?;
-        shared.announce();
+        // The only producer: what had room a moment ago still has.
+        if self.shared.outbox.push(event, size, || {}).is_ok() {
+            self.shared.announce();
+        }
+        Ok(())
+    }
+
+    /// Ready when at most half of the host's queue is in use.
+    pub(crate) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.outbox.poll_drained(cx)
+    }
+
+    /// Has messages to the isolate taken on the thread that sends them.
+    pub(crate) fn set_carrier(&self, carrier: Arc<dyn Carrier>) {
+        *self.shared.carrier.lock() = Some(carrier);
+    }
+
+    /// Bytes that the isolate holds, when last measured.
+    pub(crate) fn memory(&self) -> u64 {
+        self.shared.memory.load(Ordering::Relaxed)
+    }
+
+    /// As [`Seat::convict`], with figures that are known already.
+    pub(crate) fn convict_with(&self, reason: TerminateReason, detail: String, figures: Figures) {
+        self.shared.convict_with(reason, detail, figures);
+    }
+
+    fn count_request(&self) -> Result<(), Stopped> {
+        let limit = self.shared.options.limits.pending_requests as usize;
+        if self.shared.requests.fetch_add(1, Ordering::SeqCst) >= limit {
+            self.shared.requests.fetch_sub(1, Ordering::SeqCst);
+            return Err(Stopped::TooManyRequests { limit });
+        }
         Ok(())
     }
 
@@ -174,15 +285,22 @@ impl Seat {
         self.shared.activity.end()
     }
 
-    /// What a thread calls that does blocking work for the isolate: its CPU time counts from then on.
+    /// Called with the clock of a thread that does blocking work for the isolate: its CPU time counts
+    /// from then on.
     #[must_use]
-    pub fn helper_mark(&self) -> Box<dyn Fn() + Send> {
+    pub fn helper_mark(&self) -> Box<dyn Fn(CpuClock) + Send> {
         let shared = Arc::downgrade(&self.shared);
-        Box::new(move || {
+        Box::new(move |clock| {
             if let Some(shared) = shared.upgrade() {
-                shared.activity.set_helper();
+                shared.activity.set_helper(clock);
             }
         })
+    }
+
+    /// Whether the host is another process.
+    #[must_use]
+    pub fn is_in_worker(&self) -> bool {
+        self.shared.post.is_some()
     }
 
     /// Stops the clocks while debuggers hold the isolate.

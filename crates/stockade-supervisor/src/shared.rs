@@ -11,12 +11,22 @@ use stockade_protocol::{CallId, GuestError, Payload, ToIsolate};
 use tokio::sync::oneshot;
 
 use crate::activity::Activity;
+use crate::console_rate::ConsoleRate;
 use crate::end::{DestroyReason, End, Figures, TerminateReason};
 use crate::event::Event;
 use crate::hub::Hub;
+use crate::meter::GRACE;
 use crate::queue::Queue;
+use crate::rate::IoBudget;
 use crate::supervisor::Pool;
-use crate::wall::{Breaker, StartError};
+use crate::wall::{Breaker, Outside, StartError};
+use crate::worker::InnerLink;
+
+/// Takes messages out of an inbox on the thread that put them there.
+pub(crate) trait Carrier: Send + Sync {
+    /// Takes what it can; false when the consumer has to look itself.
+    fn carry(&self) -> bool;
+}
 
 pub(crate) type Reply = Result<Payload, GuestError>;
 
@@ -28,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) outbox: Queue<Event>,
     pub(crate) activity: Activity,
     pub(crate) breaker: Mutex<Option<Arc<dyn Breaker>>>,
+    /// Takes messages on the sender's thread, where the isolate is in another process.
+    pub(crate) carrier: Mutex<Option<Arc<dyn Carrier>>>,
     pub(crate) calls: Mutex<HashMap<CallId, oneshot::Sender<Reply>>>,
     pub(crate) next_call: AtomicU64,
     /// Requests of the guest that the host has not answered.
@@ -38,6 +50,10 @@ pub(crate) struct Shared {
     /// Set with the verdict, for a quick look.
     ending: AtomicBool,
     verdict: Mutex<Verdict>,
+    /// In a worker process: the way to the host's process, in place of `outbox` and `hub`.
+    pub(crate) post: Option<Arc<InnerLink>>,
+    pub(crate) io: Option<IoBudget>,
+    pub(crate) console: Mutex<ConsoleRate>,
     hub: Arc<Hub>,
     on_hub: AtomicBool,
     counts_as_work: Mutex<bool>,
@@ -60,16 +76,22 @@ impl Shared {
         options: Arc<IsolateOptions>,
         pool: Arc<Pool>,
         hub: Arc<Hub>,
+        post: Option<Arc<InnerLink>>,
     ) -> Self {
         hub.work_began();
+        let limits = &options.limits;
         Self {
             id,
-            activity: Activity::new(options.limits.cpu_share),
+            activity: Activity::new(limits.cpu_share),
+            io: IoBudget::new(limits.io_ops, limits.io_bytes),
+            console: Mutex::default(),
+            post,
             options,
             pool,
             inbox: Queue::new(),
             outbox: Queue::new(),
             breaker: Mutex::new(None),
+            carrier: Mutex::new(None),
             calls: Mutex::default(),
             next_call: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
@@ -111,6 +133,27 @@ impl Shared {
         }
     }
 
+    /// How long the isolate may take to stop by itself.
+    pub(crate) fn grace(&self) -> Duration {
+        if self.post.is_some() {
+            self.options.kill_grace
+        } else {
+            GRACE
+        }
+    }
+
+    /// Waits on the isolate's own thread, no longer than it has to live.
+    pub(crate) fn sleep_unless_ending(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        while !self.is_ending() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(Duration::from_millis(20)));
+        }
+    }
+
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::SeqCst)
     }
@@ -120,6 +163,9 @@ impl Shared {
     }
 
     pub(crate) fn figures(&self) -> Figures {
+        if let Some(outside) = self.outside() {
+            return outside.figures;
+        }
         let wall = self
             .activity
             .usage()
@@ -133,9 +179,19 @@ impl Shared {
         }
     }
 
+    /// What is known of an isolate in another process.
+    pub(crate) fn outside(&self) -> Option<Outside> {
+        let breaker = self.breaker.lock().clone();
+        breaker.and_then(|breaker| breaker.outside())
+    }
+
     /// Ends the isolate for breaking a limit. The first verdict stands.
     pub(crate) fn convict(&self, reason: TerminateReason, detail: String) {
-        let figures = self.figures();
+        self.convict_with(reason, detail, self.figures());
+    }
+
+    /// As [`Shared::convict`], with figures that are known already.
+    pub(crate) fn convict_with(&self, reason: TerminateReason, detail: String, figures: Figures) {
         self.pass(End::Terminated {
             reason,
             figures,
@@ -155,7 +211,8 @@ impl Shared {
         }
         // The guest's thread may be in V8, waiting for its turn, waiting for room, or waiting for
         // messages: reach it in each.
-        if let Some(breaker) = &*self.breaker.lock() {
+        let breaker = self.breaker.lock().clone();
+        if let Some(breaker) = breaker {
             breaker.terminate();
         }
         self.activity.release();
@@ -181,6 +238,17 @@ impl Shared {
             verdict.reported = true;
             end
         };
+        if let Some(post) = &self.post {
+            if let End::Terminated {
+                reason,
+                figures,
+                detail,
+            } = end
+            {
+                post.ended(self.id, reason, figures, detail);
+            }
+            return;
+        }
         let destroyed = match end {
             End::Terminated {
                 reason,
@@ -231,6 +299,10 @@ impl Shared {
             self.pool.abandoned.fetch_sub(1, Ordering::SeqCst);
         }
         *self.breaker.lock() = None;
+        *self.carrier.lock() = None;
+        if let Some(post) = &self.post {
+            post.left(self.id);
+        }
     }
 
     /// Whether the meter need not look at this isolate again; past `grace` its end is reported even

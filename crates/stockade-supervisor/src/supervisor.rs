@@ -24,7 +24,7 @@ pub enum CreateError {
     ShutDown,
     /// This program has no such wall.
     #[error(
-        "isolation '{}' is not available in this build of Stockade\n  fix: choose isolation: 'thread'",
+        "isolation '{}' is not available in this build of Stockade\n  fix: choose 'thread', or on Linux 'process' or 'container'",
         .0.name()
     )]
     NoWall(Isolation),
@@ -44,6 +44,15 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
+    /// For an isolate that no supervisor of this process has a list of.
+    pub(crate) fn detached() -> Self {
+        Self {
+            threads: usize::MAX,
+            abandoned: AtomicUsize::new(0),
+            live: Mutex::new(None),
+        }
+    }
+
     pub(crate) fn remove(&self, id: u32) {
         let removed = self.live.lock().as_mut().and_then(|live| live.remove(&id));
         drop(removed);
@@ -80,7 +89,13 @@ impl Supervisor {
             live: Mutex::new(Some(HashMap::new())),
         });
         let warm = Arc::new(options.defaults.clone());
-        let walls = walls.into_iter().collect();
+        let walls: HashMap<_, Arc<dyn Wall>> = walls.into_iter().collect();
+        if warm.isolation != Isolation::Thread
+            && let Some(wall) = walls.get(&warm.isolation)
+        {
+            // Processes take their time.
+            wall.warm_up(&warm, options.warm);
+        }
         Self {
             inner: Arc::new(Inner {
                 options,
@@ -118,7 +133,7 @@ impl Supervisor {
         let id = inner.next_id.fetch_add(1, Ordering::Relaxed);
         let options = Arc::new(options);
         let pool = Arc::clone(&inner.pool);
-        let shared = Arc::new(Shared::new(id, options, pool, Arc::clone(hub)));
+        let shared = Arc::new(Shared::new(id, options, pool, Arc::clone(hub), None));
         let (sender, started) = oneshot::channel();
         *shared.started.lock() = Some(sender);
         let seat = Seat {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::end::{Figures, TerminateReason};
 use crate::seat::Seat;
 
 /// Runs isolates at one isolation level.
@@ -25,6 +26,22 @@ pub trait Breaker: Send + Sync {
 
     /// Makes the isolate's thread call [`Seat::checkpoint`] at the next point where the engine looks.
     fn interrupt(&self);
+
+    /// What is known of the isolate from outside its process; `None` for one in this process.
+    fn outside(&self) -> Option<Outside> {
+        None
+    }
+}
+
+/// What the supervisor knows of an isolate that runs in another process, without asking it.
+#[derive(Debug, Clone, Default)]
+pub struct Outside {
+    /// What it has used.
+    pub figures: Figures,
+    /// It has work, as far as is known here.
+    pub busy: bool,
+    /// A limit that it is over although it should have been ended by its own process before.
+    pub overrun: Option<(TerminateReason, String)>,
 }
 
 /// Why an isolate could not be started.

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use stockade_inspector::Inspector;
 use stockade_isolate::ThreadWall;
+#[cfg(target_os = "linux")]
+use stockade_jail::Level;
 use stockade_policy::{IsolateOptions, Isolation, SandboxOptions};
+#[cfg(target_os = "linux")]
+use stockade_supervisor::WorkerWall;
 use stockade_supervisor::{CreateError, Hub, Supervisor, Wall};
 
 use crate::isolate::Isolate;
@@ -18,8 +22,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// A sandbox with these options. Sets V8 up if [`initialize`](crate::initialize) has not been
-    /// called.
+    /// A sandbox with these options. [`initialize`](crate::initialize) must have been called.
     #[must_use]
     pub fn new(options: SandboxOptions) -> Self {
         Self {
@@ -67,15 +70,28 @@ impl Sandbox {
     }
 }
 
-/// Every way this program has of running an isolate.
+/// Every way this program has of running an isolate. Nothing is started before the first isolate.
 pub fn walls() -> Vec<(Isolation, Arc<dyn Wall>)> {
-    vec![(Isolation::Thread, Arc::new(ThreadWall::new()))]
+    with_workers(ThreadWall::new())
 }
 
-/// As [`walls`]; debuggers may connect to every isolate.
+/// As [`walls`]; debuggers may connect to every isolate of level `thread`.
 pub fn walls_with_inspector(inspector: Inspector) -> Vec<(Isolation, Arc<dyn Wall>)> {
-    vec![(
-        Isolation::Thread,
-        Arc::new(ThreadWall::with_inspector(inspector)),
-    )]
+    with_workers(ThreadWall::with_inspector(inspector))
+}
+
+fn with_workers(thread: ThreadWall) -> Vec<(Isolation, Arc<dyn Wall>)> {
+    vec![
+        (Isolation::Thread, Arc::new(thread)),
+        #[cfg(target_os = "linux")]
+        (
+            Isolation::Process,
+            Arc::new(WorkerWall::new(Level::Process)),
+        ),
+        #[cfg(target_os = "linux")]
+        (
+            Isolation::Container,
+            Arc::new(WorkerWall::new(Level::Container)),
+        ),
+    ]
 }

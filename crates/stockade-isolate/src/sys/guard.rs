@@ -58,8 +58,12 @@ fn current() -> Option<Guard> {
         .flatten()
 }
 
-/// Stops the calling thread for good.
-fn park() -> ! {
+/// Stops the calling thread for good. The isolate has its verdict; a worker process is ended for it.
+fn park(guard: Guard) -> ! {
+    if guard.seat.is_in_worker() {
+        guard.seat.report();
+    }
+    drop(guard);
     loop {
         std::thread::park();
     }
@@ -152,8 +156,7 @@ unsafe extern "C" fn near_heap_limit(
             "isolate #{} ran out of memory inside a built-in function",
             guard.seat.id()
         );
-        drop(guard);
-        park();
+        park(guard);
     }
     current_limit + HEADROOM
 }
@@ -192,8 +195,7 @@ unsafe extern "C" fn out_of_memory(_location: *const c_char, _details: &v8::OomD
             "isolate #{} ran out of memory where V8 cannot recover",
             guard.seat.id()
         );
-        drop(guard);
-        park();
+        park(guard);
     }
 }
 
@@ -212,7 +214,6 @@ pub(crate) fn install_panic_hook() {
             TerminateReason::Crashed,
             "the runtime failed inside the isolate",
         );
-        drop(guard);
-        park();
+        park(guard);
     }));
 }

@@ -27,12 +27,16 @@ pub(crate) struct Case {
 pub(crate) struct Settings {
     /// `args`: what follows the script on the command line.
     pub(crate) args: Vec<String>,
+    /// `command`: the whole command line, in place of `run` and the script.
+    pub(crate) command: Option<Vec<String>>,
     /// `exit`: the exit code it must end with; 0 where not given.
     pub(crate) exit: i32,
     /// `env`: variables added to the test's own.
     pub(crate) env: BTreeMap<String, String>,
     /// `stdin`: all of standard input; empty where not given.
     pub(crate) stdin: String,
+    /// `levels`: levels of isolation besides `thread` that it is run at; all where not given.
+    pub(crate) levels: Option<Vec<String>>,
     /// `timeoutSeconds`: when to kill it; 60 where not given, far above what any case needs.
     pub(crate) timeout: Duration,
 }
@@ -41,9 +45,11 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             args: Vec::new(),
+            command: None,
             exit: 0,
             env: BTreeMap::new(),
             stdin: String::new(),
+            levels: None,
             timeout: Duration::from_secs(60),
         }
     }
@@ -68,10 +74,19 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Whether it is run at this level besides `thread`.
+    pub(crate) fn runs_at(&self, level: &str) -> bool {
+        self.levels
+            .as_ref()
+            .is_none_or(|levels| levels.iter().any(|name| name == level))
+    }
+
     fn set(&mut self, key: &str, value: &Value) -> Option<()> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
+        let texts = || value.as_array()?.iter().map(text).collect::<Option<_>>();
         match key {
-            "args" => self.args = value.as_array()?.iter().map(text).collect::<Option<_>>()?,
+            "args" => self.args = texts()?,
+            "command" => self.command = Some(texts()?),
             "exit" => self.exit = i32::try_from(value.as_i64()?).ok()?,
             "env" => {
                 for (name, value) in value.as_object()? {
@@ -79,6 +94,9 @@ impl Settings {
                 }
             }
             "stdin" => self.stdin = text(value)?,
+            "levels" => {
+                self.levels = Some(value.as_array()?.iter().map(text).collect::<Option<_>>()?);
+            }
             "timeoutSeconds" => self.timeout = Duration::from_secs(value.as_u64()?),
             _ => return None,
         }

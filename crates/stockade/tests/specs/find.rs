@@ -20,31 +20,82 @@ fn specs(folder: &Path) -> Result<Vec<Case>, String> {
     let mut cases = Vec::new();
     for area in entries(folder)?.into_iter().filter(|path| path.is_dir()) {
         for case in entries(&area)?.into_iter().filter(|path| path.is_dir()) {
-            cases.push(spec(&area, case)?);
+            cases.extend(spec(&area, &case)?);
         }
     }
     Ok(cases)
 }
 
-fn spec(area: &Path, folder: PathBuf) -> Result<Case, String> {
+/// Areas whose cases say what holds at every level of isolation.
+const AT_EVERY_LEVEL: &[&str] = &["limits", "messages", "realm"];
+
+/// Levels besides `thread`, the default.
+#[cfg(target_os = "linux")]
+const LEVELS: &[&str] = &["process", "container"];
+#[cfg(not(target_os = "linux"))]
+const LEVELS: &[&str] = &[];
+
+fn spec(area: &Path, folder: &Path) -> Result<Vec<Case>, String> {
+    let settings = Settings::read(&folder.join("spec.json"))?;
     let script = ["main.js", "main.ts"]
         .into_iter()
-        .find(|name| folder.join(name).is_file())
-        .ok_or_else(|| format!("{} holds no main.js and no main.ts", folder.display()))?;
-    let settings = Settings::read(&folder.join("spec.json"))?;
-    Ok(Case {
-        name: format!("{}::{}", file_stem(area), file_stem(&folder)),
-        program: env!("CARGO_BIN_EXE_stockade").into(),
-        arguments: ["run", script]
+        .find(|name| folder.join(name).is_file());
+    let command: Vec<String> = match (&settings.command, script) {
+        (Some(command), _) => command.clone(),
+        (None, Some(script)) => ["run", script]
             .into_iter()
             .map(str::to_owned)
             .chain(settings.args.iter().cloned())
             .collect(),
-        expected_out: folder.join("expected.out"),
-        expected_err: folder.join("expected.err"),
-        folder,
-        settings,
-    })
+        (None, None) => {
+            return Err(format!(
+                "{} holds no main.js and no main.ts",
+                folder.display()
+            ));
+        }
+    };
+    let name = format!("{}::{}", file_stem(area), file_stem(folder));
+    let mut cases = vec![case(name.clone(), None, &command, folder, &settings)];
+    if AT_EVERY_LEVEL.contains(&file_stem(area).as_str()) {
+        for level in LEVELS.iter().filter(|level| settings.runs_at(level)) {
+            let name = format!("{name}@{level}");
+            cases.push(case(name, Some(level), &command, folder, &settings));
+        }
+    }
+    Ok(cases)
+}
+
+fn case(
+    name: String,
+    level: Option<&str>,
+    command: &[String],
+    folder: &Path,
+    settings: &Settings,
+) -> Case {
+    let level_option = level.map(|level| format!("--isolation={level}"));
+    let arguments = command
+        .iter()
+        .take(1)
+        .cloned()
+        .chain(level_option)
+        .chain(command.iter().skip(1).cloned())
+        .collect();
+    // What only this level prints, where there is a difference.
+    let expected = |kind: &str| {
+        level
+            .map(|level| folder.join(format!("expected.{level}.{kind}")))
+            .filter(|path| path.is_file())
+            .unwrap_or_else(|| folder.join(format!("expected.{kind}")))
+    };
+    Case {
+        name,
+        program: env!("CARGO_BIN_EXE_stockade").into(),
+        arguments,
+        expected_out: expected("out"),
+        expected_err: expected("err"),
+        folder: folder.to_owned(),
+        settings: settings.clone(),
+    }
 }
 
 /// What `examples/expected/` names: a script, a folder with a `main.ts`, or the Rust example.

@@ -1,9 +1,13 @@
 //! Runs the behaviour specs: `tests/specs/<area>/<case>/`, and the examples with their expected output.
 //!
-//! A case holds `main.js` or `main.ts`, run as `stockade run main.js` in its folder, and
+//! A case holds `main.js` or `main.ts`, run as `stockade run main.js` in its folder, or a whole command
+//! line in its `spec.json`, and
 //! - `expected.out`: its standard output, `[WILDCARD]` for any text, `[WILDLINE]` within a line;
 //! - `expected.err`: the same for standard error, which must be empty where the file is missing;
+//! - `expected.<level>.out` and `.err`: in their place at a level of isolation where they differ;
 //! - `spec.json`, where the defaults do not fit: see [`case::Settings`].
+//!
+//! Some areas are run once more at each other level of isolation, as `area::case@level`.
 //!
 //! `UPDATE=1 cargo test --release --workspace --test specs` rewrites the files that do not match.
 //!

@@ -1,0 +1,423 @@
+//! The worker's end of its socket.
+//!
+//! What isolates send is gathered and written when it has grown, when the isolate rests, or when the
+//! meter finds it old: a burst of messages costs one system call.
+//!
+//! Invariant: nobody but the thread of an isolate waits for room in the socket.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::net::RecvFlags;
+use stockade_jail::{EXIT_FAILED, leave};
+use stockade_policy::IsolateOptions;
+use stockade_protocol::FromIsolate;
+use stockade_protocol::frame::{self, FromWorker, Problem, Reader, ToWorker, Verdict};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::end::{DestroyReason, Figures, TerminateReason};
+use crate::handle::Handle;
+use crate::hub::Hub;
+use crate::meter::Meter;
+use crate::seat::{Seat, Stopped};
+use crate::shared::Shared;
+use crate::supervisor::Pool;
+use crate::wall::StartError;
+
+/// Bytes that are gathered before they are written.
+const GATHER: usize = 32 << 10;
+
+/// How long what was gathered may wait while its isolate is busy.
+const OLD: Duration = Duration::from_millis(1);
+
+/// Messages and bytes whose places are given back in one go.
+const TAKEN_MESSAGES: u32 = 128;
+const TAKEN_BYTES: u64 = 256 << 10;
+
+/// The worker's connection to the supervisor.
+pub struct InnerLink {
+    socket: Arc<OwnedFd>,
+    out: Mutex<Out>,
+    /// Frames of threads that may not wait for whoever is writing.
+    late: Mutex<Vec<FromWorker>>,
+    reader: Mutex<Reader<ToWorker>>,
+    isolates: Mutex<HashMap<u32, Weak<Shared>>>,
+    starts: Mutex<VecDeque<(u32, IsolateOptions)>>,
+    /// Where the isolate's own thread waits for the socket.
+    readable: OnceLock<AsyncFd<Raw>>,
+}
+
+/// What is to be written.
+#[derive(Default)]
+struct Out {
+    gathered: Vec<u8>,
+    since: Option<Instant>,
+    taken: HashMap<u32, (u32, u64)>,
+}
+
+/// The socket, for the event loop.
+struct Raw(Arc<OwnedFd>);
+
+impl AsRawFd for Raw {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl InnerLink {
+    /// A link over the message socket. Starts the thread that watches limits, for none can be started
+    /// once the walls are closed.
+    ///
+    /// # Errors
+    /// When that thread cannot be started.
+    pub fn new(socket: OwnedFd) -> Result<Arc<Self>, StartError> {
+        Meter::start()?;
+        Ok(Arc::new(Self {
+            socket: Arc::new(socket),
+            out: Mutex::default(),
+            late: Mutex::default(),
+            reader: Mutex::new(Reader::new()),
+            isolates: Mutex::default(),
+            starts: Mutex::default(),
+            readable: OnceLock::new(),
+        }))
+    }
+
+    /// Has the calling thread's event loop wait for the socket, so that no other thread is needed.
+    ///
+    /// # Errors
+    /// When the event loop does not take it.
+    pub fn attach(&self) -> io::Result<()> {
+        #[expect(
+            deprecated,
+            reason = "what replaces it is unsafe; it owns the socket, which stays open"
+        )]
+        let fd = AsyncFd::with_interest(Raw(Arc::clone(&self.socket)), Interest::READABLE)?;
+        let _ = self.readable.set(fd);
+        Ok(())
+    }
+
+    /// Tells the supervisor that an isolate can be started at once.
+    pub fn ready(&self) {
+        self.put_now(&FromWorker::Ready);
+    }
+
+    /// The next isolate to start, for [`InnerLink::attach`]ed links.
+    pub async fn next_start(self: &Arc<Self>) -> Seat {
+        loop {
+            let (id, options) = std::future::poll_fn(|cx| {
+                self.poll_arrivals(cx);
+                match self.starts.lock().pop_front() {
+                    Some(start) => Poll::Ready(start),
+                    None => Poll::Pending,
+                }
+            })
+            .await;
+            if let Some(seat) = self.seat(id, options) {
+                return seat;
+            }
+        }
+    }
+
+    /// Reads on this thread for ever, and hands isolates to start to `start`.
+    pub fn serve(self: &Arc<Self>, mut start: impl FnMut(Seat)) -> ! {
+        loop {
+            self.read(RecvFlags::empty());
+            loop {
+                let next = self.starts.lock().pop_front();
+                let Some((id, options)) = next else { break };
+                if let Some(seat) = self.seat(id, options) {
+                    start(seat);
+                }
+            }
+        }
+    }
+
+    fn seat(self: &Arc<Self>, id: u32, options: IsolateOptions) -> Option<Seat> {
+        let pool = Arc::new(Pool::detached());
+        let shared = Arc::new(Shared::new(
+            id,
+            Arc::new(options),
+            pool,
+            Hub::new(),
+            Some(Arc::clone(self)),
+        ));
+        if let Err(error) = Meter::watch(&shared) {
+            self.started(id, Err(error));
+            return None;
+        }
+        self.isolates.lock().insert(id, Arc::downgrade(&shared));
+        Some(Seat { shared })
+    }
+
+    /// Tells whether an isolate was started.
+    pub(crate) fn started(&self, isolate: u32, result: Result<(), StartError>) {
+        let problem = result.err().map(|error| Problem {
+            what: error.what,
+            checked: error.checked,
+            fix: error.fix,
+        });
+        self.put_now(&FromWorker::Started { isolate, problem });
+    }
+
+    /// Takes what has arrived, and registers the task for what comes later.
+    pub(crate) fn poll_arrivals(&self, cx: &mut Context<'_>) {
+        let Some(readable) = self.readable.get() else {
+            return;
+        };
+        while let Poll::Ready(Ok(mut ready)) = readable.poll_read_ready(cx) {
+            if !self.read(RecvFlags::DONTWAIT) {
+                ready.clear_ready();
+            }
+        }
+    }
+
+    /// Takes what has arrived, on the isolate's own thread.
+    pub(crate) fn look_for_arrivals(&self) {
+        if self.readable.get().is_some() {
+            self.read(RecvFlags::DONTWAIT);
+        }
+    }
+
+    /// Reads once and handles what came; false when there was nothing. Ends the process when the
+    /// supervisor is gone: nobody is left to work for.
+    fn read(&self, flags: RecvFlags) -> bool {
+        let mut stream = Stream {
+            socket: self.socket.as_fd(),
+            flags,
+            reads: 0,
+        };
+        let mut reader = self.reader.lock();
+        loop {
+            match reader.read_from(&mut stream) {
+                Ok(Some(frame)) => self.handle(frame),
+                Ok(None) => leave(0),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return stream.reads > 0;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => leave(EXIT_FAILED),
+            }
+        }
+    }
+
+    fn find(&self, isolate: u32) -> Option<Arc<Shared>> {
+        self.isolates.lock().get(&isolate).and_then(Weak::upgrade)
+    }
+
+    fn handle(&self, frame: ToWorker) {
+        match frame {
+            ToWorker::Start { isolate, options } => match IsolateOptions::from_wire(&options) {
+                Ok(options) => self.starts.lock().push_back((isolate, options)),
+                Err(error) => self.started(
+                    isolate,
+                    Err(StartError {
+                        what: format!("the isolate's options cannot be read: {error}"),
+                        checked: "the message that starts an isolate".to_owned(),
+                        fix: "run supervisor and worker from the same program".to_owned(),
+                    }),
+                ),
+            },
+            ToWorker::Message { isolate, message } => {
+                if let Some(shared) = self.find(isolate) {
+                    // Refused only when the isolate has ended.
+                    let _ = Handle::new(shared).deliver(message);
+                }
+            }
+            ToWorker::End { isolate } => {
+                if let Some(shared) = self.find(isolate) {
+                    shared.destroy(DestroyReason::Requested);
+                }
+            }
+        }
+    }
+
+    /// Sends a message of an isolate, waiting while the host does not take them.
+    pub(crate) fn send(&self, shared: &Shared, message: FromIsolate) -> Result<(), Stopped> {
+        let large = message.size() >= GATHER;
+        let frame = FromWorker::Message {
+            isolate: shared.id,
+            message,
+        };
+        let mut out = self.out.lock();
+        if large {
+            shared.activity.held_by_host(|| {
+                self.flush(&mut out);
+                self.write(&frame);
+            });
+            return Ok(());
+        }
+        put(&mut out, &frame);
+        if out.gathered.len() >= GATHER {
+            shared.activity.held_by_host(|| self.flush(&mut out));
+        }
+        Ok(())
+    }
+
+    fn put_now(&self, frame: &FromWorker) {
+        let mut out = self.out.lock();
+        put(&mut out, frame);
+        self.flush(&mut out);
+    }
+
+    /// Gives back the place of a message in the host's queue.
+    pub(crate) fn taken(&self, isolate: u32, size: usize) {
+        let mut out = self.out.lock();
+        let taken = out.taken.entry(isolate).or_default();
+        taken.0 += 1;
+        taken.1 = taken.1.saturating_add(size as u64);
+        if taken.0 >= TAKEN_MESSAGES || taken.1 >= TAKEN_BYTES {
+            put_taken(&mut out, isolate);
+            self.flush(&mut out);
+        }
+    }
+
+    /// The isolate's thread has nothing more to do for the moment.
+    pub(crate) fn rests(&self, shared: &Shared, idle: bool) {
+        let figures = shared.figures();
+        let state = FromWorker::State {
+            isolate: shared.id,
+            idle,
+            seen: shared.inbox.popped(),
+            cpu_ns: nanos(figures.cpu_total),
+            memory: figures.memory,
+        };
+        let mut out = self.out.lock();
+        put_taken(&mut out, shared.id);
+        put(&mut out, &state);
+        self.flush(&mut out);
+    }
+
+    /// An isolate has its verdict.
+    pub(crate) fn ended(
+        &self,
+        isolate: u32,
+        reason: TerminateReason,
+        figures: Figures,
+        detail: String,
+    ) {
+        let verdict = Verdict {
+            reason: reason.name().to_owned(),
+            detail,
+            cpu_ns: nanos(figures.cpu),
+            cpu_total_ns: nanos(figures.cpu_total),
+            wall_ns: nanos(figures.wall),
+            memory: figures.memory,
+        };
+        self.put_at_once(FromWorker::Ended { isolate, verdict });
+    }
+
+    /// Nothing of an isolate runs any more.
+    pub(crate) fn left(&self, isolate: u32) {
+        self.isolates.lock().remove(&isolate);
+        self.put_at_once(FromWorker::Left { isolate });
+    }
+
+    /// Writes a frame now, or has whoever is writing do it; waits for nobody.
+    fn put_at_once(&self, frame: FromWorker) {
+        self.late.lock().push(frame);
+        self.tick();
+    }
+
+    /// Called by the meter: writes what has waited for long.
+    pub(crate) fn tick(&self) {
+        let Some(mut out) = self.out.try_lock() else {
+            return;
+        };
+        let old = out.since.is_some_and(|since| since.elapsed() >= OLD);
+        if old || !self.late.lock().is_empty() {
+            self.flush(&mut out);
+        }
+    }
+
+    fn flush(&self, out: &mut Out) {
+        let late = std::mem::take(&mut *self.late.lock());
+        for frame in &late {
+            put(out, frame);
+        }
+        let mut stream = self.stream();
+        if stream.write_all(&out.gathered).is_err() {
+            leave(0);
+        }
+        out.gathered.clear();
+        out.gathered.shrink_to(2 * GATHER);
+        out.since = None;
+    }
+
+    /// Writes a large frame as it is, without gathering it.
+    fn write(&self, frame: &FromWorker) {
+        if frame::encode(frame).write_to(&mut self.stream()).is_err() {
+            leave(0);
+        }
+    }
+
+    fn stream(&self) -> Stream<'_> {
+        Stream {
+            socket: self.socket.as_fd(),
+            flags: RecvFlags::empty(),
+            reads: 0,
+        }
+    }
+}
+
+fn put(out: &mut Out, frame: &FromWorker) {
+    out.since.get_or_insert_with(Instant::now);
+    // Writing into memory does not fail.
+    let _ = frame::encode(frame).write_to(&mut out.gathered);
+}
+
+fn put_taken(out: &mut Out, isolate: u32) {
+    if let Some((messages, bytes)) = out.taken.remove(&isolate) {
+        let frame = FromWorker::Taken {
+            isolate,
+            messages,
+            bytes,
+        };
+        put(out, &frame);
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The socket, read without waiting where asked to.
+struct Stream<'a> {
+    socket: BorrowedFd<'a>,
+    flags: RecvFlags,
+    /// Reads that gave something. One that may wait does so once only.
+    reads: usize,
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let flags = if self.reads == 0 {
+            self.flags
+        } else {
+            self.flags | RecvFlags::DONTWAIT
+        };
+        let (count, _) = rustix::net::recv(self.socket, &mut *buffer, flags)?;
+        self.reads += 1;
+        Ok(count)
+    }
+}
+
+impl Write for Stream<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(self.socket, bytes)?)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(rustix::io::writev(self.socket, slices)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+//! Isolation levels `process` and `container`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use stockade_jail::{CgroupUse, JailError, JailSpec, Launcher, Level, Role, Wx};
+use stockade_policy::{CpuShare, IsolateOptions, Isolation};
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::event_loop::event_loop;
+use super::outer::{Link, Task};
+use crate::end::TerminateReason;
+use crate::seat::Seat;
+use crate::wall::{StartError, Wall};
+
+/// Isolates of one trust group that share a worker at most.
+const GROUP_SIZE: usize = 8;
+
+/// How long after a start the pool is refilled: the isolate that was started goes first.
+const REFILL_AFTER: Duration = Duration::from_millis(3);
+
+/// Threads that a worker with one isolate makes: main, engine's main, event loop of the isolate, its
+/// blocking work, the meter, and the engine's helper; with some to spare.
+const THREADS: u32 = 12;
+
+/// Runs each isolate, or each trust group, in a process of its own.
+pub struct WorkerWall {
+    level: Level,
+    pool: Arc<Mutex<Pool>>,
+}
+
+#[derive(Default)]
+struct Pool {
+    ready: Vec<(JailSpec, Arc<Link>)>,
+    /// Workers that are being started for the pool.
+    coming: usize,
+    groups: HashMap<String, Vec<(JailSpec, Weak<Link>)>>,
+}
+
+impl WorkerWall {
+    /// A wall of this level. Nothing is started before the first isolate.
+    #[must_use]
+    pub fn new(level: Level) -> Self {
+        Self {
+            level,
+            pool: Arc::default(),
+        }
+    }
+
+    fn isolation(&self) -> Isolation {
+        match self.level {
+            Level::Process => Isolation::Process,
+            Level::Container => Isolation::Container,
+        }
+    }
+
+    fn spec(&self, options: &IsolateOptions) -> JailSpec {
+        let limits = &options.limits;
+        let group = options.group.is_some();
+        let isolates = if group { GROUP_SIZE as u32 } else { 1 };
+        JailSpec {
+            level: self.level,
+            wx: match options.wx {
+                stockade_policy::Wx::Jit => Wx::Jit,
+                stockade_policy::Wx::Strict => Wx::Strict,
+            },
+            role: Role::Isolates,
+            // The isolates of a group come one by one; V8's own limits hold each.
+            memory: limits.memory.filter(|_| !group),
+            cpu_share: (limits.cpu_share < CpuShare::FULL && !group)
+                .then(|| limits.cpu_share.fraction()),
+            isolates,
+            threads: THREADS + 2 * isolates,
+            cgroup: match options.cgroup {
+                stockade_policy::CgroupUse::Auto => CgroupUse::Auto,
+                stockade_policy::CgroupUse::Require => CgroupUse::Require,
+            },
+        }
+    }
+}
+
+impl Wall for WorkerWall {
+    fn start(&self, seat: Seat) -> Result<(), StartError> {
+        let spec = self.spec(seat.options());
+        let event_loop = event_loop()?;
+        if let Some(name) = seat.options().group.clone() {
+            let mut pool = self.pool.lock();
+            let links = pool.groups.entry(name).or_default();
+            links.retain(|(_, link)| link.upgrade().is_some_and(|link| !link.is_gone()));
+            let found = links
+                .iter()
+                .filter(|(with, _)| *with == spec)
+                .filter_map(|(_, link)| link.upgrade())
+                .find(|link| link.members() < GROUP_SIZE);
+            let link = match found {
+                Some(link) => link,
+                None => {
+                    let link = launch(&spec)?;
+                    links.push((spec, Arc::downgrade(&link)));
+                    link
+                }
+            };
+            link.assign(seat);
+            return Ok(());
+        }
+        let ready = {
+            let mut pool = self.pool.lock();
+            pool.ready.retain(|(_, link)| !link.is_gone());
+            let found = pool.ready.iter().position(|(with, _)| *with == spec);
+            found.map(|index| pool.ready.swap_remove(index).1)
+        };
+        match ready {
+            Some(link) => link.assign(seat),
+            None => {
+                event_loop.spawn_blocking(move || match launch(&spec) {
+                    Ok(link) => link.assign(seat),
+                    Err(error) => {
+                        seat.started(Err(error));
+                        seat.convict(TerminateReason::Crashed, "its worker did not start");
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn warm_up(&self, options: &Arc<IsolateOptions>, count: usize) {
+        if options.group.is_some() || options.isolation != self.isolation() {
+            return;
+        }
+        let Ok(event_loop) = event_loop() else { return };
+        let spec = self.spec(options);
+        let missing = {
+            let mut pool = self.pool.lock();
+            let have = pool
+                .ready
+                .iter()
+                .filter(|(with, link)| *with == spec && !link.is_gone())
+                .count();
+            let missing = count.saturating_sub(have + pool.coming);
+            pool.coming += missing;
+            missing
+        };
+        for _ in 0..missing {
+            let (pool, spec) = (Arc::downgrade(&self.pool), spec.clone());
+            event_loop.spawn(async move {
+                tokio::time::sleep(REFILL_AFTER).await;
+                let launched = tokio::task::spawn_blocking(move || (launch(&spec), spec)).await;
+                let Some(pool) = pool.upgrade() else { return };
+                let mut pool = pool.lock();
+                pool.coming = pool.coming.saturating_sub(1);
+                match launched {
+                    Ok((Ok(link), spec)) => pool.ready.push((spec, link)),
+                    Ok((Err(error), _)) => log::debug!("no worker kept ready: {error}"),
+                    Err(error) => log::debug!("no worker kept ready: {error}"),
+                }
+            });
+        }
+    }
+}
+
+impl Drop for WorkerWall {
+    fn drop(&mut self) {
+        for (_, link) in self.pool.lock().ready.drain(..) {
+            link.kill();
+        }
+    }
+}
+
+/// Starts a worker and the task that serves it.
+fn launch(spec: &JailSpec) -> Result<Arc<Link>, StartError> {
+    let event_loop = event_loop()?;
+    let (sender, events) = unbounded_channel();
+    let on_event = Box::new(move |event| {
+        // The task is there until the last event.
+        let _ = sender.send(event);
+    });
+    let (worker, socket) = Launcher::get()?.launch(spec, on_event)?;
+    let task = {
+        let _entered = event_loop.enter();
+        rustix::io::ioctl_fionbio(&socket, true)
+            .map_err(std::io::Error::from)
+            .and_then(|()| Task::new(Link::new(worker, socket), events))
+    };
+    let task = task.map_err(|error| StartError {
+        what: format!("cannot wait for messages of a worker: {error}"),
+        checked: "ioctl(2) FIONBIO, epoll_ctl(2)".to_owned(),
+        fix: "raise the limit on descriptors (ulimit -n)".to_owned(),
+    })?;
+    let link = task.link();
+    event_loop.spawn(task);
+    Ok(link)
+}
+
+impl From<JailError> for StartError {
+    fn from(error: JailError) -> Self {
+        Self {
+            what: error.what,
+            checked: error.checked,
+            fix: error.fix,
+        }
+    }
+}
