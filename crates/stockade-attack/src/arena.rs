@@ -1,5 +1,5 @@
-//! The supervisor's half: launches workers, has them try what is to be tried, and looks at what came
-//! of it from outside.
+//! The supervisor's half: launches workers, has them try what is to be tried, and looks from outside
+//! at what came of it.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -168,8 +168,8 @@ impl Arena {
         Ok(report)
     }
 
-    /// Tries every number of a system call that is not among the allowed ones, known or not, each in a
-    /// worker of its own.
+    /// Tries every number of a system call that is not among the allowed ones, known or not, each in
+    /// a worker of its own.
     ///
     /// # Errors
     /// If a worker cannot be started behind this wall.
@@ -190,16 +190,19 @@ impl Arena {
                 },
                 ATTEMPT,
             );
+            let probe = PROBES.contains(&number);
             if let Reply::Answer(outcome) = reply {
+                // filters do not see it, and the kernel refuses it
+                if probe && outcome == Outcome::Refused(libc::ENXIO) {
+                    continue;
+                }
                 sweep.others.push(format!("{number}: {outcome:?}"));
                 continue;
             }
             match prisoner.wait() {
                 (Some(denial), _) if i64::from(denial.number) == number => sweep.denied += 1,
-                // filters do not see them, and the kernel refuses them
                 (None, Some(exit))
-                    if PROBES.contains(&number)
-                        && exit.status == ExitStatus::Signaled(libc::SIGILL) => {}
+                    if probe && exit.status == ExitStatus::Signaled(libc::SIGILL) => {}
                 other => sweep.others.push(format!("{number}: {other:?}")),
             }
         }

@@ -47,8 +47,8 @@ pub enum Expect {
     Clean,
     /// The worker has these descriptors and no others, as the kernel tells the supervisor.
     Descriptors(&'static [i32]),
-    /// None of the worker's memory is shared with others and can be written, as the kernel tells the
-    /// supervisor.
+    /// None of the worker's memory is shared with others and can be written, as the kernel tells
+    /// the supervisor.
     NothingShared,
     /// None of the worker's memory can be written and executed, as the kernel tells the supervisor.
     NoWritableCode,
@@ -115,7 +115,10 @@ macro_rules! denied {
     ($group:literal, $name:expr, $twin:expr, $number:ident [$($argument:expr),* $(,)?]) => {
         denied!($group, $name, $twin, |_targets| $number [$($argument),*])
     };
-    ($group:literal, $name:expr, $twin:expr, |$targets:ident| $number:ident [$($argument:expr),* $(,)?]) => {
+    (
+        $group:literal, $name:expr, $twin:expr,
+        |$targets:ident| $number:ident [$($argument:expr),* $(,)?]
+    ) => {
         $crate::attack::attack(
             $group,
             $name,

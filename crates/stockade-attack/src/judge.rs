@@ -211,3 +211,105 @@ fn stayed_within(seen: &Seen, memory: u64) -> bool {
         (None, Some(exit)) => exit.max_rss <= limit + SHARED,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMORY: u64 = 64 << 20;
+
+    fn denial(syscall: &str) -> Option<Denial> {
+        Some(Denial {
+            syscall: syscall.to_owned(),
+            number: 1,
+            args: [0; 6],
+            thread: 1,
+        })
+    }
+
+    fn exit(status: ExitStatus, max_rss: u64) -> Option<Exit> {
+        Some(Exit {
+            status,
+            max_rss,
+            cpu: Duration::ZERO,
+            oom_killed: false,
+        })
+    }
+
+    #[test]
+    fn denied_needs_record_and_kill_and_no_answer() {
+        let killed = exit(ExitStatus::Signaled(libc::SIGKILL), 0);
+        let seen = |outcome, denial, exit| Seen {
+            outcome,
+            denial,
+            exit,
+            ..Seen::default()
+        };
+        let expect = Expect::Denied("openat");
+        judge(&expect, &seen(None, denial("openat"), killed), MEMORY).unwrap();
+        judge(&expect, &seen(None, denial("open"), killed), MEMORY).unwrap_err();
+        judge(&expect, &seen(None, None, killed), MEMORY).unwrap_err();
+        judge(&expect, &seen(None, denial("openat"), None), MEMORY).unwrap_err();
+        let allowed = Some(Outcome::Allowed(5));
+        judge(&expect, &seen(allowed, denial("openat"), killed), MEMORY).unwrap_err();
+    }
+
+    #[test]
+    fn refused_needs_the_error_and_a_worker_that_goes_on() {
+        let seen = |errno, went_on| Seen {
+            outcome: Some(Outcome::Refused(errno)),
+            went_on,
+            ..Seen::default()
+        };
+        let expect = Expect::Refused(&[libc::ENOSYS]);
+        judge(&expect, &seen(libc::ENOSYS, true), MEMORY).unwrap();
+        judge(&expect, &seen(libc::ENOSYS, false), MEMORY).unwrap_err();
+        judge(&expect, &seen(libc::EPERM, true), MEMORY).unwrap_err();
+    }
+
+    #[test]
+    fn memory_counts_answers_resident_set_and_page_tables() {
+        let within = |seen: &Seen| judge(&Expect::WithinMemory, seen, MEMORY);
+        let refused = |status: &str| Seen {
+            outcome: Some(Outcome::Refused(libc::ENOMEM)),
+            went_on: true,
+            status: status.to_owned(),
+            ..Seen::default()
+        };
+        within(&refused("VmPTE:\t    2048 kB\n")).unwrap();
+        within(&refused("VmPTE:\t  999999 kB\n")).unwrap_err();
+        let ended = |max_rss| Seen {
+            exit: exit(ExitStatus::Signaled(libc::SIGABRT), max_rss),
+            ..Seen::default()
+        };
+        within(&ended(100 << 20)).unwrap();
+        within(&ended(1 << 30)).unwrap_err();
+        let got_it = Seen {
+            outcome: Some(Outcome::Allowed(1)),
+            went_on: true,
+            ..Seen::default()
+        };
+        within(&got_it).unwrap_err();
+    }
+
+    #[test]
+    fn rights_are_read_from_the_kernels_status() {
+        let status = "Uid:\t1000\t1000\t1000\t1000\nGroups:\t \nCapInh:\t0000000000000000\n\
+            CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\n\
+            CapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n";
+        let seen = |status: String| Seen {
+            went_on: true,
+            status,
+            ..Seen::default()
+        };
+        judge(&Expect::NoRights, &seen(status.to_owned()), MEMORY).unwrap();
+        for (from, to) in [
+            ("CapBnd:\t0000000000000000", "CapBnd:\t0000000000000400"),
+            ("NoNewPrivs:\t1", "NoNewPrivs:\t0"),
+            ("Seccomp:\t2", "Seccomp:\t0"),
+            ("\t1000\n", "\t0\n"),
+        ] {
+            judge(&Expect::NoRights, &seen(status.replace(from, to)), MEMORY).unwrap_err();
+        }
+    }
+}

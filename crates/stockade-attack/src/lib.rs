@@ -1,6 +1,6 @@
 //! Tries to get out of a locked-down worker, as native code would that has taken V8 over.
 //!
-//! A worker of the role `Attack` runs [`main`]: it closes its walls and then does what it is told to
+//! A worker of the role `Attack` runs [`main`]: it closes its walls and then does what it is told
 //! over its message socket, with raw system calls and machine instructions. The supervisor's half,
 //! [`Arena`], plants secrets and targets around the worker, has it try one thing after another and
 //! judges by what the kernel reports: how the call ended, what was recorded, how the worker ended,

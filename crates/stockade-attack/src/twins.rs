@@ -9,6 +9,7 @@ use syscalls::Sysno;
 
 use crate::attack::Outcome;
 use crate::sys::{self, Action, Mapping, call};
+use crate::targets::masked;
 use crate::worker::on_other_thread;
 
 /// A harmless thing.
@@ -35,6 +36,7 @@ pub(crate) const YIELD: &str = "the core is given to others";
 pub(crate) const SPIN: &str = "a loop of 5 ms ends by itself";
 pub(crate) const UNWIND: &str = "a panic is caught";
 pub(crate) const STACK: &str = "100 KiB of stack are used";
+pub(crate) const SEARCH: &str = "a search of its own memory finds what is there";
 pub(crate) const WAKE: &str = "a futex with no waiter is woken";
 
 /// All harmless things.
@@ -117,6 +119,10 @@ static TWINS: &[Twin] = &[
         run: stack,
     },
     Twin {
+        name: SEARCH,
+        run: search,
+    },
+    Twin {
         name: WAKE,
         run: wake,
     },
@@ -192,10 +198,10 @@ fn code() -> Outcome {
 }
 
 fn random() -> Outcome {
-    let mut bytes = [0_u8; 32];
-    match call(Sysno::getrandom, [sys::into(&mut bytes), 32, 0]) {
-        Outcome::Allowed(32) if bytes != [0; 32] => Outcome::Works,
-        other => other,
+    match sys::random_bytes() {
+        Ok(bytes) if bytes.iter().any(|byte| *byte != 0) => Outcome::Works,
+        Ok(bytes) => Outcome::Found(format!("{bytes:?}")),
+        Err(errno) => Outcome::Refused(errno),
     }
 }
 
@@ -223,6 +229,28 @@ fn unwind() -> Outcome {
 fn stack() -> Outcome {
     black_box(sys::overflow_stack(100 << 10));
     Outcome::Works
+}
+
+/// The searches for secrets mean nothing unless this one finds something.
+fn search() -> Outcome {
+    let heap = match sys::random_bytes() {
+        Ok(bytes) => bytes,
+        Err(errno) => return Outcome::Refused(errno),
+    };
+    let wanted = [
+        ("heap".to_owned(), masked(heap.as_slice())),
+        ("start of the stack".to_owned(), sys::start_of_stack()),
+    ];
+    let (found, searched) = sys::find(&wanted);
+    black_box(heap);
+    if wanted
+        .iter()
+        .all(|(name, _)| found.iter().any(|text| text.starts_with(name)))
+    {
+        Outcome::Works
+    } else {
+        Outcome::Found(format!("{found:?} in {searched} bytes"))
+    }
 }
 
 fn wake() -> Outcome {

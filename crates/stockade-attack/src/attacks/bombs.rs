@@ -4,7 +4,8 @@ use std::hint::black_box;
 
 use libc::{
     CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
-    MADV_DONTNEED, MAP_NORESERVE, MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE, SIGCHLD,
+    MADV_DONTNEED, MAP_ANONYMOUS as ANONYMOUS, MAP_LOCKED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED,
+    PROT_NONE, PROT_READ, PROT_WRITE, SIGCHLD,
 };
 use syscalls::Sysno;
 
@@ -104,7 +105,7 @@ fn fill_by_mremap(targets: &Targets) -> Outcome {
 /// Reads from one page in every 2 MiB of what was never written: costs no memory of its own, but a
 /// page of tables each.
 fn fill_page_tables(targets: &Targets) -> Outcome {
-    const SPAN: usize = 64 << 30;
+    const SPAN: usize = 1 << 30;
     const STEP: usize = 2 << 20;
     let mut tables = 0;
     while tables < targets.memory.saturating_mul(TIMES) {
@@ -307,12 +308,14 @@ pub(super) static ATTACKS: &[Attack] = &[
             Outcome::Allowed(i64::from(sys::overflow_stack(bytes)))
         },
     ),
-    denied!(25, "mmap that locks what it maps", HEAP, mmap [
-        0, PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_LOCKED, u64::MAX, 0
-    ]),
-    denied!(25, "mmap shared, which no limit counts", HEAP, mmap [
-        0, PIECE, PROT_READ | PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, u64::MAX, 0
-    ]),
+    denied!(
+        25, "mmap that locks what it maps", HEAP,
+        mmap [0, PIECE, PROT_READ | PROT_WRITE, ANONYMOUS | MAP_PRIVATE | MAP_LOCKED, u64::MAX, 0]
+    ),
+    denied!(
+        25, "mmap shared, which no limit counts", HEAP,
+        mmap [0, PIECE, PROT_READ | PROT_WRITE, ANONYMOUS | MAP_SHARED, u64::MAX, 0]
+    ),
     denied!(25, "madvise MADV_POPULATE_WRITE", HEAP, madvise [0x1000, 4096, 23]),
     denied!(25, "madvise MADV_HUGEPAGE", HEAP, madvise [0x1000, 4096, libc::MADV_HUGEPAGE]),
     denied!(25, "madvise MADV_MERGEABLE", HEAP, madvise [0x1000, 4096, libc::MADV_MERGEABLE]),

@@ -58,7 +58,10 @@ pub(super) static ATTACKS: &[Attack] = &[
     denied!(5, "ask whether descriptor 4 is open", CLOSED, fcntl [4, F_GETFD]),
     denied!(5, "ask whether descriptor 65535 is open", CLOSED, fcntl [65_535, F_GETFD]),
     denied!(5, "read from descriptor 0", CLOSED, read [0, into(&mut [0_u8; 64]), 64]),
-    denied!(5, "read from the supervisor's inheritable descriptor", CLOSED, |targets| read [targets.descriptor, into(&mut [0_u8; 64]), 64]),
+    denied!(
+        5, "read from the supervisor's inheritable descriptor", CLOSED,
+        |targets| read [targets.descriptor, into(&mut [0_u8; 64]), 64]
+    ),
     denied!(5, "write to descriptor 0", CLOSED, write [0, at(b"out"), 3]),
     denied!(
         5,
@@ -68,11 +71,20 @@ pub(super) static ATTACKS: &[Attack] = &[
     ),
     denied!(5, "fstat of the message socket", CLOSED, fstat [3, into(&mut [0_u8; 256])]),
     denied!(5, "seek in descriptor 0", CLOSED, lseek [0, 0, 0]),
-    denied!(5, "add the message socket to the inert epoll instance", CLOSED, epoll_ctl [0, 1, 3, at(&[0_u64; 2])]),
-    denied!(5, "wait on the inert epoll instance", CLOSED, epoll_pwait [0, into(&mut [0_u8; 64]), 1, 0, 0, 8]),
+    denied!(
+        5, "add the message socket to the inert epoll instance", CLOSED,
+        epoll_ctl [0, 1, 3, at(&[0_u64; 2])]
+    ),
+    denied!(
+        5, "wait on the inert epoll instance", CLOSED,
+        epoll_pwait [0, into(&mut [0_u8; 64]), 1, 0, 0, 8]
+    ),
     denied!(5, "epoll_create1", CLOSED, epoll_create1[0]),
     denied!(5, "eventfd2", CLOSED, eventfd2 [0, 0]),
-    denied!(5, "read the supervisor's inheritable descriptor at an offset", CLOSED, |targets| pread64 [targets.descriptor, into(&mut [0_u8; 64]), 64, 0]),
+    denied!(
+        5, "read the supervisor's inheritable descriptor at an offset", CLOSED,
+        |targets| pread64 [targets.descriptor, into(&mut [0_u8; 64]), 64, 0]
+    ),
     denied!(5, "dup of the message socket", CLOSED, dup[3]),
     denied!(5, "dup3 of the message socket", CLOSED, dup3 [3, 1000, 0]),
     denied!(5, "fcntl F_DUPFD of the message socket", CLOSED, fcntl [3, F_DUPFD, 100]),
@@ -86,5 +98,8 @@ pub(super) static ATTACKS: &[Attack] = &[
     denied!(5, "splice the message socket", MESSAGES, splice [3, 0, 0, 0, 16, 0]),
     denied!(5, "tee", MESSAGES, tee [3, 0, 16, 0]),
     denied!(5, "vmsplice", MESSAGES, vmsplice [3, at(&[0_u64; 2]), 1, 0]),
-    denied!(5, "SO_PEERPIDFD of the message socket", MESSAGES, getsockopt [3, SOL_SOCKET, 77, into(&mut 0_i32), into(&mut 4_u32)]),
+    denied!(
+        5, "SO_PEERPIDFD of the message socket", MESSAGES,
+        getsockopt [3, SOL_SOCKET, 77, into(&mut 0_i32), into(&mut 4_u32)]
+    ),
 ];

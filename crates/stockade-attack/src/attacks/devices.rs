@@ -12,7 +12,10 @@ const HIGH_BITS: u64 = 0x1_0000_0000;
 
 pub(super) static ATTACKS: &[Attack] = &[
     denied!(11, "io_uring_setup", MESSAGES, io_uring_setup [8, into(&mut [0_u8; 120])]),
-    denied!(11, "io_uring_setup with a polling thread", MESSAGES, io_uring_setup [8, at(&[0_u32, 0, 2, 0, 0])]),
+    denied!(
+        11, "io_uring_setup with a polling thread", MESSAGES,
+        io_uring_setup [8, at(&[0_u32, 0, 2, 0, 0])]
+    ),
     denied!(11, "io_uring_enter", MESSAGES, io_uring_enter [3, 1, 1, 1, 0, 0]),
     denied!(11, "io_uring_register", MESSAGES, io_uring_register [3, 0, 0, 0]),
     denied!(11, "io_setup of the older interface", MESSAGES, io_setup [8, into(&mut 0_u64)]),
@@ -22,8 +25,14 @@ pub(super) static ATTACKS: &[Attack] = &[
     denied!(12, "bpf BPF_PROG_LOAD", WAKE, bpf [5, at(&[0_u64; 16]), 128]),
     denied!(12, "perf_event_open", WAKE, perf_event_open [at(&[0_u64; 16]), 0, -1_i32, -1_i32, 0]),
     denied!(12, "userfaultfd", WAKE, userfaultfd[1]),
-    denied!(12, "open /dev/userfaultfd", WAKE, openat [AT_FDCWD, text(c"/dev/userfaultfd"), O_RDWR]),
-    denied!(12, "open tracefs", WAKE, openat [AT_FDCWD, text(c"/sys/kernel/tracing/trace_pipe"), O_RDONLY]),
+    denied!(
+        12, "open /dev/userfaultfd", WAKE,
+        openat [AT_FDCWD, text(c"/dev/userfaultfd"), O_RDWR]
+    ),
+    denied!(
+        12, "open tracefs", WAKE,
+        openat [AT_FDCWD, text(c"/sys/kernel/tracing/trace_pipe"), O_RDONLY]
+    ),
     #[cfg(target_arch = "x86_64")]
     attack(
         12,
@@ -42,17 +51,38 @@ pub(super) static ATTACKS: &[Attack] = &[
     denied!(18, "ioctl TIOCSTI", CLOSED, ioctl [0, TIOCSTI, at(b"x")]),
     denied!(18, "ioctl TIOCSTI with high bits", CLOSED, ioctl [0, HIGH_BITS | TIOCSTI, at(b"x")]),
     denied!(18, "ioctl TIOCLINUX", CLOSED, ioctl [0, TIOCLINUX, at(&[2_u8, 0])]),
-    denied!(18, "ioctl TIOCLINUX with high bits", CLOSED, ioctl [0, HIGH_BITS | u64::from(TIOCLINUX), at(&[2_u8, 0])]),
+    denied!(
+        18, "ioctl TIOCLINUX with high bits", CLOSED,
+        ioctl [0, HIGH_BITS | u64::from(TIOCLINUX), at(&[2_u8, 0])]
+    ),
     denied!(18, "ioctl TIOCSCTTY", CLOSED, ioctl [0, libc::TIOCSCTTY, 0]),
-    denied!(18, "ioctl FIONREAD of the message socket", CLOSED, ioctl [3, libc::FIONREAD, into(&mut 0_i32)]),
-    denied!(18, "ioctl SIOCGIFCONF of the message socket", CLOSED, ioctl [3, 0x8912, into(&mut [0_u64; 4])]),
+    denied!(
+        18, "ioctl FIONREAD of the message socket", CLOSED,
+        ioctl [3, libc::FIONREAD, into(&mut 0_i32)]
+    ),
+    denied!(
+        18, "ioctl SIOCGIFCONF of the message socket", CLOSED,
+        ioctl [3, 0x8912, into(&mut [0_u64; 4])]
+    ),
     denied!(18, "ioctl SIOCUNIXFILE of the message socket", CLOSED, ioctl [3, 0x89e0, 0]),
     //
-    denied!(22, "mknodat of /dev/mem", MESSAGES, mknodat [AT_FDCWD, text(c"stockade-mem"), S_IFCHR | 0o600, 0x101]),
-    denied!(22, "mknodat of a disk", MESSAGES, mknodat [AT_FDCWD, text(c"stockade-disk"), S_IFBLK | 0o600, 0x800]),
-    denied!(22, "mknodat of a pipe", MESSAGES, mknodat [AT_FDCWD, text(c"stockade-pipe"), S_IFIFO | 0o600, 0]),
+    denied!(
+        22, "mknodat of /dev/mem", MESSAGES,
+        mknodat [AT_FDCWD, text(c"stockade-mem"), S_IFCHR | 0o600, 0x101]
+    ),
+    denied!(
+        22, "mknodat of a disk", MESSAGES,
+        mknodat [AT_FDCWD, text(c"stockade-disk"), S_IFBLK | 0o600, 0x800]
+    ),
+    denied!(
+        22, "mknodat of a pipe", MESSAGES,
+        mknodat [AT_FDCWD, text(c"stockade-pipe"), S_IFIFO | 0o600, 0]
+    ),
     #[cfg(target_arch = "x86_64")]
-    denied!(22, "mknod of /dev/kmem", MESSAGES, mknod [text(c"stockade-kmem"), S_IFCHR | 0o600, 0x102]),
+    denied!(
+        22, "mknod of /dev/kmem", MESSAGES,
+        mknod [text(c"stockade-kmem"), S_IFCHR | 0o600, 0x102]
+    ),
     denied!(22, "open /dev/mem", MESSAGES, openat [AT_FDCWD, text(c"/dev/mem"), O_RDONLY]),
     denied!(22, "open /dev/kmsg", MESSAGES, openat [AT_FDCWD, text(c"/dev/kmsg"), O_RDONLY]),
     denied!(22, "open /dev/tty", MESSAGES, openat [AT_FDCWD, text(c"/dev/tty"), O_RDWR]),

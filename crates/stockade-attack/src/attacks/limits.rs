@@ -12,11 +12,23 @@ use crate::twins::{HEAP, MEMORY, YIELD};
 const INFINITE: [u64; 2] = [u64::MAX; 2];
 
 pub(super) static ATTACKS: &[Attack] = &[
-    denied!(29, "prlimit64 of the supervisor", YIELD, |targets| prlimit64 [targets.supervisor, RLIMIT_NOFILE, 0, into(&mut [0_u64; 2])]),
-    denied!(29, "sched_setscheduler SCHED_FIFO", YIELD, sched_setscheduler [0, SCHED_FIFO, at(&99_i32)]),
-    denied!(29, "sched_setscheduler SCHED_RR for the supervisor", YIELD, |targets| sched_setscheduler [targets.supervisor, SCHED_RR, at(&1_i32)]),
+    denied!(
+        29, "prlimit64 of the supervisor", YIELD,
+        |targets| prlimit64 [targets.supervisor, RLIMIT_NOFILE, 0, into(&mut [0_u64; 2])]
+    ),
+    denied!(
+        29, "sched_setscheduler SCHED_FIFO", YIELD,
+        sched_setscheduler [0, SCHED_FIFO, at(&99_i32)]
+    ),
+    denied!(
+        29, "sched_setscheduler SCHED_RR for the supervisor", YIELD,
+        |targets| sched_setscheduler [targets.supervisor, SCHED_RR, at(&1_i32)]
+    ),
     denied!(29, "sched_setparam", YIELD, sched_setparam [0, at(&99_i32)]),
-    denied!(29, "sched_setattr SCHED_DEADLINE", YIELD, sched_setattr [0, at(&[48_u32, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 0]),
+    denied!(
+        29, "sched_setattr SCHED_DEADLINE", YIELD,
+        sched_setattr [0, at(&[48_u32, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 0]
+    ),
     denied!(29, "sched_setaffinity to all cores", YIELD, sched_setaffinity [0, 8, at(&u64::MAX)]),
     denied!(29, "setpriority", YIELD, setpriority [PRIO_PROCESS, 0, -20_i32]),
     denied!(29, "getpriority of everybody", YIELD, getpriority [libc::PRIO_USER, 0]),
@@ -34,7 +46,10 @@ pub(super) static ATTACKS: &[Attack] = &[
     denied!(36, "setrlimit RLIMIT_NPROC", HEAP, setrlimit [RLIMIT_NPROC, at(&INFINITE)]),
     denied!(36, "setrlimit RLIMIT_NOFILE", HEAP, setrlimit [RLIMIT_NOFILE, at(&INFINITE)]),
     denied!(36, "getrlimit RLIMIT_AS", HEAP, getrlimit [RLIMIT_AS, into(&mut [0_u64; 2])]),
-    denied!(36, "write its own oom_score_adj", HEAP, openat [libc::AT_FDCWD, text(c"/proc/self/oom_score_adj"), libc::O_WRONLY]),
+    denied!(
+        36, "write its own oom_score_adj", HEAP,
+        openat [libc::AT_FDCWD, text(c"/proc/self/oom_score_adj"), libc::O_WRONLY]
+    ),
     denied!(36, "write its cgroup's memory limit", HEAP, openat [
         libc::AT_FDCWD, text(c"/sys/fs/cgroup/memory/memory.limit_in_bytes"), libc::O_WRONLY
     ]),

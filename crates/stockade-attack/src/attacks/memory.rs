@@ -200,11 +200,26 @@ pub(super) static ATTACKS: &[Attack] = &[
         Expect::Signaled(&[libc::SIGSEGV]),
         run_data,
     ),
-    denied!(14, "mmap executable with high bits of the protection", CODE, mmap [0, 4096, (1_u64 << 32) | 4, ANONYMOUS, u64::MAX, 0]),
-    denied!(14, "mmap that grows down", CODE, mmap [0, 4096, PROT_READ | PROT_WRITE, ANONYMOUS | libc::MAP_GROWSDOWN, u64::MAX, 0]),
-    denied!(14, "mmap shared, to be mapped twice", CODE, mmap [0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, u64::MAX, 0]),
-    denied!(14, "mmap shared and validated", CODE, mmap [0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED_VALIDATE | MAP_ANONYMOUS, u64::MAX, 0]),
-    denied!(14, "mmap of huge pages", CODE, mmap [0, 2 << 20, PROT_READ | PROT_WRITE, ANONYMOUS | libc::MAP_HUGETLB, u64::MAX, 0]),
+    denied!(
+        14, "mmap executable with high bits of the protection", CODE,
+        mmap [0, 4096, (1_u64 << 32) | 4, ANONYMOUS, u64::MAX, 0]
+    ),
+    denied!(
+        14, "mmap that grows down", CODE,
+        mmap [0, 4096, PROT_READ | PROT_WRITE, ANONYMOUS | libc::MAP_GROWSDOWN, u64::MAX, 0]
+    ),
+    denied!(
+        14, "mmap shared, to be mapped twice", CODE,
+        mmap [0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, u64::MAX, 0]
+    ),
+    denied!(
+        14, "mmap shared and validated", CODE,
+        mmap [0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED_VALIDATE | MAP_ANONYMOUS, u64::MAX, 0]
+    ),
+    denied!(
+        14, "mmap of huge pages", CODE,
+        mmap [0, 2 << 20, PROT_READ | PROT_WRITE, ANONYMOUS | libc::MAP_HUGETLB, u64::MAX, 0]
+    ),
     denied!(14, "mremap to a fixed place", CODE, mremap [own_code(), 4096, 4096, 3, 0x1000_0000]),
     denied!(14, "mremap that leaves the old mapping", CODE, mremap [own_code(), 4096, 4096, 5, 0]),
     attack(
@@ -248,8 +263,14 @@ pub(super) static ATTACKS: &[Attack] = &[
     denied!(15, "semget", MEMORY, semget [0, 1, 0o1600]),
     denied!(15, "msgget", MEMORY, msgget [0, 0o1600]),
     denied!(15, "mq_open", MEMORY, mq_open [text(c"x"), 0o102, 0o600, 0]),
-    denied!(15, "execve /bin/sh", MEMORY, execve [text(c"/bin/sh"), at(&[text(c"sh"), 0]), at(&[0_u64])]),
-    denied!(15, "execveat of a descriptor", MEMORY, execveat [3, text(c""), at(&[text(c"sh"), 0]), at(&[0_u64]), libc::AT_EMPTY_PATH]),
+    denied!(
+        15, "execve /bin/sh", MEMORY,
+        execve [text(c"/bin/sh"), at(&[text(c"sh"), 0]), at(&[0_u64])]
+    ),
+    denied!(
+        15, "execveat of a descriptor", MEMORY,
+        execveat [3, text(c""), at(&[text(c"sh"), 0]), at(&[0_u64]), libc::AT_EMPTY_PATH]
+    ),
     #[cfg(target_arch = "x86_64")]
     denied!(
         15,
@@ -257,5 +278,8 @@ pub(super) static ATTACKS: &[Attack] = &[
         MEMORY,
         uselib[text(c"/lib/x86_64-linux-gnu/libc.so.6")]
     ),
-    denied!(15, "a page without rights shared", MEMORY, mmap [0, 4096, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, u64::MAX, 0]),
+    denied!(
+        15, "a page without rights shared", MEMORY,
+        mmap [0, 4096, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, u64::MAX, 0]
+    ),
 ];

@@ -95,7 +95,10 @@ pub(super) static ATTACKS: &[Attack] = &[
     denied!(10, "mount a tmpfs", CLOSED, mount [text(c"none"), text(c"/"), text(c"tmpfs"), 0, 0]),
     denied!(10, "mount proc", CLOSED, mount [text(c"proc"), text(c"/"), text(c"proc"), 0, 0]),
     denied!(10, "bind the root", CLOSED, mount [text(c"/"), text(c"/"), 0, MS_BIND | MS_REC, 0]),
-    denied!(10, "remount the root writable", CLOSED, mount [0, text(c"/"), 0, libc::MS_REMOUNT | MS_BIND, 0]),
+    denied!(
+        10, "remount the root writable", CLOSED,
+        mount [0, text(c"/"), 0, libc::MS_REMOUNT | MS_BIND, 0]
+    ),
     denied!(10, "umount2 the root", CLOSED, umount2 [text(c"/"), libc::MNT_DETACH]),
     denied!(10, "fsopen tmpfs", CLOSED, fsopen [text(c"tmpfs"), 0]),
     denied!(10, "fsconfig", CLOSED, fsconfig [0, 6, 0, 0, 0]),
@@ -103,14 +106,26 @@ pub(super) static ATTACKS: &[Attack] = &[
     denied!(10, "fspick /", CLOSED, fspick [libc::AT_FDCWD, text(c"/"), 0]),
     denied!(10, "move_mount", CLOSED, move_mount [0, text(c""), libc::AT_FDCWD, text(c"/"), 4]),
     denied!(10, "open_tree of the root", CLOSED, open_tree [libc::AT_FDCWD, text(c"/"), 1]),
-    denied!(10, "mount_setattr of the root", CLOSED, mount_setattr [libc::AT_FDCWD, text(c"/"), 0, at(&[0_u64; 4]), 32]),
+    denied!(
+        10, "mount_setattr of the root", CLOSED,
+        mount_setattr [libc::AT_FDCWD, text(c"/"), 0, at(&[0_u64; 4]), 32]
+    ),
     denied!(10, "statmount", CLOSED, statmount [at(&[24_u64, 0, 0]), 0, 0, 0]),
     denied!(10, "listmount", CLOSED, listmount [at(&[24_u64, 0, 0]), 0, 0, 0]),
     //
-    denied!(37, "open the machine's cgroups", SELF, openat [libc::AT_FDCWD, text(c"/sys/fs/cgroup/cgroup.procs"), libc::O_WRONLY]),
-    denied!(37, "make a cgroup", SELF, mkdirat [libc::AT_FDCWD, text(c"/sys/fs/cgroup/stockade-attack"), 0o755]),
+    denied!(
+        37, "open the machine's cgroups", SELF,
+        openat [libc::AT_FDCWD, text(c"/sys/fs/cgroup/cgroup.procs"), libc::O_WRONLY]
+    ),
+    denied!(
+        37, "make a cgroup", SELF,
+        mkdirat [libc::AT_FDCWD, text(c"/sys/fs/cgroup/stockade-attack"), 0o755]
+    ),
     denied!(37, "mount cgroup2", SELF, mount [text(c"none"), text(c"/"), text(c"cgroup2"), 0, 0]),
-    denied!(37, "mount cgroup with a release agent", SELF, mount [text(c"none"), text(c"/"), text(c"cgroup"), 0, text(c"release_agent=/x")]),
+    denied!(
+        37, "mount cgroup with a release agent", SELF,
+        mount [text(c"none"), text(c"/"), text(c"cgroup"), 0, text(c"release_agent=/x")]
+    ),
     denied!(37, "leave the cgroup's namespace", SELF, setns [3, CLONE_NEWCGROUP]),
     attack(37, "clone3 CLONE_INTO_CGROUP", SELF, CLONE3, |_targets| {
         clone3(CLONE_INTO_CGROUP)

@@ -111,7 +111,10 @@ pub(super) static ATTACKS: &[Attack] = &[
     denied!(19, "a raw socket", MESSAGES, socket [AF_INET, SOCK_RAW, IPPROTO_RAW]),
     denied!(19, "a raw ICMP socket", MESSAGES, socket [AF_INET, SOCK_RAW, IPPROTO_ICMP]),
     denied!(19, "a ping socket", MESSAGES, socket [AF_INET, SOCK_DGRAM, IPPROTO_ICMP]),
-    denied!(19, "a ping socket of version 6", MESSAGES, socket [AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6]),
+    denied!(
+        19, "a ping socket of version 6", MESSAGES,
+        socket [AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6]
+    ),
     denied!(19, "a packet socket", MESSAGES, socket [AF_PACKET, SOCK_RAW, 0x300]),
     denied!(19, "a netlink socket", MESSAGES, socket [AF_NETLINK, SOCK_RAW, 0]),
     denied!(19, "a vsock socket", MESSAGES, socket [AF_VSOCK, SOCK_STREAM, 0]),
@@ -122,21 +125,42 @@ pub(super) static ATTACKS: &[Attack] = &[
     denied!(19, "an AF_QIPCRTR socket", MESSAGES, socket [42, SOCK_DGRAM, 0]),
     denied!(19, "a Bluetooth socket", MESSAGES, socket [31, SOCK_RAW, 1]),
     denied!(19, "an SMC socket", MESSAGES, socket [43, SOCK_STREAM, 0]),
-    denied!(19, "connect to a port of the supervisor", MESSAGES, |targets| connect [3, at(&loopback(targets.port)), 16]),
-    denied!(19, "sendto with an address", MESSAGES, |targets| sendto [3, at(b"x"), 1, 0, at(&loopback(targets.port)), 16]),
-    denied!(19, "sendto MSG_FASTOPEN", MESSAGES, |targets| sendto [3, at(b"x"), 1, MSG_FASTOPEN, at(&loopback(targets.port)), 16]),
+    denied!(
+        19, "connect to a port of the supervisor", MESSAGES,
+        |targets| connect [3, at(&loopback(targets.port)), 16]
+    ),
+    denied!(
+        19, "sendto with an address", MESSAGES,
+        |targets| sendto [3, at(b"x"), 1, 0, at(&loopback(targets.port)), 16]
+    ),
+    denied!(
+        19, "sendto MSG_FASTOPEN", MESSAGES,
+        |targets| sendto [3, at(b"x"), 1, MSG_FASTOPEN, at(&loopback(targets.port)), 16]
+    ),
     denied!(19, "sendto MSG_OOB", MESSAGES, sendto [3, at(b"x"), 1, MSG_OOB | MSG_NOSIGNAL, 0, 0]),
     denied!(19, "recvfrom MSG_OOB", MESSAGES, recvfrom [3, into(&mut [0_u8; 4]), 4, MSG_OOB, 0, 0]),
-    denied!(19, "recvfrom with an address", MESSAGES, recvfrom [3, into(&mut [0_u8; 4]), 4, 0, into(&mut [0_u8; 128]), into(&mut 128_u32)]),
+    denied!(
+        19, "recvfrom with an address", MESSAGES,
+        recvfrom [3, into(&mut [0_u8; 4]), 4, 0, into(&mut [0_u8; 128]), into(&mut 128_u32)]
+    ),
     denied!(19, "listen on the message socket", MESSAGES, listen [3, 1]),
     denied!(19, "accept4 on the message socket", MESSAGES, accept4 [3, 0, 0, 0]),
     denied!(19, "shutdown of the message socket", MESSAGES, shutdown [3, 2]),
-    denied!(19, "setsockopt SO_RCVBUFFORCE", MESSAGES, setsockopt [3, SOL_SOCKET, SO_RCVBUFFORCE, at(&i32::MAX), 4]),
-    denied!(19, "getpeername of the message socket", MESSAGES, getpeername [3, into(&mut [0_u8; 128]), into(&mut 128_u32)]),
+    denied!(
+        19, "setsockopt SO_RCVBUFFORCE", MESSAGES,
+        setsockopt [3, SOL_SOCKET, SO_RCVBUFFORCE, at(&i32::MAX), 4]
+    ),
+    denied!(
+        19, "getpeername of the message socket", MESSAGES,
+        getpeername [3, into(&mut [0_u8; 128]), into(&mut 128_u32)]
+    ),
     //
     denied!(20, "a Unix socket", THREAD, socket [AF_UNIX, SOCK_STREAM, 0]),
     denied!(20, "a Unix datagram socket", THREAD, socket [AF_UNIX, SOCK_DGRAM, 0]),
-    denied!(20, "a pair of Unix sockets", THREAD, socketpair [AF_UNIX, SOCK_STREAM, 0, into(&mut [0_i32; 2])]),
+    denied!(
+        20, "a pair of Unix sockets", THREAD,
+        socketpair [AF_UNIX, SOCK_STREAM, 0, into(&mut [0_i32; 2])]
+    ),
     attack(
         20,
         "connect to an abstract Unix socket of the supervisor",
@@ -188,6 +212,12 @@ pub(super) static ATTACKS: &[Attack] = &[
     ),
     denied!(20, "sendmmsg", THREAD, sendmmsg [3, into(&mut [0_u64; 8]), 1, 0]),
     denied!(20, "recvmmsg", THREAD, recvmmsg [3, into(&mut [0_u64; 8]), 1, 0, 0]),
-    denied!(20, "SO_PEERCRED of the message socket", THREAD, getsockopt [3, SOL_SOCKET, SO_PEERCRED, into(&mut [0_u32; 3]), into(&mut 12_u32)]),
-    denied!(20, "SO_PASSCRED for the message socket", THREAD, setsockopt [3, SOL_SOCKET, SO_PASSCRED, at(&1_i32), 4]),
+    denied!(
+        20, "SO_PEERCRED of the message socket", THREAD,
+        getsockopt [3, SOL_SOCKET, SO_PEERCRED, into(&mut [0_u32; 3]), into(&mut 12_u32)]
+    ),
+    denied!(
+        20, "SO_PASSCRED for the message socket", THREAD,
+        setsockopt [3, SOL_SOCKET, SO_PASSCRED, at(&1_i32), 4]
+    ),
 ];

@@ -22,7 +22,10 @@ pub(super) static ATTACKS: &[Attack] = &[
         Expect::NoRights,
         |_targets| Outcome::Works,
     ),
-    denied!(23, "execve of a setuid program", SELF, execve [text(c"/usr/bin/su"), at(&[text(c"su"), 0]), at(&[0_u64])]),
+    denied!(
+        23, "execve of a setuid program", SELF,
+        execve [text(c"/usr/bin/su"), at(&[text(c"su"), 0]), at(&[0_u64])]
+    ),
     denied!(23, "setuid 0", SELF, setuid[0]),
     denied!(23, "setgid 0", SELF, setgid[0]),
     denied!(23, "setreuid 0", SELF, setreuid [0, 0]),
@@ -34,8 +37,14 @@ pub(super) static ATTACKS: &[Attack] = &[
     denied!(23, "setgroups", SELF, setgroups [1, at(&0_u32)]),
     denied!(23, "capset everything", SELF, capset [at(&CAPABILITY_HEADER), at(&ALL_CAPABILITIES)]),
     denied!(23, "capget", SELF, capget [at(&CAPABILITY_HEADER), into(&mut [0_u32; 6])]),
-    denied!(23, "raise an ambient capability", SELF, prctl [PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, 21, 0, 0]),
-    denied!(23, "chown to root", SELF, fchownat [AT_FDCWD, text(c"/tmp/stockade-nothing"), 0, 0, 0]),
+    denied!(
+        23, "raise an ambient capability", SELF,
+        prctl [PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, 21, 0, 0]
+    ),
+    denied!(
+        23, "chown to root", SELF,
+        fchownat [AT_FDCWD, text(c"/tmp/stockade-nothing"), 0, 0, 0]
+    ),
     denied!(23, "init_module", RANDOM, init_module [at(b"no module"), 9, text(c"")]),
     denied!(23, "finit_module", RANDOM, finit_module [-1_i32, text(c""), 0]),
     denied!(23, "delete_module", RANDOM, delete_module [text(c"stockade-nothing"), 0]),

@@ -49,14 +49,32 @@ pub(super) static ATTACKS: &[Attack] = &[
     denied!(7, "process_vm_readv of another worker", THREAD, |targets| process_vm_readv [
         targets.sibling, at(&vector(into(&mut [0_u8; 32]))), 1, at(&vector(at(&vector(0)))), 1, 0
     ]),
-    denied!(7, "pidfd_open of the supervisor", THREAD, |targets| pidfd_open [targets.supervisor, 0]),
-    denied!(7, "pidfd_getfd of the supervisor's secret", THREAD, |targets| pidfd_getfd [0, targets.descriptor, 0]),
+    denied!(
+        7, "pidfd_open of the supervisor", THREAD,
+        |targets| pidfd_open [targets.supervisor, 0]
+    ),
+    denied!(
+        7, "pidfd_getfd of the supervisor's secret", THREAD,
+        |targets| pidfd_getfd [0, targets.descriptor, 0]
+    ),
     denied!(7, "process_madvise", THREAD, process_madvise [0, at(&[0_u64; 2]), 1, 4, 0]),
     denied!(7, "process_mrelease", THREAD, process_mrelease [0, 0]),
-    denied!(7, "kcmp with the supervisor", THREAD, |targets| kcmp [targets.supervisor, targets.launcher, 0, 3, 3]),
-    denied!(7, "get_robust_list of the supervisor", THREAD, |targets| get_robust_list [targets.supervisor, into(&mut 0_u64), into(&mut 0_u64)]),
-    denied!(7, "move_pages of the supervisor", THREAD, |targets| move_pages [targets.supervisor, 0, 0, 0, 0, 0]),
-    denied!(7, "migrate_pages of the supervisor", THREAD, |targets| migrate_pages [targets.supervisor, 0, 0, 0]),
+    denied!(
+        7, "kcmp with the supervisor", THREAD,
+        |targets| kcmp [targets.supervisor, targets.launcher, 0, 3, 3]
+    ),
+    denied!(
+        7, "get_robust_list of the supervisor", THREAD,
+        |targets| get_robust_list [targets.supervisor, into(&mut 0_u64), into(&mut 0_u64)]
+    ),
+    denied!(
+        7, "move_pages of the supervisor", THREAD,
+        |targets| move_pages [targets.supervisor, 0, 0, 0, 0, 0]
+    ),
+    denied!(
+        7, "migrate_pages of the supervisor", THREAD,
+        |targets| migrate_pages [targets.supervisor, 0, 0, 0]
+    ),
     attack(
         7,
         "read a CPU clock of the supervisor's threads",
@@ -72,7 +90,10 @@ pub(super) static ATTACKS: &[Attack] = &[
             )
         },
     ),
-    denied!(7, "read the supervisor's CPU clock", THREAD, |targets| clock_gettime [cpu_clock(targets.supervisor, PROCESS_CPU), into(&mut [0_u64; 2])]),
+    denied!(
+        7, "read the supervisor's CPU clock", THREAD,
+        |targets| clock_gettime [cpu_clock(targets.supervisor, PROCESS_CPU), into(&mut [0_u64; 2])]
+    ),
     attack(
         7,
         "ask for the supervisor's cores",
@@ -112,16 +133,42 @@ pub(super) static ATTACKS: &[Attack] = &[
     denied!(8, "kill every process", MASKING, kill [-1_i32, 0]),
     denied!(8, "kill the own group", MASKING, kill [0, SIGURG]),
     denied!(8, "tkill the supervisor", MASKING, |targets| tkill [targets.supervisor, SIGURG]),
-    denied!(8, "tgkill the supervisor", MASKING, |targets| tgkill [targets.supervisor, targets.supervisor, SIGURG]),
-    denied!(8, "tgkill another worker with SIGABRT", MASKING, |targets| tgkill [targets.sibling, targets.sibling, SIGABRT]),
-    denied!(8, "rt_sigqueueinfo to the launcher", MASKING, |targets| rt_sigqueueinfo [targets.launcher, SIGURG, at(&[0_u64; 16])]),
-    denied!(8, "rt_tgsigqueueinfo to the supervisor", MASKING, |targets| rt_tgsigqueueinfo [targets.supervisor, targets.supervisor, SIGURG, at(&[0_u64; 16])]),
+    denied!(
+        8, "tgkill the supervisor", MASKING,
+        |targets| tgkill [targets.supervisor, targets.supervisor, SIGURG]
+    ),
+    denied!(
+        8, "tgkill another worker with SIGABRT", MASKING,
+        |targets| tgkill [targets.sibling, targets.sibling, SIGABRT]
+    ),
+    denied!(
+        8, "rt_sigqueueinfo to the launcher", MASKING,
+        |targets| rt_sigqueueinfo [targets.launcher, SIGURG, at(&[0_u64; 16])]
+    ),
+    denied!(
+        8, "rt_tgsigqueueinfo to the supervisor", MASKING,
+        |targets| rt_tgsigqueueinfo [
+            targets.supervisor, targets.supervisor, SIGURG, at(&[0_u64; 16])
+        ]
+    ),
     denied!(8, "pidfd_send_signal", MASKING, pidfd_send_signal [0, 0, 0, 0]),
-    denied!(8, "fcntl F_SETOWN to the supervisor", MASKING, |targets| fcntl [3, F_SETOWN, targets.supervisor]),
-    denied!(8, "fcntl F_SETOWN_EX to the supervisor", MASKING, |targets| fcntl [3, F_SETOWN_EX, at(&Owner { kind: 1, process: targets.supervisor })]),
+    denied!(
+        8, "fcntl F_SETOWN to the supervisor", MASKING,
+        |targets| fcntl [3, F_SETOWN, targets.supervisor]
+    ),
+    denied!(
+        8, "fcntl F_SETOWN_EX to the supervisor", MASKING,
+        |targets| fcntl [3, F_SETOWN_EX, at(&Owner { kind: 1, process: targets.supervisor })]
+    ),
     denied!(8, "fcntl F_SETSIG", MASKING, fcntl [3, F_SETSIG, libc::SIGKILL]),
-    denied!(8, "ioctl FIOSETOWN to the supervisor", MASKING, |targets| ioctl [3, 0x8901, at(&targets.supervisor)]),
-    denied!(8, "setpgid into the supervisor's group", MASKING, |targets| setpgid [0, targets.supervisor]),
+    denied!(
+        8, "ioctl FIOSETOWN to the supervisor", MASKING,
+        |targets| ioctl [3, 0x8901, at(&targets.supervisor)]
+    ),
+    denied!(
+        8, "setpgid into the supervisor's group", MASKING,
+        |targets| setpgid [0, targets.supervisor]
+    ),
     //
     denied!(34, "prctl PR_SET_PDEATHSIG 0", HANDLER, prctl [libc::PR_SET_PDEATHSIG, 0]),
     denied!(34, "prctl PR_SET_CHILD_SUBREAPER", HANDLER, prctl [libc::PR_SET_CHILD_SUBREAPER, 1]),

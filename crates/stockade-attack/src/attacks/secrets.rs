@@ -4,7 +4,7 @@
 use crate::attack::{Attack, Expect, Outcome, attack, denied};
 use crate::sys::{self, into};
 use crate::targets::Targets;
-use crate::twins::{MESSAGES, RANDOM, SELF};
+use crate::twins::{MESSAGES, RANDOM, SEARCH, SELF};
 
 /// Least amount of memory that a search must have seen to mean anything.
 const LEAST_SEARCHED: u64 = 1 << 20;
@@ -93,28 +93,28 @@ pub(super) static ATTACKS: &[Attack] = &[
     attack(
         6,
         "search memory for the supervisor's environment",
-        MESSAGES,
+        SEARCH,
         Expect::Clean,
         |targets| search(targets, "environment"),
     ),
     attack(
         6,
         "search memory for the supervisor's arguments",
-        MESSAGES,
+        SEARCH,
         Expect::Clean,
         |targets| search(targets, "arguments"),
     ),
     attack(
         6,
         "search memory for a secret behind a descriptor",
-        MESSAGES,
+        SEARCH,
         Expect::Clean,
         |targets| search(targets, "descriptor"),
     ),
     attack(
         6,
         "search memory for a secret of the supervisor's heap",
-        MESSAGES,
+        SEARCH,
         Expect::Clean,
         |targets| search(targets, "heap"),
     ),
@@ -127,7 +127,13 @@ pub(super) static ATTACKS: &[Attack] = &[
     denied!(6, "ustat", SELF, ustat [1, into(&mut [0_u8; 256])]),
     denied!(6, "getcpu", RANDOM, getcpu [into(&mut 0_u32), into(&mut 0_u32), 0]),
     denied!(6, "getgroups", RANDOM, getgroups [0, 0]),
-    denied!(6, "getresuid", RANDOM, getresuid [into(&mut 0_u32), into(&mut 0_u32), into(&mut 0_u32)]),
+    denied!(
+        6, "getresuid", RANDOM,
+        getresuid [into(&mut 0_u32), into(&mut 0_u32), into(&mut 0_u32)]
+    ),
     denied!(6, "prctl PR_GET_AUXV", RANDOM, prctl [0x4155_5856, into(&mut [0_u8; 512]), 512, 0, 0]),
-    denied!(6, "lsm_list_modules", RANDOM, lsm_list_modules [into(&mut [0_u64; 32]), into(&mut 256_u32), 0]),
+    denied!(
+        6, "lsm_list_modules", RANDOM,
+        lsm_list_modules [into(&mut [0_u64; 32]), into(&mut 256_u32), 0]
+    ),
 ];

@@ -24,6 +24,16 @@ pub(crate) fn call<const N: usize>(number: Sysno, args: [u64; N]) -> Outcome {
     outcome(raw(i64::from(number.id()), filled(args)))
 }
 
+/// 32 random bytes of the kernel.
+pub(crate) fn random_bytes() -> Result<Vec<u8>, i32> {
+    let mut bytes = vec![0; 32];
+    raw(
+        libc::SYS_getrandom,
+        [into(bytes.as_mut_slice()), 32, 0, 0, 0, 0],
+    )?;
+    Ok(bytes)
+}
+
 /// Six arguments of fewer.
 pub(crate) fn filled<const N: usize>(args: [u64; N]) -> [u64; 6] {
     let mut all = [0; 6];

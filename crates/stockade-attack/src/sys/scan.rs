@@ -7,11 +7,11 @@ use std::ops::Range;
 use syscalls::Sysno;
 
 use crate::sys::call::{at, raw};
-use crate::targets::MASK;
+use crate::targets::{MASK, masked};
 
 const PAGE: u64 = 4096;
 /// Unmapped bytes after which a search in one direction gives up.
-const GAP: u64 = 64 << 20;
+const GAP: u64 = 16 << 20;
 /// A way to change a mask that does not exist.
 const NO_WAY: u64 = 999;
 
@@ -40,6 +40,14 @@ pub(crate) fn program_path() -> String {
     // SAFETY: the kernel put a text that ends with zero there, and nobody changes it.
     let path = unsafe { CStr::from_ptr(std::ptr::with_exposed_provenance(path)) };
     path.to_string_lossy().into_owned()
+}
+
+/// The 16 bytes that the kernel leaves beside arguments and environment for the C library, masked.
+pub(crate) fn start_of_stack() -> Vec<u8> {
+    let start = usize::try_from(auxiliary(libc::AT_RANDOM)).unwrap_or(0);
+    // SAFETY: the kernel put 16 bytes there, and nobody changes them.
+    let bytes = unsafe { std::ptr::with_exposed_provenance::<[u8; 16]>(start).read_unaligned() };
+    masked(&bytes)
 }
 
 /// Pages around what this thread can know of, in order.
