@@ -68,6 +68,12 @@ pub(crate) fn main(start: &Start<'_>) -> Infallible {
 fn build(start: &Start<'_>, launcher: OwnedFd, go: OwnedFd) -> Result<(), JailError> {
     let spec = start.spec;
     sys::process::unblock_signals();
+    sys::process::exit_on_abort().map_err(|error| {
+        step(
+            "handling SIGABRT",
+            rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::INVAL),
+        )
+    })?;
     die_with(&launcher)?;
     setsid().map_err(|error| step("setsid", error))?;
     setrlimit(

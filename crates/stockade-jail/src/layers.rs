@@ -7,7 +7,6 @@ use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket, socketpair};
-use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{Cgroups, Controller};
 use crate::descriptors::SETUP;
@@ -17,28 +16,9 @@ use crate::seccomp::{self, Filters, Listener};
 use crate::sys::clone::Child;
 use crate::worker::EXIT_FAILED;
 use crate::{
-    CgroupUse, JailError, JailSpec, Level, Role, Wx, capabilities, executable, landlock, rlimits,
-    root, sys,
+    CgroupUse, JailError, JailSpec, Layer, Level, Role, Wx, capabilities, executable, landlock,
+    rlimits, root, sys,
 };
-
-/// One layer of the walls, as tried on this machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Layer {
-    /// Its name, as errors use it.
-    pub name: String,
-    /// What cannot be had without it, of `process`, `container`, `wx: strict` and `cgroup: require`. Empty
-    /// for what makes a wall thicker where it is there.
-    pub needed_by: Vec<String>,
-    /// Whether it could be built.
-    pub available: bool,
-    /// What was tried, and what came of it.
-    pub tested: String,
-    /// What to do where it is missing; empty where it is not.
-    pub fix: String,
-    /// The first version of Linux that has all that is needed of it.
-    pub kernel: String,
-}
 
 const BOTH: &[&str] = &["process", "container"];
 const CONTAINER: &[&str] = &["container"];

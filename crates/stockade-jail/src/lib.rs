@@ -29,6 +29,7 @@ mod executable;
 mod landlock;
 #[cfg(target_os = "linux")]
 mod launcher;
+mod layer;
 #[cfg(target_os = "linux")]
 mod layers;
 #[cfg(target_os = "linux")]
@@ -49,6 +50,8 @@ mod sys;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests;
+#[cfg(not(target_os = "linux"))]
+mod unsupported;
 #[cfg(target_os = "linux")]
 mod worker;
 
@@ -56,10 +59,14 @@ pub use error::JailError;
 pub use event::{Denial, Exit, ExitStatus, JailEvent};
 #[cfg(target_os = "linux")]
 pub use launcher::{Launcher, Worker, layers, run_if_launcher};
-#[cfg(target_os = "linux")]
-pub use layers::Layer;
+pub use layer::Layer;
 #[cfg(target_os = "linux")]
 pub use seccomp::allowed as allowed_syscalls;
 pub use spec::{CgroupUse, JailSpec, Level, OVERHEAD, Role, Wx};
+#[cfg(not(target_os = "linux"))]
+pub use unsupported::{
+    EXIT_ABORT, EXIT_FAILED, EXIT_MEMORY, Entry, Inside, Launcher, Worker, layers, leave,
+    run_if_launcher,
+};
 #[cfg(target_os = "linux")]
 pub use worker::{EXIT_ABORT, EXIT_FAILED, EXIT_MEMORY, Entry, Inside, leave};

@@ -61,14 +61,6 @@ impl Inside {
         let Some(maps) = self.maps.take() else {
             return Err(twice());
         };
-        sys::process::exit_on_abort().map_err(|error| {
-            JailError::new(
-                "process",
-                format!("handling SIGABRT failed: {error}"),
-                "sigaction",
-                "report this as a defect",
-            )
-        })?;
         executable::check_maps(maps, self.spec.wx)?;
         descriptors::check()?;
         let listener = seccomp::install(self.filters)?;

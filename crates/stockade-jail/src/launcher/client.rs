@@ -14,8 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::jail_thread::{self, Command, EventHandler};
-use crate::layers::{self, Layer};
-use crate::{JailError, JailEvent, JailSpec, sys};
+use crate::{JailError, JailEvent, JailSpec, Layer, sys};
 
 /// The way to the process that makes workers.
 ///
@@ -215,10 +214,10 @@ pub fn layers() -> Vec<Layer> {
         .and_then(|launcher| launcher.mailbox.ask(|answer| Command::Layers { answer }));
     match tried {
         Ok(mut tried) => {
-            tried.insert(0, layers::launcher(None));
+            tried.insert(0, crate::layers::launcher(None));
             tried
         }
-        Err(error) => vec![layers::launcher(Some(&error))],
+        Err(error) => vec![crate::layers::launcher(Some(&error))],
     }
 }
 

@@ -22,10 +22,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::message::{self, Reply, Report, Request};
-use super::server::NAME;
-use crate::layers::Layer;
+use super::server::{NAME, is_prepared};
 use crate::seccomp::Listener;
-use crate::{Exit, ExitStatus, JailError, JailEvent, JailSpec};
+use crate::{Exit, ExitStatus, JailError, JailEvent, JailSpec, Layer};
 
 /// Called with the events of one worker.
 pub(super) type EventHandler = Arc<dyn Fn(JailEvent) + Send + Sync>;
@@ -620,6 +619,14 @@ impl Drop for Jail {
 /// Starts the launcher's process: this program anew, under another name, with an empty environment and
 /// nothing but its control socket.
 fn start_launcher() -> Result<Running, JailError> {
+    if !is_prepared() {
+        return Err(JailError::new(
+            "launcher",
+            "this program cannot be started anew as the process that starts workers",
+            "whether run_if_launcher was called",
+            "call stockade_jail::run_if_launcher (or what a library that embeds it offers) first in main",
+        ));
+    }
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,

@@ -16,8 +16,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::layers::Layer;
-use crate::{ExitStatus, JailError, JailSpec};
+use crate::{ExitStatus, JailError, JailSpec, Layer};
 
 /// Largest packet in bytes.
 pub(crate) const MOST_BYTES: usize = 32 << 10;

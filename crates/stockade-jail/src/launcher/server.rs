@@ -9,14 +9,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Uid};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, pidfd_send_signal,
-    prlimit, set_dumpable_behavior, setrlimit, setsid,
+    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidfd_open,
+    pidfd_send_signal, prlimit, set_dumpable_behavior, setrlimit, setsid,
 };
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
@@ -45,9 +46,19 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 /// How often removing cgroups is tried again.
 const TIDY: Duration = Duration::from_millis(10);
 
+/// [`run_if_launcher`] was called: started anew, this program becomes a launcher.
+static PREPARED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this program can be started anew as a launcher. One that does not call [`run_if_launcher`] would
+/// do its own work a second time.
+pub(super) fn is_prepared() -> bool {
+    PREPARED.load(Ordering::Relaxed)
+}
+
 /// Becomes the launcher, and later a worker, when this process was started as one; to be called first in
 /// `main`. Otherwise it returns at once. `entry` is what workers run.
 pub fn run_if_launcher(entry: Entry) {
+    PREPARED.store(true, Ordering::Relaxed);
     if std::env::args_os().next().is_none_or(|name| name != NAME) {
         return;
     }
@@ -98,7 +109,18 @@ impl<'a> Server<'a> {
         let _ = setsid();
         rustix::process::chdir("/")?;
         rustix::thread::set_name(c"stockade-launch")?;
+        // When the machine runs out of memory, workers go before their supervisor: they inherit this.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "500");
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        // A descriptor for each worker and a few for one that starts; workers set a limit of their own.
+        let files = getrlimit(Resource::Nofile);
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: files.maximum,
+                maximum: files.maximum,
+            },
+        );
         setrlimit(
             Resource::Core,
             Rlimit {
@@ -348,7 +370,7 @@ fn set_data_limit(pid: i32, limit: Option<u64>, own: Option<u32>) -> rustix::io:
         current: limit,
         maximum: limit,
     };
-    let set = || prlimit(Pid::from_raw(pid), Resource::Data, limit.clone()).map(|_| ());
+    let set = || prlimit(Pid::from_raw(pid), Resource::Data, limit).map(|_| ());
     match (set(), own) {
         (Err(rustix::io::Errno::PERM), Some(id)) => {
             // Root without CAP_SYS_RESOURCE, as in containers: it takes the same real ids (prlimit(2)).

@@ -10,7 +10,7 @@ use stockade_jail::{CgroupUse, ExitStatus, JailEvent, JailSpec, Launcher, Level}
 
 use crate::supervisor::{
     LEVELS, VARIABLE, cgroups, children, closed, descriptors, eventually, is_alive, launcher, spec,
-    start,
+    start, tell,
 };
 
 /// Starts and kills at random instants, for each level.
@@ -170,7 +170,7 @@ fn out_of_memory() {
         ..spec(Level::Container)
     };
     if let Err(error) = Launcher::get().unwrap().launch(&required, Box::new(|_| {})) {
-        eprintln!("skipped: {error}");
+        tell(&format!("skipped: {error}"));
         return;
     }
     let tested = closed(&required);

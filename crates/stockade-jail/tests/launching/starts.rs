@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use stockade_jail::{CgroupUse, JailError, JailEvent, JailSpec, Launcher, Level, Wx};
 
-use crate::supervisor::{LEVELS, Tested, closed, spec, start};
+use crate::supervisor::{LEVELS, Tested, closed, spec, start, tell};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -245,7 +245,7 @@ fn memory(level: Level) {
 fn layers() {
     let tried = stockade_jail::layers();
     for layer in &tried {
-        println!(
+        tell(&format!(
             "{} {} needed by {:?}, Linux {}: {} | {}",
             if layer.available { "has " } else { "LACKS" },
             layer.name,
@@ -253,7 +253,7 @@ fn layers() {
             layer.kernel,
             layer.tested,
             layer.fix
-        );
+        ));
         assert!(!layer.tested.is_empty());
         assert_eq!(layer.available, layer.fix.is_empty());
         let needed = layer
@@ -297,9 +297,9 @@ fn time(level: Level) {
         })
         .collect();
     times.sort();
-    println!(
+    tell(&format!(
         "{level:?}: launch to closed walls: least {:?}, median {:?}, 95 of 100 within {:?}; launch alone in \
          the median run {:?}",
         times[0].0, times[100].0, times[190].0, times[100].1
-    );
+    ));
 }

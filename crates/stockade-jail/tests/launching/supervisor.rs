@@ -191,6 +191,11 @@ pub(crate) fn cgroups(supervisor: i32) -> Vec<PathBuf> {
     found
 }
 
+/// Says something to whoever runs the tests.
+pub(crate) fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Waits until it is so.
 pub(crate) fn eventually(what: &str, so: impl Fn() -> bool) {
     let until = Instant::now() + LONG;
