@@ -125,9 +125,8 @@ fn denial(listener: &Listener) -> Option<Denial> {
     listener.receive()
 }
 
-/// Takes the places that a worker's descriptors have, closes the walls and hands over the listener.
-fn close_walls(wx: Wx) {
-    let [message, setup] = place_sockets();
+/// Closes the walls and hands over the listener.
+fn close_walls_with([message, setup]: [OwnedFd; 2], wx: Wx) {
     let filters = compile(wx).unwrap();
     assert!(rustix::thread::set_no_new_privs(true).is_ok());
     let listener = install(&filters).unwrap();
@@ -147,9 +146,8 @@ fn close_walls(wx: Wx) {
     std::mem::forget(message);
 }
 
-/// Duplicates of 0 and 2 at 3 and 4.
+/// Duplicates of 0 and 2 at 3 and 4, where a worker has them.
 fn place_sockets() -> [OwnedFd; 2] {
-    // Whatever the harness has open lies above.
     let copies = [0, 2].map(|number| {
         let copy = match number {
             0 => rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3),
@@ -187,12 +185,15 @@ fn child() {
     let Ok(scene) = std::env::var(SCENE) else {
         return;
     };
-    scene_in_child(&scene);
+    // Before other threads of a scene open anything.
+    let sockets = place_sockets();
+    scene_in_child(&scene, sockets);
     // Not through the harness: it prints.
     std::process::exit(0);
 }
 
-fn scene_in_child(scene: &str) {
+fn scene_in_child(scene: &str, sockets: [OwnedFd; 2]) {
+    let close_walls = |wx| close_walls_with(sockets, wx);
     const RWX: i32 = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
     const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
     match scene {
@@ -295,6 +296,21 @@ fn scene_in_child(scene: &str) {
             close_walls(Wx::Jit);
             go.send(()).unwrap();
             thread.join().unwrap();
+        }
+        "threads just starting" => {
+            let threads: Vec<_> = (0..64)
+                .map(|_| {
+                    let (go, wait) = mpsc::channel::<()>();
+                    let body = move || drop((wait.recv(), vec![1_u8; 10_000]));
+                    let thread = std::thread::Builder::new().name("late".to_owned());
+                    (go, thread.spawn(body).unwrap())
+                })
+                .collect();
+            close_walls(Wx::Jit);
+            for (go, thread) in threads {
+                drop(go);
+                thread.join().unwrap();
+            }
         }
         "open" => {
             close_walls(Wx::Jit);
@@ -407,6 +423,9 @@ fn workload() {
         ),
         0
     );
+    // What a thread does that is only just starting.
+    assert_eq!(call(libc::SYS_set_robust_list, &[0, 24]), -38);
+    assert_eq!(call(libc::SYS_prctl, &[15, 0]), -22);
     // The panic hook's text goes nowhere, and that is no denial.
     eprintln!("nobody reads this");
     assert_eq!(call(libc::SYS_prctl, &[0x5356_4d41, 0, 0, 0, 0]), -22);
@@ -477,6 +496,13 @@ fn refused_call_arrives_with_name_and_arguments_and_waits() {
 #[test]
 fn rules_cover_threads_that_were_there_before() {
     assert_eq!(play("thread").end_denied().syscall, "getppid");
+}
+
+#[test]
+fn threads_may_start_and_end_while_the_walls_close() {
+    for _ in 0..10 {
+        play("threads just starting").succeeds_behind_walls();
+    }
 }
 
 #[test]

@@ -12,9 +12,9 @@ use crate::sys;
 
 /// Puts the rules over all threads of the process and gives the descriptor that refused calls come from.
 ///
-/// All threads must have started for good: what a thread does first (`rseq`, `set_robust_list`,
-/// `sigaltstack`'s mapping, its name) is not allowed. The calling thread must not be the main one, see
-/// [`settle_libraries`].
+/// All threads must have been made. One that has not got far yet finishes its start under the rules: what
+/// glibc, Rust and V8 ask for then is allowed, or refused in a way that they live with. The calling thread
+/// must not be the main one, see [`settle_libraries`].
 pub(crate) fn install(filters: &Filters) -> Result<OwnedFd, JailError> {
     settle_libraries();
     let process = rustix::process::getpid().as_raw_pid().cast_unsigned();
@@ -54,6 +54,7 @@ fn failed(error: std::io::Error) -> JailError {
 
 /// Has libraries ask now what they would ask later, once for the process.
 fn settle_libraries() {
+    sys::memory::limit_arenas();
     // The first time that an arena other than the main one shrinks, glibc reads
     // /proc/sys/vm/overcommit_memory (`check_may_shrink_heap`). It does when blocks are freed that lie at
     // the arena's end: each below the 128 KiB from which glibc maps them by themselves, all above what it

@@ -34,6 +34,7 @@ fn rules_compile_on_both_architectures() {
             assert!(returns(libc::SECCOMP_RET_USER_NOTIF) > 0, "{wx:?} {arch:?}");
             assert!(returns(libc::SECCOMP_RET_ERRNO | 9) > 0, "{wx:?} {arch:?}");
             assert!(returns(libc::SECCOMP_RET_ERRNO | 22) > 0, "{wx:?} {arch:?}");
+            assert!(returns(libc::SECCOMP_RET_ERRNO | 38) > 0, "{wx:?} {arch:?}");
             assert_eq!(returns(libc::SECCOMP_RET_TRACE | 1), 0, "{wx:?} {arch:?}");
             let fitted = filters.fit(77).unwrap();
             assert!(!fitted.iter().any(|line| line.k == PROCESS_ID));
@@ -93,6 +94,7 @@ fn rules_compare_int_arguments_as_dword_and_long_ones_as_qword() {
         ("pkey_mprotect", 2),
         ("mremap", 3),
         ("recvfrom", 4),
+        ("set_robust_list", 1),
         ("sendto", 4),
     ];
     for (name, rules) in all_rules() {

@@ -1,4 +1,4 @@
-//! Memory-deny-write-execute of the process, `PR_SET_MDWE` of prctl(2).
+//! Memory of the process: what the kernel refuses (`PR_SET_MDWE` of prctl(2)), and glibc's arenas.
 
 use std::io;
 
@@ -24,3 +24,17 @@ pub(crate) fn refuses_exec_gain() -> io::Result<bool> {
     }
     Ok(flags.cast_unsigned() & libc::PR_MDWE_REFUSE_EXEC_GAIN != 0)
 }
+
+/// The most arenas that glibc's allocator makes. Without this it counts the machine's cores for the ninth,
+/// and reads `/sys/devices/system/cpu/online` for it (malloc/arena.c, `arena_get2`).
+#[cfg(target_env = "gnu")]
+pub(crate) fn limit_arenas() {
+    const MOST: libc::c_int = 64;
+    // SAFETY: takes two numbers; glibc holds its own locks.
+    let set = unsafe { libc::mallopt(libc::M_ARENA_MAX, MOST) };
+    debug_assert_eq!(set, 1, "glibc knows M_ARENA_MAX");
+}
+
+/// Other allocators have nothing of the kind.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn limit_arenas() {}
