@@ -16,6 +16,7 @@ import {
   op_isolate_send,
   op_isolate_stats,
 } from "ext:core/ops";
+import { callFunction } from "ext:stockade_host/env.js";
 import { allowWebSocket } from "ext:stockade_host/sockets.js";
 import { Stash } from "ext:stockade_host/stash.js";
 
@@ -75,19 +76,21 @@ export class Isolate {
   #ended; // undefined while it lives, then why it ended
   #handlers = new Map(); // event -> set of functions
   #requestHandlers = new Map(); // method -> function
+  #functions; // of `env`: method -> function
   #systemHandlers = new Map(); // event -> set of functions
   #stash = new Stash();
   #systemKept = [];
   #aborts = new Map(); // request id -> AbortController, made when a handler asks for it
   #streams;
 
-  constructor(key, sandbox, created) {
+  constructor(key, sandbox, created, functions) {
     if (key !== MADE_HERE) {
       throw new TypeError("isolates are made by `await sandbox.createIsolate()`");
     }
     this.#sandbox = sandbox;
     this.#id = created.id;
     this.#name = created.name ?? undefined;
+    this.#functions = functions;
     this.#streams = createStreams((event, data) => this.#control(event, data));
   }
 
@@ -309,7 +312,10 @@ export class Isolate {
   }
 
   async #request(method, data, id) {
-    const handler = this.#requestHandlers.get(method);
+    const fn = this.#functions.get(method);
+    const handler = fn === undefined
+      ? this.#requestHandlers.get(method)
+      : (args) => callFunction(fn, args);
     if (handler === undefined) {
       await this.#deliver((s, i) =>
         op_isolate_reject(s, i, id, `the host has no handler for the request '${method}'`)

@@ -8,28 +8,35 @@ import {
   op_sandbox_shutdown,
   op_sandbox_threads,
 } from "ext:core/ops";
+import { takeFunctions } from "ext:stockade_host/env.js";
 import { Isolate, MADE_HERE } from "ext:stockade_host/isolate.js";
 
 const isolatesOf = []; // by the sandbox's index: isolate id -> Isolate, or events that came early
 
-function toJson(options) {
-  if (typeof options !== "object" || options === null) {
-    throw new TypeError(`the options must be an object, not ${options === null ? "null" : typeof options}`);
+// The options as JSON, and the functions of their `env`.
+function read(given) {
+  if (typeof given !== "object" || given === null) {
+    throw new TypeError(`the options must be an object, not ${given === null ? "null" : typeof given}`);
   }
-  return JSON.stringify(options);
+  const { options, functions } = takeFunctions(given);
+  return { json: JSON.stringify(options), functions };
 }
 
 export class V8Sandbox {
   #index;
+  #functions; // of the sandbox's own `env`
 
   constructor(options = {}) {
-    this.#index = op_sandbox_new(toJson(options));
+    const { json, functions } = read(options);
+    this.#index = op_sandbox_new(json);
+    this.#functions = functions ?? new Map();
     isolatesOf[this.#index] = new Map();
   }
 
   async createIsolate(options = {}) {
-    const created = await op_sandbox_create(this.#index, toJson(options));
-    const isolate = new Isolate(MADE_HERE, this.#index, created);
+    const { json, functions = this.#functions } = read(options);
+    const created = await op_sandbox_create(this.#index, json);
+    const isolate = new Isolate(MADE_HERE, this.#index, created, functions);
     const isolates = isolatesOf[this.#index];
     const early = isolates.get(created.id);
     isolates.set(created.id, isolate);

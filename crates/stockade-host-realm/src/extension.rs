@@ -65,6 +65,7 @@ deno_core::extension!(
     esm = [
         dir "js",
         "deno.js",
+        "env.js",
         "errors.js",
         "isolate.js",
         "main.js",

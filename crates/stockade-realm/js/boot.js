@@ -10,6 +10,7 @@ const {
   MathFloor,
   ObjectDefineProperty,
   ObjectGetOwnPropertyDescriptor,
+  ObjectHasOwn,
   ObjectSetPrototypeOf,
   Promise,
   PromisePrototypeThen,
@@ -18,6 +19,8 @@ const {
   ReflectApply,
   SafeArrayIterator,
   String,
+  StringPrototypeCharCodeAt,
+  StringPrototypeSlice,
   TypeError,
 } = primordials;
 const {
@@ -212,11 +215,25 @@ function reply(id, value) {
   }
 }
 
+// What a call of an export replies when there is none: a mark that no value of a guest becomes.
+const NO_EXPORT = '"\\u0000n"';
+
+// A name that begins with U+0000 is that of an export and of nothing else, see `stockade_rpc::EXPORT`.
 function call(id, target, name, args, marked) {
   try {
-    const fn = target?.[name] ?? globalThis[name];
-    if (typeof fn !== "function") {
-      throw new TypeError(`the guest has no function '${name}': export it, or make it global`);
+    let fn;
+    if (StringPrototypeCharCodeAt(name, 0) === 0) {
+      name = StringPrototypeSlice(name, 1);
+      if (target !== undefined && ObjectHasOwn(target, name)) fn = target[name];
+      if (typeof fn !== "function") {
+        op_guest_reply(id, true, NO_EXPORT, true, undefined);
+        return;
+      }
+    } else {
+      fn = target?.[name] ?? globalThis[name];
+      if (typeof fn !== "function") {
+        throw new TypeError(`the guest has no function '${name}': export it, or make it global`);
+      }
     }
     reply(id, ReflectApply(fn, undefined, marked ? payload.revive(args) : args));
   } catch (error) {

@@ -11,14 +11,18 @@ const {
   op_guest_send,
 } = core.ops;
 const {
+  ArrayPrototypeJoin,
   Error,
   ErrorPrototype,
   MapPrototypeDelete,
   MapPrototypeGet,
   MapPrototypeSet,
+  ObjectDefineProperty,
   ObjectFreeze,
+  ObjectHasOwn,
   ObjectPrototypeIsPrototypeOf,
   Promise,
+  ReflectDeleteProperty,
   SafeMap,
   SafeSet,
   SafeSetIterator,
@@ -184,7 +188,44 @@ function dispatchControl(name, data, marked) {
 
 function configure(settings) {
   requestTimeoutMs = settings.requestTimeoutMs;
+  putFunctions(settings.env);
   env = deepFreeze(settings.env);
+}
+
+// Where `env` lists the functions that the host has put into it: paths, each a list of keys. The host
+// lets no key of the user begin with U+0000. Written by `stockade_host/env.js` and `stockade::env`.
+const FUNCTIONS = "\0functions";
+
+function putFunctions(env) {
+  if (!ObjectHasOwn(env, FUNCTIONS)) return;
+  const paths = env[FUNCTIONS];
+  ReflectDeleteProperty(env, FUNCTIONS);
+  for (let i = 0; i < paths.length; i++) putFunction(env, paths[i]);
+}
+
+function putFunction(env, path) {
+  const last = path.length - 1;
+  let holder = env;
+  for (let i = 0; i < last; i++) {
+    if (!ObjectHasOwn(holder, path[i])) return;
+    holder = holder[path[i]];
+    if (typeof holder !== "object" || holder === null) return;
+  }
+  ObjectDefineProperty(holder, path[last], {
+    __proto__: null,
+    value: hostFunction(ArrayPrototypeJoin(path, "."), path[last]),
+    enumerable: true,
+    writable: true,
+    configurable: true,
+  });
+}
+
+// A request whose data are the arguments. Bad ones reject, they do not throw.
+function hostFunction(path, name) {
+  const method = `env:${path}`;
+  const fn = (...args) => new Promise((resolve) => resolve(startRequest(method, args)));
+  ObjectDefineProperty(fn, "name", { __proto__: null, value: name });
+  return ObjectFreeze(fn);
 }
 
 function deepFreeze(value) {
