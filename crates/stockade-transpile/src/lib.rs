@@ -28,6 +28,7 @@ mod confine;
 mod decorate;
 mod error;
 mod excerpt;
+mod imports;
 mod language;
 #[cfg(test)]
 mod tests;
@@ -36,5 +37,6 @@ mod weigh;
 pub use compile::{MAX_COMPILED_BYTES, MAX_SOURCE_BYTES, Options, Transpiled, transpile};
 pub use error::TranspileError;
 pub use excerpt::excerpt;
+pub use imports::imports;
 pub use language::Language;
 pub use weigh::{MAX_LEVELS, MAX_WORK};
