@@ -1,0 +1,96 @@
+//! Calls of what a guest's main module exports.
+
+use serde_json::Value;
+use stockade_protocol::Payload;
+use stockade_supervisor::{CallError, Handle};
+
+/// Put before a function's name, it names an export of the main module and nothing else; without it a
+/// call finds global functions too, `eval` among them. Read by `stockade_realm/boot.js`.
+pub const EXPORT: char = '\0';
+
+/// What the guest's runtime replies where there is no such export. No value of a guest becomes this
+/// mark: see [`Payload`].
+const NO_EXPORT: &str = "\"\\u0000n\"";
+
+/// Why a call of an export gave no value.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The main module exports no function of this name.
+    #[error("the module exports no function of this name")]
+    NoExport,
+    /// The guest threw, or there is no reply.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+/// Calls an exported function with a JSON array of arguments; a promise is awaited.
+///
+/// # Errors
+/// When there is no such export, and as [`Handle::call`].
+pub async fn call_export(
+    handle: &Handle,
+    name: &str,
+    args: Payload,
+) -> Result<Payload, ExportError> {
+    let reply = handle.call(format!("{EXPORT}{name}"), args).await?;
+    if reply.marked && reply.json == NO_EXPORT {
+        return Err(ExportError::NoExport);
+    }
+    Ok(reply)
+}
+
+/// The JSON text of a value, `null` for `undefined`; `None` where it holds bytes or streams, or is no
+/// JSON at all.
+#[must_use]
+pub fn plain_json(payload: Payload) -> Option<String> {
+    if payload.json.is_empty() {
+        return Some("null".to_owned());
+    }
+    if !payload.marked {
+        return Some(payload.json);
+    }
+    let mut value = serde_json::from_str(&payload.json).ok()?;
+    unescape(&mut value).then(|| value.to_string())
+}
+
+/// Takes the escapes out of marked data; false where there is a mark.
+fn unescape(value: &mut Value) -> bool {
+    match value {
+        Value::String(text) if text.starts_with('\0') => {
+            let escaped = text.get(1..).filter(|rest| rest.starts_with('\0'));
+            match escaped.map(str::to_owned) {
+                Some(plain) => *text = plain,
+                None => return false,
+            }
+            true
+        }
+        Value::Array(list) => list.iter_mut().all(unescape),
+        Value::Object(map) => map.values_mut().all(unescape),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marked(json: &str) -> Payload {
+        Payload {
+            marked: true,
+            ..Payload::from_json(json.to_owned())
+        }
+    }
+
+    #[test]
+    fn plain_json_of_undefined_is_null() {
+        assert_eq!(plain_json(Payload::default()).unwrap(), "null");
+    }
+
+    #[test]
+    fn plain_json_takes_escapes_away_and_refuses_marks() {
+        let escaped = marked(r#"[{"a":"\u0000\u0000b0"},1]"#);
+        assert_eq!(plain_json(escaped).unwrap(), r#"[{"a":"\u0000b0"},1]"#);
+        assert_eq!(plain_json(marked(r#"{"a":["\u0000b0"]}"#)), None);
+        assert_eq!(plain_json(Payload::from_bytes(vec![1])), None);
+    }
+}

@@ -1,0 +1,198 @@
+//! The guest's exports as the methods of a JSON-RPC service.
+
+use std::sync::Arc;
+
+use jsonrpsee::core::middleware::{Batch, BatchEntry, Notification, RpcServiceT};
+use jsonrpsee::core::server::{BatchResponseBuilder, MethodResponse, ResponsePayload};
+use jsonrpsee::types::{ErrorObjectOwned, Request};
+use serde_json::value::RawValue;
+use stockade_protocol::Payload;
+use stockade_protocol::bounds::MAX_NAME_BYTES;
+use stockade_supervisor::{CallError, SendError};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::error;
+use crate::export::{EXPORT, ExportError, call_export, plain_json};
+use crate::keeper::{State, living};
+use crate::limits::RpcLimits;
+use crate::origin::Hosts;
+
+/// What all connections of a server share.
+pub(crate) struct Shared {
+    pub(crate) limits: RpcLimits,
+    pub(crate) hosts: Hosts,
+    pub(crate) state: watch::Receiver<State>,
+    /// One permit for each call that may be in the guest.
+    pub(crate) calls: Semaphore,
+}
+
+/// Put into the extensions of a response that must not be sent.
+#[derive(Clone)]
+pub(crate) struct Silent;
+
+/// Answers the requests of one message.
+#[derive(Clone)]
+pub(crate) struct Exports {
+    shared: Arc<Shared>,
+    deadline: Option<Instant>,
+}
+
+impl Exports {
+    /// For a message that has come just now.
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let timeout = shared.limits.timeout;
+        Self {
+            shared,
+            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+        }
+    }
+
+    async fn run(
+        &self,
+        method: &str,
+        params: Option<&RawValue>,
+    ) -> Result<Box<RawValue>, ErrorObjectOwned> {
+        // The specification keeps these names for itself.
+        if method.starts_with("rpc.") || method.len() + EXPORT.len_utf8() > MAX_NAME_BYTES {
+            return Err(error::no_such_method());
+        }
+        let args = arguments(params)?;
+        let Ok(_permit) = self.shared.calls.try_acquire() else {
+            return Err(error::busy());
+        };
+        let call = self.shared.call(method, args);
+        match self.deadline {
+            Some(deadline) => timeout_at(deadline, call)
+                .await
+                .unwrap_or_else(|_| Err(error::deadline())),
+            None => call.await,
+        }
+    }
+
+    async fn respond(&self, request: Request<'_>) -> MethodResponse {
+        let limit = self.shared.limits.response_bytes;
+        match self.run(&request.method, request.params.as_deref()).await {
+            Ok(result) => {
+                let result = ResponsePayload::success(result);
+                MethodResponse::response(request.id, result, limit as usize)
+            }
+            Err(error) => MethodResponse::error(request.id, error),
+        }
+    }
+
+    async fn respond_to_all(&self, batch: Batch<'_>) -> MethodResponse {
+        let limit = self.shared.limits.response_bytes as usize;
+        let mut responses = BatchResponseBuilder::new_with_limit(limit);
+        let mut notified = false;
+        for entry in batch {
+            let response = match entry {
+                Ok(BatchEntry::Call(request)) => self.respond(request).await,
+                Ok(BatchEntry::Notification(notification)) => {
+                    notified = true;
+                    self.notify(&notification).await;
+                    continue;
+                }
+                Err(error) => {
+                    let (error, id) = error.into_parts();
+                    MethodResponse::error(id, error)
+                }
+            };
+            if let Err(too_large) = responses.append(response) {
+                return too_large;
+            }
+        }
+        if responses.is_empty() && notified {
+            return silence();
+        }
+        MethodResponse::from_batch(responses.finish())
+    }
+
+    /// Whatever comes of it, nobody is told.
+    async fn notify(&self, notification: &Notification<'_>) {
+        let params = notification.params.as_deref();
+        if let Err(error) = self.run(&notification.method, params).await {
+            log::debug!("a notification failed: {error}");
+        }
+    }
+}
+
+fn silence() -> MethodResponse {
+    let mut response = MethodResponse::notification();
+    response.extensions_mut().insert(Silent);
+    response
+}
+
+impl RpcServiceT for Exports {
+    type MethodResponse = MethodResponse;
+    type NotificationResponse = MethodResponse;
+    type BatchResponse = MethodResponse;
+
+    fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+        let this = self.clone();
+        async move { this.respond(request).await }
+    }
+
+    fn batch<'a>(&self, batch: Batch<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+        let this = self.clone();
+        async move { this.respond_to_all(batch).await }
+    }
+
+    fn notification<'a>(
+        &self,
+        notification: Notification<'a>,
+    ) -> impl Future<Output = MethodResponse> + Send + 'a {
+        let this = self.clone();
+        async move {
+            this.notify(&notification).await;
+            silence()
+        }
+    }
+}
+
+impl Shared {
+    /// Calls an export of the isolate that lives, or of the next one.
+    async fn call(&self, method: &str, args: String) -> Result<Box<RawValue>, ErrorObjectOwned> {
+        let mut state = self.state.clone();
+        loop {
+            let handle = living(&mut state)
+                .await
+                .map_err(|end| error::ended(end.as_ref()))?;
+            let args = Payload::from_json(args.clone());
+            let failed = match call_export(&handle, method, args).await {
+                Ok(value) => return self.result(value),
+                Err(ExportError::NoExport) => return Err(error::no_such_method()),
+                Err(ExportError::Call(failed)) => failed,
+            };
+            return Err(match failed {
+                // The guest has not seen this call: the next one may.
+                CallError::Send(SendError::Ended { .. }) => continue,
+                CallError::Send(SendError::Full { .. }) => error::busy(),
+                CallError::Send(_) => error::internal(),
+                CallError::Guest(error) => error::threw(error),
+                CallError::Ended { .. } => error::ended(handle.end().as_ref()),
+                CallError::TimedOut(_) => error::deadline(),
+            });
+        }
+    }
+
+    fn result(&self, value: Payload) -> Result<Box<RawValue>, ErrorObjectOwned> {
+        let limit = self.limits.response_bytes;
+        let json = plain_json(value).ok_or_else(error::not_json)?;
+        if json.len() > limit as usize {
+            return Err(error::too_large(limit));
+        }
+        // Checks that it is JSON: a worker that was taken over may send anything.
+        RawValue::from_string(json).map_err(|_| error::internal())
+    }
+}
+
+/// The arguments as a JSON array: positional parameters as they are, named ones as one object.
+fn arguments(params: Option<&RawValue>) -> Result<String, ErrorObjectOwned> {
+    match params.map(RawValue::get) {
+        None => Ok("[]".to_owned()),
+        Some(list) if list.starts_with('[') => Ok(list.to_owned()),
+        Some(object) if object.starts_with('{') => Ok(format!("[{object}]")),
+        Some(_) => Err(error::wrong_params()),
+    }
+}
