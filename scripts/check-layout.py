@@ -37,6 +37,7 @@ EDGES = {
     "stockade": {
         "stockade-attack", "stockade-host", "stockade-inspector", "stockade-isolate", "stockade-jail",
         "stockade-policy", "stockade-protocol", "stockade-rpc", "stockade-supervisor",
+        "stockade-transpile",
     },
 }
 

@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
+use crate::commands::{self, CallArgs, ExecArgs, RpcArgs};
+
 /// Where debuggers look first.
 const DEBUGGER_PORT: u16 = 9229;
 
@@ -25,6 +27,15 @@ pub(crate) enum Command {
     /// Run a trusted host script, which creates isolates for untrusted code
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
+    /// Call one function that a guest's module exports
+    #[command(after_help = commands::CALL_EXAMPLES)]
+    Call(Box<CallArgs>),
+    /// Run one guest file by itself
+    #[command(after_help = commands::EXEC_EXAMPLES)]
+    Exec(Box<ExecArgs>),
+    /// Serve the functions that a guest's module exports by JSON-RPC 2.0
+    #[command(after_help = commands::RPC_EXAMPLES)]
+    Rpc(Box<RpcArgs>),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  stockade completions bash > /etc/bash_completion.d/stockade"

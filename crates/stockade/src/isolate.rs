@@ -4,13 +4,28 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use serde_json::Value;
 use stockade_protocol::{GuestError, Payload};
+use stockade_rpc::Guest;
 use stockade_supervisor::{CallError, Event, Handle, Hub, SendError, Stats};
+
+use crate::env;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Payload, GuestError>> + Send>>;
 type Handler = Arc<dyn Fn(Payload) -> Answer + Send + Sync>;
+
+/// What [`Isolate::next_or_idle`] gives.
+#[derive(Debug)]
+pub enum Next {
+    /// Something happened.
+    Event(Event),
+    /// The isolate has nothing to do: nothing happens before it is given something.
+    Idle,
+    /// [`Event::Destroyed`] was the last event.
+    Ended,
+}
 
 /// One isolate: send to it, call it, hear its events. `Send`; dropping it destroys the isolate.
 ///
@@ -109,6 +124,17 @@ impl Isolate {
             .insert(method.into(), Arc::new(move |data| Box::pin(handler(data))));
     }
 
+    /// Answers the guest's calls of the function at this path of its `NETWORK.env`, which
+    /// [`name_env_functions`](crate::name_env_functions) put there. The handler takes a JSON array of
+    /// arguments.
+    pub fn serve<F, R>(&mut self, path: &str, handler: F)
+    where
+        F: Fn(Payload) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Payload, GuestError>> + Send + 'static,
+    {
+        self.on_request(format!("{}{path}", env::PREFIX), handler);
+    }
+
     /// The next event; `None` after [`Event::Destroyed`]. Requests that have a handler are answered
     /// and not shown; one without must be answered with [`Handle::answer`].
     pub async fn next(&mut self) -> Option<Event> {
@@ -124,6 +150,47 @@ impl Isolate {
             }
             let (_, events) = self.hub.events().await;
             self.sort(events);
+        }
+    }
+
+    /// The next event, or [`Next::Idle`] where the isolate has no message, no timer and no request that
+    /// waits for its answer. A promise of the guest that is open then never settles by itself.
+    pub async fn next_or_idle(&mut self) -> Next {
+        let hub = Arc::clone(&self.hub);
+        std::future::poll_fn(|cx| {
+            loop {
+                if let Some(event) = self.events.pop_front() {
+                    self.ended |= matches!(event, Event::Destroyed(_));
+                    return Poll::Ready(Next::Event(event));
+                }
+                if self.ended {
+                    return Poll::Ready(Next::Ended);
+                }
+                match hub.poll_events(cx) {
+                    Poll::Ready((_, events)) => self.sort(events),
+                    Poll::Pending if hub.has_work() || self.handle.stats().requests > 0 => {
+                        return Poll::Pending;
+                    }
+                    Poll::Pending => return Poll::Ready(Next::Idle),
+                }
+            }
+        })
+        .await
+    }
+
+    /// The next event, if it has happened by now.
+    pub fn try_next(&mut self) -> Option<Event> {
+        if let Some(event) = self.events.pop_front() {
+            self.ended |= matches!(event, Event::Destroyed(_));
+            return Some(event);
+        }
+        let hub = Arc::clone(&self.hub);
+        match hub.poll_events(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready((_, events)) => {
+                self.sort(events);
+                self.try_next()
+            }
+            Poll::Pending => None,
         }
     }
 
@@ -169,5 +236,30 @@ impl Isolate {
     /// Ends the isolate; calls to it fail.
     pub fn destroy(&self) {
         self.handle.destroy();
+    }
+}
+
+/// For a server: requests that have a handler are answered, those that have none rejected, and all other
+/// events are dropped.
+impl From<Isolate> for Guest {
+    fn from(mut isolate: Isolate) -> Self {
+        let handle = isolate.handle();
+        Self::new(handle.clone(), async move {
+            while let Some(event) = isolate.next().await {
+                if let Event::Request { id, method, .. } = event {
+                    reject(&handle, id, &method);
+                }
+            }
+        })
+    }
+}
+
+/// Tells the guest that nobody answers requests of this method.
+pub fn reject(handle: &Handle, id: stockade_protocol::RequestId, method: &str) {
+    let error = GuestError::new(format!(
+        "the host has no handler for the request '{method}'"
+    ));
+    if let Err(error) = handle.answer(id, Err(error)) {
+        log::debug!("an answer was not sent: {error}");
     }
 }

@@ -66,19 +66,28 @@
 //! # }
 //! ```
 
+mod env;
 mod isolate;
+mod module_files;
 mod sandbox;
+mod start;
 
-pub use isolate::Isolate;
+pub use env::name_env_functions;
+pub use isolate::{Isolate, Next, reject};
+pub use module_files::{MAX_MODULE_FILES, ModuleFiles, ModuleFilesError};
 pub use sandbox::{Sandbox, walls, walls_with_inspector};
+pub use start::{initialize, run_if_worker};
 pub use stockade_inspector::{Inspector, ListenError, Target};
-pub use stockade_isolate::{MeteredAllocator, initialize};
+pub use stockade_isolate::MeteredAllocator;
 pub use stockade_policy::{
-    ConsoleMode, CpuShare, IsolateOptions, Isolation, Limits, OptionsError, SandboxOptions,
+    CgroupUse, ConsoleMode, CpuShare, IsolateOptions, Isolation, Limits, OptionsError,
+    SandboxOptions, Wx,
 };
 pub use stockade_protocol::{
     ConsoleLevel, GuestError, Payload, PayloadError, Position, RequestId, bounds,
 };
+/// Functions that a guest exports, called by JSON-RPC 2.0.
+pub use stockade_rpc as rpc;
 pub use stockade_supervisor::{
     CallError, CreateError, DestroyReason, End, Event, Figures, Handle, SendError, StartError,
     Stats, TerminateReason,

@@ -1,6 +1,7 @@
 //! The program `stockade`.
 
 mod cli;
+mod commands;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -16,9 +17,23 @@ use cli::{Cli, Command, RunArgs};
 static ALLOCATOR: stockade::MeteredAllocator = stockade::MeteredAllocator;
 
 fn main() -> ExitCode {
+    stockade::run_if_worker();
     let cli = Cli::parse();
     match cli.command {
         Command::Run(args) => run(*args),
+        Command::Call(args) => {
+            log_to_stderr(args.guest.verbose, log::LevelFilter::Error);
+            end(commands::call(&args))
+        }
+        Command::Exec(args) => {
+            log_to_stderr(args.guest.verbose, log::LevelFilter::Error);
+            end(commands::exec(&args))
+        }
+        Command::Rpc(args) => {
+            log_to_stderr(args.guest.verbose, log::LevelFilter::Warn);
+            raise_descriptor_limit();
+            end(commands::rpc(&args))
+        }
         Command::Completions { shell } => {
             cli::print_completions(shell);
             ExitCode::SUCCESS
@@ -26,16 +41,28 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: RunArgs) -> ExitCode {
-    let level = if args.verbose {
+/// Ends the process: threads that do not stop must not hold it.
+fn end(result: Result<i32, commands::Refusal>) -> ! {
+    std::process::exit(match result {
+        Ok(code) => code,
+        Err(refusal) => commands::refuse(&refusal),
+    })
+}
+
+fn log_to_stderr(verbose: bool, quiet: log::LevelFilter) {
+    let level = if verbose {
         log::LevelFilter::Debug
     } else {
-        log::LevelFilter::Error
+        quiet
     };
     env_logger::Builder::new()
         .filter_level(log::LevelFilter::Error)
         .filter_module("stockade", level)
         .init();
+}
+
+fn run(args: RunArgs) -> ExitCode {
+    log_to_stderr(args.verbose, log::LevelFilter::Error);
     let sandbox = match args.sandbox_options() {
         Ok(sandbox) => sandbox,
         Err(error) => return complain(&error.to_string(), 2),

@@ -1,0 +1,13 @@
+//! The commands that run one guest: `call`, `exec` and `rpc`.
+
+mod call;
+mod exec;
+mod exit;
+mod guest;
+mod output;
+mod rpc;
+
+pub(crate) use call::{CallArgs, EXAMPLES as CALL_EXAMPLES, call, refuse};
+pub(crate) use exec::{EXAMPLES as EXEC_EXAMPLES, ExecArgs, exec};
+pub(crate) use guest::Refusal;
+pub(crate) use rpc::{EXAMPLES as RPC_EXAMPLES, RpcArgs, rpc};

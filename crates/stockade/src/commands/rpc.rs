@@ -1,0 +1,145 @@
+//! `stockade rpc`: the functions of a module by JSON-RPC.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use stockade::Sandbox;
+use stockade::rpc::{Address, BoxError, Guest, RpcLimits, RpcOptions, Server, Stopped};
+
+use super::call::{finish, ready, start};
+use super::exit;
+use super::guest::{GuestArgs, Refusal, interrupted, milliseconds};
+use super::output::{self, Console};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  stockade rpc math.ts --listen 127.0.0.1:7070
+  stockade rpc math.ts --listen unix:/run/user/1000/math.sock --once
+  curl -H 'content-type: application/json' http://127.0.0.1:7070 \\
+    -d '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"add\",\"params\":[2,3]}'
+
+Every function that the module exports is a method; nothing else is. HTTP POST and WebSocket share the
+port. When the isolate ends, the calls in it are rejected and another isolate is started. Exit codes:
+1 the module cannot be read or run, or the address not be had, 2 bad usage, 130 Ctrl-C, 143 SIGTERM, and
+with --once 124 a limit, 125 a crash.";
+
+#[derive(Args)]
+pub(crate) struct RpcArgs {
+    /// The module: TypeScript or JavaScript. It imports files of its own folder
+    module: PathBuf,
+
+    /// Where to listen: HOST:PORT or unix:PATH; may be given more than once
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
+    listen: Vec<Address>,
+
+    /// Listen on addresses that other machines reach: whoever reaches them may call the guest
+    #[arg(long)]
+    allow_remote: bool,
+
+    /// A name, beside localhost, under which the server may be called and whose pages may call it; may be
+    /// given more than once
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+
+    /// Connections at the same time
+    #[arg(long, value_name = "N", default_value_t = RpcLimits::default().connections)]
+    max_connections: usize,
+
+    /// Bytes of a request or a batch
+    #[arg(long, value_name = "BYTES", default_value_t = RpcLimits::default().request_bytes)]
+    max_request_bytes: u32,
+
+    /// Bytes of a response or a batch's
+    #[arg(long, value_name = "BYTES", default_value_t = RpcLimits::default().response_bytes)]
+    max_response_bytes: u32,
+
+    /// Calls in the guest at the same time
+    #[arg(long, value_name = "N", default_value_t = RpcLimits::default().concurrent)]
+    max_concurrent: usize,
+
+    /// Calls in one batch
+    #[arg(long, value_name = "N", default_value_t = RpcLimits::default().batch)]
+    max_batch: u32,
+
+    /// Wait for the reply to a request or a batch in milliseconds, 0 for no limit
+    #[arg(long, value_name = "MS", value_parser = milliseconds, default_value = "30000")]
+    timeout: Duration,
+
+    /// Come to an end with the isolate, in place of starting another
+    #[arg(long)]
+    once: bool,
+
+    #[command(flatten)]
+    pub(crate) guest: GuestArgs,
+}
+
+impl RpcArgs {
+    fn options(&self) -> RpcOptions {
+        RpcOptions {
+            listen: self.listen.clone(),
+            limits: RpcLimits {
+                // More than the library can count is no limit either.
+                connections: self.max_connections.clamp(1, 1 << 20),
+                request_bytes: self.max_request_bytes,
+                response_bytes: self.max_response_bytes,
+                concurrent: self.max_concurrent.clamp(1, 1 << 20),
+                batch: self.max_batch,
+                timeout: Some(self.timeout).filter(|timeout| !timeout.is_zero()),
+            },
+            once: self.once,
+            allow_remote: self.allow_remote,
+            allowed_hosts: self.allow_host.clone(),
+            ..RpcOptions::default()
+        }
+    }
+}
+
+/// Runs the command and gives the exit code.
+pub(crate) fn rpc(args: &RpcArgs) -> Result<i32, Refusal> {
+    let (options, _) = args.guest.sandbox(&args.module)?;
+    stockade::initialize();
+    let sandbox = Sandbox::new(options);
+    finish(async {
+        let failed = |error: &dyn std::fmt::Display| Refusal(error.to_string(), exit::FAILED);
+        let server = Server::bind(args.options())
+            .await
+            .map_err(|error| failed(&error))?;
+        let running = server
+            .start(move || guest(sandbox.clone()))
+            .await
+            .map_err(|error| failed(&error))?;
+        for address in running.addresses() {
+            output::say(&format!("Listening on {address}"));
+        }
+        let mut code = exit::DONE;
+        let asked = interrupted().map_err(|error| failed(&error))?;
+        let stopped = running.until(async { code = asked.await }).await;
+        match stopped {
+            Stopped::Asked => Ok(code),
+            Stopped::IsolateEnded(end) => {
+                let why = end.as_ref().map_or_else(String::new, ToString::to_string);
+                Err(Refusal(
+                    format!("the guest was ended: {why}"),
+                    exit::code_of(end.as_ref()),
+                ))
+            }
+        }
+    })
+}
+
+/// Starts an isolate and waits until its module has run.
+async fn guest(sandbox: Sandbox) -> Result<Guest, BoxError> {
+    let started = async {
+        let mut isolate = start(&sandbox).await?;
+        ready(&mut isolate, Console::Error).await?;
+        Ok(isolate)
+    };
+    let mut isolate = started.await.map_err(|Refusal(message, _)| message)?;
+    let handle = isolate.handle();
+    Ok(Guest::new(handle.clone(), async move {
+        while let Some(event) = isolate.next().await {
+            output::hear(event, &handle, Console::Error);
+        }
+    }))
+}

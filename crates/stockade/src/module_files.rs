@@ -1,0 +1,348 @@
+//! A guest's modules from files: one module and what it imports, out of its own folder.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use stockade_policy::MAX_MODULE_BYTES;
+use stockade_supervisor::CallError;
+use stockade_transpile::{Language, imports};
+
+use crate::Isolate;
+
+/// Files that one module may lead to.
+pub const MAX_MODULE_FILES: usize = 1000;
+
+/// The module that stands before the one that was asked for, under the name that is run first.
+const MAIN: &str = "main";
+
+/// Names that are run when an isolate starts, the first that is there.
+const RUN_FIRST: [&str; 6] = [
+    "main", "main.ts", "main.js", "main.tsx", "main.jsx", "main.mjs",
+];
+
+/// A module that imports the main one and exports nothing: importing it waits for the main one, whatever
+/// that exports.
+const READY: &str = "~ready.js";
+
+/// A module's file and those it imports, read and ready to be the option `modules` of an isolate.
+///
+/// Imports are found in the sources: `import`, `export … from` and `import()` of a literal text. What is
+/// not there, or is no relative path, is left out, and the guest that imports it hears of it. Nothing is
+/// read from outside of the folder in which the module lies; symbolic links count as what they lead to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleFiles {
+    /// Names and sources.
+    pub modules: BTreeMap<String, String>,
+    /// The name under which stacks show the module that was asked for.
+    pub entry: String,
+}
+
+/// Why a module cannot be read. Paths are those that the user wrote.
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleFilesError {
+    /// The file, or one that it imports.
+    #[error("cannot read '{name}': {reason}")]
+    Unreadable {
+        /// As written, or as imported.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// An import leads out of the folder.
+    #[error(
+        "cannot import '{specifier}' in {importer}: it lies outside of the folder of the module\n  fix: move the module that is called to a folder that holds all it imports"
+    )]
+    Outside {
+        /// As imported.
+        specifier: String,
+        /// By which module.
+        importer: String,
+    },
+    /// More than an isolate may have.
+    #[error("the module imports more than {MAX_MODULE_FILES} files or {} MiB", MAX_MODULE_BYTES >> 20)]
+    TooMany,
+    /// The name is taken by a file.
+    #[error(
+        "cannot run a module beside one called '{0}': that is the name of what runs first\n  fix: rename that file"
+    )]
+    NameTaken(String),
+}
+
+impl ModuleFiles {
+    /// Reads a module and what it imports.
+    ///
+    /// # Errors
+    /// When a file cannot be read, lies outside of the module's folder, or there are too many.
+    pub fn read(path: &Path) -> Result<Self, ModuleFilesError> {
+        let shown = path.display().to_string();
+        let unreadable = |reason: String| ModuleFilesError::Unreadable {
+            name: shown.clone(),
+            reason,
+        };
+        let real = path
+            .canonicalize()
+            .map_err(|error| unreadable(reason(&error)))?;
+        let folder = real.parent().unwrap_or(Path::new("/")).to_owned();
+        let file = real
+            .file_name()
+            .ok_or_else(|| unreadable("it is no file".to_owned()))?;
+        let entry = name_of(file);
+        let mut reader = Reader {
+            folder,
+            bytes: 0,
+            modules: BTreeMap::new(),
+        };
+        let source = reader.read(&real).map_err(&unreadable)?;
+        reader.add(entry.clone(), source)?;
+        reader.collect(&entry)?;
+        finish(entry, reader.modules)
+    }
+
+    /// Waits until the module has run: until it has been loaded and its top-level `await` has settled.
+    ///
+    /// # Errors
+    /// What the module threw, or why there is no telling.
+    pub async fn ready(isolate: &mut Isolate) -> Result<(), CallError> {
+        let code = Self::ready_code();
+        isolate.evaluate(code).await.map(drop)
+    }
+
+    /// The script whose value is there once the module has run.
+    #[must_use]
+    pub fn ready_code() -> String {
+        format!("import('{READY}').then(() => 0)")
+    }
+}
+
+/// Sees to it that the module is the one that runs first.
+fn finish(
+    entry: String,
+    mut modules: BTreeMap<String, String>,
+) -> Result<ModuleFiles, ModuleFilesError> {
+    let first = RUN_FIRST.iter().find(|name| modules.contains_key(**name));
+    let main = match first {
+        Some(name) if *name == entry => (*name).to_owned(),
+        Some(name) if *name == MAIN => return Err(ModuleFilesError::NameTaken((*name).to_owned())),
+        _ => {
+            let from = serde_json::Value::from(format!("/{entry}"));
+            let source = format!(
+                "import * as module from {from};\nexport * from {from};\nexport default module.default;\n"
+            );
+            modules.insert(MAIN.to_owned(), source);
+            MAIN.to_owned()
+        }
+    };
+    modules
+        .entry(READY.to_owned())
+        .or_insert_with(|| format!("import '/{main}';\n"));
+    Ok(ModuleFiles { modules, entry })
+}
+
+/// The name of the module that was asked for; one that a URL would change is replaced.
+fn name_of(file: &OsStr) -> String {
+    let plain = |name: &&str| {
+        name.chars()
+            .all(|char| char.is_alphanumeric() || "._-+@~ ".contains(char))
+    };
+    let extension = Path::new(file).extension().and_then(OsStr::to_str);
+    match file.to_str().filter(plain) {
+        Some(name) => name.to_owned(),
+        None => match extension.filter(plain) {
+            Some(extension) => format!("module.{extension}"),
+            None => "module.ts".to_owned(),
+        },
+    }
+}
+
+struct Reader {
+    folder: PathBuf,
+    bytes: usize,
+    modules: BTreeMap<String, String>,
+}
+
+impl Reader {
+    /// Follows imports until there is no new one.
+    fn collect(&mut self, entry: &str) -> Result<(), ModuleFilesError> {
+        let mut left = vec![entry.to_owned()];
+        while let Some(importer) = left.pop() {
+            let language = match Language::from_path(Path::new(&importer)) {
+                _ if importer.ends_with(".json") => continue,
+                Some(language) => language,
+                None => Language::TypeScript,
+            };
+            let source = self.modules.get(&importer);
+            let found = source.and_then(|source| imports(source, language));
+            for specifier in found.unwrap_or_default() {
+                if let Some(name) = self.import(&importer, &specifier)? {
+                    left.push(name);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what a module imports; gives its name where that is new.
+    fn import(
+        &mut self,
+        importer: &str,
+        specifier: &str,
+    ) -> Result<Option<String>, ModuleFilesError> {
+        let outside = || ModuleFilesError::Outside {
+            specifier: specifier.to_owned(),
+            importer: importer.to_owned(),
+        };
+        let name = match resolve(importer, specifier) {
+            Resolved::Name(name) => name,
+            Resolved::Outside => return Err(outside()),
+            Resolved::Other => return Ok(None),
+        };
+        if self.modules.contains_key(&name) {
+            return Ok(None);
+        }
+        // What is not there, the guest is told when it really imports it.
+        let Ok(real) = self.folder.join(&name).canonicalize() else {
+            return Ok(None);
+        };
+        if !real.starts_with(&self.folder) {
+            return Err(outside());
+        }
+        let source = self
+            .read(&real)
+            .map_err(|reason| ModuleFilesError::Unreadable {
+                name: name.clone(),
+                reason,
+            })?;
+        self.add(name.clone(), source)?;
+        Ok(Some(name))
+    }
+
+    fn read(&self, real: &Path) -> Result<String, String> {
+        let kind = real.metadata().map_err(|error| reason(&error))?;
+        if !kind.is_file() {
+            return Err("it is no file".to_owned());
+        }
+        let mut source = String::new();
+        let left = (MAX_MODULE_BYTES - self.bytes) as u64;
+        std::fs::File::open(real)
+            // One more than may be: then it is too much.
+            .and_then(|file| file.take(left + 1).read_to_string(&mut source))
+            .map_err(|error| reason(&error))?;
+        Ok(source)
+    }
+
+    fn add(&mut self, name: String, source: String) -> Result<(), ModuleFilesError> {
+        self.bytes = self.bytes.saturating_add(source.len());
+        self.modules.insert(name, source);
+        if self.bytes > MAX_MODULE_BYTES || self.modules.len() > MAX_MODULE_FILES {
+            return Err(ModuleFilesError::TooMany);
+        }
+        Ok(())
+    }
+}
+
+/// What the system said, without its number.
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file".to_owned(),
+        std::io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Resolved {
+    /// A path within the folder.
+    Name(String),
+    Outside,
+    /// No relative path, or one that a URL would change.
+    Other,
+}
+
+/// The name of what `specifier` means in `importer`: the rules are those of the guest's own modules, but
+/// that nothing stops at the top.
+fn resolve(importer: &str, specifier: &str) -> Resolved {
+    let relative = ["./", "../", "/"]
+        .iter()
+        .any(|start| specifier.starts_with(start));
+    if !relative || specifier.contains(['%', '?', '#', '\\', '\0']) {
+        return Resolved::Other;
+    }
+    let mut path: Vec<&OsStr> = Vec::new();
+    if !specifier.starts_with('/') {
+        path.extend(
+            Path::new(importer)
+                .parent()
+                .into_iter()
+                .flat_map(Path::iter),
+        );
+    }
+    for part in Path::new(specifier).components() {
+        match part {
+            Component::Normal(part) => path.push(part),
+            Component::ParentDir if path.pop().is_none() => return Resolved::Outside,
+            _ => {}
+        }
+    }
+    let path: PathBuf = path.into_iter().collect();
+    match path.to_str() {
+        Some(name) if !name.is_empty() => Resolved::Name(name.to_owned()),
+        _ => Resolved::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> Resolved {
+        Resolved::Name(name.to_owned())
+    }
+
+    #[test]
+    fn resolve_stays_within_the_folder() {
+        assert_eq!(resolve("a.ts", "./b.ts"), named("b.ts"));
+        assert_eq!(resolve("x/y/a.ts", "../b.ts"), named("x/b.ts"));
+        assert_eq!(resolve("x/a.ts", "/b.ts"), named("b.ts"));
+        assert_eq!(resolve("x/a.ts", "./.././x/./c.json"), named("x/c.json"));
+        for specifier in ["../b.ts", "./../b.ts", "./x/../../b.ts", "/../b.ts"] {
+            assert_eq!(resolve("a.ts", specifier), Resolved::Outside, "{specifier}");
+        }
+        for specifier in [
+            "node:fs",
+            "b.ts",
+            "https://a/b.ts",
+            "./a%2e.ts",
+            "./a?b",
+            "./a#b",
+            "",
+        ] {
+            assert_eq!(resolve("a.ts", specifier), Resolved::Other, "{specifier}");
+        }
+    }
+
+    #[test]
+    fn finish_puts_a_module_before_the_one_asked_for() {
+        let of = |names: &[&str], entry: &str| {
+            let modules = names.iter().map(|name| ((*name).to_owned(), String::new()));
+            finish(entry.to_owned(), modules.collect())
+        };
+        let files = of(&["add.ts", "main.ts"], "add.ts").unwrap();
+        assert!(files.modules[MAIN].contains("\"/add.ts\""));
+        assert_eq!(files.modules[READY], "import '/main';\n");
+        let files = of(&["main.ts", "main.js"], "main.ts").unwrap();
+        assert!(!files.modules.contains_key(MAIN));
+        assert_eq!(files.modules[READY], "import '/main.ts';\n");
+        let files = of(&["main.ts", "main.js"], "main.js").unwrap();
+        assert!(files.modules[MAIN].contains("\"/main.js\""));
+        assert!(of(&["main", "a.ts"], "a.ts").is_err());
+    }
+
+    #[test]
+    fn name_that_a_url_would_change_is_replaced() {
+        assert_eq!(name_of(OsStr::new("add.ts")), "add.ts");
+        assert_eq!(name_of(OsStr::new("a:b.js")), "module.js");
+        assert_eq!(name_of(OsStr::new("a?b")), "module.ts");
+    }
+}

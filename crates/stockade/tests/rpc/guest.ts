@@ -1,0 +1,31 @@
+// What the tests of `stockade rpc` call.
+export const add = (a: number, b: number): number => a + b;
+export const args = (...all: unknown[]): unknown[] => all;
+export const nothing = (): void => {};
+export const text = (length: number): string => "x".repeat(length);
+export const bytes = (): Uint8Array => new Uint8Array(2);
+
+export class Refused extends Error {
+  override name = "Refused";
+}
+export const refuse = (message: string): never => {
+  throw new Refused(message);
+};
+export const refuseWithText = (): never => {
+  throw "only text";
+};
+
+let counted = 0;
+export const count = (): number => ++counted;
+export const counts = (): number => counted;
+
+export const later = (ms: number): Promise<string> =>
+  new Promise((resolve) => setTimeout(() => resolve(`after ${ms}`), ms));
+export const never = (): Promise<void> => new Promise(() => {});
+export const spin = (): void => {
+  for (;;);
+};
+
+export const value = 1;
+export const then = (): string => "an export like any other";
+(globalThis as Record<string, unknown>).hidden = (): string => "reached";

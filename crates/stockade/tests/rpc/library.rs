@@ -1,0 +1,130 @@
+//! The same from Rust, with functions of the host in the guest's `env`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::json;
+use stockade::rpc::{Address, Guest, RpcOptions, Server, Stopped, call_export};
+use stockade::{
+    GuestError, IsolateOptions, ModuleFiles, Next, Payload, Sandbox, SandboxOptions,
+    name_env_functions,
+};
+
+use crate::client::{call, guest, outcome};
+
+fn total(args: &Payload) -> Result<Payload, GuestError> {
+    let (item, count): (String, usize) = args
+        .read()
+        .map_err(|error| GuestError::new(error.to_string()))?;
+    Payload::new(&(item.len() * count)).map_err(|error| GuestError::new(error.to_string()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn library_serves_functions_of_env() {
+    stockade::initialize();
+    let sandbox = Sandbox::new(SandboxOptions::default());
+    let mut options = IsolateOptions::default();
+    options.env.insert("KEY".to_owned(), json!("x"));
+    name_env_functions(&mut options.env, ["svc.total", "nobody"]);
+    let mut isolate = sandbox.create(options).await.unwrap();
+    isolate.serve("svc.total", |args: Payload| async move { total(&args) });
+    let read = |payload: Payload| payload.read::<serde_json::Value>().unwrap();
+    let answer = isolate.evaluate("NETWORK.env.svc.total('tea', 3)").await;
+    assert_eq!(read(answer.unwrap()), json!(9));
+    let wrong = isolate.evaluate("NETWORK.env.svc.total('tea')").await;
+    assert!(wrong.is_err());
+    let keys = isolate.evaluate("Object.keys(NETWORK.env)").await;
+    assert_eq!(read(keys.unwrap()), json!(["KEY", "svc", "nobody"]));
+    sandbox.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn library_tells_when_an_isolate_has_nothing_to_do() {
+    stockade::initialize();
+    let sandbox = Sandbox::new(SandboxOptions::default());
+    let mut isolate = sandbox.create_default().await.unwrap();
+    isolate
+        .execute("setTimeout(() => NETWORK.send('late', 1), 50)")
+        .unwrap();
+    let Next::Event(stockade::Event::Message { name, .. }) = isolate.next_or_idle().await else {
+        panic!("the timer is something to do");
+    };
+    assert_eq!(name, "late");
+    assert!(matches!(isolate.next_or_idle().await, Next::Idle));
+    isolate.destroy();
+    assert!(matches!(isolate.next_or_idle().await, Next::Event(_)));
+    assert!(matches!(isolate.next_or_idle().await, Next::Ended));
+    sandbox.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn library_server_calls_the_isolates_it_is_given() {
+    stockade::initialize();
+    let files = ModuleFiles::read(guest().as_ref()).unwrap();
+    assert_eq!(files.entry, "guest.ts");
+    let mut defaults = IsolateOptions::default();
+    defaults.modules = files.modules;
+    let sandbox = Sandbox::new(SandboxOptions {
+        defaults,
+        ..SandboxOptions::default()
+    });
+    let started = Arc::new(AtomicU32::new(0));
+    let server = Server::bind(RpcOptions {
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        ..RpcOptions::default()
+    });
+    let factory = {
+        let (sandbox, started) = (sandbox.clone(), Arc::clone(&started));
+        move || {
+            let (sandbox, started) = (sandbox.clone(), Arc::clone(&started));
+            async move {
+                let mut isolate = sandbox.create_default().await?;
+                ModuleFiles::ready(&mut isolate).await?;
+                started.fetch_add(1, Ordering::SeqCst);
+                Ok(Guest::from(isolate))
+            }
+        }
+    };
+    let running = server.await.unwrap().start(factory).await.unwrap();
+    let Address::Tcp(address) = running.addresses()[0].clone() else {
+        panic!("a TCP address");
+    };
+    let client = tokio::task::spawn_blocking(move || {
+        let body = call(1, "add", json!([2, 3])).to_string();
+        let stream = std::net::TcpStream::connect(address).unwrap();
+        let (_, text) =
+            crate::client::exchange(stream, &crate::client::request("localhost", "", &body));
+        outcome(serde_json::from_str(&text).unwrap())
+    });
+    let mut answer = None;
+    let stopped = running
+        .until(async { answer = Some(client.await.unwrap()) })
+        .await;
+    assert_eq!(stopped, Stopped::Asked);
+    assert_eq!(answer, Some(Ok(json!(5))));
+    assert_eq!(started.load(Ordering::SeqCst), 1);
+    assert_eq!(sandbox.isolates(), 0, "the isolate went with the server");
+    sandbox.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn library_calls_exports_and_nothing_else() {
+    stockade::initialize();
+    let sandbox = Sandbox::new(SandboxOptions::default());
+    let isolate = sandbox.create_default().await.unwrap();
+    isolate.execute("var f = () => 1").unwrap();
+    let handle = isolate.handle();
+    let args = || Payload::from_json("[\"1\"]".to_owned());
+    for name in ["f", "eval", "toString"] {
+        let refused = call_export(&handle, name, args()).await;
+        assert!(
+            matches!(refused, Err(stockade::rpc::ExportError::NoExport)),
+            "{name}"
+        );
+    }
+    assert!(
+        handle.call("f", args()).await.is_ok(),
+        "the twin finds globals"
+    );
+    sandbox.shutdown();
+}

@@ -1,0 +1,136 @@
+//! Deadlines, overload, and isolates that end.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::client::{Server, WebSocket, call, outcome};
+
+#[test]
+fn lifetime_call_without_a_reply_ends_at_its_deadline() {
+    let server = Server::start(&["--timeout", "200"]);
+    let error = server.call("never", json!([])).unwrap_err();
+    assert_eq!(
+        error,
+        json!({ "code": -32001, "message": "no reply in time" })
+    );
+    // The deadline of a batch is that of its calls together.
+    let batch: Vec<Value> = (0..100).map(|id| call(id, "never", json!([]))).collect();
+    let response = server.send(&Value::from(batch));
+    let responses = response.as_array().unwrap();
+    assert_eq!(responses.len(), 100);
+    assert!(
+        responses
+            .iter()
+            .all(|response| response["error"]["code"] == -32001)
+    );
+    assert_eq!(
+        server.call("later", json!([5])),
+        Ok(json!("after 5")),
+        "the twin"
+    );
+}
+
+/// Every call gets its reply, whatever becomes of the isolate.
+#[tokio::test(flavor = "multi_thread")]
+async fn lifetime_isolate_that_ends_rejects_the_calls_in_it_and_has_a_successor() {
+    let server = Server::start(&["--max-concurrent", "200", "--cpu-limit", "100"]);
+    assert_eq!(server.call("count", json!([])), Ok(json!(1)));
+    let mut sockets = Vec::new();
+    for _ in 0..5 {
+        let mut socket = WebSocket::open(&server).await;
+        for id in 0..20 {
+            socket.send(&call(id, "never", json!([])).to_string()).await;
+        }
+        sockets.push(socket);
+    }
+    // They are in the guest once it has answered what came after them.
+    for socket in &mut sockets {
+        let response = socket.exchange(&call(100, "add", json!([1, 1]))).await;
+        assert_eq!(response["id"], 100);
+    }
+    let error = server.call("spin", json!([])).unwrap_err();
+    let expected = json!({
+        "code": -32003,
+        "message": "the isolate ended: cpu_limit_exceeded",
+        "data": { "reason": "cpu_limit_exceeded" },
+    });
+    assert_eq!(error, expected);
+    let mut rejected = 0;
+    for socket in &mut sockets {
+        for _ in 0..20 {
+            let error = outcome(socket.receive().await.unwrap()).unwrap_err();
+            assert_eq!(error, expected);
+            rejected += 1;
+        }
+    }
+    assert_eq!(rejected, 100);
+    // The connections stay, and the next isolate knows nothing of the last one.
+    for socket in &mut sockets {
+        let response = socket.exchange(&call(1, "add", json!([1, 1]))).await;
+        assert_eq!(response["result"], 2);
+    }
+    assert_eq!(server.call("count", json!([])), Ok(json!(1)));
+}
+
+#[tokio::test]
+async fn lifetime_calls_beyond_the_limit_are_refused_at_once() {
+    let server = Server::start(&["--max-concurrent", "2"]);
+    let mut socket = WebSocket::open(&server).await;
+    for id in 0..2 {
+        socket
+            .send(&call(id, "later", json!([500])).to_string())
+            .await;
+    }
+    let response = socket.exchange(&call(9, "add", json!([1, 1]))).await;
+    assert_eq!(response["id"], 9);
+    assert_eq!(response["error"]["code"], -32009);
+    for _ in 0..2 {
+        assert_eq!(socket.receive().await.unwrap()["result"], "after 500");
+    }
+    let response = socket.exchange(&call(9, "add", json!([1, 1]))).await;
+    assert_eq!(response["result"], 2, "the twin");
+}
+
+#[test]
+fn lifetime_server_that_is_asked_to_end_lets_calls_finish() {
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+        let mut server = Server::start(&[]);
+        let address = server.address.clone();
+        let body = call(1, "later", json!([400])).to_string();
+        let stream = server.connect();
+        let caller = std::thread::spawn(move || {
+            crate::client::exchange(stream, &crate::client::request("localhost", "", &body))
+        });
+        // It has begun once another call, which came later, is answered.
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(server.call("add", json!([1, 1])), Ok(json!(2)));
+        server.signal(signal);
+        let (status, text) = caller.join().unwrap();
+        assert_eq!((status, text.contains("after 400")), (200, true), "{text}");
+        assert_eq!(server.code(), Some(code));
+        assert!(std::net::TcpStream::connect(address).is_err());
+    }
+}
+
+#[tokio::test]
+async fn lifetime_server_that_is_asked_to_end_rejects_what_does_not_finish() {
+    let mut server = Server::start(&["--timeout", "0"]);
+    let mut socket = WebSocket::open(&server).await;
+    socket.send(&call(1, "never", json!([])).to_string()).await;
+    let response = socket.exchange(&call(2, "add", json!([1, 1]))).await;
+    assert_eq!(response["id"], 2);
+    server.signal(Signal::SIGTERM);
+    let response = socket.receive().await.unwrap();
+    assert_eq!(response["error"]["code"], -32003, "{response}");
+    assert_eq!(server.code(), Some(143));
+}
+
+#[test]
+fn lifetime_once_ends_with_the_isolate() {
+    let mut server = Server::start(&["--once", "--cpu-limit", "50"]);
+    let error = server.call("spin", json!([])).unwrap_err();
+    assert_eq!(error["data"]["reason"], "cpu_limit_exceeded");
+    assert_eq!(server.code(), Some(124));
+}

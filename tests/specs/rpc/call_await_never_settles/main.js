@@ -1,0 +1,2 @@
+export const f = () => 1;
+await new Promise(() => {});

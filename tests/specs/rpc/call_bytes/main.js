@@ -1,0 +1,1 @@
+export const f = () => new Uint8Array(3);

@@ -1,0 +1,1 @@
+export const f = () => { const all = []; for (;;) all.push(new Array(1e5).fill(1)); };

@@ -1,0 +1,3 @@
+globalThis.hidden = () => "reached";
+export const value = 1;
+export const f = () => 1;

@@ -1,0 +1,2 @@
+import { secret } from "../secret.ts";
+export const f = () => secret;

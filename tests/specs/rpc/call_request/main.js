@@ -1,0 +1,1 @@
+export const f = () => NETWORK.request("a").catch((error) => error.message);

@@ -1,0 +1,2 @@
+import { tax } from "./tax.ts";
+export const steps = [tax];

@@ -1,0 +1,3 @@
+console.log("before");
+setTimeout(() => { throw new RangeError("late"); }, 1);
+setTimeout(() => console.log("never"), 1000);
