@@ -21,6 +21,9 @@ use crate::{
     JailError, JailSpec, Level, capabilities, executable, landlock, namespaces, rlimits, root, sys,
 };
 
+/// Bytes of stack of the thread that the entry runs on: as much as a main thread has.
+const STACK: usize = 8 << 20;
+
 /// What the launcher gives its clone.
 pub(crate) struct Start<'a> {
     pub(crate) spec: &'a JailSpec,
@@ -76,6 +79,7 @@ fn build(start: &Start<'_>, launcher: OwnedFd, go: OwnedFd) -> Result<(), JailEr
     })?;
     die_with(&launcher)?;
     setsid().map_err(|error| step("setsid", error))?;
+    rustix::thread::set_name(c"stockade-worker").map_err(|error| step("PR_SET_NAME", error))?;
     setrlimit(
         Resource::Core,
         Rlimit {
@@ -149,6 +153,7 @@ fn wait(go: &OwnedFd) -> Result<(), JailError> {
 fn run(entry: Entry, inside: Inside) -> Infallible {
     let thread = std::thread::Builder::new()
         .name("worker".to_owned())
+        .stack_size(STACK)
         .spawn(
             move || match catch_unwind(AssertUnwindSafe(|| entry(inside))) {
                 Ok(()) => sys::process::exit_now(0),

@@ -53,6 +53,24 @@ struct Place {
     directory: PathBuf,
 }
 
+impl Place {
+    /// Makes the directory of a worker, and the supervisor's anew if somebody has tidied it away.
+    fn make(&self, directory: &Path) -> io::Result<()> {
+        match make(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make(&self.directory)?;
+                if self.version == Version::Two {
+                    for controller in &self.controllers {
+                        v2::turn_on(&self.directory, *controller)?;
+                    }
+                }
+                make(directory)
+            }
+            other => other,
+        }
+    }
+}
+
 /// The numbers that a worker's cgroups enforce.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Limits {
@@ -210,7 +228,7 @@ impl Cgroups {
         };
         for place in self.places.iter().filter(|p| !p.controllers.is_empty()) {
             let directory = place.directory.join(format!("w{id}"));
-            let limited = make(&directory).and_then(|()| {
+            let limited = place.make(&directory).and_then(|()| {
                 // Listed first: it has to be removed whatever comes.
                 made.directories.push((
                     place.version,
@@ -471,6 +489,32 @@ mod tests {
         assert_eq!(locate("/", "/", at), Some(at.join("")));
         assert_eq!(locate("/other", "/docker/x", at), None);
         assert_eq!(locate("/../up", "/", at), None);
+    }
+
+    /// A directory with these empty files, in place of a cgroup.
+    pub(super) fn stand_in(name: &str, files: &[&str]) -> PathBuf {
+        let directory =
+            std::env::temp_dir().join(format!("stockade-test-{name}-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        for file in files {
+            fs::write(directory.join(file), "").unwrap();
+        }
+        directory
+    }
+
+    pub(super) const LIMITS: Limits = Limits {
+        memory: Some(100 << 20),
+        cpu: Some(0.25),
+        tasks: 9,
+    };
+
+    #[test]
+    fn oom_kill_is_read_among_other_keys() {
+        let v1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n";
+        assert_eq!(value(v1, "oom_kill"), Some(1));
+        let v2 = "low 0\nhigh 0\nmax 7\noom 1\noom_kill 0\noom_group_kill 0\n";
+        assert_eq!(value(v2, "oom_kill"), Some(0));
+        assert_eq!(value("", "oom_kill"), None);
     }
 
     #[test]

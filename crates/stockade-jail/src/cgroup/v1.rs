@@ -76,6 +76,7 @@ pub(super) fn set_memory(directory: &Path, bytes: Option<u64>) -> io::Result<()>
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{LIMITS, stand_in};
     use super::*;
 
     #[test]
@@ -101,5 +102,24 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn limit_writes_each_controller_in_its_files() {
+        let at = stand_in("v1", &["memory.memsw.limit_in_bytes"]);
+        limit(&at, &Controller::ALL, &LIMITS).unwrap();
+        for (file, text) in [
+            ("memory.limit_in_bytes", "104857600"),
+            ("memory.memsw.limit_in_bytes", "104857600"),
+            ("cpu.cfs_period_us", "100000"),
+            ("cpu.cfs_quota_us", "25000"),
+            ("pids.max", "9"),
+        ] {
+            assert_eq!(fs::read_to_string(at.join(file)).unwrap(), text, "{file}");
+        }
+        set_memory(&at, None).unwrap();
+        let unlimited = fs::read_to_string(at.join("memory.limit_in_bytes")).unwrap();
+        assert_eq!(unlimited, "-1");
+        fs::remove_dir_all(at).unwrap();
     }
 }

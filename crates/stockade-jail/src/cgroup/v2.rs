@@ -70,7 +70,8 @@ pub(super) fn delegate(
     turn_on(directory).map_err(|error| told(directory, &error))
 }
 
-fn turn_on(at: &Path, controller: Controller) -> io::Result<()> {
+/// Turns a controller on for the children of this cgroup.
+pub(super) fn turn_on(at: &Path, controller: Controller) -> io::Result<()> {
     let file = at.join("cgroup.subtree_control");
     let on = fs::read_to_string(&file)?;
     if on.split_whitespace().any(|name| name == controller.name()) {
@@ -136,4 +137,71 @@ pub(super) fn set_memory(directory: &Path, bytes: Option<u64>) -> io::Result<()>
         fs::write(swap, if bytes.is_some() { "0" } else { "max" })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{LIMITS, stand_in};
+    use super::*;
+
+    #[test]
+    fn hierarchy_gives_the_controllers_of_the_own_cgroup() {
+        let at = stand_in("v2", &[]);
+        let mountinfo = format!("41 31 0:38 /a {} rw - cgroup2 cgroup2 rw\n", at.display());
+        assert_eq!(hierarchy("0::/a\n", &mountinfo), None);
+        fs::write(at.join("cgroup.controllers"), "cpuset cpu io pids\n").unwrap();
+        assert_eq!(
+            hierarchy("0::/a\n", &mountinfo),
+            Some((
+                Version::Two,
+                vec![Controller::Cpu, Controller::Pids],
+                at.join("")
+            ))
+        );
+        // Of another cgroup namespace.
+        assert_eq!(hierarchy("0::/../b\n", &mountinfo), None);
+        fs::remove_dir_all(at).unwrap();
+    }
+
+    #[test]
+    fn hierarchy_of_a_supervisor_that_moved_is_above_its_leaf() {
+        let at = stand_in("v2-leaf", &[]);
+        fs::write(at.join("cgroup.controllers"), "memory\n").unwrap();
+        let leaf = at.join("stockade-1-2/supervisor");
+        fs::create_dir_all(&leaf).unwrap();
+        let mountinfo = format!("41 31 0:38 / {} rw - cgroup2 cgroup2 rw\n", at.display());
+        let found = hierarchy("0::/stockade-1-2/supervisor\n", &mountinfo).unwrap();
+        assert_eq!(found.2, at);
+        fs::remove_dir_all(at).unwrap();
+    }
+
+    #[test]
+    fn delegate_turns_a_controller_on_where_it_is_off() {
+        let at = stand_in("v2-on", &["cgroup.subtree_control"]);
+        let below = at.join("stockade-1-2");
+        fs::create_dir_all(&below).unwrap();
+        fs::write(below.join("cgroup.subtree_control"), "pids memory\n").unwrap();
+        delegate(&at, &below, Controller::Memory, 1).unwrap();
+        let written = |at: &Path| fs::read_to_string(at.join("cgroup.subtree_control")).unwrap();
+        assert_eq!(written(&at), "+memory");
+        assert_eq!(written(&below), "pids memory\n");
+        fs::remove_dir_all(at).unwrap();
+    }
+
+    #[test]
+    fn limit_writes_each_controller_in_its_files() {
+        let at = stand_in("v2-limit", &["memory.swap.max"]);
+        limit(&at, &Controller::ALL, &LIMITS).unwrap();
+        for (file, text) in [
+            ("memory.max", "104857600"),
+            ("memory.swap.max", "0"),
+            ("cpu.max", "25000 100000"),
+            ("pids.max", "9"),
+        ] {
+            assert_eq!(fs::read_to_string(at.join(file)).unwrap(), text, "{file}");
+        }
+        set_memory(&at, None).unwrap();
+        assert_eq!(fs::read_to_string(at.join("memory.max")).unwrap(), "max");
+        fs::remove_dir_all(at).unwrap();
+    }
 }

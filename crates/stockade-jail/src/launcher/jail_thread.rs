@@ -10,19 +10,16 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::message::{self, Reply, Report, Request};
-use super::server::{NAME, is_prepared};
+use super::process::{Running, start_failed, start_launcher};
 use crate::seccomp::Listener;
 use crate::{Exit, ExitStatus, JailError, JailEvent, JailSpec, Layer};
 
@@ -141,12 +138,6 @@ fn watch(epoll: &OwnedFd, fd: impl AsFd, source: Source) -> rustix::io::Result<(
         epoll::EventData::new_u64(source.token()),
         epoll::EventFlags::IN,
     )
-}
-
-/// The launcher's process.
-struct Running {
-    process: Child,
-    control: OwnedFd,
 }
 
 /// A request that the launcher has not answered yet.
@@ -616,38 +607,6 @@ impl Drop for Jail {
     }
 }
 
-/// Starts the launcher's process: this program anew, under another name, with an empty environment and
-/// nothing but its control socket.
-fn start_launcher() -> Result<Running, JailError> {
-    if !is_prepared() {
-        return Err(JailError::new(
-            "launcher",
-            "this program cannot be started anew as the process that starts workers",
-            "whether run_if_launcher was called",
-            "call stockade_jail::run_if_launcher (or what a library that embeds it offers) first in main",
-        ));
-    }
-    let (ours, theirs) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(|error| start_failed(&error.into()))?;
-    let process = std::process::Command::new("/proc/self/exe")
-        .arg0(NAME)
-        .env_clear()
-        .stdin(Stdio::from(theirs))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| start_failed(&error))?;
-    Ok(Running {
-        process,
-        control: ours,
-    })
-}
-
 /// Calls a handler; one that panics costs its own events, not those of others.
 fn call(on_event: &EventHandler, event: JailEvent) {
     if catch_unwind(AssertUnwindSafe(|| on_event(event))).is_err() {
@@ -671,20 +630,11 @@ fn killed() -> Exit {
     }
 }
 
-fn start_failed(error: &io::Error) -> JailError {
-    JailError::new(
-        "launcher",
-        format!("starting the process that starts workers failed: {error}"),
-        format!("running /proc/self/exe as {NAME}"),
-        "mount /proc; raise the limits of processes and open files of this user (ulimit -u, ulimit -n)",
-    )
-}
-
 fn launcher_died(why: &str) -> JailError {
     JailError::new(
         "launcher",
         format!("the process that starts workers is gone: {why}"),
-        format!("its control socket; it runs as {NAME}"),
+        format!("its control socket; it runs as {}", super::server::NAME),
         "try again; if the program embeds Stockade, see that its main function calls run_if_launcher first",
     )
 }

@@ -9,6 +9,7 @@
 mod client;
 mod jail_thread;
 pub(crate) mod message;
+mod process;
 mod server;
 
 pub use client::{Launcher, Worker, layers};

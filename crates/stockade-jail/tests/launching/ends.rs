@@ -13,7 +13,7 @@ use crate::supervisor::{
     start, tell,
 };
 
-/// Starts and kills at random instants, for each level.
+/// Starts and kills at random instants, for each level; `STOCKADE_TEST_KILLS` sets another number.
 const KILLS: u32 = 500;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -142,7 +142,9 @@ fn killed(level: Level) {
         Signal::STOP,
         Signal::TRAP,
     ];
-    for round in 0..KILLS {
+    let kills =
+        std::env::var("STOCKADE_TEST_KILLS").map_or(KILLS, |number| number.parse().unwrap());
+    for round in 0..kills {
         let tested = start(&spec(level));
         let signal = signals[round as usize % signals.len()];
         if round % 3 == 0 {

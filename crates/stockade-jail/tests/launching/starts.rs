@@ -50,6 +50,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         }
         Ok(())
     }));
+    trials.push(Trial::test("starts::two_hundred_live_at_once", || {
+        many();
+        Ok(())
+    }));
     trials.push(Trial::test("starts::layers_are_all_tried", || {
         layers();
         Ok(())
@@ -239,6 +243,32 @@ fn memory(level: Level) {
     tested.say("eat");
     let (_, exit) = tested.ended();
     assert_ne!(exit.status, stockade_jail::ExitStatus::Exited(0));
+}
+
+fn many() {
+    let workers: Vec<Tested> = (0..200).map(|_| closed(&spec(Level::Container))).collect();
+    for tested in &workers {
+        tested.say("hello");
+    }
+    for tested in &workers {
+        assert_eq!(tested.hear(), "hello\n");
+    }
+    let pss = |pid: i32| -> u64 {
+        // Of a process that is not dumpable only root sees it.
+        let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
+        let rollup = rollup.unwrap_or_default();
+        let mut fields = rollup.split_whitespace().skip_while(|word| *word != "Pss:");
+        fields.nth(1).map_or(0, |number| number.parse().unwrap())
+    };
+    tell(&format!(
+        "proportional memory of a worker {} KiB, of the launcher {} KiB",
+        workers
+            .iter()
+            .map(|tested| pss(tested.worker.pid()))
+            .sum::<u64>()
+            / 200,
+        pss(crate::supervisor::launcher())
+    ));
 }
 
 /// Here all levels work, so all layers that they need must be there.
