@@ -159,9 +159,15 @@ pub(crate) fn become_id(id: u32) -> Result<(), JailError> {
     rustix::thread::set_thread_res_gid(gid, gid, gid)
         .and_then(|()| rustix::thread::set_thread_res_uid(uid, uid, uid))
         .map_err(|error| {
+            let what = format!("taking the id of a worker failed: {error}");
+            if id == INSIDE {
+                // The namespace was made, but gives no privileges in it.
+                let (checked, fix) = powerless();
+                return JailError::new("user namespace", what, checked, fix);
+            }
             JailError::new(
                 "user id",
-                format!("taking the id of a worker failed: {error}"),
+                what,
                 format!("setresgid and setresuid to {id}"),
                 "run as root with CAP_SETUID and CAP_SETGID, or as an ordinary user",
             )

@@ -130,18 +130,7 @@ fn killed(level: Level) {
     closed(&spec(level)).ended_by_drop();
     eventually("nothing left of the tests before", || held().3 == 0);
     let before = held();
-    let signals = [
-        Signal::KILL,
-        Signal::TERM,
-        Signal::SEGV,
-        Signal::ABORT,
-        Signal::BUS,
-        Signal::ILL,
-        Signal::SYS,
-        Signal::HUP,
-        Signal::STOP,
-        Signal::TRAP,
-    ];
+    let signals: Vec<Signal> = (1..32).filter_map(Signal::from_named_raw).collect();
     let kills =
         std::env::var("STOCKADE_TEST_KILLS").map_or(KILLS, |number| number.parse().unwrap());
     for round in 0..kills {
@@ -215,7 +204,6 @@ fn supervisor_killed() {
 fn both_killed() {
     let (mut supervisor, pids) = other_supervisor();
     let id = supervisor.id() as i32;
-    let had = cgroups(id).len();
     // Stopped, it cannot clean up before it is killed.
     for (pid, signal) in [(pids[0], Signal::STOP), (pids[0], Signal::KILL)] {
         kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
@@ -223,8 +211,7 @@ fn both_killed() {
     supervisor.kill().unwrap();
     supervisor.wait().unwrap();
     eventually("all dead", || !pids.iter().any(|pid| is_alive(*pid)));
-    assert_eq!(cgroups(id).len(), had);
-    // The next launcher of anybody sweeps.
+    // The next launcher of anybody sweeps what is left.
     let (mut next, _) = other_supervisor();
     eventually("cgroups swept", || cgroups(id).is_empty());
     next.kill().unwrap();
