@@ -37,6 +37,8 @@ pub(crate) fn initialize_with(more: &[&str]) {
         let mut flags = vec!["stockade".to_owned()];
         flags.extend(FLAGS.iter().chain(more).map(|&flag| flag.to_owned()));
         v8::V8::set_flags_from_command_line(flags);
+        // V8's own way opens a device for each isolate, and guesses where there is none.
+        v8::V8::set_entropy_source(|bytes| aws_lc_rs::rand::fill(bytes).is_ok());
         v8::icu::set_default_locale("en-US");
         JsRuntime::init_platform(None);
         sys::time_zone::settle_on_utc();

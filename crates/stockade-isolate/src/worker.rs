@@ -13,6 +13,7 @@ use stockade_supervisor::{InnerLink, Seat, StartError};
 
 use crate::initialize::initialize_with;
 use crate::realm::Realm;
+use crate::sys::first_use::look_around;
 use crate::workplace::{STACK, Workplace};
 
 /// V8's flags where nothing may ever be both written and executed: no compiler to machine code.
@@ -37,6 +38,7 @@ fn prepare(inside: &mut Inside) -> Result<Never, JailError> {
         Wx::Jit => &[],
         Wx::Strict => STRICT_FLAGS,
     });
+    look_around();
     let socket = inside
         .take_socket()
         .ok_or_else(|| failed("its socket is taken"))?;

@@ -3,5 +3,7 @@
 pub(crate) mod alloc;
 pub(crate) mod breaker;
 pub(crate) mod buffers;
+#[cfg(target_os = "linux")]
+pub(crate) mod first_use;
 pub(crate) mod guard;
 pub(crate) mod time_zone;

@@ -162,6 +162,13 @@ impl Link {
         self.members.lock().values().cloned().collect()
     }
 
+    /// Lets go of every isolate: each reports its end.
+    fn dismiss(&self) {
+        let members = std::mem::take(&mut *self.members.lock());
+        // Only here: the end of each asks this link for its figures.
+        drop(members);
+    }
+
     /// Writes what waits, on the calling thread, as far as the socket takes it; false when it did not
     /// take everything or somebody else is writing.
     fn carry(&self) -> bool {
@@ -408,7 +415,7 @@ impl Task {
                 member.seat.convict(reason, detail);
             }
         }
-        self.link.members.lock().clear();
+        self.link.dismiss();
     }
 
     fn exited_unseen(&self) {
@@ -418,7 +425,7 @@ impl Task {
                 .seat
                 .convict(TerminateReason::Crashed, "its launcher is gone");
         }
-        self.link.members.lock().clear();
+        self.link.dismiss();
     }
 
     /// Takes what the worker had written before it ended, as far as there is room.
