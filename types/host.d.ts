@@ -41,6 +41,13 @@ declare namespace Stockade {
   /** Whether an isolate's worker must be in a cgroup. */
   type CgroupUse = "auto" | "require";
 
+  /** What `env` may hold: JSON, and functions that run in the host when the guest calls them. */
+  type EnvValue =
+    | JsonValue
+    | ((...args: any[]) => unknown)
+    | readonly EnvValue[]
+    | { readonly [key: string]: EnvValue | undefined };
+
   /** What an isolate may use. 0 means no limit, but for `maxPendingRequests`. */
   interface IsolateLimits {
     /** CPU time of one activation, in milliseconds. */
@@ -76,8 +83,11 @@ declare namespace Stockade {
     cgroup?: CgroupUse;
     /** How long the guest may go on once V8 was told to end it, before its worker is killed. */
     killGraceMs?: number;
-    /** What the guest reads as `NETWORK.env`, deeply frozen there. */
-    env?: { [key: string]: JsonValue };
+    /**
+     * What the guest reads as `NETWORK.env`, deeply frozen there. Functions anywhere in it are called
+     * without `this`, with data; the guest gets a promise.
+     */
+    env?: { [key: string]: EnvValue };
     /**
      * What the guest may import: names of JavaScript, TypeScript and JSON modules with their source. One
      * called `main` runs when the isolate starts, and `call` finds what it exports.

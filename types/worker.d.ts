@@ -21,8 +21,8 @@ declare const NETWORK: {
   on<T = any>(event: string, handler: (data: T) => void): typeof NETWORK;
   /** Without a handler, all of the event. */
   off<T = any>(event: string, handler?: (data: T) => void): typeof NETWORK;
-  /** What the host gave as `env`, deeply frozen. */
-  readonly env: { readonly [key: string]: Stockade.JsonValue | undefined };
+  /** What the host gave as `env`, deeply frozen. Its functions run in the host and give promises. */
+  readonly env: Stockade.Env;
 };
 
 declare namespace Stockade {
@@ -34,6 +34,19 @@ declare namespace Stockade {
     | string
     | readonly JsonValue[]
     | { readonly [key: string]: JsonValue | undefined };
+
+  /**
+   * What the host gives as `env`. Declare what you expect to have it checked:
+   *
+   *     declare global {
+   *       namespace Stockade {
+   *         interface Env { readonly prices: { of(item: string): Promise<number> } }
+   *       }
+   *     }
+   */
+  interface Env {
+    readonly [key: string]: any;
+  }
 
   /** JSON and, beyond it, byte arrays and byte streams; not what JSON cannot hold. */
   type Sendable<T> = T extends bigint | symbol | ((...args: never[]) => unknown) ? never : T;

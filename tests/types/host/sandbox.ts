@@ -19,7 +19,7 @@ const worker: Isolate = await sandbox.createIsolate({
   memoryLimitMb: 64,
   timerPrecisionUs: 100,
   sharedArrayBuffer: false,
-  env: { region: "eu", nested: { list: [1, null, true] } },
+  env: { region: "eu", nested: { list: [1, null, true], of: async (item: string) => item.length } },
   modules: { "main.ts": "export const f = (a: number) => a;" },
   console: "event",
 });
@@ -87,8 +87,8 @@ new V8Sandbox({ name: "a" });
 await sandbox.createIsolate({ isolation: "docker" });
 // @ts-expect-error -- limits are numbers
 await sandbox.createIsolate({ memoryLimitMb: "64" });
-// @ts-expect-error -- functions are no JSON
-await sandbox.createIsolate({ env: { f: () => 1 } });
+// @ts-expect-error -- a symbol is no JSON
+await sandbox.createIsolate({ env: { f: Symbol() } });
 // @ts-expect-error -- a promise
 sandbox.createIsolate().execute("");
 // @ts-expect-error -- made by createIsolate only

@@ -11,6 +11,17 @@ NETWORK.on("a", handler).off("a", handler);
 const { content } = await NETWORK.request("readFile", { path: "a" });
 const length: number = await NETWORK.request<number>("length", content);
 NETWORK.send("bytes", new Uint8Array(length));
+declare global {
+  namespace Stockade {
+    interface Env {
+      readonly prices: { of(item: string): Promise<number> };
+    }
+  }
+}
+const price: number = await NETWORK.env.prices.of("tea");
+NETWORK.send("price", price);
+// @ts-expect-error -- declared to take a text
+await NETWORK.env.prices.of(1);
 const region = NETWORK.env["region"];
 if (typeof region === "string") console.log(region.length);
 
