@@ -36,6 +36,10 @@ const REST: Duration = Duration::from_secs(2);
 /// Short activations between two looks at the isolate's memory.
 const MEASURE_EVERY: u32 = 64;
 
+/// How often the engine must say that a module waits at its top level: it says so, too, of one that has
+/// just come to its end.
+const STALLED: u32 = 4;
+
 /// How long the thread looks for the next message before it sleeps, where it has just had one: waking
 /// a sleeping thread costs more than most messages.
 const SPIN: Duration = Duration::from_micros(20);
@@ -238,6 +242,7 @@ impl Isolate {
     /// Gives timers and operations their turn; true when nothing of that is pending.
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
         self.seat.begin();
+        let mut stalled = 0;
         loop {
             match self
                 .realm
@@ -249,9 +254,12 @@ impl Isolate {
                         return false;
                     }
                     if crate::error::awaits_at_top_level(&error) {
-                        // It is said again each time, and may yet come to its end.
                         self.poll_main(cx);
-                        return true;
+                        stalled += 1;
+                        if stalled == STALLED {
+                            return true;
+                        }
+                        continue;
                     }
                     self.uncaught(&error);
                 }

@@ -155,7 +155,7 @@ pub(crate) async fn ready(isolate: &mut Isolate, console: Console) -> Result<(),
                 biased;
                 result = &mut ready => break result,
                 next = isolate.next_or_idle() => match next {
-                    Next::Event(event @ Event::Uncaught(_)) => uncaught.push(event),
+                    Next::Event(Event::Uncaught(error)) => uncaught.push(error),
                     Next::Event(event) => output::hear(event, &handle, console),
                     Next::Idle => return Err(Refusal(
                         "the module's top-level await never settles".to_owned(),
@@ -167,12 +167,9 @@ pub(crate) async fn ready(isolate: &mut Isolate, console: Console) -> Result<(),
         }
     };
     match result {
-        Ok(_) => {
-            for event in uncaught {
-                output::hear(event, &handle, console);
-            }
-            Ok(())
-        }
+        Ok(_) => uncaught
+            .into_iter()
+            .try_for_each(|error| hear(Event::Uncaught(error), isolate, console)),
         Err(error) => {
             while let Some(event) = isolate.try_next() {
                 if !matches!(event, Event::Uncaught(_)) {
@@ -190,20 +187,36 @@ pub(crate) async fn while_hearing<T>(
     console: Console,
     reply: impl Future<Output = T>,
 ) -> Result<T, Refusal> {
-    let handle = isolate.handle();
     tokio::pin!(reply);
     loop {
         tokio::select! {
             biased;
             result = &mut reply => return Ok(result),
             next = isolate.next_or_idle() => match next {
-                Next::Event(event) => output::hear(event, &handle, console),
+                Next::Event(event) => hear(event, isolate, console)?,
                 Next::Idle => return Err(Refusal(
                     "the guest has nothing left to do, and its promise is still open".to_owned(),
                     exit::FAILED,
                 )),
                 Next::Ended => return Ok(reply.await),
             },
+        }
+    }
+}
+
+/// Tells of an event. Where the guest is a program, an error that nothing caught is the end.
+pub(crate) fn hear(event: Event, isolate: &mut Isolate, console: Console) -> Result<(), Refusal> {
+    match event {
+        Event::Uncaught(error) if console == Console::Both => {
+            drain(isolate, console);
+            Err(Refusal(
+                format!("uncaught {}", output::describe(&error)),
+                exit::FAILED,
+            ))
+        }
+        event => {
+            output::hear(event, &isolate.handle(), console);
+            Ok(())
         }
     }
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 use stockade::rpc::{ExportError, call_export, plain_json};
-use stockade::{Event, Isolate, Next, Payload, Sandbox};
+use stockade::{Isolate, Next, Payload, Sandbox};
 
-use super::call::{bounded, drain, failed, finish, ready, start, while_hearing};
+use super::call::{bounded, failed, hear, finish, ready, start, while_hearing};
 use super::exit;
 use super::guest::{GuestArgs, Refusal, milliseconds};
-use super::output::{self, Console};
+use super::output::Console;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -80,14 +80,7 @@ async fn rest(isolate: &mut Isolate) -> Result<(), Refusal> {
     let handle = isolate.handle();
     loop {
         match isolate.next_or_idle().await {
-            Next::Event(Event::Uncaught(error)) => {
-                drain(isolate, Console::Both);
-                return Err(Refusal(
-                    format!("uncaught {}", output::describe(&error)),
-                    exit::FAILED,
-                ));
-            }
-            Next::Event(event) => output::hear(event, &handle, Console::Both),
+            Next::Event(event) => hear(event, isolate, Console::Both)?,
             Next::Idle => return Ok(()),
             Next::Ended => {
                 let end = handle.end();

@@ -11,7 +11,8 @@ use stockade_protocol::harmless;
 /// Where the lines of a guest's console go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Console {
-    /// Warnings and errors to standard error, the rest to standard output.
+    /// Warnings and errors to standard error, the rest to standard output. The guest is a program: an
+    /// error that nothing caught is its end.
     Both,
     /// All of it to standard error: standard output is the command's own.
     Error,
