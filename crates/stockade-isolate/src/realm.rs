@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use deno_core::{JsRuntime, RuntimeOptions, SharedArrayBufferStore, v8};
+use stockade_jail::CODE_RANGE;
 use stockade_policy::{ConsoleMode, IsolateOptions};
 use stockade_realm::{GuestPort, Settings, Stage, realm_extensions};
 
@@ -39,6 +40,7 @@ impl Realm {
         buffers.set_limit(memory);
         let mut params = v8::CreateParams::default()
             .array_buffer_allocator(buffers::allocator(&buffers))
+            .set_code_range_size_in_bytes(CODE_RANGE)
             .allow_atomics_wait(false);
         if let Some(memory) = memory {
             params = params.heap_limits(0, usize::try_from(memory).unwrap_or(usize::MAX));

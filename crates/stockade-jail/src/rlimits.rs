@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::JailError;
-use crate::spec::{JailSpec, OVERHEAD};
+use crate::spec::{CODE_RANGE, JailSpec, OVERHEAD};
 
 const LAYER: &str = "rlimits";
 
@@ -18,6 +18,13 @@ const SIGNALS: u64 = 16;
 
 /// Threads besides those of the worker's own count: the kernel counts one that is just ending.
 const SPARE_THREADS: u64 = 4;
+
+/// Addresses that a worker may reserve, in bytes: what the engine reserves at its start (18 GiB), and
+/// room for dozens of WebAssembly memories without a maximum (4 GiB each).
+const ADDRESSES: u64 = 256 << 30;
+
+/// Addresses for each isolate: its heap and code, and two such memories.
+const ADDRESSES_OF_ISOLATE: u64 = 9 << 30;
 
 /// Sets the limits for the calling process.
 ///
@@ -42,18 +49,31 @@ pub(crate) fn apply(spec: &JailSpec, own_user: bool) -> Result<(), JailError> {
     }
     if let Some(memory) = spec.memory {
         set(Resource::Data, "RLIMIT_DATA", data(memory, spec.threads))?;
+        set(Resource::As, "RLIMIT_AS", addresses(spec.isolates))?;
     }
     Ok(())
 }
 
+/// Address space that an isolate has for machine code, all of it writable from the start.
+const CODE: u64 = CODE_RANGE as u64;
+
 /// RLIMIT_DATA in bytes of a worker whose guests may use `memory`.
 ///
-/// The kernel counts writable private mappings whether they are touched or not, so each thread's stack
-/// counts in full.
+/// The kernel counts writable private mappings whether they are touched or not, so each thread's stack and
+/// V8's room for machine code count in full.
 pub(crate) fn data(memory: u64, threads: u32) -> u64 {
     memory
         .saturating_add(OVERHEAD)
+        .saturating_add(CODE)
         .saturating_add(u64::from(threads).saturating_mul(STACK))
+}
+
+/// RLIMIT_AS in bytes of a worker with so many isolates.
+///
+/// It bounds what the kernel spends on page tables, one byte for 512 addresses: pages that are only read
+/// cost nothing else, and RLIMIT_DATA does not count them.
+fn addresses(isolates: u32) -> u64 {
+    ADDRESSES + u64::from(isolates) * ADDRESSES_OF_ISOLATE
 }
 
 fn set(resource: Resource, name: &str, most: u64) -> Result<(), JailError> {

@@ -14,7 +14,8 @@ pub enum Level {
 /// Whether memory of the worker may be both written and executed, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Wx {
-    /// V8 compiles to machine code; pages change between writable and executable.
+    /// V8 compiles to machine code, into memory that is writable and executable at once where the
+    /// processor has no protection keys.
     #[default]
     Jit,
     /// Never: no compiler, and the kernel refuses every way to executable memory.
@@ -66,3 +67,6 @@ pub struct JailSpec {
 /// Bytes that a worker needs besides what its guests use: the engine, its threads, messages in
 /// flight, and the room V8 takes while it is being told to stop.
 pub const OVERHEAD: u64 = 96 << 20;
+
+/// Bytes of address space in which an isolate of a worker may have machine code.
+pub const CODE_RANGE: usize = 128 << 20;

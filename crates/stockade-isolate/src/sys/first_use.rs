@@ -19,4 +19,6 @@ pub(crate) fn look_around() {
     clock_rate_of_processors();
     // AWS-LC looks for a snapshot-safety device (/dev/sysgenid) with its first random number.
     let _ = aws_lc_rs::rand::fill(&mut [0]);
+    // Regular expressions of the runtime look at the processors that this process may use (/proc).
+    let _ = regex::Regex::new("[a-z]+").map(|pattern| pattern.is_match("a"));
 }

@@ -1,6 +1,7 @@
 //! The time zone that every isolate of the process sees.
 
 use deno_core::v8;
+use stockade_jail::CODE_RANGE;
 
 /// Makes ICU settle on UTC.
 ///
@@ -12,7 +13,8 @@ pub(crate) fn settle_on_utc() {
     // platform threads do not read the environment.
     unsafe { std::env::set_var("TZ", "UTC") };
     {
-        let isolate = &mut v8::Isolate::new(v8::CreateParams::default());
+        let params = v8::CreateParams::default().set_code_range_size_in_bytes(CODE_RANGE);
+        let isolate = &mut v8::Isolate::new(params);
         v8::scope!(let scope, isolate);
         let context = v8::Context::new(scope, v8::ContextOptions::default());
         let scope = &mut v8::ContextScope::new(scope, context);
