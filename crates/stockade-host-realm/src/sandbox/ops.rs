@@ -153,6 +153,8 @@ pub(crate) async fn op_sandbox_create(
         name: handle.options().name.clone(),
     };
     sandboxes.insert(sandbox, handle);
+    // Its main module may be running already.
+    sandboxes.update_hold(&state.borrow().external_ops_tracker);
     Ok(created)
 }
 

@@ -19,8 +19,12 @@ let counted = 0;
 export const count = (): number => ++counted;
 export const counts = (): number => counted;
 
-export const later = (ms: number): Promise<string> =>
-  new Promise((resolve) => setTimeout(() => resolve(`after ${ms}`), ms));
+let begun = 0;
+export const begunLater = (): number => begun;
+export const later = (ms: number): Promise<string> => {
+  begun += 1;
+  return new Promise((resolve) => setTimeout(() => resolve(`after ${ms}`), ms));
+};
 export const never = (): Promise<void> => new Promise(() => {});
 export const spin = (): void => {
   for (;;);
