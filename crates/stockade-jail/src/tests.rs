@@ -267,6 +267,7 @@ fn scene_in_child(scene: &str, sockets: [OwnedFd; 2]) {
                 (Resource::Memlock, Some(0)),
                 (Resource::Nproc, Some(7)),
                 (Resource::Data, Some(data)),
+                (Resource::As, Some(265 << 30)),
             ] {
                 let limit = getrlimit(resource);
                 assert_eq!(limit.current, expected);
