@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stockade_jail::{Denial, Exit, ExitStatus, Level, OVERHEAD, Wx};
+use stockade_jail::{CODE_RANGE, Denial, Exit, ExitStatus, Level, OVERHEAD, Wx};
 
 use crate::attack::{Expect, Outcome};
 use crate::worker::THREADS;
@@ -11,6 +11,8 @@ use crate::worker::THREADS;
 const KILL: Duration = Duration::from_millis(200);
 /// Bytes of stack that the kernel counts for each thread.
 const STACK: u64 = 8 << 20;
+/// Bytes of page tables for all addresses that a worker may reserve.
+const TABLES: u64 = 640 << 20;
 /// Pages of the program, which count as resident and are shared.
 const SHARED: u64 = 128 << 20;
 
@@ -87,10 +89,10 @@ impl Seen {
     }
 
     fn has_no_rights(&self) -> bool {
-        let capabilities = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
-        capabilities
-            .iter()
-            .all(|set| self.status(set) == Some("0000000000000000"))
+        let none = |set: &&str| self.status(set) == Some("0000000000000000");
+        ["CapInh", "CapPrm", "CapEff", "CapAmb"].iter().all(none)
+            // who is not root cannot empty it, and no_new_privs makes it mean nothing
+            && (none(&"CapBnd") || !rustix::process::geteuid().is_root())
             && self.status("NoNewPrivs") == Some("1")
             && self.status("Seccomp") == Some("2")
             && self.status("Groups") == Some("")
@@ -203,8 +205,8 @@ fn is_met(expect: &Expect, seen: &Seen, memory: u64) -> bool {
 
 /// Whether it got no more than its limit allows, be it refused or ended.
 fn stayed_within(seen: &Seen, memory: u64) -> bool {
-    let limit = memory + OVERHEAD + u64::from(THREADS) * STACK;
-    let tables = seen.page_tables() <= limit;
+    let limit = memory + OVERHEAD + CODE_RANGE as u64 + u64::from(THREADS) * STACK;
+    let tables = seen.page_tables() <= TABLES;
     match (&seen.outcome, seen.exit) {
         (Some(Outcome::Refused(errno)), _) => *errno == libc::ENOMEM && seen.went_on && tables,
         (Some(_), _) | (None, None) => false,
