@@ -8,7 +8,7 @@ use serde_json::Value;
 use stockade::rpc::{ExportError, call_export, plain_json};
 use stockade::{Isolate, Next, Payload, Sandbox};
 
-use super::call::{bounded, failed, hear, finish, ready, start, while_hearing};
+use super::call::{bounded, failed, finish, hear, ready, start, while_hearing};
 use super::exit;
 use super::guest::{GuestArgs, Refusal, milliseconds};
 use super::output::Console;

@@ -18,9 +18,9 @@ fn default_isolation() -> Isolation {
 /// Limits and wall of the guest.
 #[derive(Args)]
 pub(crate) struct GuestArgs {
-    /// The wall around the guest [default: thread]
-    #[arg(long, value_name = "LEVEL")]
-    isolation: Option<String>,
+    /// The wall around the guest: thread, process or container
+    #[arg(long, value_name = "LEVEL", default_value = default_isolation().name())]
+    isolation: String,
 
     /// CPU time of one activation in milliseconds, 0 for no limit [default: 500]
     #[arg(long, value_name = "MS")]
@@ -67,12 +67,11 @@ impl GuestArgs {
                 json.insert(key.to_owned(), value);
             }
         };
-        set("isolation", self.isolation.clone().map(Value::from));
+        set("isolation", Some(Value::from(self.isolation.as_str())));
         set("cpuLimitMs", self.cpu_limit.map(Value::from));
         set("memoryLimitMb", self.memory_limit.map(Value::from));
         set("wallLimitMs", self.wall_limit.map(Value::from));
         let defaults = IsolateOptions {
-            isolation: default_isolation(),
             console: ConsoleMode::Event,
             ..IsolateOptions::default()
         };

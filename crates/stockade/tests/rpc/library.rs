@@ -62,10 +62,11 @@ async fn library_server_calls_the_isolates_it_is_given() {
     stockade::initialize();
     let files = ModuleFiles::read(guest().as_ref()).unwrap();
     assert_eq!(files.entry, "guest.ts");
-    let mut defaults = IsolateOptions::default();
-    defaults.modules = files.modules;
     let sandbox = Sandbox::new(SandboxOptions {
-        defaults,
+        defaults: IsolateOptions {
+            modules: files.modules,
+            ..IsolateOptions::default()
+        },
         ..SandboxOptions::default()
     });
     let started = Arc::new(AtomicU32::new(0));

@@ -33,7 +33,19 @@ fn lifetime_call_without_a_reply_ends_at_its_deadline() {
 /// Every call gets its reply, whatever becomes of the isolate.
 #[tokio::test(flavor = "multi_thread")]
 async fn lifetime_isolate_that_ends_rejects_the_calls_in_it_and_has_a_successor() {
-    let server = Server::start(&["--max-concurrent", "200", "--cpu-limit", "100"]);
+    let levels: &[&str] = if cfg!(target_os = "linux") {
+        &["thread", "process", "container"]
+    } else {
+        &["thread"]
+    };
+    for level in levels {
+        ends_with_100_calls_in_it(level).await;
+    }
+}
+
+async fn ends_with_100_calls_in_it(level: &str) {
+    let options = ["--max-concurrent", "200", "--cpu-limit", "100"];
+    let server = Server::start(&[&options[..], &["--isolation", level]].concat());
     assert_eq!(server.call("count", json!([])), Ok(json!(1)));
     let mut sockets = Vec::new();
     for _ in 0..5 {
