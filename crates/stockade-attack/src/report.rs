@@ -1,6 +1,6 @@
 //! What is told about an attempt.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use stockade_jail::{Level, Wx};
 
 /// How one attempt went.
@@ -13,10 +13,13 @@ pub struct Report {
     /// The harmless thing that was done beside it.
     pub twin: &'static str,
     /// The wall.
+    #[serde(serialize_with = "name_of_level")]
     pub level: Level,
     /// Executable memory.
+    #[serde(serialize_with = "name_of_wx")]
     pub wx: Wx,
     /// Whether the wall held.
+    #[serde(flatten)]
     pub result: Verdict,
     /// What is on record about it.
     pub denial: Option<String>,
@@ -40,4 +43,46 @@ pub enum Verdict {
         /// Why.
         why: String,
     },
+}
+
+/// As the options name it.
+fn name_of_level<S: Serializer>(level: &Level, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(match level {
+        Level::Process => "process",
+        Level::Container => "container",
+    })
+}
+
+/// As the options name it.
+fn name_of_wx<S: Serializer>(wx: &Wx, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(match wx {
+        Wx::Jit => "jit",
+        Wx::Strict => "strict",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_as_json_names_things_as_the_options_do() {
+        let report = Report {
+            group: 2,
+            name: "openat /etc/passwd",
+            twin: "messages",
+            level: Level::Container,
+            wx: Wx::Strict,
+            result: Verdict::Broken {
+                why: "it went through".to_owned(),
+            },
+            denial: None,
+            micros: 900,
+        };
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["level"], "container");
+        assert_eq!(json["wx"], "strict");
+        assert_eq!(json["verdict"], "broken");
+        assert_eq!(json["why"], "it went through");
+    }
 }

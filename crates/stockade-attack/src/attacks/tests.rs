@@ -16,7 +16,9 @@ fn every_native_group_has_attempts() {
     for attack in attacks() {
         *counts.entry(attack.group).or_insert(0) += 1;
     }
-    for group in NATIVE {
+    // gates into the kernel and numbers of calls are tried where both are known
+    let elsewhere = |group| cfg!(not(target_arch = "x86_64")) && matches!(group, 17 | 39);
+    for group in NATIVE.into_iter().filter(|group| !elsewhere(*group)) {
         let count = counts.get(&group).copied().unwrap_or(0);
         assert!(count >= 3, "group {group} has {count} attempts");
     }
