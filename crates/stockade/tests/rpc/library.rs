@@ -129,3 +129,76 @@ async fn library_calls_exports_and_nothing_else() {
     );
     sandbox.shutdown();
 }
+
+/// Links lead out of the folder as `..` does; what is no regular file is not waited for.
+#[test]
+fn library_reads_modules_of_their_own_folder_only() {
+    let folder = std::env::temp_dir().join(format!("stockade-modules-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let inner = folder.join("inner");
+    std::fs::create_dir_all(inner.join("deep")).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    write("secret.ts", "export const secret = 1;");
+    write("inner/near.ts", "export const near = 1;");
+    write("inner/deep/a.ts", "import '../near.ts'; import '/near.ts';");
+    write("inner/good.ts", "import './deep/a.ts'; import './link.ts';");
+    write("inner/bad.ts", "import './out.ts';");
+    write("inner/far.ts", "import './outside/secret.ts';");
+    write("inner/pipes.ts", "import './pipe.ts';");
+    std::fs::write(inner.join("binary.ts"), [0xff, 0xfe]).unwrap();
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(to, inner.join(name)).unwrap();
+    };
+    link("near.ts", "link.ts");
+    link("../secret.ts", "out.ts");
+    link("..", "outside");
+    link("../inner/good.ts", "entry.ts");
+    let made = std::process::Command::new("mkfifo")
+        .arg(inner.join("pipe.ts"))
+        .status();
+    assert!(made.unwrap().success());
+    let read = |name: &str| ModuleFiles::read(&inner.join(name)).map_err(|error| error.to_string());
+
+    let names = |files: ModuleFiles| files.modules.into_keys().collect::<Vec<_>>();
+    let found = [
+        "deep/a.ts",
+        "good.ts",
+        "link.ts",
+        "main",
+        "near.ts",
+        "~ready.js",
+    ];
+    assert_eq!(names(read("good.ts").unwrap()), found);
+    assert_eq!(
+        names(read("entry.ts").unwrap()),
+        found,
+        "a link to the module itself"
+    );
+    for (name, why) in [
+        ("bad.ts", "outside of the folder"),
+        ("far.ts", "outside of the folder"),
+        ("pipes.ts", "it is no file"),
+        ("pipe.ts", "it is no file"),
+        ("deep", "it is no file"),
+        ("binary.ts", "it is not UTF-8 text"),
+        ("missing.ts", "no such file"),
+    ] {
+        let error = read(name).unwrap_err();
+        assert!(error.contains(why), "{name}: {error}");
+        assert!(!error.contains("export"), "{name}: {error}");
+    }
+
+    let many: String = (0..1000).map(|i| format!("import './{i}.js';")).collect();
+    write("inner/many.ts", &many);
+    for i in 0..1000 {
+        write(&format!("inner/{i}.js"), "");
+    }
+    assert!(
+        read("many.ts")
+            .unwrap_err()
+            .contains("more than 1000 files")
+    );
+    std::fs::remove_file(inner.join("999.js")).unwrap();
+    assert!(read("many.ts").is_ok(), "the twin");
+    std::fs::remove_dir_all(folder).unwrap();
+}
