@@ -134,7 +134,7 @@ async function memory({ create }, { count, settleMs, markMs }) {
 }
 
 /** Many guests at once, each of which answers, and then rests for `idleMs`. */
-async function many({ create }, { count, markMs, idleMs }) {
+async function many({ create }, { count, settleMs = 0, markMs, idleMs }) {
   await mark("before", markMs);
   const began = now();
   const guests = [];
@@ -143,6 +143,7 @@ async function many({ create }, { count, markMs, idleMs }) {
   const answers = await Promise.all(guests.map((guest, i) => asker(guest)({ kind: "echo", i })));
   const answered = now();
   if (answers.some((answer, i) => answer.i !== i)) throw new Error("a wrong answer");
+  await sleep(settleMs);
   await mark("after", markMs);
   if (idleMs) {
     await mark("idle", idleMs);

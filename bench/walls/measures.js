@@ -15,8 +15,9 @@ const BWRAP = ["bwrap-node", "bwrap-deno"];
 /** Tasks in the order they run. `only` and `not` name the columns of a task that is not for all. */
 function tasks(quick) {
   const n = (full, short) => (quick ? short : full);
-  const settleMs = n(2000, 1000);
-  const markMs = n(4000, 2000);
+  // Longer than an isolate waits before it gives memory back.
+  const settleMs = n(4000, 2500);
+  const markMs = n(3000, 1500);
   return [
     { name: "create", work: "create", count: n(60, 20), pauseMs: 40 },
     { name: "create from a warm pool", work: "create", count: n(60, 20), warm: 4, suffix: "warm", firstMs: 1500, pauseMs: 150, not: BWRAP },
