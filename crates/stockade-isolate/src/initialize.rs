@@ -38,10 +38,22 @@ pub(crate) fn initialize_with(more: &[&str]) {
         flags.extend(FLAGS.iter().chain(more).map(|&flag| flag.to_owned()));
         v8::V8::set_flags_from_command_line(flags);
         // V8's own way opens a device for each isolate, and guesses where there is none.
-        v8::V8::set_entropy_source(|bytes| aws_lc_rs::rand::fill(bytes).is_ok());
+        v8::V8::set_entropy_source(fill_with_entropy);
         v8::icu::set_default_locale("en-US");
         JsRuntime::init_platform(None);
         sys::time_zone::settle_on_utc();
         sys::guard::install_panic_hook();
     });
+}
+
+/// Random bytes from the kernel, getrandom(2).
+fn fill_with_entropy(mut bytes: &mut [u8]) -> bool {
+    while !bytes.is_empty() {
+        match rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => bytes = bytes.get_mut(count..).unwrap_or_default(),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+    true
 }

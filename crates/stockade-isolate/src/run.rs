@@ -44,6 +44,9 @@ const STALLED: u32 = 4;
 /// a sleeping thread costs more than most messages.
 const SPIN: Duration = Duration::from_micros(20);
 
+/// The same behind a socket, where the host takes longer to answer.
+const SPIN_IN_WORKER: Duration = Duration::from_micros(50);
+
 /// Runs the isolate of this seat until its end.
 pub(crate) async fn run(
     mut realm: Realm,
@@ -176,6 +179,9 @@ impl Isolate {
             }
             self.measure(began.elapsed());
             self.seat.end();
+            if handled > 0 {
+                self.seat.flush();
+            }
             if handled == BATCH || (handled > 0 && self.spin()) {
                 continue;
             }
@@ -227,7 +233,12 @@ impl Isolate {
 
     /// Looks for a message for a moment; true when there is one.
     fn spin(&self) -> bool {
-        let until = Instant::now() + SPIN;
+        let spin = if self.seat.is_in_worker() {
+            SPIN_IN_WORKER
+        } else {
+            SPIN
+        };
+        let until = Instant::now() + spin;
         loop {
             if self.seat.has_messages() || self.seat.is_ending() {
                 return true;

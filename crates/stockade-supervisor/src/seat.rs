@@ -113,7 +113,11 @@ impl Seat {
     /// The next message and its size, for [`Seat::done`].
     #[must_use]
     pub fn try_recv(&self) -> Option<(ToIsolate, usize)> {
-        self.shared.inbox.pop()
+        let (message, size) = self.shared.inbox.pop()?;
+        if let Some(post) = &self.shared.post {
+            post.sees(&self.shared, size);
+        }
+        Some((message, size))
     }
 
     /// Whether messages wait.
@@ -129,7 +133,7 @@ impl Seat {
     pub fn done(&self, size: usize) {
         self.shared.inbox.release(size);
         if let Some(post) = &self.shared.post {
-            post.taken(self.shared.id, size);
+            post.taken(&self.shared, size);
         }
     }
 
@@ -272,6 +276,13 @@ impl Seat {
             return Err(Stopped::TooManyRequests { limit });
         }
         Ok(())
+    }
+
+    /// Lets the host have what was sent until now, where messages are gathered.
+    pub fn flush(&self) {
+        if let Some(post) = &self.shared.post {
+            post.flush_gathered();
+        }
     }
 
     /// Begins an activation: from here on the clocks run. Waits when the CPU share is used up.

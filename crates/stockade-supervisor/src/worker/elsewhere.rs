@@ -29,7 +29,11 @@ impl InnerLink {
         match *self {}
     }
 
-    pub(crate) fn taken(&self, _: u32, _: usize) {
+    pub(crate) fn taken(&self, _: &Shared, _: usize) {
+        match *self {}
+    }
+
+    pub(crate) fn sees(&self, _: &Shared, _: usize) {
         match *self {}
     }
 
@@ -42,6 +46,10 @@ impl InnerLink {
     }
 
     pub(crate) fn left(&self, _: u32) {
+        match *self {}
+    }
+
+    pub(crate) fn flush_gathered(&self) {
         match *self {}
     }
 

@@ -58,7 +58,10 @@ pub struct InnerLink {
 struct Out {
     gathered: Vec<u8>,
     since: Option<Instant>,
+    /// Messages and bytes that isolates are done with, and that they have looked at, since the
+    /// supervisor was told.
     taken: HashMap<u32, (u32, u64)>,
+    seen: HashMap<u32, (u32, u64)>,
 }
 
 /// The socket, for the event loop.
@@ -267,20 +270,43 @@ impl InnerLink {
     }
 
     /// Gives back the place of a message in the host's queue.
-    pub(crate) fn taken(&self, isolate: u32, size: usize) {
+    pub(crate) fn taken(&self, shared: &Shared, size: usize) {
         let mut out = self.out.lock();
-        let taken = out.taken.entry(isolate).or_default();
+        let taken = out.taken.entry(shared.id).or_default();
         taken.0 += 1;
         taken.1 = taken.1.saturating_add(size as u64);
         if taken.0 >= TAKEN_MESSAGES || taken.1 >= TAKEN_BYTES {
-            put_taken(&mut out, isolate);
-            self.flush(&mut out);
+            self.tell(shared, &mut out, false);
+        }
+    }
+
+    /// The isolate looks at a message, which it may keep.
+    pub(crate) fn sees(&self, shared: &Shared, size: usize) {
+        let mut out = self.out.lock();
+        let seen = out.seen.entry(shared.id).or_default();
+        seen.0 += 1;
+        seen.1 = seen.1.saturating_add(size as u64);
+        if seen.0 >= TAKEN_MESSAGES || seen.1 >= TAKEN_BYTES {
+            self.tell(shared, &mut out, false);
         }
     }
 
     /// The isolate's thread has nothing more to do for the moment.
     pub(crate) fn rests(&self, shared: &Shared, idle: bool) {
+        self.tell(shared, &mut self.out.lock(), idle);
+    }
+
+    fn tell(&self, shared: &Shared, out: &mut Out, idle: bool) {
         let figures = shared.figures();
+        out.seen.remove(&shared.id);
+        if let Some((messages, bytes)) = out.taken.remove(&shared.id) {
+            let frame = FromWorker::Taken {
+                isolate: shared.id,
+                messages,
+                bytes,
+            };
+            put(out, &frame);
+        }
         let state = FromWorker::State {
             isolate: shared.id,
             idle,
@@ -288,10 +314,8 @@ impl InnerLink {
             cpu_ns: nanos(figures.cpu_total),
             memory: figures.memory,
         };
-        let mut out = self.out.lock();
-        put_taken(&mut out, shared.id);
-        put(&mut out, &state);
-        self.flush(&mut out);
+        put(out, &state);
+        self.flush(out);
     }
 
     /// An isolate has its verdict.
@@ -323,6 +347,14 @@ impl InnerLink {
     fn put_at_once(&self, frame: FromWorker) {
         self.late.lock().push(frame);
         self.tick();
+    }
+
+    /// Writes what was gathered, if anything.
+    pub(crate) fn flush_gathered(&self) {
+        let mut out = self.out.lock();
+        if !out.gathered.is_empty() {
+            self.flush(&mut out);
+        }
     }
 
     /// Called by the meter: writes what has waited for long.
@@ -370,17 +402,6 @@ fn put(out: &mut Out, frame: &FromWorker) {
     out.since.get_or_insert_with(Instant::now);
     // Writing into memory does not fail.
     let _ = frame::encode(frame).write_to(&mut out.gathered);
-}
-
-fn put_taken(out: &mut Out, isolate: u32) {
-    if let Some((messages, bytes)) = out.taken.remove(&isolate) {
-        let frame = FromWorker::Taken {
-            isolate,
-            messages,
-            bytes,
-        };
-        put(out, &frame);
-    }
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -1,12 +1,14 @@
 //! Isolates in worker processes.
 //!
 //! The supervisor's process and the worker have a seat each for the same isolate: the one here stands
-//! for the guest ([`outer`]), the one in the worker runs it ([`inner`]). Between them lies one socket.
+//! for the guest ([`link`]), the one in the worker runs it ([`inner`]). Between them lies one socket.
 
 mod ending;
 mod event_loop;
 mod inner;
-mod outer;
+mod link;
+mod member;
+mod task;
 mod wall;
 mod watch;
 

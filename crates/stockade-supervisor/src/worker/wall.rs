@@ -10,7 +10,8 @@ use stockade_policy::{CpuShare, IsolateOptions, Isolation};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::event_loop::event_loop;
-use super::outer::{Link, Task};
+use super::link::Link;
+use super::task::Task;
 use crate::end::TerminateReason;
 use crate::seat::Seat;
 use crate::wall::{StartError, Wall};
@@ -108,7 +109,10 @@ impl Wall for WorkerWall {
         let ready = {
             let mut pool = self.pool.lock();
             pool.ready.retain(|(_, link)| !link.is_gone());
-            let found = pool.ready.iter().position(|(with, _)| *with == spec);
+            let fits = |(with, _): &(JailSpec, Arc<Link>)| *with == spec;
+            let found = (pool.ready.iter())
+                .position(|ready| fits(ready) && ready.1.is_ready())
+                .or_else(|| pool.ready.iter().position(fits));
             found.map(|index| pool.ready.swap_remove(index).1)
         };
         match ready {

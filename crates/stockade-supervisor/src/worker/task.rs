@@ -1,31 +1,22 @@
-//! The supervisor's end of a worker's socket.
-//!
-//! A link carries messages of the isolates in one worker. Hosts write on their own threads as long as
-//! the socket takes it; everything else happens in one task of the [event loop](super::event_loop).
+//! The task of a link, in the [event loop](super::event_loop).
 //!
 //! Invariants:
-//! 1. Nothing is sent before the worker's walls are closed.
-//! 2. A worker never has more than [`WINDOW_MESSAGES`] and [`WINDOW_BYTES`] of an isolate's messages,
-//!    or one larger message: the rest waits in the host's queue, under its bounds.
-//! 3. Nothing more is read from a worker while a message of it waits for room in the host's queue.
-//! 4. How a worker ended is what the kernel says; what the worker says only explains it.
+//! 1. Nothing more is read from a worker while a message of it waits for room in the host's queue.
+//! 2. How a worker ended is what the kernel says; what the worker says only explains it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use atomic_waker::AtomicWaker;
-use parking_lot::Mutex;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
-use stockade_jail::{Exit, JailEvent, Worker};
+use stockade_jail::{Exit, JailEvent};
 use stockade_protocol::bounds::MAX_ERROR_BYTES;
-use stockade_protocol::frame::{self, Encoded, FromWorker, Reader, ToWorker, Verdict};
+use stockade_protocol::frame::{FromWorker, Reader, Verdict};
 use stockade_protocol::{FromIsolate, harmless_line};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -33,289 +24,20 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Sleep;
 
 use super::ending;
-use super::watch::Watch;
+use super::link::Link;
+use super::member::{Member, Misbehaved};
 use crate::end::{Figures, TerminateReason};
 use crate::event::Event;
-use crate::seat::{Seat, Stopped};
-use crate::shared::Carrier;
-use crate::wall::{Breaker, Outside, StartError};
-
-/// Messages and bytes of an isolate that its worker may have and not be done with.
-const WINDOW_MESSAGES: usize = 4096;
-const WINDOW_BYTES: usize = 1 << 20;
+use crate::seat::Stopped;
+use crate::wall::StartError;
 
 /// Frames of one worker that are handled before others get their turn.
 const BATCH: usize = 256;
 
-/// One worker, and the isolates in it.
-pub(crate) struct Link {
-    worker: Worker,
-    socket: OwnedFd,
-    /// The walls are closed: messages may go in.
-    closed: AtomicBool,
-    /// The worker has an isolate ready.
-    ready: AtomicBool,
-    gone: AtomicBool,
-    out: Mutex<Out>,
-    members: Mutex<BTreeMap<u32, Arc<Member>>>,
-    task: AtomicWaker,
-    pub(super) watch: Watch,
-}
-
-/// What is to be written first.
-#[derive(Default)]
-struct Out {
-    starts: VecDeque<ToWorker>,
-    /// A frame of which the socket has not taken all.
-    partial: Option<Encoded<ToWorker>>,
-}
-
-/// An isolate in the worker.
-pub(crate) struct Member {
-    seat: Seat,
-    window: Mutex<Window>,
-    /// Messages sent, and how many of them the worker had looked at when it last rested.
-    sent: AtomicU64,
-    seen: AtomicU64,
-    /// When the host asked for its end.
-    ending: Mutex<Option<Instant>>,
-}
-
-#[derive(Default)]
-struct Window {
-    messages: usize,
-    bytes: usize,
-}
-
-impl Window {
-    fn has_room(&self) -> bool {
-        self.messages < WINDOW_MESSAGES && self.bytes < WINDOW_BYTES
-    }
-}
-
-impl Member {
-    fn is_busy(&self) -> bool {
-        self.sent.load(Ordering::SeqCst) != self.seen.load(Ordering::SeqCst)
-    }
-}
-
-impl Link {
-    pub(crate) fn new(worker: Worker, socket: OwnedFd) -> Arc<Self> {
-        Arc::new(Self {
-            watch: Watch::new(&worker),
-            worker,
-            socket,
-            closed: AtomicBool::new(false),
-            ready: AtomicBool::new(false),
-            gone: AtomicBool::new(false),
-            out: Mutex::default(),
-            members: Mutex::default(),
-            task: AtomicWaker::new(),
-        })
-    }
-
-    /// Whether the worker is gone or is being killed.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::SeqCst)
-    }
-
-    /// How many isolates are in it.
-    pub(crate) fn members(&self) -> usize {
-        self.members.lock().len()
-    }
-
-    /// Has the worker run the isolate of this seat.
-    pub(crate) fn assign(self: &Arc<Self>, seat: Seat) {
-        let isolate = seat.id();
-        let start = ToWorker::Start {
-            isolate,
-            options: seat.options().to_wire(),
-        };
-        let breaker: Arc<dyn Breaker> = Arc::new(MemberBreaker {
-            link: Arc::downgrade(self),
-            isolate,
-        });
-        self.watch.add(seat.options());
-        let member = Arc::new(Member {
-            seat,
-            window: Mutex::default(),
-            sent: AtomicU64::new(0),
-            seen: AtomicU64::new(0),
-            ending: Mutex::new(None),
-        });
-        self.out.lock().starts.push_back(start);
-        self.members.lock().insert(isolate, Arc::clone(&member));
-        member
-            .seat
-            .set_carrier(Arc::new(LinkCarrier(Arc::downgrade(self))));
-        member.seat.set_breaker(breaker);
-        if !self.carry() {
-            self.task.wake();
-        }
-    }
-
-    fn member(&self, isolate: u32) -> Option<Arc<Member>> {
-        self.members.lock().get(&isolate).cloned()
-    }
-
-    fn all(&self) -> Vec<Arc<Member>> {
-        self.members.lock().values().cloned().collect()
-    }
-
-    /// Lets go of every isolate: each reports its end.
-    fn dismiss(&self) {
-        let members = std::mem::take(&mut *self.members.lock());
-        // Only here: the end of each asks this link for its figures.
-        drop(members);
-    }
-
-    /// Writes what waits, on the calling thread, as far as the socket takes it; false when it did not
-    /// take everything or somebody else is writing.
-    fn carry(&self) -> bool {
-        match self.out.try_lock() {
-            Some(mut out) => matches!(self.write(&mut out), Ok(())),
-            None => false,
-        }
-    }
-
-    /// Writes until nothing waits; `WouldBlock` when the socket is full.
-    fn write(&self, out: &mut Out) -> io::Result<()> {
-        if !self.closed.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        if let Some(partial) = out.partial.take() {
-            self.write_frame(out, partial)?;
-        }
-        while let Some(start) = out.starts.pop_front() {
-            self.write_frame(out, frame::encode(start))?;
-        }
-        for member in self.all() {
-            loop {
-                if !member.window.lock().has_room() {
-                    break;
-                }
-                let Some((message, size)) = member.seat.try_recv() else {
-                    break;
-                };
-                {
-                    let mut window = member.window.lock();
-                    window.messages += 1;
-                    window.bytes = window.bytes.saturating_add(size);
-                }
-                member.sent.fetch_add(1, Ordering::SeqCst);
-                self.watch.begins();
-                let frame = ToWorker::Message {
-                    isolate: member.seat.id(),
-                    message,
-                };
-                self.write_frame(out, frame::encode(frame))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_frame(&self, out: &mut Out, mut frame: Encoded<ToWorker>) -> io::Result<()> {
-        while frame.remaining() > 0 {
-            let mut nothing = SendAncillaryBuffer::default();
-            let written = sendmsg(
-                &self.socket,
-                &frame.slices(),
-                &mut nothing,
-                SendFlags::NOSIGNAL,
-            );
-            match written {
-                Ok(written) => frame.advance(written),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => {
-                    out.partial = Some(frame);
-                    return Err(error.into());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends an isolate: with its worker, if it is the only one there or does not stop by itself.
-    fn terminate(&self, isolate: u32) {
-        let Some(member) = self.member(isolate) else {
-            return;
-        };
-        let alone = self.members() == 1;
-        let overdue = {
-            let mut ending = member.ending.lock();
-            match *ending {
-                Some(since) => since.elapsed() > member.seat.options().kill_grace,
-                None => {
-                    *ending = Some(Instant::now());
-                    if !alone {
-                        self.out.lock().starts.push_back(ToWorker::End { isolate });
-                        self.task.wake();
-                    }
-                    false
-                }
-            }
-        };
-        if alone || overdue {
-            self.kill();
-        }
-    }
-
-    /// Ends the worker at once.
-    pub(crate) fn kill(&self) {
-        self.gone.store(true, Ordering::SeqCst);
-        self.worker.kill();
-    }
-
-    fn outside(&self, isolate: u32) -> Option<Outside> {
-        let member = self.member(isolate)?;
-        let busy = member.is_busy();
-        let memory = member.seat.memory();
-        Some(self.watch.look(&self.worker, busy, memory))
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.worker.kill();
-    }
-}
-
-/// Writes on the thread of the host that sends.
-struct LinkCarrier(Weak<Link>);
-
-impl Carrier for LinkCarrier {
-    fn carry(&self) -> bool {
-        self.0.upgrade().is_some_and(|link| link.carry())
-    }
-}
-
-struct MemberBreaker {
-    link: Weak<Link>,
-    isolate: u32,
-}
-
-impl Breaker for MemberBreaker {
-    fn terminate(&self) {
-        if let Some(link) = self.link.upgrade() {
-            link.terminate(self.isolate);
-        }
-    }
-
-    // The kernel gives processes their turns.
-    fn interrupt(&self) {}
-
-    fn outside(&self) -> Option<Outside> {
-        self.link.upgrade()?.outside(self.isolate)
-    }
-}
-
-/// What the worker said that no honest worker says.
-struct Misbehaved(String);
-
 /// The task of a link.
 pub(crate) struct Task {
     link: Arc<Link>,
-    socket: AsyncFd<LinkSocket>,
+    socket: Arc<AsyncFd<LinkSocket>>,
     /// While the socket is full: it again, to wait for room.
     writable: Option<AsyncFd<OwnedFd>>,
     events: UnboundedReceiver<JailEvent>,
@@ -345,7 +67,7 @@ impl Task {
         let socket = AsyncFd::with_interest(LinkSocket(Arc::clone(&link)), Interest::READABLE)?;
         Ok(Self {
             link,
-            socket,
+            socket: Arc::new(socket),
             events,
             writable: None,
             reader: Reader::new(),
@@ -466,14 +188,18 @@ impl Task {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<(), Misbehaved> {
+        let socket = Arc::clone(&self.socket);
         let mut frames = 0;
         loop {
             if self.poll_held(cx).is_pending() {
                 return Ok(());
             }
-            let link = Arc::clone(&self.link);
+            // Asked before the socket is read: what arrives after the last read makes it ready again.
+            let Poll::Ready(Ok(mut ready)) = socket.poll_read_ready(cx) else {
+                return Ok(());
+            };
             let mut stream = Stream {
-                socket: &link.socket,
+                socket: &socket.get_ref().0.socket,
             };
             match self.reader.read_from(&mut stream) {
                 Ok(Some(frame)) => {
@@ -486,18 +212,7 @@ impl Task {
                 }
                 // Its end comes from the kernel.
                 Ok(None) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match self.socket.poll_read_ready(cx) {
-                        Poll::Ready(Ok(mut ready)) => {
-                            // Readiness is cleared only after the socket was found empty.
-                            ready.clear_ready();
-                            if self.socket.poll_read_ready(cx).is_pending() {
-                                return Ok(());
-                            }
-                        }
-                        _ => return Ok(()),
-                    }
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     return Err(Misbehaved(error.to_string()));
@@ -514,51 +229,45 @@ impl Task {
             cx.waker().wake_by_ref();
             return;
         };
-        loop {
-            match link.write(&mut out) {
-                Ok(()) => {
-                    self.writable = None;
-                    return;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !self.poll_writable(cx) {
-                        return;
-                    }
-                }
-                // The worker is gone: the kernel tells how.
-                Err(_) => return,
+        while let Err(error) = link.write(&mut out) {
+            // Any other error means that the worker is gone: the kernel tells how.
+            if error.kind() != io::ErrorKind::WouldBlock || !self.poll_writable(cx) {
+                return;
             }
         }
+        self.writable = None;
     }
 
-    /// Whether it is worth another try to write.
+    /// Whether there is room in a socket that was full.
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.writable.is_none() {
-            #[expect(
-                deprecated,
-                reason = "what replaces it is unsafe; it owns its descriptor"
-            )]
-            let writable = self
-                .link
-                .socket
-                .try_clone()
-                .and_then(|socket| AsyncFd::with_interest(socket, Interest::WRITABLE));
-            self.writable = writable.ok();
+        if let Some(writable) = &self.writable {
+            return match writable.poll_write_ready(cx) {
+                Poll::Ready(Ok(mut ready)) => {
+                    // For the next time: the caller writes until there is none again.
+                    ready.clear_ready();
+                    true
+                }
+                _ => false,
+            };
         }
-        let Some(writable) = &self.writable else {
+        #[expect(
+            deprecated,
+            reason = "what replaces it is unsafe; it owns its descriptor"
+        )]
+        let writable = (self.link.socket.try_clone())
+            .and_then(|socket| AsyncFd::with_interest(socket, Interest::WRITABLE));
+        match writable {
+            // It begins as not ready and hears of room that there is already.
+            Ok(writable) => self.writable = Some(writable),
             // No descriptor to be had: look again soon.
-            self.slowed
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_millis(1))));
-            cx.waker().wake_by_ref();
-            return false;
-        };
-        match writable.poll_write_ready(cx) {
-            Poll::Ready(Ok(mut ready)) => {
-                ready.clear_ready();
-                true
+            Err(_) => {
+                self.slowed
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_millis(1))));
+                cx.waker().wake_by_ref();
+                return false;
             }
-            _ => false,
         }
+        self.poll_writable(cx)
     }
 
     fn handle(&mut self, frame: FromWorker) -> Result<(), Misbehaved> {
@@ -588,7 +297,7 @@ impl Task {
                 bytes,
             } => {
                 if let Some(member) = link.member(isolate) {
-                    taken(&member, messages as usize, bytes)?;
+                    member.took(messages, bytes)?;
                     // There is room for more.
                     link.task.wake();
                 }
@@ -601,14 +310,11 @@ impl Task {
                 ..
             } => {
                 if let Some(member) = link.member(isolate) {
-                    let sent = member.sent.load(Ordering::SeqCst);
-                    if seen > sent {
-                        return Err(Misbehaved(format!("it has seen {seen} messages of {sent}")));
-                    }
-                    member.seen.store(seen, Ordering::SeqCst);
+                    member.saw(seen, idle)?;
                     member.seat.note_memory(memory);
                     link.watch.rests();
-                    member.seat.set_idle(idle && seen == sent);
+                    // There may be room for more.
+                    link.task.wake();
                 }
             }
             FromWorker::Ended { isolate, verdict } => {
@@ -617,8 +323,7 @@ impl Task {
                 }
             }
             FromWorker::Left { isolate } => {
-                let left = link.members.lock().remove(&isolate);
-                if let Some(member) = left {
+                if let Some(member) = link.remove(isolate) {
                     member.seat.convict(
                         TerminateReason::Crashed,
                         "the isolate's thread ended unexpectedly",
@@ -658,25 +363,6 @@ impl Task {
         }
         Ok(())
     }
-}
-
-fn taken(member: &Member, messages: usize, bytes: u64) -> Result<(), Misbehaved> {
-    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let mut window = member.window.lock();
-    let (Some(left), Some(left_bytes)) = (
-        window.messages.checked_sub(messages),
-        window.bytes.checked_sub(bytes),
-    ) else {
-        return Err(Misbehaved(format!(
-            "it is done with {messages} messages ({bytes} bytes) of {} ({})",
-            window.messages, window.bytes
-        )));
-    };
-    window.messages = left;
-    window.bytes = left_bytes;
-    drop(window);
-    member.seat.done_with(messages, bytes);
-    Ok(())
 }
 
 fn ended(member: &Member, verdict: &Verdict) {

@@ -1,0 +1,250 @@
+//! The supervisor's end of a worker's socket: what any thread may do with it.
+//!
+//! Hosts write on their own threads as long as the socket takes it; everything else is done by the
+//! link's [task](super::task).
+//!
+//! Invariant: nothing is sent before the worker's walls are closed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use atomic_waker::AtomicWaker;
+use parking_lot::Mutex;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use stockade_jail::Worker;
+use stockade_protocol::frame::{self, Encoded, ToWorker};
+
+use super::member::Member;
+use super::watch::Watch;
+use crate::seat::Seat;
+use crate::shared::Carrier;
+use crate::wall::{Breaker, Outside};
+
+/// One worker, and the isolates in it.
+pub(crate) struct Link {
+    pub(super) worker: Worker,
+    pub(super) socket: OwnedFd,
+    /// The walls are closed: messages may go in.
+    pub(super) closed: AtomicBool,
+    /// The worker has an isolate ready.
+    pub(super) ready: AtomicBool,
+    pub(super) gone: AtomicBool,
+    pub(super) out: Mutex<Out>,
+    isolates: Mutex<BTreeMap<u32, Arc<Member>>>,
+    pub(super) task: AtomicWaker,
+    pub(super) watch: Watch,
+}
+
+/// What is to be written first.
+#[derive(Default)]
+pub(super) struct Out {
+    starts: VecDeque<ToWorker>,
+    /// A frame of which the socket has not taken all.
+    partial: Option<Encoded<ToWorker>>,
+}
+
+impl Link {
+    pub(crate) fn new(worker: Worker, socket: OwnedFd) -> Arc<Self> {
+        Arc::new(Self {
+            watch: Watch::new(&worker),
+            worker,
+            socket,
+            closed: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            out: Mutex::default(),
+            isolates: Mutex::default(),
+            task: AtomicWaker::new(),
+        })
+    }
+
+    /// Whether the worker is gone or is being killed.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
+    /// Whether its worker waits for an isolate to run.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::SeqCst)
+    }
+
+    /// How many isolates are in it.
+    pub(crate) fn members(&self) -> usize {
+        self.isolates.lock().len()
+    }
+
+    /// Has the worker run the isolate of this seat.
+    pub(crate) fn assign(self: &Arc<Self>, seat: Seat) {
+        let isolate = seat.id();
+        let start = ToWorker::Start {
+            isolate,
+            options: seat.options().to_wire(),
+        };
+        let breaker: Arc<dyn Breaker> = Arc::new(MemberBreaker {
+            link: Arc::downgrade(self),
+            isolate,
+        });
+        self.watch.add(seat.options());
+        let member = Arc::new(Member::new(seat));
+        self.out.lock().starts.push_back(start);
+        self.isolates.lock().insert(isolate, Arc::clone(&member));
+        member
+            .seat
+            .set_carrier(Arc::new(LinkCarrier(Arc::downgrade(self))));
+        member.seat.set_breaker(breaker);
+        if !self.carry() {
+            self.task.wake();
+        }
+    }
+
+    pub(super) fn member(&self, isolate: u32) -> Option<Arc<Member>> {
+        self.isolates.lock().get(&isolate).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Member>> {
+        self.isolates.lock().values().cloned().collect()
+    }
+
+    /// Lets go of every isolate: each reports its end.
+    pub(super) fn dismiss(&self) {
+        let members = std::mem::take(&mut *self.isolates.lock());
+        // Only here: the end of each asks this link for its figures.
+        drop(members);
+    }
+
+    /// Writes what waits, on the calling thread, as far as the socket takes it; false when it did not
+    /// take everything or somebody else is writing.
+    fn carry(&self) -> bool {
+        match self.out.try_lock() {
+            Some(mut out) => matches!(self.write(&mut out), Ok(())),
+            None => false,
+        }
+    }
+
+    /// Writes until nothing waits; `WouldBlock` when the socket is full.
+    pub(super) fn write(&self, out: &mut Out) -> io::Result<()> {
+        if !self.closed.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        if let Some(partial) = out.partial.take() {
+            self.write_frame(out, partial)?;
+        }
+        while let Some(start) = out.starts.pop_front() {
+            self.write_frame(out, frame::encode(start))?;
+        }
+        for member in self.all() {
+            while let Some(message) = member.next() {
+                self.watch.begins();
+                let frame = ToWorker::Message {
+                    isolate: member.seat.id(),
+                    message,
+                };
+                self.write_frame(out, frame::encode(frame))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_frame(&self, out: &mut Out, mut frame: Encoded<ToWorker>) -> io::Result<()> {
+        while frame.remaining() > 0 {
+            let mut nothing = SendAncillaryBuffer::default();
+            let written = sendmsg(
+                &self.socket,
+                &frame.slices(),
+                &mut nothing,
+                SendFlags::NOSIGNAL,
+            );
+            match written {
+                Ok(written) => frame.advance(written),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    out.partial = Some(frame);
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends an isolate: with its worker, if it is the only one there or does not stop by itself.
+    fn terminate(&self, isolate: u32) {
+        let Some(member) = self.member(isolate) else {
+            return;
+        };
+        let alone = self.members() == 1;
+        let overdue = {
+            let mut ending = member.ending.lock();
+            match *ending {
+                Some(since) => since.elapsed() > member.seat.options().kill_grace,
+                None => {
+                    *ending = Some(Instant::now());
+                    if !alone {
+                        self.out.lock().starts.push_back(ToWorker::End { isolate });
+                        self.task.wake();
+                    }
+                    false
+                }
+            }
+        };
+        if alone || overdue {
+            self.kill();
+        }
+    }
+
+    /// Removes an isolate of which nothing runs any more.
+    pub(super) fn remove(&self, isolate: u32) -> Option<Arc<Member>> {
+        self.isolates.lock().remove(&isolate)
+    }
+
+    /// Ends the worker at once.
+    pub(crate) fn kill(&self) {
+        self.gone.store(true, Ordering::SeqCst);
+        self.worker.kill();
+    }
+
+    fn outside(&self, isolate: u32) -> Option<Outside> {
+        let member = self.member(isolate)?;
+        let busy = member.is_busy();
+        let memory = member.seat.memory();
+        Some(self.watch.look(&self.worker, busy, memory))
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.worker.kill();
+    }
+}
+
+/// Writes on the thread of the host that sends.
+struct LinkCarrier(Weak<Link>);
+
+impl Carrier for LinkCarrier {
+    fn carry(&self) -> bool {
+        self.0.upgrade().is_some_and(|link| link.carry())
+    }
+}
+
+struct MemberBreaker {
+    link: Weak<Link>,
+    isolate: u32,
+}
+
+impl Breaker for MemberBreaker {
+    fn terminate(&self) {
+        if let Some(link) = self.link.upgrade() {
+            link.terminate(self.isolate);
+        }
+    }
+
+    // The kernel gives processes their turns.
+    fn interrupt(&self) {}
+
+    fn outside(&self) -> Option<Outside> {
+        self.link.upgrade()?.outside(self.isolate)
+    }
+}
