@@ -5,6 +5,7 @@
 //! parent's death when credentials change, so it is asked for again.
 
 use std::convert::Infallible;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,6 +15,7 @@ use rustix::process::{
     set_parent_process_death_signal, setrlimit, setsid,
 };
 
+use crate::cgroup;
 use crate::descriptors::{Handed, Placed, arrange};
 use crate::seccomp::Filters;
 use crate::worker::{self, Entry, Inside};
@@ -31,12 +33,15 @@ pub(crate) struct Start<'a> {
     pub(crate) filters: &'static Filters,
     /// The user and group id of its own, where it gets one.
     pub(crate) own: Option<u32>,
+    /// Of the cgroups that it moves into by itself.
+    pub(crate) doors: &'a [File],
     pub(crate) handed: Handed<'a>,
 }
 
 /// Runs the worker to its end.
 pub(crate) fn main(start: &Start<'_>) -> Infallible {
-    let inside = match arrange(&start.handed) {
+    let placed = cgroup::go_through(start.doors).and_then(|()| arrange(&start.handed));
+    let inside = match placed {
         Ok(placed) => {
             let Placed {
                 message,

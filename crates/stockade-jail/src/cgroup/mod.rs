@@ -10,8 +10,8 @@
 mod v1;
 mod v2;
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::{CgroupUse, JailError, JailSpec, OVERHEAD};
@@ -270,12 +270,45 @@ impl Cgroups {
     }
 }
 
+/// Moves the calling process, which has one thread, into the cgroups of these [doors](WorkerCgroup::doors).
+pub(crate) fn go_through(doors: &[File]) -> Result<(), JailError> {
+    for mut door in doors {
+        door.write_all(b"0").map_err(|error| {
+            failed(
+                "moving into the cgroup of a worker",
+                Path::new("tasks"),
+                &error,
+            )
+        })?;
+    }
+    Ok(())
+}
+
 impl WorkerCgroup {
-    /// Moves the process in.
+    /// Opens what a clone of the caller moves itself in by, with [`go_through`], where that is possible.
+    ///
+    /// Under version 1 only: the kernel moves a process that somebody names under a lock that holds up
+    /// every fork and exit of the machine for milliseconds, and a thread that names itself (0, in
+    /// `tasks`) under none.
+    pub(crate) fn doors(&self) -> Result<Vec<File>, JailError> {
+        let own = |version: &Version| matches!(version, Version::One);
+        (self.directories.iter())
+            .filter(|(version, _, _)| own(version))
+            .map(|(_, _, directory)| {
+                (File::options().write(true).open(directory.join("tasks")))
+                    .map_err(|error| failed("opening the cgroup of a worker", directory, &error))
+            })
+            .collect()
+    }
+
+    /// Moves the process into those that have no door.
     pub(crate) fn enter(&self, pid: i32) -> Result<(), JailError> {
-        for (_, _, directory) in &self.directories {
-            fs::write(directory.join("cgroup.procs"), pid.to_string())
-                .map_err(|error| failed("moving a worker into its cgroup", directory, &error))?;
+        for (version, _, directory) in &self.directories {
+            if matches!(version, Version::Two) {
+                fs::write(directory.join("cgroup.procs"), pid.to_string()).map_err(|error| {
+                    failed("moving a worker into its cgroup", directory, &error)
+                })?;
+            }
         }
         Ok(())
     }

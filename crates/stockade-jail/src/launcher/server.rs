@@ -263,11 +263,13 @@ impl<'a> Server<'a> {
         let namespaces = if container { namespaces::CONTAINER } else { 0 };
         let (go, let_go) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(system)?;
+        let doors = cgroup.map_or(Ok(Vec::new()), WorkerCgroup::doors)?;
         let start = Start {
             spec,
             entry: self.entry,
             filters,
             own,
+            doors: &doors,
             handed: Handed {
                 message,
                 setup,
