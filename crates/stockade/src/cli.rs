@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
-use crate::commands::{self, CallArgs, ExecArgs, RpcArgs};
+use crate::commands::{self, CallArgs, DoctorArgs, ExecArgs, RpcArgs};
 
 /// Where debuggers look first.
 const DEBUGGER_PORT: u16 = 9229;
@@ -36,6 +36,9 @@ pub(crate) enum Command {
     /// Serve the functions that a guest's module exports by JSON-RPC 2.0
     #[command(after_help = commands::RPC_EXAMPLES)]
     Rpc(Box<RpcArgs>),
+    /// Say which walls this machine can build, and whether they hold
+    #[command(after_help = commands::DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  stockade completions bash > /etc/bash_completion.d/stockade"

@@ -34,6 +34,11 @@ fn main() -> ExitCode {
             raise_descriptor_limit();
             end(commands::rpc(&args))
         }
+        Command::Doctor(args) => {
+            // What is wrong is told as findings.
+            log_to_stderr(false, log::LevelFilter::Off);
+            end(commands::doctor(&args))
+        }
         Command::Completions { shell } => {
             cli::print_completions(shell);
             ExitCode::SUCCESS

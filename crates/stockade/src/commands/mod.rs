@@ -1,6 +1,7 @@
-//! The commands that run one guest: `call`, `exec` and `rpc`.
+//! The commands that run one guest, `call`, `exec` and `rpc`, and `doctor`.
 
 mod call;
+mod doctor;
 mod exec;
 mod exit;
 mod guest;
@@ -8,6 +9,7 @@ mod output;
 mod rpc;
 
 pub(crate) use call::{CallArgs, EXAMPLES as CALL_EXAMPLES, call, refuse};
+pub(crate) use doctor::{DoctorArgs, EXAMPLES as DOCTOR_EXAMPLES, doctor};
 pub(crate) use exec::{EXAMPLES as EXEC_EXAMPLES, ExecArgs, exec};
 pub(crate) use guest::Refusal;
 pub(crate) use rpc::{EXAMPLES as RPC_EXAMPLES, RpcArgs, rpc};

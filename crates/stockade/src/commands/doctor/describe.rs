@@ -1,0 +1,329 @@
+//! What was found, for people.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+
+use stockade_jail::Layer;
+
+use super::attack::{Attacked, Verdict};
+use super::levels::Trial;
+
+/// Whether there are colours.
+#[derive(Clone, Copy)]
+pub(super) struct Style {
+    colours: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Colour {
+    Good,
+    Bad,
+    Middling,
+    Heading,
+}
+
+impl Style {
+    /// Colours on a terminal, unless `NO_COLOR` (no-color.org) is set or the terminal has none.
+    pub(super) fn of_standard_output() -> Self {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+        Self {
+            colours: std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb,
+        }
+    }
+
+    /// The text, filled up to this width.
+    fn paint(self, colour: Colour, text: &str, width: usize) -> String {
+        let code = match colour {
+            Colour::Good => "32",
+            Colour::Bad => "1;31",
+            Colour::Middling => "33",
+            Colour::Heading => "1",
+        };
+        if self.colours {
+            format!("\x1b[{code}m{text:<width$}\x1b[0m")
+        } else {
+            format!("{text:<width$}")
+        }
+    }
+}
+
+/// Every layer: available, how it was tested, the kernel it needs and what to do otherwise.
+pub(super) fn layers(layers: &[Layer], version: &str, kernel: &str, style: Style) -> String {
+    let mut text = format!(
+        "Stockade {version} on {} {kernel}, {}\n\n",
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    );
+    let names = widest(layers.iter().map(|layer| layer.name.as_str()));
+    let kernels = widest(layers.iter().map(|layer| layer.kernel.as_str())).max("kernel".len());
+    let heading = format!(
+        "{:<7}  {:<names$}  {:<kernels$}  {}",
+        "", "layer", "kernel", "needed by"
+    );
+    let _ = writeln!(
+        text,
+        "{}",
+        style.paint(Colour::Heading, &heading, 0).trim_end()
+    );
+    for layer in layers {
+        let state = match (layer.available, layer.needed_by.is_empty()) {
+            (true, _) => style.paint(Colour::Good, "ok", 7),
+            (false, true) => style.paint(Colour::Middling, "absent", 7),
+            (false, false) => style.paint(Colour::Bad, "missing", 7),
+        };
+        let needed_by = match layer.needed_by.is_empty() {
+            true => "no level; where it is there, it is used".to_owned(),
+            false => layer.needed_by.join(", "),
+        };
+        let _ = writeln!(
+            text,
+            "{state}  {:<names$}  {:<kernels$}  {needed_by}",
+            layer.name, layer.kernel
+        );
+        let _ = writeln!(text, "{:9}tested: {}", "", indented(&layer.tested, 11));
+        if !layer.fix.is_empty() {
+            let _ = writeln!(text, "{:9}fix: {}", "", indented(&layer.fix, 11));
+        }
+    }
+    text
+}
+
+/// Every level: whether an isolate runs there, and why not.
+pub(super) fn levels(trials: &[Trial], style: Style) -> String {
+    let names: Vec<_> = trials.iter().map(Trial::name).collect();
+    let width = widest(names.iter().map(String::as_str));
+    let heading = format!("{:<7}  {:<width$}  an isolate there", "", "level");
+    let mut text = format!("{}\n", style.paint(Colour::Heading, &heading, 0));
+    for (trial, name) in trials.iter().zip(&names) {
+        if let (None, Some(start), Some(evaluate)) =
+            (&trial.error, trial.start_ms, trial.evaluate_ms)
+        {
+            let state = style.paint(Colour::Good, "works", 7);
+            let _ = writeln!(
+                text,
+                "{state}  {name:<width$}  started in {start:.1} ms, evaluated 1+1 in {evaluate:.1} ms"
+            );
+            continue;
+        }
+        let state = style.paint(Colour::Bad, "refused", 7);
+        let missing = match trial.missing.is_empty() {
+            true => "failed".to_owned(),
+            false => format!("missing: {}", trial.missing.join(", ")),
+        };
+        let _ = writeln!(text, "{state}  {name:<width$}  {missing}");
+        if let Some(error) = &trial.error {
+            let _ = writeln!(text, "{:9}{}", "", indented(&error.what, 11));
+            let _ = writeln!(text, "{:11}checked: {}", "", indented(&error.checked, 13));
+            let _ = writeln!(text, "{:11}fix: {}", "", indented(&error.fix, 13));
+        }
+    }
+    let bad = trials.iter().filter(|trial| !trial.works).count();
+    match bad {
+        0 => text.push_str("\nAll of them work here."),
+        bad => {
+            let _ = write!(text, "\n{bad} of {} do not work here.", trials.len());
+        }
+    }
+    text
+}
+
+/// Every wall that was attacked, every group of attempts, and what is broken or given up.
+pub(super) fn attack(attacked: &Attacked, style: Style) -> String {
+    let heading = format!(
+        "\n{:<26}{:>6}{:>10}{:>8}",
+        "wall", "held", "given up", "broken"
+    );
+    let mut text = format!("{}\n", style.paint(Colour::Heading, &heading, 0));
+    for wall in &attacked.walls {
+        let name = format!("{}, wx: {}", wall.level, wall.wx);
+        let _ = writeln!(
+            text,
+            "{name:<26}{:>6}{:>10}{}",
+            wall.held,
+            wall.given_up,
+            broken(wall.broken, style)
+        );
+        if let Some(error) = &wall.error {
+            let _ = writeln!(text, "  not all of it: {}", indented(error, 4));
+        }
+    }
+    let heading = format!(
+        "\n{:>5}  {:<52}{:>6}{:>10}{:>8}{:>9}",
+        "group", "tried", "held", "given up", "broken", "skipped"
+    );
+    let _ = writeln!(text, "{}", style.paint(Colour::Heading, &heading, 0));
+    for (group, count) in attacked.by_group() {
+        let _ = writeln!(
+            text,
+            "{group:>5}  {:<52}{:>6}{:>10}{}{:>9}",
+            group_name(group),
+            count.held,
+            count.given_up,
+            broken(count.broken, style),
+            count.skipped
+        );
+    }
+    given_up(&mut text, attacked, style);
+    failures(&mut text, attacked, style);
+    let count = attacked.summary;
+    if count.skipped > 0 {
+        let _ = writeln!(
+            text,
+            "\nSkipped: {} that would harm this machine if a wall failed.",
+            count.skipped
+        );
+    }
+    let verdict = match attacked.walls_hold() {
+        true => style.paint(Colour::Good, "The walls hold", 0),
+        false if count.broken > 0 => style.paint(Colour::Bad, "A WALL IS BROKEN", 0),
+        false => style.paint(Colour::Middling, "Not every wall was tried", 0),
+    };
+    let _ = write!(
+        text,
+        "\n{verdict}: {} attempts held, {} given up, {} broken.",
+        count.held, count.given_up, count.broken
+    );
+    text
+}
+
+fn broken(count: usize, style: Style) -> String {
+    let text = format!("{count:>8}");
+    match count {
+        0 => text,
+        _ => style.paint(Colour::Bad, &text, 0),
+    }
+}
+
+/// What is promised nowhere, or not on these walls.
+fn given_up(text: &mut String, attacked: &Attacked, style: Style) {
+    let mut reasons: BTreeMap<&str, (BTreeSet<String>, BTreeSet<&str>)> = BTreeMap::new();
+    for attempt in &attacked.attempts {
+        if attempt.verdict == Verdict::GivenUp {
+            let why = attempt.why.as_deref().unwrap_or_default();
+            let (walls, names) = reasons.entry(why).or_default();
+            walls.insert(format!("{}, wx: {}", attempt.level, attempt.wx));
+            names.insert(attempt.name);
+        }
+    }
+    if reasons.is_empty() {
+        return;
+    }
+    let heading = style.paint(Colour::Heading, "Given up, and stated:", 0);
+    let _ = writeln!(text, "\n{heading}");
+    for (why, (walls, names)) in reasons {
+        let walls = Vec::from_iter(walls).join(" and ");
+        let _ = writeln!(text, "  {why} ({walls})");
+        for name in names {
+            let _ = writeln!(text, "    - {name}");
+        }
+    }
+}
+
+/// Each attempt that got through, or of which nobody would know.
+fn failures(text: &mut String, attacked: &Attacked, style: Style) {
+    for attempt in &attacked.attempts {
+        if attempt.verdict == Verdict::Broken {
+            let why = attempt.why.as_deref().unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "\n{}: {} ({}, wx: {})\n  {}",
+                style.paint(Colour::Bad, "BROKEN", 0),
+                attempt.name,
+                attempt.level,
+                attempt.wx,
+                indented(why, 2)
+            );
+        }
+    }
+}
+
+/// What the attempts of a group aim at.
+fn group_name(group: u8) -> &'static str {
+    match group {
+        1 => "/proc",
+        2 => "opening files, symlinks",
+        3 => "stat and readlink as oracles",
+        4 => "another root directory",
+        5 => "descriptors left open",
+        6 => "environment, arguments, auxiliary vector",
+        7 => "memory and descriptors of other processes",
+        8 => "signals to other processes",
+        9 => "new namespaces",
+        10 => "mounts",
+        11 => "io_uring",
+        12 => "bpf, perf_event_open, userfaultfd",
+        13 => "keyrings",
+        14 => "executable memory",
+        15 => "memfd, shared memory, execveat",
+        16 => "undoing MDWE, adding filters",
+        17 => "x32 numbers, int 0x80, vsyscall",
+        18 => "ioctl",
+        19 => "raw, packet, netlink, vsock, UDP, ICMP sockets",
+        20 => "abstract Unix sockets, descriptors by messages",
+        21 => "network addresses",
+        22 => "devices",
+        23 => "user ids, capabilities, setuid programs",
+        24 => "new processes and threads",
+        25 => "memory by every route",
+        26 => "CPU time by every route",
+        27 => "crashes, core files",
+        28 => "handling SIGSYS",
+        29 => "prlimit, scheduler, mlock",
+        30 => "the protocol",
+        31 => "floods of logs, terminal escapes",
+        32 => "clocks",
+        33 => "state of a reused worker",
+        34 => "the supervisor killed",
+        35 => "process ids used again",
+        36 => "raising limits from inside",
+        37 => "leaving the cgroup",
+        38 => "missing layers",
+        39 => "unlisted system calls",
+        _ => "",
+    }
+}
+
+/// Text of several lines, the later ones indented.
+fn indented(text: &str, by: usize) -> String {
+    text.replace('\n', &format!("\n{:by$}", ""))
+}
+
+fn widest<'a>(texts: impl Iterator<Item = &'a str>) -> usize {
+    texts.map(|text| text.chars().count()).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_say_what_is_missing_and_what_to_do() {
+        let layer = |name: &str, available, fix: &str| Layer {
+            name: name.to_owned(),
+            needed_by: vec!["container".to_owned()],
+            available,
+            tested: "tried it".to_owned(),
+            fix: fix.to_owned(),
+            kernel: "3.8".to_owned(),
+        };
+        let text = layers(
+            &[
+                layer("root", true, ""),
+                layer("user namespace", false, "a\nb"),
+            ],
+            "1",
+            "6",
+            Style { colours: false },
+        );
+        assert!(
+            text.contains(
+                "ok       root            3.8     container\n         tested: tried it\n"
+            )
+        );
+        assert!(text.contains("missing  user namespace"));
+        assert!(text.contains("         fix: a\n           b\n"));
+        assert!(!text.contains('\x1b'));
+    }
+}
