@@ -6,7 +6,12 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket, socketpair};
+use rustix::process::{
+    DumpableBehavior, Signal, dumpable_behavior, parent_process_death_signal,
+    set_dumpable_behavior, set_parent_process_death_signal, setsid,
+};
 
 use crate::cgroup::{Cgroups, Controller};
 use crate::descriptors::SETUP;
@@ -74,6 +79,12 @@ pub(crate) fn launcher(error: Option<&JailError>) -> Layer {
 pub(crate) fn try_all(cgroups: &mut Cgroups, ids: &mut Ids) -> Vec<Layer> {
     let own = ids.give(|_| false);
     let mut layers = vec![Layer::new("pidfd", BOTH, "5.4", pidfd())];
+    layers.push(Layer::new(
+        "process",
+        BOTH,
+        "3.8",
+        in_trial(0, None, |_| process()),
+    ));
     for (name, flag, kernel) in [
         ("user namespace", 0, "3.8"),
         ("pid namespace", libc::CLONE_NEWPID, "3.8"),
@@ -102,7 +113,9 @@ pub(crate) fn try_all(cgroups: &mut Cgroups, ids: &mut Ids) -> Vec<Layer> {
         "4.9",
         in_trial(inside(0), own, |_| nested()),
     ));
-    layers.push(Layer::new("user id", OPTIONAL, "2.1", user_id(ids, own)));
+    // Where workers can have ids of their own, none starts without.
+    let needed_by = if ids.are_there() { BOTH } else { OPTIONAL };
+    layers.push(Layer::new("user id", needed_by, "2.1", user_id(ids, own)));
     layers.push(Layer::new(
         "rlimits",
         BOTH,
@@ -126,7 +139,6 @@ pub(crate) fn try_all(cgroups: &mut Cgroups, ids: &mut Ids) -> Vec<Layer> {
         BOTH,
         "6.7",
         in_trial(0, None, |_| {
-            capabilities::drop_all()?;
             landlock::deny_all()?;
             Ok(format!(
                 "a domain that denies everything; ABI {}",
@@ -252,6 +264,24 @@ fn pidfd() -> Result<String, JailError> {
     }
 }
 
+/// What is between a worker and the launcher that made it.
+fn process() -> Result<String, JailError> {
+    let failed = |what: &'static str| move |error: Errno| broken(what, &error.to_string());
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed("PR_SET_PDEATHSIG"))?;
+    setsid().map_err(failed("setsid"))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("PR_SET_DUMPABLE"))?;
+    match (parent_process_death_signal(), dumpable_behavior()) {
+        (Ok(Some(Signal::KILL)), Ok(DumpableBehavior::NotDumpable)) => Ok(
+            "a session of its own; it dies with the launcher, and can be neither dumped nor traced"
+                .to_owned(),
+        ),
+        other => Err(broken(
+            "tying a process to the launcher",
+            &format!("the kernel says {other:?}"),
+        )),
+    }
+}
+
 fn namespace(flag: i32, own: Option<u32>) -> Result<String, JailError> {
     in_trial((flag | libc::CLONE_NEWUSER) as u64, own, move |_| {
         namespaces::become_id(namespaces::INSIDE)?;
@@ -318,7 +348,8 @@ fn seccomp_told() -> Result<String, JailError> {
     let filters: Filters = seccomp::compile(Wx::Jit)?;
     let trial = start_trial(0, None, move |setup| {
         use std::os::fd::AsFd as _;
-        capabilities::drop_all()?;
+        rustix::thread::set_no_new_privs(true)
+            .map_err(|error| broken("setting no_new_privs", &error.to_string()))?;
         let listener = seccomp::install(&filters)?;
         seccomp::self_test()?;
         let said: Result<String, JailError> = Ok(String::new());

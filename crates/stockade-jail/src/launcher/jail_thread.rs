@@ -345,6 +345,9 @@ impl Jail {
                 },
             );
         }
+        if let Reply::Unable(error) = reply {
+            return self.bury_with(&error);
+        }
         let Some(asked) = self.asked.pop_front() else {
             return self.bury_launcher("it answered what nobody asked");
         };
@@ -504,13 +507,24 @@ impl Jail {
 
     /// The launcher is gone or not to be relied on: its workers die with it.
     fn bury_launcher(&mut self, why: &str) {
+        let last_words = self.launcher.as_ref().and_then(|launcher| {
+            // It may have said why before it ended.
+            match message::receive::<Reply>(&launcher.control) {
+                Ok(Some((Reply::Unable(error), _))) => Some(error),
+                _ => None,
+            }
+        });
+        self.bury_with(&last_words.unwrap_or_else(|| launcher_died(why)));
+    }
+
+    fn bury_with(&mut self, error: &JailError) {
         if let Some(mut launcher) = self.launcher.take() {
-            log::error!("the launcher of workers is gone: {why}");
+            log::error!("{}", error.what);
             let _ = launcher.process.kill();
             let _ = launcher.process.wait();
         }
         for asked in std::mem::take(&mut self.asked) {
-            let error = launcher_died(why);
+            let error = error.clone();
             match asked.what {
                 Question::Launch { answer, .. } => {
                     let _ = answer.send(Err(error));

@@ -54,6 +54,8 @@ pub(crate) enum Reply {
     MemorySet { id: u64, error: Option<JailError> },
     /// The answer to `Layers`.
     Layers(Vec<Layer>),
+    /// It cannot work here, and ends.
+    Unable(JailError),
 }
 
 /// From a starting worker to the supervisor; one of them, once.

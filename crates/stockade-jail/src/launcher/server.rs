@@ -70,11 +70,14 @@ pub fn run_if_launcher(entry: Entry) {
     {
         return;
     }
-    let ended = Server::new(control, entry).and_then(|mut server| {
-        let ended = server.serve();
-        server.end();
-        ended
-    });
+    let ended = match Server::new(control, entry) {
+        Ok(mut server) => {
+            let ended = server.serve();
+            server.end();
+            ended
+        }
+        Err(error) => message::send(control, &Reply::Unable(error), &[]),
+    };
     exit_now(i32::from(ended.is_err()))
 }
 
@@ -101,17 +104,19 @@ struct Server<'a> {
 }
 
 impl<'a> Server<'a> {
-    fn new(control: std::os::fd::BorrowedFd<'a>, entry: Entry) -> io::Result<Self> {
+    fn new(control: std::os::fd::BorrowedFd<'a>, entry: Entry) -> Result<Self, JailError> {
         let supervisor = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
         // Whatever the supervisor left open for programs that it starts is not for us.
-        sys::descriptor::close_from(3)?;
+        sys::descriptor::close_from(3).map_err(|error| unable("close_range", &error))?;
         // Fails for the leader of a process group; then we are in a session of our own already.
         let _ = setsid();
-        rustix::process::chdir("/")?;
-        rustix::thread::set_name(c"stockade-launch")?;
+        rustix::process::chdir("/").map_err(|error| unable("chdir", &error))?;
+        rustix::thread::set_name(c"stockade-launch")
+            .map_err(|error| unable("PR_SET_NAME", &error))?;
         // When the machine runs out of memory, workers go before their supervisor: they inherit this.
         let _ = std::fs::write("/proc/self/oom_score_adj", "500");
-        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(|error| unable("PR_SET_DUMPABLE", &error))?;
         // A descriptor for each worker and a few for one that starts; workers set a limit of their own.
         let files = getrlimit(Resource::Nofile);
         let _ = setrlimit(
@@ -121,21 +126,27 @@ impl<'a> Server<'a> {
                 maximum: files.maximum,
             },
         );
-        setrlimit(
+        // Workers set it again and insist; there is nothing to hide here.
+        let _ = setrlimit(
             Resource::Core,
             Rlimit {
                 current: Some(0),
                 maximum: Some(0),
             },
-        )?;
+        );
         default_signals();
         // Workers must not keep groups of root's; an ordinary user cannot give up his own.
         let _ = rustix::thread::set_thread_groups(&[]);
+        let myself = pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
+            .map_err(|error| unable("pidfd_open", &error))?;
+        // Workers are killed by no other means. To a process that runs this signal means nothing.
+        pidfd_send_signal(&myself, Signal::CONT)
+            .map_err(|error| unable("pidfd_send_signal", &error))?;
         Ok(Self {
             control,
             entry,
-            myself: pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?,
-            children: child_signals()?,
+            myself,
+            children: child_signals().map_err(|error| unable("signalfd", &error))?,
             ids: Ids::detect(),
             workers: BTreeMap::new(),
             cgroups: Cgroups::detect(supervisor),
@@ -434,6 +445,16 @@ fn check(spec: &JailSpec) -> Result<(), JailError> {
         return Err(invalid(&format!("a CPU share of {share} is not in (0, 1]")));
     }
     Ok(())
+}
+
+/// Why there can be no launcher.
+fn unable(what: &str, error: &dyn std::fmt::Display) -> JailError {
+    JailError::new(
+        "launcher",
+        format!("preparing the process that starts workers failed: {what}: {error}"),
+        "a system call that every Linux since 5.9 allows",
+        "run Linux 5.9 or newer; see whether a seccomp filter or security module around this program refuses it",
+    )
 }
 
 fn invalid(what: &str) -> JailError {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, pidfd_send_signal, waitpid};
 
 use super::process::exit_now;
 
@@ -32,9 +32,14 @@ pub(crate) struct Child {
 impl Child {
     /// Kills and reaps it.
     pub(crate) fn kill(&self) {
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        let _ =
-            rustix::io::retry_on_intr(|| waitpid(Pid::from_raw(self.pid), WaitOptions::empty()));
+        let pid = Pid::from_raw(self.pid);
+        if pidfd_send_signal(&self.pidfd, Signal::KILL).is_err()
+            && let Some(pid) = pid
+        {
+            // Not reaped yet, so the id is its own.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        let _ = rustix::io::retry_on_intr(|| waitpid(pid, WaitOptions::empty()));
     }
 }
 
