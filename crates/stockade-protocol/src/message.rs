@@ -122,6 +122,22 @@ impl ToIsolate {
     }
 }
 
+impl ToIsolate {
+    /// How many binary parts it has.
+    #[must_use]
+    pub fn parts(&self) -> usize {
+        match self {
+            Self::Call { args: data, .. }
+            | Self::Event { data, .. }
+            | Self::Control { data, .. }
+            | Self::Answer {
+                result: Ok(data), ..
+            } => data.bytes.len(),
+            Self::Execute { .. } | Self::Evaluate { .. } | Self::Answer { .. } => 0,
+        }
+    }
+}
+
 impl FromIsolate {
     /// What the message costs against the queue's bounds, in bytes.
     #[must_use]

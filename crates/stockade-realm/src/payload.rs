@@ -3,7 +3,7 @@
 use deno_core::{OpDecl, OpState, op2};
 use deno_error::JsErrorBox;
 use stockade_protocol::Payload;
-use stockade_protocol::bounds::MAX_MESSAGE_BYTES;
+use stockade_protocol::bounds::{MAX_MESSAGE_BYTES, MAX_MESSAGE_PARTS};
 
 /// Binary parts on their way.
 #[derive(Default)]
@@ -57,6 +57,11 @@ fn op_payload_add_bytes(state: &mut OpState, #[buffer] bytes: &[u8]) -> Result<u
     if total > MAX_MESSAGE_BYTES {
         return Err(JsErrorBox::range_error(format!(
             "a message of more than {MAX_MESSAGE_BYTES} bytes"
+        )));
+    }
+    if parts.outgoing.len() >= MAX_MESSAGE_PARTS {
+        return Err(JsErrorBox::range_error(format!(
+            "a message with more than {MAX_MESSAGE_PARTS} binary parts: put them into one"
         )));
     }
     parts.outgoing_bytes = total;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use stockade_policy::IsolateOptions;
 use stockade_protocol::bounds::{
-    MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_QUEUE_BYTES, MAX_QUEUE_MESSAGES,
+    MAX_MESSAGE_BYTES, MAX_MESSAGE_PARTS, MAX_NAME_BYTES, MAX_QUEUE_BYTES, MAX_QUEUE_MESSAGES,
 };
 use stockade_protocol::{CallId, GuestError, Payload, RequestId, ToIsolate};
 use tokio::sync::oneshot;
@@ -44,6 +44,12 @@ pub enum SendError {
     TooLarge {
         /// Of the message.
         bytes: usize,
+    },
+    /// One message has too many binary parts.
+    #[error("a message with {parts} binary parts is above the limit of {MAX_MESSAGE_PARTS}")]
+    TooManyParts {
+        /// Of the message.
+        parts: usize,
     },
     /// A name is too long.
     #[error("a name of {bytes} bytes is above the limit of {MAX_NAME_BYTES}")]
@@ -131,6 +137,10 @@ impl Handle {
         let size = message.size();
         if size > MAX_MESSAGE_BYTES {
             return Err(SendError::TooLarge { bytes: size });
+        }
+        let parts = message.parts();
+        if parts > MAX_MESSAGE_PARTS {
+            return Err(SendError::TooManyParts { parts });
         }
         match self
             .shared

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use stockade_policy::{IsolateOptions, Isolation, SandboxOptions};
+use stockade_policy::{IsolateOptions, Isolation, OptionsError, SandboxOptions};
 use tokio::sync::oneshot;
 
 use crate::end::DestroyReason;
@@ -28,12 +28,32 @@ pub enum CreateError {
         .0.name()
     )]
     NoWall(Isolation),
+    /// The options do not go together.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
     /// The isolate could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
     /// The isolate ended before it was ready.
     #[error("the isolate ended before it was ready")]
     Ended,
+}
+
+/// An isolate that nobody has a handle of yet: it ends where its start fails or is not waited for.
+struct Unstarted(Option<Arc<Shared>>);
+
+impl Unstarted {
+    fn started(mut self) -> Option<Handle> {
+        self.0.take().map(Handle::new)
+    }
+}
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.take() {
+            shared.destroy(DestroyReason::Requested);
+        }
+    }
 }
 
 /// The isolates of one sandbox.
@@ -123,6 +143,7 @@ impl Supervisor {
         hub: &Arc<Hub>,
     ) -> Result<Handle, CreateError> {
         let inner = &self.inner;
+        options.check()?;
         let wall = inner
             .walls
             .get(&options.isolation)
@@ -146,11 +167,14 @@ impl Supervisor {
             shared.destroy(DestroyReason::Shutdown);
             return Err(CreateError::ShutDown);
         }
-        Meter::watch(&shared)?;
+        let unstarted = Unstarted(Some(shared));
+        if let Some(shared) = &unstarted.0 {
+            Meter::watch(shared)?;
+        }
         wall.start(seat)?;
         wall.warm_up(&inner.warm, inner.options.warm);
         started.await.map_err(|_| CreateError::Ended)??;
-        Ok(Handle::new(shared))
+        unstarted.started().ok_or(CreateError::Ended)
     }
 
     /// How many isolates may compute at length at the same time.

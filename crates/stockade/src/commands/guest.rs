@@ -10,9 +10,10 @@ use stockade::{ConsoleMode, IsolateOptions, Isolation, ModuleFiles, SandboxOptio
 
 use super::exit;
 
-/// The wall around a guest of these commands where the command line names none.
+/// The wall around a guest of these commands where the command line names none. Where it cannot be
+/// built, they say so and run nothing.
 fn default_isolation() -> Isolation {
-    Isolation::Thread
+    Isolation::Container
 }
 
 /// Limits and wall of the guest.
