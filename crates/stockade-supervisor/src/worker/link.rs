@@ -18,11 +18,12 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use stockade_jail::Worker;
 use stockade_protocol::frame::{self, Encoded, ToWorker};
 
-use super::member::Member;
+use super::member::{Member, START};
 use super::watch::Watch;
+use crate::end::TerminateReason;
 use crate::seat::Seat;
 use crate::shared::Carrier;
-use crate::wall::{Breaker, Outside};
+use crate::wall::{Breaker, Outside, StartError};
 
 /// One worker, and the isolates in it.
 pub(crate) struct Link {
@@ -84,6 +85,16 @@ impl Link {
             isolate,
             options: seat.options().to_wire(),
         };
+        if let Err(error) = frame::check(&start) {
+            seat.started(Err(StartError {
+                what: format!("the options are too large for a message: {error}"),
+                checked: "env and modules together, as JSON".to_owned(),
+                fix: "send large data as messages".to_owned(),
+            }));
+            seat.convict(TerminateReason::Crashed, "its options are too large");
+            self.kill();
+            return;
+        }
         let breaker: Arc<dyn Breaker> = Arc::new(MemberBreaker {
             link: Arc::downgrade(self),
             isolate,
@@ -210,7 +221,17 @@ impl Link {
         let member = self.member(isolate)?;
         let busy = member.is_busy();
         let memory = member.seat.memory();
-        Some(self.watch.look(&self.worker, busy, memory))
+        let mut outside = self.watch.look(&self.worker, busy, memory);
+        if self.closed.load(Ordering::SeqCst) && member.start_is_overdue() {
+            let what = format!("its worker did not start it within {} s", START.as_secs());
+            member.seat.started(Err(StartError {
+                what: what.clone(),
+                checked: "the worker's answer, once its walls were closed".to_owned(),
+                fix: "give the machine less to do; report this where it has little".to_owned(),
+            }));
+            outside.overrun = Some((TerminateReason::PolicyViolation, what));
+        }
+        Some(outside)
     }
 }
 

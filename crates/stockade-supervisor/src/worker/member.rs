@@ -1,7 +1,8 @@
 //! An isolate in a worker, as its supervisor knows it.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -15,6 +16,9 @@ const UNSEEN_BYTES: usize = 1 << 20;
 /// until it has a handler for them.
 const HELD_BYTES: usize = 64 << 20;
 
+/// How long a worker may take to say whether it runs an isolate; an honest one says it at once.
+pub(super) const START: Duration = Duration::from_secs(30);
+
 /// What the worker said that no honest worker says.
 #[derive(Debug)]
 pub(super) struct Misbehaved(pub(super) String);
@@ -24,6 +28,9 @@ pub(super) struct Member {
     flow: Mutex<Flow>,
     /// When its end was asked for.
     pub(super) ending: Mutex<Option<Instant>>,
+    start_answered: AtomicBool,
+    /// Since when its start can be answered.
+    starting: Mutex<Option<Instant>>,
 }
 
 /// Messages on their way, and those that still have a place in the host's queue.
@@ -43,7 +50,23 @@ impl Member {
             seat,
             flow: Mutex::default(),
             ending: Mutex::new(None),
+            start_answered: AtomicBool::new(false),
+            starting: Mutex::new(None),
         }
+    }
+
+    /// The worker has said whether it runs this isolate.
+    pub(super) fn start_answered(&self) {
+        self.start_answered.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a worker that is able to start the isolate keeps its supervisor waiting.
+    pub(super) fn start_is_overdue(&self) -> bool {
+        if self.start_answered.load(Ordering::SeqCst) {
+            return false;
+        }
+        let mut starting = self.starting.lock();
+        starting.get_or_insert_with(Instant::now).elapsed() > START
     }
 
     /// The next message to send, if the worker may have it.

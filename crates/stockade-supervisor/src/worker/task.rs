@@ -34,6 +34,9 @@ use crate::wall::StartError;
 /// Frames of one worker that are handled before others get their turn.
 const BATCH: usize = 256;
 
+/// How long a worker may live on that has closed its socket, which one that ends does, too.
+const HUNG_UP: Duration = Duration::from_secs(5);
+
 /// The task of a link.
 pub(crate) struct Task {
     link: Arc<Link>,
@@ -46,6 +49,8 @@ pub(crate) struct Task {
     stalled: VecDeque<(Arc<Member>, Event)>,
     /// Messages of this worker wait until then, for its rates.
     slowed: Option<Pin<Box<Sleep>>>,
+    /// The worker has closed its socket, and must be gone by then.
+    hung_up: Option<Pin<Box<Sleep>>>,
 }
 
 /// The socket of a link, for the event loop.
@@ -73,6 +78,7 @@ impl Task {
             reader: Reader::new(),
             stalled: VecDeque::new(),
             slowed: None,
+            hung_up: None,
         })
     }
 
@@ -210,16 +216,24 @@ impl Task {
                         return Ok(());
                     }
                 }
-                // Its end comes from the kernel.
-                Ok(None) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     return Err(Misbehaved(error.to_string()));
                 }
-                Err(_) => return Ok(()),
+                // Its end comes from the kernel.
+                Ok(None) | Err(_) => return self.poll_hung_up(cx),
             }
         }
+    }
+
+    /// Nothing comes any more from a worker that should be ending.
+    fn poll_hung_up(&mut self, cx: &mut Context<'_>) -> Result<(), Misbehaved> {
+        let overdue = (self.hung_up).get_or_insert_with(|| Box::pin(tokio::time::sleep(HUNG_UP)));
+        if overdue.as_mut().poll(cx).is_pending() || self.link.is_gone() {
+            return Ok(());
+        }
+        Err(Misbehaved("it closed its socket".to_owned()))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) {
@@ -276,6 +290,7 @@ impl Task {
             FromWorker::Ready => link.ready.store(true, Ordering::SeqCst),
             FromWorker::Started { isolate, problem } => {
                 if let Some(member) = link.member(isolate) {
+                    member.start_answered();
                     member.seat.started(match problem {
                         None => Ok(()),
                         Some(problem) => Err(StartError {
