@@ -152,7 +152,12 @@ impl Wall for WorkerWall {
             event_loop.spawn(async move {
                 tokio::time::sleep(REFILL_AFTER).await;
                 let launched = tokio::task::spawn_blocking(move || (launch(&spec), spec)).await;
-                let Some(pool) = pool.upgrade() else { return };
+                let Some(pool) = pool.upgrade() else {
+                    if let Ok((Ok(link), _)) = launched {
+                        link.kill();
+                    }
+                    return;
+                };
                 let mut pool = pool.lock();
                 pool.coming = pool.coming.saturating_sub(1);
                 match launched {
