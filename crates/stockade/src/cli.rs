@@ -54,6 +54,7 @@ Examples:
   stockade run main.js                        defaults: 2 threads, 500 ms of CPU, no memory limit
   stockade run main.ts 4 10000 128            4 threads, 10 s of CPU, 128 MB
   stockade run --memory-limit 64 main.ts      the same by name
+  stockade run --isolation container main.ts  each isolate in a container of its own
   stockade run main.ts -- --port 8080         what follows -- is in Deno.args
   stockade run --inspect main.ts              debug the host and every isolate from Chrome
 
@@ -95,7 +96,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "MS")]
     wall_limit: Option<f64>,
 
-    /// The wall around isolates: thread (process, container and vm are not in this version)
+    /// The wall around isolates: thread, process or container; `stockade doctor` says which work here
+    /// [default: thread]
     #[arg(long, value_name = "LEVEL")]
     isolation: Option<String>,
 
