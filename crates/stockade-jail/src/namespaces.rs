@@ -206,7 +206,10 @@ fn explain(error: &io::Error, namespaces: u64) -> JailError {
              or newer is needed",
         );
     }
-    let mut checked = vec![format!("clone3 with {}", names(namespaces).join(", "))];
+    let mut checked = vec![format!(
+        "clone3 with CLONE_PIDFD, {}",
+        names(namespaces).join(", ")
+    )];
     let mut fixes: Vec<&str> = Vec::new();
     for (knob, off, fix) in KNOBS {
         let Ok(value) = fs::read_to_string(knob) else {
@@ -221,7 +224,9 @@ fn explain(error: &io::Error, namespaces: u64) -> JailError {
     if fixes.is_empty() {
         fixes.push(match error.raw_os_error() {
             Some(libc::ENOSPC) => "sysctl user.max_{user,pid,mnt,net,ipc,uts,cgroup}_namespaces=15000",
-            Some(libc::EINVAL) => "run a kernel with CONFIG_USER_NS, CONFIG_PID_NS and CONFIG_NET_NS",
+            Some(libc::EINVAL) => {
+                "run Linux 5.9 or newer with CONFIG_USER_NS, CONFIG_PID_NS and CONFIG_NET_NS"
+            }
             Some(libc::EAGAIN | libc::ENOMEM) => "raise the limits of processes and memory of this user",
             _ => {
                 "inside a container, have its runtime allow user namespaces (docker run --security-opt \

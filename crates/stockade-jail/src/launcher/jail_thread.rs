@@ -514,12 +514,15 @@ impl Jail {
                 _ => None,
             }
         });
+        if last_words.is_none() && self.launcher.is_some() {
+            log::error!("the launcher of workers is gone: {why}");
+        }
         self.bury_with(&last_words.unwrap_or_else(|| launcher_died(why)));
     }
 
     fn bury_with(&mut self, error: &JailError) {
         if let Some(mut launcher) = self.launcher.take() {
-            log::error!("{}", error.what);
+            log::debug!("{}", error.what);
             let _ = launcher.process.kill();
             let _ = launcher.process.wait();
         }

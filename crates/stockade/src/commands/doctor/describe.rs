@@ -7,7 +7,7 @@ use std::io::IsTerminal as _;
 use stockade_jail::Layer;
 
 use super::attack::{Attacked, Verdict};
-use super::levels::Trial;
+use super::levels::{Failure, Trial};
 
 /// Whether there are colours.
 #[derive(Clone, Copy)]
@@ -96,6 +96,7 @@ pub(super) fn levels(trials: &[Trial], style: Style) -> String {
     let width = widest(names.iter().map(String::as_str));
     let heading = format!("{:<7}  {:<width$}  an isolate there", "", "level");
     let mut text = format!("{}\n", style.paint(Colour::Heading, &heading, 0));
+    let mut told: Vec<(&Failure, &String)> = Vec::new();
     for (trial, name) in trials.iter().zip(&names) {
         if let (None, Some(start), Some(evaluate)) =
             (&trial.error, trial.start_ms, trial.evaluate_ms)
@@ -114,6 +115,11 @@ pub(super) fn levels(trials: &[Trial], style: Style) -> String {
         };
         let _ = writeln!(text, "{state}  {name:<width$}  {missing}");
         if let Some(error) = &trial.error {
+            if let Some((_, first)) = told.iter().find(|(known, _)| *known == error) {
+                let _ = writeln!(text, "{:9}as with {first}", "");
+                continue;
+            }
+            told.push((error, name));
             let _ = writeln!(text, "{:9}{}", "", indented(&error.what, 11));
             let _ = writeln!(text, "{:11}checked: {}", "", indented(&error.checked, 13));
             let _ = writeln!(text, "{:11}fix: {}", "", indented(&error.fix, 13));

@@ -42,7 +42,7 @@ pub(super) struct Trial {
 }
 
 /// Why it does not work.
-#[derive(Serialize)]
+#[derive(Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Failure {
     pub(super) what: String,

@@ -109,10 +109,10 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Result<i32, Refusal> {
     if !args.json {
         output::say(&describe::levels(&levels, style));
     }
-    let attack = match &args.attack {
-        Some(filter) => Some(attack::run(filter, &levels, !args.json)),
-        None => None,
-    };
+    let attack = args
+        .attack
+        .as_ref()
+        .map(|filter| attack::run(filter, &levels, !args.json));
     let ok =
         levels.iter().all(|level| level.works) && attack.as_ref().is_none_or(Attacked::walls_hold);
     if let (false, Some(attack)) = (args.json, &attack) {
