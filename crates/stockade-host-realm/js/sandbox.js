@@ -1,6 +1,7 @@
 // `V8Sandbox`: makes isolates, and hands what happens in them to their objects.
 
 import {
+  op_isolate_listen,
   op_sandbox_create,
   op_sandbox_abandoned,
   op_sandbox_isolates,
@@ -11,7 +12,7 @@ import {
 import { takeFunctions } from "ext:stockade_host/env.js";
 import { Isolate, MADE_HERE } from "ext:stockade_host/isolate.js";
 
-const isolatesOf = []; // by the sandbox's index: isolate id -> Isolate, or events that came early
+const isolatesOf = []; // by the sandbox's index: isolate id -> Isolate
 
 // The options as JSON, and the functions of their `env`.
 function read(given) {
@@ -37,10 +38,8 @@ export class V8Sandbox {
     const { json, functions = this.#functions } = read(options);
     const created = await op_sandbox_create(this.#index, json);
     const isolate = new Isolate(MADE_HERE, this.#index, created, functions);
-    const isolates = isolatesOf[this.#index];
-    const early = isolates.get(created.id);
-    isolates.set(created.id, isolate);
-    for (const event of early ?? []) receive(this.#index, created.id, ...event);
+    isolatesOf[this.#index].set(created.id, isolate);
+    op_isolate_listen(this.#index, created.id);
     return isolate;
   }
 
@@ -74,12 +73,7 @@ export class V8Sandbox {
 export function receive(sandbox, id, kind, a, b, c, d) {
   const isolates = isolatesOf[sandbox];
   const isolate = isolates.get(id);
-  if (!(isolate instanceof Isolate)) {
-    // Its `createIsolate` has not resolved yet.
-    if (isolate === undefined) isolates.set(id, [[kind, a, b, c, d]]);
-    else isolate.push([kind, a, b, c, d]);
-    return;
-  }
+  if (isolate === undefined) return;
   if (kind === "destroyed") isolates.delete(id);
   Isolate.receive(isolate, kind, a, b, c, d);
 }

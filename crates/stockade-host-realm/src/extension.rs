@@ -46,6 +46,7 @@ deno_core::extension!(
         sandbox::op_isolate_drain,
         sandbox::op_isolate_evaluate,
         sandbox::op_isolate_execute,
+        sandbox::op_isolate_listen,
         sandbox::op_isolate_offer,
         sandbox::op_isolate_reject,
         sandbox::op_isolate_send,

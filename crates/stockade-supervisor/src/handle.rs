@@ -121,6 +121,11 @@ impl Handle {
         &self.shared.options
     }
 
+    /// Has its events come to the hub that it was created with; until then they wait.
+    pub fn listen(&self) {
+        self.shared.listen();
+    }
+
     /// How it ended; `None` while it lives.
     #[must_use]
     pub fn end(&self) -> Option<End> {

@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) console: Mutex<ConsoleRate>,
     hub: Arc<Hub>,
     on_hub: AtomicBool,
+    /// The host is ready for events; until then they wait in the outbox.
+    listening: AtomicBool,
     counts_as_work: Mutex<bool>,
 }
 
@@ -101,14 +103,23 @@ impl Shared {
             verdict: Mutex::default(),
             hub,
             on_hub: AtomicBool::new(false),
+            listening: AtomicBool::new(false),
             counts_as_work: Mutex::new(true),
         }
     }
 
     /// Tells the hub that there are events.
     pub(crate) fn announce(self: &Arc<Self>) {
-        if !self.on_hub.swap(true, Ordering::SeqCst) {
+        if self.listening.load(Ordering::SeqCst) && !self.on_hub.swap(true, Ordering::SeqCst) {
             self.hub.announce(Arc::clone(self));
+        }
+    }
+
+    /// The host is ready for events.
+    pub(crate) fn listen(self: &Arc<Self>) {
+        self.listening.store(true, Ordering::SeqCst);
+        if self.outbox.load().0 > 0 {
+            self.announce();
         }
     }
 

@@ -133,7 +133,7 @@ impl Supervisor {
         &self.inner.options
     }
 
-    /// Starts an isolate whose events come to `hub`.
+    /// Starts an isolate whose events come to `hub` once [`Handle::listen`] was called.
     ///
     /// # Errors
     /// When the wall cannot be built, the isolate cannot be started, or the sandbox is shut down.

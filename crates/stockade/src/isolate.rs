@@ -46,6 +46,7 @@ impl Drop for Isolate {
 
 impl Isolate {
     pub(crate) fn new(handle: Handle, hub: Arc<Hub>) -> Self {
+        handle.listen();
         Self {
             handle,
             hub,

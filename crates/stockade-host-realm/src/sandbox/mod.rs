@@ -12,7 +12,8 @@ pub(crate) use calls::{
 };
 pub(crate) use ops::{
     op_isolate_answer, op_isolate_control, op_isolate_destroy, op_isolate_execute,
-    op_isolate_reject, op_isolate_send, op_isolate_stats, op_sandbox_abandoned, op_sandbox_create,
-    op_sandbox_isolates, op_sandbox_new, op_sandbox_shutdown, op_sandbox_threads,
+    op_isolate_listen, op_isolate_reject, op_isolate_send, op_isolate_stats, op_sandbox_abandoned,
+    op_sandbox_create, op_sandbox_isolates, op_sandbox_new, op_sandbox_shutdown,
+    op_sandbox_threads,
 };
 pub use state::{SandboxSetup, Sandboxes};

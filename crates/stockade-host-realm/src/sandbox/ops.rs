@@ -158,6 +158,20 @@ pub(crate) async fn op_sandbox_create(
     Ok(created)
 }
 
+/// The script has an object for the isolate: its events may come.
+#[op2(fast)]
+pub(crate) fn op_isolate_listen(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+) -> Result<(), SandboxError> {
+    handle(state, sandbox, isolate)?.listen();
+    // Events may wait already.
+    let sandboxes = state.borrow::<Sandboxes>();
+    sandboxes.update_hold(&state.external_ops_tracker);
+    Ok(())
+}
+
 #[op2(fast)]
 pub(crate) fn op_isolate_execute(
     state: &mut OpState,
