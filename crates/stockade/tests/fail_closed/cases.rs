@@ -35,6 +35,7 @@ pub(crate) enum Refused {
     Strict,
     /// Whoever asks for `cgroup: 'require'`.
     Require,
+    Nobody,
 }
 
 const fn always(number: c_long, errno: c_int) -> Deny {
@@ -96,7 +97,7 @@ const NO_USER_NAMESPACES: &[Deny] = &[NO_CLONE3, clone_with(libc::CLONE_NEWUSER,
 const NO_PIDFDS: &[Deny] = &[NO_CLONE3, clone_with(libc::CLONE_PIDFD, libc::EINVAL)];
 const NO_CGROUPS: &[&str] = &["cgroup memory", "cgroup cpu", "cgroup pids"];
 
-use Refused::{Containers, Require, Strict, Workers};
+use Refused::{Containers, Nobody, Require, Strict, Workers};
 
 pub(crate) static CASES: &[Case] = &[
     calls(
@@ -379,6 +380,16 @@ pub(crate) static CASES: &[Case] = &[
             "max_user_namespaces = 0",
             "sysctl user.max_user_namespaces=15000",
         ],
+    },
+    Case {
+        name: "proc/sys is read-only",
+        taken: Taken::Around {
+            program: &["unshare", "-m"],
+            script: "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys",
+        },
+        missing: &["nested user namespaces"],
+        refused: Nobody,
+        words: &[],
     },
     Case {
         name: "there is no proc",

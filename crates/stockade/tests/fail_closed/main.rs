@@ -26,10 +26,14 @@ fn main() -> std::process::ExitCode {
         taking::become_without(trial::calls(case), program);
     }
     leftovers::adopt_orphans();
-    let trials = cases::CASES
+    let mut trials: Vec<Trial> = cases::CASES
         .iter()
         .map(|case| Trial::test(case.name, move || trial::run(case)))
         .collect();
+    trials.push(Trial::test(
+        "doctor attacks the walls that are left",
+        trial::attack_what_is_there,
+    ));
     let done = libtest_mimic::run(&Arguments::from_args(), trials);
     trial::tidy();
     done.exit_code()

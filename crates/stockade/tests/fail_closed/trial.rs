@@ -17,6 +17,9 @@ use crate::taking::Deny;
 /// Has this program take calls away and become another.
 pub(crate) const WITHOUT: &str = "--without";
 
+/// The case in which what is left is attacked.
+const ATTACKED: &str = "user namespaces are refused";
+
 const STOCKADE: &str = env!("CARGO_BIN_EXE_stockade");
 
 /// How long a command may take.
@@ -70,6 +73,7 @@ impl Level {
             Refused::Containers => self.isolation == "container",
             Refused::Strict => self.wx == "strict",
             Refused::Require => self.cgroup == "require",
+            Refused::Nobody => false,
         }
     }
 }
@@ -150,6 +154,25 @@ pub(crate) fn run(case: &Case) -> Result<(), Failed> {
     let code = i32::from(!all_work);
     expect(now.code == Some(code), || {
         format!("doctor ends with {:?}, not {code}", now.code)
+    })
+}
+
+/// Walls that cannot be built are not attacked, which is no success.
+pub(crate) fn attack_what_is_there() -> Result<(), Failed> {
+    let case = CASES
+        .iter()
+        .find(|case| case.name == ATTACKED)
+        .ok_or("no such case")?;
+    let ended = run_case(case, true, &["doctor", "--json", "--attack", "13"])?;
+    let found: Value = serde_json::from_str(&ended.out)?;
+    for wall in found["attack"]["walls"].as_array().ok_or("no walls")? {
+        let tried = wall["held"] != 0;
+        expect(tried == (wall["level"] == "process"), || wall.to_string())?;
+        expect(tried == wall["error"].is_null(), || wall.to_string())?;
+        expect(wall["broken"] == 0, || wall.to_string())?;
+    }
+    expect(found["ok"] == false && ended.code == Some(1), || {
+        format!("exit code {:?}", ended.code)
     })
 }
 
