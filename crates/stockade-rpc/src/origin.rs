@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use hyper::header::{HeaderValue, ORIGIN};
+use hyper::header::{HOST, HeaderValue, ORIGIN};
 use jsonrpsee::server::HttpRequest;
 use jsonrpsee::server::middleware::http::Authority;
 
@@ -21,7 +21,10 @@ pub(crate) struct Hosts {
 impl Hosts {
     /// Whether the request may be carried out.
     pub(crate) fn admit<B>(&self, request: &HttpRequest<B>) -> bool {
+        // Parsers of URLs drop what stands before an `@`; a `Host` has none (RFC 9110, 7.2).
+        let plain = |host: &HeaderValue| !host.as_bytes().contains(&b'@');
         Authority::from_http_request(request).is_some_and(|host| self.knows(&host))
+            && request.headers().get_all(HOST).iter().all(plain)
             && request
                 .headers()
                 .get_all(ORIGIN)
