@@ -65,6 +65,7 @@ pub(crate) fn main(start: &Start<'_>) -> Infallible {
             }
         }
         Err(error) => {
+            let _ = wait(start.handed.go);
             worker::report_failure(start.handed.setup, &error);
             sys::process::exit_now(worker::EXIT_FAILED)
         }
@@ -75,25 +76,10 @@ pub(crate) fn main(start: &Start<'_>) -> Infallible {
 /// All walls but the last.
 fn build(start: &Start<'_>, launcher: OwnedFd, go: OwnedFd) -> Result<(), JailError> {
     let spec = start.spec;
-    sys::process::unblock_signals();
-    sys::process::exit_on_abort().map_err(|error| {
-        step(
-            "handling SIGABRT",
-            rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::INVAL),
-        )
-    })?;
-    die_with(&launcher)?;
-    setsid().map_err(|error| step("setsid", error))?;
-    rustix::thread::set_name(c"stockade-worker").map_err(|error| step("PR_SET_NAME", error))?;
-    setrlimit(
-        Resource::Core,
-        Rlimit {
-            current: Some(0),
-            maximum: Some(0),
-        },
-    )
-    .map_err(|error| step("no core dumps", error))?;
+    let prepared = prepare(&launcher);
+    // Whatever went wrong: of a process that has ended the ids cannot be mapped, and that would be told.
     wait(&go)?;
+    prepared?;
     undumpable()?;
     match spec.level {
         Level::Process => {
@@ -121,6 +107,28 @@ fn build(start: &Start<'_>, launcher: OwnedFd, go: OwnedFd) -> Result<(), JailEr
         executable::refuse_gain()?;
     }
     Ok(())
+}
+
+/// What needs neither ids nor namespaces.
+fn prepare(launcher: &OwnedFd) -> Result<(), JailError> {
+    sys::process::unblock_signals();
+    sys::process::exit_on_abort().map_err(|error| {
+        step(
+            "handling SIGABRT",
+            rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::INVAL),
+        )
+    })?;
+    die_with(launcher)?;
+    setsid().map_err(|error| step("setsid", error))?;
+    rustix::thread::set_name(c"stockade-worker").map_err(|error| step("PR_SET_NAME", error))?;
+    setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    )
+    .map_err(|error| step("no core dumps", error))
 }
 
 /// Has the kernel kill this process when the launcher dies, and sees that it still lives.

@@ -135,6 +135,16 @@ pub(crate) fn try_all(cgroups: &mut Cgroups, ids: &mut Ids) -> Vec<Layer> {
         }),
     ));
     layers.push(Layer::new(
+        "capabilities in a namespace",
+        CONTAINER,
+        "3.8",
+        in_trial(inside(0), own, |_| {
+            namespaces::become_id(namespaces::INSIDE)?;
+            capabilities::drop_all()?;
+            Ok("those that a user namespace gives are gone, with the bounding set and the securebits".to_owned())
+        }),
+    ));
+    layers.push(Layer::new(
         "landlock",
         BOTH,
         "6.7",
