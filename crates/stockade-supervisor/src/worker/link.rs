@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use atomic_waker::AtomicWaker;
@@ -34,6 +34,8 @@ pub(crate) struct Link {
     /// The worker has an isolate ready.
     pub(super) ready: AtomicBool,
     pub(super) gone: AtomicBool,
+    /// Why its walls could not be closed; known, perhaps, before it has an isolate.
+    pub(super) failed: OnceLock<StartError>,
     pub(super) out: Mutex<Out>,
     isolates: Mutex<BTreeMap<u32, Arc<Member>>>,
     pub(super) task: AtomicWaker,
@@ -57,6 +59,7 @@ impl Link {
             closed: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             gone: AtomicBool::new(false),
+            failed: OnceLock::new(),
             out: Mutex::default(),
             isolates: Mutex::default(),
             task: AtomicWaker::new(),
@@ -107,6 +110,10 @@ impl Link {
             .seat
             .set_carrier(Arc::new(LinkCarrier(Arc::downgrade(self))));
         member.seat.set_breaker(breaker);
+        if let Some(error) = self.failed.get() {
+            member.start_failed(error);
+            return;
+        }
         if !self.carry() {
             self.task.wake();
         }

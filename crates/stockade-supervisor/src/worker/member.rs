@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::end::TerminateReason;
 use crate::seat::Seat;
+use crate::wall::StartError;
 
 /// Messages and bytes that a worker may have of an isolate that the isolate has not looked at.
 const UNSEEN_MESSAGES: usize = 4096;
@@ -53,6 +55,13 @@ impl Member {
             start_answered: AtomicBool::new(false),
             starting: Mutex::new(None),
         }
+    }
+
+    /// The walls of its worker could not be closed.
+    pub(super) fn start_failed(&self, error: &StartError) {
+        self.seat.started(Err(error.clone()));
+        self.seat
+            .convict(TerminateReason::Crashed, "its worker did not start");
     }
 
     /// The worker has said whether it runs this isolate.

@@ -99,11 +99,10 @@ impl Task {
                         checked: error.checked,
                         fix: error.fix,
                     };
+                    // First: an isolate that comes later looks there.
+                    let error = self.link.failed.get_or_init(|| error);
                     for member in self.link.all() {
-                        member.seat.started(Err(error.clone()));
-                        member
-                            .seat
-                            .convict(TerminateReason::Crashed, "its worker did not start");
+                        member.start_failed(error);
                     }
                     self.link.kill();
                 }
