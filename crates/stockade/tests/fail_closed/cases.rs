@@ -91,8 +91,10 @@ const ALL_NAMESPACES: &[&str] = &[
     "cgroup namespace",
     "root",
     "nested user namespaces",
+    "capabilities in a namespace",
 ];
 
+const ALL_CAPABILITIES: &[&str] = &["capabilities", "capabilities in a namespace"];
 const NO_USER_NAMESPACES: &[Deny] = &[NO_CLONE3, clone_with(libc::CLONE_NEWUSER, libc::EPERM)];
 const NO_PIDFDS: &[Deny] = &[NO_CLONE3, clone_with(libc::CLONE_PIDFD, libc::EINVAL)];
 const NO_CGROUPS: &[&str] = &["cgroup memory", "cgroup cpu", "cgroup pids"];
@@ -257,28 +259,33 @@ pub(crate) static CASES: &[Case] = &[
     calls(
         "the bounding set cannot be emptied",
         &[option(libc::PR_CAPBSET_DROP, libc::EPERM)],
-        &["capabilities"],
+        ALL_CAPABILITIES,
         Workers,
         &["bounding set", "prctl(2)", "seccomp profile"],
     ),
     calls(
         "capset is refused",
         &[always(libc::SYS_capset, libc::EPERM)],
-        &["capabilities"],
+        ALL_CAPABILITIES,
         Workers,
         &["CAP_SETPCAP", "capset(2)", "seccomp profile"],
     ),
     calls(
         "securebits are refused",
         &[option(libc::PR_SET_SECUREBITS, libc::EPERM)],
-        &["capabilities"],
+        ALL_CAPABILITIES,
         Workers,
         &["securebits", "prctl(2)", "seccomp profile"],
     ),
     calls(
         "no_new_privs is refused",
         &[option(libc::PR_SET_NO_NEW_PRIVS, libc::EPERM)],
-        &["capabilities", "landlock", "seccomp"],
+        &[
+            "capabilities",
+            "capabilities in a namespace",
+            "landlock",
+            "seccomp",
+        ],
         Workers,
         &["no_new_privs", "prctl(2)"],
     ),
@@ -322,6 +329,7 @@ pub(crate) static CASES: &[Case] = &[
             "user id",
             "rlimits",
             "capabilities",
+            "capabilities in a namespace",
             "landlock",
             "seccomp",
             "w^x",
@@ -442,3 +450,17 @@ pub(crate) static CASES: &[Case] = &[
         words: &["controller memory", "mkdir /sys/fs/cgroup", "run as root"],
     },
 ];
+
+impl Case {
+    /// An ordinary user cannot take this away, or lacks less without it.
+    pub(crate) fn needs_root(&self) -> bool {
+        const ROOTS: [&str; 5] = [
+            "the bounding set cannot be emptied",
+            "capset is refused",
+            "securebits are refused",
+            "there is no proc",
+            "there are no cgroups",
+        ];
+        ROOTS.contains(&self.name)
+    }
+}
