@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 
 use parking_lot::Mutex;
 use stockade_jail::{EXIT_FAILED, Inside, JailError, Wx, leave};
@@ -44,10 +44,7 @@ fn prepare(inside: &mut Inside) -> Result<Never, JailError> {
         .ok_or_else(|| failed("its socket is taken"))?;
     let link = InnerLink::new(socket).map_err(|error| failed(&error.what))?;
     if spec.isolates <= 1 {
-        let (ready, walls_closed) = start_single(&link, spec.memory)?;
-        ready
-            .recv()
-            .map_err(|_| failed("the isolate's thread ended"))??;
+        let walls_closed = start_single(&link, spec.memory)?;
         inside.close_walls()?;
         link.ready();
         let _ = walls_closed.send(());
@@ -71,11 +68,9 @@ fn failed(what: &str) -> JailError {
     }
 }
 
-/// The thread of the only isolate. It waits itself for the supervisor's messages.
-fn start_single(
-    link: &Arc<InnerLink>,
-    memory: Option<u64>,
-) -> Result<(Receiver<Result<(), JailError>>, Sender<()>), JailError> {
+/// The thread of the only isolate, once it has made a realm. It waits itself for the supervisor's
+/// messages, from when it is told that the walls are closed.
+fn start_single(link: &Arc<InnerLink>, memory: Option<u64>) -> Result<Sender<()>, JailError> {
     let (ready, is_ready) = channel();
     let (walls_closed, closed) = channel();
     let link = Arc::clone(link);
@@ -99,7 +94,10 @@ fn start_single(
             Err(error) => drop(ready.send(Err(failed(&error.to_string())))),
         }
     })?;
-    Ok((is_ready, walls_closed))
+    is_ready
+        .recv()
+        .map_err(|_| failed("the isolate's thread ended"))??;
+    Ok(walls_closed)
 }
 
 /// Threads for the isolates of a trust group; whichever is free takes the next one.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use stockade_jail::{CgroupUse, JailError, JailSpec, Launcher, Level, Role, Wx};
+use stockade_jail::{CODE_RANGE, CgroupUse, JailError, JailSpec, Launcher, Level, Role, Wx};
 use stockade_policy::{CpuShare, IsolateOptions, Isolation};
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -68,8 +68,7 @@ impl WorkerWall {
                 stockade_policy::Wx::Strict => Wx::Strict,
             },
             role: Role::Isolates,
-            // The isolates of a group come one by one; V8's own limits hold each.
-            memory: limits.memory.filter(|_| !group),
+            memory: limits.memory.map(|memory| together(memory, isolates)),
             cpu_share: (limits.cpu_share < CpuShare::FULL && !group)
                 .then(|| limits.cpu_share.fraction()),
             isolates,
@@ -80,6 +79,15 @@ impl WorkerWall {
             },
         }
     }
+}
+
+/// Memory of so many isolates with this limit: V8 holds each to its own, the kernel all of them to this.
+/// Each has room for machine code of its own, of which a worker's limit counts one.
+fn together(memory: u64, isolates: u32) -> u64 {
+    let code = (CODE_RANGE as u64).saturating_mul(u64::from(isolates.saturating_sub(1)));
+    memory
+        .saturating_mul(u64::from(isolates))
+        .saturating_add(code)
 }
 
 impl Wall for WorkerWall {
