@@ -339,7 +339,11 @@ impl Shared {
         };
         if overdue {
             self.report();
-        } else if let Some(breaker) = &*self.breaker.lock() {
+            return false;
+        }
+        // Not under the lock: the seat of an isolate in a worker may be dropped here, which takes it, too.
+        let breaker = self.breaker.lock().clone();
+        if let Some(breaker) = breaker {
             // A termination requested before the engine entered JavaScript may have been cleared.
             breaker.terminate();
         }
