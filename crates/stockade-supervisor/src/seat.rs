@@ -84,6 +84,12 @@ impl Seat {
         }
     }
 
+    /// Says why the isolate cannot be started, and ends it.
+    pub(crate) fn start_failed(&self, error: StartError) {
+        self.started(Err(error));
+        self.convict(TerminateReason::Crashed, "it could not be started");
+    }
+
     /// Gives the supervisor the means to stop the guest.
     pub fn set_breaker(&self, breaker: Arc<dyn Breaker>) {
         if self.shared.is_ending() {

@@ -81,42 +81,54 @@ impl Link {
         self.isolates.lock().len()
     }
 
-    /// Has the worker run the isolate of this seat.
-    pub(crate) fn assign(self: &Arc<Self>, seat: Seat) {
+    /// Has the worker run the isolate of this seat; gives the seat back when the worker is gone.
+    pub(crate) fn assign(self: &Arc<Self>, seat: Seat) -> Result<(), Seat> {
         let isolate = seat.id();
         let start = ToWorker::Start {
             isolate,
             options: seat.options().to_wire(),
         };
         if let Err(error) = frame::check(&start) {
-            seat.started(Err(StartError {
+            seat.start_failed(StartError {
                 what: format!("the options are too large for a message: {error}"),
                 checked: "env and modules together, as JSON".to_owned(),
                 fix: "send large data as messages".to_owned(),
-            }));
-            seat.convict(TerminateReason::Crashed, "its options are too large");
+            });
             self.kill();
-            return;
+            return Ok(());
         }
         let breaker: Arc<dyn Breaker> = Arc::new(MemberBreaker {
             link: Arc::downgrade(self),
             isolate,
         });
-        self.watch.add(seat.options());
-        let member = Arc::new(Member::new(seat));
+        let member = {
+            let mut isolates = self.isolates.lock();
+            if self.is_gone() {
+                return Err(seat);
+            }
+            self.watch.add(seat.options());
+            let member = Arc::new(Member::new(seat));
+            isolates.insert(isolate, Arc::clone(&member));
+            member
+        };
         self.out.lock().starts.push_back(start);
-        self.isolates.lock().insert(isolate, Arc::clone(&member));
         member
             .seat
             .set_carrier(Arc::new(LinkCarrier(Arc::downgrade(self))));
         member.seat.set_breaker(breaker);
-        if let Some(error) = self.failed.get() {
-            member.start_failed(error);
-            return;
-        }
         if !self.carry() {
             self.task.wake();
         }
+        Ok(())
+    }
+
+    /// Why an isolate that comes now cannot be started.
+    pub(crate) fn failure(&self) -> StartError {
+        self.failed.get().cloned().unwrap_or_else(|| StartError {
+            what: "its worker ended before it had an isolate".to_owned(),
+            checked: "the worker's exit".to_owned(),
+            fix: "try again; see the log (--verbose) for what ended it".to_owned(),
+        })
     }
 
     pub(super) fn member(&self, isolate: u32) -> Option<Arc<Member>> {
@@ -127,9 +139,13 @@ impl Link {
         self.isolates.lock().values().cloned().collect()
     }
 
-    /// Lets go of every isolate: each reports its end.
+    /// Lets go of every isolate, each of which reports its end, and takes no more.
     pub(super) fn dismiss(&self) {
-        let members = std::mem::take(&mut *self.isolates.lock());
+        let members = {
+            let mut isolates = self.isolates.lock();
+            self.gone.store(true, Ordering::SeqCst);
+            std::mem::take(&mut *isolates)
+        };
         // Only here: the end of each asks this link for its figures.
         drop(members);
     }
@@ -213,9 +229,14 @@ impl Link {
         }
     }
 
-    /// Removes an isolate of which nothing runs any more.
+    /// Removes an isolate of which nothing runs any more; the worker goes with the last one.
     pub(super) fn remove(&self, isolate: u32) -> Option<Arc<Member>> {
-        self.isolates.lock().remove(&isolate)
+        let mut isolates = self.isolates.lock();
+        let member = isolates.remove(&isolate)?;
+        if isolates.is_empty() {
+            self.kill();
+        }
+        Some(member)
     }
 
     /// Ends the worker at once.

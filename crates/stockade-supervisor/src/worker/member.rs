@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::end::TerminateReason;
 use crate::seat::Seat;
 use crate::wall::StartError;
 
@@ -59,9 +58,7 @@ impl Member {
 
     /// The walls of its worker could not be closed.
     pub(super) fn start_failed(&self, error: &StartError) {
-        self.seat.started(Err(error.clone()));
-        self.seat
-            .convict(TerminateReason::Crashed, "its worker did not start");
+        self.seat.start_failed(error.clone());
     }
 
     /// The worker has said whether it runs this isolate.

@@ -342,10 +342,6 @@ impl Task {
                         TerminateReason::Crashed,
                         "the isolate's thread ended unexpectedly",
                     );
-
-                    if link.members() == 0 {
-                        link.kill();
-                    }
                 }
             }
         }

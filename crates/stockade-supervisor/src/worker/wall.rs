@@ -12,7 +12,6 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::event_loop::event_loop;
 use super::link::Link;
 use super::task::Task;
-use crate::end::TerminateReason;
 use crate::seat::Seat;
 use crate::wall::{StartError, Wall};
 
@@ -38,6 +37,38 @@ struct Pool {
     /// Workers that are being started for the pool.
     coming: usize,
     groups: HashMap<String, Vec<(JailSpec, Weak<Link>)>>,
+}
+
+impl Pool {
+    /// A worker that waits for such an isolate, best one that is quite ready.
+    fn take_ready(&mut self, spec: &JailSpec) -> Option<Arc<Link>> {
+        self.ready.retain(|(_, link)| !link.is_gone());
+        let fits = |(with, _): &(JailSpec, Arc<Link>)| with == spec;
+        let index = (self.ready.iter())
+            .position(|ready| fits(ready) && ready.1.is_ready())
+            .or_else(|| self.ready.iter().position(fits))?;
+        Some(self.ready.swap_remove(index).1)
+    }
+
+    /// A worker of this trust group that has room.
+    fn of_group(&mut self, name: &str, spec: &JailSpec) -> Option<Arc<Link>> {
+        let links = self.groups.get_mut(name)?;
+        links.retain(|(_, link)| link.upgrade().is_some_and(|link| !link.is_gone()));
+        if links.is_empty() {
+            self.groups.remove(name);
+            return None;
+        }
+        (links.iter().filter(|(with, _)| with == spec))
+            .filter_map(|(_, link)| link.upgrade())
+            .find(|link| link.members() < GROUP_SIZE)
+    }
+}
+
+/// Has a worker that was just started run the isolate.
+fn give(link: &Arc<Link>, seat: Seat) {
+    if let Err(seat) = link.assign(seat) {
+        seat.start_failed(link.failure());
+    }
 }
 
 impl WorkerWall {
@@ -94,47 +125,36 @@ impl Wall for WorkerWall {
     fn start(&self, seat: Seat) -> Result<(), StartError> {
         let spec = self.spec(seat.options());
         let event_loop = event_loop()?;
+        let mut seat = seat;
         if let Some(name) = seat.options().group.clone() {
-            let mut pool = self.pool.lock();
-            let links = pool.groups.entry(name).or_default();
-            links.retain(|(_, link)| link.upgrade().is_some_and(|link| !link.is_gone()));
-            let found = links
-                .iter()
-                .filter(|(with, _)| *with == spec)
-                .filter_map(|(_, link)| link.upgrade())
-                .find(|link| link.members() < GROUP_SIZE);
-            let link = match found {
-                Some(link) => link,
-                None => {
-                    let link = launch(&spec)?;
-                    links.push((spec, Arc::downgrade(&link)));
-                    link
+            loop {
+                let next = self.pool.lock().of_group(&name, &spec);
+                let Some(link) = next else { break };
+                match link.assign(seat) {
+                    Ok(()) => return Ok(()),
+                    Err(back) => seat = back,
                 }
-            };
-            link.assign(seat);
+            }
+            let link = launch(&spec)?;
+            let known = Arc::downgrade(&link);
+            let mut pool = self.pool.lock();
+            pool.groups.entry(name).or_default().push((spec, known));
+            drop(pool);
+            give(&link, seat);
             return Ok(());
         }
-        let ready = {
-            let mut pool = self.pool.lock();
-            pool.ready.retain(|(_, link)| !link.is_gone());
-            let fits = |(with, _): &(JailSpec, Arc<Link>)| *with == spec;
-            let found = (pool.ready.iter())
-                .position(|ready| fits(ready) && ready.1.is_ready())
-                .or_else(|| pool.ready.iter().position(fits));
-            found.map(|index| pool.ready.swap_remove(index).1)
-        };
-        match ready {
-            Some(link) => link.assign(seat),
-            None => {
-                event_loop.spawn_blocking(move || match launch(&spec) {
-                    Ok(link) => link.assign(seat),
-                    Err(error) => {
-                        seat.started(Err(error));
-                        seat.convict(TerminateReason::Crashed, "its worker did not start");
-                    }
-                });
+        loop {
+            let next = self.pool.lock().take_ready(&spec);
+            let Some(link) = next else { break };
+            match link.assign(seat) {
+                Ok(()) => return Ok(()),
+                Err(back) => seat = back,
             }
         }
+        event_loop.spawn_blocking(move || match launch(&spec) {
+            Ok(link) => give(&link, seat),
+            Err(error) => seat.start_failed(error),
+        });
         Ok(())
     }
 
