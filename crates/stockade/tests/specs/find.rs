@@ -27,7 +27,7 @@ fn specs(folder: &Path) -> Result<Vec<Case>, String> {
 }
 
 /// Areas whose cases say what holds at every level of isolation.
-const AT_EVERY_LEVEL: &[&str] = &["limits", "messages", "realm"];
+const AT_EVERY_LEVEL: &[&str] = &["attack", "limits", "messages", "realm"];
 
 /// Levels besides `thread`, the default.
 #[cfg(target_os = "linux")]
