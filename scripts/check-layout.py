@@ -21,6 +21,15 @@ EDGES = {
     "stockade-attack": {"stockade-jail"},
     "stockade-supervisor": {"stockade-jail", "stockade-policy", "stockade-protocol"},
     "stockade-rpc": {"stockade-policy", "stockade-protocol", "stockade-supervisor"},
+    "stockade-state": set(),
+    "stockade-broker": set(),
+    "stockade-config": {"stockade-policy"},
+    "stockade-instance": {"stockade-policy", "stockade-protocol", "stockade-supervisor"},
+    "stockade-gateway": {"stockade-instance"},
+    "stockade-serve": {
+        "stockade-broker", "stockade-config", "stockade-gateway", "stockade-instance", "stockade-policy",
+        "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-transpile",
+    },
     "stockade-realm": {"stockade-policy", "stockade-protocol"},
     "stockade-host-realm": {
         "stockade-policy", "stockade-protocol", "stockade-realm", "stockade-supervisor",
@@ -35,9 +44,9 @@ EDGES = {
         "stockade-protocol", "stockade-realm", "stockade-supervisor", "stockade-transpile",
     },
     "stockade": {
-        "stockade-attack", "stockade-host", "stockade-inspector", "stockade-isolate", "stockade-jail",
-        "stockade-policy", "stockade-protocol", "stockade-rpc", "stockade-supervisor",
-        "stockade-transpile",
+        "stockade-attack", "stockade-config", "stockade-host", "stockade-inspector", "stockade-isolate", "stockade-jail",
+        "stockade-policy", "stockade-protocol", "stockade-rpc", "stockade-serve",
+        "stockade-supervisor", "stockade-transpile",
     },
 }
 

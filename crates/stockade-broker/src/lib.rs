@@ -1,0 +1,1 @@
+//! Acts for guests on the network and on granted folders, under policy.

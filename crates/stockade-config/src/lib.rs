@@ -1,0 +1,1 @@
+//! The configuration file of `stockade serve`: read, checked, described.

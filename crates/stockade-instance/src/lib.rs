@@ -1,0 +1,1 @@
+//! One site's code at its limits: mirrors, balance, scaling, and HTTP across the wall.

@@ -1,0 +1,1 @@
+//! `stockade serve`: a configuration file put to work, reloaded and watched.

@@ -1,0 +1,1 @@
+//! State that mirrors share: keyspaces with versions, watches and expiry.
