@@ -58,7 +58,8 @@ pub(crate) struct Shared {
     on_hub: AtomicBool,
     /// The host is ready for events; until then they wait in the outbox.
     listening: AtomicBool,
-    counts_as_work: Mutex<bool>,
+    /// `None` once the isolate has ended: what its worker said just before may still arrive.
+    counts_as_work: Mutex<Option<bool>>,
 }
 
 #[derive(Default)]
@@ -104,7 +105,7 @@ impl Shared {
             hub,
             on_hub: AtomicBool::new(false),
             listening: AtomicBool::new(false),
-            counts_as_work: Mutex::new(true),
+            counts_as_work: Mutex::new(Some(true)),
         }
     }
 
@@ -134,13 +135,20 @@ impl Shared {
     /// Keeps the hub's count of isolates that have something to do.
     pub(crate) fn set_work(&self, work: bool) {
         let mut counts = self.counts_as_work.lock();
-        if *counts != work {
-            *counts = work;
+        if counts.is_some_and(|counted| counted != work) {
+            *counts = Some(work);
             if work {
                 self.hub.work_began()
             } else {
                 self.hub.work_ended()
             }
+        }
+    }
+
+    /// The isolate never has anything to do again.
+    fn end_work(&self) {
+        if self.counts_as_work.lock().take() == Some(true) {
+            self.hub.work_ended();
         }
     }
 
@@ -286,7 +294,7 @@ impl Shared {
         self.calls.lock().clear();
         self.started.lock().take();
         self.announce();
-        self.set_work(false);
+        self.end_work();
     }
 
     fn push_event(&self, event: Event) {
@@ -348,5 +356,25 @@ impl Shared {
             breaker.terminate();
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_worker_busy_after_the_end_leaves_no_work() {
+        let hub = Hub::new();
+        let options = Arc::new(IsolateOptions::default());
+        let pool = Arc::new(Pool::detached());
+        let shared = Arc::new(Shared::new(0, options, pool, Arc::clone(&hub), None));
+        shared.listen();
+        shared.destroy(DestroyReason::Requested);
+        // A frame that was on its way says that the isolate is not idle.
+        shared.set_work(true);
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        while hub.poll_events(&mut cx).is_ready() {}
+        assert!(!hub.has_work());
     }
 }
