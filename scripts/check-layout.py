@@ -15,7 +15,7 @@ from pathlib import Path
 # crate: the crates of this workspace that it may depend on
 EDGES = {
     "stockade-policy": set(),
-    "stockade-transpile": set(),
+    "stockade-transpile": {"stockade-policy"},
     "stockade-protocol": {"stockade-policy"},
     "stockade-jail": set(),
     "stockade-attack": {"stockade-jail"},

@@ -21,13 +21,16 @@
 //!   `let` or `var` from one is refused.
 //! - JSX becomes `React.createElement`, or what a `@jsx` comment names.
 //!
-//! This crate does not: check types, resolve or load modules, know V8.
+//! [`ModuleFiles`] reads a module from a folder, with what it imports.
+//!
+//! This crate does not: check types, load modules from anywhere else, know V8.
 
 mod compile;
 mod confine;
 mod decorate;
 mod error;
 mod excerpt;
+mod files;
 mod imports;
 mod language;
 #[cfg(test)]
@@ -37,6 +40,7 @@ mod weigh;
 pub use compile::{MAX_COMPILED_BYTES, MAX_SOURCE_BYTES, Options, Transpiled, transpile};
 pub use error::TranspileError;
 pub use excerpt::excerpt;
+pub use files::{MAX_MODULE_FILES, ModuleFiles, ModuleFilesError};
 pub use imports::imports;
 pub use language::Language;
 pub use weigh::{MAX_LEVELS, MAX_WORK};

@@ -10,6 +10,7 @@ use serde_json::Value;
 use stockade_protocol::{GuestError, Payload};
 use stockade_rpc::Guest;
 use stockade_supervisor::{CallError, Event, Handle, Hub, SendError, Stats};
+use stockade_transpile::ModuleFiles;
 
 use crate::env;
 
@@ -93,6 +94,15 @@ impl Isolate {
         let (handle, code) = (self.handle.clone(), code.into());
         self.while_serving(async move { handle.evaluate(code).await })
             .await
+    }
+
+    /// Waits until the module that [`ModuleFiles`](crate::ModuleFiles) read has run: until it has been
+    /// loaded and its top-level `await` has settled.
+    ///
+    /// # Errors
+    /// What the module threw, or why there is no telling.
+    pub async fn module_ready(&mut self) -> Result<(), CallError> {
+        self.evaluate(ModuleFiles::ready_code()).await.map(drop)
     }
 
     /// Calls a function that the guest exports or has made global, with JSON arguments; promises are

@@ -68,14 +68,12 @@
 
 mod env;
 mod isolate;
-mod module_files;
 mod sandbox;
 mod start;
 
 pub use env::name_env_functions;
 pub use isolate::{Isolate, Next, reject};
-pub use module_files::{MAX_MODULE_FILES, ModuleFiles, ModuleFilesError};
-pub use sandbox::{Sandbox, walls, walls_with_inspector};
+pub use sandbox::{Sandbox, walls, walls_with_inspector, worker_walls};
 pub use start::{initialize, run_if_worker};
 pub use stockade_inspector::{Inspector, ListenError, Target};
 pub use stockade_isolate::MeteredAllocator;
@@ -92,3 +90,4 @@ pub use stockade_supervisor::{
     CallError, CreateError, DestroyReason, End, Event, Figures, Handle, SendError, StartError,
     Stats, TerminateReason,
 };
+pub use stockade_transpile::{MAX_MODULE_FILES, ModuleFiles, ModuleFilesError};

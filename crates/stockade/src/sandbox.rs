@@ -80,18 +80,26 @@ pub fn walls_with_inspector(inspector: Inspector) -> Vec<(Isolation, Arc<dyn Wal
     with_workers(ThreadWall::with_inspector(inspector))
 }
 
-fn with_workers(thread: ThreadWall) -> Vec<(Isolation, Arc<dyn Wall>)> {
-    vec![
-        (Isolation::Thread, Arc::new(thread)),
-        #[cfg(target_os = "linux")]
+/// The walls that keep guests out of this process altogether: those of the levels `process` and
+/// `container`. V8 need not be set up for them.
+pub fn worker_walls() -> Vec<(Isolation, Arc<dyn Wall>)> {
+    #[cfg(target_os = "linux")]
+    return vec![
         (
             Isolation::Process,
             Arc::new(WorkerWall::new(Level::Process)),
         ),
-        #[cfg(target_os = "linux")]
         (
             Isolation::Container,
             Arc::new(WorkerWall::new(Level::Container)),
         ),
-    ]
+    ];
+    #[cfg(not(target_os = "linux"))]
+    Vec::new()
+}
+
+fn with_workers(thread: ThreadWall) -> Vec<(Isolation, Arc<dyn Wall>)> {
+    let mut walls: Vec<(Isolation, Arc<dyn Wall>)> = vec![(Isolation::Thread, Arc::new(thread))];
+    walls.extend(worker_walls());
+    walls
 }

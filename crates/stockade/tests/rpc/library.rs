@@ -80,7 +80,7 @@ async fn library_server_calls_the_isolates_it_is_given() {
             let (sandbox, started) = (sandbox.clone(), Arc::clone(&started));
             async move {
                 let mut isolate = sandbox.create_default().await?;
-                ModuleFiles::ready(&mut isolate).await?;
+                isolate.module_ready().await?;
                 started.fetch_add(1, Ordering::SeqCst);
                 Ok(Guest::from(isolate))
             }

@@ -6,10 +6,9 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use stockade_policy::MAX_MODULE_BYTES;
-use stockade_supervisor::CallError;
-use stockade_transpile::{Language, imports};
 
-use crate::Isolate;
+use crate::imports::imports;
+use crate::language::Language;
 
 /// Files that one module may lead to.
 pub const MAX_MODULE_FILES: usize = 1000;
@@ -20,6 +19,15 @@ const MAIN: &str = "main";
 /// Names that are run when an isolate starts, the first that is there.
 const RUN_FIRST: [&str; 6] = [
     "main", "main.ts", "main.js", "main.tsx", "main.jsx", "main.mjs",
+];
+
+/// What a folder's own module may be called, the first that is there.
+const INDEX: [&str; 5] = [
+    "index.ts",
+    "index.js",
+    "index.tsx",
+    "index.jsx",
+    "index.mjs",
 ];
 
 /// A module that imports the main one and exports nothing: importing it waits for the main one, whatever
@@ -37,6 +45,8 @@ pub struct ModuleFiles {
     pub modules: BTreeMap<String, String>,
     /// The name under which stacks show the module that was asked for.
     pub entry: String,
+    /// The real path of the folder that all of them lie in.
+    pub folder: PathBuf,
 }
 
 /// Why a module cannot be read. Paths are those that the user wrote.
@@ -71,7 +81,8 @@ pub enum ModuleFilesError {
 }
 
 impl ModuleFiles {
-    /// Reads a module and what it imports.
+    /// Reads a module and what it imports. Of a folder it is the first of `index.ts`, `index.js`,
+    /// `index.tsx`, `index.jsx` and `index.mjs`.
     ///
     /// # Errors
     /// When a file cannot be read, lies outside of the module's folder, or there are too many.
@@ -84,6 +95,12 @@ impl ModuleFiles {
         let real = path
             .canonicalize()
             .map_err(|error| unreadable(reason(&error)))?;
+        let real = if real.is_dir() {
+            index_of(&real)
+                .ok_or_else(|| unreadable(format!("the folder has none of {}", INDEX.join(", "))))?
+        } else {
+            real
+        };
         let folder = real.parent().unwrap_or(Path::new("/")).to_owned();
         let file = real
             .file_name()
@@ -97,16 +114,7 @@ impl ModuleFiles {
         let source = reader.read(&real).map_err(&unreadable)?;
         reader.add(entry.clone(), source)?;
         reader.collect(&entry)?;
-        finish(entry, reader.modules)
-    }
-
-    /// Waits until the module has run: until it has been loaded and its top-level `await` has settled.
-    ///
-    /// # Errors
-    /// What the module threw, or why there is no telling.
-    pub async fn ready(isolate: &mut Isolate) -> Result<(), CallError> {
-        let code = Self::ready_code();
-        isolate.evaluate(code).await.map(drop)
+        finish(entry, reader.folder, reader.modules)
     }
 
     /// The script whose value is there once the module has run.
@@ -116,9 +124,18 @@ impl ModuleFiles {
     }
 }
 
+/// The module that a folder stands for; `None` also where it leads out of the folder.
+fn index_of(folder: &Path) -> Option<PathBuf> {
+    INDEX
+        .iter()
+        .filter_map(|name| folder.join(name).canonicalize().ok())
+        .find(|path| path.parent() == Some(folder))
+}
+
 /// Sees to it that the module is the one that runs first.
 fn finish(
     entry: String,
+    folder: PathBuf,
     mut modules: BTreeMap<String, String>,
 ) -> Result<ModuleFiles, ModuleFilesError> {
     let first = RUN_FIRST.iter().find(|name| modules.contains_key(**name));
@@ -137,7 +154,11 @@ fn finish(
     modules
         .entry(READY.to_owned())
         .or_insert_with(|| format!("import '/{main}';\n"));
-    Ok(ModuleFiles { modules, entry })
+    Ok(ModuleFiles {
+        modules,
+        entry,
+        folder,
+    })
 }
 
 /// The name of the module that was asked for; one that a URL would change is replaced.
@@ -326,7 +347,7 @@ mod tests {
     fn finish_puts_a_module_before_the_one_asked_for() {
         let of = |names: &[&str], entry: &str| {
             let modules = names.iter().map(|name| ((*name).to_owned(), String::new()));
-            finish(entry.to_owned(), modules.collect())
+            finish(entry.to_owned(), PathBuf::new(), modules.collect())
         };
         let files = of(&["add.ts", "main.ts"], "add.ts").unwrap();
         assert!(files.modules[MAIN].contains("\"/add.ts\""));
@@ -344,5 +365,20 @@ mod tests {
         assert_eq!(name_of(OsStr::new("add.ts")), "add.ts");
         assert_eq!(name_of(OsStr::new("a:b.js")), "module.js");
         assert_eq!(name_of(OsStr::new("a?b")), "module.ts");
+    }
+
+    #[test]
+    fn read_folder_is_its_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = ModuleFiles::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("index.ts"), "{error}");
+        std::fs::write(folder.path().join("index.mjs"), "import './b.js'").unwrap();
+        std::fs::write(folder.path().join("b.js"), "export {}").unwrap();
+        let files = ModuleFiles::read(folder.path()).unwrap();
+        assert_eq!(files.entry, "index.mjs");
+        assert!(files.modules.contains_key("b.js"));
+        assert_eq!(files.folder, folder.path().canonicalize().unwrap());
+        std::fs::write(folder.path().join("index.ts"), "").unwrap();
+        assert_eq!(ModuleFiles::read(folder.path()).unwrap().entry, "index.ts");
     }
 }
