@@ -1,1 +1,35 @@
 //! One site's code at its limits: mirrors, balance, scaling, and HTTP across the wall.
+//!
+//! An [`Instance`] keeps isolates that run the same code, its *mirrors*, and gives each request to one of
+//! them. It speaks the guest protocol: control messages and requests over a
+//! [`Handle`](stockade_supervisor::Handle). What a guest asks of its host goes to [`Services`], what
+//! happens to it goes to an [`Observer`].
+//!
+//! Invariants:
+//! 1. Everything a guest sends is hostile. It is parsed here, bounded here, and harms at most the mirror
+//!    that sent it.
+//! 2. Every request gets exactly one answer, whatever becomes of its mirror.
+//! 3. Whatever waits has a bound in number and in time.
+//!
+//! Deliberately absent: sockets of clients, routes, TLS; deciding what a guest may reach; V8.
+
+mod error;
+mod http;
+mod instance;
+mod limits;
+mod observer;
+mod options;
+mod services;
+mod stats;
+
+pub use error::{FetchError, Refusal};
+pub use http::{
+    Body, BoxError, Client, ClientCertificate, ClientTls, GuestSocket, ServedBy, SocketMessage,
+    Upgrade,
+};
+pub use instance::Instance;
+pub use limits::InstanceLimits;
+pub use observer::{CronOutcome, MirrorEnd, MirrorEndReason, Observer, ScaleCause, Unobserved};
+pub use options::{Autoscale, Cron, CronError, InstanceOptions, Recycle, Scaling};
+pub use services::{BoxFuture, NoServices, Parcel, Services, UpstreamSocket};
+pub use stats::{Drained, InstanceStats, MirrorState, MirrorStats};

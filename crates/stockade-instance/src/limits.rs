@@ -1,0 +1,66 @@
+//! The numbers an instance holds its mirrors, its queue and its guests to.
+
+use std::time::Duration;
+
+/// What an instance allows. Each mirror's isolate has its own limits beside these.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceLimits {
+    /// Requests that one mirror handles at the same time; at least 1.
+    pub concurrency: usize,
+    /// Requests that may wait for a mirror with room.
+    pub queue: usize,
+    /// How long a request may wait for a mirror with room.
+    pub queue_wait: Duration,
+    /// How long a mirror may take to be ready for requests.
+    pub start: Duration,
+    /// How long a guest may take until the head of its response.
+    pub wall: Duration,
+    /// How long a guest may take to give up on a request that was aborted before it is counted as stuck.
+    pub abort_grace: Duration,
+    /// Stuck requests after which a mirror is replaced; at least 1.
+    pub stuck: usize,
+    /// How long promises given to `ctx.waitUntil` keep a mirror that should end.
+    pub wait_until: Duration,
+    /// Bytes of one request's body; `None` is no limit.
+    pub request_body: Option<u64>,
+    /// Bytes of one response's body; `None` is no limit.
+    pub response_body: Option<u64>,
+    /// Headers of one response.
+    pub response_headers: usize,
+    /// Bytes of names and values of one response's headers.
+    pub response_header_bytes: usize,
+    /// How long either side of a streamed body may leave the other waiting for the next bytes.
+    pub stall: Duration,
+    /// Streams of one mirror, both directions together.
+    pub streams: usize,
+    /// Bytes that one mirror has sent and nobody has taken yet.
+    pub buffered: usize,
+    /// WebSockets of one mirror.
+    pub sockets: usize,
+    /// Bytes of one message of a WebSocket.
+    pub socket_message: usize,
+}
+
+impl Default for InstanceLimits {
+    fn default() -> Self {
+        Self {
+            concurrency: 256,
+            queue: 1024,
+            queue_wait: Duration::from_secs(10),
+            start: Duration::from_secs(10),
+            wall: Duration::from_secs(30),
+            abort_grace: Duration::from_secs(5),
+            stuck: 8,
+            wait_until: Duration::from_secs(30),
+            request_body: Some(100 << 20),
+            response_body: None,
+            response_headers: 128,
+            response_header_bytes: 64 << 10,
+            stall: Duration::from_secs(120),
+            streams: 1024,
+            buffered: 64 << 20,
+            sockets: 1024,
+            socket_message: 1 << 20,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What makes an instance.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stockade_policy::IsolateOptions;
+
+use crate::limits::InstanceLimits;
+
+/// Everything that makes one instance.
+#[derive(Debug, Clone)]
+pub struct InstanceOptions {
+    /// For logs and metrics.
+    pub name: Arc<str>,
+    /// What each mirror is created with. Its `env` must switch the guest's runtime to serving.
+    pub isolate: Arc<IsolateOptions>,
+    /// How many mirrors.
+    pub scaling: Scaling,
+    /// What requests and guests are held to.
+    pub limits: InstanceLimits,
+    /// When a mirror is replaced by a fresh one.
+    pub recycle: Recycle,
+    /// When `scheduled` is called.
+    pub crons: Vec<Cron>,
+}
+
+impl InstanceOptions {
+    /// One mirror, default limits.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>, isolate: impl Into<Arc<IsolateOptions>>) -> Self {
+        Self {
+            name: name.into(),
+            isolate: isolate.into(),
+            scaling: Scaling::Fixed(1),
+            limits: InstanceLimits::default(),
+            recycle: Recycle::default(),
+            crons: Vec::new(),
+        }
+    }
+}
+
+/// How many mirrors an instance has.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scaling {
+    /// Always so many; at least 1.
+    Fixed(usize),
+    /// As load demands.
+    Auto(Autoscale),
+}
+
+/// How the number of mirrors follows load.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Autoscale {
+    /// The fewest; 0 lets an idle instance have none.
+    pub min: usize,
+    /// The most; at least 1 and at least `min`.
+    pub max: usize,
+    /// CPU time of a mirror that is wanted, in percent of one core; above it there are to be more.
+    pub cpu_percent: Option<f64>,
+    /// Requests running and waiting, for each mirror, that are wanted.
+    pub requests_per_mirror: f64,
+    /// Over how long load is averaged.
+    pub stable_window: Duration,
+    /// Over how long load is averaged to notice a burst.
+    pub panic_window: Duration,
+    /// A burst: load of the panic window of so many times what the mirrors there are can take.
+    pub panic_factor: f64,
+    /// How long without any request before the last mirror goes, where `min` is 0.
+    pub idle: Duration,
+    /// How often to look.
+    pub tick: Duration,
+}
+
+impl Default for Autoscale {
+    /// Knative's windows: 60 s and 6 s, a burst at twice the capacity.
+    fn default() -> Self {
+        Self {
+            min: 1,
+            max: 4,
+            cpu_percent: Some(75.0),
+            requests_per_mirror: 64.0,
+            stable_window: Duration::from_secs(60),
+            panic_window: Duration::from_secs(6),
+            panic_factor: 2.0,
+            idle: Duration::from_secs(60),
+            tick: Duration::from_secs(1),
+        }
+    }
+}
+
+/// When a mirror is replaced by a fresh one; no request is lost by it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Recycle {
+    /// After so many requests.
+    pub requests: Option<u64>,
+    /// Above so many bytes of memory.
+    pub memory: Option<u64>,
+    /// After so long.
+    pub age: Option<Duration>,
+}
+
+/// When to call `scheduled`; UTC.
+#[derive(Debug, Clone)]
+pub struct Cron {
+    text: Arc<str>,
+    pub(crate) times: croner::Cron,
+}
+
+/// Text that is no cron expression.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text:?} is not a cron expression: {why}; write five fields, such as \"*/5 * * * *\"")]
+pub struct CronError {
+    /// The text.
+    pub text: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl Cron {
+    /// Reads five fields: minute, hour, day of the month, month, day of the week.
+    ///
+    /// # Errors
+    /// When the text is no cron expression.
+    pub fn new(text: &str) -> Result<Self, CronError> {
+        let times = text
+            .parse()
+            .map_err(|error: croner::errors::CronError| CronError {
+                text: text.to_owned(),
+                why: error.to_string(),
+            })?;
+        Ok(Self {
+            text: text.into(),
+            times,
+        })
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
