@@ -98,6 +98,30 @@ pub fn worker_walls() -> Vec<(Isolation, Arc<dyn Wall>)> {
     Vec::new()
 }
 
+/// As [`worker_walls`], for a host whose own tasks run in `runtime` and never compute for long: messages
+/// are carried there, and no thread has to be woken for one.
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(unused_variables, reason = "there are no workers on this system")
+)]
+pub fn worker_walls_carried_by(
+    runtime: &tokio::runtime::Handle,
+) -> Vec<(Isolation, Arc<dyn Wall>)> {
+    #[cfg(target_os = "linux")]
+    return [Level::Process, Level::Container]
+        .map(|level| {
+            let isolation = match level {
+                Level::Process => Isolation::Process,
+                Level::Container => Isolation::Container,
+            };
+            let wall: Arc<dyn Wall> = Arc::new(WorkerWall::carried_by(level, runtime.clone()));
+            (isolation, wall)
+        })
+        .into();
+    #[cfg(not(target_os = "linux"))]
+    Vec::new()
+}
+
 fn with_workers(thread: ThreadWall) -> Vec<(Isolation, Arc<dyn Wall>)> {
     let mut walls: Vec<(Isolation, Arc<dyn Wall>)> = vec![(Isolation::Thread, Arc::new(thread))];
     walls.extend(worker_walls());

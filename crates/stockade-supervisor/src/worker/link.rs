@@ -6,7 +6,7 @@
 //! Invariant: nothing is sent before the worker's walls are closed.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -37,22 +37,31 @@ pub(crate) struct Link {
     /// Why its walls could not be closed; known, perhaps, before it has an isolate.
     pub(super) failed: OnceLock<StartError>,
     pub(super) out: Mutex<Out>,
+    /// Threads that send leave the writing to the task: it writes what many have sent in one go.
+    gathers: bool,
     isolates: Mutex<BTreeMap<u32, Arc<Member>>>,
     pub(super) task: AtomicWaker,
     pub(super) watch: Watch,
 }
 
-/// What is to be written first.
+/// Bytes of small frames that are written in one go.
+const GATHER: usize = 32 << 10;
+
+/// What is to be written, in this order.
 #[derive(Default)]
 pub(super) struct Out {
-    starts: VecDeque<ToWorker>,
-    /// A frame of which the socket has not taken all.
+    /// Small frames, one after the other, of which `written` bytes are gone.
+    gathered: Vec<u8>,
+    written: usize,
+    /// A large frame of which the socket has not taken all.
     partial: Option<Encoded<ToWorker>>,
+    starts: VecDeque<ToWorker>,
 }
 
 impl Link {
-    pub(crate) fn new(worker: Worker, socket: OwnedFd) -> Arc<Self> {
+    pub(crate) fn new(worker: Worker, socket: OwnedFd, gathers: bool) -> Arc<Self> {
         Arc::new(Self {
+            gathers,
             watch: Watch::new(&worker),
             worker,
             socket,
@@ -112,11 +121,12 @@ impl Link {
             member
         };
         self.out.lock().starts.push_back(start);
-        member
-            .seat
-            .set_carrier(Arc::new(LinkCarrier(Arc::downgrade(self))));
+        if !self.gathers {
+            let carrier = LinkCarrier(Arc::downgrade(self));
+            member.seat.set_carrier(Arc::new(carrier));
+        }
         member.seat.set_breaker(breaker);
-        if !self.carry() {
+        if self.gathers || !self.carry() {
             self.task.wake();
         }
         Ok(())
@@ -164,44 +174,71 @@ impl Link {
         if !self.closed.load(Ordering::SeqCst) {
             return Ok(());
         }
+        self.write_gathered(out)?;
         if let Some(partial) = out.partial.take() {
-            self.write_frame(out, partial)?;
+            self.write_large(out, partial)?;
         }
         while let Some(start) = out.starts.pop_front() {
-            self.write_frame(out, frame::encode(start))?;
+            self.put(out, start)?;
         }
         for member in self.all() {
             while let Some(message) = member.next() {
                 self.watch.begins();
-                let frame = ToWorker::Message {
-                    isolate: member.seat.id(),
-                    message,
-                };
-                self.write_frame(out, frame::encode(frame))?;
+                let isolate = member.seat.id();
+                self.put(out, ToWorker::Message { isolate, message })?;
+            }
+        }
+        self.write_gathered(out)
+    }
+
+    /// Writes a large frame, gathers a small one.
+    fn put(&self, out: &mut Out, frame: ToWorker) -> io::Result<()> {
+        let mut frame = frame::encode(frame);
+        if frame.size() >= GATHER {
+            if let Err(error) = self.write_gathered(out) {
+                out.partial = Some(frame);
+                return Err(error);
+            }
+            return self.write_large(out, frame);
+        }
+        frame.write_to(&mut out.gathered)?;
+        if out.gathered.len() >= GATHER {
+            self.write_gathered(out)?;
+        }
+        Ok(())
+    }
+
+    fn write_gathered(&self, out: &mut Out) -> io::Result<()> {
+        while out.written < out.gathered.len() {
+            out.written += self.send(&[IoSlice::new(&out.gathered[out.written..])])?;
+        }
+        out.gathered.clear();
+        out.gathered.shrink_to(2 * GATHER);
+        out.written = 0;
+        Ok(())
+    }
+
+    fn write_large(&self, out: &mut Out, mut frame: Encoded<ToWorker>) -> io::Result<()> {
+        while frame.remaining() > 0 {
+            match self.send(&frame.slices()) {
+                Ok(written) => frame.advance(written),
+                Err(error) => {
+                    out.partial = Some(frame);
+                    return Err(error);
+                }
             }
         }
         Ok(())
     }
 
-    fn write_frame(&self, out: &mut Out, mut frame: Encoded<ToWorker>) -> io::Result<()> {
-        while frame.remaining() > 0 {
+    fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        loop {
             let mut nothing = SendAncillaryBuffer::default();
-            let written = sendmsg(
-                &self.socket,
-                &frame.slices(),
-                &mut nothing,
-                SendFlags::NOSIGNAL,
-            );
-            match written {
-                Ok(written) => frame.advance(written),
+            match sendmsg(&self.socket, slices, &mut nothing, SendFlags::NOSIGNAL) {
                 Err(rustix::io::Errno::INTR) => {}
-                Err(error) => {
-                    out.partial = Some(frame);
-                    return Err(error.into());
-                }
+                written => return Ok(written?),
             }
         }
-        Ok(())
     }
 
     /// Ends an isolate: with its worker, if it is the only one there or does not stop by itself.

@@ -28,6 +28,8 @@ const THREADS: u32 = 12;
 /// Runs each isolate, or each trust group, in a process of its own.
 pub struct WorkerWall {
     level: Level,
+    /// Where messages are carried; `None` is the [event loop](super::event_loop) of all links.
+    carriers: Option<tokio::runtime::Handle>,
     pool: Arc<Mutex<Pool>>,
 }
 
@@ -77,6 +79,19 @@ impl WorkerWall {
     pub fn new(level: Level) -> Self {
         Self {
             level,
+            carriers: None,
+            pool: Arc::default(),
+        }
+    }
+
+    /// A wall of this level for a host whose own tasks run in `runtime`, which must have its I/O and
+    /// time drivers. Messages are carried there, too: no thread has to be woken for one, and those that
+    /// tasks send one after the other are written together. For a host that never computes for long.
+    #[must_use]
+    pub fn carried_by(level: Level, runtime: tokio::runtime::Handle) -> Self {
+        Self {
+            level,
+            carriers: Some(runtime),
             pool: Arc::default(),
         }
     }
@@ -135,7 +150,7 @@ impl Wall for WorkerWall {
                     Err(back) => seat = back,
                 }
             }
-            let link = launch(&spec)?;
+            let link = launch(&spec, self.carriers.as_ref())?;
             let known = Arc::downgrade(&link);
             let mut pool = self.pool.lock();
             pool.groups.entry(name).or_default().push((spec, known));
@@ -151,7 +166,8 @@ impl Wall for WorkerWall {
                 Err(back) => seat = back,
             }
         }
-        event_loop.spawn_blocking(move || match launch(&spec) {
+        let carriers = self.carriers.clone();
+        event_loop.spawn_blocking(move || match launch(&spec, carriers.as_ref()) {
             Ok(link) => give(&link, seat),
             Err(error) => seat.start_failed(error),
         });
@@ -177,9 +193,11 @@ impl Wall for WorkerWall {
         };
         for _ in 0..missing {
             let (pool, spec) = (Arc::downgrade(&self.pool), spec.clone());
+            let carriers = self.carriers.clone();
             event_loop.spawn(async move {
                 tokio::time::sleep(REFILL_AFTER).await;
-                let launched = tokio::task::spawn_blocking(move || (launch(&spec), spec)).await;
+                let launching = move || (launch(&spec, carriers.as_ref()), spec);
+                let launched = tokio::task::spawn_blocking(launching).await;
                 let Some(pool) = pool.upgrade() else {
                     if let Ok((Ok(link), _)) = launched {
                         link.kill();
@@ -207,8 +225,15 @@ impl Drop for WorkerWall {
 }
 
 /// Starts a worker and the task that serves it.
-fn launch(spec: &JailSpec) -> Result<Arc<Link>, StartError> {
-    let event_loop = event_loop()?;
+fn launch(
+    spec: &JailSpec,
+    carriers: Option<&tokio::runtime::Handle>,
+) -> Result<Arc<Link>, StartError> {
+    let gathers = carriers.is_some();
+    let event_loop = match carriers {
+        Some(carriers) => carriers,
+        None => event_loop()?,
+    };
     let (sender, events) = unbounded_channel();
     let on_event = Box::new(move |event| {
         // The task is there until the last event.
@@ -219,7 +244,7 @@ fn launch(spec: &JailSpec) -> Result<Arc<Link>, StartError> {
         let _entered = event_loop.enter();
         rustix::io::ioctl_fionbio(&socket, true)
             .map_err(std::io::Error::from)
-            .and_then(|()| Task::new(Link::new(worker, socket), events))
+            .and_then(|()| Task::new(Link::new(worker, socket, gathers), events))
     };
     let task = task.map_err(|error| StartError {
         what: format!("cannot wait for messages of a worker: {error}"),
