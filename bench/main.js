@@ -10,14 +10,15 @@ import { draw } from "./chart.js";
 import { measure } from "./measure.js";
 import { peers } from "./peers/measures.js";
 import { figuresTable, targetsTable } from "./report.js";
+import { serve } from "./serve/measures.js";
 import { walls } from "./walls/measures.js";
 
 const bench = fileURLToPath(new URL(".", import.meta.url));
-const groups = [peers, walls];
+const groups = [peers, walls, serve];
 
 const HELP = `usage: ./x bench [group ...] [options]
 
-groups, both when none is named:
+groups, all when none is named:
 ${groups.map(({ name, about }) => `  ${name.padEnd(18)}${about}`).join("\n")}
 
 options:

@@ -73,6 +73,7 @@ export async function measure(group, { quick, rounds, patience, only, tasks: cho
     }
   }
   progress("");
+  group.compare?.(collected);
 
   const medians = (id) =>
     Object.fromEntries(Object.entries(collected[id] ?? {}).map(([key, values]) => [key, overRounds(values)]));

@@ -1,0 +1,5 @@
+export default {
+  fetch(request, env) {
+    return fetch(env?.UPSTREAM ?? globalThis.process.env.UPSTREAM);
+  },
+};
