@@ -1,1 +1,35 @@
 //! Listeners, TLS and routes: from a client's connection to the site that answers.
+//!
+//! A [`Gateway`] accepts connections, speaks HTTP/1.1 and HTTP/2 with clients, and gives each request to
+//! the [`Target`] of the [`Route`] that matches it. What it did goes to an [`Observer`].
+//!
+//! Invariants:
+//! 1. A client is hostile. Whatever it sends or does not send, it takes at most what [`Limits`] grants
+//!    one connection and one address, and never keeps another client waiting.
+//! 2. There is one reading of a request: a message whose end two readers could see at different places is
+//!    refused, and routes, targets and logs see the same host and the same path.
+//! 3. A target never learns of headers that speak for the gateway (`x-forwarded-*`, `forwarded`,
+//!    `x-request-id`) but from the gateway itself or a proxy that the operator trusts.
+//! 4. A reload or a drain never cuts a request or a WebSocket that ends in time.
+//!
+//! Deliberately absent: configuration files, metrics, what answers a request.
+
+mod access;
+mod gateway;
+mod limits;
+mod listener;
+mod pattern;
+mod problem;
+mod route;
+mod target;
+
+pub use access::{
+    AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord, Unobserved,
+};
+pub use gateway::{Drained, Gateway, GatewayStats};
+pub use limits::{Limits, SocketLimits};
+pub use listener::{Address, ListenError, Listener, ProxyProtocol};
+pub use pattern::{HostPattern, PathPattern, Pattern, PatternError, Scheme};
+pub use problem::Problem;
+pub use route::{ClientAuth, EncodedSlashes, Route, Slashes, Table, TableError, TableOptions};
+pub use target::{BoxFuture, Target};

@@ -1,0 +1,275 @@
+//! What the gateway did, for logs and metrics.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{Method, StatusCode, Version};
+use stockade_instance::{ClientTls, ServedBy};
+
+/// Hears what happens. Called on the tasks that serve: must return at once.
+pub trait Observer: Send + Sync + 'static {
+    /// A request is over: its response's last byte was handed to the connection, or it failed.
+    fn request(&self, record: &AccessRecord) {
+        let _ = record;
+    }
+
+    /// A connection or a request was refused before it reached a target. A refused request is also
+    /// reported by [`Observer::request`] if its head could be read.
+    fn refused(&self, refusal: Refusal, peer: Option<IpAddr>) {
+        let _ = (refusal, peer);
+    }
+
+    /// A connection was opened, closed or secured.
+    fn connection(&self, listener: &str, event: ConnectionEvent) {
+        let _ = (listener, event);
+    }
+
+    /// A WebSocket is over. Its request was reported when it was accepted.
+    fn socket(&self, record: &SocketRecord) {
+        let _ = record;
+    }
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {}
+
+/// What happens to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionEvent {
+    /// Accepted.
+    Opened,
+    /// Its TLS handshake is done.
+    Secured {
+        /// How long it took.
+        took: Duration,
+    },
+    /// Closed, by whichever side.
+    Closed {
+        /// How long it was open.
+        lasted: Duration,
+    },
+}
+
+/// One request and its response.
+#[derive(Debug, Clone)]
+pub struct AccessRecord {
+    /// When the request's head had been read.
+    pub started: SystemTime,
+    /// Names the request; in the response's `x-request-id` too.
+    pub request_id: String,
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// The label of the route that matched.
+    pub route: Option<Arc<str>>,
+    /// The client: the peer, or what trusted proxies say about it.
+    pub client: SocketAddr,
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+    /// The TLS of the connection.
+    pub tls: Option<Arc<ClientTls>>,
+    /// The method.
+    pub method: Method,
+    /// `http` or `https`, as the client used it.
+    pub scheme: &'static str,
+    /// The host that the client named, in lower case without port; none if it named none that is valid.
+    pub host: Option<String>,
+    /// The normalised path, or the client's own where that was refused.
+    pub path: String,
+    /// The query without its question mark.
+    pub query: Option<String>,
+    /// HTTP/1.0, 1.1 or 2.
+    pub version: Version,
+    /// The header `user-agent`.
+    pub user_agent: Option<String>,
+    /// The header `referer`.
+    pub referer: Option<String>,
+    /// The response's status.
+    pub status: StatusCode,
+    /// Bytes of the request's body that were read.
+    pub bytes_in: u64,
+    /// Bytes of the response's body that were sent.
+    pub bytes_out: u64,
+    /// From the request's head to the response's head.
+    pub first_byte: Duration,
+    /// From the request's head to the end of the response.
+    pub duration: Duration,
+    /// The mirror that answered.
+    pub served_by: Option<ServedBy>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The response is complete.
+    Complete,
+    /// The connection goes on as a WebSocket.
+    Upgraded,
+    /// The gateway refused the request.
+    Refused(Refusal),
+    /// The client went away before the response was complete.
+    ClientGone,
+    /// The response's body failed.
+    BodyFailed,
+    /// The target did not answer in time.
+    TimedOut,
+}
+
+impl Outcome {
+    /// For logs and labels.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Upgraded => "upgraded",
+            Self::Refused(_) => "refused",
+            Self::ClientGone => "client_gone",
+            Self::BodyFailed => "body_failed",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
+/// Why the gateway refused a connection or a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// As many connections as may be open.
+    Connections,
+    /// As many connections of one address as may be open.
+    ConnectionsOfAddress,
+    /// The handshake took too long.
+    HandshakeTimeout,
+    /// The handshake failed.
+    Handshake,
+    /// A header of the PROXY protocol that is missing, malformed or from an untrusted peer.
+    ProxyProtocol,
+    /// The request's head took too long.
+    HeaderTimeout,
+    /// The request's head is malformed, or could be read in two ways.
+    MalformedHead,
+    /// The request's body is malformed, or could be read in two ways.
+    MalformedBody,
+    /// Too many or too large header fields.
+    HeadersTooLarge,
+    /// The request's target is too long.
+    UriTooLong,
+    /// The host is missing, given twice, or invalid.
+    Host,
+    /// The path is invalid.
+    Path,
+    /// The method is not served: TRACE, CONNECT.
+    Method,
+    /// No route matches.
+    NoRoute,
+    /// The host needs another connection than the one it came on (421).
+    Misdirected,
+    /// The route needs a client certificate, or another one.
+    ClientCertificate,
+    /// The request's body is too large.
+    BodyTooLarge,
+    /// The request's body made no progress.
+    BodyTimeout,
+    /// An expectation other than `100-continue`.
+    Expectation,
+    /// A WebSocket handshake that is malformed (RFC 6455, section 4.2.1).
+    WebSocket,
+    /// As many WebSockets as may be open.
+    WebSockets,
+    /// Frames of HTTP/2 came in a flood.
+    FrameFlood,
+    /// The client took nothing of its response.
+    Stalled,
+    /// The gateway is draining.
+    Draining,
+}
+
+impl Refusal {
+    /// All of them, for metrics that list every label from the start.
+    pub const ALL: [Self; 24] = [
+        Self::Connections,
+        Self::ConnectionsOfAddress,
+        Self::HandshakeTimeout,
+        Self::Handshake,
+        Self::ProxyProtocol,
+        Self::HeaderTimeout,
+        Self::MalformedHead,
+        Self::MalformedBody,
+        Self::HeadersTooLarge,
+        Self::UriTooLong,
+        Self::Host,
+        Self::Path,
+        Self::Method,
+        Self::NoRoute,
+        Self::Misdirected,
+        Self::ClientCertificate,
+        Self::BodyTooLarge,
+        Self::BodyTimeout,
+        Self::Expectation,
+        Self::WebSocket,
+        Self::WebSockets,
+        Self::FrameFlood,
+        Self::Stalled,
+        Self::Draining,
+    ];
+
+    /// For logs and labels.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsOfAddress => "connections_of_address",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::Handshake => "handshake",
+            Self::ProxyProtocol => "proxy_protocol",
+            Self::HeaderTimeout => "header_timeout",
+            Self::MalformedHead => "malformed_head",
+            Self::MalformedBody => "malformed_body",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::UriTooLong => "uri_too_long",
+            Self::Host => "host",
+            Self::Path => "path",
+            Self::Method => "method",
+            Self::NoRoute => "no_route",
+            Self::Misdirected => "misdirected",
+            Self::ClientCertificate => "client_certificate",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::Expectation => "expectation",
+            Self::WebSocket => "websocket",
+            Self::WebSockets => "websockets",
+            Self::FrameFlood => "frame_flood",
+            Self::Stalled => "stalled",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// One WebSocket, when it is over.
+#[derive(Debug, Clone)]
+pub struct SocketRecord {
+    /// The id of the request that opened it.
+    pub request_id: String,
+    /// The route's label.
+    pub route: Arc<str>,
+    /// The client.
+    pub client: SocketAddr,
+    /// How long it was open.
+    pub lasted: Duration,
+    /// Messages of the client.
+    pub messages_in: u64,
+    /// Messages of the guest.
+    pub messages_out: u64,
+    /// Bytes of the client's messages.
+    pub bytes_in: u64,
+    /// Bytes of the guest's messages.
+    pub bytes_out: u64,
+    /// The code it ended with (RFC 6455, section 7.4); 1006 if it broke.
+    pub code: u16,
+    /// The client ended it, not the guest and not the gateway.
+    pub by_client: bool,
+}

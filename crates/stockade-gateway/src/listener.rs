@@ -1,0 +1,63 @@
+//! Where clients connect.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// One address that accepts connections.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// For logs and metrics.
+    pub name: Arc<str>,
+    /// Where it listens. Two listeners never share an address.
+    pub address: Address,
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: ProxyProtocol,
+    /// Whether HTTP/2 is spoken: by ALPN with TLS, by prior knowledge without.
+    pub http2: bool,
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// TCP. Port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// A Unix socket, made with mode 0660. A socket file that nobody listens on is replaced.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Whether connections begin with a header of HAProxy's PROXY protocol, version 1 or 2. It is taken only
+/// from peers that are trusted proxies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProxyProtocol {
+    /// Never.
+    #[default]
+    Off,
+    /// Trusted proxies may send it.
+    Optional,
+    /// All connections must; those of peers that are no trusted proxies are refused.
+    Required,
+}
+
+/// Why a listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {what} ({source})\n  fix: {fix}")]
+pub struct ListenError {
+    /// The address.
+    pub address: Address,
+    /// The step that failed.
+    pub what: &'static str,
+    /// What to do.
+    pub fix: &'static str,
+    /// The system's error.
+    pub source: std::io::Error,
+}

@@ -1,0 +1,111 @@
+//! Which requests a route answers.
+
+use std::fmt;
+
+/// A pattern of URLs: every part that is given must match.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pattern {
+    /// How the client connects; `None` matches both.
+    pub scheme: Option<Scheme>,
+    /// Which hosts.
+    pub host: HostPattern,
+    /// The port that the client named, or else the scheme's own; `None` matches any.
+    pub port: Option<u16>,
+    /// Which paths.
+    pub path: PathPattern,
+}
+
+impl Pattern {
+    /// Matches every request.
+    #[must_use]
+    pub fn any() -> Self {
+        Self {
+            scheme: None,
+            host: HostPattern::Any,
+            port: None,
+            path: PathPattern::Under(String::new()),
+        }
+    }
+}
+
+/// How a client connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scheme {
+    /// Plain.
+    Http,
+    /// TLS, with the gateway or with a trusted proxy that says so.
+    Https,
+}
+
+impl Scheme {
+    /// As in a URL.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    pub(crate) fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// Which hosts. An exact name wins over a wildcard, a longer wildcard over a shorter one, which wins over
+/// [`HostPattern::Any`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HostPattern {
+    /// This name or address: lower case, no final dot, IPv6 in brackets.
+    Exact(String),
+    /// Every name below this one, however deep: `*.example.com` is `example.com`.
+    Below(String),
+    /// Every host.
+    Any,
+}
+
+/// Which paths. The exact one wins, then the longest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PathPattern {
+    /// This path alone: `/about`.
+    Exact(String),
+    /// This path and all below it: `/api/*` is `/api`. All paths are the empty text.
+    Under(String),
+}
+
+/// Why a pattern can match nothing, or not what it seems to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// The host is not in the one form in which hosts are compared.
+    #[error("host {0:?} is not a lower-case host name or address as it stands in URLs, without a final dot")]
+    Host(String),
+    /// The path is not in the one form in which paths are compared.
+    #[error("path {0:?} is not a normalised path: write it as {1:?}")]
+    Path(String, String),
+    /// The path cannot be a path at all.
+    #[error("path {0:?} is not a path: {1}")]
+    NoPath(String, String),
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(scheme) = self.scheme {
+            write!(f, "{}://", scheme.name())?;
+        }
+        match &self.host {
+            HostPattern::Exact(host) => f.write_str(host)?,
+            HostPattern::Below(host) => write!(f, "*.{host}")?,
+            HostPattern::Any => f.write_str("*")?,
+        }
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        match &self.path {
+            PathPattern::Exact(path) => f.write_str(path),
+            PathPattern::Under(path) => write!(f, "{path}/*"),
+        }
+    }
+}
