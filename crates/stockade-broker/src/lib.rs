@@ -1,1 +1,44 @@
 //! Acts for guests on the network and on granted folders, under policy.
+//!
+//! A guest has no socket and no file. What it asks for comes here as a request whose every byte is
+//! hostile; the broker decides, then acts itself. Nothing is reachable that no rule names.
+//!
+//! - Network: [`Egress`], one for each instance, from [`Broker::egress`]. A name is resolved once, all
+//!   its addresses are checked, and the connection goes to exactly a checked address. Connections,
+//!   caches, TLS sessions and budgets are never shared between instances.
+//! - Files: [`Folder`], a granted folder whose paths cannot leave it.
+//! - Secrets: [`Secrets`]. The guest holds placeholders; only requests to the hosts that a secret is
+//!   bound to get its value.
+//! - Every refusal is an error for the guest and an event for the operator's [`Audit`].
+//!
+//! Deliberately absent: following redirects (each hop is a new request of the guest, checked like the
+//! first), proxies from the environment, cookies, caches of responses.
+
+mod address;
+mod audit;
+mod body;
+mod broker;
+mod egress;
+mod error;
+mod files;
+mod host;
+mod pattern;
+mod policy;
+mod secrets;
+mod target;
+mod websocket;
+
+pub use address::AddressKind;
+pub use audit::{Action, Audit, LogAudit, Outcome, Reason, Refusal, Usage};
+pub use body::{Body, BoxError};
+pub use broker::{Broker, BrokerError, BrokerOptions, ResolverSource};
+pub use egress::Egress;
+pub use error::EgressError;
+pub use files::{
+    Entry, EntryKind, FileError, Folder, FolderOptions, Listing, Metadata, Mode, WriteOptions,
+};
+pub use host::{Host, HostError};
+pub use pattern::{HostPattern, PatternError};
+pub use policy::{Budget, EgressLimits, EgressPolicy, Rule, Scheme};
+pub use secrets::{Secret, SecretValue, Secrets, SecretsError};
+pub use websocket::{SocketMessage, UpstreamSocket};

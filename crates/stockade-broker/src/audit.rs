@@ -1,0 +1,316 @@
+//! What an operator hears: each refusal, and each exchange that took place.
+//!
+//! Targets are named as `scheme://host:port`. Paths, queries, headers and bodies are the guest's data
+//! and may hold secrets: they are in no event.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use parking_lot::Mutex;
+
+use crate::address::AddressKind;
+
+/// What a guest was about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// An HTTP request.
+    Fetch,
+    /// Opening, or using, a WebSocket.
+    WebSocket,
+    /// Something in a granted folder.
+    File,
+}
+
+impl Action {
+    /// A fixed name, fit for a metric's label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fetch => "fetch",
+            Self::WebSocket => "websocket",
+            Self::File => "file",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why something was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// No rule names the host.
+    HostNotAllowed,
+    /// A rule names the host, but not with this scheme.
+    SchemeNotAllowed,
+    /// A rule names the host, but not with this port.
+    PortNotAllowed,
+    /// A rule names the host, but not with this method.
+    MethodNotAllowed,
+    /// The host has an address that is not for everyone and is not listed in `allow_private`.
+    AddressNotAllowed(AddressKind),
+    /// The host has an address outside the rule's own ranges, or inside a refused range.
+    AddressOutsideRule,
+    /// A placeholder of a secret was on its way to a host that the secret is not bound to.
+    SecretElsewhere {
+        /// The secret's name, never its value.
+        secret: Arc<str>,
+    },
+    /// More requests a second than allowed.
+    Rate {
+        /// Requests a second.
+        limit: u32,
+    },
+    /// Too many at the same time, those waiting included.
+    Concurrency {
+        /// Exchanges or sockets at once.
+        limit: usize,
+    },
+    /// The instance's budget is spent.
+    Budget {
+        /// `requests` or `bytes`.
+        of: &'static str,
+        /// That many.
+        limit: u64,
+    },
+    /// The request's or response's body is larger than allowed.
+    TooLarge {
+        /// What was too large.
+        what: &'static str,
+        /// Bytes.
+        limit: u64,
+    },
+    /// A compressed response grew far more than honest data does.
+    DecompressionBomb {
+        /// Bytes out for each byte in.
+        ratio: u32,
+    },
+    /// The path is not one that can be asked for, or leads out of the folder.
+    Path,
+    /// The folder was granted for reading only.
+    ReadOnly,
+    /// The folder's storage limit is reached.
+    Storage {
+        /// Bytes.
+        limit: u64,
+    },
+    /// A symbolic link, pipe, socket or device.
+    SpecialFile,
+}
+
+impl Reason {
+    /// A fixed name, fit for a metric's label.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::HostNotAllowed => "host",
+            Self::SchemeNotAllowed => "scheme",
+            Self::PortNotAllowed => "port",
+            Self::MethodNotAllowed => "method",
+            Self::AddressNotAllowed(_) => "address",
+            Self::AddressOutsideRule => "address_rule",
+            Self::SecretElsewhere { .. } => "secret",
+            Self::Rate { .. } => "rate",
+            Self::Concurrency { .. } => "concurrency",
+            Self::Budget { .. } => "budget",
+            Self::TooLarge { .. } => "size",
+            Self::DecompressionBomb { .. } => "decompression",
+            Self::Path => "path",
+            Self::ReadOnly => "read_only",
+            Self::Storage { .. } => "storage",
+            Self::SpecialFile => "special_file",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HostNotAllowed => f.write_str("no rule of data_guard allows this host"),
+            Self::SchemeNotAllowed => {
+                f.write_str("data_guard allows this host, but not with this scheme")
+            }
+            Self::PortNotAllowed => {
+                f.write_str("data_guard allows this host, but not on this port")
+            }
+            Self::MethodNotAllowed => {
+                f.write_str("data_guard allows this host, but not with this method")
+            }
+            Self::AddressNotAllowed(kind) => write!(
+                f,
+                "the host has a {kind} address, and data_guard does not list it in allow_private"
+            ),
+            Self::AddressOutsideRule => {
+                f.write_str("the host has an address outside the ranges that data_guard allows")
+            }
+            Self::SecretElsewhere { secret } => {
+                write!(f, "the secret {secret} is not bound to this host")
+            }
+            Self::Rate { limit } => write!(f, "more than {limit} requests a second"),
+            Self::Concurrency { limit } => write!(f, "more than {limit} at the same time"),
+            Self::Budget { of, limit } => write!(f, "the budget of {limit} {of} is spent"),
+            Self::TooLarge { what, limit } => write!(f, "{what} is larger than {limit} bytes"),
+            Self::DecompressionBomb { ratio } => write!(
+                f,
+                "the response decompresses to more than {ratio} times its size"
+            ),
+            Self::Path => f.write_str("the path is not a name inside the granted folder"),
+            Self::ReadOnly => f.write_str("the folder is granted for reading only"),
+            Self::Storage { limit } => write!(f, "the storage limit of {limit} bytes is reached"),
+            Self::SpecialFile => f.write_str("it is not a regular file or folder"),
+        }
+    }
+}
+
+/// Something that a guest wanted and did not get.
+///
+/// Its `Display` text is for the guest too: it names the rule and the host, and no address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The instance whose guest asked.
+    pub instance: Arc<str>,
+    /// What it was about to do.
+    pub action: Action,
+    /// `scheme://host:port`, or the folder's binding and the path's last known part.
+    pub target: String,
+    /// The rule that came nearest to allowing it, by its configured name.
+    pub rule: Option<Arc<str>>,
+    /// Why not.
+    pub reason: Reason,
+    /// The address that was refused. For the log only: a guest must not learn the network's inside.
+    pub address: Option<IpAddr>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} to {} refused: {} (instance {}",
+            self.action, self.target, self.reason, self.instance
+        )?;
+        if let Some(rule) = &self.rule {
+            write!(f, ", rule {rule}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The whole response was handed to the guest, or the socket was closed.
+    Done,
+    /// The guest gave up before the end.
+    Abandoned,
+    /// The other end, the network or a limit ended it.
+    Failed,
+}
+
+impl Outcome {
+    /// A fixed name, fit for a metric's label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Abandoned => "abandoned",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// An exchange that took place, told at its end.
+#[derive(Clone, Debug)]
+pub struct Usage {
+    /// The instance whose guest asked.
+    pub instance: Arc<str>,
+    /// What it did.
+    pub action: Action,
+    /// `scheme://host:port`. Names come from the guest where a rule has wildcards: not for labels.
+    pub target: String,
+    /// The rule that allowed it.
+    pub rule: Arc<str>,
+    /// The response's status, if one came.
+    pub status: Option<u16>,
+    /// Bytes of request bodies or messages.
+    pub sent: u64,
+    /// Bytes of response bodies or messages, as they were on the wire.
+    pub received: u64,
+    /// From the guest's call to the end of the body.
+    pub took: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Hears of refusals and use. Called on the paths of requests: must be quick, must not block.
+pub trait Audit: Send + Sync + 'static {
+    /// Something was refused.
+    fn refused(&self, refusal: &Refusal);
+    /// An exchange took place and is over.
+    fn used(&self, usage: &Usage) {
+        let _ = usage;
+    }
+}
+
+/// Refusals a second that [`LogAudit`] writes; the rest are counted.
+const LOGGED_PER_SECOND: u32 = 20;
+
+/// Writes refusals to the log, no more than 20 a second; says how many it left out.
+pub struct LogAudit {
+    limiter: DefaultDirectRateLimiter,
+    left_out: Mutex<u64>,
+}
+
+impl Default for LogAudit {
+    fn default() -> Self {
+        let limit =
+            std::num::NonZeroU32::new(LOGGED_PER_SECOND).unwrap_or(std::num::NonZeroU32::MIN);
+        Self {
+            limiter: RateLimiter::direct(Quota::per_second(limit)),
+            left_out: Mutex::new(0),
+        }
+    }
+}
+
+impl Audit for LogAudit {
+    fn refused(&self, refusal: &Refusal) {
+        if self.limiter.check().is_err() {
+            *self.left_out.lock() += 1;
+            return;
+        }
+        let left_out = std::mem::take(&mut *self.left_out.lock());
+        tracing::warn!(
+            target: "stockade::data_guard",
+            instance = %refusal.instance,
+            action = refusal.action.as_str(),
+            target = %refusal.target,
+            rule = refusal.rule.as_deref(),
+            reason = refusal.reason.as_str(),
+            address = refusal.address.map(tracing::field::display),
+            left_out,
+            "{}", refusal.reason,
+        );
+    }
+
+    fn used(&self, usage: &Usage) {
+        tracing::debug!(
+            target: "stockade::data_guard",
+            instance = %usage.instance,
+            action = usage.action.as_str(),
+            target = %usage.target,
+            rule = %usage.rule,
+            status = usage.status,
+            sent = usage.sent,
+            received = usage.received,
+            took_ms = u64::try_from(usage.took.as_millis()).unwrap_or(u64::MAX),
+            outcome = usage.outcome.as_str(),
+            "used",
+        );
+    }
+}

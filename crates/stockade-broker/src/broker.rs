@@ -1,0 +1,127 @@
+//! What all instances have in common: the resolver's source, trusted roots, the audit, and what was
+//! spent.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::audit::{Audit, LogAudit};
+use crate::egress::Egress;
+use crate::files::{FileError, Folder, FolderOptions};
+use crate::policy::EgressPolicy;
+use crate::secrets::{self, Secret, Secrets, SecretsError};
+
+/// Where names are looked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ResolverSource {
+    /// The servers of `/etc/resolv.conf`, after `/etc/hosts`. Search domains are not used: a guest
+    /// names a host in full.
+    #[default]
+    System,
+    /// These servers, over UDP and TCP, and not `/etc/hosts`.
+    Servers(Vec<SocketAddr>),
+}
+
+/// How a broker is set up.
+#[derive(Clone)]
+pub struct BrokerOptions {
+    /// Where names are looked up.
+    pub resolver: ResolverSource,
+    /// Files of PEM certificates that are trusted besides Mozilla's roots.
+    pub extra_roots: Vec<PathBuf>,
+    /// Hears of refusals and use.
+    pub audit: Arc<dyn Audit>,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self {
+            resolver: ResolverSource::default(),
+            extra_roots: Vec::new(),
+            audit: Arc::new(LogAudit::default()),
+        }
+    }
+}
+
+/// A broker that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// A file of trusted certificates cannot be used.
+    #[error("cannot trust the certificates of {}: {why}", path.display())]
+    Roots {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(String),
+}
+
+/// Acts for all instances. Cheap to clone.
+#[derive(Clone)]
+pub struct Broker(Arc<Shared>);
+
+struct Shared {
+    options: BrokerOptions,
+    /// Placeholders by instance and secret: a reload must not change what running guests hold.
+    placeholders: Mutex<HashMap<(Arc<str>, String), String>>,
+}
+
+impl Broker {
+    /// Sets up a broker.
+    ///
+    /// # Errors
+    /// A file of trusted certificates cannot be used.
+    pub fn new(options: BrokerOptions) -> Result<Self, BrokerError> {
+        Ok(Self(Arc::new(Shared {
+            options,
+            placeholders: Mutex::default(),
+        })))
+    }
+
+    /// Checks the secrets of an instance. A secret keeps its placeholder while this broker lives.
+    ///
+    /// # Errors
+    /// A secret is empty, bound to no host, or unfit for a header.
+    pub fn secrets(&self, instance: &str, secrets: Vec<Secret>) -> Result<Secrets, SecretsError> {
+        let instance: Arc<str> = instance.into();
+        let mut placeholders = self.0.placeholders.lock();
+        Secrets::new(secrets, |name| {
+            let key = (instance.clone(), name.to_owned());
+            if let Some(placeholder) = placeholders.get(&key) {
+                return Ok(placeholder.clone());
+            }
+            let placeholder = secrets::placeholder()?;
+            placeholders.insert(key, placeholder.clone());
+            Ok(placeholder)
+        })
+    }
+
+    /// One instance's way out. Made anew when its policy or secrets change; what it has spent of its
+    /// budget stays spent. Costs next to nothing until it is used.
+    #[must_use]
+    pub fn egress(&self, instance: &str, policy: EgressPolicy, secrets: Secrets) -> Arc<Egress> {
+        Arc::new(Egress::new(instance.into(), policy, secrets))
+    }
+
+    /// Grants an instance a folder. Counts what is in it: blocks the thread meanwhile.
+    ///
+    /// # Errors
+    /// The folder cannot be opened or counted.
+    pub fn folder(&self, instance: &str, options: FolderOptions) -> Result<Arc<Folder>, FileError> {
+        Folder::open(instance.into(), options, self.0.options.audit.clone())
+    }
+
+    /// Forgets what it kept for an instance that is gone: placeholders and what was spent.
+    pub fn forget(&self, instance: &str) {
+        self.0
+            .placeholders
+            .lock()
+            .retain(|(owner, _), _| &**owner != instance);
+    }
+}
