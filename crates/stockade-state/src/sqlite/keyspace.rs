@@ -1,0 +1,205 @@
+//! A keyspace as its callers have it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::feed::Feed;
+use super::group::Account;
+use super::pace::Rates;
+use super::queue::{FairQueue, LaneLimits, Refused, Weight};
+use super::reader::{Read, ReadWork};
+use super::writer::{CommitWork, Work};
+use crate::atomic::{Atomic, Outcome};
+use crate::error::{MAX_READ_KEYS, StateError};
+use crate::key::{Key, KeyspaceName};
+use crate::limits::Limits;
+use crate::list::{List, Page};
+use crate::store::{BoxFuture, Keyspace, Usage};
+use crate::value::{Entry, Version};
+use crate::watch::{Selector, Watch};
+
+/// What the threads and the callers share of one keyspace.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) id: i64,
+    pub(crate) name: KeyspaceName,
+    pub(crate) feed: Arc<Feed>,
+    limits: Mutex<Limits>,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    version: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(id: i64, name: KeyspaceName, limits: Limits, account: Account) -> Self {
+        let shared = Self {
+            id,
+            name,
+            feed: Arc::new(Feed::new(account.version)),
+            limits: Mutex::new(limits),
+            entries: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            version: AtomicU64::new(0),
+        };
+        shared.account(account);
+        shared
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        *self.limits.lock()
+    }
+
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        *self.limits.lock() = limits;
+    }
+
+    /// Notes what is committed.
+    pub(crate) fn account(&self, account: Account) {
+        self.entries.store(account.entries, Ordering::Relaxed);
+        self.bytes.store(account.bytes, Ordering::Relaxed);
+        self.version.store(account.version, Ordering::Relaxed);
+    }
+}
+
+/// A keyspace of an [`SqliteStore`](super::SqliteStore).
+#[derive(Clone)]
+pub(crate) struct SqliteKeyspace {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) writes: Arc<FairQueue<Work>>,
+    pub(crate) reads: Arc<FairQueue<ReadWork>>,
+}
+
+fn refused(refused: Refused) -> StateError {
+    match refused {
+        Refused::Full { pending } => StateError::Busy { pending },
+        Refused::Closed => StateError::Closed,
+    }
+}
+
+impl SqliteKeyspace {
+    fn push_read<T>(
+        &self,
+        weight: Weight,
+        read: impl FnOnce(oneshot::Sender<Result<T, StateError>>) -> Read,
+    ) -> Result<oneshot::Receiver<Result<T, StateError>>, StateError> {
+        let limits = LaneLimits {
+            jobs: self.shared.limits().pending,
+            bytes: usize::MAX,
+            rates: None,
+        };
+        let (reply, answer) = oneshot::channel();
+        let work = ReadWork {
+            keyspace: Arc::clone(&self.shared),
+            read: read(reply),
+        };
+        self.reads
+            .push(self.shared.id, limits, weight, work)
+            .map_err(refused)?;
+        Ok(answer)
+    }
+
+    fn push_commit(
+        &self,
+        atomic: Atomic,
+    ) -> Result<oneshot::Receiver<Result<Outcome, StateError>>, StateError> {
+        let limits = self.shared.limits();
+        let bytes = atomic.check(&limits)?;
+        let keys: usize = atomic
+            .checks
+            .iter()
+            .map(|check| check.key.as_str().len())
+            .sum();
+        let weight = Weight {
+            operations: u32::try_from(atomic.mutations.len())
+                .unwrap_or(u32::MAX)
+                .max(1),
+            bytes: bytes.saturating_add(keys),
+        };
+        let lane = LaneLimits {
+            jobs: limits.pending,
+            bytes: limits.pending_bytes,
+            rates: Some(Rates {
+                operations_per_second: limits.writes_per_second,
+                bytes_per_second: limits.write_bytes_per_second,
+            }),
+        };
+        let (reply, answer) = oneshot::channel();
+        let work = Work::Commit(CommitWork {
+            keyspace: Arc::clone(&self.shared),
+            atomic,
+            reply,
+        });
+        self.writes
+            .push(self.shared.id, lane, weight, work)
+            .map_err(refused)?;
+        Ok(answer)
+    }
+}
+
+/// The answer, once a thread gives one. A thread that ends without an answer has closed the store.
+async fn answer<T>(
+    asked: Result<oneshot::Receiver<Result<T, StateError>>, StateError>,
+) -> Result<T, StateError> {
+    asked?.await.unwrap_or(Err(StateError::Closed))
+}
+
+impl Keyspace for SqliteKeyspace {
+    fn name(&self) -> &KeyspaceName {
+        &self.shared.name
+    }
+
+    fn read(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<Vec<Option<Entry>>, StateError>> {
+        let weight = Weight {
+            operations: u32::try_from(keys.len()).unwrap_or(u32::MAX),
+            bytes: 0,
+        };
+        let asked = if keys.len() > MAX_READ_KEYS {
+            Err(StateError::TooManyKeys { keys: keys.len() })
+        } else {
+            self.push_read(weight, |reply| Read::Entries { keys, reply })
+        };
+        Box::pin(answer(asked))
+    }
+
+    fn list(&self, list: List) -> BoxFuture<'static, Result<Page, StateError>> {
+        let asked = list.range().map_err(StateError::from).and_then(|range| {
+            let weight = Weight {
+                operations: 1,
+                bytes: list.limit.saturating_mul(128),
+            };
+            self.push_read(weight, |reply| Read::List {
+                range,
+                limit: list.limit,
+                reverse: list.reverse,
+                reply,
+            })
+        });
+        Box::pin(answer(asked))
+    }
+
+    fn commit(&self, atomic: Atomic) -> BoxFuture<'static, Result<Outcome, StateError>> {
+        Box::pin(answer(self.push_commit(atomic)))
+    }
+
+    fn watch(
+        &self,
+        selector: Selector,
+        from: Option<Version>,
+    ) -> Result<Box<dyn Watch>, StateError> {
+        let most = self.shared.limits().watches;
+        Ok(Box::new(self.shared.feed.watch(selector, from, most)?))
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            entries: self.shared.entries.load(Ordering::Relaxed),
+            bytes: self.shared.bytes.load(Ordering::Relaxed),
+            limit_bytes: self.shared.limits().storage_bytes,
+            version: self.shared.version.load(Ordering::Relaxed),
+            watches: self.shared.feed.watches(),
+        }
+    }
+}
