@@ -15,13 +15,17 @@
 //! Deliberately absent: configuration files, metrics, what answers a request.
 
 mod access;
+mod authority;
+mod framing;
 mod gateway;
 mod limits;
 mod listener;
+mod path;
 mod pattern;
 mod problem;
 mod route;
 mod target;
+pub mod tls;
 
 pub use access::{
     AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord, Unobserved,

@@ -1,0 +1,264 @@
+//! One handshake, from the client's first message to the encrypted stream.
+//!
+//! 1. What must be computed for a client's first message is computed by a few handshakes at a time, so
+//!    that a flood of them leaves cores for requests. Nobody holds a turn while waiting for the network.
+//! 2. Who is refused learns why by the alert that RFC 8446, section 6.2 or RFC 6066 names for it.
+//!
+//! The time of a handshake is bounded by the caller, the size of a first message by rustls (64 KiB).
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::SystemTime;
+
+use rustls::server::Acceptor;
+use rustls::{InvalidMessage, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+
+use super::acme::ALPN;
+use super::connection::ConnectionTls;
+use super::index::NoLeaf;
+use super::store::TlsStore;
+
+/// Why there is no stream.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// The client left, or its first message is not TLS.
+    #[error("no TLS handshake: {0}")]
+    Hello(#[source] io::Error),
+    /// The client speaks HTTP without TLS. It was told so.
+    #[error("the client speaks plain HTTP on a TLS port")]
+    PlainHttp,
+    /// No certificate has the name that the client asks for.
+    #[error("no certificate for {}", .0.as_deref().unwrap_or("a client without SNI"))]
+    UnknownName(Option<String>),
+    /// The certificate for that name has expired or is not valid yet.
+    #[error("the certificate for {} is not valid now", .0.as_deref().unwrap_or("a client without SNI"))]
+    OutOfDate(Option<String>),
+    /// Too many handshakes wait for their turn.
+    #[error("too many TLS handshakes at once")]
+    Busy,
+    /// The handshake failed.
+    #[error("TLS handshake failed: {0}")]
+    Handshake(#[source] io::Error),
+    /// A resumed session was made with a certificate that is no longer good.
+    #[error("TLS session not resumed: {0}")]
+    Resumed(String),
+    /// An ACME server checked its challenge. Not a failure: nothing is left to do on this connection.
+    #[error("ACME challenge answered")]
+    ChallengeAnswered,
+}
+
+impl AcceptError {
+    /// A word for metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "hello",
+            Self::PlainHttp => "plain_http",
+            Self::UnknownName(_) => "unknown_name",
+            Self::OutOfDate(_) => "certificate_expired",
+            Self::Busy => "busy",
+            Self::Handshake(e) => handshake_reason(e),
+            Self::Resumed(_) => "client_certificate",
+            Self::ChallengeAnswered => "acme_challenge",
+        }
+    }
+}
+
+fn handshake_reason(error: &io::Error) -> &'static str {
+    let inner = error
+        .get_ref()
+        .and_then(|e| e.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::NoCertificatesPresented) => "no_client_certificate",
+        Some(
+            rustls::Error::InvalidCertificate(_) | rustls::Error::InvalidCertRevocationList(_),
+        ) => "client_certificate",
+        Some(rustls::Error::PeerIncompatible(_)) => "incompatible",
+        Some(rustls::Error::AlertReceived(_)) => "alert",
+        Some(_) => "protocol",
+        None => "io",
+    }
+}
+
+/// Keeps handshakes from taking all cores.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    computing: Semaphore,
+    waiting: AtomicUsize,
+    most_waiting: usize,
+}
+
+impl Turns {
+    pub(crate) fn new(computing: usize, most_waiting: usize) -> Self {
+        Self {
+            computing: Semaphore::new(computing.clamp(1, Semaphore::MAX_PERMITS)),
+            waiting: AtomicUsize::new(0),
+            most_waiting,
+        }
+    }
+
+    /// Waits for a turn, then does the first poll of `future` in it; the others are cheap.
+    async fn run<F: Future + Unpin>(
+        &self,
+        start: impl FnOnce() -> F,
+    ) -> Result<F::Output, AcceptError> {
+        let waits = Waits(&self.waiting);
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.most_waiting {
+            return Err(AcceptError::Busy);
+        }
+        let turn = self
+            .computing
+            .acquire()
+            .await
+            .map_err(|_| AcceptError::Busy)?;
+        drop(waits);
+        let mut future = start();
+        let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut future).poll(cx))).await;
+        drop(turn);
+        match first {
+            Poll::Ready(output) => Ok(output),
+            Poll::Pending => Ok(future.await),
+        }
+    }
+}
+
+struct Waits<'a>(&'a AtomicUsize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Alerts that rustls has no way to send at this point (RFC 8446, section 6).
+#[derive(Debug, Clone, Copy)]
+enum Alert {
+    CertificateExpired = 45,
+    UnrecognizedName = 112,
+}
+
+impl TlsStore {
+    /// Makes a handshake. The caller bounds its time; dropping the future ends it.
+    ///
+    /// # Errors
+    /// [`AcceptError`]; the connection is closed, and nothing is left to do but to count it.
+    pub async fn accept<IO>(&self, io: IO) -> Result<(TlsStream<IO>, ConnectionTls), AcceptError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let start = hello(io).await?;
+        let hello = start.client_hello();
+        let name = hello.server_name().map(str::to_ascii_lowercase);
+        if let Some(config) = self.challenge_config(&hello) {
+            return self.answer_challenge(start, config, name).await;
+        }
+        match self.resolver.select(&hello, SystemTime::now()) {
+            Ok(_) => {}
+            Err(NoLeaf::UnknownName) => {
+                refuse(start.io, Alert::UnrecognizedName).await;
+                return Err(AcceptError::UnknownName(name));
+            }
+            Err(NoLeaf::OutOfDate) => {
+                refuse(start.io, Alert::CertificateExpired).await;
+                return Err(AcceptError::OutOfDate(name));
+            }
+        }
+        let policy = self.policies.load().of(name.as_deref()).clone();
+        let config = policy.config.clone();
+        let mut stream = self
+            .turns
+            .run(|| start.into_stream(config))
+            .await?
+            .map_err(AcceptError::Handshake)?;
+        let now = SystemTime::now();
+        let Some(connection) = ConnectionTls::new(stream.get_ref().1, &policy, now) else {
+            let _ = stream.shutdown().await;
+            let why = "the client's certificate cannot be decoded";
+            return Err(AcceptError::Handshake(io::Error::other(why)));
+        };
+        if let Err(e) = connection.check_resumed(&policy, now) {
+            let _ = stream.shutdown().await;
+            return Err(AcceptError::Resumed(e.to_string()));
+        }
+        Ok((stream, connection))
+    }
+
+    /// The configuration for a client that offers ACME's protocol and no other (RFC 8737, section 3).
+    fn challenge_config(
+        &self,
+        hello: &rustls::server::ClientHello<'_>,
+    ) -> Option<Arc<ServerConfig>> {
+        let acme = self.resolver.acme.as_ref()?;
+        let mut offered = hello.alpn()?;
+        let alone = offered.next() == Some(ALPN) && offered.next().is_none();
+        alone.then(|| acme.challenge_config())
+    }
+
+    async fn answer_challenge<IO>(
+        &self,
+        start: StartHandshake<IO>,
+        config: Arc<ServerConfig>,
+        name: Option<String>,
+    ) -> Result<(TlsStream<IO>, ConnectionTls), AcceptError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut stream = self
+            .turns
+            .run(|| start.into_stream(config))
+            .await?
+            .map_err(AcceptError::Handshake)?;
+        let _ = stream.shutdown().await;
+        self.challenge_answered(name.unwrap_or_default());
+        Err(AcceptError::ChallengeAnswered)
+    }
+}
+
+/// Reads the client's first message.
+async fn hello<IO>(io: IO) -> Result<StartHandshake<IO>, AcceptError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), io);
+    let error = match (&mut acceptor).await {
+        Ok(start) => return Ok(start),
+        Err(e) => e,
+    };
+    let inner = error
+        .get_ref()
+        .and_then(|e| e.downcast_ref::<rustls::Error>());
+    let not_tls = matches!(
+        inner,
+        Some(rustls::Error::InvalidMessage(
+            InvalidMessage::InvalidContentType
+        ))
+    );
+    let Some(mut io) = acceptor.take_io().filter(|_| not_tls) else {
+        return Err(AcceptError::Hello(error));
+    };
+    // rustls has already written its alert, seven bytes. Clients that speak HTTP/0.9 or show raw
+    // answers still get to see why.
+    let text = "HTTP/1.0 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\r\n\
+                This port speaks HTTPS.\n";
+    let _ = io.write_all(text.as_bytes()).await;
+    let _ = io.shutdown().await;
+    Err(AcceptError::PlainHttp)
+}
+
+/// Ends a handshake before it began.
+async fn refuse<IO: AsyncWrite + Unpin>(mut io: IO, alert: Alert) {
+    const ALERT_RECORD: u8 = 21;
+    const FATAL: u8 = 2;
+    let record = [ALERT_RECORD, 3, 3, 0, 2, FATAL, alert as u8];
+    let _ = io.write_all(&record).await;
+    let _ = io.shutdown().await;
+}

@@ -1,0 +1,133 @@
+//! Tells before certificates and lists end, and when they have.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use super::event::TlsEvent;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Told when so much is left. One that lives shorter than three times that is not told of: its renewal
+/// is routine, and the warning would always be on.
+const THRESHOLDS: [Duration; 3] = [DAY.saturating_mul(30), DAY.saturating_mul(7), DAY];
+
+/// Something that ends.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    /// Equal for the same thing only.
+    pub(crate) key: String,
+    /// What it is and of whom.
+    pub(crate) what: String,
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) not_before: SystemTime,
+    pub(crate) not_after: SystemTime,
+}
+
+impl End {
+    /// How near the end is: 0 is far, 4 is over.
+    fn stage(&self, now: SystemTime) -> usize {
+        let Ok(left) = self.not_after.duration_since(now) else {
+            return THRESHOLDS.len() + 1;
+        };
+        let life = self
+            .not_after
+            .duration_since(self.not_before)
+            .unwrap_or_default();
+        let reached = THRESHOLDS
+            .iter()
+            .filter(|threshold| left <= **threshold && life >= threshold.saturating_mul(3));
+        match reached.min() {
+            Some(least) => 1 + THRESHOLDS.iter().position(|t| t == least).unwrap_or(0),
+            None => 0,
+        }
+    }
+
+    fn event(&self, stage: usize, now: SystemTime) -> TlsEvent {
+        let (what, file, not_after) = (self.what.clone(), self.file.clone(), self.not_after);
+        if stage > THRESHOLDS.len() {
+            return TlsEvent::Expired {
+                what,
+                file,
+                not_after,
+            };
+        }
+        TlsEvent::Expiring {
+            what,
+            file,
+            not_after,
+            left: not_after.duration_since(now).unwrap_or_default(),
+        }
+    }
+}
+
+/// Remembers what was told, so that nothing is told twice.
+#[derive(Debug, Default)]
+pub(crate) struct Told(HashMap<String, usize>);
+
+impl Told {
+    /// The events that are new at `now`. Forgets what is not among `ends`.
+    pub(crate) fn events(&mut self, ends: &[End], now: SystemTime) -> Vec<TlsEvent> {
+        self.0
+            .retain(|key, _| ends.iter().any(|end| end.key == *key));
+        let mut events = Vec::new();
+        for end in ends {
+            let stage = end.stage(now);
+            let told = self.0.entry(end.key.clone()).or_insert(0);
+            if stage > *told {
+                events.push(end.event(stage, now));
+            }
+            *told = stage;
+        }
+        events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(life_days: u32) -> End {
+        End {
+            key: "k".into(),
+            what: "it".into(),
+            file: None,
+            not_before: SystemTime::UNIX_EPOCH,
+            not_after: SystemTime::UNIX_EPOCH + DAY * life_days,
+        }
+    }
+
+    fn told_at(life_days: u32) -> Vec<u32> {
+        let mut told = Told::default();
+        let ends = [end(life_days)];
+        let days = 0..=life_days + 1;
+        let news = days.filter(|day| {
+            let now = SystemTime::UNIX_EPOCH + DAY * *day + Duration::from_secs(1);
+            !told.events(&ends, now).is_empty()
+        });
+        news.map(|day| life_days - day.min(life_days)).collect()
+    }
+
+    #[test]
+    fn events_of_long_certificate_come_once_for_each_threshold() {
+        // Days left when something was told; the last is the end itself.
+        assert_eq!(told_at(90), [30, 7, 1, 0]);
+        assert_eq!(told_at(365), [30, 7, 1, 0]);
+    }
+
+    #[test]
+    fn events_of_short_certificate_leave_out_what_would_always_be_on() {
+        assert_eq!(told_at(47), [7, 1, 0]);
+        assert_eq!(told_at(7), [1, 0]);
+        assert_eq!(told_at(1), [0]);
+    }
+
+    #[test]
+    fn events_of_replaced_certificate_start_again() {
+        let mut told = Told::default();
+        let late = SystemTime::UNIX_EPOCH + DAY * 91;
+        assert_eq!(told.events(&[end(90)], late).len(), 1);
+        assert_eq!(told.events(&[], late).len(), 0);
+        assert_eq!(told.events(&[end(90)], late).len(), 1);
+    }
+}
