@@ -7,8 +7,8 @@
 //! - An expired certificate is never shown. A bad file never replaces a good one.
 //!
 //! What this module does not do: verify servers that guests call (the broker does), bound the time of a
-//! handshake or count connections (the listener does), decide by route (the router does, by what
-//! [`ConnectionTls`] tells of the client).
+//! handshake or count connections (the listener does), decide by route (a [`ClientRule`] is the
+//! router's to ask).
 
 mod accept;
 mod acme;
@@ -24,13 +24,14 @@ mod pem;
 mod policy;
 mod problem;
 mod resolver;
+mod rule;
 mod store;
 mod subject;
 mod trust;
 mod watch;
 
 pub use accept::AcceptError;
-pub use acme::Acme;
+pub use acme::{Acme, AcmeChallenge, AcmeError, AcmeOptions, ExternalAccount};
 pub use connection::{ConnectionTls, Misdirected};
 pub use event::{CertificateFacts, TlsEvent, TlsObserver};
 pub use options::{
@@ -39,6 +40,7 @@ pub use options::{
 };
 pub use policy::PolicyId;
 pub use problem::{Problem, TlsError, Wrong};
+pub use rule::{ClientRefused, ClientRule};
 pub use store::TlsStore;
 pub use watch::Watching;
 
