@@ -15,8 +15,14 @@ const sites = {
     const parts = [];
     request.on("data", (part) => parts.push(part));
     request.on("end", () => {
-      response.setHeader("content-type", "application/json");
-      response.end(JSON.stringify(JSON.parse(Buffer.concat(parts).toString())));
+      try {
+        const text = JSON.stringify(JSON.parse(Buffer.concat(parts).toString()));
+        response.setHeader("content-type", "application/json");
+        response.end(text);
+      } catch {
+        response.statusCode = 400;
+        response.end();
+      }
     });
   },
   stream(_request, response) {
