@@ -21,6 +21,7 @@ mod port;
 mod realm;
 mod run;
 mod script;
+mod serve;
 #[expect(
     unsafe_code,
     reason = "V8 calls back from C++ and its limits are set through raw pointers"

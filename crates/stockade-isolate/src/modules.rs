@@ -15,7 +15,10 @@ use deno_core::{
 };
 use deno_error::JsErrorBox;
 use stockade_policy::IsolateOptions;
+use stockade_protocol::GuestError;
 use stockade_transpile::{Language, Options, transpile};
+
+use crate::serve::serves;
 
 /// Where a guest's modules seem to lie.
 const BASE: &str = "guest:///";
@@ -24,6 +27,14 @@ const BASE: &str = "guest:///";
 const MAIN: &[&str] = &[
     "main", "main.ts", "main.js", "main.tsx", "main.jsx", "main.mjs",
 ];
+
+/// What handlers written for Cloudflare's Workers import, in serve mode alone: `js/serve.js` of the realm
+/// puts under this symbol what it exports.
+const WORKERS: &str = "cloudflare:workers";
+const WORKERS_SOURCE: &str = "\
+const workers = globalThis[Symbol.for('cloudflare:workers')];
+export const { WorkerEntrypoint, env } = workers;
+";
 
 /// Source maps of everything the isolate has run, by the name shown in stacks.
 #[derive(Default)]
@@ -39,12 +50,18 @@ impl SourceMaps {
 #[derive(Default)]
 pub(crate) struct GuestModules {
     options: RefCell<Option<Arc<IsolateOptions>>>,
+    /// The names of the modules, by the URLs that they seem to lie at.
+    names: RefCell<HashMap<Url, String>>,
     pub(crate) source_maps: SourceMaps,
 }
 
 impl GuestModules {
     /// Sets the modules there are, once, before guest code runs.
     pub(crate) fn set_options(&self, options: Arc<IsolateOptions>) {
+        let names = options.modules.keys();
+        *self.names.borrow_mut() = names
+            .filter_map(|name| Some((url_for(name)?, name.clone())))
+            .collect();
         *self.options.borrow_mut() = Some(options);
     }
 
@@ -53,22 +70,32 @@ impl GuestModules {
         MAIN.iter().find_map(|name| self.url_of(name))
     }
 
+    /// What is wrong where there is none.
+    pub(crate) fn no_main(&self) -> GuestError {
+        GuestError::new(format!(
+            "there is no module to answer requests: one must be called {}; the modules are: {}",
+            MAIN.join(", "),
+            self.listed()
+        ))
+    }
+
     /// The URL of the module a user calls `name`, if there is one.
     fn url_of(&self, name: &str) -> Option<Url> {
-        let url = url_for(name)?;
-        self.source(&url).map(|_| url)
+        url_for(name).filter(|url| self.names.borrow().contains_key(url))
     }
 
     fn source(&self, url: &Url) -> Option<String> {
         let options = self.options.borrow();
-        let modules = &options.as_ref()?.modules;
-        modules
-            .iter()
-            .find(|(name, _)| url_for(name).as_ref() == Some(url))
-            .map(|(_, code)| code.clone())
+        let names = self.names.borrow();
+        let name = names.get(url)?;
+        options.as_ref()?.modules.get(name).cloned()
     }
 
-    fn names(&self) -> String {
+    fn serves(&self) -> bool {
+        self.options.borrow().as_deref().is_some_and(serves)
+    }
+
+    fn listed(&self) -> String {
         let options = self.options.borrow();
         let names: Vec<&str> = options
             .iter()
@@ -84,6 +111,9 @@ impl GuestModules {
     }
 
     fn find(&self, specifier: &str, referrer: &str) -> Result<Url, JsErrorBox> {
+        if specifier == WORKERS && self.serves() {
+            return Url::parse(WORKERS).map_err(|error| JsErrorBox::type_error(error.to_string()));
+        }
         let relative = ["./", "../", "/"]
             .iter()
             .any(|start| specifier.starts_with(start));
@@ -91,15 +121,20 @@ impl GuestModules {
             Ok(base) if relative && base.scheme() == "guest" => base.join(specifier).ok(),
             _ => url_for(specifier),
         };
-        url.filter(|url| self.source(url).is_some()).ok_or_else(|| {
+        let names = self.names.borrow();
+        url.filter(|url| names.contains_key(url)).ok_or_else(|| {
             JsErrorBox::type_error(format!(
                 "cannot import '{specifier}': the modules of this isolate are: {}",
-                self.names()
+                self.listed()
             ))
         })
     }
 
     fn load_source(&self, url: &Url, json: bool) -> Result<ModuleSource, JsErrorBox> {
+        if url.as_str() == WORKERS {
+            let code = ModuleSourceCode::String(WORKERS_SOURCE.to_owned().into());
+            return Ok(ModuleSource::new(ModuleType::JavaScript, code, url, None));
+        }
         let code = self
             .source(url)
             .ok_or_else(|| JsErrorBox::type_error(format!("there is no module '{url}'")))?;

@@ -30,6 +30,8 @@ pub(crate) struct Functions {
     pub(crate) dispatch_control: v8::Global<v8::Function>,
     pub(crate) dispatch_event: v8::Global<v8::Function>,
     pub(crate) reply: v8::Global<v8::Function>,
+    pub(crate) serve_main: v8::Global<v8::Function>,
+    pub(crate) serve_main_failed: v8::Global<v8::Function>,
     start: v8::Global<v8::Function>,
 }
 
@@ -110,6 +112,8 @@ fn prepare(runtime: &mut JsRuntime) -> Result<Functions, String> {
         dispatch_control: function("dispatchControl")?,
         dispatch_event: function("dispatchEvent")?,
         reply: function("reply")?,
+        serve_main: function("serveMain")?,
+        serve_main_failed: function("serveMainFailed")?,
         start: function("start")?,
     };
     call(scope, &prepare)?;

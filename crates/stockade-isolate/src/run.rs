@@ -20,6 +20,7 @@ use crate::debug;
 use crate::port::{Kept, Port};
 use crate::realm::Realm;
 use crate::script;
+use crate::serve;
 use crate::sys::alloc::charge;
 use crate::sys::breaker::V8Breaker;
 use crate::sys::guard::{Guard, measure_memory, wind_down};
@@ -120,6 +121,8 @@ type Evaluation = Pin<Box<dyn Future<Output = Result<(), deno_core::error::CoreE
 struct Main {
     id: ModuleId,
     evaluation: Option<Evaluation>,
+    /// Its default export answers requests.
+    serves: bool,
 }
 
 impl Isolate {
@@ -133,7 +136,14 @@ impl Isolate {
     }
 
     async fn start_main(&mut self) {
+        let serves = serve::serves(self.seat.options());
         let Some(url) = self.realm.modules.main() else {
+            if serves {
+                let error = self.realm.modules.no_main();
+                self.seat.begin();
+                serve::failed(&mut self.realm, &error);
+                self.seat.end();
+            }
             return;
         };
         self.seat.begin();
@@ -143,7 +153,11 @@ impl Isolate {
                 self.main = Some(Main {
                     id,
                     evaluation: Some(evaluation),
+                    serves,
                 });
+            }
+            Err(error) if serves => {
+                serve::failed(&mut self.realm, &crate::error::core_error(&error));
             }
             Err(error) => self.uncaught(&error),
         }
@@ -287,16 +301,23 @@ impl Isolate {
     }
 
     fn poll_main(&mut self, cx: &mut Context<'_>) {
-        let Some(evaluation) = self.main.as_mut().and_then(|main| main.evaluation.as_mut()) else {
+        let Some(main) = &mut self.main else { return };
+        let Some(evaluation) = &mut main.evaluation else {
             return;
         };
-        if let Poll::Ready(result) = evaluation.as_mut().poll(cx) {
-            if let Some(main) = &mut self.main {
-                main.evaluation = None;
+        let Poll::Ready(result) = evaluation.as_mut().poll(cx) else {
+            return;
+        };
+        main.evaluation = None;
+        let (id, serves) = (main.id, main.serves);
+        match result {
+            Ok(()) if serves => serve::evaluated(&mut self.realm, id),
+            Ok(()) => {}
+            Err(_) if self.seat.is_ending() => {}
+            Err(error) if serves => {
+                serve::failed(&mut self.realm, &crate::error::core_error(&error));
             }
-            if let Err(error) = result {
-                self.uncaught(&error);
-            }
+            Err(error) => self.uncaught(&error),
         }
     }
 
@@ -485,7 +506,10 @@ fn offer(runtime: &mut JsRuntime, data: &mut Payload) {
     }
 }
 
-fn string<'s>(scope: &mut v8::PinScope<'s, '_>, text: &str) -> Option<v8::Local<'s, v8::Value>> {
+pub(crate) fn string<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    text: &str,
+) -> Option<v8::Local<'s, v8::Value>> {
     v8::String::new(scope, text).map(Into::into)
 }
 
@@ -500,7 +524,7 @@ fn parse<'s>(scope: &mut v8::PinScope<'s, '_>, json: &str) -> Option<v8::Local<'
 
 /// Calls one of the runtime's functions. They catch what guests throw: nothing comes out of them but
 /// the end of the isolate, or running out of stack.
-fn invoke<'s>(
+pub(crate) fn invoke<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     function: &v8::Global<v8::Function>,
     args: &[v8::Local<'s, v8::Value>],

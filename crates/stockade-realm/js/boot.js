@@ -55,6 +55,7 @@ const network = load("ext:stockade_realm/network.js");
 const fetch = load("ext:stockade_realm/fetch.js");
 const webSocket = load("ext:stockade_realm/websocket.js");
 const guestConsole = load("ext:stockade_realm/console.js");
+const serve = load("ext:stockade_realm/serve.js");
 const payload = load("ext:stockade_payload/payload.js");
 
 const classes = {
@@ -218,12 +219,18 @@ function reply(id, value) {
 // What a call of an export replies when there is none: a mark that no value of a guest becomes.
 const NO_EXPORT = '"\\u0000n"';
 
-// A name that begins with U+0000 is that of an export and of nothing else, see `stockade_rpc::EXPORT`.
+// A name that begins with U+0000 is that of an export and of nothing else, see `stockade_rpc::EXPORT`;
+// in serve mode a method of the default export comes first.
 function call(id, target, name, args, marked) {
   try {
     let fn;
     if (StringPrototypeCharCodeAt(name, 0) === 0) {
       name = StringPrototypeSlice(name, 1);
+      const method = serve.callable(name);
+      if (method !== undefined) {
+        reply(id, method(marked ? payload.revive(args) : args));
+        return;
+      }
       if (target !== undefined && ObjectHasOwn(target, name)) fn = target[name];
       if (typeof fn !== "function") {
         op_guest_reply(id, true, NO_EXPORT, true, undefined);
@@ -304,7 +311,7 @@ function prepare() {
 function start() {
   const settings = op_guest_settings();
   performance.setTimeOrigin();
-  network.configure(settings);
+  network.configure(settings, serve.configure(settings));
   const console = settings.console ? guestConsole.capturing() : guestConsole.silent();
   ObjectDefineProperty(globalThis, "console", core.propNonEnumerable(console));
   if (!settings.sharedArrayBuffer) hideSharedArrayBuffer();
@@ -321,5 +328,7 @@ globalThis.__stockade = {
   prepare,
   reply,
   reportException: event.reportException,
+  serveMain: serve.main,
+  serveMainFailed: serve.mainFailed,
   start,
 };

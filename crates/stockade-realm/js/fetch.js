@@ -1,4 +1,5 @@
-// `fetch`: every call is the host request `fetch`; the classes are the platform's own.
+// `fetch`: every call is the host request `fetch`; the classes are the platform's own. A binding to
+// another site is the same with a request of its own.
 
 (function () {
 const { core, primordials } = __bootstrap;
@@ -31,9 +32,22 @@ const MAX_REDIRECTS = 20;
 const METHODS_WITHOUT_BODY = new SafeSet(["GET", "HEAD"]);
 
 function fetch(input, init = undefined) {
+  return fetchBy(exchange, arguments.length, input, init);
+}
+
+function exchange(url, method, headers, body, redirect, onId) {
+  return network.startRequest(
+    "fetch",
+    { __proto__: null, url, method, headers, body, redirect },
+    onId,
+  );
+}
+
+// `exchange` makes one request of the host and gives its answer.
+function fetchBy(exchange, count, input, init) {
   // An async function would look up `then` on the guest's Promise; this one does not.
   return new Promise((resolve, reject) => {
-    webidl.requiredArguments(arguments.length, 1, "Failed to execute 'fetch'");
+    webidl.requiredArguments(count, 1, "Failed to execute 'fetch'");
     const request = new Request(input, init);
     const signal = request.signal;
     if (signal.aborted) throw signal.reason;
@@ -48,15 +62,14 @@ function fetch(input, init = undefined) {
       finish(value);
     };
     PromisePrototypeThen(
-      run(request, init?.body, (id) => requestId = id),
+      run(exchange, request, init?.body, (id) => requestId = id),
       settle(resolve),
       settle(reject),
     );
   });
 }
 
-async function run(request, givenBody, onId) {
-  const inner = toInnerRequest(request);
+async function run(exchange, request, givenBody, onId) {
   const urls = [request.url];
   let method = request.method;
   let body = await requestBody(request, givenBody);
@@ -64,11 +77,7 @@ async function run(request, givenBody, onId) {
   const headers = headerObject(request.headers);
   for (;;) {
     const url = urls[urls.length - 1];
-    const answer = await network.startRequest(
-      "fetch",
-      { __proto__: null, url, method, headers, body, redirect: request.redirect },
-      onId,
-    );
+    const answer = await exchange(url, method, headers, body, request.redirect, onId);
     const response = makeResponse(answer, urls);
     if (!SetPrototypeHas(redirects, response.status)) return response;
     const location = response.headers.get("location");
@@ -110,11 +119,19 @@ const redirects = new SafeSet([301, 302, 303, 307, 308]);
 
 // Text stays text, as scripts of the ancestor expect; other bodies are bytes, streams are streams.
 async function requestBody(request, given) {
-  if (request.body === null) return null;
+  const inner = toInnerRequest(request).body;
+  if (inner === null) return null;
   if (typeof given === "string" || ObjectPrototypeIsPrototypeOf(URLSearchParamsPrototype, given)) {
     return await request.text();
   }
   if (ObjectPrototypeIsPrototypeOf(ReadableStreamPrototype, given)) return request.body;
+  // Of a request that is passed on: one that has no source came as a stream.
+  if (
+    given === undefined && inner.source === null &&
+    ObjectPrototypeIsPrototypeOf(ReadableStreamPrototype, inner.streamOrStatic)
+  ) {
+    return request.body;
+  }
   return await request.bytes();
 }
 
@@ -164,5 +181,5 @@ function makeResponse(answer, urls) {
   return fromInnerResponse(inner, "immutable");
 }
 
-return { fetch };
+return { fetch, fetchBy };
 })();

@@ -182,12 +182,15 @@ function dispatchAnswer(id, ok, data, marked) {
 
 function dispatchControl(name, data, marked) {
   if (marked) data = payload.revive(data);
-  if (streams.receive(name, data)) return;
-  MapPrototypeGet(controls, name)?.(data);
+  const own = MapPrototypeGet(controls, name);
+  if (own !== undefined) own(data);
+  else streams.receive(name, data);
 }
 
-function configure(settings) {
+// In serve mode `env` is the handlers' and not here.
+function configure(settings, serving) {
   requestTimeoutMs = settings.requestTimeoutMs;
+  if (serving) return;
   putFunctions(settings.env);
   env = deepFreeze(settings.env);
 }
@@ -243,6 +246,7 @@ function isError(value) {
 return {
   cancelRequest,
   configure,
+  control,
   controls,
   dispatchAnswer,
   dispatchControl,
@@ -252,5 +256,6 @@ return {
   NETWORK,
   send,
   startRequest,
+  streams,
 };
 })();

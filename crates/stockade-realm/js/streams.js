@@ -1,7 +1,7 @@
-// Readable streams across the wall: the reader pulls, the owner answers with one chunk at a time.
+// Readable streams across the wall: the reader asks for chunks, the owner sends no more than that.
 //
 // Control messages, `id` named by the owner of the stream:
-//   reader to owner: stream.pull { id }, stream.cancel { id, reason }
+//   reader to owner: stream.pull { id, n } (without `n`, one more chunk), stream.cancel { id, reason }
 //   owner to reader: stream.chunk { id, chunk }, stream.end { id }, stream.error { id, message }
 // Both realms load this file; `control(name, data)` sends, `receive(name, data)` takes.
 
@@ -13,6 +13,7 @@ const {
   MapPrototypeDelete,
   MapPrototypeGet,
   MapPrototypeSet,
+  MathMin,
   ObjectPrototypeIsPrototypeOf,
   Promise,
   PromisePrototypeThen,
@@ -35,30 +36,55 @@ const { TextEncoder } = core.loadExtScript("ext:deno_web/08_text_encoding.js");
 // Streams that one side has handed out and not yet finished: more are refused.
 const MAX_STREAMS = 1024;
 
+// The most chunks that a reader may have asked for and not yet received.
+const MAX_AHEAD = 1024;
+
+// A chunk as long as it comes: the message that carries it has a bound of its own.
+const UNBOUNDED = 2 ** 53;
+
 function create(control) {
-  const owned = new SafeMap(); // id -> reader of a stream the other side reads
-  const remote = new SafeMap(); // id -> controller of a stream this side reads
+  const owned = new SafeMap(); // id -> Source: a stream the other side reads
+  const remote = new SafeMap(); // id -> what feeds a stream that this side reads
   const encoder = new TextEncoder();
   let nextId = 0;
   let ownedCount = 0;
+  // Chunks that this side asks for at once, and the bytes that a chunk of its own may have.
+  let ahead = 1;
+  let chunkBytes = UNBOUNDED;
+
+  function configure(options) {
+    ahead = options.ahead;
+    chunkBytes = options.chunkBytes;
+  }
 
   function isStream(value) {
     return ObjectPrototypeIsPrototypeOf(ReadableStreamPrototype, value);
   }
 
-  function exportStream(stream) {
+  // `onDone`, where given, hears that the other side will read no more.
+  function exportStream(stream, onDone = undefined) {
     if (ownedCount >= MAX_STREAMS) {
       throw new TypeError(`at most ${MAX_STREAMS} streams may be open at once`);
     }
     const reader = acquireReadableStreamDefaultReader(stream);
     const id = nextId++;
     ownedCount++;
-    MapPrototypeSet(owned, id, reader);
+    MapPrototypeSet(owned, id, {
+      __proto__: null,
+      id,
+      reader,
+      wanted: 0,
+      reading: false,
+      rest: null,
+      onDone,
+    });
     return id;
   }
 
-  function forget(id) {
-    if (MapPrototypeDelete(owned, id)) ownedCount--;
+  function forget(source) {
+    if (!MapPrototypeDelete(owned, source.id)) return;
+    ownedCount--;
+    source.onDone?.();
   }
 
   function toBytes(chunk) {
@@ -73,48 +99,85 @@ function create(control) {
     throw new TypeError("a chunk of a stream that crosses the wall must be text or bytes");
   }
 
-  function pull(id) {
-    const reader = MapPrototypeGet(owned, id);
-    if (reader === undefined) return;
+  function pull(id, count) {
+    const source = MapPrototypeGet(owned, id);
+    if (source === undefined) return;
+    source.wanted = MathMin(source.wanted + count, MAX_AHEAD);
+    advance(source);
+  }
+
+  // Sends what is wanted and there; reads on when more is wanted.
+  function advance(source) {
+    while (source.rest !== null && source.wanted > 0) {
+      if (!sendPiece(source)) return;
+    }
+    if (source.wanted === 0 || source.reading) return;
+    source.reading = true;
     PromisePrototypeThen(
-      reader.read(),
+      source.reader.read(),
       ({ done, value }) => {
+        source.reading = false;
+        if (MapPrototypeGet(owned, source.id) !== source) return;
         if (done) {
-          forget(id);
-          control("stream.end", { __proto__: null, id });
+          forget(source);
+          control("stream.end", { __proto__: null, id: source.id });
           return;
         }
         try {
-          control("stream.chunk", { __proto__: null, id, chunk: toBytes(value) });
+          source.rest = toBytes(value);
         } catch (error) {
-          fail(id, reader, error);
+          fail(source, error);
+          return;
         }
+        advance(source);
       },
-      (error) => fail(id, reader, error),
+      (error) => fail(source, error),
     );
   }
 
-  function fail(id, reader, error) {
-    forget(id);
-    PromisePrototypeThen(reader.cancel(error), undefined, () => {});
-    control("stream.error", { __proto__: null, id, message: messageOf(error) });
+  function sendPiece(source) {
+    try {
+      let piece = source.rest;
+      const length = TypedArrayPrototypeGetByteLength(piece);
+      if (length > chunkBytes) {
+        const buffer = TypedArrayPrototypeGetBuffer(piece);
+        const offset = TypedArrayPrototypeGetByteOffset(piece);
+        piece = new Uint8Array(buffer, offset, chunkBytes);
+        source.rest = new Uint8Array(buffer, offset + chunkBytes, length - chunkBytes);
+      } else {
+        source.rest = null;
+      }
+      source.wanted--;
+      control("stream.chunk", { __proto__: null, id: source.id, chunk: piece });
+      return true;
+    } catch (error) {
+      fail(source, error);
+      return false;
+    }
+  }
+
+  function fail(source, error) {
+    if (MapPrototypeGet(owned, source.id) !== source) return;
+    forget(source);
+    PromisePrototypeThen(source.reader.cancel(error), undefined, () => {});
+    control("stream.error", { __proto__: null, id: source.id, message: messageOf(error) });
   }
 
   function importStream(id) {
-    let waiting;
+    // `asked`: chunks that are still to come. They are asked for when a read finds none.
+    const feed = { __proto__: null, controller: undefined, settle: undefined, asked: 0 };
     return new ReadableStream({
       pull(controller) {
         return new Promise((resolve) => {
-          waiting = resolve;
-          MapPrototypeSet(remote, id, {
-            __proto__: null,
-            controller,
-            settle() {
-              waiting?.();
-              waiting = undefined;
-            },
-          });
-          control("stream.pull", { __proto__: null, id });
+          feed.controller = controller;
+          feed.settle = resolve;
+          if (feed.asked > 0) return;
+          MapPrototypeSet(remote, id, feed);
+          feed.asked = ahead;
+          const request = ahead === 1
+            ? { __proto__: null, id }
+            : { __proto__: null, id, n: ahead };
+          control("stream.pull", request);
         });
       },
       cancel(reason) {
@@ -128,30 +191,35 @@ function create(control) {
   function receive(name, data) {
     const id = data?.id;
     switch (name) {
-      case "stream.pull":
-        pull(id);
+      case "stream.pull": {
+        const count = data.n;
+        pull(id, typeof count === "number" && count > 1 ? count : 1);
         return true;
+      }
       case "stream.cancel": {
-        const reader = MapPrototypeGet(owned, id);
-        if (reader !== undefined) {
-          forget(id);
-          PromisePrototypeThen(reader.cancel(new Error(String(data.reason))), undefined, () => {});
+        const source = MapPrototypeGet(owned, id);
+        if (source !== undefined) {
+          forget(source);
+          const reason = new Error(String(data.reason));
+          PromisePrototypeThen(source.reader.cancel(reason), undefined, () => {});
         }
         return true;
       }
       case "stream.chunk":
       case "stream.end":
       case "stream.error": {
-        const entry = MapPrototypeGet(remote, id);
-        if (entry === undefined) return true;
+        const feed = MapPrototypeGet(remote, id);
+        if (feed === undefined) return true;
         if (name === "stream.chunk") {
-          entry.controller.enqueue(data.chunk);
+          feed.asked--;
+          feed.controller.enqueue(data.chunk);
         } else {
           MapPrototypeDelete(remote, id);
-          if (name === "stream.end") entry.controller.close();
-          else entry.controller.error(new TypeError(String(data.message)));
+          if (name === "stream.end") feed.controller.close();
+          else feed.controller.error(new TypeError(String(data.message)));
         }
-        entry.settle();
+        feed.settle?.();
+        feed.settle = undefined;
         return true;
       }
       default:
@@ -159,7 +227,7 @@ function create(control) {
     }
   }
 
-  return { exportStream, importStream, isStream, receive };
+  return { configure, exportStream, importStream, isStream, receive };
 }
 
 function messageOf(reason) {

@@ -309,5 +309,5 @@ function receive(message) {
 
 MapPrototypeSet(network.internal, "__ws_event", receive);
 
-return { WebSocket };
+return { toData, WebSocket };
 })();

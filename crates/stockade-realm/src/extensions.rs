@@ -8,6 +8,7 @@ use deno_core::{Extension, ExtensionFileSource, OpDecl};
 use crate::allow;
 use crate::guest;
 use crate::payload::{self, Parts};
+use crate::serve;
 
 deno_core::extension!(
     stockade_payload,
@@ -35,10 +36,22 @@ deno_core::extension!(
         guest::op_guest_uncaught,
         guest::op_guest_console,
         guest::op_guest_settings,
+        serve::op_guest_respond,
+        serve::op_guest_respond_bytes,
+        serve::op_guest_failed,
     ],
     esm_entry_point = "ext:stockade_realm/boot.js",
     esm = [dir "js", "boot.js"],
-    lazy_loaded_js = [dir "js", "network.js", "fetch.js", "websocket.js", "console.js"],
+    lazy_loaded_js = [
+        dir "js",
+        "network.js",
+        "fetch.js",
+        "websocket.js",
+        "console.js",
+        "bindings.js",
+        "sockets.js",
+        "serve.js",
+    ],
 );
 
 /// The extension that carries binary parts of messages, for the host's realm.

@@ -13,8 +13,10 @@ mod extensions;
 mod guest;
 mod payload;
 mod port;
+mod serve;
 
 pub use extensions::{Stage, payload_extension, realm_extensions};
 pub use guest::{error_from_js, guest_error};
 pub use payload::{Parts, collect_payload};
 pub use port::{GuestPort, Settings};
+pub use serve::{SERVE, control_json};

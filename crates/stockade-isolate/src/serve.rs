@@ -1,0 +1,46 @@
+//! Serve mode: the realm is told what became of its main module, and tells the host.
+
+use deno_core::{ModuleId, v8};
+use serde_json::Value;
+use stockade_policy::IsolateOptions;
+use stockade_protocol::GuestError;
+use stockade_realm::SERVE;
+
+use crate::realm::Realm;
+use crate::run::{invoke, string};
+
+/// Whether the isolate's module answers requests.
+pub(crate) fn serves(options: &IsolateOptions) -> bool {
+    options.env.get(SERVE) == Some(&Value::Bool(true))
+}
+
+/// The main module has been evaluated: its handlers are looked for.
+pub(crate) fn evaluated(realm: &mut Realm, main: ModuleId) {
+    let namespace = match realm.runtime.get_module_namespace(main) {
+        Ok(namespace) => namespace,
+        Err(error) => return failed(realm, &crate::error::core_error(&error)),
+    };
+    let function = &realm.functions.serve_main;
+    deno_core::scope!(scope, realm.runtime);
+    v8::tc_scope!(let scope, scope);
+    let namespace = v8::Local::new(scope, namespace).into();
+    invoke(scope, function, &[namespace]);
+    scope.perform_microtask_checkpoint();
+}
+
+/// There is no main module to answer anything.
+pub(crate) fn failed(realm: &mut Realm, error: &GuestError) {
+    let function = &realm.functions.serve_main_failed;
+    deno_core::scope!(scope, realm.runtime);
+    v8::tc_scope!(let scope, scope);
+    let texts = [
+        error.name.as_str(),
+        error.message.as_str(),
+        error.stack.as_deref().unwrap_or_default(),
+    ];
+    let [Some(name), Some(message), Some(stack)] = texts.map(|text| string(scope, text)) else {
+        return;
+    };
+    invoke(scope, function, &[name, message, stack]);
+    scope.perform_microtask_checkpoint();
+}

@@ -1,0 +1,416 @@
+// What `env` holds besides texts: other sites, assets, shared state, granted folders.
+//
+// Requests of the host:
+//   binding.fetch { binding, url, method, headers: [name, value, …], body }, answered as `fetch` is
+//   binding.call { binding, method, args: [...] }, answered with a value
+// State travels as bytes beside the letter of their kind: "t" text, "j" JSON, "b" bytes.
+
+(function () {
+const { core, primordials } = __bootstrap;
+const {
+  ArrayBufferIsView,
+  ArrayIsArray,
+  ArrayPrototypePush,
+  JSONParse,
+  JSONStringify,
+  MapPrototypeSet,
+  Map,
+  ObjectKeys,
+  ObjectPrototypeIsPrototypeOf,
+  Promise,
+  PromisePrototypeThen,
+  Proxy,
+  ReflectGet,
+  String,
+  StringPrototypeIndexOf,
+  StringPrototypeSlice,
+  TypeError,
+  TypedArrayPrototypeGetBuffer,
+} = primordials;
+const webidl = core.loadExtScript("ext:deno_webidl/00_webidl.js");
+const { TextDecoder } = core.loadExtScript("ext:deno_web/08_text_encoding.js");
+const {
+  acquireReadableStreamDefaultReader,
+  ReadableStream,
+  ReadableStreamPrototype,
+} = core.loadExtScript("ext:deno_web/06_streams.js");
+const { fetchBy } = core.loadExtScript("ext:stockade_realm/fetch.js");
+const network = core.loadExtScript("ext:stockade_realm/network.js");
+const { toData } = core.loadExtScript("ext:stockade_realm/websocket.js");
+
+const ours = { __proto__: null };
+
+function call(binding, method, args) {
+  return network.startRequest("binding.call", { __proto__: null, binding, method, args });
+}
+
+// A bad argument is a rejection, as every other error is.
+function attempt(work) {
+  return new Promise((resolve) => resolve(work()));
+}
+
+// ---- Other sites, assets ----
+
+class Fetcher {
+  #exchange;
+
+  constructor(key, binding) {
+    if (key !== ours) webidl.illegalConstructor();
+    this.#exchange = (url, method, headers, body, _redirect, onId) => {
+      const flat = [];
+      const names = ObjectKeys(headers);
+      for (let i = 0; i < names.length; i++) {
+        ArrayPrototypePush(flat, names[i], headers[names[i]]);
+      }
+      return network.startRequest(
+        "binding.fetch",
+        { __proto__: null, binding, url, method, headers: flat, body },
+        onId,
+      );
+    };
+  }
+
+  fetch(input, init = undefined) {
+    return fetchBy(this.#exchange, arguments.length, input, init);
+  }
+}
+webidl.configureInterface(Fetcher);
+
+// Any other name is a method of the site. `then` is none, or `await` would call it.
+function service(binding) {
+  const fetcher = new Fetcher(ours, binding);
+  const fetch = (...args) => fetcher.fetch(...args);
+  return new Proxy(fetcher, {
+    __proto__: null,
+    get(target, name) {
+      if (name === "fetch") return fetch;
+      if (typeof name !== "string" || name === "then" || name === "constructor") {
+        return ReflectGet(target, name);
+      }
+      return (...args) => attempt(() => call(binding, name, args));
+    },
+  });
+}
+
+// ---- Shared state ----
+
+function toWire(value) {
+  if (typeof value === "string") return { __proto__: null, value: core.encode(value), kind: "t" };
+  if (ArrayBufferIsView(value) || core.isArrayBuffer(value)) {
+    return { __proto__: null, value: toData(value), kind: "b" };
+  }
+  const json = JSONStringify(value);
+  if (typeof json !== "string") {
+    throw new TypeError(`a value of the state must be text, bytes or JSON, not ${typeof value}`);
+  }
+  return { __proto__: null, value: core.encode(json), kind: "j" };
+}
+
+function fromWire(entry, type) {
+  if (entry === null || entry === undefined) return null;
+  const { value } = entry;
+  switch (type ?? entry.kind) {
+    case "t":
+    case "text":
+      return core.decode(value);
+    case "j":
+    case "json":
+      return JSONParse(core.decode(value));
+    case "b":
+    case "bytes":
+      return value;
+    case "arrayBuffer":
+      return TypedArrayPrototypeGetBuffer(value);
+    default:
+      throw new TypeError(
+        `the type of a value is "text", "json", "bytes" or "arrayBuffer", not "${String(type)}"`,
+      );
+  }
+}
+
+function typeOf(options) {
+  return typeof options === "string" ? options : options?.type;
+}
+
+function checkKey(key) {
+  if (typeof key !== "string") {
+    throw new TypeError(`a key of the state must be a string, not ${typeof key}`);
+  }
+  return key;
+}
+
+function checkKeys(keys) {
+  if (!ArrayIsArray(keys)) throw new TypeError("the keys must be an array of strings");
+  const list = [];
+  for (let i = 0; i < keys.length; i++) ArrayPrototypePush(list, checkKey(keys[i]));
+  return list;
+}
+
+function putRequest(key, value, options) {
+  const { value: bytes, kind } = toWire(value);
+  return {
+    __proto__: null,
+    key: checkKey(key),
+    value: bytes,
+    kind,
+    ttl: options?.ttl,
+    version: options?.version,
+  };
+}
+
+class StateNamespace {
+  #call;
+
+  constructor(key, binding) {
+    if (key !== ours) webidl.illegalConstructor();
+    this.#call = (method, request) => call(binding, method, [request]);
+  }
+
+  get(key, options = undefined) {
+    return this.#get(key, options, (entry, type) => fromWire(entry, type));
+  }
+
+  getWithVersion(key, options = undefined) {
+    return this.#get(key, options, (entry, type) => ({
+      value: fromWire(entry, type),
+      version: entry?.version ?? null,
+    }));
+  }
+
+  #get(key, options, give) {
+    return attempt(() => {
+      const type = typeOf(options);
+      const answer = this.#call("get", { __proto__: null, key: checkKey(key) });
+      return PromisePrototypeThen(answer, (entry) => give(entry, type));
+    });
+  }
+
+  getMany(keys, options = undefined) {
+    return attempt(() => {
+      const list = checkKeys(keys);
+      const type = typeOf(options);
+      const answer = this.#call("getMany", { __proto__: null, keys: list });
+      return PromisePrototypeThen(answer, (entries) => {
+        const map = new Map();
+        for (let i = 0; i < list.length; i++) {
+          MapPrototypeSet(map, list[i], fromWire(entries[i], type));
+        }
+        return map;
+      });
+    });
+  }
+
+  put(key, value, options = undefined) {
+    return attempt(() => this.#call("put", putRequest(key, value, options)));
+  }
+
+  delete(key, options = undefined) {
+    return attempt(() =>
+      this.#call("delete", { __proto__: null, key: checkKey(key), version: options?.version })
+    );
+  }
+
+  list(options = undefined) {
+    return attempt(() =>
+      this.#call("list", {
+        __proto__: null,
+        prefix: options?.prefix,
+        start: options?.start,
+        end: options?.end,
+        limit: options?.limit,
+        cursor: options?.cursor,
+        reverse: options?.reverse,
+      })
+    );
+  }
+
+  atomic() {
+    return new StateAtomic(ours, this.#call);
+  }
+
+  // A stream of what happens from now on, or after a version, to these keys or to all with a prefix.
+  watch(what, options = undefined) {
+    const request = { __proto__: null, version: options?.version };
+    if (typeof what === "string") request.keys = [checkKey(what)];
+    else if (ArrayIsArray(what)) request.keys = checkKeys(what);
+    else request.prefix = String(what?.prefix ?? "");
+    return lines(this.#call("watch", request));
+  }
+}
+webidl.configureInterface(StateNamespace);
+
+// All or nothing: what was asked for is done when every check holds.
+class StateAtomic {
+  #call;
+  #checks = [];
+  #mutations = [];
+  #done = false;
+
+  constructor(key, call) {
+    if (key !== ours) webidl.illegalConstructor();
+    this.#call = call;
+  }
+
+  check(key, version) {
+    if (version !== null && typeof version !== "number") {
+      throw new TypeError("the version of a check must be a number, or null for a key that is absent");
+    }
+    ArrayPrototypePush(this.#checks, { __proto__: null, key: checkKey(key), version });
+    return this;
+  }
+
+  put(key, value, options = undefined) {
+    const { key: name, value: bytes, kind, ttl } = putRequest(key, value, options);
+    ArrayPrototypePush(this.#mutations, {
+      __proto__: null,
+      op: "put",
+      key: name,
+      value: bytes,
+      kind,
+      ttl,
+    });
+    return this;
+  }
+
+  delete(key) {
+    ArrayPrototypePush(this.#mutations, { __proto__: null, op: "delete", key: checkKey(key) });
+    return this;
+  }
+
+  commit() {
+    return attempt(() => {
+      if (this.#done) throw new TypeError("an atomic operation can be committed once");
+      this.#done = true;
+      return this.#call("atomic", {
+        __proto__: null,
+        checks: this.#checks,
+        mutations: this.#mutations,
+      });
+    });
+  }
+}
+webidl.configureInterface(StateAtomic);
+
+// The values that a stream of lines of JSON holds.
+function lines(opening) {
+  const decoder = new TextDecoder();
+  let reader;
+  let text = "";
+  const take = (controller) => {
+    let given = false;
+    for (;;) {
+      const end = StringPrototypeIndexOf(text, "\n");
+      if (end === -1) return given;
+      const line = StringPrototypeSlice(text, 0, end);
+      text = StringPrototypeSlice(text, end + 1);
+      if (line === "") continue;
+      controller.enqueue(JSONParse(line));
+      given = true;
+    }
+  };
+  const read = (controller) =>
+    PromisePrototypeThen(reader.read(), ({ done, value }) => {
+      if (done) {
+        controller.close();
+        return undefined;
+      }
+      text += decoder.decode(value, { stream: true });
+      return take(controller) ? undefined : read(controller);
+    });
+  const opened = PromisePrototypeThen(opening, (stream) => {
+    reader = acquireReadableStreamDefaultReader(stream);
+  });
+  // Whoever reads the stream hears of it.
+  PromisePrototypeThen(opened, undefined, () => {});
+  return new ReadableStream({
+    pull: (controller) => PromisePrototypeThen(opened, () => read(controller)),
+    cancel: (reason) => PromisePrototypeThen(opened, () => reader.cancel(reason)),
+  }, { highWaterMark: 0 });
+}
+
+// ---- Granted folders ----
+
+function checkPath(path) {
+  if (typeof path !== "string") throw new TypeError(`a path must be a string, not ${typeof path}`);
+  return path;
+}
+
+class Files {
+  #call;
+
+  constructor(key, binding) {
+    if (key !== ours) webidl.illegalConstructor();
+    this.#call = (method, path, request) => {
+      request.path = checkPath(path);
+      return call(binding, method, [request]);
+    };
+  }
+
+  list(path = "", options = undefined) {
+    return attempt(() =>
+      this.#call("list", path, { __proto__: null, limit: options?.limit, cursor: options?.cursor })
+    );
+  }
+
+  stat(path) {
+    return attempt(() => this.#call("stat", path, { __proto__: null }));
+  }
+
+  read(path, options = undefined) {
+    return attempt(() => {
+      const type = typeOf(options);
+      const request = { __proto__: null, offset: options?.offset, length: options?.length };
+      return PromisePrototypeThen(
+        this.#call("read", path, request),
+        (value) => value === null ? null : fromWire({ value, kind: "b" }, type),
+      );
+    });
+  }
+
+  readStream(path, options = undefined) {
+    return attempt(() =>
+      this.#call("readStream", path, {
+        __proto__: null,
+        offset: options?.offset,
+        length: options?.length,
+      })
+    );
+  }
+
+  write(path, data) {
+    return attempt(() => {
+      const content = ObjectPrototypeIsPrototypeOf(ReadableStreamPrototype, data)
+        ? data
+        : toWire(data).value;
+      return this.#call("write", path, { __proto__: null, data: content });
+    });
+  }
+
+  delete(path) {
+    return attempt(() => this.#call("delete", path, { __proto__: null }));
+  }
+
+  createFolder(path) {
+    return attempt(() => this.#call("createFolder", path, { __proto__: null }));
+  }
+}
+webidl.configureInterface(Files);
+
+// The object of a binding.
+function create(name, kind) {
+  switch (kind) {
+    case "service":
+      return service(name);
+    case "assets":
+      return new Fetcher(ours, name);
+    case "state":
+      return new StateNamespace(ours, name);
+    case "files":
+      return new Files(ours, name);
+    default:
+      throw new TypeError(`binding '${name}' is of an unknown kind '${String(kind)}'`);
+  }
+}
+
+return { create };
+})();
