@@ -1,0 +1,252 @@
+//! What must be right across the file: routes, bindings, listeners, who must show a certificate.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ipnet::IpNet;
+
+use crate::fields::nearest;
+use crate::guard::GuardHost;
+use crate::instance::{Instance, Marked};
+use crate::mistake::shown;
+use crate::network::Listener;
+use crate::tls::{ClientAuth, ClientAuthMode};
+use crate::tree::{Place, Remark, Source};
+use crate::url::{HostPattern, Scheme, UrlPattern};
+
+pub(crate) fn check(
+    source: &Source<'_>,
+    marked: &[Marked],
+    listeners: &[Listener],
+    trusted: &[IpNet],
+) {
+    routes(source, marked);
+    bindings(source, marked);
+    client_auth(source, marked, listeners);
+    let no_places = Vec::new();
+    for one in marked {
+        let places = if listeners.is_empty() {
+            &no_places
+        } else {
+            &one.urls
+        };
+        for (url, (at, path)) in one.instance.urls.iter().zip(places) {
+            reachable(source, url, *at, path, listeners);
+        }
+        useless(source, one);
+    }
+    for listener in listeners {
+        let open = !listener.address.ip().is_loopback() && listener.tls.is_none();
+        if open && trusted.is_empty() {
+            let what = format!(
+                "the listener on {} speaks plain HTTP to the network: everyone on the way can read and change it",
+                listener.address
+            );
+            let allowed = "`tls`, or a proxy in front that is in trusted_proxies";
+            source.warning(
+                Place::default(),
+                "listeners",
+                Remark::allowed(what, allowed),
+            );
+        }
+    }
+}
+
+/// No request may have two instances that claim it equally.
+fn routes(source: &Source<'_>, marked: &[Marked]) {
+    let mut seen: HashMap<_, Vec<(&UrlPattern, &str)>> = HashMap::new();
+    for one in marked {
+        for (url, (at, path)) in one.instance.urls.iter().zip(&one.urls) {
+            let known = seen.entry((&url.host, &url.path)).or_default();
+            if let Some((other, name)) = known.iter().find(|(other, _)| other.ambiguous_with(url)) {
+                let what = format!(
+                    "{:?} matches what {:?} of instance {name} matches, and neither is more specific",
+                    shown(&url.text),
+                    shown(&other.text)
+                );
+                let allowed = "each host and path once, or different schemes or ports";
+                source.error(*at, path, Remark::allowed(what, allowed));
+            }
+            known.push((url, &one.instance.name));
+        }
+    }
+}
+
+fn bindings(source: &Source<'_>, marked: &[Marked]) {
+    let known: BTreeSet<&str> = marked.iter().map(|one| &*one.instance.name).collect();
+    for one in marked {
+        for (name, binding) in &one.instance.bindings {
+            let Some((at, path)) = one.bindings.get(name) else {
+                continue;
+            };
+            if known.contains(&*binding.instance) {
+                continue;
+            }
+            let mut remark = Remark::allowed(
+                format!("there is no instance {:?}", shown(&binding.instance)),
+                names(&known),
+            );
+            remark.nearest = nearest(known.iter().copied(), &binding.instance);
+            source.error(*at, path, remark);
+        }
+    }
+}
+
+/// The first names of some; there may be thousands.
+fn names(known: &BTreeSet<&str>) -> String {
+    const MOST: usize = 20;
+    let mut out: Vec<_> = known.iter().take(MOST).copied().collect();
+    let more = format!("and {} more", known.len().saturating_sub(MOST));
+    if known.len() > MOST {
+        out.push(&more);
+    }
+    out.join(", ")
+}
+
+/// Whether some listener takes what the URL is for.
+fn reachable(source: &Source<'_>, url: &UrlPattern, at: Place, path: &str, listeners: &[Listener]) {
+    let takes = |listener: &Listener| match url.scheme {
+        None => true,
+        Some(Scheme::Https) => listener.tls.is_some(),
+        Some(Scheme::Http) => listener.tls.is_none(),
+    };
+    if !listeners.iter().any(takes) {
+        let (what, allowed) = match url.scheme {
+            Some(Scheme::Http) => (
+                "nobody can reach this URL: every listener speaks TLS",
+                "https:// or no scheme, or a listener with `tls: false`",
+            ),
+            _ => (
+                "nobody can reach this URL: no listener speaks TLS",
+                "http:// or no scheme, or a section `tls` with a certificate",
+            ),
+        };
+        source.error(at, path, Remark::allowed(what, allowed));
+        return;
+    }
+    if let Some(port) = url.port
+        && !listeners
+            .iter()
+            .any(|listener| takes(listener) && [port, 0].contains(&listener.address.port()))
+    {
+        let what = format!(
+            "no listener is on port {port}: only clients that write it in their request, as behind a proxy, match"
+        );
+        source.warning(at, path, what);
+    }
+}
+
+/// TLS asks for certificates by host name, before a path is known; plain HTTP never does.
+fn client_auth(source: &Source<'_>, marked: &[Marked], listeners: &[Listener]) {
+    let mut by_host: HashMap<&HostPattern, (&ClientAuth, &str)> = HashMap::new();
+    let usual = ClientAuth::default();
+    let shared = listeners
+        .iter()
+        .find_map(|listener| listener.tls.as_ref())
+        .map_or(&usual, |tls| &tls.client_auth);
+    let plain = listeners.iter().find(|listener| listener.tls.is_none());
+    for one in marked {
+        let wanted = one.instance.client_auth.as_ref().unwrap_or(shared);
+        for (url, (at, path)) in one.instance.urls.iter().zip(&one.urls) {
+            if url.scheme == Some(Scheme::Http) {
+                continue;
+            }
+            if let Some((other, name)) = by_host.get(&url.host)
+                && *other != wanted
+            {
+                let what = format!(
+                    "instance {name} answers the same host, but wants another `client_auth`"
+                );
+                let allowed = "the same client_auth for all that share a host: TLS asks before the path is known";
+                source.error(*at, path, Remark::allowed(what, allowed));
+            }
+            by_host.insert(&url.host, (wanted, &one.instance.name));
+        }
+        let required = (one.instance.client_auth.as_ref())
+            .filter(|auth| auth.mode == ClientAuthMode::Required);
+        if let (Some(_), Some(plain)) = (required, plain) {
+            let open = |url: &&UrlPattern| url.scheme != Some(Scheme::Https);
+            for url in one.instance.urls.iter().filter(open) {
+                let what = format!(
+                    "{:?} is reached without any certificate through the plain listener on {}",
+                    shown(&url.text),
+                    plain.address
+                );
+                let allowed = "https:// before every URL of an instance that requires certificates";
+                source.error(one.client_auth, &one.path, Remark::allowed(what, allowed));
+            }
+        }
+    }
+}
+
+/// Grants that nothing can use.
+fn useless(source: &Source<'_>, one: &Marked) {
+    let Instance { code, .. } = &one.instance;
+    let at = Place {
+        end: one.at.start,
+        ..one.at
+    };
+    let warn = |what: String, allowed: &str| {
+        source.warning(at, &one.path, Remark::allowed(what, allowed));
+    };
+    if code.is_none() {
+        let instance = &one.instance;
+        let granted = [
+            ("env", !instance.env.is_empty()),
+            ("secrets", !instance.secrets.is_empty()),
+            ("bindings", !instance.bindings.is_empty()),
+            ("files", !instance.files.is_empty()),
+            ("crons", !instance.crons.is_empty()),
+        ];
+        for (key, _) in granted.iter().filter(|(_, there)| *there) {
+            let what = format!("`{key}` is of no use: the instance has no code");
+            warn(what, "code: the path of a module, or no such key");
+        }
+    }
+    if one.instance.urls.is_empty() && one.instance.crons.is_empty() && code.is_none() {
+        warn(
+            "nothing reaches this instance: it has neither `urls` nor `crons`".to_owned(),
+            "urls: [host], or a binding of another instance",
+        );
+    }
+    let reached: Vec<_> = one
+        .instance
+        .data_guard
+        .rules
+        .iter()
+        .flat_map(|rule| &rule.hosts)
+        .collect();
+    let secrets: BTreeMap<_, _> = one
+        .instance
+        .secrets
+        .iter()
+        .filter_map(|(name, secret)| Some((name, secret.hosts.as_ref()?)))
+        .collect();
+    for (name, hosts) in secrets {
+        for host in hosts
+            .iter()
+            .filter(|host| !reached.iter().any(|rule| covers(rule, host)))
+        {
+            let what = format!(
+                "secret {name} is meant for {host}, which data_guard does not let the instance reach"
+            );
+            warn(what, "the host in data_guard.outbound_whitelist");
+        }
+    }
+}
+
+/// Whether everything that `inner` is, `outer` is too.
+fn covers(outer: &GuardHost, inner: &GuardHost) -> bool {
+    match (outer, inner) {
+        (GuardHost::Any, _) => true,
+        (GuardHost::Exact(a), GuardHost::Exact(b)) => a == b,
+        (GuardHost::Below(a), GuardHost::Below(b)) => a == b || below(a, b),
+        (GuardHost::Below(a), GuardHost::Exact(b)) => below(a, b),
+        _ => false,
+    }
+}
+
+/// Whether `name` ends in a dot and `parent`.
+fn below(parent: &str, name: &str) -> bool {
+    name.strip_suffix(parent)
+        .is_some_and(|rest| rest.ends_with('.'))
+}

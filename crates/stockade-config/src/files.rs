@@ -1,0 +1,251 @@
+//! Looks at what a file names: whether it is there, and what secrets say.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::instance::{Secret, SecretSource, SecretText};
+use crate::keys::Expect;
+use crate::mistake::shown;
+use crate::tree::{Place, Remark, Source, Use};
+use crate::units::show_size;
+use crate::yaml;
+
+/// The longest secret.
+const MAX_SECRET: u64 = 64 << 10;
+
+/// The most bytes of a path of a Unix socket (`sun_path`, unix(7)), without its final zero.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Modules that code begins with.
+const MODULES: [&str; 8] = ["ts", "js", "mts", "mjs", "cts", "cjs", "tsx", "jsx"];
+
+/// What a folder's own module may be called.
+const INDEX: [&str; 5] = [
+    "index.ts",
+    "index.js",
+    "index.tsx",
+    "index.jsx",
+    "index.mjs",
+];
+
+/// The text of a configuration file, within its bounds.
+pub(crate) fn text(path: &Path) -> Result<String, String> {
+    let bytes = read(path, yaml::MAX_BYTES as u64)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let before = error.as_bytes().get(..at).unwrap_or_default();
+        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        format!("the file is not UTF-8: line {line} has a byte that is none of it")
+    })
+}
+
+/// A regular file's bytes; a pipe or device is never waited for.
+fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let why = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+    let kind = fs::metadata(path).map_err(why)?;
+    if !kind.is_file() {
+        return Err(format!("{} is no regular file", path.display()));
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(why)?;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(why)?;
+    if bytes.len() as u64 > most {
+        let limit = show_size(most);
+        return Err(format!("{} is longer than {limit}", path.display()));
+    }
+    Ok(bytes)
+}
+
+/// Looks at everything the file names, reads its secrets, and tells what is wrong. Gives the files that
+/// secrets were read from.
+pub(crate) fn look(config: &mut Config, source: &Source<'_>) -> Vec<PathBuf> {
+    let uses = source.uses();
+    for used in &uses {
+        if let Err(remark) = there(used) {
+            source.error(used.place, &used.path, remark);
+        }
+    }
+    for instance in config.instances.values() {
+        if let Some((folder, file)) = (instance.assets.as_ref())
+            .and_then(|assets| Some((&assets.folder, assets.fallback.as_ref()?)))
+            && folder.is_dir()
+            && !folder.join(file).is_file()
+        {
+            let place = place_of(&uses, folder);
+            let what = format!("{} is not there", folder.join(file).display());
+            let path = format!("instances.{}.assets.fallback", instance.name);
+            source.error(
+                place,
+                &path,
+                Remark::allowed(what, "a file in the folder of assets"),
+            );
+        }
+    }
+    let socket = config.control.as_os_str().len();
+    if socket > MAX_SOCKET_PATH {
+        let what = format!("the path of the control socket has {socket} bytes");
+        let allowed = format!("at most {MAX_SOCKET_PATH} bytes, as a path in /run (unix(7))");
+        let place = place_of(&uses, &config.control);
+        source.error(place, "control", Remark::allowed(what, allowed));
+    }
+    memory(config, source);
+    let mut read = Vec::new();
+    for instance in config.instances.values_mut() {
+        for secret in instance.secrets.values_mut() {
+            if let SecretSource::File(path) = &secret.source
+                && !read.contains(path)
+            {
+                read.push(path.clone());
+            }
+            fill_in(secret, &uses, source);
+        }
+    }
+    read
+}
+
+fn place_of(uses: &[Use], path: &Path) -> Place {
+    uses.iter()
+        .find(|used| used.subject == path)
+        .map_or(Place::default(), |used| used.place)
+}
+
+/// Whether what is named is there.
+fn there(used: &Use) -> Result<(), Remark> {
+    let path = &used.subject;
+    let shown_path = shown(&path.display().to_string());
+    let missing =
+        |what: &str, error: std::io::Error| Remark::allowed(format!("{shown_path}: {error}"), what);
+    match used.expect {
+        // Its value is read, and missed, where secrets are filled in.
+        Expect::Secret | Expect::Variable => Ok(()),
+        Expect::File => {
+            let kind = fs::metadata(path).map_err(|e| missing("a file that can be read", e))?;
+            if !kind.is_file() {
+                let what = format!("{shown_path} is no regular file");
+                return Err(Remark::allowed(what, "a file that can be read"));
+            }
+            File::open(path)
+                .map(drop)
+                .map_err(|e| missing("a file that can be read", e))
+        }
+        Expect::Folder => {
+            let kind = fs::metadata(path).map_err(|e| missing("a folder", e))?;
+            if kind.is_dir() {
+                Ok(())
+            } else {
+                Err(Remark::allowed(
+                    format!("{shown_path} is no folder"),
+                    "a folder",
+                ))
+            }
+        }
+        Expect::Code => code(path),
+        Expect::Parent => {
+            let parent = path.parent().unwrap_or(Path::new("/"));
+            let kind =
+                fs::metadata(parent).map_err(|e| missing("a path in a folder that is there", e))?;
+            if kind.is_dir() {
+                Ok(())
+            } else {
+                let what = format!("{} is no folder", shown(&parent.display().to_string()));
+                Err(Remark::allowed(what, "a path in a folder"))
+            }
+        }
+    }
+}
+
+fn code(path: &Path) -> Result<(), Remark> {
+    let allowed = "a module (.ts, .js, .mts, .mjs, .tsx, .jsx), or a folder with index.ts, index.js, \
+                   index.tsx, index.jsx or index.mjs in it";
+    let shown_path = shown(&path.display().to_string());
+    let kind = fs::metadata(path)
+        .map_err(|error| Remark::allowed(format!("{shown_path}: {error}"), allowed))?;
+    if kind.is_dir() {
+        if INDEX.iter().any(|name| path.join(name).is_file()) {
+            return Ok(());
+        }
+        let what = format!("the folder {shown_path} has no module to begin with");
+        return Err(Remark::allowed(what, allowed));
+    }
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let extension = extension.unwrap_or_default().to_ascii_lowercase();
+    if !kind.is_file() || !MODULES.contains(&extension.as_str()) {
+        return Err(Remark::allowed(
+            format!("{shown_path} is no module"),
+            allowed,
+        ));
+    }
+    File::open(path)
+        .map(drop)
+        .map_err(|error| Remark::allowed(format!("{shown_path}: {error}"), allowed))
+}
+
+fn fill_in(secret: &mut Secret, uses: &[Use], source: &Source<'_>) {
+    let (subject, value) = match &secret.source {
+        SecretSource::File(path) => (path.clone(), secret_file(path)),
+        SecretSource::Variable(name) => {
+            let value = std::env::var(name)
+                .map_err(|error| format!("the environment variable {name}: {error}"));
+            (PathBuf::from(name), value)
+        }
+    };
+    let value = value.and_then(|value| {
+        let wrong = value.is_empty() || value.contains('\0');
+        let why = || "the secret is empty, or has a zero byte in it".to_owned();
+        if wrong { Err(why()) } else { Ok(value) }
+    });
+    match value {
+        Ok(value) => secret.value = Some(SecretText::new(value)),
+        Err(why) => {
+            let used = uses.iter().find(|used| used.subject == subject);
+            let (place, path) =
+                used.map_or((Place::default(), ""), |used| (used.place, &used.path));
+            let allowed = "text of 1 byte to 64 KiB";
+            source.error(place, path, Remark::allowed(why, allowed));
+        }
+    }
+}
+
+fn secret_file(path: &Path) -> Result<String, String> {
+    // The message must not show any of the secret.
+    let text = String::from_utf8(read(path, MAX_SECRET)?)
+        .map_err(|_| format!("{} is not UTF-8", path.display()))?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
+}
+
+/// Whether all mirrors together may use more memory than the machine has (proc_meminfo(5)).
+fn memory(config: &Config, source: &Source<'_>) {
+    use crate::instance::Scaling;
+    let Some(total) = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        kib.checked_mul(1024)
+    }) else {
+        return;
+    };
+    let sum: u64 = config
+        .instances
+        .values()
+        .filter(|instance| instance.code.is_some())
+        .map(|instance| {
+            let mirrors = match &instance.scaling {
+                Scaling::Fixed(mirrors) => *mirrors,
+                Scaling::Auto(auto) => auto.max,
+            };
+            instance.limits.memory.saturating_mul(mirrors as u64)
+        })
+        .fold(0, u64::saturating_add);
+    if sum > total {
+        let show = |bytes: u64| format!("{} MiB", bytes >> 20);
+        let what = format!(
+            "all mirrors at their limits would use {} of memory; this machine has {}",
+            show(sum),
+            show(total)
+        );
+        let allowed = "smaller limits.memory, fewer mirrors, or trust that not all use it at once";
+        source.warning(Place::default(), "", Remark::allowed(what, allowed));
+    }
+}

@@ -1,0 +1,229 @@
+//! A file as a tree in which every node knows its place.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::keys::Expect;
+
+use crate::mistake::{Mistake, Severity, excerpt};
+
+/// Where a node stands: bytes of the text, and line and column from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Place {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+/// A value and where it stands. Aliases share what they stand for.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) place: Place,
+    pub(crate) value: Value,
+    /// Nodes and text in it, aliases counted as often as they are used.
+    pub(crate) weight: usize,
+}
+
+/// What YAML has.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    /// Its text, and whether it stood in quotes or in a block: then it is nothing but text.
+    Scalar {
+        text: Rc<str>,
+        quoted: bool,
+    },
+    List(Rc<[Node]>),
+    Map(Rc<[Entry]>),
+}
+
+/// A key and its value.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) key: Rc<str>,
+    pub(crate) at: Place,
+    pub(crate) node: Node,
+}
+
+impl Node {
+    /// YAML's null: nothing, `~` or `null` (YAML 1.2.2, section 10.2.1.1).
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, quoted: false }
+            if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn flag(&self) -> Option<bool> {
+        match &self.value {
+            Value::Scalar {
+                text,
+                quoted: false,
+            } => match &**text {
+                "true" | "True" | "TRUE" => Some(true),
+                "false" | "False" | "FALSE" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The text of a scalar.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar { text, .. } if !self.is_null() => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn list(&self) -> Option<&[Node]> {
+        match &self.value {
+            Value::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn map(&self) -> Option<&[Entry]> {
+        match &self.value {
+            Value::Map(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// What a reader of the file would call it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping of keys to values",
+            Value::Scalar { .. } if self.is_null() => "empty",
+            Value::Scalar { .. } => "text",
+        }
+    }
+}
+
+/// The text and what was found wrong with it so far.
+pub(crate) struct Source<'a> {
+    file: String,
+    text: &'a str,
+    found: RefCell<Vec<Mistake>>,
+    uses: RefCell<Vec<Use>>,
+}
+
+/// A path, or an environment variable, that must be there before the file can be served.
+#[derive(Debug, Clone)]
+pub(crate) struct Use {
+    pub(crate) expect: Expect,
+    pub(crate) subject: PathBuf,
+    pub(crate) place: Place,
+    pub(crate) path: String,
+}
+
+/// What to say of a place.
+#[derive(Default)]
+pub(crate) struct Remark {
+    pub(crate) what: String,
+    pub(crate) allowed: Option<String>,
+    pub(crate) nearest: Option<String>,
+}
+
+impl From<String> for Remark {
+    fn from(what: String) -> Self {
+        Self {
+            what,
+            ..Self::default()
+        }
+    }
+}
+
+impl Remark {
+    pub(crate) fn allowed(what: impl Into<String>, allowed: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            allowed: Some(allowed.into()),
+            nearest: None,
+        }
+    }
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(file: &str, text: &'a str) -> Self {
+        Self {
+            file: file.to_owned(),
+            text,
+            found: RefCell::default(),
+            uses: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn error(&self, at: Place, path: &str, remark: impl Into<Remark>) {
+        self.add(Severity::Error, at, path, remark.into());
+    }
+
+    pub(crate) fn warning(&self, at: Place, path: &str, remark: impl Into<Remark>) {
+        self.add(Severity::Warning, at, path, remark.into());
+    }
+
+    fn add(&self, severity: Severity, at: Place, path: &str, remark: Remark) {
+        // A file with more mistakes than this has one cause; the memory they take is bounded.
+        const MOST: usize = 10_000;
+        let mut found = self.found.borrow_mut();
+        if found.len() >= MOST {
+            return;
+        }
+        let (line, length) = self.line(at);
+        let (excerpt, excerpt_column) = excerpt(line, at.column.saturating_sub(1));
+        found.push(Mistake {
+            severity,
+            file: self.file.clone(),
+            line: at.line,
+            column: at.column,
+            length,
+            path: path.to_owned(),
+            excerpt,
+            excerpt_column,
+            what: remark.what,
+            allowed: remark.allowed,
+            nearest: remark.nearest,
+        });
+    }
+
+    /// The line a place is in, and how many characters of it are meant.
+    fn line(&self, at: Place) -> (&'a str, usize) {
+        let text = self.text;
+        let start = floor(text, at.start);
+        let end = floor(text, at.end.max(at.start));
+        let before = text.get(..start).unwrap_or_default();
+        let first = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let rest = text.get(start..).unwrap_or_default();
+        let last = start + rest.find(['\n', '\r']).unwrap_or(rest.len());
+        let meant = text.get(start..end.min(last)).unwrap_or_default();
+        let length = meant.trim_end().chars().count().max(1);
+        (text.get(first..last).unwrap_or_default(), length)
+    }
+
+    pub(crate) fn use_of(&self, found: Use) {
+        self.uses.borrow_mut().push(found);
+    }
+
+    /// What must be there, in the order it was read.
+    pub(crate) fn uses(&self) -> Vec<Use> {
+        self.uses.borrow().clone()
+    }
+
+    /// What was found, errors and warnings apart.
+    pub(crate) fn finish(self) -> (Vec<Mistake>, Vec<Mistake>) {
+        let mut found = self.found.into_inner();
+        crate::mistake::sort(&mut found);
+        found
+            .into_iter()
+            .partition(|mistake| mistake.severity == Severity::Error)
+    }
+}
+
+fn floor(text: &str, at: usize) -> usize {
+    let at = at.min(text.len());
+    (0..=at)
+        .rev()
+        .find(|&i| text.is_char_boundary(i))
+        .unwrap_or(0)
+}

@@ -1,0 +1,182 @@
+//! Sizes and times as people write them.
+
+use std::time::Duration;
+
+/// What each unit of a size stands for; powers of 1024, whether the `i` is there or not.
+const SIZES: [(&str, u32); 14] = [
+    ("b", 0),
+    ("k", 10),
+    ("kb", 10),
+    ("kib", 10),
+    ("m", 20),
+    ("mb", 20),
+    ("mib", 20),
+    ("g", 30),
+    ("gb", 30),
+    ("gib", 30),
+    ("t", 40),
+    ("tb", 40),
+    ("tib", 40),
+    ("bytes", 0),
+];
+
+/// What [`size`] takes, as a regular expression.
+pub(crate) const SIZE_PATTERN: &str =
+    r"^[0-9]+(\.[0-9]+)? ?([bB]|[kKmMgGtT]([iI]?[bB])?|[bB][yY][tT][eE][sS])$";
+
+/// What [`time`] takes, as a regular expression; humantime's longer names are allowed too.
+pub(crate) const TIME_PATTERN: &str = r"^0$|^([0-9]+ ?(ns|nsec|us|usec|ms|msec|millis|s|sec|secs|second|seconds|m|min|mins|minute|minutes|h|hr|hrs|hour|hours|d|day|days|w|week|weeks) ?)+$";
+
+/// Bytes of a text such as `512mb`, `64 MiB` or `1.5gb`; `None` for any other text.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let (number, unit) = text.split_at(split);
+    let unit = unit.to_ascii_lowercase();
+    let (_, shift) = SIZES.iter().find(|(name, _)| *name == unit)?;
+    let number = number.strip_suffix(' ').unwrap_or(number);
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if let Some((whole, part)) = number.split_once('.') {
+        if !digits(whole) || !digits(part) {
+            return None;
+        }
+        let bytes = number.parse::<f64>().ok()? * 2_f64.powi(i32::try_from(*shift).ok()?);
+        return (bytes < 9e15).then_some(bytes as u64);
+    }
+    if !digits(number) {
+        return None;
+    }
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// A time such as `30s`, `500ms` or `1m30s`, or `0`; `None` for any other text.
+pub(crate) fn time(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    // Months and years of humantime are averages: no limit is meant in them.
+    let units = text.split(|c: char| !c.is_alphabetic());
+    if units.into_iter().any(|unit| {
+        matches!(unit, "M" | "y") || unit.starts_with("month") || unit.starts_with("year")
+    }) {
+        return None;
+    }
+    humantime::parse_duration(text).ok()
+}
+
+/// Bytes for people: the largest unit that leaves a whole number.
+pub(crate) fn show_size(bytes: u64) -> String {
+    [(40, "tb"), (30, "gb"), (20, "mb"), (10, "kb")]
+        .into_iter()
+        .find(|(shift, _)| bytes >= 1 << shift && bytes.trailing_zeros() >= *shift)
+        .map_or(format!("{bytes}b"), |(shift, unit)| {
+            format!("{}{unit}", bytes >> shift)
+        })
+}
+
+/// A time for people.
+pub(crate) fn show_time(time: Duration) -> String {
+    if time.is_zero() {
+        return "0".to_owned();
+    }
+    humantime::format_duration(time)
+        .to_string()
+        .replace(' ', "")
+}
+
+/// What to write where a unit is missing or unknown.
+pub(crate) fn size_fix(text: &str) -> Option<String> {
+    let number: String = text.chars().take_while(|c| c.is_ascii_digit()).collect();
+    (!number.is_empty() && number.len() == text.len()).then(|| format!("{number}mb or {number}b"))
+}
+
+/// What to write where a unit is missing.
+pub(crate) fn time_fix(text: &str) -> Option<String> {
+    if let Some((whole, part)) = text.split_once('.') {
+        let part: String = part.chars().take_while(char::is_ascii_digit).collect();
+        let seconds = format!("{whole}.{part}").parse::<f64>().ok()?;
+        return Some(format!("{}ms", (seconds * 1000.0).round()));
+    }
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| format!("{text}s or {text}ms"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_units_are_powers_of_1024() {
+        for (text, bytes) in [
+            ("512mb", 512 << 20),
+            ("64 MiB", 64 << 20),
+            ("1gb", 1 << 30),
+            ("1.5k", 1536),
+            ("0b", 0),
+            ("7B", 7),
+            ("2 TiB", 2 << 40),
+        ] {
+            assert_eq!(size(text), Some(bytes), "{text}");
+            let pattern = regex::Regex::new(SIZE_PATTERN).unwrap();
+            assert!(pattern.is_match(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn size_of_other_text_is_none() {
+        for text in [
+            "",
+            "512",
+            "mb",
+            "-1mb",
+            "1  mb",
+            "1mbb",
+            "1e3mb",
+            "1.mb",
+            ".5mb",
+            "99999999999tb",
+            "1.5.5mb",
+            "１mb",
+            "9999999.9tb",
+        ] {
+            assert_eq!(size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn time_units_are_read() {
+        for (text, ms) in [
+            ("30s", 30_000),
+            ("500ms", 500),
+            ("1m30s", 90_000),
+            ("1h", 3_600_000),
+            ("0", 0),
+        ] {
+            assert_eq!(time(text), Some(Duration::from_millis(ms)), "{text}");
+            let pattern = regex::Regex::new(TIME_PATTERN).unwrap();
+            assert!(pattern.is_match(text), "{text}");
+        }
+        for text in [
+            "",
+            "30",
+            "s",
+            "-1s",
+            "1y",
+            "2months",
+            "1M",
+            "1.5s",
+            "99999999999999999999s",
+        ] {
+            assert_eq!(time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn fixes_add_what_is_missing() {
+        assert_eq!(size_fix("512").as_deref(), Some("512mb or 512b"));
+        assert_eq!(time_fix("30").as_deref(), Some("30s or 30ms"));
+        assert_eq!(time_fix("1.5s").as_deref(), Some("1500ms"));
+        assert_eq!(show_size(512 << 20), "512mb");
+        assert_eq!(show_size(1000), "1000b");
+        assert_eq!(show_time(Duration::from_secs(90)), "1m30s");
+    }
+}

@@ -1,0 +1,357 @@
+//! Patterns of URLs that an instance answers.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use crate::keys::URL;
+use crate::mistake::shown;
+use crate::tree::Remark;
+
+/// One entry of `urls`: `https://a.example.com`, `*.example.com/api/*`, `/path`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UrlPattern {
+    /// `None` matches both.
+    pub scheme: Option<Scheme>,
+    /// Which hosts.
+    pub host: HostPattern,
+    /// `None` matches any.
+    pub port: Option<u16>,
+    /// Which paths.
+    pub path: PathPattern,
+    /// As it was written.
+    pub text: String,
+}
+
+/// How a client connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scheme {
+    /// Plain.
+    Http,
+    /// TLS.
+    Https,
+}
+
+/// Hosts, most specific first: an exact name wins over a wildcard, a longer wildcard over a shorter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HostPattern {
+    /// This name or address, lower case, no final dot; IPv6 in brackets.
+    Exact(String),
+    /// Every name below this one, however deep: `*.example.com` is `example.com`.
+    Below(String),
+    /// Every host.
+    Any,
+}
+
+/// Paths, normalised, each beginning with `/`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PathPattern {
+    /// This path alone: `/about`.
+    Exact(String),
+    /// This path and all below it: `/api/*` is `/api`. All paths are the empty text.
+    Under(String),
+}
+
+impl fmt::Display for UrlPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        })
+    }
+}
+
+impl UrlPattern {
+    /// Reads one entry of `urls`.
+    pub(crate) fn parse(text: &str) -> Result<Self, Remark> {
+        let (scheme, rest) = split_scheme(text)?;
+        if let Some(at) = rest.find(['?', '#']) {
+            let mut remark = Remark::allowed(
+                "routes look at hosts and paths, not at queries and fragments",
+                URL.what,
+            );
+            remark.nearest = text
+                .get(..text.len() - (rest.len() - at))
+                .map(str::to_owned);
+            return Err(remark);
+        }
+        let (authority, path) = match rest.find('/') {
+            Some(slash) => rest.split_at(slash),
+            None => (rest, ""),
+        };
+        if authority.contains('@') {
+            let what = "names and passwords have no place in a URL pattern";
+            return Err(Remark::allowed(what, URL.what));
+        }
+        let (host, port) = if authority.is_empty() {
+            if scheme.is_some() {
+                return Err(Remark::allowed("the host is missing", URL.what));
+            }
+            (HostPattern::Any, None)
+        } else {
+            let (name, port) = split_port(authority)?;
+            (host(name)?, port)
+        };
+        Ok(Self {
+            scheme,
+            host,
+            port,
+            path: PathPattern::parse(path)?,
+            text: text.to_owned(),
+        })
+    }
+
+    /// Whether some request could match both, and neither is more specific.
+    pub(crate) fn ambiguous_with(&self, other: &Self) -> bool {
+        let both = |a: Option<Scheme>, b: Option<Scheme>| a.is_none() || b.is_none() || a == b;
+        let ports = self.port.is_none() || other.port.is_none() || self.port == other.port;
+        self.host == other.host
+            && self.path == other.path
+            && both(self.scheme, other.scheme)
+            && ports
+    }
+}
+
+impl PathPattern {
+    fn parse(path: &str) -> Result<Self, Remark> {
+        if path.is_empty() || path == "/" || path == "/*" {
+            return Ok(Self::Under(String::new()));
+        }
+        let (path, under) = match path.strip_suffix("/*") {
+            Some(path) => (path, true),
+            None => (path, false),
+        };
+        if path.contains('*') {
+            let allowed = "a path such as /about, or one that ends with /* for all below it";
+            let what = "a * stands only at the end of a path, after a slash";
+            return Err(Remark::allowed(what, allowed));
+        }
+        if path.contains('\\') || path.contains("//") {
+            let what = "no path of a request has // or \\ in it after it is normalised";
+            return Err(Remark::allowed(what, "a path such as /about"));
+        }
+        if path.split('/').any(|part| matches!(part, "." | "..")) {
+            let what = "no path of a request has . or .. in it after it is normalised";
+            return Err(Remark::allowed(what, "a path such as /about"));
+        }
+        let path = normal(path)?;
+        Ok(if under {
+            Self::Under(path)
+        } else {
+            Self::Exact(path)
+        })
+    }
+}
+
+/// Escapes what must be (RFC 3986, section 3.3) and decodes what need not be.
+fn normal(path: &str) -> Result<String, Remark> {
+    let bytes = path.as_bytes();
+    let mut out = String::with_capacity(path.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let (byte, escaped) = if byte == b'%' {
+            let hex = path.get(at + 1..at + 3);
+            let hex = hex.filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+            let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) else {
+                let allowed = "% and two hexadecimal digits; a % itself is %25";
+                return Err(Remark::allowed("a % is followed by no escape", allowed));
+            };
+            at += 2;
+            (byte, true)
+        } else {
+            (byte, false)
+        };
+        at += 1;
+        let unreserved = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        let plain = !escaped && b"/!$&'()+,;=:@".contains(&byte);
+        if byte < 0x20 || byte == 0x7f {
+            let what = "control characters are refused in every path";
+            return Err(Remark::allowed(what, "a path such as /about"));
+        } else if unreserved || plain {
+            out.push(char::from(byte));
+        } else {
+            out += &format!("%{byte:02X}");
+        }
+    }
+    Ok(out)
+}
+
+fn split_scheme(text: &str) -> Result<(Option<Scheme>, &str), Remark> {
+    match text.split_once("://") {
+        Some(("https", rest)) => Ok((Some(Scheme::Https), rest)),
+        Some(("http", rest)) => Ok((Some(Scheme::Http), rest)),
+        Some((scheme, rest)) if !scheme.contains('/') => {
+            let other = match scheme.to_ascii_lowercase().as_str() {
+                "wss" | "https" => format!("https://{rest}"),
+                "ws" | "http" => format!("http://{rest}"),
+                _ => rest.to_owned(),
+            };
+            let what = format!("{:?} is no scheme here", shown(scheme));
+            let mut remark = Remark::allowed(what, "https://, http:// or neither, for both");
+            remark.nearest = Some(shown(&other));
+            Err(remark)
+        }
+        _ => Ok((None, text)),
+    }
+}
+
+/// Host and port of an authority.
+pub(crate) fn split_port(authority: &str) -> Result<(&str, Option<u16>), Remark> {
+    let after = authority.rfind(']').map_or(0, |bracket| bracket + 1);
+    let colon = authority.get(after..).and_then(|rest| rest.find(':'));
+    let Some(colon) = colon.map(|colon| after + colon) else {
+        return Ok((authority, None));
+    };
+    let (host, port) = (authority.get(..colon), authority.get(colon + 1..));
+    let port = port.unwrap_or_default();
+    let number = port.parse::<u16>().ok().filter(|number| *number > 0);
+    match (host, number) {
+        (Some(host), Some(number)) if !port.starts_with('+') => Ok((host, Some(number))),
+        _ => Err(Remark::allowed(
+            format!("{:?} is no port", shown(port)),
+            "a port from 1 to 65535; an IPv6 address stands in brackets",
+        )),
+    }
+}
+
+/// Reads a host, maybe with a wildcard as its leftmost label.
+pub(crate) fn host(text: &str) -> Result<HostPattern, Remark> {
+    if text == "*" {
+        return Ok(HostPattern::Any);
+    }
+    if let Some(inner) = text.strip_prefix('[') {
+        let address = inner.strip_suffix(']').and_then(|inner| inner.parse().ok());
+        let Some::<Ipv6Addr>(address) = address else {
+            let what = format!("{:?} is no IPv6 address", shown(text));
+            return Err(Remark::allowed(what, "an address in brackets, as [::1]"));
+        };
+        return Ok(HostPattern::Exact(format!("[{address}]")));
+    }
+    match text.strip_prefix("*.") {
+        Some(rest) => Ok(HostPattern::Below(name(rest)?)),
+        None => Ok(HostPattern::Exact(name(text)?)),
+    }
+}
+
+/// A host name in lower case without its final dot (RFC 1123, section 2.1; underscores are in use).
+fn name(text: &str) -> Result<String, Remark> {
+    let refuse = |why: &str| {
+        let what = format!("{:?} is no host name: {why}", shown(text));
+        Err(Remark::allowed(
+            what,
+            "a name such as a.example.com, or *.example.com",
+        ))
+    };
+    let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    if lower.contains('*') {
+        return refuse("a * stands only as the leftmost label, for all names below");
+    }
+    if !lower.is_ascii() {
+        return refuse("letters beyond ASCII are written in Punycode, as xn--bcher-kva.example");
+    }
+    if lower.is_empty() || lower.len() > 253 {
+        return refuse("it has 1 to 253 characters");
+    }
+    for label in lower.split('.') {
+        let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if label.is_empty() || label.len() > 63 {
+            return refuse("each label has 1 to 63 characters");
+        }
+        if !label.bytes().all(good) || label.starts_with('-') || label.ends_with('-') {
+            return refuse("labels are letters, digits and inner hyphens");
+        }
+    }
+    // A last label of digits is an address in some notation (WHATWG URL, "ends in a number").
+    let last = lower.rsplit('.').next().unwrap_or_default();
+    let number = last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x");
+    if number && lower.parse::<std::net::Ipv4Addr>().is_err() {
+        return refuse("an IPv4 address is written as four numbers, as 192.0.2.7");
+    }
+    Ok(lower)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> UrlPattern {
+        UrlPattern::parse(text).unwrap_or_else(|remark| panic!("{text}: {}", remark.what))
+    }
+
+    #[test]
+    fn url_pattern_parts_are_read() {
+        let url = parse("https://A.Example.com.:8443/api/*");
+        assert_eq!(url.scheme, Some(Scheme::Https));
+        assert_eq!(url.host, HostPattern::Exact("a.example.com".to_owned()));
+        assert_eq!(url.port, Some(8443));
+        assert_eq!(url.path, PathPattern::Under("/api".to_owned()));
+        let url = parse("*.example.com");
+        assert_eq!(url.host, HostPattern::Below("example.com".to_owned()));
+        assert_eq!(url.path, PathPattern::Under(String::new()));
+        let url = parse("/about");
+        assert_eq!(url.host, HostPattern::Any);
+        assert_eq!(url.path, PathPattern::Exact("/about".to_owned()));
+        assert_eq!(
+            parse("[::1]:80/").host,
+            HostPattern::Exact("[::1]".to_owned())
+        );
+        assert_eq!(parse("*").host, HostPattern::Any);
+        assert_eq!(parse("a.b/").path, parse("a.b").path);
+    }
+
+    #[test]
+    fn url_pattern_path_is_normalised() {
+        let path = |text: &str| parse(text).path;
+        assert_eq!(
+            path("/%61%2f%c3%a4"),
+            PathPattern::Exact("/a%2F%C3%A4".to_owned())
+        );
+        assert_eq!(path("/ä"), PathPattern::Exact("/%C3%A4".to_owned()));
+    }
+
+    #[test]
+    fn url_pattern_that_never_matches_is_refused() {
+        for text in [
+            "https://",
+            "ftp://a.b",
+            "a.b/x?y",
+            "a.*.b",
+            "*a.b",
+            "a.b:0",
+            "a.b:99999",
+            "a.b:+8",
+            "a..b",
+            "-a.b",
+            "ä.example",
+            "a.b/*/c",
+            "a.b//c",
+            "a.b/../c",
+            "a.b/%zz",
+            "a.b/%00",
+            "u@a.b",
+            "1.2.3",
+            "0x7f.1",
+            "[::1",
+            "a.b/x*",
+            "999.1.1.1",
+            "a.b/\\",
+        ] {
+            assert!(UrlPattern::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn url_patterns_of_equal_rank_are_ambiguous() {
+        let ambiguous = |a, b| parse(a).ambiguous_with(&parse(b));
+        assert!(ambiguous("a.b/x", "https://a.b/x"));
+        assert!(ambiguous("a.b", "a.b:80/*"));
+        assert!(!ambiguous("http://a.b", "https://a.b"));
+        assert!(!ambiguous("a.b/x", "a.b/x/*"));
+        assert!(!ambiguous("*.b", "a.b"));
+    }
+}
