@@ -7,11 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rustls::RootCertStore;
 
 use crate::audit::{Audit, LogAudit};
-use crate::egress::Egress;
+use crate::budget::{Purse, Spent};
+use crate::connect::{self, Connector};
+use crate::egress::{Egress, Parts};
 use crate::files::{FileError, Folder, FolderOptions};
 use crate::policy::EgressPolicy;
+use crate::resolve::Resolver;
 use crate::secrets::{self, Secret, Secrets, SecretsError};
 
 /// Where names are looked up.
@@ -57,9 +61,6 @@ pub enum BrokerError {
         /// What is wrong with it.
         why: String,
     },
-    /// TLS cannot be set up.
-    #[error("cannot set up TLS: {0}")]
-    Tls(String),
 }
 
 /// Acts for all instances. Cheap to clone.
@@ -68,6 +69,9 @@ pub struct Broker(Arc<Shared>);
 
 struct Shared {
     options: BrokerOptions,
+    roots: Arc<RootCertStore>,
+    /// What was spent, by instance: a reload must not renew a budget.
+    spent: Mutex<HashMap<Arc<str>, Arc<Mutex<Spent>>>>,
     /// Placeholders by instance and secret: a reload must not change what running guests hold.
     placeholders: Mutex<HashMap<(Arc<str>, String), String>>,
 }
@@ -78,9 +82,13 @@ impl Broker {
     /// # Errors
     /// A file of trusted certificates cannot be used.
     pub fn new(options: BrokerOptions) -> Result<Self, BrokerError> {
+        let roots = Arc::new(connect::roots(&options.extra_roots)?);
+        let (spent, placeholders) = (Mutex::default(), Mutex::default());
         Ok(Self(Arc::new(Shared {
             options,
-            placeholders: Mutex::default(),
+            roots,
+            spent,
+            placeholders,
         })))
     }
 
@@ -106,7 +114,23 @@ impl Broker {
     /// budget stays spent. Costs next to nothing until it is used.
     #[must_use]
     pub fn egress(&self, instance: &str, policy: EgressPolicy, secrets: Secrets) -> Arc<Egress> {
-        Arc::new(Egress::new(instance.into(), policy, secrets))
+        let instance: Arc<str> = instance.into();
+        let spent = self
+            .0
+            .spent
+            .lock()
+            .entry(instance.clone())
+            .or_default()
+            .clone();
+        Arc::new(Egress::new(Parts {
+            instance,
+            purse: Purse::new(spent, &policy.limits),
+            policy,
+            secrets,
+            audit: self.0.options.audit.clone(),
+            connector: Connector::new(self.0.roots.clone()),
+            resolver: Resolver::new(self.0.options.resolver.clone()),
+        }))
     }
 
     /// Grants an instance a folder. Counts what is in it: blocks the thread meanwhile.

@@ -1,7 +1,38 @@
 //! WebSockets of guests towards servers (RFC 6455).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use bytes::Bytes;
+use futures_util::{Sink, SinkExt as _, StreamExt as _};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Uri};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
+
+use crate::audit::{Action, Reason};
+use crate::connect::{Speaks, Stream};
+use crate::egress::{Egress, connect_error, invalid, timed_out};
+use crate::error::EgressError;
+use crate::exchange::{Begun, Exchange};
+use crate::policy::Scheme;
+use crate::target::Target;
+
+/// Messages that wait, each way.
+const QUEUED: usize = 16;
+/// Subprotocols that a guest may offer.
+const MOST_PROTOCOLS: usize = 32;
+/// Bytes that are read at once.
+const READ: usize = 16 * 1024;
+/// How long the other end may take to answer a close frame.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// A message, or the end of a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,4 +59,403 @@ pub struct UpstreamSocket {
     pub to: mpsc::Sender<SocketMessage>,
     /// From the server. Ends after [`SocketMessage::Close`]; the server waits while it is not read.
     pub from: mpsc::Receiver<SocketMessage>,
+}
+
+impl Egress {
+    /// Opens a WebSocket, under policy.
+    ///
+    /// # Errors
+    /// See [`EgressError`].
+    pub async fn websocket(
+        self: Arc<Self>,
+        url: String,
+        protocols: Vec<String>,
+    ) -> Result<UpstreamSocket, EgressError> {
+        let started = Instant::now();
+        let uri: Uri = url.parse().map_err(|error| invalid("the URL", error))?;
+        let mut target = self.target(Action::WebSocket, &uri)?;
+        // The WHATWG's constructor takes http: and https: as well.
+        target.scheme = match target.scheme {
+            Scheme::Http | Scheme::Ws => Scheme::Ws,
+            Scheme::Https | Scheme::Wss => Scheme::Wss,
+        };
+        let mut headers = HeaderMap::new();
+        if let Some(offered) = offer(&protocols)? {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
+        }
+        let admitted = self.admit(Action::WebSocket, &target, &Method::GET)?;
+        self.fill(Action::WebSocket, &mut headers, &mut target)?;
+        let limits = &self.policy.limits;
+        let place = self.sockets.clone().try_acquire_owned().map_err(|_| {
+            let reason = Reason::Concurrency {
+                limit: limits.websockets,
+            };
+            self.refuse_plain(Action::WebSocket, &target, reason)
+        })?;
+        self.purse
+            .request()
+            .map_err(|reason| self.refuse_plain(Action::WebSocket, &target, reason))?;
+        let limit = limits.connect_timeout;
+        let open = async {
+            let (rule, addresses) = self
+                .checked_addresses(Action::WebSocket, &admitted, &target)
+                .await?;
+            let connected = self
+                .connector
+                .connect(&target, &addresses, Speaks::WebSocket)
+                .await;
+            let (stream, _) = connected.map_err(|failure| connect_error(&target, &failure))?;
+            let socket = self.shake_hands(&target, headers, stream).await?;
+            Ok((rule, socket))
+        };
+        let (rule, (socket, protocol)) = tokio::time::timeout(limit, open)
+            .await
+            .unwrap_or_else(|_| Err(timed_out(&target, "opening the WebSocket", limit)))?;
+        let exchange = Exchange::new(Begun {
+            instance: self.instance.clone(),
+            audit: self.audit.clone(),
+            purse: self.purse.clone(),
+            action: Action::WebSocket,
+            target: target.to_string(),
+            rule: rule.name.clone(),
+            started,
+            place,
+        });
+        exchange.answered(101);
+        let (to, from_guest) = mpsc::channel(QUEUED);
+        let (to_guest, from) = mpsc::channel(QUEUED);
+        let session = Session {
+            exchange,
+            idle: limits.idle_timeout,
+            max_message: limits.max_message_bytes,
+            heard: Mutex::new(Instant::now()),
+            is_guest_slow: AtomicBool::new(false),
+        };
+        tokio::spawn(session.run(socket, from_guest, to_guest));
+        Ok(UpstreamSocket { protocol, to, from })
+    }
+
+    async fn shake_hands(
+        &self,
+        target: &Target,
+        headers: HeaderMap,
+        stream: Stream,
+    ) -> Result<(WebSocketStream<Stream>, Option<String>), EgressError> {
+        let request = upgrade(target, headers)?;
+        let most = self.policy.limits.max_message_bytes;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ)
+            .write_buffer_size(0)
+            .max_write_buffer_size(most.saturating_add(READ))
+            .max_message_size(Some(most))
+            .max_frame_size(Some(most));
+        let shaken = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
+        let (socket, response) = shaken.await.map_err(|error| EgressError::Upstream {
+            target: target.to_string(),
+            why: handshake_failure(&error),
+        })?;
+        let mut headers = response.into_parts().0.headers;
+        self.secrets.mask_headers(&mut headers);
+        let protocol = headers.get(header::SEC_WEBSOCKET_PROTOCOL);
+        let protocol = protocol
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        Ok((socket, protocol))
+    }
+}
+
+/// The value of the header that offers subprotocols. Each must be a token, and be there once.
+fn offer(protocols: &[String]) -> Result<Option<HeaderValue>, EgressError> {
+    if protocols.is_empty() {
+        return Ok(None);
+    }
+    let is_token = |text: &str| {
+        let is_fit = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        !text.is_empty() && text.bytes().all(is_fit)
+    };
+    let is_unique = |at: usize| !protocols[..at].contains(&protocols[at]);
+    let is_valid = protocols.len() <= MOST_PROTOCOLS
+        && protocols.iter().all(|protocol| is_token(protocol))
+        && (0..protocols.len()).all(is_unique);
+    if !is_valid {
+        let why = format!("at most {MOST_PROTOCOLS} different tokens are allowed");
+        return Err(invalid("the list of subprotocols", why));
+    }
+    let value = HeaderValue::try_from(protocols.join(", "));
+    value
+        .map(Some)
+        .map_err(|error| invalid("the list of subprotocols", error))
+}
+
+fn upgrade(target: &Target, headers: HeaderMap) -> Result<Request<()>, EgressError> {
+    let uri = Uri::builder()
+        .scheme(target.scheme.as_str())
+        .authority(target.authority())
+        .path_and_query(&*target.path)
+        .build();
+    let mut request = Request::new(());
+    *request.uri_mut() = uri.map_err(|error| invalid("the URL", error))?;
+    *request.headers_mut() = headers;
+    let fixed = [
+        (header::HOST, target.authority()),
+        (header::CONNECTION, "Upgrade".to_owned()),
+        (header::UPGRADE, "websocket".to_owned()),
+        (header::SEC_WEBSOCKET_VERSION, "13".to_owned()),
+        (header::SEC_WEBSOCKET_KEY, generate_key()),
+    ];
+    for (name, value) in fixed {
+        let value = HeaderValue::try_from(value).map_err(|error| invalid("the host", error))?;
+        request.headers_mut().insert(name, value);
+    }
+    Ok(request)
+}
+
+fn handshake_failure(error: &WsError) -> String {
+    match error {
+        WsError::Http(response) => {
+            format!(
+                "the server answered {} instead of opening a WebSocket",
+                response.status()
+            )
+        }
+        error => format!("the WebSocket was not opened: {error}"),
+    }
+}
+
+/// An open socket, served by one task.
+struct Session {
+    exchange: Arc<Exchange>,
+    idle: Duration,
+    max_message: usize,
+    /// When the server was last heard.
+    heard: Mutex<Instant>,
+    /// The server is not heard because the guest does not read.
+    is_guest_slow: AtomicBool,
+}
+
+/// How a socket ends: what the guest is told, and what the server.
+struct End {
+    code: u16,
+    reason: String,
+    tells_server: bool,
+}
+
+impl End {
+    fn broken() -> Self {
+        Self {
+            code: 1006,
+            reason: String::new(),
+            tells_server: false,
+        }
+    }
+
+    fn by_broker(code: u16, reason: impl ToString) -> Self {
+        Self {
+            code,
+            reason: reason.to_string(),
+            tells_server: true,
+        }
+    }
+}
+
+impl Session {
+    async fn run(
+        self,
+        socket: WebSocketStream<Stream>,
+        mut from_guest: mpsc::Receiver<SocketMessage>,
+        to_guest: mpsc::Sender<SocketMessage>,
+    ) {
+        let (mut sink, mut stream) = socket.split();
+        let end = tokio::select! {
+            end = self.upstream(&mut sink, &mut from_guest) => end,
+            end = self.downstream(&mut stream, &to_guest) => end,
+            () = to_guest.closed() => End::by_broker(1001, ""),
+        };
+        if end.tells_server {
+            let frame = (end.code != 1005).then(|| CloseFrame {
+                code: CloseCode::from(end.code),
+                reason: cut(&end.reason, 123).into(),
+            });
+            // What still comes is not for the guest any more; its close frame ends it.
+            let closing = async {
+                let _ = sink.send(Message::Close(frame)).await;
+                while let Some(Ok(_)) = stream.next().await {}
+            };
+            let _ = tokio::time::timeout(CLOSING, closing).await;
+        }
+        if end.code != 1006 && self.exchange.failure().is_none() {
+            self.exchange.is_done();
+        }
+        let close = SocketMessage::Close {
+            code: end.code,
+            reason: end.reason,
+        };
+        let _ = tokio::time::timeout(CLOSING, to_guest.send(close)).await;
+    }
+
+    /// Carries the guest's messages to the server, and pings it. Returns at the end only.
+    async fn upstream<S>(&self, sink: &mut S, from_guest: &mut mpsc::Receiver<SocketMessage>) -> End
+    where
+        S: Sink<Message, Error = WsError> + Unpin,
+    {
+        let mut ping = tokio::time::interval(self.idle / 2);
+        ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ping.tick().await;
+        loop {
+            let message = tokio::select! {
+                message = from_guest.recv() => message,
+                _ = ping.tick() => {
+                    let is_silent = self.heard.lock().elapsed() >= self.idle;
+                    if is_silent && !self.is_guest_slow.load(Ordering::Relaxed) {
+                        self.exchange.timed_out("the next message or pong", self.idle);
+                        return End::broken();
+                    }
+                    if self.put(sink, Message::Ping(Bytes::new())).await.is_err() {
+                        return End::broken();
+                    }
+                    continue;
+                }
+            };
+            let message = match message {
+                Some(SocketMessage::Text(text)) => Message::text(text),
+                Some(SocketMessage::Binary(bytes)) => Message::Binary(bytes),
+                Some(SocketMessage::Close { code, reason }) => {
+                    let code = if is_sendable(code) { code } else { 1005 };
+                    return End {
+                        code,
+                        reason,
+                        tells_server: true,
+                    };
+                }
+                None => return End::by_broker(1001, ""),
+            };
+            let length = message.len();
+            if length > self.max_message {
+                let limit = self.max_message as u64;
+                self.exchange.refuse(Reason::TooLarge {
+                    what: "the message",
+                    limit,
+                });
+                return End::by_broker(1009, "");
+            }
+            match self.exchange.sends(length).1 {
+                Err(reason) => return End::by_broker(1008, self.exchange.refuse(reason)),
+                Ok(until) => wait(until).await,
+            }
+            if let Err(end) = self.put(sink, message).await {
+                return end;
+            }
+        }
+    }
+
+    async fn put<S>(&self, sink: &mut S, message: Message) -> Result<(), End>
+    where
+        S: Sink<Message, Error = WsError> + Unpin,
+    {
+        match tokio::time::timeout(self.idle, sink.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                self.exchange.upstream(error);
+                Err(End::broken())
+            }
+            Err(_) => {
+                self.exchange.timed_out("sending a message", self.idle);
+                Err(End::broken())
+            }
+        }
+    }
+
+    /// Carries the server's messages to the guest. Returns at the end only.
+    async fn downstream<S>(&self, stream: &mut S, to_guest: &mpsc::Sender<SocketMessage>) -> End
+    where
+        S: futures_util::Stream<Item = Result<Message, WsError>> + Unpin,
+    {
+        loop {
+            let message = match stream.next().await {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => return self.broken_by(&error),
+                None => return End::broken(),
+            };
+            *self.heard.lock() = Instant::now();
+            let length = message.len();
+            let message = match message {
+                Message::Text(text) => SocketMessage::Text(text.as_str().to_owned()),
+                Message::Binary(bytes) => SocketMessage::Binary(bytes),
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
+                    // Empty ones cost as well.
+                    match self.exchange.receives(length.max(1)).1 {
+                        Err(reason) => return End::by_broker(1008, self.exchange.refuse(reason)),
+                        Ok(until) => wait(until).await,
+                    }
+                    continue;
+                }
+                Message::Close(frame) => {
+                    let (code, reason) = frame.map_or((1005, String::new()), |frame| {
+                        (frame.code.into(), frame.reason.as_str().to_owned())
+                    });
+                    // The answer to a close frame is queued by the library; the next read sends it.
+                    let _ = tokio::time::timeout(CLOSING, stream.next()).await;
+                    return End {
+                        code,
+                        reason,
+                        tells_server: false,
+                    };
+                }
+            };
+            match self.exchange.receives(length).1 {
+                Err(reason) => return End::by_broker(1008, self.exchange.refuse(reason)),
+                Ok(until) => wait(until).await,
+            }
+            self.is_guest_slow.store(true, Ordering::Relaxed);
+            let sent = to_guest.send(message).await;
+            *self.heard.lock() = Instant::now();
+            self.is_guest_slow.store(false, Ordering::Relaxed);
+            if sent.is_err() {
+                return End::by_broker(1001, "");
+            }
+        }
+    }
+
+    fn broken_by(&self, error: &WsError) -> End {
+        match error {
+            WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
+                let limit = self.max_message as u64;
+                self.exchange.refuse(Reason::TooLarge {
+                    what: "the message",
+                    limit,
+                });
+                End::by_broker(1009, "")
+            }
+            WsError::ConnectionClosed
+            | WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::broken(),
+            WsError::Protocol(_) | WsError::Utf8(_) => {
+                self.exchange.upstream(error);
+                End::by_broker(1002, "")
+            }
+            error => {
+                self.exchange.upstream(error);
+                End::broken()
+            }
+        }
+    }
+}
+
+async fn wait(until: Option<Instant>) {
+    if let Some(until) = until {
+        tokio::time::sleep_until(until).await;
+    }
+}
+
+/// Codes that may stand in a close frame (RFC 6455, 7.4).
+fn is_sendable(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+/// At most `most` bytes of `text`, cut between characters.
+fn cut(text: &str, most: usize) -> String {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
 }

@@ -1,0 +1,257 @@
+//! Connections to checked addresses, with TLS where the target asks for it.
+//!
+//! Invariant: nothing here looks up a name. The address comes from the check, the name that TLS
+//! proves from the target.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::broker::BrokerError;
+use crate::host::Host;
+use crate::target::Target;
+
+/// After this time without an answer the next address is tried as well (RFC 8305, 5).
+const STAGGER: Duration = Duration::from_millis(250);
+/// Addresses that are tried; all were checked.
+const MOST_TRIED: usize = 6;
+/// TLS sessions that one instance remembers.
+const SESSIONS: usize = 32;
+
+/// Why there is no connection, in words for the guest: kinds of errors, no addresses.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectFailure {
+    #[error("{0}")]
+    Tcp(io::ErrorKind),
+    #[error("{0}")]
+    Tls(String),
+}
+
+/// What is spoken over the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    /// HTTP/2 if the server offers it, else HTTP/1.1.
+    Http,
+    /// HTTP/1.1, to be upgraded.
+    WebSocket,
+}
+
+/// A connection.
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Whether HTTP/2 was agreed on.
+    pub(crate) fn is_h2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+}
+
+/// Certificates that are trusted: Mozilla's, and the operator's.
+pub(crate) fn roots(extra: &[PathBuf]) -> Result<RootCertStore, BrokerError> {
+    let mut roots = RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    for path in extra {
+        let fail = |why: String| BrokerError::Roots {
+            path: path.clone(),
+            why,
+        };
+        let mut count = 0;
+        for certificate in
+            CertificateDer::pem_file_iter(path).map_err(|error| fail(error.to_string()))?
+        {
+            let certificate = certificate.map_err(|error| fail(error.to_string()))?;
+            roots
+                .add(certificate)
+                .map_err(|error| fail(error.to_string()))?;
+            count += 1;
+        }
+        if count == 0 {
+            return Err(fail(
+                "no certificate in it (PEM: -----BEGIN CERTIFICATE-----)".into(),
+            ));
+        }
+    }
+    Ok(roots)
+}
+
+/// Makes one instance's connections. TLS sessions are remembered for it alone.
+pub(crate) struct Connector {
+    roots: Arc<RootCertStore>,
+    http: OnceLock<Result<TlsConnector, String>>,
+    websocket: OnceLock<Result<TlsConnector, String>>,
+}
+
+impl Connector {
+    pub(crate) fn new(roots: Arc<RootCertStore>) -> Self {
+        Self {
+            roots,
+            http: OnceLock::new(),
+            websocket: OnceLock::new(),
+        }
+    }
+
+    /// Connects to one of `addresses`, whichever answers first. Says which.
+    pub(crate) async fn connect(
+        &self,
+        target: &Target,
+        addresses: &[IpAddr],
+        speaks: Speaks,
+    ) -> Result<(Stream, IpAddr), ConnectFailure> {
+        let tcp = race(addresses, target.port).await;
+        let tcp = tcp.map_err(|error| ConnectFailure::Tcp(error.kind()))?;
+        let address = tcp
+            .peer_addr()
+            .map_err(|error| ConnectFailure::Tcp(error.kind()))?
+            .ip();
+        // A small request must not wait for the answer to the one before.
+        let _ = tcp.set_nodelay(true);
+        if !target.scheme.is_secure() {
+            return Ok((Stream::Plain(tcp), address));
+        }
+        let connector = match speaks {
+            Speaks::Http => self.http.get_or_init(|| self.tls(&[b"h2", b"http/1.1"])),
+            Speaks::WebSocket => self.websocket.get_or_init(|| self.tls(&[b"http/1.1"])),
+        };
+        let connector = connector
+            .as_ref()
+            .map_err(|why| ConnectFailure::Tls(why.clone()))?;
+        let name = match &target.host {
+            Host::Address(address) => ServerName::from(*address),
+            Host::Name(name) => ServerName::try_from(name.clone())
+                .map_err(|_| ConnectFailure::Tls("the name is not one for TLS".to_owned()))?,
+        };
+        let stream = connector.connect(name, tcp).await.map_err(|error| {
+            match error
+                .get_ref()
+                .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+            {
+                Some(error) => ConnectFailure::Tls(error.to_string()),
+                None => ConnectFailure::Tls(error.kind().to_string()),
+            }
+        })?;
+        Ok((Stream::Tls(Box::new(stream)), address))
+    }
+
+    fn tls(&self, protocols: &[&[u8]]) -> Result<TlsConnector, String> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(self.roots.clone())
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        Ok(TlsConnector::from(Arc::new(config)))
+    }
+}
+
+/// Tries addresses one after another without waiting long for each. The last error, if all fail.
+async fn race(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
+    let mut rest = addresses
+        .iter()
+        .take(MOST_TRIED)
+        .map(|&ip| SocketAddr::new(ip, port));
+    let mut trying = FuturesUnordered::new();
+    trying.extend(rest.next().map(TcpStream::connect));
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    loop {
+        tokio::select! {
+            done = trying.next() => match done {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => {
+                    last = error;
+                    match rest.next() {
+                        Some(address) => trying.push(TcpStream::connect(address)),
+                        None if trying.is_empty() => return Err(last),
+                        None => {}
+                    }
+                }
+                None => return Err(last),
+            },
+            () = tokio::time::sleep(STAGGER) => {
+                trying.extend(rest.next().map(TcpStream::connect));
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! A guest's request body on its way out: counted, bounded, paced, and searched for placeholders.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::Sleep;
+
+use crate::audit::Reason;
+use crate::body::{Body, BoxError};
+use crate::error::EgressError;
+use crate::exchange::Exchange;
+use crate::secrets::{PLACEHOLDER_LENGTH, Secrets};
+
+/// Bytes from the beginning of a body that are searched for placeholders.
+const SEARCHED: usize = 64 * 1024;
+
+pub(crate) struct Upload {
+    inner: Body,
+    exchange: Arc<Exchange>,
+    limit: u64,
+    /// What the guest declared, and what of it is still to come.
+    declared: Option<u64>,
+    wait: Option<Pin<Box<Sleep>>>,
+    search: Option<Search>,
+    is_over: bool,
+}
+
+struct Search {
+    secrets: Secrets,
+    done: usize,
+    /// The end of what went out, in which a placeholder may have begun.
+    tail: Vec<u8>,
+}
+
+impl Upload {
+    /// Takes a body on whose way out `exchange` counts.
+    ///
+    /// # Errors
+    /// Its length is known and is not what the guest declared, or is beyond the limit.
+    pub(crate) fn new(
+        inner: Body,
+        exchange: Arc<Exchange>,
+        limit: u64,
+        declared: Option<u64>,
+        secrets: &Secrets,
+    ) -> Result<Self, EgressError> {
+        let known = inner.size_hint().exact();
+        if let (Some(known), Some(declared)) = (known, declared)
+            && known != declared
+        {
+            return Err(exchange.fails(EgressError::Invalid {
+                what: "the header Content-Length",
+                why: format!("it says {declared}, and the body has {known} bytes"),
+            }));
+        }
+        if known.or(declared).is_some_and(|length| length > limit) {
+            return Err(exchange.refuse(Reason::TooLarge {
+                what: "the request's body",
+                limit,
+            }));
+        }
+        let search = (!secrets.is_empty()).then(|| Search {
+            secrets: secrets.clone(),
+            done: 0,
+            tail: Vec::new(),
+        });
+        let is_over = inner.is_end_stream();
+        let declared = if known.is_some() { None } else { declared };
+        Ok(Self {
+            inner,
+            exchange,
+            limit,
+            declared,
+            wait: None,
+            search,
+            is_over,
+        })
+    }
+
+    fn take(&mut self, data: &Bytes) -> Result<(), EgressError> {
+        let (total, paced) = self.exchange.sends(data.len());
+        if total > self.limit {
+            let limit = self.limit;
+            return Err(self.exchange.refuse(Reason::TooLarge {
+                what: "the request's body",
+                limit,
+            }));
+        }
+        if let Some(left) = &mut self.declared {
+            let length = data.len() as u64;
+            *left = left.checked_sub(length).ok_or_else(|| {
+                self.exchange.fails(EgressError::Invalid {
+                    what: "the request's body",
+                    why: "it is longer than its Content-Length says".to_owned(),
+                })
+            })?;
+        }
+        if let Some(search) = &mut self.search
+            && let Some(secret) = search.find(data)
+        {
+            return Err(self.exchange.refuse(Reason::SecretElsewhere {
+                secret: secret.into(),
+            }));
+        }
+        let until = paced.map_err(|reason| self.exchange.refuse(reason))?;
+        self.wait = until.map(|until| Box::pin(tokio::time::sleep_until(until)));
+        Ok(())
+    }
+}
+
+impl Search {
+    fn find(&mut self, data: &[u8]) -> Option<String> {
+        if self.done >= SEARCHED {
+            return None;
+        }
+        let data = &data[..data.len().min(SEARCHED)];
+        self.done += data.len();
+        self.tail.extend_from_slice(data);
+        let found = self.secrets.find(&self.tail).map(str::to_owned);
+        let keep = self.tail.len().min(PLACEHOLDER_LENGTH - 1);
+        self.tail.drain(..self.tail.len() - keep);
+        found
+    }
+}
+
+impl HttpBody for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if this.is_over {
+            return Poll::Ready(None);
+        }
+        if let Some(wait) = &mut this.wait {
+            ready!(wait.as_mut().poll(cx));
+            this.wait = None;
+            this.exchange.stamp();
+        }
+        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        let result = match frame.map(|frame| frame.map(Frame::into_data)) {
+            Some(Ok(Ok(data))) => match this.take(&data) {
+                Ok(()) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Err(error) => Err(error),
+            },
+            Some(Err(error)) => Err(this.exchange.fails(EgressError::Invalid {
+                what: "the request's body",
+                why: error.to_string(),
+            })),
+            // The end, or trailers, which are not passed on.
+            None | Some(Ok(Err(_))) => match this.declared {
+                Some(left) if left > 0 => Err(this.exchange.fails(EgressError::Invalid {
+                    what: "the request's body",
+                    why: format!("it is {left} bytes shorter than its Content-Length says"),
+                })),
+                _ => Ok(()),
+            },
+        };
+        this.is_over = true;
+        this.exchange.stamp();
+        Poll::Ready(result.err().map(|error| Err(error.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_over
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.declared {
+            Some(left) => SizeHint::with_exact(left),
+            None => self.inner.size_hint(),
+        }
+    }
+}
