@@ -14,12 +14,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::SystemTime;
 
+use rustls::ServerConfig;
 use rustls::server::Acceptor;
-use rustls::{InvalidMessage, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
+use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
-use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use super::acme::ALPN;
 use super::connection::ConnectionTls;
@@ -224,34 +224,49 @@ impl TlsStore {
 }
 
 /// Reads the client's first message.
-async fn hello<IO>(io: IO) -> Result<StartHandshake<IO>, AcceptError>
+async fn hello<IO>(mut io: IO) -> Result<StartHandshake<IO>, AcceptError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), io);
-    let error = match (&mut acceptor).await {
-        Ok(start) => return Ok(start),
-        Err(e) => e,
-    };
-    let inner = error
-        .get_ref()
-        .and_then(|e| e.downcast_ref::<rustls::Error>());
-    let not_tls = matches!(
-        inner,
-        Some(rustls::Error::InvalidMessage(
-            InvalidMessage::InvalidContentType
-        ))
-    );
-    let Some(mut io) = acceptor.take_io().filter(|_| not_tls) else {
-        return Err(AcceptError::Hello(error));
-    };
-    // rustls has already written its alert, seven bytes. Clients that speak HTTP/0.9 or show raw
-    // answers still get to see why.
+    let mut acceptor = Acceptor::default();
+    let mut buffer = [0; 4096];
+    let mut first = true;
+    loop {
+        let read = io.read(&mut buffer).await.map_err(AcceptError::Hello)?;
+        let mut bytes = &buffer[..read];
+        // A record of TLS begins with its type, 22; a request of HTTP with the letters of its method.
+        if std::mem::take(&mut first) && bytes.first().is_some_and(u8::is_ascii_uppercase) {
+            say_https(io).await;
+            return Err(AcceptError::PlainHttp);
+        }
+        if bytes.is_empty() {
+            return Err(AcceptError::Hello(io::ErrorKind::UnexpectedEof.into()));
+        }
+        // What follows the first message stays in the acceptor, so all must go in.
+        while !bytes.is_empty() {
+            acceptor.read_tls(&mut bytes).map_err(AcceptError::Hello)?;
+        }
+        match acceptor.accept() {
+            Ok(Some(accepted)) => return Ok(StartHandshake::from_parts(accepted, io)),
+            Ok(None) => {}
+            Err((error, mut alert)) => {
+                let mut record = Vec::new();
+                let _ = alert.write_all(&mut record);
+                let _ = io.write_all(&record).await;
+                let _ = io.shutdown().await;
+                let error = io::Error::new(io::ErrorKind::InvalidData, error);
+                return Err(AcceptError::Hello(error));
+            }
+        }
+    }
+}
+
+/// Answers in the client's own language.
+async fn say_https<IO: AsyncWrite + Unpin>(mut io: IO) {
     let text = "HTTP/1.0 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\r\n\
                 This port speaks HTTPS.\n";
     let _ = io.write_all(text.as_bytes()).await;
     let _ = io.shutdown().await;
-    Err(AcceptError::PlainHttp)
 }
 
 /// Ends a handshake before it began.

@@ -26,6 +26,7 @@ use super::policy::{Policies, Policy, PolicyId};
 use super::problem::{Problem, TlsError, Wrong};
 use super::resolver::Resolver;
 use super::trust;
+use super::watch::{Look, look};
 
 /// Certificates, keys and policies of clients, in use and reloadable.
 pub struct TlsStore {
@@ -36,8 +37,15 @@ pub struct TlsStore {
     provider: Arc<CryptoProvider>,
     observer: Arc<dyn TlsObserver>,
     told: Mutex<Told>,
-    /// Held while files are read, so that two changes do not overtake each other. Says when that was.
-    loading: Mutex<SystemTime>,
+    /// Held while files are read, so that two changes do not overtake each other.
+    last_read: Mutex<LastRead>,
+}
+
+/// The last reading of all files.
+struct LastRead {
+    at: SystemTime,
+    /// What they looked like before it, so that a change during it is seen by the next look.
+    looks: Vec<Look>,
 }
 
 impl std::fmt::Debug for TlsStore {
@@ -62,6 +70,7 @@ impl TlsStore {
     /// Everything that is wrong, at once.
     pub fn load(options: TlsOptions, observer: Arc<dyn TlsObserver>) -> Result<Self, TlsError> {
         let now = SystemTime::now();
+        let looks = look(&files(&options));
         let provider = Arc::new(aws_lc_rs::default_provider());
         let resolver = Arc::new(Resolver {
             files: ArcSwap::from_pointee(Index::new(Vec::new())),
@@ -95,7 +104,7 @@ impl TlsStore {
             provider,
             observer,
             told: Mutex::default(),
-            loading: Mutex::new(now),
+            last_read: Mutex::new(LastRead { at: now, looks }),
         };
         for event in certificates.events.into_iter().chain(policies.events) {
             emit(&*store.observer, event);
@@ -109,14 +118,15 @@ impl TlsStore {
     /// # Errors
     /// Everything that is wrong. What those files would have replaced stays in use.
     pub fn reload(&self) -> Result<(), Arc<TlsError>> {
-        let mut read_at = self.loading.lock();
+        let mut last_read = self.last_read.lock();
         let now = SystemTime::now();
+        let looks = look(&self.files());
         let in_use = self.resolver.files.load_full();
         let certificates = certificates(&self.options, Some(&in_use), &self.provider, now);
         let before = self.policies.load_full();
         let policies = policies(
             &self.options,
-            Some((&before, *read_at)),
+            Some((&before, last_read.at)),
             &self.resolver,
             &self.provider,
             now,
@@ -127,8 +137,8 @@ impl TlsStore {
         if let Some(policies) = policies.value {
             self.policies.store(Arc::new(policies));
         }
-        *read_at = now;
-        drop(read_at);
+        *last_read = LastRead { at: now, looks };
+        drop(last_read);
         for event in certificates.events.into_iter().chain(policies.events) {
             emit(&*self.observer, event);
         }
@@ -179,20 +189,7 @@ impl TlsStore {
     /// All files that are read, for whoever watches them.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
-        let mut files = Vec::new();
-        for pair in &self.options.certificates {
-            files.extend([pair.cert.clone(), pair.key.clone()]);
-            files.extend(pair.ocsp.clone());
-        }
-        let hosts = self.options.hosts.iter().map(|host| &host.client_auth);
-        for auth in std::iter::once(&self.options.client_auth).chain(hosts) {
-            if auth.mode != ClientAuthMode::None {
-                files.extend(auth.ca.iter().chain(&auth.crl).cloned());
-            }
-        }
-        files.sort();
-        files.dedup();
-        files
+        files(&self.options)
     }
 
     /// Tells what ends soon or has ended. Authorities that have ended since the files were read are
@@ -221,16 +218,38 @@ impl TlsStore {
 
     /// Says whether an authority ended between the last reading and `now`.
     pub(crate) fn must_reload(&self, now: SystemTime) -> bool {
-        let read_at = *self.loading.lock();
+        let read_at = self.last_read.lock().at;
         self.policies.load().distinct().iter().any(|policy| {
             let mut ends = policy.trust.iter().flat_map(|trust| &trust.ends);
             ends.any(|end| passed(end, read_at, now))
         })
     }
 
+    /// What the files looked like before they were read.
+    pub(crate) fn looks(&self) -> Vec<Look> {
+        self.last_read.lock().looks.clone()
+    }
+
     pub(crate) fn challenge_answered(&self, domain: String) {
         emit(&*self.observer, TlsEvent::AcmeChallenge { domain });
     }
+}
+
+fn files(options: &TlsOptions) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for pair in &options.certificates {
+        files.extend([pair.cert.clone(), pair.key.clone()]);
+        files.extend(pair.ocsp.clone());
+    }
+    let hosts = options.hosts.iter().map(|host| &host.client_auth);
+    for auth in std::iter::once(&options.client_auth).chain(hosts) {
+        if auth.mode != ClientAuthMode::None {
+            files.extend(auth.ca.iter().chain(&auth.crl).cloned());
+        }
+    }
+    files.sort();
+    files.dedup();
+    files
 }
 
 /// Begins or ends between the two times.

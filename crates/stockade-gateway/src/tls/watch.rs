@@ -40,15 +40,12 @@ async fn watch(store: Arc<TlsStore>, options: WatchOptions) {
     let changed = Arc::new(Notify::new());
     let mut folders = Folders::new(changed.clone());
     let files = store.files();
-    // Before the first look, so that no change falls between the two.
     folders.follow(&files);
-    let mut seen = look(&files);
     let mut dates_due = Instant::now() + options.expiry;
     loop {
-        let _ = timeout(options.poll.min(options.expiry), changed.notified()).await;
         let now = look(&files);
-        if now != seen {
-            seen = settle(&files, now, options.settle).await;
+        if now != store.looks() {
+            settle(&files, now, options.settle).await;
             folders.follow(&files);
             reload(&store).await;
         }
@@ -61,6 +58,7 @@ async fn watch(store: Arc<TlsStore>, options: WatchOptions) {
                 store.check_dates(now);
             }
         }
+        let _ = timeout(options.poll.min(options.expiry), changed.notified()).await;
     }
 }
 
@@ -71,7 +69,7 @@ async fn reload(store: &Arc<TlsStore>) {
 }
 
 /// Waits until the files stay as they are: a certificate and its key are written one after the other.
-async fn settle(files: &[PathBuf], mut seen: Vec<Look>, pause: Duration) -> Vec<Look> {
+async fn settle(files: &[PathBuf], mut seen: Vec<Look>, pause: Duration) {
     const MOST_PAUSES: u32 = 20;
     for _ in 0..MOST_PAUSES {
         sleep(pause).await;
@@ -81,14 +79,13 @@ async fn settle(files: &[PathBuf], mut seen: Vec<Look>, pause: Duration) -> Vec<
         }
         seen = now;
     }
-    seen
 }
 
 /// What the file system says of a file: device, inode, length, time of change of contents and of inode.
-type Look = Option<(u64, u64, u64, [i64; 4])>;
+pub(crate) type Look = Option<(u64, u64, u64, [i64; 4])>;
 
 /// Follows symbolic links, so that a moved link is a change.
-fn look(files: &[PathBuf]) -> Vec<Look> {
+pub(crate) fn look(files: &[PathBuf]) -> Vec<Look> {
     let one = |file: &PathBuf| {
         let data = std::fs::metadata(file).ok()?;
         let times = [

@@ -264,7 +264,8 @@ async fn accept_of_plain_http_is_told_so() {
         .unwrap();
     let mut answer = Vec::new();
     let _ = io.read_to_end(&mut answer).await;
-    assert!(String::from_utf8_lossy(&answer).contains("This port speaks HTTPS"));
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.0 400 ") && answer.ends_with("This port speaks HTTPS.\n"));
     assert!(matches!(server.next().await, Err(AcceptError::PlainHttp)));
 }
 
