@@ -1,1 +1,33 @@
 //! `stockade serve`: a configuration file put to work, reloaded and watched.
+//!
+//! [`serve`] reads the file, starts an instance for each site, opens the gateway before them, and tells
+//! logs and metrics what happens until it is asked to stop.
+//!
+//! Invariants:
+//! 1. No guest code and no V8 runs in this process: the walls it is given are those of workers.
+//! 2. A reload takes effect as a whole or not at all, and leaves alone what did not change.
+//! 3. Neither a slow log nor a client of the metrics or of the control socket holds up a request.
+//! 4. Labels of metrics are names of the configuration or of this program.
+//!
+//! Deliberately absent: HTTP, TLS, policy, storage. They are the crates below; this one only joins them.
+
+mod brokers;
+mod check;
+mod control;
+mod directory;
+mod log;
+mod metrics;
+mod observe;
+mod parcel;
+mod plan;
+mod readings;
+mod server;
+mod services;
+mod site;
+mod status;
+mod tls;
+
+pub use check::check;
+pub use control::{Answer, AskError, ControlError, ask_to_reload};
+pub use server::{ServeError, ServeOptions, Stopped, serve};
+pub use site::SiteError;

@@ -1,0 +1,68 @@
+//! Everything that `serve` would refuse before it starts anything, found without starting anything.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use stockade_config::{Config, Mistake};
+use stockade_gateway::{Route, Table};
+
+use crate::directory::{Directory, SiteTarget};
+use crate::plan;
+use crate::server::ServeError;
+use crate::site;
+use crate::tls::TlsStores;
+
+/// Checks a configuration with all files that it names: code and what it imports, assets, secrets,
+/// certificates and keys. Gives the warnings.
+///
+/// # Errors
+/// What is wrong: first all mistakes of the file itself, and where there are none, everything that is
+/// wrong with the files it names.
+pub async fn check(path: &Path) -> Result<Vec<Mistake>, Vec<ServeError>> {
+    let loaded = Config::load(path).map_err(|mistakes| vec![ServeError::Config(mistakes)])?;
+    let config = &loaded.config;
+    let mut wrong = Vec::new();
+    let mut routes = Vec::new();
+    let directory = Arc::new(Directory::default());
+    for (name, site) in &config.instances {
+        let mut of_site = |error: site::SiteError| {
+            wrong.push(ServeError::Site {
+                name: name.clone(),
+                source: Box::new(error),
+            });
+        };
+        if let Err(error) = site::code(site) {
+            of_site(error);
+        }
+        if let Some(Err(error)) = site
+            .assets
+            .as_ref()
+            .map(|assets| plan::gateway::assets(assets, site.code.is_some()))
+        {
+            of_site(site::SiteError::Assets(error));
+        }
+        let policy = plan::egress::policy(&site.data_guard, config.limits.websocket_message);
+        if let Err(error) = policy {
+            of_site(error.into());
+        }
+        let patterns = site.urls.iter().map(plan::gateway::pattern).collect();
+        let target = SiteTarget {
+            name: name.clone(),
+            directory: Arc::clone(&directory),
+        };
+        routes.push(Route::new(name, patterns, Arc::new(target)));
+    }
+    if let Err(error) = Table::new(routes, plan::gateway::table_options(config)) {
+        wrong.push(error.into());
+    }
+    let mut unwatched = config.clone();
+    unwatched.watch = false;
+    if let Err(error) = TlsStores::default().load(&unwatched).await {
+        wrong.push(ServeError::Tls(error));
+    }
+    if wrong.is_empty() {
+        Ok(loaded.warnings)
+    } else {
+        Err(wrong)
+    }
+}

@@ -1,0 +1,152 @@
+//! One line of the log, as JSON or for people.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Format {
+    /// One JSON object a line.
+    Json,
+    /// Time, level, event and then `name=value`.
+    #[default]
+    Text,
+}
+
+/// A line that is being written. Names are the program's own; texts may be anybody's: neither can end the
+/// line or pass for another field.
+pub(crate) struct Line {
+    format: Format,
+    text: String,
+}
+
+impl Line {
+    pub(crate) fn new(format: Format, level: &str, event: &str) -> Self {
+        let mut text = String::with_capacity(256);
+        let mut time = String::with_capacity(32);
+        let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+        let _ = match format {
+            Format::Json => write!(
+                text,
+                "{{\"time\":\"{time}\",\"level\":\"{level}\",\"event\":\"{event}\""
+            ),
+            Format::Text => write!(text, "{time} {:5} {event}", level.to_ascii_uppercase()),
+        };
+        Self { format, text }
+    }
+
+    fn name(&mut self, name: &str) {
+        let _ = match self.format {
+            Format::Json => write!(self.text, ",\"{name}\":"),
+            Format::Text => write!(self.text, " {name}="),
+        };
+    }
+
+    pub(crate) fn text(&mut self, name: &str, value: &str) -> &mut Self {
+        self.name(name);
+        let plain = |char: char| char.is_ascii_graphic() && !matches!(char, '"' | '\\' | '=');
+        if self.format == Format::Text && !value.is_empty() && value.chars().all(plain) {
+            self.text.push_str(value);
+        } else {
+            self.json(value);
+        }
+        self
+    }
+
+    /// A text, where there is one.
+    pub(crate) fn maybe(&mut self, name: &str, value: Option<&str>) -> &mut Self {
+        if let Some(value) = value {
+            self.text(name, value);
+        }
+        self
+    }
+
+    pub(crate) fn number(&mut self, name: &str, value: impl Into<u64>) -> &mut Self {
+        self.name(name);
+        let _ = write!(self.text, "{}", value.into());
+        self
+    }
+
+    pub(crate) fn signed(&mut self, name: &str, value: i64) -> &mut Self {
+        self.name(name);
+        let _ = write!(self.text, "{value}");
+        self
+    }
+
+    pub(crate) fn flag(&mut self, name: &str, value: bool) -> &mut Self {
+        self.name(name);
+        self.text.push_str(if value { "true" } else { "false" });
+        self
+    }
+
+    /// A duration, in milliseconds.
+    pub(crate) fn milliseconds(&mut self, name: &str, value: std::time::Duration) -> &mut Self {
+        self.name(name);
+        let _ = write!(self.text, "{:.3}", value.as_secs_f64() * 1e3);
+        self
+    }
+
+    /// JSON text escapes all control characters; those beyond ASCII that turn text around or end lines
+    /// are escaped here.
+    fn json(&mut self, value: &str) {
+        let start = self.text.len();
+        let mut bytes = std::mem::take(&mut self.text).into_bytes();
+        // A text is always JSON.
+        let _ = value.serialize(&mut serde_json::Serializer::new(&mut bytes));
+        self.text = String::from_utf8(bytes).unwrap_or_default();
+        let risky = |char: char| {
+            matches!(char, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}'
+                | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        };
+        if self.text[start..].contains(risky) {
+            let tail = self.text.split_off(start);
+            for char in tail.chars() {
+                if risky(char) {
+                    let _ = write!(self.text, "\\u{:04x}", u32::from(char));
+                } else {
+                    self.text.push(char);
+                }
+            }
+        }
+    }
+
+    /// The whole line, its end included.
+    pub(crate) fn finish(mut self) -> String {
+        self.text.push_str(match self.format {
+            Format::Json => "}\n",
+            Format::Text => "\n",
+        });
+        self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_hostile_text_stays_in_its_field() {
+        for format in [Format::Json, Format::Text] {
+            let mut line = Line::new(format, "info", "request");
+            line.text(
+                "path",
+                "/a\n2026 ERROR forged \"x\" level=error \u{1b}[31m\u{202e}\u{9b}",
+            );
+            line.number("status", 200u32);
+            let line = line.finish();
+            assert_eq!(line.matches('\n').count(), 1, "{line}");
+            assert!(!line.contains(['\u{1b}', '\u{202e}', '\u{9b}']), "{line}");
+            if format == Format::Json {
+                let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+                assert_eq!(value["status"], 200);
+                assert!(value["path"].as_str().unwrap().contains("\u{202e}"));
+            } else {
+                assert!(line.contains(" path=\"/a\\n2026"), "{line}");
+                assert!(line.ends_with(" status=200\n"), "{line}");
+            }
+        }
+    }
+}

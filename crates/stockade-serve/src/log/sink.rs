@@ -1,0 +1,297 @@
+//! Where lines of the log go: standard error or a file, written by a thread of its own.
+//!
+//! Invariants:
+//! 1. Whoever has a line never waits for the disk or the terminal.
+//! 2. At most [`MAX_WAITING`] bytes wait. What does not fit is counted, and the count is written.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::line::{Format, Line};
+
+/// Bytes of lines that may wait for the writer.
+const MAX_WAITING: usize = 8 << 20;
+
+/// How long [`Sink::flush`] waits.
+const FLUSH_WAIT: Duration = Duration::from_secs(2);
+
+/// Where lines go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Destination {
+    /// Standard error.
+    #[default]
+    StandardError,
+    /// The end of this file, which is made if it is missing, readable by its owner and group.
+    File(PathBuf),
+}
+
+/// Takes lines. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Sink {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// The writer waits for work.
+    work: Condvar,
+    /// Others wait for the writer to be done.
+    idle: Condvar,
+}
+
+struct State {
+    waiting: Vec<u8>,
+    format: Format,
+    /// Lines dropped and not told of yet.
+    dropped: u64,
+    dropped_ever: u64,
+    /// Change to this before writing on.
+    next: Option<Output>,
+    destination: Destination,
+    writing: bool,
+}
+
+enum Output {
+    StandardError,
+    File(File),
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::StandardError => io::stderr().write(bytes),
+            Self::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn open(destination: &Destination) -> io::Result<Output> {
+    Ok(match destination {
+        Destination::StandardError => Output::StandardError,
+        Destination::File(path) => Output::File(
+            OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o640)
+                .open(path)?,
+        ),
+    })
+}
+
+impl Sink {
+    /// Opens the destination and starts the writer.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or there can be no thread.
+    pub(crate) fn start(destination: Destination, format: Format) -> io::Result<Self> {
+        let output = open(&destination)?;
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                waiting: Vec::new(),
+                format,
+                dropped: 0,
+                dropped_ever: 0,
+                next: None,
+                destination,
+                writing: false,
+            }),
+            work: Condvar::new(),
+            idle: Condvar::new(),
+        });
+        let writer = Arc::clone(&shared);
+        let _: JoinHandle<()> = std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write(&writer, output))?;
+        Ok(Self { shared })
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.shared.state.lock().format
+    }
+
+    /// Adds a whole line, its end included.
+    pub(crate) fn add(&self, line: &str) {
+        let mut state = self.shared.state.lock();
+        if state.waiting.len() + line.len() > MAX_WAITING {
+            state.dropped += 1;
+            state.dropped_ever += 1;
+            return;
+        }
+        let was_empty = state.waiting.is_empty();
+        state.waiting.extend_from_slice(line.as_bytes());
+        drop(state);
+        if was_empty {
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// Lines that were dropped since the start.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.shared.state.lock().dropped_ever
+    }
+
+    /// Goes on with another destination or format; the old one stays where the new cannot be opened.
+    /// The same file is opened anew, for it may have been moved away.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub(crate) fn change(&self, destination: Destination, format: Format) -> io::Result<()> {
+        let output = open(&destination)?;
+        let mut state = self.shared.state.lock();
+        state.next = Some(output);
+        state.destination = destination;
+        state.format = format;
+        drop(state);
+        self.shared.work.notify_one();
+        Ok(())
+    }
+
+    /// Opens the file anew.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub(crate) fn reopen(&self) -> io::Result<()> {
+        let (destination, format) = {
+            let state = self.shared.state.lock();
+            (state.destination.clone(), state.format)
+        };
+        self.change(destination, format)
+    }
+
+    /// Waits until all lines are written, but not for long.
+    pub(crate) fn flush(&self) {
+        let mut state = self.shared.state.lock();
+        while !state.waiting.is_empty() || state.writing {
+            if self
+                .shared
+                .idle
+                .wait_for(&mut state, FLUSH_WAIT)
+                .timed_out()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// The writer's thread.
+fn write(shared: &Shared, mut output: Output) {
+    let mut lines = Vec::new();
+    loop {
+        let mut state = shared.state.lock();
+        state.writing = false;
+        while state.waiting.is_empty() && state.next.is_none() {
+            shared.idle.notify_all();
+            shared.work.wait(&mut state);
+        }
+        // Lines that came before the change belong to what was open then.
+        let next = state.next.take();
+        state.writing = true;
+        std::mem::swap(&mut lines, &mut state.waiting);
+        let dropped = std::mem::take(&mut state.dropped);
+        let format = state.format;
+        drop(state);
+        if dropped > 0 {
+            let mut line = Line::new(format, "warn", "log_dropped");
+            line.number("lines", dropped);
+            line.text("message", "the log is written more slowly than lines come");
+            lines.extend_from_slice(line.finish().as_bytes());
+        }
+        // Nobody is left to tell when the log itself cannot be written.
+        let _ = output.write_all(&lines);
+        lines.clear();
+        if lines.capacity() > MAX_WAITING / 8 {
+            lines = Vec::new();
+        }
+        if let Some(next) = next {
+            output = next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sink_file_moved_away_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("a.log"), folder.path().join("a.log.1"));
+        let sink = Sink::start(Destination::File(path.clone()), Format::Text).unwrap();
+        sink.add("one\n");
+        sink.flush();
+        std::fs::rename(&path, &moved).unwrap();
+        sink.add("two\n");
+        sink.reopen().unwrap();
+        sink.add("three\n");
+        // The writer may be on its way with the first two.
+        sink.flush();
+        let all =
+            std::fs::read_to_string(&moved).unwrap() + &std::fs::read_to_string(&path).unwrap();
+        assert_eq!(all, "one\ntwo\nthree\n");
+        assert!(std::fs::read_to_string(&moved).unwrap().contains("two"));
+    }
+
+    #[test]
+    fn sink_that_cannot_be_opened_keeps_the_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let sink = Sink::start(Destination::File(path.clone()), Format::Text).unwrap();
+        let missing = Destination::File(folder.path().join("no/a.log"));
+        assert!(sink.change(missing, Format::Json).is_err());
+        assert_eq!(sink.format(), Format::Text);
+        sink.add("still\n");
+        sink.flush();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "still\n");
+    }
+
+    #[test]
+    fn sink_that_stalls_drops_and_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mkfifoat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        )
+        .unwrap();
+        // A reader that does not read.
+        let mut reader = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+        let sink = Sink::start(Destination::File(path), Format::Json).unwrap();
+        let line = format!("{}\n", "x".repeat((1 << 20) - 1));
+        for _ in 0..20 {
+            sink.add(&line);
+        }
+        assert!(sink.dropped() >= 3, "{}", sink.dropped());
+        let reading = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let mut buffer = vec![0; 1 << 16];
+            while !text.windows(11).any(|part| part == b"log_dropped") {
+                let read = io::Read::read(&mut reader, &mut buffer).unwrap();
+                text.drain(..text.len().saturating_sub(64));
+                text.extend_from_slice(&buffer[..read]);
+            }
+        });
+        // The next line carries the count.
+        while !reading.is_finished() {
+            sink.add("y\n");
+            std::thread::yield_now();
+        }
+        reading.join().unwrap();
+    }
+}

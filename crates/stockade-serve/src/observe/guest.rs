@@ -1,0 +1,255 @@
+//! What happens to one site's instance.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use stockade_config::Level;
+use stockade_instance::{
+    CronOutcome, FetchError, MirrorEnd, MirrorEndReason, Observer, Refusal, ScaleCause,
+};
+use stockade_protocol::{ConsoleLevel, GuestError, harmless};
+
+use super::Logs;
+use crate::metrics::SiteMetrics;
+
+/// Bytes of a guest's error that are logged.
+const MAX_ERROR: usize = 4 << 10;
+
+/// Hears what happens to one site's instance.
+pub(crate) struct SiteObserver {
+    name: Arc<str>,
+    metrics: Arc<SiteMetrics>,
+    logs: Arc<Logs>,
+    console: Mutex<Second>,
+    errors: Mutex<Second>,
+}
+
+/// Lines of the current second.
+struct Second {
+    began: Instant,
+    lines: u32,
+    dropped: u64,
+}
+
+impl Second {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            lines: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Whether one more line may be written; with how many were dropped before it.
+    fn admits(&mut self, most: u32) -> Option<u64> {
+        if self.began.elapsed() >= Duration::from_secs(1) {
+            self.began = Instant::now();
+            self.lines = 0;
+        }
+        if self.lines >= most {
+            self.dropped += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(std::mem::take(&mut self.dropped))
+    }
+}
+
+/// Errors of one site that are logged in a second.
+const ERRORS_PER_SECOND: u32 = 50;
+
+fn level_of(level: ConsoleLevel) -> Level {
+    match level {
+        ConsoleLevel::Debug => Level::Debug,
+        ConsoleLevel::Info => Level::Info,
+        ConsoleLevel::Warn => Level::Warn,
+        ConsoleLevel::Error => Level::Error,
+    }
+}
+
+fn name_of(level: Level) -> &'static str {
+    match level {
+        Level::Trace => "trace",
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
+    }
+}
+
+/// The start of a text.
+fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+impl SiteObserver {
+    pub(crate) fn new(metrics: Arc<SiteMetrics>, logs: Arc<Logs>) -> Self {
+        Self {
+            name: Arc::clone(&metrics.name),
+            metrics,
+            logs,
+            console: Mutex::new(Second::new()),
+            errors: Mutex::new(Second::new()),
+        }
+    }
+
+    fn error_line(&self, level: &str, event: &str) -> Option<crate::log::Line> {
+        let dropped = self.errors.lock().admits(ERRORS_PER_SECOND)?;
+        let mut line = self.logs.log.line(level, event);
+        line.text("instance", &self.name);
+        if dropped > 0 {
+            line.number("dropped_before", dropped);
+        }
+        Some(line)
+    }
+}
+
+impl Observer for SiteObserver {
+    fn console(&self, mirror: u32, level: ConsoleLevel, text: &str) {
+        let policy = self.logs.policy.load();
+        let level = level_of(level);
+        if policy.console.level.is_none_or(|least| level < least) {
+            return;
+        }
+        let Some(dropped) = self.console.lock().admits(policy.console.lines_per_second) else {
+            self.metrics.console_dropped.add(1);
+            return;
+        };
+        self.metrics.console_lines.add(1);
+        let mut line = self.logs.log.line(name_of(level), "console");
+        line.text("instance", &self.name).number("mirror", mirror);
+        if dropped > 0 {
+            line.number("dropped_before", dropped);
+        }
+        let shown = cut(text, policy.console.line_bytes);
+        line.text("text", shown);
+        if shown.len() < text.len() {
+            line.number("cut_bytes", (text.len() - shown.len()) as u64);
+        }
+        self.logs.log.write(line);
+    }
+
+    fn uncaught(&self, mirror: u32, error: &GuestError) {
+        self.metrics.uncaught.add(1);
+        if let Some(mut line) = self.error_line("warn", "uncaught") {
+            line.number("mirror", mirror);
+            line.text("error", &harmless(&error.to_string(), MAX_ERROR));
+            self.logs.log.write(line);
+        }
+    }
+
+    fn failed(&self, mirror: Option<u32>, request_id: &str, error: &FetchError) {
+        self.metrics.failures.add(error.name(), 1);
+        if matches!(error, FetchError::ClientGone) {
+            return;
+        }
+        if let Some(mut line) = self.error_line("warn", "request_failed") {
+            if let Some(mirror) = mirror {
+                line.number("mirror", mirror);
+            }
+            if !request_id.is_empty() {
+                line.text("request_id", request_id);
+            }
+            line.text("reason", error.name());
+            line.text("error", &harmless(&error.to_string(), MAX_ERROR));
+            self.logs.log.write(line);
+        }
+    }
+
+    fn started(&self, mirror: u32, cold: bool, took: Duration) {
+        self.metrics
+            .starts
+            .add(if cold { "cold" } else { "ahead" }, 1);
+        self.metrics.start_duration.observe(took.as_secs_f64());
+        let mut line = self.logs.log.line("info", "mirror_started");
+        line.text("instance", &self.name)
+            .number("mirror", mirror)
+            .flag("cold", cold)
+            .milliseconds("took_ms", took);
+        self.logs.log.write(line);
+    }
+
+    fn start_failed(&self, mirror: u32, why: &str, retry_in: Duration) {
+        self.metrics.start_failures.add(1);
+        let mut line = self.logs.log.line("error", "mirror_start_failed");
+        line.text("instance", &self.name)
+            .number("mirror", mirror)
+            .text("error", &harmless(why, MAX_ERROR))
+            .milliseconds("retry_in_ms", retry_in);
+        self.logs.log.write(line);
+    }
+
+    fn ended(&self, end: &MirrorEnd) {
+        self.metrics.ends.add(end.reason.name(), 1);
+        let level = match end.reason {
+            MirrorEndReason::Terminated(_)
+            | MirrorEndReason::Misbehaved
+            | MirrorEndReason::NotReady
+            | MirrorEndReason::RecycledForStuck => "warn",
+            _ => "info",
+        };
+        let mut line = self.logs.log.line(level, "mirror_ended");
+        line.text("instance", &self.name)
+            .number("mirror", end.mirror)
+            .text("reason", end.reason.name());
+        if !end.detail.is_empty() {
+            line.text("detail", &harmless(&end.detail, MAX_ERROR));
+        }
+        line.number("requests", end.requests)
+            .number("in_flight", end.in_flight as u64)
+            .milliseconds("cpu_ms", end.figures.cpu_total)
+            .number("memory_bytes", end.figures.memory)
+            .milliseconds("age_ms", end.age);
+        self.logs.log.write(line);
+    }
+
+    fn scaled(&self, from: usize, to: usize, cause: ScaleCause) {
+        let mut line = self.logs.log.line("info", "scaled");
+        line.text("instance", &self.name)
+            .number("from", from as u64)
+            .number("to", to as u64)
+            .text("cause", cause.name());
+        self.logs.log.write(line);
+    }
+
+    fn refused(&self, refusal: Refusal) {
+        self.metrics.refusals.add(refusal.name(), 1);
+    }
+
+    fn retried(&self, from: u32) {
+        self.metrics.retries.add(1);
+        if let Some(mut line) = self.error_line("info", "request_retried") {
+            line.number("from_mirror", from);
+            self.logs.log.write(line);
+        }
+    }
+
+    fn cron(&self, cron: &str, outcome: &CronOutcome) {
+        let (word, level) = match outcome {
+            CronOutcome::Done { .. } => ("done", "info"),
+            CronOutcome::Failed { .. } => ("failed", "warn"),
+            CronOutcome::Skipped => ("skipped", "warn"),
+        };
+        self.metrics.crons.add(word, 1);
+        let mut line = self.logs.log.line(level, "cron");
+        line.text("instance", &self.name)
+            .text("cron", cron)
+            .text("outcome", word);
+        match outcome {
+            CronOutcome::Done { took } => line.milliseconds("took_ms", *took),
+            CronOutcome::Failed { why } => line.text("error", &harmless(why, MAX_ERROR)),
+            CronOutcome::Skipped => &mut line,
+        };
+        self.logs.log.write(line);
+    }
+
+    fn misbehaved(&self, mirror: u32, what: &str) {
+        self.metrics.misbehaved.add(1);
+        if let Some(mut line) = self.error_line("warn", "mirror_misbehaved") {
+            line.number("mirror", mirror);
+            line.text("what", &harmless(what, MAX_ERROR));
+            self.logs.log.write(line);
+        }
+    }
+}

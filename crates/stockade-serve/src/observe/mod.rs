@@ -1,0 +1,102 @@
+//! What happens, as lines of the log and as figures.
+
+mod audit;
+mod gateway;
+mod guest;
+
+use std::net::{IpAddr, SocketAddr};
+
+pub(crate) use audit::AuditFigures;
+pub(crate) use gateway::{GatewayFigures, GatewayObserver};
+pub(crate) use guest::SiteObserver;
+use stockade_config::{ClientAddress, ConsoleLog, Query};
+
+use crate::log::{Log, Redaction, Sink};
+
+/// What is logged of requests and guests. Replaced as a whole when the configuration changes.
+pub(crate) struct LogPolicy {
+    pub(crate) access: Option<AccessPolicy>,
+    pub(crate) console: ConsoleLog,
+    pub(crate) redaction: Redaction,
+}
+
+/// What is logged of a request.
+pub(crate) struct AccessPolicy {
+    /// Where to, if not with everything else.
+    pub(crate) sink: Option<Sink>,
+    pub(crate) query: Query,
+    pub(crate) client_address: ClientAddress,
+    /// Request headers that are written, lower case.
+    pub(crate) headers: Vec<String>,
+}
+
+/// A policy that can be replaced, and the log.
+pub(crate) struct Logs {
+    pub(crate) log: Log,
+    pub(crate) policy: arc_swap::ArcSwap<LogPolicy>,
+}
+
+/// An address as far as it may be logged.
+fn shown(address: SocketAddr, policy: ClientAddress) -> Option<String> {
+    match policy {
+        ClientAddress::Full => Some(address.ip().to_canonical().to_string()),
+        ClientAddress::Network => Some(match address.ip().to_canonical() {
+            IpAddr::V4(address) => {
+                let [a, b, c, _] = address.octets();
+                format!("{a}.{b}.{c}.0/24")
+            }
+            IpAddr::V6(address) => {
+                let [a, b, c, ..] = address.segments();
+                format!("{}/48", std::net::Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
+            }
+        }),
+        ClientAddress::None => None,
+    }
+}
+
+/// A query as far as it may be logged, with its question mark.
+fn shown_query(query: &str, policy: Query, redaction: &Redaction) -> String {
+    match policy {
+        Query::Full => redaction.target(&format!("?{query}")).into_owned(),
+        Query::Names => {
+            let names: Vec<&str> = query
+                .split('&')
+                .map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name))
+                .collect();
+            format!("?{}", names.join("&"))
+        }
+        Query::None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_shown_is_cut_to_its_network() {
+        let of = |text: &str, policy| shown(text.parse().unwrap(), policy);
+        assert_eq!(
+            of("203.0.113.7:9", ClientAddress::Network).as_deref(),
+            Some("203.0.113.0/24")
+        );
+        assert_eq!(
+            of("[2001:db8:1:2::7]:9", ClientAddress::Network).as_deref(),
+            Some("2001:db8:1::/48")
+        );
+        assert_eq!(
+            of("[::ffff:203.0.113.7]:9", ClientAddress::Full).as_deref(),
+            Some("203.0.113.7")
+        );
+        assert_eq!(of("203.0.113.7:9", ClientAddress::None), None);
+    }
+
+    #[test]
+    fn query_shown_is_redacted_or_cut() {
+        let redaction = Redaction::new([], ["token"]);
+        let of = |policy| shown_query("a=1&token=x&b", policy, &redaction);
+        assert_eq!(of(Query::Full), "?a=1&token=[redacted]&b");
+        assert_eq!(of(Query::Names), "?a&token&b");
+        assert_eq!(of(Query::None), "");
+    }
+}

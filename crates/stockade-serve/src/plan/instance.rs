@@ -1,0 +1,146 @@
+//! From the configuration of one site to the options of its instance.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use stockade_config::{Instance, Scaling};
+use stockade_instance::{Autoscale, Cron, CronError, InstanceLimits, InstanceOptions, Recycle};
+use stockade_policy::{ConsoleMode, IsolateOptions, Isolation, Limits};
+
+/// Where the guest's runtime reads what to put into `env` beside values.
+const BINDINGS: &str = "\0bindings";
+
+/// Switches the guest's runtime to serving.
+const SERVE: &str = "\0serve";
+
+/// The trust group of all sites with isolation `thread`: they share workers, as threads of one process
+/// that is not the supervisor's.
+const THREADS: &str = "threads";
+
+/// What a guest finds in `env`.
+pub(crate) fn environment<'a>(
+    site: &Instance,
+    secrets: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Map<String, Value> {
+    let mut env: Map<String, Value> = site
+        .env
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    for (name, value) in secrets {
+        env.insert(name.to_owned(), Value::from(value));
+    }
+    let mut bindings = Map::new();
+    let mut bind = |name: &str, kind: &str| {
+        bindings.insert(name.to_owned(), json!({ "kind": kind }));
+    };
+    for name in site.bindings.keys() {
+        bind(name, "service");
+    }
+    if let Some(state) = &site.state {
+        bind(&state.binding, "state");
+    }
+    if let Some(name) = site
+        .assets
+        .as_ref()
+        .and_then(|assets| assets.binding.as_ref())
+    {
+        bind(name, "assets");
+    }
+    for grant in &site.files {
+        bind(&grant.binding, "files");
+    }
+    env.insert(BINDINGS.to_owned(), Value::Object(bindings));
+    env.insert(SERVE.to_owned(), Value::Bool(true));
+    env
+}
+
+fn isolate(
+    site: &Instance,
+    env: Map<String, Value>,
+    modules: BTreeMap<String, String>,
+) -> IsolateOptions {
+    let (isolation, group) = match site.isolation {
+        // Never a thread of the supervisor, which runs no guest and no V8.
+        Isolation::Thread => (Isolation::Container, Some(THREADS.to_owned())),
+        other => (other, None),
+    };
+    let limits = &site.limits;
+    IsolateOptions {
+        name: Some(site.name.clone()),
+        isolation,
+        group,
+        wx: site.wx,
+        cgroup: site.cgroup,
+        kill_grace: limits.kill_grace,
+        limits: Limits {
+            cpu: Some(limits.cpu),
+            cpu_share: limits.cpu_share,
+            wall: Some(limits.wall),
+            memory: Some(limits.memory),
+            io_ops: limits.io_ops,
+            io_bytes: limits.bandwidth,
+            pending_requests: limits.subrequests,
+            ..Limits::default()
+        },
+        env,
+        modules,
+        console: ConsoleMode::Event,
+        ..IsolateOptions::default()
+    }
+}
+
+fn scaling(scaling: &Scaling) -> stockade_instance::Scaling {
+    match scaling {
+        Scaling::Fixed(mirrors) => stockade_instance::Scaling::Fixed(*mirrors),
+        Scaling::Auto(auto) => stockade_instance::Scaling::Auto(Autoscale {
+            min: auto.min,
+            max: auto.max,
+            cpu_percent: Some(auto.cpu_percent),
+            requests_per_mirror: auto.requests_per_mirror,
+            stable_window: auto.stable_window,
+            panic_window: auto.panic_window,
+            idle: auto.idle,
+            ..Autoscale::default()
+        }),
+    }
+}
+
+/// What makes the site's instance.
+pub(crate) fn options(
+    site: &Instance,
+    env: Map<String, Value>,
+    modules: BTreeMap<String, String>,
+    socket_message: usize,
+) -> Result<InstanceOptions, CronError> {
+    let limits = &site.limits;
+    Ok(InstanceOptions {
+        name: site.name.as_str().into(),
+        isolate: Arc::new(isolate(site, env, modules)),
+        scaling: scaling(&site.scaling),
+        limits: InstanceLimits {
+            concurrency: limits.concurrency,
+            queue: limits.queue,
+            queue_wait: limits.queue_timeout,
+            start: limits.start_timeout,
+            wall: limits.timeout,
+            wait_until: limits.wait_until,
+            request_body: Some(limits.max_body),
+            response_body: limits.max_response,
+            sockets: limits.websockets,
+            socket_message,
+            ..InstanceLimits::default()
+        },
+        recycle: Recycle {
+            requests: site.recycle.requests,
+            memory: site.recycle.memory,
+            age: site.recycle.age,
+        },
+        crons: site
+            .crons
+            .iter()
+            .map(|cron| Cron::new(cron.text()))
+            .collect::<Result<_, _>>()?,
+    })
+}

@@ -1,0 +1,5 @@
+//! From the configuration to the options of each part. Pure: nothing is opened or started here.
+
+pub(crate) mod egress;
+pub(crate) mod gateway;
+pub(crate) mod instance;

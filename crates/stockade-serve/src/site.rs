@@ -1,0 +1,291 @@
+//! One site: everything made for it from its configuration, and whether it has changed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stockade_broker::{
+    Broker, BrokerError, FileError, FolderOptions, Mode, PatternError, Secret, SecretValue,
+    SecretsError,
+};
+use stockade_config::{FileMode, Instance as SiteConfig};
+use stockade_gateway::Target;
+use stockade_instance::{CronError, FetchError, Instance, InstanceOptions};
+use stockade_state::{KeyError, KeyspaceName, Limits as StateLimits, StateError, Store};
+use stockade_supervisor::Supervisor;
+use stockade_transpile::{ModuleFiles, ModuleFilesError};
+
+use crate::brokers::Brokers;
+use crate::directory::{Answering, Directory};
+use crate::metrics::Metrics;
+use crate::observe::{Logs, SiteObserver};
+use crate::plan;
+use crate::services::{Binding, SiteServices};
+
+/// How long a site that was replaced goes on before it drains: requests that found it are then in.
+const HANDOVER: Duration = Duration::from_millis(250);
+
+/// Why a site cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteError {
+    /// Its code cannot be read.
+    #[error("its code cannot be read: {0}")]
+    Code(#[from] ModuleFilesError),
+    /// A secret cannot be used.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// A secret was not read.
+    #[error("the secret {0} has no value")]
+    SecretMissing(String),
+    /// A host in a rule or of a secret.
+    #[error(transparent)]
+    Host(#[from] PatternError),
+    /// A granted folder.
+    #[error(transparent)]
+    Folder(#[from] FileError),
+    /// Roots of trust.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The shared state.
+    #[error("its state cannot be opened: {0}")]
+    State(#[from] StateError),
+    /// The name of its keyspace.
+    #[error("its state cannot be opened: {0}")]
+    Keyspace(#[from] KeyError),
+    /// A cron expression.
+    #[error(transparent)]
+    Cron(#[from] CronError),
+    /// Its files.
+    #[error("its assets cannot be served: {0}")]
+    Assets(String),
+    /// It did not start.
+    #[error("it does not start: {0}")]
+    Start(FetchError),
+}
+
+/// What all sites share.
+pub(crate) struct Shared {
+    pub(crate) supervisor: Supervisor,
+    pub(crate) brokers: Brokers,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) metrics: Metrics,
+    pub(crate) logs: Arc<Logs>,
+}
+
+/// A site that runs.
+pub(crate) struct Site {
+    pub(crate) config: SiteConfig,
+    modules: Option<ModuleFiles>,
+    socket_message: usize,
+    /// Of its instance; never used twice.
+    number: u64,
+    pub(crate) answering: Arc<Answering>,
+}
+
+/// A site's code, read from its files.
+pub(crate) fn code(config: &SiteConfig) -> Result<Option<ModuleFiles>, SiteError> {
+    let read = config.code.as_deref().map(ModuleFiles::read);
+    Ok(read.transpose()?)
+}
+
+impl Site {
+    /// Whether the site would be the same if it was made anew.
+    pub(crate) fn is(
+        &self,
+        config: &SiteConfig,
+        modules: Option<&ModuleFiles>,
+        socket_message: usize,
+    ) -> bool {
+        self.config == *config
+            && self.modules.as_ref() == modules
+            && self.socket_message == socket_message
+    }
+
+    /// Files that the site was made of, for watching.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = PathBuf> {
+        let modules = self.modules.iter();
+        modules.flat_map(|modules| {
+            let names = modules.modules.keys();
+            names.map(|name| modules.folder.join(name))
+        })
+    }
+
+    /// Makes the site and starts its mirrors, in the background.
+    pub(crate) async fn start(
+        shared: &Shared,
+        store: Option<&Arc<dyn Store>>,
+        config: &SiteConfig,
+        modules: Option<ModuleFiles>,
+        socket_message: usize,
+        number: u64,
+    ) -> Result<Self, SiteError> {
+        let assets = config
+            .assets
+            .as_ref()
+            .map(|assets| plan::gateway::assets(assets, config.code.is_some()))
+            .transpose()
+            .map_err(SiteError::Assets)?;
+        let instance = match &modules {
+            Some(files) => {
+                let broker = shared.brokers.with_roots(&config.data_guard.ca)?;
+                let (options, services) = make(
+                    shared,
+                    store,
+                    &broker,
+                    config,
+                    files,
+                    socket_message,
+                    assets.clone(),
+                )
+                .await?;
+                let metrics = Arc::clone(&services.metrics);
+                let observer = SiteObserver::new(Arc::clone(&metrics), Arc::clone(&shared.logs));
+                let instance = Instance::start(
+                    options,
+                    shared.supervisor.clone(),
+                    Arc::new(services),
+                    Arc::new(observer),
+                );
+                metrics.runs(number, instance.clone());
+                Some(instance)
+            }
+            None => None,
+        };
+        Ok(Self {
+            config: config.clone(),
+            modules,
+            socket_message,
+            number,
+            answering: Arc::new(Answering {
+                instance,
+                assets,
+                code_first: config
+                    .assets
+                    .as_ref()
+                    .is_some_and(|assets| assets.code_first),
+            }),
+        })
+    }
+
+    /// Waits for the first mirror.
+    pub(crate) async fn ready(&self) -> Result<(), SiteError> {
+        match &self.answering.instance {
+            Some(instance) => instance.ready().await.map_err(SiteError::Start),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets what runs end and then ends the mirrors, at the deadline in any case.
+    pub(crate) async fn retire(&self, shared: &Shared, deadline: Duration, handover: bool) {
+        let Some(instance) = self.answering.instance.clone() else {
+            return;
+        };
+        if handover {
+            tokio::time::sleep(HANDOVER).await;
+        }
+        let drained = instance.drain(deadline).await;
+        let name = &self.config.name;
+        shared.metrics.sites.site(name).ended(self.number);
+        if drained != stockade_instance::Drained::default() {
+            tracing::warn!(
+                instance = name.as_str(),
+                requests = drained.requests_cut,
+                websockets = drained.sockets_cut,
+                background = drained.background_cut,
+                "cut short at the deadline of a drain"
+            );
+        }
+    }
+}
+
+/// The options of a site's instance, and what it may ask for.
+async fn make(
+    shared: &Shared,
+    store: Option<&Arc<dyn Store>>,
+    broker: &Broker,
+    config: &SiteConfig,
+    files: &ModuleFiles,
+    socket_message: usize,
+    assets: Option<Arc<dyn Target>>,
+) -> Result<(InstanceOptions, SiteServices), SiteError> {
+    let name = config.name.as_str();
+    let mut plain = BTreeMap::new();
+    let mut kept = Vec::new();
+    for (key, secret) in &config.secrets {
+        let value = secret
+            .value
+            .as_ref()
+            .ok_or_else(|| SiteError::SecretMissing(key.clone()))?
+            .reveal();
+        match &secret.hosts {
+            None => {
+                plain.insert(key.as_str(), value);
+            }
+            Some(hosts) => kept.push(Secret {
+                name: key.clone(),
+                value: SecretValue::new(value),
+                hosts: hosts
+                    .iter()
+                    .map(plan::egress::host)
+                    .collect::<Result<_, _>>()?,
+                over_plain_text: false,
+                in_urls: false,
+            }),
+        }
+    }
+    let secrets = broker.secrets(name, kept)?;
+    let values = plain.into_iter().chain(secrets.environment());
+    let env = plan::instance::environment(config, values);
+    let policy = plan::egress::policy(&config.data_guard, socket_message)?;
+    let mut bindings = HashMap::new();
+    for (key, binding) in &config.bindings {
+        bindings.insert(key.clone(), Binding::Site(binding.instance.clone()));
+    }
+    let asset_binding = config
+        .assets
+        .as_ref()
+        .and_then(|assets| assets.binding.clone());
+    if let (Some(key), Some(assets)) = (asset_binding, assets) {
+        bindings.insert(key, Binding::Assets(assets));
+    }
+    if let (Some(state), Some(store)) = (&config.state, store) {
+        let defaults = StateLimits::default();
+        let limits = StateLimits {
+            storage_bytes: state.storage,
+            value_bytes: usize::try_from(state.max_value).unwrap_or(usize::MAX),
+            commit_bytes: defaults
+                .commit_bytes
+                .max(usize::try_from(state.max_value.saturating_mul(2)).unwrap_or(usize::MAX)),
+            writes_per_second: state.write_rate.unwrap_or(defaults.writes_per_second),
+            ..defaults
+        };
+        let keyspace = store.open(KeyspaceName::new(name)?, limits).await?;
+        bindings.insert(state.binding.clone(), Binding::State(keyspace));
+    }
+    for grant in &config.files {
+        let mode = match grant.mode {
+            FileMode::Read => Mode::Read,
+            FileMode::Write => Mode::Write,
+        };
+        let options = FolderOptions {
+            storage_limit: Some(grant.storage),
+            max_file_bytes: grant.max_file,
+            ..FolderOptions::new(&grant.binding, grant.path.clone(), mode)
+        };
+        let (broker, owner) = (broker.clone(), name.to_owned());
+        // Counts what is in it.
+        let opened = tokio::task::spawn_blocking(move || broker.folder(&owner, options)).await;
+        let folder = opened.map_err(|error| SiteError::Assets(error.to_string()))??;
+        bindings.insert(grant.binding.clone(), Binding::Files(folder));
+    }
+    let services = SiteServices {
+        egress: broker.egress(name, policy, secrets),
+        bindings,
+        directory: Arc::clone(&shared.directory),
+        metrics: shared.metrics.sites.site(name),
+    };
+    let modules = files.modules.clone();
+    let options = plan::instance::options(config, env, modules, socket_message)?;
+    Ok((options, services))
+}

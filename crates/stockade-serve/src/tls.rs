@@ -1,0 +1,252 @@
+//! Certificates of listeners: loaded once, kept over reloads where nothing about them changed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use stockade_config::{ClientAuth, ClientAuthMode, Config, HostPattern, Scheme, Tls, TlsVersion};
+use stockade_gateway::tls as gateway;
+use stockade_gateway::tls::{TlsError, TlsEvent, TlsObserver, TlsStore, WatchOptions, Watching};
+
+use crate::metrics::{Count, Reading};
+
+/// Counts what happens to certificates. Lines of the log are the gateway's own.
+#[derive(Default)]
+pub(crate) struct TlsFigures {
+    reloads: Count,
+    reload_failures: Count,
+    expired: Count,
+}
+
+impl TlsObserver for TlsFigures {
+    fn event(&self, event: &TlsEvent) {
+        match event {
+            TlsEvent::Loaded(_) => self.reloads.add(1),
+            TlsEvent::ReloadFailed(_) => self.reload_failures.add(1),
+            TlsEvent::Expired { .. } => self.expired.add(1),
+            _ => {}
+        }
+    }
+}
+
+/// What the options of a store were made of.
+#[derive(Clone, PartialEq)]
+struct Key {
+    tls: Arc<Tls>,
+    http2: bool,
+    handshakes: usize,
+    hosts: Vec<(String, ClientAuth)>,
+}
+
+struct Kept {
+    key: Key,
+    store: Arc<TlsStore>,
+    _watching: Option<Watching>,
+}
+
+/// The stores of all listeners that speak TLS.
+#[derive(Clone, Default)]
+pub(crate) struct TlsStores {
+    kept: Vec<Arc<Kept>>,
+    figures: Arc<TlsFigures>,
+}
+
+/// Hosts whose clients must show something else than the listener asks for.
+fn hosts(config: &Config) -> Vec<(String, ClientAuth)> {
+    let mut hosts = Vec::new();
+    for site in config.instances.values() {
+        let Some(auth) = &site.client_auth else {
+            continue;
+        };
+        for url in &site.urls {
+            if url.scheme == Some(Scheme::Http) {
+                continue;
+            }
+            let host = match &url.host {
+                HostPattern::Exact(host) => host.clone(),
+                HostPattern::Below(host) => format!("*.{host}"),
+                // The whole listener: the route asks, not the handshake.
+                HostPattern::Any => continue,
+            };
+            if !hosts.iter().any(|(known, _)| *known == host) {
+                hosts.push((host, auth.clone()));
+            }
+        }
+    }
+    hosts
+}
+
+fn client_auth(auth: &ClientAuth) -> gateway::ClientAuth {
+    gateway::ClientAuth {
+        mode: match auth.mode {
+            ClientAuthMode::None => gateway::ClientAuthMode::None,
+            ClientAuthMode::Optional => gateway::ClientAuthMode::Optional,
+            ClientAuthMode::Required => gateway::ClientAuthMode::Required,
+        },
+        ca: auth.ca.clone(),
+        crl: auth.crl.clone(),
+        revocation: gateway::Revocation {
+            allow_expired: !auth.refuse_expired_crl,
+            ..gateway::Revocation::default()
+        },
+    }
+}
+
+fn options(key: &Key) -> gateway::TlsOptions {
+    let tls = &key.tls;
+    let certificates = tls.certificates.iter();
+    let hosts = key.hosts.iter();
+    gateway::TlsOptions {
+        certificates: certificates
+            .map(|files| gateway::CertificateFiles {
+                cert: files.cert.clone(),
+                key: files.key.clone(),
+                ocsp: files.ocsp.clone(),
+            })
+            .collect(),
+        min_version: match tls.min_version {
+            TlsVersion::V1_2 => gateway::TlsVersion::V12,
+            TlsVersion::V1_3 => gateway::TlsVersion::V13,
+        },
+        strict_sni: tls.strict_sni,
+        client_auth: client_auth(&tls.client_auth),
+        hosts: hosts
+            .map(|(host, auth)| gateway::HostClientAuth {
+                host: host.clone(),
+                client_auth: client_auth(auth),
+            })
+            .collect(),
+        http2: key.http2,
+        waiting_handshakes: key.handshakes,
+        ..gateway::TlsOptions::default()
+    }
+}
+
+impl TlsStores {
+    /// The stores of this configuration: those there are where nothing changed, with their files read
+    /// again, and new ones. In the order of the listeners; `None` where one is plain.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the first listener that cannot be had.
+    pub(crate) async fn load(
+        &self,
+        config: &Config,
+    ) -> Result<(Self, Vec<Option<Arc<TlsStore>>>), TlsError> {
+        let hosts = hosts(config);
+        let mut next = Self {
+            kept: Vec::new(),
+            figures: Arc::clone(&self.figures),
+        };
+        let mut stores = Vec::new();
+        for listener in &config.listeners {
+            let Some(tls) = &listener.tls else {
+                stores.push(None);
+                continue;
+            };
+            let key = Key {
+                tls: Arc::clone(tls),
+                http2: listener.http2,
+                handshakes: config.limits.handshakes,
+                hosts: hosts.clone(),
+            };
+            let shared = next
+                .kept
+                .iter()
+                .chain(&self.kept)
+                .find(|kept| kept.key == key);
+            let kept = match shared.map(Arc::clone) {
+                Some(kept) => kept,
+                None => {
+                    let (options, figures) = (options(&key), Arc::clone(&self.figures));
+                    let loading =
+                        tokio::task::spawn_blocking(move || TlsStore::load(options, figures));
+                    let store = Arc::new(loading.await.map_err(|_| TlsError {
+                        problems: Vec::new(),
+                    })??);
+                    let watching = config.watch.then(|| store.watch(WatchOptions::default()));
+                    Arc::new(Kept {
+                        key,
+                        store,
+                        _watching: watching,
+                    })
+                }
+            };
+            stores.push(Some(Arc::clone(&kept.store)));
+            if !next.kept.iter().any(|other| Arc::ptr_eq(other, &kept)) {
+                next.kept.push(kept);
+            }
+        }
+        Ok((next, stores))
+    }
+
+    /// Reads all files again. What cannot be used is not, and is told in the log.
+    ///
+    /// # Errors
+    /// What is wrong, of all stores.
+    pub(crate) async fn reload(&self) -> Result<(), String> {
+        let stores: Vec<_> = self
+            .kept
+            .iter()
+            .map(|kept| Arc::clone(&kept.store))
+            .collect();
+        let reading = tokio::task::spawn_blocking(move || {
+            let problems = stores.iter().filter_map(|store| store.reload().err());
+            problems.map(|error| error.to_string()).collect::<Vec<_>>()
+        });
+        match reading.await {
+            Ok(problems) if problems.is_empty() => Ok(()),
+            Ok(problems) => Err(problems.join("\n")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Figures of certificates: labels are the paths of the configuration.
+    pub(crate) fn readings(&self) -> Vec<Reading> {
+        let mut ends: HashMap<String, f64> = HashMap::new();
+        for facts in self.kept.iter().flat_map(|kept| kept.store.certificates()) {
+            let file = facts.file.as_ref();
+            let file = file.map_or_else(|| "acme".to_owned(), |file| file.display().to_string());
+            let end = seconds(facts.not_after);
+            let known = ends.entry(file).or_insert(end);
+            *known = known.min(end);
+        }
+        let one = |name, help, count: &Count| Reading {
+            name,
+            help,
+            counter: true,
+            values: vec![(Vec::new(), count.value() as f64)],
+        };
+        vec![
+            Reading {
+                name: "stockade_tls_certificate_not_after_seconds",
+                help: "When a certificate ends, since 1970",
+                counter: false,
+                values: ends
+                    .into_iter()
+                    .map(|(file, end)| (vec![("file", file)], end))
+                    .collect(),
+            },
+            one(
+                "stockade_tls_certificates_loaded",
+                "Certificates taken into use",
+                &self.figures.reloads,
+            ),
+            one(
+                "stockade_tls_reload_failures",
+                "Times changed TLS files could not be used",
+                &self.figures.reload_failures,
+            ),
+            one(
+                "stockade_tls_expired",
+                "Certificates, authorities and revocation lists that ended in use",
+                &self.figures.expired,
+            ),
+        ]
+    }
+}
+
+fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs_f64()
+}
