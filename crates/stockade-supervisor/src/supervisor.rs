@@ -139,10 +139,11 @@ impl Supervisor {
     /// When the wall cannot be built, the isolate cannot be started, or the sandbox is shut down.
     pub async fn create(
         &self,
-        options: IsolateOptions,
+        options: impl Into<Arc<IsolateOptions>>,
         hub: &Arc<Hub>,
     ) -> Result<Handle, CreateError> {
         let inner = &self.inner;
+        let options = options.into();
         options.check()?;
         let wall = inner
             .walls
@@ -152,7 +153,6 @@ impl Supervisor {
             return Err(CreateError::ShutDown);
         }
         let id = inner.next_id.fetch_add(1, Ordering::Relaxed);
-        let options = Arc::new(options);
         let pool = Arc::clone(&inner.pool);
         let shared = Arc::new(Shared::new(id, options, pool, Arc::clone(hub), None));
         let (sender, started) = oneshot::channel();
