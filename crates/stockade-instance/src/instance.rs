@@ -1,29 +1,50 @@
-//! An instance: its mirrors, its queue and the way of a request through them.
+//! An instance, as others see it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
+use parking_lot::Mutex;
 use stockade_supervisor::Supervisor;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
+use crate::cron::run_crons;
 use crate::error::FetchError;
+use crate::fetch;
 use crate::http::Body;
+use crate::keeper::Keeper;
 use crate::observer::Observer;
 use crate::options::InstanceOptions;
+use crate::pool::{Pool, Readiness};
 use crate::services::{Parcel, Services};
 use crate::stats::{Drained, InstanceStats};
+
+/// How often a drain looks whether it is done.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How long the ends of mirrors are waited for beyond the deadline.
+const LAST: Duration = Duration::from_secs(6);
 
 /// One site's code, running at its limits. Cheap to clone; dropping the last clone ends its mirrors.
 #[derive(Clone)]
 pub struct Instance {
-    inner: Arc<Inner>,
+    pool: Arc<Pool>,
+    life: Arc<Life>,
 }
 
-struct Inner {
-    options: InstanceOptions,
-    _supervisor: Supervisor,
-    _services: Arc<dyn Services>,
-    _observer: Arc<dyn Observer>,
+/// Ends the instance with its last clone.
+struct Life {
+    pool: Arc<Pool>,
+    stop: CancellationToken,
+    keeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.pool.begin_drain();
+        self.stop.cancel();
+    }
 }
 
 impl Instance {
@@ -36,20 +57,27 @@ impl Instance {
         services: Arc<dyn Services>,
         observer: Arc<dyn Observer>,
     ) -> Self {
+        let pool = Pool::new(options, supervisor, services, observer);
+        let stop = CancellationToken::new();
+        let keeper = Keeper::new(Arc::clone(&pool)).keep(stop.clone());
+        let keeper = tokio::spawn(keeper);
+        if !pool.options.crons.is_empty() {
+            tokio::spawn(run_crons(Arc::clone(&pool), stop.clone()));
+        }
         Self {
-            inner: Arc::new(Inner {
-                options,
-                _supervisor: supervisor,
-                _services: services,
-                _observer: observer,
+            life: Arc::new(Life {
+                pool: Arc::clone(&pool),
+                stop,
+                keeper: Mutex::new(Some(keeper)),
             }),
+            pool,
         }
     }
 
     /// What it was started with.
     #[must_use]
     pub fn options(&self) -> &InstanceOptions {
-        &self.inner.options
+        &self.pool.options
     }
 
     /// Gives a request to a mirror and waits for the head of its response. Dropping the future, or the
@@ -57,28 +85,54 @@ impl Instance {
     ///
     /// # Errors
     /// Why there is no response of the guest; [`FetchError::status`] is what to answer.
-    pub async fn fetch(&self, _request: Request<Body>) -> Result<Response<Body>, FetchError> {
-        Err(FetchError::Draining)
+    pub async fn fetch(&self, request: Request<Body>) -> Result<Response<Body>, FetchError> {
+        fetch::fetch(&self.pool, request).await
     }
 
     /// Calls a method that the guest's module offers to other instances; `args` is a JSON array.
     ///
     /// # Errors
     /// Why there is no value.
-    pub async fn call(&self, _method: &str, _args: Parcel) -> Result<Parcel, FetchError> {
-        Err(FetchError::Draining)
+    pub async fn call(&self, method: &str, args: Parcel) -> Result<Parcel, FetchError> {
+        fetch::call(&self.pool, method, args).await
     }
 
     /// Takes no more requests, lets those that run come to their end, `waitUntil` included, and ends the
     /// mirrors; at the deadline in any case.
-    pub async fn drain(&self, _deadline: Duration) -> Drained {
-        Drained::default()
+    pub async fn drain(&self, deadline: Duration) -> Drained {
+        let until = Instant::now() + deadline;
+        self.pool.begin_drain();
+        while !self.is_at_rest() && Instant::now() < until {
+            tokio::time::sleep(LOOK).await;
+        }
+        let mut drained = Drained {
+            requests_cut: self.pool.queue.length(),
+            ..Drained::default()
+        };
+        for mirror in self.pool.mirrors() {
+            drained.requests_cut += mirror.in_flight();
+            drained.sockets_cut += mirror.open_sockets();
+            drained.background_cut += mirror.background();
+            // 1001: going away (RFC 6455, section 7.4.1).
+            mirror.close_sockets(1001, "the site is being stopped");
+        }
+        self.life.stop.cancel();
+        let keeper = self.life.keeper.lock().take();
+        if let Some(keeper) = keeper {
+            let _ = tokio::time::timeout(LAST, keeper).await;
+        }
+        drained
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.pool.queue.length() == 0
+            && self.pool.mirrors().iter().all(|mirror| mirror.is_at_rest())
     }
 
     /// What it is doing now.
     #[must_use]
     pub fn stats(&self) -> InstanceStats {
-        InstanceStats::default()
+        self.pool.stats()
     }
 
     /// Waits for the first mirror; at once where none is wanted.
@@ -86,6 +140,20 @@ impl Instance {
     /// # Errors
     /// Why the first attempt to start one failed.
     pub async fn ready(&self) -> Result<(), FetchError> {
-        Err(FetchError::Draining)
+        let mut readiness = self.pool.readiness();
+        if self.stats().wanted == 0 {
+            return Ok(());
+        }
+        let known = readiness
+            .wait_for(|readiness| !matches!(readiness, Readiness::Unknown))
+            .await;
+        match known.as_deref() {
+            Ok(Readiness::Failed(why)) => Err(FetchError::NotStarted {
+                why: why.clone(),
+                retry_after: Duration::from_secs(1),
+            }),
+            Ok(_) => Ok(()),
+            Err(_) => Err(FetchError::Draining),
+        }
     }
 }

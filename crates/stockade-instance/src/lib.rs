@@ -13,14 +13,24 @@
 //!
 //! Deliberately absent: sockets of clients, routes, TLS; deciding what a guest may reach; V8.
 
+mod backoff;
+mod cron;
 mod error;
+mod fetch;
 mod http;
 mod instance;
+mod keeper;
 mod limits;
+mod mirror;
 mod observer;
 mod options;
+mod pool;
+mod queue;
+mod respond;
+mod scale;
 mod services;
 mod stats;
+mod wire;
 
 pub use error::{FetchError, Refusal};
 pub use http::{

@@ -21,6 +21,11 @@ pub struct InstanceLimits {
     pub stuck: usize,
     /// How long promises given to `ctx.waitUntil` keep a mirror that should end.
     pub wait_until: Duration,
+    /// How long a mirror that is being replaced, or not wanted any more, may take for its last requests and
+    /// WebSockets.
+    pub drain: Duration,
+    /// How long a scheduled run may take.
+    pub scheduled: Duration,
     /// Bytes of one request's body; `None` is no limit.
     pub request_body: Option<u64>,
     /// Bytes of one response's body; `None` is no limit.
@@ -52,6 +57,8 @@ impl Default for InstanceLimits {
             abort_grace: Duration::from_secs(5),
             stuck: 8,
             wait_until: Duration::from_secs(30),
+            drain: Duration::from_secs(60),
+            scheduled: Duration::from_secs(15 * 60),
             request_body: Some(100 << 20),
             response_body: None,
             response_headers: 128,

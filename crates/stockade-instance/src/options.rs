@@ -117,7 +117,8 @@ pub struct CronError {
 }
 
 impl Cron {
-    /// Reads five fields: minute, hour, day of the month, month, day of the week.
+    /// Reads five fields: minute, hour, day of the month, month, day of the week. A sixth, in front, is
+    /// seconds.
     ///
     /// # Errors
     /// When the text is no cron expression.

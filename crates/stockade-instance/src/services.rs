@@ -98,7 +98,10 @@ impl Services for NoServices {
         &self,
         request: Request<Body>,
     ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
-        refuse(format!("fetch of {}: nothing may be reached", request.uri()))
+        refuse(format!(
+            "fetch of {}: nothing may be reached",
+            request.uri()
+        ))
     }
 
     fn websocket(

@@ -1,0 +1,133 @@
+//! Calls `scheduled` when it is time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use stockade_protocol::Payload;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::observer::CronOutcome;
+use crate::options::Cron;
+use crate::pool::Pool;
+use crate::wire::push_text;
+
+/// The clock may be set: it is looked at this often at least.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Runs the crons of an instance until `stop`.
+pub(crate) async fn run_crons(pool: Arc<Pool>, stop: CancellationToken) {
+    let mut all = JoinSet::new();
+    for index in 0..pool.options.crons.len() {
+        all.spawn(run_cron(Arc::clone(&pool), index));
+    }
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = async { while all.join_next().await.is_some() {} } => {}
+    }
+}
+
+async fn run_cron(pool: Arc<Pool>, index: usize) {
+    let Some(cron) = pool.options.crons.get(index).cloned() else {
+        return;
+    };
+    let mut running = JoinSet::new();
+    let mut after = Utc::now();
+    while let Some(due) = next_after(&cron, after) {
+        wait_until(due).await;
+        after = due.max(Utc::now() - chrono::Duration::seconds(1));
+        while running.try_join_next().is_some() {}
+        if pool.is_draining() {
+            return;
+        }
+        if running.is_empty() {
+            running.spawn(run_once(Arc::clone(&pool), cron.clone(), due));
+        } else {
+            pool.observer.cron(cron.text(), &CronOutcome::Skipped);
+        }
+    }
+}
+
+/// The next time after `after`; `None` for a time that never comes.
+pub(crate) fn next_after(cron: &Cron, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    cron.times.find_next_occurrence(&after, false).ok()
+}
+
+async fn wait_until(due: DateTime<Utc>) {
+    loop {
+        let left = (due - Utc::now()).to_std().unwrap_or(Duration::ZERO);
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(LOOK)).await;
+    }
+}
+
+async fn run_once(pool: Arc<Pool>, cron: Cron, due: DateTime<Utc>) {
+    let began = Instant::now();
+    let outcome = match attempt(&pool, &cron, due).await {
+        Ok(()) => CronOutcome::Done {
+            took: began.elapsed(),
+        },
+        Err(why) => CronOutcome::Failed { why },
+    };
+    pool.observer.cron(cron.text(), &outcome);
+}
+
+async fn attempt(pool: &Arc<Pool>, cron: &Cron, due: DateTime<Utc>) -> Result<(), String> {
+    let found = pool.place().await.map_err(|error| error.to_string())?;
+    let mirror = Arc::clone(&found.slot.mirror);
+    let id = mirror.number_request();
+    let done = mirror
+        .await_cron(id, found.slot)
+        .map_err(|end| end.to_string())?;
+    let mut json = format!("[{id},");
+    push_text(&mut json, cron.text(), false);
+    json.push_str(&format!(",{}]", due.timestamp_millis()));
+    if let Err(error) = mirror.handle.control("cron.run", Payload::from_json(json)) {
+        mirror.withdraw(id);
+        return Err(error.to_string());
+    }
+    let limit = pool.options.limits.scheduled;
+    match tokio::time::timeout(limit, done).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err("its mirror ended".to_owned()),
+        Err(_) => {
+            mirror.abort(id);
+            Err(format!("it took longer than {} s", limit.as_secs()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn cron_next_time_is_after_the_last() {
+        let cron = Cron::new("*/15 * * * *").unwrap();
+        let next = next_after(&cron, at("2026-11-21T10:15:00Z"));
+        assert_eq!(next, Some(at("2026-11-21T10:30:00Z")));
+        let cron = Cron::new("0 0 29 2 *").unwrap();
+        assert_eq!(
+            next_after(&cron, at("2026-11-21T10:15:00Z")),
+            Some(at("2028-02-29T00:00:00Z"))
+        );
+    }
+
+    #[test]
+    fn cron_that_is_none_is_refused_with_its_text() {
+        for text in ["", "* * * *", "61 * * * *", "a b c d e", "* * * * * * * *"] {
+            let error = Cron::new(text).unwrap_err();
+            assert!(
+                error.to_string().contains("is not a cron expression"),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The way of one request: a place, an attempt, perhaps a second one elsewhere, a response.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use stockade_supervisor::{CallError, End, SendError};
+
+use crate::error::{FetchError, Refusal};
+use crate::http::Body;
+use crate::mirror::{Mirror, Reply, Slot};
+use crate::observer::Observer;
+use crate::pool::Pool;
+use crate::respond::respond;
+use crate::services::Parcel;
+use crate::wire::{Prepared, RequestBody};
+
+/// Why an attempt failed.
+enum Trouble {
+    /// Another attempt would not help.
+    Final(FetchError),
+    /// The mirror ended. `heard`: the guest may have begun with the request.
+    Ended { end: End, heard: bool },
+}
+
+/// Aborts a request in the guest unless it was answered.
+struct AbortOnDrop<'a> {
+    mirror: &'a Mirror,
+    id: u64,
+    answered: bool,
+}
+
+impl Drop for AbortOnDrop<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.mirror.abort(self.id);
+        }
+    }
+}
+
+/// Tells the observer of a failed request, also of one whose client went away.
+struct Report<'a> {
+    observer: &'a dyn Observer,
+    request_id: String,
+    mirror: Option<u32>,
+    done: bool,
+}
+
+impl Report<'_> {
+    fn failed(&mut self, error: &FetchError) {
+        self.done = true;
+        // Refusals have a notice of their own, and may come in floods.
+        if !matches!(error, FetchError::Busy { .. } | FetchError::Draining) {
+            self.observer.failed(self.mirror, &self.request_id, error);
+        }
+    }
+}
+
+impl Drop for Report<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.failed(&FetchError::ClientGone);
+        }
+    }
+}
+
+pub(crate) async fn fetch(
+    pool: &Arc<Pool>,
+    request: Request<Body>,
+) -> Result<Response<Body>, FetchError> {
+    let mut prepared = Prepared::new(request, &pool.options.limits).await?;
+    let mut report = Report {
+        observer: &*pool.observer,
+        request_id: std::mem::take(&mut prepared.request_id),
+        mirror: None,
+        done: false,
+    };
+    let result = run(pool, &mut prepared, &mut report).await;
+    report.done = true;
+    if let Err(error) = &result {
+        report.failed(error);
+    }
+    result
+}
+
+async fn run(
+    pool: &Arc<Pool>,
+    prepared: &mut Prepared,
+    report: &mut Report<'_>,
+) -> Result<Response<Body>, FetchError> {
+    let mut found = pool.place().await?;
+    let cold = found.cold;
+    let wall = pool.options.limits.wall;
+    let began = Instant::now();
+    let mut retried = false;
+    loop {
+        let mirror = found.slot.mirror.number;
+        report.mirror = Some(mirror);
+        let left = wall.saturating_sub(began.elapsed());
+        match attempt(found.slot, prepared, left).await {
+            Ok(reply) => return respond(prepared, reply, cold, retried),
+            Err(Trouble::Final(error)) => return Err(error),
+            Err(Trouble::Ended { end, heard }) => {
+                // What no guest has begun with may be given to another whatever its method is.
+                let again = if heard {
+                    prepared.is_replayable()
+                } else {
+                    prepared.is_whole()
+                };
+                if retried || !again {
+                    return Err(FetchError::Ended { end });
+                }
+                retried = true;
+                pool.observer.retried(mirror);
+                found = pool.place().await?;
+            }
+        }
+    }
+}
+
+async fn attempt(slot: Slot, prepared: &mut Prepared, left: Duration) -> Result<Reply, Trouble> {
+    let mirror = Arc::clone(&slot.mirror);
+    if let Some(end) = mirror.handle.end() {
+        return Err(Trouble::Ended { end, heard: false });
+    }
+    let limits = mirror.limits();
+    let id = mirror.number_request();
+    let (stream, body) = match &mut prepared.body {
+        RequestBody::Stream(body) => match body.take() {
+            Some(body) => {
+                let stream = mirror
+                    .open_stream(body, Some(id), limits.request_body)
+                    .map_err(|_| Trouble::Final(busy()))?;
+                (Some(stream), Some(mirror.own_stream(stream)))
+            }
+            None => (None, None),
+        },
+        RequestBody::None | RequestBody::Whole(_) => (None, None),
+    };
+    let answer = mirror
+        .await_response(id, slot, body)
+        .map_err(|end| Trouble::Ended { end, heard: false })?;
+    if let Err(error) = mirror
+        .handle
+        .control("http.request", prepared.message(id, stream))
+    {
+        mirror.withdraw(id);
+        return Err(unsent(&mirror, &error));
+    }
+    let mut guard = AbortOnDrop {
+        mirror: &mirror,
+        id,
+        answered: false,
+    };
+    match tokio::time::timeout(left, answer).await {
+        Ok(answer) => {
+            guard.answered = true;
+            match answer {
+                Ok(Ok(reply)) => Ok(reply),
+                Ok(Err(FetchError::Ended { end })) => Err(Trouble::Ended { end, heard: true }),
+                Ok(Err(error)) => Err(Trouble::Final(error)),
+                Err(_) => Err(Trouble::Final(FetchError::Draining)),
+            }
+        }
+        Err(_) => Err(Trouble::Final(FetchError::TimedOut { limit: limits.wall })),
+    }
+}
+
+fn busy() -> FetchError {
+    FetchError::Busy {
+        retry_after: Duration::from_secs(1),
+        refusal: Refusal::QueueFull,
+    }
+}
+
+/// Why a message was not sent, for whoever wanted to.
+fn unsent(mirror: &Mirror, error: &SendError) -> Trouble {
+    match (error, mirror.handle.end()) {
+        (SendError::Ended { .. }, Some(end)) => Trouble::Ended { end, heard: false },
+        _ => Trouble::Final(busy()),
+    }
+}
+
+/// Calls a method that the guest offers to others.
+pub(crate) async fn call(
+    pool: &Arc<Pool>,
+    method: &str,
+    args: Parcel,
+) -> Result<Parcel, FetchError> {
+    let found = pool.place().await?;
+    let mirror = Arc::clone(&found.slot.mirror);
+    let limit = pool.options.limits.wall;
+    mirror.number_request();
+    let args = mirror.export_parcel(args).map_err(FetchError::Threw)?;
+    let called = mirror.handle.call(format!("\0{method}"), args);
+    let result = match tokio::time::timeout(limit, called).await {
+        Ok(Ok(value)) => mirror
+            .import_parcel(value)
+            .map_err(|why| FetchError::BadResponse {
+                why: why.to_string(),
+            }),
+        Ok(Err(CallError::Guest(error))) => Err(FetchError::Threw(error)),
+        Ok(Err(CallError::TimedOut(limit))) => Err(FetchError::TimedOut { limit }),
+        Ok(Err(CallError::Send(error))) => Err(match unsent(&mirror, &error) {
+            Trouble::Final(error) => error,
+            Trouble::Ended { end, .. } => FetchError::Ended { end },
+        }),
+        Ok(Err(CallError::Ended { .. })) => Err(match mirror.handle.end() {
+            Some(end) => FetchError::Ended { end },
+            None => FetchError::Draining,
+        }),
+        Err(_) => Err(FetchError::TimedOut { limit }),
+    };
+    drop(found);
+    result
+}

@@ -1,0 +1,301 @@
+//! Keeps as many mirrors as are wanted: starts, replaces, recycles, scales and ends them.
+//!
+//! Invariants:
+//! 1. Only the keeper starts a mirror or has one drained.
+//! 2. A mirror is drained for a successor only once the successor serves.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::mirror::{Lived, Mirror, live};
+use crate::observer::{MirrorEndReason, ScaleCause};
+use crate::options::Scaling;
+use crate::pool::Pool;
+use crate::scale::{Load, Scaler};
+
+/// A mirror that has lived as long as this did not fail at its start.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// How often to look at mirrors.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long the ends of all mirrors are waited for.
+const LAST: Duration = Duration::from_secs(5);
+
+pub(crate) struct Keeper {
+    pool: Arc<Pool>,
+    lives: JoinSet<Lived>,
+    /// The mirrors' numbers by their tasks.
+    numbers: HashMap<Id, (u32, AbortHandle)>,
+    backoff: Backoff,
+    not_before: Option<Instant>,
+    scaler: Option<Scaler>,
+    tick: Duration,
+    last_tick: Instant,
+    cpu_before: Duration,
+    born: Instant,
+}
+
+impl Keeper {
+    pub(crate) fn new(pool: Arc<Pool>) -> Self {
+        let (wanted, scaler, tick) = match &pool.options.scaling {
+            Scaling::Fixed(count) => ((*count).max(1), None, TICK),
+            Scaling::Auto(auto) => (
+                auto.min,
+                Some(Scaler::new(auto.clone())),
+                auto.tick.clamp(Duration::from_millis(10), TICK),
+            ),
+        };
+        pool.wanted.store(wanted, Ordering::Relaxed);
+        let now = Instant::now();
+        Self {
+            pool,
+            lives: JoinSet::new(),
+            numbers: HashMap::new(),
+            backoff: Backoff::default(),
+            not_before: None,
+            scaler,
+            tick,
+            last_tick: now,
+            cpu_before: Duration::ZERO,
+            born: now,
+        }
+    }
+
+    /// Keeps the mirrors until `stop`, then ends them all.
+    pub(crate) async fn keep(mut self, stop: CancellationToken) {
+        loop {
+            self.reconcile();
+            let nap = self.nap();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(done) = self.lives.join_next_with_id() => self.over(done),
+                () = self.pool.wake.notified() => {}
+                () = sleep(nap) => {}
+            }
+            if self.last_tick.elapsed() >= self.tick {
+                self.look();
+            }
+        }
+        self.end_all().await;
+    }
+
+    fn wanted(&self) -> usize {
+        self.pool.wanted.load(Ordering::Relaxed)
+    }
+
+    fn want(&self, number: usize, cause: ScaleCause) {
+        let before = self.pool.wanted.swap(number, Ordering::Relaxed);
+        if before != number {
+            self.pool.observer.scaled(before, number, cause);
+        }
+    }
+
+    /// How long nothing needs to be looked at; `None` until something happens.
+    fn nap(&self) -> Option<Duration> {
+        let retry = self
+            .not_before
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        let looks = !self.lives.is_empty();
+        let tick = looks.then(|| self.tick.saturating_sub(self.last_tick.elapsed()));
+        match (retry, tick) {
+            (Some(retry), Some(tick)) => Some(retry.min(tick)),
+            (retry, tick) => retry.or(tick),
+        }
+    }
+
+    /// Starts what is missing, drains what is too many, ends what is done.
+    fn reconcile(&mut self) {
+        let now = Instant::now();
+        if self.not_before.is_some_and(|at| now >= at) {
+            self.not_before = None;
+        }
+        if self.wanted() == 0 && self.pool.queue.length() > 0 {
+            self.want(1, ScaleCause::FirstRequest);
+        }
+        let wanted = self.wanted();
+        let mirrors = self.pool.mirrors();
+        let (draining, open): (Vec<_>, Vec<_>) =
+            mirrors.into_iter().partition(|mirror| mirror.is_draining());
+        let (mut retiring, mut active): (Vec<_>, Vec<_>) = open
+            .into_iter()
+            .filter(|mirror| mirror.handle.end().is_none())
+            .partition(|mirror| mirror.retiring().is_some());
+        // One at a time is replaced: the others count as if they stayed.
+        let have = active.len() + self.pool.starting() + retiring.len().saturating_sub(1);
+        if have < wanted && self.not_before.is_none() {
+            for _ in have..wanted {
+                self.start();
+            }
+        }
+        let within = self.pool.options.limits.drain;
+        let mut surplus = (active.len() + retiring.len()).saturating_sub(wanted);
+        while surplus > 0
+            && let Some(mirror) = retiring.pop()
+        {
+            let reason = mirror.retiring().unwrap_or(MirrorEndReason::ScaledDown);
+            mirror.drain(reason, within);
+            end_if_done(&mirror);
+            surplus -= 1;
+        }
+        active.sort_by_key(|mirror| (mirror.in_flight(), u32::MAX - mirror.number));
+        for mirror in active.iter().take(surplus) {
+            mirror.drain(MirrorEndReason::ScaledDown, within);
+            end_if_done(mirror);
+        }
+        for mirror in &draining {
+            end_if_done(mirror);
+        }
+    }
+
+    fn start(&mut self) {
+        let number = self.pool.begin_start();
+        let task = self.lives.spawn(live(Arc::clone(&self.pool), number));
+        self.numbers.insert(task.id(), (number, task));
+    }
+
+    /// A mirror's life is over.
+    fn over(&mut self, done: Result<(Id, Lived), JoinError>) {
+        let (id, lived) = match done {
+            Ok((id, lived)) => (id, lived),
+            Err(error) => {
+                let why = format!("an error of Stockade's own ended it: {error}");
+                (error.id(), Lived::NeverReady(why))
+            }
+        };
+        let number = self.numbers.remove(&id).map_or(u32::MAX, |entry| entry.0);
+        match lived {
+            Lived::NeverReady(why) => {
+                if let Some(mirror) = self.pool.mirrors().iter().find(|m| m.number == number) {
+                    // Its task broke down while it served.
+                    mirror.end(MirrorEndReason::NotReady);
+                    self.pool.leave(mirror, Duration::ZERO);
+                }
+                let wait = self.hold_off();
+                self.pool.start_failed(number, why, wait);
+                if self.scales_to_zero() && self.pool.mirrors().is_empty() {
+                    // The next request tries again.
+                    self.want(0, ScaleCause::Idle);
+                }
+            }
+            Lived::Ready { age, unasked: true } => {
+                if age >= STABLE {
+                    self.settle();
+                } else {
+                    self.hold_off();
+                }
+            }
+            Lived::Ready { .. } => {}
+        }
+    }
+
+    fn scales_to_zero(&self) -> bool {
+        matches!(&self.pool.options.scaling, Scaling::Auto(auto) if auto.min == 0)
+    }
+
+    /// Waits longer with each failure.
+    fn hold_off(&mut self) -> Duration {
+        let wait = self.backoff.next();
+        self.pool.crashes.fetch_add(1, Ordering::Relaxed);
+        self.not_before = Some(Instant::now() + wait);
+        wait
+    }
+
+    /// All is well.
+    fn settle(&mut self) {
+        self.backoff.reset();
+        self.pool.crashes.store(0, Ordering::Relaxed);
+    }
+
+    /// Looks at every mirror and at the load of all.
+    fn look(&mut self) {
+        let now = Instant::now();
+        let elapsed = now.saturating_duration_since(self.last_tick);
+        self.last_tick = now;
+        let mirrors = self.pool.mirrors();
+        for mirror in &mirrors {
+            mirror.look(now);
+        }
+        if mirrors
+            .iter()
+            .any(|mirror| mirror.is_open() && mirror.age() >= STABLE)
+        {
+            self.settle();
+        }
+        self.scale(now, elapsed, &mirrors);
+    }
+
+    fn scale(&mut self, now: Instant, elapsed: Duration, mirrors: &[Arc<Mirror>]) {
+        let idle = self.idle(mirrors);
+        let Some(scaler) = &mut self.scaler else {
+            return;
+        };
+        let cpu = self.pool.stats().cpu;
+        let used = cpu.saturating_sub(self.cpu_before);
+        self.cpu_before = cpu;
+        let load = Load {
+            ready: mirrors.iter().filter(|mirror| mirror.is_open()).count(),
+            requests: self.pool.in_flight() + self.pool.queue.length(),
+            cpu_percent: used.as_secs_f64() * 100.0 / elapsed.as_secs_f64().max(0.001),
+            idle,
+        };
+        let wanted = self.pool.wanted.load(Ordering::Relaxed);
+        let (number, cause) = scaler.look(now.saturating_duration_since(self.born), load, wanted);
+        self.want(number, cause);
+    }
+
+    /// For how long nothing has been asked of the mirrors. Open WebSockets and promises are work, too.
+    fn idle(&self, mirrors: &[Arc<Mirror>]) -> Duration {
+        if mirrors.iter().all(|mirror| mirror.is_at_rest()) {
+            self.pool.idle_for()
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    async fn end_all(mut self) {
+        self.pool.queue.refuse(&crate::error::FetchError::Draining);
+        let ready: Vec<u32> = self.pool.mirrors().iter().map(|m| m.number).collect();
+        for (number, task) in self.numbers.values() {
+            if !ready.contains(number) {
+                task.abort();
+            }
+        }
+        for mirror in self.pool.mirrors() {
+            mirror.end(MirrorEndReason::Drained);
+        }
+        let all = async {
+            while self.lives.join_next().await.is_some() {
+                // One that was ready just as its task was to be aborted.
+                for mirror in self.pool.mirrors() {
+                    mirror.end(MirrorEndReason::Drained);
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LAST, all).await;
+    }
+}
+
+fn end_if_done(mirror: &Mirror) {
+    let reason = mirror.retiring().unwrap_or(MirrorEndReason::ScaledDown);
+    if mirror.is_at_rest() {
+        mirror.end(reason);
+    } else if mirror.is_drain_over() {
+        // 1012: service restart (https://www.iana.org/assignments/websocket).
+        mirror.close_sockets(1012, "the site is being replaced");
+        mirror.end(reason);
+    }
+}
+
+async fn sleep(nap: Option<Duration>) {
+    match nap {
+        Some(nap) => tokio::time::sleep(nap).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,205 @@
+//! What the guest asks of its host: a task for each, until it is answered or the guest loses interest.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http_body::Body as _;
+use http_body_util::{BodyExt, Full};
+use parking_lot::Mutex;
+use stockade_protocol::{GuestError, Payload, RequestId};
+use tokio::task::AbortHandle;
+
+use super::Mirror;
+use crate::http::Body;
+use crate::services::Parcel;
+use crate::wire::{
+    AnswerBody, Ask, Fields, GuestBody, Malformed, Unasked, answer_of, export, import, parse_ask,
+};
+
+/// Bodies of answers up to this size go with the answer; larger ones are streams. In bytes.
+const INLINE: u64 = 64 << 10;
+
+#[derive(Default)]
+pub(super) struct Asks {
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    entries: HashMap<RequestId, AbortHandle>,
+    closed: bool,
+}
+
+impl Asks {
+    pub(super) fn close(&self) {
+        let mut table = self.table.lock();
+        table.closed = true;
+        for (_, task) in table.entries.drain() {
+            task.abort();
+        }
+    }
+}
+
+impl Mirror {
+    /// Takes a request of the guest.
+    pub(super) fn asked(
+        self: &Arc<Self>,
+        id: RequestId,
+        method: &str,
+        data: Payload,
+    ) -> Result<(), Malformed> {
+        let ask = match parse_ask(method, data, self.limits()) {
+            Ok(Some(ask)) => ask,
+            Ok(None) => {
+                let name: String = method.chars().take(64).collect();
+                self.refuse(
+                    id,
+                    &format!("the host has no handler for the request '{name}'"),
+                );
+                return Ok(());
+            }
+            Err(Unasked::Refused(why)) => {
+                self.refuse(id, &why);
+                return Ok(());
+            }
+            Err(Unasked::Malformed(malformed)) => return Err(malformed),
+        };
+        let ask = match ask {
+            Ask::Fetch {
+                binding,
+                head,
+                body,
+            } => Prepared::Fetch(
+                binding,
+                http::Request::from_parts(head, self.body_of(body)?),
+            ),
+            Ask::Call {
+                binding,
+                method,
+                args,
+            } => Prepared::Call(binding, method, self.import_parcel(args)?),
+        };
+        let mut table = self.asks.table.lock();
+        if table.closed {
+            return Ok(());
+        }
+        if table.entries.contains_key(&id) {
+            return Err(Malformed(format!("request {id} is made twice")));
+        }
+        let mirror = Arc::clone(self);
+        // The task cannot end before its entry is there: it needs this lock for that.
+        let task = tokio::spawn(async move {
+            let result = mirror.carry_out(ask).await;
+            mirror.room_to_tell().await;
+            if mirror.asks.table.lock().entries.remove(&id).is_some() {
+                mirror.answer(id, result);
+            }
+        });
+        table.entries.insert(id, task.abort_handle());
+        Ok(())
+    }
+
+    /// Takes `request.cancel`.
+    pub(super) fn ask_cancelled(&self, message: &Fields) {
+        let task = self.asks.table.lock().entries.remove(&message.id);
+        if let Some(task) = task {
+            task.abort();
+            // The guest does not hear it; its number of open requests goes down by it.
+            self.refuse(message.id, "cancelled");
+        }
+    }
+
+    fn refuse(&self, id: RequestId, why: &str) {
+        self.answer(id, Err(GuestError::new(why)));
+    }
+
+    fn answer(&self, id: RequestId, result: Result<Payload, GuestError>) {
+        if let Err(error) = self.handle.answer(id, result) {
+            let too_much = GuestError::new(format!("the answer was not sent: {error}"));
+            let _ = self.handle.answer(id, Err(too_much));
+        }
+    }
+
+    fn body_of(self: &Arc<Self>, body: GuestBody) -> Result<Body, Malformed> {
+        Ok(match body {
+            GuestBody::None => empty(),
+            GuestBody::Whole(bytes) => whole(bytes),
+            GuestBody::Stream(id) => self.take_stream(id)?.boxed_unsync(),
+        })
+    }
+
+    /// Makes bodies of the streams in data of the guest.
+    pub(crate) fn import_parcel(self: &Arc<Self>, data: Payload) -> Result<Parcel, Malformed> {
+        let (payload, streams) = import(data, |id| {
+            self.take_stream(id)
+                .map(http_body_util::BodyExt::boxed_unsync)
+        })?;
+        Ok(Parcel { payload, streams })
+    }
+
+    /// Makes streams for the guest of the bodies in data.
+    pub(crate) fn export_parcel(self: &Arc<Self>, parcel: Parcel) -> Result<Payload, GuestError> {
+        export(parcel.payload, parcel.streams, |body| {
+            self.open_stream(body, None, None).map_err(Malformed)
+        })
+        .map_err(|error| GuestError::new(error.to_string()))
+    }
+
+    async fn carry_out(self: &Arc<Self>, ask: Prepared) -> Result<Payload, GuestError> {
+        let services = &self.pool.services;
+        let response = match ask {
+            Prepared::Call(binding, method, args) => {
+                let value = services.binding_call(&binding, method, args).await?;
+                return self.export_parcel(value);
+            }
+            Prepared::Fetch(Some(binding), request) => {
+                services.binding_fetch(&binding, request).await?
+            }
+            Prepared::Fetch(None, request) => services.fetch(request).await?,
+        };
+        let (head, body) = response.into_parts();
+        if head.status.is_informational() {
+            return Err(GuestError::new(format!(
+                "a response with the status {} cannot be given to fetch",
+                head.status.as_u16()
+            )));
+        }
+        let body = self.answer_body(body).await?;
+        Ok(answer_of(&head, body))
+    }
+
+    async fn answer_body(self: &Arc<Self>, body: Body) -> Result<AnswerBody, GuestError> {
+        if body.is_end_stream() {
+            return Ok(AnswerBody::None);
+        }
+        if body.size_hint().upper().is_some_and(|most| most <= INLINE) {
+            let collected = tokio::time::timeout(self.limits().stall, body.collect()).await;
+            return match collected {
+                Ok(Ok(bytes)) => Ok(AnswerBody::Whole(bytes.to_bytes())),
+                Ok(Err(error)) => Err(GuestError::new(format!("reading the body failed: {error}"))),
+                Err(_) => Err(GuestError::new("the sender gave nothing for too long")),
+            };
+        }
+        self.open_stream(body, None, None)
+            .map(AnswerBody::Stream)
+            .map_err(GuestError::new)
+    }
+}
+
+/// A request of the guest with its streams as bodies.
+enum Prepared {
+    Fetch(Option<String>, http::Request<Body>),
+    Call(String, String, Parcel),
+}
+
+fn empty() -> Body {
+    http_body_util::Empty::new()
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+fn whole(bytes: bytes::Bytes) -> Body {
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}

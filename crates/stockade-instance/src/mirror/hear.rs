@@ -1,0 +1,95 @@
+//! Hears one mirror until its end.
+
+use std::sync::Arc;
+
+use stockade_protocol::Payload;
+use stockade_supervisor::{End, Event, Figures, Hub};
+
+use super::Mirror;
+use crate::wire::{Malformed, parse_fields};
+
+/// Batches of events before other tasks get their turn.
+const TURN: u32 = 16;
+
+impl Mirror {
+    /// Takes what the isolate says until it has ended; gives how, and with what used.
+    pub(super) async fn hear(self: &Arc<Self>, hub: &Hub) -> (End, Figures) {
+        let mut figures = None;
+        let mut batches = 0;
+        loop {
+            let (_, events) = hub.events().await;
+            for event in events {
+                match event {
+                    Event::Terminated { figures: used, .. } => figures = Some(used),
+                    Event::Destroyed(reason) => {
+                        let end = self.handle.end().unwrap_or(End::Destroyed(reason));
+                        return (end, figures.unwrap_or_else(|| self.figures()));
+                    }
+                    event => {
+                        let name = kind(&event).to_owned();
+                        if let Err(malformed) = self.take(event) {
+                            self.misbehaved(&format!("{name}: {malformed}"));
+                        }
+                    }
+                }
+            }
+            batches += 1;
+            if batches == TURN {
+                batches = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn figures(&self) -> Figures {
+        let stats = self.handle.stats();
+        Figures {
+            cpu_total: stats.cpu,
+            memory: stats.memory,
+            ..Figures::default()
+        }
+    }
+
+    fn take(self: &Arc<Self>, event: Event) -> Result<(), Malformed> {
+        let observer = &self.pool.observer;
+        match event {
+            Event::Control { name, data } => self.control(&name, data)?,
+            Event::Request { id, method, data } => self.asked(id, &method, data)?,
+            Event::Message { name, data } => self.guest_event(&name, data)?,
+            Event::Console { level, text } => observer.console(self.number, level, &text),
+            Event::Uncaught(error) => observer.uncaught(self.number, &error),
+            Event::Terminated { .. } | Event::Destroyed(_) => {}
+        }
+        Ok(())
+    }
+
+    fn control(self: &Arc<Self>, name: &str, data: Payload) -> Result<(), Malformed> {
+        match name {
+            "http.response" => self.http_response(data)?,
+            "http.failed" => self.http_failed(&data)?,
+            "http.settled" => self.http_settled(&data)?,
+            "cron.done" => self.cron_done(&data)?,
+            "stream.chunk" => self.stream_chunk(parse_fields(data)?)?,
+            "stream.end" => self.stream_over(parse_fields(data)?, false),
+            "stream.error" => self.stream_over(parse_fields(data)?, true),
+            "stream.pull" => self.stream_pull(&parse_fields(data)?),
+            "stream.cancel" => self.stream_cancelled(&parse_fields(data)?),
+            "socket.message" => self.socket_message(parse_fields(data)?)?,
+            "socket.close" => self.socket_closed(&parse_fields(data)?),
+            "socket.credit" => self.socket_credit(&parse_fields(data)?),
+            "request.cancel" => self.ask_cancelled(&parse_fields(data)?),
+            // A runtime newer than this host may say more.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn kind(event: &Event) -> &str {
+    match event {
+        Event::Control { name, .. } => name,
+        Event::Request { method, .. } => method,
+        Event::Message { name, .. } => name,
+        _ => "event",
+    }
+}

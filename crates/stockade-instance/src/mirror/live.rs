@@ -1,0 +1,157 @@
+//! The life of one mirror: created, ready, heard, gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stockade_supervisor::{End, Event, Figures, Handle, Hub};
+
+use super::Mirror;
+use crate::observer::{MirrorEnd, MirrorEndReason};
+use crate::pool::Pool;
+use crate::wire::{Ready, parse_ready};
+
+/// How a mirror's life went.
+pub(crate) enum Lived {
+    /// It was never ready, for this reason.
+    NeverReady(String),
+    /// It was ready for so long.
+    Ready {
+        /// How long.
+        age: Duration,
+        /// It ended by itself or was caught at something, and no one had asked for its end.
+        unasked: bool,
+    },
+}
+
+/// Creates a mirror, takes it among those that serve, and hears it until its end.
+pub(crate) async fn live(pool: Arc<Pool>, number: u32) -> Lived {
+    let hub = Hub::new();
+    let limit = pool.options.limits.start;
+    let starting = tokio::time::timeout(limit, start(&pool, number, &hub));
+    let handle = match starting.await {
+        Ok(Ok(handle)) => handle,
+        Ok(Err(why)) => return Lived::NeverReady(why),
+        Err(_) => {
+            return Lived::NeverReady(format!(
+                "its code was not ready within {} ms\n  fix: do less at the module's top level, or \
+                 raise the limit on starting",
+                limit.as_millis()
+            ));
+        }
+    };
+    let mirror = Mirror::new(number, handle.0.clone(), Arc::clone(&pool));
+    pool.join(&mirror, handle.1);
+    let (end, figures) = mirror.hear(&hub).await;
+    mirror.close(&end);
+    pool.leave(&mirror, figures.cpu_total);
+    let retired = mirror.retiring();
+    let told = told(&mirror, retired, &end, figures);
+    let unasked = matches!(
+        told.reason,
+        MirrorEndReason::Terminated(_) | MirrorEndReason::Misbehaved
+    );
+    pool.observer.ended(&told);
+    Lived::Ready {
+        age: mirror.age(),
+        unasked,
+    }
+}
+
+fn told(
+    mirror: &Mirror,
+    retired: Option<MirrorEndReason>,
+    end: &End,
+    figures: Figures,
+) -> MirrorEnd {
+    let (reason, detail) = match (end, retired) {
+        (End::Terminated { reason, detail, .. }, _) => {
+            (MirrorEndReason::Terminated(*reason), detail.clone())
+        }
+        (End::Destroyed(_), Some(MirrorEndReason::Misbehaved)) => (
+            MirrorEndReason::Misbehaved,
+            mirror.offence.lock().clone().unwrap_or_default(),
+        ),
+        (End::Destroyed(_), Some(reason)) if mirror.is_draining() => (reason, String::new()),
+        (End::Destroyed(_), _) => (MirrorEndReason::Shutdown, String::new()),
+    };
+    MirrorEnd {
+        mirror: mirror.number,
+        reason,
+        detail,
+        figures,
+        requests: mirror.served(),
+        in_flight: mirror.in_flight(),
+        age: mirror.age(),
+    }
+}
+
+/// Ends an isolate that is not wanted any more before it is a mirror.
+struct Unready(Option<Handle>);
+
+impl Drop for Unready {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0.take() {
+            handle.destroy();
+        }
+    }
+}
+
+/// Starts an isolate and waits until its code says that it can serve; gives what it handles.
+async fn start(
+    pool: &Arc<Pool>,
+    number: u32,
+    hub: &Arc<Hub>,
+) -> Result<(Handle, Vec<String>), String> {
+    let handle = pool
+        .supervisor
+        .create(Arc::clone(&pool.options.isolate), hub)
+        .await
+        .map_err(|error| error.to_string())?;
+    let mut unready = Unready(Some(handle.clone()));
+    handle.listen();
+    loop {
+        let (_, events) = hub.events().await;
+        for event in events {
+            match event {
+                Event::Control { name, data }
+                    if name == "serve.ready" || name == "serve.failed" =>
+                {
+                    return match parse_ready(name == "serve.failed", &data) {
+                        Ok(Ready::Yes { handlers }) => {
+                            unready.0 = None;
+                            Ok((handle, handlers))
+                        }
+                        Ok(Ready::No(error)) => {
+                            Err(error.stack.filter(|stack| !stack.is_empty()).map_or_else(
+                                || GuestSays(&error.name, &error.message).to_string(),
+                                |stack| stack,
+                            ))
+                        }
+                        Err(malformed) => Err(format!("its start was not understood: {malformed}")),
+                    };
+                }
+                Event::Console { level, text } => pool.observer.console(number, level, &text),
+                Event::Uncaught(error) => pool.observer.uncaught(number, &error),
+                Event::Destroyed(_) => {
+                    let end = handle.end().map_or_else(String::new, |end| end.to_string());
+                    return Err(format!("it ended before its code was ready: {end}"));
+                }
+                // Before it is ready it may ask for nothing.
+                Event::Request { id, .. } => {
+                    let early = "nothing can be asked of the host while the module is loading: do it \
+                                 in a handler";
+                    let _ = handle.answer(id, Err(stockade_protocol::GuestError::new(early)));
+                }
+                Event::Control { .. } | Event::Message { .. } | Event::Terminated { .. } => {}
+            }
+        }
+    }
+}
+
+struct GuestSays<'a>(&'a str, &'a str);
+
+impl std::fmt::Display for GuestSays<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.0, self.1)
+    }
+}

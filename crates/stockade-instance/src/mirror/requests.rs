@@ -1,0 +1,326 @@
+//! Requests that a mirror has: those that wait for its answer, those it was told to give up, and those whose
+//! `waitUntil` promises are open.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use stockade_protocol::{GuestError, Payload};
+use stockade_supervisor::End;
+use tokio::sync::oneshot;
+
+use super::incoming::GuestStream;
+use super::outgoing::OwnedStream;
+use super::sockets::AcceptedSocket;
+use super::{Mirror, Slot};
+use crate::error::FetchError;
+use crate::wire::{
+    GuestBody, Head, Malformed, parse_cron_done, parse_failed, parse_response, parse_settled,
+};
+
+/// Requests whose promises are open that are remembered; more count as settled.
+const MOST_BACKGROUND: usize = 1 << 16;
+
+#[derive(Default)]
+pub(super) struct Requests {
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    entries: HashMap<u64, Entry>,
+    /// Since when each one's promises are open.
+    background: HashMap<u64, Instant>,
+    /// How the mirror ended.
+    end: Option<End>,
+}
+
+enum Entry {
+    Waiting {
+        waiter: Waiter,
+        slot: Slot,
+        /// The request's body, where it is a stream.
+        body: Option<OwnedStream>,
+    },
+    /// Nobody waits any more; the guest was told and has not answered.
+    Aborted { since: Instant, _slot: Slot },
+}
+
+enum Waiter {
+    Response(oneshot::Sender<Result<Reply, FetchError>>),
+    Cron(oneshot::Sender<Result<(), String>>),
+}
+
+/// The guest's answer to a request, and the request's place. Dropping it cancels what is left of it.
+pub(crate) struct Reply {
+    pub(crate) id: u64,
+    pub(crate) head: Result<Head, String>,
+    pub(crate) body: ReplyBody,
+    pub(crate) socket: Option<AcceptedSocket>,
+    /// The request's own body.
+    pub(crate) request_body: Option<OwnedStream>,
+    pub(crate) slot: Slot,
+}
+
+/// The body of the guest's answer.
+pub(crate) enum ReplyBody {
+    None,
+    Whole(Bytes),
+    Stream(GuestStream),
+}
+
+impl Requests {
+    pub(super) fn background(&self) -> usize {
+        self.table.lock().background.len()
+    }
+
+    /// Promises open for longer than `limit` are waited for no more.
+    pub(super) fn forget_background(&self, now: Instant, limit: Duration) {
+        let mut table = self.table.lock();
+        if !table.background.is_empty() {
+            table
+                .background
+                .retain(|_, since| now.saturating_duration_since(*since) < limit);
+        }
+    }
+
+    /// Requests that the guest was told to give up longer than `grace` ago.
+    pub(super) fn stuck(&self, now: Instant, grace: Duration) -> usize {
+        let table = self.table.lock();
+        let overdue = |entry: &&Entry| match entry {
+            Entry::Waiting { .. } => false,
+            Entry::Aborted { since, .. } => now.saturating_duration_since(*since) > grace,
+        };
+        table.entries.values().filter(overdue).count()
+    }
+
+    /// Tells all that wait how the mirror ended.
+    pub(super) fn close(&self, end: &End) {
+        let entries = {
+            let mut table = self.table.lock();
+            table.end = Some(end.clone());
+            table.background.clear();
+            std::mem::take(&mut table.entries)
+        };
+        // Not under the lock: slots and streams are given back here.
+        for (_, entry) in entries {
+            if let Entry::Waiting { waiter, .. } = entry {
+                waiter.fail(FetchError::Ended { end: end.clone() });
+            }
+        }
+    }
+}
+
+impl Waiter {
+    fn fail(self, error: FetchError) {
+        match self {
+            Self::Response(sender) => drop(sender.send(Err(error))),
+            Self::Cron(sender) => drop(sender.send(Err(error.to_string()))),
+        }
+    }
+}
+
+impl Mirror {
+    /// A number for a request.
+    pub(crate) fn number_request(&self) -> u64 {
+        self.count_request();
+        self.next_request.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Enters a request, before the guest hears of it.
+    ///
+    /// # Errors
+    /// How the mirror ended, if it has; the place is given back.
+    pub(crate) fn await_response(
+        &self,
+        id: u64,
+        slot: Slot,
+        body: Option<OwnedStream>,
+    ) -> Result<oneshot::Receiver<Result<Reply, FetchError>>, End> {
+        let (sender, receiver) = oneshot::channel();
+        self.enter(id, Waiter::Response(sender), slot, body)?;
+        Ok(receiver)
+    }
+
+    /// Enters a scheduled run, before the guest hears of it.
+    ///
+    /// # Errors
+    /// As [`Mirror::await_response`].
+    pub(crate) fn await_cron(
+        &self,
+        id: u64,
+        slot: Slot,
+    ) -> Result<oneshot::Receiver<Result<(), String>>, End> {
+        let (sender, receiver) = oneshot::channel();
+        self.enter(id, Waiter::Cron(sender), slot, None)?;
+        Ok(receiver)
+    }
+
+    fn enter(
+        &self,
+        id: u64,
+        waiter: Waiter,
+        slot: Slot,
+        body: Option<OwnedStream>,
+    ) -> Result<(), End> {
+        let entry = Entry::Waiting { waiter, slot, body };
+        let mut table = self.requests.table.lock();
+        if let Some(end) = table.end.clone() {
+            drop(table);
+            return Err(end);
+        }
+        table.entries.insert(id, entry);
+        Ok(())
+    }
+
+    /// Takes a request back that the guest never heard of.
+    pub(crate) fn withdraw(&self, id: u64) {
+        let entry = self.requests.table.lock().entries.remove(&id);
+        drop(entry);
+    }
+
+    /// Nobody waits for this request any more: the guest is told, and keeps its place until it answers.
+    pub(crate) fn abort(&self, id: u64) {
+        if let Some((_, body)) = self.abandon(id) {
+            drop(body);
+        }
+    }
+
+    /// As [`Mirror::abort`], and tells whoever waits why.
+    pub(crate) fn give_up(&self, id: u64, error: FetchError) {
+        if let Some((waiter, body)) = self.abandon(id) {
+            waiter.fail(error);
+            drop(body);
+        }
+    }
+
+    fn abandon(&self, id: u64) -> Option<(Waiter, Option<OwnedStream>)> {
+        let mut table = self.requests.table.lock();
+        let (waiter, slot, body) = match table.entries.remove(&id)? {
+            Entry::Waiting { waiter, slot, body } => (waiter, slot, body),
+            aborted @ Entry::Aborted { .. } => {
+                table.entries.insert(id, aborted);
+                return None;
+            }
+        };
+        table.entries.insert(
+            id,
+            Entry::Aborted {
+                since: Instant::now(),
+                _slot: slot,
+            },
+        );
+        drop(table);
+        self.tell_abort(id);
+        Some((waiter, body))
+    }
+
+    /// Tells the guest that the client is gone.
+    pub(crate) fn tell_abort(&self, id: u64) {
+        self.tell("http.abort", Payload::from_json(format!("[{id}]")));
+    }
+
+    fn leave(&self, id: u64, pending: bool) -> Option<Entry> {
+        let mut table = self.requests.table.lock();
+        let entry = table.entries.remove(&id)?;
+        if pending && table.background.len() < MOST_BACKGROUND {
+            table.background.insert(id, Instant::now());
+        }
+        Some(entry)
+    }
+
+    /// Takes `http.response`.
+    pub(super) fn http_response(self: &Arc<Self>, payload: Payload) -> Result<(), Malformed> {
+        let response = parse_response(payload, self.limits())?;
+        let body = match response.body {
+            GuestBody::None => ReplyBody::None,
+            GuestBody::Whole(bytes) => ReplyBody::Whole(bytes),
+            GuestBody::Stream(id) => ReplyBody::Stream(self.take_stream(id)?),
+        };
+        let socket = match response.socket {
+            Some(id) => Some(self.accept_socket(id)?),
+            None => None,
+        };
+        let id = response.id;
+        match self.leave(id, response.pending) {
+            None => Err(unknown(id)),
+            Some(Entry::Aborted { .. }) => Ok(()),
+            Some(Entry::Waiting {
+                waiter: Waiter::Cron(_),
+                ..
+            }) => Err(unknown(id)),
+            Some(Entry::Waiting {
+                waiter: Waiter::Response(sender),
+                slot,
+                body: request_body,
+            }) => {
+                // What is not taken is cancelled by being dropped.
+                let _ = sender.send(Ok(Reply {
+                    id,
+                    head: response.head,
+                    body,
+                    socket,
+                    request_body,
+                    slot,
+                }));
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes `http.failed`.
+    pub(super) fn http_failed(&self, payload: &Payload) -> Result<(), Malformed> {
+        let failed = parse_failed(payload)?;
+        match self.leave(failed.id, false) {
+            None => Err(unknown(failed.id)),
+            Some(Entry::Aborted { .. }) => Ok(()),
+            Some(Entry::Waiting { waiter, .. }) => {
+                waiter.fail(FetchError::Threw(failed.error));
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes `http.settled`. It may come after the host has lost patience.
+    pub(super) fn http_settled(&self, payload: &Payload) -> Result<(), Malformed> {
+        let id = parse_settled(payload)?;
+        let last = {
+            let mut table = self.requests.table.lock();
+            table.background.remove(&id).is_some() && table.background.is_empty()
+        };
+        if last && self.is_draining() {
+            self.pool.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes `cron.done`.
+    pub(super) fn cron_done(&self, payload: &Payload) -> Result<(), Malformed> {
+        let done = parse_cron_done(payload)?;
+        match self.leave(done.id, false) {
+            None => Err(unknown(done.id)),
+            Some(Entry::Aborted { .. }) => Ok(()),
+            Some(Entry::Waiting {
+                waiter: Waiter::Cron(sender),
+                ..
+            }) => {
+                let _ = sender.send(match done.failure {
+                    Some(why) => Err(why),
+                    None => Ok(()),
+                });
+                Ok(())
+            }
+            Some(Entry::Waiting { waiter, .. }) => {
+                waiter.fail(FetchError::Threw(GuestError::new("no response")));
+                Err(unknown(done.id))
+            }
+        }
+    }
+}
+
+fn unknown(id: u64) -> Malformed {
+    Malformed(format!("it answers request {id}, which it does not have"))
+}

@@ -1,0 +1,221 @@
+//! From a guest's answer to an HTTP response.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HeaderValue};
+use http::{Method, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, Empty, Full};
+
+use crate::error::FetchError;
+use crate::http::{Body, BoxError, ServedBy, Upgrade};
+use crate::mirror::{GuestStream, Mirror, OwnedStream, Reply, ReplyBody, Slot};
+use crate::wire::{Head, Prepared};
+
+/// Whole bodies of more bytes than this count against what a mirror may have waiting.
+const COUNTED: usize = 64 << 10;
+
+pub(crate) fn respond(
+    prepared: &Prepared,
+    reply: Reply,
+    cold: bool,
+    retried: bool,
+) -> Result<Response<Body>, FetchError> {
+    let mirror = Arc::clone(&reply.slot.mirror);
+    let served_by = ServedBy {
+        instance: Arc::clone(&mirror.pool.options.name),
+        mirror: mirror.number,
+        cold,
+        retried,
+    };
+    let mut response =
+        build(prepared, reply, &mirror).map_err(|why| FetchError::BadResponse { why })?;
+    response.extensions_mut().insert(served_by);
+    Ok(response)
+}
+
+fn build(
+    prepared: &Prepared,
+    reply: Reply,
+    mirror: &Arc<Mirror>,
+) -> Result<Response<Body>, String> {
+    let Reply {
+        id,
+        head,
+        body,
+        socket,
+        request_body,
+        slot,
+    } = reply;
+    let mut head = head?;
+    let mut response = Response::new(empty());
+    *response.status_mut() = head.status;
+    *response.headers_mut() = std::mem::take(&mut head.headers);
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        if !prepared.upgrade {
+            return Err("its status is 101, and the client asked for no WebSocket".to_owned());
+        }
+        let socket = socket
+            .and_then(crate::mirror::AcceptedSocket::open)
+            .ok_or("its status is 101, and there is no WebSocket with it")?;
+        response.extensions_mut().insert(Upgrade::new(socket));
+        return Ok(response);
+    }
+    if head.has_no_body(&prepared.method) {
+        let length = head.content_length.or(match &body {
+            ReplyBody::Whole(bytes) => Some(bytes.len() as u64),
+            ReplyBody::None | ReplyBody::Stream(_) => None,
+        });
+        let tells = prepared.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
+        if let (Some(length), true) = (length.filter(|_| !no_length(&head)), tells) {
+            response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        }
+        return Ok(response);
+    }
+    let limit = mirror.limits().response_body;
+    *response.body_mut() = match body {
+        ReplyBody::None => empty(),
+        ReplyBody::Whole(bytes) => {
+            if limit.is_some_and(|limit| bytes.len() as u64 > limit) {
+                return Err(format!(
+                    "its body has {} bytes; {} are allowed",
+                    bytes.len(),
+                    limit.unwrap_or(0)
+                ));
+            }
+            whole(mirror, bytes)?
+        }
+        ReplyBody::Stream(stream) => {
+            if let Some(length) = head.content_length {
+                response
+                    .headers_mut()
+                    .insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            ResponseBody {
+                stream,
+                left: head.content_length,
+                sent: 0,
+                limit,
+                over: false,
+                id,
+                slot,
+                _request_body: request_body,
+            }
+            .boxed_unsync()
+        }
+    };
+    Ok(response)
+}
+
+/// No `Content-Length` may be sent with these (RFC 9110, section 8.6).
+fn no_length(head: &Head) -> bool {
+    head.status == StatusCode::NO_CONTENT
+}
+
+fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+fn whole(mirror: &Arc<Mirror>, bytes: Bytes) -> Result<Body, String> {
+    if bytes.len() <= COUNTED {
+        return Ok(Full::new(bytes)
+            .map_err(|never| match never {})
+            .boxed_unsync());
+    }
+    let count = mirror.count_buffered(bytes.len()).ok_or_else(|| {
+        format!(
+            "more than {} bytes of its responses wait to be sent",
+            mirror.limits().buffered
+        )
+    })?;
+    Ok(Full::new(bytes)
+        .map_frame(move |frame| {
+            // Counted until it is sent or dropped.
+            let _ = &count;
+            frame
+        })
+        .map_err(|never| match never {})
+        .boxed_unsync())
+}
+
+/// A body that the guest streams. It holds the request's place until its end; dropped before, the guest
+/// hears that the client is gone.
+struct ResponseBody {
+    stream: GuestStream,
+    /// Bytes that are still to come, where the guest said how many.
+    left: Option<u64>,
+    sent: u64,
+    limit: Option<u64>,
+    over: bool,
+    id: u64,
+    slot: Slot,
+    _request_body: Option<OwnedStream>,
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if !self.over {
+            self.slot.mirror.tell_abort(self.id);
+        }
+    }
+}
+
+impl ResponseBody {
+    fn check(&mut self, bytes: u64) -> Result<(), BoxError> {
+        self.sent = self.sent.saturating_add(bytes);
+        if let Some(limit) = self.limit
+            && self.sent > limit
+        {
+            return Err(format!("the response's body is larger than {limit} bytes").into());
+        }
+        if let Some(left) = &mut self.left {
+            *left = left
+                .checked_sub(bytes)
+                .ok_or("the response's body is larger than its content-length")?;
+        }
+        Ok(())
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        match std::task::ready!(Pin::new(&mut this.stream).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                Poll::Ready(Some(this.check(bytes).map(|()| frame)))
+            }
+            Some(Err(error)) => {
+                this.over = true;
+                Poll::Ready(Some(Err(error)))
+            }
+            None => {
+                this.over = true;
+                if this.left.is_some_and(|left| left > 0) {
+                    this.left = None;
+                    let why = "the response's body is smaller than its content-length";
+                    return Poll::Ready(Some(Err(why.into())));
+                }
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        http_body::Body::is_end_stream(&self.stream)
+    }
+}

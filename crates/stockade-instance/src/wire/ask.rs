@@ -1,0 +1,316 @@
+//! What a guest asks of its host, `fetch`, `binding.fetch` and `binding.call`, and the answers.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HeaderMap};
+use http::{Method, Request, Uri};
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use stockade_protocol::Payload;
+
+use super::request::push_value;
+use super::response::{Flat, headers_of};
+use super::text::push_text;
+use super::{GuestBody, Malformed, Text, as_text, shared_json};
+use crate::limits::InstanceLimits;
+
+/// One request of a guest.
+pub(crate) enum Ask {
+    /// To a server; `binding` names what is bound instead.
+    Fetch {
+        binding: Option<String>,
+        head: http::request::Parts,
+        body: GuestBody,
+    },
+    /// A method of what is bound.
+    Call {
+        binding: String,
+        method: String,
+        /// A JSON array.
+        args: Payload,
+    },
+}
+
+#[derive(Deserialize)]
+struct WireFetch<'a> {
+    #[serde(borrow, default)]
+    binding: Option<Text<'a>>,
+    #[serde(borrow)]
+    url: Text<'a>,
+    #[serde(borrow)]
+    method: Text<'a>,
+    #[serde(borrow, default)]
+    headers: Headers<'a>,
+    #[serde(borrow, default)]
+    body: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct WireCall<'a> {
+    #[serde(borrow)]
+    binding: Cow<'a, str>,
+    #[serde(borrow)]
+    method: Cow<'a, str>,
+    #[serde(borrow, default)]
+    args: Option<&'a RawValue>,
+}
+
+/// Headers as an object or as a flat list, both as a flat list.
+struct Headers<'a>(Flat<'a>);
+
+impl Default for Headers<'_> {
+    fn default() -> Self {
+        Self(Flat {
+            texts: Vec::new(),
+            cut: false,
+        })
+    }
+}
+
+/// Headers of one request that are read; more are an error later.
+const MOST_HEADERS: usize = 4096;
+
+impl<'de: 'a, 'a> Deserialize<'de> for Headers<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Headers<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("headers as an object or a flat array")
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Headers::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut texts = Vec::new();
+                while texts.len() < 2 * MOST_HEADERS {
+                    let Some((name, value)) = map.next_entry::<Text<'de>, Text<'de>>()? else {
+                        return Ok(Headers(Flat { texts, cut: false }));
+                    };
+                    texts.push(name);
+                    texts.push(value);
+                }
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Headers(Flat { texts, cut: true }))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+                Flat::deserialize(serde::de::value::SeqAccessDeserializer::new(seq)).map(Headers)
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// Why an ask is not carried out.
+#[derive(Debug)]
+pub(crate) enum Unasked {
+    /// The guest's code asked for what cannot be; it hears why.
+    Refused(String),
+    /// The runtime does not say this.
+    Malformed(Malformed),
+}
+
+impl<T: Into<Malformed>> From<T> for Unasked {
+    fn from(error: T) -> Self {
+        Self::Malformed(error.into())
+    }
+}
+
+/// Reads a request of the guest; `None` for one that is nobody's here.
+///
+/// # Errors
+/// When it cannot be carried out.
+pub(crate) fn parse_ask(
+    method: &str,
+    mut payload: Payload,
+    limits: &InstanceLimits,
+) -> Result<Option<Ask>, Unasked> {
+    match method {
+        "fetch" | "binding.fetch" => {
+            let json = shared_json(&mut payload);
+            let wire: WireFetch<'_> = serde_json::from_str(as_text(&json)?)?;
+            let (mut head, content_length) =
+                request_head(&wire, limits).map_err(Unasked::Refused)?;
+            let binding = match (method, wire.binding) {
+                ("fetch", _) => None,
+                (_, Some(name)) => Some(name.into_string()),
+                (_, None) => return Err(Malformed("binding.fetch names no binding".into()).into()),
+            };
+            let body = GuestBody::read(wire.body, payload.marked, &json, &mut payload.bytes)?;
+            if let (Some(length), GuestBody::Stream(_)) = (content_length, &body) {
+                head.headers.insert(CONTENT_LENGTH, length.into());
+            }
+            Ok(Some(Ask::Fetch {
+                binding,
+                head,
+                body,
+            }))
+        }
+        "binding.call" => {
+            let json = std::mem::take(&mut payload.json);
+            let wire: WireCall<'_> = serde_json::from_str(&json)
+                .map_err(|error| Unasked::Refused(format!("the call cannot be read: {error}")))?;
+            let args = wire.args.map_or("[]", RawValue::get);
+            payload.json = args.to_owned();
+            Ok(Some(Ask::Call {
+                binding: wire.binding.into_owned(),
+                method: wire.method.into_owned(),
+                args: payload,
+            }))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn request_head(
+    wire: &WireFetch<'_>,
+    limits: &InstanceLimits,
+) -> Result<(http::request::Parts, Option<u64>), String> {
+    let url = wire.url.as_str();
+    let uri: Uri = url
+        .parse()
+        .map_err(|error| format!("invalid URL: {error}"))?;
+    if uri.scheme().is_none() || uri.host().is_none() {
+        return Err("the URL must begin with http:// or https:// and a host".to_owned());
+    }
+    let method = Method::from_bytes(wire.method.as_str().as_bytes())
+        .map_err(|_| "invalid method".to_owned())?;
+    let (headers, content_length) = headers_of(&wire.headers.0, limits)
+        .map_err(|why| format!("the request was refused: {why}"))?;
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = method;
+    parts.uri = uri;
+    parts.headers = headers;
+    Ok((parts, content_length))
+}
+
+/// The body of an answer.
+pub(crate) enum AnswerBody {
+    None,
+    Whole(Bytes),
+    /// A stream of the host's, by its id.
+    Stream(u64),
+}
+
+/// The answer to `fetch`: `{ status, statusText, headers: [[name, value], …], body }`.
+pub(crate) fn answer_of(head: &http::response::Parts, body: AnswerBody) -> Payload {
+    let mut json = String::with_capacity(512);
+    let _ = write!(
+        json,
+        "{{\"status\":{},\"statusText\":",
+        head.status.as_u16()
+    );
+    push_text(
+        &mut json,
+        head.status.canonical_reason().unwrap_or(""),
+        true,
+    );
+    json.push_str(",\"headers\":");
+    push_pairs(&mut json, &head.headers);
+    json.push_str(",\"body\":");
+    let mut bytes = Vec::new();
+    let marked = !matches!(body, AnswerBody::None);
+    match body {
+        AnswerBody::None => json.push_str("null"),
+        AnswerBody::Whole(whole) => {
+            json.push_str("\"\\u0000b0\"");
+            bytes.push(whole.into());
+        }
+        AnswerBody::Stream(id) => {
+            let _ = write!(json, "\"\\u0000s{id}\"");
+        }
+    }
+    json.push('}');
+    Payload {
+        json,
+        bytes,
+        marked,
+    }
+}
+
+fn push_pairs(out: &mut String, headers: &HeaderMap) {
+    out.push('[');
+    for (index, (name, value)) in headers.iter().enumerate() {
+        out.push_str(if index > 0 { ",[" } else { "[" });
+        push_text(out, name.as_str(), false);
+        out.push(',');
+        push_value(out, value.as_bytes());
+        out.push(']');
+    }
+    out.push(']');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(method: &str, json: &str) -> Result<Option<Ask>, Unasked> {
+        let payload = Payload::from_json(json.to_owned());
+        parse_ask(method, payload, &InstanceLimits::default())
+    }
+
+    #[test]
+    fn ask_fetch_takes_headers_in_both_forms() {
+        for headers in [r#"{"a":"1","b":"2"}"#, r#"["a","1","b","2"]"#] {
+            let json = format!(
+                r#"{{"url":"https://a.example/x?y#z","method":"PUT","headers":{headers},"body":"text","redirect":"manual"}}"#
+            );
+            let Ok(Some(Ask::Fetch {
+                head,
+                body,
+                binding,
+            })) = ask("fetch", &json)
+            else {
+                panic!("{headers}");
+            };
+            assert_eq!(head.uri, "https://a.example/x?y");
+            assert_eq!(head.headers["b"], "2");
+            assert_eq!(body, GuestBody::Whole("text".into()));
+            assert_eq!(binding, None);
+        }
+    }
+
+    #[test]
+    fn ask_fetch_of_what_cannot_be_is_refused_with_a_reason() {
+        for json in [
+            r#"{"url":"/x","method":"GET"}"#,
+            r#"{"url":"http://a b","method":"GET"}"#,
+            r#"{"url":"http://a","method":"G T"}"#,
+            r#"{"url":"http://a","method":"GET","headers":["a\nb","1"]}"#,
+        ] {
+            assert!(
+                matches!(ask("fetch", json), Err(Unasked::Refused(_))),
+                "{json}"
+            );
+        }
+        for json in ["", "[]", r#"{"url":1,"method":"GET"}"#] {
+            assert!(
+                matches!(ask("fetch", json), Err(Unasked::Malformed(_))),
+                "{json}"
+            );
+        }
+    }
+
+    #[test]
+    fn ask_call_keeps_its_arguments_as_they_are() {
+        let json = r#"{"binding":"STATE","method":"put","args":[ {"b":1,"a":2} ]}"#;
+        let Ok(Some(Ask::Call {
+            binding,
+            method,
+            args,
+        })) = ask("binding.call", json)
+        else {
+            panic!("a call");
+        };
+        assert_eq!((binding.as_str(), method.as_str()), ("STATE", "put"));
+        assert_eq!(args.json, r#"[ {"b":1,"a":2} ]"#);
+        assert!(ask("other", "{}").unwrap_or(None).is_none());
+    }
+}

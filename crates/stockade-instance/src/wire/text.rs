@@ -1,0 +1,176 @@
+//! Strings of JSON, as JavaScript writes them and as it reads them.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use stockade_protocol::Payload;
+
+/// A string that JavaScript wrote. Its lone surrogates, which JSON may hold and UTF-8 may not, are U+FFFD,
+/// as the platform's encoder has it (<https://encoding.spec.whatwg.org/#interface-textencoder>).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Text<'a>(Cow<'a, str>);
+
+impl<'a> Text<'a> {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn into_string(self) -> String {
+        self.0.into_owned()
+    }
+
+    /// The text as bytes: a piece of `json` where it was read from there as it stands.
+    pub(super) fn into_bytes(self, json: &Bytes) -> Bytes {
+        match self.0 {
+            Cow::Borrowed("") => Bytes::new(),
+            Cow::Borrowed(text) => json.slice_ref(text.as_bytes()),
+            Cow::Owned(text) => Bytes::from(text),
+        }
+    }
+
+    /// The first `max` bytes or a little less, for texts that are only shown.
+    pub(crate) fn shortened(self, max: usize) -> String {
+        if self.0.len() <= max {
+            return self.into_string();
+        }
+        let mut end = max;
+        while !self.0.is_char_boundary(end) {
+            end -= 1;
+        }
+        format!("{}…", &self.0[..end])
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_borrowed_bytes<E: Error>(self, bytes: &'de [u8]) -> Result<Text<'de>, E> {
+                match std::str::from_utf8(bytes) {
+                    Ok(text) => Ok(Text(Cow::Borrowed(text))),
+                    Err(_) => self.visit_bytes(bytes),
+                }
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Text<'de>, E> {
+                let text = String::from_utf8(bytes.to_vec())
+                    .or_else(|error| String::from_utf8(without_surrogates(error.into_bytes())));
+                text.map(|text| Text(Cow::Owned(text)))
+                    .map_err(|_| E::custom("a string is not UTF-8"))
+            }
+        }
+        // As bytes: the parser then lets lone surrogates pass, each as three bytes.
+        deserializer.deserialize_bytes(Reader)
+    }
+}
+
+/// Puts U+FFFD in the place of each surrogate; both have three bytes.
+fn without_surrogates(mut bytes: Vec<u8>) -> Vec<u8> {
+    let mut at = 0;
+    while at + 2 < bytes.len() {
+        if bytes[at] == 0xED && bytes[at + 1] >= 0xA0 {
+            bytes[at..at + 3].copy_from_slice("\u{FFFD}".as_bytes());
+            at += 3;
+        } else {
+            at += 1;
+        }
+    }
+    bytes
+}
+
+/// Appends a JSON string. In a message with marks, `marked`, a text that begins like one is escaped.
+pub(crate) fn push_text(out: &mut String, text: &str, marked: bool) {
+    out.push('"');
+    if marked && text.starts_with('\0') {
+        out.push_str("\\u0000");
+    }
+    let mut from = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.push_str(&text[from..at]);
+        match byte {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            control => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.push_str("\\u00");
+                out.push(char::from(HEX[usize::from(control >> 4)]));
+                out.push(char::from(HEX[usize::from(control & 15)]));
+            }
+        }
+        from = at + 1;
+    }
+    out.push_str(&text[from..]);
+    out.push('"');
+}
+
+/// `{ "id": id, "<key>": bytes }`.
+pub(crate) fn bytes_message(id: u64, key: &str, bytes: Vec<u8>) -> Payload {
+    Payload {
+        json: format!("{{\"id\":{id},\"{key}\":\"\\u0000b0\"}}"),
+        bytes: vec![bytes],
+        marked: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> String {
+        serde_json::from_str::<Text<'_>>(json)
+            .unwrap()
+            .into_string()
+    }
+
+    #[test]
+    fn text_with_lone_surrogates_is_read_as_the_platform_encodes_it() {
+        assert_eq!(read(r#""a\ud800b""#), "a\u{FFFD}b");
+        assert_eq!(read(r#""\udc00\ud800""#), "\u{FFFD}\u{FFFD}");
+        assert_eq!(read(r#""\ud83d\ude00é""#), "😀é");
+        assert_eq!(read(r#""\ud7ff\ud800\ue000""#), "\u{D7FF}\u{FFFD}\u{E000}");
+    }
+
+    #[test]
+    fn text_of_another_type_is_refused() {
+        for json in ["1", "null", "[1,2]", "{}", "\"a"] {
+            assert!(serde_json::from_str::<Text<'_>>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn text_written_is_read_back() {
+        for text in ["", "a\"b\\c\n\u{1f}\u{7f}é😀", "\0b0", "plain"] {
+            let mut json = String::new();
+            push_text(&mut json, text, false);
+            assert_eq!(read(&json), text);
+        }
+        let mut json = String::new();
+        push_text(&mut json, "\0b0", true);
+        assert_eq!(read(&json), "\0\0b0");
+    }
+
+    #[test]
+    fn text_shortened_ends_at_a_character() {
+        let text: Text<'_> = serde_json::from_str("\"aéé\"").unwrap();
+        assert_eq!(text.clone().shortened(2), "a…");
+        assert_eq!(text.shortened(5), "aéé");
+    }
+}
