@@ -136,6 +136,18 @@ impl Isolate {
     }
 
     async fn start_main(&mut self) {
+        self.evaluate_main().await;
+        // A module without top-level `await` is done: whoever waits for it hears so first.
+        std::future::poll_fn(|cx| {
+            self.seat.begin();
+            self.poll_main(cx);
+            self.seat.end();
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    async fn evaluate_main(&mut self) {
         let serves = serve::serves(self.seat.options());
         let Some(url) = self.realm.modules.main() else {
             if serves {

@@ -3,7 +3,7 @@
 use deno_core::{ModuleId, v8};
 use serde_json::Value;
 use stockade_policy::IsolateOptions;
-use stockade_protocol::GuestError;
+use stockade_protocol::{GuestError, Position};
 use stockade_realm::SERVE;
 
 use crate::realm::Realm;
@@ -14,7 +14,8 @@ pub(crate) fn serves(options: &IsolateOptions) -> bool {
     options.env.get(SERVE) == Some(&Value::Bool(true))
 }
 
-/// The main module has been evaluated: its handlers are looked for.
+/// The main module has been evaluated: its handlers are looked for. The engine says of a module that threw,
+/// too, that it has been evaluated.
 pub(crate) fn evaluated(realm: &mut Realm, main: ModuleId) {
     let namespace = match realm.runtime.get_module_namespace(main) {
         Ok(namespace) => namespace,
@@ -33,11 +34,20 @@ pub(crate) fn failed(realm: &mut Realm, error: &GuestError) {
     let function = &realm.functions.serve_main_failed;
     deno_core::scope!(scope, realm.runtime);
     v8::tc_scope!(let scope, scope);
-    let texts = [
-        error.name.as_str(),
-        error.message.as_str(),
-        error.stack.as_deref().unwrap_or_default(),
-    ];
+    let mut stack = error.stack.clone().unwrap_or_default();
+    if let Some(Position {
+        source,
+        line,
+        column,
+    }) = &error.position
+    {
+        // What cannot be parsed has no frames.
+        let place = format!("{source}:{line}:{column}");
+        if !stack.contains(&place) {
+            stack.push_str(&format!("\n    at {place}"));
+        }
+    }
+    let texts = [error.name.as_str(), error.message.as_str(), stack.as_str()];
     let [Some(name), Some(message), Some(stack)] = texts.map(|text| string(scope, text)) else {
         return;
     };

@@ -3,7 +3,23 @@
 // Requests of the host:
 //   binding.fetch { binding, url, method, headers: [name, value, …], body }, answered as `fetch` is
 //   binding.call { binding, method, args: [...] }, answered with a value
-// State travels as bytes beside the letter of their kind: "t" text, "j" JSON, "b" bytes.
+//
+// Methods of a keyspace, each with one object as its argument; absent options are left out. A value travels
+// as bytes beside the letter of its kind, "t" text, "j" JSON, "b" bytes; an entry is { value, kind, version }.
+//   get { key }: entry or null; getMany { keys }: [entry or null, …]
+//   put { key, value, kind, ttl, version }: the new version, or null where it was not at `version`;
+//     `ttl` in seconds, a `version` of null: only if absent
+//   delete { key, version }: whether it was there
+//   list { prefix, start, end, limit, cursor, reverse }: { keys: [{ key, version, expires, size }], cursor }
+//   atomic { checks: [{ key, version }], mutations: [{ op: "put" | "delete", key, … }] }:
+//     { ok, version, versions }
+//   watch { keys or prefix, version }: a stream of bytes, lines of JSON: { changes: [{ key, version, type }],
+//     version } or { lagged: true, version }
+// Methods of a folder, the same way:
+//   list { path, limit, cursor }: { entries: [{ name, kind, size, modified }], cursor }
+//   stat { path }: { kind, size, modified } or null
+//   read, readStream { path, offset, length }: bytes, or a stream of them; null if there is none
+//   write { path, data }, createFolder { path }; delete { path }: whether it was there
 
 (function () {
 const { core, primordials } = __bootstrap;
@@ -15,7 +31,9 @@ const {
   JSONStringify,
   MapPrototypeSet,
   Map,
+  ObjectHasOwn,
   ObjectKeys,
+  ObjectPrototype,
   ObjectPrototypeIsPrototypeOf,
   Promise,
   PromisePrototypeThen,
@@ -76,7 +94,8 @@ class Fetcher {
 }
 webidl.configureInterface(Fetcher);
 
-// Any other name is a method of the site. `then` is none, or `await` would call it.
+// Any other name is a method of the site. `then` is none, or `await` would call it; nor is what every
+// object has, or what JSON asks for.
 function service(binding) {
   const fetcher = new Fetcher(ours, binding);
   const fetch = (...args) => fetcher.fetch(...args);
@@ -84,7 +103,10 @@ function service(binding) {
     __proto__: null,
     get(target, name) {
       if (name === "fetch") return fetch;
-      if (typeof name !== "string" || name === "then" || name === "constructor") {
+      if (
+        typeof name !== "string" || name === "then" || name === "toJSON" ||
+        ObjectHasOwn(ObjectPrototype, name)
+      ) {
         return ReflectGet(target, name);
       }
       return (...args) => attempt(() => call(binding, name, args));

@@ -190,7 +190,7 @@ function onUnhandledRejection(promise, reason) {
     reason,
   });
   ReflectApply(dispatchEvent, globalThis, [rejection]);
-  if (!rejection.defaultPrevented) uncaught(reason);
+  if (!rejection.defaultPrevented && !serve.isModuleFailure(reason)) uncaught(reason);
   return true;
 }
 

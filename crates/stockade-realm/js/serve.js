@@ -38,6 +38,7 @@ const {
   ObjectKeys,
   ObjectPrototype,
   ObjectPrototypeIsPrototypeOf,
+  ObjectSetPrototypeOf,
   Promise,
   PromisePrototypeThen,
   PromiseResolve,
@@ -125,6 +126,9 @@ class Live {
   }
 }
 
+// Its fields are its own, whatever a guest puts on `Object.prototype`.
+ObjectSetPrototypeOf(Live.prototype, null);
+
 const ours = { __proto__: null };
 
 class ExecutionContext {
@@ -193,6 +197,8 @@ class Incoming {
     return this.headers;
   }
 }
+
+ObjectSetPrototypeOf(Incoming.prototype, null);
 
 function incomingBody(given) {
   if (given === null || given === undefined) return null;
@@ -549,13 +555,15 @@ function main(namespace) {
     site = found;
     dispatchWaiting();
   } catch (error) {
+    let name = "Error";
     let stack;
     try {
+      name = String(error.name);
       stack = String(error.stack);
     } catch {
-      // The guest's own getter.
+      // A getter of the guest's.
     }
-    mainFailed("TypeError", messageOf(error), stack);
+    mainFailed(name, messageOf(error), stack);
   }
 }
 
@@ -626,6 +634,14 @@ function mainFailed(name, message, stack) {
   failed = { __proto__: null, name, message, stack: stack ?? "" };
   control("serve.failed", failed);
   dispatchWaiting();
+}
+
+// Whether a rejection that nobody handles is how the module failed, which the host has been told.
+let moduleRejected = false;
+function isModuleFailure(reason) {
+  if (failed === undefined || moduleRejected || messageOf(reason) !== failed.message) return false;
+  moduleRejected = true;
+  return true;
 }
 
 function dispatchWaiting() {
@@ -776,5 +792,5 @@ function define(target, key, value) {
   });
 }
 
-return { callable, configure, main, mainFailed };
+return { callable, configure, isModuleFailure, main, mainFailed };
 })();

@@ -20,6 +20,7 @@ const {
   ObjectPrototypeIsPrototypeOf,
   ObjectSetPrototypeOf,
   PromisePrototypeThen,
+  PromiseResolve,
   SafeMap,
   SafeWeakMap,
   String,
@@ -81,6 +82,7 @@ class End {
     // What has come before `accept`, and its bytes where they come from the other end.
     this.inbox = [];
     this.inboxBytes = 0;
+    this.scheduled = false;
     // Of the handler's end of a client's socket.
     this.id = undefined;
     this.credit = CREDIT;
@@ -89,6 +91,9 @@ class End {
     this.waitingBytes = 0;
   }
 }
+
+// Its fields are its own, whatever a guest puts on `Object.prototype`.
+ObjectSetPrototypeOf(End.prototype, null);
 
 class PairedSocket extends EventTarget {
   constructor(key) {
@@ -102,7 +107,7 @@ class PairedSocket extends EventTarget {
     const end = usable(this, "accept");
     if (end.accepted) return;
     end.accepted = true;
-    deliver(end);
+    schedule(end);
   }
 
   send(data) {
@@ -246,7 +251,7 @@ function transmit(end, data) {
     checkRoom(end.peer.inbox.length, end.peer.inboxBytes + size);
     end.peer.inboxBytes += size;
     ArrayPrototypePush(end.peer.inbox, { __proto__: null, data });
-    deliver(end.peer);
+    schedule(end.peer);
     return;
   }
   if (end.credit > 0 && end.outbox.length === 0) {
@@ -273,7 +278,7 @@ function transmitClose(end, code, reason) {
   const message = { __proto__: null, close: true, code, reason };
   if (end.id === undefined) {
     ArrayPrototypePush(end.peer.inbox, message);
-    deliver(end.peer);
+    schedule(end.peer);
   } else if (end.outbox.length === 0) {
     sendClose(end, code, reason);
   } else {
@@ -303,6 +308,16 @@ function flush(end) {
 }
 
 // ---- What an end hears ----
+
+// Never within the call that caused it: handlers may be added after `accept`, and may answer each other.
+function schedule(end) {
+  if (end.scheduled || !end.accepted || end.inbox.length === 0) return;
+  end.scheduled = true;
+  PromisePrototypeThen(PromiseResolve(undefined), () => {
+    end.scheduled = false;
+    deliver(end);
+  });
+}
 
 function deliver(end) {
   while (end.accepted && end.inbox.length > 0) {

@@ -239,7 +239,7 @@ async fn answer_whose_body_is_used_or_locked_fails() -> Result<(), Failed> {
     let code = "export default { async fetch(r) {
         const path = new URL(r.url).pathname;
         if (path === '/twice') return globalThis.kept ??= new Response('once');
-        const response = new Response(new ReadableStream({ start(c) { c.enqueue('a'); c.close() } }));
+        const response = new Response(new ReadableStream({ start(c) { c.enqueue(new Uint8Array([1])); c.close() } }));
         if (path === '/locked') response.body.getReader();
         else await response.text();
         return response;

@@ -39,7 +39,7 @@ async fn site(expression: &str) -> Result<Guest, Failed> {
             return value instanceof Response ? value : Response.json(value ?? null);
         }} }}"
     );
-    let mut guest = Guest::start_with(&code, env()).await?;
+    let guest = Guest::start_with(&code, env()).await?;
     guest.post(7, "/path?q", b"body")?;
     Ok(guest)
 }
@@ -100,7 +100,7 @@ async fn service_is_not_thenable() -> Result<(), Failed> {
             "function",
             "[object Fetcher]",
             "function",
-            ["ASSETS", "FILES", "STATE", "other"]
+            ["other", "ASSETS", "STATE", "FILES"]
         ])
     );
     Ok(())

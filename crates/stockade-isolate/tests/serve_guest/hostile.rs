@@ -46,19 +46,60 @@ async fn replaced_prototypes_do_not_stop_the_runtime() -> Result<(), Failed> {
 }
 
 async fn setters_on_object_prototype_see_nothing() -> Result<(), Failed> {
-    let code = "
-        const seen = [];
-        for (const key of ['id', 'request', 'open', 'settled', 'fetch', 'target', 'body', 'cf', 'handlers', '0', '1',
-            'get', 'set', 'value', 'webSocket', 'name', 'controller']) {
-            Object.defineProperty(Object.prototype, key, { configurable: true,
-                get() { return undefined }, set(value) { seen.push(key) } });
+    // Keys of the objects that serve mode itself makes; classes of Deno's may assign to theirs.
+    let mut wrong = Vec::new();
+    for key in [
+        "id",
+        "request",
+        "open",
+        "settled",
+        "aborted",
+        "fetch",
+        "target",
+        "entrypoint",
+        "method",
+        "body",
+        "cf",
+        "handlers",
+        "exports",
+        "1",
+        "2",
+        "6",
+        "get",
+        "set",
+        "value",
+        "webSocket",
+        "name",
+        "controller",
+        "wanted",
+        "reader",
+        "headers",
+        "status",
+        "kind",
+        "n",
+    ] {
+        let code = format!(
+            "let seen = '';
+            Object.defineProperty(Object.prototype, '{key}', {{ __proto__: null, configurable: true,
+                get() {{ return undefined }}, set(value) {{ seen += '{key} ' }} }});
+            export default {{ fetch: () => new Response(seen) }}"
+        );
+        let seen = async {
+            let mut guest = Guest::start(&code).await?;
+            guest.post(1, "/", b"x")?;
+            guest.response().await?;
+            Ok::<_, Failed>(guest.fetch("/").await?.text())
+        };
+        match seen.await {
+            Ok(text) if text.is_empty() => {}
+            other => wrong.push((key, other)),
         }
-        export default { fetch: () => new Response(seen.length + '') }";
-    let mut guest = Guest::start(code).await?;
-    guest.post(1, "/", b"x")?;
-    same!(guest.response().await?.text(), "0");
-    same!(guest.fetch("/").await?.text(), "0");
-    Ok(())
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{wrong:?}").into())
+    }
 }
 
 async fn replaced_promise_then_does_not_forge() -> Result<(), Failed> {
