@@ -1,7 +1,7 @@
 //! What an operator hears: each refusal, and each exchange that took place.
 //!
 //! Targets are named as `scheme://host:port`. Paths, queries, headers and bodies are the guest's data
-//! and may hold secrets: they are in no event.
+//! and may hold secrets: they are in no event. Files are named as `binding:path`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -101,6 +101,11 @@ pub enum Reason {
         /// Bytes.
         limit: u64,
     },
+    /// The folder has as many files and folders as it may have.
+    TooMany {
+        /// Files and folders.
+        limit: u64,
+    },
     /// A symbolic link, pipe, socket or device.
     SpecialFile,
 }
@@ -125,6 +130,7 @@ impl Reason {
             Self::Path => "path",
             Self::ReadOnly => "read_only",
             Self::Storage { .. } => "storage",
+            Self::TooMany { .. } => "entries",
             Self::SpecialFile => "special_file",
         }
     }
@@ -164,6 +170,7 @@ impl fmt::Display for Reason {
             Self::Path => f.write_str("the path is not a name inside the granted folder"),
             Self::ReadOnly => f.write_str("the folder is granted for reading only"),
             Self::Storage { limit } => write!(f, "the storage limit of {limit} bytes is reached"),
+            Self::TooMany { limit } => write!(f, "it has {limit} files and folders already"),
             Self::SpecialFile => f.write_str("it is not a regular file or folder"),
         }
     }

@@ -13,7 +13,7 @@ use crate::audit::{Audit, LogAudit};
 use crate::budget::{Purse, Spent};
 use crate::connect::{self, Connector};
 use crate::egress::{Egress, Parts};
-use crate::files::{FileError, Folder, FolderOptions};
+use crate::files::{FileError, Folder, FolderOptions, Ledgers};
 use crate::policy::EgressPolicy;
 use crate::resolve::Resolver;
 use crate::secrets::{self, Secret, Secrets, SecretsError};
@@ -70,6 +70,7 @@ pub struct Broker(Arc<Shared>);
 struct Shared {
     options: BrokerOptions,
     roots: Arc<RootCertStore>,
+    ledgers: Ledgers,
     /// What was spent, by instance: a reload must not renew a budget.
     spent: Mutex<HashMap<Arc<str>, Arc<Mutex<Spent>>>>,
     /// Placeholders by instance and secret: a reload must not change what running guests hold.
@@ -87,6 +88,7 @@ impl Broker {
         Ok(Self(Arc::new(Shared {
             options,
             roots,
+            ledgers: Ledgers::default(),
             spent,
             placeholders,
         })))
@@ -138,7 +140,12 @@ impl Broker {
     /// # Errors
     /// The folder cannot be opened or counted.
     pub fn folder(&self, instance: &str, options: FolderOptions) -> Result<Arc<Folder>, FileError> {
-        Folder::open(instance.into(), options, self.0.options.audit.clone())
+        Folder::open(
+            instance.into(),
+            options,
+            self.0.options.audit.clone(),
+            &self.0.ledgers,
+        )
     }
 
     /// Forgets what it kept for an instance that is gone: placeholders and what was spent.

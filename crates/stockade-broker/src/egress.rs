@@ -458,11 +458,6 @@ impl Egress {
         *response.headers_mut() = headers;
         Ok(response)
     }
-
-    #[cfg(test)]
-    pub(crate) fn kept_connections(&self) -> usize {
-        self.pool.len()
-    }
 }
 
 /// A connection that a request is tried on.

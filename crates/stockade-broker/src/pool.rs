@@ -216,11 +216,6 @@ impl Pool {
             }
         });
     }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.kept.lock().values().map(Vec::len).sum()
-    }
 }
 
 /// Closes what was not used for long. Ends when nothing is left, or nobody.
