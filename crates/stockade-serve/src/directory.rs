@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use stockade_gateway::{BoxFuture, Problem, Target};
 use stockade_instance::{Body, FetchError, Instance, Parcel};
 use stockade_protocol::GuestError;
@@ -18,7 +18,7 @@ pub(crate) struct Answering {
     pub(crate) instance: Option<Instance>,
     /// Its files, if it has any.
     pub(crate) assets: Option<Arc<dyn Target>>,
-    /// Code is asked before files.
+    /// Code answers everything; files are for its binding.
     pub(crate) code_first: bool,
 }
 
@@ -76,31 +76,16 @@ async fn answer(site: &Answering, request: Request<Body>) -> Result<Response<Bod
     }
 }
 
-/// Files, and code for what is no file; or the other way round.
+/// Files, and code for what is no file. Where code comes first it asks for files through its binding.
 async fn both(
     site: &Answering,
     instance: &Instance,
     assets: &dyn Target,
     request: Request<Body>,
 ) -> Result<Response<Body>, FetchError> {
-    use http::Method;
-
     let readable = request.method() == Method::GET || request.method() == Method::HEAD;
     if site.code_first || !readable {
-        if !site.code_first || !readable {
-            return instance.fetch(request).await;
-        }
-        let copy = without_body(&request);
-        let response = instance.fetch(request).await?;
-        if response.status() != StatusCode::NOT_FOUND {
-            return Ok(response);
-        }
-        let file = assets.handle(copy).await;
-        return Ok(if file.status() == StatusCode::NOT_FOUND {
-            response
-        } else {
-            file
-        });
+        return instance.fetch(request).await;
     }
     let file = assets.handle(without_body(&request)).await;
     if file.status() == StatusCode::NOT_FOUND {

@@ -9,7 +9,9 @@ use serde_json::{Map, Value};
 use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
-use crate::commands::{self, CallArgs, DoctorArgs, ExecArgs, RpcArgs};
+use crate::commands::{
+    self, CallArgs, CheckArgs, DoctorArgs, ExecArgs, ReloadArgs, RpcArgs, ServeArgs,
+};
 
 /// Where debuggers look first.
 const DEBUGGER_PORT: u16 = 9229;
@@ -36,6 +38,18 @@ pub(crate) enum Command {
     /// Serve the functions that a guest's module exports by JSON-RPC 2.0
     #[command(after_help = commands::RPC_EXAMPLES)]
     Rpc(Box<RpcArgs>),
+    /// Serve the sites of a configuration file, each on instances of its own
+    #[command(after_help = commands::SERVE_EXAMPLES)]
+    Serve(ServeArgs),
+    /// Name every mistake of a configuration file
+    #[command(after_help = commands::CHECK_EXAMPLES)]
+    Check(CheckArgs),
+    /// Print the JSON Schema of configuration files
+    #[command(after_help = commands::SCHEMA_EXAMPLES)]
+    Schema,
+    /// Have a running server read its configuration file again
+    #[command(after_help = commands::RELOAD_EXAMPLES)]
+    Reload(ReloadArgs),
     /// Say which walls this machine can build, and whether they hold
     #[command(after_help = commands::DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),

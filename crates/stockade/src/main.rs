@@ -34,6 +34,13 @@ fn main() -> ExitCode {
             raise_descriptor_limit();
             end(commands::rpc(&args))
         }
+        Command::Serve(args) => {
+            raise_descriptor_limit();
+            end(commands::serve(args))
+        }
+        Command::Check(args) => end(commands::check(&args)),
+        Command::Schema => end(commands::schema()),
+        Command::Reload(args) => end(commands::reload(&args)),
         Command::Doctor(args) => {
             // What is wrong is told as findings.
             log_to_stderr(false, log::LevelFilter::Off);

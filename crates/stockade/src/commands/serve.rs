@@ -1,0 +1,230 @@
+//! `stockade serve` and what belongs to it: `check`, `schema`, `reload`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use stockade_config::Config;
+use stockade_serve::{ServeError, ServeOptions, Stopped};
+
+use super::guest::Refusal;
+use super::{exit, output};
+
+/// Where commands look for the configuration unless it is named.
+const CONFIG: &str = "stockade.yaml";
+
+/// Where a server's control socket lies unless its configuration says otherwise, beside that.
+const CONTROL: &str = "stockade.sock";
+
+pub(crate) const SERVE_EXAMPLES: &str = "\
+Examples:
+  stockade serve                         what ./stockade.yaml says
+  stockade serve examples/serve/stockade.yaml
+  stockade check --files stockade.yaml   whether that would work
+  stockade reload                        have the running server read its file again
+
+SIGHUP reloads the file and opens the log anew, SIGTERM and SIGINT stop: requests that run may end until
+drain_timeout, a second signal stops at once. Exit codes: 0 stopped and nothing was cut short, 1 it could
+not start or something was cut short, 2 mistakes in the configuration.";
+
+pub(crate) const CHECK_EXAMPLES: &str = "\
+Examples:
+  stockade check stockade.yaml
+  stockade check --json stockade.yaml    for editors and CI
+  stockade check --files stockade.yaml   read code, certificates and secrets, too
+
+Every mistake is told in one go. Exit codes: 0 no mistakes, 2 mistakes.";
+
+pub(crate) const SCHEMA_EXAMPLES: &str = "\
+Example:
+  stockade schema > stockade.schema.json
+
+Editors complete and check a file that begins with
+  # yaml-language-server: $schema=./stockade.schema.json";
+
+pub(crate) const RELOAD_EXAMPLES: &str = "\
+Examples:
+  stockade reload
+  stockade reload /etc/stockade/stockade.yaml
+
+Waits until the new configuration is in use. Exit codes: 0 it is, 1 it is not and the old one stays in
+use, 2 bad usage.";
+
+#[derive(Args)]
+pub(crate) struct ServeArgs {
+    /// The configuration file
+    #[arg(default_value = CONFIG)]
+    config: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration file
+    #[arg(default_value = CONFIG)]
+    config: PathBuf,
+
+    /// Print a JSON object with all mistakes and warnings
+    #[arg(long)]
+    json: bool,
+
+    /// Also read the files it names: code, assets, secrets, certificates
+    #[arg(long)]
+    files: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ReloadArgs {
+    /// The configuration file of the server
+    #[arg(default_value = CONFIG)]
+    config: PathBuf,
+
+    /// The server's control socket, where the configuration does not say
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal(error.to_string(), exit::FAILED)
+}
+
+/// Runs `serve` and gives the exit code.
+pub(crate) fn serve(args: ServeArgs) -> Result<i32, Refusal> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores)
+        .enable_all()
+        .build()
+        .map_err(|error| failed(&error))?;
+    let options = ServeOptions {
+        config: args.config,
+        walls: stockade::worker_walls_carried_by(runtime.handle()),
+        threads: cores,
+        say: output::say,
+    };
+    let stopped = runtime.block_on(stockade_serve::serve(options));
+    // What still runs does not matter any more.
+    runtime.shutdown_background();
+    match stopped {
+        Ok(Stopped::Drained) => Ok(exit::DONE),
+        Ok(Stopped::Cut) => Ok(exit::FAILED),
+        Err(error) => Err(refusal(&error)),
+    }
+}
+
+fn refusal(error: &ServeError) -> Refusal {
+    let code = match error {
+        ServeError::Config(_) | ServeError::Routes(_) => exit::USAGE,
+        _ => exit::FAILED,
+    };
+    Refusal(error.to_string(), code)
+}
+
+/// Runs `check` and gives the exit code.
+pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
+    let (warnings, errors) = if args.files {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(|error| failed(&error))?;
+        match runtime.block_on(stockade_serve::check(&args.config)) {
+            Ok(warnings) => (warnings, Vec::new()),
+            Err(errors) => (Vec::new(), errors),
+        }
+    } else {
+        match Config::read(&args.config) {
+            Ok(loaded) => (loaded.warnings, Vec::new()),
+            Err(mistakes) => (Vec::new(), vec![ServeError::Config(mistakes)]),
+        }
+    };
+    let bad = !errors.is_empty();
+    if args.json {
+        output::say(&as_json(&args.config, &warnings, &errors).to_string());
+    } else {
+        for error in &errors {
+            output::complain(&error.to_string());
+        }
+        for warning in &warnings {
+            output::complain(&warning.to_string());
+        }
+        if !bad {
+            let more = if args.files {
+                ""
+            } else {
+                "; the files it names were not looked at, --files does"
+            };
+            output::say(&format!("{}: no mistakes{more}", args.config.display()));
+        }
+    }
+    Ok(if bad { exit::USAGE } else { exit::DONE })
+}
+
+fn as_json(
+    path: &Path,
+    warnings: &[stockade_config::Mistake],
+    errors: &[ServeError],
+) -> serde_json::Value {
+    let mut mistakes: Vec<serde_json::Value> = Vec::new();
+    let mut more = 0;
+    for error in errors {
+        match error {
+            ServeError::Config(of_file) => {
+                more += of_file.more;
+                let each = of_file.mistakes.iter();
+                mistakes.extend(each.filter_map(|mistake| serde_json::to_value(mistake).ok()));
+            }
+            other => mistakes.push(serde_json::json!({
+                "severity": "error",
+                "file": path.display().to_string(),
+                "line": 0,
+                "column": 0,
+                "what": other.to_string(),
+            })),
+        }
+    }
+    let each = warnings.iter();
+    mistakes.extend(each.filter_map(|mistake| serde_json::to_value(mistake).ok()));
+    serde_json::json!({ "ok": errors.is_empty(), "mistakes": mistakes, "more": more })
+}
+
+/// Prints the JSON Schema.
+pub(crate) fn schema() -> Result<i32, Refusal> {
+    let text = serde_json::to_string_pretty(&stockade_config::schema());
+    output::say(&text.map_err(|error| failed(&error))?);
+    Ok(exit::DONE)
+}
+
+/// The control socket of a server with this configuration. Where that has mistakes now, it is probably
+/// where it is unless somebody says otherwise; the server is to hear of the mistakes and tell them.
+fn control(config: &Path) -> PathBuf {
+    match Config::read(config) {
+        Ok(loaded) => loaded.config.control,
+        Err(_) => config.with_file_name(CONTROL),
+    }
+}
+
+/// Runs `reload` and gives the exit code.
+pub(crate) fn reload(args: &ReloadArgs) -> Result<i32, Refusal> {
+    let control = match &args.control {
+        Some(path) => path.clone(),
+        None => control(&args.config),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(&error))?;
+    let answer = runtime
+        .block_on(stockade_serve::ask_to_reload(&control))
+        .map_err(|error| failed(&error))?;
+    if answer.done {
+        output::say(&answer.message);
+        Ok(exit::DONE)
+    } else {
+        Err(Refusal(
+            format!(
+                "not reloaded, the old configuration stays in use:\n{}",
+                answer.message
+            ),
+            exit::FAILED,
+        ))
+    }
+}
