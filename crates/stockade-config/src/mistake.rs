@@ -68,17 +68,17 @@ impl fmt::Display for Mistake {
             write!(f, "; did you mean {nearest}?")?;
         }
         if self.line > 0 {
-            let gutter = self.line.to_string();
+            let gutter = self.line.to_string().len();
             let shown = self.excerpt.chars().count();
             let room = shown.saturating_sub(self.excerpt_column).max(1);
             write!(
                 f,
-                "\n  {gutter} | {}\n  {:gutter$} | {:column$}{}",
+                "\n  {} | {}\n  {:gutter$} | {:column$}{}",
+                self.line,
                 self.excerpt,
                 "",
                 "",
                 "^".repeat(self.length.clamp(1, room)),
-                gutter = gutter.len(),
                 column = self.excerpt_column,
             )?;
         }
@@ -125,7 +125,7 @@ impl Mistakes {
 
 /// In the order of the file, each once.
 pub(crate) fn sort(mistakes: &mut Vec<Mistake>) {
-    mistakes.sort_by(|a, b| (a.line, a.column, a.severity).cmp(&(b.line, b.column, b.severity)));
+    mistakes.sort_by_key(|mistake| (mistake.line, mistake.column, mistake.severity));
     mistakes.dedup_by(|b, a| {
         (a.line, a.column, &a.what, a.severity) == (b.line, b.column, &b.what, b.severity)
     });

@@ -6,10 +6,10 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use serde_saphyr::granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span};
+use serde_saphyr::granit_parser::{ErrorKind, Event, Marker, Options, Parser, ScalarStyle, Span};
 
 use crate::mistake::shown;
-use crate::tree::{Entry, Node, Place, Remark, Source, Value};
+use crate::tree::{Entry, Node, Place, Source, Value};
 
 /// The longest file.
 pub(crate) const MAX_BYTES: usize = 8 << 20;
@@ -34,9 +34,8 @@ pub(crate) fn read(text: &str, source: &Source<'_>) -> Option<Node> {
     }
     let mut options = Options::default();
     options.set_emit_comments(false);
-    // The builder says which line is nested too deep before the parser does.
-    options.flow_nesting_limit = MAX_DEPTH + 8;
-    options.block_nesting_limit = MAX_DEPTH + 8;
+    options.flow_nesting_limit = MAX_DEPTH;
+    options.block_nesting_limit = MAX_DEPTH;
     let mut builder = Builder::new(text, source);
     for event in Parser::new_from_str_with_options(text, options) {
         match event {
@@ -47,7 +46,11 @@ pub(crate) fn read(text: &str, source: &Source<'_>) -> Option<Node> {
             }
             Err(error) => {
                 let at = builder.point(error.marker());
-                source.error(at, "", Remark::from(syntax(&error.info(), text, at)));
+                let what = match error.kind() {
+                    ErrorKind::RecursionLimitExceeded => too_deep(),
+                    _ => syntax(&error.info(), text, at),
+                };
+                source.error(at, "", what);
                 return None;
             }
         }
@@ -61,6 +64,10 @@ pub(crate) fn read(text: &str, source: &Source<'_>) -> Option<Node> {
         );
     }
     root
+}
+
+fn too_deep() -> String {
+    format!("lists and mappings lie more than {MAX_DEPTH} deep in each other")
 }
 
 fn syntax(info: &str, text: &str, at: Place) -> String {
@@ -211,8 +218,7 @@ impl<'a> Builder<'a> {
 
     fn begin(&mut self, at: Place, anchor: usize, inside: Inside) -> bool {
         if self.open.len() >= MAX_DEPTH {
-            let what = format!("lists and mappings lie more than {MAX_DEPTH} deep in each other");
-            self.source.error(at, "", what);
+            self.source.error(at, "", too_deep());
             return false;
         }
         self.open.push(Open {
@@ -425,11 +431,21 @@ mod tests {
     #[test]
     fn yaml_too_deep_is_refused() {
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-        assert!(refused(&deep).contains("more than 32 deep"));
+        assert!(
+            refused(&deep).contains("more than 32 deep"),
+            "{}",
+            refused(&deep)
+        );
         let block: String = (0..1000)
             .map(|n| format!("{}a:\n", " ".repeat(n)))
             .collect();
-        assert!(refused(&block).contains("more than 32 deep"));
+        assert!(
+            refused(&block).contains("more than 32 deep"),
+            "{}",
+            refused(&block)
+        );
+        let mixed = format!("{}{}{}", "- ".repeat(20), "[".repeat(20), "]".repeat(20));
+        assert!(refused(&mixed).contains("more than 32 deep"));
     }
 
     #[test]

@@ -1,0 +1,255 @@
+//! What is said of files that are wrong.
+
+use std::fs;
+use std::path::Path;
+
+use stockade_config::{Config, Mistakes, Severity};
+
+use crate::{parse, refused, web_refused, with_web};
+
+/// Each `files/*.yaml` is refused with the text beside it. `UPDATE=1` writes that text.
+#[test]
+fn mistakes_are_all_told_with_place_and_fix() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/files");
+    let mut cases = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        cases += 1;
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let mistakes = match Config::parse(&text, name, Path::new("/srv")) {
+            Ok(loaded) => panic!("{name} is taken: {:#?}", loaded.config),
+            Err(mistakes) => mistakes,
+        };
+        let told = format!("{mistakes}\n");
+        let expected = path.with_extension("txt");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&expected, &told).unwrap();
+        }
+        let expected = fs::read_to_string(&expected).unwrap_or_default();
+        assert!(told == expected, "{name} is now told so:\n{told}");
+    }
+    assert!(cases >= 5, "{cases}");
+}
+
+#[test]
+fn mistakes_as_json_have_the_same_fields() {
+    let mistakes = parse(&with_web("limits: {memry: 1}")).unwrap_err();
+    let json = mistakes.to_json();
+    let one = &json["mistakes"][0];
+    assert_eq!(one["severity"], "error");
+    assert_eq!(
+        (one["line"].as_u64(), one["column"].as_u64()),
+        (Some(5), Some(14))
+    );
+    assert_eq!(
+        (one["length"].as_u64(), &one["nearest"]),
+        (Some(5), &"memory".into())
+    );
+    assert_eq!(one["path"], "instances.web.limits.memry");
+    assert!(one["allowed"].as_str().unwrap().contains("memory"));
+    assert_eq!(json["more"], 0);
+}
+
+#[test]
+fn mistake_in_what_holds_for_all_is_told_once() {
+    let text = "version: \"1.0\"\ndefaults: {limits: {cpu: never}, wx: maybe}\n\
+                instances: {a: {code: a.ts}, b: {code: b.ts}, c: {code: c.ts}}\n";
+    let mistakes = parse(text).unwrap_err();
+    assert_eq!(mistakes.mistakes.len(), 2, "{mistakes}");
+}
+
+#[test]
+fn text_of_a_mistake_cannot_move_the_cursor() {
+    let text = web_refused("urls: [\"\\e[2J\\r\\n\u{202e}\"]");
+    assert!(!text.contains(['\u{1b}', '\r', '\u{202e}']), "{text:?}");
+}
+
+#[test]
+fn numbers_out_of_range_are_refused() {
+    for (line, allowed) in [
+        ("mirrors: 0", "from 1 to 1000"),
+        ("mirrors: -1", "from 1 to 1000"),
+        ("mirrors: 1.5", "from 1 to 1000"),
+        ("mirrors: \"2\"", "from 1 to 1000"),
+        ("mirrors: 99999999999999999999", "from 1 to 1000"),
+        ("limits: {memory: 1mb}", "from 8mb to 1tb"),
+        ("limits: {cpu: 0s}", "from 1ms to 1h"),
+        ("limits: {cpu_limit: .inf}", "a number from 0.01"),
+        ("limits: {cpu_limit: 0}", "a number from 0.01"),
+        ("autoscale: {cpu_threshold: 101}", "a number from 1 to 100"),
+        ("timeout_seconds: nan", "a number from 0.001"),
+        ("recycle: {memory: 1gb}", "less than 128mb"),
+    ] {
+        let text = web_refused(line);
+        assert!(text.contains(allowed), "{line}: {text}");
+    }
+}
+
+#[test]
+fn bad_text_is_refused_without_panic() {
+    for text in [
+        "",
+        "\0",
+        "---",
+        "[]",
+        "3",
+        "version",
+        "version: \"1.0\"",
+        "{",
+        "a: *b",
+        "\u{feff}",
+        "instances: {web: }",
+        "version: \"1.0\"\ninstances: []",
+        "version: \"1.0\"\ninstances: {a: 3}",
+        "version: \"1.0\"\ninstance: {}\ninstances: {}",
+        "? a\n",
+        "%YAML 9.9\n---\na: 1\n",
+        "version: \"1.0\"\ninstances: {web: {code: {a: b}, urls: {a: b}, env: [1], limits: 3}}",
+        "version: \"1.0\"\ninstances: {web: {data_guard: [], assets: [], state: [], files: {}}}",
+        "version: \"1.0\"\ntls: 3\nlisteners: 3\nmetrics: 3\nlogging: []\nstate: x\nnetwork: y",
+    ] {
+        assert!(refused(text).contains("stockade.yaml"), "{text:?}");
+    }
+}
+
+#[test]
+fn sections_of_the_wrong_kind_are_told_once_each() {
+    let text = "version: \"1.0\"\ntls: 3\nlogging: []\nlimits: x\ninstances: {web: {code: a.ts}}\n";
+    let mistakes = parse(text).unwrap_err();
+    let lines: Vec<_> = mistakes
+        .mistakes
+        .iter()
+        .map(|mistake| mistake.line)
+        .collect();
+    assert_eq!(lines, [2, 3, 4], "{mistakes}");
+}
+
+#[test]
+fn large_files_are_refused_within_bounds() {
+    let begun = std::time::Instant::now();
+    // Many instances with a large part that holds for all.
+    let mut text = "version: \"1.0\"\ndefaults:\n  env:\n".to_owned();
+    for n in 0..4900 {
+        text += &format!("    V{n}: 1\n");
+    }
+    text += "instances:\n";
+    for n in 0..5000 {
+        text += &format!("  a{n}: {{code: a.ts}}\n");
+    }
+    assert!(refused(&text).contains("too large for 5000 instances"));
+    let many: String = (0..10_001)
+        .map(|n| format!("  a{n}: {{code: a}}\n"))
+        .collect();
+    let many = format!("version: \"1.0\"\ninstances:\n{many}");
+    assert!(refused(&many).contains("the limit is 10000"));
+    let long = format!("version: \"1.0\"\nx-a: {}\n", "b".repeat(9 << 20));
+    assert!(refused(&long).contains("the limit is 8 MiB"));
+    let long = with_web(&format!("env: {{A: {}}}", "b".repeat(400_000)));
+    assert!(refused(&long).contains("longer than"));
+    // One mistake for each of many lines is told a hundred times, and counted.
+    let wrong: String = (0..20_000).map(|n| format!("k{n}: 1\n")).collect();
+    assert!(refused(&wrong).contains("more that are not shown"));
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn load_tells_what_is_not_there_and_shows_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stockade.yaml");
+    fs::write(folder.path().join("empty"), "").unwrap();
+    fs::write(folder.path().join("binary"), b"sword\xff").unwrap();
+    let text = "version: \"1.0\"\nstate: {path: nowhere/state.db}\n\
+        tls: {certificates: [{cert: a.crt, key: .}]}\n\
+        instances:\n  web:\n    code: .\n    assets: {folder: ., fallback: 404.html}\n    \
+        files: [{path: none}]\n    secrets:\n      A: {file: gone}\n      B: {variable: STOCKADE_NOT_SET}\n      \
+        C: {file: empty}\n      D: {file: binary}\n      E: {file: /dev/zero}\n  two: {code: stockade.yaml}\n";
+    fs::write(&path, text).unwrap();
+    assert!(Config::read(&path).is_ok());
+    let mistakes = Config::load(&path).unwrap_err().to_string();
+    for part in [
+        ":2:15: state.path:",
+        ":3:29: tls.certificates[0].cert:",
+        "is no regular file",
+        "has no module to begin with",
+        "404.html is not there",
+        "instances.web.files[0].path:",
+        "gone: No such file",
+        "the environment variable STOCKADE_NOT_SET",
+        "the secret is empty",
+        "is not UTF-8",
+        "/dev/zero is no regular file",
+        "stockade.yaml is no module",
+    ] {
+        assert!(
+            mistakes.contains(part),
+            "{part:?} is missing in\n{mistakes}"
+        );
+    }
+    assert!(!mistakes.contains("sword"), "{mistakes}");
+}
+
+#[test]
+fn load_reads_secrets_that_debug_does_not_show() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stockade.yaml");
+    fs::write(folder.path().join("a.ts"), "").unwrap();
+    fs::write(folder.path().join("key"), "swordfish\n").unwrap();
+    fs::write(
+        &path,
+        with_web("secrets: {A: {file: key}, B: {variable: PATH}}"),
+    )
+    .unwrap();
+    let old = Config::load(&path).unwrap();
+    let secret = &old.config.instances["web"].secrets["A"];
+    assert_eq!(secret.value.as_ref().unwrap().reveal(), "swordfish");
+    assert!(!format!("{old:?}").contains("swordfish"));
+    assert_eq!(old.sources.len(), 2, "{:?}", old.sources);
+    // A secret that changes changes the instance.
+    fs::write(folder.path().join("key"), "other").unwrap();
+    let new = Config::load(&path).unwrap();
+    let changes = Config::differences(&old.config, &new.config);
+    assert_eq!(
+        changes,
+        [stockade_config::Change::InstanceChanged("web".to_owned())]
+    );
+}
+
+#[test]
+fn load_of_what_is_no_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |path: &Path| {
+        Config::load(path)
+            .map(drop)
+            .map_err(|m: Mistakes| m.to_string())
+    };
+    assert!(
+        told(folder.path())
+            .unwrap_err()
+            .contains("is no regular file")
+    );
+    assert!(
+        told(&folder.path().join("x"))
+            .unwrap_err()
+            .contains("cannot read")
+    );
+    assert!(
+        told(Path::new("/dev/zero"))
+            .unwrap_err()
+            .contains("is no regular file")
+    );
+    let latin = folder.path().join("latin.yaml");
+    fs::write(&latin, b"version: \"1.0\"\n# \xe4\n").unwrap();
+    assert!(told(&latin).unwrap_err().contains("line 2"));
+}
+
+#[test]
+fn warnings_come_with_a_good_file() {
+    let loaded = crate::good(&with_web("env: {API_TOKEN: abc}"));
+    assert_eq!(loaded.warnings.len(), 1);
+    assert_eq!(loaded.warnings[0].severity, Severity::Warning);
+    assert_eq!(loaded.warnings[0].line, 5);
+}

@@ -1,0 +1,234 @@
+//! What a file becomes: defaults, layers, units.
+
+use std::time::Duration;
+
+use serde_json::json;
+use stockade_config::{
+    Change, ClientAuthMode, Config, EncodedSlashes, FileMode, GuardHost, ProxyProtocol, Scaling,
+    SecretSource,
+};
+use stockade_policy::{Isolation, Wx};
+
+use crate::{good, web, with_web};
+
+#[test]
+fn instance_defaults_deny_and_bound() {
+    let web = web("");
+    assert_eq!(web.isolation, Isolation::Container);
+    assert_eq!(web.wx, Wx::Jit);
+    assert!(web.data_guard.rules.is_empty() && web.data_guard.allow_private.is_empty());
+    assert!(web.state.is_none() && web.files.is_empty() && web.secrets.is_empty());
+    assert_eq!(web.limits.memory, 128 << 20);
+    assert_eq!(web.limits.cpu, Duration::from_millis(500));
+    assert_eq!(web.limits.wall, Duration::from_secs(5));
+    assert_eq!(web.scaling, Scaling::Fixed(1));
+    assert_eq!(web.encoded_slashes, EncodedSlashes::Reject);
+    let config = good(&with_web("")).config;
+    assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:8080");
+    assert!(config.metrics.is_none());
+    assert_eq!(config.state.to_str(), Some("/srv/state.db"));
+}
+
+#[test]
+fn instance_takes_each_key_from_the_nearest_layer() {
+    let text = r#"
+version: "1.0"
+security: {data_guard: {outbound_whitelist: [a.example], rate: 5}, isolation: process}
+scaling: {mirrors: 2, autoscale: {max_instances: 9}}
+defaults:
+  limits: {memory: 64mb, cpu: 1s}
+  env: {A: 1, B: 2}
+instances:
+  one: {code: a.ts, limits: {memory: 32mb}, env: {B: 3}, data_guard: {rate: 7}}
+  two: {code: a.ts, mirrors: 5, isolation: container, data_guard: {outbound_whitelist: []}}
+"#;
+    let config = good(text).config;
+    let (one, two) = (&config.instances["one"], &config.instances["two"]);
+    assert_eq!(one.limits.memory, 32 << 20);
+    assert_eq!(one.limits.cpu, Duration::from_secs(1));
+    assert_eq!(one.limits.wall, Duration::from_secs(10));
+    assert_eq!(
+        (one.env["A"].clone(), one.env["B"].clone()),
+        (json!(1), json!(3))
+    );
+    assert_eq!(one.data_guard.rate, Some(7));
+    assert_eq!(one.data_guard.rules.len(), 1);
+    assert_eq!(
+        (one.isolation, two.isolation),
+        (Isolation::Process, Isolation::Container)
+    );
+    let Scaling::Auto(auto) = &one.scaling else {
+        panic!()
+    };
+    assert_eq!((auto.min, auto.initial, auto.max), (1, 2, 9));
+    // Its own number of mirrors stands against a wider autoscale.
+    assert_eq!(two.scaling, Scaling::Fixed(5));
+    assert!(two.data_guard.rules.is_empty());
+    assert_eq!(two.data_guard.rate, Some(5));
+}
+
+#[test]
+fn none_undoes_a_wider_limit() {
+    let text = r#"
+version: "1.0"
+defaults: {limits: {io_ops: 5}, data_guard: {bandwidth: 1mb}}
+instances: {web: {code: a.ts, limits: {io_ops: none}, data_guard: {bandwidth: none}}}
+"#;
+    let config = good(text).config;
+    assert_eq!(config.instances["web"].limits.io_ops, None);
+    assert_eq!(config.instances["web"].data_guard.bandwidth, None);
+}
+
+#[test]
+fn env_values_keep_their_types() {
+    let env = web(
+        "env:\n  TEXT: hello\n  NUMBER: 10\n  FLOAT: 1.50\n  FLAG: true\n  QUOTED: \"10\"\n  \
+         NOTHING: null\n  LIST: [1, a, {b: c}]\n  VERSION: 1.2.3\n  PHONE: 0123\n  WORD: yes",
+    )
+    .env;
+    assert_eq!(
+        serde_json::to_value(env).unwrap(),
+        json!({
+            "TEXT": "hello", "NUMBER": 10, "FLOAT": 1.5, "FLAG": true, "QUOTED": "10",
+            "NOTHING": null, "LIST": [1, "a", {"b": "c"}], "VERSION": "1.2.3", "PHONE": "0123",
+            "WORD": "yes",
+        })
+    );
+}
+
+#[test]
+fn grants_are_read_in_short_and_in_full() {
+    let web = web(
+        "assets: ./public\nstate: true\nbindings: {self: web, full: {instance: web}}\n\
+         files:\n  - path: data\n  - {path: /tmp/out, binding: OUT, mode: write, storage: 1gb}\n\
+         secrets:\n  A: {file: key.txt}\n  B: {variable: B_KEY, hosts: [\"*.example.com\"]}\n\
+         data_guard: {outbound_whitelist: [\"*.example.com\"]}\ncrons: [\"*/5 * * * *\"]",
+    );
+    assert_eq!(web.assets.unwrap().folder.to_str(), Some("/srv/public"));
+    assert_eq!(web.state.as_ref().unwrap().binding, "STATE");
+    assert_eq!(web.state.unwrap().storage, 100 << 20);
+    assert_eq!(web.bindings["self"], web.bindings["full"]);
+    assert_eq!(
+        (web.files[0].mode, web.files[1].mode),
+        (FileMode::Read, FileMode::Write)
+    );
+    assert_eq!(web.files[0].path.to_str(), Some("/srv/data"));
+    assert_eq!(web.files[1].storage, 1 << 30);
+    assert_eq!(
+        web.secrets["A"].source,
+        SecretSource::File("/srv/key.txt".into())
+    );
+    assert_eq!(web.secrets["A"].hosts, None);
+    let hosts = web.secrets["B"].hosts.as_ref().unwrap();
+    assert_eq!(hosts[0], GuardHost::Below("example.com".to_owned()));
+    assert_eq!(web.crons[0].text(), "*/5 * * * *");
+}
+
+#[test]
+fn autoscale_threshold_is_of_the_share_a_mirror_may_use() {
+    let web = web("limits: {cpu_limit: 0.5, concurrency: 10}\nautoscale: {cpu_threshold: 80}");
+    let Scaling::Auto(auto) = web.scaling else {
+        panic!()
+    };
+    assert_eq!(auto.cpu_percent, 40.0);
+    assert_eq!(auto.requests_per_mirror, 5.0);
+    assert_eq!((auto.min, auto.max, auto.initial), (1, 4, 1));
+}
+
+#[test]
+fn listeners_share_tls_or_have_their_own() {
+    let text = r#"
+version: "1.0"
+tls:
+  certificates: [{cert: a.crt, key: a.key}, {cert: b.crt, key: b.key, ocsp: b.ocsp}]
+  min_version: 1.3
+  client_auth: {mode: optional, ca: [ca.crt], crl: [ca.crl], subjects: ["CN=a"]}
+trusted_proxies: [10.0.0.0/8, "::1"]
+listeners:
+  - {address: "127.0.0.1:1"}
+  - {address: "127.0.0.1:2", tls: false, proxy_protocol: required, http2: false}
+  - {address: "[::1]:3", tls: {certificates: [{cert: c.crt, key: c.key}]}}
+instances: {web: {code: a.ts, urls: [a.example]}}
+"#;
+    let config = good(text).config;
+    let tls = |n: usize| config.listeners[n].tls.as_ref();
+    assert_eq!(tls(0).unwrap().certificates.len(), 2);
+    assert_eq!(tls(0).unwrap().client_auth.mode, ClientAuthMode::Optional);
+    assert_eq!(
+        tls(0).unwrap().client_auth.ca[0].to_str(),
+        Some("/srv/ca.crt")
+    );
+    assert!(tls(1).is_none());
+    assert_eq!(config.listeners[1].proxy_protocol, ProxyProtocol::Required);
+    assert_eq!(tls(2).unwrap().client_auth.mode, ClientAuthMode::None);
+    assert_eq!(config.trusted_proxies.len(), 2);
+}
+
+#[test]
+fn anchors_and_merges_hold_what_is_shared() {
+    let text = r#"
+version: "1.0"
+x-small: &small {limits: {memory: 16mb}, code: a.ts}
+instances:
+  one: {<<: *small}
+  two: {<<: *small, code: b.ts}
+"#;
+    let config = good(text).config;
+    assert_eq!(config.instances["two"].limits.memory, 16 << 20);
+    assert_eq!(
+        config.instances["two"].code.as_ref().unwrap().to_str(),
+        Some("/srv/b.ts")
+    );
+}
+
+#[test]
+fn differences_name_every_instance_once() {
+    let config = |lines: &str| {
+        good(&format!(
+            "version: \"1.0\"\nlisteners: [{{address: \"127.0.0.1:80\"}}]\n{lines}"
+        ))
+        .config
+    };
+    let old = config(
+        "instances:\n  a: {code: a.ts}\n  b: {code: a.ts}\n  c: {code: a.ts, urls: [c.d]}\n  d: {code: a.ts}",
+    );
+    let new = good(
+        "version: \"1.0\"\nlisteners: [{address: \"127.0.0.1:81\"}]\ndrain_timeout: 1s\n\
+         instances:\n  a: {code: a.ts}\n  b: {code: b.ts}\n  c: {code: a.ts, urls: [c.e]}\n  e: {code: a.ts}",
+    )
+    .config;
+    assert_eq!(
+        Config::differences(&old, &new),
+        [
+            Change::InstanceUnchanged("a".to_owned()),
+            Change::InstanceChanged("b".to_owned()),
+            Change::InstanceAdjusted("c".to_owned()),
+            Change::InstanceRemoved("d".to_owned()),
+            Change::InstanceAdded("e".to_owned()),
+            Change::ListenerRemoved("127.0.0.1:80".parse().unwrap()),
+            Change::ListenerAdded("127.0.0.1:81".parse().unwrap()),
+            Change::Running,
+        ]
+    );
+    let same = Config::differences(&old, &old);
+    assert!(
+        same.iter()
+            .all(|change| matches!(change, Change::InstanceUnchanged(_)))
+    );
+}
+
+#[test]
+fn a_thousand_sites_are_read_quickly() {
+    let mut text = "version: \"1.0\"\ninstances:\n".to_owned();
+    for n in 0..1000 {
+        text += &format!("  site-{n}:\n    code: ./{n}.ts\n    urls: [s{n}.example.com]\n");
+    }
+    let begun = std::time::Instant::now();
+    assert_eq!(good(&text).config.instances.len(), 1000);
+    // A debug build takes a tenth of it.
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+}
