@@ -14,18 +14,33 @@
 //!
 //! Deliberately absent: configuration files, metrics, what answers a request.
 
+mod accept;
 mod access;
 mod authority;
+mod body;
+mod connection;
+mod forwarded;
+mod frames;
 mod framing;
+mod gate;
 mod gateway;
+mod head;
 mod limits;
 mod listener;
 mod path;
 mod pattern;
 mod problem;
+mod proxy;
+mod pulse;
+mod relay;
+mod response;
 mod route;
+mod service;
+mod stream;
 mod target;
 pub mod tls;
+mod websocket;
+mod wire;
 
 pub use access::{
     AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord, Unobserved,
@@ -35,5 +50,5 @@ pub use limits::{Limits, SocketLimits};
 pub use listener::{Address, ListenError, Listener, ProxyProtocol};
 pub use pattern::{HostPattern, PathPattern, Pattern, PatternError, Scheme};
 pub use problem::Problem;
-pub use route::{ClientAuth, EncodedSlashes, Route, Slashes, Table, TableError, TableOptions};
+pub use route::{EncodedSlashes, Route, Slashes, Table, TableError, TableOptions};
 pub use target::{BoxFuture, Target};

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::tls::TlsStore;
+
 /// One address that accepts connections.
 #[derive(Debug, Clone)]
 pub struct Listener {
@@ -11,9 +13,12 @@ pub struct Listener {
     pub name: Arc<str>,
     /// Where it listens. Two listeners never share an address.
     pub address: Address,
+    /// TLS; plain without. May be shared by listeners.
+    pub tls: Option<Arc<TlsStore>>,
     /// Whether connections begin with a header of the PROXY protocol.
     pub proxy_protocol: ProxyProtocol,
-    /// Whether HTTP/2 is spoken: by ALPN with TLS, by prior knowledge without.
+    /// Whether HTTP/2 is spoken by prior knowledge on a plain listener. With TLS the client's choice
+    /// among the store's protocols decides.
     pub http2: bool,
 }
 

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::pattern::{HostPattern, PathPattern, Pattern, PatternError, Scheme};
 use crate::target::Target;
+use crate::tls::{Acme, ClientRule};
 
 /// What answers which requests, and how.
 #[derive(Clone)]
@@ -19,8 +20,9 @@ pub struct Route {
     pub patterns: Vec<Pattern>,
     /// What becomes of `%2F` and `%5C` in a path.
     pub encoded_slashes: EncodedSlashes,
-    /// Who may come in.
-    pub client_auth: ClientAuth,
+    /// Which clients may come in, by their certificate. Others get 403. The handshake's own policy is the
+    /// listener's.
+    pub client: ClientRule,
     /// How long the target may take to answer with a head; `None` is the gateway's limit.
     pub timeout: Option<Duration>,
     /// Size of a request's body in bytes; `None` is the gateway's limit.
@@ -38,7 +40,7 @@ impl Route {
             label: label.into(),
             patterns,
             encoded_slashes: EncodedSlashes::default(),
-            client_auth: ClientAuth::default(),
+            client: ClientRule::default(),
             timeout: None,
             max_body: None,
             websocket: true,
@@ -70,22 +72,6 @@ pub enum EncodedSlashes {
     Decode,
 }
 
-/// Whether a route asks for a client certificate. The handshake's own policy is the listener's.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub enum ClientAuth {
-    /// Anyone.
-    #[default]
-    Open,
-    /// Clients with a verified certificate. Others get 403.
-    Required {
-        /// Subjects allowed (RFC 4514); empty allows any.
-        subjects: Vec<String>,
-        /// Subject alternative names, without their kind, one of which must be in the certificate; empty
-        /// allows any.
-        san: Vec<String>,
-    },
-}
-
 /// What becomes of empty path segments: `//`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Slashes {
@@ -106,6 +92,8 @@ pub struct TableOptions {
     /// Where a plain request is sent (308) whose URL only a route for `https` matches: to this port.
     /// `None` answers 404.
     pub https_redirect: Option<u16>,
+    /// Answers requests below `/.well-known/acme-challenge/` before all routes (RFC 8555, section 8.3).
+    pub acme: Option<Arc<Acme>>,
 }
 
 /// All routes. Built once, then only read.

@@ -1,0 +1,226 @@
+//! Who a client is, when proxies stand between.
+//!
+//! Headers that speak for a proxy are believed only from peers that the operator trusts, and are written
+//! anew for the target: what a client made up never reaches it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{FORWARDED, HeaderName};
+use http::{HeaderMap, HeaderValue};
+use ipnet::IpNet;
+
+use crate::pattern::Scheme;
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Where Workers look for the client's address.
+const CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
+
+/// Headers by which proxies of some kind name the client. None of them passes as a client wrote it.
+const OTHERS: [HeaderName; 9] = [
+    FORWARDED,
+    HOST,
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("x-original-url"),
+];
+
+/// What is known of a request's origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) client: SocketAddr,
+    pub(crate) scheme: Scheme,
+    pub(crate) request_id: String,
+}
+
+/// Whether `address` is one of the proxies.
+pub(crate) fn trusts(proxies: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    proxies.iter().any(|net| net.contains(&address))
+}
+
+impl Origin {
+    /// Establishes it from the connection's peer and scheme, and from the headers where the peer is a
+    /// trusted proxy; writes the headers anew.
+    pub(crate) fn establish(
+        peer: SocketAddr,
+        scheme: Scheme,
+        proxies: &[IpNet],
+        headers: &mut HeaderMap,
+    ) -> Self {
+        let mut origin = Self {
+            client: peer,
+            scheme,
+            request_id: String::new(),
+        };
+        if !proxies.is_empty() && trusts(proxies, peer.ip()) {
+            if let Some(client) = first_untrusted(headers, proxies) {
+                origin.client = client;
+            }
+            if let Some(scheme) = last_scheme(headers) {
+                origin.scheme = scheme;
+            }
+            if let Some(id) = headers.get(REQUEST_ID).filter(|id| is_request_id(id)) {
+                origin.request_id = id.to_str().unwrap_or_default().to_owned();
+            }
+        }
+        if origin.request_id.is_empty() {
+            origin.request_id = uuid::Uuid::now_v7().to_string();
+        }
+        for name in OTHERS {
+            headers.remove(name);
+        }
+        if let Ok(address) = HeaderValue::from_str(&origin.client.ip().to_canonical().to_string()) {
+            headers.insert(FOR, address.clone());
+            headers.insert(CONNECTING_IP, address);
+        }
+        headers.insert(PROTO, HeaderValue::from_static(origin.scheme.name()));
+        if let Ok(id) = HeaderValue::from_str(&origin.request_id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        origin
+    }
+}
+
+/// Each proxy appends the address that it saw: from the end, the first that is no trusted proxy is the
+/// client. Nothing before an entry that is no address is believed.
+fn first_untrusted(headers: &HeaderMap, proxies: &[IpNet]) -> Option<SocketAddr> {
+    let mut client = None;
+    let lines: Vec<&HeaderValue> = headers.get_all(FOR).iter().collect();
+    let entries = lines
+        .iter()
+        .rev()
+        .flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    for entry in entries {
+        let Some(address) = std::str::from_utf8(entry).ok().and_then(read_address) else {
+            break;
+        };
+        client = Some(address);
+        if !trusts(proxies, address.ip()) {
+            break;
+        }
+    }
+    client
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
+fn read_address(text: &str) -> Option<SocketAddr> {
+    let text = text.trim();
+    let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let (address, port) = match bracketed.unwrap_or(text).parse::<IpAddr>() {
+        Ok(address) => (address, 0),
+        Err(_) => text.parse::<SocketAddr>().ok().map(|address| (address.ip(), address.port()))?,
+    };
+    Some(SocketAddr::new(address.to_canonical(), port))
+}
+
+/// The nearest proxy's word.
+fn last_scheme(headers: &HeaderMap) -> Option<Scheme> {
+    let last = headers.get_all(PROTO).iter().next_back()?;
+    let last = last.as_bytes().rsplit(|byte| *byte == b',').next()?.trim_ascii();
+    if last.eq_ignore_ascii_case(b"https") || last.eq_ignore_ascii_case(b"wss") {
+        Some(Scheme::Https)
+    } else if last.eq_ignore_ascii_case(b"http") || last.eq_ignore_ascii_case(b"ws") {
+        Some(Scheme::Http)
+    } else {
+        None
+    }
+}
+
+fn is_request_id(value: &HeaderValue) -> bool {
+    let value = value.as_bytes();
+    (1..=128).contains(&value.len())
+        && value
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn establish(peer: &str, lines: &[(&'static str, &str)]) -> (Origin, HeaderMap) {
+        let proxies: Vec<IpNet> =
+            vec!["10.0.0.0/8".parse().unwrap(), "2001:db8:1::/48".parse().unwrap()];
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let peer = SocketAddr::new(peer.parse().unwrap(), 4000);
+        let origin = Origin::establish(peer, Scheme::Http, &proxies, &mut headers);
+        (origin, headers)
+    }
+
+    #[test]
+    fn headers_of_a_client_are_not_believed() {
+        let (origin, headers) = establish(
+            "192.0.2.1",
+            &[
+                ("x-forwarded-for", "1.1.1.1"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "admin"),
+                ("forwarded", "for=1.1.1.1"),
+                ("x-real-ip", "1.1.1.1"),
+                ("cf-connecting-ip", "1.1.1.1"),
+                ("x-request-id", "chosen"),
+                ("x-original-url", "/admin"),
+            ],
+        );
+        assert_eq!(origin.client.to_string(), "192.0.2.1:4000");
+        assert_eq!(origin.scheme, Scheme::Http);
+        assert_eq!(origin.request_id.len(), 36);
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.1");
+        assert_eq!(headers["cf-connecting-ip"], "192.0.2.1");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-request-id"], origin.request_id);
+        assert_eq!(headers.len(), 4);
+    }
+
+    #[test]
+    fn client_is_the_last_address_that_is_no_trusted_proxy() {
+        let check = |lines: &[&str], client: &str| {
+            let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+            let (origin, headers) = establish("10.0.0.1", &lines);
+            assert_eq!(origin.client.ip().to_string(), client, "{lines:?}");
+            assert_eq!(headers["x-forwarded-for"], client);
+        };
+        check(&[], "10.0.0.1");
+        check(&["192.0.2.7"], "192.0.2.7");
+        check(&["1.1.1.1, 192.0.2.7"], "192.0.2.7");
+        check(&["1.1.1.1, 192.0.2.7, 10.9.9.9"], "192.0.2.7");
+        check(&["1.1.1.1", "192.0.2.7", "10.9.9.9,10.9.9.8"], "192.0.2.7");
+        check(&["10.9.9.9"], "10.9.9.9");
+        check(&["192.0.2.7:1234"], "192.0.2.7");
+        check(&["[2001:db8::7]:1234"], "2001:db8::7");
+        check(&["[2001:db8::7]"], "2001:db8::7");
+        check(&["2001:db8::7, 2001:db8:1::1"], "2001:db8::7");
+        check(&["::ffff:192.0.2.7"], "192.0.2.7");
+        check(&["192.0.2.7, ::ffff:10.0.0.3"], "192.0.2.7");
+        check(&["192.0.2.7, unknown"], "10.0.0.1");
+        check(&["192.0.2.7, unknown, 10.0.0.9"], "10.0.0.9");
+        check(&[""], "10.0.0.1");
+    }
+
+    #[test]
+    fn trusted_proxy_names_scheme_and_request() {
+        let (origin, headers) = establish(
+            "10.0.0.1",
+            &[("x-forwarded-proto", "http, https"), ("x-request-id", "a-1")],
+        );
+        assert_eq!(origin.scheme, Scheme::Https);
+        assert_eq!(origin.request_id, "a-1");
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        let (origin, _) = establish(
+            "10.0.0.1",
+            &[("x-forwarded-proto", "gopher"), ("x-request-id", "a\"b")],
+        );
+        assert_eq!(origin.scheme, Scheme::Http);
+        assert_eq!(origin.request_id.len(), 36);
+    }
+}

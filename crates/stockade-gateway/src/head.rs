@@ -1,0 +1,298 @@
+//! What a request's head says about where it goes, and headers that end at the gateway.
+
+use http::header::{self, HeaderName};
+use http::uri::{Authority as UriAuthority, PathAndQuery, Scheme as UriScheme, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request};
+
+use crate::access::Refusal;
+use crate::authority::Authority;
+use crate::limits::Limits;
+use crate::pattern::Scheme;
+
+/// Why a request is refused, in words for its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) refusal: Refusal,
+    pub(crate) status: StatusCode,
+    pub(crate) detail: String,
+    /// The connection can't be trusted to go on.
+    pub(crate) close: bool,
+}
+
+impl Refused {
+    pub(crate) fn new(refusal: Refusal, status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            refusal,
+            status,
+            detail: detail.into(),
+            close: false,
+        }
+    }
+
+    pub(crate) fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    fn malformed(refusal: Refusal, detail: impl Into<String>) -> Self {
+        Self::new(refusal, StatusCode::BAD_REQUEST, detail).closing()
+    }
+}
+
+/// Checks what holds for every request, and reads the host that it is for.
+pub(crate) fn check(parts: &request::Parts, limits: &Limits) -> Result<Authority, Refused> {
+    let target = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    if target.len() > limits.uri_bytes {
+        return Err(Refused::new(
+            Refusal::UriTooLong,
+            StatusCode::URI_TOO_LONG,
+            format!("The URL's path and query are longer than {} bytes.", limits.uri_bytes),
+        )
+        .closing());
+    }
+    if parts.headers.len() > limits.headers {
+        return Err(Refused::new(
+            Refusal::HeadersTooLarge,
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            format!("The request has more than {} header fields.", limits.headers),
+        )
+        .closing());
+    }
+    let extended = parts.extensions.get::<hyper::ext::Protocol>().is_some();
+    if parts.method == Method::TRACE || (parts.method == Method::CONNECT && !extended) {
+        return Err(Refused::new(
+            Refusal::Method,
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("{} is not served here.", parts.method),
+        )
+        .closing());
+    }
+    if let Some(scheme) = parts.uri.scheme_str()
+        && !matches!(scheme, "http" | "https")
+    {
+        let detail = format!("The URL's scheme {scheme:?} is not http or https.");
+        return Err(Refused::malformed(Refusal::MalformedHead, detail));
+    }
+    let expectations = parts.headers.get_all(header::EXPECT);
+    for expectation in expectations {
+        if !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+            return Err(Refused::new(
+                Refusal::Expectation,
+                StatusCode::EXPECTATION_FAILED,
+                "The only expectation that can be met is 100-continue.",
+            )
+            .closing());
+        }
+    }
+    authority(parts)
+}
+
+/// The host of the request: in the target's absolute form or `:authority`, or else in `host`. Given twice
+/// it must be the same (RFC 9112, section 3.2; RFC 9113, section 8.3.1).
+fn authority(parts: &request::Parts) -> Result<Authority, Refused> {
+    let bad = |detail: String| Refused::malformed(Refusal::Host, detail);
+    let read = |text: &str| Authority::parse(text).map_err(|error| bad(format!("In {text:?} {error}.")));
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(bad("The request names more than one host.".to_owned()));
+    }
+    if host.is_none() && parts.version == Version::HTTP_11 {
+        return Err(bad("The request names no host.".to_owned()));
+    }
+    let host = match host {
+        None => None,
+        Some(value) => {
+            let text = value.to_str().map_err(|_| bad("The host is not ASCII.".to_owned()))?;
+            Some(read(text)?)
+        }
+    };
+    let target = parts.uri.authority().map(|authority| read(authority.as_str())).transpose()?;
+    match (target, host) {
+        (Some(target), Some(host)) if target != host => {
+            Err(bad("The host in the URL is not the host in the header.".to_owned()))
+        }
+        (Some(host), _) | (None, Some(host)) => Ok(host),
+        (None, None) => Err(bad("The request names no host.".to_owned())),
+    }
+}
+
+/// The URL as a target sees it.
+pub(crate) fn absolute_uri(
+    scheme: Scheme,
+    authority: &Authority,
+    path: &str,
+    query: Option<&str>,
+) -> Option<Uri> {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(match scheme {
+        Scheme::Http => UriScheme::HTTP,
+        Scheme::Https => UriScheme::HTTPS,
+    });
+    parts.authority = Some(uri_authority(scheme, authority)?);
+    let path_and_query = match query {
+        None => PathAndQuery::try_from(path),
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+    };
+    parts.path_and_query = Some(path_and_query.ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+fn uri_authority(scheme: Scheme, authority: &Authority) -> Option<UriAuthority> {
+    match authority.port {
+        Some(port) if port != scheme.port() => {
+            UriAuthority::try_from(format!("{}:{port}", authority.host)).ok()
+        }
+        _ => UriAuthority::try_from(authority.host.as_str()).ok(),
+    }
+}
+
+/// Fields that hold for one connection only (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Removes fields that hold for one connection only, and those that `connection` names.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+            .filter(|name| !is_end_to_end(name))
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// What a client must not take away from its request by naming it in `connection`: without these the
+/// request would mean something else.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::HOST
+            | header::CONTENT_LENGTH
+            | header::CONTENT_TYPE
+            | header::CONTENT_ENCODING
+            | header::AUTHORIZATION
+            | header::COOKIE
+            | header::ORIGIN
+            | header::RANGE
+    )
+}
+
+/// Brings the headers of a request into the form in which targets get them. What says who the client is
+/// has been written already and stays.
+pub(crate) fn clean_request(headers: &mut HeaderMap, scheme: Scheme, authority: &Authority) {
+    remove_hop_by_hop(headers);
+    headers.remove(header::EXPECT);
+    headers.remove("http2-settings");
+    if let Some(host) = uri_authority(scheme, authority)
+        && let Ok(host) = HeaderValue::from_str(host.as_str())
+    {
+        headers.insert(header::HOST, host);
+    }
+    join_cookies(headers);
+}
+
+/// HTTP/2 clients may send cookies in pieces (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    let (Some(_), Some(_)) = (cookies.next(), cookies.next()) else {
+        return;
+    };
+    let cookies: Vec<&[u8]> =
+        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&cookies.join(b"; ".as_slice())) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn parts(uri: &str, version: Version, headers: &[(&str, &str)]) -> request::Parts {
+        let mut builder = Request::builder().uri(uri).version(version);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        builder.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn host_is_named_once() {
+        let check = |uri: &str, version, hosts: &[&str], expected: Option<&str>| {
+            let headers: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
+            let found = check(&parts(uri, version, &headers), &Limits::default());
+            let found = found.map(|authority| authority.host).map_err(|refused| refused.refusal);
+            let expected = expected.map(str::to_owned).ok_or(Refusal::Host);
+            assert_eq!(found, expected, "{uri} {hosts:?}");
+        };
+        let one = Version::HTTP_11;
+        check("/", one, &["A.com:80"], Some("a.com"));
+        check("/", one, &[], None);
+        check("/", one, &["a.com", "a.com"], None);
+        check("/", one, &["a.com, b.com"], None);
+        check("/", one, &[""], None);
+        check("/", one, &["u@a.com"], None);
+        check("http://a.com/", one, &["a.com"], Some("a.com"));
+        check("http://a.com/", one, &["b.com"], None);
+        check("http://a.com/", one, &[], None);
+        check("http://u@a.com/", one, &["a.com"], None);
+        check("/", Version::HTTP_10, &[], None);
+        check("http://a.com/", Version::HTTP_2, &[], Some("a.com"));
+        check("http://a.com/", Version::HTTP_2, &["a.com"], Some("a.com"));
+        check("http://a.com/", Version::HTTP_2, &["b.com"], None);
+    }
+
+    #[test]
+    fn hop_by_hop_fields_are_removed() {
+        let mut headers = parts(
+            "/",
+            Version::HTTP_11,
+            &[
+                ("connection", "x-own, Host"),
+                ("connection", "close , authorization"),
+                ("x-own", "1"),
+                ("host", "a"),
+                ("authorization", "b"),
+                ("te", "trailers"),
+                ("upgrade", "h2c"),
+                ("proxy-authorization", "c"),
+                ("expect", "100-continue"),
+                ("accept", "d"),
+            ],
+        )
+        .headers;
+        let authority = Authority::parse("A:80").unwrap();
+        clean_request(&mut headers, Scheme::Http, &authority);
+        let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["host", "authorization", "accept"]);
+        assert_eq!(headers["host"], "a");
+    }
+
+    #[test]
+    fn cookies_in_pieces_are_joined() {
+        let mut headers =
+            parts("/", Version::HTTP_2, &[("cookie", "a=1"), ("cookie", "b=2; c=3")]).headers;
+        join_cookies(&mut headers);
+        assert_eq!(headers["cookie"], "a=1; b=2; c=3");
+        assert_eq!(headers.len(), 1);
+    }
+}

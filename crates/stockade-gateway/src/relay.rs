@@ -1,0 +1,389 @@
+//! A WebSocket between a client and a guest (RFC 6455).
+//!
+//! Messages pass one by one and wait for the side that takes them: a guest that lags behind makes the
+//! client wait, not the memory grow. Pings, fragments, masks and the closing handshake stay here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use hyper_util::rt::TokioIo;
+use stockade_instance::{GuestSocket, SocketMessage};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+use crate::access::{Observer, SocketRecord};
+use crate::gateway::Phase;
+use crate::limits::SocketLimits;
+
+/// Close codes (RFC 6455, section 7.4.1, and IANA's registry).
+const GOING_AWAY: u16 = 1001;
+const PROTOCOL: u16 = 1002;
+const NO_CODE: u16 = 1005;
+const BROKEN: u16 = 1006;
+const NOT_TEXT: u16 = 1007;
+const TOO_LARGE: u16 = 1009;
+const RESTART: u16 = 1012;
+
+/// A WebSocket about to be relayed.
+pub(crate) struct Relay {
+    pub(crate) guest: GuestSocket,
+    pub(crate) limits: SocketLimits,
+    pub(crate) route: Arc<str>,
+    pub(crate) request_id: String,
+    pub(crate) client: SocketAddr,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) observer: Arc<dyn Observer>,
+}
+
+/// Why a relay ends.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// The client closed; its close frame has been answered.
+    Client { code: u16, reason: String },
+    /// The guest, or the gateway, closes.
+    Here { code: u16, reason: &'static str },
+    Guest { code: u16, reason: String },
+    /// Nothing can be sent any more.
+    Broken,
+}
+
+/// What both directions know.
+struct Talk {
+    limits: SocketLimits,
+    began: Instant,
+    /// When the client was last heard, while it was listened to; milliseconds since the beginning.
+    heard: AtomicU64,
+    /// The guest lags: the client is not listened to.
+    held: AtomicBool,
+    messages_in: AtomicU64,
+    messages_out: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+impl Talk {
+    fn new(limits: SocketLimits) -> Self {
+        Self {
+            limits,
+            began: Instant::now(),
+            heard: AtomicU64::new(0),
+            held: AtomicBool::new(false),
+            messages_in: AtomicU64::new(0),
+            messages_out: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+        }
+    }
+
+    fn hear(&self) {
+        // Rounded up, so that the answer to a ping is never older than the ping.
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        self.heard.store(now, Relaxed);
+    }
+
+    fn heard(&self) -> Instant {
+        self.began + Duration::from_millis(self.heard.load(Relaxed))
+    }
+
+    fn hold(&self, held: bool) {
+        self.held.store(held, Relaxed);
+    }
+}
+
+fn add(count: &AtomicU64, more: usize) {
+    count.fetch_add(more as u64, Relaxed);
+}
+
+/// Relays until either side ends.
+pub(crate) async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(8 * 1024)
+        .write_buffer_size(16 * 1024)
+        .max_write_buffer_size(2 * relay.limits.message_bytes + 128 * 1024)
+        .max_message_size(Some(relay.limits.message_bytes))
+        .max_frame_size(Some(relay.limits.message_bytes));
+    let io = TokioIo::new(upgraded);
+    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+    let (mut sink, mut source) = socket.split();
+    let talk = Talk::new(relay.limits);
+    let GuestSocket { to_guest, mut from_guest } = relay.guest;
+    let mut phase = relay.phase;
+    let end = tokio::select! {
+        end = listen(&mut source, &to_guest, &talk) => end,
+        end = speak(&mut sink, &mut from_guest, &talk) => end,
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => {
+            End::Here { code: GOING_AWAY, reason: "the server is going away" }
+        }
+    };
+    // The closing handshake; neither side can make it last.
+    let patience = talk.limits.pong_timeout;
+    let closing = async {
+        let farewell = match &end {
+            End::Client { code, reason } => Some((*code, reason.as_str())),
+            End::Here { code, reason } => Some((*code, *reason)),
+            End::Guest { .. } => None,
+            End::Broken => Some((BROKEN, "")),
+        };
+        if let Some((code, reason)) = farewell {
+            let reason = reason.to_owned();
+            let _ = to_guest.send(SocketMessage::Close { code, reason }).await;
+        }
+    };
+    let client = async {
+        let frame = match &end {
+            End::Client { .. } => {
+                // The library has prepared the answer.
+                let _ = sink.flush().await;
+                let _ = sink.close().await;
+                return;
+            }
+            End::Broken => return,
+            End::Here { code, reason } => close_frame(*code, reason),
+            End::Guest { code, reason } => close_frame(*code, reason),
+        };
+        if sink.send(Message::Close(frame)).await.is_ok() {
+            while let Some(Ok(_)) = source.next().await {}
+        }
+    };
+    let cut = phase.wait_for(|phase| *phase == Phase::Cutting);
+    tokio::select! {
+        _ = timeout(patience, async { tokio::join!(closing, client) }) => {}
+        _ = cut => {}
+    }
+    let (code, by_client) = match end {
+        End::Client { code, .. } => (code, true),
+        End::Here { code, .. } => (code, false),
+        End::Guest { code, .. } => (code, false),
+        End::Broken => (BROKEN, true),
+    };
+    relay.observer.socket(&SocketRecord {
+        request_id: relay.request_id,
+        route: relay.route,
+        client: relay.client,
+        lasted: talk.began.elapsed(),
+        messages_in: talk.messages_in.load(Relaxed),
+        messages_out: talk.messages_out.load(Relaxed),
+        bytes_in: talk.bytes_in.load(Relaxed),
+        bytes_out: talk.bytes_out.load(Relaxed),
+        code,
+        by_client,
+    });
+}
+
+impl Relay {
+    /// The client went away before the handshake was through.
+    pub(crate) fn not_opened(self, error: &hyper::Error) {
+        tracing::debug!(request_id = %self.request_id, %error, "a WebSocket was accepted but not opened");
+        let code = BROKEN;
+        let _ = self.guest.to_guest.try_send(SocketMessage::Close { code, reason: String::new() });
+        self.observer.socket(&SocketRecord {
+            request_id: self.request_id,
+            route: self.route,
+            client: self.client,
+            lasted: Duration::ZERO,
+            messages_in: 0,
+            messages_out: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            code,
+            by_client: true,
+        });
+    }
+}
+
+/// From the client to the guest.
+async fn listen<S>(source: &mut S, to_guest: &mpsc::Sender<SocketMessage>, talk: &Talk) -> End
+where
+    S: Stream<Item = Result<Message, WsError>> + Unpin,
+{
+    let mut pace = Pace::new(talk.limits.messages_per_second);
+    loop {
+        let message = match source.next().await {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return failed(&error),
+            None => return End::Broken,
+        };
+        talk.hear();
+        let message = match message {
+            Message::Text(text) => {
+                add(&talk.bytes_in, text.len());
+                SocketMessage::Text(text.as_str().to_owned())
+            }
+            Message::Binary(data) => {
+                add(&talk.bytes_in, data.len());
+                SocketMessage::Binary(data)
+            }
+            Message::Close(None) => {
+                return End::Client { code: NO_CODE, reason: String::new() };
+            }
+            Message::Close(Some(frame)) => {
+                let reason = frame.reason.as_str().to_owned();
+                return End::Client { code: frame.code.into(), reason };
+            }
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
+                // They cost as much as messages do.
+                talk.hold(true);
+                pace.keep().await;
+                talk.hold(false);
+                continue;
+            }
+        };
+        add(&talk.messages_in, 1);
+        talk.hold(true);
+        pace.keep().await;
+        if to_guest.send(message).await.is_err() {
+            // What the guest says last comes from the other direction.
+            std::future::pending::<()>().await;
+        }
+        talk.hold(false);
+        talk.hear();
+    }
+}
+
+/// From the guest to the client, and pings.
+async fn speak<S>(
+    sink: &mut S,
+    from_guest: &mut mpsc::Receiver<SocketMessage>,
+    talk: &Talk,
+) -> End
+where
+    S: Sink<Message, Error = WsError> + Unpin,
+{
+    let mut pinged: Option<Instant> = None;
+    loop {
+        let wait_until = pinged.map_or(talk.heard() + talk.limits.ping_interval, |at| {
+            at + talk.limits.pong_timeout
+        });
+        let message = tokio::select! {
+            message = from_guest.recv() => message,
+            () = sleep_until(wait_until.into()) => {
+                let now = Instant::now();
+                if talk.held.load(Relaxed) {
+                    talk.hear();
+                    pinged = None;
+                } else if pinged.is_some_and(|at| talk.heard() < at) {
+                    return End::Broken;
+                } else if now.duration_since(talk.heard()) >= talk.limits.ping_interval {
+                    if !sent(sink, Message::Ping(Bytes::new()), true, talk).await {
+                        return End::Broken;
+                    }
+                    pinged = Some(now);
+                } else {
+                    pinged = None;
+                }
+                continue;
+            }
+        };
+        let message = match message {
+            None => return End::Here { code: RESTART, reason: "the site was restarted" },
+            Some(SocketMessage::Close { code, reason }) => return End::Guest { code, reason },
+            Some(SocketMessage::Text(text)) => Message::text(text),
+            Some(SocketMessage::Binary(data)) => Message::Binary(data),
+        };
+        if message.len() > talk.limits.message_bytes {
+            return End::Here { code: TOO_LARGE, reason: "the site's message is too large" };
+        }
+        add(&talk.messages_out, 1);
+        add(&talk.bytes_out, message.len());
+        if !sent(sink, message, from_guest.is_empty(), talk).await {
+            return End::Broken;
+        }
+    }
+}
+
+/// Hands a message to the connection, and waits until it is taken if `flush` says so.
+async fn sent<S>(sink: &mut S, message: Message, flush: bool, talk: &Talk) -> bool
+where
+    S: Sink<Message, Error = WsError> + Unpin,
+{
+    let sending = async {
+        sink.feed(message).await?;
+        if flush { sink.flush().await } else { Ok(()) }
+    };
+    matches!(timeout(talk.limits.pong_timeout, sending).await, Ok(Ok(())))
+}
+
+fn failed(error: &WsError) -> End {
+    match error {
+        WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
+            End::Here { code: TOO_LARGE, reason: "the message is too large" }
+        }
+        WsError::Capacity(_) | WsError::Protocol(_) | WsError::AttackAttempt => {
+            End::Here { code: PROTOCOL, reason: "the frame is not valid" }
+        }
+        WsError::Utf8(_) => End::Here { code: NOT_TEXT, reason: "the text is not UTF-8" },
+        _ => End::Broken,
+    }
+}
+
+/// None for a code that stands for the absence of one.
+fn close_frame(code: u16, reason: &str) -> Option<CloseFrame> {
+    if code == NO_CODE {
+        return None;
+    }
+    let code = match CloseCode::from(code) {
+        code if code.is_allowed() => code,
+        _ => CloseCode::Error,
+    };
+    // A close frame holds 125 bytes with the code.
+    let mut end = reason.len().min(123);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    let reason = reason.get(..end).unwrap_or_default().to_owned().into();
+    Some(CloseFrame { code, reason })
+}
+
+/// Lets so many messages a second pass, and four times as many in a burst.
+struct Pace {
+    budget: f64,
+    rate: f64,
+    counted: Instant,
+}
+
+impl Pace {
+    fn new(per_second: u32) -> Self {
+        let rate = f64::from(per_second.max(1));
+        Self {
+            budget: rate * 4.0,
+            rate,
+            counted: Instant::now(),
+        }
+    }
+
+    async fn keep(&mut self) {
+        let now = Instant::now();
+        let passed = now.duration_since(self.counted).as_secs_f64();
+        self.counted = now;
+        self.budget = (self.budget + passed * self.rate).min(self.rate * 4.0) - 1.0;
+        if self.budget < 0.0 {
+            tokio::time::sleep(Duration::from_secs_f64(-self.budget / self.rate)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn close_frame_holds_only_what_may_be_sent() {
+        let code = |code| close_frame(code, "").map(|frame| u16::from(frame.code));
+        assert_eq!(code(1000), Some(1000));
+        assert_eq!(code(4999), Some(4999));
+        assert_eq!(code(NO_CODE), None);
+        assert_eq!(code(BROKEN), Some(1011));
+        assert_eq!(code(0), Some(1011));
+        assert_eq!(code(1012), Some(1012));
+        let long = close_frame(1000, &"é".repeat(100)).unwrap();
+        assert_eq!(long.reason.len(), 122);
+    }
+}
