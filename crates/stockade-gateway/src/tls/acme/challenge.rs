@@ -57,9 +57,12 @@ impl Challenges {
         let key = KeyPair::generate().map_err(|e| wrong(&e))?;
         let certificate = params.self_signed(&key).map_err(|e| wrong(&e))?;
         let private = PrivatePkcs8KeyDer::from(key.serialize_der());
-        let chain = vec![certificate.der().clone()];
-        let certified =
-            CertifiedKey::from_der(chain, private.into(), provider).map_err(|e| wrong(&e))?;
+        let private = provider
+            .key_provider
+            .load_private_key(private.into())
+            .map_err(|e| wrong(&e))?;
+        // Not `from_der`: it refuses the critical extension that this certificate is made for.
+        let certified = CertifiedKey::new(vec![certificate.der().clone()], private);
         self.tls
             .write()
             .insert(lookup_form(host), Arc::new(certified));

@@ -1,7 +1,9 @@
 //! Real handshakes over loopback: rustls' client, and OpenSSL's where it is installed.
 
+mod acme;
 mod authority;
 mod handshake;
 mod mutual;
+mod pebble;
 mod peer;
 mod reload;

@@ -90,6 +90,10 @@ impl Server {
 
     pub(super) async fn with(store: Arc<TlsStore>, events: Arc<Events>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(listener, store, events)
+    }
+
+    pub(super) fn on(listener: TcpListener, store: Arc<TlsStore>, events: Arc<Events>) -> Self {
         let address = listener.local_addr().unwrap();
         let (results_in, results) = mpsc::unbounded_channel();
         let accepting = store.clone();
