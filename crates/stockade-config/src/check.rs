@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use ipnet::IpNet;
-
 use crate::fields::nearest;
 use crate::guard::GuardHost;
 use crate::instance::{Instance, Marked};
@@ -13,12 +11,7 @@ use crate::tls::{ClientAuth, ClientAuthMode};
 use crate::tree::{Place, Remark, Source};
 use crate::url::{HostPattern, Scheme, UrlPattern};
 
-pub(crate) fn check(
-    source: &Source<'_>,
-    marked: &[Marked],
-    listeners: &[Listener],
-    trusted: &[IpNet],
-) {
+pub(crate) fn check(source: &Source<'_>, marked: &[Marked], listeners: &[Listener]) {
     routes(source, marked);
     bindings(source, marked);
     client_auth(source, marked, listeners);
@@ -33,21 +26,6 @@ pub(crate) fn check(
             reachable(source, url, *at, path, listeners);
         }
         useless(source, one);
-    }
-    for listener in listeners {
-        let open = !listener.address.ip().is_loopback() && listener.tls.is_none();
-        if open && trusted.is_empty() {
-            let what = format!(
-                "the listener on {} speaks plain HTTP to the network: everyone on the way can read and change it",
-                listener.address
-            );
-            let allowed = "`tls`, or a proxy in front that is in trusted_proxies";
-            source.warning(
-                Place::default(),
-                "listeners",
-                Remark::allowed(what, allowed),
-            );
-        }
     }
 }
 
@@ -181,10 +159,7 @@ fn client_auth(source: &Source<'_>, marked: &[Marked], listeners: &[Listener]) {
 /// Grants that nothing can use.
 fn useless(source: &Source<'_>, one: &Marked) {
     let Instance { code, .. } = &one.instance;
-    let at = Place {
-        end: one.at.start,
-        ..one.at
-    };
+    let at = one.at;
     let warn = |what: String, allowed: &str| {
         source.warning(at, &one.path, Remark::allowed(what, allowed));
     };

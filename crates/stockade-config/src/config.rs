@@ -216,7 +216,7 @@ impl Config {
         let text = files::text(path).map_err(|why| {
             let source = Source::new(&name, "");
             source.error(Place::default(), "", why);
-            Mistakes::new(source.finish().0)
+            Mistakes::new(source.finish().0, 0)
         })?;
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let base = absolute.parent().unwrap_or(Path::new("/"));
@@ -240,7 +240,7 @@ impl Config {
         if look && let Some(config) = &mut config {
             sources = files::look(config, &source);
         }
-        let (errors, warnings) = source.finish();
+        let (errors, warnings, dropped) = source.finish();
         match config {
             Some(config) if errors.is_empty() => Ok(Loaded {
                 config,
@@ -250,7 +250,7 @@ impl Config {
             _ => {
                 let mut all = errors;
                 all.extend(warnings);
-                Err(Mistakes::new(all))
+                Err(Mistakes::new(all, dropped))
             }
         }
     }
@@ -259,6 +259,10 @@ impl Config {
 fn read(reader: Reader<'_>, root: &Node) -> Option<Config> {
     let found = Found {
         node: root,
+        at: Place {
+            end: root.place.start,
+            ..root.place
+        },
         path: String::new(),
     };
     let top = Fields::new(reader, &TOP, &found)?;
@@ -267,7 +271,7 @@ fn read(reader: Reader<'_>, root: &Node) -> Option<Config> {
     let listeners = network::listeners(&top, tls.as_ref());
     let trusted_proxies = top.texts("trusted_proxies", network::network);
     let marked = instances(&top);
-    check::check(reader.source, &marked, &listeners, &trusted_proxies);
+    check::check(reader.source, &marked, &listeners);
     let (state, metrics) = (top.section("state"), observe::metrics(&top));
     if let Some(metrics) = &metrics
         && let Some(other) = (listeners.iter()).find(|l| network::clash(l.address, metrics.listen))
@@ -336,11 +340,7 @@ fn instances(top: &Fields<'_>) -> Vec<Marked> {
     if single.is_none() && many.is_empty() {
         let what = "there is no instance, so there is nothing to serve";
         let allowed = "instances: {web: {code: ./site, urls: [localhost]}}";
-        let at = Place {
-            end: top.at.start,
-            ..top.at
-        };
-        let at = top.find("instances").map_or(at, |found| found.node.place);
+        let at = top.find("instances").map_or(top.at, |found| found.at);
         top.reader()
             .source
             .error(at, "instances", Remark::allowed(what, allowed));

@@ -5,7 +5,7 @@
 //! wrong gives its default, so that reading goes on; the mistake keeps the configuration from being used.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ struct Layer<'a> {
 #[derive(Clone)]
 pub(crate) struct Found<'a> {
     pub(crate) node: &'a Node,
+    /// Where its key stands; of what has no key, the value itself.
+    pub(crate) at: Place,
     pub(crate) path: String,
 }
 
@@ -56,7 +58,7 @@ impl<'a> Fields<'a> {
         section: &'static Section,
         found: &Found<'a>,
     ) -> Option<Self> {
-        let Found { node, path } = found;
+        let Found { node, at, path } = found;
         let Some(entries) = node.map() else {
             reader.wrong(found, &Kind::Section(section));
             return None;
@@ -73,7 +75,7 @@ impl<'a> Fields<'a> {
                 entries,
                 path: path.clone(),
             }],
-            at: node.place,
+            at: *at,
             path: path.clone(),
         })
     }
@@ -130,6 +132,7 @@ impl<'a> Fields<'a> {
             let entry = layer.entries.iter().find(|entry| &*entry.key == name)?;
             (!entry.node.is_null()).then(|| Found {
                 node: &entry.node,
+                at: entry.at,
                 path: join(&layer.path, name),
             })
         })
@@ -182,13 +185,11 @@ impl<'a> Fields<'a> {
     pub(crate) fn missing(&self, name: &str) {
         let allowed = self.key(name).map(|key| key.kind.allowed());
         let remark = Remark {
-            what: format!("the key {name} is missing"),
+            what: format!("the key `{name}` is missing"),
             allowed,
             nearest: None,
         };
-        let mut at = self.at;
-        at.end = at.start;
-        self.reader.source.error(at, &self.path, remark);
+        self.reader.source.error(self.at, &self.path, remark);
     }
 
     pub(crate) fn flag(&self, name: &str) -> bool {
@@ -315,8 +316,9 @@ impl<'a> Fields<'a> {
             }
             return Vec::new();
         };
-        let item = |(index, node)| Found {
+        let item = |(index, node): (usize, &'a Node)| Found {
             node,
+            at: node.place,
             path: format!("{}[{index}]", found.path),
         };
         items.iter().enumerate().map(item).collect()
@@ -359,12 +361,14 @@ impl<'a> Fields<'a> {
             return Vec::new();
         };
         let mut out: Vec<(&str, Found<'_>)> = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::new();
         for layer in &self.layers {
             let Some(entry) = layer.entries.iter().find(|entry| &*entry.key == name) else {
                 continue;
             };
             let found = Found {
                 node: &entry.node,
+                at: entry.at,
                 path: join(&layer.path, name),
             };
             if found.node.is_null() {
@@ -380,9 +384,9 @@ impl<'a> Fields<'a> {
                     let what = format!("{:?} is no such name", shown(&entry.key));
                     let remark = Remark::allowed(what, format.what);
                     self.reader.source.error(entry.at, &path, remark);
-                } else if !out.iter().any(|(known, _)| *known == &*entry.key) {
-                    let node = &entry.node;
-                    out.push((&entry.key, Found { node, path }));
+                } else if seen.insert(&entry.key) {
+                    let (node, at) = (&entry.node, entry.at);
+                    out.push((&entry.key, Found { node, at, path }));
                 }
             }
         }
@@ -426,6 +430,7 @@ impl<'a> Fields<'a> {
             }
             let found = Found {
                 node: &entry.node,
+                at: entry.at,
                 path: join(&layer.path, name),
             };
             if let Some(fields) = Self::new(self.reader, section, &found) {
@@ -497,26 +502,32 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown_key(&self, section: &'static Section, entry: &Entry, path: &str) {
+        if self.source.full() {
+            // Told as one of many, without the work of a hint.
+            return self.source.error(entry.at, path, Remark::default());
+        }
+        if let Some(later) = later(&entry.key).filter(|_| path.is_empty()) {
+            return self.source.error(entry.at, &entry.key, later.to_owned());
+        }
         let names = || section.keys.iter().map(|key| key.name);
         let key: &str = &entry.key;
-        let (what, nearest) = if let Some(later) = later(key).filter(|_| path.is_empty()) {
-            (later.to_owned(), None)
-        } else if let Some(meant) = meant(key).filter(|meant| section.key(meant).is_some()) {
-            (
-                format!("there is no key {:?}", shown(key)),
-                Some(meant.to_owned()),
-            )
-        } else {
-            let elsewhere = elsewhere(self.top, key, String::new(), 6)
-                .filter(|_| nearest(names(), key).is_none())
-                .map(|place| format!("; it belongs to {place}"));
-            let what = format!(
-                "there is no key {:?} here{}",
-                shown(key),
-                elsewhere.unwrap_or_default()
-            );
-            (what, nearest(names(), key))
-        };
+        let (what, nearest) =
+            if let Some(meant) = meant(key).filter(|meant| section.key(meant).is_some()) {
+                (
+                    format!("there is no key {:?}", shown(key)),
+                    Some(meant.to_owned()),
+                )
+            } else {
+                let elsewhere = elsewhere(self.top, key, String::new(), 6)
+                    .filter(|_| nearest(names(), key).is_none())
+                    .map(|place| format!("; it belongs to {place}"));
+                let what = format!(
+                    "there is no key {:?} here{}",
+                    shown(key),
+                    elsewhere.unwrap_or_default()
+                );
+                (what, nearest(names(), key))
+            };
         let mut all: Vec<_> = names().collect();
         all.sort_unstable();
         let remark = Remark {
@@ -685,11 +696,13 @@ fn meant(key: &str) -> Option<&'static str> {
 /// Keys that have their place and no meaning yet.
 fn later(key: &str) -> Option<&'static str> {
     match key {
-        "api_keys" => Some("api_keys comes later: keys are not checked yet, so none may be set"),
-        "tracing" => {
-            Some("tracing comes later: nothing is traced yet; logging and metrics are there")
+        "api_keys" => {
+            Some("this comes later: there are no API keys yet, so nothing would check them")
         }
-        "admin" => Some("admin comes later: there is no admin API yet"),
+        "tracing" => {
+            Some("this comes later: nothing is traced yet; `logging` and `metrics` are there")
+        }
+        "admin" => Some("this comes later: there is no admin API yet"),
         _ => None,
     }
 }

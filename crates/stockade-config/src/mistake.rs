@@ -100,7 +100,7 @@ pub struct Mistakes {
 
 impl Mistakes {
     /// In the order of the file, each once; all but the first hundred are only counted.
-    pub(crate) fn new(mut mistakes: Vec<Mistake>) -> Self {
+    pub(crate) fn new(mut mistakes: Vec<Mistake>, dropped: usize) -> Self {
         sort(&mut mistakes);
         // An error must stay, else the list would pass for warnings.
         if let Some(error) = mistakes
@@ -110,7 +110,7 @@ impl Mistakes {
         {
             mistakes.swap(0, error);
         }
-        let more = mistakes.len().saturating_sub(MOST);
+        let more = mistakes.len().saturating_sub(MOST).saturating_add(dropped);
         mistakes.truncate(MOST);
         Self { mistakes, more }
     }
@@ -239,14 +239,14 @@ mod tests {
         let list = (0..150)
             .rev()
             .map(|n| mistake(n / 2 + 1, &(n / 3).to_string()));
-        let mistakes = Mistakes::new(list.collect());
+        let mistakes = Mistakes::new(list.collect(), 0);
         assert_eq!(mistakes.mistakes.len(), MOST.min(mistakes.mistakes.len()));
         assert!(mistakes.mistakes.is_sorted_by_key(|mistake| mistake.line));
-        let many = Mistakes::new((1..=130).map(|n| mistake(n, "bad")).collect());
-        assert_eq!((many.mistakes.len(), many.more), (100, 30));
+        let many = Mistakes::new((1..=130).map(|n| mistake(n, "bad")).collect(), 5);
+        assert_eq!((many.mistakes.len(), many.more), (100, 35));
         assert!(
             many.to_string()
-                .ends_with("100 mistakes, and 30 more that are not shown")
+                .ends_with("100 mistakes, and 35 more that are not shown")
         );
     }
 

@@ -306,6 +306,11 @@ pub(crate) fn listeners(top: &Fields<'_>, shared: Option<&Arc<Tls>>) -> Vec<List
             let what = format!("{address} is taken by the listener on {}", other.address);
             fields.refuse("address", what);
         }
+        if tls.is_none() && !address.ip().is_loopback() && !top.has("trusted_proxies") {
+            let what = "plain HTTP to the network: everyone on the way can read and change it";
+            let allowed = "`tls`, or a proxy in front of it that is in trusted_proxies";
+            fields.warn("address", Remark::allowed(what, allowed));
+        }
         out.push(Listener {
             address,
             tls,

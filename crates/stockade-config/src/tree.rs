@@ -1,6 +1,7 @@
 //! A file as a tree in which every node knows its place.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -105,9 +106,16 @@ impl Node {
 pub(crate) struct Source<'a> {
     file: String,
     text: &'a str,
-    found: RefCell<Vec<Mistake>>,
+    found: RefCell<Vec<(Place, Mistake)>>,
+    /// Mistakes beyond [`MOST`].
+    dropped: Cell<usize>,
     uses: RefCell<Vec<Use>>,
+    /// Bytes that no excerpt may show.
+    hidden: RefCell<Vec<Range<usize>>>,
 }
+
+/// The most mistakes that are kept; a file with more has one cause.
+const MOST: usize = 1000;
 
 /// A path, or an environment variable, that must be there before the file can be served.
 #[derive(Debug, Clone)]
@@ -151,7 +159,9 @@ impl<'a> Source<'a> {
             file: file.to_owned(),
             text,
             found: RefCell::default(),
+            dropped: Cell::new(0),
             uses: RefCell::default(),
+            hidden: RefCell::default(),
         }
     }
 
@@ -164,31 +174,38 @@ impl<'a> Source<'a> {
     }
 
     fn add(&self, severity: Severity, at: Place, path: &str, remark: Remark) {
-        // A file with more mistakes than this has one cause; the memory they take is bounded.
-        const MOST: usize = 10_000;
-        let mut found = self.found.borrow_mut();
-        if found.len() >= MOST {
+        if self.full() {
+            self.dropped.set(self.dropped.get().saturating_add(1));
             return;
         }
-        let (line, length) = self.line(at);
-        let (excerpt, excerpt_column) = excerpt(line, at.column.saturating_sub(1));
-        found.push(Mistake {
+        let mistake = Mistake {
             severity,
             file: self.file.clone(),
             line: at.line,
             column: at.column,
-            length,
+            length: 1,
             path: path.to_owned(),
-            excerpt,
-            excerpt_column,
+            excerpt: String::new(),
+            excerpt_column: 0,
             what: remark.what,
             allowed: remark.allowed,
             nearest: remark.nearest,
-        });
+        };
+        self.found.borrow_mut().push((at, mistake));
     }
 
-    /// The line a place is in, and how many characters of it are meant.
-    fn line(&self, at: Place) -> (&'a str, usize) {
+    /// Whether further mistakes are only counted, so that no work need go into them.
+    pub(crate) fn full(&self) -> bool {
+        self.found.borrow().len() >= MOST
+    }
+
+    /// Keeps the text of a value, a secret, out of every excerpt.
+    pub(crate) fn hide(&self, at: Place) {
+        self.hidden.borrow_mut().push(at.start..at.end);
+    }
+
+    /// The line a place is in, without what is hidden, and how many characters of it are meant.
+    fn line(&self, at: Place, hidden: &[Range<usize>]) -> (String, usize) {
         let text = self.text;
         let start = floor(text, at.start);
         let end = floor(text, at.end.max(at.start));
@@ -198,7 +215,16 @@ impl<'a> Source<'a> {
         let last = start + rest.find(['\n', '\r']).unwrap_or(rest.len());
         let meant = text.get(start..end.min(last)).unwrap_or_default();
         let length = meant.trim_end().chars().count().max(1);
-        (text.get(first..last).unwrap_or_default(), length)
+        let line = text.get(first..last).unwrap_or_default();
+        let shown = line.char_indices().map(|(index, c)| {
+            let at = first + index;
+            if hidden.iter().any(|range| range.contains(&at)) {
+                '*'
+            } else {
+                c
+            }
+        });
+        (shown.collect(), length)
     }
 
     pub(crate) fn use_of(&self, found: Use) {
@@ -210,13 +236,26 @@ impl<'a> Source<'a> {
         self.uses.borrow().clone()
     }
 
-    /// What was found, errors and warnings apart.
-    pub(crate) fn finish(self) -> (Vec<Mistake>, Vec<Mistake>) {
-        let mut found = self.found.into_inner();
-        crate::mistake::sort(&mut found);
-        found
+    /// What was found, errors and warnings apart, and how many more mistakes there are.
+    pub(crate) fn finish(self) -> (Vec<Mistake>, Vec<Mistake>, usize) {
+        let hidden = self.hidden.take();
+        let mut found: Vec<_> = self
+            .found
+            .take()
             .into_iter()
-            .partition(|mistake| mistake.severity == Severity::Error)
+            .map(|(at, mut mistake)| {
+                let (line, length) = self.line(at, &hidden);
+                let column = at.column.saturating_sub(1);
+                (mistake.excerpt, mistake.excerpt_column) = excerpt(&line, column);
+                mistake.length = length;
+                mistake
+            })
+            .collect();
+        crate::mistake::sort(&mut found);
+        let (errors, warnings) = found
+            .into_iter()
+            .partition(|mistake| mistake.severity == Severity::Error);
+        (errors, warnings, self.dropped.get())
     }
 }
 

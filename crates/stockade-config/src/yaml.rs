@@ -358,7 +358,7 @@ mod tests {
     fn tree(text: &str) -> Result<Node, Vec<String>> {
         let source = Source::new("a.yaml", text);
         let node = read(text, &source);
-        let (errors, _) = source.finish();
+        let (errors, ..) = source.finish();
         match node {
             Some(node) if errors.is_empty() => Ok(node),
             _ => Err(errors.iter().map(ToString::to_string).collect()),

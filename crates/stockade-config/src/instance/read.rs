@@ -66,7 +66,7 @@ pub(crate) fn read(own: Fields<'_>, name: &str, wider: &Wider<'_, '_>, single: b
             let what = "the instance has neither `code` nor `assets`, so it can answer nothing";
             let allowed = "code: the path of a module or of a folder with one";
             let remark = Remark::allowed(what, allowed);
-            fields.reader().source.error(start(at), &path, remark);
+            fields.reader().source.error(at, &path, remark);
         }
     }
     let wx_policy = wider.security.section("wx_policy");
@@ -118,20 +118,12 @@ pub(crate) fn read(own: Fields<'_>, name: &str, wider: &Wider<'_, '_>, single: b
     }
 }
 
-/// The beginning of a place, for what is missing in it.
-fn start(at: Place) -> Place {
-    Place {
-        end: at.start,
-        ..at
-    }
-}
-
 fn default_code(fields: &Fields<'_>) -> std::path::PathBuf {
     let path = fields.reader().absolute(".");
     fields.reader().source.use_of(Use {
         expect: Expect::Code,
         subject: path.clone(),
-        place: start(fields.at),
+        place: fields.at,
         path: format!("{}.code", fields.path),
     });
     path
@@ -273,6 +265,7 @@ fn env(fields: &Fields<'_>) -> BTreeMap<String, Json> {
             "private_key",
         ];
         if found.node.text().is_some() && secret.iter().any(|word| lower.contains(word)) {
+            fields.reader().source.hide(found.node.place);
             let what = "a secret in this file is read by everyone who reads the file";
             let allowed = format!("secrets: {{{name}: {{file: …}}}} or {{variable: …}}");
             let remark = Remark::allowed(what, allowed);
@@ -312,6 +305,7 @@ fn secrets(fields: &Fields<'_>) -> BTreeMap<String, Secret> {
     let mut out = BTreeMap::new();
     for (name, found) in fields.entries("secrets") {
         if found.node.text().is_some() {
+            fields.reader().source.hide(found.node.place);
             let what = "a secret does not stand in this file";
             let allowed = "{file: path} or {variable: NAME}";
             fields
@@ -448,7 +442,7 @@ fn crons(fields: &Fields<'_>) -> Vec<Cron> {
             format!(
                 "{:?} is no cron expression: {}",
                 shown(text),
-                shown(&error.to_string())
+                shown(error.to_string().trim_end_matches('.'))
             ),
             crate::keys::CRON.what,
         )),
@@ -544,7 +538,7 @@ fn names(instance: &Instance, fields: &Fields<'_>) {
         if let Some(first) = seen.get(name) {
             let message = format!("{first} and {what} would both be env.{}", shown(name));
             let remark = Remark::allowed(message, "a name of its own for each");
-            let at = start(fields.at);
+            let at = fields.at;
             fields.reader().source.error(at, &fields.path, remark);
         } else {
             seen.insert(name, what.to_owned());
