@@ -1,6 +1,7 @@
 //! What one instance may reach, and how much of it. Nothing is allowed by default.
 
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,8 +62,8 @@ pub struct Rule {
     /// Ranges that every address of the host must be in. Empty: any address that is public or in
     /// [`EgressPolicy::allow_private`].
     pub addresses: Vec<IpNet>,
-    /// Ports. Empty: the scheme's own.
-    pub ports: Vec<u16>,
+    /// Ports, in ranges. Empty: the scheme's own.
+    pub ports: Vec<RangeInclusive<u16>>,
     /// Methods. Empty: all that `fetch` allows. A WebSocket counts as GET.
     pub methods: Vec<Method>,
     /// Schemes. Empty: those over TLS.
@@ -229,7 +230,7 @@ impl Rule {
         }
         let is_port_allowed = match self.ports.as_slice() {
             [] => target.port == target.scheme.default_port(),
-            ports => ports.contains(&target.port),
+            ports => ports.iter().any(|range| range.contains(&target.port)),
         };
         if !is_port_allowed {
             return Err((2, Reason::PortNotAllowed));
@@ -333,7 +334,7 @@ mod tests {
         read.methods = vec![Method::GET];
         let mut write = rule("write", &["a.example"]);
         write.methods = vec![Method::PUT];
-        write.ports = vec![8443];
+        write.ports = vec![8000..=8443];
         let policy = EgressPolicy {
             rules: vec![read, write],
             ..EgressPolicy::default()

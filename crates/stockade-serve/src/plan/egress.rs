@@ -31,7 +31,7 @@ fn rule(rule: &GuardRule) -> Result<Rule, PatternError> {
         ports: rule
             .ports
             .iter()
-            .flat_map(|range| range.first..=range.last)
+            .map(|range| range.first..=range.last)
             .collect(),
         // The configuration has upper case letters only: every such word is a method.
         methods: rule
