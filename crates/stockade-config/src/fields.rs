@@ -16,6 +16,13 @@ use crate::mistake::shown;
 use crate::tree::{Entry, Node, Place, Remark, Source, Use, Value};
 use crate::units::{size, size_fix, time, time_fix};
 
+#[cfg(test)]
+thread_local! {
+    /// Sections and keys that readers asked for.
+    pub(crate) static ASKED: RefCell<std::collections::BTreeSet<(&'static str, &'static str)>> =
+        RefCell::default();
+}
+
 /// What all of a file's readers need.
 #[derive(Clone, Copy)]
 pub(crate) struct Reader<'a> {
@@ -120,6 +127,8 @@ impl<'a> Fields<'a> {
     }
 
     fn key(&self, name: &str) -> Option<&'static Key> {
+        #[cfg(test)]
+        ASKED.with_borrow_mut(|asked| asked.insert((self.section.name, name.to_owned().leak())));
         let key = self.section.key(name);
         debug_assert!(key.is_some(), "{} has no key {name}", self.section.name);
         key

@@ -7,7 +7,7 @@
 //! Invariants:
 //! 1. A [`Config`] has passed every check: routes don't clash, bindings name instances there are, numbers
 //!    lie in their ranges.
-//! 2. Keys are stated once, in tables of [`Section`](keys::Section)s. The reader, the JSON Schema and the
+//! 2. Keys are stated once, in tables of sections. The reader, the JSON Schema and the
 //!    reference in `docs/config.md` all come from them.
 //! 3. No text makes it panic, recurse without bound or use more memory than a multiple of the text's
 //!    length.
@@ -26,6 +26,8 @@ mod keys;
 mod mistake;
 mod network;
 mod observe;
+#[cfg(test)]
+mod reference;
 mod schema;
 mod tls;
 mod tree;

@@ -346,9 +346,9 @@ fn listener_tls(fields: &Fields<'_>, shared: Option<&Arc<Tls>>) -> Option<Arc<Tl
 
 /// Reads an address and says what is wrong with one.
 pub(crate) fn address(fields: &Fields<'_>, name: &str) -> Option<SocketAddr> {
+    // A default, or the mistake that there is none.
     let Some(found) = fields.find(name) else {
-        fields.text(name);
-        return None;
+        return fields.text(name)?.parse().ok();
     };
     let text = found.node.text().unwrap_or_default();
     if let Ok(address) = text.parse() {

@@ -107,19 +107,22 @@ pub(crate) const INSTANCE: Section = Section {
         WX_AUDIT,
         CGROUP,
         LIMITS_KEY,
-        Key::maybe(
+        Key::derived(
             "memory_limit",
             Kind::Size(8 << 20, 1 << 40),
+            "`limits.memory`",
             "Short for `limits.memory`.",
         ),
-        Key::maybe(
+        Key::derived(
             "cpu_limit",
             Kind::Number(0.01, 1024.0),
+            "`limits.cpu_limit`",
             "Short for `limits.cpu_limit`.",
         ),
-        Key::maybe(
+        Key::derived(
             "timeout_seconds",
             Kind::Number(0.001, 86_400.0),
+            "`limits.timeout`",
             "Short for `limits.timeout`, in seconds.",
         ),
         ENV,
