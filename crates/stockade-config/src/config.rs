@@ -24,6 +24,9 @@ use crate::yaml;
 pub struct Config {
     /// Where clients connect; at least one unless no instance has a URL.
     pub listeners: Vec<Listener>,
+    /// The port that plain requests are sent to (308) whose URL is for `https` only; `None` where
+    /// nothing of the kind happens.
+    pub https_redirect: Option<u16>,
     /// Whose word on the client's address is taken.
     pub trusted_proxies: Vec<IpNet>,
     /// What every client is held to.
@@ -141,6 +144,12 @@ pub(crate) const TOP: Section = Section {
             "tls",
             Kind::Section(&TLS),
             "Certificates and who must show one, for every listener that says nothing of it.",
+        ),
+        Key::derived(
+            "https_redirect",
+            Kind::Either(&[Kind::Flag, Kind::Whole(1, 65_535)]),
+            "the port of the first listener with TLS, if there is one",
+            "Where plain requests are sent (308) whose URL is for `https` only: the port as clients see it; `false` answers 404.",
         ),
         Key::maybe(
             "trusted_proxies",
@@ -283,6 +292,7 @@ fn read(reader: Reader<'_>, root: &Node) -> Option<Config> {
         top.section("metrics").refuse("listen", what);
     }
     Some(Config {
+        https_redirect: network::https_redirect(&top, &listeners),
         listeners,
         trusted_proxies,
         limits: network::limits(&top.section("limits")),

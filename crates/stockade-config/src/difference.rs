@@ -71,7 +71,9 @@ impl Config {
                 out.push(Change::ListenerAdded(is.address));
             }
         }
-        let gateway = old.limits != new.limits || old.trusted_proxies != new.trusted_proxies;
+        let gateway = old.limits != new.limits
+            || old.trusted_proxies != new.trusted_proxies
+            || old.https_redirect != new.https_redirect;
         let running = old.drain_timeout != new.drain_timeout || old.watch != new.watch;
         let rest = [
             (gateway, Change::Limits),

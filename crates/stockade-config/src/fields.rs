@@ -638,8 +638,10 @@ fn plain(node: &Node) -> Option<&str> {
 }
 
 fn whole(node: &Node, kind: &Kind) -> Option<u64> {
-    let Kind::Whole(min, max) = kind else {
-        return None;
+    let (min, max) = match kind {
+        Kind::Whole(min, max) => (min, max),
+        Kind::Either(kinds) => return kinds.iter().find_map(|kind| whole(node, kind)),
+        _ => return None,
     };
     let text = plain(node)?.replace('_', "");
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());

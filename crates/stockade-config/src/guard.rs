@@ -22,6 +22,8 @@ pub struct DataGuard {
     /// Private, loopback, link-local and other special networks that may be reached all the same,
     /// where a rule allows the host.
     pub allow_private: Vec<IpNet>,
+    /// Networks that are never reached, whatever else allows them.
+    pub refuse: Vec<IpNet>,
     /// Roots to trust beside the public ones; PEM.
     pub ca: Vec<PathBuf>,
     /// Until a connection stands, TLS included.
@@ -30,6 +32,8 @@ pub struct DataGuard {
     pub response_timeout: Duration,
     /// Between two pieces of a body.
     pub idle_timeout: Duration,
+    /// For a whole exchange over HTTP, from the guest's call to the last byte.
+    pub timeout: Duration,
     /// Bytes of one request's body.
     pub max_request: u64,
     /// Bytes of one response's body as received.
@@ -38,16 +42,20 @@ pub struct DataGuard {
     pub max_decompressed: u64,
     /// Requests at the same time.
     pub concurrent: usize,
+    /// Requests that wait for others to end; more are refused.
+    pub queue: usize,
     /// WebSockets at the same time.
     pub websockets: usize,
     /// Requests a second.
     pub rate: Option<u32>,
     /// Bytes a second, both directions together.
     pub bandwidth: Option<u64>,
-    /// Bytes since the instance started, both directions together.
+    /// Bytes in each `total_period`, both directions together.
     pub total_bytes: Option<u64>,
-    /// Requests since the instance started.
+    /// Requests in each `total_period`.
     pub total_requests: Option<u64>,
+    /// How often the totals begin again; `None` is never while Stockade runs.
+    pub total_period: Option<Duration>,
 }
 
 /// One thing that is allowed.
@@ -116,6 +124,11 @@ pub(crate) const DATA_GUARD: Section = Section {
         )
         .like(&["[\"10.0.0.0/8\", \"127.0.0.1\"]"]),
         Key::maybe(
+            "refuse",
+            Kind::List(&Kind::Text(NETWORK)),
+            "Networks that are never reached, such as the machine's own public addresses.",
+        ),
+        Key::maybe(
             "ca",
             Kind::List(&Kind::Text(FILE)),
             "Roots, PEM, to trust beside the public ones.",
@@ -139,6 +152,12 @@ pub(crate) const DATA_GUARD: Section = Section {
             "Between two pieces of a body.",
         ),
         Key::with(
+            "timeout",
+            Kind::Time(10, 86_400_000),
+            "15m",
+            "For a whole exchange over HTTP, from the guest's call to the last byte.",
+        ),
+        Key::with(
             "max_request",
             Kind::Size(0, 1 << 40),
             "100mb",
@@ -159,8 +178,14 @@ pub(crate) const DATA_GUARD: Section = Section {
         Key::with(
             "concurrent",
             Kind::Whole(1, 100_000),
-            "256",
+            "100",
             "Requests at the same time.",
+        ),
+        Key::with(
+            "queue",
+            Kind::Whole(0, 100_000),
+            "256",
+            "Requests that wait for others to end; beyond it they are refused.",
         ),
         Key::with(
             "websockets",
@@ -168,9 +193,10 @@ pub(crate) const DATA_GUARD: Section = Section {
             "64",
             "WebSockets at the same time.",
         ),
-        Key::maybe(
+        Key::with(
             "rate",
             Kind::Whole(1, 1_000_000),
+            "100",
             "Requests a second; beyond it they are refused.",
         ),
         Key::maybe(
@@ -181,13 +207,20 @@ pub(crate) const DATA_GUARD: Section = Section {
         Key::maybe(
             "total_requests",
             Kind::Whole(0, 1 << 50),
-            "Requests since the instance started.",
+            "Requests in each `total_period`; beyond it they are refused.",
         ),
         Key::maybe(
             "total_bytes",
             Kind::Size(0, 1 << 50),
-            "Bytes since the instance started, both directions together.",
+            "Bytes in each `total_period`, both directions together; beyond it requests are refused.",
         ),
+        Key::derived(
+            "total_period",
+            Kind::Time(1000, 31_536_000_000),
+            "as long as Stockade runs",
+            "How often the totals begin again.",
+        )
+        .like(&["1day"]),
     ],
 };
 
@@ -268,19 +301,23 @@ pub(crate) fn read(fields: &Fields<'_>) -> DataGuard {
     DataGuard {
         rules,
         allow_private: fields.texts("allow_private", network::network),
+        refuse: fields.texts("refuse", network::network),
         ca: fields.paths("ca", FILE),
         connect_timeout: fields.time("connect_timeout"),
         response_timeout: fields.time("response_timeout"),
         idle_timeout: fields.time("idle_timeout"),
+        timeout: fields.time("timeout"),
         max_request: fields.size("max_request"),
         max_response: fields.size("max_response"),
         max_decompressed: fields.size("max_decompressed"),
         concurrent: fields.count("concurrent"),
+        queue: fields.count("queue"),
         websockets: fields.count("websockets"),
         rate: fields.maybe_count32("rate"),
         bandwidth: fields.maybe_size("bandwidth"),
         total_bytes: fields.maybe_size("total_bytes"),
         total_requests: fields.maybe_whole("total_requests"),
+        total_period: fields.maybe_time("total_period"),
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 use stockade_policy::{CgroupUse, CpuShare, Isolation, Wx};
 
-use crate::guard::DataGuard;
+use crate::guard::{DataGuard, GuardHost};
 use crate::tls::ClientAuth;
 use crate::url::UrlPattern;
 
@@ -138,7 +138,11 @@ pub struct Secret {
     pub source: SecretSource,
     /// Where the guest gets a placeholder only: the hosts towards which the broker fills it in.
     /// `None` hands the secret itself to the guest.
-    pub hosts: Option<Vec<crate::guard::GuardHost>>,
+    pub hosts: Option<Vec<GuardHost>>,
+    /// Whether a placeholder is filled in over plain HTTP too.
+    pub over_plain_http: bool,
+    /// Whether a placeholder is filled in in paths and queries too.
+    pub in_urls: bool,
     /// The secret, where [`Config::load`](crate::Config::load) read it.
     pub value: Option<SecretText>,
 }

@@ -73,10 +73,17 @@ pub struct GatewayLimits {
     /// Streams of one HTTP/2 connection that the client reset and that are still being cleared
     /// away; above it the connection is closed (CVE-2023-44487).
     pub http2_resets: usize,
+    /// Frames a second of one HTTP/2 connection that carry neither request nor data; four times as many
+    /// in a burst.
+    pub http2_control_frames: u32,
     /// Bytes of one message of a WebSocket.
     pub websocket_message: usize,
-    /// How often a silent WebSocket is asked whether it is still there.
+    /// Messages a second of one WebSocket; more are read later.
+    pub websocket_rate: u32,
+    /// How long a WebSocket may be silent before it is asked whether it is still there.
     pub websocket_ping: Duration,
+    /// How long it may take to answer, or to take a message.
+    pub websocket_pong: Duration,
     /// WebSockets at the same time.
     pub websockets: usize,
 }
@@ -154,13 +161,13 @@ pub(crate) const LIMITS: Section = Section {
         Key::with(
             "body_timeout",
             Kind::Time(100, 3_600_000),
-            "30s",
+            "20s",
             "Between two pieces of a request's body.",
         ),
         Key::with(
             "body_rate",
             Kind::Size(0, 1 << 30),
-            "64b",
+            "500b",
             "The least a request's body must bring each second, averaged over `body_timeout`; `0b` is no bound.",
         ),
         Key::with(
@@ -172,13 +179,13 @@ pub(crate) const LIMITS: Section = Section {
         Key::with(
             "idle_timeout",
             Kind::Time(100, 3_600_000),
-            "75s",
+            "60s",
             "Until a connection without a request is closed.",
         ),
         Key::with(
             "header_bytes",
             Kind::Size(8 << 10, 1 << 20),
-            "64kb",
+            "32kb",
             "Bytes of a request's head; beyond it 431.",
         ),
         Key::with(
@@ -212,9 +219,15 @@ pub(crate) const LIMITS: Section = Section {
             "Streams of one HTTP/2 connection that were reset and are not cleared away; beyond it the connection is closed.",
         ),
         Key::with(
+            "http2_control_frames",
+            Kind::Whole(10, 1_000_000),
+            "500",
+            "Frames a second of one HTTP/2 connection that carry neither request nor data; four times as many in a burst; beyond it the connection is closed.",
+        ),
+        Key::with(
             "websockets",
             Kind::Whole(0, 1_000_000),
-            "10000",
+            "5000",
             "WebSockets at the same time.",
         ),
         Key::with(
@@ -224,10 +237,22 @@ pub(crate) const LIMITS: Section = Section {
             "Bytes of one message of a WebSocket; beyond it the socket is closed with 1009.",
         ),
         Key::with(
+            "websocket_rate",
+            Kind::Whole(1, 1_000_000),
+            "1000",
+            "Messages a second of one WebSocket; beyond it they are read later.",
+        ),
+        Key::with(
             "websocket_ping",
             Kind::Time(100, 3_600_000),
             "30s",
-            "How often a silent WebSocket is asked whether it is still there; twice without an answer closes it.",
+            "How long a WebSocket may be silent before it is asked whether it is still there.",
+        ),
+        Key::with(
+            "websocket_pong",
+            Kind::Time(100, 3_600_000),
+            "20s",
+            "How long it may take to answer, or to take a message, before it is closed.",
         ),
     ],
 };
@@ -251,8 +276,11 @@ pub(crate) fn limits(fields: &Fields<'_>) -> GatewayLimits {
         max_body: fields.size("max_body"),
         http2_streams: fields.count32("http2_streams"),
         http2_resets: fields.count("http2_resets"),
+        http2_control_frames: fields.count32("http2_control_frames"),
         websocket_message: fields.size_here("websocket_message"),
+        websocket_rate: fields.count32("websocket_rate"),
         websocket_ping: fields.time("websocket_ping"),
+        websocket_pong: fields.time("websocket_pong"),
         websockets: fields.count("websockets"),
     }
 }
@@ -341,6 +369,30 @@ fn listener_tls(fields: &Fields<'_>, shared: Option<&Arc<Tls>>) -> Option<Arc<Tl
             fields.reader().wrong(&found, &kind);
             None
         }
+    }
+}
+
+/// Reads `https_redirect`: a switch, or a port.
+pub(crate) fn https_redirect(top: &Fields<'_>, listeners: &[Listener]) -> Option<u16> {
+    let port = listeners
+        .iter()
+        .find(|listener| listener.tls.is_some())
+        .map(|listener| listener.address.port());
+    let Some(found) = top.find("https_redirect") else {
+        return port.filter(|_| listeners.iter().any(|listener| listener.tls.is_none()));
+    };
+    match found.node.flag() {
+        Some(false) => None,
+        Some(true) if port.is_none() => {
+            let what = "there is no listener with TLS to send anyone to";
+            let allowed = "a listener with TLS, or the port at which clients find one";
+            top.refuse("https_redirect", Remark::allowed(what, allowed));
+            None
+        }
+        Some(true) => port,
+        None => top
+            .maybe_whole("https_redirect")
+            .and_then(|port| u16::try_from(port).ok()),
     }
 }
 

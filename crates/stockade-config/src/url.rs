@@ -106,14 +106,13 @@ impl UrlPattern {
         })
     }
 
-    /// Whether some request could match both, and neither is more specific.
+    /// Whether neither is more specific. What names a port wins over what does not, then what names a
+    /// scheme.
     pub(crate) fn ambiguous_with(&self, other: &Self) -> bool {
-        let both = |a: Option<Scheme>, b: Option<Scheme>| a.is_none() || b.is_none() || a == b;
-        let ports = self.port.is_none() || other.port.is_none() || self.port == other.port;
         self.host == other.host
             && self.path == other.path
-            && both(self.scheme, other.scheme)
-            && ports
+            && self.scheme == other.scheme
+            && self.port == other.port
     }
 }
 
@@ -135,11 +134,11 @@ impl PathPattern {
             let what = "no path of a request has // or \\ in it after it is normalised";
             return Err(Remark::allowed(what, "a path such as /about"));
         }
+        let path = normal(path)?;
         if path.split('/').any(|part| matches!(part, "." | "..")) {
             let what = "no path of a request has . or .. in it after it is normalised";
             return Err(Remark::allowed(what, "a path such as /about"));
         }
-        let path = normal(path)?;
         Ok(if under {
             Self::Under(path)
         } else {
@@ -148,7 +147,8 @@ impl PathPattern {
     }
 }
 
-/// Escapes what must be (RFC 3986, section 3.3) and decodes what need not be.
+/// Escapes what the path percent-encode set of the WHATWG URL standard has, and decodes what is
+/// unreserved (RFC 3986, section 2.3): the form in which requests' paths are compared.
 fn normal(path: &str) -> Result<String, Remark> {
     let bytes = path.as_bytes();
     let mut out = String::with_capacity(path.len());
@@ -168,7 +168,7 @@ fn normal(path: &str) -> Result<String, Remark> {
         };
         at += 1;
         let unreserved = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        let plain = !escaped && b"/!$&'()+,;=:@".contains(&byte);
+        let plain = !escaped && byte.is_ascii() && !b" \"<>^`{}".contains(&byte);
         if byte < 0x20 || byte == 0x7f {
             let what = "control characters are refused in every path";
             return Err(Remark::allowed(what, "a path such as /about"));
@@ -312,6 +312,8 @@ mod tests {
             PathPattern::Exact("/a%2F%C3%A4".to_owned())
         );
         assert_eq!(path("/ä"), PathPattern::Exact("/%C3%A4".to_owned()));
+        let kept = "/@:!$&'()+,;=|[]%5C";
+        assert_eq!(path(kept), PathPattern::Exact(kept.to_owned()));
     }
 
     #[test]
@@ -331,6 +333,7 @@ mod tests {
             "a.b/*/c",
             "a.b//c",
             "a.b/../c",
+            "a.b/%2e%2e/c",
             "a.b/%zz",
             "a.b/%00",
             "u@a.b",
@@ -348,8 +351,10 @@ mod tests {
     #[test]
     fn url_patterns_of_equal_rank_are_ambiguous() {
         let ambiguous = |a, b| parse(a).ambiguous_with(&parse(b));
-        assert!(ambiguous("a.b/x", "https://a.b/x"));
-        assert!(ambiguous("a.b", "a.b:80/*"));
+        assert!(ambiguous("a.b/x", "A.B./%78"));
+        assert!(ambiguous("a.b:80", "a.b:80/*"));
+        assert!(!ambiguous("a.b", "https://a.b"));
+        assert!(!ambiguous("a.b", "a.b:80"));
         assert!(!ambiguous("http://a.b", "https://a.b"));
         assert!(!ambiguous("a.b/x", "a.b/x/*"));
         assert!(!ambiguous("*.b", "a.b"));

@@ -411,6 +411,18 @@ pub(crate) const SECRET: Section = Section {
             "Where the broker fills it in.",
         )
         .like(&["[api.example.com]"]),
+        Key::with(
+            "over_plain_http",
+            Kind::Flag,
+            "false",
+            "With `hosts`: fills it in over plain HTTP too, where whoever listens on the way reads it.",
+        ),
+        Key::with(
+            "in_urls",
+            Kind::Flag,
+            "false",
+            "With `hosts`: fills it in in paths and queries too, which servers write to their logs.",
+        ),
     ],
 };
 
@@ -444,7 +456,7 @@ const STATE: Section = Section {
         ),
         Key::with(
             "max_value",
-            Kind::Size(1, 64 << 20),
+            Kind::Size(1, 16 << 20),
             "1mb",
             "Bytes of one value.",
         ),

@@ -350,6 +350,8 @@ fn secrets(fields: &Fields<'_>) -> BTreeMap<String, Secret> {
         }
         let secret = Secret {
             source,
+            over_plain_http: secret.flag("over_plain_http"),
+            in_urls: secret.flag("in_urls"),
             hosts: secret.has("hosts").then_some(hosts),
             value: None,
         };

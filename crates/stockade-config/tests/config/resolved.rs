@@ -162,6 +162,16 @@ instances: {web: {code: a.ts, urls: [a.example]}}
     assert_eq!(config.listeners[1].proxy_protocol, ProxyProtocol::Required);
     assert_eq!(tls(2).unwrap().client_auth.mode, ClientAuthMode::None);
     assert_eq!(config.trusted_proxies.len(), 2);
+    assert_eq!(config.https_redirect, Some(1));
+    let with = |value: &str| {
+        good(&format!("{text}https_redirect: {value}\n"))
+            .config
+            .https_redirect
+    };
+    assert_eq!(
+        (with("false"), with("true"), with("443")),
+        (None, Some(1), Some(443))
+    );
 }
 
 #[test]
