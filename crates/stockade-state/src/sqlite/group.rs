@@ -66,6 +66,14 @@ struct Found {
     live: bool,
 }
 
+/// A row whose time is over.
+struct Expired {
+    row: i64,
+    keyspace: i64,
+    key: Vec<u8>,
+    size: u64,
+}
+
 /// A change that is going to be made.
 struct Plan<'a> {
     key: &'a Key,
@@ -307,29 +315,32 @@ impl<'c> Group<'c> {
         Ok(self.remove_expired(expired)? > 0)
     }
 
-    fn expired(
-        &self,
-        query: &str,
-        id: i64,
-        most: usize,
-    ) -> rusqlite::Result<Vec<(i64, i64, Vec<u8>, u64)>> {
+    fn expired(&self, query: &str, id: i64, most: usize) -> rusqlite::Result<Vec<Expired>> {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         self.transaction
             .prepare_cached(query)?
             .query_map(params![self.now_ms, id, most], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, unsigned(row.get(3)?)))
+                Ok(Expired {
+                    row: row.get(0)?,
+                    keyspace: row.get(1)?,
+                    key: row.get(2)?,
+                    size: unsigned(row.get(3)?),
+                })
             })?
             .collect()
     }
 
-    fn remove_expired(
-        &mut self,
-        expired: Vec<(i64, i64, Vec<u8>, u64)>,
-    ) -> rusqlite::Result<usize> {
+    fn remove_expired(&mut self, expired: Vec<Expired>) -> rusqlite::Result<usize> {
         let count = expired.len();
         // All that is swept from a keyspace in one go is one commit of it.
         let mut versions: HashMap<i64, Version> = HashMap::new();
-        for (row, id, key, size) in expired {
+        for Expired {
+            row,
+            keyspace: id,
+            key,
+            size,
+        } in expired
+        {
             self.remove(row)?;
             let touched = self.touch(id);
             let version = *versions.entry(id).or_insert_with(|| {

@@ -15,6 +15,9 @@ use crate::limits::ENTRY_OVERHEAD;
 /// How long the lock of a process that is just ending is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
+/// Bytes of the smallest page that SQLite writes.
+const HEADER: u64 = 512;
+
 /// A store that could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -272,6 +275,13 @@ fn make_file(path: &Path, folder: &Path) -> Result<(), OpenError> {
                 return Err(OpenError::Foreign {
                     path: path.to_owned(),
                     found: "no regular file".to_owned(),
+                });
+            }
+            // SQLite takes a file that is too short for a header for a new one.
+            if (1..HEADER).contains(&meta.len()) {
+                return Err(OpenError::Corrupt {
+                    path: path.to_owned(),
+                    detail: format!("only {} bytes of it are left", meta.len()),
                 });
             }
             if meta.permissions().mode() & 0o077 != 0 {

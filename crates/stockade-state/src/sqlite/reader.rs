@@ -113,10 +113,6 @@ impl Reader {
         }
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "the inner error is the caller's, the outer SQLite's"
-    )]
     fn entries(
         &self,
         keyspace: i64,
