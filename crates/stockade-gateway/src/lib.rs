@@ -16,6 +16,7 @@
 
 mod accept;
 mod access;
+mod assets;
 mod authority;
 mod body;
 mod connection;
@@ -45,6 +46,7 @@ mod wire;
 pub use access::{
     AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord, Unobserved,
 };
+pub use assets::{AssetFallback, Assets, AssetsError, AssetsOptions};
 pub use gateway::{Drained, Gateway, GatewayStats};
 pub use limits::{Limits, SocketLimits};
 pub use listener::{Address, ListenError, Listener, ProxyProtocol};
