@@ -1,0 +1,62 @@
+// Right and wrong uses of what a site has.
+import { env as shared, WorkerEntrypoint } from "cloudflare:workers";
+
+interface Env {
+  GREETING: string;
+  ASSETS: Fetcher;
+  STATE: StateNamespace;
+  FILES: Files;
+  notes: Service<{ count(): Promise<number> }>;
+}
+
+export default {
+  async fetch(request, env, ctx) {
+    ctx.waitUntil(env.STATE.put("seen", { at: 1 }, { ttl: 60 }));
+    if (request.headers.get("upgrade") === "websocket") {
+      const { 0: client, 1: server } = new WebSocketPair();
+      server.accept();
+      server.addEventListener("message", (event) => server.send(event.data));
+      return new Response(null, { status: 101, webSocket: client });
+    }
+    const address: string = request.cf?.clientIp ?? "unknown";
+    const subject = request.cf?.tlsClientAuth?.certSubjectDN;
+    const { value, version } = await env.STATE.getWithVersion("a", "text");
+    const text: string | null = value;
+    const done = await env.STATE.atomic().check("a", version).put("a", `${text}!`).delete("b").commit();
+    if (!done.ok) console.log(done.check);
+    for await (const change of env.STATE.watch({ prefix: "a/" })) console.log(change.type, change.key);
+    const count: number = await env.notes.count();
+    const other: Response = await env.notes.fetch(request);
+    const bytes: Uint8Array | null = await env.FILES.read("a.bin", { offset: 1 });
+    const file: string | null = await env.FILES.read("a.txt", "text");
+    await env.FILES.write("b", other.body ?? "none", { createNew: true });
+    // @ts-expect-error -- not in Env
+    env.OTHER;
+    // @ts-expect-error -- a text
+    const wrong: number = env.GREETING;
+    // @ts-expect-error -- a function is no value
+    await env.STATE.put("a", () => 1);
+    console.log(address, subject, count, bytes, file, wrong, navigator.userAgent);
+    return env.ASSETS.fetch(request);
+  },
+  async scheduled(controller, env) {
+    console.log(controller.cron, new Date(controller.scheduledTime), env.GREETING);
+  },
+} satisfies ExportedHandler<Env>;
+
+export class Site extends WorkerEntrypoint<Env> {
+  override fetch(request: Request): Response {
+    this.ctx.waitUntil(this.env.STATE.get(request.url));
+    return Response.json(shared);
+  }
+}
+
+export const bad = {
+  // @ts-expect-error -- a handler gives a Response
+  fetch: () => "text",
+} satisfies ExportedHandler;
+
+// @ts-expect-error -- NETWORK is of isolates that a script has made
+NETWORK.send("a");
+// @ts-expect-error -- neither is Deno
+Deno.cwd();
