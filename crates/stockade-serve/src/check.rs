@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use stockade_config::{Config, Mistake};
+use stockade_config::{Config, Mistake, Tls};
 use stockade_gateway::{Route, Table};
 
 use crate::directory::{Directory, SiteTarget};
@@ -39,7 +39,7 @@ pub async fn check(path: &Path) -> Result<Vec<Mistake>, Vec<ServeError>> {
             .as_ref()
             .map(|assets| plan::gateway::assets(assets, site.code.is_some()))
         {
-            of_site(site::SiteError::Assets(error));
+            of_site(error.into());
         }
         let policy = plan::egress::policy(&site.data_guard, config.limits.websocket_message);
         if let Err(error) = policy {
@@ -57,8 +57,18 @@ pub async fn check(path: &Path) -> Result<Vec<Mistake>, Vec<ServeError>> {
     }
     let mut unwatched = config.clone();
     unwatched.watch = false;
+    // Nothing is asked of an authority.
+    for listener in &mut unwatched.listeners {
+        if let Some(tls) = listener.tls.as_ref().filter(|tls| tls.acme.is_some()) {
+            let without = Tls {
+                acme: None,
+                ..Tls::clone(tls)
+            };
+            listener.tls = (!without.certificates.is_empty()).then(|| Arc::new(without));
+        }
+    }
     if let Err(error) = TlsStores::default().load(&unwatched).await {
-        wrong.push(ServeError::Tls(error));
+        wrong.push(error.into());
     }
     if wrong.is_empty() {
         Ok(loaded.warnings)

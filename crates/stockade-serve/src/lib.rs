@@ -31,3 +31,4 @@ pub use check::check;
 pub use control::{Answer, AskError, ControlError, ask_to_reload};
 pub use server::{ServeError, ServeOptions, Stopped, serve};
 pub use site::SiteError;
+pub use tls::CertificatesError;

@@ -10,7 +10,7 @@ use stockade_broker::{
     SecretsError,
 };
 use stockade_config::{FileMode, Instance as SiteConfig};
-use stockade_gateway::Target;
+use stockade_gateway::{AssetsError, Target};
 use stockade_instance::{CronError, FetchError, Instance, InstanceOptions};
 use stockade_state::{KeyError, KeyspaceName, Limits as StateLimits, StateError, Store};
 use stockade_supervisor::Supervisor;
@@ -57,8 +57,11 @@ pub enum SiteError {
     #[error(transparent)]
     Cron(#[from] CronError),
     /// Its files.
-    #[error("its assets cannot be served: {0}")]
-    Assets(String),
+    #[error(transparent)]
+    Assets(#[from] AssetsError),
+    /// Work that was given to another thread.
+    #[error("{0}")]
+    BrokeOff(String),
     /// It did not start.
     #[error("it does not start: {0}")]
     Start(FetchError),
@@ -124,8 +127,7 @@ impl Site {
             .assets
             .as_ref()
             .map(|assets| plan::gateway::assets(assets, config.code.is_some()))
-            .transpose()
-            .map_err(SiteError::Assets)?;
+            .transpose()?;
         let instance = match &modules {
             Some(files) => {
                 let broker = shared.brokers.with_roots(&config.data_guard.ca)?;
@@ -229,8 +231,8 @@ async fn make(
                     .iter()
                     .map(plan::egress::host)
                     .collect::<Result<_, _>>()?,
-                over_plain_text: false,
-                in_urls: false,
+                over_plain_text: secret.over_plain_http,
+                in_urls: secret.in_urls,
             }),
         }
     }
@@ -276,7 +278,7 @@ async fn make(
         let (broker, owner) = (broker.clone(), name.to_owned());
         // Counts what is in it.
         let opened = tokio::task::spawn_blocking(move || broker.folder(&owner, options)).await;
-        let folder = opened.map_err(|error| SiteError::Assets(error.to_string()))??;
+        let folder = opened.map_err(|error| SiteError::BrokeOff(error.to_string()))??;
         bindings.insert(grant.binding.clone(), Binding::Files(folder));
     }
     let services = SiteServices {

@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use stockade_config as config;
 use stockade_config::{ClientAuth, ClientAuthMode, Config, HostPattern, Scheme, Tls, TlsVersion};
 use stockade_gateway::tls as gateway;
-use stockade_gateway::tls::{TlsError, TlsEvent, TlsObserver, TlsStore, WatchOptions, Watching};
+use stockade_gateway::tls::{
+    Acme, AcmeError, ClientRule, TlsError, TlsEvent, TlsObserver, TlsStore, WatchOptions, Watching,
+};
 
 use crate::metrics::{Count, Reading};
 
@@ -48,7 +51,61 @@ struct Kept {
 #[derive(Clone, Default)]
 pub(crate) struct TlsStores {
     kept: Vec<Arc<Kept>>,
+    acme: Vec<(config::Acme, Arc<Acme>)>,
     figures: Arc<TlsFigures>,
+}
+
+/// Why certificates cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificatesError {
+    /// Files.
+    #[error("{0}")]
+    Files(TlsError),
+    /// The authority, or where its certificates are kept.
+    #[error(transparent)]
+    Acme(#[from] AcmeError),
+    /// Rules that the gateway could not tell apart.
+    #[error(
+        "listeners differ in the subjects or names that their client_auth allows\n  fix: give subjects and san to instances"
+    )]
+    Rules,
+    /// Loading broke off.
+    #[error("loading certificates broke off")]
+    BrokeOff,
+}
+
+/// Whom the routes of a site let in, beyond what the handshake checked.
+pub(crate) fn rule(config: &Config, site: &config::Instance) -> ClientRule {
+    let listeners = config.listeners.iter();
+    let mut of_listeners = listeners.filter_map(|listener| listener.tls.as_ref());
+    let (auth, required) = match &site.client_auth {
+        Some(auth) => (Some(auth), auth.mode == ClientAuthMode::Required),
+        None => {
+            let restricted = |tls: &&Arc<Tls>| restricts(&tls.client_auth);
+            (
+                of_listeners.find(restricted).map(|tls| &tls.client_auth),
+                false,
+            )
+        }
+    };
+    let Some(auth) = auth else {
+        return ClientRule::default();
+    };
+    let kinds = ["DNS", "IP", "URI", "email"];
+    ClientRule {
+        required,
+        subjects: auth.subjects.clone(),
+        names: auth
+            .san
+            .iter()
+            .flat_map(|name| kinds.map(|kind| format!("{kind}:{name}")))
+            .collect(),
+        fingerprints: Vec::new(),
+    }
+}
+
+fn restricts(auth: &ClientAuth) -> bool {
+    !auth.subjects.is_empty() || !auth.san.is_empty()
 }
 
 /// Hosts whose clients must show something else than the listener asks for.
@@ -92,7 +149,24 @@ fn client_auth(auth: &ClientAuth) -> gateway::ClientAuth {
     }
 }
 
-fn options(key: &Key) -> gateway::TlsOptions {
+fn acme_options(acme: &config::Acme) -> gateway::AcmeOptions {
+    gateway::AcmeOptions {
+        directory: acme.directory.clone(),
+        contact: acme.contact.clone(),
+        // The configuration has no ACME without that.
+        terms_agreed: true,
+        certificates: acme.domains.iter().map(|name| vec![name.clone()]).collect(),
+        challenge: match acme.challenge {
+            config::AcmeChallenge::Http01 => gateway::AcmeChallenge::Http01,
+            config::AcmeChallenge::TlsAlpn01 => gateway::AcmeChallenge::TlsAlpn01,
+        },
+        cache: acme.cache.clone(),
+        server_ca: acme.ca.clone(),
+        ..gateway::AcmeOptions::default()
+    }
+}
+
+fn options(key: &Key, acme: Option<Arc<Acme>>) -> gateway::TlsOptions {
     let tls = &key.tls;
     let certificates = tls.certificates.iter();
     let hosts = key.hosts.iter();
@@ -117,6 +191,7 @@ fn options(key: &Key) -> gateway::TlsOptions {
             })
             .collect(),
         http2: key.http2,
+        acme,
         waiting_handshakes: key.handshakes,
         ..gateway::TlsOptions::default()
     }
@@ -131,10 +206,12 @@ impl TlsStores {
     pub(crate) async fn load(
         &self,
         config: &Config,
-    ) -> Result<(Self, Vec<Option<Arc<TlsStore>>>), TlsError> {
+    ) -> Result<(Self, Vec<Option<Arc<TlsStore>>>), CertificatesError> {
+        refuse_rules(config)?;
         let hosts = hosts(config);
         let mut next = Self {
             kept: Vec::new(),
+            acme: Vec::new(),
             figures: Arc::clone(&self.figures),
         };
         let mut stores = Vec::new();
@@ -157,12 +234,13 @@ impl TlsStores {
             let kept = match shared.map(Arc::clone) {
                 Some(kept) => kept,
                 None => {
-                    let (options, figures) = (options(&key), Arc::clone(&self.figures));
+                    let acme = tls.acme.as_ref();
+                    let acme = acme.map(|acme| self.acme(&mut next, acme)).transpose()?;
+                    let (options, figures) = (options(&key, acme), Arc::clone(&self.figures));
                     let loading =
                         tokio::task::spawn_blocking(move || TlsStore::load(options, figures));
-                    let store = Arc::new(loading.await.map_err(|_| TlsError {
-                        problems: Vec::new(),
-                    })??);
+                    let loaded = loading.await.map_err(|_| CertificatesError::BrokeOff)?;
+                    let store = Arc::new(loaded.map_err(CertificatesError::Files)?);
                     let watching = config.watch.then(|| store.watch(WatchOptions::default()));
                     Arc::new(Kept {
                         key,
@@ -171,12 +249,41 @@ impl TlsStores {
                     })
                 }
             };
+            if let Some(acme) = &tls.acme {
+                // Kept stores show the same one.
+                self.acme(&mut next, acme)?;
+            }
             stores.push(Some(Arc::clone(&kept.store)));
             if !next.kept.iter().any(|other| Arc::ptr_eq(other, &kept)) {
                 next.kept.push(kept);
             }
         }
         Ok((next, stores))
+    }
+
+    /// The certificates of an authority: those there are, where nothing about it changed.
+    fn acme(&self, next: &mut Self, acme: &config::Acme) -> Result<Arc<Acme>, AcmeError> {
+        let known = next.acme.iter().chain(&self.acme);
+        if let Some((_, known)) = known.clone().find(|(options, _)| options == acme) {
+            let known = Arc::clone(known);
+            if !next.acme.iter().any(|(options, _)| options == acme) {
+                next.acme.push((acme.clone(), Arc::clone(&known)));
+            }
+            return Ok(known);
+        }
+        let observer: Arc<dyn TlsObserver> = self.figures.clone();
+        let started = Acme::start(acme_options(acme), observer)?;
+        next.acme.push((acme.clone(), Arc::clone(&started)));
+        Ok(started)
+    }
+
+    /// What answers the challenges of authorities over plain HTTP.
+    pub(crate) fn over_http(&self) -> Option<Arc<Acme>> {
+        let mut over_http = self
+            .acme
+            .iter()
+            .filter(|(options, _)| options.challenge == config::AcmeChallenge::Http01);
+        over_http.next().map(|(_, acme)| Arc::clone(acme))
     }
 
     /// Reads all files again. What cannot be used is not, and is told in the log.
@@ -243,6 +350,24 @@ impl TlsStores {
             ),
         ]
     }
+}
+
+/// Listeners must not differ in what routes cannot tell apart.
+fn refuse_rules(config: &Config) -> Result<(), CertificatesError> {
+    let listeners = config.listeners.iter();
+    let mut rules = listeners
+        .filter_map(|listener| listener.tls.as_ref())
+        .map(|tls| (&tls.client_auth.subjects, &tls.client_auth.san));
+    let first = rules.next();
+    if rules.any(|rule| Some(rule) != first)
+        && config
+            .instances
+            .values()
+            .any(|site| site.client_auth.is_none())
+    {
+        return Err(CertificatesError::Rules);
+    }
+    Ok(())
 }
 
 fn seconds(time: SystemTime) -> f64 {

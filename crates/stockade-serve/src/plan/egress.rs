@@ -54,15 +54,17 @@ pub(crate) fn policy(
     Ok(EgressPolicy {
         rules: guard.rules.iter().map(rule).collect::<Result<_, _>>()?,
         allow_private: guard.allow_private.clone(),
-        refuse_addresses: Vec::new(),
+        refuse_addresses: guard.refuse.clone(),
         limits: EgressLimits {
             connect_timeout: guard.connect_timeout,
             head_timeout: guard.response_timeout,
             idle_timeout: guard.idle_timeout,
+            exchange_timeout: guard.timeout,
             max_request_bytes: guard.max_request,
             max_response_bytes: guard.max_response,
             max_decoded_bytes: guard.max_decompressed,
             concurrent: guard.concurrent,
+            queued: guard.queue,
             websockets: guard.websockets,
             max_message_bytes: message_bytes,
             requests_per_second: guard.rate.and_then(NonZeroU32::new),
@@ -70,7 +72,7 @@ pub(crate) fn policy(
             budget: Budget {
                 requests: guard.total_requests,
                 bytes: guard.total_bytes,
-                per: None,
+                per: guard.total_period,
             },
             ..defaults
         },

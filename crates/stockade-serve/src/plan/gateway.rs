@@ -1,10 +1,14 @@
 //! From the configuration's network part to the gateway's options.
 
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
 use stockade_config::{
     Config, EncodedSlashes, GatewayLimits, HostPattern, PathPattern, ProxyProtocol, Scheme,
     UrlPattern,
 };
 use stockade_gateway as gateway;
+use stockade_gateway::AssetsError;
 
 pub(crate) fn limits(limits: &GatewayLimits) -> gateway::Limits {
     let defaults = gateway::Limits::default();
@@ -24,10 +28,13 @@ pub(crate) fn limits(limits: &GatewayLimits) -> gateway::Limits {
         requests_per_connection: limits.requests_per_connection,
         h2_streams: limits.http2_streams,
         h2_pending_resets: limits.http2_resets,
+        h2_control_frames: limits.http2_control_frames,
         sockets: gateway::SocketLimits {
             open: limits.websockets,
             message_bytes: limits.websocket_message,
+            messages_per_second: limits.websocket_rate,
             ping_interval: limits.websocket_ping,
+            pong_timeout: limits.websocket_pong,
             ..defaults.sockets.clone()
         },
         ..defaults
@@ -85,6 +92,7 @@ pub(crate) fn listeners(config: &Config) -> Vec<gateway::Listener> {
 pub(crate) fn table_options(config: &Config) -> gateway::TableOptions {
     gateway::TableOptions {
         trusted_proxies: config.trusted_proxies.clone(),
+        https_redirect: config.https_redirect,
         ..gateway::TableOptions::default()
     }
 }
@@ -104,10 +112,33 @@ pub(crate) fn route(site: &stockade_config::Instance, route: &mut gateway::Route
 }
 
 /// What serves the site's files.
+///
+/// # Errors
+/// When the folder or a page cannot be read.
 pub(crate) fn assets(
     assets: &stockade_config::Assets,
     beside_code: bool,
-) -> Result<std::sync::Arc<dyn gateway::Target>, String> {
-    let _ = (assets, beside_code);
-    Err("assets are not built yet".to_owned())
+) -> Result<Arc<dyn gateway::Target>, AssetsError> {
+    let mut options = gateway::AssetsOptions::new(&assets.folder);
+    options.index.clone_from(&assets.index);
+    options.compress = assets.compress;
+    // With code, what is no file goes there.
+    let page = assets.fallback.as_ref().filter(|_| !beside_code);
+    options.fallback = page.map(|file| gateway::AssetFallback {
+        file: file.clone(),
+        status: if assets.fallback_status == 404 {
+            http::StatusCode::NOT_FOUND
+        } else {
+            http::StatusCode::OK
+        },
+    });
+    // The configuration has only values that a header may have.
+    let value = |text: &str| HeaderValue::from_str(text).ok();
+    options.cache_control = assets.cache_control.as_deref().and_then(value);
+    for (name, text) in &assets.headers {
+        if let (Ok(name), Some(value)) = (name.parse::<HeaderName>(), value(text)) {
+            options.headers.insert(name, value);
+        }
+    }
+    Ok(Arc::new(gateway::Assets::open(options)?))
 }

@@ -18,6 +18,7 @@ use crate::observe::{AccessPolicy, GatewayObserver, LogPolicy};
 use crate::plan;
 use crate::site::{self, Site};
 use crate::status::{Status, StatusListener};
+use crate::tls::TlsStores;
 
 /// What changed.
 pub(super) struct Applied {
@@ -113,7 +114,7 @@ impl Server {
         self.refuse_fixed(config)?;
         let (tls, stores) = {
             let now = self.now.tls.load_full();
-            now.load(config).await.map_err(ServeError::Tls)?
+            now.load(config).await?
         };
         let policy = log_policy(config)?;
         let mut codes = codes(config).await?;
@@ -158,7 +159,7 @@ impl Server {
         }
         let first = self.now.config.load().is_none();
         let swapped = match self.first_mirrors(&started, first).await {
-            Ok(()) => self.swap(config, stores, &old, &sites).await,
+            Ok(()) => self.swap(config, (&tls, stores), &old, &sites).await,
             Err(error) => Err(error),
         };
         if let Err(error) = swapped {
@@ -285,7 +286,7 @@ impl Server {
     async fn swap(
         &self,
         config: &Config,
-        stores: Vec<Option<Arc<TlsStore>>>,
+        (tls, stores): (&TlsStores, Vec<Option<Arc<TlsStore>>>),
         old: &BTreeMap<String, Arc<Site>>,
         new: &BTreeMap<String, Arc<Site>>,
     ) -> Result<(), ServeError> {
@@ -294,7 +295,7 @@ impl Server {
             let pairs = pairs.map(|(name, site)| (name.clone(), Arc::clone(&site.answering)));
             pairs.collect::<HashMap<_, _>>()
         };
-        let table = self.table(config)?;
+        let table = self.table(config, tls)?;
         let listeners = listeners(config, stores);
         let limits = plan::gateway::limits(&config.limits);
         let sites = &self.now.metrics.sites;
@@ -326,7 +327,7 @@ impl Server {
         Ok(swapped?)
     }
 
-    fn table(&self, config: &Config) -> Result<Table, ServeError> {
+    fn table(&self, config: &Config, tls: &TlsStores) -> Result<Table, ServeError> {
         let sites = config
             .instances
             .values()
@@ -339,12 +340,12 @@ impl Server {
             let patterns = site.urls.iter().map(plan::gateway::pattern).collect();
             let mut route = Route::new(&site.name, patterns, target);
             plan::gateway::route(site, &mut route);
+            route.client = crate::tls::rule(config, site);
             route
         });
-        Ok(Table::new(
-            routes.collect(),
-            plan::gateway::table_options(config),
-        )?)
+        let mut options = plan::gateway::table_options(config);
+        options.acme = tls.over_http();
+        Ok(Table::new(routes.collect(), options)?)
     }
 
     /// Ends sites that never came into use.

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use stockade_config::{Config, Mistakes};
-use stockade_gateway::{Gateway, ListenError, TableError, tls::TlsError};
+use stockade_gateway::{Gateway, ListenError, TableError};
 use stockade_policy::Isolation;
 use stockade_state::{OpenError, SqliteStore, Store};
 use stockade_supervisor::Wall;
@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::observe::{AuditFigures, GatewayFigures, Logs};
 use crate::site::{Shared, Site, SiteError};
 use crate::status::StatusListener;
-use crate::tls::TlsStores;
+use crate::tls::{CertificatesError, TlsStores};
 
 /// How to serve.
 pub struct ServeOptions {
@@ -67,8 +67,8 @@ pub enum ServeError {
         source: Box<SiteError>,
     },
     /// Certificates, keys, authorities or revocation lists.
-    #[error("{0}")]
-    Tls(TlsError),
+    #[error(transparent)]
+    Tls(#[from] CertificatesError),
     /// A listener.
     #[error("{0}")]
     Listen(#[from] ListenError),
