@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, GzipDecoder};
 use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::TryStreamExt as _;
 use http::header::{self, HeaderMap};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
@@ -66,7 +66,7 @@ where
 {
     let bytes = body.into_data_stream().map_err(io::Error::other);
     let mut reader = StreamReader::new(bytes);
-    let decoder = async move {
+    let decoding = async move {
         let decoder: Box<dyn Decoder> = match coding {
             Coding::Gzip => {
                 let mut decoder = GzipDecoder::new(reader);
@@ -75,41 +75,57 @@ where
             }
             Coding::Brotli => Box::new(BrotliDecoder::new(reader)),
             Coding::Deflate => {
-                skip_zlib_header(&mut reader).await?;
+                let skipped = skip_zlib_header(&mut reader).await;
+                skipped.map_err(|error| undone(error, &exchange))?;
                 Box::new(DeflateDecoder::new(reader))
             }
         };
-        Ok::<_, io::Error>(futures_util::stream::try_unfold(decoder, next))
+        let decoding = Decoding {
+            decoder,
+            exchange,
+            limits,
+            total: 0,
+        };
+        Ok::<_, BoxError>(futures_util::stream::try_unfold(decoding, Decoding::next))
     };
-    let mut total = 0_u64;
-    let pieces = futures_util::stream::once(decoder)
-        .try_flatten()
-        .map(move |piece| {
-            let piece: Bytes = piece.map_err(|error| undone(error, &exchange))?;
-            total += piece.len() as u64;
-            if total > limits.bytes {
-                let limit = limits.bytes;
-                let what = "the decompressed response";
-                return Err(exchange.refuse(Reason::TooLarge { what, limit }).into());
-            }
-            let allowed = exchange.received().saturating_mul(u64::from(limits.ratio));
-            if total > allowed.saturating_add(FREE) {
-                return Err(exchange
-                    .refuse(Reason::DecompressionBomb {
-                        ratio: limits.ratio,
-                    })
-                    .into());
-            }
-            Ok(Frame::data(piece))
-        });
-    // After an error nothing follows.
-    let mut is_over = false;
-    let pieces = pieces.take_while(move |piece| {
-        let goes_on = !is_over;
-        is_over = piece.is_err();
-        std::future::ready(goes_on)
-    });
-    StreamBody::new(pieces).boxed_unsync()
+    StreamBody::new(futures_util::stream::once(decoding).try_flatten()).boxed_unsync()
+}
+
+/// A body that is being decompressed.
+struct Decoding {
+    decoder: Box<dyn Decoder>,
+    exchange: Arc<Exchange>,
+    limits: DecodeLimits,
+    total: u64,
+}
+
+impl Decoding {
+    async fn next(mut self) -> Result<Option<(Frame<Bytes>, Self)>, BoxError> {
+        let piece = piece(&mut *self.decoder).await;
+        let Some(piece) = piece.map_err(|error| undone(error, &self.exchange))? else {
+            return Ok(None);
+        };
+        self.total += piece.len() as u64;
+        let DecodeLimits {
+            bytes: limit,
+            ratio,
+        } = self.limits;
+        if self.total > limit {
+            let what = "the decompressed response";
+            return Err(self
+                .exchange
+                .refuse(Reason::TooLarge { what, limit })
+                .into());
+        }
+        let allowed = self.exchange.received().saturating_mul(u64::from(ratio));
+        if self.total > allowed.saturating_add(FREE) {
+            return Err(self
+                .exchange
+                .refuse(Reason::DecompressionBomb { ratio })
+                .into());
+        }
+        Ok(Some((Frame::data(piece), self)))
+    }
 }
 
 /// A decoder over the bytes of a body.
@@ -131,10 +147,10 @@ decoders!(GzipDecoder, BrotliDecoder, DeflateDecoder);
 
 /// The next piece. At the end what follows the compressed data is read and dropped, so that the
 /// connection can be used again.
-async fn next(mut decoder: Box<dyn Decoder>) -> io::Result<Option<(Bytes, Box<dyn Decoder>)>> {
+async fn piece(decoder: &mut dyn Decoder) -> io::Result<Option<Bytes>> {
     let mut piece = BytesMut::with_capacity(PIECE);
     if decoder.read_buf(&mut piece).await? > 0 {
-        return Ok(Some((piece.freeze(), decoder)));
+        return Ok(Some(piece.freeze()));
     }
     let source = decoder.source();
     loop {

@@ -107,6 +107,7 @@ impl Resolver {
             }
         };
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.edns0 = true;
         options.cache_size = CACHED;
         options.positive_max_ttl = Some(MOST_TTL);
         options.negative_max_ttl = Some(MOST_NEGATIVE_TTL);

@@ -1,0 +1,13 @@
+//! A guest's way out, used and attacked. Servers, resolvers and connections are real, on loopback.
+
+mod addresses;
+mod bodies;
+mod budgets;
+mod connections;
+mod dns;
+mod http;
+mod secrets;
+mod servers;
+mod setting;
+mod tls;
+mod websockets;

@@ -1,0 +1,191 @@
+//! What the cases have in common: a broker that hears refusals, and an instance's way out.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{Request, Response};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Full};
+use parking_lot::Mutex;
+use stockade_broker::{
+    Audit, Body, BoxError, Broker, BrokerOptions, Egress, EgressError, EgressPolicy, HostPattern,
+    Outcome, Reason, Refusal, ResolverSource, Rule, Scheme, Secret, SecretValue, Usage,
+};
+use tokio::sync::mpsc;
+
+/// Hears everything.
+pub(crate) struct Heard {
+    refusals: Mutex<Vec<Refusal>>,
+    used: mpsc::UnboundedSender<Usage>,
+}
+
+impl Audit for Heard {
+    fn refused(&self, refusal: &Refusal) {
+        self.refusals.lock().push(refusal.clone());
+    }
+
+    fn used(&self, usage: &Usage) {
+        let _ = self.used.send(usage.clone());
+    }
+}
+
+/// A broker and what its operator heard.
+pub(crate) struct Setting {
+    pub(crate) broker: Broker,
+    heard: Arc<Heard>,
+    used: tokio::sync::Mutex<mpsc::UnboundedReceiver<Usage>>,
+}
+
+impl Setting {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut BrokerOptions)) -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let heard = Arc::new(Heard {
+            refusals: Mutex::default(),
+            used: sender,
+        });
+        let mut options = BrokerOptions {
+            audit: heard.clone(),
+            ..BrokerOptions::default()
+        };
+        // Nothing must leave this machine, so no name resolves unless the case says where.
+        options.resolver = ResolverSource::Servers(Vec::new());
+        change(&mut options);
+        let broker = Broker::new(options).unwrap();
+        Self {
+            broker,
+            heard,
+            used: tokio::sync::Mutex::new(receiver),
+        }
+    }
+
+    pub(crate) fn with_dns(server: SocketAddr) -> Self {
+        Self::with(|options| options.resolver = ResolverSource::Servers(vec![server]))
+    }
+
+    pub(crate) fn trusting(root: PathBuf, dns: SocketAddr) -> Self {
+        Self::with(|options| {
+            options.extra_roots = vec![root];
+            options.resolver = ResolverSource::Servers(vec![dns]);
+        })
+    }
+
+    /// The way out of instance `acme`, which may reach all of loopback.
+    pub(crate) fn open(&self, change: impl FnOnce(&mut EgressPolicy)) -> Arc<Egress> {
+        self.broker
+            .egress("acme", self.policy(change), Default::default())
+    }
+
+    pub(crate) fn policy(&self, change: impl FnOnce(&mut EgressPolicy)) -> EgressPolicy {
+        let mut policy = EgressPolicy {
+            rules: vec![rule(&["*", "127.0.0.1", "::1"])],
+            allow_private: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+            ..EgressPolicy::default()
+        };
+        policy.limits.connect_timeout = Duration::from_secs(5);
+        policy.limits.requests_per_second = None;
+        change(&mut policy);
+        policy
+    }
+
+    /// A way out with one secret `KEY`, bound to `hosts`; and its placeholder.
+    pub(crate) fn open_with_secret(
+        &self,
+        hosts: &[&str],
+        value: &str,
+        change: impl FnOnce(&mut Secret),
+    ) -> (Arc<Egress>, String) {
+        let mut secret = Secret {
+            name: "KEY".to_owned(),
+            value: SecretValue::new(value),
+            hosts: hosts
+                .iter()
+                .map(|host| HostPattern::parse(host).unwrap())
+                .collect(),
+            over_plain_text: true,
+            in_urls: false,
+        };
+        change(&mut secret);
+        let secrets = self.broker.secrets("acme", vec![secret]).unwrap();
+        let placeholder = secrets.environment().next().unwrap().1.to_owned();
+        (
+            self.broker.egress("acme", self.policy(|_| ()), secrets),
+            placeholder,
+        )
+    }
+
+    pub(crate) fn refusals(&self) -> Vec<Refusal> {
+        std::mem::take(&mut *self.heard.refusals.lock())
+    }
+
+    pub(crate) fn reasons(&self) -> Vec<Reason> {
+        self.refusals()
+            .into_iter()
+            .map(|refusal| refusal.reason)
+            .collect()
+    }
+
+    /// The next exchange that is over.
+    pub(crate) async fn used(&self) -> Usage {
+        self.used.lock().await.recv().await.unwrap()
+    }
+
+    pub(crate) async fn ended(&self, expected: Outcome) {
+        assert_eq!(self.used().await.outcome, expected);
+    }
+}
+
+pub(crate) fn rule(hosts: &[&str]) -> Rule {
+    Rule {
+        name: "test".into(),
+        hosts: hosts
+            .iter()
+            .map(|host| HostPattern::parse(host).unwrap())
+            .collect(),
+        ports: vec![1..=65535],
+        schemes: vec![Scheme::Http, Scheme::Https, Scheme::Ws, Scheme::Wss],
+        ..Rule::default()
+    }
+}
+
+pub(crate) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+pub(crate) fn get_request(url: &str) -> Request<Body> {
+    Request::get(url).body(empty()).unwrap()
+}
+
+pub(crate) async fn get(egress: &Arc<Egress>, url: &str) -> Result<Response<Body>, EgressError> {
+    // As a host would: on a task of its own, so it must be Send.
+    let fetch = egress.clone().fetch(get_request(url));
+    tokio::spawn(fetch).await.unwrap()
+}
+
+pub(crate) async fn text(response: Response<Body>) -> String {
+    String::from_utf8(bytes(response).await.unwrap().to_vec()).unwrap()
+}
+
+pub(crate) async fn bytes(response: Response<Body>) -> Result<Bytes, BoxError> {
+    response
+        .into_body()
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+}
+
+/// The error of a body, which must be one of the broker's.
+pub(crate) fn own(error: BoxError) -> EgressError {
+    *error.downcast::<EgressError>().unwrap()
+}
