@@ -83,7 +83,13 @@ impl Exchange {
     }
 
     pub(crate) fn stamp(&self) {
-        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.stamp_at(Instant::now());
+    }
+
+    /// Says that the request goes on at `at`, before which the server can hear nothing.
+    pub(crate) fn stamp_at(&self, at: Instant) {
+        let since = at.saturating_duration_since(self.started);
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         self.progress.store(millis, Ordering::Relaxed);
     }
 

@@ -106,7 +106,10 @@ impl Upload {
             }));
         }
         let until = paced.map_err(|reason| self.exchange.refuse(reason))?;
-        self.wait = until.map(|until| Box::pin(tokio::time::sleep_until(until)));
+        if let Some(until) = until {
+            self.exchange.stamp_at(until);
+            self.wait = Some(Box::pin(tokio::time::sleep_until(until)));
+        }
         Ok(())
     }
 }

@@ -23,6 +23,7 @@ use crate::egress::{Egress, connect_error, invalid, timed_out};
 use crate::error::EgressError;
 use crate::exchange::{Begun, Exchange};
 use crate::policy::Scheme;
+use crate::secrets::Secrets;
 use crate::target::Target;
 
 /// Messages that wait, each way.
@@ -128,6 +129,7 @@ impl Egress {
             exchange,
             idle: limits.idle_timeout,
             max_message: limits.max_message_bytes,
+            secrets: self.secrets.clone(),
             heard: Mutex::new(Instant::now()),
             is_guest_slow: AtomicBool::new(false),
         };
@@ -227,6 +229,7 @@ struct Session {
     exchange: Arc<Exchange>,
     idle: Duration,
     max_message: usize,
+    secrets: Secrets,
     /// When the server was last heard.
     heard: Mutex<Instant>,
     /// The server is not heard because the guest does not read.
@@ -338,6 +341,13 @@ impl Session {
                 });
                 return End::by_broker(1009, "");
             }
+            if !self.secrets.is_empty()
+                && let Some(secret) = self.secrets.find(message_bytes(&message))
+            {
+                let secret = secret.into();
+                self.exchange.refuse(Reason::SecretElsewhere { secret });
+                return End::by_broker(1008, "");
+            }
             match self.exchange.sends(length).1 {
                 Err(reason) => return End::by_broker(1008, self.exchange.refuse(reason)),
                 Ok(until) => wait(until).await,
@@ -379,8 +389,8 @@ impl Session {
             *self.heard.lock() = Instant::now();
             let length = message.len();
             let message = match message {
-                Message::Text(text) => SocketMessage::Text(text.as_str().to_owned()),
-                Message::Binary(bytes) => SocketMessage::Binary(bytes),
+                Message::Text(text) => SocketMessage::Text(self.masked_text(text.as_str())),
+                Message::Binary(bytes) => SocketMessage::Binary(self.masked(bytes)),
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
                     // Empty ones cost as well.
                     match self.exchange.receives(length.max(1)).1 {
@@ -416,6 +426,18 @@ impl Session {
         }
     }
 
+    fn masked(&self, bytes: Bytes) -> Bytes {
+        self.secrets.mask(&bytes).map_or(bytes, Bytes::from)
+    }
+
+    fn masked_text(&self, text: &str) -> String {
+        // A value and a placeholder are text, so what is left of text is text.
+        let masked = self.secrets.mask(text.as_bytes());
+        masked
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .unwrap_or_else(|| text.to_owned())
+    }
+
     fn broken_by(&self, error: &WsError) -> End {
         match error {
             WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
@@ -437,6 +459,14 @@ impl Session {
                 End::broken()
             }
         }
+    }
+}
+
+fn message_bytes(message: &Message) -> &[u8] {
+    match message {
+        Message::Text(text) => text.as_str().as_bytes(),
+        Message::Binary(bytes) => bytes,
+        _ => &[],
     }
 }
 

@@ -1,5 +1,7 @@
 //! Granted folders, used and attacked. The folders are real ones.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;

@@ -274,7 +274,7 @@ async fn message_larger_than_allowed_closes_the_socket() {
         "{end:?}"
     );
     setting.ended(Outcome::Failed).await;
-    assert_eq!(setting.reasons(), [too_large.clone()]);
+    assert_eq!(setting.reasons(), std::slice::from_ref(&too_large));
     let mut socket = egress.websocket(url(&server), Vec::new()).await.unwrap();
     let large = SocketMessage::Binary(vec![0; 1024 * 1024 + 1].into());
     socket.to.send(large).await.unwrap();
@@ -435,4 +435,43 @@ async fn secret_is_filled_in_towards_its_host_and_refused_towards_others() {
         secret: "KEY".into(),
     };
     assert_eq!(refused.refusal().unwrap().reason, reason);
+}
+
+#[tokio::test]
+async fn message_with_a_placeholder_is_not_sent_and_a_value_in_one_is_masked() {
+    let value = "value-of-the-secret";
+    let server = servers::raw(move |stream| async move {
+        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        socket
+            .send(Message::text(format!("<{value}>")))
+            .await
+            .unwrap();
+        while let Some(Ok(message)) = socket.next().await {
+            assert!(!message.is_text(), "{message}");
+        }
+    })
+    .await;
+    let setting = Setting::new();
+    let (egress, key) = setting.open_with_secret(&["127.0.0.1"], value, |_| ());
+    let mut socket = egress.websocket(url(&server), Vec::new()).await.unwrap();
+    assert_eq!(
+        socket.from.recv().await,
+        Some(SocketMessage::Text(format!("<{key}>")))
+    );
+    socket
+        .to
+        .send(SocketMessage::Text(format!("{{\"token\": \"{key}\"}}")))
+        .await
+        .unwrap();
+    let end = socket.from.recv().await.unwrap();
+    assert!(
+        matches!(end, SocketMessage::Close { code: 1008, .. }),
+        "{end:?}"
+    );
+    assert_eq!(
+        setting.reasons(),
+        [Reason::SecretElsewhere {
+            secret: "KEY".into()
+        }]
+    );
 }

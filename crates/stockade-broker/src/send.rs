@@ -1,0 +1,263 @@
+//! One request over one connection, and its answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::audit::Reason;
+use crate::body::Body;
+use crate::connect::Speaks;
+use crate::decode::{self, Coding, DecodeLimits, Masked};
+use crate::download::{Download, DownloadLimits, describe};
+use crate::egress::{Egress, connect_error, invalid, timed_out};
+use crate::error::EgressError;
+use crate::exchange::Exchange;
+use crate::headers;
+use crate::pool::{Key, MAX_FIELDS, MAX_HEAD, Pool, SendFailure, Sender};
+use crate::target::Target;
+use crate::upload::Upload;
+
+/// A request of the guest, as far as it is checked and changed.
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    pub(crate) target: Target,
+    pub(crate) headers: HeaderMap,
+    pub(crate) declared: Option<u64>,
+}
+
+impl Egress {
+    /// Sends, once more over a new connection where the old one was closed by the other end before it
+    /// took anything, or where asking twice does no harm.
+    pub(crate) async fn send(
+        &self,
+        exchange: Arc<Exchange>,
+        outgoing: Outgoing,
+        body: Option<Body>,
+        addresses: Vec<IpAddr>,
+        deadline: Instant,
+    ) -> Result<Response<Body>, EgressError> {
+        let limits = &self.policy.limits;
+        let target = &outgoing.target;
+        let keys = addresses.iter().map(|&address| Key::new(target, address));
+        let kept = self.pool.take(keys);
+        let mut is_reused = kept.is_some();
+        let (mut key, mut sender) = match kept {
+            Some(kept) => kept,
+            None => {
+                self.connect_anew(&exchange, target, &addresses, deadline)
+                    .await?
+            }
+        };
+        let is_repeatable = body.is_none() && outgoing.method.is_safe();
+        let body = match body {
+            Some(body) => {
+                let limit = limits.max_request_bytes;
+                let declared = outgoing.declared;
+                Upload::new(body, exchange.clone(), limit, declared, &self.secrets)?.boxed_unsync()
+            }
+            None => empty(),
+        };
+        let mut request = outgoing.request(sender.version(), body)?;
+        let response = loop {
+            let failure = match self.head(&exchange, &mut sender, request).await? {
+                Ok(response) => break response,
+                Err(failure) => failure,
+            };
+            if let Some(failure) = exchange.failure() {
+                return Err(failure);
+            }
+            let body = match failure.unsent {
+                Some(unsent) if is_reused => unsent.into_body(),
+                None if is_reused && is_repeatable => empty(),
+                _ => return Err(exchange.upstream(describe(&failure.error))),
+            };
+            is_reused = false;
+            let deadline = Instant::now() + limits.connect_timeout;
+            (key, sender) = self
+                .connect_anew(&exchange, target, &addresses, deadline)
+                .await?;
+            request = outgoing.request(sender.version(), body)?;
+        };
+        let is_head = outgoing.method == Method::HEAD;
+        self.receive(
+            exchange,
+            response,
+            is_head,
+            (self.pool.clone(), key, sender),
+        )
+    }
+
+    /// Waits for the response's head. The clock begins anew with each piece of the request.
+    async fn head(
+        &self,
+        exchange: &Exchange,
+        sender: &mut Sender,
+        request: Request<Body>,
+    ) -> Result<Result<Response<Incoming>, SendFailure>, EgressError> {
+        let limits = &self.policy.limits;
+        let whole = exchange.started + limits.exchange_timeout;
+        let mut sending = std::pin::pin!(sender.send(request));
+        loop {
+            let until = exchange.progressed() + limits.head_timeout;
+            tokio::select! {
+                result = &mut sending => return Ok(result),
+                () = tokio::time::sleep_until(until.min(whole)) => {}
+            }
+            if Instant::now() >= whole {
+                return Err(exchange.timed_out("the whole exchange", limits.exchange_timeout));
+            }
+            if exchange.progressed() + limits.head_timeout <= Instant::now() {
+                return Err(exchange.timed_out("the response's head", limits.head_timeout));
+            }
+        }
+    }
+
+    fn receive(
+        &self,
+        exchange: Arc<Exchange>,
+        response: Response<Incoming>,
+        is_head: bool,
+        connection: (Arc<Pool>, Key, Sender),
+    ) -> Result<Response<Body>, EgressError> {
+        let limits = &self.policy.limits;
+        let (parts, body) = response.into_parts();
+        exchange.answered(parts.status.as_u16());
+        if parts.status.is_informational() {
+            return Err(exchange.upstream("the server switched protocols unasked"));
+        }
+        let mut headers = parts.headers;
+        let bytes: usize = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum();
+        if headers.len() > MAX_FIELDS || bytes > MAX_HEAD {
+            return Err(exchange.upstream("the response's header is too large"));
+        }
+        headers::clean_response(&mut headers);
+        self.secrets.mask_headers(&mut headers);
+        if let Some(length) = body
+            .size_hint()
+            .exact()
+            .filter(|&n| n > limits.max_response_bytes)
+        {
+            tracing::debug!(length, "a response is larger than allowed");
+            let limit = limits.max_response_bytes;
+            return Err(exchange.refuse(Reason::TooLarge {
+                what: "the response",
+                limit,
+            }));
+        }
+        let has_body = !is_head
+            && !matches!(
+                parts.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            )
+            && !body.is_end_stream();
+        let coding = Coding::of(&headers)
+            .filter(|_| has_body && parts.status != StatusCode::PARTIAL_CONTENT);
+        let download = Download::new(
+            body,
+            exchange.clone(),
+            DownloadLimits {
+                bytes: limits.max_response_bytes,
+                idle: limits.idle_timeout,
+                exchange: limits.exchange_timeout,
+            },
+            connection,
+        );
+        let mut body = match coding {
+            Some(coding) => {
+                headers.remove(header::CONTENT_ENCODING);
+                headers.remove(header::CONTENT_LENGTH);
+                let bounds = DecodeLimits {
+                    bytes: limits.max_decoded_bytes,
+                    ratio: limits.max_ratio,
+                };
+                decode::decode(download, coding, exchange, bounds)
+            }
+            None => download.boxed_unsync(),
+        };
+        if has_body && !self.secrets.is_empty() {
+            headers.remove(header::CONTENT_LENGTH);
+            body = Masked::new(body, self.secrets.clone()).boxed_unsync();
+        }
+        let mut response = Response::new(body);
+        *response.status_mut() = parts.status;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+
+    async fn connect_anew(
+        &self,
+        exchange: &Exchange,
+        target: &Target,
+        addresses: &[IpAddr],
+        deadline: Instant,
+    ) -> Result<(Key, Sender), EgressError> {
+        let connected = tokio::time::timeout_at(deadline, self.connect(target, addresses)).await;
+        let limit = self.policy.limits.connect_timeout;
+        connected
+            .unwrap_or_else(|_| Err(timed_out(target, "connecting", limit)))
+            .map_err(|error| exchange.fails(error))
+    }
+
+    async fn connect(
+        &self,
+        target: &Target,
+        addresses: &[IpAddr],
+    ) -> Result<(Key, Sender), EgressError> {
+        let connected = self
+            .connector
+            .connect(target, addresses, Speaks::Http)
+            .await;
+        let (stream, address) = connected.map_err(|failure| connect_error(target, &failure))?;
+        let key = Key::new(target, address);
+        let sender = Sender::start(stream)
+            .await
+            .map_err(|error| EgressError::Connect {
+                target: target.to_string(),
+                why: describe(&error),
+            })?;
+        // Others may use it at once.
+        if let Sender::H2(shared, task) = &sender {
+            self.pool
+                .keep(key.clone(), Sender::H2(shared.clone(), task.clone()));
+        }
+        Ok((key, sender))
+    }
+}
+
+impl Outgoing {
+    fn request(&self, version: Version, body: Body) -> Result<Request<Body>, EgressError> {
+        let mut headers = self.headers.clone();
+        let authority = self.target.authority();
+        let uri = if version == Version::HTTP_2 {
+            let scheme = self.target.scheme.as_str();
+            Uri::builder()
+                .scheme(scheme)
+                .authority(authority)
+                .path_and_query(&*self.target.path)
+                .build()
+        } else {
+            let host =
+                HeaderValue::try_from(authority).map_err(|error| invalid("the host", error))?;
+            headers.insert(header::HOST, host);
+            Uri::builder().path_and_query(&*self.target.path).build()
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri.map_err(|error| invalid("the URL", error))?;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}
+
+fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
