@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::event::TlsEvent;
+use super::leaf::Leaf;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -40,6 +41,23 @@ impl End {
         match reached.min() {
             Some(least) => 1 + THRESHOLDS.iter().position(|t| t == least).unwrap_or(0),
             None => 0,
+        }
+    }
+
+    /// Begins or ends between the two times.
+    pub(crate) fn passed(&self, from: SystemTime, to: SystemTime) -> bool {
+        let within = |at: SystemTime| from <= at && at < to;
+        within(self.not_after) || within(self.not_before)
+    }
+
+    /// Of a server's certificate.
+    pub(crate) fn of(leaf: &Leaf) -> Self {
+        Self {
+            key: leaf.facts.fingerprint_sha256.clone(),
+            what: format!("the certificate of {}", leaf.facts.names.join(", ")),
+            file: leaf.facts.file.clone(),
+            not_before: leaf.facts.not_before,
+            not_after: leaf.facts.not_after,
         }
     }
 

@@ -23,6 +23,7 @@ mod options;
 mod pem;
 mod policy;
 mod problem;
+mod reading;
 mod resolver;
 mod rule;
 mod store;

@@ -13,10 +13,9 @@ use tokio::time::{sleep, timeout};
 use super::Acme;
 use super::order::{Desk, order};
 use crate::tls::event::{TlsEvent, TlsObserver, emit};
-use crate::tls::expiry::Told;
+use crate::tls::expiry::{End, Told};
 use crate::tls::index::Index;
 use crate::tls::leaf::{self, Leaf};
-use crate::tls::store::end_of;
 
 /// Most time between two looks: clocks are set and machines sleep.
 const LOOK: Duration = Duration::from_secs(3600);
@@ -127,7 +126,7 @@ pub(crate) async fn keep(
         let now = SystemTime::now();
         let ends: Vec<_> = all
             .iter()
-            .filter_map(|kept| Some(end_of(kept.leaf.as_ref()?)))
+            .filter_map(|kept| Some(End::of(kept.leaf.as_ref()?)))
             .collect();
         for event in told.events(&ends, now) {
             emit(&*observer, event);

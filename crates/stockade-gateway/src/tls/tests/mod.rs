@@ -4,6 +4,7 @@ mod acme;
 mod authority;
 mod handshake;
 mod mutual;
+mod openssl;
 mod pebble;
 mod peer;
 mod reload;
