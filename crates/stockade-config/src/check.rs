@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::fields::nearest;
 use crate::guard::GuardHost;
+use crate::hints::nearest;
 use crate::instance::{Instance, Marked};
 use crate::mistake::shown;
 use crate::network::Listener;

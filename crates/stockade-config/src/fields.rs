@@ -4,17 +4,17 @@
 //! for all instances. A key is taken from the nearest layer that has it. An accessor of a key that is
 //! wrong gives its default, so that reading goes on; the mistake keeps the configuration from being used.
 
+#[cfg(test)]
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
-use std::path::{Component, Path, PathBuf};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use regex::Regex;
-
+use crate::hints::{extension, unknown_key};
 use crate::keys::{Format, Key, Kind, Preset, Section};
 use crate::mistake::shown;
-use crate::tree::{Entry, Node, Place, Remark, Source, Use, Value};
-use crate::units::{size, size_fix, time, time_fix};
+use crate::tree::{Entry, Node, Place, Remark, Source, Value};
+use crate::units::{size, time};
 
 #[cfg(test)]
 thread_local! {
@@ -72,7 +72,7 @@ impl<'a> Fields<'a> {
         };
         for entry in entries {
             if section.key(&entry.key).is_none() && !(path.is_empty() && extension(&entry.key)) {
-                reader.unknown_key(section, entry, path);
+                unknown_key(&reader, section, entry, path);
             }
         }
         Some(Self {
@@ -475,148 +475,6 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl<'a> Reader<'a> {
-    pub(crate) fn refuse(&self, found: &Found<'_>, remark: impl Into<Remark>) {
-        self.source.error(found.node.place, &found.path, remark);
-    }
-
-    /// Tells that a value is not of its kind.
-    pub(crate) fn wrong(&self, found: &Found<'_>, kind: &Kind) {
-        let text = match &found.node.value {
-            Value::Scalar { text, .. } => text,
-            _ => "",
-        };
-        let what = match &found.node.value {
-            Value::Scalar { .. } if found.node.is_null() => "a value is missing".to_owned(),
-            Value::Scalar { .. } => format!("{:?} is not allowed", shown(text)),
-            _ => format!("{} is not allowed", found.node.kind()),
-        };
-        let nearest = match kind {
-            Kind::Words(words) => nearest(words.iter().copied(), text),
-            Kind::Size(..) => size_fix(text),
-            Kind::Time(..) => time_fix(text),
-            Kind::Flag => match text.to_ascii_lowercase().as_str() {
-                "yes" | "on" | "1" | "true" => Some("true".to_owned()),
-                "no" | "off" | "0" | "false" => Some("false".to_owned()),
-                _ => None,
-            },
-            _ => None,
-        };
-        let remark = Remark {
-            what,
-            allowed: Some(kind.allowed()),
-            nearest,
-        };
-        self.refuse(found, remark);
-    }
-
-    fn unknown_key(&self, section: &'static Section, entry: &Entry, path: &str) {
-        if self.source.full() {
-            // Told as one of many, without the work of a hint.
-            return self.source.error(entry.at, path, Remark::default());
-        }
-        if let Some(later) = later(&entry.key).filter(|_| path.is_empty()) {
-            return self.source.error(entry.at, &entry.key, later.to_owned());
-        }
-        let names = || section.keys.iter().map(|key| key.name);
-        let key: &str = &entry.key;
-        let (what, nearest) =
-            if let Some(meant) = meant(key).filter(|meant| section.key(meant).is_some()) {
-                (
-                    format!("there is no key {:?}", shown(key)),
-                    Some(meant.to_owned()),
-                )
-            } else {
-                let elsewhere = elsewhere(self.top, key, String::new(), 6)
-                    .filter(|_| nearest(names(), key).is_none())
-                    .map(|place| format!("; it belongs to {place}"));
-                let what = format!(
-                    "there is no key {:?} here{}",
-                    shown(key),
-                    elsewhere.unwrap_or_default()
-                );
-                (what, nearest(names(), key))
-            };
-        let mut all: Vec<_> = names().collect();
-        all.sort_unstable();
-        let remark = Remark {
-            what,
-            allowed: Some(all.join(", ")),
-            nearest,
-        };
-        self.source.error(entry.at, &join(path, key), remark);
-    }
-
-    /// A path of the file, from the folder the file is in, without `.` and `..` where those only lead
-    /// back.
-    pub(crate) fn absolute(&self, text: &str) -> PathBuf {
-        let mut out = PathBuf::new();
-        for part in self.base.join(text).components() {
-            match part {
-                Component::CurDir => {}
-                part => out.push(part),
-            }
-        }
-        out
-    }
-
-    /// The path a node is, which is to be looked at before the file can be served.
-    pub(crate) fn path(&self, found: &Found<'a>, format: Format) -> Option<PathBuf> {
-        let path = self.absolute(self.text(found, format)?);
-        self.expect(found, format, &path);
-        Some(path)
-    }
-
-    fn expect(&self, found: &Found<'_>, format: Format, path: &Path) {
-        if let Some(expect) = format.expect {
-            self.source.use_of(Use {
-                expect,
-                subject: path.to_owned(),
-                place: found.node.place,
-                path: found.path.clone(),
-            });
-        }
-    }
-
-    /// Text of a node where it has this format; tells what is wrong otherwise.
-    pub(crate) fn text(&self, found: &Found<'a>, format: Format) -> Option<&'a str> {
-        let text = format.of(found.node);
-        if text.is_none() {
-            self.wrong(found, &Kind::Text(format));
-        }
-        text
-    }
-}
-
-impl Format {
-    /// The text of a node that has this format.
-    pub(crate) fn of<'n>(&self, node: &'n Node) -> Option<&'n str> {
-        node.text().filter(|text| self.matches(text))
-    }
-
-    /// Whether a text has this format; the longest text of a file that means something is a URL.
-    pub(crate) fn matches(&self, text: &str) -> bool {
-        const MOST: usize = 8192;
-        text.len() <= MOST
-            && !text.contains(char::is_control)
-            && self.pattern.is_none_or(|pattern| matches(pattern, text))
-    }
-}
-
-/// Whether a text matches one of the tables' expressions, each of which is compiled once.
-fn matches(pattern: &'static str, text: &str) -> bool {
-    thread_local! {
-        static COMPILED: RefCell<HashMap<&'static str, Option<Regex>>> = RefCell::default();
-    }
-    COMPILED.with_borrow_mut(|compiled| {
-        let entry = compiled
-            .entry(pattern)
-            .or_insert_with(|| Regex::new(pattern).ok());
-        debug_assert!(entry.is_some(), "{pattern} is no expression");
-        entry.as_ref().is_some_and(|regex| regex.is_match(text))
-    })
-}
-
 /// `a.b`
 pub(crate) fn join(path: &str, key: &str) -> String {
     let key = shown(key);
@@ -647,103 +505,4 @@ fn whole(node: &Node, kind: &Kind) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let number: u64 = digits.then(|| text.parse().ok()).flatten()?;
     (*min..=*max).contains(&number).then_some(number)
-}
-
-/// Keys that begin with `x-` are for the author: places of anchors.
-fn extension(key: &str) -> bool {
-    key.starts_with("x-")
-}
-
-/// The nearest of some names, if one is near.
-pub(crate) fn nearest<'n>(names: impl Iterator<Item = &'n str>, text: &str) -> Option<String> {
-    if text.len() > 64 {
-        return None;
-    }
-    let text = text.to_lowercase().replace('-', "_");
-    let far = (text.chars().count() / 3).clamp(1, 3);
-    names
-        .map(|name| {
-            (
-                strsim::damerau_levenshtein(&name.replace('-', "_"), &text),
-                name,
-            )
-        })
-        .filter(|(distance, _)| *distance <= far)
-        .min()
-        .map(|(_, name)| name.to_owned())
-}
-
-/// What other programs call a key of ours.
-fn meant(key: &str) -> Option<&'static str> {
-    let meant = match key {
-        "egress" | "outbound" | "allow_net" | "network_policy" => "data_guard",
-        "allow" | "allowlist" | "whitelist" | "allowed_hosts" | "hosts_allowed" => {
-            "outbound_whitelist"
-        }
-        "main" | "script" | "entrypoint" | "entry" | "source" => "code",
-        "environment" | "vars" | "variables" => "env",
-        "replicas" | "count" => "mirrors",
-        "routes" | "hosts" | "hostnames" | "host" | "url" | "domains" => "urls",
-        "schedule" | "cron" | "schedules" | "triggers" => "crons",
-        "static" | "public" | "www" => "assets",
-        "services" | "service_bindings" => "bindings",
-        "volumes" | "mounts" | "folders" => "files",
-        "listen" | "bind" | "ports" => "listeners",
-        "min" | "min_mirrors" => "min_instances",
-        "max" | "max_mirrors" => "max_instances",
-        "certificate" | "cert_file" | "crt" => "cert",
-        "private_key" | "key_file" => "key",
-        "mtls" => "client_auth",
-        "client_ca" => "ca",
-        "prometheus" => "metrics",
-        "log" | "logs" => "logging",
-        "sites" | "services_list" | "workers" | "apps" => "instances",
-        "memory_mb" | "mem" | "ram" => "memory",
-        _ => return None,
-    };
-    Some(meant)
-}
-
-/// Keys that have their place and no meaning yet.
-fn later(key: &str) -> Option<&'static str> {
-    match key {
-        "api_keys" => {
-            Some("this comes later: there are no API keys yet, so nothing would check them")
-        }
-        "tracing" => {
-            Some("this comes later: nothing is traced yet; `logging` and `metrics` are there")
-        }
-        "admin" => Some("this comes later: there is no admin API yet"),
-        _ => None,
-    }
-}
-
-/// The path to a section below `section` that has the key.
-fn elsewhere(section: &'static Section, key: &str, path: String, depth: usize) -> Option<String> {
-    if section.key(key).is_some() {
-        return Some(if path.is_empty() {
-            "the top of the file".to_owned()
-        } else {
-            path
-        });
-    }
-    if depth == 0 {
-        return None;
-    }
-    section
-        .keys
-        .iter()
-        .find_map(|inner| below(inner.kind, key, join(&path, inner.name), depth))
-}
-
-fn below(kind: Kind, key: &str, path: String, depth: usize) -> Option<String> {
-    match kind {
-        Kind::Section(section) => elsewhere(section, key, path, depth - 1),
-        Kind::List(kind) => below(*kind, key, format!("{path}[]"), depth),
-        Kind::Map(_, kind) => below(*kind, key, format!("{path}.<name>"), depth),
-        Kind::Either(kinds) => kinds
-            .iter()
-            .find_map(|kind| below(*kind, key, path.clone(), depth)),
-        _ => None,
-    }
 }

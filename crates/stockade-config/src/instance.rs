@@ -1,8 +1,11 @@
 //! One site: its code, its addresses, its walls, its limits and what it is granted.
 
 mod assets;
+mod grant_keys;
+mod grants;
 mod keys;
 mod read;
+mod scaling;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -21,11 +21,13 @@ mod difference;
 mod fields;
 mod files;
 mod guard;
+mod hints;
 mod instance;
 mod keys;
 mod mistake;
 mod network;
 mod observe;
+mod reader;
 #[cfg(test)]
 mod reference;
 mod schema;

@@ -1,5 +1,11 @@
 //! Whole files, as people write them.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod document;
 mod example;
 mod mistakes;
