@@ -11,10 +11,10 @@
 //! | `delete` | `{key, version?}` | whether it was deleted |
 //! | `list` | `{prefix?, start?, end?, limit?, cursor?, reverse?}` | `{keys: [{key, version, expires?, size}], cursor?, version}` |
 //! | `atomic` | `{checks: [{key, version}], mutations: [{op: "put", key, value, kind, ttl?} or {op: "delete", key}]}` | `{ok: true, version, versions}` or `{ok: false, check}` |
-//! | `watch` | `{keys or prefix, version?}` | lines of JSON: `{type: "put", "delete" or "expire", key, version}` or `{type: "lagged", version}` |
+//! | `watch` | `{keys or prefix, version?}` | lines of JSON: `{changes: [{key, version, type}], version}` or `{lagged: true, version}`; a type is `put`, `delete` or `expire` |
 //! | `usage` | `{}` | `{entries, bytes, limit, version}` |
 //!
-//! `expires` is in milliseconds since 1970-01-01 UTC. After `lagged` changes were missed: list again.
+//! `expires` is in milliseconds since 1970-01-01 UTC. After `lagged`, changes were missed: list again.
 //! Everything here is hostile: what does not fit exactly is an error of the guest.
 
 mod answer;
@@ -54,7 +54,7 @@ pub struct Data {
 pub enum Answer {
     /// A value.
     Value(Data),
-    /// A stream of chunks, which are lines of JSON. It never ends by itself before the store does.
+    /// A stream of bytes, which are lines of JSON. It never ends by itself before the store does.
     Lines(Lines),
 }
 

@@ -1,5 +1,11 @@
 //! A disk without room, and a log that was cut off.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says why it is skipped"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -10,18 +10,30 @@ use serde::Serialize;
 use crate::value::Version;
 use crate::watch::{ChangeKind, Watch, Watched};
 
-/// Chunks of whole lines, each chunk at most about 64 KiB.
+/// Chunks of lines, each chunk at most 48 KiB; a line may span several.
 pub type Lines = Pin<Box<dyn Stream<Item = Vec<u8>> + Send>>;
 
 const CHUNK: usize = 48 << 10;
 
 #[derive(Serialize)]
-struct Line<'a> {
+#[serde(untagged)]
+enum Line<'a> {
+    Changes {
+        changes: Vec<ChangeLine<'a>>,
+        version: Version,
+    },
+    Lagged {
+        lagged: bool,
+        version: Version,
+    },
+}
+
+#[derive(Serialize)]
+struct ChangeLine<'a> {
+    key: &'a str,
+    version: Version,
     #[serde(rename = "type")]
     kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    version: Version,
 }
 
 /// The lines of a watch. It takes the next changes only once the last ones were taken from it.
@@ -29,45 +41,37 @@ pub(super) fn lines(watch: Box<dyn Watch>) -> Lines {
     let waiting = VecDeque::new();
     Box::pin(unfold((watch, waiting), |(mut watch, mut waiting)| async {
         if waiting.is_empty() {
-            waiting = chunks(&watch.next().await?);
+            let line = line(&watch.next().await?).ok()?;
+            waiting.extend(line.chunks(CHUNK).map(<[u8]>::to_vec));
         }
         let chunk = waiting.pop_front()?;
         Some((chunk, (watch, waiting)))
     }))
 }
 
-fn chunks(watched: &Watched) -> VecDeque<Vec<u8>> {
-    let mut chunks = VecDeque::new();
-    let mut chunk = Vec::new();
-    let mut add = |line: &Line<'_>| {
-        if let Ok(mut text) = serde_json::to_vec(line) {
-            text.push(b'\n');
-            if chunk.len() + text.len() > CHUNK && !chunk.is_empty() {
-                chunks.push_back(std::mem::take(&mut chunk));
-            }
-            chunk.append(&mut text);
-        }
-    };
-    match watched {
-        Watched::Changes { changes, .. } => {
-            for change in changes {
-                add(&Line {
+fn line(watched: &Watched) -> serde_json::Result<Vec<u8>> {
+    let line = match watched {
+        Watched::Changes { changes, version } => Line::Changes {
+            changes: changes
+                .iter()
+                .map(|change| ChangeLine {
+                    key: change.key.as_str(),
+                    version: change.version,
                     kind: match change.kind {
                         ChangeKind::Put => "put",
                         ChangeKind::Deleted => "delete",
                         ChangeKind::Expired => "expire",
                     },
-                    key: Some(change.key.as_str()),
-                    version: change.version,
-                });
-            }
-        }
-        Watched::Lagged { version } => add(&Line {
-            kind: "lagged",
-            key: None,
+                })
+                .collect(),
             version: *version,
-        }),
-    }
-    chunks.push_back(chunk);
-    chunks
+        },
+        Watched::Lagged { version } => Line::Lagged {
+            lagged: true,
+            version: *version,
+        },
+    };
+    let mut text = serde_json::to_vec(&line)?;
+    text.push(b'\n');
+    Ok(text)
 }
