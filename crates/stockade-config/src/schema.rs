@@ -18,6 +18,7 @@ pub fn schema() -> Value {
             "$schema".to_owned(),
             json!("https://json-schema.org/draft/2020-12/schema"),
         );
+        top.insert("type".to_owned(), json!("object"));
         top.insert("title".to_owned(), json!("stockade.yaml"));
         top.insert("$defs".to_owned(), Value::Object(definitions));
         // Keys that begin with x- are places for anchors.
@@ -41,7 +42,7 @@ fn define(section: &'static Section, definitions: &mut Map<String, Value>) {
         }
     }
     let mut out = json!({
-        "type": "object",
+        "type": ["object", "null"],
         "description": section.doc,
         "properties": properties,
         "additionalProperties": false,
@@ -80,15 +81,21 @@ fn property(key: &Key, definitions: &mut Map<String, Value>) -> Value {
     out
 }
 
-fn nullable(kind: Value) -> Value {
-    match kind.get("anyOf").and_then(Value::as_array) {
-        Some(any) => {
-            let mut any = any.clone();
-            any.push(json!({ "type": "null" }));
-            json!({ "anyOf": any })
+/// The same or null. A mistake deep in a section is told better where nothing is `anyOf`.
+fn nullable(mut kind: Value) -> Value {
+    if kind.get("$ref").is_some() {
+        // A section itself says that it may be null.
+        if let Some(kind) = kind.as_object_mut() {
+            kind.remove("type");
         }
-        None => json!({ "anyOf": [kind, { "type": "null" }] }),
+    } else if let Some(Value::Array(all)) = kind.get_mut("enum") {
+        all.push(Value::Null);
+    } else if let Some(Value::Array(all)) = kind.get_mut("anyOf") {
+        all.push(json!({ "type": "null" }));
+    } else if let Some(Value::String(one)) = kind.get("type") {
+        kind["type"] = json!([one, "null"]);
     }
+    kind
 }
 
 fn kind(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
@@ -105,7 +112,7 @@ fn kind(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
         Kind::Text(format) => text(format),
         Kind::Section(section) => {
             define(section, definitions);
-            json!({ "$ref": format!("#/$defs/{}", section.name) })
+            json!({ "$ref": format!("#/$defs/{}", section.name), "type": "object" })
         }
         Kind::List(inner) => json!({ "type": "array", "items": self::kind(inner, definitions) }),
         Kind::Map(name, inner) => json!({
