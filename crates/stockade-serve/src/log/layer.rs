@@ -86,7 +86,7 @@ impl<S: Subscriber> Layer<S> for Lines {
             message,
             target,
         } = fields;
-        line.text("target", target.as_deref().unwrap_or(metadata.target()));
+        line.text("module", target.as_deref().unwrap_or(metadata.target()));
         if !message.is_empty() {
             line.text("message", &message);
         }
