@@ -3,12 +3,12 @@
 //! Targets are named as `scheme://host:port`. Paths, queries, headers and bodies are the guest's data
 //! and may hold secrets: they are in no event. Files are named as `binding:path`.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use parking_lot::Mutex;
 
 use crate::address::AddressKind;
@@ -265,33 +265,58 @@ pub trait Audit: Send + Sync + 'static {
     }
 }
 
-/// Refusals a second that [`LogAudit`] writes; the rest are counted.
+/// Refusals of one instance that [`LogAudit`] writes in a second; the rest are counted.
 const LOGGED_PER_SECOND: u32 = 20;
+/// Instances whose refusals are told apart; more than that share one count.
+const MOST_INSTANCES: usize = 10_000;
 
-/// Writes refusals to the log, no more than 20 a second; says how many it left out.
+/// Writes refusals to the log, of each instance no more than 20 a second, so that none can hide
+/// another's. Says how many it left out.
+#[derive(Default)]
 pub struct LogAudit {
-    limiter: DefaultDirectRateLimiter,
-    left_out: Mutex<u64>,
+    written: Mutex<HashMap<Arc<str>, Written>>,
 }
 
-impl Default for LogAudit {
-    fn default() -> Self {
-        let limit =
-            std::num::NonZeroU32::new(LOGGED_PER_SECOND).unwrap_or(std::num::NonZeroU32::MIN);
-        Self {
-            limiter: RateLimiter::direct(Quota::per_second(limit)),
-            left_out: Mutex::new(0),
+struct Written {
+    since: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+impl LogAudit {
+    /// How many lines were left out before this one, if it may be written.
+    fn may_write(&self, instance: &Arc<str>, now: Instant) -> Option<u64> {
+        let mut written = self.written.lock();
+        let is_known = written.contains_key(instance) || written.len() < MOST_INSTANCES;
+        let instance = if is_known {
+            instance.clone()
+        } else {
+            Arc::from("")
+        };
+        let fresh = || Written {
+            since: now,
+            lines: 0,
+            left_out: 0,
+        };
+        let written = written.entry(instance).or_insert_with(fresh);
+        if now.duration_since(written.since) >= Duration::from_secs(1) {
+            written.since = now;
+            written.lines = 0;
         }
+        if written.lines >= LOGGED_PER_SECOND {
+            written.left_out += 1;
+            return None;
+        }
+        written.lines += 1;
+        Some(std::mem::take(&mut written.left_out))
     }
 }
 
 impl Audit for LogAudit {
     fn refused(&self, refusal: &Refusal) {
-        if self.limiter.check().is_err() {
-            *self.left_out.lock() += 1;
+        let Some(left_out) = self.may_write(&refusal.instance, Instant::now()) else {
             return;
-        }
-        let left_out = std::mem::take(&mut *self.left_out.lock());
+        };
         tracing::warn!(
             target: "stockade::data_guard",
             instance = %refusal.instance,
@@ -318,6 +343,48 @@ impl Audit for LogAudit {
             took_ms = u64::try_from(usage.took.as_millis()).unwrap_or(u64::MAX),
             outcome = usage.outcome.as_str(),
             "used",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_of_a_noisy_instance_is_cut_and_hides_no_other() {
+        let audit = LogAudit::default();
+        let (noisy, quiet) = (Arc::from("noisy"), Arc::from("quiet"));
+        let now = Instant::now();
+        let written = (0..1000)
+            .filter(|_| audit.may_write(&noisy, now).is_some())
+            .count();
+        assert_eq!(written, 20);
+        assert_eq!(audit.may_write(&quiet, now), Some(0));
+        assert_eq!(
+            audit.may_write(&noisy, now + Duration::from_secs(1)),
+            Some(980)
+        );
+        assert_eq!(
+            audit.may_write(&noisy, now + Duration::from_secs(1)),
+            Some(0)
+        );
+    }
+
+    #[test]
+    fn refusal_in_words_names_everything_but_the_address() {
+        let refusal = Refusal {
+            instance: "acme".into(),
+            action: Action::Fetch,
+            target: "https://db.example:443".to_owned(),
+            rule: Some("databases".into()),
+            reason: Reason::AddressNotAllowed(AddressKind::Private),
+            address: Some("10.1.2.3".parse().unwrap()),
+        };
+        assert_eq!(
+            refusal.to_string(),
+            "fetch to https://db.example:443 refused: the host has a private address, and \
+             data_guard does not list it in allow_private (instance acme, rule databases)"
         );
     }
 }

@@ -206,4 +206,36 @@ mod tests {
         assert!(Host::parse(&"a.".repeat(128)).is_err());
         assert!(Host::parse(&"a".repeat(64)).is_err());
     }
+
+    /// Whatever is taken is canonical: it reads as itself, and as an address wherever another reader
+    /// would take it for one.
+    #[test]
+    fn host_of_any_text_is_canonical() {
+        let alphabet = b"019axfAZ.-_:[]%x0@/ ";
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut taken = 0;
+        for _ in 0..200_000 {
+            let mut text = String::new();
+            loop {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let at = usize::try_from(state >> 33).unwrap() % (alphabet.len() + 1);
+                match alphabet.get(at) {
+                    Some(&byte) if text.len() < 20 => text.push(char::from(byte)),
+                    _ => break,
+                }
+            }
+            let Ok(host) = Host::parse(&text) else {
+                continue;
+            };
+            taken += 1;
+            let shown = host.to_string();
+            assert_eq!(Host::parse(&shown), Ok(host.clone()), "{text:?}");
+            if let Host::Name(name) = host {
+                assert!(name.parse::<IpAddr>().is_err(), "{text:?}");
+            }
+        }
+        assert!(taken > 10_000, "{taken}");
+    }
 }
