@@ -44,7 +44,7 @@ struct Key {
 struct Kept {
     key: Key,
     store: Arc<TlsStore>,
-    _watching: Option<Watching>,
+    _watching: Watching,
 }
 
 /// The stores of all listeners that speak TLS.
@@ -241,7 +241,11 @@ impl TlsStores {
                         tokio::task::spawn_blocking(move || TlsStore::load(options, figures));
                     let loaded = loading.await.map_err(|_| CertificatesError::BrokeOff)?;
                     let store = Arc::new(loaded.map_err(CertificatesError::Files)?);
-                    let watching = config.watch.then(|| store.watch(WatchOptions::default()));
+                    // Dates are looked at whether or not files are watched.
+                    let watching = store.watch(WatchOptions {
+                        files: config.watch,
+                        ..WatchOptions::default()
+                    });
                     Arc::new(Kept {
                         key,
                         store,

@@ -130,9 +130,11 @@ pub struct HostClientAuth {
     pub client_auth: ClientAuth,
 }
 
-/// How changes of files are noticed.
+/// What is watched while running, and how often.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchOptions {
+    /// Reloads when files change. Without it only dates are looked at.
+    pub files: bool,
     /// Time between two looks at all files, where the kernel told nothing.
     pub poll: Duration,
     /// Time that must pass without another change before the files are read.
@@ -144,6 +146,7 @@ pub struct WatchOptions {
 impl Default for WatchOptions {
     fn default() -> Self {
         Self {
+            files: true,
             poll: Duration::from_secs(5),
             settle: Duration::from_millis(300),
             expiry: Duration::from_secs(30),

@@ -38,16 +38,25 @@ impl TlsStore {
 
 async fn watch(store: Arc<TlsStore>, options: WatchOptions) {
     let changed = Arc::new(Notify::new());
-    let mut folders = Folders::new(changed.clone());
-    let files = store.files();
-    folders.follow(&files);
+    let files = if options.files {
+        store.files()
+    } else {
+        Vec::new()
+    };
+    let mut folders = options.files.then(|| Folders::new(changed.clone()));
+    if let Some(folders) = &mut folders {
+        // Before the first look, so that no change falls between the two.
+        folders.follow(&files);
+    }
     let mut dates_due = Instant::now() + options.expiry;
     loop {
-        let now = look(&files);
-        if now != store.looks() {
-            settle(&files, now, options.settle).await;
-            folders.follow(&files);
-            reload(&store).await;
+        if let Some(folders) = &mut folders {
+            let now = look(&files);
+            if now != store.looks() {
+                settle(&files, now, options.settle).await;
+                folders.follow(&files);
+                reload(&store).await;
+            }
         }
         if Instant::now() >= dates_due {
             dates_due = Instant::now() + options.expiry;

@@ -11,6 +11,7 @@ use crate::tls::{CertificateFiles, ClientAuthMode, TlsEvent, TlsOptions, WatchOp
 /// The kernel tells, the clock does not.
 fn quick() -> WatchOptions {
     WatchOptions {
+        files: true,
         poll: Duration::from_secs(3600),
         settle: Duration::from_millis(20),
         expiry: Duration::from_secs(3600),
