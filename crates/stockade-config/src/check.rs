@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use ipnet::IpNet;
+
 use crate::guard::GuardHost;
 use crate::hints::nearest;
 use crate::instance::{Instance, Marked};
@@ -183,6 +185,21 @@ fn useless(source: &Source<'_>, one: &Marked) {
             "urls: [host], or a binding of another instance",
         );
     }
+    if let Some(assets) = one.instance.assets.as_ref().filter(|_| code.is_some()) {
+        if assets.fallback.is_some() {
+            let what = "`fallback` is of no use: paths that are no file go to the code";
+            warn(what.to_owned(), "no `fallback`, or no `code`");
+        }
+        if assets.code_first && assets.binding.is_none() {
+            let what =
+                "nobody reaches the assets: with `order: code_first` only code can ask for them";
+            warn(
+                what.to_owned(),
+                "assets.binding, as ASSETS, or `order: files_first`",
+            );
+        }
+    }
+    private(one, &warn);
     let reached: Vec<_> = one
         .instance
         .data_guard
@@ -207,6 +224,62 @@ fn useless(source: &Source<'_>, one: &Marked) {
             warn(what, "the host in data_guard.outbound_whitelist");
         }
     }
+}
+
+/// Entries that only name what is refused all the same.
+fn private(one: &Marked, warn: &dyn Fn(String, &str)) {
+    let guard = &one.instance.data_guard;
+    let listed = |net: &IpNet| {
+        guard
+            .allow_private
+            .iter()
+            .any(|allowed| allowed.contains(net))
+    };
+    for rule in &guard.rules {
+        for net in rule
+            .addresses
+            .iter()
+            .filter(|net| special(net) && !listed(net))
+        {
+            let what = format!(
+                "{:?} is refused all the same: {net} is not public, and allow_private does not list it",
+                shown(&rule.name)
+            );
+            warn(what, "the network in data_guard.allow_private too");
+        }
+    }
+}
+
+/// Whether a network lies within one that the broker refuses (IANA's registries of special-purpose
+/// addresses).
+fn special(net: &IpNet) -> bool {
+    const NETWORKS: [&str; 21] = [
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/3",
+        "::/127",
+        "::ffff:0:0/96",
+        "64:ff9b::/96",
+        "2001:db8::/32",
+        "2002::/16",
+        "fc00::/7",
+        "fe80::/10",
+        "ff00::/8",
+    ];
+    let networks = NETWORKS
+        .iter()
+        .filter_map(|text| text.parse::<IpNet>().ok());
+    networks.into_iter().any(|special| special.contains(net))
 }
 
 /// Whether everything that `inner` is, `outer` is too.

@@ -277,9 +277,10 @@ fn read(reader: Reader<'_>, root: &Node) -> Option<Config> {
     let top = Fields::new(reader, &TOP, &found)?;
     top.word("version", &[(VERSION, ())]);
     let tls = shared_tls(&top).map(Arc::new);
-    let listeners = network::listeners(&top, tls.as_ref());
+    let mut listeners = network::listeners(&top, tls.as_ref());
     let trusted_proxies = top.texts("trusted_proxies", network::network);
     let marked = instances(&top);
+    network::fill_in_domains(&top, &mut listeners, &marked);
     check::check(reader.source, &marked, &listeners);
     let (state, metrics) = (top.section("state"), observe::metrics(&top));
     if let Some(metrics) = &metrics

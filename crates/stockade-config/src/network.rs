@@ -1,5 +1,6 @@
 //! Listeners and what the gateway holds clients to.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +8,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::fields::Fields;
+use crate::instance::Marked;
 use crate::keys::{ADDRESS, Key, Kind, NETWORK, Section};
 use crate::mistake::shown;
-use crate::tls::{self, Tls};
+use crate::tls::{self, AcmeChallenge, Tls};
 use crate::tree::Remark;
+use crate::url::{HostPattern, Scheme, UrlPattern};
 
 /// Where clients connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -370,6 +373,59 @@ fn listener_tls(fields: &Fields<'_>, shared: Option<&Arc<Tls>>) -> Option<Arc<Tl
             None
         }
     }
+}
+
+/// Gives ACME the names of all URLs where it has none of its own, and checks that it can prove them.
+pub(crate) fn fill_in_domains(top: &Fields<'_>, listeners: &mut [Listener], marked: &[Marked]) {
+    let plain = listeners.iter().any(|listener| listener.tls.is_none());
+    let mut told = false;
+    for tls in listeners
+        .iter_mut()
+        .filter_map(|listener| listener.tls.as_mut())
+    {
+        let Some(acme) = &tls.acme else {
+            continue;
+        };
+        let mut remark = None;
+        if acme.challenge == AcmeChallenge::Http01 && !plain {
+            let allowed = "a listener with `tls: false` that is reached on port 80, or tls-alpn-01";
+            let what = "the challenge http-01 needs a listener without TLS";
+            remark = Some(Remark::allowed(what, allowed));
+        }
+        if acme.domains.is_empty() {
+            let domains = names(marked);
+            if domains.is_empty() {
+                let allowed = "`domains`, or URLs with a host name";
+                let what = "ACME has no name to fetch a certificate for";
+                remark = Some(Remark::allowed(what, allowed));
+            }
+            if let Some(acme) = &mut Arc::make_mut(tls).acme {
+                acme.domains = domains;
+            }
+        }
+        if let Some(remark) = remark.filter(|_| !told) {
+            let key = if top.has("tls") { "tls" } else { "listeners" };
+            top.refuse(key, remark);
+            told = true;
+        }
+    }
+}
+
+/// Every exact host name that is reached over TLS.
+fn names(marked: &[Marked]) -> Vec<String> {
+    let urls = marked.iter().flat_map(|one| &one.instance.urls);
+    let name = |url: &UrlPattern| match &url.host {
+        HostPattern::Exact(name)
+            if url.scheme != Some(Scheme::Http)
+                && !name.starts_with('[')
+                && name.parse::<IpAddr>().is_err() =>
+        {
+            Some(name.clone())
+        }
+        _ => None,
+    };
+    let names: BTreeSet<_> = urls.filter_map(name).collect();
+    names.into_iter().collect()
 }
 
 /// Reads `https_redirect`: a switch, or a port.

@@ -242,3 +242,23 @@ fn a_thousand_sites_are_read_quickly() {
         begun.elapsed()
     );
 }
+
+#[test]
+fn acme_has_the_names_of_all_urls_over_tls() {
+    let text = "version: \"1.0\"\ntls: {acme: {enabled: true, accept_terms: true, contact: [a@b.c]}}\n\
+        instances:\n  a: {code: a.ts, urls: [https://b.example, a.example/x, \"*.c.example\", \"127.0.0.1\"]}\n";
+    let config = good(text).config;
+    let acme = config.listeners[0]
+        .tls
+        .as_ref()
+        .unwrap()
+        .acme
+        .clone()
+        .unwrap();
+    assert_eq!(acme.domains, ["a.example", "b.example"]);
+    assert_eq!(acme.contact, ["mailto:a@b.c"]);
+    let none = text.replace("https://b.example, a.example/x, ", "");
+    assert!(crate::refused(&none).contains("ACME has no name"));
+    let http = text.replace("accept_terms", "challenge: http-01, accept_terms");
+    assert!(crate::refused(&http).contains("needs a listener without TLS"));
+}
