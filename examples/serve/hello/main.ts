@@ -1,22 +1,21 @@
+/// <reference path="../../../types/stockade-serve.d.ts" />
 // A site in the Workers form. `stockade serve` strips the types and runs it in a container.
 import { greet } from './greet.ts';
 
-interface Notes {
-  count(): Promise<number>;
-}
-
 interface Env {
+  /** From `env` of stockade.yaml. */
   GREETING: string;
-  notes: Notes;
+  /** From `bindings`: the other site, whose methods are called without the network. */
+  notes: Service<{ count(): Promise<number> }>;
 }
 
 export default {
-  async fetch(request: Request, env: Env): Promise<Response> {
+  async fetch(request, env) {
     const url = new URL(request.url);
-    const name = url.searchParams.get('name') ?? 'world';
+    const greeting = greet(env.GREETING, url.searchParams.get('name') ?? 'world');
     if (url.pathname.endsWith('/json')) {
-      return Response.json({ greeting: greet(env.GREETING, name), notes: await env.notes.count() });
+      return Response.json({ greeting, notes: await env.notes.count() });
     }
-    return new Response(`${greet(env.GREETING, name)}\n`);
+    return new Response(`${greeting}\n`);
   },
-};
+} satisfies ExportedHandler<Env>;
