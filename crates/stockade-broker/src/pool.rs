@@ -143,13 +143,20 @@ struct Kept {
 /// One instance's connections.
 #[derive(Default)]
 pub(crate) struct Pool {
-    kept: Mutex<HashMap<Key, Vec<Kept>>>,
+    kept: Mutex<KeptAll>,
+}
+
+#[derive(Default)]
+struct KeptAll {
+    by_key: HashMap<Key, Vec<Kept>>,
+    /// A task looks after what is kept. There is one at most.
+    is_swept: bool,
 }
 
 impl Pool {
     /// A connection to one of `keys`, if there is one.
     pub(crate) fn take(&self, keys: impl IntoIterator<Item = Key>) -> Option<(Key, Sender)> {
-        let mut kept = self.kept.lock();
+        let kept = &mut self.kept.lock().by_key;
         for key in keys {
             let Some(list) = kept.get_mut(&key) else {
                 continue;
@@ -183,11 +190,10 @@ impl Pool {
     /// Keeps a connection that is ready for its next request.
     pub(crate) fn keep(self: &Arc<Self>, key: Key, sender: Sender) {
         let mut kept = self.kept.lock();
-        let was_empty = kept.is_empty();
-        if kept.values().map(Vec::len).sum::<usize>() >= MOST {
+        if kept.by_key.values().map(Vec::len).sum::<usize>() >= MOST {
             return;
         }
-        let list = kept.entry(key).or_default();
+        let list = kept.by_key.entry(key).or_default();
         if matches!(sender, Sender::H2(..)) {
             list.retain(|one| matches!(one.sender, Sender::H1(..)));
         }
@@ -195,7 +201,7 @@ impl Pool {
             sender,
             since: Instant::now(),
         });
-        if was_empty {
+        if !std::mem::replace(&mut kept.is_swept, true) {
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
     }
@@ -224,11 +230,12 @@ async fn sweep(pool: Weak<Pool>) {
         tokio::time::sleep(IDLE / 2).await;
         let Some(pool) = pool.upgrade() else { return };
         let mut kept = pool.kept.lock();
-        kept.retain(|_, list| {
+        kept.by_key.retain(|_, list| {
             list.retain(|one| one.sender.is_usable() && one.since.elapsed() < IDLE);
             !list.is_empty()
         });
-        if kept.is_empty() {
+        if kept.by_key.is_empty() {
+            kept.is_swept = false;
             return;
         }
     }

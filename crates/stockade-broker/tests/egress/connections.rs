@@ -163,3 +163,99 @@ async fn connection_that_is_refused_says_so_without_an_address() {
     );
     setting.ended(Outcome::Failed).await;
 }
+
+#[tokio::test]
+async fn exchange_under_way_outlives_the_policy_that_began_it() {
+    let (go, may_go) = tokio::sync::oneshot::channel::<()>();
+    let may_go = Arc::new(parking_lot::Mutex::new(Some(may_go)));
+    let server = servers::raw(move |mut stream| {
+        let may_go = may_go.lock().take();
+        async move {
+            servers::read_head(&mut stream).await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\non")
+                .await;
+            let _ = may_go.unwrap().await;
+            let _ = stream.write_all(b"ce").await;
+        }
+    })
+    .await;
+    let setting = Setting::new();
+    let egress = setting.open(|_| ());
+    let response = get(&egress, &server.url("/")).await.unwrap();
+    drop(egress);
+    let stricter = setting.open(|policy| policy.rules.clear());
+    assert!(get(&stricter, &server.url("/")).await.is_err());
+    go.send(()).unwrap();
+    assert_eq!(text(response).await, "once");
+}
+
+/// Descriptors of this process; each case runs in one of its own.
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Tasks and descriptors are gone when exchanges are over, however they ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exchanges_of_all_kinds_leave_nothing_behind() {
+    let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let server = servers::raw(move |mut stream| {
+        let kind = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 6;
+        async move {
+            servers::read_head(&mut stream).await;
+            let answer: &[u8] = match kind {
+                0 => b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+                1 => b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nok",
+                2 => b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\nok",
+                3 => b"garbage\r\n\r\n",
+                4 => b"",
+                _ => b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n",
+            };
+            let _ = stream.write_all(answer).await;
+            if kind == 5 {
+                let mut rest = Vec::new();
+                let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest).await;
+            }
+        }
+    })
+    .await;
+    let setting = Setting::new();
+    let egress = setting.open(|policy| {
+        policy.limits.idle_timeout = std::time::Duration::from_millis(50);
+    });
+    let url = server.url("/");
+    // Descriptors of the runtime are there from now on.
+    let _ = get(&egress, &url).await.map(drop);
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = (descriptors(), tasks());
+    for n in 0..600 {
+        let body = if n % 3 == 0 {
+            full(vec![0; 10_000])
+        } else {
+            super::setting::empty()
+        };
+        let request = Request::post(&url).body(body).unwrap();
+        match egress.clone().fetch(request).await {
+            Ok(response) if n % 2 == 0 => drop(bytes(response).await),
+            other => drop(other),
+        }
+    }
+    drop(egress);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let now = (descriptors(), tasks());
+        // The task that looks after kept connections sees the end at its next round.
+        if now.0 <= before.0 + 1 && now.1 <= before.1 + 2 {
+            break;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{before:?} before, {now:?} after"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}

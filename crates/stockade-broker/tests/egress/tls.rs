@@ -10,6 +10,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use stockade_broker::{Broker, BrokerError, BrokerOptions, EgressError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
 use super::dns::Dns;
@@ -193,6 +194,82 @@ fn file_of_roots_that_has_none_is_refused() {
         assert!(
             matches!(refused, Err(BrokerError::Roots { .. })),
             "{content:?}"
+        );
+    }
+}
+
+/// A server over HTTP/2 that speaks frames by hand.
+async fn frames(authority: &Authority, frames: Vec<u8>, again: Vec<u8>) -> servers::Server {
+    let acceptor = authority.acceptor(&["api.example"], &["h2"]);
+    servers::raw(move |stream| {
+        let (acceptor, frames, again) = (acceptor.clone(), frames.clone(), again.clone());
+        async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                return;
+            };
+            let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+            let _ = stream.write_all(&settings).await;
+            // The client's preface, its settings and more: the request is on stream 1.
+            let mut buffer = [0; 4096];
+            let _ = stream.read(&mut buffer).await;
+            let _ = stream.write_all(&frames).await;
+            while !again.is_empty() && stream.write_all(&again).await.is_ok() {}
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+        }
+    })
+    .await
+}
+
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+#[tokio::test]
+async fn server_that_floods_over_http2_is_given_up_within_bounds() {
+    let authority = Authority::new();
+    let dns = Dns::constant("127.0.0.1").await;
+    let setting = Setting::trusting(authority.root(), dns.address);
+    let egress = setting.open(|policy| {
+        policy.limits.head_timeout = std::time::Duration::from_secs(2);
+        policy.limits.exchange_timeout = std::time::Duration::from_secs(2);
+        policy.limits.max_response_bytes = 100_000;
+    });
+    // A literal field without indexing, name `x`, and a value of 100 bytes; 0x88 is `:status: 200`.
+    let field = [&[0, 1, b'x', 100][..], &[b'v'; 100]].concat();
+    let endless_header = frame(1, 0, 1, &[0x88]);
+    let continued = frame(9, 0, 1, &field.repeat(100));
+    let head = frame(1, 4, 1, &[0x88]);
+    let pings = frame(6, 0, 0, &[0; 8]).repeat(100);
+    let settings = frame(4, 0, 0, &[]).repeat(100);
+    let data_of_no_stream = frame(0, 0, 7, &[0; 100]);
+    let data_unasked = frame(0, 0, 1, &[0; 16_000]);
+    let resets = [frame(3, 0, 1, &[0, 0, 0, 8])].concat();
+    for (name, first, again) in [
+        ("header without end", endless_header, continued),
+        ("pings", Vec::new(), pings),
+        ("settings", Vec::new(), settings),
+        ("data of no stream", head.clone(), data_of_no_stream),
+        ("data beyond the window", head, data_unasked),
+        ("a reset", resets, Vec::new()),
+        (
+            "no frames",
+            b"HTTP/1.1 200 OK\r\n\r\n".repeat(10),
+            Vec::new(),
+        ),
+    ] {
+        let server = frames(&authority, first, again).await;
+        let url = format!("https://api.example:{}/", server.port());
+        let begin = std::time::Instant::now();
+        let failed = match get(&egress, &url).await {
+            Ok(response) => super::setting::bytes(response).await.is_err(),
+            Err(_) => true,
+        };
+        let took = begin.elapsed();
+        assert!(
+            failed && took < std::time::Duration::from_secs(6),
+            "{name}: {failed} {took:?}"
         );
     }
 }
