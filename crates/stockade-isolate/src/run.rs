@@ -414,8 +414,9 @@ impl Isolate {
             Ok(data) => parse(scope, &data.json),
             Err(error) => string(scope, &error.message),
         };
-        if let Some(data) = data {
-            invoke(scope, function, &[id, ok, data, marked]);
+        let name = result.as_ref().err().map_or("", |error| &error.name);
+        if let (Some(data), Some(name)) = (data, string(scope, name)) {
+            invoke(scope, function, &[id, ok, data, marked, name]);
         }
         scope.perform_microtask_checkpoint();
     }

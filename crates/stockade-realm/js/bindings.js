@@ -12,14 +12,16 @@
 //   delete { key, version }: whether it was there
 //   list { prefix, start, end, limit, cursor, reverse }: { keys: [{ key, version, expires, size }], cursor }
 //   atomic { checks: [{ key, version }], mutations: [{ op: "put" | "delete", key, … }] }:
-//     { ok, version, versions }
-//   watch { keys or prefix, version }: a stream of bytes, lines of JSON: { changes: [{ key, version, type }],
-//     version } or { lagged: true, version }
+//     { ok: true, version, versions } or { ok: false, check }
+//   watch { keys or prefix, version }: a stream of bytes, lines of JSON: { type: "put" | "delete" | "expire",
+//     key, version } or { type: "lagged", version }
+//   usage {}: { entries, bytes, limit, version }
 // Methods of a folder, the same way:
 //   list { path, limit, cursor }: { entries: [{ name, kind, size, modified }], cursor }
 //   stat { path }: { kind, size, modified } or null
 //   read, readStream { path, offset, length }: bytes, or a stream of them; null if there is none
-//   write { path, data }, createFolder { path }; delete { path }: whether it was there
+//   write { path, data, createNew }: { kind, size, modified }; createFolder { path }
+//   delete { path }: whether it was there
 
 (function () {
 const { core, primordials } = __bootstrap;
@@ -246,6 +248,10 @@ class StateNamespace {
     );
   }
 
+  usage() {
+    return attempt(() => this.#call("usage", { __proto__: null }));
+  }
+
   atomic() {
     return new StateAtomic(ours, this.#call);
   }
@@ -357,6 +363,13 @@ function checkPath(path) {
   return path;
 }
 
+function contentOf(data) {
+  if (typeof data !== "string" && !ArrayBufferIsView(data) && !core.isArrayBuffer(data)) {
+    throw new TypeError(`a file is written from text, bytes or a stream, not from ${typeof data}`);
+  }
+  return toWire(data).value;
+}
+
 class Files {
   #call;
 
@@ -399,12 +412,13 @@ class Files {
     );
   }
 
-  write(path, data) {
+  write(path, data, options = undefined) {
     return attempt(() => {
       const content = ObjectPrototypeIsPrototypeOf(ReadableStreamPrototype, data)
         ? data
-        : toWire(data).value;
-      return this.#call("write", path, { __proto__: null, data: content });
+        : contentOf(data);
+      const request = { __proto__: null, data: content, createNew: options?.createNew };
+      return this.#call("write", path, request);
     });
   }
 

@@ -22,6 +22,7 @@ const {
   ObjectHasOwn,
   ObjectPrototypeIsPrototypeOf,
   Promise,
+  RangeError,
   ReflectDeleteProperty,
   SafeMap,
   SafeSet,
@@ -42,6 +43,7 @@ const internal = new SafeMap(); // event -> function of the runtime itself
 const controls = new SafeMap(); // control name -> function
 let nextRequest = 1;
 let requestTimeoutMs = 0;
+let serving = false;
 let env = ObjectFreeze({ __proto__: null });
 
 const streams = streamsOfPeer.create(control);
@@ -166,7 +168,7 @@ function dispatchEvent(name, data, marked) {
   return true;
 }
 
-function dispatchAnswer(id, ok, data, marked) {
+function dispatchAnswer(id, ok, data, marked, errorName) {
   const entry = MapPrototypeGet(pending, id);
   if (entry === undefined) return;
   MapPrototypeDelete(pending, id);
@@ -174,10 +176,31 @@ function dispatchAnswer(id, ok, data, marked) {
   if (ok) {
     entry.resolve(marked ? payload.revive(data) : data);
   } else {
-    const error = new Error(data);
-    error.stack = `Error: ${data}`;
-    entry.reject(error);
+    entry.reject(serving ? namedError(errorName, data) : plainError(data));
   }
+}
+
+// What a handler of the host threw: where it was is the host's own affair.
+function plainError(message) {
+  const error = new Error(message);
+  error.stack = `Error: ${message}`;
+  return error;
+}
+
+// A refusal, in serve mode: its name is meant for the guest.
+function namedError(name, message) {
+  if (name === "TypeError") return new TypeError(message);
+  if (name === "RangeError") return new RangeError(message);
+  const error = new Error(message);
+  if (name !== "" && name !== "Error") {
+    ObjectDefineProperty(error, "name", {
+      __proto__: null,
+      value: name,
+      configurable: true,
+      writable: true,
+    });
+  }
+  return error;
 }
 
 function dispatchControl(name, data, marked) {
@@ -188,8 +211,9 @@ function dispatchControl(name, data, marked) {
 }
 
 // In serve mode `env` is the handlers' and not here.
-function configure(settings, serving) {
+function configure(settings, serves) {
   requestTimeoutMs = settings.requestTimeoutMs;
+  serving = serves;
   if (serving) return;
   putFunctions(settings.env);
   env = deepFreeze(settings.env);

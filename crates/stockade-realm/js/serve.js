@@ -100,6 +100,9 @@ const RESERVED = new SafeSet(["constructor", "fetch", "scheduled", "then"]);
 
 const HANDLERS = ["fetch", "scheduled"];
 
+// Begins with the name by which libraries tell that handlers have the form of Workers.
+const USER_AGENT = "Cloudflare-Workers (compatible; Stockade)";
+
 const FORM =
   "export default { async fetch(request, env, ctx) { return new Response('hello'); } }";
 
@@ -388,7 +391,7 @@ function sendGeneral(live, response, inner, pending) {
   if (live.aborted) {
     // Nobody reads it; the host only hears that the handler is done.
     body?.cancel(new TypeError("the client is gone"));
-    sendHead(live, status, "[]", "null", null, pending);
+    sendHead(live, 204, "[]", "null", null, pending);
     return undefined;
   }
   if (status === 101) {
@@ -726,7 +729,7 @@ class Navigator {
 
   get userAgent() {
     webidl.assertBranded(this, NavigatorPrototype);
-    return "Stockade";
+    return USER_AGENT;
   }
 }
 webidl.configureInterface(Navigator);
@@ -749,7 +752,12 @@ function configure(settings) {
       define(env, name, bindings.create(name, given[name].kind));
     }
   }
-  streams.configure({ __proto__: null, ahead: CHUNKS_AHEAD, chunkBytes: CHUNK_BYTES });
+  streams.configure({
+    __proto__: null,
+    ahead: CHUNKS_AHEAD,
+    chunkBytes: CHUNK_BYTES,
+    early: true,
+  });
   MapPrototypeSet(controls, "http.request", onRequest);
   MapPrototypeSet(controls, "http.abort", onAbort);
   MapPrototypeSet(controls, "cron.run", onCron);

@@ -51,10 +51,14 @@ function create(control) {
   // Chunks that this side asks for at once, and the bytes that a chunk of its own may have.
   let ahead = 1;
   let chunkBytes = UNBOUNDED;
+  // Whether a stream's end is heard before its first read. Then whoever owns it must always tell its end,
+  // or what stands in `remote` for it would stay.
+  let early = false;
 
   function configure(options) {
     ahead = options.ahead;
     chunkBytes = options.chunkBytes;
+    early = options.early;
   }
 
   function isStream(value) {
@@ -167,9 +171,12 @@ function create(control) {
     // `asked`: chunks that are still to come. They are asked for when a read finds none.
     const feed = { __proto__: null, controller: undefined, settle: undefined, asked: 0 };
     return new ReadableStream({
-      pull(controller) {
+      start(controller) {
+        feed.controller = controller;
+        if (early) MapPrototypeSet(remote, id, feed);
+      },
+      pull() {
         return new Promise((resolve) => {
-          feed.controller = controller;
           feed.settle = resolve;
           if (feed.asked > 0) return;
           MapPrototypeSet(remote, id, feed);

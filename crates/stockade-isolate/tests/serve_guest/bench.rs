@@ -7,7 +7,7 @@ use serde_json::json;
 use stockade_protocol::Payload;
 
 use crate::cases;
-use crate::guest::{Guest, Said};
+use crate::guest::{Content, Guest, Said};
 
 cases![
     bench_hello,
@@ -15,6 +15,7 @@ cases![
     bench_headers,
     bench_json_echo,
     bench_html,
+    bench_stream,
 ];
 
 const REQUESTS: u64 = 200_000;
@@ -103,4 +104,38 @@ async fn bench_html() -> Result<(), Failed> {
     let code = "const page = '<p>'.repeat(10000);
         export default { fetch: () => new Response(page, { headers: { 'content-type': 'text/html' } }) }";
     measure("30 KB of text", code, None).await
+}
+
+/// A stream of 1 MiB in pieces of 64 KiB, read with a window of 8.
+async fn bench_stream() -> Result<(), Failed> {
+    const STREAMS: u64 = 2000;
+    let code = "const piece = new Uint8Array(64 * 1024);
+        export default { fetch() {
+            let left = 16;
+            return new Response(new ReadableStream({
+                pull(c) { c.enqueue(piece); if (--left === 0) c.close(); }
+            }));
+        } }";
+    let mut guest = Guest::start(code).await?;
+    let began = Instant::now();
+    let cpu = guest.handle.stats().cpu;
+    for _ in 0..STREAMS {
+        let Content::Stream(id) = guest.fetch("/").await?.body else {
+            return Err("no stream".into());
+        };
+        guest.tell("stream.pull", &json!({ "id": id, "n": 8 }))?;
+        while guest.chunk(id).await?.is_some() {
+            guest.tell("stream.pull", &json!({ "id": id }))?;
+        }
+    }
+    let cpu = guest.handle.stats().cpu - cpu;
+    println!(
+        "{}",
+        json!({
+            "bench": "stream of 1 MiB",
+            "mib_per_second": (STREAMS as f64 / began.elapsed().as_secs_f64()).round(),
+            "cpu_us_per_mib": cpu.as_secs_f64() * 1e6 / STREAMS as f64,
+        })
+    );
+    Ok(())
 }

@@ -198,6 +198,7 @@ async fn state_calls_have_the_fields_of_the_wire() -> Result<(), Failed> {
             json!({ "key": "k", "version": 4 }),
         ),
         ("env.STATE.list()", "list", json!({})),
+        ("env.STATE.usage()", "usage", json!({})),
         (
             "env.STATE.list({ prefix: 'p', start: 'a', end: 'b', limit: 5, cursor: 'c', reverse: true })",
             "list",
@@ -313,6 +314,16 @@ async fn files_calls_have_the_fields_of_the_wire() -> Result<(), Failed> {
             json!({ "path": "a" }),
         ),
         (
+            "env.FILES.write('a', new Uint8Array([1]), { createNew: true })",
+            "write",
+            json!({ "path": "a", "data": "\0b0", "createNew": true }),
+        ),
+        (
+            "env.STATE && env.FILES.createFolder('b')",
+            "createFolder",
+            json!({ "path": "b" }),
+        ),
+        (
             "env.FILES.write('a', 'text')",
             "write",
             json!({ "path": "a", "data": "\0b0" }),
@@ -352,7 +363,8 @@ async fn bad_argument_rejects_and_asks_nothing() -> Result<(), Failed> {
             "env.STATE.atomic().check('k', 'x').commit()",
             "must be a number, or null",
         ),
-        ("env.FILES.read()", "a path must be a string"),
+        ("env.FILES.read(5)", "a path must be a string"),
+        ("env.FILES.write('a', { b: 1 })", "text, bytes or a stream"),
         ("env.other.fetch()", "1 argument required"),
         ("env.ASSETS.fetch('relative')", "Invalid URL"),
         ("new env.STATE.constructor()", "Illegal constructor"),
@@ -374,5 +386,21 @@ async fn refusal_of_the_host_is_an_error() -> Result<(), Failed> {
         value(&mut guest).await?,
         json!(["Error", "no rule of data_guard allows host x.example"])
     );
+    for (name, class) in [
+        ("TypeError", "TypeError"),
+        ("RangeError", "RangeError"),
+        ("BusyError", "Error"),
+    ] {
+        let expression = "env.STATE.get('k').catch((error) => [error.name, error.constructor.name,
+            error.message, error.stack.startsWith(error.name) || error.stack.startsWith('Error')])";
+        let mut guest = site(expression).await?;
+        let (id, _, _) = guest.asked("binding.call").await?;
+        let error = GuestError {
+            name: name.to_owned(),
+            ..GuestError::new("no")
+        };
+        guest.handle.answer(id, Err(error))?;
+        same!(value(&mut guest).await?, json!([name, class, "no", true]));
+    }
     Ok(())
 }

@@ -185,7 +185,7 @@ async fn answer_after_the_abort_has_no_body() -> Result<(), Failed> {
             Said::Console(text) => seen.push(text),
             Said::Control(name, data) => {
                 same!(name, "http.response");
-                same!(data.json, "[5,200,[],null,null,false]");
+                same!(data.json, "[5,204,[],null,null,false]");
             }
             other => return Err(format!("{other:?}").into()),
         }

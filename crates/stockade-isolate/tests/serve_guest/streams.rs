@@ -15,6 +15,7 @@ cases![
     stream_from_upstream_passes_through,
     request_stream_can_be_answered_as_it_is,
     request_stream_that_fails_rejects_the_reader,
+    request_stream_that_ended_before_it_was_read_is_not_waited_for,
     request_stream_nobody_wants_is_cancelled,
     transform_of_a_request_streams,
 ];
@@ -203,6 +204,24 @@ async fn request_stream_that_fails_rejects_the_reader() -> Result<(), Failed> {
         &json!({ "id": 3, "message": "the client is gone" }),
     )?;
     holds!(guest.failure().await?.2, "the client is gone");
+    Ok(())
+}
+
+async fn request_stream_that_ended_before_it_was_read_is_not_waited_for() -> Result<(), Failed> {
+    let code = "export default { async fetch(r) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        return new Response(await r.text());
+    } }";
+    let mut guest = Guest::start(code).await?;
+    for _ in 0..2 {
+        let request = json!([1, "POST", "https://site.example/", [], "\0s3", null]);
+        guest.tell_marked("http.request", &request, Vec::new())?;
+        guest.tell("stream.error", &json!({ "id": 3, "message": "too slow" }))?;
+        holds!(guest.failure().await?.2, "too slow");
+        guest.tell_marked("http.request", &request, Vec::new())?;
+        guest.tell("stream.end", &json!({ "id": 3 }))?;
+        same!(guest.response().await?.text(), "");
+    }
     Ok(())
 }
 
