@@ -161,13 +161,13 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 /// The addresses beyond the public ones that one instance may reach, and those it never may.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct AddressRules {
-    pub(crate) listed: Vec<IpNet>,
-    pub(crate) refused: Vec<IpNet>,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AddressRules<'a> {
+    pub(crate) listed: &'a [IpNet],
+    pub(crate) refused: &'a [IpNet],
 }
 
-impl AddressRules {
+impl AddressRules<'_> {
     /// Whether a connection to `address` may be made; if not, what kind of address it is.
     ///
     /// An address with another inside needs leave for both.
@@ -290,10 +290,10 @@ mod tests {
     }
 
     fn check(listed: &[&str], address: &str) -> bool {
-        let listed = listed.iter().map(|net| net.parse().unwrap()).collect();
+        let listed: Vec<IpNet> = listed.iter().map(|net| net.parse().unwrap()).collect();
         let rules = AddressRules {
-            listed,
-            refused: Vec::new(),
+            listed: &listed,
+            refused: &[],
         };
         rules.check(address.parse().unwrap()).is_ok()
     }
@@ -333,10 +333,10 @@ mod tests {
 
     #[test]
     fn public_address_in_a_refused_range_is_refused() {
-        let refused = vec!["93.184.0.0/16".parse().unwrap()];
+        let refused = ["93.184.0.0/16".parse().unwrap()];
         let rules = AddressRules {
-            listed: Vec::new(),
-            refused,
+            listed: &[],
+            refused: &refused,
         };
         assert_eq!(
             rules.check("93.184.216.34".parse().unwrap()),

@@ -28,7 +28,7 @@ pub(crate) struct Exchange {
     progress: AtomicU64,
     outcome: Mutex<Outcome>,
     failure: Mutex<Option<EgressError>>,
-    _place: OwnedSemaphorePermit,
+    place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 /// What an exchange is from its beginning.
@@ -59,7 +59,7 @@ impl Exchange {
             progress: AtomicU64::new(0),
             outcome: Mutex::new(Outcome::Abandoned),
             failure: Mutex::new(None),
-            _place: begun.place,
+            place: Mutex::new(Some(begun.place)),
         };
         exchange.stamp();
         Arc::new(exchange)
@@ -102,8 +102,10 @@ impl Exchange {
         self.status.store(status, Ordering::Relaxed);
     }
 
+    /// All of the response came. Its place is free, though the guest may keep what it got.
     pub(crate) fn is_done(&self) {
         *self.outcome.lock() = Outcome::Done;
+        self.place.lock().take();
     }
 
     /// Keeps the first failure: later ones follow from it.

@@ -168,7 +168,7 @@ pub(crate) struct Denied {
 #[derive(Debug)]
 pub(crate) struct Admitted<'a> {
     rules: Vec<&'a Rule>,
-    addresses: AddressRules,
+    addresses: AddressRules<'a>,
 }
 
 impl EgressPolicy {
@@ -202,8 +202,8 @@ impl EgressPolicy {
             return Err(nearest);
         }
         let addresses = AddressRules {
-            listed: self.allow_private.clone(),
-            refused: self.refuse_addresses.clone(),
+            listed: &self.allow_private,
+            refused: &self.refuse_addresses,
         };
         Ok(Admitted { rules, addresses })
     }

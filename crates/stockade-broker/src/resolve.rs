@@ -4,8 +4,10 @@
 //! has looked up. Names are taken as complete, search domains are never added. What fails, fails
 //! closed: there is no other resolver to fall back to.
 
+use std::fs;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use hickory_resolver::config::{
     LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
@@ -16,7 +18,7 @@ use hickory_resolver::proto::rr::RecordType;
 use hickory_resolver::proto::xfer::Protocol;
 use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{Hosts, Name, ResolveError, TokioResolver};
-use tokio::sync::OnceCell;
+use parking_lot::Mutex;
 
 use crate::broker::ResolverSource;
 use crate::host::Host;
@@ -27,6 +29,8 @@ const CACHED: usize = 256;
 const MOST_TTL: Duration = Duration::from_secs(300);
 /// Longest that a "no such name" is believed.
 const MOST_NEGATIVE_TTL: Duration = Duration::from_secs(10);
+/// How often the machine's files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Answers with more addresses than this are an attack or a mistake.
 const MOST_ADDRESSES: usize = 64;
 
@@ -43,10 +47,24 @@ pub(crate) enum ResolveFailure {
     Failed,
 }
 
-/// One instance's resolver. Set up when it is first used.
+/// One instance's resolver. Set up when it is first used, and anew when the machine's files change.
 pub(crate) struct Resolver {
     source: ResolverSource,
-    inner: OnceCell<Inner>,
+    current: Mutex<Option<Current>>,
+}
+
+struct Current {
+    inner: Arc<Inner>,
+    files: Files,
+    looked_at: Instant,
+}
+
+/// When the machine's files were last changed, as far as they are there.
+type Files = [Option<SystemTime>; 2];
+
+fn files() -> Files {
+    ["/etc/resolv.conf", "/etc/hosts"]
+        .map(|path| fs::metadata(path).and_then(|m| m.modified()).ok())
 }
 
 struct Inner {
@@ -58,7 +76,7 @@ impl Resolver {
     pub(crate) fn new(source: ResolverSource) -> Self {
         Self {
             source,
-            inner: OnceCell::new(),
+            current: Mutex::new(None),
         }
     }
 
@@ -69,10 +87,7 @@ impl Resolver {
             Host::Name(name) => name,
         };
         let name = Name::from_ascii(format!("{name}.")).map_err(|_| ResolveFailure::None)?;
-        let inner = self
-            .inner
-            .get_or_try_init(|| async { self.set_up() })
-            .await?;
+        let inner = self.current()?;
         let addresses = match inner.hosts_of(&name) {
             addresses if !addresses.is_empty() => addresses,
             _ => {
@@ -89,6 +104,29 @@ impl Resolver {
             count if count > MOST_ADDRESSES => Err(ResolveFailure::TooMany),
             _ => Ok(addresses),
         }
+    }
+
+    fn current(&self) -> Result<Arc<Inner>, ResolveFailure> {
+        let mut current = self.current.lock();
+        if let Some(current) = current.as_mut() {
+            let is_fixed = matches!(self.source, ResolverSource::Servers(_));
+            if is_fixed || current.looked_at.elapsed() < LOOK_EVERY {
+                return Ok(current.inner.clone());
+            }
+            current.looked_at = Instant::now();
+            if current.files == files() {
+                return Ok(current.inner.clone());
+            }
+        }
+        // The time is taken first: a change in between is seen the next time.
+        let (files, looked_at) = (files(), Instant::now());
+        let inner = Arc::new(self.set_up()?);
+        *current = Some(Current {
+            inner: inner.clone(),
+            files,
+            looked_at,
+        });
+        Ok(inner)
     }
 
     fn set_up(&self) -> Result<Inner, ResolveFailure> {

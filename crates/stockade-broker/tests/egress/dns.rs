@@ -300,3 +300,26 @@ async fn name_that_no_rule_allows_is_never_looked_up() {
     }
     assert_eq!(dns.asked.lock().len(), 0);
 }
+
+#[tokio::test]
+async fn name_with_a_dead_address_is_reached_by_another() {
+    let dns = Dns::start(|_, _| addresses(&["127.0.0.3", "127.0.0.1"])).await;
+    let (server, _) = servers::recorder().await;
+    let setting = Setting::with_dns(dns.address);
+    let url = format!("http://half-dead.example:{}/", server.port());
+    assert_eq!(
+        text(get(&setting.open(|_| ()), &url).await.unwrap()).await,
+        "ok"
+    );
+}
+
+#[tokio::test]
+async fn name_in_the_machines_hosts_file_needs_no_server() {
+    let (server, _) = servers::recorder().await;
+    let setting = Setting::with(|options| options.resolver = Default::default());
+    let egress = setting.open(|_| ());
+    let url = format!("http://localhost:{}/", server.port());
+    assert_eq!(text(get(&egress, &url).await.unwrap()).await, "ok");
+    let closed = setting.open(|policy| policy.allow_private.clear());
+    assert!(get(&closed, &url).await.unwrap_err().refusal().is_some());
+}
