@@ -11,10 +11,10 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::server::NoServerSessionStorage;
+use rustls::{NamedGroup, ServerConfig};
 use sha2::{Digest, Sha256};
 
 use super::names::{HostMap, lookup_form};
@@ -66,6 +66,16 @@ pub(crate) struct Policy {
     pub(crate) trust: Option<Trust>,
     /// Never the same for two policies of this process.
     pub(crate) generation: u64,
+}
+
+/// rustls' choice of what is safe, with the key exchange first that also a quantum computer could not
+/// undo later (X25519MLKEM768); clients that do not know it get X25519.
+pub(crate) fn provider() -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    provider
+        .kx_groups
+        .sort_by_key(|group| group.name() != NamedGroup::X25519MLKEM768);
+    provider
 }
 
 static GENERATION: AtomicU64 = AtomicU64::new(1);

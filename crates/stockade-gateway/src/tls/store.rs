@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::CryptoProvider;
 
 use super::accept::Turns;
 use super::connection::{ConnectionTls, Misdirected};
@@ -20,7 +20,7 @@ use super::event::{CertificateFacts, TlsEvent, TlsObserver, emit};
 use super::expiry::{End, Told};
 use super::index::Index;
 use super::options::TlsOptions;
-use super::policy::{Policies, PolicyId};
+use super::policy::{Policies, PolicyId, provider};
 use super::problem::{Problem, TlsError, Wrong};
 use super::reading::{certificates, files, policies};
 use super::resolver::Resolver;
@@ -62,7 +62,7 @@ impl TlsStore {
     pub fn load(options: TlsOptions, observer: Arc<dyn TlsObserver>) -> Result<Self, TlsError> {
         let now = SystemTime::now();
         let looks = look(&files(&options));
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(provider());
         let resolver = Arc::new(Resolver {
             files: ArcSwap::from_pointee(Index::new(Vec::new())),
             acme: options.acme.clone(),

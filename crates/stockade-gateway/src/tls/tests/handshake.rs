@@ -1,8 +1,8 @@
 //! Versions, names, kinds of keys, odd first messages.
 
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
-use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
+use rustls::{HandshakeKind, NamedGroup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -44,6 +44,43 @@ async fn accept_of_both_versions_tells_facts() {
         assert!(connection.http2 && connection.client.certificate.is_none());
         assert!(server.store.check("a.example:8443", &connection).is_ok());
     }
+}
+
+#[tokio::test]
+async fn accept_prefers_key_exchange_that_lasts() {
+    let authority = Authority::new("root");
+    let mut server = Server::start(options(&authority, &["a.example"])).await;
+    let hybrid = NamedGroup::X25519MLKEM768;
+    for (known, expect) in [(true, hybrid), (false, NamedGroup::X25519)] {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider
+            .kx_groups
+            .sort_by_key(|group| group.name() != hybrid);
+        provider
+            .kx_groups
+            .retain(|group| known || group.name() != hybrid);
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.der.clone()).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let (_, stream) = server.connected(&Client(config.into()), "a.example").await;
+        let used = stream.get_ref().1.negotiated_key_exchange_group().unwrap();
+        assert_eq!(used.name(), expect);
+    }
+}
+
+#[tokio::test]
+async fn accept_without_common_protocol_is_refused() {
+    let authority = Authority::new("root");
+    let mut server = Server::start(options(&authority, &["a.example"])).await;
+    // Another protocol's client must not be led here (ALPACA).
+    let client = Client::new(&authority, None)
+        .changed(|config| config.alpn_protocols = vec![b"smtp".to_vec(), b"acme-tls/1".to_vec()]);
+    let (_, told) = server.refused(&client, "a.example").await;
+    assert!(told.contains("NoApplicationProtocol"), "{told}");
 }
 
 #[tokio::test]
