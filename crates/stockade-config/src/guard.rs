@@ -65,9 +65,9 @@ pub struct DataGuard {
 pub struct GuardRule {
     /// For logs: the entry of `outbound_whitelist` as written, or the rule's name.
     pub name: String,
-    /// Names allowed. Hosts and addresses: one of either must match.
+    /// Names allowed. With `addresses` beside them, all addresses of a name must be inside these.
     pub hosts: Vec<GuardHost>,
-    /// Addresses allowed, for URLs that name an address and for names that resolve to one.
+    /// Addresses allowed, for URLs that name an address. No name is looked up for them alone.
     pub addresses: Vec<IpNet>,
     /// Ports allowed; never empty.
     pub ports: Vec<PortRange>,

@@ -150,7 +150,7 @@ pub(super) const RULE: Section = Section {
         Key::maybe(
             "addresses",
             Kind::List(&Kind::Text(NETWORK)),
-            "Networks, for URLs with an address and names that resolve to one.",
+            "Networks, for URLs with an address. With `hosts`: what every address of these hosts must be in.",
         ),
         Key::derived(
             "ports",
