@@ -134,7 +134,7 @@ impl Default for EgressLimits {
             queued: 256,
             websockets: 32,
             max_message_bytes: 1024 * 1024,
-            requests_per_second: NonZeroU32::new(100),
+            requests_per_second: NonZeroU32::new(10_000),
             bytes_per_second: None,
             budget: Budget::default(),
         }

@@ -103,7 +103,7 @@ pub(crate) const DATA_GUARD: Section = Section {
         Key::with(
             "rate",
             Kind::Whole(1, 1_000_000),
-            "100",
+            "10000",
             "Requests a second; beyond it they are refused.",
         ),
         Key::maybe(
