@@ -123,9 +123,10 @@ async fn accept_all(socket: Listening, bound: Arc<Bound>, shared: Arc<Shared>) {
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 (Socket::Tcp(stream), Some(peer))
             }),
-            Listening::Unix(socket) => {
-                socket.accept().await.map(|(stream, _)| (Socket::Unix(stream), None))
-            }
+            Listening::Unix(socket) => socket
+                .accept()
+                .await
+                .map(|(stream, _)| (Socket::Unix(stream), None)),
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -133,7 +134,12 @@ async fn accept_all(socket: Listening, bound: Arc<Bound>, shared: Arc<Shared>) {
                     prepare(stream);
                 }
                 let listener = bound.listener.load_full();
-                tokio::spawn(connection::serve(Arc::clone(&shared), listener, stream, peer));
+                tokio::spawn(connection::serve(
+                    Arc::clone(&shared),
+                    listener,
+                    stream,
+                    peer,
+                ));
             }
             Err(error) if is_of_one_connection(&error) => {
                 tracing::debug!(%error, "a connection ended before it was accepted");
@@ -187,18 +193,32 @@ type Step<T> = Result<T, (&'static str, io::Error)>;
 
 fn bind_tcp(address: SocketAddr) -> Step<(TcpListener, SocketAddr)> {
     let step = |what| move |error| (what, error);
-    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
-        .map_err(step("opening a socket failed"))?;
+    let socket = socket2::Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )
+    .map_err(step("opening a socket failed"))?;
     let set = socket
         .set_reuse_address(true)
         .and_then(|()| socket.set_nonblocking(true))
-        .and_then(|()| if address.is_ipv6() { socket.set_only_v6(true) } else { Ok(()) });
+        .and_then(|()| {
+            if address.is_ipv6() {
+                socket.set_only_v6(true)
+            } else {
+                Ok(())
+            }
+        });
     set.map_err(step("preparing the socket failed"))?;
-    socket.bind(&SockAddr::from(address)).map_err(step("binding failed"))?;
+    socket
+        .bind(&SockAddr::from(address))
+        .map_err(step("binding failed"))?;
     socket.listen(BACKLOG).map_err(step("listening failed"))?;
     let listener =
         TcpListener::from_std(socket.into()).map_err(step("registering the socket failed"))?;
-    let address = listener.local_addr().map_err(step("asking for the port failed"))?;
+    let address = listener
+        .local_addr()
+        .map_err(step("asking for the port failed"))?;
     Ok((listener, address))
 }
 

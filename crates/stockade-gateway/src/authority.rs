@@ -58,16 +58,20 @@ impl Authority {
             if label.is_empty() || label.len() > 63 {
                 return Err(AuthorityError::Label);
             }
-            if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+            if !label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            {
                 return Err(AuthorityError::Character);
             }
             last = label;
         }
         // Guests would read such a host as an IPv4 address, in whatever base its parts are.
         let number = last.bytes().all(|byte| byte.is_ascii_digit())
-            || last.strip_prefix("0x").or_else(|| last.strip_prefix("0X")).is_some_and(|digits| {
-                digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-            });
+            || last
+                .strip_prefix("0x")
+                .or_else(|| last.strip_prefix("0X"))
+                .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
         if number && host.parse::<Ipv4Addr>().is_err() {
             return Err(AuthorityError::Number);
         }
@@ -99,7 +103,10 @@ mod tests {
     #[test]
     fn authority_of_a_host_is_brought_into_its_form() {
         let check = |text: &str, host: &str, port| {
-            let expected = Authority { host: host.to_owned(), port };
+            let expected = Authority {
+                host: host.to_owned(),
+                port,
+            };
             assert_eq!(Authority::parse(text), Ok(expected), "{text}");
         };
         check("Example.COM", "example.com", None);

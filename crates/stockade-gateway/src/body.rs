@@ -55,6 +55,8 @@ pub(crate) struct Received {
     body: Incoming,
     intake: Arc<Intake>,
     pulse: Arc<Pulse>,
+    /// The request's number on its connection.
+    number: u64,
     most: u64,
     left: u64,
     timeout: Duration,
@@ -72,12 +74,14 @@ impl Received {
         most: u64,
         limits: &Limits,
         pulse: Arc<Pulse>,
+        number: u64,
         intake: Arc<Intake>,
     ) -> Self {
         Self {
             body,
             intake,
             pulse,
+            number,
             most,
             left: most,
             timeout: limits.body_timeout,
@@ -145,7 +149,7 @@ impl http_body::Body for Received {
             }
             Some(Err(error)) => {
                 this.over = true;
-                let error = match this.pulse.spoilt() {
+                let error = match this.pulse.spoilt(this.number) {
                     Some(refusal) => this.fail(refusal, BodyError::Malformed),
                     None => BodyError::Gone(error).into(),
                 };

@@ -64,7 +64,11 @@ pub(crate) async fn serve(
     {
         return refused(refusal);
     }
-    let opened = Opened { shared: &shared, listener: &listener, limits: &limits };
+    let opened = Opened {
+        shared: &shared,
+        listener: &listener,
+        limits: &limits,
+    };
     let report = Report::opened(Arc::clone(&shared.observer), Arc::clone(&listener.name));
     let mut phase = shared.phase.subscribe();
     let arrival = opened.arrive(Plain::new(socket), address, proxy, &entered);
@@ -101,14 +105,19 @@ impl Report {
     fn opened(observer: Arc<dyn Observer>, listener: Arc<str>) -> Self {
         observer.connection(&listener, ConnectionEvent::Opened);
         let began = std::time::Instant::now();
-        Self { observer, listener, began }
+        Self {
+            observer,
+            listener,
+            began,
+        }
     }
 }
 
 impl Drop for Report {
     fn drop(&mut self) {
         let lasted = self.began.elapsed();
-        self.observer.connection(&self.listener, ConnectionEvent::Closed { lasted });
+        self.observer
+            .connection(&self.listener, ConnectionEvent::Closed { lasted });
     }
 }
 
@@ -155,7 +164,11 @@ impl Opened<'_> {
             }
         }
         let Some(store) = &self.listener.tls else {
-            return Ok(Arrived { stream: Stream::Plain(plain), peer, secure: None });
+            return Ok(Arrived {
+                stream: Stream::Plain(plain),
+                peer,
+                secure: None,
+            });
         };
         let began = std::time::Instant::now();
         match store.accept(plain).await {
@@ -166,7 +179,10 @@ impl Opened<'_> {
                 Ok(Arrived {
                     stream: Stream::Tls(Box::new(stream)),
                     peer,
-                    secure: Some(Secure { store: Arc::clone(store), connection }),
+                    secure: Some(Secure {
+                        store: Arc::clone(store),
+                        connection,
+                    }),
                 })
             }
             Err(AcceptError::ChallengeAnswered) => Err(None),
@@ -209,7 +225,11 @@ async fn speak(
         speak_http2(conversation, wire, limits, phase).await;
     } else {
         let buffer = limits.header_bytes.max(SMALLEST_BUFFER);
-        let wire = Wire::new(stream, Inspector::Http1(Framing::new(buffer)), &conversation);
+        let wire = Wire::new(
+            stream,
+            Inspector::Http1(Framing::new(buffer)),
+            &conversation,
+        );
         speak_http1(conversation, wire, limits, phase).await;
     }
     if let Some(refusal) = pulse.spoilt_and_unanswered() {
@@ -253,10 +273,18 @@ async fn speak_http1(
         let answer = Arc::clone(&answering).answer(request);
         async { Ok::<_, Infallible>(answer.await) }
     });
-    let mut connection =
-        Box::pin(builder.serve_connection(TokioIo::new(wire), service).with_upgrades());
+    let mut connection = Box::pin(
+        builder
+            .serve_connection(TokioIo::new(wire), service)
+            .with_upgrades(),
+    );
     let pulse = &conversation.pulse;
-    let refused = |refusal| conversation.shared.observer.refused(refusal, Some(conversation.peer.ip()));
+    let refused = |refusal| {
+        conversation
+            .shared
+            .observer
+            .refused(refusal, Some(conversation.peer.ip()))
+    };
     let mut watchdog = Watchdog::new(pulse, limits);
     loop {
         let event = tokio::select! {
@@ -318,7 +346,12 @@ async fn speak_http2(
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
     let pulse = &conversation.pulse;
-    let refused = |refusal| conversation.shared.observer.refused(refusal, Some(conversation.peer.ip()));
+    let refused = |refusal| {
+        conversation
+            .shared
+            .observer
+            .refused(refusal, Some(conversation.peer.ip()))
+    };
     let mut watchdog = Watchdog::new(pulse, limits);
     loop {
         let event = tokio::select! {
@@ -362,7 +395,11 @@ struct Watchdog<'a> {
 
 impl<'a> Watchdog<'a> {
     fn new(pulse: &'a Pulse, limits: &'a Limits) -> Self {
-        Self { pulse, limits, asked_to_end: false }
+        Self {
+            pulse,
+            limits,
+            asked_to_end: false,
+        }
     }
 
     async fn wait(&mut self, phase: &mut watch::Receiver<Phase>) -> Event {
@@ -406,5 +443,8 @@ fn report(conversation: &Conversation, error: &hyper::Error) {
         tracing::debug!(peer = %conversation.peer, %error, "a connection broke");
         return;
     };
-    conversation.shared.observer.refused(refusal, Some(conversation.peer.ip()));
+    conversation
+        .shared
+        .observer
+        .refused(refusal, Some(conversation.peer.ip()));
 }

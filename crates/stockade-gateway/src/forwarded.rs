@@ -112,10 +112,15 @@ fn first_untrusted(headers: &HeaderMap, proxies: &[IpNet]) -> Option<SocketAddr>
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
 fn read_address(text: &str) -> Option<SocketAddr> {
     let text = text.trim();
-    let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let bracketed = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
     let (address, port) = match bracketed.unwrap_or(text).parse::<IpAddr>() {
         Ok(address) => (address, 0),
-        Err(_) => text.parse::<SocketAddr>().ok().map(|address| (address.ip(), address.port()))?,
+        Err(_) => text
+            .parse::<SocketAddr>()
+            .ok()
+            .map(|address| (address.ip(), address.port()))?,
     };
     Some(SocketAddr::new(address.to_canonical(), port))
 }
@@ -123,7 +128,11 @@ fn read_address(text: &str) -> Option<SocketAddr> {
 /// The nearest proxy's word.
 fn last_scheme(headers: &HeaderMap) -> Option<Scheme> {
     let last = headers.get_all(PROTO).iter().next_back()?;
-    let last = last.as_bytes().rsplit(|byte| *byte == b',').next()?.trim_ascii();
+    let last = last
+        .as_bytes()
+        .rsplit(|byte| *byte == b',')
+        .next()?
+        .trim_ascii();
     if last.eq_ignore_ascii_case(b"https") || last.eq_ignore_ascii_case(b"wss") {
         Some(Scheme::Https)
     } else if last.eq_ignore_ascii_case(b"http") || last.eq_ignore_ascii_case(b"ws") {
@@ -146,8 +155,10 @@ mod tests {
     use super::*;
 
     fn establish(peer: &str, lines: &[(&'static str, &str)]) -> (Origin, HeaderMap) {
-        let proxies: Vec<IpNet> =
-            vec!["10.0.0.0/8".parse().unwrap(), "2001:db8:1::/48".parse().unwrap()];
+        let proxies: Vec<IpNet> = vec![
+            "10.0.0.0/8".parse().unwrap(),
+            "2001:db8:1::/48".parse().unwrap(),
+        ];
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
@@ -185,7 +196,10 @@ mod tests {
     #[test]
     fn client_is_the_last_address_that_is_no_trusted_proxy() {
         let check = |lines: &[&str], client: &str| {
-            let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+            let lines: Vec<_> = lines
+                .iter()
+                .map(|line| ("x-forwarded-for", *line))
+                .collect();
             let (origin, headers) = establish("10.0.0.1", &lines);
             assert_eq!(origin.client.ip().to_string(), client, "{lines:?}");
             assert_eq!(headers["x-forwarded-for"], client);
@@ -211,7 +225,10 @@ mod tests {
     fn trusted_proxy_names_scheme_and_request() {
         let (origin, headers) = establish(
             "10.0.0.1",
-            &[("x-forwarded-proto", "http, https"), ("x-request-id", "a-1")],
+            &[
+                ("x-forwarded-proto", "http, https"),
+                ("x-request-id", "a-1"),
+            ],
         );
         assert_eq!(origin.scheme, Scheme::Https);
         assert_eq!(origin.request_id, "a-1");

@@ -60,7 +60,9 @@ impl Frames {
     /// Looks over the next bytes of the connection.
     pub(crate) fn inspect(&mut self, mut data: &[u8]) -> Result<(), Flood> {
         loop {
-            let skip = usize::try_from(self.left).unwrap_or(usize::MAX).min(data.len());
+            let skip = usize::try_from(self.left)
+                .unwrap_or(usize::MAX)
+                .min(data.len());
             self.left -= skip as u64;
             data = data.get(skip..).unwrap_or_default();
             if self.left == 0 && self.ends_head {
@@ -139,10 +141,21 @@ mod tests {
 
     #[test]
     fn frames_without_purpose_are_a_flood() {
-        for (kind, length) in [(DATA, 0), (2, 5), (3, 4), (4, 0), (6, 8), (8, 4), (9, 1), (99, 0)] {
+        for (kind, length) in [
+            (DATA, 0),
+            (2, 5),
+            (3, 4),
+            (4, 0),
+            (6, 8),
+            (8, 4),
+            (9, 1),
+            (99, 0),
+        ] {
             let mut frames = frames();
             let sent = frame(kind, 0, length);
-            let passed = (0..100).take_while(|_| frames.inspect(&sent).is_ok()).count();
+            let passed = (0..100)
+                .take_while(|_| frames.inspect(&sent).is_ok())
+                .count();
             assert_eq!(passed, 4, "frames of kind {kind}");
         }
     }
@@ -156,7 +169,11 @@ mod tests {
         let mut frames = Frames::new(1);
         for (at, byte) in bytes.iter().enumerate() {
             assert_eq!(frames.inspect(&[*byte]), Ok(()));
-            assert_eq!(frames.in_head(), (begin..end).contains(&(at + 1)), "byte {at}");
+            assert_eq!(
+                frames.in_head(),
+                (begin..end).contains(&(at + 1)),
+                "byte {at}"
+            );
         }
     }
 }

@@ -48,15 +48,28 @@ enum Lead {
 /// Where in a chunked body (RFC 9112, section 7.1).
 #[derive(Debug, Clone, Copy)]
 enum Chunk {
-    Size { value: u64, digits: u8 },
-    Extension { value: u64 },
-    SizeLf { value: u64 },
-    Data { left: u64 },
+    Size {
+        value: u64,
+        digits: u8,
+    },
+    Extension {
+        value: u64,
+    },
+    SizeLf {
+        value: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataCr,
     DataLf,
     /// In a trailer line, or at its start.
-    Trailer { empty: bool },
-    TrailerLf { empty: bool },
+    Trailer {
+        empty: bool,
+    },
+    TrailerLf {
+        empty: bool,
+    },
 }
 
 /// What was found in some bytes.
@@ -78,6 +91,8 @@ pub(crate) struct Framing {
     extension_bytes: u32,
     trailer_bytes: usize,
     head_limit: usize,
+    /// Heads that have passed.
+    requests: u64,
 }
 
 /// How a request's body is delimited.
@@ -98,6 +113,15 @@ impl Framing {
             extension_bytes: 0,
             trailer_bytes: 0,
             head_limit,
+            requests: 0,
+        }
+    }
+
+    /// The number of the request that a refusal is about, from 1.
+    pub(crate) fn refused(&self, refusal: Refusal) -> u64 {
+        match refusal {
+            Refusal::MalformedBody => self.requests,
+            _ => self.requests + 1,
         }
     }
 
@@ -109,7 +133,11 @@ impl Framing {
     /// The server has decided about an upgrade.
     pub(crate) fn decide(&mut self, upgraded: bool) {
         if matches!(self.expects, Expects::Nothing) {
-            self.expects = if upgraded { Expects::Anything } else { Expects::Head };
+            self.expects = if upgraded {
+                Expects::Anything
+            } else {
+                Expects::Head
+            };
         }
     }
 
@@ -187,13 +215,17 @@ impl Framing {
         self.lead = Lead::None;
         match verdict {
             Some((body, upgrade)) => {
+                self.requests += 1;
                 self.extension_bytes = 0;
                 self.trailer_bytes = 0;
                 self.expects = match body {
                     Body::None | Body::Length(0) if upgrade => Expects::Nothing,
                     Body::None | Body::Length(0) => Expects::Head,
                     Body::Length(length) => Expects::Length(length),
-                    Body::Chunked => Expects::Chunks(Chunk::Size { value: 0, digits: 0 }),
+                    Body::Chunked => Expects::Chunks(Chunk::Size {
+                        value: 0,
+                        digits: 0,
+                    }),
                 };
                 Ok(used)
             }
@@ -211,7 +243,9 @@ impl Framing {
             let bad = Err((at, Refusal::MalformedBody));
             chunk = match (chunk, byte) {
                 (Chunk::Data { left }, _) => {
-                    let length = usize::try_from(left).unwrap_or(usize::MAX).min(data.len() - at);
+                    let length = usize::try_from(left)
+                        .unwrap_or(usize::MAX)
+                        .min(data.len() - at);
                     at += length;
                     match left - length as u64 {
                         0 => chunk = Chunk::DataCr,
@@ -224,7 +258,10 @@ impl Framing {
                         return bad;
                     }
                     let digit = char::from(byte).to_digit(16).unwrap_or_default();
-                    Chunk::Size { value: value << 4 | u64::from(digit), digits: digits + 1 }
+                    Chunk::Size {
+                        value: value << 4 | u64::from(digit),
+                        digits: digits + 1,
+                    }
                 }
                 (Chunk::Size { digits: 0, .. }, _) => return bad,
                 (Chunk::Size { value, .. }, b'\r') => Chunk::SizeLf { value },
@@ -240,7 +277,10 @@ impl Framing {
                 (Chunk::SizeLf { value: 0 }, b'\n') => Chunk::Trailer { empty: true },
                 (Chunk::SizeLf { value }, b'\n') => Chunk::Data { left: value },
                 (Chunk::DataCr, b'\r') => Chunk::DataLf,
-                (Chunk::DataLf, b'\n') => Chunk::Size { value: 0, digits: 0 },
+                (Chunk::DataLf, b'\n') => Chunk::Size {
+                    value: 0,
+                    digits: 0,
+                },
                 (Chunk::Trailer { empty }, b'\r') => Chunk::TrailerLf { empty },
                 (Chunk::Trailer { empty: true }, b' ' | b'\t' | b':') => return bad,
                 (Chunk::Trailer { .. }, b'\t' | b' '..=b'~' | 0x80..) => {
@@ -289,7 +329,11 @@ fn read_head(head: &[u8]) -> Option<(Body, bool)> {
     let mut line = || {
         let text = lines.next()?;
         // The last line's end was cut off with the end of the head.
-        let text = if number == last { Some(text) } else { text.strip_suffix(b"\r") };
+        let text = if number == last {
+            Some(text)
+        } else {
+            text.strip_suffix(b"\r")
+        };
         number += 1;
         Some(text.filter(|text| !text.contains(&b'\r')))
     };

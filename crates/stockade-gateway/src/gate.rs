@@ -160,7 +160,10 @@ mod tests {
         let here: IpAddr = "2001:db8::1".parse().unwrap();
         let beside: IpAddr = "2001:db8::ffff:2".parse().unwrap();
         assert_eq!(first.belongs_to(here, 1), Ok(()));
-        assert_eq!(second.belongs_to(beside, 1), Err(Refusal::ConnectionsOfAddress));
+        assert_eq!(
+            second.belongs_to(beside, 1),
+            Err(Refusal::ConnectionsOfAddress)
+        );
         let other: IpAddr = "2001:db8:0:1::1".parse().unwrap();
         assert_eq!(second.belongs_to(other, 1), Ok(()));
         drop((first, second));

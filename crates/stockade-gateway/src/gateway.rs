@@ -107,7 +107,10 @@ impl Gateway {
     ) -> Result<Self, ListenError> {
         let (phase, phases) = watch::channel(Phase::Serving);
         let shared = Arc::new(Shared {
-            current: ArcSwap::from_pointee(Current { table, limits: Arc::new(limits) }),
+            current: ArcSwap::from_pointee(Current {
+                table,
+                limits: Arc::new(limits),
+            }),
             gate: Arc::default(),
             observer,
             phase: Phases(phases),
@@ -144,8 +147,12 @@ impl Gateway {
         table: Table,
         limits: Limits,
     ) -> Result<(), ListenError> {
-        let current = Arc::new(Current { table, limits: Arc::new(limits) });
-        self.listen(listeners, || self.inner.shared.current.store(current)).await
+        let current = Arc::new(Current {
+            table,
+            limits: Arc::new(limits),
+        });
+        self.listen(listeners, || self.inner.shared.current.store(current))
+            .await
     }
 
     /// Binds what is new, then does `change`, then lets go of what is gone.
@@ -158,7 +165,10 @@ impl Gateway {
         let mut next = Vec::with_capacity(listeners.len());
         let mut kept = Vec::new();
         for listener in listeners {
-            match bound.iter().find(|bound| bound.asked_for(&listener.address)) {
+            match bound
+                .iter()
+                .find(|bound| bound.asked_for(&listener.address))
+            {
                 Some(same) => {
                     next.push(Arc::clone(same));
                     kept.push((Arc::clone(same), listener));
@@ -180,7 +190,10 @@ impl Gateway {
                 old.close().await;
             }
         }
-        let addresses = next.iter().map(|bound| (bound.name(), bound.address())).collect();
+        let addresses = next
+            .iter()
+            .map(|bound| (bound.name(), bound.address()))
+            .collect();
         self.inner.addresses.store(Arc::new(addresses));
         *bound = next;
         Ok(())

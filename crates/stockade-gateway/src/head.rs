@@ -2,31 +2,60 @@
 
 use http::header::{self, HeaderName};
 use http::uri::{Authority as UriAuthority, PathAndQuery, Scheme as UriScheme, Uri};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, request};
+use stockade_instance::Body;
 
-use crate::access::Refusal;
+use crate::access::{Outcome, Refusal};
 use crate::authority::Authority;
 use crate::limits::Limits;
 use crate::pattern::Scheme;
+use crate::problem::Problem;
 
 /// Why a request is refused, in words for its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refused {
-    pub(crate) refusal: Refusal,
+    pub(crate) outcome: Outcome,
     pub(crate) status: StatusCode,
     pub(crate) detail: String,
     /// The connection can't be trusted to go on.
     pub(crate) close: bool,
+    /// A field that the status demands.
+    pub(crate) field: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Refused {
     pub(crate) fn new(refusal: Refusal, status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
-            refusal,
+            outcome: Outcome::Refused(refusal),
             status,
             detail: detail.into(),
             close: false,
+            field: None,
         }
+    }
+
+    /// The target took too long.
+    pub(crate) fn timed_out(detail: &str) -> Self {
+        Self {
+            outcome: Outcome::TimedOut,
+            status: StatusCode::GATEWAY_TIMEOUT,
+            detail: detail.to_owned(),
+            close: false,
+            field: None,
+        }
+    }
+
+    /// A response that the gateway completes with a body.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let mut response = Problem::new(self.status, self.detail).into_response();
+        response.headers_mut().extend(self.field);
+        response
+    }
+
+    /// With a field that the status demands.
+    pub(crate) fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.field = Some((name, HeaderValue::from_static(value)));
+        self
     }
 
     pub(crate) fn closing(mut self) -> Self {
@@ -39,22 +68,36 @@ impl Refused {
     }
 }
 
-/// Checks what holds for every request, and reads the host that it is for.
-pub(crate) fn check(parts: &request::Parts, limits: &Limits) -> Result<Authority, Refused> {
+/// What targets are asked with, as a rule; others are theirs to refuse.
+pub(crate) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// Checks what holds for every request, and reads the host that it is for. `fields` is how many header
+/// fields the client sent.
+pub(crate) fn check(
+    parts: &request::Parts,
+    fields: usize,
+    limits: &Limits,
+) -> Result<Authority, Refused> {
     let target = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
     if target.len() > limits.uri_bytes {
         return Err(Refused::new(
             Refusal::UriTooLong,
             StatusCode::URI_TOO_LONG,
-            format!("The URL's path and query are longer than {} bytes.", limits.uri_bytes),
+            format!(
+                "The URL's path and query are longer than {} bytes.",
+                limits.uri_bytes
+            ),
         )
         .closing());
     }
-    if parts.headers.len() > limits.headers {
+    if fields > limits.headers {
         return Err(Refused::new(
             Refusal::HeadersTooLarge,
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            format!("The request has more than {} header fields.", limits.headers),
+            format!(
+                "The request has more than {} header fields.",
+                limits.headers
+            ),
         )
         .closing());
     }
@@ -65,6 +108,7 @@ pub(crate) fn check(parts: &request::Parts, limits: &Limits) -> Result<Authority
             StatusCode::METHOD_NOT_ALLOWED,
             format!("{} is not served here.", parts.method),
         )
+        .with(header::ALLOW, METHODS)
         .closing());
     }
     if let Some(scheme) = parts.uri.scheme_str()
@@ -91,7 +135,8 @@ pub(crate) fn check(parts: &request::Parts, limits: &Limits) -> Result<Authority
 /// it must be the same (RFC 9112, section 3.2; RFC 9113, section 8.3.1).
 fn authority(parts: &request::Parts) -> Result<Authority, Refused> {
     let bad = |detail: String| Refused::malformed(Refusal::Host, detail);
-    let read = |text: &str| Authority::parse(text).map_err(|error| bad(format!("In {text:?} {error}.")));
+    let read =
+        |text: &str| Authority::parse(text).map_err(|error| bad(format!("In {text:?} {error}.")));
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -103,15 +148,21 @@ fn authority(parts: &request::Parts) -> Result<Authority, Refused> {
     let host = match host {
         None => None,
         Some(value) => {
-            let text = value.to_str().map_err(|_| bad("The host is not ASCII.".to_owned()))?;
+            let text = value
+                .to_str()
+                .map_err(|_| bad("The host is not ASCII.".to_owned()))?;
             Some(read(text)?)
         }
     };
-    let target = parts.uri.authority().map(|authority| read(authority.as_str())).transpose()?;
+    let target = parts
+        .uri
+        .authority()
+        .map(|authority| read(authority.as_str()))
+        .transpose()?;
     match (target, host) {
-        (Some(target), Some(host)) if target != host => {
-            Err(bad("The host in the URL is not the host in the header.".to_owned()))
-        }
+        (Some(target), Some(host)) if target != host => Err(bad(
+            "The host in the URL is not the host in the header.".to_owned(),
+        )),
         (Some(host), _) | (None, Some(host)) => Ok(host),
         (None, None) => Err(bad("The request names no host.".to_owned())),
     }
@@ -148,14 +199,13 @@ fn uri_authority(scheme: Scheme, authority: &Authority) -> Option<UriAuthority> 
 }
 
 /// Fields that hold for one connection only (RFC 9110, section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
     header::TE,
-    header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
@@ -215,8 +265,11 @@ fn join_cookies(headers: &mut HeaderMap) {
     let (Some(_), Some(_)) = (cookies.next(), cookies.next()) else {
         return;
     };
-    let cookies: Vec<&[u8]> =
-        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let cookies: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     if let Ok(joined) = HeaderValue::from_bytes(&cookies.join(b"; ".as_slice())) {
         headers.insert(header::COOKIE, joined);
     }
@@ -239,9 +292,13 @@ mod tests {
     fn host_is_named_once() {
         let check = |uri: &str, version, hosts: &[&str], expected: Option<&str>| {
             let headers: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
-            let found = check(&parts(uri, version, &headers), &Limits::default());
-            let found = found.map(|authority| authority.host).map_err(|refused| refused.refusal);
-            let expected = expected.map(str::to_owned).ok_or(Refusal::Host);
+            let found = check(&parts(uri, version, &headers), 1, &Limits::default());
+            let found = found
+                .map(|authority| authority.host)
+                .map_err(|refused| refused.outcome);
+            let expected = expected
+                .map(str::to_owned)
+                .ok_or(Outcome::Refused(Refusal::Host));
             assert_eq!(found, expected, "{uri} {hosts:?}");
         };
         let one = Version::HTTP_11;
@@ -290,8 +347,12 @@ mod tests {
 
     #[test]
     fn cookies_in_pieces_are_joined() {
-        let mut headers =
-            parts("/", Version::HTTP_2, &[("cookie", "a=1"), ("cookie", "b=2; c=3")]).headers;
+        let mut headers = parts(
+            "/",
+            Version::HTTP_2,
+            &[("cookie", "a=1"), ("cookie", "b=2; c=3")],
+        )
+        .headers;
         join_cookies(&mut headers);
         assert_eq!(headers["cookie"], "a=1; b=2; c=3");
         assert_eq!(headers.len(), 1);

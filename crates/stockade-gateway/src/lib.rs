@@ -16,10 +16,12 @@
 
 mod accept;
 mod access;
+mod admission;
 mod assets;
 mod authority;
 mod body;
 mod connection;
+mod finish;
 mod forwarded;
 mod frames;
 mod framing;

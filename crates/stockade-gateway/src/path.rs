@@ -139,7 +139,9 @@ fn unescape(raw: &[u8]) -> Result<(String, bool), PathError> {
 }
 
 fn hexadecimal(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    char::from(byte)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
 }
 
 fn escape(text: &mut String, byte: u8) {
@@ -187,14 +189,23 @@ mod tests {
 
     #[test]
     fn path_in_its_form_stays() {
-        for path in ["/", "/a", "/a/", "/a/b.c/d-e_f~g", "/a/%2F", "/@:!$&'()*+,;=|[]", "/a..b/..c"] {
+        for path in [
+            "/",
+            "/a",
+            "/a/",
+            "/a/b.c/d-e_f~g",
+            "/a/%2F",
+            "/@:!$&'()*+,;=|[]",
+            "/a..b/..c",
+        ] {
             assert_eq!(normal(path).as_deref(), Ok(path));
         }
     }
 
     #[test]
     fn path_in_another_form_is_brought_into_the_one() {
-        let check = |raw: &str, expected: &str| assert_eq!(normal(raw).as_deref(), Ok(expected), "{raw}");
+        let check =
+            |raw: &str, expected: &str| assert_eq!(normal(raw).as_deref(), Ok(expected), "{raw}");
         check("/%61%2d%7E", "/a-~");
         check("/%c3%a9", "/%C3%A9");
         check("/é", "/%C3%A9");
@@ -252,15 +263,27 @@ mod tests {
         };
         let same = |text: &str| Ok((text.to_owned(), false));
         assert_eq!(apply("/a/b", EncodedSlashes::Reject), same("/a/b"));
-        assert_eq!(apply("/a%2fb", EncodedSlashes::Reject), Err(PathError::EncodedSlash));
-        assert_eq!(apply("/a%5cb", EncodedSlashes::Reject), Err(PathError::EncodedSlash));
+        assert_eq!(
+            apply("/a%2fb", EncodedSlashes::Reject),
+            Err(PathError::EncodedSlash)
+        );
+        assert_eq!(
+            apply("/a%5cb", EncodedSlashes::Reject),
+            Err(PathError::EncodedSlash)
+        );
         assert_eq!(apply("/a%2fb", EncodedSlashes::Keep), same("/a%2Fb"));
         assert_eq!(
             apply("/a/x%2f..%2Fb", EncodedSlashes::Decode),
             Ok(("/a/b".to_owned(), true))
         );
-        assert_eq!(apply("/..%2f", EncodedSlashes::Decode), Err(PathError::AboveRoot));
-        assert_eq!(apply("/a%5c..", EncodedSlashes::Decode), Err(PathError::Backslash));
+        assert_eq!(
+            apply("/..%2f", EncodedSlashes::Decode),
+            Err(PathError::AboveRoot)
+        );
+        assert_eq!(
+            apply("/a%5c..", EncodedSlashes::Decode),
+            Err(PathError::Backslash)
+        );
     }
 
     #[test]

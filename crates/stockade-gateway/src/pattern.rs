@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use crate::authority::Authority;
+use crate::path::NormalPath;
+use crate::route::Slashes;
+
 /// A pattern of URLs: every part that is given must match.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pattern {
@@ -25,6 +29,26 @@ impl Pattern {
             port: None,
             path: PathPattern::Under(String::new()),
         }
+    }
+
+    /// Whether the pattern is in the form in which requests are compared with it.
+    pub(crate) fn check(&self) -> Result<(), PatternError> {
+        if let HostPattern::Exact(host) | HostPattern::Below(host) = &self.host {
+            let read = Authority::parse(host).ok();
+            if read.is_none_or(|read| read.host != *host || read.port.is_some()) {
+                return Err(PatternError::Host(host.clone()));
+            }
+        }
+        let (PathPattern::Exact(path) | PathPattern::Under(path)) = &self.path;
+        if matches!(self.path, PathPattern::Under(_)) && path.is_empty() {
+            return Ok(());
+        }
+        let normal = NormalPath::parse(path, Slashes::Keep)
+            .map_err(|error| PatternError::NoPath(path.clone(), error.to_string()))?;
+        if normal.as_str() != path {
+            return Err(PatternError::Path(path.clone(), normal.as_str().to_owned()));
+        }
+        Ok(())
     }
 }
 
@@ -80,7 +104,9 @@ pub enum PathPattern {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// The host is not in the one form in which hosts are compared.
-    #[error("host {0:?} is not a lower-case host name or address as it stands in URLs, without a final dot")]
+    #[error(
+        "host {0:?} is not a lower-case host name or address as it stands in URLs, without a final dot"
+    )]
     Host(String),
     /// The path is not in the one form in which paths are compared.
     #[error("path {0:?} is not a normalised path: write it as {1:?}")]

@@ -79,7 +79,11 @@ async fn read_header<R: AsyncRead + Unpin>(
 fn parse(bytes: &[u8]) -> Result<Option<(Said, usize)>, ProxyError> {
     if begins(bytes, V1_PREFIX) {
         let Some(end) = bytes.iter().take(V1_LENGTH).position(|byte| *byte == b'\n') else {
-            return if bytes.len() < V1_LENGTH { Ok(None) } else { Err(ProxyError::Malformed) };
+            return if bytes.len() < V1_LENGTH {
+                Ok(None)
+            } else {
+                Err(ProxyError::Malformed)
+            };
         };
         let line = bytes.get(..=end).unwrap_or_default();
         let header = v1::Header::try_from(line).map_err(|_| ProxyError::Malformed)?;
@@ -144,15 +148,26 @@ mod tests {
     fn header_names_the_client() {
         let check = |header: &[u8], client: Option<&str>| {
             for end in 1..header.len() {
-                assert!(matches!(parse(&header[..end]), Ok(None)), "{header:?} at {end}");
+                assert!(
+                    matches!(parse(&header[..end]), Ok(None)),
+                    "{header:?} at {end}"
+                );
             }
-            let said = client.map_or(Said::Nothing, |client| Said::Client(client.parse().unwrap()));
+            let said = client.map_or(Said::Nothing, |client| {
+                Said::Client(client.parse().unwrap())
+            });
             let mut followed = header.to_vec();
             followed.extend(b"GET / HTTP/1.1\r\n");
             assert_eq!(parse(&followed).unwrap(), Some((said, header.len())));
         };
-        check(b"PROXY TCP4 192.0.2.1 10.0.0.1 4000 80\r\n", Some("192.0.2.1:4000"));
-        check(b"PROXY TCP6 2001:db8::1 ::1 4000 80\r\n", Some("[2001:db8::1]:4000"));
+        check(
+            b"PROXY TCP4 192.0.2.1 10.0.0.1 4000 80\r\n",
+            Some("192.0.2.1:4000"),
+        );
+        check(
+            b"PROXY TCP6 2001:db8::1 ::1 4000 80\r\n",
+            Some("[2001:db8::1]:4000"),
+        );
         check(b"PROXY UNKNOWN\r\n", None);
         check(b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", None);
         let four = [192, 0, 2, 1, 10, 0, 0, 1, 0x0f, 0xa0, 0, 80];
@@ -173,7 +188,10 @@ mod tests {
     #[test]
     fn header_that_is_none_is_refused() {
         let missing = |bytes: &[u8]| {
-            assert!(matches!(parse(bytes), Err(ProxyError::Missing)), "{bytes:?}");
+            assert!(
+                matches!(parse(bytes), Err(ProxyError::Missing)),
+                "{bytes:?}"
+            );
         };
         missing(b"GET / HTTP/1.1\r\n");
         missing(b"POST");
@@ -181,7 +199,10 @@ mod tests {
         missing(b"\r\n\r\nGET");
         missing(&[0x16, 3, 1]);
         let malformed = |bytes: &[u8]| {
-            assert!(matches!(parse(bytes), Err(ProxyError::Malformed)), "{bytes:?}");
+            assert!(
+                matches!(parse(bytes), Err(ProxyError::Malformed)),
+                "{bytes:?}"
+            );
         };
         malformed(b"PROXY \r\n");
         malformed(b"PROXY TCP4 1.2.3.4\r\n");

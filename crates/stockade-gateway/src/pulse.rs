@@ -3,8 +3,8 @@
 //!
 //! Times are milliseconds since the connection began, plus one; zero stands for "not waiting".
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -33,7 +33,7 @@ pub(crate) struct Pulse {
     /// Response bodies whose last piece has not been taken.
     outgoing: Mutex<Vec<Arc<Outgoing>>>,
     /// What the bytes of the client were refused for.
-    spoilt: Mutex<Option<Refusal>>,
+    spoilt: Mutex<Option<Spoilt>>,
     /// That has been said to the client, or counted.
     told: AtomicBool,
     /// The client may still be sending when the connection is closed.
@@ -41,6 +41,13 @@ pub(crate) struct Pulse {
     upgrade: Mutex<Upgrade>,
     /// No further request is wanted.
     last: Notify,
+}
+
+/// Why bytes of a client were refused, and of which of its requests they are.
+#[derive(Debug, Clone, Copy)]
+struct Spoilt {
+    refusal: Refusal,
+    request: u64,
 }
 
 /// Whether a connection that was asked to becomes something else.
@@ -157,23 +164,26 @@ impl Pulse {
     }
 
     /// The bytes of the client are refused from here on.
-    pub(crate) fn spoil(&self, refusal: Refusal) {
-        self.spoilt.lock().get_or_insert(refusal);
+    pub(crate) fn spoil(&self, refusal: Refusal, request: u64) {
+        self.spoilt
+            .lock()
+            .get_or_insert(Spoilt { refusal, request });
     }
 
-    /// Why they are refused. Whoever asks answers for it.
-    pub(crate) fn spoilt(&self) -> Option<Refusal> {
-        let refusal = *self.spoilt.lock();
-        if refusal.is_some() {
-            self.told.store(true, Relaxed);
-        }
-        refusal
+    /// Why they are refused, if that is about this request. Whoever asks answers for it.
+    pub(crate) fn spoilt(&self, request: u64) -> Option<Refusal> {
+        let spoilt = self
+            .spoilt
+            .lock()
+            .filter(|spoilt| spoilt.request == request)?;
+        self.told.store(true, Relaxed);
+        Some(spoilt.refusal)
     }
 
     /// The same, if nobody answered for it.
     pub(crate) fn spoilt_and_unanswered(&self) -> Option<Refusal> {
-        let refusal = *self.spoilt.lock();
-        refusal.filter(|_| !self.told.swap(true, Relaxed))
+        let spoilt = (*self.spoilt.lock())?;
+        (!self.told.swap(true, Relaxed)).then_some(spoilt.refusal)
     }
 
     /// What the client still sends is to be read, so that it can take the answer.
@@ -223,7 +233,11 @@ impl Pulse {
             next = next.min(allowed - waited);
             Ok(())
         };
-        due(self.head.load(Relaxed), limits.header_timeout, Overdue::Head)?;
+        due(
+            self.head.load(Relaxed),
+            limits.header_timeout,
+            Overdue::Head,
+        )?;
         due(self.idle.load(Relaxed), limits.idle_timeout, Overdue::Idle)?;
         let blocked = self.blocked.load(Relaxed);
         if let Err(overdue) = due(blocked, limits.stall_timeout, Overdue::Stalled) {

@@ -14,7 +14,7 @@ use stockade_instance::{GuestSocket, SocketMessage};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
@@ -47,10 +47,19 @@ pub(crate) struct Relay {
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     /// The client closed; its close frame has been answered.
-    Client { code: u16, reason: String },
+    Client {
+        code: u16,
+        reason: String,
+    },
     /// The guest, or the gateway, closes.
-    Here { code: u16, reason: &'static str },
-    Guest { code: u16, reason: String },
+    Here {
+        code: u16,
+        reason: &'static str,
+    },
+    Guest {
+        code: u16,
+        reason: String,
+    },
     /// Nothing can be sent any more.
     Broken,
 }
@@ -114,7 +123,10 @@ pub(crate) async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (mut sink, mut source) = socket.split();
     let talk = Talk::new(relay.limits);
-    let GuestSocket { to_guest, mut from_guest } = relay.guest;
+    let GuestSocket {
+        to_guest,
+        mut from_guest,
+    } = relay.guest;
     let mut phase = relay.phase;
     let end = tokio::select! {
         end = listen(&mut source, &to_guest, &talk) => end,
@@ -183,7 +195,10 @@ impl Relay {
     pub(crate) fn not_opened(self, error: &hyper::Error) {
         tracing::debug!(request_id = %self.request_id, %error, "a WebSocket was accepted but not opened");
         let code = BROKEN;
-        let _ = self.guest.to_guest.try_send(SocketMessage::Close { code, reason: String::new() });
+        let _ = self.guest.to_guest.try_send(SocketMessage::Close {
+            code,
+            reason: String::new(),
+        });
         self.observer.socket(&SocketRecord {
             request_id: self.request_id,
             route: self.route,
@@ -222,11 +237,17 @@ where
                 SocketMessage::Binary(data)
             }
             Message::Close(None) => {
-                return End::Client { code: NO_CODE, reason: String::new() };
+                return End::Client {
+                    code: NO_CODE,
+                    reason: String::new(),
+                };
             }
             Message::Close(Some(frame)) => {
                 let reason = frame.reason.as_str().to_owned();
-                return End::Client { code: frame.code.into(), reason };
+                return End::Client {
+                    code: frame.code.into(),
+                    reason,
+                };
             }
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
                 // They cost as much as messages do.
@@ -249,11 +270,7 @@ where
 }
 
 /// From the guest to the client, and pings.
-async fn speak<S>(
-    sink: &mut S,
-    from_guest: &mut mpsc::Receiver<SocketMessage>,
-    talk: &Talk,
-) -> End
+async fn speak<S>(sink: &mut S, from_guest: &mut mpsc::Receiver<SocketMessage>, talk: &Talk) -> End
 where
     S: Sink<Message, Error = WsError> + Unpin,
 {
@@ -283,13 +300,21 @@ where
             }
         };
         let message = match message {
-            None => return End::Here { code: RESTART, reason: "the site was restarted" },
+            None => {
+                return End::Here {
+                    code: RESTART,
+                    reason: "the site was restarted",
+                };
+            }
             Some(SocketMessage::Close { code, reason }) => return End::Guest { code, reason },
             Some(SocketMessage::Text(text)) => Message::text(text),
             Some(SocketMessage::Binary(data)) => Message::Binary(data),
         };
         if message.len() > talk.limits.message_bytes {
-            return End::Here { code: TOO_LARGE, reason: "the site's message is too large" };
+            return End::Here {
+                code: TOO_LARGE,
+                reason: "the site's message is too large",
+            };
         }
         add(&talk.messages_out, 1);
         add(&talk.bytes_out, message.len());
@@ -313,13 +338,19 @@ where
 
 fn failed(error: &WsError) -> End {
     match error {
-        WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
-            End::Here { code: TOO_LARGE, reason: "the message is too large" }
-        }
-        WsError::Capacity(_) | WsError::Protocol(_) | WsError::AttackAttempt => {
-            End::Here { code: PROTOCOL, reason: "the frame is not valid" }
-        }
-        WsError::Utf8(_) => End::Here { code: NOT_TEXT, reason: "the text is not UTF-8" },
+        WsError::Capacity(CapacityError::MessageTooLong { .. }) => End::Here {
+            code: TOO_LARGE,
+            reason: "the message is too large",
+        },
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Broken,
+        WsError::Capacity(_) | WsError::Protocol(_) | WsError::AttackAttempt => End::Here {
+            code: PROTOCOL,
+            reason: "the frame is not valid",
+        },
+        WsError::Utf8(_) => End::Here {
+            code: NOT_TEXT,
+            reason: "the text is not UTF-8",
+        },
         _ => End::Broken,
     }
 }

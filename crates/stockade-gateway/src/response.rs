@@ -18,6 +18,8 @@ use crate::pulse::{Outgoing, Pulse};
 pub(crate) struct Exchange {
     pub(crate) record: Box<AccessRecord>,
     pub(crate) began: Instant,
+    /// On its connection, from 1.
+    pub(crate) number: u64,
     pub(crate) intake: Arc<Intake>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) observer: Arc<dyn Observer>,

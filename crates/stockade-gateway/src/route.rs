@@ -171,6 +171,10 @@ impl Table {
         for route in routes {
             let route = Arc::new(route);
             for pattern in &route.patterns {
+                pattern.check().map_err(|source| TableError::Pattern {
+                    label: route.label.to_string(),
+                    source,
+                })?;
                 table.add(&route, pattern)?;
             }
         }
@@ -222,7 +226,11 @@ impl Table {
 
     /// The route whose pattern matches most specifically: by host, then by path, then by port and scheme.
     pub(crate) fn find(&self, wanted: Wanted<'_>) -> Option<&Arc<Route>> {
-        if let Some(route) = self.hosts.get(wanted.host).and_then(|paths| paths.find(wanted)) {
+        if let Some(route) = self
+            .hosts
+            .get(wanted.host)
+            .and_then(|paths| paths.find(wanted))
+        {
             return Some(route);
         }
         if !self.below.is_empty() {
@@ -249,7 +257,8 @@ impl fmt::Debug for Table {
 
 impl Paths {
     fn find(&self, wanted: Wanted<'_>) -> Option<&Arc<Route>> {
-        let matching = |entries: &'_ Vec<Entry>| entries.iter().position(|entry| entry.fits(wanted));
+        let matching =
+            |entries: &'_ Vec<Entry>| entries.iter().position(|entry| entry.fits(wanted));
         if let Some(entries) = self.exact.get(wanted.path)
             && let Some(index) = matching(entries)
         {

@@ -40,7 +40,11 @@ pub(crate) struct Opened {
 /// Reads a handshake; none if the request does not ask for a WebSocket.
 pub(crate) fn read(parts: &request::Parts) -> Result<Option<Handshake>, Refused> {
     let bad = |detail: &str| {
-        Refused::new(Refusal::WebSocket, StatusCode::BAD_REQUEST, format!("WebSocket: {detail}."))
+        Refused::new(
+            Refusal::WebSocket,
+            StatusCode::BAD_REQUEST,
+            format!("WebSocket: {detail}."),
+        )
     };
     let headers = &parts.headers;
     let accept = if parts.version == Version::HTTP_2 {
@@ -49,7 +53,11 @@ pub(crate) fn read(parts: &request::Parts) -> Result<Option<Handshake>, Refused>
             Some(protocol) if protocol.as_str() == "websocket" => None,
             Some(_) => {
                 let detail = "The only protocol served by CONNECT is websocket.";
-                return Err(Refused::new(Refusal::Method, StatusCode::NOT_IMPLEMENTED, detail));
+                return Err(Refused::new(
+                    Refusal::Method,
+                    StatusCode::NOT_IMPLEMENTED,
+                    detail,
+                ));
             }
         }
     } else {
@@ -63,13 +71,18 @@ pub(crate) fn read(parts: &request::Parts) -> Result<Option<Handshake>, Refused>
             return Err(bad("the method must be GET"));
         }
         let has_body = headers.contains_key(header::TRANSFER_ENCODING)
-            || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+            || headers
+                .get(header::CONTENT_LENGTH)
+                .is_some_and(|length| length != "0");
         if has_body {
             return Err(bad("the request must have no body"));
         }
         let key = single(headers, &header::SEC_WEBSOCKET_KEY)
             .ok_or_else(|| bad("there must be one sec-websocket-key"))?;
-        if !STANDARD.decode(key.as_bytes()).is_ok_and(|key| key.len() == 16) {
+        if !STANDARD
+            .decode(key.as_bytes())
+            .is_ok_and(|key| key.len() == 16)
+        {
             return Err(bad("sec-websocket-key must be 16 bytes in Base64"));
         }
         let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
@@ -78,11 +91,13 @@ pub(crate) fn read(parts: &request::Parts) -> Result<Option<Handshake>, Refused>
     if single(headers, &header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         let mut refused = bad("the only version is 13");
         refused.status = StatusCode::UPGRADE_REQUIRED;
-        return Err(refused);
+        return Err(refused.with(header::SEC_WEBSOCKET_VERSION, "13"));
     }
     Ok(Some(Handshake {
         accept,
-        offered: tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect(),
+        offered: tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL)
+            .map(str::to_owned)
+            .collect(),
     }))
 }
 
@@ -112,7 +127,11 @@ pub(crate) fn accept(
 ) -> Result<Response<Body>, Refused> {
     let Some(open) = conversation.shared.gate.open_socket(limits.open) else {
         let detail = "As many WebSockets are open as may be.";
-        return Err(Refused::new(Refusal::WebSockets, StatusCode::SERVICE_UNAVAILABLE, detail));
+        return Err(Refused::new(
+            Refusal::WebSockets,
+            StatusCode::SERVICE_UNAVAILABLE,
+            detail,
+        ));
     };
     let (mut parts, _) = response.into_parts();
     let chosen = parts.headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
@@ -129,15 +148,21 @@ pub(crate) fn accept(
     }
     // A protocol that was not offered would make the client fail (RFC 6455, section 4.1).
     if let Some(chosen) = chosen
-        && chosen.to_str().is_ok_and(|chosen| handshake.offered.iter().any(|one| one == chosen))
+        && chosen
+            .to_str()
+            .is_ok_and(|chosen| handshake.offered.iter().any(|one| one == chosen))
     {
         parts.headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
     }
     match handshake.accept {
         Some(accept) => {
             parts.status = StatusCode::SWITCHING_PROTOCOLS;
-            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-            parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            parts
+                .headers
+                .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            parts
+                .headers
+                .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             parts.headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
         }
         None => parts.status = StatusCode::OK,
@@ -202,7 +227,10 @@ mod tests {
 
     fn read_with(change: &[(&str, &str)]) -> Result<Option<Handshake>, Refused> {
         let mut builder = Request::builder();
-        for (name, value) in GOOD.iter().filter(|(name, _)| change.iter().all(|(n, _)| n != name)) {
+        for (name, value) in GOOD
+            .iter()
+            .filter(|(name, _)| change.iter().all(|(n, _)| n != name))
+        {
             builder = builder.header(*name, *value);
         }
         for (name, value) in change.iter().filter(|(_, value)| !value.is_empty()) {
@@ -213,7 +241,9 @@ mod tests {
 
     #[test]
     fn handshake_of_the_rfc_is_accepted() {
-        let handshake = read_with(&[("sec-websocket-protocol", "chat, superchat")]).unwrap().unwrap();
+        let handshake = read_with(&[("sec-websocket-protocol", "chat, superchat")])
+            .unwrap()
+            .unwrap();
         assert_eq!(handshake.accept.unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(handshake.offered, ["chat", "superchat"]);
     }
@@ -222,7 +252,11 @@ mod tests {
     fn request_without_wish_is_none() {
         assert!(read_with(&[("upgrade", "h2c")]).unwrap().is_none());
         assert!(read_with(&[("upgrade", "")]).unwrap().is_none());
-        assert!(read_with(&[("connection", "keep-alive")]).unwrap().is_none());
+        assert!(
+            read_with(&[("connection", "keep-alive")])
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use crate::access::Refusal;
 use crate::frames::Frames;
-use crate::gate::Entered;
 use crate::framing::{Finding, Framing};
+use crate::gate::Entered;
 use crate::pulse::{Pulse, Upgrade};
 use crate::service::Conversation;
 use crate::stream::Stream;
@@ -69,7 +69,7 @@ impl Wire {
                 match finding {
                     Finding::Fine => Ok(data.len()),
                     Finding::Spoilt(length, refusal) => {
-                        self.pulse.spoil(refusal);
+                        self.pulse.spoil(refusal, framing.refused(refusal));
                         self.pulse.linger();
                         self.inspector = Inspector::Ended;
                         Ok(length)
@@ -78,7 +78,7 @@ impl Wire {
             }
             Inspector::Http2(frames) => {
                 if frames.inspect(data).is_err() {
-                    self.pulse.spoil(Refusal::FrameFlood);
+                    self.pulse.spoil(Refusal::FrameFlood, 0);
                     self.inspector = Inspector::Ended;
                     return Err(io::Error::other("too many HTTP/2 frames without a request"));
                 }

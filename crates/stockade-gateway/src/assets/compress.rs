@@ -77,8 +77,10 @@ pub(super) fn accepted(headers: &HeaderMap) -> Vec<Coding> {
         }
     }
     let weight = |coding: &Coding| weights.get(coding).copied().or(rest).unwrap_or(0.0);
-    let mut codings: Vec<Coding> =
-        Coding::ALL.into_iter().filter(|coding| weight(coding) > 0.0).collect();
+    let mut codings: Vec<Coding> = Coding::ALL
+        .into_iter()
+        .filter(|coding| weight(coding) > 0.0)
+        .collect();
     codings.sort_by(|one, other| weight(other).total_cmp(&weight(one)));
     codings
 }
@@ -130,7 +132,10 @@ struct Kept {
 impl Compressed {
     pub(super) fn new(most: usize) -> Self {
         Self {
-            kept: Mutex::new(Kept { most, ..Kept::default() }),
+            kept: Mutex::new(Kept {
+                most,
+                ..Kept::default()
+            }),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
@@ -238,7 +243,10 @@ mod tests {
 
     #[test]
     fn kept_files_stay_within_their_bound() {
-        let mut kept = Kept { most: 250, ..Kept::default() };
+        let mut kept = Kept {
+            most: 250,
+            ..Kept::default()
+        };
         let key = |path: &str| Key {
             path: path.to_owned(),
             inode: 0,

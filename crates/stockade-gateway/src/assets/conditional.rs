@@ -28,7 +28,12 @@ pub(super) struct Tag {
 
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\"{}\"", if self.weak { "W/" } else { "" }, self.opaque)
+        write!(
+            f,
+            "{}\"{}\"",
+            if self.weak { "W/" } else { "" },
+            self.opaque
+        )
     }
 }
 
@@ -42,7 +47,9 @@ pub(super) enum Verdict {
 
 impl Validators {
     pub(super) fn of(opened: &Opened) -> Self {
-        let nanos = opened.modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let nanos = opened
+            .modified
+            .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         let coding = opened.coding.map_or("", |coding| coding.suffix());
         let opaque = format!(
             "{:x}-{:x}-{:x}{coding}",
@@ -55,7 +62,10 @@ impl Validators {
             .and_then(|at| SystemTime::now().duration_since(at).ok())
             .is_some_and(|age| age >= UNSETTLED);
         Self {
-            tag: Tag { weak: !settled, opaque },
+            tag: Tag {
+                weak: !settled,
+                opaque,
+            },
             modified: nanos.map(|nanos| UNIX_EPOCH + Duration::from_secs(nanos.as_secs())),
         }
     }
@@ -64,22 +74,28 @@ impl Validators {
 /// Evaluates the preconditions in the order of RFC 9110, section 13.2.2. The method is GET or HEAD.
 pub(super) fn check(headers: &HeaderMap, validators: &Validators) -> Verdict {
     if headers.contains_key(header::IF_MATCH) {
-        if !any_tag(headers, &header::IF_MATCH, |tag| strong(tag, &validators.tag)) {
+        if !any_tag(headers, &header::IF_MATCH, |tag| {
+            strong(tag, &validators.tag)
+        }) {
             return Verdict::Failed;
         }
-    } else if let (Some(date), Some(modified)) =
-        (date(headers, &header::IF_UNMODIFIED_SINCE), validators.modified)
-        && modified > date
+    } else if let (Some(date), Some(modified)) = (
+        date(headers, &header::IF_UNMODIFIED_SINCE),
+        validators.modified,
+    ) && modified > date
     {
         return Verdict::Failed;
     }
     if headers.contains_key(header::IF_NONE_MATCH) {
-        if any_tag(headers, &header::IF_NONE_MATCH, |tag| tag.opaque == validators.tag.opaque) {
+        if any_tag(headers, &header::IF_NONE_MATCH, |tag| {
+            tag.opaque == validators.tag.opaque
+        }) {
             return Verdict::NotModified;
         }
-    } else if let (Some(date), Some(modified)) =
-        (date(headers, &header::IF_MODIFIED_SINCE), validators.modified)
-        && modified <= date
+    } else if let (Some(date), Some(modified)) = (
+        date(headers, &header::IF_MODIFIED_SINCE),
+        validators.modified,
+    ) && modified <= date
     {
         return Verdict::NotModified;
     }
@@ -112,9 +128,11 @@ fn strong(one: &Tag, other: &Tag) -> bool {
 
 /// Whether one of the tags fits, or the field is `*`: a file that can be asked for exists.
 fn any_tag(headers: &HeaderMap, name: &HeaderName, fits: impl Fn(&Tag) -> bool) -> bool {
-    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|text| {
-        text.trim() == "*" || tags(text).is_some_and(|tags| tags.iter().any(&fits))
-    })
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|text| text.trim() == "*" || tags(text).is_some_and(|tags| tags.iter().any(&fits)))
 }
 
 /// A list of tags; none if it is something else.
@@ -127,7 +145,10 @@ fn tags(text: &str) -> Option<Vec<Tag>> {
             None => (false, rest),
         };
         let (opaque, after) = after.strip_prefix('"')?.split_once('"')?;
-        tags.push(Tag { weak, opaque: opaque.to_owned() });
+        tags.push(Tag {
+            weak,
+            opaque: opaque.to_owned(),
+        });
         rest = after.trim_start();
         if rest.is_empty() {
             return Some(tags);
@@ -147,7 +168,10 @@ mod tests {
 
     fn validators(weak: bool) -> Validators {
         Validators {
-            tag: Tag { weak, opaque: "a".to_owned() },
+            tag: Tag {
+                weak,
+                opaque: "a".to_owned(),
+            },
             modified: Some(UNIX_EPOCH + Duration::from_secs(784_111_777)),
         }
     }
@@ -166,14 +190,21 @@ mod tests {
     #[test]
     fn preconditions_are_evaluated_in_their_order() {
         let check = |lines: &[(&'static str, &str)], expected| {
-            assert_eq!(super::check(&headers(lines), &validators(false)), expected, "{lines:?}");
+            assert_eq!(
+                super::check(&headers(lines), &validators(false)),
+                expected,
+                "{lines:?}"
+            );
         };
         check(&[], Verdict::Send);
         check(&[("if-none-match", "\"a\"")], Verdict::NotModified);
         check(&[("if-none-match", "\"b\", W/\"a\"")], Verdict::NotModified);
         check(&[("if-none-match", "*")], Verdict::NotModified);
         check(&[("if-none-match", "\"b\"")], Verdict::Send);
-        check(&[("if-none-match", "\"b\""), ("if-modified-since", AT)], Verdict::Send);
+        check(
+            &[("if-none-match", "\"b\""), ("if-modified-since", AT)],
+            Verdict::Send,
+        );
         check(&[("if-none-match", "nonsense")], Verdict::Send);
         check(&[("if-modified-since", AT)], Verdict::NotModified);
         check(&[("if-modified-since", BEFORE)], Verdict::Send);
@@ -190,7 +221,11 @@ mod tests {
     fn part_is_sent_only_of_the_version_that_is_meant() {
         let check = |value: Option<&str>, weak, expected| {
             let lines: Vec<_> = value.iter().map(|value| ("if-range", *value)).collect();
-            assert_eq!(range_holds(&headers(&lines), &validators(weak)), expected, "{value:?}");
+            assert_eq!(
+                range_holds(&headers(&lines), &validators(weak)),
+                expected,
+                "{value:?}"
+            );
         };
         check(None, true, true);
         check(Some("\"a\""), false, true);

@@ -49,7 +49,9 @@ pub(super) fn relative(url: &str) -> Option<String> {
         }
         let segment = percent_decode_str(segment).decode_utf8().ok()?;
         let hidden = segment.starts_with('.') && segment != ".well-known";
-        let strange = segment.chars().any(|c| matches!(c, '/' | '\\') || c.is_control());
+        let strange = segment
+            .chars()
+            .any(|c| matches!(c, '/' | '\\') || c.is_control());
         let empty = segment.is_empty() && number < last;
         if hidden || strange || empty {
             return None;
@@ -60,12 +62,7 @@ pub(super) fn relative(url: &str) -> Option<String> {
 }
 
 /// Looks for a file. Blocks.
-pub(super) fn find(
-    folder: &Dir,
-    path: &str,
-    index: &str,
-    codings: &[Coding],
-) -> io::Result<Found> {
+pub(super) fn find(folder: &Dir, path: &str, index: &str, codings: &[Coding]) -> io::Result<Found> {
     if path.is_empty() || path.ends_with('/') {
         return open(folder, &format!("{path}{index}"), codings);
     }
@@ -130,7 +127,10 @@ fn open(folder: &Dir, path: &str, codings: &[Coding]) -> io::Result<Found> {
 }
 
 fn modified(metadata: &Metadata) -> Option<SystemTime> {
-    metadata.modified().ok().map(cap_std::time::SystemTime::into_std)
+    metadata
+        .modified()
+        .ok()
+        .map(cap_std::time::SystemTime::into_std)
 }
 
 fn look(folder: &Dir, path: &str) -> io::Result<Option<Metadata>> {
@@ -168,12 +168,16 @@ mod tests {
 
     #[test]
     fn path_of_a_url_stays_within_the_folder() {
-        let check = |url, expected: Option<&str>| assert_eq!(relative(url).as_deref(), expected, "{url}");
+        let check =
+            |url, expected: Option<&str>| assert_eq!(relative(url).as_deref(), expected, "{url}");
         check("/", Some(""));
         check("/a/b.txt", Some("a/b.txt"));
         check("/a/", Some("a/"));
         check("/%C3%A9%20x", Some("é x"));
-        check("/.well-known/security.txt", Some(".well-known/security.txt"));
+        check(
+            "/.well-known/security.txt",
+            Some(".well-known/security.txt"),
+        );
         check("/.git/config", None);
         check("/a/.env", None);
         check("/..", None);

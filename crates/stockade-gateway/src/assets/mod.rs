@@ -85,7 +85,9 @@ pub struct AssetFallback {
 #[derive(Debug, thiserror::Error)]
 pub enum AssetsError {
     /// The folder can't be opened.
-    #[error("cannot open the folder {folder} ({source})\n  fix: make the folder, or allow this user to read it")]
+    #[error(
+        "cannot open the folder {folder} ({source})\n  fix: make the folder, or allow this user to read it"
+    )]
     Folder {
         /// The folder.
         folder: PathBuf,
@@ -93,7 +95,9 @@ pub enum AssetsError {
         source: std::io::Error,
     },
     /// The fallback is no file of the folder.
-    #[error("the fallback {file:?} is not a file in {folder}\n  fix: make the file, or name another")]
+    #[error(
+        "the fallback {file:?} is not a file in {folder}\n  fix: make the file, or name another"
+    )]
     Fallback {
         /// The folder.
         folder: PathBuf,
@@ -121,9 +125,13 @@ impl Assets {
     ///
     /// [`AssetsError`] if the folder or its fallback is not there.
     pub fn open(options: AssetsOptions) -> Result<Self, AssetsError> {
-        let folder = Dir::open_ambient_dir(&options.folder, ambient_authority()).map_err(|source| {
-            AssetsError::Folder { folder: options.folder.clone(), source }
-        })?;
+        let folder =
+            Dir::open_ambient_dir(&options.folder, ambient_authority()).map_err(|source| {
+                AssetsError::Folder {
+                    folder: options.folder.clone(),
+                    source,
+                }
+            })?;
         if let Some(fallback) = &options.fallback {
             let file = folder.metadata(&fallback.file);
             if !file.is_ok_and(|file| file.is_file()) {
@@ -134,13 +142,21 @@ impl Assets {
             }
         }
         let compressed = Compressed::new(options.compressed_bytes);
-        Ok(Self { inner: Arc::new(Inner { options, folder, compressed }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                options,
+                folder,
+                compressed,
+            }),
+        })
     }
 }
 
 impl std::fmt::Debug for Assets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Assets").field("options", &self.inner.options).finish_non_exhaustive()
+        f.debug_struct("Assets")
+            .field("options", &self.inner.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -170,8 +186,12 @@ impl Inner {
             };
             match (found, &inner.options.fallback) {
                 (Ok(Found::Nothing), Some(fallback)) => {
-                    let found =
-                        find::find(&inner.folder, &fallback.file, &inner.options.index, &codings);
+                    let found = find::find(
+                        &inner.folder,
+                        &fallback.file,
+                        &inner.options.index,
+                        &codings,
+                    );
                     (found, fallback.status)
                 }
                 (found, _) => (found, StatusCode::OK),
@@ -236,9 +256,13 @@ impl Inner {
                 }
             }
         }
-        let length = ready.as_ref().map_or(opened.length, |data| data.len() as u64);
+        let length = ready
+            .as_ref()
+            .map_or(opened.length, |data| data.len() as u64);
         let mut part = Part { start: 0, length };
-        if ranged && status == StatusCode::OK && conditional::range_holds(&parts.headers, &validators)
+        if ranged
+            && status == StatusCode::OK
+            && conditional::range_holds(&parts.headers, &validators)
         {
             match range::read(&parts.headers, length) {
                 None => {}
@@ -252,7 +276,9 @@ impl Inner {
                 }
             }
         }
-        response.headers_mut().insert(header::CONTENT_LENGTH, part.length.into());
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, part.length.into());
         if parts.method == Method::HEAD {
             return response;
         }
@@ -319,7 +345,9 @@ async fn body(opened: Opened, part: Part) -> std::io::Result<Body> {
         });
         let data = data.await.map_err(std::io::Error::other)??;
         if data.len() as u64 != part.length {
-            return Err(std::io::Error::other("the file became shorter while it was read"));
+            return Err(std::io::Error::other(
+                "the file became shorter while it was read",
+            ));
         }
         return Ok(problem::full(Bytes::from(data)));
     }
@@ -329,7 +357,9 @@ async fn body(opened: Opened, part: Part) -> std::io::Result<Body> {
         file.seek(SeekFrom::Start(part.start)).await?;
     }
     let pieces = ReaderStream::with_capacity(file.take(part.length), PIECE);
-    let frames = pieces.map_ok(Frame::data).map_err(|error| -> BoxError { error.into() });
+    let frames = pieces
+        .map_ok(Frame::data)
+        .map_err(|error| -> BoxError { error.into() });
     Ok(StreamBody::new(frames).boxed_unsync())
 }
 
@@ -354,7 +384,9 @@ fn to_folder(uri: &http::Uri) -> Response<Body> {
         None => format!("{}/", uri.path()),
     };
     // Two slashes would be another host.
-    let Some(location) = HeaderValue::try_from(location).ok().filter(|_| !uri.path().starts_with("//"))
+    let Some(location) = HeaderValue::try_from(location)
+        .ok()
+        .filter(|_| !uri.path().starts_with("//"))
     else {
         return failed();
     };

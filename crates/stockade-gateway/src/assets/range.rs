@@ -39,7 +39,10 @@ pub(super) fn read(headers: &HeaderMap, length: u64) -> Option<Result<Part, Unsa
     if start >= end {
         return Some(Err(Unsatisfiable));
     }
-    Some(Ok(Part { start, length: end - start }))
+    Some(Ok(Part {
+        start,
+        length: end - start,
+    }))
 }
 
 /// Digits and nothing else; a number that is too large for a file is as good as the largest.
@@ -65,22 +68,45 @@ mod tests {
         assert_eq!(read_value("bytes=-3", 10), Some(Ok((7, 3))));
         assert_eq!(read_value("bytes=8-99", 10), Some(Ok((8, 2))));
         assert_eq!(read_value("bytes=-99", 10), Some(Ok((0, 10))));
-        assert_eq!(read_value("bytes=0-99999999999999999999999", 10), Some(Ok((0, 10))));
-        let part = Part { start: 8, length: 2 };
+        assert_eq!(
+            read_value("bytes=0-99999999999999999999999", 10),
+            Some(Ok((0, 10)))
+        );
+        let part = Part {
+            start: 8,
+            length: 2,
+        };
         assert_eq!(part.content_range(10), "bytes 8-9/10");
     }
 
     #[test]
     fn range_that_is_none_gives_the_whole_file() {
-        for value in ["bytes=0-1,3-4", "bits=0-1", "bytes", "bytes=a-b", "bytes=--1", "bytes=-", "bytes=3-1"] {
+        for value in [
+            "bytes=0-1,3-4",
+            "bits=0-1",
+            "bytes",
+            "bytes=a-b",
+            "bytes=--1",
+            "bytes=-",
+            "bytes=3-1",
+        ] {
             assert_eq!(read_value(value, 10), None, "{value}");
         }
     }
 
     #[test]
     fn range_beyond_the_end_cannot_be_satisfied() {
-        for (value, length) in [("bytes=10-", 10), ("bytes=10-12", 10), ("bytes=0-", 0), ("bytes=-0", 10)] {
-            assert_eq!(read_value(value, length), Some(Err(Unsatisfiable)), "{value}");
+        for (value, length) in [
+            ("bytes=10-", 10),
+            ("bytes=10-12", 10),
+            ("bytes=0-", 0),
+            ("bytes=-0", 10),
+        ] {
+            assert_eq!(
+                read_value(value, length),
+                Some(Err(Unsatisfiable)),
+                "{value}"
+            );
         }
     }
 }

@@ -10,9 +10,16 @@ fn check(text: &str, fine: bool) {
             Finding::Fine => framing.inspect(&mut second),
             spoilt => spoilt,
         };
-        assert_eq!(found == Finding::Fine, fine, "{text:?} cut at {cut}: {found:?}");
+        assert_eq!(
+            found == Finding::Fine,
+            fine,
+            "{text:?} cut at {cut}: {found:?}"
+        );
         if !fine {
-            assert!(first.contains(&0) || second.contains(&0), "{text:?} cut at {cut}");
+            assert!(
+                first.contains(&0) || second.contains(&0),
+                "{text:?} cut at {cut}"
+            );
         }
     }
 }
@@ -30,7 +37,13 @@ fn requests_with_one_reading_pass() {
     check(&format!("{}hello{get}", head("content-length: 5")), true);
     check(&format!("{}hello{get}", head("Content-Length:\t5 ")), true);
     check(&format!("{}{get}", head("content-length: 0")), true);
-    check(&format!("{}5\r\nhello\r\n0\r\n\r\n{get}", head("transfer-encoding: chunked")), true);
+    check(
+        &format!(
+            "{}5\r\nhello\r\n0\r\n\r\n{get}",
+            head("transfer-encoding: chunked")
+        ),
+        true,
+    );
     check(
         &format!(
             "{}A;x=\"y\"\r\n0123456789\r\n0\r\na: b\r\nc: d\r\n\r\n{get}",
@@ -71,7 +84,10 @@ fn lengths_with_two_readings_are_spoilt() {
     ] {
         check(&head(lines), false);
     }
-    check("POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n", false);
+    check(
+        "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
+        false,
+    );
     check("GET /#a HTTP/1.1\r\nhost: a\r\n\r\n", false);
 }
 
@@ -112,7 +128,10 @@ fn chunks_with_two_readings_are_spoilt() {
     ] {
         check(&format!("{head}{body}"), false);
     }
-    check(&format!("{head}5;{}\r\nhello\r\n0\r\n\r\n", "a".repeat(1025)), false);
+    check(
+        &format!("{head}5;{}\r\nhello\r\n0\r\n\r\n", "a".repeat(1025)),
+        false,
+    );
     let large = "a".repeat(8193);
     check_whole(&format!("{head}0\r\nx: {large}\r\n\r\n"), false);
 }
@@ -128,7 +147,10 @@ fn upgrade_holds_back_what_follows_until_decided() {
     check(&format!("{upgrade}x"), false);
     for upgraded in [true, false] {
         let mut framing = Framing::new(8192);
-        assert_eq!(framing.inspect(&mut upgrade.as_bytes().to_vec()), Finding::Fine);
+        assert_eq!(
+            framing.inspect(&mut upgrade.as_bytes().to_vec()),
+            Finding::Fine
+        );
         assert!(framing.undecided());
         framing.decide(upgraded);
         let found = framing.inspect(&mut b"\x81\x85\n\n".to_vec());
