@@ -1,0 +1,244 @@
+//! Mirrors that crash, are recycled, scaled and drained, and schedules.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::client::{get, post, run, send};
+use crate::server::{PLAIN, Server};
+
+/// Says which isolate it is.
+const NAMED: &str = "const me = Math.random(); let n = 0; export default { async fetch(request) {
+  const { pathname } = new URL(request.url);
+  if (pathname === '/slow') await new Promise(done => setTimeout(done, 100));
+  if (pathname === '/hang') await new Promise(done => setTimeout(done, 2000));
+  return Response.json({ me, n: ++n });
+} };";
+
+fn mirrors(state: &str) -> String {
+    format!("stockade_mirrors{{instance=\"site\",state=\"{state}\"}}")
+}
+
+fn ends(reason: &str) -> String {
+    format!("stockade_mirror_ends_total{{instance=\"site\",reason=\"{reason}\"}}")
+}
+
+#[test]
+fn mirror_that_is_killed_is_replaced_and_no_idempotent_request_is_lost() {
+    let server = Server::site(NAMED, "    mirrors: 2\n");
+    run(async {
+        server.until(&mirrors("ready"), |ready| ready == 2.0).await;
+        let requests = async {
+            for _ in 0..40 {
+                let all = (0..4).map(|_| send(server.address(), get("a", "/slow")));
+                for answer in futures_util::future::join_all(all).await {
+                    assert_eq!(answer.status, 200, "{}", server.told());
+                }
+            }
+        };
+        let kills = async {
+            for round in 1..=3 {
+                // Workers are the processes below the launcher.
+                for worker in server.processes().into_iter().skip(1).take(1) {
+                    let pid = Pid::from_raw(worker as i32).unwrap();
+                    let _ = kill_process(pid, Signal::KILL);
+                }
+                tokio::time::sleep(Duration::from_millis(400 * round)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! { () = requests => {}, () = kills => {} }
+        server.until(&mirrors("ready"), |ready| ready == 2.0).await;
+    });
+}
+
+#[test]
+fn mirror_that_ends_under_a_request_that_is_not_idempotent_gives_502() {
+    let server = Server::site(NAMED, "");
+    run(async {
+        let request = async { send(server.address(), post("a", "/hang", "x")).await };
+        let kill = async {
+            server
+                .until("stockade_requests_in_flight{instance=\"site\"}", |now| {
+                    now >= 1.0
+                })
+                .await;
+            for worker in server.processes().into_iter().skip(1) {
+                let _ = kill_process(Pid::from_raw(worker as i32).unwrap(), Signal::KILL);
+            }
+        };
+        let (answer, ()) = tokio::join!(request, kill);
+        assert_eq!(answer.status, 502, "{}", server.told());
+        assert!(server.metric(&ends("crashed")).await >= 1.0);
+        // And then it goes on.
+        assert_eq!(server.get("a", "/").await.status, 200);
+    });
+}
+
+#[test]
+fn mirror_is_recycled_under_load_and_nothing_is_lost() {
+    let server = Server::site(NAMED, "    recycle: {requests: 50}\n");
+    run(async {
+        let mut seen = BTreeSet::new();
+        for _ in 0..30 {
+            let all = (0..10).map(|_| send(server.address(), get("a", "/")));
+            for answer in futures_util::future::join_all(all).await {
+                assert_eq!(answer.status, 200, "{}", server.told());
+                seen.insert(answer.json()["me"].to_string());
+            }
+        }
+        assert!(seen.len() >= 3, "{seen:?}");
+        server
+            .until(&ends("recycled_requests"), |ends| ends >= 2.0)
+            .await;
+    });
+}
+
+#[test]
+fn site_scales_with_load_and_to_zero() {
+    let server = Server::site(
+        NAMED,
+        "    limits: {concurrency: 4}
+    autoscale: {min_instances: 0, max_instances: 3, queue_length: 2, stable_window: 6s, panic_window: 1s, scale_to_zero_after: 2s}
+",
+    );
+    run(async {
+        server.until(&mirrors("ready"), |ready| ready == 0.0).await;
+        assert_eq!(server.status("/readyz").await.status, 200);
+        assert_eq!(server.get("a", "/").await.status, 200);
+        let cold = "stockade_mirror_starts_total{instance=\"site\",start=\"cold\"}";
+        assert!(server.metric(cold).await >= 1.0, "{}", server.told());
+        let load = async {
+            loop {
+                let all = (0..12).map(|_| send(server.address(), get("a", "/slow")));
+                for answer in futures_util::future::join_all(all).await {
+                    assert_eq!(answer.status, 200, "{}", server.told());
+                }
+            }
+        };
+        let ready = mirrors("ready");
+        let grown = server.until(&ready, |ready| ready >= 3.0);
+        tokio::select! { () = load => {}, _ = grown => {} }
+        server.until(&mirrors("ready"), |ready| ready == 0.0).await;
+    });
+}
+
+#[test]
+fn scheduled_runs_when_it_is_time() {
+    // The finest schedule there is is a minute; what is checked here is that one is accepted and known.
+    let config = format!(
+        "{PLAIN}instances:
+  site:
+    code: ./main.js
+    urls: [\"/*\"]
+    crons: [\"* * * * *\"]
+"
+    );
+    let code = "let runs = []; export default {
+      fetch() { return Response.json(runs); },
+      scheduled(event) { runs.push(event.cron); },
+    };";
+    let server = Server::start(&config, &[("main.js", code)]);
+    run(async {
+        assert_eq!(server.get("a", "/").await.status, 200);
+        let left = 60
+            - std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap()
+                .as_secs()
+                % 60;
+        // Waiting for the minute is for whoever has the time.
+        if left > 20 && std::env::var_os("STOCKADE_SLOW_TESTS").is_none() {
+            return;
+        }
+        while server.get("a", "/").await.json() != json!(["* * * * *"]) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+}
+
+#[test]
+fn drain_lets_requests_and_background_work_end() {
+    let mut server = Server::site(
+        "export default { async fetch(request, env, ctx) {
+           ctx.waitUntil((async () => {
+             await new Promise(done => setTimeout(done, 600));
+             await env.STATE.put('background', 'done');
+           })());
+           await new Promise(done => setTimeout(done, 400));
+           return new Response('complete');
+         } };",
+        "    state: true\n",
+    );
+    let status = run(async {
+        let request = async { send(server.address(), get("a", "/")).await };
+        let stop = async {
+            server
+                .until("stockade_requests_in_flight{instance=\"site\"}", |now| {
+                    now >= 1.0
+                })
+                .await;
+            server.signal(Signal::TERM);
+            // While it drains it is not ready, and the old ones go on.
+            while server.status("/readyz").await.status != 503 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let (answer, ()) = tokio::join!(request, stop);
+        assert_eq!(answer.text(), "complete", "{}", server.told());
+        server.ended()
+    });
+    assert!(status.success(), "{status} {}", server.told());
+    assert!(!server.path("stockade.sock").exists());
+    let code = "export default { async fetch(request, env) {
+      return new Response(await env.STATE.get('background'));
+    } };";
+    std::fs::write(server.path("site/main.ts"), code).unwrap();
+    let server = server.again();
+    run(async { assert_eq!(server.get("a", "/").await.text(), "done") });
+}
+
+#[test]
+fn drain_has_a_deadline_and_a_second_signal_ends_it() {
+    let never = "export default { fetch() { return new Promise(() => {}); } };";
+    for twice in [false, true] {
+        let limits = "    limits: {timeout: 60s}\n";
+        let timeout = if twice { "60s" } else { "500ms" };
+        let config = format!(
+            "{PLAIN}instances:\n  site:\n    code: ./main.js\n    urls: [\"/*\"]\n{limits}"
+        );
+        let folder = crate::server::folder(&config, &[("main.js", never)]);
+        let path = folder.path().join("stockade.yaml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let drain = format!("drain_timeout: {timeout}");
+        std::fs::write(&path, text.replace("drain_timeout: 10s", &drain)).unwrap();
+        let mut server = Server::start_in(folder, &std::collections::BTreeMap::new());
+        let status = run(async {
+            let address = server.address();
+            tokio::spawn(async move {
+                let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+                let io = hyper_util::rt::TokioIo::new(stream);
+                let (mut sender, connection) =
+                    hyper::client::conn::http1::handshake(io).await.unwrap();
+                tokio::spawn(connection);
+                let _ = sender.send_request(get("a", "/")).await;
+            });
+            server
+                .until("stockade_requests_in_flight{instance=\"site\"}", |now| {
+                    now >= 1.0
+                })
+                .await;
+            server.signal(Signal::TERM);
+            if twice {
+                while server.status("/readyz").await.status != 503 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                server.signal(Signal::INT);
+            }
+            server.ended()
+        });
+        assert_eq!(status.code(), Some(1), "{}", server.told());
+    }
+}

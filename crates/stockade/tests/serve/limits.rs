@@ -1,0 +1,136 @@
+//! Sites that take too much, break, or are asked for too much.
+
+use crate::client::{get, post, run, send};
+use crate::server::{PLAIN, Server};
+
+/// Does what its path says.
+const HOSTILE: &str = "let all = []; export default { async fetch(request) {
+  switch (new URL(request.url).pathname) {
+    case '/spin': for (;;);
+    case '/eat': for (;;) all.push(new Array(100000).fill(all.length));
+    case '/never': await new Promise(() => {}); break;
+    case '/slow': await new Promise(done => setTimeout(done, 400)); break;
+    case '/headers': return new Response('', { headers: Array.from({ length: 500 }, (_, n) => [`x-${n}`, 'x'.repeat(300)]) });
+    case '/stop-answering': return new Response(new ReadableStream({ start(c) { c.enqueue(new Uint8Array(1)); } }));
+  }
+  return new Response('well');
+} };";
+
+#[test]
+fn limit_that_is_reached_has_its_status_and_the_site_goes_on() {
+    let server = Server::site(
+        HOSTILE,
+        "    limits: {cpu: 100ms, memory: 32mb, timeout: 1s, max_body: 1kb}\n",
+    );
+    run(async {
+        let status = async |path: &str| server.get("a", path).await.status;
+        assert_eq!(status("/never").await, 504, "{}", server.told());
+        assert_eq!(status("/headers").await, 502);
+        assert_eq!(status("/").await, 200);
+        let large = send(server.address(), post("a", "/", vec![b'x'; 2000])).await;
+        assert_eq!(large.status, 413);
+        // A request that ends its mirror is tried once more elsewhere where that is safe.
+        for (path, reason) in [
+            ("/spin", "cpu_limit_exceeded"),
+            ("/eat", "memory_limit_exceeded"),
+        ] {
+            assert_eq!(
+                send(server.address(), post("a", path, "")).await.status,
+                502,
+                "{path}"
+            );
+            let series =
+                format!("stockade_mirror_ends_total{{instance=\"site\",reason=\"{reason}\"}}");
+            server.until(&series, |value| value >= 1.0).await;
+            while status("/").await != 200 {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn site_that_is_full_answers_503_with_retry_after() {
+    let server = Server::site(
+        HOSTILE,
+        "    limits: {concurrency: 1, queue: 1, timeout: 5s}\n",
+    );
+    run(async {
+        assert_eq!(server.get("a", "/").await.status, 200);
+        let requests = (0..8).map(|_| send(server.address(), get("a", "/slow")));
+        let answers = futures_util::future::join_all(requests).await;
+        let full: Vec<_> = answers
+            .iter()
+            .filter(|answer| answer.status == 503)
+            .collect();
+        assert!(!full.is_empty() && full.len() < 8, "{} of 8", full.len());
+        for answer in full {
+            let after: u64 = answer.header("retry-after").parse().unwrap();
+            assert!((1..=60).contains(&after));
+        }
+        assert!(
+            answers
+                .iter()
+                .all(|answer| matches!(answer.status, 200 | 503)),
+            "{answers:?}"
+        );
+        let refused = "stockade_requests_refused_total{instance=\"site\",reason=\"queue_full\"}";
+        assert!(server.metric(refused).await >= 1.0);
+    });
+}
+
+#[test]
+fn hostile_site_does_not_slow_its_neighbour() {
+    let config = format!(
+        "{PLAIN}instances:
+  hostile: {{code: ./hostile.js, urls: [hostile.example], limits: {{cpu: 100ms, memory: 32mb, timeout: 1s}}}}
+  good: {{code: ./good.js, urls: [good.example]}}
+"
+    );
+    let good = "export default { fetch() { return new Response('good'); } };";
+    let server = Server::start(&config, &[("hostile.js", HOSTILE), ("good.js", good)]);
+    run(async {
+        let attacks = async {
+            for path in ["/spin", "/eat", "/never", "/headers", "/stop-answering"]
+                .iter()
+                .cycle()
+            {
+                let attack = send(server.address(), get("hostile.example", path));
+                let _ = tokio::time::timeout(std::time::Duration::from_millis(300), attack).await;
+            }
+        };
+        let requests = async {
+            for _ in 0..300 {
+                let answer = server.get("good.example", "/").await;
+                assert_eq!((answer.status, answer.text().as_str()), (200, "good"));
+            }
+        };
+        tokio::select! { () = attacks => {}, () = requests => {} }
+    });
+}
+
+#[test]
+fn isolation_of_every_level_serves() {
+    let config = format!(
+        "{PLAIN}instances:
+  t: {{code: ./good.js, urls: [t.example], isolation: thread}}
+  u: {{code: ./good.js, urls: [u.example], isolation: thread}}
+  p: {{code: ./good.js, urls: [p.example], isolation: process}}
+  c: {{code: ./good.js, urls: [c.example], isolation: container, wx: strict}}
+"
+    );
+    let good = "export default { fetch() { return new Response('good'); } };";
+    let server = Server::start(&config, &[("good.js", good)]);
+    run(async {
+        for host in ["t.example", "u.example", "p.example", "c.example"] {
+            let answer = server.get(host, "/").await;
+            assert_eq!(answer.status, 200, "{host} {}", server.told());
+        }
+    });
+    // Not even level `thread` is a thread of the supervisor: there is no V8 in it.
+    let threads = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+    for thread in threads {
+        let name = std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap();
+        assert!(!name.contains("V8") && !name.contains("isolate"), "{name}");
+    }
+}

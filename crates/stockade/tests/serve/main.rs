@@ -1,0 +1,16 @@
+//! `stockade serve` from end to end: the real program, real clients over loopback.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod bindings;
+mod client;
+mod frameworks;
+mod lifetime;
+mod limits;
+mod observed;
+mod reload;
+mod server;
+mod site;

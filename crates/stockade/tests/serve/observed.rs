@@ -1,0 +1,169 @@
+//! What operators see: metrics, health, logs.
+
+use serde_json::json;
+
+use crate::client::{get, run, send};
+use crate::server::{PLAIN, Server};
+
+const TALKS: &str = "export default { fetch(request) {
+  const { pathname } = new URL(request.url);
+  if (pathname === '/talk') { console.log('said', { a: 1 }); console.error('bad\\n{\"event\":\"forged\"}'); }
+  if (pathname === '/flood') { for (let i = 0; i < 500; i++) console.log('line', i); }
+  if (pathname === '/uncaught') Promise.reject(new Error('nobody caught me'));
+  return new Response('ok', { status: pathname === '/missing' ? 404 : 200 });
+} };";
+
+#[test]
+fn metrics_count_requests_and_mirrors() {
+    let server = Server::site(TALKS, "    mirrors: 2\n");
+    run(async {
+        for path in ["/", "/", "/missing"] {
+            server.get("a", path).await;
+        }
+        let requests = |status: &str| {
+            format!(
+                "stockade_requests_total{{instance=\"site\",method=\"GET\",status=\"{status}\"}}"
+            )
+        };
+        server.until(&requests("2xx"), |count| count == 2.0).await;
+        server.until(&requests("4xx"), |count| count == 1.0).await;
+        server
+            .until(
+                "stockade_mirrors{instance=\"site\",state=\"ready\"}",
+                |ready| ready == 2.0,
+            )
+            .await;
+        let count = "stockade_request_duration_seconds_count{instance=\"site\"}";
+        assert_eq!(server.metric(count).await, 3.0);
+        assert!(
+            server
+                .metric("stockade_isolate_memory_bytes{instance=\"site\"}")
+                .await
+                > 1e5
+        );
+        assert!(
+            server
+                .metric("stockade_isolate_cpu_seconds_total{instance=\"site\"}")
+                .await
+                > 0.0
+        );
+        let text = server.status("/metrics").await.text();
+        assert!(text.ends_with("# EOF\n"));
+        assert_eq!(server.status("/healthz").await.text(), "ok\n");
+        assert_eq!(server.status("/readyz").await.text(), "ready\n");
+        // What clients make up is no label.
+        server.get("made-up.example", "/made-up?made=up").await;
+        send(
+            server.address(),
+            crate::client::with_body("MADEUP", "a", "/", ""),
+        )
+        .await;
+        assert!(
+            !server
+                .status("/metrics")
+                .await
+                .text()
+                .to_lowercase()
+                .contains("made")
+        );
+    });
+}
+
+#[test]
+fn site_that_does_not_start_is_not_ready_and_others_are_served() {
+    let config = format!(
+        "{PLAIN}instances:
+  broken: {{code: ./broken.js, urls: [broken.example]}}
+  good: {{code: ./good.js, urls: [good.example]}}
+"
+    );
+    let files = [
+        ("broken.js", "throw new Error('at the start')"),
+        ("good.js", TALKS),
+    ];
+    let server = Server::start(&config, &files);
+    run(async {
+        let ready = server.status("/readyz").await;
+        assert_eq!(
+            (ready.status, ready.text().as_str()),
+            (503, "broken: no mirror is ready\n")
+        );
+        assert_eq!(server.get("good.example", "/").await.status, 200);
+        let answer = server.get("broken.example", "/").await;
+        assert_eq!(answer.status, 503);
+        assert!(!answer.text().contains("at the start"));
+    });
+    let line = server.logged(|line| line["event"] == "mirror_start_failed");
+    assert!(
+        line["error"].as_str().unwrap().contains("at the start"),
+        "{line}"
+    );
+}
+
+#[test]
+fn log_has_a_line_for_each_request_without_secrets() {
+    let config = format!(
+        "{PLAIN}instances:
+  site: {{code: ./main.js, urls: [\"/*\"]}}
+"
+    )
+    .replace("version", "version");
+    let folder = crate::server::folder(&config, &[("main.js", TALKS)]);
+    let path = folder.path().join("stockade.yaml");
+    let text = std::fs::read_to_string(&path).unwrap().replace(
+        "logging: {format: json, level: debug}",
+        "logging: {format: json, access: {query: full, client_address: network, headers: [user-agent]}, redact: {query: [session]}}",
+    );
+    std::fs::write(&path, text).unwrap();
+    let server = Server::start_in(folder, &std::collections::BTreeMap::new());
+    let id = run(async {
+        let path = "/path?a=1&session=hidden-one&token=hidden-two";
+        let mut request = get("a.example", path);
+        let headers = request.headers_mut();
+        headers.insert("user-agent", "tester/1".parse().unwrap());
+        headers.insert("authorization", "Bearer hidden-three".parse().unwrap());
+        let answer = send(server.address(), request).await;
+        answer.header("x-request-id").to_owned()
+    });
+    let line = server.logged(|line| line["event"] == "request");
+    assert_eq!(line["request_id"], json!(id));
+    assert_eq!(line["client"], "127.0.0.0/24");
+    assert_eq!(line["host"], "a.example");
+    assert_eq!(
+        line["path"],
+        "/path?a=1&session=[redacted]&token=[redacted]"
+    );
+    assert_eq!(line["user-agent"], "tester/1");
+    assert_eq!(
+        (&line["status"], &line["instance"]),
+        (&json!(200), &json!("site"))
+    );
+    assert!(line["mirror"].is_number() && line["duration_ms"].is_number());
+    assert!(!server.told().contains("hidden"), "{}", server.told());
+}
+
+#[test]
+fn console_is_logged_by_instance_and_bounded() {
+    let server = Server::site(TALKS, "");
+    run(async {
+        server.get("a", "/talk").await;
+        server.get("a", "/flood").await;
+        server.get("a", "/uncaught").await;
+    });
+    let said = server.logged(|line| line["event"] == "console");
+    assert_eq!(
+        (&said["instance"], &said["level"]),
+        (&json!("site"), &json!("info"))
+    );
+    assert_eq!(said["text"], "said { a: 1 }");
+    let bad = server.logged(|line| line["event"] == "console" && line["level"] == "error");
+    assert!(bad["text"].as_str().unwrap().starts_with("bad\n"));
+    server.logged(|line| line["event"] == "uncaught");
+    assert!(server.log(|line| line["event"] == "forged").is_empty());
+    let lines = server.log(|line| line["event"] == "console").len();
+    assert!(lines < 400, "{lines} lines of one guest in a second");
+    run(async {
+        let dropped = "stockade_console_lines_dropped_total{instance=\"site\"}";
+        server.until(dropped, |dropped| dropped > 0.0).await;
+    });
+}
