@@ -126,12 +126,13 @@ reused() { # options
   # In TLS 1.3 tickets come after the handshake; the request makes the client read them.
   printf 'GET / HTTP/1.1\r\nHost: open.localhost:%s\r\nConnection: close\r\n\r\n' "$port" >"$work/request"
   { cat "$work/request"; sleep 1; } | timeout 10 openssl s_client -quiet -connect "127.0.0.1:$port" -servername open.localhost "$@" -sess_out "$session" >/dev/null 2>&1 || true
-  echo | timeout 10 openssl s_client -connect "127.0.0.1:$port" -servername "${name:-open.localhost}" "$@" -sess_in "$session" 2>&1 | grep -oE '^(New|Reused)' || echo refused
+  echo | timeout 10 openssl s_client -connect "127.0.0.1:$port" -servername "${name:-open.localhost}" "$@" -sess_in "$session" >"$work/again" 2>&1 || true
+  grep -q '^Reused' "$work/again" && echo resumed || echo 'not resumed'
 }
-row 'openssl, TLS 1.2 session resumed' "$(reused -tls1_2)" Reused
-row 'openssl, TLS 1.3 session resumed' "$(reused -tls1_3)" Reused
-row "openssl, TLS 1.2 session of the open host at the closed one" "$(name=closed.localhost reused -tls1_2)" refused
-row "openssl, TLS 1.3 session of the open host at the closed one" "$(name=closed.localhost reused -tls1_3)" New
+row 'openssl, TLS 1.2 session resumed' "$(reused -tls1_2)" resumed
+row 'openssl, TLS 1.3 session resumed' "$(reused -tls1_3)" resumed
+row "openssl, TLS 1.2 session of the open host at the closed one" "$(name=closed.localhost reused -tls1_2)" 'not resumed'
+row "openssl, TLS 1.3 session of the open host at the closed one" "$(name=closed.localhost reused -tls1_3)" 'not resumed'
 
 # --- sslscan
 if command -v sslscan >/dev/null; then
@@ -146,6 +147,7 @@ fi
 
 # --- testssl.sh: nothing of severity MEDIUM or above, but what comes from a test authority
 if command -v testssl >/dev/null; then
+  rm -f "$out/testssl.json"
   testssl --quiet --color 0 --warnings batch --ip 127.0.0.1 --add-ca root.crt --jsonfile "$out/testssl.json" \
     "https://open.localhost:$port" >"$out/testssl.txt" 2>&1 || true
   # A private authority has no revocation service, no transparency log and no CAA record, and a test

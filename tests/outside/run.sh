@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Runs the outside tools against this build of `stockade serve`: tests/outside/main.py says with which
+# arguments. Installs what is missing, Python's packages and smugglex into a cache folder of their own.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${STOCKADE_OUTSIDE_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/stockade/outside}
+export STOCKADE_OUTSIDE_TOOLS=$cache
+
+packages=()
+add() { command -v "$1" >/dev/null || packages+=("$2"); }
+add curl curl
+add openssl openssl
+add python3 python3
+python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
+if [[ " $* " != *" --quick "* ]]; then
+  add slowhttptest slowhttptest
+  add h2load nghttp2-client
+  add wrk wrk
+fi
+if ((${#packages[@]})); then
+  root=()
+  [[ $(id -u) == 0 ]] || root=(sudo -n)
+  echo "installing ${packages[*]}" >&2
+  "${root[@]}" apt-get update -q >&2
+  "${root[@]}" apt-get install -qy --no-install-recommends "${packages[@]}" >&2
+fi
+
+if ! [[ -e $cache/venv/ready-1 ]]; then
+  python3 -m venv "$cache/venv"
+  "$cache/venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
+  touch "$cache/venv/ready-1"
+fi
+if [[ " $* " != *" --quick "* ]] && ! command -v smugglex >/dev/null && ! [[ -x $cache/bin/smugglex ]]; then
+  (cd / && cargo install --quiet --locked --root "$cache" --version 0.4.0 smugglex) ||
+    echo "smugglex could not be installed; its checks are skipped" >&2
+fi
+
+exec "$cache/venv/bin/python" -B "$here/main.py" "$@"

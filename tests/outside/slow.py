@@ -1,0 +1,55 @@
+"""`slowhttptest`: the four slow attacks, from one address and more connections than it may have. Meanwhile
+another address asks and must be answered at once."""
+
+import re
+import subprocess
+import threading
+import time
+
+LIMITS = {"connections": 2000}
+
+
+def attack(server, *arguments, tls=False):
+    scheme, port = ("https", server.tls) if tls else ("http", server.plain)
+    def check():
+        slowest, failed, stop = 0.0, 0, threading.Event()
+        def probe():
+            nonlocal slowest, failed
+            while not stop.wait(0.2):
+                took = server.alive()
+                failed += took is None
+                slowest = max(slowest, took or 0)
+        thread = threading.Thread(target=probe)
+        thread.start()
+        before = server.memory()
+        done = subprocess.run(
+            ["slowhttptest", "-c", "1000", "-r", "500", "-l", "15", "-i", "2", "-p", "2",
+             "-u", f"{scheme}://127.0.0.1:{port}/", *arguments],
+            capture_output=True, text=True, timeout=90,
+        )
+        grown = (server.memory() - before) >> 20
+        stop.set()
+        thread.join()
+        text = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
+        ends = re.findall(r"Exit status:\s*(.+)", text)
+        until = time.monotonic() + 10
+        while server.descriptors() > 200 and time.monotonic() < until:
+            time.sleep(0.1)
+        if failed or slowest > 1:
+            return f"another address: {failed} failed, the slowest took {slowest:.2f} s"
+        if grown > 64:
+            return f"memory grew by {grown} MiB"
+        if server.descriptors() > 200:
+            return f"{server.descriptors()} descriptors are open 10 s later"
+        return None, f"others waited {slowest * 1e3:.0f} ms at most, memory +{max(grown, 0)} MiB; {ends[-1] if ends else 'ended'}"
+    return check
+
+
+def checks(server):
+    yield "slow head (slowloris, -H)", attack(server, "-H")
+    yield "slow body (R.U.D.Y., -B)", attack(server, "-B", "-s", "100000")
+    yield "many ranges (Apache killer, -R)", attack(server, "-R")
+    yield "slow read (-X)", attack(
+        server, "-X", "-w", "10", "-y", "20", "-n", "3", "-z", "16", "-k", "3",
+        "-u", f"http://127.0.0.1:{server.plain}/stream?bytes=10000000")
+    yield "slow head over TLS", attack(server, "-H", tls=True)
