@@ -9,104 +9,54 @@
 //   http.failed [id, name, message, stack]
 //   http.settled [id]: after `pending`, all that `waitUntil` was given is done
 //   cron.done [id, null or a message]
-// `sockets.js` says what is said about WebSockets.
+// `sockets.js` says what is said about WebSockets, `bindings.js` what `env` holds.
 //
-// Invariant: a handler's exception or bad answer is answered for that request alone.
+// Invariant: each request is answered once. What a handler throws, or answers wrongly, is an answer too.
 
 (function () {
 const { core, primordials } = __bootstrap;
-const {
-  op_guest_control,
-  op_guest_failed,
-  op_guest_respond,
-  op_guest_respond_bytes,
-  op_guest_uncaught,
-} = core.ops;
+const { op_guest_failed, op_guest_uncaught } = core.ops;
 const {
   ArrayPrototypeFilter,
-  ArrayPrototypeJoin,
   ArrayPrototypePush,
-  JSONStringify,
   MapPrototypeDelete,
   MapPrototypeGet,
   MapPrototypeSet,
   ObjectDefineProperty,
   ObjectFreeze,
-  ObjectGetOwnPropertyDescriptor,
-  ObjectGetPrototypeOf,
   ObjectHasOwn,
   ObjectKeys,
   ObjectPrototype,
-  ObjectPrototypeIsPrototypeOf,
   ObjectSetPrototypeOf,
   Promise,
   PromisePrototypeThen,
   PromiseResolve,
   ReflectApply,
-  ReflectConstruct,
   SafeArrayIterator,
   SafeMap,
-  SafeSet,
-  SetPrototypeHas,
   String,
-  StringPrototypeToLowerCase,
-  SymbolFor,
   TypedArrayPrototypeGetByteLength,
-  TypedArrayPrototypeGetSymbolToStringTag,
   TypeError,
-  Uint8Array,
 } = primordials;
 const webidl = core.loadExtScript("ext:deno_webidl/00_webidl.js");
 const { InnerBody } = core.loadExtScript("ext:deno_fetch/22_body.js");
-const { abortRequest, fromInnerRequest, RequestPrototype, toInnerRequest } = core.loadExtScript(
-  "ext:deno_fetch/23_request.js",
-);
-const {
-  getInnerResponse,
-  responseBodyUsed,
-  ResponsePrototype,
-  SERVE_FAST_HEADER_CONTENT_TYPE,
-  SERVE_FAST_HEADER_DEFAULT_TEXT,
-  serveFastBodyKey,
-  serveFastConsumedKey,
-  serveFastContentTypeKey,
-  serveFastHeaderKindKey,
-  serveFastStatusKey,
-  toInnerResponse,
-  wireHeaderList,
-} = core.loadExtScript("ext:deno_fetch/23_response.js");
-const payload = core.loadExtScript("ext:stockade_payload/payload.js");
-const network = core.loadExtScript("ext:stockade_realm/network.js");
+const { abortRequest, fromInnerRequest } = core.loadExtScript("ext:deno_fetch/23_request.js");
+const { control, controls, streams } = core.loadExtScript("ext:stockade_realm/network.js");
 const bindings = core.loadExtScript("ext:stockade_realm/bindings.js");
 const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
-const { control, controls, streams } = network;
+const answer = core.loadExtScript("ext:stockade_realm/answer.js");
+const modules = core.loadExtScript("ext:stockade_realm/site.js");
+const globals = core.loadExtScript("ext:stockade_realm/site_globals.js");
 
 // Keys of `env` that are between the two runtimes. No key of a user begins with U+0000.
 const SERVE = "\0serve";
 const BINDINGS = "\0bindings";
 
-// A body as large as this goes as a stream, so that a slow client does not hold all of it.
-const INLINE_BYTES = 1024 * 1024;
-
 // What the host may have on its way of one stream: chunks, and bytes of a chunk.
 const CHUNKS_AHEAD = 8;
 const CHUNK_BYTES = 128 * 1024;
 
-// Names of exports that are listed to the host.
-const MAX_NAMES = 100;
-
-// What other sites cannot call by name.
-const RESERVED = new SafeSet(["constructor", "fetch", "scheduled", "then"]);
-
 const HANDLERS = ["fetch", "scheduled"];
-
-// Begins with the name by which libraries tell that handlers have the form of Workers.
-const USER_AGENT = "Cloudflare-Workers (compatible; Stockade)";
-
-const FORM =
-  "export default { async fetch(request, env, ctx) { return new Response('hello'); } }";
-
-const TEXT_HEADERS = '["Content-Type","text/plain;charset=UTF-8"]';
 
 let serving = false;
 let env;
@@ -217,7 +167,8 @@ function onRequest(message) {
     if (failed === undefined) {
       ArrayPrototypePush(waiting, () => onRequest(message));
     } else {
-      refuse("http.failed", message[0]);
+      const { name, message: text, stack } = failed;
+      control("http.failed", [message[0], name, text, stack]);
     }
     return;
   }
@@ -226,7 +177,7 @@ function onRequest(message) {
   let result;
   try {
     if (site.fetch === undefined) {
-      throw new TypeError(`the module's default export has no fetch handler. Its form is: ${FORM}`);
+      throw new TypeError(`the module's default export has no fetch handler. Its form is: ${modules.FORM}`);
     }
     const inner = new Incoming(
       message[1],
@@ -281,173 +232,25 @@ function forget(live) {
   MapPrototypeDelete(lives, live.id);
 }
 
-// ---- The answer ----
+// ---- Its answer ----
 
 function fail(live, error) {
   forget(live);
   op_guest_failed(live.id, error);
 }
 
-function refuse(name, id) {
-  control(name, [id, failed.name, failed.message, failed.stack]);
-}
-
 function respond(live, response) {
-  let stream;
+  const pending = live.open > 0;
+  if (pending) live.settled = settled;
+  let goesOn;
   try {
-    const inner = checkResponse(response);
-    const pending = live.open > 0;
-    if (pending) live.settled = settled;
-    const status = response[serveFastStatusKey];
-    if (status !== 0 && response[serveFastBodyKey] !== null && !live.aborted) {
-      const headers = fastHeaders(response);
-      if (sendStatic(live, status, headers, response[serveFastBodyKey], pending)) {
-        response[serveFastConsumedKey] = true;
-        forget(live);
-        return;
-      }
-    }
-    stream = sendGeneral(live, response, inner, pending);
+    goesOn = answer.send(live, response, pending, () => forget(live));
   } catch (error) {
     live.settled = undefined;
     fail(live, error);
     return;
   }
-  if (stream === undefined) forget(live);
-}
-
-function checkResponse(response) {
-  if (!ObjectPrototypeIsPrototypeOf(ResponsePrototype, response)) {
-    throw new TypeError(
-      `fetch must return a Response or a promise of one, not ${describe(response)}`,
-    );
-  }
-  const inner = getInnerResponse(response);
-  if (inner === undefined) {
-    throw new TypeError("fetch returned an object that only looks like a Response: use `new Response`");
-  }
-  if (inner.type === "error") {
-    throw new TypeError("fetch returned Response.error(), which stands for a network failure: return a Response with a status, such as 502");
-  }
-  if (responseBodyUsed(response)) {
-    throw new TypeError(
-      "fetch returned a Response whose body has been read already: return response.clone(), or a new Response",
-    );
-  }
-  return inner;
-}
-
-function describe(value) {
-  if (value === undefined) return "undefined (is a `return` missing?)";
-  if (value === null) return "null";
-  if (typeof value !== "object" && typeof value !== "function") {
-    return `a ${typeof value}: wrap it, new Response(…)`;
-  }
-  return `${typeof value === "function" ? "a function" : "an object"}: wrap it, Response.json(…)`;
-}
-
-let lastType;
-let lastTypeHeaders;
-
-function fastHeaders(response) {
-  switch (response[serveFastHeaderKindKey]) {
-    case SERVE_FAST_HEADER_DEFAULT_TEXT:
-      return TEXT_HEADERS;
-    case SERVE_FAST_HEADER_CONTENT_TYPE: {
-      const type = response[serveFastContentTypeKey];
-      if (type !== lastType) {
-        lastTypeHeaders = `["Content-Type",${JSONStringify(type)}]`;
-        lastType = type;
-      }
-      return lastTypeHeaders;
-    }
-    default:
-      return "[]";
-  }
-}
-
-// Text and bytes in one message; false if they are too long for that.
-function sendStatic(live, status, headers, body, pending) {
-  if (typeof body === "string") {
-    if (body.length > INLINE_BYTES) return false;
-    op_guest_respond(live.id, status, headers, body, pending);
-    return true;
-  }
-  if (
-    TypedArrayPrototypeGetSymbolToStringTag(body) !== "Uint8Array" ||
-    TypedArrayPrototypeGetByteLength(body) > INLINE_BYTES
-  ) {
-    return false;
-  }
-  op_guest_respond_bytes(live.id, status, headers, body, pending);
-  return true;
-}
-
-// Every other response. Gives the id of its stream, if it has one.
-function sendGeneral(live, response, inner, pending) {
-  toInnerResponse(response);
-  const { status, body } = inner;
-  const flat = flatten(wireHeaderList(inner));
-  if (live.aborted) {
-    // Nobody reads it; the host only hears that the handler is done.
-    body?.cancel(new TypeError("the client is gone"));
-    sendHead(live, 204, "[]", "null", null, pending);
-    return undefined;
-  }
-  if (status === 101) {
-    const socket = sockets.attach(response);
-    sendHead(live, status, JSONStringify(flat), "null", socket.id, pending);
-    socket.connected();
-    return undefined;
-  }
-  if (body === null) {
-    sendHead(live, status, JSONStringify(flat), "null", null, pending);
-    return undefined;
-  }
-  let content = body.streamOrStatic?.body;
-  if (content !== undefined) {
-    if (sendStatic(live, status, JSONStringify(flat), content, pending)) {
-      body.streamOrStatic.consumed = true;
-      return undefined;
-    }
-    if (typeof content === "string") {
-      // Its length in bytes is the client's to know.
-      content = core.encode(content);
-      body.streamOrStatic.consumed = true;
-      const bytes = new InnerBody({ body: content, consumed: false });
-      bytes.length = TypedArrayPrototypeGetByteLength(content);
-      return sendStream(live, status, flat, bytes, pending);
-    }
-  }
-  return sendStream(live, status, flat, body, pending);
-}
-
-function sendStream(live, status, flat, body, pending) {
-  if (typeof body.length === "number" && !hasHeader(flat, "content-length")) {
-    ArrayPrototypePush(flat, "Content-Length", String(body.length));
-  }
-  const headers = JSONStringify(flat);
-  const id = streams.exportStream(body.stream, () => forget(live));
-  sendHead(live, status, headers, `"\\u0000s${id}"`, null, pending);
-  return id;
-}
-
-function sendHead(live, status, headers, body, socket, pending) {
-  const text = `[${live.id},${status},${headers},${body},${socket},${pending}]`;
-  op_guest_control("http.response", text, body !== "null");
-}
-
-function flatten(list) {
-  const flat = [];
-  for (let i = 0; i < list.length; i++) ArrayPrototypePush(flat, list[i][0], list[i][1]);
-  return flat;
-}
-
-function hasHeader(flat, name) {
-  for (let i = 0; i < flat.length; i += 2) {
-    if (StringPrototypeToLowerCase(flat[i]) === name) return true;
-  }
-  return false;
+  if (!goesOn) forget(live);
 }
 
 function settled(live) {
@@ -534,29 +337,15 @@ function messageOf(error) {
 
 // ---- The module ----
 
-// The base class of a default export that is a class: an object of it answers one request.
-class WorkerEntrypoint {
-  constructor(ctx, env) {
-    this.ctx = ctx;
-    this.env = env;
-  }
-}
-const WorkerEntrypointPrototype = WorkerEntrypoint.prototype;
-
 // The module has been evaluated.
 function main(namespace) {
   if (!serving) return;
+  let found;
   try {
-    const names = ObjectKeys(namespace);
-    const found = findSite(namespace, names);
-    const handlers = [];
-    for (const name of new SafeArrayIterator(HANDLERS)) {
-      if (found[name] !== undefined) ArrayPrototypePush(handlers, name);
-    }
-    if (names.length > MAX_NAMES) names.length = MAX_NAMES;
-    control("serve.ready", { __proto__: null, handlers, exports: names });
-    site = found;
-    dispatchWaiting();
+    found = modules.find(namespace);
+    const handlers = ArrayPrototypeFilter(HANDLERS, (name) => found[name] !== undefined);
+    const exports = modules.namesOf(namespace);
+    control("serve.ready", { __proto__: null, handlers, exports });
   } catch (error) {
     let name = "Error";
     let stack;
@@ -567,68 +356,10 @@ function main(namespace) {
       // A getter of the guest's.
     }
     mainFailed(name, messageOf(error), stack);
+    return;
   }
-}
-
-function findSite(namespace, names) {
-  const form = `a site is an ES module of the form: ${FORM}`;
-  if (!ObjectHasOwn(namespace, "default") || namespace.default === undefined) {
-    const others = ArrayPrototypeFilter(names, (name) => name !== "default");
-    const seen = others.length === 0 ? "nothing" : ArrayPrototypeJoin(others, ", ");
-    throw new TypeError(`the module has no default export; it exports ${seen}: ${form}`);
-  }
-  const target = namespace.default;
-  if (typeof target === "function") {
-    const { prototype } = target;
-    if (!ObjectPrototypeIsPrototypeOf(WorkerEntrypointPrototype, prototype)) {
-      throw new TypeError(
-        "the module's default export is a function: export an object with a fetch method, or a class " +
-          `that extends WorkerEntrypoint of "cloudflare:workers"; ${form}`,
-      );
-    }
-    return checkHandlers({
-      __proto__: null,
-      target,
-      entrypoint: target,
-      fetch: method(prototype, "fetch"),
-      scheduled: method(prototype, "scheduled"),
-    }, prototype, form);
-  }
-  if (typeof target !== "object" || target === null) {
-    throw new TypeError(`the module's default export is not an object, it is ${kindOf(target)}: ${form}`);
-  }
-  return checkHandlers({
-    __proto__: null,
-    target,
-    entrypoint: undefined,
-    fetch: method(target, "fetch"),
-    scheduled: method(target, "scheduled"),
-  }, target, form);
-}
-
-function kindOf(value) {
-  return value === null || value === undefined ? String(value) : `a ${typeof value}`;
-}
-
-function method(target, name) {
-  const value = target[name];
-  if (value === undefined) return undefined;
-  if (typeof value !== "function") {
-    throw new TypeError(`'${name}' of the module's default export must be a function, not ${kindOf(value)}`);
-  }
-  return value;
-}
-
-function checkHandlers(found, target, form) {
-  if (found.fetch === undefined && found.scheduled === undefined) {
-    const names = ObjectKeys(target);
-    if (names.length > MAX_NAMES) names.length = MAX_NAMES;
-    const seen = names.length === 0 ? "nothing" : ArrayPrototypeJoin(names, ", ");
-    throw new TypeError(
-      `the module's default export has neither fetch nor scheduled, it has ${seen}: ${form}`,
-    );
-  }
-  return found;
+  site = found;
+  dispatchWaiting();
 }
 
 // The module could not be loaded, or threw.
@@ -653,90 +384,19 @@ function dispatchWaiting() {
   for (let i = 0; i < list.length; i++) list[i]();
 }
 
-// What another site may call by this name: a method of the default export, its own or of its class.
-// Gives a function of the arguments.
+// What another site may call by this name, as a function of the arguments.
 function callable(name) {
-  if (site === undefined || SetPrototypeHas(RESERVED, name)) return undefined;
-  if (site.entrypoint !== undefined) {
-    const found = methodOf(site.entrypoint.prototype, name);
-    if (found === undefined) return undefined;
-    return (args) => {
-      const live = new Live(undefined, undefined);
-      const ctx = new ExecutionContext(ours, live);
-      return ReflectApply(found, new site.entrypoint(ctx, env), args);
-    };
-  }
-  const found = methodOf(site.target, name);
+  const found = site === undefined ? undefined : modules.callable(site, name);
   if (found === undefined) return undefined;
-  return (args) => ReflectApply(found, site.target, args);
+  return (args) => {
+    const target = site.entrypoint === undefined
+      ? site.target
+      : new site.entrypoint(new ExecutionContext(ours, new Live(undefined, undefined)), env);
+    return ReflectApply(found, target, args);
+  };
 }
 
-// Nothing that every object has is a method of this one; no getter runs.
-function methodOf(target, name) {
-  let holder = target;
-  while (
-    holder !== null && holder !== ObjectPrototype && holder !== WorkerEntrypointPrototype
-  ) {
-    const found = ObjectGetOwnPropertyDescriptor(holder, name);
-    if (found !== undefined) return typeof found.value === "function" ? found.value : undefined;
-    holder = ObjectGetPrototypeOf(holder);
-  }
-  return undefined;
-}
-
-// ---- Globals ----
-
-// `Response` with the WebSocket that an answer of status 101 hands over.
-const Original = ResponsePrototype.constructor;
-function Response(body = null, init = undefined) {
-  if (new.target === undefined) {
-    throw new TypeError("Class constructor Response cannot be invoked without 'new'");
-  }
-  const response = new.target === Response
-    ? new Original(body, init)
-    : ReflectConstruct(Original, [body, init], new.target);
-  if (init !== undefined && init !== null) {
-    const socket = init.webSocket;
-    if (socket !== undefined && socket !== null) sockets.hand(response, socket);
-  }
-  return response;
-}
-
-const cf = {
-  __proto__: null,
-  configurable: true,
-  enumerable: true,
-  get() {
-    webidl.assertBranded(this, RequestPrototype);
-    return toInnerRequest(this).cf ?? undefined;
-  },
-};
-
-const webSocket = {
-  __proto__: null,
-  configurable: true,
-  enumerable: true,
-  get() {
-    webidl.assertBranded(this, ResponsePrototype);
-    return sockets.handed(this);
-  },
-};
-
-class Navigator {
-  constructor() {
-    webidl.illegalConstructor();
-  }
-
-  get userAgent() {
-    webidl.assertBranded(this, NavigatorPrototype);
-    return USER_AGENT;
-  }
-}
-webidl.configureInterface(Navigator);
-const NavigatorPrototype = Navigator.prototype;
-
-// Where the module "cloudflare:workers" finds what it exports, see `stockade_isolate::modules`.
-const WORKERS = SymbolFor("cloudflare:workers");
+// ---- The start ----
 
 // Before any guest code. True if the isolate serves.
 function configure(settings) {
@@ -762,31 +422,7 @@ function configure(settings) {
   MapPrototypeSet(controls, "http.abort", onAbort);
   MapPrototypeSet(controls, "cron.run", onCron);
   sockets.configure();
-
-  for (const name of new SafeArrayIterator(ObjectKeys(Original))) {
-    ObjectDefineProperty(Response, name, ObjectGetOwnPropertyDescriptor(Original, name));
-  }
-  ObjectDefineProperty(Response, "prototype", {
-    __proto__: null,
-    value: ResponsePrototype,
-    writable: false,
-    enumerable: false,
-    configurable: false,
-  });
-  ObjectDefineProperty(Response, "length", { __proto__: null, value: 0, configurable: true });
-  ObjectDefineProperty(ResponsePrototype, "constructor", core.propNonEnumerable(Response));
-  ObjectDefineProperty(ResponsePrototype, "webSocket", webSocket);
-  ObjectDefineProperty(RequestPrototype, "cf", cf);
-  ObjectDefineProperty(globalThis, "Response", core.propNonEnumerable(Response));
-  ObjectDefineProperty(globalThis, "WebSocketPair", core.propNonEnumerable(sockets.WebSocketPair));
-  ObjectDefineProperty(globalThis, "Navigator", core.propNonEnumerable(Navigator));
-  const navigator = webidl.createBranded(Navigator);
-  ObjectDefineProperty(globalThis, "navigator", core.propGetterOnly(() => navigator));
-  ObjectDefineProperty(globalThis, WORKERS, {
-    __proto__: null,
-    value: ObjectFreeze({ __proto__: null, WorkerEntrypoint, env }),
-  });
-  delete globalThis.NETWORK;
+  globals.install({ __proto__: null, WorkerEntrypoint: modules.WorkerEntrypoint, env });
   return true;
 }
 

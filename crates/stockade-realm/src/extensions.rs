@@ -50,6 +50,9 @@ deno_core::extension!(
         "console.js",
         "bindings.js",
         "sockets.js",
+        "answer.js",
+        "site.js",
+        "site_globals.js",
         "serve.js",
     ],
 );
