@@ -394,7 +394,9 @@ class Files {
   read(path, options = undefined) {
     return attempt(() => {
       const type = typeOf(options);
-      const request = { __proto__: null, offset: options?.offset, length: options?.length };
+      // A text has a length of its own.
+      const range = typeof options === "string" ? undefined : options;
+      const request = { __proto__: null, offset: range?.offset, length: range?.length };
       return PromisePrototypeThen(
         this.#call("read", path, request),
         (value) => value === null ? null : fromWire({ value, kind: "b" }, type),
