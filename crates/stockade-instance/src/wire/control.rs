@@ -143,12 +143,9 @@ pub(crate) fn parse_failed(payload: &Payload) -> Result<Failed, Malformed> {
     })
 }
 
-#[derive(Deserialize)]
-struct WireSettled(u64);
-
 /// `http.settled`: `[id]`.
 pub(crate) fn parse_settled(payload: &Payload) -> Result<u64, Malformed> {
-    let WireSettled(id) = serde_json::from_str(&payload.json)?;
+    let [id] = serde_json::from_str(&payload.json)?;
     Ok(id)
 }
 
