@@ -184,13 +184,11 @@ pub enum Refusal {
     FrameFlood,
     /// The client took nothing of its response.
     Stalled,
-    /// The gateway is draining.
-    Draining,
 }
 
 impl Refusal {
     /// All of them, for metrics that list every label from the start.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 23] = [
         Self::Connections,
         Self::ConnectionsOfAddress,
         Self::HandshakeTimeout,
@@ -214,7 +212,6 @@ impl Refusal {
         Self::WebSockets,
         Self::FrameFlood,
         Self::Stalled,
-        Self::Draining,
     ];
 
     /// For logs and labels.
@@ -244,7 +241,6 @@ impl Refusal {
             Self::WebSockets => "websockets",
             Self::FrameFlood => "frame_flood",
             Self::Stalled => "stalled",
-            Self::Draining => "draining",
         }
     }
 }

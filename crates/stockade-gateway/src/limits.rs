@@ -27,7 +27,8 @@ pub struct Limits {
     pub max_body: u64,
     /// How long a request's body may make no progress while it is waited for.
     pub body_timeout: Duration,
-    /// Bytes a second that a request's body must reach while it is waited for, after `body_timeout`.
+    /// Bytes a second that a request's body must reach while it is waited for, after `body_timeout`, and a
+    /// response's while it waits to be taken; 0 asks for any progress at all.
     pub body_rate: u64,
     /// How long a target may take to answer with a head, unless the route says otherwise. Over it: 504.
     pub request_timeout: Duration,

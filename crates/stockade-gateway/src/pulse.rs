@@ -13,6 +13,10 @@ use tokio::sync::Notify;
 use crate::access::Refusal;
 use crate::limits::Limits;
 
+/// Bytes a second that a response's piece must be taken at where no rate is set: how far the client is
+/// with it can't be seen.
+const LEAST_RATE: u64 = 500;
+
 /// The state of one connection. All of it is advisory: a value read a moment too late ends a connection a
 /// moment too late.
 #[derive(Debug)]
@@ -242,7 +246,7 @@ impl Pulse {
         let blocked = self.blocked.load(Relaxed);
         if let Err(overdue) = due(blocked, limits.stall_timeout, Overdue::Stalled) {
             let taken = self.written.load(Relaxed) - self.blocked_at.load(Relaxed);
-            if taken < limits.body_rate * limits.stall_timeout.as_secs().max(1) {
+            if taken == 0 || taken < limits.body_rate * limits.stall_timeout.as_secs().max(1) {
                 return Err(overdue);
             }
             self.blocked_at.store(self.written.load(Relaxed), Relaxed);
@@ -250,7 +254,8 @@ impl Pulse {
         }
         for outgoing in self.outgoing.lock().iter() {
             let bytes = outgoing.bytes.load(Relaxed);
-            let allowed = Duration::from_secs(bytes / limits.body_rate.max(1));
+            let rate = if limits.body_rate == 0 { LEAST_RATE } else { limits.body_rate };
+            let allowed = Duration::from_secs(bytes / rate);
             let since = outgoing.since.load(Relaxed);
             due(since, limits.stall_timeout + allowed, Overdue::Stalled)?;
         }
