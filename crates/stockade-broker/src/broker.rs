@@ -65,11 +65,13 @@ pub enum BrokerError {
 
 /// Acts for all instances. Cheap to clone.
 #[derive(Clone)]
-pub struct Broker(Arc<Shared>);
+pub struct Broker {
+    shared: Arc<Shared>,
+    roots: Arc<RootCertStore>,
+}
 
 struct Shared {
     options: BrokerOptions,
-    roots: Arc<RootCertStore>,
     ledgers: Ledgers,
     /// What was spent, by instance: a reload must not renew a budget.
     spent: Mutex<HashMap<Arc<str>, Arc<Mutex<Spent>>>>,
@@ -84,14 +86,40 @@ impl Broker {
     /// A file of trusted certificates cannot be used.
     pub fn new(options: BrokerOptions) -> Result<Self, BrokerError> {
         let roots = Arc::new(connect::roots(&options.extra_roots)?);
-        let (spent, placeholders) = (Mutex::default(), Mutex::default());
-        Ok(Self(Arc::new(Shared {
+        let shared = Shared {
             options,
-            roots,
             ledgers: Ledgers::default(),
-            spent,
-            placeholders,
-        })))
+            spent: Mutex::default(),
+            placeholders: Mutex::default(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            roots,
+        })
+    }
+
+    /// The same broker for instances that trust further certificates besides, read from these files
+    /// now. Placeholders, budgets and folders' storage are shared with this one.
+    ///
+    /// # Errors
+    /// A file of trusted certificates cannot be used.
+    pub fn trusting(&self, extra_roots: &[PathBuf]) -> Result<Self, BrokerError> {
+        if extra_roots.is_empty() {
+            return Ok(self.clone());
+        }
+        let all: Vec<_> = self
+            .shared
+            .options
+            .extra_roots
+            .iter()
+            .chain(extra_roots)
+            .cloned()
+            .collect();
+        let roots = Arc::new(connect::roots(&all)?);
+        Ok(Self {
+            shared: self.shared.clone(),
+            roots,
+        })
     }
 
     /// Checks the secrets of an instance. A secret keeps its placeholder while this broker lives.
@@ -100,7 +128,7 @@ impl Broker {
     /// A secret is empty, bound to no host, or unfit for a header.
     pub fn secrets(&self, instance: &str, secrets: Vec<Secret>) -> Result<Secrets, SecretsError> {
         let instance: Arc<str> = instance.into();
-        let mut placeholders = self.0.placeholders.lock();
+        let mut placeholders = self.shared.placeholders.lock();
         Secrets::new(secrets, |name| {
             let key = (instance.clone(), name.to_owned());
             if let Some(placeholder) = placeholders.get(&key) {
@@ -118,7 +146,7 @@ impl Broker {
     pub fn egress(&self, instance: &str, policy: EgressPolicy, secrets: Secrets) -> Arc<Egress> {
         let instance: Arc<str> = instance.into();
         let spent = self
-            .0
+            .shared
             .spent
             .lock()
             .entry(instance.clone())
@@ -129,9 +157,9 @@ impl Broker {
             purse: Purse::new(spent, &policy.limits),
             policy,
             secrets,
-            audit: self.0.options.audit.clone(),
-            connector: Connector::new(self.0.roots.clone()),
-            resolver: Resolver::new(self.0.options.resolver.clone()),
+            audit: self.shared.options.audit.clone(),
+            connector: Connector::new(self.roots.clone()),
+            resolver: Resolver::new(self.shared.options.resolver.clone()),
         }))
     }
 
@@ -143,14 +171,15 @@ impl Broker {
         Folder::open(
             instance.into(),
             options,
-            self.0.options.audit.clone(),
-            &self.0.ledgers,
+            self.shared.options.audit.clone(),
+            &self.shared.ledgers,
         )
     }
 
     /// Forgets what it kept for an instance that is gone: placeholders and what was spent.
     pub fn forget(&self, instance: &str) {
-        self.0
+        self.shared.spent.lock().remove(instance);
+        self.shared
             .placeholders
             .lock()
             .retain(|(owner, _), _| &**owner != instance);

@@ -1,45 +1,47 @@
-//! One broker for each set of extra roots of trust: a root that one site trusts is trusted by no other.
+//! The broker, for each site with the roots of trust of its own: a root that one site trusts is trusted by
+//! no other.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use stockade_broker::{Audit, Broker, BrokerError, BrokerOptions};
 
-/// All brokers there are.
+/// One broker. Its views with further roots share what sites have spent, and their placeholders.
 pub(crate) struct Brokers {
     audit: Arc<dyn Audit>,
-    by_roots: Mutex<HashMap<Vec<PathBuf>, Broker>>,
+    broker: Mutex<Option<Broker>>,
 }
 
 impl Brokers {
     pub(crate) fn new(audit: Arc<dyn Audit>) -> Self {
         Self {
             audit,
-            by_roots: Mutex::default(),
+            broker: Mutex::default(),
         }
     }
 
-    /// The broker that trusts these roots beside the public ones.
+    /// The broker that trusts these roots beside the public ones. The files are read now.
     pub(crate) fn with_roots(&self, roots: &[PathBuf]) -> Result<Broker, BrokerError> {
-        let mut brokers = self.by_roots.lock();
-        if let Some(broker) = brokers.get(roots) {
-            return Ok(broker.clone());
-        }
-        let broker = Broker::new(BrokerOptions {
-            extra_roots: roots.to_vec(),
-            audit: Arc::clone(&self.audit),
-            ..BrokerOptions::default()
-        })?;
-        brokers.insert(roots.to_vec(), broker.clone());
-        Ok(broker)
+        self.broker()?.trusting(roots)
     }
 
     /// Forgets what was kept for a site that is gone.
     pub(crate) fn forget(&self, site: &str) {
-        for broker in self.by_roots.lock().values() {
+        if let Some(broker) = &*self.broker.lock() {
             broker.forget(site);
         }
+    }
+
+    fn broker(&self) -> Result<Broker, BrokerError> {
+        let mut broker = self.broker.lock();
+        if let Some(broker) = &*broker {
+            return Ok(broker.clone());
+        }
+        let made = Broker::new(BrokerOptions {
+            audit: Arc::clone(&self.audit),
+            ..BrokerOptions::default()
+        })?;
+        Ok(broker.insert(made).clone())
     }
 }

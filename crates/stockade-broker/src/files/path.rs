@@ -7,7 +7,9 @@ const MOST_NAME: usize = 200;
 /// Folders within folders.
 const MOST_DEPTH: usize = 32;
 /// Names that begin so are the broker's own, for files that are being written.
-pub(crate) const OWN_PREFIX: &str = ".stockade-";
+const OWN_PREFIX: &str = ".stockade-";
+/// The names of files that are being written.
+pub(crate) const DRAFT_PREFIX: &str = ".stockade-write-";
 
 /// A checked path. Empty for the granted folder itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,16 +7,20 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use cap_std::fs::{Dir, MetadataExt as _};
+use cap_std::fs::{Dir, DirEntry, MetadataExt as _};
 use parking_lot::Mutex;
 
-use super::path::OWN_PREFIX;
+use super::path::DRAFT_PREFIX;
 
 /// Bytes that a file or folder costs besides its contents: names and empty files fill disks too.
 const EACH: u64 = 512;
 /// Folders within folders that are counted; deeper ones are not the guests'.
 const MOST_DEPTH: usize = 128;
+
+/// A file that is written takes less time than this between two pieces.
+const LEFT_OVER: Duration = Duration::from_secs(3600);
 
 /// What a folder holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,12 +147,7 @@ fn count(root: &Dir) -> io::Result<Held> {
         for entry in folder.entries()? {
             let entry = entry?;
             let kind = entry.file_type()?;
-            let is_left_over = kind.is_file()
-                && entry
-                    .file_name()
-                    .to_str()
-                    .is_some_and(|name| name.starts_with(OWN_PREFIX));
-            if is_left_over {
+            if kind.is_file() && is_left_over(&entry) {
                 entry.remove_file()?;
                 continue;
             }
@@ -165,6 +164,18 @@ fn count(root: &Dir) -> io::Result<Held> {
         }
     }
     Ok(held)
+}
+
+/// Whether a file was being written when a process ended. Another process may be writing one now: only
+/// old ones are meant.
+fn is_left_over(entry: &DirEntry) -> bool {
+    let name = entry.file_name();
+    let is_draft = name
+        .to_str()
+        .is_some_and(|name| name.starts_with(DRAFT_PREFIX));
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    let age = modified.ok().and_then(|at| at.into_std().elapsed().ok());
+    is_draft && age.is_some_and(|age| age >= LEFT_OVER)
 }
 
 #[cfg(test)]
@@ -212,7 +223,11 @@ mod tests {
         let root = outer.path().join("root");
         std::fs::create_dir_all(root.join("a/b")).unwrap();
         std::fs::write(root.join("a/b/file"), [0; 100]).unwrap();
-        std::fs::write(root.join("a/.stockade-write-1"), [0; 5000]).unwrap();
+        let old = std::fs::File::create(root.join("a/.stockade-write-1")).unwrap();
+        old.set_len(5000).unwrap();
+        old.set_modified(std::time::SystemTime::now() - LEFT_OVER)
+            .unwrap();
+        std::fs::write(root.join("a/.stockade-write-2"), [0; 50]).unwrap();
         std::fs::write(outer.path().join("outside"), [0; 9000]).unwrap();
         std::os::unix::fs::symlink("../outside", root.join("link")).unwrap();
         std::os::unix::fs::symlink("..", root.join("up")).unwrap();
@@ -222,8 +237,8 @@ mod tests {
         assert_eq!(
             ledger.held(),
             Held {
-                bytes: 100 + 5 * EACH,
-                entries: 5
+                bytes: 150 + 6 * EACH,
+                entries: 6
             }
         );
         assert!(!root.join("a/.stockade-write-1").exists());

@@ -11,7 +11,7 @@ use rustix::fs::{OFlags, RenameFlags};
 
 use super::error::FileError;
 use super::folder::{EntryKind, Folder, Metadata, WriteOptions};
-use super::path::{GuestPath, OWN_PREFIX};
+use super::path::{DRAFT_PREFIX, GuestPath};
 use super::storage::Room;
 use crate::audit::Reason;
 use crate::body::Body;
@@ -113,7 +113,7 @@ fn begin(
     let most_entries = limits.max_entries.saturating_add(u64::from(old.is_some()));
     let room = folder.ledger.take_entry(limits.storage_limit, most_entries);
     let room = room.map_err(|_| full(folder, path))?;
-    let own_name = format!("{OWN_PREFIX}write-{}", random());
+    let own_name = format!("{DRAFT_PREFIX}{}", random());
     let mut flags = OpenOptions::new();
     flags.write(true).create_new(true).mode(0o644);
     let file = parent

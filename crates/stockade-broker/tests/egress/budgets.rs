@@ -122,3 +122,24 @@ async fn fetch_beyond_the_places_waits_and_beyond_the_queue_is_refused() {
     assert_eq!(text(waiting.await.unwrap()).await, "ok");
     drop(two);
 }
+
+#[tokio::test]
+async fn budget_is_the_same_for_a_view_with_further_roots() {
+    let (server, _) = servers::recorder().await;
+    let setting = Setting::new();
+    let authority = super::tls::Authority::new();
+    let view = setting.broker.trusting(&[authority.root()]).unwrap();
+    let limit = |policy: &mut stockade_broker::EgressPolicy| {
+        policy.limits.budget.requests = Some(1);
+    };
+    let one = view.egress("acme", setting.policy(limit), Default::default());
+    assert_eq!(text(get(&one, &server.url("/")).await.unwrap()).await, "ok");
+    let two = setting.open(limit);
+    assert!(get(&two, &server.url("/")).await.is_err());
+    setting.broker.forget("acme");
+    let three = setting.open(limit);
+    assert_eq!(
+        text(get(&three, &server.url("/")).await.unwrap()).await,
+        "ok"
+    );
+}

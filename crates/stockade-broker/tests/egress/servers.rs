@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -167,4 +168,16 @@ pub(crate) async fn recorder() -> (Server, Arc<Mutex<Vec<String>>>) {
 
 pub(crate) fn reply(text: impl Into<Bytes>) -> Response<Body> {
     Response::new(super::setting::full(text))
+}
+
+/// Writes until the other end takes nothing for a while. How many pieces of 64 KiB it took.
+pub(crate) async fn until_blocked(stream: &mut (impl AsyncWrite + Unpin)) -> usize {
+    let piece = [0; 64 * 1024];
+    for count in 0.. {
+        let write = tokio::time::timeout(Duration::from_millis(300), stream.write_all(&piece));
+        if !matches!(write.await, Ok(Ok(()))) {
+            return count;
+        }
+    }
+    usize::MAX
 }

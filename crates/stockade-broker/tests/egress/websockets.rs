@@ -347,18 +347,18 @@ async fn server_that_is_silent_is_pinged_and_then_given_up() {
 
 #[tokio::test]
 async fn server_that_floods_waits_for_the_guest() {
-    let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counted = sent.clone();
+    let (blocked, mut blocks) = tokio::sync::mpsc::unbounded_channel();
     let server = servers::raw(move |stream| {
-        let counted = counted.clone();
+        let blocked = blocked.clone();
         async move {
             let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
-            while socket
-                .send(Message::binary(vec![0; 64 * 1024]))
-                .await
-                .is_ok()
-            {
-                counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            for count in 0_usize.. {
+                let send = socket.send(Message::binary(vec![0; 64 * 1024]));
+                let sent = tokio::time::timeout(Duration::from_millis(300), send).await;
+                if !matches!(sent, Ok(Ok(()))) {
+                    blocked.send(count).unwrap();
+                    return;
+                }
             }
         }
     })
@@ -369,16 +369,8 @@ async fn server_that_floods_waits_for_the_guest() {
         .websocket(url(&server), Vec::new())
         .await
         .unwrap();
-    let mut before = usize::MAX;
-    loop {
-        let now = sent.load(std::sync::atomic::Ordering::SeqCst);
-        if now == before {
-            break;
-        }
-        before = now;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert!(before < 400, "{before} messages of 64 KiB");
+    let taken = blocks.recv().await.unwrap();
+    assert!(taken < 400, "{taken} messages of 64 KiB");
     assert!(matches!(
         socket.from.recv().await,
         Some(SocketMessage::Binary(_))
