@@ -31,7 +31,8 @@ pub(crate) struct Bound {
     asked: Address,
     /// As it is.
     address: Address,
-    listener: ArcSwap<Listener>,
+    /// Exchanged by a reload; connections look at it as long as they live.
+    listener: Arc<ArcSwap<Listener>>,
     /// Taken by the loop that accepts.
     socket: Mutex<Option<Listening>>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -60,7 +61,7 @@ impl Bound {
         Ok(Self {
             asked,
             address,
-            listener: ArcSwap::from_pointee(listener),
+            listener: Arc::new(ArcSwap::from_pointee(listener)),
             socket: Mutex::new(Some(socket)),
             task: Mutex::default(),
         })
@@ -133,10 +134,9 @@ async fn accept_all(socket: Listening, bound: Arc<Bound>, shared: Arc<Shared>) {
                 if let Socket::Tcp(stream) = &stream {
                     prepare(stream);
                 }
-                let listener = bound.listener.load_full();
                 tokio::spawn(connection::serve(
                     Arc::clone(&shared),
-                    listener,
+                    Arc::clone(&bound.listener),
                     stream,
                     peer,
                 ));

@@ -142,19 +142,16 @@ impl Asking<'_> {
 
     /// The host and the route may ask for another connection or another certificate.
     fn check_client(&self, route: &Route, authority: &Authority) -> Result<(), Refused> {
-        let mut certificate = None;
-        if let Some(secure) = &self.conversation.secure {
-            if let Err(error) = secure.store.check(&authority.host, &secure.connection) {
-                let status = StatusCode::MISDIRECTED_REQUEST;
-                return Err(Refused::new(
-                    Refusal::Misdirected,
-                    status,
-                    format!("This request must come on another connection: {error}."),
-                ));
-            }
-            certificate = secure.connection.client.certificate.as_ref();
+        let secure = self.conversation.secure.as_ref();
+        if let Some(Err(error)) = secure.map(|secure| secure.check(&authority.host)) {
+            return Err(Refused::new(
+                Refusal::Misdirected,
+                StatusCode::MISDIRECTED_REQUEST,
+                format!("This request must come on another connection: {error}."),
+            ));
         }
-        route.client.check(certificate).map_err(|error| {
+        let connection = secure.map(|secure| &secure.connection);
+        route.client.check(connection).map_err(|error| {
             let detail = format!("Not allowed: {error}.");
             Refused::new(Refusal::ClientCertificate, StatusCode::FORBIDDEN, detail)
         })

@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -43,10 +44,11 @@ const TIMED_OUT: &[u8] =
 /// Serves a connection. `peer` is none for Unix sockets.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
-    listener: Arc<Listener>,
+    source: Arc<ArcSwap<Listener>>,
     socket: Socket,
     peer: Option<SocketAddr>,
 ) {
+    let listener = source.load_full();
     let current = shared.current.load_full();
     let limits = Arc::clone(&current.limits);
     let address = peer.unwrap_or_else(local_peer);
@@ -67,6 +69,7 @@ pub(crate) async fn serve(
     let opened = Opened {
         shared: &shared,
         listener: &listener,
+        source: &source,
         limits: &limits,
     };
     let report = Report::opened(Arc::clone(&shared.observer), Arc::clone(&listener.name));
@@ -124,6 +127,7 @@ impl Drop for Report {
 struct Opened<'a> {
     shared: &'a Shared,
     listener: &'a Listener,
+    source: &'a Arc<ArcSwap<Listener>>,
     limits: &'a Limits,
 }
 
@@ -181,6 +185,7 @@ impl Opened<'_> {
                     peer,
                     secure: Some(Secure {
                         store: Arc::clone(store),
+                        listener: Arc::clone(self.source),
                         connection,
                     }),
                 })

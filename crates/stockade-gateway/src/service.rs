@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
@@ -19,11 +20,12 @@ use crate::forwarded::Origin;
 use crate::gate::Entered;
 use crate::gateway::{Current, Shared};
 use crate::head::{self, Refused};
+use crate::listener::Listener;
 use crate::pattern::Scheme;
 use crate::problem::{self, Problem};
 use crate::pulse::{Pulse, Upgrade};
 use crate::response::{Exchange, Sent};
-use crate::tls::{ConnectionTls, TlsStore};
+use crate::tls::{ConnectionTls, Misdirected, TlsStore};
 use crate::websocket;
 
 /// What all requests of a connection share.
@@ -40,8 +42,20 @@ pub(crate) struct Conversation {
 
 /// The TLS of a connection.
 pub(crate) struct Secure {
+    /// Made the handshake.
     pub(crate) store: Arc<TlsStore>,
+    /// As it is now: a reload may have changed whom it trusts.
+    pub(crate) listener: Arc<ArcSwap<Listener>>,
     pub(crate) connection: ConnectionTls,
+}
+
+impl Secure {
+    /// Checks that a request for `host` may be answered on this connection.
+    pub(crate) fn check(&self, host: &str) -> Result<(), Misdirected> {
+        let listener = self.listener.load();
+        let store = listener.tls.as_ref().unwrap_or(&self.store);
+        store.check(host, &self.connection)
+    }
 }
 
 impl Conversation {

@@ -8,7 +8,8 @@ use stockade_config as config;
 use stockade_config::{ClientAuth, ClientAuthMode, Config, HostPattern, Scheme, Tls, TlsVersion};
 use stockade_gateway::tls as gateway;
 use stockade_gateway::tls::{
-    Acme, AcmeError, ClientRule, TlsError, TlsEvent, TlsObserver, TlsStore, WatchOptions, Watching,
+    Acme, AcmeError, ClientRule, PolicyId, TlsError, TlsEvent, TlsObserver, TlsStore, WatchOptions,
+    Watching,
 };
 
 use crate::metrics::{Count, Reading};
@@ -94,6 +95,11 @@ pub(crate) fn rule(config: &Config, site: &config::Instance) -> ClientRule {
     let kinds = ["DNS", "IP", "URI", "email"];
     ClientRule {
         required,
+        policy: site
+            .client_auth
+            .as_ref()
+            .filter(|auth| auth.mode != ClientAuthMode::None)
+            .map(|auth| PolicyId::of(&client_auth(auth))),
         subjects: auth.subjects.clone(),
         names: auth
             .san

@@ -98,6 +98,18 @@ impl ConnectionTls {
         })
     }
 
+    /// For tests of what decides by it.
+    #[cfg(test)]
+    pub(crate) fn of_test(policy: PolicyId, client: ClientTls) -> Self {
+        Self {
+            policy,
+            client: Arc::new(client),
+            http2: false,
+            resumed: false,
+            verified: None,
+        }
+    }
+
     /// Checks a request against the policy of the host that it names.
     pub(crate) fn check(&self, policy: &Policy, now: SystemTime) -> Result<(), Misdirected> {
         if self.policy != policy.id {

@@ -27,7 +27,9 @@ use super::trust::Trust;
 pub struct PolicyId([u8; 16]);
 
 impl PolicyId {
-    pub(crate) fn of(auth: &ClientAuth) -> Self {
+    /// The policy that these options make. Files are compared by their paths.
+    #[must_use]
+    pub fn of(auth: &ClientAuth) -> Self {
         struct Digesting(Sha256);
         impl Hasher for Digesting {
             fn finish(&self) -> u64 {

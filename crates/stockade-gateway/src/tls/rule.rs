@@ -1,12 +1,16 @@
 //! What a route asks of the client's certificate, beyond what the handshake checked.
 
-use stockade_instance::ClientCertificate;
+use super::connection::ConnectionTls;
+use super::policy::PolicyId;
 
 /// Which clients a route lets in. The default lets everybody in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientRule {
     /// Only with a certificate.
     pub required: bool,
+    /// Only with one that was verified under this policy: a route may match hosts of another one, by a
+    /// wildcard or by none.
+    pub policy: Option<PolicyId>,
     /// Subjects as in RFC 4514, equal byte for byte.
     pub subjects: Vec<String>,
     /// Alternative names with their kind, such as `DNS:a.example`. One that ends in `/*` allows all
@@ -22,26 +26,36 @@ pub enum ClientRefused {
     /// It showed no certificate.
     #[error("this route asks for a client certificate")]
     NoCertificate,
+    /// Its certificate was verified for a host that trusts others.
+    #[error("this route asks for a client certificate of another authority")]
+    OtherPolicy,
     /// Its certificate is good, but not among the allowed.
     #[error("this route does not allow this client certificate")]
     NotAllowed,
 }
 
 impl ClientRule {
-    /// Checks a client. Where subjects, names or fingerprints are given, one of them must fit, and a
-    /// certificate is needed.
+    /// Checks a client; `connection` is `None` without TLS. Where subjects, names or fingerprints are
+    /// given, one of them must fit, and a certificate is needed.
     ///
     /// # Errors
     /// [`ClientRefused`]: answer 403.
-    pub fn check(&self, certificate: Option<&ClientCertificate>) -> Result<(), ClientRefused> {
+    pub fn check(&self, connection: Option<&ConnectionTls>) -> Result<(), ClientRefused> {
         let anybody =
             self.subjects.is_empty() && self.names.is_empty() && self.fingerprints.is_empty();
-        let Some(certificate) = certificate else {
+        let shown = connection.and_then(|connection| {
+            let certificate = connection.client.certificate.as_ref()?;
+            Some((certificate, connection.policy))
+        });
+        let Some((certificate, policy)) = shown else {
             if self.required || !anybody {
                 return Err(ClientRefused::NoCertificate);
             }
             return Ok(());
         };
+        if self.policy.is_some_and(|wanted| wanted != policy) {
+            return Err(ClientRefused::OtherPolicy);
+        }
         let allowed = anybody
             || self.subjects.contains(&certificate.subject)
             || certificate.san.iter().any(|name| self.allows_name(name))
@@ -75,7 +89,27 @@ impl ClientRule {
 
 #[cfg(test)]
 mod tests {
+    use stockade_instance::{ClientCertificate, ClientTls};
+
     use super::*;
+    use crate::tls::{ClientAuth, ClientAuthMode};
+
+    fn policy(mode: ClientAuthMode) -> PolicyId {
+        PolicyId::of(&ClientAuth {
+            mode,
+            ..ClientAuth::default()
+        })
+    }
+
+    fn connection() -> ConnectionTls {
+        let client = ClientTls {
+            version: String::new(),
+            cipher: String::new(),
+            sni: None,
+            certificate: Some(certificate()),
+        };
+        ConnectionTls::of_test(policy(ClientAuthMode::Required), client)
+    }
 
     fn certificate() -> ClientCertificate {
         ClientCertificate {
@@ -109,6 +143,7 @@ mod tests {
     fn check_lets_in_what_one_list_names() {
         let rule = |subjects: &[&str], names: &[&str], fingerprints: &[&str]| ClientRule {
             required: true,
+            policy: None,
             subjects: subjects.iter().map(|s| (*s).to_owned()).collect(),
             names: names.iter().map(|s| (*s).to_owned()).collect(),
             fingerprints: fingerprints.iter().map(|s| (*s).to_owned()).collect(),
@@ -120,7 +155,7 @@ mod tests {
             rule(&[], &["URI:spiffe://td/ns/shop/*"], &[]),
             rule(&[], &[], &["AB:01"]),
         ] {
-            assert_eq!(good.check(Some(&certificate())), Ok(()), "{good:?}");
+            assert_eq!(good.check(Some(&connection())), Ok(()), "{good:?}");
         }
         for bad in [
             rule(&["CN=a"], &[], &[]),
@@ -132,10 +167,28 @@ mod tests {
             rule(&[], &[], &["ab0"]),
         ] {
             assert_eq!(
-                bad.check(Some(&certificate())),
+                bad.check(Some(&connection())),
                 Err(ClientRefused::NotAllowed),
                 "{bad:?}"
             );
         }
+    }
+
+    #[test]
+    fn check_of_certificate_under_other_policy_is_refused() {
+        let rule = |mode| ClientRule {
+            policy: Some(policy(mode)),
+            ..ClientRule::default()
+        };
+        let connection = connection();
+        assert_eq!(
+            rule(ClientAuthMode::Required).check(Some(&connection)),
+            Ok(())
+        );
+        assert_eq!(
+            rule(ClientAuthMode::Optional).check(Some(&connection)),
+            Err(ClientRefused::OtherPolicy)
+        );
+        assert_eq!(rule(ClientAuthMode::Optional).check(None), Ok(()));
     }
 }
