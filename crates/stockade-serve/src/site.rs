@@ -18,7 +18,7 @@ use stockade_transpile::{ModuleFiles, ModuleFilesError};
 
 use crate::brokers::Brokers;
 use crate::directory::{Answering, Directory};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SiteMetrics};
 use crate::observe::{Logs, SiteObserver};
 use crate::plan;
 use crate::services::{Binding, SiteServices};
@@ -83,6 +83,7 @@ pub(crate) struct Site {
     socket_message: usize,
     /// Of its instance; never used twice.
     number: u64,
+    metrics: Arc<SiteMetrics>,
     pub(crate) answering: Arc<Answering>,
 }
 
@@ -142,7 +143,11 @@ impl Site {
                 )
                 .await?;
                 let metrics = Arc::clone(&services.metrics);
-                let observer = SiteObserver::new(Arc::clone(&metrics), Arc::clone(&shared.logs));
+                let observer = SiteObserver::new(
+                    Arc::clone(&metrics),
+                    Arc::clone(&shared.logs),
+                    config.wx_audit,
+                );
                 let instance = Instance::start(
                     options,
                     shared.supervisor.clone(),
@@ -159,6 +164,7 @@ impl Site {
             modules,
             socket_message,
             number,
+            metrics: shared.metrics.sites.site(&config.name),
             answering: Arc::new(Answering {
                 instance,
                 assets,
@@ -179,7 +185,7 @@ impl Site {
     }
 
     /// Lets what runs end and then ends the mirrors, at the deadline in any case.
-    pub(crate) async fn retire(&self, shared: &Shared, deadline: Duration, handover: bool) {
+    pub(crate) async fn retire(&self, deadline: Duration, handover: bool) {
         let Some(instance) = self.answering.instance.clone() else {
             return;
         };
@@ -188,7 +194,7 @@ impl Site {
         }
         let drained = instance.drain(deadline).await;
         let name = &self.config.name;
-        shared.metrics.sites.site(name).ended(self.number);
+        self.metrics.ended(self.number);
         if drained != stockade_instance::Drained::default() {
             tracing::warn!(
                 instance = name.as_str(),

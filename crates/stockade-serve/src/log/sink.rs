@@ -32,10 +32,27 @@ pub(crate) enum Destination {
     File(PathBuf),
 }
 
-/// Takes lines. Cheap to clone.
+/// Takes lines. Cheap to clone; the writer ends with the last clone, when everything is written.
 #[derive(Clone)]
 pub(crate) struct Sink {
-    shared: Arc<Shared>,
+    shared: Arc<Open>,
+}
+
+struct Open(Arc<Shared>);
+
+impl std::ops::Deref for Open {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.state.lock().closed = true;
+        self.0.work.notify_one();
+    }
 }
 
 struct Shared {
@@ -51,11 +68,12 @@ struct State {
     format: Format,
     /// Lines dropped and not told of yet.
     dropped: u64,
-    dropped_ever: u64,
+    dropped_in_all: u64,
     /// Change to this before writing on.
     next: Option<Output>,
     destination: Destination,
     writing: bool,
+    closed: bool,
 }
 
 enum Output {
@@ -101,10 +119,11 @@ impl Sink {
                 waiting: Vec::new(),
                 format,
                 dropped: 0,
-                dropped_ever: 0,
+                dropped_in_all: 0,
                 next: None,
                 destination,
                 writing: false,
+                closed: false,
             }),
             work: Condvar::new(),
             idle: Condvar::new(),
@@ -113,7 +132,9 @@ impl Sink {
         let _: JoinHandle<()> = std::thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || write(&writer, output))?;
-        Ok(Self { shared })
+        Ok(Self {
+            shared: Arc::new(Open(shared)),
+        })
     }
 
     pub(crate) fn format(&self) -> Format {
@@ -125,7 +146,7 @@ impl Sink {
         let mut state = self.shared.state.lock();
         if state.waiting.len() + line.len() > MAX_WAITING {
             state.dropped += 1;
-            state.dropped_ever += 1;
+            state.dropped_in_all += 1;
             return;
         }
         let was_empty = state.waiting.is_empty();
@@ -137,8 +158,8 @@ impl Sink {
     }
 
     /// Lines that were dropped since the start.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.shared.state.lock().dropped_ever
+    pub(crate) fn dropped_in_all(&self) -> u64 {
+        self.shared.state.lock().dropped_in_all
     }
 
     /// Goes on with another destination or format; the old one stays where the new cannot be opened.
@@ -193,6 +214,9 @@ fn write(shared: &Shared, mut output: Output) {
         state.writing = false;
         while state.waiting.is_empty() && state.next.is_none() {
             shared.idle.notify_all();
+            if state.closed {
+                return;
+            }
             shared.work.wait(&mut state);
         }
         // Lines that came before the change belong to what was open then.
@@ -277,7 +301,7 @@ mod tests {
         for _ in 0..20 {
             sink.add(&line);
         }
-        assert!(sink.dropped() >= 3, "{}", sink.dropped());
+        assert!(sink.dropped_in_all() >= 3, "{}", sink.dropped_in_all());
         let reading = std::thread::spawn(move || {
             let mut text = Vec::new();
             let mut buffer = vec![0; 1 << 16];

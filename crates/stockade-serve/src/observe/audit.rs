@@ -11,9 +11,12 @@ use crate::metrics::Reading;
 /// Counts, and writes refusals to the log.
 pub(crate) struct AuditFigures {
     log: LogAudit,
-    refusals: Mutex<HashMap<(Arc<str>, &'static str, &'static str), u64>>,
-    used: Mutex<HashMap<(Arc<str>, &'static str, &'static str), Used>>,
+    refusals: Mutex<HashMap<Series, u64>>,
+    used: Mutex<HashMap<Series, Used>>,
 }
+
+/// An instance, an action, and why it was refused or how it ended.
+type Series = (Arc<str>, &'static str, &'static str);
 
 #[derive(Default, Clone, Copy)]
 struct Used {

@@ -9,6 +9,7 @@ use stockade_instance::{
     CronOutcome, FetchError, MirrorEnd, MirrorEndReason, Observer, Refusal, ScaleCause,
 };
 use stockade_protocol::{ConsoleLevel, GuestError, harmless};
+use stockade_supervisor::TerminateReason;
 
 use super::Logs;
 use crate::metrics::SiteMetrics;
@@ -21,6 +22,7 @@ pub(crate) struct SiteObserver {
     name: Arc<str>,
     metrics: Arc<SiteMetrics>,
     logs: Arc<Logs>,
+    wx_audit: bool,
     console: Mutex<Second>,
     errors: Mutex<Second>,
 }
@@ -84,11 +86,14 @@ fn cut(text: &str, most: usize) -> &str {
 }
 
 impl SiteObserver {
-    pub(crate) fn new(metrics: Arc<SiteMetrics>, logs: Arc<Logs>) -> Self {
+    /// With `wx_audit`, a worker that ended because it asked for executable memory is told of in a line
+    /// of its own.
+    pub(crate) fn new(metrics: Arc<SiteMetrics>, logs: Arc<Logs>, wx_audit: bool) -> Self {
         Self {
             name: Arc::clone(&metrics.name),
             metrics,
             logs,
+            wx_audit,
             console: Mutex::new(Second::new()),
             errors: Mutex::new(Second::new()),
         }
@@ -103,6 +108,13 @@ impl SiteObserver {
         }
         Some(line)
     }
+}
+
+/// Whether a mirror's worker was ended for a system call that makes memory executable.
+fn asked_to_execute(end: &MirrorEnd) -> bool {
+    end.reason == MirrorEndReason::Terminated(TerminateReason::PolicyViolation)
+        && end.detail.starts_with("system call ")
+        && end.detail.contains("PROT_EXEC")
 }
 
 impl Observer for SiteObserver {
@@ -202,6 +214,13 @@ impl Observer for SiteObserver {
             .number("memory_bytes", end.figures.memory)
             .milliseconds("age_ms", end.age);
         self.logs.log.write(line);
+        if self.wx_audit && asked_to_execute(end) {
+            let mut line = self.logs.log.line("error", "wx_refused");
+            line.text("instance", &self.name)
+                .number("mirror", end.mirror)
+                .text("detail", &harmless(&end.detail, MAX_ERROR));
+            self.logs.log.write(line);
+        }
     }
 
     fn scaled(&self, from: usize, to: usize, cause: ScaleCause) {

@@ -35,7 +35,6 @@ pub(crate) fn limits(limits: &GatewayLimits) -> gateway::Limits {
             messages_per_second: limits.websocket_rate,
             ping_interval: limits.websocket_ping,
             pong_timeout: limits.websocket_pong,
-            ..defaults.sockets.clone()
         },
         ..defaults
     }

@@ -97,6 +97,7 @@ fn scaling(scaling: &Scaling) -> stockade_instance::Scaling {
         Scaling::Auto(auto) => stockade_instance::Scaling::Auto(Autoscale {
             min: auto.min,
             max: auto.max,
+            initial: auto.initial,
             cpu_percent: Some(auto.cpu_percent),
             requests_per_mirror: auto.requests_per_mirror,
             stable_window: auto.stable_window,

@@ -13,6 +13,9 @@ use crate::site::Site;
 /// Sites that are listed one by one.
 const LISTED: usize = 50;
 
+/// Sites after which a start tells how far it is.
+const PROGRESS: usize = 250;
+
 /// Where it listens and what it serves.
 pub(super) fn start(now: &Now, path: &Path, metrics: Option<&str>, say: fn(&str)) {
     let config = now.config.load_full();
@@ -73,7 +76,10 @@ pub(super) fn start(now: &Now, path: &Path, metrics: Option<&str>, say: fn(&str)
 /// Waits for the first mirror of each site and tells how that went.
 pub(super) async fn ready(sites: &BTreeMap<String, Arc<Site>>, began: Instant, say: fn(&str)) {
     let mut failed = 0;
-    for (name, site) in sites {
+    for (at, (name, site)) in sites.iter().enumerate() {
+        if at > 0 && at % PROGRESS == 0 {
+            say(&format!("  {at} of {} instances are started", sites.len()));
+        }
         if let Err(error) = site.ready().await {
             failed += 1;
             say(&format!("  {name}: {error}"));

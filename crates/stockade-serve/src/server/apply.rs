@@ -233,10 +233,6 @@ impl Server {
     }
 
     /// The listener for metrics, where it is to be another one.
-    #[expect(
-        clippy::type_complexity,
-        reason = "whether it changes, whether there is one, and what it was made of"
-    )]
     async fn status_for(
         &self,
         config: &Config,
@@ -358,9 +354,8 @@ impl Server {
     pub(super) fn retire(&mut self, site: Arc<Site>, deadline: Duration, handover: bool) {
         // Those that are done.
         while self.drains.try_join_next().is_some() {}
-        let shared = Arc::clone(&self.shared);
         self.drains
-            .spawn(async move { site.retire(&shared, deadline, handover).await });
+            .spawn(async move { site.retire(deadline, handover).await });
     }
 
     /// Refuses what cannot be read from `path` with every mistake.

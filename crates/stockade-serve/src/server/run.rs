@@ -316,7 +316,7 @@ fn now(
     let sink = logs.log.sink.clone();
     let sources: Vec<Source> = vec![
         Box::new(move || audit.readings()),
-        Box::new(move || vec![readings::dropped_lines(sink.dropped())]),
+        Box::new(move || vec![readings::dropped_lines(sink.dropped_in_all())]),
         Box::new(move || {
             let Some(now) = of_now.get().and_then(std::sync::Weak::upgrade) else {
                 return Vec::new();

@@ -148,7 +148,8 @@ fn state_tells_watchers_of_other_mirrors() {
            const changes = env.STATE.watch('k').getReader();
            return new Response(new ReadableStream({ async pull(controller) {
              const { value } = await changes.read();
-             controller.enqueue(new TextEncoder().encode(`${value.type} ${value.key}`));
+             const [change] = value.changes;
+             controller.enqueue(new TextEncoder().encode(`${change.type} ${change.key}`));
              controller.close();
            } }, { highWaterMark: 0 }));
          } };",

@@ -82,14 +82,14 @@ fn mirror_is_recycled_under_load_and_nothing_is_lost() {
     let server = Server::site(NAMED, "    recycle: {requests: 50}\n");
     run(async {
         let mut seen = BTreeSet::new();
-        for _ in 0..30 {
+        // A successor takes its time to start; until it is there the old one goes on.
+        while seen.len() < 4 {
             let all = (0..10).map(|_| send(server.address(), get("a", "/")));
             for answer in futures_util::future::join_all(all).await {
                 assert_eq!(answer.status, 200, "{}", server.told());
                 seen.insert(answer.json()["me"].to_string());
             }
         }
-        assert!(seen.len() >= 3, "{seen:?}");
         server
             .until(&ends("recycled_requests"), |ends| ends >= 2.0)
             .await;
