@@ -264,6 +264,59 @@ async fn route_lets_in_the_certificates_that_it_names() {
 }
 
 #[tokio::test]
+async fn connection_that_outlives_a_reload_is_held_to_the_new_authorities() {
+    let (servers, old, new) = (Authority::new(), Authority::new(), Authority::new());
+    let (_, _, files) = servers.sign(&["a.example"]);
+    let store = |trusted: &Authority| {
+        let options = TlsOptions {
+            certificates: vec![files.clone()],
+            client_auth: ClientAuth {
+                mode: ClientAuthMode::Required,
+                ca: vec![trusted.ca()],
+                ..ClientAuth::default()
+            },
+            ..TlsOptions::default()
+        };
+        Some(Arc::new(TlsStore::load(options, Arc::new(Quiet)).unwrap()))
+    };
+    let first = Listener {
+        tls: store(&old),
+        ..listener()
+    };
+    let server = Server::start(first, table(everything()), Limits::default()).await;
+    let (certificate, key, _) = old.sign(&["client"]);
+    let connector = servers.connector(Some((certificate, key)), &[]);
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let name = ServerName::try_from("a.example").unwrap();
+    let stream = soon(connector.connect(name, stream)).await.unwrap();
+    let io = TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let mut ask = async || {
+        let request = Request::get("/x").header("host", "a.example");
+        let request = request.body(Empty::<Bytes>::new()).unwrap();
+        let response = soon(sender.send_request(request)).await.unwrap();
+        let status = response.status().as_u16();
+        response.into_body().collect().await.unwrap();
+        status
+    };
+    assert_eq!(ask().await, 200);
+    for (trusted, status) in [(&old, 200), (&new, 421)] {
+        let same = Listener {
+            tls: store(trusted),
+            ..listener()
+        };
+        let routes = table(everything());
+        server
+            .gateway
+            .reload(vec![same], routes, Limits::default())
+            .await
+            .unwrap();
+        assert_eq!(ask().await, status);
+    }
+}
+
+#[tokio::test]
 async fn handshake_that_takes_too_long_is_ended() {
     let authority = Authority::new();
     let (_, _, files) = authority.sign(&["a.example"]);
