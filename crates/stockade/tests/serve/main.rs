@@ -11,6 +11,8 @@ mod frameworks;
 mod lifetime;
 mod limits;
 mod observed;
+mod passed_on;
 mod reload;
+mod secure;
 mod server;
 mod site;

@@ -1,0 +1,259 @@
+//! TLS from end to end: certificates by name, clients' certificates by site, files that change.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use http_body_util::Full;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::client::{Answer, get, run, whole};
+use crate::server::{Server, folder};
+
+/// An authority, which signs for servers and clients.
+struct Authority {
+    pem: String,
+    der: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+struct Signed {
+    pem: String,
+    der: CertificateDer<'static>,
+    key: KeyPair,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Test authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        let own = params.self_signed(&key).unwrap();
+        Self {
+            pem: own.pem(),
+            der: own.der().clone(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    fn sign(&self, names: &[&str], subject: &str, client: bool) -> Signed {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, subject);
+        params.extended_key_usages = vec![if client {
+            ExtendedKeyUsagePurpose::ClientAuth
+        } else {
+            ExtendedKeyUsagePurpose::ServerAuth
+        }];
+        let key = KeyPair::generate().unwrap();
+        let signed = params.signed_by(&key, &self.issuer).unwrap();
+        Signed {
+            pem: signed.pem(),
+            der: signed.der().clone(),
+            key,
+        }
+    }
+
+    /// A client's side of TLS.
+    fn client(&self, certificate: Option<&Signed>, protocols: &[&[u8]]) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match certificate {
+            None => config.with_no_client_auth(),
+            Some(signed) => {
+                let key = PrivateKeyDer::try_from(signed.key.serialize_der()).unwrap();
+                config
+                    .with_client_auth_cert(vec![signed.der.clone()], key)
+                    .unwrap()
+            }
+        };
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
+    }
+}
+
+fn put(folder: &Path, name: &str, signed: &Signed) {
+    // The key first, then the certificate that belongs to it: as careless as tools are.
+    std::fs::write(
+        folder.join(format!("{name}.key")),
+        signed.key.serialize_pem(),
+    )
+    .unwrap();
+    std::fs::write(folder.join(format!("{name}.crt")), &signed.pem).unwrap();
+}
+
+async fn connect(
+    server: &Server,
+    connector: &TlsConnector,
+    name: &str,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(server.address()).await?;
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    connector.connect(name, stream).await
+}
+
+/// One request over a connection of its own; nothing where TLS or the server ends it before a response.
+async fn ask(server: &Server, connector: &TlsConnector, sni: &str, host: &str) -> Option<Answer> {
+    let stream = connect(server, connector, sni).await.ok()?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    tokio::spawn(connection);
+    let response = sender.send_request(get(host, "/")).await.ok()?;
+    Some(whole(response).await)
+}
+
+const WHO: &str = "export default { fetch(request) {
+  const { tlsVersion, httpProtocol, tlsClientAuth } = request.cf;
+  return Response.json({ url: request.url, tlsVersion, httpProtocol, subject: tlsClientAuth?.certSubjectDN ?? null });
+} };";
+
+/// Two sites, of which one asks for clients' certificates.
+fn start(authority: &Authority) -> Server {
+    let config = "listeners: [{address: \"127.0.0.1:0\"}]
+tls:
+  certificates:
+    - {cert: ./a.crt, key: ./a.key}
+    - {cert: ./b.crt, key: ./b.key}
+instances:
+  open: {code: ./main.js, urls: [\"https://a.example\"]}
+  closed:
+    code: ./main.js
+    urls: [\"https://b.example\"]
+    client_auth: {ca: ./clients.crt, subjects: [\"CN=Ada\"]}
+";
+    let folder = folder(config, &[("main.js", WHO), ("clients.crt", &authority.pem)]);
+    put(
+        folder.path(),
+        "a",
+        &authority.sign(&["a.example"], "a", false),
+    );
+    put(
+        folder.path(),
+        "b",
+        &authority.sign(&["b.example"], "b", false),
+    );
+    Server::start_in(folder, &std::collections::BTreeMap::new())
+}
+
+#[test]
+fn tls_serves_http_1_and_2_by_the_name_asked_for() {
+    let authority = Authority::new();
+    let server = start(&authority);
+    run(async {
+        let plain = authority.client(None, &[]);
+        let answer = ask(&server, &plain, "a.example", "a.example")
+            .await
+            .unwrap();
+        assert_eq!(answer.status, 200, "{}", server.told());
+        let seen = answer.json();
+        assert_eq!(seen["url"], "https://a.example/");
+        assert_eq!(seen["tlsVersion"], "TLSv1.3");
+        assert_eq!(seen["subject"], json!(null));
+        let both = authority.client(None, &[b"h2", b"http/1.1"]);
+        let stream = connect(&server, &both, "a.example").await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let (mut sender, connection) = http2::handshake::<_, _, Full<bytes::Bytes>>(
+            TokioExecutor::new(),
+            TokioIo::new(stream),
+        )
+        .await
+        .unwrap();
+        tokio::spawn(connection);
+        let mut request = get("a.example", "/");
+        request.headers_mut().remove("host");
+        *request.uri_mut() = "https://a.example/".parse().unwrap();
+        let answer = whole(sender.send_request(request).await.unwrap()).await;
+        assert_eq!(answer.json()["httpProtocol"], "HTTP/2");
+        // Plain text on this port is no request.
+        let stream = TcpStream::connect(server.address()).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        assert!(sender.send_request(get("a.example", "/")).await.is_err());
+    });
+}
+
+#[test]
+fn client_certificate_is_asked_for_by_the_site_that_wants_it() {
+    let authority = Authority::new();
+    let server = start(&authority);
+    let (ada, eve) = (
+        authority.sign(&["ada.internal"], "Ada", true),
+        authority.sign(&["eve.internal"], "Eve", true),
+    );
+    let stranger = Authority::new().sign(&["ada.internal"], "Ada", true);
+    run(async {
+        let client = |certificate: Option<&Signed>| authority.client(certificate, &[]);
+        let b = "b.example";
+        let answer = ask(&server, &client(Some(&ada)), b, b).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", server.told());
+        assert_eq!(answer.json()["subject"], "CN=Ada");
+        // A good one that is not among the allowed.
+        assert_eq!(
+            ask(&server, &client(Some(&eve)), b, b)
+                .await
+                .unwrap()
+                .status,
+            403
+        );
+        for refused in [None, Some(&stranger)] {
+            assert!(ask(&server, &client(refused), b, b).await.is_none());
+        }
+        // By way of the site that asks for none.
+        let misdirected = ask(&server, &client(Some(&ada)), "a.example", b)
+            .await
+            .unwrap();
+        assert_eq!(misdirected.status, 421);
+    });
+}
+
+#[test]
+fn certificate_that_changes_is_used_and_a_bad_one_is_not() {
+    let authority = Authority::new();
+    let server = start(&authority);
+    let client = authority.client(None, &[]);
+    run(async {
+        let shown = async || {
+            let stream = connect(&server, &client, "a.example").await.unwrap();
+            stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+        };
+        let before = shown().await;
+        let next = authority.sign(&["a.example"], "a again", false);
+        put(server.folder.path(), "a", &next);
+        assert!(server.reload().status.success(), "{}", server.told());
+        assert_eq!(shown().await, next.der);
+        assert_ne!(before, next.der);
+        // A key that belongs to another certificate.
+        let other = authority.sign(&["a.example"], "other", false);
+        std::fs::write(server.path("a.key"), other.key.serialize_pem()).unwrap();
+        let output = server.reload();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("a.key"));
+        assert_eq!(shown().await, next.der);
+        let path = server.path("b.crt").display().to_string();
+        let metric = format!("stockade_tls_certificate_not_after_seconds{{file=\"{path}\"}}");
+        assert!(
+            server.metric(&metric).await > 1.7e9,
+            "{}",
+            server.status("/metrics").await.text()
+        );
+    });
+}
