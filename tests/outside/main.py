@@ -31,7 +31,8 @@ LIMITS = {"header_timeout": "3s", "body_timeout": "3s", "idle_timeout": "6s", "w
 def run(group, only, rows):
     module = importlib.import_module(group)
     failed = 0
-    with Server({**LIMITS, **getattr(module, "LIMITS", {})}) as server:
+    mirrors = getattr(module, "MIRRORS", 2)
+    with Server({**LIMITS, **getattr(module, "LIMITS", {})}, mirrors=mirrors) as server:
         for name, check in module.checks(server):
             if only and only not in f"{group} {name}":
                 continue

@@ -7,6 +7,9 @@ import threading
 import time
 
 LIMITS = {"connections": 2000}
+# A response that is read slowly holds its place in a mirror. 4 mirrors have 400 places, more than one address
+# may have connections (256).
+MIRRORS = 4
 
 
 def attack(server, *arguments, tls=False):
