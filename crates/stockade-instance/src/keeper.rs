@@ -47,7 +47,7 @@ impl Keeper {
         let (wanted, scaler, tick) = match &pool.options.scaling {
             Scaling::Fixed(count) => ((*count).max(1), None, TICK),
             Scaling::Auto(auto) => (
-                auto.min,
+                auto.initial.clamp(auto.min, auto.max.max(auto.min)),
                 Some(Scaler::new(auto.clone())),
                 auto.tick.clamp(Duration::from_millis(10), TICK),
             ),

@@ -55,6 +55,8 @@ pub struct Autoscale {
     pub min: usize,
     /// The most; at least 1 and at least `min`.
     pub max: usize,
+    /// How many to begin with; what lies outside of `min` to `max` counts as the nearer one.
+    pub initial: usize,
     /// CPU time of a mirror that is wanted, in percent of one core; above it there are to be more.
     pub cpu_percent: Option<f64>,
     /// Requests running and waiting, for each mirror, that are wanted.
@@ -77,6 +79,7 @@ impl Default for Autoscale {
         Self {
             min: 1,
             max: 4,
+            initial: 0,
             cpu_percent: Some(75.0),
             requests_per_mirror: 64.0,
             stable_window: Duration::from_secs(60),
