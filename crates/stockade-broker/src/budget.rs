@@ -116,6 +116,8 @@ struct Pace {
     free_at: Mutex<Instant>,
 }
 
+/// Nothing waits longer, whatever the bandwidth.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const BURST: Duration = Duration::from_millis(250);
 
 impl Pace {
@@ -133,8 +135,9 @@ impl Pace {
             clippy::cast_precision_loss,
             reason = "a piece has fewer than 2^52 bytes"
         )]
-        let takes = Duration::from_secs_f64(bytes as f64 / self.per_second);
-        *free_at = (*free_at).max(earliest) + takes;
+        let takes = Duration::try_from_secs_f64(bytes as f64 / self.per_second).unwrap_or(LONGEST);
+        let begins = (*free_at).max(earliest).min(now + LONGEST);
+        *free_at = begins + takes.min(LONGEST);
         (*free_at > now).then_some(*free_at)
     }
 }

@@ -56,7 +56,8 @@ pub(crate) struct Parts {
 }
 
 impl Egress {
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(mut parts: Parts) -> Self {
+        parts.policy.limits = parts.policy.limits.bounded();
         let limits = &parts.policy.limits;
         let sockets = parts.policy.limits.websockets.min(Semaphore::MAX_PERMITS);
         Self {

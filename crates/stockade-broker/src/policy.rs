@@ -81,7 +81,8 @@ pub struct Budget {
     pub per: Option<Duration>,
 }
 
-/// Bounds of one instance's exchanges. All are on by default.
+/// Bounds of one instance's exchanges. All are on by default. Times are held to between a millisecond
+/// and a year.
 #[derive(Clone, Debug)]
 pub struct EgressLimits {
     /// For resolving the name, connecting and the TLS handshake together.
@@ -137,6 +138,25 @@ impl Default for EgressLimits {
             requests_per_second: NonZeroU32::new(10_000),
             bytes_per_second: None,
             budget: Budget::default(),
+        }
+    }
+}
+
+impl EgressLimits {
+    /// With times that no clock overflows on and no timer refuses.
+    pub(crate) fn bounded(self) -> Self {
+        let bound = |time: Duration| {
+            time.clamp(
+                Duration::from_millis(1),
+                Duration::from_secs(365 * 24 * 3600),
+            )
+        };
+        Self {
+            connect_timeout: bound(self.connect_timeout),
+            head_timeout: bound(self.head_timeout),
+            idle_timeout: bound(self.idle_timeout),
+            exchange_timeout: bound(self.exchange_timeout),
+            ..self
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A granted folder and what a guest may do in it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -206,7 +206,7 @@ impl Folder {
         limit: usize,
     ) -> Result<Listing, FileError> {
         let checked = self.path(&path)?;
-        let limit = limit.min(MOST_LISTED);
+        let limit = limit.clamp(1, MOST_LISTED);
         self.work(path, move |folder, path| {
             let opened = folder.root.open_dir(checked.as_str());
             let opened = opened.map_err(|error| folder.failed("opening", path, &error))?;
@@ -414,29 +414,51 @@ impl Folder {
 }
 
 fn listing(folder: &Dir, after: &str, limit: usize) -> io::Result<Listing> {
-    let mut first = BTreeMap::new();
+    let mut after = after.to_owned();
+    loop {
+        let (names, more) = names_after(folder, &after, limit)?;
+        let known = |name: &String| {
+            folder
+                .metadata(name)
+                .ok()
+                .and_then(|raw| Metadata::of(&raw))
+        };
+        let entries: Vec<Entry> = names
+            .iter()
+            .filter_map(|name| {
+                Some(Entry {
+                    metadata: known(name)?,
+                    name: name.clone(),
+                })
+            })
+            .collect();
+        // A page of nothing but links that lead nowhere is no end.
+        match names.into_iter().next_back() {
+            Some(last) if entries.is_empty() && more => after = last,
+            _ => return Ok(Listing { entries, more }),
+        }
+    }
+}
+
+/// The first `limit` names after `after`, and whether there are more.
+fn names_after(folder: &Dir, after: &str, limit: usize) -> io::Result<(BTreeSet<String>, bool)> {
+    let mut first = BTreeSet::new();
     let mut more = false;
     for entry in folder.entries()?.take(MOST_LOOKED_AT) {
-        let name = entry?.file_name();
+        let entry = entry?;
+        let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| is_name(name) && *name > after) else {
             continue;
         };
-        let Some(metadata) = folder
-            .metadata(name)
-            .ok()
-            .and_then(|raw| Metadata::of(&raw))
-        else {
+        let kind = entry.file_type()?;
+        if !(kind.is_file() || kind.is_dir() || kind.is_symlink()) {
             continue;
-        };
-        first.insert(name.to_owned(), metadata);
+        }
+        first.insert(name.to_owned());
         if first.len() > limit {
             first.pop_last();
             more = true;
         }
     }
-    let entries = first
-        .into_iter()
-        .map(|(name, metadata)| Entry { name, metadata })
-        .collect();
-    Ok(Listing { entries, more })
+    Ok((first, more))
 }

@@ -143,3 +143,40 @@ async fn budget_is_the_same_for_a_view_with_further_roots() {
         "ok"
     );
 }
+
+#[tokio::test]
+async fn limits_that_are_extreme_break_nothing() {
+    let (server, _) = servers::recorder().await;
+    let setting = Setting::new();
+    let egress = setting.open(|policy| {
+        policy.limits.connect_timeout = Duration::MAX;
+        policy.limits.head_timeout = Duration::MAX;
+        policy.limits.idle_timeout = Duration::MAX;
+        policy.limits.exchange_timeout = Duration::MAX;
+        policy.limits.max_response_bytes = u64::MAX;
+        policy.limits.max_decoded_bytes = u64::MAX;
+        policy.limits.max_ratio = u32::MAX;
+        policy.limits.concurrent = usize::MAX;
+        policy.limits.queued = usize::MAX;
+        policy.limits.websockets = usize::MAX;
+        policy.limits.budget.per = Some(Duration::MAX);
+        policy.limits.budget.bytes = Some(u64::MAX);
+    });
+    assert_eq!(
+        text(get(&egress, &server.url("/")).await.unwrap()).await,
+        "ok"
+    );
+    let egress = setting.open(|policy| {
+        policy.limits.connect_timeout = Duration::ZERO;
+        policy.limits.head_timeout = Duration::ZERO;
+        policy.limits.idle_timeout = Duration::ZERO;
+        policy.limits.exchange_timeout = Duration::ZERO;
+        policy.limits.concurrent = 0;
+        policy.limits.queued = 0;
+        policy.limits.websockets = 0;
+        policy.limits.bytes_per_second = NonZeroU32::new(1);
+    });
+    assert!(get(&egress, &server.url("/")).await.is_err());
+    let url = server.url("/").replace("http", "ws");
+    assert!(egress.websocket(url, Vec::new()).await.is_err());
+}
