@@ -165,7 +165,7 @@ fn check(
     let mut parsed = Vec::new();
     for block in &blocks {
         match X509Certificate::from_der(&block.der) {
-            Ok((rest, certificate)) if rest.is_empty() => parsed.push((block.line, certificate)),
+            Ok(([], certificate)) => parsed.push((block.line, certificate)),
             Ok(_) => problems.push(der_problem(cert, block.line, "bytes follow it".to_owned())),
             Err(e) => problems.push(der_problem(cert, block.line, e.to_string())),
         }

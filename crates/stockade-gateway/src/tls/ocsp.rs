@@ -35,11 +35,7 @@ impl Staple {
 }
 
 /// The contents of a constructed value, where its tag is as expected.
-fn inside<'a>(
-    input: &'a [u8],
-    class: Class,
-    tag: u32,
-) -> Result<(&'a [u8], &'a [u8]), &'static str> {
+fn inside(input: &[u8], class: Class, tag: u32) -> Result<(&[u8], &[u8]), &'static str> {
     let (rest, any) = Any::from_der(input).map_err(|_| "it is not DER")?;
     if any.header.class() != class || any.header.tag().0 != tag {
         return Err("it is not an OCSP response as in RFC 6960");

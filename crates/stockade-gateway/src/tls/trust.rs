@@ -5,7 +5,7 @@
 //! 2. Where there is a list, a client whose status no list tells is refused, and so is every client of
 //!    a list that has ended, unless the options say otherwise.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -89,7 +89,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn authorities(&mut self, file: &PathBuf) {
+    fn authorities(&mut self, file: &Path) {
         let blocks = pem::read(file, pem::CERTIFICATES_LIMIT, "certificate")
             .and_then(|bytes| certificates(file, &bytes));
         let blocks = match blocks {
@@ -120,7 +120,7 @@ impl Reading {
             self.ends.push(End {
                 key: fingerprint(&block.der),
                 what: format!("the authority of clients {subject}"),
-                file: Some(file.clone()),
+                file: Some(file.to_owned()),
                 not_before: system_time(&validity.not_before),
                 not_after: system_time(&validity.not_after),
             });
@@ -136,7 +136,7 @@ impl Reading {
         }
     }
 
-    fn lists(&mut self, file: &PathBuf) {
+    fn lists(&mut self, file: &Path) {
         match lists(file) {
             Ok(lists) => {
                 for (line, der) in lists {
@@ -147,7 +147,7 @@ impl Reading {
         }
     }
 
-    fn list(&mut self, file: &PathBuf, line: usize, der: Vec<u8>) {
+    fn list(&mut self, file: &Path, line: usize, der: Vec<u8>) {
         let list = match CertificateRevocationList::from_der(&der) {
             Ok((_, list)) => list,
             Err(e) => {
@@ -163,7 +163,7 @@ impl Reading {
             let end = End {
                 key: fingerprint(&der),
                 what: format!("the revocation list of {issuer}"),
-                file: Some(file.clone()),
+                file: Some(file.to_owned()),
                 not_before: system_time(&list.last_update()),
                 not_after: system_time(&next),
             };
@@ -235,7 +235,7 @@ impl Reading {
 }
 
 /// The lists of a file: PEM, or one in DER.
-fn lists(file: &PathBuf) -> Result<Vec<(usize, Vec<u8>)>, Problem> {
+fn lists(file: &Path) -> Result<Vec<(usize, Vec<u8>)>, Problem> {
     let bytes = pem::read(file, pem::LISTS_LIMIT, "revocation list")?;
     if bytes.starts_with(&[0x30]) {
         return Ok(vec![(1, bytes)]);
