@@ -195,7 +195,8 @@ fn hono_middleware_works() {
         assert_eq!(cookies.text(), "o undefined");
         assert_eq!(cookies.headers.get_all("set-cookie").iter().count(), 2);
         let own = server.get("a.example", "/clone").await;
-        assert_eq!((own.header("x-after"), own.header("x-own")), ("1", "2"));
+        // Node gives the same: what was set before the response of one's own is not for it.
+        assert_eq!((own.header("x-after"), own.header("x-own")), ("", "2"));
         assert_eq!(own.headers.get_all("set-cookie").iter().count(), 2);
         let moved = server.get("a.example", "/moved").await;
         assert_eq!((moved.status, moved.header("location")), (301, "/text"));
