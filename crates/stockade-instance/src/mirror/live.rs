@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use stockade_protocol::GuestError;
 use stockade_supervisor::{End, Event, Figures, Handle, Hub};
 
 use super::Mirror;
@@ -121,12 +122,7 @@ async fn start(
                             unready.0 = None;
                             Ok((handle, handlers))
                         }
-                        Ok(Ready::No(error)) => {
-                            Err(error.stack.filter(|stack| !stack.is_empty()).map_or_else(
-                                || GuestSays(&error.name, &error.message).to_string(),
-                                |stack| stack,
-                            ))
-                        }
+                        Ok(Ready::No(error)) => Err(said(error)),
                         Err(malformed) => Err(format!("its start was not understood: {malformed}")),
                     };
                 }
@@ -140,7 +136,7 @@ async fn start(
                 Event::Request { id, .. } => {
                     let early = "nothing can be asked of the host while the module is loading: do it \
                                  in a handler";
-                    let _ = handle.answer(id, Err(stockade_protocol::GuestError::new(early)));
+                    let _ = handle.answer(id, Err(GuestError::new(early)));
                 }
                 Event::Control { .. } | Event::Message { .. } | Event::Terminated { .. } => {}
             }
@@ -148,10 +144,10 @@ async fn start(
     }
 }
 
-struct GuestSays<'a>(&'a str, &'a str);
-
-impl std::fmt::Display for GuestSays<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.0, self.1)
+/// A guest's error as a person reads it: its stack, which begins with its name and message.
+fn said(error: GuestError) -> String {
+    match &error.stack {
+        Some(stack) if !stack.is_empty() => stack.clone(),
+        _ => error.to_string(),
     }
 }

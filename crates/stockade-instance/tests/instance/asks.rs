@@ -1,0 +1,296 @@
+//! What guests ask of their host.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use stockade_instance::{Body, BoxFuture, Parcel, Services, UpstreamSocket};
+use stockade_protocol::{GuestError, Payload};
+use tokio::sync::mpsc;
+
+use crate::guest::{self, Guest, Heard};
+use crate::site::{Site, full, get, piecewise};
+
+/// Answers with what it was asked.
+struct Mirroring {
+    /// Hears that a fetch without end has begun, and that it was dropped.
+    dropped: mpsc::UnboundedSender<()>,
+}
+
+struct OnDrop(mpsc::UnboundedSender<()>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+fn describe(
+    request: Request<Body>,
+    from: String,
+) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
+    Box::pin(async move {
+        let (head, body) = request.into_parts();
+        let text = body
+            .collect()
+            .await
+            .map_err(|error| GuestError::new(error.to_string()))?;
+        let text = String::from_utf8_lossy(&text.to_bytes()).into_owned();
+        let a = head
+            .headers
+            .get("a")
+            .map_or("", |value| value.to_str().unwrap());
+        let said = format!("{from} {} {} a={a} {text}", head.method, head.uri);
+        Ok(Response::builder()
+            .status(203)
+            .header("x-b", "1")
+            .header("x-b", "2")
+            .body(full(said))
+            .unwrap())
+    })
+}
+
+impl Services for Mirroring {
+    fn fetch(
+        &self,
+        request: Request<Body>,
+    ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
+        match request.uri().path() {
+            "/never" => {
+                let _ = self.dropped.send(());
+                let dropped = OnDrop(self.dropped.clone());
+                Box::pin(async move {
+                    std::future::pending::<()>().await;
+                    drop(dropped);
+                    unreachable!()
+                })
+            }
+            "/refused" => Box::pin(std::future::ready(Err(GuestError::new(
+                "refused by rule 3",
+            )))),
+            "/large" => {
+                let (sender, body) = piecewise();
+                tokio::spawn(async move {
+                    for _ in 0..3 {
+                        let _ = sender.send(Ok(Bytes::from(vec![7; 100_000]))).await;
+                    }
+                });
+                Box::pin(std::future::ready(Ok(Response::new(body))))
+            }
+            _ => describe(request, "fetch".to_owned()),
+        }
+    }
+
+    fn websocket(
+        &self,
+        _: String,
+        _: Vec<String>,
+    ) -> BoxFuture<'static, Result<UpstreamSocket, GuestError>> {
+        unreachable!()
+    }
+
+    fn binding_fetch(
+        &self,
+        binding: &str,
+        request: Request<Body>,
+    ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
+        describe(request, binding.to_owned())
+    }
+
+    fn binding_call(
+        &self,
+        binding: &str,
+        method: String,
+        args: Parcel,
+    ) -> BoxFuture<'static, Result<Parcel, GuestError>> {
+        let binding = binding.to_owned();
+        Box::pin(async move {
+            let mut sizes = Vec::new();
+            for stream in args.streams {
+                sizes.push(stream.collect().await.unwrap().to_bytes().len());
+            }
+            let json = args.payload.json;
+            let said = Value::from(format!("{binding}.{method} {json} {sizes:?}"));
+            // One value and one stream.
+            Ok(Parcel {
+                payload: Payload {
+                    json: format!("[{said},\"\\u0000s0\"]"),
+                    bytes: Vec::new(),
+                    marked: true,
+                },
+                streams: vec![full("streamed")],
+            })
+        })
+    }
+}
+
+/// A site that does `asks` when it gets a request, and tells of whatever else it hears.
+fn asking(
+    asks: impl Fn(&Guest, &str) + Send + Sync + Clone + 'static,
+) -> (
+    Site,
+    mpsc::UnboundedReceiver<Heard>,
+    mpsc::UnboundedReceiver<()>,
+) {
+    let (heard, events) = mpsc::unbounded_channel();
+    let (dropped, drops) = mpsc::unbounded_channel();
+    let script = move |guest: &Guest, message: Heard| match message {
+        Heard::Request(request) => {
+            asks(guest, request.path());
+            guest.respond(request.id, 200, "");
+        }
+        message => heard.send(message).unwrap(),
+    };
+    let services = Arc::new(Mirroring { dropped });
+    let site = Site::serving(guest::hearing(script), services, |_| {});
+    (site, events, drops)
+}
+
+async fn answer(events: &mut mpsc::UnboundedReceiver<Heard>) -> (u64, Result<Payload, GuestError>) {
+    match events.recv().await.unwrap() {
+        Heard::Answer(id, result) => (id, result),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn body_text(value: &Value, data: &Payload) -> String {
+    match guest::body(value, data) {
+        guest::Body::Bytes(bytes) => String::from_utf8(bytes).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn guest_fetch_gives_status_headers_and_body() {
+    let (site, mut events, _) = asking(|guest, _| {
+        guest.ask(1, "fetch", r#"{"url":"http://b.example/x?y","method":"POST","headers":{"a":"1"},"body":"hi","redirect":"follow"}"#);
+        guest.ask(2, "binding.fetch", r#"{"binding":"OTHER","url":"http://b/","method":"GET","headers":["a","2"],"body":null}"#);
+    });
+    site.read(get("/")).await;
+    let mut texts = Vec::new();
+    for _ in 0..2 {
+        let (_, result) = answer(&mut events).await;
+        let data = result.unwrap();
+        let value: Value = serde_json::from_str(&data.json).unwrap();
+        assert_eq!(value["status"], 203);
+        assert_eq!(
+            value["headers"],
+            serde_json::json!([["x-b", "1"], ["x-b", "2"]])
+        );
+        texts.push(body_text(&value["body"], &data));
+    }
+    texts.sort();
+    assert_eq!(
+        texts,
+        [
+            "OTHER GET http://b/ a=2 ",
+            "fetch POST http://b.example/x?y a=1 hi"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn guest_fetch_that_is_refused_says_why() {
+    let (site, mut events, _) = asking(|guest, _| {
+        guest.ask(
+            1,
+            "fetch",
+            r#"{"url":"http://b/refused","method":"GET","headers":{},"body":null}"#,
+        );
+        guest.ask(
+            2,
+            "fetch",
+            r#"{"url":"ftp:b","method":"GET","headers":{},"body":null}"#,
+        );
+        guest.ask(3, "nonsense", "{}");
+    });
+    site.read(get("/")).await;
+    let mut errors = Vec::new();
+    for _ in 0..3 {
+        let (id, result) = answer(&mut events).await;
+        errors.push((id, result.unwrap_err().message));
+    }
+    errors.sort();
+    assert_eq!(errors[0].1, "refused by rule 3");
+    assert!(errors[1].1.contains("URL"), "{errors:?}");
+    assert!(
+        errors[2]
+            .1
+            .contains("no handler for the request 'nonsense'"),
+        "{errors:?}"
+    );
+}
+
+#[tokio::test]
+async fn guest_fetch_that_is_cancelled_is_dropped() {
+    let (site, mut events, mut drops) = asking(|guest, path| {
+        if path == "/cancel" {
+            guest.control("request.cancel", r#"{"id":1}"#);
+        } else {
+            never(guest);
+        }
+    });
+    site.read(get("/")).await;
+    drops.recv().await.unwrap();
+    site.read(get("/cancel")).await;
+    drops.recv().await.unwrap();
+    // The guest's number of open requests goes down by an answer.
+    assert!(answer(&mut events).await.1.is_err());
+    assert_eq!(site.instance.stats().mirrors.len(), 1);
+}
+
+#[tokio::test]
+async fn guest_fetch_is_dropped_with_its_mirror() {
+    let (site, _events, mut drops) = asking(|guest, _| never(guest));
+    site.read(get("/")).await;
+    drops.recv().await.unwrap();
+    drop(site);
+    drops.recv().await.unwrap();
+}
+
+fn never(guest: &Guest) {
+    let fetch = r#"{"url":"http://b/never","method":"GET","headers":{},"body":null}"#;
+    guest.ask(1, "fetch", fetch);
+}
+
+#[tokio::test]
+async fn guest_fetch_of_a_large_body_is_a_stream() {
+    let (site, mut events, _) = asking(|guest, _| {
+        guest.ask(
+            1,
+            "fetch",
+            r#"{"url":"http://b/large","method":"GET","headers":{},"body":null}"#,
+        );
+    });
+    site.read(get("/")).await;
+    let (_, result) = answer(&mut events).await;
+    let data = result.unwrap();
+    let value: Value = serde_json::from_str(&data.json).unwrap();
+    assert!(
+        matches!(guest::body(&value["body"], &data), guest::Body::Stream(_)),
+        "{value}"
+    );
+}
+
+#[tokio::test]
+async fn guest_call_of_a_binding_carries_values_and_streams() {
+    let (site, mut events, _) = asking(|guest, _| {
+        guest.send(stockade_protocol::FromIsolate::Request {
+            id: 4,
+            method: "binding.call".to_owned(),
+            data: Payload {
+                json: r#"{"binding":"FILES","method":"write","args":["name","\u0000s31"]}"#
+                    .to_owned(),
+                bytes: Vec::new(),
+                marked: true,
+            },
+        });
+    });
+    site.read(get("/")).await;
+    // The service reads the stream: the guest is asked for it.
+    let pull = events.recv().await.unwrap().control("stream.pull").unwrap();
+    assert_eq!(pull["id"], 31);
+    drop(site);
+}

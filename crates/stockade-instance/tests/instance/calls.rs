@@ -1,0 +1,75 @@
+//! Methods that one instance offers to others.
+
+use http_body_util::BodyExt;
+use stockade_instance::{FetchError, Parcel};
+use stockade_protocol::{FromIsolate, GuestError, Payload};
+
+use crate::guest::{self, Guest, Heard};
+use crate::site::{Site, full};
+
+fn args(json: &str) -> Parcel {
+    Payload::from_json(json.to_owned()).into()
+}
+
+fn calculator(guest: &Guest, heard: Heard) {
+    let Heard::Call(id, name, args) = heard else {
+        return;
+    };
+    let result = match name.as_str() {
+        "\0add" => {
+            let numbers: Vec<i64> = serde_json::from_str(&args.json).unwrap();
+            Ok(Payload::from_json(numbers.iter().sum::<i64>().to_string()))
+        }
+        "\0stream" => {
+            assert!(args.json.contains("\\u0000s"), "{}", args.json);
+            Ok(Payload {
+                json: r#"{"it":"\u0000s5"}"#.to_owned(),
+                bytes: Vec::new(),
+                marked: true,
+            })
+        }
+        "\0end" => {
+            return guest
+                .seat
+                .convict(stockade_supervisor::TerminateReason::CpuLimit, "test");
+        }
+        _ => Err(GuestError::new("no such method")),
+    };
+    guest.send(FromIsolate::Reply { id, result });
+}
+
+#[tokio::test]
+async fn call_gives_the_value_or_what_was_thrown() {
+    let site = Site::new(guest::hearing(calculator));
+    let value = site.instance.call("add", args("[1,2]")).await.unwrap();
+    assert_eq!(value.payload.json, "3");
+    let error = site.instance.call("other", args("[]")).await.unwrap_err();
+    assert!(matches!(&error, FetchError::Threw(error) if error.message == "no such method"));
+    let error = site.instance.call("end", args("[]")).await.unwrap_err();
+    assert!(matches!(error, FetchError::Ended { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn call_carries_streams() {
+    let site = Site::new(guest::hearing(|guest, heard| {
+        if let Some(pull) = heard.control("stream.pull") {
+            assert_eq!(pull["id"], 5);
+            guest.chunk(5, b"abc");
+            guest.end_stream(5);
+        } else {
+            calculator(guest, heard);
+        }
+    }));
+    let args = Parcel {
+        payload: Payload {
+            json: r#"["\u0000s0"]"#.to_owned(),
+            bytes: Vec::new(),
+            marked: true,
+        },
+        streams: vec![full("for the guest")],
+    };
+    let mut value = site.instance.call("stream", args).await.unwrap();
+    assert_eq!(value.payload.json, r#"{"it":"\u0000s0"}"#);
+    let stream = value.streams.pop().unwrap();
+    assert_eq!(stream.collect().await.unwrap().to_bytes(), "abc");
+}

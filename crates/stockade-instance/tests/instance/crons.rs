@@ -1,0 +1,64 @@
+//! Scheduled runs.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use stockade_instance::{Autoscale, Cron, Scaling};
+
+use crate::guest;
+use crate::site::Site;
+
+/// Every second.
+const OFTEN: &str = "* * * * * *";
+
+#[tokio::test]
+async fn cron_runs_on_one_mirror_at_its_time() {
+    let site = Site::with(
+        guest::hearing(|guest, message| {
+            if let Some(run) = message.control("cron.run") {
+                assert_eq!(run[1], OFTEN);
+                assert_eq!(run[2].as_i64().unwrap() % 1000, 0);
+                guest.control("cron.done", Value::from(vec![run[0].clone(), Value::Null]));
+            }
+        }),
+        |options| {
+            options.crons = vec![Cron::new(OFTEN).unwrap()];
+            options.scaling = Scaling::Auto(Autoscale {
+                min: 0,
+                ..Autoscale::default()
+            });
+        },
+    );
+    site.observed.wait_for("cron * * * * * * done", 2).await;
+    assert_eq!(site.observed.count("started"), 1);
+    assert_eq!(site.instance.stats().in_flight, 0);
+}
+
+#[tokio::test]
+async fn cron_that_still_runs_is_left_out_and_one_that_throws_is_told() {
+    let first: Arc<Mutex<Option<Value>>> = Arc::default();
+    let site = Site::with(
+        guest::hearing(move |guest, message| {
+            let Some(run) = message.control("cron.run") else {
+                return;
+            };
+            let mut first = first.lock();
+            if first.is_none() {
+                *first = Some(run[0].clone());
+            } else {
+                guest.control(
+                    "cron.done",
+                    Value::from(vec![run[0].clone(), "boom".into()]),
+                );
+            }
+        }),
+        |options| {
+            options.crons = vec![Cron::new(OFTEN).unwrap()];
+            options.limits.scheduled = std::time::Duration::from_millis(1500);
+        },
+    );
+    site.observed.wait("cron * * * * * * skipped").await;
+    site.observed.wait("failed it took longer than 1 s").await;
+    site.observed.wait("failed boom").await;
+}

@@ -1,0 +1,317 @@
+//! Guests whose runtime was taken over: what they say is refused, and harms them alone.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use stockade_instance::FetchError;
+use stockade_protocol::{FromIsolate, Payload};
+use tokio::sync::mpsc;
+
+use crate::guest::{self, Guest, Heard, serving};
+use crate::site::{Site, from_client, full, get, request, text};
+
+/// A site whose first guest does `evil` with each request; the others are honest.
+fn evil(evil: impl Fn(&Guest, u64) + Send + Sync + Clone + 'static) -> Site {
+    Site::new(serving(move |guest, request| {
+        if guest.number == 0 {
+            evil(guest, request.id);
+        } else {
+            guest.respond(request.id, 200, "honest");
+        }
+    }))
+}
+
+/// The first guest is ended for what it does, and its request answered by the second.
+async fn is_ended(site: &Site, why: &str) {
+    let response = site.read(get("/")).await;
+    assert_eq!(response.1, "honest");
+    let line = site.observed.wait("misbehaved 0").await;
+    assert!(line.contains(why), "{line}");
+    let line = site.observed.wait("ended 0").await;
+    assert!(line.contains("misbehaved"), "{line}");
+}
+
+#[tokio::test]
+async fn guest_that_sends_no_json_is_ended() {
+    for bad in ["", "{", "[1", "null", "\"\\ud800", "[[[[[[[[[["] {
+        is_ended(
+            &evil(move |guest, _| guest.control("http.response", bad)),
+            "http.response",
+        )
+        .await;
+    }
+    is_ended(
+        &evil(|guest, _| guest.control("http.failed", "[]")),
+        "http.failed",
+    )
+    .await;
+    is_ended(
+        &evil(|guest, _| guest.control("stream.chunk", "{}")),
+        "stream.chunk",
+    )
+    .await;
+    is_ended(
+        &evil(|guest, _| guest.control("socket.credit", "7")),
+        "socket.credit",
+    )
+    .await;
+    let deep = "[".repeat(100_000);
+    is_ended(
+        &evil(move |guest, _| guest.control("http.response", &deep)),
+        "http.response",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn guest_that_answers_a_request_it_does_not_have_is_ended() {
+    let site = evil(|guest, id| guest.respond(id + 1000, 200, "forged"));
+    is_ended(&site, "which it does not have").await;
+}
+
+#[tokio::test]
+async fn guest_that_answers_twice_is_ended_and_the_first_answer_stands() {
+    let site = evil(|guest, id| {
+        guest.respond(id, 200, "first");
+        guest.respond(id, 200, "second");
+    });
+    let (_, body) = site.read(get("/")).await;
+    assert_eq!(body, "first");
+    site.observed.wait("misbehaved 0").await;
+    assert_eq!(site.read(get("/")).await.1, "honest");
+}
+
+#[tokio::test]
+async fn guest_that_answers_a_request_as_a_cron_is_ended() {
+    let site = evil(|guest, id| guest.control("cron.done", format!("[{id},null]")));
+    let error = site.get("/").await.unwrap_err();
+    assert!(matches!(error, FetchError::Threw(_)), "{error}");
+    site.observed.wait("misbehaved 0").await;
+}
+
+#[tokio::test]
+async fn guest_that_names_parts_there_are_not_is_ended() {
+    let site = evil(|guest, id| {
+        guest.control_marked(
+            "http.response",
+            format!("[{id},200,[],\"\\u0000b5\"]"),
+            vec![],
+        );
+    });
+    is_ended(&site, "part 5").await;
+}
+
+#[tokio::test]
+async fn guest_that_hands_out_one_stream_twice_is_ended() {
+    let site = Site::new(serving(|guest, request| {
+        if guest.number == 0 {
+            guest.respond_stream(request.id, "[]", 1);
+        } else {
+            guest.respond(request.id, 200, "honest");
+        }
+    }));
+    let first = site.get("/").await.unwrap();
+    assert_eq!(site.read(get("/")).await.1, "honest");
+    let line = site.observed.wait("misbehaved 0").await;
+    assert!(line.contains("handed out twice"), "{line}");
+    let error = text(first).await.unwrap_err();
+    assert!(error.to_string().contains("guest ended"), "{error}");
+}
+
+#[tokio::test]
+async fn guest_that_sends_chunks_unasked_is_ended() {
+    let site = evil(|guest, id| {
+        guest.respond_stream(id, "[]", 1);
+        for _ in 0..10_000 {
+            guest.chunk(1, &[0; 10_000]);
+        }
+    });
+    let response = site.get("/").await.unwrap();
+    assert!(text(response).await.is_err());
+    let line = site.observed.wait("misbehaved 0").await;
+    assert!(line.contains("nobody asked for"), "{line}");
+}
+
+#[tokio::test]
+async fn guest_that_sends_more_socket_messages_than_it_may_is_ended() {
+    let site = evil(|guest, id| {
+        guest.control("http.response", format!("[{id},101,[],null,1]"));
+        for _ in 0..1000 {
+            guest.control("socket.message", r#"{"id":1,"data":"x"}"#);
+        }
+    });
+    // The request itself may be answered first.
+    let _ = site.instance.fetch(from_client(get("/"), true)).await;
+    let line = site.observed.wait("misbehaved 0").await;
+    assert!(line.contains("more socket messages"), "{line}");
+}
+
+#[tokio::test]
+async fn guest_that_talks_about_what_is_not_there_is_ignored() {
+    let site = Site::new(serving(|guest, request| {
+        for name in [
+            "stream.chunk",
+            "stream.end",
+            "stream.error",
+            "stream.pull",
+            "stream.cancel",
+            "socket.message",
+            "socket.close",
+            "socket.credit",
+            "request.cancel",
+        ] {
+            guest.control(
+                name,
+                r#"{"id":99,"n":1e3,"data":"x","reason":"y","code":1}"#.replace("1e3", "1000"),
+            );
+        }
+        guest.control("http.settled", "[4711]");
+        guest.control("new.message", "{}");
+        for name in ["ws.send", "ws.close"] {
+            guest.send(FromIsolate::Event {
+                name: name.to_owned(),
+                data: Payload::from_json(r#"{"conn_id":5,"data":"x"}"#.to_owned()),
+            });
+        }
+        guest.respond(request.id, 200, "fine");
+    }));
+    assert_eq!(site.read(get("/")).await.1, "fine");
+    assert_eq!(site.read(get("/")).await.1, "fine");
+    assert_eq!(
+        site.observed.count("misbehaved"),
+        0,
+        "{:#?}",
+        site.observed.lines()
+    );
+}
+
+#[tokio::test]
+async fn guest_with_giant_headers_gets_502_and_lives() {
+    let site = Site::new(serving(|guest, request| {
+        let headers = match request.path() {
+            "/many" => vec![r#""a","1""#; 100_000].join(","),
+            "/long" => format!("\"a\",\"{}\"", "x".repeat(1 << 20)),
+            _ => String::new(),
+        };
+        guest.control(
+            "http.response",
+            format!("[{},200,[{headers}],\"fine\"]", request.id),
+        );
+    }));
+    for path in ["/many", "/long"] {
+        let error = site.get(path).await.unwrap_err();
+        assert!(
+            matches!(error, FetchError::BadResponse { .. }),
+            "{path}: {error}"
+        );
+    }
+    assert_eq!(site.read(get("/")).await.1, "fine");
+    assert_eq!(site.observed.count("started"), 1);
+}
+
+#[tokio::test]
+async fn guest_that_lets_much_wait_has_its_responses_refused() {
+    let site = Site::with(
+        serving(|guest, request| {
+            let id = request.id;
+            guest.control_marked(
+                "http.response",
+                format!("[{id},200,[],\"\\u0000b0\"]"),
+                vec![vec![0; 400_000]],
+            );
+        }),
+        |options| options.limits.buffered = 1_000_000,
+    );
+    let first = site.get("/").await.unwrap();
+    let _second = site.get("/").await.unwrap();
+    let error = site.get("/").await.unwrap_err();
+    assert!(error.to_string().contains("1000000 bytes"), "{error}");
+    assert_eq!(
+        first.into_body().collect().await.unwrap().to_bytes().len(),
+        400_000
+    );
+    site.get("/").await.unwrap();
+}
+
+#[tokio::test]
+async fn guest_that_pulls_without_end_gets_no_more_than_there_is() {
+    let (heard, mut ended) = mpsc::unbounded_channel();
+    let site = Site::new(guest::hearing(move |guest, message| match &message {
+        Heard::Request(request) => {
+            for _ in 0..1000 {
+                guest.control("stream.pull", "{\"id\":0,\"n\":18446744073709551615}");
+            }
+            let _ = request;
+        }
+        Heard::Control(name, _) if name == "stream.end" => heard.send(()).unwrap(),
+        _ => {}
+    }));
+    let instance = site.instance.clone();
+    let asking = tokio::spawn(async move {
+        let post = request(http::Method::POST, "/", full(vec![1; 3_000_000]));
+        instance.fetch(post).await
+    });
+    ended.recv().await.unwrap();
+    asking.abort();
+}
+
+#[tokio::test]
+async fn guest_that_floods_its_console_and_events_does_not_stop_others() {
+    let flood = Site::new(serving(|guest, _| {
+        loop {
+            if guest
+                .seat
+                .send(FromIsolate::Control {
+                    name: "http.settled".to_owned(),
+                    data: Payload::from_json("[1]".to_owned()),
+                })
+                .is_err()
+            {
+                return;
+            }
+        }
+    }));
+    let good = Site::new(serving(|guest, request| {
+        guest.respond(request.id, 200, "good")
+    }));
+    let instance = flood.instance.clone();
+    let flooding = tokio::spawn(async move { instance.fetch(get("/")).await });
+    while flood.instance.stats().in_flight < 1 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..100 {
+        let answer = tokio::time::timeout(Duration::from_secs(5), good.read(get("/")));
+        assert_eq!(answer.await.unwrap().1, "good");
+    }
+    flooding.abort();
+}
+
+#[tokio::test]
+async fn guest_that_asks_before_it_is_ready_is_refused() {
+    let (heard, mut answers) = mpsc::unbounded_channel();
+    let site = Site::new(guest::supervisor(move |guest| {
+        guest.ask(1, "fetch", r#"{"url":"http://a/","method":"GET"}"#);
+        let heard = heard.clone();
+        Some(Box::new(move |guest, message| {
+            if let Heard::Answer(_, result) = message {
+                heard.send(result.unwrap_err().message).unwrap();
+                guest.ready();
+            }
+        }))
+    }));
+    site.instance.ready().await.unwrap();
+    assert!(answers.recv().await.unwrap().contains("in a handler"));
+}
+
+#[tokio::test]
+async fn guest_texts_in_errors_are_bounded() {
+    let site = Site::new(serving(|guest, request| {
+        let long = "x".repeat(10 << 20);
+        guest.control(
+            "http.failed",
+            format!("[{},\"{long}\",\"{long}\",\"{long}\"]", request.id),
+        );
+    }));
+    let error = site.get("/").await.unwrap_err();
+    assert!(error.to_string().len() < 100 << 10);
+}
