@@ -20,6 +20,9 @@ impl<'a> Reader<'a> {
 
     /// Tells that a value is not of its kind.
     pub(crate) fn wrong(&self, found: &Found<'_>, kind: &Kind) {
+        if self.source.full() {
+            return self.refuse(found, Remark::default());
+        }
         let text = match &found.node.value {
             Value::Scalar { text, .. } => text,
             _ => "",

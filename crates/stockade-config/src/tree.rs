@@ -1,6 +1,7 @@
 //! A file as a tree in which every node knows its place.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -111,7 +112,7 @@ pub(crate) struct Source<'a> {
     dropped: Cell<usize>,
     uses: RefCell<Vec<Use>>,
     /// Bytes that no excerpt may show.
-    hidden: RefCell<Vec<Range<usize>>>,
+    hidden: RefCell<HashSet<Range<usize>>>,
 }
 
 /// The most mistakes that are kept; a file with more has one cause.
@@ -201,30 +202,38 @@ impl<'a> Source<'a> {
 
     /// Keeps the text of a value, a secret, out of every excerpt.
     pub(crate) fn hide(&self, at: Place) {
-        self.hidden.borrow_mut().push(at.start..at.end);
+        self.hidden.borrow_mut().insert(at.start..at.end);
     }
 
-    /// The line a place is in, without what is hidden, and how many characters of it are meant.
-    fn line(&self, at: Place, hidden: &[Range<usize>]) -> (String, usize) {
+    /// Fills in the line a mistake is in, or what is near in a long one, without what is hidden; `hidden`
+    /// is sorted.
+    fn quote(&self, at: Place, mistake: &mut Mistake, hidden: &[Range<usize>]) {
+        const NEAR: usize = 1024;
         let text = self.text;
         let start = floor(text, at.start);
-        let end = floor(text, at.end.max(at.start));
-        let before = text.get(..start).unwrap_or_default();
-        let first = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let rest = text.get(start..).unwrap_or_default();
-        let last = start + rest.find(['\n', '\r']).unwrap_or(rest.len());
-        let meant = text.get(start..end.min(last)).unwrap_or_default();
-        let length = meant.trim_end().chars().count().max(1);
+        let near = floor(text, start.saturating_sub(NEAR));
+        let before = text.get(near..start).unwrap_or_default();
+        let first = before
+            .rfind('\n')
+            .map_or(near, |newline| near + newline + 1);
+        let after = text.get(start..floor(text, start.saturating_add(NEAR)));
+        let after = after.unwrap_or_default();
+        let last = start + after.find(['\n', '\r']).unwrap_or(after.len());
+        let end = floor(text, at.end.max(at.start)).min(last);
+        let meant = text.get(start..end).unwrap_or_default();
         let line = text.get(first..last).unwrap_or_default();
-        let shown = line.char_indices().map(|(index, c)| {
-            let at = first + index;
-            if hidden.iter().any(|range| range.contains(&at)) {
-                '*'
-            } else {
-                c
-            }
-        });
-        (shown.collect(), length)
+        let shown: String = line
+            .char_indices()
+            .map(|(index, c)| {
+                let at = first + index;
+                let next = hidden.partition_point(|range| range.end <= at);
+                let inside = hidden.get(next).is_some_and(|range| range.contains(&at));
+                if inside { '*' } else { c }
+            })
+            .collect();
+        let column = text.get(first..start).unwrap_or_default().chars().count();
+        (mistake.excerpt, mistake.excerpt_column) = excerpt(&shown, column);
+        mistake.length = meant.trim_end().chars().count().max(1);
     }
 
     pub(crate) fn use_of(&self, found: Use) {
@@ -238,16 +247,15 @@ impl<'a> Source<'a> {
 
     /// What was found, errors and warnings apart, and how many more mistakes there are.
     pub(crate) fn finish(self) -> (Vec<Mistake>, Vec<Mistake>, usize) {
-        let hidden = self.hidden.take();
+        let mut hidden: Vec<_> = self.hidden.take().into_iter().collect();
+        // Ranges are of whole values, so none lies across another.
+        hidden.sort_unstable_by_key(|range| (range.end, range.start));
         let mut found: Vec<_> = self
             .found
             .take()
             .into_iter()
             .map(|(at, mut mistake)| {
-                let (line, length) = self.line(at, &hidden);
-                let column = at.column.saturating_sub(1);
-                (mistake.excerpt, mistake.excerpt_column) = excerpt(&line, column);
-                mistake.length = length;
+                self.quote(at, &mut mistake, &hidden);
                 mistake
             })
             .collect();

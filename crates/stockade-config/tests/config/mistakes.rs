@@ -150,6 +150,13 @@ fn large_files_are_refused_within_bounds() {
     assert!(refused(&long).contains("the limit is 8 MiB"));
     let long = with_web(&format!("env: {{A: {}}}", "b".repeat(400_000)));
     assert!(refused(&long).contains("longer than"));
+    // Everything on one line, with many mistakes and many secrets in it.
+    let secrets: String = (0..50_000).map(|n| format!("S{n}: hunter2, ")).collect();
+    let wrong: String = (0..50_000).map(|n| format!("k{n}: 1, ")).collect();
+    let line = format!(
+        "{{version: \"1.0\", {wrong} instances: {{web: {{code: a.ts, secrets: {{{secrets}}}}}}}}}"
+    );
+    assert!(!refused(&line).contains("hunter2"));
     // One mistake for each of many lines is told a hundred times, and counted.
     let wrong: String = (0..20_000).map(|n| format!("k{n}: 1\n")).collect();
     assert!(refused(&wrong).contains("more that are not shown"));
