@@ -72,9 +72,10 @@ pub(crate) async fn serve(
         source: &source,
         limits: &limits,
     };
-    let report = Report::opened(Arc::clone(&shared.observer), Arc::clone(&listener.name));
+    let report = Report::opened(&shared.observer, &listener.name);
     let mut phase = shared.phase.subscribe();
-    let arrival = opened.arrive(Plain::new(socket), address, proxy, &entered);
+    // In boxes: an idle connection pays only for what it is doing.
+    let arrival = Box::pin(opened.arrive(Plain::new(socket), address, proxy, &entered));
     let arrived = tokio::select! {
         arrived = timeout(limits.handshake_timeout, arrival) => arrived,
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
@@ -92,26 +93,25 @@ pub(crate) async fn serve(
         secure: arrived.secure,
         pulse: Arc::new(Pulse::new()),
         entered,
+        _report: report,
     });
     speak(conversation, arrived.stream, listener.http2, &limits, phase).await;
-    drop(report);
 }
 
 /// Reports a connection, and its end when it is dropped.
-struct Report {
+pub(crate) struct Report {
     observer: Arc<dyn Observer>,
     listener: Arc<str>,
     began: std::time::Instant,
 }
 
 impl Report {
-    fn opened(observer: Arc<dyn Observer>, listener: Arc<str>) -> Self {
-        observer.connection(&listener, ConnectionEvent::Opened);
-        let began = std::time::Instant::now();
+    fn opened(observer: &Arc<dyn Observer>, listener: &Arc<str>) -> Self {
+        observer.connection(listener, ConnectionEvent::Opened);
         Self {
-            observer,
-            listener,
-            began,
+            observer: Arc::clone(observer),
+            listener: Arc::clone(listener),
+            began: std::time::Instant::now(),
         }
     }
 }
@@ -227,7 +227,7 @@ async fn speak(
     if http2 {
         let inspector = Inspector::Http2(Frames::new(limits.h2_control_frames));
         let wire = Wire::new(stream, inspector, &conversation);
-        speak_http2(conversation, wire, limits, phase).await;
+        Box::pin(speak_http2(conversation, wire, limits, phase)).await;
     } else {
         let buffer = limits.header_bytes.max(SMALLEST_BUFFER);
         let wire = Wire::new(
@@ -235,7 +235,7 @@ async fn speak(
             Inspector::Http1(Framing::new(buffer)),
             &conversation,
         );
-        speak_http1(conversation, wire, limits, phase).await;
+        Box::pin(speak_http1(conversation, wire, limits, phase)).await;
     }
     if let Some(refusal) = pulse.spoilt_and_unanswered() {
         tracing::debug!(refusal = refusal.name(), "a connection was ended");

@@ -30,6 +30,7 @@ mod gateway;
 mod head;
 mod limits;
 mod listener;
+mod parsers;
 mod path;
 mod pattern;
 mod problem;
@@ -52,6 +53,8 @@ pub use assets::{AssetFallback, Assets, AssetsError, AssetsOptions};
 pub use gateway::{Drained, Gateway, GatewayStats};
 pub use limits::{Limits, SocketLimits};
 pub use listener::{Address, ListenError, Listener, ProxyProtocol};
+#[doc(hidden)]
+pub use parsers::parse_everything;
 pub use pattern::{HostPattern, PathPattern, Pattern, PatternError, Scheme};
 pub use problem::Problem;
 pub use route::{EncodedSlashes, Route, Slashes, Table, TableError, TableOptions};

@@ -31,7 +31,7 @@ pub(crate) enum ProxyError {
 
 /// What a header says.
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
+pub(crate) enum Said {
     /// The client's address.
     Client(SocketAddr),
     /// Nothing: the proxy speaks for itself, such as for a health check, or does not know.
@@ -76,7 +76,7 @@ async fn read_header<R: AsyncRead + Unpin>(
 }
 
 /// What the header at the start of `bytes` says, and its length; none while it is incomplete.
-fn parse(bytes: &[u8]) -> Result<Option<(Said, usize)>, ProxyError> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Said, usize)>, ProxyError> {
     if begins(bytes, V1_PREFIX) {
         let Some(end) = bytes.iter().take(V1_LENGTH).position(|byte| *byte == b'\n') else {
             return if bytes.len() < V1_LENGTH {

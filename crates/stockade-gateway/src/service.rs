@@ -15,6 +15,7 @@ use stockade_instance::{Body, Client, ServedBy, Upgrade as GuestUpgrade};
 use crate::access::{AccessRecord, Outcome};
 use crate::admission::{Admitted, Asking, Verdict, bad_path, body_refused};
 use crate::body::Received;
+use crate::connection::Report;
 use crate::finish::{Ending, finish};
 use crate::forwarded::Origin;
 use crate::gate::Entered;
@@ -38,6 +39,7 @@ pub(crate) struct Conversation {
     pub(crate) pulse: Arc<Pulse>,
     /// Kept as long as anything of the connection lives.
     pub(crate) entered: Arc<Entered>,
+    pub(crate) _report: Report,
 }
 
 /// The TLS of a connection.

@@ -213,6 +213,25 @@ async fn drain_says_goaway_and_lets_streams_end() {
 }
 
 #[tokio::test]
+async fn drain_cuts_streams_that_do_not_end() {
+    let (begun, mut has_begun) = mpsc::unbounded_channel();
+    let server = Server::one(move |_request: Request<Body>| {
+        begun.send(()).unwrap();
+        std::future::pending()
+    })
+    .await;
+    let mut client = client(&server).await;
+    let running = tokio::spawn(client.send_request(request(Method::GET, "/", "")));
+    soon(has_begun.recv()).await.unwrap();
+    let drained = server.gateway.drain(Duration::from_millis(200)).await;
+    assert_eq!((drained.ended, drained.cut), (0, 1));
+    assert!(soon(running).await.unwrap().is_err());
+    let told = server.log.until(|told| told.requests.len() == 1).await;
+    assert_eq!(told.requests[0].outcome, Outcome::ClientGone);
+    assert_eq!(server.gateway.stats().connections, 0);
+}
+
+#[tokio::test]
 async fn listener_without_http2_does_not_speak_it() {
     let listener = stockade_gateway::Listener {
         http2: false,

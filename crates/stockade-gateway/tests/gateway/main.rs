@@ -1,0 +1,19 @@
+//! The gateway as clients see it, over loopback: well-behaved ones and others. Targets are functions of
+//! the tests; every client is a real one or a bare socket.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod harness;
+mod http1;
+mod http2;
+mod library;
+mod lifetime;
+mod limits;
+mod proxies;
+mod routing;
+mod smuggling;
+mod tls;
+mod websocket;
