@@ -67,7 +67,7 @@ fn build(
     if head.has_no_body(&prepared.method) {
         let length = head.content_length.or(match &body {
             ReplyBody::Whole(bytes) => Some(bytes.len() as u64),
-            ReplyBody::None | ReplyBody::Stream(_) => None,
+            ReplyBody::None | ReplyBody::Stream(_) | ReplyBody::Returned(_) => None,
         });
         let tells = prepared.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
         if let (Some(length), true) = (length.filter(|_| !no_length(&head)), tells) {
@@ -76,7 +76,24 @@ fn build(
         return Ok(response);
     }
     let limit = mirror.limits().response_body;
-    *response.body_mut() = match body {
+    let streamed = |stream, head: &Head, response: &mut Response<Body>| {
+        if let Some(length) = head.content_length {
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        ResponseBody {
+            stream,
+            left: head.content_length,
+            sent: 0,
+            limit,
+            over: false,
+            id,
+            slot,
+            _request_body: request_body,
+        }
+        .boxed_unsync()
+    };
+    let body = match body {
         ReplyBody::None => empty(),
         ReplyBody::Whole(bytes) => {
             if limit.is_some_and(|limit| bytes.len() as u64 > limit) {
@@ -88,25 +105,10 @@ fn build(
             }
             whole(mirror, bytes)?
         }
-        ReplyBody::Stream(stream) => {
-            if let Some(length) = head.content_length {
-                response
-                    .headers_mut()
-                    .insert(CONTENT_LENGTH, HeaderValue::from(length));
-            }
-            ResponseBody {
-                stream,
-                left: head.content_length,
-                sent: 0,
-                limit,
-                over: false,
-                id,
-                slot,
-                _request_body: request_body,
-            }
-            .boxed_unsync()
-        }
+        ReplyBody::Stream(stream) => streamed(Source::Guest(stream), &head, &mut response),
+        ReplyBody::Returned(body) => streamed(Source::Host(body), &head, &mut response),
     };
+    *response.body_mut() = body;
     Ok(response)
 }
 
@@ -141,10 +143,17 @@ fn whole(mirror: &Arc<Mirror>, bytes: Bytes) -> Result<Body, String> {
         .boxed_unsync())
 }
 
-/// A body that the guest streams. It holds the request's place until its end; dropped before, the guest
+/// Where the chunks of a response come from.
+enum Source {
+    Guest(GuestStream),
+    /// A body of the host's that the guest has passed on.
+    Host(Body),
+}
+
+/// A body that is streamed. It holds the request's place until its end; dropped before, the guest
 /// hears that the client is gone.
 struct ResponseBody {
-    stream: GuestStream,
+    stream: Source,
     /// Bytes that are still to come, where the guest said how many.
     left: Option<u64>,
     sent: u64,
@@ -189,7 +198,11 @@ impl http_body::Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        match std::task::ready!(Pin::new(&mut this.stream).poll_frame(cx)) {
+        let frame = match &mut this.stream {
+            Source::Guest(stream) => Pin::new(stream).poll_frame(cx),
+            Source::Host(body) => Pin::new(body).poll_frame(cx),
+        };
+        match std::task::ready!(frame) {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
                 Poll::Ready(Some(this.check(bytes).map(|()| frame)))
@@ -216,6 +229,9 @@ impl http_body::Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        http_body::Body::is_end_stream(&self.stream)
+        match &self.stream {
+            Source::Guest(stream) => http_body::Body::is_end_stream(stream),
+            Source::Host(body) => http_body::Body::is_end_stream(body),
+        }
     }
 }

@@ -166,6 +166,12 @@ function sendStream(live, status, flat, body, pending, onDone) {
     ArrayPrototypePush(flat, "Content-Length", String(body.length));
   }
   const headers = JSONStringify(flat);
+  // A body that came from the host and was not touched need not come through here.
+  const returned = streams.giveBack(body.stream);
+  if (returned !== undefined) {
+    sendHead(live, status, headers, `"\\u0000h${returned}"`, null, pending);
+    return false;
+  }
   const id = streams.exportStream(body.stream, onDone);
   sendHead(live, status, headers, `"\\u0000s${id}"`, null, pending);
   return true;

@@ -370,6 +370,16 @@ function contentOf(data) {
   return toWire(data).value;
 }
 
+// A text has a length too: it names a type.
+function rangeOf(options) {
+  const range = { __proto__: null };
+  if (typeof options === "object" && options !== null) {
+    range.offset = options.offset;
+    range.length = options.length;
+  }
+  return range;
+}
+
 class Files {
   #call;
 
@@ -405,13 +415,7 @@ class Files {
   }
 
   readStream(path, options = undefined) {
-    return attempt(() =>
-      this.#call("readStream", path, {
-        __proto__: null,
-        offset: options?.offset,
-        length: options?.length,
-      })
-    );
+    return attempt(() => this.#call("readStream", path, rangeOf(options)));
   }
 
   write(path, data, options = undefined) {

@@ -5,7 +5,8 @@
 //   cron.run [id, cron, scheduledTime]
 // Guest to host:
 //   serve.ready { handlers, exports } or serve.failed { name, message, stack }, once
-//   http.response [id, status, [name, value, …], body, socket, pending]
+//   http.response [id, status, [name, value, …], body, socket, pending]: `body` may also be a mark "h" and the
+//     id of a stream of the host's, which goes on without the guest
 //   http.failed [id, name, message, stack]
 //   http.settled [id]: after `pending`, all that `waitUntil` was given is done
 //   cron.done [id, null or a message]

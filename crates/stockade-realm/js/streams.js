@@ -18,6 +18,7 @@ const {
   Promise,
   PromisePrototypeThen,
   SafeMap,
+  SafeWeakMap,
   String,
   TypeError,
   TypedArrayPrototypeGetBuffer,
@@ -25,10 +26,14 @@ const {
   TypedArrayPrototypeGetByteOffset,
   TypedArrayPrototypeGetSymbolToStringTag,
   Uint8Array,
+  WeakMapPrototypeGet,
+  WeakMapPrototypeSet,
 } = primordials;
 const {
   acquireReadableStreamDefaultReader,
+  isReadableStreamDisturbed,
   ReadableStream,
+  readableStreamDisturb,
   ReadableStreamPrototype,
 } = core.loadExtScript("ext:deno_web/06_streams.js");
 const { TextEncoder } = core.loadExtScript("ext:deno_web/08_text_encoding.js");
@@ -45,6 +50,7 @@ const UNBOUNDED = 2 ** 53;
 function create(control) {
   const owned = new SafeMap(); // id -> Source: a stream the other side reads
   const remote = new SafeMap(); // id -> what feeds a stream that this side reads
+  const imported = new SafeWeakMap(); // stream that this side reads -> id
   const encoder = new TextEncoder();
   let nextId = 0;
   let ownedCount = 0;
@@ -170,7 +176,7 @@ function create(control) {
   function importStream(id) {
     // `asked`: chunks that are still to come. They are asked for when a read finds none.
     const feed = { __proto__: null, controller: undefined, settle: undefined, asked: 0 };
-    return new ReadableStream({
+    const stream = new ReadableStream({
       start(controller) {
         feed.controller = controller;
         if (early) MapPrototypeSet(remote, id, feed);
@@ -192,6 +198,21 @@ function create(control) {
         control("stream.cancel", { __proto__: null, id, reason: messageOf(reason) });
       },
     }, { highWaterMark: 0 });
+    if (early) WeakMapPrototypeSet(imported, stream, id);
+    return stream;
+  }
+
+  // The id of a stream of the other side that nobody has read from, and that nobody can read any more:
+  // it is given back. Otherwise `undefined`.
+  function giveBack(stream) {
+    const id = WeakMapPrototypeGet(imported, stream);
+    if (id === undefined || stream.locked || isReadableStreamDisturbed(stream)) return undefined;
+    const feed = MapPrototypeGet(remote, id);
+    if (feed === undefined || feed.asked > 0) return undefined;
+    acquireReadableStreamDefaultReader(stream);
+    readableStreamDisturb(stream);
+    MapPrototypeDelete(remote, id);
+    return id;
   }
 
   // Takes a control message; false if it is not about streams.
@@ -234,7 +255,7 @@ function create(control) {
     }
   }
 
-  return { configure, exportStream, importStream, isStream, receive };
+  return { configure, exportStream, giveBack, importStream, isStream, receive };
 }
 
 function messageOf(reason) {

@@ -125,6 +125,7 @@ impl Mirror {
             GuestBody::None => empty(),
             GuestBody::Whole(bytes) => whole(bytes),
             GuestBody::Stream(id) => self.take_stream(id)?.boxed_unsync(),
+            GuestBody::Returned(id) => self.take_back(id),
         })
     }
 

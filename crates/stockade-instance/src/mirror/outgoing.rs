@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited, StreamBody};
 use parking_lot::Mutex;
 use stockade_protocol::Payload;
 use tokio::sync::Notify;
@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 
 use super::Mirror;
 use crate::error::FetchError;
-use crate::http::Body;
+use crate::http::{Body, BoxError};
 use crate::wire::{Fields, bytes_message, push_text};
 
 /// Bytes of one chunk.
@@ -37,6 +37,9 @@ struct Table {
 struct Entry {
     credit: Arc<Credit>,
     task: AbortHandle,
+    /// The body, until the guest asks for the first chunk.
+    unread: Arc<Mutex<Option<Body>>>,
+    limit: Option<u64>,
 }
 
 /// Chunks that the guest has asked for.
@@ -121,6 +124,7 @@ impl Mirror {
             return Ok(id);
         }
         let credit = Arc::new(Credit::default());
+        let unread = Arc::new(Mutex::new(Some(body)));
         let pump = Pump {
             mirror: Arc::clone(self),
             id,
@@ -129,8 +133,14 @@ impl Mirror {
             credit: Arc::clone(&credit),
         };
         // The task cannot end before its entry is there: it needs this lock for that.
-        let task = tokio::spawn(pump.run(body)).abort_handle();
-        table.entries.insert(id, Entry { credit, task });
+        let task = tokio::spawn(pump.run(Arc::clone(&unread))).abort_handle();
+        let entry = Entry {
+            credit,
+            task,
+            unread,
+            limit,
+        };
+        table.entries.insert(id, entry);
         Ok(id)
     }
 
@@ -139,6 +149,29 @@ impl Mirror {
         OwnedStream {
             mirror: Arc::clone(self),
             id,
+        }
+    }
+
+    /// Takes back a stream that the guest has not read: it goes on without the guest. One that has ended
+    /// meanwhile, or was read after all, is a body that fails.
+    pub(super) fn take_back(&self, id: u64) -> Body {
+        let entry = self.outgoing.table.lock().entries.remove(&id);
+        let unread = entry.and_then(|entry| {
+            entry.task.abort();
+            let body = entry.unread.lock().take()?;
+            Some((body, entry.limit))
+        });
+        match unread {
+            Some((body, Some(limit))) => {
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+                Limited::new(body, limit).boxed_unsync()
+            }
+            Some((body, None)) => body,
+            None => {
+                let gone: BoxError = "the body that the guest passed on is over".into();
+                let frames = futures_util::stream::once(std::future::ready(Err(gone)));
+                StreamBody::new(frames).boxed_unsync()
+            }
         }
     }
 
@@ -181,8 +214,8 @@ enum Broken {
 }
 
 impl Pump {
-    async fn run(self, body: Body) {
-        let result = self.carry(body).await;
+    async fn run(self, unread: Arc<Mutex<Option<Body>>>) {
+        let result = self.carry(unread).await;
         let here = self.mirror.outgoing.table.lock().entries.remove(&self.id);
         if here.is_none() {
             return;
@@ -205,9 +238,10 @@ impl Pump {
         }
     }
 
-    async fn carry(&self, mut body: Body) -> Result<(), Broken> {
+    async fn carry(&self, unread: Arc<Mutex<Option<Body>>>) -> Result<(), Broken> {
         let stall = self.mirror.limits().stall;
         let mut total = 0_u64;
+        let mut begun = None;
         loop {
             // Nothing is read before the guest wants it: that is what holds back the sender.
             if tokio::time::timeout(stall, self.credit.take())
@@ -218,7 +252,13 @@ impl Pump {
                     "the stream was closed, for nobody read it for too long".to_owned(),
                 ));
             }
-            let mut data = match tokio::time::timeout(stall, next_data(&mut body)).await {
+            if begun.is_none() {
+                begun = unread.lock().take();
+            }
+            let Some(body) = &mut begun else {
+                return Ok(());
+            };
+            let mut data = match tokio::time::timeout(stall, next_data(body)).await {
                 Ok(Some(Ok(data))) => data,
                 Ok(None) => return Ok(()),
                 Ok(Some(Err(why))) => return Err(Broken::Failed(why)),

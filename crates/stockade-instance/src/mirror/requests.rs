@@ -17,6 +17,7 @@ use super::outgoing::OwnedStream;
 use super::sockets::AcceptedSocket;
 use super::{Mirror, Slot};
 use crate::error::FetchError;
+use crate::http::Body;
 use crate::wire::{
     GuestBody, Head, Malformed, parse_cron_done, parse_failed, parse_response, parse_settled,
 };
@@ -70,6 +71,8 @@ pub(crate) enum ReplyBody {
     None,
     Whole(Bytes),
     Stream(GuestStream),
+    /// One of the host's own.
+    Returned(Body),
 }
 
 impl Requests {
@@ -239,6 +242,7 @@ impl Mirror {
             GuestBody::None => ReplyBody::None,
             GuestBody::Whole(bytes) => ReplyBody::Whole(bytes),
             GuestBody::Stream(id) => ReplyBody::Stream(self.take_stream(id)?),
+            GuestBody::Returned(id) => ReplyBody::Returned(self.take_back(id)),
         };
         let socket = match response.socket {
             Some(id) => Some(self.accept_socket(id)?),

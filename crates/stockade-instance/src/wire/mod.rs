@@ -3,6 +3,7 @@
 //! Invariant: what is read here comes from a hostile process. It is parsed by a parser, once, and what does
 //! not fit is a [`Malformed`] message, never a panic.
 
+mod any;
 mod ask;
 mod control;
 mod parcel;
@@ -10,6 +11,7 @@ mod request;
 mod response;
 mod text;
 
+pub use any::parse_guest_message;
 pub(crate) use ask::{AnswerBody, Ask, Unasked, answer_of, parse_ask};
 pub(crate) use control::{
     Fields, Ready, SocketOpen, parse_cron_done, parse_failed, parse_fields, parse_ready,
@@ -43,6 +45,8 @@ pub(crate) enum GuestBody {
     Whole(Bytes),
     /// A stream of the guest's, by its id.
     Stream(u64),
+    /// A stream of the host's that the guest gives back unread, by its id.
+    Returned(u64),
 }
 
 impl GuestBody {
@@ -60,6 +64,7 @@ impl GuestBody {
             return match rest.as_bytes().first() {
                 Some(b'b' | b'a') => Ok(Self::Whole(take_part(&rest[1..], parts)?)),
                 Some(b's') => Ok(Self::Stream(number(&rest[1..])?)),
+                Some(b'h') => Ok(Self::Returned(number(&rest[1..])?)),
                 Some(0) => Ok(Self::Whole(Bytes::copy_from_slice(rest.as_bytes()))),
                 _ => Err(Malformed("a body has a mark of no known kind".to_owned())),
             };

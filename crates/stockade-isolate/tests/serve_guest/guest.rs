@@ -59,6 +59,8 @@ pub(crate) enum Content {
     None,
     Bytes(Vec<u8>),
     Stream(u64),
+    /// One of the host's own, given back.
+    Returned(u64),
 }
 
 impl Answer {
@@ -277,9 +279,10 @@ fn read_answer(data: &Payload) -> Result<Answer, Failed> {
     let body = match body.as_deref() {
         None => Content::None,
         Some("\0b0") => Content::Bytes(data.bytes[0].clone()),
-        Some(mark) => match mark.strip_prefix("\0s") {
-            Some(stream) => Content::Stream(stream.parse()?),
-            None => Content::Bytes(mark.as_bytes().to_vec()),
+        Some(mark) => match (mark.strip_prefix("\0s"), mark.strip_prefix("\0h")) {
+            (Some(stream), _) => Content::Stream(stream.parse()?),
+            (_, Some(stream)) => Content::Returned(stream.parse()?),
+            _ => Content::Bytes(mark.as_bytes().to_vec()),
         },
     };
     Ok(Answer {

@@ -13,7 +13,8 @@ cases![
     stream_chunk_that_is_no_bytes_fails_it,
     stream_of_a_gone_client_aborts_the_signal_too,
     stream_from_upstream_passes_through,
-    request_stream_can_be_answered_as_it_is,
+    stream_of_the_host_is_given_back_only_if_untouched,
+    request_stream_read_by_the_handler_is_answered_as_it_comes,
     request_stream_that_fails_rejects_the_reader,
     request_stream_that_ended_before_it_was_read_is_not_waited_for,
     request_stream_nobody_wants_is_cancelled,
@@ -150,25 +151,57 @@ async fn stream_from_upstream_passes_through() -> Result<(), Failed> {
         .iter()
         .filter(|(name, _)| name == "set-cookie");
     same!(cookies.count(), 2);
-    let Content::Stream(id) = answer.body else {
-        return Err("no stream".into());
-    };
-    guest.tell("stream.pull", &json!({ "id": id, "n": 2 }))?;
-    let pull: Value = serde_json::from_str(&guest.expect("stream.pull").await?.json)?;
-    same!(pull["id"], 5);
-    guest.tell_marked(
-        "stream.chunk",
-        &json!({ "id": 5, "chunk": "\0b0" }),
-        vec![b"body".to_vec()],
-    )?;
-    same!(guest.chunk(id).await?, Some(b"body".to_vec()));
-    guest.tell("stream.end", &json!({ "id": 5 }))?;
-    same!(guest.chunk(id).await?, None);
+    same!(answer.body, Content::Returned(5));
     Ok(())
 }
 
-async fn request_stream_can_be_answered_as_it_is() -> Result<(), Failed> {
-    let code = "export default { fetch: (r) => new Response(r.body) }";
+async fn stream_of_the_host_is_given_back_only_if_untouched() -> Result<(), Failed> {
+    let code = "export default { async fetch(r) {
+        const { body } = r;
+        switch (new URL(r.url).pathname) {
+            case '/same': return new Response(body);
+            case '/init': { const first = new Response(body, { status: 201 }); return new Response(first.body, first); }
+            case '/clone': return new Response(body).clone();
+            case '/tee': return new Response(body.tee()[0]);
+            case '/twice': { const response = new Response(body); globalThis.kept ??= response; return globalThis.kept; }
+            default: body.getReader(); return new Response('own');
+        }
+    } }";
+    let mut guest = Guest::start(code).await?;
+    for (id, path, returned) in [
+        (3, "/same", true),
+        (4, "/init", true),
+        (5, "/clone", false),
+        (6, "/tee", false),
+        (8, "/twice", true),
+        (9, "/twice", false),
+        (10, "/locked", false),
+    ] {
+        let url = format!("https://site.example{path}");
+        let request = json!([1, "POST", url, [], format!("\0s{id}"), null]);
+        guest.tell_marked("http.request", &request, Vec::new())?;
+        if id == 9 {
+            holds!(guest.failure().await?.2, "has been read already");
+            continue;
+        }
+        let mut said = guest.control().await?;
+        while said.0 == "stream.pull" {
+            said = guest.control().await?;
+        }
+        same!(said.0, "http.response");
+        same!((path, said.1.json.contains("\\u0000h")), (path, returned));
+    }
+    Ok(())
+}
+
+async fn request_stream_read_by_the_handler_is_answered_as_it_comes() -> Result<(), Failed> {
+    let code = "export default { fetch(r) {
+        const reader = r.body.getReader();
+        return new Response(new ReadableStream({ async pull(c) {
+            const { done, value } = await reader.read();
+            if (done) c.close(); else c.enqueue(value);
+        } }, { highWaterMark: 0 }));
+    } }";
     let mut guest = Guest::start(code).await?;
     let request = json!([1, "POST", "https://site.example/", [], "\0s3", null]);
     guest.tell_marked("http.request", &request, Vec::new())?;
