@@ -20,6 +20,7 @@ mod leaf;
 mod names;
 mod ocsp;
 mod options;
+mod parsers;
 mod pem;
 mod policy;
 mod problem;
@@ -39,6 +40,8 @@ pub use options::{
     CertificateFiles, ClientAuth, ClientAuthMode, HostClientAuth, OnExpired, Revocation,
     TlsOptions, TlsVersion, WatchOptions,
 };
+#[doc(hidden)]
+pub use parsers::parse_everything;
 pub use policy::PolicyId;
 pub use problem::{Problem, TlsError, Wrong};
 pub use rule::{ClientRefused, ClientRule};

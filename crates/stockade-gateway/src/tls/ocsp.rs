@@ -48,7 +48,7 @@ fn skip(input: &[u8]) -> Result<&[u8], &'static str> {
 }
 
 /// Checks the form and the status (RFC 6960, section 4.2.1); tells the `nextUpdate`.
-fn good_until(der: &[u8]) -> Result<Option<SystemTime>, &'static str> {
+pub(super) fn good_until(der: &[u8]) -> Result<Option<SystemTime>, &'static str> {
     const BROKEN: &str = "it is not an OCSP response as in RFC 6960";
     let sequence = Tag::Sequence.0;
     let (_, response) = inside(der, Class::Universal, sequence)?;
