@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{Method, StatusCode, Version};
+use http::{HeaderName, Method, StatusCode, Version};
 use stockade_instance::{ClientTls, ServedBy};
 
 /// Hears what happens. Called on the tasks that serve: must return at once.
@@ -83,10 +83,9 @@ pub struct AccessRecord {
     pub query: Option<String>,
     /// HTTP/1.0, 1.1 or 2.
     pub version: Version,
-    /// The header `user-agent`.
-    pub user_agent: Option<String>,
-    /// The header `referer`.
-    pub referer: Option<String>,
+    /// The request's fields that [`TableOptions::logged_headers`](crate::TableOptions) names, as they came,
+    /// each as often as it came.
+    pub headers: Vec<(HeaderName, String)>,
     /// The response's status.
     pub status: StatusCode,
     /// Bytes of the request's body that were read.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use ipnet::IpNet;
 
 use crate::pattern::{HostPattern, PathPattern, Pattern, PatternError, Scheme};
@@ -92,6 +93,8 @@ pub struct TableOptions {
     /// Where a plain request is sent (308) whose URL only a route for `https` matches: to this port.
     /// `None` answers 404.
     pub https_redirect: Option<u16>,
+    /// Fields of requests that are in their access records.
+    pub logged_headers: Vec<HeaderName>,
     /// Answers requests below `/.well-known/acme-challenge/` before all routes (RFC 8555, section 8.3).
     pub acme: Option<Arc<Acme>>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use http::header::{self, HeaderName};
+use http::header;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -151,10 +151,15 @@ impl Conversation {
         began: Instant,
         number: u64,
     ) -> Exchange {
-        let text = |name: HeaderName| {
-            let value = parts.headers.get(name)?;
-            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
-        };
+        let current = self.shared.current.load();
+        let logged = current.table.options.logged_headers.iter();
+        let logged = logged.flat_map(|name| {
+            let values = parts.headers.get_all(name).iter();
+            values.map(move |value| {
+                let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+                (name.clone(), text)
+            })
+        });
         Exchange {
             record: Box::new(AccessRecord {
                 started: SystemTime::now(),
@@ -173,8 +178,7 @@ impl Conversation {
                 path: parts.uri.path().to_owned(),
                 query: parts.uri.query().map(str::to_owned),
                 version: parts.version,
-                user_agent: text(header::USER_AGENT),
-                referer: text(header::REFERER),
+                headers: logged.collect(),
                 status: StatusCode::OK,
                 bytes_in: 0,
                 bytes_out: 0,

@@ -31,6 +31,12 @@ pub(super) fn set_level(name: &str) {
     tracing::callsite::rebuild_interest_cache();
 }
 
+/// Whether lines of this level are written.
+pub(super) fn is_wanted(name: &str) -> bool {
+    let at = LEVELS.iter().position(|(known, _)| *known == name);
+    at.is_none_or(|at| at < usize::from(LEVEL.load(Ordering::Relaxed)))
+}
+
 fn level() -> Level {
     let at = usize::from(LEVEL.load(Ordering::Relaxed).clamp(1, 5)) - 1;
     LEVELS[at].1
@@ -71,11 +77,16 @@ impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         let name = LEVELS.iter().find(|(_, level)| level == metadata.level());
+        // An event that was given no name has its place in the source for one.
+        let event_name = match metadata.name() {
+            place if place.starts_with("event ") => "log",
+            given => given,
+        };
         let mut fields = Fields {
             line: Line::new(
                 self.0.format(),
                 name.map_or("info", |(name, _)| name),
-                "log",
+                event_name,
             ),
             message: String::new(),
             target: None,

@@ -20,11 +20,12 @@ pub(crate) enum Format {
 /// line or pass for another field.
 pub(crate) struct Line {
     format: Format,
+    level: &'static str,
     text: String,
 }
 
 impl Line {
-    pub(crate) fn new(format: Format, level: &str, event: &str) -> Self {
+    pub(crate) fn new(format: Format, level: &'static str, event: &str) -> Self {
         let mut text = String::with_capacity(256);
         let mut time = String::with_capacity(32);
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
@@ -35,7 +36,15 @@ impl Line {
             ),
             Format::Text => write!(text, "{time} {:5} {event}", level.to_ascii_uppercase()),
         };
-        Self { format, text }
+        Self {
+            format,
+            level,
+            text,
+        }
+    }
+
+    pub(crate) fn level(&self) -> &'static str {
+        self.level
     }
 
     fn name(&mut self, name: &str) {

@@ -58,11 +58,19 @@ impl Log {
     }
 
     /// A line to be filled and given to [`Log::write`].
-    pub(crate) fn line(&self, level: &str, event: &str) -> Line {
+    pub(crate) fn line(&self, level: &'static str, event: &str) -> Line {
         Line::new(self.sink.format(), level, event)
     }
 
+    /// Writes a line, if it is serious enough.
     pub(crate) fn write(&self, line: Line) {
+        if layer::is_wanted(line.level()) {
+            self.write_always(line);
+        }
+    }
+
+    /// Writes a line that something else than its level has let through.
+    pub(crate) fn write_always(&self, line: Line) {
         self.sink.add(&line.finish());
     }
 }

@@ -204,20 +204,14 @@ impl Observer for GatewayObserver {
         if let Outcome::Refused(refusal) = record.outcome {
             line.text("refused", refusal.name());
         }
-        for (name, value) in [
-            ("user-agent", &record.user_agent),
-            ("referer", &record.referer),
-        ] {
-            let value = value
-                .as_deref()
-                .filter(|_| access.headers.iter().any(|wanted| wanted == name));
-            if let Some(value) = value {
-                line.text(name, policy.redaction.header(name, value));
-            }
+        for (name, value) in &record.headers {
+            // Names are those of the configuration.
+            let key = format!("header.{name}");
+            line.text(&key, policy.redaction.header(name.as_str(), value));
         }
         match &access.sink {
             Some(sink) => sink.add(&line.finish()),
-            None => log.write(line),
+            None => log.write_always(line),
         }
     }
 
@@ -262,7 +256,7 @@ impl Observer for GatewayObserver {
             .flag("by_client", record.by_client);
         match &access.sink {
             Some(sink) => sink.add(&line.finish()),
-            None => self.logs.log.write(line),
+            None => self.logs.log.write_always(line),
         }
     }
 }

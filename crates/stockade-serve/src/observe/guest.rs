@@ -99,7 +99,7 @@ impl SiteObserver {
         }
     }
 
-    fn error_line(&self, level: &str, event: &str) -> Option<crate::log::Line> {
+    fn error_line(&self, level: &'static str, event: &str) -> Option<crate::log::Line> {
         let dropped = self.errors.lock().admits(ERRORS_PER_SECOND)?;
         let mut line = self.logs.log.line(level, event);
         line.text("instance", &self.name);
@@ -139,7 +139,7 @@ impl Observer for SiteObserver {
         if shown.len() < text.len() {
             line.number("cut_bytes", (text.len() - shown.len()) as u64);
         }
-        self.logs.log.write(line);
+        self.logs.log.write_always(line);
     }
 
     fn uncaught(&self, mirror: u32, error: &GuestError) {

@@ -26,8 +26,6 @@ pub(crate) struct AccessPolicy {
     pub(crate) sink: Option<Sink>,
     pub(crate) query: Query,
     pub(crate) client_address: ClientAddress,
-    /// Request headers that are written, lower case.
-    pub(crate) headers: Vec<String>,
 }
 
 /// A policy that can be replaced, and the log.

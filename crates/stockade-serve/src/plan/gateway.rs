@@ -91,6 +91,14 @@ pub(crate) fn listeners(config: &Config) -> Vec<gateway::Listener> {
 pub(crate) fn table_options(config: &Config) -> gateway::TableOptions {
     gateway::TableOptions {
         trusted_proxies: config.trusted_proxies.clone(),
+        // The configuration has only names that a header may have.
+        logged_headers: config
+            .logging
+            .access
+            .iter()
+            .flat_map(|access| &access.headers)
+            .filter_map(|name| name.parse().ok())
+            .collect(),
         https_redirect: config.https_redirect,
         ..gateway::TableOptions::default()
     }

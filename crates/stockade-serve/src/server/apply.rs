@@ -63,7 +63,6 @@ pub(super) fn log_options(config: &Config) -> LogOptions {
 pub(super) fn log_policy(config: &Config) -> Result<LogPolicy, ServeError> {
     let logging = &config.logging;
     let format = log_options(config).format;
-    let names = |names: &'_ [String]| names.to_vec();
     let access = logging.access.as_ref().map(|access| {
         let sink = access.file.as_ref().map(|path| {
             Sink::start(Destination::File(path.clone()), format).map_err(|source| ServeError::Log {
@@ -75,7 +74,6 @@ pub(super) fn log_policy(config: &Config) -> Result<LogPolicy, ServeError> {
             sink: sink.transpose()?,
             query: access.query,
             client_address: access.client_address,
-            headers: names(&access.headers),
         })
     });
     Ok(LogPolicy {

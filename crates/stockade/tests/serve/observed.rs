@@ -112,7 +112,7 @@ fn log_has_a_line_for_each_request_without_secrets() {
     let path = folder.path().join("stockade.yaml");
     let text = std::fs::read_to_string(&path).unwrap().replace(
         "logging: {format: json, level: debug}",
-        "logging: {format: json, access: {query: full, client_address: network, headers: [user-agent]}, redact: {query: [session]}}",
+        "logging: {format: json, access: {query: full, client_address: network, headers: [user-agent, x-absent, authorization]}, redact: {query: [session]}}",
     );
     std::fs::write(&path, text).unwrap();
     let server = Server::start_in(folder, &std::collections::BTreeMap::new());
@@ -133,7 +133,8 @@ fn log_has_a_line_for_each_request_without_secrets() {
         line["path"],
         "/path?a=1&session=[redacted]&token=[redacted]"
     );
-    assert_eq!(line["user-agent"], "tester/1");
+    assert_eq!(line["header.user-agent"], "tester/1");
+    assert_eq!(line["header.authorization"], "[redacted]");
     assert_eq!(
         (&line["status"], &line["instance"]),
         (&json!(200), &json!("site"))
