@@ -11,10 +11,10 @@
 //! | `delete` | `{key, version?}` | whether it was deleted |
 //! | `list` | `{prefix?, start?, end?, limit?, cursor?, reverse?}` | `{keys: [{key, version, expires?, size}], cursor?, version}` |
 //! | `atomic` | `{checks: [{key, version}], mutations: [{op: "put", key, value, kind, ttl?} or {op: "delete", key}]}` | `{ok: true, version, versions}` or `{ok: false, check}` |
-//! | `watch` | `{keys or prefix, version?}` | lines of JSON: `{changes: [{key, version, type}], version}` or `{lagged: true, version}`; a type is `put`, `delete` or `expire` |
+//! | `watch` | `{keys or prefix, version?}` | lines of JSON: `{type, key, version}`, its type `put`, `delete` or `expire`, or `{type: "lagged", version}` |
 //! | `usage` | `{}` | `{entries, bytes, limit, version}` |
 //!
-//! `expires` is in milliseconds since 1970-01-01 UTC. After `lagged`, changes were missed: list again.
+//! The changes of one commit have one version and stand beside each other. `expires` is in milliseconds since 1970-01-01 UTC. After `lagged`, changes were missed: list again.
 //! Everything here is hostile: what does not fit exactly is an error of the guest.
 
 mod answer;

@@ -16,24 +16,12 @@ pub type Lines = Pin<Box<dyn Stream<Item = Vec<u8>> + Send>>;
 const CHUNK: usize = 48 << 10;
 
 #[derive(Serialize)]
-#[serde(untagged)]
-enum Line<'a> {
-    Changes {
-        changes: Vec<ChangeLine<'a>>,
-        version: Version,
-    },
-    Lagged {
-        lagged: bool,
-        version: Version,
-    },
-}
-
-#[derive(Serialize)]
-struct ChangeLine<'a> {
-    key: &'a str,
-    version: Version,
+struct Line<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    version: Version,
 }
 
 /// The lines of a watch. It takes the next changes only once the last ones were taken from it.
@@ -41,37 +29,41 @@ pub(super) fn lines(watch: Box<dyn Watch>) -> Lines {
     let waiting = VecDeque::new();
     Box::pin(unfold((watch, waiting), |(mut watch, mut waiting)| async {
         if waiting.is_empty() {
-            let line = line(&watch.next().await?).ok()?;
-            waiting.extend(line.chunks(CHUNK).map(<[u8]>::to_vec));
+            let text = text(&watch.next().await?).ok()?;
+            waiting.extend(text.chunks(CHUNK).map(<[u8]>::to_vec));
         }
         let chunk = waiting.pop_front()?;
         Some((chunk, (watch, waiting)))
     }))
 }
 
-fn line(watched: &Watched) -> serde_json::Result<Vec<u8>> {
-    let line = match watched {
-        Watched::Changes { changes, version } => Line::Changes {
-            changes: changes
-                .iter()
-                .map(|change| ChangeLine {
-                    key: change.key.as_str(),
-                    version: change.version,
+/// A line for each change.
+fn text(watched: &Watched) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let mut add = |line: &Line<'_>| -> serde_json::Result<()> {
+        serde_json::to_writer(&mut text, line)?;
+        text.push(b'\n');
+        Ok(())
+    };
+    match watched {
+        Watched::Changes { changes, .. } => {
+            for change in changes {
+                add(&Line {
                     kind: match change.kind {
                         ChangeKind::Put => "put",
                         ChangeKind::Deleted => "delete",
                         ChangeKind::Expired => "expire",
                     },
-                })
-                .collect(),
+                    key: Some(change.key.as_str()),
+                    version: change.version,
+                })?;
+            }
+        }
+        Watched::Lagged { version } => add(&Line {
+            kind: "lagged",
+            key: None,
             version: *version,
-        },
-        Watched::Lagged { version } => Line::Lagged {
-            lagged: true,
-            version: *version,
-        },
-    };
-    let mut text = serde_json::to_vec(&line)?;
-    text.push(b'\n');
+        })?,
+    }
     Ok(text)
 }
