@@ -8,8 +8,12 @@
 import argparse
 import importlib
 import json
+import re
+import subprocess
 import sys
+import textwrap
 import time
+from importlib import metadata
 
 from server import ROOT, Server
 
@@ -65,12 +69,35 @@ def run(group, only, rows):
     return failed
 
 
+def versions():
+    """What the tools call themselves."""
+    asked = {"curl": "--version", "h2load": "--version", "wrk": "-v", "slowhttptest": "-v"}
+    told = []
+    for tool, flag in asked.items():
+        try:
+            done = subprocess.run([tool, flag], capture_output=True, text=True, timeout=10)
+        except OSError:
+            continue
+        number = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
+        told.append(f"{tool} {number.group(0)}" if number else tool)
+    told += [f"{name} {metadata.version(name)}" for name in ("h2", "hyperframe", "wsproto")]
+    return ", ".join([*told, "smugglex 0.4.0"])
+
+
 def write(rows):
+    """Renews the groups that were run; the others stay as they were."""
+    kept = ROOT / "docs/outside.json"
+    before = json.loads(kept.read_text()) if kept.exists() else []
+    fresh = {row["group"] for row in rows}
+    rows = rows + [row for row in before if row["group"] not in fresh]
+    rows.sort(key=lambda row: ALL.index(row["group"]))
+    kept.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
     lines = [
         "# Outside tools", "",
         "Tools and clients that others wrote, run against a real `stockade serve` on loopback by `./x outside`.",
         "This file is made by it (`./x outside --write`). Timeouts are shortened so that the slow attacks end soon:",
         f"`{json.dumps(LIMITS)}`; all else are the defaults.", "",
+        f"Versions: {versions()}.", "",
         "TLS is looked at by `testssl.sh` and `sslyze`: [tls.md](tls.md)." if (ROOT / "docs/tls.md").exists() else "",
         "",
     ]
@@ -80,13 +107,13 @@ def write(rows):
             continue
         passed = sum(row["problem"] is None for row in mine)
         lines += [f"## {TITLES[group]}", "", f"{passed} of {len(mine)} as they must be.", ""]
-        if any(row["note"] for row in mine):
+        telling = [row for row in mine if row["problem"] or row["note"]]
+        if telling:
             lines += ["| check | result |", "|---|---|"]
-            lines += [f"| {row['name']} | {row['problem'] or row['note'] or 'as it must be'} |" for row in mine]
-        else:
-            bad = [row for row in mine if row["problem"]]
-            lines.append(", ".join(row["name"] for row in mine) + ".")
-            lines += [f"- **{row['name']}**: {row['problem']}" for row in bad]
+            lines += [f"| {row['name']} | {'**' + row['problem'] + '**' if row['problem'] else row['note']} |" for row in telling]
+            lines.append("")
+        quiet = [row["name"] for row in mine if row not in telling]
+        lines += textwrap.wrap(" · ".join(quiet), 112, break_long_words=False, break_on_hyphens=False)
         lines.append("")
     (ROOT / "docs/outside.md").write_text("\n".join(lines).rstrip() + "\n")
 

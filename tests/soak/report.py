@@ -66,6 +66,9 @@ stream that has begun and a WebSocket end with the worker that has them; that is
 
 The shared counter: {count['acknowledged']:,} increments were acknowledged, {count['unknown']:,} ended without an answer, at the
 end it stood at {count['final']:,}.
+At last the supervisor itself was killed with SIGKILL while it counted and started anew: its workers went with it, and
+the count is that of the new one.
+
 {counts.get('kept connections closed', 0):,} kept connections were closed between two requests.
 
 ## Growth

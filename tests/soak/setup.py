@@ -28,6 +28,7 @@ class Setup:
         self.plain, self.tls, self.metrics = free_port(), free_port(), free_port()
         self.config = self.folder / "stockade.yaml"
         self.version = self.serial = 0
+        self.down = False
 
     def certificate(self):
         """A new certificate, put in place as Kubernetes does: a symbolic link is swapped."""
@@ -93,7 +94,7 @@ class Setup:
     def start(self):
         self.certificate()
         self.write()
-        self.output = open(self.folder / "output.txt", "wb")
+        self.output = open(self.folder / "output.txt", "ab")
         self.process = subprocess.Popen(
             [self.binary, "serve", str(self.config)], stdout=self.output, stderr=subprocess.STDOUT)
         until = time.monotonic() + 60

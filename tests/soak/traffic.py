@@ -155,6 +155,11 @@ class Counter(Good):
     def step(self):
         try:
             status, data = self.exchange("POST", "/count", body=b"")
+        except ConnectionRefusedError as error:
+            # Nothing was asked. While the server runs it must not happen.
+            if not self.setup.down:
+                return self.tally.add("count: broke", repr(error))
+            return self.halt.wait(0.05)
         except Exception as error:
             self.unknown += 1
             return self.tally.add("count: lost", repr(error))
