@@ -42,6 +42,21 @@ impl fmt::Display for Action {
     }
 }
 
+/// Why a secret is not filled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misplaced {
+    /// The secret is not bound to the host.
+    Host,
+    /// The connection is not protected by TLS.
+    PlainText,
+    /// The secret is not for URLs.
+    Url,
+    /// Nothing is filled in in bodies, messages and names of fields.
+    Body,
+    /// The placeholder is not one of this instance's.
+    Unknown,
+}
+
 /// Why something was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -58,10 +73,12 @@ pub enum Reason {
     AddressNotAllowed(AddressKind),
     /// The host has an address outside the rule's own ranges, or inside a refused range.
     AddressOutsideRule,
-    /// A placeholder of a secret was on its way to a host that the secret is not bound to.
+    /// A placeholder of a secret was on its way to where the secret does not go.
     SecretElsewhere {
         /// The secret's name, never its value.
         secret: Arc<str>,
+        /// Why it does not go there.
+        why: Misplaced,
     },
     /// More requests a second than allowed.
     Rate {
@@ -156,9 +173,19 @@ impl fmt::Display for Reason {
             Self::AddressOutsideRule => {
                 f.write_str("the host has an address outside the ranges that data_guard allows")
             }
-            Self::SecretElsewhere { secret } => {
-                write!(f, "the secret {secret} is not bound to this host")
-            }
+            Self::SecretElsewhere { secret, why } => match why {
+                Misplaced::Host => write!(f, "the secret {secret} is not bound to this host"),
+                Misplaced::PlainText => write!(f, "the secret {secret} is sent over TLS only"),
+                Misplaced::Url => write!(f, "the secret {secret} is not filled in in URLs"),
+                Misplaced::Body => write!(
+                    f,
+                    "the secret {secret} is filled in in values of header fields, not in bodies, \
+                     messages and names"
+                ),
+                Misplaced::Unknown => {
+                    f.write_str("the placeholder is of no secret of this instance")
+                }
+            },
             Self::Rate { limit } => write!(f, "more than {limit} requests a second"),
             Self::Concurrency { limit } => write!(f, "more than {limit} at the same time"),
             Self::Budget { of, limit } => write!(f, "the budget of {limit} {of} is spent"),
@@ -318,6 +345,7 @@ impl Audit for LogAudit {
             return;
         };
         tracing::warn!(
+            name: "egress_refused",
             target: "stockade::data_guard",
             instance = %refusal.instance,
             action = refusal.action.as_str(),
@@ -332,6 +360,7 @@ impl Audit for LogAudit {
 
     fn used(&self, usage: &Usage) {
         tracing::debug!(
+            name: "egress_used",
             target: "stockade::data_guard",
             instance = %usage.instance,
             action = usage.action.as_str(),

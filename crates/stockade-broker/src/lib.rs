@@ -40,7 +40,7 @@ mod upload;
 mod websocket;
 
 pub use address::AddressKind;
-pub use audit::{Action, Audit, LogAudit, Outcome, Reason, Refusal, Usage};
+pub use audit::{Action, Audit, LogAudit, Misplaced, Outcome, Reason, Refusal, Usage};
 pub use body::{Body, BoxError};
 pub use broker::{Broker, BrokerError, BrokerOptions, ResolverSource};
 pub use egress::Egress;

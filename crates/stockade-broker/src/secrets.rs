@@ -17,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{HeaderMap, HeaderValue};
 
-use crate::audit::Reason;
+use crate::audit::{Misplaced, Reason};
 use crate::pattern::HostPattern;
 use crate::target::Target;
 
@@ -146,15 +146,15 @@ impl Secrets {
         target: &Target,
     ) -> Result<(), Reason> {
         for (name, value) in headers.iter_mut() {
-            if holds(name.as_str().as_bytes()).is_some() {
-                return Err(elsewhere("in a header's name"));
+            if let Some(reason) = self.misplaced(name.as_str().as_bytes()) {
+                return Err(reason);
             }
             let filled = match self.fill(value.as_bytes(), target, false)? {
                 Some(filled) => Some(filled),
                 None => self.fill_basic(value.as_bytes(), target)?,
             };
             if let Some(filled) = filled {
-                *value = HeaderValue::from_bytes(&filled).map_err(|_| elsewhere("unusable"))?;
+                *value = HeaderValue::from_bytes(&filled).map_err(|_| unusable())?;
                 value.set_sensitive(true);
             }
         }
@@ -166,7 +166,7 @@ impl Secrets {
         let Some(filled) = self.fill(target.path.as_bytes(), target, true)? else {
             return Ok(());
         };
-        target.path = String::from_utf8(filled).map_err(|_| elsewhere("unusable"))?;
+        target.path = String::from_utf8(filled).map_err(|_| unusable())?;
         Ok(())
     }
 
@@ -195,15 +195,22 @@ impl Secrets {
                 .0
                 .iter()
                 .find(|kept| kept.placeholder.as_bytes() == placeholder);
-            let secret = &kept.ok_or_else(|| elsewhere("of another instance"))?.secret;
-            let is_bound = secret
+            let secret = &kept
+                .ok_or_else(|| elsewhere("", Misplaced::Unknown))?
+                .secret;
+            let refuse = |why| Err(elsewhere(&secret.name, why));
+            if !secret
                 .hosts
                 .iter()
                 .any(|pattern| pattern.matches(&target.host))
-                && (target.scheme.is_secure() || secret.over_plain_text)
-                && (!in_url || secret.in_urls);
-            if !is_bound {
-                return Err(elsewhere(&secret.name));
+            {
+                return refuse(Misplaced::Host);
+            }
+            if !target.scheme.is_secure() && !secret.over_plain_text {
+                return refuse(Misplaced::PlainText);
+            }
+            if in_url && !secret.in_urls {
+                return refuse(Misplaced::Url);
             }
             filled.extend_from_slice(&rest[..at]);
             if in_url {
@@ -221,15 +228,19 @@ impl Secrets {
         Ok(Some(filled))
     }
 
-    /// The name of the secret whose placeholder is in `text`, wherever it may go.
-    pub(crate) fn find(&self, text: &[u8]) -> Option<&str> {
+    /// Why `text` may not go out, whereto ever: a placeholder is in it.
+    pub(crate) fn misplaced(&self, text: &[u8]) -> Option<Reason> {
         let at = holds(text)?;
         let placeholder = &text[at..at + LENGTH];
-        let kept = self
-            .0
-            .iter()
-            .find(|kept| kept.placeholder.as_bytes() == placeholder);
-        Some(kept.map_or("of another instance", |kept| &kept.secret.name))
+        let is_it = |kept: &&Kept| {
+            kept.placeholder
+                .as_bytes()
+                .eq_ignore_ascii_case(placeholder)
+        };
+        Some(match self.0.iter().find(is_it) {
+            Some(kept) => elsewhere(&kept.secret.name, Misplaced::Body),
+            None => elsewhere("", Misplaced::Unknown),
+        })
     }
 
     /// Puts placeholders back for values that a server echoed in its headers.
@@ -309,10 +320,16 @@ pub(crate) fn placeholder() -> Result<String, SecretsError> {
     Ok(text)
 }
 
-fn elsewhere(secret: &str) -> Reason {
+fn elsewhere(secret: &str, why: Misplaced) -> Reason {
     Reason::SecretElsewhere {
         secret: secret.into(),
+        why,
     }
+}
+
+/// A value was checked to be fit for where it is put.
+fn unusable() -> Reason {
+    elsewhere("", Misplaced::Unknown)
 }
 
 /// Where a placeholder, of whichever secret, begins.
@@ -406,19 +423,13 @@ mod tests {
     #[test]
     fn placeholder_towards_another_host_or_in_clear_text_is_refused() {
         let (secrets, key) = secrets(|_| ());
-        for url in [
-            "https://evil.example/",
-            "https://api.example/",
-            "http://a.api.example/",
+        for (url, why) in [
+            ("https://evil.example/", Misplaced::Host),
+            ("https://api.example/", Misplaced::Host),
+            ("http://a.api.example/", Misplaced::PlainText),
         ] {
             let reason = fill(&secrets, &key, url).unwrap_err();
-            assert_eq!(
-                reason,
-                Reason::SecretElsewhere {
-                    secret: "KEY".into()
-                },
-                "{url}"
-            );
+            assert_eq!(reason, elsewhere("KEY", why), "{url}");
         }
     }
 

@@ -99,11 +99,9 @@ impl Upload {
             })?;
         }
         if let Some(search) = &mut self.search
-            && let Some(secret) = search.find(data)
+            && let Some(reason) = search.find(data)
         {
-            return Err(self.exchange.refuse(Reason::SecretElsewhere {
-                secret: secret.into(),
-            }));
+            return Err(self.exchange.refuse(reason));
         }
         let until = paced.map_err(|reason| self.exchange.refuse(reason))?;
         if let Some(until) = until {
@@ -115,14 +113,14 @@ impl Upload {
 }
 
 impl Search {
-    fn find(&mut self, data: &[u8]) -> Option<String> {
+    fn find(&mut self, data: &[u8]) -> Option<Reason> {
         if self.done >= SEARCHED {
             return None;
         }
         let data = &data[..data.len().min(SEARCHED)];
         self.done += data.len();
         self.tail.extend_from_slice(data);
-        let found = self.secrets.find(&self.tail).map(str::to_owned);
+        let found = self.secrets.misplaced(&self.tail);
         let keep = self.tail.len().min(PLACEHOLDER_LENGTH - 1);
         self.tail.drain(..self.tail.len() - keep);
         found

@@ -342,10 +342,9 @@ impl Session {
                 return End::by_broker(1009, "");
             }
             if !self.secrets.is_empty()
-                && let Some(secret) = self.secrets.find(message_bytes(&message))
+                && let Some(reason) = self.secrets.misplaced(message_bytes(&message))
             {
-                let secret = secret.into();
-                self.exchange.refuse(Reason::SecretElsewhere { secret });
+                self.exchange.refuse(reason);
                 return End::by_broker(1008, "");
             }
             match self.exchange.sends(length).1 {

@@ -3,16 +3,17 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Request;
-use stockade_broker::Reason;
+use stockade_broker::{Misplaced, Reason};
 
 use super::servers::{self, reply};
 use super::setting::{Setting, empty, full, get, text};
 
 const VALUE: &str = "sk-live-0123456789abcdef";
 
-fn elsewhere() -> Reason {
+fn elsewhere(why: Misplaced) -> Reason {
     Reason::SecretElsewhere {
         secret: "KEY".into(),
+        why,
     }
 }
 
@@ -127,7 +128,10 @@ async fn placeholder_over_clear_text_is_refused_unless_allowed() {
         .body(empty())
         .unwrap();
     let error = egress.fetch(request).await.unwrap_err();
-    assert_eq!(error.refusal().unwrap().reason, elsewhere());
+    assert_eq!(
+        error.refusal().unwrap().reason,
+        elsewhere(Misplaced::PlainText)
+    );
     assert_eq!(server.connections(), 0);
 }
 
@@ -144,7 +148,7 @@ async fn value_in_a_url_is_filled_in_only_where_allowed() {
             .refusal()
             .unwrap()
             .reason,
-        elsewhere()
+        elsewhere(Misplaced::Url)
     );
     let (open, _) =
         setting.open_with_secret(&["127.0.0.1"], "a b&c=d", |secret| secret.in_urls = true);

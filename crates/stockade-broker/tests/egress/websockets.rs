@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use stockade_broker::{EgressError, Outcome, Reason, SocketMessage};
+use stockade_broker::{EgressError, Misplaced, Outcome, Reason, SocketMessage};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -425,6 +425,7 @@ async fn secret_is_filled_in_towards_its_host_and_refused_towards_others() {
     let refused = other.websocket(url(&server), vec![key]).await.unwrap_err();
     let reason = Reason::SecretElsewhere {
         secret: "KEY".into(),
+        why: Misplaced::Host,
     };
     assert_eq!(refused.refusal().unwrap().reason, reason);
 }
@@ -463,7 +464,8 @@ async fn message_with_a_placeholder_is_not_sent_and_a_value_in_one_is_masked() {
     assert_eq!(
         setting.reasons(),
         [Reason::SecretElsewhere {
-            secret: "KEY".into()
+            secret: "KEY".into(),
+            why: Misplaced::Body
         }]
     );
 }
