@@ -35,8 +35,10 @@ struct State {
     limits: Sums,
     /// When the walls closed, and CPU time until then.
     zero: (Instant, Duration),
-    /// The same for the activation that seems to run.
-    base: (Instant, Duration),
+    /// CPU time until the activation that seems to run.
+    base: Duration,
+    /// Since when that seems to run; `None` while there is nothing to do.
+    busy_since: Option<Instant>,
     /// Since when the worker waits for its host.
     held: Option<Instant>,
     looked: Instant,
@@ -63,7 +65,8 @@ impl Watch {
             state: Mutex::new(State {
                 limits: Sums::default(),
                 zero: now,
-                base: now,
+                base: now.1,
+                busy_since: None,
                 held: None,
                 looked: now.0,
                 cpu: now.1,
@@ -77,7 +80,8 @@ impl Watch {
         let now = (Instant::now(), worker.cpu().unwrap_or_default());
         let mut state = self.state.lock();
         state.zero = now;
-        state.base = now;
+        state.base = now.1;
+        state.busy_since = None;
         state.cpu = now.1;
     }
 
@@ -115,8 +119,8 @@ impl Watch {
 
     pub(super) fn released(&self) {
         let mut state = self.state.lock();
-        if let Some(since) = state.held.take() {
-            state.base.0 += since.elapsed();
+        if let (Some(since), Some(busy)) = (state.held.take(), &mut state.busy_since) {
+            *busy += since.elapsed();
         }
     }
 
@@ -137,16 +141,15 @@ impl Watch {
             state.cpu = worker.cpu().unwrap_or(state.cpu).max(state.cpu);
         }
         if rested {
-            state.base = (now, state.cpu);
+            state.base = state.cpu;
         }
+        // Not since the last rest: what came a moment ago has not taken the time before it.
+        let busy_since = (state.busy_since).filter(|_| busy && !rested).unwrap_or(now);
+        state.busy_since = busy.then_some(busy_since);
         let figures = Figures {
-            cpu: state.cpu.saturating_sub(state.base.1),
+            cpu: state.cpu.saturating_sub(state.base),
             cpu_total: state.cpu.saturating_sub(state.zero.1),
-            wall: if busy {
-                now.duration_since(state.base.0)
-            } else {
-                Duration::ZERO
-            },
+            wall: now.duration_since(busy_since),
             memory,
         };
         let overrun = state.overrun(&figures, busy);
