@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use stockade_supervisor::{DestroyReason, End};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -174,8 +175,7 @@ impl Keeper {
             Lived::NeverReady(why) => {
                 if let Some(mirror) = self.pool.mirrors().iter().find(|m| m.number == number) {
                     // Its task broke down while it served.
-                    mirror.end(MirrorEndReason::NotReady);
-                    self.pool.leave(mirror, Duration::ZERO);
+                    self.give_up(mirror, MirrorEndReason::NotReady);
                 }
                 let wait = self.hold_off();
                 self.pool.start_failed(number, why, wait);
@@ -193,6 +193,13 @@ impl Keeper {
             }
             Lived::Ready { .. } => {}
         }
+    }
+
+    /// Ends a mirror that nobody hears any more.
+    fn give_up(&self, mirror: &Arc<Mirror>, reason: MirrorEndReason) {
+        mirror.end(reason);
+        mirror.close(&End::Destroyed(DestroyReason::Requested));
+        self.pool.leave(mirror, Duration::ZERO);
     }
 
     fn scales_to_zero(&self) -> bool {
@@ -279,6 +286,9 @@ impl Keeper {
             }
         };
         let _ = tokio::time::timeout(LAST, all).await;
+        for mirror in self.pool.mirrors() {
+            self.give_up(&mirror, MirrorEndReason::Drained);
+        }
     }
 }
 

@@ -43,3 +43,5 @@ pub use observer::{CronOutcome, MirrorEnd, MirrorEndReason, Observer, ScaleCause
 pub use options::{Autoscale, Cron, CronError, InstanceOptions, Recycle, Scaling};
 pub use services::{BoxFuture, NoServices, Parcel, Services, UpstreamSocket};
 pub use stats::{Drained, InstanceStats, MirrorState, MirrorStats};
+#[doc(hidden)]
+pub use wire::parse_guest_message;

@@ -109,7 +109,7 @@ impl Pool {
         {
             return Ok(Found { slot, cold: false });
         }
-        let cold = self.mirrors.read().is_empty();
+        let cold = self.nobody_serves();
         if cold && let Some(error) = self.start_failure() {
             return Err(error);
         }
@@ -129,6 +129,11 @@ impl Pool {
             Ok(Err(_)) => Err(FetchError::Draining),
             Err(_) => Err(self.refuse(Refusal::WaitedTooLong)),
         }
+    }
+
+    /// Whether there is no mirror that takes requests, not even one that is full.
+    fn nobody_serves(&self) -> bool {
+        !self.mirrors.read().iter().any(|mirror| mirror.is_open())
     }
 
     fn refuse(&self, refusal: Refusal) -> FetchError {
@@ -236,7 +241,7 @@ impl Pool {
     pub(crate) fn start_failed(&self, number: u32, why: String, retry_in: Duration) {
         self.started(number);
         self.observer.start_failed(number, &why, retry_in);
-        let nobody = self.mirrors.read().is_empty();
+        let nobody = self.nobody_serves();
         *self.failure.lock() = Some(StartFailure {
             why: why.clone(),
             retry_at: Instant::now() + retry_in,

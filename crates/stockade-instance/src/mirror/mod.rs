@@ -325,7 +325,7 @@ impl Mirror {
     }
 
     /// Closes everything that is open; `end` is what requests are told.
-    fn close(&self, end: &End) {
+    pub(crate) fn close(&self, end: &End) {
         self.draining.store(true, Ordering::SeqCst);
         self.requests.close(end);
         self.incoming.close();

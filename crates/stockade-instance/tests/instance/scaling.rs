@@ -129,3 +129,67 @@ async fn instance_that_cannot_start_on_demand_says_so_and_tries_again_with_a_lat
         tokio::task::yield_now().await;
     }
 }
+
+/// Bytes of this process that are in memory.
+#[cfg(target_os = "linux")]
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<usize>().ok());
+    pages.expect("a number") * 4096
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn instance_without_mirrors_costs_little() {
+    let supervisor = serving(|guest, request| guest.respond(request.id, 200, "here"));
+    let site = || {
+        Site::with(supervisor.clone(), |options| {
+            options.scaling = Scaling::Auto(Autoscale {
+                min: 0,
+                ..Autoscale::default()
+            });
+        })
+    };
+    let mut sites: Vec<Site> = (0..10).map(|_| site()).collect();
+    tokio::task::yield_now().await;
+    let before = resident();
+    sites.extend((0..2000).map(|_| site()));
+    for site in &sites {
+        site.instance.ready().await.unwrap();
+    }
+    let each = (resident() - before) / 2000;
+    println!("an instance without mirrors holds {each} bytes");
+    assert!(each < 20_000, "{each} bytes");
+    // The last of many is as quick as the first.
+    assert_eq!(sites[2000].read(get("/")).await.1, "here");
+}
+
+#[tokio::test]
+async fn request_that_comes_while_the_last_mirror_still_drains_starts_another() {
+    let site = Site::with(
+        serving(|guest, request| {
+            if guest.number == 0 {
+                // Promises that never settle keep it.
+                let id = request.id;
+                guest.control(
+                    "http.response",
+                    format!("[{id},200,[],\"first\",null,true]"),
+                );
+            } else {
+                guest.respond(request.id, 200, "second");
+            }
+        }),
+        |options| {
+            options.scaling = Scaling::Fixed(1);
+            options.recycle.requests = Some(1);
+            options.limits.wait_until = Duration::from_secs(600);
+        },
+    );
+    assert_eq!(site.read(get("/")).await.1, "first");
+    site.observed.wait("started 1").await;
+    assert_eq!(site.read(get("/")).await.1, "second");
+    assert_eq!(site.observed.count("ended 0"), 0);
+}
