@@ -287,6 +287,15 @@ impl TlsStores {
         Ok(started)
     }
 
+    /// Has authorities that are not in `next` asked no more, whoever still holds their certificates.
+    pub(crate) fn retire(&self, next: &Self) {
+        for (_, old) in &self.acme {
+            if !next.acme.iter().any(|(_, acme)| Arc::ptr_eq(acme, old)) {
+                old.retire();
+            }
+        }
+    }
+
     /// What answers the challenges of authorities over plain HTTP.
     pub(crate) fn over_http(&self) -> Option<Arc<Acme>> {
         let mut over_http = self

@@ -131,6 +131,9 @@ pub(crate) struct Policies {
 impl Policies {
     /// The policy for a host as the client names it.
     pub(crate) fn of(&self, host: Option<&str>) -> &Arc<Policy> {
+        if self.hosts.is_empty() {
+            return &self.default;
+        }
         host.map(lookup_form)
             .and_then(|host| self.hosts.find(&host))
             .unwrap_or(&self.default)

@@ -28,6 +28,13 @@ pub(super) struct Applied {
     pub(super) unchanged: usize,
 }
 
+/// What becomes of the listener for metrics.
+enum StatusChange {
+    Keep(stockade_config::Metrics),
+    Open(stockade_config::Metrics, StatusListener),
+    Close,
+}
+
 impl std::fmt::Display for Applied {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (word, names) in [
@@ -170,12 +177,11 @@ impl Server {
             tracing::error!(%error, "the log stays where it was");
         }
         self.now.logs.policy.store(Arc::new(policy));
+        self.now.tls.load().retire(&tls);
         self.now.tls.store(Arc::new(tls));
         self.now.config.store(Some(Arc::new(config.clone())));
         self.now.sites.store(Arc::new(sites));
-        if let Some(status) = status {
-            self.status = status;
-        }
+        self.change_status(status);
         for name in &applied.removed {
             self.shared.brokers.forget(name);
             self.audit.forget(name);
@@ -230,25 +236,35 @@ impl Server {
         Ok(Some(shared))
     }
 
-    /// The listener for metrics, where it is to be another one.
-    async fn status_for(
-        &self,
-        config: &Config,
-    ) -> Result<Option<Option<(stockade_config::Metrics, StatusListener)>>, ServeError> {
+    /// What becomes of the listener for metrics. Another one is opened here.
+    async fn status_for(&self, config: &Config) -> Result<StatusChange, ServeError> {
         let now = self.status.as_ref().map(|(metrics, _)| metrics);
-        if now == config.metrics.as_ref() {
-            return Ok(None);
-        }
         let Some(metrics) = &config.metrics else {
-            return Ok(Some(None));
+            return Ok(StatusChange::Close);
         };
+        if now.is_some_and(|now| now.listen == metrics.listen) {
+            return Ok(StatusChange::Keep(metrics.clone()));
+        }
         let status: Arc<dyn Status> = self.now.clone();
         let started = StatusListener::start(metrics.listen, metrics.path.clone(), status).await;
         let listener = started.map_err(|source| ServeError::Status {
             address: metrics.listen,
             source,
         })?;
-        Ok(Some(Some((metrics.clone(), listener))))
+        Ok(StatusChange::Open(metrics.clone(), listener))
+    }
+
+    fn change_status(&mut self, change: StatusChange) {
+        match change {
+            StatusChange::Keep(metrics) => {
+                if let Some((now, listener)) = &mut self.status {
+                    listener.move_to(metrics.path.clone());
+                    *now = metrics;
+                }
+            }
+            StatusChange::Open(metrics, listener) => self.status = Some((metrics, listener)),
+            StatusChange::Close => self.status = None,
+        }
     }
 
     /// Waits until each site that was started has a mirror. At the server's start requests wait instead,

@@ -108,6 +108,7 @@ pub(crate) async fn keep(
     observer: Arc<dyn TlsObserver>,
 ) {
     let mut told = Told::default();
+    sleep(desk.options.wait).await;
     loop {
         for i in 0..all.len() {
             if all[i].due <= SystemTime::now() {

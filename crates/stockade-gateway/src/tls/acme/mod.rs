@@ -147,6 +147,14 @@ impl Acme {
         self.challenges.http(host, token)
     }
 
+    /// Orders nothing any more; what there is stays in use. For one that another takes the place of,
+    /// while connections of before live on.
+    pub fn retire(&self) {
+        if let Some(task) = self.task.lock().take() {
+            task.abort();
+        }
+    }
+
     pub(crate) fn index(&self) -> Guard<Arc<Index>> {
         self.index.load()
     }

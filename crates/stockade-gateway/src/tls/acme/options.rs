@@ -23,6 +23,8 @@ pub struct AcmeOptions {
     pub server_ca: Option<PathBuf>,
     /// The account with the authority that the ACME account is to belong to.
     pub external_account: Option<ExternalAccount>,
+    /// Time before the first order, for listeners to be opened.
+    pub wait: Duration,
     /// Time to wait after a failure, doubled after each further one up to a day. Let's Encrypt takes five
     /// failures an hour for a name; two minutes stay within that.
     pub retry: Duration,
@@ -39,6 +41,7 @@ impl Default for AcmeOptions {
             cache: PathBuf::from("acme"),
             server_ca: None,
             external_account: None,
+            wait: Duration::from_secs(2),
             retry: Duration::from_secs(120),
         }
     }

@@ -26,6 +26,7 @@ fn options(pebble: &Pebble, cache: &Path, names: &[&str]) -> AcmeOptions {
         certificates: vec![names.iter().map(|name| (*name).to_owned()).collect()],
         cache: cache.to_owned(),
         server_ca: Some(pebble.server_ca.clone()),
+        wait: Duration::ZERO,
         retry: Duration::from_millis(500),
         ..AcmeOptions::default()
     }
