@@ -47,6 +47,9 @@ class Reloader(Client):
             self.setup.write()
         elif status == 0:
             self.tally.add("configurations reloaded")
+        elif "ended before it was ready" in text:
+            # The killer had the worker that was to be the first of a new site: all stays as it was.
+            self.tally.add("configurations whose new worker was killed")
         else:
             self.tally.add("reload: refused", f"{status}: {text[:300]}")
 

@@ -53,7 +53,8 @@ def write(result, folder):
 Made by `./x soak --minutes {result['minutes']:g} --write`: {result['machine']}, {result['minutes']:g} minutes,
 **{'passed' if result['passed'] else 'failed'}**. One `stockade serve` with two good sites and 14 hostile ones, each
 in containers. Meanwhile {counts.get('workers killed', 0)} workers were killed at random with SIGKILL,
-{counts.get('configurations reloaded', 0)} configurations reloaded and {counts.get('bad configurations refused', 0)} bad ones
+{counts.get('configurations reloaded', 0)} configurations reloaded, {counts.get('configurations whose new worker was killed', 0)}
+refused because their new worker was among the killed, and {counts.get('bad configurations refused', 0)} bad ones
 refused, {counts.get('certificates swapped', 0)} certificates swapped by a symbolic link; mirrors were recycled after 2,000
 requests.
 

@@ -20,10 +20,10 @@ import time
 import report
 from chaos import Certifier, Killer, Reloader
 from setup import DEEDS, ROOT, Setup
-from traffic import Client, Counter, Good, Hostile, Socket, Tally
+from traffic import Client, Counter, Good, Hostile, Http2, Socket, Tally
 
 # Kinds of requests that are asked again elsewhere when their mirror dies: none may fail.
-NEVER_LOST = ["GET", "GET by another site", "GET state"]
+NEVER_LOST = ["GET", "GET by another site", "GET state", *(["GET over HTTP/2"] if shutil.which("h2load") else [])]
 # Kinds whose body or answer was already under way: a killed worker may cost those that it had.
 MAY_BE_CUT = ["POST", "PUT state", "stream", "count", "socket"]
 # Good requests that one worker may have at once, by all threads of this soak.
@@ -85,13 +85,13 @@ def judge(tally, samples, counter, final, status):
 
 
 def clients(setup, tally, stop):
-    both = [name for name in DEEDS]
     arguments = (setup, tally, stop)
     return [
         *[Good(*arguments) for _ in range(3)],
         Good(*arguments, tls=True),
+        *([Http2(*arguments)] if shutil.which("h2load") else []),
         *[Socket(*arguments) for _ in range(3)],
-        *[Hostile(*arguments, deeds=both) for _ in range(3)],
+        *[Hostile(*arguments, deeds=DEEDS) for _ in range(3)],
         Killer(*arguments), Reloader(*arguments), Certifier(*arguments),
     ]
 

@@ -5,9 +5,11 @@ import collections
 import http.client
 import os
 import random
+import re
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 import time
 
@@ -141,6 +143,23 @@ class Good(Client):
 
     def stream(self):
         self.expect("stream", "GET", "/stream", lambda status, data: status == 200 and len(data) == PIECES)
+
+
+class Http2(Client):
+    """GETs over HTTP/2 and TLS by `h2load`, a few hundred at a time."""
+
+    def step(self):
+        done = subprocess.run(
+            ["h2load", "-n", "400", "-c", "4", "-m", "5", "--rps", "25", "-H", ":authority: good.localhost",
+             f"https://127.0.0.1:{self.setup.tls}/hello?n=1"],
+            capture_output=True, text=True, timeout=60,
+        )
+        right = re.search(r"status codes: (\d+) 2xx", done.stdout)
+        right = int(right.group(1)) if right else 0
+        with self.tally.lock:
+            self.tally.counts["GET over HTTP/2: right"] += right
+        if right != 400:
+            self.tally.add("GET over HTTP/2: lost", done.stdout[-400:] + done.stderr[-200:])
 
 
 class Counter(Good):
