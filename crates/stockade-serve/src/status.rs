@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -41,6 +42,7 @@ pub(crate) trait Status: Send + Sync + 'static {
 /// Answers until it is dropped.
 pub(crate) struct StatusListener {
     pub(crate) address: SocketAddr,
+    path: Arc<ArcSwap<String>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -62,12 +64,22 @@ impl StatusListener {
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let task = tokio::spawn(accept(listener, path.into(), status));
-        Ok(Self { address, task })
+        let path = Arc::new(ArcSwap::from_pointee(path));
+        let task = tokio::spawn(accept(listener, Arc::clone(&path), status));
+        Ok(Self {
+            address,
+            path,
+            task,
+        })
+    }
+
+    /// Figures are at this path from now on.
+    pub(crate) fn move_to(&self, path: String) {
+        self.path.store(Arc::new(path));
     }
 }
 
-async fn accept(listener: TcpListener, path: Arc<str>, status: Arc<dyn Status>) {
+async fn accept(listener: TcpListener, path: Arc<ArcSwap<String>>, status: Arc<dyn Status>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -84,7 +96,12 @@ async fn accept(listener: TcpListener, path: Arc<str>, status: Arc<dyn Status>) 
         let (path, status) = (Arc::clone(&path), Arc::clone(&status));
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let response = answer(request.method(), request.uri().path(), &path, &*status);
+                let response = answer(
+                    request.method(),
+                    request.uri().path(),
+                    &path.load(),
+                    &*status,
+                );
                 async move { Ok::<_, Infallible>(response) }
             });
             let connection = http1::Builder::new()
@@ -187,5 +204,8 @@ mod tests {
             assert!(text.contains(part), "{head}: {text}");
         }
         assert!(!ask(&listener, "HEAD /m").await.contains("a_total"));
+        listener.move_to("/n".to_owned());
+        assert!(ask(&listener, "GET /n").await.contains("a_total"));
+        assert!(ask(&listener, "GET /m").await.starts_with("HTTP/1.1 404"));
     }
 }

@@ -97,7 +97,15 @@ impl<S: Subscriber> Layer<S> for Lines {
             message,
             target,
         } = fields;
-        line.text("module", target.as_deref().unwrap_or(metadata.target()));
+        let module = target.as_deref().unwrap_or(metadata.target());
+        // rustls warns of whatever a client sends, several lines each time; refused handshakes are counted.
+        if module.starts_with("rustls")
+            && *metadata.level() > Level::ERROR
+            && level() < Level::DEBUG
+        {
+            return;
+        }
+        line.text("module", module);
         if !message.is_empty() {
             line.text("message", &message);
         }

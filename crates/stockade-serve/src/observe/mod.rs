@@ -34,6 +34,22 @@ pub(crate) struct Logs {
     pub(crate) policy: arc_swap::ArcSwap<LogPolicy>,
 }
 
+impl Logs {
+    /// Opens all files anew, for they may have been moved away.
+    pub(crate) fn reopen(&self) {
+        let policy = self.policy.load();
+        let access = policy
+            .access
+            .as_ref()
+            .and_then(|access| access.sink.as_ref());
+        for sink in std::iter::once(&self.log.sink).chain(access) {
+            if let Err(error) = sink.reopen() {
+                tracing::error!(%error, "a file of the log cannot be opened anew");
+            }
+        }
+    }
+}
+
 /// An address as far as it may be logged.
 fn shown(address: SocketAddr, policy: ClientAddress) -> Option<String> {
     match policy {

@@ -67,27 +67,14 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
     let mut watch = Watch::new();
     server.rewatch(&mut watch, &loaded.sources);
     loop {
-        let watches = server
-            .now
-            .config
-            .load()
-            .as_ref()
-            .is_some_and(|config| config.watch);
+        let wanted = tokio::select! {
+            () = stop(&mut signals.terminate, &mut signals.interrupt) => break,
+            wanted = server.wanted(&mut signals.hangup, &mut asked, &mut watch) => wanted,
+        };
+        // A reload may wait for a mirror; stopping does not wait for that.
         tokio::select! {
             () = stop(&mut signals.terminate, &mut signals.interrupt) => break,
-            _ = signals.hangup.recv() => {
-                if let Err(error) = server.now.logs.log.sink.reopen() {
-                    tracing::error!(%error, "the log cannot be opened anew");
-                }
-                let _ = server.reload("signal", &mut watch).await;
-            }
-            question = asked.recv() => match question {
-                Some(answer) => server.answer(answer, &mut watch).await,
-                None => std::future::pending().await,
-            },
-            () = watch.changed(), if watches => {
-                let _ = server.reload("file", &mut watch).await;
-            }
+            () = server.fulfil(wanted, &mut watch) => {}
         }
     }
     drop(watch);
@@ -116,6 +103,13 @@ async fn refuse_reloads(asked: &mut mpsc::Receiver<Asked>) {
         });
     }
     std::future::pending().await
+}
+
+/// Who wants a reload.
+enum Wanted {
+    Signal,
+    File,
+    Command(Asked),
 }
 
 struct Signals {
@@ -246,19 +240,43 @@ impl Server {
         outcome
     }
 
-    async fn answer(&mut self, asked: Asked, watch: &mut Watch) {
-        let answer = match self.reload("command", watch).await {
-            Ok(message) => Answer {
-                done: true,
-                message,
-            },
-            Err(message) => Answer {
-                done: false,
-                message,
-            },
-        };
-        // Whoever asked may have gone.
-        let _ = asked.send(answer);
+    /// Waits until somebody wants a reload.
+    async fn wanted(
+        &self,
+        hangup: &mut Signal,
+        asked: &mut mpsc::Receiver<Asked>,
+        watch: &mut Watch,
+    ) -> Wanted {
+        let watches = self
+            .now
+            .config
+            .load()
+            .as_ref()
+            .is_some_and(|config| config.watch);
+        tokio::select! {
+            _ = hangup.recv() => Wanted::Signal,
+            Some(answer) = asked.recv() => Wanted::Command(answer),
+            () = watch.changed(), if watches => Wanted::File,
+        }
+    }
+
+    async fn fulfil(&mut self, wanted: Wanted, watch: &mut Watch) {
+        match wanted {
+            Wanted::Signal => {
+                self.now.logs.reopen();
+                let _ = self.reload("signal", watch).await;
+            }
+            Wanted::File => {
+                let _ = self.reload("file", watch).await;
+            }
+            Wanted::Command(asked) => {
+                let outcome = self.reload("command", watch).await;
+                let done = outcome.is_ok();
+                let (Ok(message) | Err(message)) = outcome;
+                // Whoever asked may have gone.
+                let _ = asked.send(Answer { done, message });
+            }
+        }
     }
 
     /// Takes no more requests and lets what runs come to its end, until the deadline.

@@ -55,6 +55,15 @@ pub(crate) fn say(text: &str) {
     let _ = put(&format!("{text}\n"));
 }
 
+/// A line of the command's own on standard error, which says itself what it is.
+#[expect(
+    clippy::print_stderr,
+    reason = "this is where the program speaks to its user"
+)]
+pub(crate) fn tell(text: &str) {
+    eprintln!("{text}");
+}
+
 #[expect(
     clippy::print_stderr,
     reason = "this is where the program speaks to its user"

@@ -141,10 +141,14 @@ pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
         output::say(&as_json(&args.config, &warnings, &errors).to_string());
     } else {
         for error in &errors {
-            output::complain(&error.to_string());
+            match error {
+                // Each with its place.
+                ServeError::Config(mistakes) => output::tell(&mistakes.to_string()),
+                other => output::complain(&other.to_string()),
+            }
         }
         for warning in &warnings {
-            output::complain(&warning.to_string());
+            output::tell(&warning.to_string());
         }
         if !bad {
             let more = if args.files {

@@ -148,7 +148,7 @@ fn state_tells_watchers_of_other_mirrors() {
            const changes = env.STATE.watch('k').getReader();
            return new Response(new ReadableStream({ async pull(controller) {
              const { value } = await changes.read();
-             const [change] = value.changes;
+             const change = value.changes?.[0] ?? value;
              controller.enqueue(new TextEncoder().encode(`${change.type} ${change.key}`));
              controller.close();
            } }, { highWaterMark: 0 }));
