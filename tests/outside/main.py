@@ -32,6 +32,15 @@ TITLES = {
 LIMITS = {"header_timeout": "3s", "body_timeout": "3s", "idle_timeout": "6s", "write_timeout": "4s"}
 
 
+def attempt(check):
+    """What is wrong, or None, and a note."""
+    try:
+        problem = check()
+    except Exception as error:  # a check that breaks has failed
+        problem = f"{type(error).__name__}: {error}"
+    return problem if isinstance(problem, tuple) else (problem, None)
+
+
 def run(group, only, rows):
     module = importlib.import_module(group)
     failed = 0
@@ -41,13 +50,12 @@ def run(group, only, rows):
             if only and only not in f"{group} {name}":
                 continue
             begun = time.monotonic()
-            note = None
-            try:
-                problem = check()
-                if isinstance(problem, tuple):
-                    problem, note = problem
-            except Exception as error:  # a check that breaks has failed
-                problem = f"{type(error).__name__}: {error}"
+            problem, note = attempt(check)
+            if problem:
+                # Once more: on a machine that does other work a time may be missed.
+                first = problem
+                problem, note = attempt(check)
+                note = note if problem else f"{note or 'as it must be'}, at the second try; at the first: {first}"
             took = time.monotonic() - begun
             failed += problem is not None
             rows.append({"group": group, "name": name, "problem": problem, "note": note, "seconds": round(took, 2)})
