@@ -190,6 +190,15 @@ impl http_body::Body for Received {
     }
 }
 
+impl Drop for Received {
+    /// The HTTP library then closes the connection after the response, while the client may still be sending.
+    fn drop(&mut self) {
+        if !http_body::Body::is_end_stream(self) {
+            self.pulse.linger();
+        }
+    }
+}
+
 /// Trailers without fields that frame, route, authenticate or explain a message (RFC 9110, section 6.5.1).
 fn allowed_trailers(mut trailers: HeaderMap) -> HeaderMap {
     for name in [

@@ -11,7 +11,12 @@ const HEADER_LENGTH: usize = 9;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+/// For so many bytes that were sent to a client it may open its windows once. Clients do so after each
+/// frame of data, or after half a window.
+const BYTES_AN_UPDATE: u64 = 512;
+
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 
@@ -34,6 +39,8 @@ pub(crate) struct Frames {
     budget: f64,
     rate: f64,
     counted: Instant,
+    /// Times that the client opened a window.
+    updates: u64,
 }
 
 impl Frames {
@@ -49,6 +56,7 @@ impl Frames {
             budget: rate * 4.0,
             rate,
             counted: Instant::now(),
+            updates: 0,
         }
     }
 
@@ -57,8 +65,8 @@ impl Frames {
         self.in_head
     }
 
-    /// Looks over the next bytes of the connection.
-    pub(crate) fn inspect(&mut self, mut data: &[u8]) -> Result<(), Flood> {
+    /// Looks over the next bytes of the connection, to whose client `written` bytes have been sent.
+    pub(crate) fn inspect(&mut self, mut data: &[u8], written: u64) -> Result<(), Flood> {
         loop {
             let skip = usize::try_from(self.left)
                 .unwrap_or(usize::MAX)
@@ -79,18 +87,24 @@ impl Frames {
             data = rest;
             if self.have == HEADER_LENGTH {
                 self.have = 0;
-                self.frame()?;
+                self.frame(written)?;
             }
         }
     }
 
-    fn frame(&mut self) -> Result<(), Flood> {
+    fn frame(&mut self, written: u64) -> Result<(), Flood> {
         let [a, b, c, kind, flags, ..] = self.header;
         let length = u32::from_be_bytes([0, a, b, c]);
         self.left = u64::from(length);
         let costly = match kind {
             DATA => length == 0 && flags & END_STREAM == 0,
             HEADERS => false,
+            // Only the last of a block may be small.
+            CONTINUATION => flags & END_HEADERS == 0,
+            WINDOW_UPDATE => {
+                self.updates += 1;
+                self.updates > written / BYTES_AN_UPDATE
+            }
             _ => true,
         };
         if matches!(kind, HEADERS | CONTINUATION) {
@@ -125,7 +139,7 @@ mod tests {
 
     fn frames() -> Frames {
         let mut frames = Frames::new(1);
-        assert_eq!(frames.inspect(PREFACE), Ok(()));
+        assert_eq!(frames.inspect(PREFACE, 0), Ok(()));
         frames
     }
 
@@ -133,9 +147,9 @@ mod tests {
     fn frames_with_requests_and_data_are_free() {
         let mut frames = frames();
         for _ in 0..1000 {
-            assert_eq!(frames.inspect(&frame(HEADERS, END_HEADERS, 30)), Ok(()));
-            assert_eq!(frames.inspect(&frame(DATA, 0, 1000)), Ok(()));
-            assert_eq!(frames.inspect(&frame(DATA, END_STREAM, 0)), Ok(()));
+            assert_eq!(frames.inspect(&frame(HEADERS, END_HEADERS, 30), 0), Ok(()));
+            assert_eq!(frames.inspect(&frame(DATA, 0, 1000), 0), Ok(()));
+            assert_eq!(frames.inspect(&frame(DATA, END_STREAM, 0), 0), Ok(()));
         }
     }
 
@@ -154,10 +168,24 @@ mod tests {
             let mut frames = frames();
             let sent = frame(kind, 0, length);
             let passed = (0..100)
-                .take_while(|_| frames.inspect(&sent).is_ok())
+                .take_while(|_| frames.inspect(&sent, 0).is_ok())
                 .count();
             assert_eq!(passed, 4, "frames of kind {kind}");
         }
+    }
+
+    #[test]
+    fn windows_may_be_opened_as_often_as_data_is_sent() {
+        let mut frames = frames();
+        let update = frame(WINDOW_UPDATE, 0, 4);
+        let mut written = 0;
+        for _ in 0..10_000 {
+            written += 1024;
+            assert_eq!(frames.inspect(&update, written), Ok(()));
+            assert_eq!(frames.inspect(&update, written), Ok(()));
+        }
+        let passed = (0..100).take_while(|_| frames.inspect(&update, written).is_ok());
+        assert_eq!(passed.count(), 4);
     }
 
     #[test]
@@ -168,7 +196,7 @@ mod tests {
         let (begin, end) = (PREFACE.len() + HEADER_LENGTH, bytes.len());
         let mut frames = Frames::new(1);
         for (at, byte) in bytes.iter().enumerate() {
-            assert_eq!(frames.inspect(&[*byte]), Ok(()));
+            assert_eq!(frames.inspect(&[*byte], 0), Ok(()));
             assert_eq!(
                 frames.in_head(),
                 (begin..end).contains(&(at + 1)),

@@ -25,7 +25,9 @@ pub fn parse_everything(bytes: &[u8]) {
         assert_eq!(whole, inspected(&[first, second]), "cut at {cut}");
     }
     let mut frames = Frames::new(10);
-    let _ = frames.inspect(first).and_then(|()| frames.inspect(second));
+    let _ = frames
+        .inspect(first, 0)
+        .and_then(|()| frames.inspect(second, 0));
     let _ = proxy::parse(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
         if let Ok(path) = NormalPath::parse(text, Slashes::Merge) {

@@ -130,6 +130,11 @@ impl Pulse {
         self.written.fetch_add(bytes as u64, Relaxed);
     }
 
+    /// Bytes that the connection has taken.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Relaxed)
+    }
+
     /// The connection takes no more bytes for now.
     pub(crate) fn blocked(&self) {
         if self.blocked.load(Relaxed) == 0 {
@@ -254,7 +259,11 @@ impl Pulse {
         }
         for outgoing in self.outgoing.lock().iter() {
             let bytes = outgoing.bytes.load(Relaxed);
-            let rate = if limits.body_rate == 0 { LEAST_RATE } else { limits.body_rate };
+            let rate = if limits.body_rate == 0 {
+                LEAST_RATE
+            } else {
+                limits.body_rate
+            };
             let allowed = Duration::from_secs(bytes / rate);
             let since = outgoing.since.load(Relaxed);
             due(since, limits.stall_timeout + allowed, Overdue::Stalled)?;

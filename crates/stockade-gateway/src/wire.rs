@@ -77,7 +77,7 @@ impl Wire {
                 }
             }
             Inspector::Http2(frames) => {
-                if frames.inspect(data).is_err() {
+                if frames.inspect(data, self.pulse.written()).is_err() {
                     self.pulse.spoil(Refusal::FrameFlood, 0);
                     self.inspector = Inspector::Ended;
                     return Err(io::Error::other("too many HTTP/2 frames without a request"));

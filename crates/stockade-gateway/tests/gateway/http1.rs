@@ -263,6 +263,23 @@ async fn expectation_is_met_only_when_the_body_is_wanted() {
 }
 
 #[tokio::test]
+async fn answer_to_a_body_that_nobody_reads_arrives() {
+    let server = Server::one(hello).await;
+    let size = 3 << 20;
+    for _ in 0..5 {
+        let mut client = server.connect().await;
+        client
+            .send(format!(
+                "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n"
+            ))
+            .await;
+        client.send(vec![0; size]).await;
+        assert_eq!(client.answer().await.text(), "hello");
+        client.closed().await;
+    }
+}
+
+#[tokio::test]
 async fn trailers_reach_the_target_but_for_those_that_frame() {
     let server = Server::one(async |request: Request<Body>| {
         let collected = request.into_body().collect().await.unwrap();

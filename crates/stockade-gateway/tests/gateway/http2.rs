@@ -469,6 +469,34 @@ async fn client_that_opens_no_window_is_cut_off() {
 }
 
 #[tokio::test]
+async fn client_with_small_windows_may_load_much() {
+    // Opens both windows after each frame, as simple clients do: no flood, however fast it is.
+    let size = 16 << 20;
+    let limits = Limits {
+        h2_control_frames: 20,
+        ..Limits::default()
+    };
+    let target = move |_request: Request<Body>| async move { text(vec![0; size]) };
+    let server = Server::limited(target, limits).await;
+    let mut frames = Frames::connect(&server).await;
+    frames
+        .send(HEADERS, END_HEADERS | END_STREAM, 1, GET_ROOT)
+        .await;
+    let mut read = 0;
+    while read < size {
+        let data = frames.until(|kind, _, _, _| kind == DATA).await;
+        read += data.len();
+        let length = u32::try_from(data.len()).unwrap().to_be_bytes();
+        let mut both = Frames::frame(WINDOW_UPDATE, 0, 0, &length);
+        both.extend(Frames::frame(WINDOW_UPDATE, 0, 1, &length));
+        if read < size {
+            frames.0.send(both).await;
+        }
+    }
+    assert!(server.log.now().refusals.is_empty());
+}
+
+#[tokio::test]
 async fn idle_connection_is_told_to_go_away() {
     let limits = Limits {
         idle_timeout: Duration::from_millis(300),
