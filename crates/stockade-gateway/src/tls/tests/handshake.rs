@@ -307,6 +307,33 @@ async fn accept_of_plain_http_is_told_so() {
 }
 
 #[tokio::test]
+async fn accept_of_stalled_clients_holds_up_nobody() {
+    let authority = Authority::new("root");
+    let mut server = Server::start(TlsOptions {
+        computing_handshakes: 1,
+        waiting_handshakes: 1,
+        ..options(&authority, &["a.example"])
+    })
+    .await;
+    // Each says hello, reads the server's answer, which took a turn to compute, and then nothing more.
+    let client = Client::new(&authority, None);
+    let mut stalled = Vec::new();
+    for _ in 0..20 {
+        let name = rustls::pki_types::ServerName::try_from("a.example").unwrap();
+        let mut session = rustls::ClientConnection::new(client.0.clone(), name).unwrap();
+        let mut hello = Vec::new();
+        session.write_tls(&mut hello).unwrap();
+        let mut io = TcpStream::connect(server.address).await.unwrap();
+        io.write_all(&hello).await.unwrap();
+        let mut record = [0; 5];
+        io.read_exact(&mut record).await.unwrap();
+        assert_eq!(record[0], 22, "a handshake record");
+        stalled.push(io);
+    }
+    server.connected(&client, "a.example").await;
+}
+
+#[tokio::test]
 async fn accept_beyond_waiting_limit_is_refused() {
     let authority = Authority::new("root");
     let mut server = Server::start(TlsOptions {
