@@ -36,9 +36,9 @@ pub struct InstanceLimits {
     pub response_header_bytes: usize,
     /// How long either side of a streamed body may leave the other waiting for the next bytes.
     pub stall: Duration,
-    /// Streams of one mirror, both directions together.
+    /// Streams that one mirror may have open to read; those that it writes are bounded by its runtime.
     pub streams: usize,
-    /// Bytes that one mirror has sent and nobody has taken yet.
+    /// Bytes that one mirror has sent and nobody has taken yet. One message of any size may wait.
     pub buffered: usize,
     /// WebSockets of one mirror.
     pub sockets: usize,

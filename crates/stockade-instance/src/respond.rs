@@ -12,11 +12,8 @@ use http_body_util::{BodyExt, Empty, Full};
 
 use crate::error::FetchError;
 use crate::http::{Body, BoxError, ServedBy, Upgrade};
-use crate::mirror::{GuestStream, Mirror, OwnedStream, Reply, ReplyBody, Slot};
+use crate::mirror::{Buffered, GuestStream, Mirror, OwnedStream, Reply, ReplyBody, Slot};
 use crate::wire::{Head, Prepared};
-
-/// Whole bodies of more bytes than this count against what a mirror may have waiting.
-const COUNTED: usize = 64 << 10;
 
 pub(crate) fn respond(
     prepared: &Prepared,
@@ -66,7 +63,7 @@ fn build(
     }
     if head.has_no_body(&prepared.method) {
         let length = head.content_length.or(match &body {
-            ReplyBody::Whole(bytes) => Some(bytes.len() as u64),
+            ReplyBody::Whole(bytes, _) => Some(bytes.len() as u64),
             ReplyBody::None | ReplyBody::Stream(_) | ReplyBody::Returned(_) => None,
         });
         let tells = prepared.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
@@ -95,7 +92,7 @@ fn build(
     };
     let body = match body {
         ReplyBody::None => empty(),
-        ReplyBody::Whole(bytes) => {
+        ReplyBody::Whole(bytes, count) => {
             if limit.is_some_and(|limit| bytes.len() as u64 > limit) {
                 return Err(format!(
                     "its body has {} bytes; {} are allowed",
@@ -103,7 +100,7 @@ fn build(
                     limit.unwrap_or(0)
                 ));
             }
-            whole(mirror, bytes)?
+            whole(bytes, count)
         }
         ReplyBody::Stream(stream) => streamed(Source::Guest(stream), &head, &mut response),
         ReplyBody::Returned(body) => streamed(Source::Host(body), &head, &mut response),
@@ -121,26 +118,18 @@ fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-fn whole(mirror: &Arc<Mirror>, bytes: Bytes) -> Result<Body, String> {
-    if bytes.len() <= COUNTED {
-        return Ok(Full::new(bytes)
-            .map_err(|never| match never {})
-            .boxed_unsync());
+fn whole(bytes: Bytes, count: Option<Buffered>) -> Body {
+    let body = Full::new(bytes).map_err(|never| match never {});
+    match count {
+        None => body.boxed_unsync(),
+        // Counted until it is sent or dropped.
+        Some(count) => body
+            .map_frame(move |frame| {
+                let _ = &count;
+                frame
+            })
+            .boxed_unsync(),
     }
-    let count = mirror.count_buffered(bytes.len()).ok_or_else(|| {
-        format!(
-            "more than {} bytes of its responses wait to be sent",
-            mirror.limits().buffered
-        )
-    })?;
-    Ok(Full::new(bytes)
-        .map_frame(move |frame| {
-            // Counted until it is sent or dropped.
-            let _ = &count;
-            frame
-        })
-        .map_err(|never| match never {})
-        .boxed_unsync())
 }
 
 /// Where the chunks of a response come from.

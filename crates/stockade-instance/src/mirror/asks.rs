@@ -48,6 +48,14 @@ impl Mirror {
         method: &str,
         data: Payload,
     ) -> Result<(), Malformed> {
+        let Some(count) = self.count_buffered(data.size()) else {
+            let most = self.limits().buffered;
+            self.refuse(
+                id,
+                &format!("more than {most} bytes of this site wait to be taken"),
+            );
+            return Ok(());
+        };
         let ask = match parse_ask(method, data, self.limits()) {
             Ok(Some(ask)) => ask,
             Ok(None) => {
@@ -90,6 +98,7 @@ impl Mirror {
         // The task cannot end before its entry is there: it needs this lock for that.
         let task = tokio::spawn(async move {
             let result = mirror.carry_out(ask).await;
+            drop(count);
             mirror.room_to_tell().await;
             if mirror.asks.table.lock().entries.remove(&id).is_some() {
                 mirror.answer(id, result);

@@ -82,7 +82,7 @@ impl Drop for Slot {
     }
 }
 
-/// Bytes of a mirror that wait to be sent.
+/// Bytes of a guest that nobody has taken yet.
 pub(crate) struct Buffered {
     mirror: Arc<Mirror>,
     bytes: usize,
@@ -276,15 +276,15 @@ impl Mirror {
         }
     }
 
-    /// Takes `bytes` that the guest sent into account; false when it has sent too much.
+    /// Takes `bytes` that the guest sent into account; false when it has sent too much. One message of any
+    /// size is not too much.
     fn buffer(&self, bytes: usize) -> bool {
         let before = self.buffered.fetch_add(bytes, Ordering::Relaxed);
-        before.saturating_add(bytes) <= self.limits().buffered
+        before == 0 || before.saturating_add(bytes) <= self.limits().buffered
     }
 
-    /// Takes `bytes` of a response into account until the result is dropped; `None` when it has too much
-    /// waiting.
-    pub(crate) fn count_buffered(self: &Arc<Self>, bytes: usize) -> Option<Buffered> {
+    /// Takes `bytes` of the guest into account until the result is dropped; `None` when too much waits.
+    fn count_buffered(self: &Arc<Self>, bytes: usize) -> Option<Buffered> {
         let buffered = Buffered {
             mirror: Arc::clone(self),
             bytes,

@@ -15,12 +15,15 @@ use tokio::sync::oneshot;
 use super::incoming::GuestStream;
 use super::outgoing::OwnedStream;
 use super::sockets::AcceptedSocket;
-use super::{Mirror, Slot};
+use super::{Buffered, Mirror, Slot};
 use crate::error::FetchError;
 use crate::http::Body;
 use crate::wire::{
     GuestBody, Head, Malformed, parse_cron_done, parse_failed, parse_response, parse_settled,
 };
+
+/// Whole bodies of more bytes than this count against what may wait of a guest.
+const COUNTED: usize = 64 << 10;
 
 /// Requests whose promises are open that are remembered; more count as settled.
 const MOST_BACKGROUND: usize = 1 << 16;
@@ -69,7 +72,8 @@ pub(crate) struct Reply {
 /// The body of the guest's answer.
 pub(crate) enum ReplyBody {
     None,
-    Whole(Bytes),
+    /// All of it; counted, where it is large.
+    Whole(Bytes, Option<Buffered>),
     Stream(GuestStream),
     /// One of the host's own.
     Returned(Body),
@@ -237,10 +241,19 @@ impl Mirror {
 
     /// Takes `http.response`.
     pub(super) fn http_response(self: &Arc<Self>, payload: Payload) -> Result<(), Malformed> {
-        let response = parse_response(payload, self.limits())?;
+        let mut response = parse_response(payload, self.limits())?;
         let body = match response.body {
             GuestBody::None => ReplyBody::None,
-            GuestBody::Whole(bytes) => ReplyBody::Whole(bytes),
+            GuestBody::Whole(bytes) if bytes.len() <= COUNTED => ReplyBody::Whole(bytes, None),
+            GuestBody::Whole(bytes) => match self.count_buffered(bytes.len()) {
+                Some(count) => ReplyBody::Whole(bytes, Some(count)),
+                None => {
+                    let most = self.limits().buffered;
+                    let why = format!("more than {most} bytes of its responses wait to be sent");
+                    response.head = Err(why);
+                    ReplyBody::None
+                }
+            },
             GuestBody::Stream(id) => ReplyBody::Stream(self.take_stream(id)?),
             GuestBody::Returned(id) => ReplyBody::Returned(self.take_back(id)),
         };

@@ -1,10 +1,12 @@
 //! Guests whose runtime was taken over: what they say is refused, and harms them alone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Request, Response};
 use http_body_util::BodyExt;
-use stockade_instance::FetchError;
-use stockade_protocol::{FromIsolate, Payload};
+use stockade_instance::{Body, BoxFuture, FetchError, Parcel, Services, UpstreamSocket};
+use stockade_protocol::{FromIsolate, GuestError, Payload};
 use tokio::sync::mpsc;
 
 use crate::guest::{self, Guest, Heard, serving};
@@ -140,8 +142,8 @@ async fn guest_that_sends_more_socket_messages_than_it_may_is_ended() {
             guest.control("socket.message", r#"{"id":1,"data":"x"}"#);
         }
     });
-    // The request itself may be answered first.
-    let _ = site.instance.fetch(from_client(get("/"), true)).await;
+    // The request itself may be answered first; its socket is held, for messages to a closed one are late.
+    let _held = site.instance.fetch(from_client(get("/"), true)).await;
     let line = site.observed.wait("misbehaved 0").await;
     assert!(line.contains("more socket messages"), "{line}");
 }
@@ -231,6 +233,69 @@ async fn guest_that_lets_much_wait_has_its_responses_refused() {
         400_000
     );
     site.get("/").await.unwrap();
+}
+
+#[tokio::test]
+async fn guest_that_asks_with_much_while_much_waits_is_refused() {
+    let (heard, mut answers) = mpsc::unbounded_channel();
+    let site = Site::serving(
+        guest::hearing(move |guest, message| match message {
+            Heard::Request(request) => {
+                let body = "x".repeat(400_000);
+                for id in 1..=50 {
+                    let json = format!(
+                        r#"{{"url":"http://a/","method":"PUT","headers":[],"body":"{body}"}}"#
+                    );
+                    guest.ask(id, "fetch", json);
+                }
+                guest.respond(request.id, 200, "asked");
+            }
+            Heard::Answer(_, result) => heard.send(result.unwrap_err().message).unwrap(),
+            _ => {}
+        }),
+        Arc::new(Never),
+        |options| options.limits.buffered = 1_000_000,
+    );
+    assert_eq!(site.read(get("/")).await.1, "asked");
+    for _ in 0..48 {
+        let why = answers.recv().await.unwrap();
+        assert!(why.contains("more than 1000000 bytes"), "{why}");
+    }
+    assert_eq!(site.observed.count("misbehaved"), 0);
+}
+
+/// Never answers.
+struct Never;
+
+impl Services for Never {
+    fn fetch(&self, _: Request<Body>) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn websocket(
+        &self,
+        _: String,
+        _: Vec<String>,
+    ) -> BoxFuture<'static, Result<UpstreamSocket, GuestError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn binding_fetch(
+        &self,
+        _: &str,
+        _: Request<Body>,
+    ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn binding_call(
+        &self,
+        _: &str,
+        _: String,
+        _: Parcel,
+    ) -> BoxFuture<'static, Result<Parcel, GuestError>> {
+        Box::pin(std::future::pending())
+    }
 }
 
 #[tokio::test]

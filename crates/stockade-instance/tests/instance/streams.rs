@@ -348,3 +348,71 @@ async fn request_stream_can_be_the_response() {
     drop(sender);
     assert!(body.frame().await.is_none());
 }
+
+/// Responds with a stream of the host's, by its mark.
+fn give_back(guest: &Guest, id: u64, stream: u64, headers: &str) {
+    guest.control_marked(
+        "http.response",
+        format!("[{id},200,{headers},\"\\u0000h{stream}\",null,false]"),
+        Vec::new(),
+    );
+}
+
+#[tokio::test]
+async fn request_stream_that_is_given_back_goes_on_without_the_guest() {
+    let (heard, mut events) = mpsc::unbounded_channel();
+    let site = Site::new(guest::hearing(move |guest, message| match message {
+        Heard::Request(request) => {
+            let Body::Stream(stream) = request.body else {
+                panic!("{:?}", request.body);
+            };
+            give_back(guest, request.id, stream, "[]");
+        }
+        Heard::Control(name, _) => heard.send(name).unwrap(),
+        _ => {}
+    }));
+    for _ in 0..3 {
+        let post = request(Method::POST, "/", full(vec![b'x'; 300_000]));
+        assert_eq!(site.read(post).await.1.len(), 300_000);
+    }
+    assert_eq!(site.instance.stats().in_flight, 0);
+    assert!(events.try_recv().is_err(), "the guest hears nothing of it");
+    // Broken off by the client, the guest hears that as of any other stream.
+    let (sender, body) = piecewise();
+    let response = site.instance.fetch(request(Method::POST, "/", body)).await;
+    let mut body = response.unwrap().into_body();
+    sender.send(Ok(Bytes::from("a"))).await.unwrap();
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    assert_eq!(events.recv().await.unwrap(), "http.abort");
+    sender.closed().await;
+}
+
+#[tokio::test]
+async fn stream_that_is_given_back_but_is_not_there_fails() {
+    let site = Site::new(serving(|guest, request| {
+        give_back(guest, request.id, 4711, "[]");
+    }));
+    let error = text(site.get("/").await.unwrap()).await.unwrap_err();
+    assert!(error.to_string().contains("is over"), "{error}");
+    assert_eq!(site.observed.count("misbehaved"), 0);
+}
+
+#[tokio::test]
+async fn stream_that_is_given_back_keeps_the_limits_of_both_directions() {
+    let site = Site::with(
+        serving(|guest, request| {
+            let Body::Stream(stream) = request.body else {
+                panic!("{:?}", request.body);
+            };
+            give_back(guest, request.id, stream, r#"["content-length","100001"]"#);
+        }),
+        |options| options.limits.request_body = Some(100_000),
+    );
+    let (sender, body) = piecewise();
+    tokio::spawn(
+        async move { while sender.send(Ok(Bytes::from(vec![0; 70_000]))).await.is_ok() {} },
+    );
+    let response = site.instance.fetch(request(Method::POST, "/", body)).await;
+    assert!(text(response.unwrap()).await.is_err());
+}
