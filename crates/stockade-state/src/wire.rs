@@ -37,6 +37,7 @@ use crate::atomic::{Atomic, Check, Mutation, Outcome};
 use crate::error::StateError;
 use crate::list::List;
 use crate::store::Keyspace;
+use crate::value::Version;
 use crate::watch::Selector;
 
 /// Data of a call, laid out as `stockade_protocol::Payload` is and with the same marks.
@@ -160,17 +161,20 @@ async fn get_many(keyspace: &dyn Keyspace, args: Data) -> Result<Answer, WireErr
     marked(&answer, bytes)
 }
 
-async fn put(keyspace: &dyn Keyspace, args: Data) -> Result<Answer, WireError> {
+fn put_request(args: Data) -> Result<Atomic, WireError> {
     let (PutArgs { write, version }, mut parts) = arguments::read(args)?;
     let mutation = write.into_mutation(&mut parts)?;
     let checks = arguments::condition(mutation.key(), version)
         .into_iter()
         .collect();
-    let atomic = Atomic {
+    Ok(Atomic {
         checks,
         mutations: vec![mutation],
-    };
-    json(&match keyspace.commit(atomic).await? {
+    })
+}
+
+async fn put(keyspace: &dyn Keyspace, args: Data) -> Result<Answer, WireError> {
+    json(&match keyspace.commit(put_request(args)?).await? {
         Outcome::Committed { version, .. } => Some(version),
         Outcome::Conflict { .. } => None,
     })
@@ -189,18 +193,21 @@ async fn delete(keyspace: &dyn Keyspace, args: Data) -> Result<Answer, WireError
     })
 }
 
-async fn list(keyspace: &dyn Keyspace, args: Data) -> Result<Answer, WireError> {
+fn list_request(args: Data) -> Result<List, WireError> {
     let (args, parts) = arguments::read::<ListArgs>(args)?;
     let text = |text: Option<String>| text.map(|text| parts.text(&text)).transpose();
-    let list = List {
+    Ok(List {
         prefix: text(args.prefix)?.unwrap_or_default(),
         start: text(args.start)?,
         end: text(args.end)?,
         limit: args.limit.unwrap_or(crate::MAX_LIST),
         cursor: text(args.cursor)?,
         reverse: args.reverse.unwrap_or(false),
-    };
-    let page = keyspace.list(list).await?;
+    })
+}
+
+async fn list(keyspace: &dyn Keyspace, args: Data) -> Result<Answer, WireError> {
+    let page = keyspace.list(list_request(args)?).await?;
     json(&PageAnswer {
         keys: page
             .keys
@@ -217,7 +224,7 @@ async fn list(keyspace: &dyn Keyspace, args: Data) -> Result<Answer, WireError> 
     })
 }
 
-async fn atomic(keyspace: &dyn Keyspace, args: Data) -> Result<Answer, WireError> {
+fn atomic_request(args: Data) -> Result<Atomic, WireError> {
     let (AtomicArgs { checks, mutations }, mut parts) = arguments::read(args)?;
     let checks = checks
         .into_iter()
@@ -232,16 +239,19 @@ async fn atomic(keyspace: &dyn Keyspace, args: Data) -> Result<Answer, WireError
         .into_iter()
         .map(|mutation| mutation.into_mutation(&mut parts))
         .collect::<Result<Vec<_>, WireError>>()?;
-    let count = mutations.len();
-    json(
-        &match keyspace.commit(Atomic { checks, mutations }).await? {
-            Outcome::Committed { version, .. } => AtomicAnswer::committed(version, count),
-            Outcome::Conflict { check, .. } => AtomicAnswer::conflict(check),
-        },
-    )
+    Ok(Atomic { checks, mutations })
 }
 
-fn watch(keyspace: &dyn Keyspace, args: Data) -> Result<Answer, WireError> {
+async fn atomic(keyspace: &dyn Keyspace, args: Data) -> Result<Answer, WireError> {
+    let atomic = atomic_request(args)?;
+    let count = atomic.mutations.len();
+    json(&match keyspace.commit(atomic).await? {
+        Outcome::Committed { version, .. } => AtomicAnswer::committed(version, count),
+        Outcome::Conflict { check, .. } => AtomicAnswer::conflict(check),
+    })
+}
+
+fn watch_request(args: Data) -> Result<(Selector, Option<Version>), WireError> {
     let (
         WatchArgs {
             keys,
@@ -259,7 +269,11 @@ fn watch(keyspace: &dyn Keyspace, args: Data) -> Result<Answer, WireError> {
             ));
         }
     };
-    let selector = selector.map_err(WireError::range_error)?;
+    Ok((selector.map_err(WireError::range_error)?, version))
+}
+
+fn watch(keyspace: &dyn Keyspace, args: Data) -> Result<Answer, WireError> {
+    let (selector, version) = watch_request(args)?;
     Ok(Answer::Lines(lines(keyspace.watch(selector, version)?)))
 }
 
@@ -271,4 +285,32 @@ fn usage(keyspace: &dyn Keyspace) -> Result<Answer, WireError> {
         limit: usage.limit_bytes,
         version: usage.version,
     })
+}
+
+/// Reads any bytes as the arguments of each call, for the fuzzer. The first line is the JSON text, the
+/// others are the binary parts.
+#[doc(hidden)]
+pub fn parse_everything(bytes: &[u8]) {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let json = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
+    let parts: Vec<Vec<u8>> = lines.map(<[u8]>::to_vec).collect();
+    for marked in [false, true] {
+        let data = || Data {
+            json: json.clone(),
+            bytes: parts.clone(),
+            marked,
+        };
+        let limits = crate::Limits::default();
+        for atomic in [put_request(data()), atomic_request(data())]
+            .into_iter()
+            .flatten()
+        {
+            drop(atomic.check(&limits));
+        }
+        if let Ok(list) = list_request(data()) {
+            drop(list.range());
+        }
+        drop(watch_request(data()));
+        drop(arguments::read::<GetManyArgs>(data()).map(|(args, parts)| parts.keys(&args.keys)));
+    }
 }

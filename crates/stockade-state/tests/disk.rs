@@ -12,8 +12,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use stockade_state::{
-    Atomic, Key, Keyspace, KeyspaceName, Limits, Mutation, Outcome, SqliteOptions, SqliteStore,
-    StateError, Store, Value,
+    Atomic, Key, Keyspace, KeyspaceName, Limits, Mutation, OpenError, Outcome, SqliteOptions,
+    SqliteStore, StateError, Store, Value,
 };
 
 async fn keyspace(store: &SqliteStore) -> Arc<dyn Keyspace> {
@@ -139,6 +139,52 @@ async fn commit_too_large_for_the_disk_does_not_fail_its_neighbours() {
     }
     assert!(matches!(large.await, Err(StateError::DiskFull { .. })));
     assert_eq!(state.usage().entries, 9);
+}
+
+#[tokio::test]
+async fn read_only_file_system_is_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(_small) = Small::mount(folder.path()) else {
+        return;
+    };
+    let path = folder.path().join("state.db");
+    let store = SqliteStore::open(SqliteOptions::new(&path)).unwrap();
+    store.close().await;
+    let remounted = Command::new("mount")
+        .args(["-o", "remount,ro"])
+        .arg(folder.path())
+        .status();
+    assert!(remounted.unwrap().success());
+    let error = SqliteStore::open(SqliteOptions::new(&path)).unwrap_err();
+    assert!(matches!(error, OpenError::ReadOnly { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn log_stays_bounded_under_steady_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = SqliteStore::open(SqliteOptions::new(&path)).unwrap();
+    let name = KeyspaceName::new("site").unwrap();
+    let limits = Limits {
+        write_bytes_per_second: u64::MAX,
+        ..Limits::default()
+    };
+    let state = store.open(name, limits).await.unwrap();
+    let mut longest = 0;
+    for number in 0..80 {
+        let value = Value::bytes(vec![1; 1 << 20]);
+        state.put(key(number % 5), value, None).await.unwrap();
+        state.get(key(number % 5)).await.unwrap();
+        let log = fs::metadata(folder.path().join("state.db-wal")).unwrap();
+        longest = longest.max(log.len());
+    }
+    assert!(longest < 24 << 20, "{longest}");
+    assert!(fs::metadata(&path).unwrap().len() < 16 << 20);
+    store.close().await;
+    assert_eq!(
+        fs::metadata(folder.path().join("state.db-wal")).map_or(0, |log| log.len()),
+        0
+    );
 }
 
 #[tokio::test]

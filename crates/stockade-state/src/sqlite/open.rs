@@ -133,11 +133,7 @@ pub(crate) struct Opened {
 
 /// Opens a file; up to `check_bytes` it is read wholly, to see whether it is whole.
 pub(crate) fn open(path: &Path, check_bytes: u64) -> Result<Opened, OpenError> {
-    let failed = |what, source| OpenError::File {
-        path: path.to_owned(),
-        what,
-        source,
-    };
+    let failed = |what, source| file_error(path, what, source);
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -200,6 +196,17 @@ pub(crate) fn open_error(path: &Path, error: &rusqlite::Error) -> OpenError {
     }
 }
 
+fn file_error(path: &Path, what: &'static str, source: io::Error) -> OpenError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            OpenError::ReadOnly { path }
+        }
+        io::ErrorKind::StorageFull => OpenError::DiskFull { path },
+        _ => OpenError::File { path, what, source },
+    }
+}
+
 /// The path with something behind it: `state.db` and `-wal`.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -208,11 +215,7 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn lock(path: &Path) -> Result<Lock, OpenError> {
-    let failed = |source| OpenError::File {
-        path: path.to_owned(),
-        what: "locking it failed",
-        source,
-    };
+    let failed = |source| file_error(path, "locking it failed", source);
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -252,11 +255,7 @@ fn lock(path: &Path) -> Result<Lock, OpenError> {
 /// Makes the file, for this user only, and makes its name durable. It is closed again before SQLite
 /// opens it.
 fn make_file(path: &Path, folder: &Path) -> Result<(), OpenError> {
-    let failed = |what, source| OpenError::File {
-        path: path.to_owned(),
-        what,
-        source,
-    };
+    let failed = |what, source| file_error(path, what, source);
     let made = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -399,3 +399,25 @@ fn failures_of_the_disk_are_hidden_from_the_guest() {
     assert!(!error.message.contains("secret"));
     assert!(error.hidden.is_some());
 }
+
+#[test]
+fn any_bytes_are_read_without_a_panic() {
+    let seeds: [&[u8]; 5] = [
+        b"[{\"key\":\"k\",\"value\":\"\\u0000b0\",\"kind\":\"t\",\"ttl\":1e308,\"version\":null}]\nabc",
+        b"[{\"checks\":[{\"key\":\"k\",\"version\":18446744073709551615}],\"mutations\":[{\"op\":\"delete\",\"key\":\"k\"}]}]",
+        b"[{\"prefix\":\"\\u0000\",\"limit\":18446744073709551615,\"cursor\":\"c\"}]",
+        b"[{\"keys\":[\"a\",\"b\"],\"version\":0}]",
+        b"[{\"keys\":[\"\\ud800\"]}]",
+    ];
+    for seed in seeds {
+        parse_everything(seed);
+        for place in 0..seed.len() {
+            let mut changed = seed.to_vec();
+            for byte in [0, b'"', b'{', b'9', 0xff] {
+                changed[place] = byte;
+                parse_everything(&changed);
+            }
+            parse_everything(&seed[..place]);
+        }
+    }
+}
