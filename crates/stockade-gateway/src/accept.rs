@@ -132,7 +132,7 @@ async fn accept_all(socket: Listening, bound: Arc<Bound>, shared: Arc<Shared>) {
         match accepted {
             Ok((stream, peer)) => {
                 if let Socket::Tcp(stream) = &stream {
-                    prepare(stream);
+                    prepare(stream, shared.current.load().limits.stall_timeout);
                 }
                 tokio::spawn(connection::serve(
                     Arc::clone(&shared),
@@ -178,12 +178,15 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Small answers go out at once; peers that vanish are noticed. A failure costs only that.
-fn prepare(stream: &tokio::net::TcpStream) {
+/// Small answers go out at once; peers that vanish are noticed; what was sent and is not taken for
+/// `patience` is given up by the kernel too, also after the connection is closed here. A failure costs only
+/// that.
+fn prepare(stream: &tokio::net::TcpStream, patience: Duration) {
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
     let set = stream
         .set_nodelay(true)
-        .and_then(|()| SockRef::from(stream).set_tcp_keepalive(&keepalive));
+        .and_then(|()| SockRef::from(stream).set_tcp_keepalive(&keepalive))
+        .and_then(|()| SockRef::from(stream).set_tcp_user_timeout(Some(patience)));
     if let Err(error) = set {
         tracing::debug!(%error, "an option of a connection could not be set");
     }

@@ -305,7 +305,10 @@ async fn speak_http1(
             Event::End => connection.as_mut().graceful_shutdown(),
             Event::Cut => return,
             Event::Overdue(Overdue::Idle) => return,
-            Event::Overdue(Overdue::Stalled) => return refused(Refusal::Stalled),
+            Event::Overdue(Overdue::Stalled) => {
+                pulse.stall();
+                return refused(Refusal::Stalled);
+            }
             Event::Overdue(Overdue::Head) => {
                 refused(Refusal::HeaderTimeout);
                 if let Some(parts) = unpin(connection).into_parts() {
@@ -377,7 +380,10 @@ async fn speak_http2(
                 let _ = timeout(GRACE, connection.as_mut()).await;
                 return;
             }
-            Event::Overdue(Overdue::Stalled) => return refused(Refusal::Stalled),
+            Event::Overdue(Overdue::Stalled) => {
+                pulse.stall();
+                return refused(Refusal::Stalled);
+            }
             Event::Overdue(Overdue::Head) => return refused(Refusal::HeaderTimeout),
         }
     }

@@ -42,6 +42,8 @@ pub(crate) struct Pulse {
     told: AtomicBool,
     /// The client may still be sending when the connection is closed.
     lingers: AtomicBool,
+    /// The client takes nothing.
+    stalled: AtomicBool,
     upgrade: Mutex<Upgrade>,
     /// No further request is wanted.
     last: Notify,
@@ -92,6 +94,7 @@ impl Pulse {
             spoilt: Mutex::new(None),
             told: AtomicBool::new(false),
             lingers: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
             upgrade: Mutex::new(Upgrade::Undecided),
             last: Notify::new(),
         }
@@ -198,6 +201,15 @@ impl Pulse {
     /// What the client still sends is to be read, so that it can take the answer.
     pub(crate) fn linger(&self) {
         self.lingers.store(true, Relaxed);
+    }
+
+    /// What the client has not taken is to be dropped.
+    pub(crate) fn stall(&self) {
+        self.stalled.store(true, Relaxed);
+    }
+
+    pub(crate) fn stalled(&self) -> bool {
+        self.stalled.load(Relaxed)
     }
 
     pub(crate) fn lingers(&self) -> bool {

@@ -3,8 +3,10 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
@@ -20,6 +22,17 @@ pub(crate) struct Plain {
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+impl Socket {
+    /// Has the kernel drop what the peer has not taken, instead of keeping it after the end.
+    fn forget(&self) {
+        if let Self::Tcp(stream) = self
+            && let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO))
+        {
+            tracing::debug!(%error, "a connection could not be reset");
+        }
+    }
 }
 
 /// A client's stream of HTTP.
@@ -41,6 +54,16 @@ impl Plain {
     pub(crate) fn put_back(&mut self, bytes: Bytes) {
         debug_assert!(self.ahead.is_empty(), "bytes are put back once");
         self.ahead = bytes;
+    }
+}
+
+impl Stream {
+    /// Makes closing the stream a reset: what the client has not taken is dropped.
+    pub(crate) fn forget(&self) {
+        match self {
+            Self::Plain(io) => io.socket.forget(),
+            Self::Tls(io) => io.get_ref().0.socket.forget(),
+        }
     }
 }
 

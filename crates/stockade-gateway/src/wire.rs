@@ -170,9 +170,15 @@ impl Drop for Wire {
     /// Closing while bytes of the client are unread makes the kernel reset the connection, and the client
     /// may never see the answer (RFC 9112, section 9.6).
     fn drop(&mut self) {
-        let (Some(mut io), true) = (self.io.take(), self.pulse.lingers()) else {
+        let Some(mut io) = self.io.take() else {
             return;
         };
+        if self.pulse.stalled() {
+            return io.forget();
+        }
+        if !self.pulse.lingers() {
+            return;
+        }
         let entered = Arc::clone(&self.entered);
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {

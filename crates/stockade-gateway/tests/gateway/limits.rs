@@ -254,7 +254,17 @@ async fn client_that_does_not_read_is_cut_off() {
     let told = server.log.until(|told| told.closed == 1).await;
     assert_eq!(told.refusals, [Refusal::Stalled]);
     assert_eq!(told.requests[0].outcome, Outcome::ClientGone);
-    drop(client);
+    // What the kernel still had for the client is gone too.
+    let mut rest = Vec::new();
+    let read = soon(tokio::io::AsyncReadExt::read_to_end(
+        &mut client.stream,
+        &mut rest,
+    ))
+    .await;
+    assert_eq!(
+        read.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
 }
 
 #[tokio::test]
