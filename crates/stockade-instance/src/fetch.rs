@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
+use stockade_protocol::Payload;
 use stockade_supervisor::{CallError, End, SendError};
 
 use crate::error::{FetchError, Refusal};
@@ -13,7 +14,7 @@ use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::respond::respond;
 use crate::services::Parcel;
-use crate::wire::{Prepared, RequestBody};
+use crate::wire::{Malformed, Prepared, RequestBody};
 
 /// Why an attempt failed.
 enum Trouble {
@@ -181,6 +182,15 @@ fn unsent(mirror: &Mirror, error: &SendError) -> Trouble {
     }
 }
 
+/// Checks that a value is JSON: it may go on to another guest, which would wait for ever for what its
+/// runtime cannot parse.
+fn checked(value: Payload) -> Result<Payload, Malformed> {
+    if !value.json.is_empty() {
+        serde_json::from_str::<serde::de::IgnoredAny>(&value.json)?;
+    }
+    Ok(value)
+}
+
 /// Calls a method that the guest offers to others.
 pub(crate) async fn call(
     pool: &Arc<Pool>,
@@ -194,8 +204,8 @@ pub(crate) async fn call(
     let args = mirror.export_parcel(args).map_err(FetchError::Threw)?;
     let called = mirror.handle.call(format!("\0{method}"), args);
     let result = match tokio::time::timeout(limit, called).await {
-        Ok(Ok(value)) => mirror
-            .import_parcel(value)
+        Ok(Ok(value)) => checked(value)
+            .and_then(|value| mirror.import_parcel(value))
             .map_err(|why| FetchError::BadResponse {
                 why: why.to_string(),
             }),

@@ -13,7 +13,8 @@ pub struct InstanceLimits {
     pub queue_wait: Duration,
     /// How long a mirror may take to be ready for requests.
     pub start: Duration,
-    /// How long a guest may take until the head of its response.
+    /// How long a guest may take until the head of its response; what it waits for of the request's body
+    /// counts, too.
     pub wall: Duration,
     /// How long a guest may take to give up on a request that was aborted before it is counted as stuck.
     pub abort_grace: Duration,

@@ -28,6 +28,7 @@ fn calculator(guest: &Guest, heard: Heard) {
                 marked: true,
             })
         }
+        "\0garbage" => Ok(Payload::from_json("[1,".to_owned())),
         "\0end" => {
             return guest
                 .seat
@@ -45,6 +46,8 @@ async fn call_gives_the_value_or_what_was_thrown() {
     assert_eq!(value.payload.json, "3");
     let error = site.instance.call("other", args("[]")).await.unwrap_err();
     assert!(matches!(&error, FetchError::Threw(error) if error.message == "no such method"));
+    let error = site.instance.call("garbage", args("[]")).await.unwrap_err();
+    assert!(matches!(error, FetchError::BadResponse { .. }), "{error}");
     let error = site.instance.call("end", args("[]")).await.unwrap_err();
     assert!(matches!(error, FetchError::Ended { .. }), "{error}");
 }
