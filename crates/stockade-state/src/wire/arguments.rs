@@ -147,8 +147,14 @@ pub(super) fn read<T: DeserializeOwned>(args: Data) -> Result<(T, Parts), WireEr
             args.json.len()
         )));
     }
-    let [argument] = serde_json::from_str::<[T; 1]>(&args.json)
-        .map_err(|error| WireError::type_error(format!("the arguments do not fit: {error}")))?;
+    let [argument] = serde_json::from_str::<[T; 1]>(&args.json).map_err(|error| {
+        let hint = if error.is_syntax() && args.json.contains("\\ud") {
+            "; a text with half a surrogate pair is no Unicode text"
+        } else {
+            ""
+        };
+        WireError::type_error(format!("the arguments do not fit: {error}{hint}"))
+    })?;
     let parts = Parts {
         marked: args.marked,
         bytes: args.bytes.into_iter().map(Some).collect(),
