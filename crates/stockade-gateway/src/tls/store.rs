@@ -207,18 +207,20 @@ impl TlsStore {
         }
     }
 
-    /// Says whether an authority ended between the last reading and `now`.
+    /// Says whether an authority ended between the last reading and `now`; not while files are being read.
     pub(crate) fn must_reload(&self, now: SystemTime) -> bool {
-        let read_at = self.last_read.lock().at;
+        let Some(read_at) = self.last_read.try_lock().map(|read| read.at) else {
+            return false;
+        };
         self.policies.load().distinct().iter().any(|policy| {
             let mut ends = policy.trust.iter().flat_map(|trust| &trust.ends);
             ends.any(|end| end.passed(read_at, now))
         })
     }
 
-    /// What the files looked like before they were read.
-    pub(crate) fn looks(&self) -> Vec<Look> {
-        self.last_read.lock().looks.clone()
+    /// What the files looked like before they were read; `None` while they are being read.
+    pub(crate) fn looks(&self) -> Option<Vec<Look>> {
+        Some(self.last_read.try_lock()?.looks.clone())
     }
 
     pub(crate) fn challenge_answered(&self, domain: String) {

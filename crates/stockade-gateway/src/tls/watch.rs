@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::options::WatchOptions;
@@ -36,27 +36,31 @@ impl TlsStore {
     }
 }
 
+/// All work with files is done aside: a network drive that hangs must not take a thread of the runtime.
 async fn watch(store: Arc<TlsStore>, options: WatchOptions) {
     let changed = Arc::new(Notify::new());
-    let files = if options.files {
-        store.files()
+    let files: Arc<[PathBuf]> = if options.files {
+        store.files().into()
     } else {
-        Vec::new()
+        Arc::default()
     };
-    let mut folders = options.files.then(|| Folders::new(changed.clone()));
-    if let Some(folders) = &mut folders {
+    let mut folders = None;
+    if options.files {
         // Before the first look, so that no change falls between the two.
-        folders.follow(&files);
+        folders = follow(Folders::new(changed.clone()), &files).await;
     }
     let mut dates_due = Instant::now() + options.expiry;
     loop {
-        if let Some(folders) = &mut folders {
-            let now = look(&files);
-            if now != store.looks() {
+        if let Some(known) = folders.take() {
+            let now = aside(&files).await;
+            folders = if store.looks().is_some_and(|looks| looks != now) {
                 settle(&files, now, options.settle).await;
-                folders.follow(&files);
+                let known = follow(known, &files).await;
                 reload(&store).await;
-            }
+                known
+            } else {
+                Some(known)
+            };
         }
         if Instant::now() >= dates_due {
             dates_due = Instant::now() + options.expiry;
@@ -74,20 +78,37 @@ async fn watch(store: Arc<TlsStore>, options: WatchOptions) {
 /// Problems are told as an event; what was loaded stays in use.
 async fn reload(store: &Arc<TlsStore>) {
     let store = store.clone();
-    let _ = tokio::task::spawn_blocking(move || store.reload()).await;
+    let _ = spawn_blocking(move || store.reload()).await;
 }
 
 /// Waits until the files stay as they are: a certificate and its key are written one after the other.
-async fn settle(files: &[PathBuf], mut seen: Vec<Look>, pause: Duration) {
+async fn settle(files: &Arc<[PathBuf]>, mut seen: Vec<Look>, pause: Duration) {
     const MOST_PAUSES: u32 = 20;
     for _ in 0..MOST_PAUSES {
         sleep(pause).await;
-        let now = look(files);
+        let now = aside(files).await;
         if now == seen {
             break;
         }
         seen = now;
     }
+}
+
+async fn aside(files: &Arc<[PathBuf]>) -> Vec<Look> {
+    let files = files.clone();
+    spawn_blocking(move || look(&files))
+        .await
+        .unwrap_or_default()
+}
+
+/// `None` only where the runtime ends.
+async fn follow(mut folders: Folders, files: &Arc<[PathBuf]>) -> Option<Folders> {
+    let files = files.clone();
+    let following = spawn_blocking(move || {
+        folders.follow(&files);
+        folders
+    });
+    following.await.ok()
 }
 
 /// What the file system says of a file: device, inode, length, time of change of contents and of inode.

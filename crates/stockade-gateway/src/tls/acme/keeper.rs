@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::Acme;
@@ -149,10 +150,17 @@ async fn renew(desk: &Desk, kept: &mut Kept) -> Vec<TlsEvent> {
         Ok(ordered) => ordered.map_err(|e| e.to_string()),
         Err(_) => Err(format!("the server needed more than {} s", ORDER.as_secs())),
     };
-    let new = ordered.and_then(|pem| {
-        let leaf = checked(desk, &kept.names, &pem, SystemTime::now())?;
-        Ok((leaf, desk.cache.keep_certificate(&kept.names, &pem)))
-    });
+    let new = match ordered {
+        Ok(pem) => match checked(desk, &kept.names, &pem, SystemTime::now()) {
+            Ok(leaf) => {
+                let (cache, names) = (desk.cache.clone(), kept.names.clone());
+                let keeping = spawn_blocking(move || cache.keep_certificate(&names, &pem));
+                Ok((leaf, keeping.await.unwrap_or(Ok(()))))
+            }
+            Err(why) => Err(why),
+        },
+        Err(why) => Err(why),
+    };
     match new {
         Ok((leaf, cached)) => {
             let facts = leaf.facts.clone();
