@@ -263,20 +263,22 @@ async fn expectation_is_met_only_when_the_body_is_wanted() {
 }
 
 #[tokio::test]
-async fn answer_to_a_body_that_nobody_reads_arrives() {
+async fn client_may_go_on_with_a_body_that_nobody_reads() {
     let server = Server::one(hello).await;
+    let mut client = server.connect().await;
     let size = 3 << 20;
-    for _ in 0..5 {
-        let mut client = server.connect().await;
-        client
-            .send(format!(
-                "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n"
-            ))
-            .await;
-        client.send(vec![0; size]).await;
-        assert_eq!(client.answer().await.text(), "hello");
-        client.closed().await;
+    client
+        .send(format!(
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n"
+        ))
+        .await;
+    client.send(vec![0; 1 << 20]).await;
+    assert_eq!(client.answer().await.text(), "hello");
+    // A reset would make sending fail, and many a client would not look at its answer then.
+    for _ in 0..32 {
+        client.send(vec![0; 1 << 16]).await;
     }
+    client.closed().await;
 }
 
 #[tokio::test]
