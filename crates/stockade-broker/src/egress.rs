@@ -100,16 +100,17 @@ impl Egress {
         let admitted = self.admit(Action::Fetch, &target, &parts.method)?;
         let mut headers = parts.headers;
         let declared = headers::clean_request(&mut headers)?;
-        self.fill(Action::Fetch, &mut headers, &mut target)?;
+        let refuse =
+            |target: &Target, reason| self.refuse_under(&admitted, Action::Fetch, target, reason);
+        let filled = self.fill(&mut headers, &mut target);
+        filled.map_err(|reason| refuse(&target, reason))?;
         let place = self.places.take().await.map_err(|missed| match missed {
-            Missed::Full { limit } => {
-                self.refuse_plain(Action::Fetch, &target, Reason::Concurrency { limit })
-            }
+            Missed::Full { limit } => refuse(&target, Reason::Concurrency { limit }),
             Missed::TimedOut { limit } => timed_out(&target, PLACE, limit),
         })?;
         self.purse
             .request()
-            .map_err(|reason| self.refuse_plain(Action::Fetch, &target, reason))?;
+            .map_err(|reason| refuse(&target, reason))?;
         let outgoing = Outgoing {
             method: parts.method,
             target,
@@ -166,15 +167,10 @@ impl Egress {
         admitted.map_err(|denied| self.refuse(action, target.to_string(), denied))
     }
 
-    pub(crate) fn fill(
-        &self,
-        action: Action,
-        headers: &mut HeaderMap,
-        target: &mut Target,
-    ) -> Result<(), EgressError> {
-        let filled = self.secrets.fill_headers(headers, target);
-        let filled = filled.and_then(|()| self.secrets.fill_path(target));
-        filled.map_err(|reason| self.refuse_plain(action, target, reason))
+    /// Puts secrets in the places of their placeholders.
+    pub(crate) fn fill(&self, headers: &mut HeaderMap, target: &mut Target) -> Result<(), Reason> {
+        self.secrets.fill_headers(headers, target)?;
+        self.secrets.fill_path(target)
     }
 
     pub(crate) fn refuse(&self, action: Action, target: String, denied: Denied) -> EgressError {
@@ -190,17 +186,20 @@ impl Egress {
         EgressError::Refused(Box::new(refusal))
     }
 
-    pub(crate) fn refuse_plain(
+    /// Refuses what a rule would allow.
+    pub(crate) fn refuse_under(
         &self,
+        admitted: &Admitted<'_>,
         action: Action,
         target: &Target,
         reason: Reason,
     ) -> EgressError {
+        let rule = admitted.first_rule();
         self.refuse(
             action,
             target.to_string(),
             Denied {
-                rule: None,
+                rule,
                 reason,
                 address: None,
             },

@@ -263,10 +263,15 @@ impl Rule {
 }
 
 impl<'a> Admitted<'a> {
+    /// The name of one of its rules.
+    pub(crate) fn first_rule(&self) -> Option<Arc<str>> {
+        self.rules.first().map(|rule| rule.name.clone())
+    }
+
     /// The rule that allows a connection to whichever of `addresses`. One that is not allowed refuses
     /// the whole: a name that points inside and outside at once is an attack or a mistake.
     pub(crate) fn check(&self, addresses: &[std::net::IpAddr]) -> Result<&'a Rule, Denied> {
-        let first = self.rules.first().map(|rule| rule.name.clone());
+        let first = self.first_rule();
         for &address in addresses {
             if let Err(kind) = self.addresses.check(address) {
                 let reason = match kind {

@@ -85,17 +85,21 @@ impl Egress {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
         }
         let admitted = self.admit(Action::WebSocket, &target, &Method::GET)?;
-        self.fill(Action::WebSocket, &mut headers, &mut target)?;
+        let refuse = |target: &Target, reason| {
+            self.refuse_under(&admitted, Action::WebSocket, target, reason)
+        };
+        let filled = self.fill(&mut headers, &mut target);
+        filled.map_err(|reason| refuse(&target, reason))?;
         let limits = &self.policy.limits;
         let place = self.sockets.clone().try_acquire_owned().map_err(|_| {
             let reason = Reason::Concurrency {
                 limit: limits.websockets,
             };
-            self.refuse_plain(Action::WebSocket, &target, reason)
+            refuse(&target, reason)
         })?;
         self.purse
             .request()
-            .map_err(|reason| self.refuse_plain(Action::WebSocket, &target, reason))?;
+            .map_err(|reason| refuse(&target, reason))?;
         let limit = limits.connect_timeout;
         let open = async {
             let (rule, addresses) = self
