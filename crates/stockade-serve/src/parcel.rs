@@ -8,6 +8,10 @@ use serde_json::{Map, Value};
 use stockade_instance::{Body, Parcel};
 use stockade_protocol::{GuestError, Payload};
 
+/// Bytes of JSON that are read for one call: parsed they take many times as many. Contents of files are
+/// beside it.
+const MAX_ARGUMENTS: usize = 64 << 10;
+
 /// An error as JavaScript's own functions throw it for a bad argument.
 pub(crate) fn type_error(message: impl Into<String>) -> GuestError {
     GuestError {
@@ -54,6 +58,12 @@ impl Arguments {
             bytes,
             marked,
         } = parcel.payload;
+        if json.len() > MAX_ARGUMENTS {
+            return Err(type_error(format!(
+                "the arguments have {} bytes beside their data, more than {MAX_ARGUMENTS}",
+                json.len()
+            )));
+        }
         let list = if json.is_empty() {
             Vec::new()
         } else {
@@ -200,6 +210,11 @@ mod tests {
             assert!(arguments(&json, Vec::new(), false).object().is_err());
         }
         assert!(Arguments::read(Payload::from_json("{}".to_owned()).into()).is_err());
+        let deep = "[".repeat(MAX_ARGUMENTS / 2);
+        let large = format!("[{}0]", "0,".repeat(MAX_ARGUMENTS / 2));
+        for json in [deep, large] {
+            assert!(Arguments::read(Payload::from_json(json).into()).is_err());
+        }
     }
 
     #[test]

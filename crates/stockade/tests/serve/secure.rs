@@ -258,3 +258,96 @@ fn certificate_that_changes_is_used_and_a_bad_one_is_not() {
         );
     });
 }
+
+#[test]
+fn secret_is_filled_in_towards_its_host_only() {
+    let authority = Authority::new();
+    let theirs = authority.sign(&["localhost", "127.0.0.1"], "upstream", false);
+    run(async {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = PrivateKeyDer::try_from(theirs.key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![theirs.der.clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        // Two upstreams, of which the secret is for one; each says what it was given.
+        let mut ports = Vec::new();
+        for _ in 0..2 {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            ports.push(listener.local_addr().unwrap().port());
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    let Ok(stream) = acceptor.accept(stream).await else {
+                        continue;
+                    };
+                    let says = hyper::service::service_fn(
+                        |request: hyper::Request<hyper::body::Incoming>| async move {
+                            let given = request.headers().get("authorization");
+                            let text = given.map_or("nothing", |value| value.to_str().unwrap());
+                            // Echoed in the body: what a bound host should not do.
+                            let digits = text.len().to_string();
+                            Ok::<_, std::convert::Infallible>(hyper::Response::new(Full::new(
+                                bytes::Bytes::from(digits),
+                            )))
+                        },
+                    );
+                    let serving = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), says);
+                    tokio::spawn(serving);
+                }
+            });
+        }
+        let [bound, other] = ports[..] else {
+            panic!("two")
+        };
+        let config = format!(
+            "listeners: [{{address: \"127.0.0.1:0\"}}]
+instances:
+  site:
+    code: ./main.js
+    urls: [\"/*\"]
+    secrets: {{KEY: {{file: ./key.txt, hosts: [localhost]}}}}
+    data_guard:
+      ca: [./ca.crt]
+      allow_private: [127.0.0.0/8]
+      rules:
+        - {{name: bound, hosts: [localhost], ports: [{bound}]}}
+        - {{name: other, addresses: [127.0.0.1/32], ports: [{other}]}}
+"
+        );
+        let code = "export default { async fetch(request, env) {
+          const ask = async (url) => {
+            try {
+              const response = await fetch(url, { headers: { authorization: `Bearer ${env.KEY}` } });
+              return await response.text();
+            } catch (error) { return String(error.message); }
+          };
+          const [bound, other] = new URL(request.url).searchParams.getAll('port');
+          return Response.json([await ask(`https://localhost:${bound}/`), await ask(`https://127.0.0.1:${other}/`), env.KEY]);
+        } };";
+        let files = [
+            ("main.js", code),
+            ("key.txt", "the key itself"),
+            ("ca.crt", authority.pem.as_str()),
+        ];
+        let server = Server::start(&config, &files);
+        let answer = server
+            .get("a", &format!("/?port={bound}&port={other}"))
+            .await;
+        let seen = answer.json();
+        assert_eq!(
+            seen[0],
+            "Bearer the key itself".len().to_string(),
+            "{seen} {}",
+            server.told()
+        );
+        assert!(seen[1].as_str().unwrap().contains("secret"), "{seen}");
+        assert!(seen[2].as_str().unwrap().starts_with("stockade-secret-"));
+        assert!(!server.told().contains("the key itself"));
+    });
+}
