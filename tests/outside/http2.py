@@ -1,4 +1,5 @@
-"""HTTP/2 frame by frame. `h2` writes what is right, `hyperframe` what is not."""
+"""`h2` writes what is right, `hyperframe` what is not. A malformed request must be reset or answered 4xx, a broken
+connection ended, a flood ended before it costs others anything: meanwhile another address asks again and again."""
 
 import socket
 import ssl

@@ -114,7 +114,9 @@ def write(rows):
         if not mine:
             continue
         passed = sum(row["problem"] is None for row in mine)
-        lines += [f"## {TITLES[group]}", "", f"{passed} of {len(mine)} as they must be.", ""]
+        about = " ".join(importlib.import_module(group).__doc__.split())
+        lines += [f"## {TITLES[group]}", "", *textwrap.wrap(about, 112), "",
+                  f"**{passed} of {len(mine)}** as they must be.", ""]
         telling = [row for row in mine if row["problem"] or row["note"]]
         if telling:
             lines += ["| check | result |", "|---|---|"]

@@ -1,4 +1,5 @@
-"""WebSockets: `wsproto` writes what is right, bytes by hand what is not (RFC 6455)."""
+"""`wsproto` writes what is right, bytes by hand what is not (RFC 6455): a broken frame must end in a close frame with
+the right code, and in the end of the connection."""
 
 import base64
 import os
