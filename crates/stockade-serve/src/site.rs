@@ -79,7 +79,8 @@ pub(crate) struct Shared {
 /// A site that runs.
 pub(crate) struct Site {
     pub(crate) config: SiteConfig,
-    modules: Option<ModuleFiles>,
+    /// Where its code lies.
+    folder: Option<PathBuf>,
     socket_message: usize,
     /// Of its instance; never used twice.
     number: u64,
@@ -101,18 +102,24 @@ impl Site {
         modules: Option<&ModuleFiles>,
         socket_message: usize,
     ) -> bool {
-        self.config == *config
-            && self.modules.as_ref() == modules
-            && self.socket_message == socket_message
+        let same_code = match (&self.answering.instance, modules) {
+            (Some(instance), Some(files)) => {
+                instance.options().isolate.modules == files.modules
+                    && self.folder.as_ref() == Some(&files.folder)
+            }
+            (None, None) => true,
+            _ => false,
+        };
+        same_code && self.config == *config && self.socket_message == socket_message
     }
 
     /// Files that the site was made of, for watching.
-    pub(crate) fn sources(&self) -> impl Iterator<Item = PathBuf> {
-        let modules = self.modules.iter();
-        modules.flat_map(|modules| {
-            let names = modules.modules.keys();
-            names.map(|name| modules.folder.join(name))
-        })
+    pub(crate) fn sources(&self) -> Vec<PathBuf> {
+        let (Some(instance), Some(folder)) = (&self.answering.instance, &self.folder) else {
+            return Vec::new();
+        };
+        let names = instance.options().isolate.modules.keys();
+        names.map(|name| folder.join(name)).collect()
     }
 
     /// Makes the site and starts its mirrors, in the background.
@@ -129,7 +136,8 @@ impl Site {
             .as_ref()
             .map(|assets| plan::gateway::assets(assets, config.code.is_some()))
             .transpose()?;
-        let instance = match &modules {
+        let folder = modules.as_ref().map(|files| files.folder.clone());
+        let instance = match modules {
             Some(files) => {
                 let broker = shared.brokers.with_roots(&config.data_guard.ca)?;
                 let (options, services) = make(
@@ -137,7 +145,7 @@ impl Site {
                     store,
                     &broker,
                     config,
-                    files,
+                    files.modules,
                     socket_message,
                     assets.clone(),
                 )
@@ -161,7 +169,7 @@ impl Site {
         };
         Ok(Self {
             config: config.clone(),
-            modules,
+            folder,
             socket_message,
             number,
             metrics: shared.metrics.sites.site(&config.name),
@@ -213,7 +221,7 @@ async fn make(
     store: Option<&Arc<dyn Store>>,
     broker: &Broker,
     config: &SiteConfig,
-    files: &ModuleFiles,
+    modules: BTreeMap<String, String>,
     socket_message: usize,
     assets: Option<Arc<dyn Target>>,
 ) -> Result<(InstanceOptions, SiteServices), SiteError> {
@@ -293,7 +301,6 @@ async fn make(
         directory: Arc::clone(&shared.directory),
         metrics: shared.metrics.sites.site(name),
     };
-    let modules = files.modules.clone();
     let options = plan::instance::options(config, env, modules, socket_message)?;
     Ok((options, services))
 }
