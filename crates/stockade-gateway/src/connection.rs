@@ -225,6 +225,7 @@ async fn speak(
     };
     let pulse = Arc::clone(&conversation.pulse);
     if http2 {
+        pulse.multiplex();
         let inspector = Inspector::Http2(Frames::new(limits.h2_control_frames));
         let wire = Wire::new(stream, inspector, &conversation);
         Box::pin(speak_http2(conversation, wire, limits, phase)).await;

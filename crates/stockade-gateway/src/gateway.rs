@@ -162,6 +162,11 @@ impl Gateway {
         change: impl FnOnce(),
     ) -> Result<(), ListenError> {
         let mut bound = self.inner.bound.lock().await;
+        if self.inner.shared.draining() {
+            // Nothing opens again what a drain has closed.
+            change();
+            return Ok(());
+        }
         let mut next = Vec::with_capacity(listeners.len());
         let mut kept = Vec::new();
         for listener in listeners {

@@ -25,7 +25,7 @@ pub struct Listener {
 /// Where a listener listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// TCP. Port 0 lets the system choose.
+    /// TCP. Port 0 lets the system choose. An IPv6 address takes no IPv4 connections, not even `[::]`.
     Tcp(SocketAddr),
     /// A Unix socket, made with mode 0660. A socket file that nobody listens on is replaced.
     Unix(PathBuf),

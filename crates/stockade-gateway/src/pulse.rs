@@ -30,6 +30,8 @@ pub(crate) struct Pulse {
     idle: AtomicU64,
     /// Since when a head is being read.
     head: AtomicU64,
+    /// Requests run side by side. Otherwise the rest of a head is not read while a request runs.
+    multiplexed: AtomicBool,
     /// Since when the connection takes no bytes, and what it had taken by then.
     blocked: AtomicU64,
     blocked_at: AtomicU64,
@@ -87,6 +89,7 @@ impl Pulse {
             requests: AtomicU64::new(0),
             idle: AtomicU64::new(1),
             head: AtomicU64::new(0),
+            multiplexed: AtomicBool::new(false),
             blocked: AtomicU64::new(0),
             blocked_at: AtomicU64::new(0),
             written: AtomicU64::new(0),
@@ -114,7 +117,11 @@ impl Pulse {
     /// A request is over.
     pub(crate) fn end(&self) {
         if self.running.fetch_sub(1, Relaxed) == 1 {
-            self.idle.store(self.now(), Relaxed);
+            let now = self.now();
+            self.idle.store(now, Relaxed);
+            if self.head.load(Relaxed) != 0 {
+                self.head.store(now, Relaxed);
+            }
         }
     }
 
@@ -127,6 +134,11 @@ impl Pulse {
         } else if self.head.load(Relaxed) == 0 {
             self.head.store(self.now(), Relaxed);
         }
+    }
+
+    /// Requests of this connection run side by side.
+    pub(crate) fn multiplex(&self) {
+        self.multiplexed.store(true, Relaxed);
     }
 
     pub(crate) fn wrote(&self, bytes: usize) {
@@ -254,11 +266,9 @@ impl Pulse {
             next = next.min(allowed - waited);
             Ok(())
         };
-        due(
-            self.head.load(Relaxed),
-            limits.header_timeout,
-            Overdue::Head,
-        )?;
+        let reads = self.multiplexed.load(Relaxed) || self.running.load(Relaxed) == 0;
+        let head = if reads { self.head.load(Relaxed) } else { 0 };
+        due(head, limits.header_timeout, Overdue::Head)?;
         due(self.idle.load(Relaxed), limits.idle_timeout, Overdue::Idle)?;
         let blocked = self.blocked.load(Relaxed);
         if let Err(overdue) = due(blocked, limits.stall_timeout, Overdue::Stalled) {

@@ -212,6 +212,14 @@ async fn drain_cuts_what_does_not_end() {
     assert_eq!((drained.ended, drained.cut), (0, 1));
     running.closed().await;
     assert_eq!(server.gateway.stats().connections, 0);
+    // A reload opens nothing again.
+    let again = vec![at(free())];
+    server
+        .gateway
+        .reload(again, table(says("x")), Limits::default())
+        .await
+        .unwrap();
+    assert!(server.gateway.addresses().is_empty());
 }
 
 #[tokio::test]

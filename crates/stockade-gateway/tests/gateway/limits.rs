@@ -85,6 +85,31 @@ async fn connection_that_waits_for_its_answer_is_not_idle() {
 }
 
 #[tokio::test]
+async fn head_that_waits_for_an_earlier_answer_is_not_slow() {
+    let limits = Limits {
+        header_timeout: SHORT,
+        ..Limits::default()
+    };
+    let server = Server::limited(
+        async |_request: Request<Body>| {
+            tokio::time::sleep(3 * SHORT).await;
+            text("late")
+        },
+        limits,
+    )
+    .await;
+    let mut client = server.connect().await;
+    client
+        .send(format!("{}GET /2 HTTP/1.1\r\nhost:", get("/1")))
+        .await;
+    assert_eq!(client.answer().await.text(), "late");
+    assert_eq!(client.ask(" a\r\n\r\n").await.text(), "late");
+    // From there on it is.
+    client.send("GET /3").await;
+    assert_eq!(client.answer().await.status, 408);
+}
+
+#[tokio::test]
 async fn head_that_is_too_large_is_refused() {
     let limits = Limits {
         header_bytes: 8192,
