@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use stockade_supervisor::{DestroyReason, End};
+use stockade_supervisor::{DestroyReason, End, Figures, TerminateReason};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::mirror::{Lived, Mirror, live};
-use crate::observer::{MirrorEndReason, ScaleCause};
+use crate::observer::{MirrorEnd, MirrorEndReason, ScaleCause};
 use crate::options::Scaling;
 use crate::pool::Pool;
 use crate::scale::{Load, Scaler};
@@ -164,19 +164,12 @@ impl Keeper {
     /// A mirror's life is over.
     fn over(&mut self, done: Result<(Id, Lived), JoinError>) {
         let (id, lived) = match done {
-            Ok((id, lived)) => (id, lived),
-            Err(error) => {
-                let why = format!("an error of Stockade's own ended it: {error}");
-                (error.id(), Lived::NeverReady(why))
-            }
+            Ok((id, lived)) => (id, Ok(lived)),
+            Err(error) => (error.id(), Err(error)),
         };
         let number = self.numbers.remove(&id).map_or(u32::MAX, |entry| entry.0);
-        match lived {
+        match lived.unwrap_or_else(|error| self.broken_down(number, &error)) {
             Lived::NeverReady(why) => {
-                if let Some(mirror) = self.pool.mirrors().iter().find(|m| m.number == number) {
-                    // Its task broke down while it served.
-                    self.give_up(mirror, MirrorEndReason::NotReady);
-                }
                 let wait = self.hold_off();
                 self.pool.start_failed(number, why, wait);
                 if self.scales_to_zero() && self.pool.mirrors().is_empty() {
@@ -195,11 +188,38 @@ impl Keeper {
         }
     }
 
+    /// A mirror's task panicked, which is an error of Stockade's own: it costs that mirror and no more.
+    fn broken_down(&self, number: u32, error: &JoinError) -> Lived {
+        let why = format!("an error of Stockade's own ended it: {error}");
+        tracing::error!(instance = %self.pool.options.name, mirror = number, "{why}");
+        let mirrors = self.pool.mirrors();
+        let Some(mirror) = mirrors.iter().find(|mirror| mirror.number == number) else {
+            return Lived::NeverReady(why);
+        };
+        self.give_up(
+            mirror,
+            MirrorEndReason::Terminated(TerminateReason::Crashed),
+        );
+        self.pool.observer.ended(&MirrorEnd {
+            mirror: number,
+            reason: MirrorEndReason::Terminated(TerminateReason::Crashed),
+            detail: why,
+            figures: Figures::default(),
+            requests: mirror.served(),
+            in_flight: 0,
+            age: mirror.age(),
+        });
+        Lived::Ready {
+            age: mirror.age(),
+            unasked: true,
+        }
+    }
+
     /// Ends a mirror that nobody hears any more.
     fn give_up(&self, mirror: &Arc<Mirror>, reason: MirrorEndReason) {
         mirror.end(reason);
         mirror.close(&End::Destroyed(DestroyReason::Requested));
-        self.pool.leave(mirror, Duration::ZERO);
+        self.pool.leave(mirror, mirror.handle.stats().cpu);
     }
 
     fn scales_to_zero(&self) -> bool {

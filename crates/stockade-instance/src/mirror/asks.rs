@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use stockade_protocol::{GuestError, Payload, RequestId};
 use tokio::task::AbortHandle;
 
-use super::Mirror;
+use super::{Mirror, unbroken};
 use crate::http::Body;
 use crate::services::Parcel;
 use crate::wire::{
@@ -97,7 +97,11 @@ impl Mirror {
         let mirror = Arc::clone(self);
         // The task cannot end before its entry is there: it needs this lock for that.
         let task = tokio::spawn(async move {
-            let result = mirror.carry_out(ask).await;
+            let result = unbroken(mirror.carry_out(ask)).await.unwrap_or_else(|| {
+                Err(GuestError::new(
+                    "the host failed to do what was asked: see its log",
+                ))
+            });
             drop(count);
             mirror.room_to_tell().await;
             if mirror.asks.table.lock().entries.remove(&id).is_some() {

@@ -16,10 +16,12 @@ mod requests;
 mod sockets;
 mod upstream;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use stockade_protocol::Payload;
 use stockade_supervisor::{End, Handle, SendError};
@@ -80,6 +82,12 @@ impl Drop for Slot {
         self.mirror.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.mirror.pool.room_in(&self.mirror);
     }
+}
+
+/// Runs what a guest waits for so that a panic in it, an error of Stockade's own, ends no more than that;
+/// `None` then.
+async fn unbroken<T>(work: impl Future<Output = T>) -> Option<T> {
+    AssertUnwindSafe(work).catch_unwind().await.ok()
 }
 
 /// Bytes of a guest that nobody has taken yet.

@@ -11,7 +11,7 @@ use stockade_protocol::Payload;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::Mirror;
+use super::{Mirror, unbroken};
 use crate::error::FetchError;
 use crate::http::{Body, BoxError};
 use crate::wire::{Fields, bytes_message, push_text};
@@ -215,7 +215,9 @@ enum Broken {
 
 impl Pump {
     async fn run(self, unread: Arc<Mutex<Option<Body>>>) {
-        let result = self.carry(unread).await;
+        let result = unbroken(self.carry(unread))
+            .await
+            .unwrap_or_else(|| Err(Broken::Failed("the host failed to read it".to_owned())));
         let here = self.mirror.outgoing.table.lock().entries.remove(&self.id);
         if here.is_none() {
             return;

@@ -8,8 +8,8 @@ use stockade_protocol::Payload;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::Mirror;
 use super::sockets::size;
+use super::{Mirror, unbroken};
 use crate::http::SocketMessage;
 use crate::services::UpstreamSocket;
 use crate::wire::{Fields, Malformed, SocketOpen, parse_fields, parse_socket_open, push_text};
@@ -74,7 +74,9 @@ impl Mirror {
         let mirror = Arc::clone(self);
         // The task cannot end before its entry is there: it needs this lock for that.
         let task = tokio::spawn(async move {
-            let last = carry(&mirror, open, from_guest).await;
+            let last = unbroken(carry(&mirror, open, from_guest))
+                .await
+                .unwrap_or_else(|| Last::Failed("the host failed".to_owned()));
             let here = mirror.upstream.table.lock().entries.remove(&id);
             if here.is_some() {
                 match last {

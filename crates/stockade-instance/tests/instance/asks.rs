@@ -67,6 +67,7 @@ impl Services for Mirroring {
                     unreachable!()
                 })
             }
+            "/broken" => Box::pin(async { panic!("an error of Stockade's own") }),
             "/refused" => Box::pin(std::future::ready(Err(GuestError::new(
                 "refused by rule 3",
             )))),
@@ -205,10 +206,11 @@ async fn guest_fetch_that_is_refused_says_why() {
             r#"{"url":"ftp:b","method":"GET","headers":{},"body":null}"#,
         );
         guest.ask(3, "nonsense", "{}");
+        guest.ask(4, "fetch", r#"{"url":"http://b/broken","method":"GET"}"#);
     });
     site.read(get("/")).await;
     let mut errors = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
         let (id, result) = answer(&mut events).await;
         errors.push((id, result.unwrap_err().message));
     }

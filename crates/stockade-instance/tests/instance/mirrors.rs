@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::Method;
 use stockade_instance::{FetchError, MirrorState, Recycle, Scaling, ServedBy};
+use stockade_policy::{ConsoleMode, IsolateOptions};
+use stockade_protocol::{ConsoleLevel, FromIsolate};
 use stockade_supervisor::TerminateReason;
 use tokio::sync::mpsc;
 
@@ -335,4 +337,34 @@ async fn crash_does_not_lose_those_who_wait_in_line() {
     for waiting in waiting {
         assert_eq!(waiting.await.unwrap().1, "ok");
     }
+}
+
+#[tokio::test]
+async fn mirror_whose_task_breaks_down_is_given_up_and_its_requests_are_answered() {
+    let site = Site::with(
+        serving(|guest, request| {
+            if guest.number == 0 {
+                guest.send(FromIsolate::Console {
+                    level: ConsoleLevel::Info,
+                    text: "break down".to_owned(),
+                });
+            } else {
+                guest.respond(request.id, 200, "another");
+            }
+        }),
+        |options| {
+            options.isolate = Arc::new(IsolateOptions {
+                console: ConsoleMode::Event,
+                ..IsolateOptions::default()
+            });
+        },
+    );
+    assert_eq!(site.read(get("/")).await.1, "another");
+    let mirrors = site.instance.stats().mirrors;
+    assert_eq!((mirrors.len(), mirrors[0].mirror), (1, 1));
+    assert_eq!(
+        site.observed
+            .count("ended 0 crashed an error of Stockade's own"),
+        1
+    );
 }

@@ -63,6 +63,7 @@ impl Observed {
 impl Observer for Observed {
     fn console(&self, mirror: u32, _level: ConsoleLevel, text: &str) {
         self.note(format!("console {mirror} {text}"));
+        assert_ne!(text, "break down", "an error of Stockade's own");
     }
     fn uncaught(&self, mirror: u32, error: &GuestError) {
         self.note(format!("uncaught {mirror} {error}"));
