@@ -1,15 +1,18 @@
 //! Everything that `serve` would refuse before it starts anything, found without starting anything.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use stockade_broker::LogAudit;
 use stockade_config::{Config, Mistake, Tls};
 use stockade_gateway::{Route, Table};
 
+use crate::brokers::Brokers;
 use crate::directory::{Directory, SiteTarget};
 use crate::plan;
 use crate::server::ServeError;
-use crate::site;
+use crate::site::{self, SiteError};
 use crate::tls::TlsStores;
 
 /// Checks a configuration with all files that it names: code and what it imports, assets, secrets,
@@ -21,11 +24,12 @@ use crate::tls::TlsStores;
 pub async fn check(path: &Path) -> Result<Vec<Mistake>, Vec<ServeError>> {
     let loaded = Config::load(path).map_err(|mistakes| vec![ServeError::Config(mistakes)])?;
     let config = &loaded.config;
+    let brokers = Brokers::new(Arc::new(LogAudit::default()));
     let mut wrong = Vec::new();
     let mut routes = Vec::new();
     let directory = Arc::new(Directory::default());
     for (name, site) in &config.instances {
-        let mut of_site = |error: site::SiteError| {
+        let mut of_site = |error: SiteError| {
             wrong.push(ServeError::Site {
                 name: name.clone(),
                 source: Box::new(error),
@@ -41,9 +45,8 @@ pub async fn check(path: &Path) -> Result<Vec<Mistake>, Vec<ServeError>> {
         {
             of_site(error.into());
         }
-        let policy = plan::egress::policy(&site.data_guard, config.limits.websocket_message);
-        if let Err(error) = policy {
-            of_site(error.into());
+        if let Err(error) = what_it_may_use(&brokers, site, config.limits.websocket_message) {
+            of_site(error);
         }
         let patterns = site.urls.iter().map(plan::gateway::pattern).collect();
         let target = SiteTarget {
@@ -75,4 +78,22 @@ pub async fn check(path: &Path) -> Result<Vec<Mistake>, Vec<ServeError>> {
     } else {
         Err(wrong)
     }
+}
+
+/// What is left of a site when its code and its files are good.
+fn what_it_may_use(
+    brokers: &Brokers,
+    site: &stockade_config::Instance,
+    socket_message: usize,
+) -> Result<(), SiteError> {
+    let broker = brokers.with_roots(&site.data_guard.ca)?;
+    site::secrets(&broker, site)?;
+    plan::egress::policy(&site.data_guard, socket_message)?;
+    plan::instance::options(
+        site,
+        serde_json::Map::new(),
+        BTreeMap::new(),
+        socket_message,
+    )?;
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use stockade_broker::{
     Broker, BrokerError, FileError, FolderOptions, Mode, PatternError, Secret, SecretValue,
-    SecretsError,
+    Secrets, SecretsError,
 };
 use stockade_config::{FileMode, Instance as SiteConfig};
 use stockade_gateway::{AssetsError, Target};
@@ -215,17 +215,11 @@ impl Site {
     }
 }
 
-/// The options of a site's instance, and what it may ask for.
-async fn make(
-    shared: &Shared,
-    store: Option<&Arc<dyn Store>>,
+/// The secrets that a site's guests may read, and those that only the broker fills in.
+pub(crate) fn secrets<'a>(
     broker: &Broker,
-    config: &SiteConfig,
-    modules: BTreeMap<String, String>,
-    socket_message: usize,
-    assets: Option<Arc<dyn Target>>,
-) -> Result<(InstanceOptions, SiteServices), SiteError> {
-    let name = config.name.as_str();
+    config: &'a SiteConfig,
+) -> Result<(BTreeMap<&'a str, &'a str>, Secrets), SiteError> {
     let mut plain = BTreeMap::new();
     let mut kept = Vec::new();
     for (key, secret) in &config.secrets {
@@ -245,12 +239,26 @@ async fn make(
                     .iter()
                     .map(plan::egress::host)
                     .collect::<Result<_, _>>()?,
-                over_plain_text: secret.over_plain_http,
-                in_urls: secret.in_urls,
+                over_plain_text: false,
+                in_urls: false,
             }),
         }
     }
-    let secrets = broker.secrets(name, kept)?;
+    Ok((plain, broker.secrets(&config.name, kept)?))
+}
+
+/// The options of a site's instance, and what it may ask for.
+async fn make(
+    shared: &Shared,
+    store: Option<&Arc<dyn Store>>,
+    broker: &Broker,
+    config: &SiteConfig,
+    modules: BTreeMap<String, String>,
+    socket_message: usize,
+    assets: Option<Arc<dyn Target>>,
+) -> Result<(InstanceOptions, SiteServices), SiteError> {
+    let name = config.name.as_str();
+    let (plain, secrets) = secrets(broker, config)?;
     let values = plain.into_iter().chain(secrets.environment());
     let env = plan::instance::environment(config, values);
     let policy = plan::egress::policy(&config.data_guard, socket_message)?;
