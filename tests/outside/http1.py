@@ -1,6 +1,6 @@
-"""HTTP/1.1 written by hand. What has more than one reading must be answered once, by a 4xx or 5xx, and the connection
-closed, with another request already behind it; what has one reading must be answered, and what is behind it read as it
-was sent."""
+"""HTTP/1.1 written by hand. What has more than one reading must be answered by a 4xx or 5xx at most, and the
+connection closed, with another request already behind it; what has one reading must be answered, and what is
+behind it read as it was sent."""
 
 import socket
 

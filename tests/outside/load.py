@@ -51,12 +51,14 @@ def steady(server):
 
 def checks(server):
     server.before = server.memory()
+    body = server.folder / "body"
+    body.write_bytes(b"a" * 16_384)
     yield "h2load, HTTP/2, 50 connections of 20 streams", h2load(server, "-n", "50000", "-c", "50", "-m", "20", "URL/")
     yield "h2load, HTTP/1.1 over TLS, 50 connections", h2load(server, "--h1", "-n", "30000", "-c", "50", "URL/")
     yield "h2load, HTTP/2 without TLS, one connection of 100 streams", h2load(
         server, "-n", "30000", "-c", "1", "-m", "100", "URL/", tls=False)
     yield "h2load, POST of 16 KiB", h2load(
-        server, "-n", "5000", "-c", "20", "-m", "10", "-d", str(server.folder / "output.txt"), "URL/up")
+        server, "-n", "5000", "-c", "20", "-m", "10", "-d", str(body), "URL/up")
     yield "h2load, windows of 16 KiB", h2load(
         server, "-n", "200", "-c", "10", "-m", "5", "-w", "14", "-W", "16", "URL/stream?bytes=300000")
     yield "wrk, 64 connections", wrk(server, "/", "-c64")
