@@ -1,6 +1,7 @@
 """The soak's result as a table, a plot and JSON."""
 
 import json
+import textwrap
 
 LINES = [("memory_mib", "memory, MiB", "#1f6feb"), ("descriptors", "descriptors", "#2da44e"),
          ("processes", "processes", "#cf222e"), ("threads", "threads", "#8250df")]
@@ -53,9 +54,8 @@ def write(result, folder):
 Made by `./x soak --minutes {result['minutes']:g} --write`: {result['machine']}, {result['minutes']:g} minutes,
 **{'passed' if result['passed'] else 'failed'}**. One `stockade serve` with two good sites and 14 hostile ones, each
 in containers. Meanwhile {counts.get('workers killed', 0)} workers were killed at random with SIGKILL,
-{counts.get('configurations reloaded', 0)} configurations reloaded, {counts.get('configurations whose new worker was killed', 0)}
-refused because their new worker was among the killed, and {counts.get('bad configurations refused', 0)} bad ones
-refused, {counts.get('certificates swapped', 0)} certificates swapped by a symbolic link; mirrors were recycled after 2,000
+{counts.get('configurations reloaded', 0)} configurations reloaded ({counts.get('configurations whose new worker was killed', 0)}
+refused because their new worker was among the killed), {counts.get('bad configurations refused', 0)} bad ones refused, {counts.get('certificates swapped', 0)} certificates swapped by a symbolic link; mirrors were recycled after 2,000
 requests.
 
 ## Good sites
@@ -86,6 +86,9 @@ Memory is what is anonymous and resident (`RssAnon`); processes are all below th
 
 Status codes as clients saw them; `cut` is a response that ended early.
 """
+    paragraphs = [part if part.lstrip().startswith(("#", "|", "!")) else textwrap.fill(part, 112)
+                  for part in text.strip().split("\n\n")]
+    text = "\n\n".join(paragraphs) + "\n"
     if result["problems"]:
         text += "\n## What did not hold\n\n" + "\n".join(f"- {problem}" for problem in result["problems"]) + "\n"
     (folder / "soak.md").write_text(text)
