@@ -66,7 +66,10 @@ function checkResponse(response) {
     throw new TypeError("fetch returned an object that only looks like a Response: use `new Response`");
   }
   if (inner.type === "error") {
-    throw new TypeError("fetch returned Response.error(), which stands for a network failure: return a Response with a status, such as 502");
+    throw new TypeError(
+      "fetch returned Response.error(), which stands for a network failure: " +
+        "return a Response with a status, such as 502",
+    );
   }
   if (responseBodyUsed(response)) {
     throw new TypeError(

@@ -1,4 +1,5 @@
 //! How many requests one isolate answers, without any wall and any HTTP: run with `--bench`.
+#![expect(clippy::print_stdout, reason = "what it measures is its output")]
 
 use std::time::Instant;
 
