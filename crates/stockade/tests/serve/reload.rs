@@ -318,3 +318,60 @@ fn second_server_of_the_same_configuration_is_refused() {
     assert!(said.contains("another server"), "{said}");
     run(async { assert_eq!(text(&server, "a.example").await, "a1") });
 }
+
+#[test]
+fn check_of_files_names_what_serve_would_refuse() {
+    let config = format!(
+        "{PLAIN}instances:
+  a:
+    code: ./site/main.js
+    urls: [a.example]
+  b:
+    code: ./b.js
+    urls: [b.example]
+    secrets: {{KEY: {{file: ./key.txt, hosts: [api.example.com]}}}}
+    data_guard: {{ca: [./ca.crt]}}
+"
+    );
+    let files = [
+        ("site/main.js", "import '../outside.js'; export default {};"),
+        ("outside.js", ""),
+        ("b.js", "export default { fetch() {} };"),
+        ("key.txt", "two\nlines"),
+        ("ca.crt", "no certificate"),
+    ];
+    let folder = crate::server::folder(&config, &files);
+    let path = folder.path().join("stockade.yaml");
+    let check = |files: &[&str]| {
+        let output = stockade()
+            .arg("check")
+            .args(files)
+            .arg(&path)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    // The file itself is in order.
+    assert_eq!(check(&[]).0, Some(0));
+    let (code, said) = check(&["--files"]);
+    assert_eq!(code, Some(2));
+    for part in [
+        "instance a",
+        "outside of the folder",
+        "instance b",
+        "ca.crt",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    write(folder.path(), &[("site/main.js", "export default {};")]);
+    let config = config.replace("    data_guard: {ca: [./ca.crt]}\n", "");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let head = text.split("listeners").next().unwrap();
+    std::fs::write(&path, format!("{head}{config}")).unwrap();
+    let (code, said) = check(&["--files"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("KEY") && !said.contains("lines"), "{said}");
+    write(folder.path(), &[("key.txt", "one")]);
+    assert_eq!(check(&["--files"]).0, Some(0));
+}
