@@ -77,12 +77,25 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    try_open(address, request).await.unwrap()
+}
+
+/// The same, for a request that the server may cut off: the client may be writing when it is.
+pub(crate) async fn try_open<B>(
+    address: SocketAddr,
+    request: Request<B>,
+) -> hyper::Result<Response<Incoming>>
+where
+    B: hyper::body::Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(async move {
         let _ = connection.with_upgrades().await;
     });
-    sender.send_request(request).await.unwrap()
+    sender.send_request(request).await
 }
 
 /// A connection of its own for HTTP/2, known beforehand.
