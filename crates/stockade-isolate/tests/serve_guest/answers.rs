@@ -43,7 +43,8 @@ async fn text_bytes_json_and_nothing_are_one_message() -> Result<(), Failed> {
         } } }";
     let mut guest = Guest::start(code).await?;
     let text = [("Content-Type", "text/plain;charset=UTF-8")];
-    let cases: &[(&str, u64, &[(&str, &str)], Content)] = &[
+    type Expected<'a> = (&'a str, u64, &'a [(&'a str, &'a str)], Content);
+    let cases: &[Expected<'_>] = &[
         ("/text", 200, &text, Content::Bytes("héllo 🌍".into())),
         ("/latin", 200, &text, Content::Bytes("hé".into())),
         ("/empty", 200, &text, Content::Bytes(Vec::new())),

@@ -135,7 +135,7 @@ impl Guest {
     /// What it says next.
     pub(crate) async fn next(&mut self) -> Result<Said, Failed> {
         loop {
-            while let Some(event) = self.events.pop_front() {
+            if let Some(event) = self.events.pop_front() {
                 match event {
                     Event::Control { name, data } => return Ok(Said::Control(name, data)),
                     Event::Request { id, method, data } => {

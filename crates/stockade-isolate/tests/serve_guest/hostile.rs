@@ -187,10 +187,11 @@ async fn malformed_message_of_the_host_ends_nothing() -> Result<(), Failed> {
     }
     guest.get(77, "/")?;
     loop {
-        if let Said::Control(name, data) = guest.next().await? {
-            if name == "http.response" && data.json.starts_with("[77,") {
-                return Ok(());
-            }
+        if let Said::Control(name, data) = guest.next().await?
+            && name == "http.response"
+            && data.json.starts_with("[77,")
+        {
+            return Ok(());
         }
     }
 }

@@ -88,11 +88,11 @@ async fn request_body_can_be_text_json_form_and_bytes() -> Result<(), Failed> {
             }
             _ => same!(answer.text(), "abc"),
         }
-        if how == "/stream" {
-            if let Content::Stream(id) = answer.body {
-                guest.tell("stream.pull", &json!({ "id": id }))?;
-                same!(guest.chunk(id).await?, None);
-            }
+        if how == "/stream"
+            && let Content::Stream(id) = answer.body
+        {
+            guest.tell("stream.pull", &json!({ "id": id }))?;
+            same!(guest.chunk(id).await?, None);
         }
     }
     let form = ["content-type", "application/x-www-form-urlencoded"];

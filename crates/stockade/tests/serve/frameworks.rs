@@ -3,6 +3,8 @@
 //! `tests/workers` has their sources. They need npm: without it these tests say so and pass, unless `CI`
 //! is set.
 
+#![expect(clippy::print_stderr, reason = "says why nothing was tested")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
