@@ -4,6 +4,9 @@
 //! anew for the target: what a client made up never reaches it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use http::header::{FORWARDED, HeaderName};
 use http::{HeaderMap, HeaderValue};
@@ -71,7 +74,7 @@ impl Origin {
             }
         }
         if origin.request_id.is_empty() {
-            origin.request_id = uuid::Uuid::now_v7().to_string();
+            origin.request_id = request_id();
         }
         for name in OTHERS {
             headers.remove(name);
@@ -150,9 +153,43 @@ fn is_request_id(value: &HeaderValue) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
 }
 
+/// A UUID of version 7 (RFC 9562, section 5.7) whose lower part is counted, from a random number on: it names
+/// a request and is no secret, and asking the kernel for randomness costs more than the rest of the head.
+fn request_id() -> String {
+    static NEXT: LazyLock<AtomicU64> =
+        LazyLock::new(|| AtomicU64::new(uuid::Uuid::now_v7().as_u64_pair().1));
+    static PROCESS: LazyLock<[u8; 2]> = LazyLock::new(|| {
+        let [.., first, second] = *uuid::Uuid::now_v7().as_bytes();
+        [first, second]
+    });
+    let millis = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        });
+    let mut rest = [0; 10];
+    let (process, count) = rest.split_at_mut(2);
+    process.copy_from_slice(&*PROCESS);
+    count.copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    uuid::Builder::from_unix_timestamp_millis(millis, &rest)
+        .into_uuid()
+        .to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn request_id_is_a_uuid_of_version_7_and_never_given_twice() {
+        let ids: std::collections::BTreeSet<_> = (0..1000).map(|_| request_id()).collect();
+        assert_eq!(ids.len(), 1000);
+        for id in &ids {
+            let id = uuid::Uuid::parse_str(id).unwrap();
+            assert_eq!(id.get_version_num(), 7);
+            assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
+        }
+    }
 
     fn establish(peer: &str, lines: &[(&'static str, &str)]) -> (Origin, HeaderMap) {
         let proxies: Vec<IpNet> = vec![

@@ -144,7 +144,9 @@ impl Watch {
             state.base = state.cpu;
         }
         // Not since the last rest: what came a moment ago has not taken the time before it.
-        let busy_since = (state.busy_since).filter(|_| busy && !rested).unwrap_or(now);
+        let busy_since = (state.busy_since)
+            .filter(|_| busy && !rested)
+            .unwrap_or(now);
         state.busy_since = busy.then_some(busy_since);
         let figures = Figures {
             cpu: state.cpu.saturating_sub(state.base),

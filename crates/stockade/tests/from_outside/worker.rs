@@ -1,0 +1,281 @@
+//! The cases.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it left out"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use stockade::{
+    CgroupUse, Event, Isolate, IsolateOptions, Isolation, Limits, Sandbox, SandboxOptions, Wx,
+};
+
+fn block_on(test: impl Future<Output = ()>) {
+    static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap()
+    });
+    RUNTIME.block_on(test);
+}
+
+fn sandbox() -> Sandbox {
+    Sandbox::new(SandboxOptions {
+        warm: 0,
+        ..SandboxOptions::default()
+    })
+}
+
+fn options(isolation: Isolation) -> IsolateOptions {
+    IsolateOptions {
+        isolation,
+        ..IsolateOptions::default()
+    }
+}
+
+fn children(pid: u32) -> BTreeSet<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    (threads.into_iter().flatten().flatten())
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
+        .flat_map(|list| {
+            let pids: Vec<u32> = list
+                .split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect();
+            pids
+        })
+        .collect()
+}
+
+/// Workers that live: children of this program's launcher.
+fn workers() -> BTreeSet<u32> {
+    let alive = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.trim_start().chars().next());
+        state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    };
+    (children(std::process::id()).into_iter())
+        .flat_map(children)
+        .filter(alive)
+        .collect()
+}
+
+/// An isolate that answers, and its worker.
+async fn create(sandbox: &Sandbox, options: IsolateOptions) -> (Isolate, u32) {
+    let before = workers();
+    let mut isolate = sandbox.create(options).await.unwrap();
+    answers(&mut isolate).await;
+    let new: Vec<u32> = workers().difference(&before).copied().collect();
+    let [worker] = new[..] else {
+        panic!("one worker was to come, these did: {new:?}");
+    };
+    (isolate, worker)
+}
+
+async fn answers(isolate: &mut Isolate) {
+    let sum: u32 = isolate.evaluate("20 + 22").await.unwrap().read().unwrap();
+    assert_eq!(sum, 42);
+}
+
+pub(crate) fn signals(level: Isolation) {
+    let fatal = [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGSEGV,
+        Signal::SIGABRT,
+        Signal::SIGUSR1,
+        Signal::SIGXCPU,
+        Signal::SIGKILL,
+    ];
+    block_on(async {
+        let sandbox = sandbox();
+        let (mut neighbour, _) = create(&sandbox, options(level)).await;
+        for signal in fatal {
+            let (mut isolate, worker) = create(&sandbox, options(level)).await;
+            kill(Pid::from_raw(worker.try_into().unwrap()), signal).unwrap();
+            // The first process of a namespace takes of signals that it does not handle SIGKILL only
+            // (pid_namespaces(7)).
+            if level == Isolation::Container && signal != Signal::SIGKILL {
+                answers(&mut isolate).await;
+                continue;
+            }
+            let mut reason = None;
+            while let Some(event) = isolate.next().await {
+                if let Event::Terminated {
+                    reason: why,
+                    detail,
+                    ..
+                } = event
+                {
+                    reason = Some((why.name(), detail));
+                }
+            }
+            let (reason, detail) = reason.unwrap_or_else(|| panic!("{signal}: no reason was told"));
+            assert_eq!(reason, "crashed", "{signal}: {detail}");
+            assert!(detail.contains(signal.as_str()), "{signal}: {detail}");
+            answers(&mut neighbour).await;
+        }
+        sandbox.shutdown();
+    });
+}
+
+/// Mappings that may be executed and are no part of a file.
+fn own_code(worker: u32) -> Vec<String> {
+    let maps = fs::read_to_string(format!("/proc/{worker}/maps")).unwrap();
+    let executable = |line: &&str| {
+        let mut fields = line.split_whitespace();
+        let may = fields.nth(1).is_some_and(|flags| flags.contains('x'));
+        let file = fields.nth(3);
+        may && !matches!(file, Some(file) if file.starts_with('/') || file == "[vdso]" || file == "[vsyscall]")
+    };
+    maps.lines().filter(executable).map(str::to_owned).collect()
+}
+
+const HOT: &str = "let sum = 0; for (let i = 0; i < 3e6; i++) sum += i % 7; sum";
+
+/// Whether this user may read the memory map of a worker: it may not be dumped.
+fn may_look() -> bool {
+    let may = rustix::process::geteuid().is_root();
+    if !may {
+        eprintln!("left out: only root may read /proc/<worker>/maps");
+    }
+    may
+}
+
+async fn code_after_work(level: Isolation, wx: Wx) -> Vec<String> {
+    let sandbox = sandbox();
+    let options = IsolateOptions {
+        wx,
+        limits: Limits {
+            cpu: None,
+            wall: None,
+            ..Limits::default()
+        },
+        ..options(level)
+    };
+    let (mut isolate, worker) = create(&sandbox, options).await;
+    isolate.evaluate(HOT).await.unwrap();
+    let found = own_code(worker);
+    sandbox.shutdown();
+    found
+}
+
+pub(crate) fn strict(level: Isolation) {
+    if may_look() {
+        block_on(async {
+            assert_eq!(
+                code_after_work(level, Wx::Strict).await,
+                Vec::<String>::new()
+            );
+        });
+    }
+}
+
+pub(crate) fn jit(level: Isolation) {
+    if may_look() {
+        block_on(async {
+            assert_ne!(code_after_work(level, Wx::Jit).await, Vec::<String>::new());
+        });
+    }
+}
+
+pub(crate) fn groups(level: Isolation) {
+    let in_group = |name: &str| IsolateOptions {
+        group: Some(name.to_owned()),
+        ..options(level)
+    };
+    block_on(async {
+        let sandbox = sandbox();
+        let (mut first, worker) = create(&sandbox, in_group("a")).await;
+        let mut second = sandbox.create(in_group("a")).await.unwrap();
+        answers(&mut second).await;
+        let (mut stranger, other) = create(&sandbox, in_group("b")).await;
+        let (_alone, alone) = create(&sandbox, options(level)).await;
+        assert_eq!(workers(), BTreeSet::from([worker, other, alone]));
+        // Its worker goes with all its isolates and with nobody else's.
+        kill(Pid::from_raw(worker.try_into().unwrap()), Signal::SIGKILL).unwrap();
+        for isolate in [&mut first, &mut second] {
+            while isolate.next().await.is_some() {}
+        }
+        answers(&mut stranger).await;
+        sandbox.shutdown();
+    });
+}
+
+/// The directories of a process's cgroups for memory and pids, in either version.
+fn cgroups_of(worker: u32) -> Vec<PathBuf> {
+    let list = fs::read_to_string(format!("/proc/{worker}/cgroup")).unwrap();
+    list.lines()
+        .filter_map(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (parts.next()?, parts.next()?);
+            let root = match controllers {
+                "" => "/sys/fs/cgroup".to_owned(),
+                "memory" | "pids" => format!("/sys/fs/cgroup/{controllers}"),
+                _ => return None,
+            };
+            path.contains("/stockade-")
+                .then(|| PathBuf::from(root + path))
+        })
+        .collect()
+}
+
+pub(crate) fn cgroups(level: Isolation) {
+    block_on(async {
+        let sandbox = sandbox();
+        let wanted = IsolateOptions {
+            cgroup: CgroupUse::Require,
+            limits: Limits {
+                memory: Some(64 << 20),
+                ..Limits::default()
+            },
+            ..options(level)
+        };
+        let (isolate, worker) = match sandbox.create(wanted.clone()).await {
+            Ok(isolate) => {
+                isolate.destroy();
+                create(&sandbox, wanted).await
+            }
+            Err(error) => return eprintln!("left out: {error}"),
+        };
+        let groups = cgroups_of(worker);
+        let read = |names: [&str; 2]| {
+            groups
+                .iter()
+                .find_map(|group| {
+                    names
+                        .iter()
+                        .find_map(|name| fs::read_to_string(group.join(name)).ok())
+                })
+                .unwrap_or_else(|| panic!("{names:?} is in none of {groups:?}"))
+        };
+        let memory: u64 = read(["memory.max", "memory.limit_in_bytes"])
+            .trim()
+            .parse()
+            .unwrap();
+        assert!((64 << 20..1 << 30).contains(&memory), "{memory}");
+        let pids: u64 = read(["pids.max", "pids.max"]).trim().parse().unwrap();
+        assert!((1..100).contains(&pids), "{pids}");
+        isolate.destroy();
+        let gone = || groups.iter().all(|group| !group.exists());
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !gone() && std::time::Instant::now() < deadline {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert!(gone(), "left behind: {groups:?}");
+        sandbox.shutdown();
+    });
+}
