@@ -106,10 +106,10 @@ pub(crate) fn signals(level: Isolation) {
         for signal in fatal {
             let (mut isolate, worker) = create(&sandbox, options(level)).await;
             kill(Pid::from_raw(worker.try_into().unwrap()), signal).unwrap();
-            // The first process of a namespace takes of signals that it does not handle SIGKILL only
-            // (pid_namespaces(7)).
-            if level == Isolation::Container && signal != Signal::SIGKILL {
-                answers(&mut isolate).await;
+            // The first process of a namespace does not hear signals that it has no handler for, but
+            // SIGKILL (pid_namespaces(7)).
+            let may_live = level == Isolation::Container && signal != Signal::SIGKILL;
+            if may_live && isolate.evaluate("20 + 22").await.is_ok() {
                 continue;
             }
             let mut reason = None;
