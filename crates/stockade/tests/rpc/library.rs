@@ -179,7 +179,7 @@ fn library_reads_modules_of_their_own_folder_only() {
         ("far.ts", "outside of the folder"),
         ("pipes.ts", "it is no file"),
         ("pipe.ts", "it is no file"),
-        ("deep", "it is no file"),
+        ("deep", "the folder has none of index.ts"),
         ("binary.ts", "it is not UTF-8 text"),
         ("missing.ts", "no such file"),
     ] {
