@@ -68,13 +68,14 @@ function readWrk(text) {
   if (failed) throw new Error(`wrk: failed requests: ${failed}`);
   return {
     rate: Number(number(/Requests\/sec:\s+([\d.]+)/)),
-    p50: milliseconds(number(/50%\s+(\S+)/)),
-    p99: milliseconds(number(/99%\s+(\S+)/)),
+    p50: milliseconds(number(/^\s+50%\s+(\S+)/m)),
+    p99: milliseconds(number(/^\s+99%\s+(\S+)/m)),
   };
 }
 
-async function wrk(url, { seconds, connections, script }) {
-  const args = ["-t1", `-c${connections}`, `-d${seconds}s`, "--latency", ...(script ? ["-s", script] : []), url];
+async function wrk({ url, host }, { seconds, connections, script }) {
+  const more = [...(script ? ["-s", script] : []), ...(host ? ["-H", `Host: ${host}`] : [])];
+  const args = ["-t1", `-c${connections}`, `-d${seconds}s`, "--latency", ...more, url];
   const { stdout } = await run("wrk", args);
   return readWrk(stdout);
 }
@@ -90,10 +91,10 @@ export async function fullLoad(server, { seconds, warmSeconds, connections, post
   try {
     const script = post ? join(folder, "post.lua") : undefined;
     if (script) writeFileSync(script, POST);
-    await wrk(server.url, { seconds: warmSeconds, connections, script });
+    await wrk(server, { seconds: warmSeconds, connections, script });
     const pids = treeOf(server.pid);
     const before = { ran: ranNs(pids), at: process.hrtime.bigint() };
-    const load = wrk(server.url, { seconds, connections, script });
+    const load = wrk(server, { seconds, connections, script });
     await sleep(seconds * 900);
     const ran = ranNs(pids) - before.ran;
     const cores = ran / Number(process.hrtime.bigint() - before.at);

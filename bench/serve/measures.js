@@ -103,7 +103,7 @@ async function sleepingSites({ count, ...load }) {
   const one = await withSites(1, asleep, restingBytes);
   return withSites(1 + count, asleep, async (server) => {
     const sleeping_kb = (await restingBytes(server) - one) / count / 1e3;
-    const rateOf = async (number) => (await fullLoad({ ...server, url: `http://site-${number}.localhost:${server.port}/` }, { ...load, connections: CONNECTIONS })).rate;
+    const rateOf = async (number) => (await fullLoad({ ...server, host: `site-${number}.localhost` }, { ...load, connections: CONNECTIONS })).rate;
     const [first, last] = [await rateOf(0), await rateOf(count)];
     return { sleeping_kb, last_site_x: last / first };
   });

@@ -33,7 +33,7 @@ export function stockadeConfig({ port, isolation = "container", instances }) {
     version: "1.0",
     listeners: [{ address: `127.0.0.1:${port}` }],
     limits: { connections: 10_000, connections_per_address: 10_000 },
-    logging: { level: "error", access: { enabled: false } },
+    logging: { level: "error", access: false },
     watch: false,
     instances: Object.fromEntries(instances.map(({ name, ...rest }) => [name, { isolation, limits: INSTANCE, ...rest }])),
   });
@@ -42,7 +42,15 @@ export function stockadeConfig({ port, isolation = "container", instances }) {
 function stockadeAt(isolation) {
   return (name, port, upstream) => {
     const instance = { name: "site", code: site(name), urls: ["*"], env: { UPSTREAM: upstream } };
-    if (name === "proxy") instance.egress = { rules: [{ hosts: ["127.0.0.1"], ports: [Number(new URL(upstream).port)], methods: ["GET"] }], allow_private: ["127.0.0.1/32"] };
+    if (name === "proxy") {
+      instance.data_guard = {
+        rules: [{ addresses: ["127.0.0.1"], ports: [Number(new URL(upstream).port)], methods: ["GET"] }],
+        allow_private: ["127.0.0.1"],
+        rate: 1_000_000,
+        concurrent: 1000,
+        queue: 10_000,
+      };
+    }
     return inFolder(
       "stockade.yaml",
       () => stockadeConfig({ port, isolation, instances: [instance] }),
