@@ -1,7 +1,7 @@
 //! The supervisor's end of a worker's socket: what any thread may do with it.
 //!
-//! Hosts write on their own threads as long as the socket takes it; everything else is done by the
-//! link's [task](super::task).
+//! Hosts write on their own threads as long as the socket takes it, unless the link gathers; everything
+//! else is done by the link's [task](super::task).
 //!
 //! Invariant: nothing is sent before the worker's walls are closed.
 
