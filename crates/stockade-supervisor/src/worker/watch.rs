@@ -15,8 +15,8 @@ use crate::end::{Figures, TerminateReason};
 use crate::meter::Meter;
 use crate::wall::Outside;
 
-/// How much more CPU time than its isolates may use a worker gets: V8 collects garbage and compiles on
-/// threads of its own.
+/// How much more time than its isolates may use a worker gets: V8 collects garbage and compiles on threads
+/// of its own, and on a busy machine the word that an activation is over comes late.
 const FACTOR: u32 = 3;
 
 /// How old figures of a worker may be that has nothing to do.
@@ -167,21 +167,21 @@ impl Watch {
 impl State {
     fn overrun(&self, figures: &Figures, busy: bool) -> Option<(TerminateReason, String)> {
         let sums = &self.limits;
-        let over = |used: Duration, limit: Option<Duration>, factor: u32| {
-            limit.filter(|limit| used > limit.saturating_mul(factor) + sums.grace)
+        let over = |used: Duration, limit: Option<Duration>| {
+            limit.filter(|limit| used > limit.saturating_mul(FACTOR) + sums.grace)
         };
         let millis = |name: &str, limit: Duration| {
             format!("{name} {}, by its process as a whole", limit.as_millis())
         };
-        if let Some(limit) = over(figures.cpu, sums.cpu, FACTOR) {
+        if let Some(limit) = over(figures.cpu, sums.cpu) {
             return Some((TerminateReason::CpuLimit, millis("cpuLimitMs", limit)));
         }
-        if let Some(limit) = over(figures.cpu_total, sums.cpu_total, FACTOR) {
+        if let Some(limit) = over(figures.cpu_total, sums.cpu_total) {
             return Some((TerminateReason::CpuLimit, millis("cpuTotalMs", limit)));
         }
         if busy
             && self.held.is_none()
-            && let Some(limit) = over(figures.wall, sums.wall, 1)
+            && let Some(limit) = over(figures.wall, sums.wall)
         {
             return Some((TerminateReason::WallLimit, millis("wallLimitMs", limit)));
         }

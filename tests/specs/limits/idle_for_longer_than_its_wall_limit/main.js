@@ -1,6 +1,6 @@
 // The time an isolate had nothing to do is not held against what comes next.
 const sandbox = new V8Sandbox();
-const worker = await sandbox.createIsolate({ wallLimitMs: 100, cpuLimitMs: 1000, killGraceMs: 1 });
+const worker = await sandbox.createIsolate({ wallLimitMs: 150, cpuLimitMs: 1000, killGraceMs: 1 });
 worker.onSystem("terminated", ({ reason, detail }) => console.log("TERMINATED", reason, detail));
 worker.execute(`
   let seen = 0;
@@ -8,7 +8,7 @@ worker.execute(`
   globalThis.count = () => seen;
 `);
 for (let round = 0; round < 6; round++) {
-  await new Promise((resolve) => setTimeout(resolve, 300));
+  await new Promise((resolve) => setTimeout(resolve, 600));
   // Many, so that the meter looks while some of them wait.
   for (let i = 0; i < 500; i++) worker.send("more", i);
   console.log(await worker.call("count"));
