@@ -54,7 +54,8 @@ function stockadeAt(isolation) {
     return inFolder(
       "stockade.yaml",
       () => stockadeConfig({ port, isolation, instances: [instance] }),
-      (path) => [stockade, "serve", path],
+      // Every server of this table has one thread for its clients.
+      (path) => [stockade, "serve", "--threads", "1", path],
     );
   };
 }

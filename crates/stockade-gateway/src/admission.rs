@@ -210,7 +210,8 @@ fn redirect(
         host: authority.host.clone(),
         port: Some(port),
     };
-    let uri = head::absolute_uri(Scheme::Https, &authority, path, query)
+    let uri = head::uri_authority(Scheme::Https, &authority)
+        .and_then(|authority| head::absolute_uri(Scheme::Https, authority, path, query))
         .and_then(|uri| HeaderValue::try_from(uri.to_string()).ok())
         .ok_or_else(|| bad_path("it has a character that URLs cannot have"))?;
     let mut response = Response::new(problem::empty());

@@ -171,7 +171,7 @@ fn authority(parts: &request::Parts) -> Result<Authority, Refused> {
 /// The URL as a target sees it.
 pub(crate) fn absolute_uri(
     scheme: Scheme,
-    authority: &Authority,
+    authority: UriAuthority,
     path: &str,
     query: Option<&str>,
 ) -> Option<Uri> {
@@ -180,7 +180,7 @@ pub(crate) fn absolute_uri(
         Scheme::Http => UriScheme::HTTP,
         Scheme::Https => UriScheme::HTTPS,
     });
-    parts.authority = Some(uri_authority(scheme, authority)?);
+    parts.authority = Some(authority);
     let path_and_query = match query {
         None => PathAndQuery::try_from(path),
         Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
@@ -189,7 +189,8 @@ pub(crate) fn absolute_uri(
     Uri::from_parts(parts).ok()
 }
 
-fn uri_authority(scheme: Scheme, authority: &Authority) -> Option<UriAuthority> {
+/// The authority as it stands in URLs and in `host`: without the scheme's own port.
+pub(crate) fn uri_authority(scheme: Scheme, authority: &Authority) -> Option<UriAuthority> {
     match authority.port {
         Some(port) if port != scheme.port() => {
             UriAuthority::try_from(format!("{}:{port}", authority.host)).ok()
@@ -247,13 +248,14 @@ fn is_end_to_end(name: &HeaderName) -> bool {
 
 /// Brings the headers of a request into the form in which targets get them. What says who the client is
 /// has been written already and stays.
-pub(crate) fn clean_request(headers: &mut HeaderMap, scheme: Scheme, authority: &Authority) {
+pub(crate) fn clean_request(headers: &mut HeaderMap, authority: &UriAuthority) {
     remove_hop_by_hop(headers);
     headers.remove(header::EXPECT);
     headers.remove("http2-settings");
-    if let Some(host) = uri_authority(scheme, authority)
-        && let Ok(host) = HeaderValue::from_str(host.as_str())
-    {
+    let said = headers
+        .get(header::HOST)
+        .is_some_and(|host| host == authority.as_str());
+    if !said && let Ok(host) = HeaderValue::from_str(authority.as_str()) {
         headers.insert(header::HOST, host);
     }
     join_cookies(headers);
@@ -338,7 +340,8 @@ mod tests {
         )
         .headers;
         let authority = Authority::parse("A:80").unwrap();
-        clean_request(&mut headers, Scheme::Http, &authority);
+        let authority = uri_authority(Scheme::Http, &authority).unwrap();
+        clean_request(&mut headers, &authority);
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "authorization", "host"]);

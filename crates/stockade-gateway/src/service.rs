@@ -212,13 +212,15 @@ impl Conversation {
             path,
             handshake,
         } = admitted;
+        let in_urls = head::uri_authority(origin.scheme, &authority);
+        let in_urls = in_urls.ok_or_else(|| bad_path("its host cannot stand in URLs"))?;
+        head::clean_request(&mut parts.headers, &in_urls);
         let query = parts.uri.query();
-        let uri = head::absolute_uri(origin.scheme, &authority, path.as_str(), query);
+        let uri = head::absolute_uri(origin.scheme, in_urls, path.as_str(), query);
         parts.uri = uri.ok_or_else(|| bad_path("it has a character that URLs cannot have"))?;
         let waiting = handshake
             .as_ref()
             .and_then(|_| websocket::pending(&mut parts));
-        head::clean_request(&mut parts.headers, origin.scheme, &authority);
         if let Some(handshake) = &handshake {
             handshake.announce(&mut parts);
         }

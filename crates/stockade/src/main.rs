@@ -9,12 +9,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use stockade::{Inspector, ListenError};
 use stockade_host::{HostOptions, InspectOptions, InspectStart, block_on};
+use tikv_jemallocator::Jemalloc;
 
 use cli::{Cli, Command, RunArgs};
 
-/// So that memory limits cover what isolates hold outside V8.
+/// So that memory limits cover what isolates hold outside V8. With jemalloc, because what one thread of
+/// `serve` allocates another one frees, for which threads of the C library wait for each other.
 #[global_allocator]
-static ALLOCATOR: stockade::MeteredAllocator = stockade::MeteredAllocator;
+static ALLOCATOR: stockade::MeteredAllocator<Jemalloc> = stockade::MeteredAllocator(Jemalloc);
 
 fn main() -> ExitCode {
     stockade::run_if_worker();

@@ -13,43 +13,46 @@ thread_local! {
     static COUNTER: Cell<*const AtomicI64> = const { Cell::new(std::ptr::null()) };
 }
 
-/// The system's allocator, counting what isolates hold outside V8.
+/// An allocator, as a rule the system's, counting what isolates hold outside V8.
 ///
 /// A program that embeds isolates at level `thread` makes it its global allocator, so that memory
 /// limits cover this too:
 ///
 /// ```
+/// use std::alloc::System;
+/// use stockade_isolate::MeteredAllocator;
+///
 /// #[global_allocator]
-/// static ALLOCATOR: stockade_isolate::MeteredAllocator = stockade_isolate::MeteredAllocator;
+/// static ALLOCATOR: MeteredAllocator = MeteredAllocator(System);
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
-pub struct MeteredAllocator;
+pub struct MeteredAllocator<A = System>(pub A);
 
-// SAFETY: every call goes to `System` with the same arguments; counting touches no allocation.
-unsafe impl GlobalAlloc for MeteredAllocator {
+// SAFETY: every call goes to the inner allocator with the same arguments; counting touches no allocation.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for MeteredAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
-        // SAFETY: the caller's obligations are those of `System`.
-        unsafe { System.alloc(layout) }
+        // SAFETY: the caller's obligations are those of the inner allocator.
+        unsafe { self.0.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
-        // SAFETY: the caller's obligations are those of `System`.
-        unsafe { System.alloc_zeroed(layout) }
+        // SAFETY: the caller's obligations are those of the inner allocator.
+        unsafe { self.0.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, data: *mut u8, layout: Layout) {
         sub(layout.size());
-        // SAFETY: the caller's obligations are those of `System`.
-        unsafe { System.dealloc(data, layout) }
+        // SAFETY: the caller's obligations are those of the inner allocator.
+        unsafe { self.0.dealloc(data, layout) }
     }
 
     unsafe fn realloc(&self, data: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         sub(layout.size());
         add(size);
-        // SAFETY: the caller's obligations are those of `System`.
-        unsafe { System.realloc(data, layout, size) }
+        // SAFETY: the caller's obligations are those of the inner allocator.
+        unsafe { self.0.realloc(data, layout, size) }
     }
 }
 

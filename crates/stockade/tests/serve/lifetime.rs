@@ -1,13 +1,13 @@
 //! Mirrors that crash, are recycled, scaled and drained, and schedules.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::client::{get, post, run, send};
-use crate::server::{PLAIN, Server};
+use crate::server::{PLAIN, Server, folder};
 
 /// Says which isolate it is.
 const NAMED: &str = "const me = Math.random(); let n = 0; export default { async fetch(request) {
@@ -191,6 +191,30 @@ fn drain_lets_requests_and_background_work_end() {
     std::fs::write(server.path("site/main.ts"), code).unwrap();
     let server = server.again();
     run(async { assert_eq!(server.get("a", "/").await.text(), "done") });
+}
+
+#[test]
+fn one_thread_serves_many_and_reloads_and_drains() {
+    let config = format!(
+        "{PLAIN}instances:\n  site:\n    code: ./site/main.ts\n    urls: [\"/*\"]\n    mirrors: 2\n"
+    );
+    let folder = folder(&config, &[("site/main.ts", NAMED)]);
+    let mut server = Server::start_with(folder, &BTreeMap::new(), &["--threads", "1"]);
+    run(async {
+        // One that takes its time does not hold up others.
+        let slow = send(server.address(), get("a", "/hang"));
+        let others = async {
+            for _ in 0..50 {
+                assert_eq!(server.get("a", "/").await.status, 200);
+            }
+            server.reloaded();
+            assert_eq!(server.get("a", "/").await.status, 200);
+        };
+        let (slow, ()) = tokio::join!(slow, others);
+        assert_eq!(slow.status, 200, "{}", server.told());
+    });
+    server.signal(Signal::TERM);
+    assert!(server.ended().success(), "{}", server.told());
 }
 
 #[test]

@@ -126,9 +126,19 @@ impl Server {
 
     /// In a folder with `stockade.yaml` in it.
     pub(crate) fn start_in(folder: TempDir, environment: &BTreeMap<&str, &str>) -> Self {
+        Self::start_with(folder, environment, &[])
+    }
+
+    /// The same, with further arguments.
+    pub(crate) fn start_with(
+        folder: TempDir,
+        environment: &BTreeMap<&str, &str>,
+        arguments: &[&str],
+    ) -> Self {
         let mut child = stockade()
             .arg("serve")
             .arg(folder.path().join("stockade.yaml"))
+            .args(arguments)
             .envs(environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
