@@ -3,6 +3,7 @@
 //! Behind the walls of a worker there is nothing to look at, and looking ends the worker.
 
 use std::ffi::c_int;
+use std::hint::black_box;
 
 unsafe extern "C" {
     // absl/base/internal/sysinfo.h: number of processors and their clock rate, kept once known. Abseil
@@ -15,6 +16,7 @@ unsafe extern "C" {
 
 /// Has libraries look at the machine now.
 pub(crate) fn look_around() {
+    settle_malloc();
     number_of_processors();
     clock_rate_of_processors();
     // AWS-LC looks for a snapshot-safety device (/dev/sysgenid) with its first random number.
@@ -22,3 +24,28 @@ pub(crate) fn look_around() {
     // Regular expressions of the runtime look at the processors that this process may use (/proc).
     let _ = regex::Regex::new("[a-z]+").map(|pattern| pattern.is_match("a"));
 }
+
+/// What glibc's allocator reads of the machine, each once. V8's threads allocate there, some of them for the
+/// first time behind the walls.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn settle_malloc() {
+    /// Below the size from which on a block is a mapping of its own; two are more than what is kept at the end
+    /// of an arena (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD).
+    const BLOCK: usize = 100 << 10;
+    // It looks at the kernel's overcommit (/proc) before it gives the end of an arena back, which the first
+    // thread's arena, not being made of mappings, does not need: therefore on a thread.
+    let looked = std::thread::Builder::new().spawn(|| {
+        // SAFETY: each block is freed once, and nothing is read or written there.
+        unsafe {
+            // The compiler would do without blocks that nobody uses.
+            for block in black_box([libc::malloc(BLOCK), libc::malloc(BLOCK)]) {
+                libc::free(block);
+            }
+        }
+    });
+    // Without the thread the worker ends at its first look, which is safe.
+    let _ = looked.map(std::thread::JoinHandle::join);
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn settle_malloc() {}
