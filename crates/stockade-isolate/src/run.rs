@@ -21,6 +21,7 @@ use crate::port::{Kept, Port};
 use crate::realm::Realm;
 use crate::script;
 use crate::serve;
+use crate::spins::Spins;
 use crate::sys::alloc::charge;
 use crate::sys::breaker::V8Breaker;
 use crate::sys::guard::{Guard, measure_memory, wind_down};
@@ -85,6 +86,7 @@ pub(crate) async fn run(
                 last_work: Instant::now(),
                 rested: false,
                 timer: None,
+                spins: Spins::default(),
             };
             isolate.live().await;
             drop(listed);
@@ -113,6 +115,7 @@ struct Isolate {
     /// Memory has been given back since the last work.
     rested: bool,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    spins: Spins,
 }
 
 type Evaluation = Pin<Box<dyn Future<Output = Result<(), deno_core::error::CoreError>>>>;
@@ -177,6 +180,8 @@ impl Isolate {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // What woke this thread is mostly a message: one turn for both.
+        self.seat.poll_arrivals(cx);
         loop {
             let mut handled = 0;
             let mut began = Instant::now();
@@ -205,11 +210,18 @@ impl Isolate {
             }
             self.measure(began.elapsed());
             self.seat.end();
-            if handled > 0 {
+            if handled == BATCH {
                 self.seat.flush();
-            }
-            if handled == BATCH || (handled > 0 && self.spin()) {
                 continue;
+            }
+            // Several at once: the host has more to do than to wait for the next one.
+            if handled == 1 && self.spins.wanted() {
+                self.seat.flush();
+                let found = self.spin();
+                self.spins.note(found);
+                if found {
+                    continue;
+                }
             }
             self.seat.set_idle(idle);
             self.rest(cx, handled > 0);

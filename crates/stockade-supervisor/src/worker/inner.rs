@@ -175,9 +175,9 @@ impl InnerLink {
             return;
         };
         while let Poll::Ready(Ok(mut ready)) = readable.poll_read_ready(cx) {
-            if !self.read(RecvFlags::DONTWAIT) {
-                ready.clear_ready();
-            }
+            self.read(RecvFlags::DONTWAIT);
+            // It took all there was: what comes later makes the socket ready again.
+            ready.clear_ready();
         }
     }
 
@@ -188,22 +188,16 @@ impl InnerLink {
         }
     }
 
-    /// Reads once and handles what came; false when there was nothing. Ends the process when the
-    /// supervisor is gone: nobody is left to work for.
-    fn read(&self, flags: RecvFlags) -> bool {
-        let mut stream = Stream {
-            socket: self.socket.as_fd(),
-            flags,
-            reads: 0,
-        };
+    /// Reads all there is and handles it. Ends the process when the supervisor is gone: nobody is left
+    /// to work for.
+    fn read(&self, flags: RecvFlags) {
+        let mut stream = self.stream(flags);
         let mut reader = self.reader.lock();
         loop {
             match reader.read_from(&mut stream) {
                 Ok(Some(frame)) => self.handle(frame),
                 Ok(None) => leave(0),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return stream.reads > 0;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => leave(EXIT_FAILED),
             }
@@ -230,7 +224,11 @@ impl InnerLink {
             ToWorker::Message { isolate, message } => {
                 if let Some(shared) = self.find(isolate) {
                     // Refused only when the isolate has ended.
-                    let _ = Handle::new(shared).deliver(message);
+                    let _ = Handle::new(Arc::clone(&shared)).deliver(message);
+                    // An isolate that reads itself looks into its queue next.
+                    if self.readable.get().is_none() {
+                        shared.inbox.wake_consumer();
+                    }
                 }
             }
             ToWorker::End { isolate } => {
@@ -373,7 +371,7 @@ impl InnerLink {
         for frame in &late {
             put(out, frame);
         }
-        let mut stream = self.stream();
+        let mut stream = self.stream(RecvFlags::empty());
         if stream.write_all(&out.gathered).is_err() {
             leave(0);
         }
@@ -384,16 +382,17 @@ impl InnerLink {
 
     /// Writes a large frame as it is, without gathering it.
     fn write(&self, frame: &FromWorker) {
-        if frame::encode(frame).write_to(&mut self.stream()).is_err() {
+        let mut stream = self.stream(RecvFlags::empty());
+        if frame::encode(frame).write_to(&mut stream).is_err() {
             leave(0);
         }
     }
 
-    fn stream(&self) -> Stream<'_> {
+    fn stream(&self, flags: RecvFlags) -> Stream<'_> {
         Stream {
             socket: self.socket.as_fd(),
-            flags: RecvFlags::empty(),
-            reads: 0,
+            flags,
+            drained: false,
         }
     }
 }
@@ -411,20 +410,20 @@ fn nanos(time: Duration) -> u64 {
 /// The socket, read without waiting where asked to.
 struct Stream<'a> {
     socket: BorrowedFd<'a>,
+    /// Of the first read; no later one waits.
     flags: RecvFlags,
-    /// Reads that gave something. One that may wait does so once only.
-    reads: usize,
+    /// A read gave less than it might have: there was no more (epoll(7), on edges and streams).
+    drained: bool,
 }
 
 impl Read for Stream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let flags = if self.reads == 0 {
-            self.flags
-        } else {
-            self.flags | RecvFlags::DONTWAIT
-        };
-        let (count, _) = rustix::net::recv(self.socket, &mut *buffer, flags)?;
-        self.reads += 1;
+        if self.drained {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let (count, _) = rustix::net::recv(self.socket, &mut *buffer, self.flags)?;
+        self.flags |= RecvFlags::DONTWAIT;
+        self.drained = count < buffer.len();
         Ok(count)
     }
 }
