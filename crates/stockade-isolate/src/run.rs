@@ -214,8 +214,10 @@ impl Isolate {
                 self.seat.flush();
                 continue;
             }
-            // Several at once: the host has more to do than to wait for the next one.
-            if handled == 1 && self.spins.wanted() {
+            if handled > 1 {
+                // The host is busy enough to gather messages: it does not send the next one at once.
+                self.spins.note(false);
+            } else if handled == 1 && self.spins.wanted() {
                 self.seat.flush();
                 let found = self.spin();
                 self.spins.note(found);
