@@ -46,7 +46,7 @@ const STALLED: u32 = 4;
 /// a sleeping thread costs more than most messages.
 const SPIN: Duration = Duration::from_micros(20);
 
-/// The same behind a socket, where the host takes longer to answer.
+/// The same behind a socket, where the host takes longer to answer; [`Spins`] says when.
 const SPIN_IN_WORKER: Duration = Duration::from_micros(50);
 
 /// Runs the isolate of this seat until its end.
@@ -214,10 +214,7 @@ impl Isolate {
                 self.seat.flush();
                 continue;
             }
-            if handled > 1 {
-                // The host is busy enough to gather messages: it does not send the next one at once.
-                self.spins.note(false);
-            } else if handled == 1 && self.spins.wanted() {
+            if self.may_spin(handled) {
                 self.seat.flush();
                 let found = self.spin();
                 self.spins.note(found);
@@ -268,6 +265,20 @@ impl Isolate {
         if activation > SHORT || self.unmeasured >= MEASURE_EVERY {
             self.unmeasured = 0;
             measure_memory(self.realm.runtime.v8_isolate());
+        }
+    }
+
+    /// Whether to look for the next message after so many.
+    fn may_spin(&mut self, handled: usize) -> bool {
+        match handled {
+            0 => false,
+            _ if !self.seat.is_in_worker() => true,
+            1 => self.spins.wanted(),
+            _ => {
+                // The host is busy enough to gather messages: it does not send the next one at once.
+                self.spins.note(false);
+                false
+            }
         }
     }
 
