@@ -22,6 +22,7 @@ mod realm;
 mod run;
 mod script;
 mod serve;
+mod spins;
 #[expect(
     unsafe_code,
     reason = "V8 calls back from C++ and its limits are set through raw pointers"

@@ -21,6 +21,7 @@ use crate::port::{Kept, Port};
 use crate::realm::Realm;
 use crate::script;
 use crate::serve;
+use crate::spins::Spins;
 use crate::sys::alloc::charge;
 use crate::sys::breaker::V8Breaker;
 use crate::sys::guard::{Guard, measure_memory, wind_down};
@@ -45,7 +46,7 @@ const STALLED: u32 = 4;
 /// a sleeping thread costs more than most messages.
 const SPIN: Duration = Duration::from_micros(20);
 
-/// The same behind a socket, where the host takes longer to answer.
+/// The same behind a socket, where the host takes longer to answer; [`Spins`] says when.
 const SPIN_IN_WORKER: Duration = Duration::from_micros(50);
 
 /// Runs the isolate of this seat until its end.
@@ -85,6 +86,7 @@ pub(crate) async fn run(
                 last_work: Instant::now(),
                 rested: false,
                 timer: None,
+                spins: Spins::default(),
             };
             isolate.live().await;
             drop(listed);
@@ -113,6 +115,7 @@ struct Isolate {
     /// Memory has been given back since the last work.
     rested: bool,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    spins: Spins,
 }
 
 type Evaluation = Pin<Box<dyn Future<Output = Result<(), deno_core::error::CoreError>>>>;
@@ -177,6 +180,8 @@ impl Isolate {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // What woke this thread is mostly a message: one turn for both.
+        self.seat.poll_arrivals(cx);
         loop {
             let mut handled = 0;
             let mut began = Instant::now();
@@ -205,11 +210,17 @@ impl Isolate {
             }
             self.measure(began.elapsed());
             self.seat.end();
-            if handled > 0 {
+            if handled == BATCH {
                 self.seat.flush();
-            }
-            if handled == BATCH || (handled > 0 && self.spin()) {
                 continue;
+            }
+            if self.may_spin(handled) {
+                self.seat.flush();
+                let found = self.spin();
+                self.spins.note(found);
+                if found {
+                    continue;
+                }
             }
             self.seat.set_idle(idle);
             self.rest(cx, handled > 0);
@@ -254,6 +265,20 @@ impl Isolate {
         if activation > SHORT || self.unmeasured >= MEASURE_EVERY {
             self.unmeasured = 0;
             measure_memory(self.realm.runtime.v8_isolate());
+        }
+    }
+
+    /// Whether to look for the next message after so many.
+    fn may_spin(&mut self, handled: usize) -> bool {
+        match handled {
+            0 => false,
+            _ if !self.seat.is_in_worker() => true,
+            1 => self.spins.wanted(),
+            _ => {
+                // The host is busy enough to gather messages: it does not send the next one at once.
+                self.spins.note(false);
+                false
+            }
         }
     }
 

@@ -64,7 +64,8 @@ let env;
 let site; // what answers, once the module has been evaluated
 let failed; // why there is none: { name, message, stack }
 let waiting = []; // messages that came before the module had been evaluated
-const lives = new SafeMap(); // id -> Live
+const lives = new SafeMap(); // id -> Live, all but the newest
+let newest; // most are answered before the next one comes
 
 // ---- One request ----
 
@@ -174,7 +175,7 @@ function onRequest(message) {
     return;
   }
   const live = new Live(message[0], undefined);
-  MapPrototypeSet(lives, live.id, live);
+  keep(live);
   let result;
   try {
     if (site.fetch === undefined) {
@@ -223,14 +224,24 @@ function isThenable(value) {
 }
 
 function onAbort(message) {
-  const live = MapPrototypeGet(lives, message[0]);
+  const live = find(message[0]);
   if (live === undefined || live.aborted) return;
   live.aborted = true;
   if (live.request !== undefined) abortRequest(live.request);
 }
 
+function keep(live) {
+  if (newest !== undefined) MapPrototypeSet(lives, newest.id, newest);
+  newest = live;
+}
+
+function find(id) {
+  return newest !== undefined && newest.id === id ? newest : MapPrototypeGet(lives, id);
+}
+
 function forget(live) {
-  MapPrototypeDelete(lives, live.id);
+  if (live === newest) newest = undefined;
+  else MapPrototypeDelete(lives, live.id);
 }
 
 // ---- Its answer ----

@@ -3,6 +3,7 @@
 //! They are `op_guest_control` with the message put together here: text of a response leaves V8 as bytes,
 //! not as JSON that both sides would have to escape and parse.
 
+use std::fmt::Write;
 use std::rc::Rc;
 
 use deno_core::{OpState, op2, v8};
@@ -32,8 +33,14 @@ fn send(state: &OpState, name: &str, data: Payload) -> Result<(), JsErrorBox> {
 
 /// `headers` is the JSON text of a flat list of names and values.
 fn response(id: u64, status: u32, headers: &str, body: Vec<u8>, pending: bool) -> Payload {
+    let mut json = String::with_capacity(headers.len() + 64);
+    // Writing into memory does not fail.
+    let _ = write!(
+        json,
+        "[{id},{status},{headers},\"\\u0000b0\",null,{pending}]"
+    );
     Payload {
-        json: format!("[{id},{status},{headers},\"\\u0000b0\",null,{pending}]"),
+        json,
         bytes: vec![body],
         marked: true,
     }

@@ -139,6 +139,16 @@ impl Handle {
     }
 
     fn push(&self, message: ToIsolate) -> Result<(), SendError> {
+        self.put(message)?;
+        let carrier = self.shared.carrier.lock().clone();
+        if !carrier.is_some_and(|carrier| carrier.carry()) {
+            self.shared.inbox.wake_consumer();
+        }
+        Ok(())
+    }
+
+    /// Puts a message into the queue; the caller has the isolate's thread look.
+    fn put(&self, message: ToIsolate) -> Result<(), SendError> {
         let size = message.size();
         if size > MAX_MESSAGE_BYTES {
             return Err(SendError::TooLarge { bytes: size });
@@ -152,13 +162,7 @@ impl Handle {
             .inbox
             .push(message, size, || self.shared.set_work(true))
         {
-            Ok(()) => {
-                let carrier = self.shared.carrier.lock().clone();
-                if !carrier.is_some_and(|carrier| carrier.carry()) {
-                    self.shared.inbox.wake_consumer();
-                }
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(Refused::Closed) => Err(SendError::Ended {
                 id: self.id(),
                 end: self.ended(),
@@ -269,13 +273,16 @@ impl Handle {
         id: RequestId,
         result: Result<Payload, GuestError>,
     ) -> Result<(), SendError> {
-        self.deliver(ToIsolate::Answer { id, result })
+        self.push(ToIsolate::Answer { id, result })?;
+        self.request_answered();
+        Ok(())
     }
 
-    /// Puts a message of the host's process into the isolate's queue; in a worker process.
+    /// Puts a message of the host's process into the isolate's queue; in a worker process. The caller has
+    /// the isolate's thread look.
     pub(crate) fn deliver(&self, message: ToIsolate) -> Result<(), SendError> {
         let answer = matches!(message, ToIsolate::Answer { .. });
-        self.push(message)?;
+        self.put(message)?;
         if answer {
             self.request_answered();
         }

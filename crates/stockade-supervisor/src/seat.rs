@@ -103,10 +103,15 @@ impl Seat {
         if self.shared.is_ending() {
             return Poll::Ready(());
         }
+        self.poll_arrivals(cx);
+        self.shared.inbox.poll_ready(cx)
+    }
+
+    /// Takes what has arrived, where this thread waits for the socket itself.
+    pub fn poll_arrivals(&self, cx: &mut Context<'_>) {
         if let Some(post) = &self.shared.post {
             post.poll_arrivals(cx);
         }
-        self.shared.inbox.poll_ready(cx)
     }
 
     /// Tells the host how the isolate ended, if it has: nothing of the guest runs any more.

@@ -20,7 +20,7 @@ use crate::queue::Queue;
 use crate::rate::IoBudget;
 use crate::supervisor::Pool;
 use crate::wall::{Breaker, Outside, StartError};
-use crate::worker::InnerLink;
+use crate::worker::{InnerLink, Untold};
 
 /// Takes messages out of an inbox on the thread that put them there.
 pub(crate) trait Carrier: Send + Sync {
@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     verdict: Mutex<Verdict>,
     /// In a worker process: the way to the host's process, in place of `outbox` and `hub`.
     pub(crate) post: Option<Arc<InnerLink>>,
+    /// What that has to tell.
+    pub(crate) untold: Mutex<Untold>,
     pub(crate) io: Option<IoBudget>,
     pub(crate) console: Mutex<ConsoleRate>,
     hub: Arc<Hub>,
@@ -89,6 +91,7 @@ impl Shared {
             io: IoBudget::new(limits.io_ops, limits.io_bytes),
             console: Mutex::default(),
             post,
+            untold: Mutex::default(),
             options,
             pool,
             inbox: Queue::new(),

@@ -33,13 +33,7 @@ pub struct Encoded<F> {
 #[must_use]
 pub fn encode<F: Outgoing>(frame: F) -> Encoded<F> {
     let mut own = Vec::with_capacity(64);
-    own.extend([0; LENGTH]);
-    own = frame.head(own);
-    let head = own.len().saturating_sub(LENGTH);
-    let head = u32::try_from(head).unwrap_or(u32::MAX);
-    if let Some(length) = own.first_chunk_mut() {
-        *length = head.to_le_bytes();
-    }
+    append_head(&frame, &mut own);
     let inlined = own.len();
     let mut beside = 0;
     let mut large = false;
@@ -58,6 +52,33 @@ pub fn encode<F: Outgoing>(frame: F) -> Encoded<F> {
         written: 0,
         own,
         frame,
+    }
+}
+
+/// Appends a frame to others, its data copied: for one of which [`bulk_size`] says that it is small.
+pub fn append<F: Outgoing>(frame: &F, out: &mut Vec<u8>) {
+    append_head(frame, out);
+    frame.bulk(&mut |piece| out.extend_from_slice(piece));
+}
+
+/// Bytes of a frame without its header.
+#[must_use]
+pub fn bulk_size<F: Outgoing>(frame: &F) -> usize {
+    let mut size = 0;
+    frame.bulk(&mut |piece| size += piece.len());
+    size
+}
+
+/// Appends the length of the header, and the header.
+fn append_head<F: Outgoing>(frame: &F, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend([0; LENGTH]);
+    *out = frame.head(std::mem::take(out));
+    let head = out.len().saturating_sub(start + LENGTH);
+    let head = u32::try_from(head).unwrap_or(u32::MAX);
+    let length = out.get_mut(start..).and_then(<[u8]>::first_chunk_mut);
+    if let Some(length) = length {
+        *length = head.to_le_bytes();
     }
 }
 

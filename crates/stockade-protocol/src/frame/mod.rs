@@ -23,7 +23,7 @@ mod reader;
 
 use crate::message::{FromIsolate, ToIsolate};
 
-pub use encode::{Encoded, MAX_SLICES, check, encode};
+pub use encode::{Encoded, MAX_SLICES, append, bulk_size, check, encode};
 pub use error::FrameError;
 pub use head::Frame;
 pub use reader::Reader;

@@ -5,7 +5,7 @@
 //!
 //! Invariant: nobody but the thread of an isolate waits for room in the socket.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, OnceLock, Weak};
@@ -47,7 +47,7 @@ pub struct InnerLink {
     /// Frames of threads that may not wait for whoever is writing.
     late: Mutex<Vec<FromWorker>>,
     reader: Mutex<Reader<ToWorker>>,
-    isolates: Mutex<HashMap<u32, Weak<Shared>>>,
+    isolates: Mutex<BTreeMap<u32, Weak<Shared>>>,
     starts: Mutex<VecDeque<(u32, IsolateOptions)>>,
     /// Where the isolate's own thread waits for the socket.
     readable: OnceLock<AsyncFd<Raw>>,
@@ -58,10 +58,30 @@ pub struct InnerLink {
 struct Out {
     gathered: Vec<u8>,
     since: Option<Instant>,
-    /// Messages and bytes that isolates are done with, and that they have looked at, since the
-    /// supervisor was told.
-    taken: HashMap<u32, (u32, u64)>,
-    seen: HashMap<u32, (u32, u64)>,
+}
+
+/// What the supervisor has not been told of an isolate's messages.
+#[derive(Default)]
+pub(crate) struct Untold {
+    /// The isolate is done with them.
+    taken: Count,
+    /// The isolate has looked at them.
+    seen: Count,
+}
+
+#[derive(Default)]
+struct Count {
+    messages: u32,
+    bytes: u64,
+}
+
+impl Count {
+    /// Adds a message; true when the supervisor is to be told.
+    fn add(&mut self, size: usize) -> bool {
+        self.messages += 1;
+        self.bytes = self.bytes.saturating_add(size as u64);
+        self.messages >= TAKEN_MESSAGES || self.bytes >= TAKEN_BYTES
+    }
 }
 
 /// The socket, for the event loop.
@@ -175,9 +195,9 @@ impl InnerLink {
             return;
         };
         while let Poll::Ready(Ok(mut ready)) = readable.poll_read_ready(cx) {
-            if !self.read(RecvFlags::DONTWAIT) {
-                ready.clear_ready();
-            }
+            self.read(RecvFlags::DONTWAIT);
+            // It took all there was: what comes later makes the socket ready again.
+            ready.clear_ready();
         }
     }
 
@@ -188,22 +208,16 @@ impl InnerLink {
         }
     }
 
-    /// Reads once and handles what came; false when there was nothing. Ends the process when the
-    /// supervisor is gone: nobody is left to work for.
-    fn read(&self, flags: RecvFlags) -> bool {
-        let mut stream = Stream {
-            socket: self.socket.as_fd(),
-            flags,
-            reads: 0,
-        };
+    /// Reads all there is and handles it. Ends the process when the supervisor is gone: nobody is left
+    /// to work for.
+    fn read(&self, flags: RecvFlags) {
+        let mut stream = self.stream(flags);
         let mut reader = self.reader.lock();
         loop {
             match reader.read_from(&mut stream) {
                 Ok(Some(frame)) => self.handle(frame),
                 Ok(None) => leave(0),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return stream.reads > 0;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => leave(EXIT_FAILED),
             }
@@ -230,7 +244,11 @@ impl InnerLink {
             ToWorker::Message { isolate, message } => {
                 if let Some(shared) = self.find(isolate) {
                     // Refused only when the isolate has ended.
-                    let _ = Handle::new(shared).deliver(message);
+                    let _ = Handle::new(Arc::clone(&shared)).deliver(message);
+                    // An isolate that reads itself looks into its queue next.
+                    if self.readable.get().is_none() {
+                        shared.inbox.wake_consumer();
+                    }
                 }
             }
             ToWorker::End { isolate } => {
@@ -271,23 +289,17 @@ impl InnerLink {
 
     /// Gives back the place of a message in the host's queue.
     pub(crate) fn taken(&self, shared: &Shared, size: usize) {
-        let mut out = self.out.lock();
-        let taken = out.taken.entry(shared.id).or_default();
-        taken.0 += 1;
-        taken.1 = taken.1.saturating_add(size as u64);
-        if taken.0 >= TAKEN_MESSAGES || taken.1 >= TAKEN_BYTES {
-            self.tell(shared, &mut out, false);
+        let due = shared.untold.lock().taken.add(size);
+        if due {
+            self.tell(shared, &mut self.out.lock(), false);
         }
     }
 
     /// The isolate looks at a message, which it may keep.
     pub(crate) fn sees(&self, shared: &Shared, size: usize) {
-        let mut out = self.out.lock();
-        let seen = out.seen.entry(shared.id).or_default();
-        seen.0 += 1;
-        seen.1 = seen.1.saturating_add(size as u64);
-        if seen.0 >= TAKEN_MESSAGES || seen.1 >= TAKEN_BYTES {
-            self.tell(shared, &mut out, false);
+        let due = shared.untold.lock().seen.add(size);
+        if due {
+            self.tell(shared, &mut self.out.lock(), false);
         }
     }
 
@@ -298,8 +310,8 @@ impl InnerLink {
 
     fn tell(&self, shared: &Shared, out: &mut Out, idle: bool) {
         let figures = shared.figures();
-        out.seen.remove(&shared.id);
-        if let Some((messages, bytes)) = out.taken.remove(&shared.id) {
+        let Count { messages, bytes } = std::mem::take(&mut *shared.untold.lock()).taken;
+        if messages > 0 {
             let frame = FromWorker::Taken {
                 isolate: shared.id,
                 messages,
@@ -373,7 +385,7 @@ impl InnerLink {
         for frame in &late {
             put(out, frame);
         }
-        let mut stream = self.stream();
+        let mut stream = self.stream(RecvFlags::empty());
         if stream.write_all(&out.gathered).is_err() {
             leave(0);
         }
@@ -384,24 +396,24 @@ impl InnerLink {
 
     /// Writes a large frame as it is, without gathering it.
     fn write(&self, frame: &FromWorker) {
-        if frame::encode(frame).write_to(&mut self.stream()).is_err() {
+        let mut stream = self.stream(RecvFlags::empty());
+        if frame::encode(frame).write_to(&mut stream).is_err() {
             leave(0);
         }
     }
 
-    fn stream(&self) -> Stream<'_> {
+    fn stream(&self, flags: RecvFlags) -> Stream<'_> {
         Stream {
             socket: self.socket.as_fd(),
-            flags: RecvFlags::empty(),
-            reads: 0,
+            flags,
+            drained: false,
         }
     }
 }
 
 fn put(out: &mut Out, frame: &FromWorker) {
     out.since.get_or_insert_with(Instant::now);
-    // Writing into memory does not fail.
-    let _ = frame::encode(frame).write_to(&mut out.gathered);
+    frame::append(frame, &mut out.gathered);
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -411,20 +423,20 @@ fn nanos(time: Duration) -> u64 {
 /// The socket, read without waiting where asked to.
 struct Stream<'a> {
     socket: BorrowedFd<'a>,
+    /// Of the first read; no later one waits.
     flags: RecvFlags,
-    /// Reads that gave something. One that may wait does so once only.
-    reads: usize,
+    /// A read gave less than it might have: there was no more (epoll(7), on edges and streams).
+    drained: bool,
 }
 
 impl Read for Stream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let flags = if self.reads == 0 {
-            self.flags
-        } else {
-            self.flags | RecvFlags::DONTWAIT
-        };
-        let (count, _) = rustix::net::recv(self.socket, &mut *buffer, flags)?;
-        self.reads += 1;
+        if self.drained {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let (count, _) = rustix::net::recv(self.socket, &mut *buffer, self.flags)?;
+        self.flags |= RecvFlags::DONTWAIT;
+        self.drained = count < buffer.len();
         Ok(count)
     }
 }
@@ -440,5 +452,56 @@ impl Write for Stream<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn stream_read_short_has_no_more_for_now() {
+        let (mut host, worker) = UnixStream::pair().unwrap();
+        let stream = || Stream {
+            socket: worker.as_fd(),
+            flags: RecvFlags::empty(),
+            drained: false,
+        };
+        let mut buffer = [0; 4];
+        host.write_all(b"abcdef").unwrap();
+        let mut first = stream();
+        assert_eq!(first.read(&mut buffer).unwrap(), 4);
+        assert_eq!(first.read(&mut buffer).unwrap(), 2);
+        host.write_all(b"g").unwrap();
+        let error = first.read(&mut buffer).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(stream().read(&mut buffer).unwrap(), 1);
+    }
+
+    #[test]
+    fn stream_read_full_asks_again_without_waiting() {
+        let (mut host, worker) = UnixStream::pair().unwrap();
+        host.write_all(b"abcd").unwrap();
+        let mut stream = Stream {
+            socket: worker.as_fd(),
+            flags: RecvFlags::empty(),
+            drained: false,
+        };
+        let mut buffer = [0; 4];
+        assert_eq!(stream.read(&mut buffer).unwrap(), 4);
+        let error = stream.read(&mut buffer).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn count_is_due_by_messages_and_by_bytes() {
+        let mut count = Count::default();
+        assert!((1..TAKEN_MESSAGES).all(|_| !count.add(1)));
+        assert!(count.add(1));
+        let mut count = Count::default();
+        assert!(!count.add(TAKEN_BYTES as usize - 1));
+        assert!(count.add(1));
     }
 }

@@ -193,15 +193,15 @@ impl Link {
 
     /// Writes a large frame, gathers a small one.
     fn put(&self, out: &mut Out, frame: ToWorker) -> io::Result<()> {
-        let mut frame = frame::encode(frame);
-        if frame.size() >= GATHER {
+        if frame::bulk_size(&frame) >= GATHER {
+            let frame = frame::encode(frame);
             if let Err(error) = self.write_gathered(out) {
                 out.partial = Some(frame);
                 return Err(error);
             }
             return self.write_large(out, frame);
         }
-        frame.write_to(&mut out.gathered)?;
+        frame::append(&frame, &mut out.gathered);
         if out.gathered.len() >= GATHER {
             self.write_gathered(out)?;
         }

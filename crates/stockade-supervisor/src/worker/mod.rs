@@ -13,4 +13,5 @@ mod wall;
 mod watch;
 
 pub use inner::InnerLink;
+pub(crate) use inner::Untold;
 pub use wall::WorkerWall;

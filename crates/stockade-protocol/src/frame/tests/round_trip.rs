@@ -11,6 +11,10 @@ fn check_round_trip<T: Frame + std::fmt::Debug>(frames: &[T]) {
         let size = encoded.size();
         encode(frame).write_to(&mut stream).unwrap();
         assert_eq!(stream.len() - before, size);
+        let mut appended = stream[..before].to_vec();
+        append(frame, &mut appended);
+        assert!(appended == stream);
+        assert!(bulk_size(frame) < size);
     }
     let expected = shown(frames);
     for sizes in [vec![usize::MAX], vec![1, 5, 40_000, 3], vec![70_001]] {
