@@ -12,7 +12,9 @@ const isNamed = (list, name) => list === undefined || list.split(",").includes(n
 
 function overRounds(values) {
   const sorted = [...values].sort((a, b) => a - b);
-  return { median: sorted[Math.floor(sorted.length / 2)], least: sorted[0], most: sorted.at(-1) };
+  const middle = (sorted.length - 1) / 2;
+  const median = (sorted[Math.floor(middle)] + sorted[Math.ceil(middle)]) / 2;
+  return { median, least: sorted[0], most: sorted.at(-1) };
 }
 
 /** Each target beside what was reached: met, or missed by how many percent. */
