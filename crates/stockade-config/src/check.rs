@@ -140,6 +140,14 @@ fn client_auth(source: &Source<'_>, marked: &[Marked], listeners: &[Listener]) {
                 source.error(*at, path, Remark::allowed(what, allowed));
             }
             by_host.insert(&url.host, (wanted, &one.instance.name));
+            if url.host == HostPattern::Any && wanted != shared {
+                let what = format!(
+                    "{:?} is for any host, and its instance has a `client_auth` of its own",
+                    shown(&url.text)
+                );
+                let allowed = "hosts before the paths, for TLS asks by the host's name; or this client_auth in the section `tls`";
+                source.error(*at, path, Remark::allowed(what, allowed));
+            }
         }
         let required = (one.instance.client_auth.as_ref())
             .filter(|auth| auth.mode == ClientAuthMode::Required);

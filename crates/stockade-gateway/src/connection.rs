@@ -284,40 +284,23 @@ async fn speak_http1(
             .serve_connection(TokioIo::new(wire), service)
             .with_upgrades(),
     );
-    let pulse = &conversation.pulse;
-    let refused = |refusal| {
-        conversation
-            .shared
-            .observer
-            .refused(refusal, Some(conversation.peer.ip()))
-    };
-    let mut watchdog = Watchdog::new(pulse, limits);
-    loop {
-        let event = tokio::select! {
-            result = &mut connection => {
-                if let Err(error) = result {
-                    report(&conversation, &error);
-                }
-                return;
-            }
-            event = watchdog.wait(&mut phase) => event,
-        };
-        match event {
-            Event::End => connection.as_mut().graceful_shutdown(),
-            Event::Cut => return,
-            Event::Overdue(Overdue::Idle) => return,
-            Event::Overdue(Overdue::Stalled) => {
-                pulse.stall();
-                return refused(Refusal::Stalled);
-            }
-            Event::Overdue(Overdue::Head) => {
-                refused(Refusal::HeaderTimeout);
-                if let Some(parts) = unpin(connection).into_parts() {
-                    let mut wire = parts.io.into_inner();
-                    let _ = timeout(GRACE, wire.write_all(TIMED_OUT)).await;
-                    let _ = timeout(GRACE, wire.shutdown()).await;
-                }
-                return;
+    let overdue = drive(
+        &conversation,
+        connection.as_mut(),
+        |c| c.graceful_shutdown(),
+        limits,
+        &mut phase,
+    )
+    .await;
+    match overdue {
+        None | Some(Overdue::Idle) => {}
+        Some(Overdue::Stalled) => conversation.stalled(),
+        Some(Overdue::Head) => {
+            conversation.refused(Refusal::HeaderTimeout);
+            if let Some(parts) = unpin(connection).into_parts() {
+                let mut wire = parts.io.into_inner();
+                let _ = timeout(GRACE, wire.write_all(TIMED_OUT)).await;
+                let _ = timeout(GRACE, wire.shutdown()).await;
             }
         }
     }
@@ -354,38 +337,49 @@ async fn speak_http2(
         async { Ok::<_, Infallible>(answer.await) }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
-    let pulse = &conversation.pulse;
-    let refused = |refusal| {
-        conversation
-            .shared
-            .observer
-            .refused(refusal, Some(conversation.peer.ip()))
-    };
-    let mut watchdog = Watchdog::new(pulse, limits);
+    let overdue = drive(
+        &conversation,
+        connection.as_mut(),
+        |c| c.graceful_shutdown(),
+        limits,
+        &mut phase,
+    )
+    .await;
+    match overdue {
+        None => {}
+        Some(Overdue::Idle) => {
+            // GOAWAY, and a moment for the client to take it.
+            connection.as_mut().graceful_shutdown();
+            let _ = timeout(GRACE, connection).await;
+        }
+        Some(Overdue::Stalled) => conversation.stalled(),
+        Some(Overdue::Head) => conversation.refused(Refusal::HeaderTimeout),
+    }
+}
+
+/// Runs a connection to its end, or until it is overdue. `finish` has it take no new request.
+async fn drive<C: Future<Output = hyper::Result<()>>>(
+    conversation: &Conversation,
+    mut connection: Pin<&mut C>,
+    finish: fn(Pin<&mut C>),
+    limits: &Limits,
+    phase: &mut watch::Receiver<Phase>,
+) -> Option<Overdue> {
+    let mut watchdog = Watchdog::new(&conversation.pulse, limits);
     loop {
         let event = tokio::select! {
-            result = &mut connection => {
+            result = connection.as_mut() => {
                 if let Err(error) = result {
-                    report(&conversation, &error);
+                    report(conversation, &error);
                 }
-                return;
+                return None;
             }
-            event = watchdog.wait(&mut phase) => event,
+            event = watchdog.wait(phase) => event,
         };
         match event {
-            Event::End => connection.as_mut().graceful_shutdown(),
-            Event::Cut => return,
-            Event::Overdue(Overdue::Idle) => {
-                // GOAWAY, and a moment for the client to take it.
-                connection.as_mut().graceful_shutdown();
-                let _ = timeout(GRACE, connection.as_mut()).await;
-                return;
-            }
-            Event::Overdue(Overdue::Stalled) => {
-                pulse.stall();
-                return refused(Refusal::Stalled);
-            }
-            Event::Overdue(Overdue::Head) => return refused(Refusal::HeaderTimeout),
+            Event::End => finish(connection.as_mut()),
+            Event::Cut => return None,
+            Event::Overdue(overdue) => return Some(overdue),
         }
     }
 }
@@ -455,8 +449,5 @@ fn report(conversation: &Conversation, error: &hyper::Error) {
         tracing::debug!(peer = %conversation.peer, %error, "a connection broke");
         return;
     };
-    conversation
-        .shared
-        .observer
-        .refused(refusal, Some(conversation.peer.ip()));
+    conversation.refused(refusal);
 }

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use stockade_instance::{Body, Client, ServedBy, Upgrade as GuestUpgrade};
 
-use crate::access::{AccessRecord, Outcome};
+use crate::access::{AccessRecord, Outcome, Refusal};
 use crate::admission::{Admitted, Asking, Verdict, bad_path, body_refused};
 use crate::body::Received;
 use crate::connection::Report;
@@ -61,6 +61,18 @@ impl Secure {
 }
 
 impl Conversation {
+    /// Tells that the client was refused.
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        let peer = self.peer.ip();
+        self.shared.observer.refused(refusal, Some(peer));
+    }
+
+    /// The client takes nothing any more.
+    pub(crate) fn stalled(&self) {
+        self.pulse.stall();
+        self.refused(Refusal::Stalled);
+    }
+
     /// Answers one request. Never fails: what goes wrong is a response too.
     pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Sent> {
         let began = Instant::now();
@@ -107,8 +119,7 @@ impl Conversation {
             Err(refused) => {
                 close |= refused.close;
                 if let Outcome::Refused(refusal) = refused.outcome {
-                    let peer = self.peer.ip();
-                    self.shared.observer.refused(refusal, Some(peer));
+                    self.refused(refusal);
                 }
                 exchange.record.outcome = refused.outcome;
                 refused.into_response()

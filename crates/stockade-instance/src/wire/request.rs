@@ -193,7 +193,6 @@ fn cf(client: &Client, version: Version) -> String {
         push_text(&mut out, value, true);
     };
     field("httpProtocol", protocol(version));
-    field("clientIp", &client.address.ip().to_string());
     field("requestId", &client.request_id);
     if let Some(tls) = &client.secure {
         field("tlsVersion", &tls.version);
@@ -202,7 +201,8 @@ fn cf(client: &Client, version: Version) -> String {
             field("tlsSni", sni);
         }
     }
-    let _ = write!(out, ",\"clientPort\":{}", client.address.port());
+    let (ip, port) = (client.address.ip(), client.address.port());
+    let _ = write!(out, ",\"clientIp\":\"{ip}\",\"clientPort\":{port}");
     if let Some(tls) = &client.secure {
         out.push_str(",\"tlsClientAuth\":");
         push_client_auth(&mut out, tls.certificate.as_ref());
