@@ -22,6 +22,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 use crate::access::{Observer, SocketRecord};
 use crate::gateway::Phase;
 use crate::limits::SocketLimits;
+use crate::pulse::Pulse;
 
 /// Close codes (RFC 6455, section 7.4.1, and IANA's registry).
 const GOING_AWAY: u16 = 1001;
@@ -41,6 +42,8 @@ pub(crate) struct Relay {
     pub(crate) client: SocketAddr,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) observer: Arc<dyn Observer>,
+    /// Of the connection.
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 /// Why a relay ends.
@@ -158,7 +161,11 @@ pub(crate) async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
                 return;
             }
             End::Broken => return,
-            End::Here { code, reason } => close_frame(*code, reason),
+            End::Here { code, reason } => {
+                // After an error the client is not read any more, and may be in the middle of its message.
+                relay.pulse.linger();
+                close_frame(*code, reason)
+            }
             End::Guest { code, reason } => close_frame(*code, reason),
         };
         if sink.send(Message::Close(frame)).await.is_ok() {

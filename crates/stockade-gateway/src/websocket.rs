@@ -180,6 +180,7 @@ fn start(conversation: &Arc<Conversation>, opened: Opened, open: OpenSocket, lim
         client: opened.client,
         phase: conversation.shared.phase.subscribe(),
         observer: Arc::clone(&conversation.shared.observer),
+        pulse: Arc::clone(&conversation.pulse),
     };
     let conversation = Arc::clone(conversation);
     let waiting = opened.waiting;

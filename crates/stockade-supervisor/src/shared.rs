@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stockade_policy::IsolateOptions;
+use stockade_policy::{IsolateOptions, Isolation};
 use stockade_protocol::{CallId, GuestError, Payload, ToIsolate};
 use tokio::sync::oneshot;
 
@@ -338,7 +338,9 @@ impl Shared {
             let overdue = verdict
                 .passed
                 .is_some_and(|passed| passed.elapsed() > grace);
-            if overdue && !verdict.abandoned {
+            // Of one in a worker the host has no thread: its worker is being killed, which may take a moment.
+            let here = self.post.is_some() || self.options.isolation == Isolation::Thread;
+            if overdue && here && !verdict.abandoned {
                 verdict.abandoned = true;
                 self.pool.abandoned.fetch_add(1, Ordering::SeqCst);
                 log::warn!(

@@ -265,6 +265,30 @@ async fn message_that_is_too_large_closes_the_socket() {
 }
 
 #[tokio::test]
+async fn client_in_the_middle_of_a_message_too_large_reads_why_it_ends() {
+    let limits = SocketLimits {
+        message_bytes: 1000,
+        ..SocketLimits::default()
+    };
+    let (server, mut guests) = accepting(limits).await;
+    let mut raw = server.connect().await;
+    raw.send(HANDSHAKE).await;
+    assert!(raw.head().await.starts_with("HTTP/1.1 101 "));
+    let _guest = soon(guests.recv()).await.unwrap();
+    let mut head = vec![0x82, 0xff];
+    head.extend((2_u64 << 20).to_be_bytes());
+    head.extend([0; 4]);
+    raw.send(&head[..]).await;
+    for _ in 0..32 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        raw.send(&[0; 64 << 10][..]).await;
+    }
+    let frame = raw.exactly(4).await;
+    assert_eq!(frame[0], 0x88);
+    assert_eq!(u16::from_be_bytes([frame[2], frame[3]]), 1009);
+}
+
+#[tokio::test]
 async fn frame_that_is_malformed_closes_the_socket() {
     let (server, mut guests) = accepting(SocketLimits::default()).await;
     for (bytes, code) in [
