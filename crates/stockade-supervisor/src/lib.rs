@@ -10,7 +10,7 @@
 //!    guest waits (its thread, nobody else's).
 //! 3. Limits are watched from outside the isolate's thread, by reading that thread's CPU clock.
 //! 4. When an isolate does not stop by itself within [`GRACE`], its end is reported all the same and
-//!    it is counted as abandoned until its thread really ends.
+//!    it is counted as abandoned until its thread really ends. One in a worker is killed with it instead.
 //!
 //! Deliberately absent: V8, and any decision on what a guest may reach.
 

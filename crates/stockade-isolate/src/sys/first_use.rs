@@ -3,7 +3,6 @@
 //! Behind the walls of a worker there is nothing to look at, and looking ends the worker.
 
 use std::ffi::c_int;
-use std::hint::black_box;
 
 unsafe extern "C" {
     // absl/base/internal/sysinfo.h: number of processors and their clock rate, kept once known. Abseil
@@ -38,7 +37,7 @@ fn settle_malloc() {
         // SAFETY: each block is freed once, and nothing is read or written there.
         unsafe {
             // The compiler would do without blocks that nobody uses.
-            for block in black_box([libc::malloc(BLOCK), libc::malloc(BLOCK)]) {
+            for block in std::hint::black_box([libc::malloc(BLOCK), libc::malloc(BLOCK)]) {
                 libc::free(block);
             }
         }
