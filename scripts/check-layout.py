@@ -14,6 +14,8 @@ from pathlib import Path
 
 # crate: the crates of this workspace that it may depend on
 EDGES = {
+    # every crate depends on it: it holds no code, and makes every selection of crates compile dependencies alike
+    "workspace-hack": set(),
     "stockade-policy": set(),
     "stockade-transpile": {"stockade-policy"},
     "stockade-protocol": {"stockade-policy"},
@@ -94,6 +96,8 @@ def check_manifest(crate, path, workspace):
             breach(path, f"{name} may not depend on {dependency}")
         if dependency in V8_PACKAGES and name not in KNOWS_V8:
             breach(path, f"{name} may not depend on {dependency}: only {sorted(KNOWS_V8)} know V8")
+    if name != "workspace-hack" and "workspace-hack" not in manifest.get("dependencies", {}):
+        breach(path, "must depend on workspace-hack: scripts/unify-features.py says why")
     lints = manifest.get("lints", {})
     if lints == {"workspace": True}:
         return
