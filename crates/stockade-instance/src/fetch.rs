@@ -70,9 +70,10 @@ pub(crate) async fn fetch(
     request: Request<Body>,
 ) -> Result<Response<Body>, FetchError> {
     let mut prepared = Prepared::new(request, &pool.options.limits).await?;
+    let client = prepared.client.as_ref();
     let mut report = Report {
         observer: &*pool.observer,
-        request_id: std::mem::take(&mut prepared.request_id),
+        request_id: client.map_or_else(String::new, |client| client.request_id.clone()),
         mirror: None,
         done: false,
     };
@@ -139,7 +140,7 @@ async fn attempt(slot: Slot, prepared: &mut Prepared, left: Duration) -> Result<
         RequestBody::None | RequestBody::Whole(_) => (None, None),
     };
     let answer = mirror
-        .await_response(id, slot, body)
+        .await_response(id, slot, body, prepared.client.clone())
         .map_err(|end| Trouble::Ended { end, heard: false })?;
     if let Err(error) = mirror
         .handle

@@ -51,6 +51,9 @@ fn build(
     let mut response = Response::new(empty());
     *response.status_mut() = head.status;
     *response.headers_mut() = std::mem::take(&mut head.headers);
+    if let Some(reason) = head.reason.take() {
+        response.extensions_mut().insert(reason);
+    }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         if !prepared.upgrade {
             return Err("its status is 101, and the client asked for no WebSocket".to_owned());
@@ -62,10 +65,14 @@ fn build(
         return Ok(response);
     }
     if head.has_no_body(&prepared.method) {
-        let length = head.content_length.or(match &body {
-            ReplyBody::Whole(bytes, _) => Some(bytes.len() as u64),
-            ReplyBody::None | ReplyBody::Stream(_) | ReplyBody::Returned(_) => None,
-        });
+        // What the response to GET has: the body's own length where it is known, whatever the guest says.
+        let length = match &body {
+            ReplyBody::Whole(bytes, _) if !bytes.is_empty() => Some(bytes.len() as u64),
+            ReplyBody::Whole(..)
+            | ReplyBody::None
+            | ReplyBody::Stream(_)
+            | ReplyBody::Returned(_) => head.content_length,
+        };
         let tells = prepared.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
         if let (Some(length), true) = (length.filter(|_| !no_length(&head)), tells) {
             response.headers_mut().insert(CONTENT_LENGTH, length.into());

@@ -6,7 +6,8 @@
 // Guest to host:
 //   serve.ready { handlers, exports } or serve.failed { name, message, stack }, once
 //   http.response [id, status, [name, value, …], body, socket, pending]: `body` may also be a mark "h" and the
-//     id of a stream of the host's, which goes on without the guest
+//     id of a stream of the host's, which goes on without the guest; ":reason" may be the first name, its value
+//     is the text of the status
 //   http.failed [id, name, message, stack]
 //   http.settled [id]: after `pending`, all that `waitUntil` was given is done
 //   cron.done [id, null or a message]

@@ -10,7 +10,7 @@ use stockade_protocol::{GuestError, Payload, RequestId};
 use tokio::task::AbortHandle;
 
 use super::{Mirror, unbroken};
-use crate::http::Body;
+use crate::http::{Body, Client};
 use crate::services::Parcel;
 use crate::wire::{
     AnswerBody, Ask, Fields, GuestBody, Malformed, Unasked, answer_of, export, import, parse_ask,
@@ -77,10 +77,15 @@ impl Mirror {
                 binding,
                 head,
                 body,
-            } => Prepared::Fetch(
-                binding,
-                http::Request::from_parts(head, self.body_of(body)?),
-            ),
+            } => {
+                let mut request = http::Request::from_parts(head, self.body_of(body)?);
+                if binding.is_some()
+                    && let Some(client) = self.passed_on(&request)
+                {
+                    request.extensions_mut().insert(client);
+                }
+                Prepared::Fetch(binding, request)
+            }
             Ask::Call {
                 binding,
                 method,
@@ -110,6 +115,17 @@ impl Mirror {
         });
         table.entries.insert(id, task.abort_handle());
         Ok(())
+    }
+
+    /// The client whose request the guest passes on to a binding: it is one that the guest is answering, and
+    /// its name stands in the header that the gateway wrote. What else the guest says of a client is its own.
+    fn passed_on(&self, request: &http::Request<Body>) -> Option<Client> {
+        let id = request.headers().get("x-request-id")?.to_str().ok()?;
+        let client = Arc::unwrap_or_clone(self.client_of(id)?);
+        Some(Client {
+            upgrade: false,
+            ..client
+        })
     }
 
     /// Takes `request.cancel`.

@@ -6,12 +6,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use stockade_instance::{Body, BoxFuture, Parcel, Services, UpstreamSocket};
+use stockade_instance::{
+    Body, BoxFuture, Client, InstanceOptions, Parcel, Services, UpstreamSocket,
+};
 use stockade_protocol::{GuestError, Payload};
 use tokio::sync::mpsc;
 
 use crate::guest::{self, Guest, Heard};
-use crate::site::{Site, full, get, piecewise};
+use crate::site::{Site, from_client, full, get, piecewise};
 
 /// Answers with what it was asked.
 struct Mirroring {
@@ -38,6 +40,13 @@ fn describe(
             .await
             .map_err(|error| GuestError::new(error.to_string()))?;
         let text = String::from_utf8_lossy(&text.to_bytes()).into_owned();
+        if let Some(client) = head.extensions.get::<Client>() {
+            let said = format!(
+                "{} {} {}",
+                client.request_id, client.address, client.upgrade
+            );
+            return Ok(Response::new(full(said)));
+        }
         let a = head
             .headers
             .get("a")
@@ -71,6 +80,15 @@ impl Services for Mirroring {
             "/refused" => Box::pin(std::future::ready(Err(GuestError::new(
                 "refused by rule 3",
             )))),
+            "/unread" => {
+                let (sender, body) = piecewise();
+                let dropped = self.dropped.clone();
+                tokio::spawn(async move {
+                    sender.closed().await;
+                    let _ = dropped.send(());
+                });
+                Box::pin(std::future::ready(Ok(Response::new(body))))
+            }
             "/large" => {
                 let (sender, body) = piecewise();
                 tokio::spawn(async move {
@@ -135,6 +153,18 @@ fn asking(
     mpsc::UnboundedReceiver<Heard>,
     mpsc::UnboundedReceiver<()>,
 ) {
+    asking_with(asks, |_| {})
+}
+
+/// The same with other options.
+fn asking_with(
+    asks: impl Fn(&Guest, &str) + Send + Sync + Clone + 'static,
+    change: impl FnOnce(&mut InstanceOptions),
+) -> (
+    Site,
+    mpsc::UnboundedReceiver<Heard>,
+    mpsc::UnboundedReceiver<()>,
+) {
     let (heard, events) = mpsc::unbounded_channel();
     let (dropped, drops) = mpsc::unbounded_channel();
     let script = move |guest: &Guest, message: Heard| match message {
@@ -145,7 +175,7 @@ fn asking(
         message => heard.send(message).unwrap(),
     };
     let services = Arc::new(Mirroring { dropped });
-    let site = Site::serving(guest::hearing(script), services, |_| {});
+    let site = Site::serving(guest::hearing(script), services, change);
     (site, events, drops)
 }
 
@@ -190,6 +220,41 @@ async fn guest_fetch_gives_status_headers_and_body() {
             "fetch POST http://b.example/x?y a=1 hi"
         ]
     );
+}
+
+#[tokio::test]
+async fn request_that_is_passed_on_to_a_binding_keeps_its_client() {
+    let (site, mut events, _) = asking(|guest, _| {
+        let fetch = |method: &str, id: &str| {
+            let json = format!(
+                r#"{{"binding":"B","url":"http://b/","method":"GET","headers":["x-request-id","{id}"]}}"#
+            );
+            (method.to_owned(), json)
+        };
+        let asks = [
+            fetch("binding.fetch", "req-1"),
+            fetch("binding.fetch", "req-2"),
+            fetch("fetch", "req-1"),
+        ];
+        for (number, (method, json)) in (1..).zip(asks) {
+            guest.ask(number, &method, &json);
+        }
+    });
+    site.read(from_client(get("/"), true)).await;
+    let mut texts = [const { String::new() }; 3];
+    for _ in 0..3 {
+        let (id, result) = answer(&mut events).await;
+        let data = result.unwrap();
+        let value: Value = serde_json::from_str(&data.json).unwrap();
+        texts[usize::try_from(id).unwrap() - 1] = body_text(&value["body"], &data);
+    }
+    // Of a request that is not its own a guest cannot say who asks, nor towards the outside.
+    let expected = [
+        "req-1 192.0.2.7:4711 false",
+        "B GET http://b/ a= ",
+        "fetch GET http://b/ a= ",
+    ];
+    assert_eq!(texts, expected);
 }
 
 #[tokio::test]
@@ -240,6 +305,22 @@ async fn guest_fetch_that_is_cancelled_is_dropped() {
     drops.recv().await.unwrap();
     // The guest's number of open requests goes down by an answer.
     assert!(answer(&mut events).await.1.is_err());
+    assert_eq!(site.instance.stats().mirrors.len(), 1);
+}
+
+#[tokio::test]
+async fn guest_fetch_whose_body_is_never_read_is_let_go_of() {
+    let (site, mut events, mut drops) = asking_with(
+        |guest, _| {
+            let fetch = r#"{"url":"http://b/unread","method":"GET","headers":{},"body":null}"#;
+            guest.ask(1, "fetch", fetch);
+        },
+        |options| options.limits.stall = std::time::Duration::from_millis(30),
+    );
+    site.read(get("/")).await;
+    assert!(answer(&mut events).await.1.is_ok());
+    // With the body go its connection and its place.
+    drops.recv().await.unwrap();
     assert_eq!(site.instance.stats().mirrors.len(), 1);
 }
 

@@ -101,6 +101,45 @@ fn binding_reaches_the_other_site_by_fetch_and_by_method() {
 }
 
 #[test]
+fn binding_learns_of_no_client_that_its_caller_makes_up() {
+    let config = format!(
+        "{PLAIN}instances:
+  front:
+    code: ./main.js
+    urls: [front.example]
+    bindings: {{other: back}}
+  back:
+    code: ./main.js
+"
+    );
+    let server = Server::start(&config, &[("main.js", EVALUATES)]);
+    run(async {
+        let names =
+            "['cf-connecting-ip', 'cf-ipcountry', 'x-forwarded-for', 'x-real-ip', 'x-request-id']";
+        let of_back = format!("return {names}.map((name) => request.headers.get(name))");
+        let ask = |headers: &str| {
+            let body = json!(of_back);
+            format!(
+                "const headers = new Headers({headers});
+                 const answer = await env.other.fetch('http://x/', {{ method: 'POST', headers, body: {body} }});
+                 return [(await answer.json()).value, request.headers.get('x-request-id')]"
+            )
+        };
+        let forged = "{ 'cf-connecting-ip': '192.0.2.1', 'cf-ipcountry': 'CH', 'x-forwarded-for': '192.0.2.1',
+                        'x-real-ip': '192.0.2.1', 'x-request-id': 'mine' }";
+        let seen = evaluate_at(&server, "front.example", &ask(forged)).await;
+        let nothing = json!([null, null, null, null, null]);
+        assert_eq!(seen[0], nothing, "{seen}");
+        // A request that is passed on is that of its client, whatever else is written into it.
+        let forged =
+            "[...request.headers, ['cf-connecting-ip', '192.0.2.1'], ['x-real-ip', '192.0.2.1']]";
+        let seen = evaluate_at(&server, "front.example", &ask(forged)).await;
+        let client = json!(["127.0.0.1", null, "127.0.0.1", null, seen[1]]);
+        assert_eq!(seen[0], client, "{seen}");
+    });
+}
+
+#[test]
 fn state_is_one_for_all_mirrors_and_survives_a_kill() {
     let server = Server::site(EVALUATES, "    mirrors: 2\n    state: true\n");
     let count = "for (;;) {

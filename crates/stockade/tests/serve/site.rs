@@ -81,7 +81,50 @@ fn site_sees_the_request_as_it_was_sent() {
         assert_eq!(answer.header("x-b"), "c");
         let head = send(server.address(), with_body("HEAD", "b.example", "/", "")).await;
         assert_eq!((head.status, head.body.len()), (201, 0));
+        // Nor does a client take away what the gateway says.
+        let mut request = post("b.example", "/", "");
+        let names = "close, cf-connecting-ip, x-forwarded-for, x-forwarded-proto, x-request-id";
+        request
+            .headers_mut()
+            .insert("connection", names.parse().unwrap());
+        let seen = send(server.address(), request).await.json();
+        assert_eq!(seen["forwarded"], "127.0.0.1");
     });
+}
+
+#[test]
+fn status_text_of_a_site_reaches_its_clients() {
+    let server = Server::site(
+        "export default { fetch(request) {
+           const { pathname } = new URL(request.url);
+           const init = { status: 299, statusText: pathname === '/own' ? 'Odd, but fine' : '' };
+           return pathname === '/stream'
+             ? new Response(new Blob(['a']).stream(), { ...init, statusText: 'Streamed' })
+             : new Response('a', init);
+         } };",
+        "",
+    );
+    run(async {
+        for (path, line) in [
+            ("/own", "HTTP/1.1 299 Odd, but fine\r\n"),
+            ("/stream", "HTTP/1.1 299 Streamed\r\n"),
+            ("/", "HTTP/1.1 299 \r\n"),
+        ] {
+            let head = raw_head(server.address(), path).await;
+            assert!(head.starts_with(line), "{path}: {head}");
+        }
+    });
+}
+
+/// The head of the answer to a GET, as it came.
+async fn raw_head(address: std::net::SocketAddr, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 #[test]
