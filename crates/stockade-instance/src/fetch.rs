@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use stockade_protocol::Payload;
+use stockade_protocol::bounds::MAX_NAME_BYTES;
+use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::{CallError, End, SendError};
 
 use crate::error::{FetchError, Refusal};
@@ -14,7 +15,7 @@ use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::respond::respond;
 use crate::services::Parcel;
-use crate::wire::{Malformed, Prepared, RequestBody};
+use crate::wire::{Malformed, Prepared, RequestBody, Unasked};
 
 /// Why an attempt failed.
 enum Trouble {
@@ -192,12 +193,30 @@ fn checked(value: Payload) -> Result<Payload, Malformed> {
     Ok(value)
 }
 
+/// What a caller is told of a method that the guest does not offer.
+fn no_method(pool: &Pool, method: &str) -> FetchError {
+    let message = format!(
+        "the site {:?} has no method {method:?}: others can call a method of its default export, or a \
+         function that its module exports",
+        pool.options.name
+    );
+    FetchError::Threw(GuestError {
+        name: "TypeError".to_owned(),
+        ..GuestError::new(message)
+    })
+}
+
 /// Calls a method that the guest offers to others.
 pub(crate) async fn call(
     pool: &Arc<Pool>,
     method: &str,
     args: Parcel,
 ) -> Result<Parcel, FetchError> {
+    // With the U+0000 that tells an export's name.
+    if method.len() >= MAX_NAME_BYTES {
+        let beginning: String = method.chars().take(40).collect();
+        return Err(no_method(pool, &format!("{beginning}…")));
+    }
     let found = pool.place().await?;
     let mirror = Arc::clone(&found.slot.mirror);
     let limit = pool.options.limits.wall;
@@ -205,7 +224,9 @@ pub(crate) async fn call(
     let args = mirror.export_parcel(args).map_err(FetchError::Threw)?;
     let called = mirror.handle.call(format!("\0{method}"), args);
     let result = match tokio::time::timeout(limit, called).await {
+        Ok(Ok(value)) if value.is_no_export() => Err(no_method(pool, method)),
         Ok(Ok(value)) => checked(value)
+            .map_err(Unasked::from)
             .and_then(|value| mirror.import_parcel(value))
             .map_err(|why| FetchError::BadResponse {
                 why: why.to_string(),

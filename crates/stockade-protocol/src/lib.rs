@@ -11,10 +11,12 @@
 
 pub mod bounds;
 pub mod frame;
+mod marks;
 mod message;
 mod payload;
 mod text;
 
+pub use marks::{Edit, MAX_MARKED_DEPTH, Mark, MarksError, rewrite_marks};
 pub use message::{CallId, ConsoleLevel, FromIsolate, GuestError, Position, RequestId, ToIsolate};
 pub use payload::{Payload, PayloadError};
 pub use text::{harmless, harmless_line};

@@ -90,7 +90,14 @@ impl Mirror {
                 binding,
                 method,
                 args,
-            } => Prepared::Call(binding, method, self.import_parcel(args)?),
+            } => match self.import_parcel(args) {
+                Ok(args) => Prepared::Call(binding, method, args),
+                Err(Unasked::Refused(why)) => {
+                    self.refuse(id, &why);
+                    return Ok(());
+                }
+                Err(Unasked::Malformed(malformed)) => return Err(malformed),
+            },
         };
         let mut table = self.asks.table.lock();
         if table.closed {
@@ -159,7 +166,7 @@ impl Mirror {
     }
 
     /// Makes bodies of the streams in data of the guest.
-    pub(crate) fn import_parcel(self: &Arc<Self>, data: Payload) -> Result<Parcel, Malformed> {
+    pub(crate) fn import_parcel(self: &Arc<Self>, data: Payload) -> Result<Parcel, Unasked> {
         let (payload, streams) = import(data, |id| {
             self.take_stream(id)
                 .map(http_body_util::BodyExt::boxed_unsync)

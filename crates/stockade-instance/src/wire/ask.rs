@@ -118,9 +118,24 @@ pub(crate) enum Unasked {
     Malformed(Malformed),
 }
 
-impl<T: Into<Malformed>> From<T> for Unasked {
-    fn from(error: T) -> Self {
+impl From<Malformed> for Unasked {
+    fn from(error: Malformed) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl From<serde_json::Error> for Unasked {
+    fn from(error: serde_json::Error) -> Self {
         Self::Malformed(error.into())
+    }
+}
+
+impl fmt::Display for Unasked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(why) => f.write_str(why),
+            Self::Malformed(error) => error.fmt(f),
+        }
     }
 }
 

@@ -377,3 +377,42 @@ async fn guest_call_of_a_binding_carries_values_and_streams() {
     assert_eq!(pull["id"], 31);
     drop(site);
 }
+
+/// A call of `STATE.put` with these arguments and one binary part.
+fn put(guest: &Guest, id: u64, args: &str) {
+    guest.send(stockade_protocol::FromIsolate::Request {
+        id,
+        method: "binding.call".to_owned(),
+        data: Payload {
+            json: format!(r#"{{"binding":"STATE","method":"put","args":{args}}}"#),
+            bytes: vec![vec![1]],
+            marked: true,
+        },
+    });
+}
+
+#[tokio::test]
+async fn guest_call_with_data_that_guests_make_is_no_breach() {
+    let (site, mut events, _) = asking(|guest, _| {
+        put(guest, 1, r#"[{"key":"a\ud800","value":"\u0000b0"}]"#);
+        let deep = format!(r#"{}"\u0000b0"{}"#, "[".repeat(5000), "]".repeat(5000));
+        put(guest, 2, &deep);
+        let name = r#"{"binding":"STATE","method":"a\udfff","args":[]}"#;
+        guest.ask(3, "binding.call", name);
+        put(guest, 4, r#"[{"key":"a","value":"\u0000b0"}]"#);
+    });
+    site.read(get("/")).await;
+    let mut answers = std::collections::BTreeMap::new();
+    for _ in 0..4 {
+        let (id, result) = answer(&mut events).await;
+        answers.insert(id, result);
+    }
+    let passed = answers[&1].as_ref().unwrap();
+    assert!(passed.json.contains(r"a\\ud800"), "{}", passed.json);
+    let refused = answers[&2].as_ref().unwrap_err();
+    assert!(refused.message.contains("deep"), "{refused}");
+    let refused = answers[&3].as_ref().unwrap_err();
+    assert!(refused.message.contains("cannot be read"), "{refused}");
+    assert!(answers[&4].is_ok());
+    assert_eq!(site.observed.count("misbehaved"), 0);
+}
