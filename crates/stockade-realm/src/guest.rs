@@ -133,10 +133,16 @@ pub(crate) fn op_guest_console(
     )
 }
 
+/// By the engine's JSON parser, as all data comes: a number of any size is a number.
 #[op2]
-#[serde]
-pub(crate) fn op_guest_settings(state: &mut OpState) -> Settings {
-    state.borrow::<Settings>().clone()
+pub(crate) fn op_guest_settings<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    state: &mut OpState,
+) -> Result<v8::Local<'s, v8::Value>, JsErrorBox> {
+    let unread = || JsErrorBox::generic("the settings of the isolate cannot be read");
+    let json = serde_json::to_string(state.borrow::<Settings>()).map_err(|_| unread())?;
+    let text = v8::String::new(scope, &json).ok_or_else(unread)?;
+    v8::json::parse(scope, text).ok_or_else(unread)
 }
 
 /// The texts of what a guest threw, bounded and harmless; any value may have been thrown.
