@@ -128,7 +128,8 @@ interface Fetcher {
 }
 
 /**
- * Another site and its methods. Arguments and results are what JSON can hold, bytes and byte streams.
+ * Another site and its methods. Arguments and results are plain objects, arrays, `Map`, `Set`, `Date`, `Error`,
+ * primitive values, bytes and byte streams; anything else is a `TypeError`.
  *
  *     interface Env { notes: Service<{ count(): Promise<number> }> }
  */
@@ -168,6 +169,7 @@ interface StateChange {
   type: "put" | "delete" | "expire" | "lagged";
   key?: string;
   version: number;
+/** What JSON would change, such as a `Map` or an object of a class without `toJSON`, is a `TypeError`. */
 }
 
 /** State that all mirrors of the site share. What a promise has said is durable. */

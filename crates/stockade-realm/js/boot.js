@@ -199,7 +199,7 @@ function reply(id, value) {
   const done = (result) => {
     let json;
     try {
-      json = payload.encode(result);
+      json = payload.encodeValue(result);
     } catch (error) {
       op_guest_reply(id, false, "", false, error);
       return;

@@ -30,6 +30,7 @@ const {
   SetPrototypeAdd,
   SetPrototypeDelete,
   SetPrototypeGetSize,
+  StringPrototypeIsWellFormed,
   SymbolToStringTag,
   TypeError,
 } = primordials;
@@ -53,6 +54,11 @@ function checkName(name, what) {
   if (typeof name !== "string") {
     throw new TypeError(`the ${what} must be a string, not ${typeof name}`);
   }
+  if (!StringPrototypeIsWellFormed(name)) {
+    throw new TypeError(
+      `the ${what} must be Unicode text, and half a surrogate pair is none: toWellFormed() replaces it`,
+    );
+  }
 }
 
 function checkHandler(handler) {
@@ -73,8 +79,8 @@ function control(name, data) {
 }
 
 // Sends a request; `onId` hears its id, for cancelling.
-function startRequest(method, data, onId) {
-  const json = payload.encode(data);
+function startRequest(method, data, onId = undefined, encode = payload.encode) {
+  const json = encode(data);
   const marked = payload.marked();
   const id = nextRequest++;
   return new Promise((resolve, reject) => {
@@ -214,7 +220,10 @@ function dispatchControl(name, data, marked) {
 function configure(settings, serves) {
   requestTimeoutMs = settings.requestTimeoutMs;
   serving = serves;
-  if (serving) return;
+  if (serving) {
+    payload.carryExactly();
+    return;
+  }
   putFunctions(settings.env);
   env = deepFreeze(settings.env);
 }
