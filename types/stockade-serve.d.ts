@@ -108,10 +108,44 @@ declare class WebSocketPair {
   constructor();
   0: WebSocket;
   1: WebSocket;
+  [Symbol.iterator](): Generator<WebSocket, void>;
 }
 interface WebSocket {
   /** Of an end of a `WebSocketPair`: begins to deliver what has come. */
   accept(): void;
+}
+
+// ---- Server-sent events ----
+
+interface EventSourceEvents {
+  open: Event;
+  message: MessageEvent<string>;
+  error: Event;
+}
+/** Hears a `text/event-stream` by `fetch`, and connects again when it ends. */
+declare class EventSource extends EventTarget {
+  constructor(url: string | URL, init?: { withCredentials?: boolean });
+  static readonly CONNECTING: 0;
+  static readonly OPEN: 1;
+  static readonly CLOSED: 2;
+  readonly readyState: 0 | 1 | 2;
+  readonly url: string;
+  /** Changes nothing: a site has no cookies of its own. */
+  readonly withCredentials: boolean;
+  onopen: ((event: Event) => void) | null;
+  onmessage: ((event: MessageEvent<string>) => void) | null;
+  onerror: ((event: Event) => void) | null;
+  close(): void;
+  addEventListener<K extends keyof EventSourceEvents>(
+    type: K,
+    listener: EventListenerOrObject<EventSourceEvents[K]> | null,
+    options?: boolean | ListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrObject<any> | null,
+    options?: boolean | ListenerOptions,
+  ): void;
 }
 
 declare class Navigator {
@@ -135,6 +169,7 @@ interface Fetcher {
  */
 type Service<Methods = { [method: string]: (...args: any[]) => Promise<any> }> = Fetcher & Methods;
 
+/** What JSON would change, such as a `Map` or an object of a class without `toJSON`, is a `TypeError`. */
 type StateValue = string | ArrayBufferView | ArrayBuffer | StateJson;
 type StateJson =
   | null
@@ -169,7 +204,6 @@ interface StateChange {
   type: "put" | "delete" | "expire" | "lagged";
   key?: string;
   version: number;
-/** What JSON would change, such as a `Map` or an object of a class without `toJSON`, is a `TypeError`. */
 }
 
 /** State that all mirrors of the site share. What a promise has said is durable. */

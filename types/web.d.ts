@@ -625,17 +625,21 @@ declare function fetch(input: RequestInfo, init?: RequestInit): Promise<Response
 
 // ---- WebSocket: sockets live in the host ----
 
+/** `message` says why; the standard has no such property. */
+interface WebSocketErrorEvent extends Event {
+  readonly message: string;
+}
 interface WebSocketEvents {
   open: Event;
   message: MessageEvent;
-  error: Event;
+  error: WebSocketErrorEvent;
   close: CloseEvent;
 }
 type WebSocketHandlers = {
   [E in keyof WebSocketEvents as `on${E}`]: ((event: WebSocketEvents[E]) => void) | null;
 };
 declare class WebSocket extends EventTarget {
-  constructor(url: string | URL, protocols?: string | string[]);
+  constructor(url: string | URL, protocols?: string | Iterable<string>);
   static readonly CONNECTING: 0;
   static readonly OPEN: 1;
   static readonly CLOSING: 2;

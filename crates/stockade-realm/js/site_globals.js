@@ -15,6 +15,7 @@ const {
 const webidl = core.loadExtScript("ext:deno_webidl/00_webidl.js");
 const { RequestPrototype, toInnerRequest } = core.loadExtScript("ext:deno_fetch/23_request.js");
 const { ResponsePrototype } = core.loadExtScript("ext:deno_fetch/23_response.js");
+const { EventSource } = core.loadExtScript("ext:stockade_realm/event_source.js");
 const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
 
 // Begins with the name by which libraries tell that handlers have the form of Workers.
@@ -89,6 +90,7 @@ function install(workers) {
   ObjectDefineProperty(ResponsePrototype, "webSocket", webSocket);
   ObjectDefineProperty(RequestPrototype, "cf", cf);
   ObjectDefineProperty(globalThis, "Response", core.propNonEnumerable(Response));
+  ObjectDefineProperty(globalThis, "EventSource", core.propNonEnumerable(EventSource));
   ObjectDefineProperty(globalThis, "WebSocketPair", core.propNonEnumerable(sockets.WebSocketPair));
   ObjectDefineProperty(globalThis, "Navigator", core.propNonEnumerable(Navigator));
   const navigator = webidl.createBranded(Navigator);

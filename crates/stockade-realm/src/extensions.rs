@@ -47,6 +47,7 @@ deno_core::extension!(
         "network.js",
         "fetch.js",
         "websocket.js",
+        "event_source.js",
         "console.js",
         "bindings.js",
         "sockets.js",

@@ -147,7 +147,8 @@ impl Isolate {
     }
 
     /// The next event; `None` after [`Event::Destroyed`]. Requests that have a handler are answered
-    /// and not shown; one without must be answered with [`Handle::answer`].
+    /// and not shown; one without must be answered with [`Handle::answer`], and a WebSocket that the guest opens
+    /// with events, or [`refuse_socket`].
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -250,19 +251,52 @@ impl Isolate {
     }
 }
 
-/// For a server: requests that have a handler are answered, those that have none rejected, and all other
-/// events are dropped.
+/// For a server: requests that have a handler are answered, those that have none rejected, WebSockets refused, and
+/// all other events are dropped.
 impl From<Isolate> for Guest {
     fn from(mut isolate: Isolate) -> Self {
         let handle = isolate.handle();
         Self::new(handle.clone(), async move {
             while let Some(event) = isolate.next().await {
+                refuse_socket(&handle, &event, "the host opens no WebSockets");
                 if let Event::Request { id, method, .. } = event {
                     reject(&handle, id, &method);
                 }
             }
         })
     }
+}
+
+/// The event by which a guest asks for a WebSocket.
+const OPEN_SOCKET: &str = "ws.open";
+
+/// The event by which a guest hears of its WebSockets. Read by `stockade_realm/websocket.js`.
+const SOCKET_EVENT: &str = "__ws_event";
+
+/// Fails the WebSocket that a guest wants to open, where `event` is that wish: its `error` and `close` events
+/// fire with this reason. False for any other event. A host that plays no other side of the guest's sockets does
+/// this, or they wait for ever.
+pub fn refuse_socket(handle: &Handle, event: &Event, why: &str) -> bool {
+    let Event::Message { name, data } = event else {
+        return false;
+    };
+    if name != OPEN_SOCKET {
+        return false;
+    }
+    #[derive(serde::Deserialize)]
+    struct Open {
+        conn_id: u64,
+    }
+    // What names no socket is none of the runtime's own.
+    if let Ok(Open { conn_id }) = data.read() {
+        let refusal = serde_json::json!({
+            "conn_id": conn_id, "event_type": "error", "data": { "message": why },
+        });
+        if let Err(error) = handle.send(SOCKET_EVENT, Payload::from_json(refusal.to_string())) {
+            log::debug!("a WebSocket was not refused: {error}");
+        }
+    }
+    true
 }
 
 /// Tells the guest that nobody answers requests of this method.

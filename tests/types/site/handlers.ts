@@ -13,7 +13,7 @@ export default {
   async fetch(request, env, ctx) {
     ctx.waitUntil(env.STATE.put("seen", { at: 1 }, { ttl: 60 }));
     if (request.headers.get("upgrade") === "websocket") {
-      const { 0: client, 1: server } = new WebSocketPair();
+      const [client, server] = new WebSocketPair();
       server.accept();
       server.addEventListener("message", (event) => server.send(event.data));
       return new Response(null, { status: 101, webSocket: client });
@@ -30,6 +30,10 @@ export default {
     const bytes: Uint8Array | null = await env.FILES.read("a.bin", { offset: 1 });
     const file: string | null = await env.FILES.read("a.txt", "text");
     await env.FILES.write("b", other.body ?? "none", { createNew: true });
+    const events = new EventSource("https://a.example/events");
+    events.onmessage = ({ data }) => console.log(data.length);
+    const socket = new WebSocket("wss://a.example/", new Set(["chat"]));
+    socket.onerror = ({ message }) => console.log(message.length);
     // @ts-expect-error -- not in Env
     env.OTHER;
     // @ts-expect-error -- a text

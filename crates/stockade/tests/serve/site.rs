@@ -299,6 +299,53 @@ fn websocket_reaches_the_guest_and_closes() {
 }
 
 #[test]
+fn websocket_that_the_guest_closes_keeps_its_order_and_hears_the_end() {
+    let server = Server::site(
+        "const log = [];
+         export default { fetch(request) {
+           if (request.headers.get('upgrade') !== 'websocket') return Response.json(log);
+           const [client, server] = new WebSocketPair();
+           server.accept();
+           server.addEventListener('close', ({ code, reason, wasClean }) =>
+             log.push([code, reason, wasClean, server.readyState]));
+           server.addEventListener('message', ({ data }) => {
+             server.send(new Blob(['one']));
+             server.send('two');
+             server.send(new Blob(['three']));
+             if (data === 'no code') server.close();
+             else server.close(4001, data);
+             log.push(server.readyState, server.bufferedAmount);
+           });
+           return new Response(null, { status: 101, webSocket: client });
+         } };",
+        "",
+    );
+    run(async {
+        for (said, code) in [("no code", None), ("why", Some(4001))] {
+            let mut socket = websocket(server.address(), "a.example").await;
+            socket.send(Message::text(said)).await.unwrap();
+            let mut next = async || socket.next().await.unwrap().unwrap();
+            assert_eq!(next().await, Message::binary("one"));
+            assert_eq!(next().await, Message::text("two"));
+            assert_eq!(next().await, Message::binary("three"));
+            let Message::Close(frame) = next().await else {
+                panic!("it does not close");
+            };
+            assert_eq!(frame.map(|frame| u16::from(frame.code)), code);
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+        let log = loop {
+            let log = server.get("a", "/").await.json();
+            if log.as_array().unwrap().len() == 6 {
+                break log;
+            }
+        };
+        let expected = json!([2, 11, [1005, "", true, 3], 2, 11, [4001, "why", true, 3],]);
+        assert_eq!(log, expected);
+    });
+}
+
+#[test]
 fn wait_until_goes_on_after_the_response() {
     let server = Server::site(
         "let done = 0; export default { fetch(request, env, ctx) {
