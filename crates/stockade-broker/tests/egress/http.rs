@@ -70,7 +70,9 @@ async fn nothing_that_identifies_the_machine_or_steers_a_proxy_goes_out() {
         [
             "GET / HTTP/1.1",
             "accept-encoding: gzip, br",
+            "accept: */*",
             &*host,
+            "user-agent: Stockade",
             "x-kept: yes"
         ]
     );
