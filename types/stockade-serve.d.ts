@@ -66,7 +66,7 @@ declare module "cloudflare:workers" {
 // ---- Requests and responses ----
 
 interface Request {
-  /** What the gateway knows of the client; only of a request that came from one. */
+  /** What the gateway knows of the client; of a request that came from one, and of its copies. */
   readonly cf?: IncomingRequestCfProperties;
 }
 interface IncomingRequestCfProperties {

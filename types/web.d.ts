@@ -587,13 +587,17 @@ interface RequestInit {
   method?: string;
   headers?: HeadersInit;
   body?: BodyInit | null;
+  /** Digests of the response's body, such as `sha256-…`: one must fit, or `fetch` rejects. */
+  integrity?: string;
   redirect?: "error" | "follow" | "manual";
+  /** Aborts the request, and the response's body as long as it is not read. */
   signal?: AbortSignal | null;
 }
 type RequestInfo = Request | string | URL;
 declare class Request {
   constructor(input: RequestInfo, init?: RequestInit);
   readonly headers: Headers;
+  readonly integrity: string;
   readonly method: string;
   readonly redirect: "error" | "follow" | "manual";
   readonly signal: AbortSignal;

@@ -10,7 +10,7 @@ use stockade_supervisor::{CallError, End, SendError};
 
 use crate::error::{FetchError, Refusal};
 use crate::http::Body;
-use crate::mirror::{Mirror, Reply, Slot};
+use crate::mirror::{Mirror, Reading, Reply, Slot};
 use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::respond::respond;
@@ -132,7 +132,7 @@ async fn attempt(slot: Slot, prepared: &mut Prepared, left: Duration) -> Result<
         RequestBody::Stream(body) => match body.take() {
             Some(body) => {
                 let stream = mirror
-                    .open_stream(body, Some(id), limits.request_body)
+                    .open_stream(body, Some(id), limits.request_body, Reading::Asked)
                     .map_err(|_| Trouble::Final(busy()))?;
                 (Some(stream), Some(mirror.own_stream(stream)))
             }
@@ -221,9 +221,13 @@ pub(crate) async fn call(
     let mirror = Arc::clone(&found.slot.mirror);
     let limit = pool.options.limits.wall;
     mirror.number_request();
-    let args = mirror.export_parcel(args).map_err(FetchError::Threw)?;
+    let (args, untold) = mirror.export_parcel(args).map_err(FetchError::Threw)?;
     let called = mirror.handle.call(format!("\0{method}"), args);
-    let result = match tokio::time::timeout(limit, called).await {
+    let called = tokio::time::timeout(limit, called).await;
+    if !matches!(called, Ok(Err(CallError::Send(_)))) {
+        untold.told();
+    }
+    let result = match called {
         Ok(Ok(value)) if value.is_no_export() => Err(no_method(pool, method)),
         Ok(Ok(value)) => checked(value)
             .map_err(Unasked::from)

@@ -91,6 +91,7 @@ fn build(
             sent: 0,
             limit,
             over: false,
+            failure: None,
             id,
             slot,
             _request_body: request_body,
@@ -155,6 +156,8 @@ struct ResponseBody {
     sent: u64,
     limit: Option<u64>,
     over: bool,
+    /// What is wrong with the frame that was read last.
+    failure: Option<BoxError>,
     id: u64,
     slot: Slot,
     _request_body: Option<OwnedStream>,
@@ -194,6 +197,9 @@ impl http_body::Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if let Some(failure) = this.failure.take() {
+            return Poll::Ready(Some(Err(failure)));
+        }
         let frame = match &mut this.stream {
             Source::Guest(stream) => Pin::new(stream).poll_frame(cx),
             Source::Host(body) => Pin::new(body).poll_frame(cx),
@@ -201,7 +207,15 @@ impl http_body::Body for ResponseBody {
         match std::task::ready!(frame) {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-                Poll::Ready(Some(this.check(bytes).map(|()| frame)))
+                match this.check(bytes) {
+                    Ok(()) => Poll::Ready(Some(Ok(frame))),
+                    Err(error) => {
+                        // A head that waits to be written goes out before.
+                        this.failure = Some(error);
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    }
+                }
             }
             Some(Err(error)) => {
                 this.over = true;
@@ -225,9 +239,10 @@ impl http_body::Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.stream {
-            Source::Guest(stream) => http_body::Body::is_end_stream(stream),
-            Source::Host(body) => http_body::Body::is_end_stream(body),
-        }
+        self.failure.is_none()
+            && match &self.stream {
+                Source::Guest(stream) => http_body::Body::is_end_stream(stream),
+                Source::Host(body) => http_body::Body::is_end_stream(body),
+            }
     }
 }

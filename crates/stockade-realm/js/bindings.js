@@ -450,7 +450,7 @@ function lines(opening) {
         controller.close();
         return undefined;
       }
-      text += decoder.decode(value, { stream: true });
+      text += decoder.decode(value, { __proto__: null, stream: true });
       return take(controller) ? undefined : read(controller);
     });
   const opened = PromisePrototypeThen(opening, (stream) => {
@@ -459,9 +459,10 @@ function lines(opening) {
   // Whoever reads the stream hears of it.
   PromisePrototypeThen(opened, undefined, () => {});
   return new ReadableStream({
+    __proto__: null,
     pull: (controller) => PromisePrototypeThen(opened, () => read(controller)),
     cancel: (reason) => PromisePrototypeThen(opened, () => reader.cancel(reason)),
-  }, { highWaterMark: 0 });
+  }, { __proto__: null, highWaterMark: 0 });
 }
 
 // ---- Granted folders ----
@@ -517,7 +518,7 @@ class Files {
       const request = { __proto__: null, offset: range?.offset, length: range?.length };
       return PromisePrototypeThen(
         this.#call("read", path, request),
-        (value) => value === null ? null : fromWire({ value, kind: "b" }, type),
+        (value) => value === null ? null : fromWire({ __proto__: null, value, kind: "b" }, type),
       );
     });
   }

@@ -37,6 +37,7 @@ const urlPattern = load("ext:deno_web/01_urlpattern.js");
 const { DOMException, QuotaExceededError } = load("ext:deno_web/01_dom_exception.js");
 const timers = load("ext:deno_web/02_timers.js");
 const abortSignal = load("ext:deno_web/03_abort_signal.js");
+load("ext:stockade_realm/abort.js");
 const base64 = load("ext:deno_web/05_base64.js");
 const streams = load("ext:deno_web/06_streams.js");
 const encoding = load("ext:deno_web/08_text_encoding.js");
@@ -185,6 +186,7 @@ core.setReportExceptionCallback((error) => event.reportException(error));
 
 function onUnhandledRejection(promise, reason) {
   const rejection = new event.PromiseRejectionEvent("unhandledrejection", {
+    __proto__: null,
     cancelable: true,
     promise,
     reason,
@@ -294,7 +296,11 @@ function prepare() {
   event.saveGlobalThisReference(globalThis);
   core.setUnhandledPromiseRejectionHandler(onUnhandledRejection);
   core.setHandledPromiseRejectionHandler?.((promise, reason) => {
-    const handled = new event.PromiseRejectionEvent("rejectionhandled", { promise, reason });
+    const handled = new event.PromiseRejectionEvent("rejectionhandled", {
+      __proto__: null,
+      promise,
+      reason,
+    });
     ReflectApply(dispatchEvent, globalThis, [handled]);
   });
   event.defineEventHandler(globalThis, "error");

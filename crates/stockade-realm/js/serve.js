@@ -45,6 +45,7 @@ const { InnerBody } = core.loadExtScript("ext:deno_fetch/22_body.js");
 const { abortRequest, fromInnerRequest } = core.loadExtScript("ext:deno_fetch/23_request.js");
 const { control, controls, streams } = core.loadExtScript("ext:stockade_realm/network.js");
 const bindings = core.loadExtScript("ext:stockade_realm/bindings.js");
+const { noteClient } = core.loadExtScript("ext:stockade_realm/fetch.js");
 const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
 const answer = core.loadExtScript("ext:stockade_realm/answer.js");
 const modules = core.loadExtScript("ext:stockade_realm/site.js");
@@ -133,6 +134,13 @@ class Incoming {
     this.redirectCount = 0;
     this.clientRid = null;
     this.blobUrlEntry = null;
+    // The request that this is the inner one of.
+    this.request = null;
+  }
+
+  // The platform says so when it makes the request's signal.
+  onCancel() {
+    noteClient(this.request);
   }
 
   url() {
@@ -190,6 +198,7 @@ function onRequest(message) {
       message[5],
     );
     const request = fromInnerRequest(inner, "immutable");
+    inner.request = request;
     live.request = request;
     const ctx = new ExecutionContext(ours, live);
     if (site.entrypoint === undefined) {

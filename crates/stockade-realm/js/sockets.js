@@ -138,7 +138,7 @@ class PairedSocket extends EventTarget {
   close(code = undefined, reason = undefined) {
     const end = usable(this, "close");
     if (code !== undefined) {
-      code = webidl.converters["unsigned short"](code, undefined, undefined, { clamp: true });
+      code = webidl.converters["unsigned short"](code, undefined, undefined, { __proto__: null, clamp: true });
       if (!maySay(code)) {
         throw new DOMException(
           `a WebSocket's close code must be 1000 to 1014 but not 1004 to 1006, or from 3000 to 4999, not ${code}`,
@@ -373,7 +373,7 @@ function hear(end, data) {
       ? new Blob([data])
       : TypedArrayPrototypeGetBuffer(TypedArrayPrototypeSlice(data));
   }
-  end.socket.dispatchEvent(trusted(new MessageEvent("message", { data: content })));
+  end.socket.dispatchEvent(trusted(new MessageEvent("message", { __proto__: null, data: content })));
 }
 
 function consumed(end) {
@@ -393,7 +393,7 @@ function finish(end, code, reason, wasClean) {
   if (end.id !== undefined) MapPrototypeDelete(connected, end.id);
   // Within the isolate the closing handshake is ours; a client's is the host's.
   if (answers) transmitClose(end, code, reason);
-  end.socket.dispatchEvent(trusted(new CloseEvent("close", { code, reason, wasClean })));
+  end.socket.dispatchEvent(trusted(new CloseEvent("close", { __proto__: null, code, reason, wasClean })));
 }
 
 function trusted(event) {

@@ -279,7 +279,7 @@ class WebSocket extends EventTarget {
   close(code = undefined, reason = undefined) {
     webidl.assertBranded(this, WebSocketPrototype);
     if (code !== undefined) {
-      code = webidl.converters["unsigned short"](code, undefined, undefined, { clamp: true });
+      code = webidl.converters["unsigned short"](code, undefined, undefined, { __proto__: null, clamp: true });
       if (code !== 1000 && !(code >= 3000 && code <= 4999)) {
         throw new DOMException(
           `a WebSocket's close code must be 1000 or from 3000 to 4999, not ${code}`,
@@ -391,7 +391,7 @@ function finish(socket, code, reason, wasClean, failure) {
     });
     socket.dispatchEvent(event);
   }
-  socket.dispatchEvent(trusted(new CloseEvent("close", { code, reason, wasClean })));
+  socket.dispatchEvent(trusted(new CloseEvent("close", { __proto__: null, code, reason, wasClean })));
 }
 
 function receive(message) {
@@ -415,7 +415,7 @@ function receive(message) {
           : TypedArrayPrototypeGetBuffer(TypedArrayPrototypeSlice(data));
       }
       const origin = new URL(socket[_url]).origin;
-      socket.dispatchEvent(trusted(new MessageEvent("message", { data: content, origin })));
+      socket.dispatchEvent(trusted(new MessageEvent("message", { __proto__: null, data: content, origin })));
       break;
     }
     case "error": {

@@ -82,6 +82,11 @@ pub(crate) fn op_guest_listen(state: &mut OpState, #[string] name: &str) {
     port(state).listen(name);
 }
 
+#[op2(fast)]
+pub(crate) fn op_guest_collect(state: &mut OpState, now: bool) {
+    port(state).collect(now);
+}
+
 #[op2(nofast, reentrant)]
 pub(crate) fn op_guest_reply<'s>(
     scope: &mut v8::PinScope<'s, '_>,
