@@ -148,11 +148,28 @@ declare class EventSource extends EventTarget {
   ): void;
 }
 
-declare class Navigator {
-  private constructor();
-  readonly userAgent: string;
+// ---- What Workers have beyond the web platform ----
+
+/** Bytes go through as they are. A write waits until they are read. */
+declare class IdentityTransformStream extends TransformStream<BufferSource, Uint8Array<ArrayBuffer>> {
+  constructor(strategy?: { highWaterMark?: number });
 }
-declare const navigator: Navigator;
+/** The same for so many bytes, no more and no fewer. A body of its `readable` has a `Content-Length`. */
+declare class FixedLengthStream extends TransformStream<BufferSource, Uint8Array<ArrayBuffer>> {
+  constructor(length: number | bigint, strategy?: { highWaterMark?: number });
+}
+declare class Scheduler {
+  private constructor();
+  /** Resolves after so many milliseconds; rejects when the signal aborts. */
+  wait(milliseconds: number, options?: { signal?: AbortSignal }): Promise<void>;
+}
+declare const scheduler: Scheduler;
+interface SubtleCrypto {
+  /** Whether two pieces of as many bytes are the same, in a time that does not tell where they differ. */
+  timingSafeEqual(a: BufferSource, b: BufferSource): boolean;
+}
+/** The same as `globalThis`. */
+declare const global: typeof globalThis;
 
 // ---- Bindings ----
 

@@ -627,6 +627,57 @@ declare class Response {
 interface Response extends Body {}
 declare function fetch(input: RequestInfo, init?: RequestInit): Promise<Response>;
 
+declare class Navigator {
+  private constructor();
+  /** The name of the platform. */
+  readonly userAgent: string;
+}
+declare const navigator: Navigator;
+
+// ---- Context of asynchronous work ----
+
+/** A value that follows the work it was set for, through awaits, timers and promises. */
+interface AsyncLocalStorage<T = any> {
+  readonly name: string;
+  run<R, A extends any[]>(store: T, fn: (...args: A) => R, ...args: A): R;
+  /** Runs `fn` without a value. */
+  exit<R, A extends any[]>(fn: (...args: A) => R, ...args: A): R;
+  getStore(): T | undefined;
+  /** From here to the end of this piece of work, and for what it starts. */
+  enterWith(store: T): void;
+  disable(): void;
+}
+interface AsyncLocalStorageConstructor {
+  new <T = any>(options?: { defaultValue?: T; name?: string }): AsyncLocalStorage<T>;
+  readonly prototype: AsyncLocalStorage;
+  /** A function that runs `fn` in the context of now. */
+  bind<F extends (...args: any[]) => any>(fn: F): F;
+  /** A function that runs what it is given in the context of now. */
+  snapshot(): <R, A extends any[]>(fn: (...args: A) => R, ...args: A) => R;
+}
+declare var AsyncLocalStorage: AsyncLocalStorageConstructor;
+
+declare module "node:async_hooks" {
+  export const AsyncLocalStorage: AsyncLocalStorageConstructor;
+  export type AsyncLocalStorage<T = any> = globalThis.AsyncLocalStorage<T>;
+  /** Remembers the context that it was made in. */
+  export class AsyncResource {
+    constructor(type: string, options?: unknown);
+    static bind<F extends (...args: any[]) => any>(fn: F, type?: string, self?: unknown): F;
+    readonly type: string;
+    asyncId(): number;
+    bind<F extends (...args: any[]) => any>(fn: F, self?: unknown): F;
+    emitDestroy(): this;
+    runInAsyncScope<R, A extends any[]>(fn: (...args: A) => R, self?: unknown, ...args: A): R;
+    triggerAsyncId(): number;
+  }
+  const hooks: {
+    AsyncLocalStorage: AsyncLocalStorageConstructor;
+    AsyncResource: typeof AsyncResource;
+  };
+  export default hooks;
+}
+
 // ---- WebSocket: sockets live in the host ----
 
 /** `message` says why; the standard has no such property. */

@@ -46,6 +46,15 @@ impl SourceMaps {
     }
 }
 
+/// What Node calls its tracking of asynchronous work: `js/async_context.js` of the realm puts under this
+/// symbol what it exports.
+const HOOKS: &str = "node:async_hooks";
+const HOOKS_SOURCE: &str = "\
+const hooks = globalThis[Symbol.for('node:async_hooks')];
+export const { AsyncLocalStorage, AsyncResource } = hooks;
+export default hooks;
+";
+
 /// Finds modules among those of the isolate's options.
 #[derive(Default)]
 pub(crate) struct GuestModules {
@@ -111,8 +120,9 @@ impl GuestModules {
     }
 
     fn find(&self, specifier: &str, referrer: &str) -> Result<Url, JsErrorBox> {
-        if specifier == WORKERS && self.serves() {
-            return Url::parse(WORKERS).map_err(|error| JsErrorBox::type_error(error.to_string()));
+        if specifier == HOOKS || (specifier == WORKERS && self.serves()) {
+            return Url::parse(specifier)
+                .map_err(|error| JsErrorBox::type_error(error.to_string()));
         }
         let relative = ["./", "../", "/"]
             .iter()
@@ -131,8 +141,8 @@ impl GuestModules {
     }
 
     fn load_source(&self, url: &Url, json: bool) -> Result<ModuleSource, JsErrorBox> {
-        if url.as_str() == WORKERS {
-            let code = ModuleSourceCode::String(WORKERS_SOURCE.to_owned().into());
+        if let Some(code) = built_in(url.as_str()) {
+            let code = ModuleSourceCode::String(code.to_owned().into());
             return Ok(ModuleSource::new(ModuleType::JavaScript, code, url, None));
         }
         let code = self
@@ -165,6 +175,15 @@ impl GuestModules {
         };
         let code = ModuleSourceCode::String(code.into());
         Ok(ModuleSource::new(ModuleType::JavaScript, code, url, None))
+    }
+}
+
+/// The source of a module that is part of the runtime.
+fn built_in(url: &str) -> Option<&'static str> {
+    match url {
+        WORKERS => Some(WORKERS_SOURCE),
+        HOOKS => Some(HOOKS_SOURCE),
+        _ => None,
     }
 }
 

@@ -517,6 +517,8 @@ impl Isolate {
         let modules = Rc::clone(&self.realm.modules);
         let error = {
             deno_core::scope!(scope, self.realm.runtime);
+            let none = v8::undefined(scope).into();
+            scope.set_continuation_preserved_embedder_data(none);
             let result = script::run(scope, &modules, &name, code);
             let error = match (result, reply_to) {
                 (Ok(value), Some(id)) => {
@@ -606,7 +608,7 @@ fn parse<'s>(scope: &mut v8::PinScope<'s, '_>, json: &str) -> Option<v8::Local<'
     v8::json::parse(scope, text)
 }
 
-/// Calls one of the runtime's functions. They catch what guests throw: nothing comes out of them but
+/// Calls one of the runtime's functions, without a context of asynchronous work that was left behind. They catch what guests throw: nothing comes out of them but
 /// the end of the isolate, or running out of stack.
 pub(crate) fn invoke<'s>(
     scope: &mut v8::PinScope<'s, '_>,
@@ -615,5 +617,6 @@ pub(crate) fn invoke<'s>(
 ) -> Option<v8::Local<'s, v8::Value>> {
     let function = v8::Local::new(scope, function);
     let this = v8::undefined(scope).into();
+    scope.set_continuation_preserved_embedder_data(this);
     function.call(scope, this, args)
 }

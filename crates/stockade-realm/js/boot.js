@@ -52,6 +52,8 @@ const headers = load("ext:deno_fetch/20_headers.js");
 const formData = load("ext:deno_fetch/21_formdata.js");
 const request = load("ext:deno_fetch/23_request.js");
 const response = load("ext:deno_fetch/23_response.js");
+const asyncContext = load("ext:stockade_realm/async_context.js");
+const navigator = load("ext:stockade_realm/navigator.js");
 const network = load("ext:stockade_realm/network.js");
 const fetch = load("ext:stockade_realm/fetch.js");
 const webSocket = load("ext:stockade_realm/websocket.js");
@@ -218,6 +220,9 @@ function reply(id, value) {
   }
 }
 
+// What `navigator.userAgent` says to a guest that is no site.
+const USER_AGENT = "Stockade";
+
 // What a call of an export replies when there is none: a mark that no value of a guest becomes.
 const NO_EXPORT = '"\\u0000n"';
 
@@ -317,7 +322,10 @@ function prepare() {
 function start() {
   const settings = op_guest_settings();
   performance.setTimeOrigin();
-  network.configure(settings, serve.configure(settings));
+  asyncContext.install();
+  const serves = serve.configure(settings);
+  if (!serves) navigator.install(USER_AGENT);
+  network.configure(settings, serves);
   const console = settings.console ? guestConsole.capturing() : guestConsole.silent();
   ObjectDefineProperty(globalThis, "console", core.propNonEnumerable(console));
   if (!settings.sharedArrayBuffer) hideSharedArrayBuffer();

@@ -47,7 +47,9 @@ deno_core::extension!(
     lazy_loaded_js = [
         dir "js",
         "time.js",
+        "async_context.js",
         "abort.js",
+        "navigator.js",
         "network.js",
         "integrity.js",
         "schemes.js",
@@ -59,6 +61,7 @@ deno_core::extension!(
         "sockets.js",
         "answer.js",
         "site.js",
+        "site_streams.js",
         "site_globals.js",
         "serve.js",
     ],

@@ -272,3 +272,124 @@ fn copies_of_a_request_know_its_client() {
         assert_eq!(seen, json!(["127.0.0.1", "127.0.0.1", "127.0.0.1", null]));
     });
 }
+
+#[test]
+fn site_has_what_workers_have_beyond_the_platform() {
+    let upstream = Upstream::start();
+    let server = server(upstream.address);
+    run(async {
+        for (code, value) in [
+            ("return navigator.userAgent", json!("Cloudflare-Workers")),
+            ("return [global === globalThis, Object.keys(globalThis).includes('global')]", json!([true, false])),
+            (
+                "const { subtle } = crypto; const of = (...list) => new Uint8Array(list);
+                 return [subtle.timingSafeEqual(of(1, 2), of(1, 2)), subtle.timingSafeEqual(of(1, 2), of(1, 3).buffer),
+                   subtle.timingSafeEqual(of(), new DataView(new ArrayBuffer(0))),
+                   (() => { try { subtle.timingSafeEqual(of(1), of(1, 2)) } catch (e) { return e.name } })()]",
+                json!([true, false, true, "TypeError"]),
+            ),
+            (
+                "const waited = await scheduler.wait(1);
+                 const stop = new AbortController(); const never = scheduler.wait(2 ** 40, { signal: stop.signal });
+                 stop.abort();
+                 return [waited === undefined, await never.catch((e) => e.name)]",
+                json!([true, "AbortError"]),
+            ),
+            (
+                "const { readable, writable } = new IdentityTransformStream();
+                 const writer = writable.getWriter();
+                 const written = writer.write(new TextEncoder().encode('abcd')).then(() => writer.close());
+                 const reader = readable.getReader({ mode: 'byob' });
+                 const first = await reader.read(new Uint8Array(3));
+                 const second = await reader.read(new Uint8Array(3));
+                 const last = await reader.read(new Uint8Array(3));
+                 await written;
+                 return [first.value.length, second.value.length, last.done]",
+                json!([3, 1, true]),
+            ),
+            (
+                "const { readable, writable } = new IdentityTransformStream();
+                 const text = new Response(readable).text().catch((e) => e.name);
+                 const write = writable.getWriter().write('text').catch((e) => e.name);
+                 return [await write, await text]",
+                json!(["TypeError", "TypeError"]),
+            ),
+            (
+                "const { readable, writable } = new IdentityTransformStream();
+                 const failed = writable.getWriter().write(new Uint8Array(1)).catch((e) => e.message);
+                 await readable.cancel(new Error('enough'));
+                 return await failed",
+                json!("enough"),
+            ),
+            (
+                "const { readable, writable } = new FixedLengthStream(5);
+                 const piped = new Blob(['small']).stream().pipeTo(writable);
+                 const r = await fetch(env.ORIGIN + '/head', { method: 'POST', body: readable });
+                 await piped;
+                 return /content-length: 5/i.test(await r.text())",
+                json!(true),
+            ),
+            (
+                "const outcome = async (length) => {
+                   const { readable, writable } = new FixedLengthStream(length);
+                   const piped = new Blob(['small']).stream().pipeTo(writable).catch((e) => e.name);
+                   return [await new Response(readable).text().catch((e) => e.name), await piped ?? null];
+                 };
+                 return [await outcome(5), await outcome(4), await outcome(6)]",
+                json!([["small", null], ["TypeError", "TypeError"], ["TypeError", "TypeError"]]),
+            ),
+        ] {
+            assert_eq!(evaluate(&server, code).await, value, "{code}");
+        }
+    });
+}
+
+#[test]
+fn response_of_a_fixed_length_has_it() {
+    let server = Server::site(
+        "export default { fetch() {
+           const { readable, writable } = new FixedLengthStream(3);
+           new Blob(['abc']).stream().pipeTo(writable);
+           return new Response(readable);
+         } };",
+        "",
+    );
+    run(async {
+        let answer = server.get("a.example", "/").await;
+        assert_eq!(answer.header("content-length"), "3");
+        assert_eq!(answer.text(), "abc");
+    });
+}
+
+#[test]
+fn requests_at_once_have_their_own_context() {
+    let server = Server::site(
+        "import { AsyncLocalStorage } from 'node:async_hooks';
+         const storage = new AsyncLocalStorage();
+         const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+         async function deep() { await pause(1); await null; return storage.getStore(); }
+         export default { async fetch(request) {
+           const outside = storage.getStore();
+           const { pathname } = new URL(request.url);
+           if (pathname === '/left') { storage.enterWith('left behind'); return new Response('left'); }
+           return storage.run(pathname, async () => {
+             const seen = [outside ?? null];
+             for (let i = 0; i < 5; i++) seen.push(await deep());
+             return Response.json(seen);
+           });
+         } };",
+        "    mirrors: 1\n",
+    );
+    run(async {
+        let requests = (0..20).map(|number| {
+            let server = &server;
+            async move {
+                let path = format!("/{number}");
+                let answer = server.get("a.example", &path).await;
+                assert_eq!(answer.json(), json!([null, path, path, path, path, path]));
+                assert_eq!(server.get("a.example", "/left").await.text(), "left");
+            }
+        });
+        futures_util::future::join_all(requests).await;
+    });
+}

@@ -48,6 +48,7 @@ const cases = {
   passedOn: `(async () => { const r = new Response("x", { headers: { a: "1" } }); const next = new Response(r.body, r); return [await next.text(), next.headers.get("a")] })()`,
   longTimeout: `(async () => { const signals = [2 ** 31 - 1, 2 ** 31, 2 ** 32, 2 ** 53 - 1].map((ms) => AbortSignal.timeout(ms)); await new Promise((done) => AbortSignal.timeout(1).addEventListener("abort", done)); await new Promise((done) => setTimeout(done, 5)); return signals.map((s) => s.aborted) })()`,
   wrongTimeout: `AbortSignal.timeout(-1)`,
+  navigator: `[navigator.userAgent, navigator instanceof Navigator, Object.prototype.toString.call(navigator)]`,
 };
 for (const [name, code] of Object.entries(cases)) {
   const value = await guest.evaluate(code).catch((error) => `${error.name}: ${error.message}`);
