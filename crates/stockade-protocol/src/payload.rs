@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::bounds::PART_OVERHEAD;
+
 /// JSON text, and the bytes that stand beside it.
 ///
 /// A `Uint8Array` or `ArrayBuffer` inside the data is taken out into `bytes` and leaves a *mark* in
@@ -113,6 +115,13 @@ impl Payload {
         self.bytes
             .iter()
             .fold(self.json.len(), |sum, part| sum.saturating_add(part.len()))
+    }
+
+    /// What keeping this payload takes: [`Payload::size`], and something for each of its parts.
+    #[must_use]
+    pub fn kept_size(&self) -> usize {
+        self.size()
+            .saturating_add(self.bytes.len().saturating_mul(PART_OVERHEAD))
     }
 }
 

@@ -6,7 +6,7 @@ use deno_core::error::JsError;
 use deno_core::{OpState, op2, v8};
 use deno_error::JsErrorBox;
 use stockade_protocol::bounds::{
-    MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES,
+    MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_VALUES, MAX_NAME_BYTES,
 };
 use stockade_protocol::{ConsoleLevel, FromIsolate, GuestError, Payload, Position, harmless};
 
@@ -34,6 +34,11 @@ fn checked(
         return Err(JsErrorBox::range_error(format!(
             "a message of {} bytes is above the limit of {MAX_MESSAGE_BYTES}",
             data.size()
+        )));
+    }
+    if let Err(values) = data.check_values(MAX_MESSAGE_VALUES) {
+        return Err(JsErrorBox::range_error(format!(
+            "a message whose values take {values} bytes of the receiver's heap is above the limit of {MAX_MESSAGE_VALUES}: send it in parts, or as bytes"
         )));
     }
     Ok(data)

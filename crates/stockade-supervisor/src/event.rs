@@ -61,7 +61,7 @@ impl Event {
             | Self::Request {
                 method: name, data, ..
             }
-            | Self::Control { name, data } => name.len().saturating_add(data.size()),
+            | Self::Control { name, data } => name.len().saturating_add(data.kept_size()),
             Self::Console { text, .. } => text.len(),
             Self::Uncaught(error) => {
                 error.message.len() + error.stack.as_ref().map_or(0, String::len)
