@@ -255,7 +255,7 @@ function checkVersion(version) {
     return version;
   }
   throw new TypeError(
-    `a version must be one that the state gave, or null for a key that is absent, not ${String(version)}`,
+    `the version must be a number, or null for a key that is absent, not ${String(version)}`,
   );
 }
 
@@ -388,7 +388,7 @@ class StateAtomic {
 
   check(key, version) {
     if (version === undefined) {
-      throw new TypeError("the version of a check must be a number, or null for a key that is absent");
+      throw new TypeError("the version must be a number, or null for a key that is absent, not undefined");
     }
     checkVersion(version);
     ArrayPrototypePush(this.#checks, { __proto__: null, key: checkKey(key), version });
