@@ -218,7 +218,14 @@ impl Pool {
     /// A mirror is ready.
     pub(crate) fn join(&self, mirror: &Arc<Mirror>, handlers: Vec<String>) {
         let took = self.started(mirror.number);
-        tracing::debug!(instance = %self.options.name, mirror = mirror.number, ?handlers, ?took, "a mirror is ready");
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(
+            instance = %self.options.name,
+            mirror = mirror.number,
+            handlers = handlers.join(", "),
+            took_ms,
+            "a mirror is ready"
+        );
         *self.failure.lock() = None;
         let cold = self.queue.length() > 0;
         self.mirrors.write().push(Arc::clone(mirror));

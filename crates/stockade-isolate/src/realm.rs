@@ -153,6 +153,7 @@ fn settings(options: &IsolateOptions) -> Settings {
     Settings {
         env: options.env.clone(),
         console: options.console != ConsoleMode::Silent,
+        console_whole: options.console == ConsoleMode::Whole,
         request_timeout_ms: options.limits.request_timeout.map_or(0, millis),
         timer_precision_us: u64::try_from(options.timer_precision.as_micros()).unwrap_or(u64::MAX),
         shared_array_buffer: options.shared_array_buffer,

@@ -84,6 +84,10 @@ pub enum ConsoleMode {
     /// To the standard output and standard error of `stockade run`, a prefix before each line. Where
     /// isolates are used as a library, lines come as with [`ConsoleMode::Event`].
     Inherit,
+    /// To the host, all of it: nothing is cut or dropped, and the guest waits while the host does not take
+    /// it. What one call prints comes in one or more pieces, the last of which ends with a newline. Not for
+    /// scripts; as a program's output is.
+    Whole,
 }
 
 /// Whether memory of an isolate's worker may be both written and executed, one after the other.

@@ -86,7 +86,8 @@ pub enum FromIsolate {
         /// How serious.
         level: ConsoleLevel,
         /// Formatted text without control characters, at most
-        /// [`MAX_CONSOLE_BYTES`](crate::bounds::MAX_CONSOLE_BYTES).
+        /// [`MAX_CONSOLE_BYTES`](crate::bounds::MAX_CONSOLE_BYTES). With `ConsoleMode::Whole` a piece of it,
+        /// which ends with a newline where it is the last.
         text: String,
     },
     /// An exception or rejection that nothing caught.

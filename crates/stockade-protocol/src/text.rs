@@ -14,9 +14,26 @@ pub fn harmless_line(text: &str, max: usize) -> String {
     clean(text, max, |c| c == '\t')
 }
 
+/// The beginning of `text`, as [`harmless`] makes it but without a mark where it is cut, and what is left
+/// of it: nothing is lost. `max` is at least the 10 bytes of the longest escape.
+#[must_use]
+pub fn harmless_piece(text: &str, max: usize) -> (String, &str) {
+    let (piece, taken) = take(text, max, |c| c == '\n' || c == '\t');
+    (piece, &text[taken..])
+}
+
 fn clean(text: &str, max: usize, keep: impl Fn(char) -> bool) -> String {
+    let (mut out, taken) = take(text, max, keep);
+    if taken < text.len() {
+        out.push('…');
+    }
+    out
+}
+
+/// As much of `text` as is at most `max` bytes once it is harmless, and how many bytes of it that is.
+fn take(text: &str, max: usize, keep: impl Fn(char) -> bool) -> (String, usize) {
     let mut out = String::with_capacity(text.len().min(max));
-    for c in text.chars() {
+    for (at, c) in text.char_indices() {
         let hostile = (c.is_control() && !keep(c))
             || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
         let before = out.len();
@@ -27,11 +44,10 @@ fn clean(text: &str, max: usize, keep: impl Fn(char) -> bool) -> String {
         }
         if out.len() > max {
             out.truncate(before);
-            out.push('…');
-            break;
+            return (out, at);
         }
     }
-    out
+    (out, text.len())
 }
 
 #[cfg(test)]
@@ -54,5 +70,20 @@ mod tests {
     #[test]
     fn harmless_long_text_is_cut_at_a_character() {
         assert_eq!(harmless("ééé", 4), "éé…");
+    }
+
+    #[test]
+    fn harmless_pieces_together_are_the_whole() {
+        let text = "é\u{1b}[2J\u{202e}\n".repeat(1000);
+        let mut left = text.as_str();
+        let mut pieces = Vec::new();
+        while !left.is_empty() {
+            let (piece, rest) = harmless_piece(left, 100);
+            assert!(!piece.is_empty() && piece.len() <= 100, "{piece}");
+            assert!(rest.len() < left.len());
+            pieces.push(piece);
+            left = rest;
+        }
+        assert_eq!(pieces.concat(), harmless(&text, usize::MAX));
     }
 }

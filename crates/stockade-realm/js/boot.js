@@ -326,7 +326,7 @@ function start() {
   const serves = serve.configure(settings);
   if (!serves) navigator.install(USER_AGENT);
   network.configure(settings, serves);
-  const console = settings.console ? guestConsole.capturing() : guestConsole.silent();
+  const console = settings.console ? guestConsole.capturing(settings.consoleWhole) : guestConsole.silent();
   ObjectDefineProperty(globalThis, "console", core.propNonEnumerable(console));
   if (!settings.sharedArrayBuffer) hideSharedArrayBuffer();
   if (settings.timerPrecisionUs > 1000) coarsenDate(settings.timerPrecisionUs / 1000);

@@ -2,11 +2,13 @@
 
 (function () {
 const { core, primordials } = __bootstrap;
-const { op_guest_console } = core.ops;
+const { op_guest_console, op_guest_console_piece } = core.ops;
 const {
   ObjectDefineProperty,
   ReflectOwnKeys,
   String,
+  StringPrototypeCharCodeAt,
+  StringPrototypeEndsWith,
   StringPrototypeSlice,
   SymbolToStringTag,
 } = primordials;
@@ -15,7 +17,8 @@ const { Console, setNoColorFns } = core.loadExtScript("ext:deno_web/01_console.j
 // Lines are text: control sequences would be shown, not obeyed.
 setNoColorFns(() => true, () => true);
 
-// Far more than a line may hold: what lies beyond is not worth copying out of the heap.
+// Far more than a line may hold: what lies beyond is not worth copying out of the heap. Where nothing is
+// cut, this much is copied at a time.
 const MAX_CHARS = 64 * 1024;
 
 function silent() {
@@ -34,10 +37,25 @@ function silent() {
   return quiet;
 }
 
-function capturing() {
-  return new Console((text, level) => {
-    op_guest_console(level, StringPrototypeSlice(String(text), 0, MAX_CHARS));
-  });
+function capturing(whole) {
+  return new Console(whole ? printWhole : print);
+}
+
+function print(text, level) {
+  text = String(text);
+  op_guest_console(level, StringPrototypeSlice(text, 0, MAX_CHARS), text.length);
+}
+
+function printWhole(text, level) {
+  text = String(text);
+  if (!StringPrototypeEndsWith(text, "\n")) text += "\n";
+  for (let start = 0; start < text.length;) {
+    let end = start + MAX_CHARS;
+    // The halves of a surrogate pair stay together.
+    if (end < text.length && (StringPrototypeCharCodeAt(text, end - 1) & 0xfc00) === 0xd800) end++;
+    op_guest_console_piece(level, StringPrototypeSlice(text, start, end));
+    start = end;
+  }
 }
 
 return { capturing, silent };

@@ -115,6 +115,7 @@ const OPS: &[&str] = &[
     "op_encoding_normalize_label",
     "op_guest_collect",
     "op_guest_console",
+    "op_guest_console_piece",
     "op_guest_control",
     "op_guest_failed",
     "op_guest_listen",

@@ -37,6 +37,7 @@ deno_core::extension!(
         guest::op_guest_reply,
         guest::op_guest_uncaught,
         guest::op_guest_console,
+        guest::op_guest_console_piece,
         guest::op_guest_settings,
         serve::op_guest_respond,
         serve::op_guest_respond_bytes,

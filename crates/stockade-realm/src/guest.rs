@@ -8,7 +8,9 @@ use deno_error::JsErrorBox;
 use stockade_protocol::bounds::{
     MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_VALUES, MAX_NAME_BYTES,
 };
-use stockade_protocol::{ConsoleLevel, FromIsolate, GuestError, Payload, Position, harmless};
+use stockade_protocol::{
+    ConsoleLevel, FromIsolate, GuestError, Payload, Position, harmless, harmless_piece,
+};
 
 use crate::payload::collect_payload;
 use crate::port::{GuestPort, Settings};
@@ -127,20 +129,46 @@ pub(crate) fn op_guest_uncaught<'s>(
         .map_err(JsErrorBox::generic)
 }
 
+/// `text` is the beginning of what is printed, which has `length` UTF-16 code units in all.
 #[op2(fast)]
 pub(crate) fn op_guest_console(
     state: &mut OpState,
     #[smi] level: u32,
     #[string] text: &str,
+    #[number] length: u64,
 ) -> Result<(), JsErrorBox> {
-    let text = harmless(text.strip_suffix('\n').unwrap_or(text), MAX_CONSOLE_BYTES);
-    send(
-        state,
-        FromIsolate::Console {
-            level: ConsoleLevel::from_number(level),
-            text,
-        },
-    )
+    let text = console_line(text.strip_suffix('\n').unwrap_or(text), length);
+    let level = ConsoleLevel::from_number(level);
+    send(state, FromIsolate::Console { level, text })
+}
+
+/// The line as it goes to the host; one that is cut says so.
+fn console_line(text: &str, length: u64) -> String {
+    let (line, rest) = harmless_piece(text, MAX_CONSOLE_BYTES);
+    if rest.is_empty() {
+        return line;
+    }
+    let note = format!(
+        "… [cut: {length} characters, of which at most {MAX_CONSOLE_BYTES} bytes are kept]"
+    );
+    let (kept, _) = harmless_piece(text, MAX_CONSOLE_BYTES - note.len());
+    kept + &note
+}
+
+#[op2(fast)]
+pub(crate) fn op_guest_console_piece(
+    state: &mut OpState,
+    #[smi] level: u32,
+    #[string] text: &str,
+) -> Result<(), JsErrorBox> {
+    let level = ConsoleLevel::from_number(level);
+    let mut left = text;
+    while !left.is_empty() {
+        let (text, rest) = harmless_piece(left, MAX_CONSOLE_BYTES);
+        send(state, FromIsolate::Console { level, text })?;
+        left = rest;
+    }
+    Ok(())
 }
 
 /// By the engine's JSON parser, as all data comes: a number of any size is a number.

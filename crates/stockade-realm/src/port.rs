@@ -28,6 +28,8 @@ pub struct Settings {
     pub env: Map<String, Value>,
     /// Whether console lines go to the host.
     pub console: bool,
+    /// Whether all of them go there, in pieces: nothing is cut.
+    pub console_whole: bool,
     /// Milliseconds a guest's request waits; 0 is for ever.
     pub request_timeout_ms: u64,
     /// How coarse clocks are, in microseconds.

@@ -81,6 +81,20 @@ pub struct Figures {
     pub memory: u64,
 }
 
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        write!(
+            f,
+            "CPU {:.1} ms ({:.1} ms over its life), elapsed {:.1} ms, memory {:.1} MB",
+            ms(self.cpu),
+            ms(self.cpu_total),
+            ms(self.wall),
+            self.memory as f64 / f64::from(1 << 20)
+        )
+    }
+}
+
 /// How and why an isolate ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {

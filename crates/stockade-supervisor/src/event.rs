@@ -35,7 +35,8 @@ pub enum Event {
     Console {
         /// How serious.
         level: ConsoleLevel,
-        /// The line.
+        /// The line or lines. With [`ConsoleMode::Whole`](stockade_policy::ConsoleMode::Whole) a piece of
+        /// them, which ends with a newline where it is the last.
         text: String,
     },
     /// An exception or rejection the guest did not catch. Only the runtime makes this event.
@@ -54,6 +55,14 @@ pub enum Event {
 }
 
 impl Event {
+    /// Says how many lines of the console were not kept.
+    pub(crate) fn dropped_lines(count: u32) -> Self {
+        Self::Console {
+            level: ConsoleLevel::Warn,
+            text: format!("… {count} lines of console output were dropped (rate limit)"),
+        }
+    }
+
     /// What the event costs against the queue's bounds, in bytes.
     pub(crate) fn size(&self) -> usize {
         let data = match self {

@@ -30,6 +30,8 @@ struct State<T> {
     items: VecDeque<(T, usize)>,
     held: usize,
     bytes: usize,
+    /// The most that `bytes` may be.
+    room: usize,
     closed: bool,
     /// Messages taken out so far.
     popped: u64,
@@ -43,8 +45,7 @@ impl<T> State<T> {
     fn has_room(&self, size: usize) -> bool {
         // One message of any allowed size always fits into an empty queue.
         self.held == 0
-            || (self.held < MAX_QUEUE_MESSAGES
-                && self.bytes.saturating_add(size) <= MAX_QUEUE_BYTES)
+            || (self.held < MAX_QUEUE_MESSAGES && self.bytes.saturating_add(size) <= self.room)
     }
 
     fn put(&mut self, item: T, size: usize) {
@@ -55,17 +56,23 @@ impl<T> State<T> {
     }
 
     fn below_half(&self) -> bool {
-        self.held <= MAX_QUEUE_MESSAGES / 2 && self.bytes <= MAX_QUEUE_BYTES / 2
+        self.held <= MAX_QUEUE_MESSAGES / 2 && self.bytes <= self.room / 2
     }
 }
 
 impl<T> Queue<T> {
     pub(crate) fn new() -> Self {
+        Self::with_room(MAX_QUEUE_BYTES)
+    }
+
+    /// A queue for so many bytes; one message of any allowed size is taken in any case.
+    pub(crate) fn with_room(room: usize) -> Self {
         Self {
             state: Mutex::new(State {
                 items: VecDeque::new(),
                 held: 0,
                 bytes: 0,
+                room,
                 closed: false,
                 popped: 0,
                 idle: false,

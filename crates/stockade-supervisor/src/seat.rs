@@ -6,7 +6,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use stockade_policy::{ConsoleMode, IsolateOptions};
-use stockade_protocol::bounds::MAX_OPEN_REQUEST_BYTES;
+use stockade_protocol::bounds::{
+    MAX_CONSOLE_BYTES_PER_SECOND, MAX_CONSOLE_LINES_PER_SECOND, MAX_OPEN_REQUEST_BYTES,
+};
 use stockade_protocol::{ConsoleLevel, FromIsolate, RequestId, ToIsolate};
 
 use crate::console_rate::Admit;
@@ -245,18 +247,16 @@ impl Seat {
             FromIsolate::Event { name, data } => Event::Message { name, data },
             FromIsolate::Control { name, data } => Event::Control { name, data },
             FromIsolate::Console { level, text } => {
-                if shared.options.console == ConsoleMode::Silent {
-                    return Ok([None, None]);
+                match shared.options.console {
+                    ConsoleMode::Silent => return Ok([None, None]),
+                    ConsoleMode::Whole => return Ok([None, Some(Event::Console { level, text })]),
+                    ConsoleMode::Event | ConsoleMode::Inherit => {}
                 }
                 let note = match shared.console.lock().admit(text.len()) {
                     Admit::Drop => return Ok([None, None]),
+                    Admit::FirstDropped => return Ok([Some(dropping()), None]),
                     Admit::Line => None,
-                    Admit::After(dropped) => Some(Event::Console {
-                        level: ConsoleLevel::Warn,
-                        text: format!(
-                            "… {dropped} lines of console output were dropped (rate limit)"
-                        ),
-                    }),
+                    Admit::After(dropped) => Some(Event::dropped_lines(dropped)),
                 };
                 return Ok([note, Some(Event::Console { level, text })]);
             }
@@ -276,6 +276,17 @@ impl Seat {
             self.shared.announce();
         }
         Ok(())
+    }
+
+    /// Puts an event into the host's queue whether there is room or not, for what a worker that has ended
+    /// left behind.
+    pub(crate) fn push_last(&self, event: Event) {
+        // Nothing comes behind the events of the end.
+        if !self.shared.is_ending() {
+            let size = event.size();
+            self.shared.outbox.push_always(event, size);
+            self.shared.announce();
+        }
     }
 
     /// Ready when at most half of the host's queue is in use.
@@ -378,5 +389,16 @@ impl Seat {
     #[must_use]
     pub fn is_ending(&self) -> bool {
         self.shared.is_ending()
+    }
+}
+
+/// Says that lines of the console are not kept from here on.
+fn dropping() -> Event {
+    Event::Console {
+        level: ConsoleLevel::Warn,
+        text: format!(
+            "… console output is being dropped: there is more than {MAX_CONSOLE_LINES_PER_SECOND} lines or {} MiB in a second",
+            MAX_CONSOLE_BYTES_PER_SECOND >> 20
+        ),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stockade_policy::{IsolateOptions, Isolation};
+use stockade_policy::{ConsoleMode, IsolateOptions, Isolation};
 use stockade_protocol::{CallId, GuestError, Payload, ToIsolate};
 use tokio::sync::oneshot;
 
@@ -28,6 +28,10 @@ pub(crate) trait Carrier: Send + Sync {
     /// Takes what it can; false when the consumer has to look itself.
     fn carry(&self) -> bool;
 }
+
+/// Bytes of events that may wait in the host where the console is [`ConsoleMode::Whole`]: the guest waits for
+/// the reader of its output.
+const WHOLE_CONSOLE_BYTES: usize = 4 << 20;
 
 pub(crate) type Reply = Result<Payload, GuestError>;
 
@@ -95,14 +99,17 @@ impl Shared {
             console: Mutex::default(),
             post,
             untold: Mutex::default(),
-            options,
             pool,
             inbox: Queue::new(),
-            outbox: Queue::new(),
+            outbox: match options.console {
+                ConsoleMode::Whole => Queue::with_room(WHOLE_CONSOLE_BYTES),
+                _ => Queue::new(),
+            },
             breaker: Mutex::new(None),
             carrier: Mutex::new(None),
             calls: Mutex::default(),
             next_call: AtomicU64::new(0),
+            options,
             requests: Mutex::default(),
             memory: AtomicU64::new(0),
             started: Mutex::new(None),
@@ -275,6 +282,10 @@ impl Shared {
             }
             return;
         }
+        let dropped = self.console.lock().take_dropped();
+        if dropped > 0 {
+            self.push_event(Event::dropped_lines(dropped));
+        }
         let destroyed = match end {
             End::Terminated {
                 reason,
@@ -282,7 +293,7 @@ impl Shared {
                 detail,
             } => {
                 log::debug!(
-                    "isolate #{} terminated: {} {detail} {figures:?}",
+                    "isolate #{} was ended: {} ({detail}); {figures}",
                     self.id,
                     reason.name()
                 );

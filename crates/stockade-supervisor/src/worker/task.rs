@@ -108,7 +108,10 @@ impl Task {
                 }
                 Some(JailEvent::Denied(denial)) => {
                     for member in self.link.all() {
-                        log::warn!("isolate #{}: {denial:?}", member.seat.id());
+                        log::warn!(
+                            "isolate #{}: its worker tried the system call {denial}",
+                            member.seat.id()
+                        );
                         member.seat.convict(
                             TerminateReason::PolicyViolation,
                             format!("system call {denial}"),
@@ -155,15 +158,19 @@ impl Task {
         self.link.dismiss();
     }
 
-    /// Takes what the worker had written before it ended, as far as there is room.
+    /// Takes what the worker had written before it ended: no more than the socket held, whether there is room
+    /// or not.
     fn drain(&mut self) {
-        if self.stalled.is_empty() {
-            while let Ok(Some(frame)) = self.reader.read_from(&mut Stream {
+        loop {
+            for (member, event) in self.stalled.drain(..) {
+                member.seat.push_last(event);
+            }
+            let frame = self.reader.read_from(&mut Stream {
                 socket: &self.link.socket,
-            }) {
-                if self.handle(frame).is_err() || !self.stalled.is_empty() {
-                    break;
-                }
+            });
+            let Ok(Some(frame)) = frame else { return };
+            if self.handle(frame).is_err() {
+                return;
             }
         }
     }
