@@ -11,7 +11,8 @@ use crate::inspect::InspectOptions;
 /// What to run, and with what.
 #[derive(Clone)]
 pub struct HostOptions {
-    /// The script, relative to the working directory or absolute.
+    /// The script, relative to the working directory or absolute; `-` for standard input, which is read to
+    /// its end, as a pipe is.
     pub script: PathBuf,
     /// `Deno.args`.
     pub args: Vec<String>,

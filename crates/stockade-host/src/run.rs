@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -14,6 +14,7 @@ use stockade_host_realm::{
     InterruptsTaken, RealmOptions, RunInfo, SandboxSetup, Sandboxes, restore_terminal,
 };
 use stockade_inspector::Debuggers;
+use stockade_transpile::{STREAM_NAME, open_stream};
 
 use crate::error::HostError;
 use crate::events;
@@ -61,7 +62,7 @@ pub fn block_on(options: HostOptions) -> Result<i32, HostError> {
 /// # Errors
 /// As [`block_on`].
 pub async fn run(options: HostOptions) -> Result<i32, HostError> {
-    let main_module = main_module(&options)?;
+    let (main_module, loader) = main_module(&options)?;
     let info = RunInfo::new(main_module.to_string(), options.args.clone());
     let color = info.stderr_color;
     let exit_code = deno_os::ExitCode::default();
@@ -76,8 +77,7 @@ pub async fn run(options: HostOptions) -> Result<i32, HostError> {
         exit_code: exit_code.clone(),
         interrupts: interrupts.clone(),
     };
-    let loader = Rc::new(Loader::default());
-    let mut runtime = realm::start(loader, realm_options, options.inspect.is_some())?;
+    let mut runtime = realm::start(Rc::new(loader), realm_options, options.inspect.is_some())?;
     before_exit(&runtime, &sandboxes);
     let debuggers = Debuggers::default();
     let inspected = options
@@ -125,18 +125,23 @@ fn before_exit(runtime: &JsRuntime, sandboxes: &Sandboxes) {
     runtime.op_state().borrow_mut().put(callbacks);
 }
 
-/// The script's URL, once it is sure that there is something to read.
-fn main_module(options: &HostOptions) -> Result<ModuleSpecifier, HostError> {
+/// The script's URL, once it is sure that there is something to read, and what loads it. A script that is no
+/// file is read here, and counts as one of the working directory.
+fn main_module(options: &HostOptions) -> Result<(ModuleSpecifier, Loader), HostError> {
     let script = options.script.clone();
-    let absolute: PathBuf =
-        std::path::absolute(&script).map_err(|error| HostError::Unreadable {
-            script: script.clone(),
-            reason: error.to_string(),
-        })?;
     let unreadable = |reason: String| HostError::Unreadable {
         script: script.clone(),
         reason,
     };
+    if let Some(stream) = open_stream(&script) {
+        let source = stream
+            .and_then(read_script)
+            .map_err(|error| unreadable(error.to_string()))?;
+        let url = script_url(Path::new(STREAM_NAME)).map_err(unreadable)?;
+        return Ok((url.clone(), Loader::with_module(url, source)));
+    }
+    let absolute: PathBuf =
+        std::path::absolute(&script).map_err(|error| unreadable(error.to_string()))?;
     match std::fs::File::open(&absolute).and_then(|file| file.metadata()) {
         Ok(found) if found.is_dir() => return Err(unreadable("it is a directory".to_owned())),
         Ok(_) => {}
@@ -145,8 +150,21 @@ fn main_module(options: &HostOptions) -> Result<ModuleSpecifier, HostError> {
         }
         Err(error) => return Err(unreadable(error.to_string())),
     }
-    Url::from_file_path(&absolute)
-        .map_err(|()| unreadable(format!("'{}' is no file: URL", absolute.display())))
+    let url = script_url(&absolute).map_err(unreadable)?;
+    Ok((url, Loader::default()))
+}
+
+/// The URL of a path.
+fn script_url(path: &Path) -> Result<ModuleSpecifier, String> {
+    let absolute = std::path::absolute(path).map_err(|error| error.to_string())?;
+    Url::from_file_path(&absolute).map_err(|()| format!("'{}' is no file: URL", absolute.display()))
+}
+
+/// Reads a script that is no file.
+fn read_script(mut stream: Box<dyn std::io::Read>) -> std::io::Result<Vec<u8>> {
+    let mut source = Vec::new();
+    stream.read_to_end(&mut source)?;
+    Ok(source)
 }
 
 struct Run<'a> {

@@ -9,6 +9,7 @@ use stockade_policy::MAX_MODULE_BYTES;
 
 use crate::imports::imports;
 use crate::language::Language;
+use crate::stream::STREAM_NAME;
 
 /// Files that one module may lead to.
 pub const MAX_MODULE_FILES: usize = 1000;
@@ -112,6 +113,39 @@ impl ModuleFiles {
             modules: BTreeMap::new(),
         };
         let source = reader.read(&real).map_err(&unreadable)?;
+        reader.add(entry.clone(), source)?;
+        reader.collect(&entry)?;
+        finish(entry, reader.folder, reader.modules)
+    }
+
+    /// Reads a module to its end, of which there is no file, with what it imports out of `folder`. In stacks
+    /// it is called [`STREAM_NAME`]; `shown` is what messages call it.
+    ///
+    /// # Errors
+    /// As [`ModuleFiles::read`].
+    pub fn read_stream(
+        shown: &str,
+        input: impl Read,
+        folder: &Path,
+    ) -> Result<Self, ModuleFilesError> {
+        let unreadable = |reason: String| ModuleFilesError::Unreadable {
+            name: shown.to_owned(),
+            reason,
+        };
+        let folder = folder
+            .canonicalize()
+            .map_err(|error| unreadable(format!("its folder: {}", reason(&error))))?;
+        let entry = STREAM_NAME.to_owned();
+        let mut reader = Reader {
+            folder,
+            bytes: 0,
+            modules: BTreeMap::new(),
+        };
+        let source = reader.text(input).map_err(&unreadable)?;
+        if source.len() > MAX_MODULE_BYTES {
+            let most = MAX_MODULE_BYTES >> 20;
+            return Err(unreadable(format!("it holds more than {most} MiB")));
+        }
         reader.add(entry.clone(), source)?;
         reader.collect(&entry)?;
         finish(entry, reader.folder, reader.modules)
@@ -244,11 +278,17 @@ impl Reader {
         if !kind.is_file() {
             return Err("it is no file".to_owned());
         }
+        let file = std::fs::File::open(real).map_err(|error| reason(&error))?;
+        self.text(file)
+    }
+
+    /// All of it, or one byte more than may be: then it is too much.
+    fn text(&self, input: impl Read) -> Result<String, String> {
         let mut source = String::new();
         let left = (MAX_MODULE_BYTES - self.bytes) as u64;
-        std::fs::File::open(real)
-            // One more than may be: then it is too much.
-            .and_then(|file| file.take(left + 1).read_to_string(&mut source))
+        input
+            .take(left + 1)
+            .read_to_string(&mut source)
             .map_err(|error| reason(&error))?;
         Ok(source)
     }
@@ -380,5 +420,22 @@ mod tests {
         assert_eq!(files.folder, folder.path().canonicalize().unwrap());
         std::fs::write(folder.path().join("index.ts"), "").unwrap();
         assert_eq!(ModuleFiles::read(folder.path()).unwrap().entry, "index.ts");
+    }
+
+    #[test]
+    fn read_stream_imports_from_the_folder_and_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("b.js"), "export {}").unwrap();
+        let read = |text: &[u8]| ModuleFiles::read_stream("-", text, folder.path());
+        let files = read(b"import './b.js'; import '../c.js' with { type: 'json' }");
+        assert!(matches!(files, Err(ModuleFilesError::Outside { .. })));
+        let files = read(b"import './b.js'").unwrap();
+        assert_eq!(files.entry, STREAM_NAME);
+        assert!(files.modules.contains_key("b.js"));
+        let error = read(b"\xff").unwrap_err().to_string();
+        assert_eq!(error, "cannot read '-': it is not UTF-8 text");
+        let endless = ModuleFiles::read_stream("-", std::io::repeat(b' '), folder.path());
+        let error = endless.unwrap_err().to_string();
+        assert_eq!(error, "cannot read '-': it holds more than 64 MiB");
     }
 }

@@ -33,6 +33,7 @@ mod excerpt;
 mod files;
 mod imports;
 mod language;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod weigh;
@@ -43,4 +44,5 @@ pub use excerpt::excerpt;
 pub use files::{MAX_MODULE_FILES, ModuleFiles, ModuleFilesError};
 pub use imports::imports;
 pub use language::Language;
+pub use stream::{STREAM_NAME, open_stream};
 pub use weigh::{MAX_LEVELS, MAX_WORK};

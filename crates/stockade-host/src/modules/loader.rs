@@ -22,6 +22,14 @@ use super::resolve::resolve;
 pub(crate) struct Loader {
     /// What was transpiled, by specifier.
     transpiled: RefCell<HashMap<String, Rc<Original>>>,
+    /// The main module, where it is no file.
+    given: Option<Given>,
+}
+
+/// A module whose source is known before anything is loaded.
+struct Given {
+    specifier: ModuleSpecifier,
+    source: Vec<u8>,
 }
 
 /// A source before it was transpiled.
@@ -125,6 +133,27 @@ fn text(
 }
 
 impl Loader {
+    /// A loader that has this source for this module and reads all others.
+    pub(crate) fn with_module(specifier: ModuleSpecifier, source: Vec<u8>) -> Self {
+        Self {
+            given: Some(Given { specifier, source }),
+            ..Self::default()
+        }
+    }
+
+    /// The source of a module, from what was given or from its file.
+    fn bytes(
+        &self,
+        specifier: &ModuleSpecifier,
+        path: &Path,
+        referrer: Option<&ModuleLoadReferrer>,
+    ) -> Result<Vec<u8>, LoadError> {
+        match &self.given {
+            Some(given) if given.specifier == *specifier => Ok(given.source.clone()),
+            _ => read(path, referrer),
+        }
+    }
+
     fn source(
         &self,
         specifier: &ModuleSpecifier,
@@ -135,7 +164,7 @@ impl Loader {
             return data_module(specifier);
         }
         let path = file_path(specifier)?;
-        let bytes = read(&path, referrer)?;
+        let bytes = self.bytes(specifier, &path, referrer)?;
         let (kind, code) = match requested {
             RequestedModuleType::Bytes => (
                 ModuleType::Bytes,
