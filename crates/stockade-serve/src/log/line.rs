@@ -1,8 +1,10 @@
 //! One line of the log, as JSON or for people.
 
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 
 use serde::Serialize;
+use stockade_protocol::harmless_line;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
@@ -14,14 +16,39 @@ pub(crate) enum Format {
     /// Time, level, event and then `name=value`.
     #[default]
     Text,
+    /// The same for somebody who looks on: a text of several lines stands in lines below, each with the
+    /// instance's name in front.
+    Terminal {
+        /// Whether the level has a colour.
+        colours: bool,
+    },
+}
+
+impl Format {
+    /// How text looks on standard error: as on a terminal where that is one, with colours where it has them and
+    /// `NO_COLOR` (no-color.org) is not set.
+    pub(crate) fn text_on_standard_error() -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self::Text;
+        }
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+        Self::Terminal {
+            colours: !set("NO_COLOR") && !dumb,
+        }
+    }
 }
 
 /// A line that is being written. Names are the program's own; texts may be anybody's: neither can end the
-/// line or pass for another field.
+/// line or pass for another field, and what stands below a line cannot pass for one.
 pub(crate) struct Line {
     format: Format,
     level: &'static str,
     text: String,
+    /// Whose the texts below are: the instance, or the event.
+    owner: String,
+    /// Texts of several lines.
+    below: String,
 }
 
 impl Line {
@@ -34,12 +61,29 @@ impl Line {
                 text,
                 "{{\"time\":\"{time}\",\"level\":\"{level}\",\"event\":\"{event}\""
             ),
-            Format::Text => write!(text, "{time} {:5} {event}", level.to_ascii_uppercase()),
+            Format::Text | Format::Terminal { colours: false } => {
+                write!(text, "{time} {:5} {event}", level.to_ascii_uppercase())
+            }
+            Format::Terminal { colours: true } => {
+                let code = match level {
+                    "error" => "1;31",
+                    "warn" => "33",
+                    "info" => "32",
+                    _ => "2",
+                };
+                let level = level.to_ascii_uppercase();
+                write!(
+                    text,
+                    "\x1b[2m{time}\x1b[0m \x1b[{code}m{level:5}\x1b[0m {event}"
+                )
+            }
         };
         Self {
             format,
             level,
             text,
+            owner: event.to_owned(),
+            below: String::new(),
         }
     }
 
@@ -50,19 +94,42 @@ impl Line {
     fn name(&mut self, name: &str) {
         let _ = match self.format {
             Format::Json => write!(self.text, ",\"{name}\":"),
-            Format::Text => write!(self.text, " {name}="),
+            Format::Text | Format::Terminal { .. } => write!(self.text, " {name}="),
         };
     }
 
     pub(crate) fn text(&mut self, name: &str, value: &str) -> &mut Self {
+        if matches!(self.format, Format::Terminal { .. }) {
+            if name == "instance" {
+                self.owner = harmless_line(value, value.len());
+            }
+            if value.contains('\n') {
+                self.lines_below(name, value);
+                return self;
+            }
+        }
         self.name(name);
         let plain = |char: char| char.is_ascii_graphic() && !matches!(char, '"' | '\\' | '=');
-        if self.format == Format::Text && !value.is_empty() && value.chars().all(plain) {
+        if self.format != Format::Json && !value.is_empty() && value.chars().all(plain) {
             self.text.push_str(value);
         } else {
             self.json(value);
         }
         self
+    }
+
+    /// Each line of the text in a line of its own, below this one.
+    fn lines_below(&mut self, name: &str, value: &str) {
+        let mut label = match name {
+            // The only text there is, of a guest's console.
+            "text" => String::new(),
+            name => format!("{name}: "),
+        };
+        for line in value.split('\n') {
+            let line = harmless_line(line, usize::MAX);
+            let _ = write!(self.below, "  [{}] {label}{line}\n", self.owner);
+            label.clear();
+        }
     }
 
     /// A text, where there is one.
@@ -126,8 +193,9 @@ impl Line {
     pub(crate) fn finish(mut self) -> String {
         self.text.push_str(match self.format {
             Format::Json => "}\n",
-            Format::Text => "\n",
+            Format::Text | Format::Terminal { .. } => "\n",
         });
+        self.text.push_str(&self.below);
         self.text
     }
 }
@@ -157,5 +225,38 @@ mod tests {
                 assert!(line.ends_with(" status=200\n"), "{line}");
             }
         }
+    }
+
+    #[test]
+    fn line_on_a_terminal_shows_lines_as_lines_with_their_owner() {
+        let mut line = Line::new(Format::Terminal { colours: false }, "info", "console");
+        line.text("instance", "shop");
+        line.text("text", "one\n2026 ERROR forged\u{1b}[31m\u{202e}\n");
+        line.number("mirror", 0u32);
+        let line = line.finish();
+        let (head, below) = line.split_once('\n').unwrap();
+        assert!(
+            head.ends_with(" INFO  console instance=shop mirror=0"),
+            "{head}"
+        );
+        assert_eq!(
+            below,
+            "  [shop] one\n  [shop] 2026 ERROR forged\\u{1b}[31m\\u{202e}\n  [shop] \n"
+        );
+    }
+
+    #[test]
+    fn line_on_a_terminal_names_other_fields_and_colours_its_level() {
+        let mut line = Line::new(Format::Terminal { colours: true }, "warn", "uncaught");
+        line.text("error", "Error: x\n    at a.ts:1:1");
+        let line = line.finish();
+        assert!(
+            line.contains("\u{1b}[33mWARN \u{1b}[0m uncaught\n"),
+            "{line}"
+        );
+        assert!(
+            line.ends_with("  [uncaught] error: Error: x\n  [uncaught]     at a.ts:1:1\n"),
+            "{line}"
+        );
     }
 }

@@ -10,13 +10,21 @@ pub(crate) fn options(config: &Config) -> LogOptions {
     LogOptions {
         level: format!("{:?}", logging.level).to_ascii_lowercase(),
         format: match logging.format {
-            LogFormat::Json => Format::Json,
-            LogFormat::Text => Format::Text,
+            LogFormat::Text if logging.file.is_none() => Format::text_on_standard_error(),
+            format => in_a_file(format),
         },
         destination: logging
             .file
             .clone()
             .map_or(Destination::StandardError, Destination::File),
+    }
+}
+
+/// How lines look that nobody watches.
+pub(crate) fn in_a_file(format: LogFormat) -> Format {
+    match format {
+        LogFormat::Json => Format::Json,
+        LogFormat::Text => Format::Text,
     }
 }
 

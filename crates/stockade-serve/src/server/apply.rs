@@ -53,7 +53,7 @@ impl std::fmt::Display for Applied {
 /// What is logged of requests and guests.
 pub(super) fn log_policy(config: &Config) -> Result<LogPolicy, ServeError> {
     let logging = &config.logging;
-    let format = plan::logging::options(config).format;
+    let format = plan::logging::in_a_file(logging.format);
     let access = logging.access.as_ref().map(|access| {
         let sink = access.file.as_ref().map(|path| {
             Sink::start(Destination::File(path.clone()), format).map_err(|source| ServeError::Log {
