@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use deno_core::{JsRuntime, serde_json, v8};
 use serde_json::json;
-use stockade_host_realm::{HostFunctions, Sandboxes};
+use stockade_host_realm::{HostFunctions, RunInfo, Sandboxes};
 use stockade_policy::ConsoleMode;
 use stockade_protocol::{ConsoleLevel, GuestError, Payload};
 use stockade_realm::Parts;
@@ -59,7 +59,8 @@ fn deliver(
         if let Event::Console { level, text } = &event
             && handle.options().console == ConsoleMode::Inherit
         {
-            print(handle, *level, text);
+            let state = state.borrow();
+            print(handle, *level, text, state.try_borrow::<RunInfo>());
             continue;
         }
         let last = matches!(event, Event::Destroyed(_));
@@ -192,11 +193,20 @@ fn data<'s>(scope: &mut v8::PinScope<'s, '_>, json: &str) -> Option<v8::Local<'s
     v8::json::parse(scope, text)
 }
 
-/// Prints a guest's line with its isolate's name in front.
-fn print(handle: &Handle, level: ConsoleLevel, text: &str) {
-    let prefix = match &handle.options().name {
-        Some(name) => format!("[{name}] "),
-        None => format!("[isolate #{}] ", handle.id()),
+/// Prints a guest's line with its isolate's name in front, which stands out where there are colours.
+fn print(handle: &Handle, level: ConsoleLevel, text: &str, info: Option<&RunInfo>) {
+    let name = match &handle.options().name {
+        Some(name) => format!("[{name}]"),
+        None => format!("[isolate #{}]", handle.id()),
+    };
+    let error = matches!(level, ConsoleLevel::Warn | ConsoleLevel::Error);
+    let colours = info.is_some_and(|info| match error {
+        true => info.stderr_color,
+        false => info.stdout_color,
+    });
+    let prefix = match colours {
+        true => format!("\u{1b}[1m{name}\u{1b}[0m "),
+        false => format!("{name} "),
     };
     let mut out = String::with_capacity(text.len() + prefix.len() + 1);
     for line in text.split('\n') {
@@ -205,9 +215,9 @@ fn print(handle: &Handle, level: ConsoleLevel, text: &str) {
         out.push('\n');
     }
     // Nobody is left to tell when the output is closed.
-    let _ = match level {
-        ConsoleLevel::Warn | ConsoleLevel::Error => std::io::stderr().write_all(out.as_bytes()),
-        ConsoleLevel::Debug | ConsoleLevel::Info => std::io::stdout()
+    let _ = match error {
+        true => std::io::stderr().write_all(out.as_bytes()),
+        false => std::io::stdout()
             .write_all(out.as_bytes())
             .and_then(|()| std::io::stdout().flush()),
     };
