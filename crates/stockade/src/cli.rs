@@ -1,16 +1,16 @@
 //! The command line.
 
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::{Map, Value};
 use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
 use crate::commands::{
-    self, CallArgs, CheckArgs, DoctorArgs, ExecArgs, ReloadArgs, RpcArgs, ServeArgs,
+    self, CallArgs, CheckArgs, DoctorArgs, ExecArgs, Level, ReloadArgs, RpcArgs, ServeArgs,
 };
 
 /// Where debuggers look first.
@@ -18,7 +18,13 @@ const DEBUGGER_PORT: u16 = 9229;
 
 /// Runs JavaScript and TypeScript that nobody vouches for.
 #[derive(Parser)]
-#[command(name = "stockade", version, arg_required_else_help = true)]
+#[command(
+    name = "stockade",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 110,
+    after_help = EXAMPLES
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -30,13 +36,13 @@ pub(crate) enum Command {
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
     /// Call one function that a guest's module exports
-    #[command(after_help = commands::CALL_EXAMPLES)]
+    #[command(after_help = commands::call_examples())]
     Call(Box<CallArgs>),
     /// Run one guest file by itself
-    #[command(after_help = commands::EXEC_EXAMPLES)]
+    #[command(after_help = commands::exec_examples())]
     Exec(Box<ExecArgs>),
     /// Serve the functions that a guest's module exports by JSON-RPC 2.0
-    #[command(after_help = commands::RPC_EXAMPLES)]
+    #[command(after_help = commands::rpc_examples())]
     Rpc(Box<RpcArgs>),
     /// Serve the sites of a configuration file, each on instances of its own
     #[command(after_help = commands::SERVE_EXAMPLES)]
@@ -55,13 +61,25 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Print a completion script for a shell
     #[command(
-        after_help = "Example:\n  stockade completions bash > /etc/bash_completion.d/stockade"
+        after_help = "Examples:\n  stockade completions bash > /etc/bash_completion.d/stockade\n  \
+                      stockade completions zsh > ~/.zfunc/_stockade"
     )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  stockade run main.ts                        a host script, which creates isolates for code it does not trust
+  stockade exec tool.ts -- a b                one guest by itself, in a container
+  stockade call math.ts add 2 3               one function of a guest; prints 5
+  stockade rpc math.ts                        its functions by JSON-RPC
+  stockade serve stockade.yaml                sites, each in a container of its own
+  stockade doctor                             which walls this machine can build
+
+`stockade help <COMMAND>` explains one, with examples and exit codes.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -71,13 +89,15 @@ Examples:
   stockade run --isolation container main.ts  each isolate in a container of its own
   stockade run main.ts -- --port 8080         what follows -- is in Deno.args
   stockade run --inspect main.ts              debug the host and every isolate from Chrome
+  echo 'console.log(1)' | stockade run -      a script from standard input
 
-Exit codes: 0 done, 1 uncaught error or unreadable script, 2 bad usage, 130 Ctrl-C, else what the
+Exit codes: 0 done, 1 uncaught error or unreadable script, 2 bad usage, 130 Ctrl-C, 143 SIGTERM, else what the \
 script gave to Deno.exit.";
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
-    /// The host script: JavaScript or TypeScript, an ES module
+    /// The host script: JavaScript or TypeScript, an ES module; `-` for standard input
+    #[arg(value_parser = commands::meant_code())]
     pub(crate) script: PathBuf,
 
     /// How many isolates may compute at length at the same time [default: 2]
@@ -110,10 +130,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "MS")]
     wall_limit: Option<f64>,
 
-    /// The wall around isolates: thread, process or container; `stockade doctor` says which work here
-    /// [default: thread]
-    #[arg(long, value_name = "LEVEL")]
-    isolation: Option<String>,
+    /// The wall around isolates; `stockade doctor` says which work here [default: thread]
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    isolation: Option<Level>,
 
     /// Isolates to keep started, so that creating one is quick [default: 1]
     #[arg(long, value_name = "N")]
@@ -190,17 +209,36 @@ impl RunArgs {
                 .map(Value::from),
         );
         set("wallLimitMs", self.wall_limit.map(Value::from));
-        set("isolation", self.isolation.clone().map(Value::from));
+        set(
+            "isolation",
+            self.isolation.map(|level| Value::from(level.name())),
+        );
         set("warm", self.warm.map(Value::from));
         SandboxOptions::default().with_json(&json)
     }
 }
 
-pub(crate) fn print_completions(shell: clap_complete::Shell) {
+/// The completion script for a shell.
+pub(crate) fn completions(shell: clap_complete::Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "stockade", &mut script);
-    // Nobody is left to tell when standard output is closed.
-    let _ = std::io::stdout().write_all(&script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// Reads the command line; does not come back where that is help, or wrong.
+pub(crate) fn parse() -> Cli {
+    let error = match Cli::try_parse() {
+        Ok(cli) => return cli,
+        Err(error) => error,
+    };
+    if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) =
+        (error.kind(), error.get(ContextKind::InvalidSubcommand))
+        && let Some(message) = commands::meant_command(word)
+    {
+        commands::complain(&message);
+        std::process::exit(2);
+    }
+    error.exit()
 }
 
 #[cfg(test)]
@@ -210,6 +248,27 @@ mod tests {
     #[test]
     fn cli_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn completions_offer_the_levels() {
+        let bash = completions(clap_complete::Shell::Bash);
+        // Of `run` and of the three commands with one guest.
+        assert_eq!(bash.matches("\"thread process container\"").count(), 4);
+        let zsh = completions(clap_complete::Shell::Zsh);
+        assert!(zsh.contains("container\\:"));
+    }
+
+    #[test]
+    fn help_wraps_at_the_width_and_has_examples() {
+        for command in Cli::command().get_subcommands().cloned() {
+            let name = command.get_name().to_owned();
+            let help = command.term_width(60).render_long_help().to_string();
+            assert!(help.contains("Example"), "{name}");
+            for line in help.lines().filter(|line| !line.starts_with("Usage:")) {
+                assert!(line.chars().count() <= 60, "{name}: {line}");
+            }
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@ mod commands;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::Parser;
 use stockade::{Inspector, ListenError};
 use stockade_host::{HostOptions, InspectOptions, InspectStart, block_on};
 use tikv_jemallocator::Jemalloc;
@@ -20,7 +19,7 @@ static ALLOCATOR: stockade::MeteredAllocator<Jemalloc> = stockade::MeteredAlloca
 
 fn main() -> ExitCode {
     stockade::run_if_worker();
-    let cli = Cli::parse();
+    let cli: Cli = cli::parse();
     match cli.command {
         Command::Run(args) => run(*args),
         Command::Call(args) => {
@@ -49,8 +48,8 @@ fn main() -> ExitCode {
             end(commands::doctor(&args))
         }
         Command::Completions { shell } => {
-            cli::print_completions(shell);
-            ExitCode::SUCCESS
+            let printed = commands::print(cli::completions(shell).trim_end());
+            end(printed.map(|()| 0).map_err(commands::Refusal::from))
         }
     }
 }
@@ -59,7 +58,13 @@ fn main() -> ExitCode {
 fn end(result: Result<i32, commands::Refusal>) -> ! {
     std::process::exit(match result {
         Ok(code) => code,
-        Err(refusal) => commands::refuse(&refusal),
+        Err(commands::Refusal(message, code)) => {
+            // Of a closed output there is nothing to say, and nobody to say it to.
+            if !message.is_empty() {
+                commands::complain(&message);
+            }
+            code
+        }
     })
 }
 
@@ -109,12 +114,8 @@ fn run(args: RunArgs) -> ExitCode {
     }
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "this is where the program speaks to its user"
-)]
 fn complain(message: &str, code: u8) -> ExitCode {
-    eprintln!("error: {message}");
+    commands::complain(message);
     ExitCode::from(code)
 }
 

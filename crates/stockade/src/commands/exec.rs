@@ -6,31 +6,44 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 use stockade::rpc::{ExportError, call_export, plain_json};
-use stockade::{Isolate, Next, Payload, Sandbox};
+use stockade::{ConsoleMode, Payload};
 
-use super::call::{bounded, failed, finish, hear, ready, start, while_hearing};
-use super::exit;
+use super::document::Done;
 use super::guest::{GuestArgs, Refusal, milliseconds};
-use super::output::Console;
+use super::run_guest::Job;
+use super::{exit, meant};
 
-pub(crate) const EXAMPLES: &str = "\
+pub(crate) fn examples() -> String {
+    format!(
+        "\
 Examples:
   stockade exec tool.ts                       runs the file until it has nothing left to do
   stockade exec tool.ts -- a b                NETWORK.env.args is [\"a\", \"b\"], and so are main's arguments
-  stockade exec tool.ts --cpu-limit 10000 --timeout 60000
+  stockade exec tool.ts --cpu-limit 10000 --memory-limit 512 --timeout 60000
+  stockade exec tool.ts --json | jq '.reason, .figures'
+  echo 'console.log(6 * 7)' | stockade exec -
 
-If the file exports a function `main`, it is called with the arguments; a whole number from 0 to 255 that
-it gives, or its promise, is the exit code. Other exit codes: 0 done, 1 an error that nothing caught, or a
-file that cannot be read, 2 bad usage, 124 a limit or the timeout, 125 the isolate crashed, 130 Ctrl-C,
-143 SIGTERM.";
+All that the guest prints is printed: where nothing takes it, the guest waits, and neither its clocks nor the timeout run.
+
+If the file exports a function `main`, it is called with the arguments; a whole number from 0 to 255 that it gives, or its promise, is the exit code.
+
+Other exit codes: 0 done, 1 an error that nothing caught, or a file that cannot be read, 2 bad usage, {}, 130 Ctrl-C, 141 the reader of standard output is gone, 143 SIGTERM.",
+        exit::ENDS
+    )
+}
 
 #[derive(Args)]
 pub(crate) struct ExecArgs {
-    /// The guest's file: TypeScript or JavaScript. It imports files of its own folder
+    /// The guest's file: TypeScript or JavaScript, `-` for standard input. It imports files of its own folder
+    #[arg(value_parser = meant::code())]
     file: PathBuf,
 
+    /// Print one JSON document: what main gave, the console, how it ended and why, limits, and what was used
+    #[arg(long)]
+    json: bool,
+
     /// Elapsed time for all of it in milliseconds, 0 for no limit
-    #[arg(long, value_name = "MS", value_parser = milliseconds, default_value = "0")]
+    #[arg(long, value_name = "MS", value_parser = milliseconds, default_value = "30000")]
     timeout: Duration,
 
     #[command(flatten)]
@@ -43,53 +56,45 @@ pub(crate) struct ExecArgs {
 
 /// Runs the command and gives the exit code.
 pub(crate) fn exec(args: &ExecArgs) -> Result<i32, Refusal> {
-    let (mut options, _) = args.guest.sandbox(&args.file)?;
-    let list = Value::from(args.args.clone());
-    let env = &mut options.defaults.env;
-    env.insert("args".to_owned(), list.clone());
-    stockade::initialize();
-    let sandbox = Sandbox::new(options);
-    let run = run(&sandbox, Payload::from_json(list.to_string()));
-    finish(bounded(args.timeout, run))
-}
-
-async fn run(sandbox: &Sandbox, args: Payload) -> Result<i32, Refusal> {
-    let mut isolate = start(sandbox).await?;
-    ready(&mut isolate, Console::Both).await?;
-    let handle = isolate.handle();
-    let called = call_export(&handle, "main", args);
-    let code = match while_hearing(&mut isolate, Console::Both, called).await? {
-        Ok(value) => exit_code(value),
-        Err(ExportError::NoExport) => exit::DONE,
-        Err(ExportError::Call(error)) => {
-            return Err(failed(&mut isolate, Console::Both, &error));
-        }
+    let job = Job {
+        command: "stockade exec",
+        program: true,
+        json: args.json,
+        timeout: args.timeout,
     };
-    rest(&mut isolate).await?;
-    Ok(code)
+    let list = Value::from(args.args.clone());
+    let options = args.guest.sandbox(&args.file, ConsoleMode::Whole);
+    let options = options.map(|(mut options, _)| {
+        let env = &mut options.defaults.env;
+        env.insert("args".to_owned(), list.clone());
+        options
+    });
+    let arguments = Payload::from_json(list.to_string());
+    job.run(options, async move |session| {
+        session.ready().await?;
+        let handle = session.handle();
+        let called = call_export(&handle, "main", arguments);
+        let done = match session.reply(called).await? {
+            Ok(value) => {
+                let value = plain_json(value);
+                Done {
+                    code: exit_code(value.as_deref()),
+                    value,
+                }
+            }
+            Err(ExportError::NoExport) => Done {
+                code: exit::DONE,
+                value: None,
+            },
+            Err(ExportError::Call(error)) => return Err(session.no_reply(&error)),
+        };
+        session.rest().await?;
+        Ok(done)
+    })
 }
 
 /// What `main` gave, where that is an exit code.
-fn exit_code(value: Payload) -> i32 {
-    let json = plain_json(value).unwrap_or_default();
-    json.parse::<u8>().map_or(exit::DONE, i32::from)
-}
-
-/// Lets the guest do what is left to do. An error that nothing caught ends it.
-async fn rest(isolate: &mut Isolate) -> Result<(), Refusal> {
-    let handle = isolate.handle();
-    loop {
-        match isolate.next_or_idle().await {
-            Next::Event(event) => hear(event, isolate, Console::Both)?,
-            Next::Idle => return Ok(()),
-            Next::Ended => {
-                let end = handle.end();
-                let why = end.as_ref().map_or_else(String::new, ToString::to_string);
-                return Err(Refusal(
-                    format!("the guest was ended: {why}"),
-                    exit::code_of(end.as_ref()),
-                ));
-            }
-        }
-    }
+fn exit_code(json: Option<&str>) -> i32 {
+    let code = json.and_then(|json| json.parse::<u8>().ok());
+    code.map_or(exit::DONE, i32::from)
 }

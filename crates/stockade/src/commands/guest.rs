@@ -4,32 +4,59 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
-use stockade::{ConsoleMode, IsolateOptions, Isolation, ModuleFiles, SandboxOptions};
+use stockade::{ConsoleMode, IsolateOptions, Isolation, ModuleFiles, OptionsError, SandboxOptions};
+use stockade_policy::MAX_NAME_LEN;
+use stockade_transpile::open_stream;
 
 use super::exit;
 
-/// The wall around a guest of these commands where the command line names none. Where it cannot be
-/// built, they say so and run nothing.
-fn default_isolation() -> Isolation {
-    Isolation::Container
+/// The wall around a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    /// A thread of this process: for code that is trusted not to carry an exploit for V8
+    Thread,
+    /// A process without rights, files and network
+    Process,
+    /// The same in namespaces of its own, on an empty root
+    Container,
+    /// Refused: not in this version
+    #[value(hide = true)]
+    Vm,
+}
+
+impl Level {
+    /// The name as an option of an isolate.
+    pub(crate) fn name(self) -> &'static str {
+        let isolation = match self {
+            Self::Thread => Isolation::Thread,
+            Self::Process => Isolation::Process,
+            Self::Container => Isolation::Container,
+            Self::Vm => Isolation::Vm,
+        };
+        isolation.name()
+    }
 }
 
 /// Limits and wall of the guest.
 #[derive(Args)]
 pub(crate) struct GuestArgs {
-    /// The wall around the guest: thread, process or container
-    #[arg(long, value_name = "LEVEL", default_value = default_isolation().name())]
-    isolation: String,
+    /// The wall around the guest. One that cannot be built here is refused; `stockade doctor` says why
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::Container)]
+    pub(crate) isolation: Level,
 
     /// CPU time of one activation in milliseconds, 0 for no limit [default: 500]
     #[arg(long, value_name = "MS")]
     cpu_limit: Option<f64>,
 
-    /// Memory in megabytes, 0 for no limit [default: 0]
-    #[arg(long, value_name = "MB")]
-    memory_limit: Option<f64>,
+    /// CPU time over the guest's whole life in milliseconds, 0 for no limit
+    #[arg(long, value_name = "MS", default_value = "0")]
+    cpu_total: f64,
+
+    /// Memory in megabytes, 0 for no limit
+    #[arg(long, value_name = "MB", default_value = "128")]
+    memory_limit: f64,
 
     /// Elapsed time of one activation in milliseconds, 0 for no limit [default: 10 x the CPU limit,
     /// at least 5000]
@@ -46,13 +73,17 @@ pub(crate) struct Refusal(pub(crate) String, pub(crate) i32);
 
 impl GuestArgs {
     /// A sandbox whose defaults are those of the command line, with the module of this file.
-    pub(crate) fn sandbox(&self, module: &Path) -> Result<(SandboxOptions, ModuleFiles), Refusal> {
+    pub(crate) fn sandbox(
+        &self,
+        module: &Path,
+        console: ConsoleMode,
+    ) -> Result<(SandboxOptions, ModuleFiles), Refusal> {
         let mut options = self
-            .options()
+            .options(console)
             .map_err(|error| Refusal(error.to_string(), exit::USAGE))?;
-        let files =
-            ModuleFiles::read(module).map_err(|error| Refusal(error.to_string(), exit::FAILED))?;
+        let files = read(module)?;
         options.modules = files.modules.clone();
+        options.name = Some(files.entry.clone()).filter(|name| name.len() <= MAX_NAME_LEN);
         let sandbox = SandboxOptions {
             warm: 0,
             defaults: options,
@@ -61,23 +92,39 @@ impl GuestArgs {
         Ok((sandbox, files))
     }
 
-    fn options(&self) -> Result<IsolateOptions, stockade::OptionsError> {
+    fn options(&self, console: ConsoleMode) -> Result<IsolateOptions, OptionsError> {
         let mut json = Map::new();
         let mut set = |key: &str, value: Option<Value>| {
             if let Some(value) = value {
                 json.insert(key.to_owned(), value);
             }
         };
-        set("isolation", Some(Value::from(self.isolation.as_str())));
+        set("isolation", Some(Value::from(self.isolation.name())));
         set("cpuLimitMs", self.cpu_limit.map(Value::from));
-        set("memoryLimitMb", self.memory_limit.map(Value::from));
+        set("cpuTotalMs", Some(Value::from(self.cpu_total)));
+        set("memoryLimitMb", Some(Value::from(self.memory_limit)));
         set("wallLimitMs", self.wall_limit.map(Value::from));
         let defaults = IsolateOptions {
-            console: ConsoleMode::Event,
+            console,
             ..IsolateOptions::default()
         };
         defaults.with_json(&json)
     }
+}
+
+/// Reads a module: a file, a folder, or `-` and what else is read once, which imports out of the working
+/// directory.
+fn read(module: &Path) -> Result<ModuleFiles, Refusal> {
+    let shown = module.display().to_string();
+    let files = match open_stream(module) {
+        None => ModuleFiles::read(module),
+        Some(Ok(stream)) => ModuleFiles::read_stream(&shown, stream, Path::new(".")),
+        Some(Err(error)) => {
+            let message = format!("cannot read '{shown}': {error}");
+            return Err(Refusal(message, exit::FAILED));
+        }
+    };
+    files.map_err(|error| Refusal(error.to_string(), exit::FAILED))
 }
 
 /// A number of milliseconds on the command line; 0 means none.

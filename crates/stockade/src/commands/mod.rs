@@ -3,18 +3,27 @@
 
 mod call;
 mod doctor;
+mod document;
 mod exec;
 mod exit;
+mod failure;
 mod guest;
+mod meant;
 mod output;
+mod printer;
 mod rpc;
+mod run_guest;
 mod serve;
+mod session;
+mod style;
 
-pub(crate) use call::{CallArgs, EXAMPLES as CALL_EXAMPLES, call, refuse};
+pub(crate) use call::{CallArgs, call, examples as call_examples};
 pub(crate) use doctor::{DoctorArgs, EXAMPLES as DOCTOR_EXAMPLES, doctor};
-pub(crate) use exec::{EXAMPLES as EXEC_EXAMPLES, ExecArgs, exec};
-pub(crate) use guest::Refusal;
-pub(crate) use rpc::{EXAMPLES as RPC_EXAMPLES, RpcArgs, rpc};
+pub(crate) use exec::{ExecArgs, examples as exec_examples, exec};
+pub(crate) use guest::{Level, Refusal};
+pub(crate) use meant::{code as meant_code, command as meant_command};
+pub(crate) use output::{complain, print};
+pub(crate) use rpc::{RpcArgs, examples as rpc_examples, rpc};
 pub(crate) use serve::{
     CHECK_EXAMPLES, CheckArgs, RELOAD_EXAMPLES, ReloadArgs, SCHEMA_EXAMPLES, SERVE_EXAMPLES,
     ServeArgs, check, reload, schema, serve,

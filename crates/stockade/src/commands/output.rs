@@ -1,52 +1,96 @@
-//! What guests say, on the user's terminal.
+//! What guests say and what commands say, on the user's terminal.
 
 use std::io::{IsTerminal as _, Write as _};
 
 use serde::Serialize as _;
 use serde_json::Value;
 use stockade::bounds::MAX_ERROR_BYTES;
-use stockade::{ConsoleLevel, Event, GuestError, Handle};
+use stockade::{ConsoleLevel, End, GuestError, TerminateReason};
 use stockade_protocol::harmless;
 
-/// Where the lines of a guest's console go.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Console {
-    /// Warnings and errors to standard error, the rest to standard output. The guest is a program: an
-    /// error that nothing caught is its end.
-    Both,
-    /// All of it to standard error: standard output is the command's own.
-    Error,
+use super::document::Kept;
+use super::failure::Failure;
+use super::printer::{Printer, Stream};
+use super::style::Style;
+
+/// Where a guest's console goes.
+pub(crate) enum Output {
+    /// As it is: warnings and errors to standard error, the rest to standard output.
+    Program(Printer),
+    /// All of it as it is to standard error: standard output is the command's own.
+    Apart(Printer),
+    /// To standard error, each line with this in front: what the command itself says there cannot be forged.
+    Named(String),
+    /// Into a document.
+    Kept(Box<Kept>),
+    Nowhere,
 }
 
-/// Why a guest of these commands gets no WebSocket.
-const NO_SOCKETS: &str = "there is no network here: `stockade run` and `stockade serve` open WebSockets for guests that may";
-
-/// Prints what an event tells the user, and rejects requests and WebSockets: no host is there to answer.
-pub(crate) fn hear(event: Event, handle: &Handle, console: Console) {
-    if stockade::refuse_socket(handle, &event, NO_SOCKETS) {
-        return;
+impl Output {
+    /// A line of the guest, or a piece of one.
+    pub(crate) async fn console(
+        &mut self,
+        level: ConsoleLevel,
+        text: String,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Program(printer) => {
+                let stream = match level {
+                    ConsoleLevel::Warn | ConsoleLevel::Error => Stream::Error,
+                    ConsoleLevel::Debug | ConsoleLevel::Info => Stream::Out,
+                };
+                printer.put(stream, text).await
+            }
+            Self::Apart(printer) => printer.put(Stream::Error, text).await,
+            Self::Named(name) => {
+                let style = Style::of(&std::io::stderr());
+                let text = prefixed(&style.name(&format!("[{name}]")), &text);
+                // A closed output needs no words.
+                let _ = std::io::stderr().write_all(text.as_bytes());
+                Ok(())
+            }
+            Self::Kept(kept) => {
+                kept.console(level, &text);
+                Ok(())
+            }
+            Self::Nowhere => Ok(()),
+        }
     }
-    match event {
-        Event::Console { level, text } => line(&text, level, console),
-        Event::Uncaught(error) => complain(&format!("uncaught {}", describe(&error))),
-        Event::Request { id, method, .. } => stockade::reject(handle, id, &method),
-        // The command itself tells why the guest ended.
-        Event::Terminated { .. }
-        | Event::Message { .. }
-        | Event::Control { .. }
-        | Event::Destroyed(_) => {}
+
+    /// An error that nothing caught, where that is not the guest's end.
+    pub(crate) async fn uncaught(&mut self, error: &GuestError) -> Result<(), Failure> {
+        let text = format!("uncaught {}", describe(error));
+        match self {
+            Self::Program(printer) | Self::Apart(printer) => {
+                let style = Style::of(&std::io::stderr());
+                let text = format!("{}: {text}\n", style.bad("error"));
+                printer.put(Stream::Error, text).await
+            }
+            Self::Named(_) => self.console(ConsoleLevel::Error, text).await,
+            Self::Kept(kept) => {
+                kept.uncaught(error);
+                Ok(())
+            }
+            Self::Nowhere => Ok(()),
+        }
+    }
+
+    /// Waits until everything is written.
+    pub(crate) async fn finish(self) -> Result<Self, Failure> {
+        match self {
+            Self::Program(printer) | Self::Apart(printer) => {
+                printer.finish().await?;
+                Ok(Self::Nowhere)
+            }
+            other => Ok(other),
+        }
     }
 }
 
-fn line(text: &str, level: ConsoleLevel, console: Console) {
-    let error = matches!(level, ConsoleLevel::Warn | ConsoleLevel::Error);
-    let text = format!("{text}\n");
-    // Nobody is left to tell when the output is closed.
-    let _ = if error || console == Console::Error {
-        std::io::stderr().write_all(text.as_bytes())
-    } else {
-        put(&text)
-    };
+/// Each line of the text behind `name`.
+fn prefixed(name: &str, text: &str) -> String {
+    let lines = text.split('\n').map(|line| format!("{name} {line}\n"));
+    lines.collect()
 }
 
 fn put(text: &str) -> std::io::Result<()> {
@@ -61,13 +105,18 @@ pub(crate) fn say(text: &str) {
     let _ = put(&format!("{text}\n"));
 }
 
-/// A line of the command's own on standard error, which says itself what it is.
+/// What the command was run for, on standard output.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    put(&format!("{text}\n")).map_err(|error| Failure::output(Some(&error)))
+}
+
+/// Lines of the command's own on standard error, which say themselves what they are.
 #[expect(
     clippy::print_stderr,
     reason = "this is where the program speaks to its user"
 )]
 pub(crate) fn tell(text: &str) {
-    eprintln!("{text}");
+    eprintln!("{}", Style::of(&std::io::stderr()).mistakes(text));
 }
 
 #[expect(
@@ -75,7 +124,8 @@ pub(crate) fn tell(text: &str) {
     reason = "this is where the program speaks to its user"
 )]
 pub(crate) fn complain(message: &str) {
-    eprintln!("error: {message}");
+    let style = Style::of(&std::io::stderr());
+    eprintln!("{}: {}", style.bad("error"), style.message(message));
 }
 
 /// The stack, which begins with name and message, or those where there is none; without the runtime's
@@ -95,11 +145,41 @@ pub(crate) fn describe(error: &GuestError) -> String {
     harmless(&lines.join("\n"), MAX_ERROR_BYTES)
 }
 
+/// Why a guest was ended: the limit and where in its code that was, what it had used, and what to do.
+pub(crate) fn ended(end: Option<&End>) -> String {
+    let Some(end) = end else {
+        return "the guest was ended".to_owned();
+    };
+    let mut text = format!("the guest was ended: {end}");
+    let End::Terminated {
+        reason, figures, ..
+    } = end
+    else {
+        return text;
+    };
+    let flag = match reason {
+        TerminateReason::CpuLimit if text.contains("cpuTotalMs") => "--cpu-total <MS>",
+        TerminateReason::CpuLimit => "--cpu-limit <MS>",
+        TerminateReason::WallLimit => "--wall-limit <MS>",
+        TerminateReason::MemoryLimit => "--memory-limit <MB>",
+        TerminateReason::Crashed | TerminateReason::PolicyViolation => return text,
+    };
+    let ms = |time: std::time::Duration| time.as_millis();
+    let megabytes = figures.memory as f64 / f64::from(1 << 20);
+    text.push_str(&format!(
+        "\n  used: {} ms of CPU time and {} ms elapsed in this activation, {megabytes:.1} MB of memory\n  \
+         fix: raise it with {flag}, where 0 is no limit, or have the guest do or keep less at a time",
+        ms(figures.cpu),
+        ms(figures.wall),
+    ));
+    text
+}
+
 /// Prints a value: indented on a terminal, on one line elsewhere.
-pub(crate) fn value(json: &str) {
+pub(crate) fn value(json: &str) -> Result<(), Failure> {
     let parsed = std::io::stdout().is_terminal().then(|| pretty(json));
     let text = parsed.flatten().unwrap_or_else(|| json.to_owned());
-    say(&escape(&text));
+    print(&escape(&text))
 }
 
 fn pretty(json: &str) -> Option<String> {
@@ -131,5 +211,13 @@ mod tests {
     #[test]
     fn escape_leaves_no_control_characters() {
         assert_eq!(escape("\"a\u{9b}31m\u{7f}é\""), "\"a\\u009b31m\\u007fé\"");
+    }
+
+    #[test]
+    fn prefixed_text_has_the_name_before_every_line() {
+        assert_eq!(
+            prefixed("[a.ts]", "one\n[WARN x] forged\n"),
+            "[a.ts] one\n[a.ts] [WARN x] forged\n[a.ts] \n"
+        );
     }
 }

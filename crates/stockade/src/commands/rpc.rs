@@ -1,32 +1,40 @@
 //! `stockade rpc`: the functions of a module by JSON-RPC.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use stockade::Sandbox;
 use stockade::rpc::{Address, BoxError, Guest, RpcLimits, RpcOptions, Server, Stopped};
+use stockade::{ConsoleMode, Sandbox};
 
-use super::call::{finish, ready, start};
-use super::exit;
+use super::failure::Failure;
 use super::guest::{GuestArgs, Refusal, interrupted, milliseconds};
-use super::output::{self, Console};
+use super::output::{self, Output};
+use super::run_guest::block_on;
+use super::session::Session;
+use super::{exit, meant};
 
-pub(crate) const EXAMPLES: &str = "\
+pub(crate) fn examples() -> String {
+    format!(
+        "\
 Examples:
   stockade rpc math.ts --listen 127.0.0.1:7070
   stockade rpc math.ts --listen unix:/run/user/1000/math.sock --once
   curl -H 'content-type: application/json' http://127.0.0.1:7070 \\
-    -d '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"add\",\"params\":[2,3]}'
+    -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"add\",\"params\":[2,3]}}'
 
-Every function that the module exports is a method; nothing else is. HTTP POST and WebSocket share the
-port. When the isolate ends, the calls in it are rejected and another isolate is started. Exit codes:
-1 the module cannot be read or run, or the address not be had, 2 bad usage, 130 Ctrl-C, 143 SIGTERM, and
-with --once 124 a limit, 125 a crash.";
+Every function that the module exports is a method; nothing else is. HTTP POST and WebSocket share the port. When the isolate ends, the calls in it are rejected and another isolate is started. The guest's console goes to standard error, each line with its name in front.
+
+Exit codes: 1 the module cannot be read or run, or the address not be had, 2 bad usage, 130 Ctrl-C, 143 SIGTERM, and with --once {}.",
+        exit::ENDS
+    )
+}
 
 #[derive(Args)]
 pub(crate) struct RpcArgs {
-    /// The module: TypeScript or JavaScript. It imports files of its own folder
+    /// The module: TypeScript or JavaScript, `-` for standard input. It imports files of its own folder
+    #[arg(value_parser = meant::code())]
     module: PathBuf,
 
     /// Where to listen: HOST:PORT or unix:PATH; may be given more than once
@@ -97,16 +105,17 @@ impl RpcArgs {
 
 /// Runs the command and gives the exit code.
 pub(crate) fn rpc(args: &RpcArgs) -> Result<i32, Refusal> {
-    let (options, _) = args.guest.sandbox(&args.module)?;
+    let (options, files) = args.guest.sandbox(&args.module, ConsoleMode::Event)?;
     stockade::initialize();
     let sandbox = Sandbox::new(options);
-    finish(async {
+    let name: Arc<str> = files.entry.into();
+    block_on(async {
         let failed = |error: &dyn std::fmt::Display| Refusal(error.to_string(), exit::FAILED);
         let server = Server::bind(args.options())
             .await
             .map_err(|error| failed(&error))?;
         let running = server
-            .start(move || guest(sandbox.clone()))
+            .start(move || guest(sandbox.clone(), Arc::clone(&name)))
             .await
             .map_err(|error| failed(&error))?;
         for address in running.addresses() {
@@ -117,29 +126,19 @@ pub(crate) fn rpc(args: &RpcArgs) -> Result<i32, Refusal> {
         let stopped = running.until(async { code = asked.await }).await;
         match stopped {
             Stopped::Asked => Ok(code),
-            Stopped::IsolateEnded(end) => {
-                let why = end.as_ref().map_or_else(String::new, ToString::to_string);
-                Err(Refusal(
-                    format!("the guest was ended: {why}"),
-                    exit::code_of(end.as_ref()),
-                ))
-            }
+            Stopped::IsolateEnded(end) => Err(Failure::ended(end).into()),
         }
-    })
+    })?
 }
 
 /// Starts an isolate and waits until its module has run.
-async fn guest(sandbox: Sandbox) -> Result<Guest, BoxError> {
+async fn guest(sandbox: Sandbox, name: Arc<str>) -> Result<Guest, BoxError> {
     let started = async {
-        let mut isolate = start(&sandbox).await?;
-        ready(&mut isolate, Console::Error).await?;
-        Ok(isolate)
+        let output = Output::Named(name.to_string());
+        let mut session = Session::start(&sandbox, output, "stockade rpc", false).await?;
+        session.ready().await?;
+        Ok(session)
     };
-    let mut isolate = started.await.map_err(|Refusal(message, _)| message)?;
-    let handle = isolate.handle();
-    Ok(Guest::new(handle.clone(), async move {
-        while let Some(event) = isolate.next().await {
-            output::hear(event, &handle, Console::Error);
-        }
-    }))
+    let session = started.await.map_err(|failure: Failure| failure.message)?;
+    Ok(Guest::new(session.handle(), session.until_ended()))
 }

@@ -7,7 +7,7 @@ use stockade_config::Config;
 use stockade_serve::{Checked, ServeError, ServeOptions, Stopped};
 
 use super::guest::Refusal;
-use super::{exit, output};
+use super::{exit, meant, output};
 
 /// Where commands look for the configuration unless it is named.
 const CONFIG: &str = "stockade.yaml";
@@ -23,8 +23,10 @@ Examples:
   stockade check --files stockade.yaml   whether that would work
   stockade reload                        have the running server read its file again
 
-SIGHUP reloads the file and opens the log anew, SIGTERM and SIGINT stop: requests that run may end until
-drain_timeout, a second signal stops at once. Exit codes: 0 stopped and nothing was cut short, 1 it could
+SIGHUP reloads the file and opens the log once more, SIGTERM and SIGINT stop: requests that run may end until \
+drain_timeout, a second signal stops at once.
+
+Exit codes: 0 stopped and nothing was cut short, 1 it could \
 not start or something was cut short, 2 mistakes in the configuration.";
 
 pub(crate) const CHECK_EXAMPLES: &str = "\
@@ -47,13 +49,13 @@ Examples:
   stockade reload
   stockade reload /etc/stockade/stockade.yaml
 
-Waits until the new configuration is in use. Exit codes: 0 it is, 1 it is not and the old one stays in
+Waits until the new configuration is in use. Exit codes: 0 it is, 1 it is not and the old one stays in \
 use, 2 bad usage.";
 
 #[derive(Args)]
 pub(crate) struct ServeArgs {
     /// The configuration file
-    #[arg(default_value = CONFIG)]
+    #[arg(default_value = CONFIG, value_parser = meant::configuration())]
     config: PathBuf,
 
     /// Threads that serve clients; one for each processor unless given. Guests have their own
@@ -64,7 +66,7 @@ pub(crate) struct ServeArgs {
 #[derive(Args)]
 pub(crate) struct CheckArgs {
     /// The configuration file
-    #[arg(default_value = CONFIG)]
+    #[arg(default_value = CONFIG, value_parser = meant::configuration())]
     config: PathBuf,
 
     /// Print a JSON object with all mistakes and warnings
@@ -79,7 +81,7 @@ pub(crate) struct CheckArgs {
 #[derive(Args)]
 pub(crate) struct ReloadArgs {
     /// The configuration file of the server
-    #[arg(default_value = CONFIG)]
+    #[arg(default_value = CONFIG, value_parser = meant::configuration())]
     config: PathBuf,
 
     /// The server's control socket, where the configuration does not say
@@ -217,7 +219,7 @@ fn of_the_whole(path: &Path, severity: &str, what: &str) -> serde_json::Value {
 /// Prints the JSON Schema.
 pub(crate) fn schema() -> Result<i32, Refusal> {
     let text = serde_json::to_string_pretty(&stockade_config::schema());
-    output::say(&text.map_err(|error| failed(&error))?);
+    output::print(&text.map_err(|error| failed(&error))?)?;
     Ok(exit::DONE)
 }
 

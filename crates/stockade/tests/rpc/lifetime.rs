@@ -140,5 +140,5 @@ fn lifetime_once_ends_with_the_isolate() {
     let mut server = Server::start(&["--once", "--cpu-limit", "50"]);
     let error = server.call("spin", json!([])).unwrap_err();
     assert_eq!(error["data"]["reason"], "cpu_limit_exceeded");
-    assert_eq!(server.code(), Some(124));
+    assert_eq!(server.code(), Some(121));
 }

@@ -6,6 +6,7 @@
 )]
 
 mod client;
+mod console;
 mod http;
 mod library;
 mod lifetime;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
 
 use stockade_jail::Layer;
 
@@ -24,12 +23,10 @@ enum Colour {
 }
 
 impl Style {
-    /// Colours on a terminal, unless `NO_COLOR` (no-color.org) is set or the terminal has none.
+    /// Colours on a terminal that has them.
     pub(super) fn of_standard_output() -> Self {
-        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
         Self {
-            colours: std::io::stdout().is_terminal() && !set("NO_COLOR") && !dumb,
+            colours: crate::commands::style::wanted(&std::io::stdout()),
         }
     }
 

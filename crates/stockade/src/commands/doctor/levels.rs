@@ -6,9 +6,8 @@ use serde::Serialize;
 use stockade::{CgroupUse, CreateError, IsolateOptions, Isolation, Sandbox, SandboxOptions, Wx};
 use stockade_jail::Layer;
 
-use crate::commands::call::finish;
-use crate::commands::exit;
 use crate::commands::guest::Refusal;
+use crate::commands::run_guest::block_on;
 
 /// How long an isolate may take to start and to evaluate.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -72,13 +71,12 @@ pub(super) fn try_all(
     wanted: impl Fn(Isolation, Wx) -> bool,
 ) -> Result<Vec<Trial>, Refusal> {
     let mut trials = Vec::new();
-    finish(async {
+    block_on(async {
         for (isolation, wx, cgroup) in LEVELS {
             if wanted(isolation, wx) {
                 trials.push(try_one(layers, isolation, wx, cgroup).await);
             }
         }
-        Ok(exit::DONE)
     })?;
     Ok(trials)
 }

@@ -1,0 +1,133 @@
+//! A guest from its start to its exit code: for commands that run one and end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stockade::{Sandbox, SandboxOptions};
+
+use super::document::{self, Done, Held as Limits, Used};
+use super::exit;
+use super::failure::Failure;
+use super::guest::Refusal;
+use super::output::{self, Output};
+use super::printer::{Held, Printer};
+use super::session::{Bounds, Session};
+
+/// How a guest is run.
+pub(crate) struct Job {
+    /// `stockade exec` and the like, for messages.
+    pub(crate) command: &'static str,
+    /// The guest is a program: standard output and the exit code are its own.
+    pub(crate) program: bool,
+    /// Everything is printed as one document.
+    pub(crate) json: bool,
+    /// Zero is none.
+    pub(crate) timeout: Duration,
+}
+
+impl Job {
+    /// Runs a guest with these options and gives the exit code.
+    pub(crate) fn run(
+        &self,
+        options: Result<SandboxOptions, Refusal>,
+        work: impl AsyncFnOnce(&mut Session) -> Result<Done, Failure>,
+    ) -> Result<i32, Refusal> {
+        let options = match options {
+            Ok(options) => options,
+            Err(refusal) if self.json => {
+                return self.print(Err(refusal.into()), Output::Nowhere, None, None);
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        stockade::initialize();
+        let defaults = &options.defaults;
+        let limits = Limits::new(defaults.isolation.name(), &defaults.limits, self.timeout);
+        let sandbox = Sandbox::new(options);
+        let (result, output, used) = block_on(self.guest(&sandbox, work))?;
+        self.print(result, output, Some(limits), used)
+    }
+
+    async fn guest(
+        &self,
+        sandbox: &Sandbox,
+        work: impl AsyncFnOnce(&mut Session) -> Result<Done, Failure>,
+    ) -> (Result<Done, Failure>, Output, Option<Used>) {
+        let held = Arc::new(Held::default());
+        let began = Bounds::start(self.timeout, Arc::clone(&held));
+        let (mut bounds, output) = match began.and_then(|bounds| Ok((bounds, self.output(held)?))) {
+            Ok(began) => began,
+            Err(failure) => return (Err(failure), Output::Nowhere, None),
+        };
+        let start = Session::start(sandbox, output, self.command, self.program);
+        let mut session = match bounds.keep(start).await {
+            Ok(session) => session,
+            Err(failure) => return (Err(failure), Output::Nowhere, None),
+        };
+        let result = bounds.keep(work(&mut session)).await;
+        let (stats, end) = session.state();
+        let used = Used::new(stats, end.as_ref(), bounds.elapsed());
+        let (result, output) = session.end(&mut bounds, result).await;
+        (result, output, Some(used))
+    }
+
+    fn output(&self, held: Arc<Held>) -> Result<Output, Failure> {
+        if self.json {
+            return Ok(Output::Kept(Box::default()));
+        }
+        let printer = Printer::start(held).map_err(|error| {
+            let message = format!("cannot start a thread: {error}");
+            Failure::new("not_started", message, exit::FAILED)
+        })?;
+        Ok(match self.program {
+            true => Output::Program(printer),
+            false => Output::Apart(printer),
+        })
+    }
+
+    /// Prints what came of it and gives the exit code.
+    fn print(
+        &self,
+        result: Result<Done, Failure>,
+        output: Output,
+        limits: Option<Limits>,
+        used: Option<Used>,
+    ) -> Result<i32, Refusal> {
+        if self.json {
+            let kept = match output {
+                Output::Kept(kept) => *kept,
+                _ => document::Kept::default(),
+            };
+            let (text, code) = document::document(result, kept, limits, used);
+            return printed(output::value(&text), code);
+        }
+        match result {
+            Ok(Done { code, value }) => match value.filter(|_| !self.program) {
+                Some(value) => printed(output::value(&value), code),
+                None => Ok(code),
+            },
+            Err(failure) => printed(Err(failure), exit::DONE),
+        }
+    }
+}
+
+/// The exit code once something was printed, or of what went wrong; what has nothing to say is silent.
+fn printed(result: Result<(), Failure>, code: i32) -> Result<i32, Refusal> {
+    match result {
+        Ok(()) => Ok(code),
+        Err(failure) if failure.message.is_empty() => Ok(failure.code),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+/// Does a command's work on a runtime of its own.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Refusal> {
+    let start = |error: std::io::Error| Refusal(format!("cannot start: {error}"), exit::FAILED);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(start)?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(result)
+}

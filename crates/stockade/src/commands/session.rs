@@ -1,0 +1,299 @@
+//! One guest of a command: what it says is printed or kept, what it asks for is refused, and it ends with its
+//! deadline.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use stockade::{CallError, End, Event, Handle, Isolate, ModuleFiles, Next, Sandbox, Stats};
+
+use super::exit;
+use super::failure::Failure;
+use super::guest::interrupted;
+use super::output::{Output, complain};
+use super::printer::Held;
+
+/// For a reader that takes nothing, once the guest was ended for it.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
+
+/// The deadline of a command, and the user's signals.
+pub(crate) struct Bounds {
+    began: Instant,
+    timeout: Duration,
+    held: Arc<Held>,
+    interrupted: Pin<Box<dyn Future<Output = i32> + Send>>,
+}
+
+impl Bounds {
+    /// The time starts to run; zero is no limit.
+    pub(crate) fn start(timeout: Duration, held: Arc<Held>) -> Result<Self, Failure> {
+        let interrupted = interrupted().map_err(|error| {
+            let message = format!("cannot listen to signals: {error}");
+            Failure::new("not_started", message, exit::FAILED)
+        })?;
+        Ok(Self {
+            began: Instant::now(),
+            timeout,
+            held,
+            interrupted: Box::pin(interrupted),
+        })
+    }
+
+    /// Since the start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Does the work, no longer than the deadline and the user's patience.
+    pub(crate) async fn keep<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let (began, timeout) = (self.began, self.timeout);
+        tokio::select! {
+            result = work => result,
+            code = &mut self.interrupted => Err(Failure::interrupted(code)),
+            () = over(began, timeout, &self.held) => Err(Failure::timeout(timeout)),
+        }
+    }
+}
+
+/// Done when this much time has passed in which nobody waited for the reader of the output.
+async fn over(began: Instant, timeout: Duration, held: &Held) {
+    if timeout.is_zero() {
+        std::future::pending::<()>().await;
+    }
+    loop {
+        let spent = began.elapsed().saturating_sub(held.total());
+        if spent >= timeout {
+            return;
+        }
+        // While a reader is waited for, what is left stays as it is.
+        tokio::time::sleep((timeout - spent).max(Duration::from_millis(5))).await;
+    }
+}
+
+/// A guest and where its console goes.
+pub(crate) struct Session {
+    isolate: Isolate,
+    output: Output,
+    /// `stockade exec` and the like, for messages.
+    command: &'static str,
+    /// The guest is a program: an error that nothing caught is its end.
+    program: bool,
+}
+
+impl Session {
+    /// Starts an isolate with the sandbox's defaults.
+    pub(crate) async fn start(
+        sandbox: &Sandbox,
+        output: Output,
+        command: &'static str,
+        program: bool,
+    ) -> Result<Self, Failure> {
+        let isolate = sandbox.create_default().await.map_err(|error| {
+            let code = match error {
+                stockade::CreateError::NoWall(_) => exit::USAGE,
+                _ => exit::FAILED,
+            };
+            Failure::new("not_started", error.to_string(), code)
+        })?;
+        Ok(Self {
+            isolate,
+            output,
+            command,
+            program,
+        })
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        self.isolate.handle()
+    }
+
+    /// What it uses now, and how it ended.
+    pub(crate) fn state(&self) -> (Stats, Option<End>) {
+        (self.isolate.stats(), self.isolate.handle().end())
+    }
+
+    /// Waits until the module has run. What is uncaught before is printed only if the module did run: what
+    /// the module throws comes as an event, too.
+    pub(crate) async fn ready(&mut self) -> Result<(), Failure> {
+        let handle = self.handle();
+        let mut uncaught = Vec::new();
+        let result = {
+            let ready = handle.evaluate(ModuleFiles::ready_code());
+            tokio::pin!(ready);
+            loop {
+                tokio::select! {
+                    biased;
+                    result = &mut ready => break result,
+                    next = self.isolate.next_or_idle() => match next {
+                        Next::Event(Event::Uncaught(error)) => uncaught.push(error),
+                        Next::Event(event) => self.take(event).await?,
+                        Next::Idle => return Err(Failure::never_settles(
+                            "the module's top-level await never settles",
+                        )),
+                        Next::Ended => break ready.await,
+                    },
+                }
+            }
+        };
+        match result {
+            Ok(_) => {
+                for error in uncaught {
+                    self.take(Event::Uncaught(error)).await?;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                while let Some(event) = self.isolate.try_next() {
+                    if !matches!(event, Event::Uncaught(_)) {
+                        self.take(event).await?;
+                    }
+                }
+                Err(self.no_reply(&error))
+            }
+        }
+    }
+
+    /// Waits for a reply and prints meanwhile what the guest says. Refuses to wait for one that cannot come.
+    pub(crate) async fn reply<T>(&mut self, reply: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::pin!(reply);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut reply => {
+                    // What was said before it.
+                    self.drain().await?;
+                    return Ok(result);
+                }
+                next = self.isolate.next_or_idle() => match next {
+                    Next::Event(event) => self.take(event).await?,
+                    Next::Idle => return Err(Failure::never_settles(
+                        "the guest has nothing left to do, and its promise is still open",
+                    )),
+                    Next::Ended => return Ok(reply.await),
+                },
+            }
+        }
+    }
+
+    /// Lets the guest do what is left to do.
+    pub(crate) async fn rest(&mut self) -> Result<(), Failure> {
+        loop {
+            match self.isolate.next_or_idle().await {
+                Next::Event(event) => self.take(event).await?,
+                Next::Idle => return Ok(()),
+                Next::Ended => return Err(Failure::ended(self.handle().end())),
+            }
+        }
+    }
+
+    /// Prints what the guest says until the isolate has ended.
+    pub(crate) async fn until_ended(mut self) {
+        while let Some(event) = self.isolate.next().await {
+            // The server goes on without its output.
+            let _ = self.take(event).await;
+        }
+    }
+
+    /// Why there is no reply.
+    pub(crate) fn no_reply(&self, error: &CallError) -> Failure {
+        Failure::no_reply(error, self.handle().end())
+    }
+
+    /// Takes the events that are there, without waiting for more.
+    async fn drain(&mut self) -> Result<(), Failure> {
+        while let Some(event) = self.isolate.try_next() {
+            self.take(event).await?;
+        }
+        Ok(())
+    }
+
+    /// Prints what an event is about. Where the guest is a program, an error that nothing caught is the end.
+    async fn take(&mut self, event: Event) -> Result<(), Failure> {
+        let handle = self.isolate.handle();
+        if stockade::refuse_socket(&handle, &event, &no_sockets(self.command)) {
+            return Ok(());
+        }
+        match event {
+            Event::Console { level, text } => self.output.console(level, text).await,
+            Event::Uncaught(error) if self.program => Err(Failure::threw(error, true)),
+            Event::Uncaught(error) => self.output.uncaught(&error).await,
+            Event::Request { id, method, .. } => {
+                let answer = Err(refused(self.command, &method));
+                if let Err(error) = handle.answer(id, answer) {
+                    log::debug!("an answer was not sent: {error}");
+                }
+                Ok(())
+            }
+            // The command itself says why the guest ended.
+            Event::Terminated { .. }
+            | Event::Message { .. }
+            | Event::Control { .. }
+            | Event::Destroyed(_) => Ok(()),
+        }
+    }
+
+    /// Ends the guest, prints what it had said, and waits until all of that is written.
+    pub(crate) async fn end<T>(
+        mut self,
+        bounds: &mut Bounds,
+        result: Result<T, Failure>,
+    ) -> (Result<T, Failure>, Output) {
+        self.isolate.destroy();
+        let mut output = Output::Nowhere;
+        let ending = async {
+            // It was ended for something: what it said before that is printed.
+            if result.is_err() {
+                while let Some(event) = self.isolate.next().await {
+                    if let Event::Console { level, text } = event {
+                        self.output.console(level, text).await?;
+                    }
+                }
+            }
+            output = std::mem::replace(&mut self.output, Output::Nowhere)
+                .finish()
+                .await?;
+            Ok::<(), Failure>(())
+        };
+        match &result {
+            Ok(_) => {
+                if let Err(failure) = bounds.keep(ending).await {
+                    return (Err(failure), Output::Nowhere);
+                }
+            }
+            Err(_) => {
+                if tokio::time::timeout(LAST_OUTPUT, ending).await.is_err() {
+                    complain(
+                        "the last of the guest's output was lost: its reader does not take it",
+                    );
+                }
+            }
+        }
+        (result, output)
+    }
+}
+
+/// Why a guest gets no WebSocket.
+fn no_sockets(command: &str) -> String {
+    format!(
+        "no network under `{command}`: stockade run and stockade serve open WebSockets for guests that may"
+    )
+}
+
+/// The answer to what a guest asks for, where there is no host.
+fn refused(command: &str, method: &str) -> stockade::GuestError {
+    let message = match method {
+        "fetch" => format!(
+            "no network under `{command}`: there is no host that answers fetch. Run the guest from a host script \
+             that does (stockade run; isolate.onRequest('fetch', …)), or serve it as a site whose data_guard \
+             names the host (stockade serve)"
+        ),
+        method => format!(
+            "the host has no handler for the request '{method}': there is no host script under `{command}`"
+        ),
+    };
+    stockade::GuestError::new(message)
+}

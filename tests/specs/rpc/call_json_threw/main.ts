@@ -1,0 +1,4 @@
+interface Nothing {}
+export function f(): never {
+  throw new TypeError("no");
+}
