@@ -83,9 +83,9 @@ function describe(value) {
   if (value === undefined) return "undefined (is a `return` missing?)";
   if (value === null) return "null";
   if (typeof value !== "object" && typeof value !== "function") {
-    return `a ${typeof value}: wrap it, new Response(…)`;
+    return `a ${typeof value}: wrap it, new Response(...)`;
   }
-  return `${typeof value === "function" ? "a function" : "an object"}: wrap it, Response.json(…)`;
+  return `${typeof value === "function" ? "a function" : "an object"}: wrap it, Response.json(...)`;
 }
 
 let lastType;

@@ -57,6 +57,7 @@ const webSocket = load("ext:stockade_realm/websocket.js");
 const guestConsole = load("ext:stockade_realm/console.js");
 const serve = load("ext:stockade_realm/serve.js");
 const payload = load("ext:stockade_payload/payload.js");
+const wasm = load("ext:stockade_realm/wasm.js");
 
 const classes = {
   AbortController: abortSignal.AbortController,
@@ -138,6 +139,8 @@ ObjectDefineProperty(globalThis, "NETWORK", core.propReadOnly(network.NETWORK));
 ObjectDefineProperty(globalThis, "self", core.propGetterOnly(() => globalThis));
 ObjectDefineProperty(globalThis, "crypto", core.propGetterOnly(() => crypto.crypto));
 ObjectDefineProperty(globalThis, "performance", core.propWritable(performance.performance));
+// The engine's own, of no standard; `Intl.Segmenter` does the same.
+delete globalThis.Intl.v8BreakIterator;
 ObjectDefineProperty(globalThis, webidl.brand, core.propNonEnumerable(webidl.brand));
 
 // The global object's own prototype: what makes it an EventTarget.
@@ -297,6 +300,7 @@ function prepare() {
     const handled = new event.PromiseRejectionEvent("rejectionhandled", { promise, reason });
     ReflectApply(dispatchEvent, globalThis, [handled]);
   });
+  core.setWasmStreamingCallback(wasm.receive);
   event.defineEventHandler(globalThis, "error");
   event.defineEventHandler(globalThis, "unhandledrejection");
   event.defineEventHandler(globalThis, "rejectionhandled");

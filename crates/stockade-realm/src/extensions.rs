@@ -46,6 +46,7 @@ deno_core::extension!(
         dir "js",
         "network.js",
         "fetch.js",
+        "wasm.js",
         "websocket.js",
         "console.js",
         "bindings.js",
