@@ -15,6 +15,8 @@ mod message;
 mod payload;
 mod text;
 
-pub use message::{CallId, ConsoleLevel, FromIsolate, GuestError, Position, RequestId, ToIsolate};
+pub use message::{
+    CallId, ConsoleLevel, FromIsolate, GuestError, Position, Related, RequestId, ToIsolate,
+};
 pub use payload::{Payload, PayloadError};
 pub use text::{harmless, harmless_line};

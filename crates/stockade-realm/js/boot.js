@@ -219,11 +219,9 @@ function reply(id, value) {
   }
 }
 
-// What a call of an export replies when there is none: a mark that no value of a guest becomes.
-const NO_EXPORT = '"\\u0000n"';
-
-// A name that begins with U+0000 is that of an export and of nothing else, see `stockade_rpc::EXPORT`;
-// in serve mode a method of the default export comes first.
+// Calls a function of the guest and replies to the call; false where there is none, and the caller of this
+// replies. A name that begins with U+0000 is that of an export and of nothing else, see
+// `stockade_rpc::EXPORT`; in serve mode a method of the default export comes first.
 function call(id, target, name, args, marked) {
   try {
     let fn;
@@ -232,23 +230,18 @@ function call(id, target, name, args, marked) {
       const method = serve.callable(name);
       if (method !== undefined) {
         reply(id, method(marked ? payload.revive(args) : args));
-        return;
+        return true;
       }
       if (target !== undefined && ObjectHasOwn(target, name)) fn = target[name];
-      if (typeof fn !== "function") {
-        op_guest_reply(id, true, NO_EXPORT, true, undefined);
-        return;
-      }
     } else {
       fn = target?.[name] ?? globalThis[name];
-      if (typeof fn !== "function") {
-        throw new TypeError(`the guest has no function '${name}': export it, or make it global`);
-      }
     }
+    if (typeof fn !== "function") return false;
     reply(id, ReflectApply(fn, undefined, marked ? payload.revive(args) : args));
   } catch (error) {
     op_guest_reply(id, false, "", false, error);
   }
+  return true;
 }
 
 // Clocks coarser than V8's own millisecond.

@@ -2,7 +2,7 @@
 //!
 //! V8 knows its heap and its buffers; what ops allocate behind them it does not. The program's
 //! allocator, [`MeteredAllocator`], counts per thread into the counter of the isolate that the thread
-//! works for. Memory that changes hands is moved between counts by [`charge`].
+//! works for. [`icu`](super::icu) does so for what is not Rust's. Memory that changes hands is moved between counts by [`charge`].
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -33,13 +33,13 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for MeteredAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
         // SAFETY: the caller's obligations are those of the inner allocator.
-        unsafe { self.0.alloc(layout) }
+        told(unsafe { self.0.alloc(layout) })
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
         // SAFETY: the caller's obligations are those of the inner allocator.
-        unsafe { self.0.alloc_zeroed(layout) }
+        told(unsafe { self.0.alloc_zeroed(layout) })
     }
 
     unsafe fn dealloc(&self, data: *mut u8, layout: Layout) {
@@ -52,8 +52,16 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for MeteredAllocator<A> {
         sub(layout.size());
         add(size);
         // SAFETY: the caller's obligations are those of the inner allocator.
-        unsafe { self.0.realloc(data, layout, size) }
+        told(unsafe { self.0.realloc(data, layout, size) })
     }
+}
+
+/// Passes on what the inner allocator gave; where that is nothing, the isolate of this thread has its end.
+fn told(data: *mut u8) -> *mut u8 {
+    if data.is_null() {
+        super::guard::exhausted();
+    }
+    data
 }
 
 fn count(bytes: i64) {
@@ -75,6 +83,11 @@ fn sub(bytes: usize) {
 /// Memory that this thread's isolate takes over (positive) or hands on (negative).
 pub(crate) fn charge(bytes: i64) {
     count(bytes);
+}
+
+/// Where the counter of the calling thread lies; 0 where it has none.
+pub(super) fn counter_address() -> usize {
+    COUNTER.get().addr()
 }
 
 /// While it lives, what the calling thread allocates counts into `counter`.

@@ -1,4 +1,4 @@
-//! Everything unsafe of this crate: memory limits inside V8, reaching a running isolate, time zone.
+//! Everything unsafe of this crate: memory limits inside V8 and ICU, reaching a running isolate, time zone.
 
 pub(crate) mod alloc;
 pub(crate) mod breaker;
@@ -6,4 +6,5 @@ pub(crate) mod buffers;
 #[cfg(target_os = "linux")]
 pub(crate) mod first_use;
 pub(crate) mod guard;
+pub(crate) mod icu;
 pub(crate) mod time_zone;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 use stockade::rpc::{ExportError, call_export, plain_json};
-use stockade::{CallError, Event, Isolate, ModuleFiles, Next, Payload, Sandbox};
+use stockade::{CallError, Event, Isolate, Next, Payload, Sandbox};
 
 use super::exit;
 use super::guest::{GuestArgs, Refusal, interrupted, milliseconds};
@@ -148,7 +148,7 @@ pub(crate) async fn ready(isolate: &mut Isolate, console: Console) -> Result<(),
     let handle = isolate.handle();
     let mut uncaught = Vec::new();
     let result = {
-        let ready = handle.evaluate(ModuleFiles::ready_code());
+        let ready = handle.ready();
         tokio::pin!(ready);
         loop {
             tokio::select! {
@@ -236,11 +236,7 @@ pub(crate) fn failed(isolate: &mut Isolate, console: Console, error: &CallError)
     match error {
         CallError::Guest(error) => Refusal(output::describe(error), exit::FAILED),
         CallError::Ended { .. } | CallError::Send(_) if end.is_some() => {
-            let why = end.as_ref().map_or_else(String::new, ToString::to_string);
-            Refusal(
-                format!("the guest was ended: {why}"),
-                exit::code_of(end.as_ref()),
-            )
+            Refusal(output::ended(end.as_ref()), exit::code_of(end.as_ref()))
         }
         error => Refusal(error.to_string(), exit::FAILED),
     }

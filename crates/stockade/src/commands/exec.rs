@@ -11,7 +11,7 @@ use stockade::{Isolate, Next, Payload, Sandbox};
 use super::call::{bounded, failed, finish, hear, ready, start, while_hearing};
 use super::exit;
 use super::guest::{GuestArgs, Refusal, milliseconds};
-use super::output::Console;
+use super::output::{self, Console};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -84,11 +84,8 @@ async fn rest(isolate: &mut Isolate) -> Result<(), Refusal> {
             Next::Idle => return Ok(()),
             Next::Ended => {
                 let end = handle.end();
-                let why = end.as_ref().map_or_else(String::new, ToString::to_string);
-                return Err(Refusal(
-                    format!("the guest was ended: {why}"),
-                    exit::code_of(end.as_ref()),
-                ));
+                let code = exit::code_of(end.as_ref());
+                return Err(Refusal(output::ended(end.as_ref()), code));
             }
         }
     }

@@ -53,6 +53,7 @@ impl GuestArgs {
         let files =
             ModuleFiles::read(module).map_err(|error| Refusal(error.to_string(), exit::FAILED))?;
         options.modules = files.modules.clone();
+        options.main = Some(files.entry.clone());
         let sandbox = SandboxOptions {
             warm: 0,
             defaults: options,

@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use serde::Serialize as _;
 use serde_json::Value;
 use stockade::bounds::MAX_ERROR_BYTES;
-use stockade::{ConsoleLevel, Event, GuestError, Handle};
+use stockade::{ConsoleLevel, End, Event, GuestError, Handle, TerminateReason};
 use stockade_protocol::harmless;
 
 /// Where the lines of a guest's console go.
@@ -72,21 +72,43 @@ pub(crate) fn complain(message: &str) {
     eprintln!("error: {message}");
 }
 
-/// The stack, which begins with name and message, or those where there is none; without the runtime's
-/// own frames.
+/// Name, message and stack, without the runtime's own frames, and the same of what the error came of.
 pub(crate) fn describe(error: &GuestError) -> String {
-    let headline = match error.message.as_str() {
-        // The engine wraps what it cannot compile.
-        message if message.starts_with("SyntaxError: ") => message.to_owned(),
-        _ => error.to_string(),
+    harmless(&error.trace(), MAX_ERROR_BYTES)
+}
+
+/// Why a guest was ended: the limit and where in its code that was, what it had used, and what to do.
+pub(crate) fn ended(end: Option<&End>) -> String {
+    let Some(end) = end else {
+        return "the guest was ended".to_owned();
     };
-    let text = match &error.stack {
-        Some(stack) if stack.starts_with(&headline) => stack.clone(),
-        _ => headline,
+    let mut text = format!("the guest was ended: {end}");
+    let End::Terminated {
+        reason, figures, ..
+    } = end
+    else {
+        return text;
     };
-    let own = |line: &&str| line.starts_with("    at ") && line.contains("ext:");
-    let lines: Vec<&str> = text.lines().filter(|line| !own(line)).collect();
-    harmless(&lines.join("\n"), MAX_ERROR_BYTES)
+    let ms = |time: std::time::Duration| format!("{} ms", time.as_millis());
+    let (used, flag) = match reason {
+        TerminateReason::CpuLimit => (
+            format!("{} of CPU time in this activation", ms(figures.cpu)),
+            "--cpu-limit <MS>",
+        ),
+        TerminateReason::WallLimit => (
+            format!("{} in this activation", ms(figures.wall)),
+            "--wall-limit <MS>",
+        ),
+        TerminateReason::MemoryLimit => (
+            format!("{} MB when last measured", figures.memory >> 20),
+            "--memory-limit <MB>",
+        ),
+        TerminateReason::Crashed | TerminateReason::PolicyViolation => return text,
+    };
+    text.push_str(&format!(
+        "\n  used: {used}\n  fix: raise it with {flag}, 0 for no limit, or have the guest do or keep less at a time"
+    ));
+    text
 }
 
 /// Prints a value: indented on a terminal, on one line elsewhere.
