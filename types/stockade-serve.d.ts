@@ -66,7 +66,7 @@ declare module "cloudflare:workers" {
 // ---- Requests and responses ----
 
 interface Request {
-  /** What the gateway knows of the client; only of a request that came from one. */
+  /** What the gateway knows of the client; of a request that came from one, and of its copies. */
   readonly cf?: IncomingRequestCfProperties;
 }
 interface IncomingRequestCfProperties {
@@ -108,17 +108,68 @@ declare class WebSocketPair {
   constructor();
   0: WebSocket;
   1: WebSocket;
+  [Symbol.iterator](): Generator<WebSocket, void>;
 }
 interface WebSocket {
   /** Of an end of a `WebSocketPair`: begins to deliver what has come. */
   accept(): void;
 }
 
-declare class Navigator {
-  private constructor();
-  readonly userAgent: string;
+// ---- Server-sent events ----
+
+interface EventSourceEvents {
+  open: Event;
+  message: MessageEvent<string>;
+  error: Event;
 }
-declare const navigator: Navigator;
+/** Hears a `text/event-stream` by `fetch`, and connects again when it ends. */
+declare class EventSource extends EventTarget {
+  constructor(url: string | URL, init?: { withCredentials?: boolean });
+  static readonly CONNECTING: 0;
+  static readonly OPEN: 1;
+  static readonly CLOSED: 2;
+  readonly readyState: 0 | 1 | 2;
+  readonly url: string;
+  /** Changes nothing: a site has no cookies of its own. */
+  readonly withCredentials: boolean;
+  onopen: ((event: Event) => void) | null;
+  onmessage: ((event: MessageEvent<string>) => void) | null;
+  onerror: ((event: Event) => void) | null;
+  close(): void;
+  addEventListener<K extends keyof EventSourceEvents>(
+    type: K,
+    listener: EventListenerOrObject<EventSourceEvents[K]> | null,
+    options?: boolean | ListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrObject<any> | null,
+    options?: boolean | ListenerOptions,
+  ): void;
+}
+
+// ---- What Workers have beyond the web platform ----
+
+/** Bytes go through as they are. A write waits until they are read. */
+declare class IdentityTransformStream extends TransformStream<BufferSource, Uint8Array<ArrayBuffer>> {
+  constructor(strategy?: { highWaterMark?: number });
+}
+/** The same for so many bytes, no more and no fewer. A body of its `readable` has a `Content-Length`. */
+declare class FixedLengthStream extends TransformStream<BufferSource, Uint8Array<ArrayBuffer>> {
+  constructor(length: number | bigint, strategy?: { highWaterMark?: number });
+}
+declare class Scheduler {
+  private constructor();
+  /** Resolves after so many milliseconds; rejects when the signal aborts. */
+  wait(milliseconds: number, options?: { signal?: AbortSignal }): Promise<void>;
+}
+declare const scheduler: Scheduler;
+interface SubtleCrypto {
+  /** Whether two pieces of as many bytes are the same, in a time that does not tell where they differ. */
+  timingSafeEqual(a: BufferSource, b: BufferSource): boolean;
+}
+/** The same as `globalThis`. */
+declare const global: typeof globalThis;
 
 // ---- Bindings ----
 
@@ -128,12 +179,14 @@ interface Fetcher {
 }
 
 /**
- * Another site and its methods. Arguments and results are what JSON can hold, bytes and byte streams.
+ * Another site and its methods. Arguments and results are plain objects, arrays, `Map`, `Set`, `Date`, `Error`,
+ * primitive values, bytes and byte streams; anything else is a `TypeError`.
  *
  *     interface Env { notes: Service<{ count(): Promise<number> }> }
  */
 type Service<Methods = { [method: string]: (...args: any[]) => Promise<any> }> = Fetcher & Methods;
 
+/** What JSON would change, such as a `Map` or an object of a class without `toJSON`, is a `TypeError`. */
 type StateValue = string | ArrayBufferView | ArrayBuffer | StateJson;
 type StateJson =
   | null

@@ -587,13 +587,17 @@ interface RequestInit {
   method?: string;
   headers?: HeadersInit;
   body?: BodyInit | null;
+  /** Digests of the response's body, such as `sha256-…`: one must fit, or `fetch` rejects. */
+  integrity?: string;
   redirect?: "error" | "follow" | "manual";
+  /** Aborts the request, and the response's body as long as it is not read. */
   signal?: AbortSignal | null;
 }
 type RequestInfo = Request | string | URL;
 declare class Request {
   constructor(input: RequestInfo, init?: RequestInit);
   readonly headers: Headers;
+  readonly integrity: string;
   readonly method: string;
   readonly redirect: "error" | "follow" | "manual";
   readonly signal: AbortSignal;
@@ -623,19 +627,74 @@ declare class Response {
 interface Response extends Body {}
 declare function fetch(input: RequestInfo, init?: RequestInit): Promise<Response>;
 
+declare class Navigator {
+  private constructor();
+  /** The name of the platform. */
+  readonly userAgent: string;
+}
+declare const navigator: Navigator;
+
+// ---- Context of asynchronous work ----
+
+/** A value that follows the work it was set for, through awaits, timers and promises. */
+interface AsyncLocalStorage<T = any> {
+  readonly name: string;
+  run<R, A extends any[]>(store: T, fn: (...args: A) => R, ...args: A): R;
+  /** Runs `fn` without a value. */
+  exit<R, A extends any[]>(fn: (...args: A) => R, ...args: A): R;
+  getStore(): T | undefined;
+  /** From here to the end of this piece of work, and for what it starts. */
+  enterWith(store: T): void;
+  disable(): void;
+}
+interface AsyncLocalStorageConstructor {
+  new <T = any>(options?: { defaultValue?: T; name?: string }): AsyncLocalStorage<T>;
+  readonly prototype: AsyncLocalStorage;
+  /** A function that runs `fn` in the context of now. */
+  bind<F extends (...args: any[]) => any>(fn: F): F;
+  /** A function that runs what it is given in the context of now. */
+  snapshot(): <R, A extends any[]>(fn: (...args: A) => R, ...args: A) => R;
+}
+declare var AsyncLocalStorage: AsyncLocalStorageConstructor;
+
+declare module "node:async_hooks" {
+  export const AsyncLocalStorage: AsyncLocalStorageConstructor;
+  export type AsyncLocalStorage<T = any> = globalThis.AsyncLocalStorage<T>;
+  /** Remembers the context that it was made in. */
+  export class AsyncResource {
+    constructor(type: string, options?: unknown);
+    static bind<F extends (...args: any[]) => any>(fn: F, type?: string, self?: unknown): F;
+    readonly type: string;
+    asyncId(): number;
+    bind<F extends (...args: any[]) => any>(fn: F, self?: unknown): F;
+    emitDestroy(): this;
+    runInAsyncScope<R, A extends any[]>(fn: (...args: A) => R, self?: unknown, ...args: A): R;
+    triggerAsyncId(): number;
+  }
+  const hooks: {
+    AsyncLocalStorage: AsyncLocalStorageConstructor;
+    AsyncResource: typeof AsyncResource;
+  };
+  export default hooks;
+}
+
 // ---- WebSocket: sockets live in the host ----
 
+/** `message` says why; the standard has no such property. */
+interface WebSocketErrorEvent extends Event {
+  readonly message: string;
+}
 interface WebSocketEvents {
   open: Event;
   message: MessageEvent;
-  error: Event;
+  error: WebSocketErrorEvent;
   close: CloseEvent;
 }
 type WebSocketHandlers = {
   [E in keyof WebSocketEvents as `on${E}`]: ((event: WebSocketEvents[E]) => void) | null;
 };
 declare class WebSocket extends EventTarget {
-  constructor(url: string | URL, protocols?: string | string[]);
+  constructor(url: string | URL, protocols?: string | Iterable<string>);
   static readonly CONNECTING: 0;
   static readonly OPEN: 1;
   static readonly CLOSING: 2;

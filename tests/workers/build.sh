@@ -20,6 +20,6 @@ cp -r "$sources/src" "$target"
 cd "$target"
 for name in hono.tsx itty.ts entrypoint.ts; do
   node_modules/.bin/esbuild "src/$name" --bundle --format=esm --target=esnext --log-level=warning \
-    --external:cloudflare:workers --conditions=workerd,worker,browser \
+    --external:cloudflare:workers --external:node:async_hooks --conditions=workerd,worker,browser \
     --jsx=automatic --jsx-import-source=hono/jsx --outdir="$target"
 done

@@ -20,6 +20,9 @@ const OF_THE_CONNECTION: [HeaderName; 10] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// What a request that names no agent is sent with: many servers refuse one without.
+const USER_AGENT: &str = "Stockade";
+
 fn remove_those_of_the_connection(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -41,7 +44,8 @@ fn remove_those_of_the_connection(headers: &mut HeaderMap) {
 /// Cleans a guest's fields for the way out. Gives the length that the guest declared.
 ///
 /// The broker frames the body and names the host itself: a guest's Host, Content-Length and
-/// Transfer-Encoding never reach the wire. Nothing that identifies the machine or the broker is added.
+/// Transfer-Encoding never reach the wire. Nothing that identifies the machine is added; `Accept` and
+/// `User-Agent` are, where the guest has none (<https://fetch.spec.whatwg.org/#fetching>).
 pub(crate) fn clean_request(headers: &mut HeaderMap) -> Result<Option<u64>, EgressError> {
     let declared = declared_length(headers)?;
     remove_those_of_the_connection(headers);
@@ -56,6 +60,11 @@ pub(crate) fn clean_request(headers: &mut HeaderMap) -> Result<Option<u64>, Egre
             "gzip, br"
         };
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(coding));
+    }
+    for (name, value) in [(header::ACCEPT, "*/*"), (header::USER_AGENT, USER_AGENT)] {
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
     }
     let bytes: usize = headers
         .iter()
@@ -133,7 +142,28 @@ mod tests {
         assert_eq!(clean_request(&mut headers).unwrap(), Some(5));
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept-encoding", "authorization", "x-kept"]);
+        assert_eq!(
+            names,
+            [
+                "accept",
+                "accept-encoding",
+                "authorization",
+                "user-agent",
+                "x-kept"
+            ]
+        );
+    }
+
+    #[test]
+    fn request_keeps_what_the_guest_says_of_itself() {
+        let mut headers = map(&[("accept", "text/css"), ("user-agent", "robot/1")]);
+        clean_request(&mut headers).unwrap();
+        assert_eq!(headers[header::ACCEPT], "text/css");
+        assert_eq!(headers[header::USER_AGENT], "robot/1");
+        let mut headers = HeaderMap::new();
+        clean_request(&mut headers).unwrap();
+        assert_eq!(headers[header::ACCEPT], "*/*");
+        assert_eq!(headers[header::USER_AGENT], "Stockade");
     }
 
     #[test]
@@ -158,7 +188,7 @@ mod tests {
             .collect();
         let many: Vec<_> = many.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         assert!(clean_request(&mut map(&many)).is_err());
-        assert!(clean_request(&mut map(&many[1..])).is_ok());
+        assert!(clean_request(&mut map(&many[3..])).is_ok());
         assert!(clean_request(&mut map(&[("x", &"v".repeat(MAX_HEAD))])).is_err());
     }
 

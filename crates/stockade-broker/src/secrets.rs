@@ -16,6 +16,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{HeaderMap, HeaderValue};
+use hyper::ext::ReasonPhrase;
 
 use crate::audit::{Misplaced, Reason};
 use crate::pattern::HostPattern;
@@ -254,6 +255,14 @@ impl Secrets {
         }
     }
 
+    /// What a server calls its status, with placeholders for values; `None` where it cannot stand there.
+    pub(crate) fn mask_reason(&self, reason: &ReasonPhrase) -> Option<ReasonPhrase> {
+        match self.mask(reason.as_bytes()) {
+            Some(masked) => ReasonPhrase::try_from(masked).ok(),
+            None => Some(reason.clone()),
+        }
+    }
+
     /// The text with placeholders for values; `None` where there is none.
     pub(crate) fn mask(&self, text: &[u8]) -> Option<Vec<u8>> {
         let mut masked: Option<Vec<u8>> = None;
@@ -469,6 +478,16 @@ mod tests {
         headers.insert("x-echo", "Bearer s3cret/value".parse().unwrap());
         secrets.mask_headers(&mut headers);
         assert_eq!(headers["x-echo"], format!("Bearer {key}"));
+    }
+
+    #[test]
+    fn value_echoed_in_the_name_of_a_status_is_masked() {
+        let (secrets, key) = secrets(|_| ());
+        let reason = ReasonPhrase::from_static(b"No s3cret/value");
+        let masked = secrets.mask_reason(&reason).unwrap();
+        assert_eq!(masked.as_bytes(), format!("No {key}").as_bytes());
+        let other = ReasonPhrase::from_static(b"Odd");
+        assert_eq!(secrets.mask_reason(&other), Some(other));
     }
 
     #[test]

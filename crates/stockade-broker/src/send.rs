@@ -8,6 +8,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use tokio::time::Instant;
 
 use crate::audit::Reason;
@@ -159,8 +160,17 @@ impl Egress {
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
             )
             && !body.is_end_stream();
-        let coding = Coding::of(&headers)
-            .filter(|_| has_body && parts.status != StatusCode::PARTIAL_CONTENT);
+        let coding = Coding::of(&headers).filter(|_| parts.status != StatusCode::PARTIAL_CONTENT);
+        if is_head {
+            // What the response to GET has for the guest: no coding that is undone, and no length of one.
+            if coding.is_some() {
+                headers.remove(header::CONTENT_ENCODING);
+            }
+            if coding.is_some() || !self.secrets.is_empty() {
+                headers.remove(header::CONTENT_LENGTH);
+            }
+        }
+        let coding = coding.filter(|_| has_body);
         let download = Download::new(
             body,
             exchange.clone(),
@@ -190,6 +200,10 @@ impl Egress {
         let mut response = Response::new(body);
         *response.status_mut() = parts.status;
         *response.headers_mut() = headers;
+        let reason = parts.extensions.get::<ReasonPhrase>();
+        if let Some(reason) = reason.and_then(|reason| self.secrets.mask_reason(reason)) {
+            response.extensions_mut().insert(reason);
+        }
         Ok(response)
     }
 

@@ -245,6 +245,8 @@ struct End {
     code: u16,
     reason: String,
     tells_server: bool,
+    /// The guest closes: it is told what the server answers.
+    by_guest: bool,
 }
 
 impl End {
@@ -253,6 +255,7 @@ impl End {
             code: 1006,
             reason: String::new(),
             tells_server: false,
+            by_guest: false,
         }
     }
 
@@ -261,6 +264,7 @@ impl End {
             code,
             reason: reason.to_string(),
             tells_server: true,
+            by_guest: false,
         }
     }
 }
@@ -273,7 +277,7 @@ impl Session {
         to_guest: mpsc::Sender<SocketMessage>,
     ) {
         let (mut sink, mut stream) = socket.split();
-        let end = tokio::select! {
+        let mut end = tokio::select! {
             end = self.upstream(&mut sink, &mut from_guest) => end,
             end = self.downstream(&mut stream, &to_guest) => end,
             () = to_guest.closed() => End::by_broker(1001, ""),
@@ -283,14 +287,23 @@ impl Session {
                 code: CloseCode::from(end.code),
                 reason: cut(&end.reason, 123).into(),
             });
-            // What still comes is not for the guest any more; its close frame ends it.
+            // What still comes is not for the guest any more; the server's close frame ends it.
             let closing = async {
-                let _ = sink.send(Message::Close(frame)).await;
-                while let Some(Ok(_)) = stream.next().await {}
+                sink.send(Message::Close(frame)).await.ok()?;
+                while let Some(Ok(message)) = stream.next().await {
+                    if let Message::Close(frame) = message {
+                        return Some(said_by(frame));
+                    }
+                }
+                None
             };
-            let _ = tokio::time::timeout(CLOSING, closing).await;
+            let answer = tokio::time::timeout(CLOSING, closing).await.ok().flatten();
+            if end.by_guest {
+                // The side that closes first hears what the other one answers (RFC 6455, section 7.1.5).
+                (end.code, end.reason) = answer.unwrap_or((1006, String::new()));
+            }
         }
-        if end.code != 1006 && self.exchange.failure().is_none() {
+        if (end.by_guest || end.code != 1006) && self.exchange.failure().is_none() {
             self.exchange.is_done();
         }
         let close = SocketMessage::Close {
@@ -332,6 +345,7 @@ impl Session {
                         code,
                         reason,
                         tells_server: true,
+                        by_guest: true,
                     };
                 }
                 None => return End::by_broker(1001, ""),
@@ -403,15 +417,14 @@ impl Session {
                     continue;
                 }
                 Message::Close(frame) => {
-                    let (code, reason) = frame.map_or((1005, String::new()), |frame| {
-                        (frame.code.into(), frame.reason.as_str().to_owned())
-                    });
+                    let (code, reason) = said_by(frame);
                     // The answer to a close frame is queued by the library; the next read sends it.
                     let _ = tokio::time::timeout(CLOSING, stream.next()).await;
                     return End {
                         code,
                         reason,
                         tells_server: false,
+                        by_guest: false,
                     };
                 }
             };
@@ -463,6 +476,13 @@ impl Session {
             }
         }
     }
+}
+
+/// Code and reason of a close frame.
+fn said_by(frame: Option<CloseFrame>) -> (u16, String) {
+    frame.map_or((1005, String::new()), |frame| {
+        (frame.code.into(), frame.reason.as_str().to_owned())
+    })
 }
 
 fn message_bytes(message: &Message) -> &[u8] {

@@ -154,7 +154,7 @@ pub(crate) const TOP: Section = Section {
         Key::maybe(
             "trusted_proxies",
             Kind::List(&Kind::Text(NETWORKS)),
-            "Networks whose word on the client is taken: `forwarded`, `x-forwarded-for` and its like, PROXY headers.",
+            "Networks whose word on the client is taken: `x-forwarded-for`, `x-forwarded-proto`, `x-request-id`, PROXY headers.",
         )
         .like(&["[\"10.0.0.0/8\"]"]),
         Key::maybe(
@@ -284,7 +284,8 @@ fn read(reader: Reader<'_>, root: &Node) -> Option<Config> {
     check::check(reader.source, &marked, &listeners);
     let (state, metrics) = (top.section("state"), observe::metrics(&top));
     if let Some(metrics) = &metrics
-        && let Some(other) = (listeners.iter()).find(|l| network::clash(l.address, metrics.listen))
+        && let Some(other) =
+            (listeners.iter()).find(|l| network::clash_with_metrics(l.address, metrics.listen))
     {
         let what = format!(
             "{} is taken by the listener on {}",

@@ -413,6 +413,16 @@ impl<'a> Fields<'a> {
         self.below(name, self.layers.get(..1).unwrap_or_default())
     }
 
+    /// The section of the nearest layer that has the key, as a whole: nothing in it is taken from wider ones.
+    pub(crate) fn nearest_section(&self, name: &str) -> Self {
+        let has = |layer: &&Layer<'a>| {
+            let mut entries = layer.entries.iter();
+            entries.any(|entry| &*entry.key == name && !entry.node.is_null())
+        };
+        let nearest = self.layers.iter().find(has);
+        self.below(name, nearest.map_or(&[], std::slice::from_ref))
+    }
+
     fn below(&self, name: &str, layers: &[Layer<'a>]) -> Self {
         let section = match self.key(name).map(|key| key.kind) {
             Some(Kind::Section(section)) => section,

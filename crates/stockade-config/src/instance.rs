@@ -198,7 +198,7 @@ pub struct StateBinding {
     /// Bytes of one value.
     pub max_value: u64,
     /// Writes a second.
-    pub write_rate: Option<u32>,
+    pub write_rate: u32,
 }
 
 /// A granted folder.

@@ -49,7 +49,7 @@ pub struct GatewayLimits {
     pub connections_per_address: usize,
     /// After so many requests a connection is closed.
     pub requests_per_connection: u64,
-    /// TLS handshakes at the same time.
+    /// TLS handshakes that wait for their turn to compute.
     pub handshakes: usize,
     /// Until TLS and the PROXY header are through.
     pub handshake_timeout: Duration,
@@ -69,7 +69,7 @@ pub struct GatewayLimits {
     pub headers: usize,
     /// Bytes of a request's target.
     pub uri_bytes: usize,
-    /// Bytes of a request's body, where an instance has no limit of its own.
+    /// Bytes of a request's body, whatever an instance allows.
     pub max_body: u64,
     /// Streams of one HTTP/2 connection at the same time.
     pub http2_streams: u32,
@@ -98,7 +98,7 @@ const LISTENER: Section = Section {
         Key::needed(
             "address",
             Kind::Text(ADDRESS),
-            "Address and port. `0.0.0.0` is every IPv4 address of the machine, `[::]` every address; port 0 lets the system choose.",
+            "Address and port. `0.0.0.0` is every IPv4 address of the machine, `[::]` every IPv6 address; port 0 lets the system choose.",
         )
         .like(&["127.0.0.1:8080", "0.0.0.0:443"]),
         Key::derived(
@@ -147,7 +147,7 @@ pub(crate) const LIMITS: Section = Section {
             "handshakes",
             Kind::Whole(1, 100_000),
             "256",
-            "TLS handshakes at the same time.",
+            "TLS handshakes that wait for their turn to compute; more are refused.",
         ),
         Key::with(
             "handshake_timeout",
@@ -207,7 +207,7 @@ pub(crate) const LIMITS: Section = Section {
             "max_body",
             Kind::Size(0, 1 << 40),
             "100mb",
-            "Bytes of a request's body, whatever instances allow; beyond it 413.",
+            "Bytes of a request's body, whatever instances allow in `limits.max_body` of their own; beyond it 413.",
         ),
         Key::with(
             "http2_streams",
@@ -485,15 +485,19 @@ pub(crate) fn address(fields: &Fields<'_>, name: &str) -> Option<SocketAddr> {
     None
 }
 
-/// Whether the system would refuse one of two addresses.
+/// Whether the system would refuse one of two addresses of listeners, of which those of IPv6 take no IPv4.
 pub(crate) fn clash(a: SocketAddr, b: SocketAddr) -> bool {
-    a.port() == b.port()
-        && a.port() != 0
-        && (a.ip() == b.ip()
-            || a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified())
-            // `[::]` takes IPv4 too (`net.ipv6.bindv6only`, ip(7)).
-            || a.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)
-            || b.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED))
+    let same = a.ip() == b.ip();
+    let any = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && (same || a.is_ipv4() == b.is_ipv4() && any)
+}
+
+/// Whether the system would refuse a listener together with that for metrics, which takes IPv4 too on `[::]`
+/// (`net.ipv6.bindv6only`, ip(7)).
+pub(crate) fn clash_with_metrics(listener: SocketAddr, metrics: SocketAddr) -> bool {
+    let all = metrics.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
+    let same_port = listener.port() == metrics.port() && listener.port() != 0;
+    clash(listener, metrics) || (all && same_port)
 }
 
 /// Reads one network; a bare address is a network of one.
@@ -540,7 +544,13 @@ mod tests {
         let clash = |a: &str, b: &str| clash(a.parse().unwrap(), b.parse().unwrap());
         assert!(clash("127.0.0.1:80", "127.0.0.1:80"));
         assert!(clash("0.0.0.0:80", "127.0.0.1:80"));
-        assert!(clash("[::]:80", "127.0.0.1:80"));
+        assert!(clash("[::]:80", "[::1]:80"));
+        assert!(!clash("[::]:80", "127.0.0.1:80"));
+        assert!(!clash("[::]:80", "0.0.0.0:80"));
+        let metrics = |a: &str, b: &str| clash_with_metrics(a.parse().unwrap(), b.parse().unwrap());
+        assert!(metrics("0.0.0.0:80", "[::]:80"));
+        assert!(!metrics("[::]:80", "0.0.0.0:80"));
+        assert!(!metrics("0.0.0.0:81", "[::]:80"));
         assert!(!clash("127.0.0.1:80", "127.0.0.2:80"));
         assert!(!clash("127.0.0.1:0", "127.0.0.1:0"));
         assert!(!clash("[::1]:80", "127.0.0.1:80"));

@@ -366,6 +366,13 @@ fn certificates(fields: &Fields<'_>, acme: bool) -> Vec<Certificate> {
 fn short_client_auth(fields: &Fields<'_>) -> ClientAuth {
     let full = client_auth(fields, "client_auth");
     if !fields.flag("enable_mtls") {
+        // Switched off in so many words the others may wait for their day; left out, it was forgotten.
+        for key in ["client_ca_path", "require_client_cert"] {
+            if fields.has(key) && !fields.has("enable_mtls") {
+                let what = "without `enable_mtls: true` no client is asked for a certificate";
+                fields.refuse(key, Remark::allowed(what, "enable_mtls: true beside it"));
+            }
+        }
         return full.unwrap_or_default();
     }
     if fields.has("client_auth") {
@@ -407,7 +414,7 @@ pub(crate) fn client_auth(fields: &Fields<'_>, name: &str) -> Option<ClientAuth>
         }
         return Some(ClientAuth::default());
     }
-    let inner = fields.own_section(name);
+    let inner = fields.nearest_section(name);
     let ca = match inner.find("ca") {
         Some(one) if one.node.text().is_some() => reader.path(&one, FILE).into_iter().collect(),
         Some(_) => {

@@ -123,7 +123,7 @@ impl Asking<'_> {
             }
         }
         self.check_client(&route, &authority)?;
-        let most = route.max_body.unwrap_or(current.limits.max_body);
+        let most = route.most_body(&current.limits);
         if self.body.size_hint().lower() > most {
             return Err(too_large(most));
         }

@@ -16,6 +16,7 @@ use stockade_instance::BoxError;
 use tokio::time::Sleep;
 
 use crate::access::Refusal;
+use crate::forwarded::remove_identity;
 use crate::limits::Limits;
 use crate::pulse::Pulse;
 
@@ -221,5 +222,6 @@ fn allowed_trailers(mut trailers: HeaderMap) -> HeaderMap {
     ] {
         trailers.remove(name);
     }
+    remove_identity(&mut trailers, false);
     trailers
 }

@@ -3,6 +3,7 @@
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body::Body as _;
+use hyper::ext::ReasonPhrase;
 use stockade_instance::Body;
 
 use crate::access::Outcome;
@@ -47,18 +48,26 @@ pub(crate) fn finish(
     if ending.close && !switching && ending.version <= Version::HTTP_11 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    if switching {
+        parts.extensions.remove::<ReasonPhrase>();
+    } else if parts.extensions.get::<ReasonPhrase>().is_none()
+        && status.canonical_reason().is_none()
+    {
+        // The library would make one up. None is allowed (RFC 9112, section 4).
+        parts.extensions.insert(ReasonPhrase::from_static(b""));
+    }
     let exact = body.size_hint().exact();
     let mut declared = None;
     if switching || status == StatusCode::NO_CONTENT || status == StatusCode::RESET_CONTENT {
         headers.remove(header::CONTENT_LENGTH);
         body = problem::empty();
     } else if status == StatusCode::NOT_MODIFIED || ending.head {
-        // The length is that of the response to GET, if it is known.
-        if ending.head
-            && !headers.contains_key(header::CONTENT_LENGTH)
-            && let Some(exact) = exact.filter(|exact| *exact > 0)
-        {
+        // The length is that of the response to GET, if it is known: that of the body where there is one,
+        // whatever the target says, else what the target says (RFC 9110, section 8.6).
+        if let Some(exact) = exact.filter(|exact| ending.head && *exact > 0) {
             headers.insert(header::CONTENT_LENGTH, exact.into());
+        } else if single_length(headers).is_none() {
+            headers.remove(header::CONTENT_LENGTH);
         }
         body = problem::empty();
     } else if let Some(exact) = exact {

@@ -1,7 +1,8 @@
 //! Who a client is, when proxies stand between.
 //!
 //! Headers that speak for a proxy are believed only from peers that the operator trusts, and are written
-//! anew for the target: what a client made up never reaches it.
+//! by the gateway for the target: what a client made up never reaches it, and what the gateway writes no
+//! client takes away.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
@@ -11,28 +12,82 @@ use std::time::SystemTime;
 use http::header::{FORWARDED, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
+use stockade_instance::Client;
 
+use crate::head;
 use crate::pattern::Scheme;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Where Workers look for the client's address.
 const CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
 
-/// Headers by which proxies of some kind name the client. None of them passes as a client wrote it.
-const OTHERS: [HeaderName; 9] = [
+/// Headers by which proxies of some kind name the client, the host or the path that it asked for. None of
+/// them passes as a client wrote it.
+const OTHERS: [HeaderName; 11] = [
     FORWARDED,
-    HOST,
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-forwarded-prefix"),
     HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("x-cluster-client-ip"),
     HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("fastly-client-ip"),
+    HeaderName::from_static("x-envoy-external-address"),
+    HeaderName::from_static("x-original-host"),
     HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-scheme"),
 ];
+
+/// What every header begins with that a proxy in front of the gateway adds about a request.
+const FORWARDED_PREFIX: &str = "x-forwarded-";
+
+/// The same of Cloudflare's edge, such as `cf-ipcountry` and `cf-ray`, which Workers believe.
+const EDGE_PREFIX: &str = "cf-";
+
+/// The client's address under Cloudflare's names. Whatever a trusted proxy says under these, a target gets
+/// the one address that was established.
+const EDGE_ADDRESSES: [&str; 3] = ["cf-connecting-ip", "cf-connecting-ipv6", "cf-pseudo-ipv4"];
+
+/// Removes every header that says who a client is or what it asked for, as far as a sender could make it
+/// up. A trusted proxy's word on other things than the address, such as `cf-ipcountry`, is kept.
+pub fn remove_identity(headers: &mut HeaderMap, trusted: bool) {
+    let claims = |name: &&HeaderName| {
+        let text = name.as_str();
+        OTHERS.contains(name)
+            || **name == REQUEST_ID
+            || text.starts_with(FORWARDED_PREFIX)
+            || EDGE_ADDRESSES.contains(&text)
+            || (!trusted && text.starts_with(EDGE_PREFIX))
+    };
+    let claimed: Vec<HeaderName> = headers.keys().filter(claims).cloned().collect();
+    for name in claimed {
+        headers.remove(name);
+    }
+}
+
+/// Writes who asks, in the place of whatever said so before.
+pub fn write_identity(headers: &mut HeaderMap, client: &Client) {
+    remove_identity(headers, false);
+    write(
+        headers,
+        client.address.ip(),
+        client.https,
+        &client.request_id,
+    );
+}
+
+fn write(headers: &mut HeaderMap, address: IpAddr, https: bool, request_id: &str) {
+    if let Ok(address) = HeaderValue::from_str(&address.to_canonical().to_string()) {
+        headers.insert(FOR, address.clone());
+        headers.insert(CONNECTING_IP, address);
+    }
+    let scheme = if https { Scheme::Https } else { Scheme::Http };
+    headers.insert(PROTO, HeaderValue::from_static(scheme.name()));
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+}
 
 /// What is known of a request's origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +105,8 @@ pub(crate) fn trusts(proxies: &[IpNet], address: IpAddr) -> bool {
 
 impl Origin {
     /// Establishes it from the connection's peer and scheme, and from the headers where the peer is a
-    /// trusted proxy; writes the headers anew.
+    /// trusted proxy. Then removes what is for this connection alone and what a sender could make up, and
+    /// writes the gateway's own headers last: no name in `connection` takes one of those away.
     pub(crate) fn establish(
         peer: SocketAddr,
         scheme: Scheme,
@@ -62,7 +118,8 @@ impl Origin {
             scheme,
             request_id: String::new(),
         };
-        if !proxies.is_empty() && trusts(proxies, peer.ip()) {
+        let trusted = !proxies.is_empty() && trusts(proxies, peer.ip());
+        if trusted {
             if let Some(client) = first_untrusted(headers, proxies) {
                 origin.client = client;
             }
@@ -76,17 +133,10 @@ impl Origin {
         if origin.request_id.is_empty() {
             origin.request_id = request_id();
         }
-        for name in OTHERS {
-            headers.remove(name);
-        }
-        if let Ok(address) = HeaderValue::from_str(&origin.client.ip().to_canonical().to_string()) {
-            headers.insert(FOR, address.clone());
-            headers.insert(CONNECTING_IP, address);
-        }
-        headers.insert(PROTO, HeaderValue::from_static(origin.scheme.name()));
-        if let Ok(id) = HeaderValue::from_str(&origin.request_id) {
-            headers.insert(REQUEST_ID, id);
-        }
+        head::remove_named_by_connection(headers);
+        remove_identity(headers, trusted);
+        let https = origin.scheme == Scheme::Https;
+        write(headers, origin.client.ip(), https, &origin.request_id);
         origin
     }
 }
@@ -218,6 +268,10 @@ mod tests {
                 ("cf-connecting-ip", "1.1.1.1"),
                 ("x-request-id", "chosen"),
                 ("x-original-url", "/admin"),
+                ("x-forwarded-ssl", "on"),
+                ("cf-ipcountry", "CH"),
+                ("cf-connecting-ipv6", "2001:db8::7"),
+                ("cf-access-authenticated-user-email", "admin@a.example"),
             ],
         );
         assert_eq!(origin.client.to_string(), "192.0.2.1:4000");
@@ -228,6 +282,52 @@ mod tests {
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert_eq!(headers["x-request-id"], origin.request_id);
         assert_eq!(headers.len(), 4);
+    }
+
+    #[test]
+    fn headers_of_the_gateway_are_not_taken_away_by_connection() {
+        let names = "close, cf-connecting-ip, X-Forwarded-For, x-forwarded-proto, x-request-id";
+        for (peer, client) in [("192.0.2.1", "192.0.2.1"), ("10.0.0.1", "192.0.2.7")] {
+            let (origin, headers) = establish(
+                peer,
+                &[
+                    ("connection", names),
+                    ("x-forwarded-for", "192.0.2.7"),
+                    ("x-forwarded-proto", "https"),
+                    ("x-request-id", "a-1"),
+                ],
+            );
+            assert_eq!(origin.client.ip().to_string(), client);
+            assert_eq!(headers["x-forwarded-for"], client);
+            assert_eq!(headers["cf-connecting-ip"], client);
+            assert_eq!(headers["x-forwarded-proto"], origin.scheme.name());
+            assert_eq!(headers["x-request-id"], origin.request_id);
+            // Nor by what cleans the request afterwards.
+            let mut headers = headers;
+            let authority = http::uri::Authority::from_static("a");
+            head::clean_request(&mut headers, &authority);
+            assert_eq!(headers["cf-connecting-ip"], client);
+            assert_eq!(headers["x-request-id"], origin.request_id);
+            assert!(!headers.contains_key("connection"));
+        }
+    }
+
+    #[test]
+    fn trusted_proxy_names_more_than_the_address() {
+        let (_, headers) = establish(
+            "10.0.0.1",
+            &[
+                ("x-forwarded-for", "192.0.2.7"),
+                ("x-forwarded-host", "other"),
+                ("cf-ipcountry", "CH"),
+                ("cf-connecting-ip", "1.1.1.1"),
+                ("cf-connecting-ipv6", "2001:db8::7"),
+            ],
+        );
+        assert_eq!(headers["cf-ipcountry"], "CH");
+        assert_eq!(headers["cf-connecting-ip"], "192.0.2.7");
+        assert!(!headers.contains_key("cf-connecting-ipv6"));
+        assert!(!headers.contains_key("x-forwarded-host"));
     }
 
     #[test]

@@ -213,21 +213,38 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 /// Removes fields that hold for one connection only, and those that `connection` names.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-            .filter(|name| !is_end_to_end(name))
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
+    remove_named_by_connection(headers);
+    remove_of_one_hop(headers);
+}
+
+/// Removes the fields that `connection` names. Those by which this connection may become another one stay
+/// until that is decided.
+pub(crate) fn remove_named_by_connection(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CONNECTION) {
+        return;
     }
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !is_end_to_end(name) && !is_of_the_handshake(name))
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+fn remove_of_one_hop(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
+}
+
+/// What a connection's change to another protocol is asked with; of these the gateway removes what is for
+/// it alone.
+fn is_of_the_handshake(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name) || name.as_str().starts_with("sec-websocket-")
 }
 
 /// What a client must not take away from its request by naming it in `connection`: without these the
@@ -246,10 +263,10 @@ fn is_end_to_end(name: &HeaderName) -> bool {
     )
 }
 
-/// Brings the headers of a request into the form in which targets get them. What says who the client is
-/// has been written already and stays.
+/// Brings the headers of a request into the form in which targets get them. What `connection` names is gone
+/// by then, and what says who the client is has been written after that: it stays.
 pub(crate) fn clean_request(headers: &mut HeaderMap, authority: &UriAuthority) {
-    remove_hop_by_hop(headers);
+    remove_of_one_hop(headers);
     headers.remove(header::EXPECT);
     headers.remove("http2-settings");
     let said = headers
@@ -259,6 +276,16 @@ pub(crate) fn clean_request(headers: &mut HeaderMap, authority: &UriAuthority) {
         headers.insert(header::HOST, host);
     }
     join_cookies(headers);
+}
+
+/// How many header fields a client sent. Cookies in pieces, which HTTP/2 allows for the sake of compression
+/// (RFC 9113, section 8.2.3), are one.
+pub(crate) fn count_fields(parts: &request::Parts) -> usize {
+    let pieces = match parts.version {
+        Version::HTTP_2 => parts.headers.get_all(header::COOKIE).iter().count(),
+        _ => 0,
+    };
+    parts.headers.len() - pieces.saturating_sub(1)
 }
 
 /// HTTP/2 clients may send cookies in pieces (RFC 9113, section 8.2.3).
@@ -341,6 +368,7 @@ mod tests {
         .headers;
         let authority = Authority::parse("A:80").unwrap();
         let authority = uri_authority(Scheme::Http, &authority).unwrap();
+        remove_named_by_connection(&mut headers);
         clean_request(&mut headers, &authority);
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
@@ -359,5 +387,34 @@ mod tests {
         join_cookies(&mut headers);
         assert_eq!(headers["cookie"], "a=1; b=2; c=3");
         assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn cookies_in_pieces_count_as_one_field_where_pieces_are_allowed() {
+        let mut fields = vec![("cookie", "a=1"); 150];
+        fields.push(("accept", "*/*"));
+        let count = |version| count_fields(&parts("/", version, &fields));
+        assert_eq!(count(Version::HTTP_2), 2);
+        assert_eq!(count(Version::HTTP_11), 151);
+        assert_eq!(count_fields(&parts("/", Version::HTTP_2, &[("a", "1")])), 1);
+        assert_eq!(count_fields(&parts("/", Version::HTTP_2, &[])), 0);
+    }
+
+    #[test]
+    fn handshake_stays_though_connection_names_it() {
+        let mut headers = parts(
+            "/",
+            Version::HTTP_11,
+            &[
+                ("connection", "upgrade, sec-websocket-key, x-own"),
+                ("upgrade", "websocket"),
+                ("sec-websocket-key", "k"),
+                ("x-own", "1"),
+            ],
+        )
+        .headers;
+        remove_named_by_connection(&mut headers);
+        assert!(headers.contains_key("upgrade") && headers.contains_key("sec-websocket-key"));
+        assert!(headers.contains_key("connection") && !headers.contains_key("x-own"));
     }
 }

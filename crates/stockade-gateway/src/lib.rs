@@ -8,8 +8,10 @@
 //!    one connection and one address, and never keeps another client waiting.
 //! 2. There is one reading of a request: a message whose end two readers could see at different places is
 //!    refused, and routes, targets and logs see the same host and the same path.
-//! 3. A target never learns of headers that speak for the gateway (`x-forwarded-*`, `forwarded`,
-//!    `x-request-id`) but from the gateway itself or a proxy that the operator trusts.
+//! 3. A target never learns of headers that speak for the gateway (`x-forwarded-*`, `forwarded`, `cf-*`,
+//!    `x-request-id`) but from the gateway itself or a proxy that the operator trusts, and it always gets
+//!    those of the gateway. Requests that do not come from a client get them from [`write_identity`], or
+//!    lose them by [`remove_identity`].
 //! 4. A reload or a drain never cuts a request or a WebSocket that ends in time.
 //!
 //! Deliberately absent: configuration files, metrics, what answers a request.
@@ -50,6 +52,7 @@ pub use access::{
     AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord, Unobserved,
 };
 pub use assets::{AssetFallback, Assets, AssetsError, AssetsOptions};
+pub use forwarded::{remove_identity, write_identity};
 pub use gateway::{Drained, Gateway, GatewayStats};
 pub use limits::{Limits, SocketLimits};
 pub use listener::{Address, ListenError, Listener, ProxyProtocol};

@@ -23,7 +23,7 @@ pub struct Limits {
     pub headers: usize,
     /// Length of a request's path and query in bytes. Over it: 414.
     pub uri_bytes: usize,
-    /// Size of a request's body in bytes, unless the route says otherwise. Over it: 413.
+    /// Size of a request's body in bytes, whatever a route allows. Over it: 413.
     pub max_body: u64,
     /// How long a request's body may make no progress while it is waited for.
     pub body_timeout: Duration,

@@ -141,40 +141,39 @@ pub(crate) async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
     // The closing handshake; neither side can make it last.
     let patience = talk.limits.pong_timeout;
     let closing = async {
-        let farewell = match &end {
-            End::Client { code, reason } => Some((*code, reason.as_str())),
-            End::Here { code, reason } => Some((*code, *reason)),
-            End::Guest { .. } => None,
-            End::Broken => Some((BROKEN, "")),
-        };
-        if let Some((code, reason)) = farewell {
-            let reason = reason.to_owned();
-            let _ = to_guest.send(SocketMessage::Close { code, reason }).await;
-        }
-    };
-    let client = async {
-        let frame = match &end {
-            End::Client { .. } => {
+        match &end {
+            End::Client { code, reason } => {
                 // The library has prepared the answer.
-                let _ = sink.flush().await;
-                let _ = sink.close().await;
-                return;
+                let answering = async {
+                    let _ = sink.flush().await;
+                    let _ = sink.close().await;
+                };
+                let _ = tokio::join!(
+                    close_guest(&to_guest, *code, reason.clone(), patience),
+                    timeout(patience, answering)
+                );
             }
-            End::Broken => return,
             End::Here { code, reason } => {
                 // After an error the client is not read any more, and may be in the middle of its message.
                 relay.pulse.linger();
-                close_frame(*code, reason)
+                tokio::join!(
+                    close_guest(&to_guest, *code, (*reason).to_owned(), patience),
+                    close_client(&mut sink, &mut source, close_frame(*code, reason), patience)
+                );
             }
-            End::Guest { code, reason } => close_frame(*code, reason),
-        };
-        if sink.send(Message::Close(frame)).await.is_ok() {
-            while let Some(Ok(_)) = source.next().await {}
+            End::Guest { code, reason } => {
+                // The side that closes first hears what the other one answers (RFC 6455, section 7.1.5).
+                let frame = close_frame(*code, reason);
+                let answer = close_client(&mut sink, &mut source, frame, patience).await;
+                let (code, reason) = answer.unwrap_or((BROKEN, String::new()));
+                close_guest(&to_guest, code, reason, patience).await;
+            }
+            End::Broken => close_guest(&to_guest, BROKEN, String::new(), patience).await,
         }
     };
     let cut = phase.wait_for(|phase| *phase == Phase::Cutting);
     tokio::select! {
-        _ = timeout(patience, async { tokio::join!(closing, client) }) => {}
+        () = closing => {}
         _ = cut => {}
     }
     let (code, by_client) = match end {
@@ -195,6 +194,46 @@ pub(crate) async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
         code,
         by_client,
     });
+}
+
+async fn close_guest(
+    to_guest: &mpsc::Sender<SocketMessage>,
+    code: u16,
+    reason: String,
+    patience: Duration,
+) {
+    let close = SocketMessage::Close { code, reason };
+    let _ = timeout(patience, to_guest.send(close)).await;
+}
+
+/// Closes towards the client; gives code and reason of its own close frame, if that comes in time.
+async fn close_client<W, R>(
+    sink: &mut W,
+    source: &mut R,
+    frame: Option<CloseFrame>,
+    patience: Duration,
+) -> Option<(u16, String)>
+where
+    W: Sink<Message, Error = WsError> + Unpin,
+    R: Stream<Item = Result<Message, WsError>> + Unpin,
+{
+    let closing = async {
+        sink.send(Message::Close(frame)).await.ok()?;
+        while let Some(Ok(message)) = source.next().await {
+            if let Message::Close(frame) = message {
+                return Some(said_by(frame));
+            }
+        }
+        None
+    };
+    timeout(patience, closing).await.ok().flatten()
+}
+
+/// Code and reason of a close frame.
+fn said_by(frame: Option<CloseFrame>) -> (u16, String) {
+    frame.map_or((NO_CODE, String::new()), |frame| {
+        (frame.code.into(), frame.reason.as_str().to_owned())
+    })
 }
 
 impl Relay {
@@ -243,18 +282,9 @@ where
                 add(&talk.bytes_in, data.len());
                 SocketMessage::Binary(data)
             }
-            Message::Close(None) => {
-                return End::Client {
-                    code: NO_CODE,
-                    reason: String::new(),
-                };
-            }
-            Message::Close(Some(frame)) => {
-                let reason = frame.reason.as_str().to_owned();
-                return End::Client {
-                    code: frame.code.into(),
-                    reason,
-                };
+            Message::Close(frame) => {
+                let (code, reason) = said_by(frame);
+                return End::Client { code, reason };
             }
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
                 // They cost as much as messages do.
@@ -367,9 +397,12 @@ fn close_frame(code: u16, reason: &str) -> Option<CloseFrame> {
     if code == NO_CODE {
         return None;
     }
-    let code = match CloseCode::from(code) {
-        code if code.is_allowed() => code,
-        _ => CloseCode::Error,
+    let code = match code {
+        // IANA has given it a meaning (bad gateway) that the library does not know.
+        1014 => CloseCode::Library(code),
+        code => Some(CloseCode::from(code))
+            .filter(|code| code.is_allowed())
+            .unwrap_or(CloseCode::Error),
     };
     // A close frame holds 125 bytes with the code.
     let mut end = reason.len().min(123);
@@ -420,7 +453,12 @@ mod tests {
         assert_eq!(code(NO_CODE), None);
         assert_eq!(code(BROKEN), Some(1011));
         assert_eq!(code(0), Some(1011));
-        assert_eq!(code(1012), Some(1012));
+        for sent in [1012, 1013, 1014, 3000] {
+            assert_eq!(code(sent), Some(sent));
+        }
+        for never in [999, 1004, 1015, 1016, 2999, 5000] {
+            assert_eq!(code(never), Some(1011), "{never}");
+        }
         let long = close_frame(1000, &"é".repeat(100)).unwrap();
         assert_eq!(long.reason.len(), 122);
     }

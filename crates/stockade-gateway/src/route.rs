@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderName;
 use ipnet::IpNet;
 
+use crate::limits::Limits;
 use crate::pattern::{HostPattern, PathPattern, Pattern, PatternError, Scheme};
 use crate::target::Target;
 use crate::tls::{Acme, ClientRule};
@@ -26,7 +27,7 @@ pub struct Route {
     pub client: ClientRule,
     /// How long the target may take to answer with a head; `None` is the gateway's limit.
     pub timeout: Option<Duration>,
-    /// Size of a request's body in bytes; `None` is the gateway's limit.
+    /// Size of a request's body in bytes, where that is less than the gateway's limit.
     pub max_body: Option<u64>,
     /// Whether the target takes WebSockets. Elsewhere a request for one is an ordinary request.
     pub websocket: bool,
@@ -47,6 +48,12 @@ impl Route {
             websocket: true,
             target,
         }
+    }
+
+    /// The bytes that a request's body may have: what both the route and the gateway allow.
+    pub(crate) fn most_body(&self, limits: &Limits) -> u64 {
+        let most = self.max_body.unwrap_or(limits.max_body);
+        most.min(limits.max_body)
     }
 }
 
@@ -86,7 +93,7 @@ pub enum Slashes {
 /// What holds for all routes.
 #[derive(Debug, Clone, Default)]
 pub struct TableOptions {
-    /// Peers whose `forwarded`, `x-forwarded-*`, `x-request-id` and PROXY headers are believed.
+    /// Peers whose `x-forwarded-for`, `x-forwarded-proto`, `x-request-id` and PROXY headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// What becomes of empty path segments.
     pub slashes: Slashes,

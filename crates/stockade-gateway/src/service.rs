@@ -80,7 +80,7 @@ impl Conversation {
         let current = self.shared.current.load_full();
         let (mut parts, body) = request.into_parts();
         let asks_upgrade = asks_upgrade(&parts, &body);
-        let fields = parts.headers.len();
+        let fields = head::count_fields(&parts);
         let scheme = match self.secure {
             Some(_) => Scheme::Https,
             None => Scheme::Http,
@@ -235,7 +235,7 @@ impl Conversation {
         if let Some(handshake) = &handshake {
             handshake.announce(&mut parts);
         }
-        let most = route.max_body.unwrap_or(current.limits.max_body);
+        let most = route.most_body(&current.limits);
         let body = if body.is_end_stream() {
             problem::empty()
         } else {
@@ -248,6 +248,7 @@ impl Conversation {
         parts.extensions.insert(Client {
             address: origin.client,
             request_id: origin.request_id.clone(),
+            https: origin.scheme == Scheme::Https,
             secure: self
                 .secure
                 .as_ref()

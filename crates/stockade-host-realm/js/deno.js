@@ -8,6 +8,7 @@ import {
   op_host_args,
   op_host_interrupts_taken,
   op_host_kill,
+  op_host_kill_by_number,
   op_host_main_module,
   op_host_no_color,
   op_host_pid,
@@ -28,6 +29,23 @@ const os = core.loadExtScript("ext:deno_os/30_os.js");
 const signals = core.loadExtScript("ext:deno_os/40_signals.js");
 const timers = core.loadExtScript("ext:deno_web/02_timers.js");
 const tls = core.loadExtScript("ext:deno_net/02_tls.js");
+
+// What there is of sockets: the streams of TCP and of this machine.
+function checkTransport({ transport = "tcp" }) {
+  if (transport !== "tcp" && transport !== "unix") {
+    throw new errors.NotSupported(
+      `the transport '${transport}' is not in this version: use 'tcp' or 'unix'`,
+    );
+  }
+}
+
+// Options of TLS with `certFile` and `keyFile` read.
+function withTlsFiles(options) {
+  const { certFile, keyFile, ...others } = options;
+  if (certFile !== undefined) others.cert = fs.readTextFileSync(certFile);
+  if (keyFile !== undefined) others.key = fs.readTextFileSync(keyFile);
+  return others;
+}
 
 const pick = (from, names) => Object.fromEntries(names.map((name) => [name, from[name]]));
 
@@ -95,8 +113,22 @@ export const Deno = {
   ...pick(fs, FILE_PAIRS.flatMap((name) => [name, `${name}Sync`])),
   ...pick(fs, ["chdir", "cwd", "FsFile", "umask"]),
   ...pick(io, ["SeekMode", "stdin", "stdout", "stderr"]),
-  ...pick(net, ["connect", "listen", "resolveDns"]),
-  ...pick(tls, ["connectTls", "listenTls", "startTls"]),
+  ...pick(net, ["resolveDns"]),
+  ...pick(tls, ["startTls"]),
+  async connect(options) {
+    checkTransport(options);
+    return await net.connect(options);
+  },
+  async connectTls(options) {
+    return await tls.connectTls(withTlsFiles(options));
+  },
+  listen(options) {
+    checkTransport(options);
+    return net.listen(options);
+  },
+  listenTls(options) {
+    return tls.listenTls(withTlsFiles(options));
+  },
   ...pick(httpClient, ["createHttpClient", "HttpClient"]),
   ...pick(os, [
     "env",
@@ -121,7 +153,8 @@ export const Deno = {
   inspect,
   isatty,
   kill(pid, signal = "SIGTERM") {
-    op_host_kill(pid, String(signal));
+    if (typeof signal === "number") op_host_kill_by_number(pid, signal);
+    else op_host_kill(pid, String(signal));
   },
   memoryUsage,
   version,

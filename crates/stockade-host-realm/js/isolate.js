@@ -309,10 +309,24 @@ export class Isolate {
       run(handlers, data);
       return;
     }
+    if (event === "ws.open") {
+      this.#refuseSocket(data);
+      return;
+    }
     const lost = this.#stash.put(event, data, size);
     if (lost !== undefined) {
       this.#system("error", { name: "Error", message: lost, stack: null, source: null });
     }
+  }
+
+  // As a request without a handler: the guest's socket would wait for ever.
+  #refuseSocket(data) {
+    const conn_id = data?.conn_id;
+    if (typeof conn_id !== "number") return;
+    const message = "the host opens no WebSockets: allowWebSocket(check) does";
+    const json = JSON.stringify({ conn_id, event_type: "error", data: { message } });
+    this.#deliver((sandbox, id) => op_isolate_send(sandbox, id, "__ws_event", json, false))
+      .catch(reportException);
   }
 
   #system(event, data) {

@@ -16,8 +16,11 @@ const MAX_SOCKETS = 256;
 export function allowWebSocket(isolate, check) {
   const sockets = new Map(); // conn_id -> WebSocket, null until `check` has said yes
 
+  const waiting = []; // events that the guest must hear, while its queue is full
+
   // False if the guest is gone, or does not take its messages as fast as they come.
   const tell = (conn_id, event_type, data) => {
+    if (waiting.length > 0) return false;
     try {
       isolate.send("__ws_event", { conn_id, event_type, data });
       return true;
@@ -25,9 +28,28 @@ export function allowWebSocket(isolate, check) {
       return false;
     }
   };
+  // That a socket is open, and that it is no more, is never lost: a few events for each socket.
+  const tellSurely = (conn_id, event_type, data) => {
+    if (tell(conn_id, event_type, data)) return;
+    waiting.push([conn_id, event_type, data]);
+    if (waiting.length === 1) tellWaiting();
+  };
+  async function tellWaiting() {
+    while (waiting.length > 0) {
+      try {
+        await isolate.drain();
+        const [conn_id, event_type, data] = waiting[0];
+        isolate.send("__ws_event", { conn_id, event_type, data });
+        waiting.shift();
+      } catch (error) {
+        if (error.name === "Busy") continue;
+        waiting.length = 0;
+      }
+    }
+  }
   const refuse = (conn_id, message) => {
     sockets.delete(conn_id);
-    tell(conn_id, "error", { message });
+    tellSurely(conn_id, "error", { message });
   };
 
   async function open(message) {
@@ -58,7 +80,7 @@ export function allowWebSocket(isolate, check) {
     const socket = new WebSocket(url, protocols);
     socket.binaryType = "arraybuffer";
     sockets.set(conn_id, socket);
-    socket.onopen = () => tell(conn_id, "open", { protocol: socket.protocol });
+    socket.onopen = () => tellSurely(conn_id, "open", { protocol: socket.protocol });
     socket.onmessage = ({ data }) => {
       const content = typeof data === "string" ? data : new Uint8Array(data);
       if (!tell(conn_id, "message", content)) closeQuietly(socket, 4008, "the receiver is too slow");
@@ -69,7 +91,7 @@ export function allowWebSocket(isolate, check) {
     };
     socket.onclose = ({ code, reason, wasClean }) => {
       sockets.delete(conn_id);
-      tell(conn_id, "close", { code, reason, wasClean });
+      tellSurely(conn_id, "close", { code, reason, wasClean });
     };
   }
 
@@ -93,7 +115,7 @@ export function allowWebSocket(isolate, check) {
       return;
     }
     sockets.delete(conn_id);
-    tell(conn_id, "close", { code: 1006, reason: "", wasClean: false });
+    tellSurely(conn_id, "close", { code: 1006, reason: "", wasClean: false });
   });
   isolate.onSystem("destroyed", () => {
     for (const socket of sockets.values()) if (socket !== null) closeQuietly(socket);
@@ -101,9 +123,11 @@ export function allowWebSocket(isolate, check) {
   });
 }
 
+// A close frame has no reason without a code.
 function closeQuietly(socket, code, reason) {
   try {
-    socket.close(code ?? undefined, reason === undefined ? undefined : String(reason));
+    if (code === undefined || code === null) socket.close();
+    else socket.close(code, reason === undefined ? undefined : String(reason));
   } catch {
     socket.close();
   }

@@ -36,6 +36,7 @@ deno_core::extension!(
         info::op_host_versions,
         process::op_host_interrupts_taken,
         process::op_host_kill,
+        process::op_host_kill_by_number,
         process::op_host_pid,
         process::op_host_ppid,
         ready::op_host_ready,
@@ -87,6 +88,8 @@ fn start_state(state: &mut OpState, options: RealmOptions) {
     state.put(permissions::allow_all());
     let mut features = FeatureChecker::default();
     features.enable_feature("net");
+    // A feature of Deno that this realm does not have is missing; using it does not end the process.
+    features.set_exit_cb(Box::new(|_, _| {}));
     state.put(Arc::new(features));
     state.put(options.info);
     state.put(options.interrupts);

@@ -26,6 +26,9 @@ pub(crate) enum KillError {
     #[class(type)]
     #[error(transparent)]
     Name(#[from] deno_signals::InvalidSignalStrError),
+    #[class(type)]
+    #[error("there is no {0}")]
+    NoSignal(String),
     #[class("NotFound")]
     #[error("no process has the id {0}")]
     NoProcess(i32),
@@ -50,11 +53,25 @@ pub(crate) fn op_host_interrupts_taken(state: &mut OpState, taken: bool) {
 #[op2(fast)]
 pub(crate) fn op_host_kill(#[smi] pid: i32, #[string] signal: String) -> Result<(), KillError> {
     let number = deno_signals::signal_str_to_int(&signal)?;
-    let sent = Signal::try_from(number).and_then(|signal| kill(Pid::from_raw(pid), signal));
-    match sent {
+    send(pid, number, signal)
+}
+
+/// As [`op_host_kill`]; 0 sends nothing and says whether it could be sent.
+#[op2(fast)]
+pub(crate) fn op_host_kill_by_number(#[smi] pid: i32, #[smi] number: i32) -> Result<(), KillError> {
+    send(pid, number, format!("signal {number}"))
+}
+
+fn send(pid: i32, number: i32, signal: String) -> Result<(), KillError> {
+    let known = match number {
+        0 => Ok(None),
+        number => Signal::try_from(number).map(Some),
+    };
+    match known.and_then(|signal| kill(Pid::from_raw(pid), signal)) {
         Ok(()) => Ok(()),
         Err(Errno::ESRCH) => Err(KillError::NoProcess(pid)),
         Err(Errno::EPERM) => Err(KillError::NotAllowed { signal, pid }),
+        Err(Errno::EINVAL) => Err(KillError::NoSignal(signal)),
         Err(errno) => Err(KillError::Other { signal, pid, errno }),
     }
 }

@@ -112,15 +112,25 @@ impl Resource for WatchResource {
     }
 }
 
-/// Makes `path` absolute and resolves links where it exists, as the kernel's events name it.
-fn resolved(path: &str) -> PathBuf {
-    std::fs::canonicalize(path)
-        .or_else(|_| std::path::absolute(path))
-        .unwrap_or_else(|_| PathBuf::from(path))
+/// `path` from the root, without `.` and `..`: what events name begins with it. Links stay as they are.
+fn absolute(path: &str) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
+    deno_path_util::normalize_path(Cow::Owned(absolute)).into_owned()
+}
+
+/// A path that is to be ignored, as given and with its links resolved: events may name either.
+fn ignored_paths(path: &str) -> impl Iterator<Item = PathBuf> {
+    std::iter::once(absolute(path)).chain(std::fs::canonicalize(path))
 }
 
 fn is_ignored(event: &notify::Event, ignored: &[PathBuf]) -> bool {
-    let hidden = |path: &PathBuf| ignored.iter().any(|prefix| path.starts_with(prefix));
+    let begins = |path: &Path| ignored.iter().any(|prefix| path.starts_with(prefix));
+    // The file itself may be gone by now; the folder it was in is not.
+    let real = |path: &Path| Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    let hidden = |path: &PathBuf| begins(path) || real(path).is_some_and(|path| begins(&path));
+    if ignored.is_empty() {
+        return false;
+    }
     !event.paths.is_empty() && event.paths.iter().all(hidden)
 }
 
@@ -134,7 +144,7 @@ pub(crate) fn op_host_watch_open(
 ) -> Result<ResourceId, WatchError> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let overflowed = Arc::new(AtomicBool::new(false));
-    let ignored: Vec<PathBuf> = ignore.iter().map(|path| resolved(path)).collect();
+    let ignored: Vec<PathBuf> = ignore.iter().flat_map(|path| ignored_paths(path)).collect();
     let lost = overflowed.clone();
     let deliver = move |event: notify::Result<notify::Event>| {
         let delivered = match event {
@@ -159,7 +169,7 @@ pub(crate) fn op_host_watch_open(
     };
     for path in &paths {
         watcher
-            .watch(Path::new(path), mode)
+            .watch(&absolute(path), mode)
             .map_err(|error| WatchError::new(path, &error))?;
     }
     Ok(state.resource_table.add(WatchResource {

@@ -121,6 +121,33 @@ mod tests {
     }
 
     #[test]
+    fn cron_has_the_rules_that_are_documented() {
+        // 2026-11-21 is a Saturday.
+        let check = |text: &str, from: &str, next: &str| {
+            let found = next_after(&Cron::new(text).unwrap(), at(from));
+            assert_eq!(found, Some(at(next)), "{text}");
+        };
+        let from = "2026-11-21T10:15:00Z";
+        check("0,30 9-17 * * *", from, "2026-11-21T10:30:00Z");
+        check("0-30/10 * * * *", from, "2026-11-21T10:20:00Z");
+        check("0 0 * * 0", from, "2026-11-22T00:00:00Z");
+        check("0 0 * * 7", from, "2026-11-22T00:00:00Z");
+        check("0 0 * JAN Mon", from, "2027-01-04T00:00:00Z");
+        check("0 0 L * *", from, "2026-11-30T00:00:00Z");
+        check("0 0 * * 5L", from, "2026-11-27T00:00:00Z");
+        check("0 0 * * 1#2", from, "2026-12-14T00:00:00Z");
+        // The 15th of November 2026 was a Sunday.
+        check(
+            "0 0 15W * *",
+            "2026-11-01T00:00:00Z",
+            "2026-11-16T00:00:00Z",
+        );
+        // Either day is enough.
+        check("0 0 24 * 1", from, "2026-11-23T00:00:00Z");
+        check("0 0 24 * 1", "2026-11-23T10:00:00Z", "2026-11-24T00:00:00Z");
+    }
+
+    #[test]
     fn cron_that_is_none_is_refused_with_its_text() {
         for text in ["", "* * * *", "61 * * * *", "a b c d e", "* * * * * * * *"] {
             let error = Cron::new(text).unwrap_err();

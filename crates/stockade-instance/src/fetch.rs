@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use stockade_protocol::Payload;
+use stockade_protocol::bounds::MAX_NAME_BYTES;
+use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::{CallError, End, SendError};
 
 use crate::error::{FetchError, Refusal};
 use crate::http::Body;
-use crate::mirror::{Mirror, Reply, Slot};
+use crate::mirror::{Mirror, Reading, Reply, Slot};
 use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::respond::respond;
 use crate::services::Parcel;
-use crate::wire::{Malformed, Prepared, RequestBody};
+use crate::wire::{Malformed, Prepared, RequestBody, Unasked};
 
 /// Why an attempt failed.
 enum Trouble {
@@ -70,9 +71,10 @@ pub(crate) async fn fetch(
     request: Request<Body>,
 ) -> Result<Response<Body>, FetchError> {
     let mut prepared = Prepared::new(request, &pool.options.limits).await?;
+    let client = prepared.client.as_ref();
     let mut report = Report {
         observer: &*pool.observer,
-        request_id: std::mem::take(&mut prepared.request_id),
+        request_id: client.map_or_else(String::new, |client| client.request_id.clone()),
         mirror: None,
         done: false,
     };
@@ -130,7 +132,7 @@ async fn attempt(slot: Slot, prepared: &mut Prepared, left: Duration) -> Result<
         RequestBody::Stream(body) => match body.take() {
             Some(body) => {
                 let stream = mirror
-                    .open_stream(body, Some(id), limits.request_body)
+                    .open_stream(body, Some(id), limits.request_body, Reading::Asked)
                     .map_err(|_| Trouble::Final(busy()))?;
                 (Some(stream), Some(mirror.own_stream(stream)))
             }
@@ -139,7 +141,7 @@ async fn attempt(slot: Slot, prepared: &mut Prepared, left: Duration) -> Result<
         RequestBody::None | RequestBody::Whole(_) => (None, None),
     };
     let answer = mirror
-        .await_response(id, slot, body)
+        .await_response(id, slot, body, prepared.client.clone())
         .map_err(|end| Trouble::Ended { end, heard: false })?;
     if let Err(error) = mirror
         .handle
@@ -191,20 +193,44 @@ fn checked(value: Payload) -> Result<Payload, Malformed> {
     Ok(value)
 }
 
+/// What a caller is told of a method that the guest does not offer.
+fn no_method(pool: &Pool, method: &str) -> FetchError {
+    let message = format!(
+        "the site {:?} has no method {method:?}: others can call a method of its default export, or a \
+         function that its module exports",
+        pool.options.name
+    );
+    FetchError::Threw(GuestError {
+        name: "TypeError".to_owned(),
+        ..GuestError::new(message)
+    })
+}
+
 /// Calls a method that the guest offers to others.
 pub(crate) async fn call(
     pool: &Arc<Pool>,
     method: &str,
     args: Parcel,
 ) -> Result<Parcel, FetchError> {
+    // With the U+0000 that tells an export's name.
+    if method.len() >= MAX_NAME_BYTES {
+        let beginning: String = method.chars().take(40).collect();
+        return Err(no_method(pool, &format!("{beginning}…")));
+    }
     let found = pool.place().await?;
     let mirror = Arc::clone(&found.slot.mirror);
     let limit = pool.options.limits.wall;
     mirror.number_request();
-    let args = mirror.export_parcel(args).map_err(FetchError::Threw)?;
+    let (args, untold) = mirror.export_parcel(args).map_err(FetchError::Threw)?;
     let called = mirror.handle.call(format!("\0{method}"), args);
-    let result = match tokio::time::timeout(limit, called).await {
+    let called = tokio::time::timeout(limit, called).await;
+    if !matches!(called, Ok(Err(CallError::Send(_)))) {
+        untold.told();
+    }
+    let result = match called {
+        Ok(Ok(value)) if value.is_no_export() => Err(no_method(pool, method)),
         Ok(Ok(value)) => checked(value)
+            .map_err(Unasked::from)
             .and_then(|value| mirror.import_parcel(value))
             .map_err(|why| FetchError::BadResponse {
                 why: why.to_string(),

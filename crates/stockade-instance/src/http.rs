@@ -14,13 +14,16 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of every request and response.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 
-/// Who asks. An extension of each request that comes from a client.
+/// Who asks. An extension of each request that comes from a client, and of one that a guest passes on to
+/// another site while it answers the client.
 #[derive(Debug, Clone)]
 pub struct Client {
     /// The client's address: that of its connection, or what a trusted proxy says.
     pub address: SocketAddr,
     /// Names the request in logs and for the guest.
     pub request_id: String,
+    /// The client's own connection is encrypted, as far as is known: to this machine, or to a trusted proxy.
+    pub https: bool,
     /// Of the connection, where it is encrypted.
     pub secure: Option<Arc<ClientTls>>,
     /// The client wants to go on with a WebSocket.

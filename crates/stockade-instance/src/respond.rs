@@ -51,6 +51,9 @@ fn build(
     let mut response = Response::new(empty());
     *response.status_mut() = head.status;
     *response.headers_mut() = std::mem::take(&mut head.headers);
+    if let Some(reason) = head.reason.take() {
+        response.extensions_mut().insert(reason);
+    }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         if !prepared.upgrade {
             return Err("its status is 101, and the client asked for no WebSocket".to_owned());
@@ -62,10 +65,14 @@ fn build(
         return Ok(response);
     }
     if head.has_no_body(&prepared.method) {
-        let length = head.content_length.or(match &body {
-            ReplyBody::Whole(bytes, _) => Some(bytes.len() as u64),
-            ReplyBody::None | ReplyBody::Stream(_) | ReplyBody::Returned(_) => None,
-        });
+        // What the response to GET has: the body's own length where it is known, whatever the guest says.
+        let length = match &body {
+            ReplyBody::Whole(bytes, _) if !bytes.is_empty() => Some(bytes.len() as u64),
+            ReplyBody::Whole(..)
+            | ReplyBody::None
+            | ReplyBody::Stream(_)
+            | ReplyBody::Returned(_) => head.content_length,
+        };
         let tells = prepared.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
         if let (Some(length), true) = (length.filter(|_| !no_length(&head)), tells) {
             response.headers_mut().insert(CONTENT_LENGTH, length.into());
@@ -84,6 +91,7 @@ fn build(
             sent: 0,
             limit,
             over: false,
+            failure: None,
             id,
             slot,
             _request_body: request_body,
@@ -148,6 +156,8 @@ struct ResponseBody {
     sent: u64,
     limit: Option<u64>,
     over: bool,
+    /// What is wrong with the frame that was read last.
+    failure: Option<BoxError>,
     id: u64,
     slot: Slot,
     _request_body: Option<OwnedStream>,
@@ -187,6 +197,9 @@ impl http_body::Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if let Some(failure) = this.failure.take() {
+            return Poll::Ready(Some(Err(failure)));
+        }
         let frame = match &mut this.stream {
             Source::Guest(stream) => Pin::new(stream).poll_frame(cx),
             Source::Host(body) => Pin::new(body).poll_frame(cx),
@@ -194,7 +207,15 @@ impl http_body::Body for ResponseBody {
         match std::task::ready!(frame) {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-                Poll::Ready(Some(this.check(bytes).map(|()| frame)))
+                match this.check(bytes) {
+                    Ok(()) => Poll::Ready(Some(Ok(frame))),
+                    Err(error) => {
+                        // A head that waits to be written goes out before.
+                        this.failure = Some(error);
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    }
+                }
             }
             Some(Err(error)) => {
                 this.over = true;
@@ -218,9 +239,10 @@ impl http_body::Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.stream {
-            Source::Guest(stream) => http_body::Body::is_end_stream(stream),
-            Source::Host(body) => http_body::Body::is_end_stream(body),
-        }
+        self.failure.is_none()
+            && match &self.stream {
+                Source::Guest(stream) => http_body::Body::is_end_stream(stream),
+                Source::Host(body) => http_body::Body::is_end_stream(body),
+            }
     }
 }

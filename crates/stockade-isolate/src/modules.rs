@@ -61,6 +61,15 @@ const workers = globalThis[Symbol.for('cloudflare:workers')];
 export const { WorkerEntrypoint, env } = workers;
 ";
 
+/// What Node calls its tracking of asynchronous work: `js/async_context.js` of the realm puts under this
+/// symbol what it exports.
+const HOOKS: &str = "node:async_hooks";
+const HOOKS_SOURCE: &str = "\
+const hooks = globalThis[Symbol.for('node:async_hooks')];
+export const { AsyncLocalStorage, AsyncResource } = hooks;
+export default hooks;
+";
+
 /// Finds modules among those of the isolate's options.
 #[derive(Default)]
 pub(crate) struct GuestModules {
@@ -134,8 +143,9 @@ impl GuestModules {
     /// The URL of what is imported. One of a module that there is not is given as well, where it is not that of
     /// a script of the runtime's own: loading it fails, and only then it is known where the import stands.
     fn find(&self, specifier: &str, referrer: &str) -> Result<Url, JsErrorBox> {
-        if specifier == WORKERS && self.serves() {
-            return Url::parse(WORKERS).map_err(|error| JsErrorBox::type_error(error.to_string()));
+        if specifier == HOOKS || (specifier == WORKERS && self.serves()) {
+            return Url::parse(specifier)
+                .map_err(|error| JsErrorBox::type_error(error.to_string()));
         }
         let url = match Url::parse(referrer) {
             Ok(base) if is_path(specifier) && base.scheme() == "guest" => base.join(specifier).ok(),
@@ -188,7 +198,7 @@ impl GuestModules {
                     self.no_module()
                 ),
             },
-            "node" => "Node's modules are not part of this runtime\n  \
+            "node" => "of Node's modules there is 'node:async_hooks' alone\n  \
                        fix: use the web platform's APIs"
                 .to_owned(),
             "npm" | "jsr" | "http" | "https" => format!(
@@ -258,8 +268,8 @@ impl GuestModules {
     }
 
     fn load_source(&self, url: &Url, json: bool) -> Result<ModuleSource, JsErrorBox> {
-        if url.as_str() == WORKERS {
-            let code = ModuleSourceCode::String(WORKERS_SOURCE.to_owned().into());
+        if let Some(code) = built_in(url.as_str()) {
+            let code = ModuleSourceCode::String(code.to_owned().into());
             return Ok(ModuleSource::new(ModuleType::JavaScript, code, url, None));
         }
         let code = self
@@ -292,6 +302,15 @@ impl GuestModules {
         };
         let code = ModuleSourceCode::String(code.into());
         Ok(ModuleSource::new(ModuleType::JavaScript, code, url, None))
+    }
+}
+
+/// The source of a module that is part of the runtime.
+fn built_in(url: &str) -> Option<&'static str> {
+    match url {
+        WORKERS => Some(WORKERS_SOURCE),
+        HOOKS => Some(HOOKS_SOURCE),
+        _ => None,
     }
 }
 
@@ -328,7 +347,8 @@ impl ModuleLoader for GuestLoader {
         referrer: &str,
     ) -> Result<ModuleSpecifier, ModuleLoaderError> {
         let url = self.0.find(specifier, referrer)?;
-        if is_path(specifier) || url.as_str() == WORKERS || self.0.has(&url) {
+        let own = [WORKERS, HOOKS].contains(&url.as_str());
+        if is_path(specifier) || own || self.0.has(&url) {
             return Ok(url);
         }
         Err(JsErrorBox::type_error(self.0.refuse(&url)))

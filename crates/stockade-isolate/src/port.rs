@@ -1,6 +1,6 @@
 //! Carries the guest's messages to its seat.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
@@ -18,6 +18,15 @@ pub(crate) struct Kept {
     pub(crate) size: usize,
 }
 
+/// Whether the guest wants garbage collected.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Collect {
+    #[default]
+    No,
+    Soon,
+    Now,
+}
+
 /// The guest's side of its seat.
 pub(crate) struct Port {
     pub(crate) seat: Rc<Seat>,
@@ -25,6 +34,8 @@ pub(crate) struct Port {
     kept: RefCell<HashMap<String, VecDeque<Kept>>>,
     /// Names for which a handler has come while events were kept.
     heard: RefCell<Vec<String>>,
+    /// Whether garbage is to be collected.
+    collect: Cell<Collect>,
 }
 
 impl Port {
@@ -33,6 +44,7 @@ impl Port {
             seat,
             kept: RefCell::default(),
             heard: RefCell::default(),
+            collect: Cell::default(),
         }
     }
 
@@ -49,6 +61,16 @@ impl Port {
     pub(crate) fn keeps(&self, name: &str) -> bool {
         let kept = self.kept.borrow();
         !kept.is_empty() && kept.contains_key(name)
+    }
+
+    /// Whether garbage is to be collected.
+    pub(crate) fn collection(&self) -> Collect {
+        self.collect.get()
+    }
+
+    /// Garbage has been collected.
+    pub(crate) fn collected(&self) {
+        self.collect.set(Collect::No);
     }
 
     /// Events for which a handler has come since the last call.
@@ -78,6 +100,14 @@ impl GuestPort for Port {
     fn listen(&self, event: &str) {
         if self.keeps(event) {
             self.heard.borrow_mut().push(event.to_owned());
+        }
+    }
+
+    fn collect(&self, now: bool) {
+        if now {
+            self.collect.set(Collect::Now);
+        } else if self.collect.get() == Collect::No {
+            self.collect.set(Collect::Soon);
         }
     }
 }

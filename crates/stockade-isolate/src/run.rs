@@ -17,7 +17,7 @@ use stockade_realm::{GuestPort, Parts, guest_error};
 use stockade_supervisor::{Seat, StartError};
 
 use crate::debug;
-use crate::port::{Kept, Port};
+use crate::port::{Collect, Kept, Port};
 use crate::realm::Realm;
 use crate::script::{self, Stopped};
 use crate::serve;
@@ -34,6 +34,9 @@ const SHORT: Duration = Duration::from_millis(1);
 
 /// How long an isolate must have had nothing to do before it gives memory back.
 const REST: Duration = Duration::from_secs(2);
+
+/// So many times as long as a collection of garbage that the guest wanted took it must do without the next one.
+const COLLECTION_SHARE: u32 = 9;
 
 /// Short activations between two looks at the isolate's memory.
 const MEASURE_EVERY: u32 = 64;
@@ -91,6 +94,8 @@ pub(crate) async fn run(
                 rested: false,
                 timer: None,
                 spins: Spins::default(),
+                collected: None,
+                collection: None,
             };
             isolate.live().await;
             drop(listed);
@@ -125,6 +130,10 @@ struct Isolate {
     rested: bool,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     spins: Spins,
+    /// Not before then is garbage collected for the guest once more, unless it is much.
+    collected: Option<Instant>,
+    /// Until then.
+    collection: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 type Evaluation = Pin<Box<dyn Future<Output = Result<(), deno_core::error::CoreError>>>>;
@@ -248,7 +257,11 @@ impl Isolate {
                 charge(size as i64);
                 self.handle(message, size);
             }
-            let idle = self.turn(cx);
+            let mut idle = self.turn(cx);
+            if self.collect() {
+                // What was collected is told in a turn of the event loop.
+                idle = self.turn(cx);
+            }
             if self.seat.is_ending() {
                 return Poll::Ready(());
             }
@@ -266,6 +279,9 @@ impl Isolate {
                     continue;
                 }
             }
+            if self.poll_collection(cx) {
+                continue;
+            }
             self.seat.set_idle(idle);
             self.rest(cx, handled > 0);
             match self.seat.poll_ready(cx) {
@@ -273,6 +289,35 @@ impl Isolate {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Collects garbage where the guest wants it, on its account and in a small part of its time; true if it did.
+    fn collect(&mut self) -> bool {
+        let wanted = self.port.collection();
+        if wanted == Collect::No || self.seat.is_ending() {
+            return false;
+        }
+        if wanted == Collect::Soon && self.collected.is_some_and(|next| Instant::now() < next) {
+            return false;
+        }
+        let began = Instant::now();
+        self.realm.runtime.v8_isolate().low_memory_notification();
+        self.port.collected();
+        self.collected = Some(Instant::now() + began.elapsed() * COLLECTION_SHARE);
+        self.collection = None;
+        true
+    }
+
+    /// Whether it is time to collect the garbage that could not be collected at once.
+    fn poll_collection(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.port.collection() == Collect::No {
+            return false;
+        }
+        let next = self.collected.unwrap_or_else(Instant::now);
+        let timer = self
+            .collection
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next.into())));
+        timer.as_mut().poll(cx).is_ready()
     }
 
     /// Gives memory back once the isolate has had nothing to do for a while: what it used before may be
@@ -294,6 +339,7 @@ impl Isolate {
                 self.timer = None;
                 self.rested = true;
                 self.realm.runtime.v8_isolate().low_memory_notification();
+                self.port.collected();
                 measure_memory(self.realm.runtime.v8_isolate());
                 return;
             }
@@ -523,6 +569,8 @@ impl Isolate {
         let modules = Rc::clone(&self.realm.modules);
         let error = {
             deno_core::scope!(scope, self.realm.runtime);
+            let none = v8::undefined(scope).into();
+            scope.set_continuation_preserved_embedder_data(none);
             let result = script::run(scope, &modules, &name, code);
             let error = match (result, reply_to) {
                 (Ok(value), Some(id)) => {
@@ -645,7 +693,7 @@ fn parse<'s>(scope: &mut v8::PinScope<'s, '_>, json: &str) -> Option<v8::Local<'
     v8::json::parse(scope, text)
 }
 
-/// Calls one of the runtime's functions. They catch what guests throw: nothing comes out of them but
+/// Calls one of the runtime's functions, without a context of asynchronous work that was left behind. They catch what guests throw: nothing comes out of them but
 /// the end of the isolate, or running out of stack.
 pub(crate) fn invoke<'s>(
     scope: &mut v8::PinScope<'s, '_>,
@@ -654,5 +702,6 @@ pub(crate) fn invoke<'s>(
 ) -> Option<v8::Local<'s, v8::Value>> {
     let function = v8::Local::new(scope, function);
     let this = v8::undefined(scope).into();
+    scope.set_continuation_preserved_embedder_data(this);
     function.call(scope, this, args)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 use parking_lot::Mutex;
-use stockade_jail::{EXIT_FAILED, Inside, JailError, Wx, leave};
+use stockade_jail::{EXIT_FAILED, Inside, JailError, Wx, leave, show};
 use stockade_supervisor::{InnerLink, Seat, StartError};
 
 use crate::initialize::initialize_with;
@@ -87,6 +87,7 @@ fn start_single(link: &Arc<InnerLink>, memory: Option<u64>) -> Result<Sender<()>
                 let _ = ready.send(Ok(()));
                 if closed.recv().is_ok() {
                     let seat = place.block_on(link.next_start());
+                    show(seat.options().name.as_deref().unwrap_or_default());
                     drop(place.run(realm, seat, None));
                 }
                 leave(0)
@@ -128,6 +129,7 @@ fn start_group(isolates: u32) -> Result<Sender<Seat>, JailError> {
 }
 
 fn run_one(place: &Workplace, seat: Seat) {
+    let _shown = Shown::new(seat.options().name.clone());
     let realm: Result<Realm, String> = place.make_realm(seat.options().limits.memory, false);
     match realm {
         Ok(realm) => drop(place.run(realm, seat, None)),
@@ -136,6 +138,33 @@ fn run_one(place: &Workplace, seat: Seat) {
             checked: "memory and the startup snapshot".to_owned(),
             fix: "free memory, or raise memoryLimitMb".to_owned(),
         })),
+    }
+}
+
+/// The names of a trust group's isolates, as long as each runs.
+struct Shown(Option<String>);
+
+static SHOWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+impl Shown {
+    fn new(name: Option<String>) -> Self {
+        if let Some(name) = &name {
+            let mut all = SHOWN.lock();
+            all.push(name.clone());
+            show(&all.join(" "));
+        }
+        Self(name)
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        let Some(name) = &self.0 else { return };
+        let mut all = SHOWN.lock();
+        if let Some(at) = all.iter().position(|one| one == name) {
+            all.remove(at);
+        }
+        show(&all.join(" "));
     }
 }
 

@@ -121,6 +121,7 @@ fn prepare(launcher: &OwnedFd) -> Result<(), JailError> {
     die_with(launcher)?;
     setsid().map_err(|error| step("setsid", error))?;
     rustix::thread::set_name(c"stockade-worker").map_err(|error| step("PR_SET_NAME", error))?;
+    worker::show("");
     setrlimit(
         Resource::Core,
         Rlimit {

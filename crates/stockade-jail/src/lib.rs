@@ -66,7 +66,7 @@ pub use spec::{CODE_RANGE, CgroupUse, JailSpec, Level, OVERHEAD, Role, Wx};
 #[cfg(not(target_os = "linux"))]
 pub use unsupported::{
     EXIT_ABORT, EXIT_FAILED, EXIT_MEMORY, Entry, Inside, Launcher, Worker, layers, leave,
-    run_if_launcher,
+    run_if_launcher, show,
 };
 #[cfg(target_os = "linux")]
-pub use worker::{EXIT_ABORT, EXIT_FAILED, EXIT_MEMORY, Entry, Inside, leave};
+pub use worker::{EXIT_ABORT, EXIT_FAILED, EXIT_MEMORY, Entry, Inside, leave, show};

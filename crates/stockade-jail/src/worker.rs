@@ -89,6 +89,15 @@ impl Inside {
     }
 }
 
+/// Shows a worker's guests after its name where processes are listed, as ps(1) does: as much of it as fits,
+/// in printable ASCII. Needs no system call and may be called at any time.
+pub fn show(guests: &str) {
+    match guests {
+        "" => sys::title::show("stockade-worker"),
+        guests => sys::title::show(&format!("stockade-worker {guests}")),
+    }
+}
+
 /// Longest text in a report, in bytes.
 const MOST_TEXT: usize = 2_000;
 

@@ -3,6 +3,10 @@
 /// Bytes of one message: JSON text and binary parts together.
 pub const MAX_MESSAGE_BYTES: usize = 192 << 20;
 
+/// What the values of one message may cost in the heap of its reader, in bytes, their texts and bytes
+/// not counted. [`Payload::weigh`](crate::Payload::weigh) has the prices.
+pub const MAX_MESSAGE_VALUES: usize = 128 << 20;
+
 /// Bytes that may wait in one direction of one isolate.
 pub const MAX_QUEUE_BYTES: usize = 256 << 20;
 
@@ -18,11 +22,17 @@ pub const MAX_NAME_BYTES: usize = 1 << 10;
 /// Binary parts of one message.
 pub const MAX_MESSAGE_PARTS: usize = 1 << 14;
 
+/// What a binary part costs beside its bytes.
+pub const PART_OVERHEAD: usize = 64;
+
 /// Bytes of the text that carries an isolate's options, modules included, to a worker.
 pub const MAX_OPTIONS_BYTES: usize = 512 << 20;
 
 /// Requests of one isolate that wait for the host's answer.
 pub const MAX_PENDING_REQUESTS: usize = stockade_policy::MAX_PENDING_REQUESTS as usize;
+
+/// Bytes of those requests together. One of any allowed size may be open by itself.
+pub const MAX_OPEN_REQUEST_BYTES: usize = MAX_QUEUE_BYTES;
 
 /// Bytes of an error's message or stack.
 pub const MAX_ERROR_BYTES: usize = 64 << 10;

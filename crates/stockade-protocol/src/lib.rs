@@ -11,12 +11,16 @@
 
 pub mod bounds;
 pub mod frame;
+mod marks;
 mod message;
 mod payload;
 mod text;
+mod weight;
 
+pub use marks::{Edit, MAX_MARKED_DEPTH, Mark, MarksError, rewrite_marks};
 pub use message::{
     CallId, ConsoleLevel, FromIsolate, GuestError, Position, Related, RequestId, ToIsolate,
 };
 pub use payload::{Payload, PayloadError};
 pub use text::{harmless, harmless_line};
+pub use weight::Weight;

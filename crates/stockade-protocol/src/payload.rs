@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::bounds::PART_OVERHEAD;
+
 /// JSON text, and the bytes that stand beside it.
 ///
 /// A `Uint8Array` or `ArrayBuffer` inside the data is taken out into `bytes` and leaves a *mark* in
@@ -10,6 +12,13 @@ use serde::de::DeserializeOwned;
 /// `s` for a `ReadableStream`) and its index (a stream's id) in decimal. In a payload that has marks,
 /// every other string that begins with U+0000 carries one more U+0000 in front, so no text can pass
 /// for a mark. In a payload without marks the text is plain JSON.
+///
+/// Calls between sites carry values that JSON has no word for by further marks: `u` for `undefined`, `f` with
+/// `NaN`, `Infinity`, `-Infinity` or `-0`, `d` with a `Date`'s milliseconds, `i` with a `BigInt`'s hexadecimal
+/// digits. A list whose first item is the mark `M` is a `Map` (keys and values in turn), `S` a `Set`, `E` an
+/// `Error` (name, message, an object of its further properties).
+///
+/// [`rewrite_marks`](crate::rewrite_marks) finds marks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Payload {
     /// JSON text; empty stands for `undefined`.
@@ -31,7 +40,27 @@ pub enum PayloadError {
     Marked,
 }
 
+/// The text of [`Payload::no_export`].
+const NO_EXPORT: &str = "\"\\u0000n\"";
+
 impl Payload {
+    /// What a guest's runtime replies to a call of an export that there is not: a mark that no value of a
+    /// guest becomes. Written by `stockade_realm/boot.js`.
+    #[must_use]
+    pub fn no_export() -> Self {
+        Self {
+            json: NO_EXPORT.to_owned(),
+            bytes: Vec::new(),
+            marked: true,
+        }
+    }
+
+    /// Whether it is [`Payload::no_export`].
+    #[must_use]
+    pub fn is_no_export(&self) -> bool {
+        self.marked && self.json == NO_EXPORT
+    }
+
     /// Serialises `value`.
     ///
     /// # Errors
@@ -87,6 +116,13 @@ impl Payload {
             .iter()
             .fold(self.json.len(), |sum, part| sum.saturating_add(part.len()))
     }
+
+    /// What keeping this payload takes: [`Payload::size`], and something for each of its parts.
+    #[must_use]
+    pub fn kept_size(&self) -> usize {
+        self.size()
+            .saturating_add(self.bytes.len().saturating_mul(PART_OVERHEAD))
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +132,12 @@ mod tests {
     #[test]
     fn payload_undefined_reads_as_null() {
         assert_eq!(Payload::default().read::<Option<u8>>().unwrap(), None);
+    }
+
+    #[test]
+    fn payload_of_no_export_is_told_from_a_text() {
+        assert!(Payload::no_export().is_no_export());
+        assert!(!Payload::from_json(NO_EXPORT.to_owned()).is_no_export());
     }
 
     #[test]

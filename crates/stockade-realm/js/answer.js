@@ -45,7 +45,9 @@ const TEXT_HEADERS = '["Content-Type","text/plain;charset=UTF-8"]';
 function send(live, response, pending, onDone) {
   const inner = checkResponse(response);
   const status = response[serveFastStatusKey];
-  if (status !== 0 && response[serveFastBodyKey] !== null && !live.aborted) {
+  if (
+    status !== 0 && response[serveFastBodyKey] !== null && inner.statusMessage === "" && !live.aborted
+  ) {
     const headers = fastHeaders(response);
     if (sendStatic(live, status, headers, response[serveFastBodyKey], pending)) {
       response[serveFastConsumedKey] = true;
@@ -129,7 +131,7 @@ function sendStatic(live, status, headers, body, pending) {
 function sendGeneral(live, response, inner, pending, onDone) {
   toInnerResponse(response);
   const { status, body } = inner;
-  const flat = flatten(wireHeaderList(inner));
+  const flat = flatten(wireHeaderList(inner), inner.statusMessage);
   if (live.aborted) {
     // Nobody reads it; the host only hears that the handler is done.
     body?.cancel(new TypeError("the client is gone"));
@@ -185,8 +187,9 @@ function sendHead(live, status, headers, body, socket, pending) {
   op_guest_control("http.response", text, body !== "null");
 }
 
-function flatten(list) {
-  const flat = [];
+// The text of the status stands in front of the headers, under a name that none of them can have.
+function flatten(list, statusText) {
+  const flat = statusText === "" ? [] : [":reason", statusText];
   for (let i = 0; i < list.length; i++) ArrayPrototypePush(flat, list[i][0], list[i][1]);
   return flat;
 }

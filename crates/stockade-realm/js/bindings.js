@@ -33,6 +33,9 @@ const {
   JSONStringify,
   MapPrototypeSet,
   Map,
+  NumberIsFinite,
+  NumberIsInteger,
+  ObjectGetPrototypeOf,
   ObjectHasOwn,
   ObjectKeys,
   ObjectPrototype,
@@ -40,9 +43,11 @@ const {
   Promise,
   PromisePrototypeThen,
   Proxy,
+  RangeError,
   ReflectGet,
   String,
   StringPrototypeIndexOf,
+  StringPrototypeIsWellFormed,
   StringPrototypeSlice,
   TypeError,
   TypedArrayPrototypeGetBuffer,
@@ -56,12 +61,29 @@ const {
 } = core.loadExtScript("ext:deno_web/06_streams.js");
 const { fetchBy } = core.loadExtScript("ext:stockade_realm/fetch.js");
 const network = core.loadExtScript("ext:stockade_realm/network.js");
+const payload = core.loadExtScript("ext:stockade_payload/payload.js");
 const { toData } = core.loadExtScript("ext:stockade_realm/websocket.js");
 
 const ours = { __proto__: null };
 
 function call(binding, method, args) {
   return network.startRequest("binding.call", { __proto__: null, binding, method, args });
+}
+
+// As `call`, with arguments that arrive as what they are; so does the result.
+function callExactly(binding, method, args) {
+  const request = { __proto__: null, binding, method: checkText(method, "the name of a method"), args };
+  return network.startRequest("binding.call", request, undefined, payload.encodeExact);
+}
+
+// The host holds Unicode text, which a string of JavaScript need not be.
+function checkText(text, what) {
+  if (!StringPrototypeIsWellFormed(text)) {
+    throw new TypeError(
+      `${what} must be Unicode text, and half a surrogate pair is none: toWellFormed() replaces it`,
+    );
+  }
+  return text;
 }
 
 // A bad argument is a rejection, as every other error is.
@@ -111,7 +133,7 @@ function service(binding) {
       ) {
         return ReflectGet(target, name);
       }
-      return (...args) => attempt(() => call(binding, name, args));
+      return (...args) => attempt(() => callExactly(binding, name, args));
     },
   });
 }
@@ -119,7 +141,10 @@ function service(binding) {
 // ---- Shared state ----
 
 function toWire(value) {
-  if (typeof value === "string") return { __proto__: null, value: core.encode(value), kind: "t" };
+  if (typeof value === "string") {
+    checkText(value, "text of the state");
+    return { __proto__: null, value: core.encode(value), kind: "t" };
+  }
   if (ArrayBufferIsView(value) || core.isArrayBuffer(value)) {
     return { __proto__: null, value: toData(value), kind: "b" };
   }
@@ -127,7 +152,68 @@ function toWire(value) {
   if (typeof json !== "string") {
     throw new TypeError(`a value of the state must be text, bytes or JSON, not ${typeof value}`);
   }
+  checkJson(value, "the value");
   return { __proto__: null, value: core.encode(json), kind: "j" };
+}
+
+// Throws for what JSON would make something else of without a word. What has a `toJSON` says itself what it
+// becomes; a property that is undefined is absent. The value has been written as JSON: there is no circle.
+function checkJson(value, place) {
+  switch (typeof value) {
+    case "number":
+      if (!NumberIsFinite(value)) throw notJson(place, String(value), "");
+      return;
+    case "undefined":
+    case "function":
+    case "symbol":
+      throw notJson(place, typeof value === "undefined" ? "undefined" : `a ${typeof value}`, "");
+    case "object":
+      break;
+    default:
+      return;
+  }
+  if (value === null || typeof value.toJSON === "function") return;
+  if (ArrayIsArray(value)) {
+    for (let i = 0; i < value.length; i++) {
+      if (!isSimple(value[i])) checkJson(value[i], `${place}[${i}]`);
+    }
+    return;
+  }
+  const prototype = ObjectGetPrototypeOf(value);
+  if (prototype !== ObjectPrototype && prototype !== null) {
+    if (ArrayBufferIsView(value) || core.isAnyArrayBuffer(value)) {
+      throw notJson(place, "bytes", ": bytes are a value of their own");
+    }
+    if (core.isMap(value)) throw notJson(place, "a Map", ": store Object.fromEntries(map) or [...map]");
+    if (core.isSet(value)) throw notJson(place, "a Set", ": store [...set]");
+    if (core.isBoxedPrimitive(value)) return;
+    throw notJson(place, objectName(value), ": store { ...it }, or give it a toJSON method");
+  }
+  const keys = ObjectKeys(value);
+  for (let i = 0; i < keys.length; i++) {
+    const item = value[keys[i]];
+    if (item !== undefined && !isSimple(item)) checkJson(item, `${place}.${keys[i]}`);
+  }
+}
+
+function isSimple(value) {
+  return typeof value === "string" || typeof value === "boolean" || value === null;
+}
+
+function notJson(place, what, instead) {
+  if (place.length > 200) place = `${StringPrototypeSlice(place, 0, 200)}...`;
+  return new TypeError(`${place} is ${what}, which JSON cannot hold${instead}`);
+}
+
+function objectName(value) {
+  const name = value.constructor?.name;
+  return typeof name === "string" && name !== "" ? `a ${name} object` : "an object of a class";
+}
+
+// The text as it was put: `core.decode` leaves out U+FEFF at the beginning.
+function textOf(bytes) {
+  const text = core.decode(bytes);
+  return bytes[0] === 0xEF && bytes[1] === 0xBB && bytes[2] === 0xBF ? "\uFEFF" + text : text;
 }
 
 function fromWire(entry, type) {
@@ -136,7 +222,7 @@ function fromWire(entry, type) {
   switch (type ?? entry.kind) {
     case "t":
     case "text":
-      return core.decode(value);
+      return textOf(value);
     case "j":
     case "json":
       return JSONParse(core.decode(value));
@@ -160,7 +246,24 @@ function checkKey(key) {
   if (typeof key !== "string") {
     throw new TypeError(`a key of the state must be a string, not ${typeof key}`);
   }
-  return key;
+  return checkText(key, "a key of the state");
+}
+
+// JSON would make `null` of what is no number: a condition that the key is absent, or no time to live.
+function checkVersion(version) {
+  if (version === undefined || version === null || (NumberIsInteger(version) && version >= 0)) {
+    return version;
+  }
+  throw new TypeError(
+    `the version must be a number, or null for a key that is absent, not ${String(version)}`,
+  );
+}
+
+function checkTtl(ttl) {
+  if (ttl === undefined || ttl === null) return ttl;
+  if (typeof ttl !== "number") throw new TypeError(`a ttl must be a number, not ${typeof ttl}`);
+  if (ttl > 0) return ttl;
+  throw new RangeError(`a ttl must be a number of seconds above 0, not ${String(ttl)}`);
 }
 
 function checkKeys(keys) {
@@ -177,8 +280,8 @@ function putRequest(key, value, options) {
     key: checkKey(key),
     value: bytes,
     kind,
-    ttl: options?.ttl,
-    version: options?.version,
+    ttl: checkTtl(options?.ttl),
+    version: checkVersion(options?.version),
   };
 }
 
@@ -230,7 +333,11 @@ class StateNamespace {
 
   delete(key, options = undefined) {
     return attempt(() =>
-      this.#call("delete", { __proto__: null, key: checkKey(key), version: options?.version })
+      this.#call("delete", {
+        __proto__: null,
+        key: checkKey(key),
+        version: checkVersion(options?.version),
+      })
     );
   }
 
@@ -258,7 +365,7 @@ class StateNamespace {
 
   // A stream of what happens from now on, or after a version, to these keys or to all with a prefix.
   watch(what, options = undefined) {
-    const request = { __proto__: null, version: options?.version };
+    const request = { __proto__: null, version: checkVersion(options?.version) };
     if (typeof what === "string") request.keys = [checkKey(what)];
     else if (ArrayIsArray(what)) request.keys = checkKeys(what);
     else request.prefix = String(what?.prefix ?? "");
@@ -280,9 +387,10 @@ class StateAtomic {
   }
 
   check(key, version) {
-    if (version !== null && typeof version !== "number") {
-      throw new TypeError("the version of a check must be a number, or null for a key that is absent");
+    if (version === undefined) {
+      throw new TypeError("the version must be a number, or null for a key that is absent, not undefined");
     }
+    checkVersion(version);
     ArrayPrototypePush(this.#checks, { __proto__: null, key: checkKey(key), version });
     return this;
   }
@@ -342,7 +450,7 @@ function lines(opening) {
         controller.close();
         return undefined;
       }
-      text += decoder.decode(value, { stream: true });
+      text += decoder.decode(value, { __proto__: null, stream: true });
       return take(controller) ? undefined : read(controller);
     });
   const opened = PromisePrototypeThen(opening, (stream) => {
@@ -351,23 +459,24 @@ function lines(opening) {
   // Whoever reads the stream hears of it.
   PromisePrototypeThen(opened, undefined, () => {});
   return new ReadableStream({
+    __proto__: null,
     pull: (controller) => PromisePrototypeThen(opened, () => read(controller)),
     cancel: (reason) => PromisePrototypeThen(opened, () => reader.cancel(reason)),
-  }, { highWaterMark: 0 });
+  }, { __proto__: null, highWaterMark: 0 });
 }
 
 // ---- Granted folders ----
 
 function checkPath(path) {
   if (typeof path !== "string") throw new TypeError(`a path must be a string, not ${typeof path}`);
-  return path;
+  return checkText(path, "a path");
 }
 
 function contentOf(data) {
   if (typeof data !== "string" && !ArrayBufferIsView(data) && !core.isArrayBuffer(data)) {
     throw new TypeError(`a file is written from text, bytes or a stream, not from ${typeof data}`);
   }
-  return toWire(data).value;
+  return typeof data === "string" ? core.encode(data) : toData(data);
 }
 
 // A text has a length too: it names a type.
@@ -409,7 +518,7 @@ class Files {
       const request = { __proto__: null, offset: range?.offset, length: range?.length };
       return PromisePrototypeThen(
         this.#call("read", path, request),
-        (value) => value === null ? null : fromWire({ value, kind: "b" }, type),
+        (value) => value === null ? null : fromWire({ __proto__: null, value, kind: "b" }, type),
       );
     });
   }

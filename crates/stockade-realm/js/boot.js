@@ -37,6 +37,7 @@ const urlPattern = load("ext:deno_web/01_urlpattern.js");
 const { DOMException, QuotaExceededError } = load("ext:deno_web/01_dom_exception.js");
 const timers = load("ext:deno_web/02_timers.js");
 const abortSignal = load("ext:deno_web/03_abort_signal.js");
+load("ext:stockade_realm/abort.js");
 const base64 = load("ext:deno_web/05_base64.js");
 const streams = load("ext:deno_web/06_streams.js");
 const encoding = load("ext:deno_web/08_text_encoding.js");
@@ -51,6 +52,8 @@ const headers = load("ext:deno_fetch/20_headers.js");
 const formData = load("ext:deno_fetch/21_formdata.js");
 const request = load("ext:deno_fetch/23_request.js");
 const response = load("ext:deno_fetch/23_response.js");
+const asyncContext = load("ext:stockade_realm/async_context.js");
+const navigator = load("ext:stockade_realm/navigator.js");
 const network = load("ext:stockade_realm/network.js");
 const fetch = load("ext:stockade_realm/fetch.js");
 const webSocket = load("ext:stockade_realm/websocket.js");
@@ -188,6 +191,7 @@ core.setReportExceptionCallback((error) => event.reportException(error));
 
 function onUnhandledRejection(promise, reason) {
   const rejection = new event.PromiseRejectionEvent("unhandledrejection", {
+    __proto__: null,
     cancelable: true,
     promise,
     reason,
@@ -202,7 +206,7 @@ function reply(id, value) {
   const done = (result) => {
     let json;
     try {
-      json = payload.encode(result);
+      json = payload.encodeValue(result);
     } catch (error) {
       op_guest_reply(id, false, "", false, error);
       return;
@@ -218,6 +222,9 @@ function reply(id, value) {
     done(value);
   }
 }
+
+// What `navigator.userAgent` says to a guest that is no site.
+const USER_AGENT = "Stockade";
 
 // Calls a function of the guest and replies to the call; false where there is none, and the caller of this
 // replies. A name that begins with U+0000 is that of an export and of nothing else, see
@@ -290,7 +297,11 @@ function prepare() {
   event.saveGlobalThisReference(globalThis);
   core.setUnhandledPromiseRejectionHandler(onUnhandledRejection);
   core.setHandledPromiseRejectionHandler?.((promise, reason) => {
-    const handled = new event.PromiseRejectionEvent("rejectionhandled", { promise, reason });
+    const handled = new event.PromiseRejectionEvent("rejectionhandled", {
+      __proto__: null,
+      promise,
+      reason,
+    });
     ReflectApply(dispatchEvent, globalThis, [handled]);
   });
   core.setWasmStreamingCallback(wasm.receive);
@@ -308,7 +319,10 @@ function prepare() {
 function start() {
   const settings = op_guest_settings();
   performance.setTimeOrigin();
-  network.configure(settings, serve.configure(settings));
+  asyncContext.install();
+  const serves = serve.configure(settings);
+  if (!serves) navigator.install(USER_AGENT);
+  network.configure(settings, serves);
   const console = settings.console ? guestConsole.capturing() : guestConsole.silent();
   ObjectDefineProperty(globalThis, "console", core.propNonEnumerable(console));
   if (!settings.sharedArrayBuffer) hideSharedArrayBuffer();

@@ -5,12 +5,14 @@
 (function () {
 const { core, primordials } = __bootstrap;
 const {
+  op_guest_collect,
   op_guest_control,
   op_guest_listen,
   op_guest_request,
   op_guest_send,
 } = core.ops;
 const {
+  ArrayIsArray,
   ArrayPrototypeJoin,
   Error,
   ErrorPrototype,
@@ -20,6 +22,7 @@ const {
   ObjectDefineProperty,
   ObjectFreeze,
   ObjectHasOwn,
+  ObjectKeys,
   ObjectPrototypeIsPrototypeOf,
   Promise,
   RangeError,
@@ -30,15 +33,19 @@ const {
   SetPrototypeAdd,
   SetPrototypeDelete,
   SetPrototypeGetSize,
+  StringPrototypeIncludes,
+  StringPrototypeIsWellFormed,
+  StringPrototypeSplit,
   SymbolToStringTag,
   TypeError,
 } = primordials;
 const payload = core.loadExtScript("ext:stockade_payload/payload.js");
 const streamsOfPeer = core.loadExtScript("ext:stockade_payload/streams.js");
 const event = core.loadExtScript("ext:deno_web/02_event.js");
+const time = core.loadExtScript("ext:stockade_realm/time.js");
 
 const handlers = new SafeMap(); // event -> set of functions
-const pending = new SafeMap(); // request id -> { resolve, reject, timer }
+const pending = new SafeMap(); // request id -> { method, resolve, reject, timer, here }
 const internal = new SafeMap(); // event -> function of the runtime itself
 const controls = new SafeMap(); // control name -> function
 let nextRequest = 1;
@@ -46,12 +53,17 @@ let requestTimeoutMs = 0;
 let serving = false;
 let env = ObjectFreeze({ __proto__: null });
 
-const streams = streamsOfPeer.create(control);
+const streams = streamsOfPeer.create(control, op_guest_collect);
 payload.connectStreams(streams);
 
 function checkName(name, what) {
   if (typeof name !== "string") {
     throw new TypeError(`the ${what} must be a string, not ${typeof name}`);
+  }
+  if (!StringPrototypeIsWellFormed(name)) {
+    throw new TypeError(
+      `the ${what} must be Unicode text, and half a surrogate pair is none: toWellFormed() replaces it`,
+    );
   }
 }
 
@@ -72,28 +84,22 @@ function control(name, data) {
   op_guest_control(name, json ?? "", payload.marked());
 }
 
-// Sends a request; `onId` hears its id, for cancelling.
-function startRequest(method, data, onId) {
-  const json = payload.encode(data);
+// Sends a request; `onId` gets its id, for cancelling.
+function startRequest(method, data, onId = undefined, encode = payload.encode) {
+  const json = encode(data);
   const marked = payload.marked();
   const id = nextRequest++;
+  const here = new Error();
   return new Promise((resolve, reject) => {
-    const entry = { __proto__: null, resolve, reject, timer: undefined };
+    const entry = { __proto__: null, method, resolve, reject, timer: undefined, here };
     op_guest_request(id, method, json ?? "", marked);
     if (requestTimeoutMs > 0) {
-      entry.timer = core.createTimer(
-        () => {
-          if (MapPrototypeDelete(pending, id)) {
-            control("request.cancel", { __proto__: null, id });
-            reject(new Error(`no answer to '${method}' within ${requestTimeoutMs} ms`));
-          }
-        },
-        requestTimeoutMs,
-        undefined,
-        false,
-        true,
-        true,
-      );
+      entry.timer = time.after(requestTimeoutMs, () => {
+        if (MapPrototypeDelete(pending, id)) {
+          control("request.cancel", { __proto__: null, id });
+          reject(refusal(entry, "", `no answer to '${method}' within ${requestTimeoutMs} ms`));
+        }
+      }, true);
     }
     MapPrototypeSet(pending, id, entry);
     onId?.(id);
@@ -104,7 +110,7 @@ function cancelRequest(id) {
   const entry = MapPrototypeGet(pending, id);
   if (entry === undefined) return;
   MapPrototypeDelete(pending, id);
-  if (entry.timer !== undefined) core.cancelTimer(entry.timer);
+  entry.timer?.cancel();
   control("request.cancel", { __proto__: null, id });
 }
 
@@ -170,37 +176,99 @@ function dispatchEvent(name, data, marked) {
 
 function dispatchAnswer(id, ok, data, marked, errorName) {
   const entry = MapPrototypeGet(pending, id);
-  if (entry === undefined) return;
+  if (entry === undefined) {
+    if (ok && marked) discard(payload.revive(data), 0);
+    return;
+  }
   MapPrototypeDelete(pending, id);
-  if (entry.timer !== undefined) core.cancelTimer(entry.timer);
-  if (ok) {
-    entry.resolve(marked ? payload.revive(data) : data);
+  entry.timer?.cancel();
+  if (!ok) {
+    streams.refused();
+    entry.reject(refusal(entry, serving ? errorName : "", data));
+    return;
+  }
+  let value;
+  try {
+    value = marked ? payload.revive(data) : data;
+  } catch (error) {
+    entry.reject(error);
+    return;
+  }
+  entry.resolve(value);
+}
+
+// How deep an answer is searched for streams that nobody reads.
+const MAX_DEPTH = 64;
+
+// An answer that nobody waits for any more: its streams have owners that would wait for a reader.
+function discard(value, depth) {
+  if (typeof value !== "object" || value === null || depth > MAX_DEPTH) return;
+  if (streams.isStream(value)) {
+    streams.discard(value);
+  } else if (ArrayIsArray(value)) {
+    for (let i = 0; i < value.length; i++) discard(value[i], depth + 1);
   } else {
-    entry.reject(serving ? namedError(errorName, data) : plainError(data));
+    const keys = ObjectKeys(value);
+    for (let i = 0; i < keys.length; i++) discard(value[keys[i]], depth + 1);
   }
 }
 
-// What a handler of the host threw: where it was is the host's own affair.
-function plainError(message) {
-  const error = new Error(message);
-  error.stack = `Error: ${message}`;
-  return error;
-}
-
-// A refusal, in serve mode: its name is meant for the guest.
-function namedError(name, message) {
-  if (name === "TypeError") return new TypeError(message);
-  if (name === "RangeError") return new RangeError(message);
-  const error = new Error(message);
+// Why a request has no answer. A name that the host gives is meant for the guest; `fetch` fails with a
+// TypeError, whatever its name is. Where in the host it was is the host's own affair.
+function refusal(entry, name, message) {
+  const fetches = entry.method === "fetch" || entry.method === "binding.fetch";
+  const error = fetches || name === "TypeError"
+    ? new TypeError(message)
+    : name === "RangeError"
+    ? new RangeError(message)
+    : new Error(message);
+  let shown = fetches ? "TypeError" : "Error";
   if (name !== "" && name !== "Error") {
-    ObjectDefineProperty(error, "name", {
-      __proto__: null,
-      value: name,
-      configurable: true,
-      writable: true,
-    });
+    shown = name;
+    if (name !== "TypeError" && name !== "RangeError") define(error, "name", name);
   }
+  define(error, "stack", `${shown}: ${message}${framesOf(entry.here)}`);
   return error;
+}
+
+function define(error, key, value) {
+  ObjectDefineProperty(error, key, {
+    __proto__: null,
+    value,
+    configurable: true,
+    enumerable: false,
+    writable: true,
+  });
+}
+
+// The guest's own frames of an error that was made where the guest asked for something, as lines of a stack.
+function framesOf(here) {
+  let stack;
+  try {
+    stack = here.stack;
+  } catch {
+    // A function of the guest's makes stacks.
+  }
+  if (typeof stack !== "string") return "";
+  const lines = StringPrototypeSplit(stack, "\n");
+  let frames = "";
+  for (let i = 1; i < lines.length; i++) {
+    if (!StringPrototypeIncludes(lines[i], "ext:") && lines[i] !== "    at new Promise (<anonymous>)") {
+      frames += `\n${lines[i]}`;
+    }
+  }
+  return frames;
+}
+
+// Gives an error of the runtime the place where the guest asked for what failed.
+function placeError(error, here) {
+  let first = "";
+  try {
+    first = StringPrototypeSplit(error.stack, "\n    at ")[0];
+  } catch {
+    return;
+  }
+  define(error, "stack", `${first}${framesOf(here)}`);
 }
 
 function dispatchControl(name, data, marked) {
@@ -214,7 +282,10 @@ function dispatchControl(name, data, marked) {
 function configure(settings, serves) {
   requestTimeoutMs = settings.requestTimeoutMs;
   serving = serves;
-  if (serving) return;
+  if (serving) {
+    payload.carryExactly();
+    return;
+  }
   putFunctions(settings.env);
   env = deepFreeze(settings.env);
 }
@@ -278,6 +349,7 @@ return {
   internal,
   isError,
   NETWORK,
+  placeError,
   send,
   startRequest,
   streams,

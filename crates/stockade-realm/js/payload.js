@@ -12,22 +12,60 @@ const {
   op_payload_take_bytes,
 } = core.ops;
 const {
+  AggregateErrorPrototype,
   ArrayBufferIsView,
   ArrayBufferPrototype,
   ArrayIsArray,
+  ArrayPrototypePush,
+  BigInt,
+  BigIntPrototypeToString,
+  Date,
+  DatePrototypeGetTime,
+  Error,
+  ErrorPrototype,
+  EvalErrorPrototype,
   JSONStringify,
+  Map,
+  MapPrototypeForEach,
+  MapPrototypeSet,
   Number,
+  NumberIsFinite,
+  ObjectDefineProperty,
+  ObjectGetPrototypeOf,
+  ObjectHasOwn,
   ObjectKeys,
+  ObjectPrototype,
   ObjectPrototypeIsPrototypeOf,
+  ObjectSetPrototypeOf,
+  RangeError,
+  RangeErrorPrototype,
+  ReferenceErrorPrototype,
+  ReflectApply,
+  SafeSet,
+  Set,
+  SetPrototypeAdd,
+  SetPrototypeDelete,
+  SetPrototypeForEach,
+  SetPrototypeHas,
+  String,
   StringPrototypeCharCodeAt,
   StringPrototypeSlice,
+  SyntaxErrorPrototype,
+  TypeError,
+  TypeErrorPrototype,
   TypedArrayPrototypeGetBuffer,
   TypedArrayPrototypeGetSymbolToStringTag,
   Uint8Array,
+  URIErrorPrototype,
 } = primordials;
 
-// How deep `holdsBinary` looks before it leaves the matter to the slow way.
+// How deep `holdsBinary` and `isPlain` look before they leave the matter to the slow way.
 const MAX_DEPTH = 64;
+
+// How deep data of a call between sites may be nested, and how many hexadecimal digits a BigInt may have: less
+// than `stockade_protocol::marks` lets pass.
+const MAX_EXACT_DEPTH = 500;
+const MAX_BIG_INT_DIGITS = 1024;
 
 function kindOf(value) {
   if (ArrayBufferIsView(value)) {
@@ -120,11 +158,257 @@ function marked() {
   return lastMarked;
 }
 
+// ---- Values of calls between sites ----
+//
+// They arrive as what they were, or the sender throws: nothing becomes `null` or `{}` on the way.
+
+// Whether this realm takes part in such calls: those of the host's scripts are JSON.
+let exact = false;
+
+function carryExactly() {
+  exact = true;
+}
+
+// A value of a guest that a call gives or takes.
+function encodeValue(value) {
+  return exact ? encodeExact(value) : encode(value);
+}
+
+function encodeExact(value) {
+  lastMarked = false;
+  if (value === undefined) return undefined;
+  if (isPlain(value, 0)) return JSONStringify(value);
+  op_payload_clear();
+  try {
+    const json = JSONStringify(toTree(value, new SafeSet(), 0));
+    lastMarked = true;
+    return json;
+  } catch (error) {
+    op_payload_clear();
+    throw error;
+  }
+}
+
+// Whether JSON holds the value just so.
+function isPlain(value, depth) {
+  switch (typeof value) {
+    case "string":
+    case "boolean":
+      return true;
+    case "number":
+      return NumberIsFinite(value) && !isMinusZero(value);
+    case "object":
+      break;
+    default:
+      return false;
+  }
+  if (value === null) return true;
+  if (depth > MAX_DEPTH || value.toJSON !== undefined) return false;
+  if (ArrayIsArray(value)) {
+    for (let i = 0; i < value.length; i++) {
+      if (!isPlain(value[i], depth + 1)) return false;
+    }
+    return true;
+  }
+  const prototype = ObjectGetPrototypeOf(value);
+  if (prototype !== ObjectPrototype && prototype !== null) return false;
+  const keys = ObjectKeys(value);
+  for (let i = 0; i < keys.length; i++) {
+    if (!isPlain(value[keys[i]], depth + 1)) return false;
+  }
+  return true;
+}
+
+function isMinusZero(value) {
+  return value === 0 && 1 / value < 0;
+}
+
+// The value with marks, of objects and lists that inherit nothing.
+function toTree(value, within, depth) {
+  switch (typeof value) {
+    case "string":
+      return escapeText(value);
+    case "boolean":
+      return value;
+    case "number":
+      if (isMinusZero(value)) return "\0f-0";
+      return NumberIsFinite(value) ? value : "\0f" + String(value);
+    case "undefined":
+      return "\0u";
+    case "bigint": {
+      const digits = BigIntPrototypeToString(value, 16);
+      if (digits.length > MAX_BIG_INT_DIGITS) {
+        throw new RangeError(
+          `a BigInt of more than ${MAX_BIG_INT_DIGITS} hexadecimal digits cannot be passed`,
+        );
+      }
+      return "\0i" + digits;
+    }
+    case "object":
+      break;
+    default:
+      throw notPassed(`a ${typeof value}`);
+  }
+  if (value === null) return null;
+  switch (kindOf(value)) {
+    case "b":
+      return "\0b" + op_payload_add_bytes(value);
+    case "a":
+      return "\0a" + op_payload_add_bytes(new Uint8Array(value));
+    case "s":
+      return "\0s" + exportStream(value);
+  }
+  if (depth >= MAX_EXACT_DEPTH) {
+    throw new RangeError(`data is nested more than ${MAX_EXACT_DEPTH} values deep: make it flatter`);
+  }
+  if (SetPrototypeHas(within, value)) throw notPassed("an object that contains itself");
+  SetPrototypeAdd(within, value);
+  const tree = objectToTree(value, (item) => toTree(item, within, depth + 1));
+  SetPrototypeDelete(within, value);
+  return tree;
+}
+
+function objectToTree(value, convert) {
+  if (ArrayIsArray(value)) {
+    const list = emptyList();
+    for (let i = 0; i < value.length; i++) ArrayPrototypePush(list, convert(value[i]));
+    return list;
+  }
+  if (core.isDate(value)) return "\0d" + String(DatePrototypeGetTime(value));
+  if (core.isMap(value)) {
+    const list = emptyList("\0M");
+    MapPrototypeForEach(value, (item, key) => {
+      ArrayPrototypePush(list, convert(key), convert(item));
+    });
+    return list;
+  }
+  if (core.isSet(value)) {
+    const list = emptyList("\0S");
+    SetPrototypeForEach(value, (item) => {
+      ArrayPrototypePush(list, convert(item));
+    });
+    return list;
+  }
+  if (ObjectPrototypeIsPrototypeOf(ErrorPrototype, value)) return errorToTree(value, convert);
+  const { toJSON } = value;
+  if (typeof toJSON === "function") return convert(ReflectApply(toJSON, value, [""]));
+  const prototype = ObjectGetPrototypeOf(value);
+  if (prototype !== ObjectPrototype && prototype !== null) throw notPassed(`a ${className(value)}`);
+  const tree = { __proto__: null };
+  const keys = ObjectKeys(value);
+  for (let i = 0; i < keys.length; i++) tree[keys[i]] = convert(value[keys[i]]);
+  return tree;
+}
+
+function errorToTree(error, convert) {
+  const { name, message } = error;
+  const more = { __proto__: null };
+  const keys = ObjectKeys(error);
+  for (let i = 0; i < keys.length; i++) {
+    const key = keys[i];
+    if (key !== "name" && key !== "message" && key !== "stack") more[key] = convert(error[key]);
+  }
+  if (ObjectHasOwn(error, "cause")) more.cause = convert(error.cause);
+  if (ObjectHasOwn(error, "errors")) more.errors = convert(error.errors);
+  return emptyList(
+    "\0E",
+    typeof name === "string" ? escapeText(name) : "Error",
+    typeof message === "string" ? escapeText(message) : "",
+    more,
+  );
+}
+
+// `JSON.stringify` finds no `toJSON` on it, whatever a guest has put on arrays.
+function emptyList(...items) {
+  return ObjectSetPrototypeOf(items, null);
+}
+
+function escapeText(text) {
+  return text.length > 0 && StringPrototypeCharCodeAt(text, 0) === 0 ? "\0" + text : text;
+}
+
+function className(value) {
+  if (ArrayBufferIsView(value)) return TypedArrayPrototypeGetSymbolToStringTag(value) ?? "DataView";
+  const name = value.constructor?.name;
+  return typeof name === "string" && name !== "" ? `${name} object` : "class instance";
+}
+
+function notPassed(what) {
+  return new TypeError(
+    `${what} cannot be passed to another site: plain objects, arrays, Map, Set, Date, Error, bytes as ` +
+      "Uint8Array or ArrayBuffer, byte streams and primitive values can",
+  );
+}
+
+const ERRORS = {
+  __proto__: null,
+  AggregateError: AggregateErrorPrototype,
+  EvalError: EvalErrorPrototype,
+  RangeError: RangeErrorPrototype,
+  ReferenceError: ReferenceErrorPrototype,
+  SyntaxError: SyntaxErrorPrototype,
+  TypeError: TypeErrorPrototype,
+  URIError: URIErrorPrototype,
+};
+
+// What a list whose first item is a mark stands for; `undefined` for any other list.
+function reviveList(list) {
+  switch (list.length === 0 ? undefined : list[0]) {
+    case "\0M": {
+      const map = new Map();
+      for (let i = 1; i + 1 < list.length; i += 2) {
+        MapPrototypeSet(map, revive(list[i]), revive(list[i + 1]));
+      }
+      return map;
+    }
+    case "\0S": {
+      const set = new Set();
+      for (let i = 1; i < list.length; i++) SetPrototypeAdd(set, revive(list[i]));
+      return set;
+    }
+    case "\0E":
+      return reviveError(revive(list[1]), revive(list[2]), revive(list[3]));
+    default:
+      return undefined;
+  }
+}
+
+function reviveError(name, message, more) {
+  const text = typeof message === "string" ? message : "";
+  const error = new Error(text);
+  const define = (key, value, enumerable) =>
+    ObjectDefineProperty(error, key, {
+      __proto__: null,
+      value,
+      configurable: true,
+      enumerable,
+      writable: true,
+    });
+  if (typeof name === "string" && name !== "Error") {
+    if (ERRORS[name] !== undefined) ObjectSetPrototypeOf(error, ERRORS[name]);
+    else define("name", name, false);
+  }
+  // Where it was made is not here.
+  define("stack", `${typeof name === "string" ? name : "Error"}: ${text}`, false);
+  if (typeof more === "object" && more !== null) {
+    const keys = ObjectKeys(more);
+    for (let i = 0; i < keys.length; i++) {
+      const key = keys[i];
+      define(key, more[key], key !== "cause" && key !== "errors");
+    }
+  }
+  return error;
+}
+
 // Puts bytes and streams back into data that was parsed from marked JSON text. The data comes
 // straight from the parser: plain objects and arrays of own properties, no getters.
 function revive(value) {
   if (typeof value === "string") return reviveString(value);
   if (typeof value !== "object" || value === null) return value;
+  if (exact && ArrayIsArray(value)) {
+    const made = reviveList(value);
+    if (made !== undefined) return made;
+  }
   const keys = ObjectKeys(value);
   for (let i = 0; i < keys.length; i++) {
     const item = value[keys[i]];
@@ -133,7 +417,8 @@ function revive(value) {
         value[keys[i]] = reviveString(item);
       }
     } else if (typeof item === "object" && item !== null) {
-      revive(item);
+      const made = revive(item);
+      if (made !== item) value[keys[i]] = made;
     }
   }
   return value;
@@ -149,6 +434,21 @@ function reviveString(text) {
   if (text.length < 2 || StringPrototypeCharCodeAt(text, 0) !== 0) return text;
   const kind = text[1];
   if (kind === "\0") return StringPrototypeSlice(text, 1);
+  if (exact) {
+    const content = StringPrototypeSlice(text, 2);
+    switch (kind) {
+      case "u":
+        return undefined;
+      case "f":
+        return Number(content);
+      case "d":
+        return new Date(Number(content));
+      case "i":
+        return StringPrototypeCharCodeAt(content, 0) === 45
+          ? -BigInt("0x" + StringPrototypeSlice(content, 1))
+          : BigInt("0x" + content);
+    }
+  }
   const index = Number(StringPrototypeSlice(text, 2));
   switch (kind) {
     case "b":
@@ -162,5 +462,5 @@ function reviveString(text) {
   }
 }
 
-return { connectStreams, encode, marked, revive };
+return { carryExactly, connectStreams, encode, encodeExact, encodeValue, marked, revive };
 })();

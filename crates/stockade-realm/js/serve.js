@@ -6,7 +6,8 @@
 // Guest to host:
 //   serve.ready { handlers, exports } or serve.failed { name, message, stack }, once
 //   http.response [id, status, [name, value, ...], body, socket, pending]: `body` may also be a mark "h" and the
-//     id of a stream of the host's, which goes on without the guest
+//     id of a stream of the host's, which goes on without the guest; ":reason" may be the first name, its value
+//     is the text of the status
 //   http.failed [id, name, message, stack]
 //   http.settled [id]: after `pending`, all that `waitUntil` was given is done
 //   cron.done [id, null or a message]
@@ -44,6 +45,7 @@ const { InnerBody } = core.loadExtScript("ext:deno_fetch/22_body.js");
 const { abortRequest, fromInnerRequest } = core.loadExtScript("ext:deno_fetch/23_request.js");
 const { control, controls, streams } = core.loadExtScript("ext:stockade_realm/network.js");
 const bindings = core.loadExtScript("ext:stockade_realm/bindings.js");
+const { noteClient } = core.loadExtScript("ext:stockade_realm/fetch.js");
 const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
 const answer = core.loadExtScript("ext:stockade_realm/answer.js");
 const modules = core.loadExtScript("ext:stockade_realm/site.js");
@@ -132,6 +134,13 @@ class Incoming {
     this.redirectCount = 0;
     this.clientRid = null;
     this.blobUrlEntry = null;
+    // The request that this is the inner one of.
+    this.request = null;
+  }
+
+  // The platform says so when it makes the request's signal.
+  onCancel() {
+    noteClient(this.request);
   }
 
   url() {
@@ -189,6 +198,7 @@ function onRequest(message) {
       message[5],
     );
     const request = fromInnerRequest(inner, "immutable");
+    inner.request = request;
     live.request = request;
     const ctx = new ExecutionContext(ours, live);
     if (site.entrypoint === undefined) {

@@ -7,18 +7,29 @@ const {
   ObjectFreeze,
   ObjectGetOwnPropertyDescriptor,
   ObjectKeys,
+  Promise,
   ReflectConstruct,
   SafeArrayIterator,
   SymbolFor,
+  TypedArrayPrototypeGetByteLength,
   TypeError,
 } = primordials;
 const webidl = core.loadExtScript("ext:deno_webidl/00_webidl.js");
 const { RequestPrototype, toInnerRequest } = core.loadExtScript("ext:deno_fetch/23_request.js");
 const { ResponsePrototype } = core.loadExtScript("ext:deno_fetch/23_response.js");
+const { EventSource } = core.loadExtScript("ext:stockade_realm/event_source.js");
+const { SubtleCrypto } = core.loadExtScript("ext:deno_crypto/00_crypto.js");
+const abort = core.loadExtScript("ext:deno_web/03_abort_signal.js");
+const navigator = core.loadExtScript("ext:stockade_realm/navigator.js");
+const { FixedLengthStream, IdentityTransformStream } = core.loadExtScript(
+  "ext:stockade_realm/site_streams.js",
+);
 const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
+const time = core.loadExtScript("ext:stockade_realm/time.js");
+const { toData } = core.loadExtScript("ext:stockade_realm/websocket.js");
 
-// Begins with the name by which libraries tell that handlers have the form of Workers.
-const USER_AGENT = "Cloudflare-Workers (compatible; Stockade)";
+// The name by which libraries tell that handlers have the form of Workers.
+const USER_AGENT = "Cloudflare-Workers";
 
 // Where the module "cloudflare:workers" finds what it exports, see `stockade_isolate::modules`.
 const WORKERS = SymbolFor("cloudflare:workers");
@@ -59,18 +70,59 @@ const webSocket = {
   },
 };
 
-class Navigator {
+class Scheduler {
   constructor() {
     webidl.illegalConstructor();
   }
 
-  get userAgent() {
-    webidl.assertBranded(this, NavigatorPrototype);
-    return USER_AGENT;
+  // Resolves after so many milliseconds, or rejects when the signal aborts.
+  wait(milliseconds, options = undefined) {
+    return new Promise((resolve, reject) => {
+      const prefix = "Failed to execute 'wait' on 'Scheduler'";
+      webidl.requiredArguments(arguments.length, 1, prefix);
+      const ms = webidl.converters["unrestricted double"](milliseconds, prefix, "Argument 1");
+      const given = options?.signal;
+      const signal = given === undefined || given === null
+        ? undefined
+        : webidl.converters.AbortSignal(given, prefix, "'signal' of Argument 2");
+      if (signal !== undefined && signal.aborted) throw signal.reason;
+      let onAbort;
+      const timer = time.after(ms > 0 ? ms : 0, () => {
+        if (signal !== undefined) signal[abort.remove](onAbort);
+        resolve();
+      }, true);
+      onAbort = () => {
+        timer.cancel();
+        reject(signal.reason);
+      };
+      if (signal !== undefined) signal[abort.add](onAbort);
+    });
   }
 }
-webidl.configureInterface(Navigator);
-const NavigatorPrototype = Navigator.prototype;
+webidl.configureInterface(Scheduler);
+
+const cryptography = {
+  // Whether two pieces of as many bytes are the same, in a time that does not tell where they differ.
+  timingSafeEqual(a, b) {
+    webidl.assertBranded(this, SubtleCrypto.prototype);
+    webidl.requiredArguments(arguments.length, 2, "Failed to execute 'timingSafeEqual' on 'SubtleCrypto'");
+    const left = bytesOf(a);
+    const right = bytesOf(b);
+    const length = TypedArrayPrototypeGetByteLength(left);
+    if (TypedArrayPrototypeGetByteLength(right) !== length) {
+      throw new TypeError("timingSafeEqual compares two pieces of as many bytes");
+    }
+    let difference = 0;
+    for (let i = 0; i < length; i++) difference |= left[i] ^ right[i];
+    return difference === 0;
+  },
+};
+
+function bytesOf(value) {
+  const data = typeof value === "object" && value !== null ? toData(value) : undefined;
+  if (typeof data !== "object") throw new TypeError("timingSafeEqual compares ArrayBuffers and views of them");
+  return data;
+}
 
 // Before any guest code. `workers` is what "cloudflare:workers" exports.
 function install(workers) {
@@ -89,10 +141,24 @@ function install(workers) {
   ObjectDefineProperty(ResponsePrototype, "webSocket", webSocket);
   ObjectDefineProperty(RequestPrototype, "cf", cf);
   ObjectDefineProperty(globalThis, "Response", core.propNonEnumerable(Response));
+  ObjectDefineProperty(globalThis, "EventSource", core.propNonEnumerable(EventSource));
   ObjectDefineProperty(globalThis, "WebSocketPair", core.propNonEnumerable(sockets.WebSocketPair));
-  ObjectDefineProperty(globalThis, "Navigator", core.propNonEnumerable(Navigator));
-  const navigator = webidl.createBranded(Navigator);
-  ObjectDefineProperty(globalThis, "navigator", core.propGetterOnly(() => navigator));
+  navigator.install(USER_AGENT);
+  ObjectDefineProperty(globalThis, "FixedLengthStream", core.propNonEnumerable(FixedLengthStream));
+  ObjectDefineProperty(
+    globalThis,
+    "IdentityTransformStream",
+    core.propNonEnumerable(IdentityTransformStream),
+  );
+  ObjectDefineProperty(globalThis, "Scheduler", core.propNonEnumerable(Scheduler));
+  const scheduler = webidl.createBranded(Scheduler);
+  ObjectDefineProperty(globalThis, "scheduler", core.propGetterOnly(() => scheduler));
+  ObjectDefineProperty(
+    SubtleCrypto.prototype,
+    "timingSafeEqual",
+    core.propWritable(cryptography.timingSafeEqual),
+  );
+  ObjectDefineProperty(globalThis, "global", core.propNonEnumerable(globalThis));
   ObjectDefineProperty(globalThis, WORKERS, {
     __proto__: null,
     value: ObjectFreeze(workers),

@@ -2,7 +2,8 @@
 //
 // Control messages in both directions, `id` named by the guest in its response:
 //   socket.message { id, data }, socket.close { id, code, reason }, socket.credit { id, n }
-// Each side may have `CREDIT` messages on their way; `socket.credit` says how many more.
+// Each side may have `CREDIT` messages on their way; `socket.credit` says how many more. A close of the guest is
+// answered by the host with the client's.
 //
 // Invariant: what waits for a client that does not read is bounded.
 
@@ -25,6 +26,7 @@ const {
   SafeWeakMap,
   String,
   Symbol,
+  SymbolIterator,
   TypedArrayPrototypeGetBuffer,
   TypedArrayPrototypeGetByteLength,
   TypedArrayPrototypeSlice,
@@ -41,9 +43,9 @@ const {
   MessageEvent,
   setIsTrusted,
 } = core.loadExtScript("ext:deno_web/02_event.js");
-const { Blob, BlobPrototype } = core.loadExtScript("ext:deno_web/09_file.js");
+const { Blob } = core.loadExtScript("ext:deno_web/09_file.js");
 const network = core.loadExtScript("ext:stockade_realm/network.js");
-const { toData, WebSocket } = core.loadExtScript("ext:stockade_realm/websocket.js");
+const { blobSize, isBlob, Order, toData, WebSocket } = core.loadExtScript("ext:stockade_realm/websocket.js");
 
 const CONNECTING = 0;
 const OPEN = 1;
@@ -51,6 +53,7 @@ const CLOSING = 2;
 const CLOSED = 3;
 
 // RFC 6455 section 7.4.1
+const NORMAL = 1000;
 const NO_STATUS = 1005;
 const ABNORMAL = 1006;
 // RFC 6455 section 5.5: a close frame holds at most 123 bytes of reason
@@ -88,7 +91,9 @@ class End {
     this.credit = CREDIT;
     this.consumed = 0;
     this.outbox = [];
+    // Of the outbox, and of Blobs that are still read and what was sent behind them.
     this.waitingBytes = 0;
+    this.order = new Order((item) => say(this, item));
   }
 }
 
@@ -118,22 +123,22 @@ class PairedSocket extends EventTarget {
       throw new DOMException("call accept() on this WebSocket before send()", "InvalidStateError");
     }
     if (end.state !== OPEN) return;
-    if (ObjectPrototypeIsPrototypeOf(BlobPrototype, data)) {
-      const size = data.size;
-      end.waitingBytes += size;
-      PromisePrototypeThen(data.bytes(), (bytes) => {
-        end.waitingBytes -= size;
-        if (end.state === OPEN) transmit(end, bytes);
-      });
+    const blob = isBlob(data) ? data : undefined;
+    const content = blob === undefined ? toData(data) : undefined;
+    if (blob === undefined && end.order.waiting.length === 0) {
+      transmit(end, content);
       return;
     }
-    transmit(end, toData(data));
+    const size = blob === undefined ? sizeOf(content) : blobSize(blob);
+    checkOrderRoom(end, size);
+    end.waitingBytes += size;
+    end.order.add({ __proto__: null, blob, data: content, size });
   }
 
   close(code = undefined, reason = undefined) {
     const end = usable(this, "close");
     if (code !== undefined) {
-      code = webidl.converters["unsigned short"](code, undefined, undefined, { clamp: true });
+      code = webidl.converters["unsigned short"](code, undefined, undefined, { __proto__: null, clamp: true });
       if (!maySay(code)) {
         throw new DOMException(
           `a WebSocket's close code must be 1000 to 1014 but not 1004 to 1006, or from 3000 to 4999, not ${code}`,
@@ -150,7 +155,9 @@ class PairedSocket extends EventTarget {
     }
     if (end.state !== OPEN) return;
     end.state = CLOSING;
-    transmitClose(end, code ?? NO_STATUS, reason);
+    // A close frame has no reason without a code.
+    code ??= reason === "" ? NO_STATUS : NORMAL;
+    end.order.add({ __proto__: null, close: true, blob: undefined, code, reason });
   }
 
   get readyState() {
@@ -214,6 +221,11 @@ class WebSocketPair {
       });
     }
   }
+
+  *[SymbolIterator]() {
+    yield this[0];
+    yield this[1];
+  }
 }
 webidl.configureInterface(WebSocketPair);
 
@@ -245,6 +257,16 @@ function sizeOf(data) {
 
 // ---- What an end says ----
 
+// What comes here is in its order: data, and at last a close.
+function say(end, item) {
+  if (item.close === true) {
+    transmitClose(end, item.code, item.reason);
+    return;
+  }
+  end.waitingBytes -= item.size;
+  transmit(end, item.data);
+}
+
 function transmit(end, data) {
   if (end.id === undefined) {
     const size = sizeOf(data);
@@ -271,6 +293,17 @@ function checkRoom(messages, bytes) {
       `the WebSocket's reader is too slow: at most ${MAX_WAITING_MESSAGES} messages and ` +
         `${MAX_WAITING_BYTES} bytes may wait (see bufferedAmount); send less, or close it`,
     );
+  }
+}
+
+// What waits for its place in the order counts as if it had it, so that there is room for it then.
+function checkOrderRoom(end, size) {
+  const { waiting } = end.order;
+  if (end.id === undefined) {
+    const { inbox, inboxBytes } = end.peer;
+    checkRoom(inbox.length + waiting.length, inboxBytes + end.waitingBytes + size);
+  } else {
+    checkRoom(end.outbox.length + waiting.length, end.waitingBytes + size);
   }
 }
 
@@ -340,7 +373,7 @@ function hear(end, data) {
       ? new Blob([data])
       : TypedArrayPrototypeGetBuffer(TypedArrayPrototypeSlice(data));
   }
-  end.socket.dispatchEvent(trusted(new MessageEvent("message", { data: content })));
+  end.socket.dispatchEvent(trusted(new MessageEvent("message", { __proto__: null, data: content })));
 }
 
 function consumed(end) {
@@ -354,12 +387,13 @@ function finish(end, code, reason, wasClean) {
   if (end.state === CLOSED) return;
   const answers = end.state === OPEN && end.id === undefined;
   end.state = CLOSED;
+  end.order.clear();
   end.outbox = [];
   end.waitingBytes = 0;
   if (end.id !== undefined) MapPrototypeDelete(connected, end.id);
   // Within the isolate the closing handshake is ours; a client's is the host's.
   if (answers) transmitClose(end, code, reason);
-  end.socket.dispatchEvent(trusted(new CloseEvent("close", { code, reason, wasClean })));
+  end.socket.dispatchEvent(trusted(new CloseEvent("close", { __proto__: null, code, reason, wasClean })));
 }
 
 function trusted(event) {

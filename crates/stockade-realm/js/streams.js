@@ -4,6 +4,10 @@
 //   reader to owner: stream.pull { id, n } (without `n`, one more chunk), stream.cancel { id, reason }
 //   owner to reader: stream.chunk { id, chunk }, stream.end { id }, stream.error { id, message }
 // Both realms load this file; `control(name, data)` sends, `receive(name, data)` takes.
+//
+// Invariant: a stream that this side reads is held by whoever may read it, and by `remote` only while a read
+// waits. One that is collected unread is cancelled, so that its owner does not keep it for ever; where many
+// are open, `collect`, if given, has garbage collected.
 
 (function () {
 const { core, primordials } = __bootstrap;
@@ -13,12 +17,17 @@ const {
   MapPrototypeDelete,
   MapPrototypeGet,
   MapPrototypeSet,
+  MathMax,
   MathMin,
+  ObjectGetOwnPropertyDescriptor,
   ObjectPrototypeIsPrototypeOf,
   Promise,
   PromisePrototypeThen,
+  ReflectApply,
+  SafeFinalizationRegistry,
   SafeMap,
   SafeWeakMap,
+  SafeWeakRef,
   String,
   TypeError,
   TypedArrayPrototypeGetBuffer,
@@ -28,11 +37,19 @@ const {
   Uint8Array,
   WeakMapPrototypeGet,
   WeakMapPrototypeSet,
+  WeakRefPrototypeDeref,
 } = primordials;
 const {
   acquireReadableStreamDefaultReader,
+  createReadableByteStream,
   isReadableStreamDisturbed,
-  ReadableStream,
+  isReadableStreamLocked,
+  ReadableByteStreamController,
+  readableByteStreamControllerClose,
+  readableByteStreamControllerEnqueue,
+  readableByteStreamControllerError,
+  readableByteStreamControllerRespond,
+  readableStreamCancel,
   readableStreamDisturb,
   ReadableStreamPrototype,
 } = core.loadExtScript("ext:deno_web/06_streams.js");
@@ -47,13 +64,47 @@ const MAX_AHEAD = 1024;
 // A chunk as long as it comes: the message that carries it has a bound of its own.
 const UNBOUNDED = 2 ** 53;
 
-function create(control) {
+const { get: byobRequestOf } = ObjectGetOwnPropertyDescriptor(
+  ReadableByteStreamController.prototype,
+  "byobRequest",
+);
+
+const collected = new SafeFinalizationRegistry((gone) => gone());
+
+function noop() {}
+
+function isBytes(chunk) {
+  return ArrayBufferIsView(chunk) && TypedArrayPrototypeGetSymbolToStringTag(chunk) === "Uint8Array";
+}
+
+// Ends a stream; reads into a buffer that wait get it back empty.
+function close(controller) {
+  try {
+    readableByteStreamControllerClose(controller);
+    if (ReflectApply(byobRequestOf, controller, []) !== null) {
+      readableByteStreamControllerRespond(controller, 0);
+    }
+  } catch {
+    // The reader's buffer has elements of several bytes and the last one is not whole: it has the error.
+  }
+}
+
+// Streams that this side may read before it has garbage collected; twice those that are left, from then on.
+const MANY = 16;
+
+// So many that it cannot wait.
+const TOO_MANY = 200;
+
+function create(control, collect = undefined) {
   const owned = new SafeMap(); // id -> Source: a stream the other side reads
-  const remote = new SafeMap(); // id -> what feeds a stream that this side reads
-  const imported = new SafeWeakMap(); // stream that this side reads -> id
+  const remote = new SafeMap(); // id -> Feed: what feeds a stream that this side reads
+  const imported = new SafeWeakMap(); // stream that this side reads -> its Feed
+  const guarded = new SafeWeakMap(); // stream whose chunks must be bytes -> what to call when it fails
   const encoder = new TextEncoder();
   let nextId = 0;
   let ownedCount = 0;
+  let remoteCount = 0;
+  let many = MANY;
   // Chunks that this side asks for at once, and the bytes that a chunk of its own may have.
   let ahead = 1;
   let chunkBytes = UNBOUNDED;
@@ -87,8 +138,15 @@ function create(control) {
       reading: false,
       rest: null,
       onDone,
+      onFail: WeakMapPrototypeGet(guarded, stream),
     });
     return id;
+  }
+
+  // Of a stream that is about to be handed out: its chunks must be bytes, and `onFail` is called with the
+  // error when it fails.
+  function guard(stream, onFail) {
+    WeakMapPrototypeSet(guarded, stream, onFail);
   }
 
   function forget(source) {
@@ -97,7 +155,11 @@ function create(control) {
     source.onDone?.();
   }
 
-  function toBytes(chunk) {
+  function toBytes(chunk, strict) {
+    if (strict) {
+      if (isBytes(chunk)) return chunk;
+      throw new TypeError(`a chunk of a body must be a Uint8Array, not ${describe(chunk)}`);
+    }
     if (typeof chunk === "string") return encoder.encode(chunk);
     if (ArrayBufferIsView(chunk) && TypedArrayPrototypeGetSymbolToStringTag(chunk) !== undefined) {
       return new Uint8Array(
@@ -133,12 +195,15 @@ function create(control) {
           control("stream.end", { __proto__: null, id: source.id });
           return;
         }
+        let bytes;
         try {
-          source.rest = toBytes(value);
+          bytes = toBytes(value, source.onFail !== undefined);
         } catch (error) {
           fail(source, error);
           return;
         }
+        // An empty chunk says nothing: the reader still waits for one.
+        if (TypedArrayPrototypeGetByteLength(bytes) > 0) source.rest = bytes;
         advance(source);
       },
       (error) => fail(source, error),
@@ -169,50 +234,155 @@ function create(control) {
   function fail(source, error) {
     if (MapPrototypeGet(owned, source.id) !== source) return;
     forget(source);
-    PromisePrototypeThen(source.reader.cancel(error), undefined, () => {});
+    PromisePrototypeThen(source.reader.cancel(error), undefined, noop);
     control("stream.error", { __proto__: null, id: source.id, message: messageOf(error) });
+    source.onFail?.(error);
   }
 
   function importStream(id) {
     // `asked`: chunks that are still to come. They are asked for when a read finds none.
-    const feed = { __proto__: null, controller: undefined, settle: undefined, asked: 0 };
-    const stream = new ReadableStream({
-      start(controller) {
-        feed.controller = controller;
-        if (early) MapPrototypeSet(remote, id, feed);
-      },
-      pull() {
-        return new Promise((resolve) => {
-          feed.settle = resolve;
-          if (feed.asked > 0) return;
-          MapPrototypeSet(remote, id, feed);
-          feed.asked = ahead;
-          const request = ahead === 1
-            ? { __proto__: null, id }
-            : { __proto__: null, id, n: ahead };
-          control("stream.pull", request);
-        });
-      },
-      cancel(reason) {
-        MapPrototypeDelete(remote, id);
-        control("stream.cancel", { __proto__: null, id, reason: messageOf(reason) });
-      },
-    }, { highWaterMark: 0 });
-    if (early) WeakMapPrototypeSet(imported, stream, id);
+    const feed = {
+      __proto__: null,
+      id,
+      // Of the stream's controller: strong while a read waits, else weak.
+      reading: undefined,
+      weak: undefined,
+      settle: undefined,
+      asked: 0,
+      // The other side has ended it, or was told to.
+      over: false,
+      // It must not be given back.
+      kept: false,
+    };
+    const start = (controller) => {
+      feed.weak = new SafeWeakRef(controller);
+      if (early) MapPrototypeSet(remote, id, feed);
+    };
+    const pull = (controller) =>
+      new Promise((resolve) => {
+        feed.reading = controller;
+        feed.settle = resolve;
+        if (feed.asked === 0) ask(feed);
+      });
+    const cancel = (reason) =>
+      new Promise((resolve) => {
+        giveUp(feed, reason);
+        resolve();
+      });
+    const stream = createReadableByteStream(start, pull, cancel);
+    WeakMapPrototypeSet(imported, stream, feed);
+    remoteCount++;
+    if (collect !== undefined && remoteCount > many) {
+      many = 2 * remoteCount;
+      collect(remoteCount > TOO_MANY);
+    }
+    // Holds the feed and not the stream.
+    collected.register(stream, () => {
+      try {
+        giveUp(feed, "nobody reads it any more");
+      } catch {
+        // The isolate ends, and everything with it.
+      }
+    });
     return stream;
+  }
+
+  // The other side has refused something: it may be for streams that nobody can read any more.
+  function refused() {
+    if (collect !== undefined && remoteCount > MANY) collect(false);
+  }
+
+  function ask(feed) {
+    const { id } = feed;
+    MapPrototypeSet(remote, id, feed);
+    feed.asked = ahead;
+    const request = ahead === 1 ? { __proto__: null, id } : { __proto__: null, id, n: ahead };
+    control("stream.pull", request);
+  }
+
+  // Tells the owner that nothing more is wanted.
+  function giveUp(feed, reason) {
+    if (feed.over) return;
+    end(feed);
+    control("stream.cancel", { __proto__: null, id: feed.id, reason: messageOf(reason) });
+  }
+
+  function end(feed) {
+    feed.over = true;
+    MapPrototypeDelete(remote, feed.id);
+    remoteCount--;
+    if (4 * remoteCount < many && many > MANY) many = MathMax(MANY, 2 * remoteCount);
+  }
+
+  // Cancels a stream that nobody has got to see.
+  function discard(stream) {
+    if (isReadableStreamLocked(stream)) return;
+    PromisePrototypeThen(readableStreamCancel(stream, "nobody reads it"), undefined, noop);
+  }
+
+  // A stream that this side reads and may have to fail: it is not given back.
+  function keep(stream) {
+    const feed = WeakMapPrototypeGet(imported, stream);
+    if (feed !== undefined) feed.kept = true;
+  }
+
+  // Fails a stream that this side reads, for whoever reads it, and has its owner stop; false if it is none.
+  function abort(stream, reason) {
+    const feed = WeakMapPrototypeGet(imported, stream);
+    if (feed === undefined) return false;
+    const controller = WeakRefPrototypeDeref(feed.weak);
+    if (controller !== undefined) readableByteStreamControllerError(controller, reason);
+    giveUp(feed, reason);
+    settle(feed);
+    return true;
   }
 
   // The id of a stream of the other side that nobody has read from, and that nobody can read any more:
   // it is given back. Otherwise `undefined`.
   function giveBack(stream) {
-    const id = WeakMapPrototypeGet(imported, stream);
-    if (id === undefined || stream.locked || isReadableStreamDisturbed(stream)) return undefined;
-    const feed = MapPrototypeGet(remote, id);
-    if (feed === undefined || feed.asked > 0) return undefined;
+    const feed = WeakMapPrototypeGet(imported, stream);
+    if (!early || feed === undefined || feed.over || feed.kept || feed.asked > 0) return undefined;
+    if (isReadableStreamLocked(stream) || isReadableStreamDisturbed(stream)) return undefined;
     acquireReadableStreamDefaultReader(stream);
     readableStreamDisturb(stream);
-    MapPrototypeDelete(remote, id);
-    return id;
+    end(feed);
+    return feed.id;
+  }
+
+  // The read that waited, if one did, has what it waited for.
+  function settle(feed) {
+    feed.reading = undefined;
+    const done = feed.settle;
+    feed.settle = undefined;
+    done?.();
+  }
+
+  function take(feed, name, data) {
+    const controller = feed.reading ?? WeakRefPrototypeDeref(feed.weak);
+    if (name === "stream.chunk") {
+      // What was not asked for is not taken.
+      if (feed.asked === 0) return;
+      feed.asked--;
+      const { chunk } = data;
+      if (!isBytes(chunk)) {
+        if (controller !== undefined) {
+          readableByteStreamControllerError(controller, new TypeError("a chunk is not bytes"));
+        }
+        giveUp(feed, "a chunk is not bytes");
+      } else if (TypedArrayPrototypeGetByteLength(chunk) === 0) {
+        if (feed.asked === 0 && feed.settle !== undefined) ask(feed);
+        return;
+      } else if (controller !== undefined) {
+        readableByteStreamControllerEnqueue(controller, chunk);
+      }
+    } else {
+      end(feed);
+      if (controller !== undefined) {
+        if (name === "stream.end") close(controller);
+        else readableByteStreamControllerError(controller, new TypeError(String(data.message)));
+      }
+    }
+    settle(feed);
   }
 
   // Takes a control message; false if it is not about streams.
@@ -229,7 +399,7 @@ function create(control) {
         if (source !== undefined) {
           forget(source);
           const reason = new Error(String(data.reason));
-          PromisePrototypeThen(source.reader.cancel(reason), undefined, () => {});
+          PromisePrototypeThen(source.reader.cancel(reason), undefined, noop);
         }
         return true;
       }
@@ -237,17 +407,7 @@ function create(control) {
       case "stream.end":
       case "stream.error": {
         const feed = MapPrototypeGet(remote, id);
-        if (feed === undefined) return true;
-        if (name === "stream.chunk") {
-          feed.asked--;
-          feed.controller.enqueue(data.chunk);
-        } else {
-          MapPrototypeDelete(remote, id);
-          if (name === "stream.end") feed.controller.close();
-          else feed.controller.error(new TypeError(String(data.message)));
-        }
-        feed.settle?.();
-        feed.settle = undefined;
+        if (feed !== undefined) take(feed, name, data);
         return true;
       }
       default:
@@ -255,7 +415,24 @@ function create(control) {
     }
   }
 
-  return { configure, exportStream, giveBack, importStream, isStream, receive };
+  return {
+    abort,
+    configure,
+    discard,
+    exportStream,
+    giveBack,
+    guard,
+    importStream,
+    isStream,
+    keep,
+    receive,
+    refused,
+  };
+}
+
+function describe(value) {
+  if (value === null) return "null";
+  return typeof value === "object" ? "another object" : `a ${typeof value}`;
 }
 
 function messageOf(reason) {

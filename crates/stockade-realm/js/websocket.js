@@ -1,15 +1,16 @@
 // `WebSocket`: every socket lives in the host; events carry what happens.
 //
 // Guest to host, as events: ws.open { conn_id, url, protocols }, ws.send { conn_id, data },
-// ws.close { conn_id, code, reason }. Host to guest, as the event `__ws_event`:
-// { conn_id, event_type: "open" | "message" | "close" | "error", data }.
+// ws.close { conn_id, code, reason }, without `code` where the close frame is to have none. Host to guest, as the
+// event `__ws_event`: { conn_id, event_type: "open" | "message" | "close" | "error", data }. "error" is the end of
+// a socket: no "close" needs to follow.
 
 (function () {
 const { core, primordials } = __bootstrap;
 const {
   ArrayBufferIsView,
-  ArrayIsArray,
   ArrayPrototypePush,
+  ArrayPrototypeShift,
   DataViewPrototypeGetBuffer,
   DataViewPrototypeGetByteLength,
   DataViewPrototypeGetByteOffset,
@@ -17,8 +18,13 @@ const {
   MapPrototypeGet,
   MapPrototypeSet,
   ObjectDefineProperties,
+  ObjectDefineProperty,
+  ObjectGetOwnPropertyDescriptor,
   ObjectPrototypeIsPrototypeOf,
+  ObjectSetPrototypeOf,
   PromisePrototypeThen,
+  PromiseResolve,
+  ReflectApply,
   RegExpPrototypeExec,
   SafeMap,
   SafeRegExp,
@@ -29,6 +35,7 @@ const {
   StringPrototypeEndsWith,
   StringPrototypeToLowerCase,
   Symbol,
+  SymbolIterator,
   TypedArrayPrototypeGetBuffer,
   TypedArrayPrototypeGetByteLength,
   TypedArrayPrototypeGetByteOffset,
@@ -42,10 +49,10 @@ const { DOMException } = core.loadExtScript("ext:deno_web/01_dom_exception.js");
 const {
   CloseEvent,
   defineEventHandler,
-  ErrorEvent,
   Event,
   EventTarget,
   MessageEvent,
+  reportException,
   setIsTrusted,
 } = core.loadExtScript("ext:deno_web/02_event.js");
 const { Blob, BlobPrototype } = core.loadExtScript("ext:deno_web/09_file.js");
@@ -57,6 +64,7 @@ const CLOSING = 2;
 const CLOSED = 3;
 
 // RFC 6455 section 7.1.5 and 7.4.1
+const NORMAL = 1000;
 const NO_STATUS = 1005;
 const ABNORMAL = 1006;
 // RFC 6455 section 5.5: a close frame holds at most 123 bytes of reason
@@ -73,36 +81,115 @@ const _state = Symbol("readyState");
 const _protocol = Symbol("protocol");
 const _binaryType = Symbol("binaryType");
 const _buffered = Symbol("bufferedAmount");
+const _sent = Symbol("sent, and still counted as buffered");
+const _opened = Symbol("was open");
+const _order = Symbol("order of what is sent");
+
+// Found here and not on the class, where a guest may put something else.
+const { bytes: bytesOfBlob } = BlobPrototype;
+const { get: getBlobSize } = ObjectGetOwnPropertyDescriptor(BlobPrototype, "size");
+
+function isBlob(data) {
+  return ObjectPrototypeIsPrototypeOf(BlobPrototype, data);
+}
+
+function blobSize(blob) {
+  return ReflectApply(getBlobSize, blob, []);
+}
+
+// Keeps what a socket says in its order while the bytes of a Blob are still being read. `say` takes each item;
+// of an item with a `blob` when its `data` is there.
+class Order {
+  constructor(say) {
+    this.say = say;
+    this.waiting = [];
+  }
+
+  add(item) {
+    if (item.blob === undefined && this.waiting.length === 0) {
+      this.say(item);
+      return;
+    }
+    ArrayPrototypePush(this.waiting, item);
+    if (this.waiting.length === 1) read(this, item);
+  }
+
+  // Forgets what waits.
+  clear() {
+    this.waiting = [];
+  }
+}
+
+// Its fields are its own, whatever a guest puts on `Object.prototype`.
+ObjectSetPrototypeOf(Order.prototype, null);
+
+// One Blob at a time: what is read is held until it is its turn.
+function read(order, item) {
+  const { waiting } = order;
+  PromisePrototypeThen(ReflectApply(bytesOfBlob, item.blob, []), (bytes) => {
+    item.data = bytes;
+    advance(order, waiting);
+  }, (error) => {
+    reportException(error);
+    advance(order, waiting);
+  });
+}
+
+// The first item has been read, if it can be. Says it and all that follow it up to the next Blob.
+function advance(order, waiting) {
+  while (order.waiting === waiting && waiting.length > 0) {
+    const item = ArrayPrototypeShift(waiting);
+    if (item.blob === undefined || item.data !== undefined) {
+      try {
+        order.say(item);
+      } catch (error) {
+        reportException(error);
+      }
+    }
+    if (waiting.length > 0 && waiting[0].blob !== undefined) {
+      read(order, waiting[0]);
+      return;
+    }
+  }
+}
 
 function syntaxError(message) {
   return new DOMException(message, "SyntaxError");
 }
 
-function checkProtocols(value) {
-  const list = value === undefined ? [] : ArrayIsArray(value) ? value : [String(value)];
+// `(DOMString or sequence<DOMString>)`
+function toProtocols(value, prefix) {
+  if (value === undefined) return [];
+  if (webidl.type(value) === "Object" && value[SymbolIterator] !== undefined) {
+    return webidl.converters["sequence<DOMString>"](value, prefix, "Argument 2");
+  }
+  return [webidl.converters.DOMString(value, prefix, "Argument 2")];
+}
+
+function checkProtocols(list) {
   const seen = new SafeSet();
-  const protocols = [];
   for (let i = 0; i < list.length; i++) {
-    const protocol = String(list[i]);
+    const protocol = list[i];
     if (RegExpPrototypeExec(TOKEN, protocol) === null) {
       throw syntaxError(`'${protocol}' is not a WebSocket subprotocol`);
     }
     const key = StringPrototypeToLowerCase(protocol);
     if (SetPrototypeHas(seen, key)) throw syntaxError(`subprotocol '${protocol}' is given twice`);
     SetPrototypeAdd(seen, key);
-    ArrayPrototypePush(protocols, protocol);
   }
-  return protocols;
 }
 
 class WebSocket extends EventTarget {
   constructor(url, protocols = undefined) {
     super();
-    webidl.requiredArguments(arguments.length, 1, "Failed to construct 'WebSocket'");
+    const prefix = "Failed to construct 'WebSocket'";
+    webidl.requiredArguments(arguments.length, 1, prefix);
     this[webidl.brand] = webidl.brand;
+    url = webidl.converters.USVString(url, prefix, "Argument 1");
+    const list = toProtocols(protocols, prefix);
     let parsed;
     try {
-      parsed = new URL(webidl.converters.USVString(url));
+      parsed = new URL(url);
     } catch (error) {
       throw syntaxError(error.message);
     }
@@ -114,13 +201,16 @@ class WebSocket extends EventTarget {
     if (parsed.hash !== "" || StringPrototypeEndsWith(parsed.href, "#")) {
       throw syntaxError("a WebSocket's URL must have no fragment");
     }
-    const list = checkProtocols(protocols);
+    checkProtocols(list);
     this[_id] = nextId++;
     this[_url] = parsed.href;
     this[_state] = CONNECTING;
     this[_protocol] = "";
     this[_binaryType] = "blob";
     this[_buffered] = 0;
+    this[_sent] = 0;
+    this[_opened] = false;
+    this[_order] = new Order((item) => say(this, item));
     MapPrototypeSet(sockets, this[_id], this);
     network.send("ws.open", {
       __proto__: null,
@@ -150,7 +240,7 @@ class WebSocket extends EventTarget {
     return "";
   }
 
-  // Data goes to the host at once; only a Blob still being read is waiting.
+  // Bytes given to `send`, but for those that have gone to the host before this turn of the guest's code.
   get bufferedAmount() {
     webidl.assertBranded(this, WebSocketPrototype);
     return this[_buffered];
@@ -172,23 +262,24 @@ class WebSocket extends EventTarget {
     if (this[_state] === CONNECTING) {
       throw new DOMException("the WebSocket is not open yet", "InvalidStateError");
     }
+    const item = isBlob(data)
+      ? { __proto__: null, blob: data, data: undefined, size: blobSize(data) }
+      : { __proto__: null, blob: undefined, data: toData(data), size: 0 };
+    if (item.blob === undefined) item.size = byteLength(item.data);
+    this[_buffered] += item.size;
     if (this[_state] !== OPEN) return;
-    if (ObjectPrototypeIsPrototypeOf(BlobPrototype, data)) {
-      const size = data.size;
-      this[_buffered] += size;
-      PromisePrototypeThen(data.bytes(), (bytes) => {
-        this[_buffered] -= size;
-        if (this[_state] === OPEN) sendData(this, bytes);
-      });
-    } else {
-      sendData(this, toData(data));
+    try {
+      this[_order].add(item);
+    } catch (error) {
+      this[_buffered] -= item.size;
+      throw error;
     }
   }
 
   close(code = undefined, reason = undefined) {
     webidl.assertBranded(this, WebSocketPrototype);
     if (code !== undefined) {
-      code = webidl.converters["unsigned short"](code, undefined, undefined, { clamp: true });
+      code = webidl.converters["unsigned short"](code, undefined, undefined, { __proto__: null, clamp: true });
       if (code !== 1000 && !(code >= 3000 && code <= 4999)) {
         throw new DOMException(
           `a WebSocket's close code must be 1000 or from 3000 to 4999, not ${code}`,
@@ -204,12 +295,10 @@ class WebSocket extends EventTarget {
     }
     if (this[_state] === CLOSING || this[_state] === CLOSED) return;
     this[_state] = CLOSING;
-    network.send("ws.close", {
-      __proto__: null,
-      conn_id: this[_id],
-      code: code ?? 1000,
-      reason: reason ?? "",
-    });
+    reason ??= "";
+    // A close frame has no reason without a code.
+    if (reason !== "") code ??= NORMAL;
+    this[_order].add({ __proto__: null, close: true, blob: undefined, code, reason });
   }
 }
 
@@ -251,8 +340,26 @@ function toData(data) {
   return webidl.converters.USVString(data);
 }
 
-function sendData(socket, data) {
-  network.send("ws.send", { __proto__: null, conn_id: socket[_id], data });
+function byteLength(data) {
+  return TypedArrayPrototypeGetByteLength(typeof data === "string" ? core.encode(data) : data);
+}
+
+// What comes here is in its order: data, and at last a close.
+function say(socket, item) {
+  if (socket[_state] === CLOSED) return;
+  if (item.close === true) {
+    const { code, reason } = item;
+    network.send("ws.close", { __proto__: null, conn_id: socket[_id], code, reason });
+    return;
+  }
+  network.send("ws.send", { __proto__: null, conn_id: socket[_id], data: item.data });
+  if (socket[_sent] === 0 && item.size > 0) {
+    PromisePrototypeThen(PromiseResolve(undefined), () => {
+      socket[_buffered] -= socket[_sent];
+      socket[_sent] = 0;
+    });
+  }
+  socket[_sent] += item.size;
 }
 
 function trusted(event) {
@@ -260,11 +367,31 @@ function trusted(event) {
   return event;
 }
 
-function finish(socket, code, reason, wasClean) {
+// `failure`: why the connection failed, where it did.
+function finish(socket, code, reason, wasClean, failure) {
   if (socket[_state] === CLOSED) return;
   socket[_state] = CLOSED;
+  socket[_order].clear();
   MapPrototypeDelete(sockets, socket[_id]);
-  socket.dispatchEvent(trusted(new CloseEvent("close", { code, reason, wasClean })));
+  if (!socket[_opened]) {
+    // Closed before it was open, it has failed.
+    failure ??= "the WebSocket was closed before it was open";
+    code = ABNORMAL;
+    wasClean = false;
+  }
+  if (failure !== undefined) {
+    const event = trusted(new Event("error"));
+    // Not a part of the standard, which keeps causes from pages: this guest's host says what it wants to.
+    ObjectDefineProperty(event, "message", {
+      __proto__: null,
+      value: failure,
+      configurable: true,
+      enumerable: true,
+      writable: true,
+    });
+    socket.dispatchEvent(event);
+  }
+  socket.dispatchEvent(trusted(new CloseEvent("close", { __proto__: null, code, reason, wasClean })));
 }
 
 function receive(message) {
@@ -275,6 +402,7 @@ function receive(message) {
     case "open":
       if (socket[_state] !== CONNECTING) return;
       socket[_state] = OPEN;
+      socket[_opened] = true;
       socket[_protocol] = String(data?.protocol ?? "");
       socket.dispatchEvent(trusted(new Event("open")));
       break;
@@ -287,13 +415,12 @@ function receive(message) {
           : TypedArrayPrototypeGetBuffer(TypedArrayPrototypeSlice(data));
       }
       const origin = new URL(socket[_url]).origin;
-      socket.dispatchEvent(trusted(new MessageEvent("message", { data: content, origin })));
+      socket.dispatchEvent(trusted(new MessageEvent("message", { __proto__: null, data: content, origin })));
       break;
     }
     case "error": {
       const text = typeof data === "string" ? data : String(data?.message ?? "WebSocket error");
-      socket.dispatchEvent(trusted(new ErrorEvent("error", { message: text })));
-      finish(socket, ABNORMAL, "", false);
+      finish(socket, ABNORMAL, socket[_opened] ? "" : text, false, text);
       break;
     }
     case "close":
@@ -302,6 +429,7 @@ function receive(message) {
         data?.code ?? message.code ?? NO_STATUS,
         String(data?.reason ?? message.reason ?? ""),
         data?.wasClean ?? true,
+        undefined,
       );
       break;
   }
@@ -309,5 +437,5 @@ function receive(message) {
 
 MapPrototypeSet(network.internal, "__ws_event", receive);
 
-return { toData, WebSocket };
+return { blobSize, isBlob, Order, toData, WebSocket };
 })();

@@ -9,6 +9,7 @@ use crate::allow;
 use crate::guest;
 use crate::payload::{self, Parts};
 use crate::serve;
+use crate::upstream;
 
 deno_core::extension!(
     stockade_payload,
@@ -32,6 +33,7 @@ deno_core::extension!(
         guest::op_guest_control,
         guest::op_guest_request,
         guest::op_guest_listen,
+        guest::op_guest_collect,
         guest::op_guest_reply,
         guest::op_guest_uncaught,
         guest::op_guest_console,
@@ -44,15 +46,23 @@ deno_core::extension!(
     esm = [dir "js", "boot.js"],
     lazy_loaded_js = [
         dir "js",
+        "time.js",
+        "async_context.js",
+        "abort.js",
+        "navigator.js",
         "network.js",
+        "integrity.js",
+        "schemes.js",
         "fetch.js",
         "wasm.js",
         "websocket.js",
+        "event_source.js",
         "console.js",
         "bindings.js",
         "sockets.js",
         "answer.js",
         "site.js",
+        "site_streams.js",
         "site_globals.js",
         "serve.js",
     ],
@@ -83,11 +93,11 @@ pub fn realm_extensions(stage: Stage) -> Vec<Extension> {
         false,
         deno_web::InMemoryBroadcastChannel::default(),
     );
-    keep_files(&mut web, allow::WEB_FILES);
+    keep_files(&mut web, allow::WEB_FILES, stage);
     let mut fetch = deno_fetch::deno_fetch::init(deno_fetch::Options::default());
     fetch.ops = Cow::Borrowed(&[]);
     fetch.op_state_fn = None;
-    keep_files(&mut fetch, allow::FETCH_FILES);
+    keep_files(&mut fetch, allow::FETCH_FILES, stage);
     fetch
         .lazy_loaded_js_files
         .to_mut()
@@ -107,13 +117,17 @@ pub fn realm_extensions(stage: Stage) -> Vec<Extension> {
     ]
 }
 
-fn keep_files(extension: &mut Extension, names: &[&str]) {
+/// Scripts matter while the snapshot is made, and not to run from it.
+fn keep_files(extension: &mut Extension, names: &[&str], stage: Stage) {
     let keep = |file: &ExtensionFileSource| names.iter().any(|name| file.specifier.ends_with(name));
     extension.lazy_loaded_js_files = extension
         .lazy_loaded_js_files
         .iter()
         .filter(|f| keep(f))
-        .cloned()
+        .map(|file| match stage {
+            Stage::Snapshot => upstream::corrected(file),
+            Stage::Run => file.clone(),
+        })
         .collect();
     extension.lazy_loaded_esm_files = Cow::Borrowed(&[]);
 }

@@ -6,8 +6,8 @@ use deno_core::error::JsError;
 use deno_core::{OpState, op2, v8};
 use deno_error::JsErrorBox;
 use stockade_protocol::bounds::{
-    MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_RELATED_BYTES,
-    MAX_RELATED_DEPTH, MAX_RELATED_ERRORS,
+    MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_VALUES, MAX_NAME_BYTES,
+    MAX_RELATED_BYTES, MAX_RELATED_DEPTH, MAX_RELATED_ERRORS,
 };
 use stockade_protocol::{
     ConsoleLevel, FromIsolate, GuestError, Payload, Position, Related, harmless,
@@ -37,6 +37,11 @@ fn checked(
         return Err(JsErrorBox::range_error(format!(
             "a message of {} bytes is above the limit of {MAX_MESSAGE_BYTES}",
             data.size()
+        )));
+    }
+    if let Err(values) = data.check_values(MAX_MESSAGE_VALUES) {
+        return Err(JsErrorBox::range_error(format!(
+            "a message whose values take {values} bytes of the receiver's heap is above the limit of {MAX_MESSAGE_VALUES}: send it in parts, or as bytes"
         )));
     }
     Ok(data)
@@ -83,6 +88,11 @@ pub(crate) fn op_guest_request(
 #[op2(fast)]
 pub(crate) fn op_guest_listen(state: &mut OpState, #[string] name: &str) {
     port(state).listen(name);
+}
+
+#[op2(fast)]
+pub(crate) fn op_guest_collect(state: &mut OpState, now: bool) {
+    port(state).collect(now);
 }
 
 #[op2(nofast, reentrant)]
@@ -136,10 +146,16 @@ pub(crate) fn op_guest_console(
     )
 }
 
+/// By the engine's JSON parser, as all data comes: a number of any size is a number.
 #[op2]
-#[serde]
-pub(crate) fn op_guest_settings(state: &mut OpState) -> Settings {
-    state.borrow::<Settings>().clone()
+pub(crate) fn op_guest_settings<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    state: &mut OpState,
+) -> Result<v8::Local<'s, v8::Value>, JsErrorBox> {
+    let unread = || JsErrorBox::generic("the settings of the isolate cannot be read");
+    let json = serde_json::to_string(state.borrow::<Settings>()).map_err(|_| unread())?;
+    let text = v8::String::new(scope, &json).ok_or_else(unread)?;
+    v8::json::parse(scope, text).ok_or_else(unread)
 }
 
 /// The texts of what a guest threw, bounded and harmless; any value may have been thrown.

@@ -14,6 +14,7 @@ mod guest;
 mod payload;
 mod port;
 mod serve;
+mod upstream;
 
 pub use extensions::{Stage, payload_extension, realm_extensions};
 pub use guest::{error_from_js, guest_error};

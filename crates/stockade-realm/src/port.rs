@@ -14,6 +14,10 @@ pub trait GuestPort {
 
     /// The guest now has a handler for events of this name: those kept for it may come.
     fn listen(&self, event: &str);
+
+    /// The guest may hold much of its host's by objects that it has dropped: collecting them gives that back.
+    /// `now`: so much that it is worth any time.
+    fn collect(&self, now: bool);
 }
 
 /// What the realm is told when it starts.

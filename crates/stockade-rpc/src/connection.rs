@@ -5,14 +5,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::LengthLimitError;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use jsonrpsee::core::http_helpers::{HttpError, read_body};
 use jsonrpsee::core::server::MethodResponse;
 use jsonrpsee::server::http::{call_with_service, content_type_is_json, response};
 use jsonrpsee::server::ws::is_upgrade_request;
@@ -126,15 +125,16 @@ where
 {
     let limits = &shared.limits;
     let (parts, body) = request.into_parts();
-    let reading = read_body(&parts.headers, body, limits.request_bytes);
-    let (body, is_single) = match tokio::time::timeout(BODY_TIMEOUT, reading).await {
-        Ok(Ok(read)) => read,
-        Ok(Err(HttpError::TooLarge)) => return response::too_large(limits.request_bytes),
-        Ok(Err(HttpError::Malformed)) => return response::malformed(),
-        Ok(Err(HttpError::Stream(error))) if error.is::<LengthLimitError>() => {
+    if body.size_hint().lower() > u64::from(limits.request_bytes) {
+        return response::too_large(limits.request_bytes);
+    }
+    let reading = Limited::new(body, limits.request_bytes as usize).collect();
+    let body = match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+        Ok(Ok(read)) => Vec::from(read.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
             return response::too_large(limits.request_bytes);
         }
-        Ok(Err(HttpError::Stream(_))) => {
+        Ok(Err(_)) => {
             return text(StatusCode::BAD_REQUEST, "the request's body ended early\n");
         }
         Err(_) => {
@@ -144,12 +144,11 @@ where
             );
         }
     };
-    let body = match check(body, is_single) {
+    let body = match check(body) {
         Checked::Pass(body) => body,
-        Checked::Invalid => {
-            let error = ErrorObjectOwned::from(ErrorCode::InvalidRequest);
-            return response::from_method_response(MethodResponse::error(Id::Null, error));
-        }
+        Checked::Invalid => return refusal(ErrorCode::InvalidRequest),
+        Checked::Malformed(true) => return refusal(ErrorCode::ParseError),
+        Checked::Malformed(false) => return response::malformed(),
     };
     let request = HttpRequest::from_parts(parts, HttpBody::from(body));
     let batches = BatchRequestConfig::Limit(limits.batch);
@@ -161,6 +160,11 @@ where
         response.headers_mut().remove(CONTENT_TYPE);
     }
     response
+}
+
+fn refusal(code: ErrorCode) -> HttpResponse {
+    let error = ErrorObjectOwned::from(code);
+    response::from_method_response(MethodResponse::error(Id::Null, error))
 }
 
 /// Nothing but notifications: no reply.

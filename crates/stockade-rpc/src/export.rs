@@ -1,16 +1,11 @@
 //! Calls of what a guest's main module exports.
 
-use serde_json::Value;
-use stockade_protocol::Payload;
+use stockade_protocol::{Edit, Mark, MarksError, Payload, rewrite_marks};
 use stockade_supervisor::{CallError, Handle};
 
 /// Put before a function's name, it names an export of the main module and nothing else; without it a
 /// call finds global functions too, `eval` among them. Read by `stockade_realm/boot.js`.
 pub const EXPORT: char = '\0';
-
-/// What the guest's runtime replies where there is no such export. No value of a guest becomes this
-/// mark: see [`Payload`].
-const NO_EXPORT: &str = "\"\\u0000n\"";
 
 /// Why a call of an export gave no value.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +28,7 @@ pub async fn call_export(
     args: Payload,
 ) -> Result<Payload, ExportError> {
     let reply = handle.call(format!("{EXPORT}{name}"), args).await?;
-    if reply.marked && reply.json == NO_EXPORT {
+    if reply.is_no_export() {
         return Err(ExportError::NoExport);
     }
     Ok(reply)
@@ -49,24 +44,19 @@ pub fn plain_json(payload: Payload) -> Option<String> {
     if !payload.marked {
         return Some(payload.json);
     }
-    let mut value = serde_json::from_str(&payload.json).ok()?;
-    unescape(&mut value).then(|| value.to_string())
+    rewrite_marks(&payload.json, |mark| match mark {
+        Mark::Text => Ok(Edit::Unescape),
+        _ => Err(NotPlain),
+    })
+    .ok()
 }
 
-/// Takes the escapes out of marked data; false where there is a mark.
-fn unescape(value: &mut Value) -> bool {
-    match value {
-        Value::String(text) if text.starts_with('\0') => {
-            let escaped = text.get(1..).filter(|rest| rest.starts_with('\0'));
-            match escaped.map(str::to_owned) {
-                Some(plain) => *text = plain,
-                None => return false,
-            }
-            true
-        }
-        Value::Array(list) => list.iter_mut().all(unescape),
-        Value::Object(map) => map.values_mut().all(unescape),
-        _ => true,
+/// Data holds what JSON cannot hold.
+struct NotPlain;
+
+impl From<MarksError> for NotPlain {
+    fn from(_: MarksError) -> Self {
+        Self
     }
 }
 
@@ -90,6 +80,11 @@ mod tests {
     fn plain_json_takes_escapes_away_and_refuses_marks() {
         let escaped = marked(r#"[{"a":"\u0000\u0000b0"},1]"#);
         assert_eq!(plain_json(escaped).unwrap(), r#"[{"a":"\u0000b0"},1]"#);
+        let lone = marked(r#"["\u0000\u0000\ud800",{"\udc00":1}]"#);
+        assert_eq!(
+            plain_json(lone).unwrap(),
+            r#"["\u0000\ud800",{"\udc00":1}]"#
+        );
         assert_eq!(plain_json(marked(r#"{"a":["\u0000b0"]}"#)), None);
         assert_eq!(plain_json(Payload::from_bytes(vec![1])), None);
     }

@@ -1,7 +1,8 @@
 //! Looks at a message before the JSON-RPC library does.
 //!
-//! The library takes an object whose `id` it does not know (a negative number, a list) for a
-//! notification: it would be carried out and never answered. Such messages are found here.
+//! The library takes an object whose `id` it does not know (a negative number, a list, a text with half a
+//! surrogate pair) for a notification: it would be carried out and never answered. And it calls JSON that is
+//! neither an object nor a list no JSON. Such messages are found here.
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
@@ -14,6 +15,8 @@ pub(crate) enum Checked {
     Pass(Vec<u8>),
     /// JSON, but no request.
     Invalid,
+    /// No JSON. Whether it began as a request or a batch.
+    Malformed(bool),
 }
 
 /// The members that tell a request; a member that is there twice is an error.
@@ -37,7 +40,12 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 /// An `id` that the library knows: a text, a whole number from 0, or `null`.
 fn is_id(id: &RawValue) -> bool {
     let text = id.get();
-    text == "null" || text.starts_with('"') || serde_json::from_str::<u64>(text).is_ok()
+    text == "null" || is_text(id) || serde_json::from_str::<u64>(text).is_ok()
+}
+
+/// A string of Unicode text. JSON can hold halves of surrogate pairs, and the library cannot.
+fn is_text(value: &RawValue) -> bool {
+    value.get().starts_with('"') && serde_json::from_str::<String>(value.get()).is_ok()
 }
 
 fn is_request(text: &str) -> bool {
@@ -45,27 +53,36 @@ fn is_request(text: &str) -> bool {
         shape
             .jsonrpc
             .is_some_and(|version| version.get() == "\"2.0\"")
-            && shape.method.is_some_and(|name| name.get().starts_with('"'))
+            && shape.method.is_some_and(is_text)
             && shape.id.is_none_or(is_id)
     })
 }
 
 /// Checks a request or a batch.
-pub(crate) fn check(body: Vec<u8>, is_single: bool) -> Checked {
-    // What is no JSON the library refuses as it should.
-    if is_single {
-        match serde_json::from_slice::<&RawValue>(&body) {
-            Ok(text) if !is_request(text.get()) => Checked::Invalid,
-            _ => Checked::Pass(body),
-        }
-    } else {
-        match serde_json::from_slice::<Vec<&RawValue>>(&body) {
-            Ok(entries) if !entries.iter().all(|entry| is_request(entry.get())) => {
-                Checked::Pass(without_others(&entries))
+pub(crate) fn check(body: Vec<u8>) -> Checked {
+    // All of it is looked at: the library passes over bytes that are no text where it needs no text.
+    let Ok(message) = serde_json::from_slice::<&RawValue>(&body) else {
+        let first = body.iter().find(|byte| !b" \t\n\r".contains(byte));
+        return Checked::Malformed(matches!(first, Some(b'{' | b'[')));
+    };
+    // Without the space around it: the library looks for the first byte at the beginning.
+    let text = message.get();
+    if text.starts_with('[') {
+        return match serde_json::from_str::<Vec<&RawValue>>(text) {
+            Ok(entries) if entries.iter().all(|entry| is_request(entry.get())) => {
+                Checked::Pass(text.as_bytes().to_vec())
             }
-            _ => Checked::Pass(body),
-        }
+            Ok(entries) => Checked::Pass(without_others(&entries)),
+            Err(_) => Checked::Malformed(true),
+        };
     }
+    if !is_request(text) {
+        return Checked::Invalid;
+    }
+    if text.len() == body.len() {
+        return Checked::Pass(body);
+    }
+    Checked::Pass(text.as_bytes().to_vec())
 }
 
 /// The batch with a number in place of each entry that is no request.
@@ -86,7 +103,7 @@ mod tests {
     use super::*;
 
     fn single(text: &str) -> bool {
-        check(text.as_bytes().to_vec(), true) == Checked::Invalid
+        check(text.as_bytes().to_vec()) == Checked::Invalid
     }
 
     #[test]
@@ -99,11 +116,20 @@ mod tests {
             "[]",
             "{}",
             "18446744073709551616",
+            r#""\ud800""#,
+            r#""a\udc00b""#,
         ] {
             let request = format!(r#"{{"jsonrpc":"2.0","method":"f","id":{id}}}"#);
             assert!(single(&request), "{id}");
         }
-        for id in ["0", "18446744073709551615", "\"a\"", "\"\"", "null"] {
+        for id in [
+            "0",
+            "18446744073709551615",
+            r#""a""#,
+            r#""""#,
+            r#""\ud83d\ude00""#,
+            "null",
+        ] {
             let request = format!(r#"{{"jsonrpc":"2.0","method":"f","id":{id}}}"#);
             assert!(!single(&request), "{id}");
         }
@@ -116,9 +142,42 @@ mod tests {
         assert!(single(r#"{"jsonrpc":"1.0","method":"f","id":1}"#));
         assert!(single(r#"{"jsonrpc":"2.0","method":1,"id":1}"#));
         assert!(single(r#"{"jsonrpc":"2.0","method":"f","id":1,"id":2}"#));
+        assert!(single(r#"{"jsonrpc":"2.0","method":"\ud800","id":1}"#));
         assert!(!single(r#"{"jsonrpc":"2.0","method":"f"}"#));
-        // Refused by the library as what it is, no JSON.
-        assert!(!single(r#"{"jsonrpc":"2.0","#));
+        for text in ["null", "5", " -1.5 ", "\"x\"", "\"\\ud800\"", "true"] {
+            assert!(single(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn check_what_is_no_json_is_malformed() {
+        let unread = br#"{"jsonrpc":"2.0","method":"f","id":-1,"x":"\xff"}"#;
+        for (text, begun) in [
+            (&b""[..], false),
+            (b" ", false),
+            (b"nul", false),
+            (b"\"x", false),
+            (b"5 5", false),
+            (b"\"\xff\"", false),
+            ("\u{feff}{}".as_bytes(), false),
+            (b"\x0c{}", false),
+            (br#" {"jsonrpc":"2.0","#, true),
+            (b"[1,", true),
+            (unread, true),
+        ] {
+            let expected = Checked::Malformed(begun);
+            assert_eq!(check(text.to_vec()), expected, "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn check_passes_a_request_without_the_space_around_it() {
+        let good = r#"{"jsonrpc":"2.0","method":"f","id":1}"#;
+        let spaced = format!("{}{good}\n", " ".repeat(300));
+        assert_eq!(
+            check(spaced.into_bytes()),
+            Checked::Pass(good.as_bytes().to_vec())
+        );
     }
 
     #[test]
@@ -126,7 +185,7 @@ mod tests {
         let good = r#"{"jsonrpc":"2.0","method":"f","id":1}"#;
         let batch = format!(r#"[{good}, {{"jsonrpc":"2.0","method":"f","id":-1}},7]"#);
         assert_eq!(
-            check(batch.into_bytes(), false),
+            check(batch.into_bytes()),
             Checked::Pass(format!("[{good},0,0]").into_bytes())
         );
     }

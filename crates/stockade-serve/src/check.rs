@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use stockade_broker::LogAudit;
-use stockade_config::{Config, Mistake, Tls};
+use stockade_config::{Config, Mistake};
 use stockade_gateway::{Route, Table};
 
 use crate::brokers::Brokers;
@@ -13,18 +13,27 @@ use crate::directory::{Directory, SiteTarget};
 use crate::plan;
 use crate::server::ServeError;
 use crate::site::{self, SiteError};
-use crate::tls::TlsStores;
+
+/// What a configuration that can be served is to be warned of.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// Of the file itself.
+    pub warnings: Vec<Mistake>,
+    /// Of files that it names, such as a certificate that ends soon.
+    pub remarks: Vec<String>,
+}
 
 /// Modules that a site's runtime has itself.
-const IMPORTABLE: &[&str] = &["cloudflare:workers"];
+const IMPORTABLE: &[&str] = &["cloudflare:workers", "node:async_hooks"];
 
 /// Checks a configuration with all files that it names: code and what it imports, assets, secrets,
-/// certificates and keys. Gives the warnings.
+/// certificates and keys. A certificate that is not valid now is a mistake, though `serve` would start and
+/// refuse only the clients that need it.
 ///
 /// # Errors
 /// What is wrong: first all mistakes of the file itself, and where there are none, everything that is
 /// wrong with the files it names.
-pub async fn check(path: &Path) -> Result<Vec<Mistake>, Vec<ServeError>> {
+pub async fn check(path: &Path) -> Result<Checked, Vec<ServeError>> {
     let loaded = Config::load(path).map_err(|mistakes| vec![ServeError::Config(mistakes)])?;
     let config = &loaded.config;
     let brokers = Brokers::new(Arc::new(LogAudit::default()));
@@ -65,23 +74,18 @@ pub async fn check(path: &Path) -> Result<Vec<Mistake>, Vec<ServeError>> {
     if let Err(error) = Table::new(routes, plan::gateway::table_options(config)) {
         wrong.push(error.into());
     }
-    let mut unwatched = config.clone();
-    unwatched.watch = false;
-    // Nothing is asked of an authority.
-    for listener in &mut unwatched.listeners {
-        if let Some(tls) = listener.tls.as_ref().filter(|tls| tls.acme.is_some()) {
-            let without = Tls {
-                acme: None,
-                ..Tls::clone(tls)
-            };
-            listener.tls = (!without.certificates.is_empty()).then(|| Arc::new(without));
+    let remarks = match crate::tls::check(config).await {
+        Ok(remarks) => remarks,
+        Err(errors) => {
+            wrong.extend(errors.into_iter().map(ServeError::from));
+            Vec::new()
         }
-    }
-    if let Err(error) = TlsStores::default().load(&unwatched).await {
-        wrong.push(error.into());
-    }
+    };
     if wrong.is_empty() {
-        Ok(loaded.warnings)
+        Ok(Checked {
+            warnings: loaded.warnings,
+            remarks,
+        })
     } else {
         Err(wrong)
     }

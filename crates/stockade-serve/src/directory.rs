@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::{Method, Request, Response, StatusCode};
-use stockade_gateway::{BoxFuture, Problem, Target};
-use stockade_instance::{Body, FetchError, Instance, Parcel};
+use stockade_gateway::{BoxFuture, Problem, Target, remove_identity, write_identity};
+use stockade_instance::{Body, Client, FetchError, Instance, Parcel};
 use stockade_protocol::GuestError;
 
 use crate::services::site_error;
@@ -35,12 +35,17 @@ impl Directory {
         self.0.load().get(name).map(Arc::clone)
     }
 
-    /// A request of another site.
+    /// A request of another site. Who the client is it learns from the gateway alone: of a request that the
+    /// caller passes on while it answers it, and of no other.
     pub(crate) async fn fetch(
         &self,
         name: &str,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Result<Response<Body>, GuestError> {
+        match request.extensions().get::<Client>().cloned() {
+            Some(client) => write_identity(request.headers_mut(), &client),
+            None => remove_identity(request.headers_mut(), false),
+        }
         let gone = || GuestError::new(format!("{name}: there is no such site any more"));
         let site = self.find(name).ok_or_else(gone)?;
         match answer(&site, request).await {

@@ -27,7 +27,7 @@ mod site;
 mod status;
 mod tls;
 
-pub use check::check;
+pub use check::{Checked, check};
 pub use control::{Answer, AskError, ControlError, ask_to_reload};
 pub use server::{ServeError, ServeOptions, Stopped, serve};
 pub use site::SiteError;

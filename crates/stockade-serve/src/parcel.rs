@@ -50,6 +50,17 @@ fn mark(text: &str) -> Option<Mark<'_>> {
     }
 }
 
+/// Why arguments cannot be read. The engine writes valid JSON, which holds halves of surrogate pairs where the
+/// guest's texts do.
+fn misread(json: &str, error: &serde_json::Error) -> GuestError {
+    if error.is_syntax() && json.contains("\\ud") {
+        return type_error(
+            "a path must be Unicode text, and half a surrogate pair is none: toWellFormed() replaces it",
+        );
+    }
+    type_error("the arguments are not an array")
+}
+
 impl Arguments {
     /// Reads the array of arguments.
     pub(crate) fn read(parcel: Parcel) -> Result<Self, GuestError> {
@@ -67,7 +78,7 @@ impl Arguments {
         let list = if json.is_empty() {
             Vec::new()
         } else {
-            serde_json::from_str(&json).map_err(|_| type_error("the arguments are not an array"))?
+            serde_json::from_str(&json).map_err(|error| misread(&json, &error))?
         };
         Ok(Self {
             list,
@@ -214,6 +225,16 @@ mod tests {
         let large = format!("[{}0]", "0,".repeat(MAX_ARGUMENTS / 2));
         for json in [deep, large] {
             assert!(Arguments::read(Payload::from_json(json).into()).is_err());
+        }
+    }
+
+    #[test]
+    fn arguments_with_half_a_surrogate_pair_are_refused() {
+        for json in [r#"[{"path":"a\ud800"}]"#, r#"[{"\udfff":1}]"#] {
+            let payload = Payload::from_json(json.to_owned());
+            let error = Arguments::read(payload.into()).err().unwrap();
+            assert_eq!(error.name, "TypeError");
+            assert!(error.message.contains("surrogate"), "{}", error.message);
         }
     }
 

@@ -5,14 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_broker::{
-    Broker, BrokerError, FileError, FolderOptions, Mode, PatternError, Secret, SecretValue,
-    Secrets, SecretsError,
-};
-use stockade_config::{FileMode, Instance as SiteConfig};
+use stockade_broker::{Broker, BrokerError, FileError, PatternError, Secrets, SecretsError};
+use stockade_config::Instance as SiteConfig;
 use stockade_gateway::{AssetsError, Target};
 use stockade_instance::{CronError, FetchError, Instance, InstanceOptions};
-use stockade_state::{KeyError, KeyspaceName, Limits as StateLimits, StateError, Store};
+use stockade_state::{KeyError, KeyspaceName, StateError, Store};
 use stockade_supervisor::Supervisor;
 use stockade_transpile::{ModuleFiles, ModuleFilesError, ModuleMistake};
 
@@ -225,30 +222,7 @@ pub(crate) fn secrets<'a>(
     broker: &Broker,
     config: &'a SiteConfig,
 ) -> Result<(BTreeMap<&'a str, &'a str>, Secrets), SiteError> {
-    let mut plain = BTreeMap::new();
-    let mut kept = Vec::new();
-    for (key, secret) in &config.secrets {
-        let value = secret
-            .value
-            .as_ref()
-            .ok_or_else(|| SiteError::SecretMissing(key.clone()))?
-            .reveal();
-        match &secret.hosts {
-            None => {
-                plain.insert(key.as_str(), value);
-            }
-            Some(hosts) => kept.push(Secret {
-                name: key.clone(),
-                value: SecretValue::new(value),
-                hosts: hosts
-                    .iter()
-                    .map(plan::egress::host)
-                    .collect::<Result<_, _>>()?,
-                over_plain_text: false,
-                in_urls: false,
-            }),
-        }
-    }
+    let (plain, kept) = plan::grants::secrets(config)?;
     Ok((plain, broker.secrets(&config.name, kept)?))
 }
 
@@ -279,29 +253,12 @@ async fn make(
         bindings.insert(key, Binding::Assets(assets));
     }
     if let (Some(state), Some(store)) = (&config.state, store) {
-        let defaults = StateLimits::default();
-        let limits = StateLimits {
-            storage_bytes: state.storage,
-            value_bytes: usize::try_from(state.max_value).unwrap_or(usize::MAX),
-            commit_bytes: defaults
-                .commit_bytes
-                .max(usize::try_from(state.max_value.saturating_mul(2)).unwrap_or(usize::MAX)),
-            writes_per_second: state.write_rate.unwrap_or(defaults.writes_per_second),
-            ..defaults
-        };
+        let limits = plan::grants::state(state);
         let keyspace = store.open(KeyspaceName::new(name)?, limits).await?;
         bindings.insert(state.binding.clone(), Binding::State(keyspace));
     }
     for grant in &config.files {
-        let mode = match grant.mode {
-            FileMode::Read => Mode::Read,
-            FileMode::Write => Mode::Write,
-        };
-        let options = FolderOptions {
-            storage_limit: Some(grant.storage),
-            max_file_bytes: grant.max_file,
-            ..FolderOptions::new(&grant.binding, grant.path.clone(), mode)
-        };
+        let options = plan::grants::folder(grant);
         let (broker, owner) = (broker.clone(), name.to_owned());
         // Counts what is in it.
         let opened = tokio::task::spawn_blocking(move || broker.folder(&owner, options)).await;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use stockade_config as config;
 use stockade_config::{ClientAuth, ClientAuthMode, Config, HostPattern, Scheme, Tls, TlsVersion};
 use stockade_gateway::tls as gateway;
@@ -203,6 +204,95 @@ fn options(key: &Key, acme: Option<Arc<Acme>>) -> gateway::TlsOptions {
     }
 }
 
+/// What the store of each listener is made of, in their order; `None` where one is plain.
+fn keys(config: &Config) -> Vec<Option<Key>> {
+    let hosts = hosts(config);
+    let listeners = config.listeners.iter();
+    let key = |listener: &config::Listener| {
+        let tls = listener.tls.as_ref()?;
+        Some(Key {
+            tls: Arc::clone(tls),
+            http2: listener.http2,
+            handshakes: config.limits.handshakes,
+            hosts: hosts.clone(),
+        })
+    };
+    listeners.map(key).collect()
+}
+
+/// Keeps what a check warns of.
+#[derive(Default)]
+struct Remarks(Mutex<Vec<String>>);
+
+impl TlsObserver for Remarks {
+    fn event(&self, event: &TlsEvent) {
+        let remark = match event {
+            TlsEvent::Warning(what) => what.clone(),
+            TlsEvent::Expiring {
+                what, file, left, ..
+            } => {
+                let file = file
+                    .as_ref()
+                    .map_or_else(String::new, |file| format!("{}: ", file.display()));
+                let days = left.as_secs() / (24 * 60 * 60);
+                format!("{file}{what} ends in {days} days\n  fix: renew it")
+            }
+            _ => return,
+        };
+        let mut remarks = self.0.lock();
+        if !remarks.contains(&remark) {
+            remarks.push(remark);
+        }
+    }
+}
+
+/// Reads all files of TLS as at a start, and takes none into use; what no client could be served with now is
+/// wrong too, such as a certificate that has expired. No authority is asked for anything. Gives what to
+/// warn of where all files are good.
+///
+/// # Errors
+/// Everything that is wrong, of all listeners.
+pub(crate) async fn check(config: &Config) -> Result<Vec<String>, Vec<CertificatesError>> {
+    let mut wrong = Vec::new();
+    wrong.extend(refuse_rules(config).err());
+    let remarks = Arc::<Remarks>::default();
+    let mut seen: Vec<Key> = Vec::new();
+    for key in keys(config).into_iter().flatten() {
+        if key.tls.certificates.is_empty() || seen.contains(&key) {
+            continue;
+        }
+        let options = gateway::TlsOptions {
+            on_expired: gateway::OnExpired::Fail,
+            ..options(&key, None)
+        };
+        let observer = Arc::clone(&remarks);
+        let loading = tokio::task::spawn_blocking(move || TlsStore::load(options, observer));
+        match loading.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => wrong.push(CertificatesError::Files(error)),
+            Err(_) => wrong.push(CertificatesError::BrokeOff),
+        }
+        seen.push(key);
+    }
+    if wrong.is_empty() {
+        Ok(std::mem::take(&mut *remarks.0.lock()))
+    } else {
+        Err(wrong)
+    }
+}
+
+/// The options that all listeners come to, as text.
+#[cfg(test)]
+pub(crate) fn planned(config: &Config) -> String {
+    let keys = keys(config);
+    let planned = keys.iter().map(|key| {
+        let acme = key.as_ref().and_then(|key| key.tls.acme.as_ref());
+        let options = key.as_ref().map(|key| options(key, None));
+        format!("{options:?} {:?}", acme.map(acme_options))
+    });
+    planned.collect()
+}
+
 impl TlsStores {
     /// The stores of this configuration: those there are where nothing changed, with their files read
     /// again, and new ones. In the order of the listeners; `None` where one is plain.
@@ -214,24 +304,18 @@ impl TlsStores {
         config: &Config,
     ) -> Result<(Self, Vec<Option<Arc<TlsStore>>>), CertificatesError> {
         refuse_rules(config)?;
-        let hosts = hosts(config);
         let mut next = Self {
             kept: Vec::new(),
             acme: Vec::new(),
             figures: Arc::clone(&self.figures),
         };
         let mut stores = Vec::new();
-        for listener in &config.listeners {
-            let Some(tls) = &listener.tls else {
+        for key in keys(config) {
+            let Some(key) = key else {
                 stores.push(None);
                 continue;
             };
-            let key = Key {
-                tls: Arc::clone(tls),
-                http2: listener.http2,
-                handshakes: config.limits.handshakes,
-                hosts: hosts.clone(),
-            };
+            let tls = Arc::clone(&key.tls);
             let shared = next
                 .kept
                 .iter()

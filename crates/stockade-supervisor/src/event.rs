@@ -61,7 +61,7 @@ impl Event {
             | Self::Request {
                 method: name, data, ..
             }
-            | Self::Control { name, data } => name.len().saturating_add(data.size()),
+            | Self::Control { name, data } => name.len().saturating_add(data.kept_size()),
             Self::Console { text, .. } => text.len(),
             Self::Uncaught(error) => error.size(),
             Self::Terminated { .. } | Self::Destroyed(_) => 0,

@@ -12,7 +12,7 @@ use stockade_protocol::bounds::{
 use stockade_protocol::{CallId, GuestError, Payload, RequestId, ToIsolate};
 use tokio::sync::oneshot;
 
-use crate::end::{DestroyReason, End};
+use crate::end::{DestroyReason, End, TerminateReason};
 use crate::queue::Refused;
 use crate::shared::{Reply, Shared};
 
@@ -292,27 +292,27 @@ impl Handle {
         id: RequestId,
         result: Result<Payload, GuestError>,
     ) -> Result<(), SendError> {
-        self.push(ToIsolate::Answer { id, result })?;
-        self.request_answered();
-        Ok(())
+        // Before the guest can know: what it asks for next must find the room.
+        let bytes = self.shared.requests.lock().close(id);
+        let sent = self.push(ToIsolate::Answer { id, result });
+        if let (Err(_), Some(bytes)) = (&sent, bytes) {
+            self.shared.requests.lock().reopen(id, bytes);
+        }
+        sent
     }
 
     /// Puts a message of the host's process into the isolate's queue; in a worker process. The caller has
     /// the isolate's thread look.
     pub(crate) fn deliver(&self, message: ToIsolate) -> Result<(), SendError> {
-        let answer = matches!(message, ToIsolate::Answer { .. });
+        let answered = match &message {
+            ToIsolate::Answer { id, .. } => Some(*id),
+            _ => None,
+        };
         self.put(message)?;
-        if answer {
-            self.request_answered();
+        if let Some(id) = answered {
+            self.shared.requests.lock().close(id);
         }
         Ok(())
-    }
-
-    fn request_answered(&self) {
-        let _ = self
-            .shared
-            .requests
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
     }
 
     /// Ready when at most half of the queue to the isolate is in use.
@@ -330,6 +330,16 @@ impl Handle {
         self.shared.destroy(DestroyReason::Requested);
     }
 
+    /// Ends the isolate for breaking a limit or a rule; the first verdict stands.
+    pub fn terminate(&self, reason: TerminateReason, detail: impl Into<String>) {
+        self.shared.convict(reason, detail.into());
+    }
+
+    /// Frees the place of an event that [`Turn::take`](crate::Turn::take) gave.
+    pub fn release(&self, size: usize) {
+        self.shared.outbox.release(size);
+    }
+
     /// Whether the isolate only waits for messages.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -345,7 +355,7 @@ impl Handle {
             memory: figures.memory,
             queued_to: self.shared.inbox.load().0,
             queued_from: self.shared.outbox.load().0,
-            requests: self.shared.requests.load(Ordering::Relaxed),
+            requests: self.shared.requests.lock().count(),
             calls: self.shared.calls.lock().len(),
         }
     }

@@ -1,9 +1,14 @@
-//! Where one consumer hears many isolates, in turn.
+//! Where one consumer takes the events of many isolates, in turn.
+//!
+//! Invariant: the next turn is that of the isolate whose events have had least of the consumer's time,
+//! counted from when it last had none waiting. An isolate that floods its host delays another one's event
+//! by the event that is being handled and by no more of its own.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
@@ -12,17 +17,43 @@ use crate::event::Event;
 use crate::handle::Handle;
 use crate::shared::Shared;
 
-/// Events taken from one isolate before it is the next one's turn: a flooding isolate delays the
-/// others by this many.
+/// Events taken from one isolate before it is the next one's turn.
 const TURN: usize = 64;
 
 /// Collects the events of the isolates that were created with it, for one consumer.
 #[derive(Default)]
 pub struct Hub {
-    ready: Mutex<VecDeque<Arc<Shared>>>,
+    line: Mutex<Line>,
     waker: AtomicWaker,
     /// Isolates that are not idle.
     working: AtomicUsize,
+}
+
+/// Isolates with events, by the time that theirs have taken: start-time fair queuing.
+#[derive(Default)]
+struct Line {
+    ready: BTreeMap<Place, Arc<Shared>>,
+    /// Where the isolate stood whose turn it was last. One that joins stands no further ahead.
+    clock: u64,
+    joined: u64,
+}
+
+/// Time served, whether its events had to wait for another turn, and the order of joining.
+type Place = (u64, bool, u64);
+
+impl Line {
+    fn join(&mut self, shared: Arc<Shared>, again: bool) {
+        let served = shared.served.load(Ordering::SeqCst).max(self.clock);
+        shared.served.store(served, Ordering::SeqCst);
+        self.joined += 1;
+        self.ready.insert((served, again, self.joined), shared);
+    }
+
+    fn next(&mut self) -> Option<Arc<Shared>> {
+        let ((served, ..), shared) = self.ready.pop_first()?;
+        self.clock = self.clock.max(served);
+        Some(shared)
+    }
 }
 
 impl Hub {
@@ -33,7 +64,13 @@ impl Hub {
     }
 
     pub(crate) fn announce(&self, shared: Arc<Shared>) {
-        self.ready.lock().push_back(shared);
+        self.line.lock().join(shared, false);
+        self.waker.wake();
+    }
+
+    /// As [`Hub::announce`], for one whose turn was too short for its events.
+    pub(crate) fn announce_again(&self, shared: Arc<Shared>) {
+        self.line.lock().join(shared, true);
         self.waker.wake();
     }
 
@@ -51,27 +88,188 @@ impl Hub {
     /// event that nobody has taken yet.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.working.load(Ordering::SeqCst) > 0 || !self.ready.lock().is_empty()
+        self.working.load(Ordering::SeqCst) > 0 || !self.line.lock().ready.is_empty()
+    }
+
+    /// The isolate whose turn it is. Wakes the task when there is one, and when the last isolate becomes
+    /// idle.
+    pub fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<Turn<'_>> {
+        self.waker.register(cx.waker());
+        match self.line.lock().next() {
+            Some(shared) => Poll::Ready(Turn {
+                hub: self,
+                shared,
+                left: TURN,
+            }),
+            None => Poll::Pending,
+        }
     }
 
     /// The next events of one isolate, oldest first. Wakes the task when there are more, and when the
     /// last isolate becomes idle.
     pub fn poll_events(&self, cx: &mut Context<'_>) -> Poll<(Handle, Vec<Event>)> {
-        self.waker.register(cx.waker());
-        loop {
-            let Some(shared) = self.ready.lock().pop_front() else {
-                return Poll::Pending;
-            };
-            let events = shared.outbox.take(TURN);
-            shared.heard(self);
+        while let Poll::Ready(turn) = self.poll_turn(cx) {
+            let events = turn.shared.outbox.take(TURN);
+            let handle = turn.handle();
+            turn.end(Duration::ZERO);
             if !events.is_empty() {
-                return Poll::Ready((Handle::new(shared), events));
+                return Poll::Ready((handle, events));
             }
         }
+        Poll::Pending
+    }
+
+    /// The next turn of one isolate.
+    pub async fn turn(&self) -> Turn<'_> {
+        std::future::poll_fn(|cx| self.poll_turn(cx)).await
     }
 
     /// The next events of one isolate.
     pub async fn events(&self) -> (Handle, Vec<Event>) {
         std::future::poll_fn(|cx| self.poll_events(cx)).await
+    }
+}
+
+/// One isolate's turn: its events one by one, a few of them. Give it back with [`Turn::end`].
+#[must_use = "an isolate whose turn does not end has no other"]
+pub struct Turn<'a> {
+    hub: &'a Hub,
+    shared: Arc<Shared>,
+    left: usize,
+}
+
+impl Turn<'_> {
+    /// Of the isolate.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.shared))
+    }
+
+    /// The next event with its size, for [`Handle::release`] once nothing of it is kept; its place in the
+    /// queue stays taken until then.
+    pub fn take(&mut self) -> Option<(Event, usize)> {
+        self.left = self.left.checked_sub(1)?;
+        self.shared.outbox.pop()
+    }
+
+    /// Ends the turn, which took so long. What is left waits for another one.
+    pub fn end(self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let served = self.shared.served.load(Ordering::SeqCst);
+        (self.shared.served).store(served.saturating_add(took), Ordering::SeqCst);
+        self.shared.turn_ended(self.hub);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use stockade_policy::IsolateOptions;
+    use stockade_protocol::Payload;
+
+    use super::*;
+    use crate::supervisor::Pool;
+
+    fn isolate(hub: &Arc<Hub>, id: u32) -> Arc<Shared> {
+        let options = Arc::new(IsolateOptions::default());
+        let pool = Arc::new(Pool::detached());
+        let shared = Arc::new(Shared::new(id, options, pool, Arc::clone(hub), None));
+        shared.listen();
+        shared
+    }
+
+    fn send(shared: &Arc<Shared>) {
+        let event = Event::Message {
+            name: "m".to_owned(),
+            data: Payload::default(),
+        };
+        let size = event.size();
+        shared.outbox.push(event, size, || {}).unwrap();
+        shared.announce();
+    }
+
+    /// Has one turn of one event take `ms`, and says whose it was.
+    fn serve(hub: &Hub, ms: u64) -> Option<u32> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(mut turn) = hub.poll_turn(&mut cx) else {
+            return None;
+        };
+        let handle = turn.handle();
+        if let Some((_, size)) = turn.take() {
+            handle.release(size);
+        }
+        turn.end(Duration::from_millis(ms));
+        Some(handle.id())
+    }
+
+    #[test]
+    fn hub_isolate_that_was_quiet_goes_before_those_that_flood() {
+        let hub = Hub::new();
+        let floods: Vec<_> = (0..8).map(|id| isolate(&hub, id)).collect();
+        let quiet = isolate(&hub, 8);
+        for flood in &floods {
+            (0..100).for_each(|_| send(flood));
+        }
+        for _ in 0..50 {
+            serve(&hub, 20);
+        }
+        send(&quiet);
+        assert_eq!(serve(&hub, 1), Some(8));
+    }
+
+    #[test]
+    fn hub_shares_time_and_not_events() {
+        let hub = Hub::new();
+        let dear = isolate(&hub, 0);
+        let cheap = isolate(&hub, 1);
+        (0..1000).for_each(|_| send(&dear));
+        (0..1000).for_each(|_| send(&cheap));
+        let turns: Vec<_> = (0..220)
+            .map_while(|_| {
+                let mut cx = Context::from_waker(Waker::noop());
+                let Poll::Ready(turn) = hub.poll_turn(&mut cx) else {
+                    return None;
+                };
+                let id = turn.handle().id();
+                turn.end(Duration::from_millis(if id == 0 { 10 } else { 1 }));
+                Some(id)
+            })
+            .collect();
+        let of_dear = turns.iter().filter(|id| **id == 0).count();
+        assert!((19..=21).contains(&of_dear), "{of_dear} of 220");
+    }
+
+    #[test]
+    fn hub_isolate_that_waited_has_saved_nothing_up() {
+        let hub = Hub::new();
+        let busy = isolate(&hub, 0);
+        let late = isolate(&hub, 1);
+        (0..100).for_each(|_| send(&busy));
+        (0..50).for_each(|_| assert_eq!(serve(&hub, 10), Some(0)));
+        (0..100).for_each(|_| send(&late));
+        let turns: Vec<_> = (0..20).map_while(|_| serve(&hub, 10)).collect();
+        let of_late = turns.iter().filter(|id| **id == 1).count();
+        assert!((10..=11).contains(&of_late), "{turns:?}");
+    }
+
+    #[test]
+    fn turn_gives_a_bounded_number_of_events_and_keeps_their_places() {
+        let hub = Hub::new();
+        let flood = isolate(&hub, 0);
+        (0..2 * TURN).for_each(|_| send(&flood));
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(mut turn) = hub.poll_turn(&mut cx) else {
+            panic!("no turn")
+        };
+        let taken: Vec<_> = std::iter::from_fn(|| turn.take()).collect();
+        assert_eq!(taken.len(), TURN);
+        assert_eq!(flood.outbox.load().0, 2 * TURN);
+        for (_, size) in taken {
+            turn.handle().release(size);
+        }
+        assert_eq!(flood.outbox.load().0, TURN);
+        turn.end(Duration::ZERO);
+        assert!(hub.has_work());
     }
 }

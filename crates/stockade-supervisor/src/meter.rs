@@ -162,8 +162,12 @@ impl Meter {
             }
             if let Some(usage) = shared.activity.usage() {
                 busy = true;
-                if !judge(&shared, usage) && usage.cpu >= LONG {
+                let goes_on = !judge(&shared, usage);
+                if goes_on && usage.cpu >= LONG {
                     long.push((shared, usage));
+                } else if goes_on {
+                    // Its last activation may have ended while its turn was taken away.
+                    shared.activity.set_out_of_turn(false);
                 }
             } else {
                 busy |= shared.activity.is_active();
@@ -270,5 +274,34 @@ fn give_turns(mut long: Vec<(Arc<Shared>, Usage)>, new_turn: bool) {
                 breaker.interrupt();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade_policy::IsolateOptions;
+
+    use super::*;
+    use crate::hub::Hub;
+    use crate::supervisor::Pool;
+
+    #[test]
+    fn meter_gives_a_short_activation_the_turn_that_a_long_one_before_it_lost() {
+        let options = Arc::new(IsolateOptions::default());
+        let pool = Arc::new(Pool::detached());
+        let shared = Arc::new(Shared::new(0, options, pool, Hub::new(), None));
+        let meter = Meter {
+            watched: Mutex::new(vec![Arc::downgrade(&shared)]),
+            asleep: AtomicBool::new(false),
+            wakeups: AtomicU32::new(0),
+            sleep: Mutex::new(()),
+            wake: Condvar::new(),
+        };
+        // The meter took it away when the activation was about to end.
+        shared.activity.set_out_of_turn(true);
+        shared.activity.begin();
+        meter.look(false);
+        assert!(!shared.activity.is_out_of_turn());
+        shared.activity.end();
     }
 }

@@ -156,6 +156,11 @@ impl<T> Queue<T> {
         taken
     }
 
+    /// Whether there is a message to take.
+    pub(crate) fn has_items(&self) -> bool {
+        !self.state.lock().items.is_empty()
+    }
+
     /// Ready when there is a message, or there will be none.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.consumer.register(cx.waker());
@@ -192,7 +197,9 @@ impl<T> Queue<T> {
         if state.closed || state.below_half() {
             return Poll::Ready(());
         }
-        state.drained.push(cx.waker().clone());
+        if !state.drained.iter().any(|w| w.will_wake(cx.waker())) {
+            state.drained.push(cx.waker().clone());
+        }
         Poll::Pending
     }
 

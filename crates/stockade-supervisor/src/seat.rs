@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use stockade_policy::{ConsoleMode, IsolateOptions};
-use stockade_protocol::{ConsoleLevel, FromIsolate, ToIsolate};
+use stockade_protocol::bounds::MAX_OPEN_REQUEST_BYTES;
+use stockade_protocol::{ConsoleLevel, FromIsolate, RequestId, ToIsolate};
 
 use crate::console_rate::Admit;
 use crate::cpu_clock::CpuClock;
@@ -27,6 +28,22 @@ pub enum Stopped {
     TooManyRequests {
         /// How many may be open.
         limit: usize,
+    },
+    /// The guest's open requests and this one hold too much together.
+    #[error(
+        "a request of {bytes} bytes does not fit: {open} bytes of requests wait for an answer, and at most {MAX_OPEN_REQUEST_BYTES} may"
+    )]
+    RequestsTooLarge {
+        /// Of the new one.
+        bytes: usize,
+        /// Of those that are open.
+        open: usize,
+    },
+    /// A request has the number of one that is open; no honest runtime does that.
+    #[error("the request {id} is open already")]
+    RequestTwice {
+        /// Its number.
+        id: RequestId,
     },
 }
 
@@ -175,8 +192,8 @@ impl Seat {
             return Err(Stopped::Ended);
         }
         if let Some(post) = &shared.post {
-            if matches!(message, FromIsolate::Request { .. }) {
-                self.count_request()?;
+            if let FromIsolate::Request { id, .. } = &message {
+                self.count_request(*id, message.size())?;
             }
             return post.send(shared, message);
         }
@@ -213,6 +230,7 @@ impl Seat {
     /// dropped; nothing of a reply, which goes to its call.
     pub(crate) fn admit(&self, message: FromIsolate) -> Result<[Option<Event>; 2], Stopped> {
         let shared = &self.shared;
+        let size = message.size();
         let event = match message {
             FromIsolate::Reply { id, result } => {
                 if let Some(sender) = shared.calls.lock().remove(&id) {
@@ -221,7 +239,7 @@ impl Seat {
                 return Ok([None, None]);
             }
             FromIsolate::Request { id, method, data } => {
-                self.count_request()?;
+                self.count_request(id, size)?;
                 Event::Request { id, method, data }
             }
             FromIsolate::Event { name, data } => Event::Message { name, data },
@@ -280,13 +298,9 @@ impl Seat {
         self.shared.convict_with(reason, detail, figures);
     }
 
-    fn count_request(&self) -> Result<(), Stopped> {
+    fn count_request(&self, id: RequestId, bytes: usize) -> Result<(), Stopped> {
         let limit = self.shared.options.limits.pending_requests as usize;
-        if self.shared.requests.fetch_add(1, Ordering::SeqCst) >= limit {
-            self.shared.requests.fetch_sub(1, Ordering::SeqCst);
-            return Err(Stopped::TooManyRequests { limit });
-        }
-        Ok(())
+        self.shared.requests.lock().open(id, bytes, limit)
     }
 
     /// Lets the host have what was sent until now, where messages are gathered.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -18,6 +18,7 @@ use crate::hub::Hub;
 use crate::meter::GRACE;
 use crate::queue::Queue;
 use crate::rate::IoBudget;
+use crate::requests::OpenRequests;
 use crate::supervisor::Pool;
 use crate::wall::{Breaker, Outside, StartError};
 use crate::worker::{InnerLink, Untold};
@@ -46,7 +47,7 @@ pub(crate) struct Shared {
     pub(crate) calls: Mutex<HashMap<CallId, oneshot::Sender<Reply>>>,
     pub(crate) next_call: AtomicU64,
     /// Requests of the guest that the host has not answered.
-    pub(crate) requests: AtomicUsize,
+    pub(crate) requests: Mutex<OpenRequests>,
     /// Bytes of heap, ArrayBuffers and WebAssembly memory, when last measured.
     pub(crate) memory: AtomicU64,
     pub(crate) started: Mutex<Option<oneshot::Sender<Result<(), StartError>>>>,
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) io: Option<IoBudget>,
     pub(crate) console: Mutex<ConsoleRate>,
     hub: Arc<Hub>,
+    /// Its place in the hub's line: of the host's time so far, see there.
+    pub(crate) served: AtomicU64,
     on_hub: AtomicBool,
     /// The host is ready for events; until then they wait in the outbox.
     listening: AtomicBool,
@@ -103,12 +106,13 @@ impl Shared {
             carrier: Mutex::new(None),
             calls: Mutex::default(),
             next_call: AtomicU64::new(0),
-            requests: AtomicUsize::new(0),
+            requests: Mutex::default(),
             memory: AtomicU64::new(0),
             started: Mutex::new(None),
             ending: AtomicBool::new(false),
             verdict: Mutex::default(),
             hub,
+            served: AtomicU64::new(0),
             on_hub: AtomicBool::new(false),
             listening: AtomicBool::new(false),
             counts_as_work: Mutex::new(Some(true)),
@@ -130,11 +134,11 @@ impl Shared {
         }
     }
 
-    /// The hub has taken events; it hears of this isolate again if there are more.
-    pub(crate) fn heard(self: &Arc<Self>, hub: &Hub) {
+    /// The hub has taken events; this isolate joins its line again if there are more.
+    pub(crate) fn turn_ended(self: &Arc<Self>, hub: &Hub) {
         self.on_hub.store(false, Ordering::SeqCst);
-        if self.outbox.load().0 > 0 && !self.on_hub.swap(true, Ordering::SeqCst) {
-            hub.announce(Arc::clone(self));
+        if self.outbox.has_items() && !self.on_hub.swap(true, Ordering::SeqCst) {
+            hub.announce_again(Arc::clone(self));
         }
     }
 

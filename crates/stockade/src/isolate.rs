@@ -5,11 +5,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use serde_json::Value;
 use stockade_protocol::{GuestError, Payload};
 use stockade_rpc::Guest;
-use stockade_supervisor::{CallError, Event, Handle, Hub, SendError, Stats};
+use stockade_supervisor::{CallError, Event, Handle, Hub, SendError, Stats, Turn};
 
 use crate::env;
 
@@ -34,7 +35,8 @@ pub struct Isolate {
     handle: Handle,
     hub: Arc<Hub>,
     handlers: HashMap<String, Handler>,
-    events: VecDeque<Event>,
+    /// With their places in the queue, which stay taken: a guest that nobody listens to waits.
+    events: VecDeque<(Event, usize)>,
     ended: bool,
 }
 
@@ -148,20 +150,18 @@ impl Isolate {
     }
 
     /// The next event; `None` after [`Event::Destroyed`]. Requests that have a handler are answered
-    /// and not shown; one without must be answered with [`Handle::answer`].
+    /// and not shown; one without must be answered with [`Handle::answer`], and a WebSocket that the guest opens
+    /// with events, or [`refuse_socket`].
     pub async fn next(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.events.pop_front() {
-                if matches!(event, Event::Destroyed(_)) {
-                    self.ended = true;
-                }
+            if let Some(event) = self.pop() {
                 return Some(event);
             }
             if self.ended {
                 return None;
             }
-            let (_, events) = self.hub.events().await;
-            self.sort(events);
+            let hub = Arc::clone(&self.hub);
+            self.sort(hub.turn().await);
         }
     }
 
@@ -171,15 +171,14 @@ impl Isolate {
         let hub = Arc::clone(&self.hub);
         std::future::poll_fn(|cx| {
             loop {
-                if let Some(event) = self.events.pop_front() {
-                    self.ended |= matches!(event, Event::Destroyed(_));
+                if let Some(event) = self.pop() {
                     return Poll::Ready(Next::Event(event));
                 }
                 if self.ended {
                     return Poll::Ready(Next::Ended);
                 }
-                match hub.poll_events(cx) {
-                    Poll::Ready((_, events)) => self.sort(events),
+                match hub.poll_turn(cx) {
+                    Poll::Ready(turn) => self.sort(turn),
                     Poll::Pending if hub.has_work() || self.handle.stats().requests > 0 => {
                         return Poll::Pending;
                     }
@@ -192,29 +191,36 @@ impl Isolate {
 
     /// The next event, if it has happened by now.
     pub fn try_next(&mut self) -> Option<Event> {
-        if let Some(event) = self.events.pop_front() {
-            self.ended |= matches!(event, Event::Destroyed(_));
-            return Some(event);
-        }
-        let hub = Arc::clone(&self.hub);
-        match hub.poll_events(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready((_, events)) => {
-                self.sort(events);
-                self.try_next()
+        loop {
+            if let Some(event) = self.pop() {
+                return Some(event);
             }
-            Poll::Pending => None,
+            let hub = Arc::clone(&self.hub);
+            match hub.poll_turn(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(turn) => self.sort(turn),
+                Poll::Pending => return None,
+            }
         }
     }
 
+    /// The oldest event that is kept.
+    fn pop(&mut self) -> Option<Event> {
+        let (event, place) = self.events.pop_front()?;
+        self.handle.release(place);
+        self.ended |= matches!(event, Event::Destroyed(_));
+        Some(event)
+    }
+
     /// Answers requests that have handlers, keeps the rest for [`Isolate::next`].
-    fn sort(&mut self, events: Vec<Event>) {
-        for event in events {
+    fn sort(&mut self, mut turn: Turn<'_>) {
+        while let Some((event, place)) = turn.take() {
             match event {
                 Event::Request { id, method, data } if self.handlers.contains_key(&method) => {
                     let Some(handler) = self.handlers.get(&method).cloned() else {
                         continue;
                     };
                     let handle = self.handle.clone();
+                    handle.release(place);
                     tokio::spawn(async move {
                         let result = handler(data).await;
                         if let Err(error) = handle.answer(id, result) {
@@ -222,9 +228,10 @@ impl Isolate {
                         }
                     });
                 }
-                event => self.events.push_back(event),
+                event => self.events.push_back((event, place)),
             }
         }
+        turn.end(Duration::ZERO);
     }
 
     async fn while_serving<T>(&mut self, work: impl Future<Output = T>) -> T {
@@ -234,7 +241,7 @@ impl Isolate {
             tokio::select! {
                 biased;
                 result = &mut work => return result,
-                (_, events) = hub.events() => self.sort(events),
+                turn = hub.turn() => self.sort(turn),
             }
         }
     }
@@ -251,19 +258,52 @@ impl Isolate {
     }
 }
 
-/// For a server: requests that have a handler are answered, those that have none rejected, and all other
-/// events are dropped.
+/// For a server: requests that have a handler are answered, those that have none rejected, WebSockets refused, and
+/// all other events are dropped.
 impl From<Isolate> for Guest {
     fn from(mut isolate: Isolate) -> Self {
         let handle = isolate.handle();
         Self::new(handle.clone(), async move {
             while let Some(event) = isolate.next().await {
+                refuse_socket(&handle, &event, "the host opens no WebSockets");
                 if let Event::Request { id, method, .. } = event {
                     reject(&handle, id, &method);
                 }
             }
         })
     }
+}
+
+/// The event by which a guest asks for a WebSocket.
+const OPEN_SOCKET: &str = "ws.open";
+
+/// The event by which a guest hears of its WebSockets. Read by `stockade_realm/websocket.js`.
+const SOCKET_EVENT: &str = "__ws_event";
+
+/// Fails the WebSocket that a guest wants to open, where `event` is that wish: its `error` and `close` events
+/// fire with this reason. False for any other event. A host that plays no other side of the guest's sockets does
+/// this, or they wait for ever.
+pub fn refuse_socket(handle: &Handle, event: &Event, why: &str) -> bool {
+    let Event::Message { name, data } = event else {
+        return false;
+    };
+    if name != OPEN_SOCKET {
+        return false;
+    }
+    #[derive(serde::Deserialize)]
+    struct Open {
+        conn_id: u64,
+    }
+    // What names no socket is none of the runtime's own.
+    if let Ok(Open { conn_id }) = data.read() {
+        let refusal = serde_json::json!({
+            "conn_id": conn_id, "event_type": "error", "data": { "message": why },
+        });
+        if let Err(error) = handle.send(SOCKET_EVENT, Payload::from_json(refusal.to_string())) {
+            log::debug!("a WebSocket was not refused: {error}");
+        }
+    }
+    true
 }
 
 /// Tells the guest that nobody answers requests of this method.

@@ -72,7 +72,7 @@ mod sandbox;
 mod start;
 
 pub use env::name_env_functions;
-pub use isolate::{Isolate, Next, reject};
+pub use isolate::{Isolate, Next, refuse_socket, reject};
 pub use sandbox::{Sandbox, walls, walls_with_inspector, worker_walls, worker_walls_carried_by};
 pub use start::{initialize, run_if_worker};
 pub use stockade_inspector::{Inspector, ListenError, Target};

@@ -51,6 +51,9 @@ fn json_has_the_documented_keys() {
     given.sort_unstable();
     assert_eq!(given, expected);
     assert_eq!(found["attack"], Value::Null);
+    let whole = |level: &Value| level["works"] == true || level["optional"] == true;
+    let ok = found["levels"].as_array().unwrap().iter().all(whole);
+    assert_eq!(found["ok"], ok);
     assert_eq!(code, Some(i32::from(found["ok"] == false)));
     let layers = found["layers"].as_array().unwrap();
     assert!(layers.len() > 15);
@@ -74,6 +77,7 @@ fn json_has_the_documented_keys() {
             "evaluateMs",
             "isolation",
             "missing",
+            "optional",
             "startMs",
             "works",
             "wx",
@@ -81,6 +85,7 @@ fn json_has_the_documented_keys() {
         assert_eq!(given, expected);
         assert_eq!(level["works"] == true, level["error"].is_null(), "{level}");
         assert!(level["works"] == false || level["evaluateMs"].is_f64());
+        assert_eq!(level["optional"] == true, level["cgroup"] == "require");
     }
 }
 
@@ -139,7 +144,15 @@ fn attack_says_what_came_of_it() {
     let out = String::from_utf8(output.stdout).unwrap();
     assert!(out.contains("process, wx: jit "), "{out}");
     assert!(out.contains("keyrings"), "{out}");
-    assert!(out.contains("\nThe walls hold: "), "{out}");
+    // Before everything else.
+    let mut lines = out.lines();
+    assert_eq!(lines.next(), Some("Every wall can be built here."), "{out}");
+    assert!(
+        lines
+            .take(2)
+            .any(|line| line.starts_with("The walls hold: ")),
+        "{out}"
+    );
     assert_eq!(output.stderr, b"", "progress is for terminals");
 }
 
@@ -147,6 +160,7 @@ fn attack_says_what_came_of_it() {
 fn output_that_is_no_terminal_has_no_escapes() {
     let output = doctor(&["--level", "process"]);
     let out = String::from_utf8(output.stdout).unwrap();
+    assert!(out.starts_with("Every wall can be built here.\n"), "{out}");
     assert!(out.contains("ok       seccomp "), "{out}");
     assert!(out.contains("tested: "), "{out}");
     assert!(out.contains("works    process  "), "{out}");

@@ -1,4 +1,5 @@
 // Right and wrong uses of what a site has.
+import { AsyncLocalStorage as HookStorage, AsyncResource } from "node:async_hooks";
 import { env as shared, WorkerEntrypoint } from "cloudflare:workers";
 
 interface Env {
@@ -13,7 +14,7 @@ export default {
   async fetch(request, env, ctx) {
     ctx.waitUntil(env.STATE.put("seen", { at: 1 }, { ttl: 60 }));
     if (request.headers.get("upgrade") === "websocket") {
-      const { 0: client, 1: server } = new WebSocketPair();
+      const [client, server] = new WebSocketPair();
       server.accept();
       server.addEventListener("message", (event) => server.send(event.data));
       return new Response(null, { status: 101, webSocket: client });
@@ -30,6 +31,10 @@ export default {
     const bytes: Uint8Array | null = await env.FILES.read("a.bin", { offset: 1 });
     const file: string | null = await env.FILES.read("a.txt", "text");
     await env.FILES.write("b", other.body ?? "none", { createNew: true });
+    const events = new EventSource("https://a.example/events");
+    events.onmessage = ({ data }) => console.log(data.length);
+    const socket = new WebSocket("wss://a.example/", new Set(["chat"]));
+    socket.onerror = ({ message }) => console.log(message.length);
     // @ts-expect-error -- not in Env
     env.OTHER;
     // @ts-expect-error -- a text
@@ -49,6 +54,21 @@ export class Site extends WorkerEntrypoint<Env> {
     this.ctx.waitUntil(this.env.STATE.get(request.url));
     return Response.json(shared);
   }
+}
+
+export async function extras(): Promise<void> {
+  const fixed = new FixedLengthStream(3);
+  const sent: Response = new Response(fixed.readable);
+  await new Blob(["abc"]).stream().pipeTo(fixed.writable);
+  await scheduler.wait(1, { signal: AbortSignal.timeout(5) });
+  const same: boolean = crypto.subtle.timingSafeEqual(new Uint8Array(1), new ArrayBuffer(1));
+  const storage = new AsyncLocalStorage<{ id: number }>();
+  const id: number | undefined = storage.run({ id: 1 }, () => storage.getStore()?.id);
+  const inside = new HookStorage<string>().run("a", (n: number) => n + 1, 1);
+  const resource = new AsyncResource("a").runInAsyncScope(() => "b");
+  console.log(sent, same, id, inside, resource, global.fetch, new IdentityTransformStream().readable);
+  // @ts-expect-error -- bytes are compared
+  crypto.subtle.timingSafeEqual("a", "b");
 }
 
 export const bad = {

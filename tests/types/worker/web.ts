@@ -91,7 +91,7 @@ localStorage.clear();
 // @ts-expect-error -- as above
 new Worker("a");
 // @ts-expect-error -- as above
-navigator.userAgent;
+navigator.language;
 // @ts-expect-error -- as above
 postMessage("a");
 // @ts-expect-error -- nor what Node.js has

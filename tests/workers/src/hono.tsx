@@ -3,6 +3,7 @@ import { Hono } from "hono";
 import { basicAuth } from "hono/basic-auth";
 import { cache } from "hono/cache";
 import { compress } from "hono/compress";
+import { contextStorage, getContext } from "hono/context-storage";
 import { getCookie, setCookie, setSignedCookie, getSignedCookie } from "hono/cookie";
 import { cors } from "hono/cors";
 import { csrf } from "hono/csrf";
@@ -33,6 +34,7 @@ app.use("/zip/*", compress());
 app.use("/auth/*", basicAuth({ username: "user", password: "pass" }));
 app.use("/jwt/*", jwt({ secret: SECRET, alg: "HS256" }));
 app.use("/form", csrf());
+app.use("/context/*", contextStorage());
 app.use("/small", bodyLimit({ maxSize: 10 }));
 
 app.get("/", (c) => c.text(`${c.env.GREETING} from ${getRuntimeKey()} ${env(c).GREETING}`));
@@ -93,6 +95,10 @@ app.get("/ws", upgradeWebSocket(() => ({
   onClose: () => console.log("socket closed"),
 })));
 app.get("/jsx", (c) => c.html(<main><h1 class="x">{"<Hi>"}</h1>{[1, 2].map((n) => <i>{n}</i>)}</main>));
+app.get("/context/:id", async (c) => {
+  for (let n = 0; n < 3; n++) await new Promise((resolve) => setTimeout(resolve, 1));
+  return c.text(getContext().req.path);
+});
 app.get("/moved", (c) => c.redirect("/text", 301));
 app.get("/teapot", () => {
   throw new HTTPException(418, { message: "short and stout" });

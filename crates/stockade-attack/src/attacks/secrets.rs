@@ -40,10 +40,10 @@ fn environment(_targets: &Targets) -> Outcome {
     }
 }
 
-/// The arguments: none but the name that makes a launcher a launcher.
+/// The arguments: none but the name that a worker shows.
 fn arguments(_targets: &Targets) -> Outcome {
     let arguments: Vec<_> = std::env::args_os().collect();
-    if arguments.len() == 1 && arguments.iter().all(|name| name == "stockade-launcher") {
+    if arguments.len() == 1 && arguments.iter().all(|name| name == "stockade-worker") {
         Outcome::Clean
     } else {
         Outcome::Found(format!("{arguments:?}"))

@@ -1,6 +1,6 @@
 //! Why an operation on a granted folder failed.
 
-use crate::audit::Refusal;
+use crate::audit::{Reason, Refusal};
 
 /// An operation on a file that failed. Its text may be shown to the guest.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -54,11 +54,56 @@ impl FileError {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Refused(_) => "NotAllowedError",
+            Self::Refused(refusal) => name_of(&refusal.reason),
             Self::NotFound { .. } => "NotFoundError",
             Self::Exists { .. } => "InvalidModificationError",
             Self::Kind { .. } => "TypeMismatchError",
             Self::Failed { .. } => "OperationError",
+        }
+    }
+}
+
+/// The kinds of refusals are those of all that a handler asks for: what cannot be, a bound, storage, and what
+/// may be tried later.
+fn name_of(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Storage { .. } | Reason::TooMany { .. } | Reason::Budget { .. } => {
+            "QuotaExceededError"
+        }
+        Reason::Rate { .. } | Reason::Concurrency { .. } => "BusyError",
+        Reason::TooLarge { .. } => "RangeError",
+        _ => "TypeError",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Action;
+
+    #[test]
+    fn refusals_have_the_names_of_their_kinds() {
+        let bound = |reason| {
+            let refusal = Refusal {
+                instance: "shop".into(),
+                action: Action::File,
+                target: "DATA:a".to_owned(),
+                rule: None,
+                reason,
+                address: None,
+            };
+            FileError::Refused(Box::new(refusal)).name()
+        };
+        assert_eq!(bound(Reason::Storage { limit: 1 }), "QuotaExceededError");
+        assert_eq!(bound(Reason::TooMany { limit: 1 }), "QuotaExceededError");
+        assert_eq!(bound(Reason::Concurrency { limit: 1 }), "BusyError");
+        let large = Reason::TooLarge {
+            what: "the file",
+            limit: 1,
+        };
+        assert_eq!(bound(large), "RangeError");
+        for reason in [Reason::Path, Reason::ReadOnly, Reason::SpecialFile] {
+            assert_eq!(bound(reason), "TypeError");
         }
     }
 }

@@ -70,7 +70,9 @@ async fn nothing_that_identifies_the_machine_or_steers_a_proxy_goes_out() {
         [
             "GET / HTTP/1.1",
             "accept-encoding: gzip, br",
+            "accept: */*",
             &*host,
+            "user-agent: Stockade",
             "x-kept: yes"
         ]
     );
@@ -176,20 +178,46 @@ async fn interim_answers_are_skipped_and_switching_protocols_is_refused() {
 
 #[tokio::test]
 async fn head_and_not_modified_keep_their_headers_and_have_no_body() {
-    let server =
-        servers::says("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\ncontent-encoding: gzip\r\n\r\n")
-            .await;
     let setting = Setting::new();
     let egress = setting.open(|_| ());
-    let request = Request::head(server.url("/")).body(empty()).unwrap();
-    let response = egress.clone().fetch(request).await.unwrap();
-    assert_eq!(response.headers()["content-length"], "1000");
-    assert_eq!(response.headers()["content-encoding"], "gzip");
-    assert_eq!(text(response).await, "");
+    // As the response to GET has them for the guest: what is decompressed has neither coding nor length.
+    for (fields, coding, length) in [
+        ("", None, Some("1000")),
+        ("content-encoding: gzip\r\n", None, None),
+        ("content-encoding: x\r\n", Some("x"), Some("1000")),
+    ] {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n{fields}\r\n");
+        let server = servers::says(head).await;
+        let request = Request::head(server.url("/")).body(empty()).unwrap();
+        let response = egress.clone().fetch(request).await.unwrap();
+        let header = |name| {
+            let value = response.headers().get(name);
+            value.map(|value: &http::HeaderValue| value.to_str().unwrap())
+        };
+        assert_eq!(header("content-encoding"), coding, "{fields}");
+        assert_eq!(header("content-length"), length, "{fields}");
+        assert_eq!(text(response).await, "");
+    }
     let server = servers::says("HTTP/1.1 304 Not Modified\r\netag: \"x\"\r\n\r\n").await;
     let response = get(&egress, &server.url("/")).await.unwrap();
     assert_eq!(response.status(), 304);
     assert_eq!(text(response).await, "");
+}
+
+#[tokio::test]
+async fn name_of_a_status_that_is_the_servers_own_reaches_the_guest() {
+    let setting = Setting::new();
+    let egress = setting.open(|_| ());
+    for (line, name) in [
+        ("299 Odd, but fine", Some("Odd, but fine")),
+        ("200 OK", None),
+    ] {
+        let server = servers::says(format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\n\r\n")).await;
+        let response = get(&egress, &server.url("/")).await.unwrap();
+        let reason = response.extensions().get::<hyper::ext::ReasonPhrase>();
+        let reason = reason.map(|reason| String::from_utf8_lossy(reason.as_bytes()).into_owned());
+        assert_eq!(reason.as_deref(), name);
+    }
 }
 
 #[tokio::test]

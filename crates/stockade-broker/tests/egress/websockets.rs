@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use stockade_broker::{EgressError, Misplaced, Outcome, Reason, SocketMessage};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
@@ -114,7 +114,7 @@ async fn close_of_the_guest_reaches_the_server() {
     .await;
     let setting = Setting::new();
     let egress = setting.open(|_| ());
-    let socket = egress
+    let mut socket = egress
         .clone()
         .websocket(url(&server), Vec::new())
         .await
@@ -124,13 +124,58 @@ async fn close_of_the_guest_reaches_the_server() {
         code: 3001,
         reason: "done".to_owned(),
     };
-    socket.to.send(close).await.unwrap();
+    socket.to.send(close.clone()).await.unwrap();
     assert_eq!(tells.recv().await.unwrap(), (3001, "done".to_owned()));
+    // The server's library answers with the same.
+    assert_eq!(socket.from.recv().await, Some(close));
+    assert_eq!(socket.from.recv().await, None);
     setting.ended(Outcome::Done).await;
     // A guest that is gone closes as well.
     let socket = egress.websocket(url(&server), Vec::new()).await.unwrap();
     drop(socket);
     assert_eq!(tells.recv().await.unwrap().0, 1001);
+}
+
+#[tokio::test]
+async fn guest_that_closes_first_hears_what_the_server_answers() {
+    // The close frame that the guest's becomes, what the server does then, and what the guest hears.
+    for (said, frame, answer, code) in [
+        (1005, &[0x88, 0x80][..], &[0x88, 0x02, 0x0f, 0xa1][..], 4001),
+        (1014, &[0x88, 0x82], &[0x88, 0x00], 1005),
+        (1000, &[0x88, 0x82], &[], 1006),
+    ] {
+        let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+        let server = servers::raw(move |stream| {
+            let told = told.clone();
+            async move {
+                let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+                let stream = socket.get_mut();
+                let mut masked = vec![0; frame.len() + 4];
+                stream.read_exact(&mut masked).await.unwrap();
+                let mut body = vec![0; usize::from(masked[1] & 0x7f)];
+                stream.read_exact(&mut body).await.unwrap();
+                for (byte, mask) in body.iter_mut().zip(&masked[2..]) {
+                    *byte ^= mask;
+                }
+                told.send((masked[..2].to_vec(), body)).unwrap();
+                stream.write_all(answer).await.unwrap();
+            }
+        })
+        .await;
+        let setting = Setting::new();
+        let egress = setting.open(|_| ());
+        let mut socket = egress.websocket(url(&server), Vec::new()).await.unwrap();
+        let close = |code| SocketMessage::Close {
+            code,
+            reason: String::new(),
+        };
+        socket.to.send(close(said)).await.unwrap();
+        let (head, body) = tells.recv().await.unwrap();
+        assert_eq!(head, frame, "{said}");
+        let sent = (said != 1005).then(|| said.to_be_bytes().to_vec());
+        assert_eq!(body, sent.unwrap_or_default(), "{said}");
+        assert_eq!(socket.from.recv().await, Some(close(code)), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -29,6 +29,10 @@ pub(super) fn assets(fields: &Fields<'_>) -> Option<Assets> {
         let what = "a page that stands for others comes with 200 or 404";
         section.refuse("fallback_status", Remark::allowed(what, "200 or 404"));
     }
+    if status.is_some() && !short && !section.has("fallback") {
+        let what = "without `fallback` there is no page whose status this could be";
+        section.warn("fallback_status", what.to_owned());
+    }
     let usual = match &fallback {
         Some(file)
             if Path::new(file)

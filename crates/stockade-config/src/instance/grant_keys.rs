@@ -131,10 +131,11 @@ pub(super) const STATE: Section = Section {
             "1mb",
             "Bytes of one value.",
         ),
-        Key::maybe(
+        Key::with(
             "write_rate",
             Kind::Whole(1, 1_000_000),
-            "Writes a second; beyond it they wait.",
+            "10000",
+            "Writes a second, over time; beyond it they wait.",
         ),
     ],
 };

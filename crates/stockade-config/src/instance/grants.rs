@@ -124,6 +124,14 @@ pub(super) fn secrets(fields: &Fields<'_>) -> BTreeMap<String, Secret> {
                 Remark::allowed(what, "a list of hosts, or no `hosts`"),
             );
         }
+        for key in ["over_plain_http", "in_urls"] {
+            if secret.flag(key) && !secret.has("hosts") {
+                let what =
+                    "without `hosts` the guest has the secret itself, and sends it where it likes";
+                let allowed = "hosts: [api.example.com], or no such key";
+                secret.warn(key, Remark::allowed(what, allowed));
+            }
+        }
         let secret = Secret {
             source,
             over_plain_http: secret.flag("over_plain_http"),
@@ -179,7 +187,7 @@ pub(super) fn state(fields: &Fields<'_>, limits: &InstanceLimits) -> Option<Stat
         binding: state.text("binding").unwrap_or_default(),
         storage: state.maybe_size("storage").unwrap_or(limits.storage),
         max_value: state.size("max_value"),
-        write_rate: state.maybe_count32("write_rate"),
+        write_rate: state.count32("write_rate"),
     })
 }
 

@@ -63,6 +63,41 @@ fn mistake_in_what_holds_for_all_is_told_once() {
 }
 
 #[test]
+fn key_without_the_one_that_gives_it_a_meaning_is_named() {
+    let with_tls = |keys: &str| {
+        format!(
+            "version: \"1.0\"\ntls: {{cert_path: a.crt, key_path: a.key{keys}}}\n\
+             instances: {{web: {{code: a.ts, urls: [a.example]}}}}\n"
+        )
+    };
+    for keys in [", client_ca_path: ca.crt", ", require_client_cert: true"] {
+        let told = refused(&with_tls(keys));
+        assert!(told.contains("enable_mtls: true"), "{told}");
+    }
+    // Switched off in so many words.
+    parse(&with_tls(", enable_mtls: false, client_ca_path: ca.crt")).unwrap();
+    parse(&with_tls(", enable_mtls: true, client_ca_path: ca.crt")).unwrap();
+
+    let warned = |lines: &str| {
+        let loaded = parse(&with_web(lines)).unwrap();
+        let warnings = loaded.warnings.iter().map(ToString::to_string);
+        warnings.collect::<Vec<_>>().join("\n")
+    };
+    for key in ["over_plain_http", "in_urls"] {
+        let told = warned(&format!("secrets: {{K: {{variable: K, {key}: true}}}}"));
+        assert!(told.contains(key) && told.contains("hosts"), "{told}");
+        let told = warned(&format!("secrets: {{K: {{variable: K, {key}: false}}}}"));
+        assert!(!told.contains(key), "{told}");
+        let told = warned(&format!(
+            "secrets: {{K: {{variable: K, hosts: [a.example], {key}: true}}}}"
+        ));
+        assert!(!told.contains("has the secret itself"), "{told}");
+    }
+    let told = warned("assets: {folder: ./public, fallback_status: 404}");
+    assert!(told.contains("fallback_status"), "{told}");
+}
+
+#[test]
 fn text_of_a_mistake_cannot_move_the_cursor() {
     let text = web_refused("urls: [\"\\e[2J\\r\\n\u{202e}\"]");
     assert!(!text.contains(['\u{1b}', '\r', '\u{202e}']), "{text:?}");

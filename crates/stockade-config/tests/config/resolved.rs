@@ -68,6 +68,28 @@ instances:
 }
 
 #[test]
+fn client_auth_of_the_nearest_layer_holds_as_a_whole() {
+    let text = r#"
+version: "1.0"
+tls: {cert_path: a.crt, key_path: a.key}
+defaults: {client_auth: {mode: required, ca: all.crt, subjects: ["CN=a"]}}
+instances:
+  one: {code: a.ts, urls: ["https://one.example"]}
+  two: {code: a.ts, urls: ["https://two.example"], client_auth: {mode: optional, ca: two.crt}}
+  three: {code: a.ts, urls: ["https://three.example"], client_auth: none}
+"#;
+    let config = good(text).config;
+    let of = |name: &str| config.instances[name].client_auth.clone().unwrap();
+    assert_eq!(of("one").mode, ClientAuthMode::Required);
+    assert_eq!(of("one").ca, [std::path::PathBuf::from("/srv/all.crt")]);
+    assert_eq!(of("one").subjects, ["CN=a"]);
+    assert_eq!(of("two").mode, ClientAuthMode::Optional);
+    assert_eq!(of("two").ca, [std::path::PathBuf::from("/srv/two.crt")]);
+    assert!(of("two").subjects.is_empty());
+    assert_eq!(of("three").mode, ClientAuthMode::None);
+}
+
+#[test]
 fn none_undoes_a_wider_limit() {
     let text = r#"
 version: "1.0"

@@ -345,6 +345,76 @@ async fn head_has_the_length_and_no_body() {
 }
 
 #[tokio::test]
+async fn head_has_the_length_of_the_answer_to_get() {
+    let server = Server::one(async |request: Request<Body>| {
+        let body = match request.uri().path() {
+            "/none" => "",
+            _ => "hello",
+        };
+        let mut response = text(body);
+        let length = match request.uri().path() {
+            "/two" => &["1", "2"][..],
+            "/nonsense" => &["-1"],
+            _ => &["99"],
+        };
+        for length in length {
+            let length = HeaderValue::from_static(length);
+            response.headers_mut().append("content-length", length);
+        }
+        response
+    })
+    .await;
+    let mut client = server.connect().await;
+    for (path, length) in [
+        ("/", "5"),
+        ("/two", "5"),
+        ("/nonsense", "5"),
+        // Of a body that is not there, the target alone knows.
+        ("/none", "99"),
+    ] {
+        client
+            .send(format!("HEAD {path} HTTP/1.1\r\nhost: a\r\n\r\n"))
+            .await;
+        let head = client.head().await;
+        let found: Vec<_> = head
+            .lines()
+            .filter_map(|line| line.strip_prefix("content-length: "))
+            .collect();
+        assert_eq!(found, [length], "{path}: {head}");
+    }
+    assert_eq!(client.ask(get("/")).await.text(), "hello");
+}
+
+#[tokio::test]
+async fn status_is_called_what_the_target_calls_it() {
+    let server = Server::one(async |request: Request<Body>| {
+        let mut response = text("hello");
+        let status = request.uri().path().get(1..4).unwrap().parse().unwrap();
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        if request.uri().path().ends_with("own") {
+            let own = hyper::ext::ReasonPhrase::from_static(b"Odd, but fine");
+            response.extensions_mut().insert(own);
+        }
+        response
+    })
+    .await;
+    let mut client = server.connect().await;
+    for (path, line) in [
+        ("/200", "HTTP/1.1 200 OK"),
+        ("/404", "HTTP/1.1 404 Not Found"),
+        // No name is better than one that the library makes up.
+        ("/299", "HTTP/1.1 299 "),
+        ("/599", "HTTP/1.1 599 "),
+        ("/299own", "HTTP/1.1 299 Odd, but fine"),
+        ("/200own", "HTTP/1.1 200 Odd, but fine"),
+    ] {
+        let answer = client.ask(get(path)).await;
+        assert_eq!(answer.head.lines().next(), Some(line));
+        assert_eq!(answer.text(), "hello");
+    }
+}
+
+#[tokio::test]
 async fn methods_that_are_about_the_server_are_its_own() {
     let server = Server::one(echo).await;
     let mut client = server.connect().await;
@@ -488,6 +558,35 @@ async fn problem_is_told_in_the_form_that_the_client_takes() {
     let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(problem["status"], 503);
     assert_eq!(problem["detail"], "The site is busy.");
+}
+
+#[tokio::test]
+async fn client_takes_no_header_of_the_gateway_away() {
+    let server = Server::one(echo).await;
+    let mut client = server.connect().await;
+    let names = "cf-connecting-ip, x-forwarded-for, X-Forwarded-Proto, x-request-id, x-own";
+    let answer = client
+        .ask(format!(
+            "GET / HTTP/1.1\r\nhost: a\r\nx-own: 1\r\nx-request-id: mine\r\nconnection: {names}\r\n\r\n"
+        ))
+        .await;
+    let id = answer.header("x-request-id").unwrap();
+    let expected = format!(
+        "GET http://a/\ncf-connecting-ip: 127.0.0.1\nhost: a\nx-forwarded-for: 127.0.0.1\n\
+         x-forwarded-proto: http\nx-request-id: {id}\n\n"
+    );
+    assert_eq!(answer.text(), expected);
+    // Nor with a WebSocket.
+    let answer = client
+        .ask(format!(
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, {names}\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ))
+        .await;
+    let text = answer.text();
+    assert!(text.contains("\ncf-connecting-ip: 127.0.0.1\n"), "{text}");
+    assert!(text.contains("\nx-forwarded-for: 127.0.0.1\n"), "{text}");
+    assert!(text.contains("\nupgrade: websocket\n"), "{text}");
 }
 
 #[tokio::test]

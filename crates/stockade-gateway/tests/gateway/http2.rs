@@ -65,6 +65,28 @@ async fn request_reaches_the_target_and_its_answer_the_client() {
 }
 
 #[tokio::test]
+async fn cookies_in_many_pieces_are_one_field() {
+    let server = Server::one(echo).await;
+    let mut client = client(&server).await;
+    let mut many = request(Method::GET, "/", "");
+    for number in 0..150 {
+        let cookie = format!("c{number}={number}").parse().unwrap();
+        many.headers_mut().append("cookie", cookie);
+    }
+    let (status, text) = ask(&mut client, many).await;
+    assert_eq!(status, 200);
+    assert!(text.contains("\ncookie: c0=0; c1=1; c2=2; "), "{text}");
+    assert!(text.contains("; c149=149\n"), "{text}");
+    // Other fields are still counted.
+    let mut many = request(Method::GET, "/", "");
+    for _ in 0..150 {
+        many.headers_mut().append("x-own", "1".parse().unwrap());
+    }
+    let (status, _) = ask(&mut client, many).await;
+    assert_eq!(status, 431);
+}
+
+#[tokio::test]
 async fn head_has_the_length_and_no_body() {
     let server = Server::one(hello).await;
     let mut client = client(&server).await;

@@ -1,5 +1,6 @@
 //! What a client can't do: take too long, send too much, open too many.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use futures_util::stream;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use stockade_gateway::{Limits, Outcome, Refusal};
+use stockade_gateway::{Limits, Outcome, Pattern, Refusal, Route};
 use stockade_instance::{Body, BoxError};
 
 use crate::harness::*;
@@ -190,6 +191,36 @@ async fn body_that_is_too_large_is_refused() {
     assert_eq!(answer.status, 200);
     let told = server.log.until(|told| told.requests.len() == 3).await;
     assert_eq!(told.refusals, [Refusal::BodyTooLarge; 2]);
+}
+
+#[tokio::test]
+async fn body_is_held_to_what_both_the_gateway_and_the_route_allow() {
+    let check = async |of_gateway: u64, of_route: Option<u64>, most: usize| {
+        let mut route = Route::new("all", vec![Pattern::any()], Arc::new(echo));
+        route.max_body = of_route;
+        let limits = Limits {
+            max_body: of_gateway,
+            ..Limits::default()
+        };
+        let server = Server::start(listener(), table(vec![route]), limits).await;
+        for (length, status) in [(most, 200), (most + 1, 413)] {
+            let body = "x".repeat(length);
+            let ask = |framing: String, body: String| {
+                format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n{body}")
+            };
+            let whole = ask(format!("content-length: {length}"), body.clone());
+            assert_eq!(server.connect().await.ask(whole).await.status, status);
+            let chunked = ask(
+                "transfer-encoding: chunked".to_owned(),
+                format!("{length:x}\r\n{body}\r\n0\r\n\r\n"),
+            );
+            let answer = server.connect().await.ask(chunked).await;
+            assert_eq!(answer.status, status);
+        }
+    };
+    check(1000, Some(2000), 1000).await;
+    check(2000, Some(1000), 1000).await;
+    check(1000, None, 1000).await;
 }
 
 #[tokio::test]

@@ -58,6 +58,32 @@ async fn header_is_believed_from_a_trusted_proxy_only() {
     assert!(!answer.text().contains("theirs"));
 }
 
+#[tokio::test]
+async fn client_behind_a_proxy_takes_no_header_away() {
+    // A proxy that passes `connection` on as its client wrote it.
+    let names =
+        "connection: cf-connecting-ip, x-forwarded-for, x-forwarded-proto, x-request-id\r\n";
+    let request = format!(
+        "GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 198.51.100.7\r\nx-forwarded-proto: https\r\n\
+         x-request-id: theirs\r\n{names}\r\n"
+    );
+    let server = serve(ProxyProtocol::Off, &[HERE], Limits::default()).await;
+    let answer = server.connect().await.ask(&request).await;
+    assert_eq!(answer.text(), "198.51.100.7 198.51.100.7 https theirs");
+    let server = serve(ProxyProtocol::Required, &[HERE], Limits::default()).await;
+    let request = format!("GET / HTTP/1.1\r\nhost: a\r\n{names}\r\n");
+    let answer = server
+        .connect()
+        .await
+        .ask([V1, request.as_bytes()].concat())
+        .await;
+    assert!(
+        answer.text().starts_with("203.0.113.5 203.0.113.5 http "),
+        "{}",
+        answer.text()
+    );
+}
+
 const V1: &[u8] = b"PROXY TCP4 203.0.113.5 127.0.0.1 4000 80\r\n";
 
 fn v2() -> Vec<u8> {

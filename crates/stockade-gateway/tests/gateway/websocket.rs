@@ -201,6 +201,39 @@ async fn either_side_closes_with_code_and_reason() {
 }
 
 #[tokio::test]
+async fn guest_that_closes_first_hears_how_the_client_answers() {
+    let limits = SocketLimits {
+        pong_timeout: Duration::from_millis(200),
+        ..SocketLimits::default()
+    };
+    let (server, mut guests) = accepting(limits).await;
+    // What the guest says, the frame, what the client answers, and what the guest hears.
+    for (said, frame, answer, code) in [
+        (1014, &[0x88, 2, 0x03, 0xf6][..], Some([0x03, 0xf6]), 1014),
+        (1005, &[0x88, 0], Some([0x03, 0xe8]), 1000),
+        (4000, &[0x88, 2, 0x0f, 0xa0], None, 1006),
+    ] {
+        let mut raw = server.connect().await;
+        raw.send(HANDSHAKE).await;
+        assert!(raw.head().await.starts_with("HTTP/1.1 101 "));
+        let mut guest = soon(guests.recv()).await.unwrap();
+        let close = |code| SocketMessage::Close {
+            code,
+            reason: String::new(),
+        };
+        guest.say(close(said)).await;
+        assert_eq!(raw.exactly(frame.len()).await, frame, "{said}");
+        if let Some([high, low]) = answer {
+            // A message that comes before the answer is nobody's any more.
+            raw.send(&[0x81, 0x81, 0, 0, 0, 0, b'x'][..]).await;
+            raw.send(&[0x88, 0x82, 0, 0, 0, 0, high, low][..]).await;
+        }
+        assert_eq!(guest.hear().await, close(code), "{said}");
+        assert_eq!(soon(guest.hears.recv()).await, None);
+    }
+}
+
+#[tokio::test]
 async fn connection_that_breaks_is_told_to_the_guest() {
     let (server, mut guests) = accepting(SocketLimits::default()).await;
     let (client, _) = open(&server).await;

@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use stockade_protocol::{GuestError, Payload, RequestId};
 use tokio::task::AbortHandle;
 
+use super::outgoing::{Reading, Untold};
 use super::{Mirror, unbroken};
-use crate::http::Body;
+use crate::http::{Body, Client};
 use crate::services::Parcel;
 use crate::wire::{
     AnswerBody, Ask, Fields, GuestBody, Malformed, Unasked, answer_of, export, import, parse_ask,
@@ -77,15 +78,27 @@ impl Mirror {
                 binding,
                 head,
                 body,
-            } => Prepared::Fetch(
-                binding,
-                http::Request::from_parts(head, self.body_of(body)?),
-            ),
+            } => {
+                let mut request = http::Request::from_parts(head, self.body_of(body)?);
+                if binding.is_some()
+                    && let Some(client) = self.passed_on(&request)
+                {
+                    request.extensions_mut().insert(client);
+                }
+                Prepared::Fetch(binding, request)
+            }
             Ask::Call {
                 binding,
                 method,
                 args,
-            } => Prepared::Call(binding, method, self.import_parcel(args)?),
+            } => match self.import_parcel(args) {
+                Ok(args) => Prepared::Call(binding, method, args),
+                Err(Unasked::Refused(why)) => {
+                    self.refuse(id, &why);
+                    return Ok(());
+                }
+                Err(Unasked::Malformed(malformed)) => return Err(malformed),
+            },
         };
         let mut table = self.asks.table.lock();
         if table.closed {
@@ -105,11 +118,30 @@ impl Mirror {
             drop(count);
             mirror.room_to_tell().await;
             if mirror.asks.table.lock().entries.remove(&id).is_some() {
-                mirror.answer(id, result);
+                let (result, untold) = match result {
+                    Ok((payload, untold)) => (Ok(payload), Some(untold)),
+                    Err(error) => (Err(error), None),
+                };
+                if mirror.answer(id, result)
+                    && let Some(untold) = untold
+                {
+                    untold.told();
+                }
             }
         });
         table.entries.insert(id, task.abort_handle());
         Ok(())
+    }
+
+    /// The client whose request the guest passes on to a binding: it is one that the guest is answering, and
+    /// its name stands in the header that the gateway wrote. What else the guest says of a client is its own.
+    fn passed_on(&self, request: &http::Request<Body>) -> Option<Client> {
+        let id = request.headers().get("x-request-id")?.to_str().ok()?;
+        let client = Arc::unwrap_or_clone(self.client_of(id)?);
+        Some(Client {
+            upgrade: false,
+            ..client
+        })
     }
 
     /// Takes `request.cancel`.
@@ -126,11 +158,14 @@ impl Mirror {
         self.answer(id, Err(GuestError::new(why)));
     }
 
-    fn answer(&self, id: RequestId, result: Result<Payload, GuestError>) {
-        if let Err(error) = self.handle.answer(id, result) {
+    /// Whether the guest is told of it, and not of a failure in its place.
+    fn answer(&self, id: RequestId, result: Result<Payload, GuestError>) -> bool {
+        let sent = self.handle.answer(id, result);
+        if let Err(error) = &sent {
             let too_much = GuestError::new(format!("the answer was not sent: {error}"));
             let _ = self.handle.answer(id, Err(too_much));
         }
+        sent.is_ok()
     }
 
     fn body_of(self: &Arc<Self>, body: GuestBody) -> Result<Body, Malformed> {
@@ -143,7 +178,7 @@ impl Mirror {
     }
 
     /// Makes bodies of the streams in data of the guest.
-    pub(crate) fn import_parcel(self: &Arc<Self>, data: Payload) -> Result<Parcel, Malformed> {
+    pub(crate) fn import_parcel(self: &Arc<Self>, data: Payload) -> Result<Parcel, Unasked> {
         let (payload, streams) = import(data, |id| {
             self.take_stream(id)
                 .map(http_body_util::BodyExt::boxed_unsync)
@@ -152,14 +187,24 @@ impl Mirror {
     }
 
     /// Makes streams for the guest of the bodies in data.
-    pub(crate) fn export_parcel(self: &Arc<Self>, parcel: Parcel) -> Result<Payload, GuestError> {
-        export(parcel.payload, parcel.streams, |body| {
-            self.open_stream(body, None, None).map_err(Malformed)
-        })
-        .map_err(|error| GuestError::new(error.to_string()))
+    pub(crate) fn export_parcel(
+        self: &Arc<Self>,
+        parcel: Parcel,
+    ) -> Result<(Payload, Untold), GuestError> {
+        let mut ids = Vec::new();
+        let payload = export(parcel.payload, parcel.streams, |body| {
+            let id = self
+                .open_stream(body, None, None, Reading::Asked)
+                .map_err(Malformed)?;
+            ids.push(id);
+            Ok(id)
+        });
+        let untold = self.untold(ids);
+        let payload = payload.map_err(|error| GuestError::new(error.to_string()))?;
+        Ok((payload, untold))
     }
 
-    async fn carry_out(self: &Arc<Self>, ask: Prepared) -> Result<Payload, GuestError> {
+    async fn carry_out(self: &Arc<Self>, ask: Prepared) -> Result<(Payload, Untold), GuestError> {
         let services = &self.pool.services;
         let response = match ask {
             Prepared::Call(binding, method, args) => {
@@ -179,7 +224,12 @@ impl Mirror {
             )));
         }
         let body = self.answer_body(body).await?;
-        Ok(answer_of(&head, body))
+        let streams = match &body {
+            AnswerBody::Stream(id) => vec![*id],
+            AnswerBody::None | AnswerBody::Whole(_) => Vec::new(),
+        };
+        let untold = self.untold(streams);
+        Ok((answer_of(&head, body), untold))
     }
 
     async fn answer_body(self: &Arc<Self>, body: Body) -> Result<AnswerBody, GuestError> {
@@ -194,7 +244,7 @@ impl Mirror {
                 Err(_) => Err(GuestError::new("the sender gave nothing for too long")),
             };
         }
-        self.open_stream(body, None, None)
+        self.open_stream(body, None, None, Reading::Ahead)
             .map(AnswerBody::Stream)
             .map_err(GuestError::new)
     }

@@ -7,6 +7,7 @@
 //!    guest asked for is dropped.
 //! 3. What the guest names (streams, sockets, requests) is looked up in this mirror's own tables.
 
+mod ahead;
 mod asks;
 mod hear;
 mod incoming;
@@ -28,7 +29,7 @@ use stockade_supervisor::{End, Handle, SendError};
 
 pub(crate) use incoming::GuestStream;
 pub(crate) use live::{Lived, live};
-pub(crate) use outgoing::OwnedStream;
+pub(crate) use outgoing::{OwnedStream, Reading};
 pub(crate) use requests::{Reply, ReplyBody};
 pub(crate) use sockets::AcceptedSocket;
 

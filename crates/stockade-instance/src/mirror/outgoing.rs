@@ -1,16 +1,19 @@
 //! Streams of the host that the guest reads: a task for each, which reads a body as the guest asks.
+//!
+//! Of an answer that the guest asked for the first bytes are read before it asks for them: a small one then
+//! is over, and what it held of others is free, whether the guest ever reads it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use http_body_util::{BodyExt, Limited, StreamBody};
 use parking_lot::Mutex;
 use stockade_protocol::Payload;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::ahead::Source;
 use super::{Mirror, unbroken};
 use crate::error::FetchError;
 use crate::http::{Body, BoxError};
@@ -22,9 +25,17 @@ const CHUNK: usize = 64 << 10;
 /// Chunks that the guest may ask for ahead; more are not remembered.
 const MOST_CREDIT: u32 = 64;
 
+/// Bytes that are read before the guest asks for any, give or take a piece of the sender's.
+const AHEAD: usize = 64 << 10;
+
+/// Streams of one mirror that may hold so many at once; further ones are read when the guest asks.
+const MOST_AHEAD: usize = 256;
+
 #[derive(Default)]
 pub(super) struct Outgoing {
     table: Mutex<Table>,
+    /// Streams that hold what was read ahead.
+    ahead: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -38,8 +49,17 @@ struct Entry {
     credit: Arc<Credit>,
     task: AbortHandle,
     /// The body, until the guest asks for the first chunk.
-    unread: Arc<Mutex<Option<Body>>>,
+    unread: Arc<Mutex<Option<Source>>>,
     limit: Option<u64>,
+}
+
+/// When a stream's body is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// As the guest asks.
+    Asked,
+    /// Its first bytes at once.
+    Ahead,
 }
 
 /// Chunks that the guest has asked for.
@@ -102,6 +122,27 @@ impl Drop for OwnedStream {
     }
 }
 
+/// Streams that the guest has not been told of: dropped, they end.
+pub(crate) struct Untold {
+    mirror: Arc<Mirror>,
+    ids: Vec<u64>,
+}
+
+impl Untold {
+    /// The guest has been told of them.
+    pub(crate) fn told(mut self) {
+        self.ids.clear();
+    }
+}
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        for id in &self.ids {
+            self.mirror.close_stream(*id);
+        }
+    }
+}
+
 impl Mirror {
     /// Has the guest read `body`; gives the stream's id. `of` names the request whose body it is.
     ///
@@ -112,6 +153,7 @@ impl Mirror {
         body: Body,
         of: Option<u64>,
         limit: Option<u64>,
+        reading: Reading,
     ) -> Result<u64, String> {
         let most = self.limits().streams;
         let mut table = self.outgoing.table.lock();
@@ -124,12 +166,13 @@ impl Mirror {
             return Ok(id);
         }
         let credit = Arc::new(Credit::default());
-        let unread = Arc::new(Mutex::new(Some(body)));
+        let unread = Arc::new(Mutex::new(Some(Source::new(body))));
         let pump = Pump {
             mirror: Arc::clone(self),
             id,
             of,
             limit,
+            reading,
             credit: Arc::clone(&credit),
         };
         // The task cannot end before its entry is there: it needs this lock for that.
@@ -152,14 +195,22 @@ impl Mirror {
         }
     }
 
+    /// Streams of these ids, which the guest does not know yet.
+    pub(crate) fn untold(self: &Arc<Self>, ids: Vec<u64>) -> Untold {
+        Untold {
+            mirror: Arc::clone(self),
+            ids,
+        }
+    }
+
     /// Takes back a stream that the guest has not read: it goes on without the guest. One that has ended
     /// meanwhile, or was read after all, is a body that fails.
     pub(super) fn take_back(&self, id: u64) -> Body {
         let entry = self.outgoing.table.lock().entries.remove(&id);
         let unread = entry.and_then(|entry| {
             entry.task.abort();
-            let body = entry.unread.lock().take()?;
-            Some((body, entry.limit))
+            let source = entry.unread.lock().take()?;
+            Some((source.into_body(), entry.limit))
         });
         match unread {
             Some((body, Some(limit))) => {
@@ -184,7 +235,11 @@ impl Mirror {
 
     /// Takes `stream.cancel`.
     pub(super) fn stream_cancelled(&self, message: &Fields) {
-        let entry = self.outgoing.table.lock().entries.remove(&message.id);
+        self.close_stream(message.id);
+    }
+
+    fn close_stream(&self, id: u64) {
+        let entry = self.outgoing.table.lock().entries.remove(&id);
         if let Some(entry) = entry {
             entry.task.abort();
         }
@@ -204,7 +259,24 @@ struct Pump {
     id: u64,
     of: Option<u64>,
     limit: Option<u64>,
+    reading: Reading,
     credit: Arc<Credit>,
+}
+
+/// A stream's part of what may be read ahead.
+struct Part<'a>(&'a AtomicUsize);
+
+impl<'a> Part<'a> {
+    fn take(count: &'a AtomicUsize) -> Option<Self> {
+        let part = Self(count);
+        (count.fetch_add(1, Ordering::Relaxed) < MOST_AHEAD).then_some(part)
+    }
+}
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Why a body was not read to its end.
@@ -214,7 +286,7 @@ enum Broken {
 }
 
 impl Pump {
-    async fn run(self, unread: Arc<Mutex<Option<Body>>>) {
+    async fn run(self, unread: Arc<Mutex<Option<Source>>>) {
         let result = unbroken(self.carry(unread))
             .await
             .unwrap_or_else(|| Err(Broken::Failed("the host failed to read it".to_owned())));
@@ -240,27 +312,46 @@ impl Pump {
         }
     }
 
-    async fn carry(&self, unread: Arc<Mutex<Option<Body>>>) -> Result<(), Broken> {
+    /// Waits until the guest wants a chunk.
+    async fn wanted(&self) -> Result<(), Broken> {
         let stall = self.mirror.limits().stall;
+        tokio::time::timeout(stall, self.credit.take())
+            .await
+            .map_err(|_| {
+                Broken::Failed("the stream was closed, for nobody read it for too long".to_owned())
+            })
+    }
+
+    /// Waits until the guest wants the first chunk, and reads ahead meanwhile.
+    async fn first_wanted(&self, unread: &Mutex<Option<Source>>) -> Result<(), Broken> {
+        let mut wanted = std::pin::pin!(self.wanted());
+        tokio::select! {
+            biased;
+            result = &mut wanted => return result,
+            () = Source::read_ahead(unread, AHEAD) => {}
+        }
+        wanted.await
+    }
+
+    async fn carry(&self, unread: Arc<Mutex<Option<Source>>>) -> Result<(), Broken> {
+        let stall = self.mirror.limits().stall;
+        let part = match self.reading {
+            Reading::Ahead => Part::take(&self.mirror.outgoing.ahead),
+            Reading::Asked => None,
+        };
+        if part.is_some() {
+            self.first_wanted(&unread).await?;
+        } else {
+            self.wanted().await?;
+        }
+        let Some(mut body) = unread.lock().take() else {
+            return Ok(());
+        };
+        drop(part);
         let mut total = 0_u64;
-        let mut begun = None;
         loop {
-            // Nothing is read before the guest wants it: that is what holds back the sender.
-            if tokio::time::timeout(stall, self.credit.take())
-                .await
-                .is_err()
-            {
-                return Err(Broken::Failed(
-                    "the stream was closed, for nobody read it for too long".to_owned(),
-                ));
-            }
-            if begun.is_none() {
-                begun = unread.lock().take();
-            }
-            let Some(body) = &mut begun else {
-                return Ok(());
-            };
-            let mut data = match tokio::time::timeout(stall, next_data(body)).await {
+            // Nothing more is read before the guest wants it: that is what holds back the sender.
+            let mut data = match tokio::time::timeout(stall, body.next()).await {
                 Ok(Some(Ok(data))) => data,
                 Ok(None) => return Ok(()),
                 Ok(Some(Err(why))) => return Err(Broken::Failed(why)),
@@ -285,34 +376,14 @@ impl Pump {
                         "the guest does not take its messages".to_owned(),
                     ));
                 }
+                if data.is_empty() && body.is_over() {
+                    return Ok(());
+                }
+                self.wanted().await?;
                 if data.is_empty() {
                     break;
                 }
-                if tokio::time::timeout(stall, self.credit.take())
-                    .await
-                    .is_err()
-                {
-                    return Err(Broken::Failed(
-                        "the stream was closed, for nobody read it for too long".to_owned(),
-                    ));
-                }
             }
-        }
-    }
-}
-
-/// The next bytes; trailers are not for guests.
-async fn next_data(body: &mut Body) -> Option<Result<Bytes, String>> {
-    loop {
-        match body.frame().await? {
-            Ok(frame) => {
-                if let Ok(data) = frame.into_data()
-                    && !data.is_empty()
-                {
-                    return Some(Ok(data));
-                }
-            }
-            Err(error) => return Some(Err(error.to_string())),
         }
     }
 }

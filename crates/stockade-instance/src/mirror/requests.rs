@@ -17,7 +17,7 @@ use super::outgoing::OwnedStream;
 use super::sockets::AcceptedSocket;
 use super::{Buffered, Mirror, Slot};
 use crate::error::FetchError;
-use crate::http::Body;
+use crate::http::{Body, Client};
 use crate::wire::{
     GuestBody, Head, Malformed, parse_cron_done, parse_failed, parse_response, parse_settled,
 };
@@ -48,6 +48,8 @@ enum Entry {
         slot: Slot,
         /// The request's body, where it is a stream.
         body: Option<OwnedStream>,
+        /// Who asks, if a client does.
+        client: Option<Arc<Client>>,
     },
     /// Nobody waits any more; the guest was told and has not answered.
     Aborted { since: Instant, _slot: Slot },
@@ -146,9 +148,19 @@ impl Mirror {
         id: u64,
         slot: Slot,
         body: Option<OwnedStream>,
+        client: Option<Arc<Client>>,
     ) -> Result<oneshot::Receiver<Result<Reply, FetchError>>, End> {
         let (sender, receiver) = oneshot::channel();
-        self.enter(id, Waiter::Response(sender), slot, body)?;
+        let waiter = Waiter::Response(sender);
+        self.enter(
+            id,
+            Entry::Waiting {
+                waiter,
+                slot,
+                body,
+                client,
+            },
+        )?;
         Ok(receiver)
     }
 
@@ -162,18 +174,31 @@ impl Mirror {
         slot: Slot,
     ) -> Result<oneshot::Receiver<Result<(), String>>, End> {
         let (sender, receiver) = oneshot::channel();
-        self.enter(id, Waiter::Cron(sender), slot, None)?;
+        let waiter = Waiter::Cron(sender);
+        self.enter(
+            id,
+            Entry::Waiting {
+                waiter,
+                slot,
+                body: None,
+                client: None,
+            },
+        )?;
         Ok(receiver)
     }
 
-    fn enter(
-        &self,
-        id: u64,
-        waiter: Waiter,
-        slot: Slot,
-        body: Option<OwnedStream>,
-    ) -> Result<(), End> {
-        let entry = Entry::Waiting { waiter, slot, body };
+    /// The client whose request has this name, while its answer is waited for.
+    pub(super) fn client_of(&self, request_id: &str) -> Option<Arc<Client>> {
+        let table = self.requests.table.lock();
+        let clients = table.entries.values().filter_map(|entry| match entry {
+            Entry::Waiting { client, .. } => client.as_ref(),
+            Entry::Aborted { .. } => None,
+        });
+        let mut of_name = clients.filter(|client| client.request_id == request_id);
+        of_name.next().cloned()
+    }
+
+    fn enter(&self, id: u64, entry: Entry) -> Result<(), End> {
         let mut table = self.requests.table.lock();
         if let Some(end) = table.end.clone() {
             drop(table);
@@ -207,7 +232,9 @@ impl Mirror {
     fn abandon(&self, id: u64) -> Option<(Waiter, Option<OwnedStream>)> {
         let mut table = self.requests.table.lock();
         let (waiter, slot, body) = match table.entries.remove(&id)? {
-            Entry::Waiting { waiter, slot, body } => (waiter, slot, body),
+            Entry::Waiting {
+                waiter, slot, body, ..
+            } => (waiter, slot, body),
             aborted @ Entry::Aborted { .. } => {
                 table.entries.insert(id, aborted);
                 return None;
@@ -273,6 +300,7 @@ impl Mirror {
                 waiter: Waiter::Response(sender),
                 slot,
                 body: request_body,
+                ..
             }) => {
                 // What is not taken is cancelled by being dropped.
                 let _ = sender.send(Ok(Reply {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::collections::hash_map;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use stockade_protocol::Payload;
@@ -25,6 +26,9 @@ const TELL_EVERY: u32 = 16;
 /// Messages on the way to or from whoever speaks RFC 6455.
 const ON_THE_WAY: usize = 4;
 
+/// For the client's answer to a close of the guest. Who speaks RFC 6455 has a bound of its own, and a shorter one.
+const CLOSING: Duration = Duration::from_secs(120);
+
 #[derive(Default)]
 pub(super) struct Sockets {
     table: Mutex<Table>,
@@ -43,6 +47,8 @@ struct Entry {
     /// Messages that the guest will still take.
     credit: Arc<Credit>,
     task: Option<AbortHandle>,
+    /// The guest has closed it; the client's answer is still to come.
+    closing: bool,
 }
 
 #[derive(Default)]
@@ -147,6 +153,7 @@ impl Mirror {
                         owed: Arc::clone(&owed),
                         credit: Arc::clone(&credit),
                         task: None,
+                        closing: false,
                     });
                 }
             }
@@ -201,7 +208,7 @@ impl Mirror {
         };
         let bytes = size(&message);
         let mut table = self.sockets.table.lock();
-        let Some(entry) = table.entries.get(&id) else {
+        let Some(entry) = table.entries.get(&id).filter(|entry| !entry.closing) else {
             return Ok(());
         };
         if entry.owed.load(Ordering::SeqCst) == 0 {
@@ -232,13 +239,13 @@ impl Mirror {
         Ok(())
     }
 
-    /// Takes `socket.close`.
+    /// Takes `socket.close`. The socket is there until the client has answered.
     pub(super) fn socket_closed(&self, message: &Fields) {
-        if let Some(entry) = self.sockets.table.lock().entries.remove(&message.id) {
+        let mut table = self.sockets.table.lock();
+        if let Some(entry) = table.entries.get_mut(&message.id)
+            && !std::mem::replace(&mut entry.closing, true)
+        {
             let _ = entry.from_guest.send(message.close());
-        }
-        if self.is_draining() {
-            self.pool.wake.notify_one();
         }
     }
 
@@ -290,15 +297,21 @@ impl Carrier {
             () = self.to_client(&mut from_guest, &to_client) => None,
             close = self.to_guest(&mut from_client) => Some(close),
         };
+        drop(to_client);
+        // A guest that has closed hears the client's close and nothing before it.
+        let (code, reason) = match closed_by_client {
+            Some(close) => close,
+            None => tokio::time::timeout(CLOSING, closing(&mut from_client))
+                .await
+                .unwrap_or_else(|_| (1006, String::new())),
+        };
         from_guest.close();
         while let Ok(message) = from_guest.try_recv() {
             if !matches!(message, SocketMessage::Close { .. }) {
                 self.mirror.unbuffer(size(&message));
             }
         }
-        let open = self.mirror.forget_socket(self.id);
-        if open {
-            let (code, reason) = closed_by_client.unwrap_or_else(|| (1006, String::new()));
+        if self.mirror.forget_socket(self.id) {
             self.mirror
                 .tell_close("socket.close", self.id, code, &reason);
         }
@@ -348,6 +361,16 @@ impl Carrier {
         }
         (1006, String::new())
     }
+}
+
+/// The client's close; 1006 where it went away without one.
+async fn closing(from_client: &mut mpsc::Receiver<SocketMessage>) -> (u16, String) {
+    while let Some(message) = from_client.recv().await {
+        if let SocketMessage::Close { code, reason } = message {
+            return (code, reason);
+        }
+    }
+    (1006, String::new())
 }
 
 /// `{ "id": id, "data": … }`.

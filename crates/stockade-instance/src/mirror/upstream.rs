@@ -127,11 +127,17 @@ impl Mirror {
     }
 
     fn close_upstream(&self, message: &Fields) {
-        let table = self.upstream.table.lock();
-        if let Some(entry) = table.entries.get(&message.id)
-            && entry.to_upstream.try_send(message.close()).is_err()
-        {
+        let id = message.id;
+        let mut table = self.upstream.table.lock();
+        let Some(entry) = table.entries.get(&id) else {
+            return;
+        };
+        if entry.to_upstream.try_send(message.close()).is_err() {
+            // It waits behind more than may wait: nobody would come to it.
             entry.task.abort();
+            table.entries.remove(&id);
+            drop(table);
+            self.upstream_closed(id, 1006, "the peer is too slow", false);
         }
     }
 

@@ -6,6 +6,7 @@ use std::fmt::{self, Write};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap};
 use http::{Method, Request, Uri};
+use hyper::ext::ReasonPhrase;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -117,9 +118,24 @@ pub(crate) enum Unasked {
     Malformed(Malformed),
 }
 
-impl<T: Into<Malformed>> From<T> for Unasked {
-    fn from(error: T) -> Self {
+impl From<Malformed> for Unasked {
+    fn from(error: Malformed) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl From<serde_json::Error> for Unasked {
+    fn from(error: serde_json::Error) -> Self {
         Self::Malformed(error.into())
+    }
+}
+
+impl fmt::Display for Unasked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(why) => f.write_str(why),
+            Self::Malformed(error) => error.fmt(f),
+        }
     }
 }
 
@@ -182,7 +198,8 @@ fn request_head(
     }
     let method = Method::from_bytes(wire.method.as_str().as_bytes())
         .map_err(|_| "invalid method".to_owned())?;
-    let (headers, content_length) = headers_of(&wire.headers.0, limits)
+    let flat = &wire.headers.0;
+    let (headers, content_length) = headers_of(&flat.texts, flat.cut, limits)
         .map_err(|why| format!("the request was refused: {why}"))?;
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = method;
@@ -207,11 +224,15 @@ pub(crate) fn answer_of(head: &http::response::Parts, body: AnswerBody) -> Paylo
         "{{\"status\":{},\"statusText\":",
         head.status.as_u16()
     );
-    push_text(
-        &mut json,
-        head.status.canonical_reason().unwrap_or(""),
-        true,
-    );
+    match head.extensions.get::<ReasonPhrase>() {
+        // No such text begins with NUL, as a mark would.
+        Some(reason) => push_value(&mut json, reason.as_bytes()),
+        None => push_text(
+            &mut json,
+            head.status.canonical_reason().unwrap_or(""),
+            true,
+        ),
+    }
     json.push_str(",\"headers\":");
     push_pairs(&mut json, &head.headers);
     json.push_str(",\"body\":");
@@ -296,6 +317,23 @@ mod tests {
                 "{json}"
             );
         }
+    }
+
+    #[test]
+    fn answer_names_the_status_as_the_server_did() {
+        let answer = |status: u16, reason: Option<&'static [u8]>| {
+            let (mut head, ()) = http::Response::new(()).into_parts();
+            head.status = status.try_into().unwrap();
+            if let Some(reason) = reason {
+                head.extensions.insert(ReasonPhrase::from_static(reason));
+            }
+            let json: serde_json::Value =
+                serde_json::from_str(&answer_of(&head, AnswerBody::None).json).unwrap();
+            json["statusText"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(answer(404, None), "Not Found");
+        assert_eq!(answer(404, Some(b"Gone fishing \xe9")), "Gone fishing é");
+        assert_eq!(answer(299, None), "");
     }
 
     #[test]

@@ -4,25 +4,30 @@
 //! that, not searched: a mark that the next reader sees and this one did not would name a stream that is
 //! somebody else's.
 
-use serde_json::Value;
-use stockade_protocol::Payload;
+use stockade_protocol::{Edit, Mark, MarksError, Payload, rewrite_marks};
 
-use super::{Malformed, number};
+use super::{Malformed, Unasked};
 
-/// Nested values deeper than this are refused; the parser's own bound is 128.
-const MAX_DEPTH: usize = 128;
+impl From<MarksError> for Unasked {
+    fn from(error: MarksError) -> Self {
+        match error {
+            MarksError::Json(_) => Self::Malformed(Malformed(error.to_string())),
+            // A guest's own code makes such data.
+            MarksError::TooDeep => Self::Refused(error.to_string()),
+        }
+    }
+}
 
 /// Takes the streams out of data of a guest. `take` makes a body of a stream's id; the mark then names its
 /// place among all bodies.
 ///
 /// # Errors
-/// When the data is no JSON, or has marks that name nothing, or `take` refuses.
+/// When the data is no JSON, is nested too deeply, or has marks that name nothing, or `take` refuses.
 pub(crate) fn import<T>(
     payload: Payload,
-    take: impl FnMut(u64) -> Result<T, Malformed>,
-) -> Result<(Payload, Vec<T>), Malformed> {
+    mut take: impl FnMut(u64) -> Result<T, Malformed>,
+) -> Result<(Payload, Vec<T>), Unasked> {
     let mut streams = Vec::new();
-    let mut take = take;
     let payload = rewrite(payload, |id| {
         streams.push(take(id)?);
         Ok(streams.len() as u64 - 1)
@@ -38,7 +43,7 @@ pub(crate) fn export<T>(
     payload: Payload,
     streams: Vec<T>,
     mut open: impl FnMut(T) -> Result<u64, Malformed>,
-) -> Result<Payload, Malformed> {
+) -> Result<Payload, Unasked> {
     let mut streams: Vec<Option<T>> = streams.into_iter().map(Some).collect();
     rewrite(payload, |index| {
         let index = usize::try_from(index).unwrap_or(usize::MAX);
@@ -53,49 +58,21 @@ pub(crate) fn export<T>(
 fn rewrite(
     mut payload: Payload,
     mut stream: impl FnMut(u64) -> Result<u64, Malformed>,
-) -> Result<Payload, Malformed> {
+) -> Result<Payload, Unasked> {
     if !payload.marked {
         payload.bytes = Vec::new();
         return Ok(payload);
     }
-    let mut value: Value = serde_json::from_str(&payload.json)?;
     let parts = payload.bytes.len() as u64;
-    walk(&mut value, 0, &mut |text| {
-        let Some(rest) = text.strip_prefix('\0') else {
-            return Ok(());
-        };
-        match rest.as_bytes().first() {
-            Some(0) => Ok(()),
-            Some(b'b' | b'a') if number(&rest[1..])? < parts => Ok(()),
-            Some(b's') => {
-                *text = format!("\0s{}", stream(number(&rest[1..])?)?);
-                Ok(())
-            }
-            _ => Err(Malformed("a mark names nothing".to_owned())),
+    payload.json = rewrite_marks(&payload.json, |mark| match mark {
+        Mark::Text | Mark::Value => Ok(Edit::Keep),
+        Mark::Bytes(index) if index < parts => Ok(Edit::Keep),
+        Mark::Stream(id) => Ok(Edit::Stream(stream(id)?)),
+        Mark::Bytes(_) | Mark::Unknown => {
+            Err(Unasked::from(Malformed("a mark names nothing".to_owned())))
         }
     })?;
-    payload.json = value.to_string();
     Ok(payload)
-}
-
-fn walk(
-    value: &mut Value,
-    depth: usize,
-    text: &mut impl FnMut(&mut String) -> Result<(), Malformed>,
-) -> Result<(), Malformed> {
-    if depth > MAX_DEPTH {
-        return Err(Malformed("data is nested too deeply".to_owned()));
-    }
-    match value {
-        Value::String(string) => text(string),
-        Value::Array(items) => items
-            .iter_mut()
-            .try_for_each(|item| walk(item, depth + 1, text)),
-        Value::Object(map) => map
-            .iter_mut()
-            .try_for_each(|(_, item)| walk(item, depth + 1, text)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -143,7 +120,6 @@ mod tests {
             r#"["\u0000s-1"]"#,
             "[",
             "",
-            r#"["\ud800"]"#,
         ] {
             assert!(import(marked(json, 0), Ok).is_err(), "{json}");
         }
@@ -152,9 +128,23 @@ mod tests {
     }
 
     #[test]
+    fn parcel_of_text_that_no_rust_type_holds_passes_as_it_is() {
+        let json = r#"[{"\ud800":"\udc00","z":"\u0000b0","a":9007199254740993}]"#;
+        let (data, _) = import(marked(json, 1), Ok).unwrap();
+        assert_eq!(data.json, json);
+    }
+
+    #[test]
+    fn parcel_nested_too_deeply_is_refused_and_no_breach() {
+        let deep = format!("{}\"\\u0000b0\"{}", "[".repeat(2000), "]".repeat(2000));
+        let refused = import(marked(&deep, 1), Ok);
+        assert!(matches!(refused, Err(Unasked::Refused(_))), "{refused:?}");
+    }
+
+    #[test]
     fn parcel_without_marks_passes_as_it_is() {
         let plain = Payload::from_json(r#"["\u0000s1"]"#.to_owned());
-        let (data, ids) = import(plain.clone(), Ok::<u64, Malformed>).unwrap();
+        let (data, ids) = import(plain.clone(), Ok).unwrap();
         assert_eq!(data, plain);
         assert!(ids.is_empty());
     }

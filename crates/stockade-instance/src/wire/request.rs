@@ -1,6 +1,7 @@
 //! `http.request`, as the guest gets it.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap};
@@ -30,7 +31,8 @@ pub(crate) struct Prepared {
     pub(crate) method: Method,
     pub(crate) body: RequestBody,
     pub(crate) upgrade: bool,
-    pub(crate) request_id: String,
+    /// Who asks, if a client does.
+    pub(crate) client: Option<Arc<Client>>,
     /// `,"GET","https://…",["name","value"]`.
     head: String,
     /// Of the message, after the body: `cf` as JSON.
@@ -46,8 +48,9 @@ impl Prepared {
         request: Request<Body>,
         limits: &InstanceLimits,
     ) -> Result<Self, FetchError> {
-        let (parts, body) = request.into_parts();
-        let client = parts.extensions.get::<Client>();
+        let (mut parts, body) = request.into_parts();
+        let asks = parts.extensions.remove::<Client>().map(Arc::new);
+        let client = asks.as_deref();
         let mut head = String::with_capacity(512);
         head.push(',');
         push_text(&mut head, parts.method.as_str(), false);
@@ -57,12 +60,11 @@ impl Prepared {
         push_headers(&mut head, &parts.headers);
         let cf = client.map_or_else(|| "null".to_owned(), |client| cf(client, parts.version));
         let upgrade = client.is_some_and(|client| client.upgrade);
-        let request_id = client.map_or_else(String::new, |client| client.request_id.clone());
         Ok(Self {
             body: take_body(body, limits).await?,
             method: parts.method,
             upgrade,
-            request_id,
+            client: asks,
             head,
             cf,
         })

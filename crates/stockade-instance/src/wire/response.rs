@@ -4,6 +4,7 @@ use std::fmt;
 
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use hyper::ext::ReasonPhrase;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use stockade_protocol::Payload;
 
@@ -14,6 +15,8 @@ use crate::limits::InstanceLimits;
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) status: StatusCode,
+    /// What the guest calls the status, unless nothing.
+    pub(crate) reason: Option<ReasonPhrase>,
     /// Without `content-length` and without what is only for one hop.
     pub(crate) headers: HeaderMap,
     pub(crate) content_length: Option<u64>,
@@ -29,6 +32,9 @@ pub(crate) struct GuestResponse {
     /// Promises given to `waitUntil` are open.
     pub(crate) pending: bool,
 }
+
+/// The name that the status text has among the headers, in front of them: no header can be called so.
+const REASON: &str = ":reason";
 
 /// `[id, status, [name, value, …], body, socket, pending]`.
 struct Wire<'a> {
@@ -130,29 +136,55 @@ fn head(status: u16, flat: &Flat<'_>, limits: &InstanceLimits) -> Result<Head, S
             *code == StatusCode::SWITCHING_PROTOCOLS || (200..600).contains(&code.as_u16())
         })
         .ok_or_else(|| format!("its status {status} is neither 101 nor from 200 to 599"))?;
-    let (headers, content_length) = headers_of(flat, limits)?;
+    let (reason, texts) = match flat.texts.as_slice() {
+        [name, reason, rest @ ..] if name.as_str() == REASON => (reason.as_str(), rest),
+        all => ("", all),
+    };
+    let (headers, content_length) = headers_of(texts, flat.cut, limits)?;
     Ok(Head {
         status,
+        reason: reason_phrase(reason, limits)?,
         headers,
         content_length,
     })
 }
 
-/// Checks a flat list of headers and takes out those that are only for one hop.
+/// A guest's status text as HTTP/1 sends it (RFC 9112, section 4); one that is empty is none.
+fn reason_phrase(text: &str, limits: &InstanceLimits) -> Result<Option<ReasonPhrase>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.len() > limits.response_header_bytes {
+        return Err(format!(
+            "its status text has more than {} bytes",
+            limits.response_header_bytes
+        ));
+    }
+    let bytes = header_value(text).map(|value| value.as_bytes().to_vec());
+    let reason = bytes.and_then(|bytes| ReasonPhrase::try_from(bytes).ok());
+    match reason {
+        Some(reason) => Ok(Some(reason)),
+        None => Err("its status text has forbidden characters".to_owned()),
+    }
+}
+
+/// Checks a flat list of headers, which goes on if it was `cut`, and takes out those that are only for one
+/// hop.
 pub(super) fn headers_of(
-    flat: &Flat<'_>,
+    texts: &[Text<'_>],
+    cut: bool,
     limits: &InstanceLimits,
 ) -> Result<(HeaderMap, Option<u64>), String> {
-    if flat.cut || flat.texts.len() / 2 > limits.response_headers {
+    if cut || texts.len() / 2 > limits.response_headers {
         return Err(format!(
             "it has more than {} headers",
             limits.response_headers
         ));
     }
-    let mut headers = HeaderMap::with_capacity(flat.texts.len() / 2);
+    let mut headers = HeaderMap::with_capacity(texts.len() / 2);
     let mut content_length = None;
     let mut bytes = 0;
-    for pair in flat.texts.chunks(2) {
+    for pair in texts.chunks(2) {
         let [name, value] = pair else {
             return Err("a header has no value".to_owned());
         };
@@ -327,6 +359,28 @@ mod tests {
         assert!(refused(&format!("[1,200,[{endless}]]")).contains("more than 128 headers"));
         let large = "a".repeat(65 << 10);
         assert!(refused(&format!(r#"[1,200,["a","{large}"]]"#)).contains("65536 bytes"));
+    }
+
+    #[test]
+    fn response_status_text_is_checked_like_a_header() {
+        let reason = |json: &str| parse(json).unwrap().head.unwrap().reason;
+        let some = |text: &[u8]| Some(ReasonPhrase::try_from(text).unwrap());
+        assert_eq!(
+            reason(r#"[1,299,[":reason","Very odd","a","1"]]"#),
+            some(b"Very odd")
+        );
+        assert_eq!(reason(r#"[1,299,[":reason","\u00e9"]]"#), some(b"\xe9"));
+        assert_eq!(reason(r#"[1,299,[":reason",""]]"#), None);
+        assert_eq!(reason(r#"[1,200,["a","1"]]"#), None);
+        for text in ["a\\r\\nset-cookie: b", "\\u0000", "\\u007f", "ā"] {
+            let why = refused(&format!(r#"[1,200,[":reason","{text}"]]"#));
+            assert!(why.contains("status text"), "{text}: {why}");
+        }
+        let long = "a".repeat(65 << 10);
+        assert!(refused(&format!(r#"[1,200,[":reason","{long}"]]"#)).contains("65536 bytes"));
+        // Elsewhere, and without a value, it is a name that no header has.
+        assert!(refused(r#"[1,200,["a","1",":reason","b"]]"#).contains("no name"));
+        assert!(refused(r#"[1,200,[":reason"]]"#).contains("no value"));
     }
 
     #[test]

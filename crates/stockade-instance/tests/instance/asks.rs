@@ -6,12 +6,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use stockade_instance::{Body, BoxFuture, Parcel, Services, UpstreamSocket};
+use stockade_instance::{
+    Body, BoxFuture, Client, InstanceOptions, Parcel, Services, UpstreamSocket,
+};
 use stockade_protocol::{GuestError, Payload};
 use tokio::sync::mpsc;
 
 use crate::guest::{self, Guest, Heard};
-use crate::site::{Site, full, get, piecewise};
+use crate::site::{Site, from_client, full, get, piecewise};
 
 /// Answers with what it was asked.
 struct Mirroring {
@@ -38,6 +40,13 @@ fn describe(
             .await
             .map_err(|error| GuestError::new(error.to_string()))?;
         let text = String::from_utf8_lossy(&text.to_bytes()).into_owned();
+        if let Some(client) = head.extensions.get::<Client>() {
+            let said = format!(
+                "{} {} {}",
+                client.request_id, client.address, client.upgrade
+            );
+            return Ok(Response::new(full(said)));
+        }
         let a = head
             .headers
             .get("a")
@@ -71,6 +80,15 @@ impl Services for Mirroring {
             "/refused" => Box::pin(std::future::ready(Err(GuestError::new(
                 "refused by rule 3",
             )))),
+            "/unread" => {
+                let (sender, body) = piecewise();
+                let dropped = self.dropped.clone();
+                tokio::spawn(async move {
+                    sender.closed().await;
+                    let _ = dropped.send(());
+                });
+                Box::pin(std::future::ready(Ok(Response::new(body))))
+            }
             "/large" => {
                 let (sender, body) = piecewise();
                 tokio::spawn(async move {
@@ -135,6 +153,18 @@ fn asking(
     mpsc::UnboundedReceiver<Heard>,
     mpsc::UnboundedReceiver<()>,
 ) {
+    asking_with(asks, |_| {})
+}
+
+/// The same with other options.
+fn asking_with(
+    asks: impl Fn(&Guest, &str) + Send + Sync + Clone + 'static,
+    change: impl FnOnce(&mut InstanceOptions),
+) -> (
+    Site,
+    mpsc::UnboundedReceiver<Heard>,
+    mpsc::UnboundedReceiver<()>,
+) {
     let (heard, events) = mpsc::unbounded_channel();
     let (dropped, drops) = mpsc::unbounded_channel();
     let script = move |guest: &Guest, message: Heard| match message {
@@ -145,7 +175,7 @@ fn asking(
         message => heard.send(message).unwrap(),
     };
     let services = Arc::new(Mirroring { dropped });
-    let site = Site::serving(guest::hearing(script), services, |_| {});
+    let site = Site::serving(guest::hearing(script), services, change);
     (site, events, drops)
 }
 
@@ -190,6 +220,41 @@ async fn guest_fetch_gives_status_headers_and_body() {
             "fetch POST http://b.example/x?y a=1 hi"
         ]
     );
+}
+
+#[tokio::test]
+async fn request_that_is_passed_on_to_a_binding_keeps_its_client() {
+    let (site, mut events, _) = asking(|guest, _| {
+        let fetch = |method: &str, id: &str| {
+            let json = format!(
+                r#"{{"binding":"B","url":"http://b/","method":"GET","headers":["x-request-id","{id}"]}}"#
+            );
+            (method.to_owned(), json)
+        };
+        let asks = [
+            fetch("binding.fetch", "req-1"),
+            fetch("binding.fetch", "req-2"),
+            fetch("fetch", "req-1"),
+        ];
+        for (number, (method, json)) in (1..).zip(asks) {
+            guest.ask(number, &method, &json);
+        }
+    });
+    site.read(from_client(get("/"), true)).await;
+    let mut texts = [const { String::new() }; 3];
+    for _ in 0..3 {
+        let (id, result) = answer(&mut events).await;
+        let data = result.unwrap();
+        let value: Value = serde_json::from_str(&data.json).unwrap();
+        texts[usize::try_from(id).unwrap() - 1] = body_text(&value["body"], &data);
+    }
+    // Of a request that is not its own a guest cannot say who asks, nor towards the outside.
+    let expected = [
+        "req-1 192.0.2.7:4711 false",
+        "B GET http://b/ a= ",
+        "fetch GET http://b/ a= ",
+    ];
+    assert_eq!(texts, expected);
 }
 
 #[tokio::test]
@@ -240,6 +305,22 @@ async fn guest_fetch_that_is_cancelled_is_dropped() {
     drops.recv().await.unwrap();
     // The guest's number of open requests goes down by an answer.
     assert!(answer(&mut events).await.1.is_err());
+    assert_eq!(site.instance.stats().mirrors.len(), 1);
+}
+
+#[tokio::test]
+async fn guest_fetch_whose_body_is_never_read_is_let_go_of() {
+    let (site, mut events, mut drops) = asking_with(
+        |guest, _| {
+            let fetch = r#"{"url":"http://b/unread","method":"GET","headers":{},"body":null}"#;
+            guest.ask(1, "fetch", fetch);
+        },
+        |options| options.limits.stall = std::time::Duration::from_millis(30),
+    );
+    site.read(get("/")).await;
+    assert!(answer(&mut events).await.1.is_ok());
+    // With the body go its connection and its place.
+    drops.recv().await.unwrap();
     assert_eq!(site.instance.stats().mirrors.len(), 1);
 }
 
@@ -295,4 +376,43 @@ async fn guest_call_of_a_binding_carries_values_and_streams() {
     let pull = events.recv().await.unwrap().control("stream.pull").unwrap();
     assert_eq!(pull["id"], 31);
     drop(site);
+}
+
+/// A call of `STATE.put` with these arguments and one binary part.
+fn put(guest: &Guest, id: u64, args: &str) {
+    guest.send(stockade_protocol::FromIsolate::Request {
+        id,
+        method: "binding.call".to_owned(),
+        data: Payload {
+            json: format!(r#"{{"binding":"STATE","method":"put","args":{args}}}"#),
+            bytes: vec![vec![1]],
+            marked: true,
+        },
+    });
+}
+
+#[tokio::test]
+async fn guest_call_with_data_that_guests_make_is_no_breach() {
+    let (site, mut events, _) = asking(|guest, _| {
+        put(guest, 1, r#"[{"key":"a\ud800","value":"\u0000b0"}]"#);
+        let deep = format!(r#"{}"\u0000b0"{}"#, "[".repeat(5000), "]".repeat(5000));
+        put(guest, 2, &deep);
+        let name = r#"{"binding":"STATE","method":"a\udfff","args":[]}"#;
+        guest.ask(3, "binding.call", name);
+        put(guest, 4, r#"[{"key":"a","value":"\u0000b0"}]"#);
+    });
+    site.read(get("/")).await;
+    let mut answers = std::collections::BTreeMap::new();
+    for _ in 0..4 {
+        let (id, result) = answer(&mut events).await;
+        answers.insert(id, result);
+    }
+    let passed = answers[&1].as_ref().unwrap();
+    assert!(passed.json.contains(r"a\\ud800"), "{}", passed.json);
+    let refused = answers[&2].as_ref().unwrap_err();
+    assert!(refused.message.contains("deep"), "{refused}");
+    let refused = answers[&3].as_ref().unwrap_err();
+    assert!(refused.message.contains("cannot be read"), "{refused}");
+    assert!(answers[&4].is_ok());
+    assert_eq!(site.observed.count("misbehaved"), 0);
 }

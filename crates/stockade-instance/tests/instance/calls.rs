@@ -28,6 +28,11 @@ fn calculator(guest: &Guest, heard: Heard) {
                 marked: true,
             })
         }
+        "\0nothing" => Ok(Payload::no_export()),
+        "\0forged" => Ok(Payload {
+            marked: true,
+            ..Payload::from_json(r#"["\u0000n"]"#.to_owned())
+        }),
         "\0garbage" => Ok(Payload::from_json("[1,".to_owned())),
         "\0end" => {
             return guest
@@ -46,6 +51,22 @@ async fn call_gives_the_value_or_what_was_thrown() {
     assert_eq!(value.payload.json, "3");
     let error = site.instance.call("other", args("[]")).await.unwrap_err();
     assert!(matches!(&error, FetchError::Threw(error) if error.message == "no such method"));
+    for (method, begins) in [
+        ("nothing", "the site \"site\" has no method \"nothing\""),
+        (
+            &*"x".repeat(2000),
+            "the site \"site\" has no method \"xxxxxxxx",
+        ),
+    ] {
+        let error = site.instance.call(method, args("[]")).await.unwrap_err();
+        let FetchError::Threw(error) = &error else {
+            panic!("{error}")
+        };
+        assert_eq!(error.name, "TypeError");
+        assert!(error.message.starts_with(begins), "{error}");
+    }
+    let error = site.instance.call("forged", args("[]")).await.unwrap_err();
+    assert!(matches!(error, FetchError::BadResponse { .. }), "{error}");
     let error = site.instance.call("garbage", args("[]")).await.unwrap_err();
     assert!(matches!(error, FetchError::BadResponse { .. }), "{error}");
     let error = site.instance.call("end", args("[]")).await.unwrap_err();

@@ -94,6 +94,53 @@ async fn response_to_head_has_the_length_and_no_body() {
 }
 
 #[tokio::test]
+async fn response_to_head_has_the_true_length_whatever_the_guest_says() {
+    let site = Site::new(serving(|guest, request| {
+        let body = match request.path() {
+            "/empty" => "\"\"",
+            "/none" => "null",
+            _ => "\"12345\"",
+        };
+        let headers = r#"["content-length","99"]"#;
+        guest.control(
+            "http.response",
+            format!("[{},200,{headers},{body}]", request.id),
+        );
+    }));
+    for (path, length) in [("/", "5"), ("/empty", "99"), ("/none", "99")] {
+        let head = request(Method::HEAD, path, empty());
+        let response = site.instance.fetch(head).await.unwrap();
+        assert_eq!(response.headers()["content-length"], length, "{path}");
+        assert_eq!(text(response).await.unwrap(), "");
+    }
+}
+
+#[tokio::test]
+async fn response_has_the_status_text_of_the_guest() {
+    let site = Site::new(serving(|guest, request| {
+        let headers = match request.path() {
+            "/own" => r#"[":reason","Odd, but fine","x-a","1"]"#,
+            "/split" => r#"[":reason","a\r\nset-cookie: b"]"#,
+            _ => r#"["x-a","1"]"#,
+        };
+        guest.control(
+            "http.response",
+            format!("[{},299,{headers},null]", request.id),
+        );
+    }));
+    let reason = |response: &http::Response<stockade_instance::Body>| {
+        let reason = response.extensions().get::<hyper::ext::ReasonPhrase>();
+        reason.map(|reason| String::from_utf8_lossy(reason.as_bytes()).into_owned())
+    };
+    let response = site.get("/own").await.unwrap();
+    assert_eq!(reason(&response).as_deref(), Some("Odd, but fine"));
+    assert_eq!(response.headers().len(), 1);
+    assert_eq!(reason(&site.get("/").await.unwrap()), None);
+    let error = site.get("/split").await.unwrap_err();
+    assert_eq!(error.status(), StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test]
 async fn response_without_content_has_no_body() {
     for status in [204, 205, 304] {
         let site = Site::new(serving(move |guest, request| {

@@ -94,6 +94,7 @@ pub(crate) fn from_client(mut request: Request<Body>, upgrade: bool) -> Request<
     request.extensions_mut().insert(Client {
         address: "192.0.2.7:4711".parse().expect("an address"),
         request_id: "req-1".to_owned(),
+        https: false,
         secure: None,
         upgrade,
     });

@@ -91,6 +91,15 @@ async fn socket_closed_by_either_side_is_closed_on_the_other() {
     };
     assert_eq!(socket.from_guest.recv().await.unwrap(), close);
     assert_eq!(socket.from_guest.recv().await, None);
+    // The guest hears the client's answer, and not what the client said before it.
+    for message in [SocketMessage::Text("late".into()), close] {
+        socket.to_guest.send(message).await.unwrap();
+    }
+    let heard = events.recv().await.unwrap();
+    assert_eq!(
+        (&heard["code"], &heard["reason"]),
+        (&4001.into(), &"bye".into())
+    );
     // The guest may use the number again.
     let socket = open(&site).await;
     let close = SocketMessage::Close {
@@ -106,6 +115,47 @@ async fn socket_closed_by_either_side_is_closed_on_the_other() {
     let socket = open(&site).await;
     drop(socket);
     assert_eq!(events.recv().await.unwrap()["code"], 1006);
+    // A client that answers nothing and goes away.
+    let mut socket = open(&site).await;
+    socket
+        .to_guest
+        .send(SocketMessage::Text("close".into()))
+        .await
+        .unwrap();
+    assert!(matches!(
+        socket.from_guest.recv().await,
+        Some(SocketMessage::Close { code: 4001, .. })
+    ));
+    assert_eq!(site.instance.stats().mirrors[0].sockets, 1);
+    drop(socket);
+    assert_eq!(events.recv().await.unwrap()["code"], 1006);
+    assert_eq!(site.instance.stats().mirrors[0].sockets, 0);
+}
+
+#[tokio::test]
+async fn socket_that_the_guest_has_closed_takes_no_more_of_it() {
+    let (heard, mut events) = mpsc::unbounded_channel();
+    let site = Site::new(guest::hearing(move |guest, message| {
+        if let Some(close) = message.control("socket.close") {
+            heard.send(close).unwrap();
+        } else if let Heard::Request(request) = message {
+            accept(guest, request.id, 5);
+            guest.control("socket.close", r#"{"id":5}"#);
+            // Late or forged, and no breach: the socket was there a moment ago.
+            guest.control("socket.message", r#"{"id":5,"data":"more"}"#);
+            guest.control("socket.close", r#"{"id":5,"code":4000}"#);
+        }
+    }));
+    let mut socket = open(&site).await;
+    let close = SocketMessage::Close {
+        code: 1005,
+        reason: String::new(),
+    };
+    assert_eq!(socket.from_guest.recv().await, Some(close.clone()));
+    assert_eq!(socket.from_guest.recv().await, None);
+    socket.to_guest.send(close).await.unwrap();
+    assert_eq!(events.recv().await.unwrap()["code"], 1005);
+    assert_eq!(site.observed.count("misbehaved"), 0);
 }
 
 #[tokio::test]

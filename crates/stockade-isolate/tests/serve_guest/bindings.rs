@@ -383,7 +383,7 @@ async fn refusal_of_the_host_is_an_error() -> Result<(), Failed> {
     guest.handle.answer(id, Err(error))?;
     same!(
         value(&mut guest).await?,
-        json!(["Error", "no rule of data_guard allows host x.example"])
+        json!(["TypeError", "no rule of data_guard allows host x.example"])
     );
     for (name, class) in [
         ("TypeError", "TypeError"),

@@ -6,6 +6,7 @@
 mod answers;
 mod bench;
 mod bindings;
+mod event_source;
 mod guest;
 mod hostile;
 mod requests;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let areas = [
         answers::CASES,
         bindings::CASES,
+        event_source::CASES,
         hostile::CASES,
         requests::CASES,
         rpc::CASES,

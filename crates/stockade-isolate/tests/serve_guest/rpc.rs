@@ -14,6 +14,7 @@ cases![
     named_export_is_callable_too,
     name_that_every_object_has_is_none,
     getter_is_no_method_and_does_not_run,
+    value_that_json_has_no_word_for_is_a_mark,
 ];
 
 async fn call(guest: &Guest, name: &str, args: Value) -> Result<String, CallError> {
@@ -97,5 +98,41 @@ async fn getter_is_no_method_and_does_not_run() -> Result<(), Failed> {
     let guest = Guest::start(code).await?;
     same!(call(&guest, "secret", json!([])).await?, NONE);
     same!(call(&guest, "data", json!([])).await?, NONE);
+    Ok(())
+}
+
+async fn value_that_json_has_no_word_for_is_a_mark() -> Result<(), Failed> {
+    let code = "export default { fetch() {}, same: (x) => x, nothing() {}, instance: () => new (class Own {}),
+        seen: (map, date, none) => [map instanceof Map, map.get(1), date.getTime(), none === undefined] }";
+    let guest = Guest::start(code).await?;
+    for value in [
+        r#"["\u0000M",1,["\u0000S","\u0000fNaN","\u0000u"]]"#,
+        r#"{"a":"\u0000d-5","b":"\u0000iff","c":"\u0000i-1","d":"\u0000f-0","e":"\u0000\u0000s1"}"#,
+        r#"["\u0000E","TypeError","m",{"cause":"\u0000d0"}]"#,
+    ] {
+        let args = Payload {
+            marked: true,
+            ..Payload::from_json(format!("[{value}]"))
+        };
+        let reply = guest.handle.call("\0same", args).await?;
+        same!((reply.json.as_str(), reply.marked), (value, true));
+    }
+    let args = Payload {
+        marked: true,
+        ..Payload::from_json(r#"[["\u0000M",1,"x"],"\u0000d7","\u0000u"]"#.to_owned())
+    };
+    let reply = guest.handle.call("\0seen", args).await?;
+    same!(
+        (reply.json.as_str(), reply.marked),
+        (r#"[true,"x",7,true]"#, false)
+    );
+    same!(call(&guest, "nothing", json!([])).await?, "");
+    match call(&guest, "instance", json!([])).await {
+        Err(CallError::Guest(error)) => {
+            same!(error.name, "TypeError");
+            same!(error.message.starts_with("a Own object cannot"), true);
+        }
+        other => return Err(format!("{other:?}").into()),
+    }
     Ok(())
 }

@@ -11,6 +11,8 @@ cases![
     socket_close_of_the_client_is_heard,
     socket_close_of_the_handler_is_sent,
     socket_message_said_before_the_answer_follows_it,
+    socket_keeps_its_order_while_a_blob_is_read,
+    socket_behind_a_blob_has_its_bound,
     socket_message_before_accept_waits,
     socket_without_credit_waits_and_has_a_bound,
     socket_gives_credit_as_it_hears,
@@ -117,6 +119,65 @@ async fn socket_message_said_before_the_answer_follows_it() -> Result<(), Failed
     same!(
         said(&mut guest, "socket.close").await?,
         json!({ "id": id, "reason": "" })
+    );
+    Ok(())
+}
+
+async fn socket_keeps_its_order_while_a_blob_is_read() -> Result<(), Failed> {
+    let code = "export default { fetch() {
+        const [client, server] = new WebSocketPair();
+        server.accept();
+        server.onmessage = () => {
+            server.send(new Blob(['one']));
+            server.send('two');
+            server.send(new Blob(['three']));
+            console.log(server.bufferedAmount);
+            server.close(undefined, 'why');
+            server.send('late');
+        };
+        return new Response(null, { status: 101, webSocket: client });
+    } }";
+    let mut guest = Guest::start(code).await?;
+    let id = open(&mut guest).await?;
+    guest.tell("socket.message", &json!({ "id": id, "data": "go" }))?;
+    same!(line(&mut guest).await?, "11");
+    same!(
+        guest.expect("socket.message").await?.bytes,
+        vec![b"one".to_vec()]
+    );
+    same!(said(&mut guest, "socket.message").await?["data"], "two");
+    same!(
+        guest.expect("socket.message").await?.bytes,
+        vec![b"three".to_vec()]
+    );
+    same!(
+        said(&mut guest, "socket.close").await?,
+        json!({ "id": id, "code": 1000, "reason": "why" })
+    );
+    Ok(())
+}
+
+async fn socket_behind_a_blob_has_its_bound() -> Result<(), Failed> {
+    let code = "export default { fetch() {
+        const [client, server] = new WebSocketPair();
+        server.accept();
+        server.onmessage = () => {
+            server.send(new Blob(['first']));
+            const big = 'x'.repeat(1024 * 1024);
+            try { for (let i = 0; i < 100; i++) server.send(big) } catch (error) { console.log(error.message) }
+            const blob = new Blob([big]);
+            try { for (let i = 0; i < 100; i++) server.send(blob) } catch (error) { console.log(error.message) }
+        };
+        return new Response(null, { status: 101, webSocket: client });
+    } }";
+    let mut guest = Guest::start(code).await?;
+    let id = open(&mut guest).await?;
+    guest.tell("socket.message", &json!({ "id": id, "data": "go" }))?;
+    holds!(line(&mut guest).await?, "reader is too slow");
+    holds!(line(&mut guest).await?, "reader is too slow");
+    same!(
+        guest.expect("socket.message").await?.bytes,
+        vec![b"first".to_vec()]
     );
     Ok(())
 }

@@ -167,7 +167,7 @@ async fn site_has_globals_of_workers_and_no_network() -> Result<(), Failed> {
     same!(
         seen,
         json!([
-            "function", "Cloudflare-Workers (compatible; Stockade)", "undefined", "undefined", ["A", "deep"],
+            "function", "Cloudflare-Workers", "undefined", "undefined", ["A", "deep"],
             "Response", 0, true, true, ["error", "redirect", "json"], { "x": [1] }
         ])
     );

@@ -52,7 +52,7 @@ pub(super) fn start_failed(error: &io::Error) -> JailError {
     JailError::new(
         "launcher",
         format!("starting the process that starts workers failed: {error}"),
-        format!("running /proc/self/exe as {NAME}"),
+        format!("running /proc/self/exe as {}", NAME.trim_end()),
         "mount /proc; raise the limits of processes and open files of this user (ulimit -u, ulimit -n)",
     )
 }

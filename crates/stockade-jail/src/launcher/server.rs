@@ -31,8 +31,12 @@ use crate::sys::process::{Reaped, child_signals, default_signals, exit_now, reap
 use crate::worker::Entry;
 use crate::{CgroupUse, ExitStatus, JailError, JailSpec, Level, Wx, layers, rlimits, sys};
 
-/// The name that the launcher is started by, in place of the program's.
-pub(crate) const NAME: &str = "stockade-launcher";
+/// The name that the launcher is started by, in place of the program's: `stockade-launcher`, and room for
+/// what workers show in its place.
+pub(crate) const NAME: &str = concat!(
+    "stockade-launcher",
+    "                                                               "
+);
 
 /// Most threads of a worker.
 const MOST_THREADS: u32 = 1024;
@@ -111,6 +115,8 @@ impl<'a> Server<'a> {
         // Fails for the leader of a process group; then we are in a session of our own already.
         let _ = setsid();
         rustix::process::chdir("/").map_err(|error| unable("chdir", &error))?;
+        sys::title::find();
+        sys::title::show(NAME.trim_end());
         rustix::thread::set_name(c"stockade-launch")
             .map_err(|error| unable("PR_SET_NAME", &error))?;
         // When the machine runs out of memory, workers go before their supervisor: they inherit this.

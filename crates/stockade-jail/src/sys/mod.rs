@@ -8,3 +8,4 @@ pub(crate) mod landlock;
 pub(crate) mod memory;
 pub(crate) mod process;
 pub(crate) mod seccomp;
+pub(crate) mod title;

@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
-use stockade_jail::{EXIT_FAILED, Inside, leave};
+use stockade_jail::{EXIT_FAILED, Inside, leave, show};
 
 /// The worker's entry.
 pub(crate) fn entry(mut inside: Inside) {
@@ -60,6 +60,13 @@ pub(crate) fn entry(mut inside: Inside) {
             }
             "socket" => {
                 let _ = std::net::TcpStream::connect("127.0.0.1:1");
+            }
+            // Behind all walls, and many times: a call outside of the rules would end it.
+            guests if guests.starts_with("show") => {
+                for _ in 0..100 {
+                    show(guests.strip_prefix("show ").unwrap_or_default());
+                }
+                (&socket).write_all(b"shown\n").unwrap();
             }
             _ => (&socket).write_all(line.as_bytes()).unwrap(),
         }

@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             ("clock_counts_work_until_the_end", clock),
             ("paused_does_nothing", pause),
             ("takes_another_limit_of_memory", memory),
+            ("is_listed_with_its_guests", listed),
         ] {
             trials.push(Trial::test(
                 format!("starts::{level:?}_{name}"),
@@ -90,6 +91,29 @@ fn echo(tested: &Tested) {
 
 fn echoes(level: Level) {
     echo(&closed(&spec(level)));
+}
+
+fn listed(level: Level) {
+    let tested = closed(&spec(level));
+    let shown = || {
+        let path = format!("/proc/{}/cmdline", tested.worker.pid());
+        let line = std::fs::read(path).unwrap();
+        String::from_utf8(line).unwrap()
+    };
+    let show = |guests: &str| {
+        tested.say(&format!("show {guests}"));
+        assert_eq!(tested.hear(), "shown\n");
+        shown().trim_end_matches('\0').to_owned()
+    };
+    assert_eq!(shown().trim_end_matches('\0'), "stockade-worker");
+    assert_eq!(show("shop"), "stockade-worker shop");
+    // What a terminal would obey, and what is too long.
+    assert_eq!(show("a\x1b[2Jb"), "stockade-worker a?[2Jb");
+    let long = show(&"x".repeat(500));
+    assert!(long.starts_with("stockade-worker xxx"), "{long}");
+    assert_eq!(long.len() + 1, shown().len());
+    assert_eq!(show(""), "stockade-worker");
+    echo(&tested);
 }
 
 fn seen(level: Level) -> (Tested, HashMap<String, String>) {

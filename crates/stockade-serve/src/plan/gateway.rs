@@ -126,6 +126,15 @@ pub(crate) fn assets(
     assets: &stockade_config::Assets,
     beside_code: bool,
 ) -> Result<Arc<dyn gateway::Target>, AssetsError> {
+    let options = assets_options(assets, beside_code);
+    Ok(Arc::new(gateway::Assets::open(options)?))
+}
+
+/// How the site's files are served.
+pub(crate) fn assets_options(
+    assets: &stockade_config::Assets,
+    beside_code: bool,
+) -> gateway::AssetsOptions {
     let mut options = gateway::AssetsOptions::new(&assets.folder);
     options.index.clone_from(&assets.index);
     options.compress = assets.compress;
@@ -147,5 +156,5 @@ pub(crate) fn assets(
             options.headers.insert(name, value);
         }
     }
-    Ok(Arc::new(gateway::Assets::open(options)?))
+    options
 }

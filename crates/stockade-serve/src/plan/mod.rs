@@ -2,4 +2,8 @@
 
 pub(crate) mod egress;
 pub(crate) mod gateway;
+pub(crate) mod grants;
 pub(crate) mod instance;
+pub(crate) mod logging;
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,13 @@
 //! What the user is told when the server starts.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use stockade_config::Scaling;
+use stockade_config::{HostPattern, PathPattern, Scaling, Scheme, UrlPattern};
+use stockade_gateway::Address;
 
 use super::Now;
 use crate::site::Site;
@@ -25,14 +27,18 @@ pub(super) fn start(now: &Now, path: &Path, metrics: Option<&str>, say: fn(&str)
     let addresses = gateway
         .map(|gateway| gateway.addresses())
         .unwrap_or_default();
+    let mut listening = Vec::new();
     for (name, address) in addresses {
         let listener = config.listeners.iter();
         let mut of_name = listener.filter(|listener| listener.address.to_string() == *name);
         let secure = of_name
             .next()
             .is_some_and(|listener| listener.tls.is_some());
-        let scheme = if secure { "https" } else { "http" };
-        say(&format!("  listening on {scheme}://{address}"));
+        let scheme = if secure { Scheme::Https } else { Scheme::Http };
+        say(&format!("  listening on {address}, {scheme}"));
+        if let Address::Tcp(address) = address {
+            listening.push((address, scheme));
+        }
     }
     if let Some(metrics) = metrics {
         say(&format!(
@@ -59,7 +65,8 @@ pub(super) fn start(now: &Now, path: &Path, metrics: Option<&str>, say: fn(&str)
                 format!("{level}, {} to {} mirrors", auto.min, auto.max)
             }
         };
-        let urls: Vec<&str> = site.urls.iter().map(|url| url.text.as_str()).collect();
+        let urls = site.urls.iter().map(|url| shown(url, &listening));
+        let urls: Vec<String> = urls.collect();
         let urls = if urls.is_empty() {
             "no URL".to_owned()
         } else {
@@ -71,6 +78,45 @@ pub(super) fn start(now: &Now, path: &Path, metrics: Option<&str>, say: fn(&str)
     if more > 0 {
         say(&format!("  and {more} more"));
     }
+}
+
+/// The address at which a listener is reached from this machine.
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// A URL that the pattern matches, at the first listener that takes it. What stands for any name below another
+/// stays `*`, and a pattern that only a proxy's clients can match stays as it was written.
+fn shown(url: &UrlPattern, listening: &[(SocketAddr, Scheme)]) -> String {
+    let takes = |(address, scheme): &&(SocketAddr, Scheme)| {
+        url.scheme.is_none_or(|wanted| wanted == *scheme)
+            && url.port.is_none_or(|port| port == address.port())
+    };
+    let Some((address, scheme)) = listening.iter().find(takes) else {
+        return url.text.clone();
+    };
+    let host = match &url.host {
+        HostPattern::Exact(host) => host.clone(),
+        HostPattern::Below(host) => format!("*.{host}"),
+        HostPattern::Any => match reachable(*address).ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        },
+    };
+    let port = match (scheme, address.port()) {
+        (Scheme::Http, 80) | (Scheme::Https, 443) => String::new(),
+        (_, port) => format!(":{port}"),
+    };
+    let path = match &url.path {
+        PathPattern::Exact(path) => path.clone(),
+        PathPattern::Under(path) => format!("{path}/"),
+    };
+    format!("{scheme}://{host}{port}{path}")
 }
 
 /// Waits for the first mirror of each site and tells how that went.
@@ -93,5 +139,44 @@ pub(super) async fn ready(sites: &BTreeMap<String, Arc<Site>>, began: Instant, s
         say(&format!(
             "started in {took} ms, but {failed} of {all} instances do not run; they are tried again"
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade_config::Config;
+
+    use super::*;
+
+    #[test]
+    fn url_shown_is_one_that_answers() {
+        let check = |pattern: &str, listening: &[(&str, Scheme)], expected: &str| {
+            let tls = "tls: {cert_path: a.crt, key_path: a.key}";
+            let listeners =
+                "listeners: [{address: \"127.0.0.1:1\", tls: false}, {address: \"127.0.0.1:2\"}]";
+            let text = format!(
+                "version: \"1.0\"\n{tls}\n{listeners}\ninstances: {{a: {{code: a.ts, urls: [{pattern:?}]}}}}\n"
+            );
+            let loaded = Config::parse(&text, "stockade.yaml", Path::new("/srv")).unwrap();
+            let listening: Vec<_> = listening
+                .iter()
+                .map(|(address, scheme)| (address.parse().unwrap(), *scheme))
+                .collect();
+            let url = &loaded.config.instances["a"].urls[0];
+            assert_eq!(shown(url, &listening), expected, "{pattern}");
+        };
+        let both = [("0.0.0.0:8080", Scheme::Http), ("[::]:443", Scheme::Https)];
+        check("a.example", &both, "http://a.example:8080/");
+        check("https://a.example", &both, "https://a.example/");
+        check("https://a.example/api/*", &both, "https://a.example/api/");
+        check("/hello/*", &both, "http://127.0.0.1:8080/hello/");
+        check("/about", &both, "http://127.0.0.1:8080/about");
+        check("/*", &both[1..], "https://[::1]/");
+        check("*.a.example", &both, "http://*.a.example:8080/");
+        check("a.example:443", &both, "https://a.example/");
+        // Behind a proxy that listens there.
+        check("a.example:9000", &both, "a.example:9000");
+        check("https://a.example", &both[..1], "https://a.example");
+        check("/*", &[("192.0.2.1:80", Scheme::Http)], "http://192.0.2.1/");
     }
 }

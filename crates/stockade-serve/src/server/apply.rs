@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_config::{Config, Loaded, LogFormat};
+use stockade_config::{Config, Loaded};
 use stockade_gateway::tls::TlsStore;
 use stockade_gateway::{Gateway, Listener, Route, Table};
 use stockade_state::{SqliteOptions, SqliteStore, Store};
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::{ServeError, Server};
 use crate::directory::SiteTarget;
-use crate::log::{Destination, Format, LogOptions, Redaction, Sink};
+use crate::log::{Destination, Sink};
 use crate::observe::{AccessPolicy, GatewayObserver, LogPolicy};
 use crate::plan;
 use crate::site::{self, Site};
@@ -50,26 +50,10 @@ impl std::fmt::Display for Applied {
     }
 }
 
-/// How lines of the log look and where they go.
-pub(super) fn log_options(config: &Config) -> LogOptions {
-    let logging = &config.logging;
-    LogOptions {
-        level: format!("{:?}", logging.level).to_ascii_lowercase(),
-        format: match logging.format {
-            LogFormat::Json => Format::Json,
-            LogFormat::Text => Format::Text,
-        },
-        destination: logging
-            .file
-            .clone()
-            .map_or(Destination::StandardError, Destination::File),
-    }
-}
-
 /// What is logged of requests and guests.
 pub(super) fn log_policy(config: &Config) -> Result<LogPolicy, ServeError> {
     let logging = &config.logging;
-    let format = log_options(config).format;
+    let format = plan::logging::options(config).format;
     let access = logging.access.as_ref().map(|access| {
         let sink = access.file.as_ref().map(|path| {
             Sink::start(Destination::File(path.clone()), format).map_err(|source| ServeError::Log {
@@ -86,10 +70,7 @@ pub(super) fn log_policy(config: &Config) -> Result<LogPolicy, ServeError> {
     Ok(LogPolicy {
         access: access.transpose()?,
         console: logging.console.clone(),
-        redaction: Redaction::new(
-            logging.redact_headers.iter().map(String::as_str),
-            logging.redact_query.iter().map(String::as_str),
-        ),
+        redaction: plan::logging::redaction(config),
     })
 }
 
@@ -173,7 +154,7 @@ impl Server {
         }
         let applied = compare(&old, &sites);
         // From here on nothing can fail but the log's own file, which then stays as it was.
-        if let Err(error) = self.now.logs.log.change(&log_options(config)) {
+        if let Err(error) = self.now.logs.log.change(&plan::logging::options(config)) {
             tracing::error!(%error, "the log stays where it was");
         }
         self.now.logs.policy.store(Arc::new(policy));

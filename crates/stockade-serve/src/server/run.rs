@@ -11,7 +11,7 @@ use stockade_supervisor::Supervisor;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::apply::{log_options, log_policy};
+use super::apply::log_policy;
 use super::watch::Watch;
 use super::{Now, ServeError, ServeOptions, Server, announce};
 use crate::brokers::Brokers;
@@ -20,6 +20,7 @@ use crate::directory::Directory;
 use crate::log::{Destination, Log};
 use crate::metrics::{Metrics, Source};
 use crate::observe::{AuditFigures, GatewayFigures, Logs};
+use crate::plan;
 use crate::readings;
 use crate::site::Shared;
 use crate::status::Status;
@@ -144,7 +145,7 @@ async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
 
 impl Server {
     fn new(options: ServeOptions, config: &stockade_config::Config) -> Result<Self, ServeError> {
-        let log_options = log_options(config);
+        let log_options = plan::logging::options(config);
         let log = Log::start(&log_options).map_err(|source| ServeError::Log {
             path: match log_options.destination {
                 Destination::File(path) => path,
@@ -191,10 +192,10 @@ impl Server {
     fn announce(&self, began: Instant) {
         let now = Arc::clone(&self.now);
         let say = self.options.say;
-        let metrics = self
-            .status
-            .as_ref()
-            .map(|(metrics, listener)| format!("http://{}{}", listener.address, metrics.path));
+        let metrics = self.status.as_ref().map(|(metrics, listener)| {
+            let address = announce::reachable(listener.address);
+            format!("http://{address}{}", metrics.path)
+        });
         announce::start(&now, &self.options.config, metrics.as_deref(), say);
         let sites = now.sites.load_full();
         tokio::spawn(async move { announce::ready(&sites, began, say).await });

@@ -16,6 +16,11 @@ pub(super) fn egress(error: &EgressError) -> GuestError {
     named("TypeError", error.to_string())
 }
 
+/// Of a bound.
+pub(super) fn range(message: String) -> GuestError {
+    named("RangeError", message)
+}
+
 /// Of a granted folder.
 pub(super) fn file(error: &FileError) -> GuestError {
     named(error.name(), error.to_string())

@@ -96,7 +96,7 @@ async fn whole(mut body: Body) -> Result<Vec<u8>, GuestError> {
         let frame = frame.map_err(|error| GuestError::new(error.to_string()))?;
         if let Ok(data) = frame.into_data() {
             if bytes.len() + data.len() > MAX_READ {
-                return Err(GuestError::new(format!(
+                return Err(errors::range(format!(
                     "the file has more than {} MiB, which is for readStream",
                     MAX_READ >> 20
                 )));

@@ -148,12 +148,14 @@ pub(super) fn read<T: DeserializeOwned>(args: Data) -> Result<(T, Parts), WireEr
         )));
     }
     let [argument] = serde_json::from_str::<[T; 1]>(&args.json).map_err(|error| {
-        let hint = if error.is_syntax() && args.json.contains("\\ud") {
-            "; a text with half a surrogate pair is no Unicode text"
+        // The parser says so of an escape that is half a pair, at its place in a text the guest never saw.
+        if error.is_syntax() && args.json.contains("\\ud") {
+            WireError::type_error(
+                "a key must be Unicode text, and half a surrogate pair is none: toWellFormed() replaces it",
+            )
         } else {
-            ""
-        };
-        WireError::type_error(format!("the arguments do not fit: {error}{hint}"))
+            WireError::type_error(format!("the arguments do not fit: {error}"))
+        }
     })?;
     let parts = Parts {
         marked: args.marked,

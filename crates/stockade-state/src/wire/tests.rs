@@ -421,3 +421,31 @@ fn any_bytes_are_read_without_a_panic() {
         }
     }
 }
+
+#[tokio::test]
+async fn wire_text_that_is_no_unicode_is_a_type_error() {
+    let bench = bench().await;
+    for (method, argument) in [
+        ("get", r#"{"key":"a\ud800"}"#),
+        ("getMany", r#"{"keys":["\udc00"]}"#),
+        ("list", r#"{"prefix":"\ud800"}"#),
+        ("put", r#"{"key":"a\ud800","value":"\u0000b0","kind":"t"}"#),
+        (
+            "put",
+            r#"{"key":"a","value":"\u0000b0","kind":"t","\ud800":1}"#,
+        ),
+        ("atomic", r#"{"checks":[{"key":"\ud800","version":1}]}"#),
+    ] {
+        let data = Data {
+            json: format!("[{argument}]"),
+            bytes: vec![b"x".to_vec()],
+            marked: true,
+        };
+        let error = call(&*bench.keyspace, method, data).await.unwrap_err();
+        assert_eq!(error.name, "TypeError");
+        assert!(error.message.contains("surrogate"), "{method}: {error}");
+    }
+    // The twin: a whole pair.
+    let whole = json!({ "key": "a😀", "kind": "t" });
+    bench.put(whole, b"x").await.unwrap();
+}

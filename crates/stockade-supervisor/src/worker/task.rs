@@ -363,7 +363,11 @@ impl Task {
             }
             Err(Stopped::Ended) => {}
             // Its own process has refused them long ago.
-            Err(error @ Stopped::TooManyRequests { .. }) => {
+            Err(
+                error @ (Stopped::TooManyRequests { .. }
+                | Stopped::RequestsTooLarge { .. }
+                | Stopped::RequestTwice { .. }),
+            ) => {
                 return Err(Misbehaved(error.to_string()));
             }
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use stockade::rpc::{ExportError, call_export, plain_json};
 use stockade::{CallError, Event, Isolate, Next, Payload, Sandbox};
@@ -93,20 +94,22 @@ pub(crate) async fn bounded(
     }
 }
 
+/// The arguments as one JSON array. What is JSON goes on as it is written: a number or a text that no type here
+/// holds is the guest's to read.
 fn arguments(given: &[String], all_json: bool) -> Result<Payload, Refusal> {
     let mut list = Vec::new();
     for (index, text) in given.iter().enumerate() {
-        list.push(match serde_json::from_str::<Value>(text) {
-            Ok(value) => value,
+        list.push(match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => text.clone(),
             Err(error) if all_json => {
                 let number = index + 1;
                 let message = format!("argument {number} is no JSON: {error}");
                 return Err(Refusal(message, exit::USAGE));
             }
-            Err(_) => Value::from(text.as_str()),
+            Err(_) => Value::from(text.as_str()).to_string(),
         });
     }
-    Ok(Payload::from_json(Value::Array(list).to_string()))
+    Ok(Payload::from_json(format!("[{}]", list.join(","))))
 }
 
 async fn run(sandbox: &Sandbox, function: &str, args: Payload) -> Result<i32, Refusal> {
@@ -246,4 +249,25 @@ pub(crate) fn failed(isolate: &mut Isolate, console: Console, error: &CallError)
 pub(crate) fn refuse(refusal: &Refusal) -> i32 {
     complain(&refusal.0);
     refusal.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_that_are_json_pass_as_they_are_written() {
+        let given = [
+            "2",
+            "two",
+            r#""\ud800""#,
+            "12345678901234567890123",
+            r#"{"b":1,"a":[]}"#,
+        ];
+        let list = arguments(&given.map(str::to_owned), false).ok().unwrap();
+        let expected = r#"[2,"two","\ud800",12345678901234567890123,{"b":1,"a":[]}]"#;
+        assert_eq!(list.json, expected);
+        let refused = arguments(&["two".to_owned()], true).err().unwrap();
+        assert_eq!(refused.1, exit::USAGE);
+    }
 }

@@ -18,8 +18,14 @@ pub(crate) enum Console {
     Error,
 }
 
-/// Prints what an event tells the user, and rejects requests: no host is there to answer.
+/// Why a guest of these commands gets no WebSocket.
+const NO_SOCKETS: &str = "there is no network here: `stockade run` and `stockade serve` open WebSockets for guests that may";
+
+/// Prints what an event tells the user, and rejects requests and WebSockets: no host is there to answer.
 pub(crate) fn hear(event: Event, handle: &Handle, console: Console) {
+    if stockade::refuse_socket(handle, &event, NO_SOCKETS) {
+        return;
+    }
     match event {
         Event::Console { level, text } => line(&text, level, console),
         Event::Uncaught(error) => complain(&format!("uncaught {}", describe(&error))),

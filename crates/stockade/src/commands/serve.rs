@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use stockade_config::Config;
-use stockade_serve::{ServeError, ServeOptions, Stopped};
+use stockade_serve::{Checked, ServeError, ServeOptions, Stopped};
 
 use super::guest::Refusal;
 use super::{exit, output};
@@ -132,25 +132,31 @@ fn refusal(error: &ServeError) -> Refusal {
 
 /// Runs `check` and gives the exit code.
 pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
-    let (warnings, errors) = if args.files {
+    let (checked, errors) = if args.files {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .map_err(|error| failed(&error))?;
         match runtime.block_on(stockade_serve::check(&args.config)) {
-            Ok(warnings) => (warnings, Vec::new()),
-            Err(errors) => (Vec::new(), errors),
+            Ok(checked) => (checked, Vec::new()),
+            Err(errors) => (Checked::default(), errors),
         }
     } else {
         match Config::read(&args.config) {
-            Ok(loaded) => (loaded.warnings, Vec::new()),
-            Err(mistakes) => (Vec::new(), vec![ServeError::Config(mistakes)]),
+            Ok(loaded) => {
+                let checked = Checked {
+                    warnings: loaded.warnings,
+                    ..Checked::default()
+                };
+                (checked, Vec::new())
+            }
+            Err(mistakes) => (Checked::default(), vec![ServeError::Config(mistakes)]),
         }
     };
     let bad = !errors.is_empty();
     if args.json {
-        output::say(&as_json(&args.config, &warnings, &errors).to_string());
+        output::say(&as_json(&args.config, &checked, &errors).to_string());
     } else {
         for error in &errors {
             match error {
@@ -159,8 +165,11 @@ pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
                 other => output::complain(&other.to_string()),
             }
         }
-        for warning in &warnings {
+        for warning in &checked.warnings {
             output::tell(&warning.to_string());
+        }
+        for remark in &checked.remarks {
+            output::tell(&format!("warning: {remark}"));
         }
         if !bad {
             let more = if args.files {
@@ -174,11 +183,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
     Ok(if bad { exit::USAGE } else { exit::DONE })
 }
 
-fn as_json(
-    path: &Path,
-    warnings: &[stockade_config::Mistake],
-    errors: &[ServeError],
-) -> serde_json::Value {
+fn as_json(path: &Path, checked: &Checked, errors: &[ServeError]) -> serde_json::Value {
     let mut mistakes: Vec<serde_json::Value> = Vec::new();
     let mut more = 0;
     for error in errors {
@@ -188,18 +193,25 @@ fn as_json(
                 let each = of_file.mistakes.iter();
                 mistakes.extend(each.filter_map(|mistake| serde_json::to_value(mistake).ok()));
             }
-            other => mistakes.push(serde_json::json!({
-                "severity": "error",
-                "file": path.display().to_string(),
-                "line": 0,
-                "column": 0,
-                "what": other.to_string(),
-            })),
+            other => mistakes.push(of_the_whole(path, "error", &other.to_string())),
         }
     }
-    let each = warnings.iter();
+    let each = checked.warnings.iter();
     mistakes.extend(each.filter_map(|mistake| serde_json::to_value(mistake).ok()));
+    let each = checked.remarks.iter();
+    mistakes.extend(each.map(|remark| of_the_whole(path, "warning", remark)));
     serde_json::json!({ "ok": errors.is_empty(), "mistakes": mistakes, "more": more })
+}
+
+/// Something that stands at no place of the configuration's text.
+fn of_the_whole(path: &Path, severity: &str, what: &str) -> serde_json::Value {
+    serde_json::json!({
+        "severity": severity,
+        "file": path.display().to_string(),
+        "line": 0,
+        "column": 0,
+        "what": what,
+    })
 }
 
 /// Prints the JSON Schema.

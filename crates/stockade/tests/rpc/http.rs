@@ -59,6 +59,7 @@ fn http_call_with_another_kind_of_id_is_refused_and_not_carried_out() {
         "true",
         "[]",
         "{}",
+        r#""\ud800""#,
     ] {
         let request = format!(r#"{{"jsonrpc":"2.0","method":"count","id":{id}}}"#);
         let (status, text) = server.post(&request);
@@ -134,8 +135,10 @@ fn http_messages_that_are_no_requests_get_the_standard_errors() {
         ("", -32700),
         ("{", -32700),
         ("[1,", -32700),
-        ("7", -32700),
-        ("null", -32700),
+        ("nul", -32700),
+        ("7", -32600),
+        ("null", -32600),
+        (" \"x\"", -32600),
         ("\u{feff}{}", -32700),
         (r#"{"jsonrpc":"2.0","id":1,"method":"add""#, -32700),
         (r#"{"jsonrpc":"2.0","id":1,"method":"\ud800"}"#, -32600),

@@ -24,6 +24,8 @@ async fn websocket_answers_calls_and_batches_and_no_notifications() {
         ("nonsense", -32700),
         ("{", -32700),
         ("{}", -32600),
+        ("null", -32600),
+        ("5", -32600),
         ("[]", -32600),
     ] {
         socket.send(text).await;

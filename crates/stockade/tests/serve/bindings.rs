@@ -15,6 +15,9 @@ const EVALUATES: &str = "export default {
     catch (error) { return Response.json({ name: error?.name, message: error?.message }); }
   },
   add(a, b) { return a + b; },
+  same(value) { return value; },
+  kinds(...args) { return args.map((value) => typeof value); },
+  instance() { return new (class Own {}); },
 };";
 
 async fn evaluate(server: &Server, code: &str) -> Value {
@@ -97,6 +100,233 @@ fn binding_reaches_the_other_site_by_fetch_and_by_method() {
         );
         // The one that is bound has no URL.
         assert_eq!(server.get("back.example", "/").await.status, 404);
+    });
+}
+
+#[test]
+fn call_of_another_site_carries_values_as_they_are_or_is_refused() {
+    let config = format!(
+        "{PLAIN}instances:
+  front:
+    code: ./main.js
+    urls: [front.example]
+    bindings: {{other: back}}
+  back:
+    code: ./main.js
+"
+    );
+    let server = Server::start(&config, &[("main.js", EVALUATES)]);
+    run(async {
+        let evaluate = async |code: &str| evaluate_at(&server, "front.example", code).await;
+        let values = "const given = [new Date(5), new Map([[{ a: 1 }, new Set([NaN, -Infinity])]]),
+               { a: undefined, b: [undefined] }, -0, -12n, new RangeError('x', { cause: new Date(6) }),
+               '\\0s1', 'a\\ud800', { '\\udc00': 2 ** 53 }, new Uint8Array([7])];
+             const got = await env.other.same(given);
+             const [key, set] = [...got[1]][0];
+             return [got.length, got[0].getTime(), key.a, set.has(NaN) && set.has(-Infinity),
+               Object.keys(got[2]), 0 in got[2].b && got[2].b[0] === undefined, Object.is(got[3], -0),
+               got[4] === -12n, got[5] instanceof RangeError, got[5].message, got[5].cause.getTime(),
+               got[6] === given[6] && got[7] === given[7] && got[8]['\\udc00'] === 2 ** 53, got[9][0]]";
+        let expected = json!([
+            10,
+            5,
+            1,
+            true,
+            ["a", "b"],
+            true,
+            true,
+            true,
+            true,
+            "x",
+            6,
+            true,
+            7
+        ]);
+        assert_eq!(evaluate(values).await, expected);
+        let kinds =
+            "return [await env.other.kinds(undefined, null), await env.other.same() === undefined,
+             Number.isNaN(await env.other.same(NaN)), (await env.other.same({ z: 1, a: 2 })).z]";
+        let expected = json!([["undefined", "object"], true, true, 1]);
+        assert_eq!(evaluate(kinds).await, expected);
+        for (code, part) in [
+            ("env.other.same(() => 1)", "a function cannot be passed"),
+            ("env.other.same([Symbol()])", "a symbol cannot be passed"),
+            ("env.other.same(new (class Own {}))", "Own object cannot"),
+            ("env.other.same(/x/)", "RegExp object cannot"),
+            ("env.other.same(new Float64Array(1))", "Float64Array cannot"),
+            (
+                "(() => { const o = {}; o.o = [o]; return env.other.same(o) })()",
+                "contains itself",
+            ),
+            ("env.other.instance()", "Own object cannot"),
+            (
+                "env.other.nosuch()",
+                "the site \"back\" has no method \"nosuch\"",
+            ),
+            ("env.other['a\\ud800']()", "surrogate"),
+        ] {
+            let refused = evaluate(&format!("return {code}")).await;
+            assert_eq!(refused["name"], "TypeError", "{code}: {refused}");
+            let message = refused["message"].as_str().unwrap();
+            assert!(message.contains(part), "{code}: {message}");
+        }
+        assert_eq!(evaluate("return env.other.add(2, 3)").await, 5);
+    });
+    assert!(!server.told().contains("misbehaved"), "{}", server.told());
+}
+
+#[test]
+fn state_gives_back_what_was_put_or_refuses_it() {
+    let server = Server::site(EVALUATES, "    state: true\n");
+    run(async {
+        for value in [
+            "'\\ufeffx'",
+            "'\\ufeff'",
+            "['\\ufeff', 'a\\ud800']",
+            "{ a: 1, b: { c: [null, true, 'x'] } }",
+            "Object.assign(Object.create(null), { a: 1 })",
+        ] {
+            let code = format!(
+                "const given = {value};
+                 await env.STATE.put('k', given);
+                 const got = await env.STATE.get('k');
+                 return typeof given === 'string' ? got === given : JSON.stringify(got) === JSON.stringify(given)"
+            );
+            assert_eq!(evaluate(&server, &code).await, true, "{value}");
+        }
+        let json = "await env.STATE.put('k', '\\ufeff{\"a\":1}'); return (await env.STATE.get('k', 'json')).a";
+        assert_eq!(evaluate(&server, json).await, 1);
+        let dates = "await env.STATE.put('k', { at: new Date(0), no: undefined }); return env.STATE.get('k')";
+        let expected = json!({ "at": "1970-01-01T00:00:00.000Z" });
+        assert_eq!(evaluate(&server, dates).await, expected);
+        for (value, part) in [
+            ("new Map([[1, 2]])", "the value is a Map"),
+            ("{ a: [1, new Set()] }", "the value.a[1] is a Set"),
+            ("new (class Own { x = 1 })", "a Own object"),
+            ("{ e: new Error('x') }", "the value.e is a Error object"),
+            ("/x/", "a RegExp object"),
+            ("Promise.resolve()", "a Promise object"),
+            ("{ b: new Uint8Array(1) }", "the value.b is bytes"),
+            ("[NaN]", "the value[0] is NaN"),
+            ("[undefined]", "the value[0] is undefined"),
+            ("{ f() {} }", "the value.f is a function"),
+            ("() => 1", "not function"),
+            ("undefined", "not undefined"),
+            ("1n", "BigInt"),
+            ("'a\\ud800'", "surrogate"),
+        ] {
+            let put = format!("return env.STATE.put('bad', {value})");
+            let refused = evaluate(&server, &put).await;
+            assert_eq!(refused["name"], "TypeError", "{value}: {refused}");
+            let message = refused["message"].as_str().unwrap();
+            assert!(message.contains(part), "{value}: {message}");
+            let atomic = format!("return env.STATE.atomic().put('bad', {value}).commit()");
+            assert_eq!(
+                evaluate(&server, &atomic).await["name"],
+                "TypeError",
+                "{value}"
+            );
+        }
+        assert_eq!(
+            evaluate(&server, "return env.STATE.get('bad')").await,
+            Value::Null
+        );
+        for options in [
+            "{ version: NaN }",
+            "{ version: 0.5 }",
+            "{ ttl: NaN }",
+            "{ ttl: 0 }",
+            "{ ttl: '1' }",
+        ] {
+            let put = format!("return env.STATE.put('k', 1, {options})");
+            let refused = evaluate(&server, &put).await;
+            assert!(refused["name"].is_string(), "{options}: {refused}");
+        }
+    });
+}
+
+#[test]
+fn text_that_is_no_unicode_is_a_refused_argument_and_ends_no_mirror() {
+    let config = format!(
+        "{PLAIN}instances:
+  site:
+    code: ./main.js
+    urls: [\"/*\"]
+    state: true
+    files:
+      - {{path: ./data, binding: DATA, mode: write}}
+"
+    );
+    let files = [("main.js", EVALUATES), ("data/there.txt", "there")];
+    let server = Server::start(&config, &files);
+    run(async {
+        for call in [
+            "env.STATE.put('a\\ud800', 1)",
+            "env.STATE.get('\\udc00a')",
+            "env.STATE.getMany(['a', '\\ud800'])",
+            "env.STATE.delete('a\\ud800')",
+            "env.STATE.atomic().check('a\\ud800', null).commit()",
+            "env.STATE.atomic().put('a\\ud800', new Uint8Array(1)).commit()",
+            "env.STATE.atomic().delete('a\\ud800').commit()",
+            "env.STATE.list({ prefix: 'a\\ud800' })",
+            "env.STATE.list({ start: 'a\\ud800' })",
+            "env.STATE.list({ cursor: new Uint8Array(1), end: '\\udfff' })",
+            "env.STATE.watch({ prefix: '\\ud800' }).getReader().read()",
+            "env.DATA.write('a\\ud800', 'x')",
+            "env.DATA.write('a\\ud800', new Blob(['x']).stream())",
+            "env.DATA.read('a\\ud800')",
+            "env.DATA.list('a\\ud800')",
+            "env.DATA.list('', { cursor: 'a\\ud800' })",
+        ] {
+            let refused = evaluate(&server, &format!("return {call}")).await;
+            assert_eq!(refused["name"], "TypeError", "{call}: {refused}");
+        }
+        // The twin: the other half is there.
+        let whole = "await env.STATE.put('a\\ud83d\\ude00', 1); return env.STATE.get('a😀')";
+        assert_eq!(evaluate(&server, whole).await, 1);
+        let file =
+            "await env.DATA.write('a\\ud83d\\ude00', 'x'); return env.DATA.read('a😀', 'text')";
+        assert_eq!(evaluate(&server, file).await, "x");
+    });
+    assert!(!server.told().contains("misbehaved"), "{}", server.told());
+}
+
+#[test]
+fn binding_learns_of_no_client_that_its_caller_makes_up() {
+    let config = format!(
+        "{PLAIN}instances:
+  front:
+    code: ./main.js
+    urls: [front.example]
+    bindings: {{other: back}}
+  back:
+    code: ./main.js
+"
+    );
+    let server = Server::start(&config, &[("main.js", EVALUATES)]);
+    run(async {
+        let names =
+            "['cf-connecting-ip', 'cf-ipcountry', 'x-forwarded-for', 'x-real-ip', 'x-request-id']";
+        let of_back = format!("return {names}.map((name) => request.headers.get(name))");
+        let ask = |headers: &str| {
+            let body = json!(of_back);
+            format!(
+                "const headers = new Headers({headers});
+                 const answer = await env.other.fetch('http://x/', {{ method: 'POST', headers, body: {body} }});
+                 return [(await answer.json()).value, request.headers.get('x-request-id')]"
+            )
+        };
+        let forged = "{ 'cf-connecting-ip': '192.0.2.1', 'cf-ipcountry': 'CH', 'x-forwarded-for': '192.0.2.1',
+                        'x-real-ip': '192.0.2.1', 'x-request-id': 'mine' }";
+        let seen = evaluate_at(&server, "front.example", &ask(forged)).await;
+        let nothing = json!([null, null, null, null, null]);
+        assert_eq!(seen[0], nothing, "{seen}");
+        // A request that is passed on is that of its client, whatever else is written into it.
+        let forged =
+            "[...request.headers, ['cf-connecting-ip', '192.0.2.1'], ['x-real-ip', '192.0.2.1']]";
+        let seen = evaluate_at(&server, "front.example", &ask(forged)).await;
+        let client = json!(["127.0.0.1", null, "127.0.0.1", null, seen[1]]);
+        assert_eq!(seen[0], client, "{seen}");
     });
 }
 
@@ -221,13 +451,26 @@ fn files_are_read_and_written_in_the_granted_folder_only() {
             names.contains("there.txt") && names.contains("new"),
             "{names}"
         );
-        for code in [
-            "return env.DATA.read('../outside.txt', 'text')",
-            "return env.DATA.read('link', 'text')",
-            "return env.FIXED.write('a.txt', 'x')",
+        for (code, name) in [
+            (
+                "return env.DATA.read('../outside.txt', 'text')",
+                "TypeError",
+            ),
+            ("return env.DATA.read('link', 'text')", "TypeError"),
+            ("return env.FIXED.write('a.txt', 'x')", "TypeError"),
+            (
+                "return env.DATA.write('there.txt', 'x', { createNew: true })",
+                "InvalidModificationError",
+            ),
+            ("return env.DATA.read('new')", "TypeMismatchError"),
+            ("return env.DATA.delete('new')", "TypeMismatchError"),
+            (
+                "return env.DATA.nothing?.() ?? env.DATA.write(1, 'x')",
+                "TypeError",
+            ),
         ] {
             let refused = evaluate(&server, code).await;
-            assert!(refused["name"].is_string(), "{code}: {refused}");
+            assert_eq!(refused["name"], name, "{code}: {refused}");
         }
         for code in [
             "return env.DATA.read('nowhere')",

@@ -218,6 +218,23 @@ fn hono_middleware_works() {
 }
 
 #[test]
+fn hono_keeps_the_context_of_requests_at_once_apart() {
+    let Some(server) = serve("hono.js") else {
+        return;
+    };
+    run(async {
+        let requests = (0..20).map(|number| {
+            let server = &server;
+            async move {
+                let path = format!("/context/{number}");
+                assert_eq!(server.get("a.example", &path).await.text(), path);
+            }
+        });
+        futures_util::future::join_all(requests).await;
+    });
+}
+
+#[test]
 fn hono_streams_and_waits_until() {
     let Some(server) = serve("hono.js") else {
         return;

@@ -153,6 +153,50 @@ fn scheduled_runs_when_it_is_time() {
 }
 
 #[test]
+fn mirror_is_listed_with_the_name_of_its_site() {
+    let config =
+        format!("{PLAIN}instances:\n  listed-by-name: {{code: ./main.js, urls: [\"/*\"]}}\n");
+    let server = Server::start(&config, &[("main.js", NAMED)]);
+    run(async { assert_eq!(server.get("a", "/").await.status, 200) });
+    let listed = std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        std::fs::read(entry.path().join("cmdline"))
+            .is_ok_and(|line| line.starts_with(b"stockade-worker listed-by-name\0"))
+    });
+    assert!(listed, "{}", server.told());
+}
+
+#[test]
+fn url_that_is_announced_answers() {
+    let config = "listeners: [{address: \"0.0.0.0:0\"}]
+instances:
+  any: {code: ./main.js, urls: [/below/*, /exact]}
+  host: {code: ./main.js, urls: [a.localhost, b.localhost/api/*]}
+";
+    let code = "export default { fetch(request) { return new Response(request.url); } };";
+    let server = Server::start(config, &[("main.js", code)]);
+    let announced = server.announced();
+    let urls: Vec<&str> = announced
+        .split_whitespace()
+        .filter(|word| word.starts_with("http://") && !word.contains("/metrics"))
+        .collect();
+    assert_eq!(urls.len(), 4, "{announced}");
+    run(async {
+        for url in urls {
+            let uri: hyper::Uri = url.parse().unwrap();
+            let authority = uri.authority().unwrap();
+            // Names below localhost are this machine (RFC 6761, section 6.3).
+            let address = ([127, 0, 0, 1], authority.port_u16().unwrap()).into();
+            let answer = send(address, get(authority.as_str(), uri.path())).await;
+            assert_eq!(
+                (answer.status, answer.text().as_str()),
+                (200, url),
+                "{announced}"
+            );
+        }
+    });
+}
+
+#[test]
 fn drain_lets_requests_and_background_work_end() {
     let mut server = Server::site(
         "export default { async fetch(request, env, ctx) {

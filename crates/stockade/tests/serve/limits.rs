@@ -50,6 +50,28 @@ fn limit_that_is_reached_has_its_status_and_the_site_goes_on() {
 }
 
 #[test]
+fn body_is_held_to_the_limit_of_the_gateway_whatever_the_site_allows() {
+    let config = format!(
+        "{PLAIN}limits: {{max_body: 1kb}}
+instances:
+  site: {{code: ./main.js, urls: [\"/*\"], limits: {{max_body: 10mb}}}}
+"
+    );
+    let code = "export default { async fetch(request) { return new Response((await request.bytes()).length); } };";
+    let server = Server::start(&config, &[("main.js", code)]);
+    run(async {
+        for (length, status) in [(1024, 200), (1025, 413), (2 << 20, 413)] {
+            let request = post("a", "/", vec![b'x'; length]);
+            assert_eq!(
+                send(server.address(), request).await.status,
+                status,
+                "{length}"
+            );
+        }
+    });
+}
+
+#[test]
 fn site_that_is_full_answers_503_with_retry_after() {
     let server = Server::site(
         HOSTILE,

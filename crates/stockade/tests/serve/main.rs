@@ -7,6 +7,7 @@
 
 mod bindings;
 mod client;
+mod fetches;
 mod frameworks;
 mod lifetime;
 mod limits;

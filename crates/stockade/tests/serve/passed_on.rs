@@ -119,6 +119,39 @@ fn body_that_is_passed_on_ends_with_its_client() {
 }
 
 #[test]
+fn body_stays_with_the_handler_only_where_a_signal_of_its_own_may_end_it() {
+    let front = "
+      export default { async fetch(request, env) {
+        const { pathname } = new URL(request.url);
+        request.signal.addEventListener('abort', () => console.log(`told of ${pathname}`));
+        const stop = new AbortController();
+        const signal = pathname === '/any' ? AbortSignal.any([stop.signal, request.signal]) : undefined;
+        const target = 'http://origin/endless';
+        return env.origin.fetch(
+          pathname === '/same/endless' ? request : pathname === '/new' ? new Request(target, request) : target, { signal });
+      } }";
+    let config = format!(
+        "{PLAIN}instances:
+  origin: {{code: ./origin.js, urls: [origin.example]}}
+  front:
+    code: ./front.js
+    urls: [front.example]
+    bindings: {{origin: origin}}
+"
+    );
+    let server = Server::start(&config, &[("origin.js", ORIGIN), ("front.js", front)]);
+    run(async {
+        for path in ["/same/endless", "/new", "/any"] {
+            let mut response = open(server.address(), get("front.example", path)).await;
+            assert!(response.body_mut().frame().await.is_some(), "{path}");
+        }
+    });
+    server.logged(|line| line.to_string().contains("told of /any"));
+    let told = server.log(|line| line.to_string().contains("told of"));
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
+#[test]
 fn body_that_breaks_on_its_way_breaks_for_the_client() {
     let server = server();
     run(async {

@@ -51,6 +51,17 @@ impl Authority {
     }
 
     fn sign(&self, names: &[&str], subject: &str, client: bool) -> Signed {
+        self.sign_from_to(names, subject, client, (2020, 2090))
+    }
+
+    /// Valid from the first day of one year to that of another.
+    fn sign_from_to(
+        &self,
+        names: &[&str],
+        subject: &str,
+        client: bool,
+        (from, to): (i32, i32),
+    ) -> Signed {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -60,6 +71,8 @@ impl Authority {
         } else {
             ExtendedKeyUsagePurpose::ServerAuth
         }];
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
         let key = KeyPair::generate().unwrap();
         let signed = params.signed_by(&key, &self.issuer).unwrap();
         Signed {
@@ -256,6 +269,145 @@ fn certificate_that_changes_is_used_and_a_bad_one_is_not() {
             "{}",
             server.status("/metrics").await.text()
         );
+    });
+}
+
+#[test]
+fn check_of_files_names_certificates_that_serve_no_client() {
+    let authority = Authority::new();
+    let config = "listeners: [{address: \"127.0.0.1:0\"}]
+tls: {certificates: [{cert: ./site.crt, key: ./site.key}]}
+instances:
+  site: {code: ./main.js, urls: [site.example]}
+";
+    let folder = folder(config, &[("main.js", WHO)]);
+    let put = |signed: &Signed| {
+        put(folder.path(), "site", signed);
+        // A key that others may read gives a warning.
+        let key = folder.path().join("site.key");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(key, mode).unwrap();
+    };
+    let check = |arguments: &[&str]| {
+        let output = crate::server::stockade()
+            .args(["check", "--files"])
+            .args(arguments)
+            .arg(folder.path().join("stockade.yaml"))
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    let names = ["site.example"];
+    let sign = |years| authority.sign_from_to(&names, "site", false, years);
+    for (years, words) in [
+        ((2020, 2021), "expired on 2021"),
+        ((2080, 2090), "not valid before 2080"),
+    ] {
+        put(&sign(years));
+        let (code, said) = check(&[]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(words) && said.contains("site.crt"), "{said}");
+        assert!(!said.contains("no mistakes"), "{said}");
+    }
+    let mismatched = Signed {
+        key: KeyPair::generate().unwrap(),
+        ..sign((2020, 2090))
+    };
+    put(&mismatched);
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("is not the key of the certificate"), "{said}");
+    put(&sign((2020, 2090)));
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.ends_with("no mistakes\n") && !said.contains("warning"),
+        "{said}"
+    );
+    // What works and should be changed is a warning, and no mistake.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(folder.path().join("site.key"), mode).unwrap();
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("warning: ") && said.contains("site.key"),
+        "{said}"
+    );
+    let (code, said) = check(&["--json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let told: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(told["ok"], true);
+    assert_eq!(told["mistakes"][0]["severity"], "warning");
+}
+
+#[test]
+fn secret_goes_over_plain_http_and_into_urls_only_where_that_is_said() {
+    run(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let says = hyper::service::service_fn(
+                    |request: hyper::Request<hyper::body::Incoming>| async move {
+                        let given = request.headers().get("x-key");
+                        let given = given.map_or(0, |value| value.len());
+                        let text = format!("{given} {}", request.uri().to_string().len());
+                        let body = Full::new(bytes::Bytes::from(text));
+                        Ok::<_, std::convert::Infallible>(hyper::Response::new(body))
+                    },
+                );
+                let serving = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), says);
+                tokio::spawn(serving);
+            }
+        });
+        let config = format!(
+            "listeners: [{{address: \"127.0.0.1:0\"}}]
+instances:
+  site:
+    code: ./main.js
+    urls: [\"/*\"]
+    secrets:
+      NEITHER: {{file: ./key.txt, hosts: [localhost]}}
+      PLAIN: {{file: ./key.txt, hosts: [localhost], over_plain_http: true}}
+      URL: {{file: ./key.txt, hosts: [localhost], over_plain_http: true, in_urls: true}}
+    data_guard:
+      allow_private: [\"127.0.0.0/8\", \"::1/128\"]
+      rules: [{{name: mine, hosts: [localhost], ports: [{port}], schemes: [http]}}]
+"
+        );
+        let code = format!(
+            "export default {{ async fetch(request, env) {{
+               const ask = async (path, init) => {{
+                 try {{ return await (await fetch('http://localhost:{port}/' + path, init)).text(); }}
+                 catch (error) {{ return String(error.message); }}
+               }};
+               const answers = {{}};
+               for (const name of ['NEITHER', 'PLAIN', 'URL']) {{
+                 answers[name] = [await ask('', {{ headers: {{ 'x-key': env[name] }} }}), await ask(env[name])];
+               }}
+               return Response.json(answers);
+             }} }};"
+        );
+        let files = [("main.js", code.as_str()), ("key.txt", "the-key-itself")];
+        let server = Server::start(&config, &files);
+        let seen = server.get("a", "/").await.json();
+        let refused = |answer: &serde_json::Value| {
+            let answer = answer.as_str().unwrap();
+            assert!(answer.contains("secret"), "{seen}");
+        };
+        refused(&seen["NEITHER"][0]);
+        refused(&seen["NEITHER"][1]);
+        // The lengths of what arrived: the value of 14 bytes, or the path with it.
+        assert_eq!(seen["PLAIN"][0], "14 1", "{seen} {}", server.told());
+        refused(&seen["PLAIN"][1]);
+        assert_eq!(seen["URL"], json!(["14 1", "0 15"]), "{seen}");
+        assert!(!server.told().contains("the-key-itself"));
     });
 }
 

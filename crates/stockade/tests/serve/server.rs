@@ -152,7 +152,7 @@ impl Server {
         let mut metrics = None;
         let started = out.find(|line| {
             if let Some((_, address)) = line.split_once("  listening on ") {
-                let (_, address) = address.split_once("://").unwrap();
+                let (address, _) = address.split_once(", ").unwrap();
                 addresses.push(address.parse().unwrap());
             }
             if let Some((_, url)) = line.split_once("  metrics on http://") {
@@ -178,6 +178,11 @@ impl Server {
     /// All it has written, for a test that fails.
     pub(crate) fn told(&self) -> String {
         format!("{}\n{}", self.out.all(), self.log.all())
+    }
+
+    /// What it said when it started.
+    pub(crate) fn announced(&self) -> String {
+        self.out.all()
     }
 
     /// Its first listener.

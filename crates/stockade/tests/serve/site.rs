@@ -81,7 +81,50 @@ fn site_sees_the_request_as_it_was_sent() {
         assert_eq!(answer.header("x-b"), "c");
         let head = send(server.address(), with_body("HEAD", "b.example", "/", "")).await;
         assert_eq!((head.status, head.body.len()), (201, 0));
+        // Nor does a client take away what the gateway says.
+        let mut request = post("b.example", "/", "");
+        let names = "close, cf-connecting-ip, x-forwarded-for, x-forwarded-proto, x-request-id";
+        request
+            .headers_mut()
+            .insert("connection", names.parse().unwrap());
+        let seen = send(server.address(), request).await.json();
+        assert_eq!(seen["forwarded"], "127.0.0.1");
     });
+}
+
+#[test]
+fn status_text_of_a_site_reaches_its_clients() {
+    let server = Server::site(
+        "export default { fetch(request) {
+           const { pathname } = new URL(request.url);
+           const init = { status: 299, statusText: pathname === '/own' ? 'Odd, but fine' : '' };
+           return pathname === '/stream'
+             ? new Response(new Blob(['a']).stream(), { ...init, statusText: 'Streamed' })
+             : new Response('a', init);
+         } };",
+        "",
+    );
+    run(async {
+        for (path, line) in [
+            ("/own", "HTTP/1.1 299 Odd, but fine\r\n"),
+            ("/stream", "HTTP/1.1 299 Streamed\r\n"),
+            ("/", "HTTP/1.1 299 \r\n"),
+        ] {
+            let head = raw_head(server.address(), path).await;
+            assert!(head.starts_with(line), "{path}: {head}");
+        }
+    });
+}
+
+/// The head of the answer to a GET, as it came.
+async fn raw_head(address: std::net::SocketAddr, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 #[test]
@@ -252,6 +295,53 @@ fn websocket_reaches_the_guest_and_closes() {
         };
         assert_eq!(u16::from(close.code), 4001);
         assert_eq!(close.reason.as_str(), "as you wish");
+    });
+}
+
+#[test]
+fn websocket_that_the_guest_closes_keeps_its_order_and_hears_the_end() {
+    let server = Server::site(
+        "const log = [];
+         export default { fetch(request) {
+           if (request.headers.get('upgrade') !== 'websocket') return Response.json(log);
+           const [client, server] = new WebSocketPair();
+           server.accept();
+           server.addEventListener('close', ({ code, reason, wasClean }) =>
+             log.push([code, reason, wasClean, server.readyState]));
+           server.addEventListener('message', ({ data }) => {
+             server.send(new Blob(['one']));
+             server.send('two');
+             server.send(new Blob(['three']));
+             if (data === 'no code') server.close();
+             else server.close(4001, data);
+             log.push(server.readyState, server.bufferedAmount);
+           });
+           return new Response(null, { status: 101, webSocket: client });
+         } };",
+        "",
+    );
+    run(async {
+        for (said, code) in [("no code", None), ("why", Some(4001))] {
+            let mut socket = websocket(server.address(), "a.example").await;
+            socket.send(Message::text(said)).await.unwrap();
+            let mut next = async || socket.next().await.unwrap().unwrap();
+            assert_eq!(next().await, Message::binary("one"));
+            assert_eq!(next().await, Message::text("two"));
+            assert_eq!(next().await, Message::binary("three"));
+            let Message::Close(frame) = next().await else {
+                panic!("it does not close");
+            };
+            assert_eq!(frame.map(|frame| u16::from(frame.code)), code);
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+        let log = loop {
+            let log = server.get("a", "/").await.json();
+            if log.as_array().unwrap().len() == 6 {
+                break log;
+            }
+        };
+        let expected = json!([2, 11, [1005, "", true, 3], 2, 11, [4001, "why", true, 3],]);
+        assert_eq!(log, expected);
     });
 }
 

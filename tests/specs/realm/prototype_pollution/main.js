@@ -4,9 +4,9 @@ const sandbox = new V8Sandbox({ cpuLimitMs: 5000, requestTimeoutMs: 20_000 });
 const thrower = `() => { throw new Error("polluted") }`;
 const attacks = {
   none: ``,
-  "Object.prototype setters": `for (const key of ["id", "json", "data", "event", "marked", "kind", "resolve", "reject", "timer", "then", "status", "headers", "body", "url", "method", "value", "done", "get", "set", "writable", "message", "stack", "name", "signal", "bytes", "cause", "ok", "0"]) {
+  "Object.prototype setters": `for (const key of ["id", "json", "data", "event", "marked", "kind", "resolve", "reject", "timer", "then", "status", "headers", "body", "url", "method", "value", "done", "get", "set", "writable", "message", "stack", "name", "signal", "bytes", "cause", "ok", "size", "type", "0"]) {
     Object.defineProperty(Object.prototype, key, { __proto__: null, configurable: true, set() { throw new Error("polluted " + key) }, get() { return undefined } }); }`,
-  "Object.prototype values": `for (const key of ["id", "json", "data", "marked", "kind", "timer", "toJSON0", "enumerable", "configurable", "signal"]) Object.prototype[key] = 666;`,
+  "Object.prototype values": `for (const key of ["id", "json", "data", "marked", "kind", "timer", "toJSON0", "enumerable", "configurable", "signal", "size", "type", "cancelable", "detail", "clamp"]) Object.prototype[key] = 666;`,
   "Object.prototype getters that throw": `for (const key of ["id", "json", "marked", "kind", "timer", "resolve", "cause", "signal", "prototype"]) Object.defineProperty(Object.prototype, key, { configurable: true, get: ${thrower}, set(v) { Object.defineProperty(this, key, { value: v, writable: true, configurable: true, enumerable: true }) } });`,
   "Array.prototype index": `for (const i of [0, 1, 2]) Object.defineProperty(Array.prototype, i, { configurable: true, set: ${thrower}, get: ${thrower} });`,
   "Array.prototype methods": `for (const key of ["push", "pop", "shift", "map", "forEach", "slice", "splice", "concat", "join", "indexOf", "includes", Symbol.iterator]) Array.prototype[key] = ${thrower};`,

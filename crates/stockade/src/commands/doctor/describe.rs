@@ -49,6 +49,62 @@ impl Style {
     }
 }
 
+/// What came of it all, for who reads nothing else.
+pub(super) fn verdict(trials: &[Trial], attacked: Option<&Attacked>, style: Style) -> String {
+    let names = |optional: bool| {
+        let bad = trials
+            .iter()
+            .filter(|trial| !trial.works && trial.optional == optional);
+        bad.map(Trial::name).collect::<Vec<_>>()
+    };
+    let (needed, optional) = (names(false), names(true));
+    let mut text = if needed.is_empty() {
+        style.paint(Colour::Good, "Every wall can be built here.", 0)
+    } else {
+        let count = match needed.len() {
+            1 => "A wall cannot be built here".to_owned(),
+            more => format!("{more} walls cannot be built here"),
+        };
+        let told = format!("{count}: {}.", needed.join("; "));
+        style.paint(Colour::Bad, &told, 0) + " Why, and what to do, stands below."
+    };
+    if !optional.is_empty() {
+        let _ = write!(
+            text,
+            "\n{} {}. What does not ask for it runs without.",
+            style.paint(Colour::Middling, "Optional, and not to be built:", 0),
+            optional.join("; ")
+        );
+    }
+    if let Some(attacked) = attacked {
+        let count = attacked.summary;
+        let _ = write!(
+            text,
+            "\n{}: {} attempts held, {} given up, {} broken.",
+            held(attacked, style),
+            count.held,
+            count.given_up,
+            count.broken
+        );
+    }
+    text.push('\n');
+    text
+}
+
+/// Whether the walls held.
+fn held(attacked: &Attacked, style: Style) -> String {
+    match attacked.walls_hold() {
+        true => style.paint(Colour::Good, "The walls hold", 0),
+        false if attacked.summary.broken > 0 => style.paint(Colour::Bad, "A WALL IS BROKEN", 0),
+        false => style.paint(Colour::Middling, "Not every wall was tried", 0),
+    }
+}
+
+/// Whether a level needs the layer without being asked for by name.
+fn is_needed(layer: &Layer) -> bool {
+    layer.needed_by.iter().any(|by| by != "cgroup: require")
+}
+
 /// Every layer: available, how it was tested, the kernel it needs and what to do otherwise.
 pub(super) fn layers(layers: &[Layer], version: &str, kernel: &str, style: Style) -> String {
     let mut text = format!(
@@ -68,10 +124,10 @@ pub(super) fn layers(layers: &[Layer], version: &str, kernel: &str, style: Style
         style.paint(Colour::Heading, &heading, 0).trim_end()
     );
     for layer in layers {
-        let state = match (layer.available, layer.needed_by.is_empty()) {
+        let state = match (layer.available, is_needed(layer)) {
             (true, _) => style.paint(Colour::Good, "ok", 7),
-            (false, true) => style.paint(Colour::Middling, "absent", 7),
-            (false, false) => style.paint(Colour::Bad, "missing", 7),
+            (false, false) => style.paint(Colour::Middling, "absent", 7),
+            (false, true) => style.paint(Colour::Bad, "missing", 7),
         };
         let needed_by = match layer.needed_by.is_empty() {
             true => "no level; where it is there, it is used".to_owned(),
@@ -108,7 +164,11 @@ pub(super) fn levels(trials: &[Trial], style: Style) -> String {
             );
             continue;
         }
-        let state = style.paint(Colour::Bad, "refused", 7);
+        let colour = match trial.optional {
+            true => Colour::Middling,
+            false => Colour::Bad,
+        };
+        let state = style.paint(colour, "refused", 7);
         let missing = match trial.missing.is_empty() {
             true => "failed".to_owned(),
             false => format!("missing: {}", trial.missing.join(", ")),
@@ -125,13 +185,7 @@ pub(super) fn levels(trials: &[Trial], style: Style) -> String {
             let _ = writeln!(text, "{:11}fix: {}", "", indented(&error.fix, 13));
         }
     }
-    let bad = trials.iter().filter(|trial| !trial.works).count();
-    match bad {
-        0 => text.push_str("\nAll of them work here."),
-        bad => {
-            let _ = write!(text, "\n{bad} of {} do not work here.", trials.len());
-        }
-    }
+    text.truncate(text.trim_end().len());
     text
 }
 
@@ -181,16 +235,7 @@ pub(super) fn attack(attacked: &Attacked, style: Style) -> String {
             count.skipped
         );
     }
-    let verdict = match attacked.walls_hold() {
-        true => style.paint(Colour::Good, "The walls hold", 0),
-        false if count.broken > 0 => style.paint(Colour::Bad, "A WALL IS BROKEN", 0),
-        false => style.paint(Colour::Middling, "Not every wall was tried", 0),
-    };
-    let _ = write!(
-        text,
-        "\n{verdict}: {} attempts held, {} given up, {} broken.",
-        count.held, count.given_up, count.broken
-    );
+    text.truncate(text.trim_end().len());
     text
 }
 
@@ -302,7 +347,63 @@ fn widest<'a>(texts: impl Iterator<Item = &'a str>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use stockade::{CgroupUse, Isolation, Wx};
+
     use super::*;
+
+    fn trial(isolation: Isolation, cgroup: CgroupUse, works: bool) -> Trial {
+        Trial {
+            isolation,
+            wx: Wx::Jit,
+            cgroup,
+            works,
+            optional: cgroup == CgroupUse::Require,
+            start_ms: None,
+            evaluate_ms: None,
+            missing: Vec::new(),
+            error: None,
+        }
+    }
+
+    #[test]
+    fn verdict_tells_what_is_needed_from_what_is_optional() {
+        let told = |container, require| {
+            let trials = [
+                trial(Isolation::Process, CgroupUse::Auto, true),
+                trial(Isolation::Container, CgroupUse::Auto, container),
+                trial(Isolation::Container, CgroupUse::Require, require),
+            ];
+            verdict(&trials, None, Style { colours: false })
+        };
+        assert_eq!(told(true, true), "Every wall can be built here.\n");
+        let text = told(true, false);
+        assert!(
+            text.starts_with("Every wall can be built here.\n"),
+            "{text}"
+        );
+        assert!(text.contains("Optional, and not to be built: container, cgroup: require."));
+        let text = told(false, false);
+        assert!(
+            text.starts_with("A wall cannot be built here: container."),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn layer_of_an_optional_level_is_absent_and_not_missing() {
+        let layer = |needed_by: &[&str]| Layer {
+            name: "cgroup memory".to_owned(),
+            needed_by: needed_by.iter().map(|by| (*by).to_owned()).collect(),
+            available: false,
+            tested: "tried it".to_owned(),
+            fix: "a".to_owned(),
+            kernel: "4.15".to_owned(),
+        };
+        let text = |by: &[&str]| layers(&[layer(by)], "1", "6", Style { colours: false });
+        assert!(text(&["cgroup: require"]).contains("\nabsent   cgroup memory"));
+        assert!(text(&[]).contains("\nabsent   cgroup memory"));
+        assert!(text(&["container", "cgroup: require"]).contains("\nmissing  cgroup memory"));
+    }
 
     #[test]
     fn layers_say_what_is_missing_and_what_to_do() {

@@ -32,6 +32,8 @@ pub(super) struct Trial {
     pub(super) wx: Wx,
     pub(super) cgroup: CgroupUse,
     pub(super) works: bool,
+    /// Nobody needs it who does not ask for it by name: where it does not work, the walls are whole.
+    pub(super) optional: bool,
     /// Milliseconds until the isolate was ready.
     pub(super) start_ms: Option<f64>,
     /// Milliseconds of `1+1`.
@@ -88,6 +90,7 @@ async fn try_one(layers: &[Layer], isolation: Isolation, wx: Wx, cgroup: CgroupU
         wx,
         cgroup,
         works: false,
+        optional: cgroup == CgroupUse::Require,
         start_ms: None,
         evaluate_ms: None,
         missing,

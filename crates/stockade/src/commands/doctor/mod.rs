@@ -25,8 +25,8 @@ Examples:
   stockade doctor --attack fork --level container
   stockade doctor --json | jq '.levels[] | select(.works | not)'
 
-Exit codes: 0 every level works and no attempt to get out succeeds, 1 a level does not work or a wall is
-broken, 2 bad usage.";
+Exit codes: 0 every wall can be built and no attempt to get out succeeds, 1 a wall cannot be built or is
+broken, 2 bad usage. What is optional, such as cgroup: require, does not count.";
 
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
@@ -84,7 +84,7 @@ struct Findings {
     version: &'static str,
     kernel: String,
     architecture: &'static str,
-    /// Every level that was tried works, and no wall is broken.
+    /// Every level that was tried and is not optional works, and no wall is broken.
     ok: bool,
     layers: Vec<Layer>,
     levels: Vec<Trial>,
@@ -102,21 +102,20 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Result<i32, Refusal> {
     let layers = stockade_jail::layers();
     let kernel = kernel();
     let version = env!("CARGO_PKG_VERSION");
-    if !args.json {
-        output::say(&describe::layers(&layers, version, &kernel, style));
-    }
     let levels = levels::try_all(&layers, |isolation, wx| args.takes(isolation, wx))?;
-    if !args.json {
-        output::say(&describe::levels(&levels, style));
-    }
     let attack = args
         .attack
         .as_ref()
         .map(|filter| attack::run(filter, &levels, !args.json));
-    let ok =
-        levels.iter().all(|level| level.works) && attack.as_ref().is_none_or(Attacked::walls_hold);
-    if let (false, Some(attack)) = (args.json, &attack) {
-        output::say(&describe::attack(attack, style));
+    let whole = levels.iter().all(|level| level.works || level.optional);
+    let ok = whole && attack.as_ref().is_none_or(Attacked::walls_hold);
+    if !args.json {
+        output::say(&describe::verdict(&levels, attack.as_ref(), style));
+        output::say(&describe::layers(&layers, version, &kernel, style));
+        output::say(&describe::levels(&levels, style));
+        if let Some(attack) = &attack {
+            output::say(&describe::attack(attack, style));
+        }
     }
     if args.json {
         let findings = Findings {

@@ -1,0 +1,588 @@
+//! Every key of the configuration changes something: each is changed, and what is made of the file must
+//! differ.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use stockade_broker::Secrets;
+use stockade_config::Config;
+use stockade_instance::Body;
+
+use super::{egress, gateway, grants, instance, logging};
+
+/// Several sites, with something of everything.
+fn many() -> Value {
+    json!({
+        "version": "1.0",
+        "listeners": [
+            {"address": "127.0.0.1:8080", "tls": false},
+            {"address": "127.0.0.1:8443"},
+        ],
+        "tls": {
+            "certificates": [{"cert": "a.pem", "key": "a.key"}],
+            "client_auth": {"mode": "optional", "ca": "a.pem"},
+        },
+        "trusted_proxies": ["10.0.0.0/8"],
+        "metrics": {"listen": "127.0.0.1:9900"},
+        "instances": {
+            "web": {
+                "code": "./code",
+                "urls": ["https://a.example", "http://b.example"],
+                "secrets": {
+                    "PLAIN": {"file": "a.txt"},
+                    "KEPT": {"file": "a.txt", "hosts": ["api.example.com"]},
+                    "FROM": {"variable": "PATH"},
+                },
+                "bindings": {"api": {"instance": "api"}},
+                "state": {"binding": "STATE"},
+                "files": [{"path": "./folder", "mode": "write"}],
+                "assets": {"folder": "./folder", "binding": "ASSETS"},
+                "data_guard": {"rules": [{"hosts": ["c.example"], "addresses": ["192.0.2.0/24"]}]},
+                "autoscale": {"min_instances": 1},
+            },
+            "api": {"code": "./code"},
+            "page": {
+                "assets": {"folder": "./folder", "fallback": "index.html"},
+                "urls": ["http://page.example"],
+            },
+        },
+    })
+}
+
+/// The short form with one site.
+fn single() -> Value {
+    json!({
+        "version": "1.0",
+        "network": {
+            "urls": ["a.example"],
+            "tls": {"cert_path": "a.pem", "key_path": "a.key"},
+        },
+        "instance": {"code": "./code"},
+    })
+}
+
+/// Files that the configurations name.
+const FILES: [&str; 11] = [
+    "a.pem",
+    "a.key",
+    "a.txt",
+    "b.pem",
+    "b.key",
+    "b.txt",
+    "code/index.js",
+    "other/index.js",
+    "folder/index.html",
+    "folder/404.html",
+    "elsewhere/index.html",
+];
+
+/// One key, changed.
+struct Case {
+    base: fn() -> Value,
+    /// The keys that lead to it; numbers are places in lists.
+    path: &'static str,
+    value: Value,
+    /// What is there before and after, for the key to have a meaning.
+    with: Vec<(&'static str, Value)>,
+    /// What comes with the change, for the key to be allowed.
+    also: Vec<(&'static str, Value)>,
+}
+
+impl Case {
+    fn with(mut self, path: &'static str, value: Value) -> Self {
+        self.with.push((path, value));
+        self
+    }
+
+    fn also(mut self, path: &'static str, value: Value) -> Self {
+        self.also.push((path, value));
+        self
+    }
+}
+
+fn change(path: &'static str, value: Value) -> Case {
+    Case {
+        base: many,
+        path,
+        value,
+        with: Vec::new(),
+        also: Vec::new(),
+    }
+}
+
+fn change_single(path: &'static str, value: Value) -> Case {
+    Case {
+        base: single,
+        ..change(path, value)
+    }
+}
+
+/// Keys that cannot be changed alone, and why.
+const EXEMPT: [(&str, &str, &str); 3] = [
+    ("config", "version", "there is one version"),
+    ("data_guard", "enabled", "`false` is refused"),
+    (
+        "acme",
+        "accept_terms",
+        "`false` is refused where it matters",
+    ),
+];
+
+fn cases() -> Vec<Case> {
+    let acme = || {
+        json!({
+            "enabled": true, "accept_terms": true, "domains": ["a.example"],
+            "directory": "https://acme.example/", "cache": "./acme",
+        })
+    };
+    let of_acme = |path, value| change(path, value).with("tls.acme", acme());
+    let mtls = || json!({"enable_mtls": true, "client_ca_path": "a.pem", "cert_path": "a.pem", "key_path": "a.key"});
+    let of_mtls = |path, value| change_single(path, value).with("network.tls", mtls());
+    let client = || json!({"mode": "required", "ca": "a.pem"});
+    vec![
+        // The outermost keys.
+        change("instances.more", json!({"code": "./code"})),
+        change_single("instance.env.A", json!(1)),
+        change_single("network.urls", json!(["b.example"])),
+        change("https_redirect", json!(444)),
+        change("trusted_proxies", json!(["10.0.0.0/9"])),
+        change("metrics", json!(false)),
+        change("metrics.listen", json!("127.0.0.1:9901")),
+        change("metrics.path", json!("/figures")),
+        change("state.path", json!("./other.db")),
+        change("control", json!("./other.sock")),
+        change("drain_timeout", json!("5s")),
+        change("watch", json!(false)),
+        // Listeners and TLS.
+        change("listeners.0.address", json!("127.0.0.1:8081")),
+        change("listeners.1.tls.min_version", json!("1.3")).with(
+            "listeners.1.tls",
+            json!({"certificates": [{"cert": "a.pem", "key": "a.key"}], "client_auth": client()}),
+        ),
+        change("listeners.0.proxy_protocol", json!("optional")),
+        change("listeners.1.http2", json!(false)),
+        change_single("network.tls.enabled", json!(false)),
+        change("tls.certificates.0.cert", json!("b.pem")),
+        change("tls.certificates.0.key", json!("b.key")),
+        change("tls.certificates.0.ocsp", json!("b.txt")),
+        change_single("network.tls.cert_path", json!("b.pem")),
+        change_single("network.tls.key_path", json!("b.key")),
+        change("tls.min_version", json!("1.3")),
+        change("tls.strict_sni", json!(true)),
+        change("tls.client_auth.mode", json!("required")),
+        change("tls.client_auth.ca", json!("b.pem")),
+        change("tls.client_auth.crl", json!(["b.txt"])),
+        change("tls.client_auth.expired_crl", json!("accept")),
+        change("tls.client_auth.subjects", json!(["CN=a"])),
+        change("tls.client_auth.san", json!(["a.example"])),
+        change_single("network.tls.enable_mtls", json!(true))
+            .also("network.tls.client_ca_path", json!("a.pem")),
+        of_mtls("network.tls.client_ca_path", json!("b.pem")),
+        of_mtls("network.tls.require_client_cert", json!(false)),
+        of_acme("tls.acme.enabled", json!(false)),
+        of_acme("tls.acme.directory", json!("https://other.example/")),
+        of_acme("tls.acme.contact", json!(["admin@example.com"])),
+        of_acme("tls.acme.domains", json!(["b.example"])),
+        of_acme("tls.acme.challenge", json!("http-01")),
+        of_acme("tls.acme.cache", json!("./other-acme")),
+        of_acme("tls.acme.ca", json!("a.pem")),
+        // What every client is held to.
+        change("limits.connections", json!(5)),
+        change("limits.connections_per_address", json!(5)),
+        change("limits.requests_per_connection", json!(5)),
+        change("limits.handshakes", json!(5)),
+        change("limits.handshake_timeout", json!("5s")),
+        change("limits.header_timeout", json!("5s")),
+        change("limits.body_timeout", json!("5s")),
+        change("limits.body_rate", json!("5b")),
+        change("limits.write_timeout", json!("5s")),
+        change("limits.idle_timeout", json!("5s")),
+        change("limits.header_bytes", json!("16kb")),
+        change("limits.headers", json!(50)),
+        change("limits.uri_bytes", json!("1kb")),
+        change("limits.max_body", json!("1mb")),
+        change("limits.http2_streams", json!(5)),
+        change("limits.http2_resets", json!(5)),
+        change("limits.http2_control_frames", json!(50)),
+        change("limits.websockets", json!(5)),
+        change("limits.websocket_message", json!("1kb")),
+        change("limits.websocket_rate", json!(5)),
+        change("limits.websocket_ping", json!("5s")),
+        change("limits.websocket_pong", json!("5s")),
+        // Logs.
+        change("logging.level", json!("warn")),
+        change("logging.format", json!("json")),
+        change("logging.file", json!("./log")),
+        change("logging.access", json!(false)),
+        change("logging.access.file", json!("./access")),
+        change("logging.access.query", json!("full")),
+        change("logging.access.client_address", json!("none")),
+        change("logging.access.headers", json!(["referer"])),
+        change("logging.console.level", json!("off")),
+        change("logging.console.lines_per_second", json!(5)),
+        change("logging.console.line_bytes", json!("1kb")),
+        change("logging.redact.headers", json!(["x-own"])),
+        change("logging.redact.query", json!(["own"])),
+        // One site.
+        change("instances.web.code", json!("./other")),
+        change("instances.web.urls", json!(["https://a.example"])),
+        change("instances.web.isolation", json!("process")),
+        change("instances.web.wx", json!("strict")),
+        change("instances.web.wx_audit", json!(true)),
+        change("instances.web.cgroup", json!("require")),
+        change("instances.web.memory_limit", json!("64mb")),
+        change("instances.web.cpu_limit", json!(0.5)),
+        change("instances.web.timeout_seconds", json!(5)),
+        change("instances.web.env.A", json!(1)),
+        change("instances.web.crons", json!(["* * * * *"])),
+        change("instances.api.mirrors", json!(3)),
+        change("instances.web.encoded_slashes", json!("keep")),
+        change("instances.web.client_auth", client())
+            .with("instances.web.urls", json!(["https://a.example"])),
+        // Its limits.
+        change("instances.web.limits.memory", json!("64mb")),
+        change("instances.web.limits.cpu", json!("50ms")),
+        change("instances.web.limits.cpu_limit", json!(0.5)),
+        change("instances.web.limits.wall", json!("20s")),
+        change("instances.web.limits.timeout", json!("5s")),
+        change("instances.web.limits.concurrency", json!(5)),
+        change("instances.web.limits.queue", json!(5)),
+        change("instances.web.limits.queue_timeout", json!("5s")),
+        change("instances.web.limits.start_timeout", json!("5s")),
+        change("instances.web.limits.wait_until", json!("5s")),
+        change("instances.web.limits.io_ops", json!(5)),
+        change("instances.web.limits.bandwidth", json!("5kb")),
+        change("instances.web.limits.subrequests", json!(5)),
+        change("instances.web.limits.storage", json!("5kb")),
+        change("instances.web.limits.max_body", json!("5kb")),
+        change("instances.web.limits.max_response", json!("5kb")),
+        change("instances.web.limits.websockets", json!(5)),
+        change("instances.web.limits.kill_grace", json!("50ms")),
+        // Its mirrors.
+        change("instances.web.autoscale.min_instances", json!(0)),
+        change("instances.web.autoscale.max_instances", json!(9)),
+        change("instances.web.autoscale.cpu_threshold", json!(50)),
+        change("instances.web.autoscale.queue_length", json!(5)),
+        change("instances.web.autoscale.stable_window", json!("30s")),
+        change("instances.web.autoscale.panic_window", json!("5s")),
+        change("instances.web.autoscale.scale_to_zero_after", json!("5s")),
+        change("instances.web.recycle.requests", json!(5)),
+        change("instances.web.recycle.memory", json!("5mb")),
+        change("instances.web.recycle.age", json!("5s")),
+        // What it is granted.
+        change("instances.web.secrets.PLAIN.file", json!("b.txt")),
+        change("instances.web.secrets.FROM.variable", json!("HOME")),
+        change("instances.web.secrets.KEPT.hosts", json!(["b.example.com"])),
+        change("instances.web.secrets.KEPT.over_plain_http", json!(true)),
+        change("instances.web.secrets.KEPT.in_urls", json!(true)),
+        change("instances.web.bindings.page", json!("page")),
+        change("instances.web.bindings.api.instance", json!("page")),
+        change("instances.web.state.binding", json!("KEPT_STATE")),
+        change("instances.web.state.storage", json!("5kb")),
+        change("instances.web.state.max_value", json!("5kb")),
+        change("instances.web.state.write_rate", json!(5)),
+        change("instances.web.files.0.path", json!("./elsewhere")),
+        change("instances.web.files.0.binding", json!("FOLDER")),
+        change("instances.web.files.0.mode", json!("read")),
+        change("instances.web.files.0.storage", json!("5kb")),
+        change("instances.web.files.0.max_file", json!("5kb")),
+        change("instances.page.assets.folder", json!("./elsewhere")),
+        change("instances.web.assets.binding", json!("PUBLIC")),
+        change("instances.page.assets.index", json!("404.html")),
+        change("instances.page.assets.fallback", json!("404.html")),
+        change("instances.page.assets.fallback_status", json!(404)),
+        change("instances.web.assets.order", json!("code_first")),
+        change("instances.page.assets.compress", json!(false)),
+        change("instances.page.assets.cache_control", json!("no-store")),
+        change("instances.page.assets.headers", json!({"x-own": "1"})),
+        // What it may reach.
+        change(
+            "instances.web.data_guard.outbound_whitelist",
+            json!(["d.example"]),
+        ),
+        change("instances.web.data_guard.rules.0.name", json!("own")),
+        change(
+            "instances.web.data_guard.rules.0.hosts",
+            json!(["d.example"]),
+        ),
+        change(
+            "instances.web.data_guard.rules.0.addresses",
+            json!(["198.51.100.0/24"]),
+        ),
+        change("instances.web.data_guard.rules.0.ports", json!([8000])),
+        change("instances.web.data_guard.rules.0.methods", json!(["GET"])),
+        change("instances.web.data_guard.rules.0.schemes", json!(["https"])),
+        change(
+            "instances.web.data_guard.allow_private",
+            json!(["127.0.0.1"]),
+        ),
+        change("instances.web.data_guard.refuse", json!(["203.0.113.0/24"])),
+        change("instances.web.data_guard.ca", json!(["a.pem"])),
+        change("instances.web.data_guard.connect_timeout", json!("5s")),
+        change("instances.web.data_guard.response_timeout", json!("5s")),
+        change("instances.web.data_guard.idle_timeout", json!("5s")),
+        change("instances.web.data_guard.timeout", json!("5s")),
+        change("instances.web.data_guard.max_request", json!("5kb")),
+        change("instances.web.data_guard.max_response", json!("5kb")),
+        change("instances.web.data_guard.max_decompressed", json!("5kb")),
+        change("instances.web.data_guard.concurrent", json!(5)),
+        change("instances.web.data_guard.queue", json!(5)),
+        change("instances.web.data_guard.websockets", json!(5)),
+        change("instances.web.data_guard.rate", json!(5)),
+        change("instances.web.data_guard.bandwidth", json!("5kb")),
+        change("instances.web.data_guard.total_requests", json!(5)),
+        change("instances.web.data_guard.total_bytes", json!("5kb")),
+        change("instances.web.data_guard.total_period", json!("1day")),
+        // What holds for all sites.
+        change("defaults.isolation", json!("process")),
+        change("defaults.wx", json!("strict")),
+        change("defaults.wx_audit", json!(true)),
+        change("defaults.cgroup", json!("require")),
+        change("defaults.limits.memory", json!("64mb")),
+        change("defaults.env.A", json!(1)),
+        change("defaults.state", json!(true)),
+        change("defaults.mirrors", json!(3)),
+        change("defaults.autoscale", json!(true)),
+        change("defaults.recycle.requests", json!(5)),
+        change("defaults.data_guard.rate", json!(5)),
+        change("defaults.encoded_slashes", json!("keep")),
+        change("defaults.client_auth", client())
+            .with("instances.web.urls", json!(["https://a.example"]))
+            .with("instances.page.urls", json!(["https://page.example"])),
+        change("security.data_guard.rate", json!(5)),
+        change("security.wx_policy.strict", json!(true)),
+        change("security.wx_policy.audit_logging", json!(true)),
+        change("security.isolation", json!("process")),
+        change("security.cgroup", json!("require")),
+        change("scaling.mirrors", json!(3)),
+        change("scaling.autoscale", json!(true)),
+    ]
+}
+
+/// Puts a value where the keys lead, and sections on the way where there are none.
+fn put(root: &mut Value, path: &str, value: Value) {
+    let mut node = root;
+    for part in path.split('.') {
+        if let Ok(place) = part.parse::<usize>() {
+            node = &mut node[place];
+            continue;
+        }
+        if !node.is_object() {
+            *node = Value::Object(Map::new());
+        }
+        node = node
+            .as_object_mut()
+            .unwrap()
+            .entry(part)
+            .or_insert(Value::Null);
+    }
+    *node = value;
+}
+
+fn read(folder: &Path, text: &Value) -> Config {
+    let path = folder.join("stockade.yaml");
+    // JSON is YAML (YAML 1.2.2, section 1.3).
+    std::fs::write(&path, text.to_string()).unwrap();
+    let loaded = Config::load(&path).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes}"));
+    loaded.config
+}
+
+/// What is used where it stands in the configuration: in which file, by which words.
+const USED: [(&str, &str); 14] = [
+    (
+        include_str!("../server/run.rs"),
+        "Control::listen(&loaded.config.control)",
+    ),
+    (include_str!("../server/run.rs"), "config.drain_timeout"),
+    (include_str!("../server/run.rs"), "config.watch"),
+    (include_str!("../server/apply.rs"), "config.drain_timeout"),
+    (
+        include_str!("../server/apply.rs"),
+        "SqliteOptions::new(config.state.clone())",
+    ),
+    (
+        include_str!("../server/apply.rs"),
+        "StatusListener::start(metrics.listen, metrics.path.clone()",
+    ),
+    (include_str!("../server/apply.rs"), "access.file.as_ref()"),
+    (include_str!("../server/apply.rs"), "query: access.query"),
+    (
+        include_str!("../server/apply.rs"),
+        "client_address: access.client_address",
+    ),
+    (
+        include_str!("../server/apply.rs"),
+        "console: logging.console.clone()",
+    ),
+    (include_str!("../site.rs"), "config.wx_audit"),
+    (
+        include_str!("../site.rs"),
+        "with_roots(&config.data_guard.ca)",
+    ),
+    (include_str!("../site.rs"), "assets.code_first"),
+    (
+        include_str!("../site.rs"),
+        "Binding::Site(binding.instance.clone())",
+    ),
+];
+
+async fn nobody(_: http::Request<Body>) -> http::Response<Body> {
+    http::Response::new(crate::parcel::full(bytes::Bytes::new()))
+}
+
+/// Everything that is made of a configuration, as text.
+fn made(config: &Config) -> String {
+    let mut out = String::new();
+    let mut add = |made: &dyn std::fmt::Debug| writeln!(out, "{made:?}").unwrap();
+    add(&gateway::limits(&config.limits));
+    add(&gateway::listeners(config));
+    add(&gateway::table_options(config));
+    add(&crate::tls::planned(config));
+    add(&logging::options(config));
+    add(&logging::redaction(config));
+    let logs = &config.logging;
+    add(&logs
+        .access
+        .as_ref()
+        .map(|access| (&access.file, access.query, access.client_address)));
+    add(&logs.console);
+    add(&(
+        &config.control,
+        config.drain_timeout,
+        config.watch,
+        &config.state,
+        &config.metrics,
+    ));
+    for site in config.instances.values() {
+        let mut route = stockade_gateway::Route::new(
+            &site.name,
+            site.urls.iter().map(gateway::pattern).collect(),
+            std::sync::Arc::new(nobody),
+        );
+        gateway::route(site, &mut route);
+        add(&(
+            &route,
+            route.encoded_slashes,
+            route.timeout,
+            route.max_body,
+            route.websocket,
+        ));
+        add(&crate::tls::rule(config, site));
+        let (plain, kept) = grants::secrets(site).unwrap();
+        add(&kept);
+        let env = instance::environment(
+            site,
+            plain.into_iter().chain(Secrets::default().environment()),
+        );
+        let message = config.limits.websocket_message;
+        let modules = site
+            .code
+            .iter()
+            .map(|code| (code.display().to_string(), String::new()));
+        add(&instance::options(site, env, modules.collect(), message).unwrap());
+        add(&egress::policy(&site.data_guard, message).unwrap());
+        add(&site.state.as_ref().map(grants::state));
+        add(&site.files.iter().map(grants::folder).collect::<Vec<_>>());
+        let assets = site.assets.as_ref();
+        add(&assets.map(|assets| gateway::assets_options(assets, site.code.is_some())));
+        add(&assets.map(|assets| assets.code_first));
+        add(&(&site.bindings, site.wx_audit, &site.data_guard.ca));
+    }
+    out
+}
+
+/// The alternatives of a schema's node, references followed.
+fn alternatives<'a>(root: &'a Value, node: &'a Value, out: &mut Vec<(&'a str, &'a Value)>) {
+    if let Some(name) = node["$ref"].as_str() {
+        let name = name.rsplit('/').next().unwrap();
+        out.push((name, &root["$defs"][name]));
+    } else if let Some(all) = node["anyOf"].as_array() {
+        all.iter().for_each(|one| alternatives(root, one, out));
+    } else {
+        out.push(("config", node));
+    }
+}
+
+/// The sections and keys on the way to a value.
+fn keys_of(root: &Value, path: &str) -> Vec<(String, String)> {
+    let mut node = root;
+    let mut keys = Vec::new();
+    for part in path.split('.') {
+        let mut all = Vec::new();
+        alternatives(root, node, &mut all);
+        let step = all.iter().find_map(|(section, one)| {
+            if let Some(next) = one["properties"].get(part) {
+                keys.push(((*section).to_owned(), part.to_owned()));
+                Some(next)
+            } else if part.parse::<usize>().is_ok() {
+                one.get("items")
+            } else {
+                one.get("additionalProperties")
+                    .filter(|next| next.is_object())
+            }
+        });
+        node = step.unwrap_or_else(|| panic!("{path}: the schema has no {part}"));
+    }
+    keys
+}
+
+#[test]
+fn every_key_changes_what_is_made_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in FILES {
+        let path = folder.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, file).unwrap();
+    }
+    let schema = stockade_config::schema();
+    let mut changed = BTreeSet::new();
+    let mut idle = Vec::new();
+    for case in cases() {
+        let mut text = (case.base)();
+        for (path, value) in case.with {
+            put(&mut text, path, value);
+        }
+        let before = made(&read(folder.path(), &text));
+        put(&mut text, case.path, case.value);
+        for (path, value) in case.also {
+            put(&mut text, path, value);
+        }
+        if made(&read(folder.path(), &text)) == before {
+            idle.push(case.path);
+        }
+        changed.extend(keys_of(&schema, case.path));
+    }
+    assert!(idle.is_empty(), "these keys change nothing: {idle:#?}");
+    let mut forgotten = Vec::new();
+    let sections = schema["$defs"].as_object().unwrap().iter();
+    for (section, node) in sections
+        .map(|(name, node)| (name.as_str(), node))
+        .chain([("config", &schema)])
+    {
+        for key in node["properties"].as_object().unwrap().keys() {
+            let exempt = EXEMPT
+                .iter()
+                .any(|(of, name, _)| *of == section && name == key);
+            if !exempt && !changed.contains(&(section.to_owned(), key.clone())) {
+                forgotten.push(format!("{section}.{key}"));
+            }
+        }
+    }
+    assert!(
+        forgotten.is_empty(),
+        "these keys are changed by no case: {forgotten:#?}"
+    );
+}
+
+#[test]
+fn what_is_used_as_configured_is_used() {
+    for (file, words) in USED {
+        assert!(file.contains(words), "nothing says {words:?} any more");
+    }
+    let guest = include_str!("../observe/guest.rs");
+    for key in ["level", "lines_per_second", "line_bytes"] {
+        assert!(guest.contains(&format!("console.{key}")), "{key}");
+    }
+}

@@ -1,0 +1,15 @@
+// What kinds of sockets there are; asking for another one is an error and not the end of the program.
+const told = async (f) => {
+  try {
+    (await f()).close();
+    return "there";
+  } catch (error) {
+    return `${error.name}: ${error.message}`;
+  }
+};
+for (const transport of ["vsock", "tunnel", "udp"]) {
+  console.log(await told(() => Deno.listen({ transport, cid: 1, port: 1 })));
+  console.log(await told(() => Deno.connect({ transport, cid: 1, port: 1 })));
+}
+console.log(await told(() => Deno.listen({ port: 0 })));
+console.log(await told(() => Deno.listen({ port: 0, reusePort: true })));
