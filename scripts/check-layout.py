@@ -137,6 +137,11 @@ def check_source(crate, path):
         last = max((number for number, _ in code_lines(path)), default=0)
         if last > MOST_LINES:
             breach(path, f"{last} lines of {len(whole)} are not tests; at most {MOST_LINES} may be", last)
+    if path.suffix == ".js" and inside.parts[0] == "js":
+        # The engine takes the bytes of these scripts as Latin-1.
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if not line.isascii():
+                breach(path, "a realm's script is ASCII: write other characters as `\\u{...}`", number)
     if path.suffix != ".rs":
         return
     folder = MAY_USE_UNSAFE.get(crate.name)

@@ -126,7 +126,7 @@ declare namespace Stockade {
     /** Elapsed time of the activation. */
     readonly wallMs: number;
     readonly memoryMb: number;
-    /** More about the reason, for the log; may be empty. */
+    /** More about the reason, for the log: the limit, and where in the guest's code that was. May be empty. */
     readonly detail: string;
   }
 
@@ -145,6 +145,10 @@ declare namespace Stockade {
     readonly source: string | null;
     readonly line?: number | null;
     readonly column?: number | null;
+    /** What it came of, where that is known. */
+    readonly cause?: ErrorReport;
+    /** What an `AggregateError` holds. */
+    readonly errors?: readonly ErrorReport[];
   }
 
   /** Data of the system event `console`. */
@@ -236,6 +240,11 @@ interface Isolate {
 
   /** The value of the last expression; rejects with the guest's error. */
   evaluate<T = any>(code: string): Promise<T>;
+
+  /**
+   * Resolves when the main module has run; rejects with why it did not. At once where there is none.
+   */
+  readonly ready: Promise<void>;
 
   /** Calls what module `main` exports, or a global function. */
   call<T = any>(name: string, ...args: unknown[]): Promise<T>;

@@ -12,6 +12,7 @@ import {
   op_isolate_evaluate,
   op_isolate_execute,
   op_isolate_offer,
+  op_isolate_ready,
   op_isolate_reject,
   op_isolate_send,
   op_isolate_stats,
@@ -69,10 +70,22 @@ function run(handlers, data) {
   }
 }
 
+// What a guest threw, with what that came of.
+function errorOf({ name, message, stack, cause, errors }) {
+  const options = cause === undefined ? undefined : { cause: errorOf(cause) };
+  const error = errors === undefined
+    ? new Error(message, options)
+    : new AggregateError(errors.map(errorOf), message, options);
+  if (name !== "") error.name = name;
+  error.stack = stack ?? `${error.name}: ${error.message}`;
+  return error;
+}
+
 export class Isolate {
   #sandbox;
   #id;
   #name;
+  #ready; // a promise, once it was asked for
   #ended; // undefined while it lives, then why it ended
   #handlers = new Map(); // event -> set of functions
   #requestHandlers = new Map(); // method -> function
@@ -118,6 +131,16 @@ export class Isolate {
   async evaluate(code) {
     this.#checkAlive();
     return this.#value(await op_isolate_evaluate(this.#sandbox, this.#id, String(code)));
+  }
+
+  // Settles when the main module has run.
+  get ready() {
+    return this.#ready ??= this.#whenReady();
+  }
+
+  async #whenReady() {
+    this.#checkAlive();
+    this.#value(await op_isolate_ready(this.#sandbox, this.#id));
   }
 
   async call(name, ...args) {
@@ -246,10 +269,7 @@ export class Isolate {
         return this.#revive(value);
       }
       case "thrown": {
-        const error = new Error(outcome.message);
-        if (outcome.name !== "") error.name = outcome.name;
-        error.stack = outcome.stack ?? `${error.name}: ${error.message}`;
-        throw error;
+        throw errorOf(JSON.parse(outcome.error));
       }
       default:
         throw new Error(outcome.message);

@@ -69,7 +69,7 @@ export class V8Sandbox {
 //   "message"  event, data, marked, bytes      "request"  method, data, marked, request id
 //   "control"  name, data, marked              "console"  { level, text }
 //   "error"    { name, message, stack, source, line, column }
-//   "terminated"  { reason, cpuMs, … }         "destroyed"  { reason }, always the last
+//   "terminated"  { reason, cpuMs, ... }         "destroyed"  { reason }, always the last
 export function receive(sandbox, id, kind, a, b, c, d) {
   const isolates = isolatesOf[sandbox];
   const isolate = isolates.get(id);

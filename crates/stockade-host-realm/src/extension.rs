@@ -46,6 +46,7 @@ deno_core::extension!(
         sandbox::op_isolate_destroy,
         sandbox::op_isolate_drain,
         sandbox::op_isolate_evaluate,
+        sandbox::op_isolate_ready,
         sandbox::op_isolate_execute,
         sandbox::op_isolate_listen,
         sandbox::op_isolate_offer,

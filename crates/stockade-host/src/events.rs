@@ -160,6 +160,12 @@ impl Call {
 }
 
 fn uncaught(error: &GuestError) -> serde_json::Value {
+    let mut value = texts(error);
+    stockade_host_realm::add_related(&mut value, &error.related, &texts);
+    value
+}
+
+fn texts(error: &GuestError) -> serde_json::Value {
     let position = error.position.as_ref();
     json!({
         "name": error.name,

@@ -1,7 +1,8 @@
 //! Syntax errors as guests and hosts see them.
 
+use deno_error::JsErrorClass as _;
 use stockade_protocol::bounds::MAX_ERROR_BYTES;
-use stockade_protocol::{GuestError, Position, harmless};
+use stockade_protocol::{GuestError, Position, harmless, harmless_line};
 use stockade_transpile::TranspileError;
 
 /// A syntax error with the line and a caret in its stack.
@@ -27,6 +28,7 @@ pub(crate) fn syntax(
             line,
             column,
         }),
+        related: Vec::new(),
     }
 }
 
@@ -46,8 +48,36 @@ pub(crate) fn core_error(error: &deno_core::error::CoreError) -> GuestError {
     let text = |text: &str| harmless(text, MAX_ERROR_BYTES);
     match error.as_kind() {
         deno_core::error::CoreErrorKind::Js(js) => stockade_realm::error_from_js(js),
+        deno_core::error::CoreErrorKind::JsBox(error) => {
+            let (name, message) = (error.get_class(), error.get_message());
+            // The TypeScript compiler's errors say themselves what they are.
+            let message = message
+                .strip_prefix(&format!("{name}: "))
+                .unwrap_or(&message);
+            GuestError {
+                name: text(&name),
+                stack: Some(text(&format!("{name}: {message}"))),
+                position: place_in(message),
+                ..GuestError::new(text(message))
+            }
+        }
         other => GuestError::new(text(&other.to_string())),
     }
+}
+
+/// The place that a loader's message names: in a line of its own, or at the end of the first.
+fn place_in(message: &str) -> Option<Position> {
+    let (_, place) = (message.rsplit_once("\n    at "))
+        .or_else(|| message.lines().next()?.rsplit_once(" at "))?;
+    let mut parts = place.rsplitn(3, ':');
+    let column = parts.next()?.parse().ok()?;
+    let line = parts.next()?.parse().ok()?;
+    let source = harmless_line(parts.next()?, MAX_ERROR_BYTES);
+    Some(Position {
+        source,
+        line,
+        column,
+    })
 }
 
 /// Whether the engine only says that a module waits in a top-level `await` for what no timer and no

@@ -34,6 +34,8 @@ pub fn initialize() {
 pub(crate) fn initialize_with(more: &[&str]) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        // Before anything that uses ICU.
+        sys::icu::count_memory();
         let mut flags = vec!["stockade".to_owned()];
         flags.extend(FLAGS.iter().chain(more).map(|&flag| flag.to_owned()));
         v8::V8::set_flags_from_command_line(flags);

@@ -22,6 +22,7 @@ mod realm;
 mod run;
 mod script;
 mod serve;
+mod source_maps;
 mod spins;
 #[expect(
     unsafe_code,

@@ -7,21 +7,46 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use deno_core::error::ModuleLoaderError;
+use deno_core::sourcemap::SourceMap;
 use deno_core::url::Url;
 use deno_core::{
     ModuleLoadOptions, ModuleLoadReferrer, ModuleLoadResponse, ModuleLoader, ModuleResolveResponse,
     ModuleSource, ModuleSourceCode, ModuleSpecifier, ModuleType, RequestedModuleType,
     ResolutionKind,
 };
-use deno_error::JsErrorBox;
+use deno_error::{JsErrorBox, JsErrorClass};
 use stockade_policy::IsolateOptions;
 use stockade_protocol::GuestError;
 use stockade_transpile::{Language, Options, transpile};
 
 use crate::serve::serves;
+use crate::source_maps::{SourceMaps, decode, inline_map};
+use crate::sys::breaker::Place;
 
 /// Where a guest's modules seem to lie.
-const BASE: &str = "guest:///";
+pub(crate) const BASE: &str = "guest:///";
+
+/// Schemes of what people import and a guest has not. No other may reach the loader: the runtime's own
+/// scripts have names that are URLs.
+const ELSEWHERE: &[&str] = &[
+    "npm", "jsr", "http", "https", "node", "data", "file", "blob",
+];
+
+/// Imports that were not found of which is kept how they were written.
+const MOST_MISSING: usize = 64;
+
+/// Endings that are left out, or mixed up.
+const ENDINGS: &[&str] = &[
+    ".ts",
+    ".js",
+    ".tsx",
+    ".jsx",
+    ".mjs",
+    ".json",
+    "/index.ts",
+    "/index.js",
+];
 
 /// Names of the module that is run when the isolate starts.
 const MAIN: &[&str] = &[
@@ -35,16 +60,6 @@ const WORKERS_SOURCE: &str = "\
 const workers = globalThis[Symbol.for('cloudflare:workers')];
 export const { WorkerEntrypoint, env } = workers;
 ";
-
-/// Source maps of everything the isolate has run, by the name shown in stacks.
-#[derive(Default)]
-pub(crate) struct SourceMaps(RefCell<HashMap<String, Vec<u8>>>);
-
-impl SourceMaps {
-    pub(crate) fn add(&self, name: String, map: Vec<u8>) {
-        self.0.borrow_mut().insert(name, map);
-    }
-}
 
 /// What Node calls its tracking of asynchronous work: `js/async_context.js` of the realm puts under this
 /// symbol what it exports.
@@ -61,6 +76,8 @@ pub(crate) struct GuestModules {
     options: RefCell<Option<Arc<IsolateOptions>>>,
     /// The names of the modules, by the URLs that they seem to lie at.
     names: RefCell<HashMap<Url, String>>,
+    /// What was asked for and is not there, as it was written; see [`GuestModules::find`].
+    missing: RefCell<HashMap<Url, String>>,
     pub(crate) source_maps: SourceMaps,
 }
 
@@ -76,7 +93,11 @@ impl GuestModules {
 
     /// The module to run when the isolate starts, if there is one.
     pub(crate) fn main(&self) -> Option<ModuleSpecifier> {
-        MAIN.iter().find_map(|name| self.url_of(name))
+        let chosen = (self.options.borrow().as_ref()).and_then(|options| options.main.clone());
+        match chosen {
+            Some(name) => self.url_of(&name),
+            None => MAIN.iter().find_map(|name| self.url_of(name)),
+        }
     }
 
     /// What is wrong where there is none.
@@ -119,25 +140,131 @@ impl GuestModules {
         }
     }
 
+    /// The URL of what is imported. One of a module that there is not is given as well, where it is not that of
+    /// a script of the runtime's own: loading it fails, and only then it is known where the import stands.
     fn find(&self, specifier: &str, referrer: &str) -> Result<Url, JsErrorBox> {
         if specifier == HOOKS || (specifier == WORKERS && self.serves()) {
             return Url::parse(specifier)
                 .map_err(|error| JsErrorBox::type_error(error.to_string()));
         }
-        let relative = ["./", "../", "/"]
-            .iter()
-            .any(|start| specifier.starts_with(start));
         let url = match Url::parse(referrer) {
-            Ok(base) if relative && base.scheme() == "guest" => base.join(specifier).ok(),
+            Ok(base) if is_path(specifier) && base.scheme() == "guest" => base.join(specifier).ok(),
             _ => url_for(specifier),
         };
+        if let Some(url) = url.as_ref().filter(|url| self.has(url)) {
+            return Ok(url.clone());
+        }
+        let foreign = || {
+            let url = Url::parse(specifier).ok()?;
+            ELSEWHERE.contains(&url.scheme()).then_some(url)
+        };
+        let Some(url) = url.or_else(foreign) else {
+            return Err(JsErrorBox::type_error(format!(
+                "cannot import '{specifier}': {}",
+                self.no_module()
+            )));
+        };
+        let mut missing = self.missing.borrow_mut();
+        if missing.len() >= MOST_MISSING {
+            missing.clear();
+        }
+        missing.insert(url.clone(), specifier.to_owned());
+        Ok(url)
+    }
+
+    fn has(&self, url: &Url) -> bool {
+        self.names.borrow().contains_key(url)
+    }
+
+    fn no_module(&self) -> String {
+        format!("the modules of this isolate are: {}", self.listed())
+    }
+
+    /// Why a module cannot be imported, and what to do.
+    fn refuse(&self, url: &Url) -> String {
+        let missing = self.missing.borrow();
+        let specifier = missing.get(url).map_or(url.as_str(), String::as_str);
+        let entry = self.main().map_or_else(
+            || "main.ts".to_owned(),
+            |url| url.path().trim_start_matches('/').to_owned(),
+        );
+        let esbuild = format!("npx esbuild {entry} --bundle --format=esm --outfile=bundle.js");
+        let why = match url.scheme() {
+            "guest" => match self.similar(url, specifier) {
+                Some(similar) => format!("there is no such module; did you mean '{similar}'?"),
+                None if is_path(specifier) => self.no_module(),
+                None => format!(
+                    "{}\n  fix: write './{specifier}' for a file, or bundle packages first: {esbuild}",
+                    self.no_module()
+                ),
+            },
+            "node" => "of Node's modules there is 'node:async_hooks' alone\n  \
+                       fix: use the web platform's APIs"
+                .to_owned(),
+            "npm" | "jsr" | "http" | "https" => format!(
+                "a guest loads no code from the network\n  \
+                 fix: bundle it first, which Deno does with such imports: \
+                 deno bundle {entry} -o bundle.js"
+            ),
+            scheme => format!("modules cannot be loaded from {scheme}: URLs"),
+        };
+        format!("cannot import '{specifier}': {why}")
+    }
+
+    /// A module that was probably meant, as it would be imported.
+    fn similar(&self, url: &Url, specifier: &str) -> Option<String> {
         let names = self.names.borrow();
-        url.filter(|url| names.contains_key(url)).ok_or_else(|| {
-            JsErrorBox::type_error(format!(
-                "cannot import '{specifier}': the modules of this isolate are: {}",
-                self.listed()
-            ))
-        })
+        let there = |path: &str| {
+            let mut other = url.clone();
+            other.set_path(path);
+            names.contains_key(&other)
+        };
+        let with_ending = (ENDINGS.iter()).find(|ending| there(&format!("{}{ending}", url.path())));
+        if let Some(ending) = with_ending {
+            return Some(format!("{specifier}{ending}"));
+        }
+        if let Some((stem, _)) = url.path().rsplit_once('.')
+            && let Some(ending) = ENDINGS
+                .iter()
+                .find(|ending| there(&format!("{stem}{ending}")))
+            && let Some((stem, _)) = specifier.rsplit_once('.')
+        {
+            return Some(format!("{stem}{ending}"));
+        }
+        let same = |name: &&String| name.eq_ignore_ascii_case(url.path().trim_start_matches('/'));
+        let name = names.values().find(same)?;
+        Some(format!("/{name}"))
+    }
+
+    /// What the engine says of a place, as the guest's author wrote it.
+    pub(crate) fn original(&self, place: &Place) -> String {
+        let (mut source, mut line, mut column) = (place.source.clone(), place.line, place.column);
+        if let Some(map) = self.source_map(&source)
+            && let Some(token) = map.lookup_token(line.saturating_sub(1), column.saturating_sub(1))
+        {
+            line = token.get_src_line().saturating_add(1);
+            column = token.get_src_col().saturating_add(1);
+            let written = token.get_source().unwrap_or_default();
+            if let Ok(url) = Url::parse(&source).or_else(|_| Url::parse(BASE))
+                && let Ok(url) = url.join(written)
+                && written != source
+            {
+                source = url.to_string();
+            }
+        }
+        match place.function.as_deref() {
+            None | Some("") => format!("{source}:{line}:{column}"),
+            Some(function) => format!("{function} ({source}:{line}:{column})"),
+        }
+    }
+
+    /// The source map of what stacks call by this name.
+    fn source_map(&self, name: &str) -> Option<SourceMap> {
+        if let Some(map) = self.source_maps.get(name) {
+            return SourceMap::from_slice(&map).ok();
+        }
+        let code = self.source(&Url::parse(name).ok()?)?;
+        decode(inline_map(&code)?)
     }
 
     fn load_source(&self, url: &Url, json: bool) -> Result<ModuleSource, JsErrorBox> {
@@ -147,7 +274,7 @@ impl GuestModules {
         }
         let code = self
             .source(url)
-            .ok_or_else(|| JsErrorBox::type_error(format!("there is no module '{url}'")))?;
+            .ok_or_else(|| JsErrorBox::type_error(self.refuse(url)))?;
         if url.path().ends_with(".json") {
             if !json {
                 return Err(JsErrorBox::type_error(format!(
@@ -195,6 +322,12 @@ fn url_for(name: &str) -> Option<Url> {
         .filter(|url| url.scheme() == "guest")
 }
 
+fn is_path(specifier: &str) -> bool {
+    ["./", "../", "/"]
+        .iter()
+        .any(|start| specifier.starts_with(start))
+}
+
 /// Shares the modules between the engine and the isolate.
 pub(crate) struct GuestLoader(pub(crate) Rc<GuestModules>);
 
@@ -208,22 +341,46 @@ impl ModuleLoader for GuestLoader {
         self.0.find(specifier, referrer)
     }
 
+    fn import_meta_resolve(
+        &self,
+        specifier: &str,
+        referrer: &str,
+    ) -> Result<ModuleSpecifier, ModuleLoaderError> {
+        let url = self.0.find(specifier, referrer)?;
+        let own = [WORKERS, HOOKS].contains(&url.as_str());
+        if is_path(specifier) || own || self.0.has(&url) {
+            return Ok(url);
+        }
+        Err(JsErrorBox::type_error(self.0.refuse(&url)))
+    }
+
     fn load(
         &self,
         module_specifier: &ModuleSpecifier,
-        _referrer: Option<&ModuleLoadReferrer>,
+        referrer: Option<&ModuleLoadReferrer>,
         options: ModuleLoadOptions,
     ) -> ModuleLoadResponse {
         let json = matches!(options.requested_module_type, RequestedModuleType::Json);
-        ModuleLoadResponse::Sync(self.0.load_source(module_specifier, json))
+        let source = self.0.load_source(module_specifier, json);
+        ModuleLoadResponse::Sync(source.map_err(|error| match referrer {
+            Some(at) if error.get_class() == "TypeError" => {
+                let (line, column) = (at.line_number, at.column_number);
+                let message = error.get_message();
+                JsErrorBox::type_error(format!(
+                    "{message}\n    at {}:{line}:{column}",
+                    at.specifier
+                ))
+            }
+            _ => error,
+        }))
     }
 
     fn get_source_map(&self, file_name: &str) -> Option<Cow<'_, [u8]>> {
-        self.0
-            .source_maps
-            .0
-            .borrow()
-            .get(file_name)
-            .map(|map| Cow::Owned(map.clone()))
+        self.0.source_maps.get(file_name).map(Cow::Owned)
+    }
+
+    /// What the source map of a bundle names need not be there: it is only shown.
+    fn source_map_source_exists(&self, source_url: &str) -> Option<bool> {
+        Some(source_url.starts_with(BASE))
     }
 }

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use deno_core::{JsRuntime, ModuleId, PollEventLoopOptions, v8};
 use stockade_inspector::{Debuggers, Inspector};
 use stockade_protocol::{CallId, FromIsolate, GuestError, Payload, RequestId, ToIsolate};
-use stockade_realm::{GuestPort, Parts};
+use stockade_realm::{GuestPort, Parts, guest_error};
 use stockade_supervisor::{Seat, StartError};
 
 use crate::debug;
 use crate::port::{Collect, Kept, Port};
 use crate::realm::Realm;
-use crate::script;
+use crate::script::{self, Stopped};
 use crate::serve;
 use crate::spins::Spins;
 use crate::sys::alloc::charge;
@@ -65,9 +65,10 @@ pub(crate) async fn run(
     seat.set_breaker(breaker.clone());
     let guard = Guard {
         seat: Rc::clone(&seat),
-        breaker,
+        breaker: Arc::clone(&breaker),
         buffers: Arc::clone(&realm.buffers),
         native: Arc::clone(&native),
+        context: Rc::new(realm.runtime.main_context()),
     };
     let entered = guard.enter();
     let port = Rc::new(Port::new(Rc::clone(&seat)));
@@ -81,9 +82,12 @@ pub(crate) async fn run(
             native.store(0, Ordering::Relaxed);
             let isolate = Isolate {
                 realm,
+                breaker,
                 seat: Rc::clone(&seat),
                 port,
                 main: None,
+                outcome: None,
+                waiting: Vec::new(),
                 scripts: 0,
                 unmeasured: MEASURE_EVERY,
                 last_work: Instant::now(),
@@ -110,9 +114,14 @@ pub(crate) async fn run(
 
 struct Isolate {
     realm: Realm,
+    breaker: Arc<V8Breaker>,
     seat: Rc<Seat>,
     port: Rc<Port>,
     main: Option<Main>,
+    /// What became of the main module; `None` while it runs.
+    outcome: Option<Result<(), GuestError>>,
+    /// Calls that wait for it.
+    waiting: Vec<CallId>,
     scripts: u32,
     /// Activations since memory was measured.
     unmeasured: u32,
@@ -142,6 +151,10 @@ impl Isolate {
         self.start_main().await;
         std::future::poll_fn(|cx| self.poll(cx)).await;
         wind_down();
+        if let Some(place) = self.breaker.place() {
+            let place = self.realm.modules.original(place);
+            self.seat.note_place(&place);
+        }
         // The host hears of the end before the heap is taken apart.
         self.seat.report();
         drop(self);
@@ -168,7 +181,7 @@ impl Isolate {
                 serve::failed(&mut self.realm, &error);
                 self.seat.end();
             }
-            return;
+            return self.settle(Ok(()));
         };
         self.seat.begin();
         match self.realm.runtime.load_main_es_module(&url).await {
@@ -180,12 +193,43 @@ impl Isolate {
                     serves,
                 });
             }
-            Err(error) if serves => {
-                serve::failed(&mut self.realm, &crate::error::core_error(&error));
-            }
-            Err(error) => self.uncaught(&error),
+            Err(error) => self.main_failed(&error, serves),
         }
         self.seat.end();
+    }
+
+    /// The main module could not be loaded, or could not be run to its end.
+    fn main_failed(&mut self, error: &deno_core::error::CoreError, serves: bool) {
+        if self.seat.is_ending() {
+            return;
+        }
+        let error = crate::error::core_error(error);
+        if serves {
+            serve::failed(&mut self.realm, &error);
+        } else {
+            let _ = self.port.send(FromIsolate::Uncaught(error.clone()));
+        }
+        self.settle(Err(error));
+    }
+
+    /// The main module has come to its end.
+    fn settle(&mut self, outcome: Result<(), GuestError>) {
+        for id in std::mem::take(&mut self.waiting) {
+            self.reply(id, outcome.clone());
+        }
+        self.outcome = Some(outcome);
+    }
+
+    fn reply(&self, id: CallId, result: Result<(), GuestError>) {
+        let result = result.map(|()| Payload::default());
+        let _ = self.port.send(FromIsolate::Reply { id, result });
+    }
+
+    fn ready(&mut self, id: CallId) {
+        match self.outcome.clone() {
+            Some(outcome) => self.reply(id, outcome),
+            None => self.waiting.push(id),
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -394,13 +438,20 @@ impl Isolate {
         main.evaluation = None;
         let (id, serves) = (main.id, main.serves);
         match result {
-            Ok(()) if serves => serve::evaluated(&mut self.realm, id),
-            Ok(()) => {}
-            Err(_) if self.seat.is_ending() => {}
-            Err(error) if serves => {
-                serve::failed(&mut self.realm, &crate::error::core_error(&error));
+            Ok(()) if self.seat.is_ending() => {}
+            Ok(()) => {
+                if serves {
+                    serve::evaluated(&mut self.realm, id);
+                }
+                // The engine says of a module that threw, too, that it has been evaluated. The host learns of it by
+                // the rejection that nothing handles.
+                let namespace = self.realm.runtime.get_module_namespace(id);
+                self.settle(match namespace {
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(crate::error::core_error(&error)),
+                });
             }
-            Err(error) => self.uncaught(&error),
+            Err(error) => self.main_failed(&error, serves),
         }
     }
 
@@ -414,6 +465,7 @@ impl Isolate {
             ToIsolate::Event { name, data } => return self.event(Kept { name, data, size }),
             ToIsolate::Execute { code } => self.script(&code, None),
             ToIsolate::Evaluate { id, code } => self.script(&code, Some(id)),
+            ToIsolate::Ready { id } => self.ready(id),
             ToIsolate::Call { id, name, args } => self.call(id, &name, args),
             ToIsolate::Answer { id, result } => self.answer(id, result),
             ToIsolate::Control { name, data } => self.control(&name, data),
@@ -528,7 +580,14 @@ impl Isolate {
                     None
                 }
                 (Ok(_), None) => None,
-                (Err(error), _) => Some(error),
+                (Err(Stopped::Threw(thrown)), Some(_)) => Some(guest_error(scope, thrown)),
+                (Err(Stopped::Threw(thrown)), None) => {
+                    // The guest's own listeners come first.
+                    v8::tc_scope!(let scope, scope);
+                    invoke(scope, &self.realm.functions.report_exception, &[thrown]);
+                    None
+                }
+                (Err(Stopped::Error(error)), _) => Some(error),
             };
             scope.perform_microtask_checkpoint();
             error
@@ -549,7 +608,7 @@ impl Isolate {
         let exports = self.main.as_ref().map(|main| main.id);
         let exports = exports.and_then(|id| self.realm.runtime.get_module_namespace(id).ok());
         offer(&mut self.realm.runtime, &mut args);
-        let error = {
+        let found = {
             deno_core::scope!(scope, self.realm.runtime);
             v8::tc_scope!(let scope, scope);
             let target = match exports {
@@ -558,30 +617,56 @@ impl Isolate {
             };
             let call_id = v8::Number::new(scope, id as f64).into();
             let marked = v8::Boolean::new(scope, args.marked).into();
-            let error = match (string(scope, name), parse(scope, &args.json)) {
+            let found = match (string(scope, name), parse(scope, &args.json)) {
                 (Some(name), Some(list)) if list.is_array() => {
-                    invoke(
+                    let found = invoke(
                         scope,
                         &self.realm.functions.call,
                         &[call_id, target, name, list, marked],
                     );
-                    None
+                    // An isolate that is ending replies to nothing.
+                    Ok(found.is_none_or(|found| found.is_true()))
                 }
-                _ => Some(GuestError::new(
+                _ => Err(GuestError::new(
                     "the arguments of a call must be a JSON array",
                 )),
             };
             scope.perform_microtask_checkpoint();
-            error
+            found
         };
-        if let Some(error) = error {
-            let _ = self.port.send(FromIsolate::Reply {
-                id,
-                result: Err(error),
-            });
+        let result = match found {
+            Ok(true) => return,
+            Ok(false) => self.no_function(name),
+            Err(error) => Err(error),
+        };
+        let _ = self.port.send(FromIsolate::Reply { id, result });
+    }
+
+    /// What a call gives of a function that there is not: above all why the module that should have it did not
+    /// run.
+    fn no_function(&self, name: &str) -> Result<Payload, GuestError> {
+        let missing = |why: &str| {
+            Err(GuestError {
+                name: "TypeError".to_owned(),
+                ..GuestError::new(format!("the guest has no function '{name}'{why}"))
+            })
+        };
+        match &self.outcome {
+            Some(Err(failure)) => Err(failure.clone()),
+            _ if name.starts_with('\0') => Ok(Payload {
+                json: NO_EXPORT.to_owned(),
+                bytes: Vec::new(),
+                marked: true,
+            }),
+            Some(Ok(())) => missing(": export it, or make it global"),
+            None => missing(" yet: its main module waits in a top-level await"),
         }
     }
 }
+
+/// What a call of an export gives where there is none: a mark that no value of a guest becomes. Read by
+/// `stockade_rpc::call_export`.
+const NO_EXPORT: &str = "\"\\u0000n\"";
 
 /// Offers the binary parts of a message to the op that revives them.
 fn offer(runtime: &mut JsRuntime, data: &mut Payload) {

@@ -8,6 +8,20 @@ use stockade_transpile::{Language, Options, excerpt, transpile};
 use crate::error::syntax_error;
 use crate::modules::GuestModules;
 
+/// Why a script gave no value.
+pub(crate) enum Stopped<'s> {
+    /// It threw this.
+    Threw(v8::Local<'s, v8::Value>),
+    /// It did not run, or not to its end.
+    Error(GuestError),
+}
+
+impl From<GuestError> for Stopped<'_> {
+    fn from(error: GuestError) -> Self {
+        Self::Error(error)
+    }
+}
+
 /// Compiles and runs a script; JavaScript first, and what is not that as TypeScript.
 ///
 /// # Errors
@@ -17,10 +31,13 @@ pub(crate) fn run<'s>(
     modules: &GuestModules,
     name: &str,
     code: &str,
-) -> Result<v8::Local<'s, v8::Value>, GuestError> {
+) -> Result<v8::Local<'s, v8::Value>, Stopped<'s>> {
     match compile(scope, name, code) {
-        Ok(script) => run_compiled(scope, script),
-        Err(Failed::Other(error)) => Err(error),
+        Ok(script) => {
+            note_source_map(scope, modules, name, script);
+            run_compiled(scope, script)
+        }
+        Err(Failed::Other(error)) => Err(error.into()),
         Err(Failed::Syntax) => {
             let options = Options {
                 specifier: name,
@@ -33,10 +50,26 @@ pub(crate) fn run<'s>(
             }
             match compile(scope, name, &done.code) {
                 Ok(script) => run_compiled(scope, script),
-                Err(Failed::Other(error)) => Err(error),
-                Err(Failed::Syntax) => Err(compile_error(scope, name, &done.code)),
+                Err(Failed::Other(error)) => Err(error.into()),
+                Err(Failed::Syntax) => Err(compile_error(scope, name, &done.code).into()),
             }
         }
+    }
+}
+
+/// Keeps the source map that a bundle brings along, for stacks.
+fn note_source_map(
+    scope: &mut v8::PinScope<'_, '_>,
+    modules: &GuestModules,
+    name: &str,
+    script: v8::Local<'_, v8::Script>,
+) {
+    let url = script
+        .get_unbound_script(scope)
+        .get_source_mapping_url(scope);
+    if url.is_string() {
+        let url = url.to_rust_string_lossy(scope);
+        modules.source_maps.add_inline(name.to_owned(), url);
     }
 }
 
@@ -121,17 +154,15 @@ fn compile_error(scope: &mut v8::PinScope<'_, '_>, name: &str, code: &str) -> Gu
 fn run_compiled<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     script: v8::Local<'s, v8::Script>,
-) -> Result<v8::Local<'s, v8::Value>, GuestError> {
+) -> Result<v8::Local<'s, v8::Value>, Stopped<'s>> {
     v8::tc_scope!(let scope, scope);
     match script.run(scope) {
         Some(value) => Ok(value),
-        None if scope.has_terminated() => Err(GuestError::new("the isolate is ending")),
+        None if scope.has_terminated() => Err(GuestError::new("the isolate is ending").into()),
         None => {
             let exception = scope.exception();
             scope.reset();
-            Err(exception.map_or_else(GuestError::default, |exception| {
-                guest_error(scope, exception)
-            }))
+            Err(exception.map_or_else(|| GuestError::default().into(), Stopped::Threw))
         }
     }
 }

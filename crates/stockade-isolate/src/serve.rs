@@ -34,7 +34,7 @@ pub(crate) fn failed(realm: &mut Realm, error: &GuestError) {
     let function = &realm.functions.serve_main_failed;
     deno_core::scope!(scope, realm.runtime);
     v8::tc_scope!(let scope, scope);
-    let mut stack = error.stack.clone().unwrap_or_default();
+    let mut stack = error.trace();
     if let Some(Position {
         source,
         line,

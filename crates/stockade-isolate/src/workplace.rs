@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, EnterGuard, Runtime};
 
 use crate::realm::Realm;
 use crate::run;
-use crate::sys::alloc::{Charging, charge_thread};
+use crate::sys::alloc::{Charging, charge_thread, new_counter};
 
 /// Address space of an isolate's stack. V8 stops JavaScript at about 1 MB of it; the rest is for the
 /// native code that JavaScript calls. Memory is taken only as it is used.
@@ -60,7 +60,7 @@ impl Workplace {
     }
 
     fn build(builder: &mut Builder) -> io::Result<Self> {
-        let native = Arc::new(AtomicI64::new(0));
+        let native = new_counter();
         let charging = Charging::to(Arc::clone(&native));
         let helper = Arc::new(Mutex::new(Helper::default()));
         let (helper_native, of_thread) = (Arc::clone(&native), Arc::clone(&helper));

@@ -139,6 +139,9 @@ pub struct IsolateOptions {
     pub env: Map<String, Value>,
     /// What the guest may `import`: specifier to source text.
     pub modules: BTreeMap<String, String>,
+    /// The module that is run when the isolate starts; `None` is the first there is of `main`, `main.ts`,
+    /// `main.js`, `main.tsx`, `main.jsx` and `main.mjs`.
+    pub main: Option<String>,
     /// Where its `console` goes.
     pub console: ConsoleMode,
     /// How coarse its clocks are.
@@ -159,6 +162,7 @@ impl Default for IsolateOptions {
             limits: Limits::default(),
             env: Map::new(),
             modules: BTreeMap::new(),
+            main: None,
             console: ConsoleMode::default(),
             timer_precision: DEFAULT_TIMER_PRECISION,
             shared_array_buffer: false,

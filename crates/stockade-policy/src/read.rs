@@ -151,6 +151,7 @@ impl<'a> Reader<'a> {
         }
         if let Some(value) = self.value("modules") {
             self.modules(value, &mut options.modules);
+            options.main = None;
         }
         if let Some(us) = self.whole("timerPrecisionUs", 1, 1_000_000) {
             options.timer_precision = Duration::from_micros(us);

@@ -65,6 +65,7 @@ mod tests {
                 ),
                 (String::new(), String::new()),
             ]),
+            main: Some("main.ts".to_owned()),
             console: ConsoleMode::Inherit,
             timer_precision: Duration::from_micros(1),
             shared_array_buffer: true,

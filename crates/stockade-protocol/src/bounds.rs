@@ -37,6 +37,15 @@ pub const MAX_OPEN_REQUEST_BYTES: usize = MAX_QUEUE_BYTES;
 /// Bytes of an error's message or stack.
 pub const MAX_ERROR_BYTES: usize = 64 << 10;
 
+/// Errors that one came of, and that go with it: causes, and members of an `AggregateError`.
+pub const MAX_RELATED_ERRORS: usize = 16;
+
+/// How far from the error that was thrown they may be.
+pub const MAX_RELATED_DEPTH: u8 = 8;
+
+/// Bytes of the message or the stack of one of them.
+pub const MAX_RELATED_BYTES: usize = 8 << 10;
+
 /// Bytes of the word that says why a worker ended an isolate.
 pub const MAX_REASON_BYTES: usize = 64;
 

@@ -18,7 +18,9 @@ mod text;
 mod weight;
 
 pub use marks::{Edit, MAX_MARKED_DEPTH, Mark, MarksError, rewrite_marks};
-pub use message::{CallId, ConsoleLevel, FromIsolate, GuestError, Position, RequestId, ToIsolate};
+pub use message::{
+    CallId, ConsoleLevel, FromIsolate, GuestError, Position, Related, RequestId, ToIsolate,
+};
 pub use payload::{Payload, PayloadError};
 pub use text::{harmless, harmless_line, harmless_piece};
 pub use weight::Weight;

@@ -23,6 +23,11 @@ pub enum ToIsolate {
         /// JavaScript or TypeScript.
         code: String,
     },
+    /// Replies once the main module has run, or with why it did not.
+    Ready {
+        /// For the reply.
+        id: CallId,
+    },
     /// Calls a function the guest exported.
     Call {
         /// For the reply.
@@ -74,7 +79,7 @@ pub enum FromIsolate {
         /// Its data.
         data: Payload,
     },
-    /// The reply to [`ToIsolate::Evaluate`] or [`ToIsolate::Call`].
+    /// The reply to [`ToIsolate::Evaluate`], [`ToIsolate::Ready`] or [`ToIsolate::Call`].
     Reply {
         /// Of the call.
         id: CallId,
@@ -107,6 +112,7 @@ impl ToIsolate {
     pub fn size(&self) -> usize {
         let data = match self {
             Self::Execute { code } | Self::Evaluate { code, .. } => code.len(),
+            Self::Ready { .. } => 0,
             Self::Call {
                 name, args: data, ..
             }
@@ -134,7 +140,10 @@ impl ToIsolate {
             | Self::Answer {
                 result: Ok(data), ..
             } => data.bytes.len(),
-            Self::Execute { .. } | Self::Evaluate { .. } | Self::Answer { .. } => 0,
+            Self::Execute { .. }
+            | Self::Evaluate { .. }
+            | Self::Ready { .. }
+            | Self::Answer { .. } => 0,
         }
     }
 }
@@ -173,6 +182,21 @@ pub struct GuestError {
     pub stack: Option<String>,
     /// Where it was thrown.
     pub position: Option<Position>,
+    /// What it came of, outermost first: its `cause`, what an `AggregateError` holds, and theirs. At most
+    /// [`MAX_RELATED_ERRORS`](crate::bounds::MAX_RELATED_ERRORS).
+    pub related: Vec<Related>,
+}
+
+/// An error that another one came of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Related {
+    /// How far it is from the error that was thrown, from 1: it belongs to the last one before it in the list
+    /// that is one nearer.
+    pub depth: u8,
+    /// It is one of several that an `AggregateError` holds, and no `cause`.
+    pub member: bool,
+    /// Its texts; nothing is related to it, it has its own place in the list.
+    pub error: GuestError,
 }
 
 impl GuestError {
@@ -184,11 +208,64 @@ impl GuestError {
             message: message.into(),
             stack: None,
             position: None,
+            related: Vec::new(),
         }
     }
 
-    fn size(&self) -> usize {
-        self.name.len() + self.message.len() + self.stack.as_ref().map_or(0, String::len)
+    /// Bytes of its texts.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let own = self.name.len() + self.message.len() + self.stack.as_ref().map_or(0, String::len);
+        let related = self.related.iter().map(|related| related.error.size());
+        own.saturating_add(related.sum())
+    }
+
+    /// Everything that a person needs to find the fault: name, message and stack, without the frames of the
+    /// runtime's own scripts, and the same of what it came of.
+    #[must_use]
+    pub fn trace(&self) -> String {
+        let mut out = self.own_trace();
+        for Related {
+            depth,
+            member,
+            error,
+        } in &self.related
+        {
+            let levels = usize::from(*depth) - usize::from(!member && *depth > 0);
+            let indent = " ".repeat(4 * levels);
+            let label = if *member { "" } else { "Caused by: " };
+            let text = error.own_trace();
+            for (index, line) in text.lines().enumerate() {
+                out.push('\n');
+                out.push_str(&indent);
+                out.push_str(if index == 0 { label } else { "" });
+                out.push_str(line);
+            }
+        }
+        out
+    }
+
+    fn own_trace(&self) -> String {
+        let headline = match self.message.as_str() {
+            // The engine wraps what it cannot compile.
+            message if message.starts_with("SyntaxError: ") => message.to_owned(),
+            _ => self.to_string(),
+        };
+        let stack = self.stack.as_deref().unwrap_or_default();
+        let frames = match stack.strip_prefix(headline.as_str()) {
+            Some(frames) => frames.trim_start_matches('\n'),
+            // The name or the message was changed after the stack was taken.
+            None => stack
+                .find("\n    at ")
+                .map_or("", |start| &stack[start + 1..]),
+        };
+        let mut out = headline;
+        let own = |line: &&str| line.starts_with("    at ") && line.contains("ext:");
+        for line in frames.lines().filter(|line| !own(line)) {
+            out.push('\n');
+            out.push_str(line);
+        }
+        out
     }
 }
 
@@ -249,5 +326,62 @@ impl ConsoleLevel {
             Self::Warn => "warn",
             Self::Error => "error",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thrown(name: &str, message: &str, frames: &str) -> GuestError {
+        GuestError {
+            name: name.to_owned(),
+            stack: Some(format!("{name}: {message}\n{frames}")),
+            ..GuestError::new(message)
+        }
+    }
+
+    fn related(depth: u8, member: bool, error: GuestError) -> Related {
+        Related {
+            depth,
+            member,
+            error,
+        }
+    }
+
+    #[test]
+    fn trace_shows_causes_and_members_below_what_came_of_them() {
+        let error = GuestError {
+            related: vec![
+                related(1, true, thrown("Error", "one", "    at one:1:1")),
+                related(2, false, GuestError::new("deep")),
+                related(1, false, thrown("TypeError", "why", "    at why:2:2")),
+            ],
+            ..thrown(
+                "AggregateError",
+                "all",
+                "    at async ext:core/01.js:1:1\n    at all:3:3",
+            )
+        };
+        let expected = "\
+AggregateError: all
+    at all:3:3
+    Error: one
+        at one:1:1
+    Caused by: Error: deep
+Caused by: TypeError: why
+    at why:2:2";
+        assert_eq!(error.trace(), expected);
+        assert!(error.size() > "allonedeepwhy".len());
+    }
+
+    #[test]
+    fn trace_of_an_error_that_was_renamed_keeps_its_frames() {
+        let error = GuestError {
+            name: "Refused".to_owned(),
+            ..thrown("Error", "no", "    at a:1:1")
+        };
+        assert_eq!(error.trace(), "Refused: no\n    at a:1:1");
+        assert_eq!(GuestError::new("alone").trace(), "Error: alone");
     }
 }

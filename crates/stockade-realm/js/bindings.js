@@ -1,17 +1,17 @@
 // What `env` holds besides texts: other sites, assets, shared state, granted folders.
 //
 // Requests of the host:
-//   binding.fetch { binding, url, method, headers: [name, value, …], body }, answered as `fetch` is
+//   binding.fetch { binding, url, method, headers: [name, value, ...], body }, answered as `fetch` is
 //   binding.call { binding, method, args: [...] }, answered with a value
 //
 // Methods of a keyspace, each with one object as its argument; absent options are left out. A value travels
 // as bytes beside the letter of its kind, "t" text, "j" JSON, "b" bytes; an entry is { value, kind, version }.
-//   get { key }: entry or null; getMany { keys }: [entry or null, …]
+//   get { key }: entry or null; getMany { keys }: [entry or null, ...]
 //   put { key, value, kind, ttl, version }: the new version, or null where it was not at `version`;
 //     `ttl` in seconds, a `version` of null: only if absent
 //   delete { key, version }: whether it was there
 //   list { prefix, start, end, limit, cursor, reverse }: { keys: [{ key, version, expires, size }], cursor }
-//   atomic { checks: [{ key, version }], mutations: [{ op: "put" | "delete", key, … }] }:
+//   atomic { checks: [{ key, version }], mutations: [{ op: "put" | "delete", key, ... }] }:
 //     { ok: true, version, versions } or { ok: false, check }
 //   watch { keys or prefix, version }: a stream of bytes, lines of JSON: { type: "put" | "delete" | "expire",
 //     key, version } or { type: "lagged", version }
@@ -201,7 +201,7 @@ function isSimple(value) {
 }
 
 function notJson(place, what, instead) {
-  if (place.length > 200) place = `${StringPrototypeSlice(place, 0, 200)}…`;
+  if (place.length > 200) place = `${StringPrototypeSlice(place, 0, 200)}...`;
   return new TypeError(`${place} is ${what}, which JSON cannot hold${instead}`);
 }
 

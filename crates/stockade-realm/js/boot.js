@@ -60,6 +60,7 @@ const webSocket = load("ext:stockade_realm/websocket.js");
 const guestConsole = load("ext:stockade_realm/console.js");
 const serve = load("ext:stockade_realm/serve.js");
 const payload = load("ext:stockade_payload/payload.js");
+const wasm = load("ext:stockade_realm/wasm.js");
 
 const classes = {
   AbortController: abortSignal.AbortController,
@@ -141,6 +142,8 @@ ObjectDefineProperty(globalThis, "NETWORK", core.propReadOnly(network.NETWORK));
 ObjectDefineProperty(globalThis, "self", core.propGetterOnly(() => globalThis));
 ObjectDefineProperty(globalThis, "crypto", core.propGetterOnly(() => crypto.crypto));
 ObjectDefineProperty(globalThis, "performance", core.propWritable(performance.performance));
+// The engine's own, of no standard; `Intl.Segmenter` does the same.
+delete globalThis.Intl.v8BreakIterator;
 ObjectDefineProperty(globalThis, webidl.brand, core.propNonEnumerable(webidl.brand));
 
 // The global object's own prototype: what makes it an EventTarget.
@@ -223,11 +226,9 @@ function reply(id, value) {
 // What `navigator.userAgent` says to a guest that is no site.
 const USER_AGENT = "Stockade";
 
-// What a call of an export replies when there is none: a mark that no value of a guest becomes.
-const NO_EXPORT = '"\\u0000n"';
-
-// A name that begins with U+0000 is that of an export and of nothing else, see `stockade_rpc::EXPORT`;
-// in serve mode a method of the default export comes first.
+// Calls a function of the guest and replies to the call; false where there is none, and the caller of this
+// replies. A name that begins with U+0000 is that of an export and of nothing else, see
+// `stockade_rpc::EXPORT`; in serve mode a method of the default export comes first.
 function call(id, target, name, args, marked) {
   try {
     let fn;
@@ -236,23 +237,18 @@ function call(id, target, name, args, marked) {
       const method = serve.callable(name);
       if (method !== undefined) {
         reply(id, method(marked ? payload.revive(args) : args));
-        return;
+        return true;
       }
       if (target !== undefined && ObjectHasOwn(target, name)) fn = target[name];
-      if (typeof fn !== "function") {
-        op_guest_reply(id, true, NO_EXPORT, true, undefined);
-        return;
-      }
     } else {
       fn = target?.[name] ?? globalThis[name];
-      if (typeof fn !== "function") {
-        throw new TypeError(`the guest has no function '${name}': export it, or make it global`);
-      }
     }
+    if (typeof fn !== "function") return false;
     reply(id, ReflectApply(fn, undefined, marked ? payload.revive(args) : args));
   } catch (error) {
     op_guest_reply(id, false, "", false, error);
   }
+  return true;
 }
 
 // Clocks coarser than V8's own millisecond.
@@ -308,6 +304,7 @@ function prepare() {
     });
     ReflectApply(dispatchEvent, globalThis, [handled]);
   });
+  core.setWasmStreamingCallback(wasm.receive);
   event.defineEventHandler(globalThis, "error");
   event.defineEventHandler(globalThis, "unhandledrejection");
   event.defineEventHandler(globalThis, "rejectionhandled");

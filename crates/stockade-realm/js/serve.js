@@ -1,11 +1,11 @@
 // Serve mode: the default export of the guest's module answers what the host hands over.
 //
 // Control messages, host to guest:
-//   http.request [id, method, url, [name, value, …], body, cf], http.abort [id]
+//   http.request [id, method, url, [name, value, ...], body, cf], http.abort [id]
 //   cron.run [id, cron, scheduledTime]
 // Guest to host:
 //   serve.ready { handlers, exports } or serve.failed { name, message, stack }, once
-//   http.response [id, status, [name, value, …], body, socket, pending]: `body` may also be a mark "h" and the
+//   http.response [id, status, [name, value, ...], body, socket, pending]: `body` may also be a mark "h" and the
 //     id of a stream of the host's, which goes on without the guest; ":reason" may be the first name, its value
 //     is the text of the status
 //   http.failed [id, name, message, stack]

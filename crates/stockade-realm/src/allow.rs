@@ -63,9 +63,11 @@ const CORE_OPS: &[&str] = &[
     "op_run_microtasks",
     "op_serialize",
     "op_set_handled_promise_rejection_handler",
+    "op_set_wasm_streaming_callback",
     "op_str_byte_length",
     "op_structured_clone",
     "op_unref_op",
+    "op_wasm_streaming_feed",
     "op_write_all",
 ];
 

@@ -55,6 +55,7 @@ deno_core::extension!(
         "integrity.js",
         "schemes.js",
         "fetch.js",
+        "wasm.js",
         "websocket.js",
         "event_source.js",
         "console.js",

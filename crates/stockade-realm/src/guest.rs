@@ -7,9 +7,10 @@ use deno_core::{OpState, op2, v8};
 use deno_error::JsErrorBox;
 use stockade_protocol::bounds::{
     MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_VALUES, MAX_NAME_BYTES,
+    MAX_RELATED_BYTES, MAX_RELATED_DEPTH, MAX_RELATED_ERRORS,
 };
 use stockade_protocol::{
-    ConsoleLevel, FromIsolate, GuestError, Payload, Position, harmless, harmless_piece,
+    ConsoleLevel, FromIsolate, GuestError, Payload, Position, Related, harmless, harmless_piece,
 };
 
 use crate::payload::collect_payload;
@@ -194,10 +195,37 @@ pub fn guest_error<'s>(
     error_from_js(&JsError::from_v8_exception(scope, error))
 }
 
-/// The texts of an error that the engine has already taken apart, bounded and harmless.
+/// The texts of an error that the engine has already taken apart, bounded and harmless, and of those that it
+/// came of.
 #[must_use]
 pub fn error_from_js(js: &JsError) -> GuestError {
-    let text = |text: &str| harmless(text, MAX_ERROR_BYTES);
+    let mut error = texts(js, MAX_ERROR_BYTES);
+    relate(js, 1, &mut error.related);
+    error
+}
+
+/// Lists what an error came of: first what it holds, then its cause.
+fn relate(js: &JsError, depth: u8, list: &mut Vec<Related>) {
+    if depth > MAX_RELATED_DEPTH {
+        return;
+    }
+    let members = js.aggregated.iter().flatten().map(|error| (true, error));
+    let cause = js.cause.as_deref().map(|error| (false, error));
+    for (member, js) in members.chain(cause) {
+        if list.len() == MAX_RELATED_ERRORS {
+            return;
+        }
+        list.push(Related {
+            depth,
+            member,
+            error: texts(js, MAX_RELATED_BYTES),
+        });
+        relate(js, depth + 1, list);
+    }
+}
+
+fn texts(js: &JsError, max: usize) -> GuestError {
+    let text = |text: &str| harmless(text, max);
     let position = js.frames.iter().find_map(|frame| {
         let source = frame
             .file_name
@@ -218,10 +246,90 @@ pub fn error_from_js(js: &JsError) -> GuestError {
             .trim_start_matches("Uncaught ")
             .to_owned(),
     };
+    let stack = js.stack.as_deref().map(|stack| match &position {
+        // What cannot be compiled or linked has no frames.
+        Some(at) if !stack.contains("\n    at ") => text(&format!(
+            "{stack}\n    at {}:{}:{}",
+            at.source, at.line, at.column
+        )),
+        _ => text(stack),
+    });
     GuestError {
         name: text(name),
         message: text(&message),
-        stack: js.stack.as_deref().map(text),
+        stack,
         position,
+        related: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn js(message: &str) -> JsError {
+        JsError {
+            name: Some("Error".to_owned()),
+            message: Some(message.to_owned()),
+            stack: None,
+            cause: None,
+            exception_message: String::new(),
+            frames: Vec::new(),
+            source_line: None,
+            source_line_frame_index: None,
+            aggregated: None,
+            additional_properties: Vec::new(),
+            stack_is_custom: false,
+        }
+    }
+
+    fn shape(error: &GuestError) -> Vec<(u8, bool, &str)> {
+        let each = error.related.iter();
+        each.map(|related| {
+            (
+                related.depth,
+                related.member,
+                related.error.message.as_str(),
+            )
+        })
+        .collect()
+    }
+
+    #[test]
+    fn error_from_js_lists_members_and_causes_with_their_depth() {
+        let mut inner = js("inner");
+        inner.cause = Some(Box::new(js("of inner")));
+        let mut outer = js("outer");
+        outer.aggregated = Some(vec![inner, js("second")]);
+        outer.cause = Some(Box::new(js("of outer")));
+        assert_eq!(
+            shape(&error_from_js(&outer)),
+            [
+                (1, true, "inner"),
+                (2, false, "of inner"),
+                (1, true, "second"),
+                (1, false, "of outer"),
+            ]
+        );
+    }
+
+    #[test]
+    fn error_from_js_bounds_what_a_guest_made_long_or_deep() {
+        let mut wide = js("wide");
+        wide.aggregated = Some(vec![js(&"x".repeat(MAX_RELATED_BYTES * 2)); 1000]);
+        let wide = error_from_js(&wide);
+        assert_eq!(wide.related.len(), MAX_RELATED_ERRORS);
+        assert!(wide.related[0].error.message.len() <= MAX_RELATED_BYTES + '…'.len_utf8());
+        let mut deep = js("deepest");
+        for _ in 0..30 {
+            deep = JsError {
+                cause: Some(Box::new(deep)),
+                ..js("above")
+            };
+        }
+        assert_eq!(
+            error_from_js(&deep).related.len(),
+            usize::from(MAX_RELATED_DEPTH)
+        );
     }
 }

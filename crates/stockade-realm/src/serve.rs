@@ -9,8 +9,8 @@ use std::rc::Rc;
 use deno_core::{OpState, op2, v8};
 use deno_error::JsErrorBox;
 use serde::Serialize;
-use stockade_protocol::bounds::MAX_MESSAGE_BYTES;
-use stockade_protocol::{FromIsolate, GuestError, Payload};
+use stockade_protocol::bounds::{MAX_ERROR_BYTES, MAX_MESSAGE_BYTES};
+use stockade_protocol::{FromIsolate, Payload, harmless};
 
 use crate::guest::guest_error;
 use crate::port::GuestPort;
@@ -81,13 +81,10 @@ pub(crate) fn op_guest_failed<'s>(
     error: v8::Local<'s, v8::Value>,
 ) -> Result<(), JsErrorBox> {
     // Reading a guest's error runs its getters, which may call ops: no borrow is held meanwhile.
-    let GuestError {
-        name,
-        message,
-        stack,
-        ..
-    } = guest_error(scope, error);
-    let data = control_json(&(id, name, message, stack.unwrap_or_default()));
+    let error = guest_error(scope, error);
+    // The host logs what it came of together with its own frames.
+    let stack = harmless(&error.trace(), MAX_ERROR_BYTES);
+    let data = control_json(&(id, error.name, error.message, stack));
     send(&state.borrow(), "http.failed", data)
 }
 

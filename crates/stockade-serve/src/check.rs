@@ -1,6 +1,6 @@
-//! Everything that `serve` would refuse before it starts anything, found without starting anything.
+//! Everything that `serve` would refuse before it starts anything, and code that could not run, found without
+//! starting anything.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +23,9 @@ pub struct Checked {
     pub remarks: Vec<String>,
 }
 
+/// Modules that a site's runtime has itself.
+const IMPORTABLE: &[&str] = &["cloudflare:workers", "node:async_hooks"];
+
 /// Checks a configuration with all files that it names: code and what it imports, assets, secrets,
 /// certificates and keys. A certificate that is not valid now is a mistake, though `serve` would start and
 /// refuse only the clients that need it.
@@ -44,8 +47,12 @@ pub async fn check(path: &Path) -> Result<Checked, Vec<ServeError>> {
                 source: Box::new(error),
             });
         };
-        if let Err(error) = site::code(site) {
-            of_site(error);
+        match site::code(site) {
+            Ok(files) => {
+                let mistakes = files.iter().flat_map(|files| files.mistakes(IMPORTABLE));
+                mistakes.for_each(|mistake| of_site(mistake.into()));
+            }
+            Err(error) => of_site(error),
         }
         if let Some(Err(error)) = site
             .assets
@@ -93,11 +100,6 @@ fn what_it_may_use(
     let broker = brokers.with_roots(&site.data_guard.ca)?;
     site::secrets(&broker, site)?;
     plan::egress::policy(&site.data_guard, socket_message)?;
-    plan::instance::options(
-        site,
-        serde_json::Map::new(),
-        BTreeMap::new(),
-        socket_message,
-    )?;
+    plan::instance::options(site, serde_json::Map::new(), None, socket_message)?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use stockade_gateway::{AssetsError, Target};
 use stockade_instance::{CronError, FetchError, Instance, InstanceOptions};
 use stockade_state::{KeyError, KeyspaceName, StateError, Store};
 use stockade_supervisor::Supervisor;
-use stockade_transpile::{ModuleFiles, ModuleFilesError};
+use stockade_transpile::{ModuleFiles, ModuleFilesError, ModuleMistake};
 
 use crate::brokers::Brokers;
 use crate::directory::{Answering, Directory};
@@ -29,6 +29,9 @@ pub enum SiteError {
     /// Its code cannot be read.
     #[error("its code cannot be read: {0}")]
     Code(#[from] ModuleFilesError),
+    /// Its code does not compile, or imports what is not there.
+    #[error("its code has a mistake: {0}")]
+    Module(#[from] ModuleMistake),
     /// A secret cannot be used.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
@@ -101,7 +104,9 @@ impl Site {
     ) -> bool {
         let same_code = match (&self.answering.instance, modules) {
             (Some(instance), Some(files)) => {
-                instance.options().isolate.modules == files.modules
+                let running = &instance.options().isolate;
+                running.modules == files.modules
+                    && running.main.as_ref() == Some(&files.entry)
                     && self.folder.as_ref() == Some(&files.folder)
             }
             (None, None) => true,
@@ -142,7 +147,7 @@ impl Site {
                     store,
                     &broker,
                     config,
-                    files.modules,
+                    files,
                     socket_message,
                     assets.clone(),
                 )
@@ -227,7 +232,7 @@ async fn make(
     store: Option<&Arc<dyn Store>>,
     broker: &Broker,
     config: &SiteConfig,
-    modules: BTreeMap<String, String>,
+    code: ModuleFiles,
     socket_message: usize,
     assets: Option<Arc<dyn Target>>,
 ) -> Result<(InstanceOptions, SiteServices), SiteError> {
@@ -266,6 +271,6 @@ async fn make(
         directory: Arc::clone(&shared.directory),
         metrics: shared.metrics.sites.site(name),
     };
-    let options = plan::instance::options(config, env, modules, socket_message)?;
+    let options = plan::instance::options(config, env, Some(code), socket_message)?;
     Ok((options, services))
 }

@@ -72,9 +72,7 @@ impl Event {
             }
             | Self::Control { name, data } => name.len().saturating_add(data.kept_size()),
             Self::Console { text, .. } => text.len(),
-            Self::Uncaught(error) => {
-                error.message.len() + error.stack.as_ref().map_or(0, String::len)
-            }
+            Self::Uncaught(error) => error.size(),
             Self::Terminated { .. } | Self::Destroyed(_) => 0,
         };
         data.saturating_add(MESSAGE_OVERHEAD)

@@ -220,6 +220,16 @@ impl Handle {
         self.reply_to(|id| ToIsolate::Evaluate { id, code }).await
     }
 
+    /// Waits until the isolate's main module has run, its top-level `await` included; at once where it has
+    /// none. `requestTimeoutMs` does not bound it: the isolate's own limits do.
+    ///
+    /// # Errors
+    /// Why the module did not run, or why there is no reply.
+    pub async fn ready(&self) -> Result<(), CallError> {
+        let reply = self.reply_within(None, |id| ToIsolate::Ready { id });
+        reply.await.map(drop)
+    }
+
     /// Calls a function by name with a JSON array of arguments; a promise is awaited.
     ///
     /// # Errors
@@ -234,6 +244,15 @@ impl Handle {
         &self,
         message: impl FnOnce(CallId) -> ToIsolate,
     ) -> Result<Payload, CallError> {
+        self.reply_within(self.shared.options.limits.request_timeout, message)
+            .await
+    }
+
+    async fn reply_within(
+        &self,
+        limit: Option<Duration>,
+        message: impl FnOnce(CallId) -> ToIsolate,
+    ) -> Result<Payload, CallError> {
         let id = self.shared.next_call.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel::<Reply>();
         self.shared.calls.lock().insert(id, sender);
@@ -246,7 +265,7 @@ impl Handle {
             // The end may have cleared the table before this call entered it.
             self.shared.calls.lock().remove(&id);
         }
-        let reply = match self.shared.options.limits.request_timeout {
+        let reply = match limit {
             Some(limit) => tokio::time::timeout(limit, receiver)
                 .await
                 .map_err(|_| CallError::TimedOut(limit))?,

@@ -385,6 +385,11 @@ impl Seat {
         self.shared.convict(reason, detail.into());
     }
 
+    /// Says where in its code the guest was when it was ended; before [`Seat::report`].
+    pub fn note_place(&self, place: &str) {
+        self.shared.note_place(place);
+    }
+
     /// Whether the isolate has a verdict: leave JavaScript and drop the seat.
     #[must_use]
     pub fn is_ending(&self) -> bool {

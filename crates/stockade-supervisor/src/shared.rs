@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stockade_policy::{ConsoleMode, IsolateOptions, Isolation};
-use stockade_protocol::{CallId, GuestError, Payload, ToIsolate};
+use stockade_protocol::{CallId, GuestError, Payload, ToIsolate, harmless_line};
 use tokio::sync::oneshot;
 
 use crate::activity::Activity;
@@ -22,6 +22,9 @@ use crate::requests::OpenRequests;
 use crate::supervisor::Pool;
 use crate::wall::{Breaker, Outside, StartError};
 use crate::worker::{InnerLink, Untold};
+
+/// Bytes of a place in a guest's code that are kept with its end.
+const MAX_PLACE: usize = 512;
 
 /// Takes messages out of an inbox on the thread that put them there.
 pub(crate) trait Carrier: Send + Sync {
@@ -320,6 +323,21 @@ impl Shared {
         self.outbox.push_always(event, size);
     }
 
+    /// Adds to the end where in its code the guest was, for a person. Only until the end is reported.
+    pub(crate) fn note_place(&self, place: &str) {
+        let mut verdict = self.verdict.lock();
+        if verdict.reported {
+            return;
+        }
+        if let Some(End::Terminated { detail, .. }) = &mut verdict.end {
+            if !detail.is_empty() {
+                detail.push_str(", ");
+            }
+            detail.push_str("at ");
+            detail.push_str(&harmless_line(place, MAX_PLACE));
+        }
+    }
+
     /// The isolate's thread is done with it.
     pub(crate) fn seat_left(self: &Arc<Self>) {
         if self.pass(End::Terminated {
@@ -365,15 +383,15 @@ impl Shared {
             }
             overdue
         };
-        if overdue {
-            self.report();
-            return false;
-        }
         // Not under the lock: the seat of an isolate in a worker may be dropped here, which takes it, too.
         let breaker = self.breaker.lock().clone();
         if let Some(breaker) = breaker {
-            // A termination requested before the engine entered JavaScript may have been cleared.
+            // Again: it may need more than one word, and one that came before the engine entered JavaScript
+            // may have been cleared.
             breaker.terminate();
+        }
+        if overdue {
+            self.report();
         }
         false
     }

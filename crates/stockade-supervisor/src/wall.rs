@@ -21,7 +21,8 @@ pub trait Wall: Send + Sync {
 /// Reaches into a running isolate from another thread. All methods may be called at any time, also
 /// after the isolate is gone.
 pub trait Breaker: Send + Sync {
-    /// Ends the running JavaScript at the next point where the engine looks.
+    /// Ends the running JavaScript at the next point where the engine looks. Called again until the isolate's
+    /// seat is dropped.
     fn terminate(&self);
 
     /// Makes the isolate's thread call [`Seat::checkpoint`] at the next point where the engine looks.

@@ -14,14 +14,6 @@ use crate::stream::STREAM_NAME;
 /// Files that one module may lead to.
 pub const MAX_MODULE_FILES: usize = 1000;
 
-/// The module that stands before the one that was asked for, under the name that is run first.
-const MAIN: &str = "main";
-
-/// Names that are run when an isolate starts, the first that is there.
-const RUN_FIRST: [&str; 6] = [
-    "main", "main.ts", "main.js", "main.tsx", "main.jsx", "main.mjs",
-];
-
 /// What a folder's own module may be called, the first that is there.
 const INDEX: [&str; 5] = [
     "index.ts",
@@ -31,11 +23,10 @@ const INDEX: [&str; 5] = [
     "index.mjs",
 ];
 
-/// A module that imports the main one and exports nothing: importing it waits for the main one, whatever
-/// that exports.
-const READY: &str = "~ready.js";
+/// Endings of files that an import may have left out.
+const ENDINGS: [&str; 6] = [".ts", ".js", ".tsx", ".jsx", ".mjs", ".json"];
 
-/// A module's file and those it imports, read and ready to be the option `modules` of an isolate.
+/// A module's file and those it imports, read and ready to be the options `modules` and `main` of an isolate.
 ///
 /// Imports are found in the sources: `import`, `export … from` and `import()` of a literal text. What is
 /// not there, or is no relative path, is left out, and the guest that imports it hears of it. Nothing is
@@ -44,7 +35,7 @@ const READY: &str = "~ready.js";
 pub struct ModuleFiles {
     /// Names and sources.
     pub modules: BTreeMap<String, String>,
-    /// The name under which stacks show the module that was asked for.
+    /// The name of the module that was asked for: the option `main`.
     pub entry: String,
     /// The real path of the folder that all of them lie in.
     pub folder: PathBuf,
@@ -74,11 +65,6 @@ pub enum ModuleFilesError {
     /// More than an isolate may have.
     #[error("the module imports more than {MAX_MODULE_FILES} files or {} MiB", MAX_MODULE_BYTES >> 20)]
     TooMany,
-    /// The name is taken by a file.
-    #[error(
-        "cannot run a module beside one called '{0}': that is the name of what runs first\n  fix: rename that file"
-    )]
-    NameTaken(String),
 }
 
 impl ModuleFiles {
@@ -115,7 +101,11 @@ impl ModuleFiles {
         let source = reader.read(&real).map_err(&unreadable)?;
         reader.add(entry.clone(), source)?;
         reader.collect(&entry)?;
-        finish(entry, reader.folder, reader.modules)
+        Ok(Self {
+            modules: reader.modules,
+            entry,
+            folder: reader.folder,
+        })
     }
 
     /// Reads a module to its end, of which there is no file, with what it imports out of `folder`. In stacks
@@ -148,13 +138,11 @@ impl ModuleFiles {
         }
         reader.add(entry.clone(), source)?;
         reader.collect(&entry)?;
-        finish(entry, reader.folder, reader.modules)
-    }
-
-    /// The script whose value is there once the module has run.
-    #[must_use]
-    pub fn ready_code() -> String {
-        format!("import('{READY}').then(() => 0)")
+        Ok(Self {
+            modules: reader.modules,
+            entry,
+            folder: reader.folder,
+        })
     }
 }
 
@@ -164,35 +152,6 @@ fn index_of(folder: &Path) -> Option<PathBuf> {
         .iter()
         .filter_map(|name| folder.join(name).canonicalize().ok())
         .find(|path| path.parent() == Some(folder))
-}
-
-/// Sees to it that the module is the one that runs first.
-fn finish(
-    entry: String,
-    folder: PathBuf,
-    mut modules: BTreeMap<String, String>,
-) -> Result<ModuleFiles, ModuleFilesError> {
-    let first = RUN_FIRST.iter().find(|name| modules.contains_key(**name));
-    let main = match first {
-        Some(name) if *name == entry => (*name).to_owned(),
-        Some(name) if *name == MAIN => return Err(ModuleFilesError::NameTaken((*name).to_owned())),
-        _ => {
-            let from = serde_json::Value::from(format!("/{entry}"));
-            let source = format!(
-                "import * as module from {from};\nexport * from {from};\nexport default module.default;\n"
-            );
-            modules.insert(MAIN.to_owned(), source);
-            MAIN.to_owned()
-        }
-    };
-    modules
-        .entry(READY.to_owned())
-        .or_insert_with(|| format!("import '/{main}';\n"));
-    Ok(ModuleFiles {
-        modules,
-        entry,
-        folder,
-    })
 }
 
 /// The name of the module that was asked for; one that a URL would change is replaced.
@@ -256,8 +215,9 @@ impl Reader {
         if self.modules.contains_key(&name) {
             return Ok(None);
         }
-        // What is not there, the guest is told when it really imports it.
+        // Importing what is not there fails in the guest, with what was probably meant.
         let Ok(real) = self.folder.join(&name).canonicalize() else {
+            self.add_similar(&name)?;
             return Ok(None);
         };
         if !real.starts_with(&self.folder) {
@@ -271,6 +231,24 @@ impl Reader {
             })?;
         self.add(name.clone(), source)?;
         Ok(Some(name))
+    }
+
+    /// Adds a file whose name differs in its ending alone, so that an error can name it.
+    fn add_similar(&mut self, name: &str) -> Result<(), ModuleFilesError> {
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        for stem in [name, stem] {
+            for ending in ENDINGS {
+                let name = format!("{stem}{ending}");
+                let path = self.folder.join(&name);
+                let inside = |real: &PathBuf| real.starts_with(&self.folder);
+                if let Some(real) = path.canonicalize().ok().filter(inside)
+                    && let Ok(source) = self.read(&real)
+                {
+                    return self.add(name, source);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn read(&self, real: &Path) -> Result<String, String> {
@@ -313,7 +291,7 @@ fn reason(error: &std::io::Error) -> String {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Resolved {
+pub(crate) enum Resolved {
     /// A path within the folder.
     Name(String),
     Outside,
@@ -323,7 +301,7 @@ enum Resolved {
 
 /// The name of what `specifier` means in `importer`: the rules are those of the guest's own modules, but
 /// that nothing stops at the top.
-fn resolve(importer: &str, specifier: &str) -> Resolved {
+pub(crate) fn resolve(importer: &str, specifier: &str) -> Resolved {
     let relative = ["./", "../", "/"]
         .iter()
         .any(|start| specifier.starts_with(start));
@@ -384,20 +362,22 @@ mod tests {
     }
 
     #[test]
-    fn finish_puts_a_module_before_the_one_asked_for() {
-        let of = |names: &[&str], entry: &str| {
-            let modules = names.iter().map(|name| ((*name).to_owned(), String::new()));
-            finish(entry.to_owned(), PathBuf::new(), modules.collect())
+    fn read_holds_the_files_themselves_and_what_was_probably_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).unwrap();
         };
-        let files = of(&["add.ts", "main.ts"], "add.ts").unwrap();
-        assert!(files.modules[MAIN].contains("\"/add.ts\""));
-        assert_eq!(files.modules[READY], "import '/main';\n");
-        let files = of(&["main.ts", "main.js"], "main.ts").unwrap();
-        assert!(!files.modules.contains_key(MAIN));
-        assert_eq!(files.modules[READY], "import '/main.ts';\n");
-        let files = of(&["main.ts", "main.js"], "main.js").unwrap();
-        assert!(files.modules[MAIN].contains("\"/main.js\""));
-        assert!(of(&["main", "a.ts"], "a.ts").is_err());
+        put("main.ts", "export {}");
+        put(
+            "add.ts",
+            "import './b'; import './c.js'; import './none.ts'",
+        );
+        put("b.ts", "import './main.ts'");
+        put("c.ts", "");
+        let files = ModuleFiles::read(&folder.path().join("add.ts")).unwrap();
+        assert_eq!(files.entry, "add.ts");
+        let names: Vec<&str> = files.modules.keys().map(String::as_str).collect();
+        assert_eq!(names, ["add.ts", "b.ts", "c.ts"]);
     }
 
     #[test]

@@ -21,10 +21,11 @@
 //!   `let` or `var` from one is refused.
 //! - JSX becomes `React.createElement`, or what a `@jsx` comment names.
 //!
-//! [`ModuleFiles`] reads a module from a folder, with what it imports.
+//! [`ModuleFiles`] reads a module from a folder, with what it imports, and finds mistakes in them.
 //!
 //! This crate does not: check types, load modules from anywhere else, know V8.
 
+mod check;
 mod compile;
 mod confine;
 mod decorate;
@@ -38,6 +39,7 @@ mod stream;
 mod tests;
 mod weigh;
 
+pub use check::ModuleMistake;
 pub use compile::{MAX_COMPILED_BYTES, MAX_SOURCE_BYTES, Options, Transpiled, transpile};
 pub use error::TranspileError;
 pub use excerpt::excerpt;

@@ -11,7 +11,6 @@ use serde_json::Value;
 use stockade_protocol::{GuestError, Payload};
 use stockade_rpc::Guest;
 use stockade_supervisor::{CallError, Event, Handle, Hub, SendError, Stats, Turn};
-use stockade_transpile::ModuleFiles;
 
 use crate::env;
 
@@ -98,13 +97,15 @@ impl Isolate {
             .await
     }
 
-    /// Waits until the module that [`ModuleFiles`](crate::ModuleFiles) read has run: until it has been
-    /// loaded and its top-level `await` has settled.
+    /// Waits until the isolate's main module has run: until it has been loaded and its top-level `await` has
+    /// settled. Requests that have a handler are answered meanwhile.
     ///
     /// # Errors
-    /// What the module threw, or why there is no telling.
+    /// Why the module did not run, or why there is no telling.
     pub async fn module_ready(&mut self) -> Result<(), CallError> {
-        self.evaluate(ModuleFiles::ready_code()).await.map(drop)
+        let handle = self.handle.clone();
+        self.while_serving(async move { handle.ready().await })
+            .await
     }
 
     /// Calls a function that the guest exports or has made global, with JSON arguments; promises are

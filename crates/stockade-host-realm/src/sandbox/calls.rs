@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use deno_core::{OpState, op2};
 use serde::Serialize;
-use stockade_protocol::Payload;
+use serde_json::{Value, json};
+use stockade_protocol::{GuestError, Payload, Related};
 use stockade_realm::{Parts, collect_payload};
 use stockade_supervisor::CallError;
 
@@ -22,14 +23,11 @@ pub(crate) enum Outcome {
         /// Whether bytes belong to it: offer them by this number before reviving.
         parts: Option<u32>,
     },
-    /// The guest threw.
+    /// The guest threw: `name`, `message`, `stack` with the original lines, and `cause` and `errors` of the
+    /// same form where there are any.
     Thrown {
-        /// Such as `TypeError`.
-        name: String,
-        /// The message alone.
-        message: String,
-        /// With the original lines.
-        stack: Option<String>,
+        /// These, as JSON.
+        error: String,
     },
     /// The call could not be made, or the isolate ended.
     Failed {
@@ -60,14 +58,40 @@ fn outcome(state: &Rc<RefCell<OpState>>, result: Result<Payload, CallError>) -> 
                 parts,
             }
         }
-        Err(CallError::Guest(error)) => Outcome::Thrown {
-            name: error.name,
-            message: error.message,
-            stack: error.stack,
-        },
+        Err(CallError::Guest(error)) => {
+            let mut value = texts(&error);
+            add_related(&mut value, &error.related, &texts);
+            Outcome::Thrown {
+                error: value.to_string(),
+            }
+        }
         Err(error) => Outcome::Failed {
             message: error.to_string(),
         },
+    }
+}
+
+fn texts(error: &GuestError) -> Value {
+    json!({ "name": error.name, "message": error.message, "stack": error.stack })
+}
+
+/// Puts what an error came of where scripts look for it: under `cause` and `errors` of the error that it
+/// belongs to. `texts` makes the object of one error.
+pub fn add_related(target: &mut Value, related: &[Related], texts: &impl Fn(&GuestError) -> Value) {
+    let mut rest = related;
+    while let Some((first, after)) = rest.split_first() {
+        let own = after.iter().take_while(|next| next.depth > first.depth);
+        let (own, others) = after.split_at(own.count());
+        let mut value = texts(&first.error);
+        add_related(&mut value, own, texts);
+        if !first.member {
+            target["cause"] = value;
+        } else if let Some(Value::Array(errors)) = target.get_mut("errors") {
+            errors.push(value);
+        } else {
+            target["errors"] = json!([value]);
+        }
+        rest = others;
     }
 }
 
@@ -82,6 +106,19 @@ pub(crate) async fn op_isolate_evaluate(
     let handle = handle(&state.borrow(), sandbox, isolate)?;
     let result = handle.evaluate(code).await;
     Ok(outcome(&state, result))
+}
+
+/// Waits until the isolate's main module has run.
+#[op2]
+#[serde]
+pub(crate) async fn op_isolate_ready(
+    state: Rc<RefCell<OpState>>,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+) -> Result<Outcome, SandboxError> {
+    let handle = handle(&state.borrow(), sandbox, isolate)?;
+    let result = handle.ready().await;
+    Ok(outcome(&state, result.map(|()| Payload::default())))
 }
 
 /// The arguments' bytes are collected before the first wait, while they are this call's.
@@ -120,4 +157,33 @@ pub(crate) async fn op_isolate_drain(
     let handle = handle(&state.borrow(), sandbox, isolate)?;
     handle.drain().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn add_related_nests_by_depth() {
+        let related = |depth, member, text: &str| Related {
+            depth,
+            member,
+            error: GuestError::new(text),
+        };
+        let list = [
+            related(1, true, "a"),
+            related(2, false, "why a"),
+            related(1, true, "b"),
+            related(1, false, "why"),
+        ];
+        let mut value = json!({});
+        add_related(&mut value, &list, &|error| json!({ "m": error.message }));
+        assert_eq!(
+            value,
+            json!({
+                "errors": [{ "m": "a", "cause": { "m": "why a" } }, { "m": "b" }],
+                "cause": { "m": "why" },
+            })
+        );
+    }
 }

@@ -7,8 +7,10 @@ mod calls;
 mod ops;
 mod state;
 
+pub use calls::add_related;
 pub(crate) use calls::{
     WaitingParts, op_isolate_call, op_isolate_drain, op_isolate_evaluate, op_isolate_offer,
+    op_isolate_ready,
 };
 pub(crate) use ops::{
     op_isolate_answer, op_isolate_control, op_isolate_destroy, op_isolate_execute,

@@ -42,7 +42,7 @@ struct Original {
 #[derive(Debug, thiserror::Error, deno_error::JsError)]
 pub(crate) enum LoadError {
     #[class(type)]
-    #[error("cannot import '{}': no such file{imported}", path.display())]
+    #[error("cannot import '{}': no such file{}{imported}", path.display(), similar(path))]
     Missing { path: PathBuf, imported: String },
     #[class(type)]
     #[error("cannot import '{}': {reason}{imported}", path.display())]
@@ -82,6 +82,20 @@ fn imported(referrer: Option<&ModuleLoadReferrer>) -> String {
             at.specifier, at.line_number, at.column_number
         )
     })
+}
+
+/// A file that was probably meant: its name has another ending.
+fn similar(path: &Path) -> String {
+    let endings = ["ts", "js", "tsx", "jsx", "mjs", "json"];
+    let mut longer = path.as_os_str().to_owned();
+    longer.push(".x");
+    [Path::new(&longer), path]
+        .iter()
+        .flat_map(|path| endings.iter().map(|ending| path.with_extension(ending)))
+        .find(|path| path.is_file())
+        .map_or_else(String::new, |path| {
+            format!("; did you mean '{}'?", path.display())
+        })
 }
 
 fn file_path(specifier: &ModuleSpecifier) -> Result<PathBuf, LoadError> {
@@ -322,6 +336,16 @@ impl ModuleLoader for Loader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn similar_file_differs_in_its_ending() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.b.ts"), "").unwrap();
+        let of = |name: &str| similar(&folder.path().join(name));
+        assert!(of("a.b").ends_with("/a.b.ts'?"), "{}", of("a.b"));
+        assert!(of("a.b.js").ends_with("/a.b.ts'?"), "{}", of("a.b.js"));
+        assert_eq!(of("c"), "");
+    }
 
     #[test]
     fn percent_decoded_data_url_is_text() {

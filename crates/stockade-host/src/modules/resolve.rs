@@ -10,7 +10,7 @@ use deno_core::url::Url;
 pub(crate) enum ResolveError {
     /// Code on the network.
     #[error(
-        "cannot import \"{specifier}\": only local files can be imported\n  fix: bundle the script first: npx esbuild {entry} --bundle --format=esm --outfile=app.js"
+        "cannot import \"{specifier}\": only local files can be imported\n  fix: bundle the script first, which Deno does with such imports: deno bundle {entry} -o app.js"
     )]
     Remote { specifier: String, entry: String },
     /// One of Node's own modules.
@@ -99,11 +99,12 @@ mod tests {
 
     #[test]
     fn resolve_anything_else_is_refused_with_a_fix() {
-        check("https://deno.land/std/x.ts", Err("npx esbuild main.ts"));
-        check("npm:express@4", Err("npx esbuild main.ts"));
+        check("https://deno.land/std/x.ts", Err("deno bundle main.ts"));
+        check("npm:express@4", Err("deno bundle main.ts"));
         check("jsr:@std/fs", Err("only local files"));
         check("node:fs", Err("Node's modules"));
         check("express", Err("\"./express\""));
+        check("express", Err("npx esbuild main.ts"));
         check("blob:abc", Err("blob: URLs"));
     }
 }

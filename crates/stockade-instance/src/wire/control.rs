@@ -131,7 +131,7 @@ fn error_of(
         name: name.map_or_else(|| "Error".to_owned(), |text| text.shortened(256)),
         message: message.map_or_else(String::new, |text| text.shortened(MAX_ERROR_BYTES)),
         stack: stack.map(|text| text.shortened(MAX_ERROR_BYTES)),
-        position: None,
+        ..GuestError::default()
     }
 }
 

@@ -148,7 +148,9 @@ impl Guest {
                 ToIsolate::Event { name, data } => Heard::Event(name, data),
                 ToIsolate::Answer { id, result } => Heard::Answer(id, result),
                 ToIsolate::Call { id, name, args } => Heard::Call(id, name, args),
-                ToIsolate::Execute { .. } | ToIsolate::Evaluate { .. } => continue,
+                ToIsolate::Execute { .. }
+                | ToIsolate::Evaluate { .. }
+                | ToIsolate::Ready { .. } => continue,
             });
         }
     }

@@ -2,12 +2,14 @@
 //!
 //! V8 knows its heap and its buffers; what ops allocate behind them it does not. The program's
 //! allocator, [`MeteredAllocator`], counts per thread into the counter of the isolate that the thread
-//! works for. Memory that changes hands is moved between counts by [`charge`].
+//! works for. [`blocks`](super::blocks) does so for what is not Rust's. Memory that changes hands is moved between counts by [`charge`].
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+
+use parking_lot::Mutex;
 
 thread_local! {
     static COUNTER: Cell<*const AtomicI64> = const { Cell::new(std::ptr::null()) };
@@ -33,13 +35,13 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for MeteredAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
         // SAFETY: the caller's obligations are those of the inner allocator.
-        unsafe { self.0.alloc(layout) }
+        noted(unsafe { self.0.alloc(layout) })
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
         // SAFETY: the caller's obligations are those of the inner allocator.
-        unsafe { self.0.alloc_zeroed(layout) }
+        noted(unsafe { self.0.alloc_zeroed(layout) })
     }
 
     unsafe fn dealloc(&self, data: *mut u8, layout: Layout) {
@@ -52,14 +54,22 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for MeteredAllocator<A> {
         sub(layout.size());
         add(size);
         // SAFETY: the caller's obligations are those of the inner allocator.
-        unsafe { self.0.realloc(data, layout, size) }
+        noted(unsafe { self.0.realloc(data, layout, size) })
     }
+}
+
+/// Passes on what the inner allocator gave; where that is nothing, the isolate of this thread has its end.
+fn noted(data: *mut u8) -> *mut u8 {
+    if data.is_null() {
+        super::guard::exhausted();
+    }
+    data
 }
 
 fn count(bytes: i64) {
     let counter = COUNTER.get();
     if !counter.is_null() {
-        // SAFETY: `Charging` keeps the counter alive while the thread has its address.
+        // SAFETY: counters live as long as the process, see `UNUSED`.
         unsafe { &*counter }.fetch_add(bytes, Ordering::Relaxed);
     }
 }
@@ -77,21 +87,38 @@ pub(crate) fn charge(bytes: i64) {
     count(bytes);
 }
 
+/// The counter of the calling thread; null where it has none.
+pub(super) fn counter() -> *const AtomicI64 {
+    COUNTER.get()
+}
+
+/// Counters that no isolate uses. Blocks may outlive the isolate that they are counted for, so its counter goes to
+/// another one.
+static UNUSED: Mutex<Vec<Arc<AtomicI64>>> = Mutex::new(Vec::new());
+
+/// A counter for the isolates of one thread, which gives it back with [`Charging`].
+pub(crate) fn new_counter() -> Arc<AtomicI64> {
+    let counter = UNUSED.lock().pop().unwrap_or_default();
+    counter.store(0, Ordering::Relaxed);
+    counter
+}
+
 /// While it lives, what the calling thread allocates counts into `counter`.
 pub(crate) struct Charging {
-    _counter: Arc<AtomicI64>,
+    counter: Arc<AtomicI64>,
 }
 
 impl Charging {
     pub(crate) fn to(counter: Arc<AtomicI64>) -> Self {
         COUNTER.set(Arc::as_ptr(&counter));
-        Self { _counter: counter }
+        Self { counter }
     }
 }
 
 impl Drop for Charging {
     fn drop(&mut self) {
         COUNTER.set(std::ptr::null());
+        UNUSED.lock().push(Arc::clone(&self.counter));
     }
 }
 

@@ -36,6 +36,12 @@ impl Buffers {
         self.collections.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Bytes of buffers and heap together, the heap when last measured.
+    pub(crate) fn held(&self) -> u64 {
+        self.bytes()
+            .saturating_add(self.heap.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }

@@ -30,13 +30,16 @@ pub(crate) struct Guard {
     pub(crate) seat: Rc<Seat>,
     pub(crate) breaker: Arc<V8Breaker>,
     pub(crate) buffers: Arc<Buffers>,
-    /// Bytes that Rust code holds for the isolate.
+    /// Bytes that Rust code and ICU hold for the isolate.
     pub(crate) native: Arc<AtomicI64>,
+    /// The guest's realm.
+    pub(crate) context: Rc<v8::Global<v8::Context>>,
 }
 
 impl Guard {
     /// Makes this the calling thread's guard until dropped.
     pub(crate) fn enter(self) -> Entered {
+        WINDING_DOWN.set(false);
         GUARD.with(|guard| *guard.borrow_mut() = Some(self));
         Entered(())
     }
@@ -76,6 +79,54 @@ pub(super) fn memory_exceeded() {
     }
 }
 
+/// The process has no memory for the isolate of the calling thread. Engine and allocators may break down at
+/// that: the supervisor of a worker learns of it before.
+pub(super) fn exhausted() {
+    thread_local! {
+        static BUSY: Cell<bool> = const { Cell::new(false) };
+    }
+    // To report takes memory itself.
+    if BUSY.replace(true) {
+        return;
+    }
+    if let Some(guard) = current() {
+        guard.seat.memory_exceeded();
+        if guard.seat.is_in_worker() {
+            guard.seat.report();
+        }
+    }
+    BUSY.set(false);
+}
+
+/// Ends the isolate of the calling thread where it is, and notes where that was.
+pub(super) fn stop_here(isolate: &mut v8::Isolate) {
+    if let Some(guard) = current() {
+        guard.breaker.stop_here(isolate, &guard.context);
+    }
+}
+
+/// Whether the calling thread's isolate has room for a block of so many bytes; it is ended where it has not.
+/// Once it runs no more JavaScript it has: what is left then is taking it apart.
+pub(super) fn has_room(bytes: u64) -> bool {
+    let Some(guard) = current().filter(|_| !WINDING_DOWN.get()) else {
+        return true;
+    };
+    let Some(limit) = guard.seat.options().limits.memory else {
+        return true;
+    };
+    let held = (guard.buffers.held()).saturating_add(native(&guard));
+    let room = held.saturating_add(bytes) <= limit.saturating_add(slack(limit));
+    if !room {
+        guard.seat.memory_exceeded();
+    }
+    room
+}
+
+/// How far over its limit an isolate may be for a moment: what it holds may be garbage.
+fn slack(limit: u64) -> u64 {
+    (limit / 4).max(HEADROOM as u64)
+}
+
 /// Measures the isolate's memory and lets others have their turn.
 pub(super) fn checkpoint(isolate: &mut v8::Isolate) {
     if let Some(guard) = current() {
@@ -98,26 +149,32 @@ pub(crate) fn measure_memory(isolate: &mut v8::Isolate) {
 }
 
 /// What is over the limit may be garbage: it is collected before the isolate is judged by it, unless
-/// it is far over.
+/// the engine's own part is far over.
 fn judge(guard: &Guard, isolate: &mut v8::Isolate) {
     let Some(limit) = guard.seat.options().limits.memory else {
         measure(guard, isolate);
         return;
     };
-    let slack = (limit / 4).max(HEADROOM as u64);
     let before = measure(guard, isolate);
-    if before > limit.saturating_add(slack) {
+    if before.engine > limit.saturating_add(slack(limit)) {
         guard.seat.memory_exceeded();
-    } else if before > limit {
+    } else if before.total > limit {
         isolate.low_memory_notification();
-        if measure(guard, isolate) > limit {
+        if measure(guard, isolate).total > limit {
             guard.seat.memory_exceeded();
         }
     }
 }
 
-/// Bytes that the isolate holds, garbage included.
-fn measure(guard: &Guard, isolate: &mut v8::Isolate) -> u64 {
+/// Bytes that an isolate holds, garbage included.
+struct Held {
+    /// In the heap, buffers and WebAssembly memory.
+    engine: u64,
+    /// The same and what Rust code and ICU hold for it.
+    total: u64,
+}
+
+fn measure(guard: &Guard, isolate: &mut v8::Isolate) -> Held {
     let heap = isolate.get_heap_statistics().used_heap_size() as u64;
     guard.buffers.note_heap(heap);
     // A change of 0 gives the sum of everything V8 knows outside its heap, WebAssembly memory included
@@ -126,10 +183,15 @@ fn measure(guard: &Guard, isolate: &mut v8::Isolate) -> u64 {
     let external = u64::try_from(external)
         .unwrap_or(0)
         .max(guard.buffers.bytes());
-    let native = u64::try_from(guard.native.load(Ordering::Relaxed)).unwrap_or(0);
-    let total = heap.saturating_add(external).saturating_add(native);
+    let engine = heap.saturating_add(external);
+    let total = engine.saturating_add(native(guard));
     guard.seat.note_memory(total);
-    total
+    Held { engine, total }
+}
+
+/// Bytes that Rust code and ICU hold for the isolate.
+fn native(guard: &Guard) -> u64 {
+    u64::try_from(guard.native.load(Ordering::Relaxed)).unwrap_or(0)
 }
 
 /// Holds an isolate to its memory from now on.
@@ -170,16 +232,17 @@ unsafe extern "C" fn collected(
     if let Some(guard) = current() {
         // SAFETY: V8 passes the isolate whose collection just ended, alive during the callback.
         let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
-        let total = measure(&guard, &mut isolate);
+        let held = measure(&guard, &mut isolate);
         if kind == v8::GCType::kGCTypeMarkSweepCompact {
             guard.buffers.note_collection();
-            // What a full collection leaves is alive.
+            // What a full collection leaves of the engine's own is alive. What garbage held elsewhere is given
+            // back only after this callback.
             if guard
                 .seat
                 .options()
                 .limits
                 .memory
-                .is_some_and(|limit| total > limit)
+                .is_some_and(|limit| held.engine > limit)
             {
                 guard.seat.memory_exceeded();
             }

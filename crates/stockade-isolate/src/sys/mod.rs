@@ -1,9 +1,13 @@
-//! Everything unsafe of this crate: memory limits inside V8, reaching a running isolate, time zone.
+//! Everything unsafe of this crate: memory limits inside V8 and ICU, reaching a running isolate, time zone.
 
 pub(crate) mod alloc;
+mod blocks;
 pub(crate) mod breaker;
 pub(crate) mod buffers;
 #[cfg(target_os = "linux")]
 pub(crate) mod first_use;
 pub(crate) mod guard;
+pub(crate) mod icu;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod operators;
 pub(crate) mod time_zone;

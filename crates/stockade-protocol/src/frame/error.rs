@@ -31,6 +31,9 @@ pub enum FrameError {
     /// A console line of no known level.
     #[error("there is no console level {0}")]
     Level(u8),
+    /// An error in a list of related ones that belongs to none before it, or is too far from the first.
+    #[error("a related error at depth {0} belongs to none")]
+    Depth(u8),
     /// The bulk is shorter than the header says; not from any sender.
     #[error("{0} is missing")]
     Missing(&'static str),

@@ -5,10 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use super::FrameError;
 use super::decode::Bulk;
-use crate::bounds::{MAX_MESSAGE_PARTS, MAX_NAME_BYTES};
+use crate::bounds::{MAX_MESSAGE_PARTS, MAX_NAME_BYTES, MAX_RELATED_DEPTH, MAX_RELATED_ERRORS};
 
 /// Bytes of the longest header: one length for each binary part, a name, and some numbers.
-pub(super) const MAX_HEAD_BYTES: usize = MAX_MESSAGE_PARTS * PART + MAX_NAME_BYTES + 256;
+pub(super) const MAX_HEAD_BYTES: usize =
+    MAX_MESSAGE_PARTS * PART + MAX_NAME_BYTES + 256 + MAX_RELATED_ERRORS * RELATED;
+
+/// Bytes of the header of an error that another one came of: nine numbers, ten bytes each at most.
+const RELATED: usize = 90;
 
 /// Bytes of the length of a binary part.
 const PART: usize = size_of::<u32>();
@@ -83,6 +87,10 @@ pub enum ToHead<'a> {
         isolate: u32,
         id: u64,
         code: usize,
+    },
+    Ready {
+        isolate: u32,
+        id: u64,
     },
     Call {
         isolate: u32,
@@ -196,6 +204,19 @@ pub enum ResultHead<'a> {
 
 #[derive(Serialize, Deserialize)]
 pub struct ErrorHead {
+    pub(super) texts: TextsHead,
+    pub(super) related: Vec<RelatedHead>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct RelatedHead {
+    pub(super) depth: u8,
+    pub(super) member: bool,
+    pub(super) texts: TextsHead,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct TextsHead {
     pub(super) name: usize,
     pub(super) message: usize,
     pub(super) stack: Option<usize>,
@@ -262,6 +283,34 @@ impl DataHead<'_> {
 impl ErrorHead {
     /// Visits the texts.
     pub(super) fn pieces(
+        &self,
+        limit: usize,
+        visit: &mut dyn FnMut(Piece) -> Result<(), FrameError>,
+    ) -> Result<(), FrameError> {
+        let count = self.related.len();
+        if count > MAX_RELATED_ERRORS {
+            return Err(FrameError::TooLarge {
+                what: "a number of related errors",
+                size: count,
+                limit: MAX_RELATED_ERRORS,
+            });
+        }
+        self.texts.pieces(limit, visit)?;
+        let mut nearest = 0;
+        for related in &self.related {
+            // Each belongs to one before it.
+            if !(1..=MAX_RELATED_DEPTH.min(nearest + 1)).contains(&related.depth) {
+                return Err(FrameError::Depth(related.depth));
+            }
+            nearest = related.depth;
+            related.texts.pieces(limit, visit)?;
+        }
+        Ok(())
+    }
+}
+
+impl TextsHead {
+    fn pieces(
         &self,
         limit: usize,
         visit: &mut dyn FnMut(Piece) -> Result<(), FrameError>,

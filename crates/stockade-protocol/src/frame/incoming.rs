@@ -1,12 +1,14 @@
 //! Messages on their way in: which lengths are legal, and what is made of them.
 
 use super::decode::Bulk;
-use super::head::{DataHead, ErrorHead, FromHead, Incoming, Piece, ResultHead, ToHead, check_name};
+use super::head::{
+    DataHead, ErrorHead, FromHead, Incoming, Piece, ResultHead, TextsHead, ToHead, check_name,
+};
 use super::{FrameError, FromWorker, Problem, ToWorker, Verdict};
 use crate::bounds::{
     MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_OPTIONS_BYTES, MAX_REASON_BYTES,
 };
-use crate::message::{ConsoleLevel, FromIsolate, GuestError, Position, ToIsolate};
+use crate::message::{ConsoleLevel, FromIsolate, GuestError, Position, Related, ToIsolate};
 use crate::payload::Payload;
 
 /// What a sender that keeps to a bound may add to show the cut.
@@ -45,7 +47,7 @@ impl Incoming for ToWorker {
                 ResultHead::Value(data) => data.pieces(limit, visit)?,
                 ResultHead::Error(error) => error.pieces(limit, visit)?,
             },
-            ToHead::End { .. } => {}
+            ToHead::Ready { .. } | ToHead::End { .. } => {}
         }
         Ok(limit)
     }
@@ -65,6 +67,7 @@ impl Incoming for ToWorker {
                 let code = bulk.text("code", code)?;
                 (isolate, ToIsolate::Evaluate { id, code })
             }
+            ToHead::Ready { isolate, id } => (isolate, ToIsolate::Ready { id }),
             ToHead::Call {
                 isolate,
                 id,
@@ -313,6 +316,22 @@ fn error<'a>(
     bulk: &mut Bulk<'a>,
     text: impl Fn(&mut Bulk<'a>, &'static str, usize) -> Result<String, FrameError>,
 ) -> Result<GuestError, FrameError> {
+    let mut error = texts(&head.texts, bulk, &text)?;
+    for related in &head.related {
+        error.related.push(Related {
+            depth: related.depth,
+            member: related.member,
+            error: texts(&related.texts, bulk, &text)?,
+        });
+    }
+    Ok(error)
+}
+
+fn texts<'a>(
+    head: &TextsHead,
+    bulk: &mut Bulk<'a>,
+    text: impl Fn(&mut Bulk<'a>, &'static str, usize) -> Result<String, FrameError>,
+) -> Result<GuestError, FrameError> {
     Ok(GuestError {
         name: text(bulk, "the name of an error", head.name)?,
         message: text(bulk, "the message of an error", head.message)?,
@@ -328,5 +347,6 @@ fn error<'a>(
             }),
             None => None,
         },
+        related: Vec::new(),
     })
 }

@@ -4,12 +4,12 @@
 //! error is so long that it cannot be told.
 
 use super::head::{
-    DataHead, ErrorHead, FromHead, Outgoing, PositionHead, ProblemHead, ResultHead, ToHead,
-    VerdictHead,
+    DataHead, ErrorHead, FromHead, Outgoing, PositionHead, ProblemHead, RelatedHead, ResultHead,
+    TextsHead, ToHead, VerdictHead,
 };
 use super::incoming::{MAX_CONSOLE_TEXT, MAX_ERROR_TEXT};
 use super::{FromWorker, ToWorker};
-use crate::bounds::MAX_REASON_BYTES;
+use crate::bounds::{MAX_REASON_BYTES, MAX_RELATED_ERRORS};
 use crate::message::{ConsoleLevel, FromIsolate, GuestError, ToIsolate};
 use crate::payload::Payload;
 
@@ -46,8 +46,22 @@ fn data_bulk<'a>(data: &'a Payload, visit: &mut dyn FnMut(&'a [u8])) {
 }
 
 fn error_head(error: &GuestError, max: usize) -> ErrorHead {
-    let size = |text: &String| cut(text, max).len();
+    let related = error.related.iter().take(MAX_RELATED_ERRORS);
     ErrorHead {
+        texts: texts_head(error, max),
+        related: related
+            .map(|related| RelatedHead {
+                depth: related.depth,
+                member: related.member,
+                texts: texts_head(&related.error, max),
+            })
+            .collect(),
+    }
+}
+
+fn texts_head(error: &GuestError, max: usize) -> TextsHead {
+    let size = |text: &String| cut(text, max).len();
+    TextsHead {
         name: size(&error.name),
         message: size(&error.message),
         stack: error.stack.as_ref().map(size),
@@ -60,6 +74,13 @@ fn error_head(error: &GuestError, max: usize) -> ErrorHead {
 }
 
 fn error_bulk<'a>(error: &'a GuestError, max: usize, visit: &mut dyn FnMut(&'a [u8])) {
+    texts_bulk(error, max, visit);
+    for related in error.related.iter().take(MAX_RELATED_ERRORS) {
+        texts_bulk(&related.error, max, visit);
+    }
+}
+
+fn texts_bulk<'a>(error: &'a GuestError, max: usize, visit: &mut dyn FnMut(&'a [u8])) {
     let source = error.position.as_ref().map(|position| &position.source);
     let texts = [
         Some(&error.name),
@@ -116,6 +137,7 @@ impl Outgoing for ToWorker {
                 ToIsolate::Execute { code } | ToIsolate::Evaluate { code, .. } => {
                     visit(code.as_bytes());
                 }
+                ToIsolate::Ready { .. } => {}
                 ToIsolate::Call { args: data, .. }
                 | ToIsolate::Event { data, .. }
                 | ToIsolate::Control { data, .. } => data_bulk(data, visit),
@@ -143,6 +165,7 @@ fn to_isolate_head(isolate: u32, message: &ToIsolate, out: Vec<u8>) -> Vec<u8> {
             },
             out,
         ),
+        ToIsolate::Ready { id } => put(&ToHead::Ready { isolate, id: *id }, out),
         ToIsolate::Call { id, name, args } => put(
             &ToHead::Call {
                 isolate,

@@ -3,9 +3,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use super::*;
 use crate::bounds::{
     MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_PARTS, MAX_NAME_BYTES,
-    MAX_OPTIONS_BYTES, MAX_REASON_BYTES,
+    MAX_OPTIONS_BYTES, MAX_REASON_BYTES, MAX_RELATED_ERRORS,
 };
-use crate::message::{ConsoleLevel, GuestError, Position};
+use crate::message::{ConsoleLevel, GuestError, Position, Related};
 use crate::payload::Payload;
 
 mod hostile;
@@ -77,6 +77,18 @@ fn payload(json: &str, parts: &[usize]) -> Payload {
 }
 
 fn error(text: &str) -> GuestError {
+    let related = |depth, member| Related {
+        depth,
+        member,
+        error: texts(&format!("{text} {depth}")),
+    };
+    GuestError {
+        related: vec![related(1, true), related(2, false), related(1, false)],
+        ..texts(text)
+    }
+}
+
+fn texts(text: &str) -> GuestError {
     GuestError {
         name: text.to_owned(),
         message: format!("{text}é"),
@@ -86,6 +98,7 @@ fn error(text: &str) -> GuestError {
             line: 7,
             column: u32::MAX,
         }),
+        related: Vec::new(),
     }
 }
 
@@ -101,6 +114,7 @@ fn every_to_worker(name: &str, text: &str, data: &Payload) -> Vec<ToWorker> {
             id,
             code: text.to_owned(),
         },
+        ToIsolate::Ready { id },
         ToIsolate::Call {
             id,
             name: name(),

@@ -12,10 +12,14 @@ use stockade_protocol::{ConsoleLevel, GuestError, harmless};
 use stockade_supervisor::TerminateReason;
 
 use super::Logs;
+use crate::log::Line;
 use crate::metrics::SiteMetrics;
 
 /// Bytes of a guest's error that are logged.
 const MAX_ERROR: usize = 4 << 10;
+
+/// Bytes of its stack, with what it came of.
+const MAX_STACK: usize = 16 << 10;
 
 /// Hears what happens to one site's instance.
 pub(crate) struct SiteObserver {
@@ -99,7 +103,7 @@ impl SiteObserver {
         }
     }
 
-    fn error_line(&self, level: &'static str, event: &str) -> Option<crate::log::Line> {
+    fn error_line(&self, level: &'static str, event: &str) -> Option<Line> {
         let dropped = self.errors.lock().admits(ERRORS_PER_SECOND)?;
         let mut line = self.logs.log.line(level, event);
         line.text("instance", &self.name);
@@ -107,6 +111,37 @@ impl SiteObserver {
             line.number("dropped_before", dropped);
         }
         Some(line)
+    }
+}
+
+/// Adds where an error was thrown, and what it came of.
+fn add_stack(line: &mut Line, error: &GuestError) {
+    let stack = error.trace();
+    // A headline alone is the error itself.
+    if stack.contains('\n') {
+        line.text("stack", &harmless(&stack, MAX_STACK));
+    }
+}
+
+/// The key of the configuration that sets the limit which a mirror broke, and what to do.
+fn way_out(reason: MirrorEndReason) -> Option<(&'static str, &'static str)> {
+    let MirrorEndReason::Terminated(reason) = reason else {
+        return None;
+    };
+    match reason {
+        TerminateReason::CpuLimit => Some((
+            "limits.cpu",
+            "raise it, or have the site compute less for one request",
+        )),
+        TerminateReason::WallLimit => Some((
+            "limits.wall",
+            "raise it, or have the site do less at a stretch",
+        )),
+        TerminateReason::MemoryLimit => Some((
+            "limits.memory",
+            "raise it, have the site keep less, or lower limits.concurrency",
+        )),
+        TerminateReason::Crashed | TerminateReason::PolicyViolation => None,
     }
 }
 
@@ -147,6 +182,7 @@ impl Observer for SiteObserver {
         if let Some(mut line) = self.error_line("warn", "uncaught") {
             line.number("mirror", mirror);
             line.text("error", &harmless(&error.to_string(), MAX_ERROR));
+            add_stack(&mut line, error);
             self.logs.log.write(line);
         }
     }
@@ -165,6 +201,9 @@ impl Observer for SiteObserver {
             }
             line.text("reason", error.name());
             line.text("error", &harmless(&error.to_string(), MAX_ERROR));
+            if let FetchError::Threw(error) = error {
+                add_stack(&mut line, error);
+            }
             self.logs.log.write(line);
         }
     }
@@ -207,6 +246,12 @@ impl Observer for SiteObserver {
             .text("reason", end.reason.name());
         if !end.detail.is_empty() {
             line.text("detail", &harmless(&end.detail, MAX_ERROR));
+        }
+        if let Some((key, fix)) = way_out(end.reason) {
+            line.text("key", key)
+                .text("fix", fix)
+                .milliseconds("activation_cpu_ms", end.figures.cpu)
+                .milliseconds("activation_ms", end.figures.wall);
         }
         line.number("requests", end.requests)
             .number("in_flight", end.in_flight as u64)

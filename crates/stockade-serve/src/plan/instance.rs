@@ -1,12 +1,12 @@
 //! From the configuration of one site to the options of its instance.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use stockade_config::{Instance, Scaling};
 use stockade_instance::{Autoscale, Cron, CronError, InstanceLimits, InstanceOptions, Recycle};
 use stockade_policy::{ConsoleMode, IsolateOptions, Isolation, Limits};
+use stockade_transpile::ModuleFiles;
 
 /// Where the guest's runtime reads what to put into `env` beside values.
 const BINDINGS: &str = "\0bindings";
@@ -56,11 +56,9 @@ pub(crate) fn environment<'a>(
     env
 }
 
-fn isolate(
-    site: &Instance,
-    env: Map<String, Value>,
-    modules: BTreeMap<String, String>,
-) -> IsolateOptions {
+fn isolate(site: &Instance, env: Map<String, Value>, code: Option<ModuleFiles>) -> IsolateOptions {
+    let (modules, main) =
+        code.map_or_else(Default::default, |files| (files.modules, Some(files.entry)));
     let (isolation, group) = match site.isolation {
         // Never a thread of the supervisor, which runs no guest and no V8.
         Isolation::Thread => (Isolation::Container, Some(THREADS.to_owned())),
@@ -86,6 +84,7 @@ fn isolate(
         },
         env,
         modules,
+        main,
         console: ConsoleMode::Event,
         ..IsolateOptions::default()
     }
@@ -112,13 +111,13 @@ fn scaling(scaling: &Scaling) -> stockade_instance::Scaling {
 pub(crate) fn options(
     site: &Instance,
     env: Map<String, Value>,
-    modules: BTreeMap<String, String>,
+    code: Option<ModuleFiles>,
     socket_message: usize,
 ) -> Result<InstanceOptions, CronError> {
     let limits = &site.limits;
     Ok(InstanceOptions {
         name: site.name.as_str().into(),
-        isolate: Arc::new(isolate(site, env, modules)),
+        isolate: Arc::new(isolate(site, env, code)),
         scaling: scaling(&site.scaling),
         limits: InstanceLimits {
             concurrency: limits.concurrency,

@@ -1,13 +1,19 @@
 //! Why a worker ended, from what the kernel says.
 
-use stockade_jail::{EXIT_MEMORY, Exit, ExitStatus};
+use stockade_jail::{EXIT_MEMORY, Exit, ExitStatus, OVERHEAD};
 
 use crate::end::TerminateReason;
 
 const SIGILL: i32 = 4;
 const SIGTRAP: i32 = 5;
 const SIGABRT: i32 = 6;
+const SIGBUS: i32 = 7;
+const SIGSEGV: i32 = 11;
 const SIGSYS: i32 = 31;
+
+/// How far above its limit the memory of a worker is to which the kernel gives no more. Code that does not look
+/// whether it got memory ends by a fault there; below it, a fault is one.
+const EXHAUSTED: u64 = OVERHEAD / 4 * 3;
 
 /// The reason and its detail. Engines and allocators answer a refused allocation by breaking
 /// themselves: where the worker had come near its limit, that was the cause.
@@ -28,6 +34,11 @@ pub(super) fn of(exit: &Exit, memory: Option<u64>) -> (TerminateReason, String) 
         ),
         ExitStatus::Signaled(SIGILL | SIGTRAP | SIGABRT)
             if memory.is_some_and(|limit| exit.max_rss >= limit) =>
+        {
+            out_of_memory()
+        }
+        ExitStatus::Signaled(SIGSEGV | SIGBUS)
+            if memory.is_some_and(|limit| exit.max_rss >= limit.saturating_add(EXHAUSTED)) =>
         {
             out_of_memory()
         }
@@ -71,11 +82,15 @@ mod tests {
     }
 
     #[test]
-    fn ending_segmentation_fault_is_a_crash_whatever_memory() {
-        let fault = ExitStatus::Signaled(11);
+    fn ending_segmentation_fault_is_a_crash_unless_memory_was_exhausted() {
+        let fault = ExitStatus::Signaled(SIGSEGV);
+        let limit = 64 << 20;
+        let crash = (TerminateReason::Crashed, "SIGSEGV".to_owned());
+        assert_eq!(of(&exit(fault, limit + EXHAUSTED - 1), Some(limit)), crash);
+        assert_eq!(of(&exit(fault, u64::MAX), None), crash);
         assert_eq!(
-            of(&exit(fault, u64::MAX), Some(1)),
-            (TerminateReason::Crashed, "SIGSEGV".to_owned())
+            of(&exit(fault, limit + EXHAUSTED), Some(limit)).0,
+            TerminateReason::MemoryLimit
         );
     }
 }

@@ -84,6 +84,7 @@ impl GuestArgs {
         let files = read(module)?;
         options.modules = files.modules.clone();
         options.name = Some(files.entry.clone()).filter(|name| name.len() <= MAX_NAME_LEN);
+        options.main = Some(files.entry.clone());
         let sandbox = SandboxOptions {
             warm: 0,
             defaults: options,

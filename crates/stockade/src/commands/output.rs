@@ -128,21 +128,9 @@ pub(crate) fn complain(message: &str) {
     eprintln!("{}: {}", style.bad("error"), style.message(message));
 }
 
-/// The stack, which begins with name and message, or those where there is none; without the runtime's
-/// own frames.
+/// Name, message and stack, without the runtime's own frames, and the same of what the error came of.
 pub(crate) fn describe(error: &GuestError) -> String {
-    let headline = match error.message.as_str() {
-        // The engine wraps what it cannot compile.
-        message if message.starts_with("SyntaxError: ") => message.to_owned(),
-        _ => error.to_string(),
-    };
-    let text = match &error.stack {
-        Some(stack) if stack.starts_with(&headline) => stack.clone(),
-        _ => headline,
-    };
-    let own = |line: &&str| line.starts_with("    at ") && line.contains("ext:");
-    let lines: Vec<&str> = text.lines().filter(|line| !own(line)).collect();
-    harmless(&lines.join("\n"), MAX_ERROR_BYTES)
+    harmless(&error.trace(), MAX_ERROR_BYTES)
 }
 
 /// Why a guest was ended: the limit and where in its code that was, what it had used, and what to do.

@@ -33,7 +33,7 @@ pub(crate) const CHECK_EXAMPLES: &str = "\
 Examples:
   stockade check stockade.yaml
   stockade check --json stockade.yaml    for editors and CI
-  stockade check --files stockade.yaml   read code, certificates and secrets, too
+  stockade check --files stockade.yaml   read code, certificates and secrets, too; compile the code
 
 Every mistake is told in one go. Exit codes: 0 no mistakes, 2 mistakes.";
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stockade::{CallError, End, Event, Handle, Isolate, ModuleFiles, Next, Sandbox, Stats};
+use stockade::{CallError, End, Event, Handle, Isolate, Next, Sandbox, Stats};
 
 use super::exit;
 use super::failure::Failure;
@@ -122,7 +122,7 @@ impl Session {
         let handle = self.handle();
         let mut uncaught = Vec::new();
         let result = {
-            let ready = handle.evaluate(ModuleFiles::ready_code());
+            let ready = handle.ready();
             tokio::pin!(ready);
             loop {
                 tokio::select! {

@@ -65,6 +65,7 @@ async fn library_server_calls_the_isolates_it_is_given() {
     let sandbox = Sandbox::new(SandboxOptions {
         defaults: IsolateOptions {
             modules: files.modules,
+            main: Some(files.entry),
             ..IsolateOptions::default()
         },
         ..SandboxOptions::default()
@@ -160,14 +161,7 @@ fn library_reads_modules_of_their_own_folder_only() {
     let read = |name: &str| ModuleFiles::read(&inner.join(name)).map_err(|error| error.to_string());
 
     let names = |files: ModuleFiles| files.modules.into_keys().collect::<Vec<_>>();
-    let found = [
-        "deep/a.ts",
-        "good.ts",
-        "link.ts",
-        "main",
-        "near.ts",
-        "~ready.js",
-    ];
+    let found = ["deep/a.ts", "good.ts", "link.ts", "near.ts"];
     assert_eq!(names(read("good.ts").unwrap()), found);
     assert_eq!(
         names(read("entry.ts").unwrap()),

@@ -168,3 +168,49 @@ fn console_is_logged_by_instance_and_bounded() {
         server.until(dropped, |dropped| dropped > 0.0).await;
     });
 }
+
+#[test]
+fn log_names_the_line_and_the_cause_of_what_a_site_throws() {
+    let server = Server::site(
+        "interface Reason { why: string }
+const inner = (reason: Reason): never => {
+  throw new RangeError(reason.why);
+};
+export default { fetch(request: Request): Response {
+  const { pathname } = new URL(request.url);
+  if (pathname === '/spin') for (;;);
+  try {
+    inner({ why: 'too far' });
+  } catch (cause) {
+    const error = new Error('outer', { cause });
+    if (pathname === '/uncaught') { Promise.reject(error); return new Response('ok'); }
+    throw error;
+  }
+} };",
+        "    limits: {cpu: 100ms}\n",
+    );
+    run(async {
+        server.get("a", "/throw").await;
+        server.get("a", "/uncaught").await;
+        server.get("a", "/spin").await;
+    });
+    for event in ["request_failed", "uncaught"] {
+        let line = server.logged(|line| line["event"] == event);
+        let stack = line["stack"].as_str().unwrap_or_default();
+        let lines: Vec<&str> = stack.lines().collect();
+        assert_eq!(lines[0], "Error: outer", "{line}");
+        assert!(lines[1].contains("guest:///main.ts:11:19"), "{line}");
+        assert!(lines.contains(&"Caused by: RangeError: too far"), "{line}");
+        assert!(stack.contains("at inner (guest:///main.ts:3:9)"), "{line}");
+        assert!(!stack.contains("ext:"), "{line}");
+    }
+    let line = server.logged(|line| line["event"] == "mirror_ended");
+    assert_eq!(line["reason"], "cpu_limit_exceeded", "{line}");
+    assert_eq!(line["key"], "limits.cpu", "{line}");
+    let detail = line["detail"].as_str().unwrap();
+    assert!(detail.starts_with("cpuLimitMs 100"), "{line}");
+    assert!(
+        line["fix"].is_string() && line["activation_cpu_ms"].is_number(),
+        "{line}"
+    );
+}

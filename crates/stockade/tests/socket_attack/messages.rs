@@ -182,6 +182,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
                         line: u32::MAX,
                         column: 0,
                     }),
+                    ..GuestError::default()
                 }));
             }
             forger.done();

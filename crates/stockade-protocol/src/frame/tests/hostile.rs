@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use super::super::head::{DataHead, ErrorHead, FromHead, MAX_HEAD_BYTES, ResultHead, VerdictHead};
+use super::super::head::{
+    DataHead, ErrorHead, FromHead, MAX_HEAD_BYTES, RelatedHead, ResultHead, TextsHead, VerdictHead,
+};
 use super::*;
 
 /// A frame with this header, whatever it says, and this bulk.
@@ -61,6 +63,32 @@ fn length_of_header_out_of_range_is_refused() {
     ));
 }
 
+fn error_head(message: usize, related: &[u8]) -> ErrorHead {
+    let texts = |message| TextsHead {
+        name: 0,
+        message,
+        stack: None,
+        position: None,
+    };
+    ErrorHead {
+        texts: texts(message),
+        related: (related.iter())
+            .map(|depth| RelatedHead {
+                depth: *depth,
+                member: false,
+                texts: texts(0),
+            })
+            .collect(),
+    }
+}
+
+fn uncaught_head(related: &[u8]) -> FromHead<'static> {
+    FromHead::Uncaught {
+        isolate: 1,
+        error: error_head(0, related),
+    }
+}
+
 #[test]
 fn lengths_above_their_bounds_are_refused_before_the_bulk() {
     let big = MAX_MESSAGE_BYTES;
@@ -91,14 +119,13 @@ fn lengths_above_their_bounds_are_refused_before_the_bulk() {
             FromHead::Reply {
                 isolate: 1,
                 id: 1,
-                result: ResultHead::Error(ErrorHead {
-                    name: 0,
-                    message: MAX_ERROR_BYTES + 4,
-                    stack: None,
-                    position: None,
-                }),
+                result: ResultHead::Error(error_head(MAX_ERROR_BYTES + 4, &[])),
             },
             "the message of an error",
+        ),
+        (
+            uncaught_head(&[1; MAX_RELATED_ERRORS + 1]),
+            "a number of related errors",
         ),
         (
             FromHead::Ended {
@@ -116,6 +143,22 @@ fn lengths_above_their_bounds_are_refused_before_the_bulk() {
         ),
     ] {
         too_large(&refused::<FromWorker>(&forged(&head, &[])), what);
+    }
+}
+
+#[test]
+fn related_error_that_belongs_to_none_is_refused() {
+    for (depths, bad) in [
+        (&[0][..], 0),
+        (&[1, 3], 3),
+        (&[1, 2, 3, 4, 5, 6, 7, 8, 9], 9),
+        (&[u8::MAX], u8::MAX),
+    ] {
+        let error = refused::<FromWorker>(&forged(&uncaught_head(depths), &[]));
+        assert!(
+            matches!(error, FrameError::Depth(depth) if depth == bad),
+            "{error}"
+        );
     }
 }
 
@@ -225,9 +268,13 @@ fn texts_of_a_worker_are_harmless_on_arrival() {
                 | FromIsolate::Reply {
                     result: Err(error), ..
                 } => {
-                    texts.extend([error.name, error.message]);
-                    texts.extend(error.stack);
-                    texts.extend(error.position.map(|position| position.source));
+                    let related = error.related.clone();
+                    let related = related.into_iter().map(|related| related.error);
+                    for error in std::iter::once(error).chain(related) {
+                        texts.extend([error.name, error.message]);
+                        texts.extend(error.stack);
+                        texts.extend(error.position.map(|position| position.source));
+                    }
                 }
                 _ => {}
             },
@@ -239,7 +286,7 @@ fn texts_of_a_worker_are_harmless_on_arrival() {
         }
     }
     texts.retain(|text| !text.is_empty());
-    assert_eq!(texts.len(), 11);
+    assert_eq!(texts.len(), 35);
     for text in texts {
         assert!(text.starts_with(harmless), "{text:?}");
     }

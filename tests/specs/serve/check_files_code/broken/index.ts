@@ -1,0 +1,2 @@
+const name: string = ;
+export default { fetch: () => new Response(name) };

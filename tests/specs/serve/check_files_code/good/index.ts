@@ -1,0 +1,2 @@
+import { greet } from "./greet.ts";
+export default { fetch: () => new Response(greet()) };

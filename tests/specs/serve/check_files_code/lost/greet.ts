@@ -1,0 +1,1 @@
+export const greet = (...all: unknown[]) => all.join();
