@@ -265,9 +265,11 @@ impl Isolate {
             if self.seat.is_ending() {
                 return Poll::Ready(());
             }
+            // A timer or a promise may have added the handler that they wait for.
+            let heard = self.deliver_heard();
             self.measure(began.elapsed());
             self.seat.end();
-            if handled == BATCH {
+            if handled == BATCH || heard {
                 self.seat.flush();
                 continue;
             }
@@ -485,9 +487,11 @@ impl Isolate {
         }
     }
 
-    /// Delivers events that had waited for a handler.
-    fn deliver_heard(&mut self) {
-        for mut event in self.port.take_heard() {
+    /// Delivers events that had waited for a handler; true if there were any.
+    fn deliver_heard(&mut self) -> bool {
+        let events = self.port.take_heard();
+        let any = !events.is_empty();
+        for mut event in events {
             if self.dispatch_event(&mut event) {
                 charge(event.size as i64);
                 self.seat.done(event.size);
@@ -495,6 +499,7 @@ impl Isolate {
                 self.port.keep(event);
             }
         }
+        any
     }
 
     /// Whether a handler took the event.

@@ -39,6 +39,33 @@ async fn library_serves_functions_of_env() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn library_fails_the_websocket_of_a_guest_with_a_reason() {
+    stockade::initialize();
+    let sandbox = Sandbox::new(SandboxOptions::default());
+    let mut isolate = sandbox.create_default().await.unwrap();
+    isolate
+        .execute(
+            "const socket = new WebSocket('ws://a.test/');
+             socket.onerror = ({ message }) => NETWORK.send('failed', [message, socket.readyState]);
+             NETWORK.send('ws.open', { conn_id: 'no number' });",
+        )
+        .unwrap();
+    let handle = isolate.handle();
+    let mut refused = 0;
+    let failed = loop {
+        let event = isolate.next().await.unwrap();
+        if stockade::refuse_socket(&handle, &event, "not here") {
+            refused += 1;
+        } else if let stockade::Event::Message { data, .. } = event {
+            break data;
+        }
+    };
+    let (why, state): (String, u8) = failed.read().unwrap();
+    assert_eq!((why.as_str(), state, refused), ("not here", 3, 2));
+    sandbox.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn library_tells_when_an_isolate_has_nothing_to_do() {
     stockade::initialize();
     let sandbox = Sandbox::new(SandboxOptions::default());

@@ -8,6 +8,13 @@ console.log("guest:", await guest.evaluate(`new Promise((resolve) => {
   NETWORK.on("early", (n) => { got.push(n); if (n === 3) resolve(got) });
 })`));
 
+// A handler that no message of the host brings about, but a timer.
+for (const n of [1, 2]) guest.send("late", n);
+console.log("guest, later:", await guest.evaluate(`new Promise((resolve) => {
+  const got = [];
+  setTimeout(() => NETWORK.on("late", (n) => { got.push(n); if (n === 2) resolve(got) }), 10);
+})`));
+
 await guest.evaluate(`for (const n of [1, 2, 3]) NETWORK.send("early", n)`);
 const got = [];
 const last = new Promise((resolve) =>
