@@ -122,7 +122,7 @@ interface EventSourceEvents {
   message: MessageEvent<string>;
   error: Event;
 }
-/** Hears a `text/event-stream` by `fetch`, and connects again when it ends. */
+/** Reads a `text/event-stream` by `fetch`, and connects again when it ends. */
 declare class EventSource extends EventTarget {
   constructor(url: string | URL, init?: { withCredentials?: boolean });
   static readonly CONNECTING: 0;

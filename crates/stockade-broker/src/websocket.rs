@@ -245,7 +245,7 @@ struct End {
     code: u16,
     reason: String,
     tells_server: bool,
-    /// The guest closes: it is told what the server answers.
+    /// The guest closes: it gets what the server answers.
     by_guest: bool,
 }
 
@@ -299,7 +299,7 @@ impl Session {
             };
             let answer = tokio::time::timeout(CLOSING, closing).await.ok().flatten();
             if end.by_guest {
-                // The side that closes first hears what the other one answers (RFC 6455, section 7.1.5).
+                // The side that closes first gets what the other one answers (RFC 6455, section 7.1.5).
                 (end.code, end.reason) = answer.unwrap_or((1006, String::new()));
             }
         }

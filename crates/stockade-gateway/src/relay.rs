@@ -162,7 +162,7 @@ pub(crate) async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
                 );
             }
             End::Guest { code, reason } => {
-                // The side that closes first hears what the other one answers (RFC 6455, section 7.1.5).
+                // The side that closes first gets what the other one answers (RFC 6455, section 7.1.5).
                 let frame = close_frame(*code, reason);
                 let answer = close_client(&mut sink, &mut source, frame, patience).await;
                 let (code, reason) = answer.unwrap_or((BROKEN, String::new()));

@@ -193,7 +193,7 @@ fn checked(value: Payload) -> Result<Payload, Malformed> {
     Ok(value)
 }
 
-/// What a caller is told of a method that the guest does not offer.
+/// The error of a call of a method that the guest does not offer.
 fn no_method(pool: &Pool, method: &str) -> FetchError {
     let message = format!(
         "the site {:?} has no method {method:?}: others can call a method of its default export, or a \
@@ -212,7 +212,7 @@ pub(crate) async fn call(
     method: &str,
     args: Parcel,
 ) -> Result<Parcel, FetchError> {
-    // With the U+0000 that tells an export's name.
+    // With the U+0000 that marks an export's name.
     if method.len() >= MAX_NAME_BYTES {
         let beginning: String = method.chars().take(40).collect();
         return Err(no_method(pool, &format!("{beginning}…")));

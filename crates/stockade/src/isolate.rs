@@ -277,7 +277,7 @@ impl From<Isolate> for Guest {
 /// The event by which a guest asks for a WebSocket.
 const OPEN_SOCKET: &str = "ws.open";
 
-/// The event by which a guest hears of its WebSockets. Read by `stockade_realm/websocket.js`.
+/// The event that says what happens to a guest's WebSockets. Read by `stockade_realm/websocket.js`.
 const SOCKET_EVENT: &str = "__ws_event";
 
 /// Fails the WebSocket that a guest wants to open, where `event` is that wish: its `error` and `close` events

@@ -138,7 +138,7 @@ async fn close_of_the_guest_reaches_the_server() {
 
 #[tokio::test]
 async fn guest_that_closes_first_hears_what_the_server_answers() {
-    // The close frame that the guest's becomes, what the server does then, and what the guest hears.
+    // The close frame that the guest's becomes, what the server does then, and what the guest gets.
     for (said, frame, answer, code) in [
         (1005, &[0x88, 0x80][..], &[0x88, 0x02, 0x0f, 0xa1][..], 4001),
         (1014, &[0x88, 0x82], &[0x88, 0x00], 1005),

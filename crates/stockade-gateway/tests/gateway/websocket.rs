@@ -207,7 +207,7 @@ async fn guest_that_closes_first_hears_how_the_client_answers() {
         ..SocketLimits::default()
     };
     let (server, mut guests) = accepting(limits).await;
-    // What the guest says, the frame, what the client answers, and what the guest hears.
+    // What the guest says, the frame, what the client answers, and what the guest gets.
     for (said, frame, answer, code) in [
         (1014, &[0x88, 2, 0x03, 0xf6][..], Some([0x03, 0xf6]), 1014),
         (1005, &[0x88, 0], Some([0x03, 0xe8]), 1000),

@@ -298,7 +298,7 @@ impl Carrier {
             close = self.to_guest(&mut from_client) => Some(close),
         };
         drop(to_client);
-        // A guest that has closed hears the client's close and nothing before it.
+        // A guest that has closed gets the client's close and nothing before it.
         let (code, reason) = match closed_by_client {
             Some(close) => close,
             None => tokio::time::timeout(CLOSING, closing(&mut from_client))

@@ -91,7 +91,7 @@ async fn socket_closed_by_either_side_is_closed_on_the_other() {
     };
     assert_eq!(socket.from_guest.recv().await.unwrap(), close);
     assert_eq!(socket.from_guest.recv().await, None);
-    // The guest hears the client's answer, and not what the client said before it.
+    // The guest gets the client's answer, and not what the client said before it.
     for message in [SocketMessage::Text("late".into()), close] {
         socket.to_guest.send(message).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! `EventSource`: server-sent events that a site hears.
+//! `EventSource`: server-sent events that a site reads.
 
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ cases![
     source_that_is_closed_asks_no_more,
 ];
 
-/// Says what it heard once its source is closed.
+/// Answers with what came once its source is closed.
 const SITE: &str = "export default { fetch: () => new Promise((resolve) => {
     const seen = [];
     const source = new EventSource('https://a.example/events');

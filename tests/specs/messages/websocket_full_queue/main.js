@@ -1,4 +1,4 @@
-// A guest hears the end of its WebSocket even if its queue is full when the end comes.
+// The end of a WebSocket reaches its guest even if its queue is full when the end comes.
 const sandbox = new V8Sandbox();
 const guest = await sandbox.createIsolate();
 const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (request) => {
