@@ -165,7 +165,7 @@ declare class Scheduler {
 }
 declare const scheduler: Scheduler;
 interface SubtleCrypto {
-  /** Whether two pieces of as many bytes are the same, in a time that does not tell where they differ. */
+  /** Whether two pieces of as many bytes are the same, in a time that does not show where they differ. */
   timingSafeEqual(a: BufferSource, b: BufferSource): boolean;
 }
 /** The same as `globalThis`. */

@@ -221,11 +221,11 @@ pub(crate) async fn call(
     let mirror = Arc::clone(&found.slot.mirror);
     let limit = pool.options.limits.wall;
     mirror.number_request();
-    let (args, untold) = mirror.export_parcel(args).map_err(FetchError::Threw)?;
+    let (args, unnamed) = mirror.export_parcel(args).map_err(FetchError::Threw)?;
     let called = mirror.handle.call(format!("\0{method}"), args);
     let called = tokio::time::timeout(limit, called).await;
     if !matches!(called, Ok(Err(CallError::Send(_)))) {
-        untold.told();
+        unnamed.named();
     }
     let result = match called {
         Ok(Ok(value)) if value.is_no_export() => Err(no_method(pool, method)),

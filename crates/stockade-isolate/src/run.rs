@@ -259,7 +259,7 @@ impl Isolate {
             }
             let mut idle = self.turn(cx);
             if self.collect() {
-                // What was collected is told in a turn of the event loop.
+                // What that gives back is sent in a turn of the event loop.
                 idle = self.turn(cx);
             }
             if self.seat.is_ending() {

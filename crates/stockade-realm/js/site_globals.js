@@ -28,7 +28,7 @@ const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
 const time = core.loadExtScript("ext:stockade_realm/time.js");
 const { toData } = core.loadExtScript("ext:stockade_realm/websocket.js");
 
-// The name by which libraries tell that handlers have the form of Workers.
+// The name by which libraries know that handlers have the form of Workers.
 const USER_AGENT = "Cloudflare-Workers";
 
 // Where the module "cloudflare:workers" finds what it exports, see `stockade_isolate::modules`.
@@ -102,7 +102,7 @@ class Scheduler {
 webidl.configureInterface(Scheduler);
 
 const cryptography = {
-  // Whether two pieces of as many bytes are the same, in a time that does not tell where they differ.
+  // Whether two pieces of as many bytes are the same, in a time that does not show where they differ.
   timingSafeEqual(a, b) {
     webidl.assertBranded(this, SubtleCrypto.prototype);
     webidl.requiredArguments(arguments.length, 2, "Failed to execute 'timingSafeEqual' on 'SubtleCrypto'");

@@ -5,7 +5,7 @@
 //   owner to reader: stream.chunk { id, chunk }, stream.end { id }, stream.error { id, message }
 // Both realms load this file; `control(name, data)` sends, `receive(name, data)` takes.
 //
-// Invariant: a stream that this side reads is held by whoever may read it, and by `remote` only while a read
+// Invariant: a stream that this side reads is held by its readers, and by `remote` only while a read
 // waits. One that is collected unread is cancelled, so that its owner does not keep it for ever; where many
 // are open, `collect`, if given, has garbage collected.
 
@@ -249,7 +249,7 @@ function create(control, collect = undefined) {
       weak: undefined,
       settle: undefined,
       asked: 0,
-      // The other side has ended it, or was told to.
+      // The other side has ended it, or is to do so.
       over: false,
       // It must not be given back.
       kept: false,
@@ -300,7 +300,7 @@ function create(control, collect = undefined) {
     control("stream.pull", request);
   }
 
-  // Tells the owner that nothing more is wanted.
+  // Has the owner stop: nothing more is wanted.
   function giveUp(feed, reason) {
     if (feed.over) return;
     end(feed);
@@ -326,7 +326,7 @@ function create(control, collect = undefined) {
     if (feed !== undefined) feed.kept = true;
   }
 
-  // Fails a stream that this side reads, for whoever reads it, and has its owner stop; false if it is none.
+  // Fails a stream that this side reads, for its reader, and has its owner stop; false if it is none.
   function abort(stream, reason) {
     const feed = WeakMapPrototypeGet(imported, stream);
     if (feed === undefined) return false;

@@ -72,7 +72,7 @@ const CORRECTIONS: &[Corrections] = &[
     (
         "ext:deno_fetch/23_request.js",
         &[
-            // What a site is told of its client.
+            // What a site knows of its client.
             (
                 "  if (request.cacheMode !== undefined) cloned.cacheMode = request.cacheMode;\n",
                 "  if (ObjectHasOwn(request, \"cf\")) cloned.cf = request.cf;\n  \
@@ -84,7 +84,7 @@ const CORRECTIONS: &[Corrections] = &[
 ];
 
 /// The script with its corrections; as it is where there are none, or where it cannot be read, which is an
-/// error of whoever loads it.
+/// error when it is loaded.
 pub(crate) fn corrected(file: &ExtensionFileSource) -> ExtensionFileSource {
     let corrections = CORRECTIONS
         .iter()

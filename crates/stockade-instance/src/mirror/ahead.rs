@@ -18,7 +18,7 @@ pub(super) struct Source {
     body: Option<Body>,
     pieces: VecDeque<Bytes>,
     bytes: usize,
-    /// What it ended with, told after the pieces.
+    /// What it ended with, given after the pieces.
     failure: Option<BoxError>,
 }
 
@@ -32,7 +32,7 @@ impl Source {
         }
     }
 
-    /// Reads until the body ends or `most` bytes are there. Whoever takes the source meanwhile has it whole.
+    /// Reads until the body ends or `most` bytes are there. Who takes the source meanwhile has it whole.
     pub(super) async fn read_ahead(source: &Mutex<Option<Self>>, most: usize) {
         poll_fn(|cx| match &mut *source.lock() {
             Some(source) => source.poll_ahead(cx, most),

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use stockade_protocol::{GuestError, Payload, RequestId};
 use tokio::task::AbortHandle;
 
-use super::outgoing::{Reading, Untold};
+use super::outgoing::{Reading, Unnamed};
 use super::{Mirror, unbroken};
 use crate::http::{Body, Client};
 use crate::services::Parcel;
@@ -118,14 +118,14 @@ impl Mirror {
             drop(count);
             mirror.room_to_tell().await;
             if mirror.asks.table.lock().entries.remove(&id).is_some() {
-                let (result, untold) = match result {
-                    Ok((payload, untold)) => (Ok(payload), Some(untold)),
+                let (result, unnamed) = match result {
+                    Ok((payload, unnamed)) => (Ok(payload), Some(unnamed)),
                     Err(error) => (Err(error), None),
                 };
                 if mirror.answer(id, result)
-                    && let Some(untold) = untold
+                    && let Some(unnamed) = unnamed
                 {
-                    untold.told();
+                    unnamed.named();
                 }
             }
         });
@@ -158,7 +158,7 @@ impl Mirror {
         self.answer(id, Err(GuestError::new(why)));
     }
 
-    /// Whether the guest is told of it, and not of a failure in its place.
+    /// Whether the guest gets it, and not a failure in its place.
     fn answer(&self, id: RequestId, result: Result<Payload, GuestError>) -> bool {
         let sent = self.handle.answer(id, result);
         if let Err(error) = &sent {
@@ -190,7 +190,7 @@ impl Mirror {
     pub(crate) fn export_parcel(
         self: &Arc<Self>,
         parcel: Parcel,
-    ) -> Result<(Payload, Untold), GuestError> {
+    ) -> Result<(Payload, Unnamed), GuestError> {
         let mut ids = Vec::new();
         let payload = export(parcel.payload, parcel.streams, |body| {
             let id = self
@@ -199,12 +199,12 @@ impl Mirror {
             ids.push(id);
             Ok(id)
         });
-        let untold = self.untold(ids);
+        let unnamed = self.unnamed(ids);
         let payload = payload.map_err(|error| GuestError::new(error.to_string()))?;
-        Ok((payload, untold))
+        Ok((payload, unnamed))
     }
 
-    async fn carry_out(self: &Arc<Self>, ask: Prepared) -> Result<(Payload, Untold), GuestError> {
+    async fn carry_out(self: &Arc<Self>, ask: Prepared) -> Result<(Payload, Unnamed), GuestError> {
         let services = &self.pool.services;
         let response = match ask {
             Prepared::Call(binding, method, args) => {
@@ -228,8 +228,8 @@ impl Mirror {
             AnswerBody::Stream(id) => vec![*id],
             AnswerBody::None | AnswerBody::Whole(_) => Vec::new(),
         };
-        let untold = self.untold(streams);
-        Ok((answer_of(&head, body), untold))
+        let unnamed = self.unnamed(streams);
+        Ok((answer_of(&head, body), unnamed))
     }
 
     async fn answer_body(self: &Arc<Self>, body: Body) -> Result<AnswerBody, GuestError> {

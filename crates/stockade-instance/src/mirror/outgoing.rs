@@ -122,20 +122,20 @@ impl Drop for OwnedStream {
     }
 }
 
-/// Streams that the guest has not been told of: dropped, they end.
-pub(crate) struct Untold {
+/// Streams that no message has named to the guest: dropped, they end.
+pub(crate) struct Unnamed {
     mirror: Arc<Mirror>,
     ids: Vec<u64>,
 }
 
-impl Untold {
-    /// The guest has been told of them.
-    pub(crate) fn told(mut self) {
+impl Unnamed {
+    /// A message has named them.
+    pub(crate) fn named(mut self) {
         self.ids.clear();
     }
 }
 
-impl Drop for Untold {
+impl Drop for Unnamed {
     fn drop(&mut self) {
         for id in &self.ids {
             self.mirror.close_stream(*id);
@@ -195,9 +195,9 @@ impl Mirror {
         }
     }
 
-    /// Streams of these ids, which the guest does not know yet.
-    pub(crate) fn untold(self: &Arc<Self>, ids: Vec<u64>) -> Untold {
-        Untold {
+    /// Streams of these ids, which no message has named yet.
+    pub(crate) fn unnamed(self: &Arc<Self>, ids: Vec<u64>) -> Unnamed {
+        Unnamed {
             mirror: Arc::clone(self),
             ids,
         }

@@ -123,7 +123,7 @@ fn body_stays_with_the_handler_only_where_a_signal_of_its_own_may_end_it() {
     let front = "
       export default { async fetch(request, env) {
         const { pathname } = new URL(request.url);
-        request.signal.addEventListener('abort', () => console.log(`told of ${pathname}`));
+        request.signal.addEventListener('abort', () => console.log(`aborted ${pathname}`));
         const stop = new AbortController();
         const signal = pathname === '/any' ? AbortSignal.any([stop.signal, request.signal]) : undefined;
         const target = 'http://origin/endless';
@@ -146,9 +146,9 @@ fn body_stays_with_the_handler_only_where_a_signal_of_its_own_may_end_it() {
             assert!(response.body_mut().frame().await.is_some(), "{path}");
         }
     });
-    server.logged(|line| line.to_string().contains("told of /any"));
-    let told = server.log(|line| line.to_string().contains("told of"));
-    assert_eq!(told.len(), 1, "{told:?}");
+    server.logged(|line| line.to_string().contains("aborted /any"));
+    let aborted = server.log(|line| line.to_string().contains("aborted /"));
+    assert_eq!(aborted.len(), 1, "{aborted:?}");
 }
 
 #[test]

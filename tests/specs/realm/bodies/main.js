@@ -55,11 +55,11 @@ for (const [name, code] of Object.entries(cases)) {
   console.log(`${name}: ${JSON.stringify(value)}`);
 }
 // A guest's own defaults for all objects reach none of the runtime's.
-const spoilt = await sandbox.createIsolate({ requestTimeoutMs: 20_000 });
-spoilt.onRequest("fetch", () => ({ status: 200, body: ReadableStream.from(["chunk"]) }));
-spoilt.onRequest("echo", (data) => data);
+const polluted = await sandbox.createIsolate({ requestTimeoutMs: 20_000 });
+polluted.onRequest("fetch", () => ({ status: 200, body: ReadableStream.from(["chunk"]) }));
+polluted.onRequest("echo", (data) => data);
 for (const [key, value] of [["size", 5], ["size", "() => NaN"], ["type", "'bytes'"], ["type", 7], ["highWaterMark", -1], ["autoAllocateChunkSize", 0], ["start", 1], ["pull", 1], ["cancel", 1], ["clamp", true], ["enforceRange", true], ["signal", 5]]) {
-  const result = await spoilt.evaluate(`(async () => {
+  const result = await polluted.evaluate(`(async () => {
     Object.prototype.${key} = ${value};
     try {
       const text = await (await fetch("http://a.test/")).text();
