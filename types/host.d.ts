@@ -255,7 +255,10 @@ interface Isolate {
   /** Resolves when at most half of the queue to the guest is in use. */
   drain(): Promise<void>;
 
-  /** `data` is what the guest sent: check it before use. */
+  /**
+   * `data` is what the guest sent: check it before use. The handler may be asynchronous: while many are at work
+   * on much data, later messages wait.
+   */
   on<T = any>(event: string, handler: (data: T) => void): this;
   /** Without a handler, all of the event. */
   off<T = any>(event: string, handler?: (data: T) => void): this;

@@ -4,6 +4,7 @@
 
 import { core } from "ext:core/mod.js";
 import {
+  op_host_is_pending,
   op_isolate_answer,
   op_isolate_call,
   op_isolate_control,
@@ -11,15 +12,20 @@ import {
   op_isolate_drain,
   op_isolate_evaluate,
   op_isolate_execute,
-  op_isolate_offer,
+  op_isolate_handle_event,
+  op_isolate_handle_method,
+  op_isolate_hold,
+  op_isolate_let_go,
   op_isolate_ready,
   op_isolate_reject,
   op_isolate_send,
   op_isolate_stats,
+  op_isolate_take,
+  op_isolate_unstash,
+  op_isolate_withdraw,
 } from "ext:core/ops";
 import { callFunction } from "ext:stockade_host/env.js";
 import { allowWebSocket } from "ext:stockade_host/sockets.js";
-import { Stash } from "ext:stockade_host/stash.js";
 
 const { reportException } = core.loadExtScript("ext:deno_web/02_event.js");
 const payload = core.loadExtScript("ext:stockade_payload/payload.js");
@@ -28,11 +34,11 @@ const { create: createStreams } = core.loadExtScript("ext:stockade_payload/strea
 // Only this realm makes isolates.
 export const MADE_HERE = Symbol("made here");
 
-// System events without a handler that are kept for one that comes later.
-const MAX_SYSTEM_KEPT = 64;
+// Errors without a handler that are kept for one that comes later, and the characters of their texts. How an
+// isolate ended is always kept.
+const MAX_ERRORS_KEPT = 64;
+const MAX_ERRORS_LENGTH = 256 * 1024;
 const SYSTEM_EVENTS = ["terminated", "destroyed", "error", "console"];
-
-const parse = (json) => json === "" ? undefined : JSON.parse(json);
 
 // Bytes of an error's message that cross the wall, with room for what UTF-8 adds.
 const MAX_MESSAGE_LENGTH = 16 * 1024;
@@ -59,15 +65,19 @@ function addTo(map, name, handler) {
   else set.add(handler);
 }
 
-// What a handler throws ends the run like any uncaught error.
+// What a handler throws ends the run like any uncaught error. Gives the promises of those that are not done,
+// `undefined` for none.
 function run(handlers, data) {
+  let pending;
   for (const handler of [...handlers]) {
     try {
-      handler(data);
+      const result = handler(data);
+      if (op_host_is_pending(result)) (pending ??= []).push(result);
     } catch (error) {
       reportException(error);
     }
   }
+  return pending;
 }
 
 // What a guest threw, with what that came of.
@@ -91,8 +101,12 @@ export class Isolate {
   #requestHandlers = new Map(); // method -> function
   #functions; // of `env`: method -> function
   #systemHandlers = new Map(); // event -> set of functions
-  #stash = new Stash();
   #systemKept = [];
+  #errorsKept = 0;
+  #errorsLength = 0;
+  #working = []; // { pending, cost }: handlers of an event that are not done, and what they hold
+  #most = 64; // handlers that may be at work before it is asked which of them are done
+  #congested; // while the guest does not take its messages: a promise of room
   #aborts = new Map(); // request id -> AbortController, made when a handler asks for it
   #streams;
 
@@ -104,7 +118,11 @@ export class Isolate {
     this.#id = created.id;
     this.#name = created.name ?? undefined;
     this.#functions = functions;
-    this.#streams = createStreams((event, data) => this.#control(event, data));
+    this.#streams = createStreams(
+      (event, data) => this.#control(event, data),
+      { __proto__: null, congested: () => this.#congested },
+    );
+    for (const method of functions.keys()) this.#answers(method);
   }
 
   get id() {
@@ -160,29 +178,32 @@ export class Isolate {
 
   on(event, handler) {
     checkHandler(handler);
+    event = String(event);
     addTo(this.#handlers, event, handler);
-    if (this.#stash.has(event)) {
+    if (this.#handles(event, true)) {
       // Before anything newer: the next event comes from the loop, after the microtasks.
-      queueMicrotask(() => {
-        const handlers = this.#handlers.get(event);
-        if (handlers === undefined) return;
-        for (const data of this.#stash.take(event)) run(handlers, data);
-      });
+      queueMicrotask(() => this.#unstash(event));
     }
     return this;
   }
 
   off(event, handler) {
+    event = String(event);
     const set = this.#handlers.get(event);
     if (handler === undefined) set?.clear();
     else set?.delete(handler);
-    if (set?.size === 0) this.#handlers.delete(event);
+    if (set?.size === 0) {
+      this.#handlers.delete(event);
+      this.#handles(event, false);
+    }
     return this;
   }
 
   onRequest(method, handler) {
     checkHandler(handler);
+    method = String(method);
     this.#requestHandlers.set(method, handler);
+    this.#answers(method);
     return this;
   }
 
@@ -197,6 +218,7 @@ export class Isolate {
     const kept = this.#systemKept.filter((item) => item.event === event);
     if (kept.length > 0) {
       this.#systemKept = this.#systemKept.filter((item) => item.event !== event);
+      if (event === "error") this.#errorsKept = this.#errorsLength = 0;
       queueMicrotask(() => {
         for (const { data } of kept) run([handler], data);
       });
@@ -240,6 +262,38 @@ export class Isolate {
     if (this.#ended !== undefined) throw new Error(`${this} is destroyed: ${this.#ended}`);
   }
 
+  // Notes that there are handlers for an event, or none. True where messages of it were kept.
+  #handles(event, handled) {
+    if (this.#ended !== undefined && !handled) return false;
+    return op_isolate_handle_event(this.#sandbox, this.#id, event, handled);
+  }
+
+  #answers(method) {
+    op_isolate_handle_method(this.#sandbox, this.#id, method);
+  }
+
+  #unstash(event) {
+    for (;;) {
+      const handlers = this.#handlers.get(event);
+      if (handlers === undefined) return;
+      const waiting = op_isolate_unstash(this.#sandbox, this.#id, event);
+      if (waiting === null) return;
+      let data;
+      try {
+        data = this.#take(waiting);
+      } catch (error) {
+        this.#system("error", { name: "Error", message: error.message, stack: null, source: null });
+        continue;
+      }
+      this.#holds(run(handlers, data), waiting.cost);
+    }
+  }
+
+  #take({ number, marked }) {
+    const value = op_isolate_take(number);
+    return marked ? this.#revive(value) : value;
+  }
+
   // JSON text; whether it is marked, `payload.marked()` tells until the next call.
   #encode(data) {
     payload.connectStreams(this.#streams);
@@ -262,12 +316,8 @@ export class Isolate {
   // What `evaluate` and `call` give.
   #value(outcome) {
     switch (outcome.kind) {
-      case "value": {
-        const value = parse(outcome.json);
-        if (outcome.parts === null) return value;
-        op_isolate_offer(outcome.parts);
-        return this.#revive(value);
-      }
+      case "value":
+        return this.#take(outcome);
       case "thrown": {
         throw errorOf(JSON.parse(outcome.error));
       }
@@ -286,6 +336,12 @@ export class Isolate {
       case "request":
         isolate.#request(a, c ? isolate.#revive(b) : b, d);
         break;
+      case "unhandled":
+        isolate.#refuse(a, d);
+        break;
+      case "settle":
+        isolate.#settle();
+        break;
       case "control":
         isolate.#controlled(a, c ? isolate.#revive(b) : b);
         break;
@@ -303,19 +359,12 @@ export class Isolate {
     }
   }
 
-  #message(event, data, size) {
+  #message(event, data, cost) {
     const handlers = this.#handlers.get(event);
     if (handlers !== undefined) {
-      run(handlers, data);
-      return;
-    }
-    if (event === "ws.open") {
+      this.#holds(run(handlers, data), cost);
+    } else if (event === "ws.open") {
       this.#refuseSocket(data);
-      return;
-    }
-    const lost = this.#stash.put(event, data, size);
-    if (lost !== undefined) {
-      this.#system("error", { name: "Error", message: lost, stack: null, source: null });
     }
   }
 
@@ -329,20 +378,63 @@ export class Isolate {
       .catch(reportException);
   }
 
+  // Handlers that are not done hold data of this cost.
+  #holds(pending, cost) {
+    if (pending === undefined) return;
+    this.#working.push({ pending, cost });
+    op_isolate_hold(this.#sandbox, this.#id, cost);
+    if (this.#working.length > this.#most) {
+      this.#settle();
+      this.#most = 2 * this.#working.length + 64;
+    }
+  }
+
+  // Looks which handlers have come to their end. They are asked, not listened to: who listens to a promise
+  // answers for its rejection.
+  #settle() {
+    let cost = 0;
+    this.#working = this.#working.filter((work) => {
+      if (work.pending.some(op_host_is_pending)) return true;
+      cost += work.cost;
+      return false;
+    });
+    if (cost > 0) op_isolate_let_go(this.#sandbox, this.#id, cost);
+  }
+
   #system(event, data) {
     const handlers = this.#systemHandlers.get(event);
-    if (handlers !== undefined) run(handlers, data);
-    else if (this.#systemKept.length < MAX_SYSTEM_KEPT && event !== "console") {
-      this.#systemKept.push({ event, data });
+    if (handlers !== undefined) {
+      run(handlers, data);
+      return;
     }
+    if (event === "console") return;
+    if (event === "error") {
+      const length = data.message.length + (data.stack?.length ?? 0);
+      if (this.#errorsKept >= MAX_ERRORS_KEPT || this.#errorsLength + length > MAX_ERRORS_LENGTH) return;
+      this.#errorsKept++;
+      this.#errorsLength += length;
+    }
+    this.#systemKept.push({ event, data });
   }
 
   #controlled(name, data) {
     if (this.#streams.receive(name, data)) return;
     if (name === "request.cancel") {
+      if (op_isolate_withdraw(this.#sandbox, this.#id, Number(data?.id))) {
+        this.#reject(data.id, "the guest gave the request up");
+        return;
+      }
       this.#aborts.get(data?.id)?.abort(new Error("the guest gave the request up"));
       this.#aborts.delete(data?.id);
     }
+  }
+
+  #refuse(method, id) {
+    this.#reject(id, `the host has no handler for the request '${method}'`);
+  }
+
+  async #reject(id, message) {
+    await this.#deliver((s, i) => op_isolate_reject(s, i, id, message));
   }
 
   async #request(method, data, id) {
@@ -350,12 +442,6 @@ export class Isolate {
     const handler = fn === undefined
       ? this.#requestHandlers.get(method)
       : (args) => callFunction(fn, args);
-    if (handler === undefined) {
-      await this.#deliver((s, i) =>
-        op_isolate_reject(s, i, id, `the host has no handler for the request '${method}'`)
-      );
-      return;
-    }
     try {
       const aborts = this.#aborts;
       const context = {
@@ -372,8 +458,7 @@ export class Isolate {
         op_isolate_answer(s, i, id, json, payload.marked());
       });
     } catch (error) {
-      const message = messageOf(error);
-      await this.#deliver((s, i) => op_isolate_reject(s, i, id, message));
+      await this.#reject(id, messageOf(error));
     } finally {
       this.#aborts.delete(id);
     }
@@ -391,10 +476,19 @@ export class Isolate {
         if (error.name !== "Busy") throw error;
       }
       try {
-        await op_isolate_drain(this.#sandbox, this.#id);
+        await (this.#congested ??= this.#room());
       } catch {
         return;
       }
+    }
+  }
+
+  // Of the queue to the guest, half is free.
+  async #room() {
+    try {
+      await op_isolate_drain(this.#sandbox, this.#id);
+    } finally {
+      this.#congested = undefined;
     }
   }
 }

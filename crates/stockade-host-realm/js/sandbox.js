@@ -66,8 +66,9 @@ export class V8Sandbox {
 }
 
 // Called by the run's loop for each event, in order:
-//   "message"  event, data, marked, bytes      "request"  method, data, marked, request id
-//   "control"  name, data, marked              "console"  { level, text }
+//   "message"  event, data, marked, cost       "request"  method, data, marked, request id
+//   "control"  name, data, marked              "unhandled"  method, and as "request" the id
+//   "settle"   nothing                         "console"  { level, text }
 //   "error"    { name, message, stack, source, line, column }
 //   "terminated"  { reason, cpuMs, ... }         "destroyed"  { reason }, always the last
 export function receive(sandbox, id, kind, a, b, c, d) {

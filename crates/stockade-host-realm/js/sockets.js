@@ -6,7 +6,8 @@ import { core } from "ext:core/mod.js";
 
 const loadWebSocket = core.createLazyLoader("ext:deno_websocket/01_websocket.js");
 
-// What may wait to be sent to a slow peer before the socket is closed.
+// What may wait to be sent to slow peers, over all sockets of one isolate, before a socket is closed that
+// adds to it.
 const MAX_BUFFERED = 64 * 1024 * 1024;
 
 // Sockets of one isolate at once.
@@ -47,6 +48,11 @@ export function allowWebSocket(isolate, check) {
       }
     }
   }
+  const buffered = () => {
+    let sum = 0;
+    for (const socket of sockets.values()) sum += socket?.bufferedAmount ?? 0;
+    return sum;
+  };
   const refuse = (conn_id, message) => {
     sockets.delete(conn_id);
     tellSurely(conn_id, "error", { message });
@@ -100,7 +106,7 @@ export function allowWebSocket(isolate, check) {
     const data = message?.data;
     const socket = sockets.get(message?.conn_id);
     if (socket?.readyState !== 1) return;
-    if (socket.bufferedAmount > MAX_BUFFERED) {
+    if (buffered() > MAX_BUFFERED) {
       closeQuietly(socket, 4009, "the peer is too slow");
     } else if (typeof data === "string" || data instanceof Uint8Array) {
       socket.send(data);

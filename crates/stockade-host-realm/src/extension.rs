@@ -40,6 +40,7 @@ deno_core::extension!(
         process::op_host_pid,
         process::op_host_ppid,
         ready::op_host_ready,
+        sandbox::op_host_is_pending,
         sandbox::op_isolate_answer,
         sandbox::op_isolate_call,
         sandbox::op_isolate_control,
@@ -49,10 +50,16 @@ deno_core::extension!(
         sandbox::op_isolate_ready,
         sandbox::op_isolate_execute,
         sandbox::op_isolate_listen,
-        sandbox::op_isolate_offer,
+        sandbox::op_isolate_handle_event,
+        sandbox::op_isolate_handle_method,
+        sandbox::op_isolate_hold,
+        sandbox::op_isolate_let_go,
         sandbox::op_isolate_reject,
         sandbox::op_isolate_send,
         sandbox::op_isolate_stats,
+        sandbox::op_isolate_take,
+        sandbox::op_isolate_unstash,
+        sandbox::op_isolate_withdraw,
         sandbox::op_sandbox_create,
         sandbox::op_sandbox_abandoned,
         sandbox::op_sandbox_isolates,
@@ -75,7 +82,6 @@ deno_core::extension!(
         "navigator.js",
         "sandbox.js",
         "sockets.js",
-        "stash.js",
         "terminal.js",
         "watch.js",
         "web.js",
@@ -94,7 +100,7 @@ fn start_state(state: &mut OpState, options: RealmOptions) {
     state.put(options.info);
     state.put(options.interrupts);
     state.put(options.sandboxes);
-    state.put(sandbox::WaitingParts::default());
+    state.put(sandbox::WaitingData::default());
 }
 
 /// Every extension of the realm, without its arguments. Give [`extension_arguments`] to

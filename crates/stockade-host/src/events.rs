@@ -1,109 +1,301 @@
 //! Events of isolates, from the supervisor's queues into the host's JavaScript.
 //!
-//! Everything an event holds came from a guest. Its data becomes JavaScript values only through the
-//! engine's JSON parser.
+//! Invariants:
+//! 1. Everything an event holds came from a guest. Its data becomes JavaScript values only through the
+//!    engine's JSON parser, and only when a handler takes it.
+//! 2. A turn is [`SLICE`] long, and the one event that is being handled when it is over.
 
+use std::cell::RefCell;
+use std::future::Future;
 use std::io::Write as _;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use deno_core::{JsRuntime, serde_json, v8};
+use deno_core::{JsRuntime, OpState, serde_json, v8};
 use serde_json::json;
-use stockade_host_realm::{HostFunctions, RunInfo, Sandboxes};
+use stockade_host_realm::{Arrival, Given, HostFunctions, RunInfo, Sandboxes, parse};
 use stockade_policy::ConsoleMode;
 use stockade_protocol::{ConsoleLevel, GuestError, Payload};
 use stockade_realm::Parts;
 use stockade_supervisor::{Event, Figures, Handle, TerminateReason};
+use tokio::time::Sleep;
 
-/// Batches of events handled before the script's own work gets its turn.
-const BATCHES: usize = 16;
+/// How long events are handled before the script's own work gets its turn.
+const SLICE: Duration = Duration::from_millis(4);
 
-/// Hands events to the script's handlers until there are none or it is the script's turn.
-pub(crate) fn pump(runtime: &mut JsRuntime, sandboxes: &Sandboxes, cx: &mut Context<'_>) {
-    let mut index = 0;
-    while let Some(hub) = sandboxes.hub(index) {
-        for batch in 0.. {
-            let Poll::Ready((handle, events)) = hub.poll_events(cx) else {
-                break;
-            };
-            deliver(runtime, sandboxes, index, &handle, events);
-            if batch == BATCHES {
-                cx.waker().wake_by_ref();
-                break;
-            }
+/// How long those of one isolate are handled before the next one's.
+const TURN: Duration = Duration::from_millis(1);
+
+/// What is done again and again because something waits leaves this many times as long to all else.
+const PAUSE: u32 = 2;
+
+/// Hands what happened in isolates to the script.
+#[derive(Default)]
+pub(crate) struct Pump {
+    /// The sandbox whose turn it is first.
+    first: u32,
+    /// Handlers are not asked again before then, whether they have come to their end.
+    ask: Pause,
+}
+
+/// When something may be done again that took time.
+#[derive(Default)]
+pub(crate) struct Pause(Option<Pin<Box<Sleep>>>);
+
+impl Pause {
+    /// Whether it may be done now; else the task is woken when it may.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(sleep) = &mut self.0 {
+            std::task::ready!(sleep.as_mut().poll(cx));
+            self.0 = None;
         }
-        index += 1;
+        Poll::Ready(())
+    }
+
+    /// It took so long.
+    pub(crate) fn took(&mut self, time: Duration) {
+        let wait = (time * PAUSE).max(Duration::from_millis(1));
+        self.0 = Some(Box::pin(tokio::time::sleep(wait)));
     }
 }
 
-fn deliver(
-    runtime: &mut JsRuntime,
-    sandboxes: &Sandboxes,
-    sandbox: u32,
-    handle: &Handle,
-    events: Vec<Event>,
-) {
-    let state = runtime.op_state();
-    let function = {
-        let state = state.borrow();
-        match state.try_borrow::<HostFunctions>() {
-            Some(functions) => functions.isolate_event.clone(),
-            None => return,
+impl Pump {
+    /// Hands events to the script's handlers until there are none or it is the script's turn.
+    pub(crate) fn turn(
+        &mut self,
+        runtime: &mut JsRuntime,
+        sandboxes: &Sandboxes,
+        cx: &mut Context<'_>,
+    ) {
+        sandboxes.turn_began(cx.waker());
+        let Some(realm) = Realm::of(runtime, sandboxes) else {
+            return;
+        };
+        let until = Instant::now() + SLICE;
+        deno_core::scope!(scope, runtime);
+        loop {
+            let mut found = false;
+            while let Some((sandbox, isolate, given)) = sandboxes.next_waiting() {
+                found = true;
+                if let Some(handle) = sandboxes.isolate(sandbox, isolate) {
+                    realm.deliver(scope, sandbox, &handle, given);
+                }
+                if Instant::now() >= until {
+                    return sandboxes.more();
+                }
+            }
+            for _ in 0..sandboxes.count() {
+                self.first = (self.first + 1) % sandboxes.count();
+                found |= realm.turn_of_one(scope, self.first, cx);
+                if Instant::now() >= until {
+                    return sandboxes.more();
+                }
+            }
+            if !found {
+                return;
+            }
         }
-    };
-    deno_core::scope!(scope, runtime);
-    let function = v8::Local::new(scope, function);
-    let undefined: v8::Local<'_, v8::Value> = v8::undefined(scope).into();
-    let sandbox_value = v8::Integer::new_from_unsigned(scope, sandbox).into();
-    let id = v8::Integer::new_from_unsigned(scope, handle.id()).into();
-    for event in events {
+    }
+
+    /// Asks handlers whether they have come to their end, where something waits for that. `now`: the script
+    /// has nothing else to wait for.
+    pub(crate) fn settle(
+        &mut self,
+        runtime: &mut JsRuntime,
+        sandboxes: &Sandboxes,
+        cx: &mut Context<'_>,
+        now: bool,
+    ) {
+        let unsettled = sandboxes.unsettled();
+        if unsettled.is_empty() || (self.ask.poll(cx).is_pending() && !now) {
+            return;
+        }
+        let Some(realm) = Realm::of(runtime, sandboxes) else {
+            return;
+        };
+        let began = Instant::now();
+        let before = sandboxes.held();
+        deno_core::scope!(scope, runtime);
+        for isolate in unsettled {
+            realm.call(scope, isolate, Call::plain("settle"));
+        }
+        if sandboxes.held() == before {
+            self.ask.took(began.elapsed());
+            // For the wake-up.
+            let _ = self.ask.poll(cx);
+        }
+    }
+}
+
+/// The realm's function for events.
+struct Realm<'a> {
+    function: v8::Global<v8::Function>,
+    state: Rc<RefCell<OpState>>,
+    sandboxes: &'a Sandboxes,
+}
+
+enum Called {
+    Done,
+    Unreadable,
+}
+
+impl<'a> Realm<'a> {
+    fn of(runtime: &JsRuntime, sandboxes: &'a Sandboxes) -> Option<Self> {
+        let state = runtime.op_state();
+        let function = {
+            let state = state.borrow();
+            state.try_borrow::<HostFunctions>()?.isolate_event.clone()
+        };
+        Some(Self {
+            function,
+            state,
+            sandboxes,
+        })
+    }
+
+    /// Handles a few events of one isolate; false where no isolate of the sandbox has any.
+    fn turn_of_one(
+        &self,
+        scope: &mut v8::PinScope<'_, '_>,
+        sandbox: u32,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let Some(hub) = self.sandboxes.hub(sandbox) else {
+            return false;
+        };
+        let Poll::Ready(mut turn) = hub.poll_turn(cx) else {
+            return false;
+        };
+        let handle = turn.handle();
+        let began = Instant::now();
+        while let Some((event, place)) = turn.take() {
+            self.take(scope, sandbox, &handle, event, place);
+            if began.elapsed() >= TURN {
+                break;
+            }
+        }
+        turn.end(began.elapsed());
+        true
+    }
+
+    fn take(
+        &self,
+        scope: &mut v8::PinScope<'_, '_>,
+        sandbox: u32,
+        handle: &Handle,
+        event: Event,
+        place: usize,
+    ) {
         if let Event::Console { level, text } = &event
             && handle.options().console == ConsoleMode::Inherit
         {
-            let state = state.borrow();
+            handle.release(place);
+            let state = self.state.borrow();
             print(handle, *level, text, state.try_borrow::<RunInfo>());
-            continue;
+            return;
         }
-        let last = matches!(event, Event::Destroyed(_));
+        let isolate = (sandbox, handle.id());
+        let lost = |scope: &mut v8::PinScope<'_, '_>, sentence: String| {
+            let error = Event::Uncaught(GuestError::new(sentence));
+            self.call(scope, isolate, Call::new(error, 0, true));
+        };
+        match (self.sandboxes).arrive(sandbox, handle.id(), event, place) {
+            Some(Arrival::Now(given)) => self.deliver(scope, sandbox, handle, given),
+            Some(Arrival::After(sentence, given)) => {
+                lost(scope, sentence);
+                self.deliver(scope, sandbox, handle, given);
+            }
+            Some(Arrival::Lost(sentence)) => lost(scope, sentence),
+            Some(Arrival::Kept) => {}
+            Some(Arrival::Breach(what)) => {
+                handle.release(place);
+                handle.terminate(TerminateReason::PolicyViolation, what);
+            }
+            None => handle.release(place),
+        }
+    }
+
+    fn deliver(
+        &self,
+        scope: &mut v8::PinScope<'_, '_>,
+        sandbox: u32,
+        handle: &Handle,
+        given: Given,
+    ) {
+        handle.release(given.place);
+        let last = matches!(given.event, Event::Destroyed(_));
+        let of_guest = matches!(given.event, Event::Message { .. } | Event::Request { .. });
+        let call = Call::new(given.event, given.cost, given.handled);
+        let called = self.call(scope, (sandbox, handle.id()), call);
+        if of_guest && matches!(called, Called::Unreadable) {
+            // Only a worker that was taken over sends that.
+            let what = "a message that is no JSON, or whose parts are not there";
+            handle.terminate(TerminateReason::PolicyViolation, what);
+        }
+        if last {
+            self.sandboxes.forget(sandbox, handle.id());
+        }
+    }
+
+    fn call(
+        &self,
+        scope: &mut v8::PinScope<'_, '_>,
+        (sandbox, isolate): (u32, u32),
+        call: Call,
+    ) -> Called {
         v8::scope!(let scope, scope);
         v8::tc_scope!(let scope, scope);
-        let Call { kind, a, b, c, d } = Call::new(event);
+        let function = v8::Local::new(scope, &self.function);
+        let undefined: v8::Local<'_, v8::Value> = v8::undefined(scope).into();
+        let Call { kind, a, b, d } = call;
         let (b, marked) = match b {
-            Some(payload) => match data(scope, &payload.json) {
+            Some(payload) => match parse(scope, payload.json) {
+                // It filled the heap and was ended for that.
+                Some(_)
+                    if self.sandboxes.pressed() && self.sandboxes.has_ended(sandbox, isolate) =>
+                {
+                    return Called::Done;
+                }
                 Some(value) => {
                     if payload.marked {
-                        let mut state = state.borrow_mut();
+                        let mut state = self.state.borrow_mut();
                         state.borrow_mut::<Parts>().offer(payload.bytes);
                     }
                     (value, payload.marked)
                 }
-                // Not JSON: only a worker that was taken over sends that.
-                None => continue,
+                None if scope.is_execution_terminating() => return Called::Done,
+                None => return Called::Unreadable,
             },
             None => (undefined, false),
         };
         let Some(kind) = v8::String::new(scope, kind) else {
-            continue;
+            return Called::Done;
         };
         let a = match a {
             Text::Plain(text) => v8::String::new(scope, &text).map(Into::into),
-            Text::Json(json) => data(scope, &json),
+            Text::Json(json) => parse(scope, json),
         };
-        let c = v8::Boolean::new(scope, c || marked).into();
+        let c = v8::Boolean::new(scope, marked).into();
         let d = v8::Number::new(scope, d).into();
         let arguments = [
-            sandbox_value,
-            id,
+            v8::Integer::new_from_unsigned(scope, sandbox).into(),
+            v8::Integer::new_from_unsigned(scope, isolate).into(),
             kind.into(),
             a.unwrap_or(undefined),
             b,
             c,
             d,
         ];
-        // The realm reports what handlers throw; what is left is the engine ending the script.
-        function.call(scope, undefined, &arguments);
+        // The realm reports what handlers throw.
+        let called = function.call(scope, undefined, &arguments);
+        let unreadable = called.is_none() && marked && !scope.is_execution_terminating();
         scope.perform_microtask_checkpoint();
-        if last {
-            sandboxes.forget(sandbox, handle.id());
+        if unreadable {
+            Called::Unreadable
+        } else {
+            Called::Done
         }
     }
 }
@@ -113,7 +305,6 @@ struct Call {
     kind: &'static str,
     a: Text,
     b: Option<Payload>,
-    c: bool,
     d: f64,
 }
 
@@ -123,27 +314,39 @@ enum Text {
 }
 
 impl Call {
-    fn new(event: Event) -> Self {
+    fn plain(kind: &'static str) -> Self {
+        Self {
+            kind,
+            a: Text::Plain(String::new()),
+            b: None,
+            d: 0.0,
+        }
+    }
+
+    fn new(event: Event, cost: usize, handled: bool) -> Self {
         let with = |kind, a, b, d| Self {
             kind,
             a: Text::Plain(a),
             b: Some(b),
-            c: false,
             d,
         };
         let report = |kind, value: serde_json::Value| Self {
             kind,
             a: Text::Json(value.to_string()),
             b: None,
-            c: false,
             d: 0.0,
         };
         match event {
-            Event::Message { name, data } => {
-                let size = data.size() as f64;
-                with("message", name, data, size)
+            Event::Message { name, data } => with("message", name, data, cost as f64),
+            Event::Request { id, method, data } if handled => {
+                with("request", method, data, id as f64)
             }
-            Event::Request { id, method, data } => with("request", method, data, id as f64),
+            Event::Request { id, method, .. } => Self {
+                kind: "unhandled",
+                a: Text::Plain(method),
+                b: None,
+                d: id as f64,
+            },
             Event::Control { name, data } => with("control", name, data, 0.0),
             Event::Console { level, text } => {
                 report("console", json!({ "level": level.name(), "text": text }))
@@ -188,15 +391,6 @@ fn terminated(reason: TerminateReason, figures: &Figures, detail: &str) -> serde
         "memoryMb": (mb * 100.0).round() / 100.0,
         "detail": detail,
     })
-}
-
-/// Parses data as the engine does; empty text is `undefined`, `None` is no JSON.
-fn data<'s>(scope: &mut v8::PinScope<'s, '_>, json: &str) -> Option<v8::Local<'s, v8::Value>> {
-    if json.is_empty() {
-        return Some(v8::undefined(scope).into());
-    }
-    let text = v8::String::new(scope, json)?;
-    v8::json::parse(scope, text)
 }
 
 /// Prints a guest's line with its isolate's name in front, which stands out where there are colours.

@@ -10,6 +10,7 @@
 
 mod error;
 mod events;
+mod heap;
 mod inspect;
 mod interrupt;
 mod modules;

@@ -23,6 +23,17 @@ pub(crate) fn print(error: &CoreError, color: bool) {
     let _ = writeln!(std::io::stderr(), "{label}: {text}");
 }
 
+/// Whether an error says that the main module awaits what nobody will settle.
+pub(crate) fn is_unsettled_await(error: &CoreError) -> bool {
+    match error.as_kind() {
+        CoreErrorKind::Js(error) => {
+            error.exception_message == "Top-level await promise never resolved"
+        }
+        CoreErrorKind::ModuleEvaluationDeadlock => true,
+        _ => false,
+    }
+}
+
 struct Report {
     color: bool,
 }

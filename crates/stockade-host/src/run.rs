@@ -17,7 +17,8 @@ use stockade_inspector::Debuggers;
 use stockade_transpile::{STREAM_NAME, open_stream};
 
 use crate::error::HostError;
-use crate::events;
+use crate::events::Pump;
+use crate::heap::Heap;
 use crate::inspect::Inspected;
 use crate::interrupt::Interrupt;
 use crate::modules::Loader;
@@ -79,6 +80,7 @@ pub async fn run(options: HostOptions) -> Result<i32, HostError> {
     };
     let mut runtime = realm::start(Rc::new(loader), realm_options, options.inspect.is_some())?;
     before_exit(&runtime, &sandboxes);
+    let heap = Heap::watch(&mut runtime, &sandboxes);
     let debuggers = Debuggers::default();
     let inspected = options
         .inspect
@@ -89,6 +91,8 @@ pub async fn run(options: HostOptions) -> Result<i32, HostError> {
         runtime: &mut runtime,
         interrupt: &interrupt,
         sandboxes: &sandboxes,
+        pump: Pump::default(),
+        heap,
         inspected,
     }
     .script(&main_module)
@@ -171,6 +175,8 @@ struct Run<'a> {
     runtime: &'a mut JsRuntime,
     interrupt: &'a Interrupt,
     sandboxes: &'a Sandboxes,
+    pump: Pump,
+    heap: Heap,
     inspected: Option<Inspected>,
 }
 
@@ -220,15 +226,26 @@ impl Run<'_> {
         if let Some(code) = self.interrupt.poll(cx.waker()) {
             return Poll::Ready(Err(Stop::Interrupted(code)));
         }
-        events::pump(self.runtime, self.sandboxes, cx);
+        self.heap.relieve(self.runtime, self.sandboxes, cx);
+        self.pump.turn(self.runtime, self.sandboxes, cx);
         self.sandboxes
             .update_hold(&self.runtime.op_state().borrow().external_ops_tracker);
         let options = PollEventLoopOptions {
             wait_for_inspector: self.inspected.is_some(),
         };
-        self.runtime
-            .poll_event_loop(cx, options)
-            .map_err(Stop::from)
+        let polled = self.runtime.poll_event_loop(cx, options);
+        let over = polled.is_ready();
+        self.pump.settle(self.runtime, self.sandboxes, cx, over);
+        match polled {
+            // An event of an isolate came meanwhile: what awaits it does not wait in vain.
+            Poll::Ready(Ok(())) if self.sandboxes.have_work() => Poll::Pending,
+            Poll::Ready(Err(error))
+                if self.sandboxes.have_work() && report::is_unsettled_await(&error) =>
+            {
+                Poll::Pending
+            }
+            polled => polled.map_err(Stop::from),
+        }
     }
 
     fn dispatch(&mut self, event: &LifeEvent) -> Result<bool, Stop> {

@@ -53,7 +53,7 @@ let requestTimeoutMs = 0;
 let serving = false;
 let env = ObjectFreeze({ __proto__: null });
 
-const streams = streamsOfPeer.create(control, op_guest_collect);
+const streams = streamsOfPeer.create(control, { __proto__: null, collect: op_guest_collect });
 payload.connectStreams(streams);
 
 function checkName(name, what) {

@@ -401,7 +401,8 @@ function reviveError(name, message, more) {
 }
 
 // Puts bytes and streams back into data that was parsed from marked JSON text. The data comes
-// straight from the parser: plain objects and arrays of own properties, no getters.
+// straight from the parser: plain objects and arrays of own properties, no getters, as deep as its sender
+// likes.
 function revive(value) {
   if (typeof value === "string") return reviveString(value);
   if (typeof value !== "object" || value === null) return value;
@@ -409,24 +410,33 @@ function revive(value) {
     const made = reviveList(value);
     if (made !== undefined) return made;
   }
-  const keys = ObjectKeys(value);
-  for (let i = 0; i < keys.length; i++) {
-    const item = value[keys[i]];
-    if (typeof item === "string") {
-      if (item.length > 0 && StringPrototypeCharCodeAt(item, 0) === 0) {
-        value[keys[i]] = reviveString(item);
+  const open = { __proto__: null, 0: value }; // what is still to be looked through
+  let count = 1;
+  while (count > 0) {
+    const holder = open[--count];
+    const keys = ArrayIsArray(holder) ? undefined : ObjectKeys(holder);
+    const length = keys === undefined ? holder.length : keys.length;
+    for (let i = 0; i < length; i++) {
+      const key = keys === undefined ? i : keys[i];
+      const item = holder[key];
+      if (typeof item === "string") {
+        if (item.length > 0 && StringPrototypeCharCodeAt(item, 0) === 0) {
+          holder[key] = reviveString(item);
+        }
+      } else if (typeof item === "object" && item !== null) {
+        const made = exact && ArrayIsArray(item) ? reviveList(item) : undefined;
+        if (made === undefined) open[count++] = item;
+        else holder[key] = made;
       }
-    } else if (typeof item === "object" && item !== null) {
-      const made = revive(item);
-      if (made !== item) value[keys[i]] = made;
     }
   }
   return value;
 }
 
 function takeBytes(index) {
-  const bytes = new Uint8Array(op_payload_part_length(index));
-  op_payload_take_bytes(index, bytes);
+  const length = op_payload_part_length(index);
+  const bytes = new Uint8Array(length);
+  if (length > 0) op_payload_take_bytes(index, bytes);
   return bytes;
 }
 

@@ -3,7 +3,8 @@
 // Control messages, `id` named by the owner of the stream:
 //   reader to owner: stream.pull { id, n } (without `n`, one more chunk), stream.cancel { id, reason }
 //   owner to reader: stream.chunk { id, chunk }, stream.end { id }, stream.error { id, message }
-// Both realms load this file; `control(name, data)` sends, `receive(name, data)` takes.
+// Both realms load this file; `control(name, data)` sends, `receive(name, data)` takes. `congested()`, where
+// given, is a promise for as long as the other side does not take what it was sent.
 //
 // Invariant: a stream that this side reads is held by its readers, and by `remote` only while a read
 // waits. One that is collected unread is cancelled, so that its owner does not keep it for ever; where many
@@ -95,7 +96,7 @@ const MANY = 16;
 // So many that it cannot wait.
 const TOO_MANY = 200;
 
-function create(control, collect = undefined) {
+function create(control, { collect = undefined, congested = undefined }) {
   const owned = new SafeMap(); // id -> Source: a stream the other side reads
   const remote = new SafeMap(); // id -> Feed: what feeds a stream that this side reads
   const imported = new SafeWeakMap(); // stream that this side reads -> its Feed
@@ -136,6 +137,7 @@ function create(control, collect = undefined) {
       reader,
       wanted: 0,
       reading: false,
+      waiting: false,
       rest: null,
       onDone,
       onFail: WeakMapPrototypeGet(guarded, stream),
@@ -180,6 +182,17 @@ function create(control, collect = undefined) {
 
   // Sends what is wanted and there; reads on when more is wanted.
   function advance(source) {
+    if (source.waiting) return;
+    const room = source.wanted === 0 ? undefined : congested?.();
+    if (room !== undefined) {
+      const goOn = () => {
+        source.waiting = false;
+        if (MapPrototypeGet(owned, source.id) === source) advance(source);
+      };
+      source.waiting = true;
+      PromisePrototypeThen(room, goOn, goOn);
+      return;
+    }
     while (source.rest !== null && source.wanted > 0) {
       if (!sendPiece(source)) return;
     }

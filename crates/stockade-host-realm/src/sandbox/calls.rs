@@ -1,28 +1,28 @@
 //! Ops that wait for an isolate: evaluating, calling, and room in its queue.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use deno_core::{OpState, op2};
+use deno_core::{OpState, op2, v8};
 use serde::Serialize;
 use serde_json::{Value, json};
+use stockade_protocol::bounds::MAX_MESSAGE_VALUES;
 use stockade_protocol::{GuestError, Payload, Related};
 use stockade_realm::{Parts, collect_payload};
-use stockade_supervisor::CallError;
+use stockade_supervisor::{CallError, Handle, TerminateReason};
 
+use super::account::HANDLER;
 use super::ops::{SandboxError, handle};
+use super::parse::parse;
+use super::state::{Key, Sandboxes};
 
 /// What came of a call. The guest's errors are data here: the realm makes the `Error` of them.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub(crate) enum Outcome {
     /// It gave a value.
-    Value {
-        /// Its JSON, empty for `undefined`.
-        json: String,
-        /// Whether bytes belong to it: offer them by this number before reviving.
-        parts: Option<u32>,
-    },
+    Value(Waiting),
     /// The guest threw: `name`, `message`, `stack` with the original lines, and `cause` and `errors` of the
     /// same form where there are any.
     Thrown {
@@ -36,27 +36,54 @@ pub(crate) enum Outcome {
     },
 }
 
-/// Bytes of replies that JavaScript has not fetched yet.
+/// Data that waits as text until JavaScript takes it with [`op_isolate_take`].
+#[derive(Serialize)]
+pub(crate) struct Waiting {
+    number: u32,
+    /// Whether bytes or streams belong to it.
+    marked: bool,
+    /// What it costs in the host's heap, with a handler for it.
+    cost: u64,
+}
+
+/// What waits.
 #[derive(Default)]
-pub(crate) struct WaitingParts {
-    parts: std::collections::HashMap<u32, Vec<Vec<u8>>>,
+pub(crate) struct WaitingData {
+    data: HashMap<u32, (Key, Payload)>,
     next: u32,
 }
 
-fn outcome(state: &Rc<RefCell<OpState>>, result: Result<Payload, CallError>) -> Outcome {
+impl WaitingData {
+    fn put(&mut self, key: Key, data: Payload) -> Waiting {
+        self.next = self.next.wrapping_add(1);
+        let marked = data.marked;
+        let cost = data.weigh().total().saturating_add(HANDLER) as u64;
+        self.data.insert(self.next, (key, data));
+        Waiting {
+            number: self.next,
+            marked,
+            cost,
+        }
+    }
+}
+
+fn outcome(
+    state: &Rc<RefCell<OpState>>,
+    key: Key,
+    handle: &Handle,
+    result: Result<Payload, CallError>,
+) -> Outcome {
     match result {
-        Ok(payload) => {
-            let parts = payload.marked.then(|| {
-                let mut state = state.borrow_mut();
-                let waiting = state.borrow_mut::<WaitingParts>();
-                waiting.next = waiting.next.wrapping_add(1);
-                waiting.parts.insert(waiting.next, payload.bytes);
-                waiting.next
-            });
-            Outcome::Value {
-                json: payload.json,
-                parts,
+        Ok(data) => {
+            if let Err(values) = data.check_values(MAX_MESSAGE_VALUES) {
+                let what = format!(
+                    "a reply whose values take {values} bytes of heap; the limit is {MAX_MESSAGE_VALUES}"
+                );
+                handle.terminate(TerminateReason::PolicyViolation, what.clone());
+                return Outcome::Failed { message: what };
             }
+            let mut state = state.borrow_mut();
+            Outcome::Value(state.borrow_mut::<WaitingData>().put(key, data))
         }
         Err(CallError::Guest(error)) => {
             let mut value = texts(&error);
@@ -105,7 +132,7 @@ pub(crate) async fn op_isolate_evaluate(
 ) -> Result<Outcome, SandboxError> {
     let handle = handle(&state.borrow(), sandbox, isolate)?;
     let result = handle.evaluate(code).await;
-    Ok(outcome(&state, result))
+    Ok(outcome(&state, (sandbox, isolate), &handle, result))
 }
 
 /// Waits until the isolate's main module has run.
@@ -118,7 +145,8 @@ pub(crate) async fn op_isolate_ready(
 ) -> Result<Outcome, SandboxError> {
     let handle = handle(&state.borrow(), sandbox, isolate)?;
     let result = handle.ready().await;
-    Ok(outcome(&state, result.map(|()| Payload::default())))
+    let result = result.map(|()| Payload::default());
+    Ok(outcome(&state, (sandbox, isolate), &handle, result))
 }
 
 /// The arguments' bytes are collected before the first wait, while they are this call's.
@@ -135,16 +163,51 @@ pub(crate) fn op_isolate_call(
     let args = collect_payload(&mut state.borrow_mut(), args, marked);
     let handle = handle(&state.borrow(), sandbox, isolate);
     async move {
-        let result = handle?.call(name, args).await;
-        Ok(outcome(&state, result))
+        let handle = handle?;
+        let result = handle.call(name, args).await;
+        Ok(outcome(&state, (sandbox, isolate), &handle, result))
     }
 }
 
-/// Makes the bytes of a reply the ones that reviving takes.
-#[op2(fast)]
-pub(crate) fn op_isolate_offer(state: &mut OpState, #[smi] number: u32) {
-    let bytes = state.borrow_mut::<WaitingParts>().parts.remove(&number);
-    state.borrow_mut::<Parts>().offer(bytes.unwrap_or_default());
+/// The oldest message of an event that was kept for want of a handler.
+#[op2]
+#[serde]
+pub(crate) fn op_isolate_unstash(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+    #[string] event: &str,
+) -> Option<Waiting> {
+    let key = (sandbox, isolate);
+    let data = state.borrow::<Sandboxes>().account(key)?.unstash(event)?;
+    Some(state.borrow_mut::<WaitingData>().put(key, data))
+}
+
+/// Parses data that waits, and offers its bytes to those who revive it.
+#[op2]
+pub(crate) fn op_isolate_take<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    state: Rc<RefCell<OpState>>,
+    #[smi] number: u32,
+) -> Result<v8::Local<'s, v8::Value>, SandboxError> {
+    let taken = {
+        let mut state = state.borrow_mut();
+        state.borrow_mut::<WaitingData>().data.remove(&number)
+    };
+    let Some((key, data)) = taken else {
+        return Ok(v8::undefined(scope).into());
+    };
+    let admitted = (state.borrow().borrow::<Sandboxes>()).admits(key, &data);
+    if !admitted {
+        return Err(SandboxError::NoHeap(data.size()));
+    }
+    if data.marked {
+        let mut state = state.borrow_mut();
+        state.borrow_mut::<Parts>().offer(data.bytes);
+    }
+    // What is no JSON has been thrown already.
+    let value = parse(scope, data.json);
+    Ok(value.unwrap_or_else(|| v8::undefined(scope).into()))
 }
 
 /// Resolves when at most half of the isolate's queue is in use.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use deno_core::{OpState, op2};
+use deno_core::{OpState, op2, v8};
 use serde::Serialize;
 use stockade_policy::OptionsError;
 use stockade_protocol::{GuestError, RequestId};
@@ -33,6 +33,11 @@ pub(crate) enum SandboxError {
     #[class(generic)]
     #[error(transparent)]
     Send(SendError),
+    #[class(generic)]
+    #[error(
+        "data of {0} bytes was dropped: the host's heap is nearly full\n  fix: keep less of what guests send, or have fewer calls open at once"
+    )]
+    NoHeap(usize),
     #[class(generic)]
     #[error("there is no such sandbox")]
     NoSandbox,
@@ -124,6 +129,9 @@ pub(crate) fn op_sandbox_shutdown(
     let found = state.borrow::<Sandboxes>().get(sandbox);
     let (supervisor, _) = found.ok_or(SandboxError::NoSandbox)?;
     supervisor.shutdown();
+    // Each isolate's end is still an event to come.
+    let sandboxes = state.borrow::<Sandboxes>();
+    sandboxes.update_hold(&state.external_ops_tracker);
     Ok(())
 }
 
@@ -223,7 +231,9 @@ pub(crate) fn op_isolate_answer(
     let request: RequestId = request;
     give(state, sandbox, isolate, |isolate| {
         isolate.answer(request, Ok(data))
-    })
+    })?;
+    (state.borrow::<Sandboxes>()).answered((sandbox, isolate), request);
+    Ok(())
 }
 
 #[op2(fast)]
@@ -237,7 +247,9 @@ pub(crate) fn op_isolate_reject(
     let error = GuestError::new(message);
     give(state, sandbox, isolate, |isolate| {
         isolate.answer(request, Err(error))
-    })
+    })?;
+    (state.borrow::<Sandboxes>()).answered((sandbox, isolate), request);
+    Ok(())
 }
 
 #[op2(fast)]
@@ -245,7 +257,78 @@ pub(crate) fn op_isolate_destroy(state: &mut OpState, #[smi] sandbox: u32, #[smi
     // Destroying twice is fine.
     if let Ok(handle) = handle(state, sandbox, isolate) {
         handle.destroy();
+        // Its end is still an event to come.
+        let sandboxes = state.borrow::<Sandboxes>();
+        sandboxes.hold(&state.external_ops_tracker);
     }
+}
+
+/// Notes whether the script handles an event; says whether messages of it are kept.
+#[op2(fast)]
+pub(crate) fn op_isolate_handle_event(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+    #[string] event: String,
+    handles: bool,
+) -> bool {
+    let account = state.borrow::<Sandboxes>().account((sandbox, isolate));
+    account.is_some_and(|account| account.handle_event(event, handles))
+}
+
+/// Notes that the script answers a method.
+#[op2(fast)]
+pub(crate) fn op_isolate_handle_method(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+    #[string] method: String,
+) {
+    if let Some(account) = state.borrow::<Sandboxes>().account((sandbox, isolate)) {
+        account.handle_method(method);
+    }
+}
+
+/// Whether a value is a promise that has not settled.
+#[op2(fast)]
+pub(crate) fn op_host_is_pending(value: v8::Local<'_, v8::Value>) -> bool {
+    v8::Local::<v8::Promise>::try_from(value)
+        .is_ok_and(|promise| promise.state() == v8::PromiseState::Pending)
+}
+
+/// Handlers of an event are at work on data of this cost.
+#[op2(fast)]
+pub(crate) fn op_isolate_hold(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+    #[number] cost: u64,
+) {
+    let cost = usize::try_from(cost).unwrap_or(usize::MAX);
+    (state.borrow::<Sandboxes>()).hold_data((sandbox, isolate), cost);
+}
+
+/// Such handlers have come to their end.
+#[op2(fast)]
+pub(crate) fn op_isolate_let_go(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+    #[number] cost: u64,
+) {
+    let cost = usize::try_from(cost).unwrap_or(usize::MAX);
+    (state.borrow::<Sandboxes>()).let_data_go((sandbox, isolate), cost);
+}
+
+/// The guest has given a request up; whether it still waited for its handler.
+#[op2(fast)]
+pub(crate) fn op_isolate_withdraw(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+    #[number] request: u64,
+) -> bool {
+    (state.borrow::<Sandboxes>()).withdraw((sandbox, isolate), request)
 }
 
 /// What scripts see of an isolate's use.

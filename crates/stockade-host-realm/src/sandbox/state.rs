@@ -1,13 +1,20 @@
 //! The sandboxes of one run and the isolates that live in them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use deno_core::ExternalOpsTracker;
 use stockade_policy::{Isolation, SandboxOptions};
-use stockade_supervisor::{Handle, Hub, Supervisor, Wall};
+use stockade_protocol::{Payload, RequestId};
+use stockade_supervisor::{Event, Handle, Hub, Supervisor, TerminateReason, Wall};
+
+use super::account::{Account, Arrival, Given};
+
+/// While the host's heap is nearly full, nothing above this comes into it.
+const SMALL: usize = 64 << 10;
 
 /// What new sandboxes are made of.
 #[derive(Clone)]
@@ -25,9 +32,19 @@ pub struct Sandboxes(Rc<Inner>);
 struct Inner {
     setup: SandboxSetup,
     list: RefCell<Vec<Sandbox>>,
-    handles: RefCell<HashMap<Key, Handle>>,
+    accounts: RefCell<HashMap<Key, Rc<Account>>>,
     /// Whether the engine's event loop is kept alive because of isolates.
     held: Cell<bool>,
+    /// What handlers hold of all isolates' data, by its cost.
+    held_by_all: Cell<usize>,
+    /// Isolates of which something waits for room.
+    waiting: RefCell<VecDeque<Key>>,
+    /// The host's heap is nearly full.
+    pressed: Cell<bool>,
+    /// There is something to give that has not been given.
+    more: Cell<bool>,
+    /// Of the run's loop.
+    waker: RefCell<Waker>,
 }
 
 /// A sandbox's index and an isolate's number in it.
@@ -45,8 +62,13 @@ impl Sandboxes {
         Self(Rc::new(Inner {
             setup,
             list: RefCell::default(),
-            handles: RefCell::default(),
+            accounts: RefCell::default(),
             held: Cell::new(false),
+            held_by_all: Cell::new(0),
+            waiting: RefCell::default(),
+            pressed: Cell::new(false),
+            more: Cell::new(false),
+            waker: RefCell::new(Waker::noop().clone()),
         }))
     }
 
@@ -73,11 +95,22 @@ impl Sandboxes {
 
     pub(crate) fn insert(&self, sandbox: u32, handle: Handle) {
         let key = (sandbox, handle.id());
-        self.0.handles.borrow_mut().insert(key, handle);
+        let account = Rc::new(Account::new(handle));
+        self.0.accounts.borrow_mut().insert(key, account);
+    }
+
+    pub(crate) fn account(&self, key: Key) -> Option<Rc<Account>> {
+        self.0.accounts.borrow().get(&key).cloned()
     }
 
     pub(crate) fn handle(&self, key: Key) -> Option<Handle> {
-        self.0.handles.borrow().get(&key).cloned()
+        self.account(key).map(|account| account.handle.clone())
+    }
+
+    /// The isolate of this number.
+    #[must_use]
+    pub fn isolate(&self, sandbox: u32, isolate: u32) -> Option<Handle> {
+        self.handle((sandbox, isolate))
     }
 
     /// Where the events of the sandbox with this index come; `None` past the last one.
@@ -88,20 +121,30 @@ impl Sandboxes {
             .map(|sandbox| Arc::clone(&sandbox.hub))
     }
 
+    /// How many sandboxes there are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.0.list.borrow().len()).unwrap_or(u32::MAX)
+    }
+
     /// Forgets an isolate that has told its last event.
     pub fn forget(&self, sandbox: u32, isolate: u32) {
-        let forgotten = self.0.handles.borrow_mut().remove(&(sandbox, isolate));
-        drop(forgotten);
+        let forgotten = self.0.accounts.borrow_mut().remove(&(sandbox, isolate));
+        if let Some(account) = forgotten {
+            // Handlers may hold data of it for a while: that counts for nobody any more.
+            self.free(account.held());
+        }
     }
 
-    /// Whether any isolate of any sandbox has something to do.
+    /// Whether any isolate of any sandbox has something to do, or something of one waits to be given.
     #[must_use]
-    fn have_work(&self) -> bool {
+    pub fn have_work(&self) -> bool {
         let list = self.0.list.borrow();
-        list.iter().any(|sandbox| sandbox.hub.has_work())
+        self.0.more.get() || list.iter().any(|sandbox| sandbox.hub.has_work())
     }
 
-    /// Keeps the engine's event loop alive: the script has just given an isolate something to do.
+    /// Keeps the engine's event loop alive: the script has just given an isolate something to do, or
+    /// an event of one is sure to come.
     pub(crate) fn hold(&self, tracker: &ExternalOpsTracker) {
         if !self.0.held.replace(true) {
             tracker.ref_op();
@@ -122,5 +165,196 @@ impl Sandboxes {
         for sandbox in self.0.list.borrow().iter() {
             sandbox.supervisor.shutdown();
         }
+    }
+}
+
+/// What the run's loop gives to the script, and when.
+impl Sandboxes {
+    /// A turn of the loop begins, which gives what can be given. Notes whom to wake for the next one.
+    pub fn turn_began(&self, waker: &Waker) {
+        self.0.waker.borrow_mut().clone_from(waker);
+        self.0.more.set(false);
+    }
+
+    /// The next turn finds something to give.
+    pub fn more(&self) {
+        self.0.more.set(true);
+        self.0.waker.borrow().wake_by_ref();
+    }
+
+    /// Whether an isolate has ended, or was never there.
+    #[must_use]
+    pub fn has_ended(&self, sandbox: u32, isolate: u32) -> bool {
+        self.handle((sandbox, isolate))
+            .is_none_or(|handle| handle.end().is_some())
+    }
+
+    /// Takes an event in, of which `place` bytes are taken in its isolate's queue; `None` where nobody
+    /// knows the isolate.
+    #[must_use]
+    pub fn arrive(
+        &self,
+        sandbox: u32,
+        isolate: u32,
+        event: Event,
+        place: usize,
+    ) -> Option<Arrival> {
+        let key = (sandbox, isolate);
+        let account = self.account(key)?;
+        let waited = account.has_waiting();
+        let arrival = account.arrive(event, place, |a, event, cost| self.ready(a, event, cost));
+        if !waited && account.has_waiting() {
+            self.0.waiting.borrow_mut().push_back(key);
+        }
+        if let Arrival::Now(given) = &arrival {
+            self.note(given);
+        }
+        Some(arrival)
+    }
+
+    /// An event that waited and for which there is room now, of the next isolate that has one.
+    #[must_use]
+    pub fn next_waiting(&self) -> Option<(u32, u32, Given)> {
+        let count = self.0.waiting.borrow().len();
+        for _ in 0..count {
+            let key = self.0.waiting.borrow_mut().pop_front()?;
+            let Some(account) = self.account(key) else {
+                continue;
+            };
+            let given = account.next(|a, event, cost| self.ready(a, event, cost));
+            if account.has_waiting() {
+                self.0.waiting.borrow_mut().push_back(key);
+            }
+            if let Some(given) = given {
+                self.note(&given);
+                return Some((key.0, key.1, given));
+            }
+        }
+        None
+    }
+
+    /// Isolates whose handlers are at work, where something waits until some are done: handlers of events
+    /// do not say it.
+    #[must_use]
+    pub fn unsettled(&self) -> Vec<(u32, u32)> {
+        if self.0.waiting.borrow().is_empty() {
+            return Vec::new();
+        }
+        let accounts = self.0.accounts.borrow();
+        let at_work = |(_, account): &(&Key, &Rc<Account>)| account.awaits_handlers();
+        accounts
+            .iter()
+            .filter(at_work)
+            .map(|(key, _)| *key)
+            .collect()
+    }
+
+    fn ready(&self, account: &Account, event: &Event, cost: usize) -> bool {
+        if (self.0.pressed.get() && cost > SMALL) || !account.fits(cost, self.0.held_by_all.get()) {
+            return false;
+        }
+        // What it is to be answered must not pile up in the host: it first takes what is there for it.
+        !matches!(event, Event::Request { .. })
+            || (account.handle)
+                .poll_drained(&mut Context::from_waker(&self.0.waker.borrow()))
+                .is_ready()
+    }
+
+    /// A handler has it from here on.
+    fn note(&self, given: &Given) {
+        if given.handled && matches!(given.event, Event::Request { .. }) {
+            self.take_up(given.cost);
+        }
+    }
+
+    /// What handlers hold of all isolates' data together, by its cost.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.0.held_by_all.get()
+    }
+
+    fn take_up(&self, cost: usize) {
+        let sum = self.0.held_by_all.get().saturating_add(cost);
+        self.0.held_by_all.set(sum);
+    }
+
+    fn free(&self, cost: usize) {
+        let left = self.0.held_by_all.get().saturating_sub(cost);
+        self.0.held_by_all.set(left);
+        if cost > 0 && !self.0.waiting.borrow().is_empty() {
+            self.more();
+        }
+    }
+
+    /// Handlers of an event hold so much until they have come to their end.
+    pub(crate) fn hold_data(&self, key: Key, cost: usize) {
+        if let Some(account) = self.account(key) {
+            account.hold(cost);
+            self.take_up(cost);
+        }
+    }
+
+    /// Handlers of events have come to their end.
+    pub(crate) fn let_data_go(&self, key: Key, cost: usize) {
+        if let Some(account) = self.account(key) {
+            self.free(account.let_go(cost));
+        }
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(&self, key: Key, id: RequestId) {
+        if let Some(account) = self.account(key) {
+            self.free(account.answered(id));
+        }
+    }
+
+    /// The guest has given a request up; whether it still waited for its handler.
+    pub(crate) fn withdraw(&self, key: Key, id: RequestId) -> bool {
+        self.account(key).is_some_and(|a| a.withdraw(id))
+    }
+}
+
+/// The last wall before V8 ends the process for want of heap.
+impl Sandboxes {
+    /// Called within a garbage collection that could not bring the host's heap below its limit: ends the
+    /// isolate that has most of it and says whether there was one. `least` is what one must have.
+    pub fn heap_is_full(&self, least: usize) -> bool {
+        self.0.pressed.set(true);
+        // In use only where it is being changed, for which V8 is not asked for memory.
+        let Ok(accounts) = self.0.accounts.try_borrow() else {
+            return true;
+        };
+        let most = (accounts.values())
+            .filter(|account| account.handle.end().is_none())
+            .max_by(|a, b| a.blame().total_cmp(&b.blame()));
+        let Some(account) = most.filter(|account| account.blame() >= least as f64) else {
+            return false;
+        };
+        let bytes = account.blame() as usize;
+        account.handle.terminate(
+            TerminateReason::MemoryLimit,
+            format!("its host's heap is full, and about {bytes} bytes there are of this isolate"),
+        );
+        true
+    }
+
+    /// Whether the host's heap is nearly full.
+    #[must_use]
+    pub fn pressed(&self) -> bool {
+        self.0.pressed.get()
+    }
+
+    /// The host's heap has room again.
+    pub fn relieved(&self) {
+        self.0.pressed.set(false);
+    }
+
+    /// Whether a value may come into the host's heap now.
+    pub(crate) fn admits(&self, key: Key, data: &Payload) -> bool {
+        let cost = data.weigh().total();
+        if let Some(account) = self.account(key) {
+            account.note_given(cost);
+        }
+        !(self.0.pressed.get() && cost > SMALL)
     }
 }
