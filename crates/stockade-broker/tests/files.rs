@@ -235,9 +235,12 @@ async fn link_inside_is_followed_and_link_out_is_refused() {
     symlink("/etc", grant.path().join("etc")).unwrap();
     symlink("/etc/passwd", grant.path().join("passwd")).unwrap();
     symlink("loop", grant.path().join("loop")).unwrap();
+    // It leads back inside, by way of the root.
+    let inside = grant.path().join("releases/1");
+    symlink(&inside, grant.path().join("absolute")).unwrap();
     let folder = grant.open(Mode::Write, |_| ());
     assert_eq!(read(&folder, "current/1").await.unwrap(), "inside");
-    for path in ["out", "etc/passwd", "passwd", "loop"] {
+    for path in ["out", "etc/passwd", "passwd", "loop", "absolute"] {
         assert!(
             matches!(read(&folder, path).await, Err(FileError::Refused(_))),
             "{path}"

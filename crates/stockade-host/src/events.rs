@@ -5,7 +5,7 @@
 //!    engine's JSON parser, and only when a handler takes it.
 //! 2. A turn is [`SLICE`] long, and the one event that is being handled when it is over.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::Write as _;
 use std::pin::Pin;
@@ -27,6 +27,9 @@ const SLICE: Duration = Duration::from_millis(4);
 
 /// How long those of one isolate are handled before the next one's.
 const TURN: Duration = Duration::from_millis(1);
+
+/// Bytes of events that are handled before their places are given back.
+const FREED: usize = 64 << 10;
 
 /// What is done again and again because something waits leaves this many times as long to all else.
 const PAUSE: u32 = 2;
@@ -81,6 +84,7 @@ impl Pump {
                 found = true;
                 if let Some(handle) = sandboxes.isolate(sandbox, isolate) {
                     realm.deliver(scope, sandbox, &handle, given);
+                    realm.free(&handle);
                 }
                 if Instant::now() >= until {
                     return sandboxes.more();
@@ -134,6 +138,8 @@ struct Realm<'a> {
     function: v8::Global<v8::Function>,
     state: Rc<RefCell<OpState>>,
     sandboxes: &'a Sandboxes,
+    /// Events of the isolate whose turn it is, and their bytes, that have no place in its queue any more.
+    freed: Cell<(usize, usize)>,
 }
 
 enum Called {
@@ -152,6 +158,7 @@ impl<'a> Realm<'a> {
             function,
             state,
             sandboxes,
+            freed: Cell::new((0, 0)),
         })
     }
 
@@ -172,12 +179,28 @@ impl<'a> Realm<'a> {
         let began = Instant::now();
         while let Some((event, place)) = turn.take() {
             self.take(scope, sandbox, &handle, event, place);
+            self.free_some(&handle);
             if began.elapsed() >= TURN {
                 break;
             }
         }
+        self.free(&handle);
         turn.end(began.elapsed());
         true
+    }
+
+    /// Gives the places of events back. Not one by one: their isolate is putting others there.
+    fn free(&self, handle: &Handle) {
+        let (events, bytes) = self.freed.take();
+        if events > 0 {
+            handle.release_many(events, bytes);
+        }
+    }
+
+    fn free_some(&self, handle: &Handle) {
+        if self.freed.get().1 >= FREED {
+            self.free(handle);
+        }
     }
 
     fn take(
@@ -224,7 +247,9 @@ impl<'a> Realm<'a> {
         handle: &Handle,
         given: Given,
     ) {
-        handle.release(given.place);
+        let (events, bytes) = self.freed.get();
+        self.freed
+            .set((events + 1, bytes.saturating_add(given.place)));
         let last = matches!(given.event, Event::Destroyed(_));
         let of_guest = matches!(given.event, Event::Message { .. } | Event::Request { .. });
         let call = Call::new(given.event, given.cost, given.handled);

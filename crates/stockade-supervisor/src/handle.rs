@@ -340,6 +340,11 @@ impl Handle {
         self.shared.outbox.release(size);
     }
 
+    /// As [`Handle::release`], for several events of so many bytes together.
+    pub fn release_many(&self, events: usize, bytes: usize) {
+        self.shared.outbox.release_many(events, bytes);
+    }
+
     /// Whether the isolate only waits for messages.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -4,7 +4,7 @@
 //! counted from when it last had none waiting. An isolate that floods its host delays another one's event
 //! by the event that is being handled and by no more of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -99,7 +99,7 @@ impl Hub {
             Some(shared) => Poll::Ready(Turn {
                 hub: self,
                 shared,
-                left: TURN,
+                events: None,
             }),
             None => Poll::Pending,
         }
@@ -135,7 +135,8 @@ impl Hub {
 pub struct Turn<'a> {
     hub: &'a Hub,
     shared: Arc<Shared>,
-    left: usize,
+    /// Those that are not taken yet, once the first one was.
+    events: Option<VecDeque<(Event, usize)>>,
 }
 
 impl Turn<'_> {
@@ -148,12 +149,16 @@ impl Turn<'_> {
     /// The next event with its size, for [`Handle::release`] once nothing of it is kept; its place in the
     /// queue stays taken until then.
     pub fn take(&mut self) -> Option<(Event, usize)> {
-        self.left = self.left.checked_sub(1)?;
-        self.shared.outbox.pop()
+        let outbox = &self.shared.outbox;
+        let events = self.events.get_or_insert_with(|| outbox.pop_many(TURN));
+        events.pop_front()
     }
 
     /// Ends the turn, which took so long. What is left waits for another one.
     pub fn end(self, took: Duration) {
+        if let Some(events) = self.events.filter(|events| !events.is_empty()) {
+            self.shared.outbox.put_back(events);
+        }
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let served = self.shared.served.load(Ordering::SeqCst);
         (self.shared.served).store(served.saturating_add(took), Ordering::SeqCst);
@@ -271,5 +276,16 @@ mod tests {
         assert_eq!(flood.outbox.load().0, TURN);
         turn.end(Duration::ZERO);
         assert!(hub.has_work());
+        let Poll::Ready(mut turn) = hub.poll_turn(&mut cx) else {
+            panic!("no turn")
+        };
+        let (_, size) = turn.take().unwrap();
+        turn.handle().release(size);
+        turn.end(Duration::ZERO);
+        assert_eq!(flood.outbox.load().0, TURN - 1, "the others were put back");
+        let Poll::Ready((_, events)) = hub.poll_events(&mut cx) else {
+            panic!("no events")
+        };
+        assert_eq!(events.len(), TURN - 1);
     }
 }

@@ -141,6 +141,23 @@ impl<T> Queue<T> {
         Some(item)
     }
 
+    /// Takes up to `max` messages with their sizes, whose places stay taken.
+    pub(crate) fn pop_many(&self, max: usize) -> VecDeque<(T, usize)> {
+        let mut state = self.state.lock();
+        let count = state.items.len().min(max);
+        state.popped += count as u64;
+        state.items.drain(..count).collect()
+    }
+
+    /// Takes [`Queue::pop_many`] back for messages that are still to be taken; by its only consumer.
+    pub(crate) fn put_back(&self, items: VecDeque<(T, usize)>) {
+        let mut state = self.state.lock();
+        state.popped = state.popped.saturating_sub(items.len() as u64);
+        for item in items.into_iter().rev() {
+            state.items.push_front(item);
+        }
+    }
+
     /// How many messages [`Queue::pop`] has given.
     pub(crate) fn popped(&self) -> u64 {
         self.state.lock().popped

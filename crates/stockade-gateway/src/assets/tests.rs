@@ -35,6 +35,8 @@ fn site(change: impl FnOnce(&mut AssetsOptions)) -> Site {
     write(&inside, "404.html", "not here");
     std::os::unix::fs::symlink("../secret.txt", inside.join("out.txt")).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", inside.join("absolute.txt")).unwrap();
+    let text = inside.join("text.txt");
+    std::os::unix::fs::symlink(text, inside.join("absolute-in.txt")).unwrap();
     std::os::unix::fs::symlink("text.txt", inside.join("in.txt")).unwrap();
     std::os::unix::fs::symlink("loop", inside.join("loop")).unwrap();
     let mut options = AssetsOptions::new(inside);
@@ -131,6 +133,7 @@ async fn nothing_outside_and_nothing_hidden_is_served() {
     for path in [
         "/out.txt",
         "/absolute.txt",
+        "/absolute-in.txt",
         "/loop",
         "/.env",
         "/%2eenv",

@@ -10,6 +10,8 @@ use stockade_broker::Secrets;
 use stockade_config::Config;
 use stockade_instance::Body;
 
+use stockade_transpile::ModuleFiles;
+
 use super::{egress, gateway, grants, instance, logging};
 
 /// Several sites, with something of everything.
@@ -477,11 +479,15 @@ fn made(config: &Config) -> String {
             plain.into_iter().chain(Secrets::default().environment()),
         );
         let message = config.limits.websocket_message;
-        let modules = site
-            .code
-            .iter()
-            .map(|code| (code.display().to_string(), String::new()));
-        add(&instance::options(site, env, modules.collect(), message).unwrap());
+        let files = site.code.as_ref().map(|code| {
+            let entry = code.display().to_string();
+            ModuleFiles {
+                modules: [(entry.clone(), String::new())].into(),
+                entry,
+                folder: code.clone(),
+            }
+        });
+        add(&instance::options(site, env, files, message).unwrap());
         add(&egress::policy(&site.data_guard, message).unwrap());
         add(&site.state.as_ref().map(grants::state));
         add(&site.files.iter().map(grants::folder).collect::<Vec<_>>());
