@@ -106,6 +106,8 @@ def write(rows):
         "This file is made by it (`./x outside --write`). Timeouts are shortened so that the slow attacks end soon:",
         f"`{json.dumps(LIMITS)}`; all else are the defaults.", "",
         f"Versions: {versions()}.", "",
+        "The test suites of other projects run in guests by `./x outside --suite deno|wpt|workerd|hono FOLDER`:",
+        "[tests/outside/suites](../tests/outside/suites/README.md) says what of them, and which tests are expected to fail.", "",
         "TLS is looked at by `testssl.sh` and `sslyze`: [tls.md](tls.md)." if (ROOT / "docs/tls.md").exists() else "",
         "",
     ]

@@ -1,10 +1,26 @@
 #!/usr/bin/env bash
 # Runs the outside tools against this build of `stockade serve`: tests/outside/main.py says with which
 # arguments. Installs what is missing, Python's packages and smugglex into a cache folder of their own.
+# With --suite: the test suite of another project, as tests/outside/suites/README.md says.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${STOCKADE_OUTSIDE_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/stockade/outside}
 export STOCKADE_OUTSIDE_TOOLS=$cache
+
+if [[ " $* " == *" --suite"* ]]; then
+  suites=$here/suites
+  if ! command -v npm >/dev/null; then
+    echo "outside: npm is missing; install Node.js 20 or later to run the suites of other projects" >&2
+    exit 3
+  fi
+  if ! cmp -s "$suites/package-lock.json" "$cache/suites/installed.json"; then
+    mkdir -p "$cache/suites"
+    cp "$suites/package.json" "$suites/package-lock.json" "$cache/suites"
+    (cd "$cache/suites" && npm ci --no-audit --no-fund --loglevel=error >&2)
+    cp "$suites/package-lock.json" "$cache/suites/installed.json"
+  fi
+  exec python3 -B "$suites/main.py" "$@"
+fi
 
 packages=()
 add() { command -v "$1" >/dev/null || packages+=("$2"); }

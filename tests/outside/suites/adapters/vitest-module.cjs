@@ -1,0 +1,2 @@
+// `vitest`. CommonJS, so that an import of a name that is not here fails in the test that uses it.
+module.exports = require("./vitest.js").vitest;
