@@ -18,7 +18,7 @@ async function attempt(task, skip) {
   const worker = await sandbox.createIsolate({
     modules: main ? { "main.js": main } : {},
     cpuLimitMs: 60_000,
-    wallLimitMs: 300_000,
+    wallLimitMs: 600_000,
     memoryLimitMb: 1024,
     sharedArrayBuffer: true,
   });
@@ -61,7 +61,7 @@ async function attempt(task, skip) {
       for (const script of task.scripts) {
         await worker.evaluate(`${await Deno.readTextFile(script)}\n;undefined`);
       }
-      const late = setTimeout(() => over("no end within 120 s"), 120_000);
+      const late = setTimeout(() => over("no end within 600 s"), 600_000);
       worker.onSystem("destroyed", () => over(null));
       problem = await done;
       clearTimeout(late);
