@@ -57,6 +57,7 @@ const navigator = load("ext:stockade_realm/navigator.js");
 const network = load("ext:stockade_realm/network.js");
 const fetch = load("ext:stockade_realm/fetch.js");
 const webSocket = load("ext:stockade_realm/websocket.js");
+const clone = load("ext:stockade_realm/clone.js");
 const guestConsole = load("ext:stockade_realm/console.js");
 const serve = load("ext:stockade_realm/serve.js");
 const payload = load("ext:stockade_payload/payload.js");
@@ -121,6 +122,7 @@ const classes = {
 for (const name in classes) {
   ObjectDefineProperty(globalThis, name, core.propNonEnumerable(classes[name]));
 }
+clone.refuse(classes);
 
 const functions = {
   atob: base64.atob,

@@ -58,6 +58,7 @@ deno_core::extension!(
         "wasm.js",
         "websocket.js",
         "event_source.js",
+        "clone.js",
         "console.js",
         "bindings.js",
         "sockets.js",
