@@ -265,11 +265,11 @@ impl Seat {
         Ok([None, Some(event)])
     }
 
-    /// Puts an event into the host's queue if there is room for it.
-    pub(crate) fn try_push(&self, event: Event) -> Result<(), Event> {
+    /// Puts an event into the host's queue if there is room for it, else gives it back.
+    pub(crate) fn try_push(&self, event: Event) -> Result<(), Box<Event>> {
         let size = event.size();
         if !self.shared.outbox.has_room(size) {
-            return Err(event);
+            return Err(Box::new(event));
         }
         // The only producer: what had room a moment ago still has.
         if self.shared.outbox.push(event, size, || {}).is_ok() {

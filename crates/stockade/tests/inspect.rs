@@ -119,7 +119,7 @@ fn inspect_pauses_are_outside_limits() {
     assert_eq!(
         lines,
         [
-            "busy failed: isolate #4 ended before it replied: cpu_limit_exceeded (cpuLimitMs 100)",
+            "busy failed: isolate #4 ended before it replied: cpu_limit_exceeded (cpuLimitMs 100, at evaluate#1:1:1)",
             "destroyed failed: isolate #3 ended before it replied: destroyed",
             "left went on",
             "paused 42",

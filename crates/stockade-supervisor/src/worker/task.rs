@@ -189,7 +189,7 @@ impl Task {
                     self.slowed = Some(Box::pin(tokio::time::sleep(Duration::from_millis(1))));
                     cx.waker().wake_by_ref();
                 }
-                self.stalled.push_front((member, event));
+                self.stalled.push_front((member, *event));
                 return Poll::Pending;
             }
             if self.stalled.is_empty() {
@@ -363,7 +363,7 @@ impl Task {
                     if !self.stalled.is_empty() {
                         self.stalled.push_back((Arc::clone(&member), event));
                     } else if let Err(event) = member.seat.try_push(event) {
-                        self.stalled.push_back((Arc::clone(&member), event));
+                        self.stalled.push_back((Arc::clone(&member), *event));
                         self.link.watch.held();
                     }
                 }
