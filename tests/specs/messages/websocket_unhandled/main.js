@@ -12,6 +12,10 @@ console.log(await guest.evaluate(open));
 for (const data of [null, 1, {}, { conn_id: "x" }, { conn_id: 99 }]) {
   await guest.evaluate(`NETWORK.send("ws.open", ${JSON.stringify(data)})`);
 }
+// Events are handled in order: once this one is, those before it were.
+const handled = new Promise((resolve) => guest.on("handled", resolve));
+await guest.evaluate(`NETWORK.send("handled")`);
+await handled;
 guest.on("ws.open", ({ conn_id }) => guest.send("__ws_event", { conn_id, event_type: "error", data: "now there is one" }));
 console.log(await guest.evaluate(open));
 sandbox.shutdown();
