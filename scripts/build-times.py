@@ -5,8 +5,8 @@
     scripts/build-times.py --write      writes them into docs/internals/build.md, and docs/internals/build.json,
                                         from which `./x build` estimates what is left of a first build
 
-V8's library must be in place (`./x setup`). The build happens in a temporary folder beside `target`, so that
-nothing of an earlier one is used, and is removed afterwards. CPU time of rustc, with the linker that it starts,
+V8's library must be in place (`./x setup`). The build happens in a temporary folder in `target`, which is removed
+afterwards, so that nothing of an earlier one is used. CPU time of rustc, with the linker that it starts,
 is what the kernel counted for each of its processes. What remains of the CPU time of the whole build belongs to
 build scripts (compilers of C, startup snapshots) and to cargo; it is divided by the time that each script ran.
 """
@@ -104,7 +104,8 @@ The 30 packages that take longest, of {result["packages"]}:
 
 
 def main():
-    with tempfile.TemporaryDirectory(prefix="build-times-", dir=ROOT, ignore_cleanup_errors=True) as name:
+    (ROOT / "target").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="times-", dir=ROOT / "target", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         cpu, elapsed = build(folder)
         rustc, script = compilers(folder), scripts(folder)
