@@ -180,7 +180,7 @@ interface Fetcher {
 
 /**
  * Another site and its methods. Arguments and results are plain objects, arrays, `Map`, `Set`, `Date`, `Error`,
- * primitive values, bytes and byte streams; anything else is a `TypeError`.
+ * primitive values but symbols, bytes and byte streams; anything else is a `TypeError`.
  *
  *     interface Env { notes: Service<{ count(): Promise<number> }> }
  */

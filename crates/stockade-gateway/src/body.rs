@@ -222,6 +222,6 @@ fn allowed_trailers(mut trailers: HeaderMap) -> HeaderMap {
     ] {
         trailers.remove(name);
     }
-    remove_identity(&mut trailers, false);
+    remove_identity(&mut trailers);
     trailers
 }

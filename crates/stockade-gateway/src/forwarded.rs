@@ -25,7 +25,7 @@ const CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
 
 /// Headers by which proxies of some kind name the client, the host or the path that it asked for. None of
 /// them passes as a client wrote it.
-const OTHERS: [HeaderName; 11] = [
+const OTHERS: [HeaderName; 19] = [
     FORWARDED,
     HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("x-client-ip"),
@@ -37,28 +37,31 @@ const OTHERS: [HeaderName; 11] = [
     HeaderName::from_static("x-original-url"),
     HeaderName::from_static("x-rewrite-url"),
     HeaderName::from_static("x-scheme"),
+    HeaderName::from_static("x-forwarded"),
+    HeaderName::from_static("forwarded-for"),
+    HeaderName::from_static("client-ip"),
+    HeaderName::from_static("x-host"),
+    HeaderName::from_static("x-http-host-override"),
+    HeaderName::from_static("x-appengine-user-ip"),
+    HeaderName::from_static("x-azure-clientip"),
+    HeaderName::from_static("front-end-https"),
 ];
 
 /// What every header begins with that a proxy in front of the gateway adds about a request.
 const FORWARDED_PREFIX: &str = "x-forwarded-";
 
-/// The same of Cloudflare's edge, such as `cf-ipcountry` and `cf-ray`, which Workers believe.
+/// What every header begins with that Cloudflare's edge adds, such as `cf-ipcountry` and `cf-ray`, which Workers believe.
 const EDGE_PREFIX: &str = "cf-";
 
-/// The client's address under Cloudflare's names. Whatever a trusted proxy says under these, a target gets
-/// the one address that was established.
-const EDGE_ADDRESSES: [&str; 3] = ["cf-connecting-ip", "cf-connecting-ipv6", "cf-pseudo-ipv4"];
-
 /// Removes every header that says who a client is or what it asked for, as far as a sender could make it
-/// up. A trusted proxy's word on other things than the address, such as `cf-ipcountry`, is kept.
-pub fn remove_identity(headers: &mut HeaderMap, trusted: bool) {
+/// up. That holds behind a trusted proxy, too: most proxies pass `cf-*` on as their own client wrote it.
+pub fn remove_identity(headers: &mut HeaderMap) {
     let claims = |name: &&HeaderName| {
         let text = name.as_str();
         OTHERS.contains(name)
             || **name == REQUEST_ID
             || text.starts_with(FORWARDED_PREFIX)
-            || EDGE_ADDRESSES.contains(&text)
-            || (!trusted && text.starts_with(EDGE_PREFIX))
+            || text.starts_with(EDGE_PREFIX)
     };
     let claimed: Vec<HeaderName> = headers.keys().filter(claims).cloned().collect();
     for name in claimed {
@@ -68,7 +71,7 @@ pub fn remove_identity(headers: &mut HeaderMap, trusted: bool) {
 
 /// Writes who asks, in the place of whatever said so before.
 pub fn write_identity(headers: &mut HeaderMap, client: &Client) {
-    remove_identity(headers, false);
+    remove_identity(headers);
     write(
         headers,
         client.address.ip(),
@@ -118,8 +121,7 @@ impl Origin {
             scheme,
             request_id: String::new(),
         };
-        let trusted = !proxies.is_empty() && trusts(proxies, peer.ip());
-        if trusted {
+        if !proxies.is_empty() && trusts(proxies, peer.ip()) {
             if let Some(client) = first_untrusted(headers, proxies) {
                 origin.client = client;
             }
@@ -134,7 +136,7 @@ impl Origin {
             origin.request_id = request_id();
         }
         head::remove_named_by_connection(headers);
-        remove_identity(headers, trusted);
+        remove_identity(headers);
         let https = origin.scheme == Scheme::Https;
         write(headers, origin.client.ip(), https, &origin.request_id);
         origin
@@ -313,21 +315,21 @@ mod tests {
     }
 
     #[test]
-    fn trusted_proxy_names_more_than_the_address() {
+    fn trusted_proxy_is_believed_for_the_address_alone() {
         let (_, headers) = establish(
             "10.0.0.1",
             &[
                 ("x-forwarded-for", "192.0.2.7"),
                 ("x-forwarded-host", "other"),
                 ("cf-ipcountry", "CH"),
+                ("cf-access-authenticated-user-email", "admin@a.example"),
                 ("cf-connecting-ip", "1.1.1.1"),
-                ("cf-connecting-ipv6", "2001:db8::7"),
+                ("client-ip", "1.1.1.1"),
             ],
         );
-        assert_eq!(headers["cf-ipcountry"], "CH");
         assert_eq!(headers["cf-connecting-ip"], "192.0.2.7");
-        assert!(!headers.contains_key("cf-connecting-ipv6"));
-        assert!(!headers.contains_key("x-forwarded-host"));
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
+        assert_eq!(headers.len(), 4);
     }
 
     #[test]

@@ -36,6 +36,9 @@ export const MADE_HERE = Symbol("made here");
 
 // Errors without a handler that are kept for one that comes later, and the characters of their texts. How an
 // isolate ended is always kept.
+// Streams that an honest guest has handed out at once, at most.
+const MAX_STREAMS = 1024;
+
 const MAX_ERRORS_KEPT = 64;
 const MAX_ERRORS_LENGTH = 256 * 1024;
 const SYSTEM_EVENTS = ["terminated", "destroyed", "error", "console"];
@@ -80,6 +83,14 @@ function run(handlers, data) {
   return pending;
 }
 
+// Characters of an error's texts, and of those of what it came of.
+function lengthOf({ name, message, stack, source, cause, errors }) {
+  let sum = name.length + message.length + (stack?.length ?? 0) + (source?.length ?? 0);
+  if (cause !== undefined) sum += lengthOf(cause);
+  for (const error of errors ?? []) sum += lengthOf(error);
+  return sum;
+}
+
 // What a guest threw, with what that came of.
 function errorOf({ name, message, stack, cause, errors }) {
   const options = cause === undefined ? undefined : { cause: errorOf(cause) };
@@ -120,7 +131,7 @@ export class Isolate {
     this.#functions = functions;
     this.#streams = createStreams(
       (event, data) => this.#control(event, data),
-      { __proto__: null, congested: () => this.#congested },
+      { __proto__: null, congested: () => this.#congested, most: MAX_STREAMS },
     );
     for (const method of functions.keys()) this.#answers(method);
   }
@@ -409,7 +420,7 @@ export class Isolate {
     }
     if (event === "console") return;
     if (event === "error") {
-      const length = data.message.length + (data.stack?.length ?? 0);
+      const length = lengthOf(data);
       if (this.#errorsKept >= MAX_ERRORS_KEPT || this.#errorsLength + length > MAX_ERRORS_LENGTH) return;
       this.#errorsKept++;
       this.#errorsLength += length;
@@ -420,12 +431,15 @@ export class Isolate {
   #controlled(name, data) {
     if (this.#streams.receive(name, data)) return;
     if (name === "request.cancel") {
-      if (op_isolate_withdraw(this.#sandbox, this.#id, Number(data?.id))) {
-        this.#reject(data.id, "the guest gave the request up");
+      const id = data?.id;
+      // No honest runtime sends anything else.
+      if (typeof id !== "number") return;
+      if (op_isolate_withdraw(this.#sandbox, this.#id, id)) {
+        this.#reject(id, "the guest gave the request up").catch(reportException);
         return;
       }
-      this.#aborts.get(data?.id)?.abort(new Error("the guest gave the request up"));
-      this.#aborts.delete(data?.id);
+      this.#aborts.get(id)?.abort(new Error("the guest gave the request up"));
+      this.#aborts.delete(id);
     }
   }
 

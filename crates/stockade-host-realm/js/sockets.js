@@ -12,6 +12,8 @@ const MAX_BUFFERED = 64 * 1024 * 1024;
 
 // Sockets of one isolate at once.
 const MAX_SOCKETS = 256;
+// Events that wait for a guest whose queue is full; two of each socket are the most that an honest one has.
+const MAX_WAITING = 4 * MAX_SOCKETS;
 
 // What comes from the guest may be anything: nothing here throws because of it.
 export function allowWebSocket(isolate, check) {
@@ -29,9 +31,14 @@ export function allowWebSocket(isolate, check) {
       return false;
     }
   };
-  // That a socket is open, and that it is no more, is never lost: a few events for each socket.
+  // That a socket is open, and that it is no more, is never lost: a few events for each socket. A guest that
+  // asks for more sockets than there may be and takes no answer is ended.
   const tellSurely = (conn_id, event_type, data) => {
     if (tell(conn_id, event_type, data)) return;
+    if (waiting.length >= MAX_WAITING) {
+      isolate.destroy();
+      return;
+    }
     waiting.push([conn_id, event_type, data]);
     if (waiting.length === 1) tellWaiting();
   };
@@ -44,7 +51,8 @@ export function allowWebSocket(isolate, check) {
         waiting.shift();
       } catch (error) {
         if (error.name === "Busy") continue;
-        waiting.length = 0;
+        if (isolate.destroyed) waiting.length = 0;
+        else waiting.shift();
       }
     }
   }

@@ -34,7 +34,8 @@ pub fn initialize() {
 pub(crate) fn initialize_with(more: &[&str]) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // Before anything that uses ICU.
+        // Before anything that uses ICU. Blocks are told from foreign ones by what glibc keeps before each.
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
         sys::icu::count_memory();
         let mut flags = vec!["stockade".to_owned()];
         flags.extend(FLAGS.iter().chain(more).map(|&flag| flag.to_owned()));

@@ -658,20 +658,12 @@ impl Isolate {
         };
         match &self.outcome {
             Some(Err(failure)) => Err(failure.clone()),
-            _ if name.starts_with('\0') => Ok(Payload {
-                json: NO_EXPORT.to_owned(),
-                bytes: Vec::new(),
-                marked: true,
-            }),
+            _ if name.starts_with('\0') => Ok(Payload::no_export()),
             Some(Ok(())) => missing(": export it, or make it global"),
             None => missing(" yet: its main module waits in a top-level await"),
         }
     }
 }
-
-/// What a call of an export gives where there is none: a mark that no value of a guest becomes. Read by
-/// `stockade_rpc::call_export`.
-const NO_EXPORT: &str = "\"\\u0000n\"";
 
 /// Offers the binary parts of a message to the op that revives them.
 fn offer(runtime: &mut JsRuntime, data: &mut Payload) {

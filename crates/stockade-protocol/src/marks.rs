@@ -145,7 +145,8 @@ fn read_plain(text: &str) -> Mark {
     let mut chars = text.chars();
     let kind = chars.next();
     let rest = chars.as_str();
-    let number = || rest.parse::<u64>().ok();
+    // The parser of Rust takes a sign, too.
+    let number = || rest.parse::<u64>().ok().filter(|_| !rest.starts_with('+'));
     let mark = match kind {
         Some('\0') => Some(Mark::Text),
         Some('b' | 'a') => number().map(Mark::Bytes),

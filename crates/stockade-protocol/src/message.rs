@@ -212,12 +212,16 @@ impl GuestError {
         }
     }
 
-    /// Bytes of its texts.
+    /// Bytes of its texts and of what it came of.
     #[must_use]
     pub fn size(&self) -> usize {
         let own = self.name.len() + self.message.len() + self.stack.as_ref().map_or(0, String::len);
-        let related = self.related.iter().map(|related| related.error.size());
-        own.saturating_add(related.sum())
+        let source = self.position.as_ref().map_or(0, |at| at.source.len());
+        let related = self
+            .related
+            .iter()
+            .map(|related| size_of::<Related>().saturating_add(related.error.size()));
+        related.fold(own.saturating_add(source), usize::saturating_add)
     }
 
     /// Everything that a person needs to find the fault: name, message and stack, without the frames of the

@@ -45,7 +45,7 @@ const NO_EXPORT: &str = "\"\\u0000n\"";
 
 impl Payload {
     /// What a guest's runtime replies to a call of an export that there is not: a mark that no value of a
-    /// guest becomes. Written by `stockade_realm/boot.js`.
+    /// guest becomes.
     #[must_use]
     pub fn no_export() -> Self {
         Self {

@@ -513,9 +513,7 @@ class Files {
   read(path, options = undefined) {
     return attempt(() => {
       const type = typeOf(options);
-      // A text has a length of its own.
-      const range = typeof options === "string" ? undefined : options;
-      const request = { __proto__: null, offset: range?.offset, length: range?.length };
+      const request = rangeOf(options);
       return PromisePrototypeThen(
         this.#call("read", path, request),
         (value) => value === null ? null : fromWire({ __proto__: null, value, kind: "b" }, type),

@@ -6,6 +6,7 @@
 (function () {
 const { core, primordials } = __bootstrap;
 const {
+  MathMax,
   MathMin,
   Number,
   ObjectDefineProperties,
@@ -42,6 +43,9 @@ const CLOSED = 2;
 const RETRY_MS = 3000;
 const MAX_DOUBLINGS = 5;
 const MAX_RETRY_MS = 2 ** 31 - 1;
+
+// Whatever a server asks for.
+const MIN_RETRY_MS = 500;
 
 const DIGITS = new SafeRegExp("^[0-9]+$");
 
@@ -160,7 +164,9 @@ class Source {
         if (!StringPrototypeIncludes(value, "\0")) event.id = value;
         break;
       case "retry":
-        if (RegExpPrototypeExec(DIGITS, value) !== null) this.retryMs = Number(value);
+        if (RegExpPrototypeExec(DIGITS, value) !== null) {
+          this.retryMs = MathMax(MIN_RETRY_MS, Number(value));
+        }
         break;
     }
   }
@@ -172,6 +178,7 @@ class Source {
     event.data = "";
     if (data === "") return;
     const message = new MessageEvent(type === "" ? "message" : type, {
+      __proto__: null,
       data: StringPrototypeSlice(data, 0, -1),
       lastEventId: this.lastEventId,
       origin,

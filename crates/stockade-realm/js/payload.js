@@ -76,14 +76,16 @@ function kindOf(value) {
   return "";
 }
 
-// Set by `connectStreams`: tells streams and gives one an id for the other side.
+// Set by `connectStreams`: tells streams and gives one an id for the other side, or takes it back.
 let isStream;
 let exportStream;
+let withdrawStream;
 let importStream;
 
 function connectStreams(streams) {
   isStream = streams.isStream;
   exportStream = streams.exportStream;
+  withdrawStream = streams.withdraw;
   importStream = streams.importStream;
 }
 
@@ -107,18 +109,48 @@ function holdsBinary(value, depth) {
 
 // Gives the JSON text, `undefined` for undefined. Bytes wait in the op state for the op that sends
 // the text; `marked()` tells that op's caller whether there are marks.
+//
+// The sender's getters and `toJSON` run meanwhile, and may send something themselves. So what the op gets is
+// set last, once none of the sender's code can run any more.
 let lastMarked = false;
 
 function encode(value) {
-  lastMarked = false;
   if (typeof value !== "object" || value === null || !holdsBinary(value, 0)) {
-    return JSONStringify(value);
+    const json = JSONStringify(value);
+    lastMarked = false;
+    return json;
   }
   return encodeMarked(value);
 }
 
-function encodeMarked(value) {
+// What is taken out of data on its way: bytes, and ids of streams.
+function nothingTaken() {
+  return { __proto__: null, parts: emptyList(), streams: emptyList() };
+}
+
+function takeBytes(taken, bytes) {
+  return ArrayPrototypePush(taken.parts, bytes) - 1;
+}
+
+function takeStream(taken, stream) {
+  const id = exportStream(stream);
+  ArrayPrototypePush(taken.streams, id);
+  return id;
+}
+
+function handOver({ parts }) {
   op_payload_clear();
+  for (let i = 0; i < parts.length; i++) op_payload_add_bytes(parts[i]);
+}
+
+// The data is not sent.
+function giveUp({ streams }) {
+  op_payload_clear();
+  for (let i = 0; i < streams.length; i++) withdrawStream(streams[i]);
+}
+
+function encodeMarked(value) {
+  const taken = nothingTaken();
   let found = false;
   let escaped = false;
   const replace = (_key, item) => {
@@ -133,23 +165,24 @@ function encodeMarked(value) {
     switch (kindOf(item)) {
       case "b":
         found = true;
-        return "\0b" + op_payload_add_bytes(item);
+        return "\0b" + takeBytes(taken, item);
       case "a":
         found = true;
-        return "\0a" + op_payload_add_bytes(new Uint8Array(item));
+        return "\0a" + takeBytes(taken, new Uint8Array(item));
       case "s":
         found = true;
-        return "\0s" + exportStream(item);
+        return "\0s" + takeStream(taken, item);
       default:
         return item;
     }
   };
   try {
     const json = JSONStringify(value, replace);
+    handOver(taken);
     lastMarked = found || escaped;
     return json;
   } catch (error) {
-    op_payload_clear();
+    giveUp(taken);
     throw error;
   }
 }
@@ -175,16 +208,23 @@ function encodeValue(value) {
 }
 
 function encodeExact(value) {
-  lastMarked = false;
-  if (value === undefined) return undefined;
-  if (isPlain(value, 0)) return JSONStringify(value);
-  op_payload_clear();
+  if (value === undefined) {
+    lastMarked = false;
+    return undefined;
+  }
+  if (isPlain(value, 0)) {
+    const json = JSONStringify(value);
+    lastMarked = false;
+    return json;
+  }
+  const taken = nothingTaken();
   try {
-    const json = JSONStringify(toTree(value, new SafeSet(), 0));
+    const json = JSONStringify(toTree(value, new SafeSet(), 0, taken));
+    handOver(taken);
     lastMarked = true;
     return json;
   } catch (error) {
-    op_payload_clear();
+    giveUp(taken);
     throw error;
   }
 }
@@ -224,7 +264,7 @@ function isMinusZero(value) {
 }
 
 // The value with marks, of objects and lists that inherit nothing.
-function toTree(value, within, depth) {
+function toTree(value, within, depth, taken) {
   switch (typeof value) {
     case "string":
       return escapeText(value);
@@ -252,18 +292,18 @@ function toTree(value, within, depth) {
   if (value === null) return null;
   switch (kindOf(value)) {
     case "b":
-      return "\0b" + op_payload_add_bytes(value);
+      return "\0b" + takeBytes(taken, value);
     case "a":
-      return "\0a" + op_payload_add_bytes(new Uint8Array(value));
+      return "\0a" + takeBytes(taken, new Uint8Array(value));
     case "s":
-      return "\0s" + exportStream(value);
+      return "\0s" + takeStream(taken, value);
   }
   if (depth >= MAX_EXACT_DEPTH) {
     throw new RangeError(`data is nested more than ${MAX_EXACT_DEPTH} values deep: make it flatter`);
   }
   if (SetPrototypeHas(within, value)) throw notPassed("an object that contains itself");
   SetPrototypeAdd(within, value);
-  const tree = objectToTree(value, (item) => toTree(item, within, depth + 1));
+  const tree = objectToTree(value, (item) => toTree(item, within, depth + 1, taken));
   SetPrototypeDelete(within, value);
   return tree;
 }

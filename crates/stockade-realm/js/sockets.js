@@ -47,7 +47,6 @@ const { Blob } = core.loadExtScript("ext:deno_web/09_file.js");
 const network = core.loadExtScript("ext:stockade_realm/network.js");
 const { blobSize, isBlob, Order, toData, WebSocket } = core.loadExtScript("ext:stockade_realm/websocket.js");
 
-const CONNECTING = 0;
 const OPEN = 1;
 const CLOSING = 2;
 const CLOSED = 3;

@@ -18,6 +18,7 @@ const {
   MapPrototypeDelete,
   MapPrototypeGet,
   MapPrototypeSet,
+  MathFloor,
   MathMax,
   MathMin,
   ObjectGetOwnPropertyDescriptor,
@@ -96,7 +97,8 @@ const MANY = 16;
 // So many that it cannot wait.
 const TOO_MANY = 200;
 
-function create(control, { collect = undefined, congested = undefined }) {
+// `most`: streams that the other side may have handed out; an honest one has no more than `MAX_STREAMS`.
+function create(control, { collect = undefined, congested = undefined, most = undefined }) {
   const owned = new SafeMap(); // id -> Source: a stream the other side reads
   const remote = new SafeMap(); // id -> Feed: what feeds a stream that this side reads
   const imported = new SafeWeakMap(); // stream that this side reads -> its Feed
@@ -143,6 +145,14 @@ function create(control, { collect = undefined, congested = undefined }) {
       onFail: WeakMapPrototypeGet(guarded, stream),
     });
     return id;
+  }
+
+  // A stream was handed out by a message that is not sent.
+  function withdraw(id) {
+    const source = MapPrototypeGet(owned, id);
+    if (source === undefined) return;
+    forget(source);
+    source.reader.releaseLock();
   }
 
   // Of a stream that is about to be handed out: its chunks must be bytes, and `onFail` is called with the
@@ -253,6 +263,9 @@ function create(control, { collect = undefined, congested = undefined }) {
   }
 
   function importStream(id) {
+    if (most !== undefined && remoteCount >= most) {
+      throw new TypeError(`at most ${most} streams may be open at once`);
+    }
     // `asked`: chunks that are still to come. They are asked for when a read finds none.
     const feed = {
       __proto__: null,
@@ -404,7 +417,7 @@ function create(control, { collect = undefined, congested = undefined }) {
     switch (name) {
       case "stream.pull": {
         const count = data.n;
-        pull(id, typeof count === "number" && count > 1 ? count : 1);
+        pull(id, typeof count === "number" && count > 1 ? MathFloor(count) : 1);
         return true;
       }
       case "stream.cancel": {
@@ -440,6 +453,7 @@ function create(control, { collect = undefined, congested = undefined }) {
     keep,
     receive,
     refused,
+    withdraw,
   };
 }
 

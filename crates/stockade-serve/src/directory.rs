@@ -44,7 +44,7 @@ impl Directory {
     ) -> Result<Response<Body>, GuestError> {
         match request.extensions().get::<Client>().cloned() {
             Some(client) => write_identity(request.headers_mut(), &client),
-            None => remove_identity(request.headers_mut(), false),
+            None => remove_identity(request.headers_mut()),
         }
         let gone = || GuestError::new(format!("{name}: there is no such site any more"));
         let site = self.find(name).ok_or_else(gone)?;

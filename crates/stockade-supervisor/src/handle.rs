@@ -308,11 +308,11 @@ impl Handle {
             ToIsolate::Answer { id, .. } => Some(*id),
             _ => None,
         };
-        self.put(message)?;
+        // As in `answer`. The message is refused only when the isolate has ended.
         if let Some(id) = answered {
             self.shared.requests.lock().close(id);
         }
-        Ok(())
+        self.put(message)
     }
 
     /// Ready when at most half of the queue to the isolate is in use.

@@ -179,7 +179,8 @@ impl Isolate {
                 }
                 match hub.poll_turn(cx) {
                     Poll::Ready(turn) => self.sort(turn),
-                    Poll::Pending if hub.has_work() || self.handle.stats().requests > 0 => {
+                    // In this order: an answer is work before its request is closed in the other's eyes.
+                    Poll::Pending if self.handle.stats().requests > 0 || hub.has_work() => {
                         return Poll::Pending;
                     }
                     Poll::Pending => return Poll::Ready(Next::Idle),

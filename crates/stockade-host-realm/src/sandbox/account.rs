@@ -43,7 +43,7 @@ const RECKONED: usize = 1 << 20;
 pub struct Given {
     /// What happened.
     pub event: Event,
-    /// Its place in the isolate's queue, for [`Handle::release`]; 0 where it has none any more.
+    /// Its place in the isolate's queue, for [`Handle::release`].
     pub place: usize,
     /// What it costs in the host's heap.
     pub cost: usize,
@@ -160,6 +160,7 @@ impl Account {
             ));
         }
         if matches!(event, Event::Control { .. }) {
+            self.note_given(weight.total());
             return now(event, place);
         }
         let cost = weight.total().saturating_add(HANDLER);

@@ -310,7 +310,15 @@ impl Sandboxes {
 
     /// The guest has given a request up; whether it still waited for its handler.
     pub(crate) fn withdraw(&self, key: Key, id: RequestId) -> bool {
-        self.account(key).is_some_and(|a| a.withdraw(id))
+        let Some(account) = self.account(key) else {
+            return false;
+        };
+        let withdrawn = account.withdraw(id);
+        if withdrawn && !account.has_waiting() {
+            // It comes again with the next event that waits, once.
+            self.0.waiting.borrow_mut().retain(|other| *other != key);
+        }
+        withdrawn
     }
 }
 

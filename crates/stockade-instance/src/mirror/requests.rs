@@ -195,7 +195,9 @@ impl Mirror {
             Entry::Aborted { .. } => None,
         });
         let mut of_name = clients.filter(|client| client.request_id == request_id);
-        of_name.next().cloned()
+        let client = of_name.next().cloned();
+        // A client behind a trusted proxy may have chosen the name of another one's request.
+        client.filter(|_| of_name.next().is_none())
     }
 
     fn enter(&self, id: u64, entry: Entry) -> Result<(), End> {

@@ -118,7 +118,13 @@ impl Charging {
 impl Drop for Charging {
     fn drop(&mut self) {
         COUNTER.set(std::ptr::null());
-        UNUSED.lock().push(Arc::clone(&self.counter));
+        let counter = Arc::clone(&self.counter);
+        if counter.load(Ordering::Relaxed) > 0 {
+            // Blocks are still counted here, and would be taken off another isolate's count when they are freed.
+            std::mem::forget(counter);
+        } else {
+            UNUSED.lock().push(counter);
+        }
     }
 }
 

@@ -13,8 +13,11 @@ use super::guard;
 
 /// How long an isolate that is to end may take to where the engine can say what it is doing: it may have to
 /// collect garbage first. Some loops look only whether they are to stop.
-const LOOK_CPU: Duration = Duration::from_millis(50);
-const LOOK_WALL: Duration = Duration::from_millis(90);
+const LOOK_CPU: Duration = Duration::from_millis(25);
+const LOOK_WALL: Duration = Duration::from_millis(40);
+
+/// Characters of a function's name; a longer one is left out.
+const MAX_NAME: usize = 256;
 
 /// Frames that are looked at for one of the guest's own.
 const FRAMES: usize = 16;
@@ -130,7 +133,10 @@ fn top_frame(isolate: &mut v8::Isolate, context: &v8::Global<v8::Context>) -> Op
         if source.starts_with("ext:") {
             return None;
         }
-        let function = frame.get_function_name(scope);
+        // A guest may give a function a name of any length, which V8 builds only when it is read.
+        let function = frame
+            .get_function_name(scope)
+            .filter(|name| name.length() <= MAX_NAME);
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Some(Place {
             function: function.map(|name| name.to_rust_string_lossy(scope)),

@@ -80,22 +80,12 @@ pub(super) fn memory_exceeded() {
 }
 
 /// The process has no memory for the isolate of the calling thread. Engine and allocators may break down at
-/// that: the supervisor of a worker learns of it before.
+/// that, so a worker ends here, with the exit code by which its supervisor knows the reason. No lock is taken
+/// and nothing is reported: the caller may hold any lock, and to report takes memory itself.
 pub(super) fn exhausted() {
-    thread_local! {
-        static BUSY: Cell<bool> = const { Cell::new(false) };
+    if current().is_some_and(|guard| guard.seat.is_in_worker()) {
+        stockade_jail::leave(stockade_jail::EXIT_MEMORY);
     }
-    // To report takes memory itself.
-    if BUSY.replace(true) {
-        return;
-    }
-    if let Some(guard) = current() {
-        guard.seat.memory_exceeded();
-        if guard.seat.is_in_worker() {
-            guard.seat.report();
-        }
-    }
-    BUSY.set(false);
 }
 
 /// Ends the isolate of the calling thread where it is, and notes where that was.

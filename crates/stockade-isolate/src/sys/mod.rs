@@ -1,12 +1,14 @@
 //! Everything unsafe of this crate: memory limits inside V8 and ICU, reaching a running isolate, time zone.
 
 pub(crate) mod alloc;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod blocks;
 pub(crate) mod breaker;
 pub(crate) mod buffers;
 #[cfg(target_os = "linux")]
 pub(crate) mod first_use;
 pub(crate) mod guard;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) mod icu;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod operators;

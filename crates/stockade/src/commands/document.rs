@@ -53,7 +53,7 @@ impl Kept {
 
     /// Takes an error that nothing caught.
     pub(crate) fn uncaught(&mut self, error: &GuestError) {
-        let size = error.message.len() + error.stack.as_ref().map_or(0, String::len);
+        let size = error.size();
         if self.bytes + size <= MAX_KEPT_BYTES && self.uncaught.len() < MAX_KEPT_LINES {
             self.bytes += size;
             self.uncaught.push(Thrown::new(error));

@@ -17,6 +17,9 @@ use super::printer::Held;
 /// For a reader that takes nothing, once the guest was ended for it.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
+/// Errors that are kept while the module still runs; later ones are left out.
+const MAX_UNCAUGHT: usize = 64;
+
 /// The deadline of a command, and the user's signals.
 pub(crate) struct Bounds {
     began: Instant,
@@ -129,7 +132,10 @@ impl Session {
                     biased;
                     result = &mut ready => break result,
                     next = self.isolate.next_or_idle() => match next {
-                        Next::Event(Event::Uncaught(error)) => uncaught.push(error),
+                        Next::Event(Event::Uncaught(error)) if uncaught.len() < MAX_UNCAUGHT => {
+                            uncaught.push(error);
+                        }
+                        Next::Event(Event::Uncaught(_)) => {}
                         Next::Event(event) => self.take(event).await?,
                         Next::Idle => return Err(Failure::never_settles(
                             "the module's top-level await never settles",
