@@ -128,11 +128,11 @@ function nothingTaken() {
   return { __proto__: null, parts: emptyList(), streams: emptyList() };
 }
 
-function takeBytes(taken, bytes) {
+function addBytes(taken, bytes) {
   return ArrayPrototypePush(taken.parts, bytes) - 1;
 }
 
-function takeStream(taken, stream) {
+function addStream(taken, stream) {
   const id = exportStream(stream);
   ArrayPrototypePush(taken.streams, id);
   return id;
@@ -165,13 +165,13 @@ function encodeMarked(value) {
     switch (kindOf(item)) {
       case "b":
         found = true;
-        return "\0b" + takeBytes(taken, item);
+        return "\0b" + addBytes(taken, item);
       case "a":
         found = true;
-        return "\0a" + takeBytes(taken, new Uint8Array(item));
+        return "\0a" + addBytes(taken, new Uint8Array(item));
       case "s":
         found = true;
-        return "\0s" + takeStream(taken, item);
+        return "\0s" + addStream(taken, item);
       default:
         return item;
     }
@@ -292,11 +292,11 @@ function toTree(value, within, depth, taken) {
   if (value === null) return null;
   switch (kindOf(value)) {
     case "b":
-      return "\0b" + takeBytes(taken, value);
+      return "\0b" + addBytes(taken, value);
     case "a":
-      return "\0a" + takeBytes(taken, new Uint8Array(value));
+      return "\0a" + addBytes(taken, new Uint8Array(value));
     case "s":
-      return "\0s" + takeStream(taken, value);
+      return "\0s" + addStream(taken, value);
   }
   if (depth >= MAX_EXACT_DEPTH) {
     throw new RangeError(`data is nested more than ${MAX_EXACT_DEPTH} values deep: make it flatter`);

@@ -1,4 +1,5 @@
-// What a getter of a message sends while the message is encoded belongs to its own message alone.
+// What a getter of a message sends while the message is encoded belongs to its own message alone. A getter may be
+// read twice: to look for bytes, and to encode.
 const sandbox = new V8Sandbox();
 const guest = await sandbox.createIsolate();
 guest.onSystem("terminated", ({ reason, detail }) => console.log("terminated", reason, detail));
