@@ -18,7 +18,6 @@ use super::tls::Authority;
 
 /// Echoes messages. Chooses the last subprotocol that is offered; closes with what `close …` says.
 async fn echo(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) {
-    #[expect(clippy::result_large_err, reason = "the library's own callback")]
     let choose = |request: &Request, mut response: Response| {
         if let Some(offered) = request.headers().get("sec-websocket-protocol") {
             let last = offered

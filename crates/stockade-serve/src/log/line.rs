@@ -127,7 +127,7 @@ impl Line {
         };
         for line in value.split('\n') {
             let line = harmless_line(line, usize::MAX);
-            let _ = write!(self.below, "  [{}] {label}{line}\n", self.owner);
+            let _ = writeln!(self.below, "  [{}] {label}{line}", self.owner);
             label.clear();
         }
     }
