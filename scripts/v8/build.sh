@@ -117,7 +117,10 @@ print(folders["v8"], folders["deno_core_icudata"], sep="\n")' <<<"$packages") ||
   touch "$work/source/.ready"
 }
 
-# A folder laid out like Chromium's clang, of links to Debian's, with our clang++ in front.
+# Copies FILE to TARGET unless it is there: a newer one would have what depends on it made once more.
+keep_copy() { cmp -s "$1" "$2" || cp "$1" "$2"; }
+
+# A folder laid out like Chromium's clang, of links to Debian's, with our clang++ in front; and our other tools.
 lay_out_compiler() {
   local debian=/usr/lib/llvm-$llvm_release llvm=$work/llvm file runtime
   runtime=lib/clang/$llvm_release/lib/$target
@@ -126,39 +129,63 @@ lay_out_compiler() {
   for file in "$debian"/bin/*; do ln -s "$file" "$llvm/bin/"; done
   ln -s "$debian/lib/clang/$llvm_release/include" "$llvm/lib/clang/$llvm_release/include"
   ln -s "$debian/lib/clang/$llvm_release/lib/linux/libclang_rt.builtins-${target%%-*}.a" "$llvm/$runtime/libclang_rt.builtins.a"
-  for file in "$here"/pch/*.h; do cmp -s "$file" "$work/pch/${file##*/}" || cp "$file" "$work/pch/"; done
+  for file in "$here"/pch/*.h; do keep_copy "$file" "$work/pch/${file##*/}"; done
+  keep_copy "$here/cluster_files.py" "$work/source/v8/tools/cluster_files.py"
   rm "$llvm/bin/clang++"
   cp "$here/clang++" "$llvm/bin/clang++"
 }
 
-# Turns ninja's "[done/total]" lines into a percentage and an estimate; the rest goes to the log.
+# Sets `cost` to what the step in ninja's line LINE costs, in shares of a small one (half a second), as measured.
+weigh() {
+  case $1 in
+    *' obj/v8/v8_compiler/'*) cost=35 ;;
+    *' obj/v8/'*-csa-* | *' obj/v8/v8_base_without_compiler/'* | *' obj/v8/v8_initializers/'*) cost=9 ;;
+    *' obj/v8/'*) cost=4 ;;
+    *:run_torque*) cost=40 ;;
+    *) cost=1 ;;
+  esac
+}
+
+# Turns ninja's "[done/total]" lines into a percentage and an estimate; the rest goes to the log. All steps that
+# are left cost LEFT; those of an interrupted build are the rest of what $work/cost holds.
 show_progress() {
-  local line begin=$SECONDS shown=-60 all left rate text percent
-  all=$(cat "$work/steps" 2>/dev/null || echo 0)
+  local line cost left=$1 begin=$SECONDS shown=-60 finished=0 all last text
+  all=$(cat "$work/cost" 2>/dev/null || echo 0)
+  if ((left > all)); then all=$left; echo "$all" >"$work/cost"; fi
   while IFS= read -r line; do
     printf '%s\n' "$line"
     [[ $line =~ ^\[([0-9]+)/([0-9]+)\] ]] || continue
-    left=$((BASH_REMATCH[2] - BASH_REMATCH[1]))
-    # a resumed build counts only what is left: the first count stands for the whole
-    if ((BASH_REMATCH[2] > all)); then all=${BASH_REMATCH[2]}; echo "$all" >"$work/steps"; fi
-    if [[ -t 2 ]]; then ((SECONDS > shown)) || continue; else ((SECONDS >= shown + 60 || left == 0)) || continue; fi
-    shown=$SECONDS percent=$((100 * (all - left) / all)) text=''
-    if ((SECONDS - begin >= 30)); then
-      rate=$(((SECONDS - begin) * left / BASH_REMATCH[1]))
-      text=$(printf ', about %d min left' $((rate / 60 + 1)))
+    weigh "$line"
+    # the last step may come early: ninja leaves out those whose input turns out to be what it was
+    last=$((BASH_REMATCH[1] == BASH_REMATCH[2])) finished=$((finished + cost))
+    left=$((last || left < cost ? 0 : left - cost))
+    if [[ -t 2 ]]; then ((SECONDS > shown)) || continue; else ((SECONDS >= shown + 60 || last)) || continue; fi
+    shown=$SECONDS text=''
+    if ((SECONDS - begin >= 30 && left > 0)); then
+      text=", about $(((SECONDS - begin) * left / finished / 60 + 1)) min left"
     fi
-    text="setup: compiling V8: $percent % ($((all - left)) of $all steps$text)"
+    text="setup: compiling V8: $((100 * (all - left) / all)) % (step ${BASH_REMATCH[1]} of ${BASH_REMATCH[2]}$text)"
     if [[ -t 2 ]]; then printf '\r%s\033[K' "$text" >&2; else printf '%s\n' "$text" >&2; fi
   done >>"$work/ninja.log"
   if [[ -t 2 ]]; then echo >&2; fi
 }
 
+# Prints what the steps that are left cost.
+plan() {
+  local line cost sum=0
+  while IFS= read -r line; do
+    if [[ $line == \[* ]]; then weigh "$line" && ((sum += cost)); fi
+  done < <(ninja -C "$work/out" -n rusty_v8)
+  echo "$sum"
+}
+
 compile() {
-  local settings jobs by_memory
+  local settings jobs by_memory left
   # The crate's archive lacks the Rust sources of V8's Temporal: that one feature is off.
+  # V8's cluster build has the compiler parse the headers of up to 25 source files once (cluster_files.py).
   settings="is_debug=false symbol_level=0 use_custom_libcxx=true treat_warnings_as_errors=false use_glib=false
     v8_enable_sandbox=false v8_enable_pointer_compression=false v8_enable_v8_checks=false
-    v8_monolithic_for_shared_library=true rusty_v8_enable_simdutf=true
+    v8_monolithic_for_shared_library=true v8_enable_cluster_build=true rusty_v8_enable_simdutf=true
     enable_rust=false enable_rust_cxx=false v8_enable_temporal_support=false
     clang_base_path=\"$work/llvm\" clang_version=\"$llvm_release\""
   export PYTHONDONTWRITEBYTECODE=1
@@ -172,7 +199,8 @@ compile() {
   if ((by_memory < jobs)); then jobs=$((by_memory > 0 ? by_memory : 1)); fi
   say "compiling V8 with $jobs compilers at once; it may be interrupted and started again (log: $work/ninja.log)"
   : >"$work/ninja.log"
-  if ! NINJA_STATUS='[%f/%t] ' ninja -C "$work/out" -j "$jobs" rusty_v8 2>&1 | show_progress; then
+  left=$(plan)
+  if ! NINJA_STATUS='[%f/%t] ' ninja -C "$work/out" -j "$jobs" rusty_v8 2>&1 | show_progress "$left"; then
     grep -A 20 -m 1 '^FAILED' "$work/ninja.log" >&2 || tail -n 20 "$work/ninja.log" >&2
     die "compiling V8 failed; the whole log: $work/ninja.log" "started again, it goes on where it stopped"
   fi
