@@ -208,7 +208,7 @@ compile() {
 
 trap 'say "stopped; started again, it goes on where it stopped"; exit 130' INT TERM
 check_platform
-say "building V8 $version from source in $work: about 55 minutes on 2 cores, $disk_mb MB of disk"
+say "building V8 $version from source in $work: about 22 minutes on 2 cores, $disk_mb MB of disk"
 check_disk
 install_packages
 fetch_gn
