@@ -14,6 +14,8 @@ const MAX_BUFFERED = 64 * 1024 * 1024;
 const MAX_SOCKETS = 256;
 // Events that wait for a guest whose queue is full; two of each socket are the most that an honest one has.
 const MAX_WAITING = 4 * MAX_SOCKETS;
+// Characters of why a socket is refused.
+const MAX_REFUSAL = 1024;
 
 // What comes from the guest may be anything: nothing here throws because of it.
 export function allowWebSocket(isolate, check) {
@@ -63,7 +65,8 @@ export function allowWebSocket(isolate, check) {
   };
   const refuse = (conn_id, message) => {
     sockets.delete(conn_id);
-    tellSurely(conn_id, "error", { message });
+    // It may hold the guest's URL, which may be as long as a message.
+    tellSurely(conn_id, "error", { message: message.slice(0, MAX_REFUSAL) });
   };
 
   async function open(message) {
