@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -238,18 +238,18 @@ fn run_case(case: &Case, taken: bool, arguments: &[&str]) -> Result<Ended, Faile
         }
         Taken::Around { program, script } => {
             let script = if taken { script } else { "true" };
+            let stockade = if program[0] == "setpriv" {
+                reachable_program()
+            } else {
+                Path::new(STOCKADE)
+            };
             command = Command::new(program[0]);
             if !is_root() {
                 command.arg("-r");
             }
             command.args(&program[1..]);
-            command.args([
-                "sh",
-                "-c",
-                &format!("{script} && exec \"$@\""),
-                "sh",
-                STOCKADE,
-            ]);
+            command.args(["sh", "-c", &format!("{script} && exec \"$@\""), "sh"]);
+            command.arg(stockade);
         }
     }
     let directory = directory();
@@ -288,6 +288,18 @@ pub(crate) fn is_root() -> bool {
 /// Removes what the trials have written.
 pub(crate) fn tidy() {
     let _ = fs::remove_dir_all(directory());
+}
+
+/// The program at a path that every user may reach: Cargo's target folder may lie in one user's home.
+fn reachable_program() -> &'static PathBuf {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let program = directory().join("stockade");
+        fs::hard_link(STOCKADE, &program)
+            .or_else(|_| fs::copy(STOCKADE, &program).map(drop))
+            .unwrap();
+        program
+    })
 }
 
 /// A folder that every user may read.
