@@ -18,13 +18,13 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use stockade_http::Host;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::broker::BrokerError;
-use crate::host::Host;
 use crate::target::Target;
 
 /// After this time without an answer the next address is tried as well (RFC 8305, 5).

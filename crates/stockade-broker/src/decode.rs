@@ -12,11 +12,11 @@ use futures_util::TryStreamExt as _;
 use http::header::{self, HeaderMap};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
+use stockade_http::{Body, BoxError};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _};
 use tokio_util::io::StreamReader;
 
 use crate::audit::Reason;
-use crate::body::{Body, BoxError};
 use crate::exchange::Exchange;
 use crate::secrets::Secrets;
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use stockade_http::BoxError;
 use tokio::time::{Instant, Sleep};
 
 use crate::audit::Reason;
-use crate::body::BoxError;
 use crate::error::EgressError;
 use crate::exchange::Exchange;
 use crate::pool::{Key, Pool, Sender};

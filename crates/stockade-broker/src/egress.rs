@@ -9,18 +9,18 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::Body as _;
+use stockade_http::Body;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::audit::{Action, Audit, Reason, Refusal};
-use crate::body::Body;
 use crate::budget::Purse;
 use crate::connect::{ConnectFailure, Connector};
 use crate::error::EgressError;
 use crate::exchange::{Begun, Exchange};
 use crate::headers;
 use crate::places::{Missed, Places};
-use crate::policy::{Admitted, Denied, EgressPolicy, Rule, Scheme};
+use crate::policy::{Admitted, Denied, EgressPolicy, Rule};
 use crate::pool::Pool;
 use crate::resolve::Resolver;
 use crate::secrets::Secrets;
@@ -87,7 +87,7 @@ impl Egress {
         let started = Instant::now();
         let (parts, body) = request.into_parts();
         let mut target = self.target(Action::Fetch, &parts.uri)?;
-        if !matches!(target.scheme, Scheme::Http | Scheme::Https) {
+        if target.websocket {
             return Err(invalid("the URL", "fetch takes http:// and https:// only"));
         }
         if matches!(parts.method.as_str(), "CONNECT" | "TRACE" | "TRACK") {

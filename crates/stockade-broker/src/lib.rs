@@ -16,7 +16,6 @@
 
 mod address;
 mod audit;
-mod body;
 mod broker;
 mod budget;
 mod connect;
@@ -27,7 +26,6 @@ mod error;
 mod exchange;
 mod files;
 mod headers;
-mod host;
 mod pattern;
 mod places;
 mod policy;
@@ -41,15 +39,11 @@ mod websocket;
 
 pub use address::AddressKind;
 pub use audit::{Action, Audit, LogAudit, Misplaced, Outcome, Reason, Refusal, Usage};
-pub use body::{Body, BoxError};
 pub use broker::{Broker, BrokerError, BrokerOptions, ResolverSource};
 pub use egress::Egress;
 pub use error::EgressError;
 pub use files::{
     Entry, EntryKind, FileError, Folder, FolderOptions, Listing, Metadata, Mode, WriteOptions,
 };
-pub use host::{Host, HostError};
-pub use pattern::{HostPattern, PatternError};
-pub use policy::{Budget, EgressLimits, EgressPolicy, Rule, Scheme};
+pub use policy::{Budget, EgressLimits, EgressPolicy, Rule};
 pub use secrets::{Secret, SecretValue, Secrets, SecretsError};
-pub use websocket::{SocketMessage, UpstreamSocket};

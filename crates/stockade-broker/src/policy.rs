@@ -7,50 +7,12 @@ use std::time::Duration;
 
 use http::Method;
 use ipnet::IpNet;
+use stockade_http::{Host, HostPattern, Scheme};
 
 use crate::address::{AddressKind, AddressRules};
 use crate::audit::Reason;
-use crate::host::Host;
-use crate::pattern::HostPattern;
+use crate::pattern::matches;
 use crate::target::Target;
-
-/// How a target is spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scheme {
-    /// HTTP in clear text.
-    Http,
-    /// HTTP over TLS.
-    Https,
-    /// WebSocket in clear text.
-    Ws,
-    /// WebSocket over TLS.
-    Wss,
-}
-
-impl Scheme {
-    /// As in a URL.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-            Self::Ws => "ws",
-            Self::Wss => "wss",
-        }
-    }
-
-    /// The port of a URL that names none.
-    #[must_use]
-    pub fn default_port(self) -> u16 {
-        if self.is_secure() { 443 } else { 80 }
-    }
-
-    /// Whether TLS protects it.
-    #[must_use]
-    pub fn is_secure(self) -> bool {
-        matches!(self, Self::Https | Self::Wss)
-    }
-}
 
 /// One grant. Everything in it must fit: an exchange is allowed when one rule allows all of it.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +28,7 @@ pub struct Rule {
     pub ports: Vec<RangeInclusive<u16>>,
     /// Methods. Empty: all that `fetch` allows. A WebSocket counts as GET.
     pub methods: Vec<Method>,
-    /// Schemes. Empty: those over TLS.
+    /// Schemes; a WebSocket has the one of its handshake. Empty: TLS only.
     pub schemes: Vec<Scheme>,
 }
 
@@ -235,7 +197,7 @@ impl Rule {
             Host::Address(address) if self.hosts.is_empty() => {
                 self.addresses.iter().any(|net| net.contains(address))
             }
-            host => self.hosts.iter().any(|pattern| pattern.matches(host)),
+            host => self.hosts.iter().any(|pattern| matches(pattern, host)),
         }
     }
 

@@ -14,12 +14,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use stockade_http::{Body, Host};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::body::Body;
 use crate::connect::Stream;
-use crate::host::Host;
 use crate::target::Target;
 
 /// How long a connection is kept unused.

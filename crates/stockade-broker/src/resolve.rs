@@ -19,9 +19,9 @@ use hickory_resolver::proto::xfer::Protocol;
 use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{Hosts, Name, ResolveError, TokioResolver};
 use parking_lot::Mutex;
+use stockade_http::Host;
 
 use crate::broker::ResolverSource;
-use crate::host::Host;
 
 /// Records that one instance's cache holds.
 const CACHED: usize = 256;

@@ -17,9 +17,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{HeaderMap, HeaderValue};
 use hyper::ext::ReasonPhrase;
+use stockade_http::HostPattern;
 
 use crate::audit::{Misplaced, Reason};
-use crate::pattern::HostPattern;
+use crate::pattern::matches;
 use crate::target::Target;
 
 const PREFIX: &[u8] = b"stockade-secret-";
@@ -203,7 +204,7 @@ impl Secrets {
             if !secret
                 .hosts
                 .iter()
-                .any(|pattern| pattern.matches(&target.host))
+                .any(|pattern| matches(pattern, &target.host))
             {
                 return refuse(Misplaced::Host);
             }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
+use stockade_http::{Body, empty_body};
 use tokio::time::Instant;
 
 use crate::audit::Reason;
-use crate::body::Body;
 use crate::connect::Speaks;
 use crate::decode::{self, Coding, DecodeLimits, Masked};
 use crate::download::{Download, DownloadLimits, describe};
@@ -62,7 +62,7 @@ impl Egress {
                 let declared = outgoing.declared;
                 Upload::new(body, exchange.clone(), limit, declared, &self.secrets)?.boxed_unsync()
             }
-            None => empty(),
+            None => empty_body(),
         };
         let mut request = outgoing.request(sender.version(), body)?;
         let response = loop {
@@ -75,7 +75,7 @@ impl Egress {
             }
             let body = match failure.unsent {
                 Some(unsent) if is_reused => unsent.into_body(),
-                None if is_reused && is_repeatable => empty(),
+                None if is_reused && is_repeatable => empty_body(),
                 _ => return Err(exchange.upstream(describe(&failure.error))),
             };
             is_reused = false;
@@ -252,7 +252,7 @@ impl Outgoing {
         let mut headers = self.headers.clone();
         let authority = self.target.authority();
         let uri = if version == Version::HTTP_2 {
-            let scheme = self.target.scheme.as_str();
+            let scheme = self.target.scheme_name();
             Uri::builder()
                 .scheme(scheme)
                 .authority(authority)
@@ -270,8 +270,4 @@ impl Outgoing {
         *request.headers_mut() = headers;
         Ok(request)
     }
-}
-
-fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
 }

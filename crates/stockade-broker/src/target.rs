@@ -3,9 +3,7 @@
 use std::fmt;
 
 use http::Uri;
-
-use crate::host::{Host, HostError};
-use crate::policy::Scheme;
+use stockade_http::{Host, HostError, Scheme};
 
 /// The longest URL that is taken, in bytes.
 const MAX_URL: usize = 16 * 1024;
@@ -14,6 +12,8 @@ const MAX_URL: usize = 16 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) scheme: Scheme,
+    /// The request opens a WebSocket.
+    pub(crate) websocket: bool,
     pub(crate) host: Host,
     pub(crate) port: u16,
     /// Path and query as the request line has them; begins with `/`.
@@ -39,11 +39,11 @@ pub(crate) enum TargetError {
 
 impl Target {
     pub(crate) fn parse(uri: &Uri) -> Result<Self, TargetError> {
-        let scheme = match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
-            Some("http") => Scheme::Http,
-            Some("https") => Scheme::Https,
-            Some("ws") => Scheme::Ws,
-            Some("wss") => Scheme::Wss,
+        let (scheme, websocket) = match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
+            Some("http") => (Scheme::Http, false),
+            Some("https") => (Scheme::Https, false),
+            Some("ws") => (Scheme::Http, true),
+            Some("wss") => (Scheme::Https, true),
             _ => return Err(TargetError::Scheme),
         };
         let authority = uri.authority().ok_or(TargetError::Relative)?.as_str();
@@ -77,10 +77,20 @@ impl Target {
         }
         Ok(Self {
             scheme,
+            websocket,
             host: Host::parse(host)?,
             port,
             path,
         })
+    }
+
+    /// The scheme as it stands in the URL.
+    pub(crate) fn scheme_name(&self) -> &'static str {
+        match (self.scheme, self.websocket) {
+            (scheme, false) => scheme.as_str(),
+            (Scheme::Http, true) => "ws",
+            (Scheme::Https, true) => "wss",
+        }
     }
 
     /// `host`, or `host:port` where the port is not the scheme's own: the value of the Host header.
@@ -96,7 +106,7 @@ impl Target {
 /// `scheme://host:port`, without path and query, which may hold secrets.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}:{}", self.scheme.as_str(), self.host, self.port)
+        write!(f, "{}://{}:{}", self.scheme_name(), self.host, self.port)
     }
 }
 

@@ -6,10 +6,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use stockade_http::{Body, BoxError};
 use tokio::time::Sleep;
 
 use crate::audit::Reason;
-use crate::body::{Body, BoxError};
 use crate::error::EgressError;
 use crate::exchange::Exchange;
 use crate::secrets::{PLACEHOLDER_LENGTH, Secrets};

@@ -9,6 +9,7 @@ use futures_util::{Sink, SinkExt as _, StreamExt as _};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Uri};
 use parking_lot::Mutex;
+use stockade_http::{SocketMessage, UpstreamSocket};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
@@ -22,7 +23,6 @@ use crate::connect::{Speaks, Stream};
 use crate::egress::{Egress, connect_error, invalid, timed_out};
 use crate::error::EgressError;
 use crate::exchange::{Begun, Exchange};
-use crate::policy::Scheme;
 use crate::secrets::Secrets;
 use crate::target::Target;
 
@@ -34,33 +34,6 @@ const MOST_PROTOCOLS: usize = 32;
 const READ: usize = 16 * 1024;
 /// How long the other end may take to answer a close frame.
 const CLOSING: Duration = Duration::from_secs(5);
-
-/// A message, or the end of a socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SocketMessage {
-    /// Text.
-    Text(String),
-    /// Bytes.
-    Binary(Bytes),
-    /// The end; nothing follows. 1005 for no code, 1006 for an end without a close frame.
-    Close {
-        /// RFC 6455, 7.4.
-        code: u16,
-        /// Up to 123 bytes.
-        reason: String,
-    },
-}
-
-/// An open WebSocket. Dropping either half closes it.
-#[derive(Debug)]
-pub struct UpstreamSocket {
-    /// The subprotocol that the server chose.
-    pub protocol: Option<String>,
-    /// To the server. Waits while the server does not read.
-    pub to: mpsc::Sender<SocketMessage>,
-    /// From the server. Ends after [`SocketMessage::Close`]; the server waits while it is not read.
-    pub from: mpsc::Receiver<SocketMessage>,
-}
 
 impl Egress {
     /// Opens a WebSocket, under policy.
@@ -76,10 +49,7 @@ impl Egress {
         let uri: Uri = url.parse().map_err(|error| invalid("the URL", error))?;
         let mut target = self.target(Action::WebSocket, &uri)?;
         // The WHATWG's constructor takes http: and https: as well.
-        target.scheme = match target.scheme {
-            Scheme::Http | Scheme::Ws => Scheme::Ws,
-            Scheme::Https | Scheme::Wss => Scheme::Wss,
-        };
+        target.websocket = true;
         let mut headers = HeaderMap::new();
         if let Some(offered) = offer(&protocols)? {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
@@ -127,8 +97,8 @@ impl Egress {
             place,
         });
         exchange.answered(101);
-        let (to, from_guest) = mpsc::channel(QUEUED);
-        let (to_guest, from) = mpsc::channel(QUEUED);
+        let (to_upstream, from_guest) = mpsc::channel(QUEUED);
+        let (to_guest, from_upstream) = mpsc::channel(QUEUED);
         let session = Session {
             exchange,
             idle: limits.idle_timeout,
@@ -138,7 +108,11 @@ impl Egress {
             is_guest_slow: AtomicBool::new(false),
         };
         tokio::spawn(session.run(socket, from_guest, to_guest));
-        Ok(UpstreamSocket { protocol, to, from })
+        Ok(UpstreamSocket {
+            protocol,
+            to_upstream,
+            from_upstream,
+        })
     }
 
     async fn shake_hands(
@@ -195,7 +169,7 @@ fn offer(protocols: &[String]) -> Result<Option<HeaderValue>, EgressError> {
 
 fn upgrade(target: &Target, headers: HeaderMap) -> Result<Request<()>, EgressError> {
     let uri = Uri::builder()
-        .scheme(target.scheme.as_str())
+        .scheme(target.scheme_name())
         .authority(target.authority())
         .path_and_query(&*target.path)
         .build();

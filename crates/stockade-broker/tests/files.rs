@@ -14,9 +14,10 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use parking_lot::Mutex;
 use stockade_broker::{
-    Audit, Body, Broker, BrokerOptions, EntryKind, FileError, Folder, FolderOptions, Mode, Reason,
+    Audit, Broker, BrokerOptions, EntryKind, FileError, Folder, FolderOptions, Mode, Reason,
     Refusal, WriteOptions,
 };
+use stockade_http::Body;
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<Refusal>>);

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ipnet::IpNet;
+use stockade_http::{Host, HostPattern, Scheme};
 
-use crate::guard::GuardHost;
 use crate::hints::nearest;
 use crate::instance::{Instance, Marked};
 use crate::mistake::shown;
 use crate::network::Listener;
 use crate::tls::{ClientAuth, ClientAuthMode};
 use crate::tree::{Place, Remark, Source};
-use crate::url::{HostPattern, Scheme, UrlPattern};
+use crate::url::UrlPattern;
 
 pub(crate) fn check(source: &Source<'_>, marked: &[Marked], listeners: &[Listener]) {
     routes(source, marked);
@@ -291,12 +291,12 @@ fn special(net: &IpNet) -> bool {
 }
 
 /// Whether everything that `inner` is, `outer` is too.
-fn covers(outer: &GuardHost, inner: &GuardHost) -> bool {
+fn covers(outer: &HostPattern, inner: &HostPattern) -> bool {
     match (outer, inner) {
-        (GuardHost::Any, _) => true,
-        (GuardHost::Exact(a), GuardHost::Exact(b)) => a == b,
-        (GuardHost::Below(a), GuardHost::Below(b)) => a == b || below(a, b),
-        (GuardHost::Below(a), GuardHost::Exact(b)) => below(a, b),
+        (HostPattern::Any, _) => true,
+        (HostPattern::Exact(a), HostPattern::Exact(b)) => a == b,
+        (HostPattern::Below(a), HostPattern::Below(b)) => a == b || below(a, b),
+        (HostPattern::Below(a), HostPattern::Exact(Host::Name(b))) => below(a, b),
         _ => false,
     }
 }

@@ -3,15 +3,14 @@
 mod keys;
 mod read;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use stockade_http::{HostPattern, Scheme};
 
 use crate::mistake::shown;
 use crate::tree::Remark;
-use crate::url::Scheme;
 
 pub(crate) use keys::DATA_GUARD;
 pub(crate) use read::{guard_host, read};
@@ -65,8 +64,8 @@ pub struct DataGuard {
 pub struct GuardRule {
     /// For logs: the entry of `outbound_whitelist` as written, or the rule's name.
     pub name: String,
-    /// Names allowed. With `addresses` beside them, all addresses of a name must be inside these.
-    pub hosts: Vec<GuardHost>,
+    /// Names allowed, never addresses; [`HostPattern::Any`] is every name. With `addresses` beside them, all addresses of a name must be inside these.
+    pub hosts: Vec<HostPattern>,
     /// Addresses allowed, for URLs that name an address. No name is looked up for them alone.
     pub addresses: Vec<IpNet>,
     /// Ports allowed; never empty.
@@ -77,17 +76,6 @@ pub struct GuardRule {
     pub schemes: Vec<Scheme>,
 }
 
-/// A name that may be reached, lower case, without a final dot.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum GuardHost {
-    /// Every name that resolves to a public address.
-    Any,
-    /// This one.
-    Exact(String),
-    /// Every name below this one, which itself is not meant: `*.example.com` is `example.com`.
-    Below(String),
-}
-
 /// Ports from `first` to `last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortRange {
@@ -95,16 +83,6 @@ pub struct PortRange {
     pub first: u16,
     /// The highest.
     pub last: u16,
-}
-
-impl fmt::Display for GuardHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("*"),
-            Self::Exact(name) => f.write_str(name),
-            Self::Below(name) => write!(f, "*.{name}"),
-        }
-    }
 }
 
 impl PortRange {

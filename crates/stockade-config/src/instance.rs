@@ -14,9 +14,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
+use stockade_http::{EncodedSlashes, HostPattern};
 use stockade_policy::{CgroupUse, CpuShare, Isolation, Wx};
 
-use crate::guard::{DataGuard, GuardHost};
+use crate::guard::DataGuard;
 use crate::tls::ClientAuth;
 use crate::url::UrlPattern;
 
@@ -141,7 +142,7 @@ pub struct Secret {
     pub source: SecretSource,
     /// Where the guest gets a placeholder only: the hosts towards which the broker fills it in.
     /// `None` hands the secret itself to the guest.
-    pub hosts: Option<Vec<GuardHost>>,
+    pub hosts: Option<Vec<HostPattern>>,
     /// Whether a placeholder is filled in over plain HTTP too.
     pub over_plain_http: bool,
     /// Whether a placeholder is filled in in paths and queries too.
@@ -279,16 +280,4 @@ pub struct Recycle {
     pub memory: Option<u64>,
     /// After so long.
     pub age: Option<Duration>,
-}
-
-/// What becomes of `%2F` in a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum EncodedSlashes {
-    /// The request is refused with 400.
-    #[default]
-    Reject,
-    /// It stays `%2F`, which no route takes for a slash.
-    Keep,
-    /// It is a slash, for routes and handlers alike.
-    Decode,
 }

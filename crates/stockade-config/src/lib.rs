@@ -39,10 +39,10 @@ mod yaml;
 
 pub use config::{Config, Loaded};
 pub use difference::Change;
-pub use guard::{DataGuard, GuardHost, GuardRule, PortRange};
+pub use guard::{DataGuard, GuardRule, PortRange};
 pub use instance::{
-    Assets, Autoscale, Binding, Cron, EncodedSlashes, FileGrant, FileMode, Instance,
-    InstanceLimits, Recycle, Scaling, Secret, SecretSource, SecretText, StateBinding,
+    Assets, Autoscale, Binding, Cron, FileGrant, FileMode, Instance, InstanceLimits, Recycle,
+    Scaling, Secret, SecretSource, SecretText, StateBinding,
 };
 pub use mistake::{Mistake, Mistakes, Severity};
 pub use network::{GatewayLimits, Listener, ProxyProtocol};
@@ -51,4 +51,4 @@ pub use observe::{
 };
 pub use schema::schema;
 pub use tls::{Acme, AcmeChallenge, Certificate, ClientAuth, ClientAuthMode, Tls, TlsVersion};
-pub use url::{HostPattern, PathPattern, Scheme, UrlPattern};
+pub use url::UrlPattern;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use stockade_http::{Host, HostPattern, Scheme};
 
 use crate::fields::Fields;
 use crate::instance::Marked;
@@ -13,7 +14,7 @@ use crate::keys::{ADDRESS, Key, Kind, NETWORK, Section};
 use crate::mistake::shown;
 use crate::tls::{self, AcmeChallenge, Tls};
 use crate::tree::Remark;
-use crate::url::{HostPattern, Scheme, UrlPattern};
+use crate::url::UrlPattern;
 
 /// Where clients connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -415,11 +416,7 @@ pub(crate) fn fill_in_domains(top: &Fields<'_>, listeners: &mut [Listener], mark
 fn names(marked: &[Marked]) -> Vec<String> {
     let urls = marked.iter().flat_map(|one| &one.instance.urls);
     let name = |url: &UrlPattern| match &url.host {
-        HostPattern::Exact(name)
-            if url.scheme != Some(Scheme::Http)
-                && !name.starts_with('[')
-                && name.parse::<IpAddr>().is_err() =>
-        {
+        HostPattern::Exact(Host::Name(name)) if url.scheme != Some(Scheme::Http) => {
             Some(name.clone())
         }
         _ => None,

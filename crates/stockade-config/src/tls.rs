@@ -1,13 +1,14 @@
 //! Certificates, versions and who must show a certificate.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
+
+use stockade_http::{Host, HostPattern};
 
 use crate::fields::Fields;
 use crate::keys::{FILE, HOST, Key, Kind, NEW, Section, TEXT};
 use crate::mistake::shown;
 use crate::tree::Remark;
-use crate::url::{self, HostPattern};
+use crate::url;
 
 /// How a listener speaks TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -470,9 +471,7 @@ fn acme(fields: &Fields<'_>) -> Option<Acme> {
         }
     });
     let domains = fields.texts("domains", |text| match url::host(text)? {
-        HostPattern::Exact(name) if name.parse::<IpAddr>().is_err() && !name.starts_with('[') => {
-            Ok(name)
-        }
+        HostPattern::Exact(Host::Name(name)) => Ok(name),
         _ => Err(Remark::allowed(
             format!("no certificate can be fetched for {:?}", shown(text)),
             "a host name; wildcards and addresses can't be proved by these challenges",

@@ -1,7 +1,12 @@
 //! Patterns of URLs that an instance answers.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::IpAddr;
+
+use stockade_http::{
+    Host, HostError, HostPattern, HostPatternError, PathError, PathPattern, Scheme,
+    normalize_escapes,
+};
 
 use crate::keys::URL;
 use crate::mistake::shown;
@@ -22,47 +27,9 @@ pub struct UrlPattern {
     pub text: String,
 }
 
-/// How a client connects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scheme {
-    /// Plain.
-    Http,
-    /// TLS.
-    Https,
-}
-
-/// Hosts, most specific first: an exact name wins over a wildcard, a longer wildcard over a shorter.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum HostPattern {
-    /// This name or address, lower case, no final dot; IPv6 in brackets.
-    Exact(String),
-    /// Every name below this one, however deep: `*.example.com` is `example.com`.
-    Below(String),
-    /// Every host.
-    Any,
-}
-
-/// Paths, normalised, each beginning with `/`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum PathPattern {
-    /// This path alone: `/about`.
-    Exact(String),
-    /// This path and all below it: `/api/*` is `/api`. All paths are the empty text.
-    Under(String),
-}
-
 impl fmt::Display for UrlPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
-    }
-}
-
-impl fmt::Display for Scheme {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        })
     }
 }
 
@@ -101,7 +68,7 @@ impl UrlPattern {
             scheme,
             host,
             port,
-            path: PathPattern::parse(path)?,
+            path: path_pattern(path)?,
             text: text.to_owned(),
         })
     }
@@ -116,69 +83,44 @@ impl UrlPattern {
     }
 }
 
-impl PathPattern {
-    fn parse(path: &str) -> Result<Self, Remark> {
-        if path.is_empty() || path == "/" || path == "/*" {
-            return Ok(Self::Under(String::new()));
-        }
-        let (path, under) = match path.strip_suffix("/*") {
-            Some(path) => (path, true),
-            None => (path, false),
-        };
-        if path.contains('*') {
-            let allowed = "a path such as /about, or one that ends with /* for all below it";
-            let what = "a * stands only at the end of a path, after a slash";
-            return Err(Remark::allowed(what, allowed));
-        }
-        if path.contains('\\') || path.contains("//") {
-            let what = "no path of a request has // or \\ in it after it is normalised";
-            return Err(Remark::allowed(what, "a path such as /about"));
-        }
-        let path = normal(path)?;
-        if path.split('/').any(|part| matches!(part, "." | "..")) {
-            let what = "no path of a request has . or .. in it after it is normalised";
-            return Err(Remark::allowed(what, "a path such as /about"));
-        }
-        Ok(if under {
-            Self::Under(path)
-        } else {
-            Self::Exact(path)
-        })
+/// Reads the path of a pattern.
+fn path_pattern(path: &str) -> Result<PathPattern, Remark> {
+    if path.is_empty() || path == "/" || path == "/*" {
+        return Ok(PathPattern::Under(String::new()));
     }
-}
-
-/// Escapes what the path percent-encode set of the WHATWG URL standard has, and decodes what is
-/// unreserved (RFC 3986, section 2.3): the form in which requests' paths are compared.
-fn normal(path: &str) -> Result<String, Remark> {
-    let bytes = path.as_bytes();
-    let mut out = String::with_capacity(path.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let (byte, escaped) = if byte == b'%' {
-            let hex = path.get(at + 1..at + 3);
-            let hex = hex.filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
-            let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) else {
-                let allowed = "% and two hexadecimal digits; a % itself is %25";
-                return Err(Remark::allowed("a % is followed by no escape", allowed));
-            };
-            at += 2;
-            (byte, true)
-        } else {
-            (byte, false)
-        };
-        at += 1;
-        let unreserved = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        let plain = !escaped && byte.is_ascii() && !b" \"<>^`{}".contains(&byte);
-        if byte < 0x20 || byte == 0x7f {
-            let what = "control characters are refused in every path";
-            return Err(Remark::allowed(what, "a path such as /about"));
-        } else if unreserved || plain {
-            out.push(char::from(byte));
-        } else {
-            out += &format!("%{byte:02X}");
-        }
+    let (path, under) = match path.strip_suffix("/*") {
+        Some(path) => (path, true),
+        None => (path, false),
+    };
+    if path.contains('*') {
+        let allowed = "a path such as /about, or one that ends with /* for all below it";
+        let what = "a * stands only at the end of a path, after a slash";
+        return Err(Remark::allowed(what, allowed));
     }
-    Ok(out)
+    let example = "a path such as /about";
+    if path.contains('\\') || path.contains("//") {
+        let what = "no path of a request has // or \\ in it after it is normalised";
+        return Err(Remark::allowed(what, example));
+    }
+    let path = normalize_escapes(path).map_err(|error| match error {
+        PathError::Escape => {
+            let allowed = "% and two hexadecimal digits; a % itself is %25";
+            Remark::allowed("a % is followed by no escape", allowed)
+        }
+        PathError::Control => {
+            Remark::allowed("control characters are refused in every path", example)
+        }
+        error => Remark::allowed(error.to_string(), example),
+    })?;
+    if path.split('/').any(|part| matches!(part, "." | "..")) {
+        let what = "no path of a request has . or .. in it after it is normalised";
+        return Err(Remark::allowed(what, example));
+    }
+    Ok(if under {
+        PathPattern::Under(path)
+    } else {
+        PathPattern::Exact(path)
+    })
 }
 
 fn split_scheme(text: &str) -> Result<(Option<Scheme>, &str), Remark> {
@@ -219,64 +161,64 @@ pub(crate) fn split_port(authority: &str) -> Result<(&str, Option<u16>), Remark>
     }
 }
 
-/// Reads a host, maybe with a wildcard as its leftmost label.
+/// Reads a host, maybe with a wildcard as its leftmost label. Stricter than [`HostPattern::parse`]: an IPv4 address
+/// has its usual form, an IPv6 address has brackets, and a label has no outer hyphen (RFC 1123, section 2.1;
+/// underscores are in use).
 pub(crate) fn host(text: &str) -> Result<HostPattern, Remark> {
-    if text == "*" {
-        return Ok(HostPattern::Any);
-    }
-    if let Some(inner) = text.strip_prefix('[') {
-        let address = inner.strip_suffix(']').and_then(|inner| inner.parse().ok());
-        let Some::<Ipv6Addr>(address) = address else {
+    const HYPHENS: &str = "labels are letters, digits and inner hyphens";
+    const FOUR: &str = "an IPv4 address is written as four numbers, as 192.0.2.7";
+    let pattern = HostPattern::parse(text);
+    if text.starts_with('[') {
+        return pattern.map_err(|_| {
             let what = format!("{:?} is no IPv6 address", shown(text));
-            return Err(Remark::allowed(what, "an address in brackets, as [::1]"));
-        };
-        return Ok(HostPattern::Exact(format!("[{address}]")));
+            Remark::allowed(what, "an address in brackets, as [::1]")
+        });
     }
-    match text.strip_prefix("*.") {
-        Some(rest) => Ok(HostPattern::Below(name(rest)?)),
-        None => Ok(HostPattern::Exact(name(text)?)),
-    }
-}
-
-/// A host name in lower case without its final dot (RFC 1123, section 2.1; underscores are in use).
-fn name(text: &str) -> Result<String, Remark> {
+    let plain = text.strip_prefix("*.").unwrap_or(text);
     let refuse = |why: &str| {
-        let what = format!("{:?} is no host name: {why}", shown(text));
-        Err(Remark::allowed(
-            what,
+        Remark::allowed(
+            format!("{:?} is no host name: {why}", shown(plain)),
             "a name such as a.example.com, or *.example.com",
-        ))
+        )
     };
-    let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    if lower.contains('*') {
-        return refuse("a * stands only as the leftmost label, for all names below");
-    }
-    if !lower.is_ascii() {
-        return refuse("letters beyond ASCII are written in Punycode, as xn--bcher-kva.example");
-    }
-    if lower.is_empty() || lower.len() > 253 {
-        return refuse("it has 1 to 253 characters");
-    }
-    for label in lower.split('.') {
-        let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        if label.is_empty() || label.len() > 63 {
-            return refuse("each label has 1 to 63 characters");
+    let pattern = pattern.map_err(|error| {
+        refuse(match error {
+            HostPatternError::Star { .. } => {
+                "a * stands only as the leftmost label, for all names below"
+            }
+            HostPatternError::Host { why, .. } => match why {
+                HostError::Empty | HostError::Long => "it has 1 to 253 characters",
+                HostError::Label => "each label has 1 to 63 characters",
+                HostError::Character(character) if !character.is_ascii() => {
+                    "letters beyond ASCII are written in Punycode, as xn--bcher-kva.example"
+                }
+                HostError::Character(_) | HostError::Brackets => HYPHENS,
+                HostError::Number => FOUR,
+            },
+        })
+    })?;
+    match &pattern {
+        HostPattern::Any => {}
+        HostPattern::Exact(Host::Address(IpAddr::V4(address))) => {
+            if plain.strip_suffix('.').unwrap_or(plain) != address.to_string() {
+                return Err(refuse(FOUR));
+            }
         }
-        if !label.bytes().all(good) || label.starts_with('-') || label.ends_with('-') {
-            return refuse("labels are letters, digits and inner hyphens");
+        HostPattern::Exact(Host::Address(IpAddr::V6(_))) => return Err(refuse(HYPHENS)),
+        HostPattern::Exact(Host::Name(name)) | HostPattern::Below(name) => {
+            let outer = |label: &str| label.starts_with('-') || label.ends_with('-');
+            if name.split('.').any(outer) {
+                return Err(refuse(HYPHENS));
+            }
         }
     }
-    // A last label of digits is an address in some notation (WHATWG URL, "ends in a number").
-    let last = lower.rsplit('.').next().unwrap_or_default();
-    let number = last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x");
-    if number && lower.parse::<std::net::Ipv4Addr>().is_err() {
-        return refuse("an IPv4 address is written as four numbers, as 192.0.2.7");
-    }
-    Ok(lower)
+    Ok(pattern)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     fn parse(text: &str) -> UrlPattern {
@@ -287,7 +229,10 @@ mod tests {
     fn url_pattern_parts_are_read() {
         let url = parse("https://A.Example.com.:8443/api/*");
         assert_eq!(url.scheme, Some(Scheme::Https));
-        assert_eq!(url.host, HostPattern::Exact("a.example.com".to_owned()));
+        assert_eq!(
+            url.host,
+            HostPattern::Exact(Host::Name("a.example.com".to_owned()))
+        );
         assert_eq!(url.port, Some(8443));
         assert_eq!(url.path, PathPattern::Under("/api".to_owned()));
         let url = parse("*.example.com");
@@ -298,7 +243,7 @@ mod tests {
         assert_eq!(url.path, PathPattern::Exact("/about".to_owned()));
         assert_eq!(
             parse("[::1]:80/").host,
-            HostPattern::Exact("[::1]".to_owned())
+            HostPattern::Exact(Host::Address(IpAddr::V6(Ipv6Addr::LOCALHOST)))
         );
         assert_eq!(parse("*").host, HostPattern::Any);
         assert_eq!(parse("a.b/").path, parse("a.b").path);

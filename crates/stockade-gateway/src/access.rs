@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, Method, StatusCode, Version};
-use stockade_instance::{ClientTls, ServedBy};
+use stockade_http::{ClientTls, ServedBy};
 
 /// Hears what happens. Called on the tasks that serve: must return at once.
 pub trait Observer: Send + Sync + 'static {

@@ -5,16 +5,13 @@ use std::sync::Arc;
 use http::{HeaderValue, Method, Response, StatusCode, header, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use stockade_instance::Body;
+use stockade_http::{Body, NormalPath, Scheme, empty_body, full_body};
 
 use crate::access::Refusal;
 use crate::authority::Authority;
 use crate::forwarded::Origin;
 use crate::gateway::Current;
 use crate::head::{self, Refused};
-use crate::path::NormalPath;
-use crate::pattern::Scheme;
-use crate::problem;
 use crate::response::Exchange;
 use crate::route::{Route, Table, Wanted};
 use crate::service::Conversation;
@@ -83,7 +80,7 @@ impl Asking<'_> {
             return Ok(Verdict::Answered(answer));
         }
         let wanted = |scheme: Scheme, path: &'_ NormalPath| {
-            let port = authority.port.unwrap_or(scheme.port());
+            let port = authority.port.unwrap_or(scheme.default_port());
             let host = authority.host.as_str();
             table
                 .find(Wanted {
@@ -182,7 +179,7 @@ pub(crate) fn body_refused(refusal: Refusal, most: u64) -> Refused {
 
 /// `OPTIONS *` asks about the server as a whole (RFC 9110, section 9.3.7).
 fn server_options() -> Response<Body> {
-    let mut response = Response::new(problem::empty());
+    let mut response = Response::new(empty_body());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
         .headers_mut()
@@ -194,7 +191,7 @@ fn challenge(table: &Table, authority: &Authority, path: &str) -> Option<Respons
     let acme = table.options.acme.as_ref()?;
     let token = path.strip_prefix(ACME_PREFIX)?;
     let proof = acme.http_answer(&authority.host, token)?;
-    let mut response = Response::new(problem::full(proof));
+    let mut response = Response::new(full_body(proof));
     let kind = HeaderValue::from_static("application/octet-stream");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Some(response)
@@ -214,7 +211,7 @@ fn redirect(
         .and_then(|authority| head::absolute_uri(Scheme::Https, authority, path, query))
         .and_then(|uri| HeaderValue::try_from(uri.to_string()).ok())
         .ok_or_else(|| bad_path("it has a character that URLs cannot have"))?;
-    let mut response = Response::new(problem::empty());
+    let mut response = Response::new(empty_body());
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     response.headers_mut().insert(header::LOCATION, uri);
     Ok(response)

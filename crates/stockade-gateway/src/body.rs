@@ -12,7 +12,7 @@ use http::header;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
-use stockade_instance::BoxError;
+use stockade_http::BoxError;
 use tokio::time::Sleep;
 
 use crate::access::Refusal;

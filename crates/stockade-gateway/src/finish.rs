@@ -4,11 +4,10 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
-use stockade_instance::Body;
+use stockade_http::{Body, empty_body};
 
 use crate::access::Outcome;
 use crate::head;
-use crate::problem;
 use crate::response::{Exchange, Sent};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -60,7 +59,7 @@ pub(crate) fn finish(
     let mut declared = None;
     if switching || status == StatusCode::NO_CONTENT || status == StatusCode::RESET_CONTENT {
         headers.remove(header::CONTENT_LENGTH);
-        body = problem::empty();
+        body = empty_body();
     } else if status == StatusCode::NOT_MODIFIED || ending.head {
         // The length is that of the response to GET, if it is known: that of the body where there is one,
         // whatever the target says, else what the target says (RFC 9110, section 8.6).
@@ -69,7 +68,7 @@ pub(crate) fn finish(
         } else if single_length(headers).is_none() {
             headers.remove(header::CONTENT_LENGTH);
         }
-        body = problem::empty();
+        body = empty_body();
     } else if let Some(exact) = exact {
         headers.insert(header::CONTENT_LENGTH, exact.into());
     } else {

@@ -12,10 +12,9 @@ use std::time::SystemTime;
 use http::header::{FORWARDED, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
-use stockade_instance::Client;
+use stockade_http::{Client, Scheme};
 
 use crate::head;
-use crate::pattern::Scheme;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -86,7 +85,7 @@ fn write(headers: &mut HeaderMap, address: IpAddr, https: bool, request_id: &str
         headers.insert(CONNECTING_IP, address);
     }
     let scheme = if https { Scheme::Https } else { Scheme::Http };
-    headers.insert(PROTO, HeaderValue::from_static(scheme.name()));
+    headers.insert(PROTO, HeaderValue::from_static(scheme.as_str()));
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(REQUEST_ID, id);
     }
@@ -302,7 +301,7 @@ mod tests {
             assert_eq!(origin.client.ip().to_string(), client);
             assert_eq!(headers["x-forwarded-for"], client);
             assert_eq!(headers["cf-connecting-ip"], client);
-            assert_eq!(headers["x-forwarded-proto"], origin.scheme.name());
+            assert_eq!(headers["x-forwarded-proto"], origin.scheme.as_str());
             assert_eq!(headers["x-request-id"], origin.request_id);
             // Nor by what cleans the request afterwards.
             let mut headers = headers;

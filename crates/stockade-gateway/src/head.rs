@@ -3,13 +3,11 @@
 use http::header::{self, HeaderName};
 use http::uri::{Authority as UriAuthority, PathAndQuery, Scheme as UriScheme, Uri};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, request};
-use stockade_instance::Body;
+use stockade_http::{Body, Problem, Scheme};
 
 use crate::access::{Outcome, Refusal};
 use crate::authority::Authority;
 use crate::limits::Limits;
-use crate::pattern::Scheme;
-use crate::problem::Problem;
 
 /// Why a request is refused, in words for its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,7 +190,7 @@ pub(crate) fn absolute_uri(
 /// The authority as it stands in URLs and in `host`: without the scheme's own port.
 pub(crate) fn uri_authority(scheme: Scheme, authority: &Authority) -> Option<UriAuthority> {
     match authority.port {
-        Some(port) if port != scheme.port() => {
+        Some(port) if port != scheme.default_port() => {
             UriAuthority::try_from(format!("{}:{port}", authority.host)).ok()
         }
         _ => UriAuthority::try_from(authority.host.as_str()).ok(),

@@ -1,11 +1,11 @@
 //! Everything here that reads a client's bytes by itself, in one function for the fuzzer.
 
+use stockade_http::{NormalPath, Slashes};
+
 use crate::authority::Authority;
 use crate::frames::Frames;
 use crate::framing::{Finding, Framing};
-use crate::path::NormalPath;
 use crate::proxy;
-use crate::route::Slashes;
 
 const HEAD_LIMIT: usize = 8192;
 

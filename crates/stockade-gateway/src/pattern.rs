@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use stockade_http::{HostPattern, NormalPath, PathPattern, Scheme, Slashes};
+
 use crate::authority::Authority;
-use crate::path::NormalPath;
-use crate::route::Slashes;
 
 /// A pattern of URLs: every part that is given must match.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,10 +33,15 @@ impl Pattern {
 
     /// Whether the pattern is in the form in which requests are compared with it.
     pub(crate) fn check(&self) -> Result<(), PatternError> {
-        if let HostPattern::Exact(host) | HostPattern::Below(host) = &self.host {
-            let read = Authority::parse(host).ok();
-            if read.is_none_or(|read| read.host != *host || read.port.is_some()) {
-                return Err(PatternError::Host(host.clone()));
+        let host = match &self.host {
+            HostPattern::Exact(host) => Some(host.to_string()),
+            HostPattern::Below(name) => Some(name.clone()),
+            HostPattern::Any => None,
+        };
+        if let Some(host) = host {
+            let read = Authority::parse(&host).ok();
+            if read.is_none_or(|read| read.host != host || read.port.is_some()) {
+                return Err(PatternError::Host(host));
             }
         }
         let (PathPattern::Exact(path) | PathPattern::Under(path)) = &self.path;
@@ -50,54 +55,6 @@ impl Pattern {
         }
         Ok(())
     }
-}
-
-/// How a client connects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scheme {
-    /// Plain.
-    Http,
-    /// TLS, with the gateway or with a trusted proxy that says so.
-    Https,
-}
-
-impl Scheme {
-    /// As in a URL.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
-
-    pub(crate) fn port(self) -> u16 {
-        match self {
-            Self::Http => 80,
-            Self::Https => 443,
-        }
-    }
-}
-
-/// Which hosts. An exact name wins over a wildcard, a longer wildcard over a shorter one, which wins over
-/// [`HostPattern::Any`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum HostPattern {
-    /// This name or address: lower case, no final dot, IPv6 in brackets.
-    Exact(String),
-    /// Every name below this one, however deep: `*.example.com` is `example.com`.
-    Below(String),
-    /// Every host.
-    Any,
-}
-
-/// Which paths. The exact one wins, then the longest.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum PathPattern {
-    /// This path alone: `/about`.
-    Exact(String),
-    /// This path and all below it: `/api/*` is `/api`. All paths are the empty text.
-    Under(String),
 }
 
 /// Why a pattern can match nothing, or not what it seems to.
@@ -119,13 +76,9 @@ pub enum PatternError {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(scheme) = self.scheme {
-            write!(f, "{}://", scheme.name())?;
+            write!(f, "{scheme}://")?;
         }
-        match &self.host {
-            HostPattern::Exact(host) => f.write_str(host)?,
-            HostPattern::Below(host) => write!(f, "*.{host}")?,
-            HostPattern::Any => f.write_str("*")?,
-        }
+        write!(f, "{}", self.host)?;
         if let Some(port) = self.port {
             write!(f, ":{port}")?;
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use hyper_util::rt::TokioIo;
-use stockade_instance::{GuestSocket, SocketMessage};
+use stockade_http::{GuestSocket, SocketMessage};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;

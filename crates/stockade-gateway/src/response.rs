@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use stockade_instance::{Body, BoxError};
+use stockade_http::{Body, BoxError};
 
 use crate::access::{AccessRecord, Observer, Outcome};
 use crate::body::Intake;

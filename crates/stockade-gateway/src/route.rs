@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use http::HeaderName;
 use ipnet::IpNet;
+use stockade_http::{EncodedSlashes, HostPattern, PathPattern, Scheme, Slashes};
 
 use crate::limits::Limits;
-use crate::pattern::{HostPattern, PathPattern, Pattern, PatternError, Scheme};
+use crate::pattern::{Pattern, PatternError};
 use crate::target::Target;
 use crate::tls::{Acme, ClientRule};
 
@@ -64,30 +65,6 @@ impl fmt::Debug for Route {
             .field("patterns", &self.patterns)
             .finish_non_exhaustive()
     }
-}
-
-/// What becomes of an encoded slash (`%2F`) or backslash (`%5C`) in a path, which servers read in
-/// different ways.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum EncodedSlashes {
-    /// The request is refused with 400.
-    #[default]
-    Reject,
-    /// It stays encoded, a character like any other.
-    Keep,
-    /// It becomes a slash, after which the path is normalised again; if another route matches that path
-    /// the request is refused. An encoded backslash is refused.
-    Decode,
-}
-
-/// What becomes of empty path segments: `//`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Slashes {
-    /// Several slashes are one.
-    #[default]
-    Merge,
-    /// They stay.
-    Keep,
 }
 
 /// What holds for all routes.
@@ -205,7 +182,7 @@ impl Table {
 
     fn add(&mut self, route: &Arc<Route>, pattern: &Pattern) -> Result<(), TableError> {
         let paths = match &pattern.host {
-            HostPattern::Exact(host) => self.hosts.entry(host.as_str().into()).or_default(),
+            HostPattern::Exact(host) => self.hosts.entry(host.to_string().into()).or_default(),
             HostPattern::Below(host) => self.below.entry(host.as_str().into()).or_default(),
             HostPattern::Any => &mut self.any,
         };

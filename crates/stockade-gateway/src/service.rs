@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use stockade_instance::{Body, Client, ServedBy, Upgrade as GuestUpgrade};
+use stockade_http::{Body, Client, Problem, Scheme, ServedBy, Upgrade as GuestUpgrade, empty_body};
 
 use crate::access::{AccessRecord, Outcome, Refusal};
 use crate::admission::{Admitted, Asking, Verdict, bad_path, body_refused};
@@ -22,8 +22,6 @@ use crate::gate::Entered;
 use crate::gateway::{Current, Shared};
 use crate::head::{self, Refused};
 use crate::listener::Listener;
-use crate::pattern::Scheme;
-use crate::problem::{self, Problem};
 use crate::pulse::{Pulse, Upgrade};
 use crate::response::{Exchange, Sent};
 use crate::tls::{ConnectionTls, Misdirected, TlsStore};
@@ -184,7 +182,7 @@ impl Conversation {
                     .as_ref()
                     .map(|secure| Arc::clone(&secure.connection.client)),
                 method: parts.method.clone(),
-                scheme: origin.scheme.name(),
+                scheme: origin.scheme.as_str(),
                 host: None,
                 path: parts.uri.path().to_owned(),
                 query: parts.uri.query().map(str::to_owned),
@@ -237,7 +235,7 @@ impl Conversation {
         }
         let most = route.most_body(&current.limits);
         let body = if body.is_end_stream() {
-            problem::empty()
+            empty_body()
         } else {
             let pulse = Arc::clone(&self.pulse);
             let intake = Arc::clone(&exchange.intake);

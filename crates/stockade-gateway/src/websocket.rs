@@ -8,14 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, request};
 use hyper::upgrade::OnUpgrade;
-use stockade_instance::{Body, GuestSocket};
+use stockade_http::{Body, GuestSocket, empty_body};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::access::Refusal;
 use crate::gate::OpenSocket;
 use crate::head::{self, Refused};
 use crate::limits::SocketLimits;
-use crate::problem;
 use crate::relay::{self, Relay};
 use crate::service::Conversation;
 
@@ -168,7 +167,7 @@ pub(crate) fn accept(
         None => parts.status = StatusCode::OK,
     }
     start(conversation, opened, open, limits.clone());
-    Ok(Response::from_parts(parts, problem::empty()))
+    Ok(Response::from_parts(parts, empty_body()))
 }
 
 fn start(conversation: &Arc<Conversation>, opened: Opened, open: OpenSocket, limits: SocketLimits) {

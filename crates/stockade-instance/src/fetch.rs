@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
+use stockade_http::Body;
 use stockade_protocol::bounds::MAX_NAME_BYTES;
 use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::{CallError, End, SendError};
 
 use crate::error::{FetchError, Refusal};
-use crate::http::Body;
 use crate::mirror::{Mirror, Reading, Reply, Slot};
 use crate::observer::Observer;
 use crate::pool::Pool;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use parking_lot::Mutex;
+use stockade_http::Body;
 use stockade_supervisor::Supervisor;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use crate::cron::run_crons;
 use crate::error::FetchError;
 use crate::fetch;
-use crate::http::Body;
 use crate::keeper::Keeper;
 use crate::observer::Observer;
 use crate::options::InstanceOptions;

@@ -17,7 +17,6 @@ mod backoff;
 mod cron;
 mod error;
 mod fetch;
-mod http;
 mod instance;
 mod keeper;
 mod limits;
@@ -33,15 +32,11 @@ mod stats;
 mod wire;
 
 pub use error::{FetchError, Refusal};
-pub use http::{
-    Body, BoxError, Client, ClientCertificate, ClientTls, GuestSocket, ServedBy, SocketMessage,
-    Upgrade,
-};
 pub use instance::Instance;
 pub use limits::InstanceLimits;
 pub use observer::{CronOutcome, MirrorEnd, MirrorEndReason, Observer, ScaleCause, Unobserved};
 pub use options::{Autoscale, Cron, CronError, InstanceOptions, Recycle, Scaling};
-pub use services::{BoxFuture, NoServices, Parcel, Services, UpstreamSocket};
+pub use services::{NoServices, Parcel, Services};
 pub use stats::{Drained, InstanceStats, MirrorState, MirrorStats};
 #[doc(hidden)]
 pub use wire::parse_guest_message;

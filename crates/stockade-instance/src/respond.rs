@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{Method, Response, StatusCode};
 use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt, Empty, Full};
+use http_body_util::BodyExt;
+use stockade_http::{Body, BoxError, ServedBy, Upgrade, empty_body, full_body};
 
 use crate::error::FetchError;
-use crate::http::{Body, BoxError, ServedBy, Upgrade};
 use crate::mirror::{Buffered, GuestStream, Mirror, OwnedStream, Reply, ReplyBody, Slot};
 use crate::wire::{Head, Prepared};
 
@@ -48,7 +48,7 @@ fn build(
         slot,
     } = reply;
     let mut head = head?;
-    let mut response = Response::new(empty());
+    let mut response = Response::new(empty_body());
     *response.status_mut() = head.status;
     *response.headers_mut() = std::mem::take(&mut head.headers);
     if let Some(reason) = head.reason.take() {
@@ -99,7 +99,7 @@ fn build(
         .boxed_unsync()
     };
     let body = match body {
-        ReplyBody::None => empty(),
+        ReplyBody::None => empty_body(),
         ReplyBody::Whole(bytes, count) => {
             if limit.is_some_and(|limit| bytes.len() as u64 > limit) {
                 return Err(format!(
@@ -122,14 +122,10 @@ fn no_length(head: &Head) -> bool {
     head.status == StatusCode::NO_CONTENT
 }
 
-fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
-}
-
 fn whole(bytes: Bytes, count: Option<Buffered>) -> Body {
-    let body = Full::new(bytes).map_err(|never| match never {});
+    let body = full_body(bytes);
     match count {
-        None => body.boxed_unsync(),
+        None => body,
         // Counted until it is sent or dropped.
         Some(count) => body
             .map_frame(move |frame| {

@@ -1,16 +1,9 @@
 //! What a guest may ask of its host.
 
-use std::future::Future;
-use std::pin::Pin;
-
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
+use stockade_http::{Body, UpstreamSocket};
 use stockade_protocol::{GuestError, Payload};
-use tokio::sync::mpsc;
-
-use crate::http::{Body, SocketMessage};
-
-/// A future in a box.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Data with streams of bytes in it. A stream's mark in the data, `s` and a number, counts in `streams`;
 /// [`Payload`] describes marks.
@@ -38,19 +31,6 @@ impl std::fmt::Debug for Parcel {
             .field("streams", &self.streams.len())
             .finish()
     }
-}
-
-/// A WebSocket to somewhere else, opened for a guest.
-#[derive(Debug)]
-pub struct UpstreamSocket {
-    /// The subprotocol that the server chose; empty for none.
-    pub protocol: String,
-    /// The extensions that the server chose; empty for none.
-    pub extensions: String,
-    /// What the guest says.
-    pub to_upstream: mpsc::Sender<SocketMessage>,
-    /// What the server says; ends after a [`SocketMessage::Close`].
-    pub from_upstream: mpsc::Receiver<SocketMessage>,
 }
 
 /// What the guests of one instance may ask of their host. Every argument is hostile. A guest that loses

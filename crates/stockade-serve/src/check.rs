@@ -99,7 +99,6 @@ fn what_it_may_use(
 ) -> Result<(), SiteError> {
     let broker = brokers.with_roots(&site.data_guard.ca)?;
     site::secrets(&broker, site)?;
-    plan::egress::policy(&site.data_guard, socket_message)?;
     plan::instance::options(site, serde_json::Map::new(), None, socket_message)?;
     Ok(())
 }

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
-use stockade_gateway::{BoxFuture, Problem, Target, remove_identity, write_identity};
-use stockade_instance::{Body, Client, FetchError, Instance, Parcel};
+use stockade_gateway::{Target, remove_identity, write_identity};
+use stockade_http::{Body, Client, Problem};
+use stockade_instance::{FetchError, Instance, Parcel};
 use stockade_protocol::GuestError;
 
 use crate::services::site_error;

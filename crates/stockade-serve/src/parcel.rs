@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
-use stockade_instance::{Body, Parcel};
+use stockade_http::Body;
+use stockade_instance::Parcel;
 use stockade_protocol::{GuestError, Payload};
 
 /// Bytes of JSON that are read for one call: parsed they take many times as many. Contents of files are

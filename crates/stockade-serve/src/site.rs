@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_broker::{Broker, BrokerError, FileError, PatternError, Secrets, SecretsError};
+use stockade_broker::{Broker, BrokerError, FileError, Secrets, SecretsError};
 use stockade_config::Instance as SiteConfig;
 use stockade_gateway::{AssetsError, Target};
 use stockade_instance::{CronError, FetchError, Instance, InstanceOptions};
@@ -38,9 +38,6 @@ pub enum SiteError {
     /// A secret was not read.
     #[error("the secret {0} has no value")]
     SecretMissing(String),
-    /// A host in a rule or of a secret.
-    #[error(transparent)]
-    Host(#[from] PatternError),
     /// A granted folder.
     #[error(transparent)]
     Folder(#[from] FileError),
@@ -240,7 +237,7 @@ async fn make(
     let (plain, secrets) = secrets(broker, config)?;
     let values = plain.into_iter().chain(secrets.environment());
     let env = plan::instance::environment(config, values);
-    let policy = plan::egress::policy(&config.data_guard, socket_message)?;
+    let policy = plan::egress::policy(&config.data_guard, socket_message);
     let mut bindings = HashMap::new();
     for (key, binding) in &config.bindings {
         bindings.insert(key.clone(), Binding::Site(binding.instance.clone()));

@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use stockade_config as config;
-use stockade_config::{ClientAuth, ClientAuthMode, Config, HostPattern, Scheme, Tls, TlsVersion};
+use stockade_config::{ClientAuth, ClientAuthMode, Config, Tls, TlsVersion};
 use stockade_gateway::tls as gateway;
 use stockade_gateway::tls::{
     Acme, AcmeError, ClientRule, PolicyId, TlsError, TlsEvent, TlsObserver, TlsStore, WatchOptions,
     Watching,
 };
+use stockade_http::{HostPattern, Scheme};
 
 use crate::metrics::{Count, Reading};
 
@@ -127,10 +128,9 @@ fn hosts(config: &Config) -> Vec<(String, ClientAuth)> {
                 continue;
             }
             let host = match &url.host {
-                HostPattern::Exact(host) => host.clone(),
-                HostPattern::Below(host) => format!("*.{host}"),
                 // The whole listener: the route asks, not the handshake.
                 HostPattern::Any => continue,
+                host => host.to_string(),
             };
             if !hosts.iter().any(|(known, _)| *known == host) {
                 hosts.push((host, auth.clone()));

@@ -30,6 +30,6 @@ pub use key::{Key, KeyError, KeyspaceName, MAX_KEY_BYTES, MAX_NAME_BYTES};
 pub use limits::{ENTRY_OVERHEAD, Limits, MAX_VALUE_BYTES};
 pub use list::{KeyInfo, List, ListError, MAX_LIST, Page};
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore, StoreStats};
-pub use store::{BoxFuture, Keyspace, Store, Usage};
+pub use store::{Keyspace, Store, Usage};
 pub use value::{Entry, Kind, Value, Version};
 pub use watch::{Change, ChangeKind, MAX_WATCHED_KEYS, Selector, SelectorError, Watch, Watched};

@@ -3,10 +3,10 @@
 //! A backend may keep its data in a file of this machine or in a cluster: callers see only these
 //! two traits. The invariants at the head of the crate hold for each of them.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::future::BoxFuture;
 
 use crate::atomic::{Atomic, Check, Mutation, Outcome};
 use crate::error::StateError;
@@ -15,9 +15,6 @@ use crate::limits::Limits;
 use crate::list::{List, Page};
 use crate::value::{Entry, Value, Version};
 use crate::watch::{Selector, Watch};
-
-/// A future that may move between threads.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A place of keyspaces.
 pub trait Store: Send + Sync + 'static {

@@ -1,7 +1,8 @@
 //! Changes of keys, as they are committed.
 
+use futures_util::future::BoxFuture;
+
 use crate::key::{Key, MAX_KEY_BYTES};
-use crate::store::BoxFuture;
 use crate::value::Version;
 
 /// Most keys that one watch may name.

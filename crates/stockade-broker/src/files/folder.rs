@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata as RawMetadata};
+use stockade_http::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::FileError;
@@ -16,7 +17,6 @@ use super::path::{GuestPath, is_name};
 use super::storage::{Ledger, Ledgers};
 use super::{read, write};
 use crate::audit::{Action, Audit, Reason, Refusal};
-use crate::body::Body;
 
 /// Entries that a listing gives at once.
 const MOST_LISTED: usize = 1000;

@@ -11,13 +11,13 @@ use cap_std::fs::{OpenOptions, OpenOptionsExt as _};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use rustix::fs::OFlags;
+use stockade_http::{Body, BoxError};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::FileError;
 use super::folder::{EntryKind, Folder, Metadata};
 use super::path::GuestPath;
 use crate::audit::Reason;
-use crate::body::{Body, BoxError};
 
 /// Bytes that are read at once.
 const PIECE: usize = 64 * 1024;

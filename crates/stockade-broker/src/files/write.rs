@@ -8,13 +8,13 @@ use bytes::Bytes;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use http_body_util::BodyExt as _;
 use rustix::fs::{OFlags, RenameFlags};
+use stockade_http::Body;
 
 use super::error::FileError;
 use super::folder::{EntryKind, Folder, Metadata, WriteOptions};
 use super::path::{DRAFT_PREFIX, GuestPath};
 use super::storage::Room;
 use crate::audit::Reason;
-use crate::body::Body;
 
 /// Bytes that are gathered before they are written.
 const PIECE: usize = 256 * 1024;

@@ -8,7 +8,8 @@ use futures_util::StreamExt as _;
 use http::Request;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use stockade_broker::{Body, BoxError, EgressError, Outcome, Reason};
+use stockade_broker::{EgressError, Outcome, Reason};
+use stockade_http::{Body, BoxError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 

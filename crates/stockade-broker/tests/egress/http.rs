@@ -1,7 +1,8 @@
 //! Requests and responses: what goes out, what comes back, and what never does.
 
 use http::{Method, Request, header};
-use stockade_broker::{EgressError, Outcome, Reason, Scheme};
+use stockade_broker::{EgressError, Outcome, Reason};
+use stockade_http::Scheme;
 
 use super::servers::{self, reply};
 use super::setting::{Setting, empty, full, get, rule, text};

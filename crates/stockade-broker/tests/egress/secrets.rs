@@ -82,7 +82,7 @@ async fn placeholder_towards_another_host_is_refused_wherever_it_stands() {
     let in_pieces = {
         let (one, two) = key.split_at(20);
         let pieces = [one.to_owned(), two.to_owned()].map(|piece| {
-            Ok::<_, stockade_broker::BoxError>(http_body::Frame::data(bytes::Bytes::from(piece)))
+            Ok::<_, stockade_http::BoxError>(http_body::Frame::data(bytes::Bytes::from(piece)))
         });
         let stream = futures_util::stream::iter(pieces);
         http_body_util::BodyExt::boxed_unsync(http_body_util::StreamBody::new(stream))
@@ -169,7 +169,7 @@ async fn placeholder_stays_the_same_across_reloads_and_differs_between_instances
     let secret = stockade_broker::Secret {
         name: "KEY".to_owned(),
         value: stockade_broker::SecretValue::new("x"),
-        hosts: vec![stockade_broker::HostPattern::parse("a.example").unwrap()],
+        hosts: vec![stockade_http::HostPattern::parse("a.example").unwrap()],
         over_plain_text: false,
         in_urls: false,
     };
@@ -183,7 +183,7 @@ async fn value_echoed_in_pieces_is_masked_too() {
     let server = servers::http(|_| async {
         let text = format!("<{VALUE}><{}{VALUE}", &VALUE[..10]);
         let pieces = text.into_bytes().into_iter().map(|byte| {
-            Ok::<_, stockade_broker::BoxError>(http_body::Frame::data(vec![byte].into()))
+            Ok::<_, stockade_http::BoxError>(http_body::Frame::data(vec![byte].into()))
         });
         let stream = futures_util::stream::iter(pieces);
         let body = http_body_util::StreamBody::new(stream);

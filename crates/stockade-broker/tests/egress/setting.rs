@@ -10,9 +10,10 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Full};
 use parking_lot::Mutex;
 use stockade_broker::{
-    Audit, Body, BoxError, Broker, BrokerOptions, Egress, EgressError, EgressPolicy, HostPattern,
-    Outcome, Reason, Refusal, ResolverSource, Rule, Scheme, Secret, SecretValue, Usage,
+    Audit, Broker, BrokerOptions, Egress, EgressError, EgressPolicy, Outcome, Reason, Refusal,
+    ResolverSource, Rule, Secret, SecretValue, Usage,
 };
+use stockade_http::{Body, BoxError, HostPattern, Scheme};
 use tokio::sync::mpsc;
 
 /// Hears everything.
@@ -148,7 +149,7 @@ pub(crate) fn rule(hosts: &[&str]) -> Rule {
             .map(|host| HostPattern::parse(host).unwrap())
             .collect(),
         ports: vec![1..=65535],
-        schemes: vec![Scheme::Http, Scheme::Https, Scheme::Ws, Scheme::Wss],
+        schemes: vec![Scheme::Http, Scheme::Https],
         ..Rule::default()
     }
 }

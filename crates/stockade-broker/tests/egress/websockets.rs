@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use stockade_broker::{EgressError, Misplaced, Outcome, Reason, SocketMessage};
+use stockade_broker::{EgressError, Misplaced, Outcome, Reason};
+use stockade_http::SocketMessage;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -76,11 +77,11 @@ async fn messages_go_both_ways_and_the_end_is_told() {
         SocketMessage::Binary(Bytes::from(vec![7; 100_000])),
         SocketMessage::Text(String::new()),
     ] {
-        socket.to.send(message.clone()).await.unwrap();
-        assert_eq!(socket.from.recv().await, Some(message));
+        socket.to_upstream.send(message.clone()).await.unwrap();
+        assert_eq!(socket.from_upstream.recv().await, Some(message));
     }
     socket
-        .to
+        .to_upstream
         .send(SocketMessage::Text("close me".to_owned()))
         .await
         .unwrap();
@@ -88,8 +89,8 @@ async fn messages_go_both_ways_and_the_end_is_told() {
         code: 4000,
         reason: "as asked".to_owned(),
     };
-    assert_eq!(socket.from.recv().await, Some(close));
-    assert_eq!(socket.from.recv().await, None);
+    assert_eq!(socket.from_upstream.recv().await, Some(close));
+    assert_eq!(socket.from_upstream.recv().await, None);
     let used = setting.used().await;
     assert_eq!((used.outcome, used.status), (Outcome::Done, Some(101)));
     assert_eq!(used.received, 6 + 100_000);
@@ -123,11 +124,11 @@ async fn close_of_the_guest_reaches_the_server() {
         code: 3001,
         reason: "done".to_owned(),
     };
-    socket.to.send(close.clone()).await.unwrap();
+    socket.to_upstream.send(close.clone()).await.unwrap();
     assert_eq!(tells.recv().await.unwrap(), (3001, "done".to_owned()));
     // The server's library answers with the same.
-    assert_eq!(socket.from.recv().await, Some(close));
-    assert_eq!(socket.from.recv().await, None);
+    assert_eq!(socket.from_upstream.recv().await, Some(close));
+    assert_eq!(socket.from_upstream.recv().await, None);
     setting.ended(Outcome::Done).await;
     // A guest that is gone closes as well.
     let socket = egress.websocket(url(&server), Vec::new()).await.unwrap();
@@ -168,12 +169,16 @@ async fn guest_that_closes_first_hears_what_the_server_answers() {
             code,
             reason: String::new(),
         };
-        socket.to.send(close(said)).await.unwrap();
+        socket.to_upstream.send(close(said)).await.unwrap();
         let (head, body) = tells.recv().await.unwrap();
         assert_eq!(head, frame, "{said}");
         let sent = (said != 1005).then(|| said.to_be_bytes().to_vec());
         assert_eq!(body, sent.unwrap_or_default(), "{said}");
-        assert_eq!(socket.from.recv().await, Some(close(code)), "{said}");
+        assert_eq!(
+            socket.from_upstream.recv().await,
+            Some(close(code)),
+            "{said}"
+        );
     }
 }
 
@@ -199,12 +204,12 @@ async fn websocket_over_tls_and_by_name_is_opened() {
         .await
         .unwrap();
     socket
-        .to
+        .to_upstream
         .send(SocketMessage::Text("secure".to_owned()))
         .await
         .unwrap();
     assert_eq!(
-        socket.from.recv().await,
+        socket.from_upstream.recv().await,
         Some(SocketMessage::Text("secure".to_owned()))
     );
 }
@@ -308,11 +313,11 @@ async fn message_larger_than_allowed_closes_the_socket() {
         .await
         .unwrap();
     socket
-        .to
+        .to_upstream
         .send(SocketMessage::Text("grow".to_owned()))
         .await
         .unwrap();
-    let end = socket.from.recv().await.unwrap();
+    let end = socket.from_upstream.recv().await.unwrap();
     assert!(
         matches!(end, SocketMessage::Close { code: 1009, .. }),
         "{end:?}"
@@ -321,8 +326,8 @@ async fn message_larger_than_allowed_closes_the_socket() {
     assert_eq!(setting.reasons(), std::slice::from_ref(&too_large));
     let mut socket = egress.websocket(url(&server), Vec::new()).await.unwrap();
     let large = SocketMessage::Binary(vec![0; 1024 * 1024 + 1].into());
-    socket.to.send(large).await.unwrap();
-    let end = socket.from.recv().await.unwrap();
+    socket.to_upstream.send(large).await.unwrap();
+    let end = socket.from_upstream.recv().await.unwrap();
     assert!(
         matches!(end, SocketMessage::Close { code: 1009, .. }),
         "{end:?}"
@@ -353,12 +358,12 @@ async fn server_that_breaks_the_protocol_or_off_ends_the_socket() {
             .websocket(url(&server), Vec::new())
             .await
             .unwrap();
-        let end = socket.from.recv().await.unwrap();
+        let end = socket.from_upstream.recv().await.unwrap();
         assert!(
             matches!(end, SocketMessage::Close { code: told, .. } if told == code),
             "{end:?}"
         );
-        assert_eq!(socket.from.recv().await, None);
+        assert_eq!(socket.from_upstream.recv().await, None);
     }
 }
 
@@ -373,7 +378,8 @@ async fn server_that_is_silent_is_pinged_and_then_given_up() {
         .websocket(url(&alive), Vec::new())
         .await
         .unwrap();
-    let silence = tokio::time::timeout(Duration::from_millis(900), socket.from.recv()).await;
+    let silence =
+        tokio::time::timeout(Duration::from_millis(900), socket.from_upstream.recv()).await;
     assert!(silence.is_err(), "the socket stays open: {silence:?}");
     let dead = servers::raw(|stream| async move {
         let socket = tokio_tungstenite::accept_async(stream).await.unwrap();
@@ -382,7 +388,7 @@ async fn server_that_is_silent_is_pinged_and_then_given_up() {
     })
     .await;
     let mut socket = egress.websocket(url(&dead), Vec::new()).await.unwrap();
-    let end = socket.from.recv().await.unwrap();
+    let end = socket.from_upstream.recv().await.unwrap();
     assert!(
         matches!(end, SocketMessage::Close { code: 1006, .. }),
         "{end:?}"
@@ -416,7 +422,7 @@ async fn server_that_floods_waits_for_the_guest() {
     let taken = blocks.recv().await.unwrap();
     assert!(taken < 400, "{taken} messages of 64 KiB");
     assert!(matches!(
-        socket.from.recv().await,
+        socket.from_upstream.recv().await,
         Some(SocketMessage::Binary(_))
     ));
 }
@@ -492,15 +498,15 @@ async fn message_with_a_placeholder_is_not_sent_and_a_value_in_one_is_masked() {
     let (egress, key) = setting.open_with_secret(&["127.0.0.1"], value, |_| ());
     let mut socket = egress.websocket(url(&server), Vec::new()).await.unwrap();
     assert_eq!(
-        socket.from.recv().await,
+        socket.from_upstream.recv().await,
         Some(SocketMessage::Text(format!("<{key}>")))
     );
     socket
-        .to
+        .to_upstream
         .send(SocketMessage::Text(format!("{{\"token\": \"{key}\"}}")))
         .await
         .unwrap();
-    let end = socket.from.recv().await.unwrap();
+    let end = socket.from_upstream.recv().await.unwrap();
     assert!(
         matches!(end, SocketMessage::Close { code: 1008, .. }),
         "{end:?}"

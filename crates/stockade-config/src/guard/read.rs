@@ -3,15 +3,16 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use stockade_http::{Host, HostPattern, Scheme};
 
 use super::keys::RULE;
-use super::{DataGuard, GuardHost, GuardRule, PortRange};
+use super::{DataGuard, GuardRule, PortRange};
 use crate::fields::Fields;
 use crate::keys::{FILE, Kind, TARGET};
 use crate::mistake::shown;
 use crate::network;
 use crate::tree::Remark;
-use crate::url::{self, HostPattern, Scheme};
+use crate::url;
 
 const BOTH: [Scheme; 2] = [Scheme::Http, Scheme::Https];
 
@@ -34,7 +35,7 @@ pub(crate) fn read(fields: &Fields<'_>) -> DataGuard {
     rules.extend(read_rules(fields));
     if let Some(wide) = rules
         .iter()
-        .find(|rule| rule.hosts.contains(&GuardHost::Any))
+        .find(|rule| rule.hosts.contains(&HostPattern::Any))
     {
         let key = if wide.name.contains('*') {
             "outbound_whitelist"
@@ -102,7 +103,7 @@ fn entry(text: &str) -> Result<GuardRule, Remark> {
 }
 
 enum Target {
-    Host(GuardHost),
+    Host(HostPattern),
     Network(IpNet),
 }
 
@@ -143,19 +144,16 @@ fn host(text: &str) -> Result<Target, Remark> {
 }
 
 /// A name, maybe with a wildcard; addresses are no names.
-pub(crate) fn guard_host(text: &str) -> Result<GuardHost, Remark> {
-    match url::host(text)? {
-        HostPattern::Any => Ok(GuardHost::Any),
-        HostPattern::Below(name) => Ok(GuardHost::Below(name)),
-        HostPattern::Exact(name) if name.starts_with('[') || name.parse::<IpAddr>().is_ok() => {
-            let what = format!("{:?} is an address, not a host name", shown(text));
-            Err(Remark::allowed(
-                what,
-                "a name here, and addresses under `addresses`",
-            ))
-        }
-        HostPattern::Exact(name) => Ok(GuardHost::Exact(name)),
+pub(crate) fn guard_host(text: &str) -> Result<HostPattern, Remark> {
+    let pattern = url::host(text)?;
+    if matches!(pattern, HostPattern::Exact(Host::Address(_))) {
+        let what = format!("{:?} is an address, not a host name", shown(text));
+        return Err(Remark::allowed(
+            what,
+            "a name here, and addresses under `addresses`",
+        ));
     }
+    Ok(pattern)
 }
 
 fn read_rules(fields: &Fields<'_>) -> Vec<GuardRule> {
@@ -221,13 +219,16 @@ mod tests {
     #[test]
     fn whitelist_entry_host_has_usual_ports() {
         let rule = read("API.example.com");
-        assert_eq!(rule.hosts, [GuardHost::Exact("api.example.com".to_owned())]);
+        assert_eq!(
+            rule.hosts,
+            [HostPattern::Exact(Host::Name("api.example.com".to_owned()))]
+        );
         assert_eq!(rule.ports, [PortRange::one(80), PortRange::one(443)]);
         assert_eq!(rule.schemes, BOTH);
         let rule = read("https://*.x.org/");
-        assert_eq!(rule.hosts, [GuardHost::Below("x.org".to_owned())]);
+        assert_eq!(rule.hosts, [HostPattern::Below("x.org".to_owned())]);
         assert_eq!(rule.ports, [PortRange::one(443)]);
-        assert_eq!(read("*").hosts, [GuardHost::Any]);
+        assert_eq!(read("*").hosts, [HostPattern::Any]);
     }
 
     #[test]

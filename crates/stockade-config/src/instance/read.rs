@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use croner::parser::{CronParser, Seconds, Year};
+use stockade_http::EncodedSlashes;
 use stockade_policy::{CgroupUse, CpuShare, Isolation, Limits, Wx};
 
 use super::assets::assets;
 use super::grants::{bindings, env, files, secrets, state};
 use super::scaling::{recycle, scaling, scaling_source};
-use super::{Cron, EncodedSlashes, Instance, InstanceLimits};
+use super::{Cron, Instance, InstanceLimits};
 use crate::fields::Fields;
 use crate::guard;
 use crate::keys::Expect;

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use stockade_config::{
-    ClientAuthMode, GuardHost, HostPattern, PortRange, Scaling, Scheme, TlsVersion,
-};
+use stockade_config::{ClientAuthMode, PortRange, Scaling, TlsVersion};
+use stockade_http::{Host, HostPattern, Scheme};
 use stockade_policy::Wx;
 
 use crate::good;
@@ -64,10 +63,13 @@ fn document_example_loads_as_it_is() {
         .iter()
         .map(|rule| &rule.hosts[0])
         .collect();
-    assert_eq!(*hosts[0], GuardHost::Exact("api.example.com".to_owned()));
+    assert_eq!(
+        *hosts[0],
+        HostPattern::Exact(Host::Name("api.example.com".to_owned()))
+    );
     assert_eq!(
         *hosts[1],
-        GuardHost::Exact("storage.example.net".to_owned())
+        HostPattern::Exact(Host::Name("storage.example.net".to_owned()))
     );
     assert_eq!(
         main.data_guard.rules[0].ports,
@@ -77,7 +79,7 @@ fn document_example_loads_as_it_is() {
     assert_eq!(main.urls[0].scheme, Some(Scheme::Https));
     assert_eq!(
         main.urls[0].host,
-        HostPattern::Exact("service1.example.com".to_owned())
+        HostPattern::Exact(Host::Name("service1.example.com".to_owned()))
     );
     let Scaling::Auto(auto) = &main.scaling else {
         panic!("{:?}", main.scaling)

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use stockade_config::{
-    Change, ClientAuthMode, Config, EncodedSlashes, FileMode, GuardHost, ProxyProtocol, Scaling,
-    SecretSource,
+    Change, ClientAuthMode, Config, FileMode, ProxyProtocol, Scaling, SecretSource,
 };
+use stockade_http::{EncodedSlashes, HostPattern};
 use stockade_policy::{Isolation, Wx};
 
 use crate::{good, web, with_web};
@@ -142,7 +142,7 @@ fn grants_are_read_in_short_and_in_full() {
     );
     assert_eq!(web.secrets["A"].hosts, None);
     let hosts = web.secrets["B"].hosts.as_ref().unwrap();
-    assert_eq!(hosts[0], GuardHost::Below("example.com".to_owned()));
+    assert_eq!(hosts[0], HostPattern::Below("example.com".to_owned()));
     assert_eq!(web.crons[0].text(), "*/5 * * * *");
 }
 

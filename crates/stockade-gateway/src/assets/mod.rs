@@ -19,16 +19,16 @@ use bytes::Bytes;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use stockade_instance::{Body, BoxError};
+use stockade_http::{Body, BoxError, Problem, empty_body, full_body};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
-use crate::problem::{self, Problem};
-use crate::target::{BoxFuture, Target};
+use crate::target::Target;
 use compress::Compressed;
 use conditional::{Validators, Verdict};
 use find::{Found, Opened};
@@ -238,7 +238,7 @@ impl Inner {
             }
         }
         let validators = Validators::of(&opened);
-        let mut response = Response::new(problem::empty());
+        let mut response = Response::new(empty_body());
         *response.status_mut() = status;
         self.describe(response.headers_mut(), &opened, &validators, varies);
         if status == StatusCode::OK {
@@ -283,7 +283,7 @@ impl Inner {
             return response;
         }
         *response.body_mut() = match ready {
-            Some(data) => problem::full(data),
+            Some(data) => full_body(data),
             None => match body(opened, part).await {
                 Ok(body) => body,
                 Err(error) => {
@@ -349,7 +349,7 @@ async fn body(opened: Opened, part: Part) -> std::io::Result<Body> {
                 "the file became shorter while it was read",
             ));
         }
-        return Ok(problem::full(Bytes::from(data)));
+        return Ok(full_body(Bytes::from(data)));
     }
     let mut file = tokio::fs::File::from_std(file);
     file.set_max_buf_size(PIECE);
@@ -366,7 +366,7 @@ async fn body(opened: Opened, part: Part) -> std::io::Result<Body> {
 fn other_method(method: &Method) -> Response<Body> {
     let allowed = HeaderValue::from_static("GET, HEAD, OPTIONS");
     let mut response = if method == Method::OPTIONS {
-        let mut response = Response::new(problem::empty());
+        let mut response = Response::new(empty_body());
         *response.status_mut() = StatusCode::NO_CONTENT;
         response
     } else {
@@ -390,7 +390,7 @@ fn to_folder(uri: &http::Uri) -> Response<Body> {
     else {
         return failed();
     };
-    let mut response = Response::new(problem::empty());
+    let mut response = Response::new(empty_body());
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     response.headers_mut().insert(header::LOCATION, location);
     response

@@ -1,3 +1,5 @@
+use stockade_http::empty_body;
+
 use super::*;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -65,7 +67,7 @@ async fn ask(
     }
     let response = site
         .assets
-        .handle(request.body(problem::empty()).unwrap())
+        .handle(request.body(empty_body()).unwrap())
         .await;
     let (parts, body) = response.into_parts();
     (

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::ServerConnection;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use stockade_instance::ClientTls;
+use stockade_http::ClientTls;
 
 use super::policy::{Policy, PolicyId};
 use super::subject::client_certificate;

@@ -89,7 +89,7 @@ impl ClientRule {
 
 #[cfg(test)]
 mod tests {
-    use stockade_instance::{ClientCertificate, ClientTls};
+    use stockade_http::{ClientCertificate, ClientTls};
 
     use super::*;
     use crate::tls::{ClientAuth, ClientAuthMode};

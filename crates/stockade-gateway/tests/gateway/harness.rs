@@ -12,7 +12,7 @@ use stockade_gateway::{
     AccessRecord, Address, Gateway, Limits, Listener, Observer, Pattern, ProxyProtocol, Refusal,
     Route, SocketRecord, Table, TableOptions, Target,
 };
-use stockade_instance::Body;
+use stockade_http::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;

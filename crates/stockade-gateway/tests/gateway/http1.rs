@@ -7,8 +7,8 @@ use futures_util::stream;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use stockade_gateway::{Outcome, Problem};
-use stockade_instance::{Body, BoxError, Client};
+use stockade_gateway::Outcome;
+use stockade_http::{Body, BoxError, Client, Problem};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::harness::*;

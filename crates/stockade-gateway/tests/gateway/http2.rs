@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use stockade_gateway::{Limits, Outcome, Refusal};
-use stockade_instance::Body;
+use stockade_http::Body;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -465,7 +465,7 @@ async fn client_that_opens_no_window_is_cut_off() {
         async |_request: Request<Body>| {
             let chunk = Bytes::from(vec![0; 16 * 1024]);
             let frames = futures_util::stream::repeat_with(move || {
-                Ok::<_, stockade_instance::BoxError>(http_body::Frame::data(chunk.clone()))
+                Ok::<_, stockade_http::BoxError>(http_body::Frame::data(chunk.clone()))
             });
             http::Response::new(http_body_util::StreamBody::new(frames).boxed_unsync())
         },

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::Request;
 use stockade_gateway::{Address, Gateway, Limits, Listener, Observer, Pattern, Route, Unobserved};
-use stockade_instance::Body;
+use stockade_http::Body;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Semaphore, mpsc};

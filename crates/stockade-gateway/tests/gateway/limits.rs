@@ -9,7 +9,7 @@ use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use stockade_gateway::{Limits, Outcome, Pattern, Refusal, Route};
-use stockade_instance::{Body, BoxError};
+use stockade_http::{Body, BoxError};
 
 use crate::harness::*;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use stockade_gateway::{
     Limits, Listener, Pattern, ProxyProtocol, Refusal, Route, Table, TableOptions,
 };
-use stockade_instance::{Body, Client};
+use stockade_http::{Body, Client};
 
 use crate::harness::*;
 

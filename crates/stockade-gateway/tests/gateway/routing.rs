@@ -3,11 +3,8 @@
 use std::sync::Arc;
 
 use http::Request;
-use stockade_gateway::{
-    EncodedSlashes, HostPattern, Limits, Outcome, PathPattern, Pattern, Refusal, Route, Scheme,
-    Slashes, Table, TableError, TableOptions,
-};
-use stockade_instance::Body;
+use stockade_gateway::{Limits, Outcome, Pattern, Refusal, Route, Table, TableError, TableOptions};
+use stockade_http::{Body, EncodedSlashes, Host, HostPattern, PathPattern, Scheme, Slashes};
 
 use crate::harness::*;
 
@@ -16,7 +13,7 @@ fn pattern(host: &str, path: &str) -> Pattern {
         host: match host.strip_prefix("*.") {
             Some(below) => HostPattern::Below(below.to_owned()),
             None if host == "*" => HostPattern::Any,
-            None => HostPattern::Exact(host.to_owned()),
+            None => HostPattern::Exact(Host::Name(host.to_owned())),
         },
         path: match path.strip_suffix("/*") {
             Some(under) => PathPattern::Under(under.to_owned()),

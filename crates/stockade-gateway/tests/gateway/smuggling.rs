@@ -3,7 +3,7 @@
 
 use http::Request;
 use stockade_gateway::Refusal;
-use stockade_instance::Body;
+use stockade_http::Body;
 
 use crate::harness::*;
 

@@ -14,7 +14,7 @@ use stockade_gateway::tls::{
     TlsObserver, TlsOptions, TlsStore,
 };
 use stockade_gateway::{Limits, Listener, Pattern, Refusal, Route};
-use stockade_instance::{Body, Client};
+use stockade_http::{Body, Client};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 

@@ -9,7 +9,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use stockade_gateway::{Limits, Outcome, Pattern, Refusal, Route, SocketLimits};
-use stockade_instance::{Body, Client, GuestSocket, SocketMessage, Upgrade};
+use stockade_http::{Body, Client, GuestSocket, SocketMessage, Upgrade};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;

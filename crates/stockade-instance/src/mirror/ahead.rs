@@ -9,8 +9,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
-
-use crate::http::{Body, BoxError};
+use stockade_http::{Body, BoxError};
 
 /// A body with its first bytes taken out.
 pub(super) struct Source {

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http_body::Body as _;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use parking_lot::Mutex;
+use stockade_http::{Body, Client, empty_body, full_body};
 use stockade_protocol::{GuestError, Payload, RequestId};
 use tokio::task::AbortHandle;
 
 use super::outgoing::{Reading, Unnamed};
 use super::{Mirror, unbroken};
-use crate::http::{Body, Client};
 use crate::services::Parcel;
 use crate::wire::{
     AnswerBody, Ask, Fields, GuestBody, Malformed, Unasked, answer_of, export, import, parse_ask,
@@ -170,8 +170,8 @@ impl Mirror {
 
     fn body_of(self: &Arc<Self>, body: GuestBody) -> Result<Body, Malformed> {
         Ok(match body {
-            GuestBody::None => empty(),
-            GuestBody::Whole(bytes) => whole(bytes),
+            GuestBody::None => empty_body(),
+            GuestBody::Whole(bytes) => full_body(bytes),
             GuestBody::Stream(id) => self.take_stream(id)?.boxed_unsync(),
             GuestBody::Returned(id) => self.take_back(id),
         })
@@ -254,16 +254,4 @@ impl Mirror {
 enum Prepared {
     Fetch(Option<String>, http::Request<Body>),
     Call(String, String, Parcel),
-}
-
-fn empty() -> Body {
-    http_body_util::Empty::new()
-        .map_err(|never| match never {})
-        .boxed_unsync()
-}
-
-fn whole(bytes: bytes::Bytes) -> Body {
-    Full::new(bytes)
-        .map_err(|never| match never {})
-        .boxed_unsync()
 }

@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::Frame;
 use parking_lot::Mutex;
+use stockade_http::BoxError;
 use stockade_protocol::Payload;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use super::Mirror;
-use crate::http::BoxError;
 use crate::wire::{Fields, GuestBody, Malformed};
 
 /// Streams of one guest at once. Its runtime has the same bound, so that no guest's code gets beyond it.

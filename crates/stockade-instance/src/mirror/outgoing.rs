@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use http_body_util::{BodyExt, Limited, StreamBody};
 use parking_lot::Mutex;
+use stockade_http::{Body, BoxError};
 use stockade_protocol::Payload;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -16,7 +17,6 @@ use tokio::task::AbortHandle;
 use super::ahead::Source;
 use super::{Mirror, unbroken};
 use crate::error::FetchError;
-use crate::http::{Body, BoxError};
 use crate::wire::{Fields, bytes_message, push_text};
 
 /// Bytes of one chunk.

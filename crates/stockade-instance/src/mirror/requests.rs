@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use stockade_http::{Body, Client};
 use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::End;
 use tokio::sync::oneshot;
@@ -17,7 +18,6 @@ use super::outgoing::OwnedStream;
 use super::sockets::AcceptedSocket;
 use super::{Buffered, Mirror, Slot};
 use crate::error::FetchError;
-use crate::http::{Body, Client};
 use crate::wire::{
     GuestBody, Head, Malformed, parse_cron_done, parse_failed, parse_response, parse_settled,
 };

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use stockade_http::{GuestSocket, SocketMessage};
 use stockade_protocol::Payload;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
 use super::Mirror;
-use crate::http::{GuestSocket, SocketMessage};
 use crate::wire::{Fields, Malformed, bytes_message, push_text};
 
 /// Messages that either side may send before it hears that one was taken.

@@ -4,14 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use stockade_http::{SocketMessage, UpstreamSocket};
 use stockade_protocol::Payload;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::sockets::size;
 use super::{Mirror, unbroken};
-use crate::http::SocketMessage;
-use crate::services::UpstreamSocket;
 use crate::wire::{Fields, Malformed, SocketOpen, parse_fields, parse_socket_open, push_text};
 
 /// Messages of the guest that may wait for a slow peer.
@@ -225,7 +224,11 @@ async fn carry(
         Err(error) => return Last::Failed(error.message),
     };
     let mut opened = String::from("{\"protocol\":");
-    push_text(&mut opened, &socket.protocol, false);
+    push_text(
+        &mut opened,
+        socket.protocol.as_deref().unwrap_or_default(),
+        false,
+    );
     opened.push('}');
     mirror.upstream_event(id, "open", &opened);
     let mut closing = None;

@@ -2,11 +2,11 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use stockade_http::SocketMessage;
 use stockade_protocol::bounds::MAX_ERROR_BYTES;
 use stockade_protocol::{GuestError, Payload};
 
 use super::{GuestBody, Malformed, Text, as_text, shared_json};
-use crate::http::SocketMessage;
 
 /// Names in a list of the guest's that are kept, for an error's text.
 const MOST_NAMES: usize = 32;

@@ -8,11 +8,11 @@ use http::header::{HOST, HeaderMap};
 use http::{Method, Request, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use stockade_http::{Body, Client, ClientCertificate};
 use stockade_protocol::Payload;
 
 use super::text::push_text;
 use crate::error::FetchError;
-use crate::http::{Body, Client};
 use crate::limits::InstanceLimits;
 
 /// Bodies up to this size go with the request; larger ones are streams. In bytes.
@@ -213,7 +213,7 @@ fn cf(client: &Client, version: Version) -> String {
     out
 }
 
-fn push_client_auth(out: &mut String, certificate: Option<&crate::http::ClientCertificate>) {
+fn push_client_auth(out: &mut String, certificate: Option<&ClientCertificate>) {
     let Some(certificate) = certificate else {
         return out.push_str("{\"certPresented\":\"0\",\"certVerified\":\"NONE\"}");
     };

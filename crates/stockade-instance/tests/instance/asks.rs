@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use stockade_instance::{
-    Body, BoxFuture, Client, InstanceOptions, Parcel, Services, UpstreamSocket,
-};
+use stockade_http::{Body, Client, UpstreamSocket};
+use stockade_instance::{InstanceOptions, Parcel, Services};
 use stockade_protocol::{GuestError, Payload};
 use tokio::sync::mpsc;
 

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use stockade_instance::{Body, BoxFuture, FetchError, Parcel, Services, UpstreamSocket};
+use stockade_http::{Body, UpstreamSocket};
+use stockade_instance::{FetchError, Parcel, Services};
 use stockade_protocol::{FromIsolate, GuestError, Payload};
 use tokio::sync::mpsc;
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use stockade_instance::{FetchError, MirrorState, Recycle, Scaling, ServedBy};
+use stockade_http::ServedBy;
+use stockade_instance::{FetchError, MirrorState, Recycle, Scaling};
 use stockade_policy::{ConsoleMode, IsolateOptions};
 use stockade_protocol::{ConsoleLevel, FromIsolate};
 use stockade_supervisor::TerminateReason;

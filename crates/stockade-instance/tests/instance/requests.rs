@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
-use stockade_instance::{FetchError, ServedBy};
+use stockade_http::ServedBy;
+use stockade_instance::FetchError;
 use stockade_protocol::GuestError;
 use tokio::sync::mpsc;
 
@@ -128,7 +129,7 @@ async fn response_has_the_status_text_of_the_guest() {
             format!("[{},299,{headers},null]", request.id),
         );
     }));
-    let reason = |response: &http::Response<stockade_instance::Body>| {
+    let reason = |response: &http::Response<stockade_http::Body>| {
         let reason = response.extensions().get::<hyper::ext::ReasonPhrase>();
         reason.map(|reason| String::from_utf8_lossy(reason.as_bytes()).into_owned())
     };

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stockade_instance::{Autoscale, FetchError, Scaling, ServedBy};
+use stockade_http::ServedBy;
+use stockade_instance::{Autoscale, FetchError, Scaling};
 
 use crate::guest::{serving, supervisor};
 use crate::site::{Site, get};

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use stockade_instance::{
-    Body, BoxError, Client, FetchError, Instance, InstanceOptions, NoServices, Services,
-};
+use stockade_http::{Body, BoxError, Client};
+use stockade_instance::{FetchError, Instance, InstanceOptions, NoServices, Services};
 use stockade_policy::IsolateOptions;
 use stockade_supervisor::Supervisor;
 use tokio::sync::mpsc;

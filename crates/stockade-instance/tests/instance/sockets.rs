@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use serde_json::Value;
-use stockade_instance::{
-    Body, BoxFuture, FetchError, GuestSocket, Parcel, Services, SocketMessage, Upgrade,
-    UpstreamSocket,
-};
+use stockade_http::{Body, GuestSocket, SocketMessage, Upgrade, UpstreamSocket};
+use stockade_instance::{FetchError, Parcel, Services};
 use stockade_protocol::{FromIsolate, GuestError, Payload};
 use tokio::sync::mpsc;
 
@@ -257,8 +256,7 @@ impl Services for Echo {
                 }
             });
             Ok(UpstreamSocket {
-                protocol: protocols.first().cloned().unwrap_or_default(),
-                extensions: String::new(),
+                protocol: protocols.first().cloned(),
                 to_upstream,
                 from_upstream,
             })

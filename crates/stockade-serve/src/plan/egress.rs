@@ -2,31 +2,13 @@
 
 use std::num::NonZeroU32;
 
-use stockade_broker::{
-    Budget, EgressLimits, EgressPolicy, HostPattern, PatternError, Rule, Scheme,
-};
-use stockade_config::{DataGuard, GuardHost, GuardRule};
+use stockade_broker::{Budget, EgressLimits, EgressPolicy, Rule};
+use stockade_config::{DataGuard, GuardRule};
 
-/// The host's pattern in the broker's words.
-pub(crate) fn host(host: &GuardHost) -> Result<HostPattern, PatternError> {
-    HostPattern::parse(&match host {
-        GuardHost::Any => "*".to_owned(),
-        GuardHost::Exact(name) => name.clone(),
-        GuardHost::Below(name) => format!("*.{name}"),
-    })
-}
-
-fn rule(rule: &GuardRule) -> Result<Rule, PatternError> {
-    let mut schemes = Vec::new();
-    for scheme in &rule.schemes {
-        schemes.extend(match scheme {
-            stockade_config::Scheme::Http => [Scheme::Http, Scheme::Ws],
-            stockade_config::Scheme::Https => [Scheme::Https, Scheme::Wss],
-        });
-    }
-    Ok(Rule {
+fn rule(rule: &GuardRule) -> Rule {
+    Rule {
         name: rule.name.as_str().into(),
-        hosts: rule.hosts.iter().map(host).collect::<Result<_, _>>()?,
+        hosts: rule.hosts.clone(),
         addresses: rule.addresses.clone(),
         ports: rule
             .ports
@@ -39,20 +21,17 @@ fn rule(rule: &GuardRule) -> Result<Rule, PatternError> {
             .iter()
             .filter_map(|method| method.parse().ok())
             .collect(),
-        schemes,
-    })
+        schemes: rule.schemes.clone(),
+    }
 }
 
 /// What the broker is to allow.
-pub(crate) fn policy(
-    guard: &DataGuard,
-    message_bytes: usize,
-) -> Result<EgressPolicy, PatternError> {
+pub(crate) fn policy(guard: &DataGuard, message_bytes: usize) -> EgressPolicy {
     let defaults = EgressLimits::default();
     // More than 4 GiB a second is no limit.
     let narrow = |bytes: u64| NonZeroU32::new(u32::try_from(bytes).unwrap_or(u32::MAX));
-    Ok(EgressPolicy {
-        rules: guard.rules.iter().map(rule).collect::<Result<_, _>>()?,
+    EgressPolicy {
+        rules: guard.rules.iter().map(rule).collect(),
         allow_private: guard.allow_private.clone(),
         refuse_addresses: guard.refuse.clone(),
         limits: EgressLimits {
@@ -76,5 +55,5 @@ pub(crate) fn policy(
             },
             ..defaults
         },
-    })
+    }
 }

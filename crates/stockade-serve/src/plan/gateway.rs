@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
-use stockade_config::{
-    Config, EncodedSlashes, GatewayLimits, HostPattern, PathPattern, ProxyProtocol, Scheme,
-    UrlPattern,
-};
+use stockade_config::{Config, GatewayLimits, ProxyProtocol, UrlPattern};
 use stockade_gateway as gateway;
 use stockade_gateway::AssetsError;
 
@@ -42,28 +39,10 @@ pub(crate) fn limits(limits: &GatewayLimits) -> gateway::Limits {
 
 pub(crate) fn pattern(url: &UrlPattern) -> gateway::Pattern {
     gateway::Pattern {
-        scheme: url.scheme.map(|scheme| match scheme {
-            Scheme::Http => gateway::Scheme::Http,
-            Scheme::Https => gateway::Scheme::Https,
-        }),
-        host: match &url.host {
-            HostPattern::Exact(host) => gateway::HostPattern::Exact(host.clone()),
-            HostPattern::Below(host) => gateway::HostPattern::Below(host.clone()),
-            HostPattern::Any => gateway::HostPattern::Any,
-        },
+        scheme: url.scheme,
+        host: url.host.clone(),
         port: url.port,
-        path: match &url.path {
-            PathPattern::Exact(path) => gateway::PathPattern::Exact(path.clone()),
-            PathPattern::Under(path) => gateway::PathPattern::Under(path.clone()),
-        },
-    }
-}
-
-pub(crate) fn encoded_slashes(rule: EncodedSlashes) -> gateway::EncodedSlashes {
-    match rule {
-        EncodedSlashes::Reject => gateway::EncodedSlashes::Reject,
-        EncodedSlashes::Keep => gateway::EncodedSlashes::Keep,
-        EncodedSlashes::Decode => gateway::EncodedSlashes::Decode,
+        path: url.path.clone(),
     }
 }
 
@@ -106,7 +85,7 @@ pub(crate) fn table_options(config: &Config) -> gateway::TableOptions {
 
 /// What the site says about its routes.
 pub(crate) fn route(site: &stockade_config::Instance, route: &mut gateway::Route) {
-    route.encoded_slashes = encoded_slashes(site.encoded_slashes);
+    route.encoded_slashes = site.encoded_slashes;
     route.max_body = Some(site.limits.max_body);
     route.websocket = site.code.is_some();
     // The instance's own timeout, and what may pass before it begins to count.

@@ -6,7 +6,6 @@ use stockade_broker::{FolderOptions, Mode, Secret, SecretValue};
 use stockade_config::{FileGrant, FileMode, Instance, StateBinding};
 use stockade_state::Limits as StateLimits;
 
-use super::egress;
 use crate::site::SiteError;
 
 /// A site's secrets: those that its guests may read, and those that only the broker fills in.
@@ -26,7 +25,7 @@ pub(crate) fn secrets(config: &Instance) -> Result<(BTreeMap<&str, &str>, Vec<Se
             Some(hosts) => kept.push(Secret {
                 name: key.clone(),
                 value: SecretValue::new(value),
-                hosts: hosts.iter().map(egress::host).collect::<Result<_, _>>()?,
+                hosts: hosts.clone(),
                 over_plain_text: secret.over_plain_http,
                 in_urls: secret.in_urls,
             }),

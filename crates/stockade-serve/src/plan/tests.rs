@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use stockade_broker::Secrets;
 use stockade_config::Config;
-use stockade_instance::Body;
+use stockade_http::Body;
 
 use stockade_transpile::ModuleFiles;
 
@@ -488,7 +488,7 @@ fn made(config: &Config) -> String {
             }
         });
         add(&instance::options(site, env, files, message).unwrap());
-        add(&egress::policy(&site.data_guard, message).unwrap());
+        add(&egress::policy(&site.data_guard, message));
         add(&site.state.as_ref().map(grants::state));
         add(&site.files.iter().map(grants::folder).collect::<Vec<_>>());
         let assets = site.assets.as_ref();

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use stockade_config::{HostPattern, PathPattern, Scaling, Scheme, UrlPattern};
+use stockade_config::{Scaling, UrlPattern};
 use stockade_gateway::Address;
+use stockade_http::{HostPattern, PathPattern, Scheme};
 
 use super::Now;
 use crate::site::Site;
@@ -101,12 +102,11 @@ fn shown(url: &UrlPattern, listening: &[(SocketAddr, Scheme)]) -> String {
         return url.text.clone();
     };
     let host = match &url.host {
-        HostPattern::Exact(host) => host.clone(),
-        HostPattern::Below(host) => format!("*.{host}"),
         HostPattern::Any => match reachable(*address).ip() {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
         },
+        host => host.to_string(),
     };
     let port = match (scheme, address.port()) {
         (Scheme::Http, 80) | (Scheme::Https, 443) => String::new(),

@@ -11,7 +11,8 @@ use std::time::UNIX_EPOCH;
 use http_body_util::BodyExt;
 use serde_json::{Map, Value, json};
 use stockade_broker::{EntryKind, FileError, Folder, Metadata, WriteOptions};
-use stockade_instance::{Body, Parcel};
+use stockade_http::Body;
+use stockade_instance::Parcel;
 use stockade_protocol::GuestError;
 
 use super::errors;

@@ -11,15 +11,16 @@
 mod errors;
 mod files;
 mod state;
-mod upstream;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use stockade_broker::{Egress, Folder};
 use stockade_gateway::Target;
-use stockade_instance::{Body, BoxFuture, Parcel, Services, UpstreamSocket};
+use stockade_http::{Body, UpstreamSocket};
+use stockade_instance::{Parcel, Services};
 use stockade_protocol::GuestError;
 use stockade_state::Keyspace;
 
@@ -103,11 +104,10 @@ impl Services for SiteServices {
     ) -> BoxFuture<'static, Result<UpstreamSocket, GuestError>> {
         let egress = Arc::clone(&self.egress);
         Box::pin(async move {
-            let socket = egress
+            egress
                 .websocket(url, protocols)
                 .await
-                .map_err(|error| errors::egress(&error))?;
-            Ok(upstream::joined(socket))
+                .map_err(|error| errors::egress(&error))
         })
     }
 

@@ -7,11 +7,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::error::StateError;
-use crate::store::BoxFuture;
 use crate::value::Version;
 use crate::watch::{Change, Selector, Watch, Watched};
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -17,7 +18,7 @@ use crate::error::{MAX_READ_KEYS, StateError};
 use crate::key::{Key, KeyspaceName};
 use crate::limits::Limits;
 use crate::list::{List, Page};
-use crate::store::{BoxFuture, Keyspace, Usage};
+use crate::store::{Keyspace, Usage};
 use crate::value::{Entry, Version};
 use crate::watch::{Selector, Watch};
 

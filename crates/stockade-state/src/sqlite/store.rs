@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -24,7 +25,7 @@ use super::writer::{OpenWork, Opened, Work, Writer};
 use crate::error::StateError;
 use crate::key::KeyspaceName;
 use crate::limits::Limits;
-use crate::store::{BoxFuture, Keyspace, Store};
+use crate::store::{Keyspace, Store};
 
 /// The lane of work that belongs to no keyspace; their own begin at 1.
 const NO_KEYSPACE: i64 = 0;

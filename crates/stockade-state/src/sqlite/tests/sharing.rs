@@ -94,11 +94,17 @@ async fn caller_that_went_away_leaves_the_store_usable() {
 }
 
 trait PutNow {
-    fn put_now(&self, number: usize) -> crate::BoxFuture<'static, Result<Outcome, StateError>>;
+    fn put_now(
+        &self,
+        number: usize,
+    ) -> futures_util::future::BoxFuture<'static, Result<Outcome, StateError>>;
 }
 
 impl PutNow for Arc<dyn Keyspace> {
-    fn put_now(&self, number: usize) -> crate::BoxFuture<'static, Result<Outcome, StateError>> {
+    fn put_now(
+        &self,
+        number: usize,
+    ) -> futures_util::future::BoxFuture<'static, Result<Outcome, StateError>> {
         self.commit(Atomic {
             checks: Vec::new(),
             mutations: vec![put(&format!("k{number}"), "x")],

@@ -1,4 +1,4 @@
-//! A host as a guest names it, in its one canonical form.
+//! A host as a URL names it, in its one canonical form.
 //!
 //! Invariant: a [`Host`] is either an address or a lower-case name of letters, digits, `-`, `_` and
 //! dots, without a trailing dot, whose last label is not a number. So nothing that some resolver reads
@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const MAX_NAME: usize = 253;
 
 /// A checked host.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Host {
     /// An address literal.
     Address(IpAddr),

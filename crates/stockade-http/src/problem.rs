@@ -4,11 +4,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use stockade_instance::Body;
+
+use crate::body::{Body, empty_body, full_body};
 
 /// Why a request failed, in words meant for its client.
 ///
@@ -45,14 +44,15 @@ impl Problem {
     /// A response that the gateway completes with a body.
     #[must_use]
     pub fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(empty());
+        let mut response = Response::new(empty_body());
         *response.status_mut() = self.status;
         response.extensions_mut().insert(self);
         response
     }
 
     /// The complete response to a request with `headers`.
-    pub(crate) fn render(self, headers: &HeaderMap, request_id: &str) -> Response<Body> {
+    #[must_use]
+    pub fn render(self, headers: &HeaderMap, request_id: &str) -> Response<Body> {
         let (content_type, text) = if accepts_json(headers) {
             let body = serde_json::json!({
                 "type": "about:blank",
@@ -71,7 +71,7 @@ impl Problem {
                 format!("{status} {reason}\n{detail}\nrequest {request_id}\n"),
             )
         };
-        let mut response = Response::new(full(text));
+        let mut response = Response::new(full_body(text));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -111,16 +111,4 @@ fn accepts_json(headers: &HeaderMap) -> bool {
         }
     }
     json
-}
-
-/// A body without data.
-pub(crate) fn empty() -> Body {
-    full(Bytes::new())
-}
-
-/// A body that is there at once.
-pub(crate) fn full(data: impl Into<Bytes>) -> Body {
-    Full::new(data.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
 }

@@ -1,18 +1,7 @@
-//! What travels between the gateway, an instance and the broker.
+//! The client that sent a request, and the replica that answered it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-
-use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
-use parking_lot::Mutex;
-use tokio::sync::mpsc;
-
-/// Any error of a body.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The body of every request and response.
-pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// Who asks. An extension of each request that comes from a client, and of one that a guest passes on to
 /// another site while it answers the client.
@@ -73,47 +62,4 @@ pub struct ServedBy {
     pub cold: bool,
     /// The first mirror that had the request failed.
     pub retried: bool,
-}
-
-/// One message of a WebSocket. Pings and fragments stay with whoever speaks RFC 6455.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SocketMessage {
-    /// A text message.
-    Text(String),
-    /// A binary message.
-    Binary(Bytes),
-    /// The sender closes. Nothing comes after it.
-    Close {
-        /// As in RFC 6455, section 7.4; 1005 where none was given, 1006 where the connection broke.
-        code: u16,
-        /// At most 123 bytes.
-        reason: String,
-    },
-}
-
-/// A WebSocket that the guest has accepted. Dropping either half closes it.
-#[derive(Debug)]
-pub struct GuestSocket {
-    /// What the client says. Waits while the guest does not take it.
-    pub to_guest: mpsc::Sender<SocketMessage>,
-    /// What the guest says; ends after a [`SocketMessage::Close`], or without one where the guest ended.
-    pub from_guest: mpsc::Receiver<SocketMessage>,
-}
-
-/// An extension of each response with the status 101: the guest's end of the WebSocket.
-#[derive(Debug, Clone)]
-pub struct Upgrade(Arc<Mutex<Option<GuestSocket>>>);
-
-impl Upgrade {
-    /// Holds `socket` for whoever sends the response.
-    #[must_use]
-    pub fn new(socket: GuestSocket) -> Self {
-        Self(Arc::new(Mutex::new(Some(socket))))
-    }
-
-    /// Takes the socket; `None` for all but the first.
-    #[must_use]
-    pub fn take(&self) -> Option<GuestSocket> {
-        self.0.lock().take()
-    }
 }

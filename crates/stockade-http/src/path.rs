@@ -1,16 +1,38 @@
-//! The one form in which paths are compared, shared by routes, targets and logs.
+//! The one form in which paths are compared, shared by the configuration, routes, targets and logs.
 //!
 //! The form is a fixed point of the URL parser that guests use (WHATWG URL): `new URL(…).pathname` gives it
 //! back unchanged. So a handler never sees another path than the one that was routed.
 
 use std::fmt::Write as _;
 
-use crate::route::{EncodedSlashes, Slashes};
+/// What becomes of an encoded slash (`%2F`) or backslash (`%5C`) in a path, which servers read in
+/// different ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum EncodedSlashes {
+    /// The request is refused with 400.
+    #[default]
+    Reject,
+    /// It stays encoded, a character like any other.
+    Keep,
+    /// It becomes a slash, after which the path is normalised again; if another route matches that path
+    /// the request is refused. An encoded backslash is refused.
+    Decode,
+}
+
+/// What becomes of empty path segments: `//`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Slashes {
+    /// Several slashes are one.
+    #[default]
+    Merge,
+    /// They stay.
+    Keep,
+}
 
 /// A path in its one form. Begins with `/`; has no `.` or `..` segments; escapes are in upper case and
 /// only where they are needed; no control characters, neither plain nor escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NormalPath {
+pub struct NormalPath {
     text: String,
     /// It has `%2F` or `%5C` in it.
     encoded_slash: bool,
@@ -18,26 +40,37 @@ pub(crate) struct NormalPath {
 
 /// Why a path is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum PathError {
+pub enum PathError {
+    /// No slash stands at the beginning.
     #[error("the path does not begin with a slash")]
     NoSlash,
+    /// A `%` begins no escape.
     #[error("the path has a % that is not followed by two hexadecimal digits")]
     Escape,
+    /// A control character, plain or escaped.
     #[error("the path has a control character")]
     Control,
+    /// A backslash, which browsers read as a slash.
     #[error("the path has a backslash")]
     Backslash,
+    /// Too many `..`.
     #[error("the path leads above the root")]
     AboveRoot,
+    /// `%2F` or `%5C` where the route refuses them.
     #[error("the path has an encoded slash, which this site does not take")]
     EncodedSlash,
+    /// `?` or `#`, which end a path.
     #[error("the path has a character that must be escaped")]
     Character,
 }
 
 impl NormalPath {
     /// Brings the path of a request into its one form.
-    pub(crate) fn parse(raw: &str, slashes: Slashes) -> Result<Self, PathError> {
+    ///
+    /// # Errors
+    ///
+    /// [`PathError`] if the path has no form that every reader agrees on.
+    pub fn parse(raw: &str, slashes: Slashes) -> Result<Self, PathError> {
         if !raw.starts_with('/') {
             return Err(PathError::NoSlash);
         }
@@ -55,16 +88,17 @@ impl NormalPath {
     }
 
     /// The path.
-    pub(crate) fn as_str(&self) -> &str {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The path after a route's rule for encoded slashes; `true` if it is another one.
-    pub(crate) fn apply(
-        &mut self,
-        rule: EncodedSlashes,
-        slashes: Slashes,
-    ) -> Result<bool, PathError> {
+    /// Applies a route's rule for encoded slashes; returns `true` if the path has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`PathError`] if the rule refuses the path.
+    pub fn apply(&mut self, rule: EncodedSlashes, slashes: Slashes) -> Result<bool, PathError> {
         if !self.encoded_slash {
             return Ok(false);
         }
@@ -97,6 +131,15 @@ fn is_plain(raw: &[u8]) -> bool {
         before = byte;
     }
     true
+}
+
+/// Brings the escapes of a path into their one form. Segments stay as they are, `.` and `..` among them.
+///
+/// # Errors
+///
+/// [`PathError`] if an escape or a character can stand in no path.
+pub fn normalize_escapes(path: &str) -> Result<String, PathError> {
+    unescape(path.as_bytes()).map(|(text, _)| text)
 }
 
 /// Decodes escapes of unreserved characters (RFC 3986, section 2.3) and writes all others in upper case;
