@@ -28,10 +28,12 @@ EDGES = {
     "stockade-broker": {"stockade-http"},
     "stockade-config": {"stockade-http", "stockade-policy"},
     "stockade-instance": {"stockade-http", "stockade-policy", "stockade-protocol", "stockade-supervisor"},
-    "stockade-gateway": {"stockade-http"},
+    "stockade-tls": {"stockade-http"},
+    "stockade-gateway": {"stockade-http", "stockade-tls"},
     "stockade-serve": {
         "stockade-broker", "stockade-config", "stockade-gateway", "stockade-http", "stockade-instance",
-        "stockade-policy", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-transpile",
+        "stockade-policy", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
+        "stockade-transpile",
     },
     "stockade-realm": {"stockade-policy", "stockade-protocol"},
     "stockade-host-realm": {

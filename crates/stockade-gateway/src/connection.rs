@@ -28,8 +28,8 @@ use crate::proxy::{self, ProxyError};
 use crate::pulse::{Overdue, Pulse};
 use crate::service::{Conversation, Secure};
 use crate::stream::{Plain, Socket, Stream};
-use crate::tls::AcceptError;
 use crate::wire::{Inspector, Wire};
+use stockade_tls::AcceptError;
 
 /// How a client begins HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -1,4 +1,4 @@
-//! Listeners, TLS and routes: from a client's connection to the site that answers.
+//! Listeners and routes: from a client's connection to the site that answers.
 //!
 //! A [`Gateway`] accepts connections, speaks HTTP/1.1 and HTTP/2 with clients, and gives each request to
 //! the [`Target`] of the [`Route`] that matches it. What it did goes to an [`Observer`].
@@ -14,7 +14,8 @@
 //!    lose them by [`remove_identity`].
 //! 4. A reload or a drain never cuts a request or a WebSocket that ends in time.
 //!
-//! Deliberately absent: configuration files, metrics, what answers a request.
+//! Deliberately absent: configuration files, metrics, what answers a request; TLS itself, which is the crate
+//! `stockade-tls`.
 
 mod accept;
 mod access;
@@ -42,7 +43,6 @@ mod route;
 mod service;
 mod stream;
 mod target;
-pub mod tls;
 mod websocket;
 mod wire;
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::tls::TlsStore;
+use stockade_tls::TlsStore;
 
 /// One address that accepts connections.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use stockade_http::{EncodedSlashes, HostPattern, PathPattern, Scheme, Slashes};
 use crate::limits::Limits;
 use crate::pattern::{Pattern, PatternError};
 use crate::target::Target;
-use crate::tls::{Acme, ClientRule};
+use stockade_tls::{Acme, ClientRule};
 
 /// What answers which requests, and how.
 #[derive(Clone)]

@@ -24,8 +24,8 @@ use crate::head::{self, Refused};
 use crate::listener::Listener;
 use crate::pulse::{Pulse, Upgrade};
 use crate::response::{Exchange, Sent};
-use crate::tls::{ConnectionTls, Misdirected, TlsStore};
 use crate::websocket;
+use stockade_tls::{ConnectionTls, Misdirected, TlsStore};
 
 /// What all requests of a connection share.
 pub(crate) struct Conversation {

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use stockade_config as config;
 use stockade_config::{ClientAuth, ClientAuthMode, Config, Tls, TlsVersion};
-use stockade_gateway::tls as gateway;
-use stockade_gateway::tls::{
+use stockade_http::{HostPattern, Scheme};
+use stockade_tls as tls;
+use stockade_tls::{
     Acme, AcmeError, ClientRule, PolicyId, TlsError, TlsEvent, TlsObserver, TlsStore, WatchOptions,
     Watching,
 };
-use stockade_http::{HostPattern, Scheme};
 
 use crate::metrics::{Count, Reading};
 
@@ -140,59 +140,59 @@ fn hosts(config: &Config) -> Vec<(String, ClientAuth)> {
     hosts
 }
 
-fn client_auth(auth: &ClientAuth) -> gateway::ClientAuth {
-    gateway::ClientAuth {
+fn client_auth(auth: &ClientAuth) -> tls::ClientAuth {
+    tls::ClientAuth {
         mode: match auth.mode {
-            ClientAuthMode::None => gateway::ClientAuthMode::None,
-            ClientAuthMode::Optional => gateway::ClientAuthMode::Optional,
-            ClientAuthMode::Required => gateway::ClientAuthMode::Required,
+            ClientAuthMode::None => tls::ClientAuthMode::None,
+            ClientAuthMode::Optional => tls::ClientAuthMode::Optional,
+            ClientAuthMode::Required => tls::ClientAuthMode::Required,
         },
         ca: auth.ca.clone(),
         crl: auth.crl.clone(),
-        revocation: gateway::Revocation {
+        revocation: tls::Revocation {
             allow_expired: !auth.refuse_expired_crl,
-            ..gateway::Revocation::default()
+            ..tls::Revocation::default()
         },
     }
 }
 
-fn acme_options(acme: &config::Acme) -> gateway::AcmeOptions {
-    gateway::AcmeOptions {
+fn acme_options(acme: &config::Acme) -> tls::AcmeOptions {
+    tls::AcmeOptions {
         directory: acme.directory.clone(),
         contact: acme.contact.clone(),
         // The configuration has no ACME without that.
         terms_agreed: true,
         certificates: acme.domains.iter().map(|name| vec![name.clone()]).collect(),
         challenge: match acme.challenge {
-            config::AcmeChallenge::Http01 => gateway::AcmeChallenge::Http01,
-            config::AcmeChallenge::TlsAlpn01 => gateway::AcmeChallenge::TlsAlpn01,
+            config::AcmeChallenge::Http01 => tls::AcmeChallenge::Http01,
+            config::AcmeChallenge::TlsAlpn01 => tls::AcmeChallenge::TlsAlpn01,
         },
         cache: acme.cache.clone(),
         server_ca: acme.ca.clone(),
-        ..gateway::AcmeOptions::default()
+        ..tls::AcmeOptions::default()
     }
 }
 
-fn options(key: &Key, acme: Option<Arc<Acme>>) -> gateway::TlsOptions {
+fn options(key: &Key, acme: Option<Arc<Acme>>) -> tls::TlsOptions {
     let tls = &key.tls;
     let certificates = tls.certificates.iter();
     let hosts = key.hosts.iter();
-    gateway::TlsOptions {
+    tls::TlsOptions {
         certificates: certificates
-            .map(|files| gateway::CertificateFiles {
+            .map(|files| tls::CertificateFiles {
                 cert: files.cert.clone(),
                 key: files.key.clone(),
                 ocsp: files.ocsp.clone(),
             })
             .collect(),
         min_version: match tls.min_version {
-            TlsVersion::V1_2 => gateway::TlsVersion::V12,
-            TlsVersion::V1_3 => gateway::TlsVersion::V13,
+            TlsVersion::V1_2 => tls::TlsVersion::V12,
+            TlsVersion::V1_3 => tls::TlsVersion::V13,
         },
         strict_sni: tls.strict_sni,
         client_auth: client_auth(&tls.client_auth),
         hosts: hosts
-            .map(|(host, auth)| gateway::HostClientAuth {
+            .map(|(host, auth)| tls::HostClientAuth {
                 host: host.clone(),
                 client_auth: client_auth(auth),
             })
@@ -200,7 +200,7 @@ fn options(key: &Key, acme: Option<Arc<Acme>>) -> gateway::TlsOptions {
         http2: key.http2,
         acme,
         waiting_handshakes: key.handshakes,
-        ..gateway::TlsOptions::default()
+        ..tls::TlsOptions::default()
     }
 }
 
@@ -261,8 +261,8 @@ pub(crate) async fn check(config: &Config) -> Result<Vec<String>, Vec<Certificat
         if key.tls.certificates.is_empty() || seen.contains(&key) {
             continue;
         }
-        let options = gateway::TlsOptions {
-            on_expired: gateway::OnExpired::Fail,
+        let options = tls::TlsOptions {
+            on_expired: tls::OnExpired::Fail,
             ..options(&key, None)
         };
         let observer = Arc::clone(&remarks);

@@ -9,12 +9,12 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use stockade_gateway::tls::{
+use stockade_gateway::{Limits, Listener, Pattern, Refusal, Route};
+use stockade_http::{Body, Client};
+use stockade_tls::{
     CertificateFiles, ClientAuth, ClientAuthMode, ClientRule, HostClientAuth, TlsEvent,
     TlsObserver, TlsOptions, TlsStore,
 };
-use stockade_gateway::{Limits, Listener, Pattern, Refusal, Route};
-use stockade_http::{Body, Client};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_config::{Config, Loaded};
-use stockade_gateway::tls::TlsStore;
 use stockade_gateway::{Gateway, Listener, Route, Table};
 use stockade_state::{SqliteOptions, SqliteStore, Store};
+use stockade_tls::TlsStore;
 use stockade_transpile::ModuleFiles;
 use tokio::task::JoinSet;
 

@@ -20,9 +20,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::tls::leaf::{certificates, der_problem};
-use crate::tls::pem;
-use crate::tls::problem::{Problem, Wrong};
+use crate::leaf::{certificates, der_problem};
+use crate::pem;
+use crate::problem::{Problem, Wrong};
 
 /// Most time for one request with its answer.
 const TIME: Duration = Duration::from_secs(30);

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::authority::{Authority, Signed};
-use crate::tls::{AcceptError, ConnectionTls, TlsEvent, TlsObserver, TlsOptions, TlsStore};
+use crate::{AcceptError, ConnectionTls, TlsEvent, TlsObserver, TlsOptions, TlsStore};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::authority::{Authority, DAY, Signed, Wish, replace, write_pair};
 use super::peer::{Client, Server, shown};
-use crate::tls::{CertificateFiles, ClientAuthMode, TlsEvent, TlsOptions, WatchOptions};
+use crate::{CertificateFiles, ClientAuthMode, TlsEvent, TlsOptions, WatchOptions};
 
 /// The kernel tells, the clock does not.
 fn quick() -> WatchOptions {
@@ -34,7 +34,7 @@ fn failed(event: &TlsEvent) -> bool {
 }
 
 fn is_used(signed: &Signed) -> impl Fn(&TlsEvent) -> bool {
-    let wanted = crate::tls::subject::fingerprint(&signed.der);
+    let wanted = crate::subject::fingerprint(&signed.der);
     move |event| matches!(event, TlsEvent::Loaded(facts) if facts.fingerprint_sha256 == wanted)
 }
 

@@ -13,10 +13,10 @@ use tokio::time::{sleep, timeout};
 
 use super::Acme;
 use super::order::{Desk, order};
-use crate::tls::event::{TlsEvent, TlsObserver, emit};
-use crate::tls::expiry::{End, Told};
-use crate::tls::index::Index;
-use crate::tls::leaf::{self, Leaf};
+use crate::event::{TlsEvent, TlsObserver, emit};
+use crate::expiry::{End, Told};
+use crate::index::Index;
+use crate::leaf::{self, Leaf};
 
 /// Most time between two looks: clocks are set and machines sleep.
 const LOOK: Duration = Duration::from_secs(3600);

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use instant_acme::AccountCredentials;
 use sha2::{Digest, Sha256};
 
-use crate::tls::pem;
-use crate::tls::subject::hex;
+use crate::pem;
+use crate::subject::hex;
 
 /// A folder of mode 0700.
 #[derive(Debug, Clone)]

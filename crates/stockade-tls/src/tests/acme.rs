@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use super::authority::{Authority, Wish};
 use super::pebble::{Pebble, Wanted, is_installed};
 use super::peer::{Client, Events, Server};
-use crate::tls::{
+use crate::{
     Acme, AcmeChallenge, AcmeError, AcmeOptions, ExternalAccount, TlsEvent, TlsObserver,
     TlsOptions, TlsStore,
 };
@@ -179,7 +179,7 @@ async fn tls_alpn_01_gets_certificate() {
                 ..Wish::default()
             },
         )],
-        client_auth: own.asks(crate::tls::ClientAuthMode::Required),
+        client_auth: own.asks(crate::ClientAuthMode::Required),
         acme: Some(acme.clone()),
         ..TlsOptions::default()
     };

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::authority::{Authority, DAY, Wish};
 use super::peer::{Client, Server, shown};
-use crate::tls::{AcceptError, TlsEvent, TlsOptions, TlsStore, TlsVersion};
+use crate::{AcceptError, TlsEvent, TlsOptions, TlsStore, TlsVersion};
 
 fn options(authority: &Authority, labels: &[&str]) -> TlsOptions {
     let pairs = labels.iter().map(|label| {
@@ -109,7 +109,7 @@ async fn accept_chooses_certificate_by_name() {
     for name in ["a.example", "A.EXAMPLE", "x.b.example", "c.b.example"] {
         let (_, stream) = server.connected(&client, name).await;
         let facts = server.store.certificates();
-        let fingerprint = crate::tls::subject::fingerprint(&shown(&stream));
+        let fingerprint = crate::subject::fingerprint(&shown(&stream));
         let used = facts
             .iter()
             .find(|facts| facts.fingerprint_sha256 == fingerprint)
@@ -398,7 +398,7 @@ fn load_of_bad_files_names_all_with_fix() {
             ..Wish::default()
         },
     );
-    let pair = |cert: std::path::PathBuf, key: std::path::PathBuf| crate::tls::CertificateFiles {
+    let pair = |cert: std::path::PathBuf, key: std::path::PathBuf| crate::CertificateFiles {
         cert,
         key,
         ocsp: None,
@@ -488,7 +488,7 @@ fn load_of_expired_fails_only_where_told() {
     };
     assert!(TlsStore::load(options.clone(), std::sync::Arc::new(())).is_ok());
     let strict = TlsOptions {
-        on_expired: crate::tls::OnExpired::Fail,
+        on_expired: crate::OnExpired::Fail,
         ..options
     };
     let text = TlsStore::load(strict, std::sync::Arc::new(()))

@@ -4,7 +4,7 @@ use rustls::version::{TLS12, TLS13};
 
 use super::authority::{Authority, DAY, Signed, Wish};
 use super::peer::{Client, Server};
-use crate::tls::{
+use crate::{
     ClientAuth, ClientAuthMode, HostClientAuth, Misdirected, Revocation, TlsEvent, TlsOptions,
     TlsStore,
 };

@@ -11,7 +11,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use crate::tls::names::lookup_form;
+use crate::names::lookup_form;
 
 /// The protocol that an ACME server offers when it checks a challenge over TLS (RFC 8737, section 6.2).
 pub(crate) const ALPN: &[u8] = b"acme-tls/1";

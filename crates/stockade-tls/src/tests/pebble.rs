@@ -13,8 +13,8 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 
 use super::authority::{Authority, Wish};
-use crate::tls::acme::DirectClient;
-use crate::tls::leaf::certificates;
+use crate::acme::DirectClient;
+use crate::leaf::certificates;
 
 /// Ends with the test.
 struct Process(Child);

@@ -92,7 +92,7 @@ mod tests {
     use stockade_http::{ClientCertificate, ClientTls};
 
     use super::*;
-    use crate::tls::{ClientAuth, ClientAuthMode};
+    use crate::{ClientAuth, ClientAuthMode};
 
     fn policy(mode: ClientAuthMode) -> PolicyId {
         PolicyId::of(&ClientAuth {

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use super::authority::{Authority, Wish, replace};
 use super::peer::Server;
-use crate::tls::ocsp::Staple;
-use crate::tls::{CertificateFiles, TlsOptions, TlsStore};
+use crate::ocsp::Staple;
+use crate::{CertificateFiles, TlsOptions, TlsStore};
 
 fn is_installed() -> bool {
     let found = Command::new("openssl")

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use x509_parser::time::ASN1Time;
 
-use crate::tls::{CertificateFiles, ClientAuth, ClientAuthMode};
+use crate::{CertificateFiles, ClientAuth, ClientAuthMode};
 
 pub(super) const DAY: i64 = 24 * 60 * 60;
 
