@@ -173,7 +173,7 @@ fn acme_options(acme: &config::Acme) -> tls::AcmeOptions {
     }
 }
 
-fn options(key: &Key, acme: Option<Arc<Acme>>) -> tls::TlsOptions {
+fn options(key: &Key) -> tls::TlsOptions {
     let tls = &key.tls;
     let certificates = tls.certificates.iter();
     let hosts = key.hosts.iter();
@@ -198,7 +198,6 @@ fn options(key: &Key, acme: Option<Arc<Acme>>) -> tls::TlsOptions {
             })
             .collect(),
         http2: key.http2,
-        acme,
         waiting_handshakes: key.handshakes,
         ..tls::TlsOptions::default()
     }
@@ -263,10 +262,10 @@ pub(crate) async fn check(config: &Config) -> Result<Vec<String>, Vec<Certificat
         }
         let options = tls::TlsOptions {
             on_expired: tls::OnExpired::Fail,
-            ..options(&key, None)
+            ..options(&key)
         };
         let observer = Arc::clone(&remarks);
-        let loading = tokio::task::spawn_blocking(move || TlsStore::load(options, observer));
+        let loading = tokio::task::spawn_blocking(move || TlsStore::load(options, None, observer));
         match loading.await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => wrong.push(CertificatesError::Files(error)),
@@ -287,7 +286,7 @@ pub(crate) fn planned(config: &Config) -> String {
     let keys = keys(config);
     let planned = keys.iter().map(|key| {
         let acme = key.as_ref().and_then(|key| key.tls.acme.as_ref());
-        let options = key.as_ref().map(|key| options(key, None));
+        let options = key.as_ref().map(options);
         format!("{options:?} {:?}", acme.map(acme_options))
     });
     planned.collect()
@@ -326,9 +325,9 @@ impl TlsStores {
                 None => {
                     let acme = tls.acme.as_ref();
                     let acme = acme.map(|acme| self.acme(&mut next, acme)).transpose()?;
-                    let (options, figures) = (options(&key, acme), Arc::clone(&self.figures));
+                    let (options, figures) = (options(&key), Arc::clone(&self.figures));
                     let loading =
-                        tokio::task::spawn_blocking(move || TlsStore::load(options, figures));
+                        tokio::task::spawn_blocking(move || TlsStore::load(options, acme, figures));
                     let loaded = loading.await.map_err(|_| CertificatesError::BrokeOff)?;
                     let store = Arc::new(loaded.map_err(CertificatesError::Files)?);
                     // Dates are looked at whether or not files are watched.

@@ -6,18 +6,13 @@
 //!
 //! The time of a handshake is bounded by the caller, the size of a first message by rustls (64 KiB).
 
-use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
 use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::Semaphore;
 use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
@@ -89,56 +84,6 @@ fn handshake_reason(error: &io::Error) -> &'static str {
     }
 }
 
-/// Keeps handshakes from taking all cores.
-#[derive(Debug)]
-pub(crate) struct Turns {
-    computing: Semaphore,
-    waiting: AtomicUsize,
-    most_waiting: usize,
-}
-
-impl Turns {
-    pub(crate) fn new(computing: usize, most_waiting: usize) -> Self {
-        Self {
-            computing: Semaphore::new(computing.clamp(1, Semaphore::MAX_PERMITS)),
-            waiting: AtomicUsize::new(0),
-            most_waiting,
-        }
-    }
-
-    /// Waits for a turn, then does the first poll of `future` in it; the others are cheap.
-    async fn run<F: Future + Unpin>(
-        &self,
-        start: impl FnOnce() -> F,
-    ) -> Result<F::Output, AcceptError> {
-        let waits = Waits(&self.waiting);
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.most_waiting {
-            return Err(AcceptError::Busy);
-        }
-        let turn = self
-            .computing
-            .acquire()
-            .await
-            .map_err(|_| AcceptError::Busy)?;
-        drop(waits);
-        let mut future = start();
-        let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut future).poll(cx))).await;
-        drop(turn);
-        match first {
-            Poll::Ready(output) => Ok(output),
-            Poll::Pending => Ok(future.await),
-        }
-    }
-}
-
-struct Waits<'a>(&'a AtomicUsize);
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Alerts that rustls has no way to send at this point (RFC 8446, section 6).
 #[derive(Debug, Clone, Copy)]
 enum Alert {
@@ -177,7 +122,8 @@ impl TlsStore {
         let mut stream = self
             .turns
             .run(|| start.into_stream(config))
-            .await?
+            .await
+            .ok_or(AcceptError::Busy)?
             .map_err(AcceptError::Handshake)?;
         let now = SystemTime::now();
         let Some(connection) = ConnectionTls::new(stream.get_ref().1, &policy, now) else {
@@ -215,7 +161,8 @@ impl TlsStore {
         let mut stream = self
             .turns
             .run(|| start.into_stream(config))
-            .await?
+            .await
+            .ok_or(AcceptError::Busy)?
             .map_err(AcceptError::Handshake)?;
         let _ = stream.shutdown().await;
         self.challenge_answered(name.unwrap_or_default());

@@ -20,6 +20,7 @@ mod event;
 mod expiry;
 mod index;
 mod leaf;
+mod look;
 mod names;
 mod ocsp;
 mod options;
@@ -33,6 +34,7 @@ mod rule;
 mod store;
 mod subject;
 mod trust;
+mod turns;
 mod watch;
 
 pub use accept::AcceptError;

@@ -2,10 +2,7 @@
 //! [`TlsStore::load`](super::TlsStore::load).
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
-
-use super::acme::Acme;
 
 /// TLS of one listener, or of several that are alike.
 #[derive(Debug, Clone)]
@@ -24,8 +21,6 @@ pub struct TlsOptions {
     pub http2: bool,
     /// What to do at the start about a certificate that is not valid now.
     pub on_expired: OnExpired,
-    /// Certificates by ACME for names that no file covers.
-    pub acme: Option<Arc<Acme>>,
     /// Handshakes that may compute at the same time; the others wait. Half of the cores unless told.
     pub computing_handshakes: usize,
     /// Handshakes that may wait for their turn; more are refused.
@@ -43,7 +38,6 @@ impl Default for TlsOptions {
             hosts: Vec::new(),
             http2: true,
             on_expired: OnExpired::default(),
-            acme: None,
             computing_handshakes: (cores / 2).max(1),
             waiting_handshakes: 4096,
         }

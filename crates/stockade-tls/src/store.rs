@@ -14,17 +14,18 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::crypto::CryptoProvider;
 
-use super::accept::Turns;
+use super::acme::Acme;
 use super::connection::{ConnectionTls, Misdirected};
 use super::event::{CertificateFacts, TlsEvent, TlsObserver, emit};
 use super::expiry::{End, Told};
 use super::index::Index;
+use super::look::{Look, look};
 use super::options::TlsOptions;
 use super::policy::{Policies, PolicyId, provider};
 use super::problem::{Problem, TlsError, Wrong};
 use super::reading::{certificates, files, policies};
 use super::resolver::Resolver;
-use super::watch::{Look, look};
+use super::turns::Turns;
 
 /// Certificates, keys and policies of clients, in use and reloadable.
 pub struct TlsStore {
@@ -55,24 +56,29 @@ impl std::fmt::Debug for TlsStore {
 }
 
 impl TlsStore {
-    /// Reads and checks all files. Blocks while it does.
+    /// Reads and checks all files, and blocks the thread meanwhile. `acme` has the certificates for names that no
+    /// file covers.
     ///
     /// # Errors
     /// Everything that is wrong, at once.
-    pub fn load(options: TlsOptions, observer: Arc<dyn TlsObserver>) -> Result<Self, TlsError> {
+    pub fn load(
+        options: TlsOptions,
+        acme: Option<Arc<Acme>>,
+        observer: Arc<dyn TlsObserver>,
+    ) -> Result<Self, TlsError> {
         let now = SystemTime::now();
         let looks = look(&files(&options));
         let provider = Arc::new(provider());
         let resolver = Arc::new(Resolver {
             files: ArcSwap::from_pointee(Index::new(Vec::new())),
-            acme: options.acme.clone(),
+            acme,
             strict: options.strict_sni,
         });
         let certificates = certificates(&options, None, &provider, now);
         let policies = policies(&options, None, &resolver, &provider, now);
         let mut problems = certificates.problems;
         problems.extend(policies.problems);
-        if certificates.value.is_empty() && options.acme.is_none() && problems.is_empty() {
+        if certificates.value.is_empty() && resolver.acme.is_none() && problems.is_empty() {
             problems.push(Problem {
                 file: None,
                 line: None,

@@ -5,7 +5,6 @@
 //! such as changes on a network drive, is found by looking at all files every few seconds.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::look::{Look, look};
 use super::options::WatchOptions;
 use super::store::TlsStore;
 
@@ -109,24 +109,6 @@ async fn follow(mut folders: Folders, files: &Arc<[PathBuf]>) -> Option<Folders>
         folders
     });
     following.await.ok()
-}
-
-/// What the file system says of a file: device, inode, length, time of change of contents and of inode.
-pub(crate) type Look = Option<(u64, u64, u64, [i64; 4])>;
-
-/// Follows symbolic links, so that a moved link is a change.
-pub(crate) fn look(files: &[PathBuf]) -> Vec<Look> {
-    let one = |file: &PathBuf| {
-        let data = std::fs::metadata(file).ok()?;
-        let times = [
-            data.mtime(),
-            data.mtime_nsec(),
-            data.ctime(),
-            data.ctime_nsec(),
-        ];
-        Some((data.dev(), data.ino(), data.len(), times))
-    };
-    files.iter().map(one).collect()
 }
 
 struct Folders {

@@ -115,7 +115,7 @@ async fn who(request: Request<Body>) -> http::Response<Body> {
 }
 
 async fn serve(options: TlsOptions, routes: Vec<Route>) -> Server {
-    let store = TlsStore::load(options, Arc::new(Quiet)).unwrap();
+    let store = TlsStore::load(options, None, Arc::new(Quiet)).unwrap();
     let listener = Listener {
         tls: Some(Arc::new(store)),
         ..listener()
@@ -277,7 +277,9 @@ async fn connection_that_outlives_a_reload_is_held_to_the_new_authorities() {
             },
             ..TlsOptions::default()
         };
-        Some(Arc::new(TlsStore::load(options, Arc::new(Quiet)).unwrap()))
+        Some(Arc::new(
+            TlsStore::load(options, None, Arc::new(Quiet)).unwrap(),
+        ))
     };
     let first = Listener {
         tls: store(&old),
@@ -324,7 +326,7 @@ async fn handshake_that_takes_too_long_is_ended() {
         certificates: vec![files],
         ..TlsOptions::default()
     };
-    let store = TlsStore::load(options, Arc::new(Quiet)).unwrap();
+    let store = TlsStore::load(options, None, Arc::new(Quiet)).unwrap();
     let listener = Listener {
         tls: Some(Arc::new(store)),
         ..listener()

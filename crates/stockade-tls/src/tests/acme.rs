@@ -101,12 +101,11 @@ fn observer(events: &Arc<Events>) -> Arc<dyn TlsObserver> {
 }
 
 async fn serving(acme: &Arc<Acme>) -> Server {
-    Server::start(TlsOptions {
-        acme: Some(acme.clone()),
+    let options = TlsOptions {
         strict_sni: true,
         ..TlsOptions::default()
-    })
-    .await
+    };
+    Server::start_with(options, Some(acme.clone())).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,10 +179,10 @@ async fn tls_alpn_01_gets_certificate() {
             },
         )],
         client_auth: own.asks(crate::ClientAuthMode::Required),
-        acme: Some(acme.clone()),
         ..TlsOptions::default()
     };
-    let store = Arc::new(TlsStore::load(tls_options, observer(&events)).unwrap());
+    let store = TlsStore::load(tls_options, Some(acme.clone()), observer(&events)).unwrap();
+    let store = Arc::new(store);
     let mut server = Server::on(listener, store, events.clone());
     events
         .wait_for(

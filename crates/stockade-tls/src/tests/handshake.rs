@@ -452,7 +452,7 @@ fn load_of_bad_files_names_all_with_fix() {
             .collect(),
         ..TlsOptions::default()
     };
-    let text = TlsStore::load(options, std::sync::Arc::new(()))
+    let text = TlsStore::load(options, None, std::sync::Arc::new(()))
         .unwrap_err()
         .to_string();
     for (_, expect) in certificates {
@@ -486,12 +486,12 @@ fn load_of_expired_fails_only_where_told() {
         certificates: vec![old, soon],
         ..TlsOptions::default()
     };
-    assert!(TlsStore::load(options.clone(), std::sync::Arc::new(())).is_ok());
+    assert!(TlsStore::load(options.clone(), None, std::sync::Arc::new(())).is_ok());
     let strict = TlsOptions {
         on_expired: crate::OnExpired::Fail,
         ..options
     };
-    let text = TlsStore::load(strict, std::sync::Arc::new(()))
+    let text = TlsStore::load(strict, None, std::sync::Arc::new(()))
         .unwrap_err()
         .to_string();
     assert!(

@@ -344,8 +344,12 @@ fn load_of_bad_authorities_names_all() {
         ..required.clone()
     };
     let hosts = [("b.example", bad), ("*.*.example", ClientAuth::default())];
-    let error =
-        TlsStore::load(options(&servers, required, &hosts), std::sync::Arc::new(())).unwrap_err();
+    let error = TlsStore::load(
+        options(&servers, required, &hosts),
+        None,
+        std::sync::Arc::new(()),
+    )
+    .unwrap_err();
     let text = error.to_string();
     for expect in [
         "tls: client certificates are asked for, but no authority is named",

@@ -160,7 +160,7 @@ fn load_of_keys_in_other_forms_works() {
         certificates: vec![rsa, old_rsa, ec, edwards, both],
         ..TlsOptions::default()
     };
-    let store = TlsStore::load(options, std::sync::Arc::new(())).unwrap();
+    let store = TlsStore::load(options, None, std::sync::Arc::new(())).unwrap();
     let keys: Vec<_> = store
         .certificates()
         .iter()
@@ -193,7 +193,7 @@ fn load_of_keys_in_other_forms_works() {
             key: at(key),
             ocsp: None,
         };
-        let text = TlsStore::load(only(files), std::sync::Arc::new(()))
+        let text = TlsStore::load(only(files), None, std::sync::Arc::new(()))
             .unwrap_err()
             .to_string();
         assert!(text.contains(expect), "{text}");

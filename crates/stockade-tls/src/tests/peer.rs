@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::authority::{Authority, Signed};
-use crate::{AcceptError, ConnectionTls, TlsEvent, TlsObserver, TlsOptions, TlsStore};
+use crate::{AcceptError, Acme, ConnectionTls, TlsEvent, TlsObserver, TlsOptions, TlsStore};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -80,8 +80,12 @@ impl Drop for Server {
 
 impl Server {
     pub(super) async fn start(options: TlsOptions) -> Self {
+        Self::start_with(options, None).await
+    }
+
+    pub(super) async fn start_with(options: TlsOptions, acme: Option<Arc<Acme>>) -> Self {
         let events = Arc::new(Events::default());
-        let store = match TlsStore::load(options, events.clone()) {
+        let store = match TlsStore::load(options, acme, events.clone()) {
             Ok(store) => Arc::new(store),
             Err(e) => panic!("{e}"),
         };
