@@ -2,7 +2,6 @@
 //! spent.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,23 +10,12 @@ use rustls::RootCertStore;
 
 use crate::audit::{Audit, LogAudit};
 use crate::budget::{Purse, Spent};
-use crate::connect::{self, Connector};
+use crate::connect::{self, BrokerError, Connector};
 use crate::egress::{Egress, Parts};
 use crate::files::{FileError, Folder, FolderOptions, Ledgers};
 use crate::policy::EgressPolicy;
-use crate::resolve::Resolver;
+use crate::resolve::{Resolver, ResolverSource};
 use crate::secrets::{self, Secret, Secrets, SecretsError};
-
-/// Where names are looked up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ResolverSource {
-    /// The servers of `/etc/resolv.conf`, after `/etc/hosts`. Search domains are not used: a guest
-    /// names a host in full.
-    #[default]
-    System,
-    /// These servers, over UDP and TCP, and not `/etc/hosts`.
-    Servers(Vec<SocketAddr>),
-}
 
 /// How a broker is set up.
 #[derive(Clone)]
@@ -48,19 +36,6 @@ impl Default for BrokerOptions {
             audit: Arc::new(LogAudit::default()),
         }
     }
-}
-
-/// A broker that cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum BrokerError {
-    /// A file of trusted certificates cannot be used.
-    #[error("cannot trust the certificates of {}: {why}", path.display())]
-    Roots {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
 }
 
 /// Acts for all instances. Cheap to clone.

@@ -24,7 +24,6 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::broker::BrokerError;
 use crate::target::Target;
 
 /// After this time without an answer the next address is tried as well (RFC 8305, 5).
@@ -66,6 +65,19 @@ impl Stream {
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
+}
+
+/// A broker that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// A file of trusted certificates cannot be used.
+    #[error("cannot trust the certificates of {}: {why}", path.display())]
+    Roots {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// Certificates that are trusted: Mozilla's, and the operator's.

@@ -39,11 +39,13 @@ mod websocket;
 
 pub use address::AddressKind;
 pub use audit::{Action, Audit, LogAudit, Misplaced, Outcome, Reason, Refusal, Usage};
-pub use broker::{Broker, BrokerError, BrokerOptions, ResolverSource};
+pub use broker::{Broker, BrokerOptions};
+pub use connect::BrokerError;
 pub use egress::Egress;
 pub use error::EgressError;
 pub use files::{
     Entry, EntryKind, FileError, Folder, FolderOptions, Listing, Metadata, Mode, WriteOptions,
 };
 pub use policy::{Budget, EgressLimits, EgressPolicy, Rule};
+pub use resolve::ResolverSource;
 pub use secrets::{Secret, SecretValue, Secrets, SecretsError};

@@ -5,7 +5,7 @@
 //! closed: there is no other resolver to fall back to.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,8 +21,6 @@ use hickory_resolver::{Hosts, Name, ResolveError, TokioResolver};
 use parking_lot::Mutex;
 use stockade_http::Host;
 
-use crate::broker::ResolverSource;
-
 /// Records that one instance's cache holds.
 const CACHED: usize = 256;
 /// Longest that an answer is believed, whatever its time to live.
@@ -33,6 +31,17 @@ const MOST_NEGATIVE_TTL: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Answers with more addresses than this are an attack or a mistake.
 const MOST_ADDRESSES: usize = 64;
+
+/// Where names are looked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ResolverSource {
+    /// The servers of `/etc/resolv.conf`, after `/etc/hosts`. Search domains are not used: a guest
+    /// names a host in full.
+    #[default]
+    System,
+    /// These servers, over UDP and TCP, and not `/etc/hosts`.
+    Servers(Vec<SocketAddr>),
+}
 
 /// Why a name has no addresses, in words for the guest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
