@@ -15,6 +15,7 @@ import {
   op_isolate_handle_event,
   op_isolate_handle_method,
   op_isolate_hold,
+  op_isolate_ignore_event,
   op_isolate_let_go,
   op_isolate_ready,
   op_isolate_reject,
@@ -62,20 +63,21 @@ function checkHandler(handler) {
   }
 }
 
-function addTo(map, name, handler) {
-  const set = map.get(name);
-  if (set === undefined) map.set(name, new Set([handler]));
-  else set.add(handler);
-}
+// Handlers of an event, each once. A change makes a new array: one that is being run stays as it is.
+const withHandler = (handlers, handler) =>
+  handlers.includes(handler) ? handlers : [...handlers, handler];
 
 // What a handler throws ends the run like any uncaught error. Gives the promises of those that are not done,
-// `undefined` for none.
+// `undefined` for none. `handlers` is an array that does not change.
 function run(handlers, data) {
   let pending;
-  for (const handler of [...handlers]) {
+  for (let i = 0; i < handlers.length; i++) {
+    const handler = handlers[i];
     try {
       const result = handler(data);
-      if (op_host_is_pending(result)) (pending ??= []).push(result);
+      if (typeof result === "object" && result !== null && op_host_is_pending(result)) {
+        (pending ??= []).push(result);
+      }
     } catch (error) {
       reportException(error);
     }
@@ -108,10 +110,10 @@ export class Isolate {
   #name;
   #ready; // a promise, once it was asked for
   #ended; // undefined while it lives, then why it ended
-  #handlers = new Map(); // event -> set of functions
+  #handlers = new Map(); // event -> { handlers, receiver }
   #requestHandlers = new Map(); // method -> function
   #functions; // of `env`: method -> function
-  #systemHandlers = new Map(); // event -> set of functions
+  #systemHandlers = new Map(); // event -> array of functions
   #systemKept = [];
   #errorsKept = 0;
   #errorsLength = 0;
@@ -190,8 +192,10 @@ export class Isolate {
   on(event, handler) {
     checkHandler(handler);
     event = String(event);
-    addTo(this.#handlers, event, handler);
-    if (this.#handles(event, true)) {
+    let entry = this.#handlers.get(event);
+    if (entry === undefined) this.#handlers.set(event, entry = this.#entry());
+    entry.handlers = withHandler(entry.handlers, handler);
+    if (op_isolate_handle_event(this.#sandbox, this.#id, event, entry.receiver)) {
       // Before anything newer: the next event comes from the loop, after the microtasks.
       queueMicrotask(() => this.#unstash(event));
     }
@@ -200,12 +204,12 @@ export class Isolate {
 
   off(event, handler) {
     event = String(event);
-    const set = this.#handlers.get(event);
-    if (handler === undefined) set?.clear();
-    else set?.delete(handler);
-    if (set?.size === 0) {
+    const entry = this.#handlers.get(event);
+    if (entry === undefined) return this;
+    entry.handlers = handler === undefined ? [] : entry.handlers.filter((other) => other !== handler);
+    if (entry.handlers.length === 0) {
       this.#handlers.delete(event);
-      this.#handles(event, false);
+      op_isolate_ignore_event(this.#sandbox, this.#id, event);
     }
     return this;
   }
@@ -225,7 +229,7 @@ export class Isolate {
         `there is no system event '${event}', only ${SYSTEM_EVENTS.join(", ")}`,
       );
     }
-    addTo(this.#systemHandlers, event, handler);
+    this.#systemHandlers.set(event, withHandler(this.#systemHandlers.get(event) ?? [], handler));
     const kept = this.#systemKept.filter((item) => item.event === event);
     if (kept.length > 0) {
       this.#systemKept = this.#systemKept.filter((item) => item.event !== event);
@@ -273,10 +277,16 @@ export class Isolate {
     if (this.#ended !== undefined) throw new Error(`${this} is destroyed: ${this.#ended}`);
   }
 
-  // Notes that there are handlers for an event, or none. True where messages of it were kept.
-  #handles(event, handled) {
-    if (this.#ended !== undefined && !handled) return false;
-    return op_isolate_handle_event(this.#sandbox, this.#id, event, handled);
+  // Handlers of one event. `receiver` is called by the runtime with each message of it.
+  #entry() {
+    const entry = {
+      handlers: [],
+      receiver: (data, marked, cost) => {
+        const pending = run(entry.handlers, marked ? this.#revive(data) : data);
+        if (pending !== undefined) this.#holds(pending, cost);
+      },
+    };
+    return entry;
   }
 
   #answers(method) {
@@ -285,8 +295,8 @@ export class Isolate {
 
   #unstash(event) {
     for (;;) {
-      const handlers = this.#handlers.get(event);
-      if (handlers === undefined) return;
+      const entry = this.#handlers.get(event);
+      if (entry === undefined) return;
       const waiting = op_isolate_unstash(this.#sandbox, this.#id, event);
       if (waiting === null) return;
       let data;
@@ -296,7 +306,8 @@ export class Isolate {
         this.#system("error", { name: "Error", message: error.message, stack: null, source: null });
         continue;
       }
-      this.#holds(run(handlers, data), waiting.cost);
+      const pending = run(entry.handlers, data);
+      if (pending !== undefined) this.#holds(pending, waiting.cost);
     }
   }
 
@@ -342,7 +353,7 @@ export class Isolate {
   static receive(isolate, kind, a, b, c, d) {
     switch (kind) {
       case "message":
-        isolate.#message(a, c ? isolate.#revive(b) : b, d);
+        isolate.#unhandled(a, c ? isolate.#revive(b) : b);
         break;
       case "request":
         isolate.#request(a, c ? isolate.#revive(b) : b, d);
@@ -370,17 +381,9 @@ export class Isolate {
     }
   }
 
-  #message(event, data, cost) {
-    const handlers = this.#handlers.get(event);
-    if (handlers !== undefined) {
-      this.#holds(run(handlers, data), cost);
-    } else if (event === "ws.open") {
-      this.#refuseSocket(data);
-    }
-  }
-
   // As a request without a handler: the guest's socket would wait for ever.
-  #refuseSocket(data) {
+  #unhandled(event, data) {
+    if (event !== "ws.open") return;
     const conn_id = data?.conn_id;
     if (typeof conn_id !== "number") return;
     const message = "the host opens no WebSockets: allowWebSocket(check) does";
@@ -391,7 +394,6 @@ export class Isolate {
 
   // Handlers that are not done hold data of this cost.
   #holds(pending, cost) {
-    if (pending === undefined) return;
     this.#working.push({ pending, cost });
     op_isolate_hold(this.#sandbox, this.#id, cost);
     if (this.#working.length > this.#most) {

@@ -66,7 +66,8 @@ export class V8Sandbox {
 }
 
 // Called by the run's loop for each event, in order:
-//   "message"  event, data, marked, cost       "request"  method, data, marked, request id
+//   "message"  event, data, marked: of an event without a handler; what has one goes to its receiver
+//   "request"  method, data, marked, request id
 //   "control"  name, data, marked              "unhandled"  method, and as "request" the id
 //   "settle"   nothing                         "console"  { level, text }
 //   "error"    { name, message, stack, source, line, column }

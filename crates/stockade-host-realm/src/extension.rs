@@ -53,6 +53,7 @@ deno_core::extension!(
         sandbox::op_isolate_handle_event,
         sandbox::op_isolate_handle_method,
         sandbox::op_isolate_hold,
+        sandbox::op_isolate_ignore_event,
         sandbox::op_isolate_let_go,
         sandbox::op_isolate_reject,
         sandbox::op_isolate_send,

@@ -23,5 +23,7 @@ pub use extension::{RealmOptions, extension_arguments, extensions};
 pub use info::RunInfo;
 pub use process::InterruptsTaken;
 pub use ready::HostFunctions;
-pub use sandbox::{Arrival, Given, SandboxSetup, Sandboxes, add_related, parse};
+pub use sandbox::{
+    Account, Arrival, Given, IsolateKey, Receiver, SandboxSetup, Sandboxes, add_related, parse,
+};
 pub use terminal::restore_terminal;

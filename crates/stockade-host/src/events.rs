@@ -3,7 +3,8 @@
 //! Invariants:
 //! 1. Everything an event holds came from a guest. Its data becomes JavaScript values only through the
 //!    engine's JSON parser, and only when a handler takes it.
-//! 2. A turn is [`SLICE`] long, and the one event that is being handled when it is over.
+//! 2. A turn is [`SLICE`] long, and the few events that are being handled when it is over: the clock is read
+//!    once for [`GLANCE`] bytes of them.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -15,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use deno_core::{JsRuntime, OpState, serde_json, v8};
 use serde_json::json;
-use stockade_host_realm::{Arrival, Given, HostFunctions, RunInfo, Sandboxes, parse};
+use stockade_host_realm::{
+    Account, Arrival, Given, HostFunctions, IsolateKey, RunInfo, Sandboxes, parse,
+};
 use stockade_policy::ConsoleMode;
 use stockade_protocol::{ConsoleLevel, GuestError, Payload};
 use stockade_realm::Parts;
@@ -27,6 +30,12 @@ const SLICE: Duration = Duration::from_millis(4);
 
 /// How long those of one isolate are handled before the next one's.
 const TURN: Duration = Duration::from_millis(1);
+
+/// Bytes of events that are handled before the clock is read again.
+const GLANCE: usize = 4 << 10;
+
+/// An event counts as so many of them at least: so it is four events, at most, for one look at the clock.
+const GLANCE_LEAST: usize = GLANCE / 4;
 
 /// Bytes of events that are handled before their places are given back.
 const FREED: usize = 64 << 10;
@@ -80,12 +89,10 @@ impl Pump {
         deno_core::scope!(scope, runtime);
         loop {
             let mut found = false;
-            while let Some((sandbox, isolate, given)) = sandboxes.next_waiting() {
+            while let Some((account, given)) = sandboxes.next_waiting() {
                 found = true;
-                if let Some(handle) = sandboxes.isolate(sandbox, isolate) {
-                    realm.deliver(scope, sandbox, &handle, given);
-                    realm.free(&handle);
-                }
+                realm.deliver(scope, &account, given);
+                realm.free(&account);
                 if Instant::now() >= until {
                     return sandboxes.more();
                 }
@@ -177,40 +184,55 @@ impl<'a> Realm<'a> {
         };
         let handle = turn.handle();
         let began = Instant::now();
-        while let Some((event, place)) = turn.take() {
-            self.take(scope, sandbox, &handle, event, place);
-            self.free_some(&handle);
-            if began.elapsed() >= TURN {
-                break;
+        let mut unseen = 0;
+        match self.sandboxes.account((sandbox, handle.id())) {
+            Some(account) => {
+                while let Some((event, place)) = turn.take() {
+                    self.take(scope, &account, event, place);
+                    self.free_some(&account);
+                    unseen += place.max(GLANCE_LEAST);
+                    if unseen >= GLANCE {
+                        unseen = 0;
+                        if began.elapsed() >= TURN {
+                            break;
+                        }
+                    }
+                }
+                self.free(&account);
+            }
+            // The script has never had it.
+            None => {
+                while let Some((_, place)) = turn.take() {
+                    handle.release(place);
+                }
             }
         }
-        self.free(&handle);
         turn.end(began.elapsed());
         true
     }
 
     /// Gives the places of events back. Not one by one: their isolate is putting others there.
-    fn free(&self, handle: &Handle) {
+    fn free(&self, account: &Account) {
         let (events, bytes) = self.freed.take();
         if events > 0 {
-            handle.release_many(events, bytes);
+            account.handle().release_many(events, bytes);
         }
     }
 
-    fn free_some(&self, handle: &Handle) {
+    fn free_some(&self, account: &Account) {
         if self.freed.get().1 >= FREED {
-            self.free(handle);
+            self.free(account);
         }
     }
 
     fn take(
         &self,
         scope: &mut v8::PinScope<'_, '_>,
-        sandbox: u32,
-        handle: &Handle,
+        account: &Account,
         event: Event,
         place: usize,
     ) {
+        let handle = account.handle();
         if let Event::Console { level, text } = &event
             && handle.options().console == ConsoleMode::Inherit
         {
@@ -219,81 +241,85 @@ impl<'a> Realm<'a> {
             print(handle, *level, text, state.try_borrow::<RunInfo>());
             return;
         }
-        let isolate = (sandbox, handle.id());
         let lost = |scope: &mut v8::PinScope<'_, '_>, sentence: String| {
             let error = Event::Uncaught(GuestError::new(sentence));
-            self.call(scope, isolate, Call::new(error, 0, true));
+            self.call(scope, account.key(), Call::new(error, true));
         };
-        match (self.sandboxes).arrive(sandbox, handle.id(), event, place) {
-            Some(Arrival::Now(given)) => self.deliver(scope, sandbox, handle, given),
-            Some(Arrival::After(sentence, given)) => {
+        match self.sandboxes.arrive(account, event, place) {
+            Arrival::Now(given) => self.deliver(scope, account, given),
+            Arrival::After(sentence, given) => {
                 lost(scope, sentence);
-                self.deliver(scope, sandbox, handle, given);
+                self.deliver(scope, account, given);
             }
-            Some(Arrival::Lost(sentence)) => lost(scope, sentence),
-            Some(Arrival::Kept) => {}
-            Some(Arrival::Breach(what)) => {
+            Arrival::Lost(sentence) => lost(scope, sentence),
+            Arrival::Kept => {}
+            Arrival::Breach(what) => {
                 handle.release(place);
                 handle.terminate(TerminateReason::PolicyViolation, what);
             }
-            None => handle.release(place),
         }
     }
 
-    fn deliver(
-        &self,
-        scope: &mut v8::PinScope<'_, '_>,
-        sandbox: u32,
-        handle: &Handle,
-        given: Given,
-    ) {
+    fn deliver(&self, scope: &mut v8::PinScope<'_, '_>, account: &Account, given: Given) {
         let (events, bytes) = self.freed.get();
         self.freed
             .set((events + 1, bytes.saturating_add(given.place)));
         let last = matches!(given.event, Event::Destroyed(_));
         let of_guest = matches!(given.event, Event::Message { .. } | Event::Request { .. });
-        let call = Call::new(given.event, given.cost, given.handled);
-        let called = self.call(scope, (sandbox, handle.id()), call);
+        let key = account.key();
+        let called = match (given.event, given.receiver) {
+            (Event::Message { data, .. }, Some(receiver)) => {
+                self.pass(scope, key, &receiver, data, given.cost)
+            }
+            (event, _) => self.call(scope, key, Call::new(event, given.handled)),
+        };
         if of_guest && matches!(called, Called::Unreadable) {
             // Only a worker that was taken over sends that.
             let what = "a message that is no JSON, or whose parts are not there";
-            handle.terminate(TerminateReason::PolicyViolation, what);
+            (account.handle()).terminate(TerminateReason::PolicyViolation, what);
         }
         if last {
-            self.sandboxes.forget(sandbox, handle.id());
+            self.sandboxes.forget(key);
         }
     }
 
-    fn call(
+    /// Passes a message to the function that has it handled.
+    fn pass(
         &self,
         scope: &mut v8::PinScope<'_, '_>,
-        (sandbox, isolate): (u32, u32),
-        call: Call,
+        key: IsolateKey,
+        receiver: &v8::Global<v8::Function>,
+        data: Payload,
+        cost: usize,
     ) -> Called {
+        v8::scope!(let scope, scope);
+        v8::tc_scope!(let scope, scope);
+        let marked = data.marked;
+        let value = match self.value(scope, key, data) {
+            Ok(value) => value,
+            Err(called) => return called,
+        };
+        let function = v8::Local::new(scope, receiver);
+        let arguments = [
+            value,
+            v8::Boolean::new(scope, marked).into(),
+            v8::Number::new(scope, cost as f64).into(),
+        ];
+        invoke(scope, function, &arguments, marked)
+    }
+
+    /// Calls the realm's function.
+    fn call(&self, scope: &mut v8::PinScope<'_, '_>, key: IsolateKey, call: Call) -> Called {
         v8::scope!(let scope, scope);
         v8::tc_scope!(let scope, scope);
         let function = v8::Local::new(scope, &self.function);
         let undefined: v8::Local<'_, v8::Value> = v8::undefined(scope).into();
         let Call { kind, a, b, d } = call;
-        let (b, marked) = match b {
-            Some(payload) => match parse(scope, payload.json) {
-                // It filled the heap and was ended for that.
-                Some(_)
-                    if self.sandboxes.pressed() && self.sandboxes.has_ended(sandbox, isolate) =>
-                {
-                    return Called::Done;
-                }
-                Some(value) => {
-                    if payload.marked {
-                        let mut state = self.state.borrow_mut();
-                        state.borrow_mut::<Parts>().offer(payload.bytes);
-                    }
-                    (value, payload.marked)
-                }
-                None if scope.is_execution_terminating() => return Called::Done,
-                None => return Called::Unreadable,
-            },
-            None => (undefined, false),
+        let marked = b.as_ref().is_some_and(|data| data.marked);
+        let b = match b.map(|data| self.value(scope, key, data)) {
+            Some(Ok(value)) => value,
+            Some(Err(called)) => return called,
+            None => undefined,
         };
         let Some(kind) = v8::String::new(scope, kind) else {
             return Called::Done;
@@ -302,26 +328,60 @@ impl<'a> Realm<'a> {
             Text::Plain(text) => v8::String::new(scope, &text).map(Into::into),
             Text::Json(json) => parse(scope, json),
         };
-        let c = v8::Boolean::new(scope, marked).into();
-        let d = v8::Number::new(scope, d).into();
         let arguments = [
-            v8::Integer::new_from_unsigned(scope, sandbox).into(),
-            v8::Integer::new_from_unsigned(scope, isolate).into(),
+            v8::Integer::new_from_unsigned(scope, key.0).into(),
+            v8::Integer::new_from_unsigned(scope, key.1).into(),
             kind.into(),
             a.unwrap_or(undefined),
             b,
-            c,
-            d,
+            v8::Boolean::new(scope, marked).into(),
+            v8::Number::new(scope, d).into(),
         ];
-        // The realm reports what handlers throw.
-        let called = function.call(scope, undefined, &arguments);
-        let unreadable = called.is_none() && marked && !scope.is_execution_terminating();
-        scope.perform_microtask_checkpoint();
-        if unreadable {
-            Called::Unreadable
-        } else {
-            Called::Done
+        invoke(scope, function, &arguments, marked)
+    }
+
+    /// The value of data, whose bytes are offered to what revives it; or what came of the call that it was
+    /// for.
+    fn value<'s>(
+        &self,
+        scope: &mut v8::PinScope<'s, '_>,
+        key: IsolateKey,
+        data: Payload,
+    ) -> Result<v8::Local<'s, v8::Value>, Called> {
+        match parse(scope, data.json) {
+            // It filled the heap and was ended for that.
+            Some(_) if self.sandboxes.pressed() && self.sandboxes.has_ended(key) => {
+                Err(Called::Done)
+            }
+            Some(value) => {
+                if data.marked {
+                    let mut state = self.state.borrow_mut();
+                    state.borrow_mut::<Parts>().offer(data.bytes);
+                }
+                Ok(value)
+            }
+            None if scope.is_execution_terminating() => Err(Called::Done),
+            None => Err(Called::Unreadable),
         }
+    }
+}
+
+/// Calls a function of the realm, which reports by itself what handlers throw, and then what waits as
+/// microtasks.
+fn invoke(
+    scope: &mut v8::PinScope<'_, '_>,
+    function: v8::Local<'_, v8::Function>,
+    arguments: &[v8::Local<'_, v8::Value>],
+    marked: bool,
+) -> Called {
+    let undefined = v8::undefined(scope);
+    let called = function.call(scope, undefined.into(), arguments);
+    let unreadable = called.is_none() && marked && !scope.is_execution_terminating();
+    scope.perform_microtask_checkpoint();
+    if unreadable {
+        Called::Unreadable
+    } else {
+        Called::Done
     }
 }
 
@@ -348,7 +408,7 @@ impl Call {
         }
     }
 
-    fn new(event: Event, cost: usize, handled: bool) -> Self {
+    fn new(event: Event, handled: bool) -> Self {
         let with = |kind, a, b, d| Self {
             kind,
             a: Text::Plain(a),
@@ -362,7 +422,7 @@ impl Call {
             d: 0.0,
         };
         match event {
-            Event::Message { name, data } => with("message", name, data, cost as f64),
+            Event::Message { name, data } => with("message", name, data, 0.0),
             Event::Request { id, method, data } if handled => {
                 with("request", method, data, id as f64)
             }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the next turn is that of the isolate whose events have had least of the consumer's time,
 //! counted from when it last had none waiting. An isolate that floods its host delays another one's event
-//! by the event that is being handled and by no more of its own.
+//! by one turn of its own and by no more: how long a turn is, the consumer says.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -108,19 +108,32 @@ impl<T> Queue<T> {
         self.consumer.wake();
     }
 
-    /// Adds a message, waiting for room on this thread; fails once the queue is closed.
-    pub(crate) fn push_waiting(&self, item: T, size: usize) -> Result<(), Refused> {
+    /// Adds a message of the only producer. Where there is no room, `wait` is called with a function that
+    /// waits for it on this thread. Fails once the queue is closed.
+    pub(crate) fn push_waiting(
+        &self,
+        item: T,
+        size: usize,
+        wait: impl FnOnce(&dyn Fn()),
+    ) -> Result<(), Refused> {
         let mut state = self.state.lock();
-        while !state.closed && !state.has_room(size) {
-            self.room.wait(&mut state);
+        if !state.closed && !state.has_room(size) {
+            drop(state);
+            wait(&|| self.wait_for_room(size));
+            state = self.state.lock();
         }
         if state.closed {
             return Err(Refused::Closed);
         }
         state.put(item, size);
-        drop(state);
-        self.consumer.wake();
         Ok(())
+    }
+
+    fn wait_for_room(&self, size: usize) {
+        let mut state = self.state.lock();
+        while !state.closed && !state.has_room(size) {
+            self.room.wait(&mut state);
+        }
     }
 
     /// Adds one of the runtime's own messages: never refused, for they are few.
@@ -305,14 +318,14 @@ mod tests {
         let queue = Queue::new();
         queue.push(0, MAX_QUEUE_BYTES, || {}).unwrap();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| queue.push_waiting(1, 1));
+            let waiting = scope.spawn(|| queue.push_waiting(1, 1, |wait| wait()));
             let (_, size) = queue.pop().unwrap();
             queue.release(size);
             assert_eq!(waiting.join().unwrap(), Ok(()));
         });
         queue.push(2, MAX_QUEUE_BYTES - 1, || {}).unwrap();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| queue.push_waiting(3, 2));
+            let waiting = scope.spawn(|| queue.push_waiting(3, 2, |wait| wait()));
             queue.close(false);
             assert_eq!(waiting.join().unwrap(), Err(Refused::Closed));
         });

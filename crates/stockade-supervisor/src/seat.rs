@@ -207,14 +207,8 @@ impl Seat {
         }
         for event in self.admit(message)?.into_iter().flatten() {
             let size = event.size();
-            if shared.outbox.has_room(size) {
-                shared.outbox.push_waiting(event, size)
-            } else {
-                shared
-                    .activity
-                    .held_by_host(|| shared.outbox.push_waiting(event, size))
-            }
-            .map_err(|_| Stopped::Ended)?;
+            let held = |wait: &dyn Fn()| shared.activity.held_by_host(wait);
+            (shared.outbox.push_waiting(event, size, held)).map_err(|_| Stopped::Ended)?;
         }
         shared.announce();
         Ok(())

@@ -128,7 +128,11 @@ impl Shared {
 
     /// Tells the hub that there are events.
     pub(crate) fn announce(self: &Arc<Self>) {
-        if self.listening.load(Ordering::SeqCst) && !self.on_hub.swap(true, Ordering::SeqCst) {
+        // Read before it is written: most events find the isolate on the hub already.
+        if self.listening.load(Ordering::SeqCst)
+            && !self.on_hub.load(Ordering::SeqCst)
+            && !self.on_hub.swap(true, Ordering::SeqCst)
+        {
             self.hub.announce(Arc::clone(self));
         }
     }

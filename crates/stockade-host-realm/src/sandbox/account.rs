@@ -9,13 +9,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use deno_core::v8;
+use rustc_hash::FxHashMap;
 use stockade_protocol::bounds::MAX_MESSAGE_VALUES;
 use stockade_protocol::{Payload, RequestId};
 use stockade_supervisor::{Event, Handle};
 
 use super::stash::Stash;
+use super::state::IsolateKey;
 
 /// What handlers may hold of one isolate's data, by its cost in the host's heap.
 const MAX_HELD: usize = 64 << 20;
@@ -39,6 +43,9 @@ const HALF_LIFE: Duration = Duration::from_secs(4);
 /// What an isolate gives is reckoned up when it has given so much.
 const RECKONED: usize = 1 << 20;
 
+/// A function of the script that passes the messages of one event to its handlers: `(data, marked, cost)`.
+pub type Receiver = Rc<v8::Global<v8::Function>>;
+
 /// An event that may be given to the script.
 pub struct Given {
     /// What happened.
@@ -47,7 +54,9 @@ pub struct Given {
     pub place: usize,
     /// What it costs in the host's heap.
     pub cost: usize,
-    /// Whether the script has a handler for it, where it is a message or a request.
+    /// What takes it, where it is a message.
+    pub receiver: Option<Receiver>,
+    /// Whether the script has a handler for it, where it is a request.
     pub handled: bool,
 }
 
@@ -66,9 +75,11 @@ pub enum Arrival {
 }
 
 /// One isolate's account with its host.
-pub(crate) struct Account {
-    pub(crate) handle: Handle,
-    events: RefCell<HashSet<String>>,
+pub struct Account {
+    key: IsolateKey,
+    handle: Handle,
+    /// By the names of their events, which the script chooses: a guest cannot have them collide.
+    receivers: RefCell<FxHashMap<String, Receiver>>,
     methods: RefCell<HashSet<String>>,
     stash: RefCell<Stash>,
     waiting: RefCell<VecDeque<(Event, usize, usize)>>,
@@ -85,10 +96,11 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    pub(super) fn new(handle: Handle) -> Self {
+    pub(super) fn new(key: IsolateKey, handle: Handle) -> Self {
         Self {
+            key,
             handle,
-            events: RefCell::default(),
+            receivers: RefCell::default(),
             methods: RefCell::default(),
             stash: RefCell::default(),
             waiting: RefCell::default(),
@@ -100,15 +112,36 @@ impl Account {
         }
     }
 
-    /// Notes whether the script handles an event; says whether messages of it are kept.
-    pub(super) fn handle_event(&self, event: String, handles: bool) -> bool {
-        if !handles {
-            self.events.borrow_mut().remove(&event);
-            return false;
-        }
+    /// Of its sandbox, the index, and of the isolate the number there.
+    #[must_use]
+    pub fn key(&self) -> IsolateKey {
+        self.key
+    }
+
+    /// Of the isolate.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Messages of an event go to this function from now on; says whether some of it are kept.
+    pub(super) fn handle_event(&self, event: String, receiver: v8::Global<v8::Function>) -> bool {
         let kept = self.stash.borrow().has(&event);
-        self.events.borrow_mut().insert(event);
+        let receiver = Rc::new(receiver);
+        self.receivers.borrow_mut().insert(event, receiver);
         kept
+    }
+
+    /// The script has no handler for an event any more.
+    pub(super) fn ignore_event(&self, event: &str) {
+        self.receivers.borrow_mut().remove(event);
+    }
+
+    fn receiver(&self, event: &Event) -> Option<Receiver> {
+        match event {
+            Event::Message { name, .. } => self.receivers.borrow().get(name).cloned(),
+            _ => None,
+        }
     }
 
     /// Notes that the script answers a method.
@@ -165,9 +198,10 @@ impl Account {
         }
         let cost = weight.total().saturating_add(HANDLER);
         let waits = self.has_waiting();
+        let receiver = self.receiver(&event);
         match event {
             Event::Message { name, data }
-                if !waits && name != OPENS_SOCKET && !self.events.borrow().contains(&name) =>
+                if !waits && receiver.is_none() && name != OPENS_SOCKET =>
             {
                 self.handle.release(place);
                 match self.stash.borrow_mut().put(name, data) {
@@ -179,7 +213,7 @@ impl Account {
                 self.waiting.borrow_mut().push_back((event, place, cost));
                 Arrival::Kept
             }
-            event => Arrival::Now(self.give(event, place, cost)),
+            event => Arrival::Now(self.give(event, place, cost, receiver)),
         }
     }
 
@@ -212,12 +246,12 @@ impl Account {
             return None;
         }
         drop(waiting);
-        Some(self.give(event, place, cost))
+        let receiver = self.receiver(&event);
+        Some(self.give(event, place, cost, receiver))
     }
 
-    fn give(&self, event: Event, place: usize, cost: usize) -> Given {
+    fn give(&self, event: Event, place: usize, cost: usize, receiver: Option<Receiver>) -> Given {
         let handled = match &event {
-            Event::Message { name, .. } => self.events.borrow().contains(name),
             Event::Request { id, method, .. } => {
                 let handled = self.methods.borrow().contains(method);
                 if handled {
@@ -226,13 +260,14 @@ impl Account {
                 }
                 handled
             }
-            _ => true,
+            _ => false,
         };
         self.note_given(cost);
         Given {
             event,
             place,
             cost,
+            receiver,
             handled,
         }
     }
@@ -304,7 +339,8 @@ fn now(event: Event, place: usize) -> Arrival {
         event,
         place,
         cost: 0,
-        handled: true,
+        receiver: None,
+        handled: false,
     })
 }
 

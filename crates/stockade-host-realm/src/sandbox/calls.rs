@@ -15,7 +15,7 @@ use stockade_supervisor::{CallError, Handle, TerminateReason};
 use super::account::HANDLER;
 use super::ops::{SandboxError, handle};
 use super::parse::parse;
-use super::state::{Key, Sandboxes};
+use super::state::{IsolateKey, Sandboxes};
 
 /// What came of a call. The guest's errors are data here: the realm makes the `Error` of them.
 #[derive(Serialize)]
@@ -49,12 +49,12 @@ pub(crate) struct Waiting {
 /// What waits.
 #[derive(Default)]
 pub(crate) struct WaitingData {
-    data: HashMap<u32, (Key, Payload)>,
+    data: HashMap<u32, (IsolateKey, Payload)>,
     next: u32,
 }
 
 impl WaitingData {
-    fn put(&mut self, key: Key, data: Payload) -> Waiting {
+    fn put(&mut self, key: IsolateKey, data: Payload) -> Waiting {
         self.next = self.next.wrapping_add(1);
         let marked = data.marked;
         let cost = data.weigh().total().saturating_add(HANDLER) as u64;
@@ -69,7 +69,7 @@ impl WaitingData {
 
 fn outcome(
     state: &Rc<RefCell<OpState>>,
-    key: Key,
+    key: IsolateKey,
     handle: &Handle,
     result: Result<Payload, CallError>,
 ) -> Outcome {

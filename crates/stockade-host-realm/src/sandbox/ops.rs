@@ -263,17 +263,31 @@ pub(crate) fn op_isolate_destroy(state: &mut OpState, #[smi] sandbox: u32, #[smi
     }
 }
 
-/// Notes whether the script handles an event; says whether messages of it are kept.
+/// Messages of an event go to this function; says whether some of it are kept.
 #[op2(fast)]
 pub(crate) fn op_isolate_handle_event(
     state: &mut OpState,
+    scope: &mut v8::PinScope<'_, '_>,
     #[smi] sandbox: u32,
     #[smi] isolate: u32,
     #[string] event: String,
-    handles: bool,
+    receiver: v8::Local<'_, v8::Function>,
 ) -> bool {
     let account = state.borrow::<Sandboxes>().account((sandbox, isolate));
-    account.is_some_and(|account| account.handle_event(event, handles))
+    account.is_some_and(|account| account.handle_event(event, v8::Global::new(scope, receiver)))
+}
+
+/// The script has no handler for an event any more.
+#[op2(fast)]
+pub(crate) fn op_isolate_ignore_event(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+    #[string] event: &str,
+) {
+    if let Some(account) = state.borrow::<Sandboxes>().account((sandbox, isolate)) {
+        account.ignore_event(event);
+    }
 }
 
 /// Notes that the script answers a method.

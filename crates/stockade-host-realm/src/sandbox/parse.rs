@@ -13,6 +13,9 @@ pub fn parse<'s>(
     if json.is_empty() {
         return Some(v8::undefined(scope).into());
     }
+    if let Some(number) = small_integer(&json) {
+        return Some(v8::Integer::new(scope, number).into());
+    }
     let text = if json.len() < LONG {
         v8::String::new(scope, &json)
     } else if json.is_ascii() {
@@ -21,4 +24,40 @@ pub fn parse<'s>(
         v8::String::new_external_twobyte(scope, json.encode_utf16().collect())
     }?;
     v8::json::parse(scope, text)
+}
+
+/// The number, where data is one of at most nine digits: reading it takes no parser.
+fn small_integer(json: &str) -> Option<i32> {
+    let digits = json.len() <= 9 && json.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits || (json.len() > 1 && json.starts_with('0')) {
+        return None;
+    }
+    json.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_integer_is_what_json_writes_so_and_nothing_else() {
+        assert_eq!(small_integer("0"), Some(0));
+        assert_eq!(small_integer("999999999"), Some(999_999_999));
+        for other in [
+            "",
+            "-0",
+            "-1",
+            "00",
+            "01",
+            "+1",
+            "1.",
+            "1e3",
+            " 1",
+            "1 ",
+            "1000000000",
+            "\u{661}",
+        ] {
+            assert_eq!(small_integer(other), None, "{other}");
+        }
+    }
 }

@@ -32,13 +32,13 @@ pub struct Sandboxes(Rc<Inner>);
 struct Inner {
     setup: SandboxSetup,
     list: RefCell<Vec<Sandbox>>,
-    accounts: RefCell<HashMap<Key, Rc<Account>>>,
+    accounts: RefCell<HashMap<IsolateKey, Rc<Account>>>,
     /// Whether the engine's event loop is kept alive because of isolates.
     held: Cell<bool>,
     /// What handlers hold of all isolates' data, by its cost.
     held_by_all: Cell<usize>,
     /// Isolates of which something waits for room.
-    waiting: RefCell<VecDeque<Key>>,
+    waiting: RefCell<VecDeque<IsolateKey>>,
     /// The host's heap is nearly full.
     pressed: Cell<bool>,
     /// There is something to give that has not been given.
@@ -48,7 +48,7 @@ struct Inner {
 }
 
 /// A sandbox's index and an isolate's number in it.
-pub(crate) type Key = (u32, u32);
+pub type IsolateKey = (u32, u32);
 
 struct Sandbox {
     supervisor: Supervisor,
@@ -95,22 +95,18 @@ impl Sandboxes {
 
     pub(crate) fn insert(&self, sandbox: u32, handle: Handle) {
         let key = (sandbox, handle.id());
-        let account = Rc::new(Account::new(handle));
+        let account = Rc::new(Account::new(key, handle));
         self.0.accounts.borrow_mut().insert(key, account);
     }
 
-    pub(crate) fn account(&self, key: Key) -> Option<Rc<Account>> {
+    /// The account of an isolate, by its sandbox's index and its number there.
+    #[must_use]
+    pub fn account(&self, key: IsolateKey) -> Option<Rc<Account>> {
         self.0.accounts.borrow().get(&key).cloned()
     }
 
-    pub(crate) fn handle(&self, key: Key) -> Option<Handle> {
-        self.account(key).map(|account| account.handle.clone())
-    }
-
-    /// The isolate of this number.
-    #[must_use]
-    pub fn isolate(&self, sandbox: u32, isolate: u32) -> Option<Handle> {
-        self.handle((sandbox, isolate))
+    pub(crate) fn handle(&self, key: IsolateKey) -> Option<Handle> {
+        self.account(key).map(|account| account.handle().clone())
     }
 
     /// Where the events of the sandbox with this index come; `None` past the last one.
@@ -127,9 +123,9 @@ impl Sandboxes {
         u32::try_from(self.0.list.borrow().len()).unwrap_or(u32::MAX)
     }
 
-    /// Forgets an isolate that has told its last event.
-    pub fn forget(&self, sandbox: u32, isolate: u32) {
-        let forgotten = self.0.accounts.borrow_mut().remove(&(sandbox, isolate));
+    /// Forgets an isolate that has sent its last event.
+    pub fn forget(&self, key: IsolateKey) {
+        let forgotten = self.0.accounts.borrow_mut().remove(&key);
         if let Some(account) = forgotten {
             // Handlers may hold data of it for a while: that counts for nobody any more.
             self.free(account.held());
@@ -184,37 +180,27 @@ impl Sandboxes {
 
     /// Whether an isolate has ended, or was never there.
     #[must_use]
-    pub fn has_ended(&self, sandbox: u32, isolate: u32) -> bool {
-        self.handle((sandbox, isolate))
-            .is_none_or(|handle| handle.end().is_some())
+    pub fn has_ended(&self, key: IsolateKey) -> bool {
+        self.handle(key).is_none_or(|handle| handle.end().is_some())
     }
 
-    /// Takes an event in, of which `place` bytes are taken in its isolate's queue; `None` where nobody
-    /// knows the isolate.
+    /// Takes an event of an isolate in, of which `place` bytes are taken in its queue.
     #[must_use]
-    pub fn arrive(
-        &self,
-        sandbox: u32,
-        isolate: u32,
-        event: Event,
-        place: usize,
-    ) -> Option<Arrival> {
-        let key = (sandbox, isolate);
-        let account = self.account(key)?;
+    pub fn arrive(&self, account: &Account, event: Event, place: usize) -> Arrival {
         let waited = account.has_waiting();
         let arrival = account.arrive(event, place, |a, event, cost| self.ready(a, event, cost));
         if !waited && account.has_waiting() {
-            self.0.waiting.borrow_mut().push_back(key);
+            self.0.waiting.borrow_mut().push_back(account.key());
         }
         if let Arrival::Now(given) = &arrival {
             self.note(given);
         }
-        Some(arrival)
+        arrival
     }
 
     /// An event that waited and for which there is room now, of the next isolate that has one.
     #[must_use]
-    pub fn next_waiting(&self) -> Option<(u32, u32, Given)> {
+    pub fn next_waiting(&self) -> Option<(Rc<Account>, Given)> {
         let count = self.0.waiting.borrow().len();
         for _ in 0..count {
             let key = self.0.waiting.borrow_mut().pop_front()?;
@@ -227,7 +213,7 @@ impl Sandboxes {
             }
             if let Some(given) = given {
                 self.note(&given);
-                return Some((key.0, key.1, given));
+                return Some((account, given));
             }
         }
         None
@@ -236,12 +222,12 @@ impl Sandboxes {
     /// Isolates whose handlers are at work, where something waits until some are done: handlers of events
     /// do not say it.
     #[must_use]
-    pub fn unsettled(&self) -> Vec<(u32, u32)> {
+    pub fn unsettled(&self) -> Vec<IsolateKey> {
         if self.0.waiting.borrow().is_empty() {
             return Vec::new();
         }
         let accounts = self.0.accounts.borrow();
-        let at_work = |(_, account): &(&Key, &Rc<Account>)| account.awaits_handlers();
+        let at_work = |(_, account): &(&IsolateKey, &Rc<Account>)| account.awaits_handlers();
         accounts
             .iter()
             .filter(at_work)
@@ -255,14 +241,15 @@ impl Sandboxes {
         }
         // What it is to be answered must not pile up in the host: it first takes what is there for it.
         !matches!(event, Event::Request { .. })
-            || (account.handle)
+            || account
+                .handle()
                 .poll_drained(&mut Context::from_waker(&self.0.waker.borrow()))
                 .is_ready()
     }
 
     /// A handler has it from here on.
     fn note(&self, given: &Given) {
-        if given.handled && matches!(given.event, Event::Request { .. }) {
+        if given.handled {
             self.take_up(given.cost);
         }
     }
@@ -287,7 +274,7 @@ impl Sandboxes {
     }
 
     /// Handlers of an event hold so much until they have come to their end.
-    pub(crate) fn hold_data(&self, key: Key, cost: usize) {
+    pub(crate) fn hold_data(&self, key: IsolateKey, cost: usize) {
         if let Some(account) = self.account(key) {
             account.hold(cost);
             self.take_up(cost);
@@ -295,21 +282,21 @@ impl Sandboxes {
     }
 
     /// Handlers of events have come to their end.
-    pub(crate) fn let_data_go(&self, key: Key, cost: usize) {
+    pub(crate) fn let_data_go(&self, key: IsolateKey, cost: usize) {
         if let Some(account) = self.account(key) {
             self.free(account.let_go(cost));
         }
     }
 
     /// A request was answered.
-    pub(crate) fn answered(&self, key: Key, id: RequestId) {
+    pub(crate) fn answered(&self, key: IsolateKey, id: RequestId) {
         if let Some(account) = self.account(key) {
             self.free(account.answered(id));
         }
     }
 
     /// The guest has given a request up; whether it still waited for its handler.
-    pub(crate) fn withdraw(&self, key: Key, id: RequestId) -> bool {
+    pub(crate) fn withdraw(&self, key: IsolateKey, id: RequestId) -> bool {
         let Some(account) = self.account(key) else {
             return false;
         };
@@ -333,13 +320,13 @@ impl Sandboxes {
             return true;
         };
         let most = (accounts.values())
-            .filter(|account| account.handle.end().is_none())
+            .filter(|account| account.handle().end().is_none())
             .max_by(|a, b| a.blame().total_cmp(&b.blame()));
         let Some(account) = most.filter(|account| account.blame() >= least as f64) else {
             return false;
         };
         let bytes = account.blame() as usize;
-        account.handle.terminate(
+        account.handle().terminate(
             TerminateReason::MemoryLimit,
             format!("its host's heap is full, and about {bytes} bytes there are of this isolate"),
         );
@@ -358,7 +345,7 @@ impl Sandboxes {
     }
 
     /// Whether a value may come into the host's heap now.
-    pub(crate) fn admits(&self, key: Key, data: &Payload) -> bool {
+    pub(crate) fn admits(&self, key: IsolateKey, data: &Payload) -> bool {
         let cost = data.weigh().total();
         if let Some(account) = self.account(key) {
             account.note_given(cost);
