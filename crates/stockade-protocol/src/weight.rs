@@ -24,6 +24,12 @@ const PART: usize = 256;
 /// The most that one byte of text can cost by its values.
 const MOST_BY_BYTE: usize = CONTAINER;
 
+/// A text of so many bytes is weighed by its length alone.
+const SHORT: usize = 64;
+
+/// The most that a byte of JSON text costs on the average: `[[[[]]]]` is containers alone.
+const MOST_OF_SHORT: usize = CONTAINER / 2;
+
 /// What a message costs in the heap that holds it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Weight {
@@ -51,6 +57,19 @@ impl Payload {
             weight.content = weight.content.saturating_add(part.len());
         }
         weight
+    }
+
+    /// As [`Payload::weigh`], but of a short text the most that any so long can weigh.
+    #[must_use]
+    pub fn weigh_at_most(&self) -> Weight {
+        let length = self.json.len();
+        if length > SHORT || !self.bytes.is_empty() {
+            return self.weigh();
+        }
+        Weight {
+            values: length * MOST_OF_SHORT,
+            content: 2 * length,
+        }
     }
 
     /// What the data costs by its values, looked at only where it could be above `limit`.
@@ -152,6 +171,29 @@ mod tests {
             marked: true,
         };
         assert_eq!(payload.weigh().values, CONTAINER + 10 * PART);
+    }
+
+    #[test]
+    fn weigh_at_most_is_not_below_what_short_data_weighs() {
+        let texts = [
+            "[[[[]]]]",
+            "[[],[],[],[]]",
+            r#"{"":{"":{"":{}}}}"#,
+            r#"["","","",""]"#,
+            "[1,2,3,4,5]",
+            "\"\u{e9}\u{e9}\u{e9}\u{e9}\"",
+            "5",
+        ];
+        for json in texts {
+            let payload = Payload::from_json(json.to_owned());
+            let (exact, most) = (payload.weigh(), payload.weigh_at_most());
+            assert!(exact.total() <= most.total(), "{json}: {exact:?}, {most:?}");
+            assert!(exact.values <= most.values.max(STRING), "{json}");
+        }
+        let long = Payload::from_json(format!("[{}0]", "0,".repeat(SHORT)));
+        assert_eq!(long.weigh_at_most(), long.weigh());
+        let bytes = Payload::from_bytes(vec![0; 1000]);
+        assert_eq!(bytes.weigh_at_most(), bytes.weigh());
     }
 
     #[test]

@@ -205,13 +205,25 @@ impl Seat {
                 .activity
                 .held_by_host(|| shared.sleep_unless_ending(wait));
         }
-        for event in self.admit(message)?.into_iter().flatten() {
-            let size = event.size();
-            let held = |wait: &dyn Fn()| shared.activity.held_by_host(wait);
-            (shared.outbox.push_waiting(event, size, held)).map_err(|_| Stopped::Ended)?;
+        match message {
+            // Most are these; nothing holds them back and nothing comes before them.
+            FromIsolate::Event { name, data } => self.put(Event::Message { name, data })?,
+            other => {
+                for event in self.admit(other)?.into_iter().flatten() {
+                    self.put(event)?;
+                }
+            }
         }
         shared.announce();
         Ok(())
+    }
+
+    /// Puts an event into the host's queue, waiting on this thread for room.
+    fn put(&self, event: Event) -> Result<(), Stopped> {
+        let size = event.size();
+        let held = |wait: &dyn Fn()| self.shared.activity.held_by_host(wait);
+        let put = self.shared.outbox.push_waiting(event, size, held);
+        put.map_err(|_| Stopped::Ended)
     }
 
     /// Charges a message against the isolate's rates: how long it has to wait.

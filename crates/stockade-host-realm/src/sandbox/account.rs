@@ -185,7 +185,7 @@ impl Account {
             Event::Console { .. } | Event::Uncaught(_) => return now(event, place),
             Event::Terminated { .. } | Event::Destroyed(_) => return self.ended(event, place),
         };
-        let weight = data.weigh();
+        let weight = data.weigh_at_most();
         if weight.values > MAX_MESSAGE_VALUES {
             return Arrival::Breach(format!(
                 "a message whose values take {} bytes of heap; the limit is {MAX_MESSAGE_VALUES}",
