@@ -246,7 +246,7 @@ interface Isolate {
    */
   readonly ready: Promise<void>;
 
-  /** Calls what module `main` exports, or a global function. */
+  /** Calls what module `main` exports, or a global function, once that module has run. */
   call<T = any>(name: string, ...args: unknown[]): Promise<T>;
 
   /** Throws if the guest does not take its messages as fast as they come; see `drain`. */

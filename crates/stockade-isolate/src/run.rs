@@ -2,6 +2,7 @@
 //!
 //! Invariant: JavaScript runs only between `Seat::begin` and `Seat::end`.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -88,6 +89,7 @@ pub(crate) async fn run(
                 main: None,
                 outcome: None,
                 waiting: Vec::new(),
+                calls: VecDeque::new(),
                 scripts: 0,
                 unmeasured: MEASURE_EVERY,
                 last_work: Instant::now(),
@@ -120,8 +122,10 @@ struct Isolate {
     main: Option<Main>,
     /// What became of the main module; `None` while it runs.
     outcome: Option<Result<(), GuestError>>,
-    /// Calls that wait for it.
+    /// Hosts' questions that wait for it.
     waiting: Vec<CallId>,
+    /// Calls that wait for it, with their sizes. They keep their places in the queue.
+    calls: VecDeque<(ToIsolate, usize)>,
     scripts: u32,
     /// Activations since memory was measured.
     unmeasured: u32,
@@ -242,7 +246,7 @@ impl Isolate {
                 if self.seat.is_ending() {
                     return Poll::Ready(());
                 }
-                let Some((message, size)) = self.seat.try_recv() else {
+                let Some((message, size)) = self.next_message() else {
                     break;
                 };
                 if handled == 0 {
@@ -269,7 +273,7 @@ impl Isolate {
             let heard = self.deliver_heard();
             self.measure(began.elapsed());
             self.seat.end();
-            if handled == BATCH || heard {
+            if handled == BATCH || heard || self.has_calls() {
                 self.seat.flush();
                 continue;
             }
@@ -291,6 +295,19 @@ impl Isolate {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// The next message with its size: first the calls that waited for the main module.
+    fn next_message(&mut self) -> Option<(ToIsolate, usize)> {
+        match self.outcome {
+            Some(_) => self.calls.pop_front().or_else(|| self.seat.try_recv()),
+            None => self.seat.try_recv(),
+        }
+    }
+
+    /// Whether there are calls that need not wait any more.
+    fn has_calls(&self) -> bool {
+        self.outcome.is_some() && !self.calls.is_empty()
     }
 
     /// Collects garbage where the guest wants it, on its account and in a small part of its time; true if it did.
@@ -468,6 +485,11 @@ impl Isolate {
             ToIsolate::Execute { code } => self.script(&code, None),
             ToIsolate::Evaluate { id, code } => self.script(&code, Some(id)),
             ToIsolate::Ready { id } => self.ready(id),
+            call @ ToIsolate::Call { .. } if self.outcome.is_none() => {
+                // It waits in the host's queue, not on the guest's account.
+                charge(-(size as i64));
+                return self.calls.push_back((call, size));
+            }
             ToIsolate::Call { id, name, args } => self.call(id, &name, args),
             ToIsolate::Answer { id, result } => self.answer(id, result),
             ToIsolate::Control { name, data } => self.control(&name, data),
@@ -650,17 +672,15 @@ impl Isolate {
     /// What a call gives of a function that there is not: above all why the module that should have it did not
     /// run.
     fn no_function(&self, name: &str) -> Result<Payload, GuestError> {
-        let missing = |why: &str| {
-            Err(GuestError {
-                name: "TypeError".to_owned(),
-                ..GuestError::new(format!("the guest has no function '{name}'{why}"))
-            })
-        };
         match &self.outcome {
             Some(Err(failure)) => Err(failure.clone()),
             _ if name.starts_with('\0') => Ok(Payload::no_export()),
-            Some(Ok(())) => missing(": export it, or make it global"),
-            None => missing(" yet: its main module waits in a top-level await"),
+            _ => Err(GuestError {
+                name: "TypeError".to_owned(),
+                ..GuestError::new(format!(
+                    "the guest has no function '{name}': export it, or make it global"
+                ))
+            }),
         }
     }
 }

@@ -230,7 +230,8 @@ impl Handle {
         reply.await.map(drop)
     }
 
-    /// Calls a function by name with a JSON array of arguments; a promise is awaited.
+    /// Calls a function by name with a JSON array of arguments, once the main module has run; a promise is
+    /// awaited.
     ///
     /// # Errors
     /// What the guest threw, or why there is no reply.

@@ -108,8 +108,8 @@ impl Isolate {
             .await
     }
 
-    /// Calls a function that the guest exports or has made global, with JSON arguments; promises are
-    /// awaited, and requests that have a handler are answered meanwhile.
+    /// Calls a function that the guest exports or has made global, with JSON arguments, once its main module
+    /// has run; promises are awaited, and requests that have a handler are answered meanwhile.
     ///
     /// # Errors
     /// What the guest threw, or why there is no reply.
