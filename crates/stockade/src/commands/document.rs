@@ -17,10 +17,21 @@ const MAX_KEPT_LINES: usize = 1 << 17;
 pub(crate) struct Kept {
     lines: Vec<Line>,
     bytes: usize,
-    /// The last line is to be continued.
-    open: bool,
+    rest: Rest,
     dropped: u64,
     uncaught: Vec<Thrown>,
+}
+
+/// What becomes of the further pieces of a call of `console`.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// There are none.
+    #[default]
+    None,
+    /// They belong to the last line.
+    Joined,
+    /// They are dropped, as one before them was.
+    Dropped,
 }
 
 /// What one call of `console` printed.
@@ -35,19 +46,30 @@ impl Kept {
     pub(crate) fn console(&mut self, level: ConsoleLevel, piece: &str) {
         let whole = piece.strip_suffix('\n');
         let text = whole.unwrap_or(piece);
-        let open = std::mem::replace(&mut self.open, whole.is_none());
-        if self.bytes + text.len() > MAX_KEPT_BYTES || self.lines.len() >= MAX_KEPT_LINES {
-            self.open = false;
-            self.dropped += u64::from(whole.is_some());
+        let goes_on = whole.is_none();
+        let rest = std::mem::take(&mut self.rest);
+        let joined = rest == Rest::Joined
+            && (self.lines.last()).is_some_and(|last| last.level == level.name());
+        let full = self.bytes + text.len() > MAX_KEPT_BYTES
+            || (!joined && self.lines.len() >= MAX_KEPT_LINES);
+        if full || rest == Rest::Dropped {
+            // A call of which a piece is dropped is counted once.
+            match goes_on {
+                true => self.rest = Rest::Dropped,
+                false => self.dropped += 1,
+            }
             return;
         }
-        self.bytes += text.len();
         match self.lines.last_mut() {
-            Some(last) if open && last.level == level.name() => last.text.push_str(text),
+            Some(last) if joined => last.text.push_str(text),
             _ => self.lines.push(Line {
                 level: level.name(),
                 text: text.to_owned(),
             }),
+        }
+        self.bytes += text.len();
+        if goes_on {
+            self.rest = Rest::Joined;
         }
     }
 
@@ -259,6 +281,30 @@ mod tests {
         assert_eq!((kept.lines.len(), kept.dropped), (2, 1));
         assert_eq!(kept.lines[0].text.len(), MAX_KEPT_BYTES);
         assert_eq!(kept.lines[1].text, "");
+    }
+
+    #[test]
+    fn kept_drops_the_tail_of_a_call_that_was_dropped() {
+        let mut kept = Kept::default();
+        kept.console(ConsoleLevel::Info, &"x".repeat(MAX_KEPT_BYTES - 2));
+        kept.console(ConsoleLevel::Info, "\n");
+        kept.console(ConsoleLevel::Info, "too long");
+        kept.console(ConsoleLevel::Info, "!\n");
+        kept.console(ConsoleLevel::Info, "y\n");
+        assert_eq!((kept.lines.len(), kept.dropped), (2, 1));
+        assert_eq!(kept.lines[1].text, "y");
+    }
+
+    #[test]
+    fn kept_takes_the_rest_of_the_last_line_that_there_is_room_for() {
+        let mut kept = Kept::default();
+        for _ in 1..MAX_KEPT_LINES {
+            kept.console(ConsoleLevel::Info, "x\n");
+        }
+        kept.console(ConsoleLevel::Info, "a");
+        kept.console(ConsoleLevel::Info, "b\n");
+        assert_eq!((kept.lines.len(), kept.dropped), (MAX_KEPT_LINES, 0));
+        assert_eq!(kept.lines[MAX_KEPT_LINES - 1].text, "ab");
     }
 
     #[test]
