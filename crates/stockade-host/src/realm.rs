@@ -36,6 +36,7 @@ pub(crate) fn start(
         residual_lazy_esm_sources: LAZY_MODULES,
         skip_op_registration: true,
         shared_array_buffer_store: Some(deno_core::SharedArrayBufferStore::default()),
+        compiled_wasm_module_store: Some(deno_core::CompiledWasmModuleStore::default()),
         extensions: stockade_host_realm::extensions(),
         inspector,
         is_main: true,

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use deno_core::{JsRuntime, RuntimeOptions, SharedArrayBufferStore, v8};
+use deno_core::{CompiledWasmModuleStore, JsRuntime, RuntimeOptions, SharedArrayBufferStore, v8};
 use stockade_jail::CODE_RANGE;
 use stockade_policy::{ConsoleMode, IsolateOptions};
 use stockade_realm::{GuestPort, Settings, Stage, realm_extensions};
@@ -56,6 +56,7 @@ impl Realm {
             create_params: Some(params),
             // For transferring ArrayBuffers between ports; of this isolate alone.
             shared_array_buffer_store: Some(SharedArrayBufferStore::default()),
+            compiled_wasm_module_store: Some(CompiledWasmModuleStore::default()),
             module_loader: Some(Rc::new(GuestLoader(Rc::clone(&modules)))),
             inspector,
             ..RuntimeOptions::default()
