@@ -92,7 +92,7 @@ class End {
     this.outbox = [];
     // Of the outbox, and of Blobs that are still read and what was sent behind them.
     this.waitingBytes = 0;
-    this.order = new Order((item) => say(this, item));
+    this.order = new Order((item) => say(this, item), (item) => this.waitingBytes -= item.size);
   }
 }
 

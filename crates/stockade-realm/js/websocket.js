@@ -98,10 +98,11 @@ function blobSize(blob) {
 }
 
 // Keeps what a socket says in its order while the bytes of a Blob are still being read. `say` takes each item;
-// of an item with a `blob` when its `data` is there.
+// of an item with a `blob` when its `data` is there, or else `lose` does: it cannot be read.
 class Order {
-  constructor(say) {
+  constructor(say, lose) {
     this.say = say;
+    this.lose = lose;
     this.waiting = [];
   }
 
@@ -139,7 +140,9 @@ function read(order, item) {
 function advance(order, waiting) {
   while (order.waiting === waiting && waiting.length > 0) {
     const item = ArrayPrototypeShift(waiting);
-    if (item.blob === undefined || item.data !== undefined) {
+    if (item.blob !== undefined && item.data === undefined) {
+      order.lose(item);
+    } else {
       try {
         order.say(item);
       } catch (error) {
@@ -210,7 +213,7 @@ class WebSocket extends EventTarget {
     this[_buffered] = 0;
     this[_sent] = 0;
     this[_opened] = false;
-    this[_order] = new Order((item) => say(this, item));
+    this[_order] = new Order((item) => say(this, item), (item) => this[_buffered] -= item.size);
     MapPrototypeSet(sockets, this[_id], this);
     network.send("ws.open", {
       __proto__: null,
