@@ -176,17 +176,21 @@ export class Isolate {
 
   async call(name, ...args) {
     this.#checkAlive();
+    name = String(name);
     const json = this.#encode(args);
-    const marked = payload.marked();
-    return this.#value(
-      await op_isolate_call(this.#sandbox, this.#id, String(name), json, marked),
-    );
+    const streams = payload.handedOut();
+    const outcome = await op_isolate_call(this.#sandbox, this.#id, name, json, payload.marked());
+    if (outcome.kind === "unsent") {
+      payload.connectStreams(this.#streams);
+      payload.takeBack(streams);
+    }
+    return this.#value(outcome);
   }
 
   send(event, data) {
     this.#checkAlive();
-    const json = this.#encode(data);
-    op_isolate_send(this.#sandbox, this.#id, String(event), json, payload.marked());
+    event = String(event);
+    this.#post(data, (json, marked) => op_isolate_send(this.#sandbox, this.#id, event, json, marked));
   }
 
   on(event, handler) {
@@ -322,6 +326,17 @@ export class Isolate {
     return payload.encode(data) ?? "";
   }
 
+  // `send(json, marked)` throws where the data is not taken: its streams are their owner's again.
+  #post(data, send) {
+    const json = this.#encode(data);
+    try {
+      send(json, payload.marked());
+    } catch (error) {
+      payload.takeBack(payload.handedOut());
+      throw error;
+    }
+  }
+
   #revive(data) {
     payload.connectStreams(this.#streams);
     return payload.revive(data);
@@ -330,8 +345,7 @@ export class Isolate {
   // Between the two runtimes. Called from streams, where nobody waits for an error.
   #control(event, data) {
     this.#deliver((sandbox, id) => {
-      const json = this.#encode(data);
-      op_isolate_control(sandbox, id, event, json, payload.marked());
+      this.#post(data, (json, marked) => op_isolate_control(sandbox, id, event, json, marked));
     }).catch(reportException);
   }
 
@@ -470,8 +484,7 @@ export class Isolate {
       let result = await handler(data, context);
       if (method === "fetch" && isResponse(result)) result = fromResponse(result);
       await this.#deliver((s, i) => {
-        const json = this.#encode(result);
-        op_isolate_answer(s, i, id, json, payload.marked());
+        this.#post(result, (json, marked) => op_isolate_answer(s, i, id, json, marked));
       });
     } catch (error) {
       await this.#reject(id, messageOf(error));

@@ -148,7 +148,7 @@ function sendGeneral(live, response, inner, pending, onDone) {
     sendHead(live, status, JSONStringify(flat), "null", null, pending);
     return false;
   }
-  let content = body.streamOrStatic?.body;
+  let content = body.staticBody;
   if (content !== undefined) {
     if (sendStatic(live, status, JSONStringify(flat), content, pending)) {
       body.streamOrStatic.consumed = true;

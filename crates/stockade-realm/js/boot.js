@@ -213,7 +213,7 @@ function reply(id, value) {
       op_guest_reply(id, false, "", false, error);
       return;
     }
-    op_guest_reply(id, true, json ?? "", payload.marked(), undefined);
+    if (!op_guest_reply(id, true, json ?? "", payload.marked(), undefined)) payload.takeBack(payload.handedOut());
   };
   const failed = (error) => op_guest_reply(id, false, "", false, error);
   if (core.isPromise(value)) {

@@ -105,6 +105,9 @@ function fetchBy(exchange, count, input, init) {
       keepsBody: signal !== undefined && !isClients(signal),
       id: undefined,
       fail: undefined,
+      // The stream that the request sends, and the one of an answer that is read here.
+      sends: undefined,
+      reads: undefined,
     };
     if (signal !== undefined && signal.aborted) {
       discardBody(toInnerRequest(request).body);
@@ -119,6 +122,8 @@ function fetchBy(exchange, count, input, init) {
       if (!open) return;
       finish();
       if (call.id !== undefined) network.cancelRequest(call.id);
+      if (call.reads !== undefined) failBody(call.reads, error);
+      stopSending(call, error);
       reject(error);
     };
     const onAbort = () => giveUp(signal.reason);
@@ -139,6 +144,7 @@ function fetchBy(exchange, count, input, init) {
         if (!open) return;
         finish();
         if (ObjectPrototypeIsPrototypeOf(ErrorPrototype, error)) network.placeError(error, here);
+        stopSending(call, error);
         reject(error);
       },
     );
@@ -262,6 +268,7 @@ async function requestBody(call, inner, headers) {
       headers["content-length"] = String(body.length);
     }
     streams.guard(content, call.fail);
+    call.sends = content;
     return content;
   }
   const given = await body.consume();
@@ -335,12 +342,19 @@ async function complete(call, inner) {
   const wanted = toInnerRequest(call.request).integrity;
   if (typeof wanted === "string" && wanted !== "") {
     const { body } = inner;
+    if (body !== null && streams.isStream(body.streamOrStatic)) call.reads = body.streamOrStatic;
     const content = body === null ? "" : await body.consume();
+    call.reads = undefined;
     const bytes = typeof content === "string" ? core.encode(content) : content;
     await integrity.check(bytes, wanted, call.request.url);
     if (body !== null) inner.body = new InnerBody({ __proto__: null, body: bytes, consumed: false });
   }
   return inner;
+}
+
+// Nobody reads any more what the request sends.
+function stopSending(call, reason) {
+  if (call.sends !== undefined) streams.stop(call.sends, reason);
 }
 
 // The body of an answer that nobody reads.

@@ -12,7 +12,6 @@ const {
   op_guest_send,
 } = core.ops;
 const {
-  ArrayIsArray,
   ArrayPrototypeJoin,
   Error,
   ErrorPrototype,
@@ -22,7 +21,6 @@ const {
   ObjectDefineProperty,
   ObjectFreeze,
   ObjectHasOwn,
-  ObjectKeys,
   ObjectPrototypeIsPrototypeOf,
   Promise,
   RangeError,
@@ -56,6 +54,13 @@ let env = ObjectFreeze({ __proto__: null });
 const streams = streamsOfPeer.create(control, { __proto__: null, collect: op_guest_collect });
 payload.connectStreams(streams);
 
+// In their place while data is revived of which nobody reads the streams.
+const unread = {
+  __proto__: null,
+  ...streams,
+  importStream: (id) => streams.discard(streams.importStream(id)),
+};
+
 function checkName(name, what) {
   if (typeof name !== "string") {
     throw new TypeError(`the ${what} must be a string, not ${typeof name}`);
@@ -76,7 +81,12 @@ function checkHandler(handler) {
 function send(name, data) {
   checkName(name, "event");
   const json = payload.encode(data);
-  op_guest_send(name, json ?? "", payload.marked());
+  try {
+    op_guest_send(name, json ?? "", payload.marked());
+  } catch (error) {
+    payload.takeBack(payload.handedOut());
+    throw error;
+  }
 }
 
 function control(name, data) {
@@ -92,7 +102,12 @@ function startRequest(method, data, onId = undefined, encode = payload.encode) {
   const here = new Error();
   return new Promise((resolve, reject) => {
     const entry = { __proto__: null, method, resolve, reject, timer: undefined, here };
-    op_guest_request(id, method, json ?? "", marked);
+    try {
+      op_guest_request(id, method, json ?? "", marked);
+    } catch (error) {
+      payload.takeBack(payload.handedOut());
+      throw error;
+    }
     if (requestTimeoutMs > 0) {
       entry.timer = time.after(requestTimeoutMs, () => {
         if (MapPrototypeDelete(pending, id)) {
@@ -177,7 +192,7 @@ function dispatchEvent(name, data, marked) {
 function dispatchAnswer(id, ok, data, marked, errorName) {
   const entry = MapPrototypeGet(pending, id);
   if (entry === undefined) {
-    if (ok && marked) discard(payload.revive(data), 0);
+    if (ok && marked) discard(data);
     return;
   }
   MapPrototypeDelete(pending, id);
@@ -197,19 +212,13 @@ function dispatchAnswer(id, ok, data, marked, errorName) {
   entry.resolve(value);
 }
 
-// How deep an answer is searched for streams that nobody reads.
-const MAX_DEPTH = 64;
-
 // An answer that nobody waits for any more: its streams have owners that would wait for a reader.
-function discard(value, depth) {
-  if (typeof value !== "object" || value === null || depth > MAX_DEPTH) return;
-  if (streams.isStream(value)) {
-    streams.discard(value);
-  } else if (ArrayIsArray(value)) {
-    for (let i = 0; i < value.length; i++) discard(value[i], depth + 1);
-  } else {
-    const keys = ObjectKeys(value);
-    for (let i = 0; i < keys.length; i++) discard(value[keys[i]], depth + 1);
+function discard(data) {
+  payload.connectStreams(unread);
+  try {
+    payload.revive(data);
+  } finally {
+    payload.connectStreams(streams);
   }
 }
 

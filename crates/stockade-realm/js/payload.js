@@ -113,11 +113,13 @@ function holdsBinary(value, depth) {
 // The sender's getters and `toJSON` run meanwhile, and may send something themselves. So what the op gets is
 // set last, once none of the sender's code can run any more.
 let lastMarked = false;
+let lastStreams; // ids of the streams that were taken out, if any
 
 function encode(value) {
   if (typeof value !== "object" || value === null || !holdsBinary(value, 0)) {
     const json = JSONStringify(value);
     lastMarked = false;
+    lastStreams = undefined;
     return json;
   }
   return encodeMarked(value);
@@ -138,7 +140,8 @@ function addStream(taken, stream) {
   return id;
 }
 
-function handOver({ parts }) {
+function handOver({ parts, streams }) {
+  lastStreams = streams.length > 0 ? streams : undefined;
   op_payload_clear();
   for (let i = 0; i < parts.length; i++) op_payload_add_bytes(parts[i]);
 }
@@ -146,7 +149,18 @@ function handOver({ parts }) {
 // The data is not sent.
 function giveUp({ streams }) {
   op_payload_clear();
+  takeBack(streams);
+}
+
+// Streams of data that was encoded and not taken by an op are their owner's again.
+function takeBack(streams) {
+  if (streams === undefined) return;
   for (let i = 0; i < streams.length; i++) withdrawStream(streams[i]);
+}
+
+// Ids of the streams in the data that was encoded last, for `takeBack`.
+function handedOut() {
+  return lastStreams;
 }
 
 function encodeMarked(value) {
@@ -208,13 +222,10 @@ function encodeValue(value) {
 }
 
 function encodeExact(value) {
-  if (value === undefined) {
+  if (value === undefined || isPlain(value, 0)) {
+    const json = value === undefined ? undefined : JSONStringify(value);
     lastMarked = false;
-    return undefined;
-  }
-  if (isPlain(value, 0)) {
-    const json = JSONStringify(value);
-    lastMarked = false;
+    lastStreams = undefined;
     return json;
   }
   const taken = nothingTaken();
@@ -512,5 +523,15 @@ function reviveString(text) {
   }
 }
 
-return { carryExactly, connectStreams, encode, encodeExact, encodeValue, marked, revive };
+return {
+  carryExactly,
+  connectStreams,
+  encode,
+  encodeExact,
+  encodeValue,
+  handedOut,
+  marked,
+  revive,
+  takeBack,
+};
 })();

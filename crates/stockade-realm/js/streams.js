@@ -103,6 +103,7 @@ function create(control, { collect = undefined, congested = undefined, most = un
   const remote = new SafeMap(); // id -> Feed: what feeds a stream that this side reads
   const imported = new SafeWeakMap(); // stream that this side reads -> its Feed
   const guarded = new SafeWeakMap(); // stream whose chunks must be bytes -> what to call when it fails
+  const exported = new SafeWeakMap(); // such a stream that was handed out -> its Source
   const encoder = new TextEncoder();
   let nextId = 0;
   let ownedCount = 0;
@@ -133,7 +134,7 @@ function create(control, { collect = undefined, congested = undefined, most = un
     const reader = acquireReadableStreamDefaultReader(stream);
     const id = nextId++;
     ownedCount++;
-    MapPrototypeSet(owned, id, {
+    const source = {
       __proto__: null,
       id,
       reader,
@@ -143,7 +144,9 @@ function create(control, { collect = undefined, congested = undefined, most = un
       rest: null,
       onDone,
       onFail: WeakMapPrototypeGet(guarded, stream),
-    });
+    };
+    MapPrototypeSet(owned, id, source);
+    if (source.onFail !== undefined) WeakMapPrototypeSet(exported, stream, source);
     return id;
   }
 
@@ -159,6 +162,16 @@ function create(control, { collect = undefined, congested = undefined, most = un
   // error when it fails.
   function guard(stream, onFail) {
     WeakMapPrototypeSet(guarded, stream, onFail);
+  }
+
+  // Of such a stream: what it was for has failed, and nobody reads it any more.
+  function stop(stream, reason) {
+    const source = WeakMapPrototypeGet(exported, stream);
+    if (source === undefined || MapPrototypeGet(owned, source.id) !== source) {
+      discard(stream, reason);
+      return;
+    }
+    fail(source, reason);
   }
 
   function forget(source) {
@@ -341,9 +354,9 @@ function create(control, { collect = undefined, congested = undefined, most = un
   }
 
   // Cancels a stream that nobody has got to see.
-  function discard(stream) {
+  function discard(stream, reason = "nobody reads it") {
     if (isReadableStreamLocked(stream)) return;
-    PromisePrototypeThen(readableStreamCancel(stream, "nobody reads it"), undefined, noop);
+    PromisePrototypeThen(readableStreamCancel(stream, reason), undefined, noop);
   }
 
   // A stream that this side reads and may have to fail: it is not given back.
@@ -453,6 +466,7 @@ function create(control, { collect = undefined, congested = undefined, most = un
     keep,
     receive,
     refused,
+    stop,
     withdraw,
   };
 }

@@ -95,6 +95,7 @@ pub(crate) fn op_guest_collect(state: &mut OpState, now: bool) {
     port(state).collect(now);
 }
 
+/// Whether the value was sent: where it is above a bound, that is the reply.
 #[op2(nofast, reentrant)]
 pub(crate) fn op_guest_reply<'s>(
     scope: &mut v8::PinScope<'s, '_>,
@@ -104,7 +105,7 @@ pub(crate) fn op_guest_reply<'s>(
     #[string] json: String,
     marked: bool,
     error: v8::Local<'s, v8::Value>,
-) -> Result<(), JsErrorBox> {
+) -> Result<bool, JsErrorBox> {
     // Reading a guest's error runs its getters, which may call ops: no borrow is held meanwhile.
     let result = if ok {
         checked(&mut state.borrow_mut(), "", json, marked)
@@ -113,8 +114,10 @@ pub(crate) fn op_guest_reply<'s>(
         Err(guest_error(scope, error))
     };
     let port = port(&state.borrow());
+    let sent = result.is_ok();
     port.send(FromIsolate::Reply { id, result })
-        .map_err(JsErrorBox::generic)
+        .map_err(JsErrorBox::generic)?;
+    Ok(sent)
 }
 
 #[op2(nofast, reentrant)]

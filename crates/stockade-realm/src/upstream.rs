@@ -27,6 +27,13 @@ const CORRECTIONS: &[Corrections] = &[
                 "  SafeWeakMap,\n  StringPrototypeCharCodeAt,\n  StringPrototypeSlice,\n  \
                  StringPrototypeToWellFormed,\n",
             ),
+            // A stream is a guest's own object, which may have a property `body`.
+            (
+                "  get stream() {\n",
+                "  get staticBody() {\n    const held = this.streamOrStatic;\n    \
+                 return ObjectPrototypeIsPrototypeOf(ReadableStreamPrototype, held) ? undefined : held.body;\n  \
+                 }\n\n  get stream() {\n",
+            ),
             // A body is read into the reader's buffers, too, whatever it was made of.
             (
                 "  createReadableStream,\n",
@@ -66,6 +73,23 @@ const CORRECTIONS: &[Corrections] = &[
             (
                 "return { extractBody, InnerBody, mixinBody, packageData };\n",
                 "return { extractBody, InnerBody, mixinBody, packageData, staticBodyLength };\n",
+            ),
+        ],
+    ),
+    (
+        "ext:deno_fetch/23_response.js",
+        &[
+            (
+                "  const body = response[_response].body.streamOrStatic?.body;\n",
+                "  const body = response[_response].body.staticBody;\n",
+            ),
+            (
+                "  const staticBody = body.streamOrStatic?.body;\n  if (\n",
+                "  const staticBody = body.staticBody;\n  if (\n",
+            ),
+            (
+                "  const staticBody = body.streamOrStatic?.body;\n  if (contentType !== null) {\n",
+                "  const staticBody = body.staticBody;\n  if (contentType !== null) {\n",
             ),
         ],
     ),

@@ -29,7 +29,12 @@ pub(crate) enum Outcome {
         /// These, as JSON.
         error: String,
     },
-    /// The call could not be made, or the isolate ended.
+    /// The call could not be made: what it held is its caller's again.
+    Unsent {
+        /// Why.
+        message: String,
+    },
+    /// There is no reply.
     Failed {
         /// Why.
         message: String,
@@ -92,6 +97,9 @@ fn outcome(
                 error: value.to_string(),
             }
         }
+        Err(CallError::Send(error)) => Outcome::Unsent {
+            message: error.to_string(),
+        },
         Err(error) => Outcome::Failed {
             message: error.to_string(),
         },
