@@ -150,12 +150,12 @@ declare class EventSource extends EventTarget {
 
 // ---- What Workers have beyond the web platform ----
 
-/** Bytes go through as they are. A write waits until they are read. */
-declare class IdentityTransformStream extends TransformStream<BufferSource, Uint8Array<ArrayBuffer>> {
+/** Bytes go through as they are, text as UTF-8. A write waits until its bytes are read. */
+declare class IdentityTransformStream extends TransformStream<BufferSource | string, Uint8Array<ArrayBuffer>> {
   constructor(strategy?: { highWaterMark?: number });
 }
 /** The same for so many bytes, no more and no fewer. A body of its `readable` has a `Content-Length`. */
-declare class FixedLengthStream extends TransformStream<BufferSource, Uint8Array<ArrayBuffer>> {
+declare class FixedLengthStream extends IdentityTransformStream {
   constructor(length: number | bigint, strategy?: { highWaterMark?: number });
 }
 declare class Scheduler {
@@ -168,6 +168,15 @@ interface SubtleCrypto {
   /** Whether two pieces of as many bytes are the same, in a time that does not show where they differ. */
   timingSafeEqual(a: BufferSource, b: BufferSource): boolean;
 }
+/** Of Node's `process`, what libraries find `node:async_hooks` with. */
+declare const process: {
+  /** Empty. */
+  env: Record<string, string | undefined>;
+  /** Empty. */
+  versions: Record<string, string | undefined>;
+  getBuiltinModule(id: "node:async_hooks" | "async_hooks"): typeof import("node:async_hooks");
+  getBuiltinModule(id: string): object | undefined;
+};
 /** The same as `globalThis`. */
 declare const global: typeof globalThis;
 

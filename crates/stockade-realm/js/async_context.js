@@ -148,14 +148,13 @@ function bound(context, fn, self) {
   return call;
 }
 
+const hooks = ObjectFreeze({ __proto__: null, AsyncLocalStorage, AsyncResource });
+
 // Before any guest code.
 function install() {
   ObjectDefineProperty(globalThis, "AsyncLocalStorage", core.propNonEnumerable(AsyncLocalStorage));
-  ObjectDefineProperty(globalThis, HOOKS, {
-    __proto__: null,
-    value: ObjectFreeze({ __proto__: null, AsyncLocalStorage, AsyncResource }),
-  });
+  ObjectDefineProperty(globalThis, HOOKS, { __proto__: null, value: hooks });
 }
 
-return { install };
+return { hooks, install };
 })();

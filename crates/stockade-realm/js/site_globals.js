@@ -20,6 +20,7 @@ const { ResponsePrototype } = core.loadExtScript("ext:deno_fetch/23_response.js"
 const { EventSource } = core.loadExtScript("ext:stockade_realm/event_source.js");
 const { SubtleCrypto } = core.loadExtScript("ext:deno_crypto/00_crypto.js");
 const abort = core.loadExtScript("ext:deno_web/03_abort_signal.js");
+const { hooks } = core.loadExtScript("ext:stockade_realm/async_context.js");
 const navigator = core.loadExtScript("ext:stockade_realm/navigator.js");
 const { FixedLengthStream, IdentityTransformStream } = core.loadExtScript(
   "ext:stockade_realm/site_streams.js",
@@ -124,6 +125,19 @@ function bytesOf(value) {
   return data;
 }
 
+// Of Node's `process` there is what libraries find the module with, without importing it. Its `env` and `versions`
+// are empty: a library that looks for Node finds none.
+function makeProcess() {
+  return {
+    env: {},
+    versions: {},
+    getBuiltinModule(id) {
+      if (typeof id !== "string") throw new TypeError(`the id of a module must be a string, not ${typeof id}`);
+      return id === "node:async_hooks" || id === "async_hooks" ? hooks : undefined;
+    },
+  };
+}
+
 // Before any guest code. `workers` is what "cloudflare:workers" exports.
 function install(workers) {
   for (const name of new SafeArrayIterator(ObjectKeys(Original))) {
@@ -158,6 +172,7 @@ function install(workers) {
     "timingSafeEqual",
     core.propWritable(cryptography.timingSafeEqual),
   );
+  ObjectDefineProperty(globalThis, "process", core.propNonEnumerable(makeProcess()));
   ObjectDefineProperty(globalThis, "global", core.propNonEnumerable(globalThis));
   ObjectDefineProperty(globalThis, WORKERS, {
     __proto__: null,

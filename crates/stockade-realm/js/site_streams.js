@@ -1,14 +1,17 @@
-// `IdentityTransformStream` and `FixedLengthStream`: bytes go through as they are, and a write waits until
-// they are read.
+// `IdentityTransformStream` and `FixedLengthStream`: bytes go through as they are, and texts as UTF-8. A write
+// waits until its bytes are read.
 
 (function () {
 const { core, primordials } = __bootstrap;
 const {
   ArrayBufferIsView,
+  ArrayBufferPrototypeGetByteLength,
   DataViewPrototypeGetBuffer,
   DataViewPrototypeGetByteLength,
   DataViewPrototypeGetByteOffset,
+  MathMin,
   Number,
+  NumberIsInteger,
   NumberIsSafeInteger,
   ObjectGetOwnPropertyDescriptor,
   Promise,
@@ -26,6 +29,7 @@ const {
   WeakMapPrototypeSet,
 } = primordials;
 const webidl = core.loadExtScript("ext:deno_webidl/00_webidl.js");
+const abort = core.loadExtScript("ext:deno_web/03_abort_signal.js");
 const {
   createReadableByteStream,
   ReadableByteStreamController,
@@ -35,6 +39,7 @@ const {
   readableByteStreamControllerRespond,
   TransformStream,
   WritableStream,
+  WritableStreamDefaultController,
 } = core.loadExtScript("ext:deno_web/06_streams.js");
 const { staticBodyLength } = core.loadExtScript("ext:deno_fetch/22_body.js");
 
@@ -42,9 +47,17 @@ const { get: byobRequestOf } = ObjectGetOwnPropertyDescriptor(
   ReadableByteStreamController.prototype,
   "byobRequest",
 );
+const { get: signalOf } = ObjectGetOwnPropertyDescriptor(
+  WritableStreamDefaultController.prototype,
+  "signal",
+);
+
+// A length has 64 bits.
+const MAX_LENGTH = 0xffff_ffff_ffff_ffffn;
 
 // A copy of the bytes that were written: the writer may go on with its own.
 function toBytes(chunk) {
+  if (typeof chunk === "string") return core.encode(chunk);
   if (typeof chunk === "object" && chunk !== null) {
     if (core.isArrayBuffer(chunk)) return TypedArrayPrototypeSlice(new Uint8Array(chunk));
     if (ArrayBufferIsView(chunk)) {
@@ -63,7 +76,25 @@ function toBytes(chunk) {
     }
   }
   const what = chunk === null ? "null" : typeof chunk;
-  throw new TypeError(`this stream takes bytes, not ${what}: a text goes through a TextEncoderStream first`);
+  throw new TypeError(`this stream takes bytes and texts, not ${what}`);
+}
+
+// What a chunk counts in the queue of a stream with a `highWaterMark`; of a text the most that it can be.
+function sizeOf(chunk) {
+  if (typeof chunk === "string") return 3 * chunk.length;
+  if (typeof chunk !== "object" || chunk === null) return 1;
+  if (core.isArrayBuffer(chunk)) return ArrayBufferPrototypeGetByteLength(chunk);
+  if (!ArrayBufferIsView(chunk)) return 1;
+  return TypedArrayPrototypeGetSymbolToStringTag(chunk) === undefined
+    ? DataViewPrototypeGetByteLength(chunk)
+    : TypedArrayPrototypeGetByteLength(chunk);
+}
+
+// In bytes where there is a `highWaterMark`, and that is no more than will ever be written.
+function strategyOf(strategy, length) {
+  const highWaterMark = strategy?.highWaterMark;
+  if (highWaterMark === undefined) return undefined;
+  return { __proto__: null, highWaterMark: MathMin(Number(highWaterMark), length), size: sizeOf };
 }
 
 // The two ends; `left` are the bytes that must still come, `undefined` for any number.
@@ -72,6 +103,7 @@ function pipe(left, strategy) {
   let wanted; // resolves the read that waits
   let asked = false;
   let onAsked; // resolves the write that waits for a read
+  let onAborted; // rejects it
   let cancelled;
   const readable = createReadableByteStream(
     (own) => {
@@ -89,6 +121,7 @@ function pipe(left, strategy) {
       return PromiseResolve(undefined);
     },
   );
+  if (NumberIsSafeInteger(left)) WeakMapPrototypeSet(staticBodyLength, readable, left);
   const give = (bytes) => {
     asked = false;
     onAsked = undefined;
@@ -103,6 +136,15 @@ function pipe(left, strategy) {
   };
   const writable = new WritableStream({
     __proto__: null,
+    // An abort does not wait for the read that a write waits for.
+    start(sink) {
+      const signal = ReflectApply(signalOf, sink, []);
+      signal[abort.add](() => {
+        onAsked = undefined;
+        readableByteStreamControllerError(controller, signal.reason);
+        onAborted?.(signal.reason);
+      });
+    },
     write(chunk) {
       let bytes;
       try {
@@ -110,7 +152,7 @@ function pipe(left, strategy) {
         const length = TypedArrayPrototypeGetByteLength(bytes);
         if (left !== undefined) {
           if (length > left) {
-            throw new TypeError("more bytes were written to the FixedLengthStream than its length");
+            throw new RangeError("Attempt to write too many bytes through a FixedLengthStream.");
           }
           left -= length;
         }
@@ -119,6 +161,7 @@ function pipe(left, strategy) {
         return fail(error);
       }
       return new Promise((resolve, reject) => {
+        onAborted = reject;
         onAsked = () => {
           if (cancelled !== undefined) {
             reject(cancelled.reason ?? new TypeError("the readable end was cancelled"));
@@ -134,7 +177,7 @@ function pipe(left, strategy) {
       if (cancelled !== undefined) return undefined;
       if (left !== undefined && left > 0) {
         return fail(
-          new TypeError(`the FixedLengthStream was closed ${left} bytes before its length`),
+          new RangeError(`FixedLengthStream did not see all expected bytes before close(): ${left} are missing`),
         );
       }
       try {
@@ -150,16 +193,19 @@ function pipe(left, strategy) {
     abort(reason) {
       readableByteStreamControllerError(controller, reason);
     },
-  }, strategy);
+  }, strategyOf(strategy, left ?? Infinity));
   return { __proto__: null, readable, writable };
 }
+
+// Who has it may make a stream of a length.
+const ours = { __proto__: null };
 
 class IdentityTransformStream extends TransformStream {
   #ends;
 
-  constructor(strategy = undefined) {
+  constructor(strategy = undefined, key = undefined, length = undefined) {
     super();
-    this.#ends = pipe(undefined, strategy);
+    this.#ends = pipe(key === ours ? length : undefined, strategy);
   }
 
   get readable() {
@@ -171,28 +217,19 @@ class IdentityTransformStream extends TransformStream {
   }
 }
 
-class FixedLengthStream extends TransformStream {
-  #ends;
-
+class FixedLengthStream extends IdentityTransformStream {
   constructor(length, strategy = undefined) {
-    super();
     webidl.requiredArguments(arguments.length, 1, "Failed to construct 'FixedLengthStream'");
-    const bytes = Number(length);
-    if (!NumberIsSafeInteger(bytes) || bytes < 0) {
+    if (typeof length !== "bigint") length = Number(length);
+    const whole = typeof length === "bigint" || NumberIsInteger(length);
+    if (!whole || length < 0 || length > MAX_LENGTH) {
       throw new RangeError("the length of a FixedLengthStream is a whole number of bytes, not below 0");
     }
-    this.#ends = pipe(bytes, strategy);
-    WeakMapPrototypeSet(staticBodyLength, this.#ends.readable, bytes);
-  }
-
-  get readable() {
-    return this.#ends.readable;
-  }
-
-  get writable() {
-    return this.#ends.writable;
+    super(strategy, ours, Number(length));
   }
 }
+webidl.configureInterface(IdentityTransformStream);
+webidl.configureInterface(FixedLengthStream);
 
 return { FixedLengthStream, IdentityTransformStream };
 })();

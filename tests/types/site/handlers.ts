@@ -57,7 +57,9 @@ export class Site extends WorkerEntrypoint<Env> {
 }
 
 export async function extras(): Promise<void> {
-  const fixed = new FixedLengthStream(3);
+  const fixed: IdentityTransformStream = new FixedLengthStream(3n);
+  void fixed.writable.getWriter().write("abc");
+  const found: AsyncLocalStorageConstructor = process.getBuiltinModule("node:async_hooks").AsyncLocalStorage;
   const sent: Response = new Response(fixed.readable);
   await new Blob(["abc"]).stream().pipeTo(fixed.writable);
   await scheduler.wait(1, { signal: AbortSignal.timeout(5) });
@@ -66,7 +68,7 @@ export async function extras(): Promise<void> {
   const id: number | undefined = storage.run({ id: 1 }, () => storage.getStore()?.id);
   const inside = new HookStorage<string>().run("a", (n: number) => n + 1, 1);
   const resource = new AsyncResource("a").runInAsyncScope(() => "b");
-  console.log(sent, same, id, inside, resource, global.fetch, new IdentityTransformStream().readable);
+  console.log(sent, same, id, inside, resource, global.fetch, new IdentityTransformStream().readable, found);
   // @ts-expect-error -- bytes are compared
   crypto.subtle.timingSafeEqual("a", "b");
 }

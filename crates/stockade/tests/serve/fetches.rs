@@ -226,6 +226,12 @@ fn abort_after_the_head_fails_the_body_and_closes_the_upstream() {
             let closed = upstream.closed.recv_timeout(crate::server::PATIENCE);
             assert_eq!(closed.unwrap(), "/drips", "{how}");
         }
+        // Where the body is read for its integrity, before the response is there.
+        let code = "const read = fetch(env.ORIGIN + '/drips', { integrity: 'sha256-AAAA', signal: AbortSignal.timeout(50) });
+             return await read.catch((error) => error.name)";
+        assert_eq!(evaluate(&server, code).await, "TimeoutError");
+        let closed = upstream.closed.recv_timeout(crate::server::PATIENCE);
+        assert_eq!(closed.unwrap(), "/drips");
         // One that comes too late changes nothing.
         let code = "const stop = new AbortController();
              const response = await fetch(env.ORIGIN + '/small', { signal: stop.signal });
@@ -280,6 +286,14 @@ fn site_has_what_workers_have_beyond_the_platform() {
     run(async {
         for (code, value) in [
             ("return navigator.userAgent", json!("Cloudflare-Workers")),
+            (
+                "const { AsyncLocalStorage: found } = process.getBuiltinModule('node:async_hooks');
+                 let wrong; try { process.getBuiltinModule(5) } catch (e) { wrong = e.name }
+                 return [found === AsyncLocalStorage, process.getBuiltinModule('async_hooks').AsyncLocalStorage === found,
+                   process.getBuiltinModule('node:fs') === undefined, wrong, process.versions.node === undefined,
+                   'NODE_ENV' in process.env, Object.keys(globalThis).includes('process')]",
+                json!([true, true, true, "TypeError", true, false, false]),
+            ),
             ("return [global === globalThis, Object.keys(globalThis).includes('global')]", json!([true, false])),
             (
                 "const { subtle } = crypto; const of = (...list) => new Uint8Array(list);
@@ -310,9 +324,43 @@ fn site_has_what_workers_have_beyond_the_platform() {
             (
                 "const { readable, writable } = new IdentityTransformStream();
                  const text = new Response(readable).text().catch((e) => e.name);
-                 const write = writable.getWriter().write('text').catch((e) => e.name);
+                 const write = writable.getWriter().write(5).catch((e) => e.name);
                  return [await write, await text]",
                 json!(["TypeError", "TypeError"]),
+            ),
+            (
+                "const { readable, writable } = new IdentityTransformStream();
+                 const text = new Response(readable).text();
+                 const writer = writable.getWriter();
+                 await writer.write('téxt'); await writer.write(''); await writer.close();
+                 return await text",
+                json!("téxt"),
+            ),
+            (
+                "const lengths = [0, -0, 5n, 2n ** 64n - 1n, 0.5, NaN, -1, -1n, 2n ** 64n];
+                 const made = lengths.map((length) => {
+                   try { return new FixedLengthStream(length) instanceof IdentityTransformStream } catch (e) { return e.name }
+                 });
+                 return [...made, String(new FixedLengthStream(1)), Object.keys(FixedLengthStream.prototype).length]",
+                json!([
+                    true, true, true, true, "RangeError", "RangeError", "RangeError", "RangeError", "RangeError",
+                    "[object FixedLengthStream]", 0
+                ]),
+            ),
+            (
+                "const { writable } = new FixedLengthStream(10, { highWaterMark: 100 });
+                 const writer = writable.getWriter(); const before = writer.desiredSize;
+                 writer.write('abc').catch(() => {});
+                 return [before, writer.desiredSize]",
+                json!([10, 1]),
+            ),
+            (
+                "const { readable, writable } = new FixedLengthStream(5);
+                 const writer = writable.getWriter();
+                 const written = writer.write('abc').catch((e) => e.message);
+                 await writer.abort(new Error('enough'));
+                 return [await written, await new Response(readable).text().catch((e) => e.message)]",
+                json!(["enough", "enough"]),
             ),
             (
                 "const { readable, writable } = new IdentityTransformStream();
@@ -336,7 +384,7 @@ fn site_has_what_workers_have_beyond_the_platform() {
                    return [await new Response(readable).text().catch((e) => e.name), await piped ?? null];
                  };
                  return [await outcome(5), await outcome(4), await outcome(6)]",
-                json!([["small", null], ["TypeError", "TypeError"], ["TypeError", "TypeError"]]),
+                json!([["small", null], ["RangeError", "RangeError"], ["RangeError", "RangeError"]]),
             ),
         ] {
             assert_eq!(evaluate(&server, code).await, value, "{code}");
@@ -358,6 +406,21 @@ fn response_of_a_fixed_length_has_it() {
         let answer = server.get("a.example", "/").await;
         assert_eq!(answer.header("content-length"), "3");
         assert_eq!(answer.text(), "abc");
+    });
+}
+
+#[test]
+fn response_is_its_stream_and_not_what_a_handler_has_put_on_it() {
+    let server = Server::site(
+        "export default { fetch() {
+           Object.prototype.body = 'forged';
+           const stream = new ReadableStream({ start(c) { c.enqueue(new Uint8Array([97])); c.close(); } });
+           return new Response(Object.assign(stream, { body: 'mine', consumed: false }));
+         } };",
+        "",
+    );
+    run(async {
+        assert_eq!(server.get("a.example", "/").await.text(), "a");
     });
 }
 
