@@ -289,6 +289,15 @@ impl Shared {
             }
             return;
         }
+        if let Some(started) = self.started.lock().take()
+            && let End::Terminated { .. } = &end
+        {
+            let _ = started.send(Err(StartError {
+                what: format!("the isolate ended before it was ready: {end}"),
+                checked: "how it ended".to_owned(),
+                fix: "try again; see the log (--verbose) for what ended it".to_owned(),
+            }));
+        }
         let dropped = self.console.lock().take_dropped();
         if dropped > 0 {
             self.push_event(Event::dropped_lines(dropped));
@@ -317,7 +326,6 @@ impl Shared {
         self.pool.remove(self.id);
         // Dropping the senders rejects the calls.
         self.calls.lock().clear();
-        self.started.lock().take();
         self.announce();
         self.end_work();
     }

@@ -34,7 +34,7 @@ pub enum CreateError {
     /// The isolate could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The isolate ended before it was ready.
+    /// The host ended the isolate before it was ready.
     #[error("the isolate ended before it was ready")]
     Ended,
 }

@@ -99,14 +99,16 @@ impl Task {
                         checked: error.checked,
                         fix: error.fix,
                     };
-                    // First: an isolate that comes later looks there.
+                    // First the reason, then the end, then the list: an isolate that is assigned meanwhile is in
+                    // the list or is refused with the reason.
                     let error = self.link.failed.get_or_init(|| error);
+                    self.link.kill();
                     for member in self.link.all() {
                         member.start_failed(error);
                     }
-                    self.link.kill();
                 }
                 Some(JailEvent::Denied(denial)) => {
+                    self.link.kill();
                     for member in self.link.all() {
                         log::warn!(
                             "isolate #{}: its worker tried the system call {denial}",
@@ -117,7 +119,6 @@ impl Task {
                             format!("system call {denial}"),
                         );
                     }
-                    self.link.kill();
                 }
                 Some(JailEvent::Exited(exit)) => {
                     self.exited(&exit);
@@ -408,6 +409,7 @@ impl Future for Task {
             return Poll::Ready(());
         }
         if let Err(Misbehaved(how)) = this.poll_read(cx) {
+            this.link.kill();
             for member in this.link.all() {
                 log::warn!(
                     "isolate #{}: its worker broke the protocol: {how}",
@@ -418,7 +420,6 @@ impl Future for Task {
                     format!("its worker broke the protocol: {how}"),
                 );
             }
-            this.link.kill();
         }
         for member in this.link.all() {
             // Registers for messages of the host.
