@@ -139,7 +139,12 @@ impl Handle {
     }
 
     fn push(&self, message: ToIsolate) -> Result<(), SendError> {
-        self.put(message)?;
+        self.push_and(message, || {})
+    }
+
+    /// As [`Handle::push`]; `accepted` is called when there is room, before the guest can take the message.
+    fn push_and(&self, message: ToIsolate, accepted: impl FnOnce()) -> Result<(), SendError> {
+        self.put(message, accepted)?;
         let carrier = self.shared.carrier.lock().clone();
         if !carrier.is_some_and(|carrier| carrier.carry()) {
             self.shared.inbox.wake_consumer();
@@ -148,7 +153,7 @@ impl Handle {
     }
 
     /// Puts a message into the queue; the caller has the isolate's thread look.
-    fn put(&self, message: ToIsolate) -> Result<(), SendError> {
+    fn put(&self, message: ToIsolate, accepted: impl FnOnce()) -> Result<(), SendError> {
         let size = message.size();
         if size > MAX_MESSAGE_BYTES {
             return Err(SendError::TooLarge { bytes: size });
@@ -157,11 +162,13 @@ impl Handle {
         if parts > MAX_MESSAGE_PARTS {
             return Err(SendError::TooManyParts { parts });
         }
-        match self
-            .shared
-            .inbox
-            .push(message, size, || self.shared.set_work(true))
-        {
+        let accepted = |was_idle| {
+            if was_idle {
+                self.shared.set_work(true);
+            }
+            accepted();
+        };
+        match self.shared.inbox.push(message, size, accepted) {
             Ok(()) => Ok(()),
             Err(Refused::Closed) => Err(SendError::Ended {
                 id: self.id(),
@@ -293,13 +300,11 @@ impl Handle {
         id: RequestId,
         result: Result<Payload, GuestError>,
     ) -> Result<(), SendError> {
-        // Before the guest can know: what it asks for next must find the room.
-        let bytes = self.shared.requests.lock().close(id);
-        let sent = self.push(ToIsolate::Answer { id, result });
-        if let (Err(_), Some(bytes)) = (&sent, bytes) {
-            self.shared.requests.lock().reopen(id, bytes);
-        }
-        sent
+        // Closed before the guest can take the answer, so that its next request finds the room; and after the
+        // isolate counts as having work, so that nobody finds it without work and without open requests.
+        self.push_and(ToIsolate::Answer { id, result }, || {
+            self.shared.requests.lock().close(id);
+        })
     }
 
     /// Puts a message of the host's process into the isolate's queue; in a worker process. The caller has
@@ -309,11 +314,11 @@ impl Handle {
             ToIsolate::Answer { id, .. } => Some(*id),
             _ => None,
         };
-        // As in `answer`. The message is refused only when the isolate has ended.
-        if let Some(id) = answered {
-            self.shared.requests.lock().close(id);
-        }
-        self.put(message)
+        self.put(message, || {
+            if let Some(id) = answered {
+                self.shared.requests.lock().close(id);
+            }
+        })
     }
 
     /// Ready when at most half of the queue to the isolate is in use.
@@ -376,5 +381,32 @@ struct PendingCall<'a> {
 impl Drop for PendingCall<'_> {
     fn drop(&mut self) {
         self.shared.calls.lock().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Hub;
+    use crate::supervisor::Pool;
+
+    #[test]
+    fn answer_leaves_no_moment_without_a_request_and_without_work() {
+        let hub = Hub::new();
+        let (options, pool) = (Arc::default(), Arc::new(Pool::detached()));
+        let shared = Arc::new(Shared::new(0, options, pool, Arc::clone(&hub), None));
+        let handle = Handle::new(Arc::clone(&shared));
+        for id in 0..300 {
+            shared.requests.lock().open(id, 1, 8).unwrap();
+            shared.inbox.set_idle(true, |idle| shared.set_work(!idle));
+            assert!(!hub.has_work());
+            std::thread::scope(|scope| {
+                scope.spawn(|| handle.answer(id, Ok(Payload::default())).unwrap());
+                while handle.stats().requests > 0 {}
+                assert!(hub.has_work(), "request {id}");
+            });
+            let (_, size) = shared.inbox.pop().unwrap();
+            shared.inbox.release(size);
+        }
     }
 }

@@ -190,7 +190,7 @@ mod tests {
             data: Payload::default(),
         };
         let size = event.size();
-        shared.outbox.push(event, size, || {}).unwrap();
+        shared.outbox.push(event, size, |_| {}).unwrap();
         shared.announce();
     }
 

@@ -83,9 +83,14 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Adds a message or says why not; the caller has the consumer look. `wakes` is called, before anything else can happen to the queue,
-    /// if the consumer had been idle.
-    pub(crate) fn push(&self, item: T, size: usize, wakes: impl FnOnce()) -> Result<(), Refused> {
+    /// Adds a message or says why not; the caller has the consumer look. `accepted` is called when there is room,
+    /// before the consumer can take the message, with whether the consumer had been idle.
+    pub(crate) fn push(
+        &self,
+        item: T,
+        size: usize,
+        accepted: impl FnOnce(bool),
+    ) -> Result<(), Refused> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(Refused::Closed);
@@ -96,9 +101,7 @@ impl<T> Queue<T> {
                 bytes: state.bytes,
             });
         }
-        if state.idle {
-            wakes();
-        }
+        accepted(state.idle);
         state.put(item, size);
         Ok(())
     }
@@ -281,19 +284,19 @@ mod tests {
     #[test]
     fn queue_full_by_bytes_refuses_and_keeps_order() {
         let queue = Queue::new();
-        queue.push(1, MAX_QUEUE_BYTES - 10, || {}).unwrap();
+        queue.push(1, MAX_QUEUE_BYTES - 10, |_| {}).unwrap();
         assert!(matches!(
-            queue.push(2, 20, || {}),
+            queue.push(2, 20, |_| {}),
             Err(Refused::Full { messages: 1, .. })
         ));
-        queue.push(3, 5, || {}).unwrap();
+        queue.push(3, 5, |_| {}).unwrap();
         assert_eq!(queue.pop(), Some((1, MAX_QUEUE_BYTES - 10)));
         assert!(
-            queue.push(4, 20, || {}).is_err(),
+            queue.push(4, 20, |_| {}).is_err(),
             "a message taken out but not released keeps its place"
         );
         queue.release(MAX_QUEUE_BYTES - 10);
-        queue.push(4, 20, || {}).unwrap();
+        queue.push(4, 20, |_| {}).unwrap();
         assert_eq!(queue.pop(), Some((3, 5)));
         assert_eq!(queue.pop(), Some((4, 20)));
     }
@@ -302,10 +305,10 @@ mod tests {
     fn queue_full_by_count_refuses() {
         let queue = Queue::new();
         for i in 0..MAX_QUEUE_MESSAGES {
-            queue.push(i, 1, || {}).unwrap();
+            queue.push(i, 1, |_| {}).unwrap();
         }
         assert!(matches!(
-            queue.push(0, 1, || {}),
+            queue.push(0, 1, |_| {}),
             Err(Refused::Full {
                 messages: MAX_QUEUE_MESSAGES,
                 ..
@@ -316,14 +319,14 @@ mod tests {
     #[test]
     fn queue_waiting_producer_goes_on_after_release_and_fails_after_close() {
         let queue = Queue::new();
-        queue.push(0, MAX_QUEUE_BYTES, || {}).unwrap();
+        queue.push(0, MAX_QUEUE_BYTES, |_| {}).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| queue.push_waiting(1, 1, |wait| wait()));
             let (_, size) = queue.pop().unwrap();
             queue.release(size);
             assert_eq!(waiting.join().unwrap(), Ok(()));
         });
-        queue.push(2, MAX_QUEUE_BYTES - 1, || {}).unwrap();
+        queue.push(2, MAX_QUEUE_BYTES - 1, |_| {}).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| queue.push_waiting(3, 2, |wait| wait()));
             queue.close(false);

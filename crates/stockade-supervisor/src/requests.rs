@@ -39,17 +39,10 @@ impl OpenRequests {
         Ok(())
     }
 
-    /// Forgets a request and gives its bytes; one that is not open changes nothing.
-    pub(crate) fn close(&mut self, id: RequestId) -> Option<usize> {
-        let bytes = self.sizes.remove(&id)?;
-        self.bytes = self.bytes.saturating_sub(bytes);
-        Some(bytes)
-    }
-
-    /// Takes [`OpenRequests::close`] back: its answer could not be sent.
-    pub(crate) fn reopen(&mut self, id: RequestId, bytes: usize) {
-        if self.sizes.insert(id, bytes).is_none() {
-            self.bytes = self.bytes.saturating_add(bytes);
+    /// Forgets a request; one that is not open changes nothing.
+    pub(crate) fn close(&mut self, id: RequestId) {
+        if let Some(bytes) = self.sizes.remove(&id) {
+            self.bytes = self.bytes.saturating_sub(bytes);
         }
     }
 

@@ -278,7 +278,7 @@ impl Seat {
             return Err(Box::new(event));
         }
         // The only producer: what had room a moment ago still has.
-        if self.shared.outbox.push(event, size, || {}).is_ok() {
+        if self.shared.outbox.push(event, size, |_| {}).is_ok() {
             self.shared.announce();
         }
         Ok(())
