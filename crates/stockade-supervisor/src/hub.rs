@@ -100,6 +100,7 @@ impl Hub {
                 hub: self,
                 shared,
                 events: None,
+                took: Duration::ZERO,
             }),
             None => Poll::Pending,
         }
@@ -130,13 +131,14 @@ impl Hub {
     }
 }
 
-/// One isolate's turn: its events one by one, a few of them. Give it back with [`Turn::end`].
-#[must_use = "an isolate whose turn does not end has no other"]
+/// One isolate's turn: its events one by one, a few of them. It ends with [`Turn::end`], or when it is dropped;
+/// events that were not taken stay in the queue for the isolate's next turn.
 pub struct Turn<'a> {
     hub: &'a Hub,
     shared: Arc<Shared>,
     /// Those that are not taken yet, once the first one was.
     events: Option<VecDeque<(Event, usize)>>,
+    took: Duration,
 }
 
 impl Turn<'_> {
@@ -154,12 +156,18 @@ impl Turn<'_> {
         events.pop_front()
     }
 
-    /// Ends the turn, which took so long. What is left waits for another one.
-    pub fn end(self, took: Duration) {
-        if let Some(events) = self.events.filter(|events| !events.is_empty()) {
+    /// Ends the turn and charges the isolate for `took` of the consumer's time.
+    pub fn end(mut self, took: Duration) {
+        self.took = took;
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(events) = self.events.take().filter(|events| !events.is_empty()) {
             self.shared.outbox.put_back(events);
         }
-        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let took = u64::try_from(self.took.as_nanos()).unwrap_or(u64::MAX);
         let served = self.shared.served.load(Ordering::SeqCst);
         (self.shared.served).store(served.saturating_add(took), Ordering::SeqCst);
         self.shared.turn_ended(self.hub);
@@ -287,5 +295,23 @@ mod tests {
             panic!("no events")
         };
         assert_eq!(events.len(), TURN - 1);
+    }
+
+    #[test]
+    fn turn_that_is_dropped_ends_and_loses_no_event() {
+        let hub = Hub::new();
+        let isolate = isolate(&hub, 0);
+        (0..3).for_each(|_| send(&isolate));
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(mut turn) = hub.poll_turn(&mut cx) else {
+            panic!("no turn")
+        };
+        let (_, size) = turn.take().unwrap();
+        turn.handle().release(size);
+        drop(turn);
+        let Poll::Ready((_, events)) = hub.poll_events(&mut cx) else {
+            panic!("no events")
+        };
+        assert_eq!(events.len(), 2);
     }
 }
