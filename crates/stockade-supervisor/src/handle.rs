@@ -220,6 +220,9 @@ impl Handle {
 
     /// Runs a script and gives the JSON value of its last expression; a promise is awaited.
     ///
+    /// A guest whose queue of events is full waits, and the reply with it, until events are taken;
+    /// [`Handle::events_full`] says when that is so.
+    ///
     /// # Errors
     /// What the guest threw, or why there is no reply.
     pub async fn evaluate(&self, code: impl Into<String>) -> Result<Payload, CallError> {
@@ -228,7 +231,8 @@ impl Handle {
     }
 
     /// Waits until the isolate's main module has run, its top-level `await` included; at once where it has
-    /// none. `requestTimeoutMs` does not bound it: the isolate's own limits do.
+    /// none. `requestTimeoutMs` does not bound it: the isolate's own limits do, whose clocks stand while the
+    /// guest waits for room in a full queue of events ([`Handle::events_full`]).
     ///
     /// # Errors
     /// Why the module did not run, or why there is no reply.
@@ -238,7 +242,7 @@ impl Handle {
     }
 
     /// Calls a function by name with a JSON array of arguments, once the main module has run; a promise is
-    /// awaited.
+    /// awaited. As in [`Handle::evaluate`], a guest whose queue of events is full waits.
     ///
     /// # Errors
     /// What the guest threw, or why there is no reply.
@@ -349,6 +353,17 @@ impl Handle {
     /// As [`Handle::release`], for several events of so many bytes together.
     pub fn release_many(&self, events: usize, bytes: usize) {
         self.shared.outbox.release_many(events, bytes);
+    }
+
+    /// Ready when the guest waits for room in the queue of its events although each event there has been taken:
+    /// it goes on once places are given back, and a call that waits for its reply waits until then.
+    pub fn poll_events_full(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.outbox.poll_stuck(cx)
+    }
+
+    /// Waits for what [`Handle::poll_events_full`] says; for ever where that never comes.
+    pub async fn events_full(&self) {
+        std::future::poll_fn(|cx| self.poll_events_full(cx)).await;
     }
 
     /// Whether the isolate only waits for messages.

@@ -39,6 +39,10 @@ struct State<T> {
     idle: bool,
     /// Producers that wait until half of the queue is free.
     drained: Vec<Waker>,
+    /// Size of the message that a producer still holds because there was no room for it.
+    refused: Option<usize>,
+    /// Tasks that wait until the queue is [stuck](State::is_stuck).
+    watchers: Vec<Waker>,
 }
 
 impl<T> State<T> {
@@ -53,6 +57,19 @@ impl<T> State<T> {
         self.held += 1;
         self.bytes = self.bytes.saturating_add(size);
         self.idle = false;
+        self.refused = None;
+    }
+
+    /// A producer waits for room, and every message has been taken: only giving places back helps.
+    fn is_stuck(&self) -> bool {
+        let waits = |size| !self.has_room(size) || !self.drained.is_empty();
+        !self.closed && self.items.is_empty() && self.refused.is_some_and(waits)
+    }
+
+    fn wake_watchers(&mut self) {
+        if !self.watchers.is_empty() && self.is_stuck() {
+            self.watchers.drain(..).for_each(Waker::wake);
+        }
     }
 
     fn below_half(&self) -> bool {
@@ -77,6 +94,8 @@ impl<T> Queue<T> {
                 popped: 0,
                 idle: false,
                 drained: Vec::new(),
+                refused: None,
+                watchers: Vec::new(),
             }),
             consumer: AtomicWaker::new(),
             room: Condvar::new(),
@@ -135,18 +154,31 @@ impl<T> Queue<T> {
     fn wait_for_room(&self, size: usize) {
         let mut state = self.state.lock();
         while !state.closed && !state.has_room(size) {
+            state.refused = Some(size);
+            state.wake_watchers();
             self.room.wait(&mut state);
         }
+    }
+
+    /// Adds a message, or gives it back where there is no room; one for a closed queue is dropped.
+    pub(crate) fn try_push(&self, item: T, size: usize) -> Result<(), T> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Ok(());
+        }
+        if !state.has_room(size) {
+            state.refused = Some(size);
+            state.wake_watchers();
+            return Err(item);
+        }
+        state.put(item, size);
+        Ok(())
     }
 
     /// Adds one of the runtime's own messages: never refused, for they are few.
     pub(crate) fn push_always(&self, item: T, size: usize) {
         self.state.lock().put(item, size);
         self.consumer.wake();
-    }
-
-    pub(crate) fn has_room(&self, size: usize) -> bool {
-        self.state.lock().has_room(size)
     }
 
     /// Takes the oldest message with its size, which the caller gives to `release` when done with it.
@@ -162,7 +194,9 @@ impl<T> Queue<T> {
         let mut state = self.state.lock();
         let count = state.items.len().min(max);
         state.popped += count as u64;
-        state.items.drain(..count).collect()
+        let taken = state.items.drain(..count).collect();
+        state.wake_watchers();
+        taken
     }
 
     /// Takes [`Queue::pop_many`] back for messages that are still to be taken; by its only consumer.
@@ -239,6 +273,19 @@ impl<T> Queue<T> {
         }
         if !state.drained.iter().any(|w| w.will_wake(cx.waker())) {
             state.drained.push(cx.waker().clone());
+            state.wake_watchers();
+        }
+        Poll::Pending
+    }
+
+    /// Ready when a producer waits for room although every message has been taken.
+    pub(crate) fn poll_stuck(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.is_stuck() {
+            return Poll::Ready(());
+        }
+        if !state.watchers.iter().any(|w| w.will_wake(cx.waker())) {
+            state.watchers.push(cx.waker().clone());
         }
         Poll::Pending
     }
@@ -265,6 +312,7 @@ impl<T> Queue<T> {
             state.bytes = 0;
         }
         state.drained.drain(..).for_each(Waker::wake);
+        state.watchers.clear();
         drop(state);
         self.room.notify_all();
         self.consumer.wake();
@@ -332,5 +380,21 @@ mod tests {
             queue.close(false);
             assert_eq!(waiting.join().unwrap(), Err(Refused::Closed));
         });
+    }
+
+    #[test]
+    fn queue_is_stuck_once_all_is_taken_and_a_producer_waits() {
+        let queue = Queue::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        queue.push(0, MAX_QUEUE_BYTES, |_| {}).unwrap();
+        assert_eq!(queue.try_push(1, 1), Err(1));
+        assert!(queue.poll_stuck(&mut cx).is_pending(), "one can be taken");
+        let (_, size) = queue.pop_many(1).pop_front().unwrap();
+        assert!(queue.poll_stuck(&mut cx).is_ready());
+        queue.release(size);
+        assert!(queue.poll_stuck(&mut cx).is_pending());
+        assert_eq!(queue.try_push(1, 1), Ok(()));
+        queue.pop_many(1);
+        assert!(queue.poll_stuck(&mut cx).is_pending());
     }
 }

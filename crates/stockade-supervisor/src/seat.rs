@@ -274,13 +274,8 @@ impl Seat {
     /// Puts an event into the host's queue if there is room for it, else gives it back.
     pub(crate) fn try_push(&self, event: Event) -> Result<(), Box<Event>> {
         let size = event.size();
-        if !self.shared.outbox.has_room(size) {
-            return Err(Box::new(event));
-        }
-        // The only producer: what had room a moment ago still has.
-        if self.shared.outbox.push(event, size, |_| {}).is_ok() {
-            self.shared.announce();
-        }
+        self.shared.outbox.try_push(event, size).map_err(Box::new)?;
+        self.shared.announce();
         Ok(())
     }
 

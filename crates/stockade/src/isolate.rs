@@ -89,6 +89,13 @@ impl Isolate {
     /// Runs a script and gives the JSON value of its last expression; promises are awaited, and
     /// requests that have a handler are answered meanwhile.
     ///
+    /// Other events keep their places in the queue meanwhile. A guest that sends more than
+    /// [`MAX_QUEUE_MESSAGES`](crate::bounds::MAX_QUEUE_MESSAGES) events or
+    /// [`MAX_QUEUE_BYTES`](crate::bounds::MAX_QUEUE_BYTES) in one call waits for room, with its clocks stopped,
+    /// and the call waits with it: for ever where neither `request_timeout` nor the caller bounds it. The caller
+    /// sees it by [`Handle::events_full`], awaited next to the call, and has to give the call up to take events.
+    /// To take them during the call, make it with [`Handle::evaluate`] and read [`Isolate::next`] next to it.
+    ///
     /// # Errors
     /// What the guest threw, or why there is no reply.
     pub async fn evaluate(&mut self, code: impl Into<String>) -> Result<Payload, CallError> {
@@ -98,7 +105,8 @@ impl Isolate {
     }
 
     /// Waits until the isolate's main module has run: until it has been loaded and its top-level `await` has
-    /// settled. Requests that have a handler are answered meanwhile.
+    /// settled. Requests that have a handler are answered meanwhile. `request_timeout` does not bound it, and a
+    /// guest that fills its queue of events waits for ever, as in [`Isolate::evaluate`].
     ///
     /// # Errors
     /// Why the module did not run, or why there is no telling.
@@ -109,7 +117,8 @@ impl Isolate {
     }
 
     /// Calls a function that the guest exports or has made global, with JSON arguments, once its main module
-    /// has run; promises are awaited, and requests that have a handler are answered meanwhile.
+    /// has run; promises are awaited, and requests that have a handler are answered meanwhile. A guest that fills
+    /// its queue of events waits, as in [`Isolate::evaluate`].
     ///
     /// # Errors
     /// What the guest threw, or why there is no reply.
