@@ -2,7 +2,7 @@
 //!
 //! An [`Instance`] keeps isolates that run the same code, its *mirrors*, and gives each request to one of
 //! them. It speaks the guest protocol: control messages and requests over a
-//! [`Handle`](stockade_supervisor::Handle). What a guest asks of its host goes to [`Services`], what
+//! [`IsolateHandle`](stockade_supervisor::IsolateHandle). What a guest asks of its host goes to [`Services`], what
 //! happens to it goes to an [`Observer`].
 //!
 //! Invariants:

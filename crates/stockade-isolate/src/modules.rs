@@ -22,7 +22,7 @@ use stockade_transpile::{Language, Options, transpile};
 
 use crate::serve::serves;
 use crate::source_maps::{SourceMaps, decode, inline_map};
-use crate::sys::breaker::Place;
+use crate::sys::interrupt::Place;
 
 /// Where a guest's modules seem to lie.
 pub(crate) const BASE: &str = "guest:///";

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use parking_lot::Mutex;
 use stockade_jail::{EXIT_FAILED, Inside, JailError, Wx, leave, show};
-use stockade_supervisor::{InnerLink, Seat, StartError};
+use stockade_supervisor::{GuestContext, HostConnection, StartError};
 
 use crate::initialize::initialize_with;
 use crate::realm::Realm;
@@ -42,20 +42,20 @@ fn prepare(inside: &mut Inside) -> Result<Never, JailError> {
     let socket = inside
         .take_socket()
         .ok_or_else(|| failed("its socket is taken"))?;
-    let link = InnerLink::new(socket).map_err(|error| failed(&error.what))?;
+    let connection = HostConnection::new(socket).map_err(|error| failed(&error.what))?;
     if spec.isolates <= 1 {
-        let walls_closed = start_single(&link, spec.memory)?;
+        let walls_closed = start_single(&connection, spec.memory)?;
         inside.close_walls()?;
-        link.ready();
+        connection.ready();
         let _ = walls_closed.send(());
         loop {
             std::thread::park();
         }
     }
-    let seats = start_group(spec.isolates)?;
+    let guests = start_group(spec.isolates)?;
     inside.close_walls()?;
-    link.ready();
-    link.serve(|seat| drop(seats.send(seat)))
+    connection.ready();
+    connection.serve(|guest| drop(guests.send(guest)))
 }
 
 fn failed(what: &str) -> JailError {
@@ -69,15 +69,18 @@ fn failed(what: &str) -> JailError {
 }
 
 /// The thread of the only isolate, once it has made a realm. It waits itself for the supervisor's
-/// messages, from when it is told that the walls are closed.
-fn start_single(link: &Arc<InnerLink>, memory: Option<u64>) -> Result<Sender<()>, JailError> {
+/// messages, once the walls are closed.
+fn start_single(
+    connection: &Arc<HostConnection>,
+    memory: Option<u64>,
+) -> Result<Sender<()>, JailError> {
     let (ready, is_ready) = channel();
     let (walls_closed, closed) = channel();
-    let link = Arc::clone(link);
+    let connection = Arc::clone(connection);
     spawn(move || {
         let made = Workplace::complete(true).and_then(|place| {
             let entered = place.enter();
-            link.attach()?;
+            connection.attach()?;
             drop(entered);
             let realm = place.make_realm(memory, false).map_err(io::Error::other)?;
             Ok((place, realm))
@@ -86,9 +89,9 @@ fn start_single(link: &Arc<InnerLink>, memory: Option<u64>) -> Result<Sender<()>
             Ok((place, realm)) => {
                 let _ = ready.send(Ok(()));
                 if closed.recv().is_ok() {
-                    let seat = place.block_on(link.next_start());
-                    show(seat.options().name.as_deref().unwrap_or_default());
-                    drop(place.run(realm, seat, None));
+                    let guest = place.block_on(connection.next_start());
+                    show(guest.options().name.as_deref().unwrap_or_default());
+                    drop(place.run(realm, guest, None));
                 }
                 leave(0)
             }
@@ -102,19 +105,19 @@ fn start_single(link: &Arc<InnerLink>, memory: Option<u64>) -> Result<Sender<()>
 }
 
 /// Threads for the isolates of a trust group; whichever is free takes the next one.
-fn start_group(isolates: u32) -> Result<Sender<Seat>, JailError> {
-    let (sender, seats) = channel::<Seat>();
-    let seats = Arc::new(Mutex::new(seats));
+fn start_group(isolates: u32) -> Result<Sender<GuestContext>, JailError> {
+    let (sender, guests) = channel::<GuestContext>();
+    let guests = Arc::new(Mutex::new(guests));
     for _ in 0..isolates {
         let (ready, is_ready) = channel();
-        let seats = Arc::clone(&seats);
+        let guests = Arc::clone(&guests);
         spawn(move || match Workplace::complete(false) {
             Ok(place) => {
                 let _ = ready.send(Ok(()));
                 loop {
-                    let next = seats.lock().recv();
+                    let next = guests.lock().recv();
                     match next {
-                        Ok(seat) => run_one(&place, seat),
+                        Ok(guest) => run_one(&place, guest),
                         Err(_) => return,
                     }
                 }
@@ -128,12 +131,12 @@ fn start_group(isolates: u32) -> Result<Sender<Seat>, JailError> {
     Ok(sender)
 }
 
-fn run_one(place: &Workplace, seat: Seat) {
-    let _shown = Shown::new(seat.options().name.clone());
-    let realm: Result<Realm, String> = place.make_realm(seat.options().limits.memory, false);
+fn run_one(place: &Workplace, guest: GuestContext) {
+    let _shown = Shown::new(guest.options().name.clone());
+    let realm: Result<Realm, String> = place.make_realm(guest.options().limits.memory, false);
     match realm {
-        Ok(realm) => drop(place.run(realm, seat, None)),
-        Err(error) => seat.started(Err(StartError {
+        Ok(realm) => drop(place.run(realm, guest, None)),
+        Err(error) => guest.started(Err(StartError {
             what: format!("cannot make a V8 isolate: {error}"),
             checked: "memory and the startup snapshot".to_owned(),
             fix: "free memory, or raise memoryLimitMb".to_owned(),

@@ -1,7 +1,7 @@
 //! Calls of what a guest's main module exports.
 
 use stockade_protocol::{Edit, Mark, MarksError, Payload, rewrite_marks};
-use stockade_supervisor::{CallError, Handle};
+use stockade_supervisor::{CallError, IsolateHandle};
 
 /// Put before a function's name, it names an export of the main module and nothing else; without it a
 /// call finds global functions too, `eval` among them. Read by `stockade_realm/boot.js`.
@@ -21,9 +21,9 @@ pub enum ExportError {
 /// Calls an exported function with a JSON array of arguments; a promise is awaited.
 ///
 /// # Errors
-/// When there is no such export, and as [`Handle::call`].
+/// When there is no such export, and as [`IsolateHandle::call`].
 pub async fn call_export(
-    handle: &Handle,
+    handle: &IsolateHandle,
     name: &str,
     args: Payload,
 ) -> Result<Payload, ExportError> {

@@ -87,7 +87,7 @@ pub use stockade_protocol::{
 /// Functions that a guest exports, called by JSON-RPC 2.0.
 pub use stockade_rpc as rpc;
 pub use stockade_supervisor::{
-    CallError, CreateError, DestroyReason, End, Event, Figures, Handle, SendError, StartError,
-    Stats, TerminateReason,
+    CallError, CreateError, DestroyReason, End, Event, Figures, IsolateHandle as Handle, SendError,
+    StartError, Stats, TerminateReason,
 };
 pub use stockade_transpile::{MAX_MODULE_FILES, ModuleFiles, ModuleFilesError};

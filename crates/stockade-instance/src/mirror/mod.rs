@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use stockade_protocol::Payload;
-use stockade_supervisor::{End, Handle, SendError};
+use stockade_supervisor::{End, IsolateHandle, SendError};
 
 pub(crate) use incoming::GuestStream;
 pub(crate) use live::{Lived, live};
@@ -46,7 +46,7 @@ const CROWDED_LOOK: Duration = Duration::from_millis(5);
 
 pub(crate) struct Mirror {
     pub(crate) number: u32,
-    pub(crate) handle: Handle,
+    pub(crate) handle: IsolateHandle,
     pub(crate) pool: Arc<Pool>,
     born: Instant,
     in_flight: AtomicUsize,
@@ -104,7 +104,7 @@ impl Drop for Buffered {
 }
 
 impl Mirror {
-    pub(crate) fn new(number: u32, handle: Handle, pool: Arc<Pool>) -> Arc<Self> {
+    pub(crate) fn new(number: u32, handle: IsolateHandle, pool: Arc<Pool>) -> Arc<Self> {
         let born = Instant::now();
         Arc::new(Self {
             number,

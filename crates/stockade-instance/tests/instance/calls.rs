@@ -36,8 +36,8 @@ fn calculator(guest: &Guest, heard: Heard) {
         "\0garbage" => Ok(Payload::from_json("[1,".to_owned())),
         "\0end" => {
             return guest
-                .seat
-                .convict(stockade_supervisor::TerminateReason::CpuLimit, "test");
+                .context
+                .terminate(stockade_supervisor::TerminateReason::CpuLimit, "test");
         }
         _ => Err(GuestError::new("no such method")),
     };

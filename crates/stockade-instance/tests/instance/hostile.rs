@@ -327,7 +327,7 @@ async fn guest_that_floods_its_console_and_events_does_not_stop_others() {
     let flood = Site::new(serving(|guest, _| {
         loop {
             if guest
-                .seat
+                .context
                 .send(FromIsolate::Control {
                     name: "http.settled".to_owned(),
                     data: Payload::from_json("[1]".to_owned()),

@@ -18,7 +18,7 @@ pub(crate) enum Refused {
 
 /// Messages that wait, and how much they hold.
 ///
-/// A message counts from `push` until `release`: whoever takes it out and keeps it for later keeps
+/// A message counts from `push` until `release`: a consumer that takes it out and keeps it for later keeps
 /// its place taken.
 pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
@@ -291,7 +291,7 @@ impl<T> Queue<T> {
     }
 
     /// Notes whether the consumer has nothing to do but wait, which it has not while messages wait, and
-    /// tells `note` before anything else can happen to the queue.
+    /// gives that to `note` before anything else can happen to the queue.
     pub(crate) fn set_idle(&self, idle: bool, note: impl FnOnce(bool)) {
         let mut state = self.state.lock();
         state.idle = idle && state.items.is_empty();

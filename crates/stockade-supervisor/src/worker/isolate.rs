@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::seat::Seat;
-use crate::wall::StartError;
+use crate::host::remote::RemoteGuest;
 
-/// Messages and bytes that a worker may have of an isolate that the isolate has not looked at.
+/// Messages and bytes that a worker may have of an isolate that the isolate has not seen.
 const UNSEEN_MESSAGES: usize = 4096;
 const UNSEEN_BYTES: usize = 1 << 20;
 
@@ -24,8 +23,8 @@ pub(super) const START: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Misbehaved(pub(super) String);
 
-pub(super) struct Member {
-    pub(super) seat: Seat,
+pub(super) struct WorkerIsolate {
+    pub(super) guest: RemoteGuest,
     flow: Mutex<Flow>,
     /// When its end was asked for.
     pub(super) ending: Mutex<Option<Instant>>,
@@ -38,27 +37,22 @@ pub(super) struct Member {
 #[derive(Default)]
 struct Flow {
     sent: u64,
-    /// Sizes of the messages that the isolate has not looked at, in order.
+    /// Sizes of the messages that the isolate has not seen, in order.
     unseen: VecDeque<usize>,
     unseen_bytes: usize,
     held_messages: usize,
     held_bytes: usize,
 }
 
-impl Member {
-    pub(super) fn new(seat: Seat) -> Self {
+impl WorkerIsolate {
+    pub(super) fn new(guest: RemoteGuest) -> Self {
         Self {
-            seat,
+            guest,
             flow: Mutex::default(),
             ending: Mutex::new(None),
             start_answered: AtomicBool::new(false),
             starting: Mutex::new(None),
         }
-    }
-
-    /// The walls of its worker could not be closed.
-    pub(super) fn start_failed(&self, error: &StartError) {
-        self.seat.start_failed(error.clone());
     }
 
     /// The worker has said whether it runs this isolate.
@@ -85,7 +79,7 @@ impl Member {
             return None;
         }
         // Under the lock: between leaving the queue and counting here a message would be nowhere.
-        let (message, size) = self.seat.try_recv()?;
+        let (message, size) = self.guest.next_message()?;
         flow.sent += 1;
         flow.unseen.push_back(size);
         flow.unseen_bytes = flow.unseen_bytes.saturating_add(size);
@@ -113,7 +107,7 @@ impl Member {
             let size = flow.unseen.pop_front().unwrap_or(0);
             flow.unseen_bytes = flow.unseen_bytes.saturating_sub(size);
         }
-        self.seat.set_idle(idle && flow.unseen.is_empty());
+        self.guest.set_idle(idle && flow.unseen.is_empty());
         Ok(())
     }
 
@@ -134,7 +128,7 @@ impl Member {
         flow.held_messages = left;
         flow.held_bytes = left_bytes;
         drop(flow);
-        self.seat.done_with(messages, bytes);
+        self.guest.done(messages, bytes);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The worker's end of its socket.
 //!
-//! What isolates send is gathered and written when it has grown, when the isolate rests, or when the
-//! meter finds it old: a burst of messages costs one system call.
+//! What isolates send is gathered and written when it has grown, when the isolate is idle, or when the
+//! watchdog finds it old: a burst of messages costs one system call.
 //!
 //! Invariant: nobody but the thread of an isolate waits for room in the socket.
 
@@ -16,19 +16,19 @@ use parking_lot::Mutex;
 use rustix::net::RecvFlags;
 use stockade_jail::{EXIT_FAILED, leave};
 use stockade_policy::IsolateOptions;
-use stockade_protocol::FromIsolate;
-use stockade_protocol::frame::{self, FromWorker, Problem, Reader, ToWorker, Verdict};
+use stockade_protocol::frame::{self, FromWorker, Problem, Reader, Termination, ToWorker};
+use stockade_protocol::{FromIsolate, ToIsolate};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::end::{DestroyReason, Figures, TerminateReason};
-use crate::handle::Handle;
-use crate::hub::Hub;
-use crate::meter::Meter;
-use crate::seat::{Seat, Stopped};
-use crate::shared::Shared;
-use crate::supervisor::Pool;
-use crate::wall::StartError;
+use crate::end::{DestroyReason, End};
+use crate::guest::context::GuestContext;
+use crate::isolate::Isolate;
+use crate::isolate::refusal::GuestSendError;
+use crate::isolate::state::IsolateState;
+use crate::isolate::uplink::Uplink;
+use crate::limits::watchdog::Watchdog;
+use crate::start_error::StartError;
 
 /// Bytes that are gathered before they are written.
 const GATHER: usize = 32 << 10;
@@ -36,18 +36,18 @@ const GATHER: usize = 32 << 10;
 /// How long what was gathered may wait while its isolate is busy.
 const OLD: Duration = Duration::from_millis(1);
 
-/// Messages and bytes whose places are given back in one go.
+/// Messages and bytes that are acknowledged in one go.
 const TAKEN_MESSAGES: u32 = 128;
 const TAKEN_BYTES: u64 = 256 << 10;
 
-/// The worker's connection to the supervisor.
-pub struct InnerLink {
+/// The worker's connection to its host.
+pub struct HostConnection {
     socket: Arc<OwnedFd>,
     out: Mutex<Out>,
-    /// Frames of threads that may not wait for whoever is writing.
+    /// Frames of threads that may not wait for the one that is writing.
     late: Mutex<Vec<FromWorker>>,
     reader: Mutex<Reader<ToWorker>>,
-    isolates: Mutex<BTreeMap<u32, Weak<Shared>>>,
+    isolates: Mutex<BTreeMap<u32, Weak<WorkerSideIsolate>>>,
     starts: Mutex<VecDeque<(u32, IsolateOptions)>>,
     /// Where the isolate's own thread waits for the socket.
     readable: OnceLock<AsyncFd<Raw>>,
@@ -60,12 +60,21 @@ struct Out {
     since: Option<Instant>,
 }
 
-/// What the supervisor has not been told of an isolate's messages.
+/// An isolate in a worker, as the worker has it.
+type WorkerSideIsolate = Isolate<SocketUplink>;
+
+/// The way of one isolate to its host in another process.
+struct SocketUplink {
+    connection: Arc<HostConnection>,
+    unacked: Mutex<Unacked>,
+}
+
+/// Messages to an isolate that are not acknowledged to the host.
 #[derive(Default)]
-pub(crate) struct Untold {
+struct Unacked {
     /// The isolate is done with them.
     taken: Count,
-    /// The isolate has looked at them.
+    /// The isolate has seen them.
     seen: Count,
 }
 
@@ -76,7 +85,7 @@ struct Count {
 }
 
 impl Count {
-    /// Adds a message; true when the supervisor is to be told.
+    /// Adds a message; true when it is time to acknowledge.
     fn add(&mut self, size: usize) -> bool {
         self.messages += 1;
         self.bytes = self.bytes.saturating_add(size as u64);
@@ -93,14 +102,14 @@ impl AsRawFd for Raw {
     }
 }
 
-impl InnerLink {
-    /// A link over the message socket. Starts the thread that watches limits, for none can be started
-    /// once the walls are closed.
+impl HostConnection {
+    /// A connection over the message socket. Starts the watchdog, for no thread can be started once the walls are
+    /// closed.
     ///
     /// # Errors
     /// When that thread cannot be started.
     pub fn new(socket: OwnedFd) -> Result<Arc<Self>, StartError> {
-        Meter::start()?;
+        Watchdog::start()?;
         Ok(Arc::new(Self {
             socket: Arc::new(socket),
             out: Mutex::default(),
@@ -126,13 +135,13 @@ impl InnerLink {
         Ok(())
     }
 
-    /// Tells the supervisor that an isolate can be started at once.
+    /// Reports to the supervisor that an isolate can be started at once.
     pub fn ready(&self) {
         self.put_now(&FromWorker::Ready);
     }
 
-    /// The next isolate to start, for [`InnerLink::attach`]ed links.
-    pub async fn next_start(self: &Arc<Self>) -> Seat {
+    /// The next isolate to start, for a connection that is [attached](HostConnection::attach).
+    pub async fn next_start(self: &Arc<Self>) -> GuestContext {
         loop {
             let (id, options) = std::future::poll_fn(|cx| {
                 self.poll_arrivals(cx);
@@ -142,45 +151,47 @@ impl InnerLink {
                 }
             })
             .await;
-            if let Some(seat) = self.seat(id, options) {
-                return seat;
+            if let Some(guest) = self.open(id, options) {
+                return guest;
             }
         }
     }
 
     /// Reads on this thread for ever, and hands isolates to start to `start`.
-    pub fn serve(self: &Arc<Self>, mut start: impl FnMut(Seat)) -> ! {
+    pub fn serve(self: &Arc<Self>, mut start: impl FnMut(GuestContext)) -> ! {
         loop {
             self.read(RecvFlags::empty());
             loop {
                 let next = self.starts.lock().pop_front();
                 let Some((id, options)) = next else { break };
-                if let Some(seat) = self.seat(id, options) {
-                    start(seat);
+                if let Some(guest) = self.open(id, options) {
+                    start(guest);
                 }
             }
         }
     }
 
-    fn seat(self: &Arc<Self>, id: u32, options: IsolateOptions) -> Option<Seat> {
-        let pool = Arc::new(Pool::detached());
-        let shared = Arc::new(Shared::new(
-            id,
-            Arc::new(options),
-            pool,
-            Hub::new(),
-            Some(Arc::clone(self)),
-        ));
-        if let Err(error) = Meter::watch(&shared) {
+    fn open(self: &Arc<Self>, id: u32, options: IsolateOptions) -> Option<GuestContext> {
+        let grace = options.kill_grace;
+        let isolate = Arc::new(WorkerSideIsolate {
+            state: IsolateState::new(id, Arc::new(options), grace),
+            uplink: SocketUplink {
+                connection: Arc::clone(self),
+                unacked: Mutex::default(),
+            },
+        });
+        let watched: Weak<WorkerSideIsolate> = Arc::downgrade(&isolate);
+        // The kernel gives workers their time.
+        if let Err(error) = Watchdog::watch(Weak::clone(&watched) as _, None) {
             self.started(id, Err(error));
             return None;
         }
-        self.isolates.lock().insert(id, Arc::downgrade(&shared));
-        Some(Seat { shared })
+        self.isolates.lock().insert(id, watched);
+        Some(GuestContext::new(isolate))
     }
 
-    /// Tells whether an isolate was started.
-    pub(crate) fn started(&self, isolate: u32, result: Result<(), StartError>) {
+    /// Reports whether an isolate was started.
+    fn started(&self, isolate: u32, result: Result<(), StartError>) {
         let problem = result.err().map(|error| Problem {
             what: error.what,
             checked: error.checked,
@@ -190,7 +201,7 @@ impl InnerLink {
     }
 
     /// Takes what has arrived, and registers the task for what comes later.
-    pub(crate) fn poll_arrivals(&self, cx: &mut Context<'_>) {
+    fn poll_arrivals(&self, cx: &mut Context<'_>) {
         let Some(readable) = self.readable.get() else {
             return;
         };
@@ -202,7 +213,7 @@ impl InnerLink {
     }
 
     /// Takes what has arrived, on the isolate's own thread.
-    pub(crate) fn look_for_arrivals(&self) {
+    fn take_arrivals(&self) {
         if self.readable.get().is_some() {
             self.read(RecvFlags::DONTWAIT);
         }
@@ -224,7 +235,7 @@ impl InnerLink {
         }
     }
 
-    fn find(&self, isolate: u32) -> Option<Arc<Shared>> {
+    fn find(&self, isolate: u32) -> Option<Arc<WorkerSideIsolate>> {
         self.isolates.lock().get(&isolate).and_then(Weak::upgrade)
     }
 
@@ -242,43 +253,20 @@ impl InnerLink {
                 ),
             },
             ToWorker::Message { isolate, message } => {
-                if let Some(shared) = self.find(isolate) {
-                    // Refused only when the isolate has ended.
-                    let _ = Handle::new(Arc::clone(&shared)).deliver(message);
-                    // An isolate that reads itself looks into its queue next.
+                if let Some(isolate) = self.find(isolate) {
+                    deliver(&isolate.state, message);
+                    // An isolate that reads itself checks its queue next.
                     if self.readable.get().is_none() {
-                        shared.inbox.wake_consumer();
+                        isolate.state.inbox.wake_consumer();
                     }
                 }
             }
             ToWorker::End { isolate } => {
-                if let Some(shared) = self.find(isolate) {
-                    shared.destroy(DestroyReason::Requested);
+                if let Some(isolate) = self.find(isolate) {
+                    isolate.destroy(DestroyReason::Requested);
                 }
             }
         }
-    }
-
-    /// Sends a message of an isolate, waiting while the host does not take them.
-    pub(crate) fn send(&self, shared: &Shared, message: FromIsolate) -> Result<(), Stopped> {
-        let large = message.size() >= GATHER;
-        let frame = FromWorker::Message {
-            isolate: shared.id,
-            message,
-        };
-        let mut out = self.out.lock();
-        if large {
-            shared.activity.held_by_host(|| {
-                self.flush(&mut out);
-                self.write(&frame);
-            });
-            return Ok(());
-        }
-        put(&mut out, &frame);
-        if out.gathered.len() >= GATHER {
-            shared.activity.held_by_host(|| self.flush(&mut out));
-        }
-        Ok(())
     }
 
     fn put_now(&self, frame: &FromWorker) {
@@ -287,90 +275,14 @@ impl InnerLink {
         self.flush(&mut out);
     }
 
-    /// Gives back the place of a message in the host's queue.
-    pub(crate) fn taken(&self, shared: &Shared, size: usize) {
-        let due = shared.untold.lock().taken.add(size);
-        if due {
-            self.tell(shared, &mut self.out.lock(), false);
-        }
-    }
-
-    /// The isolate looks at a message, which it may keep.
-    pub(crate) fn sees(&self, shared: &Shared, size: usize) {
-        let due = shared.untold.lock().seen.add(size);
-        if due {
-            self.tell(shared, &mut self.out.lock(), false);
-        }
-    }
-
-    /// The isolate's thread has nothing more to do for the moment.
-    pub(crate) fn rests(&self, shared: &Shared, idle: bool) {
-        self.tell(shared, &mut self.out.lock(), idle);
-    }
-
-    fn tell(&self, shared: &Shared, out: &mut Out, idle: bool) {
-        let figures = shared.figures();
-        let Count { messages, bytes } = std::mem::take(&mut *shared.untold.lock()).taken;
-        if messages > 0 {
-            let frame = FromWorker::Taken {
-                isolate: shared.id,
-                messages,
-                bytes,
-            };
-            put(out, &frame);
-        }
-        let state = FromWorker::State {
-            isolate: shared.id,
-            idle,
-            seen: shared.inbox.popped(),
-            cpu_ns: nanos(figures.cpu_total),
-            memory: figures.memory,
-        };
-        put(out, &state);
-        self.flush(out);
-    }
-
-    /// An isolate has its verdict.
-    pub(crate) fn ended(
-        &self,
-        isolate: u32,
-        reason: TerminateReason,
-        figures: Figures,
-        detail: String,
-    ) {
-        let verdict = Verdict {
-            reason: reason.name().to_owned(),
-            detail,
-            cpu_ns: nanos(figures.cpu),
-            cpu_total_ns: nanos(figures.cpu_total),
-            wall_ns: nanos(figures.wall),
-            memory: figures.memory,
-        };
-        self.put_at_once(FromWorker::Ended { isolate, verdict });
-    }
-
-    /// Nothing of an isolate runs any more.
-    pub(crate) fn left(&self, isolate: u32) {
-        self.isolates.lock().remove(&isolate);
-        self.put_at_once(FromWorker::Left { isolate });
-    }
-
-    /// Writes a frame now, or has whoever is writing do it; waits for nobody.
+    /// Writes a frame now, or has the thread that is writing do it; never waits.
     fn put_at_once(&self, frame: FromWorker) {
         self.late.lock().push(frame);
-        self.tick();
+        self.flush_stale();
     }
 
-    /// Writes what was gathered, if anything.
-    pub(crate) fn flush_gathered(&self) {
-        let mut out = self.out.lock();
-        if !out.gathered.is_empty() {
-            self.flush(&mut out);
-        }
-    }
-
-    /// Called by the meter: writes what has waited for long.
-    pub(crate) fn tick(&self) {
+    /// Writes what was gathered, if it has waited for long and no thread is writing.
+    fn flush_stale(&self) {
         let Some(mut out) = self.out.try_lock() else {
             return;
         };
@@ -409,6 +321,149 @@ impl InnerLink {
             drained: false,
         }
     }
+}
+
+impl SocketUplink {
+    /// Acknowledges messages and reports how the isolate is doing.
+    fn acknowledge(&self, state: &IsolateState, idle: bool) {
+        let mut out = self.connection.out.lock();
+        let figures = state.figures();
+        let Count { messages, bytes } = std::mem::take(&mut *self.unacked.lock()).taken;
+        if messages > 0 {
+            let frame = FromWorker::Taken {
+                isolate: state.id,
+                messages,
+                bytes,
+            };
+            put(&mut out, &frame);
+        }
+        let report = FromWorker::State {
+            isolate: state.id,
+            idle,
+            seen: state.inbox.popped(),
+            cpu_ns: nanos(figures.cpu_total),
+            memory: figures.memory,
+        };
+        put(&mut out, &report);
+        self.connection.flush(&mut out);
+    }
+}
+
+impl Uplink for SocketUplink {
+    fn is_in_worker(&self) -> bool {
+        true
+    }
+
+    fn started(&self, state: &IsolateState, result: Result<(), StartError>) {
+        self.connection.started(state.id, result);
+    }
+
+    fn send(&self, state: &IsolateState, message: FromIsolate) -> Result<(), GuestSendError> {
+        if let FromIsolate::Request { id, .. } = &message {
+            state.open_request(*id, message.size())?;
+        }
+        let connection = &self.connection;
+        let large = message.size() >= GATHER;
+        let frame = FromWorker::Message {
+            isolate: state.id,
+            message,
+        };
+        let mut out = connection.out.lock();
+        if large {
+            state.activity.held_by_host(|| {
+                connection.flush(&mut out);
+                connection.write(&frame);
+            });
+            return Ok(());
+        }
+        put(&mut out, &frame);
+        if out.gathered.len() >= GATHER {
+            state.activity.held_by_host(|| connection.flush(&mut out));
+        }
+        Ok(())
+    }
+
+    fn flush(&self) {
+        let mut out = self.connection.out.lock();
+        if !out.gathered.is_empty() {
+            self.connection.flush(&mut out);
+        }
+    }
+
+    fn flush_stale(&self) {
+        self.connection.flush_stale();
+    }
+
+    fn poll_arrivals(&self, cx: &mut Context<'_>) {
+        self.connection.poll_arrivals(cx);
+    }
+
+    fn take_arrivals(&self) {
+        self.connection.take_arrivals();
+    }
+
+    fn seen(&self, state: &IsolateState, size: usize) {
+        let due = self.unacked.lock().seen.add(size);
+        if due {
+            self.acknowledge(state, false);
+        }
+    }
+
+    fn done(&self, state: &IsolateState, size: usize) {
+        let due = self.unacked.lock().taken.add(size);
+        if due {
+            self.acknowledge(state, false);
+        }
+    }
+
+    fn set_idle(&self, state: &IsolateState, idle: bool) {
+        state.inbox.set_idle(idle, |_| {});
+        self.acknowledge(state, idle);
+    }
+
+    fn report(&self, state: &IsolateState, end: End) {
+        let End::Terminated {
+            reason,
+            figures,
+            detail,
+        } = end
+        else {
+            return;
+        };
+        let termination = Termination {
+            reason: reason.name().to_owned(),
+            detail,
+            cpu_ns: nanos(figures.cpu),
+            cpu_total_ns: nanos(figures.cpu_total),
+            wall_ns: nanos(figures.wall),
+            memory: figures.memory,
+        };
+        self.connection.put_at_once(FromWorker::Ended {
+            isolate: state.id,
+            termination,
+        });
+    }
+
+    fn left(&self, state: &IsolateState) {
+        self.connection.isolates.lock().remove(&state.id);
+        let left = FromWorker::Left { isolate: state.id };
+        self.connection.put_at_once(left);
+    }
+}
+
+/// Puts a message of the host into the isolate's inbox. It is refused only when the isolate has ended.
+fn deliver(state: &IsolateState, message: ToIsolate) {
+    let answered = match &message {
+        ToIsolate::Answer { id, .. } => Some(*id),
+        _ => None,
+    };
+    let size = message.size();
+    // Closed before the guest can take the answer, so that its next request finds the room.
+    let _ = state.inbox.push(message, size, |_| {
+        if let Some(id) = answered {
+            state.requests.lock().close(id);
+        }
+    });
 }
 
 fn put(out: &mut Out, frame: &FromWorker) {

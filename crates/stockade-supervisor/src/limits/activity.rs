@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use stockade_policy::CpuShare;
 
-use crate::cpu_clock::CpuClock;
+use super::cpu_clock::CpuClock;
 
 /// Nanoseconds since the first call.
 pub(crate) fn now_ns() -> u64 {
@@ -27,12 +27,12 @@ fn nanos(duration: Duration) -> u64 {
 pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     pub(crate) cpu_total: Duration,
-    pub(crate) wall: Duration,
+    pub(crate) elapsed: Duration,
 }
 
 pub(crate) struct Activity {
     seq: AtomicU64,
-    began_wall: AtomicU64,
+    began_at: AtomicU64,
     began_cpu: AtomicU64,
     /// CPU time of the activations before this one.
     total_before: AtomicU64,
@@ -61,7 +61,7 @@ struct Helper {
     clock: Option<CpuClock>,
     /// CPU time that it used before it worked for this isolate; the others count from there.
     zero: u64,
-    /// Its CPU time when last looked at.
+    /// Its CPU time in the last sample.
     seen: u64,
     /// Its CPU time when it was last seen idle.
     idle_at: u64,
@@ -69,7 +69,7 @@ struct Helper {
     past: u64,
 }
 
-/// Keeps a thread back: because of the CPU share, or because others shall have their turn.
+/// Keeps a thread back: because of the CPU share, or because other isolates have the CPU slots.
 struct Hold {
     share: CpuShare,
     state: Mutex<HoldState>,
@@ -78,8 +78,8 @@ struct Hold {
 
 #[derive(Default)]
 struct HoldState {
-    /// The meter gave the slot to another isolate.
-    out_of_turn: bool,
+    /// The watchdog gave the slot to another isolate.
+    preempted: bool,
     /// The isolate is ending: never hold it again.
     released: bool,
     /// The CPU share's budget in nanoseconds and when it was last filled.
@@ -103,7 +103,7 @@ impl Activity {
         };
         Self {
             seq: AtomicU64::new(0),
-            began_wall: AtomicU64::new(0),
+            began_at: AtomicU64::new(0),
             began_cpu: AtomicU64::new(0),
             total_before: AtomicU64::new(0),
             last_cpu: AtomicU64::new(0),
@@ -128,11 +128,11 @@ impl Activity {
         let cpu = nanos(CpuClock::now());
         if self.hold.share < CpuShare::FULL {
             self.hold.state.lock().charged = cpu;
-            self.wait_for_turn();
+            self.wait_for_slot();
         }
         self.held.store(0, Ordering::Relaxed);
         self.began_cpu.store(cpu, Ordering::Relaxed);
-        self.began_wall.store(now_ns(), Ordering::Relaxed);
+        self.began_at.store(now_ns(), Ordering::Relaxed);
         self.seq.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -170,11 +170,11 @@ impl Activity {
         if stopped.times > 0 {
             return false;
         }
-        let Some((wall, cpu)) = stopped.since.take() else {
+        let Some((at, cpu)) = stopped.since.take() else {
             return false;
         };
-        self.began_wall
-            .fetch_add(now_ns().saturating_sub(wall), Ordering::Relaxed);
+        self.began_at
+            .fetch_add(now_ns().saturating_sub(at), Ordering::Relaxed);
         self.began_cpu.fetch_add(
             nanos(CpuClock::now()).saturating_sub(cpu),
             Ordering::Relaxed,
@@ -195,8 +195,8 @@ impl Activity {
     }
 
     /// CPU time that the helper has used without a pause, and in all. A helper that used none since the
-    /// last look is idle.
-    pub(crate) fn look_at_helper(&self) -> (Duration, Duration) {
+    /// last sample is idle.
+    pub(crate) fn sample_helper(&self) -> (Duration, Duration) {
         let mut helper = self.helper.lock();
         let Some(now) = helper.clock.and_then(CpuClock::read).map(nanos) else {
             return (Duration::ZERO, Duration::from_nanos(helper.past));
@@ -224,20 +224,20 @@ impl Activity {
             return None;
         }
         let began_cpu = self.began_cpu.load(Ordering::Relaxed);
-        let began_wall = self.began_wall.load(Ordering::Relaxed);
+        let began_at = self.began_at.load(Ordering::Relaxed);
         let total_before = self.total_before.load(Ordering::Relaxed);
         let held = self.held.load(Ordering::Relaxed) + self.waiting_now();
-        let wall = now_ns().saturating_sub(began_wall).saturating_sub(held);
+        let elapsed = now_ns().saturating_sub(began_at).saturating_sub(held);
         // Where another thread's clock cannot be read, elapsed time stands for CPU time: never less.
         let cpu = self
             .clock
             .get()
             .and_then(|clock| clock.read())
-            .map_or(wall, |cpu| nanos(cpu).saturating_sub(began_cpu));
+            .map_or(elapsed, |cpu| nanos(cpu).saturating_sub(began_cpu));
         (self.seq.load(Ordering::SeqCst) == seq).then(|| Usage {
             cpu: Duration::from_nanos(cpu),
             cpu_total: Duration::from_nanos(total_before.saturating_add(cpu)),
-            wall: Duration::from_nanos(wall),
+            elapsed: Duration::from_nanos(elapsed),
         })
     }
 
@@ -279,17 +279,17 @@ impl Activity {
         state.budget = (state.budget + earned).min(share * BURST * 1e9);
     }
 
-    /// Takes the isolate's turn away or gives it back.
-    pub(crate) fn set_out_of_turn(&self, out: bool) {
+    /// Takes the isolate's CPU slot away or gives it back.
+    pub(crate) fn set_preempted(&self, preempted: bool) {
         let mut state = self.hold.state.lock();
-        if state.out_of_turn != out {
-            state.out_of_turn = out;
+        if state.preempted != preempted {
+            state.preempted = preempted;
             self.hold.change.notify_all();
         }
     }
 
-    pub(crate) fn is_out_of_turn(&self) -> bool {
-        self.hold.state.lock().out_of_turn
+    pub(crate) fn is_preempted(&self) -> bool {
+        self.hold.state.lock().preempted
     }
 
     /// Lets a held thread go, for good.
@@ -306,7 +306,7 @@ impl Activity {
     }
 
     /// Waits, on the isolate's own thread, as long as it is held back.
-    pub(crate) fn wait_for_turn(&self) {
+    pub(crate) fn wait_for_slot(&self) {
         let share = self.hold.share.fraction();
         self.waiting(|state| {
             loop {
@@ -314,7 +314,7 @@ impl Activity {
                 if state.released {
                     return;
                 }
-                if state.out_of_turn {
+                if state.preempted {
                     self.hold.change.wait(state);
                 } else if state.budget < 0.0 {
                     let wait = Duration::from_nanos((-state.budget / share) as u64 + 1);
@@ -385,11 +385,11 @@ mod tests {
         assert!(activity.restart_clocks());
         let usage = activity.usage().unwrap();
         assert!(usage.cpu < Duration::from_millis(20), "{usage:?}");
-        assert!(usage.wall < Duration::from_millis(20), "{usage:?}");
+        assert!(usage.elapsed < Duration::from_millis(20), "{usage:?}");
     }
 
     #[test]
-    fn activity_over_share_waits_outside_wall_time() {
+    fn activity_over_share_waits_outside_elapsed_time() {
         let Some(share) = CpuShare::new(0.5) else {
             panic!("in range")
         };
@@ -399,8 +399,8 @@ mod tests {
             activity.begin();
             burn(Duration::from_millis(25));
             activity.over_share();
-            activity.wait_for_turn();
-            assert!(activity.usage().unwrap().wall < Duration::from_millis(500));
+            activity.wait_for_slot();
+            assert!(activity.usage().unwrap().elapsed < Duration::from_millis(500));
             activity.end();
         }
         // 100 ms of work at half a core, less one burst of 25 ms, take 150 ms.

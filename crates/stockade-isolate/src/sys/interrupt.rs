@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use deno_core::v8;
 use stockade_inspector::Debuggers;
-use stockade_supervisor::{Breaker, CpuClock};
+use stockade_supervisor::{CpuClock, InterruptHandle};
 
 use super::guard;
 
@@ -32,7 +32,7 @@ pub(crate) struct Place {
 }
 
 /// Stops or interrupts one isolate.
-pub(crate) struct V8Breaker {
+pub(crate) struct V8InterruptHandle {
     handle: v8::IsolateHandle,
     /// An interrupt was requested and has not been served.
     requested: AtomicBool,
@@ -46,7 +46,7 @@ pub(crate) struct V8Breaker {
     debuggers: Option<Debuggers>,
 }
 
-impl V8Breaker {
+impl V8InterruptHandle {
     /// For the isolate of the calling thread.
     pub(crate) fn new(handle: v8::IsolateHandle, debuggers: Option<Debuggers>) -> Arc<Self> {
         Arc::new(Self {
@@ -78,7 +78,7 @@ impl V8Breaker {
     }
 }
 
-impl Breaker for V8Breaker {
+impl InterruptHandle for V8InterruptHandle {
     fn terminate(&self) {
         let mut first = false;
         let since = self.ending.get_or_init(|| {

@@ -1,8 +1,8 @@
 //! How much an isolate may ask of its host each second.
 //!
 //! Two token buckets (GCRA) hold one second's worth each. A message that finds too little in them is
-//! charged all the same and waits until it would have found enough: whoever sends sleeps for as long as
-//! it is told, and nothing is refused.
+//! charged all the same and waits until it would have found enough: the sender sleeps for that long,
+//! and nothing is refused.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
@@ -164,7 +164,7 @@ mod tests {
         }
         near(budget.take_at(Duration::ZERO, 0), 10 * MS);
         near(budget.take_at(Duration::ZERO, 0), 20 * MS);
-        // A sender that waits as told finds one more every 10 ms.
+        // A sender that waits for that long finds one more every 10 ms.
         near(budget.take_at(20 * MS, 0), 10 * MS);
         // After a long rest there is one second's worth again, and no more.
         let later = Duration::from_secs(100);

@@ -1,4 +1,4 @@
-//! What a host hears of an isolate.
+//! What a host receives of an isolate.
 
 use stockade_protocol::bounds::MESSAGE_OVERHEAD;
 use stockade_protocol::{ConsoleLevel, GuestError, Payload, RequestId};
@@ -15,7 +15,7 @@ pub enum Event {
         /// Its data.
         data: Payload,
     },
-    /// `NETWORK.request`; wants one [`Handle::answer`](crate::Handle::answer).
+    /// `NETWORK.request`; wants one [`IsolateHandle::answer`](crate::IsolateHandle::answer).
     Request {
         /// For the answer.
         id: RequestId,

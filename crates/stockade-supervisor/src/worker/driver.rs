@@ -1,4 +1,4 @@
-//! The task of a link, in the [event loop](super::event_loop).
+//! The task that drives a connection, in the [event loop](super::event_loop).
 //!
 //! Invariants:
 //! 1. Nothing more is read from a worker while a message of it waits for room in the host's queue.
@@ -14,113 +14,101 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use stockade_jail::{Exit, JailEvent};
 use stockade_protocol::bounds::MAX_ERROR_BYTES;
-use stockade_protocol::frame::{FromWorker, Reader, Verdict};
+use stockade_protocol::frame::{FromWorker, Reader, Termination};
 use stockade_protocol::{FromIsolate, harmless_line};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Sleep;
 
-use super::ending;
-use super::link::Link;
-use super::member::{Member, Misbehaved};
+use super::connection::Connection;
+use super::isolate::{Misbehaved, WorkerIsolate};
+use super::process::{WorkerEvent, WorkerExit};
 use crate::end::{Figures, TerminateReason};
-use crate::event::Event;
-use crate::seat::Stopped;
-use crate::wall::StartError;
+use crate::host::event::Event;
+use crate::isolate::refusal::GuestSendError;
+use crate::start_error::StartError;
 
 /// Frames of one worker that are handled before others get their turn.
 const BATCH: usize = 256;
 
 /// How long a worker may live on that has closed its socket, which one that ends does, too.
-const HUNG_UP: Duration = Duration::from_secs(5);
+const PEER_CLOSED: Duration = Duration::from_secs(5);
 
-/// The task of a link.
-pub(crate) struct Task {
-    link: Arc<Link>,
-    socket: Arc<AsyncFd<LinkSocket>>,
+/// Drives a connection until its worker has ended.
+pub(crate) struct Driver {
+    connection: Arc<Connection>,
+    socket: Arc<AsyncFd<Socket>>,
     /// While the socket is full: it again, to wait for room.
     writable: Option<AsyncFd<OwnedFd>>,
-    events: UnboundedReceiver<JailEvent>,
+    events: UnboundedReceiver<WorkerEvent>,
     reader: Reader<FromWorker>,
     /// Events that wait for room in their host's queue.
-    stalled: VecDeque<(Arc<Member>, Event)>,
+    stalled: VecDeque<(Arc<WorkerIsolate>, Event)>,
     /// Messages of this worker wait until then, for its rates.
     slowed: Option<Pin<Box<Sleep>>>,
     /// The worker has closed its socket, and must be gone by then.
-    hung_up: Option<Pin<Box<Sleep>>>,
+    peer_closed: Option<Pin<Box<Sleep>>>,
 }
 
-/// The socket of a link, for the event loop.
-struct LinkSocket(Arc<Link>);
+/// The socket of a connection, for the event loop.
+struct Socket(Arc<Connection>);
 
-impl AsRawFd for LinkSocket {
+impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         self.0.socket.as_raw_fd()
     }
 }
 
-impl Task {
-    pub(crate) fn new(link: Arc<Link>, events: UnboundedReceiver<JailEvent>) -> io::Result<Self> {
+impl Driver {
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        events: UnboundedReceiver<WorkerEvent>,
+    ) -> io::Result<Self> {
         // Not for writing: every message that a worker takes would wake this task.
         #[expect(
             deprecated,
             reason = "what replaces it is unsafe; it owns the socket, which stays open"
         )]
-        let socket = AsyncFd::with_interest(LinkSocket(Arc::clone(&link)), Interest::READABLE)?;
+        let socket = AsyncFd::with_interest(Socket(Arc::clone(&connection)), Interest::READABLE)?;
         Ok(Self {
-            link,
+            connection,
             socket: Arc::new(socket),
             events,
             writable: None,
             reader: Reader::new(),
             stalled: VecDeque::new(),
             slowed: None,
-            hung_up: None,
+            peer_closed: None,
         })
     }
 
-    pub(crate) fn link(&self) -> Arc<Link> {
-        Arc::clone(&self.link)
+    pub(crate) fn connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
     }
 
-    fn poll_jail(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Handles what happens to the worker; ready once it has ended.
+    fn poll_worker(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Poll::Ready(event) = self.events.poll_recv(cx) {
             match event {
-                Some(JailEvent::Closed) => {
-                    self.link.closed.store(true, Ordering::SeqCst);
-                    self.link.watch.restart(&self.link.worker);
+                Some(WorkerEvent::Sealed) => {
+                    self.connection.sealed.store(true, Ordering::SeqCst);
+                    let process = &*self.connection.process;
+                    self.connection.backstop.restart(process);
                 }
-                Some(JailEvent::Failed(error)) => {
-                    let error = StartError {
-                        what: error.what,
-                        checked: error.checked,
-                        fix: error.fix,
-                    };
-                    // First the reason, then the end, then the list: an isolate that is assigned meanwhile is in
-                    // the list or is refused with the reason.
-                    let error = self.link.failed.get_or_init(|| error);
-                    self.link.kill();
-                    for member in self.link.all() {
-                        member.start_failed(error);
-                    }
-                }
-                Some(JailEvent::Denied(denial)) => {
-                    self.link.kill();
-                    for member in self.link.all() {
+                Some(WorkerEvent::Failed(error)) => self.failed(error),
+                Some(WorkerEvent::Violated(what)) => {
+                    self.end_all(|isolate| {
                         log::warn!(
-                            "isolate #{}: its worker tried the system call {denial}",
-                            member.seat.id()
+                            "isolate #{}: its worker tried the {what}",
+                            isolate.guest.id()
                         );
-                        member.seat.convict(
-                            TerminateReason::PolicyViolation,
-                            format!("system call {denial}"),
-                        );
-                    }
+                        let reason = TerminateReason::PolicyViolation;
+                        isolate.guest.terminate(reason, what.as_str());
+                    });
                 }
-                Some(JailEvent::Exited(exit)) => {
+                Some(WorkerEvent::Exited(exit)) => {
                     self.exited(&exit);
                     return Poll::Ready(());
                 }
@@ -133,41 +121,54 @@ impl Task {
         Poll::Pending
     }
 
-    fn exited(&mut self, exit: &Exit) {
-        self.drain();
-        self.link.gone.store(true, Ordering::SeqCst);
-        self.link.watch.ended(exit.cpu);
-        for member in self.link.all() {
-            let memory = member.seat.options().limits.memory;
-            let (reason, detail) = ending::of(exit, memory);
-            if reason == TerminateReason::MemoryLimit {
-                member.seat.memory_exceeded();
-            } else {
-                member.seat.convict(reason, detail);
-            }
+    /// Kills the worker and ends its isolates. In this order: an isolate that is assigned meanwhile is among
+    /// them, or is refused.
+    fn end_all(&self, end: impl Fn(&WorkerIsolate)) {
+        self.connection.kill();
+        for isolate in self.connection.all() {
+            end(&isolate);
         }
-        self.link.dismiss();
     }
 
+    /// A wall around the worker could not be built.
+    fn failed(&self, error: StartError) {
+        // First: an isolate that is refused for it gets this error.
+        let error = self.connection.failed.get_or_init(|| error);
+        self.end_all(|isolate| isolate.guest.start_failed(error.clone()));
+    }
+
+    fn exited(&mut self, exit: &WorkerExit) {
+        self.drain();
+        self.connection.backstop.ended(exit.cpu);
+        self.end_all(|isolate| {
+            let memory = isolate.guest.options().limits.memory;
+            let (reason, detail) = exit.reason(memory);
+            if reason == TerminateReason::MemoryLimit {
+                isolate.guest.memory_exceeded();
+            } else {
+                isolate.guest.terminate(reason, detail);
+            }
+        });
+        self.connection.dismiss();
+    }
+
+    /// Nobody watches the worker any more.
     fn exited_unseen(&self) {
-        self.link.kill();
-        for member in self.link.all() {
-            member
-                .seat
-                .convict(TerminateReason::Crashed, "its launcher is gone");
-        }
-        self.link.dismiss();
+        self.end_all(|isolate| {
+            (isolate.guest).terminate(TerminateReason::Crashed, "its launcher is gone");
+        });
+        self.connection.dismiss();
     }
 
     /// Takes what the worker had written before it ended: no more than the socket held, whether there is room
     /// or not.
     fn drain(&mut self) {
         loop {
-            for (member, event) in self.stalled.drain(..) {
-                member.seat.push_last(event);
+            for (isolate, event) in self.stalled.drain(..) {
+                isolate.guest.push_last(event);
             }
             let frame = self.reader.read_from(&mut Stream {
-                socket: &self.link.socket,
+                socket: &self.connection.socket,
             });
             let Ok(Some(frame)) = frame else { return };
             if self.handle(frame).is_err() {
@@ -181,20 +182,20 @@ impl Task {
         if let Some(slowed) = &mut self.slowed {
             std::task::ready!(slowed.as_mut().poll(cx));
             self.slowed = None;
-            self.link.watch.released();
+            self.connection.backstop.released();
         }
-        while let Some((member, event)) = self.stalled.pop_front() {
-            if let Err(event) = member.seat.try_push(event) {
-                if member.seat.poll_drained(cx).is_ready() {
+        while let Some((isolate, event)) = self.stalled.pop_front() {
+            if let Err(event) = isolate.guest.try_push(event) {
+                if isolate.guest.poll_drained(cx).is_ready() {
                     // Half of the queue is free, and that is too little for this one.
                     self.slowed = Some(Box::pin(tokio::time::sleep(Duration::from_millis(1))));
                     cx.waker().wake_by_ref();
                 }
-                self.stalled.push_front((member, *event));
+                self.stalled.push_front((isolate, *event));
                 return Poll::Pending;
             }
             if self.stalled.is_empty() {
-                self.link.watch.released();
+                self.connection.backstop.released();
             }
         }
         Poll::Ready(())
@@ -228,30 +229,31 @@ impl Task {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     return Err(Misbehaved(error.to_string()));
                 }
-                // Its end comes from the kernel.
-                Ok(None) | Err(_) => return self.poll_hung_up(cx),
+                // Its end comes as an event.
+                Ok(None) | Err(_) => return self.poll_peer_closed(cx),
             }
         }
     }
 
     /// Nothing comes any more from a worker that should be ending.
-    fn poll_hung_up(&mut self, cx: &mut Context<'_>) -> Result<(), Misbehaved> {
-        let overdue = (self.hung_up).get_or_insert_with(|| Box::pin(tokio::time::sleep(HUNG_UP)));
-        if overdue.as_mut().poll(cx).is_pending() || self.link.is_gone() {
+    fn poll_peer_closed(&mut self, cx: &mut Context<'_>) -> Result<(), Misbehaved> {
+        let overdue =
+            (self.peer_closed).get_or_insert_with(|| Box::pin(tokio::time::sleep(PEER_CLOSED)));
+        if overdue.as_mut().poll(cx).is_pending() || self.connection.is_gone() {
             return Ok(());
         }
         Err(Misbehaved("it closed its socket".to_owned()))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) {
-        let link = Arc::clone(&self.link);
-        let Some(mut out) = link.out.try_lock() else {
-            // A host is writing; what it leaves it tells.
+        let connection = Arc::clone(&self.connection);
+        let Some(mut out) = connection.out.try_lock() else {
+            // A host is writing; it wakes this task for what it leaves.
             cx.waker().wake_by_ref();
             return;
         };
-        while let Err(error) = link.write(&mut out) {
-            // Any other error means that the worker is gone: the kernel tells how.
+        while let Err(error) = connection.write(&mut out) {
+            // Any other error means that the worker is gone: how comes as an event.
             if error.kind() != io::ErrorKind::WouldBlock || !self.poll_writable(cx) {
                 return;
             }
@@ -275,12 +277,12 @@ impl Task {
             deprecated,
             reason = "what replaces it is unsafe; it owns its descriptor"
         )]
-        let writable = (self.link.socket.try_clone())
+        let writable = (self.connection.socket.try_clone())
             .and_then(|socket| AsyncFd::with_interest(socket, Interest::WRITABLE));
         match writable {
-            // It begins as not ready and hears of room that there is already.
+            // It begins as not ready and becomes ready where there is room already.
             Ok(writable) => self.writable = Some(writable),
-            // No descriptor to be had: look again soon.
+            // There is no descriptor for it: try again soon.
             Err(_) => {
                 self.slowed
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_millis(1))));
@@ -291,14 +293,15 @@ impl Task {
         self.poll_writable(cx)
     }
 
+    /// Handles one frame. One for an isolate that is not in this worker, or not any more, is ignored.
     fn handle(&mut self, frame: FromWorker) -> Result<(), Misbehaved> {
-        let link = Arc::clone(&self.link);
+        let connection = Arc::clone(&self.connection);
         match frame {
-            FromWorker::Ready => link.ready.store(true, Ordering::SeqCst),
+            FromWorker::Ready => connection.ready.store(true, Ordering::SeqCst),
             FromWorker::Started { isolate, problem } => {
-                if let Some(member) = link.member(isolate) {
-                    member.start_answered();
-                    member.seat.started(match problem {
+                if let Some(isolate) = connection.isolate(isolate) {
+                    isolate.start_answered();
+                    isolate.guest.started(match problem {
                         None => Ok(()),
                         Some(problem) => Err(StartError {
                             what: problem.what,
@@ -309,8 +312,8 @@ impl Task {
                 }
             }
             FromWorker::Message { isolate, message } => {
-                if let Some(member) = link.member(isolate) {
-                    self.message(member, message)?;
+                if let Some(isolate) = connection.isolate(isolate) {
+                    self.message(isolate, message)?;
                 }
             }
             FromWorker::Taken {
@@ -318,10 +321,10 @@ impl Task {
                 messages,
                 bytes,
             } => {
-                if let Some(member) = link.member(isolate) {
-                    member.took(messages, bytes)?;
+                if let Some(isolate) = connection.isolate(isolate) {
+                    isolate.took(messages, bytes)?;
                     // There is room for more.
-                    link.task.wake();
+                    connection.driver.wake();
                 }
             }
             FromWorker::State {
@@ -331,22 +334,25 @@ impl Task {
                 memory,
                 ..
             } => {
-                if let Some(member) = link.member(isolate) {
-                    member.saw(seen, idle)?;
-                    member.seat.note_memory(memory);
-                    link.watch.rests();
+                if let Some(isolate) = connection.isolate(isolate) {
+                    isolate.saw(seen, idle)?;
+                    isolate.guest.note_memory(memory);
+                    connection.backstop.rests();
                     // There may be room for more.
-                    link.task.wake();
+                    connection.driver.wake();
                 }
             }
-            FromWorker::Ended { isolate, verdict } => {
-                if let Some(member) = link.member(isolate) {
-                    ended(&member, &verdict);
+            FromWorker::Ended {
+                isolate,
+                termination,
+            } => {
+                if let Some(isolate) = connection.isolate(isolate) {
+                    ended(&isolate, &termination);
                 }
             }
             FromWorker::Left { isolate } => {
-                if let Some(member) = link.remove(isolate) {
-                    member.seat.convict(
+                if let Some(isolate) = connection.remove(isolate) {
+                    isolate.guest.terminate(
                         TerminateReason::Crashed,
                         "the isolate's thread ended unexpectedly",
                     );
@@ -356,81 +362,84 @@ impl Task {
         Ok(())
     }
 
-    fn message(&mut self, member: Arc<Member>, message: FromIsolate) -> Result<(), Misbehaved> {
-        let wait = member.seat.charge(&message);
-        match member.seat.admit(message) {
+    fn message(
+        &mut self,
+        isolate: Arc<WorkerIsolate>,
+        message: FromIsolate,
+    ) -> Result<(), Misbehaved> {
+        let wait = isolate.guest.charge(&message);
+        match isolate.guest.admit(message) {
             Ok(events) => {
                 for event in events.into_iter().flatten() {
                     if !self.stalled.is_empty() {
-                        self.stalled.push_back((Arc::clone(&member), event));
-                    } else if let Err(event) = member.seat.try_push(event) {
-                        self.stalled.push_back((Arc::clone(&member), *event));
-                        self.link.watch.held();
+                        self.stalled.push_back((Arc::clone(&isolate), event));
+                    } else if let Err(event) = isolate.guest.try_push(event) {
+                        self.stalled.push_back((Arc::clone(&isolate), *event));
+                        self.connection.backstop.held();
                     }
                 }
             }
-            Err(Stopped::Ended) => {}
-            // Its own process has refused them long ago.
+            Err(GuestSendError::Ended) => {}
+            // Its own process has refused them before.
             Err(
-                error @ (Stopped::TooManyRequests { .. }
-                | Stopped::RequestsTooLarge { .. }
-                | Stopped::RequestTwice { .. }),
+                error @ (GuestSendError::TooManyRequests { .. }
+                | GuestSendError::RequestsTooLarge { .. }
+                | GuestSendError::RequestTwice { .. }),
             ) => {
                 return Err(Misbehaved(error.to_string()));
             }
         }
         if wait > Duration::ZERO {
             self.slowed = Some(Box::pin(tokio::time::sleep(wait)));
-            self.link.watch.held();
+            self.connection.backstop.held();
         }
         Ok(())
     }
 }
 
-fn ended(member: &Member, verdict: &Verdict) {
+fn ended(isolate: &WorkerIsolate, termination: &Termination) {
     let figures = Figures {
-        cpu: Duration::from_nanos(verdict.cpu_ns),
-        cpu_total: Duration::from_nanos(verdict.cpu_total_ns),
-        wall: Duration::from_nanos(verdict.wall_ns),
-        memory: verdict.memory,
+        cpu: Duration::from_nanos(termination.cpu_ns),
+        cpu_total: Duration::from_nanos(termination.cpu_total_ns),
+        wall: Duration::from_nanos(termination.wall_ns),
+        memory: termination.memory,
     };
-    let reason = TerminateReason::from_name(&verdict.reason).unwrap_or(TerminateReason::Crashed);
-    let detail = harmless_line(&verdict.detail, MAX_ERROR_BYTES);
-    member.seat.convict_with(reason, detail, figures);
+    let reason =
+        TerminateReason::from_name(&termination.reason).unwrap_or(TerminateReason::Crashed);
+    let detail = harmless_line(&termination.detail, MAX_ERROR_BYTES);
+    isolate.guest.terminate_with(reason, detail, figures);
 }
 
-impl Future for Task {
+impl Future for Driver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        this.link.task.register(cx.waker());
-        if this.poll_jail(cx).is_ready() {
+        this.connection.driver.register(cx.waker());
+        if this.poll_worker(cx).is_ready() {
             return Poll::Ready(());
         }
         if let Err(Misbehaved(how)) = this.poll_read(cx) {
-            this.link.kill();
-            for member in this.link.all() {
+            this.end_all(|isolate| {
                 log::warn!(
                     "isolate #{}: its worker broke the protocol: {how}",
-                    member.seat.id()
+                    isolate.guest.id()
                 );
-                member.seat.convict(
+                isolate.guest.terminate(
                     TerminateReason::PolicyViolation,
                     format!("its worker broke the protocol: {how}"),
                 );
-            }
+            });
         }
-        for member in this.link.all() {
-            // Registers for messages of the host.
-            let _ = member.seat.poll_ready(cx);
+        for isolate in this.connection.all() {
+            isolate.guest.watch_messages(cx);
         }
         this.poll_write(cx);
         Poll::Pending
     }
 }
 
-/// The link's socket, which never waits.
+/// The connection's socket, which never waits.
 struct Stream<'a> {
     socket: &'a OwnedFd,
 }

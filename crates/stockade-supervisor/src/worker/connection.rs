@@ -1,9 +1,9 @@
 //! The supervisor's end of a worker's socket: what any thread may do with it.
 //!
-//! Hosts write on their own threads as long as the socket takes it, unless the link gathers; everything
-//! else is done by the link's [task](super::task).
+//! Hosts write on their own threads as long as the socket takes it, unless the connection gathers; everything
+//! else is done by the connection's [driver](super::driver).
 //!
-//! Invariant: nothing is sent before the worker's walls are closed.
+//! Invariant: nothing is sent before the worker is sealed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
@@ -15,33 +15,34 @@ use std::time::Instant;
 use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
-use stockade_jail::Worker;
 use stockade_protocol::frame::{self, Encoded, ToWorker};
 
-use super::member::{Member, START};
-use super::watch::Watch;
+use super::backstop::Backstop;
+use super::isolate::{START, WorkerIsolate};
+use super::process::{LaunchedWorker, WorkerProcess};
 use crate::end::TerminateReason;
-use crate::seat::Seat;
-use crate::shared::Carrier;
-use crate::wall::{Breaker, Outside, StartError};
+use crate::host::remote::RemoteGuest;
+use crate::host::side::InlineFlush;
+use crate::limits::interrupt::{InterruptHandle, Outside};
+use crate::start_error::StartError;
 
 /// One worker, and the isolates in it.
-pub(crate) struct Link {
-    pub(super) worker: Worker,
+pub(crate) struct Connection {
+    pub(super) process: Box<dyn WorkerProcess>,
     pub(super) socket: OwnedFd,
-    /// The walls are closed: messages may go in.
-    pub(super) closed: AtomicBool,
+    /// All walls are closed: messages may go in.
+    pub(super) sealed: AtomicBool,
     /// The worker has an isolate ready.
     pub(super) ready: AtomicBool,
-    pub(super) gone: AtomicBool,
-    /// Why its walls could not be closed; known, perhaps, before it has an isolate.
+    gone: AtomicBool,
+    /// Why it could not be sealed; known, perhaps, before it has an isolate.
     pub(super) failed: OnceLock<StartError>,
     pub(super) out: Mutex<Out>,
-    /// Threads that send leave the writing to the task: it writes what many have sent in one go.
+    /// Threads that send leave the writing to the driver: it writes what many have sent in one go.
     gathers: bool,
-    isolates: Mutex<BTreeMap<u32, Arc<Member>>>,
-    pub(super) task: AtomicWaker,
-    pub(super) watch: Watch,
+    isolates: Mutex<BTreeMap<u32, Arc<WorkerIsolate>>>,
+    pub(super) driver: AtomicWaker,
+    pub(super) backstop: Backstop,
 }
 
 /// Bytes of small frames that are written in one go.
@@ -58,20 +59,21 @@ pub(super) struct Out {
     starts: VecDeque<ToWorker>,
 }
 
-impl Link {
-    pub(crate) fn new(worker: Worker, socket: OwnedFd, gathers: bool) -> Arc<Self> {
+impl Connection {
+    pub(crate) fn new(worker: LaunchedWorker, gathers: bool) -> Arc<Self> {
+        let LaunchedWorker { process, socket } = worker;
         Arc::new(Self {
             gathers,
-            watch: Watch::new(&worker),
-            worker,
+            backstop: Backstop::new(&*process),
+            process,
             socket,
-            closed: AtomicBool::new(false),
+            sealed: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             failed: OnceLock::new(),
             out: Mutex::default(),
             isolates: Mutex::default(),
-            task: AtomicWaker::new(),
+            driver: AtomicWaker::new(),
         })
     }
 
@@ -86,19 +88,19 @@ impl Link {
     }
 
     /// How many isolates are in it.
-    pub(crate) fn members(&self) -> usize {
+    pub(crate) fn isolates(&self) -> usize {
         self.isolates.lock().len()
     }
 
-    /// Has the worker run the isolate of this seat; gives the seat back when the worker is gone.
-    pub(crate) fn assign(self: &Arc<Self>, seat: Seat) -> Result<(), Seat> {
-        let isolate = seat.id();
+    /// Has the worker run an isolate; gives it back when the worker is gone.
+    pub(crate) fn assign(self: &Arc<Self>, guest: RemoteGuest) -> Result<(), RemoteGuest> {
+        let id = guest.id();
         let start = ToWorker::Start {
-            isolate,
-            options: seat.options().to_wire(),
+            isolate: id,
+            options: guest.options().to_wire(),
         };
         if let Err(error) = frame::check(&start) {
-            seat.start_failed(StartError {
+            guest.start_failed(StartError {
                 what: format!("the options are too large for a message: {error}"),
                 checked: "env and modules together, as JSON".to_owned(),
                 fix: "send large data as messages".to_owned(),
@@ -106,28 +108,26 @@ impl Link {
             self.kill();
             return Ok(());
         }
-        let breaker: Arc<dyn Breaker> = Arc::new(MemberBreaker {
-            link: Arc::downgrade(self),
-            isolate,
-        });
-        let member = {
+        // Checked under the lock: a thread that ends the worker first sets the flag and then goes through the list.
+        let isolate = {
             let mut isolates = self.isolates.lock();
             if self.is_gone() {
-                return Err(seat);
+                return Err(guest);
             }
-            self.watch.add(seat.options());
-            let member = Arc::new(Member::new(seat));
-            isolates.insert(isolate, Arc::clone(&member));
-            member
+            self.backstop.add(guest.options());
+            let isolate = Arc::new(WorkerIsolate::new(guest));
+            isolates.insert(id, Arc::clone(&isolate));
+            isolate
         };
         self.out.lock().starts.push_back(start);
+        let connection = Arc::downgrade(self);
         if !self.gathers {
-            let carrier = LinkCarrier(Arc::downgrade(self));
-            member.seat.set_carrier(Arc::new(carrier));
+            let flush = ConnectionFlush(Weak::clone(&connection));
+            isolate.guest.set_inline_flush(Arc::new(flush));
         }
-        member.seat.set_breaker(breaker);
-        if self.gathers || !self.carry() {
-            self.task.wake();
+        (isolate.guest).set_interrupt_handle(Arc::new(WorkerInterrupt { connection, id }));
+        if self.gathers || !self.flush() {
+            self.driver.wake();
         }
         Ok(())
     }
@@ -141,28 +141,28 @@ impl Link {
         })
     }
 
-    pub(super) fn member(&self, isolate: u32) -> Option<Arc<Member>> {
-        self.isolates.lock().get(&isolate).cloned()
+    pub(super) fn isolate(&self, id: u32) -> Option<Arc<WorkerIsolate>> {
+        self.isolates.lock().get(&id).cloned()
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Member>> {
+    pub(super) fn all(&self) -> Vec<Arc<WorkerIsolate>> {
         self.isolates.lock().values().cloned().collect()
     }
 
     /// Lets go of every isolate, each of which reports its end, and takes no more.
     pub(super) fn dismiss(&self) {
-        let members = {
+        let isolates = {
             let mut isolates = self.isolates.lock();
             self.gone.store(true, Ordering::SeqCst);
             std::mem::take(&mut *isolates)
         };
-        // Only here: the end of each asks this link for its figures.
-        drop(members);
+        // Not under the lock: the end of each asks this connection for its figures.
+        drop(isolates);
     }
 
     /// Writes what waits, on the calling thread, as far as the socket takes it; false when it did not
     /// take everything or somebody else is writing.
-    fn carry(&self) -> bool {
+    fn flush(&self) -> bool {
         match self.out.try_lock() {
             Some(mut out) => matches!(self.write(&mut out), Ok(())),
             None => false,
@@ -171,7 +171,7 @@ impl Link {
 
     /// Writes until nothing waits; `WouldBlock` when the socket is full.
     pub(super) fn write(&self, out: &mut Out) -> io::Result<()> {
-        if !self.closed.load(Ordering::SeqCst) {
+        if !self.sealed.load(Ordering::SeqCst) {
             return Ok(());
         }
         self.write_gathered(out)?;
@@ -181,10 +181,10 @@ impl Link {
         while let Some(start) = out.starts.pop_front() {
             self.put(out, start)?;
         }
-        for member in self.all() {
-            while let Some(message) = member.next() {
-                self.watch.begins();
-                let isolate = member.seat.id();
+        for isolate in self.all() {
+            while let Some(message) = isolate.next() {
+                self.backstop.begins();
+                let isolate = isolate.guest.id();
                 self.put(out, ToWorker::Message { isolate, message })?;
             }
         }
@@ -242,20 +242,21 @@ impl Link {
     }
 
     /// Ends an isolate: with its worker, if it is the only one there or does not stop by itself.
-    fn terminate(&self, isolate: u32) {
-        let Some(member) = self.member(isolate) else {
+    fn terminate(&self, id: u32) {
+        let Some(isolate) = self.isolate(id) else {
             return;
         };
-        let alone = self.members() == 1;
+        let alone = self.isolates() == 1;
         let overdue = {
-            let mut ending = member.ending.lock();
+            let mut ending = isolate.ending.lock();
             match *ending {
-                Some(since) => since.elapsed() > member.seat.options().kill_grace,
+                Some(since) => since.elapsed() > isolate.guest.options().kill_grace,
                 None => {
                     *ending = Some(Instant::now());
                     if !alone {
-                        self.out.lock().starts.push_back(ToWorker::End { isolate });
-                        self.task.wake();
+                        let end = ToWorker::End { isolate: id };
+                        self.out.lock().starts.push_back(end);
+                        self.driver.wake();
                     }
                     false
                 }
@@ -267,29 +268,29 @@ impl Link {
     }
 
     /// Removes an isolate of which nothing runs any more; the worker goes with the last one.
-    pub(super) fn remove(&self, isolate: u32) -> Option<Arc<Member>> {
+    pub(super) fn remove(&self, id: u32) -> Option<Arc<WorkerIsolate>> {
         let mut isolates = self.isolates.lock();
-        let member = isolates.remove(&isolate)?;
+        let isolate = isolates.remove(&id)?;
         if isolates.is_empty() {
             self.kill();
         }
-        Some(member)
+        Some(isolate)
     }
 
     /// Ends the worker at once.
     pub(crate) fn kill(&self) {
         self.gone.store(true, Ordering::SeqCst);
-        self.worker.kill();
+        self.process.kill();
     }
 
-    fn outside(&self, isolate: u32) -> Option<Outside> {
-        let member = self.member(isolate)?;
-        let busy = member.is_busy();
-        let memory = member.seat.memory();
-        let mut outside = self.watch.look(&self.worker, busy, memory);
-        if self.closed.load(Ordering::SeqCst) && member.start_is_overdue() {
+    fn outside(&self, id: u32) -> Option<Outside> {
+        let isolate = self.isolate(id)?;
+        let busy = isolate.is_busy();
+        let memory = isolate.guest.memory();
+        let mut outside = self.backstop.check(&*self.process, busy, memory);
+        if self.sealed.load(Ordering::SeqCst) && isolate.start_is_overdue() {
             let what = format!("its worker did not start it within {} s", START.as_secs());
-            member.seat.started(Err(StartError {
+            isolate.guest.started(Err(StartError {
                 what: what.clone(),
                 checked: "the worker's answer, once its walls were closed".to_owned(),
                 fix: "give the machine less to do; report this where it has little".to_owned(),
@@ -300,37 +301,37 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.worker.kill();
+        self.process.kill();
     }
 }
 
 /// Writes on the thread of the host that sends.
-struct LinkCarrier(Weak<Link>);
+struct ConnectionFlush(Weak<Connection>);
 
-impl Carrier for LinkCarrier {
-    fn carry(&self) -> bool {
-        self.0.upgrade().is_some_and(|link| link.carry())
+impl InlineFlush for ConnectionFlush {
+    fn flush(&self) -> bool {
+        (self.0.upgrade()).is_some_and(|connection| connection.flush())
     }
 }
 
-struct MemberBreaker {
-    link: Weak<Link>,
-    isolate: u32,
+struct WorkerInterrupt {
+    connection: Weak<Connection>,
+    id: u32,
 }
 
-impl Breaker for MemberBreaker {
+impl InterruptHandle for WorkerInterrupt {
     fn terminate(&self) {
-        if let Some(link) = self.link.upgrade() {
-            link.terminate(self.isolate);
+        if let Some(connection) = self.connection.upgrade() {
+            connection.terminate(self.id);
         }
     }
 
-    // The kernel gives processes their turns.
+    // The kernel gives processes their time.
     fn interrupt(&self) {}
 
     fn outside(&self) -> Option<Outside> {
-        self.link.upgrade()?.outside(self.isolate)
+        self.connection.upgrade()?.outside(self.id)
     }
 }

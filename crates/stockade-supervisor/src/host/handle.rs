@@ -1,7 +1,6 @@
-//! The end of an isolate on the host's side.
+//! An isolate as its host sees it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,11 +9,10 @@ use stockade_protocol::bounds::{
     MAX_MESSAGE_BYTES, MAX_MESSAGE_PARTS, MAX_NAME_BYTES, MAX_QUEUE_BYTES, MAX_QUEUE_MESSAGES,
 };
 use stockade_protocol::{CallId, GuestError, Payload, RequestId, ToIsolate};
-use tokio::sync::oneshot;
 
+use super::side::HostIsolate;
 use crate::end::{DestroyReason, End, TerminateReason};
-use crate::queue::Refused;
-use crate::shared::{Reply, Shared};
+use crate::isolate::queue::Refused;
 
 /// Why a message was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,41 +98,40 @@ pub struct Stats {
 
 /// Sends to an isolate, calls it, ends it. Cheap to clone; dropping it ends nothing.
 #[derive(Clone)]
-pub struct Handle {
-    shared: Arc<Shared>,
+pub struct IsolateHandle {
+    isolate: Arc<HostIsolate>,
 }
 
-impl Handle {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+impl IsolateHandle {
+    pub(crate) fn new(isolate: Arc<HostIsolate>) -> Self {
+        Self { isolate }
     }
 
     /// The isolate's number within its sandbox, from 0.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.shared.id
+        self.isolate.state.id
     }
 
     /// What it was created with.
     #[must_use]
     pub fn options(&self) -> &IsolateOptions {
-        &self.shared.options
+        &self.isolate.state.options
     }
 
-    /// Has its events come to the hub that it was created with; until then they wait.
+    /// Has its events come to the queue that it was created with; until then they wait.
     pub fn listen(&self) {
-        self.shared.listen();
+        self.isolate.uplink.listen();
     }
 
     /// How it ended; `None` while it lives.
     #[must_use]
     pub fn end(&self) -> Option<End> {
-        self.shared.end()
+        self.isolate.state.termination.end()
     }
 
     fn ended(&self) -> String {
-        self.shared
-            .end()
+        self.end()
             .map_or_else(|| "ended".to_owned(), |end| end.to_string())
     }
 
@@ -142,12 +139,12 @@ impl Handle {
         self.push_and(message, || {})
     }
 
-    /// As [`Handle::push`]; `accepted` is called when there is room, before the guest can take the message.
+    /// As [`IsolateHandle::push`]; `accepted` is called when there is room, before the guest can take the message.
     fn push_and(&self, message: ToIsolate, accepted: impl FnOnce()) -> Result<(), SendError> {
         self.put(message, accepted)?;
-        let carrier = self.shared.carrier.lock().clone();
-        if !carrier.is_some_and(|carrier| carrier.carry()) {
-            self.shared.inbox.wake_consumer();
+        let flush = self.isolate.uplink.inline_flush();
+        if !flush.is_some_and(|flush| flush.flush()) {
+            self.isolate.state.inbox.wake_consumer();
         }
         Ok(())
     }
@@ -164,11 +161,11 @@ impl Handle {
         }
         let accepted = |was_idle| {
             if was_idle {
-                self.shared.set_work(true);
+                self.isolate.uplink.set_work(true);
             }
             accepted();
         };
-        match self.shared.inbox.push(message, size, accepted) {
+        match self.isolate.state.inbox.push(message, size, accepted) {
             Ok(()) => Ok(()),
             Err(Refused::Closed) => Err(SendError::Ended {
                 id: self.id(),
@@ -202,7 +199,7 @@ impl Handle {
     /// Sends a message between the two runtimes.
     ///
     /// # Errors
-    /// As [`Handle::send`].
+    /// As [`IsolateHandle::send`].
     pub fn control(&self, name: impl Into<String>, data: Payload) -> Result<(), SendError> {
         let name = name.into();
         Self::check_name(&name)?;
@@ -213,7 +210,7 @@ impl Handle {
     /// [`Event::Uncaught`](crate::Event::Uncaught).
     ///
     /// # Errors
-    /// As [`Handle::send`].
+    /// As [`IsolateHandle::send`].
     pub fn execute(&self, code: impl Into<String>) -> Result<(), SendError> {
         self.push(ToIsolate::Execute { code: code.into() })
     }
@@ -221,7 +218,7 @@ impl Handle {
     /// Runs a script and gives the JSON value of its last expression; a promise is awaited.
     ///
     /// A guest whose queue of events is full waits, and the reply with it, until events are taken;
-    /// [`Handle::events_full`] says when that is so.
+    /// [`IsolateHandle::events_full`] says when that is so.
     ///
     /// # Errors
     /// What the guest threw, or why there is no reply.
@@ -232,7 +229,7 @@ impl Handle {
 
     /// Waits until the isolate's main module has run, its top-level `await` included; at once where it has
     /// none. `requestTimeoutMs` does not bound it: the isolate's own limits do, whose clocks stand while the
-    /// guest waits for room in a full queue of events ([`Handle::events_full`]).
+    /// guest waits for room in a full queue of events ([`IsolateHandle::events_full`]).
     ///
     /// # Errors
     /// Why the module did not run, or why there is no reply.
@@ -242,7 +239,7 @@ impl Handle {
     }
 
     /// Calls a function by name with a JSON array of arguments, once the main module has run; a promise is
-    /// awaited. As in [`Handle::evaluate`], a guest whose queue of events is full waits.
+    /// awaited. As in [`IsolateHandle::evaluate`], a guest whose queue of events is full waits.
     ///
     /// # Errors
     /// What the guest threw, or why there is no reply.
@@ -256,7 +253,7 @@ impl Handle {
         &self,
         message: impl FnOnce(CallId) -> ToIsolate,
     ) -> Result<Payload, CallError> {
-        self.reply_within(self.shared.options.limits.request_timeout, message)
+        self.reply_within(self.isolate.state.options.limits.request_timeout, message)
             .await
     }
 
@@ -265,25 +262,18 @@ impl Handle {
         limit: Option<Duration>,
         message: impl FnOnce(CallId) -> ToIsolate,
     ) -> Result<Payload, CallError> {
-        let id = self.shared.next_call.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel::<Reply>();
-        self.shared.calls.lock().insert(id, sender);
-        let pending = PendingCall {
-            shared: &self.shared,
-            id,
-        };
-        self.push(message(id))?;
-        if self.shared.is_ending() {
-            // The end may have cleared the table before this call entered it.
-            self.shared.calls.lock().remove(&id);
+        let mut call = self.isolate.uplink.calls.open();
+        self.push(message(call.id))?;
+        if self.isolate.state.is_ending() {
+            // The end may have rejected all calls before this one was among them.
+            self.isolate.uplink.calls.reject(call.id);
         }
         let reply = match limit {
-            Some(limit) => tokio::time::timeout(limit, receiver)
+            Some(limit) => tokio::time::timeout(limit, &mut call.reply)
                 .await
                 .map_err(|_| CallError::TimedOut(limit))?,
-            None => receiver.await,
+            None => (&mut call.reply).await,
         };
-        drop(pending);
         match reply {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(CallError::Guest(error)),
@@ -298,7 +288,7 @@ impl Handle {
     /// by the guest's runtime.
     ///
     /// # Errors
-    /// As [`Handle::send`]; the request stays open then.
+    /// As [`IsolateHandle::send`]; the request stays open then.
     pub fn answer(
         &self,
         id: RequestId,
@@ -307,27 +297,13 @@ impl Handle {
         // Closed before the guest can take the answer, so that its next request finds the room; and after the
         // isolate counts as having work, so that nobody finds it without work and without open requests.
         self.push_and(ToIsolate::Answer { id, result }, || {
-            self.shared.requests.lock().close(id);
-        })
-    }
-
-    /// Puts a message of the host's process into the isolate's queue; in a worker process. The caller has
-    /// the isolate's thread look.
-    pub(crate) fn deliver(&self, message: ToIsolate) -> Result<(), SendError> {
-        let answered = match &message {
-            ToIsolate::Answer { id, .. } => Some(*id),
-            _ => None,
-        };
-        self.put(message, || {
-            if let Some(id) = answered {
-                self.shared.requests.lock().close(id);
-            }
+            self.isolate.state.requests.lock().close(id);
         })
     }
 
     /// Ready when at most half of the queue to the isolate is in use.
     pub fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.shared.inbox.poll_drained(cx)
+        self.isolate.state.inbox.poll_drained(cx)
     }
 
     /// Waits until at most half of the queue to the isolate is in use.
@@ -335,33 +311,33 @@ impl Handle {
         std::future::poll_fn(|cx| self.poll_drained(cx)).await;
     }
 
-    /// Ends the isolate. Events it had sent are still heard; calls to it fail. Doing so twice is fine.
+    /// Ends the isolate. Events that it had sent still come; calls to it fail. Doing so twice is fine.
     pub fn destroy(&self) {
-        self.shared.destroy(DestroyReason::Requested);
+        self.isolate.destroy(DestroyReason::Requested);
     }
 
-    /// Ends the isolate for breaking a limit or a rule; the first verdict stands.
+    /// Ends the isolate for breaking a limit or a rule; the first reason stands.
     pub fn terminate(&self, reason: TerminateReason, detail: impl Into<String>) {
-        self.shared.convict(reason, detail.into());
+        self.isolate.terminate(reason, detail.into());
     }
 
     /// Frees the place of an event that [`Turn::take`](crate::Turn::take) gave.
     pub fn release(&self, size: usize) {
-        self.shared.outbox.release(size);
+        self.isolate.uplink.events.release(size);
     }
 
-    /// As [`Handle::release`], for several events of so many bytes together.
+    /// As [`IsolateHandle::release`], for several events of so many bytes together.
     pub fn release_many(&self, events: usize, bytes: usize) {
-        self.shared.outbox.release_many(events, bytes);
+        self.isolate.uplink.events.release_many(events, bytes);
     }
 
     /// Ready when the guest waits for room in the queue of its events although each event there has been taken:
     /// it goes on once places are given back, and a call that waits for its reply waits until then.
     pub fn poll_events_full(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.shared.outbox.poll_stuck(cx)
+        self.isolate.uplink.events.poll_stuck(cx)
     }
 
-    /// Waits for what [`Handle::poll_events_full`] says; for ever where that never comes.
+    /// Waits for what [`IsolateHandle::poll_events_full`] says; for ever where that never comes.
     pub async fn events_full(&self) {
         std::future::poll_fn(|cx| self.poll_events_full(cx)).await;
     }
@@ -369,59 +345,20 @@ impl Handle {
     /// Whether the isolate only waits for messages.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.shared.inbox.is_idle()
+        self.isolate.state.inbox.is_idle()
     }
 
     /// What it uses now.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let figures = self.shared.figures();
+        let figures = self.isolate.state.figures();
         Stats {
             cpu: figures.cpu_total,
             memory: figures.memory,
-            queued_to: self.shared.inbox.load().0,
-            queued_from: self.shared.outbox.load().0,
-            requests: self.shared.requests.lock().count(),
-            calls: self.shared.calls.lock().len(),
-        }
-    }
-}
-
-/// Forgets a call when its future is dropped.
-struct PendingCall<'a> {
-    shared: &'a Shared,
-    id: CallId,
-}
-
-impl Drop for PendingCall<'_> {
-    fn drop(&mut self) {
-        self.shared.calls.lock().remove(&self.id);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hub::Hub;
-    use crate::supervisor::Pool;
-
-    #[test]
-    fn answer_leaves_no_moment_without_a_request_and_without_work() {
-        let hub = Hub::new();
-        let (options, pool) = (Arc::default(), Arc::new(Pool::detached()));
-        let shared = Arc::new(Shared::new(0, options, pool, Arc::clone(&hub), None));
-        let handle = Handle::new(Arc::clone(&shared));
-        for id in 0..300 {
-            shared.requests.lock().open(id, 1, 8).unwrap();
-            shared.inbox.set_idle(true, |idle| shared.set_work(!idle));
-            assert!(!hub.has_work());
-            std::thread::scope(|scope| {
-                scope.spawn(|| handle.answer(id, Ok(Payload::default())).unwrap());
-                while handle.stats().requests > 0 {}
-                assert!(hub.has_work(), "request {id}");
-            });
-            let (_, size) = shared.inbox.pop().unwrap();
-            shared.inbox.release(size);
+            queued_to: self.isolate.state.inbox.load().0,
+            queued_from: self.isolate.uplink.events.load().0,
+            requests: self.isolate.state.requests.lock().count(),
+            calls: self.isolate.uplink.calls.count(),
         }
     }
 }

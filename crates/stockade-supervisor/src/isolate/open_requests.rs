@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use stockade_protocol::RequestId;
 use stockade_protocol::bounds::MAX_OPEN_REQUEST_BYTES;
 
-use crate::seat::Stopped;
+use super::refusal::GuestSendError;
 
 #[derive(Default)]
 pub(crate) struct OpenRequests {
@@ -20,16 +20,16 @@ impl OpenRequests {
         id: RequestId,
         bytes: usize,
         limit: usize,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), GuestSendError> {
         if self.sizes.contains_key(&id) {
-            return Err(Stopped::RequestTwice { id });
+            return Err(GuestSendError::RequestTwice { id });
         }
         if self.sizes.len() >= limit {
-            return Err(Stopped::TooManyRequests { limit });
+            return Err(GuestSendError::TooManyRequests { limit });
         }
         let sum = self.bytes.saturating_add(bytes);
         if sum > MAX_OPEN_REQUEST_BYTES && !self.sizes.is_empty() {
-            return Err(Stopped::RequestsTooLarge {
+            return Err(GuestSendError::RequestsTooLarge {
                 bytes,
                 open: self.bytes,
             });
@@ -60,7 +60,10 @@ mod tests {
         let mut requests = OpenRequests::default();
         requests.open(1, MAX_OPEN_REQUEST_BYTES + 1, 8).unwrap();
         let refused = requests.open(2, 1, 8);
-        assert!(matches!(refused, Err(Stopped::RequestsTooLarge { .. })));
+        assert!(matches!(
+            refused,
+            Err(GuestSendError::RequestsTooLarge { .. })
+        ));
         requests.close(1);
         requests.open(2, 1, 8).unwrap();
         requests.open(3, MAX_OPEN_REQUEST_BYTES - 1, 8).unwrap();
@@ -78,7 +81,7 @@ mod tests {
         assert_eq!(requests.count(), 1);
         requests.open(3, 10, 2).unwrap();
         let refused = requests.open(4, 10, 2);
-        assert_eq!(refused, Err(Stopped::TooManyRequests { limit: 2 }));
+        assert_eq!(refused, Err(GuestSendError::TooManyRequests { limit: 2 }));
     }
 
     #[test]
@@ -86,6 +89,6 @@ mod tests {
         let mut requests = OpenRequests::default();
         requests.open(1, 10, 2).unwrap();
         let refused = requests.open(1, 10, 2);
-        assert_eq!(refused, Err(Stopped::RequestTwice { id: 1 }));
+        assert_eq!(refused, Err(GuestSendError::RequestTwice { id: 1 }));
     }
 }

@@ -1,19 +1,19 @@
 //! What a worker uses, by the kernel's clocks.
 //!
-//! The worker's own meter holds isolates to their limits exactly. This one assumes that the worker was
-//! taken over, so that its meter does not work or lies, and holds it to limits that an honest worker
+//! The worker's own watchdog holds isolates to their limits exactly. This backstop assumes that the worker was
+//! taken over, so that its watchdog does not work or lies, and holds the worker to limits that an honest one
 //! never reaches.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stockade_jail::Worker;
 use stockade_policy::IsolateOptions;
 
+use super::process::WorkerProcess;
 use crate::end::{Figures, TerminateReason};
-use crate::meter::Meter;
-use crate::wall::Outside;
+use crate::limits::interrupt::Outside;
+use crate::limits::watchdog::Watchdog;
 
 /// How much more time than its isolates may use a worker gets: V8 collects garbage and compiles on threads
 /// of its own, and on a busy machine the word that an activation is over comes late.
@@ -25,15 +25,15 @@ const STALE: Duration = Duration::from_millis(400);
 /// CPU time that a worker may be ahead of its share.
 const AHEAD: Duration = Duration::from_millis(500);
 
-pub(crate) struct Watch {
-    /// Something ended since the last look.
+pub(crate) struct Backstop {
+    /// Something ended since the last check.
     rested: AtomicBool,
     state: Mutex<State>,
 }
 
 struct State {
     limits: Sums,
-    /// When the walls closed, and CPU time until then.
+    /// When the worker was sealed, and CPU time until then.
     zero: (Instant, Duration),
     /// CPU time until the activation that seems to run.
     base: Duration,
@@ -41,7 +41,7 @@ struct State {
     busy_since: Option<Instant>,
     /// Since when the worker waits for its host.
     held: Option<Instant>,
-    looked: Instant,
+    sampled: Instant,
     cpu: Duration,
     paused: bool,
 }
@@ -57,9 +57,9 @@ struct Sums {
     share: f64,
 }
 
-impl Watch {
-    pub(super) fn new(worker: &Worker) -> Self {
-        let now = (Instant::now(), worker.cpu().unwrap_or_default());
+impl Backstop {
+    pub(super) fn new(worker: &dyn WorkerProcess) -> Self {
+        let now = (Instant::now(), worker.cpu_time().unwrap_or_default());
         Self {
             rested: AtomicBool::new(true),
             state: Mutex::new(State {
@@ -68,16 +68,16 @@ impl Watch {
                 base: now.1,
                 busy_since: None,
                 held: None,
-                looked: now.0,
+                sampled: now.0,
                 cpu: now.1,
                 paused: false,
             }),
         }
     }
 
-    /// The walls are closed: what was used until now was not for a guest.
-    pub(super) fn restart(&self, worker: &Worker) {
-        let now = (Instant::now(), worker.cpu().unwrap_or_default());
+    /// The worker is sealed: what was used until now was not for a guest.
+    pub(super) fn restart(&self, worker: &dyn WorkerProcess) {
+        let now = (Instant::now(), worker.cpu_time().unwrap_or_default());
         let mut state = self.state.lock();
         state.zero = now;
         state.base = now.1;
@@ -104,7 +104,7 @@ impl Watch {
 
     /// The worker has work.
     pub(super) fn begins(&self) {
-        Meter::wake();
+        Watchdog::wake();
     }
 
     /// An activation is over.
@@ -131,14 +131,14 @@ impl Watch {
     }
 
     /// What the worker uses, and whether that is more than it may.
-    pub(super) fn look(&self, worker: &Worker, busy: bool, memory: u64) -> Outside {
+    pub(super) fn check(&self, worker: &dyn WorkerProcess, busy: bool, memory: u64) -> Outside {
         let mut state = self.state.lock();
         let now = Instant::now();
         let rested = self.rested.swap(false, Ordering::SeqCst);
-        let fresh = now.duration_since(state.looked) < STALE;
+        let fresh = now.duration_since(state.sampled) < STALE;
         if busy || rested || state.paused || !fresh {
-            state.looked = now;
-            state.cpu = worker.cpu().unwrap_or(state.cpu).max(state.cpu);
+            state.sampled = now;
+            state.cpu = worker.cpu_time().unwrap_or(state.cpu).max(state.cpu);
         }
         if rested {
             state.base = state.cpu;
@@ -189,7 +189,7 @@ impl State {
     }
 
     /// Stops a worker that is far ahead of its share until it is not.
-    fn hold_to_share(&mut self, worker: &Worker, now: Instant) {
+    fn hold_to_share(&mut self, worker: &dyn WorkerProcess, now: Instant) {
         if self.limits.isolates == 0 || self.limits.share >= 1.0 {
             return;
         }

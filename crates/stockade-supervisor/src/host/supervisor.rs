@@ -1,20 +1,20 @@
 //! Creates isolates and keeps the list of those that live.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
 use stockade_policy::{IsolateOptions, Isolation, OptionsError, SandboxOptions};
-use tokio::sync::oneshot;
 
+use super::event_queue::EventQueue;
+use super::handle::IsolateHandle;
+use super::registry::Registry;
+use super::side::{HostIsolate, HostSide};
 use crate::end::DestroyReason;
-use crate::handle::Handle;
-use crate::hub::Hub;
-use crate::meter::Meter;
-use crate::seat::Seat;
-use crate::shared::Shared;
-use crate::wall::{StartError, Wall};
+use crate::limits::cpu_slots::CpuSlots;
+use crate::limits::watchdog::Watchdog;
+use crate::start_error::StartError;
+use crate::wall::{NewIsolate, Wall};
 
 /// Why an isolate was not created.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -40,42 +40,19 @@ pub enum CreateError {
 }
 
 /// An isolate that nobody has a handle of yet: it ends where its start fails or is not waited for.
-struct Unstarted(Option<Arc<Shared>>);
+struct Unstarted(Option<Arc<HostIsolate>>);
 
 impl Unstarted {
-    fn started(mut self) -> Option<Handle> {
-        self.0.take().map(Handle::new)
+    fn started(mut self) -> Option<IsolateHandle> {
+        self.0.take().map(IsolateHandle::new)
     }
 }
 
 impl Drop for Unstarted {
     fn drop(&mut self) {
-        if let Some(shared) = self.0.take() {
-            shared.destroy(DestroyReason::Requested);
+        if let Some(isolate) = self.0.take() {
+            isolate.destroy(DestroyReason::Requested);
         }
-    }
-}
-
-/// The isolates of one sandbox.
-pub(crate) struct Pool {
-    pub(crate) threads: usize,
-    pub(crate) abandoned: AtomicUsize,
-    live: Mutex<Option<HashMap<u32, Arc<Shared>>>>,
-}
-
-impl Pool {
-    /// For an isolate that no supervisor of this process has a list of.
-    pub(crate) fn detached() -> Self {
-        Self {
-            threads: usize::MAX,
-            abandoned: AtomicUsize::new(0),
-            live: Mutex::new(None),
-        }
-    }
-
-    pub(crate) fn remove(&self, id: u32) {
-        let removed = self.live.lock().as_mut().and_then(|live| live.remove(&id));
-        drop(removed);
     }
 }
 
@@ -90,9 +67,10 @@ pub struct Supervisor {
 struct Inner {
     options: SandboxOptions,
     walls: HashMap<Isolation, Arc<dyn Wall>>,
-    pool: Arc<Pool>,
+    registry: Arc<Registry<Arc<HostIsolate>>>,
+    slots: Arc<CpuSlots>,
     next_id: AtomicU32,
-    /// The defaults, shared so that ready isolates can be told to fit by their address.
+    /// The defaults, shared so that ready isolates are recognised as fitting by their address.
     warm: Arc<IsolateOptions>,
 }
 
@@ -103,10 +81,8 @@ impl Supervisor {
         options: SandboxOptions,
         walls: impl IntoIterator<Item = (Isolation, Arc<dyn Wall>)>,
     ) -> Self {
-        let pool = Arc::new(Pool {
-            threads: options.threads.max(1),
-            abandoned: AtomicUsize::new(0),
-            live: Mutex::new(Some(HashMap::new())),
+        let slots = Arc::new(CpuSlots {
+            count: options.threads.max(1),
         });
         let warm = Arc::new(options.defaults.clone());
         let walls: HashMap<_, Arc<dyn Wall>> = walls.into_iter().collect();
@@ -120,7 +96,8 @@ impl Supervisor {
             inner: Arc::new(Inner {
                 options,
                 walls,
-                pool,
+                registry: Arc::new(Registry::new()),
+                slots,
                 next_id: AtomicU32::new(0),
                 warm,
             }),
@@ -133,15 +110,15 @@ impl Supervisor {
         &self.inner.options
     }
 
-    /// Starts an isolate whose events come to `hub` once [`Handle::listen`] was called.
+    /// Starts an isolate whose events come to `queue` once [`IsolateHandle::listen`] was called.
     ///
     /// # Errors
     /// When the wall cannot be built, the isolate cannot be started, or the sandbox is shut down.
     pub async fn create(
         &self,
         options: impl Into<Arc<IsolateOptions>>,
-        hub: &Arc<Hub>,
-    ) -> Result<Handle, CreateError> {
+        queue: &EventQueue,
+    ) -> Result<IsolateHandle, CreateError> {
         let inner = &self.inner;
         let options = options.into();
         options.check()?;
@@ -153,25 +130,19 @@ impl Supervisor {
             return Err(CreateError::ShutDown);
         }
         let id = inner.next_id.fetch_add(1, Ordering::Relaxed);
-        let pool = Arc::clone(&inner.pool);
-        let shared = Arc::new(Shared::new(id, options, pool, Arc::clone(hub), None));
-        let (sender, started) = oneshot::channel();
-        *shared.started.lock() = Some(sender);
-        let seat = Seat {
-            shared: Arc::clone(&shared),
-        };
-        if let Some(live) = inner.pool.live.lock().as_mut() {
-            live.insert(id, Arc::clone(&shared));
-        } else {
+        let registry = Arc::clone(&inner.registry);
+        let isolate = HostSide::isolate(id, options, registry, Arc::clone(&queue.isolates));
+        let started = isolate.uplink.expect_start();
+        let new = NewIsolate::new(Arc::clone(&isolate));
+        if !inner.registry.insert(id, Arc::clone(&isolate)) {
             // Shut down meanwhile.
-            shared.destroy(DestroyReason::Shutdown);
+            isolate.destroy(DestroyReason::Shutdown);
             return Err(CreateError::ShutDown);
         }
-        let unstarted = Unstarted(Some(shared));
-        if let Some(shared) = &unstarted.0 {
-            Meter::watch(shared)?;
-        }
-        wall.start(seat)?;
+        let watched: Weak<HostIsolate> = Arc::downgrade(&isolate);
+        let unstarted = Unstarted(Some(isolate));
+        Watchdog::watch(watched, Some(Arc::clone(&inner.slots)))?;
+        wall.start(new)?;
         wall.warm_up(&inner.warm, inner.options.warm);
         started.await.map_err(|_| CreateError::Ended)??;
         unstarted.started().ok_or(CreateError::Ended)
@@ -180,33 +151,32 @@ impl Supervisor {
     /// How many isolates may compute at length at the same time.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.inner.pool.threads
+        self.inner.slots.count
     }
 
     /// How many isolates live.
     #[must_use]
     pub fn isolates(&self) -> usize {
-        self.inner.pool.live.lock().as_ref().map_or(0, HashMap::len)
+        self.inner.registry.count()
     }
 
     /// How many ended isolates have a thread that does not stop: it is inside a built-in function
     /// that the engine cannot interrupt, and holds its memory and a core until that returns.
     #[must_use]
     pub fn abandoned(&self) -> usize {
-        self.inner.pool.abandoned.load(Ordering::SeqCst)
+        self.inner.registry.abandoned()
     }
 
     /// Ends every isolate and creates no more. Doing so twice is fine.
     pub fn shutdown(&self) {
-        let live = self.inner.pool.live.lock().take();
-        for shared in live.into_iter().flat_map(HashMap::into_values) {
-            shared.destroy(DestroyReason::Shutdown);
+        for isolate in self.inner.registry.close() {
+            isolate.destroy(DestroyReason::Shutdown);
         }
     }
 
     /// Whether [`Supervisor::shutdown`] was called.
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
-        self.inner.pool.live.lock().is_none()
+        self.inner.registry.is_closed()
     }
 }
