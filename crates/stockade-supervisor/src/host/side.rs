@@ -298,7 +298,7 @@ impl Uplink for HostSide {
                 figures,
                 detail,
             } => {
-                log::debug!(
+                tracing::debug!(
                     "isolate #{} was ended: {} ({detail}); {figures}",
                     state.id,
                     reason.name()
@@ -324,7 +324,7 @@ impl Uplink for HostSide {
         let here = state.options.isolation == Isolation::Thread;
         if here {
             self.registry.abandon();
-            log::warn!(
+            tracing::warn!(
                 "isolate #{} does not stop: its thread is left to itself",
                 state.id
             );

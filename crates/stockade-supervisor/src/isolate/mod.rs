@@ -78,7 +78,7 @@ impl<U: Uplink + ?Sized> Isolate<U> {
             figures: self.state.figures(),
             detail: "the isolate's thread ended unexpectedly".to_owned(),
         }) {
-            log::error!(
+            tracing::error!(
                 "isolate #{}: its thread ended without a reason",
                 self.state.id
             );

@@ -108,7 +108,7 @@ impl Watchdog {
             }
             let checked = std::panic::catch_unwind(AssertUnwindSafe(|| self.check(new_slice)));
             let Checked { busy, processes } = checked.unwrap_or_else(|_| {
-                log::error!("the watchdog panicked while checking isolates; it goes on");
+                tracing::error!("the watchdog panicked while checking isolates; it goes on");
                 Checked {
                     busy: true,
                     processes: true,

@@ -100,7 +100,7 @@ impl Driver {
                 Some(WorkerEvent::Failed(error)) => self.failed(error),
                 Some(WorkerEvent::Violated(what)) => {
                     self.end_all(|isolate| {
-                        log::warn!(
+                        tracing::warn!(
                             "isolate #{}: its worker tried the {what}",
                             isolate.guest.id()
                         );
@@ -421,7 +421,7 @@ impl Future for Driver {
         }
         if let Err(Misbehaved(how)) = this.poll_read(cx) {
             this.end_all(|isolate| {
-                log::warn!(
+                tracing::warn!(
                     "isolate #{}: its worker broke the protocol: {how}",
                     isolate.guest.id()
                 );

@@ -229,8 +229,8 @@ async fn refill<L: WorkerLauncher>(workers: Weak<Workers<L>>, spec: L::Spec) {
     pool.coming = pool.coming.saturating_sub(1);
     match launched {
         Ok((Ok(worker), spec)) => pool.ready.push((spec, worker)),
-        Ok((Err(error), _)) => log::debug!("no worker kept ready: {error}"),
-        Err(error) => log::debug!("no worker kept ready: {error}"),
+        Ok((Err(error), _)) => tracing::debug!("no worker kept ready: {error}"),
+        Err(error) => tracing::debug!("no worker kept ready: {error}"),
     }
 }
 
