@@ -17,7 +17,6 @@
 
 mod check;
 mod config;
-mod difference;
 mod fields;
 mod files;
 mod guard;
@@ -38,7 +37,6 @@ mod url;
 mod yaml;
 
 pub use config::{Config, Loaded};
-pub use difference::Change;
 pub use guard::{DataGuard, GuardRule, PortRange};
 pub use instance::{
     Assets, Autoscale, Binding, Cron, FileGrant, FileMode, Instance, InstanceLimits, Recycle,

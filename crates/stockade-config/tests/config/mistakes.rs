@@ -253,11 +253,7 @@ fn load_reads_secrets_that_debug_does_not_show() {
     // A secret that changes changes the instance.
     fs::write(folder.path().join("key"), "other").unwrap();
     let new = Config::load(&path).unwrap();
-    let changes = Config::differences(&old.config, &new.config);
-    assert_eq!(
-        changes,
-        [stockade_config::Change::InstanceChanged("web".to_owned())]
-    );
+    assert_ne!(old.config.instances["web"], new.config.instances["web"]);
 }
 
 #[test]
