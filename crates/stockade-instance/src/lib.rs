@@ -35,7 +35,7 @@ pub use error::{FetchError, Refusal};
 pub use instance::Instance;
 pub use limits::InstanceLimits;
 pub use observer::{CronOutcome, MirrorEnd, MirrorEndReason, Observer, ScaleCause, Unobserved};
-pub use options::{Autoscale, Cron, CronError, InstanceOptions, Recycle, Scaling};
+pub use options::{Autoscale, Cron, InstanceOptions, Recycle, Scaling};
 pub use services::{NoServices, Parcel, Services};
 pub use stats::{Drained, InstanceStats, MirrorState, MirrorStats};
 #[doc(hidden)]

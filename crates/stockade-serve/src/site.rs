@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_broker::{Broker, BrokerError, FileError, Secrets, SecretsError};
-use stockade_config::Instance as SiteConfig;
+use stockade_config::{AssetsOrder, Instance as SiteConfig};
 use stockade_gateway::{AssetsError, Target};
-use stockade_instance::{CronError, FetchError, Instance, InstanceOptions};
+use stockade_instance::{FetchError, Instance, InstanceOptions};
 use stockade_state::{KeyError, KeyspaceName, StateError, Store};
 use stockade_supervisor::Supervisor;
 use stockade_transpile::{ModuleFiles, ModuleFilesError, ModuleMistake};
@@ -50,9 +50,6 @@ pub enum SiteError {
     /// The name of its keyspace.
     #[error("its state cannot be opened: {0}")]
     Keyspace(#[from] KeyError),
-    /// A cron expression.
-    #[error(transparent)]
-    Cron(#[from] CronError),
     /// Its files.
     #[error(transparent)]
     Assets(#[from] AssetsError),
@@ -178,7 +175,7 @@ impl Site {
                 code_first: config
                     .assets
                     .as_ref()
-                    .is_some_and(|assets| assets.code_first),
+                    .is_some_and(|assets| assets.order == AssetsOrder::CodeFirst),
             }),
         })
     }
@@ -268,6 +265,6 @@ async fn make(
         directory: Arc::clone(&shared.directory),
         metrics: shared.metrics.sites.site(name),
     };
-    let options = plan::instance::options(config, env, Some(code), socket_message)?;
+    let options = plan::instance::options(config, env, Some(code), socket_message);
     Ok((options, services))
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use stockade_config as config;
-use stockade_config::{ClientAuth, ClientAuthMode, Config, Tls, TlsVersion};
+use stockade_config::{ClientAuth, ClientAuthMode, Config, ExpiredCrl, Tls, TlsVersion};
 use stockade_http::{HostPattern, Scheme};
 use stockade_tls as tls;
 use stockade_tls::{
@@ -150,7 +150,7 @@ fn client_auth(auth: &ClientAuth) -> tls::ClientAuth {
         ca: auth.ca.clone(),
         crl: auth.crl.clone(),
         revocation: tls::Revocation {
-            allow_expired: !auth.refuse_expired_crl,
+            allow_expired: auth.expired_crl == ExpiredCrl::Accept,
             ..tls::Revocation::default()
         },
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use stockade_config::{Config, Mistakes, Severity};
+use stockade_config::{Config, Diagnostics, Severity};
 
 use crate::{parse, refused, web_refused, with_web};
 
@@ -59,7 +59,7 @@ fn mistake_in_what_holds_for_all_is_told_once() {
     let text = "version: \"1.0\"\ndefaults: {limits: {cpu: never}, wx: maybe}\n\
                 instances: {a: {code: a.ts}, b: {code: b.ts}, c: {code: c.ts}}\n";
     let mistakes = parse(text).unwrap_err();
-    assert_eq!(mistakes.mistakes.len(), 2, "{mistakes}");
+    assert_eq!(mistakes.list.len(), 2, "{mistakes}");
 }
 
 #[test]
@@ -155,11 +155,7 @@ fn bad_text_is_refused_without_panic() {
 fn sections_of_the_wrong_kind_are_told_once_each() {
     let text = "version: \"1.0\"\ntls: 3\nlogging: []\nlimits: x\ninstances: {web: {code: a.ts}}\n";
     let mistakes = parse(text).unwrap_err();
-    let lines: Vec<_> = mistakes
-        .mistakes
-        .iter()
-        .map(|mistake| mistake.line)
-        .collect();
+    let lines: Vec<_> = mistakes.list.iter().map(|mistake| mistake.line).collect();
     assert_eq!(lines, [2, 3, 4], "{mistakes}");
 }
 
@@ -262,7 +258,7 @@ fn load_of_what_is_no_file_is_refused() {
     let told = |path: &Path| {
         Config::load(path)
             .map(drop)
-            .map_err(|m: Mistakes| m.to_string())
+            .map_err(|m: Diagnostics| m.to_string())
     };
     assert!(
         told(folder.path())

@@ -141,7 +141,7 @@ fn grants_are_read_in_short_and_in_full() {
     assert_eq!(web.secrets["A"].hosts, None);
     let hosts = web.secrets["B"].hosts.as_ref().unwrap();
     assert_eq!(hosts[0], HostPattern::Below("example.com".to_owned()));
-    assert_eq!(web.crons[0].text(), "*/5 * * * *");
+    assert_eq!(&*web.crons[0].text, "*/5 * * * *");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use stockade_config::{Instance, Scaling};
-use stockade_instance::{Autoscale, Cron, CronError, InstanceLimits, InstanceOptions, Recycle};
+use stockade_instance::{Autoscale, Cron, InstanceLimits, InstanceOptions, Recycle};
 use stockade_policy::{ConsoleMode, IsolateOptions, Isolation, Limits};
 use stockade_transpile::ModuleFiles;
 
@@ -74,7 +74,7 @@ fn isolate(site: &Instance, env: Map<String, Value>, code: Option<ModuleFiles>) 
         kill_grace: limits.kill_grace,
         limits: Limits {
             cpu: Some(limits.cpu),
-            cpu_share: limits.cpu_share,
+            cpu_share: limits.cpu_limit,
             wall: Some(limits.wall),
             memory: Some(limits.memory),
             io_ops: limits.io_ops,
@@ -113,9 +113,9 @@ pub(crate) fn options(
     env: Map<String, Value>,
     code: Option<ModuleFiles>,
     socket_message: usize,
-) -> Result<InstanceOptions, CronError> {
+) -> InstanceOptions {
     let limits = &site.limits;
-    Ok(InstanceOptions {
+    InstanceOptions {
         name: site.name.as_str().into(),
         isolate: Arc::new(isolate(site, env, code)),
         scaling: scaling(&site.scaling),
@@ -140,7 +140,7 @@ pub(crate) fn options(
         crons: site
             .crons
             .iter()
-            .map(|cron| Cron::new(cron.text()))
-            .collect::<Result<_, _>>()?,
-    })
+            .map(|cron| Cron::new(&cron.text, cron.times.clone()))
+            .collect(),
+    }
 }

@@ -8,7 +8,7 @@ use crate::log::{Destination, Format, LogOptions, Redaction};
 pub(crate) fn options(config: &Config) -> LogOptions {
     let logging = &config.logging;
     LogOptions {
-        level: format!("{:?}", logging.level).to_ascii_lowercase(),
+        level: logging.level.word().to_owned(),
         format: match logging.format {
             LogFormat::Text if logging.file.is_none() => Format::text_on_standard_error(),
             format => in_a_file(format),
@@ -32,7 +32,7 @@ pub(crate) fn in_a_file(format: LogFormat) -> Format {
 pub(crate) fn redaction(config: &Config) -> Redaction {
     let logging = &config.logging;
     Redaction::new(
-        logging.redact_headers.iter().map(String::as_str),
-        logging.redact_query.iter().map(String::as_str),
+        logging.redact.headers.iter().map(|name| name.as_str()),
+        logging.redact.query.iter().map(String::as_str),
     )
 }

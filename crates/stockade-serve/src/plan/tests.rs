@@ -387,7 +387,7 @@ fn read(folder: &Path, text: &Value) -> Config {
     let path = folder.join("stockade.yaml");
     // JSON is YAML (YAML 1.2.2, section 1.3).
     std::fs::write(&path, text.to_string()).unwrap();
-    let loaded = Config::load(&path).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes}"));
+    let loaded = Config::load(&path).unwrap_or_else(|diagnostics| panic!("{text}\n{diagnostics}"));
     loaded.config
 }
 
@@ -423,7 +423,7 @@ const USED: [(&str, &str); 14] = [
         include_str!("../site.rs"),
         "with_roots(&config.data_guard.ca)",
     ),
-    (include_str!("../site.rs"), "assets.code_first"),
+    (include_str!("../site.rs"), "assets.order"),
     (
         include_str!("../site.rs"),
         "Binding::Site(binding.instance.clone())",
@@ -487,13 +487,13 @@ fn made(config: &Config) -> String {
                 folder: code.clone(),
             }
         });
-        add(&instance::options(site, env, files, message).unwrap());
+        add(&instance::options(site, env, files, message));
         add(&egress::policy(&site.data_guard, message));
         add(&site.state.as_ref().map(grants::state));
         add(&site.files.iter().map(grants::folder).collect::<Vec<_>>());
         let assets = site.assets.as_ref();
         add(&assets.map(|assets| gateway::assets_options(assets, site.code.is_some())));
-        add(&assets.map(|assets| assets.code_first));
+        add(&assets.map(|assets| assets.order));
         add(&(&site.bindings, site.wx_audit, &site.data_guard.ca));
     }
     out

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use stockade_config::{Config, Mistakes};
+use stockade_config::{Config, Diagnostics};
 use stockade_gateway::{Gateway, ListenError, TableError};
 use stockade_policy::Isolation;
 use stockade_state::{OpenError, SqliteStore, Store};
@@ -47,7 +47,7 @@ pub struct ServeOptions {
 pub enum ServeError {
     /// The configuration has mistakes.
     #[error("{0}")]
-    Config(Mistakes),
+    Config(Diagnostics),
     /// The log cannot be written.
     #[error(
         "cannot write the log to {path}: {source}\n  fix: correct logging.file, or let this user write there"

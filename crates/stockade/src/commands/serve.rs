@@ -153,7 +153,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
                 };
                 (checked, Vec::new())
             }
-            Err(mistakes) => (Checked::default(), vec![ServeError::Config(mistakes)]),
+            Err(diagnostics) => (Checked::default(), vec![ServeError::Config(diagnostics)]),
         }
     };
     let bad = !errors.is_empty();
@@ -163,7 +163,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
         for error in &errors {
             match error {
                 // Each with its place.
-                ServeError::Config(mistakes) => output::tell(&mistakes.to_string()),
+                ServeError::Config(diagnostics) => output::tell(&diagnostics.to_string()),
                 other => output::complain(&other.to_string()),
             }
         }
@@ -192,7 +192,7 @@ fn as_json(path: &Path, checked: &Checked, errors: &[ServeError]) -> serde_json:
         match error {
             ServeError::Config(of_file) => {
                 more += of_file.more;
-                let each = of_file.mistakes.iter();
+                let each = of_file.list.iter();
                 mistakes.extend(each.filter_map(|mistake| serde_json::to_value(mistake).ok()));
             }
             other => mistakes.push(of_the_whole(path, "error", &other.to_string())),

@@ -1,10 +1,10 @@
-//! What is wrong with a file, said so that it can be put right.
+//! Diagnostics: what is wrong with a file, where, what is allowed there, and the nearest right word.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// The most that are told; a file with more has one cause.
+/// The most diagnostics that are reported; a file with more of them has one cause.
 const MOST: usize = 100;
 
 /// The most characters of a line that are shown.
@@ -22,7 +22,7 @@ pub enum Severity {
 
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Mistake {
+pub struct Diagnostic {
     /// Whether the file can be used all the same.
     pub severity: Severity,
     /// The file, as it was named.
@@ -49,7 +49,7 @@ pub struct Mistake {
     pub nearest: Option<String>,
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for Diagnostic {
     /// A headline, the line with a caret, what is allowed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.line == 0 {
@@ -91,58 +91,64 @@ impl fmt::Display for Mistake {
 
 /// Everything that is wrong with a file, in its order. Never empty; warnings are among it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistakes {
+pub struct Diagnostics {
     /// At least one is an error.
-    pub mistakes: Vec<Mistake>,
+    pub list: Vec<Diagnostic>,
     /// How many more there are.
     pub more: usize,
 }
 
-impl Mistakes {
+impl Diagnostics {
     /// In the order of the file, each once; all but the first hundred are only counted.
-    pub(crate) fn new(mut mistakes: Vec<Mistake>, dropped: usize) -> Self {
-        sort(&mut mistakes);
+    pub(crate) fn new(mut diagnostics: Vec<Diagnostic>, dropped: usize) -> Self {
+        sort(&mut diagnostics);
         // An error must stay, else the list would pass for warnings.
-        if let Some(error) = mistakes
+        if let Some(error) = diagnostics
             .iter()
-            .position(|mistake| mistake.severity == Severity::Error)
+            .position(|diagnostic| diagnostic.severity == Severity::Error)
             && error >= MOST
         {
-            mistakes.swap(0, error);
+            diagnostics.swap(0, error);
         }
-        let more = mistakes.len().saturating_sub(MOST).saturating_add(dropped);
-        mistakes.truncate(MOST);
-        Self { mistakes, more }
+        let more = diagnostics
+            .len()
+            .saturating_sub(MOST)
+            .saturating_add(dropped);
+        diagnostics.truncate(MOST);
+        Self {
+            list: diagnostics,
+            more,
+        }
     }
 
-    /// For editors and CI: an object with `mistakes`, a list of objects with the fields of [`Mistake`],
+    /// For editors and CI: an object with `mistakes`, a list of objects with the fields of [`Diagnostic`],
     /// and `more`.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({ "mistakes": self.mistakes, "more": self.more })
+        serde_json::json!({ "mistakes": self.list, "more": self.more })
     }
 }
 
 /// In the order of the file, each once.
-pub(crate) fn sort(mistakes: &mut Vec<Mistake>) {
-    mistakes.sort_by_key(|mistake| (mistake.line, mistake.column, mistake.severity));
-    mistakes.dedup_by(|b, a| {
+pub(crate) fn sort(diagnostics: &mut Vec<Diagnostic>) {
+    diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column, diagnostic.severity));
+    diagnostics.dedup_by(|b, a| {
         (a.line, a.column, &a.what, a.severity) == (b.line, b.column, &b.what, b.severity)
     });
 }
 
-impl fmt::Display for Mistakes {
+impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for mistake in &self.mistakes {
-            writeln!(f, "{mistake}")?;
+        for diagnostic in &self.list {
+            writeln!(f, "{diagnostic}")?;
         }
         let count = |severity| {
-            let found = self.mistakes.iter().filter(|m| m.severity == severity);
+            let found = self.list.iter().filter(|m| m.severity == severity);
             found.count()
         };
         let errors = count(Severity::Error);
         let warnings = count(Severity::Warning);
-        write!(f, "{errors} {}", plural("mistake", errors))?;
+        write!(f, "{errors} {}", plural("error", errors))?;
         if warnings > 0 {
             write!(f, ", {warnings} {}", plural("warning", warnings))?;
         }
@@ -153,7 +159,7 @@ impl fmt::Display for Mistakes {
     }
 }
 
-impl std::error::Error for Mistakes {}
+impl std::error::Error for Diagnostics {}
 
 fn plural(word: &str, count: usize) -> String {
     if count == 1 {
@@ -209,8 +215,8 @@ fn printable(c: char) -> char {
 mod tests {
     use super::*;
 
-    fn mistake(line: usize, what: &str) -> Mistake {
-        Mistake {
+    fn diagnostic(line: usize, what: &str) -> Diagnostic {
+        Diagnostic {
             severity: Severity::Error,
             file: "a.yaml".to_owned(),
             line,
@@ -226,27 +232,31 @@ mod tests {
     }
 
     #[test]
-    fn mistake_display_has_place_caret_and_fix() {
+    fn diagnostic_display_has_span_caret_and_fix() {
         assert_eq!(
-            mistake(7, "\"many\" is not a whole number").to_string(),
+            diagnostic(7, "\"many\" is not a whole number").to_string(),
             "a.yaml:7:3: limits.headers: \"many\" is not a whole number\n  \
              7 |   many\n    |   ^^^^\n  allowed: a whole number from 1 to 9"
         );
     }
 
     #[test]
-    fn mistakes_are_sorted_told_once_and_counted() {
+    fn diagnostics_are_sorted_reported_once_and_counted() {
         let list = (0..150)
             .rev()
-            .map(|n| mistake(n / 2 + 1, &(n / 3).to_string()));
-        let mistakes = Mistakes::new(list.collect(), 0);
-        assert_eq!(mistakes.mistakes.len(), MOST.min(mistakes.mistakes.len()));
-        assert!(mistakes.mistakes.is_sorted_by_key(|mistake| mistake.line));
-        let many = Mistakes::new((1..=130).map(|n| mistake(n, "bad")).collect(), 5);
-        assert_eq!((many.mistakes.len(), many.more), (100, 35));
+            .map(|n| diagnostic(n / 2 + 1, &(n / 3).to_string()));
+        let diagnostics = Diagnostics::new(list.collect(), 0);
+        assert_eq!(diagnostics.list.len(), MOST.min(diagnostics.list.len()));
+        assert!(
+            diagnostics
+                .list
+                .is_sorted_by_key(|diagnostic| diagnostic.line)
+        );
+        let many = Diagnostics::new((1..=130).map(|n| diagnostic(n, "bad")).collect(), 5);
+        assert_eq!((many.list.len(), many.more), (100, 35));
         assert!(
             many.to_string()
-                .ends_with("100 mistakes, and 35 more that are not shown")
+                .ends_with("100 errors, and 35 more that are not shown")
         );
     }
 
