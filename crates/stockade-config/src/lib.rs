@@ -55,4 +55,5 @@ pub use schema::schema;
 pub use tls::{
     Acme, AcmeChallenge, Certificate, ClientAuth, ClientAuthMode, ExpiredCrl, Tls, TlsVersion,
 };
+pub use units::{size, time};
 pub use url::UrlPattern;

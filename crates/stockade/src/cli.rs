@@ -85,7 +85,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   stockade run main.js                        defaults: 2 threads, 500 ms of CPU, no memory limit
   stockade run main.ts 4 10000 128            4 threads, 10 s of CPU, 128 MB
-  stockade run --memory-limit 64 main.ts      the same by name
+  stockade run --memory-limit 64mb main.ts    one limit by name
   stockade run --isolation container main.ts  each isolate in a container of its own
   stockade run main.ts -- --port 8080         what follows -- is in Deno.args
   stockade run --inspect main.ts              debug the host and every isolate from Chrome
@@ -104,12 +104,12 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "THREADS", value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads_positional: Option<u64>,
 
-    /// CPU time of one activation in milliseconds, 0 for no limit [default: 500]
-    #[arg(value_name = "CPU_LIMIT_MS")]
+    /// CPU time of one activation, as 500ms or 2s; a bare number is milliseconds, 0 is no limit [default: 500ms]
+    #[arg(value_name = "CPU_LIMIT", value_parser = commands::milliseconds)]
     cpu_positional: Option<f64>,
 
-    /// Memory of an isolate in megabytes, 0 for no limit [default: 0]
-    #[arg(value_name = "MEMORY_LIMIT_MB")]
+    /// Memory of an isolate, as 64mb or 1gb; a bare number is megabytes, 0 is no limit [default: 0]
+    #[arg(value_name = "MEMORY_LIMIT", value_parser = commands::megabytes)]
     memory_positional: Option<f64>,
 
     /// The same as THREADS
@@ -117,17 +117,17 @@ pub(crate) struct RunArgs {
           value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
 
-    /// The same as CPU_LIMIT_MS
-    #[arg(long, value_name = "MS", conflicts_with = "cpu_positional")]
+    /// The same as CPU_LIMIT
+    #[arg(long, value_name = "TIME", conflicts_with = "cpu_positional", value_parser = commands::milliseconds)]
     cpu_limit: Option<f64>,
 
-    /// The same as MEMORY_LIMIT_MB
-    #[arg(long, value_name = "MB", conflicts_with = "memory_positional")]
+    /// The same as MEMORY_LIMIT
+    #[arg(long, value_name = "SIZE", conflicts_with = "memory_positional", value_parser = commands::megabytes)]
     memory_limit: Option<f64>,
 
-    /// Elapsed time of one activation in milliseconds, 0 for no limit [default: 10 x the CPU limit,
-    /// at least 5000]
-    #[arg(long, value_name = "MS")]
+    /// Elapsed time of one activation, as 500ms or 2s; a bare number is milliseconds, 0 is no limit [default: 10 x
+    /// the CPU limit, at least 5s]
+    #[arg(long, value_name = "TIME", value_parser = commands::milliseconds)]
     wall_limit: Option<f64>,
 
     /// The wall around isolates; `stockade doctor` says which work here [default: thread]
