@@ -286,6 +286,21 @@ mod tests {
     }
 
     #[test]
+    fn rule_with_an_empty_list_of_methods_allows_none() {
+        let policy = |methods| EgressPolicy {
+            rules: vec![Rule {
+                methods,
+                ..rule("a", &["example.com"])
+            }],
+            ..EgressPolicy::default()
+        };
+        let check = |methods| check(&policy(methods), "GET", "https://example.com/");
+        assert_eq!(check(None), Ok(()));
+        assert_eq!(check(Some(vec![Method::GET])), Ok(()));
+        assert_eq!(check(Some(Vec::new())), Err(Reason::MethodNotAllowed));
+    }
+
+    #[test]
     fn policy_without_rules_allows_nothing() {
         let policy = EgressPolicy::default();
         assert_eq!(

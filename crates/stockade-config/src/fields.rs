@@ -188,6 +188,11 @@ impl<'a> Fields<'a> {
             }
             return Vec::new();
         };
+        if items.is_empty() && self.key(name).is_some_and(|key| key.nonempty) {
+            let allowed = format!("at least one entry, or no `{name}`");
+            let message = Message::allowed("an empty list allows nothing", allowed);
+            self.reader.refuse(&found, message);
+        }
         let item = |(index, node): (usize, &'a Node)| Located {
             node,
             at: node.span,

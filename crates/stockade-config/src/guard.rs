@@ -81,19 +81,21 @@ section! {
         /// For logs.
         pub name: String = text(TEXT).derived("its place in the list") => name,
         /// Host names, `*.` before one for all below it.
-        pub hosts: Vec<HostPattern> = list(&Kind::Text(HOST)),
+        pub hosts: Vec<HostPattern> = list(&Kind::Text(HOST)).nonempty(),
         /// Networks, for URLs with an address. With `hosts`: what every address of these hosts must be in.
-        pub addresses: Vec<IpNet> = list(&Kind::Text(NETWORK)),
+        pub addresses: Vec<IpNet> = list(&Kind::Text(NETWORK)).nonempty(),
         /// Ports or ranges.
         pub ports: Vec<PortRange> = list(&Kind::Text(PORTS))
             .derived("those of the schemes")
+            .nonempty()
             .like(&["[443, 8000-8999]"]) => ports,
         /// Methods; a WebSocket is opened with GET.
         pub methods: Option<Vec<Method>> = list(&Kind::Text(METHOD))
             .derived("all")
+            .nonempty()
             .like(&["[GET, HEAD]"]) => methods,
         /// Schemes; `ws` counts as `http`, `wss` as `https`.
-        pub schemes: Vec<Scheme> = list(&Scheme::KIND).derived("both") => schemes,
+        pub schemes: Vec<Scheme> = list(&Scheme::KIND).nonempty().derived("both") => schemes,
     }
 }
 

@@ -24,6 +24,9 @@ pub(crate) struct Key {
     pub(crate) doc: &'static str,
     /// Values to show, as they would stand in the file.
     pub(crate) examples: &'static [&'static str],
+    /// Whether a list that is there must have an entry: where a list that is not there allows everything, an empty
+    /// one must not.
+    pub(crate) nonempty: bool,
     /// Whether `defaults` may have this key of an instance.
     shared: bool,
 }
@@ -275,6 +278,7 @@ impl Key {
             presence: Presence::Optional,
             doc: "",
             examples: &[],
+            nonempty: false,
             shared: false,
         }
     }
@@ -299,6 +303,12 @@ impl Key {
     /// Values to show.
     pub(crate) const fn like(mut self, examples: &'static [&'static str]) -> Self {
         self.examples = examples;
+        self
+    }
+
+    /// A list that must have an entry where it is there.
+    pub(crate) const fn nonempty(mut self) -> Self {
+        self.nonempty = true;
         self
     }
 

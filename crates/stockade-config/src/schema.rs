@@ -56,6 +56,9 @@ fn define(section: &'static Section, definitions: &mut Map<String, Value>) {
 
 fn property(key: &Key, definitions: &mut Map<String, Value>) -> Value {
     let mut kind = kind(&key.kind, definitions);
+    if key.nonempty && kind["type"] == "array" {
+        kind["minItems"] = json!(1);
+    }
     if key.takes_none() {
         kind = json!({ "anyOf": [kind, { "const": "none" }] });
     }

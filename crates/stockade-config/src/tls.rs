@@ -58,15 +58,15 @@ section! {
         /// `none` asks for none, `optional` takes one that is good, `required` refuses clients without one.
         pub mode: ClientAuthMode = Key::of(ClientAuthMode::KIND).default("required"),
         /// Files with the authorities, PEM, that may have signed it. Needed unless the mode is `none`.
-        pub ca: Vec<PathBuf> = either(&[Kind::Text(FILE), Kind::List(&Kind::Text(FILE))]) => authorities,
+        pub ca: Vec<PathBuf> = either(&[Kind::Text(FILE), Kind::List(&Kind::Text(FILE))]).nonempty() => authorities,
         /// Files with revocations, PEM or DER.
         pub crl: Vec<PathBuf> = list(&Kind::Text(FILE)),
         /// What becomes of certificates whose list of revocations is past its next update.
         pub expired_crl: ExpiredCrl = Key::of(ExpiredCrl::KIND).default("refuse"),
         /// Subjects allowed, as RFC 4514 writes them. Without it any subject is.
-        pub subjects: Vec<String> = list(&Kind::Text(TEXT)).like(&["[\"CN=billing,O=Example\"]"]),
+        pub subjects: Vec<String> = list(&Kind::Text(TEXT)).nonempty().like(&["[\"CN=billing,O=Example\"]"]),
         /// Subject alternative names, one of which a certificate must have. Without it any will do.
-        pub san: Vec<String> = list(&Kind::Text(TEXT)).like(&["[\"billing.internal\"]"]),
+        pub san: Vec<String> = list(&Kind::Text(TEXT)).nonempty().like(&["[\"billing.internal\"]"]),
     }
 }
 
@@ -84,6 +84,7 @@ section! {
         pub contact: Vec<String> = list(&Kind::Text(TEXT)).like(&["[admin@example.com]"]) => contact,
         /// Names to have certificates for.
         pub domains: Vec<String> = list(&Kind::Text(HOST))
+            .nonempty()
             .derived("every exact host name of an https URL") => domains,
         /// How control of a name is proved: over plain HTTP on port 80, or within TLS on port 443.
         pub challenge: AcmeChallenge = Key::of(AcmeChallenge::KIND).default("tls-alpn-01"),

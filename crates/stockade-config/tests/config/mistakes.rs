@@ -124,6 +124,64 @@ fn numbers_out_of_range_are_refused() {
     }
 }
 
+/// Without the list everything is allowed; an empty one must not say the same.
+#[test]
+fn empty_list_that_would_allow_everything_is_refused() {
+    let rule = |keys: &str| format!("data_guard: {{rules: [{{{keys}}}]}}");
+    for line in [
+        rule("hosts: [a.example], methods: []"),
+        rule("hosts: [a.example], ports: []"),
+        rule("hosts: [a.example], schemes: []"),
+        rule("hosts: []"),
+        rule("hosts: [a.example], addresses: []"),
+        "client_auth: {ca: []}".to_owned(),
+        "client_auth: {ca: a.pem, subjects: []}".to_owned(),
+        "client_auth: {ca: a.pem, san: []}".to_owned(),
+    ] {
+        let told = web_refused(&line);
+        assert!(told.contains("an empty list allows nothing"), "{told}");
+        assert!(told.contains("at least one entry, or no"), "{told}");
+    }
+}
+
+#[test]
+fn entry_that_cannot_be_parsed_is_refused() {
+    for (line, what) in [
+        (
+            "data_guard: {rules: [{hosts: [a.example], methods: [\"GE T\"]}]}",
+            "a method",
+        ),
+        (
+            "data_guard: {rules: [{hosts: [a.example], methods: [GET, \"\"]}]}",
+            "a method",
+        ),
+        (
+            "data_guard: {rules: [{hosts: [a.example], ports: [x]}]}",
+            "a port",
+        ),
+        (
+            "assets: {folder: a, headers: {x-a: \"\\u00e4\"}}",
+            "printable ASCII",
+        ),
+        (
+            "assets: {folder: a, headers: {\"a b\": c}}",
+            "name of a header",
+        ),
+        (
+            "assets: {folder: a, cache_control: \"\\u00e4\"}",
+            "printable ASCII",
+        ),
+        ("crons: [\"61 * * * *\"]", "five fields"),
+        ("urls: [a..b]", "host name"),
+    ] {
+        let told = web_refused(line);
+        assert!(told.contains(what), "{line}: {told}");
+    }
+    let text = "logging: {access: {headers: [\"a b\"]}, redact: {headers: [\"c d\"]}}\n";
+    let told = refused(&format!("{}{text}", with_web("")));
+    assert_eq!(told.matches("the name of a header").count(), 2, "{told}");
+}
+
 #[test]
 fn bad_text_is_refused_without_panic() {
     for text in [

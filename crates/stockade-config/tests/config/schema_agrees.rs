@@ -41,6 +41,9 @@ fn check(schema: &Value, top: &Value, value: &Value, path: &str) -> Vec<String> 
             }
             "minimum" => value.as_f64().is_none_or(|n| n >= says.as_f64().unwrap()),
             "maximum" => value.as_f64().is_none_or(|n| n <= says.as_f64().unwrap()),
+            "minItems" => value
+                .as_array()
+                .is_none_or(|items| items.len() as u64 >= says.as_u64().unwrap()),
             "items" => {
                 for (n, item) in value.as_array().into_iter().flatten().enumerate() {
                     out.extend(check(says, top, item, &format!("{path}[{n}]")));
@@ -236,6 +239,16 @@ const LINES: &[(&str, bool)] = &[
         "data_guard: {rules: [{hosts: [a.example], schemes: [ftp]}]}",
         false,
     ),
+    (
+        "data_guard: {rules: [{hosts: [a.example], methods: []}]}",
+        false,
+    ),
+    (
+        "data_guard: {rules: [{hosts: [a.example], ports: []}]}",
+        false,
+    ),
+    ("data_guard: {outbound_whitelist: [], refuse: []}", true),
+    ("client_auth: {ca: a.pem, subjects: []}", false),
     ("assets: ./public", true),
     (
         "assets: {folder: ./public, fallback: index.html, headers: {x-a: b}}",
