@@ -287,12 +287,7 @@ fn instances(top: &Fields<'_>) -> Vec<Marked> {
             let what = "the instance has `urls` too";
             network.refuse("urls", Message::allowed(what, "one of both"));
         }
-        out.push(instance::read(
-            own.over(Some(&network)),
-            "main",
-            &wider,
-            true,
-        ));
+        out.push(instance::read(own.over(&network), "main", &wider, true));
     }
     out
 }

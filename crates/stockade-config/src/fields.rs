@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use crate::diagnostic::shown;
-use crate::hints::{extension, unknown_key};
+use crate::hints::{extension, renamed_key, unknown_key};
 use crate::keys::{Key, Kind, Presence, Section};
 use crate::reader::{Located, ParseFn, Reader};
 use crate::tree::{Entry, Message, Node, Span, join};
@@ -27,6 +27,19 @@ struct Layer<'a> {
     path: String,
 }
 
+impl<'a> Layer<'a> {
+    /// The value of a key by its name or its old one, unless it is not there or null.
+    fn find(&self, key: &Key) -> Option<Located<'a>> {
+        let named = |name: &str| self.entries.iter().find(|entry| &*entry.key == name);
+        let entry = named(key.name).or_else(|| named(key.old_name?))?;
+        (!entry.node.is_null()).then(|| Located {
+            node: &entry.node,
+            at: entry.at,
+            path: join(&self.path, &entry.key),
+        })
+    }
+}
+
 impl<'a> Fields<'a> {
     /// A section of one layer. Unknown keys are reported at once; `None` where the node is no mapping.
     pub(crate) fn new(
@@ -40,7 +53,11 @@ impl<'a> Fields<'a> {
             return None;
         };
         for entry in entries {
-            if section.key(&entry.key).is_none() && !(path.is_empty() && extension(&entry.key)) {
+            if let Some(key) = section.renamed(&entry.key) {
+                renamed_key(reader.source, key, entry, entries, path);
+            } else if section.key(&entry.key).is_none()
+                && !(path.is_empty() && extension(&entry.key))
+            {
                 unknown_key(reader.source, reader.top, section, entry, path);
             }
         }
@@ -57,12 +74,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A section that is not there: everything has its default.
-    pub(crate) fn empty(
-        reader: Reader<'a>,
-        section: &'static Section,
-        at: Span,
-        path: &str,
-    ) -> Self {
+    fn empty(reader: Reader<'a>, section: &'static Section, at: Span, path: &str) -> Self {
         Self {
             reader,
             section,
@@ -73,10 +85,8 @@ impl<'a> Fields<'a> {
     }
 
     /// The same, with what `wider` says where this says nothing.
-    pub(crate) fn over(mut self, wider: Option<&Self>) -> Self {
-        if let Some(wider) = wider {
-            self.layers.extend(wider.layers.iter().cloned());
-        }
+    pub(crate) fn over(mut self, wider: &Self) -> Self {
+        self.layers.extend(wider.layers.iter().cloned());
         self
     }
 
@@ -103,15 +113,9 @@ impl<'a> Fields<'a> {
 
     /// The value of a key, unless it is not there or null.
     pub(crate) fn find(&self, name: &str) -> Option<Located<'a>> {
-        self.key(name)?;
-        self.layers.iter().find_map(|layer| {
-            let entry = layer.entries.iter().find(|entry| &*entry.key == name)?;
-            (!entry.node.is_null()).then(|| Located {
-                node: &entry.node,
-                at: entry.at,
-                path: join(&layer.path, name),
-            })
-        })
+        let key = self.key(name)?;
+        let found = |layer: &Layer<'a>| layer.find(key);
+        self.layers.iter().find_map(found)
     }
 
     /// Where a key's value stands, else the section.
@@ -213,17 +217,9 @@ impl<'a> Fields<'a> {
         let mut out: Vec<(&str, Located<'_>)> = Vec::new();
         let mut seen: HashSet<&str> = HashSet::new();
         for layer in &self.layers {
-            let Some(entry) = layer.entries.iter().find(|entry| &*entry.key == name) else {
+            let Some(found) = layer.find(key) else {
                 continue;
             };
-            let found = Located {
-                node: &entry.node,
-                at: entry.at,
-                path: join(&layer.path, name),
-            };
-            if found.node.is_null() {
-                continue;
-            }
             let Some(entries) = found.node.map() else {
                 self.reader.wrong(&found, &key.kind);
                 continue;
@@ -256,10 +252,8 @@ impl<'a> Fields<'a> {
 
     /// The section of the nearest layer that has the key, as a whole: nothing in it is taken from wider ones.
     pub(crate) fn nearest_section(&self, name: &str) -> Self {
-        let has = |layer: &&Layer<'a>| {
-            let mut entries = layer.entries.iter();
-            entries.any(|entry| &*entry.key == name && !entry.node.is_null())
-        };
+        let key = self.key(name);
+        let has = |layer: &&Layer<'a>| key.is_some_and(|key| layer.find(key).is_some());
         let nearest = self.layers.iter().find(has);
         self.below(name, nearest.map_or(&[], std::slice::from_ref))
     }
@@ -295,19 +289,14 @@ impl<'a> Fields<'a> {
             }
         };
         let mut out = Self::empty(self.reader, section, self.at, &join(&self.path, name));
-        for layer in layers {
-            let Some(entry) = layer.entries.iter().find(|entry| &*entry.key == name) else {
-                continue;
-            };
+        let Some(key) = self.key(name) else {
+            return out;
+        };
+        for found in layers.iter().filter_map(|layer| layer.find(key)) {
             // Where a short form is allowed too, its reader has reported what is wrong.
-            if entry.node.is_null() || entry.node.map().is_none() && !self.only_section(name) {
+            if found.node.map().is_none() && !matches!(key.kind, Kind::Section(_)) {
                 continue;
             }
-            let found = Located {
-                node: &entry.node,
-                at: entry.at,
-                path: join(&layer.path, name),
-            };
             if let Some(fields) = Self::new(self.reader, section, &found) {
                 if out.layers.is_empty() {
                     out.at = fields.at;
@@ -317,10 +306,6 @@ impl<'a> Fields<'a> {
             }
         }
         out
-    }
-
-    fn only_section(&self, name: &str) -> bool {
-        matches!(self.key(name).map(|key| key.kind), Some(Kind::Section(_)))
     }
 
     /// Reports what is wrong with a key's value.

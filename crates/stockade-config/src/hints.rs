@@ -2,7 +2,7 @@
 //! it belongs to.
 
 use crate::diagnostic::shown;
-use crate::keys::{Kind, Section};
+use crate::keys::{Key, Kind, Section};
 use crate::tree::{Entry, Message, Source, join};
 
 /// Reports a key that is in no table, and the key that was probably meant.
@@ -47,6 +47,27 @@ pub(crate) fn unknown_key(
         nearest,
     };
     source.error(entry.at, &join(path, key), message);
+}
+
+/// Warns about a key by its old name, among `entries`, which must not have both names.
+pub(crate) fn renamed_key(
+    source: &Source<'_>,
+    key: &Key,
+    entry: &Entry,
+    entries: &[Entry],
+    path: &str,
+) {
+    let (old, path) = (&*entry.key, join(path, &entry.key));
+    if entries.iter().any(|entry| &*entry.key == key.name) {
+        let what = format!(
+            "`{old}` is the old name of `{}`, which is there too",
+            key.name
+        );
+        source.error(entry.at, &path, Message::allowed(what, "one of both"));
+    } else {
+        let what = format!("`{old}` is the old name of this key");
+        source.warning(entry.at, &path, Message::allowed(what, key.name));
+    }
 }
 
 /// Keys that begin with `x-` are for the author, who keeps anchors there.

@@ -66,8 +66,8 @@ section! {
         pub limits: InstanceLimits = Key::of(InstanceLimits::KIND).shared(),
         /// Short for `limits.memory`.
         key "memory_limit" = size(8 << 20, 1 << 40).derived("`limits.memory`"),
-        /// Short for `limits.cpu_limit`.
-        key "cpu_limit" = number(0.01, 1024.0).derived("`limits.cpu_limit`"),
+        /// Short for `limits.cores`: a number of cores, not a time.
+        key "cpu_limit" = number(0.01, 1024.0).derived("`limits.cores`"),
         /// Short for `limits.timeout`, in seconds.
         key "timeout_seconds" = number(0.001, 86_400.0).derived("`limits.timeout`"),
         /// Variables, read as `env.NAME`: text, numbers, `true` and `false`, lists and mappings, as JSON.
@@ -118,7 +118,9 @@ section! {
         pub cpu: Duration = time(1, 3_600_000).default("500ms"),
         /// Cores. A mirror above it is slowed down. A mirror computes on one thread, so what is above 1 holds by
         /// itself.
-        pub cpu_limit: CpuShare = number(0.01, 1024.0).default("1") => |limits| share(limits.get("cpu_limit")),
+        pub cores: CpuShare = number(0.01, 1024.0)
+            .formerly("cpu_limit")
+            .default("1") => |limits| share(limits.get("cores")),
         /// Elapsed time of one activation; beyond it the mirror ends and is replaced.
         pub wall: Duration = time(1, 86_400_000).derived("ten times `cpu`, at least 5s") => wall,
         /// From a request's arrival at a mirror to the head of its response; beyond it 504.

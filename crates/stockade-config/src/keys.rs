@@ -24,6 +24,8 @@ pub(crate) struct Key {
     pub(crate) doc: &'static str,
     /// Values to show, as they would stand in the file.
     pub(crate) examples: &'static [&'static str],
+    /// The name that the key had before; it still works, with a warning.
+    pub(crate) old_name: Option<&'static str>,
     /// Whether a list that is there must have an entry: where a list that is not there allows everything, an empty
     /// one must not.
     pub(crate) nonempty: bool,
@@ -187,6 +189,11 @@ impl Section {
         self.keys.iter().find(|key| key.name == name)
     }
 
+    /// The key that had this name before.
+    pub(crate) fn renamed(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.old_name == Some(name))
+    }
+
     /// One of its keys, for the table of another section. A name that is in no table is an error of compilation.
     pub(crate) const fn take(&self, name: &str) -> Key {
         let mut at = 0;
@@ -278,6 +285,7 @@ impl Key {
             presence: Presence::Optional,
             doc: "",
             examples: &[],
+            old_name: None,
             nonempty: false,
             shared: false,
         }
@@ -303,6 +311,12 @@ impl Key {
     /// Values to show.
     pub(crate) const fn like(mut self, examples: &'static [&'static str]) -> Self {
         self.examples = examples;
+        self
+    }
+
+    /// The name that the key had before.
+    pub(crate) const fn formerly(mut self, name: &'static str) -> Self {
+        self.old_name = Some(name);
         self
     }
 

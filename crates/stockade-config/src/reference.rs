@@ -82,9 +82,12 @@ fn reference() -> String {
                 [] => String::new(),
                 all => format!(" As {}.", all.join(", ")),
             };
+            let old = key.old_name.map_or_else(String::new, |old| {
+                format!(" The old name `{old}` works too, with a warning.")
+            });
             writeln!(
                 out,
-                "| `{}` | {} | {} | {}{} |",
+                "| `{}` | {} | {} | {}{}{old} |",
                 key.name,
                 cell(value(&key.kind)),
                 cell(default(key)),

@@ -38,6 +38,11 @@ fn define(section: &'static Section, definitions: &mut Map<String, Value>) {
     let mut required = Vec::new();
     for key in section.keys {
         properties.insert(key.name.to_owned(), property(key, definitions));
+        if let Some(old) = key.old_name {
+            let mut out = property(key, definitions);
+            out["deprecated"] = json!(true);
+            properties.insert(old.to_owned(), out);
+        }
         if key.presence == Presence::Required {
             required.push(key.name);
         }

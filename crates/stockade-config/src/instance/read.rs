@@ -44,7 +44,7 @@ pub(crate) fn read(own: Fields<'_>, name: &str, wider: &Wider<'_, '_>, single: b
     let (at, path) = (own.at, own.path.clone());
     let scaling_from = scaling_source(&own, [wider.defaults, wider.scaling]);
     let alone = own.alone();
-    let fields = own.over(Some(wider.defaults)).over(Some(wider.security));
+    let fields = own.over(wider.defaults).over(wider.security);
 
     // Every key by itself, from the nearest layer that has it.
     let mut instance = Instance::read(&fields);
@@ -122,7 +122,7 @@ fn short_limits(fields: &Fields<'_>, limits: &mut InstanceLimits) {
     let own = fields.own_section("limits");
     for (short, long) in [
         ("memory_limit", "memory"),
-        ("cpu_limit", "cpu_limit"),
+        ("cpu_limit", "cores"),
         ("timeout_seconds", "timeout"),
     ] {
         if fields.has(short) && own.has(long) {
@@ -134,7 +134,7 @@ fn short_limits(fields: &Fields<'_>, limits: &mut InstanceLimits) {
     let cores: Option<f64> = fields.get("cpu_limit");
     let timeout: Option<f64> = fields.get("timeout_seconds");
     limits.memory = memory.unwrap_or(limits.memory);
-    limits.cpu_limit = cores.map_or(limits.cpu_limit, share);
+    limits.cores = cores.map_or(limits.cores, share);
     limits.timeout = timeout.map_or(limits.timeout, Duration::from_secs_f64);
 }
 

@@ -48,7 +48,7 @@ section! {
         /// The most mirrors.
         pub max_instances: Option<usize> = integer(1, 1000)
             .derived("4, or the larger of `min_instances` and `mirrors`"),
-        /// Percent of the CPU a mirror may use (`limits.cpu_limit`, at most one core); above it there are to be more.
+        /// Percent of the CPU a mirror may use (`limits.cores`, at most one core); above it there are to be more.
         pub cpu_threshold: f64 = number(1.0, 100.0).default("75"),
         /// Requests running and waiting, for each mirror; above it there are to be more.
         pub queue_length: Option<f64> = number(0.1, 100_000.0).derived("half of `limits.concurrency`"),
@@ -85,7 +85,7 @@ pub(super) fn scaling(from: &Fields<'_>, fields: &Fields<'_>, limits: &InstanceL
     let Some(nearest) = from.switch("autoscale", false) else {
         return Scaling::Fixed(mirrors);
     };
-    let auto = nearest.over(Some(&fields.section("autoscale")));
+    let auto = nearest.over(&fields.section("autoscale"));
     let keys = AutoscaleKeys::read(&auto);
     let min = keys.min_instances;
     let given = from.has("mirrors").then_some(mirrors);
@@ -113,7 +113,7 @@ pub(super) fn scaling(from: &Fields<'_>, fields: &Fields<'_>, limits: &InstanceL
         min,
         max,
         initial: given.unwrap_or(min),
-        cpu_percent: keys.cpu_threshold * limits.cpu_limit.fraction(),
+        cpu_percent: keys.cpu_threshold * limits.cores.fraction(),
         requests_per_mirror: keys.queue_length.unwrap_or(half),
         stable_window: keys.stable_window,
         panic_window: keys.panic_window,

@@ -124,6 +124,26 @@ fn numbers_out_of_range_are_refused() {
     }
 }
 
+#[test]
+fn key_by_its_old_name_works_with_a_warning() {
+    let loaded = parse(&with_web("limits: {cpu_limit: 0.5}")).unwrap();
+    let cores = loaded.config.instances["web"].limits.cores;
+    assert_eq!(cores.fraction(), 0.5);
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert!(
+        warnings[0].contains("instances.web.limits.cpu_limit"),
+        "{warnings:#?}"
+    );
+    assert!(warnings[0].ends_with("allowed: cores"), "{warnings:#?}");
+    let text = web_refused("limits: {cpu_limit: 0.5, cores: 1}");
+    assert!(text.contains("which is there too"), "{text}");
+    // The specification's short form has that name.
+    let loaded = parse(&with_web("cpu_limit: 0.5")).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:#?}", loaded.warnings);
+    assert_eq!(loaded.config.instances["web"].limits.cores, cores);
+}
+
 /// Without the list everything is allowed; an empty one must not say the same.
 #[test]
 fn empty_list_that_would_allow_everything_is_refused() {

@@ -82,8 +82,8 @@ fn check(schema: &Value, top: &Value, value: &Value, path: &str) -> Vec<String> 
                 }
                 true
             }
-            "description" | "default" | "examples" | "title" | "$schema" | "$defs"
-            | "patternProperties" => true,
+            "deprecated" | "description" | "default" | "examples" | "title" | "$schema"
+            | "$defs" | "patternProperties" => true,
             other => panic!("{other} is not checked"),
         };
         if !good {
@@ -200,6 +200,8 @@ const LINES: &[(&str, bool)] = &[
     ("limits: {memry: 64mb}", false),
     ("limits: {io_ops: none}", true),
     ("limits: {concurrency: none}", false),
+    ("limits: {cores: 0.5}", true),
+    ("limits: {cpu_limit: 0.5}", true),
     ("limits: {timeout: 30}", false),
     ("limits: {wait_until: 0}", true),
     ("limits: {concurrency: 0}", false),

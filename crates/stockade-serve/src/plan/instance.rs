@@ -74,7 +74,7 @@ fn isolate(site: &Instance, env: Map<String, Value>, code: Option<ModuleFiles>) 
         kill_grace: limits.kill_grace,
         limits: Limits {
             cpu: Some(limits.cpu),
-            cpu_share: limits.cpu_limit,
+            cpu_share: limits.cores,
             wall: Some(limits.wall),
             memory: Some(limits.memory),
             io_ops: limits.io_ops,

@@ -246,6 +246,7 @@ fn cases() -> Vec<Case> {
         // Its limits.
         change("instances.web.limits.memory", json!("64mb")),
         change("instances.web.limits.cpu", json!("50ms")),
+        change("instances.web.limits.cores", json!(0.5)),
         change("instances.web.limits.cpu_limit", json!(0.5)),
         change("instances.web.limits.wall", json!("20s")),
         change("instances.web.limits.timeout", json!("5s")),
