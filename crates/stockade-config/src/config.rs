@@ -53,7 +53,7 @@ section! {
         /// Networks whose word on the client is taken: `x-forwarded-for`, `x-forwarded-proto`, `x-request-id`, PROXY
         /// headers.
         pub trusted_proxies: Vec<IpNet> = list(&Kind::Text(NETWORKS)).like(&["[\"10.0.0.0/8\"]"]),
-        /// What every client is held to, whatever it asks for.
+        /// The limits of every client, whatever it asks for.
         pub limits: GatewayLimits = Key::of(GatewayLimits::KIND),
         /// What is logged, and how.
         pub logging: Logging = Key::of(Logging::KIND),
@@ -73,7 +73,7 @@ section! {
 section! {
     /// Where the state of all instances is kept.
     struct State "state" {
-        /// The database; made where it is not there, with mode 0600. Two more files stand beside it.
+        /// The database; made where it is not there, with mode 0600. Two more files stand next to it.
         pub path: PathBuf = text(NEW).default("./state.db"),
     }
 }

@@ -38,15 +38,15 @@ section! {
         pub allow_private: Vec<IpNet> = list(&Kind::Text(NETWORK)).like(&["[\"10.0.0.0/8\", \"127.0.0.1\"]"]),
         /// Networks that are never reached, such as the machine's own public addresses.
         pub refuse: Vec<IpNet> = list(&Kind::Text(NETWORK)),
-        /// Roots, PEM, to trust beside the public ones.
+        /// Roots, PEM, to trust in addition to the public ones.
         pub ca: Vec<PathBuf> = list(&Kind::Text(FILE)),
-        /// Until a connection stands, names resolved and TLS through.
+        /// The time to connect: to resolve the name, and for TCP and TLS together.
         pub connect_timeout: Duration = time(10, 600_000).default("10s"),
-        /// Until the head of the response is there.
+        /// The time until the head of the response is received.
         pub response_timeout: Duration = time(10, 3_600_000).default("30s"),
-        /// Between two pieces of a body.
+        /// The time between two pieces of a body.
         pub idle_timeout: Duration = time(10, 3_600_000).default("30s"),
-        /// For a whole exchange over HTTP, from the guest's call to the last byte.
+        /// The time for a whole request over HTTP, from the guest's call to the last byte of the response.
         pub timeout: Duration = time(10, 86_400_000).default("15m"),
         /// Bytes of one request's body.
         pub max_request: u64 = size(0, 1 << 40).default("100mb"),
@@ -68,7 +68,7 @@ section! {
         pub total_requests: Option<u64> = integer(0, 1 << 50),
         /// Bytes in each `total_period`, both directions together; beyond it requests are refused.
         pub total_bytes: Option<u64> = size(0, 1 << 50),
-        /// How often the totals begin again.
+        /// How often the totals start again from zero.
         pub total_period: Option<Duration> = time(1000, 31_536_000_000)
             .derived("as long as Stockade runs")
             .like(&["1day"]),
@@ -78,7 +78,7 @@ section! {
 section! {
     /// One thing that is allowed: hosts or networks, at these ports, with these methods and schemes.
     pub struct GuardRule "rule" {
-        /// For logs.
+        /// The name of the rule in logs.
         pub name: String = text(TEXT).derived("its place in the list") => name,
         /// Host names, `*.` before one for all below it.
         pub hosts: Vec<HostPattern> = list(&Kind::Text(HOST)).nonempty(),

@@ -62,7 +62,7 @@ section! {
         pub wx_audit: bool = boolean().derived("`false`, or what `security.wx_policy` says").shared(),
         /// `require`: without cgroups for memory and pids the instance does not start.
         pub cgroup: CgroupUse = Key::of(CgroupUse::KIND).default("auto").shared(),
-        /// What it is held to.
+        /// The limits of the instance.
         pub limits: InstanceLimits = Key::of(InstanceLimits::KIND).shared(),
         /// Short for `limits.memory`.
         key "memory_limit" = size(8 << 20, 1 << 40).derived("`limits.memory`"),
@@ -109,7 +109,7 @@ section! {
 }
 
 section! {
-    /// What an instance is held to. Figures are of one mirror unless they say otherwise.
+    /// The limits of an instance. They are those of one mirror, unless they say otherwise.
     pub struct InstanceLimits "limits" {
         /// JS heap, ArrayBuffers and WebAssembly memory together; beyond it the mirror ends and is replaced.
         pub memory: u64 = size(8 << 20, 1 << 40).default("128mb"),
@@ -123,7 +123,7 @@ section! {
             .default("1") => |limits| share(limits.get("cores")),
         /// Elapsed time of one activation; beyond it the mirror ends and is replaced.
         pub wall: Duration = time(1, 86_400_000).derived("ten times `cpu`, at least 5s") => wall,
-        /// From a request's arrival at a mirror to the head of its response; beyond it 504.
+        /// The time from a request's arrival at a mirror to the head of its response; beyond it 504.
         pub timeout: Duration = time(1, 86_400_000).default("30s"),
         /// Requests at the same time.
         pub concurrency: usize = integer(1, 100_000).default("100"),
@@ -137,7 +137,7 @@ section! {
         pub wait_until: Duration = time(0, 3_600_000).default("30s"),
         /// Messages, requests, answers and console lines a second; beyond it the guest waits.
         pub io_ops: Option<NonZeroU32> = integer(1, 1_000_000),
-        /// The bytes of it a second; beyond it the guest waits.
+        /// Bytes a second of messages, requests, answers and console lines; beyond it the guest waits.
         pub bandwidth: Option<NonZeroU64> = size(1 << 10, 1_000_000_000_000),
         /// Requests to the outside, to bindings and to state that wait for an answer; beyond it they fail.
         pub subrequests: u32 = integer(1, 16_384).default("1000"),
@@ -149,7 +149,7 @@ section! {
         pub max_response: Option<u64> = size(0, 1 << 50),
         /// WebSockets of clients at the same time.
         pub websockets: usize = integer(0, 100_000).default("1000"),
-        /// How long it may go on after it was told to end before its worker is killed.
+        /// How long it may run on after it was asked to end, before its worker is killed.
         pub kill_grace: Duration = time(1, 10_000).default("200ms"),
     }
 }

@@ -25,7 +25,7 @@ section! {
             .derived("`true` where the file has a section `tls`") => own_tls,
         /// Whether connections of trusted proxies begin with a PROXY header, version 1 or 2.
         pub proxy_protocol: ProxyProtocol = Key::of(ProxyProtocol::KIND).default("off"),
-        /// Speaks HTTP/2 beside HTTP/1.1.
+        /// Speaks HTTP/2 in addition to HTTP/1.1.
         pub http2: bool = boolean().default("true"),
     }
 }
@@ -43,7 +43,7 @@ words! {
 }
 
 section! {
-    /// What every client is held to, whatever it asks for.
+    /// The limits of every client, whatever it asks for.
     pub struct GatewayLimits "gateway_limits" {
         /// Connections open at the same time.
         pub connections: usize = integer(1, 1_000_000).default("10000"),
@@ -53,17 +53,17 @@ section! {
         pub requests_per_connection: u64 = integer(1, 1_000_000_000).default("100000"),
         /// TLS handshakes that wait for their turn to compute; more are refused.
         pub handshakes: usize = integer(1, 100_000).default("256"),
-        /// Until TLS and the PROXY header are through.
+        /// The time for TLS and the PROXY header.
         pub handshake_timeout: Duration = time(100, 600_000).default("10s"),
-        /// From a request's first byte to the end of its head.
+        /// The time from a request's first byte to the end of its head.
         pub header_timeout: Duration = time(100, 600_000).default("10s"),
-        /// Between two pieces of a request's body.
+        /// The time between two pieces of a request's body.
         pub body_timeout: Duration = time(100, 3_600_000).default("20s"),
         /// The least a request's body must bring each second, averaged over `body_timeout`; `0b` is no bound.
         pub body_rate: u64 = size(0, 1 << 30).default("500b"),
         /// How long a client may take to accept the next piece of a response.
         pub write_timeout: Duration = time(100, 3_600_000).default("30s"),
-        /// Until a connection without a request is closed.
+        /// The time after which a connection without a request is closed.
         pub idle_timeout: Duration = time(100, 3_600_000).default("60s"),
         /// Bytes of a request's head; beyond it 431.
         pub header_bytes: usize = size(8 << 10, 1 << 20).default("32kb"),

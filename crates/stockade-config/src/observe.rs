@@ -123,7 +123,7 @@ section! {
     pub struct Metrics "metrics" {
         /// Address and port.
         pub listen: SocketAddr = text(ADDRESS).required().like(&["127.0.0.1:9900"]) => metrics_address,
-        /// Path of the metrics; `/healthz` and `/readyz` are beside it.
+        /// Path of the metrics; `/healthz` and `/readyz` stand next to it.
         pub path: String = text(ABSOLUTE).default("/metrics") => metrics_path,
     }
 }

@@ -210,7 +210,10 @@ fn short_client_auth(fields: &Fields<'_>) -> ClientAuth {
         for key in ["client_ca_path", "require_client_cert"] {
             if fields.has(key) && !fields.has("enable_mtls") {
                 let what = "without `enable_mtls: true` no client is asked for a certificate";
-                fields.refuse(key, Message::allowed(what, "enable_mtls: true beside it"));
+                fields.refuse(
+                    key,
+                    Message::allowed(what, "enable_mtls: true in the same section"),
+                );
             }
         }
         return full.unwrap_or_default();

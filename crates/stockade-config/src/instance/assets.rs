@@ -14,7 +14,7 @@ use crate::value::header_name;
 
 section! {
     /// Files served without running code. Hidden files and what links lead to outside the folder are never served. A
-    /// `name.br` or `name.gz` beside a file is served to clients that take it.
+    /// `name.br` or `name.gz` next to a file is served to clients that take it.
     pub struct Assets "assets" {
         /// The folder.
         pub folder: PathBuf = text(FOLDER).required().like(&["./public"]),

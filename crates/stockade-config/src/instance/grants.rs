@@ -27,7 +27,7 @@ section! {
         pub source: SecretSource => source,
         /// Where the broker fills it in.
         pub hosts: Option<Vec<HostPattern>> = list(&Kind::Text(HOST)).like(&["[api.example.com]"]) => hosts,
-        /// With `hosts`: fills it in over plain HTTP too, where whoever listens on the way reads it.
+        /// With `hosts`: fills it in over plain HTTP too, where everyone on the way can read it.
         pub over_plain_http: bool = boolean().default("false"),
         /// With `hosts`: fills it in in paths and queries too, which servers write to their logs.
         pub in_urls: bool = boolean().default("false"),
@@ -70,7 +70,7 @@ impl fmt::Debug for SecretText {
 section! {
     /// Another instance, called without the network.
     pub struct Binding "binding" {
-        /// Its name.
+        /// The name of the instance.
         pub instance: String = text(INSTANCE_NAME).required(),
     }
 }

@@ -48,9 +48,9 @@ section! {
         /// The most mirrors.
         pub max_instances: Option<usize> = integer(1, 1000)
             .derived("4, or the larger of `min_instances` and `mirrors`"),
-        /// Percent of the CPU a mirror may use (`limits.cores`, at most one core); above it there are to be more.
+        /// Percent of the CPU a mirror may use (`limits.cores`, at most one core); above it mirrors are added.
         pub cpu_threshold: f64 = number(1.0, 100.0).default("75"),
-        /// Requests running and waiting, for each mirror; above it there are to be more.
+        /// Requests running and waiting, for each mirror; above it mirrors are added.
         pub queue_length: Option<f64> = number(0.1, 100_000.0).derived("half of `limits.concurrency`"),
         /// Over how long load is averaged.
         pub stable_window: Duration = time(1000, 3_600_000).default("60s"),
@@ -64,11 +64,11 @@ section! {
 section! {
     /// When a mirror is replaced by a fresh one.
     pub struct Recycle "recycle" {
-        /// After so many requests.
+        /// The number of requests after which a mirror is replaced.
         pub requests: Option<u64> = integer(1, 1 << 50),
-        /// Above so many bytes of memory; less than `limits.memory`.
+        /// Bytes of memory above which a mirror is replaced; less than `limits.memory`.
         pub memory: Option<u64> = size(1 << 20, 1 << 40),
-        /// After so long.
+        /// The age at which a mirror is replaced.
         pub age: Option<Duration> = time(1000, 31_536_000_000),
     }
 }
