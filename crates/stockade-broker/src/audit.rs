@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use stockade_policy::LogLimiter;
 
 use crate::address::AddressKind;
 
@@ -301,13 +302,7 @@ const MOST_INSTANCES: usize = 10_000;
 /// another's. Says how many it left out.
 #[derive(Default)]
 pub struct LogAudit {
-    written: Mutex<HashMap<Arc<str>, Written>>,
-}
-
-struct Written {
-    since: Instant,
-    lines: u32,
-    left_out: u64,
+    written: Mutex<HashMap<Arc<str>, LogLimiter>>,
 }
 
 impl LogAudit {
@@ -320,22 +315,10 @@ impl LogAudit {
         } else {
             Arc::from("")
         };
-        let fresh = || Written {
-            since: now,
-            lines: 0,
-            left_out: 0,
-        };
-        let written = written.entry(instance).or_insert_with(fresh);
-        if now.duration_since(written.since) >= Duration::from_secs(1) {
-            written.since = now;
-            written.lines = 0;
-        }
-        if written.lines >= LOGGED_PER_SECOND {
-            written.left_out += 1;
-            return None;
-        }
-        written.lines += 1;
-        Some(std::mem::take(&mut written.left_out))
+        let limiter = written
+            .entry(instance)
+            .or_insert_with(|| LogLimiter::new(LOGGED_PER_SECOND, now));
+        limiter.admit(now)
     }
 }
 

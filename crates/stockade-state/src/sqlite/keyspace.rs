@@ -1,15 +1,16 @@
 //! A keyspace as its callers have it.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use stockade_policy::IoRates;
 use tokio::sync::oneshot;
 
 use super::feed::Feed;
 use super::group::Account;
-use super::pace::Rates;
 use super::queue::{FairQueue, LaneLimits, Refused, Weight};
 use super::reader::{Read, ReadWork};
 use super::writer::{CommitWork, Work};
@@ -89,7 +90,7 @@ impl SqliteKeyspace {
         let limits = LaneLimits {
             jobs: self.shared.limits().pending,
             bytes: usize::MAX,
-            rates: None,
+            rates: IoRates::default(),
         };
         let (reply, answer) = oneshot::channel();
         let work = ReadWork {
@@ -119,13 +120,15 @@ impl SqliteKeyspace {
                 .max(1),
             bytes: bytes.saturating_add(keys),
         };
+        // A rate of zero would never let a write through.
+        let positive = |rate| NonZeroU64::new(rate).unwrap_or(NonZeroU64::MIN);
         let lane = LaneLimits {
             jobs: limits.pending,
             bytes: limits.pending_bytes,
-            rates: Some(Rates {
-                operations_per_second: limits.writes_per_second,
-                bytes_per_second: limits.write_bytes_per_second,
-            }),
+            rates: IoRates {
+                operations: Some(positive(limits.writes_per_second.into())),
+                bytes: Some(positive(limits.write_bytes_per_second)),
+            },
         };
         let (reply, answer) = oneshot::channel();
         let work = Work::Commit(CommitWork {

@@ -15,7 +15,6 @@ mod feed;
 mod group;
 mod keyspace;
 mod open;
-mod pace;
 mod queue;
 mod reader;
 mod store;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use stockade_policy::IoRates;
 use tokio::sync::oneshot;
 
 use super::clock::Clock;
@@ -215,7 +216,7 @@ impl Store for SqliteStore {
             let wide = LaneLimits {
                 jobs: usize::MAX,
                 bytes: usize::MAX,
-                rates: None,
+                rates: IoRates::default(),
             };
             let work = Work::Open(OpenWork {
                 name,
