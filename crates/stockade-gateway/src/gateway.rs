@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::timeout;
 
 use crate::accept::Bound;
@@ -94,6 +94,28 @@ pub struct GatewayStats {
 }
 
 impl Gateway {
+    /// A gateway without listeners and routes; [`Gateway::reload`] gives it some.
+    pub fn new(observer: Arc<dyn Observer>) -> Self {
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let shared = Arc::new(Shared {
+            current: ArcSwap::from_pointee(Current {
+                table: Table::default(),
+                limits: Arc::new(Limits::default()),
+            }),
+            gate: Arc::default(),
+            observer,
+            phase: Phases(phases),
+        });
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                phase,
+                bound: Mutex::default(),
+                addresses: ArcSwap::default(),
+            }),
+        }
+    }
+
     /// Binds all listeners and serves.
     ///
     /// # Errors
@@ -105,25 +127,8 @@ impl Gateway {
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, ListenError> {
-        let (phase, phases) = watch::channel(Phase::Serving);
-        let shared = Arc::new(Shared {
-            current: ArcSwap::from_pointee(Current {
-                table,
-                limits: Arc::new(limits),
-            }),
-            gate: Arc::default(),
-            observer,
-            phase: Phases(phases),
-        });
-        let gateway = Self {
-            inner: Arc::new(Inner {
-                shared,
-                phase,
-                bound: Mutex::default(),
-                addresses: ArcSwap::default(),
-            }),
-        };
-        gateway.listen(listeners, || {}).await?;
+        let gateway = Self::new(observer);
+        gateway.reload(listeners, table, limits).await?;
         Ok(gateway)
     }
 
@@ -147,61 +152,46 @@ impl Gateway {
         table: Table,
         limits: Limits,
     ) -> Result<(), ListenError> {
-        let current = Arc::new(Current {
-            table,
-            limits: Arc::new(limits),
-        });
-        self.listen(listeners, || self.inner.shared.current.store(current))
-            .await
+        let prepared = self.prepare(listeners, table, limits).await?;
+        prepared.commit().await;
+        Ok(())
     }
 
-    /// Binds what is new, then does `change`, then lets go of what is gone.
-    async fn listen(
+    /// The fallible part of [`Gateway::reload`]: binds what is new and changes nothing yet. Other reloads and
+    /// [`Gateway::drain`] wait until what it returns is committed or dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`] if a new listener can't be opened.
+    pub async fn prepare(
         &self,
         listeners: Vec<Listener>,
-        change: impl FnOnce(),
-    ) -> Result<(), ListenError> {
-        let mut bound = self.inner.bound.lock().await;
+        table: Table,
+        limits: Limits,
+    ) -> Result<PreparedReload<'_>, ListenError> {
+        let mut prepared = PreparedReload {
+            shared: &self.inner.shared,
+            addresses: &self.inner.addresses,
+            bound: self.inner.bound.lock().await,
+            current: Arc::new(Current {
+                table,
+                limits: Arc::new(limits),
+            }),
+            next: Vec::new(),
+        };
         if self.inner.shared.draining() {
             // Nothing opens again what a drain has closed.
-            change();
-            return Ok(());
+            return Ok(prepared);
         }
-        let mut next = Vec::with_capacity(listeners.len());
-        let mut kept = Vec::new();
         for listener in listeners {
-            match bound
-                .iter()
-                .find(|bound| bound.asked_for(&listener.address))
-            {
-                Some(same) => {
-                    next.push(Arc::clone(same));
-                    kept.push((Arc::clone(same), listener));
-                }
-                None => next.push(Arc::new(Bound::bind(listener)?)),
-            }
+            let mut open = prepared.bound.iter();
+            let open = open.find(|bound| bound.asked_for(&listener.address));
+            prepared.next.push(match open {
+                Some(same) => (Arc::clone(same), Some(listener)),
+                None => (Arc::new(Bound::bind(listener)?), None),
+            });
         }
-        change();
-        for (same, listener) in kept {
-            same.exchange(listener);
-        }
-        for new in &next {
-            if !bound.iter().any(|old| Arc::ptr_eq(old, new)) {
-                new.accept(&self.inner.shared);
-            }
-        }
-        for old in bound.iter() {
-            if !next.iter().any(|new| Arc::ptr_eq(old, new)) {
-                old.close().await;
-            }
-        }
-        let addresses = next
-            .iter()
-            .map(|bound| (bound.name(), bound.address()))
-            .collect();
-        self.inner.addresses.store(Arc::new(addresses));
-        *bound = next;
-        Ok(())
+        Ok(prepared)
     }
 
     /// Accepts no more, lets what runs end, and cuts what is left at `deadline`. WebSockets are closed with
@@ -240,6 +230,55 @@ impl Gateway {
             requests: gate.requests(),
             sockets: gate.sockets(),
             accepted: gate.accepted(),
+        }
+    }
+}
+
+/// A reload whose sockets are bound. Dropping it closes them, and everything stays as it was.
+#[must_use]
+pub struct PreparedReload<'a> {
+    shared: &'a Arc<Shared>,
+    addresses: &'a ArcSwap<Vec<(Arc<str>, Address)>>,
+    bound: MutexGuard<'a, Vec<Arc<Bound>>>,
+    current: Arc<Current>,
+    /// Sockets that stay, each with its new settings, and new ones without.
+    next: Vec<(Arc<Bound>, Option<Listener>)>,
+}
+
+impl PreparedReload<'_> {
+    /// Serves by the new table, limits and listeners from now on. What is returned waits until the addresses of
+    /// listeners that are gone are free again.
+    pub fn commit(mut self) -> impl Future<Output = ()> + Send + use<> {
+        self.shared.current.store(Arc::clone(&self.current));
+        let mut next = Vec::with_capacity(self.next.len());
+        for (bound, settings) in self.next.drain(..) {
+            match settings {
+                Some(listener) => bound.exchange(listener),
+                None => bound.accept(self.shared),
+            }
+            next.push(bound);
+        }
+        let addresses = next.iter().map(|bound| (bound.name(), bound.address()));
+        self.addresses.store(Arc::new(addresses.collect()));
+        let old = std::mem::replace(&mut *self.bound, next);
+        let stays = |old: &&Arc<Bound>| self.bound.iter().any(|bound| Arc::ptr_eq(old, bound));
+        let gone = old.iter().filter(|old| !stays(old));
+        let closing: Vec<_> = gone.filter_map(|gone| gone.stop()).collect();
+        async move {
+            for task in closing {
+                // It was cancelled; then its socket is closed.
+                let _ = task.await;
+            }
+        }
+    }
+}
+
+impl Drop for PreparedReload<'_> {
+    fn drop(&mut self) {
+        for (bound, settings) in self.next.drain(..) {
+            if settings.is_none() {
+                bound.stop();
+            }
         }
     }
 }

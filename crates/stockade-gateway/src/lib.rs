@@ -51,7 +51,7 @@ pub use access::{
 };
 pub use assets::{AssetFallback, Assets, AssetsError, AssetsOptions};
 pub use forwarded::{remove_identity, write_identity};
-pub use gateway::{Drained, Gateway, GatewayStats};
+pub use gateway::{Drained, Gateway, GatewayStats, PreparedReload};
 pub use limits::{Limits, SocketLimits};
 pub use listener::{Address, ListenError, Listener, ProxyProtocol};
 #[doc(hidden)]

@@ -84,6 +84,7 @@ pub struct TableOptions {
 }
 
 /// All routes. Built once, then only read.
+#[derive(Default)]
 pub struct Table {
     pub(crate) options: TableOptions,
     hosts: HashMap<Box<str>, Paths>,
