@@ -10,8 +10,8 @@ use stockade_gateway::{Route, Table};
 
 use crate::brokers::Brokers;
 use crate::directory::{Directory, SiteTarget};
+use crate::error::ServeError;
 use crate::plan;
-use crate::server::ServeError;
 use crate::site::{self, SiteError};
 
 /// What a configuration that can be served is to be warned of.

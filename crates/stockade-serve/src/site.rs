@@ -15,7 +15,7 @@ use stockade_transpile::{ModuleFiles, ModuleFilesError, ModuleMistake};
 
 use crate::brokers::Brokers;
 use crate::directory::{Answering, Directory};
-use crate::metrics::{Metrics, SiteMetrics};
+use crate::metrics::{SiteMetrics, SiteTable};
 use crate::observe::{Logs, SiteObserver};
 use crate::plan;
 use crate::services::{Binding, SiteServices};
@@ -64,12 +64,12 @@ pub enum SiteError {
     Start(FetchError),
 }
 
-/// What all sites share.
-pub(crate) struct Shared {
+/// What all sites are made with.
+pub(crate) struct SiteContext {
     pub(crate) supervisor: Supervisor,
     pub(crate) brokers: Brokers,
     pub(crate) directory: Arc<Directory>,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<SiteTable>,
     pub(crate) logs: Arc<Logs>,
 }
 
@@ -123,7 +123,7 @@ impl Site {
 
     /// Makes the site and starts its mirrors, in the background.
     pub(crate) async fn start(
-        shared: &Shared,
+        context: &SiteContext,
         store: Option<&Arc<dyn Store>>,
         config: &SiteConfig,
         modules: Option<ModuleFiles>,
@@ -138,9 +138,9 @@ impl Site {
         let folder = modules.as_ref().map(|files| files.folder.clone());
         let instance = match modules {
             Some(files) => {
-                let broker = shared.brokers.with_roots(&config.data_guard.ca)?;
+                let broker = context.brokers.with_roots(&config.data_guard.ca)?;
                 let (options, services) = make(
-                    shared,
+                    context,
                     store,
                     &broker,
                     config,
@@ -152,12 +152,12 @@ impl Site {
                 let metrics = Arc::clone(&services.metrics);
                 let observer = SiteObserver::new(
                     Arc::clone(&metrics),
-                    Arc::clone(&shared.logs),
+                    Arc::clone(&context.logs),
                     config.wx_audit,
                 );
                 let instance = Instance::start(
                     options,
-                    shared.supervisor.clone(),
+                    context.supervisor.clone(),
                     Arc::new(services),
                     Arc::new(observer),
                 );
@@ -171,7 +171,7 @@ impl Site {
             folder,
             socket_message,
             number,
-            metrics: shared.metrics.sites.site(&config.name),
+            metrics: context.metrics.site(&config.name),
             answering: Arc::new(Answering {
                 instance,
                 assets,
@@ -225,7 +225,7 @@ pub(crate) fn secrets<'a>(
 
 /// The options of a site's instance, and what it may ask for.
 async fn make(
-    shared: &Shared,
+    context: &SiteContext,
     store: Option<&Arc<dyn Store>>,
     broker: &Broker,
     config: &SiteConfig,
@@ -265,8 +265,8 @@ async fn make(
     let services = SiteServices {
         egress: broker.egress(name, policy, secrets),
         bindings,
-        directory: Arc::clone(&shared.directory),
-        metrics: shared.metrics.sites.site(name),
+        directory: Arc::clone(&context.directory),
+        metrics: context.metrics.site(name),
     };
     let options = plan::instance::options(config, env, Some(code), socket_message)?;
     Ok((options, services))

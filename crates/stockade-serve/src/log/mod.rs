@@ -12,8 +12,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 pub(crate) use line::{Format, Line};
 pub(crate) use redact::Redaction;
-pub(crate) use sink::Destination;
-pub(crate) use sink::Sink;
+use sink::SinkChange;
+pub(crate) use sink::{Destination, Sink};
 
 /// How to log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,6 +24,12 @@ pub(crate) struct LogOptions {
     pub(crate) format: Format,
     /// Where they go.
     pub(crate) destination: Destination,
+}
+
+/// Another place, format or level for the log, ready to be used.
+pub(crate) struct LogChange {
+    output: SinkChange,
+    level: String,
 }
 
 /// The process's log. Cheap to clone.
@@ -46,15 +52,21 @@ impl Log {
         Ok(Self { sink })
     }
 
-    /// Goes on with these options.
+    /// Opens what these options ask for.
     ///
     /// # Errors
-    /// When the file cannot be opened; then nothing has changed.
-    pub(crate) fn change(&self, options: &LogOptions) -> io::Result<()> {
-        self.sink
-            .change(options.destination.clone(), options.format)?;
-        layer::set_level(&options.level);
-        Ok(())
+    /// When the file cannot be opened.
+    pub(crate) fn prepare(&self, options: &LogOptions) -> io::Result<LogChange> {
+        Ok(LogChange {
+            output: SinkChange::open(options.destination.clone(), options.format)?,
+            level: options.level.clone(),
+        })
+    }
+
+    /// Goes on with what was prepared.
+    pub(crate) fn commit(&self, change: LogChange) {
+        self.sink.change(change.output);
+        layer::set_level(&change.level);
     }
 
     /// A line to be filled and given to [`Log::write`].

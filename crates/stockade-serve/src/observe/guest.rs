@@ -160,10 +160,10 @@ impl Observer for SiteObserver {
             return;
         }
         let Some(dropped) = self.console.lock().admits(policy.console.lines_per_second) else {
-            self.metrics.console_dropped.add(1);
+            self.metrics.console_dropped.inc();
             return;
         };
-        self.metrics.console_lines.add(1);
+        self.metrics.console_lines.inc();
         let mut line = self.logs.log.line(name_of(level), "console");
         line.text("instance", &self.name).number("mirror", mirror);
         if dropped > 0 {
@@ -178,7 +178,7 @@ impl Observer for SiteObserver {
     }
 
     fn uncaught(&self, mirror: u32, error: &GuestError) {
-        self.metrics.uncaught.add(1);
+        self.metrics.uncaught.inc();
         if let Some(mut line) = self.error_line("warn", "uncaught") {
             line.number("mirror", mirror);
             line.text("error", &harmless(&error.to_string(), MAX_ERROR));
@@ -222,7 +222,7 @@ impl Observer for SiteObserver {
     }
 
     fn start_failed(&self, mirror: u32, why: &str, retry_in: Duration) {
-        self.metrics.start_failures.add(1);
+        self.metrics.start_failures.inc();
         let mut line = self.logs.log.line("error", "mirror_start_failed");
         line.text("instance", &self.name)
             .number("mirror", mirror)
@@ -282,7 +282,7 @@ impl Observer for SiteObserver {
     }
 
     fn retried(&self, from: u32) {
-        self.metrics.retries.add(1);
+        self.metrics.retries.inc();
         if let Some(mut line) = self.error_line("info", "request_retried") {
             line.number("from_mirror", from);
             self.logs.log.write(line);
@@ -290,10 +290,10 @@ impl Observer for SiteObserver {
     }
 
     fn cron(&self, cron: &str, outcome: &CronOutcome) {
-        let (word, level) = match outcome {
-            CronOutcome::Done { .. } => ("done", "info"),
-            CronOutcome::Failed { .. } => ("failed", "warn"),
-            CronOutcome::Skipped => ("skipped", "warn"),
+        let word = outcome.name();
+        let level = match outcome {
+            CronOutcome::Done { .. } => "info",
+            CronOutcome::Failed { .. } | CronOutcome::Skipped => "warn",
         };
         self.metrics.crons.add(word, 1);
         let mut line = self.logs.log.line(level, "cron");
@@ -309,7 +309,7 @@ impl Observer for SiteObserver {
     }
 
     fn misbehaved(&self, mirror: u32, what: &str) {
-        self.metrics.misbehaved.add(1);
+        self.metrics.misbehaved.inc();
         if let Some(mut line) = self.error_line("warn", "mirror_misbehaved") {
             line.number("mirror", mirror);
             line.text("what", &harmless(what, MAX_ERROR));

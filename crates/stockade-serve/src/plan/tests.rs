@@ -399,23 +399,32 @@ const USED: [(&str, &str); 14] = [
     ),
     (include_str!("../server/run.rs"), "config.drain_timeout"),
     (include_str!("../server/run.rs"), "config.watch"),
-    (include_str!("../server/apply.rs"), "config.drain_timeout"),
     (
-        include_str!("../server/apply.rs"),
+        include_str!("../subsystem/sites.rs"),
+        "config.drain_timeout",
+    ),
+    (
+        include_str!("../subsystem/state.rs"),
         "SqliteOptions::new(config.state.clone())",
     ),
     (
-        include_str!("../server/apply.rs"),
+        include_str!("../subsystem/metrics_listener.rs"),
         "StatusListener::start(metrics.listen, metrics.path.clone()",
     ),
-    (include_str!("../server/apply.rs"), "access.file.as_ref()"),
-    (include_str!("../server/apply.rs"), "query: access.query"),
     (
-        include_str!("../server/apply.rs"),
+        include_str!("../subsystem/logging.rs"),
+        "access.file.as_ref()",
+    ),
+    (
+        include_str!("../subsystem/logging.rs"),
+        "query: access.query",
+    ),
+    (
+        include_str!("../subsystem/logging.rs"),
         "client_address: access.client_address",
     ),
     (
-        include_str!("../server/apply.rs"),
+        include_str!("../subsystem/logging.rs"),
         "console: logging.console.clone()",
     ),
     (include_str!("../site.rs"), "config.wx_audit"),
@@ -441,7 +450,7 @@ fn made(config: &Config) -> String {
     add(&gateway::limits(&config.limits));
     add(&gateway::listeners(config));
     add(&gateway::table_options(config));
-    add(&crate::tls::planned(config));
+    add(&super::tls::planned(config));
     add(&logging::options(config));
     add(&logging::redaction(config));
     let logs = &config.logging;
@@ -471,7 +480,7 @@ fn made(config: &Config) -> String {
             route.max_body,
             route.websocket,
         ));
-        add(&crate::tls::rule(config, site));
+        add(&super::tls::rule(config, site));
         let (plain, kept) = grants::secrets(site).unwrap();
         add(&kept);
         let env = instance::environment(
