@@ -70,7 +70,7 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
     }
     server.announce(began);
     let mut watch = Watch::new();
-    server.rewatch(&mut watch, &sources);
+    server.rewatch(&mut watch, sources).await;
     loop {
         let wanted = tokio::select! {
             () = stop(&mut signals.terminate, &mut signals.interrupt) => break,
@@ -254,11 +254,12 @@ impl Server {
         tokio::spawn(async move { announce::ready(&running.sites, began, say).await });
     }
 
-    fn rewatch(&self, watch: &mut Watch, sources: &[PathBuf]) {
-        let running = self.running.load();
+    /// Watches the files of the configuration, `sources`, and those of the sites that run.
+    async fn rewatch(&self, watch: &mut Watch, sources: Vec<PathBuf>) {
+        let running = self.running.load_full();
         let sites = running.iter().flat_map(|running| running.sites.values());
         let code = sites.flat_map(|site| site.sources());
-        watch.set(sources.iter().cloned().chain(code));
+        watch.set(sources.into_iter().chain(code)).await;
     }
 
     /// Reads the configuration again and takes it into use, or says why not.
@@ -268,10 +269,10 @@ impl Server {
             Ok(loaded) => {
                 let sources = loaded.sources.clone();
                 let applied = self.apply(loaded).await;
-                applied.map(|change| {
-                    self.rewatch(watch, &sources);
-                    change.to_string()
-                })
+                if applied.is_ok() {
+                    self.rewatch(watch, sources).await;
+                }
+                applied.map(|change| change.to_string())
             }
             Err(error) => Err(error),
         };
