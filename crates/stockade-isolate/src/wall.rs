@@ -85,7 +85,7 @@ impl Wall for ThreadWall {
             let (seat, receiver) = channel();
             match spawn(memory, self.inspector.clone(), receiver) {
                 Ok(()) => ready.push(Ready { memory, seat }),
-                Err(error) => return log::debug!("no isolate kept ready: {error}"),
+                Err(error) => return tracing::debug!("no isolate kept ready: {error}"),
             }
         }
     }

@@ -68,7 +68,7 @@ where
             backoff = Backoff(FIRST_WAIT);
         }
         let wait = backoff.next();
-        log::warn!(
+        tracing::warn!(
             "the isolate ended: {why}; the next one starts in {} ms",
             wait.as_millis()
         );
@@ -79,7 +79,7 @@ where
                 Err(error) => {
                     state.send_replace(State::Failed);
                     let wait = backoff.next();
-                    log::error!(
+                    tracing::error!(
                         "the isolate does not start: {error}; the next attempt is in {} ms",
                         wait.as_millis()
                     );

@@ -225,7 +225,7 @@ impl Isolate {
                     tokio::spawn(async move {
                         let result = handler(data).await;
                         if let Err(error) = handle.answer(id, result) {
-                            log::debug!("an answer was not sent: {error}");
+                            tracing::debug!("an answer was not sent: {error}");
                         }
                     });
                 }
@@ -301,7 +301,7 @@ pub fn refuse_socket(handle: &Handle, event: &Event, why: &str) -> bool {
             "conn_id": conn_id, "event_type": "error", "data": { "message": why },
         });
         if let Err(error) = handle.send(SOCKET_EVENT, Payload::from_json(refusal.to_string())) {
-            log::debug!("a WebSocket was not refused: {error}");
+            tracing::debug!("a WebSocket was not refused: {error}");
         }
     }
     true
@@ -313,6 +313,6 @@ pub fn reject(handle: &Handle, id: stockade_protocol::RequestId, method: &str) {
         "the host has no handler for the request '{method}'"
     ));
     if let Err(error) = handle.answer(id, Err(error)) {
-        log::debug!("an answer was not sent: {error}");
+        tracing::debug!("an answer was not sent: {error}");
     }
 }

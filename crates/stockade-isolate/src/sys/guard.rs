@@ -204,7 +204,7 @@ unsafe extern "C" fn near_heap_limit(
     if current_limit >= initial + HEADROOM && !WINDING_DOWN.get() {
         // Still allocating after it was told to stop: it is inside something that does not look. To
         // return the same limit would have V8 abort the process.
-        log::warn!(
+        tracing::warn!(
             "isolate #{} ran out of memory inside a built-in function",
             guard.seat.id()
         );
@@ -244,7 +244,7 @@ unsafe extern "C" fn collected(
 unsafe extern "C" fn out_of_memory(_location: *const c_char, _details: &v8::OomDetails) {
     if let Some(guard) = current() {
         guard.seat.memory_exceeded();
-        log::warn!(
+        tracing::warn!(
             "isolate #{} ran out of memory where V8 cannot recover",
             guard.seat.id()
         );
@@ -262,7 +262,7 @@ pub(crate) fn install_panic_hook() {
         let Some(guard) = current() else {
             return previous(info);
         };
-        log::error!("isolate #{}: {info}", guard.seat.id());
+        tracing::error!("isolate #{}: {info}", guard.seat.id());
         guard.seat.convict(
             TerminateReason::Crashed,
             "the runtime failed inside the isolate",

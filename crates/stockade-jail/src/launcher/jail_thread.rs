@@ -93,7 +93,7 @@ pub(super) fn start(commands: mpsc::Receiver<Command>, wake: Arc<OwnedFd>) -> io
         .name("jail".to_owned())
         .spawn(move || {
             if let Err(error) = jail.run() {
-                log::error!("watching workers failed, all end: {error}");
+                tracing::error!("watching workers failed, all end: {error}");
             }
         })?;
     Ok(())
@@ -515,14 +515,14 @@ impl Jail {
             }
         });
         if last_words.is_none() && self.launcher.is_some() {
-            log::error!("the launcher of workers is gone: {why}");
+            tracing::error!("the launcher of workers is gone: {why}");
         }
         self.bury_with(&last_words.unwrap_or_else(|| launcher_died(why)));
     }
 
     fn bury_with(&mut self, error: &JailError) {
         if let Some(mut launcher) = self.launcher.take() {
-            log::debug!("{}", error.what);
+            tracing::debug!("{}", error.what);
             let _ = launcher.process.kill();
             let _ = launcher.process.wait();
         }
@@ -627,7 +627,7 @@ impl Drop for Jail {
 /// Calls a handler; one that panics costs its own events, not those of others.
 fn call(on_event: &EventHandler, event: JailEvent) {
     if catch_unwind(AssertUnwindSafe(|| on_event(event))).is_err() {
-        log::error!("a handler of a worker's events panicked");
+        tracing::error!("a handler of a worker's events panicked");
     }
 }
 
