@@ -7,6 +7,7 @@ mod sink;
 
 use std::io;
 
+use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -16,10 +17,10 @@ use sink::SinkChange;
 pub(crate) use sink::{Destination, Sink};
 
 /// How to log.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogOptions {
-    /// `error`, `warn`, `info`, `debug` or `trace`.
-    pub(crate) level: String,
+    /// Lines of this level and of more serious ones are written.
+    pub(crate) level: Level,
     /// How lines look.
     pub(crate) format: Format,
     /// Where they go.
@@ -29,7 +30,7 @@ pub(crate) struct LogOptions {
 /// Another place, format or level for the log, ready to be used.
 pub(crate) struct LogChange {
     output: SinkChange,
-    level: String,
+    level: Level,
 }
 
 /// The process's log. Cheap to clone.
@@ -46,7 +47,7 @@ impl Log {
     /// When the file cannot be opened.
     pub(crate) fn start(options: &LogOptions) -> io::Result<Self> {
         let sink = Sink::start(options.destination.clone(), options.format)?;
-        layer::set_level(&options.level);
+        layer::set_level(options.level);
         let lines = layer::Lines(sink.clone());
         let _ = tracing_subscriber::registry().with(lines).try_init();
         Ok(Self { sink })
@@ -59,24 +60,24 @@ impl Log {
     pub(crate) fn prepare(&self, options: &LogOptions) -> io::Result<LogChange> {
         Ok(LogChange {
             output: SinkChange::open(options.destination.clone(), options.format)?,
-            level: options.level.clone(),
+            level: options.level,
         })
     }
 
     /// Goes on with what was prepared.
     pub(crate) fn commit(&self, change: LogChange) {
         self.sink.change(change.output);
-        layer::set_level(&change.level);
+        layer::set_level(change.level);
     }
 
     /// A line to be filled and given to [`Log::write`].
-    pub(crate) fn line(&self, level: &'static str, event: &str) -> Line {
+    pub(crate) fn line(&self, level: Level, event: &str) -> Line {
         Line::new(self.sink.format(), level, event)
     }
 
     /// Writes a line, if it is serious enough.
     pub(crate) fn write(&self, line: Line) {
-        if layer::is_wanted(line.level()) {
+        if line.level() <= layer::level() {
             self.write_always(line);
         }
     }

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use tracing::Level;
 
 use super::line::{Format, Line};
 
@@ -243,7 +244,7 @@ fn write(shared: &Shared, mut output: Output) {
         let format = state.format;
         drop(state);
         if dropped > 0 {
-            let mut line = Line::new(format, "warn", "log_dropped");
+            let mut line = Line::new(format, Level::WARN, "log_dropped");
             line.number("lines", dropped);
             line.text("message", "the log is written more slowly than lines come");
             lines.extend_from_slice(line.finish().as_bytes());

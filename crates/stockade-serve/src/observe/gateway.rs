@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use stockade_gateway::{AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord};
+use tracing::Level;
 
 use super::{Logs, shown, shown_query};
 use crate::metrics::{Reason, SiteTable, counter};
@@ -118,7 +119,7 @@ impl Observer for GatewayObserver {
             return;
         };
         let log = &self.logs.log;
-        let mut line = log.line("info", "request");
+        let mut line = log.line(Level::INFO, "request");
         line.text("request_id", &record.request_id);
         if let Some(client) = shown(record.client, access.client_address) {
             line.text("client", &client);
@@ -198,7 +199,7 @@ impl Observer for GatewayObserver {
         let Some(access) = &policy.access else {
             return;
         };
-        let mut line = self.logs.log.line("info", "websocket");
+        let mut line = self.logs.log.line(Level::INFO, "websocket");
         line.text("request_id", &record.request_id)
             .text("instance", &record.route);
         if let Some(client) = shown(record.client, access.client_address) {

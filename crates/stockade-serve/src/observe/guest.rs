@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stockade_config::Level;
+use stockade_config as config;
 use stockade_instance::{
     CronOutcome, FetchError, MirrorEnd, MirrorEndReason, Observer, Refusal, ScaleCause,
 };
 use stockade_protocol::{ConsoleLevel, GuestError, harmless};
 use stockade_supervisor::TerminateReason;
+use tracing::Level;
 
 use super::Logs;
 use crate::log::Line;
 use crate::metrics::SiteMetrics;
+use crate::plan;
 
 /// Bytes of a guest's error that are logged.
 const MAX_ERROR: usize = 4 << 10;
@@ -65,22 +67,12 @@ impl Second {
 /// Errors of one site that are logged in a second.
 const ERRORS_PER_SECOND: u32 = 50;
 
-fn level_of(level: ConsoleLevel) -> Level {
+fn level_of(level: ConsoleLevel) -> config::Level {
     match level {
-        ConsoleLevel::Debug => Level::Debug,
-        ConsoleLevel::Info => Level::Info,
-        ConsoleLevel::Warn => Level::Warn,
-        ConsoleLevel::Error => Level::Error,
-    }
-}
-
-fn name_of(level: Level) -> &'static str {
-    match level {
-        Level::Trace => "trace",
-        Level::Debug => "debug",
-        Level::Info => "info",
-        Level::Warn => "warn",
-        Level::Error => "error",
+        ConsoleLevel::Debug => config::Level::Debug,
+        ConsoleLevel::Info => config::Level::Info,
+        ConsoleLevel::Warn => config::Level::Warn,
+        ConsoleLevel::Error => config::Level::Error,
     }
 }
 
@@ -103,7 +95,7 @@ impl SiteObserver {
         }
     }
 
-    fn error_line(&self, level: &'static str, event: &str) -> Option<Line> {
+    fn error_line(&self, level: Level, event: &str) -> Option<Line> {
         let dropped = self.errors.lock().admits(ERRORS_PER_SECOND)?;
         let mut line = self.logs.log.line(level, event);
         line.text("instance", &self.name);
@@ -164,7 +156,7 @@ impl Observer for SiteObserver {
             return;
         };
         self.metrics.console_lines.inc();
-        let mut line = self.logs.log.line(name_of(level), "console");
+        let mut line = self.logs.log.line(plan::logging::level(level), "console");
         line.text("instance", &self.name).number("mirror", mirror);
         if dropped > 0 {
             line.number("dropped_before", dropped);
@@ -179,7 +171,7 @@ impl Observer for SiteObserver {
 
     fn uncaught(&self, mirror: u32, error: &GuestError) {
         self.metrics.uncaught.inc();
-        if let Some(mut line) = self.error_line("warn", "uncaught") {
+        if let Some(mut line) = self.error_line(Level::WARN, "uncaught") {
             line.number("mirror", mirror);
             line.text("error", &harmless(&error.to_string(), MAX_ERROR));
             add_stack(&mut line, error);
@@ -192,7 +184,7 @@ impl Observer for SiteObserver {
         if matches!(error, FetchError::ClientGone) {
             return;
         }
-        if let Some(mut line) = self.error_line("warn", "request_failed") {
+        if let Some(mut line) = self.error_line(Level::WARN, "request_failed") {
             if let Some(mirror) = mirror {
                 line.number("mirror", mirror);
             }
@@ -213,7 +205,7 @@ impl Observer for SiteObserver {
             .starts
             .add(if cold { "cold" } else { "ahead" }, 1);
         self.metrics.start_duration.observe(took.as_secs_f64());
-        let mut line = self.logs.log.line("info", "mirror_started");
+        let mut line = self.logs.log.line(Level::INFO, "mirror_started");
         line.text("instance", &self.name)
             .number("mirror", mirror)
             .flag("cold", cold)
@@ -223,7 +215,7 @@ impl Observer for SiteObserver {
 
     fn start_failed(&self, mirror: u32, why: &str, retry_in: Duration) {
         self.metrics.start_failures.inc();
-        let mut line = self.logs.log.line("error", "mirror_start_failed");
+        let mut line = self.logs.log.line(Level::ERROR, "mirror_start_failed");
         line.text("instance", &self.name)
             .number("mirror", mirror)
             .text("error", &harmless(why, MAX_ERROR))
@@ -237,8 +229,8 @@ impl Observer for SiteObserver {
             MirrorEndReason::Terminated(_)
             | MirrorEndReason::Misbehaved
             | MirrorEndReason::NotReady
-            | MirrorEndReason::RecycledForStuck => "warn",
-            _ => "info",
+            | MirrorEndReason::RecycledForStuck => Level::WARN,
+            _ => Level::INFO,
         };
         let mut line = self.logs.log.line(level, "mirror_ended");
         line.text("instance", &self.name)
@@ -260,7 +252,7 @@ impl Observer for SiteObserver {
             .milliseconds("age_ms", end.age);
         self.logs.log.write(line);
         if self.wx_audit && asked_to_execute(end) {
-            let mut line = self.logs.log.line("error", "wx_refused");
+            let mut line = self.logs.log.line(Level::ERROR, "wx_refused");
             line.text("instance", &self.name)
                 .number("mirror", end.mirror)
                 .text("detail", &harmless(&end.detail, MAX_ERROR));
@@ -269,7 +261,7 @@ impl Observer for SiteObserver {
     }
 
     fn scaled(&self, from: usize, to: usize, cause: ScaleCause) {
-        let mut line = self.logs.log.line("info", "scaled");
+        let mut line = self.logs.log.line(Level::INFO, "scaled");
         line.text("instance", &self.name)
             .number("from", from as u64)
             .number("to", to as u64)
@@ -283,7 +275,7 @@ impl Observer for SiteObserver {
 
     fn retried(&self, from: u32) {
         self.metrics.retries.inc();
-        if let Some(mut line) = self.error_line("info", "request_retried") {
+        if let Some(mut line) = self.error_line(Level::INFO, "request_retried") {
             line.number("from_mirror", from);
             self.logs.log.write(line);
         }
@@ -292,8 +284,8 @@ impl Observer for SiteObserver {
     fn cron(&self, cron: &str, outcome: &CronOutcome) {
         let word = outcome.name();
         let level = match outcome {
-            CronOutcome::Done { .. } => "info",
-            CronOutcome::Failed { .. } | CronOutcome::Skipped => "warn",
+            CronOutcome::Done { .. } => Level::INFO,
+            CronOutcome::Failed { .. } | CronOutcome::Skipped => Level::WARN,
         };
         self.metrics.crons.add(word, 1);
         let mut line = self.logs.log.line(level, "cron");
@@ -310,7 +302,7 @@ impl Observer for SiteObserver {
 
     fn misbehaved(&self, mirror: u32, what: &str) {
         self.metrics.misbehaved.inc();
-        if let Some(mut line) = self.error_line("warn", "mirror_misbehaved") {
+        if let Some(mut line) = self.error_line(Level::WARN, "mirror_misbehaved") {
             line.number("mirror", mirror);
             line.text("what", &harmless(what, MAX_ERROR));
             self.logs.log.write(line);
