@@ -306,8 +306,8 @@ impl LogAudit {
         };
         let limiter = written
             .entry(instance)
-            .or_insert_with(|| LogLimiter::new(LOGGED_PER_SECOND, now));
-        limiter.admit(now)
+            .or_insert_with(|| LogLimiter::new(now));
+        limiter.admit(LOGGED_PER_SECOND, now)
     }
 }
 

@@ -153,7 +153,6 @@ impl IoLimiter {
 /// Lines that may be logged each second; lines beyond that are counted and dropped.
 #[derive(Debug)]
 pub struct LogLimiter {
-    per_second: u32,
     since: Instant,
     lines: u32,
     dropped: u64,
@@ -162,22 +161,22 @@ pub struct LogLimiter {
 impl LogLimiter {
     /// A limiter whose first second begins at `now`.
     #[must_use]
-    pub const fn new(per_second: u32, now: Instant) -> Self {
+    pub const fn new(now: Instant) -> Self {
         Self {
-            per_second,
             since: now,
             lines: 0,
             dropped: 0,
         }
     }
 
-    /// Whether a line may be logged: `Some` with the number of lines that were dropped since the last one.
-    pub fn admit(&mut self, now: Instant) -> Option<u64> {
+    /// Whether a line may be logged of which there may be `per_second`: `Some` with the number of lines that were
+    /// dropped since the last one.
+    pub fn admit(&mut self, per_second: u32, now: Instant) -> Option<u64> {
         if now.saturating_duration_since(self.since) >= Duration::from_secs(1) {
             self.since = now;
             self.lines = 0;
         }
-        if self.lines >= self.per_second {
+        if self.lines >= per_second {
             self.dropped += 1;
             return None;
         }
@@ -290,10 +289,12 @@ mod tests {
     #[test]
     fn lines_beyond_the_limit_are_counted() {
         let start = Instant::now();
-        let mut lines = LogLimiter::new(20, start);
-        let admitted = (0..1000).filter(|_| lines.admit(start).is_some()).count();
+        let mut lines = LogLimiter::new(start);
+        let admitted = (0..1000)
+            .filter(|_| lines.admit(20, start).is_some())
+            .count();
         assert_eq!(admitted, 20);
-        assert_eq!(lines.admit(start + SECOND), Some(980));
-        assert_eq!(lines.admit(start + SECOND), Some(0));
+        assert_eq!(lines.admit(20, start + SECOND), Some(980));
+        assert_eq!(lines.admit(20, start + SECOND), Some(0));
     }
 }

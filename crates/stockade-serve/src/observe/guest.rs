@@ -8,6 +8,7 @@ use stockade_config as config;
 use stockade_instance::{
     CronOutcome, FetchError, MirrorEnd, MirrorEndReason, Observer, Refusal, ScaleCause,
 };
+use stockade_policy::LogLimiter;
 use stockade_protocol::{ConsoleLevel, GuestError, harmless};
 use stockade_supervisor::TerminateReason;
 use tracing::Level;
@@ -29,39 +30,8 @@ pub(crate) struct SiteObserver {
     metrics: Arc<SiteMetrics>,
     logs: Arc<Logs>,
     wx_audit: bool,
-    console: Mutex<Second>,
-    errors: Mutex<Second>,
-}
-
-/// Lines of the current second.
-struct Second {
-    began: Instant,
-    lines: u32,
-    dropped: u64,
-}
-
-impl Second {
-    fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            lines: 0,
-            dropped: 0,
-        }
-    }
-
-    /// Whether one more line may be written; with how many were dropped before it.
-    fn admits(&mut self, most: u32) -> Option<u64> {
-        if self.began.elapsed() >= Duration::from_secs(1) {
-            self.began = Instant::now();
-            self.lines = 0;
-        }
-        if self.lines >= most {
-            self.dropped += 1;
-            return None;
-        }
-        self.lines += 1;
-        Some(std::mem::take(&mut self.dropped))
-    }
+    console: Mutex<LogLimiter>,
+    errors: Mutex<LogLimiter>,
 }
 
 /// Errors of one site that are logged in a second.
@@ -85,18 +55,20 @@ impl SiteObserver {
     /// With `wx_audit`, a worker that ended because it asked for executable memory is told of in a line
     /// of its own.
     pub(crate) fn new(metrics: Arc<SiteMetrics>, logs: Arc<Logs>, wx_audit: bool) -> Self {
+        let now = Instant::now();
         Self {
             name: Arc::clone(&metrics.name),
             metrics,
             logs,
             wx_audit,
-            console: Mutex::new(Second::new()),
-            errors: Mutex::new(Second::new()),
+            console: Mutex::new(LogLimiter::new(now)),
+            errors: Mutex::new(LogLimiter::new(now)),
         }
     }
 
     fn error_line(&self, level: Level, event: &str) -> Option<Line> {
-        let dropped = self.errors.lock().admits(ERRORS_PER_SECOND)?;
+        let now = Instant::now();
+        let dropped = self.errors.lock().admit(ERRORS_PER_SECOND, now)?;
         let mut line = self.logs.log.line(level, event);
         line.text("instance", &self.name);
         if dropped > 0 {
@@ -151,7 +123,8 @@ impl Observer for SiteObserver {
         if policy.console.level.is_none_or(|least| level < least) {
             return;
         }
-        let Some(dropped) = self.console.lock().admits(policy.console.lines_per_second) else {
+        let most = policy.console.lines_per_second;
+        let Some(dropped) = self.console.lock().admit(most, Instant::now()) else {
             self.metrics.console_dropped.inc();
             return;
         };
