@@ -7,12 +7,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
-use crate::accept::Bound;
 use crate::access::Observer;
-use crate::gate::Gate;
 use crate::limits::Limits;
-use crate::listener::{Address, ListenError, Listener};
-use crate::route::Table;
+use crate::listener::accept::Bound;
+use crate::listener::connection_limits::Gate;
+use crate::listener::options::{Address, ListenError, Listener};
+use crate::route::table::Table;
 
 /// Accepts connections and answers requests until it is drained. A clone is the same gateway; when the last
 /// one is dropped it accepts no more, and its connections are cut.

@@ -2,10 +2,10 @@
 
 use stockade_http::{NormalPath, Slashes};
 
-use crate::authority::Authority;
-use crate::frames::Frames;
-use crate::framing::{Finding, Framing};
-use crate::proxy;
+use crate::http::h1_framing::{Finding, Framing};
+use crate::http::h2_frame_limiter::Frames;
+use crate::listener::proxy_protocol;
+use crate::route::authority::Authority;
 
 const HEAD_LIMIT: usize = 8192;
 
@@ -28,7 +28,7 @@ pub fn parse_everything(bytes: &[u8]) {
     let _ = frames
         .inspect(first, 0)
         .and_then(|()| frames.inspect(second, 0));
-    let _ = proxy::parse(bytes);
+    let _ = proxy_protocol::parse(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
         if let Ok(path) = NormalPath::parse(text, Slashes::Merge) {
             let again = NormalPath::parse(path.as_str(), Slashes::Merge);

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use stockade_http::{EncodedSlashes, HostPattern, PathPattern, Scheme, Slashes};
 
 use crate::limits::Limits;
-use crate::pattern::{Pattern, PatternError};
+use crate::route::pattern::{Pattern, PatternError};
 use crate::target::Target;
 use stockade_tls::{Acme, ClientRule};
 

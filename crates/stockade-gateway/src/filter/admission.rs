@@ -8,14 +8,14 @@ use hyper::body::Incoming;
 use stockade_http::{Body, NormalPath, Scheme, empty_body, full_body};
 
 use crate::access::Refusal;
-use crate::authority::Authority;
-use crate::forwarded::Origin;
 use crate::gateway::Current;
-use crate::head::{self, Refused};
-use crate::response::Exchange;
-use crate::route::{Route, Table, Wanted};
-use crate::service::Conversation;
-use crate::websocket::{self, Handshake};
+use crate::http::forwarded::Origin;
+use crate::http::request_head::{self, Refused};
+use crate::http::response_body::Exchange;
+use crate::http::service::Conversation;
+use crate::route::authority::Authority;
+use crate::route::table::{Route, Table, Wanted};
+use crate::websocket::handshake::{self, Handshake};
 
 const ACME_PREFIX: &str = "/.well-known/acme-challenge/";
 
@@ -59,7 +59,7 @@ impl Asking<'_> {
             let detail = "The request is malformed, or could be read in more than one way.";
             return Err(Refused::new(refusal, StatusCode::BAD_REQUEST, detail).closing());
         }
-        let authority = head::check(parts, self.fields, &current.limits)?;
+        let authority = request_head::check(parts, self.fields, &current.limits)?;
         record.host = Some(authority.host.clone());
         if parts.uri.path() == "*" {
             return if parts.method == Method::OPTIONS {
@@ -125,7 +125,7 @@ impl Asking<'_> {
             return Err(too_large(most));
         }
         let handshake = if route.websocket {
-            websocket::read(parts)?
+            handshake::read(parts)?
         } else {
             None
         };
@@ -181,9 +181,10 @@ pub(crate) fn body_refused(refusal: Refusal, most: u64) -> Refused {
 fn server_options() -> Response<Body> {
     let mut response = Response::new(empty_body());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    response
-        .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static(head::METHODS));
+    response.headers_mut().insert(
+        header::ALLOW,
+        HeaderValue::from_static(request_head::METHODS),
+    );
     response
 }
 
@@ -207,8 +208,8 @@ fn redirect(
         host: authority.host.clone(),
         port: Some(port),
     };
-    let uri = head::uri_authority(Scheme::Https, &authority)
-        .and_then(|authority| head::absolute_uri(Scheme::Https, authority, path, query))
+    let uri = request_head::uri_authority(Scheme::Https, &authority)
+        .and_then(|authority| request_head::absolute_uri(Scheme::Https, authority, path, query))
         .and_then(|uri| HeaderValue::try_from(uri.to_string()).ok())
         .ok_or_else(|| bad_path("it has a character that URLs cannot have"))?;
     let mut response = Response::new(empty_body());

@@ -7,8 +7,8 @@ use hyper::ext::ReasonPhrase;
 use stockade_http::{Body, empty_body};
 
 use crate::access::Outcome;
-use crate::head;
-use crate::response::{Exchange, Sent};
+use crate::http::request_head;
+use crate::http::response_body::{Exchange, Sent};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -35,7 +35,7 @@ pub(crate) fn finish(
     // On HTTP/2 a WebSocket is accepted with 200.
     let switching = exchange.record.outcome == Outcome::Upgraded;
     if !switching {
-        head::remove_hop_by_hop(headers);
+        request_head::remove_hop_by_hop(headers);
     }
     if let Ok(id) = HeaderValue::from_str(ending.id) {
         headers.insert(REQUEST_ID, id);

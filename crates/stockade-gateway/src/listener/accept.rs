@@ -13,10 +13,10 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 
-use crate::connection;
 use crate::gateway::Shared;
-use crate::listener::{Address, ListenError, Listener};
-use crate::stream::Socket;
+use crate::http::connection;
+use crate::listener::options::{Address, ListenError, Listener};
+use crate::listener::stream::Socket;
 
 /// Connections that wait to be accepted. The kernel takes the smaller of this and its own limit.
 const BACKLOG: i32 = 4096;

@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 use ppp::{v1, v2};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::stream::Plain;
+use crate::listener::stream::Plain;
 
 /// Of a version 1 header with its line end.
 const V1_LENGTH: usize = 107;

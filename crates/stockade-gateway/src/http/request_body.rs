@@ -16,9 +16,9 @@ use stockade_http::BoxError;
 use tokio::time::Sleep;
 
 use crate::access::Refusal;
-use crate::forwarded::remove_identity;
+use crate::http::forwarded::remove_identity;
+use crate::http::timeouts::Pulse;
 use crate::limits::Limits;
-use crate::pulse::Pulse;
 
 /// What a request's body came to, shared with whoever answers the request.
 #[derive(Debug, Default)]

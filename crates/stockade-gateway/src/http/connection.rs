@@ -15,20 +15,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::accept::local_peer;
 use crate::access::{ConnectionEvent, Observer, Refusal};
-use crate::forwarded::trusts;
-use crate::frames::Frames;
-use crate::framing::Framing;
-use crate::gate::Entered;
 use crate::gateway::{Phase, Shared};
+use crate::http::forwarded::trusts;
+use crate::http::h1_framing::Framing;
+use crate::http::h2_frame_limiter::Frames;
+use crate::http::inspected_stream::{Inspector, Wire};
+use crate::http::service::{Conversation, Secure};
+use crate::http::timeouts::{Overdue, Pulse};
 use crate::limits::Limits;
-use crate::listener::{Listener, ProxyProtocol};
-use crate::proxy::{self, ProxyError};
-use crate::pulse::{Overdue, Pulse};
-use crate::service::{Conversation, Secure};
-use crate::stream::{Plain, Socket, Stream};
-use crate::wire::{Inspector, Wire};
+use crate::listener::accept::local_peer;
+use crate::listener::connection_limits::Entered;
+use crate::listener::options::{Listener, ProxyProtocol};
+use crate::listener::proxy_protocol::{self, ProxyError};
+use crate::listener::stream::{Plain, Socket, Stream};
 use stockade_tls::AcceptError;
 
 /// How a client begins HTTP/2 (RFC 9113, section 3.4).
@@ -154,7 +154,7 @@ impl Opened<'_> {
         }
         if mode != ProxyProtocol::Off && proxy {
             let required = mode == ProxyProtocol::Required;
-            let client = match proxy::take_header(&mut plain, required).await {
+            let client = match proxy_protocol::take_header(&mut plain, required).await {
                 Ok(client) => client,
                 Err(ProxyError::Io(_)) => return Err(None),
                 Err(error) => {

@@ -10,9 +10,9 @@ use http_body::{Body as _, Frame, SizeHint};
 use stockade_http::{Body, BoxError};
 
 use crate::access::{AccessRecord, Observer, Outcome};
-use crate::body::Intake;
-use crate::gate::Running;
-use crate::pulse::{Outgoing, Pulse};
+use crate::http::request_body::Intake;
+use crate::http::timeouts::{Outgoing, Pulse};
+use crate::listener::connection_limits::Running;
 
 /// A request from its head to the end of its response. Reports the request when it is dropped.
 pub(crate) struct Exchange {

@@ -12,11 +12,11 @@ use stockade_http::{Body, GuestSocket, empty_body};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::access::Refusal;
-use crate::gate::OpenSocket;
-use crate::head::{self, Refused};
+use crate::http::request_head::{self, Refused};
+use crate::http::service::Conversation;
 use crate::limits::SocketLimits;
-use crate::relay::{self, Relay};
-use crate::service::Conversation;
+use crate::listener::connection_limits::OpenSocket;
+use crate::websocket::relay::{self, Relay};
 
 /// A client's wish for a WebSocket that may be granted.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ pub(crate) fn accept(
     };
     let (mut parts, _) = response.into_parts();
     let chosen = parts.headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
-    head::remove_hop_by_hop(&mut parts.headers);
+    request_head::remove_hop_by_hop(&mut parts.headers);
     for name in [
         header::SEC_WEBSOCKET_ACCEPT,
         header::SEC_WEBSOCKET_EXTENSIONS,

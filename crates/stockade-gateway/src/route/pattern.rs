@@ -4,7 +4,7 @@ use std::fmt;
 
 use stockade_http::{HostPattern, NormalPath, PathPattern, Scheme, Slashes};
 
-use crate::authority::Authority;
+use crate::route::authority::Authority;
 
 /// A pattern of URLs: every part that is given must match.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -13,18 +13,18 @@ use hyper::body::Incoming;
 use stockade_http::{Body, Client, Problem, Scheme, ServedBy, Upgrade as GuestUpgrade, empty_body};
 
 use crate::access::{AccessRecord, Outcome, Refusal};
-use crate::admission::{Admitted, Asking, Verdict, bad_path, body_refused};
-use crate::body::Received;
-use crate::connection::Report;
-use crate::finish::{Ending, finish};
-use crate::forwarded::Origin;
-use crate::gate::Entered;
+use crate::filter::admission::{Admitted, Asking, Verdict, bad_path, body_refused};
 use crate::gateway::{Current, Shared};
-use crate::head::{self, Refused};
-use crate::listener::Listener;
-use crate::pulse::{Pulse, Upgrade};
-use crate::response::{Exchange, Sent};
-use crate::websocket;
+use crate::http::connection::Report;
+use crate::http::forwarded::Origin;
+use crate::http::request_body::Received;
+use crate::http::request_head::{self, Refused};
+use crate::http::response_body::{Exchange, Sent};
+use crate::http::response_head::{Ending, finish};
+use crate::http::timeouts::{Pulse, Upgrade};
+use crate::listener::connection_limits::Entered;
+use crate::listener::options::Listener;
+use crate::websocket::handshake;
 use stockade_tls::{ConnectionTls, Misdirected, TlsStore};
 
 /// What all requests of a connection share.
@@ -78,7 +78,7 @@ impl Conversation {
         let current = self.shared.current.load_full();
         let (mut parts, body) = request.into_parts();
         let asks_upgrade = asks_upgrade(&parts, &body);
-        let fields = head::count_fields(&parts);
+        let fields = request_head::count_fields(&parts);
         let scheme = match self.secure {
             Some(_) => Scheme::Https,
             None => Scheme::Http,
@@ -221,15 +221,15 @@ impl Conversation {
             path,
             handshake,
         } = admitted;
-        let in_urls = head::uri_authority(origin.scheme, &authority);
+        let in_urls = request_head::uri_authority(origin.scheme, &authority);
         let in_urls = in_urls.ok_or_else(|| bad_path("its host cannot stand in URLs"))?;
-        head::clean_request(&mut parts.headers, &in_urls);
+        request_head::clean_request(&mut parts.headers, &in_urls);
         let query = parts.uri.query();
-        let uri = head::absolute_uri(origin.scheme, in_urls, path.as_str(), query);
+        let uri = request_head::absolute_uri(origin.scheme, in_urls, path.as_str(), query);
         parts.uri = uri.ok_or_else(|| bad_path("it has a character that URLs cannot have"))?;
         let waiting = handshake
             .as_ref()
-            .and_then(|_| websocket::pending(&mut parts));
+            .and_then(|_| handshake::pending(&mut parts));
         if let Some(handshake) = &handshake {
             handshake.announce(&mut parts);
         }
@@ -271,14 +271,14 @@ impl Conversation {
             (Some(handshake), Some(waiting), Some(guest))
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
             {
-                let opened = websocket::Opened {
+                let opened = handshake::Opened {
                     waiting,
                     guest,
                     route: Arc::clone(&route.label),
                     request_id: origin.request_id.clone(),
                     client: origin.client,
                 };
-                websocket::accept(self, handshake, response, opened, &current.limits.sockets)?
+                handshake::accept(self, handshake, response, opened, &current.limits.sockets)?
             }
             _ => {
                 let detail = "The site answered with an interim response and nothing else.";

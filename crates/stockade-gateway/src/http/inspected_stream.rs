@@ -11,12 +11,12 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::access::Refusal;
-use crate::frames::Frames;
-use crate::framing::{Finding, Framing};
-use crate::gate::Entered;
-use crate::pulse::{Pulse, Upgrade};
-use crate::service::Conversation;
-use crate::stream::Stream;
+use crate::http::h1_framing::{Finding, Framing};
+use crate::http::h2_frame_limiter::Frames;
+use crate::http::service::Conversation;
+use crate::http::timeouts::{Pulse, Upgrade};
+use crate::listener::connection_limits::Entered;
+use crate::listener::stream::Stream;
 
 /// What a client may send after the answer that ends its connection, and for how long.
 const LINGER_BYTES: u64 = 4 << 20;

@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, reques
 use stockade_http::{Body, Problem, Scheme};
 
 use crate::access::{Outcome, Refusal};
-use crate::authority::Authority;
 use crate::limits::Limits;
+use crate::route::authority::Authority;
 
 /// Why a request is refused, in words for its client.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,8 +21,8 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use crate::access::{Observer, SocketRecord};
 use crate::gateway::Phase;
+use crate::http::timeouts::Pulse;
 use crate::limits::SocketLimits;
-use crate::pulse::Pulse;
 
 /// Close codes (RFC 6455, section 7.4.1, and IANA's registry).
 const GOING_AWAY: u16 = 1001;
