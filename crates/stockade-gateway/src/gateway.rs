@@ -8,65 +8,27 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
 use crate::access::Observer;
+use crate::http::serve::serve;
 use crate::limits::Limits;
-use crate::listener::accept::Bound;
-use crate::listener::connection_limits::Gate;
+use crate::listener::accept::BoundListener;
 use crate::listener::options::{Address, ListenError, Listener};
 use crate::route::table::Table;
+use crate::state::{ActiveConfig, GatewayState, Phase};
 
 /// Accepts connections and answers requests until it is drained. A clone is the same gateway; when the last
 /// one is dropped it accepts no more, and its connections are cut.
 #[derive(Clone)]
 pub struct Gateway {
-    inner: Arc<Inner>,
+    inner: Arc<GatewayInner>,
 }
 
-struct Inner {
-    shared: Arc<Shared>,
+struct GatewayInner {
+    state: Arc<GatewayState>,
     phase: watch::Sender<Phase>,
-    /// Held while listeners change.
-    bound: Mutex<Vec<Arc<Bound>>>,
-    /// The same, for reading.
+    /// Locked while listeners change.
+    bound: Mutex<Vec<Arc<BoundListener>>>,
+    /// Names and addresses of `bound`, for readers that must not wait for a change.
     addresses: ArcSwap<Vec<(Arc<str>, Address)>>,
-}
-
-/// What all connections share.
-pub(crate) struct Shared {
-    pub(crate) current: ArcSwap<Current>,
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) phase: Phases,
-}
-
-/// What a reload exchanges as a whole.
-pub(crate) struct Current {
-    pub(crate) table: Table,
-    pub(crate) limits: Arc<Limits>,
-}
-
-/// Where a gateway is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Serving,
-    /// What runs may end; nothing new begins.
-    Draining,
-    /// Nothing may go on.
-    Cutting,
-}
-
-/// Hears of the gateway's phase.
-pub(crate) struct Phases(watch::Receiver<Phase>);
-
-impl Phases {
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Phase> {
-        self.0.clone()
-    }
-}
-
-impl Shared {
-    pub(crate) fn draining(&self) -> bool {
-        *self.phase.0.borrow() != Phase::Serving
-    }
 }
 
 /// What a drain left.
@@ -80,7 +42,7 @@ pub struct Drained {
     pub sockets_cut: usize,
 }
 
-/// Figures of the moment.
+/// What is open at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GatewayStats {
     /// Open connections.
@@ -105,19 +67,16 @@ impl Gateway {
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, ListenError> {
-        let (phase, phases) = watch::channel(Phase::Serving);
-        let shared = Arc::new(Shared {
-            current: ArcSwap::from_pointee(Current {
-                table,
-                limits: Arc::new(limits),
-            }),
-            gate: Arc::default(),
+        let (phase, phase_receiver) = watch::channel(Phase::Serving);
+        let state = Arc::new(GatewayState {
+            config: ArcSwap::from_pointee(ActiveConfig::new(table, limits)),
+            connections: Arc::default(),
             observer,
-            phase: Phases(phases),
+            phase: phase_receiver,
         });
         let gateway = Self {
-            inner: Arc::new(Inner {
-                shared,
+            inner: Arc::new(GatewayInner {
+                state,
                 phase,
                 bound: Mutex::default(),
                 addresses: ArcSwap::default(),
@@ -147,23 +106,20 @@ impl Gateway {
         table: Table,
         limits: Limits,
     ) -> Result<(), ListenError> {
-        let current = Arc::new(Current {
-            table,
-            limits: Arc::new(limits),
-        });
-        self.listen(listeners, || self.inner.shared.current.store(current))
+        let config = Arc::new(ActiveConfig::new(table, limits));
+        self.listen(listeners, || self.inner.state.config.store(config))
             .await
     }
 
-    /// Binds what is new, then does `change`, then lets go of what is gone.
+    /// Binds new listeners, then makes `change`, then closes listeners that are gone.
     async fn listen(
         &self,
         listeners: Vec<Listener>,
         change: impl FnOnce(),
     ) -> Result<(), ListenError> {
         let mut bound = self.inner.bound.lock().await;
-        if self.inner.shared.draining() {
-            // Nothing opens again what a drain has closed.
+        if self.inner.state.draining() {
+            // A drain has closed all listeners for good.
             change();
             return Ok(());
         }
@@ -178,16 +134,17 @@ impl Gateway {
                     next.push(Arc::clone(same));
                     kept.push((Arc::clone(same), listener));
                 }
-                None => next.push(Arc::new(Bound::bind(listener)?)),
+                None => next.push(Arc::new(BoundListener::bind(listener)?)),
             }
         }
         change();
         for (same, listener) in kept {
-            same.exchange(listener);
+            same.replace(listener);
         }
         for new in &next {
             if !bound.iter().any(|old| Arc::ptr_eq(old, new)) {
-                new.accept(&self.inner.shared);
+                let state = Arc::clone(&self.inner.state);
+                new.accept(move |accepted| serve(Arc::clone(&state), accepted));
             }
         }
         for old in bound.iter() {
@@ -213,16 +170,16 @@ impl Gateway {
             bound.close().await;
         }
         inner.addresses.store(Arc::default());
-        let gate = &inner.shared.gate;
-        let open = gate.open();
+        let connections = &inner.state.connections;
+        let open = connections.open();
         inner.phase.send_replace(Phase::Draining);
-        let _ = timeout(deadline, gate.until_empty()).await;
-        let cut = gate.open();
-        let sockets_cut = gate.sockets();
+        let _ = timeout(deadline, connections.until_empty()).await;
+        let cut = connections.open();
+        let sockets_cut = connections.sockets();
         inner.phase.send_replace(Phase::Cutting);
         if cut > 0 {
             // Tasks end as soon as they are polled; only one that never yields could take longer.
-            let _ = timeout(Duration::from_secs(1), gate.until_empty()).await;
+            let _ = timeout(Duration::from_secs(1), connections.until_empty()).await;
         }
         Drained {
             ended: open.saturating_sub(cut),
@@ -231,20 +188,20 @@ impl Gateway {
         }
     }
 
-    /// Figures of the moment.
+    /// What is open at this moment.
     #[must_use]
     pub fn stats(&self) -> GatewayStats {
-        let gate = &self.inner.shared.gate;
+        let connections = &self.inner.state.connections;
         GatewayStats {
-            connections: gate.open(),
-            requests: gate.requests(),
-            sockets: gate.sockets(),
-            accepted: gate.accepted(),
+            connections: connections.open(),
+            requests: connections.requests(),
+            sockets: connections.sockets(),
+            accepted: connections.accepted(),
         }
     }
 }
 
-impl Drop for Inner {
+impl Drop for GatewayInner {
     fn drop(&mut self) {
         for bound in self.bound.get_mut().drain(..) {
             bound.stop();

@@ -25,7 +25,9 @@ mod http;
 mod limits;
 mod listener;
 mod parsers;
+mod rejection;
 mod route;
+mod state;
 mod target;
 mod websocket;
 

@@ -2,8 +2,8 @@
 
 use stockade_http::{NormalPath, Slashes};
 
-use crate::http::h1_framing::{Finding, Framing};
-use crate::http::h2_frame_limiter::Frames;
+use crate::http::h1_framing::{H1Framing, Passage};
+use crate::http::h2_frame_limiter::H2FrameLimiter;
 use crate::listener::proxy_protocol;
 use crate::route::authority::Authority;
 
@@ -24,7 +24,7 @@ pub fn parse_everything(bytes: &[u8]) {
         let whole = inspected(&[bytes]);
         assert_eq!(whole, inspected(&[first, second]), "cut at {cut}");
     }
-    let mut frames = Frames::new(10);
+    let mut frames = H2FrameLimiter::new(10);
     let _ = frames
         .inspect(first, 0)
         .and_then(|()| frames.inspect(second, 0));
@@ -43,12 +43,12 @@ pub fn parse_everything(bytes: &[u8]) {
 
 /// How many bytes pass.
 fn inspected(parts: &[&[u8]]) -> usize {
-    let mut framing = Framing::new(HEAD_LIMIT);
+    let mut framing = H1Framing::new(HEAD_LIMIT);
     let mut passed = 0;
     for part in parts {
         match framing.inspect(&mut part.to_vec()) {
-            Finding::Fine => passed += part.len(),
-            Finding::Spoilt(length, _) => return passed + length,
+            Passage::All => passed += part.len(),
+            Passage::Until(length, _) => return passed + length,
         }
     }
     passed

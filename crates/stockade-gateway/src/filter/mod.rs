@@ -1,3 +1,3 @@
-//! Whether a request may go to a target: between its head and its route's target.
+//! Whether a request may go to its route's target.
 
 pub(crate) mod admission;

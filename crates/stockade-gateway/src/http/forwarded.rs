@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use stockade_http::{Client, Scheme};
 
-use crate::http::request_head;
+use crate::http::headers;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -68,7 +68,7 @@ pub fn remove_identity(headers: &mut HeaderMap) {
     }
 }
 
-/// Writes who asks, in the place of whatever said so before.
+/// Writes who sent the request, and removes every header that claimed it before.
 pub fn write_identity(headers: &mut HeaderMap, client: &Client) {
     remove_identity(headers);
     write(
@@ -134,7 +134,7 @@ impl Origin {
         if origin.request_id.is_empty() {
             origin.request_id = request_id();
         }
-        request_head::remove_named_by_connection(headers);
+        headers::remove_named_by_connection(headers);
         remove_identity(headers);
         let https = origin.scheme == Scheme::Https;
         write(headers, origin.client.ip(), https, &origin.request_id);
@@ -306,7 +306,7 @@ mod tests {
             // Nor by what cleans the request afterwards.
             let mut headers = headers;
             let authority = http::uri::Authority::from_static("a");
-            request_head::clean_request(&mut headers, &authority);
+            headers::clean_request(&mut headers, &authority);
             assert_eq!(headers["cf-connecting-ip"], client);
             assert_eq!(headers["x-request-id"], origin.request_id);
             assert!(!headers.contains_key("connection"));

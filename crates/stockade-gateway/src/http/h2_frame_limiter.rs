@@ -1,8 +1,8 @@
 //! Counts the frames of an HTTP/2 connection before the HTTP library sees them (RFC 9113, section 4.1).
 //!
-//! Frames that carry no request and no data cost the server work and the client nothing. The library
+//! H2FrameLimiter that carry no request and no data cost the server work and the client nothing. The library
 //! bounds some of them (resets, the size of a header block), this bounds them all, and notices a header
-//! block that does not end. It only reads; what is malformed is the library's to refuse.
+//! block that does not end. It only reads; the library refuses what is malformed.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
-/// For so many bytes that were sent to a client it may open its windows once. Clients do so after each
+/// A client may open its windows once for this number of bytes that were sent to it. Clients do so after each
 /// frame of data, or after half a window.
 const BYTES_AN_UPDATE: u64 = 512;
 
@@ -22,11 +22,11 @@ const END_HEADERS: u8 = 0x4;
 
 /// A connection has sent more frames than it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Flood;
+pub(crate) struct FrameFlood;
 
-/// Where an HTTP/2 connection stands.
+/// Where an HTTP/2 connection stands, and how many costly frames it may still send.
 #[derive(Debug)]
-pub(crate) struct Frames {
+pub(crate) struct H2FrameLimiter {
     header: [u8; HEADER_LENGTH],
     have: usize,
     /// Bytes of the frame, or of the preface, still to come.
@@ -35,7 +35,7 @@ pub(crate) struct Frames {
     in_head: bool,
     /// The frame at hand ends the block.
     ends_head: bool,
-    /// Frames that may come at once; grows with time to four seconds' worth.
+    /// H2FrameLimiter that may come at once; grows with time to four seconds' worth.
     budget: f64,
     rate: f64,
     counted: Instant,
@@ -43,7 +43,7 @@ pub(crate) struct Frames {
     updates: u64,
 }
 
-impl Frames {
+impl H2FrameLimiter {
     /// `rate`: frames without request or data a second.
     pub(crate) fn new(rate: u32) -> Self {
         let rate = f64::from(rate.max(1));
@@ -65,8 +65,8 @@ impl Frames {
         self.in_head
     }
 
-    /// Looks over the next bytes of the connection, to whose client `written` bytes have been sent.
-    pub(crate) fn inspect(&mut self, mut data: &[u8], written: u64) -> Result<(), Flood> {
+    /// Counts the frames in the next bytes of the connection. `written`: the bytes that were sent to the client.
+    pub(crate) fn inspect(&mut self, mut data: &[u8], written: u64) -> Result<(), FrameFlood> {
         loop {
             let skip = usize::try_from(self.left)
                 .unwrap_or(usize::MAX)
@@ -92,7 +92,7 @@ impl Frames {
         }
     }
 
-    fn frame(&mut self, written: u64) -> Result<(), Flood> {
+    fn frame(&mut self, written: u64) -> Result<(), FrameFlood> {
         let [a, b, c, kind, flags, ..] = self.header;
         let length = u32::from_be_bytes([0, a, b, c]);
         self.left = u64::from(length);
@@ -117,7 +117,7 @@ impl Frames {
             self.counted = now;
             self.budget = (self.budget + passed * self.rate).min(self.rate * 4.0) - 1.0;
             if self.budget < 0.0 {
-                return Err(Flood);
+                return Err(FrameFlood);
             }
         }
         Ok(())
@@ -137,8 +137,8 @@ mod tests {
         bytes
     }
 
-    fn frames() -> Frames {
-        let mut frames = Frames::new(1);
+    fn frames() -> H2FrameLimiter {
+        let mut frames = H2FrameLimiter::new(1);
         assert_eq!(frames.inspect(PREFACE, 0), Ok(()));
         frames
     }
@@ -194,7 +194,7 @@ mod tests {
         bytes.extend(frame(HEADERS, END_STREAM, 10));
         bytes.extend(frame(CONTINUATION, END_HEADERS, 10));
         let (begin, end) = (PREFACE.len() + HEADER_LENGTH, bytes.len());
-        let mut frames = Frames::new(1);
+        let mut frames = H2FrameLimiter::new(1);
         for (at, byte) in bytes.iter().enumerate() {
             assert_eq!(frames.inspect(&[*byte], 0), Ok(()));
             assert_eq!(

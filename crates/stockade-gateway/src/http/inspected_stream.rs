@@ -1,4 +1,4 @@
-//! The bytes between a client and the HTTP library: every byte of a client is looked over here first.
+//! A client's stream between socket and HTTP library: every byte of the client is checked before the library reads it.
 
 use std::io;
 use std::pin::Pin;
@@ -11,78 +11,83 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::access::Refusal;
-use crate::http::h1_framing::{Finding, Framing};
-use crate::http::h2_frame_limiter::Frames;
-use crate::http::service::Conversation;
-use crate::http::timeouts::{Pulse, Upgrade};
-use crate::listener::connection_limits::Entered;
-use crate::listener::stream::Stream;
+use crate::http::connection_state::{Close, ConnectionState, UpgradeDecision};
+use crate::http::h1_framing::{H1Framing, Passage};
+use crate::http::h2_frame_limiter::H2FrameLimiter;
+use crate::listener::connection_limits::ConnectionPermit;
+use crate::listener::stream::{ClientStream, reset_on_close};
 
 /// What a client may send after the answer that ends its connection, and for how long.
 const LINGER_BYTES: u64 = 4 << 20;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A client's stream under inspection.
-pub(crate) struct Wire {
+pub(crate) struct InspectedStream {
     /// Taken when it is dropped.
-    io: Option<Stream>,
+    io: Option<ClientStream>,
     inspector: Inspector,
-    pulse: Arc<Pulse>,
-    entered: Arc<Entered>,
+    state: Arc<ConnectionState>,
+    permit: Arc<ConnectionPermit>,
 }
 
 #[derive(Debug)]
 pub(crate) enum Inspector {
-    Http1(Framing),
-    Http2(Frames),
-    /// The client's bytes were refused: for the library the connection has ended.
+    Http1(H1Framing),
+    Http2(H2FrameLimiter),
+    /// The client's bytes were rejected: for the library the connection has ended.
     Ended,
 }
 
-impl Wire {
-    pub(crate) fn new(io: Stream, inspector: Inspector, conversation: &Conversation) -> Self {
+impl InspectedStream {
+    pub(crate) fn new(
+        io: ClientStream,
+        inspector: Inspector,
+        state: Arc<ConnectionState>,
+        permit: Arc<ConnectionPermit>,
+    ) -> Self {
         Self {
             io: Some(io),
             inspector,
-            pulse: Arc::clone(&conversation.pulse),
-            entered: Arc::clone(&conversation.entered),
+            state,
+            permit,
         }
     }
 
-    fn io(&mut self) -> io::Result<Pin<&mut Stream>> {
+    fn io(&mut self) -> io::Result<Pin<&mut ClientStream>> {
         let closed = || io::Error::from(io::ErrorKind::NotConnected);
         self.io.as_mut().map(Pin::new).ok_or_else(closed)
     }
 
-    /// Looks over what was just read; how much of it may pass.
+    /// Checks what was just read; returns how much of it may pass.
     fn inspect(&mut self, data: &mut [u8]) -> io::Result<usize> {
+        let state = &self.state;
         match &mut self.inspector {
             Inspector::Http1(framing) => {
-                if framing.undecided() {
-                    match self.pulse.decision() {
-                        Upgrade::Undecided => {}
-                        decision => framing.decide(decision == Upgrade::Yes),
-                    }
+                if framing.undecided()
+                    && let Some(decision) = state.upgrade.take()
+                {
+                    framing.decide(decision == UpgradeDecision::Accepted);
                 }
-                let finding = framing.inspect(data);
-                self.pulse.head(framing.in_head());
-                match finding {
-                    Finding::Fine => Ok(data.len()),
-                    Finding::Spoilt(length, refusal) => {
-                        self.pulse.spoil(refusal, framing.refused(refusal));
-                        self.pulse.linger();
+                let passage = framing.inspect(data);
+                state.timers.reading_head(framing.in_head());
+                match passage {
+                    Passage::All => Ok(data.len()),
+                    Passage::Until(length, refusal) => {
+                        let request = framing.refused_request(refusal);
+                        state.input.reject(refusal, request);
+                        state.close.linger();
                         self.inspector = Inspector::Ended;
                         Ok(length)
                     }
                 }
             }
             Inspector::Http2(frames) => {
-                if frames.inspect(data, self.pulse.written()).is_err() {
-                    self.pulse.spoil(Refusal::FrameFlood, 0);
+                if frames.inspect(data, state.timers.written()).is_err() {
+                    state.input.reject(Refusal::FrameFlood, 0);
                     self.inspector = Inspector::Ended;
                     return Err(io::Error::other("too many HTTP/2 frames without a request"));
                 }
-                self.pulse.head(frames.in_head());
+                state.timers.reading_head(frames.in_head());
                 Ok(data.len())
             }
             Inspector::Ended => Ok(0),
@@ -91,14 +96,14 @@ impl Wire {
 
     fn wrote(&self, result: &Poll<io::Result<usize>>) {
         match result {
-            Poll::Ready(Ok(bytes)) => self.pulse.wrote(*bytes),
+            Poll::Ready(Ok(bytes)) => self.state.timers.wrote(*bytes),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.pulse.blocked(),
+            Poll::Pending => self.state.timers.write_blocked(),
         }
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for InspectedStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -123,7 +128,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for InspectedStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -154,9 +159,9 @@ impl AsyncWrite for Wire {
         let this = self.get_mut();
         let result = this.io()?.poll_flush(cx);
         match result {
-            Poll::Ready(Ok(())) => this.pulse.flushed(),
+            Poll::Ready(Ok(())) => this.state.timers.write_flushed(),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => this.pulse.blocked(),
+            Poll::Pending => this.state.timers.write_blocked(),
         }
         result
     }
@@ -166,29 +171,30 @@ impl AsyncWrite for Wire {
     }
 }
 
-impl Drop for Wire {
+impl Drop for InspectedStream {
     /// Closing while bytes of the client are unread makes the kernel reset the connection, and the client
     /// may never see the answer (RFC 9112, section 9.6).
     fn drop(&mut self) {
         let Some(mut io) = self.io.take() else {
             return;
         };
-        if self.pulse.stalled() {
-            return io.forget();
-        }
-        if !self.pulse.lingers() {
-            return;
-        }
-        let entered = Arc::clone(&self.entered);
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                let lingering = async {
-                    io.shutdown().await?;
-                    tokio::io::copy(&mut io.take(LINGER_BYTES), &mut tokio::io::sink()).await
-                };
-                let _ = timeout(LINGER, lingering).await;
-                drop(entered);
-            });
+        match self.state.close.current() {
+            Close::Plain => {}
+            Close::Reset => reset_on_close(&io),
+            Close::Linger => {
+                let permit = Arc::clone(&self.permit);
+                if let Ok(runtime) = Handle::try_current() {
+                    runtime.spawn(async move {
+                        let lingering = async {
+                            io.shutdown().await?;
+                            tokio::io::copy(&mut io.take(LINGER_BYTES), &mut tokio::io::sink())
+                                .await
+                        };
+                        let _ = timeout(LINGER, lingering).await;
+                        drop(permit);
+                    });
+                }
+            }
         }
     }
 }

@@ -7,8 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header;
+use http::{HeaderMap, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -16,49 +15,78 @@ use stockade_http::BoxError;
 use tokio::time::Sleep;
 
 use crate::access::Refusal;
+use crate::filter::admission::BodyTooLarge;
+use crate::http::connection_state::ConnectionState;
 use crate::http::forwarded::remove_identity;
-use crate::http::timeouts::Pulse;
 use crate::limits::Limits;
+use crate::rejection::Rejection;
 
-/// What a request's body came to, shared with whoever answers the request.
+/// How far a request's body has been read, shared with the task that answers the request.
 #[derive(Debug, Default)]
-pub(crate) struct Intake {
+pub(crate) struct BodyProgress {
     bytes: AtomicU64,
-    fault: Mutex<Option<Refusal>>,
+    fault: Mutex<Option<BodyFault>>,
 }
 
-impl Intake {
+impl BodyProgress {
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
 
     /// Why the body was refused.
-    pub(crate) fn fault(&self) -> Option<Refusal> {
+    pub(crate) fn fault(&self) -> Option<BodyFault> {
         *self.fault.lock()
+    }
+}
+
+/// Why a request's body is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BodyFault {
+    #[error(transparent)]
+    TooLarge(#[from] BodyTooLarge),
+    #[error("the request's body made too little progress")]
+    TooSlow,
+    #[error("the request's body is malformed")]
+    Malformed(Refusal),
+}
+
+impl From<BodyFault> for Rejection {
+    fn from(fault: BodyFault) -> Self {
+        let (refusal, status, detail) = match fault {
+            BodyFault::TooLarge(error) => return error.into(),
+            BodyFault::TooSlow => (
+                Refusal::BodyTimeout,
+                StatusCode::REQUEST_TIMEOUT,
+                "The request's body made too little progress.",
+            ),
+            BodyFault::Malformed(refusal) => (
+                refusal,
+                StatusCode::BAD_REQUEST,
+                "The request's body is malformed.",
+            ),
+        };
+        Self::new(refusal, status, detail).closing()
     }
 }
 
 /// Why reading a request's body failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    #[error("the request's body is larger than {0} bytes")]
-    TooLarge(u64),
-    #[error("the request's body made too little progress")]
-    TooSlow,
-    #[error("the request's body is malformed")]
-    Malformed,
+    #[error(transparent)]
+    Refused(#[from] BodyFault),
     #[error("the client went away: {0}")]
     Gone(#[source] hyper::Error),
 }
 
 /// A request's body as it comes from a client.
-pub(crate) struct Received {
+pub(crate) struct RequestBody {
     body: Incoming,
-    intake: Arc<Intake>,
-    pulse: Arc<Pulse>,
+    progress: Arc<BodyProgress>,
+    state: Arc<ConnectionState>,
     /// The request's number on its connection.
     number: u64,
-    most: u64,
+    /// Bytes that the body may have, and those of them that have not come yet.
+    limit: u64,
     left: u64,
     timeout: Duration,
     rate: u64,
@@ -69,22 +97,22 @@ pub(crate) struct Received {
     over: bool,
 }
 
-impl Received {
+impl RequestBody {
     pub(crate) fn new(
         body: Incoming,
-        most: u64,
+        limit: u64,
         limits: &Limits,
-        pulse: Arc<Pulse>,
+        state: Arc<ConnectionState>,
         number: u64,
-        intake: Arc<Intake>,
+        progress: Arc<BodyProgress>,
     ) -> Self {
         Self {
             body,
-            intake,
-            pulse,
+            progress,
+            state,
             number,
-            most,
-            left: most,
+            limit,
+            left: limit,
             timeout: limits.body_timeout,
             rate: limits.body_rate,
             waited: Duration::ZERO,
@@ -94,16 +122,16 @@ impl Received {
         }
     }
 
-    fn fail(&mut self, refusal: Refusal, error: BodyError) -> BoxError {
+    fn fail(&mut self, fault: BodyFault) -> BoxError {
         self.over = true;
-        self.intake.fault.lock().get_or_insert(refusal);
-        error.into()
+        self.progress.fault.lock().get_or_insert(fault);
+        BodyError::Refused(fault).into()
     }
 
-    /// Whether the client is slower than it may be. The first stretch of waiting is free.
+    /// Whether the client is slower than it may be. Waiting is free until it has lasted as long as the timeout.
     fn too_slow(&self) -> bool {
         let needed = self.waited.as_secs_f64() * self.rate as f64;
-        self.waited > self.timeout && (self.intake.bytes() as f64) < needed
+        self.waited > self.timeout && (self.progress.bytes() as f64) < needed
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -123,7 +151,7 @@ impl Received {
     }
 }
 
-impl http_body::Body for Received {
+impl http_body::Body for RequestBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -137,7 +165,7 @@ impl http_body::Body for Received {
         }
         let Poll::Ready(frame) = http_body::Body::poll_frame(Pin::new(&mut this.body), cx) else {
             ready!(this.poll_timer(cx));
-            let error = this.fail(Refusal::BodyTimeout, BodyError::TooSlow);
+            let error = this.fail(BodyFault::TooSlow);
             return Poll::Ready(Some(Err(error)));
         };
         if let Some(since) = this.waiting.take() {
@@ -150,8 +178,8 @@ impl http_body::Body for Received {
             }
             Some(Err(error)) => {
                 this.over = true;
-                let error = match this.pulse.spoilt(this.number) {
-                    Some(refusal) => this.fail(refusal, BodyError::Malformed),
+                let error = match this.state.input.rejected(this.number) {
+                    Some(refusal) => this.fail(BodyFault::Malformed(refusal)),
                     None => BodyError::Gone(error).into(),
                 };
                 Poll::Ready(Some(Err(error)))
@@ -160,14 +188,14 @@ impl http_body::Body for Received {
                 let frame = match frame.into_data() {
                     Ok(data) => {
                         let length = data.len() as u64;
-                        this.intake.bytes.fetch_add(length, Relaxed);
+                        this.progress.bytes.fetch_add(length, Relaxed);
                         if length > this.left {
-                            let error = BodyError::TooLarge(this.most);
-                            return Poll::Ready(Some(Err(this.fail(Refusal::BodyTooLarge, error))));
+                            let fault = BodyTooLarge { limit: this.limit };
+                            return Poll::Ready(Some(Err(this.fail(fault.into()))));
                         }
                         this.left -= length;
                         if this.too_slow() {
-                            let error = this.fail(Refusal::BodyTimeout, BodyError::TooSlow);
+                            let error = this.fail(BodyFault::TooSlow);
                             return Poll::Ready(Some(Err(error)));
                         }
                         Frame::data(data)
@@ -191,11 +219,11 @@ impl http_body::Body for Received {
     }
 }
 
-impl Drop for Received {
+impl Drop for RequestBody {
     /// The HTTP library then closes the connection after the response, while the client may still be sending.
     fn drop(&mut self) {
         if !http_body::Body::is_end_stream(self) {
-            self.pulse.linger();
+            self.state.close.linger();
         }
     }
 }

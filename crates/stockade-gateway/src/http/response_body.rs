@@ -1,39 +1,16 @@
-//! The body of a response on its way to the client, and the record of the request that ends with it.
+//! The body of a response on its way to the client. The request ends with it.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use stockade_http::{Body, BoxError};
 
-use crate::access::{AccessRecord, Observer, Outcome};
-use crate::http::request_body::Intake;
-use crate::http::timeouts::{Outgoing, Pulse};
-use crate::listener::connection_limits::Running;
-
-/// A request from its head to the end of its response. Reports the request when it is dropped.
-pub(crate) struct Exchange {
-    pub(crate) record: Box<AccessRecord>,
-    pub(crate) began: Instant,
-    /// On its connection, from 1.
-    pub(crate) number: u64,
-    pub(crate) intake: Arc<Intake>,
-    pub(crate) pulse: Arc<Pulse>,
-    pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) _running: Running,
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.pulse.end();
-        self.record.bytes_in = self.intake.bytes();
-        self.record.duration = self.began.elapsed();
-        self.observer.request(&self.record);
-    }
-}
+use crate::access::Outcome;
+use crate::http::request_in_flight::RequestInFlight;
+use crate::http::timeouts::{ConnectionTimers, ResponseProgress};
 
 /// Why a response's body was cut off.
 #[derive(Debug, thiserror::Error)]
@@ -45,33 +22,33 @@ pub(crate) enum ResponseError {
 }
 
 /// A response's body. Sends exactly as much as the response's head says, or fails.
-pub(crate) struct Sent {
+pub(crate) struct ResponseBody {
     body: Body,
-    exchange: Exchange,
+    request: RequestInFlight,
     /// What the head says and has not been sent.
     declared: Option<u64>,
-    outgoing: Option<Arc<Outgoing>>,
+    progress: Option<Arc<ResponseProgress>>,
     over: bool,
 }
 
-impl Sent {
+impl ResponseBody {
     /// `declared`: the value of `content-length`, if the body's own length is not known.
-    pub(crate) fn new(body: Body, declared: Option<u64>, exchange: Exchange) -> Self {
-        let outgoing = (!body.is_end_stream()).then(|| exchange.pulse.outgoing());
+    pub(crate) fn new(body: Body, declared: Option<u64>, request: RequestInFlight) -> Self {
+        let progress = (!body.is_end_stream()).then(|| request.state.timers.response_begins());
         Self {
             body,
-            exchange,
+            request,
             declared,
-            outgoing,
+            progress,
             over: false,
         }
     }
 
     fn end(&mut self, outcome: Outcome) {
         self.over = true;
-        // What the gateway refused, or passed on as a WebSocket, stays that.
-        if self.exchange.record.outcome == Outcome::ClientGone {
-            self.exchange.record.outcome = outcome;
+        // A request that the gateway refused or made a WebSocket keeps that outcome.
+        if self.request.record.outcome == Outcome::ClientGone {
+            self.request.record.outcome = outcome;
         }
     }
 
@@ -80,14 +57,12 @@ impl Sent {
         Poll::Ready(Some(Err(error)))
     }
 
-    fn handed_on(&self, bytes: usize) {
-        if let Some(outgoing) = &self.outgoing {
-            self.exchange.pulse.handed_on(outgoing, bytes);
-        }
+    fn timers(&self) -> &ConnectionTimers {
+        &self.request.state.timers
     }
 }
 
-impl http_body::Body for Sent {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -99,7 +74,9 @@ impl http_body::Body for Sent {
         if this.over {
             return Poll::Ready(None);
         }
-        this.handed_on(0);
+        if let Some(progress) = &this.progress {
+            this.timers().piece_taken(progress);
+        }
         let frame = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
             None => {
                 if this.declared.is_some_and(|left| left > 0) {
@@ -119,8 +96,10 @@ impl http_body::Body for Sent {
                     None => return this.fail(ResponseError::TooLong.into()),
                 }
             }
-            this.exchange.record.bytes_out += length as u64;
-            this.handed_on(length);
+            this.request.record.bytes_out += length as u64;
+            if let Some(progress) = &this.progress {
+                this.timers().piece_waits(progress, length);
+            }
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -137,13 +116,13 @@ impl http_body::Body for Sent {
     }
 }
 
-impl Drop for Sent {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
         if !self.over && self.is_end_stream() {
             self.end(Outcome::Complete);
         }
-        if let Some(outgoing) = &self.outgoing {
-            self.exchange.pulse.arrived(outgoing);
+        if let Some(progress) = &self.progress {
+            self.timers().response_ends(progress);
         }
     }
 }

@@ -1,50 +1,44 @@
-//! Makes a target's response one that is right by HTTP.
+//! Makes a response right by HTTP, whatever its target wrote.
 
-use http::header::{self, HeaderName};
+use http::header;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 use stockade_http::{Body, empty_body};
 
 use crate::access::Outcome;
-use crate::http::request_head;
-use crate::http::response_body::{Exchange, Sent};
+use crate::http::request_in_flight::RequestInFlight;
+use crate::http::response_body::ResponseBody;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// How a response goes out.
-pub(crate) struct Ending<'a> {
-    /// To a HEAD request.
+/// What the form of a response depends on.
+pub(crate) struct ResponseForm {
+    /// The request was HEAD.
     pub(crate) head: bool,
     pub(crate) version: Version,
+    /// The connection ends after the response.
     pub(crate) close: bool,
-    pub(crate) id: &'a str,
 }
 
-/// Makes a response that is right by HTTP, whatever the target said.
+/// Makes a response right by HTTP, whatever its target wrote. Hop-by-hop fields were removed before.
 pub(crate) fn finish(
     response: Response<Body>,
-    mut exchange: Exchange,
-    ending: Ending<'_>,
-) -> Response<Sent> {
+    mut request: RequestInFlight,
+    form: ResponseForm,
+) -> Response<ResponseBody> {
     let (mut parts, mut body) = response.into_parts();
     let status = parts.status;
-    exchange.record.status = status;
-    exchange.record.first_byte = exchange.began.elapsed();
+    request.record.status = status;
+    request.record.first_byte = request.began.elapsed();
     let headers = &mut parts.headers;
     // On HTTP/2 a WebSocket is accepted with 200.
-    let switching = exchange.record.outcome == Outcome::Upgraded;
-    if !switching {
-        request_head::remove_hop_by_hop(headers);
-    }
-    if let Ok(id) = HeaderValue::from_str(ending.id) {
-        headers.insert(REQUEST_ID, id);
-    }
+    let switching = request.record.outcome == Outcome::Upgraded;
+
+    // Fields of this connection, and the text of the status.
     if status == StatusCode::UPGRADE_REQUIRED {
         // The one status that demands it (RFC 9110, section 15.5.22).
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
-    if ending.close && !switching && ending.version <= Version::HTTP_11 {
+    if form.close && !switching && form.version <= Version::HTTP_11 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if switching {
@@ -55,15 +49,17 @@ pub(crate) fn finish(
         // The library would make one up. None is allowed (RFC 9112, section 4).
         parts.extensions.insert(ReasonPhrase::from_static(b""));
     }
+
+    // The length of the body, as the status and the method allow one.
     let exact = body.size_hint().exact();
     let mut declared = None;
     if switching || status == StatusCode::NO_CONTENT || status == StatusCode::RESET_CONTENT {
         headers.remove(header::CONTENT_LENGTH);
         body = empty_body();
-    } else if status == StatusCode::NOT_MODIFIED || ending.head {
+    } else if status == StatusCode::NOT_MODIFIED || form.head {
         // The length is that of the response to GET, if it is known: that of the body where there is one,
         // whatever the target says, else what the target says (RFC 9110, section 8.6).
-        if let Some(exact) = exact.filter(|exact| ending.head && *exact > 0) {
+        if let Some(exact) = exact.filter(|exact| form.head && *exact > 0) {
             headers.insert(header::CONTENT_LENGTH, exact.into());
         } else if single_length(headers).is_none() {
             headers.remove(header::CONTENT_LENGTH);
@@ -77,7 +73,7 @@ pub(crate) fn finish(
             headers.remove(header::CONTENT_LENGTH);
         }
     }
-    Response::from_parts(parts, Sent::new(body, declared, exchange))
+    Response::from_parts(parts, ResponseBody::new(body, declared, request))
 }
 
 fn single_length(headers: &HeaderMap) -> Option<u64> {

@@ -1,305 +1,242 @@
-//! One request: from its head to a target and back.
+//! The way of one request, from its head to a target and back.
+//!
+//! 1. [`Origin::establish`] finds out who sent it, and rewrites the headers that say so.
+//! 2. [`UnroutedRequest::find_answerer`] checks the head, brings the path into normal form, and finds the route.
+//! 3. [`TargetCall`] gives it to the route's target, and waits for the head of the response.
+//! 4. [`answer`] makes the response right by HTTP.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
-use arc_swap::ArcSwap;
-use http::header;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use stockade_http::{Body, Client, Problem, Scheme, ServedBy, Upgrade as GuestUpgrade, empty_body};
+use hyper::upgrade::OnUpgrade;
+use stockade_http::{Body, NormalPath, Problem, empty_body};
 
-use crate::access::{AccessRecord, Outcome, Refusal};
-use crate::filter::admission::{Admitted, Asking, Verdict, bad_path, body_refused};
-use crate::gateway::{Current, Shared};
-use crate::http::connection::Report;
+use crate::access::Outcome;
+use crate::filter::admission;
+use crate::http::connection::Connection;
+use crate::http::connection_state::UpgradeDecision;
 use crate::http::forwarded::Origin;
-use crate::http::request_body::Received;
-use crate::http::request_head::{self, Refused};
-use crate::http::response_body::{Exchange, Sent};
-use crate::http::response_head::{Ending, finish};
-use crate::http::timeouts::{Pulse, Upgrade};
-use crate::listener::connection_limits::Entered;
-use crate::listener::options::Listener;
-use crate::websocket::handshake;
-use stockade_tls::{ConnectionTls, Misdirected, TlsStore};
+use crate::http::headers;
+use crate::http::request_head::{self, HeadError};
+use crate::http::request_in_flight::RequestInFlight;
+use crate::http::response_body::ResponseBody;
+use crate::http::response_head::{self, ResponseForm};
+use crate::http::target_call::{TargetCall, TargetRequest};
+use crate::rejection::Rejection;
+use crate::route::lookup::{self, Destination, RouteError};
+use crate::state::ActiveConfig;
 
-/// What all requests of a connection share.
-pub(crate) struct Conversation {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) listener: Arc<str>,
-    /// The other end, or whom the PROXY protocol names.
-    pub(crate) peer: SocketAddr,
-    pub(crate) secure: Option<Secure>,
-    pub(crate) pulse: Arc<Pulse>,
-    /// Kept as long as anything of the connection lives.
-    pub(crate) entered: Arc<Entered>,
-    pub(crate) _report: Report,
-}
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The TLS of a connection.
-pub(crate) struct Secure {
-    /// Made the handshake.
-    pub(crate) store: Arc<TlsStore>,
-    /// As it is now: a reload may have changed whom it trusts.
-    pub(crate) listener: Arc<ArcSwap<Listener>>,
-    pub(crate) connection: ConnectionTls,
-}
+/// Answers one request. Never fails: an error is a response too.
+pub(crate) async fn answer(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let began = Instant::now();
+    let config = connection.gateway.config.load_full();
+    let (mut head, body) = request.into_parts();
+    let (is_head, version) = (head.method == Method::HEAD, head.version);
 
-impl Secure {
-    /// Checks that a request for `host` may be answered on this connection.
-    pub(crate) fn check(&self, host: &str) -> Result<(), Misdirected> {
-        let listener = self.listener.load();
-        let store = listener.tls.as_ref().unwrap_or(&self.store);
-        store.check(host, &self.connection)
+    // Who sent it. What the client sent is counted before the gateway writes headers of its own.
+    let asks_upgrade = asks_upgrade(&head, &body);
+    let fields = headers::count_fields(&head);
+    let options = &config.table.options;
+    let origin = Origin::establish(
+        connection.peer,
+        connection.scheme(),
+        &options.trusted_proxies,
+        &mut head.headers,
+    );
+    let mut flight = RequestInFlight::begin(&connection, options, &head, &origin, began);
+    let accept = accept_only(&head.headers);
+
+    // Whether it is the last one of its connection.
+    let mut close = flight.number >= config.limits.requests_per_connection;
+    if close {
+        connection.state.requests.make_last();
     }
-}
+    close |= connection.gateway.draining();
 
-impl Conversation {
-    /// Tells that the client was refused.
-    pub(crate) fn refused(&self, refusal: Refusal) {
-        let peer = self.peer.ip();
-        self.shared.observer.refused(refusal, Some(peer));
-    }
-
-    /// The client takes nothing any more.
-    pub(crate) fn stalled(&self) {
-        self.pulse.stall();
-        self.refused(Refusal::Stalled);
-    }
-
-    /// Answers one request. Never fails: what goes wrong is a response too.
-    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Sent> {
-        let began = Instant::now();
-        let number = self.pulse.begin();
-        let current = self.shared.current.load_full();
-        let (mut parts, body) = request.into_parts();
-        let asks_upgrade = asks_upgrade(&parts, &body);
-        let fields = request_head::count_fields(&parts);
-        let scheme = match self.secure {
-            Some(_) => Scheme::Https,
-            None => Scheme::Http,
-        };
-        let proxies = &current.table.options.trusted_proxies;
-        let origin = Origin::establish(self.peer, scheme, proxies, &mut parts.headers);
-        let mut exchange = self.exchange(&parts, &origin, began, number);
-        let head = parts.method == Method::HEAD;
-        let version = parts.version;
-        let accept = accept_only(&parts.headers);
-
-        let mut close = number >= current.limits.requests_per_connection;
-        if close {
-            self.pulse.make_last();
+    // Route and target.
+    let unrouted = UnroutedRequest {
+        connection: &connection,
+        config: &config,
+        origin: &origin,
+        fields,
+        body_bytes: body.size_hint().lower(),
+    };
+    let answerer = unrouted.find_answerer(&head, &mut flight);
+    let upgrade = std::mem::take(&mut head.extensions).remove::<OnUpgrade>();
+    let outcome = match answerer {
+        Ok(Answerer::Target(request)) => {
+            flight.record.route = Some(Arc::clone(&request.route.label));
+            let call = TargetCall {
+                connection: &connection,
+                config: &config,
+                origin: &origin,
+            };
+            call.run(&request, head, body, upgrade, &mut flight).await
         }
-        close |= self.shared.draining();
-        let asking = Asking {
-            conversation: &self,
-            current: &current,
-            parts: &parts,
-            fields,
-            origin: &origin,
-            body: &body,
-        };
-        let outcome = match asking.judge(&mut exchange) {
-            Ok(Verdict::Admitted(admitted)) => {
-                exchange.record.route = Some(Arc::clone(&admitted.route.label));
-                self.give(&current, *admitted, parts, body, &origin, &mut exchange)
-                    .await
-            }
-            Ok(Verdict::Answered(response)) => Ok(response),
-            Err(refused) => Err(refused),
-        };
-        let mut response = match outcome {
-            Ok(response) => response,
-            Err(refused) => {
-                close |= refused.close;
-                if let Outcome::Refused(refusal) = refused.outcome {
-                    self.refused(refusal);
-                }
-                exchange.record.outcome = refused.outcome;
-                refused.into_response()
-            }
-        };
-        if asks_upgrade && version <= Version::HTTP_11 {
-            let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            self.pulse
-                .decide(if upgraded { Upgrade::Yes } else { Upgrade::No });
+        Ok(Answerer::Gateway(response)) => Ok(response),
+        Err(rejection) => Err(rejection),
+    };
+    let mut response = outcome.unwrap_or_else(|rejection| {
+        close |= rejection.close;
+        if let Outcome::Refused(refusal) = rejection.outcome {
+            connection.report_refused(refusal);
         }
-        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-            let mut rendered = problem.render(&accept, &origin.request_id);
-            for (name, value) in response.headers() {
-                rendered.headers_mut().insert(name, value.clone());
-            }
-            rendered
-                .extensions_mut()
-                .extend(std::mem::take(response.extensions_mut()));
-            response = rendered;
-        }
-        if close && version <= Version::HTTP_11 {
-            self.pulse.linger();
-        }
-        finish(
-            response,
-            exchange,
-            Ending {
-                head,
-                version,
-                close,
-                id: &origin.request_id,
-            },
-        )
-    }
+        flight.record.outcome = rejection.outcome;
+        rejection.into_response()
+    });
 
-    fn exchange(
-        &self,
-        parts: &request::Parts,
-        origin: &Origin,
-        began: Instant,
-        number: u64,
-    ) -> Exchange {
-        let current = self.shared.current.load();
-        let logged = current.table.options.logged_headers.iter();
-        let logged = logged.flat_map(|name| {
-            let values = parts.headers.get_all(name).iter();
-            values.map(move |value| {
-                let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
-                (name.clone(), text)
-            })
+    // What becomes of the connection.
+    if asks_upgrade && version <= Version::HTTP_11 {
+        let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        connection.state.upgrade.decide(if upgraded {
+            UpgradeDecision::Accepted
+        } else {
+            UpgradeDecision::Refused
         });
-        Exchange {
-            record: Box::new(AccessRecord {
-                started: SystemTime::now(),
-                request_id: origin.request_id.clone(),
-                listener: Arc::clone(&self.listener),
-                route: None,
-                client: origin.client,
-                peer: self.peer,
-                tls: self
-                    .secure
-                    .as_ref()
-                    .map(|secure| Arc::clone(&secure.connection.client)),
-                method: parts.method.clone(),
-                scheme: origin.scheme.as_str(),
-                host: None,
-                path: parts.uri.path().to_owned(),
-                query: parts.uri.query().map(str::to_owned),
-                version: parts.version,
-                headers: logged.collect(),
-                status: StatusCode::OK,
-                bytes_in: 0,
-                bytes_out: 0,
-                first_byte: Duration::ZERO,
-                duration: Duration::ZERO,
-                served_by: None,
-                outcome: Outcome::ClientGone,
-            }),
-            began,
-            number,
-            intake: Arc::default(),
-            pulse: Arc::clone(&self.pulse),
-            observer: Arc::clone(&self.shared.observer),
-            _running: self.shared.gate.run(),
-        }
+    }
+    if close && version <= Version::HTTP_11 {
+        connection.state.close.linger();
     }
 
-    /// Gives the request to the target and waits for the head of its response.
-    async fn give(
-        self: &Arc<Self>,
-        current: &Current,
-        admitted: Admitted,
-        mut parts: request::Parts,
-        body: Incoming,
-        origin: &Origin,
-        exchange: &mut Exchange,
-    ) -> Result<Response<Body>, Refused> {
-        let Admitted {
+    // The response: the text of a problem, then the form that HTTP demands.
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        response = complete(problem, response, &accept, &origin.request_id);
+    }
+    if flight.record.outcome != Outcome::Upgraded {
+        headers::remove_hop_by_hop(response.headers_mut());
+    }
+    if let Ok(id) = HeaderValue::from_str(&origin.request_id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    let form = ResponseForm {
+        head: is_head,
+        version,
+        close,
+    };
+    response_head::finish(response, flight, form)
+}
+
+/// A request whose target is not known yet.
+struct UnroutedRequest<'a> {
+    connection: &'a Connection,
+    config: &'a ActiveConfig,
+    origin: &'a Origin,
+    /// How many header fields the client sent.
+    fields: usize,
+    body_bytes: u64,
+}
+
+/// What answers a request.
+enum Answerer {
+    Target(TargetRequest),
+    /// The gateway itself.
+    Gateway(Response<Body>),
+}
+
+impl UnroutedRequest<'_> {
+    /// Takes a request through the filters to its route.
+    fn find_answerer(
+        &self,
+        head: &request::Parts,
+        flight: &mut RequestInFlight,
+    ) -> Result<Answerer, Rejection> {
+        let ActiveConfig { table, limits } = self.config;
+
+        // The head: unambiguous, within its limits, for one host.
+        if let Some(refusal) = self.connection.state.input.rejected(flight.number) {
+            return Err(HeadError::Ambiguous(refusal).into());
+        }
+        let authority = request_head::check(head, self.fields, limits)?;
+        flight.record.host = Some(authority.host.clone());
+
+        // The path, in the one form that routes, filters, logs and targets see.
+        let raw = match head.uri.path() {
+            "*" if head.method == Method::OPTIONS => {
+                return Ok(Answerer::Gateway(server_options()));
+            }
+            "*" => return Err(RouteError::Asterisk.into()),
+            "" => "/",
+            path => path,
+        };
+        let mut path = NormalPath::parse(raw, table.options.slashes).map_err(RouteError::from)?;
+        path.as_str().clone_into(&mut flight.record.path);
+        if let Some(response) = admission::challenge(&table.options, &authority, path.as_str()) {
+            return Ok(Answerer::Gateway(response));
+        }
+
+        // The route. Its rule for encoded slashes may change the path, which the record has even if no route answers.
+        let query = head.uri.query();
+        let destination = lookup::find(table, self.origin.scheme, &authority, &mut path, query);
+        if path.as_str() != flight.record.path {
+            path.as_str().clone_into(&mut flight.record.path);
+        }
+        let route = match destination? {
+            Destination::Route(route) => route,
+            Destination::HttpsUrl(url) => return Ok(Answerer::Gateway(redirect(url))),
+        };
+        let tls = self.connection.tls.as_ref();
+        let handshake = admission::check(&route, head, &authority, tls, self.body_bytes, limits)?;
+        Ok(Answerer::Target(TargetRequest {
             route,
             authority,
             path,
             handshake,
-        } = admitted;
-        let in_urls = request_head::uri_authority(origin.scheme, &authority);
-        let in_urls = in_urls.ok_or_else(|| bad_path("its host cannot stand in URLs"))?;
-        request_head::clean_request(&mut parts.headers, &in_urls);
-        let query = parts.uri.query();
-        let uri = request_head::absolute_uri(origin.scheme, in_urls, path.as_str(), query);
-        parts.uri = uri.ok_or_else(|| bad_path("it has a character that URLs cannot have"))?;
-        let waiting = handshake
-            .as_ref()
-            .and_then(|_| handshake::pending(&mut parts));
-        if let Some(handshake) = &handshake {
-            handshake.announce(&mut parts);
-        }
-        let most = route.most_body(&current.limits);
-        let body = if body.is_end_stream() {
-            empty_body()
-        } else {
-            let pulse = Arc::clone(&self.pulse);
-            let intake = Arc::clone(&exchange.intake);
-            let number = exchange.number;
-            Received::new(body, most, &current.limits, pulse, number, intake).boxed_unsync()
-        };
-        parts.extensions = http::Extensions::new();
-        parts.extensions.insert(Client {
-            address: origin.client,
-            request_id: origin.request_id.clone(),
-            https: origin.scheme == Scheme::Https,
-            secure: self
-                .secure
-                .as_ref()
-                .map(|secure| Arc::clone(&secure.connection.client)),
-            upgrade: handshake.is_some(),
-        });
-        let timeout = route.timeout.unwrap_or(current.limits.request_timeout);
-        let answer = route.target.handle(Request::from_parts(parts, body));
-        let answered = tokio::time::timeout(timeout, answer).await;
-        if let Some(refusal) = exchange.intake.fault() {
-            return Err(body_refused(refusal, most));
-        }
-        let Ok(mut response) = answered else {
-            return Err(Refused::timed_out("The site did not answer in time."));
-        };
-        exchange.record.served_by = response.extensions_mut().remove::<ServedBy>();
-        let guest = response.extensions_mut().remove::<GuestUpgrade>();
-        if !response.status().is_informational() {
-            return Ok(response);
-        }
-        let accepted = match (handshake, waiting, guest.and_then(|guest| guest.take())) {
-            (Some(handshake), Some(waiting), Some(guest))
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
-            {
-                let opened = handshake::Opened {
-                    waiting,
-                    guest,
-                    route: Arc::clone(&route.label),
-                    request_id: origin.request_id.clone(),
-                    client: origin.client,
-                };
-                handshake::accept(self, handshake, response, opened, &current.limits.sockets)?
-            }
-            _ => {
-                let detail = "The site answered with an interim response and nothing else.";
-                return Ok(Problem::new(StatusCode::BAD_GATEWAY, detail).into_response());
-            }
-        };
-        exchange.record.outcome = Outcome::Upgraded;
-        Ok(accepted)
+        }))
     }
 }
 
-/// The one predicate by which a connection waits for a decision; `framing` has the same.
-fn asks_upgrade(parts: &request::Parts, body: &Incoming) -> bool {
-    parts.headers.contains_key(header::UPGRADE) && body.is_end_stream()
+/// Whether the connection waits for a decision about an upgrade. `h1_framing` decides by the same rule.
+fn asks_upgrade(head: &request::Parts, body: &Incoming) -> bool {
+    head.headers.contains_key(header::UPGRADE) && body.is_end_stream()
 }
 
-/// What decides about the form of a problem, kept while the target has the headers.
+/// The headers that the form of a problem depends on, kept while the target has the others.
 fn accept_only(headers: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::new();
     for value in headers.get_all(header::ACCEPT) {
         kept.append(header::ACCEPT, value.clone());
     }
     kept
+}
+
+/// Writes the body of a response that is a problem. Headers and extensions of the response stay.
+fn complete(
+    problem: Problem,
+    mut response: Response<Body>,
+    accept: &HeaderMap,
+    request_id: &str,
+) -> Response<Body> {
+    let mut rendered = problem.render(accept, request_id);
+    for (name, value) in response.headers() {
+        rendered.headers_mut().insert(name, value.clone());
+    }
+    rendered
+        .extensions_mut()
+        .extend(std::mem::take(response.extensions_mut()));
+    rendered
+}
+
+/// `OPTIONS *` asks about the server as a whole (RFC 9110, section 9.3.7).
+fn server_options() -> Response<Body> {
+    let mut response = Response::new(empty_body());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let methods = HeaderValue::from_static(request_head::METHODS);
+    response.headers_mut().insert(header::ALLOW, methods);
+    response
+}
+
+fn redirect(url: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(empty_body());
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    response.headers_mut().insert(header::LOCATION, url);
+    response
 }

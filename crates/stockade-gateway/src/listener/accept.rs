@@ -1,7 +1,8 @@
-//! Sockets that listen, and the loops that accept from them.
+//! Sockets that listen, and the loops that accept connections from them.
 
+use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,12 +10,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
+use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 
-use crate::gateway::Shared;
-use crate::http::connection;
 use crate::listener::options::{Address, ListenError, Listener};
 use crate::listener::stream::Socket;
 
@@ -22,40 +21,46 @@ use crate::listener::stream::Socket;
 const BACKLOG: i32 = 4096;
 /// How long accepting rests when the process has no descriptor or memory left.
 const REST: Duration = Duration::from_millis(100);
-/// How long a silent peer is given before the kernel asks whether it is there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// A listener with its socket.
-pub(crate) struct Bound {
-    /// As it was asked for: the port may be 0.
+pub(crate) struct BoundListener {
+    /// The address of the options: its port may be 0.
     asked: Address,
-    /// As it is.
+    /// The address with the port that the system chose.
     address: Address,
-    /// Exchanged by a reload; connections look at it as long as they live.
+    /// Replaced by a reload; connections read it as long as they live.
     listener: Arc<ArcSwap<Listener>>,
     /// Taken by the loop that accepts.
-    socket: Mutex<Option<Listening>>,
+    socket: Mutex<Option<ListeningSocket>>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-enum Listening {
+/// A connection that the kernel has accepted.
+pub(crate) struct AcceptedSocket {
+    pub(crate) socket: Socket,
+    /// None for Unix sockets.
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) listener: Arc<ArcSwap<Listener>>,
+}
+
+enum ListeningSocket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-impl Bound {
+impl BoundListener {
     pub(crate) fn bind(listener: Listener) -> Result<Self, ListenError> {
         let asked = listener.address.clone();
         let (socket, address) = match &asked {
             Address::Tcp(address) => {
                 let (socket, address) =
                     bind_tcp(*address).map_err(|(what, error)| explain(&asked, what, error))?;
-                (Listening::Tcp(socket), Address::Tcp(address))
+                (ListeningSocket::Tcp(socket), Address::Tcp(address))
             }
             Address::Unix(path) => {
                 let socket =
                     bind_unix(path).map_err(|(what, error)| explain(&asked, what, error))?;
-                (Listening::Unix(socket), asked.clone())
+                (ListeningSocket::Unix(socket), asked.clone())
             }
         };
         Ok(Self {
@@ -67,7 +72,7 @@ impl Bound {
         })
     }
 
-    /// Whether this socket is the one for `address`, as it was asked for or as it is.
+    /// Whether this socket is the one for `address`, with the port of the options or the one the system chose.
     pub(crate) fn asked_for(&self, address: &Address) -> bool {
         self.asked == *address || self.address == *address
     }
@@ -80,15 +85,19 @@ impl Bound {
         self.address.clone()
     }
 
-    /// Takes other settings for the connections to come.
-    pub(crate) fn exchange(&self, listener: Listener) {
+    /// Replaces the options for the connections to come.
+    pub(crate) fn replace(&self, listener: Listener) {
         self.listener.store(Arc::new(listener));
     }
 
-    /// Starts accepting.
-    pub(crate) fn accept(self: &Arc<Self>, shared: &Arc<Shared>) {
+    /// Starts accepting: each connection becomes a task that runs `serve`.
+    pub(crate) fn accept<S, F>(self: &Arc<Self>, serve: S)
+    where
+        S: Fn(AcceptedSocket) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
         if let Some(socket) = self.socket.lock().take() {
-            let accepting = accept_all(socket, Arc::clone(self), Arc::clone(shared));
+            let accepting = accept_all(socket, Arc::clone(self), serve);
             *self.task.lock() = Some(tokio::spawn(accepting));
         }
     }
@@ -97,7 +106,7 @@ impl Bound {
     pub(crate) async fn close(&self) {
         let task = self.stop();
         if let Some(task) = task {
-            // It was cancelled; then its socket is closed.
+            // The task was cancelled; when it has ended, its socket is closed.
             let _ = task.await;
         }
     }
@@ -117,29 +126,30 @@ impl Bound {
     }
 }
 
-async fn accept_all(socket: Listening, bound: Arc<Bound>, shared: Arc<Shared>) {
+async fn accept_all<S, F>(socket: ListeningSocket, bound: Arc<BoundListener>, serve: S)
+where
+    S: Fn(AcceptedSocket) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
     loop {
         let accepted = match &socket {
-            Listening::Tcp(socket) => socket.accept().await.map(|(stream, peer)| {
+            ListeningSocket::Tcp(socket) => socket.accept().await.map(|(stream, peer)| {
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                (Socket::Tcp(stream), Some(peer))
+                (Socket::Left(stream), Some(peer))
             }),
-            Listening::Unix(socket) => socket
+            ListeningSocket::Unix(socket) => socket
                 .accept()
                 .await
-                .map(|(stream, _)| (Socket::Unix(stream), None)),
+                .map(|(stream, _)| (Socket::Right(stream), None)),
         };
         match accepted {
-            Ok((stream, peer)) => {
-                if let Socket::Tcp(stream) = &stream {
-                    prepare(stream, shared.current.load().limits.stall_timeout);
-                }
-                tokio::spawn(connection::serve(
-                    Arc::clone(&shared),
-                    Arc::clone(&bound.listener),
-                    stream,
+            Ok((socket, peer)) => {
+                let listener = Arc::clone(&bound.listener);
+                tokio::spawn(serve(AcceptedSocket {
+                    socket,
                     peer,
-                ));
+                    listener,
+                }));
             }
             Err(error) if is_of_one_connection(&error) => {
                 tracing::debug!(%error, "a connection ended before it was accepted");
@@ -151,11 +161,6 @@ async fn accept_all(socket: Listening, bound: Arc<Bound>, shared: Arc<Shared>) {
             }
         }
     }
-}
-
-/// Peers of Unix sockets have no address; they are on this machine.
-pub(crate) fn local_peer() -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 }
 
 /// Errors that concern the connection, not the socket that listens (accept(2), "Error handling").
@@ -176,20 +181,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | PermissionDenied
             | TimedOut
     )
-}
-
-/// Small answers go out at once; peers that vanish are noticed; what was sent and is not taken for
-/// `patience` is given up by the kernel too, also after the connection is closed here. A failure costs only
-/// that.
-fn prepare(stream: &tokio::net::TcpStream, patience: Duration) {
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
-    let set = stream
-        .set_nodelay(true)
-        .and_then(|()| SockRef::from(stream).set_tcp_keepalive(&keepalive))
-        .and_then(|()| SockRef::from(stream).set_tcp_user_timeout(Some(patience)));
-    if let Err(error) = set {
-        tracing::debug!(%error, "an option of a connection could not be set");
-    }
 }
 
 type Step<T> = Result<T, (&'static str, io::Error)>;

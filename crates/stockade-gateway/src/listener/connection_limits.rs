@@ -10,55 +10,56 @@ use tokio::sync::Notify;
 
 use crate::access::Refusal;
 
-/// Counts connections and WebSockets; nothing gets in that does not count.
+/// Counts connections, requests and WebSockets, and refuses connections and WebSockets over their limits.
 #[derive(Debug, Default)]
-pub(crate) struct Gate {
+pub(crate) struct ConnectionLimiter {
     open: AtomicUsize,
     accepted: AtomicU64,
     requests: AtomicUsize,
     sockets: AtomicUsize,
     addresses: Mutex<HashMap<IpAddr, usize>>,
-    /// Told whenever a connection closes.
+    /// Notified when a connection closes.
     closed: Notify,
 }
 
-/// An open connection; dropping it closes it.
+/// Permits one open connection; dropping it makes room for another.
 #[derive(Debug)]
-pub(crate) struct Entered {
-    gate: Arc<Gate>,
+pub(crate) struct ConnectionPermit {
+    limiter: Arc<ConnectionLimiter>,
     address: Mutex<Option<IpAddr>>,
 }
 
-/// An open WebSocket; dropping it closes it.
+/// Permits one open WebSocket; dropping it makes room for another.
 #[derive(Debug)]
-pub(crate) struct OpenSocket(Arc<Gate>);
+pub(crate) struct WebSocketPermit(Arc<ConnectionLimiter>);
 
-/// A request without complete response; dropping it ends it.
+/// Counts one request as long as its response is not complete, that is until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Running(Arc<Gate>);
+pub(crate) struct RunningRequest(Arc<ConnectionLimiter>);
 
-impl Gate {
-    /// Lets a connection in.
-    pub(crate) fn enter(self: &Arc<Self>, limit: usize) -> Result<Entered, Refusal> {
+impl ConnectionLimiter {
+    /// Permits a connection, if fewer than `limit` are open.
+    pub(crate) fn acquire(self: &Arc<Self>, limit: usize) -> Result<ConnectionPermit, Refusal> {
         self.accepted.fetch_add(1, Relaxed);
-        let entered = Entered {
-            gate: Arc::clone(self),
+        let permit = ConnectionPermit {
+            limiter: Arc::clone(self),
             address: Mutex::new(None),
         };
         if self.open.fetch_add(1, Relaxed) >= limit {
             return Err(Refusal::Connections);
         }
-        Ok(entered)
+        Ok(permit)
     }
 
-    pub(crate) fn open_socket(self: &Arc<Self>, limit: usize) -> Option<OpenSocket> {
-        let socket = OpenSocket(Arc::clone(self));
-        (self.sockets.fetch_add(1, Relaxed) < limit).then_some(socket)
+    /// Permits a WebSocket, if fewer than `limit` are open.
+    pub(crate) fn acquire_websocket(self: &Arc<Self>, limit: usize) -> Option<WebSocketPermit> {
+        let permit = WebSocketPermit(Arc::clone(self));
+        (self.sockets.fetch_add(1, Relaxed) < limit).then_some(permit)
     }
 
-    pub(crate) fn run(self: &Arc<Self>) -> Running {
+    pub(crate) fn count_request(self: &Arc<Self>) -> RunningRequest {
         self.requests.fetch_add(1, Relaxed);
-        Running(Arc::clone(self))
+        RunningRequest(Arc::clone(self))
     }
 
     pub(crate) fn open(&self) -> usize {
@@ -89,11 +90,11 @@ impl Gate {
     }
 }
 
-impl Entered {
-    /// Counts the connection for an address. Called at most once.
-    pub(crate) fn belongs_to(&self, address: IpAddr, limit: usize) -> Result<(), Refusal> {
+impl ConnectionPermit {
+    /// Counts the connection for its client's address. Called at most once.
+    pub(crate) fn count_for(&self, address: IpAddr, limit: usize) -> Result<(), Refusal> {
         let key = bucket(address);
-        let mut addresses = self.gate.addresses.lock();
+        let mut addresses = self.limiter.addresses.lock();
         let count = addresses.entry(key).or_default();
         if *count >= limit {
             return Err(Refusal::ConnectionsOfAddress);
@@ -104,10 +105,10 @@ impl Entered {
     }
 }
 
-impl Drop for Entered {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         if let Some(key) = self.address.lock().take() {
-            let mut addresses = self.gate.addresses.lock();
+            let mut addresses = self.limiter.addresses.lock();
             if let Some(count) = addresses.get_mut(&key) {
                 *count -= 1;
                 if *count == 0 {
@@ -118,18 +119,18 @@ impl Drop for Entered {
                 addresses.shrink_to_fit();
             }
         }
-        self.gate.open.fetch_sub(1, Relaxed);
-        self.gate.closed.notify_waiters();
+        self.limiter.open.fetch_sub(1, Relaxed);
+        self.limiter.closed.notify_waiters();
     }
 }
 
-impl Drop for OpenSocket {
+impl Drop for WebSocketPermit {
     fn drop(&mut self) {
         self.0.sockets.fetch_sub(1, Relaxed);
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningRequest {
     fn drop(&mut self) {
         self.0.requests.fetch_sub(1, Relaxed);
     }
@@ -152,23 +153,23 @@ mod tests {
 
     #[test]
     fn connections_over_a_limit_are_refused_until_others_close() {
-        let gate = Arc::<Gate>::default();
-        let first = gate.enter(2).unwrap();
-        let second = gate.enter(2).unwrap();
-        assert!(matches!(gate.enter(2), Err(Refusal::Connections)));
-        assert_eq!(gate.open(), 2);
+        let limiter = Arc::<ConnectionLimiter>::default();
+        let first = limiter.acquire(2).unwrap();
+        let second = limiter.acquire(2).unwrap();
+        assert!(matches!(limiter.acquire(2), Err(Refusal::Connections)));
+        assert_eq!(limiter.open(), 2);
         let here: IpAddr = "2001:db8::1".parse().unwrap();
-        let beside: IpAddr = "2001:db8::ffff:2".parse().unwrap();
-        assert_eq!(first.belongs_to(here, 1), Ok(()));
+        let neighbour: IpAddr = "2001:db8::ffff:2".parse().unwrap();
+        assert_eq!(first.count_for(here, 1), Ok(()));
         assert_eq!(
-            second.belongs_to(beside, 1),
+            second.count_for(neighbour, 1),
             Err(Refusal::ConnectionsOfAddress)
         );
         let other: IpAddr = "2001:db8:0:1::1".parse().unwrap();
-        assert_eq!(second.belongs_to(other, 1), Ok(()));
+        assert_eq!(second.count_for(other, 1), Ok(()));
         drop((first, second));
-        assert_eq!(gate.open(), 0);
-        assert!(gate.addresses.lock().is_empty());
+        assert_eq!(limiter.open(), 0);
+        assert!(limiter.addresses.lock().is_empty());
         let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
         assert_eq!(bucket(mapped), "192.0.2.1".parse::<IpAddr>().unwrap());
     }

@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 use ppp::{v1, v2};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::listener::stream::Plain;
+use crate::listener::stream::PlainStream;
 
 /// Of a version 1 header with its line end.
 const V1_LENGTH: usize = 107;
@@ -29,28 +29,28 @@ pub(crate) enum ProxyError {
     Io(#[from] io::Error),
 }
 
-/// What a header says.
+/// Who opened the connection to the proxy, by its header.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Said {
-    /// The client's address.
+pub(crate) enum ConnectionSource {
+    /// A client with this address.
     Client(SocketAddr),
-    /// Nothing: the proxy speaks for itself, such as for a health check, or does not know.
-    Nothing,
+    /// The proxy itself, such as for a health check, or a client that the header does not name.
+    Proxy,
 }
 
-/// Takes the header off the stream. Returns the client's address if the header says it.
+/// Takes the header off the stream. Returns the client's address if the header has it.
 pub(crate) async fn take_header(
-    io: &mut Plain,
+    io: &mut PlainStream,
     required: bool,
 ) -> Result<Option<SocketAddr>, ProxyError> {
     let mut bytes = BytesMut::with_capacity(512);
     let result = read_header(io, &mut bytes).await;
     let client = match result {
-        Ok((said, length)) => {
+        Ok((source, length)) => {
             bytes.advance(length);
-            match said {
-                Said::Client(address) => Some(address),
-                Said::Nothing => None,
+            match source {
+                ConnectionSource::Client(address) => Some(address),
+                ConnectionSource::Proxy => None,
             }
         }
         Err(ProxyError::Missing) if !required => None,
@@ -63,7 +63,7 @@ pub(crate) async fn take_header(
 async fn read_header<R: AsyncRead + Unpin>(
     io: &mut R,
     bytes: &mut BytesMut,
-) -> Result<(Said, usize), ProxyError> {
+) -> Result<(ConnectionSource, usize), ProxyError> {
     loop {
         if io.read_buf(bytes).await? == 0 {
             return Err(ProxyError::Missing);
@@ -75,8 +75,8 @@ async fn read_header<R: AsyncRead + Unpin>(
     }
 }
 
-/// What the header at the start of `bytes` says, and its length; none while it is incomplete.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Said, usize)>, ProxyError> {
+/// Parses the header at the start of `bytes`, and returns its length too; none while it is incomplete.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(ConnectionSource, usize)>, ProxyError> {
     if begins(bytes, V1_PREFIX) {
         let Some(end) = bytes.iter().take(V1_LENGTH).position(|byte| *byte == b'\n') else {
             return if bytes.len() < V1_LENGTH {
@@ -87,16 +87,16 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Said, usize)>, ProxyError> {
         };
         let line = bytes.get(..=end).unwrap_or_default();
         let header = v1::Header::try_from(line).map_err(|_| ProxyError::Malformed)?;
-        let said = match header.addresses {
-            v1::Addresses::Unknown => Said::Nothing,
+        let source = match header.addresses {
+            v1::Addresses::Unknown => ConnectionSource::Proxy,
             v1::Addresses::Tcp4(ip) => {
-                Said::Client(SocketAddr::new(ip.source_address.into(), ip.source_port))
+                ConnectionSource::Client(SocketAddr::new(ip.source_address.into(), ip.source_port))
             }
             v1::Addresses::Tcp6(ip) => {
-                Said::Client(SocketAddr::new(ip.source_address.into(), ip.source_port))
+                ConnectionSource::Client(SocketAddr::new(ip.source_address.into(), ip.source_port))
             }
         };
-        return Ok(Some((said, end + 1)));
+        return Ok(Some((source, end + 1)));
     }
     if !begins(bytes, v2::PROTOCOL_PREFIX) {
         return Err(ProxyError::Missing);
@@ -113,17 +113,17 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Said, usize)>, ProxyError> {
         return Ok(None);
     };
     let header = v2::Header::try_from(whole).map_err(|_| ProxyError::Malformed)?;
-    let said = match (header.command, header.addresses) {
-        (v2::Command::Local, _) => Said::Nothing,
+    let source = match (header.command, header.addresses) {
+        (v2::Command::Local, _) => ConnectionSource::Proxy,
         (v2::Command::Proxy, v2::Addresses::IPv4(ip)) => {
-            Said::Client(SocketAddr::new(ip.source_address.into(), ip.source_port))
+            ConnectionSource::Client(SocketAddr::new(ip.source_address.into(), ip.source_port))
         }
         (v2::Command::Proxy, v2::Addresses::IPv6(ip)) => {
-            Said::Client(SocketAddr::new(ip.source_address.into(), ip.source_port))
+            ConnectionSource::Client(SocketAddr::new(ip.source_address.into(), ip.source_port))
         }
-        (v2::Command::Proxy, _) => Said::Nothing,
+        (v2::Command::Proxy, _) => ConnectionSource::Proxy,
     };
-    Ok(Some((said, length)))
+    Ok(Some((source, length)))
 }
 
 /// Whether `bytes` are a header by their beginning, as far as they go.
@@ -153,12 +153,12 @@ mod tests {
                     "{header:?} at {end}"
                 );
             }
-            let said = client.map_or(Said::Nothing, |client| {
-                Said::Client(client.parse().unwrap())
+            let source = client.map_or(ConnectionSource::Proxy, |client| {
+                ConnectionSource::Client(client.parse().unwrap())
             });
             let mut followed = header.to_vec();
             followed.extend(b"GET / HTTP/1.1\r\n");
-            assert_eq!(parse(&followed).unwrap(), Some((said, header.len())));
+            assert_eq!(parse(&followed).unwrap(), Some((source, header.len())));
         };
         check(
             b"PROXY TCP4 192.0.2.1 10.0.0.1 4000 80\r\n",

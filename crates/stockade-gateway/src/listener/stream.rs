@@ -1,4 +1,4 @@
-//! A client's byte stream, of whatever kind.
+//! A client's byte stream: TCP or a Unix socket, with TLS or without.
 
 use std::io;
 use std::pin::Pin;
@@ -10,39 +10,25 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
-/// What an accepted connection is before TLS, with bytes that were read too far ahead.
+/// How long a silent peer is given before the kernel probes it.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// An accepted socket: TCP on the left, a Unix socket on the right.
+pub(crate) type Socket = Either<TcpStream, UnixStream>;
+
+/// A client's stream of HTTP: without TLS on the left, with TLS on the right.
+pub(crate) type ClientStream = Either<PlainStream, Box<TlsStream<PlainStream>>>;
+
+/// An accepted socket before TLS, with bytes that were read too far ahead.
 #[derive(Debug)]
-pub(crate) struct Plain {
+pub(crate) struct PlainStream {
     socket: Socket,
     ahead: Bytes,
 }
 
-#[derive(Debug)]
-pub(crate) enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Socket {
-    /// Has the kernel drop what the peer has not taken, instead of keeping it after the end.
-    fn forget(&self) {
-        if let Self::Tcp(stream) = self
-            && let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO))
-        {
-            tracing::debug!(%error, "a connection could not be reset");
-        }
-    }
-}
-
-/// A client's stream of HTTP.
-#[derive(Debug)]
-pub(crate) enum Stream {
-    Plain(Plain),
-    Tls(Box<TlsStream<Plain>>),
-}
-
-impl Plain {
+impl PlainStream {
     pub(crate) fn new(socket: Socket) -> Self {
         Self {
             socket,
@@ -57,26 +43,38 @@ impl Plain {
     }
 }
 
-impl Stream {
-    /// Makes closing the stream a reset: what the client has not taken is dropped.
-    pub(crate) fn forget(&self) {
-        match self {
-            Self::Plain(io) => io.socket.forget(),
-            Self::Tls(io) => io.get_ref().0.socket.forget(),
-        }
+/// Sets a connection's options: small responses are sent at once, the kernel probes silent peers, and it gives up
+/// data that the peer has not taken for `stall_timeout`, also after the connection is closed here. The connection
+/// is served without an option that cannot be set.
+pub(crate) fn set_options(socket: &Socket, stall_timeout: Duration) {
+    let Either::Left(stream) = socket else {
+        return;
+    };
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
+    let set = stream
+        .set_nodelay(true)
+        .and_then(|()| SockRef::from(stream).set_tcp_keepalive(&keepalive))
+        .and_then(|()| SockRef::from(stream).set_tcp_user_timeout(Some(stall_timeout)));
+    if let Err(error) = set {
+        tracing::debug!(%error, "an option of a connection could not be set");
     }
 }
 
-macro_rules! delegate {
-    ($self:ident, $kind:ident, $inner:ident => $call:expr) => {
-        match $self.get_mut() {
-            $kind::Tcp($inner) => $call,
-            $kind::Unix($inner) => $call,
-        }
+/// Makes closing the stream a reset: the kernel drops data that the client has not taken, instead of sending it
+/// after the close.
+pub(crate) fn reset_on_close(stream: &ClientStream) {
+    let plain = match stream {
+        Either::Left(plain) => plain,
+        Either::Right(tls) => tls.get_ref().0,
     };
+    if let Either::Left(tcp) = &plain.socket
+        && let Err(error) = SockRef::from(tcp).set_linger(Some(Duration::ZERO))
+    {
+        tracing::debug!(%error, "a connection could not be reset");
+    }
 }
 
-impl AsyncRead for Plain {
+impl AsyncRead for PlainStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -93,7 +91,7 @@ impl AsyncRead for Plain {
     }
 }
 
-impl AsyncWrite for Plain {
+impl AsyncWrite for PlainStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -111,7 +109,7 @@ impl AsyncWrite for Plain {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -120,103 +118,5 @@ impl AsyncWrite for Plain {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        delegate!(self, Self, io => Pin::new(io).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, Self, io => Pin::new(io).poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, Self, io => Pin::new(io).poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, Self, io => Pin::new(io).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, Self, io => Pin::new(io).poll_shutdown(cx))
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(io) => io.is_write_vectored(),
-            Self::Tls(io) => io.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_flush(cx),
-            Self::Tls(io) => Pin::new(io).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
-        }
     }
 }

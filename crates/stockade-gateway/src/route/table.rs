@@ -52,9 +52,9 @@ impl Route {
     }
 
     /// The bytes that a request's body may have: what both the route and the gateway allow.
-    pub(crate) fn most_body(&self, limits: &Limits) -> u64 {
-        let most = self.max_body.unwrap_or(limits.max_body);
-        most.min(limits.max_body)
+    pub(crate) fn body_limit(&self, limits: &Limits) -> u64 {
+        let limit = self.max_body.unwrap_or(limits.max_body);
+        limit.min(limits.max_body)
     }
 }
 
@@ -86,22 +86,22 @@ pub struct TableOptions {
 /// All routes. Built once, then only read.
 pub struct Table {
     pub(crate) options: TableOptions,
-    hosts: HashMap<Box<str>, Paths>,
-    below: HashMap<Box<str>, Paths>,
-    any: Paths,
+    hosts: HashMap<Box<str>, HostRoutes>,
+    below: HashMap<Box<str>, HostRoutes>,
+    any: HostRoutes,
     routes: usize,
 }
 
-/// The patterns of one host.
+/// The routes of one host.
 #[derive(Default)]
-struct Paths {
-    exact: HashMap<Box<str>, Vec<Entry>>,
-    under: HashMap<Box<str>, Vec<Entry>>,
+struct HostRoutes {
+    exact: HashMap<Box<str>, Vec<RouteEntry>>,
+    under: HashMap<Box<str>, Vec<RouteEntry>>,
     /// Slashes in the longest key of `under`: nothing deeper is looked up.
     deepest: usize,
 }
 
-struct Entry {
+struct RouteEntry {
     scheme: Option<Scheme>,
     port: Option<u16>,
     route: Arc<Route>,
@@ -152,7 +152,7 @@ impl Table {
             options,
             hosts: HashMap::new(),
             below: HashMap::new(),
-            any: Paths::default(),
+            any: HostRoutes::default(),
             routes: routes.len(),
         };
         for route in routes {
@@ -193,7 +193,8 @@ impl Table {
                 paths.under.entry(path.as_str().into()).or_default()
             }
         };
-        let same = |entry: &&Entry| entry.scheme == pattern.scheme && entry.port == pattern.port;
+        let same =
+            |entry: &&RouteEntry| entry.scheme == pattern.scheme && entry.port == pattern.port;
         if let Some(other) = entries.iter().find(same) {
             return Err(TableError::Twice {
                 pattern: pattern.to_string(),
@@ -201,7 +202,7 @@ impl Table {
                 second: route.label.to_string(),
             });
         }
-        entries.push(Entry {
+        entries.push(RouteEntry {
             scheme: pattern.scheme,
             port: pattern.port,
             route: Arc::clone(route),
@@ -242,10 +243,10 @@ impl fmt::Debug for Table {
     }
 }
 
-impl Paths {
+impl HostRoutes {
     fn find(&self, wanted: Wanted<'_>) -> Option<&Arc<Route>> {
         let matching =
-            |entries: &'_ Vec<Entry>| entries.iter().position(|entry| entry.fits(wanted));
+            |entries: &'_ Vec<RouteEntry>| entries.iter().position(|entry| entry.fits(wanted));
         if let Some(entries) = self.exact.get(wanted.path)
             && let Some(index) = matching(entries)
         {
@@ -268,7 +269,7 @@ impl Paths {
     }
 }
 
-impl Entry {
+impl RouteEntry {
     fn fits(&self, wanted: Wanted<'_>) -> bool {
         self.scheme.is_none_or(|scheme| scheme == wanted.scheme)
             && self.port.is_none_or(|port| port == wanted.port)

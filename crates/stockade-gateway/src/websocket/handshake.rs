@@ -1,24 +1,17 @@
 //! The opening handshake of WebSockets: RFC 6455 on HTTP/1.1, RFC 8441 on HTTP/2.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, request};
-use hyper::upgrade::OnUpgrade;
-use stockade_http::{Body, GuestSocket, empty_body};
+use stockade_http::{Body, empty_body};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::access::Refusal;
-use crate::http::request_head::{self, Refused};
-use crate::http::service::Conversation;
-use crate::limits::SocketLimits;
-use crate::listener::connection_limits::OpenSocket;
-use crate::websocket::relay::{self, Relay};
+use crate::http::headers;
+use crate::rejection::Rejection;
 
-/// A client's wish for a WebSocket that may be granted.
+/// A client's valid request for a WebSocket.
 #[derive(Debug)]
 pub(crate) struct Handshake {
     /// The value of `sec-websocket-accept`; none on HTTP/2.
@@ -27,70 +20,64 @@ pub(crate) struct Handshake {
     offered: Vec<String>,
 }
 
-/// What is known once the guest has accepted.
-pub(crate) struct Opened {
-    pub(crate) waiting: OnUpgrade,
-    pub(crate) guest: GuestSocket,
-    pub(crate) route: Arc<str>,
-    pub(crate) request_id: String,
-    pub(crate) client: SocketAddr,
+/// Why a request for a WebSocket is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    #[error("The only protocol served by CONNECT is websocket.")]
+    Protocol,
+    #[error("WebSocket: the method must be GET.")]
+    Method,
+    #[error("WebSocket: the request must have no body.")]
+    Body,
+    #[error("WebSocket: there must be one sec-websocket-key.")]
+    NoKey,
+    #[error("WebSocket: sec-websocket-key must be 16 bytes in Base64.")]
+    Key,
+    #[error("WebSocket: the only version is 13.")]
+    Version,
+    #[error("As many WebSockets are open as may be.")]
+    TooMany,
+}
+
+impl From<HandshakeError> for Rejection {
+    fn from(error: HandshakeError) -> Self {
+        let (refusal, status) = match error {
+            HandshakeError::Protocol => (Refusal::Method, StatusCode::NOT_IMPLEMENTED),
+            HandshakeError::Method
+            | HandshakeError::Body
+            | HandshakeError::NoKey
+            | HandshakeError::Key => (Refusal::WebSocket, StatusCode::BAD_REQUEST),
+            HandshakeError::Version => {
+                let status = StatusCode::UPGRADE_REQUIRED;
+                return Self::new(Refusal::WebSocket, status, error.to_string())
+                    .with(header::SEC_WEBSOCKET_VERSION, "13");
+            }
+            HandshakeError::TooMany => (Refusal::WebSockets, StatusCode::SERVICE_UNAVAILABLE),
+        };
+        Self::new(refusal, status, error.to_string())
+    }
 }
 
 /// Reads a handshake; none if the request does not ask for a WebSocket.
-pub(crate) fn read(parts: &request::Parts) -> Result<Option<Handshake>, Refused> {
-    let bad = |detail: &str| {
-        Refused::new(
-            Refusal::WebSocket,
-            StatusCode::BAD_REQUEST,
-            format!("WebSocket: {detail}."),
-        )
-    };
-    let headers = &parts.headers;
-    let accept = if parts.version == Version::HTTP_2 {
-        match parts.extensions.get::<hyper::ext::Protocol>() {
+pub(crate) fn read(head: &request::Parts) -> Result<Option<Handshake>, HandshakeError> {
+    let headers = &head.headers;
+    let accept = if head.version == Version::HTTP_2 {
+        match head.extensions.get::<hyper::ext::Protocol>() {
             None => return Ok(None),
             Some(protocol) if protocol.as_str() == "websocket" => None,
-            Some(_) => {
-                let detail = "The only protocol served by CONNECT is websocket.";
-                return Err(Refused::new(
-                    Refusal::Method,
-                    StatusCode::NOT_IMPLEMENTED,
-                    detail,
-                ));
-            }
+            Some(_) => return Err(HandshakeError::Protocol),
         }
     } else {
-        let asks = parts.version == Version::HTTP_11
+        let asks = head.version == Version::HTTP_11
             && has_token(headers, &header::UPGRADE, "websocket")
             && has_token(headers, &header::CONNECTION, "upgrade");
         if !asks {
             return Ok(None);
         }
-        if parts.method != Method::GET {
-            return Err(bad("the method must be GET"));
-        }
-        let has_body = headers.contains_key(header::TRANSFER_ENCODING)
-            || headers
-                .get(header::CONTENT_LENGTH)
-                .is_some_and(|length| length != "0");
-        if has_body {
-            return Err(bad("the request must have no body"));
-        }
-        let key = single(headers, &header::SEC_WEBSOCKET_KEY)
-            .ok_or_else(|| bad("there must be one sec-websocket-key"))?;
-        if !STANDARD
-            .decode(key.as_bytes())
-            .is_ok_and(|key| key.len() == 16)
-        {
-            return Err(bad("sec-websocket-key must be 16 bytes in Base64"));
-        }
-        let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
-        Some(accept.map_err(|_| bad("sec-websocket-key is not usable"))?)
+        Some(accept_key(head)?)
     };
     if single(headers, &header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        let mut refused = bad("the only version is 13");
-        refused.status = StatusCode::UPGRADE_REQUIRED;
-        return Err(refused.with(header::SEC_WEBSOCKET_VERSION, "13"));
+        return Err(HandshakeError::Version);
     }
     Ok(Some(Handshake {
         accept,
@@ -100,96 +87,77 @@ pub(crate) fn read(parts: &request::Parts) -> Result<Option<Handshake>, Refused>
     }))
 }
 
-/// Takes the promise of the connection's bytes out of a request.
-pub(crate) fn pending(parts: &mut request::Parts) -> Option<OnUpgrade> {
-    parts.extensions.remove::<OnUpgrade>()
+/// Checks a handshake of HTTP/1.1, and makes the proof that it was read (RFC 6455, section 4.2.2).
+fn accept_key(head: &request::Parts) -> Result<HeaderValue, HandshakeError> {
+    if head.method != Method::GET {
+        return Err(HandshakeError::Method);
+    }
+    let length = head.headers.get(header::CONTENT_LENGTH);
+    if head.headers.contains_key(header::TRANSFER_ENCODING)
+        || length.is_some_and(|length| length != "0")
+    {
+        return Err(HandshakeError::Body);
+    }
+    let key = single(&head.headers, &header::SEC_WEBSOCKET_KEY).ok_or(HandshakeError::NoKey)?;
+    if !STANDARD
+        .decode(key.as_bytes())
+        .is_ok_and(|key| key.len() == 16)
+    {
+        return Err(HandshakeError::Key);
+    }
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| HandshakeError::Key)
 }
 
 impl Handshake {
-    /// Shows the wish to the target, in the form that it has on HTTP/1.1 on every version.
-    pub(crate) fn announce(&self, parts: &mut request::Parts) {
-        parts.method = Method::GET;
+    /// Brings the request for a WebSocket into the form of HTTP/1.1, in which targets get it from every version.
+    pub(crate) fn announce(&self, head: &mut request::Parts) {
+        head.method = Method::GET;
         let websocket = HeaderValue::from_static("websocket");
-        parts.headers.insert(header::UPGRADE, websocket);
-        // Extensions of the protocol are the gateway's to agree on, and it agrees on none.
-        parts.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+        head.headers.insert(header::UPGRADE, websocket);
+        // The gateway agrees on extensions of the protocol itself, and it agrees on none.
+        head.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
     }
-}
 
-/// Answers the handshake and starts the relay between client and guest.
-pub(crate) fn accept(
-    conversation: &Arc<Conversation>,
-    handshake: Handshake,
-    response: Response<Body>,
-    opened: Opened,
-    limits: &SocketLimits,
-) -> Result<Response<Body>, Refused> {
-    let Some(open) = conversation.shared.gate.open_socket(limits.open) else {
-        let detail = "As many WebSockets are open as may be.";
-        return Err(Refused::new(
-            Refusal::WebSockets,
-            StatusCode::SERVICE_UNAVAILABLE,
-            detail,
-        ));
-    };
-    let (mut parts, _) = response.into_parts();
-    let chosen = parts.headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
-    request_head::remove_hop_by_hop(&mut parts.headers);
-    for name in [
-        header::SEC_WEBSOCKET_ACCEPT,
-        header::SEC_WEBSOCKET_EXTENSIONS,
-        header::SEC_WEBSOCKET_KEY,
-        header::SEC_WEBSOCKET_VERSION,
-        header::CONTENT_LENGTH,
-        header::CONTENT_TYPE,
-    ] {
-        parts.headers.remove(name);
-    }
-    // A protocol that was not offered would make the client fail (RFC 6455, section 4.1).
-    if let Some(chosen) = chosen
-        && chosen
-            .to_str()
-            .is_ok_and(|chosen| handshake.offered.iter().any(|one| one == chosen))
-    {
-        parts.headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
-    }
-    match handshake.accept {
-        Some(accept) => {
-            parts.status = StatusCode::SWITCHING_PROTOCOLS;
-            parts
-                .headers
-                .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-            parts
-                .headers
-                .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            parts.headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    /// The response that accepts the handshake, from the response of the target.
+    pub(crate) fn accept(&self, response: Response<Body>) -> Response<Body> {
+        let (mut parts, _) = response.into_parts();
+        let chosen = parts.headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+        headers::remove_hop_by_hop(&mut parts.headers);
+        for name in [
+            header::SEC_WEBSOCKET_ACCEPT,
+            header::SEC_WEBSOCKET_EXTENSIONS,
+            header::SEC_WEBSOCKET_KEY,
+            header::SEC_WEBSOCKET_VERSION,
+            header::CONTENT_LENGTH,
+            header::CONTENT_TYPE,
+        ] {
+            parts.headers.remove(name);
         }
-        None => parts.status = StatusCode::OK,
-    }
-    start(conversation, opened, open, limits.clone());
-    Ok(Response::from_parts(parts, empty_body()))
-}
-
-fn start(conversation: &Arc<Conversation>, opened: Opened, open: OpenSocket, limits: SocketLimits) {
-    let relay = Relay {
-        guest: opened.guest,
-        limits,
-        route: opened.route,
-        request_id: opened.request_id,
-        client: opened.client,
-        phase: conversation.shared.phase.subscribe(),
-        observer: Arc::clone(&conversation.shared.observer),
-        pulse: Arc::clone(&conversation.pulse),
-    };
-    let conversation = Arc::clone(conversation);
-    let waiting = opened.waiting;
-    tokio::spawn(async move {
-        match waiting.await {
-            Ok(upgraded) => relay::run(relay, upgraded).await,
-            Err(error) => relay.not_opened(&error),
+        // A protocol that was not offered would make the client fail (RFC 6455, section 4.1).
+        if let Some(chosen) = chosen
+            && chosen
+                .to_str()
+                .is_ok_and(|chosen| self.offered.iter().any(|one| one == chosen))
+        {
+            parts.headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
         }
-        drop((open, conversation));
-    });
+        match &self.accept {
+            Some(accept) => {
+                parts.status = StatusCode::SWITCHING_PROTOCOLS;
+                parts
+                    .headers
+                    .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+                parts
+                    .headers
+                    .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                parts
+                    .headers
+                    .insert(header::SEC_WEBSOCKET_ACCEPT, accept.clone());
+            }
+            None => parts.status = StatusCode::OK,
+        }
+        Response::from_parts(parts, empty_body())
+    }
 }
 
 /// The elements of all fields of a name (RFC 9110, section 5.6.1).
@@ -225,7 +193,7 @@ mod tests {
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
 
-    fn read_with(change: &[(&str, &str)]) -> Result<Option<Handshake>, Refused> {
+    fn read_with(change: &[(&str, &str)]) -> Result<Option<Handshake>, HandshakeError> {
         let mut builder = Request::builder();
         for (name, value) in GOOD
             .iter()
@@ -262,8 +230,8 @@ mod tests {
     #[test]
     fn malformed_handshake_is_refused() {
         let check = |change: &[(&str, &str)], status: u16| {
-            let refused = read_with(change).unwrap_err();
-            assert_eq!(refused.status.as_u16(), status, "{change:?}");
+            let rejection = Rejection::from(read_with(change).unwrap_err());
+            assert_eq!(rejection.status.as_u16(), status, "{change:?}");
         };
         check(&[("sec-websocket-version", "8")], 426);
         check(&[("sec-websocket-version", "")], 426);

@@ -1,5 +1,7 @@
-//! WebSockets of clients: [`handshake`] answers the request for one, then [`relay`] passes messages between
-//! client and guest until either side ends.
+//! WebSockets of clients.
+//!
+//! [`handshake`] reads the request for a WebSocket and makes the response that accepts it. Then [`relay`] passes
+//! messages between client and guest until either side ends.
 
 pub(crate) mod handshake;
 pub(crate) mod relay;

@@ -1,7 +1,7 @@
 //! A WebSocket between a client and a guest (RFC 6455).
 //!
-//! Messages pass one by one and wait for the side that takes them: a guest that lags behind makes the
-//! client wait, not the memory grow. Pings, fragments, masks and the closing handshake stay here.
+//! Messages pass one by one and wait for the side that takes them: a slow guest makes the client wait instead of
+//! filling memory. Pings, fragments, masks and the closing handshake stay here.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use stockade_http::{GuestSocket, SocketMessage};
 use tokio::sync::{mpsc, watch};
@@ -20,9 +21,9 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use crate::access::{Observer, SocketRecord};
-use crate::gateway::Phase;
-use crate::http::timeouts::Pulse;
+use crate::http::connection_state::ConnectionState;
 use crate::limits::SocketLimits;
+use crate::state::Phase;
 
 /// Close codes (RFC 6455, section 7.4.1, and IANA's registry).
 const GOING_AWAY: u16 = 1001;
@@ -42,52 +43,43 @@ pub(crate) struct Relay {
     pub(crate) client: SocketAddr,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) observer: Arc<dyn Observer>,
-    /// Of the connection.
-    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) connection: Arc<ConnectionState>,
 }
 
 /// Why a relay ends.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     /// The client closed; its close frame has been answered.
-    Client {
-        code: u16,
-        reason: String,
-    },
-    /// The guest, or the gateway, closes.
-    Here {
-        code: u16,
-        reason: &'static str,
-    },
-    Guest {
-        code: u16,
-        reason: String,
-    },
-    /// Nothing can be sent any more.
+    Client { code: u16, reason: String },
+    /// The gateway closes.
+    Gateway { code: u16, reason: &'static str },
+    /// The guest closed.
+    Guest { code: u16, reason: String },
+    /// Nothing can be sent to the client any more.
     Broken,
 }
 
-/// What both directions know.
-struct Talk {
+/// What both directions share.
+struct RelayProgress {
     limits: SocketLimits,
     began: Instant,
-    /// When the client was last heard, while it was listened to; milliseconds since the beginning.
-    heard: AtomicU64,
-    /// The guest lags: the client is not listened to.
-    held: AtomicBool,
+    /// When bytes of the client were last received, or it was last not read; milliseconds since the beginning.
+    last_received: AtomicU64,
+    /// The client is not read: the guest is slow, or the client over its rate.
+    paused: AtomicBool,
     messages_in: AtomicU64,
     messages_out: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
 }
 
-impl Talk {
+impl RelayProgress {
     fn new(limits: SocketLimits) -> Self {
         Self {
             limits,
             began: Instant::now(),
-            heard: AtomicU64::new(0),
-            held: AtomicBool::new(false),
+            last_received: AtomicU64::new(0),
+            paused: AtomicBool::new(false),
             messages_in: AtomicU64::new(0),
             messages_out: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
@@ -95,18 +87,18 @@ impl Talk {
         }
     }
 
-    fn hear(&self) {
+    fn received(&self) {
         // Rounded up, so that the answer to a ping is never older than the ping.
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
-        self.heard.store(now, Relaxed);
+        self.last_received.store(now, Relaxed);
     }
 
-    fn heard(&self) -> Instant {
-        self.began + Duration::from_millis(self.heard.load(Relaxed))
+    fn last_received(&self) -> Instant {
+        self.began + Duration::from_millis(self.last_received.load(Relaxed))
     }
 
-    fn hold(&self, held: bool) {
-        self.held.store(held, Relaxed);
+    fn pause(&self, paused: bool) {
+        self.paused.store(paused, Relaxed);
     }
 }
 
@@ -114,8 +106,20 @@ fn add(count: &AtomicU64, more: usize) {
     count.fetch_add(more as u64, Relaxed);
 }
 
+/// Starts the relay as a task of its own, as soon as the HTTP library hands the connection over. `permits` is dropped
+/// when the WebSocket is over.
+pub(crate) fn start(relay: Relay, upgrade: OnUpgrade, permits: impl Send + 'static) {
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => run(relay, upgraded).await,
+            Err(error) => relay.not_opened(&error),
+        }
+        drop(permits);
+    });
+}
+
 /// Relays until either side ends.
-pub(crate) async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
+async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
     let config = WebSocketConfig::default()
         .read_buffer_size(8 * 1024)
         .write_buffer_size(16 * 1024)
@@ -125,21 +129,21 @@ pub(crate) async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
     let io = TokioIo::new(upgraded);
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (mut sink, mut source) = socket.split();
-    let talk = Talk::new(relay.limits);
+    let progress = RelayProgress::new(relay.limits);
     let GuestSocket {
         to_guest,
         mut from_guest,
     } = relay.guest;
     let mut phase = relay.phase;
     let end = tokio::select! {
-        end = listen(&mut source, &to_guest, &talk) => end,
-        end = speak(&mut sink, &mut from_guest, &talk) => end,
+        end = client_to_guest(&mut source, &to_guest, &progress) => end,
+        end = guest_to_client(&mut sink, &mut from_guest, &progress) => end,
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => {
-            End::Here { code: GOING_AWAY, reason: "the server is going away" }
+            End::Gateway { code: GOING_AWAY, reason: "the server is going away" }
         }
     };
     // The closing handshake; neither side can make it last.
-    let patience = talk.limits.pong_timeout;
+    let grace = progress.limits.pong_timeout;
     let closing = async {
         match &end {
             End::Client { code, reason } => {
@@ -149,26 +153,26 @@ pub(crate) async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
                     let _ = sink.close().await;
                 };
                 let _ = tokio::join!(
-                    close_guest(&to_guest, *code, reason.clone(), patience),
-                    timeout(patience, answering)
+                    close_guest(&to_guest, *code, reason.clone(), grace),
+                    timeout(grace, answering)
                 );
             }
-            End::Here { code, reason } => {
+            End::Gateway { code, reason } => {
                 // After an error the client is not read any more, and may be in the middle of its message.
-                relay.pulse.linger();
+                relay.connection.close.linger();
                 tokio::join!(
-                    close_guest(&to_guest, *code, (*reason).to_owned(), patience),
-                    close_client(&mut sink, &mut source, close_frame(*code, reason), patience)
+                    close_guest(&to_guest, *code, (*reason).to_owned(), grace),
+                    close_client(&mut sink, &mut source, close_frame(*code, reason), grace)
                 );
             }
             End::Guest { code, reason } => {
                 // The side that closes first gets what the other one answers (RFC 6455, section 7.1.5).
                 let frame = close_frame(*code, reason);
-                let answer = close_client(&mut sink, &mut source, frame, patience).await;
+                let answer = close_client(&mut sink, &mut source, frame, grace).await;
                 let (code, reason) = answer.unwrap_or((BROKEN, String::new()));
-                close_guest(&to_guest, code, reason, patience).await;
+                close_guest(&to_guest, code, reason, grace).await;
             }
-            End::Broken => close_guest(&to_guest, BROKEN, String::new(), patience).await,
+            End::Broken => close_guest(&to_guest, BROKEN, String::new(), grace).await,
         }
     };
     let cut = phase.wait_for(|phase| *phase == Phase::Cutting);
@@ -178,7 +182,7 @@ pub(crate) async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
     }
     let (code, by_client) = match end {
         End::Client { code, .. } => (code, true),
-        End::Here { code, .. } => (code, false),
+        End::Gateway { code, .. } => (code, false),
         End::Guest { code, .. } => (code, false),
         End::Broken => (BROKEN, true),
     };
@@ -186,11 +190,11 @@ pub(crate) async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
         request_id: relay.request_id,
         route: relay.route,
         client: relay.client,
-        lasted: talk.began.elapsed(),
-        messages_in: talk.messages_in.load(Relaxed),
-        messages_out: talk.messages_out.load(Relaxed),
-        bytes_in: talk.bytes_in.load(Relaxed),
-        bytes_out: talk.bytes_out.load(Relaxed),
+        lasted: progress.began.elapsed(),
+        messages_in: progress.messages_in.load(Relaxed),
+        messages_out: progress.messages_out.load(Relaxed),
+        bytes_in: progress.bytes_in.load(Relaxed),
+        bytes_out: progress.bytes_out.load(Relaxed),
         code,
         by_client,
     });
@@ -200,10 +204,10 @@ async fn close_guest(
     to_guest: &mpsc::Sender<SocketMessage>,
     code: u16,
     reason: String,
-    patience: Duration,
+    grace: Duration,
 ) {
     let close = SocketMessage::Close { code, reason };
-    let _ = timeout(patience, to_guest.send(close)).await;
+    let _ = timeout(grace, to_guest.send(close)).await;
 }
 
 /// Closes towards the client; gives code and reason of its own close frame, if that comes in time.
@@ -211,7 +215,7 @@ async fn close_client<W, R>(
     sink: &mut W,
     source: &mut R,
     frame: Option<CloseFrame>,
-    patience: Duration,
+    grace: Duration,
 ) -> Option<(u16, String)>
 where
     W: Sink<Message, Error = WsError> + Unpin,
@@ -221,24 +225,24 @@ where
         sink.send(Message::Close(frame)).await.ok()?;
         while let Some(Ok(message)) = source.next().await {
             if let Message::Close(frame) = message {
-                return Some(said_by(frame));
+                return Some(code_and_reason(frame));
             }
         }
         None
     };
-    timeout(patience, closing).await.ok().flatten()
+    timeout(grace, closing).await.ok().flatten()
 }
 
 /// Code and reason of a close frame.
-fn said_by(frame: Option<CloseFrame>) -> (u16, String) {
+fn code_and_reason(frame: Option<CloseFrame>) -> (u16, String) {
     frame.map_or((NO_CODE, String::new()), |frame| {
         (frame.code.into(), frame.reason.as_str().to_owned())
     })
 }
 
 impl Relay {
-    /// The client went away before the handshake was through.
-    pub(crate) fn not_opened(self, error: &hyper::Error) {
+    /// Reports a WebSocket whose client went away before the handshake was complete.
+    fn not_opened(self, error: &hyper::Error) {
         tracing::debug!(request_id = %self.request_id, %error, "a WebSocket was accepted but not opened");
         let code = BROKEN;
         let _ = self.guest.to_guest.try_send(SocketMessage::Close {
@@ -261,72 +265,81 @@ impl Relay {
 }
 
 /// From the client to the guest.
-async fn listen<S>(source: &mut S, to_guest: &mpsc::Sender<SocketMessage>, talk: &Talk) -> End
+async fn client_to_guest<S>(
+    source: &mut S,
+    to_guest: &mpsc::Sender<SocketMessage>,
+    progress: &RelayProgress,
+) -> End
 where
     S: Stream<Item = Result<Message, WsError>> + Unpin,
 {
-    let mut pace = Pace::new(talk.limits.messages_per_second);
+    let mut rate = MessageRate::new(progress.limits.messages_per_second);
     loop {
         let message = match source.next().await {
             Some(Ok(message)) => message,
             Some(Err(error)) => return failed(&error),
             None => return End::Broken,
         };
-        talk.hear();
+        progress.received();
         let message = match message {
             Message::Text(text) => {
-                add(&talk.bytes_in, text.len());
+                add(&progress.bytes_in, text.len());
                 SocketMessage::Text(text.as_str().to_owned())
             }
             Message::Binary(data) => {
-                add(&talk.bytes_in, data.len());
+                add(&progress.bytes_in, data.len());
                 SocketMessage::Binary(data)
             }
             Message::Close(frame) => {
-                let (code, reason) = said_by(frame);
+                let (code, reason) = code_and_reason(frame);
                 return End::Client { code, reason };
             }
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
                 // They cost as much as messages do.
-                talk.hold(true);
-                pace.keep().await;
-                talk.hold(false);
+                progress.pause(true);
+                rate.wait().await;
+                progress.pause(false);
                 continue;
             }
         };
-        add(&talk.messages_in, 1);
-        talk.hold(true);
-        pace.keep().await;
+        add(&progress.messages_in, 1);
+        progress.pause(true);
+        rate.wait().await;
         if to_guest.send(message).await.is_err() {
             // What the guest says last comes from the other direction.
             std::future::pending::<()>().await;
         }
-        talk.hold(false);
-        talk.hear();
+        progress.pause(false);
+        progress.received();
     }
 }
 
 /// From the guest to the client, and pings.
-async fn speak<S>(sink: &mut S, from_guest: &mut mpsc::Receiver<SocketMessage>, talk: &Talk) -> End
+async fn guest_to_client<S>(
+    sink: &mut S,
+    from_guest: &mut mpsc::Receiver<SocketMessage>,
+    progress: &RelayProgress,
+) -> End
 where
     S: Sink<Message, Error = WsError> + Unpin,
 {
     let mut pinged: Option<Instant> = None;
     loop {
-        let wait_until = pinged.map_or(talk.heard() + talk.limits.ping_interval, |at| {
-            at + talk.limits.pong_timeout
-        });
+        let wait_until = pinged.map_or(
+            progress.last_received() + progress.limits.ping_interval,
+            |at| at + progress.limits.pong_timeout,
+        );
         let message = tokio::select! {
             message = from_guest.recv() => message,
             () = sleep_until(wait_until.into()) => {
                 let now = Instant::now();
-                if talk.held.load(Relaxed) {
-                    talk.hear();
+                if progress.paused.load(Relaxed) {
+                    progress.received();
                     pinged = None;
-                } else if pinged.is_some_and(|at| talk.heard() < at) {
+                } else if pinged.is_some_and(|at| progress.last_received() < at) {
                     return End::Broken;
-                } else if now.duration_since(talk.heard()) >= talk.limits.ping_interval {
-                    if !sent(sink, Message::Ping(Bytes::new()), true, talk).await {
+                } else if now.duration_since(progress.last_received()) >= progress.limits.ping_interval {
+                    if !sent(sink, Message::Ping(Bytes::new()), true, progress).await {
                         return End::Broken;
                     }
                     pinged = Some(now);
@@ -338,7 +351,7 @@ where
         };
         let message = match message {
             None => {
-                return End::Here {
+                return End::Gateway {
                     code: RESTART,
                     reason: "the site was restarted",
                 };
@@ -347,22 +360,22 @@ where
             Some(SocketMessage::Text(text)) => Message::text(text),
             Some(SocketMessage::Binary(data)) => Message::Binary(data),
         };
-        if message.len() > talk.limits.message_bytes {
-            return End::Here {
+        if message.len() > progress.limits.message_bytes {
+            return End::Gateway {
                 code: TOO_LARGE,
                 reason: "the site's message is too large",
             };
         }
-        add(&talk.messages_out, 1);
-        add(&talk.bytes_out, message.len());
-        if !sent(sink, message, from_guest.is_empty(), talk).await {
+        add(&progress.messages_out, 1);
+        add(&progress.bytes_out, message.len());
+        if !sent(sink, message, from_guest.is_empty(), progress).await {
             return End::Broken;
         }
     }
 }
 
 /// Hands a message to the connection, and waits until it is taken if `flush` says so.
-async fn sent<S>(sink: &mut S, message: Message, flush: bool, talk: &Talk) -> bool
+async fn sent<S>(sink: &mut S, message: Message, flush: bool, progress: &RelayProgress) -> bool
 where
     S: Sink<Message, Error = WsError> + Unpin,
 {
@@ -370,21 +383,24 @@ where
         sink.feed(message).await?;
         if flush { sink.flush().await } else { Ok(()) }
     };
-    matches!(timeout(talk.limits.pong_timeout, sending).await, Ok(Ok(())))
+    matches!(
+        timeout(progress.limits.pong_timeout, sending).await,
+        Ok(Ok(()))
+    )
 }
 
 fn failed(error: &WsError) -> End {
     match error {
-        WsError::Capacity(CapacityError::MessageTooLong { .. }) => End::Here {
+        WsError::Capacity(CapacityError::MessageTooLong { .. }) => End::Gateway {
             code: TOO_LARGE,
             reason: "the message is too large",
         },
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Broken,
-        WsError::Capacity(_) | WsError::Protocol(_) | WsError::AttackAttempt => End::Here {
+        WsError::Capacity(_) | WsError::Protocol(_) | WsError::AttackAttempt => End::Gateway {
             code: PROTOCOL,
             reason: "the frame is not valid",
         },
-        WsError::Utf8(_) => End::Here {
+        WsError::Utf8(_) => End::Gateway {
             code: NOT_TEXT,
             reason: "the text is not UTF-8",
         },
@@ -413,14 +429,14 @@ fn close_frame(code: u16, reason: &str) -> Option<CloseFrame> {
     Some(CloseFrame { code, reason })
 }
 
-/// Lets so many messages a second pass, and four times as many in a burst.
-struct Pace {
+/// Limits the messages of a client to a number a second, and four times as many in a burst.
+struct MessageRate {
     budget: f64,
     rate: f64,
     counted: Instant,
 }
 
-impl Pace {
+impl MessageRate {
     fn new(per_second: u32) -> Self {
         let rate = f64::from(per_second.max(1));
         Self {
@@ -430,7 +446,8 @@ impl Pace {
         }
     }
 
-    async fn keep(&mut self) {
+    /// Waits until another message may be read.
+    async fn wait(&mut self) {
         let now = Instant::now();
         let passed = now.duration_since(self.counted).as_secs_f64();
         self.counted = now;

@@ -1,17 +1,16 @@
-//! Looks over the bytes of an HTTP/1 connection before the HTTP library sees them.
+//! Checks the framing of an HTTP/1 connection before the HTTP library reads it.
 //!
 //! The library follows Postel: it takes a request with `content-length` and `transfer-encoding` (and hides
 //! the former), lines that end in a bare line feed, equal lengths given twice, and more. A proxy in front
 //! that reads such a message in another way lets one client's bytes pass for another's request. Here each
-//! request must have exactly one reading; where it has none the bytes are spoilt so that the library
-//! answers 400 and closes, and nothing after them is read.
+//! request must have exactly one meaning. Where it has none, a byte is overwritten with zero so that the library
+//! answers 400 and closes, and nothing after it is read.
 //!
 //! Invariants:
 //! 1. What passes has one length by RFC 9112, section 6: either one `content-length` of digits alone, or
 //!    one `transfer-encoding` that is `chunked`, or none of both.
 //! 2. Every line ends in CR LF, and no other CR or LF stands in a head or between chunks.
-//! 3. No byte of a head is passed on in such a way that the library could complete the head before it was
-//!    looked over as a whole.
+//! 3. The library never gets the last byte of a head before the whole head was checked.
 
 use crate::access::Refusal;
 
@@ -25,21 +24,21 @@ const EXTENSION_BYTES: u32 = 1024;
 enum Expects {
     /// A request's head.
     Head,
-    /// So many bytes of a body.
+    /// This number of bytes of a body.
     Length(u64),
     /// A body in chunks.
-    Chunks(Chunk),
-    /// Nothing, until the server has said whether the connection goes on as something else.
+    Chunks(ChunkState),
+    /// Nothing, until the server has decided whether the connection goes on as something else.
     Nothing,
     /// Anything: the connection is no longer HTTP.
     Anything,
-    /// Whatever: it is spoilt.
-    Spoilt,
+    /// Nothing more: bytes before were rejected.
+    Rejected,
 }
 
 /// What came before a head: a client may send one empty line too many after a body (RFC 9112, section 2.2).
 #[derive(Debug, Clone, Copy)]
-enum Lead {
+enum HeadLead {
     None,
     Cr,
     Line,
@@ -47,7 +46,7 @@ enum Lead {
 
 /// Where in a chunked body (RFC 9112, section 7.1).
 #[derive(Debug, Clone, Copy)]
-enum Chunk {
+enum ChunkState {
     Size {
         value: u64,
         digits: u8,
@@ -72,22 +71,22 @@ enum Chunk {
     },
 }
 
-/// What was found in some bytes.
+/// How much of the checked bytes may pass to the HTTP library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Finding {
-    /// All may pass.
-    Fine,
-    /// Only so many bytes may pass, of which the last was spoilt. After them the connection has ended.
-    Spoilt(usize, Refusal),
+pub(crate) enum Passage {
+    /// All of them.
+    All,
+    /// This number of bytes, of which the last was overwritten. After them the connection has ended.
+    Until(usize, Refusal),
 }
 
-/// Where a connection stands.
+/// Where an HTTP/1 connection stands.
 #[derive(Debug)]
-pub(crate) struct Framing {
+pub(crate) struct H1Framing {
     expects: Expects,
     /// The beginning of a head whose end has not come yet.
     head: Vec<u8>,
-    lead: Lead,
+    lead: HeadLead,
     extension_bytes: u32,
     trailer_bytes: usize,
     head_limit: usize,
@@ -97,19 +96,19 @@ pub(crate) struct Framing {
 
 /// How a request's body is delimited.
 #[derive(Debug, PartialEq, Eq)]
-enum Body {
+enum BodyLength {
     None,
     Length(u64),
     Chunked,
 }
 
-impl Framing {
+impl H1Framing {
     /// `head_limit` bounds what of a head is kept; the library refuses longer ones itself.
     pub(crate) fn new(head_limit: usize) -> Self {
         Self {
             expects: Expects::Head,
             head: Vec::new(),
-            lead: Lead::None,
+            lead: HeadLead::None,
             extension_bytes: 0,
             trailer_bytes: 0,
             head_limit,
@@ -118,7 +117,7 @@ impl Framing {
     }
 
     /// The number of the request that a refusal is about, from 1.
-    pub(crate) fn refused(&self, refusal: Refusal) -> u64 {
+    pub(crate) fn refused_request(&self, refusal: Refusal) -> u64 {
         match refusal {
             Refusal::MalformedBody => self.requests,
             _ => self.requests + 1,
@@ -130,7 +129,7 @@ impl Framing {
         matches!(self.expects, Expects::Head) && !self.head.is_empty()
     }
 
-    /// The server has decided about an upgrade.
+    /// Ends the wait for the server's decision about an upgrade.
     pub(crate) fn decide(&mut self, upgraded: bool) {
         if matches!(self.expects, Expects::Nothing) {
             self.expects = if upgraded {
@@ -141,13 +140,13 @@ impl Framing {
         }
     }
 
-    /// Waits for that decision.
+    /// The server has not decided about an upgrade yet.
     pub(crate) fn undecided(&self) -> bool {
         matches!(self.expects, Expects::Nothing)
     }
 
-    /// Looks over the next bytes of the connection.
-    pub(crate) fn inspect(&mut self, data: &mut [u8]) -> Finding {
+    /// Checks the next bytes of the connection.
+    pub(crate) fn inspect(&mut self, data: &mut [u8]) -> Passage {
         let mut at = 0;
         while at < data.len() {
             let rest = data.get_mut(at..).unwrap_or_default();
@@ -162,38 +161,38 @@ impl Framing {
                     Ok(length)
                 }
                 Expects::Chunks(_) => self.inspect_chunks(rest),
-                Expects::Anything => return Finding::Fine,
+                Expects::Anything => return Passage::All,
                 Expects::Nothing => Err((0, Refusal::MalformedHead)),
-                Expects::Spoilt => return Finding::Spoilt(at, Refusal::MalformedHead),
+                Expects::Rejected => return Passage::Until(at, Refusal::MalformedHead),
             };
             match step {
                 Ok(length) => at += length,
                 Err((bad, refusal)) => {
-                    self.expects = Expects::Spoilt;
+                    self.expects = Expects::Rejected;
                     if let Some(byte) = data.get_mut(at + bad) {
                         *byte = 0;
                     }
-                    return Finding::Spoilt(at + bad + 1, refusal);
+                    return Passage::Until(at + bad + 1, refusal);
                 }
             }
         }
-        Finding::Fine
+        Passage::All
     }
 
-    /// Consumes to the end of the head, or everything. The error is the place of the byte to spoil.
+    /// Consumes to the end of the head, or everything. The error has the place of the byte to overwrite.
     fn inspect_head(&mut self, data: &[u8]) -> Result<usize, (usize, Refusal)> {
         let bad = |at| (at, Refusal::MalformedHead);
         if self.head.is_empty() {
             match (self.lead, data.first()) {
-                (Lead::None, Some(b'\r')) => {
-                    self.lead = Lead::Cr;
+                (HeadLead::None, Some(b'\r')) => {
+                    self.lead = HeadLead::Cr;
                     return Ok(1);
                 }
-                (Lead::Cr, Some(b'\n')) => {
-                    self.lead = Lead::Line;
+                (HeadLead::Cr, Some(b'\n')) => {
+                    self.lead = HeadLead::Line;
                     return Ok(1);
                 }
-                (Lead::Cr, _) | (_, Some(b'\r' | b'\n')) => return Err(bad(0)),
+                (HeadLead::Cr, _) | (_, Some(b'\r' | b'\n')) => return Err(bad(0)),
                 _ => {}
             }
         }
@@ -204,25 +203,25 @@ impl Framing {
         let Some(end) = end_of_head(&self.head, from) else {
             if self.head.len() > self.head_limit {
                 // The library refuses it with 431 or 414: the bytes pass, and nothing after them.
-                self.expects = Expects::Spoilt;
+                self.expects = Expects::Rejected;
             }
             return Ok(data.len());
         };
         self.head.truncate(end);
-        let verdict = read_head(&self.head);
+        let meaning = read_head(&self.head);
         let used = end - kept;
         self.head.clear();
-        self.lead = Lead::None;
-        match verdict {
+        self.lead = HeadLead::None;
+        match meaning {
             Some((body, upgrade)) => {
                 self.requests += 1;
                 self.extension_bytes = 0;
                 self.trailer_bytes = 0;
                 self.expects = match body {
-                    Body::None | Body::Length(0) if upgrade => Expects::Nothing,
-                    Body::None | Body::Length(0) => Expects::Head,
-                    Body::Length(length) => Expects::Length(length),
-                    Body::Chunked => Expects::Chunks(Chunk::Size {
+                    BodyLength::None | BodyLength::Length(0) if upgrade => Expects::Nothing,
+                    BodyLength::None | BodyLength::Length(0) => Expects::Head,
+                    BodyLength::Length(length) => Expects::Length(length),
+                    BodyLength::Chunked => Expects::Chunks(ChunkState::Size {
                         value: 0,
                         digits: 0,
                     }),
@@ -242,59 +241,61 @@ impl Framing {
         while let Some(&byte) = data.get(at) {
             let bad = Err((at, Refusal::MalformedBody));
             chunk = match (chunk, byte) {
-                (Chunk::Data { left }, _) => {
+                (ChunkState::Data { left }, _) => {
                     let length = usize::try_from(left)
                         .unwrap_or(usize::MAX)
                         .min(data.len() - at);
                     at += length;
                     match left - length as u64 {
-                        0 => chunk = Chunk::DataCr,
-                        left => chunk = Chunk::Data { left },
+                        0 => chunk = ChunkState::DataCr,
+                        left => chunk = ChunkState::Data { left },
                     }
                     continue;
                 }
-                (Chunk::Size { value, digits }, _) if byte.is_ascii_hexdigit() => {
+                (ChunkState::Size { value, digits }, _) if byte.is_ascii_hexdigit() => {
                     if digits == CHUNK_DIGITS {
                         return bad;
                     }
                     let digit = char::from(byte).to_digit(16).unwrap_or_default();
-                    Chunk::Size {
+                    ChunkState::Size {
                         value: value << 4 | u64::from(digit),
                         digits: digits + 1,
                     }
                 }
-                (Chunk::Size { digits: 0, .. }, _) => return bad,
-                (Chunk::Size { value, .. }, b'\r') => Chunk::SizeLf { value },
-                (Chunk::Size { value, .. }, b';') => Chunk::Extension { value },
-                (Chunk::Extension { value }, b'\r') => Chunk::SizeLf { value },
-                (Chunk::Extension { value }, b'\t' | b' '..=b'~') => {
+                (ChunkState::Size { digits: 0, .. }, _) => return bad,
+                (ChunkState::Size { value, .. }, b'\r') => ChunkState::SizeLf { value },
+                (ChunkState::Size { value, .. }, b';') => ChunkState::Extension { value },
+                (ChunkState::Extension { value }, b'\r') => ChunkState::SizeLf { value },
+                (ChunkState::Extension { value }, b'\t' | b' '..=b'~') => {
                     self.extension_bytes += 1;
                     if self.extension_bytes > EXTENSION_BYTES {
                         return bad;
                     }
-                    Chunk::Extension { value }
+                    ChunkState::Extension { value }
                 }
-                (Chunk::SizeLf { value: 0 }, b'\n') => Chunk::Trailer { empty: true },
-                (Chunk::SizeLf { value }, b'\n') => Chunk::Data { left: value },
-                (Chunk::DataCr, b'\r') => Chunk::DataLf,
-                (Chunk::DataLf, b'\n') => Chunk::Size {
+                (ChunkState::SizeLf { value: 0 }, b'\n') => ChunkState::Trailer { empty: true },
+                (ChunkState::SizeLf { value }, b'\n') => ChunkState::Data { left: value },
+                (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+                (ChunkState::DataLf, b'\n') => ChunkState::Size {
                     value: 0,
                     digits: 0,
                 },
-                (Chunk::Trailer { empty }, b'\r') => Chunk::TrailerLf { empty },
-                (Chunk::Trailer { empty: true }, b' ' | b'\t' | b':') => return bad,
-                (Chunk::Trailer { .. }, b'\t' | b' '..=b'~' | 0x80..) => {
+                (ChunkState::Trailer { empty }, b'\r') => ChunkState::TrailerLf { empty },
+                (ChunkState::Trailer { empty: true }, b' ' | b'\t' | b':') => return bad,
+                (ChunkState::Trailer { .. }, b'\t' | b' '..=b'~' | 0x80..) => {
                     self.trailer_bytes += 1;
                     if self.trailer_bytes > self.head_limit {
                         return bad;
                     }
-                    Chunk::Trailer { empty: false }
+                    ChunkState::Trailer { empty: false }
                 }
-                (Chunk::TrailerLf { empty: true }, b'\n') => {
+                (ChunkState::TrailerLf { empty: true }, b'\n') => {
                     self.expects = Expects::Head;
                     return Ok(at + 1);
                 }
-                (Chunk::TrailerLf { empty: false }, b'\n') => Chunk::Trailer { empty: true },
+                (ChunkState::TrailerLf { empty: false }, b'\n') => {
+                    ChunkState::Trailer { empty: true }
+                }
                 _ => return bad,
             };
             at += 1;
@@ -319,9 +320,9 @@ fn end_of_head(head: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// How the body of a request is delimited, and whether it asks for an upgrade; none if its head can be
-/// read in two ways. Everything else about a head is the library's to check.
-fn read_head(head: &[u8]) -> Option<(Body, bool)> {
+/// How the body of a request is delimited, and whether it asks for an upgrade; none if its head is
+/// ambiguous. Everything else about a head is the library's to check.
+fn read_head(head: &[u8]) -> Option<(BodyLength, bool)> {
     let head = head.strip_suffix(b"\r\n\r\n")?;
     let mut lines = head.split(|byte| *byte == b'\n');
     let last = head.iter().filter(|byte| **byte == b'\n').count();
@@ -342,7 +343,7 @@ fn read_head(head: &[u8]) -> Option<(Body, bool)> {
     if request_line.contains(&b'#') {
         return None;
     }
-    let mut body = Body::None;
+    let mut body = BodyLength::None;
     let mut upgrade = false;
     while let Some(text) = line() {
         let text = text?;
@@ -352,7 +353,7 @@ fn read_head(head: &[u8]) -> Option<(Body, bool)> {
         match name.len() {
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let digits = value.strip_prefix(b":")?.trim_ascii();
-                if body != Body::None || digits.is_empty() || digits.len() > 18 {
+                if body != BodyLength::None || digits.is_empty() || digits.len() > 18 {
                     return None;
                 }
                 let mut length = 0;
@@ -362,14 +363,14 @@ fn read_head(head: &[u8]) -> Option<(Body, bool)> {
                     }
                     length = length * 10 + u64::from(digit - b'0');
                 }
-                body = Body::Length(length);
+                body = BodyLength::Length(length);
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 let coding = value.strip_prefix(b":")?.trim_ascii();
-                if body != Body::None || old || !coding.eq_ignore_ascii_case(b"chunked") {
+                if body != BodyLength::None || old || !coding.eq_ignore_ascii_case(b"chunked") {
                     return None;
                 }
-                body = Body::Chunked;
+                body = BodyLength::Chunked;
             }
             7 => upgrade |= name.eq_ignore_ascii_case(b"upgrade"),
             _ => {}

@@ -3,15 +3,15 @@ use super::*;
 /// What becomes of `text`, whole and cut at every place.
 fn check(text: &str, fine: bool) {
     for cut in 0..text.len() {
-        let mut framing = Framing::new(8192);
+        let mut framing = H1Framing::new(8192);
         let (first, second) = text.as_bytes().split_at(cut);
         let (mut first, mut second) = (first.to_vec(), second.to_vec());
         let found = match framing.inspect(&mut first) {
-            Finding::Fine => framing.inspect(&mut second),
-            spoilt => spoilt,
+            Passage::All => framing.inspect(&mut second),
+            until => until,
         };
         assert_eq!(
-            found == Finding::Fine,
+            found == Passage::All,
             fine,
             "{text:?} cut at {cut}: {found:?}"
         );
@@ -55,7 +55,7 @@ fn requests_with_one_reading_pass() {
 }
 
 #[test]
-fn lengths_with_two_readings_are_spoilt() {
+fn lengths_with_two_meanings_are_rejected() {
     for lines in [
         "content-length: 5\r\ntransfer-encoding: chunked",
         "transfer-encoding: chunked\r\ncontent-length: 5",
@@ -92,7 +92,7 @@ fn lengths_with_two_readings_are_spoilt() {
 }
 
 #[test]
-fn lines_with_other_ends_are_spoilt() {
+fn lines_with_other_ends_are_rejected() {
     check("GET / HTTP/1.1\nhost: a\n\n", false);
     check("GET / HTTP/1.1\r\nhost: a\n\r\n", false);
     check("GET / HTTP/1.1\r\nhost: a\r\n\n", false);
@@ -105,7 +105,7 @@ fn lines_with_other_ends_are_spoilt() {
 }
 
 #[test]
-fn chunks_with_two_readings_are_spoilt() {
+fn chunks_with_two_meanings_are_rejected() {
     let head = head("transfer-encoding: chunked");
     for body in [
         "5\nhello\r\n0\r\n\r\n",
@@ -137,8 +137,8 @@ fn chunks_with_two_readings_are_spoilt() {
 }
 
 fn check_whole(text: &str, fine: bool) {
-    let found = Framing::new(8192).inspect(&mut text.as_bytes().to_vec());
-    assert_eq!(found == Finding::Fine, fine, "{found:?}");
+    let found = H1Framing::new(8192).inspect(&mut text.as_bytes().to_vec());
+    assert_eq!(found == Passage::All, fine, "{found:?}");
 }
 
 #[test]
@@ -146,26 +146,26 @@ fn upgrade_holds_back_what_follows_until_decided() {
     let upgrade = "GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
     check(&format!("{upgrade}x"), false);
     for upgraded in [true, false] {
-        let mut framing = Framing::new(8192);
+        let mut framing = H1Framing::new(8192);
         assert_eq!(
             framing.inspect(&mut upgrade.as_bytes().to_vec()),
-            Finding::Fine
+            Passage::All
         );
         assert!(framing.undecided());
         framing.decide(upgraded);
         let found = framing.inspect(&mut b"\x81\x85\n\n".to_vec());
-        assert_eq!(found == Finding::Fine, upgraded);
+        assert_eq!(found == Passage::All, upgraded);
     }
 }
 
 #[test]
 fn head_that_never_ends_is_not_kept_beyond_the_limit() {
-    let mut framing = Framing::new(8192);
+    let mut framing = H1Framing::new(8192);
     let mut passed = 0;
     for _ in 0..100 {
         match framing.inspect(&mut [b'a'; 1000]) {
-            Finding::Fine => passed += 1,
-            Finding::Spoilt(..) => break,
+            Passage::All => passed += 1,
+            Passage::Until(..) => break,
         }
     }
     assert_eq!(passed, 9);
