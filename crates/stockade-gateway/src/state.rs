@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::access::Observer;
+use crate::filter::FilterChain;
 use crate::limits::Limits;
 use crate::listener::connection_limits::ConnectionLimiter;
 use crate::route::table::Table;
@@ -21,12 +22,14 @@ pub(crate) struct GatewayState {
 /// What a reload replaces as a whole.
 pub(crate) struct ActiveConfig {
     pub(crate) table: Table,
+    pub(crate) filters: FilterChain,
     pub(crate) limits: Arc<Limits>,
 }
 
 impl ActiveConfig {
     pub(crate) fn new(table: Table, limits: Limits) -> Self {
         Self {
+            filters: FilterChain::new(&table.options),
             table,
             limits: Arc::new(limits),
         }

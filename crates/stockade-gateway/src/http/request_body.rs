@@ -15,7 +15,7 @@ use stockade_http::BoxError;
 use tokio::time::Sleep;
 
 use crate::access::Refusal;
-use crate::filter::admission::BodyTooLarge;
+use crate::filter::body_limit::BodyTooLarge;
 use crate::http::connection_state::ConnectionState;
 use crate::http::forwarded::remove_identity;
 use crate::limits::Limits;

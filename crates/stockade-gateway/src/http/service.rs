@@ -1,14 +1,15 @@
 //! The way of one request, from its head to a target and back.
 //!
 //! 1. [`Origin::establish`] finds out who sent it, and rewrites the headers that say so.
-//! 2. [`UnroutedRequest::find_answerer`] checks the head, brings the path into normal form, and finds the route.
+//! 2. [`UnroutedRequest::find_answerer`] checks the head, brings the path into normal form, and takes the request through the filters
+//!    and to its route.
 //! 3. [`TargetCall`] gives it to the route's target, and waits for the head of the response.
-//! 4. [`answer`] makes the response right by HTTP.
+//! 4. [`answer`] takes the response through the filters, and makes it right by HTTP.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{self, HeaderName};
+use http::header;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -16,7 +17,7 @@ use hyper::upgrade::OnUpgrade;
 use stockade_http::{Body, NormalPath, Problem, empty_body};
 
 use crate::access::Outcome;
-use crate::filter::admission;
+use crate::filter::{Flow, RequestContext};
 use crate::http::connection::Connection;
 use crate::http::connection_state::UpgradeDecision;
 use crate::http::forwarded::Origin;
@@ -29,8 +30,6 @@ use crate::http::target_call::{TargetCall, TargetRequest};
 use crate::rejection::Rejection;
 use crate::route::lookup::{self, Destination, RouteError};
 use crate::state::ActiveConfig;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Answers one request. Never fails: an error is a response too.
 pub(crate) async fn answer(
@@ -62,7 +61,7 @@ pub(crate) async fn answer(
     }
     close |= connection.gateway.draining();
 
-    // Route and target.
+    // Filters, route and target. What filters leave for the response stays here.
     let unrouted = UnroutedRequest {
         connection: &connection,
         config: &config,
@@ -70,11 +69,12 @@ pub(crate) async fn answer(
         fields,
         body_bytes: body.size_hint().lower(),
     };
-    let answerer = unrouted.find_answerer(&head, &mut flight);
-    let upgrade = std::mem::take(&mut head.extensions).remove::<OnUpgrade>();
+    let answerer = unrouted.find_answerer(&mut head, &mut flight);
+    let mut notes = std::mem::take(&mut head.extensions);
     let outcome = match answerer {
         Ok(Answerer::Target(request)) => {
             flight.record.route = Some(Arc::clone(&request.route.label));
+            let upgrade = notes.remove::<OnUpgrade>();
             let call = TargetCall {
                 connection: &connection,
                 config: &config,
@@ -107,16 +107,15 @@ pub(crate) async fn answer(
         connection.state.close.linger();
     }
 
-    // The response: the text of a problem, then the form that HTTP demands.
+    // The response: the text of a problem, then filters, then the form that HTTP demands.
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         response = complete(problem, response, &accept, &origin.request_id);
     }
     if flight.record.outcome != Outcome::Upgraded {
         headers::remove_hop_by_hop(response.headers_mut());
     }
-    if let Ok(id) = HeaderValue::from_str(&origin.request_id) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
+    let filters = &config.filters;
+    filters.on_response(&flight.record, &notes, &mut response);
     let form = ResponseForm {
         head: is_head,
         version,
@@ -146,10 +145,14 @@ impl UnroutedRequest<'_> {
     /// Takes a request through the filters to its route.
     fn find_answerer(
         &self,
-        head: &request::Parts,
+        head: &mut request::Parts,
         flight: &mut RequestInFlight,
     ) -> Result<Answerer, Rejection> {
-        let ActiveConfig { table, limits } = self.config;
+        let ActiveConfig {
+            table,
+            filters,
+            limits,
+        } = self.config;
 
         // The head: unambiguous, within its limits, for one host.
         if let Some(refusal) = self.connection.state.input.rejected(flight.number) {
@@ -167,29 +170,50 @@ impl UnroutedRequest<'_> {
             "" => "/",
             path => path,
         };
-        let mut path = NormalPath::parse(raw, table.options.slashes).map_err(RouteError::from)?;
+        let path = NormalPath::parse(raw, table.options.slashes).map_err(RouteError::from)?;
         path.as_str().clone_into(&mut flight.record.path);
-        if let Some(response) = admission::challenge(&table.options, &authority, path.as_str()) {
-            return Ok(Answerer::Gateway(response));
+
+        let mut request = RequestContext {
+            head,
+            authority: &authority,
+            path,
+            body_bytes: self.body_bytes,
+            tls: self.connection.tls.as_ref(),
+            limits,
+            record: &mut flight.record,
+            websocket: None,
+        };
+        if let Flow::Answer(response) = filters.before_route(&mut request)? {
+            return Ok(Answerer::Gateway(*response));
         }
 
         // The route. Its rule for encoded slashes may change the path, which the record has even if no route answers.
-        let query = head.uri.query();
-        let destination = lookup::find(table, self.origin.scheme, &authority, &mut path, query);
-        if path.as_str() != flight.record.path {
-            path.as_str().clone_into(&mut flight.record.path);
+        let query = request.head.uri.query();
+        let destination = lookup::find(
+            table,
+            self.origin.scheme,
+            &authority,
+            &mut request.path,
+            query,
+        );
+        if request.path.as_str() != request.record.path {
+            request.path.as_str().clone_into(&mut request.record.path);
         }
         let route = match destination? {
             Destination::Route(route) => route,
             Destination::HttpsUrl(url) => return Ok(Answerer::Gateway(redirect(url))),
         };
-        let tls = self.connection.tls.as_ref();
-        let handshake = admission::check(&route, head, &authority, tls, self.body_bytes, limits)?;
+        if let Flow::Answer(response) = filters.after_route(&mut request, &route)? {
+            return Ok(Answerer::Gateway(*response));
+        }
+        let RequestContext {
+            path, websocket, ..
+        } = request;
         Ok(Answerer::Target(TargetRequest {
             route,
             authority,
             path,
-            handshake,
+            handshake: websocket,
         }))
     }
 }
