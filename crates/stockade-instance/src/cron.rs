@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use stockade_protocol::Payload;
+use stockade_protocol::{Payload, push_string};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::observer::CronOutcome;
 use crate::options::Cron;
 use crate::pool::Pool;
-use crate::wire::push_text;
 
 /// The clock may be set: it is looked at this often at least.
 const LOOK: Duration = Duration::from_secs(60);
@@ -83,7 +82,7 @@ async fn attempt(pool: &Arc<Pool>, cron: &Cron, due: DateTime<Utc>) -> Result<()
         .await_cron(id, found.slot)
         .map_err(|end| end.to_string())?;
     let mut json = format!("[{id},");
-    push_text(&mut json, cron.text(), false);
+    push_string(&mut json, cron.text());
     json.push_str(&format!(",{}]", due.timestamp_millis()));
     if let Err(error) = mirror.handle.control("cron.run", Payload::from_json(json)) {
         mirror.withdraw(id);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use stockade_http::Body;
 use stockade_instance::Parcel;
-use stockade_protocol::{GuestError, Payload};
+use stockade_protocol::{Attachment, GuestError, MarkedString, Payload, escape_text};
 
 /// Bytes of JSON that are read for one call: parsed they take many times as many. Contents of files are
 /// beside it.
@@ -29,26 +29,9 @@ pub(crate) struct Arguments {
     streams: Vec<Option<Body>>,
 }
 
-/// What a text in marked data stands for.
-enum Mark<'a> {
-    Text(&'a str),
-    Bytes(usize),
-    Stream(usize),
-}
-
-fn mark(text: &str) -> Option<Mark<'_>> {
-    let Some(rest) = text.strip_prefix('\0') else {
-        return Some(Mark::Text(text));
-    };
-    if rest.starts_with('\0') {
-        return Some(Mark::Text(rest));
-    }
-    let index = rest.get(1..)?.parse().ok()?;
-    match rest.as_bytes().first()? {
-        b'a' | b'b' => Some(Mark::Bytes(index)),
-        b's' => Some(Mark::Stream(index)),
-        _ => None,
-    }
+/// Takes what is at `index`; `None` for all but the first.
+fn take<T>(parts: &mut [Option<T>], index: u64) -> Option<T> {
+    parts.get_mut(usize::try_from(index).ok()?)?.take()
 }
 
 /// Why arguments cannot be read. The engine writes valid JSON, which holds halves of surrogate pairs where the
@@ -101,8 +84,8 @@ impl Arguments {
     pub(crate) fn text(&self, value: Value) -> Result<String, GuestError> {
         match value {
             Value::String(text) if !self.marked => Ok(text),
-            Value::String(text) => match mark(&text) {
-                Some(Mark::Text(text)) => Ok(text.to_owned()),
+            Value::String(text) => match MarkedString::read(&text) {
+                MarkedString::Text(text) => Ok(text.to_owned()),
                 _ => Err(type_error("there must be a text, not bytes")),
             },
             _ => Err(type_error("there must be a text")),
@@ -111,17 +94,25 @@ impl Arguments {
 
     /// Takes bytes of the data.
     pub(crate) fn bytes(&mut self, value: &Value) -> Result<Vec<u8>, GuestError> {
-        let taken = match value.as_str().filter(|_| self.marked).and_then(mark) {
-            Some(Mark::Bytes(index)) => self.bytes.get_mut(index).and_then(Option::take),
+        let taken = match self.attachment(value) {
+            Some(Attachment::Bytes(index)) => take(&mut self.bytes, index),
             _ => None,
         };
         taken.ok_or_else(|| type_error("there must be bytes"))
     }
 
+    /// What a mark of the data refers to.
+    fn attachment(&self, value: &Value) -> Option<Attachment> {
+        match MarkedString::read(value.as_str().filter(|_| self.marked)?) {
+            MarkedString::Attachment(attachment) => Some(attachment),
+            _ => None,
+        }
+    }
+
     /// Takes bytes or a stream of the data, as a body.
     pub(crate) fn body(&mut self, value: &Value) -> Result<Body, GuestError> {
-        if let Some(Mark::Stream(index)) = value.as_str().filter(|_| self.marked).and_then(mark) {
-            let taken = self.streams.get_mut(index).and_then(Option::take);
+        if let Some(Attachment::Stream(index)) = self.attachment(value) {
+            let taken = take(&mut self.streams, index);
             return taken.ok_or_else(|| type_error("the stream was used before"));
         }
         Ok(full(self.bytes(value)?))
@@ -146,23 +137,21 @@ pub(crate) struct Reply {
 impl Reply {
     /// A text that cannot pass for a mark.
     pub(crate) fn text(text: &str) -> Value {
-        if text.starts_with('\0') {
-            Value::from(format!("\0{text}"))
-        } else {
-            Value::from(text)
-        }
+        Value::from(escape_text(text))
     }
 
     /// A `Uint8Array`.
     pub(crate) fn bytes(&mut self, bytes: Vec<u8>) -> Value {
+        let mark = Attachment::Bytes(self.bytes.len() as u64);
         self.bytes.push(bytes);
-        Value::from(format!("\0b{}", self.bytes.len() - 1))
+        Value::from(mark.to_string())
     }
 
     /// A `ReadableStream`.
     pub(crate) fn stream(&mut self, body: Body) -> Value {
+        let mark = Attachment::Stream(self.streams.len() as u64);
         self.streams.push(body);
-        Value::from(format!("\0s{}", self.streams.len() - 1))
+        Value::from(mark.to_string())
     }
 
     /// The whole, whose texts were all made by [`Reply::text`].

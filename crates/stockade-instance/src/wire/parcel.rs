@@ -4,14 +4,16 @@
 //! that, not searched: a mark that the next reader sees and this one did not would name a stream that is
 //! somebody else's.
 
-use stockade_protocol::{Edit, Mark, MarksError, Payload, rewrite_marks};
+use stockade_protocol::{MarksError, Payload};
 
 use super::{Malformed, Unasked};
 
 impl From<MarksError> for Unasked {
     fn from(error: MarksError) -> Self {
         match error {
-            MarksError::Json(_) => Self::Malformed(Malformed(error.to_string())),
+            MarksError::Json(_) | MarksError::NamesNothing => {
+                Self::Malformed(Malformed(error.to_string()))
+            }
             // A guest's own code makes such data.
             MarksError::TooDeep => Self::Refused(error.to_string()),
         }
@@ -28,9 +30,9 @@ pub(crate) fn import<T>(
     mut take: impl FnMut(u64) -> Result<T, Malformed>,
 ) -> Result<(Payload, Vec<T>), Unasked> {
     let mut streams = Vec::new();
-    let payload = rewrite(payload, |id| {
+    let payload = payload.rename_streams(|id| {
         streams.push(take(id)?);
-        Ok(streams.len() as u64 - 1)
+        Ok::<_, Unasked>(streams.len() as u64 - 1)
     })?;
     Ok((payload, streams))
 }
@@ -45,34 +47,14 @@ pub(crate) fn export<T>(
     mut open: impl FnMut(T) -> Result<u64, Malformed>,
 ) -> Result<Payload, Unasked> {
     let mut streams: Vec<Option<T>> = streams.into_iter().map(Some).collect();
-    rewrite(payload, |index| {
+    payload.rename_streams(|index| {
         let index = usize::try_from(index).unwrap_or(usize::MAX);
         let stream = streams
             .get_mut(index)
             .and_then(Option::take)
             .ok_or_else(|| Malformed(format!("a mark names stream {index}, which there is not")))?;
-        open(stream)
+        Ok(open(stream)?)
     })
-}
-
-fn rewrite(
-    mut payload: Payload,
-    mut stream: impl FnMut(u64) -> Result<u64, Malformed>,
-) -> Result<Payload, Unasked> {
-    if !payload.marked {
-        payload.bytes = Vec::new();
-        return Ok(payload);
-    }
-    let parts = payload.bytes.len() as u64;
-    payload.json = rewrite_marks(&payload.json, |mark| match mark {
-        Mark::Text | Mark::Value => Ok(Edit::Keep),
-        Mark::Bytes(index) if index < parts => Ok(Edit::Keep),
-        Mark::Stream(id) => Ok(Edit::Stream(stream(id)?)),
-        Mark::Bytes(_) | Mark::Unknown => {
-            Err(Unasked::from(Malformed("a mark names nothing".to_owned())))
-        }
-    })?;
-    Ok(payload)
 }
 
 #[cfg(test)]

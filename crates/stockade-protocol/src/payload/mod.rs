@@ -1,7 +1,15 @@
 //! The data of a message.
 
+mod mark;
+mod rename;
+mod write;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub use mark::{Attachment, MarkedString, escape_text};
+pub use rename::{MarksError, marks_hold};
+pub use write::{push_string, push_text};
 
 use crate::bounds::PART_OVERHEAD;
 
@@ -11,14 +19,17 @@ use crate::bounds::PART_OVERHEAD;
 /// the text: a string of U+0000, a letter for its kind (`b` for `Uint8Array`, `a` for `ArrayBuffer`,
 /// `s` for a `ReadableStream`) and its index (a stream's id) in decimal. In a payload that has marks,
 /// every other string that begins with U+0000 carries one more U+0000 in front, so no text can pass
-/// for a mark. In a payload without marks the text is plain JSON.
+/// for a mark. In a payload without marks the text is plain JSON. Names of members are never marks.
+///
+/// The body of a response may also be the mark `h` with the id of a stream that the receiver gave before and gets
+/// back unread.
 ///
 /// Calls between sites carry values that JSON has no word for by further marks: `u` for `undefined`, `f` with
 /// `NaN`, `Infinity`, `-Infinity` or `-0`, `d` with a `Date`'s milliseconds, `i` with a `BigInt`'s hexadecimal
 /// digits. A list whose first item is the mark `M` is a `Map` (keys and values in turn), `S` a `Set`, `E` an
 /// `Error` (name, message, an object of its further properties).
 ///
-/// [`rewrite_marks`](crate::rewrite_marks) finds marks.
+/// [`MarkedString`] reads a mark, [`Attachment`] writes one, [`Payload::rename_streams`] checks all of a payload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Payload {
     /// JSON text; empty stands for `undefined`.
@@ -87,7 +98,7 @@ impl Payload {
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self {
-            json: "\"\\u0000b0\"".to_owned(),
+            json: Attachment::Bytes(0).json().to_string(),
             bytes: vec![bytes],
             marked: true,
         }
