@@ -12,13 +12,13 @@
 //! Deliberately absent: HTTP, TLS, policy, storage. They are the crates below; this one only joins them.
 
 mod brokers;
+mod capabilities;
 mod check;
 mod control;
 mod directory;
 mod log;
 mod metrics;
 mod observe;
-mod parcel;
 mod plan;
 mod readings;
 mod server;
@@ -27,6 +27,8 @@ mod site;
 mod status;
 mod tls;
 
+#[doc(hidden)]
+pub use capabilities::parse_state_calls;
 pub use check::{Checked, check};
 pub use control::{Answer, AskError, ControlError, ask_to_reload};
 pub use server::{ServeError, ServeOptions, Stopped, serve};

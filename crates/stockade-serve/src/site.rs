@@ -1,6 +1,6 @@
 //! One site: everything made for it from its configuration, and whether it has changed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +9,17 @@ use stockade_broker::{Broker, BrokerError, FileError, Secrets, SecretsError};
 use stockade_config::Instance as SiteConfig;
 use stockade_gateway::{AssetsError, Target};
 use stockade_instance::{CronError, FetchError, Instance, InstanceOptions};
-use stockade_state::{KeyError, KeyspaceName, StateError, Store};
+use stockade_state::{KeyError, StateError, Store};
 use stockade_supervisor::Supervisor;
 use stockade_transpile::{ModuleFiles, ModuleFilesError, ModuleMistake};
 
 use crate::brokers::Brokers;
+use crate::capabilities::{self, Ground};
 use crate::directory::{Answering, Directory};
 use crate::metrics::{Metrics, SiteMetrics};
 use crate::observe::{Logs, SiteObserver};
 use crate::plan;
-use crate::services::{Binding, SiteServices};
+use crate::services::SiteServices;
 
 /// How long a site that was replaced goes on before it drains: requests that found it are then in.
 const HANDOVER: Duration = Duration::from_millis(250);
@@ -149,7 +150,7 @@ impl Site {
                     assets.clone(),
                 )
                 .await?;
-                let metrics = Arc::clone(&services.metrics);
+                let metrics = shared.metrics.sites.site(&config.name);
                 let observer = SiteObserver::new(
                     Arc::clone(&metrics),
                     Arc::clone(&shared.logs),
@@ -238,36 +239,16 @@ async fn make(
     let values = plain.into_iter().chain(secrets.environment());
     let env = plan::instance::environment(config, values);
     let policy = plan::egress::policy(&config.data_guard, socket_message);
-    let mut bindings = HashMap::new();
-    for (key, binding) in &config.bindings {
-        bindings.insert(key.clone(), Binding::Site(binding.instance.clone()));
-    }
-    let asset_binding = config
-        .assets
-        .as_ref()
-        .and_then(|assets| assets.binding.clone());
-    if let (Some(key), Some(assets)) = (asset_binding, assets) {
-        bindings.insert(key, Binding::Assets(assets));
-    }
-    if let (Some(state), Some(store)) = (&config.state, store) {
-        let limits = plan::grants::state(state);
-        let keyspace = store.open(KeyspaceName::new(name)?, limits).await?;
-        bindings.insert(state.binding.clone(), Binding::State(keyspace));
-    }
-    for grant in &config.files {
-        let options = plan::grants::folder(grant);
-        let (broker, owner) = (broker.clone(), name.to_owned());
-        // Counts what is in it.
-        let opened = tokio::task::spawn_blocking(move || broker.folder(&owner, options)).await;
-        let folder = opened.map_err(|error| SiteError::BrokeOff(error.to_string()))??;
-        bindings.insert(grant.binding.clone(), Binding::Files(folder));
-    }
-    let services = SiteServices {
-        egress: broker.egress(name, policy, secrets),
-        bindings,
-        directory: Arc::clone(&shared.directory),
-        metrics: shared.metrics.sites.site(name),
-    };
+    let granted = capabilities::open(&Ground {
+        site: config,
+        broker,
+        directory: &shared.directory,
+        store,
+        assets: assets.as_ref(),
+    })
+    .await?;
+    let egress = broker.egress(name, policy, secrets);
+    let services = SiteServices::new(egress, granted, &shared.metrics.sites.site(name));
     let options = plan::instance::options(config, env, Some(code), socket_message)?;
     Ok((options, services))
 }

@@ -89,8 +89,11 @@ pub enum Outcome {
 }
 
 impl Atomic {
-    /// Checks sizes and counts.
-    pub(crate) fn check(&self, limits: &Limits) -> Result<usize, StateError> {
+    /// Checks sizes and counts; gives the bytes of keys and values.
+    ///
+    /// # Errors
+    /// What is above a limit.
+    pub fn check(&self, limits: &Limits) -> Result<usize, StateError> {
         let operations = self.checks.len().saturating_add(self.mutations.len());
         if operations > MAX_OPERATIONS {
             return Err(StateError::TooManyOperations { operations });

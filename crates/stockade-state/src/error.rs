@@ -7,7 +7,7 @@ use crate::key::Key;
 use crate::list::ListError;
 
 /// Most keys that one read may name.
-pub(crate) const MAX_READ_KEYS: usize = 128;
+pub const MAX_READ_KEYS: usize = 128;
 
 /// An operation that was not done. Nothing of it was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,19 +5,19 @@
 
 mod any;
 mod ask;
+mod call;
 mod control;
-mod parcel;
 mod request;
 mod response;
 mod text;
 
 pub use any::parse_guest_message;
 pub(crate) use ask::{AnswerBody, Ask, Unasked, answer_of, parse_ask};
+pub(crate) use call::{export, import};
 pub(crate) use control::{
     Fields, Ready, SocketOpen, parse_cron_done, parse_failed, parse_fields, parse_ready,
     parse_settled, parse_socket_open,
 };
-pub(crate) use parcel::{export, import};
 pub(crate) use request::{Prepared, RequestBody};
 pub(crate) use response::{Head, parse_response};
 pub(crate) use text::{Text, bytes_message};

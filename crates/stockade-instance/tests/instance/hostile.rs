@@ -6,8 +6,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
+use stockade_capability::{Capability, Owner};
 use stockade_http::{Body, UpstreamSocket};
-use stockade_instance::{FetchError, Parcel, Services};
+use stockade_instance::{FetchError, Services};
 use stockade_protocol::{FromIsolate, GuestError, Payload};
 use tokio::sync::mpsc;
 
@@ -282,22 +283,11 @@ impl Services for Never {
         Box::pin(std::future::pending())
     }
 
-    fn binding_fetch(
-        &self,
-        _: &str,
-        _: Request<Body>,
-    ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
-        Box::pin(std::future::pending())
+    fn capability(&self, _: &str) -> Option<Arc<dyn Capability>> {
+        None
     }
 
-    fn binding_call(
-        &self,
-        _: &str,
-        _: String,
-        _: Parcel,
-    ) -> BoxFuture<'static, Result<Parcel, GuestError>> {
-        Box::pin(std::future::pending())
-    }
+    fn ended(&self, _: &Owner) {}
 }
 
 #[tokio::test]

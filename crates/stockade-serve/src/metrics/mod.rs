@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 
-pub(crate) use site::{Count, SiteMetrics, Sites};
+pub(crate) use site::{Count, Counts, SiteMetrics, Sites};
 
 /// Figures that belong to no site.
 #[derive(Debug)]

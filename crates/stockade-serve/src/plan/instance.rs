@@ -8,6 +8,8 @@ use stockade_instance::{Autoscale, Cron, CronError, InstanceLimits, InstanceOpti
 use stockade_policy::{ConsoleMode, IsolateOptions, Isolation, Limits};
 use stockade_transpile::ModuleFiles;
 
+use crate::capabilities;
+
 /// Where the guest's runtime reads what to put into `env` beside values.
 const BINDINGS: &str = "\0bindings";
 
@@ -32,24 +34,8 @@ pub(crate) fn environment<'a>(
         env.insert(name.to_owned(), Value::from(value));
     }
     let mut bindings = Map::new();
-    let mut bind = |name: &str, kind: &str| {
+    for (name, kind) in capabilities::granted(site) {
         bindings.insert(name.to_owned(), json!({ "kind": kind }));
-    };
-    for name in site.bindings.keys() {
-        bind(name, "service");
-    }
-    if let Some(state) = &site.state {
-        bind(&state.binding, "state");
-    }
-    if let Some(name) = site
-        .assets
-        .as_ref()
-        .and_then(|assets| assets.binding.as_ref())
-    {
-        bind(name, "assets");
-    }
-    for grant in &site.files {
-        bind(&grant.binding, "files");
     }
     env.insert(BINDINGS.to_owned(), Value::Object(bindings));
     env.insert(SERVE.to_owned(), Value::Bool(true));

@@ -425,13 +425,13 @@ const USED: [(&str, &str); 14] = [
     ),
     (include_str!("../site.rs"), "assets.code_first"),
     (
-        include_str!("../site.rs"),
-        "Binding::Site(binding.instance.clone())",
+        include_str!("../capabilities/service.rs"),
+        "site: binding.instance.clone()",
     ),
 ];
 
 async fn nobody(_: http::Request<Body>) -> http::Response<Body> {
-    http::Response::new(crate::parcel::full(bytes::Bytes::new()))
+    http::Response::new(stockade_http::empty_body())
 }
 
 /// Everything that is made of a configuration, as text.

@@ -1,13 +1,15 @@
 //! What guests get.
 
-use serde::Serialize;
+use std::borrow::Cow;
 
-use super::{Answer, Data, WireError};
-use crate::value::{Entry, Version};
+use serde::Serialize;
+use stockade_capability::Reply;
+use stockade_protocol::Attachment;
+use stockade_state::{Entry, Version};
 
 #[derive(Debug, Serialize)]
 pub(super) struct EntryAnswer {
-    value: String,
+    value: Attachment,
     kind: &'static str,
     version: Version,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -15,8 +17,8 @@ pub(super) struct EntryAnswer {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct KeyAnswer {
-    pub(super) key: String,
+pub(super) struct KeyAnswer<'a> {
+    pub(super) key: Cow<'a, str>,
     pub(super) version: Version,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) expires: Option<i64>,
@@ -24,10 +26,10 @@ pub(super) struct KeyAnswer {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct PageAnswer {
-    pub(super) keys: Vec<KeyAnswer>,
+pub(super) struct PageAnswer<'a> {
+    pub(super) keys: Vec<KeyAnswer<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cursor: Option<String>,
+    pub(super) cursor: Option<Cow<'a, str>>,
     pub(super) version: Version,
 }
 
@@ -70,32 +72,12 @@ pub(super) struct UsageAnswer {
     pub(super) version: Version,
 }
 
-/// An entry, its value put to the binary parts.
-pub(super) fn entry_answer(entry: Entry, bytes: &mut Vec<Vec<u8>>) -> EntryAnswer {
-    let value = format!("\0b{}", bytes.len());
-    bytes.push(entry.value.data);
+/// An entry, whose value goes to the binary parts.
+pub(super) fn entry_answer(entry: Entry, reply: &mut Reply) -> EntryAnswer {
     EntryAnswer {
-        value,
         kind: entry.value.kind.tag(),
+        value: reply.bytes(entry.value.data),
         version: entry.version,
         expires: entry.expires_ms,
     }
-}
-
-/// An answer in which only marks begin with U+0000.
-pub(super) fn marked<T: Serialize>(answer: &T, bytes: Vec<Vec<u8>>) -> Result<Answer, WireError> {
-    Ok(Answer::Value(Data {
-        json: text(answer)?,
-        marked: !bytes.is_empty(),
-        bytes,
-    }))
-}
-
-/// An answer without bytes.
-pub(super) fn json<T: Serialize>(answer: &T) -> Result<Answer, WireError> {
-    marked(answer, Vec::new())
-}
-
-fn text<T: Serialize>(answer: &T) -> Result<String, WireError> {
-    serde_json::to_string(answer).map_err(|error| WireError::type_error(error.to_string()))
 }

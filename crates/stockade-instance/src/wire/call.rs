@@ -1,8 +1,7 @@
-//! Data with streams that goes through the host: from a guest to what is bound, and back.
+//! The data of calls, which goes through the host with streams in it: from a guest to a capability, and back.
 //!
-//! The marks of streams in it are rewritten on the way, for each side numbers its own. Data is parsed for
-//! that, not searched: a mark that the next reader sees and this one did not would name a stream that is
-//! somebody else's.
+//! The marks of streams are rewritten on the way, for each side numbers its own. The codec parses the data for
+//! that: a mark that the next reader sees and this one did not would name a stream of somebody else.
 
 use stockade_protocol::{MarksError, Payload};
 
@@ -70,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn parcel_streams_are_numbered_anew() {
+    fn call_streams_get_other_numbers() {
         let data = marked(
             r#"[{"a":"\u0000s40"},"\u0000s7","\u0000b0","\u0000\u0000s1"]"#,
             1,
@@ -86,13 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn parcel_mark_written_another_way_is_a_mark_all_the_same() {
-        let (_, ids) = import(marked(r#"["\u0000\u0073\u0039"]"#, 0), Ok).unwrap();
-        assert_eq!(ids, [9]);
-    }
-
-    #[test]
-    fn parcel_marks_that_name_nothing_are_refused() {
+    fn call_marks_that_name_nothing_are_refused() {
         for json in [
             r#"["\u0000b0"]"#,
             r#"["\u0000a9"]"#,
@@ -110,24 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn parcel_of_text_that_no_rust_type_holds_passes_as_it_is() {
-        let json = r#"[{"\ud800":"\udc00","z":"\u0000b0","a":9007199254740993}]"#;
-        let (data, _) = import(marked(json, 1), Ok).unwrap();
-        assert_eq!(data.json, json);
-    }
-
-    #[test]
-    fn parcel_nested_too_deeply_is_refused_and_no_breach() {
+    fn call_nested_too_deeply_is_refused_and_no_breach() {
         let deep = format!("{}\"\\u0000b0\"{}", "[".repeat(2000), "]".repeat(2000));
         let refused = import(marked(&deep, 1), Ok);
         assert!(matches!(refused, Err(Unasked::Refused(_))), "{refused:?}");
-    }
-
-    #[test]
-    fn parcel_without_marks_passes_as_it_is() {
-        let plain = Payload::from_json(r#"["\u0000s1"]"#.to_owned());
-        let (data, ids) = import(plain.clone(), Ok).unwrap();
-        assert_eq!(data, plain);
-        assert!(ids.is_empty());
     }
 }

@@ -1,12 +1,13 @@
-use futures_util::StreamExt;
+use http_body_util::BodyExt;
 use serde_json::{Value as Json, json};
+use stockade_http::Body;
+use stockade_state::{SqliteOptions, SqliteStore, Store};
 
 use super::*;
-use crate::{KeyspaceName, Limits, SqliteOptions, SqliteStore, Store};
 
 struct Bench {
     _folder: tempfile::TempDir,
-    keyspace: std::sync::Arc<dyn Keyspace>,
+    keyspace: Arc<dyn Keyspace>,
 }
 
 async fn bench() -> Bench {
@@ -28,40 +29,51 @@ async fn bench() -> Bench {
     }
 }
 
+fn arguments(argument: Json, bytes: &[&[u8]]) -> CallPayload {
+    Payload {
+        json: Json::Array(vec![argument]).to_string(),
+        bytes: bytes.iter().map(|part| part.to_vec()).collect(),
+        marked: !bytes.is_empty(),
+    }
+    .into()
+}
+
 impl Bench {
-    async fn ask(&self, method: &str, argument: Json, bytes: &[&[u8]]) -> Result<Data, WireError> {
-        let data = Data {
-            json: Json::Array(vec![argument]).to_string(),
-            bytes: bytes.iter().map(|part| part.to_vec()).collect(),
-            marked: !bytes.is_empty(),
+    async fn call(&self, method: &str, call: CallPayload) -> Result<CallPayload, GuestError> {
+        let state = State(Arc::clone(&self.keyspace));
+        let owner = stockade_capability::Owner {
+            instance: "site".into(),
+            mirror: 1,
         };
-        match call(&*self.keyspace, method, data).await? {
-            Answer::Value(data) => Ok(data),
-            Answer::Lines(_) => panic!("lines"),
-        }
+        state.call(CallContext { owner }, method, call).await
+    }
+
+    async fn ask(
+        &self,
+        method: &str,
+        argument: Json,
+        bytes: &[&[u8]],
+    ) -> Result<Payload, GuestError> {
+        let value = self.call(method, arguments(argument, bytes)).await?;
+        assert!(value.streams.is_empty());
+        Ok(value.payload)
     }
 
     async fn plain(&self, method: &str, argument: Json) -> Json {
         let data = self.ask(method, argument, &[]).await.unwrap();
-        assert!(!data.marked && data.bytes.is_empty());
-        serde_json::from_str(&data.json).unwrap()
+        serde_json::from_str(&data.into_plain_json().unwrap()).unwrap()
     }
 
-    async fn put(&self, mut argument: Json, value: &[u8]) -> Result<Json, WireError> {
+    async fn put(&self, mut argument: Json, value: &[u8]) -> Result<Json, GuestError> {
         argument["value"] = json!("\0b0");
         let data = self.ask("put", argument, &[value]).await?;
         Ok(serde_json::from_str(&data.json).unwrap())
     }
 
-    async fn lines(&self, argument: Json) -> Result<Lines, WireError> {
-        let data = Data {
-            json: Json::Array(vec![argument]).to_string(),
-            ..Data::default()
-        };
-        match call(&*self.keyspace, "watch", data).await? {
-            Answer::Lines(lines) => Ok(lines),
-            Answer::Value(data) => panic!("{data:?}"),
-        }
+    async fn lines(&self, argument: Json) -> Result<Body, GuestError> {
+        let mut value = self.call("watch", arguments(argument, &[])).await?;
+        assert_eq!(value.payload.json, r#""\u0000s0""#);
+        Ok(value.streams.pop().unwrap())
     }
 }
 
@@ -194,14 +206,15 @@ async fn list_gives_pages() {
     assert_eq!(page.get("cursor"), None);
 }
 
-async fn next_line(lines: &mut Lines) -> Json {
+async fn next_line(lines: &mut Body) -> Json {
     serde_json::from_slice(&next_lines(lines).await).unwrap()
 }
 
-async fn next_lines(lines: &mut Lines) -> Vec<u8> {
+async fn next_lines(lines: &mut Body) -> Vec<u8> {
     let mut text = Vec::new();
     while !text.ends_with(b"\n") {
-        let chunk = lines.next().await.unwrap();
+        let frame = lines.frame().await.unwrap().unwrap();
+        let chunk = frame.into_data().unwrap();
         assert!(chunk.len() <= 64 << 10);
         text.extend(chunk);
     }
@@ -309,7 +322,6 @@ async fn what_does_not_fit_is_an_error_of_the_guest() {
     for (method, argument, name) in cases {
         let error = bench.ask(method, argument.clone(), &[]).await.unwrap_err();
         assert_eq!(error.name, name, "{method} {argument}: {error}");
-        assert_eq!(error.hidden, None);
     }
     for argument in [
         json!({}),
@@ -319,11 +331,8 @@ async fn what_does_not_fit_is_an_error_of_the_guest() {
         assert!(bench.lines(argument).await.is_err());
     }
     for json in ["", "[]", "[{},{}]", "{}", "[", "[[[[", "\u{0}"] {
-        let data = Data {
-            json: json.to_owned(),
-            ..Data::default()
-        };
-        let error = call(&*bench.keyspace, "get", data).await.unwrap_err();
+        let data = Payload::from_json(json.to_owned());
+        let error = bench.call("get", data.into()).await.unwrap_err();
         assert_eq!(error.name, "TypeError");
     }
 }
@@ -392,12 +401,13 @@ async fn full_storage_is_named_so() {
 
 #[test]
 fn failures_of_the_disk_are_hidden_from_the_guest() {
-    let error = WireError::from(StateError::DiskFull {
+    let failure = Failure::from(StateError::DiskFull {
         path: "/var/lib/secret/state.db".into(),
     });
+    assert!(matches!(failure, Failure::Hidden(_)));
+    let error = failure.for_guest(&KeyspaceName::new("site").unwrap());
     assert_eq!(error.name, "StateError");
     assert!(!error.message.contains("secret"));
-    assert!(error.hidden.is_some());
 }
 
 #[test]
@@ -410,20 +420,20 @@ fn any_bytes_are_read_without_a_panic() {
         b"[{\"keys\":[\"\\ud800\"]}]",
     ];
     for seed in seeds {
-        parse_everything(seed);
+        parse_state_calls(seed);
         for place in 0..seed.len() {
             let mut changed = seed.to_vec();
             for byte in [0, b'"', b'{', b'9', 0xff] {
                 changed[place] = byte;
-                parse_everything(&changed);
+                parse_state_calls(&changed);
             }
-            parse_everything(&seed[..place]);
+            parse_state_calls(&seed[..place]);
         }
     }
 }
 
 #[tokio::test]
-async fn wire_text_that_is_no_unicode_is_a_type_error() {
+async fn text_that_is_no_unicode_is_a_type_error() {
     let bench = bench().await;
     for (method, argument) in [
         ("get", r#"{"key":"a\ud800"}"#),
@@ -436,12 +446,12 @@ async fn wire_text_that_is_no_unicode_is_a_type_error() {
         ),
         ("atomic", r#"{"checks":[{"key":"\ud800","version":1}]}"#),
     ] {
-        let data = Data {
+        let data = Payload {
             json: format!("[{argument}]"),
             bytes: vec![b"x".to_vec()],
             marked: true,
         };
-        let error = call(&*bench.keyspace, method, data).await.unwrap_err();
+        let error = bench.call(method, data.into()).await.unwrap_err();
         assert_eq!(error.name, "TypeError");
         assert!(error.message.contains("surrogate"), "{method}: {error}");
     }

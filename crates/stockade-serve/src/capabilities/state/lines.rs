@@ -1,18 +1,16 @@
 //! A watch as lines of JSON.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 
-use futures_util::Stream;
+use bytes::Bytes;
 use futures_util::stream::unfold;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use serde::Serialize;
+use stockade_http::Body;
+use stockade_state::{ChangeKind, Version, Watch, Watched};
 
-use crate::value::Version;
-use crate::watch::{ChangeKind, Watch, Watched};
-
-/// Chunks of lines, each chunk at most 48 KiB; a line may span several.
-pub type Lines = Pin<Box<dyn Stream<Item = Vec<u8>> + Send>>;
-
+/// Bytes of one chunk of lines. A line may span several.
 const CHUNK: usize = 48 << 10;
 
 #[derive(Serialize)]
@@ -24,17 +22,19 @@ struct Line<'a> {
     version: Version,
 }
 
-/// The lines of a watch. It takes the next changes only once the last ones were taken from it.
-pub(super) fn lines(watch: Box<dyn Watch>) -> Lines {
+/// The lines of a watch. It takes the next changes only once the last ones were taken from it, and ends when the store
+/// does.
+pub(super) fn lines(watch: Box<dyn Watch>) -> Body {
     let waiting = VecDeque::new();
-    Box::pin(unfold((watch, waiting), |(mut watch, mut waiting)| async {
+    let frames = unfold((watch, waiting), |(mut watch, mut waiting)| async {
         if waiting.is_empty() {
             let text = text(&watch.next().await?).ok()?;
-            waiting.extend(text.chunks(CHUNK).map(<[u8]>::to_vec));
+            waiting.extend(text.chunks(CHUNK).map(Bytes::copy_from_slice));
         }
         let chunk = waiting.pop_front()?;
-        Some((chunk, (watch, waiting)))
-    }))
+        Some((Ok(Frame::data(chunk)), (watch, waiting)))
+    });
+    StreamBody::new(frames).boxed_unsync()
 }
 
 /// A line for each change.

@@ -2,17 +2,10 @@
 
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
-
-use super::{Data, WireError};
-use crate::atomic::{Check, Mutation};
-use crate::error::{MAX_READ_KEYS, StateError};
-use crate::key::Key;
-use crate::value::{Kind, Value, Version};
-
-/// The longest JSON text that is read, in bytes: 128 keys, and more than that.
-const MAX_JSON: usize = 2 << 20;
+use stockade_capability::{Attachments, ErrorName};
+use stockade_protocol::GuestError;
+use stockade_state::{Check, Key, Kind, MAX_READ_KEYS, Mutation, StateError, Value, Version};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -132,38 +125,6 @@ impl From<PutFields> for PutArgs {
     }
 }
 
-/// The binary parts of a call, each for one use, and how its texts are to be read.
-#[derive(Debug)]
-pub(super) struct Parts {
-    marked: bool,
-    bytes: Vec<Option<Vec<u8>>>,
-}
-
-/// Reads the one argument of a call.
-pub(super) fn read<T: DeserializeOwned>(args: Data) -> Result<(T, Parts), WireError> {
-    if args.json.len() > MAX_JSON {
-        return Err(WireError::range_error(format_args!(
-            "arguments of {} bytes are too long: at most {MAX_JSON} are read",
-            args.json.len()
-        )));
-    }
-    let [argument] = serde_json::from_str::<[T; 1]>(&args.json).map_err(|error| {
-        // The parser says so of an escape that is half a pair, at its place in a text the guest never saw.
-        if error.is_syntax() && args.json.contains("\\ud") {
-            WireError::type_error(
-                "a key must be Unicode text, and half a surrogate pair is none: toWellFormed() replaces it",
-            )
-        } else {
-            WireError::type_error(format!("the arguments do not fit: {error}"))
-        }
-    })?;
-    let parts = Parts {
-        marked: args.marked,
-        bytes: args.bytes.into_iter().map(Some).collect(),
-    };
-    Ok((argument, parts))
-}
-
 /// The check of a condition, if there is one.
 pub(super) fn condition(key: &Key, version: Option<Option<Version>>) -> Option<Check> {
     version.map(|version| Check {
@@ -172,63 +133,49 @@ pub(super) fn condition(key: &Key, version: Option<Option<Version>>) -> Option<C
     })
 }
 
-impl Parts {
-    /// A text, without what keeps it from passing for a mark.
-    pub(super) fn text(&self, text: &str) -> Result<String, WireError> {
-        match text.strip_prefix('\0') {
-            Some(rest) if self.marked && rest.starts_with('\0') => Ok(rest.to_owned()),
-            Some(_) if self.marked => Err(WireError::type_error("a text is needed, not bytes")),
-            _ => Ok(text.to_owned()),
-        }
-    }
+/// A key, from a text of the arguments.
+pub(super) fn key(attachments: &Attachments, text: &str) -> Result<Key, GuestError> {
+    let key = Key::new(attachments.text(text)?);
+    key.map_err(|error| ErrorName::Range.error(error.to_string()))
+}
 
-    pub(super) fn key(&self, text: &str) -> Result<Key, WireError> {
-        Key::new(&self.text(text)?).map_err(WireError::range_error)
+pub(super) fn keys(attachments: &Attachments, texts: &[String]) -> Result<Vec<Key>, GuestError> {
+    if texts.len() > MAX_READ_KEYS {
+        let keys = texts.len();
+        let error = StateError::TooManyKeys { keys };
+        return Err(ErrorName::Range.error(error.to_string()));
     }
+    texts.iter().map(|text| key(attachments, text)).collect()
+}
 
-    pub(super) fn keys(&self, texts: &[String]) -> Result<Vec<Key>, WireError> {
-        if texts.len() > MAX_READ_KEYS {
-            let keys = texts.len();
-            return Err(StateError::TooManyKeys { keys }.into());
-        }
-        texts.iter().map(|text| self.key(text)).collect()
+fn value(attachments: &mut Attachments, mark: &str, kind: &str) -> Result<Value, GuestError> {
+    let kind = Kind::from_tag(kind)
+        .ok_or_else(|| ErrorName::Type.error("the kind of a value is t, j or b"))?;
+    let data = attachments.bytes(mark)?;
+    if kind != Kind::Bytes && std::str::from_utf8(&data).is_err() {
+        return Err(ErrorName::Type.error("text must be UTF-8"));
     }
-
-    /// The bytes that a mark stands for.
-    fn take(&mut self, mark: &str) -> Result<Vec<u8>, WireError> {
-        let index = mark
-            .strip_prefix("\0b")
-            .or_else(|| mark.strip_prefix("\0a"))
-            .filter(|_| self.marked)
-            .and_then(|index| index.parse::<usize>().ok());
-        index
-            .and_then(|index| self.bytes.get_mut(index)?.take())
-            .ok_or_else(|| WireError::type_error("a value must be bytes, used once"))
-    }
-
-    fn value(&mut self, mark: &str, kind: &str) -> Result<Value, WireError> {
-        let kind = Kind::from_tag(kind)
-            .ok_or_else(|| WireError::type_error("the kind of a value is t, j or b"))?;
-        let data = self.take(mark)?;
-        if kind != Kind::Bytes && std::str::from_utf8(&data).is_err() {
-            return Err(WireError::type_error("text must be UTF-8"));
-        }
-        Ok(Value { kind, data })
-    }
+    Ok(Value { kind, data })
 }
 
 impl WriteArgs {
-    pub(super) fn into_mutation(self, parts: &mut Parts) -> Result<Mutation, WireError> {
+    pub(super) fn into_mutation(
+        self,
+        attachments: &mut Attachments,
+    ) -> Result<Mutation, GuestError> {
         Ok(Mutation::Put {
-            key: parts.key(&self.key)?,
-            value: parts.value(&self.value, &self.kind)?,
+            key: key(attachments, &self.key)?,
+            value: value(attachments, &self.value, &self.kind)?,
             ttl: self.ttl.map(seconds).transpose()?,
         })
     }
 }
 
 impl MutationArgs {
-    pub(super) fn into_mutation(self, parts: &mut Parts) -> Result<Mutation, WireError> {
+    pub(super) fn into_mutation(
+        self,
+        attachments: &mut Attachments,
+    ) -> Result<Mutation, GuestError> {
         match self {
             Self::Put {
                 key,
@@ -241,17 +188,17 @@ impl MutationArgs {
                 kind,
                 ttl,
             }
-            .into_mutation(parts),
-            Self::Delete { key } => Ok(Mutation::Delete {
-                key: parts.key(&key)?,
+            .into_mutation(attachments),
+            Self::Delete { key: text } => Ok(Mutation::Delete {
+                key: key(attachments, &text)?,
             }),
         }
     }
 }
 
-fn seconds(ttl: f64) -> Result<Duration, WireError> {
+fn seconds(ttl: f64) -> Result<Duration, GuestError> {
     let refuse = || {
-        WireError::range_error(format_args!(
+        ErrorName::Range.error(format!(
             "a time to live must be a number of seconds above 0, not {ttl}"
         ))
     };
