@@ -11,6 +11,8 @@ use crate::payload::{self, Parts};
 use crate::serve;
 use crate::upstream;
 
+include!(concat!(env!("OUT_DIR"), "/binding_scripts.rs"));
+
 deno_core::extension!(
     stockade_payload,
     deps = [deno_web],
@@ -60,6 +62,8 @@ deno_core::extension!(
         "event_source.js",
         "clone.js",
         "console.js",
+        "binding_calls.js",
+        "fetcher.js",
         "bindings.js",
         "sockets.js",
         "answer.js",
@@ -108,6 +112,8 @@ pub fn realm_extensions(stage: Stage) -> Vec<Extension> {
             deno_core::ascii_str_include!("../js/http_client.js"),
         ));
     let mut realm = stockade_realm::init();
+    let scripts = realm.lazy_loaded_js_files.to_mut();
+    scripts.extend(binding_scripts());
     realm.middleware_fn = Some(Box::new(move |op| allow::adapt(op, stage)));
     vec![
         deno_webidl::deno_webidl::init(),
