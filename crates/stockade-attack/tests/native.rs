@@ -5,7 +5,7 @@
 fn main() -> std::io::Result<std::process::ExitCode> {
     use libtest_mimic::{Arguments, Trial};
 
-    stockade_jail::run_if_launcher(stockade_attack::main);
+    stockade_jail::run_if_launcher(stockade_attack::main, None);
     stockade_attack::plant_secrets()?;
     let mut trials: Vec<_> = stockade_attack::attacks()
         .map(|attack| {

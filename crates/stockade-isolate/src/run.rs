@@ -18,6 +18,7 @@ use stockade_realm::{GuestPort, Parts, guest_error};
 use stockade_supervisor::{Seat, StartError};
 
 use crate::debug;
+use crate::initialize::run_engine_tasks;
 use crate::port::{Collect, Kept, Port};
 use crate::realm::Realm;
 use crate::script::{self, Stopped};
@@ -271,9 +272,9 @@ impl Isolate {
             }
             // A timer or a promise may have added the handler that they wait for.
             let heard = self.deliver_heard();
-            self.measure(began.elapsed());
+            let collected = self.measure(began.elapsed());
             self.seat.end();
-            if handled == BATCH || heard || self.has_calls() {
+            if handled == BATCH || heard || collected || self.has_calls() {
                 self.seat.flush();
                 continue;
             }
@@ -289,7 +290,9 @@ impl Isolate {
                 continue;
             }
             self.seat.set_idle(idle);
-            self.rest(cx, handled > 0);
+            if self.rest(cx, handled > 0) {
+                continue;
+            }
             match self.seat.poll_ready(cx) {
                 Poll::Ready(()) => {}
                 Poll::Pending => return Poll::Pending,
@@ -340,14 +343,15 @@ impl Isolate {
     }
 
     /// Gives memory back once the isolate has had nothing to do for a while: what it used before may be
-    /// garbage, and new space may be larger than an idle isolate needs.
-    fn rest(&mut self, cx: &mut Context<'_>, worked: bool) {
+    /// garbage, and new space may be larger than an idle isolate needs. True if garbage was collected: what that
+    /// leaves to be done (callbacks of a `FinalizationRegistry`) needs a turn of the event loop.
+    fn rest(&mut self, cx: &mut Context<'_>, worked: bool) -> bool {
         if worked {
             self.last_work = Instant::now();
             self.rested = false;
         }
         if self.rested {
-            return;
+            return false;
         }
         let timer = self
             .timer
@@ -360,21 +364,23 @@ impl Isolate {
                 self.realm.runtime.v8_isolate().low_memory_notification();
                 self.port.collected();
                 measure_memory(self.realm.runtime.v8_isolate());
-                return;
+                return true;
             }
             timer
                 .as_mut()
                 .reset(tokio::time::Instant::now() + (REST - idle_for));
         }
+        false
     }
 
-    /// Measures memory after long activations, and now and then after short ones.
-    fn measure(&mut self, activation: Duration) {
+    /// Measures memory after long activations, and now and then after short ones; true if garbage was collected.
+    fn measure(&mut self, activation: Duration) -> bool {
         self.unmeasured += 1;
         if activation > SHORT || self.unmeasured >= MEASURE_EVERY {
             self.unmeasured = 0;
-            measure_memory(self.realm.runtime.v8_isolate());
+            return measure_memory(self.realm.runtime.v8_isolate());
         }
+        false
     }
 
     /// Whether to look for the next message after so many.
@@ -434,13 +440,13 @@ impl Isolate {
                     }
                     self.uncaught(&error);
                 }
-                Poll::Ready(Ok(())) => {
+                polled => {
                     self.poll_main(cx);
-                    return true;
-                }
-                Poll::Pending => {
-                    self.poll_main(cx);
-                    return false;
+                    // What the engine does later is what an event loop may wait for.
+                    if !self.seat.is_ending() && run_engine_tasks(self.realm.runtime.v8_isolate()) {
+                        continue;
+                    }
+                    return polled.is_ready();
                 }
             }
         }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 use parking_lot::Mutex;
-use stockade_jail::{EXIT_FAILED, Inside, JailError, Wx, leave, show};
+use stockade_jail::{Clones, EXIT_FAILED, Inside, JailError, JailSpec, Wx, leave, show};
 use stockade_supervisor::{InnerLink, Seat, StartError};
 
-use crate::initialize::initialize_with;
+use crate::initialize::{initialize_single_threaded, initialize_with};
 use crate::realm::Realm;
 use crate::sys::first_use::look_around;
+use crate::sys::fork::{reseed, share_with_copies};
 use crate::workplace::{STACK, Workplace};
 
 /// V8's flags where nothing may ever be both written and executed: no compiler to machine code.
@@ -22,40 +23,114 @@ const STRICT_FLAGS: &[&str] = &["--jitless"];
 
 /// Runs isolates behind the walls of a worker process; never returns.
 pub fn worker_main(mut inside: Inside) {
-    let error = match prepare(&mut inside) {
-        Ok(never) => match never {},
-        Err(error) => error,
+    let spec = inside.spec().clone();
+    let error = if spec.isolates <= 1 {
+        match Engine::prepare(&spec) {
+            Ok(engine) => return engine.run(inside),
+            Err(error) => error,
+        }
+    } else {
+        match run_group(&mut inside, spec.isolates, spec.wx) {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
     };
     inside.fail(&error);
     leave(EXIT_FAILED)
 }
 
+/// Prepares an engine once, for all workers that are then cloned from this process. Returns if that cannot be done.
+pub fn worker_template(spec: &JailSpec, clones: Clones) -> JailError {
+    let engine = Engine::prepare(spec).and_then(|engine| {
+        share_with_copies().map_err(|error| failed(&error.to_string()))?;
+        Ok(engine)
+    });
+    match engine {
+        Ok(engine) => {
+            let mut engine = Some(engine);
+            clones.serve(|inside| {
+                // There is one in each clone, which calls this once.
+                if let Some(engine) = engine.take() {
+                    engine.run(inside);
+                }
+            })
+        }
+        Err(error) => error,
+    }
+}
+
+/// What the only isolate of a worker needs, made before any guest's byte is seen.
+struct Engine {
+    realm: Realm,
+}
+
+impl Engine {
+    /// Makes it on the calling thread, which is the isolate's.
+    fn prepare(spec: &JailSpec) -> Result<Self, JailError> {
+        initialize_single_threaded(flags(spec.wx));
+        look_around();
+        let realm = Realm::new(spec.memory, false).map_err(|error| failed(&error))?;
+        Ok(Self { realm })
+    }
+
+    /// Closes the last wall and runs the isolate to its end.
+    fn run(mut self, mut inside: Inside) {
+        let prepared = self.connect(&mut inside);
+        let (place, link) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                inside.fail(&error);
+                leave(EXIT_FAILED)
+            }
+        };
+        if inside.close_walls().is_err() {
+            leave(EXIT_FAILED)
+        }
+        link.ready();
+        let seat = place.block_on(link.next_start());
+        show(seat.options().name.as_deref().unwrap_or_default());
+        drop(place.run(self.realm, seat, None));
+        leave(0)
+    }
+
+    /// What a clone cannot have from its original: random numbers, an event loop and the way to the supervisor.
+    fn connect(&mut self, inside: &mut Inside) -> Result<(Workplace, Arc<InnerLink>), JailError> {
+        let io = |error: io::Error| failed(&error.to_string());
+        reseed(self.realm.runtime.v8_isolate()).map_err(io)?;
+        let socket = inside
+            .take_socket()
+            .ok_or_else(|| failed("its socket is taken"))?;
+        let link = InnerLink::new(socket).map_err(|error| failed(&error.what))?;
+        let place = Workplace::complete(true).map_err(io)?;
+        let entered = place.enter();
+        link.attach().map_err(io)?;
+        drop(entered);
+        Ok((place, link))
+    }
+}
+
 enum Never {}
 
-fn prepare(inside: &mut Inside) -> Result<Never, JailError> {
-    let spec = inside.spec().clone();
-    initialize_with(match spec.wx {
-        Wx::Jit => &[],
-        Wx::Strict => STRICT_FLAGS,
-    });
+/// Runs the isolates of a trust group.
+fn run_group(inside: &mut Inside, isolates: u32, wx: Wx) -> Result<Never, JailError> {
+    initialize_with(flags(wx));
     look_around();
     let socket = inside
         .take_socket()
         .ok_or_else(|| failed("its socket is taken"))?;
     let link = InnerLink::new(socket).map_err(|error| failed(&error.what))?;
-    if spec.isolates <= 1 {
-        let walls_closed = start_single(&link, spec.memory)?;
-        inside.close_walls()?;
-        link.ready();
-        let _ = walls_closed.send(());
-        loop {
-            std::thread::park();
-        }
-    }
-    let seats = start_group(spec.isolates)?;
+    let seats = start_group(isolates)?;
     inside.close_walls()?;
     link.ready();
     link.serve(|seat| drop(seats.send(seat)))
+}
+
+/// V8's flags besides those of every process.
+fn flags(wx: Wx) -> &'static [&'static str] {
+    match wx {
+        Wx::Jit => &[],
+        Wx::Strict => STRICT_FLAGS,
+    }
 }
 
 fn failed(what: &str) -> JailError {
@@ -66,39 +141,6 @@ fn failed(what: &str) -> JailError {
             .to_owned(),
         fix: "free memory, or raise the limits on processes (ulimit -u, pids.max)".to_owned(),
     }
-}
-
-/// The thread of the only isolate, once it has made a realm. It waits itself for the supervisor's
-/// messages, from when it is told that the walls are closed.
-fn start_single(link: &Arc<InnerLink>, memory: Option<u64>) -> Result<Sender<()>, JailError> {
-    let (ready, is_ready) = channel();
-    let (walls_closed, closed) = channel();
-    let link = Arc::clone(link);
-    spawn(move || {
-        let made = Workplace::complete(true).and_then(|place| {
-            let entered = place.enter();
-            link.attach()?;
-            drop(entered);
-            let realm = place.make_realm(memory, false).map_err(io::Error::other)?;
-            Ok((place, realm))
-        });
-        match made {
-            Ok((place, realm)) => {
-                let _ = ready.send(Ok(()));
-                if closed.recv().is_ok() {
-                    let seat = place.block_on(link.next_start());
-                    show(seat.options().name.as_deref().unwrap_or_default());
-                    drop(place.run(realm, seat, None));
-                }
-                leave(0)
-            }
-            Err(error) => drop(ready.send(Err(failed(&error.to_string())))),
-        }
-    })?;
-    is_ready
-        .recv()
-        .map_err(|_| failed("the isolate's thread ended"))??;
-    Ok(walls_closed)
 }
 
 /// Threads for the isolates of a trust group; whichever is free takes the next one.

@@ -114,8 +114,15 @@ impl Worker {
     }
 }
 
+/// What would prepare workers.
+pub type Template = fn(&JailSpec, Clones) -> JailError;
+
+/// The way to a template's clones; there are none.
+#[derive(Debug)]
+pub enum Clones {}
+
 /// Does nothing: there are no launchers here.
-pub fn run_if_launcher(_: Entry) {}
+pub fn run_if_launcher(_: Entry, _: Option<Template>) {}
 
 /// Ends this process at once.
 pub fn leave(code: i32) -> ! {

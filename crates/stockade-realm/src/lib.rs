@@ -16,6 +16,7 @@ mod port;
 mod serve;
 mod upstream;
 
+pub use clock::start_clock;
 pub use extensions::{Stage, payload_extension, realm_extensions};
 pub use guest::{error_from_js, guest_error};
 pub use payload::{Parts, collect_payload};

@@ -131,19 +131,17 @@ pub(crate) fn wind_down() {
     WINDING_DOWN.set(true);
 }
 
-/// Measures the memory of the isolate and ends it when it is over the limit.
-pub(crate) fn measure_memory(isolate: &mut v8::Isolate) {
-    if let Some(guard) = current() {
-        judge(&guard, isolate);
-    }
+/// Measures the memory of the isolate and ends it when it is over the limit; true if garbage was collected.
+pub(crate) fn measure_memory(isolate: &mut v8::Isolate) -> bool {
+    current().is_some_and(|guard| judge(&guard, isolate))
 }
 
 /// What is over the limit may be garbage: it is collected before the isolate is judged by it, unless
-/// the engine's own part is far over.
-fn judge(guard: &Guard, isolate: &mut v8::Isolate) {
+/// the engine's own part is far over. True if garbage was collected.
+fn judge(guard: &Guard, isolate: &mut v8::Isolate) -> bool {
     let Some(limit) = guard.seat.options().limits.memory else {
         measure(guard, isolate);
-        return;
+        return false;
     };
     let before = measure(guard, isolate);
     if before.engine > limit.saturating_add(slack(limit)) {
@@ -153,7 +151,9 @@ fn judge(guard: &Guard, isolate: &mut v8::Isolate) {
         if measure(guard, isolate).total > limit {
             guard.seat.memory_exceeded();
         }
+        return true;
     }
+    false
 }
 
 /// Bytes that an isolate holds, garbage included.

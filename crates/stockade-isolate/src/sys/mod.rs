@@ -7,6 +7,8 @@ pub(crate) mod breaker;
 pub(crate) mod buffers;
 #[cfg(target_os = "linux")]
 pub(crate) mod first_use;
+#[cfg(target_os = "linux")]
+pub(crate) mod fork;
 pub(crate) mod guard;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) mod icu;

@@ -82,6 +82,9 @@ struct Limits {
     tasks: u64,
 }
 
+/// Files by which a worker moves into its cgroups, at most: one for each hierarchy.
+pub(crate) const MOST_DOORS: usize = Controller::ALL.len();
+
 /// Microseconds over which the share of a core is counted.
 const CPU_PERIOD: u64 = 100_000;
 

@@ -21,8 +21,8 @@ use crate::{ExitStatus, JailError, JailSpec, Layer};
 /// Largest packet in bytes.
 pub(crate) const MOST_BYTES: usize = 32 << 10;
 
-/// Most descriptors in a packet: both sockets of a worker.
-const MOST_DESCRIPTORS: usize = 2;
+/// Most descriptors in a packet: what a template hands to its clone.
+const MOST_DESCRIPTORS: usize = 3 + crate::cgroup::MOST_DOORS;
 
 /// From the supervisor to the launcher.
 #[derive(Debug, Serialize, Deserialize)]

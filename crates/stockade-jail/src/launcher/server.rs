@@ -22,6 +22,7 @@ use rustix::process::{
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
 use super::message::{self, Reply, Request};
+use super::template::{Template, Templates};
 use crate::cgroup::{Cgroups, WorkerCgroup};
 use crate::child::{self, Start};
 use crate::descriptors::Handed;
@@ -60,8 +61,9 @@ pub(super) fn is_prepared() -> bool {
 }
 
 /// Becomes the launcher, and later a worker, when this process was started as one; to be called first in
-/// `main`. Otherwise it returns at once. `entry` is what workers run.
-pub fn run_if_launcher(entry: Entry) {
+/// `main`. Otherwise it returns at once. `entry` is what workers run, `template` what processes run that workers
+/// with isolates are cloned from, where such workers start often.
+pub fn run_if_launcher(entry: Entry, template: Option<Template>) {
     PREPARED.store(true, Ordering::Relaxed);
     if std::env::args_os().next().is_none_or(|name| name != NAME) {
         return;
@@ -74,7 +76,7 @@ pub fn run_if_launcher(entry: Entry) {
     {
         return;
     }
-    let ended = match Server::new(control, entry) {
+    let ended = match Server::new(control, entry, template) {
         Ok(mut server) => {
             let ended = server.serve();
             server.end();
@@ -103,12 +105,17 @@ struct Server<'a> {
     ids: Ids,
     /// By process id.
     workers: BTreeMap<i32, Alive>,
+    templates: Templates,
     cgroups: Cgroups,
     untidy: bool,
 }
 
 impl<'a> Server<'a> {
-    fn new(control: std::os::fd::BorrowedFd<'a>, entry: Entry) -> Result<Self, JailError> {
+    fn new(
+        control: std::os::fd::BorrowedFd<'a>,
+        entry: Entry,
+        template: Option<Template>,
+    ) -> Result<Self, JailError> {
         let supervisor = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
         // Whatever the supervisor left open for programs that it starts is not for us.
         sys::descriptor::close_from(3).map_err(|error| unable("close_range", &error))?;
@@ -155,6 +162,7 @@ impl<'a> Server<'a> {
             children: child_signals().map_err(|error| unable("signalfd", &error))?,
             ids: Ids::detect(),
             workers: BTreeMap::new(),
+            templates: Templates::new(template),
             cgroups: Cgroups::detect(supervisor),
             untidy: true,
         })
@@ -166,12 +174,18 @@ impl<'a> Server<'a> {
             if self.untidy {
                 self.untidy = self.cgroups.tidy();
             }
-            let wait = self.untidy.then(|| timespec(TIDY));
+            let wait = if self.untidy {
+                Some(TIDY)
+            } else {
+                self.templates.next_expiry()
+            };
+            let wait = wait.map(timespec);
             let mut ready = [
                 PollFd::new(&self.control, PollFlags::IN),
                 PollFd::new(&self.children, PollFlags::IN),
             ];
             rustix::io::retry_on_intr(|| poll(&mut ready, wait.as_ref()))?;
+            self.templates.expire();
             let [asked, ended] = ready.map(|fd| !fd.revents().is_empty());
             if ended {
                 self.reap_all();
@@ -260,7 +274,7 @@ impl<'a> Server<'a> {
 
     /// Clones the worker and lets it go on once its ids are mapped and it is in its cgroups.
     fn start(
-        &self,
+        &mut self,
         spec: &JailSpec,
         own: Option<u32>,
         message: &OwnedFd,
@@ -283,7 +297,6 @@ impl<'a> Server<'a> {
         let doors = cgroup.map_or(Ok(Vec::new()), WorkerCgroup::doors)?;
         let start = Start {
             spec,
-            entry: self.entry,
             filters,
             own,
             doors: &doors,
@@ -294,7 +307,14 @@ impl<'a> Server<'a> {
                 go: &go,
             },
         };
-        let child = namespaces::clone_into(namespaces, own, || child::main(&start))?;
+        let child = match self.templates.clone_worker(&start, namespaces) {
+            Some(child) => namespaces::finish(child, namespaces, own)?,
+            None => {
+                let entry = self.entry;
+                let run = |inside| child::run_on_new_thread(move || entry(inside));
+                namespaces::clone_into(namespaces, own, || child::main(&start, run))?
+            }
+        };
         drop(go);
         let prepared = cgroup
             .map_or(Ok(()), |cgroup| cgroup.enter(child.pid))
@@ -306,7 +326,10 @@ impl<'a> Server<'a> {
                 }
             });
         match prepared {
-            Ok(()) => Ok(child),
+            Ok(()) => {
+                self.templates.prepare(spec, filters, &self.myself);
+                Ok(child)
+            }
             Err(error) => {
                 child.kill();
                 Err(error)
@@ -346,6 +369,7 @@ impl<'a> Server<'a> {
 
     fn buried(&mut self, reaped: &Reaped) {
         let Some(worker) = self.workers.remove(&reaped.pid) else {
+            self.templates.reaped(reaped.pid);
             return;
         };
         let mut oom_killed = false;
@@ -367,6 +391,7 @@ impl<'a> Server<'a> {
 
     /// Kills all workers, reaps them and removes every cgroup.
     fn end(&mut self) {
+        self.templates.end_all();
         for worker in self.workers.values() {
             let _ = pidfd_send_signal(&worker.pidfd, Signal::KILL);
         }

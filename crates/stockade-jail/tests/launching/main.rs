@@ -20,7 +20,7 @@ mod users;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    stockade_jail::run_if_launcher(inside::entry);
+    stockade_jail::run_if_launcher(inside::entry, None);
     if let Some(told) = std::env::var_os(supervisor::VARIABLE) {
         supervisor::run(&told.to_string_lossy());
     }

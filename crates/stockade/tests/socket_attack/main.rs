@@ -25,10 +25,13 @@ fn main() -> std::process::ExitCode {
     use libtest_mimic::{Arguments, Trial};
     use stockade::Isolation;
 
-    stockade_jail::run_if_launcher(|inside| match attack::of(&inside) {
-        Some(attack) => worker::main(inside, attack),
-        None => stockade_isolate::worker_main(inside),
-    });
+    stockade_jail::run_if_launcher(
+        |inside| match attack::of(&inside) {
+            Some(attack) => worker::main(inside, attack),
+            None => stockade_isolate::worker_main(inside),
+        },
+        None,
+    );
     if let Some(script) = std::env::var_os(script::RUN) {
         return script::main(script);
     }
