@@ -149,13 +149,9 @@ function bound(context, fn, self) {
 }
 
 // Before any guest code.
-function install() {
-  ObjectDefineProperty(globalThis, "AsyncLocalStorage", core.propNonEnumerable(AsyncLocalStorage));
-  ObjectDefineProperty(globalThis, HOOKS, {
-    __proto__: null,
-    value: ObjectFreeze({ __proto__: null, AsyncLocalStorage, AsyncResource }),
-  });
-}
-
-return { install };
+ObjectDefineProperty(globalThis, "AsyncLocalStorage", core.propNonEnumerable(AsyncLocalStorage));
+ObjectDefineProperty(globalThis, HOOKS, {
+  __proto__: null,
+  value: ObjectFreeze({ __proto__: null, AsyncLocalStorage, AsyncResource }),
+});
 })();
