@@ -1,6 +1,5 @@
-"""HTTP/1.1 written by hand. What has more than one reading must be answered by a 4xx or 5xx at most, and the
-connection closed, with another request already behind it; what has one reading must be answered, and what is
-behind it read as it was sent."""
+"""Hand-written HTTP/1.1. The server must answer an ambiguous request with 4xx or 5xx and close the connection, even if
+another request follows. It must answer a valid request and then read the following one as it was sent."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""Runs the outside tools against a `stockade serve` of its own and says what came of it.
+"""Runs third-party tools against a `stockade serve` of its own and reports the results.
 
     tests/outside/run.sh [--quick] [--only TEXT] [--write]
 
@@ -101,14 +101,14 @@ def write(rows):
     rows.sort(key=lambda row: ALL.index(row["group"]))
     kept.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
     lines = [
-        "# Outside tools", "",
-        "Tools and clients that others wrote, run against a real `stockade serve` on loopback by `./x outside`.",
-        "This file is made by it (`./x outside --write`). Timeouts are shortened so that the slow attacks end soon:",
-        f"`{json.dumps(LIMITS)}`; all else are the defaults.", "",
+        "# Third-party tools", "",
+        "`./x outside` runs tools and clients of other projects against a real `stockade serve` on loopback, and",
+        "`./x outside --write` writes this page. These timeouts are shortened so that slow attacks end soon:",
+        f"`{json.dumps(LIMITS)}`. All other settings have their defaults.", "",
         f"Versions: {versions()}.", "",
-        "The test suites of other projects run in guests by `./x outside --suite deno|wpt|workerd|hono FOLDER`:",
-        "[tests/outside/suites](../tests/outside/suites/README.md) says what of them, and which tests are expected to fail.", "",
-        "TLS is looked at by `testssl.sh` and `sslyze`: [tls.md](tls.md)." if (ROOT / "docs/tls.md").exists() else "",
+        "`./x outside --suite deno|wpt|workerd|hono FOLDER` runs the test suites of other projects in guests.",
+        "[tests/outside/suites](../tests/outside/suites/README.md) describes which parts, and which tests are expected to fail.", "",
+        "`testssl.sh` and `sslyze` test TLS: [tls.md](tls.md#results-of-scanners)." if (ROOT / "docs/tls.md").exists() else "",
         "",
     ]
     for group in ALL:
@@ -118,7 +118,7 @@ def write(rows):
         passed = sum(row["problem"] is None for row in mine)
         about = " ".join(importlib.import_module(group).__doc__.split())
         lines += [f"## {TITLES[group]}", "", *textwrap.wrap(about, 112), "",
-                  f"**{passed} of {len(mine)}** as they must be.", ""]
+                  f"**{passed} of {len(mine)}** passed.", ""]
         telling = [row for row in mine if row["problem"] or row["note"]]
         if telling:
             lines += ["| check | result |", "|---|---|"]
