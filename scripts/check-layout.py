@@ -110,7 +110,7 @@ def check_manifest(crate, path, workspace):
     expected = {tool: dict(levels) for tool, levels in workspace["lints"].items()}
     expected["rust"]["unsafe_code"] = "deny"
     if lints != expected:
-        breach(path, 'lints must equal the workspace\'s, but for `unsafe_code = "deny"`')
+        breach(path, 'lints must equal the workspace\'s, except `unsafe_code = "deny"`')
 
 
 def code_lines(path):

@@ -43,7 +43,7 @@ def check_test(token, line):
     if token.startswith("tests/specs/"):
         case = ROOT / token
         if not any((case / main).is_file() for main in ("main.js", "main.ts")) and not (case / "spec.json").is_file():
-            breach(PAGE, f"names {token}, which is no case of tests/specs", line)
+            breach(PAGE, f"names {token}, which is not a case of tests/specs", line)
         return
     path, _, name = token.partition("::")
     file = ROOT / path
