@@ -80,16 +80,16 @@ def run(group, only, rows):
 def versions():
     """What the tools call themselves."""
     asked = {"curl": "--version", "h2load": "--version", "wrk": "-v", "slowhttptest": "-v"}
-    told = []
+    named = []
     for tool, flag in asked.items():
         try:
             done = subprocess.run([tool, flag], capture_output=True, text=True, timeout=10)
         except OSError:
             continue
         number = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
-        told.append(f"{tool} {number.group(0)}" if number else tool)
-    told += [f"{name} {metadata.version(name)}" for name in ("h2", "hyperframe", "wsproto")]
-    return ", ".join([*told, "smugglex 0.4.0"])
+        named.append(f"{tool} {number.group(0)}" if number else tool)
+    named += [f"{name} {metadata.version(name)}" for name in ("h2", "hyperframe", "wsproto")]
+    return ", ".join([*named, "smugglex 0.4.0"])
 
 
 def write(rows):
@@ -119,12 +119,12 @@ def write(rows):
         about = " ".join(importlib.import_module(group).__doc__.split())
         lines += [f"## {TITLES[group]}", "", *textwrap.wrap(about, 112), "",
                   f"**{passed} of {len(mine)}** passed.", ""]
-        telling = [row for row in mine if row["problem"] or row["note"]]
-        if telling:
+        notable = [row for row in mine if row["problem"] or row["note"]]
+        if notable:
             lines += ["| check | result |", "|---|---|"]
-            lines += [f"| {row['name']} | {'**' + row['problem'] + '**' if row['problem'] else row['note']} |" for row in telling]
+            lines += [f"| {row['name']} | {'**' + row['problem'] + '**' if row['problem'] else row['note']} |" for row in notable]
             lines.append("")
-        quiet = [row["name"] for row in mine if row not in telling]
+        quiet = [row["name"] for row in mine if row not in notable]
         lines += textwrap.wrap(" · ".join(quiet), 112, break_long_words=False, break_on_hyphens=False)
         lines.append("")
     (ROOT / "docs/outside.md").write_text("\n".join(lines).rstrip() + "\n")

@@ -11,8 +11,8 @@ const WARM_UP = 6;
 const { levels, generations, rounds } = JSON.parse(Deno.args[0]);
 const sandbox = new V8Sandbox({ warm: 0, cpuLimitMs: 0, wallLimitMs: 0, timerPrecisionUs: 1 });
 
-async function guestAt(wall) {
-  const isolate = await sandbox.createIsolate(wall);
+async function guestAt(options) {
+  const isolate = await sandbox.createIsolate(options);
   let ran;
   isolate.on("ran", (result) => ran(result));
   isolate.execute(kernelSource);
@@ -30,7 +30,7 @@ const times = Object.fromEntries(Object.keys(kernels).map((kernel) => [kernel, O
 
 for (let generation = 0; generation < generations; generation++) {
   const guests = [];
-  for (const { id, wall, slow } of levels) guests.push({ id, slow, ...(await guestAt(wall)) });
+  for (const { id, options, slow } of levels) guests.push({ id, slow, ...(await guestAt(options)) });
   for (const [kernel, n] of Object.entries(kernels)) {
     for (let round = -WARM_UP; round < rounds; round++) {
       // Who goes first changes.

@@ -1,4 +1,4 @@
-// The levels of isolation as columns: Stockade's adapter with the options of a wall.
+// The levels of isolation as columns: Stockade's adapter with the options of a level.
 
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -10,10 +10,10 @@ import { runTask } from "../task.js";
 const MB = 1e6;
 
 export const levels = [
-  { id: "thread", label: "thread", wall: { isolation: "thread" } },
-  { id: "process", label: "process", wall: { isolation: "process" } },
-  { id: "container", label: "container", wall: { isolation: "container" } },
-  { id: "strict", label: "container, wx strict", wall: { isolation: "container", wx: "strict" } },
+  { id: "thread", label: "thread", options: { isolation: "thread" } },
+  { id: "process", label: "process", options: { isolation: "process" } },
+  { id: "container", label: "container", options: { isolation: "container" } },
+  { id: "strict", label: "container, wx strict", options: { isolation: "container", wx: "strict" } },
 ];
 
 /** The launcher below a host process, and its workers. At level thread there is none. */
@@ -41,7 +41,7 @@ function look(host, mark) {
 
 /** Memory of one idle isolate: of its worker, or at level thread what the process grew by. */
 function memoryFigures({ before, after }, isolates) {
-  if (after.all.proportional === 0) throw new Error("the kernel does not tell this user the workers' memory; root may know");
+  if (after.all.proportional === 0) throw new Error("the kernel does not show this user the workers' memory; run as root");
   const { workers, host, launcher } = after;
   if (launcher === undefined) {
     const grown = (key) => (host[key] - before.host[key]) / isolates / MB;
@@ -86,7 +86,7 @@ function figuresOf(task, { isolates, alive, ...found }, marks) {
   }
 }
 
-const commandOf = ({ wall }, task) => [stockade, "run", adapter("stockade"), "--", JSON.stringify({ ...task, wall })];
+const commandOf = ({ options }, task) => [stockade, "run", adapter("stockade"), "--", JSON.stringify({ ...task, level: options })];
 
 /** Why this machine or build cannot have the level. */
 function missing(level) {

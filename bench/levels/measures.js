@@ -1,4 +1,4 @@
-// Stockade's levels of isolation beside each other and beside bwrap: the tasks, the figures they give, and
+// Stockade's levels of isolation compared with each other and with bwrap: the tasks, their figures, and
 // the targets, which are those of level container.
 
 import { fileURLToPath } from "node:url";
@@ -6,10 +6,10 @@ import { fileURLToPath } from "node:url";
 import { stockade } from "../programs.js";
 import { runTask } from "../task.js";
 import { bubblewrapColumns } from "./bubblewrap.js";
-import { levelColumns, levels } from "./levels.js";
+import { levelColumns, levels as stockadeLevels } from "./levels.js";
 
 const COMPUTE = fileURLToPath(new URL("compute.js", import.meta.url));
-const WALLED = ["process", "container", "strict"];
+const CONFINED = ["process", "container", "strict"];
 const BWRAP = ["bwrap-node", "bwrap-deno"];
 
 /** Tasks in the order they run. `only` and `not` name the columns of a task that is not for all. */
@@ -27,7 +27,7 @@ function tasks(quick) {
     { name: "memory", work: "memory", count: 50, settleMs, markMs },
     { name: "computing", work: "compute", generations: n(4, 2), rounds: n(15, 6), together: compute, not: BWRAP },
     { name: "200 at once", work: "many", count: n(200, 100), settleMs, markMs, idleMs: n(5000, 2000), only: ["process", "container"] },
-    { name: "starts and kills", work: "churn", count: n(1000, 100), settleMs, markMs, only: WALLED.slice(0, 2), once: true },
+    { name: "starts and kills", work: "churn", count: n(1000, 100), settleMs, markMs, only: CONFINED.slice(0, 2), once: true },
   ];
 }
 
@@ -77,13 +77,13 @@ function quantile(values, q) {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))];
 }
 
-/** Level -> its figures: each run of a kernel beside level thread's run in the same round. */
+/** Level -> its figures: each run of a kernel relative to level thread's run in the same round. */
 function computeFigures(times, ids) {
   const found = Object.fromEntries(ids.map((id) => [id, {}]));
   for (const id of ids) {
     const medians = [];
     for (const [kernel, { thread, [id]: mine }] of Object.entries(times)) {
-      // Where a level ran a round for many of thread's, all are beside thread's median.
+      // Where a level ran a round for many of thread's, all are relative to thread's median.
       const base = quantile(thread, 0.5);
       const ratios = mine.map((ms, i) => ms / (mine.length === thread.length ? thread[i] : base));
       medians.push(quantile(ratios, 0.5));
@@ -100,19 +100,19 @@ function computeFigures(times, ids) {
 
 async function compute({ generations, rounds }, columns) {
   const ids = columns.map(({ id }) => id);
-  if (!ids.includes("thread")) throw new Error("computing is measured beside level thread, which is not among --only");
-  const chosen = levels.filter(({ id }) => ids.includes(id)).map(({ id, wall }) => ({ id, wall, slow: wall.wx === "strict" }));
+  if (!ids.includes("thread")) throw new Error("computing is measured relative to level thread, which is not among --only");
+  const chosen = stockadeLevels.filter(({ id }) => ids.includes(id)).map(({ id, options }) => ({ id, options, slow: options.wx === "strict" }));
   const given = JSON.stringify({ levels: chosen, generations, rounds });
   const { result } = await runTask([stockade, "run", COMPUTE, "--", given], () => {});
   return computeFigures(result, ids);
 }
 
-export const walls = {
-  name: "walls",
-  about: "the levels of isolation beside each other, and beside bwrap around Node and Deno",
-  title: "Walls",
-  file: "bench-walls",
-  columnNames: [...levels.map(({ id }) => id), ...BWRAP],
+export const levels = {
+  name: "levels",
+  about: "the levels of isolation compared with each other, and with bwrap around Node and Deno",
+  title: "Levels of isolation",
+  file: "bench-levels",
+  columnNames: [...stockadeLevels.map(({ id }) => id), ...BWRAP],
   columns: () => [...levelColumns(), ...bubblewrapColumns()],
   tasks,
   figures,

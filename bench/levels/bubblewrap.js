@@ -94,7 +94,7 @@ async function memory(args, { count, settleMs }) {
     for (let i = 0; i < count; i++) guests.push(await start(args));
     await sleep(settleMs);
     const sum = memoryOfAll(guests.flatMap(({ child }) => treeOf(child.pid)));
-    if (sum.proportional === 0) throw new Error("the kernel does not tell this user the memory in bwrap; root may know");
+    if (sum.proportional === 0) throw new Error("the kernel does not show this user the memory in bwrap; run as root");
     return {
       private_mb: sum.private / count / MB,
       pss_mb: sum.proportional / count / MB,
