@@ -161,16 +161,25 @@ def check_source(crate, path):
             breach(path, f"`unsafe` outside {folder or 'the crates that may use it'}", number)
 
 
+def anchors(document):
+    """The anchors of a document's headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", document.read_text(), flags=re.S)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def check_named_paths():
-    """Every path that a document of the project names exists."""
+    """Every path and heading that a document of the project names exists."""
     top = {entry.name for entry in ROOT.iterdir()} - {"target"}
     documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
     for document in documents:
         for number, line in enumerate(document.read_text().splitlines(), 1):
-            links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", line)
-            for link in links:
-                if not (document.parent / link).exists():
+            for link, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)", line):
+                target = document.parent / link if link else document
+                if not target.exists():
                     breach(document, f"links to {link}, which does not exist", number)
+                elif anchor and target.suffix == ".md" and anchor not in anchors(target):
+                    breach(document, f"links to {link}#{anchor}, and there is no such heading", number)
             if document.name != "ARCHITECTURE.md" and document.parent.name != "internals":
                 continue
             for token in re.findall(r"`(?:\./)?([\w.+-]+(?:/[\w.+-]+)*/?)`", line):
