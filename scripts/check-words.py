@@ -71,14 +71,15 @@ PHRASES = [
 # Names that users type or read, and terms of the field that contain a retired word.
 NAMES = re.compile(
     r"GitHub|wall_limit_exceeded|wall\)_limit|beside_p99_us|X448|Diffie-Hellman exchange"
-    r"|wall[ _-]?(?:limit|clock|time|ms)\w*|[kK]ey[ _]exchange\w*|(?:figure|figures)\b\":|\"(?:verdict|twin|mistakes|walls|figures)\""
-    r"|\.(?:verdict|twin|mistakes|walls|figures)\b",
+    r"|wall[ _-]?(?:limit|clock|time|ms)\w*|[kK]ey[ _]exchange\w*|(?:figure|figures)\b\":|\"(?:verdict|twin|mistakes|walls|figures)\"",
     re.IGNORECASE,
 )
 
 # Where a retired word has another meaning: (start of a path, word): the reason.
 EXCEPTIONS = {
     ("scripts/check-words.py", "*"): "the list itself",
+    ("crates/stockade-attack/src", "gate"): "a call gate is a gate of the processor into the kernel",
+    ("crates/stockade-attack/src", "gates"): "the same",
     ("bench/", "figures"): "a figure is one measured number; the recorded JSON has this key",
 }
 

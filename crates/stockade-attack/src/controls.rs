@@ -1,4 +1,4 @@
-//! The harmless things beside the hostile ones: a wall that forbids these is no use.
+//! The harmless controls of the hostile attempts: a level that forbids these is of no use.
 
 use std::hint::black_box;
 use std::panic::{catch_unwind, resume_unwind};
@@ -12,9 +12,9 @@ use crate::sys::{self, Action, Mapping, call};
 use crate::targets::masked;
 use crate::worker::on_other_thread;
 
-/// A harmless thing.
+/// A harmless operation.
 #[derive(Debug)]
-pub struct Twin {
+pub struct Control {
     /// What is done.
     pub name: &'static str,
     /// Does it.
@@ -26,7 +26,7 @@ pub(crate) const CLOSED: &str = "closing a descriptor that is not open says so";
 pub(crate) const SELF: &str = "its own process number is known";
 pub(crate) const MASKING: &str = "a signal is masked and unmasked";
 pub(crate) const HANDLER: &str = "a handler for SIGBUS is set";
-pub(crate) const THREAD: &str = "a thread made before the walls closed works";
+pub(crate) const THREAD: &str = "a thread created before the worker was sealed works";
 pub(crate) const MEMORY: &str = "memory is mapped, written, protected and unmapped";
 pub(crate) const HEAP: &str = "32 MiB of heap are filled and given back";
 pub(crate) const CODE: &str = "code that was there before runs; with a compiler, new code too";
@@ -41,16 +41,16 @@ pub(crate) const WAKE: &str = "a futex with no waiter is woken";
 
 /// All harmless things.
 #[must_use]
-pub fn twins() -> &'static [Twin] {
-    TWINS
+pub fn controls() -> &'static [Control] {
+    CONTROLS
 }
 
-static TWINS: &[Twin] = &[
-    Twin {
+static CONTROLS: &[Control] = &[
+    Control {
         name: MESSAGES,
         run: || Outcome::Works,
     },
-    Twin {
+    Control {
         name: CLOSED,
         run: || {
             expect(call(Sysno::close, [7]), |outcome| {
@@ -58,7 +58,7 @@ static TWINS: &[Twin] = &[
             })
         },
     },
-    Twin {
+    Control {
         name: SELF,
         run: || {
             expect(call(Sysno::getpid, []), |outcome| {
@@ -66,39 +66,39 @@ static TWINS: &[Twin] = &[
             })
         },
     },
-    Twin {
+    Control {
         name: MASKING,
         run: masking,
     },
-    Twin {
+    Control {
         name: HANDLER,
         run: || works(sys::set_action(libc::SIGBUS, Action::Return)),
     },
-    Twin {
+    Control {
         name: THREAD,
         run: || on_other_thread(|_targets| Outcome::Works, &crate::Targets::default()),
     },
-    Twin {
+    Control {
         name: MEMORY,
         run: || works(memory()),
     },
-    Twin {
+    Control {
         name: HEAP,
         run: heap,
     },
-    Twin {
+    Control {
         name: CODE,
         run: code,
     },
-    Twin {
+    Control {
         name: RANDOM,
         run: random,
     },
-    Twin {
+    Control {
         name: CLOCK,
         run: clock,
     },
-    Twin {
+    Control {
         name: YIELD,
         run: || {
             expect(call(Sysno::sched_yield, []), |outcome| {
@@ -106,31 +106,31 @@ static TWINS: &[Twin] = &[
             })
         },
     },
-    Twin {
+    Control {
         name: SPIN,
         run: spin,
     },
-    Twin {
+    Control {
         name: UNWIND,
         run: unwind,
     },
-    Twin {
+    Control {
         name: STACK,
         run: stack,
     },
-    Twin {
+    Control {
         name: SEARCH,
         run: search,
     },
-    Twin {
+    Control {
         name: WAKE,
         run: wake,
     },
 ];
 
-/// The index of the twin of this name.
+/// The index of the control of this name.
 pub(crate) fn index_of(name: &str) -> Option<usize> {
-    TWINS.iter().position(|twin| twin.name == name)
+    CONTROLS.iter().position(|control| control.name == name)
 }
 
 fn expect(outcome: Outcome, fine: fn(&Outcome) -> bool) -> Outcome {

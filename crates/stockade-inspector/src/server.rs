@@ -36,7 +36,7 @@ pub struct ListenError {
     pub source: std::io::Error,
 }
 
-/// Hears of each isolate that registers, with the URL a debugger connects to.
+/// Receives each isolate that registers, with the URL that a debugger connects to.
 type Announce = dyn Fn(&Target, &str) + Send + Sync;
 
 /// Debuggers connect here. Cheap to clone; listens until the process ends.
@@ -48,7 +48,7 @@ pub struct Inspector {
 }
 
 impl Inspector {
-    /// Listens on this address, where port 0 is any that is free. `announce` hears of each isolate
+    /// Listens on this address, where port 0 is any that is free. `announce` receives each isolate
     /// that registers, with the URL a debugger connects to.
     ///
     /// # Errors
@@ -266,7 +266,7 @@ async fn carry(socket: UpgradeFut, mut session: Session) -> Result<(), WebSocket
             writer.write_frame(frame).await?;
         }
     };
-    // `session` is dropped with `write`, and tells the isolate.
+    // `session` is dropped with `write`, and notifies the isolate.
     tokio::pin!(write);
     tokio::select! {
         done = &mut write => done,

@@ -29,7 +29,7 @@ const ENDINGS: [&str; 6] = [".ts", ".js", ".tsx", ".jsx", ".mjs", ".json"];
 /// A module's file and those it imports, read and ready to be the options `modules` and `main` of an isolate.
 ///
 /// Imports are found in the sources: `import`, `export … from` and `import()` of a literal text. What is
-/// not there, or is no relative path, is left out, and the guest that imports it hears of it. Nothing is
+/// not there, or is no relative path, is left out, and the guest that imports it gets an error. Nothing is
 /// read from outside of the folder in which the module lies; symbolic links count as what they lead to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleFiles {

@@ -99,7 +99,7 @@ fn level_and_mode_narrow_what_is_tried() {
 }
 
 #[test]
-fn attack_tries_a_group_on_every_wall_that_works() {
+fn attack_tries_a_group_at_every_level_that_works() {
     let (found, code) = json(&["--attack", "14"]);
     let attack = &found["attack"];
     let works: BTreeSet<(&str, &str)> = found["levels"]
@@ -139,7 +139,7 @@ fn attack_tries_a_group_on_every_wall_that_works() {
 }
 
 #[test]
-fn attack_says_what_came_of_it() {
+fn attack_prints_its_result() {
     let output = doctor(&["--attack", "keyctl", "--level", "process", "--wx", "jit"]);
     let out = String::from_utf8(output.stdout).unwrap();
     assert!(out.contains("process, wx: jit "), "{out}");
