@@ -37,7 +37,6 @@ RETIRED = {
     "mistake mistakes": "error or diagnostic",
     "remark remarks": "warning or diagnostic",
     "figures": "usage, measurements or numbers",
-    "lane lanes": "queue of a tenant",
     "desk desks": "order client",
     "workplace workplaces": "thread runtime",
     "twin twins": "control, the harmless case that must work",
@@ -103,6 +102,9 @@ NOT_YET_CLEAN = (
     "crates/stockade-state/",
     "crates/stockade-supervisor/",
     "crates/stockade-transpile/",
+    "crates/stockade-capability/",
+    "crates/stockade-http/",
+    "crates/stockade-tls/",
     "docs/schema/",
 )
 

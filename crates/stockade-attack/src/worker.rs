@@ -39,7 +39,7 @@ pub fn main(mut inside: Inside) {
         return;
     }
     // a failure to seal was reported by this function itself
-    if inside.close_walls().is_err() {
+    if inside.seal().is_err() {
         return;
     }
     let mut lines = Lines {

@@ -1,6 +1,6 @@
 //! What runs in a worker process.
 //!
-//! Everything that guests will ever need is made before the walls close: V8, threads, the first realm.
+//! Everything that guests will ever need is made before the worker is sealed: V8, threads, the first realm.
 //! Afterwards no thread can be made and no descriptor opened.
 
 use std::io;
@@ -20,7 +20,7 @@ use crate::workplace::{STACK, Workplace};
 /// WebAssembly needs one, so there is none.
 const STRICT_FLAGS: &[&str] = &["--jitless"];
 
-/// Runs isolates behind the walls of a worker process; never returns.
+/// Runs isolates in a worker process; never returns.
 pub fn worker_main(mut inside: Inside) {
     let error = match prepare(&mut inside) {
         Ok(never) => match never {},
@@ -44,16 +44,16 @@ fn prepare(inside: &mut Inside) -> Result<Never, JailError> {
         .ok_or_else(|| failed("its socket is taken"))?;
     let link = InnerLink::new(socket).map_err(|error| failed(&error.what))?;
     if spec.isolates <= 1 {
-        let walls_closed = start_single(&link, spec.memory)?;
-        inside.close_walls()?;
+        let sealed = start_single(&link, spec.memory)?;
+        inside.seal()?;
         link.ready();
-        let _ = walls_closed.send(());
+        let _ = sealed.send(());
         loop {
             std::thread::park();
         }
     }
     let seats = start_group(spec.isolates)?;
-    inside.close_walls()?;
+    inside.seal()?;
     link.ready();
     link.serve(|seat| drop(seats.send(seat)))
 }
@@ -62,17 +62,17 @@ fn failed(what: &str) -> JailError {
     JailError {
         layer: "engine".to_owned(),
         what: format!("V8 does not start in a worker: {what}"),
-        checked: "threads, an event loop and the startup snapshot, before the walls close"
+        checked: "threads, an event loop and the startup snapshot, before the worker is sealed"
             .to_owned(),
         fix: "free memory, or raise the limits on processes (ulimit -u, pids.max)".to_owned(),
     }
 }
 
 /// The thread of the only isolate, once it has made a realm. It waits itself for the supervisor's
-/// messages, from when it is told that the walls are closed.
+/// messages, from when it is notified that the worker is sealed.
 fn start_single(link: &Arc<InnerLink>, memory: Option<u64>) -> Result<Sender<()>, JailError> {
     let (ready, is_ready) = channel();
-    let (walls_closed, closed) = channel();
+    let (sealed, closed) = channel();
     let link = Arc::clone(link);
     spawn(move || {
         let made = Workplace::complete(true).and_then(|place| {
@@ -98,7 +98,7 @@ fn start_single(link: &Arc<InnerLink>, memory: Option<u64>) -> Result<Sender<()>
     is_ready
         .recv()
         .map_err(|_| failed("the isolate's thread ended"))??;
-    Ok(walls_closed)
+    Ok(sealed)
 }
 
 /// Threads for the isolates of a trust group; whichever is free takes the next one.

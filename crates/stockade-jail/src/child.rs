@@ -1,4 +1,4 @@
-//! The first life of a worker: a clone of the launcher that puts itself behind walls, one after the other.
+//! The first life of a worker: a clone of the launcher that applies the layers to itself, one after the other.
 //!
 //! The order is not free. Ids are mapped before they are taken; what is opened in /proc is opened before
 //! the root is gone; capabilities go after all that needs them; the kernel forgets the signal of the
@@ -73,11 +73,11 @@ pub(crate) fn main(start: &Start<'_>) -> Infallible {
     run(start.entry, inside)
 }
 
-/// All walls but the last.
+/// All layers except the last.
 fn build(start: &Start<'_>, launcher: OwnedFd, go: OwnedFd) -> Result<(), JailError> {
     let spec = start.spec;
     let prepared = prepare(&launcher);
-    // Whatever went wrong: of a process that has ended the ids cannot be mapped, and that would be told.
+    // Whatever went wrong: the ids of an ended process cannot be mapped, and that would be reported.
     wait(&go)?;
     prepared?;
     undumpable()?;

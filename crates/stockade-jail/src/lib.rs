@@ -1,4 +1,4 @@
-//! Walls around a worker process.
+//! The layers that confine a worker process.
 //!
 //! A worker runs code that nobody vouches for. It is a process without privileges, files, network or
 //! descriptors but one socket, and at the level [`Level::Container`] in namespaces and cgroups of its own.

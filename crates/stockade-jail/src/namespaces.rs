@@ -96,7 +96,7 @@ fn has_ids(map: &str, first: u32, count: u32) -> bool {
 }
 
 /// Makes a process in these new namespaces, with its ids mapped, that runs `main`. It has to wait until it
-/// is told that this returned.
+/// is notified that this returned.
 ///
 /// # Errors
 ///

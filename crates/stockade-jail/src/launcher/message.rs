@@ -1,6 +1,6 @@
 //! What supervisor, launcher and a starting worker say to each other: one postcard value in each packet.
 //!
-//! The launcher and a worker before its walls are closed run our code only, yet every packet is bounded
+//! The launcher and a worker before it is sealed run our code only, yet every packet is bounded
 //! and one that cannot be read ends the connection.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -61,7 +61,7 @@ pub(crate) enum Reply {
 /// From a starting worker to the supervisor; one of them, once.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
-    /// The walls are closed. With it comes the listener of the seccomp filter.
+    /// The worker is sealed. With it comes the listener of the seccomp filter.
     Closed,
     /// They are not, and the worker ends.
     Failed(JailError),

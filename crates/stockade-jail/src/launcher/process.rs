@@ -16,7 +16,7 @@ pub(super) struct Running {
     pub(super) control: OwnedFd,
 }
 
-/// Starts the launcher's process: this program anew, under another name, with an empty environment and
+/// Starts the launcher's process: this program again, under another name, with an empty environment and
 /// nothing but its control socket.
 pub(super) fn start_launcher() -> Result<Running, JailError> {
     if !is_prepared() {

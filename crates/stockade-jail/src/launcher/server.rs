@@ -41,7 +41,7 @@ pub(crate) const NAME: &str = concat!(
 /// Most threads of a worker.
 const MOST_THREADS: u32 = 1024;
 
-/// Least memory for a worker's guests, in bytes: less than this is a mistake.
+/// Least memory for a worker's guests, in bytes: less than this is an error.
 const LEAST_MEMORY: u64 = 1 << 20;
 
 /// How long the launcher waits at its end for workers that it has killed.
@@ -50,10 +50,10 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 /// How often removing cgroups is tried again.
 const TIDY: Duration = Duration::from_millis(10);
 
-/// [`run_if_launcher`] was called: started anew, this program becomes a launcher.
+/// [`run_if_launcher`] was called: started again, this program becomes a launcher.
 static PREPARED: AtomicBool = AtomicBool::new(false);
 
-/// Whether this program can be started anew as a launcher. One that does not call [`run_if_launcher`] would
+/// Whether this program can be started again as a launcher. One that does not call [`run_if_launcher`] would
 /// do its own work a second time.
 pub(super) fn is_prepared() -> bool {
     PREPARED.load(Ordering::Relaxed)
@@ -299,7 +299,7 @@ impl<'a> Server<'a> {
         let prepared = cgroup
             .map_or(Ok(()), |cgroup| cgroup.enter(child.pid))
             .and_then(|()| {
-                // A worker that has been killed already is told of by its exit.
+                // A worker that has been killed already is reported by its exit.
                 match rustix::io::write(&let_go, &[1]) {
                     Ok(_) | Err(rustix::io::Errno::PIPE) => Ok(()),
                     Err(error) => Err(system(error)),
@@ -316,7 +316,7 @@ impl<'a> Server<'a> {
 
     fn set_memory(&self, id: u64, memory: Option<u64>) -> Result<(), JailError> {
         let Some((&pid, worker)) = self.workers.iter().find(|(_, worker)| worker.id == id) else {
-            // It has just ended, which is told elsewhere.
+            // It has just ended, which is reported elsewhere.
             return Ok(());
         };
         let limit = memory.map(|memory| rlimits::data(memory, worker.threads));
@@ -334,7 +334,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Reaps all that have ended and tells the supervisor.
+    /// Reaps all that have ended and notifies the supervisor.
     fn reap_all(&mut self) {
         // The signals carry nothing that wait4 does not say; several children may share one.
         let mut buffer = [0; 1024];
@@ -361,7 +361,7 @@ impl<'a> Server<'a> {
             cpu: reaped.cpu,
             oom_killed,
         };
-        // A supervisor that cannot be told any more is gone, which the next receive finds.
+        // A supervisor that cannot be notified any more is gone, which the next receive finds.
         let _ = message::send(self.control, &reply, &[]);
     }
 

@@ -16,7 +16,7 @@ const JUMP_IF_EQUAL_CONSTANT: u16 = 0x15;
 /// know.
 const STAND_IN: u32 = libc::SECCOMP_RET_TRACE | 1;
 
-/// Compiled rules, ready but for the id of the process that they are for.
+/// Compiled rules, ready except for the id of the process that they are for.
 #[derive(Debug, Clone)]
 pub(crate) struct Filters {
     pub(super) program: BpfProgram,
@@ -99,7 +99,7 @@ fn go_on(mut section: BpfProgram) -> Result<BpfProgram, String> {
     Ok(section)
 }
 
-/// Replaces the constant of all instructions that have this code and constant; tells how many.
+/// Replaces the constant of all instructions that have this code and constant; returns how many.
 fn replace(program: &mut BpfProgram, code: u16, before: u32, after: u32) -> usize {
     let found = program
         .iter_mut()

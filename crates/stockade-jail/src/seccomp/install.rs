@@ -66,7 +66,7 @@ fn settle_libraries() {
     let _ = rustix::param::page_size();
 }
 
-/// Tells whether the rules hold: the kernel says so, and a call that they refuse fails as they say.
+/// Returns whether the rules hold: the kernel says so, and a call that they refuse fails as they say.
 pub(crate) fn self_test() -> Result<(), JailError> {
     let open = |checked: String| {
         JailError::new(

@@ -1,7 +1,7 @@
 //! A worker that was taken over, and speaks the protocol as it likes.
 //!
 //! This program is the supervisor, its launcher and the workers. A worker whose memory limit names an
-//! [`attack`] runs that in place of V8, behind walls that are really closed; every other worker is an
+//! [`attack`] runs that in place of V8, in workers that are really sealed; every other worker is an
 //! honest one. The [`host`] half asserts for each attack how the isolate ended and with what text, that
 //! what waited for it was settled, that its neighbour never noticed, and that nothing leaked.
 //!
