@@ -246,7 +246,7 @@ interface Isolate {
    */
   readonly ready: Promise<void>;
 
-  /** Calls a function that the main module exports, or a global function. */
+  /** Calls a function that the main module exports, or a global function, once the main module has run. */
   call<T = any>(name: string, ...args: unknown[]): Promise<T>;
 
   /** Sends an event to `NETWORK.on`. Throws if the queue to the guest is full; see `drain`. */

@@ -39,8 +39,9 @@ await emit("no module: call", bare.call("f"));
 const slow = await make(`NETWORK.send("here"); await new Promise((resolve) => NETWORK.on("go", resolve)); export const f = 1;`);
 const here = new Promise((resolve) => slow.on("here", resolve));
 await here;
-await emit("waiting: call", slow.call("g"));
+const called = emit("waiting: call", slow.call("g"));
 slow.send("go");
+await called;
 await emit("waiting: ready", slow.ready);
 
 const endless = await make(`for (;;);`);
