@@ -7,14 +7,14 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 import { draw } from "./chart.js";
+import { levels } from "./levels/measures.js";
 import { measure } from "./measure.js";
 import { peers } from "./peers/measures.js";
 import { figuresTable, targetsTable } from "./report.js";
 import { serve } from "./serve/measures.js";
-import { walls } from "./walls/measures.js";
 
 const bench = fileURLToPath(new URL(".", import.meta.url));
-const groups = [peers, walls, serve];
+const groups = [peers, levels, serve];
 
 const HELP = `usage: ./x bench [group ...] [options]
 
@@ -22,7 +22,7 @@ groups, all when none is named:
 ${groups.map(({ name, about }) => `  ${name.padEnd(18)}${about}`).join("\n")}
 
 options:
-  --quick           one round of less work: about two minutes, rougher figures
+  --quick           one round of less work: about two minutes, less precise figures
   --rounds <n>      rounds; in each, every column does every task (3; quick: 1)
   --only <names>    columns, with commas:
 ${groups.map(({ columnNames }) => `${" ".repeat(20)}${columnNames.join(",")}`).join("\n")}

@@ -17,7 +17,7 @@ function overRounds(values) {
   return { median, least: sorted[0], most: sorted.at(-1) };
 }
 
-/** Each target beside what was reached: met, or missed by how many percent. */
+/** Each target with the result: met, or missed by how many percent. */
 function judge(figures, reached, quick) {
   return figures
     .filter((figure) => figure.target !== undefined && reached[figure.key] !== undefined)
@@ -44,7 +44,7 @@ export async function measure(group, { quick, rounds, patience, only, tasks: cho
   const columns = group.columns().filter((column) => isNamed(only, column.id));
   for (const { id, missing } of columns) if (missing) say(`without ${id}: ${missing}`);
   const load = loadavg()[0];
-  if (load > 0.5) say(`the machine is busy (load ${load.toFixed(1)}): the figures will look worse than they are`);
+  if (load > 0.5) say(`the machine is busy (load ${load.toFixed(1)}): the figures will be worse than on an idle machine`);
 
   /** column id -> figure -> its value in each round */
   const collected = Object.fromEntries(columns.map((column) => [column.id, {}]));

@@ -1,4 +1,4 @@
-// What the kernel tells of a process and of all below it (proc(5)).
+// What the kernel reports about a process and its descendants (proc(5)).
 
 import { readFileSync, readdirSync } from "node:fs";
 

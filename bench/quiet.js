@@ -4,7 +4,7 @@ import { cpus } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const LOOK_MS = 400;
-/** Processors busy by more than this share spoil a measurement. */
+/** Processors busy by more than this share distort a measurement. */
 const BUSY = 0.12;
 
 function ticks() {

@@ -1,5 +1,5 @@
-// A guest's `fetch` goes through the host, which checks every URL before it asks for it itself.
-// Redirects come one by one, so that no allowed server can lead a guest to a forbidden one.
+// A guest's `fetch` is a request to the host, which checks every URL before it fetches it.
+// Each redirect is a separate request, so an allowed server cannot redirect a guest to a forbidden one.
 //
 //   stockade run examples/fetch-proxy.js
 //

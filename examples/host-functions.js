@@ -1,4 +1,4 @@
-// Gives a guest functions of the host: they run here, and the guest gets promises.
+// Gives functions of the host to a guest: they run in the host, and the guest gets promises.
 //
 //   stockade run examples/host-functions.js
 

@@ -1,4 +1,4 @@
-// What happens to code that takes too much: it alone ends, and the host is told why.
+// Code that exceeds a limit: only its isolate is terminated, and the host receives the reason.
 //
 //   stockade run examples/limits.js
 
@@ -10,7 +10,7 @@ const programs = {
   'promises without end': `(async () => { for (;;) await null; })()`,
   'memory without end': `const all = []; for (;;) all.push(new Array(1000).fill(1.5));`,
   'buffers without end': `const all = []; for (;;) all.push(new Uint8Array(1e6));`,
-  'an honest mistake': `null.length`,
+  'an uncaught error': `null.length`,
   'honest work': `NETWORK.send('done', [3, 1, 2].sort())`,
 };
 

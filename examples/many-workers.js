@@ -1,4 +1,4 @@
-// A pool of isolates shares out tasks: which numbers below 100,000 are prime?
+// A pool of isolates divides tasks: which numbers below 100,000 are prime?
 //
 //   stockade run examples/many-workers.js 4        four may compute at the same time
 
@@ -20,7 +20,7 @@ for (const worker of workers) worker.execute(code);
 const tasks = [];
 for (let from = 0; from < 100_000; from += 5000) tasks.push({ from, to: from + 5000 });
 
-// Each worker takes the next task when it is done with one.
+// Each worker takes the next task when it has finished one.
 let total = 0;
 let done = 0;
 await Promise.all(workers.map(async (worker) => {

@@ -1,4 +1,4 @@
-// Untrusted code asks its host for things; the host decides what it answers.
+// Untrusted code sends requests to its host, and the host decides what to answer.
 //
 //   stockade run examples/request-response.js
 

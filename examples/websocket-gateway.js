@@ -1,4 +1,4 @@
-// A guest's WebSockets: the host decides by URL and holds the real sockets.
+// WebSockets of a guest: the host allows each URL and owns the real sockets.
 //
 //   stockade run examples/websocket-gateway.js
 //
@@ -23,14 +23,14 @@ worker.execute(`
   function talk(url) {
     return new Promise((resolve) => {
       const socket = new WebSocket(url);
-      const heard = [];
+      const received = [];
       socket.onopen = () => { socket.send('hello'); socket.send('goodbye'); };
       socket.onmessage = ({ data }) => {
-        heard.push(data);
-        if (heard.length === 2) socket.close(1000, 'done');
+        received.push(data);
+        if (received.length === 2) socket.close(1000, 'done');
       };
-      socket.onerror = ({ message }) => heard.push(message.replace(/:\\d+/, ':PORT'));
-      socket.onclose = ({ code }) => resolve({ heard, code });
+      socket.onerror = ({ message }) => received.push(message.replace(/:\\d+/, ':PORT'));
+      socket.onclose = ({ code }) => resolve({ received, code });
     });
   }
 `);

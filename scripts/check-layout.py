@@ -12,6 +12,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from circles import circles
+
 # crate: the crates of this workspace that it may depend on
 EDGES = {
     # every crate depends on it: it holds no code, and makes every selection of crates compile dependencies alike
@@ -23,15 +25,16 @@ EDGES = {
     "stockade-attack": {"stockade-jail"},
     "stockade-supervisor": {"stockade-jail", "stockade-policy", "stockade-protocol"},
     "stockade-rpc": {"stockade-policy", "stockade-protocol", "stockade-supervisor"},
-    "stockade-state": set(),
+    "stockade-state": {"stockade-policy"},
     "stockade-http": set(),
-    "stockade-broker": {"stockade-http"},
+    "stockade-broker": {"stockade-http", "stockade-policy"},
     "stockade-config": {"stockade-http", "stockade-policy"},
-    "stockade-instance": {"stockade-http", "stockade-policy", "stockade-protocol", "stockade-supervisor"},
+    "stockade-capability": {"stockade-http", "stockade-protocol"},
+    "stockade-instance": {"stockade-capability", "stockade-http", "stockade-policy", "stockade-protocol", "stockade-supervisor"},
     "stockade-tls": {"stockade-http"},
-    "stockade-gateway": {"stockade-http", "stockade-tls"},
+    "stockade-gateway": {"stockade-http", "stockade-policy", "stockade-tls"},
     "stockade-serve": {
-        "stockade-broker", "stockade-config", "stockade-gateway", "stockade-http", "stockade-instance",
+        "stockade-broker", "stockade-capability", "stockade-config", "stockade-gateway", "stockade-http", "stockade-instance",
         "stockade-policy", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
         "stockade-transpile",
     },
@@ -65,6 +68,40 @@ MAY_USE_UNSAFE = {
     "stockade-attack": "src/sys",
     "stockade-isolate": "src/sys",
     "stockade-jail": "src/sys",
+}
+
+# crate: modules that stand in circles, which may only become fewer; a module and its submodule form no circle
+CIRCLES = {
+    "stockade": [
+        {"commands::document", "commands::failure", "commands::output", "commands::printer"},
+    ],
+    "stockade-attack": [
+        {"attack", "sys::call"},
+        {"controls", "worker"},
+    ],
+    "stockade-broker": [
+        {"egress", "send"},
+        {"files::folder", "files::read", "files::write"},
+    ],
+    "stockade-host-realm": [
+        {"sandbox::account", "sandbox::state"},
+    ],
+    "stockade-instance": [
+        {"mirror", "pool", "queue"},
+    ],
+    "stockade-isolate": [
+        {"modules", "realm", "run", "script", "serve", "source_maps"},
+        {"sys::buffers", "sys::guard", "sys::interrupt"},
+    ],
+    "stockade-policy": [
+        {"options", "read"},
+    ],
+    "stockade-rpc": [
+        {"connection", "websocket"},
+    ],
+    "stockade-serve": [
+        {"capabilities", "directory", "services", "site"},
+    ],
 }
 
 MOST_LINES = 800
@@ -110,7 +147,7 @@ def check_manifest(crate, path, workspace):
     expected = {tool: dict(levels) for tool, levels in workspace["lints"].items()}
     expected["rust"]["unsafe_code"] = "deny"
     if lints != expected:
-        breach(path, 'lints must equal the workspace\'s, but for `unsafe_code = "deny"`')
+        breach(path, 'lints must equal the workspace\'s, except `unsafe_code = "deny"`')
 
 
 def code_lines(path):
@@ -161,17 +198,37 @@ def check_source(crate, path):
             breach(path, f"`unsafe` outside {folder or 'the crates that may use it'}", number)
 
 
+def check_circles(crate):
+    allowed = CIRCLES.get(crate.name, [])
+    found = circles(crate / "src")
+    for circle in found:
+        if not any(circle <= known for known in allowed):
+            breach(crate / "src", f"modules in a circle: {', '.join(sorted(circle))}")
+    for known in allowed:
+        if not any(circle & known for circle in found):
+            breach(Path(__file__), f"{crate.name} has no circle of {', '.join(sorted(known))} any more: take it out of CIRCLES")
+
+
+def anchors(document):
+    """The anchors of a document's headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", document.read_text(), flags=re.S)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def check_named_paths():
-    """Every path that a document of the project names exists."""
+    """Every path and heading that a document of the project names exists."""
     top = {entry.name for entry in ROOT.iterdir()} - {"target"}
     documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
     for document in documents:
         for number, line in enumerate(document.read_text().splitlines(), 1):
-            links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", line)
-            for link in links:
-                if not (document.parent / link).exists():
+            for link, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)", line):
+                target = document.parent / link if link else document
+                if not target.exists():
                     breach(document, f"links to {link}, which does not exist", number)
-            if document.name != "ARCHITECTURE.md":
+                elif anchor and target.suffix == ".md" and anchor not in anchors(target):
+                    breach(document, f"links to {link}#{anchor}, and there is no such heading", number)
+            if document.name != "ARCHITECTURE.md" and document.parent.name != "internals":
                 continue
             for token in re.findall(r"`(?:\./)?([\w.+-]+(?:/[\w.+-]+)*/?)`", line):
                 first = token.split("/")[0]
@@ -191,6 +248,7 @@ def main():
             breach(crate, "a folder in crates/ without a Cargo.toml")
             continue
         check_manifest(crate, manifest, workspace)
+        check_circles(crate)
         for path in sorted(crate.rglob("*")):
             if path.is_file() and not {"target", "node_modules"} & set(path.parts[len(ROOT.parts):]):
                 check_source(crate, path)

@@ -21,8 +21,8 @@ NUMBERED = {
     "What is promised": "SECURITY.md: what is promised",
     "Sites: `stockade serve`": "SECURITY.md: sites",
 }
-# Documents that tell how something was measured, not what is promised.
-RECORDS = {"bench.md", "outside.md", "soak.md"}
+# Documents that record measurements or list features, and promise nothing of their own.
+RECORDS = {"bench.md", "outside.md", "soak.md", "status.md"}
 
 breaches = []
 
@@ -43,7 +43,7 @@ def check_test(token, line):
     if token.startswith("tests/specs/"):
         case = ROOT / token
         if not any((case / main).is_file() for main in ("main.js", "main.ts")) and not (case / "spec.json").is_file():
-            breach(PAGE, f"names {token}, which is no case of tests/specs", line)
+            breach(PAGE, f"names {token}, which is not a case of tests/specs", line)
         return
     path, _, name = token.partition("::")
     file = ROOT / path

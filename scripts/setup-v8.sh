@@ -27,7 +27,7 @@ case $mode in '' | --from-source | --path) ;; *) say "unknown argument '$mode'; 
 
 version=$(awk '/^name = "v8"$/ { getline; gsub(/[^0-9.]/, ""); print; exit }' "$root/Cargo.lock")
 target=$(cd "$root" && rustc -vV | sed -n 's/^host: //p')
-[[ $version && $target ]] || die "cannot tell V8's version from Cargo.lock ('$version') or the target from rustc ('$target')"
+[[ $version && $target ]] || die "cannot read V8's version from Cargo.lock ('$version') or the target from rustc ('$target')"
 
 name=librusty_v8_simdutf_release_$target.a
 url=${RUSTY_V8_MIRROR:-https://github.com/denoland/rusty_v8/releases/download}/v$version/$name.gz

@@ -9,7 +9,7 @@
 
 /// <reference types="deno" />
 
-/** Types of options, events and answers. */
+/** Types of options, events and results. */
 declare namespace Stockade {
   /** A value that JSON can hold. */
   type JsonValue =
@@ -21,13 +21,13 @@ declare namespace Stockade {
     | { readonly [key: string]: JsonValue | undefined };
 
   /**
-   * What can be sent: JSON and, beyond it, byte arrays and byte streams. What JSON drops is dropped; a
+   * Data that can be sent: JSON, byte arrays and byte streams. Values that JSON drops are dropped; a
    * cycle or a BigInt throws a TypeError at the sender.
    */
   type Sendable<T> = T extends bigint | symbol | ((...args: never[]) => unknown) ? never : T;
 
   /**
-   * How strongly an isolate is walled in. `thread` is for code that is trusted not to carry an exploit
+   * How strongly an isolate is confined. `thread` is for code that you trust not to carry an exploit
    * of V8.
    */
   type Isolation = "thread" | "process" | "container" | "vm";
@@ -35,42 +35,42 @@ declare namespace Stockade {
   /** Where a guest's `console` goes: nowhere, to the system event `console`, or to the host's output. */
   type ConsoleMode = "silent" | "event" | "inherit";
 
-  /** Whether memory of an isolate's worker may be written and then executed. */
+  /** Whether memory of an isolate's worker can be written and then executed. */
   type Wx = "jit" | "strict";
 
   /** Whether an isolate's worker must be in a cgroup. */
   type CgroupUse = "auto" | "require";
 
-  /** What `env` may hold: JSON, and functions that run in the host when the guest calls them. */
+  /** The content of `env`: JSON, and functions that run in the host when the guest calls them. */
   type EnvValue =
     | JsonValue
     | ((...args: any[]) => unknown)
     | readonly EnvValue[]
     | { readonly [key: string]: EnvValue | undefined };
 
-  /** What an isolate may use. 0 means no limit, but for `maxPendingRequests`. */
+  /** The limits of an isolate. 0 means no limit, except for `maxPendingRequests`. */
   interface IsolateLimits {
     /** CPU time of one activation, in milliseconds. */
     cpuLimitMs?: number;
     /** CPU time over the isolate's life, in milliseconds. */
     cpuTotalMs?: number;
-    /** Share of one core over any second; beyond it the isolate is slowed down. */
+    /** Share of one core; above it the isolate is throttled. */
     cpuShare?: number;
     /** Elapsed time of one activation, in milliseconds. */
     wallLimitMs?: number;
-    /** Wait for the answer to a request, in milliseconds, in either direction. */
+    /** How long a request waits for its answer, in milliseconds, in either direction. */
     requestTimeoutMs?: number;
     /** JavaScript heap, ArrayBuffers and WebAssembly memory together, in MiB. */
     memoryLimitMb?: number;
-    /** What the guest asks of its host each second: messages, requests, answers, console lines. */
+    /** Operations that the guest requests from its host per second: messages, requests, answers, console lines. */
     ioOpsPerSecond?: number;
-    /** The bytes of what the guest asks of its host each second; at least 1024. */
+    /** Bytes of these operations per second; at least 1024. */
     ioBytesPerSecond?: number;
-    /** Requests of the guest without an answer: 1 to 16384, which is the default. */
+    /** Unanswered requests of the guest: 1 to 16384, which is the default. */
     maxPendingRequests?: number;
   }
 
-  /** Options of one isolate; what is left out comes from the sandbox. */
+  /** Options of one isolate. Options that are left out come from the sandbox. */
   interface IsolateOptions extends IsolateLimits {
     /** Shown in logs and in the debugger. */
     name?: string;
@@ -79,36 +79,36 @@ declare namespace Stockade {
     group?: string;
     /** `strict` runs the guest without V8's compilers. Not with `thread`. */
     wx?: Wx;
-    /** `require` refuses to start without cgroups for memory and pids. Not with `thread`. */
+    /** With `require`, the isolate does not start without cgroups for memory and pids. Not with `thread`. */
     cgroup?: CgroupUse;
-    /** How long the guest may go on once V8 was told to end it, before its worker is killed. */
+    /** Milliseconds between V8's request to end the guest and the kill of its worker. */
     killGraceMs?: number;
     /**
-     * What the guest reads as `NETWORK.env`, deeply frozen there. Functions anywhere in it are called
-     * without `this`, with data; the guest gets a promise.
+     * The object that the guest reads as `NETWORK.env`, deeply frozen. Functions in it run in the host,
+     * without `this`, and the guest gets a promise.
      */
     env?: { [key: string]: EnvValue };
     /**
-     * What the guest may import: names of JavaScript, TypeScript and JSON modules with their source. One
-     * called `main` runs when the isolate starts, and `call` finds what it exports.
+     * The modules that the guest can import: names of JavaScript, TypeScript and JSON modules with their
+     * source. The module `main` runs when the isolate starts, and `call` finds what it exports.
      */
     modules?: { [specifier: string]: string };
     console?: ConsoleMode;
-    /** How coarse the guest's clocks are, in microseconds. */
+    /** Resolution of the guest's clocks, in microseconds. */
     timerPrecisionUs?: number;
     /** Whether the guest has `SharedArrayBuffer` and `Atomics.wait`. */
     sharedArrayBuffer?: boolean;
   }
 
-  /** Options of a sandbox: its own, and defaults for its isolates. */
+  /** Options of a sandbox, and the defaults for its isolates. */
   interface SandboxOptions extends Omit<IsolateOptions, "name"> {
-    /** How many isolates may compute at the same time. */
+    /** How many isolates may compute at length at the same time. */
     threads?: number;
-    /** How many started isolates to keep ready. */
+    /** How many started isolates the sandbox keeps ready. */
     warm?: number;
   }
 
-  /** Why an isolate was ended by the runtime. */
+  /** Why the runtime terminated an isolate. */
   type TerminateReason =
     | "cpu_limit_exceeded"
     | "memory_limit_exceeded"
@@ -119,14 +119,14 @@ declare namespace Stockade {
   /** Data of the system event `terminated`. */
   interface TerminatedEvent {
     readonly reason: TerminateReason;
-    /** CPU time of the activation that was running. */
+    /** CPU time of the current or last activation. */
     readonly cpuMs: number;
     /** CPU time over the isolate's life. */
     readonly cpuTotalMs: number;
     /** Elapsed time of the activation. */
     readonly wallMs: number;
     readonly memoryMb: number;
-    /** More about the reason, for the log: the limit, and where in the guest's code that was. May be empty. */
+    /** Details for the log: the limit, and the position in the guest's code. Can be empty. */
     readonly detail: string;
   }
 
@@ -137,7 +137,7 @@ declare namespace Stockade {
 
   /** Data of the system event `error`: an exception or rejection that nothing in the guest caught. */
   interface ErrorReport {
-    /** Such as `TypeError`. */
+    /** The class of the error, such as `TypeError`. */
     readonly name: string;
     readonly message: string;
     readonly stack: string | null;
@@ -145,9 +145,9 @@ declare namespace Stockade {
     readonly source: string | null;
     readonly line?: number | null;
     readonly column?: number | null;
-    /** What it came of, where that is known. */
+    /** The cause of the error, if it has one. */
     readonly cause?: ErrorReport;
-    /** What an `AggregateError` holds. */
+    /** The errors of an `AggregateError`. */
     readonly errors?: readonly ErrorReport[];
   }
 
@@ -165,28 +165,28 @@ declare namespace Stockade {
     console: ConsoleLine;
   }
 
-  /** What an isolate uses now. */
+  /** The current usage of an isolate. */
   interface IsolateStats {
-    /** CPU time so far. */
+    /** CPU time over the isolate's life so far. */
     readonly cpuMs: number;
     readonly memoryMb: number;
-    /** Messages on the way to the guest. */
+    /** Messages that wait for the guest. */
     readonly queuedTo: number;
-    /** Messages on the way from the guest. */
+    /** Messages that wait for the host. */
     readonly queuedFrom: number;
-    /** Requests of the guest without an answer. */
+    /** Unanswered requests of the guest. */
     readonly requests: number;
-    /** `evaluate`s and `call`s without an answer. */
+    /** Unfinished `evaluate` and `call` requests of the host. */
     readonly calls: number;
   }
 
   /** The second argument of a request's handler. */
   interface RequestContext {
-    /** Aborts when the guest gives the request up, or ends. */
+    /** Aborts when the guest gives up on the request or ends. */
     readonly signal: AbortSignal;
   }
 
-  /** The request `fetch`, which every `fetch` of a guest becomes. */
+  /** The request `fetch`: each `fetch` of a guest is one. */
   interface FetchRequest {
     readonly url: string;
     readonly method: string;
@@ -195,7 +195,7 @@ declare namespace Stockade {
     readonly redirect: "follow" | "error" | "manual";
   }
 
-  /** What a handler of `fetch` answers, if it gives no `Response`. */
+  /** The answer of a handler of `fetch` that returns no `Response`. */
   interface FetchAnswer {
     ok?: boolean;
     status?: number;
@@ -205,7 +205,7 @@ declare namespace Stockade {
   }
 }
 
-/** Holds isolates. */
+/** A set of isolates with common defaults. */
 declare class V8Sandbox {
   constructor(options?: Stockade.SandboxOptions);
   createIsolate(options?: Stockade.IsolateOptions): Promise<Isolate>;
@@ -213,57 +213,57 @@ declare class V8Sandbox {
   isolateCount(): number;
 
   /**
-   * How many ended isolates have a thread that does not stop: it is inside a built-in function that V8
-   * cannot interrupt, and holds its memory and a core until that returns.
+   * The number of terminated isolates whose thread still runs, because it is in a built-in function that V8
+   * cannot interrupt. The thread keeps its memory and a core until that function returns.
    */
   abandonedCount(): number;
-  /** Ends all isolates; the process can then exit by itself. */
+  /** Terminates all isolates; the process can then exit by itself. */
   shutdown(): void;
   [Symbol.dispose](): void;
 }
 
 /**
- * An isolate, made by `createIsolate`. Except for `destroy` and the registration of handlers, everything
- * throws once it is destroyed.
+ * An isolate, created by `createIsolate`. After its end every method throws, except `destroy` and the
+ * registration of handlers.
  */
 interface Isolate {
-  /** Counts from 0. */
+  /** The number of the isolate in its sandbox, from 0. */
   readonly id: number;
   readonly name: string | undefined;
   readonly destroyed: boolean;
   toString(): string;
 
   /**
-   * Runs JavaScript or TypeScript. What goes wrong inside is a system event `error`.
+   * Runs JavaScript or TypeScript. An exception of the script becomes the system event `error`.
    */
   execute(code: string): void;
 
-  /** The value of the last expression; rejects with the guest's error. */
+  /** Runs a script and returns the value of its last expression; rejects with the guest's error. */
   evaluate<T = any>(code: string): Promise<T>;
 
   /**
-   * Resolves when the main module has run; rejects with why it did not. At once where there is none.
+   * Resolves when the main module has run, and immediately without one; rejects if the module failed.
    */
   readonly ready: Promise<void>;
 
-  /** Calls what module `main` exports, or a global function, once that module has run. */
+  /** Calls a function that the main module exports, or a global function, once the main module has run. */
   call<T = any>(name: string, ...args: unknown[]): Promise<T>;
 
-  /** Throws if the guest does not take its messages as fast as they come; see `drain`. */
+  /** Sends an event to `NETWORK.on`. Throws if the queue to the guest is full; see `drain`. */
   send<T>(event: string, data?: Stockade.Sendable<T>): void;
 
   /** Resolves when at most half of the queue to the guest is in use. */
   drain(): Promise<void>;
 
   /**
-   * `data` is what the guest sent: check it before use. The handler may be asynchronous: while many are at work
-   * on much data, later messages wait.
+   * Calls the handler for each event of the guest. `data` is untrusted: check it before use. The handler can be
+   * asynchronous; while unfinished handlers hold much data, later messages wait.
    */
   on<T = any>(event: string, handler: (data: T) => void): this;
-  /** Without a handler, all of the event. */
+  /** Removes one handler, or all handlers of the event. */
   off<T = any>(event: string, handler?: (data: T) => void): this;
 
-  /** What the handler throws rejects the guest's promise with the message. */
+  /** Answers the guest's requests. If the handler throws, the guest's promise rejects with the message. */
   onRequest(
     method: "fetch",
     handler: (
@@ -278,12 +278,12 @@ interface Isolate {
 
   onSystem<E extends keyof Stockade.SystemEvents>(event: E, handler: (data: Stockade.SystemEvents[E]) => void): this;
 
-  /** Gives the guest real WebSockets to the addresses that `check` allows. */
+  /** Opens real WebSockets for the guest to the addresses that `check` allows. */
   allowWebSocket(check: (url: string) => boolean | Promise<boolean>): this;
 
   stats(): Stockade.IsolateStats;
 
-  /** May be called again. Pending requests of both sides reject. */
+  /** Terminates the isolate; further calls do nothing. Pending requests of both sides reject. */
   destroy(): void;
   [Symbol.dispose](): void;
 }
@@ -293,13 +293,13 @@ declare var Isolate: { readonly prototype: Isolate };
 interface ImportMeta {
   /** Address of the module. */
   url: string;
-  /** Whether it is the script that was started. */
+  /** Whether this module is the script that was started. */
   main: boolean;
   /** Path of the module's file. */
   filename: string;
-  /** Path of the folder it lies in. */
+  /** Path of the folder of the module's file. */
   dirname: string;
-  /** Address of what `specifier` names from here. */
+  /** Address that `specifier` resolves to in this module. */
   resolve(specifier: string): string;
 }
 

@@ -1,6 +1,6 @@
 /**
- * What the code of a site sees under `stockade serve`: handlers in the form of Cloudflare's Workers, what
- * `env` holds, and the web platform.
+ * The globals of a site's code under `stockade serve`: handlers in the form of Cloudflare Workers, the types of
+ * `env`, and the web platform.
  *
  *     /// <reference path="./types/stockade-serve.d.ts" />
  *
@@ -17,20 +17,20 @@
 
 // ---- Handlers ----
 
-/** The default export of a site's module: at least one of the two. */
+/** The default export of a site's module. It has at least one of `fetch` and `scheduled`. */
 interface ExportedHandler<Env = unknown> {
-  /** Answers a request. What it throws is answered with status 500 and logged. */
+  /** Answers a request. If it throws, the client gets the status 500 and the error is logged. */
   fetch?(request: Request, env: Env, ctx: ExecutionContext): Response | PromiseLike<Response>;
   /** Runs at the times of `crons`. */
   scheduled?(controller: ScheduledController, env: Env, ctx: ExecutionContext): unknown;
-  /** Any other method can be called by sites that have a binding to this one. */
+  /** Sites that have a binding to this one can call any other method. */
   [method: string]: unknown;
 }
 
-/** Of one request or one run of a schedule. */
+/** The context of one request or one scheduled run. */
 interface ExecutionContext {
   /**
-   * Work that goes on after the response: the mirror is not recycled before it is done, within the site's
+   * Lets work continue after the response. The mirror is not recycled before the work is done, within the site's
    * limit. A rejection is logged.
    */
   waitUntil(promise: unknown): void;
@@ -40,18 +40,18 @@ interface ExecutionContext {
 }
 
 interface ScheduledController {
-  /** The expression of `crons` whose time it was. */
+  /** The entry of `crons` that caused this run. */
   readonly cron: string;
-  /** That time, in milliseconds since 1970-01-01 UTC. */
+  /** The scheduled time, in milliseconds since 1970-01-01 UTC. */
   readonly scheduledTime: number;
   readonly type: "scheduled";
-  /** Does nothing: a run that fails is not repeated. */
+  /** Does nothing, because a failed run is never repeated. */
   noRetry(): void;
 }
 type ScheduledEvent = ScheduledController;
 
 declare module "cloudflare:workers" {
-  /** Base of a default export that is a class: each request has an object of its own. */
+  /** Base of a default export that is a class. Each request gets its own object. */
   export abstract class WorkerEntrypoint<Env = unknown> {
     constructor(ctx: ExecutionContext, env: Env);
     protected readonly ctx: ExecutionContext;
@@ -59,28 +59,28 @@ declare module "cloudflare:workers" {
     fetch?(request: Request): Response | PromiseLike<Response>;
     scheduled?(controller: ScheduledController): unknown;
   }
-  /** The same object that handlers get. */
+  /** The same object that handlers receive as `env`. */
   export const env: any;
 }
 
 // ---- Requests and responses ----
 
 interface Request {
-  /** What the gateway knows of the client; of a request that came from one, and of its copies. */
+  /** What the gateway knows about the client. Only requests from clients, and copies of them, have it. */
   readonly cf?: IncomingRequestCfProperties;
 }
 interface IncomingRequestCfProperties {
-  /** Such as `HTTP/1.1` or `HTTP/2`. */
+  /** The HTTP version, such as `HTTP/1.1` or `HTTP/2`. */
   readonly httpProtocol: string;
-  /** Such as `TLSv1.3`; empty without TLS. */
+  /** The TLS version, such as `TLSv1.3`; empty without TLS. */
   readonly tlsVersion?: string;
   readonly tlsCipher?: string;
-  /** That of the connection, or what a trusted proxy says. */
+  /** The address of the connection, or the one that a trusted proxy states. */
   readonly clientIp?: string;
   readonly clientPort?: number;
-  /** Names the request in the logs. */
+  /** The id of the request in the logs. */
   readonly requestId?: string;
-  /** Of a client certificate, where one was given and verified. */
+  /** The client certificate, if one was presented and verified. */
   readonly tlsClientAuth?: {
     readonly certPresented: "0" | "1";
     readonly certVerified: string;
@@ -94,7 +94,7 @@ interface IncomingRequestCfProperties {
   };
 }
 interface ResponseInit {
-  /** With status 101: the end of a `WebSocketPair` that goes to the client. */
+  /** With status 101: the socket of a `WebSocketPair` that the client gets. */
   webSocket?: WebSocket | null;
 }
 interface Response {
@@ -103,7 +103,7 @@ interface Response {
 
 // ---- WebSockets of clients ----
 
-/** Two sockets that talk to each other: one for the client, one for the handler. */
+/** Two connected sockets: one for the client, one for the handler. */
 declare class WebSocketPair {
   constructor();
   0: WebSocket;
@@ -111,7 +111,7 @@ declare class WebSocketPair {
   [Symbol.iterator](): Generator<WebSocket, void>;
 }
 interface WebSocket {
-  /** Of an end of a `WebSocketPair`: begins to deliver what has come. */
+  /** Starts the delivery of messages on a socket of a `WebSocketPair`. */
   accept(): void;
 }
 
@@ -122,7 +122,7 @@ interface EventSourceEvents {
   message: MessageEvent<string>;
   error: Event;
 }
-/** Reads a `text/event-stream` by `fetch`, and connects again when it ends. */
+/** Reads a `text/event-stream` with `fetch`, and reconnects when it ends. */
 declare class EventSource extends EventTarget {
   constructor(url: string | URL, init?: { withCredentials?: boolean });
   static readonly CONNECTING: 0;
@@ -130,7 +130,7 @@ declare class EventSource extends EventTarget {
   static readonly CLOSED: 2;
   readonly readyState: 0 | 1 | 2;
   readonly url: string;
-  /** Changes nothing: a site has no cookies of its own. */
+  /** Has no effect, because a site has no cookies of its own. */
   readonly withCredentials: boolean;
   onopen: ((event: Event) => void) | null;
   onmessage: ((event: MessageEvent<string>) => void) | null;
@@ -148,27 +148,27 @@ declare class EventSource extends EventTarget {
   ): void;
 }
 
-// ---- What Workers have beyond the web platform ----
+// ---- Additions of Cloudflare Workers to the web platform ----
 
-/** Bytes go through as they are, text as UTF-8. A write waits until its bytes are read. */
+/** Passes bytes through unchanged, and text as UTF-8. A write waits until its bytes are read. */
 declare class IdentityTransformStream extends TransformStream<BufferSource | string, Uint8Array<ArrayBuffer>> {
   constructor(strategy?: { highWaterMark?: number });
 }
-/** The same for so many bytes, no more and no fewer. A body of its `readable` has a `Content-Length`. */
+/** Passes exactly `length` bytes through unchanged. A body of its `readable` has a `Content-Length`. */
 declare class FixedLengthStream extends IdentityTransformStream {
   constructor(length: number | bigint, strategy?: { highWaterMark?: number });
 }
 declare class Scheduler {
   private constructor();
-  /** Resolves after so many milliseconds; rejects when the signal aborts. */
+  /** Resolves after the given milliseconds; rejects when the signal aborts. */
   wait(milliseconds: number, options?: { signal?: AbortSignal }): Promise<void>;
 }
 declare const scheduler: Scheduler;
 interface SubtleCrypto {
-  /** Whether two pieces of as many bytes are the same, in a time that does not show where they differ. */
+  /** Compares two buffers of the same length in a time that does not depend on where they differ. */
   timingSafeEqual(a: BufferSource, b: BufferSource): boolean;
 }
-/** Of Node's `process`, what libraries find `node:async_hooks` with. */
+/** The part of Node's `process` with which libraries find `node:async_hooks`. */
 declare const process: {
   /** Empty. */
   env: Record<string, string | undefined>;
@@ -182,20 +182,20 @@ declare const global: typeof globalThis;
 
 // ---- Bindings ----
 
-/** Another site, or the site's own assets. The host of a URL says nothing. */
+/** Another site, or the site's own assets. The host of a URL is ignored. */
 interface Fetcher {
   fetch(input: RequestInfo, init?: RequestInit): Promise<Response>;
 }
 
 /**
  * Another site and its methods. Arguments and results are plain objects, arrays, `Map`, `Set`, `Date`, `Error`,
- * primitive values but symbols, bytes and byte streams; anything else is a `TypeError`.
+ * primitive values except symbols, bytes and byte streams; anything else causes a `TypeError`.
  *
  *     interface Env { notes: Service<{ count(): Promise<number> }> }
  */
 type Service<Methods = { [method: string]: (...args: any[]) => Promise<any> }> = Fetcher & Methods;
 
-/** What JSON would change, such as a `Map` or an object of a class without `toJSON`, is a `TypeError`. */
+/** A value that JSON would change, such as a `Map` or an object of a class without `toJSON`, causes a `TypeError`. */
 type StateValue = string | ArrayBufferView | ArrayBuffer | StateJson;
 type StateJson =
   | null
@@ -203,7 +203,7 @@ type StateJson =
   | number
   | readonly (StateJson | string)[]
   | { readonly [key: string]: StateJson | string | undefined };
-/** Without one, a value comes as what it was put: text, bytes or JSON. */
+/** The type in which to return a value. By default it is the type that was stored: text, bytes or JSON. */
 type StateType = "text" | "json" | "bytes" | "arrayBuffer";
 interface StateTypes {
   text: string;
@@ -212,9 +212,9 @@ interface StateTypes {
   arrayBuffer: ArrayBuffer;
 }
 interface StatePut {
-  /** Seconds until the key is absent. */
+  /** Seconds until the key expires. */
   ttl?: number;
-  /** Only if the key has this version; null: only if it is absent. */
+  /** Stores the value only if the key has this version; null: only if the key is absent. */
   version?: number | null;
 }
 interface StateKey {
@@ -222,17 +222,17 @@ interface StateKey {
   version: number;
   /** Milliseconds since 1970-01-01 UTC. */
   expires?: number;
-  /** Bytes of its value. */
+  /** Size of the value in bytes. */
   size: number;
 }
 interface StateChange {
-  /** `lagged`: changes were missed, list the keys again. */
+  /** `lagged` means that changes were missed: list the keys again. */
   type: "put" | "delete" | "expire" | "lagged";
   key?: string;
   version: number;
 }
 
-/** State that all mirrors of the site share. What a promise has said is durable. */
+/** State that all mirrors of the site share. A change is durable when its promise resolves. */
 interface StateNamespace {
   get<T extends StateType>(key: string, type: T | { type: T }): Promise<StateTypes[T] | null>;
   get(key: string): Promise<any>;
@@ -241,30 +241,30 @@ interface StateNamespace {
     type: T | { type: T },
   ): Promise<{ value: StateTypes[T] | null; version: number | null }>;
   getWithVersion(key: string): Promise<{ value: any; version: number | null }>;
-  /** As of one instant; at most 128 keys. */
+  /** Returns the values of at most 128 keys at one point in time. */
   getMany<T extends StateType>(
     keys: readonly string[],
     type: T | { type: T },
   ): Promise<Map<string, StateTypes[T] | null>>;
   getMany(keys: readonly string[]): Promise<Map<string, any>>;
-  /** The new version; null if `version` was asked for and is not the key's. */
+  /** Returns the new version, or null if the key did not have the requested `version`. */
   put(key: string, value: StateValue, options?: StatePut): Promise<number | null>;
-  /** Whether there was such a key, at the version asked for. */
+  /** Returns whether the key existed at the requested version. */
   delete(key: string, options?: { version?: number }): Promise<boolean>;
-  /** In the order of the keys' bytes; at most 1000 at once. */
+  /** Lists keys in the order of their bytes; at most 1000 per page. */
   list(options?: {
     prefix?: string;
-    /** From this key on. */
+    /** The first key, inclusive. */
     start?: string;
-    /** Before this key. */
+    /** The last key, exclusive. */
     end?: string;
     limit?: number;
     cursor?: string;
     reverse?: boolean;
   }): Promise<{ keys: StateKey[]; cursor?: string; version: number }>;
-  /** Several changes, all or none; at most 128 checks and changes. */
+  /** Starts a commit of several changes, of which all or none are applied; at most 128 checks and changes. */
   atomic(): StateAtomic;
-  /** What happens to these keys from now on, or after a version. It ends when it is cancelled. */
+  /** Reports changes of these keys from now on, or after a version. The stream ends when it is cancelled. */
   watch(
     what: string | readonly string[] | { prefix: string },
     options?: { version?: number },
@@ -272,11 +272,11 @@ interface StateNamespace {
   usage(): Promise<{ entries: number; bytes: number; limit: number; version: number }>;
 }
 interface StateAtomic {
-  /** Holds if the key has this version; null: if it is absent. */
+  /** Requires that the key has this version; null: that the key is absent. */
   check(key: string, version: number | null): this;
   put(key: string, value: StateValue, options?: { ttl?: number }): this;
   delete(key: string): this;
-  /** Once. `check` is the number of the first check that did not hold. */
+  /** Applies the changes, once. `check` is the index of the first check that failed. */
   commit(): Promise<
     { ok: true; version: number; versions: number[] } | { ok: false; check: number }
   >;
@@ -284,7 +284,7 @@ interface StateAtomic {
 
 interface FileInfo {
   kind: "file" | "folder";
-  /** Bytes. */
+  /** Size in bytes. */
   size: number;
   /** Milliseconds since 1970-01-01 UTC. */
   modified: number | null;
@@ -294,25 +294,25 @@ interface FileRange {
   length?: number;
 }
 
-/** A granted folder. Paths are relative to it; nothing outside can be named. */
+/** A granted folder. Paths are relative to it and cannot name anything outside. */
 interface Files {
   list(
     path?: string,
     options?: { limit?: number; cursor?: string },
   ): Promise<{ entries: (FileInfo & { name: string })[]; cursor?: string | null }>;
   stat(path: string): Promise<FileInfo | null>;
-  /** At most 16 MiB at once. */
+  /** Reads at most 16 MiB. */
   read(path: string, options: "text" | (FileRange & { type: "text" })): Promise<string | null>;
   read(path: string, options: "json" | (FileRange & { type: "json" })): Promise<any>;
   read(path: string, options?: FileRange): Promise<Uint8Array<ArrayBuffer> | null>;
   readStream(path: string, options?: FileRange): Promise<ReadableStream<Uint8Array<ArrayBuffer>> | null>;
-  /** All or nothing: the file is replaced when everything has been written. */
+  /** Replaces the file when all data has been written, or changes nothing. */
   write(
     path: string,
     data: string | ArrayBufferView | ArrayBuffer | ReadableStream,
     options?: { createNew?: boolean },
   ): Promise<FileInfo>;
-  /** Whether it was there. */
+  /** Returns whether the file or folder existed. */
   delete(path: string): Promise<boolean>;
   createFolder(path: string): Promise<null>;
 }

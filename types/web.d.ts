@@ -1,5 +1,5 @@
 /**
- * The web platform as code inside an isolate has it; `worker.d.ts` and `stockade-serve.d.ts` build on it.
+ * The web platform inside an isolate. `worker.d.ts` and `stockade-serve.d.ts` include this file.
  * Signatures follow the specifications of WHATWG and W3C.
  */
 
@@ -13,7 +13,7 @@ type Transferable = ArrayBuffer | MessagePort | ReadableStream | WritableStream 
 declare var self: typeof globalThis;
 
 interface ImportMeta {
-  /** Address of the module, among those the host gave. */
+  /** Address of the module among the modules that the host provided. */
   url: string;
 }
 
@@ -41,7 +41,7 @@ declare function btoa(data: string): string;
 
 // ---- Console ----
 
-/** Does nothing unless the host captures it. */
+/** Prints nothing unless the host captures the console. */
 declare const console: {
   [M in "assert" | "table" | "dir" | "dirxml" | "timeLog"]: (...data: unknown[]) => void;
 } & {
@@ -224,7 +224,7 @@ declare class MessageChannel {
   readonly port1: MessagePort;
   readonly port2: MessagePort;
 }
-/** Reaches other channels of the same isolate only. */
+/** Connects channels of the same isolate only. */
 declare class BroadcastChannel extends EventTarget {
   constructor(name: string);
   readonly name: string;
@@ -555,7 +555,7 @@ declare class FormData {
   [Symbol.iterator](): IteratorObject<[string, FormDataEntryValue]>;
 }
 
-// ---- Fetch: each call is the host request `fetch` ----
+// ---- Fetch: each call is the request `fetch` to the host ----
 
 type HeadersInit = Headers | Iterable<readonly [string, string]> | { [name: string]: string };
 type BodyInit = ReadableStream | Blob | BufferSource | FormData | URLSearchParams | string;
@@ -587,10 +587,10 @@ interface RequestInit {
   method?: string;
   headers?: HeadersInit;
   body?: BodyInit | null;
-  /** Digests of the response's body, such as `sha256-…`: one must fit, or `fetch` rejects. */
+  /** Digests of the response's body, such as `sha256-…`. If none matches, `fetch` rejects. */
   integrity?: string;
   redirect?: "error" | "follow" | "manual";
-  /** Aborts the request, and the response's body as long as it is not read. */
+  /** Aborts the request, and the response's body until it is read completely. */
   signal?: AbortSignal | null;
 }
 type RequestInfo = Request | string | URL;
@@ -643,16 +643,16 @@ interface AsyncLocalStorage<T = any> {
   /** Runs `fn` without a value. */
   exit<R, A extends any[]>(fn: (...args: A) => R, ...args: A): R;
   getStore(): T | undefined;
-  /** From here to the end of this piece of work, and for what it starts. */
+  /** Sets the value from here to the end of this piece of work, and for the work that it starts. */
   enterWith(store: T): void;
   disable(): void;
 }
 interface AsyncLocalStorageConstructor {
   new <T = any>(options?: { defaultValue?: T; name?: string }): AsyncLocalStorage<T>;
   readonly prototype: AsyncLocalStorage;
-  /** A function that runs `fn` in the context of now. */
+  /** Returns a function that runs `fn` in the current context. */
   bind<F extends (...args: any[]) => any>(fn: F): F;
-  /** A function that runs what it is given in the context of now. */
+  /** Returns a function that runs its argument in the current context. */
   snapshot(): <R, A extends any[]>(fn: (...args: A) => R, ...args: A) => R;
 }
 declare var AsyncLocalStorage: AsyncLocalStorageConstructor;
@@ -660,7 +660,7 @@ declare var AsyncLocalStorage: AsyncLocalStorageConstructor;
 declare module "node:async_hooks" {
   export const AsyncLocalStorage: AsyncLocalStorageConstructor;
   export type AsyncLocalStorage<T = any> = globalThis.AsyncLocalStorage<T>;
-  /** Remembers the context that it was made in. */
+  /** Remembers the context in which it was created. */
   export class AsyncResource {
     constructor(type: string, options?: unknown);
     static bind<F extends (...args: any[]) => any>(fn: F, type?: string, self?: unknown): F;
@@ -678,9 +678,9 @@ declare module "node:async_hooks" {
   export default hooks;
 }
 
-// ---- WebSocket: sockets live in the host ----
+// ---- WebSocket: the host owns the sockets ----
 
-/** `message` says why; the standard has no such property. */
+/** `message` contains the reason, in addition to the standard's properties. */
 interface WebSocketErrorEvent extends Event {
   readonly message: string;
 }
@@ -820,7 +820,7 @@ declare class Crypto {
 }
 declare var crypto: Crypto;
 
-// ---- Performance; its clock is as coarse as the host chose ----
+// ---- Performance: the host chooses the resolution of its clock ----
 
 declare class PerformanceEntry {
   protected constructor();

@@ -12,17 +12,17 @@
 
 // ---- NETWORK ----
 
-/** How a guest talks to its host. */
+/** The guest's connection to its host. */
 declare const NETWORK: {
-  /** Throws if the host does not take messages as fast as they come. */
+  /** Sends an event to the host. Blocks while the queue to the host is full. */
   send<T>(event: string, data?: Stockade.Sendable<T>): void;
-  /** Rejects with the message of what the host's handler threw. */
+  /** Sends a request to the host. Rejects with the message of an error in the host's handler. */
   request<R = any, T = unknown>(method: string, data?: Stockade.Sendable<T>): Promise<R>;
-  /** Events that came before are handed over, in order. */
+  /** Calls the handler for each event of the host, including events that arrived before, in order. */
   on<T = any>(event: string, handler: (data: T) => void): typeof NETWORK;
-  /** Without a handler, all of the event. */
+  /** Removes one handler, or all handlers of the event. */
   off<T = any>(event: string, handler?: (data: T) => void): typeof NETWORK;
-  /** What the host gave as `env`, deeply frozen. Its functions run in the host and give promises. */
+  /** The host's option `env`, deeply frozen. Its functions run in the host and return promises. */
   readonly env: Stockade.Env;
 };
 
@@ -37,7 +37,7 @@ declare namespace Stockade {
     | { readonly [key: string]: JsonValue | undefined };
 
   /**
-   * What the host gives as `env`. Declare what you expect to have it checked:
+   * The type of `NETWORK.env`. Declare its properties to have their use checked:
    *
    *     declare global {
    *       namespace Stockade {
@@ -49,6 +49,6 @@ declare namespace Stockade {
     readonly [key: string]: any;
   }
 
-  /** JSON and, beyond it, byte arrays and byte streams; not what JSON cannot hold. */
+  /** Data that can be sent: JSON, byte arrays and byte streams. */
   type Sendable<T> = T extends bigint | symbol | ((...args: never[]) => unknown) ? never : T;
 }

@@ -1,5 +1,5 @@
-// Stockade: isolates of one V8Sandbox. `warm` isolates are kept ready; 0 measures cold creation. `wall`
-// has the options of the wall around them.
+// Stockade: isolates of one V8Sandbox. `warm` isolates are kept ready; 0 measures cold creation. `level`
+// has the options of their level of isolation.
 
 import { guestSource } from "./guest.js";
 import { run } from "./work.js";
@@ -10,7 +10,7 @@ const receive = (handler) => NETWORK.on("message", handler);
 `);
 
 const task = JSON.parse(Deno.args[0]);
-const sandbox = new V8Sandbox({ warm: task.warm ?? 0, ...task.wall });
+const sandbox = new V8Sandbox({ warm: task.warm ?? 0, ...task.level });
 
 async function create({ unlimited } = {}) {
   const isolate = await sandbox.createIsolate(unlimited ? { cpuLimitMs: 0 } : {});
@@ -51,7 +51,7 @@ async function kill() {
   }
 }
 
-const walled = task.wall && task.wall.isolation !== "thread";
-await run(task, { create, kill: walled ? kill : undefined });
+const inWorkers = task.level && task.level.isolation !== "thread";
+await run(task, { create, kill: inWorkers ? kill : undefined });
 sandbox.shutdown();
 Deno.exit(0);

@@ -84,7 +84,7 @@ async function oneWay({ create }, { count }) {
   return { one_way_per_s: (count / (now() - began)) * 1000 };
 }
 
-/** 1 MB there and back, beside the copies that cannot be saved: one each way. */
+/** 1 MB there and back, compared with the copies that are unavoidable: one in each direction. */
 async function payload({ create }, { count }) {
   const ask = asker(await create());
   const bytes = new Uint8Array(MB).map((_, i) => i * 31);
@@ -152,7 +152,7 @@ async function many({ create }, { count, settleMs = 0, markMs, idleMs }) {
   return { isolates: count, many_create_s: (created - began) / 1000, many_ping_ms: answered - created };
 }
 
-/** p99 of a quiet guest's round trip, alone and beside a guest that burns CPU all the time. */
+/** p99 of a quiet guest's round trip, alone and next to a guest that computes all the time. */
 async function neighbour({ create }, { rounds, ms }) {
   const ask = asker(await create());
   const spin = asker(await create({ unlimited: true }));
@@ -169,7 +169,7 @@ async function neighbour({ create }, { rounds, ms }) {
   await tripsFor(ms / 2);
   const ratios = [];
   const alone = [];
-  const beside = [];
+  const together = [];
   for (let i = 0; i < rounds; i++) {
     const quiet = await tripsFor(ms);
     const spun = spin({ kind: "spin", ms: ms + 200 });
@@ -177,12 +177,12 @@ async function neighbour({ create }, { rounds, ms }) {
     const loaded = await tripsFor(ms);
     await spun;
     alone.push(quiet.p99);
-    beside.push(loaded.p99);
+    together.push(loaded.p99);
     ratios.push(loaded.p99 / quiet.p99);
   }
   return {
     alone_p99_us: summary(alone).median,
-    beside_p99_us: summary(beside).median,
+    beside_p99_us: summary(together).median,
     neighbour_ratio: summary(ratios).median,
   };
 }

@@ -1,5 +1,5 @@
-// Stockade's isolates as they are by default, beside the isolates of its peers: the tasks given to the
-// adapters, the figures they give, and the targets.
+// Stockade's default isolates compared with those of other runtimes: the tasks for the adapters, the
+// figures that they return, and the targets.
 
 import { residentBytes } from "../processes.js";
 import { runTask } from "../task.js";
@@ -71,8 +71,8 @@ function columns() {
 
 export const peers = {
   name: "peers",
-  about: "isolates beside Deno Worker, Node worker_threads, Bun Worker and isolated-vm",
-  title: "Beside its peers",
+  about: "isolates compared with Deno Worker, Node worker_threads, Bun Worker and isolated-vm",
+  title: "Compared with other runtimes",
   file: "bench",
   columnNames: runtimeNames,
   columns,

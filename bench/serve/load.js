@@ -1,4 +1,4 @@
-// One server under load: started afresh, warmed up, loaded, looked at, ended.
+// One server under load: started, warmed up, loaded, measured and ended.
 
 import { execFile, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-// Stockade's gateway with each site in its own walls, beside servers without any: tasks, figures, targets.
+// Stockade's gateway with each site isolated, compared with servers without isolation: tasks, figures, targets.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -60,7 +60,7 @@ async function fixed(column, task) {
   }
 }
 
-/** Starts Stockade with so many sites alike; `visit(server)` gives what is wanted of it. */
+/** Starts Stockade with `count` equal sites; `visit(server)` returns the measurement. */
 async function withSites(count, more, visit) {
   const folder = mkdtempSync(join(tmpdir(), "stockade-sites-"));
   const instances = Array.from({ length: count }, (_, i) => ({
@@ -135,15 +135,15 @@ const figures = [
   ...under("echo", "JSON echo"),
   ...under("stream", "1 MB stream"),
   ...under("proxy", "proxying"),
-  { key: "hello_to_workerd_x", text: "hello beside workerd", unit: "x", digits: 2, more: true, target: 3 },
-  { key: "hello_to_deno_x", text: "hello beside Deno.serve", unit: "x", digits: 2, more: true, target: 0.5 },
-  { key: "hello_p99_to_workerd_x", text: "p99 of hello beside workerd", unit: "x", digits: 2, target: 1 },
+  { key: "hello_to_workerd_x", text: "hello relative to workerd", unit: "x", digits: 2, more: true, target: 3 },
+  { key: "hello_to_deno_x", text: "hello relative to Deno.serve", unit: "x", digits: 2, more: true, target: 0.5 },
+  { key: "hello_p99_to_workerd_x", text: "p99 of hello relative to workerd", unit: "x", digits: 2, target: 1 },
   { key: "site_mb", text: "memory of one more idle site", unit: "MB", digits: 2, target: 12 },
   { key: "sleeping_kb", text: "memory of one more site scaled to zero", unit: "kB", digits: 1, target: 50 },
   { key: "last_site_x", text: "requests to the last of 1,000 sites, to the first", unit: "x", digits: 2, more: true, target: 0.95 },
 ];
 
-/** What is judged beside peers: ratios of the same round. */
+/** Comparisons with other servers: ratios within the same round. */
 function compare(collected) {
   const ours = collected.container;
   const ratios = (mine, theirs) => (mine ?? []).map((value, round) => value / theirs?.[round]).filter((ratio) => Number.isFinite(ratio));
@@ -156,8 +156,8 @@ function compare(collected) {
 
 export const serve = {
   name: "serve",
-  about: "the gateway with each site in its own walls, beside servers that have none",
-  title: "Serve",
+  about: "the gateway with each site isolated, compared with servers without isolation",
+  title: "Sites",
   file: "bench-serve",
   columnNames: ["container", "process", "workerd", "deno", "bun", "node", "nginx"],
   columns: () => serveColumns().map((column) => ({ ...column, run: run(column) })),

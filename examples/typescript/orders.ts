@@ -1,4 +1,4 @@
-// What both sides of the TypeScript example know.
+// Types that both sides of the TypeScript example use.
 
 export interface Order {
   customer: string;

@@ -1,4 +1,4 @@
-// The untrusted side of the TypeScript example; main.ts hands it over as a module.
+// The untrusted side of the TypeScript example. main.ts passes it to the isolate as a module.
 
 /// <reference path="../../types/worker.d.ts" />
 

@@ -6,5 +6,5 @@ use std::path::Path;
 use stockade_config::Config;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
-    let _ = Config::parse(text, "a.yaml", Path::new("/srv")).map_err(|mistakes| mistakes.to_string());
+    let _ = Config::parse(text, "a.yaml", Path::new("/srv")).map_err(|errors| errors.to_string());
 });

@@ -20,9 +20,9 @@ finish() {
 trap finish EXIT
 
 row() { # check, result, expected
-  local verdict=ok
-  [[ $2 == "$3" ]] || { verdict="FAILED, wanted $3"; failed=1; }
-  printf '%-58s %-28s %s\n' "$1" "$2" "$verdict"
+  local result=ok
+  [[ $2 == "$3" ]] || { result="FAILED, wanted $3"; failed=1; }
+  printf '%-58s %-28s %s\n' "$1" "$2" "$result"
 }
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }

@@ -1,4 +1,4 @@
-"""What `curl` does, over HTTP/1.1 and HTTP/2, plain and over TLS."""
+"""`curl` over HTTP/1.1 and HTTP/2, with and without TLS."""
 
 import json
 import os

@@ -1,6 +1,5 @@
-"""HTTP/1.1 written by hand. What has more than one reading must be answered by a 4xx or 5xx at most, and the
-connection closed, with another request already behind it; what has one reading must be answered, and what is
-behind it read as it was sent."""
+"""Hand-written HTTP/1.1. The server must answer an ambiguous request with 4xx or 5xx and close the connection, even if
+another request follows. It must answer a valid request and then read the following one as it was sent."""
 
 import socket
 
@@ -8,7 +7,7 @@ HOST = b"host: localhost\r\n"
 NEXT = b"GET /smuggled HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
-def exchange(server, data, half_close=False, timeout=1.5):
+def request(server, data, half_close=False, timeout=1.5):
     """Sends bytes, gives what comes until the server closes or is silent, and whether it closed."""
     with socket.create_connection(("127.0.0.1", server.plain), 5) as one:
         try:
@@ -154,7 +153,7 @@ EXACT = {
 
 def refused(server, data):
     # What comes behind is on the way already, as an attacker sends it.
-    answer, closed = exchange(server, data + NEXT)
+    answer, closed = request(server, data + NEXT)
     codes = statuses(answer)
     if not closed:
         return f"the connection stayed open: {codes} {answer[:80]!r}"
@@ -166,7 +165,7 @@ def refused(server, data):
 
 
 def exact(server, data, allowed):
-    answer, _ = exchange(server, data + get(b"connection: close\r\n", target=b"/behind"), timeout=4)
+    answer, _ = request(server, data + get(b"connection: close\r\n", target=b"/behind"), timeout=4)
     codes = [code for code in statuses(answer) if code != 100]
     if tuple(codes) in allowed:
         return None
@@ -182,7 +181,7 @@ def exact(server, data, allowed):
 def pipelined(server):
     wanted = [b"/one", b"/two", b"/three"]
     data = b"".join(get(target=target) for target in wanted[:-1]) + get(b"connection: close\r\n", target=wanted[-1])
-    answer, _ = exchange(server, data, timeout=4)
+    answer, _ = request(server, data, timeout=4)
     places = [answer.find(target + b'"') for target in wanted]
     return None if statuses(answer) == [200] * 3 and -1 not in places and places == sorted(places) else repr(answer)
 
@@ -202,7 +201,7 @@ def continued(server):
 
 
 def head(server):
-    answer, _ = exchange(server, b"HEAD / HTTP/1.1\r\n" + HOST + b"connection: close\r\n\r\n")
+    answer, _ = request(server, b"HEAD / HTTP/1.1\r\n" + HOST + b"connection: close\r\n\r\n")
     fine = b" 200 " in answer and b"content-length: 6" in answer.lower() and answer.endswith(b"\r\n\r\n")
     return None if fine else repr(answer)
 

@@ -1,5 +1,5 @@
-"""`h2` writes what is right, `hyperframe` what is not. A malformed request must be reset or answered 4xx, a broken
-connection ended, a flood ended before it costs others anything: meanwhile another address asks again and again."""
+"""`h2` writes valid frames and `hyperframe` invalid ones. The server must reset a malformed request or answer it with 4xx,
+end a broken connection, and end a flood before it affects others: another address sends requests all the time."""
 
 import socket
 import ssl

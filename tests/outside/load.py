@@ -1,4 +1,4 @@
-"""`h2load` and `wrk`: every request answered, and the server no larger afterwards."""
+"""`h2load` and `wrk`: the server must answer every request, and must not have grown afterwards."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Runs the outside tools against a `stockade serve` of its own and says what came of it.
+"""Runs third-party tools against a `stockade serve` of its own and reports the results.
 
     tests/outside/run.sh [--quick] [--only TEXT] [--write]
 
@@ -80,16 +80,16 @@ def run(group, only, rows):
 def versions():
     """What the tools call themselves."""
     asked = {"curl": "--version", "h2load": "--version", "wrk": "-v", "slowhttptest": "-v"}
-    told = []
+    named = []
     for tool, flag in asked.items():
         try:
             done = subprocess.run([tool, flag], capture_output=True, text=True, timeout=10)
         except OSError:
             continue
         number = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
-        told.append(f"{tool} {number.group(0)}" if number else tool)
-    told += [f"{name} {metadata.version(name)}" for name in ("h2", "hyperframe", "wsproto")]
-    return ", ".join([*told, "smugglex 0.4.0"])
+        named.append(f"{tool} {number.group(0)}" if number else tool)
+    named += [f"{name} {metadata.version(name)}" for name in ("h2", "hyperframe", "wsproto")]
+    return ", ".join([*named, "smugglex 0.4.0"])
 
 
 def write(rows):
@@ -101,14 +101,14 @@ def write(rows):
     rows.sort(key=lambda row: ALL.index(row["group"]))
     kept.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
     lines = [
-        "# Outside tools", "",
-        "Tools and clients that others wrote, run against a real `stockade serve` on loopback by `./x outside`.",
-        "This file is made by it (`./x outside --write`). Timeouts are shortened so that the slow attacks end soon:",
-        f"`{json.dumps(LIMITS)}`; all else are the defaults.", "",
+        "# Third-party tools", "",
+        "`./x outside` runs tools and clients of other projects against a real `stockade serve` on loopback, and",
+        "`./x outside --write` writes this page. These timeouts are shortened so that slow attacks end soon:",
+        f"`{json.dumps(LIMITS)}`. All other settings have their defaults.", "",
         f"Versions: {versions()}.", "",
-        "The test suites of other projects run in guests by `./x outside --suite deno|wpt|workerd|hono FOLDER`:",
-        "[tests/outside/suites](../tests/outside/suites/README.md) says what of them, and which tests are expected to fail.", "",
-        "TLS is looked at by `testssl.sh` and `sslyze`: [tls.md](tls.md)." if (ROOT / "docs/tls.md").exists() else "",
+        "`./x outside --suite deno|wpt|workerd|hono FOLDER` runs the test suites of other projects in guests.",
+        "[tests/outside/suites](../tests/outside/suites/README.md) describes which parts, and which tests are expected to fail.", "",
+        "`testssl.sh` and `sslyze` test TLS: [tls.md](tls.md#results-of-scanners)." if (ROOT / "docs/tls.md").exists() else "",
         "",
     ]
     for group in ALL:
@@ -118,13 +118,13 @@ def write(rows):
         passed = sum(row["problem"] is None for row in mine)
         about = " ".join(importlib.import_module(group).__doc__.split())
         lines += [f"## {TITLES[group]}", "", *textwrap.wrap(about, 112), "",
-                  f"**{passed} of {len(mine)}** as they must be.", ""]
-        telling = [row for row in mine if row["problem"] or row["note"]]
-        if telling:
+                  f"**{passed} of {len(mine)}** passed.", ""]
+        notable = [row for row in mine if row["problem"] or row["note"]]
+        if notable:
             lines += ["| check | result |", "|---|---|"]
-            lines += [f"| {row['name']} | {'**' + row['problem'] + '**' if row['problem'] else row['note']} |" for row in telling]
+            lines += [f"| {row['name']} | {'**' + row['problem'] + '**' if row['problem'] else row['note']} |" for row in notable]
             lines.append("")
-        quiet = [row["name"] for row in mine if row not in telling]
+        quiet = [row["name"] for row in mine if row not in notable]
         lines += textwrap.wrap(" · ".join(quiet), 112, break_long_words=False, break_on_hyphens=False)
         lines.append("")
     (ROOT / "docs/outside.md").write_text("\n".join(lines).rstrip() + "\n")

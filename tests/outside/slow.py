@@ -1,5 +1,5 @@
-"""`slowhttptest`: the four slow attacks, from one address and more connections than it may have. Meanwhile
-another address asks and must be answered at once."""
+"""`slowhttptest`: the four slow attacks from one address, with more connections than one address may have. Another
+address sends requests at the same time, and the server must answer them immediately."""
 
 import re
 import subprocess

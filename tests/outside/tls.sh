@@ -22,9 +22,9 @@ finish() {
 trap finish EXIT
 
 row() { # check, result, expected
-  local verdict=ok
-  [[ $2 == "$3" ]] || { verdict="FAILED, wanted $3"; failed=1; }
-  printf '%-58s %-28s %s\n' "$1" "$2" "$verdict"
+  local result=ok
+  [[ $2 == "$3" ]] || { result="FAILED, wanted $3"; failed=1; }
+  printf '%-58s %-28s %s\n' "$1" "$2" "$result"
 }
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
@@ -196,7 +196,7 @@ show("renegotiation by the client", of("session_renegotiation")["is_vulnerable_t
 show("secure renegotiation", of("session_renegotiation")["supports_secure_renegotiation"], True)
 show("early data", of("tls_1_3_early_data")["supports_early_data"], False)
 show("extended master secret", of("tls_extended_master_secret")["supports_ems_extension"], True)
-# Its look at tickets takes a server that renews them on use for one that ignores them; OpenSSL looks above.
+# Its check of tickets cannot distinguish a server that renews them on use from one that ignores them; OpenSSL checks them above.
 show("resumption by session id", of("session_resumption")["session_id_resumption_result"], "NOT_SUPPORTED")
 deployments = of("certificate_info")["certificate_deployments"]
 show("kinds of certificates", len(deployments), 2)

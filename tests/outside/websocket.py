@@ -1,5 +1,5 @@
-"""`wsproto` writes what is right, bytes by hand what is not (RFC 6455): a broken frame must end in a close frame with
-the right code, and in the end of the connection."""
+"""`wsproto` writes valid frames, and invalid ones are written by hand (RFC 6455). The server must answer a broken frame
+with a close frame that has the right code, and end the connection."""
 
 import base64
 import os
@@ -137,7 +137,7 @@ def handshake(changes, statuses, method=b"GET", version=b"1.1"):
 HANDSHAKES = {
     "no key": handshake({b"sec-websocket-key": None}, {400}),
     "short key": handshake({b"sec-websocket-key": b"c2hvcnQ="}, {400}),
-    "key that is no base64": handshake({b"sec-websocket-key": b"!!!!!!!!!!!!!!!!!!!!!!!!"}, {400}),
+    "key that is not base64": handshake({b"sec-websocket-key": b"!!!!!!!!!!!!!!!!!!!!!!!!"}, {400}),
     "no version": handshake({b"sec-websocket-version": None}, {400, 426}),
     "version 12": handshake({b"sec-websocket-version": b"12"}, {400, 426}),
     "POST": handshake({b"content-length": b"0"}, {400, 405, 200, 500, 502}, method=b"POST"),
@@ -200,8 +200,8 @@ BROKEN = {
     "close with code 999": broken(frame(8, struct.pack(">H", 999)), {1002}),
     "close with code 1005": broken(frame(8, struct.pack(">H", 1005)), {1002}),
     "close with code 1006": broken(frame(8, struct.pack(">H", 1006)), {1002}),
-    "close with a reason that is no UTF-8": broken(frame(8, struct.pack(">H", 1000) + b"\xff"), {1002, 1007}),
-    "text that is no UTF-8": broken(frame(1, b"\xff\xfe"), {1007}),
+    "close with a reason that is not UTF-8": broken(frame(8, struct.pack(">H", 1000) + b"\xff"), {1002, 1007}),
+    "text that is not UTF-8": broken(frame(1, b"\xff\xfe"), {1007}),
     "text with half a character": broken(frame(1, b"\xc3"), {1007}),
     "text with a surrogate": broken(frame(1, b"\xed\xa0\x80"), {1007}),
     "length of 2^63": broken(frame(2, length=1 << 63), {1002, 1009}),

@@ -26,7 +26,7 @@ class Killer(Client):
 
 
 class Reloader(Client):
-    """Writes a new configuration and has it read. Each fifth one has a mistake and must be refused."""
+    """Writes a new configuration and has it read. Each fifth one has an error and must be refused."""
 
     rest = 2.0
 

@@ -8,7 +8,7 @@ LINES = [("memory_mib", "memory, MiB", "#1f6feb"), ("descriptors", "descriptors"
 
 
 def plot(samples):
-    """Four small plots beside each other; each from zero, so that growth is seen as what it is."""
+    """Four small plots in a row. Each begins at zero, so that growth is visible in proportion."""
     width, height, gap = 210, 130, 30
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{4 * (width + gap)}" height="{height + 60}" '
              'font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="white"/>']
@@ -32,7 +32,7 @@ def write(result, folder):
     (folder / "soak.json").write_text(json.dumps(result, indent=1) + "\n")
     (folder / "soak.svg").write_text(plot(result["samples"]))
     kinds = sorted({key.split(":")[0] for key in counts if key.endswith(": right")})
-    rows = ["| | right | not answered, or wrong | p50 | p99 |", "|---|---|---|---|---|"]
+    rows = ["| | correct | unanswered or wrong | p50 | p99 |", "|---|---|---|---|---|"]
     for kind in kinds:
         bad = sum(value for key, value in counts.items()
                   if key.startswith(f"{kind}: ") and not key.endswith(("right", "opened")))
@@ -44,33 +44,34 @@ def write(result, folder):
         if key.startswith("hostile "):
             deed, _, outcome = key[8:].partition(": ")
             deeds.setdefault(deed, []).append(f"{outcome} × {value:,}")
-    hostile = ["| site | answered |", "|---|---|"] + [f"| {deed} | {', '.join(sorted(seen))} |" for deed, seen in sorted(deeds.items())]
+    hostile = ["| site | status codes |", "|---|---|"] + [f"| {deed} | {', '.join(sorted(seen))} |" for deed, seen in sorted(deeds.items())]
     grown = ["| of the supervisor | second third | last third |", "|---|---|---|"]
     names = dict((name, title) for name, title, _ in LINES)
     grown += [f"| {names[name]} | {middle:g} | {last:g} |" for name, (middle, last) in result["growth"].items()]
     count = result["count"]
-    text = f"""# Soak
+    text = f"""# Soak test
 
-Made by `./x soak --minutes {result['minutes']:g} --write`: {result['machine']}, {result['minutes']:g} minutes,
-**{'passed' if result['passed'] else 'failed'}**. One `stockade serve` with two good sites and 14 hostile ones, each
-in containers. Meanwhile {counts.get('workers killed', 0)} workers were killed at random with SIGKILL,
-{counts.get('configurations reloaded', 0)} configurations reloaded ({counts.get('configurations whose new worker was killed', 0)}
-refused because their new worker was among the killed), {counts.get('bad configurations refused', 0)} bad ones refused, {counts.get('certificates swapped', 0)} certificates swapped by a symbolic link; mirrors were recycled after 2,000
-requests.
+`./x soak --minutes {result['minutes']:g} --write` writes this page. The run below took {result['minutes']:g} minutes on
+{result['machine']} and **{'passed' if result['passed'] else 'failed'}**.
 
-## Good sites
+One `stockade serve` ran two correct sites and 14 hostile ones, each in containers. During the run,
+{counts.get('workers killed', 0)} workers were killed at random with SIGKILL, {counts.get('configurations reloaded', 0)} configurations
+were reloaded ({counts.get('configurations whose new worker was killed', 0)} were refused because their new worker was killed),
+{counts.get('bad configurations refused', 0)} invalid configurations were refused, and {counts.get('certificates swapped', 0)} certificates were
+replaced by a symbolic link. Mirrors were recycled after 2,000 requests.
+
+## Correct sites
 
 {chr(10).join(rows)}
 
-What must hold: no GET is lost, whatever is killed: it is asked again elsewhere. What has a body under way, a
-stream that has begun and a WebSocket end with the worker that has them; that is the third column of the others.
+No GET may be lost, whichever worker is killed, because another mirror retries it. Requests with a body, streams that have
+begun and WebSockets end with their worker; the third column counts them.
 
-The shared counter: {count['acknowledged']:,} increments were acknowledged, {count['unknown']:,} ended without an answer, at the
-end it stood at {count['final']:,}.
-At last the supervisor itself was killed with SIGKILL while it counted and started anew: its workers went with it, and
-the count is that of the new one.
+{count['acknowledged']:,} increments of the shared counter were acknowledged, and {count['unknown']:,} ended without an answer. The counter
+ended at {count['final']:,}. Finally the supervisor itself was killed with SIGKILL during increments and started again. Its workers
+ended with it, and the value of the counter is the one that the new supervisor read.
 
-{counts.get('kept connections closed', 0):,} kept connections were closed between two requests.
+{counts.get('kept connections closed', 0):,} idle connections were closed between two requests.
 
 ## Growth
 
@@ -78,17 +79,17 @@ the count is that of the new one.
 
 ![memory, descriptors, processes and threads over time](soak.svg)
 
-Memory is what is anonymous and resident (`RssAnon`); processes are all below the supervisor.
+Memory is the anonymous resident memory (`RssAnon`) of the supervisor. Processes are all its descendants.
 
 ## Hostile sites
 
 {chr(10).join(hostile)}
 
-Status codes as clients saw them; `cut` is a response that ended early.
+These are the status codes that clients received; `cut` is a response that ended early.
 """
     paragraphs = [part if part.lstrip().startswith(("#", "|", "!")) else textwrap.fill(part, 112)
                   for part in text.strip().split("\n\n")]
     text = "\n\n".join(paragraphs) + "\n"
     if result["problems"]:
-        text += "\n## What did not hold\n\n" + "\n".join(f"- {problem}" for problem in result["problems"]) + "\n"
+        text += "\n## Failures\n\n" + "\n".join(f"- {problem}" for problem in result["problems"]) + "\n"
     (folder / "soak.md").write_text(text)

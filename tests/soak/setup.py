@@ -153,7 +153,7 @@ class Setup:
         parents = {parent for _, parent, _ in below}
         return [pid for pid, _, _ in below if pid not in parents]
 
-    def figures(self):
+    def usage(self):
         """What the supervisor uses."""
         fields = {}
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():

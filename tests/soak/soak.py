@@ -1,4 +1,4 @@
-"""Mixed traffic on good sites beside hostile ones, while workers are killed, configurations reloaded and
+"""Mixed traffic on good and hostile sites, while workers are killed, configurations reloaded and
 certificates swapped. What must hold: no good request is lost that may be asked again, nothing acknowledged is
 lost, and after the first third the supervisor's memory, descriptors, threads and processes do not grow.
 
@@ -38,10 +38,10 @@ class Sampler(Client):
         self.begun, self.samples = time.monotonic(), []
 
     def step(self):
-        figures = self.setup.figures()
+        usage = self.setup.usage()
         if self.setup.ask("/healthz") != 200:
             self.tally.add("health: not 200")
-        self.samples.append({"second": round(time.monotonic() - self.begun, 1), **figures})
+        self.samples.append({"second": round(time.monotonic() - self.begun, 1), **usage})
 
 
 def growth(samples, name):
@@ -100,7 +100,7 @@ def count_at_end(setup, tally, stop):
     asker = Good(setup, tally, stop)
     for _ in range(20):
         try:
-            status, data = asker.exchange("GET", "/count")
+            status, data = asker.ask_once("GET", "/count")
             if status == 200:
                 return json.loads(data)
         except Exception:

@@ -1,4 +1,4 @@
-"""Clients of the soak. Each runs in a thread until it is told to stop and counts what it saw."""
+"""Clients of the soak. Each runs in a thread until it is stopped and counts what it saw."""
 
 import base64
 import collections
@@ -73,7 +73,7 @@ class Good(Client):
             self.link = http.client.HTTPConnection("127.0.0.1", self.setup.plain, timeout=20)
         self.link.connect()
 
-    def exchange(self, method, path, body=None, host="good.localhost"):
+    def ask_once(self, method, path, body=None, host="good.localhost"):
         """Status and body. A kept connection that was closed before any answer is no loss for a client
         (RFC 9112, 9.3.1): it asks again on a new one."""
         fresh = self.link is None
@@ -88,7 +88,7 @@ class Good(Client):
             if fresh or method == "POST":
                 raise
             self.tally.add("kept connections closed")
-            return self.exchange(method, path, body, host)
+            return self.ask_once(method, path, body, host)
         except Exception:
             self.link.close()
             self.link = None
@@ -114,7 +114,7 @@ class Good(Client):
     def expect(self, name, method, path, fits, body=None):
         begun = time.monotonic()
         try:
-            status, data = self.exchange(method, path, body)
+            status, data = self.ask_once(method, path, body)
         except Exception as error:
             return self.tally.add(f"{name}: lost", f"{method} {path[:60]}: {error!r}")
         self.tally.time(name, time.monotonic() - begun)
@@ -173,7 +173,7 @@ class Counter(Good):
 
     def step(self):
         try:
-            status, data = self.exchange("POST", "/count", body=b"")
+            status, data = self.ask_once("POST", "/count", body=b"")
         except ConnectionRefusedError as error:
             # Nothing was asked. While the server runs it must not happen.
             if not self.setup.down:

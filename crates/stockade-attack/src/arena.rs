@@ -1,5 +1,5 @@
-//! The supervisor's half: launches workers, has them try what is to be tried, and looks from outside
-//! at what came of it.
+//! The supervisor's half: launches workers, has them make the attempts, and inspects the result
+//! from outside.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,23 +15,23 @@ use syscalls::Sysno;
 
 use crate::attack::{Attack, Expect, Outcome};
 use crate::attacks::attacks;
+use crate::controls::{self, index_of};
 use crate::judge::{Seen, judge, resolve};
 use crate::plant::Surroundings;
-use crate::report::{Report, Verdict};
+use crate::report::{AttemptResult, Report};
 use crate::request::Request;
 use crate::targets::Targets;
-use crate::twins::{self, index_of};
 use crate::worker::THREADS;
 
 /// Bytes that a worker may use.
 const MEMORY: u64 = 64 << 20;
-/// How long a worker may take to close its walls.
+/// How long a worker may take to seal itself.
 const START: Duration = Duration::from_secs(10);
 /// How long an attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(20);
 /// How long what can only be killed goes on before it is.
 const GOES_ON: Duration = Duration::from_millis(100);
-/// How long the end of a worker may take to be heard of.
+/// How long the report of a worker's end may take.
 const END: Duration = Duration::from_secs(5);
 
 /// The last number that [`Arena::sweep`] tries: well behind any table.
@@ -46,7 +46,7 @@ const PROBES: &[i64] = if cfg!(target_arch = "x86_64") {
 /// Which attempts are made.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// Only those that do no harm if the wall fails.
+    /// Only those that do no harm if the level fails.
     pub safe_only: bool,
     /// Only those whose name contains this text.
     pub filter: Option<String>,
@@ -62,13 +62,13 @@ impl Selection {
     }
 }
 
-/// Makes the selected attempts on one wall.
+/// Makes the selected attempts at one level.
 ///
 /// The program must have called `stockade_jail::run_if_launcher` with [`crate::main`], and
 /// [`crate::plant_secrets`] after it.
 ///
 /// # Errors
-/// If a worker cannot be started behind this wall.
+/// If a worker cannot be started at this level.
 pub fn run_all(level: Level, wx: Wx, selection: &Selection) -> Result<Vec<Report>, JailError> {
     let arena = Arena::open(level, wx)?;
     attacks()
@@ -86,7 +86,7 @@ pub struct Sweep {
     pub others: Vec<String>,
 }
 
-/// One wall and what lies around it.
+/// One level and its surroundings.
 #[derive(Debug)]
 pub struct Arena {
     level: Level,
@@ -120,24 +120,24 @@ impl Arena {
         })
     }
 
-    /// Makes one attempt and its harmless twin.
+    /// Makes one attempt and its harmless control.
     ///
     /// # Errors
-    /// If a worker cannot be started behind this wall.
+    /// If a worker cannot be started at this level.
     pub fn run(&self, attack: &'static Attack) -> Result<Report, JailError> {
         let mut report = Report {
             group: attack.group,
             name: attack.name,
-            twin: attack.twin,
+            control: attack.control,
             level: self.level,
             wx: self.wx,
-            result: Verdict::Held,
+            result: AttemptResult::Held,
             denial: None,
             micros: 0,
         };
         let expect = resolve(&attack.expect, self.level, self.wx);
         if let Expect::GivenUp(why) = expect {
-            report.result = Verdict::Skipped {
+            report.result = AttemptResult::Skipped {
                 why: (*why).to_owned(),
             };
             return Ok(report);
@@ -157,11 +157,11 @@ impl Arena {
         let seen = prisoner.attempt(attack, expect, targets);
         report.micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         report.denial = seen.denial.as_ref().map(Denial::to_string);
-        let verdict = judge(expect, &seen, MEMORY)
+        let judged = judge(expect, &seen, MEMORY)
             .and_then(|()| self.surroundings.check(pid))
-            .and_then(|()| other.twin(attack.twin));
-        if let Err(why) = verdict {
-            report.result = Verdict::Broken { why };
+            .and_then(|()| other.control(attack.control));
+        if let Err(why) = judged {
+            report.result = AttemptResult::Broken { why };
             // whatever became of it, the next attempt gets a new one
             *bystander = None;
         }
@@ -172,7 +172,7 @@ impl Arena {
     /// a worker of its own.
     ///
     /// # Errors
-    /// If a worker cannot be started behind this wall.
+    /// If a worker cannot be started at this level.
     pub fn sweep(&self) -> Result<Sweep, JailError> {
         let allowed: Vec<i64> = allowed_syscalls(self.wx)
             .iter()
@@ -209,7 +209,7 @@ impl Arena {
         Ok(sweep)
     }
 
-    /// A worker whose walls are closed.
+    /// A sealed worker.
     fn launch(&self) -> Result<Prisoner, JailError> {
         let spec = JailSpec {
             level: self.level,
@@ -242,14 +242,14 @@ impl Arena {
         };
         Err(JailError {
             layer: "attack".to_owned(),
-            what: format!("a worker ended or hung before its walls were closed: {error}"),
+            what: format!("a worker ended or hung before it was sealed: {error}"),
             checked: format!("{:?}, {:?}", self.level, self.wx),
             fix: "report this as a bug".to_owned(),
         })
     }
 }
 
-/// A worker behind its walls.
+/// A confined worker.
 #[derive(Debug)]
 struct Prisoner {
     worker: Worker,
@@ -312,11 +312,11 @@ impl Prisoner {
     }
 
     /// Has it do a harmless thing.
-    fn twin(&mut self, name: &str) -> Result<(), String> {
+    fn control(&mut self, name: &str) -> Result<(), String> {
         let Some(index) = index_of(name) else {
-            return Err(format!("there is no twin '{name}'"));
+            return Err(format!("there is no control '{name}'"));
         };
-        match self.ask(&Request::Twin { index }, ATTEMPT) {
+        match self.ask(&Request::Control { index }, ATTEMPT) {
             Reply::Answer(Outcome::Works) => Ok(()),
             Reply::Answer(other) => Err(format!("another worker, asked for '{name}': {other:?}")),
             Reply::End => Err(format!(
@@ -369,9 +369,9 @@ impl Prisoner {
             Reply::Answer(outcome) => {
                 seen.outcome = Some(outcome);
                 seen.look(self.worker.pid());
-                let alive = index_of(twins::MESSAGES).map(|index| Request::Twin { index });
-                seen.went_on = alive.is_some_and(|twin| {
-                    matches!(self.ask(&twin, ATTEMPT), Reply::Answer(Outcome::Works))
+                let alive = index_of(controls::MESSAGES).map(|index| Request::Control { index });
+                seen.went_on = alive.is_some_and(|control| {
+                    matches!(self.ask(&control, ATTEMPT), Reply::Answer(Outcome::Works))
                 });
                 if seen.went_on {
                     self.worker.kill();

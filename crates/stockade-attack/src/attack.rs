@@ -11,17 +11,17 @@ pub struct Attack {
     pub group: u8,
     /// What is tried.
     pub name: &'static str,
-    /// The harmless thing beside it that must work: the name of a [`crate::Twin`].
-    pub twin: &'static str,
+    /// The harmless control that must work: the name of a [`crate::Control`].
+    pub control: &'static str,
     /// Tries it, in the worker.
     pub run: fn(&Targets) -> Outcome,
     /// What must come of it.
     pub expect: Expect,
-    /// Whether a user's machine takes no harm if the wall fails here.
+    /// Whether a user's machine takes no harm if the level fails here.
     pub safe: bool,
 }
 
-/// What an attempt came to, as the worker itself tells it.
+/// The result of an attempt, as the worker itself reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// The call went through and returned this.
@@ -30,7 +30,7 @@ pub enum Outcome {
     Refused(i32),
     /// Something was found that should not be there.
     Found(String),
-    /// Everything was looked at, nothing was found.
+    /// Everything was searched, nothing was found.
     Clean,
     /// A harmless thing works.
     Works,
@@ -45,14 +45,14 @@ pub enum Expect {
     Refused(&'static [i32]),
     /// Nothing is found.
     Clean,
-    /// The worker has these descriptors and no others, as the kernel tells the supervisor.
+    /// The worker has these descriptors and no others, as the kernel reports to the supervisor.
     Descriptors(&'static [i32]),
-    /// None of the worker's memory is shared with others and can be written, as the kernel tells
+    /// None of the worker's memory is shared with others and can be written, as the kernel reports to
     /// the supervisor.
     NothingShared,
-    /// None of the worker's memory can be written and executed, as the kernel tells the supervisor.
+    /// None of the worker's memory can be written and executed, as the kernel reports to the supervisor.
     NoWritableCode,
-    /// The worker has no capability, no way to get one and filters, as the kernel tells the
+    /// The worker has no capability, no way to get one and filters, as the kernel reports to the
     /// supervisor.
     NoRights,
     /// The kernel ends the worker by one of these signals, without a core file.
@@ -95,14 +95,14 @@ impl Attack {
 pub(crate) const fn attack(
     group: u8,
     name: &'static str,
-    twin: &'static str,
+    control: &'static str,
     expect: Expect,
     run: fn(&Targets) -> Outcome,
 ) -> Attack {
     Attack {
         group,
         name,
-        twin,
+        control,
         run,
         expect,
         safe: true,
@@ -112,17 +112,17 @@ pub(crate) const fn attack(
 /// An attempt that is one system call, which must be denied under its own name. Its arguments may
 /// be temporaries: they live until the call returns.
 macro_rules! denied {
-    ($group:literal, $name:expr, $twin:expr, $number:ident [$($argument:expr),* $(,)?]) => {
-        denied!($group, $name, $twin, |_targets| $number [$($argument),*])
+    ($group:literal, $name:expr, $control:expr, $number:ident [$($argument:expr),* $(,)?]) => {
+        denied!($group, $name, $control, |_targets| $number [$($argument),*])
     };
     (
-        $group:literal, $name:expr, $twin:expr,
+        $group:literal, $name:expr, $control:expr,
         |$targets:ident| $number:ident [$($argument:expr),* $(,)?]
     ) => {
         $crate::attack::attack(
             $group,
             $name,
-            $twin,
+            $control,
             $crate::attack::Expect::Denied(stringify!($number)),
             |$targets| $crate::sys::call(syscalls::Sysno::$number, [$($argument as u64),*]),
         )

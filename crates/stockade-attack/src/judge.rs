@@ -7,7 +7,7 @@ use stockade_jail::{CODE_RANGE, Denial, Exit, ExitStatus, Level, OVERHEAD, Wx};
 use crate::attack::{Expect, Outcome};
 use crate::worker::THREADS;
 
-/// How long a kill may take to be heard of, on a machine that is busy with other tests.
+/// How long the report of a kill may take, on a machine that is busy with other tests.
 const KILL: Duration = Duration::from_millis(500);
 /// Bytes of stack that the kernel counts for each thread.
 const STACK: u64 = 8 << 20;
@@ -31,9 +31,9 @@ pub(crate) struct Seen {
     pub(crate) exit_before_kill: Option<String>,
     /// How long its end took once it was killed.
     pub(crate) killed_in: Option<Duration>,
-    /// Its descriptors, where the kernel tells.
+    /// Its descriptors, if the kernel reports them.
     pub(crate) descriptors: Option<Vec<i32>>,
-    /// The rights of each of its mappings, such as `rw-p`, where the kernel tells.
+    /// The rights of each of its mappings, such as `rw-p`, if the kernel reports them.
     pub(crate) mappings: Option<Vec<String>>,
     /// What the kernel says about it, `/proc/<pid>/status`.
     pub(crate) status: String,
@@ -42,7 +42,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Looks at a live worker from outside.
+    /// Inspects a live worker from outside.
     pub(crate) fn look(&mut self, pid: i32) {
         self.descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))
             .ok()
@@ -127,7 +127,7 @@ impl Seen {
     }
 }
 
-/// What must come of it behind this wall.
+/// The required result at this level.
 pub(crate) fn resolve(expect: &'static Expect, level: Level, wx: Wx) -> &'static Expect {
     match expect {
         Expect::ByWx { jit, strict } => {

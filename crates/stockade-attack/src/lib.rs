@@ -1,10 +1,10 @@
 //! Tries to get out of a locked-down worker, as native code would that has taken V8 over.
 //!
-//! A worker of the role `Attack` runs [`main`]: it closes its walls and then does what it is told
+//! A worker of the role `Attack` runs [`main`]: it seals itself and then does what it is asked
 //! over its message socket, with raw system calls and machine instructions. The supervisor's half,
 //! [`Arena`], plants secrets and targets around the worker, has it try one thing after another and
 //! judges by what the kernel reports: how the call ended, what was recorded, how the worker ended,
-//! and that nobody else noticed. Every attempt has a harmless twin which must work.
+//! and that nobody else noticed. Every attempt has a harmless control which must work.
 //!
 //! It does not cover what is attacked from JavaScript or by a forged protocol.
 #![cfg(target_os = "linux")]
@@ -12,21 +12,21 @@
 mod arena;
 mod attack;
 mod attacks;
+mod controls;
 mod judge;
 mod plant;
 mod report;
 mod request;
 mod sys;
 mod targets;
-mod twins;
 mod worker;
 
 pub use arena::{Arena, Selection, Sweep, run_all};
 pub use attack::{Attack, Expect, Outcome};
 pub use attacks::attacks;
+pub use controls::{Control, controls};
 pub use plant::plant_secrets;
-pub use report::{Report, Verdict};
+pub use report::{AttemptResult, Report};
 pub use request::Request;
 pub use targets::Targets;
-pub use twins::{Twin, twins};
 pub use worker::main;

@@ -110,7 +110,7 @@ impl Surroundings {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         tcp.set_nonblocking(true)?;
         let file = env::temp_dir().join(format!("stockade-{}", random_text()?));
-        // the walls must hold although the file's own rights say nothing against it
+        // the layers must hold although the file's own rights say nothing against it
         OpenOptions::new()
             .write(true)
             .create_new(true)

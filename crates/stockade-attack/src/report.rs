@@ -1,4 +1,4 @@
-//! What is told about an attempt.
+//! What is reported about an attempt.
 
 use serde::{Serialize, Serializer};
 use stockade_jail::{Level, Wx};
@@ -10,28 +10,28 @@ pub struct Report {
     pub group: u8,
     /// What was tried.
     pub name: &'static str,
-    /// The harmless thing that was done beside it.
-    pub twin: &'static str,
-    /// The wall.
+    /// The harmless control that was done as well.
+    pub control: &'static str,
+    /// The level.
     #[serde(serialize_with = "name_of_level")]
     pub level: Level,
     /// Executable memory.
     #[serde(serialize_with = "name_of_wx")]
     pub wx: Wx,
-    /// Whether the wall held.
+    /// Whether the level held.
     #[serde(flatten)]
-    pub result: Verdict,
+    pub result: AttemptResult,
     /// What is on record about it.
     pub denial: Option<String>,
     /// Microseconds from the request to the end of the attempt.
     pub micros: u64,
 }
 
-/// Whether the wall held.
+/// Whether the level held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
-pub enum Verdict {
-    /// It did, and the harmless twin works.
+pub enum AttemptResult {
+    /// It did, and the harmless control works.
     Held,
     /// It did not, or hinders the harmless, or nobody would know.
     Broken {
@@ -70,10 +70,10 @@ mod tests {
         let report = Report {
             group: 2,
             name: "openat /etc/passwd",
-            twin: "messages",
+            control: "messages",
             level: Level::Container,
             wx: Wx::Strict,
-            result: Verdict::Broken {
+            result: AttemptResult::Broken {
                 why: "it went through".to_owned(),
             },
             denial: None,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::targets::Targets;
 
-/// What a worker is told to do.
+/// What a worker is asked to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
@@ -15,8 +15,8 @@ pub enum Request {
         /// What to aim at.
         targets: Targets,
     },
-    /// To do the harmless thing of this index in [`crate::twins`].
-    Twin {
+    /// To do the harmless thing of this index in [`crate::controls`].
+    Control {
         /// Its index.
         index: usize,
     },

@@ -1,4 +1,4 @@
-//! The half inside the walls: does what it is told to.
+//! The half inside the worker: does what it is asked to.
 
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, SyncSender};
@@ -10,10 +10,10 @@ use stockade_jail::{Inside, JailError, Wx};
 
 use crate::attack::Outcome;
 use crate::attacks::attack_at;
+use crate::controls::controls;
 use crate::request::Request;
 use crate::sys;
 use crate::targets::Targets;
-use crate::twins::twins;
 
 /// Threads of a worker: the main one, that of [`main`], and one that hostile code has besides.
 pub(crate) const THREADS: u32 = 3;
@@ -27,8 +27,8 @@ type Work = (fn(&Targets) -> Outcome, Targets, SyncSender<Outcome>);
 static OTHER: OnceLock<Mutex<SyncSender<Work>>> = OnceLock::new();
 static STRICT: OnceLock<bool> = OnceLock::new();
 
-/// What a worker of the role `Attack` runs: closes its walls, then tries what it is told to, until
-/// the supervisor closes the socket or a wall ends it.
+/// What a worker of the role `Attack` runs: seals itself, then tries what it is asked to, until
+/// the supervisor closes the socket or a layer ends it.
 pub fn main(mut inside: Inside) {
     let _ = STRICT.set(inside.spec().wx == Wx::Strict);
     let Some(socket) = inside.take_socket() else {
@@ -38,8 +38,8 @@ pub fn main(mut inside: Inside) {
         inside.fail(&error);
         return;
     }
-    // a wall that does not close was reported by `close_walls` itself
-    if inside.close_walls().is_err() {
+    // a failure to seal was reported by this function itself
+    if inside.seal().is_err() {
         return;
     }
     let mut lines = Lines {
@@ -54,7 +54,7 @@ pub fn main(mut inside: Inside) {
             Request::Attack { index, targets } => {
                 attack_at(index).map(|attack| (attack.run)(&targets))
             }
-            Request::Twin { index } => twins().get(index).map(|twin| (twin.run)()),
+            Request::Control { index } => controls().get(index).map(|control| (control.run)()),
             Request::Call { number, args } => Some(sys::spawn_numbered(number, args)),
             Request::Raw(bytes) => {
                 if !lines.send(&bytes) {
@@ -78,7 +78,7 @@ pub(crate) fn is_strict() -> bool {
     STRICT.get().copied().unwrap_or_default()
 }
 
-/// Tries something on a thread that was there before the walls closed.
+/// Tries something on a thread that existed before the worker was sealed.
 pub(crate) fn on_other_thread(run: fn(&Targets) -> Outcome, targets: &Targets) -> Outcome {
     let (send, outcome) = mpsc::sync_channel(1);
     start_on_other_thread(run, targets, send);
@@ -112,11 +112,11 @@ fn start_other_thread() -> Result<(), JailError> {
         return Err(JailError {
             layer: "threads".to_owned(),
             what: format!("cannot start a second thread in the worker ({error})"),
-            checked: "a thread made before the walls close".to_owned(),
+            checked: "a thread created before the worker is sealed".to_owned(),
             fix: "raise the limit of threads (ulimit -u)".to_owned(),
         });
     }
-    // what a thread does on its way up needs more system calls than the walls let through
+    // what a thread does on its way up needs more system calls than a sealed worker may make
     let _ = is_ready.recv();
     let _ = OTHER.set(Mutex::new(send));
     Ok(())

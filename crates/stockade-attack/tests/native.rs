@@ -1,11 +1,11 @@
-//! What hostile native code tries behind each wall, one trial an attempt. This program is the
+//! What hostile native code tries at each level, one trial an attempt. This program is the
 //! supervisor, the launcher and the workers.
 
 #[cfg(target_os = "linux")]
 fn main() -> std::io::Result<std::process::ExitCode> {
     use libtest_mimic::{Arguments, Trial};
 
-    stockade_jail::run_if_launcher(stockade_attack::main);
+    stockade_jail::run_if_launcher(stockade_attack::main, None);
     stockade_attack::plant_secrets()?;
     let mut trials: Vec<_> = stockade_attack::attacks()
         .map(|attack| {
@@ -23,10 +23,10 @@ fn main() -> std::io::Result<std::process::ExitCode> {
 #[cfg(target_os = "linux")]
 mod linux {
     use libtest_mimic::Failed;
-    use stockade_attack::{Arena, Attack, Verdict};
+    use stockade_attack::{Arena, Attack, AttemptResult};
     use stockade_jail::{Level, Wx};
 
-    const WALLS: [(Level, Wx); 4] = [
+    const LEVELS: [(Level, Wx); 4] = [
         (Level::Process, Wx::Jit),
         (Level::Process, Wx::Strict),
         (Level::Container, Wx::Jit),
@@ -36,11 +36,13 @@ mod linux {
     /// Makes the attempt at both levels, with and without a compiler.
     pub(super) fn try_everywhere(attack: &'static Attack) -> Result<(), Failed> {
         let mut broken = Vec::new();
-        for (level, wx) in WALLS {
+        for (level, wx) in LEVELS {
             let report = Arena::open(level, wx).and_then(|arena| arena.run(attack));
             match report.map(|report| report.result) {
-                Ok(Verdict::Held | Verdict::Skipped { .. }) => {}
-                Ok(Verdict::Broken { why }) => broken.push(format!("{level:?}, {wx:?}: {why}")),
+                Ok(AttemptResult::Held | AttemptResult::Skipped { .. }) => {}
+                Ok(AttemptResult::Broken { why }) => {
+                    broken.push(format!("{level:?}, {wx:?}: {why}"))
+                }
                 Err(error) => broken.push(format!("{level:?}, {wx:?}: {error}")),
             }
         }

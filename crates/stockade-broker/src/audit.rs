@@ -10,15 +10,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use stockade_policy::LogLimiter;
+use strum::{IntoStaticStr, VariantNames};
 
 use crate::address::AddressKind;
 
 /// What a guest was about to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Action {
     /// An HTTP request.
     Fetch,
     /// Opening, or using, a WebSocket.
+    #[strum(serialize = "websocket")]
     WebSocket,
     /// Something in a granted folder.
     File,
@@ -28,11 +32,7 @@ impl Action {
     /// A fixed name, fit for a metric's label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Fetch => "fetch",
-            Self::WebSocket => "websocket",
-            Self::File => "file",
-        }
+        self.into()
     }
 }
 
@@ -58,22 +58,30 @@ pub enum Misplaced {
 }
 
 /// Why something was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reason {
     /// No rule names the host.
+    #[strum(serialize = "host")]
     HostNotAllowed,
     /// A rule names the host, but not with this scheme.
+    #[strum(serialize = "scheme")]
     SchemeNotAllowed,
     /// A rule names the host, but not with this port.
+    #[strum(serialize = "port")]
     PortNotAllowed,
     /// A rule names the host, but not with this method.
+    #[strum(serialize = "method")]
     MethodNotAllowed,
     /// The host has an address that is not for everyone and is not listed in `allow_private`.
+    #[strum(serialize = "address")]
     AddressNotAllowed(AddressKind),
     /// The host has an address outside the rule's own ranges, or inside a refused range.
+    #[strum(serialize = "address_rule")]
     AddressOutsideRule,
     /// A placeholder of a secret was on its way to where the secret does not go.
+    #[strum(serialize = "secret")]
     SecretElsewhere {
         /// The secret's name, never its value.
         secret: Arc<str>,
@@ -98,6 +106,7 @@ pub enum Reason {
         limit: u64,
     },
     /// The request's or response's body is larger than allowed.
+    #[strum(serialize = "size")]
     TooLarge {
         /// What was too large.
         what: &'static str,
@@ -105,6 +114,7 @@ pub enum Reason {
         limit: u64,
     },
     /// A compressed response grew far more than honest data does.
+    #[strum(serialize = "decompression")]
     DecompressionBomb {
         /// Bytes out for each byte in.
         ratio: u32,
@@ -119,6 +129,7 @@ pub enum Reason {
         limit: u64,
     },
     /// The folder has as many files and folders as it may have.
+    #[strum(serialize = "entries")]
     TooMany {
         /// Files and folders.
         limit: u64,
@@ -131,25 +142,7 @@ impl Reason {
     /// A fixed name, fit for a metric's label.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::HostNotAllowed => "host",
-            Self::SchemeNotAllowed => "scheme",
-            Self::PortNotAllowed => "port",
-            Self::MethodNotAllowed => "method",
-            Self::AddressNotAllowed(_) => "address",
-            Self::AddressOutsideRule => "address_rule",
-            Self::SecretElsewhere { .. } => "secret",
-            Self::Rate { .. } => "rate",
-            Self::Concurrency { .. } => "concurrency",
-            Self::Budget { .. } => "budget",
-            Self::TooLarge { .. } => "size",
-            Self::DecompressionBomb { .. } => "decompression",
-            Self::Path => "path",
-            Self::ReadOnly => "read_only",
-            Self::Storage { .. } => "storage",
-            Self::TooMany { .. } => "entries",
-            Self::SpecialFile => "special_file",
-        }
+        self.into()
     }
 }
 
@@ -237,7 +230,8 @@ impl fmt::Display for Refusal {
 }
 
 /// How an exchange ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// The whole response was handed to the guest, or the socket was closed.
     Done,
@@ -251,11 +245,7 @@ impl Outcome {
     /// A fixed name, fit for a metric's label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Abandoned => "abandoned",
-            Self::Failed => "failed",
-        }
+        self.into()
     }
 }
 
@@ -301,13 +291,7 @@ const MOST_INSTANCES: usize = 10_000;
 /// another's. Says how many it left out.
 #[derive(Default)]
 pub struct LogAudit {
-    written: Mutex<HashMap<Arc<str>, Written>>,
-}
-
-struct Written {
-    since: Instant,
-    lines: u32,
-    left_out: u64,
+    written: Mutex<HashMap<Arc<str>, LogLimiter>>,
 }
 
 impl LogAudit {
@@ -320,22 +304,10 @@ impl LogAudit {
         } else {
             Arc::from("")
         };
-        let fresh = || Written {
-            since: now,
-            lines: 0,
-            left_out: 0,
-        };
-        let written = written.entry(instance).or_insert_with(fresh);
-        if now.duration_since(written.since) >= Duration::from_secs(1) {
-            written.since = now;
-            written.lines = 0;
-        }
-        if written.lines >= LOGGED_PER_SECOND {
-            written.left_out += 1;
-            return None;
-        }
-        written.lines += 1;
-        Some(std::mem::take(&mut written.left_out))
+        let limiter = written
+            .entry(instance)
+            .or_insert_with(|| LogLimiter::new(now));
+        limiter.admit(LOGGED_PER_SECOND, now)
     }
 }
 

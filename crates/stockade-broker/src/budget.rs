@@ -1,10 +1,11 @@
 //! What an instance may still spend: requests, bytes, and how fast.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use parking_lot::Mutex;
+use stockade_policy::RateLimiter;
 use tokio::time::Instant;
 
 use crate::audit::Reason;
@@ -43,32 +44,41 @@ impl Spent {
     }
 }
 
+/// Requests of this time may come at once.
+const REQUESTS_AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Bytes of this time may come at once.
+const BYTES_AT_ONCE: Duration = Duration::from_millis(250);
+
 /// Counts against one instance's budget, rate and bandwidth.
 pub(crate) struct Purse {
     spent: Arc<Mutex<Spent>>,
     budget: Budget,
-    rate: Option<(DefaultDirectRateLimiter, u32)>,
-    pace: Option<Pace>,
+    rate: Option<(Mutex<RateLimiter>, u32)>,
+    bandwidth: Option<Mutex<RateLimiter>>,
 }
 
 impl Purse {
     pub(crate) fn new(spent: Arc<Mutex<Spent>>, limits: &EgressLimits) -> Self {
+        let limiter = |per: NonZeroU32, burst| Mutex::new(RateLimiter::new(per.into(), burst));
         let rate = limits.requests_per_second;
+        let bandwidth = limits.bytes_per_second;
         Self {
             spent,
             budget: limits.budget,
-            rate: rate.map(|per| (RateLimiter::direct(Quota::per_second(per)), per.get())),
-            pace: limits.bytes_per_second.map(|per| Pace::new(per.get())),
+            rate: rate.map(|per| (limiter(per, REQUESTS_AT_ONCE), per.get())),
+            bandwidth: bandwidth.map(|per| limiter(per, BYTES_AT_ONCE)),
         }
     }
 
     /// Counts a call against the rate, whatever becomes of it.
     pub(crate) fn call(&self) -> Result<(), Reason> {
         match &self.rate {
-            Some((limiter, limit)) if limiter.check().is_err() => {
-                Err(Reason::Rate { limit: *limit })
+            Some((limiter, limit)) => {
+                let taken = limiter.lock().try_take(1, Instant::now().into_std());
+                taken.map_err(|_| Reason::Rate { limit: *limit })
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -93,7 +103,7 @@ impl Purse {
         Ok(())
     }
 
-    /// Takes bytes out of the budget. Until when whoever moved them must wait.
+    /// Takes bytes out of the budget, and returns until when the transfer that moved them must wait.
     pub(crate) fn bytes(&self, bytes: usize) -> Result<Option<Instant>, Reason> {
         if self.budget.bytes.is_some() {
             let mut spent = self.spent.lock();
@@ -103,49 +113,17 @@ impl Purse {
                 return Err(Reason::Budget { of: "bytes", limit });
             }
         }
-        Ok(self
-            .pace
-            .as_ref()
-            .and_then(|pace| pace.take(bytes, Instant::now())))
-    }
-}
-
-/// Spreads bytes over time. Up to a quarter of a second's worth may come at once.
-struct Pace {
-    per_second: f64,
-    free_at: Mutex<Instant>,
-}
-
-/// Nothing waits longer, whatever the bandwidth.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
-const BURST: Duration = Duration::from_millis(250);
-
-impl Pace {
-    fn new(per_second: u32) -> Self {
-        Self {
-            per_second: f64::from(per_second),
-            free_at: Mutex::new(Instant::now()),
-        }
-    }
-
-    fn take(&self, bytes: usize, now: Instant) -> Option<Instant> {
-        let mut free_at = self.free_at.lock();
-        let earliest = now.checked_sub(BURST).unwrap_or(now);
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a piece has fewer than 2^52 bytes"
-        )]
-        let takes = Duration::try_from_secs_f64(bytes as f64 / self.per_second).unwrap_or(LONGEST);
-        let begins = (*free_at).max(earliest).min(now + LONGEST);
-        *free_at = begins + takes.min(LONGEST);
-        (*free_at > now).then_some(*free_at)
+        let Some(bandwidth) = &self.bandwidth else {
+            return Ok(None);
+        };
+        let now = Instant::now();
+        let wait = bandwidth.lock().take(bytes as u64, now.into_std());
+        Ok((!wait.is_zero()).then(|| now + wait))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
 
     fn purse(spent: &Arc<Mutex<Spent>>, change: impl FnOnce(&mut EgressLimits)) -> Purse {
@@ -211,21 +189,14 @@ mod tests {
     }
 
     #[test]
-    fn bandwidth_makes_the_mover_wait_as_long_as_it_says() {
-        let pace = Pace::new(1000);
+    fn bandwidth_makes_the_mover_wait_beyond_a_quarter_second() {
+        let purse = purse(&Arc::default(), |limits| {
+            limits.bytes_per_second = NonZeroU32::new(1000);
+        });
         let begin = Instant::now();
-        let mut now = begin;
-        for _ in 0..10 {
-            now = pace.take(500, now).unwrap_or(now);
-        }
-        let took = now.duration_since(begin).as_millis();
-        assert!((4700..=5100).contains(&took), "{took} ms");
-        let later = now + Duration::from_secs(10);
-        assert_eq!(
-            pace.take(250, later),
-            None,
-            "what was not used is there, up to a quarter second"
-        );
-        assert!(pace.take(250, later).is_some());
+        assert_eq!(purse.bytes(250), Ok(None));
+        let until = purse.bytes(5000).unwrap().unwrap();
+        let wait = until.duration_since(begin).as_secs_f64();
+        assert!((5.0..6.0).contains(&wait), "{wait} s");
     }
 }

@@ -6,9 +6,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -19,10 +17,10 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use stockade_http::Host;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 use crate::target::Target;
 
@@ -51,19 +49,14 @@ pub(crate) enum Speaks {
     WebSocket,
 }
 
-/// A connection.
-pub(crate) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// A connection: plain on the left, TLS on the right.
+pub(crate) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-impl Stream {
-    /// Whether HTTP/2 was agreed on.
-    pub(crate) fn is_h2(&self) -> bool {
-        match self {
-            Self::Plain(_) => false,
-            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-        }
+/// Whether HTTP/2 was agreed on.
+pub(crate) fn is_h2(stream: &Stream) -> bool {
+    match stream {
+        Either::Left(_) => false,
+        Either::Right(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
     }
 }
 
@@ -141,7 +134,7 @@ impl Connector {
         // A small request must not wait for the answer to the one before.
         let _ = tcp.set_nodelay(true);
         if !target.scheme.is_secure() {
-            return Ok((Stream::Plain(tcp), address));
+            return Ok((Stream::Left(tcp), address));
         }
         let connector = match speaks {
             Speaks::Http => self.http.get_or_init(|| self.tls(&[b"h2", b"http/1.1"])),
@@ -164,7 +157,7 @@ impl Connector {
                 None => ConnectFailure::Tls(error.kind().to_string()),
             }
         })?;
-        Ok((Stream::Tls(Box::new(stream)), address))
+        Ok((Stream::Right(Box::new(stream)), address))
     }
 
     fn tls(&self, protocols: &[&[u8]]) -> Result<TlsConnector, String> {
@@ -206,64 +199,6 @@ async fn race(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
             () = tokio::time::sleep(STAGGER) => {
                 trying.extend(rest.next().map(TcpStream::connect));
             }
-        }
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

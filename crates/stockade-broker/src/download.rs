@@ -87,7 +87,7 @@ impl Download {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, EgressError>> {
         if self.deadline.as_mut().poll(cx).is_ready() {
             let limit = self.limits.exchange;
-            return Poll::Ready(Err(self.exchange.timed_out("the whole exchange", limit)));
+            return Poll::Ready(Err(self.exchange.timed_out("the whole request", limit)));
         }
         if let Some(wait) = &mut self.wait {
             if wait.as_mut().poll(cx).is_pending() {

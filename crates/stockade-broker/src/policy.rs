@@ -26,8 +26,8 @@ pub struct Rule {
     pub addresses: Vec<IpNet>,
     /// Ports, in ranges. Empty: the scheme's own.
     pub ports: Vec<RangeInclusive<u16>>,
-    /// Methods. Empty: all that `fetch` allows. A WebSocket counts as GET.
-    pub methods: Vec<Method>,
+    /// Methods. `None`: all that `fetch` allows; an empty list allows none. A WebSocket counts as GET.
+    pub methods: Option<Vec<Method>>,
     /// Schemes; a WebSocket has the one of its handshake. Empty: TLS only.
     pub schemes: Vec<Scheme>,
 }
@@ -217,7 +217,9 @@ impl Rule {
         if !is_port_allowed {
             return Err((2, Reason::PortNotAllowed));
         }
-        if !self.methods.is_empty() && !self.methods.contains(method) {
+        if let Some(methods) = &self.methods
+            && !methods.contains(method)
+        {
             return Err((3, Reason::MethodNotAllowed));
         }
         Ok(())
@@ -284,6 +286,21 @@ mod tests {
     }
 
     #[test]
+    fn rule_with_an_empty_list_of_methods_allows_none() {
+        let policy = |methods| EgressPolicy {
+            rules: vec![Rule {
+                methods,
+                ..rule("a", &["example.com"])
+            }],
+            ..EgressPolicy::default()
+        };
+        let check = |methods| check(&policy(methods), "GET", "https://example.com/");
+        assert_eq!(check(None), Ok(()));
+        assert_eq!(check(Some(vec![Method::GET])), Ok(()));
+        assert_eq!(check(Some(Vec::new())), Err(Reason::MethodNotAllowed));
+    }
+
+    #[test]
     fn policy_without_rules_allows_nothing() {
         let policy = EgressPolicy::default();
         assert_eq!(
@@ -318,9 +335,9 @@ mod tests {
     #[test]
     fn rules_do_not_add_up_across_their_parts() {
         let mut read = rule("read", &["a.example"]);
-        read.methods = vec![Method::GET];
+        read.methods = Some(vec![Method::GET]);
         let mut write = rule("write", &["a.example"]);
-        write.methods = vec![Method::PUT];
+        write.methods = Some(vec![Method::PUT]);
         write.ports = vec![8000..=8443];
         let policy = EgressPolicy {
             rules: vec![read, write],

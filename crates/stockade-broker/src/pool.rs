@@ -18,7 +18,7 @@ use stockade_http::{Body, Host};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::connect::Stream;
+use crate::connect::{self, Stream};
 use crate::target::Target;
 
 /// How long a connection is kept unused.
@@ -68,7 +68,7 @@ pub(crate) struct SendFailure {
 impl Sender {
     /// Begins to speak HTTP over a connection.
     pub(crate) async fn start(stream: Stream) -> hyper::Result<Self> {
-        let is_h2 = stream.is_h2();
+        let is_h2 = connect::is_h2(&stream);
         let stream = TokioIo::new(stream);
         if is_h2 {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())

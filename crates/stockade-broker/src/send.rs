@@ -111,7 +111,7 @@ impl Egress {
                 () = tokio::time::sleep_until(until.min(whole)) => {}
             }
             if Instant::now() >= whole {
-                return Err(exchange.timed_out("the whole exchange", limits.exchange_timeout));
+                return Err(exchange.timed_out("the whole request", limits.exchange_timeout));
             }
             if exchange.progressed() + limits.head_timeout <= Instant::now() {
                 return Err(exchange.timed_out("the response's head", limits.head_timeout));
@@ -130,7 +130,7 @@ impl Egress {
         let (parts, body) = response.into_parts();
         exchange.answered(parts.status.as_u16());
         if parts.status.is_informational() {
-            return Err(exchange.upstream("the server switched protocols unasked"));
+            return Err(exchange.upstream("the server switched protocols unexpectedly"));
         }
         let mut headers = parts.headers;
         let bytes: usize = headers

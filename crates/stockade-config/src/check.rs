@@ -1,16 +1,18 @@
 //! What must be right across the file: routes, bindings, listeners, who must show a certificate.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use stockade_http::{Host, HostPattern, Scheme};
 
+use crate::diagnostic::shown;
+use crate::fields::Fields;
 use crate::hints::nearest;
-use crate::instance::{Instance, Marked};
-use crate::mistake::shown;
-use crate::network::Listener;
-use crate::tls::{ClientAuth, ClientAuthMode};
-use crate::tree::{Place, Remark, Source};
+use crate::instance::{AssetsOrder, Instance, Marked};
+use crate::network::{Listener, tls_names};
+use crate::tls::{AcmeChallenge, ClientAuth, ClientAuthMode};
+use crate::tree::{Message, Source, Span};
 use crate::url::UrlPattern;
 
 pub(crate) fn check(source: &Source<'_>, marked: &[Marked], listeners: &[Listener]) {
@@ -44,7 +46,7 @@ fn routes(source: &Source<'_>, marked: &[Marked]) {
                     shown(&other.text)
                 );
                 let allowed = "each host and path once, or different schemes or ports";
-                source.error(*at, path, Remark::allowed(what, allowed));
+                source.error(*at, path, Message::allowed(what, allowed));
             }
             known.push((url, &one.instance.name));
         }
@@ -61,12 +63,12 @@ fn bindings(source: &Source<'_>, marked: &[Marked]) {
             if known.contains(&*binding.instance) {
                 continue;
             }
-            let mut remark = Remark::allowed(
+            let mut message = Message::allowed(
                 format!("there is no instance {:?}", shown(&binding.instance)),
                 names(&known),
             );
-            remark.nearest = nearest(known.iter().copied(), &binding.instance);
-            source.error(*at, path, remark);
+            message.nearest = nearest(known.iter().copied(), &binding.instance);
+            source.error(*at, path, message);
         }
     }
 }
@@ -83,7 +85,7 @@ fn names(known: &BTreeSet<&str>) -> String {
 }
 
 /// Whether some listener takes what the URL is for.
-fn reachable(source: &Source<'_>, url: &UrlPattern, at: Place, path: &str, listeners: &[Listener]) {
+fn reachable(source: &Source<'_>, url: &UrlPattern, at: Span, path: &str, listeners: &[Listener]) {
     let takes = |listener: &Listener| match url.scheme {
         None => true,
         Some(Scheme::Https) => listener.tls.is_some(),
@@ -100,7 +102,7 @@ fn reachable(source: &Source<'_>, url: &UrlPattern, at: Place, path: &str, liste
                 "http:// or no scheme, or a section `tls` with a certificate",
             ),
         };
-        source.error(at, path, Remark::allowed(what, allowed));
+        source.error(at, path, Message::allowed(what, allowed));
         return;
     }
     if let Some(port) = url.port
@@ -137,7 +139,7 @@ fn client_auth(source: &Source<'_>, marked: &[Marked], listeners: &[Listener]) {
                     "instance {name} answers the same host, but wants another `client_auth`"
                 );
                 let allowed = "the same client_auth for all that share a host: TLS asks before the path is known";
-                source.error(*at, path, Remark::allowed(what, allowed));
+                source.error(*at, path, Message::allowed(what, allowed));
             }
             by_host.insert(&url.host, (wanted, &one.instance.name));
             if url.host == HostPattern::Any && wanted != shared {
@@ -146,7 +148,7 @@ fn client_auth(source: &Source<'_>, marked: &[Marked], listeners: &[Listener]) {
                     shown(&url.text)
                 );
                 let allowed = "hosts before the paths, for TLS asks by the host's name; or this client_auth in the section `tls`";
-                source.error(*at, path, Remark::allowed(what, allowed));
+                source.error(*at, path, Message::allowed(what, allowed));
             }
         }
         let required = (one.instance.client_auth.as_ref())
@@ -160,7 +162,7 @@ fn client_auth(source: &Source<'_>, marked: &[Marked], listeners: &[Listener]) {
                     plain.address
                 );
                 let allowed = "https:// before every URL of an instance that requires certificates";
-                source.error(one.client_auth, &one.path, Remark::allowed(what, allowed));
+                source.error(one.client_auth, &one.path, Message::allowed(what, allowed));
             }
         }
     }
@@ -171,7 +173,7 @@ fn useless(source: &Source<'_>, one: &Marked) {
     let Instance { code, .. } = &one.instance;
     let at = one.at;
     let warn = |what: String, allowed: &str| {
-        source.warning(at, &one.path, Remark::allowed(what, allowed));
+        source.warning(at, &one.path, Message::allowed(what, allowed));
     };
     if code.is_none() {
         let instance = &one.instance;
@@ -183,7 +185,7 @@ fn useless(source: &Source<'_>, one: &Marked) {
             ("crons", !instance.crons.is_empty()),
         ];
         for (key, _) in granted.iter().filter(|(_, there)| *there) {
-            let what = format!("`{key}` is of no use: the instance has no code");
+            let what = format!("`{key}` has no effect: the instance has no code");
             warn(what, "code: the path of a module, or no such key");
         }
     }
@@ -195,10 +197,10 @@ fn useless(source: &Source<'_>, one: &Marked) {
     }
     if let Some(assets) = one.instance.assets.as_ref().filter(|_| code.is_some()) {
         if assets.fallback.is_some() {
-            let what = "`fallback` is of no use: paths that are no file go to the code";
+            let what = "`fallback` has no effect: paths without a file go to the code";
             warn(what.to_owned(), "no `fallback`, or no `code`");
         }
-        if assets.code_first && assets.binding.is_none() {
+        if assets.order == AssetsOrder::CodeFirst && assets.binding.is_none() {
             let what =
                 "nobody reaches the assets: with `order: code_first` only code can ask for them";
             warn(
@@ -305,4 +307,40 @@ fn covers(outer: &HostPattern, inner: &HostPattern) -> bool {
 fn below(parent: &str, name: &str) -> bool {
     name.strip_suffix(parent)
         .is_some_and(|rest| rest.ends_with('.'))
+}
+
+/// Gives ACME the names of all URLs where it has none of its own, and checks that it can prove them.
+pub(crate) fn fill_in_domains(top: &Fields<'_>, listeners: &mut [Listener], marked: &[Marked]) {
+    let plain = listeners.iter().any(|listener| listener.tls.is_none());
+    let mut reported = false;
+    for tls in listeners
+        .iter_mut()
+        .filter_map(|listener| listener.tls.as_mut())
+    {
+        let Some(acme) = &tls.acme else {
+            continue;
+        };
+        let mut message = None;
+        if acme.challenge == AcmeChallenge::Http01 && !plain {
+            let allowed = "a listener with `tls: false` that is reached on port 80, or tls-alpn-01";
+            let what = "the challenge http-01 needs a listener without TLS";
+            message = Some(Message::allowed(what, allowed));
+        }
+        if acme.domains.is_empty() {
+            let domains = tls_names(marked.iter().flat_map(|one| &one.instance.urls));
+            if domains.is_empty() {
+                let allowed = "`domains`, or URLs with a host name";
+                let what = "ACME has no name to fetch a certificate for";
+                message = Some(Message::allowed(what, allowed));
+            }
+            if let Some(acme) = &mut Arc::make_mut(tls).acme {
+                acme.domains = domains;
+            }
+        }
+        if let Some(message) = message.filter(|_| !reported) {
+            let key = if top.has("tls") { "tls" } else { "listeners" };
+            top.refuse(key, message);
+            reported = true;
+        }
+    }
 }

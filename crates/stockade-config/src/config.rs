@@ -8,44 +8,92 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::check;
-use crate::fields::{Fields, Found, Reader};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::fields::Fields;
 use crate::files;
-use crate::instance::{self, DEFAULTS, INSTANCE, Instance, Marked, SCALING, SECURITY, Wider};
-use crate::keys::{INSTANCE_NAME, Key, Kind, NETWORK as NETWORKS, NEW, Section, URL};
-use crate::mistake::{Mistake, Mistakes};
-use crate::network::{self, GatewayLimits, LIMITS, LISTENERS, Listener};
-use crate::observe::{self, LOGGING, Logging, METRICS, Metrics};
-use crate::tls::{self, TLS, Tls};
-use crate::tree::{Node, Place, Remark, Source};
+use crate::instance::{self, DEFAULTS, Instance, Marked, SCALING, SECURITY, Wider};
+use crate::keys::{
+    INSTANCE_NAME, Key, Kind, NETWORK as NETWORKS, NEW, Section, URL, boolean, either, list, map,
+    text, time,
+};
+use crate::network::{self, GatewayLimits, Listener};
+use crate::observe::{self, Logging, Metrics};
+use crate::reader::{Located, Reader};
+use crate::section::{Record, section};
+use crate::tls::{self, Tls};
+use crate::tree::{Message, Node, Source, Span};
 use crate::yaml;
 
-/// The whole file, every default filled in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// Where clients connect; at least one unless no instance has a URL.
-    pub listeners: Vec<Listener>,
-    /// The port that plain requests are sent to (308) whose URL is for `https` only; `None` where
-    /// nothing of the kind happens.
-    pub https_redirect: Option<u16>,
-    /// Whose word on the client's address is taken.
-    pub trusted_proxies: Vec<IpNet>,
-    /// What every client is held to.
-    pub limits: GatewayLimits,
-    /// The sites by name; at least one.
-    pub instances: BTreeMap<String, Instance>,
-    /// What is logged, and how.
-    pub logging: Logging,
-    /// Where metrics and health are asked for.
-    pub metrics: Option<Metrics>,
-    /// The database of all instances' state.
-    pub state: PathBuf,
-    /// The Unix socket that `stockade reload` talks to.
-    pub control: PathBuf,
-    /// How long requests may take to end when stopping, or when their instance changed.
-    pub drain_timeout: Duration,
-    /// Whether the file, code and certificates are read again when they change.
-    pub watch: bool,
+section! {
+    /// The configuration of `stockade serve`.
+    pub struct Config "config" {
+        /// The version of this format.
+        key "version" = Key::of(Kind::Enum(VERSIONS)).required(),
+        /// The sites by name. Required unless there is a single `instance`.
+        pub instances: BTreeMap<String, Instance> = map(INSTANCE_NAME, &Instance::KIND) => |_| BTreeMap::new(),
+        /// A single site, instead of `instances`. Its name is `main`.
+        key "instance" = Key::of(Instance::KIND),
+        /// Defaults for every instance, key by key.
+        key "defaults" = Key::of(Kind::Section(&DEFAULTS)),
+        /// Defaults for an instance, if neither the instance nor `defaults` sets them.
+        key "security" = Key::of(Kind::Section(&SECURITY)),
+        /// The default for the mirrors of an instance, if neither the instance nor
+        /// `defaults` sets them.
+        key "scaling" = Key::of(Kind::Section(&SCALING)),
+        /// The short form for a single site: its URLs and TLS.
+        key "network" = Key::of(Kind::Section(&NETWORK)),
+        /// The addresses at which clients connect.
+        pub listeners: Vec<Listener> = list(&Listener::KIND)
+            .derived("127.0.0.1:8443 where there is `tls`, else 127.0.0.1:8080") => |_| Vec::new(),
+        /// Certificates, and the rule for client certificates, of every listener
+        /// without a `tls` of its own.
+        key "tls" = Key::of(Tls::KIND),
+        /// The port, as clients see it, to which plain HTTP requests for `https` URLs
+        /// are redirected (308). `false` answers 404.
+        pub https_redirect: Option<u16> = either(&[Kind::Bool, Kind::Integer(1, 65_535)])
+            .derived("the port of the first listener with TLS, if there is one") => |_| None,
+        /// Networks of trusted proxies, from which `x-forwarded-for`,
+        /// `x-forwarded-proto`, `x-request-id` and PROXY headers are accepted.
+        pub trusted_proxies: Vec<IpNet> = list(&Kind::Text(NETWORKS)).like(&["[\"10.0.0.0/8\"]"]),
+        /// Limits for each client, regardless of the site.
+        pub limits: GatewayLimits = Key::of(GatewayLimits::KIND),
+        /// The content, format and destination of the log.
+        pub logging: Logging = Key::of(Logging::KIND),
+        /// The listener for metrics and health. The default is none.
+        pub metrics: Option<Metrics> = either(&[Kind::Bool, Metrics::KIND]) => observe::metrics,
+        /// The database for the state of all instances.
+        pub state: PathBuf = Key::of(State::KIND) => |top| State::read(&top.section("state")).path,
+        /// The Unix socket that `stockade reload` connects to. It has the mode 0600.
+        pub control: PathBuf = text(NEW).default("./stockade.sock"),
+        /// How long running requests may take to finish when the server stops or their
+        /// instance changes.
+        pub drain_timeout: Duration = time(0, 3_600_000).default("30s"),
+        /// Reads this file, code and certificates again when they change.
+        pub watch: bool = boolean().default("true"),
+    }
 }
+
+section! {
+    /// The database for the state of all instances.
+    struct State "state" {
+        /// The database file. It is created with mode 0600 if it does not exist, with
+        /// two more files next to it.
+        pub path: PathBuf = text(NEW).default("./state.db"),
+    }
+}
+
+/// `network`. Its keys are read as those of an instance and of the file.
+const NETWORK: Section = Section {
+    name: "network",
+    doc: "The short form for a single site: its URLs and TLS.",
+    keys: &[
+        list(&Kind::Text(URL)).named("urls", "The `urls` of the single `instance`."),
+        Key::of(Tls::KIND).named("tls", "The same section as `tls` at the top of the file."),
+    ],
+};
+
+/// Versions of this format.
+const VERSIONS: &[&str] = &["1.0"];
 
 /// What was read, and from where.
 #[derive(Debug, Clone)]
@@ -55,10 +103,8 @@ pub struct Loaded {
     /// Files it was read from, secrets among them, whose changes change it; absolute.
     pub sources: Vec<PathBuf>,
     /// What is allowed but is hardly meant.
-    pub warnings: Vec<Mistake>,
+    pub warnings: Vec<Diagnostic>,
 }
-
-const VERSION: &str = "1.0";
 
 /// The most instances of one file.
 const MOST_INSTANCES: usize = 10_000;
@@ -66,166 +112,38 @@ const MOST_INSTANCES: usize = 10_000;
 /// What the sections that hold for all instances weigh, once for each of them.
 const MOST_SHARED: usize = 20_000_000;
 
-const NETWORK: Section = Section {
-    name: "network",
-    doc: "The short form of one site: what it answers, and TLS.",
-    keys: &[
-        Key::maybe(
-            "urls",
-            Kind::List(&Kind::Text(URL)),
-            "The `urls` of the single `instance`.",
-        ),
-        Key::maybe(
-            "tls",
-            Kind::Section(&TLS),
-            "The same as `tls` at the top of the file.",
-        ),
-    ],
-};
-
-const STATE: Section = Section {
-    name: "state",
-    doc: "Where the state of all instances is kept.",
-    keys: &[Key::with(
-        "path",
-        Kind::Text(NEW),
-        "./state.db",
-        "The database; made where it is not there, with mode 0600. Two more files stand beside it.",
-    )],
-};
-
-/// The file as a whole.
-pub(crate) const TOP: Section = Section {
-    name: "config",
-    doc: "The configuration of `stockade serve`.",
-    keys: &[
-        Key::needed(
-            "version",
-            Kind::Words(&[VERSION]),
-            "The version of this format.",
-        ),
-        Key::maybe(
-            "instances",
-            Kind::Map(INSTANCE_NAME, &Kind::Section(&INSTANCE)),
-            "The sites by name. Needed unless there is a single `instance`.",
-        ),
-        Key::maybe(
-            "instance",
-            Kind::Section(&INSTANCE),
-            "A single site, in place of `instances`; its name is `main`.",
-        ),
-        Key::maybe(
-            "defaults",
-            Kind::Section(&DEFAULTS),
-            "What holds for every instance that does not say otherwise, key by key.",
-        ),
-        Key::maybe(
-            "security",
-            Kind::Section(&SECURITY),
-            "What holds for every instance that says nothing of it, nor do `defaults`.",
-        ),
-        Key::maybe(
-            "scaling",
-            Kind::Section(&SCALING),
-            "The mirrors of every instance that says nothing of them, nor do `defaults`.",
-        ),
-        Key::maybe(
-            "network",
-            Kind::Section(&NETWORK),
-            "The short form of one site: what it answers, and TLS.",
-        ),
-        Key::derived(
-            "listeners",
-            LISTENERS,
-            "127.0.0.1:8443 where there is `tls`, else 127.0.0.1:8080",
-            "Where clients connect.",
-        ),
-        Key::maybe(
-            "tls",
-            Kind::Section(&TLS),
-            "Certificates and who must show one, for every listener that says nothing of it.",
-        ),
-        Key::derived(
-            "https_redirect",
-            Kind::Either(&[Kind::Flag, Kind::Whole(1, 65_535)]),
-            "the port of the first listener with TLS, if there is one",
-            "Where plain requests are sent (308) whose URL is for `https` only: the port as clients see it; `false` answers 404.",
-        ),
-        Key::maybe(
-            "trusted_proxies",
-            Kind::List(&Kind::Text(NETWORKS)),
-            "Networks whose word on the client is taken: `x-forwarded-for`, `x-forwarded-proto`, `x-request-id`, PROXY headers.",
-        )
-        .like(&["[\"10.0.0.0/8\"]"]),
-        Key::maybe(
-            "limits",
-            Kind::Section(&LIMITS),
-            "What every client is held to, whatever it asks for.",
-        ),
-        Key::maybe("logging", Kind::Section(&LOGGING), "What is logged, and how."),
-        Key::maybe(
-            "metrics",
-            Kind::Either(&[Kind::Flag, Kind::Section(&METRICS)]),
-            "Where metrics and health are asked for; without it, nowhere.",
-        ),
-        Key::maybe(
-            "state",
-            Kind::Section(&STATE),
-            "Where the state of all instances is kept.",
-        ),
-        Key::with(
-            "control",
-            Kind::Text(NEW),
-            "./stockade.sock",
-            "The Unix socket that `stockade reload` talks to; made with mode 0600.",
-        ),
-        Key::with(
-            "drain_timeout",
-            Kind::Time(0, 3_600_000),
-            "30s",
-            "How long requests may take to end when stopping, or when their instance changed.",
-        ),
-        Key::with(
-            "watch",
-            Kind::Flag,
-            "true",
-            "Reads this file, code and certificates again when they change.",
-        ),
-    ],
-};
-
 impl Config {
-    /// Reads and checks a file, and looks whether the files, folders and variables it names are there;
-    /// reads its secrets.
+    /// Reads and checks a file, checks that the files, folders and variables it names are there, and reads its
+    /// secrets.
     ///
     /// # Errors
     /// Names everything that is wrong with it in one go, warnings among it.
-    pub fn load(path: &Path) -> Result<Loaded, Mistakes> {
+    pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
         Self::open(path, true)
     }
 
-    /// Reads and checks a file, but looks at nothing that it names.
+    /// Reads and checks a file, but nothing that it names.
     ///
     /// # Errors
     /// Names everything that is wrong with it in one go, warnings among it.
-    pub fn read(path: &Path) -> Result<Loaded, Mistakes> {
+    pub fn read(path: &Path) -> Result<Loaded, Diagnostics> {
         Self::open(path, false)
     }
 
-    /// Reads and checks text as if it stood in the file `name` in the folder `base`. Looks at no file.
+    /// Reads and checks text as if it stood in the file `name` in the folder `base`. No file is opened.
     ///
     /// # Errors
     /// Names everything that is wrong with it in one go, warnings among it.
-    pub fn parse(text: &str, name: &str, base: &Path) -> Result<Loaded, Mistakes> {
+    pub fn parse(text: &str, name: &str, base: &Path) -> Result<Loaded, Diagnostics> {
         Self::read_text(text, name, base, false)
     }
 
-    fn open(path: &Path, look: bool) -> Result<Loaded, Mistakes> {
+    fn open(path: &Path, look: bool) -> Result<Loaded, Diagnostics> {
         let name = path.display().to_string();
         let text = files::text(path).map_err(|why| {
             let source = Source::new(&name, "");
-            source.error(Place::default(), "", why);
-            Mistakes::new(source.finish().0, 0)
+            source.error(Span::default(), "", why);
+            Diagnostics::new(source.finish().0, 0)
         })?;
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let base = absolute.parent().unwrap_or(Path::new("/"));
@@ -234,20 +152,20 @@ impl Config {
         Ok(loaded)
     }
 
-    fn read_text(text: &str, name: &str, base: &Path, look: bool) -> Result<Loaded, Mistakes> {
+    fn read_text(text: &str, name: &str, base: &Path, look: bool) -> Result<Loaded, Diagnostics> {
         let source = Source::new(name, text);
         let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
         let mut config = yaml::read(text, &source).and_then(|root| {
             let reader = Reader {
                 source: &source,
                 base: &base,
-                top: &TOP,
+                top: Config::SECTION,
             };
             read(reader, &root)
         });
         let mut sources = Vec::new();
         if look && let Some(config) = &mut config {
-            sources = files::look(config, &source);
+            sources = files::look(&mut config.instances, &config.control, &source);
         }
         let (errors, warnings, dropped) = source.finish();
         match config {
@@ -259,70 +177,56 @@ impl Config {
             _ => {
                 let mut all = errors;
                 all.extend(warnings);
-                Err(Mistakes::new(all, dropped))
+                Err(Diagnostics::new(all, dropped))
             }
         }
     }
 }
 
 fn read(reader: Reader<'_>, root: &Node) -> Option<Config> {
-    let found = Found {
+    let found = Located {
         node: root,
-        at: Place {
-            end: root.place.start,
-            ..root.place
+        at: Span {
+            end: root.span.start,
+            ..root.span
         },
         path: String::new(),
     };
-    let top = Fields::new(reader, &TOP, &found)?;
-    top.word("version", &[(VERSION, ())]);
+    let top = Fields::new(reader, Config::SECTION, &found)?;
+
+    // Every key by itself.
+    top.value("version", |reader, value, kind| {
+        reader.word(value, kind, VERSIONS, &[()])
+    });
+    let mut config = <Config as Record>::read(&top);
+
+    // What several keys decide together.
     let tls = shared_tls(&top).map(Arc::new);
-    let mut listeners = network::listeners(&top, tls.as_ref());
-    let trusted_proxies = top.texts("trusted_proxies", network::network);
+    config.listeners = network::listeners(&top, tls.as_ref());
+    config.https_redirect = network::https_redirect(&top, &config.listeners);
     let marked = instances(&top);
-    network::fill_in_domains(&top, &mut listeners, &marked);
-    check::check(reader.source, &marked, &listeners);
-    let (state, metrics) = (top.section("state"), observe::metrics(&top));
-    if let Some(metrics) = &metrics
-        && let Some(other) =
-            (listeners.iter()).find(|l| network::clash_with_metrics(l.address, metrics.listen))
-    {
-        let what = format!(
-            "{} is taken by the listener on {}",
-            metrics.listen, other.address
-        );
-        top.section("metrics").refuse("listen", what);
+    check::fill_in_domains(&top, &mut config.listeners, &marked);
+    check::check(reader.source, &marked, &config.listeners);
+    if let Some(metrics) = &config.metrics {
+        network::check_metrics(&top, metrics.listen, &config.listeners);
     }
-    Some(Config {
-        https_redirect: network::https_redirect(&top, &listeners),
-        listeners,
-        trusted_proxies,
-        limits: network::limits(&top.section("limits")),
-        instances: marked
-            .into_iter()
-            .map(|marked| (marked.instance.name.clone(), marked.instance))
-            .collect(),
-        logging: observe::logging(&top.section("logging")),
-        metrics,
-        state: state.path("path").unwrap_or_default(),
-        control: top.path("control").unwrap_or_default(),
-        drain_timeout: top.time("drain_timeout"),
-        watch: top.flag("watch"),
-    })
+    let named = |marked: Marked| (marked.instance.name.clone(), marked.instance);
+    config.instances = marked.into_iter().map(named).collect();
+    Some(config)
 }
 
 fn shared_tls(top: &Fields<'_>) -> Option<Tls> {
     let short = top.section("network");
     if top.has("tls") && short.has("tls") {
         let what = "there is a section `tls` at the top of the file too";
-        short.refuse("tls", Remark::allowed(what, "one of both"));
+        short.refuse("tls", Message::allowed(what, "one of both"));
     }
     let from = if top.has("tls") { top } else { &short };
     if !from.has("tls") {
         return None;
     }
     let fields = from.section("tls");
-    // Where the key holds something else, that has been told.
+    // A value of another kind has been reported.
     from.find("tls")?.node.map()?;
     tls::read(&fields)
 }
@@ -341,13 +245,13 @@ fn instances(top: &Fields<'_>) -> Vec<Marked> {
     let many = top.entries("instances");
     if single.is_some() && top.has("instances") {
         let what = "there are `instances` too";
-        top.refuse("instance", Remark::allowed(what, "one of both"));
+        top.refuse("instance", Message::allowed(what, "one of both"));
     }
     if network.has("urls") && top.has("instances") {
         let what =
             "network.urls is for a single `instance`; here nobody knows which one answers them";
         let allowed = "urls in one of `instances`";
-        network.refuse("urls", Remark::allowed(what, allowed));
+        network.refuse("urls", Message::allowed(what, allowed));
     }
     if single.is_none() && many.is_empty() {
         let what = "there is no instance, so there is nothing to serve";
@@ -355,7 +259,7 @@ fn instances(top: &Fields<'_>) -> Vec<Marked> {
         let at = top.find("instances").map_or(top.at, |found| found.at);
         top.reader()
             .source
-            .error(at, "instances", Remark::allowed(what, allowed));
+            .error(at, "instances", Message::allowed(what, allowed));
     }
     let shared: usize = ["defaults", "security", "scaling"]
         .iter()
@@ -376,23 +280,18 @@ fn instances(top: &Fields<'_>) -> Vec<Marked> {
     }
     let mut out = Vec::new();
     for (name, found) in many {
-        if let Some(own) = Fields::new(top.reader(), &INSTANCE, &found) {
+        if let Some(own) = Fields::new(top.reader(), Instance::SECTION, &found) {
             out.push(instance::read(own, name, &wider, false));
         }
     }
     if let Some(found) = single
-        && let Some(own) = Fields::new(top.reader(), &INSTANCE, &found)
+        && let Some(own) = Fields::new(top.reader(), Instance::SECTION, &found)
     {
         if own.has("urls") && network.has("urls") {
             let what = "the instance has `urls` too";
-            network.refuse("urls", Remark::allowed(what, "one of both"));
+            network.refuse("urls", Message::allowed(what, "one of both"));
         }
-        out.push(instance::read(
-            own.over(Some(&network)),
-            "main",
-            &wider,
-            true,
-        ));
+        out.push(instance::read(own.over(&network), "main", &wider, true));
     }
     out
 }

@@ -1,14 +1,14 @@
 //! Looks at what a file names: whether it is there, and what secrets say.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::config::Config;
-use crate::instance::{Secret, SecretSource, SecretText};
+use crate::diagnostic::shown;
+use crate::instance::{Instance, Scaling, Secret, SecretSource, SecretText};
 use crate::keys::Expect;
-use crate::mistake::shown;
-use crate::tree::{Place, Remark, Source, Use};
+use crate::tree::{Message, Source, Span, Use};
 use crate::units::show_size;
 use crate::yaml;
 
@@ -58,41 +58,45 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Looks at everything the file names, reads its secrets, and tells what is wrong. Gives the files that
-/// secrets were read from.
-pub(crate) fn look(config: &mut Config, source: &Source<'_>) -> Vec<PathBuf> {
+/// Checks that everything that the file names is there, reads its secrets, and reports what is wrong. Returns the
+/// files that secrets were read from.
+pub(crate) fn look(
+    instances: &mut BTreeMap<String, Instance>,
+    control: &Path,
+    source: &Source<'_>,
+) -> Vec<PathBuf> {
     let uses = source.uses();
     for used in &uses {
-        if let Err(remark) = there(used) {
-            source.error(used.place, &used.path, remark);
+        if let Err(message) = there(used) {
+            source.error(used.span, &used.path, message);
         }
     }
-    for instance in config.instances.values() {
+    for instance in instances.values() {
         if let Some((folder, file)) = (instance.assets.as_ref())
             .and_then(|assets| Some((&assets.folder, assets.fallback.as_ref()?)))
             && folder.is_dir()
             && !folder.join(file).is_file()
         {
-            let place = place_of(&uses, folder);
+            let span = span_of(&uses, folder);
             let what = format!("{} is not there", folder.join(file).display());
             let path = format!("instances.{}.assets.fallback", instance.name);
             source.error(
-                place,
+                span,
                 &path,
-                Remark::allowed(what, "a file in the folder of assets"),
+                Message::allowed(what, "a file in the folder of assets"),
             );
         }
     }
-    let socket = config.control.as_os_str().len();
+    let socket = control.as_os_str().len();
     if socket > MAX_SOCKET_PATH {
         let what = format!("the path of the control socket has {socket} bytes");
         let allowed = format!("at most {MAX_SOCKET_PATH} bytes, as a path in /run (unix(7))");
-        let place = place_of(&uses, &config.control);
-        source.error(place, "control", Remark::allowed(what, allowed));
+        let span = span_of(&uses, control);
+        source.error(span, "control", Message::allowed(what, allowed));
     }
-    memory(config, source);
+    memory(instances, source);
     let mut read = Vec::new();
-    for instance in config.instances.values_mut() {
+    for instance in instances.values_mut() {
         for secret in instance.secrets.values_mut() {
             if let SecretSource::File(path) = &secret.source
                 && !read.contains(path)
@@ -105,18 +109,19 @@ pub(crate) fn look(config: &mut Config, source: &Source<'_>) -> Vec<PathBuf> {
     read
 }
 
-fn place_of(uses: &[Use], path: &Path) -> Place {
+fn span_of(uses: &[Use], path: &Path) -> Span {
     uses.iter()
         .find(|used| used.subject == path)
-        .map_or(Place::default(), |used| used.place)
+        .map_or(Span::default(), |used| used.span)
 }
 
 /// Whether what is named is there.
-fn there(used: &Use) -> Result<(), Remark> {
+fn there(used: &Use) -> Result<(), Message> {
     let path = &used.subject;
     let shown_path = shown(&path.display().to_string());
-    let missing =
-        |what: &str, error: std::io::Error| Remark::allowed(format!("{shown_path}: {error}"), what);
+    let missing = |what: &str, error: std::io::Error| {
+        Message::allowed(format!("{shown_path}: {error}"), what)
+    };
     match used.expect {
         // Its value is read, and missed, where secrets are filled in.
         Expect::Secret | Expect::Variable => Ok(()),
@@ -124,7 +129,7 @@ fn there(used: &Use) -> Result<(), Remark> {
             let kind = fs::metadata(path).map_err(|e| missing("a file that can be read", e))?;
             if !kind.is_file() {
                 let what = format!("{shown_path} is no regular file");
-                return Err(Remark::allowed(what, "a file that can be read"));
+                return Err(Message::allowed(what, "a file that can be read"));
             }
             File::open(path)
                 .map(drop)
@@ -135,7 +140,7 @@ fn there(used: &Use) -> Result<(), Remark> {
             if kind.is_dir() {
                 Ok(())
             } else {
-                Err(Remark::allowed(
+                Err(Message::allowed(
                     format!("{shown_path} is no folder"),
                     "a folder",
                 ))
@@ -150,36 +155,36 @@ fn there(used: &Use) -> Result<(), Remark> {
                 Ok(())
             } else {
                 let what = format!("{} is no folder", shown(&parent.display().to_string()));
-                Err(Remark::allowed(what, "a path in a folder"))
+                Err(Message::allowed(what, "a path in a folder"))
             }
         }
     }
 }
 
-fn code(path: &Path) -> Result<(), Remark> {
+fn code(path: &Path) -> Result<(), Message> {
     let allowed = "a module (.ts, .js, .mts, .mjs, .tsx, .jsx), or a folder with index.ts, index.js, \
                    index.tsx, index.jsx or index.mjs in it";
     let shown_path = shown(&path.display().to_string());
     let kind = fs::metadata(path)
-        .map_err(|error| Remark::allowed(format!("{shown_path}: {error}"), allowed))?;
+        .map_err(|error| Message::allowed(format!("{shown_path}: {error}"), allowed))?;
     if kind.is_dir() {
         if INDEX.iter().any(|name| path.join(name).is_file()) {
             return Ok(());
         }
         let what = format!("the folder {shown_path} has no module to begin with");
-        return Err(Remark::allowed(what, allowed));
+        return Err(Message::allowed(what, allowed));
     }
     let extension = path.extension().and_then(|extension| extension.to_str());
     let extension = extension.unwrap_or_default().to_ascii_lowercase();
     if !kind.is_file() || !MODULES.contains(&extension.as_str()) {
-        return Err(Remark::allowed(
+        return Err(Message::allowed(
             format!("{shown_path} is no module"),
             allowed,
         ));
     }
     File::open(path)
         .map(drop)
-        .map_err(|error| Remark::allowed(format!("{shown_path}: {error}"), allowed))
+        .map_err(|error| Message::allowed(format!("{shown_path}: {error}"), allowed))
 }
 
 fn fill_in(secret: &mut Secret, uses: &[Use], source: &Source<'_>) {
@@ -200,10 +205,9 @@ fn fill_in(secret: &mut Secret, uses: &[Use], source: &Source<'_>) {
         Ok(value) => secret.value = Some(SecretText::new(value)),
         Err(why) => {
             let used = uses.iter().find(|used| used.subject == subject);
-            let (place, path) =
-                used.map_or((Place::default(), ""), |used| (used.place, &used.path));
+            let (span, path) = used.map_or((Span::default(), ""), |used| (used.span, &used.path));
             let allowed = "text of 1 byte to 64 KiB";
-            source.error(place, path, Remark::allowed(why, allowed));
+            source.error(span, path, Message::allowed(why, allowed));
         }
     }
 }
@@ -217,8 +221,7 @@ fn secret_file(path: &Path) -> Result<String, String> {
 }
 
 /// Whether all mirrors together may use more memory than the machine has (proc_meminfo(5)).
-fn memory(config: &Config, source: &Source<'_>) {
-    use crate::instance::Scaling;
+fn memory(instances: &BTreeMap<String, Instance>, source: &Source<'_>) {
     let Some(total) = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
         let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
@@ -226,8 +229,7 @@ fn memory(config: &Config, source: &Source<'_>) {
     }) else {
         return;
     };
-    let sum: u64 = config
-        .instances
+    let sum: u64 = instances
         .values()
         .filter(|instance| instance.code.is_some())
         .map(|instance| {
@@ -246,6 +248,6 @@ fn memory(config: &Config, source: &Source<'_>) {
             show(total)
         );
         let allowed = "smaller limits.memory, fewer mirrors, or trust that not all use it at once";
-        source.warning(Place::default(), "", Remark::allowed(what, allowed));
+        source.warning(Span::default(), "", Message::allowed(what, allowed));
     }
 }

@@ -1,24 +1,24 @@
 //! Hints for keys that are not there: the nearest one, the one that other programs' name means, the section
 //! it belongs to.
 
-use crate::fields::{Reader, join};
-use crate::keys::{Kind, Section};
-use crate::mistake::shown;
-use crate::tree::{Entry, Remark};
+use crate::diagnostic::shown;
+use crate::keys::{Key, Kind, Section};
+use crate::tree::{Entry, Message, Source, join};
 
-/// Tells that a key is not there, and what may have been meant.
+/// Reports a key that is in no table, and the key that was probably meant.
 pub(crate) fn unknown_key(
-    reader: &Reader<'_>,
+    source: &Source<'_>,
+    top: &'static Section,
     section: &'static Section,
     entry: &Entry,
     path: &str,
 ) {
-    if reader.source.full() {
-        // Told as one of many, without the work of a hint.
-        return reader.source.error(entry.at, path, Remark::default());
+    if source.full() {
+        // Counted as one of many, without the work of a hint.
+        return source.error(entry.at, path, Message::default());
     }
     if let Some(later) = later(&entry.key).filter(|_| path.is_empty()) {
-        return reader.source.error(entry.at, &entry.key, later.to_owned());
+        return source.error(entry.at, &entry.key, later.to_owned());
     }
     let names = || section.keys.iter().map(|key| key.name);
     let key: &str = &entry.key;
@@ -29,7 +29,7 @@ pub(crate) fn unknown_key(
                 Some(meant.to_owned()),
             )
         } else {
-            let elsewhere = elsewhere(reader.top, key, String::new(), 6)
+            let elsewhere = elsewhere(top, key, String::new(), 6)
                 .filter(|_| nearest(names(), key).is_none())
                 .map(|place| format!("; it belongs to {place}"));
             let what = format!(
@@ -41,15 +41,36 @@ pub(crate) fn unknown_key(
         };
     let mut all: Vec<_> = names().collect();
     all.sort_unstable();
-    let remark = Remark {
+    let message = Message {
         what,
         allowed: Some(all.join(", ")),
         nearest,
     };
-    reader.source.error(entry.at, &join(path, key), remark);
+    source.error(entry.at, &join(path, key), message);
 }
 
-/// Keys that begin with `x-` are for the author: places of anchors.
+/// Warns about a key by its old name, among `entries`, which must not have both names.
+pub(crate) fn renamed_key(
+    source: &Source<'_>,
+    key: &Key,
+    entry: &Entry,
+    entries: &[Entry],
+    path: &str,
+) {
+    let (old, path) = (&*entry.key, join(path, &entry.key));
+    if entries.iter().any(|entry| &*entry.key == key.name) {
+        let what = format!(
+            "`{old}` is the old name of `{}`, which is there too",
+            key.name
+        );
+        source.error(entry.at, &path, Message::allowed(what, "one of both"));
+    } else {
+        let what = format!("`{old}` is the old name of this key");
+        source.warning(entry.at, &path, Message::allowed(what, key.name));
+    }
+}
+
+/// Keys that begin with `x-` are for the author, who keeps anchors there.
 pub(crate) fn extension(key: &str) -> bool {
     key.starts_with("x-")
 }

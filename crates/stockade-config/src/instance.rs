@@ -1,283 +1,255 @@
 //! One site: its code, its addresses, its walls, its limits and what it is granted.
 
 mod assets;
-mod grant_keys;
+mod cron;
 mod grants;
-mod keys;
 mod read;
 mod scaling;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
-use stockade_http::{EncodedSlashes, HostPattern};
-use stockade_policy::{CgroupUse, CpuShare, Isolation, Wx};
+use stockade_http::EncodedSlashes;
+use stockade_policy::{CgroupUse, CpuShare, Isolation, Limits, Wx};
 
+use crate::fields::Fields;
 use crate::guard::DataGuard;
-use crate::tls::ClientAuth;
+use crate::keys::{
+    CODE, CRON, FOLDER, INSTANCE_NAME, Key, Kind, Section, URL, VARIABLE, boolean, either, integer,
+    list, map, number, size, text, time,
+};
+use crate::section::{Record, Words, section, words};
+use crate::tls::{self, CLIENT_AUTH, ClientAuth};
 use crate::url::UrlPattern;
 
-pub(crate) use keys::{DEFAULTS, INSTANCE, SCALING, SECURITY};
+pub use assets::{Assets, AssetsOrder};
+pub use cron::Cron;
+pub use grants::{Binding, FileGrant, FileMode, Secret, SecretSource, SecretText, StateBinding};
+pub use scaling::{Autoscale, Recycle, Scaling};
+
 pub(crate) use read::{Marked, Wider, read};
 
-/// One site.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Instance {
-    /// Its key in `instances`, or `main` for the single `instance`: lower case letters, digits and
-    /// hyphens, at most 63.
-    pub name: String,
-    /// A module, or a folder with `index.ts` or the like in it; `None` where there are only assets.
-    pub code: Option<PathBuf>,
-    /// Files served without running code.
-    pub assets: Option<Assets>,
-    /// What it answers; empty where it is reached through bindings or crons only.
-    pub urls: Vec<UrlPattern>,
-    /// The wall. Never [`Isolation::Vm`]; [`Isolation::Thread`] is a worker shared by all such instances.
-    pub isolation: Isolation,
-    /// Whether its workers may compile to machine code.
-    pub wx: Wx,
-    /// Whether refused attempts to get executable memory are logged.
-    pub wx_audit: bool,
-    /// Whether its workers must be in a cgroup.
-    pub cgroup: CgroupUse,
-    /// What it is held to.
-    pub limits: InstanceLimits,
-    /// Variables: any JSON value.
-    pub env: BTreeMap<String, Value>,
-    /// Secrets by the name they have in `env`.
-    pub secrets: BTreeMap<String, Secret>,
-    /// Other instances by the name they have in `env`.
-    pub bindings: BTreeMap<String, Binding>,
-    /// The shared state.
-    pub state: Option<StateBinding>,
-    /// Granted folders.
-    pub files: Vec<FileGrant>,
-    /// When `scheduled` is called.
-    pub crons: Vec<Cron>,
-    /// How many mirrors.
-    pub scaling: Scaling,
-    /// When a mirror is replaced by a fresh one.
-    pub recycle: Recycle,
-    /// What it may reach.
-    pub data_guard: DataGuard,
-    /// What becomes of `%2F` in a path.
-    pub encoded_slashes: EncodedSlashes,
-    /// Who must show a certificate; `None` is what the listener says.
-    pub client_auth: Option<ClientAuth>,
-}
+use scaling::AutoscaleKeys;
 
-/// What an instance is held to. Figures are of one mirror unless they say otherwise.
-#[derive(Debug, Clone, PartialEq)]
-pub struct InstanceLimits {
-    /// Bytes over JS heap, ArrayBuffers and WebAssembly memory together.
-    pub memory: u64,
-    /// CPU time of one activation.
-    pub cpu: Duration,
-    /// Share of one core over any second.
-    pub cpu_share: CpuShare,
-    /// Elapsed time of one activation.
-    pub wall: Duration,
-    /// From a request's arrival at a mirror to the head of its response.
-    pub timeout: Duration,
-    /// Requests at the same time.
-    pub concurrency: usize,
-    /// Of the whole instance: requests that may wait for a mirror with room.
-    pub queue: usize,
-    /// How long a request may wait for a mirror with room.
-    pub queue_timeout: Duration,
-    /// How long a mirror may take to be ready.
-    pub start_timeout: Duration,
-    /// How long promises given to `ctx.waitUntil` may take.
-    pub wait_until: Duration,
-    /// Messages, requests, answers and console lines a second.
-    pub io_ops: Option<NonZeroU32>,
-    /// The bytes of it.
-    pub bandwidth: Option<NonZeroU64>,
-    /// Requests to the outside, to bindings and to state that may wait for an answer.
-    pub subrequests: u32,
-    /// Of the whole instance: bytes stored, for the state and for each granted folder that says nothing itself.
-    pub storage: u64,
-    /// Bytes of one request's body.
-    pub max_body: u64,
-    /// Bytes of one response's body.
-    pub max_response: Option<u64>,
-    /// Client WebSockets at the same time.
-    pub websockets: usize,
-    /// How long it may go on after it was told to end before its worker is killed.
-    pub kill_grace: Duration,
-}
-
-/// Files served without running code.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assets {
-    /// The folder; nothing outside it is ever served.
-    pub folder: PathBuf,
-    /// The name in `env` by which code asks for them.
-    pub binding: Option<String>,
-    /// The file served for a folder.
-    pub index: String,
-    /// A file in the folder for paths that match none: for single-page applications with status 200, or
-    /// a page for 404.
-    pub fallback: Option<String>,
-    /// The status that goes with `fallback`: 200 or 404.
-    pub fallback_status: u16,
-    /// Whether code is asked before files.
-    pub code_first: bool,
-    /// Whether text is compressed where the client takes it.
-    pub compress: bool,
-    /// `cache-control` of every file.
-    pub cache_control: Option<String>,
-    /// Further headers of every file, names lower case.
-    pub headers: BTreeMap<String, String>,
-}
-
-/// A secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Secret {
-    /// Where it comes from.
-    pub source: SecretSource,
-    /// Where the guest gets a placeholder only: the hosts towards which the broker fills it in.
-    /// `None` hands the secret itself to the guest.
-    pub hosts: Option<Vec<HostPattern>>,
-    /// Whether a placeholder is filled in over plain HTTP too.
-    pub over_plain_http: bool,
-    /// Whether a placeholder is filled in in paths and queries too.
-    pub in_urls: bool,
-    /// The secret, where [`Config::load`](crate::Config::load) read it.
-    pub value: Option<SecretText>,
-}
-
-/// Where a secret comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretSource {
-    /// A file; one line end at its end does not belong to the secret.
-    File(PathBuf),
-    /// An environment variable of the supervisor.
-    Variable(String),
-}
-
-/// A secret's text, which `Debug` does not show.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SecretText(String);
-
-impl SecretText {
-    /// The secret itself.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    pub(crate) fn new(text: String) -> Self {
-        Self(text)
+section! {
+    /// One site: its code, URLs, level of isolation, limits and grants.
+    pub struct Instance "instance" {
+        /// Its key in `instances`, or `main` for the single `instance`: lower case letters, digits and hyphens, at most
+        /// 63.
+        pub name: String => |_| String::new(),
+        /// A module, or a folder that contains `index.ts`, `index.js`, `index.tsx`,
+        /// `index.jsx` or `index.mjs`.
+        pub code: Option<PathBuf> = text(CODE)
+            .derived("none where there are `assets`; for a single `instance` the folder of this file")
+            .like(&["./site/main.ts"]),
+        /// A folder of files that are served without running code.
+        pub assets: Option<Assets> = either(&[Kind::Text(FOLDER), Assets::KIND]) => assets::assets,
+        /// The URLs that the instance answers: hosts, paths or both. An exact host has
+        /// precedence over a wildcard, a longer wildcard over a shorter one, an exact
+        /// path over one with `/*`, and a longer path over a shorter one. Without it,
+        /// only bindings and crons reach the instance.
+        pub urls: Vec<UrlPattern> = list(&Kind::Text(URL))
+            .like(&["[\"https://a.example.com\", \"*.example.com/api/*\", /path]"]) => |_| Vec::new(),
+        /// The level of isolation: a process in its own namespaces, a confined process,
+        /// or one container that all instances with `thread` share, and which ends for
+        /// all of them.
+        pub isolation: Isolation = Key::of(Isolation::KIND).default("container").shared() => read::isolation,
+        /// With `strict`, no memory of the workers is ever written and then executed,
+        /// and V8 interprets.
+        pub wx: Wx = Key::of(Wx::KIND)
+            .derived("`jit`, or `strict` where `security.wx_policy` says so")
+            .shared(),
+        /// Logs denied attempts to create executable memory.
+        pub wx_audit: bool = boolean().derived("`false`, or what `security.wx_policy` says").shared(),
+        /// With `require`, the instance does not start without cgroups for memory and
+        /// pids.
+        pub cgroup: CgroupUse = Key::of(CgroupUse::KIND).default("auto").shared(),
+        /// The limits of the instance.
+        pub limits: InstanceLimits = Key::of(InstanceLimits::KIND).shared(),
+        /// Short for `limits.memory`.
+        key "memory_limit" = size(8 << 20, 1 << 40).derived("`limits.memory`"),
+        /// Short for `limits.cores`: a number of cores, not a time.
+        key "cpu_limit" = number(0.01, 1024.0).derived("`limits.cores`"),
+        /// Short for `limits.timeout`, in seconds.
+        key "timeout_seconds" = number(0.001, 86_400.0).derived("`limits.timeout`"),
+        /// Variables, read as `env.NAME`: strings, numbers, `true` and `false`, lists
+        /// and mappings, as JSON.
+        pub env: BTreeMap<String, Value> = map(VARIABLE, &Kind::Any)
+            .like(&["{GREETING: hello, LIMIT: 10}"])
+            .shared() => grants::env,
+        /// Secrets, read as `env.NAME`.
+        pub secrets: BTreeMap<String, Secret> = map(VARIABLE, &Secret::KIND) => grants::secrets,
+        /// Other instances, called as `env.NAME.fetch()` and `env.NAME.method()`.
+        /// Circles are allowed.
+        pub bindings: BTreeMap<String, Binding> =
+            map(VARIABLE, &Kind::Either(&[Kind::Text(INSTANCE_NAME), Binding::KIND]))
+                .like(&["{api: api}"]) => |_| BTreeMap::new(),
+        /// Shared state: with `true`, `env.STATE`. All mirrors of the instance share
+        /// it; other instances have no access.
+        pub state: Option<StateBinding> = either(&[Kind::Bool, StateBinding::KIND])
+            .derived("`false`")
+            .shared() => grants::state,
+        /// Folders that the instance may read or write.
+        pub files: Vec<FileGrant> = list(&FileGrant::KIND) => grants::files,
+        /// The times in UTC at which `scheduled` is called.
+        pub crons: Vec<Cron> = list(&Kind::Text(CRON)).like(&["[\"*/5 * * * *\"]"]),
+        /// The number of mirrors. With `autoscale`, the number at the start.
+        key "mirrors" = integer(1, 1000).default("1").shared(),
+        /// Adjusts the number of mirrors to the load. `false` overrides a default.
+        key "autoscale" = either(&[Kind::Bool, AutoscaleKeys::KIND]).derived("`false`").shared(),
+        /// How many mirrors.
+        pub scaling: Scaling => |_| Scaling::Fixed(1),
+        /// When a mirror is replaced by a new one. No request is lost.
+        pub recycle: Recycle = Key::of(Recycle::KIND).shared(),
+        /// The hosts that the instance may reach. The default is none.
+        pub data_guard: DataGuard = Key::of(DataGuard::KIND).shared(),
+        /// How `%2F` in a path is handled: rejected with 400, kept unchanged, or
+        /// decoded to a slash for routes and handlers.
+        pub encoded_slashes: EncodedSlashes = Key::of(EncodedSlashes::KIND).default("reject").shared(),
+        /// The rule for client certificates of the instance's hosts.
+        pub client_auth: Option<ClientAuth> = either(CLIENT_AUTH)
+            .derived("that of the listener")
+            .shared() => tls::client_auth,
     }
 }
 
-impl fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretText(…)")
+section! {
+    /// The limits of an instance. They apply to one mirror unless stated otherwise.
+    pub struct InstanceLimits "limits" {
+        /// JavaScript heap, ArrayBuffers and WebAssembly memory together. A mirror that
+        /// exceeds it is terminated and replaced.
+        pub memory: u64 = size(8 << 20, 1 << 40).default("128mb"),
+        /// CPU time of one activation, which lasts from the arrival of work until the
+        /// guest is idle again. A mirror that exceeds it is terminated and replaced.
+        pub cpu: Duration = time(1, 3_600_000).default("500ms"),
+        /// The number of cores that a mirror may use on average; a mirror above it is
+        /// throttled. A mirror computes on one thread, so a value above 1 has no
+        /// further effect.
+        pub cores: CpuShare = number(0.01, 1024.0)
+            .formerly("cpu_limit")
+            .default("1") => |limits| share(limits.get("cores")),
+        /// Elapsed time of one activation. A mirror that exceeds it is terminated and
+        /// replaced.
+        pub wall: Duration = time(1, 86_400_000).derived("ten times `cpu`, at least 5s") => wall,
+        /// Time from a request's arrival at a mirror to the head of its response. A
+        /// slower response is replaced by 504.
+        pub timeout: Duration = time(1, 86_400_000).default("30s"),
+        /// Concurrent requests.
+        pub concurrency: usize = integer(1, 100_000).default("100"),
+        /// Requests of the whole instance that wait for a free mirror. Further requests
+        /// get 503.
+        pub queue: usize = integer(0, 1_000_000).default("1000"),
+        /// How long a request may wait for a free mirror. After it the request gets
+        /// 503.
+        pub queue_timeout: Duration = time(1, 3_600_000).default("10s"),
+        /// How long a mirror may take to be ready.
+        pub start_timeout: Duration = time(100, 600_000).default("10s"),
+        /// How long promises passed to `ctx.waitUntil` may take.
+        pub wait_until: Duration = time(0, 3_600_000).default("30s"),
+        /// Messages, requests, answers and console lines per second. Above it the guest
+        /// waits.
+        pub io_ops: Option<NonZeroU32> = integer(1, 1_000_000),
+        /// Bytes per second of messages, requests, answers and console lines. Above it
+        /// the guest waits.
+        pub bandwidth: Option<NonZeroU64> = size(1 << 10, 1_000_000_000_000),
+        /// Unanswered requests to other hosts, bindings and state. Further requests
+        /// fail.
+        pub subrequests: u32 = integer(1, 16_384).default("1000"),
+        /// Storage of the whole instance: of its state, and of each writable folder.
+        pub storage: u64 = size(0, 1 << 50).default("100mb"),
+        /// Size of a request's body. A larger body gets 413.
+        pub max_body: u64 = size(0, 1 << 40).default("100mb"),
+        /// Size of a response's body. A larger response is cut off.
+        pub max_response: Option<u64> = size(0, 1 << 50),
+        /// Concurrent WebSockets of clients.
+        pub websockets: usize = integer(0, 100_000).default("1000"),
+        /// Time between the termination of a guest and the kill of its worker.
+        pub kill_grace: Duration = time(1, 10_000).default("200ms"),
     }
 }
 
-/// Another instance, called directly.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binding {
-    /// The instance's name; there is one.
-    pub instance: String,
-}
-
-/// The state shared by an instance's mirrors.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateBinding {
-    /// The name it has in `env`.
-    pub binding: String,
-    /// Bytes stored.
-    pub storage: u64,
-    /// Bytes of one value.
-    pub max_value: u64,
-    /// Writes a second.
-    pub write_rate: u32,
-}
-
-/// A granted folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileGrant {
-    /// The name it has in `env`.
-    pub binding: String,
-    /// The folder; nothing outside it is reached.
-    pub path: PathBuf,
-    /// What may be done in it.
-    pub mode: FileMode,
-    /// Bytes stored in it; only for [`FileMode::Write`].
-    pub storage: u64,
-    /// Bytes of one file.
-    pub max_file: u64,
-}
-
-/// What may be done in a granted folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileMode {
-    /// Read and list.
-    Read,
-    /// That, and make, change and delete.
-    Write,
-}
-
-/// When `scheduled` is called, UTC: five fields that are known to be good.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Cron {
-    text: String,
-}
-
-impl Cron {
-    /// The five fields as written.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
+section! {
+    /// Whether workers may execute memory that they have written.
+    pub(crate) struct WxPolicy "wx_policy" {
+        /// `true` is `wx: strict`.
+        pub strict: bool = boolean().default("false"),
+        /// `true` is `wx_audit: true`.
+        pub audit_logging: bool = boolean().default("false"),
     }
 }
 
-/// How many mirrors.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Scaling {
-    /// Always so many; at least 1.
-    Fixed(usize),
-    /// As load demands.
-    Auto(Autoscale),
+words! {
+    impl Isolation {
+        Thread = "thread",
+        Process = "process",
+        Container = "container",
+    }
 }
 
-/// How the number of mirrors follows load.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Autoscale {
-    /// The fewest; 0 lets an idle instance have none.
-    pub min: usize,
-    /// The most; at least 1 and at least `min`.
-    pub max: usize,
-    /// How many to begin with; from `min` to `max`.
-    pub initial: usize,
-    /// CPU time of a mirror that is wanted, in percent of one core (that is `cpu_threshold` of the
-    /// share a mirror may use).
-    pub cpu_percent: f64,
-    /// Requests running and waiting, for each mirror, that are wanted.
-    pub requests_per_mirror: f64,
-    /// Over how long load is averaged.
-    pub stable_window: Duration,
-    /// Over how long load is averaged to notice a burst.
-    pub panic_window: Duration,
-    /// How long without any request before the last mirror goes, where `min` is 0.
-    pub idle: Duration,
+words! {
+    impl Wx {
+        Jit = "jit",
+        Strict = "strict",
+    }
 }
 
-/// When a mirror is replaced by a fresh one; `None` is never.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Recycle {
-    /// After so many requests.
-    pub requests: Option<u64>,
-    /// Above so many bytes of memory.
-    pub memory: Option<u64>,
-    /// After so long.
-    pub age: Option<Duration>,
+words! {
+    impl CgroupUse {
+        Auto = "auto",
+        Require = "require",
+    }
+}
+
+words! {
+    impl EncodedSlashes {
+        Reject = "reject",
+        Keep = "keep",
+        Decode = "decode",
+    }
+}
+
+/// `defaults`: the keys of an instance that hold for all.
+pub(crate) const DEFAULTS: Section = Section {
+    name: "defaults",
+    doc: "Defaults for every instance, key by key.",
+    keys: &Instance::SECTION.shared::<{ Instance::SECTION.count_shared() }>(),
+};
+
+/// `scaling`.
+pub(crate) const SCALING: Section = Section {
+    name: "scaling",
+    doc: "The default number of mirrors.",
+    keys: &[
+        Instance::SECTION.take("mirrors"),
+        Instance::SECTION.take("autoscale"),
+    ],
+};
+
+/// `security`.
+pub(crate) const SECURITY: Section = Section {
+    name: "security",
+    doc: "Defaults for every instance.",
+    keys: &[
+        Instance::SECTION.take("data_guard"),
+        Key::of(WxPolicy::KIND).named(
+            "wx_policy",
+            "Whether workers may execute memory that they have written.",
+        ),
+        Instance::SECTION.take("isolation"),
+        Instance::SECTION.take("cgroup"),
+    ],
+};
+
+/// The share of one core that a number of cores is for a mirror, which computes on one thread.
+fn share(cores: f64) -> CpuShare {
+    CpuShare::new(cores.min(1.0)).unwrap_or(CpuShare::FULL)
+}
+
+fn wall(limits: &Fields<'_>) -> Duration {
+    let written: Option<Duration> = limits.get("wall");
+    let derived = || Limits::wall_for(Some(limits.get("cpu")));
+    written.or_else(derived).unwrap_or_default()
 }

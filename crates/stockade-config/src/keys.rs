@@ -1,8 +1,7 @@
-//! What a table of keys is made of.
+//! What a key is: its name, its kind, what holds without it, and its documentation.
 //!
-//! Each section of the file has one table, beside the type that it becomes. The reader refuses keys that
-//! are in none, and takes defaults and ranges from here; the JSON Schema and `docs/config.md` are made
-//! from the same tables.
+//! `section!` makes a table of keys for each section. The reader rejects keys that are in no table, and takes
+//! defaults and ranges from the table; the JSON Schema and `docs/config.md` are made from the same tables.
 
 use std::time::Duration;
 
@@ -17,42 +16,48 @@ pub(crate) struct Section {
 }
 
 /// One key of a section.
+#[derive(Clone, Copy)]
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    /// What holds where the key is not there; text as it would stand in the file.
-    pub(crate) default: Preset,
+    pub(crate) presence: Presence,
     pub(crate) doc: &'static str,
     /// Values to show, as they would stand in the file.
     pub(crate) examples: &'static [&'static str],
+    /// The name that the key had before; it still works, with a warning.
+    pub(crate) old_name: Option<&'static str>,
+    /// Whether a list that is there must have an entry: where a list that is not there allows everything, an empty
+    /// one must not.
+    pub(crate) nonempty: bool,
+    /// Whether `defaults` may have this key of an instance.
+    shared: bool,
 }
 
-/// What holds where a key is not there.
+/// Whether a key must be there, and what holds where it is not.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Preset {
-    /// It must be there.
-    Needed,
-    /// Nothing: no limit, no feature. `none` says so where a wider default is to be undone.
-    Nothing,
-    /// This, as it would stand in the file.
-    Is(&'static str),
-    /// Something that depends on other keys, in words.
+pub(crate) enum Presence {
+    Required,
+    /// Without the key there is no limit, no feature. `none` says so where a wider default is to be undone.
+    Optional,
+    /// This value holds, as it would stand in the file.
+    Default(&'static str),
+    /// What holds depends on other keys, in these words.
     Derived(&'static str),
 }
 
 /// What a value may be.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
-    Flag,
+    Bool,
     /// Any JSON value.
     Any,
-    Whole(u64, u64),
+    Integer(u64, u64),
     Number(f64, f64),
     /// Bytes.
     Size(u64, u64),
     /// Milliseconds.
     Time(u64, u64),
-    Words(&'static [&'static str]),
+    Enum(&'static [&'static str]),
     Text(Format),
     Section(&'static Section),
     List(&'static Kind),
@@ -80,14 +85,13 @@ pub(crate) enum Expect {
     Secret,
     /// An environment variable.
     Variable,
-    /// A folder.
+    /// A directory.
     Folder,
-    /// A module, or a folder with one.
+    /// A module, or a directory with one.
     Code,
-    /// Nothing yet; the folder it will be in.
+    /// Nothing yet; the directory it will be in.
     Parent,
 }
-
 /// Any text that is not empty.
 pub(crate) const TEXT: Format = Format {
     what: "text",
@@ -184,72 +188,173 @@ impl Section {
     pub(crate) fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
     }
+
+    /// The key that had this name before.
+    pub(crate) fn renamed(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.old_name == Some(name))
+    }
+
+    /// One of its keys, for the table of another section. A name that is in no table is an error of compilation.
+    pub(crate) const fn take(&self, name: &str) -> Key {
+        let mut at = 0;
+        while !same(self.keys[at].name, name) {
+            at += 1;
+        }
+        self.keys[at]
+    }
+
+    /// How many keys `defaults` may have too.
+    pub(crate) const fn count_shared(&self) -> usize {
+        let (mut at, mut count) = (0, 0);
+        while at < self.keys.len() {
+            count += self.keys[at].shared as usize;
+            at += 1;
+        }
+        count
+    }
+
+    /// The keys that `defaults` may have too, of which there are `N`.
+    pub(crate) const fn shared<const N: usize>(&self) -> [Key; N] {
+        let mut out = [self.keys[0]; N];
+        let (mut at, mut count) = (0, 0);
+        while at < self.keys.len() {
+            if self.keys[at].shared {
+                out[count] = self.keys[at];
+                count += 1;
+            }
+            at += 1;
+        }
+        out
+    }
+}
+
+/// `==` of text, which no constant has yet.
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
+}
+
+pub(crate) const fn boolean() -> Key {
+    Key::of(Kind::Bool)
+}
+
+pub(crate) const fn integer(min: u64, max: u64) -> Key {
+    Key::of(Kind::Integer(min, max))
+}
+
+pub(crate) const fn number(min: f64, max: f64) -> Key {
+    Key::of(Kind::Number(min, max))
+}
+
+/// Bytes.
+pub(crate) const fn size(min: u64, max: u64) -> Key {
+    Key::of(Kind::Size(min, max))
+}
+
+/// A time between these milliseconds.
+pub(crate) const fn time(min: u64, max: u64) -> Key {
+    Key::of(Kind::Time(min, max))
+}
+
+pub(crate) const fn text(format: Format) -> Key {
+    Key::of(Kind::Text(format))
+}
+
+pub(crate) const fn list(kind: &'static Kind) -> Key {
+    Key::of(Kind::List(kind))
+}
+
+pub(crate) const fn map(names: Format, kind: &'static Kind) -> Key {
+    Key::of(Kind::Map(names, kind))
+}
+
+pub(crate) const fn either(kinds: &'static [Kind]) -> Key {
+    Key::of(Kind::Either(kinds))
 }
 
 impl Key {
-    /// A key that must be there.
-    pub(crate) const fn needed(name: &'static str, kind: Kind, doc: &'static str) -> Self {
-        Self::new(name, kind, Preset::Needed, doc)
-    }
-
-    /// A key that means nothing where it is not there.
-    pub(crate) const fn maybe(name: &'static str, kind: Kind, doc: &'static str) -> Self {
-        Self::new(name, kind, Preset::Nothing, doc)
-    }
-
-    /// A key with a default.
-    pub(crate) const fn with(
-        name: &'static str,
-        kind: Kind,
-        default: &'static str,
-        doc: &'static str,
-    ) -> Self {
-        Self::new(name, kind, Preset::Is(default), doc)
-    }
-
-    /// A key whose default depends on other keys.
-    pub(crate) const fn derived(
-        name: &'static str,
-        kind: Kind,
-        default: &'static str,
-        doc: &'static str,
-    ) -> Self {
-        Self::new(name, kind, Preset::Derived(default), doc)
-    }
-
-    const fn new(name: &'static str, kind: Kind, default: Preset, doc: &'static str) -> Self {
+    /// A key of this kind that need not be there.
+    pub(crate) const fn of(kind: Kind) -> Self {
         Self {
-            name,
+            name: "",
             kind,
-            default,
-            doc,
+            presence: Presence::Optional,
+            doc: "",
             examples: &[],
+            old_name: None,
+            nonempty: false,
+            shared: false,
         }
     }
 
-    /// The same with values to show.
+    pub(crate) const fn required(mut self) -> Self {
+        self.presence = Presence::Required;
+        self
+    }
+
+    /// What holds without the key, as it would stand in the file.
+    pub(crate) const fn default(mut self, text: &'static str) -> Self {
+        self.presence = Presence::Default(text);
+        self
+    }
+
+    /// What holds without the key, in words.
+    pub(crate) const fn derived(mut self, words: &'static str) -> Self {
+        self.presence = Presence::Derived(words);
+        self
+    }
+
+    /// Values to show.
     pub(crate) const fn like(mut self, examples: &'static [&'static str]) -> Self {
         self.examples = examples;
         self
     }
 
+    /// The name that the key had before.
+    pub(crate) const fn formerly(mut self, name: &'static str) -> Self {
+        self.old_name = Some(name);
+        self
+    }
+
+    /// A list that must have an entry where it is there.
+    pub(crate) const fn nonempty(mut self) -> Self {
+        self.nonempty = true;
+        self
+    }
+
+    /// A key of an instance that `defaults` may have too.
+    pub(crate) const fn shared(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+
+    /// The same with its name and the text of its documentation comment.
+    pub(crate) const fn named(mut self, name: &'static str, doc: &'static str) -> Self {
+        self.name = name;
+        self.doc = doc.trim_ascii();
+        self
+    }
+
     /// Whether `none` may stand for it.
     pub(crate) fn takes_none(&self) -> bool {
-        self.default == Preset::Nothing
+        self.presence == Presence::Optional
             && matches!(
                 self.kind,
-                Kind::Whole(..) | Kind::Number(..) | Kind::Size(..) | Kind::Time(..)
+                Kind::Integer(..) | Kind::Number(..) | Kind::Size(..) | Kind::Time(..)
             )
     }
 }
-
 impl Kind {
     /// What is allowed, in words.
     pub(crate) fn allowed(&self) -> String {
         match self {
-            Self::Flag => "true or false".to_owned(),
+            Self::Bool => "true or false".to_owned(),
             Self::Any => "any value".to_owned(),
-            Self::Whole(min, max) => format!("a whole number from {min} to {max}"),
+            Self::Integer(min, max) => format!("a whole number from {min} to {max}"),
             Self::Number(min, max) => format!("a number from {min} to {max}"),
             Self::Size(min, max) => format!(
                 "a size with its unit, as 512mb, 64 MiB or 1gb (powers of 1024), from {} to {}",
@@ -261,7 +366,7 @@ impl Kind {
                 show_time(Duration::from_millis(*min)),
                 show_time(Duration::from_millis(*max))
             ),
-            Self::Words(words) => join(words),
+            Self::Enum(words) => join(words),
             Self::Text(format) => format.what.to_owned(),
             Self::Section(section) => {
                 let keys: Vec<_> = section.keys.iter().map(|key| key.name).collect();

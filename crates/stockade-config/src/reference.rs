@@ -1,13 +1,13 @@
-//! The reference in `docs/config.md`, made from the tables; and whether the reader asks for all of them.
+//! The reference in `docs/config.md`, made from the declarations of keys.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use crate::config::{Config, TOP};
-use crate::fields::ASKED;
-use crate::keys::{Key, Kind, Preset, Section};
+use crate::config::Config;
+use crate::keys::{Key, Kind, Presence, Section};
+use crate::section::Record;
 
 const BEGIN: &str = "<!-- The rest is made from the tables of crates/stockade-config. -->\n";
 
@@ -23,7 +23,7 @@ fn sections() -> Vec<&'static Section> {
             _ => {}
         }
     }
-    let mut out: Vec<&'static Section> = vec![&TOP];
+    let mut out: Vec<&'static Section> = vec![Config::SECTION];
     let mut next = 0;
     while let Some(section) = out.get(next).copied() {
         section
@@ -38,8 +38,8 @@ fn sections() -> Vec<&'static Section> {
 fn value(kind: &Kind) -> String {
     let code = |text: &str| format!("`{text}`");
     match kind {
-        Kind::Flag => "`true` or `false`".to_owned(),
-        Kind::Words(words) => words.iter().map(|w| code(w)).collect::<Vec<_>>().join(", "),
+        Kind::Bool => "`true` or `false`".to_owned(),
+        Kind::Enum(words) => words.iter().map(|w| code(w)).collect::<Vec<_>>().join(", "),
         Kind::Size(..) => kind.allowed().replace(
             "a size with its unit, as 512mb, 64 MiB or 1gb (powers of 1024), from",
             "size,",
@@ -48,7 +48,7 @@ fn value(kind: &Kind) -> String {
             "a time with its unit, as 30s, 500ms or 1m30s, from",
             "time,",
         ),
-        Kind::Whole(min, max) => format!("whole number, {min} to {max}"),
+        Kind::Integer(min, max) => format!("whole number, {min} to {max}"),
         Kind::Number(min, max) => format!("number, {min} to {max}"),
         Kind::Text(format) if format.expect.is_some() => "path".to_owned(),
         Kind::Text(format) => format.what.to_owned(),
@@ -61,12 +61,12 @@ fn value(kind: &Kind) -> String {
 }
 
 fn default(key: &Key) -> String {
-    match key.default {
-        Preset::Needed => "must be there".to_owned(),
-        Preset::Nothing if key.takes_none() => "`none`".to_owned(),
-        Preset::Nothing => String::new(),
-        Preset::Is(text) => format!("`{text}`"),
-        Preset::Derived(words) => words.to_owned(),
+    match key.presence {
+        Presence::Required => "must be there".to_owned(),
+        Presence::Optional if key.takes_none() => "`none`".to_owned(),
+        Presence::Optional => String::new(),
+        Presence::Default(text) => format!("`{text}`"),
+        Presence::Derived(words) => words.to_owned(),
     }
 }
 
@@ -82,9 +82,12 @@ fn reference() -> String {
                 [] => String::new(),
                 all => format!(" As {}.", all.join(", ")),
             };
+            let old = key.old_name.map_or_else(String::new, |old| {
+                format!(" The old name `{old}` works too, with a warning.")
+            });
             writeln!(
                 out,
-                "| `{}` | {} | {} | {}{} |",
+                "| `{}` | {} | {} | {}{}{old} |",
                 key.name,
                 cell(value(&key.kind)),
                 cell(default(key)),
@@ -130,55 +133,4 @@ fn tables_have_each_name_once_and_say_what_keys_are() {
         }
     }
     assert!(names.len() > 20, "{names:?}");
-}
-
-/// A file in which every section is there, so that a key nobody reads shows.
-const ALL: &str = r#"
-version: "1.0"
-tls:
-  certificates: [{cert: a, key: b}]
-  client_auth: {mode: optional, ca: [a]}
-  acme: {enabled: true, accept_terms: true}
-listeners: [{address: "127.0.0.1:8443", tls: {certificates: [{cert: a, key: b}]}}]
-network: {}
-security: {wx_policy: {strict: true}}
-scaling: {mirrors: 1}
-defaults: {limits: {}}
-metrics: {listen: "127.0.0.1:1"}
-logging: {access: {}, console: {}, redact: {}}
-instances:
-  web:
-    code: a.ts
-    assets: {folder: a}
-    bindings: {a: {instance: web}}
-    secrets: {A: {file: a}, B: {variable: A}}
-    state: {}
-    files: [{path: a}]
-    autoscale: {}
-    recycle: {}
-    data_guard: {rules: [{hosts: [a.b]}]}
-"#;
-
-#[test]
-fn every_key_of_the_tables_is_read() {
-    ASKED.with_borrow_mut(BTreeSet::clear);
-    Config::parse(ALL, "a.yaml", Path::new("/")).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    let short = "version: \"1.0\"\ninstance: {}\n\
-                 tls: {cert_path: a, key_path: b, enable_mtls: true, client_ca_path: c}\n";
-    Config::parse(short, "a.yaml", Path::new("/")).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    let asked = ASKED.with_borrow(BTreeSet::clone);
-    for section in sections() {
-        // Its keys are read as those of an instance.
-        if section.name == "defaults" {
-            continue;
-        }
-        for key in section.keys {
-            assert!(
-                asked.contains(&(section.name, key.name)),
-                "nobody reads {} of {}",
-                key.name,
-                section.name
-            );
-        }
-    }
 }

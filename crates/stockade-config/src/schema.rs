@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::TOP;
-use crate::keys::{Format, Key, Kind, Preset, Section};
+use crate::config::Config;
+use crate::keys::{Format, Key, Kind, Presence, Section};
+use crate::section::Record;
 use crate::units::{SIZE_PATTERN, TIME_PATTERN};
 
 /// The JSON Schema (draft 2020-12) of the file. Ranges of sizes and times, and what must be right across
@@ -11,8 +12,8 @@ use crate::units::{SIZE_PATTERN, TIME_PATTERN};
 #[must_use]
 pub fn schema() -> Value {
     let mut definitions = Map::new();
-    define(&TOP, &mut definitions);
-    let mut top = definitions.remove(TOP.name).unwrap_or_default();
+    define(Config::SECTION, &mut definitions);
+    let mut top = definitions.remove(Config::SECTION.name).unwrap_or_default();
     if let Some(top) = top.as_object_mut() {
         top.insert(
             "$schema".to_owned(),
@@ -37,7 +38,12 @@ fn define(section: &'static Section, definitions: &mut Map<String, Value>) {
     let mut required = Vec::new();
     for key in section.keys {
         properties.insert(key.name.to_owned(), property(key, definitions));
-        if key.default == Preset::Needed {
+        if let Some(old) = key.old_name {
+            let mut out = property(key, definitions);
+            out["deprecated"] = json!(true);
+            properties.insert(old.to_owned(), out);
+        }
+        if key.presence == Presence::Required {
             required.push(key.name);
         }
     }
@@ -55,23 +61,26 @@ fn define(section: &'static Section, definitions: &mut Map<String, Value>) {
 
 fn property(key: &Key, definitions: &mut Map<String, Value>) -> Value {
     let mut kind = kind(&key.kind, definitions);
+    if key.nonempty && kind["type"] == "array" {
+        kind["minItems"] = json!(1);
+    }
     if key.takes_none() {
         kind = json!({ "anyOf": [kind, { "const": "none" }] });
     }
     // A key without a value is the same as none, as the reader takes it.
-    let mut out = if key.default == Preset::Needed {
+    let mut out = if key.presence == Presence::Required {
         kind
     } else {
         nullable(kind)
     };
     let mut description = format!("{} Allowed: {}.", key.doc, key.kind.allowed());
-    match key.default {
-        Preset::Is(text) => {
+    match key.presence {
+        Presence::Default(text) => {
             description += &format!(" Default: {text}.");
             out["default"] = value(text, &key.kind);
         }
-        Preset::Derived(words) => description += &format!(" Default: {words}."),
-        Preset::Needed | Preset::Nothing => {}
+        Presence::Derived(words) => description += &format!(" Default: {words}."),
+        Presence::Required | Presence::Optional => {}
     }
     out["description"] = json!(description);
     if !key.examples.is_empty() {
@@ -81,7 +90,7 @@ fn property(key: &Key, definitions: &mut Map<String, Value>) -> Value {
     out
 }
 
-/// The same or null. A mistake deep in a section is told better where nothing is `anyOf`.
+/// The same or null. Editors point to an error deep in a section more exactly where nothing is `anyOf`.
 fn nullable(mut kind: Value) -> Value {
     if kind.get("$ref").is_some() {
         // A section itself says that it may be null.
@@ -100,15 +109,15 @@ fn nullable(mut kind: Value) -> Value {
 
 fn kind(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
     match kind {
-        Kind::Flag => json!({ "type": "boolean" }),
+        Kind::Bool => json!({ "type": "boolean" }),
         Kind::Any => json!({}),
-        Kind::Whole(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Integer(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Number(min, max) => json!({ "type": "number", "minimum": min, "maximum": max }),
         Kind::Size(..) => json!({ "type": "string", "pattern": SIZE_PATTERN }),
         Kind::Time(..) => json!({
             "anyOf": [{ "type": "string", "pattern": TIME_PATTERN }, { "const": 0 }],
         }),
-        Kind::Words(words) => words_of(words),
+        Kind::Enum(words) => words_of(words),
         Kind::Text(format) => text(format),
         Kind::Section(section) => {
             define(section, definitions);
@@ -159,7 +168,7 @@ fn text(format: &Format) -> Value {
 /// A default or an example as JSON.
 fn value(text: &str, kind: &Kind) -> Value {
     match kind {
-        Kind::Flag | Kind::Whole(..) | Kind::Number(..) => {
+        Kind::Bool | Kind::Integer(..) | Kind::Number(..) => {
             serde_json::from_str(text).unwrap_or_else(|_| json!(text))
         }
         Kind::List(_) | Kind::Map(..) | Kind::Either(_) => {

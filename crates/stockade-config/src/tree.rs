@@ -8,11 +8,11 @@ use std::rc::Rc;
 
 use crate::keys::Expect;
 
-use crate::mistake::{Mistake, Severity, excerpt};
+use crate::diagnostic::{Diagnostic, Severity, excerpt, shown};
 
 /// Where a node stands: bytes of the text, and line and column from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Place {
+pub(crate) struct Span {
     pub(crate) start: usize,
     pub(crate) end: usize,
     pub(crate) line: usize,
@@ -22,7 +22,7 @@ pub(crate) struct Place {
 /// A value and where it stands. Aliases share what they stand for.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    pub(crate) place: Place,
+    pub(crate) span: Span,
     pub(crate) value: Value,
     /// Nodes and text in it, aliases counted as often as they are used.
     pub(crate) weight: usize,
@@ -44,11 +44,36 @@ pub(crate) enum Value {
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) key: Rc<str>,
-    pub(crate) at: Place,
+    pub(crate) at: Span,
     pub(crate) node: Node,
 }
 
 impl Node {
+    /// Text that does not stand in the file, such as a default.
+    pub(crate) fn plain(text: &str) -> Self {
+        Self {
+            span: Span::default(),
+            value: Value::Scalar {
+                text: text.into(),
+                quoted: false,
+            },
+            weight: 1,
+        }
+    }
+
+    /// A mapping with this value alone: the long form of a section whose short form is the value of one key.
+    pub(crate) fn under(&self, key: &str, at: Span) -> Self {
+        let entry = Entry {
+            key: key.into(),
+            at,
+            node: self.clone(),
+        };
+        Self {
+            value: Value::Map([entry].into()),
+            ..self.clone()
+        }
+    }
+
     /// YAML's null: nothing, `~` or `null` (YAML 1.2.2, section 10.2.1.1).
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, quoted: false }
@@ -107,15 +132,15 @@ impl Node {
 pub(crate) struct Source<'a> {
     file: String,
     text: &'a str,
-    found: RefCell<Vec<(Place, Mistake)>>,
-    /// Mistakes beyond [`MOST`].
+    found: RefCell<Vec<(Span, Diagnostic)>>,
+    /// Diagnostics beyond [`MOST`].
     dropped: Cell<usize>,
     uses: RefCell<Vec<Use>>,
     /// Bytes that no excerpt may show.
     hidden: RefCell<HashSet<Range<usize>>>,
 }
 
-/// The most mistakes that are kept; a file with more has one cause.
+/// The most diagnostics that are kept; a file with more has one cause.
 const MOST: usize = 1000;
 
 /// A path, or an environment variable, that must be there before the file can be served.
@@ -123,19 +148,19 @@ const MOST: usize = 1000;
 pub(crate) struct Use {
     pub(crate) expect: Expect,
     pub(crate) subject: PathBuf,
-    pub(crate) place: Place,
+    pub(crate) span: Span,
     pub(crate) path: String,
 }
 
 /// What to say of a place.
 #[derive(Default)]
-pub(crate) struct Remark {
+pub(crate) struct Message {
     pub(crate) what: String,
     pub(crate) allowed: Option<String>,
     pub(crate) nearest: Option<String>,
 }
 
-impl From<String> for Remark {
+impl From<String> for Message {
     fn from(what: String) -> Self {
         Self {
             what,
@@ -144,7 +169,7 @@ impl From<String> for Remark {
     }
 }
 
-impl Remark {
+impl Message {
     pub(crate) fn allowed(what: impl Into<String>, allowed: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -166,20 +191,20 @@ impl<'a> Source<'a> {
         }
     }
 
-    pub(crate) fn error(&self, at: Place, path: &str, remark: impl Into<Remark>) {
-        self.add(Severity::Error, at, path, remark.into());
+    pub(crate) fn error(&self, at: Span, path: &str, message: impl Into<Message>) {
+        self.add(Severity::Error, at, path, message.into());
     }
 
-    pub(crate) fn warning(&self, at: Place, path: &str, remark: impl Into<Remark>) {
-        self.add(Severity::Warning, at, path, remark.into());
+    pub(crate) fn warning(&self, at: Span, path: &str, message: impl Into<Message>) {
+        self.add(Severity::Warning, at, path, message.into());
     }
 
-    fn add(&self, severity: Severity, at: Place, path: &str, remark: Remark) {
+    fn add(&self, severity: Severity, at: Span, path: &str, message: Message) {
         if self.full() {
             self.dropped.set(self.dropped.get().saturating_add(1));
             return;
         }
-        let mistake = Mistake {
+        let diagnostic = Diagnostic {
             severity,
             file: self.file.clone(),
             line: at.line,
@@ -188,26 +213,26 @@ impl<'a> Source<'a> {
             path: path.to_owned(),
             excerpt: String::new(),
             excerpt_column: 0,
-            what: remark.what,
-            allowed: remark.allowed,
-            nearest: remark.nearest,
+            what: message.what,
+            allowed: message.allowed,
+            nearest: message.nearest,
         };
-        self.found.borrow_mut().push((at, mistake));
+        self.found.borrow_mut().push((at, diagnostic));
     }
 
-    /// Whether further mistakes are only counted, so that no work need go into them.
+    /// Whether further diagnostics are only counted, so that no work need go into them.
     pub(crate) fn full(&self) -> bool {
         self.found.borrow().len() >= MOST
     }
 
     /// Keeps the text of a value, a secret, out of every excerpt.
-    pub(crate) fn hide(&self, at: Place) {
+    pub(crate) fn hide(&self, at: Span) {
         self.hidden.borrow_mut().insert(at.start..at.end);
     }
 
-    /// Fills in the line a mistake is in, or what is near in a long one, without what is hidden; `hidden`
+    /// Fills in the line a diagnostic is in, or what is near in a long one, without what is hidden; `hidden`
     /// is sorted.
-    fn quote(&self, at: Place, mistake: &mut Mistake, hidden: &[Range<usize>]) {
+    fn quote(&self, at: Span, diagnostic: &mut Diagnostic, hidden: &[Range<usize>]) {
         const NEAR: usize = 1024;
         let text = self.text;
         let start = floor(text, at.start);
@@ -232,8 +257,8 @@ impl<'a> Source<'a> {
             })
             .collect();
         let column = text.get(first..start).unwrap_or_default().chars().count();
-        (mistake.excerpt, mistake.excerpt_column) = excerpt(&shown, column);
-        mistake.length = meant.trim_end().chars().count().max(1);
+        (diagnostic.excerpt, diagnostic.excerpt_column) = excerpt(&shown, column);
+        diagnostic.length = meant.trim_end().chars().count().max(1);
     }
 
     pub(crate) fn use_of(&self, found: Use) {
@@ -245,8 +270,8 @@ impl<'a> Source<'a> {
         self.uses.borrow().clone()
     }
 
-    /// What was found, errors and warnings apart, and how many more mistakes there are.
-    pub(crate) fn finish(self) -> (Vec<Mistake>, Vec<Mistake>, usize) {
+    /// What was found, errors and warnings apart, and how many more diagnostics there are.
+    pub(crate) fn finish(self) -> (Vec<Diagnostic>, Vec<Diagnostic>, usize) {
         let mut hidden: Vec<_> = self.hidden.take().into_iter().collect();
         // Ranges are of whole values, so none lies across another.
         hidden.sort_unstable_by_key(|range| (range.end, range.start));
@@ -254,15 +279,15 @@ impl<'a> Source<'a> {
             .found
             .take()
             .into_iter()
-            .map(|(at, mut mistake)| {
-                self.quote(at, &mut mistake, &hidden);
-                mistake
+            .map(|(at, mut diagnostic)| {
+                self.quote(at, &mut diagnostic, &hidden);
+                diagnostic
             })
             .collect();
-        crate::mistake::sort(&mut found);
+        crate::diagnostic::sort(&mut found);
         let (errors, warnings) = found
             .into_iter()
-            .partition(|mistake| mistake.severity == Severity::Error);
+            .partition(|diagnostic| diagnostic.severity == Severity::Error);
         (errors, warnings, self.dropped.get())
     }
 }
@@ -273,4 +298,14 @@ fn floor(text: &str, at: usize) -> usize {
         .rev()
         .find(|&i| text.is_char_boundary(i))
         .unwrap_or(0)
+}
+
+/// `a.b`
+pub(crate) fn join(path: &str, key: &str) -> String {
+    let key = shown(key);
+    if path.is_empty() {
+        key
+    } else {
+        format!("{path}.{key}")
+    }
 }

@@ -1,4 +1,4 @@
-//! Sizes and times as people write them.
+//! Sizes and times as people write them: in the file, and on the command line.
 
 use std::time::Duration;
 
@@ -27,8 +27,9 @@ pub(crate) const SIZE_PATTERN: &str =
 /// What [`time`] takes, as a regular expression; humantime's longer names are allowed too.
 pub(crate) const TIME_PATTERN: &str = r"^0$|^([0-9]+(\.[0-9]+)? ?(ns|nsec|us|usec|ms|msec|millis|s|sec|secs|second|seconds|m|min|mins|minute|minutes|h|hr|hrs|hour|hours|d|day|days|w|week|weeks) ?)+$";
 
-/// Bytes of a text such as `512mb`, `64 MiB` or `1.5gb`; `None` for any other text.
-pub(crate) fn size(text: &str) -> Option<u64> {
+/// The bytes that a text such as `512mb`, `64 MiB` or `1.5gb` stands for; `None` for any other text.
+#[must_use]
+pub fn size(text: &str) -> Option<u64> {
     let split = text.find(|c: char| c.is_ascii_alphabetic())?;
     let (number, unit) = text.split_at(split);
     let unit = unit.to_ascii_lowercase();
@@ -48,8 +49,9 @@ pub(crate) fn size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// A time such as `30s`, `500ms` or `1m30s`, or `0`; `None` for any other text.
-pub(crate) fn time(text: &str) -> Option<Duration> {
+/// The time that a text such as `30s`, `500ms`, `1m30s` or `0` stands for; `None` for any other text.
+#[must_use]
+pub fn time(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

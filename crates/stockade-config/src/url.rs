@@ -8,9 +8,9 @@ use stockade_http::{
     normalize_escapes,
 };
 
+use crate::diagnostic::shown;
 use crate::keys::URL;
-use crate::mistake::shown;
-use crate::tree::Remark;
+use crate::tree::Message;
 
 /// One entry of `urls`: `https://a.example.com`, `*.example.com/api/*`, `/path`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -35,17 +35,17 @@ impl fmt::Display for UrlPattern {
 
 impl UrlPattern {
     /// Reads one entry of `urls`.
-    pub(crate) fn parse(text: &str) -> Result<Self, Remark> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Message> {
         let (scheme, rest) = split_scheme(text)?;
         if let Some(at) = rest.find(['?', '#']) {
-            let mut remark = Remark::allowed(
-                "routes look at hosts and paths, not at queries and fragments",
+            let mut message = Message::allowed(
+                "routes match hosts and paths, not queries and fragments",
                 URL.what,
             );
-            remark.nearest = text
+            message.nearest = text
                 .get(..text.len() - (rest.len() - at))
                 .map(str::to_owned);
-            return Err(remark);
+            return Err(message);
         }
         let (authority, path) = match rest.find('/') {
             Some(slash) => rest.split_at(slash),
@@ -53,11 +53,11 @@ impl UrlPattern {
         };
         if authority.contains('@') {
             let what = "names and passwords have no place in a URL pattern";
-            return Err(Remark::allowed(what, URL.what));
+            return Err(Message::allowed(what, URL.what));
         }
         let (host, port) = if authority.is_empty() {
             if scheme.is_some() {
-                return Err(Remark::allowed("the host is missing", URL.what));
+                return Err(Message::allowed("the host is missing", URL.what));
             }
             (HostPattern::Any, None)
         } else {
@@ -84,7 +84,7 @@ impl UrlPattern {
 }
 
 /// Reads the path of a pattern.
-fn path_pattern(path: &str) -> Result<PathPattern, Remark> {
+fn path_pattern(path: &str) -> Result<PathPattern, Message> {
     if path.is_empty() || path == "/" || path == "/*" {
         return Ok(PathPattern::Under(String::new()));
     }
@@ -95,26 +95,26 @@ fn path_pattern(path: &str) -> Result<PathPattern, Remark> {
     if path.contains('*') {
         let allowed = "a path such as /about, or one that ends with /* for all below it";
         let what = "a * stands only at the end of a path, after a slash";
-        return Err(Remark::allowed(what, allowed));
+        return Err(Message::allowed(what, allowed));
     }
     let example = "a path such as /about";
     if path.contains('\\') || path.contains("//") {
         let what = "no path of a request has // or \\ in it after it is normalised";
-        return Err(Remark::allowed(what, example));
+        return Err(Message::allowed(what, example));
     }
     let path = normalize_escapes(path).map_err(|error| match error {
         PathError::Escape => {
             let allowed = "% and two hexadecimal digits; a % itself is %25";
-            Remark::allowed("a % is followed by no escape", allowed)
+            Message::allowed("a % is followed by no escape", allowed)
         }
         PathError::Control => {
-            Remark::allowed("control characters are refused in every path", example)
+            Message::allowed("control characters are refused in every path", example)
         }
-        error => Remark::allowed(error.to_string(), example),
+        error => Message::allowed(error.to_string(), example),
     })?;
     if path.split('/').any(|part| matches!(part, "." | "..")) {
         let what = "no path of a request has . or .. in it after it is normalised";
-        return Err(Remark::allowed(what, example));
+        return Err(Message::allowed(what, example));
     }
     Ok(if under {
         PathPattern::Under(path)
@@ -123,7 +123,7 @@ fn path_pattern(path: &str) -> Result<PathPattern, Remark> {
     })
 }
 
-fn split_scheme(text: &str) -> Result<(Option<Scheme>, &str), Remark> {
+fn split_scheme(text: &str) -> Result<(Option<Scheme>, &str), Message> {
     match text.split_once("://") {
         Some(("https", rest)) => Ok((Some(Scheme::Https), rest)),
         Some(("http", rest)) => Ok((Some(Scheme::Http), rest)),
@@ -134,16 +134,16 @@ fn split_scheme(text: &str) -> Result<(Option<Scheme>, &str), Remark> {
                 _ => rest.to_owned(),
             };
             let what = format!("{:?} is no scheme here", shown(scheme));
-            let mut remark = Remark::allowed(what, "https://, http:// or neither, for both");
-            remark.nearest = Some(shown(&other));
-            Err(remark)
+            let mut message = Message::allowed(what, "https://, http:// or neither, for both");
+            message.nearest = Some(shown(&other));
+            Err(message)
         }
         _ => Ok((None, text)),
     }
 }
 
 /// Host and port of an authority.
-pub(crate) fn split_port(authority: &str) -> Result<(&str, Option<u16>), Remark> {
+pub(crate) fn split_port(authority: &str) -> Result<(&str, Option<u16>), Message> {
     let after = authority.rfind(']').map_or(0, |bracket| bracket + 1);
     let colon = authority.get(after..).and_then(|rest| rest.find(':'));
     let Some(colon) = colon.map(|colon| after + colon) else {
@@ -154,7 +154,7 @@ pub(crate) fn split_port(authority: &str) -> Result<(&str, Option<u16>), Remark>
     let number = port.parse::<u16>().ok().filter(|number| *number > 0);
     match (host, number) {
         (Some(host), Some(number)) if !port.starts_with('+') => Ok((host, Some(number))),
-        _ => Err(Remark::allowed(
+        _ => Err(Message::allowed(
             format!("{:?} is no port", shown(port)),
             "a port from 1 to 65535; an IPv6 address stands in brackets",
         )),
@@ -164,19 +164,19 @@ pub(crate) fn split_port(authority: &str) -> Result<(&str, Option<u16>), Remark>
 /// Reads a host, maybe with a wildcard as its leftmost label. Stricter than [`HostPattern::parse`]: an IPv4 address
 /// has its usual form, an IPv6 address has brackets, and a label has no outer hyphen (RFC 1123, section 2.1;
 /// underscores are in use).
-pub(crate) fn host(text: &str) -> Result<HostPattern, Remark> {
+pub(crate) fn host(text: &str) -> Result<HostPattern, Message> {
     const HYPHENS: &str = "labels are letters, digits and inner hyphens";
     const FOUR: &str = "an IPv4 address is written as four numbers, as 192.0.2.7";
     let pattern = HostPattern::parse(text);
     if text.starts_with('[') {
         return pattern.map_err(|_| {
             let what = format!("{:?} is no IPv6 address", shown(text));
-            Remark::allowed(what, "an address in brackets, as [::1]")
+            Message::allowed(what, "an address in brackets, as [::1]")
         });
     }
     let plain = text.strip_prefix("*.").unwrap_or(text);
     let refuse = |why: &str| {
-        Remark::allowed(
+        Message::allowed(
             format!("{:?} is no host name: {why}", shown(plain)),
             "a name such as a.example.com, or *.example.com",
         )
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> UrlPattern {
-        UrlPattern::parse(text).unwrap_or_else(|remark| panic!("{text}: {}", remark.what))
+        UrlPattern::parse(text).unwrap_or_else(|message| panic!("{text}: {}", message.what))
     }
 
     #[test]

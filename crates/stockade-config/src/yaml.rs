@@ -6,10 +6,12 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use serde_saphyr::granit_parser::{ErrorKind, Event, Marker, Options, Parser, ScalarStyle, Span};
+use serde_saphyr::granit_parser::{
+    ErrorKind, Event, Marker, Options, Parser, ScalarStyle, Span as ParserSpan,
+};
 
-use crate::mistake::shown;
-use crate::tree::{Entry, Node, Place, Source, Value};
+use crate::diagnostic::shown;
+use crate::tree::{Entry, Node, Source, Span, Value};
 
 /// The longest file.
 pub(crate) const MAX_BYTES: usize = 8 << 20;
@@ -20,8 +22,8 @@ const MAX_NODES: usize = 500_000;
 /// Lists and mappings in each other.
 const MAX_DEPTH: usize = 32;
 
-/// The tree, or `None` where the text is no YAML or beyond bounds. What is wrong is told to `source`;
-/// a tree may come out of a text with mistakes, so that more of them are found.
+/// The tree, or `None` where the text is no YAML or beyond bounds. What is wrong is reported to `source`;
+/// a text with errors may give a tree too, so that more of them are found.
 pub(crate) fn read(text: &str, source: &Source<'_>) -> Option<Node> {
     if text.len() > MAX_BYTES {
         let what = format!(
@@ -29,7 +31,7 @@ pub(crate) fn read(text: &str, source: &Source<'_>) -> Option<Node> {
             text.len(),
             MAX_BYTES >> 20
         );
-        source.error(Place::default(), "", what);
+        source.error(Span::default(), "", what);
         return None;
     }
     let mut options = Options::default();
@@ -40,7 +42,7 @@ pub(crate) fn read(text: &str, source: &Source<'_>) -> Option<Node> {
     for event in Parser::new_from_str_with_options(text, options) {
         match event {
             Ok((event, span)) => {
-                if !builder.take(event, builder.place(span)) {
+                if !builder.take(event, builder.span(span)) {
                     return None;
                 }
             }
@@ -58,7 +60,7 @@ pub(crate) fn read(text: &str, source: &Source<'_>) -> Option<Node> {
     let root = builder.root;
     if root.is_none() {
         source.error(
-            Place::default(),
+            Span::default(),
             "",
             "the file is empty: it needs `version: \"1.0\"` and `instances`".to_owned(),
         );
@@ -70,7 +72,7 @@ fn too_deep() -> String {
     format!("lists and mappings lie more than {MAX_DEPTH} deep in each other")
 }
 
-fn syntax(info: &str, text: &str, at: Place) -> String {
+fn syntax(info: &str, text: &str, at: Span) -> String {
     let start = text
         .get(..at.start)
         .and_then(|before| before.rfind('\n'))
@@ -95,7 +97,7 @@ fn shown_long(text: &str) -> String {
 
 /// A list or mapping that is not closed yet.
 struct Open {
-    at: Place,
+    at: Span,
     anchor: usize,
     weight: usize,
     inside: Inside,
@@ -113,7 +115,7 @@ enum Inside {
 }
 
 enum Pending {
-    Key(Rc<str>, Place),
+    Key(Rc<str>, Span),
     Merge,
     /// A key that was refused; its value goes too.
     Refused,
@@ -142,9 +144,9 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn place(&self, span: Span) -> Place {
+    fn span(&self, span: ParserSpan) -> Span {
         let start = self.offset(&span.start);
-        Place {
+        Span {
             start,
             end: self.offset(&span.end).max(start),
             line: span.start.line(),
@@ -152,9 +154,9 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn point(&self, mark: &Marker) -> Place {
+    fn point(&self, mark: &Marker) -> Span {
         let start = self.offset(mark);
-        Place {
+        Span {
             start,
             end: start,
             line: mark.line(),
@@ -169,7 +171,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Takes one event; `false` where it makes no sense to go on.
-    fn take(&mut self, event: Event<'_>, at: Place) -> bool {
+    fn take(&mut self, event: Event<'_>, at: Span) -> bool {
         if let Some(tag) = event.tag()
             && !tag.is_yaml_core_schema()
         {
@@ -190,7 +192,7 @@ impl<'a> Builder<'a> {
                 let plain = style == ScalarStyle::Plain
                     && !tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
                 let node = Node {
-                    place: at,
+                    span: at,
                     // A long text weighs as much as several values.
                     weight: 1 + text.len() / 64,
                     value: Value::Scalar {
@@ -216,7 +218,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn begin(&mut self, at: Place, anchor: usize, inside: Inside) -> bool {
+    fn begin(&mut self, at: Span, anchor: usize, inside: Inside) -> bool {
         if self.open.len() >= MAX_DEPTH {
             self.source.error(at, "", too_deep());
             return false;
@@ -230,7 +232,7 @@ impl<'a> Builder<'a> {
         true
     }
 
-    fn end(&mut self, at: Place) -> bool {
+    fn end(&mut self, at: Span) -> bool {
         let Some(open) = self.open.pop() else {
             return false;
         };
@@ -252,19 +254,19 @@ impl<'a> Builder<'a> {
                 Value::Map(entries.into())
             }
         };
-        let place = Place {
+        let span = Span {
             end: at.end.max(open.at.start),
             ..open.at
         };
         let node = Node {
-            place,
+            span,
             value,
             weight: open.weight,
         };
         self.close(open.anchor, node)
     }
 
-    fn alias(&mut self, id: usize, at: Place) -> bool {
+    fn alias(&mut self, id: usize, at: Span) -> bool {
         // An alias within what it stands for has no end.
         let Some(node) = self.anchors.get(&id).cloned() else {
             let what = "this alias stands for something that it is itself in".to_owned();
@@ -284,7 +286,7 @@ impl<'a> Builder<'a> {
     /// Puts a whole node where it belongs.
     fn put(&mut self, node: Node) -> bool {
         self.nodes = self.nodes.saturating_add(1);
-        let place = node.place;
+        let span = node.span;
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);
             return true;
@@ -294,7 +296,7 @@ impl<'a> Builder<'a> {
             let what = format!(
                 "the file has more than {MAX_NODES} values, aliases counted as often as they are used"
             );
-            self.source.error(place, "", what);
+            self.source.error(span, "", what);
             return false;
         }
         match &mut open.inside {
@@ -318,7 +320,7 @@ impl<'a> Builder<'a> {
 fn read_key(node: &Node, seen: &mut HashSet<Rc<str>>, source: &Source<'_>) -> Pending {
     let Value::Scalar { text, quoted } = &node.value else {
         let what = format!("a key is text, not {}", node.kind());
-        source.error(node.place, "", what);
+        source.error(node.span, "", what);
         return Pending::Refused;
     };
     if &**text == "<<" && !quoted {
@@ -329,10 +331,10 @@ fn read_key(node: &Node, seen: &mut HashSet<Rc<str>>, source: &Source<'_>) -> Pe
             "the key {} is there twice; the first one counts",
             shown(text)
         );
-        source.error(node.place, "", what);
+        source.error(node.span, "", what);
         return Pending::Refused;
     }
-    Pending::Key(text.clone(), node.place)
+    Pending::Key(text.clone(), node.span)
 }
 
 fn merge(node: &Node, merges: &mut Vec<Node>, source: &Source<'_>) {
@@ -346,7 +348,7 @@ fn merge(node: &Node, merges: &mut Vec<Node>, source: &Source<'_>) {
                 "`<<` takes a mapping, or a list of them, not {}",
                 node.kind()
             );
-            source.error(node.place, "", what);
+            source.error(node.span, "", what);
         }
     }
 }
@@ -376,7 +378,7 @@ mod tests {
         assert_eq!((entries[0].at.line, entries[0].at.column), (1, 1));
         assert_eq!((entries[1].at.line, entries[1].at.column), (2, 1));
         let items = entries[1].node.list().unwrap();
-        assert_eq!((items[1].place.line, items[1].place.column), (2, 8));
+        assert_eq!((items[1].span.line, items[1].span.column), (2, 8));
         assert_eq!(items[1].text(), Some("ÿ z"));
     }
 

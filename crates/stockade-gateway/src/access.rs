@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderName, Method, StatusCode, Version};
 use stockade_http::{ClientTls, ServedBy};
 
-/// Hears what happens. Called on the tasks that serve: must return at once.
+/// Receives what the gateway did. Called on the tasks that serve: must return at once.
 pub trait Observer: Send + Sync + 'static {
     /// A request is over: its response's last byte was handed to the connection, or it failed.
     fn request(&self, record: &AccessRecord) {
@@ -31,11 +31,37 @@ pub trait Observer: Send + Sync + 'static {
     }
 }
 
-/// Hears nothing.
+/// Ignores everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unobserved;
 
 impl Observer for Unobserved {}
+
+/// Reports a connection as opened, and as closed when it is dropped.
+pub(crate) struct ConnectionReport {
+    observer: Arc<dyn Observer>,
+    listener: Arc<str>,
+    opened: Instant,
+}
+
+impl ConnectionReport {
+    pub(crate) fn new(observer: &Arc<dyn Observer>, listener: &Arc<str>) -> Self {
+        observer.connection(listener, ConnectionEvent::Opened);
+        Self {
+            observer: Arc::clone(observer),
+            listener: Arc::clone(listener),
+            opened: Instant::now(),
+        }
+    }
+}
+
+impl Drop for ConnectionReport {
+    fn drop(&mut self) {
+        let lasted = self.opened.elapsed();
+        self.observer
+            .connection(&self.listener, ConnectionEvent::Closed { lasted });
+    }
+}
 
 /// What happens to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

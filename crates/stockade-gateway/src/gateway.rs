@@ -4,69 +4,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::timeout;
 
-use crate::accept::Bound;
 use crate::access::Observer;
-use crate::gate::Gate;
+use crate::http::serve::serve;
 use crate::limits::Limits;
-use crate::listener::{Address, ListenError, Listener};
-use crate::route::Table;
+use crate::listener::accept::BoundListener;
+use crate::listener::options::{Address, ListenError, Listener};
+use crate::route::table::Table;
+use crate::state::{ActiveConfig, GatewayState, Phase};
 
 /// Accepts connections and answers requests until it is drained. A clone is the same gateway; when the last
 /// one is dropped it accepts no more, and its connections are cut.
 #[derive(Clone)]
 pub struct Gateway {
-    inner: Arc<Inner>,
+    inner: Arc<GatewayInner>,
 }
 
-struct Inner {
-    shared: Arc<Shared>,
+struct GatewayInner {
+    state: Arc<GatewayState>,
     phase: watch::Sender<Phase>,
-    /// Held while listeners change.
-    bound: Mutex<Vec<Arc<Bound>>>,
-    /// The same, for reading.
+    /// Locked while listeners change.
+    bound: Mutex<Vec<Arc<BoundListener>>>,
+    /// Names and addresses of `bound`, for readers that must not wait for a change.
     addresses: ArcSwap<Vec<(Arc<str>, Address)>>,
-}
-
-/// What all connections share.
-pub(crate) struct Shared {
-    pub(crate) current: ArcSwap<Current>,
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) phase: Phases,
-}
-
-/// What a reload exchanges as a whole.
-pub(crate) struct Current {
-    pub(crate) table: Table,
-    pub(crate) limits: Arc<Limits>,
-}
-
-/// Where a gateway is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Serving,
-    /// What runs may end; nothing new begins.
-    Draining,
-    /// Nothing may go on.
-    Cutting,
-}
-
-/// Hears of the gateway's phase.
-pub(crate) struct Phases(watch::Receiver<Phase>);
-
-impl Phases {
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Phase> {
-        self.0.clone()
-    }
-}
-
-impl Shared {
-    pub(crate) fn draining(&self) -> bool {
-        *self.phase.0.borrow() != Phase::Serving
-    }
 }
 
 /// What a drain left.
@@ -94,6 +56,25 @@ pub struct GatewayStats {
 }
 
 impl Gateway {
+    /// A gateway without listeners and routes; [`Gateway::reload`] gives it some.
+    pub fn new(observer: Arc<dyn Observer>) -> Self {
+        let (phase, phase_receiver) = watch::channel(Phase::Serving);
+        let state = Arc::new(GatewayState {
+            config: ArcSwap::from_pointee(ActiveConfig::new(Table::default(), Limits::default())),
+            connections: Arc::default(),
+            observer,
+            phase: phase_receiver,
+        });
+        Self {
+            inner: Arc::new(GatewayInner {
+                state,
+                phase,
+                bound: Mutex::default(),
+                addresses: ArcSwap::default(),
+            }),
+        }
+    }
+
     /// Binds all listeners and serves.
     ///
     /// # Errors
@@ -105,25 +86,8 @@ impl Gateway {
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, ListenError> {
-        let (phase, phases) = watch::channel(Phase::Serving);
-        let shared = Arc::new(Shared {
-            current: ArcSwap::from_pointee(Current {
-                table,
-                limits: Arc::new(limits),
-            }),
-            gate: Arc::default(),
-            observer,
-            phase: Phases(phases),
-        });
-        let gateway = Self {
-            inner: Arc::new(Inner {
-                shared,
-                phase,
-                bound: Mutex::default(),
-                addresses: ArcSwap::default(),
-            }),
-        };
-        gateway.listen(listeners, || {}).await?;
+        let gateway = Self::new(observer);
+        gateway.reload(listeners, table, limits).await?;
         Ok(gateway)
     }
 
@@ -147,61 +111,43 @@ impl Gateway {
         table: Table,
         limits: Limits,
     ) -> Result<(), ListenError> {
-        let current = Arc::new(Current {
-            table,
-            limits: Arc::new(limits),
-        });
-        self.listen(listeners, || self.inner.shared.current.store(current))
-            .await
+        let prepared = self.prepare(listeners, table, limits).await?;
+        prepared.commit().await;
+        Ok(())
     }
 
-    /// Binds what is new, then does `change`, then lets go of what is gone.
-    async fn listen(
+    /// The fallible part of [`Gateway::reload`]: binds what is new and changes nothing yet. Other reloads and
+    /// [`Gateway::drain`] wait until what it returns is committed or dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`] if a new listener can't be opened.
+    pub async fn prepare(
         &self,
         listeners: Vec<Listener>,
-        change: impl FnOnce(),
-    ) -> Result<(), ListenError> {
-        let mut bound = self.inner.bound.lock().await;
-        if self.inner.shared.draining() {
+        table: Table,
+        limits: Limits,
+    ) -> Result<PreparedReload<'_>, ListenError> {
+        let mut prepared = PreparedReload {
+            state: &self.inner.state,
+            addresses: &self.inner.addresses,
+            bound: self.inner.bound.lock().await,
+            config: Arc::new(ActiveConfig::new(table, limits)),
+            next: Vec::new(),
+        };
+        if self.inner.state.draining() {
             // Nothing opens again what a drain has closed.
-            change();
-            return Ok(());
+            return Ok(prepared);
         }
-        let mut next = Vec::with_capacity(listeners.len());
-        let mut kept = Vec::new();
         for listener in listeners {
-            match bound
-                .iter()
-                .find(|bound| bound.asked_for(&listener.address))
-            {
-                Some(same) => {
-                    next.push(Arc::clone(same));
-                    kept.push((Arc::clone(same), listener));
-                }
-                None => next.push(Arc::new(Bound::bind(listener)?)),
-            }
+            let mut open = prepared.bound.iter();
+            let open = open.find(|bound| bound.asked_for(&listener.address));
+            prepared.next.push(match open {
+                Some(same) => (Arc::clone(same), Some(listener)),
+                None => (Arc::new(BoundListener::bind(listener)?), None),
+            });
         }
-        change();
-        for (same, listener) in kept {
-            same.exchange(listener);
-        }
-        for new in &next {
-            if !bound.iter().any(|old| Arc::ptr_eq(old, new)) {
-                new.accept(&self.inner.shared);
-            }
-        }
-        for old in bound.iter() {
-            if !next.iter().any(|new| Arc::ptr_eq(old, new)) {
-                old.close().await;
-            }
-        }
-        let addresses = next
-            .iter()
-            .map(|bound| (bound.name(), bound.address()))
-            .collect();
-        self.inner.addresses.store(Arc::new(addresses));
-        *bound = next;
-        Ok(())
+        Ok(prepared)
     }
 
     /// Accepts no more, lets what runs end, and cuts what is left at `deadline`. WebSockets are closed with
@@ -213,16 +159,16 @@ impl Gateway {
             bound.close().await;
         }
         inner.addresses.store(Arc::default());
-        let gate = &inner.shared.gate;
-        let open = gate.open();
+        let connections = &inner.state.connections;
+        let open = connections.open();
         inner.phase.send_replace(Phase::Draining);
-        let _ = timeout(deadline, gate.until_empty()).await;
-        let cut = gate.open();
-        let sockets_cut = gate.sockets();
+        let _ = timeout(deadline, connections.until_empty()).await;
+        let cut = connections.open();
+        let sockets_cut = connections.sockets();
         inner.phase.send_replace(Phase::Cutting);
         if cut > 0 {
             // Tasks end as soon as they are polled; only one that never yields could take longer.
-            let _ = timeout(Duration::from_secs(1), gate.until_empty()).await;
+            let _ = timeout(Duration::from_secs(1), connections.until_empty()).await;
         }
         Drained {
             ended: open.saturating_sub(cut),
@@ -231,20 +177,73 @@ impl Gateway {
         }
     }
 
-    /// Figures of the moment.
+    /// What is open at this moment.
     #[must_use]
     pub fn stats(&self) -> GatewayStats {
-        let gate = &self.inner.shared.gate;
+        let connections = &self.inner.state.connections;
         GatewayStats {
-            connections: gate.open(),
-            requests: gate.requests(),
-            sockets: gate.sockets(),
-            accepted: gate.accepted(),
+            connections: connections.open(),
+            requests: connections.requests(),
+            sockets: connections.sockets(),
+            accepted: connections.accepted(),
         }
     }
 }
 
-impl Drop for Inner {
+/// A reload whose sockets are bound. Dropping it closes them, and everything stays as it was.
+#[must_use]
+pub struct PreparedReload<'a> {
+    state: &'a Arc<GatewayState>,
+    addresses: &'a ArcSwap<Vec<(Arc<str>, Address)>>,
+    bound: MutexGuard<'a, Vec<Arc<BoundListener>>>,
+    config: Arc<ActiveConfig>,
+    /// Sockets that stay, each with its new settings, and new ones without.
+    next: Vec<(Arc<BoundListener>, Option<Listener>)>,
+}
+
+impl PreparedReload<'_> {
+    /// Serves by the new table, limits and listeners from now on. What is returned waits until the addresses of
+    /// listeners that are gone are free again.
+    pub fn commit(mut self) -> impl Future<Output = ()> + Send + use<> {
+        self.state.config.store(Arc::clone(&self.config));
+        let mut next = Vec::with_capacity(self.next.len());
+        for (bound, settings) in self.next.drain(..) {
+            match settings {
+                Some(listener) => bound.replace(listener),
+                None => {
+                    let state = Arc::clone(self.state);
+                    bound.accept(move |accepted| serve(Arc::clone(&state), accepted));
+                }
+            }
+            next.push(bound);
+        }
+        let addresses = next.iter().map(|bound| (bound.name(), bound.address()));
+        self.addresses.store(Arc::new(addresses.collect()));
+        let old = std::mem::replace(&mut *self.bound, next);
+        let stays =
+            |old: &&Arc<BoundListener>| self.bound.iter().any(|bound| Arc::ptr_eq(old, bound));
+        let gone = old.iter().filter(|old| !stays(old));
+        let closing: Vec<_> = gone.filter_map(|gone| gone.stop()).collect();
+        async move {
+            for task in closing {
+                // It was cancelled; then its socket is closed.
+                let _ = task.await;
+            }
+        }
+    }
+}
+
+impl Drop for PreparedReload<'_> {
+    fn drop(&mut self) {
+        for (bound, settings) in self.next.drain(..) {
+            if settings.is_none() {
+                bound.stop();
+            }
+        }
+    }
+}
+
+impl Drop for GatewayInner {
     fn drop(&mut self) {
         for bound in self.bound.get_mut().drain(..) {
             bound.stop();

@@ -17,45 +17,30 @@
 //! Deliberately absent: configuration files, metrics, what answers a request; TLS itself, which is the crate
 //! `stockade-tls`.
 
-mod accept;
 mod access;
-mod admission;
 mod assets;
-mod authority;
-mod body;
-mod connection;
-mod finish;
-mod forwarded;
-mod frames;
-mod framing;
-mod gate;
+mod filter;
 mod gateway;
-mod head;
+mod http;
 mod limits;
 mod listener;
 mod parsers;
-mod pattern;
-mod proxy;
-mod pulse;
-mod relay;
-mod response;
+mod rejection;
 mod route;
-mod service;
-mod stream;
+mod state;
 mod target;
 mod websocket;
-mod wire;
 
+pub use crate::http::forwarded::{remove_identity, write_identity};
 pub use access::{
     AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord, Unobserved,
 };
 pub use assets::{AssetFallback, Assets, AssetsError, AssetsOptions};
-pub use forwarded::{remove_identity, write_identity};
-pub use gateway::{Drained, Gateway, GatewayStats};
+pub use gateway::{Drained, Gateway, GatewayStats, PreparedReload};
 pub use limits::{Limits, SocketLimits};
-pub use listener::{Address, ListenError, Listener, ProxyProtocol};
+pub use listener::options::{Address, ListenError, Listener, ProxyProtocol};
 #[doc(hidden)]
 pub use parsers::parse_everything;
-pub use pattern::{Pattern, PatternError};
-pub use route::{Route, Table, TableError, TableOptions};
+pub use route::pattern::{Pattern, PatternError};
+pub use route::table::{Route, Table, TableError, TableOptions};
 pub use target::Target;

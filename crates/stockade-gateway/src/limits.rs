@@ -44,7 +44,7 @@ pub struct Limits {
     pub h2_connection_window: u32,
     /// Response bytes that may wait in one HTTP/2 stream.
     pub h2_send_buffer: usize,
-    /// Streams that a client reset before they were looked at; more end the connection
+    /// Streams that a client reset before the gateway handled them; more end the connection
     /// (CVE-2023-44487).
     pub h2_pending_resets: usize,
     /// Streams that the gateway had to reset for the client's errors; more end the connection

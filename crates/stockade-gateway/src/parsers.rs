@@ -2,10 +2,10 @@
 
 use stockade_http::{NormalPath, Slashes};
 
-use crate::authority::Authority;
-use crate::frames::Frames;
-use crate::framing::{Finding, Framing};
-use crate::proxy;
+use crate::http::h1_framing::{H1Framing, Passage};
+use crate::http::h2_frame_limiter::H2FrameLimiter;
+use crate::listener::proxy_protocol;
+use crate::route::authority::Authority;
 
 const HEAD_LIMIT: usize = 8192;
 
@@ -24,11 +24,11 @@ pub fn parse_everything(bytes: &[u8]) {
         let whole = inspected(&[bytes]);
         assert_eq!(whole, inspected(&[first, second]), "cut at {cut}");
     }
-    let mut frames = Frames::new(10);
+    let mut frames = H2FrameLimiter::new(10);
     let _ = frames
         .inspect(first, 0)
         .and_then(|()| frames.inspect(second, 0));
-    let _ = proxy::parse(bytes);
+    let _ = proxy_protocol::parse(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
         if let Ok(path) = NormalPath::parse(text, Slashes::Merge) {
             let again = NormalPath::parse(path.as_str(), Slashes::Merge);
@@ -43,12 +43,12 @@ pub fn parse_everything(bytes: &[u8]) {
 
 /// How many bytes pass.
 fn inspected(parts: &[&[u8]]) -> usize {
-    let mut framing = Framing::new(HEAD_LIMIT);
+    let mut framing = H1Framing::new(HEAD_LIMIT);
     let mut passed = 0;
     for part in parts {
         match framing.inspect(&mut part.to_vec()) {
-            Finding::Fine => passed += part.len(),
-            Finding::Spoilt(length, _) => return passed + length,
+            Passage::All => passed += part.len(),
+            Passage::Until(length, _) => return passed + length,
         }
     }
     passed

@@ -22,7 +22,7 @@ use stockade_host_realm::{
 use stockade_policy::ConsoleMode;
 use stockade_protocol::{ConsoleLevel, GuestError, Payload};
 use stockade_realm::Parts;
-use stockade_supervisor::{Event, Figures, Handle, TerminateReason};
+use stockade_supervisor::{Event, Figures, IsolateHandle, TerminateReason};
 use tokio::time::Sleep;
 
 /// How long events are handled before the script's own work gets its turn.
@@ -179,10 +179,10 @@ impl<'a> Realm<'a> {
         sandbox: u32,
         cx: &mut Context<'_>,
     ) -> bool {
-        let Some(hub) = self.sandboxes.hub(sandbox) else {
+        let Some(queue) = self.sandboxes.queue(sandbox) else {
             return false;
         };
-        let Poll::Ready(mut turn) = hub.poll_turn(cx) else {
+        let Poll::Ready(mut turn) = queue.poll_turn(cx) else {
             return false;
         };
         let handle = turn.handle();
@@ -281,7 +281,7 @@ impl<'a> Realm<'a> {
         };
         if of_guest && matches!(called, Called::Unreadable) {
             // Only a worker that was taken over sends that.
-            let what = "a message that is no JSON, or whose parts are not there";
+            let what = "a message that is not JSON, or whose parts are missing";
             (account.handle()).terminate(TerminateReason::PolicyViolation, what);
         }
         if last {
@@ -485,7 +485,7 @@ fn terminated(reason: TerminateReason, figures: &Figures, detail: &str) -> serde
 }
 
 /// Prints a guest's line with its isolate's name in front, which stands out where there are colours.
-fn print(handle: &Handle, level: ConsoleLevel, text: &str, info: Option<&RunInfo>) {
+fn print(handle: &IsolateHandle, level: ConsoleLevel, text: &str, info: Option<&RunInfo>) {
     let name = match &handle.options().name {
         Some(name) => format!("[{name}]"),
         None => format!("[isolate #{}]", handle.id()),

@@ -4,13 +4,13 @@
 //! `/json/list` names them all, as debuggers expect.
 //!
 //! Invariants:
-//! 1. An isolate hears on its own thread, before it waits in a pause and after, that it does: so its
+//! 1. An isolate is notified on its own thread, before it waits in a pause and after it: so its
 //!    clocks can stop exactly then (see `session`).
 //! 2. [`Debuggers::close`] frees an isolate from any pause, from any thread.
 //! 3. Requests whose `Host` is neither `localhost` nor an IP address are refused: a web page that has
 //!    its own name resolved to this machine learns nothing.
 //!
-//! Deliberately absent: authentication. Whoever may connect to the address and read the list of
+//! Deliberately absent: authentication. Anyone who may connect to the address and read the list of
 //! targets, or knows a target's random id, controls that isolate: the host isolate with all its rights.
 
 mod server;

@@ -36,7 +36,7 @@ pub struct ListenError {
     pub source: std::io::Error,
 }
 
-/// Hears of each isolate that registers, with the URL a debugger connects to.
+/// Receives each isolate that registers, with the URL that a debugger connects to.
 type Announce = dyn Fn(&Target, &str) + Send + Sync;
 
 /// Debuggers connect here. Cheap to clone; listens until the process ends.
@@ -48,7 +48,7 @@ pub struct Inspector {
 }
 
 impl Inspector {
-    /// Listens on this address, where port 0 is any that is free. `announce` hears of each isolate
+    /// Listens on this address, where port 0 is any that is free. `announce` receives each isolate
     /// that registers, with the URL a debugger connects to.
     ///
     /// # Errors
@@ -113,7 +113,7 @@ impl Inspector {
 async fn accept(listener: std::net::TcpListener, entries: Entries) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(error) => return log::error!("no debugger can connect: {error}"),
+        Err(error) => return tracing::error!("no debugger can connect: {error}"),
     };
     loop {
         match listener.accept().await {
@@ -121,7 +121,7 @@ async fn accept(listener: std::net::TcpListener, entries: Entries) {
                 tokio::spawn(serve(stream, Arc::clone(&entries)));
             }
             Err(error) => {
-                log::error!("a debugger could not connect: {error}");
+                tracing::error!("a debugger could not connect: {error}");
                 // Out of descriptors, most likely: do not ask again at once.
                 tokio::task::yield_now().await;
             }
@@ -139,7 +139,7 @@ async fn serve(stream: TcpStream, entries: Entries) {
         .with_upgrades()
         .await;
     if let Err(error) = served {
-        log::debug!("a debugger's connection failed: {error}");
+        tracing::debug!("a debugger's connection failed: {error}");
     }
 }
 
@@ -212,7 +212,7 @@ fn connect(mut request: Request<Incoming>, entry: &Entry) -> Answer {
     };
     tokio::spawn(async move {
         if let Err(error) = carry(socket, session).await {
-            log::debug!("a debugger's socket failed: {error}");
+            tracing::debug!("a debugger's socket failed: {error}");
         }
     });
     response.map(|_| Full::default())
@@ -266,7 +266,7 @@ async fn carry(socket: UpgradeFut, mut session: Session) -> Result<(), WebSocket
             writer.write_frame(frame).await?;
         }
     };
-    // `session` is dropped with `write`, and tells the isolate.
+    // `session` is dropped with `write`, and notifies the isolate.
     tokio::pin!(write);
     tokio::select! {
         done = &mut write => done,

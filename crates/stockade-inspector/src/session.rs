@@ -3,7 +3,7 @@
 //! deno_core says nowhere that an isolate is paused; V8 does, to the debugger: `Debugger.paused` goes
 //! out on the isolate's thread just before it waits, `Debugger.resumed` just after. A channel's sender
 //! wakes its receiver on the sender's own thread, so a receiver whose waker reads the message at once
-//! ([`Passage`]) hears both at the right moment and on the right thread.
+//! ([`Passage`]) is notified of both at the right moment and on the right thread.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -15,10 +15,10 @@ use deno_core::{
 };
 use parking_lot::Mutex;
 
-/// Told of an isolate's sessions, on the isolate's thread.
+/// Is notified of an isolate's sessions, on the isolate's thread.
 pub trait Watcher: Send + Sync {
     /// A debugger begins to hold the isolate (`true`) or lets it go (`false`). Where several debuggers
-    /// hold it at once, each pause is told for each of them.
+    /// hold it at once, each pause is reported for each of them.
     fn paused(&self, paused: bool);
 
     /// A message of this many bytes of memory has left the isolate.
@@ -164,7 +164,7 @@ impl Wake for Passage {
                         watcher.spoke(message.content.capacity());
                     }
                     if let Some(to_socket) = &state.to_socket {
-                        // The debugger may be gone; V8 hears of that by itself.
+                        // The debugger may be gone; V8 detects that by itself.
                         let _ = to_socket.unbounded_send(message.content);
                     }
                 }
@@ -205,11 +205,11 @@ mod tests {
         }
     }
 
-    /// What was told, and on which thread.
+    /// What was reported, and on which thread.
     #[derive(Default)]
-    struct Heard(Mutex<Vec<(bool, std::thread::ThreadId)>>);
+    struct Reported(Mutex<Vec<(bool, std::thread::ThreadId)>>);
 
-    impl Watcher for Heard {
+    impl Watcher for Reported {
         fn paused(&self, paused: bool) {
             self.0.lock().push((paused, std::thread::current().id()));
         }
@@ -218,10 +218,10 @@ mod tests {
     }
 
     #[test]
-    fn session_hears_of_pause_at_once_on_isolates_thread() {
-        let heard = Arc::new(Heard::default());
+    fn session_is_notified_of_pause_at_once_on_isolates_thread() {
+        let reported = Arc::new(Reported::default());
         let (isolate, mut sessions) = unbounded();
-        let mut session = open(&isolate, &Debuggers::default(), Some(heard.clone())).unwrap();
+        let mut session = open(&isolate, &Debuggers::default(), Some(reported.clone())).unwrap();
         let here = std::thread::spawn(move || {
             let proxy = sessions.try_recv().unwrap();
             let InspectorSessionChannels::Regular { tx, .. } = proxy.channels else {
@@ -233,12 +233,12 @@ mod tests {
                 r#"{"id":1,"result":"{\"method\":\"Debugger.resumed\"}"}"#,
             ))
             .unwrap();
-            // Both were heard in `unbounded_send`; closing ends the pause.
+            // Both were reported in `unbounded_send`; closing ends the pause.
             std::thread::current().id()
         })
         .join()
         .unwrap();
-        assert_eq!(*heard.0.lock(), [(true, here), (false, here)]);
+        assert_eq!(*reported.0.lock(), [(true, here), (false, here)]);
         assert!(session.from_isolate.try_recv().unwrap().contains("paused"));
         assert!(
             session

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use stockade_protocol::Payload;
+use stockade_protocol::{Payload, push_string};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::observer::CronOutcome;
 use crate::options::Cron;
 use crate::pool::Pool;
-use crate::wire::push_text;
 
 /// The clock may be set: it is looked at this often at least.
 const LOOK: Duration = Duration::from_secs(60);
@@ -83,7 +82,7 @@ async fn attempt(pool: &Arc<Pool>, cron: &Cron, due: DateTime<Utc>) -> Result<()
         .await_cron(id, found.slot)
         .map_err(|end| end.to_string())?;
     let mut json = format!("[{id},");
-    push_text(&mut json, cron.text(), false);
+    push_string(&mut json, cron.text());
     json.push_str(&format!(",{}]", due.timestamp_millis()));
     if let Err(error) = mirror.handle.control("cron.run", Payload::from_json(json)) {
         mirror.withdraw(id);
@@ -104,18 +103,22 @@ async fn attempt(pool: &Arc<Pool>, cron: &Cron, due: DateTime<Utc>) -> Result<()
 mod tests {
     use super::*;
 
+    fn cron(text: &str) -> Cron {
+        Cron::new(text, text.parse().unwrap())
+    }
+
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
     }
 
     #[test]
     fn cron_next_time_is_after_the_last() {
-        let cron = Cron::new("*/15 * * * *").unwrap();
-        let next = next_after(&cron, at("2026-11-21T10:15:00Z"));
+        let every = cron("*/15 * * * *");
+        let next = next_after(&every, at("2026-11-21T10:15:00Z"));
         assert_eq!(next, Some(at("2026-11-21T10:30:00Z")));
-        let cron = Cron::new("0 0 29 2 *").unwrap();
+        let leap = cron("0 0 29 2 *");
         assert_eq!(
-            next_after(&cron, at("2026-11-21T10:15:00Z")),
+            next_after(&leap, at("2026-11-21T10:15:00Z")),
             Some(at("2028-02-29T00:00:00Z"))
         );
     }
@@ -124,7 +127,7 @@ mod tests {
     fn cron_has_the_rules_that_are_documented() {
         // 2026-11-21 is a Saturday.
         let check = |text: &str, from: &str, next: &str| {
-            let found = next_after(&Cron::new(text).unwrap(), at(from));
+            let found = next_after(&cron(text), at(from));
             assert_eq!(found, Some(at(next)), "{text}");
         };
         let from = "2026-11-21T10:15:00Z";
@@ -145,16 +148,5 @@ mod tests {
         // Either day is enough.
         check("0 0 24 * 1", from, "2026-11-23T00:00:00Z");
         check("0 0 24 * 1", "2026-11-23T10:00:00Z", "2026-11-24T00:00:00Z");
-    }
-
-    #[test]
-    fn cron_that_is_none_is_refused_with_its_text() {
-        for text in ["", "* * * *", "61 * * * *", "a b c d e", "* * * * * * * *"] {
-            let error = Cron::new(text).unwrap_err();
-            assert!(
-                error.to_string().contains("is not a cron expression"),
-                "{text}"
-            );
-        }
     }
 }

@@ -5,13 +5,16 @@ use std::time::Duration;
 use http::StatusCode;
 use stockade_protocol::GuestError;
 use stockade_supervisor::End;
+use strum::{IntoStaticStr, VariantNames};
 
 /// Why there was no place for a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Refusal {
     /// As many requests wait as may.
     QueueFull,
     /// No mirror had room within the time a request may wait.
+    #[strum(serialize = "queue_wait")]
     WaitedTooLong,
     /// The instance takes no more requests.
     Draining,
@@ -21,17 +24,14 @@ impl Refusal {
     /// For logs and labels.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue_full",
-            Self::WaitedTooLong => "queue_wait",
-            Self::Draining => "draining",
-        }
+        self.into()
     }
 }
 
 /// Why a request has no response of the guest. The text is for logs; clients get
 /// [`FetchError::public_message`].
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum FetchError {
     /// All mirrors have as many requests as they may, and so has the queue.
     #[error("no room for the request ({}); retry after {} s", .refusal.name(), .retry_after.as_secs())]
@@ -132,16 +132,6 @@ impl FetchError {
     /// For labels of metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Busy { .. } => "busy",
-            Self::NotStarted { .. } => "not_started",
-            Self::TimedOut { .. } => "timed_out",
-            Self::Ended { .. } => "ended",
-            Self::Threw(_) => "threw",
-            Self::BadResponse { .. } => "bad_response",
-            Self::RequestTooLarge { .. } => "request_too_large",
-            Self::ClientGone => "client_gone",
-            Self::Draining => "draining",
-        }
+        self.into()
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
+use stockade_capability::CallPayload;
 use stockade_http::Body;
 use stockade_protocol::bounds::MAX_NAME_BYTES;
 use stockade_protocol::{GuestError, Payload};
@@ -14,7 +15,6 @@ use crate::mirror::{Mirror, Reading, Reply, Slot};
 use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::respond::respond;
-use crate::services::Parcel;
 use crate::wire::{Malformed, Prepared, RequestBody, Unasked};
 
 /// Why an attempt failed.
@@ -210,8 +210,8 @@ fn no_method(pool: &Pool, method: &str) -> FetchError {
 pub(crate) async fn call(
     pool: &Arc<Pool>,
     method: &str,
-    args: Parcel,
-) -> Result<Parcel, FetchError> {
+    args: CallPayload,
+) -> Result<CallPayload, FetchError> {
     // With the U+0000 that marks an export's name.
     if method.len() >= MAX_NAME_BYTES {
         let beginning: String = method.chars().take(40).collect();
@@ -221,7 +221,7 @@ pub(crate) async fn call(
     let mirror = Arc::clone(&found.slot.mirror);
     let limit = pool.options.limits.wall;
     mirror.number_request();
-    let (args, unnamed) = mirror.export_parcel(args).map_err(FetchError::Threw)?;
+    let (args, unnamed) = mirror.export_call(args).map_err(FetchError::Threw)?;
     let called = mirror.handle.call(format!("\0{method}"), args);
     let called = tokio::time::timeout(limit, called).await;
     if !matches!(called, Ok(Err(CallError::Send(_)))) {
@@ -231,7 +231,7 @@ pub(crate) async fn call(
         Ok(Ok(value)) if value.is_no_export() => Err(no_method(pool, method)),
         Ok(Ok(value)) => checked(value)
             .map_err(Unasked::from)
-            .and_then(|value| mirror.import_parcel(value))
+            .and_then(|value| mirror.import_call(value))
             .map_err(|why| FetchError::BadResponse {
                 why: why.to_string(),
             }),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use parking_lot::Mutex;
+use stockade_capability::CallPayload;
 use stockade_http::Body;
 use stockade_supervisor::Supervisor;
 use tokio::task::JoinHandle;
@@ -17,7 +18,7 @@ use crate::keeper::Keeper;
 use crate::observer::Observer;
 use crate::options::InstanceOptions;
 use crate::pool::{Pool, Readiness};
-use crate::services::{Parcel, Services};
+use crate::services::Services;
 use crate::stats::{Drained, InstanceStats};
 
 /// How often a drain looks whether it is done.
@@ -93,7 +94,7 @@ impl Instance {
     ///
     /// # Errors
     /// Why there is no value.
-    pub async fn call(&self, method: &str, args: Parcel) -> Result<Parcel, FetchError> {
+    pub async fn call(&self, method: &str, args: CallPayload) -> Result<CallPayload, FetchError> {
         fetch::call(&self.pool, method, args).await
     }
 

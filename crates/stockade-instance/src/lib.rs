@@ -2,7 +2,7 @@
 //!
 //! An [`Instance`] keeps isolates that run the same code, its *mirrors*, and gives each request to one of
 //! them. It speaks the guest protocol: control messages and requests over a
-//! [`Handle`](stockade_supervisor::Handle). What a guest asks of its host goes to [`Services`], what
+//! [`IsolateHandle`](stockade_supervisor::IsolateHandle). What a guest asks of its host goes to [`Services`], what
 //! happens to it goes to an [`Observer`].
 //!
 //! Invariants:
@@ -35,8 +35,8 @@ pub use error::{FetchError, Refusal};
 pub use instance::Instance;
 pub use limits::InstanceLimits;
 pub use observer::{CronOutcome, MirrorEnd, MirrorEndReason, Observer, ScaleCause, Unobserved};
-pub use options::{Autoscale, Cron, CronError, InstanceOptions, Recycle, Scaling};
-pub use services::{NoServices, Parcel, Services};
+pub use options::{Autoscale, Cron, InstanceOptions, Recycle, Scaling};
+pub use services::{NoServices, Services};
 pub use stats::{Drained, InstanceStats, MirrorState, MirrorStats};
 #[doc(hidden)]
 pub use wire::parse_guest_message;

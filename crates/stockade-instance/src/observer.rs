@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stockade_protocol::{ConsoleLevel, GuestError};
 use stockade_supervisor::{Figures, TerminateReason};
+use strum::{IntoStaticStr, VariantNames};
 
 use crate::error::{FetchError, Refusal};
 
@@ -41,17 +42,22 @@ pub struct Unobserved;
 impl Observer for Unobserved {}
 
 /// Why a mirror ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum MirrorEndReason {
     /// The runtime ended it.
     Terminated(TerminateReason),
     /// It had served as many requests as one mirror may.
+    #[strum(serialize = "recycled_requests")]
     RecycledForRequests,
     /// It held more memory than its high-water mark.
+    #[strum(serialize = "recycled_memory")]
     RecycledForMemory,
     /// It was as old as one may get.
+    #[strum(serialize = "recycled_age")]
     RecycledForAge,
     /// Requests were stuck in it.
+    #[strum(serialize = "recycled_stuck")]
     RecycledForStuck,
     /// It broke the guest protocol or went over a bound.
     Misbehaved,
@@ -66,21 +72,24 @@ pub enum MirrorEndReason {
 }
 
 impl MirrorEndReason {
-    /// For logs and labels.
+    /// For logs and labels: where the runtime ended it, the name of the runtime's reason.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Terminated(reason) => reason.name(),
-            Self::RecycledForRequests => "recycled_requests",
-            Self::RecycledForMemory => "recycled_memory",
-            Self::RecycledForAge => "recycled_age",
-            Self::RecycledForStuck => "recycled_stuck",
-            Self::Misbehaved => "misbehaved",
-            Self::ScaledDown => "scaled_down",
-            Self::NotReady => "not_ready",
-            Self::Drained => "drained",
-            Self::Shutdown => "shutdown",
+            other => other.into(),
         }
+    }
+
+    /// All names, for metrics that list every label from the start.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        let terminated: &str = Self::Terminated(TerminateReason::Crashed).into();
+        let others = Self::VARIANTS.iter().copied();
+        let others = others.filter(move |name| *name != terminated);
+        TerminateReason::ALL
+            .map(TerminateReason::name)
+            .into_iter()
+            .chain(others)
     }
 }
 
@@ -104,7 +113,8 @@ pub struct MirrorEnd {
 }
 
 /// Why the wanted number of mirrors changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ScaleCause {
     /// A request came, and there was no mirror.
     FirstRequest,
@@ -122,18 +132,13 @@ impl ScaleCause {
     /// For logs and labels.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::FirstRequest => "first_request",
-            Self::Panic => "panic",
-            Self::Load => "load",
-            Self::Cpu => "cpu",
-            Self::Idle => "idle",
-        }
+        self.into()
     }
 }
 
 /// What became of a scheduled run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum CronOutcome {
     /// It ran to its end.
     Done {
@@ -147,4 +152,12 @@ pub enum CronOutcome {
     },
     /// It was left out: the one before still runs.
     Skipped,
+}
+
+impl CronOutcome {
+    /// For logs and labels.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.into()
+    }
 }

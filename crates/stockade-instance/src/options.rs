@@ -109,33 +109,15 @@ pub struct Cron {
     pub(crate) times: croner::Cron,
 }
 
-/// Text that is no cron expression.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{text:?} is not a cron expression: {why}; write five fields, such as \"*/5 * * * *\"")]
-pub struct CronError {
-    /// The text.
-    pub text: String,
-    /// What is wrong with it.
-    pub why: String,
-}
-
 impl Cron {
-    /// Reads five fields: minute, hour, day of the month, month, day of the week. A sixth, in front, is
-    /// seconds.
-    ///
-    /// # Errors
-    /// When the text is no cron expression.
-    pub fn new(text: &str) -> Result<Self, CronError> {
-        let times = text
-            .parse()
-            .map_err(|error: croner::errors::CronError| CronError {
-                text: text.to_owned(),
-                why: error.to_string(),
-            })?;
-        Ok(Self {
+    /// These times, and the five fields that they were written as: minute, hour, day of the month, month, day of the
+    /// week.
+    #[must_use]
+    pub fn new(text: &str, times: croner::Cron) -> Self {
+        Self {
             text: text.into(),
             times,
-        })
+        }
     }
 
     /// As it was written.

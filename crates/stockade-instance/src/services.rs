@@ -1,42 +1,17 @@
 //! What a guest may ask of its host.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
+use stockade_capability::{Capability, Owner};
 use stockade_http::{Body, UpstreamSocket};
-use stockade_protocol::{GuestError, Payload};
+use stockade_protocol::GuestError;
 
-/// Data with streams of bytes in it. A stream's mark in the data, `s` and a number, counts in `streams`;
-/// [`Payload`] describes marks.
-#[derive(Default)]
-pub struct Parcel {
-    /// The data.
-    pub payload: Payload,
-    /// Each at most once in the data.
-    pub streams: Vec<Body>,
-}
-
-impl From<Payload> for Parcel {
-    fn from(payload: Payload) -> Self {
-        Self {
-            payload,
-            streams: Vec::new(),
-        }
-    }
-}
-
-impl std::fmt::Debug for Parcel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parcel")
-            .field("payload", &self.payload)
-            .field("streams", &self.streams.len())
-            .finish()
-    }
-}
-
-/// What the guests of one instance may ask of their host. Every argument is hostile. A guest that loses
-/// interest drops the future.
+/// What the guests of one instance may ask of their host. Every argument is hostile. When a guest cancels what it
+/// asked for, the future is dropped.
 pub trait Services: Send + Sync + 'static {
-    /// `fetch(url)`. Redirects are the guest's.
+    /// `fetch(url)`. The guest follows redirects itself.
     fn fetch(
         &self,
         request: Request<Body>,
@@ -49,20 +24,11 @@ pub trait Services: Send + Sync + 'static {
         protocols: Vec<String>,
     ) -> BoxFuture<'static, Result<UpstreamSocket, GuestError>>;
 
-    /// `env.NAME.fetch(request)`. The host of the URL is the guest's and means nothing.
-    fn binding_fetch(
-        &self,
-        binding: &str,
-        request: Request<Body>,
-    ) -> BoxFuture<'static, Result<Response<Body>, GuestError>>;
+    /// What the instance was granted as `env.NAME`.
+    fn capability(&self, name: &str) -> Option<Arc<dyn Capability>>;
 
-    /// `env.NAME.method(...args)`; `args` is a JSON array.
-    fn binding_call(
-        &self,
-        binding: &str,
-        method: String,
-        args: Parcel,
-    ) -> BoxFuture<'static, Result<Parcel, GuestError>>;
+    /// A mirror of the instance has ended: every capability closes what that mirror holds open.
+    fn ended(&self, owner: &Owner);
 }
 
 /// Refuses everything.
@@ -92,20 +58,9 @@ impl Services for NoServices {
         refuse(format!("WebSocket to {url}: nothing may be reached"))
     }
 
-    fn binding_fetch(
-        &self,
-        binding: &str,
-        _request: Request<Body>,
-    ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
-        refuse(format!("there is no binding {binding:?}"))
+    fn capability(&self, _name: &str) -> Option<Arc<dyn Capability>> {
+        None
     }
 
-    fn binding_call(
-        &self,
-        binding: &str,
-        _method: String,
-        _args: Parcel,
-    ) -> BoxFuture<'static, Result<Parcel, GuestError>> {
-        refuse(format!("there is no binding {binding:?}"))
-    }
+    fn ended(&self, _owner: &Owner) {}
 }

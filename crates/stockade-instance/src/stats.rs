@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use strum::{IntoStaticStr, VariantArray};
+
 /// Where a mirror is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum MirrorState {
     /// Its isolate is being created, or its code loaded.
     Starting,
@@ -17,11 +20,7 @@ impl MirrorState {
     /// For logs and labels.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Ready => "ready",
-            Self::Draining => "draining",
-        }
+        self.into()
     }
 }
 

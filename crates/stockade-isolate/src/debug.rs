@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use deno_core::JsRuntime;
 use stockade_inspector::{Debuggers, Inspector, Listed, Target, Watcher};
-use stockade_supervisor::{Clocks, Seat};
+use stockade_supervisor::{Clocks, GuestContext};
 
 use crate::sys::alloc::charge;
 
-/// Lists the isolate of this seat until the result is dropped.
+/// Lists the isolate of this guest until the result is dropped.
 pub(crate) fn list(
     inspector: &Inspector,
     runtime: &JsRuntime,
-    seat: &Seat,
+    guest: &GuestContext,
     debuggers: Debuggers,
 ) -> Listed {
-    let id = seat.id();
-    let title = match &seat.options().name {
+    let id = guest.id();
+    let title = match &guest.options().name {
         Some(name) => format!("isolate #{id} {name}"),
         None => format!("isolate #{id}"),
     };
@@ -24,7 +24,7 @@ pub(crate) fn list(
         title,
         url: format!("stockade:isolate/{id}"),
     };
-    let watcher = Arc::new(Held(seat.clocks()));
+    let watcher = Arc::new(Held(guest.clocks()));
     inspector.register(runtime, target, debuggers, Some(watcher))
 }
 

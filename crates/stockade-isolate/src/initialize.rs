@@ -1,6 +1,6 @@
 //! Setting up V8, once in a process.
 
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 
 use deno_core::{JsRuntime, v8};
 
@@ -30,8 +30,36 @@ pub fn initialize() {
     initialize_with(&[]);
 }
 
+/// The platform of a process whose engine has one thread.
+static SINGLE_THREADED: OnceLock<v8::SharedRef<v8::Platform>> = OnceLock::new();
+
+/// As [`initialize`], with further flags, for a process with one isolate at a time: the engine starts no threads.
+/// Its thread compiles and collects garbage itself, and must call [`run_engine_tasks`].
+pub(crate) fn initialize_single_threaded(more: &[&str]) {
+    let platform = v8::new_single_threaded_default_platform(false).make_shared();
+    let platform = SINGLE_THREADED.get_or_init(|| platform).clone();
+    let flags: Vec<&str> = more.iter().copied().chain(["--single-threaded"]).collect();
+    initialize_platform(&flags, Some(platform));
+}
+
+/// Runs what the engine of a process with one thread has left for later; true if there was any.
+pub(crate) fn run_engine_tasks(isolate: &v8::Isolate) -> bool {
+    let Some(platform) = SINGLE_THREADED.get() else {
+        return false;
+    };
+    let mut any = false;
+    while v8::Platform::pump_message_loop(platform, isolate, false) {
+        any = true;
+    }
+    any
+}
+
 /// As [`initialize`], with further flags.
 pub(crate) fn initialize_with(more: &[&str]) {
+    initialize_platform(more, None);
+}
+
+fn initialize_platform(more: &[&str], platform: Option<v8::SharedRef<v8::Platform>>) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // Before anything that uses ICU. Blocks are told from foreign ones by what glibc keeps before each.
@@ -43,7 +71,7 @@ pub(crate) fn initialize_with(more: &[&str]) {
         // V8's own way opens a device for each isolate, and guesses where there is none.
         v8::V8::set_entropy_source(fill_with_entropy);
         v8::icu::set_default_locale("en-US");
-        JsRuntime::init_platform(None);
+        JsRuntime::init_platform(platform);
         sys::time_zone::settle_on_utc();
         sys::guard::install_panic_hook();
     });

@@ -38,4 +38,4 @@ pub use initialize::initialize;
 pub use sys::alloc::MeteredAllocator;
 pub use wall::ThreadWall;
 #[cfg(target_os = "linux")]
-pub use worker::worker_main;
+pub use worker::{worker_main, worker_template};

@@ -22,7 +22,7 @@ use stockade_transpile::{Language, Options, transpile};
 
 use crate::serve::serves;
 use crate::source_maps::{SourceMaps, decode, inline_map};
-use crate::sys::breaker::Place;
+use crate::sys::interrupt::Place;
 
 /// Where a guest's modules seem to lie.
 pub(crate) const BASE: &str = "guest:///";
@@ -198,7 +198,7 @@ impl GuestModules {
                     self.no_module()
                 ),
             },
-            "node" => "of Node's modules there is 'node:async_hooks' alone\n  \
+            "node" => "the only Node module is 'node:async_hooks'\n  \
                        fix: use the web platform's APIs"
                 .to_owned(),
             "npm" | "jsr" | "http" | "https" => format!(

@@ -1,4 +1,4 @@
-//! Carries the guest's messages to its seat.
+//! Passes the messages of the guest's realm to its context.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -7,7 +7,7 @@ use std::rc::Rc;
 use stockade_policy::ConsoleMode;
 use stockade_protocol::{FromIsolate, Payload};
 use stockade_realm::GuestPort;
-use stockade_supervisor::Seat;
+use stockade_supervisor::GuestContext;
 
 use crate::sys::alloc::charge;
 
@@ -27,9 +27,9 @@ pub(crate) enum Collect {
     Now,
 }
 
-/// The guest's side of its seat.
+/// The way of the guest's realm to its context.
 pub(crate) struct Port {
-    pub(crate) seat: Rc<Seat>,
+    pub(crate) guest: Rc<GuestContext>,
     /// Events without a handler, by name, in order.
     kept: RefCell<HashMap<String, VecDeque<Kept>>>,
     /// Names for which a handler has come while events were kept.
@@ -39,9 +39,9 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    pub(crate) fn new(seat: Rc<Seat>) -> Self {
+    pub(crate) fn new(guest: Rc<GuestContext>) -> Self {
         Self {
-            seat,
+            guest,
             kept: RefCell::default(),
             heard: RefCell::default(),
             collect: Cell::default(),
@@ -88,13 +88,13 @@ impl Port {
 impl GuestPort for Port {
     fn send(&self, message: FromIsolate) -> Result<(), String> {
         if matches!(message, FromIsolate::Console { .. })
-            && self.seat.options().console == ConsoleMode::Silent
+            && self.guest.options().console == ConsoleMode::Silent
         {
             return Ok(());
         }
         // The message is the host's from here on.
         charge(-(message.size() as i64));
-        self.seat.send(message).map_err(|error| error.to_string())
+        self.guest.send(message).map_err(|error| error.to_string())
     }
 
     fn listen(&self, event: &str) {

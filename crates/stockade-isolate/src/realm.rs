@@ -6,7 +6,7 @@ use std::sync::Arc;
 use deno_core::{CompiledWasmModuleStore, JsRuntime, RuntimeOptions, SharedArrayBufferStore, v8};
 use stockade_jail::CODE_RANGE;
 use stockade_policy::{ConsoleMode, IsolateOptions};
-use stockade_realm::{GuestPort, Settings, Stage, realm_extensions};
+use stockade_realm::{GuestPort, Settings, Stage, realm_extensions, start_clock};
 
 use crate::modules::{GuestLoader, GuestModules};
 use crate::port::Port;
@@ -84,6 +84,7 @@ impl Realm {
             let mut state = state.borrow_mut();
             state.put::<Rc<dyn GuestPort>>(port);
             state.put(settings(options));
+            start_clock(&mut state);
         }
         if options.shared_array_buffer {
             self.runtime.v8_isolate().set_allow_atomics_wait(true);

@@ -1,6 +1,6 @@
 //! The loop of one isolate: messages in, JavaScript, the event loop, and again.
 //!
-//! Invariant: JavaScript runs only between `Seat::begin` and `Seat::end`.
+//! Invariant: JavaScript runs only between `GuestContext::begin` and `GuestContext::end`.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,17 +15,18 @@ use deno_core::{JsRuntime, ModuleId, PollEventLoopOptions, v8};
 use stockade_inspector::{Debuggers, Inspector};
 use stockade_protocol::{CallId, FromIsolate, GuestError, Payload, RequestId, ToIsolate};
 use stockade_realm::{GuestPort, Parts, guest_error};
-use stockade_supervisor::{Seat, StartError};
+use stockade_supervisor::{GuestContext, StartError};
 
 use crate::debug;
+use crate::initialize::run_engine_tasks;
 use crate::port::{Collect, Kept, Port};
 use crate::realm::Realm;
 use crate::script::{self, Stopped};
 use crate::serve;
 use crate::spins::Spins;
 use crate::sys::alloc::charge;
-use crate::sys::breaker::V8Breaker;
 use crate::sys::guard::{Guard, measure_memory, wind_down};
+use crate::sys::interrupt::V8InterruptHandle;
 
 /// Messages handled before timers and operations get their turn.
 const BATCH: usize = 64;
@@ -53,38 +54,38 @@ const SPIN: Duration = Duration::from_micros(20);
 /// The same behind a socket, where the host takes longer to answer; [`Spins`] says when.
 const SPIN_IN_WORKER: Duration = Duration::from_micros(50);
 
-/// Runs the isolate of this seat until its end.
+/// Runs the isolate of this guest until its end.
 pub(crate) async fn run(
     mut realm: Realm,
-    seat: Rc<Seat>,
+    guest: Rc<GuestContext>,
     native: Arc<AtomicI64>,
     inspector: Option<Inspector>,
 ) {
     let debuggers = inspector.as_ref().map(|_| Debuggers::default());
     let handle = realm.runtime.v8_isolate().thread_safe_handle();
-    let breaker = V8Breaker::new(handle, debuggers.clone());
-    seat.set_breaker(breaker.clone());
+    let interrupt = V8InterruptHandle::new(handle, debuggers.clone());
+    guest.set_interrupt_handle(interrupt.clone());
     let guard = Guard {
-        seat: Rc::clone(&seat),
-        breaker: Arc::clone(&breaker),
+        guest: Rc::clone(&guest),
+        interrupt: Arc::clone(&interrupt),
         buffers: Arc::clone(&realm.buffers),
         native: Arc::clone(&native),
         context: Rc::new(realm.runtime.main_context()),
     };
     let entered = guard.enter();
-    let port = Rc::new(Port::new(Rc::clone(&seat)));
-    match realm.start(Rc::clone(&port), seat.options()) {
+    let port = Rc::new(Port::new(Rc::clone(&guest)));
+    match realm.start(Rc::clone(&port), guest.options()) {
         Ok(()) => {
             let listed = inspector.zip(debuggers).map(|(inspector, debuggers)| {
-                debug::list(&inspector, &realm.runtime, &seat, debuggers)
+                debug::list(&inspector, &realm.runtime, &guest, debuggers)
             });
-            seat.started(Ok(()));
+            guest.started(Ok(()));
             // What an empty isolate holds is not the guest's.
             native.store(0, Ordering::Relaxed);
             let isolate = Isolate {
                 realm,
-                breaker,
-                seat: Rc::clone(&seat),
+                interrupt,
+                guest: Rc::clone(&guest),
                 port,
                 main: None,
                 outcome: None,
@@ -103,7 +104,7 @@ pub(crate) async fn run(
             drop(listed);
         }
         Err(what) => {
-            seat.started(Err(StartError {
+            guest.started(Err(StartError {
                 what,
                 checked: "the startup snapshot built into this program".to_owned(),
                 fix: "rebuild the program: cargo clean -p stockade-isolate && cargo build"
@@ -116,8 +117,8 @@ pub(crate) async fn run(
 
 struct Isolate {
     realm: Realm,
-    breaker: Arc<V8Breaker>,
-    seat: Rc<Seat>,
+    interrupt: Arc<V8InterruptHandle>,
+    guest: Rc<GuestContext>,
     port: Rc<Port>,
     main: Option<Main>,
     /// What became of the main module; `None` while it runs.
@@ -155,12 +156,12 @@ impl Isolate {
         self.start_main().await;
         std::future::poll_fn(|cx| self.poll(cx)).await;
         wind_down();
-        if let Some(place) = self.breaker.place() {
+        if let Some(place) = self.interrupt.place() {
             let place = self.realm.modules.original(place);
-            self.seat.note_place(&place);
+            self.guest.note_place(&place);
         }
         // The host hears of the end before the heap is taken apart.
-        self.seat.report();
+        self.guest.report();
         drop(self);
     }
 
@@ -168,26 +169,26 @@ impl Isolate {
         self.evaluate_main().await;
         // A module without top-level `await` is done: whoever waits for it hears so first.
         std::future::poll_fn(|cx| {
-            self.seat.begin();
+            self.guest.begin();
             self.poll_main(cx);
-            self.seat.end();
+            self.guest.end();
             Poll::Ready(())
         })
         .await;
     }
 
     async fn evaluate_main(&mut self) {
-        let serves = serve::serves(self.seat.options());
+        let serves = serve::serves(self.guest.options());
         let Some(url) = self.realm.modules.main() else {
             if serves {
                 let error = self.realm.modules.no_main();
-                self.seat.begin();
+                self.guest.begin();
                 serve::failed(&mut self.realm, &error);
-                self.seat.end();
+                self.guest.end();
             }
             return self.settle(Ok(()));
         };
-        self.seat.begin();
+        self.guest.begin();
         match self.realm.runtime.load_main_es_module(&url).await {
             Ok(id) => {
                 let evaluation = Box::pin(self.realm.runtime.mod_evaluate(id));
@@ -199,12 +200,12 @@ impl Isolate {
             }
             Err(error) => self.main_failed(&error, serves),
         }
-        self.seat.end();
+        self.guest.end();
     }
 
     /// The main module could not be loaded, or could not be run to its end.
     fn main_failed(&mut self, error: &deno_core::error::CoreError, serves: bool) {
-        if self.seat.is_ending() {
+        if self.guest.is_ending() {
             return;
         }
         let error = crate::error::core_error(error);
@@ -238,23 +239,23 @@ impl Isolate {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // What woke this thread is mostly a message: one turn for both.
-        self.seat.poll_arrivals(cx);
+        self.guest.poll_arrivals(cx);
         loop {
             let mut handled = 0;
             let mut began = Instant::now();
             while handled < BATCH {
-                if self.seat.is_ending() {
+                if self.guest.is_ending() {
                     return Poll::Ready(());
                 }
                 let Some((message, size)) = self.next_message() else {
                     break;
                 };
                 if handled == 0 {
-                    self.seat.begin();
+                    self.guest.begin();
                     began = Instant::now();
                 } else if began.elapsed() > SHORT {
-                    self.seat.end();
-                    self.seat.begin();
+                    self.guest.end();
+                    self.guest.begin();
                     began = Instant::now();
                 }
                 handled += 1;
@@ -266,19 +267,19 @@ impl Isolate {
                 // What that gives back is sent in a turn of the event loop.
                 idle = self.turn(cx);
             }
-            if self.seat.is_ending() {
+            if self.guest.is_ending() {
                 return Poll::Ready(());
             }
             // A timer or a promise may have added the handler that they wait for.
             let heard = self.deliver_heard();
-            self.measure(began.elapsed());
-            self.seat.end();
-            if handled == BATCH || heard || self.has_calls() {
-                self.seat.flush();
+            let collected = self.measure(began.elapsed());
+            self.guest.end();
+            if handled == BATCH || heard || collected || self.has_calls() {
+                self.guest.flush();
                 continue;
             }
             if self.may_spin(handled) {
-                self.seat.flush();
+                self.guest.flush();
                 let found = self.spin();
                 self.spins.note(found);
                 if found {
@@ -288,9 +289,11 @@ impl Isolate {
             if self.poll_collection(cx) {
                 continue;
             }
-            self.seat.set_idle(idle);
-            self.rest(cx, handled > 0);
-            match self.seat.poll_ready(cx) {
+            self.guest.set_idle(idle);
+            if self.rest(cx, handled > 0) {
+                continue;
+            }
+            match self.guest.poll_ready(cx) {
                 Poll::Ready(()) => {}
                 Poll::Pending => return Poll::Pending,
             }
@@ -300,8 +303,8 @@ impl Isolate {
     /// The next message with its size: first the calls that waited for the main module.
     fn next_message(&mut self) -> Option<(ToIsolate, usize)> {
         match self.outcome {
-            Some(_) => self.calls.pop_front().or_else(|| self.seat.try_recv()),
-            None => self.seat.try_recv(),
+            Some(_) => self.calls.pop_front().or_else(|| self.guest.try_recv()),
+            None => self.guest.try_recv(),
         }
     }
 
@@ -313,7 +316,7 @@ impl Isolate {
     /// Collects garbage where the guest wants it, on its account and in a small part of its time; true if it did.
     fn collect(&mut self) -> bool {
         let wanted = self.port.collection();
-        if wanted == Collect::No || self.seat.is_ending() {
+        if wanted == Collect::No || self.guest.is_ending() {
             return false;
         }
         if wanted == Collect::Soon && self.collected.is_some_and(|next| Instant::now() < next) {
@@ -340,14 +343,15 @@ impl Isolate {
     }
 
     /// Gives memory back once the isolate has had nothing to do for a while: what it used before may be
-    /// garbage, and new space may be larger than an idle isolate needs.
-    fn rest(&mut self, cx: &mut Context<'_>, worked: bool) {
+    /// garbage, and new space may be larger than an idle isolate needs. True if garbage was collected: what that
+    /// leaves to be done (callbacks of a `FinalizationRegistry`) needs a turn of the event loop.
+    fn rest(&mut self, cx: &mut Context<'_>, worked: bool) -> bool {
         if worked {
             self.last_work = Instant::now();
             self.rested = false;
         }
         if self.rested {
-            return;
+            return false;
         }
         let timer = self
             .timer
@@ -360,28 +364,30 @@ impl Isolate {
                 self.realm.runtime.v8_isolate().low_memory_notification();
                 self.port.collected();
                 measure_memory(self.realm.runtime.v8_isolate());
-                return;
+                return true;
             }
             timer
                 .as_mut()
                 .reset(tokio::time::Instant::now() + (REST - idle_for));
         }
+        false
     }
 
-    /// Measures memory after long activations, and now and then after short ones.
-    fn measure(&mut self, activation: Duration) {
+    /// Measures memory after long activations, and now and then after short ones; true if garbage was collected.
+    fn measure(&mut self, activation: Duration) -> bool {
         self.unmeasured += 1;
         if activation > SHORT || self.unmeasured >= MEASURE_EVERY {
             self.unmeasured = 0;
-            measure_memory(self.realm.runtime.v8_isolate());
+            return measure_memory(self.realm.runtime.v8_isolate());
         }
+        false
     }
 
     /// Whether to look for the next message after so many.
     fn may_spin(&mut self, handled: usize) -> bool {
         match handled {
             0 => false,
-            _ if !self.seat.is_in_worker() => true,
+            _ if !self.guest.is_in_worker() => true,
             1 => self.spins.wanted(),
             _ => {
                 // The host is busy enough to gather messages: it does not send the next one at once.
@@ -393,14 +399,14 @@ impl Isolate {
 
     /// Looks for a message for a moment; true when there is one.
     fn spin(&self) -> bool {
-        let spin = if self.seat.is_in_worker() {
+        let spin = if self.guest.is_in_worker() {
             SPIN_IN_WORKER
         } else {
             SPIN
         };
         let until = Instant::now() + spin;
         loop {
-            if self.seat.has_messages() || self.seat.is_ending() {
+            if self.guest.has_messages() || self.guest.is_ending() {
                 return true;
             }
             if Instant::now() >= until {
@@ -412,7 +418,7 @@ impl Isolate {
 
     /// Gives timers and operations their turn; true when nothing of that is pending.
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
-        self.seat.begin();
+        self.guest.begin();
         let mut stalled = 0;
         loop {
             match self
@@ -421,7 +427,7 @@ impl Isolate {
                 .poll_event_loop(cx, PollEventLoopOptions::default())
             {
                 Poll::Ready(Err(error)) => {
-                    if self.seat.is_ending() {
+                    if self.guest.is_ending() {
                         return false;
                     }
                     if crate::error::awaits_at_top_level(&error) {
@@ -434,13 +440,14 @@ impl Isolate {
                     }
                     self.uncaught(&error);
                 }
-                Poll::Ready(Ok(())) => {
+                polled => {
                     self.poll_main(cx);
-                    return true;
-                }
-                Poll::Pending => {
-                    self.poll_main(cx);
-                    return false;
+                    // What the engine does later is what an event loop may wait for.
+                    if !self.guest.is_ending() && run_engine_tasks(self.realm.runtime.v8_isolate())
+                    {
+                        continue;
+                    }
+                    return polled.is_ready();
                 }
             }
         }
@@ -457,7 +464,7 @@ impl Isolate {
         main.evaluation = None;
         let (id, serves) = (main.id, main.serves);
         match result {
-            Ok(()) if self.seat.is_ending() => {}
+            Ok(()) if self.guest.is_ending() => {}
             Ok(()) => {
                 if serves {
                     serve::evaluated(&mut self.realm, id);
@@ -494,7 +501,7 @@ impl Isolate {
             ToIsolate::Answer { id, result } => self.answer(id, result),
             ToIsolate::Control { name, data } => self.control(&name, data),
         }
-        self.seat.done(size);
+        self.guest.done(size);
         self.deliver_heard();
     }
 
@@ -504,7 +511,7 @@ impl Isolate {
             charge(-(event.size as i64));
             self.port.keep(event);
         } else {
-            self.seat.done(event.size);
+            self.guest.done(event.size);
             self.deliver_heard();
         }
     }
@@ -516,7 +523,7 @@ impl Isolate {
         for mut event in events {
             if self.dispatch_event(&mut event) {
                 charge(event.size as i64);
-                self.seat.done(event.size);
+                self.guest.done(event.size);
             } else {
                 self.port.keep(event);
             }
@@ -619,7 +626,7 @@ impl Isolate {
             scope.perform_microtask_checkpoint();
             error
         };
-        let Some(error) = error.filter(|_| !self.seat.is_ending()) else {
+        let Some(error) = error.filter(|_| !self.guest.is_ending()) else {
             return;
         };
         let _ = self.port.send(match reply_to {

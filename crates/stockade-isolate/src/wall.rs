@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use parking_lot::Mutex;
 use stockade_inspector::Inspector;
 use stockade_policy::IsolateOptions;
-use stockade_supervisor::{Seat, StartError, Wall};
+use stockade_supervisor::{GuestContext, NewIsolate, StartError, Wall};
 
 use crate::initialize::initialize;
 use crate::workplace::{STACK, Workplace};
@@ -21,7 +21,7 @@ pub struct ThreadWall {
 struct Ready {
     /// The memory limit it was made with.
     memory: Option<u64>,
-    seat: Sender<Seat>,
+    guest: Sender<GuestContext>,
 }
 
 impl ThreadWall {
@@ -44,10 +44,10 @@ impl ThreadWall {
         }
     }
 
-    fn take_ready(&self, memory: Option<u64>) -> Option<Sender<Seat>> {
+    fn take_ready(&self, memory: Option<u64>) -> Option<Sender<GuestContext>> {
         let mut ready = self.ready.lock();
         let index = ready.iter().position(|ready| ready.memory == memory)?;
-        Some(ready.swap_remove(index).seat)
+        Some(ready.swap_remove(index).guest)
     }
 }
 
@@ -58,22 +58,22 @@ impl Default for ThreadWall {
 }
 
 impl Wall for ThreadWall {
-    fn start(&self, seat: Seat) -> Result<(), StartError> {
+    fn start(&self, isolate: NewIsolate) -> Result<(), StartError> {
         initialize();
-        let memory = seat.options().limits.memory;
-        let mut seat = seat;
+        let mut guest = isolate.into_guest();
+        let memory = guest.options().limits.memory;
         while let Some(sender) = self.take_ready(memory) {
-            match sender.send(seat) {
+            match sender.send(guest) {
                 Ok(()) => return Ok(()),
                 // That thread is gone: try another.
-                Err(back) => seat = back.0,
+                Err(back) => guest = back.0,
             }
         }
         let (sender, receiver) = channel();
         spawn(memory, self.inspector.clone(), receiver)?;
-        // The thread takes the seat when its runtime is made; if it ends before, the seat is dropped
+        // The thread takes the guest when its runtime is made; if it ends before, the guest is dropped
         // with the channel and the isolate with it.
-        let _ = sender.send(seat);
+        let _ = sender.send(guest);
         Ok(())
     }
 
@@ -82,10 +82,10 @@ impl Wall for ThreadWall {
         let mut ready = self.ready.lock();
         let have = ready.iter().filter(|ready| ready.memory == memory).count();
         for _ in have..count {
-            let (seat, receiver) = channel();
+            let (guest, receiver) = channel();
             match spawn(memory, self.inspector.clone(), receiver) {
-                Ok(()) => ready.push(Ready { memory, seat }),
-                Err(error) => return log::debug!("no isolate kept ready: {error}"),
+                Ok(()) => ready.push(Ready { memory, guest }),
+                Err(error) => return tracing::debug!("no isolate kept ready: {error}"),
             }
         }
     }
@@ -94,12 +94,12 @@ impl Wall for ThreadWall {
 fn spawn(
     memory: Option<u64>,
     inspector: Option<Inspector>,
-    seat: Receiver<Seat>,
+    guest: Receiver<GuestContext>,
 ) -> Result<(), StartError> {
     std::thread::Builder::new()
         .name("isolate".to_owned())
         .stack_size(STACK)
-        .spawn(move || main(memory, inspector, &seat))
+        .spawn(move || main(memory, inspector, &guest))
         .map(drop)
         .map_err(|error| StartError {
             what: format!("cannot start a thread for the isolate: {error}"),
@@ -109,25 +109,25 @@ fn spawn(
 }
 
 /// The life of an isolate's thread.
-fn main(memory: Option<u64>, inspector: Option<Inspector>, seats: &Receiver<Seat>) {
+fn main(memory: Option<u64>, inspector: Option<Inspector>, guests: &Receiver<GuestContext>) {
     let place = match Workplace::new() {
         Ok(place) => place,
-        Err(error) => return fail(seats, format!("cannot start an event loop: {error}")),
+        Err(error) => return fail(guests, format!("cannot start an event loop: {error}")),
     };
     let realm = match place.make_realm(memory, inspector.is_some()) {
         Ok(realm) => realm,
-        Err(error) => return fail(seats, format!("cannot make a V8 isolate: {error}")),
+        Err(error) => return fail(guests, format!("cannot make a V8 isolate: {error}")),
     };
-    let Ok(seat) = seats.recv() else { return };
-    let seat = place.run(realm, seat, inspector);
+    let Ok(guest) = guests.recv() else { return };
+    let guest = place.run(realm, guest, inspector);
     // Waits for blocking work that cannot be stopped; until then the isolate is not quite gone.
     drop(place);
-    drop(seat);
+    drop(guest);
 }
 
-fn fail(seat: &Receiver<Seat>, what: String) {
-    if let Ok(seat) = seat.recv() {
-        seat.started(Err(StartError {
+fn fail(guest: &Receiver<GuestContext>, what: String) {
+    if let Ok(guest) = guest.recv() {
+        guest.started(Err(StartError {
             what,
             checked: "memory and the startup snapshot".to_owned(),
             fix: "free memory, or raise memoryLimitMb".to_owned(),

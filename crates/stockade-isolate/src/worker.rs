@@ -1,6 +1,6 @@
 //! What runs in a worker process.
 //!
-//! Everything that guests will ever need is made before the walls close: V8, threads, the first realm.
+//! Everything that guests will ever need is made before the worker is sealed: V8, threads, the first realm.
 //! Afterwards no thread can be made and no descriptor opened.
 
 use std::io;
@@ -8,113 +8,158 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 use parking_lot::Mutex;
-use stockade_jail::{EXIT_FAILED, Inside, JailError, Wx, leave, show};
-use stockade_supervisor::{InnerLink, Seat, StartError};
+use stockade_jail::{Clones, EXIT_FAILED, Inside, JailError, JailSpec, Wx, leave, show};
+use stockade_supervisor::{GuestContext, HostConnection, StartError};
 
-use crate::initialize::initialize_with;
+use crate::initialize::{initialize_single_threaded, initialize_with};
 use crate::realm::Realm;
 use crate::sys::first_use::look_around;
+use crate::sys::fork::{reseed, share_with_copies};
 use crate::workplace::{STACK, Workplace};
 
 /// V8's flags where nothing may ever be both written and executed: no compiler to machine code.
 /// WebAssembly needs one, so there is none.
 const STRICT_FLAGS: &[&str] = &["--jitless"];
 
-/// Runs isolates behind the walls of a worker process; never returns.
+/// Runs isolates in a worker process; never returns.
 pub fn worker_main(mut inside: Inside) {
-    let error = match prepare(&mut inside) {
-        Ok(never) => match never {},
-        Err(error) => error,
+    let spec = inside.spec().clone();
+    let error = if spec.isolates <= 1 {
+        match Engine::prepare(&spec) {
+            Ok(engine) => return engine.run(inside),
+            Err(error) => error,
+        }
+    } else {
+        match run_group(&mut inside, spec.isolates, spec.wx) {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
     };
     inside.fail(&error);
     leave(EXIT_FAILED)
 }
 
+/// Prepares an engine once, for all workers that are then cloned from this process. Returns if that cannot be done.
+pub fn worker_template(spec: &JailSpec, clones: Clones) -> JailError {
+    let engine = Engine::prepare(spec).and_then(|engine| {
+        share_with_copies().map_err(|error| failed(&error.to_string()))?;
+        Ok(engine)
+    });
+    match engine {
+        Ok(engine) => {
+            let mut engine = Some(engine);
+            clones.serve(|inside| {
+                // There is one in each clone, which calls this once.
+                if let Some(engine) = engine.take() {
+                    engine.run(inside);
+                }
+            })
+        }
+        Err(error) => error,
+    }
+}
+
+/// What the only isolate of a worker needs, made before any guest's byte is seen.
+struct Engine {
+    realm: Realm,
+}
+
+impl Engine {
+    /// Makes it on the calling thread, which is the isolate's.
+    fn prepare(spec: &JailSpec) -> Result<Self, JailError> {
+        initialize_single_threaded(flags(spec.wx));
+        look_around();
+        let realm = Realm::new(spec.memory, false).map_err(|error| failed(&error))?;
+        Ok(Self { realm })
+    }
+
+    /// Closes the last wall and runs the isolate to its end.
+    fn run(mut self, mut inside: Inside) {
+        let prepared = self.connect(&mut inside);
+        let (place, connection) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                inside.fail(&error);
+                leave(EXIT_FAILED)
+            }
+        };
+        if inside.seal().is_err() {
+            leave(EXIT_FAILED)
+        }
+        connection.ready();
+        let guest = place.block_on(connection.next_start());
+        show(guest.options().name.as_deref().unwrap_or_default());
+        drop(place.run(self.realm, guest, None));
+        leave(0)
+    }
+
+    /// What a clone cannot have from its original: random numbers, an event loop and the way to the supervisor.
+    fn connect(
+        &mut self,
+        inside: &mut Inside,
+    ) -> Result<(Workplace, Arc<HostConnection>), JailError> {
+        let io = |error: io::Error| failed(&error.to_string());
+        reseed(self.realm.runtime.v8_isolate()).map_err(io)?;
+        let socket = inside
+            .take_socket()
+            .ok_or_else(|| failed("its socket is taken"))?;
+        let connection = HostConnection::new(socket).map_err(|error| failed(&error.what))?;
+        let place = Workplace::complete(true).map_err(io)?;
+        let entered = place.enter();
+        connection.attach().map_err(io)?;
+        drop(entered);
+        Ok((place, connection))
+    }
+}
+
 enum Never {}
 
-fn prepare(inside: &mut Inside) -> Result<Never, JailError> {
-    let spec = inside.spec().clone();
-    initialize_with(match spec.wx {
-        Wx::Jit => &[],
-        Wx::Strict => STRICT_FLAGS,
-    });
+/// Runs the isolates of a trust group.
+fn run_group(inside: &mut Inside, isolates: u32, wx: Wx) -> Result<Never, JailError> {
+    initialize_with(flags(wx));
     look_around();
     let socket = inside
         .take_socket()
         .ok_or_else(|| failed("its socket is taken"))?;
-    let link = InnerLink::new(socket).map_err(|error| failed(&error.what))?;
-    if spec.isolates <= 1 {
-        let walls_closed = start_single(&link, spec.memory)?;
-        inside.close_walls()?;
-        link.ready();
-        let _ = walls_closed.send(());
-        loop {
-            std::thread::park();
-        }
+    let connection = HostConnection::new(socket).map_err(|error| failed(&error.what))?;
+    let guests = start_group(isolates)?;
+    inside.seal()?;
+    connection.ready();
+    connection.serve(|guest| drop(guests.send(guest)))
+}
+
+/// V8's flags besides those of every process.
+fn flags(wx: Wx) -> &'static [&'static str] {
+    match wx {
+        Wx::Jit => &[],
+        Wx::Strict => STRICT_FLAGS,
     }
-    let seats = start_group(spec.isolates)?;
-    inside.close_walls()?;
-    link.ready();
-    link.serve(|seat| drop(seats.send(seat)))
 }
 
 fn failed(what: &str) -> JailError {
     JailError {
         layer: "engine".to_owned(),
         what: format!("V8 does not start in a worker: {what}"),
-        checked: "threads, an event loop and the startup snapshot, before the walls close"
+        checked: "threads, an event loop and the startup snapshot, before the worker is sealed"
             .to_owned(),
         fix: "free memory, or raise the limits on processes (ulimit -u, pids.max)".to_owned(),
     }
 }
 
-/// The thread of the only isolate, once it has made a realm. It waits itself for the supervisor's
-/// messages, from when it is told that the walls are closed.
-fn start_single(link: &Arc<InnerLink>, memory: Option<u64>) -> Result<Sender<()>, JailError> {
-    let (ready, is_ready) = channel();
-    let (walls_closed, closed) = channel();
-    let link = Arc::clone(link);
-    spawn(move || {
-        let made = Workplace::complete(true).and_then(|place| {
-            let entered = place.enter();
-            link.attach()?;
-            drop(entered);
-            let realm = place.make_realm(memory, false).map_err(io::Error::other)?;
-            Ok((place, realm))
-        });
-        match made {
-            Ok((place, realm)) => {
-                let _ = ready.send(Ok(()));
-                if closed.recv().is_ok() {
-                    let seat = place.block_on(link.next_start());
-                    show(seat.options().name.as_deref().unwrap_or_default());
-                    drop(place.run(realm, seat, None));
-                }
-                leave(0)
-            }
-            Err(error) => drop(ready.send(Err(failed(&error.to_string())))),
-        }
-    })?;
-    is_ready
-        .recv()
-        .map_err(|_| failed("the isolate's thread ended"))??;
-    Ok(walls_closed)
-}
-
 /// Threads for the isolates of a trust group; whichever is free takes the next one.
-fn start_group(isolates: u32) -> Result<Sender<Seat>, JailError> {
-    let (sender, seats) = channel::<Seat>();
-    let seats = Arc::new(Mutex::new(seats));
+fn start_group(isolates: u32) -> Result<Sender<GuestContext>, JailError> {
+    let (sender, guests) = channel::<GuestContext>();
+    let guests = Arc::new(Mutex::new(guests));
     for _ in 0..isolates {
         let (ready, is_ready) = channel();
-        let seats = Arc::clone(&seats);
+        let guests = Arc::clone(&guests);
         spawn(move || match Workplace::complete(false) {
             Ok(place) => {
                 let _ = ready.send(Ok(()));
                 loop {
-                    let next = seats.lock().recv();
+                    let next = guests.lock().recv();
                     match next {
-                        Ok(seat) => run_one(&place, seat),
+                        Ok(guest) => run_one(&place, guest),
                         Err(_) => return,
                     }
                 }
@@ -128,12 +173,12 @@ fn start_group(isolates: u32) -> Result<Sender<Seat>, JailError> {
     Ok(sender)
 }
 
-fn run_one(place: &Workplace, seat: Seat) {
-    let _shown = Shown::new(seat.options().name.clone());
-    let realm: Result<Realm, String> = place.make_realm(seat.options().limits.memory, false);
+fn run_one(place: &Workplace, guest: GuestContext) {
+    let _shown = Shown::new(guest.options().name.clone());
+    let realm: Result<Realm, String> = place.make_realm(guest.options().limits.memory, false);
     match realm {
-        Ok(realm) => drop(place.run(realm, seat, None)),
-        Err(error) => seat.started(Err(StartError {
+        Ok(realm) => drop(place.run(realm, guest, None)),
+        Err(error) => guest.started(Err(StartError {
             what: format!("cannot make a V8 isolate: {error}"),
             checked: "memory and the startup snapshot".to_owned(),
             fix: "free memory, or raise memoryLimitMb".to_owned(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use stockade_inspector::Inspector;
-use stockade_supervisor::{CpuClock, Seat};
+use stockade_supervisor::{CpuClock, GuestContext};
 use tokio::runtime::{Builder, EnterGuard, Runtime};
 
 use crate::realm::Realm;
@@ -101,18 +101,23 @@ impl Workplace {
     }
 
     /// Runs an isolate to its end.
-    pub(crate) fn run(&self, realm: Realm, seat: Seat, inspector: Option<Inspector>) -> Rc<Seat> {
+    pub(crate) fn run(
+        &self,
+        realm: Realm,
+        guest: GuestContext,
+        inspector: Option<Inspector>,
+    ) -> Rc<GuestContext> {
         {
-            let tell = seat.helper_mark();
+            let tell = guest.helper_mark();
             let mut helper = self.helper.lock();
             if let Some(clock) = helper.clock {
                 tell(clock);
             }
             helper.tell = Some(tell);
         }
-        let seat = Rc::new(seat);
+        let guest = Rc::new(guest);
         let native = Arc::clone(&self.native);
-        self.block_on(run::run(realm, Rc::clone(&seat), native, inspector));
-        seat
+        self.block_on(run::run(realm, Rc::clone(&guest), native, inspector));
+        guest
     }
 }

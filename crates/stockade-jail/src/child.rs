@@ -1,4 +1,4 @@
-//! The first life of a worker: a clone of the launcher that puts itself behind walls, one after the other.
+//! The first life of a worker: a clone of the launcher that applies the layers to itself, one after the other.
 //!
 //! The order is not free. Ids are mapped before they are taken; what is opened in /proc is opened before
 //! the root is gone; capabilities go after all that needs them; the kernel forgets the signal of the
@@ -18,7 +18,7 @@ use rustix::process::{
 use crate::cgroup;
 use crate::descriptors::{Handed, Placed, arrange};
 use crate::seccomp::Filters;
-use crate::worker::{self, Entry, Inside};
+use crate::worker::{self, Inside};
 use crate::{
     JailError, JailSpec, Level, capabilities, executable, landlock, namespaces, rlimits, root, sys,
 };
@@ -29,7 +29,6 @@ const STACK: usize = 8 << 20;
 /// What the launcher gives its clone.
 pub(crate) struct Start<'a> {
     pub(crate) spec: &'a JailSpec,
-    pub(crate) entry: Entry,
     pub(crate) filters: &'static Filters,
     /// The user and group id of its own, where it gets one.
     pub(crate) own: Option<u32>,
@@ -38,8 +37,8 @@ pub(crate) struct Start<'a> {
     pub(crate) handed: Handed<'a>,
 }
 
-/// Runs the worker to its end.
-pub(crate) fn main(start: &Start<'_>) -> Infallible {
+/// Closes all walls but the last, and has `run` go on as the worker to its end.
+pub(crate) fn main(start: &Start<'_>, run: impl FnOnce(Inside) -> Infallible) -> Infallible {
     let placed = cgroup::go_through(start.doors).and_then(|()| arrange(&start.handed));
     let inside = match placed {
         Ok(placed) => {
@@ -70,14 +69,14 @@ pub(crate) fn main(start: &Start<'_>) -> Infallible {
             sys::process::exit_now(worker::EXIT_FAILED)
         }
     };
-    run(start.entry, inside)
+    run(inside)
 }
 
-/// All walls but the last.
+/// All layers except the last.
 fn build(start: &Start<'_>, launcher: OwnedFd, go: OwnedFd) -> Result<(), JailError> {
     let spec = start.spec;
     let prepared = prepare(&launcher);
-    // Whatever went wrong: of a process that has ended the ids cannot be mapped, and that would be told.
+    // Whatever went wrong: the ids of an ended process cannot be mapped, and that would be reported.
     wait(&go)?;
     prepared?;
     undumpable()?;
@@ -164,22 +163,25 @@ fn wait(go: &OwnedFd) -> Result<(), JailError> {
 
 /// Runs the entry on a thread of its own. The thread that was cloned has an outdated idea of its own
 /// thread id in glibc; a new one has not.
-fn run(entry: Entry, inside: Inside) -> Infallible {
+pub(crate) fn run_on_new_thread(entry: impl FnOnce() + Send + 'static) -> Infallible {
     let thread = std::thread::Builder::new()
         .name("worker".to_owned())
         .stack_size(STACK)
-        .spawn(
-            move || match catch_unwind(AssertUnwindSafe(|| entry(inside))) {
-                Ok(()) => sys::process::exit_now(0),
-                Err(_) => sys::process::exit_now(worker::EXIT_ABORT),
-            },
-        );
+        .spawn(move || run_to_end(entry));
     match thread {
         Ok(thread) => {
             let _ = thread.join();
             sys::process::exit_now(worker::EXIT_ABORT)
         }
         Err(_) => sys::process::exit_now(worker::EXIT_FAILED),
+    }
+}
+
+/// Runs the entry on this thread and ends the process.
+pub(crate) fn run_to_end(entry: impl FnOnce()) -> Infallible {
+    match catch_unwind(AssertUnwindSafe(entry)) {
+        Ok(()) => sys::process::exit_now(0),
+        Err(_) => sys::process::exit_now(worker::EXIT_ABORT),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The descriptors of a worker: which there are while it starts, and the exact set once its walls close.
+//! The descriptors of a worker: which there are while it starts, and the exact set once it is sealed.
 //!
 //! Invariant: after [`check`] passed, 0, 1 and 2 lead nowhere, 3 is the message socket, 4 the setup socket,
 //! 5 to 10 are either closed or parts of an event loop that lead nowhere, and nothing else is open.
@@ -18,9 +18,9 @@ const LAYER: &str = "descriptors";
 
 /// The connection to the supervisor that stays.
 pub(crate) const MESSAGE: RawFd = 3;
-/// Reports how the walls went, until they are closed.
+/// Reports how the layers were applied, until the worker is sealed.
 pub(crate) const SETUP: RawFd = 4;
-/// What a worker makes for itself before its walls close gets these numbers.
+/// What a worker makes for itself before it is sealed gets these numbers.
 const EVENT_LOOP: std::ops::RangeInclusive<RawFd> = 5..=10;
 /// `/proc/self/maps`, opened while there still is a /proc. It and those below are out of the way of the
 /// event loop's numbers.
@@ -143,7 +143,7 @@ fn leads_nowhere(fd: BorrowedFd<'_>) -> bool {
     if let Ok(peer) = sockopt::socket_peercred(fd) {
         return peer.pid == rustix::process::getpid();
     }
-    // Descriptor 0 is in no event loop, which only an epoll instance can tell.
+    // Descriptor 0 is in no event loop, which only an epoll instance reports.
     let stdin = io::stdin();
     if epoll::delete(fd, stdin.as_fd()) == Err(Errno::NOENT) {
         return true;

@@ -1,8 +1,8 @@
-//! Why a wall could not be built.
+//! Why a layer could not be built.
 
 use serde::{Deserialize, Serialize};
 
-/// A layer of the wall that is missing here. Nothing was started.
+/// A layer that is missing here. Nothing was started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{what}\n  checked: {checked}\n  fix: {fix}")]
 pub struct JailError {

@@ -1,4 +1,4 @@
-//! What becomes of a worker, as its supervisor hears it.
+//! What becomes of a worker, as its supervisor is notified of it.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::JailError;
 /// News of one worker, from the thread that watches them all.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JailEvent {
-    /// The walls are closed and tested; whatever comes over the message socket from now on is behind
+    /// The worker is sealed and tested; whatever comes over the message socket from now on is behind
     /// them.
     Closed,
     /// A layer could not be built. The worker ends.

@@ -1,4 +1,4 @@
-//! Executable memory: what the kernel is told to refuse, and what the worker's own maps show.
+//! Executable memory: what the kernel is asked to refuse, and what the worker's own maps show.
 //!
 //! Under `Wx::Strict` nothing is executable but the program, its libraries and the kernel's vDSO, and none
 //! of that is writable. Under `Wx::Jit` V8 keeps its compiled code in private memory that is writable and

@@ -2,7 +2,7 @@
 //!
 //! Required is ABI 4 (Linux 6.7): all access to files of that ABI, and TCP. What later ABIs add is
 //! demanded as well where the kernel has it: device ioctls (5), signals and abstract Unix sockets of
-//! others (6). Kernels without them lose a second wall there, not the only one: the seccomp rules allow
+//! others (6). Kernels without them lose a second layer there, not the only one: the seccomp rules allow
 //! no call that opens, connects, controls a device or signals another process.
 //!
 //! It covers the calling thread and those it starts later.

@@ -1,19 +1,19 @@
-//! How a layer of the walls is described.
+//! The description of a layer.
 
 use serde::{Deserialize, Serialize};
 
-/// One layer of the walls, as tried on this machine.
+/// One layer of confinement, as tried on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Layer {
     /// Its name, as errors use it.
     pub name: String,
-    /// What cannot be had without it, of `process`, `container`, `wx: strict` and `cgroup: require`. Empty
-    /// for what makes a wall thicker where it is there.
+    /// What is not available without it, of `process`, `container`, `wx: strict` and `cgroup: require`. Empty
+    /// for what makes a level stronger where it is available.
     pub needed_by: Vec<String>,
     /// Whether it could be built.
     pub available: bool,
-    /// What was tried, and what came of it.
+    /// What was tried, and the result.
     pub tested: String,
     /// What to do where it is missing; empty where it is not.
     pub fix: String,

@@ -1,4 +1,4 @@
-//! What of the walls this machine can build, for `stockade doctor`.
+//! Which layers this machine can build, for `stockade doctor`.
 //!
 //! Each layer is really built, in a process made for it by the launcher and killed afterwards.
 
@@ -156,7 +156,7 @@ pub(crate) fn try_all(cgroups: &mut Cgroups, ids: &mut Ids) -> Vec<Layer> {
             ))
         }),
     ));
-    layers.push(Layer::new("seccomp", BOTH, "5.7", seccomp_told()));
+    layers.push(Layer::new("seccomp", BOTH, "5.7", seccomp_reports()));
     layers.push(Layer::new(
         "w^x",
         STRICT,
@@ -225,7 +225,7 @@ fn start_trial(
             trial.descriptors = descriptors;
         }
         Ok(None) => {}
-        Err(error) => trial.said = Err(broken("hearing a trial", &error.to_string())),
+        Err(error) => trial.said = Err(broken("receiving a result", &error.to_string())),
     }
     Ok(trial)
 }
@@ -242,8 +242,8 @@ fn run_trial(
         sys::process::exit_now(EXIT_FAILED);
     }
     let socket = sys::descriptor::take(SETUP);
-    let mut told = [0];
-    if !matches!(rustix::io::read(&socket, &mut told), Ok(1)) {
+    let mut byte = [0];
+    if !matches!(rustix::io::read(&socket, &mut byte), Ok(1)) {
         sys::process::exit_now(EXIT_FAILED);
     }
     let said = test(&socket);
@@ -346,7 +346,7 @@ fn user_id(ids: &Ids, own: Option<u32>) -> Result<String, JailError> {
             "user id",
             "workers cannot have user ids of their own",
             "the effective user id, and /proc/self/uid_map",
-            "run as root (or in a user namespace with 65,536 ids) for one more wall between workers; as an \
+            "run as root (or in a user namespace with 65,536 ids) for one more layer between workers; as an \
              ordinary user they run under yours",
         )),
     }
@@ -354,7 +354,7 @@ fn user_id(ids: &Ids, own: Option<u32>) -> Result<String, JailError> {
 
 /// The filter is installed as in a worker, its listener is handed over, and a call that it does not allow
 /// arrives there.
-fn seccomp_told() -> Result<String, JailError> {
+fn seccomp_reports() -> Result<String, JailError> {
     let filters: Filters = seccomp::compile(Wx::Jit)?;
     let trial = start_trial(0, None, move |setup| {
         use std::os::fd::AsFd as _;
@@ -378,10 +378,11 @@ fn seccomp_told() -> Result<String, JailError> {
     let _ = poll(&mut ready, Some(&TRIAL_TIME));
     match listener.receive() {
         Some(denial) if denial.syscall == "socket" => Ok(
-            "the rules were installed; a call of socket stopped the caller and was told".to_owned(),
+            "the rules were installed; a call of socket stopped the caller and was reported"
+                .to_owned(),
         ),
         other => Err(broken(
-            "hearing of a refused call",
+            "receiving a denied call",
             &format!("a call of socket gave {other:?}"),
         )),
     }

@@ -1,4 +1,4 @@
-//! Walls around a worker process.
+//! The layers that confine a worker process.
 //!
 //! A worker runs code that nobody vouches for. It is a process without privileges, files, network or
 //! descriptors but one socket, and at the level [`Level::Container`] in namespaces and cgroups of its own.
@@ -58,15 +58,15 @@ mod worker;
 pub use error::JailError;
 pub use event::{Denial, Exit, ExitStatus, JailEvent};
 #[cfg(target_os = "linux")]
-pub use launcher::{Launcher, Worker, layers, run_if_launcher};
+pub use launcher::{Clones, Launcher, Template, Worker, layers, run_if_launcher};
 pub use layer::Layer;
 #[cfg(target_os = "linux")]
 pub use seccomp::allowed as allowed_syscalls;
 pub use spec::{CODE_RANGE, CgroupUse, JailSpec, Level, OVERHEAD, Role, Wx};
 #[cfg(not(target_os = "linux"))]
 pub use unsupported::{
-    EXIT_ABORT, EXIT_FAILED, EXIT_MEMORY, Entry, Inside, Launcher, Worker, layers, leave,
-    run_if_launcher, show,
+    Clones, EXIT_ABORT, EXIT_FAILED, EXIT_MEMORY, Entry, Inside, Launcher, Template, Worker,
+    layers, leave, run_if_launcher, show,
 };
 #[cfg(target_os = "linux")]
 pub use worker::{EXIT_ABORT, EXIT_FAILED, EXIT_MEMORY, Entry, Inside, leave, show};

@@ -96,7 +96,7 @@ fn has_ids(map: &str, first: u32, count: u32) -> bool {
 }
 
 /// Makes a process in these new namespaces, with its ids mapped, that runs `main`. It has to wait until it
-/// is told that this returned.
+/// is notified that this returned.
 ///
 /// # Errors
 ///
@@ -106,6 +106,19 @@ pub(crate) fn clone_into(
     own: Option<u32>,
     main: impl FnOnce() -> Infallible,
 ) -> Result<Child, JailError> {
+    let child = clone_by(namespaces, || clone_process(namespaces, main))?;
+    finish(child, namespaces, own)
+}
+
+/// Has `clone` make a process in these new namespaces; [`finish`] then maps its ids.
+///
+/// # Errors
+///
+/// The process cannot be made.
+pub(crate) fn clone_by(
+    namespaces: u64,
+    clone: impl FnOnce() -> io::Result<Child>,
+) -> Result<Child, JailError> {
     let mapped = namespaces & libc::CLONE_NEWUSER as u64 != 0;
     let dumpable =
         |state| set_dumpable_behavior(state).map_err(|error| explain(&error.into(), namespaces));
@@ -114,11 +127,20 @@ pub(crate) fn clone_into(
     if mapped {
         dumpable(DumpableBehavior::Dumpable)?;
     }
-    let child = clone_process(namespaces, main);
+    let child = clone();
     if mapped {
         dumpable(DumpableBehavior::NotDumpable)?;
     }
-    let child = child.map_err(|error| explain(&error, namespaces))?;
+    child.map_err(|error| explain(&error, namespaces))
+}
+
+/// Maps the ids of a process that was just made in these namespaces.
+///
+/// # Errors
+///
+/// The kernel refuses; the process has been killed and reaped.
+pub(crate) fn finish(child: Child, namespaces: u64, own: Option<u32>) -> Result<Child, JailError> {
+    let mapped = namespaces & libc::CLONE_NEWUSER as u64 != 0;
     if mapped && let Err(error) = map_ids(child.pid, own) {
         child.kill();
         return Err(error);

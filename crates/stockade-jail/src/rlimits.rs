@@ -10,7 +10,7 @@ const LAYER: &str = "rlimits";
 /// Stack of a thread at most, in bytes: what glibc and V8's threads ask for.
 const STACK: u64 = 8 << 20;
 
-/// Descriptors at most. Five are left when the walls are closed; the engine opens a few while it starts.
+/// Descriptors at most. Five are left when the worker is sealed; the engine opens a few while it starts.
 const DESCRIPTORS: u64 = 32;
 
 /// Signals that may wait with their data. Those of a crash wait without.
@@ -28,7 +28,7 @@ const ADDRESSES_OF_ISOLATE: u64 = 9 << 30;
 
 /// Sets the limits for the calling process.
 ///
-/// `own_user` tells that no other process has its real user id in its user namespace; only then can its
+/// `own_user` states that no other process has its real user id in its user namespace; only then can its
 /// threads be counted. Otherwise their number rests on the seccomp rules, which let nobody make any.
 pub(crate) fn apply(spec: &JailSpec, own_user: bool) -> Result<(), JailError> {
     set(Resource::Core, "RLIMIT_CORE", 0)?;
@@ -68,7 +68,7 @@ pub(crate) fn data(memory: u64, threads: u32) -> u64 {
         .saturating_add(u64::from(threads).saturating_mul(STACK))
 }
 
-/// RLIMIT_AS in bytes of a worker with so many isolates.
+/// RLIMIT_AS in bytes of a worker with this number of isolates.
 ///
 /// It bounds what the kernel spends on page tables, one byte for 512 addresses: pages that are only read
 /// cost nothing else, and RLIMIT_DATA does not count them.

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How strong the wall around a worker is.
+/// How strongly a worker is confined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Level {
     /// A process without privileges, files, network or descriptors.
     Process,
-    /// The same in namespaces of its own, on an empty root, in a cgroup where there is one.
+    /// The same in its own namespaces, on an empty root, in a cgroup where there is one.
     Container,
 }
 
@@ -32,7 +32,7 @@ pub enum CgroupUse {
     Require,
 }
 
-/// What runs in the worker once its walls are closed.
+/// What runs in the worker once it is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Role {
     /// Isolates with guest code.
@@ -42,10 +42,10 @@ pub enum Role {
     Attack,
 }
 
-/// How to start a worker; fixed for its life but for its memory.
+/// How to start a worker; fixed for its life except for its memory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JailSpec {
-    /// The wall.
+    /// The level of isolation.
     pub level: Level,
     /// Executable memory.
     pub wx: Wx,
@@ -58,14 +58,14 @@ pub struct JailSpec {
     pub cpu_share: Option<f64>,
     /// Isolates that it may run at the same time; more than one for a trust group.
     pub isolates: u32,
-    /// Threads that it makes before its walls close, the main thread included; no more later.
+    /// Threads that it makes before it is sealed, the main thread included; no more later.
     pub threads: u32,
     /// Whether it must be in a cgroup.
     pub cgroup: CgroupUse,
 }
 
 /// Bytes that a worker needs besides what its guests use: the engine, its threads, messages in
-/// flight, and the room V8 takes while it is being told to stop.
+/// flight, and the room V8 takes while it is being stopped.
 pub const OVERHEAD: u64 = 96 << 20;
 
 /// Bytes of address space in which an isolate of a worker may have machine code.

@@ -1,4 +1,4 @@
-//! What single walls do to a process.
+//! What single layers do to a process.
 //!
 //! Each test that changes its process does so in a child: this program again, with the one test `child` and
 //! the name of a scene. Descriptor 0 of the child is its message socket, 2 its setup socket; why it panics
@@ -91,8 +91,8 @@ impl Played {
         assert!(status.success(), "{status}: {said:?}");
     }
 
-    /// The child closes its walls and then ends well, without a denial.
-    fn succeeds_behind_walls(self) {
+    /// The child seals itself and then ends well, without a denial.
+    fn succeeds_when_sealed(self) {
         let listener = self.listener().unwrap();
         let denial = denial(&listener);
         assert_eq!(denial, None, "{denial:?}");
@@ -100,7 +100,7 @@ impl Played {
         assert!(status.success(), "{status}");
     }
 
-    /// The child closes its walls and then makes a call that arrives here; it is killed for it.
+    /// The child seals itself and then makes a call that arrives here; it is killed for it.
     fn end_denied(mut self) -> Denial {
         let listener = self.listener().unwrap();
         let denial = denial(&listener).expect("a denial");
@@ -125,8 +125,8 @@ fn denial(listener: &Listener) -> Option<Denial> {
     listener.receive()
 }
 
-/// Closes the walls and hands over the listener.
-fn close_walls_with([message, setup]: [OwnedFd; 2], wx: Wx) {
+/// Seals the process and passes the listener on.
+fn seal_with([message, setup]: [OwnedFd; 2], wx: Wx) {
     let filters = compile(wx).unwrap();
     assert!(rustix::thread::set_no_new_privs(true).is_ok());
     let listener = install(&filters).unwrap();
@@ -193,7 +193,7 @@ fn child() {
 }
 
 fn scene_in_child(scene: &str, sockets: [OwnedFd; 2]) {
-    let close_walls = |wx| close_walls_with(sockets, wx);
+    let seal = |wx| seal_with(sockets, wx);
     const RWX: i32 = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
     const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
     match scene {
@@ -278,11 +278,11 @@ fn scene_in_child(scene: &str, sockets: [OwnedFd; 2]) {
             assert_ne!(sys::calls::map(large, libc::PROT_NONE), 0);
         }
         "workload" => {
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             workload();
         }
         "workload strict" => {
-            close_walls(Wx::Strict);
+            seal(Wx::Strict);
             workload();
         }
         "thread" => {
@@ -294,7 +294,7 @@ fn scene_in_child(scene: &str, sockets: [OwnedFd; 2]) {
                 call(libc::SYS_getppid, &[]);
             });
             is_ready.recv().unwrap();
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             go.send(()).unwrap();
             thread.join().unwrap();
         }
@@ -307,72 +307,72 @@ fn scene_in_child(scene: &str, sockets: [OwnedFd; 2]) {
                     (go, thread.spawn(body).unwrap())
                 })
                 .collect();
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             for (go, thread) in threads {
                 drop(go);
                 thread.join().unwrap();
             }
         }
         "open" => {
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             let _ = File::open("/etc/passwd");
         }
         "spawn" => {
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             let _ = std::thread::Builder::new().spawn(|| ());
         }
         "write 12" => {
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             call(libc::SYS_write, &[0xffff_ffff_0000_000c, 0, 0]);
         }
         "oob" => {
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             call(libc::SYS_recvfrom, &[3, 0, 0, 1, 0, 0]);
         }
         "sendmsg 3" => {
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             call(libc::SYS_sendmsg, &[3, 0, 0]);
         }
         "kill another" => {
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             call(libc::SYS_tgkill, &[1, 1, 6]);
         }
         "filter" => {
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             call(libc::SYS_seccomp, &[1, 0, 0]);
         }
         "map exec strict" => {
-            close_walls(Wx::Strict);
+            seal(Wx::Strict);
             sys::calls::map(4096, RWX);
         }
         "map exec jit" => {
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             assert_ne!(sys::calls::map(4096, RWX), 0);
         }
         "protect exec strict" => {
-            close_walls(Wx::Strict);
+            seal(Wx::Strict);
             let address = sys::calls::map(4096, RW);
             call(libc::SYS_mprotect, &[address as u64, 4096, 5]);
         }
         "map shared" => {
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             call(libc::SYS_mmap, &[0, 4096, 3, 0x21, u64::MAX, 0]);
         }
         "x32" => {
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             call(0x4000_0000 + 39, &[]);
         }
         #[cfg(target_arch = "x86_64")]
         "int 0x80" => {
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             sys::calls::old_getpid();
         }
         "abort" => {
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             std::process::abort();
         }
         "stack overflow" => {
-            close_walls(Wx::Jit);
+            seal(Wx::Jit);
             overflow(1);
         }
         other => panic!("no scene {other}"),
@@ -427,7 +427,7 @@ fn workload() {
     // What a thread does that is only just starting.
     assert_eq!(call(libc::SYS_set_robust_list, &[0, 24]), -38);
     assert_eq!(call(libc::SYS_prctl, &[15, 0]), -22);
-    // The panic hook's text goes nowhere, and that is no denial.
+    // The panic hook's text goes nowhere, and that is not a denial.
     eprintln!("nobody reads this");
     assert_eq!(call(libc::SYS_prctl, &[0x5356_4d41, 0, 0, 0, 0]), -22);
 }
@@ -500,9 +500,9 @@ fn rules_cover_threads_that_were_there_before() {
 }
 
 #[test]
-fn threads_may_start_and_end_while_the_walls_close() {
+fn threads_may_start_and_end_during_sealing() {
     for _ in 0..10 {
-        play("threads just starting").succeeds_behind_walls();
+        play("threads just starting").succeeds_when_sealed();
     }
 }
 
@@ -525,7 +525,7 @@ fn executable_memory_is_for_jit_only() {
     assert_eq!(denial.to_string(), "mprotect with PROT_EXEC");
     let denial = play("map shared").end_denied();
     assert_eq!(denial.to_string(), "mmap with MAP_SHARED");
-    play("map exec jit").succeeds_behind_walls();
+    play("map exec jit").succeeds_when_sealed();
 }
 
 #[cfg(target_arch = "x86_64")]

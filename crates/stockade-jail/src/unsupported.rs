@@ -1,4 +1,4 @@
-//! Systems without these walls: every level is refused, and says so.
+//! Systems without these layers: every level is refused, and says so.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -11,7 +11,7 @@ use crate::{Denial, JailError, JailEvent, JailSpec, Layer};
 pub const EXIT_MEMORY: i32 = 133;
 /// Exit code of a worker that aborted.
 pub const EXIT_ABORT: i32 = 134;
-/// Exit code of a worker whose walls could not be closed.
+/// Exit code of a worker that could not be sealed.
 pub const EXIT_FAILED: i32 = 135;
 
 /// What would run in a worker.
@@ -33,16 +33,16 @@ impl Inside {
         match *self {}
     }
 
-    /// Closes the last wall.
+    /// Applies the last layer.
     ///
     /// # Errors
     ///
-    /// It cannot be closed.
-    pub fn close_walls(&mut self) -> Result<(), JailError> {
+    /// Always: there is no worker to seal.
+    pub fn seal(&mut self) -> Result<(), JailError> {
         match *self {}
     }
 
-    /// Tells the supervisor why this worker cannot run.
+    /// Notifies the supervisor why this worker cannot run.
     pub fn fail(&mut self, _: &JailError) {
         match *self {}
     }
@@ -55,7 +55,7 @@ pub enum Launcher {}
 impl Launcher {
     /// # Errors
     ///
-    /// Always: this system has not the walls of a worker.
+    /// Always: this system has no worker processes.
     pub fn get() -> Result<Arc<Self>, JailError> {
         Err(not_here())
     }
@@ -114,8 +114,15 @@ impl Worker {
     }
 }
 
+/// What would prepare workers.
+pub type Template = fn(&JailSpec, Clones) -> JailError;
+
+/// The way to a template's clones; there are none.
+#[derive(Debug)]
+pub enum Clones {}
+
 /// Does nothing: there are no launchers here.
-pub fn run_if_launcher(_: Entry) {}
+pub fn run_if_launcher(_: Entry, _: Option<Template>) {}
 
 /// Ends this process at once.
 pub fn leave(code: i32) -> ! {
@@ -142,7 +149,7 @@ pub fn layers() -> Vec<Layer> {
 fn not_here() -> JailError {
     JailError::new(
         "linux",
-        "this system has not the walls of a worker process",
+        "this system has no worker processes",
         format!("the program was built for {}", std::env::consts::OS),
         "run on Linux 6.7 or newer, or choose isolation: thread",
     )

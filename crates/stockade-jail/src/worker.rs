@@ -1,4 +1,4 @@
-//! The worker's side of its own jail: from behind the outer walls until the last one closes.
+//! The worker's side of its own jail: from the outer layers until it is sealed.
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -11,11 +11,11 @@ use crate::{JailError, JailSpec, descriptors, executable, seccomp, sys};
 pub const EXIT_MEMORY: i32 = 133;
 /// Exit code of a worker that aborted; its supervisor sees it as the signal SIGABRT.
 pub const EXIT_ABORT: i32 = 134;
-/// Exit code of a worker whose walls could not be closed.
+/// Exit code of a worker that could not be sealed.
 pub const EXIT_FAILED: i32 = 135;
 
-/// What runs in a worker. It is called on a thread of its own in a process that has all walls but seccomp.
-/// It makes all threads that it will ever need, calls [`Inside::close_walls`], and does not return before
+/// What runs in a worker. It is called on a thread of its own in a process that has all layers except seccomp.
+/// It makes all threads that it will ever need, calls [`Inside::seal`], and does not return before
 /// the worker's end: returning ends the worker with exit code 0.
 pub type Entry = fn(Inside);
 
@@ -41,15 +41,15 @@ impl Inside {
         self.socket.take()
     }
 
-    /// Closes the last wall and tells the supervisor so. From here on the process has the descriptors 0 to
+    /// Applies the last layer and notifies the supervisor. From here on the process has the descriptors 0 to
     /// 3, and 5 to 10 if they are an event loop's (epoll instances, eventfds, pairs of sockets of its own);
     /// it may make no call outside the rules, and no thread.
     ///
     /// # Errors
     ///
-    /// Something is not as it should be, or a wall cannot be closed. The supervisor has been told; the
+    /// Something is not as it should be, or a layer cannot be applied. The supervisor has been notified; the
     /// caller ends the process with [`EXIT_FAILED`].
-    pub fn close_walls(&mut self) -> Result<(), JailError> {
+    pub fn seal(&mut self) -> Result<(), JailError> {
         let closed = self.close();
         if let Err(error) = &closed {
             self.fail(error);
@@ -80,7 +80,7 @@ impl Inside {
         Ok(())
     }
 
-    /// Tells the supervisor why this worker cannot run, while the walls are not closed yet. The caller then
+    /// Notifies the supervisor why this worker cannot run, while it is not sealed yet. The caller then
     /// ends the process with [`EXIT_FAILED`].
     pub fn fail(&mut self, error: &JailError) {
         if let Some(setup) = self.setup.take() {
@@ -116,15 +116,15 @@ pub(crate) fn report_failure(setup: &OwnedFd, error: &JailError) {
         checked: cut(&error.checked),
         fix: cut(&error.fix),
     };
-    // Nobody is left to tell when this fails; the supervisor sees the exit code.
+    // There is nothing to notify if this fails; the supervisor sees the exit code.
     let _ = message::send(setup, &Report::Failed(error), &[]);
 }
 
 fn twice() -> JailError {
     JailError::new(
         "seccomp",
-        "the walls of this worker were closed before, or failed to",
-        "a second call of close_walls",
+        "this worker was sealed before, or sealing failed",
+        "a second call of the function that seals the worker",
         "report this as a defect",
     )
 }

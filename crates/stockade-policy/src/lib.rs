@@ -9,6 +9,7 @@
 mod limits;
 mod options;
 mod problem;
+mod rate;
 mod read;
 mod wire;
 
@@ -21,4 +22,5 @@ pub use options::{
     KILL_GRACE, MAX_MODULE_BYTES, MAX_NAME_LEN, SandboxOptions, Wx,
 };
 pub use problem::{OptionsError, Problem};
+pub use rate::{IoLimiter, IoRates, LogLimiter, RateLimiter};
 pub use wire::WireError;

@@ -11,16 +11,19 @@
 
 pub mod bounds;
 pub mod frame;
-mod marks;
 mod message;
 mod payload;
 mod text;
 mod weight;
 
-pub use marks::{Edit, MAX_MARKED_DEPTH, Mark, MarksError, rewrite_marks};
 pub use message::{
     CallId, ConsoleLevel, FromIsolate, GuestError, Position, Related, RequestId, ToIsolate,
 };
-pub use payload::{Payload, PayloadError};
+#[doc(hidden)]
+pub use payload::marks_hold;
+pub use payload::{
+    Attachment, MarkedString, MarksError, Payload, PayloadError, escape_text, push_string,
+    push_text,
+};
 pub use text::{harmless, harmless_line, harmless_piece};
 pub use weight::Weight;

@@ -33,6 +33,7 @@ const {
   wireHeaderList,
 } = core.loadExtScript("ext:deno_fetch/23_response.js");
 const { streams } = core.loadExtScript("ext:stockade_realm/network.js");
+const { markJson } = core.loadExtScript("ext:stockade_payload/payload.js");
 const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
 
 // A body above this goes as a stream, so that a slow client does not hold all of it.
@@ -174,11 +175,11 @@ function sendStream(live, status, flat, body, pending, onDone) {
   // A body that came from the host and was not touched need not come through here.
   const returned = streams.giveBack(body.stream);
   if (returned !== undefined) {
-    sendHead(live, status, headers, `"\\u0000h${returned}"`, null, pending);
+    sendHead(live, status, headers, markJson("h", returned), null, pending);
     return false;
   }
   const id = streams.exportStream(body.stream, onDone);
-  sendHead(live, status, headers, `"\\u0000s${id}"`, null, pending);
+  sendHead(live, status, headers, markJson("s", id), null, pending);
   return true;
 }
 

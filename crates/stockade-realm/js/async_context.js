@@ -151,10 +151,8 @@ function bound(context, fn, self) {
 const hooks = ObjectFreeze({ __proto__: null, AsyncLocalStorage, AsyncResource });
 
 // Before any guest code.
-function install() {
-  ObjectDefineProperty(globalThis, "AsyncLocalStorage", core.propNonEnumerable(AsyncLocalStorage));
-  ObjectDefineProperty(globalThis, HOOKS, { __proto__: null, value: hooks });
-}
+ObjectDefineProperty(globalThis, "AsyncLocalStorage", core.propNonEnumerable(AsyncLocalStorage));
+ObjectDefineProperty(globalThis, HOOKS, { __proto__: null, value: hooks });
 
-return { hooks, install };
+return { hooks };
 })();

@@ -52,7 +52,7 @@ const headers = load("ext:deno_fetch/20_headers.js");
 const formData = load("ext:deno_fetch/21_formdata.js");
 const request = load("ext:deno_fetch/23_request.js");
 const response = load("ext:deno_fetch/23_response.js");
-const asyncContext = load("ext:stockade_realm/async_context.js");
+load("ext:stockade_realm/async_context.js");
 const navigator = load("ext:stockade_realm/navigator.js");
 const network = load("ext:stockade_realm/network.js");
 const fetch = load("ext:stockade_realm/fetch.js");
@@ -321,9 +321,8 @@ function prepare() {
 function start() {
   const settings = op_guest_settings();
   performance.setTimeOrigin();
-  asyncContext.install();
   const serves = serve.configure(settings);
-  if (!serves) navigator.install(USER_AGENT);
+  if (!serves) navigator.configure(USER_AGENT);
   network.configure(settings, serves);
   const console = settings.console ? guestConsole.capturing(settings.consoleWhole) : guestConsole.silent();
   ObjectDefineProperty(globalThis, "console", core.propNonEnumerable(console));

@@ -37,8 +37,13 @@ function silent() {
   return quiet;
 }
 
-function capturing(whole) {
-  return new Console(whole ? printWhole : print);
+// Made for the startup snapshot, so that no guest waits for it.
+let whole = false;
+const captured = new Console((text, level) => whole ? printWhole(text, level) : print(text, level));
+
+function capturing(isWhole) {
+  whole = isWhole;
+  return captured;
 }
 
 function print(text, level) {

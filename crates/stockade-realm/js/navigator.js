@@ -20,13 +20,14 @@ class Navigator {
 webidl.configureInterface(Navigator);
 const NavigatorPrototype = Navigator.prototype;
 
+const navigator = webidl.createBranded(Navigator);
+ObjectDefineProperty(globalThis, "Navigator", core.propNonEnumerable(Navigator));
+ObjectDefineProperty(globalThis, "navigator", core.propGetterOnly(() => navigator));
+
 // Once, before any guest code.
-function install(userAgent) {
+function configure(userAgent) {
   name = userAgent;
-  const navigator = webidl.createBranded(Navigator);
-  ObjectDefineProperty(globalThis, "Navigator", core.propNonEnumerable(Navigator));
-  ObjectDefineProperty(globalThis, "navigator", core.propGetterOnly(() => navigator));
 }
 
-return { install };
+return { configure };
 })();

@@ -374,6 +374,11 @@ function emptyList(...items) {
   return ObjectSetPrototypeOf(items, null);
 }
 
+// A mark as a string of JSON, for a message that is put together as text.
+function markJson(letter, number) {
+  return `"\\u0000${letter}${number}"`;
+}
+
 function escapeText(text) {
   return text.length > 0 && StringPrototypeCharCodeAt(text, 0) === 0 ? "\0" + text : text;
 }
@@ -531,6 +536,7 @@ return {
   encodeValue,
   handedOut,
   marked,
+  markJson,
   revive,
   takeBack,
 };

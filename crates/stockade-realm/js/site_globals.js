@@ -157,7 +157,7 @@ function install(workers) {
   ObjectDefineProperty(globalThis, "Response", core.propNonEnumerable(Response));
   ObjectDefineProperty(globalThis, "EventSource", core.propNonEnumerable(EventSource));
   ObjectDefineProperty(globalThis, "WebSocketPair", core.propNonEnumerable(sockets.WebSocketPair));
-  navigator.install(USER_AGENT);
+  navigator.configure(USER_AGENT);
   ObjectDefineProperty(globalThis, "FixedLengthStream", core.propNonEnumerable(FixedLengthStream));
   ObjectDefineProperty(
     globalThis,

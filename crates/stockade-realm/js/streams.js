@@ -193,7 +193,7 @@ function create(control, { collect = undefined, congested = undefined, most = un
         TypedArrayPrototypeGetByteLength(chunk),
       );
     }
-    throw new TypeError("a chunk of a stream that crosses the wall must be text or bytes");
+    throw new TypeError("a chunk of a stream to the other side must be text or bytes");
   }
 
   function pull(id, count) {

@@ -2,7 +2,7 @@
 
 use deno_core::OpDecl;
 
-use crate::extensions::Stage;
+use crate::stage::Stage;
 use crate::{clock, guest};
 
 /// Scripts of `deno_web` that are in the snapshot.

@@ -9,7 +9,10 @@ use crate::allow;
 use crate::guest;
 use crate::payload::{self, Parts};
 use crate::serve;
+use crate::stage::Stage;
 use crate::upstream;
+
+include!(concat!(env!("OUT_DIR"), "/binding_scripts.rs"));
 
 deno_core::extension!(
     stockade_payload,
@@ -60,6 +63,8 @@ deno_core::extension!(
         "event_source.js",
         "clone.js",
         "console.js",
+        "binding_calls.js",
+        "fetcher.js",
         "bindings.js",
         "sockets.js",
         "answer.js",
@@ -74,15 +79,6 @@ deno_core::extension!(
 #[must_use]
 pub fn payload_extension() -> Extension {
     stockade_payload::init()
-}
-
-/// What the extensions are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Making the startup snapshot.
-    Snapshot,
-    /// Running guests from it.
-    Run,
 }
 
 /// Every extension of the worker realm. Before guest code runs, `Rc<dyn GuestPort>` and
@@ -108,6 +104,8 @@ pub fn realm_extensions(stage: Stage) -> Vec<Extension> {
             deno_core::ascii_str_include!("../js/http_client.js"),
         ));
     let mut realm = stockade_realm::init();
+    let scripts = realm.lazy_loaded_js_files.to_mut();
+    scripts.extend(binding_scripts());
     realm.middleware_fn = Some(Box::new(move |op| allow::adapt(op, stage)));
     vec![
         deno_webidl::deno_webidl::init(),

@@ -14,10 +14,13 @@ mod guest;
 mod payload;
 mod port;
 mod serve;
+mod stage;
 mod upstream;
 
-pub use extensions::{Stage, payload_extension, realm_extensions};
+pub use clock::start_clock;
+pub use extensions::{payload_extension, realm_extensions};
 pub use guest::{error_from_js, guest_error};
 pub use payload::{Parts, collect_payload};
 pub use port::{GuestPort, Settings};
 pub use serve::{SERVE, control_json};
+pub use stage::Stage;

@@ -10,7 +10,7 @@ use deno_core::{OpState, op2, v8};
 use deno_error::JsErrorBox;
 use serde::Serialize;
 use stockade_protocol::bounds::{MAX_ERROR_BYTES, MAX_MESSAGE_BYTES};
-use stockade_protocol::{FromIsolate, Payload, harmless};
+use stockade_protocol::{Attachment, FromIsolate, Payload, harmless};
 
 use crate::guest::guest_error;
 use crate::port::GuestPort;
@@ -35,10 +35,8 @@ fn send(state: &OpState, name: &str, data: Payload) -> Result<(), JsErrorBox> {
 fn response(id: u64, status: u32, headers: &str, body: Vec<u8>, pending: bool) -> Payload {
     let mut json = String::with_capacity(headers.len() + 64);
     // Writing into memory does not fail.
-    let _ = write!(
-        json,
-        "[{id},{status},{headers},\"\\u0000b0\",null,{pending}]"
-    );
+    let body_mark = Attachment::Bytes(0).json();
+    let _ = write!(json, "[{id},{status},{headers},{body_mark},null,{pending}]");
     Payload {
         json,
         bytes: vec![body],

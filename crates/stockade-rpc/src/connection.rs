@@ -90,7 +90,7 @@ async fn drive(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, cli
         }
     };
     if let Err(error) = result {
-        log::debug!("a connection ended: {error}");
+        tracing::debug!("a connection ended: {error}");
     }
 }
 

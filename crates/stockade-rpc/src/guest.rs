@@ -3,11 +3,11 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use stockade_supervisor::Handle;
+use stockade_supervisor::IsolateHandle;
 
 /// An isolate whose module is ready to be called. Dropping it ends the isolate.
 pub struct Guest {
-    pub(crate) handle: Handle,
+    pub(crate) handle: IsolateHandle,
     pub(crate) ended: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -15,7 +15,7 @@ impl Guest {
     /// An isolate and what hears its events: a future that is done once the isolate has ended. The
     /// server polls it, and nobody else takes the isolate's events.
     #[must_use]
-    pub fn new(handle: Handle, ended: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub fn new(handle: IsolateHandle, ended: impl Future<Output = ()> + Send + 'static) -> Self {
         Self {
             handle,
             ended: Box::pin(ended),

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use stockade_supervisor::{DestroyReason, End, Handle};
+use stockade_supervisor::{DestroyReason, End, IsolateHandle};
 use tokio::sync::watch;
 
 use crate::BoxError;
@@ -20,7 +20,7 @@ const STABLE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) enum State {
     /// One may be called.
-    Ready(Handle),
+    Ready(IsolateHandle),
     /// The next one is on its way.
     Starting,
     /// The last attempt to start one failed; another will be made.
@@ -68,7 +68,7 @@ where
             backoff = Backoff(FIRST_WAIT);
         }
         let wait = backoff.next();
-        log::warn!(
+        tracing::warn!(
             "the isolate ended: {why}; the next one starts in {} ms",
             wait.as_millis()
         );
@@ -79,7 +79,7 @@ where
                 Err(error) => {
                     state.send_replace(State::Failed);
                     let wait = backoff.next();
-                    log::error!(
+                    tracing::error!(
                         "the isolate does not start: {error}; the next attempt is in {} ms",
                         wait.as_millis()
                     );
@@ -91,7 +91,9 @@ where
 }
 
 /// Waits for an isolate that lives. `Err` says how the last one ended, where there is no other.
-pub(crate) async fn living(state: &mut watch::Receiver<State>) -> Result<Handle, Option<End>> {
+pub(crate) async fn living(
+    state: &mut watch::Receiver<State>,
+) -> Result<IsolateHandle, Option<End>> {
     let found = state
         .wait_for(|state| match state {
             State::Ready(handle) => handle.end().is_none(),

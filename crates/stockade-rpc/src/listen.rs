@@ -163,7 +163,7 @@ async fn make_room(path: &Path) -> Result<(), ListenError> {
     match path.symlink_metadata() {
         Err(_) => Ok(()),
         Ok(found) if !found.file_type().is_socket() => Err(taken(
-            "there is a file that is no socket",
+            "there is a file that is not a socket",
             "choose another path, or remove the file",
         )),
         Ok(_) if UnixStream::connect(path).await.is_ok() => Err(taken(

@@ -112,7 +112,7 @@ impl Exports {
     async fn notify(&self, notification: &Notification<'_>) {
         let params = notification.params.as_deref();
         if let Err(error) = self.run(&notification.method, params).await {
-            log::debug!("a notification failed: {error}");
+            tracing::debug!("a notification failed: {error}");
         }
     }
 }

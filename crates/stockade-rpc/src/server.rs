@@ -207,7 +207,7 @@ async fn accept(
             Ok(stream) => stream,
             Err(error) => {
                 // Such as no descriptor being left: others may go meanwhile.
-                log::warn!("a connection was not accepted: {error}");
+                tracing::warn!("a connection was not accepted: {error}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -234,6 +234,6 @@ fn refuse(stream: &Stream) {
         Stream::Unix(stream) => stream.try_write(NO_PLACE),
     };
     if let Err(error) = written {
-        log::debug!("a connection beyond the limit was closed: {error}");
+        tracing::debug!("a connection beyond the limit was closed: {error}");
     }
 }

@@ -54,13 +54,15 @@ pub(crate) fn open(client: Arc<Client>, request: HttpRequest<Incoming>) -> HttpR
             tokio::spawn(async move {
                 match hyper::upgrade::on(request).await {
                     Ok(upgraded) => run(server, upgraded, &client).await,
-                    Err(error) => log::debug!("a connection did not become a WebSocket: {error}"),
+                    Err(error) => {
+                        tracing::debug!("a connection did not become a WebSocket: {error}")
+                    }
                 }
             });
             response.map(|()| HttpBody::empty())
         }
         Err(error) => {
-            log::debug!("a WebSocket handshake failed: {error}");
+            tracing::debug!("a WebSocket handshake failed: {error}");
             text(StatusCode::BAD_REQUEST, "this is no WebSocket handshake\n")
         }
     }

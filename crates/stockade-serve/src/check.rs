@@ -5,20 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use stockade_broker::LogAudit;
-use stockade_config::{Config, Mistake};
+use stockade_config::{Config, Diagnostic};
 use stockade_gateway::{Route, Table};
 
 use crate::brokers::Brokers;
 use crate::directory::{Directory, SiteTarget};
+use crate::error::ServeError;
 use crate::plan;
-use crate::server::ServeError;
 use crate::site::{self, SiteError};
 
 /// What a configuration that can be served is to be warned of.
 #[derive(Debug, Default)]
 pub struct Checked {
     /// Of the file itself.
-    pub warnings: Vec<Mistake>,
+    pub warnings: Vec<Diagnostic>,
     /// Of files that it names, such as a certificate that ends soon.
     pub remarks: Vec<String>,
 }
@@ -27,14 +27,14 @@ pub struct Checked {
 const IMPORTABLE: &[&str] = &["cloudflare:workers", "node:async_hooks"];
 
 /// Checks a configuration with all files that it names: code and what it imports, assets, secrets,
-/// certificates and keys. A certificate that is not valid now is a mistake, though `serve` would start and
+/// certificates and keys. A certificate that is not valid now is an error, though `serve` would start and
 /// refuse only the clients that need it.
 ///
 /// # Errors
-/// What is wrong: first all mistakes of the file itself, and where there are none, everything that is
+/// What is wrong: first everything that is wrong with the file itself, and where there are none, everything that is
 /// wrong with the files it names.
 pub async fn check(path: &Path) -> Result<Checked, Vec<ServeError>> {
-    let loaded = Config::load(path).map_err(|mistakes| vec![ServeError::Config(mistakes)])?;
+    let loaded = Config::load(path).map_err(|diagnostics| vec![ServeError::Config(diagnostics)])?;
     let config = &loaded.config;
     let brokers = Brokers::new(Arc::new(LogAudit::default()));
     let mut wrong = Vec::new();
@@ -61,7 +61,7 @@ pub async fn check(path: &Path) -> Result<Checked, Vec<ServeError>> {
         {
             of_site(error.into());
         }
-        if let Err(error) = what_it_may_use(&brokers, site, config.limits.websocket_message) {
+        if let Err(error) = what_it_may_use(&brokers, site) {
             of_site(error);
         }
         let patterns = site.urls.iter().map(plan::gateway::pattern).collect();
@@ -92,13 +92,8 @@ pub async fn check(path: &Path) -> Result<Checked, Vec<ServeError>> {
 }
 
 /// What is left of a site when its code and its files are good.
-fn what_it_may_use(
-    brokers: &Brokers,
-    site: &stockade_config::Instance,
-    socket_message: usize,
-) -> Result<(), SiteError> {
+fn what_it_may_use(brokers: &Brokers, site: &stockade_config::Instance) -> Result<(), SiteError> {
     let broker = brokers.with_roots(&site.data_guard.ca)?;
     site::secrets(&broker, site)?;
-    plan::instance::options(site, serde_json::Map::new(), None, socket_message)?;
     Ok(())
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
+use stockade_capability::CallPayload;
 use stockade_gateway::{Target, remove_identity, write_identity};
-use stockade_http::{Body, Client, Problem};
-use stockade_instance::{FetchError, Instance, Parcel};
+use stockade_http::{Body, Client, Problem, empty_body};
+use stockade_instance::{FetchError, Instance};
 use stockade_protocol::GuestError;
 
-use crate::services::site_error;
+use crate::capabilities::site_error;
 
 /// What answers for a site.
 #[derive(Clone)]
@@ -61,8 +62,8 @@ impl Directory {
         &self,
         name: &str,
         method: &str,
-        args: Parcel,
-    ) -> Result<Parcel, GuestError> {
+        args: CallPayload,
+    ) -> Result<CallPayload, GuestError> {
         let site = self.find(name);
         let instance = site.as_ref().and_then(|site| site.instance.as_ref());
         let gone = || GuestError::new(format!("{name}: there is no code to call"));
@@ -103,7 +104,7 @@ async fn both(
 
 /// The request again, for a reader that takes no body.
 fn without_body(request: &Request<Body>) -> Request<Body> {
-    let mut copy = Request::new(crate::parcel::full(bytes::Bytes::new()));
+    let mut copy = Request::new(empty_body());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();

@@ -12,23 +12,28 @@
 //! Deliberately absent: HTTP, TLS, policy, storage. They are the crates below; this one only joins them.
 
 mod brokers;
+mod capabilities;
 mod check;
 mod control;
 mod directory;
+mod error;
 mod log;
 mod metrics;
 mod observe;
-mod parcel;
 mod plan;
-mod readings;
+mod running;
 mod server;
 mod services;
 mod site;
 mod status;
+mod subsystem;
 mod tls;
 
+#[doc(hidden)]
+pub use capabilities::parse_state_calls;
 pub use check::{Checked, check};
 pub use control::{Answer, AskError, ControlError, ask_to_reload};
-pub use server::{ServeError, ServeOptions, Stopped, serve};
+pub use error::ServeError;
+pub use server::{ServeOptions, Stopped, serve};
 pub use site::SiteError;
 pub use tls::CertificatesError;

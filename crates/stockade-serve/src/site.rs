@@ -1,24 +1,25 @@
 //! One site: everything made for it from its configuration, and whether it has changed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_broker::{Broker, BrokerError, FileError, Secrets, SecretsError};
-use stockade_config::Instance as SiteConfig;
+use stockade_config::{AssetsOrder, Instance as SiteConfig};
 use stockade_gateway::{AssetsError, Target};
-use stockade_instance::{CronError, FetchError, Instance, InstanceOptions};
-use stockade_state::{KeyError, KeyspaceName, StateError, Store};
+use stockade_instance::{FetchError, Instance, InstanceOptions};
+use stockade_state::{KeyError, StateError, Store};
 use stockade_supervisor::Supervisor;
 use stockade_transpile::{ModuleFiles, ModuleFilesError, ModuleMistake};
 
 use crate::brokers::Brokers;
+use crate::capabilities::{self, Ground};
 use crate::directory::{Answering, Directory};
-use crate::metrics::{Metrics, SiteMetrics};
+use crate::metrics::{SiteMetrics, SiteTable};
 use crate::observe::{Logs, SiteObserver};
 use crate::plan;
-use crate::services::{Binding, SiteServices};
+use crate::services::SiteServices;
 
 /// How long a site that was replaced goes on before it drains: requests that found it are then in.
 const HANDOVER: Duration = Duration::from_millis(250);
@@ -30,7 +31,7 @@ pub enum SiteError {
     #[error("its code cannot be read: {0}")]
     Code(#[from] ModuleFilesError),
     /// Its code does not compile, or imports what is not there.
-    #[error("its code has a mistake: {0}")]
+    #[error("its code has an error: {0}")]
     Module(#[from] ModuleMistake),
     /// A secret cannot be used.
     #[error(transparent)]
@@ -50,9 +51,6 @@ pub enum SiteError {
     /// The name of its keyspace.
     #[error("its state cannot be opened: {0}")]
     Keyspace(#[from] KeyError),
-    /// A cron expression.
-    #[error(transparent)]
-    Cron(#[from] CronError),
     /// Its files.
     #[error(transparent)]
     Assets(#[from] AssetsError),
@@ -64,12 +62,12 @@ pub enum SiteError {
     Start(FetchError),
 }
 
-/// What all sites share.
-pub(crate) struct Shared {
+/// What all sites are made with.
+pub(crate) struct SiteContext {
     pub(crate) supervisor: Supervisor,
     pub(crate) brokers: Brokers,
     pub(crate) directory: Arc<Directory>,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<SiteTable>,
     pub(crate) logs: Arc<Logs>,
 }
 
@@ -123,7 +121,7 @@ impl Site {
 
     /// Makes the site and starts its mirrors, in the background.
     pub(crate) async fn start(
-        shared: &Shared,
+        context: &SiteContext,
         store: Option<&Arc<dyn Store>>,
         config: &SiteConfig,
         modules: Option<ModuleFiles>,
@@ -138,9 +136,9 @@ impl Site {
         let folder = modules.as_ref().map(|files| files.folder.clone());
         let instance = match modules {
             Some(files) => {
-                let broker = shared.brokers.with_roots(&config.data_guard.ca)?;
+                let broker = context.brokers.with_roots(&config.data_guard.ca)?;
                 let (options, services) = make(
-                    shared,
+                    context,
                     store,
                     &broker,
                     config,
@@ -149,15 +147,15 @@ impl Site {
                     assets.clone(),
                 )
                 .await?;
-                let metrics = Arc::clone(&services.metrics);
+                let metrics = context.metrics.site(&config.name);
                 let observer = SiteObserver::new(
                     Arc::clone(&metrics),
-                    Arc::clone(&shared.logs),
+                    Arc::clone(&context.logs),
                     config.wx_audit,
                 );
                 let instance = Instance::start(
                     options,
-                    shared.supervisor.clone(),
+                    context.supervisor.clone(),
                     Arc::new(services),
                     Arc::new(observer),
                 );
@@ -171,14 +169,14 @@ impl Site {
             folder,
             socket_message,
             number,
-            metrics: shared.metrics.sites.site(&config.name),
+            metrics: context.metrics.site(&config.name),
             answering: Arc::new(Answering {
                 instance,
                 assets,
                 code_first: config
                     .assets
                     .as_ref()
-                    .is_some_and(|assets| assets.code_first),
+                    .is_some_and(|assets| assets.order == AssetsOrder::CodeFirst),
             }),
         })
     }
@@ -225,7 +223,7 @@ pub(crate) fn secrets<'a>(
 
 /// The options of a site's instance, and what it may ask for.
 async fn make(
-    shared: &Shared,
+    context: &SiteContext,
     store: Option<&Arc<dyn Store>>,
     broker: &Broker,
     config: &SiteConfig,
@@ -238,36 +236,16 @@ async fn make(
     let values = plain.into_iter().chain(secrets.environment());
     let env = plan::instance::environment(config, values);
     let policy = plan::egress::policy(&config.data_guard, socket_message);
-    let mut bindings = HashMap::new();
-    for (key, binding) in &config.bindings {
-        bindings.insert(key.clone(), Binding::Site(binding.instance.clone()));
-    }
-    let asset_binding = config
-        .assets
-        .as_ref()
-        .and_then(|assets| assets.binding.clone());
-    if let (Some(key), Some(assets)) = (asset_binding, assets) {
-        bindings.insert(key, Binding::Assets(assets));
-    }
-    if let (Some(state), Some(store)) = (&config.state, store) {
-        let limits = plan::grants::state(state);
-        let keyspace = store.open(KeyspaceName::new(name)?, limits).await?;
-        bindings.insert(state.binding.clone(), Binding::State(keyspace));
-    }
-    for grant in &config.files {
-        let options = plan::grants::folder(grant);
-        let (broker, owner) = (broker.clone(), name.to_owned());
-        // Counts what is in it.
-        let opened = tokio::task::spawn_blocking(move || broker.folder(&owner, options)).await;
-        let folder = opened.map_err(|error| SiteError::BrokeOff(error.to_string()))??;
-        bindings.insert(grant.binding.clone(), Binding::Files(folder));
-    }
-    let services = SiteServices {
-        egress: broker.egress(name, policy, secrets),
-        bindings,
-        directory: Arc::clone(&shared.directory),
-        metrics: shared.metrics.sites.site(name),
-    };
-    let options = plan::instance::options(config, env, Some(code), socket_message)?;
+    let granted = capabilities::open(&Ground {
+        site: config,
+        broker,
+        directory: &context.directory,
+        store,
+        assets: assets.as_ref(),
+    })
+    .await?;
+    let egress = broker.egress(name, policy, secrets);
+    let services = SiteServices::new(egress, granted, &context.metrics.site(name));
+    let options = plan::instance::options(config, env, Some(code), socket_message);
     Ok((options, services))
 }

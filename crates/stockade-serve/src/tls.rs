@@ -1,51 +1,65 @@
 //! Certificates of listeners: loaded once, kept over reloads where nothing about them changed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
 use stockade_config as config;
-use stockade_config::{ClientAuth, ClientAuthMode, Config, Tls, TlsVersion};
-use stockade_http::{HostPattern, Scheme};
+use stockade_config::Config;
 use stockade_tls as tls;
 use stockade_tls::{
-    Acme, AcmeError, ClientRule, PolicyId, TlsError, TlsEvent, TlsObserver, TlsStore, WatchOptions,
-    Watching,
+    Acme, AcmeError, TlsError, TlsEvent, TlsObserver, TlsStore, WatchOptions, Watching,
 };
 
-use crate::metrics::{Count, Reading};
+use crate::metrics::counter;
+use crate::plan::tls::{StoreKey, acme_options, keys, options, rules_differ};
 
 /// Counts what happens to certificates. Lines of the log are the gateway's own.
-#[derive(Default)]
-pub(crate) struct TlsFigures {
-    reloads: Count,
-    reload_failures: Count,
-    expired: Count,
+pub(crate) struct TlsMetrics {
+    loaded: Counter,
+    reload_failures: Counter,
+    expired: Counter,
 }
 
-impl TlsObserver for TlsFigures {
-    fn event(&self, event: &TlsEvent) {
-        match event {
-            TlsEvent::Loaded(_) => self.reloads.add(1),
-            TlsEvent::ReloadFailed(_) => self.reload_failures.add(1),
-            TlsEvent::Expired { .. } => self.expired.add(1),
-            _ => {}
+impl TlsMetrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        Self {
+            loaded: counter(
+                registry,
+                "stockade_tls_certificates_loaded",
+                "Certificates taken into use",
+            ),
+            reload_failures: counter(
+                registry,
+                "stockade_tls_reload_failures",
+                "Times changed TLS files could not be used",
+            ),
+            expired: counter(
+                registry,
+                "stockade_tls_expired",
+                "Certificates, authorities and revocation lists that ended in use",
+            ),
         }
     }
 }
 
-/// What the options of a store were made of.
-#[derive(Clone, PartialEq)]
-struct Key {
-    tls: Arc<Tls>,
-    http2: bool,
-    handshakes: usize,
-    hosts: Vec<(String, ClientAuth)>,
+impl TlsObserver for TlsMetrics {
+    fn event(&self, event: &TlsEvent) {
+        let counter = match event {
+            TlsEvent::Loaded(_) => &self.loaded,
+            TlsEvent::ReloadFailed(_) => &self.reload_failures,
+            TlsEvent::Expired { .. } => &self.expired,
+            _ => return,
+        };
+        counter.inc();
+    }
 }
 
 struct Kept {
-    key: Key,
+    key: StoreKey,
     store: Arc<TlsStore>,
     _watching: Watching,
 }
@@ -55,7 +69,6 @@ struct Kept {
 pub(crate) struct TlsStores {
     kept: Vec<Arc<Kept>>,
     acme: Vec<(config::Acme, Arc<Acme>)>,
-    figures: Arc<TlsFigures>,
 }
 
 /// Why certificates cannot be had.
@@ -75,148 +88,6 @@ pub enum CertificatesError {
     /// Loading broke off.
     #[error("loading certificates broke off")]
     BrokeOff,
-}
-
-/// Whom the routes of a site let in, beyond what the handshake checked.
-pub(crate) fn rule(config: &Config, site: &config::Instance) -> ClientRule {
-    let listeners = config.listeners.iter();
-    let mut of_listeners = listeners.filter_map(|listener| listener.tls.as_ref());
-    let (auth, required) = match &site.client_auth {
-        Some(auth) => (Some(auth), auth.mode == ClientAuthMode::Required),
-        None => {
-            let restricted = |tls: &&Arc<Tls>| restricts(&tls.client_auth);
-            (
-                of_listeners.find(restricted).map(|tls| &tls.client_auth),
-                false,
-            )
-        }
-    };
-    let Some(auth) = auth else {
-        return ClientRule::default();
-    };
-    let kinds = ["DNS", "IP", "URI", "email"];
-    ClientRule {
-        required,
-        policy: site
-            .client_auth
-            .as_ref()
-            .filter(|auth| auth.mode != ClientAuthMode::None)
-            .map(|auth| PolicyId::of(&client_auth(auth))),
-        subjects: auth.subjects.clone(),
-        names: auth
-            .san
-            .iter()
-            .flat_map(|name| kinds.map(|kind| format!("{kind}:{name}")))
-            .collect(),
-        fingerprints: Vec::new(),
-    }
-}
-
-fn restricts(auth: &ClientAuth) -> bool {
-    !auth.subjects.is_empty() || !auth.san.is_empty()
-}
-
-/// Hosts whose clients must show something else than the listener asks for.
-fn hosts(config: &Config) -> Vec<(String, ClientAuth)> {
-    let mut hosts = Vec::new();
-    for site in config.instances.values() {
-        let Some(auth) = &site.client_auth else {
-            continue;
-        };
-        for url in &site.urls {
-            if url.scheme == Some(Scheme::Http) {
-                continue;
-            }
-            let host = match &url.host {
-                // The whole listener: the route asks, not the handshake.
-                HostPattern::Any => continue,
-                host => host.to_string(),
-            };
-            if !hosts.iter().any(|(known, _)| *known == host) {
-                hosts.push((host, auth.clone()));
-            }
-        }
-    }
-    hosts
-}
-
-fn client_auth(auth: &ClientAuth) -> tls::ClientAuth {
-    tls::ClientAuth {
-        mode: match auth.mode {
-            ClientAuthMode::None => tls::ClientAuthMode::None,
-            ClientAuthMode::Optional => tls::ClientAuthMode::Optional,
-            ClientAuthMode::Required => tls::ClientAuthMode::Required,
-        },
-        ca: auth.ca.clone(),
-        crl: auth.crl.clone(),
-        revocation: tls::Revocation {
-            allow_expired: !auth.refuse_expired_crl,
-            ..tls::Revocation::default()
-        },
-    }
-}
-
-fn acme_options(acme: &config::Acme) -> tls::AcmeOptions {
-    tls::AcmeOptions {
-        directory: acme.directory.clone(),
-        contact: acme.contact.clone(),
-        // The configuration has no ACME without that.
-        terms_agreed: true,
-        certificates: acme.domains.iter().map(|name| vec![name.clone()]).collect(),
-        challenge: match acme.challenge {
-            config::AcmeChallenge::Http01 => tls::AcmeChallenge::Http01,
-            config::AcmeChallenge::TlsAlpn01 => tls::AcmeChallenge::TlsAlpn01,
-        },
-        cache: acme.cache.clone(),
-        server_ca: acme.ca.clone(),
-        ..tls::AcmeOptions::default()
-    }
-}
-
-fn options(key: &Key) -> tls::TlsOptions {
-    let tls = &key.tls;
-    let certificates = tls.certificates.iter();
-    let hosts = key.hosts.iter();
-    tls::TlsOptions {
-        certificates: certificates
-            .map(|files| tls::CertificateFiles {
-                cert: files.cert.clone(),
-                key: files.key.clone(),
-                ocsp: files.ocsp.clone(),
-            })
-            .collect(),
-        min_version: match tls.min_version {
-            TlsVersion::V1_2 => tls::TlsVersion::V12,
-            TlsVersion::V1_3 => tls::TlsVersion::V13,
-        },
-        strict_sni: tls.strict_sni,
-        client_auth: client_auth(&tls.client_auth),
-        hosts: hosts
-            .map(|(host, auth)| tls::HostClientAuth {
-                host: host.clone(),
-                client_auth: client_auth(auth),
-            })
-            .collect(),
-        http2: key.http2,
-        waiting_handshakes: key.handshakes,
-        ..tls::TlsOptions::default()
-    }
-}
-
-/// What the store of each listener is made of, in their order; `None` where one is plain.
-fn keys(config: &Config) -> Vec<Option<Key>> {
-    let hosts = hosts(config);
-    let listeners = config.listeners.iter();
-    let key = |listener: &config::Listener| {
-        let tls = listener.tls.as_ref()?;
-        Some(Key {
-            tls: Arc::clone(tls),
-            http2: listener.http2,
-            handshakes: config.limits.handshakes,
-            hosts: hosts.clone(),
-        })
-    };
-    listeners.map(key).collect()
 }
 
 /// Keeps what a check warns of.
@@ -253,9 +124,11 @@ impl TlsObserver for Remarks {
 /// Everything that is wrong, of all listeners.
 pub(crate) async fn check(config: &Config) -> Result<Vec<String>, Vec<CertificatesError>> {
     let mut wrong = Vec::new();
-    wrong.extend(refuse_rules(config).err());
+    if rules_differ(config) {
+        wrong.push(CertificatesError::Rules);
+    }
     let remarks = Arc::<Remarks>::default();
-    let mut seen: Vec<Key> = Vec::new();
+    let mut seen: Vec<StoreKey> = Vec::new();
     for key in keys(config).into_iter().flatten() {
         if key.tls.certificates.is_empty() || seen.contains(&key) {
             continue;
@@ -280,18 +153,6 @@ pub(crate) async fn check(config: &Config) -> Result<Vec<String>, Vec<Certificat
     }
 }
 
-/// The options that all listeners come to, as text.
-#[cfg(test)]
-pub(crate) fn planned(config: &Config) -> String {
-    let keys = keys(config);
-    let planned = keys.iter().map(|key| {
-        let acme = key.as_ref().and_then(|key| key.tls.acme.as_ref());
-        let options = key.as_ref().map(options);
-        format!("{options:?} {:?}", acme.map(acme_options))
-    });
-    planned.collect()
-}
-
 impl TlsStores {
     /// The stores of this configuration: those there are where nothing changed, with their files read
     /// again, and new ones. In the order of the listeners; `None` where one is plain.
@@ -301,13 +162,12 @@ impl TlsStores {
     pub(crate) async fn load(
         &self,
         config: &Config,
+        metrics: &Arc<TlsMetrics>,
     ) -> Result<(Self, Vec<Option<Arc<TlsStore>>>), CertificatesError> {
-        refuse_rules(config)?;
-        let mut next = Self {
-            kept: Vec::new(),
-            acme: Vec::new(),
-            figures: Arc::clone(&self.figures),
-        };
+        if rules_differ(config) {
+            return Err(CertificatesError::Rules);
+        }
+        let mut next = Self::default();
         let mut stores = Vec::new();
         for key in keys(config) {
             let Some(key) = key else {
@@ -324,10 +184,13 @@ impl TlsStores {
                 Some(kept) => kept,
                 None => {
                     let acme = tls.acme.as_ref();
-                    let acme = acme.map(|acme| self.acme(&mut next, acme)).transpose()?;
-                    let (options, figures) = (options(&key), Arc::clone(&self.figures));
-                    let loading =
-                        tokio::task::spawn_blocking(move || TlsStore::load(options, acme, figures));
+                    let acme = acme
+                        .map(|acme| self.acme(&mut next, acme, metrics))
+                        .transpose()?;
+                    let (options, observer) = (options(&key), Arc::clone(metrics));
+                    let loading = tokio::task::spawn_blocking(move || {
+                        TlsStore::load(options, acme, observer)
+                    });
                     let loaded = loading.await.map_err(|_| CertificatesError::BrokeOff)?;
                     let store = Arc::new(loaded.map_err(CertificatesError::Files)?);
                     // Dates are looked at whether or not files are watched.
@@ -344,7 +207,7 @@ impl TlsStores {
             };
             if let Some(acme) = &tls.acme {
                 // Kept stores show the same one.
-                self.acme(&mut next, acme)?;
+                self.acme(&mut next, acme, metrics)?;
             }
             stores.push(Some(Arc::clone(&kept.store)));
             if !next.kept.iter().any(|other| Arc::ptr_eq(other, &kept)) {
@@ -355,7 +218,12 @@ impl TlsStores {
     }
 
     /// The certificates of an authority: those there are, where nothing about it changed.
-    fn acme(&self, next: &mut Self, acme: &config::Acme) -> Result<Arc<Acme>, AcmeError> {
+    fn acme(
+        &self,
+        next: &mut Self,
+        acme: &config::Acme,
+        metrics: &Arc<TlsMetrics>,
+    ) -> Result<Arc<Acme>, AcmeError> {
         let known = next.acme.iter().chain(&self.acme);
         if let Some((_, known)) = known.clone().find(|(options, _)| options == acme) {
             let known = Arc::clone(known);
@@ -364,7 +232,7 @@ impl TlsStores {
             }
             return Ok(known);
         }
-        let observer: Arc<dyn TlsObserver> = self.figures.clone();
+        let observer: Arc<dyn TlsObserver> = metrics.clone();
         let started = Acme::start(acme_options(acme), observer)?;
         next.acme.push((acme.clone(), Arc::clone(&started)));
         Ok(started)
@@ -409,71 +277,15 @@ impl TlsStores {
         }
     }
 
-    /// Figures of certificates: labels are the paths of the configuration.
-    pub(crate) fn readings(&self) -> Vec<Reading> {
-        let mut ends: HashMap<String, f64> = HashMap::new();
+    /// When certificates end, by their files: the first end where a file holds several.
+    pub(crate) fn ends(&self) -> BTreeMap<String, SystemTime> {
+        let mut ends = BTreeMap::new();
         for facts in self.kept.iter().flat_map(|kept| kept.store.certificates()) {
             let file = facts.file.as_ref();
             let file = file.map_or_else(|| "acme".to_owned(), |file| file.display().to_string());
-            let end = seconds(facts.not_after);
-            let known = ends.entry(file).or_insert(end);
-            *known = known.min(end);
+            let end = ends.entry(file).or_insert(facts.not_after);
+            *end = facts.not_after.min(*end);
         }
-        let one = |name, help, count: &Count| Reading {
-            name,
-            help,
-            counter: true,
-            values: vec![(Vec::new(), count.value() as f64)],
-        };
-        vec![
-            Reading {
-                name: "stockade_tls_certificate_not_after_seconds",
-                help: "When a certificate ends, since 1970",
-                counter: false,
-                values: ends
-                    .into_iter()
-                    .map(|(file, end)| (vec![("file", file)], end))
-                    .collect(),
-            },
-            one(
-                "stockade_tls_certificates_loaded",
-                "Certificates taken into use",
-                &self.figures.reloads,
-            ),
-            one(
-                "stockade_tls_reload_failures",
-                "Times changed TLS files could not be used",
-                &self.figures.reload_failures,
-            ),
-            one(
-                "stockade_tls_expired",
-                "Certificates, authorities and revocation lists that ended in use",
-                &self.figures.expired,
-            ),
-        ]
+        ends
     }
-}
-
-/// Listeners must not differ in what routes cannot tell apart.
-fn refuse_rules(config: &Config) -> Result<(), CertificatesError> {
-    let listeners = config.listeners.iter();
-    let mut rules = listeners
-        .filter_map(|listener| listener.tls.as_ref())
-        .map(|tls| (&tls.client_auth.subjects, &tls.client_auth.san));
-    let first = rules.next();
-    if rules.any(|rule| Some(rule) != first)
-        && config
-            .instances
-            .values()
-            .any(|site| site.client_auth.is_none())
-    {
-        return Err(CertificatesError::Rules);
-    }
-    Ok(())
-}
-
-fn seconds(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO)
-        .as_secs_f64()
 }

@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use crate::error::StateError;
 use crate::key::Key;
-use crate::limits::{Limits, MAX_VALUE_BYTES};
+use crate::limits::{Limits, MAX_OPERATIONS, MAX_VALUE_BYTES};
 use crate::value::{Value, Version};
-
-/// Most checks and mutations together in one commit.
-pub const MAX_OPERATIONS: usize = 128;
 
 /// The longest time to live. A longer one is shortened to it: 100 years.
 pub(crate) const MAX_TTL: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
@@ -89,8 +86,11 @@ pub enum Outcome {
 }
 
 impl Atomic {
-    /// Checks sizes and counts.
-    pub(crate) fn check(&self, limits: &Limits) -> Result<usize, StateError> {
+    /// Checks sizes and counts; gives the bytes of keys and values.
+    ///
+    /// # Errors
+    /// What is above a limit.
+    pub fn check(&self, limits: &Limits) -> Result<usize, StateError> {
         let operations = self.checks.len().saturating_add(self.mutations.len());
         if operations > MAX_OPERATIONS {
             return Err(StateError::TooManyOperations { operations });

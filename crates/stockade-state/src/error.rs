@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::atomic::MAX_OPERATIONS;
 use crate::key::Key;
+use crate::limits::MAX_OPERATIONS;
 use crate::list::ListError;
 
 /// Most keys that one read may name.
-pub(crate) const MAX_READ_KEYS: usize = 128;
+pub const MAX_READ_KEYS: usize = 128;
 
 /// An operation that was not done. Nothing of it was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! State that the mirrors of an instance share: keyspaces with versions, watches and expiry.
 //!
 //! [`Store`] and [`Keyspace`] say what a backend owes its callers; [`SqliteStore`] is the one that
-//! lives in a file beside the supervisor. [`wire`] speaks the calls of a guest's `env.STATE`.
+//! lives in a file next to the supervisor.
 //!
 //! Invariants, of every backend:
 //! 1. A commit that was acknowledged is durable, and each read that begins afterwards sees it.
@@ -11,7 +11,7 @@
 //! 4. Whatever a caller sends is bounded before it is kept: keys, values, commits, queues, watchers.
 //! 5. One keyspace's load delays another's by a bounded amount of work.
 //!
-//! Deliberately absent: who may open which keyspace, HTTP, and V8's values.
+//! Deliberately absent: who may open which keyspace, what guests send, HTTP, and V8's values.
 
 mod atomic;
 mod error;
@@ -22,12 +22,11 @@ mod sqlite;
 mod store;
 mod value;
 mod watch;
-pub mod wire;
 
-pub use atomic::{Atomic, Check, MAX_OPERATIONS, Mutation, Outcome};
-pub use error::StateError;
+pub use atomic::{Atomic, Check, Mutation, Outcome};
+pub use error::{MAX_READ_KEYS, StateError};
 pub use key::{Key, KeyError, KeyspaceName, MAX_KEY_BYTES, MAX_NAME_BYTES};
-pub use limits::{ENTRY_OVERHEAD, Limits, MAX_VALUE_BYTES};
+pub use limits::{ENTRY_OVERHEAD, Limits, MAX_OPERATIONS, MAX_VALUE_BYTES};
 pub use list::{KeyInfo, List, ListError, MAX_LIST, Page};
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore, StoreStats};
 pub use store::{Keyspace, Store, Usage};

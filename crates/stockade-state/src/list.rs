@@ -79,6 +79,14 @@ pub(crate) struct Range {
 }
 
 impl List {
+    /// Checks the query.
+    ///
+    /// # Errors
+    /// When no page can answer it.
+    pub fn check(&self) -> Result<(), ListError> {
+        self.range().map(drop)
+    }
+
     /// Checks the query and works out its bounds.
     pub(crate) fn range(&self) -> Result<Range, ListError> {
         if self.limit == 0 || self.limit > MAX_LIST {

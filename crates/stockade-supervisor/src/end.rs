@@ -18,7 +18,8 @@ pub enum TerminateReason {
 }
 
 impl TerminateReason {
-    const ALL: [Self; 5] = [
+    /// All of them, for metrics that list every label from the start.
+    pub const ALL: [Self; 5] = [
         Self::CpuLimit,
         Self::WallLimit,
         Self::MemoryLimit,

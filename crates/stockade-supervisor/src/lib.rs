@@ -1,11 +1,15 @@
-//! Starts, meters and ends isolates at every isolation level, and carries their messages.
+//! Starts isolates at every isolation level, holds them to their limits, ends them, and passes on their messages.
 //!
 //! A [`Supervisor`] creates isolates through a [`Wall`], which knows how to run one (on a thread, in a
-//! process). Each isolate has two ends that share queues, clocks and a verdict: the [`Handle`] on the
-//! host's side and the [`Seat`] on the side that runs the guest.
+//! worker). Each isolate has three narrow views: the host's is an [`IsolateHandle`] with the events of an
+//! [`EventQueue`], whatever runs the guest has a [`GuestContext`], and the watchdog reads clocks and ends it.
+//!
+//! - `isolate`: what the three share, and the way from a guest to its host.
+//! - `host`: the host's side. - `guest`: the guest's side. - `limits`: the watchdog and what it goes by.
+//! - `worker`: guests in other processes, over a socket.
 //!
 //! Invariants:
-//! 1. A verdict is passed once; the first one stands, and its events reach the host exactly once.
+//! 1. An isolate ends once: the first reason stands, and its events reach the host exactly once.
 //! 2. Every queue is bounded in messages and in bytes. The host is refused when one is full, the
 //!    guest waits (its thread, nobody else's).
 //! 3. Limits are watched from outside the isolate's thread, by reading that thread's CPU clock.
@@ -14,32 +18,30 @@
 //!
 //! Deliberately absent: V8, and any decision on what a guest may reach.
 
-mod activity;
-mod console_rate;
-mod cpu_clock;
 mod end;
-mod event;
-mod handle;
-mod hub;
-mod meter;
-mod queue;
-mod rate;
-mod requests;
-mod seat;
-mod shared;
-mod supervisor;
+mod guest;
+mod host;
+mod isolate;
+mod limits;
+mod start_error;
 mod wall;
-#[cfg_attr(not(target_os = "linux"), path = "worker/elsewhere.rs")]
+#[cfg(target_os = "linux")]
 mod worker;
 
-pub use cpu_clock::CpuClock;
 pub use end::{DestroyReason, End, Figures, TerminateReason};
-pub use event::Event;
-pub use handle::{CallError, Handle, SendError, Stats};
-pub use hub::{Hub, Turn};
-pub use meter::GRACE;
-pub use seat::{Clocks, Seat, Stopped};
-pub use supervisor::{CreateError, Supervisor};
-pub use wall::{Breaker, Outside, StartError, Wall};
+pub use guest::context::{Clocks, GuestContext};
+pub use host::event::Event;
+pub use host::event_queue::{EventQueue, Turn};
+pub use host::handle::{CallError, IsolateHandle, SendError, Stats};
+pub use host::supervisor::{CreateError, Supervisor};
+pub use isolate::refusal::GuestSendError;
+pub use limits::cpu_clock::CpuClock;
+pub use limits::interrupt::{InterruptHandle, Outside};
+pub use limits::watchdog::GRACE;
+pub use start_error::StartError;
+pub use wall::{NewIsolate, Wall};
 #[cfg(target_os = "linux")]
-pub use worker::{InnerLink, WorkerWall};
+pub use worker::{
+    ExitCause, HostConnection, JailLauncher, LaunchedWorker, WorkerEvent, WorkerEvents, WorkerExit,
+    WorkerLauncher, WorkerProcess, WorkerWall,
+};

@@ -2,57 +2,62 @@
 
 use std::sync::Arc;
 
-use crate::end::{Figures, TerminateReason};
-use crate::seat::Seat;
+use stockade_policy::IsolateOptions;
+
+use crate::guest::context::GuestContext;
+use crate::host::side::HostIsolate;
+use crate::start_error::StartError;
 
 /// Runs isolates at one isolation level.
 pub trait Wall: Send + Sync {
-    /// Takes the seat to somewhere that runs the guest, and returns at once. Whatever runs it calls
-    /// [`Seat::started`] when it is ready or has failed.
+    /// Takes the isolate to somewhere that runs its guest, and returns at once. Whatever runs it calls
+    /// [`GuestContext::started`] when it is ready or has failed.
     ///
     /// # Errors
-    /// When nothing could be started; the seat is dropped then.
-    fn start(&self, seat: Seat) -> Result<(), StartError>;
+    /// When nothing could be started; the isolate is dropped then.
+    fn start(&self, isolate: NewIsolate) -> Result<(), StartError>;
 
     /// Readies `count` isolates that fit these options, in the background.
-    fn warm_up(&self, _options: &Arc<stockade_policy::IsolateOptions>, _count: usize) {}
+    fn warm_up(&self, _options: &Arc<IsolateOptions>, _count: usize) {}
 }
 
-/// Reaches into a running isolate from another thread. All methods may be called at any time, also
-/// after the isolate is gone.
-pub trait Breaker: Send + Sync {
-    /// Ends the running JavaScript at the next point where the engine looks. Called again until the isolate's
-    /// seat is dropped.
-    fn terminate(&self);
+/// An isolate that does not run yet. Dropping it ends the isolate.
+pub struct NewIsolate {
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "only workers run isolates in another process")
+    )]
+    isolate: Arc<HostIsolate>,
+    guest: GuestContext,
+}
 
-    /// Makes the isolate's thread call [`Seat::checkpoint`] at the next point where the engine looks.
-    fn interrupt(&self);
-
-    /// What is known of the isolate from outside its process; `None` for one in this process.
-    fn outside(&self) -> Option<Outside> {
-        None
+impl NewIsolate {
+    pub(crate) fn new(isolate: Arc<HostIsolate>) -> Self {
+        let guest = GuestContext::new(Arc::clone(&isolate) as _);
+        Self { isolate, guest }
     }
-}
 
-/// What the supervisor knows of an isolate that runs in another process, without asking it.
-#[derive(Debug, Clone, Default)]
-pub struct Outside {
-    /// What it has used.
-    pub figures: Figures,
-    /// It has work, as far as is known here.
-    pub busy: bool,
-    /// A limit that it is over although it should have been ended by its own process before.
-    pub overrun: Option<(TerminateReason, String)>,
-}
+    /// The isolate's number within its sandbox, from 0.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.guest.id()
+    }
 
-/// Why an isolate could not be started.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{what}\n  checked: {checked}\n  fix: {fix}")]
-pub struct StartError {
-    /// What failed, in one line.
-    pub what: String,
-    /// What was looked at.
-    pub checked: String,
-    /// What to do about it.
-    pub fix: String,
+    /// What the isolate was created with.
+    #[must_use]
+    pub fn options(&self) -> &Arc<IsolateOptions> {
+        self.guest.options()
+    }
+
+    /// For a guest that runs in this process.
+    #[must_use]
+    pub fn into_guest(self) -> GuestContext {
+        self.guest
+    }
+
+    /// For a guest that runs in another process.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn into_remote(self) -> crate::host::remote::RemoteGuest {
+        crate::host::remote::RemoteGuest::new(self.isolate, self.guest)
+    }
 }

@@ -18,8 +18,8 @@ use super::acme::Acme;
 use super::connection::{ConnectionTls, Misdirected};
 use super::event::{CertificateFacts, TlsEvent, TlsObserver, emit};
 use super::expiry::{End, Told};
+use super::file_watch::{FileState, file_states};
 use super::index::Index;
-use super::look::{Look, look};
 use super::options::TlsOptions;
 use super::policy::{Policies, PolicyId, provider};
 use super::problem::{Problem, TlsError, Wrong};
@@ -43,8 +43,8 @@ pub struct TlsStore {
 /// The last reading of all files.
 struct LastRead {
     at: SystemTime,
-    /// What they looked like before it, so that a change during it is seen by the next look.
-    looks: Vec<Look>,
+    /// The states of the files before it, so that the next check sees a change during it.
+    states: Vec<FileState>,
 }
 
 impl std::fmt::Debug for TlsStore {
@@ -67,7 +67,7 @@ impl TlsStore {
         observer: Arc<dyn TlsObserver>,
     ) -> Result<Self, TlsError> {
         let now = SystemTime::now();
-        let looks = look(&files(&options));
+        let states = file_states(&files(&options));
         let provider = Arc::new(provider());
         let resolver = Arc::new(Resolver {
             files: ArcSwap::from_pointee(Index::new(Vec::new())),
@@ -101,7 +101,7 @@ impl TlsStore {
             provider,
             observer,
             told: Mutex::default(),
-            last_read: Mutex::new(LastRead { at: now, looks }),
+            last_read: Mutex::new(LastRead { at: now, states }),
         };
         for event in certificates.events.into_iter().chain(policies.events) {
             emit(&*store.observer, event);
@@ -117,7 +117,7 @@ impl TlsStore {
     pub fn reload(&self) -> Result<(), Arc<TlsError>> {
         let mut last_read = self.last_read.lock();
         let now = SystemTime::now();
-        let looks = look(&self.files());
+        let states = file_states(&self.files());
         let in_use = self.resolver.files.load_full();
         let certificates = certificates(&self.options, Some(&in_use), &self.provider, now);
         let before = self.policies.load_full();
@@ -134,7 +134,7 @@ impl TlsStore {
         if let Some(policies) = policies.value {
             self.policies.store(Arc::new(policies));
         }
-        *last_read = LastRead { at: now, looks };
+        *last_read = LastRead { at: now, states };
         drop(last_read);
         for event in certificates.events.into_iter().chain(policies.events) {
             emit(&*self.observer, event);
@@ -224,9 +224,9 @@ impl TlsStore {
         })
     }
 
-    /// What the files looked like before they were read; `None` while they are being read.
-    pub(crate) fn looks(&self) -> Option<Vec<Look>> {
-        Some(self.last_read.try_lock()?.looks.clone())
+    /// The states of the files before they were read; `None` while they are being read.
+    pub(crate) fn file_states(&self) -> Option<Vec<FileState>> {
+        Some(self.last_read.try_lock()?.states.clone())
     }
 
     pub(crate) fn challenge_answered(&self, domain: String) {

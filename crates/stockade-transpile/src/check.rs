@@ -159,7 +159,7 @@ impl Checker<'_> {
             self.tell(
                 module,
                 byte.saturating_sub(1),
-                format!("it is no JSON: {error}"),
+                format!("it is not JSON: {error}"),
             );
             return None;
         }
@@ -421,7 +421,7 @@ mod tests {
             ("a.json", "{\n  \"a\": 1,\n}"),
         ]);
         assert!(
-            found[0].starts_with("a.json:3:1: it is no JSON"),
+            found[0].starts_with("a.json:3:1: it is not JSON"),
             "{found:?}"
         );
     }

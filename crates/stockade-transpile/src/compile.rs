@@ -14,7 +14,7 @@ use crate::error::TranspileError;
 use crate::language::Language;
 use crate::{decorate, weigh};
 
-/// Length of the longest source that is looked at, in bytes, whatever its language.
+/// Length of the longest source that is processed, in bytes, in any language.
 pub const MAX_SOURCE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Length of the longest source that is compiled, in bytes: what is not JavaScript.
@@ -93,11 +93,11 @@ fn compile(source: &str, options: &Options<'_>) -> Result<Transpiled, TranspileE
     first_error(source, options, &scopes.diagnostics, Severity::Error)?;
     let scoping = scopes.semantic.into_scoping();
 
-    // The transformer looks at the name only for React's development modes, which are off.
+    // The transformer uses the name only for React's development modes, which are off.
     let transform = transform_options(options.language);
     let transformed = Transformer::new(&allocator, Path::new("source"), &transform)
         .build_with_scoping(scoping, &mut program);
-    // Its warnings tell of code that will not do what it says.
+    // Its warnings are about code that does not do what it seems to do.
     first_error(source, options, &transformed.diagnostics, Severity::Warning)?;
 
     let strict = program
@@ -167,7 +167,7 @@ fn first_error(
     ))
 }
 
-/// Adds one line before the code, after a `#!` line, and tells the source map of it.
+/// Adds one line before the code, after a `#!` line, and adjusts the source map.
 fn put_definition_before(code: &mut String, map: Option<&mut String>, strict: bool) {
     let at = if code.starts_with("#!") {
         code.find('\n').map_or(code.len(), |end| end + 1)

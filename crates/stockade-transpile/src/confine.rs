@@ -4,7 +4,7 @@
 //! stack is used where enough of it is left; otherwise the thread changes to a new one for the time.
 //!
 //! A panic is a fault of the compiler that a source has found. It becomes an error; its text is kept
-//! from standard error, because whoever wrote the source could fill a log with it.
+//! from standard error, because the author of the source could fill a log with it.
 
 use std::any::Any;
 use std::cell::Cell;

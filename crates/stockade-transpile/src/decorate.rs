@@ -10,7 +10,7 @@ pub(crate) const OBJECT: &str = "babelHelpers.";
 ///
 /// `decorate` applies decorators from last to first: for a class (two arguments) each may replace the
 /// class; for a member, `descriptor` is `null` for a method or accessor, whose own descriptor is then
-/// taken and defined anew, and `undefined` for a field. `var`: two scripts of a realm may both have it.
+/// removed and defined again, and `undefined` for a field. `var`: two scripts of a realm may both have it.
 pub(crate) const DEFINITION: &str = "var babelHelpers = { \
 decorate(decorators, target, key, descriptor) { \
 const own = arguments.length > 2; \

@@ -29,7 +29,7 @@ const ENDINGS: [&str; 6] = [".ts", ".js", ".tsx", ".jsx", ".mjs", ".json"];
 /// A module's file and those it imports, read and ready to be the options `modules` and `main` of an isolate.
 ///
 /// Imports are found in the sources: `import`, `export … from` and `import()` of a literal text. What is
-/// not there, or is no relative path, is left out, and the guest that imports it hears of it. Nothing is
+/// not there, or is no relative path, is left out, and the guest that imports it gets an error. Nothing is
 /// read from outside of the folder in which the module lies; symbolic links count as what they lead to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleFiles {
@@ -91,7 +91,7 @@ impl ModuleFiles {
         let folder = real.parent().unwrap_or(Path::new("/")).to_owned();
         let file = real
             .file_name()
-            .ok_or_else(|| unreadable("it is no file".to_owned()))?;
+            .ok_or_else(|| unreadable("it is not a file".to_owned()))?;
         let entry = name_of(file);
         let mut reader = Reader {
             folder,
@@ -254,7 +254,7 @@ impl Reader {
     fn read(&self, real: &Path) -> Result<String, String> {
         let kind = real.metadata().map_err(|error| reason(&error))?;
         if !kind.is_file() {
-            return Err("it is no file".to_owned());
+            return Err("it is not a file".to_owned());
         }
         let file = std::fs::File::open(real).map_err(|error| reason(&error))?;
         self.text(file)

@@ -8,11 +8,11 @@ use crate::confine::confined;
 use crate::language::Language;
 use crate::weigh;
 
-/// The specifiers that a module imports: `import` and `export … from`, but for types alone, and
+/// The specifiers that a module imports: `import` and `export … from`, except for types only, and
 /// `import()` of a literal text. Each once.
 ///
-/// `None` where that cannot be told: the source is no module, or is beyond the bounds of
-/// [`transpile`](crate::transpile). Whoever runs it will say what is wrong.
+/// `None` if that cannot be determined: the source is no module, or is beyond the bounds of
+/// [`transpile`](crate::transpile). Running the module reports what is wrong.
 #[must_use]
 pub fn imports(source: &str, language: Language) -> Option<Vec<String>> {
     if source.len() > MAX_SOURCE_BYTES {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn imports_of_what_is_too_deep_cannot_be_told() {
+    fn imports_of_what_is_too_deep_are_unknown() {
         let deep = "[".repeat(weigh::MAX_LEVELS + 1);
         assert_eq!(imports(&deep, Language::JavaScript), None);
         assert_eq!(

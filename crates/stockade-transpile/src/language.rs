@@ -18,13 +18,13 @@ pub enum Language {
 }
 
 impl Language {
-    /// Tells the language by a file's extension; `None` if it is none of ours.
+    /// Determines the language by a file's extension; `None` if it is none of ours.
     #[must_use]
     pub fn from_path(path: &Path) -> Option<Self> {
         Self::from_extension(path.extension()?.to_str()?)
     }
 
-    /// Tells the language by an extension without its dot, such as `ts`; case does not matter.
+    /// Determines the language by an extension without its dot, such as `ts`; case does not matter.
     #[must_use]
     pub fn from_extension(extension: &str) -> Option<Self> {
         Some(match extension.to_ascii_lowercase().as_str() {
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extension_of_a_path_tells_the_language() {
+    fn extension_of_a_path_determines_the_language() {
         let of = |path: &str| Language::from_path(Path::new(path));
         assert_eq!(of("a/b.ts"), Some(Language::TypeScript));
         assert_eq!(of("a.d.MTS"), Some(Language::TypeScript));

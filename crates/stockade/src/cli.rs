@@ -16,7 +16,7 @@ use crate::commands::{
 /// Where debuggers look first.
 const DEBUGGER_PORT: u16 = 9229;
 
-/// Runs JavaScript and TypeScript that nobody vouches for.
+/// A sandbox for untrusted JavaScript and TypeScript.
 #[derive(Parser)]
 #[command(
     name = "stockade",
@@ -38,25 +38,25 @@ pub(crate) enum Command {
     /// Call one function that a guest's module exports
     #[command(after_help = commands::call_examples())]
     Call(Box<CallArgs>),
-    /// Run one guest file by itself
+    /// Run one untrusted file
     #[command(after_help = commands::exec_examples())]
     Exec(Box<ExecArgs>),
     /// Serve the functions that a guest's module exports by JSON-RPC 2.0
     #[command(after_help = commands::rpc_examples())]
     Rpc(Box<RpcArgs>),
-    /// Serve the sites of a configuration file, each on instances of its own
+    /// Serve the sites of a configuration file, each in isolates of its own
     #[command(after_help = commands::SERVE_EXAMPLES)]
     Serve(ServeArgs),
-    /// Name every mistake of a configuration file
+    /// Report every error of a configuration file
     #[command(after_help = commands::CHECK_EXAMPLES)]
     Check(CheckArgs),
     /// Print the JSON Schema of configuration files
     #[command(after_help = commands::SCHEMA_EXAMPLES)]
     Schema,
-    /// Have a running server read its configuration file again
+    /// Make a running server read its configuration file again
     #[command(after_help = commands::RELOAD_EXAMPLES)]
     Reload(ReloadArgs),
-    /// Say which walls this machine can build, and whether they hold
+    /// Report which levels of isolation work on this machine, and attack them
     #[command(after_help = commands::DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
     /// Print a completion script for a shell
@@ -77,7 +77,7 @@ Examples:
   stockade call math.ts add 2 3               one function of a guest; prints 5
   stockade rpc math.ts                        its functions by JSON-RPC
   stockade serve stockade.yaml                sites, each in a container of its own
-  stockade doctor                             which walls this machine can build
+  stockade doctor                             which levels of isolation work on this machine
 
 `stockade help <COMMAND>` explains one, with examples and exit codes.";
 
@@ -85,7 +85,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   stockade run main.js                        defaults: 2 threads, 500 ms of CPU, no memory limit
   stockade run main.ts 4 10000 128            4 threads, 10 s of CPU, 128 MB
-  stockade run --memory-limit 64 main.ts      the same by name
+  stockade run --memory-limit 64mb main.ts    one limit by name
   stockade run --isolation container main.ts  each isolate in a container of its own
   stockade run main.ts -- --port 8080         what follows -- is in Deno.args
   stockade run --inspect main.ts              debug the host and every isolate from Chrome
@@ -104,12 +104,12 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "THREADS", value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads_positional: Option<u64>,
 
-    /// CPU time of one activation in milliseconds, 0 for no limit [default: 500]
-    #[arg(value_name = "CPU_LIMIT_MS")]
+    /// CPU time of one activation, as 500ms or 2s; a bare number is milliseconds, 0 is no limit [default: 500ms]
+    #[arg(value_name = "CPU_LIMIT", value_parser = commands::milliseconds)]
     cpu_positional: Option<f64>,
 
-    /// Memory of an isolate in megabytes, 0 for no limit [default: 0]
-    #[arg(value_name = "MEMORY_LIMIT_MB")]
+    /// Memory of an isolate, as 64mb or 1gb; a bare number is megabytes, 0 is no limit [default: 0]
+    #[arg(value_name = "MEMORY_LIMIT", value_parser = commands::megabytes)]
     memory_positional: Option<f64>,
 
     /// The same as THREADS
@@ -117,24 +117,24 @@ pub(crate) struct RunArgs {
           value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
 
-    /// The same as CPU_LIMIT_MS
-    #[arg(long, value_name = "MS", conflicts_with = "cpu_positional")]
+    /// The same as CPU_LIMIT
+    #[arg(long, value_name = "TIME", conflicts_with = "cpu_positional", value_parser = commands::milliseconds)]
     cpu_limit: Option<f64>,
 
-    /// The same as MEMORY_LIMIT_MB
-    #[arg(long, value_name = "MB", conflicts_with = "memory_positional")]
+    /// The same as MEMORY_LIMIT
+    #[arg(long, value_name = "SIZE", conflicts_with = "memory_positional", value_parser = commands::megabytes)]
     memory_limit: Option<f64>,
 
-    /// Elapsed time of one activation in milliseconds, 0 for no limit [default: 10 x the CPU limit,
-    /// at least 5000]
-    #[arg(long, value_name = "MS")]
+    /// Elapsed time of one activation, as 500ms or 2s; a bare number is milliseconds, 0 is no limit [default: 10 x
+    /// the CPU limit, at least 5s]
+    #[arg(long, value_name = "TIME", value_parser = commands::milliseconds)]
     wall_limit: Option<f64>,
 
-    /// The wall around isolates; `stockade doctor` says which work here [default: thread]
+    /// The level of isolation; `stockade doctor` reports which work here [default: thread]
     #[arg(long, value_name = "LEVEL", value_enum)]
     isolation: Option<Level>,
 
-    /// Isolates to keep started, so that creating one is quick [default: 1]
+    /// How many started isolates to keep ready [default: 1]
     #[arg(long, value_name = "N")]
     warm: Option<u64>,
 
@@ -150,7 +150,7 @@ pub(crate) struct RunArgs {
           conflicts_with = "inspect")]
     inspect_brk: Option<SocketAddr>,
 
-    /// Say what the runtime does: threads, isolates, limits
+    /// Log what the runtime does: threads, isolates, limits
     #[arg(long, short)]
     pub(crate) verbose: bool,
 

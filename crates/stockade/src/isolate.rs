@@ -10,9 +10,9 @@ use std::time::Duration;
 use serde_json::Value;
 use stockade_protocol::{GuestError, Payload};
 use stockade_rpc::Guest;
-use stockade_supervisor::{CallError, Event, Handle, Hub, SendError, Stats, Turn};
+use stockade_supervisor::{CallError, Event, EventQueue, SendError, Stats, Turn};
 
-use crate::env;
+use crate::{Handle, env};
 
 type Answer = Pin<Box<dyn Future<Output = Result<Payload, GuestError>> + Send>>;
 type Handler = Arc<dyn Fn(Payload) -> Answer + Send + Sync>;
@@ -33,7 +33,7 @@ pub enum Next {
 /// [`Isolate::handle`] gives a cheap clone for sending from elsewhere.
 pub struct Isolate {
     handle: Handle,
-    hub: Arc<Hub>,
+    queue: Arc<EventQueue>,
     handlers: HashMap<String, Handler>,
     /// With their places in the queue, which stay taken: a guest that nobody listens to waits.
     events: VecDeque<(Event, usize)>,
@@ -47,11 +47,11 @@ impl Drop for Isolate {
 }
 
 impl Isolate {
-    pub(crate) fn new(handle: Handle, hub: Arc<Hub>) -> Self {
+    pub(crate) fn new(handle: Handle, queue: Arc<EventQueue>) -> Self {
         handle.listen();
         Self {
             handle,
-            hub,
+            queue,
             handlers: HashMap::new(),
             events: VecDeque::new(),
             ended: false,
@@ -89,6 +89,13 @@ impl Isolate {
     /// Runs a script and gives the JSON value of its last expression; promises are awaited, and
     /// requests that have a handler are answered meanwhile.
     ///
+    /// Other events keep their places in the queue meanwhile. A guest that sends more than
+    /// [`MAX_QUEUE_MESSAGES`](crate::bounds::MAX_QUEUE_MESSAGES) events or
+    /// [`MAX_QUEUE_BYTES`](crate::bounds::MAX_QUEUE_BYTES) in one call waits for room, with its clocks stopped,
+    /// and the call waits with it: for ever where neither `request_timeout` nor the caller bounds it. The caller
+    /// sees it by [`Handle::events_full`], awaited next to the call, and has to give the call up to take events.
+    /// To take them during the call, make it with [`Handle::evaluate`] and read [`Isolate::next`] next to it.
+    ///
     /// # Errors
     /// What the guest threw, or why there is no reply.
     pub async fn evaluate(&mut self, code: impl Into<String>) -> Result<Payload, CallError> {
@@ -98,7 +105,8 @@ impl Isolate {
     }
 
     /// Waits until the isolate's main module has run: until it has been loaded and its top-level `await` has
-    /// settled. Requests that have a handler are answered meanwhile.
+    /// settled. Requests that have a handler are answered meanwhile. `request_timeout` does not bound it, and a
+    /// guest that fills its queue of events waits for ever, as in [`Isolate::evaluate`].
     ///
     /// # Errors
     /// Why the module did not run, or why there is no telling.
@@ -109,7 +117,8 @@ impl Isolate {
     }
 
     /// Calls a function that the guest exports or has made global, with JSON arguments, once its main module
-    /// has run; promises are awaited, and requests that have a handler are answered meanwhile.
+    /// has run; promises are awaited, and requests that have a handler are answered meanwhile. A guest that fills
+    /// its queue of events waits, as in [`Isolate::evaluate`].
     ///
     /// # Errors
     /// What the guest threw, or why there is no reply.
@@ -160,15 +169,15 @@ impl Isolate {
             if self.ended {
                 return None;
             }
-            let hub = Arc::clone(&self.hub);
-            self.sort(hub.turn().await);
+            let queue = Arc::clone(&self.queue);
+            self.sort(queue.turn().await);
         }
     }
 
     /// The next event, or [`Next::Idle`] where the isolate has no message, no timer and no request that
     /// waits for its answer. A promise of the guest that is open then never settles by itself.
     pub async fn next_or_idle(&mut self) -> Next {
-        let hub = Arc::clone(&self.hub);
+        let queue = Arc::clone(&self.queue);
         std::future::poll_fn(|cx| {
             loop {
                 if let Some(event) = self.pop() {
@@ -177,10 +186,10 @@ impl Isolate {
                 if self.ended {
                     return Poll::Ready(Next::Ended);
                 }
-                match hub.poll_turn(cx) {
+                match queue.poll_turn(cx) {
                     Poll::Ready(turn) => self.sort(turn),
                     // In this order: an answer is work before its request is closed in the other's eyes.
-                    Poll::Pending if self.handle.stats().requests > 0 || hub.has_work() => {
+                    Poll::Pending if self.handle.stats().requests > 0 || queue.has_work() => {
                         return Poll::Pending;
                     }
                     Poll::Pending => return Poll::Ready(Next::Idle),
@@ -196,8 +205,8 @@ impl Isolate {
             if let Some(event) = self.pop() {
                 return Some(event);
             }
-            let hub = Arc::clone(&self.hub);
-            match hub.poll_turn(&mut Context::from_waker(Waker::noop())) {
+            let queue = Arc::clone(&self.queue);
+            match queue.poll_turn(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(turn) => self.sort(turn),
                 Poll::Pending => return None,
             }
@@ -213,7 +222,7 @@ impl Isolate {
     }
 
     /// Answers requests that have handlers, keeps the rest for [`Isolate::next`].
-    fn sort(&mut self, mut turn: Turn<'_>) {
+    fn sort(&mut self, mut turn: Turn) {
         while let Some((event, place)) = turn.take() {
             match event {
                 Event::Request { id, method, data } if self.handlers.contains_key(&method) => {
@@ -225,7 +234,7 @@ impl Isolate {
                     tokio::spawn(async move {
                         let result = handler(data).await;
                         if let Err(error) = handle.answer(id, result) {
-                            log::debug!("an answer was not sent: {error}");
+                            tracing::debug!("an answer was not sent: {error}");
                         }
                     });
                 }
@@ -237,12 +246,12 @@ impl Isolate {
 
     async fn while_serving<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
-        let hub = Arc::clone(&self.hub);
+        let queue = Arc::clone(&self.queue);
         loop {
             tokio::select! {
                 biased;
                 result = &mut work => return result,
-                turn = hub.turn() => self.sort(turn),
+                turn = queue.turn() => self.sort(turn),
             }
         }
     }
@@ -301,7 +310,7 @@ pub fn refuse_socket(handle: &Handle, event: &Event, why: &str) -> bool {
             "conn_id": conn_id, "event_type": "error", "data": { "message": why },
         });
         if let Err(error) = handle.send(SOCKET_EVENT, Payload::from_json(refusal.to_string())) {
-            log::debug!("a WebSocket was not refused: {error}");
+            tracing::debug!("a WebSocket was not refused: {error}");
         }
     }
     true
@@ -313,6 +322,6 @@ pub fn reject(handle: &Handle, id: stockade_protocol::RequestId, method: &str) {
         "the host has no handler for the request '{method}'"
     ));
     if let Err(error) = handle.answer(id, Err(error)) {
-        log::debug!("an answer was not sent: {error}");
+        tracing::debug!("an answer was not sent: {error}");
     }
 }

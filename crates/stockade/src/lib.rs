@@ -1,4 +1,4 @@
-//! Runs JavaScript and TypeScript that nobody vouches for, under limits.
+//! A sandbox for untrusted JavaScript and TypeScript, with hard limits.
 //!
 //! A [`Sandbox`] creates isolates. Each is a V8 heap of its own with the web platform's globals, no
 //! files, no network, no clock finer than it was granted; it talks to its host by messages alone, and
@@ -87,7 +87,7 @@ pub use stockade_protocol::{
 /// Functions that a guest exports, called by JSON-RPC 2.0.
 pub use stockade_rpc as rpc;
 pub use stockade_supervisor::{
-    CallError, CreateError, DestroyReason, End, Event, Figures, Handle, SendError, StartError,
-    Stats, TerminateReason,
+    CallError, CreateError, DestroyReason, End, Event, Figures, IsolateHandle as Handle, SendError,
+    StartError, Stats, TerminateReason,
 };
 pub use stockade_transpile::{MAX_MODULE_FILES, ModuleFiles, ModuleFilesError};

@@ -126,7 +126,7 @@ fn raise_descriptor_limit() {
         && soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
-        log::debug!("cannot raise the limit of open files from {soft} to {hard}: {error}");
+        tracing::debug!("cannot raise the limit of open files from {soft} to {hard}: {error}");
     }
 }
 

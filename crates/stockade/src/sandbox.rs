@@ -8,8 +8,9 @@ use stockade_isolate::ThreadWall;
 use stockade_jail::Level;
 use stockade_policy::{IsolateOptions, Isolation, SandboxOptions};
 #[cfg(target_os = "linux")]
-use stockade_supervisor::WorkerWall;
-use stockade_supervisor::{CreateError, Hub, Supervisor, Wall};
+use stockade_supervisor::{CreateError, EventQueue, Supervisor, Wall};
+#[cfg(target_os = "linux")]
+use stockade_supervisor::{JailLauncher, WorkerLauncher as _, WorkerWall};
 
 use crate::isolate::Isolate;
 
@@ -36,9 +37,9 @@ impl Sandbox {
     /// When the isolation level cannot be had here, the isolate cannot be started, or the sandbox is
     /// shut down.
     pub async fn create(&self, options: IsolateOptions) -> Result<Isolate, CreateError> {
-        let hub = Hub::new();
-        let handle = self.supervisor.create(options, &hub).await?;
-        Ok(Isolate::new(handle, hub))
+        let queue = EventQueue::new();
+        let handle = self.supervisor.create(options, &queue).await?;
+        Ok(Isolate::new(handle, queue))
     }
 
     /// Starts an isolate with the sandbox's defaults.
@@ -84,16 +85,7 @@ pub fn walls_with_inspector(inspector: Inspector) -> Vec<(Isolation, Arc<dyn Wal
 /// `container`. V8 need not be set up for them.
 pub fn worker_walls() -> Vec<(Isolation, Arc<dyn Wall>)> {
     #[cfg(target_os = "linux")]
-    return vec![
-        (
-            Isolation::Process,
-            Arc::new(WorkerWall::new(Level::Process)),
-        ),
-        (
-            Isolation::Container,
-            Arc::new(WorkerWall::new(Level::Container)),
-        ),
-    ];
+    return jail_walls(WorkerWall::new);
     #[cfg(not(target_os = "linux"))]
     Vec::new()
 }
@@ -108,18 +100,24 @@ pub fn worker_walls_carried_by(
     runtime: &tokio::runtime::Handle,
 ) -> Vec<(Isolation, Arc<dyn Wall>)> {
     #[cfg(target_os = "linux")]
-    return [Level::Process, Level::Container]
-        .map(|level| {
-            let isolation = match level {
-                Level::Process => Isolation::Process,
-                Level::Container => Isolation::Container,
-            };
-            let wall: Arc<dyn Wall> = Arc::new(WorkerWall::carried_by(level, runtime.clone()));
-            (isolation, wall)
-        })
-        .into();
+    return jail_walls(|launcher| WorkerWall::driven_by(launcher, runtime.clone()));
     #[cfg(not(target_os = "linux"))]
     Vec::new()
+}
+
+/// A wall for each level of the jail.
+#[cfg(target_os = "linux")]
+fn jail_walls(
+    wall: impl Fn(JailLauncher) -> WorkerWall<JailLauncher>,
+) -> Vec<(Isolation, Arc<dyn Wall>)> {
+    [Level::Process, Level::Container]
+        .map(|level| {
+            let launcher = JailLauncher::new(level);
+            let isolation = launcher.isolation();
+            let wall: Arc<dyn Wall> = Arc::new(wall(launcher));
+            (isolation, wall)
+        })
+        .into()
 }
 
 fn with_workers(thread: ThreadWall) -> Vec<(Isolation, Arc<dyn Wall>)> {

@@ -16,8 +16,11 @@ pub fn initialize() {
 /// worker if this process was started to be one, and returns at once otherwise. V8 is not set up.
 pub fn run_if_worker() {
     #[cfg(target_os = "linux")]
-    stockade_jail::run_if_launcher(|inside| match inside.spec().role {
-        stockade_jail::Role::Isolates => stockade_isolate::worker_main(inside),
-        stockade_jail::Role::Attack => stockade_attack::main(inside),
-    });
+    stockade_jail::run_if_launcher(
+        |inside| match inside.spec().role {
+            stockade_jail::Role::Isolates => stockade_isolate::worker_main(inside),
+            stockade_jail::Role::Attack => stockade_attack::main(inside),
+        },
+        Some(stockade_isolate::worker_template),
+    );
 }

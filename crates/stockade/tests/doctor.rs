@@ -99,7 +99,7 @@ fn level_and_mode_narrow_what_is_tried() {
 }
 
 #[test]
-fn attack_tries_a_group_on_every_wall_that_works() {
+fn attack_tries_a_group_at_every_level_that_works() {
     let (found, code) = json(&["--attack", "14"]);
     let attack = &found["attack"];
     let works: BTreeSet<(&str, &str)> = found["levels"]
@@ -139,18 +139,22 @@ fn attack_tries_a_group_on_every_wall_that_works() {
 }
 
 #[test]
-fn attack_says_what_came_of_it() {
+fn attack_prints_its_result() {
     let output = doctor(&["--attack", "keyctl", "--level", "process", "--wx", "jit"]);
     let out = String::from_utf8(output.stdout).unwrap();
     assert!(out.contains("process, wx: jit "), "{out}");
     assert!(out.contains("keyrings"), "{out}");
     // Before everything else.
     let mut lines = out.lines();
-    assert_eq!(lines.next(), Some("Every wall can be built here."), "{out}");
+    assert_eq!(
+        lines.next(),
+        Some("Every level of isolation works here."),
+        "{out}"
+    );
     assert!(
         lines
             .take(2)
-            .any(|line| line.starts_with("The walls hold: ")),
+            .any(|line| line.starts_with("All levels held: ")),
         "{out}"
     );
     assert_eq!(output.stderr, b"", "progress is for terminals");
@@ -160,7 +164,10 @@ fn attack_says_what_came_of_it() {
 fn output_that_is_no_terminal_has_no_escapes() {
     let output = doctor(&["--level", "process"]);
     let out = String::from_utf8(output.stdout).unwrap();
-    assert!(out.starts_with("Every wall can be built here.\n"), "{out}");
+    assert!(
+        out.starts_with("Every level of isolation works here.\n"),
+        "{out}"
+    );
     assert!(out.contains("ok       seccomp "), "{out}");
     assert!(out.contains("tested: "), "{out}");
     assert!(out.contains("works    process  "), "{out}");

@@ -40,6 +40,11 @@ fn isolate_that_floods_during_a_call_waits_and_loses_nothing() {
                     () = tokio::task::yield_now() => {}
                 }
             }
+            // Whoever waits for the call can see that it waits for them.
+            tokio::select! {
+                _ = &mut call => panic!("the guest did not wait"),
+                () = handle.events_full() => {}
+            }
         }
         for _ in 0..EVENTS {
             let event = isolate.next().await;

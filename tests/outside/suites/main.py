@@ -27,7 +27,7 @@ ENV = {**os.environ, "STOCKADE_OUTSIDE_TOOLS": str(CACHE)}
 
 
 def files(name_of_suite, root, suite):
-    """The files of the suite's tests, and how many are left out, by reason. A pattern that fits nothing is a mistake."""
+    """The files of the suite's tests, and how many are left out, by reason. A pattern that matches nothing is an error."""
     chosen, left_out = [], Counter()
     patterns = [(pattern, reason) for reason, all in suite["left_out"].items() for pattern in all]
     used = set()

@@ -42,7 +42,7 @@ def named(root, file):
 
 
 def needs_server(root, file):
-    """Whether a test, or a script that it names, asks WPT's own server for something that is no file."""
+    """Whether a test, or a script that it names, requests something from WPT's own server that is not a file."""
     for path in (root / file, *named(root, file)):
         if SERVER.search(path.name) or path.is_file() and SERVER.search(path.read_text(errors="replace")):
             return True

@@ -1,4 +1,4 @@
-// One hostile program, its harmless twin and a neighbour: what every case of this kind does.
+// One hostile program, its harmless control and a neighbour: what every case of this kind does.
 
 export async function attack({ hostile, harmless, limits }) {
   const sandbox = new V8Sandbox({ cpuLimitMs: 300, wallLimitMs: 10_000, memoryLimitMb: 64, ...limits });
@@ -10,9 +10,9 @@ export async function attack({ hostile, harmless, limits }) {
       neighbour.send("ping", n);
     });
 
-  const twin = await run(sandbox, harmless);
-  console.log("harmless:", await Promise.race([twin.ended, twin.isolate.evaluate(`"alive"`)]));
-  twin.isolate.destroy();
+  const control = await run(sandbox, harmless);
+  console.log("harmless:", await Promise.race([control.ended, control.isolate.evaluate(`"alive"`)]));
+  control.isolate.destroy();
 
   const attacker = await run(sandbox, hostile);
   const pending = attacker.isolate.evaluate("1").catch((error) => error.message);
@@ -25,14 +25,14 @@ export async function attack({ hostile, harmless, limits }) {
   }
   console.log("hostile:", await attacker.ended);
   console.log("neighbour during it:", pongs > 0);
-  // The call got its answer before the program did its worst, or hears that it never will.
+  // The call got its answer before the attack, or rejects.
   const late = await pending;
   console.log("pending call settled:", late === 1 || /is destroyed|ended before it replied/.test(late) || late);
   console.log("neighbour afterwards:", await ping("still here"), await neighbour.evaluate("6 * 7"));
   sandbox.shutdown();
 }
 
-// Starts a program; `ended` tells the reason the runtime gives, with figures that are plausible.
+// Starts a program; `ended` resolves to the runtime's reason, if the reported usage is plausible.
 async function run(sandbox, code) {
   const isolate = await sandbox.createIsolate();
   const ended = new Promise((resolve) =>

@@ -1,4 +1,4 @@
-//! Too much: processes, threads, memory, time. All bounded, so that a wall that fails costs little.
+//! Too much: processes, threads, memory, time. All bounded, so that a level that fails costs little.
 
 use std::hint::black_box;
 
@@ -10,9 +10,9 @@ use libc::{
 use syscalls::Sysno;
 
 use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::controls::{HEAP, SPIN, THREAD};
 use crate::sys::{self, Mapping, call, spawn};
 use crate::targets::Targets;
-use crate::twins::{HEAP, SPIN, THREAD};
 use crate::worker::start_on_other_thread;
 
 /// Most processes or threads that are started if nothing hinders.

@@ -6,8 +6,8 @@
 use libc::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_TAI, O_RDONLY};
 
 use crate::attack::{Attack, denied};
+use crate::controls::{CLOCK, MASKING};
 use crate::sys::{at, into, text};
-use crate::twins::{CLOCK, MASKING};
 
 pub(super) static ATTACKS: &[Attack] = &[
     denied!(32, "clock_settime", CLOCK, clock_settime [CLOCK_REALTIME, at(&[u64::MAX; 2])]),

@@ -1,8 +1,8 @@
 //! Crashes on purpose: they end the worker, leave no core file and nobody else notices.
 
 use crate::attack::{Attack, Expect, Outcome, attack};
+use crate::controls::{STACK, UNWIND};
 use crate::sys::{self, Fault, fault};
-use crate::twins::{STACK, UNWIND};
 use crate::worker::on_other_thread;
 
 const SEGV: Expect = Expect::Signaled(&[libc::SIGSEGV]);

@@ -4,14 +4,14 @@ use libc::{F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, MAP_PRIVATE, MAP_SHARED, PROT_READ
 use syscalls::Sysno;
 
 use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::controls::{CLOSED, MESSAGES};
 use crate::sys::{at, call, into};
 use crate::targets::Targets;
-use crate::twins::{CLOSED, MESSAGES};
 
 /// Numbers that the rules let a worker close.
 const CLOSABLE: std::ops::RangeInclusive<u64> = 4..=7;
 
-/// Whether closing finds a descriptor beside the message socket.
+/// Whether closing finds a descriptor in addition to the message socket.
 fn close_others(_targets: &Targets) -> Outcome {
     for number in CLOSABLE {
         match call(Sysno::close, [number]) {
@@ -36,14 +36,14 @@ fn write_inert(_targets: &Targets) -> Outcome {
 pub(super) static ATTACKS: &[Attack] = &[
     attack(
         5,
-        "look at the worker's descriptors from outside",
+        "inspect the worker's descriptors from outside",
         CLOSED,
         Expect::Descriptors(&[0, 1, 2, 3]),
         |_targets| Outcome::Works,
     ),
     attack(
         5,
-        "close what lies beside the message socket",
+        "close everything except the message socket",
         CLOSED,
         Expect::Clean,
         close_others,

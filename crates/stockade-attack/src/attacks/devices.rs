@@ -4,8 +4,8 @@ use libc::{AT_FDCWD, O_RDONLY, O_RDWR, S_IFBLK, S_IFCHR, S_IFIFO, TIOCSTI};
 use syscalls::Sysno;
 
 use crate::attack::{Attack, Expect, attack, denied};
+use crate::controls::{CLOSED, MESSAGES, RANDOM, WAKE};
 use crate::sys::{at, call, into, text};
-use crate::twins::{CLOSED, MESSAGES, RANDOM, WAKE};
 
 const TIOCLINUX: u32 = 0x541c;
 const HIGH_BITS: u64 = 0x1_0000_0000;

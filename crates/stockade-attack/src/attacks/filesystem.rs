@@ -9,9 +9,9 @@ use libc::{
 use syscalls::Sysno;
 
 use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::controls::{CLOSED, MESSAGES, SELF};
 use crate::sys::{at, call, into, text};
 use crate::targets::Targets;
-use crate::twins::{CLOSED, MESSAGES, SELF};
 use crate::worker::{on_other_thread, start_on_other_thread};
 
 /// `struct open_how`.

@@ -8,10 +8,10 @@ use libc::{
 use syscalls::Sysno;
 
 use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::controls::{HANDLER, MASKING, SELF, WAKE};
 use crate::sys::{self, Action, at, call, into};
 #[cfg(target_arch = "x86_64")]
 use crate::sys::{X32, int80, numbered, read_vsyscall_page, sysenter, text, vsyscall_time};
-use crate::twins::{HANDLER, MASKING, SELF, WAKE};
 
 const PR_SET_MDWE: i32 = 65;
 const PR_SET_SYSCALL_USER_DISPATCH: i32 = 59;
@@ -36,12 +36,12 @@ fn allow_all(instruction: &u64) -> Program {
     }
 }
 
-/// Threads that are only just starting when the walls close may register one, each one once.
+/// Threads that are only just starting when the worker is sealed may register one, each one once.
 const REGISTERED: Expect = Expect::AnyOf(&[
     Expect::Denied("rseq"),
     Expect::Refused(&[libc::EINVAL, libc::EBUSY, libc::EPERM]),
 ]);
-/// The same threads are told that the kernel has no such thing.
+/// The same threads get the error that the kernel has no such thing.
 const NO_LIST: Expect = Expect::AnyOf(&[
     Expect::Denied("set_robust_list"),
     Expect::Refused(&[libc::ENOSYS]),

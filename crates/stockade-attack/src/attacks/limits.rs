@@ -6,8 +6,8 @@ use libc::{
 };
 
 use crate::attack::{Attack, denied};
+use crate::controls::{HEAP, MEMORY, YIELD};
 use crate::sys::{at, into, text};
-use crate::twins::{HEAP, MEMORY, YIELD};
 
 const INFINITE: [u64; 2] = [u64::MAX; 2];
 

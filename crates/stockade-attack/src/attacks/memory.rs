@@ -7,9 +7,9 @@ use libc::{
 use syscalls::Sysno;
 
 use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::controls::{CODE, FORTY_TWO, MEMORY};
 use crate::sys::{self, Mapping, at, call, into, text};
 use crate::targets::Targets;
-use crate::twins::{CODE, FORTY_TWO, MEMORY};
 use crate::worker::on_other_thread;
 
 const JIT: Expect = Expect::GivenUp("wx: jit lets memory become executable");

@@ -7,8 +7,8 @@ use libc::{
 use syscalls::Sysno;
 
 use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::controls::{CLOSED, SELF, THREAD};
 use crate::sys::{at, spawn, text};
-use crate::twins::{CLOSED, SELF, THREAD};
 
 const CLONE_NEWTIME: i32 = 0x80;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;

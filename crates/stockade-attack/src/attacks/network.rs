@@ -8,9 +8,9 @@ use libc::{
 use syscalls::Sysno;
 
 use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::controls::{MESSAGES, THREAD};
 use crate::sys::{at, call, into};
 use crate::targets::Targets;
-use crate::twins::{MESSAGES, THREAD};
 
 /// `struct sockaddr_in` of a port of this machine.
 fn loopback(port: u16) -> [u8; 16] {

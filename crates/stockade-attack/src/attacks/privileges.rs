@@ -1,13 +1,13 @@
 //! Rights: users, capabilities, and what only root may do to a machine.
 //!
-//! Arguments of the latter are invalid on purpose: if a wall let the call through, the kernel would
+//! Arguments of the latter are invalid on purpose: if a layer let the call through, the kernel would
 //! answer with an error and nothing would happen.
 
 use libc::{AT_FDCWD, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE};
 
 use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::controls::{RANDOM, SELF};
 use crate::sys::{at, into, text};
-use crate::twins::{RANDOM, SELF};
 
 /// `struct __user_cap_header_struct` of version 3, for itself.
 const CAPABILITY_HEADER: [u32; 2] = [0x2008_0522, 0];
@@ -17,7 +17,7 @@ const ALL_CAPABILITIES: [u32; 6] = [u32::MAX; 6];
 pub(super) static ATTACKS: &[Attack] = &[
     attack(
         23,
-        "look at the worker's rights from outside",
+        "inspect the worker's rights from outside",
         SELF,
         Expect::NoRights,
         |_targets| Outcome::Works,

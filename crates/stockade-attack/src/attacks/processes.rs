@@ -4,8 +4,8 @@ use libc::{F_SETOWN, P_PIDFD, SIGABRT, SIGURG, WNOHANG};
 use syscalls::Sysno;
 
 use crate::attack::{Attack, Expect, attack, denied};
+use crate::controls::{HANDLER, MASKING, SELF, THREAD};
 use crate::sys::{self, Action, at, call, into};
-use crate::twins::{HANDLER, MASKING, SELF, THREAD};
 
 /// `struct f_owner_ex`.
 #[repr(C)]
@@ -23,7 +23,7 @@ const F_SETSIG: u64 = 10;
 const THREAD_CPU: u32 = 6;
 const PROCESS_CPU: u32 = 2;
 
-/// A process that is not there cannot be told from one that must not be asked about.
+/// A process that does not exist cannot be distinguished from one that may not be queried.
 const OTHERS: Expect = Expect::ByLevel {
     process: &Expect::GivenUp("level process does not hide which process numbers are in use"),
     container: &Expect::Refused(&[libc::ESRCH]),

@@ -1,10 +1,10 @@
 //! What the worker inherited: environment, arguments, auxiliary vector, memory; what the kernel
-//! tells about the machine.
+//! reveals about the machine.
 
 use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::controls::{MESSAGES, RANDOM, SEARCH, SELF};
 use crate::sys::{self, into};
 use crate::targets::Targets;
-use crate::twins::{MESSAGES, RANDOM, SEARCH, SELF};
 
 /// Least amount of memory that a search must have seen to mean anything.
 const LEAST_SEARCHED: u64 = 1 << 20;
@@ -50,7 +50,7 @@ fn arguments(_targets: &Targets) -> Outcome {
     }
 }
 
-/// Where the program lies, which tells the name of a user or a deployment.
+/// Where the program lies, which reveals the name of a user or a deployment.
 fn program(_targets: &Targets) -> Outcome {
     let path = sys::program_path();
     match path.as_str() {

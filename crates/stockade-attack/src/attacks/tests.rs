@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::attacks;
-use crate::twins::{index_of, twins};
+use crate::controls::{controls, index_of};
 
 /// Groups that make sense for native code; the others are tried from JavaScript, from the socket or
 /// from outside.
@@ -31,29 +31,29 @@ fn names_are_unique() {
     for attack in attacks() {
         assert!(names.insert(attack.name), "{} is there twice", attack.name);
     }
-    let twins: BTreeSet<_> = twins().iter().map(|twin| twin.name).collect();
-    assert_eq!(twins.len(), crate::twins().len());
+    let controls: BTreeSet<_> = controls().iter().map(|control| control.name).collect();
+    assert_eq!(controls.len(), crate::controls().len());
 }
 
 #[test]
-fn every_attempt_has_a_twin() {
+fn every_attempt_has_a_control() {
     for attack in attacks() {
         assert!(
-            index_of(attack.twin).is_some(),
-            "{}: no twin {}",
+            index_of(attack.control).is_some(),
+            "{}: no control {}",
             attack.name,
-            attack.twin
+            attack.control
         );
     }
 }
 
 #[test]
-fn every_twin_is_used() {
-    for twin in twins() {
+fn every_control_is_used() {
+    for control in controls() {
         assert!(
-            attacks().any(|attack| attack.twin == twin.name),
+            attacks().any(|attack| attack.control == control.name),
             "{} is used by none",
-            twin.name
+            control.name
         );
     }
 }

@@ -10,7 +10,7 @@ use crate::attack::Outcome;
 /// Calls the kernel; the error is an error number.
 pub(crate) fn raw(number: i64, args: [u64; 6]) -> Result<i64, i32> {
     // SAFETY: the arguments are integers, pointers to objects that outlive the call, or pointers
-    // that the kernel refuses. What a call does that a wall should have stopped is the finding.
+    // that the kernel refuses. What a call does that a layer should have stopped is the finding.
     let result =
         unsafe { libc::syscall(number, args[0], args[1], args[2], args[3], args[4], args[5]) };
     if result == -1 {
@@ -19,7 +19,7 @@ pub(crate) fn raw(number: i64, args: [u64; 6]) -> Result<i64, i32> {
     Ok(result)
 }
 
-/// Calls the kernel and tells what came of it. Missing arguments are zero.
+/// Calls the kernel and returns the result. Missing arguments are zero.
 pub(crate) fn call<const N: usize>(number: Sysno, args: [u64; N]) -> Outcome {
     outcome(raw(i64::from(number.id()), filled(args)))
 }

@@ -24,7 +24,7 @@ pub(crate) enum Fault {
     /// An instruction for the kernel only.
     #[cfg(target_arch = "x86_64")]
     Privileged,
-    /// A look at the processor's performance counters.
+    /// Reads the processor's performance counters.
     #[cfg(target_arch = "x86_64")]
     Counters,
     /// C's `abort`.
@@ -84,6 +84,6 @@ pub(crate) fn overflow_stack(bytes: usize) -> u8 {
     if bytes <= frame.len() {
         return frame[0];
     }
-    // not a tail call: the frame is looked at afterwards
+    // not a tail call: the frame is inspected afterwards
     overflow_stack(bytes - frame.len()) | black_box(frame)[1]
 }

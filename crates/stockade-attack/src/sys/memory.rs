@@ -10,7 +10,7 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    /// Maps so many bytes.
+    /// Maps `length` bytes.
     pub(crate) fn new(bytes: usize, protection: i32, flags: i32) -> Result<Self, i32> {
         // SAFETY: a new mapping at an address of the kernel's choice touches no object.
         let start = unsafe {

@@ -2,7 +2,7 @@
 //! its own memory byte by byte, faults.
 //!
 //! The functions are safe to call for the worker only, whose end is the worst that may come of it:
-//! nothing here keeps Rust's promises if a wall lets a hostile call through.
+//! nothing here keeps Rust's promises if a layer lets a hostile call through.
 #![expect(
     unsafe_code,
     reason = "hostile native code is what this crate stands in for"

@@ -15,7 +15,7 @@ const GAP: u64 = 16 << 20;
 /// A way to change a mask that does not exist.
 const NO_WAY: u64 = 999;
 
-/// Whether this page can be read. The kernel reads the new mask before it looks at what to do with
+/// Whether this page can be read. The kernel reads the new mask before it checks what to do with
 /// it: an oracle that needs neither files nor a fault.
 fn readable(page: u64) -> bool {
     raw(
@@ -42,7 +42,7 @@ pub(crate) fn program_path() -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// The 16 bytes that the kernel leaves beside arguments and environment for the C library, masked.
+/// The 16 bytes that the kernel leaves next to arguments and environment for the C library, masked.
 pub(crate) fn start_of_stack() -> Vec<u8> {
     let start = usize::try_from(auxiliary(libc::AT_RANDOM)).unwrap_or(0);
     // SAFETY: the kernel put 16 bytes there, and nobody changes them.
@@ -86,7 +86,7 @@ fn known_pages() -> Vec<u64> {
         .collect()
 }
 
-/// Looks at page after page until nothing was readable for [`GAP`] bytes.
+/// Reads page after page until nothing was readable for [`GAP`] bytes.
 fn walk(pages: &mut BTreeMap<u64, bool>, addresses: impl Iterator<Item = u64>) {
     let mut nothing = 0;
     for page in addresses.take_while(|page| (PAGE..1 << 47).contains(page)) {

@@ -254,7 +254,7 @@ async fn server_that_drips_is_given_up_after_the_whole_time() {
     assert!(
         error
             .to_string()
-            .contains("the whole exchange took longer than 400ms"),
+            .contains("the whole request took longer than 400ms"),
         "{error}"
     );
 }

@@ -83,7 +83,7 @@ async fn nothing_that_identifies_the_machine_or_steers_a_proxy_goes_out() {
 async fn method_that_no_rule_or_no_fetch_allows_is_refused() {
     let (server, heads) = servers::recorder().await;
     let setting = Setting::new();
-    let egress = setting.open(|policy| policy.rules[0].methods = vec![Method::GET]);
+    let egress = setting.open(|policy| policy.rules[0].methods = Some(vec![Method::GET]));
     let send = |method: &str| {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let request = Request::builder()

@@ -1,15 +1,123 @@
-//! Reads what an instance is granted: variables, secrets, bindings, state, folders.
+//! What an instance is granted: variables, secrets, bindings, state, folders.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 
 use serde_json::{Map, Number, Value as Json};
+use stockade_http::HostPattern;
 
-use super::grant_keys::{BINDING, FILES, SECRET};
-use super::{Binding, FileGrant, FileMode, InstanceLimits, Secret, SecretSource, StateBinding};
 use crate::fields::Fields;
-use crate::guard::guard_host;
-use crate::keys::{Expect, INSTANCE_NAME};
-use crate::tree::{Node, Place, Remark, Use, Value};
+use crate::keys::{
+    Expect, FOLDER, HOST, INSTANCE_NAME, Key, Kind, SECRET_FILE, VARIABLE, boolean, integer, list,
+    size, text,
+};
+use crate::section::{Record, Words, section, words};
+use crate::tree::{Message, Node, Span, Use, Value};
+
+section! {
+    /// A secret, from `file` or from `variable`. With `hosts`, the guest never sees the
+    /// secret: it gets a placeholder, which the broker replaces in headers of requests to
+    /// those hosts.
+    pub struct Secret "secret" {
+        /// A file that contains the secret, at most 64 KiB of text. One line break at
+        /// its end is removed.
+        key "file" = text(SECRET_FILE),
+        /// An environment variable of the supervisor.
+        key "variable" = text(VARIABLE),
+        /// Where it comes from.
+        pub source: SecretSource => source,
+        /// The hosts for which the broker inserts the secret.
+        pub hosts: Option<Vec<HostPattern>> = list(&Kind::Text(HOST)).like(&["[api.example.com]"]) => hosts,
+        /// With `hosts`: also inserts the secret over plain HTTP, where anyone on the
+        /// network path can read it.
+        pub over_plain_http: bool = boolean().default("false"),
+        /// With `hosts`: also inserts the secret in paths and queries, which servers
+        /// write to their logs.
+        pub in_urls: bool = boolean().default("false"),
+        /// The secret, where [`Config::load`](crate::Config::load) read it.
+        pub value: Option<SecretText> => |_| None,
+    }
+}
+
+/// Where a secret comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A file; one line end at its end does not belong to the secret.
+    File(PathBuf),
+    /// An environment variable of the supervisor.
+    Variable(String),
+}
+
+/// A secret's text, which `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// The secret itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(…)")
+    }
+}
+
+section! {
+    /// Another instance. Calls do not use the network.
+    pub struct Binding "binding" {
+        /// The name of the instance.
+        pub instance: String = text(INSTANCE_NAME).required(),
+    }
+}
+
+section! {
+    /// The state that the mirrors of an instance share.
+    pub struct StateBinding "instance_state" {
+        /// The name of the binding in `env`.
+        pub binding: String = text(VARIABLE).default("STATE"),
+        /// Storage of the keyspace.
+        pub storage: u64 = size(0, 1 << 50).derived("`limits.storage`"),
+        /// Size of one value.
+        pub max_value: u64 = size(1, 16 << 20).default("1mb"),
+        /// Writes per second on average. Further writes wait.
+        pub write_rate: u32 = integer(1, 1_000_000).default("10000"),
+    }
+}
+
+section! {
+    /// A folder that an instance may read or write. No link in it leads outside.
+    pub struct FileGrant "files" {
+        /// The folder.
+        pub path: PathBuf = text(FOLDER).required().like(&["./data"]),
+        /// The name of the binding in `env`.
+        pub binding: String = text(VARIABLE).default("FILES"),
+        /// `write` allows reading, creating, changing and deleting.
+        pub mode: FileMode = Key::of(FileMode::KIND).default("read"),
+        /// Storage of the folder, with `mode: write`.
+        pub storage: u64 = size(0, 1 << 50).derived("`limits.storage`"),
+        /// Size of one file.
+        pub max_file: u64 = size(1, 1 << 40).default("100mb"),
+    }
+}
+
+words! {
+    /// What may be done in a granted folder.
+    pub enum FileMode {
+        /// Read and list.
+        Read = "read",
+        /// That, and make, change and delete.
+        Write = "write",
+    }
+}
 
 /// The most nodes of one instance's `env`, texts counted by their length.
 const MOST_ENV: usize = 5000;
@@ -27,7 +135,7 @@ pub(super) fn env(fields: &Fields<'_>) -> BTreeMap<String, Json> {
             let allowed = "large data in the site's folder, imported by its code";
             fields
                 .reader()
-                .refuse(&found, Remark::allowed(what, allowed));
+                .refuse(&found, Message::allowed(what, allowed));
             break;
         }
         let lower = name.to_ascii_lowercase();
@@ -41,14 +149,14 @@ pub(super) fn env(fields: &Fields<'_>) -> BTreeMap<String, Json> {
             "private_key",
         ];
         if found.node.text().is_some() && secret.iter().any(|word| lower.contains(word)) {
-            fields.reader().source.hide(found.node.place);
+            fields.reader().source.hide(found.node.span);
             let what = "a secret in this file is read by everyone who reads the file";
             let allowed = format!("secrets: {{{name}: {{file: …}}}} or {{variable: …}}");
-            let remark = Remark::allowed(what, allowed);
+            let message = Message::allowed(what, allowed);
             fields
                 .reader()
                 .source
-                .warning(found.node.place, &found.path, remark);
+                .warning(found.node.span, &found.path, message);
         }
         out.insert(name.to_owned(), json(found.node));
     }
@@ -81,83 +189,84 @@ pub(super) fn secrets(fields: &Fields<'_>) -> BTreeMap<String, Secret> {
     let mut out = BTreeMap::new();
     for (name, found) in fields.entries("secrets") {
         if found.node.text().is_some() {
-            fields.reader().source.hide(found.node.place);
+            fields.reader().source.hide(found.node.span);
             let what = "a secret does not stand in this file";
             let allowed = "{file: path} or {variable: NAME}";
             fields
                 .reader()
-                .refuse(&found, Remark::allowed(what, allowed));
+                .refuse(&found, Message::allowed(what, allowed));
             continue;
         }
-        let Some(secret) = Fields::new(fields.reader(), &SECRET, &found) else {
+        let Some(section) = Fields::new(fields.reader(), Secret::SECTION, &found) else {
             continue;
         };
-        let hosts = secret.texts("hosts", guard_host);
-        let source = match (secret.path("file"), secret.text("variable")) {
-            (Some(file), None) => SecretSource::File(file),
-            (None, Some(variable)) => {
-                if let Some(at) = secret.find("variable") {
-                    fields.reader().source.use_of(Use {
-                        expect: Expect::Variable,
-                        subject: variable.clone().into(),
-                        place: at.node.place,
-                        path: at.path,
-                    });
-                }
-                SecretSource::Variable(variable)
-            }
-            (file, _) => {
-                if file.is_some() || !(secret.has("file") || secret.has("variable")) {
-                    let what = "a secret comes from one place";
-                    let allowed = "either file: or variable:";
-                    fields
-                        .reader()
-                        .refuse(&found, Remark::allowed(what, allowed));
-                }
-                continue;
-            }
-        };
-        if secret.has("hosts") && secret.list("hosts").is_empty() {
-            let what = "a secret with no hosts is of no use";
-            secret.refuse(
-                "hosts",
-                Remark::allowed(what, "a list of hosts, or no `hosts`"),
-            );
+        let secret = Secret::read(&section);
+        if !(section.has("file") ^ section.has("variable")) {
+            let what = "a secret comes from one place";
+            let allowed = "either file: or variable:";
+            fields
+                .reader()
+                .refuse(&found, Message::allowed(what, allowed));
         }
-        for key in ["over_plain_http", "in_urls"] {
-            if secret.flag(key) && !secret.has("hosts") {
-                let what =
-                    "without `hosts` the guest has the secret itself, and sends it where it likes";
-                let allowed = "hosts: [api.example.com], or no such key";
-                secret.warn(key, Remark::allowed(what, allowed));
-            }
+        let risky = [
+            ("over_plain_http", secret.over_plain_http),
+            ("in_urls", secret.in_urls),
+        ];
+        for (key, _) in risky.iter().filter(|(_, on)| *on && secret.hosts.is_none()) {
+            let what =
+                "without `hosts` the guest has the secret itself, and sends it where it likes";
+            let allowed = "hosts: [api.example.com], or no such key";
+            section.warn(key, Message::allowed(what, allowed));
         }
-        let secret = Secret {
-            source,
-            over_plain_http: secret.flag("over_plain_http"),
-            in_urls: secret.flag("in_urls"),
-            hosts: secret.has("hosts").then_some(hosts),
-            value: None,
-        };
         out.insert(name.to_owned(), secret);
     }
     out
 }
 
+fn source(secret: &Fields<'_>) -> SecretSource {
+    let (file, variable): (Option<PathBuf>, Option<String>) =
+        (secret.get("file"), secret.get("variable"));
+    if let Some(file) = file {
+        return SecretSource::File(file);
+    }
+    let variable = variable.unwrap_or_default();
+    if let Some(at) = secret.find("variable") {
+        secret.reader().source.use_of(Use {
+            expect: Expect::Variable,
+            subject: variable.clone().into(),
+            span: at.node.span,
+            path: at.path,
+        });
+    }
+    SecretSource::Variable(variable)
+}
+
+/// The hosts towards which the broker fills in a secret; `None` hands the secret itself to the guest.
+fn hosts(secret: &Fields<'_>) -> Option<Vec<HostPattern>> {
+    if secret.has("hosts") && secret.list("hosts").is_empty() {
+        let what = "a secret with no hosts is of no use";
+        secret.refuse(
+            "hosts",
+            Message::allowed(what, "a list of hosts, or no `hosts`"),
+        );
+    }
+    secret.has("hosts").then(|| secret.get("hosts"))
+}
+
 /// Where bindings stand, by their names.
-pub(super) type Marks = BTreeMap<String, (Place, String)>;
+pub(super) type Marks = BTreeMap<String, (Span, String)>;
 
 pub(super) fn bindings(fields: &Fields<'_>) -> (BTreeMap<String, Binding>, Marks) {
     let (mut out, mut marks) = (BTreeMap::new(), BTreeMap::new());
     for (name, found) in fields.entries("bindings") {
         let (instance, at) = if found.node.map().is_some() {
-            let Some(section) = Fields::new(fields.reader(), &BINDING, &found) else {
+            let Some(section) = Fields::new(fields.reader(), Binding::SECTION, &found) else {
                 continue;
             };
-            (section.text("instance"), section.place("instance"))
+            (section.get("instance"), section.span("instance"))
         } else {
             let text = fields.reader().text(&found, INSTANCE_NAME);
-            (text.map(str::to_owned), found.node.place)
+            (text.map(str::to_owned), found.node.span)
         };
         if let Some(instance) = instance {
             out.insert(name.to_owned(), Binding { instance });
@@ -167,51 +276,31 @@ pub(super) fn bindings(fields: &Fields<'_>) -> (BTreeMap<String, Binding>, Marks
     (out, marks)
 }
 
-pub(super) fn state(fields: &Fields<'_>, limits: &InstanceLimits) -> Option<StateBinding> {
-    let found = fields.find("state")?;
-    if found.node.map().is_none() {
-        match found.node.flag() {
-            Some(true) => {}
-            Some(false) => return None,
-            None => {
-                let what = "not a switch and not a section";
-                let allowed = "true, false, or {binding: STATE, storage: 100mb}";
-                fields
-                    .reader()
-                    .refuse(&found, Remark::allowed(what, allowed));
-            }
-        }
+pub(super) fn state(fields: &Fields<'_>) -> Option<StateBinding> {
+    let section = fields.switch("state", false)?;
+    let mut state = StateBinding::read(&section);
+    if !section.has("storage") {
+        state.storage = storage(fields);
     }
-    let state = fields.section("state");
-    Some(StateBinding {
-        binding: state.text("binding").unwrap_or_default(),
-        storage: state.maybe_size("storage").unwrap_or(limits.storage),
-        max_value: state.size("max_value"),
-        write_rate: state.count32("write_rate"),
-    })
+    Some(state)
 }
 
-pub(super) fn files(fields: &Fields<'_>, limits: &InstanceLimits) -> Vec<FileGrant> {
+pub(super) fn files(fields: &Fields<'_>) -> Vec<FileGrant> {
     let mut out = Vec::new();
     for item in fields.list("files") {
-        let Some(grant) = Fields::new(fields.reader(), &FILES, &item) else {
+        let Some(section) = Fields::new(fields.reader(), FileGrant::SECTION, &item) else {
             continue;
         };
-        let modes = [("read", FileMode::Read), ("write", FileMode::Write)];
-        let mode = grant.word("mode", &modes).unwrap_or(FileMode::Read);
-        let binding = grant.text("binding").unwrap_or_default();
-        let storage = grant.maybe_size("storage").unwrap_or(limits.storage);
-        let max_file = grant.size("max_file");
-        let Some(path) = grant.path("path") else {
-            continue;
-        };
-        out.push(FileGrant {
-            binding,
-            path,
-            mode,
-            storage,
-            max_file,
-        });
+        let mut grant = FileGrant::read(&section);
+        if !section.has("storage") {
+            grant.storage = storage(fields);
+        }
+        out.push(grant);
     }
     out
+}
+
+/// `limits.storage` of an instance.
+fn storage(fields: &Fields<'_>) -> u64 {
+    fields.section("limits").get("storage")
 }

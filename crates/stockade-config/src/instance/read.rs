@@ -1,24 +1,19 @@
 //! Reads one instance from its own keys and from what holds for all.
 
 use std::collections::BTreeMap;
-use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use croner::parser::{CronParser, Seconds, Year};
-use stockade_http::EncodedSlashes;
-use stockade_policy::{CgroupUse, CpuShare, Isolation, Limits, Wx};
+use stockade_policy::{Isolation, Wx};
 
-use super::assets::assets;
-use super::grants::{bindings, env, files, secrets, state};
-use super::scaling::{recycle, scaling, scaling_source};
-use super::{Cron, Instance, InstanceLimits};
+use super::grants::{Marks, bindings};
+use super::scaling::{check_recycle, scaling, scaling_source};
+use super::{Instance, InstanceLimits, WxPolicy, share};
+use crate::diagnostic::shown;
 use crate::fields::Fields;
-use crate::guard;
-use crate::keys::Expect;
-use crate::mistake::shown;
-use crate::tls;
-use crate::tree::{Place, Remark, Use};
+use crate::keys::{Expect, Kind, URL};
+use crate::section::Record;
+use crate::tree::{Message, Span, Use};
 use crate::url::UrlPattern;
 
 /// What an instance is read from.
@@ -34,224 +29,122 @@ pub(crate) struct Wider<'a, 'b> {
 /// An instance and where its parts stand.
 pub(crate) struct Marked {
     pub(crate) instance: Instance,
-    pub(crate) at: Place,
+    pub(crate) at: Span,
     pub(crate) path: String,
     /// Of each URL, in order.
-    pub(crate) urls: Vec<(Place, String)>,
+    pub(crate) urls: Vec<(Span, String)>,
     /// Of each binding, by its name.
-    pub(crate) bindings: BTreeMap<String, (Place, String)>,
+    pub(crate) bindings: Marks,
     /// Of `client_auth`.
-    pub(crate) client_auth: Place,
+    pub(crate) client_auth: Span,
 }
 
 /// Reads an instance from its own section. `single` is the short form with one site.
 pub(crate) fn read(own: Fields<'_>, name: &str, wider: &Wider<'_, '_>, single: bool) -> Marked {
     let (at, path) = (own.at, own.path.clone());
-    let scaling_from = scaling_source(&own, wider);
+    let scaling_from = scaling_source(&own, [wider.defaults, wider.scaling]);
     let alone = own.alone();
-    let fields = own.over(Some(wider.defaults));
-    let limits = limits(&fields);
-    let urls = urls(&fields);
-    let (bindings, binding_marks) = bindings(&fields);
-    let assets = assets(&fields);
-    let mut code = fields.path("code");
-    if code.is_none() && !fields.has("code") && assets.is_none() {
-        if single {
-            code = Some(default_code(&fields));
-        } else {
-            let what = "the instance has neither `code` nor `assets`, so it can answer nothing";
-            let allowed = "code: the path of a module or of a folder with one";
-            let remark = Remark::allowed(what, allowed);
-            fields.reader().source.error(at, &path, remark);
-        }
+    let fields = own.over(wider.defaults).over(wider.security);
+
+    // Every key by itself, from the nearest layer that has it.
+    let mut instance = Instance::read(&fields);
+    name.clone_into(&mut instance.name);
+
+    // What several keys decide together.
+    short_limits(&fields, &mut instance.limits);
+    if instance.code.is_none() && !fields.has("code") && instance.assets.is_none() {
+        instance.code = missing_code(&fields, single);
     }
-    let wx_policy = wider.security.section("wx_policy");
-    let words = [("jit", Wx::Jit), ("strict", Wx::Strict)];
-    let strict = if wx_policy.flag("strict") {
-        Wx::Strict
-    } else {
-        Wx::Jit
-    };
-    let scaling = scaling(&scaling_from, &fields, &limits);
-    let instance = Instance {
-        name: name.to_owned(),
-        isolation: isolation(&fields, wider.security),
-        wx: fields.word("wx", &words).unwrap_or(strict),
-        wx_audit: if fields.has("wx_audit") {
-            fields.flag("wx_audit")
-        } else {
-            wx_policy.flag("audit_logging")
-        },
-        cgroup: cgroup(&fields, wider.security),
-        env: env(&fields),
-        secrets: secrets(&fields),
-        bindings,
-        state: state(&fields, &limits),
-        files: files(&fields, &limits),
-        crons: crons(&fields),
-        recycle: recycle(&fields, &limits),
-        data_guard: guard::read(
-            &fields
-                .section("data_guard")
-                .over(Some(&wider.security.section("data_guard"))),
-        ),
-        encoded_slashes: encoded_slashes(&fields),
-        client_auth: tls::client_auth(&fields, "client_auth"),
-        urls: urls.iter().map(|(url, ..)| url.clone()).collect(),
-        code,
-        assets,
-        limits,
-        scaling,
-    };
+    let policy: WxPolicy = wider.security.get("wx_policy");
+    if !fields.has("wx") && policy.strict {
+        instance.wx = Wx::Strict;
+    }
+    if !fields.has("wx_audit") {
+        instance.wx_audit = policy.audit_logging;
+    }
+    instance.scaling = scaling(&scaling_from, &fields, &instance.limits);
+    check_recycle(&fields, &instance.recycle, &instance.limits);
+
+    // What is checked against the whole file needs to know where it stands.
+    let (urls, url_marks) = urls(&fields);
+    let (bindings, binding_marks) = bindings(&fields);
+    (instance.urls, instance.bindings) = (urls, bindings);
     names(&instance, &alone);
     Marked {
-        client_auth: fields.place("client_auth"),
+        client_auth: fields.span("client_auth"),
         instance,
         at,
         path,
-        urls: urls.into_iter().map(|(_, at, path)| (at, path)).collect(),
+        urls: url_marks,
         bindings: binding_marks,
     }
 }
 
-fn default_code(fields: &Fields<'_>) -> PathBuf {
+/// The code of an instance that names neither code nor assets: for a single one the directory of the file.
+fn missing_code(fields: &Fields<'_>, single: bool) -> Option<PathBuf> {
+    let source = fields.reader().source;
+    if !single {
+        let what = "the instance has neither `code` nor `assets`, so it can answer nothing";
+        let allowed = "code: the path of a module or of a folder with one";
+        source.error(fields.at, &fields.path, Message::allowed(what, allowed));
+        return None;
+    }
     let path = fields.reader().absolute(".");
-    fields.reader().source.use_of(Use {
+    source.use_of(Use {
         expect: Expect::Code,
         subject: path.clone(),
-        place: fields.at,
+        span: fields.at,
         path: format!("{}.code", fields.path),
     });
-    path
+    Some(path)
 }
 
-fn isolation(fields: &Fields<'_>, security: &Fields<'_>) -> Isolation {
-    let from = if fields.has("isolation") {
-        fields
-    } else {
-        security
-    };
-    if from
-        .find("isolation")
-        .is_some_and(|found| found.node.text() == Some("vm"))
-    {
+/// The level of isolation, and what is to be said about it.
+pub(super) fn isolation(fields: &Fields<'_>) -> Isolation {
+    let written = fields.find("isolation");
+    if written.is_some_and(|found| found.node.text() == Some("vm")) {
         let allowed = "thread, process or container";
         let what = "there is no isolation by virtual machines yet";
-        from.refuse("isolation", Remark::allowed(what, allowed));
+        fields.refuse("isolation", Message::allowed(what, allowed));
         return Isolation::Container;
     }
-    let words = [
-        ("thread", Isolation::Thread),
-        ("process", Isolation::Process),
-        ("container", Isolation::Container),
-    ];
-    let level = from
-        .word("isolation", &words)
-        .unwrap_or(Isolation::Container);
+    let level = fields.get("isolation");
     if level == Isolation::Thread {
         let what = "instances with `thread` share one worker: code that breaks out of V8 in one of them has them all";
-        from.warn(
-            "isolation",
-            Remark::allowed(what, "process or container for code that is not trusted"),
-        );
+        let allowed = "process or container for code that is not trusted";
+        fields.warn("isolation", Message::allowed(what, allowed));
     }
     level
 }
 
-fn cgroup(fields: &Fields<'_>, security: &Fields<'_>) -> CgroupUse {
-    let from = if fields.has("cgroup") {
-        fields
-    } else {
-        security
-    };
-    let words = [("auto", CgroupUse::Auto), ("require", CgroupUse::Require)];
-    from.word("cgroup", &words).unwrap_or_default()
-}
-
-fn encoded_slashes(fields: &Fields<'_>) -> EncodedSlashes {
-    let words = [
-        ("reject", EncodedSlashes::Reject),
-        ("keep", EncodedSlashes::Keep),
-        ("decode", EncodedSlashes::Decode),
-    ];
-    fields.word("encoded_slashes", &words).unwrap_or_default()
-}
-
-fn limits(fields: &Fields<'_>) -> InstanceLimits {
-    let limits = fields.section("limits");
-    let once = |short: &str, long: &str| {
-        if fields.has(short) && fields.own_section("limits").has(long) {
+/// Applies the short forms of some limits.
+fn short_limits(fields: &Fields<'_>, limits: &mut InstanceLimits) {
+    let own = fields.own_section("limits");
+    for (short, long) in [
+        ("memory_limit", "memory"),
+        ("cpu_limit", "cores"),
+        ("timeout_seconds", "timeout"),
+    ] {
+        if fields.has(short) && own.has(long) {
             let what = format!("there is limits.{long} too");
-            fields.refuse(short, Remark::allowed(what, "one of both"));
-        }
-    };
-    once("memory_limit", "memory");
-    once("cpu_limit", "cpu_limit");
-    once("timeout_seconds", "timeout");
-    let cores = fields
-        .maybe_number("cpu_limit")
-        .unwrap_or_else(|| limits.number("cpu_limit"));
-    let cpu = limits.time("cpu");
-    let wall = limits.maybe_time("wall");
-    let timeout = fields
-        .maybe_number("timeout_seconds")
-        .map_or_else(|| limits.time("timeout"), Duration::from_secs_f64);
-    InstanceLimits {
-        memory: fields
-            .maybe_size("memory_limit")
-            .unwrap_or_else(|| limits.size("memory")),
-        cpu,
-        cpu_share: CpuShare::new(cores.min(1.0)).unwrap_or(CpuShare::FULL),
-        wall: wall.or(Limits::wall_for(Some(cpu))).unwrap_or_default(),
-        timeout,
-        concurrency: limits.count("concurrency"),
-        queue: limits.count("queue"),
-        queue_timeout: limits.time("queue_timeout"),
-        start_timeout: limits.time("start_timeout"),
-        wait_until: limits.time("wait_until"),
-        io_ops: limits.maybe_count32("io_ops").and_then(NonZeroU32::new),
-        bandwidth: limits.maybe_size("bandwidth").and_then(NonZeroU64::new),
-        subrequests: limits.count32("subrequests"),
-        storage: limits.size("storage"),
-        max_body: limits.size("max_body"),
-        max_response: limits.maybe_size("max_response"),
-        websockets: limits.count("websockets"),
-        kill_grace: limits.time("kill_grace"),
-    }
-}
-
-fn urls(fields: &Fields<'_>) -> Vec<(UrlPattern, Place, String)> {
-    let mut out = Vec::new();
-    for item in fields.list("urls") {
-        let Some(text) = fields.reader().text(&item, crate::keys::URL) else {
-            continue;
-        };
-        match UrlPattern::parse(text) {
-            Ok(url) => out.push((url, item.node.place, item.path)),
-            Err(remark) => fields.reader().refuse(&item, remark),
+            fields.refuse(short, Message::allowed(what, "one of both"));
         }
     }
-    out
+    let memory: Option<u64> = fields.get("memory_limit");
+    let cores: Option<f64> = fields.get("cpu_limit");
+    let timeout: Option<f64> = fields.get("timeout_seconds");
+    limits.memory = memory.unwrap_or(limits.memory);
+    limits.cores = cores.map_or(limits.cores, share);
+    limits.timeout = timeout.map_or(limits.timeout, Duration::from_secs_f64);
 }
 
-fn crons(fields: &Fields<'_>) -> Vec<Cron> {
-    let parser = CronParser::builder()
-        .seconds(Seconds::Disallowed)
-        .year(Year::Disallowed)
-        .build();
-    fields.texts("crons", |text| match parser.parse(text) {
-        Ok(_) => Ok(Cron {
-            text: text.to_owned(),
-        }),
-        Err(error) => Err(Remark::allowed(
-            format!(
-                "{:?} is no cron expression: {}",
-                shown(text),
-                shown(error.to_string().trim_end_matches('.'))
-            ),
-            crate::keys::CRON.what,
-        )),
-    })
+fn urls(fields: &Fields<'_>) -> (Vec<UrlPattern>, Vec<(Span, String)>) {
+    let reader = fields.reader();
+    let urls = fields.list("urls").into_iter().filter_map(|item| {
+        let url = reader.parsed(&item, &Kind::Text(URL), UrlPattern::parse)?;
+        Some((url, (item.node.span, item.path)))
+    });
+    urls.unzip()
 }
 
 /// Everything in `env` has a name of its own.
@@ -260,9 +153,9 @@ fn names(instance: &Instance, fields: &Fields<'_>) {
     let mut add = |name, what: &str| {
         if let Some(first) = seen.get(name) {
             let message = format!("{first} and {what} would both be env.{}", shown(name));
-            let remark = Remark::allowed(message, "a name of its own for each");
+            let message = Message::allowed(message, "a name of its own for each");
             let at = fields.at;
-            fields.reader().source.error(at, &fields.path, remark);
+            fields.reader().source.error(at, &fields.path, message);
         } else {
             seen.insert(name, what.to_owned());
         }

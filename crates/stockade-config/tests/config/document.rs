@@ -53,7 +53,7 @@ fn document_example_loads_as_it_is() {
     let config = loaded.config;
     let main = &config.instances["main"];
     assert_eq!(main.limits.memory, 512 << 20);
-    assert_eq!(main.limits.cpu_share.fraction(), 1.0);
+    assert_eq!(main.limits.cores.fraction(), 1.0);
     assert_eq!(main.limits.timeout, Duration::from_secs(300));
     assert_eq!((main.wx, main.wx_audit), (Wx::Strict, true));
     assert_eq!(main.code.as_deref(), Some("/srv".as_ref()));

@@ -14,14 +14,14 @@ mod schema_agrees;
 
 use std::path::{Path, PathBuf};
 
-use stockade_config::{Config, Instance, Loaded, Mistakes};
+use stockade_config::{Config, Diagnostics, Instance, Loaded};
 
 /// The repository.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn parse(text: &str) -> Result<Loaded, Mistakes> {
+fn parse(text: &str) -> Result<Loaded, Diagnostics> {
     Config::parse(text, "stockade.yaml", Path::new("/srv"))
 }
 

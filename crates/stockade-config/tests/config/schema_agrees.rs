@@ -1,5 +1,6 @@
 //! The schema says the same as the reader.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use regex::Regex;
@@ -40,6 +41,9 @@ fn check(schema: &Value, top: &Value, value: &Value, path: &str) -> Vec<String> 
             }
             "minimum" => value.as_f64().is_none_or(|n| n >= says.as_f64().unwrap()),
             "maximum" => value.as_f64().is_none_or(|n| n <= says.as_f64().unwrap()),
+            "minItems" => value
+                .as_array()
+                .is_none_or(|items| items.len() as u64 >= says.as_u64().unwrap()),
             "items" => {
                 for (n, item) in value.as_array().into_iter().flatten().enumerate() {
                     out.extend(check(says, top, item, &format!("{path}[{n}]")));
@@ -78,8 +82,8 @@ fn check(schema: &Value, top: &Value, value: &Value, path: &str) -> Vec<String> 
                 }
                 true
             }
-            "description" | "default" | "examples" | "title" | "$schema" | "$defs"
-            | "patternProperties" => true,
+            "deprecated" | "description" | "default" | "examples" | "title" | "$schema"
+            | "$defs" | "patternProperties" => true,
             other => panic!("{other} is not checked"),
         };
         if !good {
@@ -112,12 +116,25 @@ fn says(text: &str) -> Vec<String> {
     check(&schema, &schema, &value, "")
 }
 
+/// The same with its keys in alphabetical order, however the JSON library was built.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let entries = map.into_iter().map(|(key, value)| (key, sorted(value)));
+            let entries: BTreeMap<_, _> = entries.collect();
+            Value::Object(entries.into_iter().collect())
+        }
+        Value::Array(items) => items.into_iter().map(sorted).collect(),
+        other => other,
+    }
+}
+
 #[test]
 fn schema_in_docs_is_the_one_printed() {
     let path = root().join("docs/schema/stockade.schema.json");
     if std::env::var_os("UPDATE").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let text = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
+        let text = serde_json::to_string_pretty(&sorted(schema())).unwrap() + "\n";
         fs::write(&path, text).unwrap();
     }
     // Not as text: the order of keys depends on how the JSON library was built.
@@ -183,6 +200,8 @@ const LINES: &[(&str, bool)] = &[
     ("limits: {memry: 64mb}", false),
     ("limits: {io_ops: none}", true),
     ("limits: {concurrency: none}", false),
+    ("limits: {cores: 0.5}", true),
+    ("limits: {cpu_limit: 0.5}", true),
     ("limits: {timeout: 30}", false),
     ("limits: {wait_until: 0}", true),
     ("limits: {concurrency: 0}", false),
@@ -222,6 +241,16 @@ const LINES: &[(&str, bool)] = &[
         "data_guard: {rules: [{hosts: [a.example], schemes: [ftp]}]}",
         false,
     ),
+    (
+        "data_guard: {rules: [{hosts: [a.example], methods: []}]}",
+        false,
+    ),
+    (
+        "data_guard: {rules: [{hosts: [a.example], ports: []}]}",
+        false,
+    ),
+    ("data_guard: {outbound_whitelist: [], refuse: []}", true),
+    ("client_auth: {ca: a.pem, subjects: []}", false),
     ("assets: ./public", true),
     (
         "assets: {folder: ./public, fallback: index.html, headers: {x-a: b}}",

@@ -1,4 +1,4 @@
-//! Compressed forms of files: which a client takes, and those that are made when they are asked for.
+//! CompressedFiles forms of files: which a client takes, and those that are made when they are asked for.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -15,7 +15,8 @@ use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::find::Opened;
+use super::coding::Coding;
+use super::find::OpenFile;
 
 /// Smaller files gain nothing.
 const SMALLEST: u64 = 512;
@@ -23,34 +24,6 @@ const SMALLEST: u64 = 512;
 const LARGEST: u64 = 2 << 20;
 /// Files that are compressed at the same time; for others the client gets the file as it is, this time.
 const AT_ONCE: usize = 2;
-
-/// How content is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Coding {
-    Brotli,
-    Gzip,
-}
-
-impl Coding {
-    /// Best first.
-    pub(super) const ALL: [Self; 2] = [Self::Brotli, Self::Gzip];
-
-    /// In `content-encoding`.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Brotli => "br",
-            Self::Gzip => "gzip",
-        }
-    }
-
-    /// Of files.
-    pub(super) fn suffix(self) -> &'static str {
-        match self {
-            Self::Brotli => "br",
-            Self::Gzip => "gz",
-        }
-    }
-}
 
 /// The codings that a client takes, best first (RFC 9110, section 12.5.3).
 pub(super) fn accepted(headers: &HeaderMap) -> Vec<Coding> {
@@ -107,7 +80,7 @@ pub(super) fn is_compressible(content_type: &str) -> bool {
 
 /// One version of a file in one form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
+struct CacheKey {
     path: String,
     inode: u64,
     length: u64,
@@ -115,47 +88,47 @@ struct Key {
     coding: Coding,
 }
 
-/// Compressed files, the latest used ones within a bound of bytes.
-pub(super) struct Compressed {
-    kept: Mutex<Kept>,
-    turns: Arc<Semaphore>,
+/// CompressedFiles files, the latest used ones within a bound of bytes.
+pub(super) struct CompressedFiles {
+    cache: Mutex<FileCache>,
+    permits: Arc<Semaphore>,
 }
 
 #[derive(Default)]
-struct Kept {
-    files: HashMap<Key, (Bytes, u64)>,
+struct FileCache {
+    files: HashMap<CacheKey, (Bytes, u64)>,
     bytes: usize,
-    most: usize,
+    limit: usize,
     clock: u64,
 }
 
-impl Compressed {
-    pub(super) fn new(most: usize) -> Self {
+impl CompressedFiles {
+    pub(super) fn new(limit: usize) -> Self {
         Self {
-            kept: Mutex::new(Kept {
-                most,
-                ..Kept::default()
+            cache: Mutex::new(FileCache {
+                limit,
+                ..FileCache::default()
             }),
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
-    /// The compressed form of a file; none if it is to be sent as it is.
-    pub(super) async fn take(&self, opened: &mut Opened, coding: Coding) -> Option<Bytes> {
+    /// The compressed form of a file; none if the file itself is sent.
+    pub(super) async fn take(&self, opened: &mut OpenFile, coding: Coding) -> Option<Bytes> {
         if !(SMALLEST..=LARGEST).contains(&opened.length) {
             return None;
         }
-        let key = Key {
+        let key = CacheKey {
             path: opened.path.clone(),
             inode: opened.inode,
             length: opened.length,
             modified: opened.modified,
             coding,
         };
-        if let Some(data) = self.kept.lock().find(&key) {
+        if let Some(data) = self.cache.lock().find(&key) {
             return Some(data);
         }
-        let turn = Arc::clone(&self.turns).try_acquire_owned().ok()?;
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         let file = opened.file.try_clone().ok()?;
         let length = opened.length;
         let runtime = Handle::current();
@@ -164,14 +137,14 @@ impl Compressed {
             file.take(length).read_to_end(&mut plain).ok()?;
             let whole = plain.len() as u64 == length;
             let data = runtime.block_on(compress(&plain, coding)).ok()?;
-            drop(turn);
+            drop(permit);
             whole.then_some(data)
         });
         let data = data.await.ok().flatten();
-        // The clone and the file share their place.
+        // The clone and the file share their position.
         let back = std::io::Seek::rewind(&mut opened.file);
         let data = data.filter(|_| back.is_ok())?;
-        self.kept.lock().keep(key, data.clone());
+        self.cache.lock().keep(key, data.clone());
         Some(data)
     }
 }
@@ -191,23 +164,23 @@ async fn compress(plain: &[u8], coding: Coding) -> std::io::Result<Bytes> {
     Ok(data.into())
 }
 
-impl Kept {
-    fn find(&mut self, key: &Key) -> Option<Bytes> {
+impl FileCache {
+    fn find(&mut self, key: &CacheKey) -> Option<Bytes> {
         self.clock += 1;
         let (data, used) = self.files.get_mut(key)?;
         *used = self.clock;
         Some(data.clone())
     }
 
-    fn keep(&mut self, key: Key, data: Bytes) {
-        if data.len() > self.most {
+    fn keep(&mut self, key: CacheKey, data: Bytes) {
+        if data.len() > self.limit {
             return;
         }
         self.bytes += data.len();
         if let Some((old, _)) = self.files.insert(key, (data, self.clock)) {
             self.bytes -= old.len();
         }
-        while self.bytes > self.most {
+        while self.bytes > self.limit {
             let oldest = self.files.iter().min_by_key(|(_, (_, used))| *used);
             let Some(key) = oldest.map(|(key, _)| key.clone()) else {
                 return;
@@ -243,11 +216,11 @@ mod tests {
 
     #[test]
     fn kept_files_stay_within_their_bound() {
-        let mut kept = Kept {
-            most: 250,
-            ..Kept::default()
+        let mut kept = FileCache {
+            limit: 250,
+            ..FileCache::default()
         };
-        let key = |path: &str| Key {
+        let key = |path: &str| CacheKey {
             path: path.to_owned(),
             inode: 0,
             length: 0,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
-use super::find::Opened;
+use super::find::OpenFile;
 
 /// A file that changed so short a time ago could change again within the resolution of its time.
 const UNSETTLED: Duration = Duration::from_secs(2);
@@ -39,14 +39,14 @@ impl fmt::Display for Tag {
 
 /// What the preconditions of a request come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Send,
+pub(super) enum Precondition {
+    Met,
     NotModified,
     Failed,
 }
 
 impl Validators {
-    pub(super) fn of(opened: &Opened) -> Self {
+    pub(super) fn of(opened: &OpenFile) -> Self {
         let nanos = opened
             .modified
             .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
@@ -72,34 +72,34 @@ impl Validators {
 }
 
 /// Evaluates the preconditions in the order of RFC 9110, section 13.2.2. The method is GET or HEAD.
-pub(super) fn check(headers: &HeaderMap, validators: &Validators) -> Verdict {
+pub(super) fn check(headers: &HeaderMap, validators: &Validators) -> Precondition {
     if headers.contains_key(header::IF_MATCH) {
         if !any_tag(headers, &header::IF_MATCH, |tag| {
             strong(tag, &validators.tag)
         }) {
-            return Verdict::Failed;
+            return Precondition::Failed;
         }
     } else if let (Some(date), Some(modified)) = (
         date(headers, &header::IF_UNMODIFIED_SINCE),
         validators.modified,
     ) && modified > date
     {
-        return Verdict::Failed;
+        return Precondition::Failed;
     }
     if headers.contains_key(header::IF_NONE_MATCH) {
         if any_tag(headers, &header::IF_NONE_MATCH, |tag| {
             tag.opaque == validators.tag.opaque
         }) {
-            return Verdict::NotModified;
+            return Precondition::NotModified;
         }
     } else if let (Some(date), Some(modified)) = (
         date(headers, &header::IF_MODIFIED_SINCE),
         validators.modified,
     ) && modified <= date
     {
-        return Verdict::NotModified;
+        return Precondition::NotModified;
     }
-    Verdict::Send
+    Precondition::Met
 }
 
 /// Whether a part may be sent: without `if-range`, or if that names this version.
@@ -196,25 +196,28 @@ mod tests {
                 "{lines:?}"
             );
         };
-        check(&[], Verdict::Send);
-        check(&[("if-none-match", "\"a\"")], Verdict::NotModified);
-        check(&[("if-none-match", "\"b\", W/\"a\"")], Verdict::NotModified);
-        check(&[("if-none-match", "*")], Verdict::NotModified);
-        check(&[("if-none-match", "\"b\"")], Verdict::Send);
+        check(&[], Precondition::Met);
+        check(&[("if-none-match", "\"a\"")], Precondition::NotModified);
+        check(
+            &[("if-none-match", "\"b\", W/\"a\"")],
+            Precondition::NotModified,
+        );
+        check(&[("if-none-match", "*")], Precondition::NotModified);
+        check(&[("if-none-match", "\"b\"")], Precondition::Met);
         check(
             &[("if-none-match", "\"b\""), ("if-modified-since", AT)],
-            Verdict::Send,
+            Precondition::Met,
         );
-        check(&[("if-none-match", "nonsense")], Verdict::Send);
-        check(&[("if-modified-since", AT)], Verdict::NotModified);
-        check(&[("if-modified-since", BEFORE)], Verdict::Send);
-        check(&[("if-modified-since", "yesterday")], Verdict::Send);
-        check(&[("if-match", "\"a\"")], Verdict::Send);
-        check(&[("if-match", "*")], Verdict::Send);
-        check(&[("if-match", "W/\"a\"")], Verdict::Failed);
-        check(&[("if-match", "\"b\"")], Verdict::Failed);
-        check(&[("if-unmodified-since", AT)], Verdict::Send);
-        check(&[("if-unmodified-since", BEFORE)], Verdict::Failed);
+        check(&[("if-none-match", "nonsense")], Precondition::Met);
+        check(&[("if-modified-since", AT)], Precondition::NotModified);
+        check(&[("if-modified-since", BEFORE)], Precondition::Met);
+        check(&[("if-modified-since", "yesterday")], Precondition::Met);
+        check(&[("if-match", "\"a\"")], Precondition::Met);
+        check(&[("if-match", "*")], Precondition::Met);
+        check(&[("if-match", "W/\"a\"")], Precondition::Failed);
+        check(&[("if-match", "\"b\"")], Precondition::Failed);
+        check(&[("if-unmodified-since", AT)], Precondition::Met);
+        check(&[("if-unmodified-since", BEFORE)], Precondition::Failed);
     }
 
     #[test]

@@ -7,15 +7,15 @@ use std::time::SystemTime;
 use cap_std::fs::{Dir, Metadata, MetadataExt};
 use percent_encoding::percent_decode_str;
 
-use super::compress::Coding;
+use super::coding::Coding;
 
 /// Too many links, or links in a circle (errno(3)); the standard library has no stable name for it.
 const ELOOP: i32 = 40;
 
 /// What a path leads to.
 #[derive(Debug)]
-pub(super) enum Found {
-    File(Opened),
+pub(super) enum FolderEntry {
+    File(OpenFile),
     /// A folder, asked for without the slash at its end.
     Folder,
     Nothing,
@@ -23,7 +23,7 @@ pub(super) enum Found {
 
 /// A file that may be served.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenFile {
     pub(super) file: File,
     pub(super) length: u64,
     pub(super) modified: Option<SystemTime>,
@@ -33,7 +33,7 @@ pub(super) struct Opened {
     pub(super) content_type: String,
     /// How it is compressed on the disk.
     pub(super) coding: Option<Coding>,
-    /// A compressed form lies beside it, whether the client takes it or not.
+    /// A compressed form lies in the same folder, whether the client takes it or not.
     pub(super) precompressed: bool,
 }
 
@@ -62,7 +62,12 @@ pub(super) fn relative(url: &str) -> Option<String> {
 }
 
 /// Looks for a file. Blocks.
-pub(super) fn find(folder: &Dir, path: &str, index: &str, codings: &[Coding]) -> io::Result<Found> {
+pub(super) fn find(
+    folder: &Dir,
+    path: &str,
+    index: &str,
+    codings: &[Coding],
+) -> io::Result<FolderEntry> {
     if path.is_empty() || path.ends_with('/') {
         return open(folder, &format!("{path}{index}"), codings);
     }
@@ -71,19 +76,23 @@ pub(super) fn find(folder: &Dir, path: &str, index: &str, codings: &[Coding]) ->
             // Without an index there is nothing to be redirected to.
             let index = look(folder, &format!("{path}/{index}"))?;
             let there = index.is_some_and(|index| index.is_file());
-            Ok(if there { Found::Folder } else { Found::Nothing })
+            Ok(if there {
+                FolderEntry::Folder
+            } else {
+                FolderEntry::Nothing
+            })
         }
         Some(metadata) if metadata.is_file() => open(folder, path, codings),
-        _ => Ok(Found::Nothing),
+        _ => Ok(FolderEntry::Nothing),
     }
 }
 
-fn open(folder: &Dir, path: &str, codings: &[Coding]) -> io::Result<Found> {
+fn open(folder: &Dir, path: &str, codings: &[Coding]) -> io::Result<FolderEntry> {
     let Some(metadata) = look(folder, path)?.filter(Metadata::is_file) else {
-        return Ok(Found::Nothing);
+        return Ok(FolderEntry::Nothing);
     };
     let mut opened = match folder.open(path) {
-        Ok(file) => Opened {
+        Ok(file) => OpenFile {
             length: metadata.len(),
             modified: modified(&metadata),
             inode: metadata.ino(),
@@ -93,18 +102,18 @@ fn open(folder: &Dir, path: &str, codings: &[Coding]) -> io::Result<Found> {
             precompressed: false,
             file: file.into_std(),
         },
-        Err(error) if is_absence(&error) => return Ok(Found::Nothing),
+        Err(error) if is_absence(&error) => return Ok(FolderEntry::Nothing),
         Err(error) => return Err(error),
     };
     // What is read is what was opened, whatever has its name by now.
     let now = opened.file.metadata()?;
     if !now.is_file() {
-        return Ok(Found::Nothing);
+        return Ok(FolderEntry::Nothing);
     }
     opened.length = now.len();
     for coding in Coding::ALL {
-        let beside = format!("{path}.{}", coding.suffix());
-        let Some(other) = look(folder, &beside)?.filter(Metadata::is_file) else {
+        let sibling = format!("{path}.{}", coding.suffix());
+        let Some(other) = look(folder, &sibling)?.filter(Metadata::is_file) else {
             continue;
         };
         // One that is older than the file is of another version of it.
@@ -114,7 +123,7 @@ fn open(folder: &Dir, path: &str, codings: &[Coding]) -> io::Result<Found> {
         opened.precompressed = true;
         if codings.contains(&coding)
             && opened.coding.is_none()
-            && let Ok(file) = folder.open(&beside)
+            && let Ok(file) = folder.open(&sibling)
         {
             opened.file = file.into_std();
             opened.length = opened.file.metadata()?.len();
@@ -123,7 +132,7 @@ fn open(folder: &Dir, path: &str, codings: &[Coding]) -> io::Result<Found> {
             opened.coding = Some(coding);
         }
     }
-    Ok(Found::File(opened))
+    Ok(FolderEntry::File(opened))
 }
 
 fn modified(metadata: &Metadata) -> Option<SystemTime> {

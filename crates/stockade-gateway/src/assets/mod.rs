@@ -6,6 +6,7 @@
 //! 2. A file's size does not matter: it is streamed, and what is kept of compressed files is bounded.
 //! 3. Reading and compressing happen on threads that may block, never on those that serve.
 
+mod coding;
 mod compress;
 mod conditional;
 mod find;
@@ -29,9 +30,9 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use crate::target::Target;
-use compress::Compressed;
-use conditional::{Validators, Verdict};
-use find::{Found, Opened};
+use compress::CompressedFiles;
+use conditional::{Precondition, Validators};
+use find::{FolderEntry, OpenFile};
 use range::Part;
 
 /// Files up to this size are read at once, larger ones in pieces of it.
@@ -46,8 +47,8 @@ pub struct AssetsOptions {
     pub index: String,
     /// What is served where there is no file.
     pub fallback: Option<AssetFallback>,
-    /// Whether text is compressed for clients that take it. Files beside others with `.br` or `.gz` after
-    /// their name are always used.
+    /// Whether text is compressed for clients that take it. A file with the same name and
+    /// `.br` or `.gz` after it is always used.
     pub compress: bool,
     /// Bytes of compressed files that are kept.
     pub compressed_bytes: usize,
@@ -109,13 +110,13 @@ pub enum AssetsError {
 /// The files of a folder. A clone is the same.
 #[derive(Clone)]
 pub struct Assets {
-    inner: Arc<Inner>,
+    inner: Arc<AssetsInner>,
 }
 
-struct Inner {
+struct AssetsInner {
     options: AssetsOptions,
     folder: Dir,
-    compressed: Compressed,
+    compressed: CompressedFiles,
 }
 
 impl Assets {
@@ -141,9 +142,9 @@ impl Assets {
                 });
             }
         }
-        let compressed = Compressed::new(options.compressed_bytes);
+        let compressed = CompressedFiles::new(options.compressed_bytes);
         Ok(Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(AssetsInner {
                 options,
                 folder,
                 compressed,
@@ -168,7 +169,7 @@ impl Target for Assets {
     }
 }
 
-impl Inner {
+impl AssetsInner {
     async fn answer(self: &Arc<Self>, parts: &request::Parts) -> Response<Body> {
         if parts.method != Method::GET && parts.method != Method::HEAD {
             return other_method(&parts.method);
@@ -182,10 +183,10 @@ impl Inner {
             let codings = if ranged { Vec::new() } else { codings };
             let found = match path {
                 Some(path) => find::find(&inner.folder, &path, &inner.options.index, &codings),
-                None => Ok(Found::Nothing),
+                None => Ok(FolderEntry::Nothing),
             };
             match (found, &inner.options.fallback) {
-                (Ok(Found::Nothing), Some(fallback)) => {
+                (Ok(FolderEntry::Nothing), Some(fallback)) => {
                     let found = find::find(
                         &inner.folder,
                         &fallback.file,
@@ -205,9 +206,9 @@ impl Inner {
             }
         };
         match found {
-            Ok(Found::File(opened)) => self.send(parts, opened, status).await,
-            Ok(Found::Folder) => to_folder(&parts.uri),
-            Ok(Found::Nothing) => {
+            Ok(FolderEntry::File(opened)) => self.send(parts, opened, status).await,
+            Ok(FolderEntry::Folder) => to_folder(&parts.uri),
+            Ok(FolderEntry::Nothing) => {
                 Problem::new(StatusCode::NOT_FOUND, "There is no such file.").into_response()
             }
             Err(error) => {
@@ -221,7 +222,7 @@ impl Inner {
     async fn send(
         self: &Arc<Self>,
         parts: &request::Parts,
-        mut opened: Opened,
+        mut opened: OpenFile,
         status: StatusCode,
     ) -> Response<Body> {
         let compressible = compress::is_compressible(&opened.content_type);
@@ -243,14 +244,14 @@ impl Inner {
         self.describe(response.headers_mut(), &opened, &validators, varies);
         if status == StatusCode::OK {
             match conditional::check(&parts.headers, &validators) {
-                Verdict::Send => {}
-                Verdict::NotModified => {
+                Precondition::Met => {}
+                Precondition::NotModified => {
                     *response.status_mut() = StatusCode::NOT_MODIFIED;
                     response.headers_mut().remove(header::CONTENT_TYPE);
                     response.headers_mut().remove(header::CONTENT_ENCODING);
                     return response;
                 }
-                Verdict::Failed => {
+                Precondition::Failed => {
                     let detail = "The file is not the one that the request is for.";
                     return Problem::new(StatusCode::PRECONDITION_FAILED, detail).into_response();
                 }
@@ -299,7 +300,7 @@ impl Inner {
     fn describe(
         &self,
         headers: &mut HeaderMap,
-        opened: &Opened,
+        opened: &OpenFile,
         validators: &Validators,
         varies: bool,
     ) {
@@ -331,7 +332,7 @@ impl Inner {
 }
 
 /// The bytes of a file, or of a part of it.
-async fn body(opened: Opened, part: Part) -> std::io::Result<Body> {
+async fn body(opened: OpenFile, part: Part) -> std::io::Result<Body> {
     let mut file = opened.file;
     if part.length <= PIECE as u64 {
         let data = tokio::task::spawn_blocking(move || {

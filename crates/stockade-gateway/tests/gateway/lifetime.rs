@@ -276,7 +276,7 @@ async fn unix_socket_serves_like_any_other() {
     std::fs::write(&path, "precious").unwrap();
     let error = start().await.unwrap_err();
     assert!(
-        error.to_string().contains("a file that is no socket"),
+        error.to_string().contains("a file that is not a socket"),
         "{error}"
     );
 }

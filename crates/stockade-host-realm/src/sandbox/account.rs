@@ -16,7 +16,7 @@ use deno_core::v8;
 use rustc_hash::FxHashMap;
 use stockade_protocol::bounds::MAX_MESSAGE_VALUES;
 use stockade_protocol::{Payload, RequestId};
-use stockade_supervisor::{Event, Handle};
+use stockade_supervisor::{Event, IsolateHandle};
 
 use super::stash::Stash;
 use super::state::IsolateKey;
@@ -50,7 +50,7 @@ pub type Receiver = Rc<v8::Global<v8::Function>>;
 pub struct Given {
     /// What happened.
     pub event: Event,
-    /// Its place in the isolate's queue, for [`Handle::release`].
+    /// Its place in the isolate's queue, for [`IsolateHandle::release`].
     pub place: usize,
     /// What it costs in the host's heap.
     pub cost: usize,
@@ -77,7 +77,7 @@ pub enum Arrival {
 /// One isolate's account with its host.
 pub struct Account {
     key: IsolateKey,
-    handle: Handle,
+    handle: IsolateHandle,
     /// By the names of their events, which the script chooses: a guest cannot have them collide.
     receivers: RefCell<FxHashMap<String, Receiver>>,
     methods: RefCell<HashSet<String>>,
@@ -96,7 +96,7 @@ pub struct Account {
 }
 
 impl Account {
-    pub(super) fn new(key: IsolateKey, handle: Handle) -> Self {
+    pub(super) fn new(key: IsolateKey, handle: IsolateHandle) -> Self {
         Self {
             key,
             handle,
@@ -120,7 +120,7 @@ impl Account {
 
     /// Of the isolate.
     #[must_use]
-    pub fn handle(&self) -> &Handle {
+    pub fn handle(&self) -> &IsolateHandle {
         &self.handle
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use stockade_protocol::bounds::MAX_MESSAGE_VALUES;
 use stockade_protocol::{GuestError, Payload, Related};
 use stockade_realm::{Parts, collect_payload};
-use stockade_supervisor::{CallError, Handle, TerminateReason};
+use stockade_supervisor::{CallError, IsolateHandle, TerminateReason};
 
 use super::account::HANDLER;
 use super::ops::{SandboxError, handle};
@@ -75,7 +75,7 @@ impl WaitingData {
 fn outcome(
     state: &Rc<RefCell<OpState>>,
     key: IsolateKey,
-    handle: &Handle,
+    handle: &IsolateHandle,
     result: Result<Payload, CallError>,
 ) -> Outcome {
     match result {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use stockade_policy::OptionsError;
 use stockade_protocol::{GuestError, RequestId};
 use stockade_realm::collect_payload;
-use stockade_supervisor::{CreateError, Handle, SendError};
+use stockade_supervisor::{CreateError, IsolateHandle, SendError};
 
 use super::state::Sandboxes;
 
@@ -52,7 +52,11 @@ impl From<SendError> for SandboxError {
     }
 }
 
-pub(super) fn handle(state: &OpState, sandbox: u32, isolate: u32) -> Result<Handle, SandboxError> {
+pub(super) fn handle(
+    state: &OpState,
+    sandbox: u32,
+    isolate: u32,
+) -> Result<IsolateHandle, SandboxError> {
     state
         .borrow::<Sandboxes>()
         .handle((sandbox, isolate))
@@ -64,7 +68,7 @@ fn give(
     state: &OpState,
     sandbox: u32,
     isolate: u32,
-    work: impl FnOnce(&Handle) -> Result<(), SendError>,
+    work: impl FnOnce(&IsolateHandle) -> Result<(), SendError>,
 ) -> Result<(), SandboxError> {
     work(&handle(state, sandbox, isolate)?)?;
     state
@@ -150,12 +154,12 @@ pub(crate) async fn op_sandbox_create(
     #[string] options: String,
 ) -> Result<Created, SandboxError> {
     let sandboxes = state.borrow().borrow::<Sandboxes>().clone();
-    let (supervisor, hub) = sandboxes.get(sandbox).ok_or(SandboxError::NoSandbox)?;
+    let (supervisor, queue) = sandboxes.get(sandbox).ok_or(SandboxError::NoSandbox)?;
     let options = supervisor
         .options()
         .defaults
         .with_json(&object(&options)?)?;
-    let handle = supervisor.create(options, &hub).await?;
+    let handle = supervisor.create(options, &queue).await?;
     let created = Created {
         id: handle.id(),
         name: handle.options().name.clone(),

@@ -9,7 +9,7 @@ use std::task::{Context, Waker};
 use deno_core::ExternalOpsTracker;
 use stockade_policy::{Isolation, SandboxOptions};
 use stockade_protocol::{Payload, RequestId};
-use stockade_supervisor::{Event, Handle, Hub, Supervisor, TerminateReason, Wall};
+use stockade_supervisor::{Event, EventQueue, IsolateHandle, Supervisor, TerminateReason, Wall};
 
 use super::account::{Account, Arrival, Given};
 
@@ -52,7 +52,7 @@ pub type IsolateKey = (u32, u32);
 
 struct Sandbox {
     supervisor: Supervisor,
-    hub: Arc<Hub>,
+    queue: Arc<EventQueue>,
 }
 
 impl Sandboxes {
@@ -80,20 +80,20 @@ impl Sandboxes {
     pub(crate) fn add(&self, options: SandboxOptions) -> u32 {
         let sandbox = Sandbox {
             supervisor: Supervisor::new(options, self.0.setup.walls.iter().cloned()),
-            hub: Hub::new(),
+            queue: EventQueue::new(),
         };
         let mut list = self.0.list.borrow_mut();
         list.push(sandbox);
         u32::try_from(list.len() - 1).unwrap_or(u32::MAX)
     }
 
-    pub(crate) fn get(&self, index: u32) -> Option<(Supervisor, Arc<Hub>)> {
+    pub(crate) fn get(&self, index: u32) -> Option<(Supervisor, Arc<EventQueue>)> {
         let list = self.0.list.borrow();
         let sandbox = list.get(index as usize)?;
-        Some((sandbox.supervisor.clone(), Arc::clone(&sandbox.hub)))
+        Some((sandbox.supervisor.clone(), Arc::clone(&sandbox.queue)))
     }
 
-    pub(crate) fn insert(&self, sandbox: u32, handle: Handle) {
+    pub(crate) fn insert(&self, sandbox: u32, handle: IsolateHandle) {
         let key = (sandbox, handle.id());
         let account = Rc::new(Account::new(key, handle));
         self.0.accounts.borrow_mut().insert(key, account);
@@ -105,16 +105,16 @@ impl Sandboxes {
         self.0.accounts.borrow().get(&key).cloned()
     }
 
-    pub(crate) fn handle(&self, key: IsolateKey) -> Option<Handle> {
+    pub(crate) fn handle(&self, key: IsolateKey) -> Option<IsolateHandle> {
         self.account(key).map(|account| account.handle().clone())
     }
 
     /// Where the events of the sandbox with this index come; `None` past the last one.
     #[must_use]
-    pub fn hub(&self, index: u32) -> Option<Arc<Hub>> {
+    pub fn queue(&self, index: u32) -> Option<Arc<EventQueue>> {
         let list = self.0.list.borrow();
         list.get(index as usize)
-            .map(|sandbox| Arc::clone(&sandbox.hub))
+            .map(|sandbox| Arc::clone(&sandbox.queue))
     }
 
     /// How many sandboxes there are.
@@ -136,7 +136,7 @@ impl Sandboxes {
     #[must_use]
     pub fn have_work(&self) -> bool {
         let list = self.0.list.borrow();
-        self.0.more.get() || list.iter().any(|sandbox| sandbox.hub.has_work())
+        self.0.more.get() || list.iter().any(|sandbox| sandbox.queue.has_work())
     }
 
     /// Keeps the engine's event loop alive: the script has just given an isolate something to do, or

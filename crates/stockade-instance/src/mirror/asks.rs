@@ -6,13 +6,14 @@ use std::sync::Arc;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
+use stockade_capability::{CallContext, CallPayload, Capability, Owner};
 use stockade_http::{Body, Client, empty_body, full_body};
 use stockade_protocol::{GuestError, Payload, RequestId};
 use tokio::task::AbortHandle;
 
 use super::outgoing::{Reading, Unnamed};
 use super::{Mirror, unbroken};
-use crate::services::Parcel;
+use crate::services::Services;
 use crate::wire::{
     AnswerBody, Ask, Fields, GuestBody, Malformed, Unasked, answer_of, export, import, parse_ask,
 };
@@ -20,24 +21,62 @@ use crate::wire::{
 /// Bodies of answers up to this size go with the answer; larger ones are streams. In bytes.
 const INLINE: u64 = 64 << 10;
 
-#[derive(Default)]
 pub(super) struct Asks {
     table: Mutex<Table>,
 }
 
-#[derive(Default)]
 struct Table {
     entries: HashMap<RequestId, AbortHandle>,
-    closed: bool,
+    /// `None` once the mirror has ended.
+    caller: Option<Arc<Caller>>,
+}
+
+/// The mirror as the caller of capabilities. The mirror holds it until it ends, and so does each task that may be in
+/// the middle of a call. Dropped by the last of them, it has the capabilities close what the mirror holds open: no
+/// call of the mirror can open anything after that.
+struct Caller {
+    owner: Owner,
+    services: Arc<dyn Services>,
+}
+
+impl Caller {
+    fn capability(&self, binding: &str) -> Result<Arc<dyn Capability>, GuestError> {
+        let granted = self.services.capability(binding);
+        granted.ok_or_else(|| GuestError::new(format!("there is no binding {binding:?}")))
+    }
+
+    fn context(&self) -> CallContext {
+        CallContext {
+            owner: self.owner.clone(),
+        }
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.services.ended(&self.owner);
+    }
 }
 
 impl Asks {
+    pub(super) fn new(owner: Owner, services: Arc<dyn Services>) -> Self {
+        Self {
+            table: Mutex::new(Table {
+                entries: HashMap::new(),
+                caller: Some(Arc::new(Caller { owner, services })),
+            }),
+        }
+    }
+
     pub(super) fn close(&self) {
         let mut table = self.table.lock();
-        table.closed = true;
+        let caller = table.caller.take();
         for (_, task) in table.entries.drain() {
             task.abort();
         }
+        // Capabilities are called without the lock.
+        drop(table);
+        drop(caller);
     }
 }
 
@@ -91,7 +130,7 @@ impl Mirror {
                 binding,
                 method,
                 args,
-            } => match self.import_parcel(args) {
+            } => match self.import_call(args) {
                 Ok(args) => Prepared::Call(binding, method, args),
                 Err(Unasked::Refused(why)) => {
                     self.refuse(id, &why);
@@ -101,21 +140,19 @@ impl Mirror {
             },
         };
         let mut table = self.asks.table.lock();
-        if table.closed {
+        let Some(caller) = table.caller.clone() else {
             return Ok(());
-        }
+        };
         if table.entries.contains_key(&id) {
             return Err(Malformed(format!("request {id} is made twice")));
         }
         let mirror = Arc::clone(self);
         // The task cannot end before its entry is there: it needs this lock for that.
         let task = tokio::spawn(async move {
-            let result = unbroken(mirror.carry_out(ask)).await.unwrap_or_else(|| {
-                Err(GuestError::new(
-                    "the host failed to do what was asked: see its log",
-                ))
-            });
-            drop(count);
+            let result = unbroken(mirror.carry_out(ask, &caller))
+                .await
+                .unwrap_or_else(|| Err(GuestError::new("internal error: see the host's log")));
+            drop((count, caller));
             mirror.room_to_tell().await;
             if mirror.asks.table.lock().entries.remove(&id).is_some() {
                 let (result, unnamed) = match result {
@@ -178,21 +215,21 @@ impl Mirror {
     }
 
     /// Makes bodies of the streams in data of the guest.
-    pub(crate) fn import_parcel(self: &Arc<Self>, data: Payload) -> Result<Parcel, Unasked> {
+    pub(crate) fn import_call(self: &Arc<Self>, data: Payload) -> Result<CallPayload, Unasked> {
         let (payload, streams) = import(data, |id| {
             self.take_stream(id)
                 .map(http_body_util::BodyExt::boxed_unsync)
         })?;
-        Ok(Parcel { payload, streams })
+        Ok(CallPayload { payload, streams })
     }
 
     /// Makes streams for the guest of the bodies in data.
-    pub(crate) fn export_parcel(
+    pub(crate) fn export_call(
         self: &Arc<Self>,
-        parcel: Parcel,
+        data: CallPayload,
     ) -> Result<(Payload, Unnamed), GuestError> {
         let mut ids = Vec::new();
-        let payload = export(parcel.payload, parcel.streams, |body| {
+        let payload = export(data.payload, data.streams, |body| {
             let id = self
                 .open_stream(body, None, None, Reading::Asked)
                 .map_err(Malformed)?;
@@ -204,17 +241,22 @@ impl Mirror {
         Ok((payload, unnamed))
     }
 
-    async fn carry_out(self: &Arc<Self>, ask: Prepared) -> Result<(Payload, Unnamed), GuestError> {
-        let services = &self.pool.services;
+    async fn carry_out(
+        self: &Arc<Self>,
+        ask: Prepared,
+        caller: &Caller,
+    ) -> Result<(Payload, Unnamed), GuestError> {
         let response = match ask {
             Prepared::Call(binding, method, args) => {
-                let value = services.binding_call(&binding, method, args).await?;
-                return self.export_parcel(value);
+                let capability = caller.capability(&binding)?;
+                let value = capability.call(caller.context(), &method, args).await?;
+                return self.export_call(value);
             }
             Prepared::Fetch(Some(binding), request) => {
-                services.binding_fetch(&binding, request).await?
+                let capability = caller.capability(&binding)?;
+                capability.fetch(caller.context(), request).await?
             }
-            Prepared::Fetch(None, request) => services.fetch(request).await?,
+            Prepared::Fetch(None, request) => caller.services.fetch(request).await?,
         };
         let (head, body) = response.into_parts();
         if head.status.is_informational() {
@@ -253,5 +295,5 @@ impl Mirror {
 /// A request of the guest with its streams as bodies.
 enum Prepared {
     Fetch(Option<String>, http::Request<Body>),
-    Call(String, String, Parcel),
+    Call(String, String, CallPayload),
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use stockade_protocol::Payload;
-use stockade_supervisor::{End, Event, Figures, Hub};
+use stockade_supervisor::{End, Event, EventQueue, Figures};
 
 use super::Mirror;
 use crate::wire::{Malformed, parse_fields};
@@ -13,11 +13,11 @@ const TURN: u32 = 16;
 
 impl Mirror {
     /// Takes what the isolate says until it has ended; gives how, and with what used.
-    pub(super) async fn hear(self: &Arc<Self>, hub: &Hub) -> (End, Figures) {
+    pub(super) async fn hear(self: &Arc<Self>, queue: &EventQueue) -> (End, Figures) {
         let mut figures = None;
         let mut batches = 0;
         loop {
-            let (_, events) = hub.events().await;
+            let (_, events) = queue.events().await;
             for event in events {
                 match event {
                     Event::Terminated { figures: used, .. } => figures = Some(used),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_protocol::GuestError;
-use stockade_supervisor::{End, Event, Figures, Handle, Hub};
+use stockade_supervisor::{End, Event, EventQueue, Figures, IsolateHandle};
 
 use super::Mirror;
 use crate::observer::{MirrorEnd, MirrorEndReason};
@@ -26,9 +26,9 @@ pub(crate) enum Lived {
 
 /// Creates a mirror, takes it among those that serve, and hears it until its end.
 pub(crate) async fn live(pool: Arc<Pool>, number: u32) -> Lived {
-    let hub = Hub::new();
+    let queue = EventQueue::new();
     let limit = pool.options.limits.start;
-    let starting = tokio::time::timeout(limit, start(&pool, number, &hub));
+    let starting = tokio::time::timeout(limit, start(&pool, number, &queue));
     let handle = match starting.await {
         Ok(Ok(handle)) => handle,
         Ok(Err(why)) => return Lived::NeverReady(why),
@@ -42,7 +42,7 @@ pub(crate) async fn live(pool: Arc<Pool>, number: u32) -> Lived {
     };
     let mirror = Mirror::new(number, handle.0.clone(), Arc::clone(&pool));
     pool.join(&mirror, handle.1);
-    let (end, figures) = mirror.hear(&hub).await;
+    let (end, figures) = mirror.hear(&queue).await;
     mirror.close(&end);
     pool.leave(&mirror, figures.cpu_total);
     let retired = mirror.retiring();
@@ -87,7 +87,7 @@ fn told(
 }
 
 /// Ends an isolate that is not wanted any more before it is a mirror.
-struct Unready(Option<Handle>);
+struct Unready(Option<IsolateHandle>);
 
 impl Drop for Unready {
     fn drop(&mut self) {
@@ -101,17 +101,17 @@ impl Drop for Unready {
 async fn start(
     pool: &Arc<Pool>,
     number: u32,
-    hub: &Arc<Hub>,
-) -> Result<(Handle, Vec<String>), String> {
+    queue: &Arc<EventQueue>,
+) -> Result<(IsolateHandle, Vec<String>), String> {
     let handle = pool
         .supervisor
-        .create(Arc::clone(&pool.options.isolate), hub)
+        .create(Arc::clone(&pool.options.isolate), queue)
         .await
         .map_err(|error| error.to_string())?;
     let mut unready = Unready(Some(handle.clone()));
     handle.listen();
     loop {
-        let (_, events) = hub.events().await;
+        let (_, events) = queue.events().await;
         for event in events {
             match event {
                 Event::Control { name, data }

@@ -24,8 +24,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
+use stockade_capability::Owner;
 use stockade_protocol::Payload;
-use stockade_supervisor::{End, Handle, SendError};
+use stockade_supervisor::{End, IsolateHandle, SendError};
 
 pub(crate) use incoming::GuestStream;
 pub(crate) use live::{Lived, live};
@@ -46,7 +47,7 @@ const CROWDED_LOOK: Duration = Duration::from_millis(5);
 
 pub(crate) struct Mirror {
     pub(crate) number: u32,
-    pub(crate) handle: Handle,
+    pub(crate) handle: IsolateHandle,
     pub(crate) pool: Arc<Pool>,
     born: Instant,
     in_flight: AtomicUsize,
@@ -104,8 +105,13 @@ impl Drop for Buffered {
 }
 
 impl Mirror {
-    pub(crate) fn new(number: u32, handle: Handle, pool: Arc<Pool>) -> Arc<Self> {
+    pub(crate) fn new(number: u32, handle: IsolateHandle, pool: Arc<Pool>) -> Arc<Self> {
         let born = Instant::now();
+        let owner = Owner {
+            instance: Arc::clone(&pool.options.name),
+            mirror: number,
+        };
+        let asks = asks::Asks::new(owner, Arc::clone(&pool.services));
         Arc::new(Self {
             number,
             handle,
@@ -125,7 +131,7 @@ impl Mirror {
             outgoing: outgoing::Outgoing::default(),
             sockets: sockets::Sockets::default(),
             upstream: upstream::Upstream::default(),
-            asks: asks::Asks::default(),
+            asks,
             buffered: AtomicUsize::new(0),
             complaints: AtomicU32::new(0),
         })

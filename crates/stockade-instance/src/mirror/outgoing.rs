@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use http_body_util::{BodyExt, Limited, StreamBody};
 use parking_lot::Mutex;
 use stockade_http::{Body, BoxError};
-use stockade_protocol::Payload;
+use stockade_protocol::{Payload, push_string};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::ahead::Source;
 use super::{Mirror, unbroken};
 use crate::error::FetchError;
-use crate::wire::{Fields, bytes_message, push_text};
+use crate::wire::{Fields, bytes_message};
 
 /// Bytes of one chunk.
 const CHUNK: usize = 64 << 10;
@@ -247,7 +247,7 @@ impl Mirror {
 
     fn stream_failed(&self, id: u64, why: &str) {
         let mut json = format!("{{\"id\":{id},\"message\":");
-        push_text(&mut json, why, false);
+        push_string(&mut json, why);
         json.push('}');
         self.tell("stream.error", Payload::from_json(json));
     }

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use stockade_http::{GuestSocket, SocketMessage};
-use stockade_protocol::Payload;
+use stockade_protocol::{Payload, push_string};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
 use super::Mirror;
-use crate::wire::{Fields, Malformed, bytes_message, push_text};
+use crate::wire::{Fields, Malformed, bytes_message};
 
 /// Messages that either side may send before it hears that one was taken.
 const CREDIT: u32 = 64;
@@ -263,7 +263,7 @@ impl Mirror {
 
     fn tell_close(&self, name: &str, id: u64, code: u16, reason: &str) {
         let mut json = format!("{{\"id\":{id},\"code\":{code},\"reason\":");
-        push_text(&mut json, reason, false);
+        push_string(&mut json, reason);
         json.push('}');
         self.tell(name, Payload::from_json(json));
     }
@@ -379,7 +379,7 @@ fn data_message(id: u64, message: SocketMessage) -> Payload {
         SocketMessage::Binary(bytes) => bytes_message(id, "data", bytes.into()),
         SocketMessage::Text(text) | SocketMessage::Close { reason: text, .. } => {
             let mut json = format!("{{\"id\":{id},\"data\":");
-            push_text(&mut json, &text, false);
+            push_string(&mut json, &text);
             json.push('}');
             Payload::from_json(json)
         }

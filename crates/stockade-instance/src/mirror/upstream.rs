@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use stockade_http::{SocketMessage, UpstreamSocket};
-use stockade_protocol::Payload;
+use stockade_protocol::{Attachment, Payload, push_string};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::sockets::size;
 use super::{Mirror, unbroken};
-use crate::wire::{Fields, Malformed, SocketOpen, parse_fields, parse_socket_open, push_text};
+use crate::wire::{Fields, Malformed, SocketOpen, parse_fields, parse_socket_open};
 
 /// Messages of the guest that may wait for a slow peer.
 const MOST_WAITING: usize = 256;
@@ -154,14 +154,14 @@ impl Mirror {
 
     fn upstream_failed(&self, id: u64, why: &str) {
         let mut data = String::from("{\"message\":");
-        push_text(&mut data, why, false);
+        push_string(&mut data, why);
         data.push('}');
         self.upstream_event(id, "error", &data);
     }
 
     fn upstream_closed(&self, id: u64, code: u16, reason: &str, clean: bool) {
         let mut data = format!("{{\"code\":{code},\"wasClean\":{clean},\"reason\":");
-        push_text(&mut data, reason, false);
+        push_string(&mut data, reason);
         data.push('}');
         self.upstream_event(id, "close", &data);
     }
@@ -224,11 +224,7 @@ async fn carry(
         Err(error) => return Last::Failed(error.message),
     };
     let mut opened = String::from("{\"protocol\":");
-    push_text(
-        &mut opened,
-        socket.protocol.as_deref().unwrap_or_default(),
-        false,
-    );
+    push_string(&mut opened, socket.protocol.as_deref().unwrap_or_default());
     opened.push('}');
     mirror.upstream_event(id, "open", &opened);
     let mut closing = None;
@@ -267,13 +263,13 @@ fn event_of(id: u64, message: SocketMessage) -> Payload {
     let head = format!("{{\"conn_id\":{id},\"event_type\":\"message\",\"data\":");
     match message {
         SocketMessage::Binary(bytes) => Payload {
-            json: format!("{head}\"\\u0000b0\"}}"),
+            json: format!("{head}{}}}", Attachment::Bytes(0).json()),
             bytes: vec![bytes.into()],
             marked: true,
         },
         SocketMessage::Text(text) | SocketMessage::Close { reason: text, .. } => {
             let mut json = head;
-            push_text(&mut json, &text, false);
+            push_string(&mut json, &text);
             json.push('}');
             Payload::from_json(json)
         }

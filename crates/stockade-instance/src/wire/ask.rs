@@ -10,11 +10,10 @@ use hyper::ext::ReasonPhrase;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use stockade_protocol::Payload;
+use stockade_protocol::{Attachment, Payload, push_string, push_text};
 
 use super::request::push_value;
 use super::response::{Flat, headers_of};
-use super::text::push_text;
 use super::{GuestBody, Malformed, Text, as_text, shared_json};
 use crate::limits::InstanceLimits;
 
@@ -227,11 +226,7 @@ pub(crate) fn answer_of(head: &http::response::Parts, body: AnswerBody) -> Paylo
     match head.extensions.get::<ReasonPhrase>() {
         // No such text begins with NUL, as a mark would.
         Some(reason) => push_value(&mut json, reason.as_bytes()),
-        None => push_text(
-            &mut json,
-            head.status.canonical_reason().unwrap_or(""),
-            true,
-        ),
+        None => push_text(&mut json, head.status.canonical_reason().unwrap_or("")),
     }
     json.push_str(",\"headers\":");
     push_pairs(&mut json, &head.headers);
@@ -241,11 +236,11 @@ pub(crate) fn answer_of(head: &http::response::Parts, body: AnswerBody) -> Paylo
     match body {
         AnswerBody::None => json.push_str("null"),
         AnswerBody::Whole(whole) => {
-            json.push_str("\"\\u0000b0\"");
+            let _ = write!(json, "{}", Attachment::Bytes(0).json());
             bytes.push(whole.into());
         }
         AnswerBody::Stream(id) => {
-            let _ = write!(json, "\"\\u0000s{id}\"");
+            let _ = write!(json, "{}", Attachment::Stream(id).json());
         }
     }
     json.push('}');
@@ -260,7 +255,7 @@ fn push_pairs(out: &mut String, headers: &HeaderMap) {
     out.push('[');
     for (index, (name, value)) in headers.iter().enumerate() {
         out.push_str(if index > 0 { ",[" } else { "[" });
-        push_text(out, name.as_str(), false);
+        push_string(out, name.as_str());
         out.push(',');
         push_value(out, value.as_bytes());
         out.push(']');

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use stockade_http::SocketMessage;
 use stockade_protocol::bounds::MAX_ERROR_BYTES;
-use stockade_protocol::{GuestError, Payload};
+use stockade_protocol::{GuestError, MarkedString, Payload};
 
 use super::{GuestBody, Malformed, Text, as_text, shared_json};
 
@@ -51,9 +51,9 @@ pub(crate) fn parse_fields(mut payload: Payload) -> Result<Fields, Malformed> {
         .id
         .ok_or_else(|| Malformed("it has no id".to_owned()))?;
     let data = GuestBody::read(wire.data.clone(), payload.marked, &json, &mut payload.bytes)?;
-    let is_text = wire
-        .data
-        .is_some_and(|text| !payload.marked || !is_mark(text.as_str()));
+    let is_text = wire.data.is_some_and(|text| {
+        !payload.marked || matches!(MarkedString::read(text.as_str()), MarkedString::Text(_))
+    });
     Ok(Fields {
         id,
         n: wire.n,
@@ -63,10 +63,6 @@ pub(crate) fn parse_fields(mut payload: Payload) -> Result<Fields, Malformed> {
         reason: wire.reason.map(|text| text.shortened(123)),
         code: wire.code,
     })
-}
-
-fn is_mark(text: &str) -> bool {
-    text.starts_with('\0') && !text.starts_with("\0\0")
 }
 
 impl Fields {

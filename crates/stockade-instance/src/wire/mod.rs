@@ -5,25 +5,25 @@
 
 mod any;
 mod ask;
+mod call;
 mod control;
-mod parcel;
 mod request;
 mod response;
 mod text;
 
 pub use any::parse_guest_message;
 pub(crate) use ask::{AnswerBody, Ask, Unasked, answer_of, parse_ask};
+pub(crate) use call::{export, import};
 pub(crate) use control::{
     Fields, Ready, SocketOpen, parse_cron_done, parse_failed, parse_fields, parse_ready,
     parse_settled, parse_socket_open,
 };
-pub(crate) use parcel::{export, import};
 pub(crate) use request::{Prepared, RequestBody};
 pub(crate) use response::{Head, parse_response};
-pub(crate) use text::{Text, bytes_message, push_text};
+pub(crate) use text::{Text, bytes_message};
 
 use bytes::Bytes;
-use stockade_protocol::Payload;
+use stockade_protocol::{Attachment, MarkedString, Payload};
 
 /// A message that no honest runtime sends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,27 +60,27 @@ impl GuestBody {
         let Some(text) = text else {
             return Ok(Self::None);
         };
-        if marked && let Some(rest) = text.as_str().strip_prefix('\0') {
-            return match rest.as_bytes().first() {
-                Some(b'b' | b'a') => Ok(Self::Whole(take_part(&rest[1..], parts)?)),
-                Some(b's') => Ok(Self::Stream(number(&rest[1..])?)),
-                Some(b'h') => Ok(Self::Returned(number(&rest[1..])?)),
-                Some(0) => Ok(Self::Whole(Bytes::copy_from_slice(rest.as_bytes()))),
-                _ => Err(Malformed("a body has a mark of no known kind".to_owned())),
-            };
+        if !marked {
+            return Ok(Self::Whole(text.into_bytes(json)));
         }
-        Ok(Self::Whole(text.into_bytes(json)))
+        let unescaped = match MarkedString::read(text.as_str()) {
+            MarkedString::Text(plain) if plain.len() == text.as_str().len() => None,
+            MarkedString::Text(plain) => Some(Bytes::copy_from_slice(plain.as_bytes())),
+            MarkedString::Attachment(Attachment::Bytes(index)) => Some(take_part(index, parts)?),
+            MarkedString::Attachment(Attachment::Stream(id)) => return Ok(Self::Stream(id)),
+            MarkedString::Attachment(Attachment::Returned(id)) => return Ok(Self::Returned(id)),
+            MarkedString::Value | MarkedString::Unknown => {
+                return Err(Malformed("a body has a mark of no known kind".to_owned()));
+            }
+        };
+        Ok(Self::Whole(
+            unescaped.unwrap_or_else(|| text.into_bytes(json)),
+        ))
     }
 }
 
-fn number(digits: &str) -> Result<u64, Malformed> {
-    digits
-        .parse()
-        .map_err(|_| Malformed("a mark has no number".to_owned()))
-}
-
-fn take_part(digits: &str, parts: &mut [Vec<u8>]) -> Result<Bytes, Malformed> {
-    let index = usize::try_from(number(digits)?).unwrap_or(usize::MAX);
+fn take_part(index: u64, parts: &mut [Vec<u8>]) -> Result<Bytes, Malformed> {
+    let index = usize::try_from(index).unwrap_or(usize::MAX);
     parts
         .get_mut(index)
         .map(|part| Bytes::from(std::mem::take(part)))

@@ -9,9 +9,8 @@ use http::{Method, Request, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use stockade_http::{Body, Client, ClientCertificate};
-use stockade_protocol::Payload;
+use stockade_protocol::{Attachment, Payload, push_string, push_text};
 
-use super::text::push_text;
 use crate::error::FetchError;
 use crate::limits::InstanceLimits;
 
@@ -53,7 +52,7 @@ impl Prepared {
         let client = asks.as_deref();
         let mut head = String::with_capacity(512);
         head.push(',');
-        push_text(&mut head, parts.method.as_str(), false);
+        push_string(&mut head, parts.method.as_str());
         head.push(',');
         push_url(&mut head, &parts.uri, &parts.headers, client);
         head.push(',');
@@ -89,10 +88,10 @@ impl Prepared {
         let mut bytes = Vec::new();
         match (&self.body, stream) {
             (_, Some(stream)) => {
-                let _ = write!(json, ",\"\\u0000s{stream}\",");
+                let _ = write!(json, ",{},", Attachment::Stream(stream).json());
             }
             (RequestBody::Whole(body), None) => {
-                json.push_str(",\"\\u0000b0\",");
+                let _ = write!(json, ",{},", Attachment::Bytes(0).json());
                 bytes.push(body.to_vec());
             }
             (RequestBody::None | RequestBody::Stream(_), None) => json.push_str(",null,"),
@@ -142,7 +141,7 @@ async fn take_body(mut body: Body, limits: &InstanceLimits) -> Result<RequestBod
 /// The URL as the client sees it: the request's own if that is whole, else put together.
 fn push_url(out: &mut String, uri: &Uri, headers: &HeaderMap, client: Option<&Client>) {
     if uri.scheme().is_some() && uri.authority().is_some() {
-        return push_text(out, &uri.to_string(), false);
+        return push_string(out, &uri.to_string());
     }
     let scheme = match client {
         Some(client) if client.secure.is_some() => "https",
@@ -155,7 +154,7 @@ fn push_url(out: &mut String, uri: &Uri, headers: &HeaderMap, client: Option<&Cl
         .unwrap_or("localhost");
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let slash = if path.starts_with('/') { "" } else { "/" };
-    push_text(out, &format!("{scheme}://{host}{slash}{path}"), false);
+    push_string(out, &format!("{scheme}://{host}{slash}{path}"));
 }
 
 /// `["name","value",…]`. Bytes of values are characters of the same number, as in the platform's byte
@@ -166,7 +165,7 @@ pub(super) fn push_headers(out: &mut String, headers: &HeaderMap) {
         if index > 0 {
             out.push(',');
         }
-        push_text(out, name.as_str(), false);
+        push_string(out, name.as_str());
         out.push(',');
         push_value(out, value.as_bytes());
     }
@@ -176,10 +175,10 @@ pub(super) fn push_headers(out: &mut String, headers: &HeaderMap) {
 /// A header's value, which never begins with NUL: [`http::HeaderValue`] holds none.
 pub(super) fn push_value(out: &mut String, value: &[u8]) {
     match std::str::from_utf8(value) {
-        Ok(text) if text.is_ascii() => push_text(out, text, false),
+        Ok(text) if text.is_ascii() => push_string(out, text),
         _ => {
             let text: String = value.iter().copied().map(char::from).collect();
-            push_text(out, &text, false);
+            push_string(out, &text);
         }
     }
 }
@@ -192,7 +191,7 @@ fn cf(client: &Client, version: Version) -> String {
         out.push_str(if out.is_empty() { "{\"" } else { ",\"" });
         out.push_str(key);
         out.push_str("\":");
-        push_text(&mut out, value, true);
+        push_text(&mut out, value);
     };
     field("httpProtocol", protocol(version));
     field("requestId", &client.request_id);
@@ -227,14 +226,14 @@ fn push_client_auth(out: &mut String, certificate: Option<&ClientCertificate>) {
         ("certNotAfter", &certificate.not_after),
     ] {
         let _ = write!(out, ",\"{key}\":");
-        push_text(out, value, true);
+        push_text(out, value);
     }
     out.push_str(",\"certSan\":[");
     for (index, name) in certificate.san.iter().enumerate() {
         if index > 0 {
             out.push(',');
         }
-        push_text(out, name, true);
+        push_text(out, name);
     }
     out.push_str("]}");
 }

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use serde_json::Value;
+use stockade_capability::{CallContext, CallPayload, Capability, Owner, Reply};
 use stockade_http::{Body, Client, UpstreamSocket};
-use stockade_instance::{InstanceOptions, Parcel, Services};
+use stockade_instance::{InstanceOptions, Services};
 use stockade_protocol::{GuestError, Payload};
 use tokio::sync::mpsc;
 
 use crate::guest::{self, Guest, Heard};
-use crate::site::{Site, from_client, full, get, piecewise};
+use crate::site::{Site, from_client, full, get, piecewise, request};
 
 /// Answers with what it was asked.
 struct Mirroring {
@@ -110,37 +111,45 @@ impl Services for Mirroring {
         unreachable!()
     }
 
-    fn binding_fetch(
-        &self,
-        binding: &str,
-        request: Request<Body>,
-    ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
-        describe(request, binding.to_owned())
+    fn capability(&self, name: &str) -> Option<Arc<dyn Capability>> {
+        (name != "NONE").then(|| Arc::new(Granted(name.to_owned())) as _)
     }
 
-    fn binding_call(
+    fn ended(&self, _: &Owner) {}
+}
+
+/// Answers with what it was asked.
+struct Granted(String);
+
+impl Capability for Granted {
+    fn fetch(
         &self,
-        binding: &str,
-        method: String,
-        args: Parcel,
-    ) -> BoxFuture<'static, Result<Parcel, GuestError>> {
-        let binding = binding.to_owned();
+        context: CallContext,
+        request: Request<Body>,
+    ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
+        assert_eq!(&*context.owner.instance, "site");
+        describe(request, self.0.clone())
+    }
+
+    fn call(
+        &self,
+        context: CallContext,
+        method: &str,
+        arguments: CallPayload,
+    ) -> BoxFuture<'static, Result<CallPayload, GuestError>> {
+        assert_eq!(&*context.owner.instance, "site");
+        let called = format!("{}.{method}", self.0);
         Box::pin(async move {
             let mut sizes = Vec::new();
-            for stream in args.streams {
+            for stream in arguments.streams {
                 sizes.push(stream.collect().await.unwrap().to_bytes().len());
             }
-            let json = args.payload.json;
-            let said = Value::from(format!("{binding}.{method} {json} {sizes:?}"));
+            let json = arguments.payload.json;
+            let said = format!("{called} {json} {sizes:?}");
             // One value and one stream.
-            Ok(Parcel {
-                payload: Payload {
-                    json: format!("[{said},\"\\u0000s0\"]"),
-                    bytes: Vec::new(),
-                    marked: true,
-                },
-                streams: vec![full("streamed")],
-            })
+            let mut reply = Reply::default();
+            let stream = reply.stream(full("streamed"));
+            reply.finish(&(said, stream))
         })
     }
 }
@@ -415,4 +424,116 @@ async fn guest_call_with_data_that_guests_make_is_no_breach() {
     assert!(refused.message.contains("cannot be read"), "{refused}");
     assert!(answers[&4].is_ok());
     assert_eq!(site.observed.count("misbehaved"), 0);
+}
+
+#[tokio::test]
+async fn guest_call_of_what_is_not_granted_is_refused() {
+    let (site, mut events, _) = asking(|guest, _| {
+        let call = r#"{"binding":"NONE","method":"get","args":[]}"#;
+        guest.ask(1, "binding.call", call);
+        let fetch = r#"{"binding":"NONE","url":"http://b/","method":"GET"}"#;
+        guest.ask(2, "binding.fetch", fetch);
+    });
+    site.read(get("/")).await;
+    for _ in 0..2 {
+        let refused = answer(&mut events).await.1.unwrap_err();
+        assert_eq!(refused.message, "there is no binding \"NONE\"");
+    }
+}
+
+/// What happens to a capability.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Called(Owner),
+    Dropped(Owner),
+    Ended(Owner),
+}
+
+/// Sees what happens, and never answers a call.
+#[derive(Clone)]
+struct Seeing(mpsc::UnboundedSender<Seen>);
+
+impl Capability for Seeing {
+    fn call(
+        &self,
+        context: CallContext,
+        _: &str,
+        _: CallPayload,
+    ) -> BoxFuture<'static, Result<CallPayload, GuestError>> {
+        struct Call(Owner, mpsc::UnboundedSender<Seen>);
+        impl Drop for Call {
+            fn drop(&mut self) {
+                let _ = self.1.send(Seen::Dropped(self.0.clone()));
+            }
+        }
+        let _ = self.0.send(Seen::Called(context.owner.clone()));
+        let call = Call(context.owner, self.0.clone());
+        Box::pin(async move {
+            std::future::pending::<()>().await;
+            drop(call);
+            unreachable!()
+        })
+    }
+}
+
+impl Services for Seeing {
+    fn fetch(&self, _: Request<Body>) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
+        unreachable!()
+    }
+
+    fn websocket(
+        &self,
+        _: String,
+        _: Vec<String>,
+    ) -> BoxFuture<'static, Result<UpstreamSocket, GuestError>> {
+        unreachable!()
+    }
+
+    fn capability(&self, _: &str) -> Option<Arc<dyn Capability>> {
+        Some(Arc::new(self.clone()))
+    }
+
+    fn ended(&self, owner: &Owner) {
+        let _ = self.0.send(Seen::Ended(owner.clone()));
+    }
+}
+
+#[tokio::test]
+async fn mirror_that_ends_in_a_call_is_ended_for_capabilities_once_and_last() {
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let script = |guest: &Guest, message: Heard| {
+        let Heard::Request(request) = message else {
+            return;
+        };
+        if request.path() == "/end" {
+            let reason = stockade_supervisor::TerminateReason::CpuLimit;
+            return guest.context.terminate(reason, "test");
+        }
+        for id in 1..=2 {
+            guest.ask(
+                id,
+                "binding.call",
+                r#"{"binding":"A","method":"m","args":[]}"#,
+            );
+        }
+        guest.respond(request.id, 200, "");
+    };
+    let site = Site::serving(guest::hearing(script), Arc::new(Seeing(sender)), |_| {});
+    let mut owners = Vec::new();
+    for _ in 0..2 {
+        site.read(get("/")).await;
+        let Some(Seen::Called(owner)) = seen.recv().await else {
+            panic!("a call");
+        };
+        let same = |seen: fn(Owner) -> Seen| Some(seen(owner.clone()));
+        assert_eq!(seen.recv().await, same(Seen::Called));
+        // A request that another mirror would get again ends that one, too.
+        let end = request(Method::POST, "/end", full(""));
+        assert!(site.instance.fetch(end).await.is_err());
+        assert_eq!(seen.recv().await, same(Seen::Dropped));
+        assert_eq!(seen.recv().await, same(Seen::Dropped));
+        assert_eq!(seen.recv().await, same(Seen::Ended));
+        owners.push(owner);
+    }
+    assert_ne!(owners[0], owners[1]);
 }

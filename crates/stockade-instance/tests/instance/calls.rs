@@ -1,13 +1,14 @@
 //! Methods that one instance offers to others.
 
 use http_body_util::BodyExt;
-use stockade_instance::{FetchError, Parcel};
+use stockade_capability::CallPayload;
+use stockade_instance::FetchError;
 use stockade_protocol::{FromIsolate, GuestError, Payload};
 
 use crate::guest::{self, Guest, Heard};
 use crate::site::{Site, full};
 
-fn args(json: &str) -> Parcel {
+fn args(json: &str) -> CallPayload {
     Payload::from_json(json.to_owned()).into()
 }
 
@@ -36,8 +37,8 @@ fn calculator(guest: &Guest, heard: Heard) {
         "\0garbage" => Ok(Payload::from_json("[1,".to_owned())),
         "\0end" => {
             return guest
-                .seat
-                .convict(stockade_supervisor::TerminateReason::CpuLimit, "test");
+                .context
+                .terminate(stockade_supervisor::TerminateReason::CpuLimit, "test");
         }
         _ => Err(GuestError::new("no such method")),
     };
@@ -84,7 +85,7 @@ async fn call_carries_streams() {
             calculator(guest, heard);
         }
     }));
-    let args = Parcel {
+    let args = CallPayload {
         payload: Payload {
             json: r#"["\u0000s0"]"#.to_owned(),
             bytes: Vec::new(),

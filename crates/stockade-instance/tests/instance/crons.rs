@@ -23,7 +23,7 @@ async fn cron_runs_on_one_mirror_at_its_time() {
             }
         }),
         |options| {
-            options.crons = vec![Cron::new(OFTEN).unwrap()];
+            options.crons = vec![Cron::new(OFTEN, OFTEN.parse().unwrap())];
             options.scaling = Scaling::Auto(Autoscale {
                 min: 0,
                 ..Autoscale::default()
@@ -54,7 +54,7 @@ async fn cron_that_still_runs_is_left_out_and_one_that_throws_is_told() {
             }
         }),
         |options| {
-            options.crons = vec![Cron::new(OFTEN).unwrap()];
+            options.crons = vec![Cron::new(OFTEN, OFTEN.parse().unwrap())];
             options.limits.scheduled = std::time::Duration::from_millis(1500);
         },
     );

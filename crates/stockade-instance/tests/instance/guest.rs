@@ -1,4 +1,4 @@
-//! A guest that follows a script: Rust code in the seat of an isolate.
+//! A guest that follows a script: Rust code in the place of an isolate.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use serde_json::Value;
 use stockade_policy::{Isolation, SandboxOptions};
 use stockade_protocol::{FromIsolate, GuestError, Payload, RequestId, ToIsolate};
-use stockade_supervisor::{Seat, StartError, Supervisor, Wall};
+use stockade_supervisor::{GuestContext, NewIsolate, StartError, Supervisor, Wall};
 
 /// What a script may do.
 pub(crate) struct Guest {
-    pub(crate) seat: Seat,
+    pub(crate) context: GuestContext,
     /// Counts the guests of one wall, from 0.
     pub(crate) number: u32,
 }
@@ -64,7 +64,7 @@ impl Heard {
 
 impl Guest {
     pub(crate) fn send(&self, message: FromIsolate) {
-        let _ = self.seat.send(message);
+        let _ = self.context.send(message);
     }
 
     pub(crate) fn control(&self, name: &str, json: impl ToString) {
@@ -138,8 +138,8 @@ impl Guest {
 
     fn next(&self) -> Option<Heard> {
         loop {
-            let (message, size) = self.seat.try_recv()?;
-            self.seat.done(size);
+            let (message, size) = self.context.try_recv()?;
+            self.context.done(size);
             return Some(match message {
                 ToIsolate::Control { name, data } if name == "http.request" => {
                     Heard::Request(request(&data))
@@ -206,32 +206,35 @@ impl Wake for Unpark {
 }
 
 impl<F: Fn(&Guest) -> Option<Script> + Send + Sync + Clone + 'static> Wall for Scripted<F> {
-    fn start(&self, seat: Seat) -> Result<(), StartError> {
+    fn start(&self, isolate: NewIsolate) -> Result<(), StartError> {
         let number = self.guests.fetch_add(1, Ordering::SeqCst);
         let make = self.make.clone();
         std::thread::spawn(move || {
-            let guest = Guest { seat, number };
-            guest.seat.started(Ok(()));
-            guest.seat.begin();
+            let guest = Guest {
+                context: isolate.into_guest(),
+                number,
+            };
+            guest.context.started(Ok(()));
+            guest.context.begin();
             let script = make(&guest);
-            guest.seat.end();
+            guest.context.end();
             let Some(mut script) = script else {
                 return;
             };
             let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
             let mut cx = Context::from_waker(&waker);
-            while !guest.seat.is_ending() {
+            while !guest.context.is_ending() {
                 while let Some(heard) = guest.next() {
-                    guest.seat.begin();
+                    guest.context.begin();
                     script(&guest, heard);
-                    guest.seat.end();
+                    guest.context.end();
                 }
-                match guest.seat.poll_ready(&mut cx) {
+                match guest.context.poll_ready(&mut cx) {
                     Poll::Ready(()) => {}
                     Poll::Pending => std::thread::park(),
                 }
             }
-            guest.seat.report();
+            guest.context.report();
         });
         Ok(())
     }

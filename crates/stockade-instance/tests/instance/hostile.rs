@@ -6,8 +6,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
+use stockade_capability::{Capability, Owner};
 use stockade_http::{Body, UpstreamSocket};
-use stockade_instance::{FetchError, Parcel, Services};
+use stockade_instance::{FetchError, Services};
 use stockade_protocol::{FromIsolate, GuestError, Payload};
 use tokio::sync::mpsc;
 
@@ -282,22 +283,11 @@ impl Services for Never {
         Box::pin(std::future::pending())
     }
 
-    fn binding_fetch(
-        &self,
-        _: &str,
-        _: Request<Body>,
-    ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
-        Box::pin(std::future::pending())
+    fn capability(&self, _: &str) -> Option<Arc<dyn Capability>> {
+        None
     }
 
-    fn binding_call(
-        &self,
-        _: &str,
-        _: String,
-        _: Parcel,
-    ) -> BoxFuture<'static, Result<Parcel, GuestError>> {
-        Box::pin(std::future::pending())
-    }
+    fn ended(&self, _: &Owner) {}
 }
 
 #[tokio::test]
@@ -327,7 +317,7 @@ async fn guest_that_floods_its_console_and_events_does_not_stop_others() {
     let flood = Site::new(serving(|guest, _| {
         loop {
             if guest
-                .seat
+                .context
                 .send(FromIsolate::Control {
                     name: "http.settled".to_owned(),
                     data: Payload::from_json("[1]".to_owned()),

@@ -15,7 +15,9 @@ use crate::guest::{self, Guest, Heard, Request, serving, supervisor};
 use crate::site::{Site, empty, full, get, piecewise, request};
 
 fn crash(guest: &Guest) {
-    guest.seat.convict(TerminateReason::MemoryLimit, "test");
+    guest
+        .context
+        .terminate(TerminateReason::MemoryLimit, "test");
 }
 
 /// Responds with its number; `/crash…` ends the first guest only.
@@ -186,7 +188,7 @@ async fn mirror_above_its_memory_or_age_is_recycled() {
     let site = Site::with(
         serving(|guest, request| {
             guest
-                .seat
+                .context
                 .note_memory(if guest.number == 0 { 100 << 20 } else { 1 });
             guest.respond(request.id, 200, &guest.number.to_string());
         }),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use serde_json::Value;
+use stockade_capability::{Capability, Owner};
 use stockade_http::{Body, GuestSocket, SocketMessage, Upgrade, UpstreamSocket};
-use stockade_instance::{FetchError, Parcel, Services};
+use stockade_instance::{FetchError, Services};
 use stockade_protocol::{FromIsolate, GuestError, Payload};
 use tokio::sync::mpsc;
 
@@ -263,22 +264,11 @@ impl Services for Echo {
         })
     }
 
-    fn binding_fetch(
-        &self,
-        _: &str,
-        _: Request<Body>,
-    ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
-        unreachable!()
+    fn capability(&self, _: &str) -> Option<Arc<dyn Capability>> {
+        None
     }
 
-    fn binding_call(
-        &self,
-        _: &str,
-        _: String,
-        _: Parcel,
-    ) -> BoxFuture<'static, Result<Parcel, GuestError>> {
-        unreachable!()
-    }
+    fn ended(&self, _: &Owner) {}
 }
 
 fn say(guest: &Guest, name: &str, json: &str) {

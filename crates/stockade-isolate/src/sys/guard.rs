@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use deno_core::v8;
-use stockade_supervisor::{Seat, TerminateReason};
+use stockade_supervisor::{GuestContext, TerminateReason};
 
-use super::breaker::V8Breaker;
 use super::buffers::Buffers;
+use super::interrupt::V8InterruptHandle;
 
 /// Heap that an isolate over its limit may still take to get out of what it is doing.
 const HEADROOM: usize = 32 << 20;
@@ -27,8 +27,8 @@ thread_local! {
 /// What the callbacks on an isolate's thread need.
 #[derive(Clone)]
 pub(crate) struct Guard {
-    pub(crate) seat: Rc<Seat>,
-    pub(crate) breaker: Arc<V8Breaker>,
+    pub(crate) guest: Rc<GuestContext>,
+    pub(crate) interrupt: Arc<V8InterruptHandle>,
     pub(crate) buffers: Arc<Buffers>,
     /// Bytes that Rust code and ICU hold for the isolate.
     pub(crate) native: Arc<AtomicI64>,
@@ -61,10 +61,10 @@ fn current() -> Option<Guard> {
         .flatten()
 }
 
-/// Stops the calling thread for good. The isolate has its verdict; a worker process is ended for it.
+/// Stops the calling thread for good. The isolate is ending by then; a worker process is ended for it.
 fn park(guard: Guard) -> ! {
-    if guard.seat.is_in_worker() {
-        guard.seat.report();
+    if guard.guest.is_in_worker() {
+        guard.guest.report();
     }
     drop(guard);
     loop {
@@ -75,7 +75,7 @@ fn park(guard: Guard) -> ! {
 /// Ends the isolate of the calling thread for its memory.
 pub(super) fn memory_exceeded() {
     if let Some(guard) = current() {
-        guard.seat.memory_exceeded();
+        guard.guest.memory_exceeded();
     }
 }
 
@@ -83,7 +83,7 @@ pub(super) fn memory_exceeded() {
 /// that, so a worker ends here, with the exit code by which its supervisor knows the reason. No lock is taken
 /// and nothing is reported: the caller may hold any lock, and to report takes memory itself.
 pub(super) fn exhausted() {
-    if current().is_some_and(|guard| guard.seat.is_in_worker()) {
+    if current().is_some_and(|guard| guard.guest.is_in_worker()) {
         stockade_jail::leave(stockade_jail::EXIT_MEMORY);
     }
 }
@@ -91,7 +91,7 @@ pub(super) fn exhausted() {
 /// Ends the isolate of the calling thread where it is, and notes where that was.
 pub(super) fn stop_here(isolate: &mut v8::Isolate) {
     if let Some(guard) = current() {
-        guard.breaker.stop_here(isolate, &guard.context);
+        guard.interrupt.stop_here(isolate, &guard.context);
     }
 }
 
@@ -101,13 +101,13 @@ pub(super) fn has_room(bytes: u64) -> bool {
     let Some(guard) = current().filter(|_| !WINDING_DOWN.get()) else {
         return true;
     };
-    let Some(limit) = guard.seat.options().limits.memory else {
+    let Some(limit) = guard.guest.options().limits.memory else {
         return true;
     };
     let held = (guard.buffers.held()).saturating_add(native(&guard));
     let room = held.saturating_add(bytes) <= limit.saturating_add(slack(limit));
     if !room {
-        guard.seat.memory_exceeded();
+        guard.guest.memory_exceeded();
     }
     room
 }
@@ -120,9 +120,9 @@ fn slack(limit: u64) -> u64 {
 /// Measures the isolate's memory and lets others have their turn.
 pub(super) fn checkpoint(isolate: &mut v8::Isolate) {
     if let Some(guard) = current() {
-        guard.breaker.served();
+        guard.interrupt.served();
         judge(&guard, isolate);
-        guard.seat.checkpoint();
+        guard.guest.checkpoint();
     }
 }
 
@@ -131,29 +131,29 @@ pub(crate) fn wind_down() {
     WINDING_DOWN.set(true);
 }
 
-/// Measures the memory of the isolate and ends it when it is over the limit.
-pub(crate) fn measure_memory(isolate: &mut v8::Isolate) {
-    if let Some(guard) = current() {
-        judge(&guard, isolate);
-    }
+/// Measures the memory of the isolate and ends it when it is over the limit; true if garbage was collected.
+pub(crate) fn measure_memory(isolate: &mut v8::Isolate) -> bool {
+    current().is_some_and(|guard| judge(&guard, isolate))
 }
 
 /// What is over the limit may be garbage: it is collected before the isolate is judged by it, unless
-/// the engine's own part is far over.
-fn judge(guard: &Guard, isolate: &mut v8::Isolate) {
-    let Some(limit) = guard.seat.options().limits.memory else {
+/// the engine's own part is far over. True if garbage was collected.
+fn judge(guard: &Guard, isolate: &mut v8::Isolate) -> bool {
+    let Some(limit) = guard.guest.options().limits.memory else {
         measure(guard, isolate);
-        return;
+        return false;
     };
     let before = measure(guard, isolate);
     if before.engine > limit.saturating_add(slack(limit)) {
-        guard.seat.memory_exceeded();
+        guard.guest.memory_exceeded();
     } else if before.total > limit {
         isolate.low_memory_notification();
         if measure(guard, isolate).total > limit {
-            guard.seat.memory_exceeded();
+            guard.guest.memory_exceeded();
         }
+        return true;
     }
+    false
 }
 
 /// Bytes that an isolate holds, garbage included.
@@ -175,7 +175,7 @@ fn measure(guard: &Guard, isolate: &mut v8::Isolate) -> Held {
         .max(guard.buffers.bytes());
     let engine = heap.saturating_add(external);
     let total = engine.saturating_add(native(guard));
-    guard.seat.note_memory(total);
+    guard.guest.note_memory(total);
     Held { engine, total }
 }
 
@@ -200,13 +200,13 @@ unsafe extern "C" fn near_heap_limit(
     let Some(guard) = current() else {
         return current_limit + HEADROOM;
     };
-    guard.seat.memory_exceeded();
+    guard.guest.memory_exceeded();
     if current_limit >= initial + HEADROOM && !WINDING_DOWN.get() {
         // Still allocating after it was told to stop: it is inside something that does not look. To
         // return the same limit would have V8 abort the process.
-        log::warn!(
+        tracing::warn!(
             "isolate #{} ran out of memory inside a built-in function",
-            guard.seat.id()
+            guard.guest.id()
         );
         park(guard);
     }
@@ -225,16 +225,16 @@ unsafe extern "C" fn collected(
         let held = measure(&guard, &mut isolate);
         if kind == v8::GCType::kGCTypeMarkSweepCompact {
             guard.buffers.note_collection();
-            // What a full collection leaves of the engine's own is alive. What garbage held elsewhere is given
-            // back only after this callback.
+            // What a full collection leaves of the engine's own is alive, but for what became garbage while it was
+            // being marked. What garbage held elsewhere is given back only after this callback.
             if guard
-                .seat
+                .guest
                 .options()
                 .limits
                 .memory
-                .is_some_and(|limit| held.engine > limit)
+                .is_some_and(|limit| held.engine > limit.saturating_add(slack(limit)))
             {
-                guard.seat.memory_exceeded();
+                guard.guest.memory_exceeded();
             }
         }
     }
@@ -243,10 +243,10 @@ unsafe extern "C" fn collected(
 /// V8 cannot go on without memory and would abort the process when this returns.
 unsafe extern "C" fn out_of_memory(_location: *const c_char, _details: &v8::OomDetails) {
     if let Some(guard) = current() {
-        guard.seat.memory_exceeded();
-        log::warn!(
+        guard.guest.memory_exceeded();
+        tracing::warn!(
             "isolate #{} ran out of memory where V8 cannot recover",
-            guard.seat.id()
+            guard.guest.id()
         );
         park(guard);
     }
@@ -262,8 +262,8 @@ pub(crate) fn install_panic_hook() {
         let Some(guard) = current() else {
             return previous(info);
         };
-        log::error!("isolate #{}: {info}", guard.seat.id());
-        guard.seat.convict(
+        tracing::error!("isolate #{}: {info}", guard.guest.id());
+        guard.guest.terminate(
             TerminateReason::Crashed,
             "the runtime failed inside the isolate",
         );

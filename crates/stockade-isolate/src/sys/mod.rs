@@ -3,13 +3,15 @@
 pub(crate) mod alloc;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod blocks;
-pub(crate) mod breaker;
 pub(crate) mod buffers;
 #[cfg(target_os = "linux")]
 pub(crate) mod first_use;
+#[cfg(target_os = "linux")]
+pub(crate) mod fork;
 pub(crate) mod guard;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) mod icu;
+pub(crate) mod interrupt;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod operators;
 pub(crate) mod time_zone;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use stockade_isolate::ThreadWall;
 use stockade_policy::{ConsoleMode, IsolateOptions, Isolation, SandboxOptions};
 use stockade_protocol::{GuestError, Payload};
-use stockade_supervisor::{Event, Handle, Hub, Supervisor, Wall};
+use stockade_supervisor::{Event, EventQueue, IsolateHandle, Supervisor, Wall};
 
 /// What a test does.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<(), Failed>>>>;
@@ -29,8 +29,8 @@ pub(crate) fn run(work: Work) -> Result<(), Failed> {
 
 /// A guest, and the events it has sent that no test has asked for yet.
 pub(crate) struct Guest {
-    pub(crate) handle: Handle,
-    hub: Arc<Hub>,
+    pub(crate) handle: IsolateHandle,
+    queue: Arc<EventQueue>,
     _supervisor: Supervisor,
     events: VecDeque<Event>,
 }
@@ -121,12 +121,12 @@ impl Guest {
                 .modules
                 .insert((*name).to_owned(), (*code).to_owned());
         }
-        let hub = Hub::new();
-        let handle = supervisor.create(options, &hub).await?;
+        let queue = EventQueue::new();
+        let handle = supervisor.create(options, &queue).await?;
         handle.listen();
         Ok(Self {
             handle,
-            hub,
+            queue,
             _supervisor: supervisor,
             events: VecDeque::new(),
         })
@@ -150,7 +150,7 @@ impl Guest {
                     Event::Destroyed(reason) => return Err(format!("it ended: {reason:?}").into()),
                 }
             }
-            let (_, events) = tokio::time::timeout(DEADLINE, self.hub.events())
+            let (_, events) = tokio::time::timeout(DEADLINE, self.queue.events())
                 .await
                 .map_err(|_| "it said nothing")?;
             self.events.extend(events);

@@ -4,7 +4,7 @@
 //! for the supervisor, `stockade-<pid>-<start time>`, and in it one for each worker, `w<id>`. What a dead
 //! supervisor has left is removed by the next launcher.
 //!
-//! Deliberately absent: changing anything of a cgroup that is not ours, but for the one case of a
+//! Deliberately absent: changing anything of a cgroup that is not ours, except in the one case of a
 //! delegated cgroup of version 2 described in `v2`.
 
 mod v1;
@@ -54,7 +54,7 @@ struct Place {
 }
 
 impl Place {
-    /// Makes the directory of a worker, and the supervisor's anew if somebody has tidied it away.
+    /// Creates the directory of a worker, and the supervisor's again if another program has removed it.
     fn make(&self, directory: &Path) -> io::Result<()> {
         match make(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -82,6 +82,9 @@ struct Limits {
     tasks: u64,
 }
 
+/// Files by which a worker moves into its cgroups, at most: one for each hierarchy.
+pub(crate) const MOST_DOORS: usize = Controller::ALL.len();
+
 /// Microseconds over which the share of a core is counted.
 const CPU_PERIOD: u64 = 100_000;
 
@@ -105,7 +108,7 @@ pub(crate) fn kernel_limit(memory: u64) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Cgroups {
     places: Vec<Place>,
-    /// Why a controller is not to be had.
+    /// Why a controller is not available.
     lacking: Vec<(Controller, String)>,
     /// Directories of workers that could not be removed yet.
     leftover: Vec<PathBuf>,
@@ -187,7 +190,7 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Sees that this controller is to be had.
+    /// Checks that this controller is available.
     ///
     /// # Errors
     ///
@@ -211,7 +214,7 @@ impl Cgroups {
     ///
     /// # Errors
     ///
-    /// They are required and cannot be had, or a limit cannot be set where the cgroup can be had.
+    /// They are required and not available, or a limit cannot be set in an available cgroup.
     pub(crate) fn make(&self, id: u64, spec: &JailSpec) -> Result<WorkerCgroup, JailError> {
         if spec.cgroup == CgroupUse::Require {
             for controller in [Controller::Memory, Controller::Pids] {
@@ -313,7 +316,7 @@ impl WorkerCgroup {
         Ok(())
     }
 
-    /// Sets the limit of memory anew.
+    /// Replaces the limit of memory.
     pub(crate) fn set_memory(&self, memory: Option<u64>) -> Result<(), JailError> {
         let bytes = memory.map(kernel_limit);
         for (version, controllers, directory) in &self.directories {
@@ -481,7 +484,7 @@ fn lacking(controller: Controller, why: &str) -> JailError {
     JailError::new(
         &format!("cgroup {}", controller.name()),
         format!(
-            "a cgroup with the controller {} cannot be had",
+            "a cgroup with the controller {} is not available",
             controller.name()
         ),
         why,

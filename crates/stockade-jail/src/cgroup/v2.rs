@@ -4,7 +4,7 @@
 //! itself (cgroups(7), "no internal processes"). In a cgroup delegated to this user alone (systemd's
 //! `Delegate=yes`), supervisor and launcher are in it: they move to a leaf of their own,
 //! `stockade-<pid>-<start time>/supervisor`. Where any other process is in it too, nothing is moved and the
-//! controllers are not to be had.
+//! controllers are not available.
 
 use std::fs;
 use std::io;
@@ -53,7 +53,7 @@ pub(super) fn delegate(
     supervisor: i32,
 ) -> Result<(), String> {
     let turn_on = |at: &Path| turn_on(at, controller);
-    let told = |at: &Path, error: &io::Error| {
+    let explained = |at: &Path, error: &io::Error| {
         format!(
             "writing +{} to {}/cgroup.subtree_control: {error}",
             controller.name(),
@@ -63,11 +63,11 @@ pub(super) fn delegate(
     match turn_on(base) {
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
             move_to_leaf(base, directory, supervisor)?;
-            turn_on(base).map_err(|error| told(base, &error))?;
+            turn_on(base).map_err(|error| explained(base, &error))?;
         }
-        other => other.map_err(|error| told(base, &error))?,
+        other => other.map_err(|error| explained(base, &error))?,
     }
-    turn_on(directory).map_err(|error| told(directory, &error))
+    turn_on(directory).map_err(|error| explained(directory, &error))
 }
 
 /// Turns a controller on for the children of this cgroup.
@@ -128,7 +128,7 @@ pub(super) fn limit(
     Ok(())
 }
 
-/// Limits memory; swap is not to be had on top of it.
+/// Limits memory and allows no swap in addition.
 pub(super) fn set_memory(directory: &Path, bytes: Option<u64>) -> io::Result<()> {
     let text = bytes.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string());
     fs::write(directory.join("memory.max"), &text)?;

@@ -171,7 +171,9 @@ impl Worker {
     fn signal(&self, signal: Signal) {
         match pidfd_send_signal(&*self.pidfd, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => log::error!("signal {signal:?} to worker {} failed: {error}", self.pid),
+            Err(error) => {
+                tracing::error!("signal {signal:?} to worker {} failed: {error}", self.pid)
+            }
         }
     }
 

@@ -93,7 +93,7 @@ pub(super) fn start(commands: mpsc::Receiver<Command>, wake: Arc<OwnedFd>) -> io
         .name("jail".to_owned())
         .spawn(move || {
             if let Err(error) = jail.run() {
-                log::error!("watching workers failed, all end: {error}");
+                tracing::error!("watching workers failed, all end: {error}");
             }
         })?;
     Ok(())
@@ -349,7 +349,7 @@ impl Jail {
             return self.bury_with(&error);
         }
         let Some(asked) = self.asked.pop_front() else {
-            return self.bury_launcher("it answered what nobody asked");
+            return self.bury_launcher("it sent an unexpected reply");
         };
         match (asked.what, reply) {
             (
@@ -515,14 +515,14 @@ impl Jail {
             }
         });
         if last_words.is_none() && self.launcher.is_some() {
-            log::error!("the launcher of workers is gone: {why}");
+            tracing::error!("the launcher of workers is gone: {why}");
         }
         self.bury_with(&last_words.unwrap_or_else(|| launcher_died(why)));
     }
 
     fn bury_with(&mut self, error: &JailError) {
         if let Some(mut launcher) = self.launcher.take() {
-            log::debug!("{}", error.what);
+            tracing::debug!("{}", error.what);
             let _ = launcher.process.kill();
             let _ = launcher.process.wait();
         }
@@ -627,7 +627,7 @@ impl Drop for Jail {
 /// Calls a handler; one that panics costs its own events, not those of others.
 fn call(on_event: &EventHandler, event: JailEvent) {
     if catch_unwind(AssertUnwindSafe(|| on_event(event))).is_err() {
-        log::error!("a handler of a worker's events panicked");
+        tracing::error!("a handler of a worker's events panicked");
     }
 }
 
@@ -659,7 +659,7 @@ fn launcher_died(why: &str) -> JailError {
 fn no_listener() -> JailError {
     JailError::new(
         "seccomp",
-        "a worker closed its walls without handing over the listener of its filter",
+        "a worker was sealed without passing on the listener of its filter",
         "the message on its setup socket",
         "report this as a defect",
     )
@@ -668,7 +668,7 @@ fn no_listener() -> JailError {
 fn no_report(what: &str) -> JailError {
     JailError::new(
         "launcher",
-        format!("a worker did not close its walls: {what}"),
+        format!("a worker could not be sealed: {what}"),
         "its setup socket",
         "the machine may be overloaded: try again; otherwise report this as a defect",
     )

@@ -1,6 +1,6 @@
 //! What supervisor, launcher and a starting worker say to each other: one postcard value in each packet.
 //!
-//! The launcher and a worker before its walls are closed run our code only, yet every packet is bounded
+//! The launcher and a worker before it is sealed run our code only, yet every packet is bounded
 //! and one that cannot be read ends the connection.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -21,8 +21,8 @@ use crate::{ExitStatus, JailError, JailSpec, Layer};
 /// Largest packet in bytes.
 pub(crate) const MOST_BYTES: usize = 32 << 10;
 
-/// Most descriptors in a packet: both sockets of a worker.
-const MOST_DESCRIPTORS: usize = 2;
+/// Most descriptors in a packet: what a template hands to its clone.
+const MOST_DESCRIPTORS: usize = 3 + crate::cgroup::MOST_DOORS;
 
 /// From the supervisor to the launcher.
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,7 +61,7 @@ pub(crate) enum Reply {
 /// From a starting worker to the supervisor; one of them, once.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
-    /// The walls are closed. With it comes the listener of the seccomp filter.
+    /// The worker is sealed. With it comes the listener of the seccomp filter.
     Closed,
     /// They are not, and the worker ends.
     Failed(JailError),

@@ -16,13 +16,13 @@ pub(super) struct Running {
     pub(super) control: OwnedFd,
 }
 
-/// Starts the launcher's process: this program anew, under another name, with an empty environment and
+/// Starts the launcher's process: this program again, under another name, with an empty environment and
 /// nothing but its control socket.
 pub(super) fn start_launcher() -> Result<Running, JailError> {
     if !is_prepared() {
         return Err(JailError::new(
             "launcher",
-            "this program cannot be started anew as the process that starts workers",
+            "this program cannot be started again as the process that starts workers",
             "whether run_if_launcher was called",
             "call stockade_jail::run_if_launcher (or what a library that embeds it offers) first in main",
         ));

@@ -22,6 +22,7 @@ use rustix::process::{
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
 use super::message::{self, Reply, Request};
+use super::template::{Template, Templates};
 use crate::cgroup::{Cgroups, WorkerCgroup};
 use crate::child::{self, Start};
 use crate::descriptors::Handed;
@@ -41,7 +42,7 @@ pub(crate) const NAME: &str = concat!(
 /// Most threads of a worker.
 const MOST_THREADS: u32 = 1024;
 
-/// Least memory for a worker's guests, in bytes: less than this is a mistake.
+/// Least memory for a worker's guests, in bytes: less than this is an error.
 const LEAST_MEMORY: u64 = 1 << 20;
 
 /// How long the launcher waits at its end for workers that it has killed.
@@ -50,18 +51,19 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 /// How often removing cgroups is tried again.
 const TIDY: Duration = Duration::from_millis(10);
 
-/// [`run_if_launcher`] was called: started anew, this program becomes a launcher.
+/// [`run_if_launcher`] was called: started again, this program becomes a launcher.
 static PREPARED: AtomicBool = AtomicBool::new(false);
 
-/// Whether this program can be started anew as a launcher. One that does not call [`run_if_launcher`] would
+/// Whether this program can be started again as a launcher. One that does not call [`run_if_launcher`] would
 /// do its own work a second time.
 pub(super) fn is_prepared() -> bool {
     PREPARED.load(Ordering::Relaxed)
 }
 
 /// Becomes the launcher, and later a worker, when this process was started as one; to be called first in
-/// `main`. Otherwise it returns at once. `entry` is what workers run.
-pub fn run_if_launcher(entry: Entry) {
+/// `main`. Otherwise it returns at once. `entry` is what workers run, `template` what processes run that workers
+/// with isolates are cloned from, where such workers start often.
+pub fn run_if_launcher(entry: Entry, template: Option<Template>) {
     PREPARED.store(true, Ordering::Relaxed);
     if std::env::args_os().next().is_none_or(|name| name != NAME) {
         return;
@@ -74,7 +76,7 @@ pub fn run_if_launcher(entry: Entry) {
     {
         return;
     }
-    let ended = match Server::new(control, entry) {
+    let ended = match Server::new(control, entry, template) {
         Ok(mut server) => {
             let ended = server.serve();
             server.end();
@@ -103,12 +105,17 @@ struct Server<'a> {
     ids: Ids,
     /// By process id.
     workers: BTreeMap<i32, Alive>,
+    templates: Templates,
     cgroups: Cgroups,
     untidy: bool,
 }
 
 impl<'a> Server<'a> {
-    fn new(control: std::os::fd::BorrowedFd<'a>, entry: Entry) -> Result<Self, JailError> {
+    fn new(
+        control: std::os::fd::BorrowedFd<'a>,
+        entry: Entry,
+        template: Option<Template>,
+    ) -> Result<Self, JailError> {
         let supervisor = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
         // Whatever the supervisor left open for programs that it starts is not for us.
         sys::descriptor::close_from(3).map_err(|error| unable("close_range", &error))?;
@@ -155,6 +162,7 @@ impl<'a> Server<'a> {
             children: child_signals().map_err(|error| unable("signalfd", &error))?,
             ids: Ids::detect(),
             workers: BTreeMap::new(),
+            templates: Templates::new(template),
             cgroups: Cgroups::detect(supervisor),
             untidy: true,
         })
@@ -166,12 +174,18 @@ impl<'a> Server<'a> {
             if self.untidy {
                 self.untidy = self.cgroups.tidy();
             }
-            let wait = self.untidy.then(|| timespec(TIDY));
+            let wait = if self.untidy {
+                Some(TIDY)
+            } else {
+                self.templates.next_expiry()
+            };
+            let wait = wait.map(timespec);
             let mut ready = [
                 PollFd::new(&self.control, PollFlags::IN),
                 PollFd::new(&self.children, PollFlags::IN),
             ];
             rustix::io::retry_on_intr(|| poll(&mut ready, wait.as_ref()))?;
+            self.templates.expire();
             let [asked, ended] = ready.map(|fd| !fd.revents().is_empty());
             if ended {
                 self.reap_all();
@@ -260,7 +274,7 @@ impl<'a> Server<'a> {
 
     /// Clones the worker and lets it go on once its ids are mapped and it is in its cgroups.
     fn start(
-        &self,
+        &mut self,
         spec: &JailSpec,
         own: Option<u32>,
         message: &OwnedFd,
@@ -283,7 +297,6 @@ impl<'a> Server<'a> {
         let doors = cgroup.map_or(Ok(Vec::new()), WorkerCgroup::doors)?;
         let start = Start {
             spec,
-            entry: self.entry,
             filters,
             own,
             doors: &doors,
@@ -294,19 +307,29 @@ impl<'a> Server<'a> {
                 go: &go,
             },
         };
-        let child = namespaces::clone_into(namespaces, own, || child::main(&start))?;
+        let child = match self.templates.clone_worker(&start, namespaces) {
+            Some(child) => namespaces::finish(child, namespaces, own)?,
+            None => {
+                let entry = self.entry;
+                let run = |inside| child::run_on_new_thread(move || entry(inside));
+                namespaces::clone_into(namespaces, own, || child::main(&start, run))?
+            }
+        };
         drop(go);
         let prepared = cgroup
             .map_or(Ok(()), |cgroup| cgroup.enter(child.pid))
             .and_then(|()| {
-                // A worker that has been killed already is told of by its exit.
+                // A worker that has been killed already is reported by its exit.
                 match rustix::io::write(&let_go, &[1]) {
                     Ok(_) | Err(rustix::io::Errno::PIPE) => Ok(()),
                     Err(error) => Err(system(error)),
                 }
             });
         match prepared {
-            Ok(()) => Ok(child),
+            Ok(()) => {
+                self.templates.prepare(spec, filters, &self.myself);
+                Ok(child)
+            }
             Err(error) => {
                 child.kill();
                 Err(error)
@@ -316,7 +339,7 @@ impl<'a> Server<'a> {
 
     fn set_memory(&self, id: u64, memory: Option<u64>) -> Result<(), JailError> {
         let Some((&pid, worker)) = self.workers.iter().find(|(_, worker)| worker.id == id) else {
-            // It has just ended, which is told elsewhere.
+            // It has just ended, which is reported elsewhere.
             return Ok(());
         };
         let limit = memory.map(|memory| rlimits::data(memory, worker.threads));
@@ -334,7 +357,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Reaps all that have ended and tells the supervisor.
+    /// Reaps all that have ended and notifies the supervisor.
     fn reap_all(&mut self) {
         // The signals carry nothing that wait4 does not say; several children may share one.
         let mut buffer = [0; 1024];
@@ -346,6 +369,7 @@ impl<'a> Server<'a> {
 
     fn buried(&mut self, reaped: &Reaped) {
         let Some(worker) = self.workers.remove(&reaped.pid) else {
+            self.templates.reaped(reaped.pid);
             return;
         };
         let mut oom_killed = false;
@@ -361,12 +385,13 @@ impl<'a> Server<'a> {
             cpu: reaped.cpu,
             oom_killed,
         };
-        // A supervisor that cannot be told any more is gone, which the next receive finds.
+        // A supervisor that cannot be notified any more is gone, which the next receive finds.
         let _ = message::send(self.control, &reply, &[]);
     }
 
     /// Kills all workers, reaps them and removes every cgroup.
     fn end(&mut self) {
+        self.templates.end_all();
         for worker in self.workers.values() {
             let _ = pidfd_send_signal(&worker.pidfd, Signal::KILL);
         }

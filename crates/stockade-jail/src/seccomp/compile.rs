@@ -3,7 +3,7 @@
 use seccompiler::{BpfMap, BpfProgram, TargetArch, sock_filter};
 
 use super::LAYER;
-use super::rules::{ALLOW, PROCESS_ID, rules};
+use super::rules::{ALLOW, PROCESS_ID, native, rules};
 use crate::JailError;
 use crate::spec::Wx;
 
@@ -16,7 +16,7 @@ const JUMP_IF_EQUAL_CONSTANT: u16 = 0x15;
 /// know.
 const STAND_IN: u32 = libc::SECCOMP_RET_TRACE | 1;
 
-/// Compiled rules, ready but for the id of the process that they are for.
+/// Compiled rules, ready except for the id of the process that they are for.
 #[derive(Debug, Clone)]
 pub(crate) struct Filters {
     pub(super) program: BpfProgram,
@@ -34,11 +34,6 @@ pub(crate) fn compile(wx: Wx) -> Result<Filters, JailError> {
                 "Stockade knows x86_64 and aarch64; elsewhere choose isolation: thread",
             )
         })
-}
-
-/// The architecture of this program.
-pub(super) fn native() -> Result<TargetArch, String> {
-    TargetArch::try_from(std::env::consts::ARCH).map_err(|error| error.to_string())
 }
 
 pub(super) fn compile_for(wx: Wx, arch: TargetArch) -> Result<Filters, String> {
@@ -99,7 +94,7 @@ fn go_on(mut section: BpfProgram) -> Result<BpfProgram, String> {
     Ok(section)
 }
 
-/// Replaces the constant of all instructions that have this code and constant; tells how many.
+/// Replaces the constant of all instructions that have this code and constant; returns how many.
 fn replace(program: &mut BpfProgram, code: u16, before: u32, after: u32) -> usize {
     let found = program
         .iter_mut()

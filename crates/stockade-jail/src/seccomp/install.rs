@@ -36,7 +36,7 @@ fn failed(error: std::io::Error) -> JailError {
             "this is a fault of Stockade: report it",
         ),
         Some(libc::EBUSY) => (
-            "a filter of whoever started Stockade has a listener already",
+            "a filter of the process that started Stockade already has a listener",
             "start Stockade outside of that sandbox, or choose isolation: thread",
         ),
         _ => (
@@ -66,7 +66,7 @@ fn settle_libraries() {
     let _ = rustix::param::page_size();
 }
 
-/// Tells whether the rules hold: the kernel says so, and a call that they refuse fails as they say.
+/// Returns whether the rules hold: the kernel says so, and a call that they refuse fails as they say.
 pub(crate) fn self_test() -> Result<(), JailError> {
     let open = |checked: String| {
         JailError::new(

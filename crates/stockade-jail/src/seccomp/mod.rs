@@ -6,7 +6,7 @@
 //!
 //! - `allow`: what matches is carried out. What does not waits for the supervisor ([`Listener`]), which
 //!   records it and kills the worker.
-//! - `refuse …`: what matches fails with the error in the name, and nobody is told: calls that libraries
+//! - `refuse …`: what matches fails with the error in the name, and nothing is reported: calls that libraries
 //!   try and live without.
 //!
 //! Each rule says in its comment who needs it. Arguments that the kernel takes as `int` are compared as

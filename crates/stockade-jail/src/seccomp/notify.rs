@@ -16,7 +16,7 @@ const X32: i32 = 0x4000_0000;
 /// Where a worker's refused calls arrive.
 ///
 /// It never answers. The calling thread waits until the worker is killed, so nothing it passes can be
-/// exchanged for something else in the meantime, and nothing is carried out.
+/// replaced by something else in the meantime, and nothing is carried out.
 #[derive(Debug)]
 pub(crate) struct Listener {
     fd: OwnedFd,
@@ -79,7 +79,7 @@ impl fmt::Display for Denial {
     }
 }
 
-/// What the arguments tell, for calls where that is the point.
+/// What the arguments show, for calls where that is the point.
 fn hint(syscall: &str, args: &[u64; 6]) -> Option<String> {
     let int = |index: usize| low(args[index]).cast_signed();
     Some(match syscall {

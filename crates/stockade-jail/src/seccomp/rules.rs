@@ -77,10 +77,15 @@ fn parse(name: &str, text: &str) -> Result<Rules, String> {
     serde_json::from_str(text).map_err(|error| format!("{name}: {error}"))
 }
 
+/// The architecture of this program.
+pub(super) fn native() -> Result<TargetArch, String> {
+    TargetArch::try_from(std::env::consts::ARCH).map_err(|error| error.to_string())
+}
+
 /// The names of the system calls that a worker may make, sorted, on the architecture of this program.
 /// Rules on their arguments hold besides.
 pub fn allowed(wx: Wx) -> Vec<String> {
-    let Ok(rules) = super::compile::native().and_then(|arch| rules(wx, arch)) else {
+    let Ok(rules) = native().and_then(|arch| rules(wx, arch)) else {
         return Vec::new();
     };
     let names: BTreeSet<String> = rules

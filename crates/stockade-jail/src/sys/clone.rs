@@ -45,23 +45,68 @@ impl Child {
 
 /// Makes a process with these `CLONE_NEW…` flags that runs `main` and ends with it.
 ///
-/// The calling process must have one thread only: the new one has a copy of it alone, and a lock held by
-/// another would stay locked for good.
+/// No other thread of the calling process may hold a lock: the new one has a copy of the calling thread alone,
+/// and such a lock would stay locked for good.
 pub(crate) fn clone_process(
     namespaces: u64,
     main: impl FnOnce() -> Infallible,
 ) -> io::Result<Child> {
-    let flags = namespaces | libc::CLONE_PIDFD as u64;
+    clone_with(
+        namespaces,
+        CloneArgs {
+            exit_signal: libc::SIGCHLD as u64,
+            ..CloneArgs::default()
+        },
+        main,
+    )
+}
+
+/// As [`clone_process`], but the new process is a child of this process's parent, which reaps it, and its thread
+/// goes on as the calling thread: the C library's notion of the thread's id is right.
+pub(crate) fn clone_sibling(
+    namespaces: u64,
+    main: impl FnOnce() -> Infallible,
+) -> io::Result<Child> {
+    clone_with(
+        namespaces,
+        CloneArgs {
+            flags: (libc::CLONE_PARENT | libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID)
+                as u64,
+            child_tid: thread_id_address()?,
+            ..CloneArgs::default()
+        },
+        main,
+    )
+}
+
+/// Where the C library keeps the calling thread's id: it had the kernel clear it there when the thread ends.
+fn thread_id_address() -> io::Result<u64> {
+    let mut address: u64 = 0;
+    // SAFETY: PR_GET_TID_ADDRESS writes one pointer to where the second argument points.
+    match unsafe { libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut address) } {
+        0 if address != 0 => Ok(address),
+        0 => Err(io::Error::other("the thread's id is kept nowhere")),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn clone_with(
+    namespaces: u64,
+    args: CloneArgs,
+    main: impl FnOnce() -> Infallible,
+) -> io::Result<Child> {
     let mut pidfd: libc::c_int = -1;
+    let flags = args.flags | namespaces | libc::CLONE_PIDFD as u64;
+    let is_sibling = args.child_tid != 0;
     let args = CloneArgs {
         flags,
         pidfd: (&raw mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        ..CloneArgs::default()
+        ..args
     };
     // SAFETY: `args` is a clone_args of the size passed, `pidfd` outlives the call. Without CLONE_VM the
-    // child has a copy of this memory and stack and shares nothing with us, like after fork(2); the only
-    // thread is ours (the caller's duty), so no lock is left held in the copy.
+    // child has a copy of this memory and stack and shares nothing with us, like after fork(2); no other
+    // thread holds a lock (the caller's duty). `child_tid` is null, or a word of this thread that the
+    // C library keeps for this.
     let mut pid = unsafe {
         libc::syscall(
             libc::SYS_clone3,
@@ -70,7 +115,7 @@ pub(crate) fn clone_process(
         )
     };
     // Seccomp filters of container runtimes answer ENOSYS to clone3 because they cannot read its flags.
-    if pid < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
+    if pid < 0 && !is_sibling && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
         // SAFETY: clone(2) with the same meaning; a null stack means a copy of this one, and with
         // CLONE_PIDFD the third argument is where the descriptor goes, on x86_64 as on aarch64.
         pid = unsafe {

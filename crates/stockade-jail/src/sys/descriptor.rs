@@ -27,7 +27,7 @@ pub(crate) fn borrow(number: RawFd) -> Option<BorrowedFd<'static>> {
     if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
         return None;
     }
-    // SAFETY: it is open now, and the caller looks at it while nobody closes descriptors.
+    // SAFETY: it is open now, and the caller reads it while nobody closes descriptors.
     Some(unsafe { BorrowedFd::borrow_raw(number) })
 }
 

@@ -10,7 +10,7 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// A child that has ended, as wait4(2) tells.
+/// A child that has ended, as wait4(2) reports.
 pub(crate) struct Reaped {
     pub(crate) pid: i32,
     /// As `waitpid` gives it.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 use seccompiler::sock_filter;
 
 /// Puts a filter over all threads of the process. Calls for which it returns `SECCOMP_RET_USER_NOTIF` wait
-/// for whoever has the descriptor.
+/// for the process that has the descriptor.
 ///
 /// The calling thread must have no new privileges, and the others no filters but those it has.
 pub(crate) fn set_filter(program: &[sock_filter]) -> io::Result<OwnedFd> {

@@ -1,5 +1,5 @@
 //! What ps(1) shows of a process: the memory of its arguments, which the kernel reads each time
-//! somebody looks (proc_pid_cmdline(5)). Changing it needs no system call, so it can be done behind all walls.
+//! somebody looks (proc_pid_cmdline(5)). Changing it needs no system call, so a sealed worker can do it.
 //!
 //! Invariants:
 //! 1. Only bytes that belonged to this process's arguments at its start are written, and the last of them

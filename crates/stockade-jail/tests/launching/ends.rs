@@ -9,8 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use stockade_jail::{CgroupUse, ExitStatus, JailEvent, JailSpec, Launcher, Level};
 
 use crate::supervisor::{
-    LEVELS, VARIABLE, cgroups, children, closed, descriptors, eventually, is_alive, launcher, spec,
-    start, tell,
+    LEVELS, VARIABLE, cgroups, children, closed, descriptors, eventually, is_alive, launcher, note,
+    spec, start,
 };
 
 /// Starts and kills at random instants, for each level; `STOCKADE_TEST_KILLS` sets another number.
@@ -21,7 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     for level in LEVELS {
         for (name, test) in [
             ("says_how_it_ended", statuses as fn(Level)),
-            ("denied_call_is_told_and_fatal", denied),
+            ("denied_call_is_reported_and_fatal", denied),
             ("handle_dropped_ends_it", dropped),
             ("killed_at_any_instant_leaves_nothing", killed),
         ] {
@@ -31,7 +31,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             }));
         }
     }
-    trials.push(Trial::test("ends::out_of_memory_is_told", || {
+    trials.push(Trial::test("ends::out_of_memory_is_reported", || {
         out_of_memory();
         Ok(())
     }));
@@ -142,7 +142,7 @@ fn killed(level: Level) {
         // Up to a little longer than a start takes.
         std::thread::sleep(Duration::from_micros(u64::from(round * 7919 % 2000)));
         let pid = Pid::from_raw(tested.worker.pid()).unwrap();
-        // It is not reaped before its exit is told, which nobody has waited for yet; but it may be now.
+        // It is not reaped before its exit is reported, which nobody has waited for yet; but it may be now.
         let _ = kill_process(pid, signal);
         // The first process of a PID namespace lives through most of them, and any stops for SIGSTOP.
         tested.ended_by_drop();
@@ -161,7 +161,7 @@ fn out_of_memory() {
         ..spec(Level::Container)
     };
     if let Err(error) = Launcher::get().unwrap().launch(&required, Box::new(|_| {})) {
-        tell(&format!("skipped: {error}"));
+        note(&format!("skipped: {error}"));
         return;
     }
     let tested = closed(&required);
@@ -231,7 +231,7 @@ fn launcher_killed() {
     for level in LEVELS {
         let tested = closed(&spec(level));
         tested.say("hello");
-        assert_eq!(tested.hear(), "hello\n");
+        assert_eq!(tested.receive(), "hello\n");
     }
     assert_ne!(launcher(), before);
     eventually("cgroups of the first removed", || held().3 == 0);

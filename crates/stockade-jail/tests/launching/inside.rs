@@ -22,7 +22,7 @@ pub(crate) fn entry(mut inside: Inside) {
         }
         match line.trim_end() {
             "close" => {
-                if inside.close_walls().is_err() {
+                if inside.seal().is_err() {
                     leave(EXIT_FAILED);
                 }
             }
@@ -34,7 +34,7 @@ pub(crate) fn entry(mut inside: Inside) {
             }
             "exit" => leave(7),
             "abort" => std::process::abort(),
-            "panic" => std::panic::resume_unwind(Box::new("as told")),
+            "panic" => std::panic::resume_unwind(Box::new("as asked")),
             "eat" => eat(),
             "spin" => loop {
                 std::hint::black_box(0);
@@ -61,7 +61,7 @@ pub(crate) fn entry(mut inside: Inside) {
             "socket" => {
                 let _ = std::net::TcpStream::connect("127.0.0.1:1");
             }
-            // Behind all walls, and many times: a call outside of the rules would end it.
+            // Sealed, and many times: a call outside of the rules would end it.
             guests if guests.starts_with("show") => {
                 for _ in 0..100 {
                     show(guests.strip_prefix("show ").unwrap_or_default());
@@ -82,7 +82,7 @@ fn eat() {
     }
 }
 
-/// What can be seen before the last wall closes: lines of `key=value`.
+/// What can be seen before the worker is sealed: lines of `key=value`.
 fn look() -> String {
     let mut text = String::new();
     let mut say = |key: &str, value: &dyn std::fmt::Display| {

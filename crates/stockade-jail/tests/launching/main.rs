@@ -1,4 +1,4 @@
-//! Workers started, looked at from inside, and ended in every way, by a supervisor that is this program.
+//! Workers started, inspected from inside, and ended in every way, by a supervisor that is this program.
 //!
 //! The tests count descriptors and processes of the whole program, so they run one after the other.
 
@@ -20,9 +20,9 @@ mod users;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    stockade_jail::run_if_launcher(inside::entry);
-    if let Some(told) = std::env::var_os(supervisor::VARIABLE) {
-        supervisor::run(&told.to_string_lossy());
+    stockade_jail::run_if_launcher(inside::entry, None);
+    if let Some(role) = std::env::var_os(supervisor::VARIABLE) {
+        supervisor::run(&role.to_string_lossy());
     }
     let mut arguments = libtest_mimic::Arguments::from_args();
     arguments.test_threads = Some(1);

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use stockade_jail::{CgroupUse, JailError, JailEvent, JailSpec, Launcher, Level, Wx};
 
-use crate::supervisor::{LEVELS, Tested, closed, spec, start, tell};
+use crate::supervisor::{LEVELS, Tested, closed, note, spec, start};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for level in LEVELS {
         for (name, test) in [
-            ("echoes_behind_its_walls", echoes as fn(Level)),
+            ("echoes_when_sealed", echoes as fn(Level)),
             ("has_ids_and_no_privileges", ids),
             ("has_no_files", files),
             ("has_exactly_its_descriptors", descriptors),
@@ -86,7 +86,7 @@ fn refusal(spec: &JailSpec) -> JailError {
 
 fn echo(tested: &Tested) {
     tested.say("hello");
-    assert_eq!(tested.hear(), "hello\n");
+    assert_eq!(tested.receive(), "hello\n");
 }
 
 fn echoes(level: Level) {
@@ -102,7 +102,7 @@ fn listed(level: Level) {
     };
     let show = |guests: &str| {
         tested.say(&format!("show {guests}"));
-        assert_eq!(tested.hear(), "shown\n");
+        assert_eq!(tested.receive(), "shown\n");
         shown().trim_end_matches('\0').to_owned()
     };
     assert_eq!(shown().trim_end_matches('\0'), "stockade-worker");
@@ -166,7 +166,7 @@ fn files(level: Level) {
 fn descriptors(level: Level) {
     let (tested, seen) = seen(level);
     assert_eq!(seen["socket"], "3");
-    // 4 is the setup socket and 16 the maps of the process; both are closed with the walls.
+    // 4 is the setup socket and 16 the maps of the process; both are closed when the worker is sealed.
     assert_eq!(seen["descriptors"], "0 1 2 3 4 16");
     tested.say("close");
     assert_eq!(tested.event(), JailEvent::Closed);
@@ -200,7 +200,7 @@ fn leak(level: Level) {
         tested.say("close");
         let event = tested.event();
         let JailEvent::Failed(error) = event else {
-            unreachable!("its walls closed around a leaked descriptor: {event:?}");
+            unreachable!("it was sealed with a leaked descriptor: {event:?}");
         };
         assert_eq!(error.layer, "descriptors");
         let (_, exit) = tested.ended();
@@ -254,7 +254,7 @@ fn pause(level: Level) {
         .socket
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
-    assert_eq!(tested.hear(), "hello\n");
+    assert_eq!(tested.receive(), "hello\n");
 }
 
 fn memory(level: Level) {
@@ -275,7 +275,7 @@ fn many() {
         tested.say("hello");
     }
     for tested in &workers {
-        assert_eq!(tested.hear(), "hello\n");
+        assert_eq!(tested.receive(), "hello\n");
     }
     let pss = |pid: i32| -> u64 {
         // Of a process that is not dumpable only root sees it.
@@ -284,7 +284,7 @@ fn many() {
         let mut fields = rollup.split_whitespace().skip_while(|word| *word != "Pss:");
         fields.nth(1).map_or(0, |number| number.parse().unwrap())
     };
-    tell(&format!(
+    note(&format!(
         "proportional memory of a worker {} KiB, of the launcher {} KiB",
         workers
             .iter()
@@ -299,7 +299,7 @@ fn many() {
 fn layers() {
     let tried = stockade_jail::layers();
     for layer in &tried {
-        tell(&format!(
+        note(&format!(
             "{} {} needed by {:?}, Linux {}: {} | {}",
             if layer.available { "has " } else { "LACKS" },
             layer.name,
@@ -335,7 +335,7 @@ fn require() {
     }
 }
 
-/// From the launch to the closed walls.
+/// From the launch to the sealed worker.
 fn time(level: Level) {
     let mut times: Vec<(Duration, Duration)> = (0..200)
         .map(|_| {
@@ -351,8 +351,8 @@ fn time(level: Level) {
         })
         .collect();
     times.sort();
-    tell(&format!(
-        "{level:?}: launch to closed walls: least {:?}, median {:?}, 95 of 100 within {:?}; launch alone in \
+    note(&format!(
+        "{level:?}: launch to sealed: least {:?}, median {:?}, 95 of 100 within {:?}; launch alone in \
          the median run {:?}",
         times[0].0, times[100].0, times[190].0, times[100].1
     ));

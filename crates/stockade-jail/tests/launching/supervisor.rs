@@ -57,7 +57,7 @@ pub(crate) fn start(spec: &JailSpec) -> Tested {
     }
 }
 
-/// A worker with all its walls.
+/// A sealed worker.
 pub(crate) fn closed(spec: &JailSpec) -> Tested {
     let tested = start(spec);
     tested.say("close");
@@ -73,7 +73,7 @@ impl Tested {
     }
 
     /// Its answer, up to an empty line where there are more.
-    pub(crate) fn hear(&self) -> String {
+    pub(crate) fn receive(&self) -> String {
         let mut line = String::new();
         BufReader::new(&self.socket).read_line(&mut line).unwrap();
         line
@@ -109,7 +109,7 @@ impl Tested {
         ) {}
     }
 
-    /// Waits for its end; whatever is heard before is given too.
+    /// Waits for its end; everything received before is returned too.
     pub(crate) fn ended(self) -> (Vec<JailEvent>, Exit) {
         let mut before = Vec::new();
         loop {
@@ -191,8 +191,8 @@ pub(crate) fn cgroups(supervisor: i32) -> Vec<PathBuf> {
     found
 }
 
-/// Says something to whoever runs the tests.
-pub(crate) fn tell(text: &str) {
+/// Prints something for the person who runs the tests.
+pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

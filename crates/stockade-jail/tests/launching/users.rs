@@ -82,7 +82,7 @@ fn without_user_namespaces() {
     );
     let tested = closed(&spec(Level::Process));
     tested.say("hello");
-    assert_eq!(tested.hear(), "hello\n");
+    assert_eq!(tested.receive(), "hello\n");
     let lacked = stockade_jail::layers()
         .into_iter()
         .find(|layer| layer.name == "user namespace")
@@ -98,7 +98,7 @@ fn can(program: &str, arguments: &[&str]) -> bool {
 }
 
 fn skip(why: &str) -> Result<(), Failed> {
-    crate::supervisor::tell(&format!("skipped: {why}"));
+    crate::supervisor::note(&format!("skipped: {why}"));
     Ok(())
 }
 

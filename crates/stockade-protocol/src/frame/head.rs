@@ -171,7 +171,7 @@ pub enum FromHead<'a> {
     },
     Ended {
         isolate: u32,
-        verdict: VerdictHead,
+        termination: TerminationHead,
     },
     Left {
         isolate: u32,
@@ -186,7 +186,7 @@ pub struct ProblemHead {
 }
 
 #[derive(Serialize, Deserialize)]
-pub struct VerdictHead {
+pub struct TerminationHead {
     pub(super) reason: usize,
     pub(super) detail: usize,
     pub(super) cpu_ns: u64,

@@ -4,7 +4,7 @@ use super::decode::Bulk;
 use super::head::{
     DataHead, ErrorHead, FromHead, Incoming, Piece, ResultHead, TextsHead, ToHead, check_name,
 };
-use super::{FrameError, FromWorker, Problem, ToWorker, Verdict};
+use super::{FrameError, FromWorker, Problem, Termination, ToWorker};
 use crate::bounds::{
     MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_OPTIONS_BYTES, MAX_REASON_BYTES,
 };
@@ -150,15 +150,15 @@ impl Incoming for FromWorker {
                 })?;
             }
             FromHead::Uncaught { error, .. } => error.pieces(limit, visit)?,
-            FromHead::Ended { verdict, .. } => {
+            FromHead::Ended { termination, .. } => {
                 visit(Piece {
-                    what: "the reason of a verdict",
-                    size: verdict.reason,
+                    what: "the reason of a termination",
+                    size: termination.reason,
                     limit: MAX_REASON_BYTES,
                 })?;
                 visit(Piece {
-                    what: "the detail of a verdict",
-                    size: verdict.detail,
+                    what: "the detail of a termination",
+                    size: termination.detail,
                     limit,
                 })?;
             }
@@ -212,20 +212,26 @@ impl Incoming for FromWorker {
                     memory,
                 });
             }
-            FromHead::Ended { isolate, verdict } => {
-                let verdict = Verdict {
+            FromHead::Ended {
+                isolate,
+                termination,
+            } => {
+                let termination = Termination {
                     reason: bulk.harmless(
-                        "the reason of a verdict",
-                        verdict.reason,
+                        "the reason of a termination",
+                        termination.reason,
                         MAX_REASON_BYTES,
                     )?,
-                    detail: error_text(bulk, "the detail of a verdict", verdict.detail)?,
-                    cpu_ns: verdict.cpu_ns,
-                    cpu_total_ns: verdict.cpu_total_ns,
-                    wall_ns: verdict.wall_ns,
-                    memory: verdict.memory,
+                    detail: error_text(bulk, "the detail of a termination", termination.detail)?,
+                    cpu_ns: termination.cpu_ns,
+                    cpu_total_ns: termination.cpu_total_ns,
+                    wall_ns: termination.wall_ns,
+                    memory: termination.memory,
                 };
-                return Ok(Self::Ended { isolate, verdict });
+                return Ok(Self::Ended {
+                    isolate,
+                    termination,
+                });
             }
             FromHead::Left { isolate } => return Ok(Self::Left { isolate }),
             FromHead::Event {

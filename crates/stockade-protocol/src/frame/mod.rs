@@ -99,7 +99,7 @@ pub enum FromWorker {
         /// Which.
         isolate: u32,
         /// Why.
-        verdict: Verdict,
+        termination: Termination,
     },
     /// Nothing of an isolate runs any more.
     Left {
@@ -122,7 +122,7 @@ pub struct Problem {
 
 /// Why an isolate was ended, and what it had used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Termination {
     /// Such as `cpu_limit_exceeded`; at most [`MAX_REASON_BYTES`](crate::bounds::MAX_REASON_BYTES).
     pub reason: String,
     /// More, for a person; at most [`MAX_ERROR_BYTES`](crate::bounds::MAX_ERROR_BYTES).

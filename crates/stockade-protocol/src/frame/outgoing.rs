@@ -1,11 +1,11 @@
 //! Messages on their way out.
 //!
-//! Texts that a worker makes itself, errors and verdicts, are cut to their bounds here, so that no
+//! Texts that a worker makes itself, errors and terminations, are cut to their bounds here, so that no
 //! error is so long that it cannot be told.
 
 use super::head::{
     DataHead, ErrorHead, FromHead, Outgoing, PositionHead, ProblemHead, RelatedHead, ResultHead,
-    TextsHead, ToHead, VerdictHead,
+    TerminationHead, TextsHead, ToHead,
 };
 use super::incoming::{MAX_CONSOLE_TEXT, MAX_ERROR_TEXT};
 use super::{FromWorker, ToWorker};
@@ -240,15 +240,18 @@ impl Outgoing for FromWorker {
                 cpu_ns: *cpu_ns,
                 memory: *memory,
             },
-            Self::Ended { isolate, verdict } => FromHead::Ended {
+            Self::Ended {
+                isolate,
+                termination,
+            } => FromHead::Ended {
                 isolate: *isolate,
-                verdict: VerdictHead {
-                    reason: cut(&verdict.reason, MAX_REASON_BYTES).len(),
-                    detail: cut(&verdict.detail, MAX_ERROR_TEXT).len(),
-                    cpu_ns: verdict.cpu_ns,
-                    cpu_total_ns: verdict.cpu_total_ns,
-                    wall_ns: verdict.wall_ns,
-                    memory: verdict.memory,
+                termination: TerminationHead {
+                    reason: cut(&termination.reason, MAX_REASON_BYTES).len(),
+                    detail: cut(&termination.detail, MAX_ERROR_TEXT).len(),
+                    cpu_ns: termination.cpu_ns,
+                    cpu_total_ns: termination.cpu_total_ns,
+                    wall_ns: termination.wall_ns,
+                    memory: termination.memory,
                 },
             },
             Self::Left { isolate } => FromHead::Left { isolate: *isolate },
@@ -274,9 +277,9 @@ impl Outgoing for FromWorker {
                 FromIsolate::Console { text, .. } => visit(cut(text, MAX_CONSOLE_TEXT).as_bytes()),
                 FromIsolate::Uncaught(error) => error_bulk(error, MAX_ERROR_TEXT, visit),
             },
-            Self::Ended { verdict, .. } => {
-                visit(cut(&verdict.reason, MAX_REASON_BYTES).as_bytes());
-                visit(cut(&verdict.detail, MAX_ERROR_TEXT).as_bytes());
+            Self::Ended { termination, .. } => {
+                visit(cut(&termination.reason, MAX_REASON_BYTES).as_bytes());
+                visit(cut(&termination.detail, MAX_ERROR_TEXT).as_bytes());
             }
             Self::Ready
             | Self::Started { problem: None, .. }

@@ -215,7 +215,7 @@ fn every_from_worker(name: &str, text: &str, data: &Payload) -> Vec<FromWorker> 
         },
         FromWorker::Ended {
             isolate: 7,
-            verdict: Verdict {
+            termination: Termination {
                 reason: "crashed".to_owned(),
                 detail: text.to_owned(),
                 cpu_ns: 1,

@@ -12,34 +12,29 @@ use tracing_subscriber::layer::{Context, Layer};
 use super::line::Line;
 use super::sink::Sink;
 
-/// What the program says about itself from this level on; what libraries say from `WARN` on.
-pub(super) static LEVEL: AtomicU8 = AtomicU8::new(3);
+/// What the program says about itself from this level on; what libraries say from `WARN` on. A place in [`LEVELS`].
+static LEVEL: AtomicU8 = AtomicU8::new(2);
 
-/// Numbers of levels, the quietest first.
-const LEVELS: [(&str, Level); 5] = [
-    ("error", Level::ERROR),
-    ("warn", Level::WARN),
-    ("info", Level::INFO),
-    ("debug", Level::DEBUG),
-    ("trace", Level::TRACE),
+/// The quietest first.
+const LEVELS: [Level; 5] = [
+    Level::ERROR,
+    Level::WARN,
+    Level::INFO,
+    Level::DEBUG,
+    Level::TRACE,
 ];
 
-/// Hears less or more from now on. Unknown names mean `info`.
-pub(super) fn set_level(name: &str) {
-    let at = LEVELS.iter().position(|(known, _)| *known == name);
-    LEVEL.store(at.map_or(3, |at| at as u8 + 1), Ordering::Relaxed);
+/// Writes less or more from now on.
+pub(super) fn set_level(level: Level) {
+    let at = LEVELS.iter().position(|known| *known == level);
+    LEVEL.store(at.map_or(2, |at| at as u8), Ordering::Relaxed);
     tracing::callsite::rebuild_interest_cache();
 }
 
-/// Whether lines of this level are written.
-pub(super) fn is_wanted(name: &str) -> bool {
-    let at = LEVELS.iter().position(|(known, _)| *known == name);
-    at.is_none_or(|at| at < usize::from(LEVEL.load(Ordering::Relaxed)))
-}
-
-fn level() -> Level {
-    let at = usize::from(LEVEL.load(Ordering::Relaxed).clamp(1, 5)) - 1;
-    LEVELS[at].1
+/// Lines of this level and of more serious ones are written.
+pub(super) fn level() -> Level {
+    let at = usize::from(LEVEL.load(Ordering::Relaxed));
+    LEVELS.get(at).copied().unwrap_or(Level::INFO)
 }
 
 /// Makes lines of events.
@@ -76,18 +71,13 @@ impl<S: Subscriber> Layer<S> for Lines {
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
-        let name = LEVELS.iter().find(|(_, level)| level == metadata.level());
         // An event that was given no name has its place in the source for one.
         let event_name = match metadata.name() {
             place if place.starts_with("event ") => "log",
             given => given,
         };
         let mut fields = Fields {
-            line: Line::new(
-                self.0.format(),
-                name.map_or("info", |(name, _)| name),
-                event_name,
-            ),
+            line: Line::new(self.0.format(), *metadata.level(), event_name),
             message: String::new(),
             target: None,
         };

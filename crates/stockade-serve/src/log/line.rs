@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 
 use serde::Serialize;
 use stockade_protocol::harmless_line;
+use tracing::Level;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
@@ -39,11 +40,22 @@ impl Format {
     }
 }
 
+/// The level as JSON has it.
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
 /// A line that is being written. Names are the program's own; texts may be anybody's: neither can end the
 /// line or pass for another field, and what stands below a line cannot pass for one.
 pub(crate) struct Line {
     format: Format,
-    level: &'static str,
+    level: Level,
     text: String,
     /// Whose the texts below are: the instance, or the event.
     owner: String,
@@ -52,26 +64,29 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn new(format: Format, level: &'static str, event: &str) -> Self {
+    pub(crate) fn new(format: Format, level: Level, event: &str) -> Self {
         let mut text = String::with_capacity(256);
         let mut time = String::with_capacity(32);
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
         let _ = match format {
-            Format::Json => write!(
-                text,
-                "{{\"time\":\"{time}\",\"level\":\"{level}\",\"event\":\"{event}\""
-            ),
+            Format::Json => {
+                let level = name(level);
+                write!(
+                    text,
+                    "{{\"time\":\"{time}\",\"level\":\"{level}\",\"event\":\"{event}\""
+                )
+            }
             Format::Text | Format::Terminal { colours: false } => {
-                write!(text, "{time} {:5} {event}", level.to_ascii_uppercase())
+                write!(text, "{time} {:5} {event}", level.as_str())
             }
             Format::Terminal { colours: true } => {
                 let code = match level {
-                    "error" => "1;31",
-                    "warn" => "33",
-                    "info" => "32",
+                    Level::ERROR => "1;31",
+                    Level::WARN => "33",
+                    Level::INFO => "32",
                     _ => "2",
                 };
-                let level = level.to_ascii_uppercase();
+                let level = level.as_str();
                 write!(
                     text,
                     "\x1b[2m{time}\x1b[0m \x1b[{code}m{level:5}\x1b[0m {event}"
@@ -87,7 +102,7 @@ impl Line {
         }
     }
 
-    pub(crate) fn level(&self) -> &'static str {
+    pub(crate) fn level(&self) -> Level {
         self.level
     }
 
@@ -207,7 +222,7 @@ mod tests {
     #[test]
     fn line_hostile_text_stays_in_its_field() {
         for format in [Format::Json, Format::Text] {
-            let mut line = Line::new(format, "info", "request");
+            let mut line = Line::new(format, Level::INFO, "request");
             line.text(
                 "path",
                 "/a\n2026 ERROR forged \"x\" level=error \u{1b}[31m\u{202e}\u{9b}",
@@ -229,7 +244,7 @@ mod tests {
 
     #[test]
     fn line_on_a_terminal_shows_lines_as_lines_with_their_owner() {
-        let mut line = Line::new(Format::Terminal { colours: false }, "info", "console");
+        let mut line = Line::new(Format::Terminal { colours: false }, Level::INFO, "console");
         line.text("instance", "shop");
         line.text("text", "one\n2026 ERROR forged\u{1b}[31m\u{202e}\n");
         line.number("mirror", 0u32);
@@ -247,7 +262,7 @@ mod tests {
 
     #[test]
     fn line_on_a_terminal_names_other_fields_and_colours_its_level() {
-        let mut line = Line::new(Format::Terminal { colours: true }, "warn", "uncaught");
+        let mut line = Line::new(Format::Terminal { colours: true }, Level::WARN, "uncaught");
         line.text("error", "Error: x\n    at a.ts:1:1");
         let line = line.finish();
         assert!(

@@ -7,23 +7,30 @@ mod sink;
 
 use std::io;
 
+use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub(crate) use line::{Format, Line};
 pub(crate) use redact::Redaction;
-pub(crate) use sink::Destination;
-pub(crate) use sink::Sink;
+use sink::SinkChange;
+pub(crate) use sink::{Destination, Sink};
 
 /// How to log.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogOptions {
-    /// `error`, `warn`, `info`, `debug` or `trace`.
-    pub(crate) level: String,
+    /// Lines of this level and of more serious ones are written.
+    pub(crate) level: Level,
     /// How lines look.
     pub(crate) format: Format,
     /// Where they go.
     pub(crate) destination: Destination,
+}
+
+/// Another place, format or level for the log, ready to be used.
+pub(crate) struct LogChange {
+    output: SinkChange,
+    level: Level,
 }
 
 /// The process's log. Cheap to clone.
@@ -40,31 +47,37 @@ impl Log {
     /// When the file cannot be opened.
     pub(crate) fn start(options: &LogOptions) -> io::Result<Self> {
         let sink = Sink::start(options.destination.clone(), options.format)?;
-        layer::set_level(&options.level);
+        layer::set_level(options.level);
         let lines = layer::Lines(sink.clone());
         let _ = tracing_subscriber::registry().with(lines).try_init();
         Ok(Self { sink })
     }
 
-    /// Goes on with these options.
+    /// Opens what these options ask for.
     ///
     /// # Errors
-    /// When the file cannot be opened; then nothing has changed.
-    pub(crate) fn change(&self, options: &LogOptions) -> io::Result<()> {
-        self.sink
-            .change(options.destination.clone(), options.format)?;
-        layer::set_level(&options.level);
-        Ok(())
+    /// When the file cannot be opened.
+    pub(crate) fn prepare(&self, options: &LogOptions) -> io::Result<LogChange> {
+        Ok(LogChange {
+            output: SinkChange::open(options.destination.clone(), options.format)?,
+            level: options.level,
+        })
+    }
+
+    /// Goes on with what was prepared.
+    pub(crate) fn commit(&self, change: LogChange) {
+        self.sink.change(change.output);
+        layer::set_level(change.level);
     }
 
     /// A line to be filled and given to [`Log::write`].
-    pub(crate) fn line(&self, level: &'static str, event: &str) -> Line {
+    pub(crate) fn line(&self, level: Level, event: &str) -> Line {
         Line::new(self.sink.format(), level, event)
     }
 
     /// Writes a line, if it is serious enough.
     pub(crate) fn write(&self, line: Line) {
-        if layer::is_wanted(line.level()) {
+        if line.level() <= layer::level() {
             self.write_always(line);
         }
     }

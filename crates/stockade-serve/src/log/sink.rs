@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use tracing::Level;
 
 use super::line::{Format, Line};
 
@@ -107,6 +108,27 @@ fn open(destination: &Destination) -> io::Result<Output> {
     })
 }
 
+/// A destination that is open, for a sink to go on with.
+pub(crate) struct SinkChange {
+    output: Output,
+    destination: Destination,
+    format: Format,
+}
+
+impl SinkChange {
+    /// Opens the destination.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub(crate) fn open(destination: Destination, format: Format) -> io::Result<Self> {
+        Ok(Self {
+            output: open(&destination)?,
+            destination,
+            format,
+        })
+    }
+}
+
 impl Sink {
     /// Opens the destination and starts the writer.
     ///
@@ -162,32 +184,27 @@ impl Sink {
         self.shared.state.lock().dropped_in_all
     }
 
-    /// Goes on with another destination or format; the old one stays where the new cannot be opened.
-    /// The same file is opened anew, for it may have been moved away.
-    ///
-    /// # Errors
-    /// When the file cannot be opened.
-    pub(crate) fn change(&self, destination: Destination, format: Format) -> io::Result<()> {
-        let output = open(&destination)?;
+    /// Goes on with another destination or format.
+    pub(crate) fn change(&self, change: SinkChange) {
         let mut state = self.shared.state.lock();
-        state.next = Some(output);
-        state.destination = destination;
-        state.format = format;
+        state.next = Some(change.output);
+        state.destination = change.destination;
+        state.format = change.format;
         drop(state);
         self.shared.work.notify_one();
-        Ok(())
     }
 
-    /// Opens the file anew.
+    /// Opens the file again, for it may have been moved away.
     ///
     /// # Errors
-    /// When the file cannot be opened.
+    /// When the file cannot be opened; then the old one is written on.
     pub(crate) fn reopen(&self) -> io::Result<()> {
         let (destination, format) = {
             let state = self.shared.state.lock();
             (state.destination.clone(), state.format)
         };
-        self.change(destination, format)
+        self.change(SinkChange::open(destination, format)?);
+        Ok(())
     }
 
     /// Waits until all lines are written, but not for long.
@@ -227,7 +244,7 @@ fn write(shared: &Shared, mut output: Output) {
         let format = state.format;
         drop(state);
         if dropped > 0 {
-            let mut line = Line::new(format, "warn", "log_dropped");
+            let mut line = Line::new(format, Level::WARN, "log_dropped");
             line.number("lines", dropped);
             line.text("message", "the log is written more slowly than lines come");
             lines.extend_from_slice(line.finish().as_bytes());
@@ -273,7 +290,7 @@ mod tests {
         let path = folder.path().join("a.log");
         let sink = Sink::start(Destination::File(path.clone()), Format::Text).unwrap();
         let missing = Destination::File(folder.path().join("no/a.log"));
-        assert!(sink.change(missing, Format::Json).is_err());
+        assert!(SinkChange::open(missing, Format::Json).is_err());
         assert_eq!(sink.format(), Format::Text);
         sink.add("still\n");
         sink.flush();

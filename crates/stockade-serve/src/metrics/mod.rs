@@ -1,84 +1,42 @@
-//! Figures of a running server, as Prometheus reads them.
+//! Metrics of a running server, as Prometheus reads them (OpenMetrics 1.0).
 //!
-//! Invariant: labels are names of the configuration and words of this program. Nothing that a client, a
-//! guest or a server elsewhere chooses becomes a label, so the number of series is bounded.
+//! What is counted lies in `prometheus-client`'s counters, histograms and families, registered once. What others
+//! count or measure themselves is read when somebody asks (`server/moment.rs`).
+//!
+//! Invariant: labels are names of the configuration and names of variants of this program's enums. Nothing that a
+//! client, a guest or a server elsewhere chooses becomes a label, so the number of series is bounded.
 
-mod collect;
+mod process;
 mod site;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-pub(crate) use site::{Count, SiteMetrics, Sites};
+pub(crate) use process::Process;
+pub(crate) use site::{Counts, SiteMetrics, SiteTable};
 
-/// Figures that belong to no site.
-#[derive(Debug)]
-pub(crate) struct Process {
-    started: SystemTime,
-    pub(crate) reloads_done: Count,
-    pub(crate) reloads_failed: Count,
-    last_reload: Mutex<Option<(bool, SystemTime)>>,
-    pub(crate) draining: std::sync::atomic::AtomicBool,
+/// The label of what is counted by its reason.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Reason {
+    pub(crate) reason: &'static str,
 }
 
-impl Process {
-    /// Counts a reload.
-    pub(crate) fn reloaded(&self, done: bool) {
-        if done {
-            self.reloads_done.add(1);
-        } else {
-            self.reloads_failed.add(1);
-        }
-        *self.last_reload.lock() = Some((done, SystemTime::now()));
-    }
-}
-
-/// Everything that is counted. Cheap to clone.
+/// All metrics, ready to be read. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Metrics {
-    registry: Arc<Registry>,
-    pub(crate) sites: Arc<Sites>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) process: Arc<Process>,
 }
 
-/// A figure that is read when Prometheus asks.
-pub(crate) struct Reading {
-    pub(crate) name: &'static str,
-    pub(crate) help: &'static str,
-    pub(crate) counter: bool,
-    /// Label sets and values. Label values are names of the configuration or of this program.
-    pub(crate) values: Vec<(Vec<(&'static str, String)>, f64)>,
-}
-
-/// Reads figures that others keep.
-pub(crate) type Source = Box<dyn Fn() -> Vec<Reading> + Send + Sync>;
-
 impl Metrics {
-    /// With further figures from `sources`.
-    pub(crate) fn new(sources: Vec<Source>) -> Self {
-        let sites = Arc::new(Sites::default());
-        let process = Arc::new(Process {
-            started: SystemTime::now(),
-            reloads_done: Count::default(),
-            reloads_failed: Count::default(),
-            last_reload: Mutex::new(None),
-            draining: false.into(),
-        });
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(collect::SiteCollector(Arc::clone(&sites))));
-        registry.register_collector(Box::new(collect::ProcessCollector(Arc::clone(&process))));
-        registry.register_collector(Box::new(collect::SourceCollector(sources)));
-        Self {
-            registry: Arc::new(registry),
-            sites,
-            process,
-        }
-    }
-
-    /// The text of all figures (OpenMetrics 1.0).
+    /// The text of all metrics.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
@@ -87,8 +45,37 @@ impl Metrics {
     }
 }
 
+/// A new counter of the registry.
+pub(crate) fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::default();
+    registry.register(name, help, counter.clone());
+    counter
+}
+
+/// Writes a counter that is kept elsewhere.
+pub(crate) fn write_counter(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> fmt::Result {
+    let encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    ConstCounter::new(value).encode(encoder)
+}
+
+/// Writes a value of this moment.
+pub(crate) fn write_gauge(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    value: f64,
+) -> fmt::Result {
+    let encoder = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(value).encode(encoder)
+}
+
 /// Seconds since 1970.
-fn unix(time: SystemTime) -> f64 {
+pub(crate) fn unix(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0.0, |since| since.as_secs_f64())
 }

@@ -1,223 +1,355 @@
-//! Figures of one site.
+//! Metrics of sites.
+//!
+//! Invariant: a site's series are there from its start, at zero, but for requests by method and status; they go
+//! with the site, and what still counts for it afterwards is in no text.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeMetric, LabelSetEncoder,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
-use stockade_instance::{Instance, InstanceStats, MirrorState};
+use prometheus_client::registry::Registry;
+use stockade_instance::{
+    CronOutcome, FetchError, Instance, InstanceStats, MirrorEndReason, MirrorState, Refusal,
+};
+use strum::{VariantArray, VariantNames};
 
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    pub(crate) fn add(&self, more: u64) {
-        self.0.fetch_add(more, Ordering::Relaxed);
-    }
-
-    pub(crate) fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// One count for each of a few words, which are the values of a label; others count as the last.
-#[derive(Debug)]
-pub(crate) struct Counts {
-    words: &'static [&'static str],
-    counts: Box<[Count]>,
-}
-
-impl Counts {
-    pub(super) fn of(words: &'static [&'static str]) -> Self {
-        Self {
-            words,
-            counts: words.iter().map(|_| Count::default()).collect(),
+/// Declares the metrics that every site has: field, kind, name, help and, for [`SiteCounts`], a further label and its
+/// values.
+macro_rules! site_metrics {
+    ($($field:ident: $family:ident($($argument:expr),*);)*) => {
+        struct Families {
+            $($field: $family,)*
         }
-    }
 
-    pub(crate) fn add(&self, word: &str, more: u64) {
-        let at = self.words.iter().position(|known| *known == word);
-        let at = at.unwrap_or(self.words.len().saturating_sub(1));
-        if let Some(count) = self.counts.get(at) {
-            count.add(more);
+        impl Families {
+            fn register(registry: &mut Registry) -> Self {
+                Self {
+                    $($field: $family::register(registry, $($argument),*),)*
+                }
+            }
+
+            fn site(&self, instance: &Arc<str>) -> SiteMetrics {
+                SiteMetrics {
+                    name: Arc::clone(instance),
+                    $($field: self.$field.site(instance),)*
+                    instances: Mutex::default(),
+                }
+            }
+
+            fn forget(&self, instance: &Arc<str>) {
+                $(self.$field.forget(instance);)*
+            }
         }
+
+        /// Metrics of one site. They go on when the site's instance is replaced by a changed one.
+        pub(crate) struct SiteMetrics {
+            pub(crate) name: Arc<str>,
+            $(pub(crate) $field: <$family as SiteFamily>::Series,)*
+            instances: Mutex<Instances>,
+        }
+    };
+}
+
+site_metrics! {
+    requests: SiteRequests(
+        "stockade_requests", "Requests answered, by method and class of status");
+    duration: SiteHistogram(
+        "stockade_request_duration_seconds", "From a request's head to the end of its response");
+    received: SiteCounter(
+        "stockade_request_body_bytes", "Bytes of request bodies received from clients");
+    sent: SiteCounter(
+        "stockade_response_body_bytes", "Bytes of response bodies sent to clients");
+    starts: SiteCounts(
+        "stockade_mirror_starts", "Mirrors started; cold: while a request waited for it",
+        "start", ["cold", "ahead"]);
+    start_duration: SiteHistogram(
+        "stockade_mirror_start_seconds", "From the decision to start a mirror until it is ready");
+    start_failures: SiteCounter(
+        "stockade_mirror_start_failures", "Mirrors that could not be started");
+    ends: SiteCounts(
+        "stockade_mirror_ends", "Mirrors ended",
+        "reason", MirrorEndReason::names());
+    failures: SiteCounts(
+        "stockade_requests_failed", "Requests without a response of the guest",
+        "reason", FetchError::VARIANTS.iter().copied());
+    refusals: SiteCounts(
+        "stockade_requests_refused", "Requests that found no room",
+        "reason", Refusal::VARIANTS.iter().copied());
+    retries: SiteCounter(
+        "stockade_requests_retried", "Requests given to a second mirror because the first one ended");
+    uncaught: SiteCounter(
+        "stockade_uncaught_errors", "Exceptions and rejections that nothing in the guest caught");
+    misbehaved: SiteCounter(
+        "stockade_guest_misbehaviour", "Times a mirror broke the protocol or went over one of its bounds");
+    console_lines: SiteCounter(
+        "stockade_console_lines", "Lines of guests' console that were logged");
+    console_dropped: SiteCounter(
+        "stockade_console_lines_dropped", "Lines of guests' console above the rate that is logged");
+    crons: SiteCounts(
+        "stockade_cron_runs", "Scheduled runs",
+        "outcome", CronOutcome::VARIANTS.iter().copied());
+    state_operations: SiteCounts(
+        "stockade_state_operations", "Operations of guests on their shared state",
+        "outcome", ["ok", "error"]);
+    binding_calls: SiteCounts(
+        "stockade_binding_calls", "Calls and requests of guests to other instances, assets and files",
+        "outcome", ["ok", "error"]);
+}
+
+/// A family of metrics with series of every site.
+pub(crate) trait SiteFamily {
+    /// What one site has of it.
+    type Series;
+
+    /// Makes the site's series, or finds those there are.
+    fn site(&self, instance: &Arc<str>) -> Self::Series;
+
+    fn forget(&self, instance: &Arc<str>);
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfSite {
+    instance: Arc<str>,
+}
+
+/// One series of each site.
+pub(crate) struct SiteSeries<M>(Family<OfSite, M>);
+
+impl<M: Clone> SiteFamily for SiteSeries<M> {
+    type Series = M;
+
+    fn site(&self, instance: &Arc<str>) -> M {
+        let instance = Arc::clone(instance);
+        self.0.get_or_create_owned(&OfSite { instance })
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.counts.iter().map(Count::value);
-        self.words.iter().copied().zip(counts)
+    fn forget(&self, instance: &Arc<str>) {
+        let instance = Arc::clone(instance);
+        self.0.remove(&OfSite { instance });
     }
 }
 
-pub(super) const METHODS: [&str; 8] = [
-    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other",
-];
-pub(super) const STATUSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-pub(super) const STATES: [MirrorState; 3] = [
-    MirrorState::Starting,
-    MirrorState::Ready,
-    MirrorState::Draining,
-];
+type SiteCounter = SiteSeries<Counter>;
 
-const STARTS: &[&str] = &["cold", "ahead"];
-const ENDS: &[&str] = &[
-    "cpu_limit_exceeded",
-    "wall_limit_exceeded",
-    "memory_limit_exceeded",
-    "crashed",
-    "policy_violation",
-    "recycled_requests",
-    "recycled_memory",
-    "recycled_age",
-    "recycled_stuck",
-    "misbehaved",
-    "scaled_down",
-    "not_ready",
-    "drained",
-    "shutdown",
-    "other",
-];
-const FAILURES: &[&str] = &[
-    "busy",
-    "not_started",
-    "timed_out",
-    "ended",
-    "threw",
-    "bad_response",
-    "request_too_large",
-    "client_gone",
-    "draining",
-    "other",
-];
-const REFUSALS: &[&str] = &["queue_full", "queue_wait", "draining", "other"];
-const CRONS: &[&str] = &["done", "failed", "skipped"];
-const OUTCOMES: &[&str] = &["ok", "error"];
+impl SiteCounter {
+    fn register(registry: &mut Registry, name: &str, help: &str) -> Self {
+        let family = Family::default();
+        registry.register(name, help, family.clone());
+        Self(family)
+    }
+}
 
 /// Buckets of durations, in seconds.
 const SECONDS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
 ];
 
-/// Figures of one site. They go on when the site's instance is replaced by a changed one.
-#[derive(Debug)]
-pub(crate) struct SiteMetrics {
-    pub(crate) name: Arc<str>,
-    requests: [[Count; STATUSES.len()]; METHODS.len()],
-    pub(crate) duration: Histogram,
-    pub(crate) received: Count,
-    pub(crate) sent: Count,
-    pub(crate) starts: Counts,
-    pub(crate) start_duration: Histogram,
-    pub(crate) start_failures: Count,
-    pub(crate) ends: Counts,
-    pub(crate) failures: Counts,
-    pub(crate) refusals: Counts,
-    pub(crate) retries: Count,
-    pub(crate) uncaught: Count,
-    pub(crate) misbehaved: Count,
-    pub(crate) console_lines: Count,
-    pub(crate) console_dropped: Count,
-    pub(crate) crons: Counts,
-    pub(crate) state_operations: Counts,
-    pub(crate) binding_calls: Counts,
-    running: Mutex<Running>,
+type SiteHistogram = SiteSeries<Histogram>;
+
+impl SiteHistogram {
+    fn register(registry: &mut Registry, name: &str, help: &str) -> Self {
+        let family = Family::<_, Histogram>::new_with_constructor(|| Histogram::new(SECONDS));
+        registry.register(name, help, family.clone());
+        Self(family)
+    }
 }
 
-/// What runs now, or is draining.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct OfSiteAnd {
+    instance: Arc<str>,
+    label: &'static str,
+    value: &'static str,
+}
+
+impl EncodeLabelSet for OfSiteAnd {
+    fn encode(&self, encoder: &mut LabelSetEncoder) -> fmt::Result {
+        [("instance", &*self.instance), (self.label, self.value)].encode(encoder)
+    }
+}
+
+/// A counter of each site for each value of a further label.
+pub(crate) struct SiteCounts {
+    family: Family<OfSiteAnd, Counter>,
+    label: &'static str,
+    values: Vec<&'static str>,
+}
+
+impl SiteCounts {
+    fn register(
+        registry: &mut Registry,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: impl IntoIterator<Item = &'static str>,
+    ) -> Self {
+        let family = Family::default();
+        registry.register(name, help, family.clone());
+        Self {
+            family,
+            label,
+            values: values.into_iter().collect(),
+        }
+    }
+
+    fn labels(&self, instance: &Arc<str>) -> impl Iterator<Item = OfSiteAnd> {
+        self.values.iter().map(|value| OfSiteAnd {
+            instance: Arc::clone(instance),
+            label: self.label,
+            value,
+        })
+    }
+}
+
+/// Counts of one site, by the values of a label.
+pub(crate) struct Counts(Vec<(&'static str, Counter)>);
+
+impl Counts {
+    /// `value` is one of those that the metric was declared with.
+    pub(crate) fn add(&self, value: &str, more: u64) {
+        let found = self.0.iter().find(|(known, _)| *known == value);
+        debug_assert!(found.is_some(), "{value} is not declared");
+        if let Some((_, counter)) = found {
+            counter.inc_by(more);
+        }
+    }
+}
+
+impl SiteFamily for SiteCounts {
+    type Series = Counts;
+
+    fn site(&self, instance: &Arc<str>) -> Counts {
+        let series = self.labels(instance);
+        Counts(
+            series
+                .map(|labels| (labels.value, self.family.get_or_create_owned(&labels)))
+                .collect(),
+        )
+    }
+
+    fn forget(&self, instance: &Arc<str>) {
+        for labels in self.labels(instance) {
+            self.family.remove(&labels);
+        }
+    }
+}
+
+/// Values of the label `method`; other methods count as the last.
+const METHODS: [&str; 8] = [
+    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other",
+];
+const STATUSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRequest {
+    instance: Arc<str>,
+    method: &'static str,
+    status: &'static str,
+}
+
+/// Requests of each site by method and class of status. A series begins with its first request.
+pub(crate) struct SiteRequests(Family<OfRequest, Counter>);
+
+impl SiteRequests {
+    fn register(registry: &mut Registry, name: &str, help: &str) -> Self {
+        let family = Family::default();
+        registry.register(name, help, family.clone());
+        Self(family)
+    }
+}
+
+/// Requests of one site. Series are looked up once.
+pub(crate) struct RequestCounters {
+    family: Family<OfRequest, Counter>,
+    counters: [[OnceLock<Counter>; STATUSES.len()]; METHODS.len()],
+}
+
+impl SiteFamily for SiteRequests {
+    type Series = RequestCounters;
+
+    fn site(&self, _: &Arc<str>) -> RequestCounters {
+        RequestCounters {
+            family: self.0.clone(),
+            counters: Default::default(),
+        }
+    }
+
+    fn forget(&self, instance: &Arc<str>) {
+        for method in METHODS {
+            for status in STATUSES {
+                self.0.remove(&OfRequest {
+                    instance: Arc::clone(instance),
+                    method,
+                    status,
+                });
+            }
+        }
+    }
+}
+
+/// Instances of one site that run or drain.
 #[derive(Default)]
-struct Running {
+struct Instances {
     /// Each with its number.
-    instances: Vec<(u64, Instance)>,
+    running: Vec<(u64, Instance)>,
     /// CPU time of those that ended.
     cpu: Duration,
 }
 
-impl std::fmt::Debug for Running {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running")
-            .field("instances", &self.instances.len())
-            .finish()
-    }
-}
-
 impl SiteMetrics {
-    fn new(name: Arc<str>) -> Self {
-        Self {
-            name,
-            requests: Default::default(),
-            duration: Histogram::new(SECONDS),
-            received: Count::default(),
-            sent: Count::default(),
-            starts: Counts::of(STARTS),
-            start_duration: Histogram::new(SECONDS),
-            start_failures: Count::default(),
-            ends: Counts::of(ENDS),
-            failures: Counts::of(FAILURES),
-            refusals: Counts::of(REFUSALS),
-            retries: Count::default(),
-            uncaught: Count::default(),
-            misbehaved: Count::default(),
-            console_lines: Count::default(),
-            console_dropped: Count::default(),
-            crons: Counts::of(CRONS),
-            state_operations: Counts::of(OUTCOMES),
-            binding_calls: Counts::of(OUTCOMES),
-            running: Mutex::default(),
-        }
-    }
-
-    /// Counts a request that was answered.
+    /// SiteCounter a request that was answered.
     pub(crate) fn answered(&self, method: &Method, status: StatusCode, took: Duration) {
         let method = METHODS
             .iter()
             .position(|known| *known == method.as_str())
             .unwrap_or(METHODS.len() - 1);
         let status = usize::from(status.as_u16() / 100).clamp(1, STATUSES.len()) - 1;
-        self.requests[method][status].add(1);
+        let counter = self.requests.counters[method][status].get_or_init(|| {
+            self.requests.family.get_or_create_owned(&OfRequest {
+                instance: Arc::clone(&self.name),
+                method: METHODS[method],
+                status: STATUSES[status],
+            })
+        });
+        counter.inc();
         self.duration.observe(took.as_secs_f64());
-    }
-
-    pub(super) fn requests(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-        self.requests.iter().zip(METHODS).flat_map(|(row, method)| {
-            row.iter()
-                .zip(STATUSES)
-                .map(move |(count, status)| (method, status, count.value()))
-        })
     }
 
     /// The instance with this number, which none had before, runs; its figures are the site's.
     pub(crate) fn runs(&self, number: u64, instance: Instance) {
-        self.running.lock().instances.push((number, instance));
+        self.instances.lock().running.push((number, instance));
     }
 
     /// That instance has ended; its CPU time stays counted.
     pub(crate) fn ended(&self, number: u64) {
-        let mut running = self.running.lock();
-        let at = running
-            .instances
-            .iter()
-            .position(|(other, _)| *other == number);
-        if let Some((_, instance)) = at.map(|at| running.instances.remove(at)) {
-            running.cpu += instance.stats().cpu;
+        let mut instances = self.instances.lock();
+        let mut running = instances.running.iter();
+        let at = running.position(|(other, _)| *other == number);
+        if let Some((_, instance)) = at.map(|at| instances.running.remove(at)) {
+            instances.cpu += instance.stats().cpu;
         }
     }
 
-    /// Of all that run, added up; CPU time since the site's first instance.
-    pub(super) fn stats(&self) -> InstanceStats {
-        let running = self.running.lock();
+    /// Of all instances that run, added up; CPU time since the site's first instance.
+    fn stats(&self) -> InstanceStats {
+        let instances = self.instances.lock();
         let mut all = InstanceStats {
-            cpu: running.cpu,
+            cpu: instances.cpu,
             ..InstanceStats::default()
         };
-        for stats in running
-            .instances
-            .iter()
-            .map(|(_, instance)| instance.stats())
-        {
+        for (_, instance) in &instances.running {
+            let stats = instance.stats();
             all.mirrors.extend(stats.mirrors);
             // Those that are draining want none.
             all.wanted = stats.wanted;
@@ -230,29 +362,139 @@ impl SiteMetrics {
     }
 }
 
-/// All sites there are figures of.
-#[derive(Debug, Default)]
-pub(crate) struct Sites(Mutex<BTreeMap<Arc<str>, Arc<SiteMetrics>>>);
+/// The metrics of all sites, by their names.
+pub(crate) struct SiteTable {
+    families: Families,
+    sites: RwLock<BTreeMap<Arc<str>, Arc<SiteMetrics>>>,
+}
 
-impl Sites {
-    /// The figures of the site of this name, which begin at zero where there are none.
+impl SiteTable {
+    pub(crate) fn register(registry: &mut Registry) -> Arc<Self> {
+        let table = Arc::new(Self {
+            families: Families::register(registry),
+            sites: RwLock::default(),
+        });
+        registry.register_collector(Box::new(StatsCollector(Arc::clone(&table))));
+        table
+    }
+
+    /// The metrics of the site of this name, which begin at zero where there are none.
     pub(crate) fn site(&self, name: &str) -> Arc<SiteMetrics> {
-        let mut sites = self.0.lock();
+        let mut sites = self.sites.write();
         if let Some(site) = sites.get(name) {
             return Arc::clone(site);
         }
         let name: Arc<str> = name.into();
-        let site = Arc::new(SiteMetrics::new(Arc::clone(&name)));
+        let site = Arc::new(self.families.site(&name));
         sites.insert(name, Arc::clone(&site));
         site
     }
 
-    /// Forgets all but these.
-    pub(crate) fn keep(&self, wanted: impl Fn(&str) -> bool) {
-        self.0.lock().retain(|name, _| wanted(name));
+    /// The metrics of the site of this name, if there are any.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<SiteMetrics>> {
+        self.sites.read().get(name).map(Arc::clone)
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<SiteMetrics>> {
-        self.0.lock().values().map(Arc::clone).collect()
+    /// Forgets all sites but these.
+    pub(crate) fn keep(&self, wanted: impl Fn(&str) -> bool) {
+        self.sites.write().retain(|name, _| {
+            let keep = wanted(name);
+            if !keep {
+                self.families.forget(name);
+            }
+            keep
+        });
+    }
+}
+
+/// What instances say about themselves.
+struct StatsCollector(Arc<SiteTable>);
+
+impl fmt::Debug for StatsCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatsCollector").finish_non_exhaustive()
+    }
+}
+
+type Gauge = (&'static str, &'static str, fn(&InstanceStats) -> f64);
+
+const GAUGES: [Gauge; 5] = [
+    (
+        "stockade_requests_in_flight",
+        "Requests that mirrors handle now",
+        |stats| stats.in_flight as f64,
+    ),
+    (
+        "stockade_requests_queued",
+        "Requests that wait for a mirror with room",
+        |stats| stats.queued as f64,
+    ),
+    (
+        "stockade_mirrors_wanted",
+        "Mirrors that there should be",
+        |stats| stats.wanted as f64,
+    ),
+    (
+        "stockade_isolate_memory_bytes",
+        "Memory of all mirrors: heap, ArrayBuffers, WebAssembly",
+        |stats| {
+            stats
+                .mirrors
+                .iter()
+                .map(|mirror| mirror.memory as f64)
+                .sum()
+        },
+    ),
+    (
+        "stockade_websockets_open",
+        "WebSockets that guests hold",
+        |stats| {
+            stats
+                .mirrors
+                .iter()
+                .map(|mirror| mirror.sockets as f64)
+                .sum()
+        },
+    ),
+];
+
+impl Collector for StatsCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let sites: Vec<_> = self.0.sites.read().values().map(Arc::clone).collect();
+        let sites: Vec<_> = sites
+            .iter()
+            .map(|site| (&*site.name, site.stats()))
+            .collect();
+        for (name, help, of) in GAUGES {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (instance, stats) in &sites {
+                let labels = [("instance", *instance)];
+                ConstGauge::new(of(stats)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let mut family = encoder.encode_descriptor(
+            "stockade_isolate_cpu_seconds",
+            "CPU time of all mirrors there ever were",
+            None,
+            MetricType::Counter,
+        )?;
+        for (instance, stats) in &sites {
+            let labels = [("instance", *instance)];
+            ConstCounter::new(stats.cpu.as_secs_f64()).encode(family.encode_family(&labels)?)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "stockade_mirrors",
+            "Mirrors there are",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (instance, stats) in &sites {
+            for state in MirrorState::VARIANTS {
+                let labels = [("instance", *instance), ("state", state.name())];
+                let count = stats.mirrors.iter().filter(|mirror| mirror.state == *state);
+                ConstGauge::new(count.count() as i64).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
     }
 }

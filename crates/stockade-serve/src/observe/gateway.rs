@@ -1,151 +1,112 @@
 //! What happens at the gateway.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use stockade_gateway::{
-    AccessRecord, ConnectionEvent, GatewayStats, Observer, Outcome, Refusal, SocketRecord,
-};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use stockade_gateway::{AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord};
+use tracing::Level;
 
 use super::{Logs, shown, shown_query};
-use crate::metrics::{Count, Reading, SiteMetrics};
+use crate::metrics::{Reason, SiteTable, counter};
 
-/// Hears what happens at the gateway.
+/// Receives what happens at the gateway.
 pub(crate) struct GatewayObserver {
     logs: Arc<Logs>,
-    figures: Arc<GatewayFigures>,
+    metrics: GatewayMetrics,
+    /// Routes have the names of sites.
+    sites: Arc<SiteTable>,
 }
 
-/// Figures of the gateway. Routes have the names of sites.
-pub(crate) struct GatewayFigures {
-    sites: ArcSwap<HashMap<Arc<str>, Arc<SiteMetrics>>>,
-    refusals: Box<[Count]>,
-    opened: Count,
-    handshakes: Count,
-    unrouted: Count,
-    sockets: Count,
-    socket_messages: [Count; 2],
+/// Whose messages are counted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Direction {
+    direction: &'static str,
 }
 
-impl GatewayFigures {
-    pub(crate) fn new() -> Self {
-        Self {
-            sites: ArcSwap::default(),
-            refusals: Refusal::ALL.iter().map(|_| Count::default()).collect(),
-            opened: Count::default(),
-            handshakes: Count::default(),
-            unrouted: Count::default(),
-            sockets: Count::default(),
-            socket_messages: Default::default(),
+/// Metrics of the gateway.
+pub(crate) struct GatewayMetrics {
+    refusals: Family<Reason, Counter>,
+    opened: Counter,
+    handshakes: Counter,
+    unrouted: Counter,
+    sockets: Counter,
+    messages_in: Counter,
+    messages_out: Counter,
+}
+
+impl GatewayMetrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let refusals = Family::<Reason, Counter>::default();
+        for refusal in Refusal::ALL {
+            drop(refusals.get_or_create(&reason(refusal)));
         }
-    }
-
-    /// Requests of these sites are counted from now on.
-    pub(crate) fn set_sites(&self, sites: impl IntoIterator<Item = Arc<SiteMetrics>>) {
-        let named = sites.into_iter().map(|site| (Arc::clone(&site.name), site));
-        self.sites.store(Arc::new(named.collect()));
-    }
-
-    /// All figures; those of the moment are the gateway's own.
-    pub(crate) fn readings(&self, now: GatewayStats) -> Vec<Reading> {
-        let one = |name, help, counter, value: f64| Reading {
-            name,
-            help,
-            counter,
-            values: vec![(Vec::new(), value)],
-        };
-        let refusals = Refusal::ALL.iter().zip(&self.refusals);
-        let [messages_in, messages_out] = &self.socket_messages;
-        vec![
-            Reading {
-                name: "stockade_gateway_refused",
-                help: "Connections and requests that the gateway refused",
-                counter: true,
-                values: refusals
-                    .map(|(refusal, count)| {
-                        let labels = vec![("reason", refusal.name().to_owned())];
-                        (labels, count.value() as f64)
-                    })
-                    .collect(),
-            },
-            Reading {
-                name: "stockade_websocket_messages",
-                help: "Messages of WebSockets that are closed",
-                counter: true,
-                values: vec![
-                    (
-                        vec![("direction", "in".to_owned())],
-                        messages_in.value() as f64,
-                    ),
-                    (
-                        vec![("direction", "out".to_owned())],
-                        messages_out.value() as f64,
-                    ),
-                ],
-            },
-            one(
+        registry.register(
+            "stockade_gateway_refused",
+            "Connections and requests that the gateway refused",
+            refusals.clone(),
+        );
+        let messages = Family::<Direction, Counter>::default();
+        let to = |direction| messages.get_or_create_owned(&Direction { direction });
+        let (messages_in, messages_out) = (to("in"), to("out"));
+        registry.register(
+            "stockade_websocket_messages",
+            "Messages of WebSockets that are closed",
+            messages,
+        );
+        Self {
+            refusals,
+            opened: counter(
+                registry,
                 "stockade_connections_opened",
                 "Connections accepted",
-                true,
-                self.opened.value() as f64,
             ),
-            one(
-                "stockade_tls_handshakes",
-                "TLS handshakes done",
-                true,
-                self.handshakes.value() as f64,
-            ),
-            one(
+            handshakes: counter(registry, "stockade_tls_handshakes", "TLS handshakes done"),
+            unrouted: counter(
+                registry,
                 "stockade_requests_unrouted",
                 "Requests answered by the gateway itself, for no route was found",
-                true,
-                self.unrouted.value() as f64,
             ),
-            one(
+            sockets: counter(
+                registry,
                 "stockade_websockets_closed",
                 "WebSockets that were open once",
-                true,
-                self.sockets.value() as f64,
             ),
-            one(
-                "stockade_connections_open",
-                "Connections that are open",
-                false,
-                now.connections as f64,
-            ),
-            one(
-                "stockade_gateway_requests_open",
-                "Requests without a complete response",
-                false,
-                now.requests as f64,
-            ),
-            one(
-                "stockade_gateway_websockets_open",
-                "WebSockets of clients that are open",
-                false,
-                now.sockets as f64,
-            ),
-        ]
+            messages_in,
+            messages_out,
+        }
+    }
+}
+
+fn reason(refusal: Refusal) -> Reason {
+    Reason {
+        reason: refusal.name(),
     }
 }
 
 impl GatewayObserver {
-    pub(crate) fn new(logs: Arc<Logs>, figures: Arc<GatewayFigures>) -> Self {
-        Self { logs, figures }
+    pub(crate) fn new(logs: Arc<Logs>, metrics: GatewayMetrics, sites: Arc<SiteTable>) -> Self {
+        Self {
+            logs,
+            metrics,
+            sites,
+        }
     }
 
     fn count(&self, record: &AccessRecord) {
-        let sites = self.figures.sites.load();
-        let site = record.route.as_ref().and_then(|route| sites.get(route));
-        match site {
+        let site = record.route.as_ref();
+        match site.and_then(|route| self.sites.find(route)) {
             Some(site) => {
                 site.answered(&record.method, record.status, record.duration);
-                site.received.add(record.bytes_in);
-                site.sent.add(record.bytes_out);
+                site.received.inc_by(record.bytes_in);
+                site.sent.inc_by(record.bytes_out);
             }
-            None => self.figures.unrouted.add(1),
+            None => {
+                self.metrics.unrouted.inc();
+            }
         }
     }
 }
@@ -158,7 +119,7 @@ impl Observer for GatewayObserver {
             return;
         };
         let log = &self.logs.log;
-        let mut line = log.line("info", "request");
+        let mut line = log.line(Level::INFO, "request");
         line.text("request_id", &record.request_id);
         if let Some(client) = shown(record.client, access.client_address) {
             line.text("client", &client);
@@ -216,32 +177,29 @@ impl Observer for GatewayObserver {
     }
 
     fn refused(&self, refusal: Refusal, peer: Option<IpAddr>) {
-        let at = Refusal::ALL.iter().position(|known| *known == refusal);
-        if let Some(count) = at.and_then(|at| self.figures.refusals.get(at)) {
-            count.add(1);
-        }
+        self.metrics.refusals.get_or_create(&reason(refusal)).inc();
         let _ = peer;
         tracing::debug!(reason = refusal.name(), "the gateway refused a client");
     }
 
     fn connection(&self, _listener: &str, event: ConnectionEvent) {
-        match event {
-            ConnectionEvent::Opened => self.figures.opened.add(1),
-            ConnectionEvent::Secured { .. } => self.figures.handshakes.add(1),
-            ConnectionEvent::Closed { .. } => {}
-        }
+        let counter = match event {
+            ConnectionEvent::Opened => &self.metrics.opened,
+            ConnectionEvent::Secured { .. } => &self.metrics.handshakes,
+            ConnectionEvent::Closed { .. } => return,
+        };
+        counter.inc();
     }
 
     fn socket(&self, record: &SocketRecord) {
-        self.figures.sockets.add(1);
-        let [messages_in, messages_out] = &self.figures.socket_messages;
-        messages_in.add(record.messages_in);
-        messages_out.add(record.messages_out);
+        self.metrics.sockets.inc();
+        self.metrics.messages_in.inc_by(record.messages_in);
+        self.metrics.messages_out.inc_by(record.messages_out);
         let policy = self.logs.policy.load();
         let Some(access) = &policy.access else {
             return;
         };
-        let mut line = self.logs.log.line("info", "websocket");
+        let mut line = self.logs.log.line(Level::INFO, "websocket");
         line.text("request_id", &record.request_id)
             .text("instance", &record.route);
         if let Some(client) = shown(record.client, access.client_address) {

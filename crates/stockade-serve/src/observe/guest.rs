@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stockade_config::Level;
+use stockade_config as config;
 use stockade_instance::{
     CronOutcome, FetchError, MirrorEnd, MirrorEndReason, Observer, Refusal, ScaleCause,
 };
+use stockade_policy::LogLimiter;
 use stockade_protocol::{ConsoleLevel, GuestError, harmless};
 use stockade_supervisor::TerminateReason;
+use tracing::Level;
 
 use super::Logs;
 use crate::log::Line;
 use crate::metrics::SiteMetrics;
+use crate::plan;
 
 /// Bytes of a guest's error that are logged.
 const MAX_ERROR: usize = 4 << 10;
@@ -27,60 +30,19 @@ pub(crate) struct SiteObserver {
     metrics: Arc<SiteMetrics>,
     logs: Arc<Logs>,
     wx_audit: bool,
-    console: Mutex<Second>,
-    errors: Mutex<Second>,
-}
-
-/// Lines of the current second.
-struct Second {
-    began: Instant,
-    lines: u32,
-    dropped: u64,
-}
-
-impl Second {
-    fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            lines: 0,
-            dropped: 0,
-        }
-    }
-
-    /// Whether one more line may be written; with how many were dropped before it.
-    fn admits(&mut self, most: u32) -> Option<u64> {
-        if self.began.elapsed() >= Duration::from_secs(1) {
-            self.began = Instant::now();
-            self.lines = 0;
-        }
-        if self.lines >= most {
-            self.dropped += 1;
-            return None;
-        }
-        self.lines += 1;
-        Some(std::mem::take(&mut self.dropped))
-    }
+    console: Mutex<LogLimiter>,
+    errors: Mutex<LogLimiter>,
 }
 
 /// Errors of one site that are logged in a second.
 const ERRORS_PER_SECOND: u32 = 50;
 
-fn level_of(level: ConsoleLevel) -> Level {
+fn level_of(level: ConsoleLevel) -> config::Level {
     match level {
-        ConsoleLevel::Debug => Level::Debug,
-        ConsoleLevel::Info => Level::Info,
-        ConsoleLevel::Warn => Level::Warn,
-        ConsoleLevel::Error => Level::Error,
-    }
-}
-
-fn name_of(level: Level) -> &'static str {
-    match level {
-        Level::Trace => "trace",
-        Level::Debug => "debug",
-        Level::Info => "info",
-        Level::Warn => "warn",
-        Level::Error => "error",
+        ConsoleLevel::Debug => config::Level::Debug,
+        ConsoleLevel::Info => config::Level::Info,
+        ConsoleLevel::Warn => config::Level::Warn,
+        ConsoleLevel::Error => config::Level::Error,
     }
 }
 
@@ -93,18 +55,20 @@ impl SiteObserver {
     /// With `wx_audit`, a worker that ended because it asked for executable memory is told of in a line
     /// of its own.
     pub(crate) fn new(metrics: Arc<SiteMetrics>, logs: Arc<Logs>, wx_audit: bool) -> Self {
+        let now = Instant::now();
         Self {
             name: Arc::clone(&metrics.name),
             metrics,
             logs,
             wx_audit,
-            console: Mutex::new(Second::new()),
-            errors: Mutex::new(Second::new()),
+            console: Mutex::new(LogLimiter::new(now)),
+            errors: Mutex::new(LogLimiter::new(now)),
         }
     }
 
-    fn error_line(&self, level: &'static str, event: &str) -> Option<Line> {
-        let dropped = self.errors.lock().admits(ERRORS_PER_SECOND)?;
+    fn error_line(&self, level: Level, event: &str) -> Option<Line> {
+        let now = Instant::now();
+        let dropped = self.errors.lock().admit(ERRORS_PER_SECOND, now)?;
         let mut line = self.logs.log.line(level, event);
         line.text("instance", &self.name);
         if dropped > 0 {
@@ -159,12 +123,13 @@ impl Observer for SiteObserver {
         if policy.console.level.is_none_or(|least| level < least) {
             return;
         }
-        let Some(dropped) = self.console.lock().admits(policy.console.lines_per_second) else {
-            self.metrics.console_dropped.add(1);
+        let most = policy.console.lines_per_second;
+        let Some(dropped) = self.console.lock().admit(most, Instant::now()) else {
+            self.metrics.console_dropped.inc();
             return;
         };
-        self.metrics.console_lines.add(1);
-        let mut line = self.logs.log.line(name_of(level), "console");
+        self.metrics.console_lines.inc();
+        let mut line = self.logs.log.line(plan::logging::level(level), "console");
         line.text("instance", &self.name).number("mirror", mirror);
         if dropped > 0 {
             line.number("dropped_before", dropped);
@@ -178,8 +143,8 @@ impl Observer for SiteObserver {
     }
 
     fn uncaught(&self, mirror: u32, error: &GuestError) {
-        self.metrics.uncaught.add(1);
-        if let Some(mut line) = self.error_line("warn", "uncaught") {
+        self.metrics.uncaught.inc();
+        if let Some(mut line) = self.error_line(Level::WARN, "uncaught") {
             line.number("mirror", mirror);
             line.text("error", &harmless(&error.to_string(), MAX_ERROR));
             add_stack(&mut line, error);
@@ -192,7 +157,7 @@ impl Observer for SiteObserver {
         if matches!(error, FetchError::ClientGone) {
             return;
         }
-        if let Some(mut line) = self.error_line("warn", "request_failed") {
+        if let Some(mut line) = self.error_line(Level::WARN, "request_failed") {
             if let Some(mirror) = mirror {
                 line.number("mirror", mirror);
             }
@@ -213,7 +178,7 @@ impl Observer for SiteObserver {
             .starts
             .add(if cold { "cold" } else { "ahead" }, 1);
         self.metrics.start_duration.observe(took.as_secs_f64());
-        let mut line = self.logs.log.line("info", "mirror_started");
+        let mut line = self.logs.log.line(Level::INFO, "mirror_started");
         line.text("instance", &self.name)
             .number("mirror", mirror)
             .flag("cold", cold)
@@ -222,8 +187,8 @@ impl Observer for SiteObserver {
     }
 
     fn start_failed(&self, mirror: u32, why: &str, retry_in: Duration) {
-        self.metrics.start_failures.add(1);
-        let mut line = self.logs.log.line("error", "mirror_start_failed");
+        self.metrics.start_failures.inc();
+        let mut line = self.logs.log.line(Level::ERROR, "mirror_start_failed");
         line.text("instance", &self.name)
             .number("mirror", mirror)
             .text("error", &harmless(why, MAX_ERROR))
@@ -237,8 +202,8 @@ impl Observer for SiteObserver {
             MirrorEndReason::Terminated(_)
             | MirrorEndReason::Misbehaved
             | MirrorEndReason::NotReady
-            | MirrorEndReason::RecycledForStuck => "warn",
-            _ => "info",
+            | MirrorEndReason::RecycledForStuck => Level::WARN,
+            _ => Level::INFO,
         };
         let mut line = self.logs.log.line(level, "mirror_ended");
         line.text("instance", &self.name)
@@ -260,7 +225,7 @@ impl Observer for SiteObserver {
             .milliseconds("age_ms", end.age);
         self.logs.log.write(line);
         if self.wx_audit && asked_to_execute(end) {
-            let mut line = self.logs.log.line("error", "wx_refused");
+            let mut line = self.logs.log.line(Level::ERROR, "wx_refused");
             line.text("instance", &self.name)
                 .number("mirror", end.mirror)
                 .text("detail", &harmless(&end.detail, MAX_ERROR));
@@ -269,7 +234,7 @@ impl Observer for SiteObserver {
     }
 
     fn scaled(&self, from: usize, to: usize, cause: ScaleCause) {
-        let mut line = self.logs.log.line("info", "scaled");
+        let mut line = self.logs.log.line(Level::INFO, "scaled");
         line.text("instance", &self.name)
             .number("from", from as u64)
             .number("to", to as u64)
@@ -282,18 +247,18 @@ impl Observer for SiteObserver {
     }
 
     fn retried(&self, from: u32) {
-        self.metrics.retries.add(1);
-        if let Some(mut line) = self.error_line("info", "request_retried") {
+        self.metrics.retries.inc();
+        if let Some(mut line) = self.error_line(Level::INFO, "request_retried") {
             line.number("from_mirror", from);
             self.logs.log.write(line);
         }
     }
 
     fn cron(&self, cron: &str, outcome: &CronOutcome) {
-        let (word, level) = match outcome {
-            CronOutcome::Done { .. } => ("done", "info"),
-            CronOutcome::Failed { .. } => ("failed", "warn"),
-            CronOutcome::Skipped => ("skipped", "warn"),
+        let word = outcome.name();
+        let level = match outcome {
+            CronOutcome::Done { .. } => Level::INFO,
+            CronOutcome::Failed { .. } | CronOutcome::Skipped => Level::WARN,
         };
         self.metrics.crons.add(word, 1);
         let mut line = self.logs.log.line(level, "cron");
@@ -309,8 +274,8 @@ impl Observer for SiteObserver {
     }
 
     fn misbehaved(&self, mirror: u32, what: &str) {
-        self.metrics.misbehaved.add(1);
-        if let Some(mut line) = self.error_line("warn", "mirror_misbehaved") {
+        self.metrics.misbehaved.inc();
+        if let Some(mut line) = self.error_line(Level::WARN, "mirror_misbehaved") {
             line.number("mirror", mirror);
             line.text("what", &harmless(what, MAX_ERROR));
             self.logs.log.write(line);

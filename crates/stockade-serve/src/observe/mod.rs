@@ -1,13 +1,13 @@
-//! What happens, as lines of the log and as figures.
+//! What happens, as lines of the log and as metrics.
 
-mod audit;
+mod egress;
 mod gateway;
 mod guest;
 
 use std::net::{IpAddr, SocketAddr};
 
-pub(crate) use audit::AuditFigures;
-pub(crate) use gateway::{GatewayFigures, GatewayObserver};
+pub(crate) use egress::EgressMetrics;
+pub(crate) use gateway::{GatewayMetrics, GatewayObserver};
 pub(crate) use guest::SiteObserver;
 use stockade_config::{ClientAddress, ConsoleLog, Query};
 
@@ -44,7 +44,7 @@ impl Logs {
             .and_then(|access| access.sink.as_ref());
         for sink in std::iter::once(&self.log.sink).chain(access) {
             if let Err(error) = sink.reopen() {
-                tracing::error!(%error, "a file of the log cannot be opened anew");
+                tracing::error!(%error, "a log file cannot be reopened");
             }
         }
     }

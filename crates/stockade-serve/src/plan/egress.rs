@@ -15,12 +15,7 @@ fn rule(rule: &GuardRule) -> Rule {
             .iter()
             .map(|range| range.first..=range.last)
             .collect(),
-        // The configuration has upper case letters only: every such word is a method.
-        methods: rule
-            .methods
-            .iter()
-            .filter_map(|method| method.parse().ok())
-            .collect(),
+        methods: rule.methods.clone(),
         schemes: rule.schemes.clone(),
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
 use stockade_config::{Config, GatewayLimits, ProxyProtocol, UrlPattern};
 use stockade_gateway as gateway;
 use stockade_gateway::AssetsError;
@@ -70,13 +69,11 @@ pub(crate) fn listeners(config: &Config) -> Vec<gateway::Listener> {
 pub(crate) fn table_options(config: &Config) -> gateway::TableOptions {
     gateway::TableOptions {
         trusted_proxies: config.trusted_proxies.clone(),
-        // The configuration has only names that a header may have.
         logged_headers: config
             .logging
             .access
             .iter()
-            .flat_map(|access| &access.headers)
-            .filter_map(|name| name.parse().ok())
+            .flat_map(|access| access.headers.iter().cloned())
             .collect(),
         https_redirect: config.https_redirect,
         ..gateway::TableOptions::default()
@@ -121,19 +118,9 @@ pub(crate) fn assets_options(
     let page = assets.fallback.as_ref().filter(|_| !beside_code);
     options.fallback = page.map(|file| gateway::AssetFallback {
         file: file.clone(),
-        status: if assets.fallback_status == 404 {
-            http::StatusCode::NOT_FOUND
-        } else {
-            http::StatusCode::OK
-        },
+        status: assets.fallback_status,
     });
-    // The configuration has only values that a header may have.
-    let value = |text: &str| HeaderValue::from_str(text).ok();
-    options.cache_control = assets.cache_control.as_deref().and_then(value);
-    for (name, text) in &assets.headers {
-        if let (Ok(name), Some(value)) = (name.parse::<HeaderName>(), value(text)) {
-            options.headers.insert(name, value);
-        }
-    }
+    options.cache_control.clone_from(&assets.cache_control);
+    options.headers.clone_from(&assets.headers);
     options
 }

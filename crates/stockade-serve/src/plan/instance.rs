@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use stockade_config::{Instance, Scaling};
-use stockade_instance::{Autoscale, Cron, CronError, InstanceLimits, InstanceOptions, Recycle};
+use stockade_instance::{Autoscale, Cron, InstanceLimits, InstanceOptions, Recycle};
 use stockade_policy::{ConsoleMode, IsolateOptions, Isolation, Limits};
 use stockade_transpile::ModuleFiles;
+
+use crate::capabilities;
 
 /// Where the guest's runtime reads what to put into `env` beside values.
 const BINDINGS: &str = "\0bindings";
@@ -32,24 +34,8 @@ pub(crate) fn environment<'a>(
         env.insert(name.to_owned(), Value::from(value));
     }
     let mut bindings = Map::new();
-    let mut bind = |name: &str, kind: &str| {
+    for (name, kind) in capabilities::granted(site) {
         bindings.insert(name.to_owned(), json!({ "kind": kind }));
-    };
-    for name in site.bindings.keys() {
-        bind(name, "service");
-    }
-    if let Some(state) = &site.state {
-        bind(&state.binding, "state");
-    }
-    if let Some(name) = site
-        .assets
-        .as_ref()
-        .and_then(|assets| assets.binding.as_ref())
-    {
-        bind(name, "assets");
-    }
-    for grant in &site.files {
-        bind(&grant.binding, "files");
     }
     env.insert(BINDINGS.to_owned(), Value::Object(bindings));
     env.insert(SERVE.to_owned(), Value::Bool(true));
@@ -74,7 +60,7 @@ fn isolate(site: &Instance, env: Map<String, Value>, code: Option<ModuleFiles>) 
         kill_grace: limits.kill_grace,
         limits: Limits {
             cpu: Some(limits.cpu),
-            cpu_share: limits.cpu_share,
+            cpu_share: limits.cores,
             wall: Some(limits.wall),
             memory: Some(limits.memory),
             io_ops: limits.io_ops,
@@ -113,9 +99,9 @@ pub(crate) fn options(
     env: Map<String, Value>,
     code: Option<ModuleFiles>,
     socket_message: usize,
-) -> Result<InstanceOptions, CronError> {
+) -> InstanceOptions {
     let limits = &site.limits;
-    Ok(InstanceOptions {
+    InstanceOptions {
         name: site.name.as_str().into(),
         isolate: Arc::new(isolate(site, env, code)),
         scaling: scaling(&site.scaling),
@@ -140,7 +126,7 @@ pub(crate) fn options(
         crons: site
             .crons
             .iter()
-            .map(|cron| Cron::new(cron.text()))
-            .collect::<Result<_, _>>()?,
-    })
+            .map(|cron| Cron::new(&cron.text, cron.times.clone()))
+            .collect(),
+    }
 }

@@ -1,6 +1,8 @@
 //! From what the configuration says of logs to their options.
 
+use stockade_config as config;
 use stockade_config::{Config, LogFormat};
+use tracing::Level;
 
 use crate::log::{Destination, Format, LogOptions, Redaction};
 
@@ -8,7 +10,7 @@ use crate::log::{Destination, Format, LogOptions, Redaction};
 pub(crate) fn options(config: &Config) -> LogOptions {
     let logging = &config.logging;
     LogOptions {
-        level: format!("{:?}", logging.level).to_ascii_lowercase(),
+        level: level(logging.level),
         format: match logging.format {
             LogFormat::Text if logging.file.is_none() => Format::text_on_standard_error(),
             format => in_a_file(format),
@@ -17,6 +19,17 @@ pub(crate) fn options(config: &Config) -> LogOptions {
             .file
             .clone()
             .map_or(Destination::StandardError, Destination::File),
+    }
+}
+
+/// The level in `tracing`'s terms.
+pub(crate) fn level(level: config::Level) -> Level {
+    match level {
+        config::Level::Trace => Level::TRACE,
+        config::Level::Debug => Level::DEBUG,
+        config::Level::Info => Level::INFO,
+        config::Level::Warn => Level::WARN,
+        config::Level::Error => Level::ERROR,
     }
 }
 
@@ -32,7 +45,7 @@ pub(crate) fn in_a_file(format: LogFormat) -> Format {
 pub(crate) fn redaction(config: &Config) -> Redaction {
     let logging = &config.logging;
     Redaction::new(
-        logging.redact_headers.iter().map(String::as_str),
-        logging.redact_query.iter().map(String::as_str),
+        logging.redact.headers.iter().map(|name| name.as_str()),
+        logging.redact.query.iter().map(String::as_str),
     )
 }

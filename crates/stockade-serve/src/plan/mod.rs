@@ -7,3 +7,4 @@ pub(crate) mod instance;
 pub(crate) mod logging;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls;

@@ -246,6 +246,7 @@ fn cases() -> Vec<Case> {
         // Its limits.
         change("instances.web.limits.memory", json!("64mb")),
         change("instances.web.limits.cpu", json!("50ms")),
+        change("instances.web.limits.cores", json!(0.5)),
         change("instances.web.limits.cpu_limit", json!(0.5)),
         change("instances.web.limits.wall", json!("20s")),
         change("instances.web.limits.timeout", json!("5s")),
@@ -387,7 +388,7 @@ fn read(folder: &Path, text: &Value) -> Config {
     let path = folder.join("stockade.yaml");
     // JSON is YAML (YAML 1.2.2, section 1.3).
     std::fs::write(&path, text.to_string()).unwrap();
-    let loaded = Config::load(&path).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes}"));
+    let loaded = Config::load(&path).unwrap_or_else(|diagnostics| panic!("{text}\n{diagnostics}"));
     loaded.config
 }
 
@@ -399,23 +400,32 @@ const USED: [(&str, &str); 14] = [
     ),
     (include_str!("../server/run.rs"), "config.drain_timeout"),
     (include_str!("../server/run.rs"), "config.watch"),
-    (include_str!("../server/apply.rs"), "config.drain_timeout"),
     (
-        include_str!("../server/apply.rs"),
+        include_str!("../subsystem/sites.rs"),
+        "config.drain_timeout",
+    ),
+    (
+        include_str!("../subsystem/state.rs"),
         "SqliteOptions::new(config.state.clone())",
     ),
     (
-        include_str!("../server/apply.rs"),
+        include_str!("../subsystem/metrics_listener.rs"),
         "StatusListener::start(metrics.listen, metrics.path.clone()",
     ),
-    (include_str!("../server/apply.rs"), "access.file.as_ref()"),
-    (include_str!("../server/apply.rs"), "query: access.query"),
     (
-        include_str!("../server/apply.rs"),
+        include_str!("../subsystem/logging.rs"),
+        "access.file.as_ref()",
+    ),
+    (
+        include_str!("../subsystem/logging.rs"),
+        "query: access.query",
+    ),
+    (
+        include_str!("../subsystem/logging.rs"),
         "client_address: access.client_address",
     ),
     (
-        include_str!("../server/apply.rs"),
+        include_str!("../subsystem/logging.rs"),
         "console: logging.console.clone()",
     ),
     (include_str!("../site.rs"), "config.wx_audit"),
@@ -423,15 +433,15 @@ const USED: [(&str, &str); 14] = [
         include_str!("../site.rs"),
         "with_roots(&config.data_guard.ca)",
     ),
-    (include_str!("../site.rs"), "assets.code_first"),
+    (include_str!("../site.rs"), "assets.order"),
     (
-        include_str!("../site.rs"),
-        "Binding::Site(binding.instance.clone())",
+        include_str!("../capabilities/service.rs"),
+        "site: binding.instance.clone()",
     ),
 ];
 
 async fn nobody(_: http::Request<Body>) -> http::Response<Body> {
-    http::Response::new(crate::parcel::full(bytes::Bytes::new()))
+    http::Response::new(stockade_http::empty_body())
 }
 
 /// Everything that is made of a configuration, as text.
@@ -441,7 +451,7 @@ fn made(config: &Config) -> String {
     add(&gateway::limits(&config.limits));
     add(&gateway::listeners(config));
     add(&gateway::table_options(config));
-    add(&crate::tls::planned(config));
+    add(&super::tls::planned(config));
     add(&logging::options(config));
     add(&logging::redaction(config));
     let logs = &config.logging;
@@ -471,7 +481,7 @@ fn made(config: &Config) -> String {
             route.max_body,
             route.websocket,
         ));
-        add(&crate::tls::rule(config, site));
+        add(&super::tls::rule(config, site));
         let (plain, kept) = grants::secrets(site).unwrap();
         add(&kept);
         let env = instance::environment(
@@ -487,13 +497,13 @@ fn made(config: &Config) -> String {
                 folder: code.clone(),
             }
         });
-        add(&instance::options(site, env, files, message).unwrap());
+        add(&instance::options(site, env, files, message));
         add(&egress::policy(&site.data_guard, message));
         add(&site.state.as_ref().map(grants::state));
         add(&site.files.iter().map(grants::folder).collect::<Vec<_>>());
         let assets = site.assets.as_ref();
         add(&assets.map(|assets| gateway::assets_options(assets, site.code.is_some())));
-        add(&assets.map(|assets| assets.code_first));
+        add(&assets.map(|assets| assets.order));
         add(&(&site.bindings, site.wx_audit, &site.data_guard.ca));
     }
     out

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use stockade_config::{Scaling, UrlPattern};
-use stockade_gateway::Address;
+use stockade_gateway::{Address, Gateway};
 use stockade_http::{HostPattern, PathPattern, Scheme};
 
-use super::Now;
+use crate::running::Running;
 use crate::site::Site;
 
 /// Sites that are listed one by one.
@@ -20,16 +20,11 @@ const LISTED: usize = 50;
 const PROGRESS: usize = 250;
 
 /// Where it listens and what it serves.
-pub(super) fn start(now: &Now, path: &Path, metrics: Option<&str>, say: fn(&str)) {
-    let config = now.config.load_full();
-    let Some(config) = config else { return };
+pub(super) fn start(running: &Running, gateway: &Gateway, path: &Path, say: fn(&str)) {
+    let config = &running.config;
     say(&format!("stockade serve: {}", path.display()));
-    let gateway = now.gateway.lock().clone();
-    let addresses = gateway
-        .map(|gateway| gateway.addresses())
-        .unwrap_or_default();
     let mut listening = Vec::new();
-    for (name, address) in addresses {
+    for (name, address) in gateway.addresses() {
         let listener = config.listeners.iter();
         let mut of_name = listener.filter(|listener| listener.address.to_string() == *name);
         let secure = of_name
@@ -41,9 +36,11 @@ pub(super) fn start(now: &Now, path: &Path, metrics: Option<&str>, say: fn(&str)
             listening.push((address, scheme));
         }
     }
-    if let Some(metrics) = metrics {
+    if let (Some(metrics), Some(address)) = (&config.metrics, running.metrics_address) {
+        let address = reachable(address);
+        let path = &metrics.path;
         say(&format!(
-            "  metrics on {metrics}; /healthz and /readyz beside it"
+            "  metrics on http://{address}{path}, with /healthz and /readyz on the same address"
         ));
     }
     say(&format!("  control socket {}", config.control.display()));
@@ -82,7 +79,7 @@ pub(super) fn start(now: &Now, path: &Path, metrics: Option<&str>, say: fn(&str)
 }
 
 /// The address at which a listener is reached from this machine.
-pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
+fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),

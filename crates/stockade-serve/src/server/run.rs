@@ -1,29 +1,40 @@
 //! The life of a server: from its start to its end.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
+use stockade_config::{Config, Loaded};
 use stockade_gateway::Gateway;
-use stockade_instance::MirrorState;
 use stockade_policy::{IsolateOptions, Isolation, SandboxOptions};
+use stockade_state::Store;
 use stockade_supervisor::Supervisor;
+use stockade_transpile::ModuleFiles;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::apply::log_policy;
+use super::health::Health;
+use super::moment::Moment;
 use super::watch::Watch;
-use super::{Now, ServeError, ServeOptions, Server, announce};
+use super::{ServeOptions, Server, announce};
 use crate::brokers::Brokers;
 use crate::control::{Answer, Asked, Control};
 use crate::directory::Directory;
-use crate::log::{Destination, Log};
-use crate::metrics::{Metrics, Source};
-use crate::observe::{AuditFigures, GatewayFigures, Logs};
+use crate::error::ServeError;
+use crate::log::Log;
+use crate::metrics::{Metrics, Process, SiteTable};
+use crate::observe::{EgressMetrics, GatewayMetrics, GatewayObserver, Logs};
 use crate::plan;
-use crate::readings;
-use crate::site::Shared;
-use crate::status::Status;
+use crate::running::Snapshot;
+use crate::site::{self, SiteContext};
+use crate::subsystem::{
+    self, Certificates, Change, Drains, Listeners, Logging, MetricsListener, Sites, State,
+    Subsystem, log_policy,
+};
+use crate::tls::TlsMetrics;
 
 /// Workers that are kept started, so that a mirror starts quickly.
 const WARM: usize = 1;
@@ -49,24 +60,17 @@ pub enum Stopped {
 pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
     let began = Instant::now();
     let mut signals = Signals::new()?;
-    let path = options.config.clone();
-    let reading = tokio::task::spawn_blocking(move || stockade_config::Config::load(&path));
-    let loaded = reading
-        .await
-        .map_err(|error| ServeError::System {
-            what: "reading the configuration",
-            source: std::io::Error::other(error),
-        })?
-        .map_err(ServeError::Config)?;
+    let loaded = load(&options.config).await?;
     let mut server = Server::new(options, &loaded.config)?;
     let (control, mut asked) = Control::listen(&loaded.config.control).await?;
-    if let Err(error) = server.apply(&loaded).await {
-        server.shared.supervisor.shutdown();
+    let sources = loaded.sources.clone();
+    if let Err(error) = server.apply(loaded).await {
+        server.supervisor.shutdown();
         return Err(error);
     }
     server.announce(began);
     let mut watch = Watch::new();
-    server.rewatch(&mut watch, &loaded.sources);
+    server.rewatch(&mut watch, sources).await;
     loop {
         let wanted = tokio::select! {
             () = stop(&mut signals.terminate, &mut signals.interrupt) => break,
@@ -88,10 +92,10 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
         () = refuse_reloads(&mut asked) => Stopped::Cut,
     };
     drop(control);
-    server.shared.supervisor.shutdown();
+    server.supervisor.shutdown();
     server.close_state().await;
     tracing::info!(?stopped, "stopped");
-    server.now.logs.log.sink.flush();
+    server.logs.log.sink.flush();
     Ok(stopped)
 }
 
@@ -144,18 +148,14 @@ async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
 }
 
 impl Server {
-    fn new(options: ServeOptions, config: &stockade_config::Config) -> Result<Self, ServeError> {
+    /// Makes all parts; none is in use before the first configuration is applied.
+    fn new(options: ServeOptions, config: &Config) -> Result<Self, ServeError> {
         let log_options = plan::logging::options(config);
-        let log = Log::start(&log_options).map_err(|source| ServeError::Log {
-            path: match log_options.destination {
-                Destination::File(path) => path,
-                Destination::StandardError => "standard error".into(),
-            },
-            source,
-        })?;
+        let log = Log::start(&log_options)
+            .map_err(|source| ServeError::log(log_options.destination, source))?;
         let logs = Arc::new(Logs {
             log,
-            policy: arc_swap::ArcSwap::from_pointee(log_policy(config)?),
+            policy: ArcSwap::from_pointee(log_policy(config)?),
         });
         let sandbox = SandboxOptions {
             threads: options.threads,
@@ -166,69 +166,130 @@ impl Server {
             },
         };
         let supervisor = Supervisor::new(sandbox, options.walls.iter().cloned());
-        let gateway_figures = Arc::new(GatewayFigures::new());
-        let audit = Arc::new(AuditFigures::new());
-        let (now, metrics) = now(&logs, &gateway_figures, &audit);
-        let shared = Arc::new(Shared {
-            supervisor,
-            brokers: Brokers::new(audit.clone()),
-            directory: Arc::new(Directory::default()),
-            metrics,
-            logs,
+        // Metrics first, for the other parts count with them.
+        let mut registry = Registry::default();
+        let sites = SiteTable::register(&mut registry);
+        let process = Arc::new(Process::register(&mut registry));
+        let gateway_metrics = GatewayMetrics::register(&mut registry);
+        let egress = Arc::new(EgressMetrics::register(&mut registry));
+        let tls = Arc::new(TlsMetrics::register(&mut registry));
+        let observer = GatewayObserver::new(Arc::clone(&logs), gateway_metrics, Arc::clone(&sites));
+        let gateway = Gateway::new(Arc::new(observer));
+        let running = Snapshot::default();
+        registry.register_collector(Box::new(Moment {
+            gateway: gateway.clone(),
+            sink: logs.log.sink.clone(),
+            running: Arc::clone(&running),
+        }));
+        let metrics = Metrics {
+            registry: Arc::new(registry),
+            process,
+        };
+        let health = Arc::new(Health {
+            metrics: metrics.clone(),
+            running: Arc::clone(&running),
         });
+        let drains = Drains::default();
+        let directory = Arc::new(Directory::default());
+        let context = SiteContext {
+            supervisor: supervisor.clone(),
+            brokers: Brokers::new(egress.clone()),
+            directory: Arc::clone(&directory),
+            metrics: sites,
+            logs: Arc::clone(&logs),
+        };
+        let subsystems: Vec<Box<dyn Subsystem>> = vec![
+            Box::new(Certificates { metrics: tls }),
+            Box::new(Logging {
+                logs: Arc::clone(&logs),
+            }),
+            Box::new(State::default()),
+            Box::new(MetricsListener::new(health)),
+            // Needs the state that is open, and is what the routes lead to.
+            Box::new(Sites {
+                context,
+                egress,
+                drains: drains.clone(),
+                number: 0,
+            }),
+            Box::new(Listeners {
+                gateway: gateway.clone(),
+                directory,
+            }),
+        ];
         Ok(Self {
             options,
-            shared,
-            gateway_figures,
-            audit,
-            store: None,
-            now,
-            status: None,
-            next: 0,
-            drains: tokio::task::JoinSet::new(),
+            supervisor,
+            gateway,
+            logs,
+            metrics,
+            subsystems,
+            running,
+            drains,
         })
     }
 
-    fn announce(&self, began: Instant) {
-        let now = Arc::clone(&self.now);
-        let say = self.options.say;
-        let metrics = self.status.as_ref().map(|(metrics, listener)| {
-            let address = announce::reachable(listener.address);
-            format!("http://{address}{}", metrics.path)
-        });
-        announce::start(&now, &self.options.config, metrics.as_deref(), say);
-        let sites = now.sites.load_full();
-        tokio::spawn(async move { announce::ready(&sites, began, say).await });
+    /// Takes a configuration into use. Where this fails nothing has changed.
+    async fn apply(&mut self, loaded: Loaded) -> Result<Change, ServeError> {
+        let config = Arc::new(loaded.config);
+        let old = self.running.load_full();
+        if old.is_some_and(|old| old.config.control != config.control) {
+            return Err(ServeError::Fixed("control"));
+        }
+        let code = code(&config).await?;
+        let change = subsystem::apply(&mut self.subsystems, &self.running, config, code).await?;
+        for warning in loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(change)
     }
 
-    fn rewatch(&self, watch: &mut Watch, sources: &[std::path::PathBuf]) {
-        let sites = self.now.sites.load();
-        let code = sites.values().flat_map(|site| site.sources());
-        watch.set(sources.iter().cloned().chain(code));
+    /// Tells the user what runs, now and when all sites are ready.
+    fn announce(&self, began: Instant) {
+        let Some(running) = self.running.load_full() else {
+            return;
+        };
+        let say = self.options.say;
+        announce::start(&running, &self.gateway, &self.options.config, say);
+        tokio::spawn(async move { announce::ready(&running.sites, began, say).await });
+    }
+
+    /// Watches the files of the configuration, `sources`, and those of the sites that run.
+    async fn rewatch(&self, watch: &mut Watch, sources: Vec<PathBuf>) {
+        let running = self.running.load_full();
+        let sites = running.iter().flat_map(|running| running.sites.values());
+        let code = sites.flat_map(|site| site.sources());
+        watch.set(sources.into_iter().chain(code)).await;
     }
 
     /// Reads the configuration again and takes it into use, or says why not.
     async fn reload(&mut self, cause: &str, watch: &mut Watch) -> Result<String, String> {
         let began = Instant::now();
-        let outcome = match self.load().await {
-            Ok(loaded) => match self.apply(&loaded).await {
-                Ok(applied) => {
-                    self.rewatch(watch, &loaded.sources);
-                    Ok(applied.to_string())
+        let outcome = match load(&self.options.config).await {
+            Ok(loaded) => {
+                let sources = loaded.sources.clone();
+                let applied = self.apply(loaded).await;
+                if applied.is_ok() {
+                    self.rewatch(watch, sources).await;
                 }
-                Err(error) => Err(error.to_string()),
-            },
-            Err(error) => Err(error.to_string()),
+                applied.map(|change| change.to_string())
+            }
+            Err(error) => Err(error),
         };
         // Certificates whose paths stay may have other contents.
-        let outcome = match (outcome, self.now.tls.load_full().reload().await) {
+        let running = self.running.load_full();
+        let certificates = match &running {
+            Some(running) => running.tls.reload().await,
+            None => Ok(()),
+        };
+        let outcome = match (outcome, certificates) {
             (Ok(message), Ok(())) => Ok(message),
             (Ok(message), Err(tls)) => Err(format!(
                 "{message}; but some TLS files cannot be used, the old ones stay in use:\n{tls}"
             )),
-            (Err(message), _) => Err(message),
+            (Err(error), _) => Err(error.to_string()),
         };
-        self.now.metrics.process.reloaded(outcome.is_ok());
+        self.metrics.process.reloaded(outcome.is_ok());
         let took_ms = began.elapsed().as_millis() as u64;
         match &outcome {
             Ok(message) => tracing::info!(cause, took_ms, "configuration reloaded: {message}"),
@@ -248,12 +309,8 @@ impl Server {
         asked: &mut mpsc::Receiver<Asked>,
         watch: &mut Watch,
     ) -> Wanted {
-        let watches = self
-            .now
-            .config
-            .load()
-            .as_ref()
-            .is_some_and(|config| config.watch);
+        let running = self.running.load_full();
+        let watches = running.is_some_and(|running| running.config.watch);
         tokio::select! {
             _ = hangup.recv() => Wanted::Signal,
             Some(answer) = asked.recv() => Wanted::Command(answer),
@@ -264,7 +321,7 @@ impl Server {
     async fn fulfil(&mut self, wanted: Wanted, watch: &mut Watch) {
         match wanted {
             Wanted::Signal => {
-                self.now.logs.reopen();
+                self.logs.reopen();
                 let _ = self.reload("signal", watch).await;
             }
             Wanted::File => {
@@ -282,27 +339,20 @@ impl Server {
 
     /// Takes no more requests and lets what runs come to its end, until the deadline.
     async fn stop(&mut self) -> Stopped {
-        self.now
-            .metrics
-            .process
-            .draining
-            .store(true, Ordering::Relaxed);
-        let config = self.now.config.load_full();
-        let timeout = config.map_or(Duration::ZERO, |config| config.drain_timeout);
+        self.metrics.process.drains();
+        let running = self.running.load_full();
+        let timeout = running
+            .as_ref()
+            .map_or(Duration::ZERO, |running| running.config.drain_timeout);
         let deadline = Instant::now() + timeout;
         tracing::info!(timeout_ms = timeout.as_millis() as u64, "draining");
-        let gateway: Option<Gateway> = self.now.gateway.lock().clone();
-        let cut = match gateway {
-            Some(gateway) => gateway.drain(timeout).await.cut,
-            None => 0,
-        };
+        let cut = self.gateway.drain(timeout).await.cut;
         // What clients no longer wait for, `waitUntil` and scheduled runs, goes on until the deadline.
         let left = deadline.saturating_duration_since(Instant::now());
-        let sites = self.now.sites.load_full();
-        for site in sites.values() {
-            self.retire(Arc::clone(site), left, false);
+        for site in running.iter().flat_map(|running| running.sites.values()) {
+            self.drains.retire(Arc::clone(site), left, false);
         }
-        while self.drains.join_next().await.is_some() {}
+        self.drains.wait().await;
         if cut == 0 {
             Stopped::Drained
         } else {
@@ -311,7 +361,8 @@ impl Server {
     }
 
     async fn close_state(&self) {
-        if let Some((.., store)) = &self.store
+        let running = self.running.load_full();
+        if let Some(store) = running.as_ref().and_then(|running| running.store.as_ref())
             && tokio::time::timeout(CLOSE_TIMEOUT, store.close())
                 .await
                 .is_err()
@@ -323,76 +374,30 @@ impl Server {
     }
 }
 
-/// What figures and health read, and the figures themselves.
-fn now(
-    logs: &Arc<Logs>,
-    gateway: &Arc<GatewayFigures>,
-    audit: &Arc<AuditFigures>,
-) -> (Arc<Now>, Metrics) {
-    let figures = Arc::new(std::sync::OnceLock::<std::sync::Weak<Now>>::new());
-    let of_now = Arc::clone(&figures);
-    let (gateway, audit) = (Arc::clone(gateway), Arc::clone(audit));
-    let sink = logs.log.sink.clone();
-    let sources: Vec<Source> = vec![
-        Box::new(move || audit.readings()),
-        Box::new(move || vec![readings::dropped_lines(sink.dropped_in_all())]),
-        Box::new(move || {
-            let Some(now) = of_now.get().and_then(std::sync::Weak::upgrade) else {
-                return Vec::new();
-            };
-            let stats = now.gateway.lock().as_ref().map(Gateway::stats);
-            let mut readings = gateway.readings(stats.unwrap_or_default());
-            readings.extend(now.tls.load().readings());
-            let store = now.store.load_full();
-            readings.extend(store.iter().flat_map(|store| readings::store(store)));
-            readings
-        }),
-    ];
-    let metrics = Metrics::new(sources);
-    let now = Arc::new(Now {
-        gateway: parking_lot::Mutex::new(None),
-        config: arc_swap::ArcSwapOption::empty(),
-        sites: arc_swap::ArcSwap::default(),
-        tls: arc_swap::ArcSwap::default(),
-        store: arc_swap::ArcSwapOption::empty(),
-        metrics: metrics.clone(),
-        logs: Arc::clone(logs),
-    });
-    let _ = figures.set(Arc::downgrade(&now));
-    (now, metrics)
+/// Reads and checks the configuration. Refuses one with mistakes, naming all of them.
+async fn load(path: &Path) -> Result<Loaded, ServeError> {
+    let path = path.to_owned();
+    let loading = tokio::task::spawn_blocking(move || Config::load(&path));
+    let loaded = loading.await.map_err(|error| ServeError::System {
+        what: "reading the configuration",
+        source: std::io::Error::other(error),
+    })?;
+    loaded.map_err(ServeError::Config)
 }
 
-impl Status for Now {
-    fn metrics(&self) -> String {
-        self.metrics.text()
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        if self.metrics.process.draining.load(Ordering::Relaxed) {
-            return Err("draining\n".to_owned());
-        }
-        if self.gateway.lock().is_none() {
-            return Err("starting\n".to_owned());
-        }
-        let mut missing = String::new();
-        for (name, site) in self.sites.load().iter() {
-            let Some(instance) = &site.answering.instance else {
-                continue;
-            };
-            let stats = instance.stats();
-            let ready = stats
-                .mirrors
-                .iter()
-                .any(|mirror| mirror.state == MirrorState::Ready);
-            if stats.wanted > 0 && !ready {
-                // Why is in the log: it may hold what the guest said.
-                missing.push_str(&format!("{name}: no mirror is ready\n"));
-            }
-        }
-        if missing.is_empty() {
-            Ok(())
-        } else {
-            Err(missing)
-        }
-    }
+/// Reads the code of all sites that have some.
+async fn code(config: &Arc<Config>) -> Result<BTreeMap<String, ModuleFiles>, ServeError> {
+    let config = Arc::clone(config);
+    let reading = tokio::task::spawn_blocking(move || {
+        let sites = config.instances.iter();
+        let read = sites.filter_map(|(name, config)| match site::code(config) {
+            Ok(code) => Some(Ok((name.clone(), code?))),
+            Err(why) => Some(Err(ServeError::site(name, why))),
+        });
+        read.collect()
+    });
+    reading.await.map_err(|error| ServeError::System {
+        what: "reading code",
+        source: std::io::Error::other(error),
+    })?
 }

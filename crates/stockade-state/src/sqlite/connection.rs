@@ -24,6 +24,12 @@ pub(crate) const LAYOUT: i32 = 1;
 /// Bytes of a page.
 pub(crate) const PAGE: u64 = 4096;
 
+/// Pages of the write-ahead log from which on it is checkpointed while readers go on: 8 MiB.
+pub(crate) const LOG_MOVED: u32 = 2048;
+
+/// Bytes of the write-ahead log's file that stay allocated after a checkpoint.
+pub(crate) const LOG_KEPT: u64 = LOG_MOVED as u64 * PAGE;
+
 const TABLES: &str = "
 CREATE TABLE keyspaces (
   id INTEGER PRIMARY KEY,
@@ -59,7 +65,7 @@ pub(crate) fn writer(path: &Path) -> rusqlite::Result<(Connection, LogFrames)> {
          PRAGMA synchronous = FULL;
          PRAGMA journal_size_limit = {};
          PRAGMA cache_size = -8192;",
-        super::tidy::LOG_KEPT
+        LOG_KEPT
     ))?;
     let frames = LogFrames::default();
     let seen = Arc::clone(&frames);

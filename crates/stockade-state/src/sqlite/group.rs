@@ -12,7 +12,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::connection::{kind_number, signed, unsigned};
-use super::keyspace::Shared;
+use super::shared::{Account, Accounts, OpenKeyspace};
 use crate::atomic::{Atomic, MAX_TTL, Mutation, Outcome};
 use crate::error::StateError;
 use crate::key::Key;
@@ -22,17 +22,6 @@ use crate::watch::{Change, ChangeKind};
 
 /// Entries that one sweep removes at most, so that a commit never waits long for it.
 pub(crate) const SWEEP: usize = 512;
-
-/// The sums over a keyspace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Account {
-    pub(crate) version: Version,
-    pub(crate) entries: u64,
-    pub(crate) bytes: u64,
-}
-
-/// The accounts of all keyspaces, as committed.
-pub(crate) type Accounts = HashMap<i64, Account>;
 
 /// What a transaction does to one keyspace.
 #[derive(Debug, Default)]
@@ -136,7 +125,7 @@ impl<'c> Group<'c> {
     /// Does one commit. The outer error is SQLite's and ends the transaction.
     pub(crate) fn commit(
         &mut self,
-        keyspace: &Arc<Shared>,
+        keyspace: &Arc<OpenKeyspace>,
         atomic: &Atomic,
     ) -> rusqlite::Result<Result<Outcome, StateError>> {
         let id = keyspace.id;

@@ -1,74 +1,28 @@
 //! A keyspace as its callers have it.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
+use stockade_policy::IoRates;
 use tokio::sync::oneshot;
 
-use super::feed::Feed;
-use super::group::Account;
-use super::pace::Rates;
 use super::queue::{FairQueue, LaneLimits, Refused, Weight};
 use super::reader::{Read, ReadWork};
+use super::shared::OpenKeyspace;
 use super::writer::{CommitWork, Work};
 use crate::atomic::{Atomic, Outcome};
 use crate::error::{MAX_READ_KEYS, StateError};
 use crate::key::{Key, KeyspaceName};
-use crate::limits::Limits;
 use crate::list::{List, Page};
 use crate::store::{Keyspace, Usage};
 use crate::value::{Entry, Version};
 use crate::watch::{Selector, Watch};
 
-/// What the threads and the callers share of one keyspace.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) id: i64,
-    pub(crate) name: KeyspaceName,
-    pub(crate) feed: Arc<Feed>,
-    limits: Mutex<Limits>,
-    entries: AtomicU64,
-    bytes: AtomicU64,
-    version: AtomicU64,
-}
-
-impl Shared {
-    pub(crate) fn new(id: i64, name: KeyspaceName, limits: Limits, account: Account) -> Self {
-        let shared = Self {
-            id,
-            name,
-            feed: Arc::new(Feed::new(account.version)),
-            limits: Mutex::new(limits),
-            entries: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            version: AtomicU64::new(0),
-        };
-        shared.account(account);
-        shared
-    }
-
-    pub(crate) fn limits(&self) -> Limits {
-        *self.limits.lock()
-    }
-
-    pub(crate) fn set_limits(&self, limits: Limits) {
-        *self.limits.lock() = limits;
-    }
-
-    /// Notes what is committed.
-    pub(crate) fn account(&self, account: Account) {
-        self.entries.store(account.entries, Ordering::Relaxed);
-        self.bytes.store(account.bytes, Ordering::Relaxed);
-        self.version.store(account.version, Ordering::Relaxed);
-    }
-}
-
 /// A keyspace of an [`SqliteStore`](super::SqliteStore).
 #[derive(Clone)]
 pub(crate) struct SqliteKeyspace {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<OpenKeyspace>,
     pub(crate) writes: Arc<FairQueue<Work>>,
     pub(crate) reads: Arc<FairQueue<ReadWork>>,
 }
@@ -89,7 +43,7 @@ impl SqliteKeyspace {
         let limits = LaneLimits {
             jobs: self.shared.limits().pending,
             bytes: usize::MAX,
-            rates: None,
+            rates: IoRates::default(),
         };
         let (reply, answer) = oneshot::channel();
         let work = ReadWork {
@@ -119,13 +73,15 @@ impl SqliteKeyspace {
                 .max(1),
             bytes: bytes.saturating_add(keys),
         };
+        // A rate of zero would never let a write through.
+        let positive = |rate| NonZeroU64::new(rate).unwrap_or(NonZeroU64::MIN);
         let lane = LaneLimits {
             jobs: limits.pending,
             bytes: limits.pending_bytes,
-            rates: Some(Rates {
-                operations_per_second: limits.writes_per_second,
-                bytes_per_second: limits.write_bytes_per_second,
-            }),
+            rates: IoRates {
+                operations: Some(positive(limits.writes_per_second.into())),
+                bytes: Some(positive(limits.write_bytes_per_second)),
+            },
         };
         let (reply, answer) = oneshot::channel();
         let work = Work::Commit(CommitWork {
@@ -195,11 +151,12 @@ impl Keyspace for SqliteKeyspace {
     }
 
     fn usage(&self) -> Usage {
+        let sums = self.shared.sums();
         Usage {
-            entries: self.shared.entries.load(Ordering::Relaxed),
-            bytes: self.shared.bytes.load(Ordering::Relaxed),
+            entries: sums.entries,
+            bytes: sums.bytes,
             limit_bytes: self.shared.limits().storage_bytes,
-            version: self.shared.version.load(Ordering::Relaxed),
+            version: sums.version,
             watches: self.shared.feed.watches(),
         }
     }

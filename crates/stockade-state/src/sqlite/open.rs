@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::connection::{self, APPLICATION_ID, LAYOUT, LogFrames, unsigned};
-use super::group::{Account, Accounts};
+use super::shared::{Account, Accounts};
 use crate::limits::ENTRY_OVERHEAD;
 
 /// How long the lock of a process that is just ending is waited for.
@@ -44,7 +44,7 @@ pub enum OpenError {
     },
     /// The file holds something else.
     #[error(
-        "cannot open the state in {}: it is no Stockade state, but {found}\n  \
+        "cannot open the state in {}: it is not a Stockade state, but {found}\n  \
          fix: give another file", path.display()
     )]
     Foreign {
@@ -385,7 +385,7 @@ fn count(connection: &Connection) -> rusqlite::Result<Accounts> {
         if (found.entries, found.bytes) != (account.entries, account.bytes) {
             tracing::warn!(
                 keyspace = id,
-                "state: the sums of a keyspace were wrong and are counted anew"
+                "state: the usage of a keyspace was wrong and is recomputed"
             );
         }
         account.entries = found.entries;

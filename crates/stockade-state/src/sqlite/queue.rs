@@ -2,14 +2,14 @@
 //!
 //! Each keyspace has a lane. Lanes take turns (deficit round robin, Shreedhar and Varghese 1995): in
 //! a turn a lane may take jobs worth [`QUANTUM`], so many small jobs and few large ones get the same
-//! share. A lane that is above its pace is passed over until its time comes.
+//! share. A lane that is above its rate is passed over until its time comes.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::pace::{Pace, Rates};
+use stockade_policy::{IoLimiter, IoRates};
 
 /// Worth of jobs that a lane may take in a turn.
 const QUANTUM: usize = 64 << 10;
@@ -37,8 +37,7 @@ impl Weight {
 pub(crate) struct LaneLimits {
     pub(crate) jobs: usize,
     pub(crate) bytes: usize,
-    /// `None`: as fast as it goes.
-    pub(crate) rates: Option<Rates>,
+    pub(crate) rates: IoRates,
 }
 
 /// Why a job was not taken.
@@ -59,8 +58,7 @@ struct Lane<J> {
     jobs: VecDeque<(Weight, J)>,
     bytes: usize,
     deficit: usize,
-    pace: Pace,
-    rates: Option<Rates>,
+    rate: IoLimiter,
 }
 
 struct State<J> {
@@ -112,8 +110,7 @@ impl<J> FairQueue<J> {
             jobs: VecDeque::new(),
             bytes: 0,
             deficit: 0,
-            pace: Pace::new(),
-            rates: None,
+            rate: IoLimiter::new(limits.rates),
         });
         let bytes = entry.bytes.saturating_add(weight.bytes);
         // One job is always taken, so that bounds below its size do not lock a keyspace out.
@@ -125,7 +122,7 @@ impl<J> FairQueue<J> {
         if entry.jobs.is_empty() {
             turns.push_back(lane);
         }
-        entry.rates = limits.rates;
+        entry.rate.set_rates(limits.rates);
         entry.bytes = bytes;
         entry.jobs.push_back((weight, job));
         *pending += 1;
@@ -172,7 +169,7 @@ impl<J> FairQueue<J> {
         }
     }
 
-    /// Takes no more jobs; those that wait are still given out, without a pace.
+    /// Takes no more jobs; those that wait are still given out, without a rate.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.filled.notify_all();
@@ -197,7 +194,7 @@ impl<J> FairQueue<J> {
 }
 
 impl<J> State<J> {
-    /// Moves jobs to `taken`. Gives when a lane that is above its pace may go on, if nothing was taken.
+    /// Moves jobs to `taken`. Returns when a lane that is above its rate may go on, if nothing was taken.
     fn pick(
         &mut self,
         jobs: usize,
@@ -228,8 +225,8 @@ impl<J> State<J> {
                 eligible = true;
                 lane.deficit = lane.deficit.saturating_add(QUANTUM);
                 while taken.len() < jobs && cost > 0 {
-                    let paced = !self.closed && lane.wait(now).is_some();
-                    let Some(job) = lane.pop(now, paced) else {
+                    let must_wait = !self.closed && lane.wait(now).is_some();
+                    let Some(job) = lane.pop(now, must_wait) else {
                         break;
                     };
                     cost = cost.saturating_sub(job.0.cost());
@@ -251,32 +248,37 @@ impl<J> State<J> {
 
 impl<J> Lane<J> {
     fn wait(&self, now: Instant) -> Option<Instant> {
-        self.rates.and_then(|_| self.pace.not_before(now))
+        let wait = self.rate.wait(now);
+        (!wait.is_zero()).then(|| now + wait)
     }
 
-    fn pop(&mut self, now: Instant, paced: bool) -> Option<(Weight, J)> {
+    fn pop(&mut self, now: Instant, must_wait: bool) -> Option<(Weight, J)> {
         let cost = self.jobs.front()?.0.cost();
-        if paced || cost > self.deficit {
+        if must_wait || cost > self.deficit {
             return None;
         }
         let (weight, job) = self.jobs.pop_front()?;
         self.deficit -= cost;
         self.bytes = self.bytes.saturating_sub(weight.bytes);
-        if let Some(rates) = self.rates {
-            self.pace.take(rates, weight.operations, weight.bytes, now);
-        }
+        let (operations, bytes) = (weight.operations.into(), weight.bytes as u64);
+        self.rate.take(operations, bytes, now);
         Some((weight, job))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
 
     const WIDE: LaneLimits = LaneLimits {
         jobs: 10_000,
         bytes: usize::MAX,
-        rates: None,
+        rates: IoRates {
+            operations: None,
+            bytes: None,
+        },
     };
 
     fn weight(bytes: usize) -> Weight {
@@ -342,7 +344,7 @@ mod tests {
         let limits = LaneLimits {
             jobs: 2,
             bytes: 100,
-            rates: None,
+            rates: WIDE.rates,
         };
         queue.push(1, limits, weight(1000), ()).unwrap();
         assert_eq!(
@@ -361,13 +363,13 @@ mod tests {
     }
 
     #[test]
-    fn queue_above_its_pace_waits_and_does_not_hold_up_others() {
+    fn queue_above_its_rate_waits_and_does_not_hold_up_others() {
         let queue = FairQueue::new();
         let slow = LaneLimits {
-            rates: Some(Rates {
-                operations_per_second: 10,
-                bytes_per_second: u64::MAX,
-            }),
+            rates: IoRates {
+                operations: NonZeroU64::new(10),
+                bytes: None,
+            },
             ..WIDE
         };
         for _ in 0..100 {

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 use super::clock::Clock;
 use super::connection::{kind_of, unsigned};
 use super::fault::state_error;
-use super::keyspace::Shared;
 use super::queue::FairQueue;
+use super::shared::OpenKeyspace;
 use crate::error::StateError;
 use crate::key::Key;
 use crate::list::{KeyInfo, Page, Range};
@@ -29,7 +29,7 @@ type Reply<T> = oneshot::Sender<Result<T, StateError>>;
 
 /// A question to a keyspace.
 pub(crate) struct ReadWork {
-    pub(crate) keyspace: Arc<Shared>,
+    pub(crate) keyspace: Arc<OpenKeyspace>,
     pub(crate) read: Read,
 }
 

@@ -5,12 +5,13 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use stockade_policy::IoRates;
 use tokio::sync::oneshot;
 
 use super::clock::Clock;
@@ -20,6 +21,7 @@ use super::keyspace::SqliteKeyspace;
 use super::open::{self, OpenError};
 use super::queue::{FairQueue, LaneLimits, Refused, Weight};
 use super::reader::{ReadWork, Reader};
+use super::shared::Counters;
 use super::tidy::{SWEEP_EVERY, Tidy};
 use super::writer::{OpenWork, Opened, Work, Writer};
 use crate::error::StateError;
@@ -78,14 +80,6 @@ pub struct StoreStats {
     pub file_bytes: u64,
     /// Whether it can still be written.
     pub writable: bool,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) commits: AtomicU64,
-    pub(crate) groups: AtomicU64,
-    pub(crate) failures: AtomicU64,
-    pub(crate) swept: AtomicU64,
 }
 
 struct Inner {
@@ -215,7 +209,7 @@ impl Store for SqliteStore {
             let wide = LaneLimits {
                 jobs: usize::MAX,
                 bytes: usize::MAX,
-                rates: None,
+                rates: IoRates::default(),
             };
             let work = Work::Open(OpenWork {
                 name,

@@ -9,16 +9,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::connection::{LogFrames, PAGE};
-
-/// The log is moved when it is longer, in pages: 8 MiB.
-const LOG_MOVED: u32 = 2048;
+use super::connection::{LOG_MOVED, LogFrames};
 
 /// The log never stays longer, in pages: 64 MiB.
 const LOG_MOST: u32 = 16_384;
-
-/// Bytes of the log's file that are kept for the next commits.
-pub(crate) const LOG_KEPT: u64 = LOG_MOVED as u64 * PAGE;
 
 /// How often expired entries are removed.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -159,7 +153,7 @@ impl Tidy {
     /// Moves everything, for the last time. A failure is only logged: the log is as durable as the file.
     pub(crate) fn close(&mut self, connection: &Connection) {
         if let Err(error) = self.truncate(connection) {
-            tracing::warn!(%error, "state: the log could not be moved into the file; it stays beside it");
+            tracing::warn!(%error, "state: the checkpoint failed; the log stays as it is");
         }
     }
 

@@ -11,10 +11,9 @@ use tokio::sync::oneshot;
 
 use super::clock::Clock;
 use super::fault::{Health, state_error};
-use super::group::{Account, Accounts, Done, Group};
-use super::keyspace::Shared;
+use super::group::{Done, Group};
 use super::queue::FairQueue;
-use super::store::Counters;
+use super::shared::{Account, Accounts, Counters, OpenKeyspace};
 use super::tidy::Tidy;
 use crate::atomic::{Atomic, Outcome};
 use crate::error::StateError;
@@ -39,12 +38,12 @@ pub(crate) enum Work {
 pub(crate) struct OpenWork {
     pub(crate) name: KeyspaceName,
     pub(crate) limits: Limits,
-    pub(crate) reply: Reply<Arc<Shared>>,
+    pub(crate) reply: Reply<Arc<OpenKeyspace>>,
 }
 
 /// A commit to be done.
 pub(crate) struct CommitWork {
-    pub(crate) keyspace: Arc<Shared>,
+    pub(crate) keyspace: Arc<OpenKeyspace>,
     pub(crate) atomic: Atomic,
     pub(crate) reply: Reply<Outcome>,
 }
@@ -56,7 +55,7 @@ enum Answer {
 }
 
 /// The open keyspaces.
-pub(crate) type Opened = Arc<Mutex<HashMap<i64, Arc<Shared>>>>;
+pub(crate) type Opened = Arc<Mutex<HashMap<i64, Arc<OpenKeyspace>>>>;
 
 /// The writing thread.
 pub(crate) struct Writer {
@@ -190,7 +189,7 @@ impl Writer {
                     let shared = {
                         let mut opened = self.opened.lock();
                         let shared = opened.entry(id).or_insert_with(|| {
-                            Arc::new(Shared::new(id, open.name, open.limits, account))
+                            Arc::new(OpenKeyspace::new(id, open.name, open.limits, account))
                         });
                         shared.set_limits(open.limits);
                         Arc::clone(shared)

@@ -1,18 +1,20 @@
-//! The thread that carries messages between hosts and workers.
+//! The thread that drives the connections of workers.
 
 use std::sync::OnceLock;
 
 use tokio::runtime::{Builder, Handle};
 
-use crate::wall::StartError;
+use crate::start_error::StartError;
 
-/// The event loop of all links, on a thread of its own: hosts may be busy for long.
+/// The event loop of all connections, on a thread of its own: hosts may be busy for long.
 pub(crate) fn event_loop() -> Result<&'static Handle, StartError> {
     static LOOP: OnceLock<Result<Handle, String>> = OnceLock::new();
     LOOP.get_or_init(start)
         .as_ref()
         .map_err(|error| StartError {
-            what: format!("cannot start the thread that carries messages of workers: {error}"),
+            what: format!(
+                "cannot start the thread that drives the connections of workers: {error}"
+            ),
             checked: "epoll_create(2), pthread_create(3)".to_owned(),
             fix: "raise the limits on descriptors and threads (ulimit -n, -u)".to_owned(),
         })
@@ -27,7 +29,7 @@ fn start() -> Result<Handle, String> {
         .map_err(|error| error.to_string())?;
     let handle = runtime.handle().clone();
     std::thread::Builder::new()
-        .name("stockade-links".to_owned())
+        .name("stockade-conns".to_owned())
         .spawn(move || runtime.block_on(std::future::pending::<()>()))
         .map_err(|error| error.to_string())?;
     Ok(handle)

@@ -1,17 +1,23 @@
 //! Isolates in worker processes.
 //!
-//! The supervisor's process and the worker have a seat each for the same isolate: the one here stands
-//! for the guest ([`link`]), the one in the worker runs it ([`inner`]). Between them lies one socket.
+//! A worker is whatever runs isolates at the other end of a socket: a [`WorkerProcess`](process::WorkerProcess)
+//! that a [`WorkerLauncher`](process::WorkerLauncher) starts, of which a process behind the walls of
+//! `stockade-jail` is one. In the supervisor's process a [`WorkerIsolate`](isolate::WorkerIsolate) stands for each
+//! isolate of the worker; in the worker a [`HostConnection`](uplink::HostConnection) stands for the host.
 
-mod ending;
+mod backstop;
+mod connection;
+mod driver;
 mod event_loop;
-mod inner;
-mod link;
-mod member;
-mod task;
+mod isolate;
+mod jail;
+mod process;
+mod uplink;
 mod wall;
-mod watch;
 
-pub use inner::InnerLink;
-pub(crate) use inner::Untold;
+pub use jail::JailLauncher;
+pub use process::{
+    ExitCause, LaunchedWorker, WorkerEvent, WorkerEvents, WorkerExit, WorkerLauncher, WorkerProcess,
+};
+pub use uplink::HostConnection;
 pub use wall::WorkerWall;

@@ -1,19 +1,21 @@
-//! Isolation levels `process` and `container`.
+//! A wall whose isolates run in workers: the workers kept ready, and the trust groups.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use stockade_jail::{CODE_RANGE, CgroupUse, JailError, JailSpec, Launcher, Level, Role, Wx};
-use stockade_policy::{CpuShare, IsolateOptions, Isolation};
+use stockade_policy::IsolateOptions;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::unbounded_channel;
 
+use super::connection::Connection;
+use super::driver::Driver;
 use super::event_loop::event_loop;
-use super::link::Link;
-use super::task::Task;
-use crate::seat::Seat;
-use crate::wall::{StartError, Wall};
+use super::process::WorkerLauncher;
+use crate::host::remote::RemoteGuest;
+use crate::start_error::StartError;
+use crate::wall::{NewIsolate, Wall};
 
 /// Isolates of one trust group that share a worker at most.
 const GROUP_SIZE: usize = 8;
@@ -21,31 +23,30 @@ const GROUP_SIZE: usize = 8;
 /// How long after a start the pool is refilled: the isolate that was started goes first.
 const REFILL_AFTER: Duration = Duration::from_millis(3);
 
-/// Threads that a worker with one isolate makes: main, engine's main, event loop of the isolate, its
-/// blocking work, the meter, and the engine's helper; with some to spare.
-const THREADS: u32 = 12;
-
-/// Runs each isolate, or each trust group, in a process of its own.
-pub struct WorkerWall {
-    level: Level,
-    /// Where messages are carried; `None` is the [event loop](super::event_loop) of all links.
-    carriers: Option<tokio::runtime::Handle>,
-    pool: Arc<Mutex<Pool>>,
+/// Runs each isolate, or each trust group, in a worker of its own.
+pub struct WorkerWall<L: WorkerLauncher> {
+    workers: Arc<Workers<L>>,
 }
 
-#[derive(Default)]
-struct Pool {
-    ready: Vec<(JailSpec, Arc<Link>)>,
+struct Workers<L: WorkerLauncher> {
+    launcher: L,
+    /// Where connections are driven; `None` is the [event loop](super::event_loop) of all of them.
+    runtime: Option<Handle>,
+    pool: Mutex<Pool<L::Spec>>,
+}
+
+struct Pool<S> {
+    ready: Vec<(S, Arc<Connection>)>,
     /// Workers that are being started for the pool.
     coming: usize,
-    groups: HashMap<String, Vec<(JailSpec, Weak<Link>)>>,
+    groups: HashMap<String, Vec<(S, Weak<Connection>)>>,
 }
 
-impl Pool {
+impl<S: PartialEq> Pool<S> {
     /// A worker that waits for such an isolate, best one that is quite ready.
-    fn take_ready(&mut self, spec: &JailSpec) -> Option<Arc<Link>> {
-        self.ready.retain(|(_, link)| !link.is_gone());
-        let fits = |(with, _): &(JailSpec, Arc<Link>)| with == spec;
+    fn take_ready(&mut self, spec: &S) -> Option<Arc<Connection>> {
+        self.ready.retain(|(_, connection)| !connection.is_gone());
+        let fits = |(with, _): &(S, Arc<Connection>)| with == spec;
         let index = (self.ready.iter())
             .position(|ready| fits(ready) && ready.1.is_ready())
             .or_else(|| self.ready.iter().position(fits))?;
@@ -53,215 +54,190 @@ impl Pool {
     }
 
     /// A worker of this trust group that has room.
-    fn of_group(&mut self, name: &str, spec: &JailSpec) -> Option<Arc<Link>> {
-        let links = self.groups.get_mut(name)?;
-        links.retain(|(_, link)| link.upgrade().is_some_and(|link| !link.is_gone()));
-        if links.is_empty() {
+    fn of_group(&mut self, name: &str, spec: &S) -> Option<Arc<Connection>> {
+        let workers = self.groups.get_mut(name)?;
+        workers.retain(|(_, worker)| worker.upgrade().is_some_and(|worker| !worker.is_gone()));
+        if workers.is_empty() {
             self.groups.remove(name);
             return None;
         }
-        (links.iter().filter(|(with, _)| with == spec))
-            .filter_map(|(_, link)| link.upgrade())
-            .find(|link| link.members() < GROUP_SIZE)
+        (workers.iter().filter(|(with, _)| with == spec))
+            .filter_map(|(_, worker)| worker.upgrade())
+            .find(|worker| worker.isolates() < GROUP_SIZE)
+    }
+}
+
+impl<L: WorkerLauncher> WorkerWall<L> {
+    /// A wall with the workers of this launcher. Nothing is started before the first isolate.
+    #[must_use]
+    pub fn new(launcher: L) -> Self {
+        Self::with(launcher, None)
+    }
+
+    /// As [`WorkerWall::new`], for a host whose own tasks run in `runtime`, which must have its I/O and
+    /// time drivers. Connections are driven there, too: no thread has to be woken for a message, and those that
+    /// tasks send one after the other are written together. For a host that never computes for long.
+    #[must_use]
+    pub fn driven_by(launcher: L, runtime: Handle) -> Self {
+        Self::with(launcher, Some(runtime))
+    }
+
+    fn with(launcher: L, runtime: Option<Handle>) -> Self {
+        let pool = Pool {
+            ready: Vec::new(),
+            coming: 0,
+            groups: HashMap::new(),
+        };
+        Self {
+            workers: Arc::new(Workers {
+                launcher,
+                runtime,
+                pool: Mutex::new(pool),
+            }),
+        }
+    }
+}
+
+impl<L: WorkerLauncher> Workers<L> {
+    fn spec(&self, options: &IsolateOptions) -> L::Spec {
+        let isolates = match options.group {
+            Some(_) => GROUP_SIZE as u32,
+            None => 1,
+        };
+        self.launcher.spec(options, isolates)
+    }
+
+    /// Starts a worker and the task that drives its connection.
+    fn launch(&self, spec: &L::Spec) -> Result<Arc<Connection>, StartError> {
+        let gathers = self.runtime.is_some();
+        let runtime = match &self.runtime {
+            Some(runtime) => runtime,
+            None => event_loop()?,
+        };
+        let (sender, events) = unbounded_channel();
+        let on_event = Box::new(move |event| {
+            // The task is there until the last event.
+            let _ = sender.send(event);
+        });
+        let worker = self.launcher.launch(spec, on_event)?;
+        let driver = {
+            let _entered = runtime.enter();
+            rustix::io::ioctl_fionbio(&worker.socket, true)
+                .map_err(std::io::Error::from)
+                .and_then(|()| Driver::new(Connection::new(worker, gathers), events))
+        };
+        let driver = driver.map_err(|error| StartError {
+            what: format!("cannot wait for messages of a worker: {error}"),
+            checked: "ioctl(2) FIONBIO, epoll_ctl(2)".to_owned(),
+            fix: "raise the limit on descriptors (ulimit -n)".to_owned(),
+        })?;
+        let connection = driver.connection();
+        runtime.spawn(driver);
+        Ok(connection)
+    }
+
+    /// Has a worker of this trust group run an isolate: one that has room, or a new one.
+    fn start_in_group(&self, name: String, mut guest: RemoteGuest) -> Result<(), StartError> {
+        let spec = self.spec(guest.options());
+        loop {
+            let next = self.pool.lock().of_group(&name, &spec);
+            let Some(worker) = next else { break };
+            match worker.assign(guest) {
+                Ok(()) => return Ok(()),
+                Err(back) => guest = back,
+            }
+        }
+        let worker = self.launch(&spec)?;
+        let known = Arc::downgrade(&worker);
+        let mut pool = self.pool.lock();
+        pool.groups.entry(name).or_default().push((spec, known));
+        drop(pool);
+        give(&worker, guest);
+        Ok(())
     }
 }
 
 /// Has a worker that was just started run the isolate.
-fn give(link: &Arc<Link>, seat: Seat) {
-    if let Err(seat) = link.assign(seat) {
-        seat.start_failed(link.failure());
+fn give(worker: &Arc<Connection>, guest: RemoteGuest) {
+    if let Err(guest) = worker.assign(guest) {
+        guest.start_failed(worker.failure());
     }
 }
 
-impl WorkerWall {
-    /// A wall of this level. Nothing is started before the first isolate.
-    #[must_use]
-    pub fn new(level: Level) -> Self {
-        Self {
-            level,
-            carriers: None,
-            pool: Arc::default(),
-        }
-    }
-
-    /// A wall of this level for a host whose own tasks run in `runtime`, which must have its I/O and
-    /// time drivers. Messages are carried there, too: no thread has to be woken for one, and those that
-    /// tasks send one after the other are written together. For a host that never computes for long.
-    #[must_use]
-    pub fn carried_by(level: Level, runtime: tokio::runtime::Handle) -> Self {
-        Self {
-            level,
-            carriers: Some(runtime),
-            pool: Arc::default(),
-        }
-    }
-
-    fn isolation(&self) -> Isolation {
-        match self.level {
-            Level::Process => Isolation::Process,
-            Level::Container => Isolation::Container,
-        }
-    }
-
-    fn spec(&self, options: &IsolateOptions) -> JailSpec {
-        let limits = &options.limits;
-        let group = options.group.is_some();
-        let isolates = if group { GROUP_SIZE as u32 } else { 1 };
-        JailSpec {
-            level: self.level,
-            wx: match options.wx {
-                stockade_policy::Wx::Jit => Wx::Jit,
-                stockade_policy::Wx::Strict => Wx::Strict,
-            },
-            role: Role::Isolates,
-            memory: limits.memory.map(|memory| together(memory, isolates)),
-            cpu_share: (limits.cpu_share < CpuShare::FULL && !group)
-                .then(|| limits.cpu_share.fraction()),
-            isolates,
-            threads: THREADS + 2 * isolates,
-            cgroup: match options.cgroup {
-                stockade_policy::CgroupUse::Auto => CgroupUse::Auto,
-                stockade_policy::CgroupUse::Require => CgroupUse::Require,
-            },
-        }
-    }
-}
-
-/// Memory of so many isolates with this limit: V8 holds each to its own, the kernel all of them to this.
-/// Each has room for machine code of its own, of which a worker's limit counts one.
-fn together(memory: u64, isolates: u32) -> u64 {
-    let code = (CODE_RANGE as u64).saturating_mul(u64::from(isolates.saturating_sub(1)));
-    memory
-        .saturating_mul(u64::from(isolates))
-        .saturating_add(code)
-}
-
-impl Wall for WorkerWall {
-    fn start(&self, seat: Seat) -> Result<(), StartError> {
-        let spec = self.spec(seat.options());
+impl<L: WorkerLauncher> Wall for WorkerWall<L> {
+    fn start(&self, isolate: NewIsolate) -> Result<(), StartError> {
         let event_loop = event_loop()?;
-        let mut seat = seat;
-        if let Some(name) = seat.options().group.clone() {
-            loop {
-                let next = self.pool.lock().of_group(&name, &spec);
-                let Some(link) = next else { break };
-                match link.assign(seat) {
-                    Ok(()) => return Ok(()),
-                    Err(back) => seat = back,
-                }
-            }
-            let link = launch(&spec, self.carriers.as_ref())?;
-            let known = Arc::downgrade(&link);
-            let mut pool = self.pool.lock();
-            pool.groups.entry(name).or_default().push((spec, known));
-            drop(pool);
-            give(&link, seat);
-            return Ok(());
+        let mut guest = isolate.into_remote();
+        if let Some(name) = guest.options().group.clone() {
+            return self.workers.start_in_group(name, guest);
         }
+        // One that is kept ready, else a new one, for which the caller does not wait.
+        let spec = self.workers.spec(guest.options());
         loop {
-            let next = self.pool.lock().take_ready(&spec);
-            let Some(link) = next else { break };
-            match link.assign(seat) {
+            let next = self.workers.pool.lock().take_ready(&spec);
+            let Some(worker) = next else { break };
+            match worker.assign(guest) {
                 Ok(()) => return Ok(()),
-                Err(back) => seat = back,
+                Err(back) => guest = back,
             }
         }
-        let carriers = self.carriers.clone();
-        event_loop.spawn_blocking(move || match launch(&spec, carriers.as_ref()) {
-            Ok(link) => give(&link, seat),
-            Err(error) => seat.start_failed(error),
+        let workers = Arc::clone(&self.workers);
+        event_loop.spawn_blocking(move || match workers.launch(&spec) {
+            Ok(worker) => give(&worker, guest),
+            Err(error) => guest.start_failed(error),
         });
         Ok(())
     }
 
     fn warm_up(&self, options: &Arc<IsolateOptions>, count: usize) {
-        if options.group.is_some() || options.isolation != self.isolation() {
+        let workers = &self.workers;
+        if options.group.is_some() || options.isolation != workers.launcher.isolation() {
             return;
         }
         let Ok(event_loop) = event_loop() else { return };
-        let spec = self.spec(options);
+        let spec = workers.spec(options);
         let missing = {
-            let mut pool = self.pool.lock();
-            let have = pool
-                .ready
-                .iter()
-                .filter(|(with, link)| *with == spec && !link.is_gone())
+            let mut pool = workers.pool.lock();
+            let have = (pool.ready.iter())
+                .filter(|(with, worker)| *with == spec && !worker.is_gone())
                 .count();
             let missing = count.saturating_sub(have + pool.coming);
             pool.coming += missing;
             missing
         };
         for _ in 0..missing {
-            let (pool, spec) = (Arc::downgrade(&self.pool), spec.clone());
-            let carriers = self.carriers.clone();
-            event_loop.spawn(async move {
-                tokio::time::sleep(REFILL_AFTER).await;
-                let launching = move || (launch(&spec, carriers.as_ref()), spec);
-                let launched = tokio::task::spawn_blocking(launching).await;
-                let Some(pool) = pool.upgrade() else {
-                    if let Ok((Ok(link), _)) = launched {
-                        link.kill();
-                    }
-                    return;
-                };
-                let mut pool = pool.lock();
-                pool.coming = pool.coming.saturating_sub(1);
-                match launched {
-                    Ok((Ok(link), spec)) => pool.ready.push((spec, link)),
-                    Ok((Err(error), _)) => log::debug!("no worker kept ready: {error}"),
-                    Err(error) => log::debug!("no worker kept ready: {error}"),
-                }
-            });
+            event_loop.spawn(refill(Arc::downgrade(workers), spec.clone()));
         }
     }
 }
 
-impl Drop for WorkerWall {
+/// Starts a worker for the pool, unless the wall is gone by then.
+async fn refill<L: WorkerLauncher>(workers: Weak<Workers<L>>, spec: L::Spec) {
+    tokio::time::sleep(REFILL_AFTER).await;
+    let Some(launching) = workers.upgrade() else {
+        return;
+    };
+    let launching = move || (launching.launch(&spec), spec);
+    let launched = tokio::task::spawn_blocking(launching).await;
+    let Some(workers) = workers.upgrade() else {
+        if let Ok((Ok(worker), _)) = launched {
+            worker.kill();
+        }
+        return;
+    };
+    let mut pool = workers.pool.lock();
+    pool.coming = pool.coming.saturating_sub(1);
+    match launched {
+        Ok((Ok(worker), spec)) => pool.ready.push((spec, worker)),
+        Ok((Err(error), _)) => tracing::debug!("no worker kept ready: {error}"),
+        Err(error) => tracing::debug!("no worker kept ready: {error}"),
+    }
+}
+
+impl<L: WorkerLauncher> Drop for Workers<L> {
     fn drop(&mut self) {
-        for (_, link) in self.pool.lock().ready.drain(..) {
-            link.kill();
-        }
-    }
-}
-
-/// Starts a worker and the task that serves it.
-fn launch(
-    spec: &JailSpec,
-    carriers: Option<&tokio::runtime::Handle>,
-) -> Result<Arc<Link>, StartError> {
-    let gathers = carriers.is_some();
-    let event_loop = match carriers {
-        Some(carriers) => carriers,
-        None => event_loop()?,
-    };
-    let (sender, events) = unbounded_channel();
-    let on_event = Box::new(move |event| {
-        // The task is there until the last event.
-        let _ = sender.send(event);
-    });
-    let (worker, socket) = Launcher::get()?.launch(spec, on_event)?;
-    let task = {
-        let _entered = event_loop.enter();
-        rustix::io::ioctl_fionbio(&socket, true)
-            .map_err(std::io::Error::from)
-            .and_then(|()| Task::new(Link::new(worker, socket, gathers), events))
-    };
-    let task = task.map_err(|error| StartError {
-        what: format!("cannot wait for messages of a worker: {error}"),
-        checked: "ioctl(2) FIONBIO, epoll_ctl(2)".to_owned(),
-        fix: "raise the limit on descriptors (ulimit -n)".to_owned(),
-    })?;
-    let link = task.link();
-    event_loop.spawn(task);
-    Ok(link)
-}
-
-impl From<JailError> for StartError {
-    fn from(error: JailError) -> Self {
-        Self {
-            what: error.what,
-            checked: error.checked,
-            fix: error.fix,
+        for (_, worker) in self.pool.lock().ready.drain(..) {
+            worker.kill();
         }
     }
 }

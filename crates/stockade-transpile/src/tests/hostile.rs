@@ -229,7 +229,7 @@ fn repeated_random_patterns_end_in_time() {
     }
 }
 
-/// Only Linux tells how much of a stack was used.
+/// Only Linux reports how much of a stack was used.
 #[cfg(target_os = "linux")]
 #[test]
 fn stack_of_every_shape_stays_below_half_of_what_it_gets() {

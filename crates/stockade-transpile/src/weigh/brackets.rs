@@ -242,7 +242,7 @@ impl Brackets {
         self.open.push(std::mem::replace(&mut self.now, inner));
     }
 
-    /// Closes the innermost bracket if it is of the right kind, and tells which it was.
+    /// Closes the innermost bracket if it is of the right kind, and returns which it was.
     pub(super) fn close(&mut self, byte: usize, closer: u8) -> Option<Bracket> {
         if self.is_blind() {
             return None;

@@ -2,7 +2,7 @@
 //!
 //! The compiler is a recursive-descent parser and a few recursive walks, without limits of their own;
 //! it also parses some places twice, once as types or parameters and once more as something else, and
-//! where such places are nested, the times multiply. Nothing can interrupt it. So it is told no source
+//! where such places are nested, the times multiply. Nothing can interrupt it. So it is given no source
 //! that it could choke on, which takes an upper bound of both quantities from the text alone:
 //!
 //! - [`Weight::levels`]: how deep the recursion may go. Every level of it has consumed a token of its

@@ -8,7 +8,7 @@
 use super::brackets::{Bracket, Brackets};
 use super::{Refused, Weight};
 
-/// What the token before tells of a `/`.
+/// What the token before means for a `/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Before {
     /// An expression begins here: a regular expression.
@@ -362,7 +362,7 @@ impl Scan<'_> {
     }
 
     /// In types, `([` and `({` may begin parameters or a type in parentheses, and both are tried;
-    /// modifiers may stand between. What is no plain ASCII may be white space.
+    /// modifiers may stand between. A character outside plain ASCII may be white space.
     fn pattern_follows(&self) -> bool {
         let rest = self.source.get(self.at + 1..).unwrap_or_default();
         let rest = rest.trim_ascii_start();

@@ -11,8 +11,9 @@ use stockade::{ConsoleMode, Payload};
 
 use super::document::Done;
 use super::failure::Failure;
-use super::guest::{GuestArgs, Refusal, milliseconds};
+use super::guest::{GuestArgs, Refusal};
 use super::run_guest::Job;
+use super::units::duration;
 use super::{exit, meant};
 
 pub(crate) fn examples() -> String {
@@ -52,8 +53,8 @@ pub(crate) struct CallArgs {
     #[arg(long)]
     json: bool,
 
-    /// Elapsed time for all of it in milliseconds, 0 for no limit
-    #[arg(long, value_name = "MS", value_parser = milliseconds, default_value = "30000")]
+    /// Elapsed time for all of it, as 500ms or 2s; a bare number is milliseconds, 0 is no limit
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
     timeout: Duration,
 
     #[command(flatten)]

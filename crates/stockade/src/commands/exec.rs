@@ -9,8 +9,9 @@ use stockade::rpc::{ExportError, call_export, plain_json};
 use stockade::{ConsoleMode, Payload};
 
 use super::document::Done;
-use super::guest::{GuestArgs, Refusal, milliseconds};
+use super::guest::{GuestArgs, Refusal};
 use super::run_guest::Job;
+use super::units::duration;
 use super::{exit, meant};
 
 pub(crate) fn examples() -> String {
@@ -19,7 +20,7 @@ pub(crate) fn examples() -> String {
 Examples:
   stockade exec tool.ts                       runs the file until it has nothing left to do
   stockade exec tool.ts -- a b                NETWORK.env.args is [\"a\", \"b\"], and so are main's arguments
-  stockade exec tool.ts --cpu-limit 10000 --memory-limit 512 --timeout 60000
+  stockade exec tool.ts --cpu-limit 10s --memory-limit 512mb --timeout 1m
   stockade exec tool.ts --json | jq '.reason, .figures'
   echo 'console.log(6 * 7)' | stockade exec -
 
@@ -42,8 +43,8 @@ pub(crate) struct ExecArgs {
     #[arg(long)]
     json: bool,
 
-    /// Elapsed time for all of it in milliseconds, 0 for no limit
-    #[arg(long, value_name = "MS", value_parser = milliseconds, default_value = "30000")]
+    /// Elapsed time for all of it, as 500ms or 2s; a bare number is milliseconds, 0 is no limit
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
     timeout: Duration,
 
     #[command(flatten)]

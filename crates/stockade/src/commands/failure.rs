@@ -69,7 +69,7 @@ impl Failure {
     pub(crate) fn timeout(limit: Duration) -> Self {
         let ms = limit.as_millis();
         let message = format!(
-            "the guest was not done within {ms} ms\n  fix: raise it with --timeout <MS>, where 0 is no limit"
+            "the guest was not done within {ms} ms\n  fix: raise it with --timeout <TIME>, where 0 is no limit"
         );
         Self::new("timeout", message, exit::TIME)
     }
@@ -114,7 +114,7 @@ mod tests {
         assert!(
             failure
                 .message
-                .contains("\n  fix: raise it with --memory-limit <MB>, where 0 is no limit")
+                .contains("\n  fix: raise it with --memory-limit <SIZE>, where 0 is no limit")
         );
         let failure = Failure::ended(Some(end(TerminateReason::Crashed)));
         assert!(!failure.message.contains("fix:"));

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::path::Path;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
@@ -11,15 +10,16 @@ use stockade_policy::MAX_NAME_LEN;
 use stockade_transpile::open_stream;
 
 use super::exit;
+use super::units::{megabytes, milliseconds};
 
 /// The wall around a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Level {
-    /// A thread of this process: for code that is trusted not to carry an exploit for V8
+    /// A thread of this process: for code that you trust not to carry an exploit for V8
     Thread,
-    /// A process without rights, files and network
+    /// A process without privileges, files and network
     Process,
-    /// The same in namespaces of its own, on an empty root
+    /// The same in its own namespaces, on an empty root
     Container,
     /// Refused: not in this version
     #[value(hide = true)]
@@ -42,28 +42,28 @@ impl Level {
 /// Limits and wall of the guest.
 #[derive(Args)]
 pub(crate) struct GuestArgs {
-    /// The wall around the guest. One that cannot be built here is refused; `stockade doctor` says why
+    /// The level of isolation. A level that does not work here is refused; `stockade doctor` says why
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::Container)]
     pub(crate) isolation: Level,
 
-    /// CPU time of one activation in milliseconds, 0 for no limit [default: 500]
-    #[arg(long, value_name = "MS")]
+    /// CPU time of one activation, as 500ms or 2s; a bare number is milliseconds, 0 is no limit [default: 500ms]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
     cpu_limit: Option<f64>,
 
-    /// CPU time over the guest's whole life in milliseconds, 0 for no limit
-    #[arg(long, value_name = "MS", default_value = "0")]
+    /// CPU time over the guest's whole life, as 500ms or 2s; a bare number is milliseconds, 0 is no limit
+    #[arg(long, value_name = "TIME", value_parser = milliseconds, default_value = "0")]
     cpu_total: f64,
 
-    /// Memory in megabytes, 0 for no limit
-    #[arg(long, value_name = "MB", default_value = "128")]
+    /// Memory, as 64mb or 1gb; a bare number is megabytes, 0 is no limit
+    #[arg(long, value_name = "SIZE", value_parser = megabytes, default_value = "128mb")]
     memory_limit: f64,
 
-    /// Elapsed time of one activation in milliseconds, 0 for no limit [default: 10 x the CPU limit,
-    /// at least 5000]
-    #[arg(long, value_name = "MS")]
+    /// Elapsed time of one activation, as 500ms or 2s; a bare number is milliseconds, 0 is no limit [default: 10 x
+    /// the CPU limit, at least 5s]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
     wall_limit: Option<f64>,
 
-    /// Say what the runtime does
+    /// Log what the runtime does
     #[arg(long, short)]
     pub(crate) verbose: bool,
 }
@@ -126,15 +126,6 @@ fn read(module: &Path) -> Result<ModuleFiles, Refusal> {
         }
     };
     files.map_err(|error| Refusal(error.to_string(), exit::FAILED))
-}
-
-/// A number of milliseconds on the command line; 0 means none.
-pub(crate) fn milliseconds(text: &str) -> Result<Duration, String> {
-    text.parse()
-        .ok()
-        .filter(|ms| (0.0..=1e12).contains(ms))
-        .map(|ms: f64| Duration::from_secs_f64(ms / 1e3))
-        .ok_or_else(|| "expected a number of milliseconds from 0 to 1e12".to_owned())
 }
 
 /// Done with the exit code when the user asks for the end.

@@ -16,6 +16,7 @@ mod run_guest;
 mod serve;
 mod session;
 mod style;
+mod units;
 
 pub(crate) use call::{CallArgs, call, examples as call_examples};
 pub(crate) use doctor::{DoctorArgs, EXAMPLES as DOCTOR_EXAMPLES, doctor};
@@ -28,3 +29,4 @@ pub(crate) use serve::{
     CHECK_EXAMPLES, CheckArgs, RELOAD_EXAMPLES, ReloadArgs, SCHEMA_EXAMPLES, SERVE_EXAMPLES,
     ServeArgs, check, reload, schema, serve,
 };
+pub(crate) use units::{megabytes, milliseconds};

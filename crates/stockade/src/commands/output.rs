@@ -146,10 +146,10 @@ pub(crate) fn ended(end: Option<&End>) -> String {
         return text;
     };
     let flag = match reason {
-        TerminateReason::CpuLimit if text.contains("cpuTotalMs") => "--cpu-total <MS>",
-        TerminateReason::CpuLimit => "--cpu-limit <MS>",
-        TerminateReason::WallLimit => "--wall-limit <MS>",
-        TerminateReason::MemoryLimit => "--memory-limit <MB>",
+        TerminateReason::CpuLimit if text.contains("cpuTotalMs") => "--cpu-total <TIME>",
+        TerminateReason::CpuLimit => "--cpu-limit <TIME>",
+        TerminateReason::WallLimit => "--wall-limit <TIME>",
+        TerminateReason::MemoryLimit => "--memory-limit <SIZE>",
         TerminateReason::Crashed | TerminateReason::PolicyViolation => return text,
     };
     let ms = |time: std::time::Duration| time.as_millis();

@@ -9,10 +9,11 @@ use stockade::rpc::{Address, BoxError, Guest, RpcLimits, RpcOptions, Server, Sto
 use stockade::{ConsoleMode, Sandbox};
 
 use super::failure::Failure;
-use super::guest::{GuestArgs, Refusal, interrupted, milliseconds};
+use super::guest::{GuestArgs, Refusal, interrupted};
 use super::output::{self, Output};
 use super::run_guest::block_on;
 use super::session::Session;
+use super::units::{bytes, duration};
 use super::{exit, meant};
 
 pub(crate) fn examples() -> String {
@@ -54,12 +55,12 @@ pub(crate) struct RpcArgs {
     #[arg(long, value_name = "N", default_value_t = RpcLimits::default().connections)]
     max_connections: usize,
 
-    /// Bytes of a request or a batch
-    #[arg(long, value_name = "BYTES", default_value_t = RpcLimits::default().request_bytes)]
+    /// Bytes of a request or a batch, as 65536 or 64kb
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value_t = RpcLimits::default().request_bytes)]
     max_request_bytes: u32,
 
-    /// Bytes of a response or a batch's
-    #[arg(long, value_name = "BYTES", default_value_t = RpcLimits::default().response_bytes)]
+    /// Bytes of a response or a batch's, as 65536 or 64kb
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value_t = RpcLimits::default().response_bytes)]
     max_response_bytes: u32,
 
     /// Calls in the guest at the same time
@@ -70,11 +71,11 @@ pub(crate) struct RpcArgs {
     #[arg(long, value_name = "N", default_value_t = RpcLimits::default().batch)]
     max_batch: u32,
 
-    /// Wait for the reply to a request or a batch in milliseconds, 0 for no limit
-    #[arg(long, value_name = "MS", value_parser = milliseconds, default_value = "30000")]
+    /// Wait for the reply to a request or a batch, as 500ms or 2s; a bare number is milliseconds, 0 is no limit
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
     timeout: Duration,
 
-    /// Come to an end with the isolate, in place of starting another
+    /// Exit when the isolate ends, instead of starting another
     #[arg(long)]
     once: bool,
 

@@ -21,7 +21,7 @@ Examples:
   stockade serve examples/serve/stockade.yaml
   stockade serve --threads 1             leave more of a small machine to the guests
   stockade check --files stockade.yaml   whether that would work
-  stockade reload                        have the running server read its file again
+  stockade reload                        make the running server read its file again
 
 SIGHUP reloads the file and opens the log once more, SIGTERM and SIGINT stop: requests that run may end until \
 drain_timeout, a second signal stops at once.
@@ -35,7 +35,7 @@ Examples:
   stockade check --json stockade.yaml    for editors and CI
   stockade check --files stockade.yaml   read code, certificates and secrets, too; compile the code
 
-Every mistake is told in one go. Exit codes: 0 no mistakes, 2 mistakes.";
+All errors are reported together. Exit codes: 0 no errors, 2 errors.";
 
 pub(crate) const SCHEMA_EXAMPLES: &str = "\
 Example:
@@ -69,7 +69,7 @@ pub(crate) struct CheckArgs {
     #[arg(default_value = CONFIG, value_parser = meant::configuration())]
     config: PathBuf,
 
-    /// Print a JSON object with all mistakes and warnings
+    /// Print a JSON object with all errors and warnings
     #[arg(long)]
     json: bool,
 
@@ -153,7 +153,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
                 };
                 (checked, Vec::new())
             }
-            Err(mistakes) => (Checked::default(), vec![ServeError::Config(mistakes)]),
+            Err(diagnostics) => (Checked::default(), vec![ServeError::Config(diagnostics)]),
         }
     };
     let bad = !errors.is_empty();
@@ -163,7 +163,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
         for error in &errors {
             match error {
                 // Each with its place.
-                ServeError::Config(mistakes) => output::tell(&mistakes.to_string()),
+                ServeError::Config(diagnostics) => output::tell(&diagnostics.to_string()),
                 other => output::complain(&other.to_string()),
             }
         }
@@ -177,9 +177,9 @@ pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
             let more = if args.files {
                 ""
             } else {
-                "; the files it names were not looked at, --files does"
+                "; --files also checks the files that it names"
             };
-            output::say(&format!("{}: no mistakes{more}", args.config.display()));
+            output::say(&format!("{}: no errors{more}", args.config.display()));
         }
     }
     Ok(if bad { exit::USAGE } else { exit::DONE })
@@ -192,7 +192,7 @@ fn as_json(path: &Path, checked: &Checked, errors: &[ServeError]) -> serde_json:
         match error {
             ServeError::Config(of_file) => {
                 more += of_file.more;
-                let each = of_file.mistakes.iter();
+                let each = of_file.list.iter();
                 mistakes.extend(each.filter_map(|mistake| serde_json::to_value(mistake).ok()));
             }
             other => mistakes.push(of_the_whole(path, "error", &other.to_string())),

@@ -230,7 +230,7 @@ impl Session {
             Event::Request { id, method, .. } => {
                 let answer = Err(refused(self.command, &method));
                 if let Err(error) = handle.answer(id, answer) {
-                    log::debug!("an answer was not sent: {error}");
+                    tracing::debug!("an answer was not sent: {error}");
                 }
                 Ok(())
             }

@@ -2,7 +2,7 @@
 //! no fewer.
 //!
 //! strace(1) writes down every call of a real workload, [`workload.js`](workload.js); what workers call after
-//! their walls have closed is held against each rule with its arguments. A rule that no workload uses has its
+//! they are sealed is compared with each rule with its arguments. A rule that no workload uses has its
 //! reason in `unused.json`. Where there is no strace, or it may not trace, the test says so and passes.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #![expect(
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rules::{Match, Rules};
-use trace::{Call, calls_behind_walls};
+use trace::{Call, calls_when_sealed};
 
 #[test]
 fn drift_of_rules_with_a_compiler() {
@@ -97,7 +97,7 @@ fn run(level: &str, wx: &str) -> Vec<Call> {
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
-    let calls = calls_behind_walls(&String::from_utf8_lossy(&text));
+    let calls = calls_when_sealed(&String::from_utf8_lossy(&text));
     assert!(calls.len() > 1000, "{level}, {wx}: {} calls", calls.len());
     calls
 }

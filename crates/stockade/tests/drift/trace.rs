@@ -15,14 +15,14 @@ impl fmt::Display for Call {
     }
 }
 
-/// A line: what a thread began, or what came of it.
+/// A line: what a thread began, or its result.
 enum Line<'a> {
     Begins { name: &'a str, arguments: &'a str },
     Resumes { name: &'a str, rest: &'a str },
 }
 
 /// The calls of processes that have installed a filter, from then on.
-pub(crate) fn calls_behind_walls(trace: &str) -> Vec<Call> {
+pub(crate) fn calls_when_sealed(trace: &str) -> Vec<Call> {
     let processes = processes(trace);
     let process_of = |thread| processes.get(&thread).copied().unwrap_or(thread);
     let mut walled = BTreeSet::new();

@@ -31,9 +31,9 @@ pub(crate) enum Refused {
     /// Processes and containers.
     Workers,
     Containers,
-    /// Whoever asks for `wx: 'strict'`.
+    /// Those that ask for `wx: 'strict'`.
     Strict,
-    /// Whoever asks for `cgroup: 'require'`.
+    /// Those that ask for `cgroup: 'require'`.
     Require,
     Nobody,
 }

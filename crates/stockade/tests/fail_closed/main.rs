@@ -34,7 +34,7 @@ fn main() -> std::process::ExitCode {
         })
         .collect();
     trials.push(Trial::test(
-        "doctor attacks the walls that are left",
+        "doctor attacks the levels that are left",
         trial::attack_what_is_there,
     ));
     let done = libtest_mimic::run(&Arguments::from_args(), trials);

@@ -127,7 +127,7 @@ pub(crate) fn run(case: &Case) -> Result<(), Failed> {
         let key = [level.isolation, level.wx, level.cgroup].map(str::to_owned);
         let refused = level.is_refused(case.refused);
         let should_work = before.works.contains(&key) && !refused;
-        // Where nothing but `cgroup: require` does not work, the walls are whole.
+        // Where only `cgroup: require` does not work, the levels are complete.
         all_work &= should_work || level.cgroup == "require";
         expect(now.works.contains(&key) == should_work, || {
             format!("doctor says that {key:?} works: {}", !should_work)
@@ -161,7 +161,7 @@ pub(crate) fn run(case: &Case) -> Result<(), Failed> {
     })
 }
 
-/// Walls that cannot be built are not attacked, which is no success.
+/// A level that cannot be built is not attacked, which is not a success.
 pub(crate) fn attack_what_is_there() -> Result<(), Failed> {
     let case = CASES
         .iter()
@@ -169,11 +169,11 @@ pub(crate) fn attack_what_is_there() -> Result<(), Failed> {
         .ok_or("no such case")?;
     let ended = run_case(case, true, &["doctor", "--json", "--attack", "13"])?;
     let found: Value = serde_json::from_str(&ended.out)?;
-    for wall in found["attack"]["walls"].as_array().ok_or("no walls")? {
-        let tried = wall["held"] != 0;
-        expect(tried == (wall["level"] == "process"), || wall.to_string())?;
-        expect(tried == wall["error"].is_null(), || wall.to_string())?;
-        expect(wall["broken"] == 0, || wall.to_string())?;
+    for level in found["attack"]["walls"].as_array().ok_or("no levels")? {
+        let tried = level["held"] != 0;
+        expect(tried == (level["level"] == "process"), || level.to_string())?;
+        expect(tried == level["error"].is_null(), || level.to_string())?;
+        expect(level["broken"] == 0, || level.to_string())?;
     }
     expect(found["ok"] == false && ended.code == Some(1), || {
         format!("exit code {:?}", ended.code)

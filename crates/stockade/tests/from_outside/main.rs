@@ -26,6 +26,14 @@ fn main() -> std::process::ExitCode {
         add("jit_worker_has_code_of_its_own", worker::jit);
         add("group_shares_one_worker", worker::groups);
         add("cgroup_holds_the_worker", worker::cgroups);
+        add(
+            "clones_hold_nothing_of_each_other",
+            worker::secrets_of_others,
+        );
+        add(
+            "template_that_dies_ends_no_worker",
+            worker::template_that_dies,
+        );
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -57,14 +57,14 @@ fn children(pid: u32) -> BTreeSet<u32> {
         .collect()
 }
 
-/// Workers that live: children of this program's launcher.
+/// Workers that live: children of this program's launcher, but for the templates that it clones them from.
 fn workers() -> BTreeSet<u32> {
     let alive = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let state = stat
             .rsplit_once(')')
             .and_then(|(_, rest)| rest.trim_start().chars().next());
-        state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+        stat.contains("(stockade-worker)") && state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
     };
     (children(std::process::id()).into_iter())
         .flat_map(children)
@@ -276,6 +276,117 @@ pub(crate) fn cgroups(level: Isolation) {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         assert!(gone(), "left behind: {groups:?}");
+        sandbox.shutdown();
+    });
+}
+
+/// Children of this program's launcher that workers are cloned from.
+fn templates() -> BTreeSet<u32> {
+    let is_template = |pid: &u32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim_end() == "stockade-templ"
+    };
+    (children(std::process::id()).into_iter())
+        .flat_map(children)
+        .filter(is_template)
+        .collect()
+}
+
+/// Threads of a worker that comes from a template.
+const CLONED: usize = 3;
+
+/// Threads of a process. A worker that the launcher made has four: the one that was cloned, the isolate's, the one that
+/// watches its limits and the one for blocking work. One that comes from a template goes on with the isolate's.
+fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+}
+
+/// Starts isolates until one comes from a template, and returns the template.
+async fn until_cloned(sandbox: &Sandbox, level: Isolation) -> u32 {
+    for _ in 0..1000 {
+        let (isolate, worker) = create(sandbox, options(level)).await;
+        let cloned = threads(worker) == CLONED;
+        isolate.destroy();
+        if cloned {
+            let all = templates();
+            assert_eq!(all.len(), 1);
+            return *all.first().unwrap();
+        }
+    }
+    panic!("no worker came from a template");
+}
+
+/// How often the bytes are in the memory of a process.
+fn count_in_memory(pid: u32, bytes: &[u8]) -> usize {
+    use std::os::unix::fs::FileExt as _;
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let mut count = 0;
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let range = line.split(' ').next().unwrap();
+        let (from, to) = range.split_once('-').unwrap();
+        let number = |text| u64::from_str_radix(text, 16).unwrap();
+        let (mut at, to) = (number(from), number(to));
+        let mut page = [0; 4096];
+        while at < to {
+            // Pages that cannot be read hold nothing of anybody.
+            if memory.read_exact_at(&mut page, at).is_ok() {
+                count += page
+                    .windows(bytes.len())
+                    .filter(|&part| part == bytes)
+                    .count();
+            }
+            at += page.len() as u64;
+        }
+    }
+    count
+}
+
+pub(crate) fn secrets_of_others(level: Isolation) {
+    if !may_look() {
+        return;
+    }
+    block_on(async {
+        let sandbox = sandbox();
+        let template = until_cloned(&sandbox, level).await;
+        // Put together in the guest, so that the text is nowhere but in what evaluates it.
+        let half = format!(
+            "{:032x}",
+            u128::from(std::process::id()) * 0x9e37_79b9_7f4a_7c15
+        );
+        let (mut owner, first) = create(&sandbox, options(level)).await;
+        let planted = format!(
+            "globalThis.kept = ['{half}', 'planted'].join('-secret-'); kept.length + (kept + '').indexOf('!')"
+        );
+        owner.evaluate(&planted).await.unwrap();
+        let (_other, second) = create(&sandbox, options(level)).await;
+        assert_eq!((threads(first), threads(second)), (CLONED, CLONED));
+        let secret = format!("{half}-secret-planted");
+        assert_ne!(count_in_memory(first, secret.as_bytes()), 0);
+        assert_eq!(count_in_memory(second, secret.as_bytes()), 0);
+        assert_eq!(count_in_memory(template, secret.as_bytes()), 0);
+        // The template holds its socket and the launcher's pidfd besides three that lead nowhere.
+        let open = fs::read_dir(format!("/proc/{template}/fd"))
+            .unwrap()
+            .count();
+        assert_eq!(open, 5);
+        sandbox.shutdown();
+    });
+}
+
+pub(crate) fn template_that_dies(level: Isolation) {
+    block_on(async {
+        let sandbox = sandbox();
+        let template = until_cloned(&sandbox, level).await;
+        let (mut clone, _) = create(&sandbox, options(level)).await;
+        kill(Pid::from_raw(template.try_into().unwrap()), Signal::SIGKILL).unwrap();
+        // Those that were cloned from it live on, and new ones come without it.
+        answers(&mut clone).await;
+        let (mut next, _) = create(&sandbox, options(level)).await;
+        answers(&mut next).await;
+        let another = until_cloned(&sandbox, level).await;
+        assert_ne!(another, template);
+        answers(&mut clone).await;
         sandbox.shutdown();
     });
 }

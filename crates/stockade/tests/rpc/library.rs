@@ -198,8 +198,8 @@ fn library_reads_modules_of_their_own_folder_only() {
     for (name, why) in [
         ("bad.ts", "outside of the folder"),
         ("far.ts", "outside of the folder"),
-        ("pipes.ts", "it is no file"),
-        ("pipe.ts", "it is no file"),
+        ("pipes.ts", "it is not a file"),
+        ("pipe.ts", "it is not a file"),
         ("deep", "the folder has none of index.ts"),
         ("binary.ts", "it is not UTF-8 text"),
         ("missing.ts", "no such file"),

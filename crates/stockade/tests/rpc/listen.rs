@@ -56,7 +56,7 @@ fn listen_unix_socket_takes_the_place_of_a_dead_one_and_of_nothing_else() {
     drop(server);
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "precious").unwrap();
-    assert!(refused(&address).contains("no socket"));
+    assert!(refused(&address).contains("not a socket"));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     std::fs::remove_dir_all(folder).unwrap();
 }

@@ -69,6 +69,30 @@ fn metrics_count_requests_and_mirrors() {
     });
 }
 
+/// Dashboards and alerts name series by these: one that is renamed or missing breaks them in silence.
+#[test]
+fn metrics_have_their_names_and_labels() {
+    let code = "export default { async fetch() {
+      await fetch('http://other.example/').catch(() => {});
+      return new Response('ok');
+    } };";
+    let server = Server::site(code, "    state: true\n");
+    run(async {
+        server.get("a", "/").await;
+        let requests = "stockade_requests_total{instance=\"site\",method=\"GET\",status=\"2xx\"}";
+        server.until(requests, |count| count == 1.0).await;
+        let text = server.status("/metrics").await.text();
+        let series = text.lines().filter(|line| !line.starts_with('#'));
+        let mut series: Vec<_> = series
+            .map(|line| line.rsplit_once(' ').unwrap().0)
+            .collect();
+        series.sort_unstable();
+        let mut expected: Vec<_> = include_str!("metrics.txt").lines().collect();
+        expected.sort_unstable();
+        assert_eq!(series, expected, "{text}");
+    });
+}
+
 #[test]
 fn site_that_does_not_start_is_not_ready_and_others_are_served() {
     let config = format!(

@@ -291,7 +291,13 @@ impl Server {
             }
             at += 1;
         }
-        all.split_off(1)
+        let is_template = |pid: &u32| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|name| name.trim_end() == "stockade-templ")
+        };
+        let mut all = all.split_off(1);
+        all.retain(|pid| !is_template(pid));
+        all
     }
 }
 

@@ -11,7 +11,7 @@ const FIRST: u64 = 2000;
 /// Something that a worker does instead of running a guest.
 pub(crate) struct Attack {
     pub(crate) name: &'static str,
-    /// What it does before its walls are closed.
+    /// What it does before it is sealed.
     pub(crate) before: fn(&mut Forger),
     /// What it does once it is told to start an isolate. Afterwards it keeps still.
     pub(crate) run: fn(&mut Forger),

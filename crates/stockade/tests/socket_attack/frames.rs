@@ -144,7 +144,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
         },
         End::Verdict(
             VIOLATION,
-            "the reason of a verdict of 5000 is above the limit",
+            "the reason of a termination of 5000 is above the limit",
         ),
     ),
     Attack::new(

@@ -1,7 +1,7 @@
 //! A worker that was taken over, and speaks the protocol as it likes.
 //!
 //! This program is the supervisor, its launcher and the workers. A worker whose memory limit names an
-//! [`attack`] runs that in place of V8, behind walls that are really closed; every other worker is an
+//! [`attack`] runs that in place of V8, in workers that are really sealed; every other worker is an
 //! honest one. The [`host`] half asserts for each attack how the isolate ended and with what text, that
 //! what waited for it was settled, that its neighbour never noticed, and that nothing leaked.
 //!
@@ -25,10 +25,13 @@ fn main() -> std::process::ExitCode {
     use libtest_mimic::{Arguments, Trial};
     use stockade::Isolation;
 
-    stockade_jail::run_if_launcher(|inside| match attack::of(&inside) {
-        Some(attack) => worker::main(inside, attack),
-        None => stockade_isolate::worker_main(inside),
-    });
+    stockade_jail::run_if_launcher(
+        |inside| match attack::of(&inside) {
+            Some(attack) => worker::main(inside, attack),
+            None => stockade_isolate::worker_main(inside),
+        },
+        None,
+    );
     if let Some(script) = std::env::var_os(script::RUN) {
         return script::main(script);
     }

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use stockade::{ConsoleLevel, GuestError, Payload};
-use stockade_protocol::frame::{FromWorker, ToWorker, Verdict};
+use stockade_protocol::frame::{FromWorker, Termination, ToWorker};
 use stockade_protocol::{FromIsolate, Position, ToIsolate};
 
 use crate::attack::{Attack, End, Host};
@@ -340,7 +340,7 @@ fn request(forger: &mut Forger, id: u64, method: &str) {
 fn ended(forger: &mut Forger, reason: &str, detail: &str) {
     forger.send(FromWorker::Ended {
         isolate: forger.isolate,
-        verdict: Verdict {
+        termination: Termination {
             reason: reason.to_owned(),
             detail: detail.to_owned(),
             cpu_ns: u64::MAX,
@@ -399,9 +399,9 @@ fn everything_for(forger: &mut Forger, isolate: u32) {
     for message in messages {
         forger.send(FromWorker::Message { isolate, message });
     }
-    let verdict = Verdict {
+    let termination = Termination {
         reason: "crashed".to_owned(),
-        ..Verdict::default()
+        ..Termination::default()
     };
     let problem = None;
     for frame in [
@@ -418,7 +418,10 @@ fn everything_for(forger: &mut Forger, isolate: u32) {
             cpu_ns: 0,
             memory: 0,
         },
-        FromWorker::Ended { isolate, verdict },
+        FromWorker::Ended {
+            isolate,
+            termination,
+        },
         FromWorker::Left { isolate },
     ] {
         forger.send(frame);

@@ -22,7 +22,7 @@ pub(crate) struct Forger {
     pub(crate) isolate: u32,
 }
 
-/// Closes the walls as an honest worker does, and then attacks.
+/// Seals itself as an honest worker does, and then attacks.
 pub(crate) fn main(mut inside: Inside, attack: &Attack) {
     let Some(socket) = inside.take_socket() else {
         leave(EXIT_FAILED)
@@ -33,7 +33,7 @@ pub(crate) fn main(mut inside: Inside, attack: &Attack) {
         isolate: u32::MAX,
     };
     (attack.before)(&mut forger);
-    if inside.close_walls().is_err() {
+    if inside.seal().is_err() {
         leave(EXIT_FAILED)
     }
     forger.send(FromWorker::Ready);

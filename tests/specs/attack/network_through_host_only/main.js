@@ -33,21 +33,21 @@ const code = `(async (addresses) => {
 const sandbox = new V8Sandbox();
 const guest = await sandbox.createIsolate();
 console.log("without a handler:", await guest.evaluate(code));
-const twin = await sandbox.createIsolate();
+const control = await sandbox.createIsolate();
 const asked = [];
-twin.onRequest("fetch", ({ url }) => {
+control.onRequest("fetch", ({ url }) => {
   asked.push(new URL(url).hostname);
   return new Response(`the host says no to ${new URL(url).protocol}`, { status: 403 });
 });
-const outcomes = await twin.evaluate(code);
+const outcomes = await control.evaluate(code);
 console.log("with one:", outcomes.filter((text) => text.startsWith("the host says no")).length, "of", addresses.length);
-twin.allowWebSocket(() => false);
-console.log("socket:", await twin.evaluate(`new Promise((resolve) => {
+control.allowWebSocket(() => false);
+console.log("socket:", await control.evaluate(`new Promise((resolve) => {
   const socket = new WebSocket("ws://127.0.0.1:${port}/");
   socket.onopen = () => resolve("open");
   socket.onerror = socket.onclose = () => resolve("closed");
 })`));
-console.log("the host heard of:", asked.includes("127.0.0.1"), asked.includes("169.254.169.254"));
+console.log("the host received:", asked.includes("127.0.0.1"), asked.includes("169.254.169.254"));
 console.log("connections:", arrived);
 sandbox.shutdown();
 server.close();

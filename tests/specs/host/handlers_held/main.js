@@ -3,7 +3,7 @@
 const sandbox = new V8Sandbox({ cpuLimitMs: 0, wallLimitMs: 0 });
 const guest = await sandbox.createIsolate({ memoryLimitMb: 128 });
 const COUNT = 300;
-const gate = Promise.withResolvers();
+const release = Promise.withResolvers();
 const all = Promise.withResolvers();
 const order = [];
 let open = 0;
@@ -15,9 +15,9 @@ guest.on("job", async ([n, stream, ...objects]) => {
     let text = "";
     for await (const chunk of stream) text += new TextDecoder().decode(chunk);
     console.log("stream:", text, "at work:", open < 20);
-    gate.resolve();
+    release.resolve();
   }
-  await gate.promise;
+  await release.promise;
   open--;
   if (objects.length !== 100_000) throw new Error("damaged");
   if (order.length === COUNT && open === 0) all.resolve();

@@ -3,13 +3,13 @@
 const sandbox = new V8Sandbox({ cpuLimitMs: 0, wallLimitMs: 0 });
 const guest = await sandbox.createIsolate({ memoryLimitMb: 64 });
 const other = await sandbox.createIsolate();
-const gate = Promise.withResolvers();
+const release = Promise.withResolvers();
 let open = 0;
 let most = 0;
 for (const isolate of [guest, other]) {
   isolate.onRequest("slow", async (data) => {
     most = Math.max(most, ++open);
-    await gate.promise;
+    await release.promise;
     open--;
     return data.length;
   });
@@ -27,7 +27,7 @@ const answers = [];
 for (let i = 0; i < 20; i++) answers.push(await other.evaluate(`NETWORK.request("quick", [{}, ${i}])`));
 console.log(answers.every((length) => length === 2));
 console.log(await other.evaluate(`NETWORK.request("quick", Array(5_000).fill({}))`));
-gate.resolve();
+release.resolve();
 console.log(await guest.evaluate(`Promise.all(answered).then((all) => [all.length, all.every((n) => n === 100_000)])`));
 console.log("never more at once:", most < 20, open, guest.stats().requests);
 sandbox.shutdown();

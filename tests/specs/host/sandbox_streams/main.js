@@ -1,4 +1,4 @@
-// Streams cross the wall both ways, are read at the reader's pace, and can be given up.
+// Streams cross in both directions, are read at the reader's pace, and can be given up.
 const sandbox = new V8Sandbox();
 const worker = await sandbox.createIsolate();
 worker.execute(`

@@ -1,5 +1,5 @@
 // What kinds of sockets there are; asking for another one is an error and not the end of the program.
-const told = async (f) => {
+const reported = async (f) => {
   try {
     (await f()).close();
     return "there";
@@ -8,8 +8,8 @@ const told = async (f) => {
   }
 };
 for (const transport of ["vsock", "tunnel", "udp"]) {
-  console.log(await told(() => Deno.listen({ transport, cid: 1, port: 1 })));
-  console.log(await told(() => Deno.connect({ transport, cid: 1, port: 1 })));
+  console.log(await reported(() => Deno.listen({ transport, cid: 1, port: 1 })));
+  console.log(await reported(() => Deno.connect({ transport, cid: 1, port: 1 })));
 }
-console.log(await told(() => Deno.listen({ port: 0 })));
-console.log(await told(() => Deno.listen({ port: 0, reusePort: true })));
+console.log(await reported(() => Deno.listen({ port: 0 })));
+console.log(await reported(() => Deno.listen({ port: 0, reusePort: true })));

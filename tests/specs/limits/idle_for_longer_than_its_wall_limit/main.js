@@ -9,7 +9,7 @@ worker.execute(`
 `);
 for (let round = 0; round < 6; round++) {
   await new Promise((resolve) => setTimeout(resolve, 600));
-  // Many, so that the meter looks while some of them wait.
+  // Many, so that the limit watchdog checks while some of them wait.
   for (let i = 0; i < 500; i++) worker.send("more", i);
   console.log(await worker.call("count"));
 }

@@ -10,6 +10,6 @@ for (let i = 0; i < 24; i++) {
   most = Math.max(most, Deno.memoryUsage().rss);
 }
 console.log([...reasons], "together below 1.2 GB:", most < 1.2e9, sandbox.isolateCount());
-const twin = await sandbox.createIsolate();
-console.log(await twin.evaluate(`let sum = 0; for (let i = 0; i < 200; i++) sum += new Uint8Array(1e6).fill(1)[5]; sum`));
+const control = await sandbox.createIsolate();
+console.log(await control.evaluate(`let sum = 0; for (let i = 0; i < 200; i++) sum += new Uint8Array(1e6).fill(1)[5]; sum`));
 sandbox.shutdown();

@@ -1,5 +1,5 @@
 // Parser overflow. It ends, by the runtime; its neighbour answers meanwhile and afterwards, and so
-// does a harmless twin of it.
+// does its harmless control.
 import { attack } from "../attack.js";
 
 await attack({

@@ -15,6 +15,6 @@ for (
   console.log(/^(cpu|wall)_limit_exceeded$/.test(reason), guest.destroyed);
   console.log(await neighbour.evaluate(`"neighbour"`));
 }
-// Harmless twins.
+// Harmless controls.
 console.log(await neighbour.evaluate(`[(1n << 100n).toString(), "aab".lastIndexOf("ab")]`));
 sandbox.shutdown();

@@ -27,10 +27,10 @@ guest.execute(`NETWORK.send("early", 4)`);
 await last;
 console.log("host:", got);
 
-// More than may wait: told once, as a system event.
-const told = new Promise((resolve) => guest.onSystem("error", resolve));
+// More than may wait: reported once, as a system event.
+const reported = new Promise((resolve) => guest.onSystem("error", resolve));
 guest.execute(`for (let n = 0; n < 2000; n++) NETWORK.send("nobody", n)`);
-console.log((await told).message);
+console.log((await reported).message);
 
 // `off` takes one handler away, and only that.
 const log = [];

@@ -1,4 +1,4 @@
-// A destroyed isolate says so, and whoever waits for it hears of it.
+// A destroyed isolate reports it, and everything that waits for it rejects.
 const sandbox = new V8Sandbox();
 const guest = await sandbox.createIsolate({ name: "plugin" });
 console.log(String(guest), guest, guest.id, guest.destroyed, sandbox.isolateCount());

@@ -10,9 +10,9 @@ guest.execute(`
   });
 `);
 guest.on("seen", (seen) => console.log("guest:", ...seen));
-guest.execute(`throw new Error("told")`);
+guest.execute(`throw new Error("reported")`);
 guest.execute(`\n  throw new TypeError("taken")`);
-guest.execute(`const typed: number = 1; throw new RangeError("told, too")`);
+guest.execute(`const typed: number = 1; throw new RangeError("reported, too")`);
 guest.execute(`let 1x;`);
 // Of an evaluation the error is the reply.
 console.log("evaluate:", await guest.evaluate(`throw new Error("reply")`).catch((error) => error.message));

@@ -1,17 +1,17 @@
-// What guest code throws is told to the host as the system event `error`, and is no error of the host.
+// An exception of guest code reaches the host as the system event `error`, and is not an error of the host.
 const sandbox = new V8Sandbox();
 const guest = await sandbox.createIsolate();
 const errors = [];
-let heard;
+let received;
 guest.onSystem("error", (error) => {
   // Frames of the runtime's own scripts are no promise.
   error.stack = error.stack?.split("\n").filter((line) => !line.includes("ext:")).join("\n") ?? null;
   errors.push(error);
-  heard?.();
+  received?.();
 });
 const next = async (code) => {
   const before = errors.length;
-  const one = new Promise((resolve) => heard = () => errors.length > before && resolve());
+  const one = new Promise((resolve) => received = () => errors.length > before && resolve());
   console.log("execute returns", guest.execute(code));
   await one;
   if (errors.length < 9) console.log(errors.at(-1));

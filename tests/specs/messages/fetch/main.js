@@ -85,5 +85,5 @@ for (const [name, code] of Object.entries(cases)) {
   console.log(`${name}:`, await ask(`(async () => { ${code} })()`));
 }
 await aborted.promise;
-console.log("the host heard of the abort");
+console.log("the host received the abort");
 sandbox.shutdown();

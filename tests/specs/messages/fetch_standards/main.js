@@ -49,7 +49,7 @@ guest.onRequest("fetch", async ({ url, method, headers, body }) => {
 });
 
 const cases = {
-  // A body that is no stream is sent again.
+  // A body that is not a stream is sent again.
   text: `return await (await fetch("http://a.test/again", { method: "POST", body: "four" })).json()`,
   bytes: `return await (await fetch("http://a.test/again", { method: "POST", body: new Uint8Array(5) })).json()`,
   blob: `return await (await fetch("http://a.test/again", { method: "PUT", body: new Blob(["seven.."]) })).json()`,

@@ -1,4 +1,4 @@
-// Every mistake in a set of options is named, all at once.
+// Every wrong option of a set is reported, all together.
 const complain = async (make) => {
   try {
     await make();
@@ -31,6 +31,6 @@ await complain(() => sandbox.createIsolate({ isolation: "vm" }));
 await complain(() => sandbox.createIsolate({ env: { cycle: 1n } }));
 await complain(() => new (sandbox.constructor)(5));
 const guest = await sandbox.createIsolate({ cpuLimitMs: 0, memoryLimitMb: 64.5, wallLimitMs: 0, cpuShare: 0.5 });
-console.log(await guest.evaluate(`"the twin without a mistake"`));
+console.log(await guest.evaluate(`"the control without an error"`));
 await complain(() => new guest.constructor());
 sandbox.shutdown();

@@ -6,7 +6,7 @@ const make = async (source, more) => {
   guest.onSystem("error", () => {});
   return guest;
 };
-const tell = (label, promise) =>
+const emit = (label, promise) =>
   promise.then(
     (value) => console.log(label, "->", value),
     (error) => console.log(label, "->", error.stack),
@@ -27,22 +27,22 @@ for (
   ]
 ) {
   const guest = await make(source, more);
-  await tell(`${label}: ready`, guest.ready);
-  await tell(`${label}: call`, guest.call("f", 1));
+  await emit(`${label}: ready`, guest.ready);
+  await emit(`${label}: call`, guest.call("f", 1));
   console.log(await guest.evaluate("'alive'"), guest.ready === guest.ready);
 }
 
 const bare = await sandbox.createIsolate();
-await tell("no module: ready", bare.ready);
-await tell("no module: call", bare.call("f"));
+await emit("no module: ready", bare.ready);
+await emit("no module: call", bare.call("f"));
 
 const slow = await make(`NETWORK.send("here"); await new Promise((resolve) => NETWORK.on("go", resolve)); export const f = 1;`);
 const here = new Promise((resolve) => slow.on("here", resolve));
 await here;
-const called = tell("waiting: call", slow.call("g"));
+const called = emit("waiting: call", slow.call("g"));
 slow.send("go");
 await called;
-await tell("waiting: ready", slow.ready);
+await emit("waiting: ready", slow.ready);
 
 const endless = await make(`for (;;);`);
 const ready = endless.ready.catch((error) => error.message.split(" (")[0]);

@@ -28,9 +28,9 @@ const outcomes = new Set(await Promise.all(calls));
 for (const text of outcomes) console.log(text);
 never.destroy();
 
-// The twin that waits for nothing: what it throws is heard once.
+// The control that waits for nothing: its exception is reported once.
 const thrown = { "main.js": "await null; throw new Error('Top-level await promise never resolved')" };
-const twin = await new V8Sandbox().createIsolate({ modules: thrown });
-await new Promise((resolve) => twin.onSystem("error", ({ message }) => resolve(console.log("error:", message))));
-twin.destroy();
+const control = await new V8Sandbox().createIsolate({ modules: thrown });
+await new Promise((resolve) => control.onSystem("error", ({ message }) => resolve(console.log("error:", message))));
+control.destroy();
 worker.destroy();

@@ -1,16 +1,16 @@
 // A guest's WebSocket as plain events, for hosts that do the plumbing themselves.
 const sandbox = new V8Sandbox();
 const guest = await sandbox.createIsolate();
-const tell = (conn_id, event_type, data) => guest.send("__ws_event", { conn_id, event_type, data });
+const emit = (conn_id, event_type, data) => guest.send("__ws_event", { conn_id, event_type, data });
 guest.on("ws.open", ({ conn_id, url, protocols }) => {
   console.log("open", url, protocols);
-  if (url.includes("refuse")) return tell(conn_id, "error", "refused");
-  tell(conn_id, "open");
+  if (url.includes("refuse")) return emit(conn_id, "error", "refused");
+  emit(conn_id, "open");
 });
-guest.on("ws.send", ({ conn_id, data }) => tell(conn_id, "message", data));
+guest.on("ws.send", ({ conn_id, data }) => emit(conn_id, "message", data));
 guest.on("ws.close", ({ conn_id, code, reason }) => {
   console.log("close", code, reason);
-  tell(conn_id, "close", { code, reason });
+  emit(conn_id, "close", { code, reason });
 });
 console.log(await guest.evaluate(`new Promise((resolve) => {
   const log = [];

@@ -17,13 +17,13 @@ const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (re
 guest.allowWebSocket(() => true);
 console.log(await guest.evaluate(`new Promise((resolve) => {
   const socket = new WebSocket("ws://127.0.0.1:${server.addr.port}/");
-  let heard = 0;
+  let received = 0;
   socket.onopen = () => {
     socket.send("go");
     // Nothing of the host reaches a guest whose queue is full: it listens of its own accord.
-    setTimeout(() => NETWORK.on("fill", () => heard++), 1500);
+    setTimeout(() => NETWORK.on("fill", () => received++), 1500);
   };
-  socket.onclose = ({ code, reason }) => resolve([code, reason, heard > 1000]);
+  socket.onclose = ({ code, reason }) => resolve([code, reason, received > 1000]);
 })`));
 sandbox.shutdown();
 await server.shutdown();

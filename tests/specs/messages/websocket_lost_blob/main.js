@@ -1,11 +1,11 @@
 // A Blob that cannot be read is not sent, and does not stay in what a socket has buffered.
 const sandbox = new V8Sandbox();
 const guest = await sandbox.createIsolate();
-const tell = (conn_id, event_type, data) => guest.send("__ws_event", { conn_id, event_type, data });
+const emit = (conn_id, event_type, data) => guest.send("__ws_event", { conn_id, event_type, data });
 guest.onSystem("error", ({ name }) => console.log("error:", name));
-guest.on("ws.open", ({ conn_id }) => tell(conn_id, "open"));
-guest.on("ws.send", ({ conn_id, data }) => tell(conn_id, "message", data));
-guest.on("ws.close", ({ conn_id }) => tell(conn_id, "close"));
+guest.on("ws.open", ({ conn_id }) => emit(conn_id, "open"));
+guest.on("ws.send", ({ conn_id, data }) => emit(conn_id, "message", data));
+guest.on("ws.close", ({ conn_id }) => emit(conn_id, "close"));
 console.log(await guest.evaluate(`new Promise((resolve) => {
   const log = [];
   const socket = new WebSocket("ws://a.test/");

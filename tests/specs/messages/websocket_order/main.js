@@ -1,15 +1,15 @@
 // What a guest's WebSocket says keeps its order while a Blob is read, and comes before the close.
 const sandbox = new V8Sandbox();
 const guest = await sandbox.createIsolate();
-const tell = (conn_id, event_type, data) => guest.send("__ws_event", { conn_id, event_type, data });
+const emit = (conn_id, event_type, data) => guest.send("__ws_event", { conn_id, event_type, data });
 guest.on("ws.open", ({ conn_id, protocols }) => {
   console.log("open", protocols);
-  tell(conn_id, "open");
+  emit(conn_id, "open");
 });
 guest.on("ws.send", ({ data }) => console.log("send", typeof data === "string" ? data : new TextDecoder().decode(data)));
 guest.on("ws.close", ({ conn_id, ...close }) => {
   console.log("close", close);
-  tell(conn_id, "close", close);
+  emit(conn_id, "close", close);
 });
 const talk = (body, protocols) => guest.evaluate(`new Promise((resolve) => {
   const log = [];

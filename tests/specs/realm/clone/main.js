@@ -1,4 +1,4 @@
-// What is no value of its own is refused by structuredClone and postMessage, at any depth; what is one crosses.
+// structuredClone and postMessage refuse an object that is not a value, at any depth, and pass values.
 const sandbox = new V8Sandbox({ cpuLimitMs: 5000 });
 const guest = await sandbox.createIsolate();
 guest.execute(`

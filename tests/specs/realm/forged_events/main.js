@@ -17,7 +17,7 @@ const proto = new Promise((resolve) => guest.on("proto", (data) => resolve(conso
 guest.execute(`NETWORK.send("proto", JSON.parse('{"__proto__": {"polluted": 1}}'))`);
 await proto;
 console.log("alive:", !guest.destroyed);
-// The harmless twin: a real end is told as one.
+// The harmless control: a real end is reported.
 const ended = new Promise((resolve) => guest.onSystem("destroyed", resolve));
 const waiting = setInterval(() => {}, 1000);
 guest.destroy();

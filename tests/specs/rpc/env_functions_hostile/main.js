@@ -18,7 +18,7 @@ for (
 for (const data of ["undefined", "null", "'text'", "{ length: 1, 0: 'x' }"]) {
   console.log(await rejected("env:svc.price", data));
 }
-console.log(await rejected("env:svc.price", "['the twin']"));
+console.log(await rejected("env:svc.price", "['the control']"));
 
 // Frozen, and the guest's own: what it does to its realm is its own trouble.
 console.log(await worker.evaluate(`(() => {

@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::super::head::{
-    DataHead, ErrorHead, FromHead, MAX_HEAD_BYTES, RelatedHead, ResultHead, TextsHead, VerdictHead,
+    DataHead, ErrorHead, FromHead, MAX_HEAD_BYTES, RelatedHead, ResultHead, TerminationHead,
+    TextsHead,
 };
 use super::*;
 
@@ -130,7 +131,7 @@ fn lengths_above_their_bounds_are_refused_before_the_bulk() {
         (
             FromHead::Ended {
                 isolate: 1,
-                verdict: VerdictHead {
+                termination: TerminationHead {
                     reason: MAX_REASON_BYTES + 1,
                     detail: 0,
                     cpu_ns: 0,
@@ -139,7 +140,7 @@ fn lengths_above_their_bounds_are_refused_before_the_bulk() {
                     memory: 0,
                 },
             },
-            "the reason of a verdict",
+            "the reason of a termination",
         ),
     ] {
         too_large(&refused::<FromWorker>(&forged(&head, &[])), what);
@@ -281,7 +282,7 @@ fn texts_of_a_worker_are_harmless_on_arrival() {
             FromWorker::Started { problem, .. } => {
                 texts.extend(problem.map(|problem| problem.what));
             }
-            FromWorker::Ended { verdict, .. } => texts.push(verdict.detail),
+            FromWorker::Ended { termination, .. } => texts.push(termination.detail),
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! `--attack`: the safe part of the native suite, on the walls that work here.
+//! `--attack`: the safe part of the native suite, at the levels that work here.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -10,15 +10,16 @@ use super::levels::Trial;
 use crate::commands::exit;
 use crate::commands::guest::Refusal;
 
-/// What came of all attempts.
+/// The results of all attempts.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Attacked {
     pub(super) summary: Count,
-    pub(super) walls: Vec<AttackedWall>,
-    /// Attempts that are not made on a user's machine: they would harm it if the wall failed.
+    #[serde(rename = "walls")]
+    pub(super) levels: Vec<AttackedLevel>,
+    /// Attempts that are not made on a user's machine: they would harm it if the level failed.
     pub(super) skipped: Vec<Skipped>,
-    /// Every attempt on every wall.
+    /// Every attempt at every level.
     pub(super) attempts: Vec<Attempt>,
 }
 
@@ -29,14 +30,14 @@ pub(super) struct Count {
     pub(super) held: usize,
     pub(super) given_up: usize,
     pub(super) broken: usize,
-    /// On each wall.
+    /// At each level.
     pub(super) skipped: usize,
 }
 
-/// One wall.
+/// One level with its mode.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct AttackedWall {
+pub(super) struct AttackedLevel {
     pub(super) level: &'static str,
     pub(super) wx: &'static str,
     pub(super) held: usize,
@@ -53,15 +54,17 @@ pub(super) struct Skipped {
     pub(super) name: &'static str,
 }
 
-/// One attempt on one wall.
+/// One attempt at one level.
 #[derive(Serialize)]
 pub(super) struct Attempt {
     pub(super) group: u8,
     pub(super) name: &'static str,
-    twin: &'static str,
+    #[serde(rename = "twin")]
+    control: &'static str,
     pub(super) level: &'static str,
     pub(super) wx: &'static str,
-    pub(super) verdict: Verdict,
+    #[serde(rename = "verdict")]
+    pub(super) outcome: Outcome,
     /// Why it was given up, or what is broken.
     pub(super) why: Option<String>,
     denial: Option<String>,
@@ -70,16 +73,16 @@ pub(super) struct Attempt {
 
 #[derive(Serialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Verdict {
+pub(super) enum Outcome {
     Held,
     GivenUp,
     Broken,
 }
 
 impl Attacked {
-    /// Nothing is broken, and every wall was tried.
-    pub(super) fn walls_hold(&self) -> bool {
-        self.summary.broken == 0 && self.walls.iter().all(|wall| wall.error.is_none())
+    /// Nothing is broken, and every level was tried.
+    pub(super) fn levels_hold(&self) -> bool {
+        self.summary.broken == 0 && self.levels.iter().all(|level| level.error.is_none())
     }
 
     /// The groups of attempts in which something ended so, each with what did.
@@ -87,10 +90,10 @@ impl Attacked {
         let mut groups: BTreeMap<u8, Count> = BTreeMap::new();
         for attempt in &self.attempts {
             let count = groups.entry(attempt.group).or_default();
-            match attempt.verdict {
-                Verdict::Held => count.held += 1,
-                Verdict::GivenUp => count.given_up += 1,
-                Verdict::Broken => count.broken += 1,
+            match attempt.outcome {
+                Outcome::Held => count.held += 1,
+                Outcome::GivenUp => count.given_up += 1,
+                Outcome::Broken => count.broken += 1,
             }
         }
         for skipped in &self.skipped {
@@ -108,7 +111,7 @@ fn wanted(filter: &str, group: u8, name: &str) -> bool {
 }
 
 /// Plants the secrets that workers must not find, and sees that there is something to try. It executes this
-/// program anew with the same arguments, the first time.
+/// program again with the same arguments, the first time.
 #[cfg(target_os = "linux")]
 pub(super) fn prepare(filter: &str) -> Result<(), Refusal> {
     if !stockade_attack::attacks().any(|attack| wanted(filter, attack.group, attack.name)) {
@@ -136,20 +139,20 @@ pub(super) fn prepare(_: &str) -> Result<(), Refusal> {
     ))
 }
 
-/// Attacks every wall that works; tells how far it is on a terminal.
+/// Attacks every level that works, and shows its progress on a terminal.
 pub(super) fn run(filter: &str, levels: &[Trial], progress: bool) -> Attacked {
     let mut all = Attacked {
         summary: Count::default(),
-        walls: Vec::new(),
+        levels: Vec::new(),
         skipped: Vec::new(),
         attempts: Vec::new(),
     };
     let progress = Progress(progress && std::io::stderr().is_terminal());
-    let walls = levels
+    let attacked = levels
         .iter()
         .filter(|level| level.isolation != Isolation::Thread && level.cgroup == CgroupUse::Auto);
-    for level in walls {
-        let mut wall = AttackedWall {
+    for level in attacked {
+        let mut result = AttackedLevel {
             level: level.isolation.name(),
             wx: match level.wx {
                 Wx::Jit => "jit",
@@ -161,14 +164,14 @@ pub(super) fn run(filter: &str, levels: &[Trial], progress: bool) -> Attacked {
             error: None,
         };
         if level.works {
-            attack_wall(filter, level, &mut wall, &mut all.attempts, &progress);
+            attack_level(filter, level, &mut result, &mut all.attempts, &progress);
         } else {
-            wall.error = Some("the level does not work here".to_owned());
+            result.error = Some("the level does not work here".to_owned());
         }
-        all.summary.held += wall.held;
-        all.summary.given_up += wall.given_up;
-        all.summary.broken += wall.broken;
-        all.walls.push(wall);
+        all.summary.held += result.held;
+        all.summary.given_up += result.given_up;
+        all.summary.broken += result.broken;
+        all.levels.push(result);
     }
     progress.end();
     leave_out(filter, &mut all);
@@ -192,10 +195,10 @@ fn leave_out(filter: &str, all: &mut Attacked) {
 fn leave_out(_: &str, _: &mut Attacked) {}
 
 #[cfg(target_os = "linux")]
-fn attack_wall(
+fn attack_level(
     filter: &str,
     trial: &Trial,
-    wall: &mut AttackedWall,
+    result: &mut AttackedLevel,
     attempts: &mut Vec<Attempt>,
     progress: &Progress,
 ) {
@@ -215,36 +218,36 @@ fn attack_wall(
     let arena = match stockade_attack::Arena::open(level, wx) {
         Ok(arena) => arena,
         Err(error) => {
-            wall.error = Some(error.to_string());
+            result.error = Some(error.to_string());
             return;
         }
     };
     for (done, attack) in selected.iter().enumerate() {
-        progress.tell(wall, done + 1, selected.len(), attack.name);
+        progress.show(result, done + 1, selected.len(), attack.name);
         let report = match arena.run(attack) {
             Ok(report) => report,
             Err(error) => {
-                wall.error = Some(format!("{}: {error}", attack.name));
+                result.error = Some(format!("{}: {error}", attack.name));
                 return;
             }
         };
-        let (verdict, why) = match report.result {
-            stockade_attack::Verdict::Held => (Verdict::Held, None),
-            stockade_attack::Verdict::Skipped { why } => (Verdict::GivenUp, Some(why)),
-            stockade_attack::Verdict::Broken { why } => (Verdict::Broken, Some(why)),
+        let (outcome, why) = match report.result {
+            stockade_attack::AttemptResult::Held => (Outcome::Held, None),
+            stockade_attack::AttemptResult::Skipped { why } => (Outcome::GivenUp, Some(why)),
+            stockade_attack::AttemptResult::Broken { why } => (Outcome::Broken, Some(why)),
         };
-        match verdict {
-            Verdict::Held => wall.held += 1,
-            Verdict::GivenUp => wall.given_up += 1,
-            Verdict::Broken => wall.broken += 1,
+        match outcome {
+            Outcome::Held => result.held += 1,
+            Outcome::GivenUp => result.given_up += 1,
+            Outcome::Broken => result.broken += 1,
         }
         attempts.push(Attempt {
             group: report.group,
             name: report.name,
-            twin: report.twin,
-            level: wall.level,
-            wx: wall.wx,
-            verdict,
+            control: report.control,
+            level: result.level,
+            wx: result.wx,
+            outcome,
             why,
             denial: report.denial,
             micros: report.micros,
@@ -253,18 +256,18 @@ fn attack_wall(
 }
 
 #[cfg(not(target_os = "linux"))]
-fn attack_wall(_: &str, _: &Trial, _: &mut AttackedWall, _: &mut Vec<Attempt>, _: &Progress) {}
+fn attack_level(_: &str, _: &Trial, _: &mut AttackedLevel, _: &mut Vec<Attempt>, _: &Progress) {}
 
 /// How far it is, on standard error where that is a terminal.
 struct Progress(bool);
 
 impl Progress {
-    fn tell(&self, wall: &AttackedWall, done: usize, of: usize, name: &str) {
+    fn show(&self, level: &AttackedLevel, done: usize, of: usize, name: &str) {
         if self.0 {
             let name: String = name.chars().take(40).collect();
             let line = format!(
                 "\r[{done:>3}/{of}] {}, wx: {}: {name}\x1b[K",
-                wall.level, wall.wx
+                level.level, level.wx
             );
             let _ = std::io::stderr().write_all(line.as_bytes());
         }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use stockade_jail::Layer;
 
-use super::attack::{Attacked, Verdict};
+use super::attack::{Attacked, Outcome};
 use super::levels::{Failure, Trial};
 
 /// Whether there are colours.
@@ -46,8 +46,8 @@ impl Style {
     }
 }
 
-/// What came of it all, for who reads nothing else.
-pub(super) fn verdict(trials: &[Trial], attacked: Option<&Attacked>, style: Style) -> String {
+/// The result in one or a few lines, for a reader who reads nothing else.
+pub(super) fn summary(trials: &[Trial], attacked: Option<&Attacked>, style: Style) -> String {
     let names = |optional: bool| {
         let bad = trials
             .iter()
@@ -56,20 +56,20 @@ pub(super) fn verdict(trials: &[Trial], attacked: Option<&Attacked>, style: Styl
     };
     let (needed, optional) = (names(false), names(true));
     let mut text = if needed.is_empty() {
-        style.paint(Colour::Good, "Every wall can be built here.", 0)
+        style.paint(Colour::Good, "Every level of isolation works here.", 0)
     } else {
         let count = match needed.len() {
-            1 => "A wall cannot be built here".to_owned(),
-            more => format!("{more} walls cannot be built here"),
+            1 => "A level of isolation does not work here".to_owned(),
+            more => format!("{more} levels of isolation do not work here"),
         };
-        let told = format!("{count}: {}.", needed.join("; "));
-        style.paint(Colour::Bad, &told, 0) + " Why, and what to do, stands below."
+        let summary = format!("{count}: {}.", needed.join("; "));
+        style.paint(Colour::Bad, &summary, 0) + " The reasons and fixes are below."
     };
     if !optional.is_empty() {
         let _ = write!(
             text,
-            "\n{} {}. What does not ask for it runs without.",
-            style.paint(Colour::Middling, "Optional, and not to be built:", 0),
+            "\n{} {}. Isolates that do not require it run without it.",
+            style.paint(Colour::Middling, "Optional, and not available:", 0),
             optional.join("; ")
         );
     }
@@ -88,12 +88,12 @@ pub(super) fn verdict(trials: &[Trial], attacked: Option<&Attacked>, style: Styl
     text
 }
 
-/// Whether the walls held.
+/// Whether the levels held.
 fn held(attacked: &Attacked, style: Style) -> String {
-    match attacked.walls_hold() {
-        true => style.paint(Colour::Good, "The walls hold", 0),
-        false if attacked.summary.broken > 0 => style.paint(Colour::Bad, "A WALL IS BROKEN", 0),
-        false => style.paint(Colour::Middling, "Not every wall was tried", 0),
+    match attacked.levels_hold() {
+        true => style.paint(Colour::Good, "All levels held", 0),
+        false if attacked.summary.broken > 0 => style.paint(Colour::Bad, "A LEVEL IS BROKEN", 0),
+        false => style.paint(Colour::Middling, "Not every level was attacked", 0),
     }
 }
 
@@ -149,7 +149,7 @@ pub(super) fn levels(trials: &[Trial], style: Style) -> String {
     let width = widest(names.iter().map(String::as_str));
     let heading = format!("{:<7}  {:<width$}  an isolate there", "", "level");
     let mut text = format!("{}\n", style.paint(Colour::Heading, &heading, 0));
-    let mut told: Vec<(&Failure, &String)> = Vec::new();
+    let mut explained: Vec<(&Failure, &String)> = Vec::new();
     for (trial, name) in trials.iter().zip(&names) {
         if let (None, Some(start), Some(evaluate)) =
             (&trial.error, trial.start_ms, trial.evaluate_ms)
@@ -172,11 +172,11 @@ pub(super) fn levels(trials: &[Trial], style: Style) -> String {
         };
         let _ = writeln!(text, "{state}  {name:<width$}  {missing}");
         if let Some(error) = &trial.error {
-            if let Some((_, first)) = told.iter().find(|(known, _)| *known == error) {
+            if let Some((_, first)) = explained.iter().find(|(known, _)| *known == error) {
                 let _ = writeln!(text, "{:9}as with {first}", "");
                 continue;
             }
-            told.push((error, name));
+            explained.push((error, name));
             let _ = writeln!(text, "{:9}{}", "", indented(&error.what, 11));
             let _ = writeln!(text, "{:11}checked: {}", "", indented(&error.checked, 13));
             let _ = writeln!(text, "{:11}fix: {}", "", indented(&error.fix, 13));
@@ -186,23 +186,23 @@ pub(super) fn levels(trials: &[Trial], style: Style) -> String {
     text
 }
 
-/// Every wall that was attacked, every group of attempts, and what is broken or given up.
+/// Every level that was attacked, every group of attempts, and what is broken or given up.
 pub(super) fn attack(attacked: &Attacked, style: Style) -> String {
     let heading = format!(
         "\n{:<26}{:>6}{:>10}{:>8}",
         "wall", "held", "given up", "broken"
     );
     let mut text = format!("{}\n", style.paint(Colour::Heading, &heading, 0));
-    for wall in &attacked.walls {
-        let name = format!("{}, wx: {}", wall.level, wall.wx);
+    for level in &attacked.levels {
+        let name = format!("{}, wx: {}", level.level, level.wx);
         let _ = writeln!(
             text,
             "{name:<26}{:>6}{:>10}{}",
-            wall.held,
-            wall.given_up,
-            broken(wall.broken, style)
+            level.held,
+            level.given_up,
+            broken(level.broken, style)
         );
-        if let Some(error) = &wall.error {
+        if let Some(error) = &level.error {
             let _ = writeln!(text, "  not all of it: {}", indented(error, 4));
         }
     }
@@ -228,7 +228,7 @@ pub(super) fn attack(attacked: &Attacked, style: Style) -> String {
     if count.skipped > 0 {
         let _ = writeln!(
             text,
-            "\nSkipped: {} that would harm this machine if a wall failed.",
+            "\nSkipped: {} that would harm this machine if a level failed.",
             count.skipped
         );
     }
@@ -244,14 +244,14 @@ fn broken(count: usize, style: Style) -> String {
     }
 }
 
-/// What is promised nowhere, or not on these walls.
+/// What is promised nowhere, or not at these levels.
 fn given_up(text: &mut String, attacked: &Attacked, style: Style) {
     let mut reasons: BTreeMap<&str, (BTreeSet<String>, BTreeSet<&str>)> = BTreeMap::new();
     for attempt in &attacked.attempts {
-        if attempt.verdict == Verdict::GivenUp {
+        if attempt.outcome == Outcome::GivenUp {
             let why = attempt.why.as_deref().unwrap_or_default();
-            let (walls, names) = reasons.entry(why).or_default();
-            walls.insert(format!("{}, wx: {}", attempt.level, attempt.wx));
+            let (levels, names) = reasons.entry(why).or_default();
+            levels.insert(format!("{}, wx: {}", attempt.level, attempt.wx));
             names.insert(attempt.name);
         }
     }
@@ -260,9 +260,9 @@ fn given_up(text: &mut String, attacked: &Attacked, style: Style) {
     }
     let heading = style.paint(Colour::Heading, "Given up, and stated:", 0);
     let _ = writeln!(text, "\n{heading}");
-    for (why, (walls, names)) in reasons {
-        let walls = Vec::from_iter(walls).join(" and ");
-        let _ = writeln!(text, "  {why} ({walls})");
+    for (why, (levels, names)) in reasons {
+        let levels = Vec::from_iter(levels).join(" and ");
+        let _ = writeln!(text, "  {why} ({levels})");
         for name in names {
             let _ = writeln!(text, "    - {name}");
         }
@@ -272,7 +272,7 @@ fn given_up(text: &mut String, attacked: &Attacked, style: Style) {
 /// Each attempt that got through, or of which nobody would know.
 fn failures(text: &mut String, attacked: &Attacked, style: Style) {
     for attempt in &attacked.attempts {
-        if attempt.verdict == Verdict::Broken {
+        if attempt.outcome == Outcome::Broken {
             let why = attempt.why.as_deref().unwrap_or_default();
             let _ = writeln!(
                 text,
@@ -363,25 +363,28 @@ mod tests {
     }
 
     #[test]
-    fn verdict_tells_what_is_needed_from_what_is_optional() {
-        let told = |container, require| {
+    fn summary_distinguishes_needed_from_optional() {
+        let summarised = |container, require| {
             let trials = [
                 trial(Isolation::Process, CgroupUse::Auto, true),
                 trial(Isolation::Container, CgroupUse::Auto, container),
                 trial(Isolation::Container, CgroupUse::Require, require),
             ];
-            verdict(&trials, None, Style { colours: false })
+            summary(&trials, None, Style { colours: false })
         };
-        assert_eq!(told(true, true), "Every wall can be built here.\n");
-        let text = told(true, false);
+        assert_eq!(
+            summarised(true, true),
+            "Every level of isolation works here.\n"
+        );
+        let text = summarised(true, false);
         assert!(
-            text.starts_with("Every wall can be built here.\n"),
+            text.starts_with("Every level of isolation works here.\n"),
             "{text}"
         );
-        assert!(text.contains("Optional, and not to be built: container, cgroup: require."));
-        let text = told(false, false);
+        assert!(text.contains("Optional, and not available: container, cgroup: require."));
+        let text = summarised(false, false);
         assert!(
-            text.starts_with("A wall cannot be built here: container."),
+            text.starts_with("A level of isolation does not work here: container."),
             "{text}"
         );
     }

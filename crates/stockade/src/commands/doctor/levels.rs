@@ -31,7 +31,7 @@ pub(super) struct Trial {
     pub(super) wx: Wx,
     pub(super) cgroup: CgroupUse,
     pub(super) works: bool,
-    /// Nobody needs it who does not ask for it by name: where it does not work, the walls are whole.
+    /// Only those need it who ask for it by name. Without it, the other levels are complete.
     pub(super) optional: bool,
     /// Milliseconds until the isolate was ready.
     pub(super) start_ms: Option<f64>,
@@ -114,7 +114,7 @@ async fn try_one(layers: &[Layer], isolation: Isolation, wx: Wx, cgroup: CgroupU
             fix: "the machine may be overloaded: try again; otherwise report this as a defect"
                 .to_owned(),
         }),
-        // A wall that closes without one of its layers would be worse than none.
+        // A level that starts without one of its layers would be worse than none.
         Ok(Ok(())) if !trial.missing.is_empty() => Some(Failure {
             what: format!(
                 "an isolate runs although layers are missing: {}",

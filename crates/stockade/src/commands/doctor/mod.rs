@@ -1,4 +1,4 @@
-//! `stockade doctor`: which walls this machine can build, and whether they hold.
+//! `stockade doctor`: which levels of isolation work on this machine, and whether they hold.
 
 mod attack;
 mod describe;
@@ -20,13 +20,13 @@ use levels::Trial;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  stockade doctor                             each layer of the walls, and which levels work here
+  stockade doctor                             tests each layer, and reports which levels work here
   stockade doctor --attack                    also tries to get out of each level that works
   stockade doctor --attack fork --level container
   stockade doctor --json | jq '.levels[] | select(.works | not)'
 
-Exit codes: 0 every wall can be built and no attempt to get out succeeds, 1 a wall cannot be built or is
-broken, 2 bad usage. What is optional, such as cgroup: require, does not count.";
+Exit codes: 0 every level works and no attack succeeds, 1 a level does not work or is broken, 2 bad
+usage. What is optional, such as cgroup: require, does not count.";
 
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
@@ -84,7 +84,7 @@ struct Findings {
     version: &'static str,
     kernel: String,
     architecture: &'static str,
-    /// Every level that was tried and is not optional works, and no wall is broken.
+    /// Every level that was tried and is not optional works, and no level is broken.
     ok: bool,
     layers: Vec<Layer>,
     levels: Vec<Trial>,
@@ -95,7 +95,7 @@ struct Findings {
 pub(crate) fn doctor(args: &DoctorArgs) -> Result<i32, Refusal> {
     let style = Style::of_standard_output();
     if let Some(filter) = &args.attack {
-        // Before any thread starts: it executes this program anew.
+        // Before any thread starts: it executes this program again.
         attack::prepare(filter)?;
     }
     stockade::initialize();
@@ -108,9 +108,9 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Result<i32, Refusal> {
         .as_ref()
         .map(|filter| attack::run(filter, &levels, !args.json));
     let whole = levels.iter().all(|level| level.works || level.optional);
-    let ok = whole && attack.as_ref().is_none_or(Attacked::walls_hold);
+    let ok = whole && attack.as_ref().is_none_or(Attacked::levels_hold);
     if !args.json {
-        output::say(&describe::verdict(&levels, attack.as_ref(), style));
+        output::say(&describe::summary(&levels, attack.as_ref(), style));
         output::say(&describe::layers(&layers, version, &kernel, style));
         output::say(&describe::levels(&levels, style));
         if let Some(attack) = &attack {

@@ -1,0 +1,94 @@
+//! The trait of a capability, and who calls it.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use stockade_http::Body;
+use stockade_protocol::GuestError;
+
+use crate::{CallPayload, ErrorName};
+
+/// The isolate that calls: one mirror of an instance. A capability keeps what a guest holds open by its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// The name of the instance.
+    pub instance: Arc<str>,
+    /// The number of the mirror. A grant never sees the number of a mirror that ended again.
+    pub mirror: u32,
+}
+
+/// What a capability knows of a call besides its arguments.
+#[derive(Debug, Clone)]
+pub struct CallContext {
+    /// Who calls.
+    pub owner: Owner,
+}
+
+/// What an instance was granted under one name of `env`.
+///
+/// Each kind has the methods it can do something with; the others refuse. The futures own what they need, so a call
+/// goes on when its grant is replaced. When a guest cancels a call its future is dropped.
+pub trait Capability: Send + Sync + 'static {
+    /// `env.NAME.method(...args)`.
+    fn call(
+        &self,
+        _context: CallContext,
+        method: &str,
+        _arguments: CallPayload,
+    ) -> BoxFuture<'static, Result<CallPayload, GuestError>> {
+        refuse(format!("it has no method {:?}", shortened(method)))
+    }
+
+    /// `env.NAME.fetch(request)`. The host of the URL is chosen by the guest and means nothing.
+    fn fetch(
+        &self,
+        _context: CallContext,
+        _request: Request<Body>,
+    ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
+        refuse("it takes no requests".to_owned())
+    }
+
+    /// `owner` has ended and calls no more: whatever it holds open here is closed. It is called once for each owner,
+    /// also for one that never called.
+    fn ended(&self, _owner: &Owner) {}
+}
+
+fn refuse<T: Send + 'static>(why: String) -> BoxFuture<'static, Result<T, GuestError>> {
+    Box::pin(std::future::ready(Err(ErrorName::Type.error(why))))
+}
+
+/// The beginning of a text that a guest chose, for an error's message.
+fn shortened(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    struct Nothing;
+
+    impl Capability for Nothing {}
+
+    #[test]
+    fn capability_without_methods_refuses_with_a_type_error() {
+        let context = || CallContext {
+            owner: Owner {
+                instance: "shop".into(),
+                mirror: 1,
+            },
+        };
+        let method = "m".repeat(1000);
+        let called = Nothing.call(context(), &method, CallPayload::default());
+        let error = called.now_or_never().unwrap().unwrap_err();
+        assert_eq!(error.name, "TypeError");
+        assert!(error.message.len() < 100, "{error}");
+        let request = Request::new(stockade_http::empty_body());
+        let fetched = Nothing.fetch(context(), request);
+        let error = fetched.now_or_never().unwrap().unwrap_err();
+        assert_eq!(error.name, "TypeError");
+    }
+}

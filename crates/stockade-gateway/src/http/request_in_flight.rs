@@ -1,0 +1,90 @@
+//! A request from its head to the end of its response, and its access record.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{StatusCode, request};
+
+use crate::access::{AccessRecord, Observer, Outcome};
+use crate::http::connection::Connection;
+use crate::http::connection_state::ConnectionState;
+use crate::http::forwarded::Origin;
+use crate::http::request_body::BodyProgress;
+use crate::listener::connection_limits::RunningRequest;
+use crate::route::table::TableOptions;
+
+/// A request in flight. Reports the request when it is dropped.
+pub(crate) struct RequestInFlight {
+    pub(crate) record: Box<AccessRecord>,
+    pub(crate) began: Instant,
+    /// On its connection, from 1.
+    pub(crate) number: u64,
+    pub(crate) body: Arc<BodyProgress>,
+    pub(crate) state: Arc<ConnectionState>,
+    observer: Arc<dyn Observer>,
+    _running: RunningRequest,
+}
+
+impl RequestInFlight {
+    /// Begins a request of `connection`. Until its response is complete it counts as one whose client went away.
+    pub(crate) fn begin(
+        connection: &Connection,
+        options: &TableOptions,
+        head: &request::Parts,
+        origin: &Origin,
+        began: Instant,
+    ) -> Self {
+        let state = Arc::clone(&connection.state);
+        state.timers.request_begins();
+        let logged = options.logged_headers.iter().flat_map(|name| {
+            let values = head.headers.get_all(name).iter();
+            values.map(move |value| {
+                let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+                (name.clone(), text)
+            })
+        });
+        Self {
+            record: Box::new(AccessRecord {
+                started: SystemTime::now(),
+                request_id: origin.request_id.clone(),
+                listener: Arc::clone(&connection.listener),
+                route: None,
+                client: origin.client,
+                peer: connection.peer,
+                tls: connection
+                    .tls
+                    .as_ref()
+                    .map(|tls| Arc::clone(&tls.connection.client)),
+                method: head.method.clone(),
+                scheme: origin.scheme.as_str(),
+                host: None,
+                path: head.uri.path().to_owned(),
+                query: head.uri.query().map(str::to_owned),
+                version: head.version,
+                headers: logged.collect(),
+                status: StatusCode::OK,
+                bytes_in: 0,
+                bytes_out: 0,
+                first_byte: Duration::ZERO,
+                duration: Duration::ZERO,
+                served_by: None,
+                outcome: Outcome::ClientGone,
+            }),
+            began,
+            number: state.requests.next(),
+            body: Arc::default(),
+            state,
+            observer: Arc::clone(&connection.gateway.observer),
+            _running: connection.gateway.connections.count_request(),
+        }
+    }
+}
+
+impl Drop for RequestInFlight {
+    fn drop(&mut self) {
+        self.state.timers.request_ends();
+        self.record.bytes_in = self.body.bytes();
+        self.record.duration = self.began.elapsed();
+        self.observer.request(&self.record);
+    }
+}

@@ -1,0 +1,154 @@
+//! The call of a target: the request as targets get it, the wait for the response, and the start of a WebSocket.
+
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode, request};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use stockade_http::{
+    Body, Client, GuestSocket, NormalPath, Problem, Scheme, ServedBy, Upgrade, empty_body,
+};
+
+use crate::access::Outcome;
+use crate::http::connection::Connection;
+use crate::http::forwarded::Origin;
+use crate::http::headers;
+use crate::http::request_body::RequestBody;
+use crate::http::request_in_flight::RequestInFlight;
+use crate::rejection::Rejection;
+use crate::route::authority::Authority;
+use crate::route::lookup::RouteError;
+use crate::route::table::Route;
+use crate::route::url::{absolute_uri, uri_authority};
+use crate::state::ActiveConfig;
+use crate::websocket::handshake::{Handshake, HandshakeError};
+use crate::websocket::relay::{self, Relay};
+
+/// A request that may go to its route's target.
+pub(crate) struct TargetRequest {
+    pub(crate) route: Arc<Route>,
+    pub(crate) authority: Authority,
+    pub(crate) path: NormalPath,
+    /// The request asks for a WebSocket that the route serves.
+    pub(crate) handshake: Option<Handshake>,
+}
+
+/// One call of a target.
+pub(crate) struct TargetCall<'a> {
+    pub(crate) connection: &'a Arc<Connection>,
+    pub(crate) config: &'a ActiveConfig,
+    pub(crate) origin: &'a Origin,
+}
+
+impl TargetCall<'_> {
+    /// Gives the request to the target and waits for the head of its response.
+    pub(crate) async fn run(
+        &self,
+        request: &TargetRequest,
+        mut head: request::Parts,
+        body: Incoming,
+        upgrade: Option<OnUpgrade>,
+        flight: &mut RequestInFlight,
+    ) -> Result<Response<Body>, Rejection> {
+        let Self {
+            connection,
+            config,
+            origin,
+            ..
+        } = *self;
+        let TargetRequest {
+            route,
+            authority,
+            path,
+            handshake,
+        } = request;
+
+        // The head as targets get it: an absolute URL, no field that ends here, a WebSocket as on HTTP/1.1.
+        let in_urls = uri_authority(origin.scheme, authority).ok_or(RouteError::Host)?;
+        headers::clean_request(&mut head.headers, &in_urls);
+        head.uri = absolute_uri(origin.scheme, in_urls, path.as_str(), head.uri.query())
+            .ok_or(RouteError::Character)?;
+        if let Some(handshake) = handshake {
+            handshake.announce(&mut head);
+        }
+        head.extensions.insert(Client {
+            address: origin.client,
+            request_id: origin.request_id.clone(),
+            https: origin.scheme == Scheme::Https,
+            secure: flight.record.tls.clone(),
+            upgrade: handshake.is_some(),
+        });
+
+        // The body, bounded and timed.
+        let body = if body.is_end_stream() {
+            empty_body()
+        } else {
+            let limit = route.body_limit(&config.limits);
+            let state = Arc::clone(&connection.state);
+            let progress = Arc::clone(&flight.body);
+            RequestBody::new(body, limit, &config.limits, state, flight.number, progress)
+                .boxed_unsync()
+        };
+
+        // The target. A fault of the body is the client's, whatever the target made of it.
+        let timeout = route.timeout.unwrap_or(config.limits.request_timeout);
+        let answer = route.target.handle(Request::from_parts(head, body));
+        let answered = tokio::time::timeout(timeout, answer).await;
+        if let Some(fault) = flight.body.fault() {
+            return Err(fault.into());
+        }
+        let Ok(mut response) = answered else {
+            return Err(Rejection::timed_out());
+        };
+        flight.record.served_by = response.extensions_mut().remove::<ServedBy>();
+        let guest = response.extensions_mut().remove::<Upgrade>();
+        if !response.status().is_informational() {
+            return Ok(response);
+        }
+
+        // A WebSocket, where client, gateway and target agree on one.
+        match (handshake, upgrade, guest.and_then(|guest| guest.take())) {
+            (Some(handshake), Some(upgrade), Some(guest))
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
+            {
+                self.open_websocket(route, guest, upgrade)?;
+                flight.record.outcome = Outcome::Upgraded;
+                Ok(handshake.accept(response))
+            }
+            _ => {
+                let detail = "The site answered with an interim response and nothing else.";
+                Ok(Problem::new(StatusCode::BAD_GATEWAY, detail).into_response())
+            }
+        }
+    }
+
+    /// Starts the relay of a WebSocket, if another one may be open.
+    fn open_websocket(
+        &self,
+        route: &Route,
+        guest: GuestSocket,
+        upgrade: OnUpgrade,
+    ) -> Result<(), HandshakeError> {
+        let connection = Arc::clone(self.connection);
+        let limits = &self.config.limits.sockets;
+        let gateway = &connection.gateway;
+        let permit = gateway
+            .connections
+            .acquire_websocket(limits.open)
+            .ok_or(HandshakeError::TooMany)?;
+        let relay = Relay {
+            guest,
+            limits: limits.clone(),
+            route: Arc::clone(&route.label),
+            request_id: self.origin.request_id.clone(),
+            client: self.origin.client,
+            phase: gateway.phase.clone(),
+            observer: Arc::clone(&gateway.observer),
+            connection: Arc::clone(&connection.state),
+        };
+        relay::start(relay, upgrade, (permit, connection));
+        Ok(())
+    }
+}

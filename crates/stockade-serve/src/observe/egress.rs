@@ -1,0 +1,114 @@
+//! What the broker refused and what it did.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use stockade_broker::{Action, Audit, LogAudit, Outcome, Reason, Refusal, Usage};
+use strum::VariantNames;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    instance: Arc<str>,
+    action: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Used {
+    instance: Arc<str>,
+    action: &'static str,
+    outcome: &'static str,
+}
+
+/// Counts, and writes refusals to the log.
+pub(crate) struct EgressMetrics {
+    log: LogAudit,
+    refused: Family<Refused, Counter>,
+    requests: Family<Used, Counter>,
+    sent: Family<Used, Counter>,
+    received: Family<Used, Counter>,
+}
+
+impl EgressMetrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            log: LogAudit::default(),
+            refused: Family::default(),
+            requests: Family::default(),
+            sent: Family::default(),
+            received: Family::default(),
+        };
+        registry.register(
+            "stockade_egress_refused",
+            "What guests wanted of the network or of folders and did not get",
+            metrics.refused.clone(),
+        );
+        registry.register(
+            "stockade_egress_requests",
+            "Outbound requests of guests",
+            metrics.requests.clone(),
+        );
+        registry.register(
+            "stockade_egress_sent_bytes",
+            "Bytes of bodies and messages that guests sent",
+            metrics.sent.clone(),
+        );
+        registry.register(
+            "stockade_egress_received_bytes",
+            "Bytes of bodies and messages that guests received",
+            metrics.received.clone(),
+        );
+        metrics
+    }
+
+    /// Forgets a site that is gone.
+    pub(crate) fn forget(&self, site: &str) {
+        let instance: Arc<str> = site.into();
+        for action in Action::VARIANTS {
+            for reason in Reason::VARIANTS {
+                self.refused.remove(&Refused {
+                    instance: Arc::clone(&instance),
+                    action,
+                    reason,
+                });
+            }
+            for outcome in Outcome::VARIANTS {
+                let used = Used {
+                    instance: Arc::clone(&instance),
+                    action,
+                    outcome,
+                };
+                for family in [&self.requests, &self.sent, &self.received] {
+                    family.remove(&used);
+                }
+            }
+        }
+    }
+}
+
+impl Audit for EgressMetrics {
+    fn refused(&self, refusal: &Refusal) {
+        let refused = Refused {
+            instance: Arc::clone(&refusal.instance),
+            action: refusal.action.as_str(),
+            reason: refusal.reason.as_str(),
+        };
+        self.refused.get_or_create(&refused).inc();
+        self.log.refused(refusal);
+    }
+
+    fn used(&self, usage: &Usage) {
+        let used = Used {
+            instance: Arc::clone(&usage.instance),
+            action: usage.action.as_str(),
+            outcome: usage.outcome.as_str(),
+        };
+        self.requests.get_or_create(&used).inc();
+        self.sent.get_or_create(&used).inc_by(usage.sent);
+        self.received.get_or_create(&used).inc_by(usage.received);
+        self.log.used(usage);
+    }
+}

@@ -1,0 +1,47 @@
+//! What the listener for metrics says.
+
+use stockade_instance::MirrorState;
+
+use crate::metrics::Metrics;
+use crate::running::Snapshot;
+use crate::status::Status;
+
+pub(super) struct Health {
+    pub(super) metrics: Metrics,
+    pub(super) running: Snapshot,
+}
+
+impl Status for Health {
+    fn metrics(&self) -> String {
+        self.metrics.text()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.metrics.process.is_draining() {
+            return Err("draining\n".to_owned());
+        }
+        let Some(running) = self.running.load_full() else {
+            return Err("starting\n".to_owned());
+        };
+        let mut missing = String::new();
+        for (name, site) in &running.sites {
+            let Some(instance) = &site.answering.instance else {
+                continue;
+            };
+            let stats = instance.stats();
+            let ready = stats
+                .mirrors
+                .iter()
+                .any(|mirror| mirror.state == MirrorState::Ready);
+            if stats.wanted > 0 && !ready {
+                // Why is in the log: it may hold what the guest said.
+                missing.push_str(&format!("{name}: no mirror is ready\n"));
+            }
+        }
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(missing)
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Metrics that other parts keep, read when somebody asks.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use stockade_gateway::Gateway;
+use stockade_state::SqliteStore;
+
+use crate::log::Sink;
+use crate::metrics::{unix, write_counter, write_gauge};
+use crate::running::Snapshot;
+use crate::tls::TlsStores;
+
+/// Reads the gateway, the log and what runs.
+pub(super) struct Moment {
+    pub(super) gateway: Gateway,
+    pub(super) sink: Sink,
+    pub(super) running: Snapshot,
+}
+
+impl fmt::Debug for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Moment").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Moment {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let encoder = &mut encoder;
+        gateway(encoder, &self.gateway)?;
+        write_counter(
+            encoder,
+            "stockade_log_lines_dropped",
+            "Lines of the log that came faster than they could be written",
+            self.sink.dropped_in_all(),
+        )?;
+        let Some(running) = self.running.load_full() else {
+            return Ok(());
+        };
+        certificates(encoder, &running.tls)?;
+        running
+            .store
+            .as_ref()
+            .map_or(Ok(()), |store| state(encoder, store))
+    }
+}
+
+fn gateway(encoder: &mut DescriptorEncoder, gateway: &Gateway) -> fmt::Result {
+    let stats = gateway.stats();
+    write_gauge(
+        encoder,
+        "stockade_connections_open",
+        "Connections that are open",
+        stats.connections as f64,
+    )?;
+    write_gauge(
+        encoder,
+        "stockade_gateway_requests_open",
+        "Requests without a complete response",
+        stats.requests as f64,
+    )?;
+    write_gauge(
+        encoder,
+        "stockade_gateway_websockets_open",
+        "WebSockets of clients that are open",
+        stats.sockets as f64,
+    )
+}
+
+/// Labels are the paths of the configuration.
+fn certificates(encoder: &mut DescriptorEncoder, tls: &TlsStores) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "stockade_tls_certificate_not_after_seconds",
+        "When a certificate ends, since 1970",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (file, end) in tls.ends() {
+        let labels = [("file", file)];
+        ConstGauge::new(unix(end)).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn state(encoder: &mut DescriptorEncoder, store: &SqliteStore) -> fmt::Result {
+    let stats = store.stats();
+    for (name, help, count) in [
+        ("stockade_state_commits", "Commits answered", stats.commits),
+        (
+            "stockade_state_transactions",
+            "Transactions of the database, each of one or more commits",
+            stats.groups,
+        ),
+        (
+            "stockade_state_failures",
+            "Transactions of the database that failed",
+            stats.failures,
+        ),
+    ] {
+        write_counter(encoder, name, help, count)?;
+    }
+    for (name, help, value) in [
+        (
+            "stockade_state_pending_writes",
+            "Commits that wait",
+            stats.pending_writes as f64,
+        ),
+        (
+            "stockade_state_pending_reads",
+            "Reads that wait",
+            stats.pending_reads as f64,
+        ),
+        (
+            "stockade_state_file_bytes",
+            "Size of the database and its log",
+            stats.file_bytes as f64,
+        ),
+        (
+            "stockade_state_writable",
+            "1 while the database can be written",
+            f64::from(u8::from(stats.writable)),
+        ),
+    ] {
+        write_gauge(encoder, name, help, value)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! What the guests of one site may ask of their host: the outside through the broker, and what the configuration grants
+//! to the site.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use stockade_broker::{Egress, EgressError};
+use stockade_capability::{CallContext, CallPayload, Capability, ErrorName, Owner};
+use stockade_http::{Body, UpstreamSocket};
+use stockade_instance::Services;
+use stockade_protocol::GuestError;
+
+use crate::capabilities::Granted;
+use crate::metrics::{Counts, SiteMetrics};
+
+/// What one site's guests may ask.
+pub(crate) struct SiteServices {
+    egress: Arc<Egress>,
+    granted: HashMap<String, Arc<dyn Capability>>,
+}
+
+impl SiteServices {
+    pub(crate) fn new(
+        egress: Arc<Egress>,
+        granted: HashMap<String, Granted>,
+        metrics: &Arc<SiteMetrics>,
+    ) -> Self {
+        let granted = granted.into_iter().map(|(name, granted)| {
+            let counted = Counted {
+                capability: granted.capability,
+                calls: granted.calls,
+                metrics: Arc::clone(metrics),
+            };
+            (name, Arc::new(counted) as Arc<dyn Capability>)
+        });
+        Self {
+            egress,
+            granted: granted.collect(),
+        }
+    }
+}
+
+impl Services for SiteServices {
+    fn fetch(
+        &self,
+        request: Request<Body>,
+    ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
+        let egress = Arc::clone(&self.egress);
+        Box::pin(async move { egress.fetch(request).await.map_err(|error| refused(&error)) })
+    }
+
+    fn websocket(
+        &self,
+        url: String,
+        protocols: Vec<String>,
+    ) -> BoxFuture<'static, Result<UpstreamSocket, GuestError>> {
+        let egress = Arc::clone(&self.egress);
+        Box::pin(async move {
+            let opened = egress.websocket(url, protocols).await;
+            opened.map_err(|error| refused(&error))
+        })
+    }
+
+    fn capability(&self, name: &str) -> Option<Arc<dyn Capability>> {
+        self.granted.get(name).map(Arc::clone)
+    }
+
+    fn ended(&self, owner: &Owner) {
+        for capability in self.granted.values() {
+            capability.ended(owner);
+        }
+    }
+}
+
+/// `fetch` rejects with a `TypeError` whatever goes wrong.
+fn refused(error: &EgressError) -> GuestError {
+    ErrorName::Type.error(error.to_string())
+}
+
+/// A capability whose calls are counted.
+struct Counted {
+    capability: Arc<dyn Capability>,
+    calls: fn(&SiteMetrics) -> &Counts,
+    metrics: Arc<SiteMetrics>,
+}
+
+impl Counted {
+    fn count<T: 'static>(
+        &self,
+        call: BoxFuture<'static, Result<T, GuestError>>,
+    ) -> BoxFuture<'static, Result<T, GuestError>> {
+        let (metrics, calls) = (Arc::clone(&self.metrics), self.calls);
+        Box::pin(async move {
+            let outcome = call.await;
+            let word = if outcome.is_ok() { "ok" } else { "error" };
+            calls(&metrics).add(word, 1);
+            outcome
+        })
+    }
+}
+
+impl Capability for Counted {
+    fn call(
+        &self,
+        context: CallContext,
+        method: &str,
+        arguments: CallPayload,
+    ) -> BoxFuture<'static, Result<CallPayload, GuestError>> {
+        self.count(self.capability.call(context, method, arguments))
+    }
+
+    fn fetch(
+        &self,
+        context: CallContext,
+        request: Request<Body>,
+    ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
+        self.count(self.capability.fetch(context, request))
+    }
+
+    fn ended(&self, owner: &Owner) {
+        self.capability.ended(owner);
+    }
+}

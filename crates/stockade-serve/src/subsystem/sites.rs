@@ -1,0 +1,164 @@
+//! Sites: those that changed are started beside the old ones, which end when the new ones are in use.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use stockade_state::Store;
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
+
+use super::{Change, Prepared, Preparing, Reload, Subsystem};
+use crate::directory::Answering;
+use crate::error::ServeError;
+use crate::observe::EgressMetrics;
+use crate::running::Running;
+use crate::site::{Site, SiteContext};
+
+pub(crate) struct Sites {
+    pub(crate) context: SiteContext,
+    pub(crate) egress: Arc<EgressMetrics>,
+    pub(crate) drains: Drains,
+    /// Of the last site that was started: no two have the same number.
+    pub(crate) number: u64,
+}
+
+/// Sites that end. A clone is the same set.
+#[derive(Clone, Default)]
+pub(crate) struct Drains(TaskTracker);
+
+impl Drains {
+    /// Lets what runs in the site end until `deadline`. With `handover`, requests that found the site just now
+    /// still enter it.
+    pub(crate) fn retire(&self, site: Arc<Site>, deadline: Duration, handover: bool) {
+        self.0
+            .spawn(async move { site.retire(deadline, handover).await });
+    }
+
+    /// Waits until all have ended.
+    pub(crate) async fn wait(&self) {
+        self.0.close();
+        self.0.wait().await;
+    }
+}
+
+struct PreparedSites<'a> {
+    sites: &'a Sites,
+    /// Sites that are not in use yet.
+    started: Vec<Arc<Site>>,
+}
+
+impl Drop for PreparedSites<'_> {
+    fn drop(&mut self) {
+        for site in self.started.drain(..) {
+            self.sites.drains.retire(site, Duration::ZERO, false);
+        }
+    }
+}
+
+impl Subsystem for Sites {
+    fn prepare<'s: 'r, 'r>(&'s mut self, reload: &'r mut Reload) -> Preparing<'s, 'r> {
+        async move {
+            let mut number = self.number;
+            // A number is never used again, not even after a reload that was refused.
+            self.number += reload.next.config.instances.len() as u64;
+            let mut prepared = PreparedSites {
+                sites: self,
+                started: Vec::new(),
+            };
+            let config = Arc::clone(&reload.next.config);
+            let store = reload.next.store.clone();
+            let store = store.map(|store| Arc::new(store) as Arc<dyn Store>);
+            let message = config.limits.websocket_message;
+            for (name, site_config) in &config.instances {
+                let code = reload.code.remove(name);
+                let old = reload.old.as_ref().and_then(|old| old.sites.get(name));
+                let same = old.filter(|site| site.is(site_config, code.as_ref(), message));
+                let site = match same {
+                    Some(same) => Arc::clone(same),
+                    None => {
+                        number += 1;
+                        let starting = Site::start(
+                            &prepared.sites.context,
+                            store.as_ref(),
+                            site_config,
+                            code,
+                            message,
+                            number,
+                        );
+                        let started = starting.await;
+                        let site = Arc::new(started.map_err(|why| ServeError::site(name, why))?);
+                        prepared.started.push(Arc::clone(&site));
+                        site
+                    }
+                };
+                reload.next.sites.insert(name.clone(), site);
+            }
+            // At the server's start requests wait for mirrors instead, so that one broken site does not keep the
+            // others down.
+            if reload.old.is_some() {
+                first_mirrors(&prepared.started).await?;
+            }
+            Ok(Box::new(prepared) as Box<dyn Prepared>)
+        }
+        .boxed()
+    }
+}
+
+/// Waits until each of these sites has a mirror.
+async fn first_mirrors(started: &[Arc<Site>]) -> Result<(), ServeError> {
+    let mut waiting = JoinSet::new();
+    for site in started {
+        let site = Arc::clone(site);
+        waiting.spawn(async move {
+            let ready = site.ready().await;
+            ready.map_err(|why| ServeError::site(&site.config.name, why))
+        });
+    }
+    while let Some(ready) = waiting.join_next().await {
+        ready.map_err(|error| ServeError::System {
+            what: "starting a site",
+            source: std::io::Error::other(error),
+        })??;
+    }
+    Ok(())
+}
+
+impl Prepared for PreparedSites<'_> {
+    /// Requests find the new sites from now on, and until the routes have changed too, those that are removed.
+    fn commit(&mut self, change: &Change) {
+        self.started.clear();
+        let mut all = HashMap::new();
+        for running in change.old.iter().chain([&change.next]) {
+            all.extend(answering(running));
+        }
+        self.sites.context.directory.replace(all);
+    }
+
+    fn release<'a>(&'a mut self, change: &'a Change) -> BoxFuture<'a, ()> {
+        let Change { old, next } = change;
+        let context = &self.sites.context;
+        context.directory.replace(answering(next).collect());
+        let none = BTreeMap::new();
+        let old = old.as_ref().map_or(&none, |old| &old.sites);
+        for (name, site) in old {
+            let now = next.sites.get(name);
+            if now.is_none() {
+                context.brokers.forget(name);
+                self.sites.egress.forget(name);
+            }
+            if !now.is_some_and(|now| Arc::ptr_eq(now, site)) {
+                let deadline = next.config.drain_timeout;
+                self.sites.drains.retire(Arc::clone(site), deadline, true);
+            }
+        }
+        context.metrics.keep(|name| next.sites.contains_key(name));
+        ready(()).boxed()
+    }
+}
+
+fn answering(running: &Running) -> impl Iterator<Item = (String, Arc<Answering>)> {
+    let sites = running.sites.iter();
+    sites.map(|(name, site)| (name.clone(), Arc::clone(&site.answering)))
+}

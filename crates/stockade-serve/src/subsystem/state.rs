@@ -1,0 +1,42 @@
+//! The shared state of sites.
+
+use std::path::PathBuf;
+
+use futures_util::future::FutureExt;
+use stockade_state::{SqliteOptions, SqliteStore};
+
+use super::{InSnapshot, Prepared, Preparing, Reload, Subsystem};
+use crate::error::ServeError;
+
+/// Opens the store for the first site that needs it. Once open it stays open, whatever becomes of the reload that
+/// asked for it: nothing is in it until a site has a keyspace.
+#[derive(Default)]
+pub(crate) struct State {
+    open: Option<(PathBuf, SqliteStore)>,
+}
+
+impl Subsystem for State {
+    fn prepare<'s: 'r, 'r>(&'s mut self, reload: &'r mut Reload) -> Preparing<'s, 'r> {
+        async move {
+            let config = &reload.next.config;
+            let needed = config.instances.values().any(|site| site.state.is_some());
+            if let Some((path, store)) = &self.open {
+                if *path != config.state {
+                    return Err(ServeError::Fixed("state"));
+                }
+                reload.next.store = Some(store.clone());
+            } else if needed {
+                let options = SqliteOptions::new(config.state.clone());
+                let opening = tokio::task::spawn_blocking(move || SqliteStore::open(options));
+                let store = opening.await.map_err(|error| ServeError::System {
+                    what: "opening the shared state",
+                    source: std::io::Error::other(error),
+                })??;
+                self.open = Some((config.state.clone(), store.clone()));
+                reload.next.store = Some(store);
+            }
+            Ok(Box::new(InSnapshot) as Box<dyn Prepared>)
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,84 @@
+//! What callers, writer and readers share: an open keyspace, its sums, and what was done.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::feed::Feed;
+use crate::key::KeyspaceName;
+use crate::limits::Limits;
+use crate::value::Version;
+
+/// The sums over a keyspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Account {
+    pub(crate) version: Version,
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+}
+
+/// The accounts of all keyspaces, as committed.
+pub(crate) type Accounts = HashMap<i64, Account>;
+
+/// What the threads and the callers share of one keyspace.
+#[derive(Debug)]
+pub(crate) struct OpenKeyspace {
+    pub(crate) id: i64,
+    pub(crate) name: KeyspaceName,
+    pub(crate) feed: Arc<Feed>,
+    limits: Mutex<Limits>,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    version: AtomicU64,
+}
+
+impl OpenKeyspace {
+    pub(crate) fn new(id: i64, name: KeyspaceName, limits: Limits, account: Account) -> Self {
+        let shared = Self {
+            id,
+            name,
+            feed: Arc::new(Feed::new(account.version)),
+            limits: Mutex::new(limits),
+            entries: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            version: AtomicU64::new(0),
+        };
+        shared.account(account);
+        shared
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        *self.limits.lock()
+    }
+
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        *self.limits.lock() = limits;
+    }
+
+    /// Notes what is committed.
+    pub(crate) fn account(&self, account: Account) {
+        self.entries.store(account.entries, Ordering::Relaxed);
+        self.bytes.store(account.bytes, Ordering::Relaxed);
+        self.version.store(account.version, Ordering::Relaxed);
+    }
+
+    /// The sums as last committed.
+    pub(crate) fn sums(&self) -> Account {
+        Account {
+            version: self.version.load(Ordering::Relaxed),
+            entries: self.entries.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What the store did since it was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) commits: AtomicU64,
+    pub(crate) groups: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) swept: AtomicU64,
+}

@@ -1,0 +1,221 @@
+//! An isolate as whatever runs its guest sees it.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use stockade_policy::IsolateOptions;
+use stockade_protocol::{FromIsolate, ToIsolate};
+
+use crate::end::TerminateReason;
+use crate::isolate::Isolate;
+use crate::isolate::refusal::GuestSendError;
+use crate::isolate::state::IsolateState;
+use crate::isolate::uplink::Uplink;
+use crate::limits::cpu_clock::CpuClock;
+use crate::limits::interrupt::InterruptHandle;
+use crate::limits::watchdog::Watchdog;
+use crate::start_error::StartError;
+
+/// An isolate as whatever runs its guest sees it. Dropping it means that everything of the isolate is gone.
+pub struct GuestContext {
+    isolate: Arc<Isolate<dyn Uplink>>,
+}
+
+/// The clocks of one isolate, for the debugger. All methods are for the isolate's own thread.
+#[derive(Clone)]
+pub struct Clocks(Arc<Isolate<dyn Uplink>>);
+
+impl Clocks {
+    /// A debugger holds the isolate: neither clock runs until it lets go, which it must say with
+    /// [`Clocks::restart`].
+    pub fn stop(&self) {
+        self.0.state.activity.stop_clocks();
+    }
+
+    /// A debugger lets the isolate go; with the last one the clocks go on where they were.
+    pub fn restart(&self) {
+        if self.0.state.activity.restart_clocks() {
+            Watchdog::wake();
+        }
+    }
+}
+
+impl Drop for GuestContext {
+    fn drop(&mut self) {
+        self.isolate.left();
+    }
+}
+
+impl GuestContext {
+    pub(crate) fn new(isolate: Arc<Isolate<dyn Uplink>>) -> Self {
+        Self { isolate }
+    }
+
+    fn state(&self) -> &IsolateState {
+        &self.isolate.state
+    }
+
+    fn uplink(&self) -> &dyn Uplink {
+        &self.isolate.uplink
+    }
+
+    /// The isolate's number within its sandbox, from 0.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.state().id
+    }
+
+    /// What the isolate was created with.
+    #[must_use]
+    pub fn options(&self) -> &Arc<IsolateOptions> {
+        &self.state().options
+    }
+
+    /// Reports that the isolate is ready, or why it cannot be.
+    pub fn started(&self, result: Result<(), StartError>) {
+        self.uplink().started(self.state(), result);
+    }
+
+    /// Gives the supervisor the means to stop the guest.
+    pub fn set_interrupt_handle(&self, handle: Arc<dyn InterruptHandle>) {
+        if self.is_ending() {
+            handle.terminate();
+        }
+        self.state().set_interrupt_handle(Some(handle));
+    }
+
+    /// Ready when a message waits or the isolate is ending.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_ending() {
+            return Poll::Ready(());
+        }
+        self.poll_arrivals(cx);
+        self.state().inbox.poll_ready(cx)
+    }
+
+    /// Takes what has arrived, where this thread waits for the socket itself.
+    pub fn poll_arrivals(&self, cx: &mut Context<'_>) {
+        self.uplink().poll_arrivals(cx);
+    }
+
+    /// Reports to the host how the isolate ended, if it has: nothing of the guest runs any more.
+    pub fn report(&self) {
+        self.isolate.report();
+    }
+
+    /// The next message and its size, for [`GuestContext::done`].
+    #[must_use]
+    pub fn try_recv(&self) -> Option<(ToIsolate, usize)> {
+        let (message, size) = self.state().inbox.pop()?;
+        self.uplink().seen(self.state(), size);
+        Some((message, size))
+    }
+
+    /// Whether messages wait.
+    #[must_use]
+    pub fn has_messages(&self) -> bool {
+        self.uplink().take_arrivals();
+        self.state().inbox.load().0 > 0
+    }
+
+    /// A message of this size needs no place in the queue any more.
+    pub fn done(&self, size: usize) {
+        self.state().inbox.release(size);
+        self.uplink().done(self.state(), size);
+    }
+
+    /// Notes whether the isolate has anything to do but wait for messages. A host may end by itself
+    /// when none of its isolates has.
+    pub fn set_idle(&self, idle: bool) {
+        self.uplink().set_idle(self.state(), idle);
+    }
+
+    /// Sends a message to the host, waiting on this thread while the queue is full or the isolate is
+    /// above its rates.
+    ///
+    /// # Errors
+    /// When the isolate is ending, or has too many open requests.
+    pub fn send(&self, message: FromIsolate) -> Result<(), GuestSendError> {
+        if self.is_ending() {
+            return Err(GuestSendError::Ended);
+        }
+        self.uplink().send(self.state(), message)
+    }
+
+    /// Lets the host have what was sent until now, where messages are gathered.
+    pub fn flush(&self) {
+        self.uplink().flush();
+    }
+
+    /// Begins an activation: from here on the clocks run. Waits when the CPU share is used up.
+    pub fn begin(&self) {
+        self.state().activity.begin();
+        Watchdog::wake();
+    }
+
+    /// Ends the activation and gives the CPU time it used.
+    pub fn end(&self) -> Duration {
+        self.state().activity.end()
+    }
+
+    /// Called with the clock of a thread that does blocking work for the isolate: its CPU time counts
+    /// from then on.
+    #[must_use]
+    pub fn helper_mark(&self) -> Box<dyn Fn(CpuClock) + Send> {
+        let isolate = Arc::downgrade(&self.isolate);
+        Box::new(move |clock| {
+            if let Some(isolate) = isolate.upgrade() {
+                isolate.state.activity.set_helper(clock);
+            }
+        })
+    }
+
+    /// Whether the host is another process.
+    #[must_use]
+    pub fn is_in_worker(&self) -> bool {
+        self.uplink().is_in_worker()
+    }
+
+    /// Stops the clocks while debuggers hold the isolate.
+    #[must_use]
+    pub fn clocks(&self) -> Clocks {
+        Clocks(Arc::clone(&self.isolate))
+    }
+
+    /// Called on the isolate's thread after [`InterruptHandle::interrupt`]: waits while other isolates have the
+    /// CPU slots.
+    pub fn checkpoint(&self) {
+        self.state().activity.wait_for_slot();
+    }
+
+    /// Notes how much memory the isolate holds, in bytes.
+    pub fn note_memory(&self, bytes: u64) {
+        self.state().note_memory(bytes);
+    }
+
+    /// Ends the isolate for using more memory than its limit.
+    pub fn memory_exceeded(&self) {
+        let limit = self.options().limits.memory.map_or(0, |bytes| bytes >> 20);
+        self.terminate(
+            TerminateReason::MemoryLimit,
+            format!("memoryLimitMb {limit}"),
+        );
+    }
+
+    /// Ends the isolate; the first reason stands.
+    pub fn terminate(&self, reason: TerminateReason, detail: impl Into<String>) {
+        self.isolate.terminate(reason, detail.into());
+    }
+
+    /// Adds to the detail of the end where in its code the guest was; before [`GuestContext::report`].
+    pub fn note_place(&self, place: &str) {
+        self.state().termination.note_place(place);
+    }
+
+    /// Whether the isolate is ending: leave JavaScript and drop the context.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.state().is_ending()
+    }
+}

@@ -1,0 +1,3 @@
+//! The guest's side of isolates.
+
+pub(crate) mod context;

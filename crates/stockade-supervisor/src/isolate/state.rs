@@ -1,0 +1,110 @@
+//! What the host's side, the guest's side and the watchdog of one isolate have in common.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use stockade_policy::IsolateOptions;
+use stockade_protocol::{RequestId, ToIsolate};
+
+use super::open_requests::OpenRequests;
+use super::queue::Queue;
+use super::refusal::GuestSendError;
+use super::termination::Termination;
+use crate::end::Figures;
+use crate::limits::activity::Activity;
+use crate::limits::interrupt::{InterruptHandle, Outside};
+
+/// How often a thread that waits for its rates checks whether its isolate is ending.
+const CHECK_END: Duration = Duration::from_millis(20);
+
+pub(crate) struct IsolateState {
+    pub(crate) id: u32,
+    pub(crate) options: Arc<IsolateOptions>,
+    /// How long the isolate may take to stop by itself.
+    pub(crate) grace: Duration,
+    /// Messages to the guest.
+    pub(crate) inbox: Queue<ToIsolate>,
+    /// Requests of the guest that the host has not answered.
+    pub(crate) requests: Mutex<OpenRequests>,
+    pub(crate) activity: Activity,
+    pub(crate) termination: Termination,
+    /// Bytes of heap, ArrayBuffers and WebAssembly memory, when last measured.
+    memory: AtomicU64,
+    interrupt: Mutex<Option<Arc<dyn InterruptHandle>>>,
+}
+
+impl IsolateState {
+    pub(crate) fn new(id: u32, options: Arc<IsolateOptions>, grace: Duration) -> Self {
+        Self {
+            id,
+            grace,
+            inbox: Queue::new(),
+            requests: Mutex::default(),
+            activity: Activity::new(options.limits.cpu_share),
+            termination: Termination::default(),
+            memory: AtomicU64::new(0),
+            interrupt: Mutex::new(None),
+            options,
+        }
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.termination.has_begun()
+    }
+
+    /// Notes a request of the guest, or says why there is no room for it.
+    pub(crate) fn open_request(&self, id: RequestId, bytes: usize) -> Result<(), GuestSendError> {
+        let limit = self.options.limits.pending_requests as usize;
+        self.requests.lock().open(id, bytes, limit)
+    }
+
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_memory(&self, bytes: u64) {
+        self.memory.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What it has used, as far as that is known in this process.
+    pub(crate) fn figures(&self) -> Figures {
+        if let Some(outside) = self.outside() {
+            return outside.figures;
+        }
+        let usage = self.activity.usage();
+        let (cpu_total, cpu) = self.activity.cpu();
+        Figures {
+            cpu,
+            cpu_total,
+            wall: usage.map_or(Duration::ZERO, |usage| usage.elapsed),
+            memory: self.memory(),
+        }
+    }
+
+    /// What is known of an isolate in another process.
+    pub(crate) fn outside(&self) -> Option<Outside> {
+        self.interrupt_handle()?.outside()
+    }
+
+    pub(crate) fn interrupt_handle(&self) -> Option<Arc<dyn InterruptHandle>> {
+        self.interrupt.lock().clone()
+    }
+
+    pub(crate) fn set_interrupt_handle(&self, handle: Option<Arc<dyn InterruptHandle>>) {
+        *self.interrupt.lock() = handle;
+    }
+
+    /// Waits on the isolate's own thread, no longer than it has to live.
+    pub(crate) fn sleep_unless_ending(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        while !self.is_ending() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(CHECK_END));
+        }
+    }
+}

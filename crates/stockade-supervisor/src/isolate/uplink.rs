@@ -1,0 +1,60 @@
+//! The way from a guest to its host.
+
+use std::task::Context;
+
+use stockade_protocol::FromIsolate;
+
+use super::refusal::GuestSendError;
+use super::state::IsolateState;
+use crate::end::End;
+use crate::start_error::StartError;
+
+/// The way from a guest to its host: queues where the host is in this process, a socket where it is not.
+pub(crate) trait Uplink: Send + Sync + 'static {
+    /// Whether the host is another process.
+    fn is_in_worker(&self) -> bool;
+
+    /// Reports that the isolate is ready, or why it cannot be.
+    fn started(&self, state: &IsolateState, result: Result<(), StartError>);
+
+    /// Sends a message, waiting on the guest's thread while the host does not take it.
+    fn send(&self, state: &IsolateState, message: FromIsolate) -> Result<(), GuestSendError>;
+
+    /// Writes what was gathered.
+    fn flush(&self) {}
+
+    /// Writes what was gathered and has waited for long; called by the watchdog, and never waits.
+    fn flush_stale(&self) {}
+
+    /// Puts messages of the host that have arrived into the inbox, and registers the task for later ones.
+    fn poll_arrivals(&self, _cx: &mut Context<'_>) {}
+
+    /// As [`Uplink::poll_arrivals`], without registering.
+    fn take_arrivals(&self) {}
+
+    /// The guest looks at a message of this size, which it may keep.
+    fn seen(&self, _state: &IsolateState, _size: usize) {}
+
+    /// The guest is done with a message of this size.
+    fn done(&self, _state: &IsolateState, _size: usize) {}
+
+    /// The guest has nothing to do but wait for messages, or has.
+    fn set_idle(&self, state: &IsolateState, idle: bool);
+
+    /// The isolate is ending: a guest that waits in [`Uplink::send`] is let go.
+    fn close(&self) {}
+
+    /// Reports how the isolate ended; called once.
+    fn report(&self, state: &IsolateState, end: End);
+
+    /// Counts an isolate whose thread does not stop; true if it did.
+    fn abandon(&self, _state: &IsolateState) -> bool {
+        false
+    }
+
+    /// Nothing of the isolate runs any more; `abandoned`, if [`Uplink::abandon`] had counted it.
+    fn left(&self, state: &IsolateState);
+
+    /// Takes [`Uplink::abandon`] back.
+    fn stopped_after_all(&self) {}
+}

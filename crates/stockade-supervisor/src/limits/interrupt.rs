@@ -1,0 +1,31 @@
+//! Reaching into a running isolate from another thread.
+
+use crate::end::{Figures, TerminateReason};
+
+/// Reaches into a running isolate from another thread. All methods may be called at any time, also
+/// after the isolate is gone.
+pub trait InterruptHandle: Send + Sync {
+    /// Ends the running JavaScript at the next point where the engine checks for interrupts. Called again until
+    /// the isolate's guest context is dropped.
+    fn terminate(&self);
+
+    /// Makes the isolate's thread call [`GuestContext::checkpoint`](crate::GuestContext::checkpoint) at the next
+    /// point where the engine checks for interrupts.
+    fn interrupt(&self);
+
+    /// What is known of the isolate from outside its process; `None` for one in this process.
+    fn outside(&self) -> Option<Outside> {
+        None
+    }
+}
+
+/// What the supervisor knows of an isolate that runs in another process, without asking it.
+#[derive(Debug, Clone, Default)]
+pub struct Outside {
+    /// What it has used.
+    pub figures: Figures,
+    /// It has work, as far as is known here.
+    pub busy: bool,
+    /// A limit that it is over although its own process should have ended it before.
+    pub overrun: Option<(TerminateReason, String)>,
+}

@@ -1,0 +1,208 @@
+//! What a worker uses, by the kernel's clocks.
+//!
+//! The worker's own watchdog holds isolates to their limits exactly. This backstop assumes that the worker was
+//! taken over, so that its watchdog does not work or lies, and holds the worker to limits that an honest one
+//! never reaches.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use stockade_policy::IsolateOptions;
+
+use super::process::WorkerProcess;
+use crate::end::{Figures, TerminateReason};
+use crate::limits::interrupt::Outside;
+use crate::limits::watchdog::Watchdog;
+
+/// How much more time than its isolates may use a worker gets: V8 collects garbage and compiles on threads
+/// of its own in a worker of a trust group, and a busy machine reports late that an activation is over.
+const FACTOR: u32 = 3;
+
+/// How old figures of a worker may be that has nothing to do.
+const STALE: Duration = Duration::from_millis(400);
+
+/// CPU time that a worker may be ahead of its share.
+const AHEAD: Duration = Duration::from_millis(500);
+
+pub(crate) struct Backstop {
+    /// Something ended since the last check.
+    rested: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    limits: Sums,
+    /// When the worker was sealed, and CPU time until then.
+    zero: (Instant, Duration),
+    /// CPU time until the activation that seems to run.
+    base: Duration,
+    /// Since when that seems to run; `None` while there is nothing to do.
+    busy_since: Option<Instant>,
+    /// Since when the worker waits for its host.
+    held: Option<Instant>,
+    sampled: Instant,
+    cpu: Duration,
+    paused: bool,
+}
+
+/// Limits of the isolates in the worker together; `None` where one has none.
+#[derive(Default)]
+struct Sums {
+    isolates: u32,
+    cpu: Option<Duration>,
+    cpu_total: Option<Duration>,
+    wall: Option<Duration>,
+    grace: Duration,
+    share: f64,
+}
+
+impl Backstop {
+    pub(super) fn new(worker: &dyn WorkerProcess) -> Self {
+        let now = (Instant::now(), worker.cpu_time().unwrap_or_default());
+        Self {
+            rested: AtomicBool::new(true),
+            state: Mutex::new(State {
+                limits: Sums::default(),
+                zero: now,
+                base: now.1,
+                busy_since: None,
+                held: None,
+                sampled: now.0,
+                cpu: now.1,
+                paused: false,
+            }),
+        }
+    }
+
+    /// The worker is sealed: what was used until now was not for a guest.
+    pub(super) fn restart(&self, worker: &dyn WorkerProcess) {
+        let now = (Instant::now(), worker.cpu_time().unwrap_or_default());
+        let mut state = self.state.lock();
+        state.zero = now;
+        state.base = now.1;
+        state.busy_since = None;
+        state.cpu = now.1;
+    }
+
+    /// An isolate comes into the worker.
+    pub(super) fn add(&self, options: &IsolateOptions) {
+        let limits = &options.limits;
+        let mut state = self.state.lock();
+        let sums = &mut state.limits;
+        let first = sums.isolates == 0;
+        let both = |sum: Option<Duration>, one: Option<Duration>| {
+            if first { one } else { Some(sum? + one?) }
+        };
+        sums.cpu = both(sums.cpu, limits.cpu);
+        sums.cpu_total = both(sums.cpu_total, limits.cpu_total);
+        sums.wall = both(sums.wall, limits.wall);
+        sums.grace = sums.grace.max(options.kill_grace);
+        sums.share += limits.cpu_share.fraction();
+        sums.isolates += 1;
+    }
+
+    /// The worker has work.
+    pub(super) fn begins(&self) {
+        Watchdog::wake();
+    }
+
+    /// An activation is over.
+    pub(super) fn rests(&self) {
+        self.rested.store(true, Ordering::SeqCst);
+    }
+
+    /// The worker waits for its host.
+    pub(super) fn held(&self) {
+        self.state.lock().held.get_or_insert_with(Instant::now);
+    }
+
+    pub(super) fn released(&self) {
+        let mut state = self.state.lock();
+        if let (Some(since), Some(busy)) = (state.held.take(), &mut state.busy_since) {
+            *busy += since.elapsed();
+        }
+    }
+
+    /// The worker has ended, with this CPU time.
+    pub(super) fn ended(&self, cpu: Duration) {
+        let mut state = self.state.lock();
+        state.cpu = state.cpu.max(cpu);
+    }
+
+    /// What the worker uses, and whether that is more than it may.
+    pub(super) fn check(&self, worker: &dyn WorkerProcess, busy: bool, memory: u64) -> Outside {
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        let rested = self.rested.swap(false, Ordering::SeqCst);
+        let fresh = now.duration_since(state.sampled) < STALE;
+        if busy || rested || state.paused || !fresh {
+            state.sampled = now;
+            state.cpu = worker.cpu_time().unwrap_or(state.cpu).max(state.cpu);
+        }
+        if rested {
+            state.base = state.cpu;
+        }
+        // Not since the last rest: what came a moment ago has not taken the time before it.
+        let busy_since = (state.busy_since)
+            .filter(|_| busy && !rested)
+            .unwrap_or(now);
+        state.busy_since = busy.then_some(busy_since);
+        let figures = Figures {
+            cpu: state.cpu.saturating_sub(state.base),
+            cpu_total: state.cpu.saturating_sub(state.zero.1),
+            wall: now.duration_since(busy_since),
+            memory,
+        };
+        let overrun = state.overrun(&figures, busy);
+        state.hold_to_share(worker, now);
+        Outside {
+            figures,
+            busy: busy || state.paused,
+            overrun,
+        }
+    }
+}
+
+impl State {
+    fn overrun(&self, figures: &Figures, busy: bool) -> Option<(TerminateReason, String)> {
+        let sums = &self.limits;
+        let over = |used: Duration, limit: Option<Duration>| {
+            limit.filter(|limit| used > limit.saturating_mul(FACTOR) + sums.grace)
+        };
+        let millis = |name: &str, limit: Duration| {
+            format!("{name} {}, by its process as a whole", limit.as_millis())
+        };
+        if let Some(limit) = over(figures.cpu, sums.cpu) {
+            return Some((TerminateReason::CpuLimit, millis("cpuLimitMs", limit)));
+        }
+        if let Some(limit) = over(figures.cpu_total, sums.cpu_total) {
+            return Some((TerminateReason::CpuLimit, millis("cpuTotalMs", limit)));
+        }
+        if busy
+            && self.held.is_none()
+            && let Some(limit) = over(figures.wall, sums.wall)
+        {
+            return Some((TerminateReason::WallLimit, millis("wallLimitMs", limit)));
+        }
+        None
+    }
+
+    /// Stops a worker that is far ahead of its share until it is not.
+    fn hold_to_share(&mut self, worker: &dyn WorkerProcess, now: Instant) {
+        if self.limits.isolates == 0 || self.limits.share >= 1.0 {
+            return;
+        }
+        let fair = now.duration_since(self.zero.0).mul_f64(self.limits.share);
+        let used = self.cpu.saturating_sub(self.zero.1);
+        let ahead = used > fair.saturating_mul(FACTOR) + AHEAD;
+        if ahead != self.paused {
+            self.paused = ahead;
+            if ahead {
+                worker.pause();
+            } else {
+                worker.resume();
+            }
+        }
+    }
+}
