@@ -42,6 +42,11 @@ pub(crate) fn initialize_single_threaded(more: &[&str]) {
     initialize_platform(&flags, Some(platform));
 }
 
+/// Whether the engine of this process has one thread, so that nothing but [`run_engine_tasks`] runs what it puts off.
+pub(crate) fn is_single_threaded() -> bool {
+    SINGLE_THREADED.get().is_some()
+}
+
 /// Runs what the engine of a process with one thread has left for later; true if there was any.
 pub(crate) fn run_engine_tasks(isolate: &v8::Isolate) -> bool {
     let Some(platform) = SINGLE_THREADED.get() else {

@@ -18,7 +18,7 @@ use stockade_realm::{GuestPort, Parts, guest_error};
 use stockade_supervisor::{GuestContext, StartError};
 
 use crate::debug;
-use crate::initialize::run_engine_tasks;
+use crate::initialize::{is_single_threaded, run_engine_tasks};
 use crate::port::{Collect, Kept, Port};
 use crate::realm::Realm;
 use crate::script::{self, Stopped};
@@ -39,6 +39,9 @@ const REST: Duration = Duration::from_secs(2);
 
 /// So many times as long as a collection of garbage that the guest wanted took it must do without the next one.
 const COLLECTION_SHARE: u32 = 9;
+
+/// How often an idle isolate with shared memory runs what its engine has put off.
+const ENGINE_TIMER: Duration = Duration::from_millis(5);
 
 /// Short activations between two looks at the isolate's memory.
 const MEASURE_EVERY: u32 = 64;
@@ -96,6 +99,7 @@ pub(crate) async fn run(
                 last_work: Instant::now(),
                 rested: false,
                 timer: None,
+                engine_timer: None,
                 spins: Spins::default(),
                 collected: None,
                 collection: None,
@@ -134,6 +138,7 @@ struct Isolate {
     /// Memory has been given back since the last work.
     rested: bool,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    engine_timer: Option<Pin<Box<tokio::time::Sleep>>>,
     spins: Spins,
     /// Not before then is garbage collected for the guest once more, unless it is much.
     collected: Option<Instant>,
@@ -289,6 +294,9 @@ impl Isolate {
             if self.poll_collection(cx) {
                 continue;
             }
+            if self.poll_engine_timer(cx) {
+                continue;
+            }
             self.guest.set_idle(idle);
             if self.rest(cx, handled > 0) {
                 continue;
@@ -327,6 +335,21 @@ impl Isolate {
         self.port.collected();
         self.collected = Some(Instant::now() + began.elapsed() * COLLECTION_SHARE);
         self.collection = None;
+        true
+    }
+
+    /// Whether it is time to run what the engine has put off to a moment that it tells nobody: the timeout of
+    /// `Atomics.waitAsync`, which only guests with shared memory have.
+    fn poll_engine_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.guest.options().shared_array_buffer || !is_single_threaded() {
+            return false;
+        }
+        let timer =
+            (self.engine_timer).get_or_insert_with(|| Box::pin(tokio::time::sleep(ENGINE_TIMER)));
+        if timer.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.engine_timer = None;
         true
     }
 

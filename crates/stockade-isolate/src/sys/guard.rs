@@ -225,14 +225,14 @@ unsafe extern "C" fn collected(
         let held = measure(&guard, &mut isolate);
         if kind == v8::GCType::kGCTypeMarkSweepCompact {
             guard.buffers.note_collection();
-            // What a full collection leaves of the engine's own is alive, but for what became garbage while it was
-            // being marked. What garbage held elsewhere is given back only after this callback.
+            // What a full collection leaves of the engine's own is alive. What garbage held elsewhere is given
+            // back only after this callback.
             if guard
                 .guest
                 .options()
                 .limits
                 .memory
-                .is_some_and(|limit| held.engine > limit.saturating_add(slack(limit)))
+                .is_some_and(|limit| held.engine > limit)
             {
                 guard.guest.memory_exceeded();
             }

@@ -1,5 +1,5 @@
 // A stream that goes nowhere is its owner's again, or is cancelled: nothing waits for a reader that there is not.
-const sandbox = new V8Sandbox({ cpuLimitMs: 10_000, memoryLimitMb: 512 });
+const sandbox = new V8Sandbox({ cpuLimitMs: 10_000, memoryLimitMb: 1536 });
 const guest = await sandbox.createIsolate();
 const show = (label, value) => console.log(`${label}:`, JSON.stringify(value));
 
