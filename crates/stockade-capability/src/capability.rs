@@ -37,7 +37,7 @@ pub trait Capability: Send + Sync + 'static {
         method: &str,
         _arguments: CallPayload,
     ) -> BoxFuture<'static, Result<CallPayload, GuestError>> {
-        refuse(format!("it has no method {:?}", shortened(method)))
+        refuse(format!("the binding has no method {:?}", shortened(method)))
     }
 
     /// `env.NAME.fetch(request)`. The host of the URL is chosen by the guest and means nothing.
@@ -46,7 +46,7 @@ pub trait Capability: Send + Sync + 'static {
         _context: CallContext,
         _request: Request<Body>,
     ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
-        refuse("it takes no requests".to_owned())
+        refuse("the binding takes no requests".to_owned())
     }
 
     /// `owner` has ended and calls no more: whatever it holds open here is closed. It is called once for each owner,

@@ -40,6 +40,10 @@ const REST: Duration = Duration::from_secs(2);
 /// So many times as long as a collection of garbage that the guest wanted took it must do without the next one.
 const COLLECTION_SHARE: u32 = 9;
 
+/// Calls, and their bytes, that may wait for the main module to come to its end.
+const MOST_WAITING_CALLS: usize = 10_000;
+const MOST_WAITING_BYTES: usize = 16 << 20;
+
 /// How often an idle isolate with shared memory runs what its engine has put off.
 const ENGINE_TIMER: Duration = Duration::from_millis(5);
 
@@ -94,6 +98,7 @@ pub(crate) async fn run(
                 outcome: None,
                 waiting: Vec::new(),
                 calls: VecDeque::new(),
+                waiting_bytes: 0,
                 scripts: 0,
                 unmeasured: MEASURE_EVERY,
                 last_work: Instant::now(),
@@ -131,6 +136,8 @@ struct Isolate {
     waiting: Vec<CallId>,
     /// Calls that wait for it, with their sizes. They keep their places in the queue.
     calls: VecDeque<(ToIsolate, usize)>,
+    /// Bytes of calls that have waited for the main module.
+    waiting_bytes: usize,
     scripts: u32,
     /// Activations since memory was measured.
     unmeasured: u32,
@@ -314,6 +321,13 @@ impl Isolate {
             Some(_) => self.calls.pop_front().or_else(|| self.guest.try_recv()),
             None => self.guest.try_recv(),
         }
+    }
+
+    /// Whether one more call may wait for the main module. The answers that the module may wait for share the queue with
+    /// the calls, which must leave them room.
+    fn may_wait(&self, size: usize) -> bool {
+        self.calls.len() < MOST_WAITING_CALLS
+            && self.waiting_bytes.saturating_add(size) <= MOST_WAITING_BYTES
     }
 
     /// Whether there are calls that need not wait any more.
@@ -515,10 +529,19 @@ impl Isolate {
             ToIsolate::Execute { code } => self.script(&code, None),
             ToIsolate::Evaluate { id, code } => self.script(&code, Some(id)),
             ToIsolate::Ready { id } => self.ready(id),
-            call @ ToIsolate::Call { .. } if self.outcome.is_none() => {
+            call @ ToIsolate::Call { .. } if self.outcome.is_none() && self.may_wait(size) => {
                 // It waits in the host's queue, not on the guest's account.
                 charge(-(size as i64));
+                self.waiting_bytes += size;
                 return self.calls.push_back((call, size));
+            }
+            ToIsolate::Call { id, .. } if self.outcome.is_none() => {
+                let error = format!(
+                    "the guest's main module waits in a top-level await, and {} calls wait for it already",
+                    self.calls.len()
+                );
+                let result = Err(GuestError::new(error));
+                let _ = self.port.send(FromIsolate::Reply { id, result });
             }
             ToIsolate::Call { id, name, args } => self.call(id, &name, args),
             ToIsolate::Answer { id, result } => self.answer(id, result),

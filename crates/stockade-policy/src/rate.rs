@@ -59,6 +59,15 @@ impl RateLimiter {
         self.wait(now)
     }
 
+    /// Changes the rate. What was taken stays taken, at the rate that it was taken at.
+    pub fn set_rate(&mut self, per_second: NonZeroU64) {
+        if self.per_second != per_second {
+            self.per_second = per_second;
+            // It is in units of the rate.
+            self.fraction = 0;
+        }
+    }
+
     /// How long the rate is exceeded by what was taken so far: zero if a unit may be taken now.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Duration {
@@ -122,7 +131,7 @@ impl IoLimiter {
     pub fn set_rates(&mut self, rates: IoRates) {
         let change =
             |limiter: &mut Option<RateLimiter>, rate: Option<NonZeroU64>| match (limiter, rate) {
-                (Some(limiter), Some(rate)) => limiter.per_second = rate,
+                (Some(limiter), Some(rate)) => limiter.set_rate(rate),
                 (limiter, rate) => *limiter = rate.map(|rate| RateLimiter::new(rate, Self::BURST)),
             };
         change(&mut self.operations, rates.operations);
@@ -218,6 +227,25 @@ mod tests {
         let later = start + 100 * SECOND;
         assert_eq!(rate.try_take(100, later), Ok(()));
         assert!(rate.try_take(1, later).is_err());
+    }
+
+    #[test]
+    fn a_lower_rate_does_not_change_what_was_taken() {
+        let start = Instant::now();
+        let mut rate = limiter(1 << 40, SECOND);
+        assert_eq!(rate.take((1 << 41) + 999, start), SECOND);
+        rate.set_rate(NonZeroU64::new(1 << 10).unwrap());
+        assert_eq!(rate.take(1 << 10, start), 2 * SECOND);
+    }
+
+    #[test]
+    fn units_of_an_idle_time_are_there_up_to_the_burst() {
+        let start = Instant::now();
+        let mut rate = limiter(1000, SECOND / 4);
+        rate.take(1000, start);
+        let later = start + 10 * SECOND;
+        assert_eq!(rate.take(250, later), Duration::ZERO);
+        assert!(!rate.take(250, later).is_zero());
     }
 
     #[test]

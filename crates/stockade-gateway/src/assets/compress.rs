@@ -1,4 +1,4 @@
-//! CompressedFiles forms of files: which a client takes, and those that are made when they are asked for.
+//! Compressed forms of files: which a client takes, and those that are made when they are asked for.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -88,7 +88,7 @@ struct CacheKey {
     coding: Coding,
 }
 
-/// CompressedFiles files, the latest used ones within a bound of bytes.
+/// Compressed files, the most recently used ones within a bound of bytes.
 pub(super) struct CompressedFiles {
     cache: Mutex<FileCache>,
     permits: Arc<Semaphore>,

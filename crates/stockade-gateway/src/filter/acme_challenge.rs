@@ -6,8 +6,9 @@ use http::{HeaderValue, Response, header};
 use stockade_http::{Body, full_body};
 
 use super::{Filter, Flow, RequestContext};
-use crate::rejection::Rejection;
 use stockade_tls::Acme;
+
+use crate::rejection::Rejection;
 
 const PREFIX: &str = "/.well-known/acme-challenge/";
 

@@ -3,10 +3,11 @@
 use http::StatusCode;
 
 use super::{Filter, Flow, RequestContext};
+use stockade_tls::ClientRefused;
+
 use crate::access::Refusal;
 use crate::rejection::Rejection;
 use crate::route::table::Route;
-use stockade_tls::ClientRefused;
 
 /// Checks the client's certificate by [`Route::client`].
 pub(super) struct ClientCertificate;

@@ -4,10 +4,11 @@
 use http::StatusCode;
 
 use super::{Filter, Flow, RequestContext};
+use stockade_tls::Misdirected;
+
 use crate::access::Refusal;
 use crate::rejection::Rejection;
 use crate::route::table::Route;
-use stockade_tls::Misdirected;
 
 /// Checks that the host that a request names asks for the same client certificates as the host that the TLS handshake
 /// named, and that the client's certificate is still trusted.

@@ -1,6 +1,6 @@
 //! Counts the frames of an HTTP/2 connection before the HTTP library sees them (RFC 9113, section 4.1).
 //!
-//! H2FrameLimiter that carry no request and no data cost the server work and the client nothing. The library
+//! Frames that carry no request and no data cost the server work and the client nothing. The library
 //! bounds some of them (resets, the size of a header block), this bounds them all, and notices a header
 //! block that does not end. It only reads; the library refuses what is malformed.
 

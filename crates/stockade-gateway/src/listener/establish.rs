@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use stockade_tls::{AcceptError, ConnectionTls, Misdirected, TlsStore};
 
 use crate::access::{ConnectionEvent, Observer, Refusal};
 use crate::limits::Limits;
@@ -12,7 +13,6 @@ use crate::listener::connection_limits::ConnectionPermit;
 use crate::listener::options::{Listener, ProxyProtocol};
 use crate::listener::proxy_protocol::{self, ProxyError};
 use crate::listener::stream::{ClientStream, PlainStream};
-use stockade_tls::{AcceptError, ConnectionTls, Misdirected, TlsStore};
 
 /// A connection whose next bytes are HTTP.
 pub(crate) struct EstablishedConnection {

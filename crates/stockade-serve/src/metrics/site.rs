@@ -308,7 +308,7 @@ struct Instances {
 }
 
 impl SiteMetrics {
-    /// SiteCounter a request that was answered.
+    /// Counts a request that was answered.
     pub(crate) fn answered(&self, method: &Method, status: StatusCode, took: Duration) {
         let method = METHODS
             .iter()

@@ -23,7 +23,7 @@ pub use run::{Stopped, serve};
 use crate::metrics::Metrics;
 use crate::observe::Logs;
 use crate::running::Snapshot;
-use crate::subsystem::{Drains, Subsystem};
+use crate::subsystem::{Drains, OpenStore, Subsystem};
 
 /// How to serve.
 pub struct ServeOptions {
@@ -47,5 +47,7 @@ pub(crate) struct Server {
     /// In the order in which they prepare and commit.
     subsystems: Vec<Box<dyn Subsystem>>,
     running: Snapshot,
+    /// The shared state, once a site has needed it.
+    store: OpenStore,
     drains: Drains,
 }

@@ -31,8 +31,8 @@ use crate::plan;
 use crate::running::Snapshot;
 use crate::site::{self, SiteContext};
 use crate::subsystem::{
-    self, Certificates, Change, Drains, Listeners, Logging, MetricsListener, Sites, State,
-    Subsystem, log_policy,
+    self, Certificates, Change, Drains, Listeners, Logging, MetricsListener, OpenStore, Sites,
+    State, Subsystem, log_policy,
 };
 use crate::tls::TlsMetrics;
 
@@ -190,6 +190,7 @@ impl Server {
             running: Arc::clone(&running),
         });
         let drains = Drains::default();
+        let store = OpenStore::default();
         let directory = Arc::new(Directory::default());
         let context = SiteContext {
             supervisor: supervisor.clone(),
@@ -203,7 +204,9 @@ impl Server {
             Box::new(Logging {
                 logs: Arc::clone(&logs),
             }),
-            Box::new(State::default()),
+            Box::new(State {
+                open: Arc::clone(&store),
+            }),
             Box::new(MetricsListener::new(health)),
             // Needs the state that is open, and is what the routes lead to.
             Box::new(Sites {
@@ -225,6 +228,7 @@ impl Server {
             metrics,
             subsystems,
             running,
+            store,
             drains,
         })
     }
@@ -235,6 +239,10 @@ impl Server {
         let old = self.running.load_full();
         if old.is_some_and(|old| old.config.control != config.control) {
             return Err(ServeError::Fixed("control"));
+        }
+        // Refused before anything is prepared for it.
+        if (self.store.get()).is_some_and(|(path, _)| *path != config.state) {
+            return Err(ServeError::Fixed("state"));
         }
         let code = code(&config).await?;
         let change = subsystem::apply(&mut self.subsystems, &self.running, config, code).await?;
@@ -361,8 +369,7 @@ impl Server {
     }
 
     async fn close_state(&self) {
-        let running = self.running.load_full();
-        if let Some(store) = running.as_ref().and_then(|running| running.store.as_ref())
+        if let Some((_, store)) = self.store.get()
             && tokio::time::timeout(CLOSE_TIMEOUT, store.close())
                 .await
                 .is_err()

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
+use parking_lot::Mutex;
 use stockade_state::Store;
 use tokio::task::JoinSet;
-use tokio_util::task::TaskTracker;
 
 use super::{Change, Prepared, Preparing, Reload, Subsystem};
 use crate::directory::Answering;
@@ -24,22 +24,28 @@ pub(crate) struct Sites {
     pub(crate) number: u64,
 }
 
-/// Sites that end. A clone is the same set.
+/// Sites that end. A clone is the same set; the last one that is dropped cuts short those that have not ended.
 #[derive(Clone, Default)]
-pub(crate) struct Drains(TaskTracker);
+pub(crate) struct Drains(Arc<Mutex<JoinSet<()>>>);
 
 impl Drains {
     /// Lets what runs in the site end until `deadline`. With `handover`, requests that found the site just now
     /// still enter it.
     pub(crate) fn retire(&self, site: Arc<Site>, deadline: Duration, handover: bool) {
-        self.0
-            .spawn(async move { site.retire(deadline, handover).await });
+        let mut ending = self.0.lock();
+        while ending.try_join_next().is_some() {}
+        ending.spawn(async move { site.retire(deadline, handover).await });
     }
 
     /// Waits until all have ended.
     pub(crate) async fn wait(&self) {
-        self.0.close();
-        self.0.wait().await;
+        loop {
+            let mut ending = std::mem::take(&mut *self.0.lock());
+            if ending.is_empty() {
+                return;
+            }
+            while ending.join_next().await.is_some() {}
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The shared state of sites.
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::FutureExt;
 use stockade_state::{SqliteOptions, SqliteStore};
@@ -10,17 +11,19 @@ use crate::error::ServeError;
 
 /// Opens the store for the first site that needs it. Once open it stays open, whatever becomes of the reload that
 /// asked for it: nothing is in it until a site has a keyspace.
-#[derive(Default)]
 pub(crate) struct State {
-    open: Option<(PathBuf, SqliteStore)>,
+    pub(crate) open: OpenStore,
 }
+
+/// The store that is open, with its path; also one that a refused reload has opened.
+pub(crate) type OpenStore = Arc<OnceLock<(PathBuf, SqliteStore)>>;
 
 impl Subsystem for State {
     fn prepare<'s: 'r, 'r>(&'s mut self, reload: &'r mut Reload) -> Preparing<'s, 'r> {
         async move {
             let config = &reload.next.config;
             let needed = config.instances.values().any(|site| site.state.is_some());
-            if let Some((path, store)) = &self.open {
+            if let Some((path, store)) = self.open.get() {
                 if *path != config.state {
                     return Err(ServeError::Fixed("state"));
                 }
@@ -32,7 +35,8 @@ impl Subsystem for State {
                     what: "opening the shared state",
                     source: std::io::Error::other(error),
                 })??;
-                self.open = Some((config.state.clone(), store.clone()));
+                // Reloads come one after the other: nobody else has set it meanwhile.
+                let _ = self.open.set((config.state.clone(), store.clone()));
                 reload.next.store = Some(store);
             }
             Ok(Box::new(InSnapshot) as Box<dyn Prepared>)
