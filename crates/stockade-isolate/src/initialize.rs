@@ -15,6 +15,9 @@ const FLAGS: &[&str] = &[
     // With it, the optimising compiler drops the interrupt check of a loop around an inlined loop of
     // known length, such as `for (;;) all.push(new Array(1000).fill(1))`: nothing could end that one.
     "--no-turboshaft-loop-unrolling",
+    // A thread that compiles while the isolate of a guest runs out of memory asks for a collection of garbage that is
+    // on its way already, and V8 ends the process (`GetTimerForCollectionRequest(kind).IsStarted()`).
+    "--no-concurrent-sparkplug",
     // Guests have no use for it and it reveals addresses of code.
     "--no-expose-gc",
 ];
@@ -42,6 +45,9 @@ pub(crate) fn initialize_single_threaded(more: &[&str]) {
     initialize_platform(&flags, Some(platform));
 }
 
+/// Tasks of the engine that are run at a time: each may make the next.
+const MOST_TASKS: usize = 64;
+
 /// Whether the engine of this process has one thread, so that nothing but [`run_engine_tasks`] runs what it puts off.
 pub(crate) fn is_single_threaded() -> bool {
     SINGLE_THREADED.get().is_some()
@@ -52,11 +58,9 @@ pub(crate) fn run_engine_tasks(isolate: &v8::Isolate) -> bool {
     let Some(platform) = SINGLE_THREADED.get() else {
         return false;
     };
-    let mut any = false;
-    while v8::Platform::pump_message_loop(platform, isolate, false) {
-        any = true;
-    }
-    any
+    let ran =
+        (0..MOST_TASKS).take_while(|_| v8::Platform::pump_message_loop(platform, isolate, false));
+    ran.count() > 0
 }
 
 /// As [`initialize`], with further flags.

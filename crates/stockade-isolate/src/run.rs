@@ -40,6 +40,9 @@ const REST: Duration = Duration::from_secs(2);
 /// So many times as long as a collection of garbage that the guest wanted took it must do without the next one.
 const COLLECTION_SHARE: u32 = 9;
 
+/// How often a turn goes round because the engine had put something off.
+const MOST_ROUNDS: u32 = 8;
+
 /// Calls, and their bytes, that may wait for the main module to come to its end.
 const MOST_WAITING_CALLS: usize = 10_000;
 const MOST_WAITING_BYTES: usize = 16 << 20;
@@ -457,6 +460,7 @@ impl Isolate {
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
         self.guest.begin();
         let mut stalled = 0;
+        let mut rounds = 0;
         loop {
             match self
                 .realm
@@ -469,6 +473,16 @@ impl Isolate {
                     }
                     if crate::error::awaits_at_top_level(&error) {
                         self.poll_main(cx);
+                        // What the engine does later may be what the module waits for.
+                        if self.run_engine_tasks() {
+                            stalled = 0;
+                            rounds += 1;
+                            if rounds == MOST_ROUNDS {
+                                cx.waker().wake_by_ref();
+                                return false;
+                            }
+                            continue;
+                        }
                         stalled += 1;
                         if stalled == STALLED {
                             return true;
@@ -479,15 +493,23 @@ impl Isolate {
                 }
                 polled => {
                     self.poll_main(cx);
-                    // What the engine does later is what an event loop may wait for.
-                    if !self.guest.is_ending() && run_engine_tasks(self.realm.runtime.v8_isolate())
-                    {
-                        continue;
+                    if !self.run_engine_tasks() {
+                        return polled.is_ready();
                     }
-                    return polled.is_ready();
+                    // Each task may make the next one, and messages are to have their turn too.
+                    rounds += 1;
+                    if rounds == MOST_ROUNDS {
+                        cx.waker().wake_by_ref();
+                        return false;
+                    }
                 }
             }
         }
+    }
+
+    /// Runs what the engine has put off, if it has no threads of its own for that; true if there was any.
+    fn run_engine_tasks(&mut self) -> bool {
+        !self.guest.is_ending() && run_engine_tasks(self.realm.runtime.v8_isolate())
     }
 
     fn poll_main(&mut self, cx: &mut Context<'_>) {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -292,10 +292,10 @@ impl<'a> Server<'a> {
         };
         let container = spec.level == Level::Container;
         let namespaces = if container { namespaces::CONTAINER } else { 0 };
-        let (go, let_go) =
-            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(system)?;
+        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(system);
         let doors = cgroup.map_or(Ok(Vec::new()), WorkerCgroup::doors)?;
-        let start = Start {
+        let myself = &self.myself;
+        let start = |go| Start {
             spec,
             filters,
             own,
@@ -303,19 +303,29 @@ impl<'a> Server<'a> {
             handed: Handed {
                 message,
                 setup,
-                launcher: &self.myself,
-                go: &go,
+                launcher: myself,
+                go,
             },
         };
-        let child = match self.templates.clone_worker(&start, namespaces) {
+        let (go, mut let_go) = pipe()?;
+        let cloned = self.templates.clone_worker(&start(&go), namespaces);
+        let child = match cloned {
             Some(child) => namespaces::finish(child, namespaces, own)?,
             None => {
-                let entry = self.entry;
+                // A pipe of its own: a clone that a template made and could not report ends at the end of the first one,
+                // and must not take the place of this one.
+                let own_go;
+                (own_go, let_go) = pipe()?;
+                let (entry, start) = (self.entry, start(&own_go));
                 let run = |inside| child::run_on_new_thread(move || entry(inside));
-                namespaces::clone_into(namespaces, own, || child::main(&start, run))?
+                let writer = let_go.as_raw_fd();
+                namespaces::clone_into(namespaces, own, || {
+                    // With the copy of it a clone would never see the end of the pipe that it waits at.
+                    let _ = sys::descriptor::close_range(writer, writer);
+                    child::main(&start, run)
+                })?
             }
         };
-        drop(go);
         let prepared = cgroup
             .map_or(Ok(()), |cgroup| cgroup.enter(child.pid))
             .and_then(|()| {

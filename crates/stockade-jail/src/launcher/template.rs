@@ -46,6 +46,12 @@ const MOST_CLONES: u32 = 10_000;
 /// How long a template lives that nobody wants a clone of.
 const IDLE: Duration = Duration::from_secs(300);
 
+/// How long a template must not have been used to make room for one of another kind.
+const UNUSED: Duration = Duration::from_secs(10);
+
+/// Templates in a row that could not be cloned, from which on no more are made: this machine refuses it.
+const MOST_FAILURES: u32 = 3;
+
 /// How long cloning may take. A template does nothing else.
 const CLONE_TIME: Duration = Duration::from_secs(2);
 
@@ -93,6 +99,8 @@ pub(super) struct Templates {
     running: Vec<Running>,
     /// Kinds of workers that were started without a template, the latest last.
     seen: Vec<Kind>,
+    /// Templates in a row that could not be cloned.
+    failures: u32,
 }
 
 struct Running {
@@ -110,6 +118,7 @@ impl Templates {
             template,
             running: Vec::new(),
             seen: Vec::new(),
+            failures: 0,
         }
     }
 
@@ -123,12 +132,15 @@ impl Templates {
             return None;
         }
         match running.clone_worker(start, namespaces) {
-            Ok(child) if running.clones < MOST_CLONES => Some(child),
             Ok(child) => {
-                self.end(index);
+                self.failures = 0;
+                if running.clones >= MOST_CLONES {
+                    self.end(index);
+                }
                 Some(child)
             }
             Err(_) => {
+                self.failures += 1;
                 self.end(index);
                 None
             }
@@ -146,7 +158,7 @@ impl Templates {
         let (Some(template), Some(kind)) = (self.template, Kind::of(spec)) else {
             return;
         };
-        if self.running.iter().any(|one| one.kind == kind) {
+        if self.failures >= MOST_FAILURES || self.running.iter().any(|one| one.kind == kind) {
             return;
         }
         let Some(seen) = self.seen.iter().position(|&one| one == kind) else {
@@ -155,11 +167,13 @@ impl Templates {
             }
             return self.seen.push(kind);
         };
-        if self.running.len() == MOST
-            && let Some((oldest, _)) =
-                (self.running.iter().enumerate()).min_by_key(|(_, one)| one.used)
-        {
-            self.end(oldest);
+        if self.running.len() == MOST {
+            let oldest = (self.running.iter().enumerate()).min_by_key(|(_, one)| one.used);
+            match oldest.filter(|(_, one)| one.used.elapsed() >= UNUSED) {
+                Some((oldest, _)) => self.end(oldest),
+                // Workers of ever new kinds must not take the templates of others.
+                None => return,
+            }
         }
         // Where none can be started, workers are made without; the next one of this kind tries again.
         if let Ok(running) = Running::start(template, spec, kind, filters, launcher) {

@@ -97,7 +97,6 @@ fn clone_with(
 ) -> io::Result<Child> {
     let mut pidfd: libc::c_int = -1;
     let flags = args.flags | namespaces | libc::CLONE_PIDFD as u64;
-    let is_sibling = args.child_tid != 0;
     let args = CloneArgs {
         flags,
         pidfd: (&raw mut pidfd) as u64,
@@ -115,17 +114,22 @@ fn clone_with(
         )
     };
     // Seccomp filters of container runtimes answer ENOSYS to clone3 because they cannot read its flags.
-    if pid < 0 && !is_sibling && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
+    if pid < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
+        // The last two are the address of the thread's id and that of its own data, in an order of each architecture.
+        let (fourth, fifth) = match cfg!(target_arch = "aarch64") {
+            true => (args.tls, args.child_tid),
+            false => (args.child_tid, args.tls),
+        };
         // SAFETY: clone(2) with the same meaning; a null stack means a copy of this one, and with
         // CLONE_PIDFD the third argument is where the descriptor goes, on x86_64 as on aarch64.
         pid = unsafe {
             libc::syscall(
                 libc::SYS_clone,
-                flags | libc::SIGCHLD as u64,
+                flags | args.exit_signal,
                 std::ptr::null::<u8>(),
                 &raw mut pidfd,
-                0,
-                0,
+                fourth,
+                fifth,
             )
         };
     }

@@ -44,7 +44,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 /// A bare number. Whether it is in its range is checked with the other options.
 fn number(text: &str) -> Option<f64> {
-    text.parse().ok()
+    text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 #[cfg(test)]
@@ -64,7 +64,18 @@ mod tests {
         ] {
             assert_eq!(milliseconds(text), Ok(ms), "{text}");
         }
-        for text in ["", "s", "5 parsecs", "64mb", "2 cores", "ms5"] {
+        for text in [
+            "",
+            "s",
+            "5 parsecs",
+            "64mb",
+            "2 cores",
+            "ms5",
+            "NaN",
+            "inf",
+            "-inf",
+            "1e400",
+        ] {
             let error = milliseconds(text).unwrap_err();
             assert!(error.contains("500ms, 2s"), "{text}: {error}");
         }
