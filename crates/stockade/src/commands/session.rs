@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use stockade::{CallError, End, Event, Handle, Isolate, Next, Sandbox, Stats};
@@ -137,9 +138,12 @@ impl Session {
                         }
                         Next::Event(Event::Uncaught(_)) => {}
                         Next::Event(event) => self.take(event).await?,
-                        Next::Idle => return Err(Failure::never_settles(
-                            "the module's top-level await never settles",
-                        )),
+                        Next::Idle => match settled(ready.as_mut()).await {
+                            Some(result) => break result,
+                            None => return Err(Failure::never_settles(
+                                "the module's top-level await never settles",
+                            )),
+                        },
                         Next::Ended => break ready.await,
                     },
                 }
@@ -176,9 +180,15 @@ impl Session {
                 }
                 next = self.isolate.next_or_idle() => match next {
                     Next::Event(event) => self.take(event).await?,
-                    Next::Idle => return Err(Failure::never_settles(
-                        "the guest has nothing left to do, and its promise is still open",
-                    )),
+                    Next::Idle => match settled(reply.as_mut()).await {
+                        Some(result) => {
+                            self.drain().await?;
+                            return Ok(result);
+                        }
+                        None => return Err(Failure::never_settles(
+                            "the guest has nothing left to do, and its promise is still open",
+                        )),
+                    },
                     Next::Ended => return Ok(reply.await),
                 },
             }
@@ -302,4 +312,16 @@ fn refused(command: &str, method: &str) -> stockade::GuestError {
         ),
     };
     stockade::GuestError::new(message)
+}
+
+/// What a future gives, if it has it by now. An isolate replies before it is idle, so that after it was seen idle a reply
+/// that is still missing never comes; one that came between two looks has come.
+async fn settled<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    std::future::poll_fn(|cx| {
+        Poll::Ready(match future.as_mut().poll(cx) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        })
+    })
+    .await
 }

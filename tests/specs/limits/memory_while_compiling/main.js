@@ -2,9 +2,9 @@
 const sandbox = new V8Sandbox({ warm: 0 });
 const neighbour = await sandbox.createIsolate();
 const reasons = new Map();
-for (let round = 0; round < 120; round++) {
+for (let round = 0; round < 80; round++) {
   const isolate = await sandbox.createIsolate({ memoryLimitMb: 16, cpuLimitMs: 5000 });
-  const ended = new Promise((resolve) => isolate.on("terminated", ({ reason }) => resolve(reason)));
+  const ended = new Promise((resolve) => isolate.onSystem("terminated", ({ reason }) => resolve(reason)));
   isolate.execute("const all = []; for (;;) all.push(new Array(1000).fill(1.5));");
   const reason = await ended;
   reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
