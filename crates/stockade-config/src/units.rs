@@ -75,14 +75,27 @@ pub(crate) fn show_size(bytes: u64) -> String {
         })
 }
 
+const SECONDS_A_DAY: u64 = 24 * 60 * 60;
+
 /// A time for people.
 pub(crate) fn show_time(time: Duration) -> String {
     if time.is_zero() {
         return "0".to_owned();
     }
-    humantime::format_duration(time)
-        .to_string()
-        .replace(' ', "")
+    // In the units that are read: months and years are not, since no two are equally long.
+    let days = time.as_secs() / SECONDS_A_DAY;
+    let rest = time - Duration::from_secs(days * SECONDS_A_DAY);
+    let rest = match rest.is_zero() {
+        true => String::new(),
+        false => humantime::format_duration(rest)
+            .to_string()
+            .replace(' ', ""),
+    };
+    match days {
+        0 => rest,
+        1 => format!("1day{rest}"),
+        days => format!("{days}days{rest}"),
+    }
 }
 
 /// What to write where a unit is missing or unknown.
@@ -100,6 +113,22 @@ pub(crate) fn time_fix(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_that_is_shown_can_be_read() {
+        for seconds in [
+            1,
+            90,
+            86_400,
+            86_401,
+            30 * 86_400,
+            365 * 86_400,
+            400 * 86_400 + 5,
+        ] {
+            let shown = Duration::from_secs(seconds);
+            assert_eq!(time(&show_time(shown)), Some(shown), "{}", show_time(shown));
+        }
+    }
 
     #[test]
     fn size_units_are_powers_of_1024() {
