@@ -355,7 +355,7 @@ impl Isolate {
         true
     }
 
-    /// Whether it is time to run what the engine has put off to a moment that it tells nobody: the timeout of
+    /// Whether it is time to run what the engine has put off to a moment that it does not report: the timeout of
     /// `Atomics.waitAsync`, which only guests with shared memory have.
     fn poll_engine_timer(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.guest.options().shared_array_buffer || !is_single_threaded() {

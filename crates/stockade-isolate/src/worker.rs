@@ -73,7 +73,7 @@ impl Engine {
         Ok(Self { realm })
     }
 
-    /// Closes the last wall and runs the isolate to its end.
+    /// Seals the worker and runs the isolate to its end.
     fn run(mut self, mut inside: Inside) {
         let prepared = self.connect(&mut inside);
         let (place, connection) = match prepared {
@@ -93,7 +93,7 @@ impl Engine {
         leave(0)
     }
 
-    /// What a clone cannot have from its original: random numbers, an event loop and the way to the supervisor.
+    /// Makes what a clone cannot have from its original: random numbers, an event loop and the way to the supervisor.
     fn connect(
         &mut self,
         inside: &mut Inside,

@@ -41,7 +41,7 @@ pub enum ServeError {
     /// A listener.
     #[error("{0}")]
     Listen(#[from] ListenError),
-    /// Routes that cannot be told apart.
+    /// Routes that are ambiguous.
     #[error("{0}")]
     Routes(#[from] TableError),
     /// The listener for metrics.

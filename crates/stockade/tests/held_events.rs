@@ -40,7 +40,7 @@ fn isolate_that_floods_during_a_call_waits_and_loses_nothing() {
                     () = tokio::task::yield_now() => {}
                 }
             }
-            // Whoever waits for the call can see that it waits for them.
+            // The caller can see that the guest waits for it.
             tokio::select! {
                 _ = &mut call => panic!("the guest did not wait"),
                 () = handle.events_full() => {}

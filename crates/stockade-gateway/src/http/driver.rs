@@ -47,7 +47,7 @@ pub(crate) async fn serve_http1(
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        // `ConnectionTimers` measures it, and tells idle connections from slow heads.
+        // `ConnectionTimers` measures it, and distinguishes idle connections from slow heads.
         .header_read_timeout(None)
         .max_headers(limits.headers)
         .max_header_size(limits.header_bytes)

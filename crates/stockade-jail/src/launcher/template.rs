@@ -301,7 +301,7 @@ fn main(
     let spec = spec.clone();
     // The thread that was cloned has an outdated idea of its own id in the C library; a new one has not.
     child::run_on_new_thread(move || {
-        // Nobody can be told: workers are made without a template where there is none.
+        // There is nobody to report to: workers are made without a template where there is none.
         drop(template(&spec, clones));
     })
 }

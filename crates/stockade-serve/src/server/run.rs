@@ -252,7 +252,7 @@ impl Server {
         Ok(change)
     }
 
-    /// Tells the user what runs, now and when all sites are ready.
+    /// Reports to the user what runs, now and when all sites are ready.
     fn announce(&self, began: Instant) {
         let Some(running) = self.running.load_full() else {
             return;

@@ -1,4 +1,4 @@
-//! Sites: those that changed are started beside the old ones, which end when the new ones are in use.
+//! Sites: those that changed are started next to the old ones, which end when the new ones are in use.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
