@@ -18,42 +18,42 @@ from circles import circles
 EDGES = {
     # every crate depends on it: it holds no code, and makes every selection of crates compile dependencies alike
     "workspace-hack": set(),
-    "stockade-policy": set(),
-    "stockade-transpile": {"stockade-policy"},
-    "stockade-protocol": {"stockade-policy"},
+    "stockade-limits": set(),
+    "stockade-transpile": {"stockade-limits"},
+    "stockade-protocol": {"stockade-limits"},
     "stockade-jail": set(),
     "stockade-attack": {"stockade-jail"},
-    "stockade-supervisor": {"stockade-jail", "stockade-policy", "stockade-protocol"},
+    "stockade-supervisor": {"stockade-jail", "stockade-limits", "stockade-protocol"},
     "stockade-rpc": {"stockade-protocol", "stockade-supervisor"},
-    "stockade-state": {"stockade-policy"},
+    "stockade-state": {"stockade-limits"},
     "stockade-http": set(),
-    "stockade-broker": {"stockade-http", "stockade-policy"},
-    "stockade-config": {"stockade-http", "stockade-policy"},
+    "stockade-broker": {"stockade-http", "stockade-limits"},
+    "stockade-config": {"stockade-http", "stockade-limits"},
     "stockade-capability": {"stockade-http", "stockade-protocol"},
-    "stockade-instance": {"stockade-capability", "stockade-http", "stockade-policy", "stockade-protocol", "stockade-supervisor"},
+    "stockade-instance": {"stockade-capability", "stockade-http", "stockade-limits", "stockade-protocol", "stockade-supervisor"},
     "stockade-tls": {"stockade-http"},
-    "stockade-gateway": {"stockade-http", "stockade-policy", "stockade-tls"},
+    "stockade-gateway": {"stockade-http", "stockade-limits", "stockade-tls"},
     "stockade-serve": {
         "stockade-broker", "stockade-capability", "stockade-config", "stockade-gateway", "stockade-http", "stockade-instance",
-        "stockade-policy", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
+        "stockade-limits", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
         "stockade-transpile",
     },
     "stockade-realm": {"stockade-protocol"},
     "stockade-host-realm": {
-        "stockade-policy", "stockade-protocol", "stockade-realm", "stockade-supervisor",
+        "stockade-limits", "stockade-protocol", "stockade-realm", "stockade-supervisor",
     },
     "stockade-inspector": set(),
     "stockade-isolate": {
-        "stockade-inspector", "stockade-jail", "stockade-policy", "stockade-protocol", "stockade-realm",
+        "stockade-inspector", "stockade-jail", "stockade-limits", "stockade-protocol", "stockade-realm",
         "stockade-supervisor", "stockade-transpile",
     },
     "stockade-host": {
-        "stockade-host-realm", "stockade-inspector", "stockade-isolate", "stockade-policy",
+        "stockade-host-realm", "stockade-inspector", "stockade-isolate", "stockade-limits",
         "stockade-protocol", "stockade-realm", "stockade-supervisor", "stockade-transpile",
     },
     "stockade": {
         "stockade-attack", "stockade-config", "stockade-host", "stockade-inspector", "stockade-isolate", "stockade-jail",
-        "stockade-policy", "stockade-protocol", "stockade-rpc", "stockade-serve",
+        "stockade-limits", "stockade-protocol", "stockade-rpc", "stockade-serve",
         "stockade-supervisor", "stockade-transpile",
     },
 }
@@ -93,7 +93,7 @@ CIRCLES = {
         {"modules", "realm", "run", "script", "serve", "source_maps"},
         {"sys::buffers", "sys::guard", "sys::interrupt"},
     ],
-    "stockade-policy": [
+    "stockade-limits": [
         {"options", "read"},
     ],
     "stockade-rpc": [

@@ -93,7 +93,7 @@ NOT_YET_CLEAN = (
     "crates/stockade-instance/",
     "crates/stockade-isolate/",
     "crates/stockade-jail/",
-    "crates/stockade-policy/",
+    "crates/stockade-limits/",
     "crates/stockade-protocol/",
     "crates/stockade-realm/",
     "crates/stockade-rpc/",

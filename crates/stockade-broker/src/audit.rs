@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stockade_policy::LogLimiter;
+use stockade_limits::LogLimiter;
 use strum::{IntoStaticStr, VariantNames};
 
 use crate::address::AddressKind;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use stockade_policy::RateLimiter;
+use stockade_limits::RateLimiter;
 use tokio::time::Instant;
 
 use crate::audit::Reason;

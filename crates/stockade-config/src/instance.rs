@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stockade_http::EncodedSlashes;
-use stockade_policy::{CgroupUse, CpuShare, Isolation, Limits, Wx};
+use stockade_limits::{CgroupUse, CpuShare, Isolation, Limits, Wx};
 
 use crate::fields::Fields;
 use crate::guard::DataGuard;

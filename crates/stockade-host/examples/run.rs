@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     let options = HostOptions {
         script: script.into(),
         args: args.collect(),
-        sandbox: stockade_policy::SandboxOptions::default(),
+        sandbox: stockade_limits::SandboxOptions::default(),
         walls: Vec::new(),
         inspect,
     };

@@ -19,7 +19,7 @@ use serde_json::json;
 use stockade_host_realm::{
     Account, Arrival, Given, HostFunctions, IsolateKey, RunInfo, Sandboxes, parse,
 };
-use stockade_policy::ConsoleMode;
+use stockade_limits::ConsoleMode;
 use stockade_protocol::{ConsoleLevel, GuestError, Payload};
 use stockade_realm::Parts;
 use stockade_supervisor::{Event, Figures, IsolateHandle, TerminateReason};

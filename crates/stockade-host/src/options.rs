@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use stockade_policy::{Isolation, SandboxOptions};
+use stockade_limits::{Isolation, SandboxOptions};
 use stockade_supervisor::Wall;
 
 use crate::inspect::InspectOptions;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_policy::IsolateOptions;
+use stockade_limits::IsolateOptions;
 
 use crate::limits::InstanceLimits;
 

@@ -16,7 +16,7 @@ use deno_core::{
     ResolutionKind,
 };
 use deno_error::{JsErrorBox, JsErrorClass};
-use stockade_policy::IsolateOptions;
+use stockade_limits::IsolateOptions;
 use stockade_protocol::GuestError;
 use stockade_transpile::{Language, Options, transpile};
 

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use stockade_policy::ConsoleMode;
+use stockade_limits::ConsoleMode;
 use stockade_protocol::{FromIsolate, Payload};
 use stockade_realm::GuestPort;
 use stockade_supervisor::GuestContext;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use deno_core::{CompiledWasmModuleStore, JsRuntime, RuntimeOptions, SharedArrayBufferStore, v8};
 use stockade_jail::CODE_RANGE;
-use stockade_policy::{ConsoleMode, IsolateOptions};
+use stockade_limits::{ConsoleMode, IsolateOptions};
 use stockade_realm::{GuestPort, Settings, Stage, realm_extensions, start_clock};
 
 use crate::modules::{GuestLoader, GuestModules};

@@ -2,7 +2,7 @@
 
 use deno_core::{ModuleId, v8};
 use serde_json::Value;
-use stockade_policy::IsolateOptions;
+use stockade_limits::IsolateOptions;
 use stockade_protocol::{GuestError, Position};
 use stockade_realm::SERVE;
 

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use parking_lot::Mutex;
 use stockade_inspector::Inspector;
-use stockade_policy::IsolateOptions;
+use stockade_limits::IsolateOptions;
 use stockade_supervisor::{GuestContext, NewIsolate, StartError, Wall};
 
 use crate::initialize::initialize;

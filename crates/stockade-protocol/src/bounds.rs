@@ -29,7 +29,7 @@ pub const PART_OVERHEAD: usize = 64;
 pub const MAX_OPTIONS_BYTES: usize = 512 << 20;
 
 /// Requests of one isolate that wait for the host's answer.
-pub const MAX_PENDING_REQUESTS: usize = stockade_policy::MAX_PENDING_REQUESTS as usize;
+pub const MAX_PENDING_REQUESTS: usize = stockade_limits::MAX_PENDING_REQUESTS as usize;
 
 /// Bytes of those requests together. One of any allowed size may be open by itself.
 pub const MAX_OPEN_REQUEST_BYTES: usize = MAX_QUEUE_BYTES;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stockade_policy::IsolateOptions;
+use stockade_limits::IsolateOptions;
 
 use crate::guest::context::GuestContext;
 use crate::host::side::HostIsolate;

@@ -77,7 +77,7 @@ pub use sandbox::{Sandbox, walls, walls_with_inspector, worker_walls, worker_wal
 pub use start::{initialize, run_if_worker};
 pub use stockade_inspector::{Inspector, ListenError, Target};
 pub use stockade_isolate::MeteredAllocator;
-pub use stockade_policy::{
+pub use stockade_limits::{
     CgroupUse, ConsoleMode, CpuShare, IsolateOptions, Isolation, Limits, OptionsError,
     SandboxOptions, Wx,
 };

@@ -6,7 +6,7 @@ use stockade_inspector::Inspector;
 use stockade_isolate::ThreadWall;
 #[cfg(target_os = "linux")]
 use stockade_jail::Level;
-use stockade_policy::{IsolateOptions, Isolation, SandboxOptions};
+use stockade_limits::{IsolateOptions, Isolation, SandboxOptions};
 #[cfg(target_os = "linux")]
 use stockade_supervisor::{CreateError, EventQueue, Supervisor, Wall};
 #[cfg(target_os = "linux")]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stockade_policy::{Isolation, Wx};
+use stockade_limits::{Isolation, Wx};
 
 use super::grants::{Marks, bindings};
 use super::scaling::{check_recycle, scaling, scaling_source};

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use deno_core::{OpState, op2, v8};
 use serde::Serialize;
-use stockade_policy::OptionsError;
+use stockade_limits::OptionsError;
 use stockade_protocol::{GuestError, RequestId};
 use stockade_realm::collect_payload;
 use stockade_supervisor::{CreateError, IsolateHandle, SendError};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use deno_core::ExternalOpsTracker;
-use stockade_policy::{Isolation, SandboxOptions};
+use stockade_limits::{Isolation, SandboxOptions};
 use stockade_protocol::{Payload, RequestId};
 use stockade_supervisor::{Event, EventQueue, IsolateHandle, Supervisor, TerminateReason, Wall};
 

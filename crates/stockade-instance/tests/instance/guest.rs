@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use serde_json::Value;
-use stockade_policy::{Isolation, SandboxOptions};
+use stockade_limits::{Isolation, SandboxOptions};
 use stockade_protocol::{FromIsolate, GuestError, Payload, RequestId, ToIsolate};
 use stockade_supervisor::{GuestContext, NewIsolate, StartError, Supervisor, Wall};
 

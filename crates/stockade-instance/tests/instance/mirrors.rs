@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 use stockade_http::ServedBy;
 use stockade_instance::{FetchError, MirrorState, Recycle, Scaling};
-use stockade_policy::{ConsoleMode, IsolateOptions};
+use stockade_limits::{ConsoleMode, IsolateOptions};
 use stockade_protocol::{ConsoleLevel, FromIsolate};
 use stockade_supervisor::TerminateReason;
 use tokio::sync::mpsc;

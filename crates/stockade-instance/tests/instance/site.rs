@@ -7,7 +7,7 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use stockade_http::{Body, BoxError, Client};
 use stockade_instance::{FetchError, Instance, InstanceOptions, NoServices, Services};
-use stockade_policy::IsolateOptions;
+use stockade_limits::IsolateOptions;
 use stockade_supervisor::Supervisor;
 use tokio::sync::mpsc;
 

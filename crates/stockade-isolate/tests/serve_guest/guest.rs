@@ -9,7 +9,7 @@ use std::time::Duration;
 use libtest_mimic::Failed;
 use serde_json::{Map, Value, json};
 use stockade_isolate::ThreadWall;
-use stockade_policy::{ConsoleMode, IsolateOptions, Isolation, SandboxOptions};
+use stockade_limits::{ConsoleMode, IsolateOptions, Isolation, SandboxOptions};
 use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::{Event, EventQueue, IsolateHandle, Supervisor, Wall};
 

@@ -8,7 +8,7 @@ use stockade_config as config;
 use stockade_instance::{
     CronOutcome, FetchError, MirrorEnd, MirrorEndReason, Observer, Refusal, ScaleCause,
 };
-use stockade_policy::LogLimiter;
+use stockade_limits::LogLimiter;
 use stockade_protocol::{ConsoleLevel, GuestError, harmless};
 use stockade_supervisor::TerminateReason;
 use tracing::Level;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use stockade_config::{Instance, Scaling};
 use stockade_instance::{Autoscale, Cron, InstanceLimits, InstanceOptions, Recycle};
-use stockade_policy::{ConsoleMode, IsolateOptions, Isolation, Limits};
+use stockade_limits::{ConsoleMode, IsolateOptions, Isolation, Limits};
 use stockade_transpile::ModuleFiles;
 
 use crate::capabilities;

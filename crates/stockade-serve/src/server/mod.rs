@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use stockade_gateway::Gateway;
-use stockade_policy::Isolation;
+use stockade_limits::Isolation;
 use stockade_supervisor::{Supervisor, Wall};
 
 pub use run::{Stopped, serve};

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use stockade_config::{Config, Loaded};
 use stockade_gateway::Gateway;
-use stockade_policy::{IsolateOptions, Isolation, SandboxOptions};
+use stockade_limits::{IsolateOptions, Isolation, SandboxOptions};
 use stockade_state::Store;
 use stockade_supervisor::Supervisor;
 use stockade_transpile::ModuleFiles;

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use stockade_policy::IoRates;
+use stockade_limits::IoRates;
 use tokio::sync::oneshot;
 
 use super::queue::{FairQueue, LaneLimits, Refused, Weight};

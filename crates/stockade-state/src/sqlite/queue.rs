@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use stockade_policy::{IoLimiter, IoRates};
+use stockade_limits::{IoLimiter, IoRates};
 
 /// Worth of jobs that a lane may take in a turn.
 const QUANTUM: usize = 64 << 10;

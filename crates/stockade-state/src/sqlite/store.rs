@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use stockade_policy::IoRates;
+use stockade_limits::IoRates;
 use tokio::sync::oneshot;
 
 use super::clock::Clock;

@@ -35,7 +35,7 @@ pub enum Event {
     Console {
         /// How serious.
         level: ConsoleLevel,
-        /// The line or lines. With [`ConsoleMode::Whole`](stockade_policy::ConsoleMode::Whole) a piece of
+        /// The line or lines. With [`ConsoleMode::Whole`](stockade_limits::ConsoleMode::Whole) a piece of
         /// them, which ends with a newline where it is the last.
         text: String,
     },

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stockade_policy::{ConsoleMode, IoLimiter, IoRates, IsolateOptions, Isolation};
+use stockade_limits::{ConsoleMode, IoLimiter, IoRates, IsolateOptions, Isolation};
 use stockade_protocol::bounds::{MAX_CONSOLE_BYTES_PER_SECOND, MAX_CONSOLE_LINES_PER_SECOND};
 use stockade_protocol::{ConsoleLevel, FromIsolate};
 use tokio::sync::oneshot;

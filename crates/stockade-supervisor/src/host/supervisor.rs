@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
-use stockade_policy::{IsolateOptions, Isolation, OptionsError, SandboxOptions};
+use stockade_limits::{IsolateOptions, Isolation, OptionsError, SandboxOptions};
 
 use super::event_queue::EventQueue;
 use super::handle::IsolateHandle;

@@ -11,7 +11,7 @@ pub(crate) mod state;
 pub(crate) mod termination;
 pub(crate) mod uplink;
 
-use stockade_policy::Limits;
+use stockade_limits::Limits;
 
 use self::state::IsolateState;
 use self::termination::Ending;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use stockade_policy::CpuShare;
+use stockade_limits::CpuShare;
 
 use super::cpu_clock::CpuClock;
 

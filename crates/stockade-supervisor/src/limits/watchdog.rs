@@ -272,7 +272,7 @@ fn enforce(isolate: &dyn Watched, usage: Usage) -> bool {
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
-    use stockade_policy::{CpuShare, Limits};
+    use stockade_limits::{CpuShare, Limits};
 
     use super::*;
     use crate::limits::activity::Activity;

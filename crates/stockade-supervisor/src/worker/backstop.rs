@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stockade_policy::IsolateOptions;
+use stockade_limits::IsolateOptions;
 
 use super::process::WorkerProcess;
 use crate::end::{Figures, TerminateReason};

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use stockade_policy::{IsolateOptions, Isolation};
+use stockade_limits::{IsolateOptions, Isolation};
 
 use crate::end::TerminateReason;
 use crate::start_error::StartError;

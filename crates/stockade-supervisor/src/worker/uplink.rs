@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::net::RecvFlags;
 use stockade_jail::{EXIT_FAILED, leave};
-use stockade_policy::IsolateOptions;
+use stockade_limits::IsolateOptions;
 use stockade_protocol::frame::{self, FromWorker, Problem, Reader, Termination, ToWorker};
 use stockade_protocol::{FromIsolate, ToIsolate};
 use tokio::io::Interest;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use stockade_policy::IsolateOptions;
+use stockade_limits::IsolateOptions;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::unbounded_channel;
 

@@ -14,7 +14,7 @@ mod scripted;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_policy::{IsolateOptions, Isolation, SandboxOptions};
+use stockade_limits::{IsolateOptions, Isolation, SandboxOptions};
 use stockade_supervisor::{
     Event, EventQueue, IsolateHandle, Supervisor, Wall, WorkerLauncher, WorkerWall,
 };

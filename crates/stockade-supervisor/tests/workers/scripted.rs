@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use stockade_policy::{CpuShare, IsolateOptions, Isolation, Limits};
+use stockade_limits::{CpuShare, IsolateOptions, Isolation, Limits};
 use stockade_protocol::frame::{FromWorker, Reader, ToWorker, encode};
 use stockade_protocol::{FromIsolate, Payload, ToIsolate};
 use stockade_supervisor::{

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 use stockade::{ConsoleMode, IsolateOptions, Isolation, ModuleFiles, OptionsError, SandboxOptions};
-use stockade_policy::MAX_NAME_LEN;
+use stockade_limits::MAX_NAME_LEN;
 use stockade_transpile::open_stream;
 
 use super::exit;
