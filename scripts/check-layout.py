@@ -48,7 +48,7 @@ EDGES = {
         "stockade-supervisor", "stockade-transpile",
     },
     "stockade-host": {
-        "stockade-host-realm", "stockade-inspector", "stockade-isolate", "stockade-limits",
+        "stockade-host-realm", "stockade-inspector", "stockade-limits",
         "stockade-protocol", "stockade-realm", "stockade-supervisor", "stockade-transpile",
     },
     "stockade": {
@@ -99,9 +99,6 @@ CIRCLES = {
     "stockade-rpc": [
         {"connection", "websocket"},
     ],
-    "stockade-serve": [
-        {"capabilities", "directory", "services", "site"},
-    ],
 }
 
 MOST_LINES = 800
@@ -131,7 +128,10 @@ def check_manifest(crate, path, workspace):
         breach(path, f"package {name} lies in folder {crate.name}: the names must be equal")
     if name not in EDGES:
         breach(path, f"{name} is not in the table EDGES of scripts/check-layout.py")
-    for dependency in dependencies(manifest):
+    present = set(dependencies(manifest))
+    for unused in sorted(EDGES.get(name, set()) - present):
+        breach(ROOT / "scripts/check-layout.py", f"{name} does not depend on {unused}: correct EDGES")
+    for dependency in sorted(present):
         if dependency.startswith("stockade") and dependency not in EDGES.get(name, ()):
             breach(path, f"{name} may not depend on {dependency}")
         if dependency in V8_PACKAGES and name not in KNOWS_V8:
@@ -206,7 +206,7 @@ def check_circles(crate):
             breach(crate / "src", f"modules in a circle: {', '.join(sorted(circle))}")
     for known in allowed:
         if known not in found:
-            breach(Path(__file__).resolve(), f"{crate.name} has no circle of {', '.join(sorted(known))}: correct CIRCLES")
+            breach(ROOT / "scripts/check-layout.py", f"{crate.name} has no circle of {', '.join(sorted(known))}: correct CIRCLES")
 
 
 def anchors(document):
@@ -252,6 +252,9 @@ def main():
         for path in sorted(crate.rglob("*")):
             if path.is_file() and not {"target", "node_modules"} & set(path.parts[len(ROOT.parts):]):
                 check_source(crate, path)
+    for name in sorted(EDGES):
+        if not (ROOT / "crates" / name).is_dir():
+            breach(ROOT / "scripts/check-layout.py", f"there is no crate {name}: correct EDGES")
     check_named_paths()
     for line in breaches:
         print(line)

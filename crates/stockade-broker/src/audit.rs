@@ -1,4 +1,4 @@
-//! What an operator hears: each refusal, and each exchange that took place.
+//! Events for the operator: each refusal, and each request or socket that took place.
 //!
 //! Targets are named as `scheme://host:port`. Paths, queries, headers and bodies are the guest's data
 //! and may hold secrets: they are in no event. Files are named as `binding:path`.
@@ -95,7 +95,7 @@ pub enum Reason {
     },
     /// Too many at the same time, those waiting included.
     Concurrency {
-        /// Exchanges or sockets at once.
+        /// Requests or sockets at the same time.
         limit: usize,
     },
     /// The instance's budget is spent.
@@ -229,7 +229,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// How an exchange ended.
+/// How a request or socket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Outcome {
@@ -249,7 +249,7 @@ impl Outcome {
     }
 }
 
-/// An exchange that took place, told at its end.
+/// A request or socket that took place; reported at its end.
 #[derive(Clone, Debug)]
 pub struct Usage {
     /// The instance whose guest asked.
@@ -272,11 +272,11 @@ pub struct Usage {
     pub outcome: Outcome,
 }
 
-/// Hears of refusals and use. Called on the paths of requests: must be quick, must not block.
+/// Observes refusals and use. Called on the paths of requests: must be quick, must not block.
 pub trait Audit: Send + Sync + 'static {
     /// Something was refused.
     fn refused(&self, refusal: &Refusal);
-    /// An exchange took place and is over.
+    /// A request or socket took place and is over.
     fn used(&self, usage: &Usage) {
         let _ = usage;
     }
@@ -284,7 +284,7 @@ pub trait Audit: Send + Sync + 'static {
 
 /// Refusals of one instance that [`LogAudit`] writes in a second; the rest are counted.
 const LOGGED_PER_SECOND: u32 = 20;
-/// Instances whose refusals are told apart; more than that share one count.
+/// Instances whose refusals are counted separately; all further ones share one count.
 const MOST_INSTANCES: usize = 10_000;
 
 /// Writes refusals to the log, of each instance no more than 20 a second, so that none can hide

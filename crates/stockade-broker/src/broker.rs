@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rustls::RootCertStore;
 
 use crate::audit::{Audit, LogAudit};
-use crate::budget::{Purse, Spent};
+use crate::budget::{Quota, Spent};
 use crate::connect::{self, BrokerError, Connector};
 use crate::egress::{Egress, Parts};
 use crate::files::{FileError, Folder, FolderOptions, Ledgers};
@@ -24,7 +24,7 @@ pub struct BrokerOptions {
     pub resolver: ResolverSource,
     /// Files of PEM certificates that are trusted besides Mozilla's roots.
     pub extra_roots: Vec<PathBuf>,
-    /// Hears of refusals and use.
+    /// Observes refusals and use.
     pub audit: Arc<dyn Audit>,
 }
 
@@ -115,7 +115,7 @@ impl Broker {
         })
     }
 
-    /// One instance's way out. Made anew when its policy or secrets change; what it has spent of its
+    /// One instance's way out. Created again when its policy or secrets change; what it has spent of its
     /// budget stays spent. Costs next to nothing until it is used.
     #[must_use]
     pub fn egress(&self, instance: &str, policy: EgressPolicy, secrets: Secrets) -> Arc<Egress> {
@@ -129,7 +129,7 @@ impl Broker {
             .clone();
         Arc::new(Egress::new(Parts {
             instance,
-            purse: Purse::new(spent, &policy.limits),
+            quota: Quota::new(spent, &policy.limits),
             policy,
             secrets,
             audit: self.shared.options.audit.clone(),

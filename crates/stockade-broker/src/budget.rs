@@ -51,14 +51,14 @@ const REQUESTS_AT_ONCE: Duration = Duration::from_secs(1);
 const BYTES_AT_ONCE: Duration = Duration::from_millis(250);
 
 /// Counts against one instance's budget, rate and bandwidth.
-pub(crate) struct Purse {
+pub(crate) struct Quota {
     spent: Arc<Mutex<Spent>>,
     budget: Budget,
     rate: Option<(Mutex<RateLimiter>, u32)>,
     bandwidth: Option<Mutex<RateLimiter>>,
 }
 
-impl Purse {
+impl Quota {
     pub(crate) fn new(spent: Arc<Mutex<Spent>>, limits: &EgressLimits) -> Self {
         let limiter = |per: NonZeroU32, burst| Mutex::new(RateLimiter::new(per.into(), burst));
         let rate = limits.requests_per_second;
@@ -71,7 +71,7 @@ impl Purse {
         }
     }
 
-    /// Counts a call against the rate, whatever becomes of it.
+    /// Counts a call against the rate, also one that fails.
     pub(crate) fn call(&self) -> Result<(), Reason> {
         match &self.rate {
             Some((limiter, limit)) => {
@@ -126,17 +126,17 @@ impl Purse {
 mod tests {
     use super::*;
 
-    fn purse(spent: &Arc<Mutex<Spent>>, change: impl FnOnce(&mut EgressLimits)) -> Purse {
+    fn quota(spent: &Arc<Mutex<Spent>>, change: impl FnOnce(&mut EgressLimits)) -> Quota {
         let mut limits = EgressLimits::default();
         change(&mut limits);
-        Purse::new(spent.clone(), &limits)
+        Quota::new(spent.clone(), &limits)
     }
 
     #[test]
     fn budget_of_requests_that_is_spent_refuses_and_outlives_a_reload() {
         let spent = Arc::default();
         let limit = |limits: &mut EgressLimits| limits.budget.requests = Some(2);
-        let first = purse(&spent, limit);
+        let first = quota(&spent, limit);
         assert!(first.request().is_ok());
         assert!(first.request().is_ok());
         let refused = Err(Reason::Budget {
@@ -144,20 +144,20 @@ mod tests {
             limit: 2,
         });
         assert_eq!(first.request(), refused);
-        assert_eq!(purse(&spent, limit).request(), refused);
-        assert!(purse(&spent, |_| ()).request().is_ok());
+        assert_eq!(quota(&spent, limit).request(), refused);
+        assert!(quota(&spent, |_| ()).request().is_ok());
     }
 
     #[test]
     fn budget_of_bytes_that_is_spent_refuses_more_bytes_and_requests() {
-        let purse = purse(&Arc::default(), |limits| limits.budget.bytes = Some(100));
-        assert_eq!(purse.bytes(100), Ok(None));
+        let quota = quota(&Arc::default(), |limits| limits.budget.bytes = Some(100));
+        assert_eq!(quota.bytes(100), Ok(None));
         let refused = Reason::Budget {
             of: "bytes",
             limit: 100,
         };
-        assert_eq!(purse.bytes(1), Err(refused.clone()));
-        assert_eq!(purse.request(), Err(refused));
+        assert_eq!(quota.bytes(1), Err(refused.clone()));
+        assert_eq!(quota.request(), Err(refused));
     }
 
     #[test]
@@ -181,21 +181,21 @@ mod tests {
 
     #[test]
     fn rate_refuses_beyond_its_burst() {
-        let purse = purse(&Arc::default(), |limits| {
+        let quota = quota(&Arc::default(), |limits| {
             limits.requests_per_second = NonZeroU32::new(3);
         });
-        let allowed = (0..10).filter(|_| purse.call().is_ok()).count();
+        let allowed = (0..10).filter(|_| quota.call().is_ok()).count();
         assert_eq!(allowed, 3);
     }
 
     #[test]
     fn bandwidth_makes_the_mover_wait_beyond_a_quarter_second() {
-        let purse = purse(&Arc::default(), |limits| {
+        let quota = quota(&Arc::default(), |limits| {
             limits.bytes_per_second = NonZeroU32::new(1000);
         });
         let begin = Instant::now();
-        assert_eq!(purse.bytes(250), Ok(None));
-        let until = purse.bytes(5000).unwrap().unwrap();
+        assert_eq!(quota.bytes(250), Ok(None));
+        let until = quota.bytes(5000).unwrap().unwrap();
         let wait = until.duration_since(begin).as_secs_f64();
         assert!((5.0..6.0).contains(&wait), "{wait} s");
     }

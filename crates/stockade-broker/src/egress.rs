@@ -14,11 +14,11 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::audit::{Action, Audit, Reason, Refusal};
-use crate::budget::Purse;
+use crate::budget::Quota;
 use crate::connect::{ConnectFailure, Connector};
 use crate::error::EgressError;
-use crate::exchange::{Begun, Exchange};
 use crate::headers;
+use crate::in_flight::{Begun, InFlight};
 use crate::places::{Missed, Places};
 use crate::policy::{Admitted, Denied, EgressPolicy, Rule};
 use crate::pool::Pool;
@@ -36,7 +36,7 @@ pub struct Egress {
     pub(crate) policy: EgressPolicy,
     pub(crate) secrets: Secrets,
     pub(crate) audit: Arc<dyn Audit>,
-    pub(crate) purse: Arc<Purse>,
+    pub(crate) quota: Arc<Quota>,
     pub(crate) connector: Connector,
     resolver: Resolver,
     pub(crate) pool: Arc<Pool>,
@@ -50,7 +50,7 @@ pub(crate) struct Parts {
     pub(crate) policy: EgressPolicy,
     pub(crate) secrets: Secrets,
     pub(crate) audit: Arc<dyn Audit>,
-    pub(crate) purse: Purse,
+    pub(crate) quota: Quota,
     pub(crate) connector: Connector,
     pub(crate) resolver: Resolver,
 }
@@ -64,7 +64,7 @@ impl Egress {
             instance: parts.instance,
             secrets: parts.secrets,
             audit: parts.audit,
-            purse: Arc::new(parts.purse),
+            quota: Arc::new(parts.quota),
             connector: parts.connector,
             resolver: parts.resolver,
             pool: Arc::default(),
@@ -76,7 +76,7 @@ impl Egress {
 
     /// Sends a request, under policy. The URI must be absolute.
     ///
-    /// Redirects are answers like others. The future may be dropped at any time: the exchange ends.
+    /// Redirects are answers like others. The future may be dropped at any time: the request ends then.
     ///
     /// # Errors
     /// See [`EgressError`]. Errors of the body come from the body; they are `EgressError`s too.
@@ -108,7 +108,7 @@ impl Egress {
             Missed::Full { limit } => refuse(&target, Reason::Concurrency { limit }),
             Missed::TimedOut { limit } => timed_out(&target, PLACE, limit),
         })?;
-        self.purse
+        self.quota
             .request()
             .map_err(|reason| refuse(&target, reason))?;
         let outgoing = Outgoing {
@@ -123,24 +123,24 @@ impl Egress {
         let (rule, addresses) = tokio::time::timeout_at(deadline, checked)
             .await
             .unwrap_or_else(|_| Err(timed_out(&outgoing.target, "resolving the name", limit)))?;
-        let exchange = Exchange::new(Begun {
+        let in_flight = InFlight::new(Begun {
             instance: self.instance.clone(),
             audit: self.audit.clone(),
-            purse: self.purse.clone(),
+            quota: self.quota.clone(),
             action: Action::Fetch,
             target: outgoing.target.to_string(),
             rule: rule.name.clone(),
             started,
             place,
         });
-        self.send(exchange, outgoing, body, addresses, deadline)
+        self.send(in_flight, outgoing, body, addresses, deadline)
             .await
     }
 
     /// Counts the call and reads where it goes.
     pub(crate) fn target(&self, action: Action, uri: &Uri) -> Result<Target, EgressError> {
         let target = Target::parse(uri);
-        if let Err(reason) = self.purse.call() {
+        if let Err(reason) = self.quota.call() {
             let text = target
                 .as_ref()
                 .map_or_else(|_| "an invalid URL".to_owned(), Target::to_string);

@@ -1,4 +1,4 @@
-//! Places for exchanges: so many at the same time, so many that wait.
+//! Places for requests: a number may run at the same time, and a number may wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

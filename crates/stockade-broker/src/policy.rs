@@ -14,7 +14,7 @@ use crate::audit::Reason;
 use crate::pattern::matches;
 use crate::target::Target;
 
-/// One grant. Everything in it must fit: an exchange is allowed when one rule allows all of it.
+/// One grant. Everything in it must match: a request is allowed when one rule allows all of it.
 #[derive(Clone, Debug, Default)]
 pub struct Rule {
     /// What the configuration calls it, for messages and logs.
@@ -43,7 +43,7 @@ pub struct Budget {
     pub per: Option<Duration>,
 }
 
-/// Bounds of one instance's exchanges. All are on by default. Times are held to between a millisecond
+/// Bounds of one instance's requests. All are on by default. Times are limited to between a millisecond
 /// and a year.
 #[derive(Clone, Debug)]
 pub struct EgressLimits {
@@ -54,8 +54,8 @@ pub struct EgressLimits {
     /// Between two pieces of a response body that the guest waits for, and between two messages or
     /// pongs of a WebSocket.
     pub idle_timeout: Duration,
-    /// For a whole exchange over HTTP, from the guest's call to the last byte.
-    pub exchange_timeout: Duration,
+    /// For a whole request over HTTP, from the guest's call to the last byte.
+    pub request_timeout: Duration,
     /// Bytes of a request body.
     pub max_request_bytes: u64,
     /// Bytes of a response body on the wire.
@@ -64,9 +64,9 @@ pub struct EgressLimits {
     pub max_decoded_bytes: u64,
     /// Bytes after decompression for each byte before, above the first MiB.
     pub max_ratio: u32,
-    /// Exchanges at the same time, until the end of their response bodies.
+    /// Requests at the same time, until the end of their response bodies.
     pub concurrent: usize,
-    /// Exchanges that wait for others to end; more are refused.
+    /// Requests that wait for others to end; more are refused.
     pub queued: usize,
     /// WebSockets open at the same time.
     pub websockets: usize,
@@ -88,7 +88,7 @@ impl Default for EgressLimits {
             connect_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(60),
-            exchange_timeout: Duration::from_secs(900),
+            request_timeout: Duration::from_secs(900),
             max_request_bytes: 100 * MIB,
             max_response_bytes: 100 * MIB,
             max_decoded_bytes: 100 * MIB,
@@ -117,7 +117,7 @@ impl EgressLimits {
             connect_timeout: bound(self.connect_timeout),
             head_timeout: bound(self.head_timeout),
             idle_timeout: bound(self.idle_timeout),
-            exchange_timeout: bound(self.exchange_timeout),
+            request_timeout: bound(self.request_timeout),
             ..self
         }
     }
@@ -126,9 +126,9 @@ impl EgressLimits {
 /// Everything an instance may do on the network. The default allows nothing.
 #[derive(Clone, Debug, Default)]
 pub struct EgressPolicy {
-    /// Grants. One that allows the exchange is enough.
+    /// Grants. One that allows the request is enough.
     pub rules: Vec<Rule>,
-    /// Addresses that are not public and may be reached nevertheless, by exchanges that a rule allows.
+    /// Addresses that are not public and may be reached nevertheless, by requests that a rule allows.
     /// A metadata service must be listed as a single address; unspecified, multicast and broadcast
     /// addresses stay refused.
     pub allow_private: Vec<IpNet>,
@@ -146,7 +146,7 @@ pub(crate) struct Denied {
     pub(crate) address: Option<std::net::IpAddr>,
 }
 
-/// The rules that allow an exchange as far as it is known before the name is resolved.
+/// The rules that allow a request as far as it is known before the name is resolved.
 #[derive(Debug)]
 pub(crate) struct Admitted<'a> {
     rules: Vec<&'a Rule>,
@@ -233,7 +233,7 @@ impl<'a> Admitted<'a> {
     }
 
     /// The rule that allows a connection to whichever of `addresses`. One that is not allowed refuses
-    /// the whole: a name that points inside and outside at once is an attack or a mistake.
+    /// the whole: a name that points inside and outside at once is an attack or an error.
     pub(crate) fn check(&self, addresses: &[std::net::IpAddr]) -> Result<&'a Rule, Denied> {
         let first = self.first_rule();
         for &address in addresses {

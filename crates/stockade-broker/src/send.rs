@@ -18,8 +18,8 @@ use crate::decode::{self, Coding, DecodeLimits, Masked};
 use crate::download::{Download, DownloadLimits, describe};
 use crate::egress::{Egress, connect_error, invalid, timed_out};
 use crate::error::EgressError;
-use crate::exchange::Exchange;
 use crate::headers;
+use crate::in_flight::InFlight;
 use crate::pool::{Key, MAX_FIELDS, MAX_HEAD, Pool, SendFailure, Sender};
 use crate::target::Target;
 use crate::upload::Upload;
@@ -37,7 +37,7 @@ impl Egress {
     /// took anything, or where asking twice does no harm.
     pub(crate) async fn send(
         &self,
-        exchange: Arc<Exchange>,
+        in_flight: Arc<InFlight>,
         outgoing: Outgoing,
         body: Option<Body>,
         addresses: Vec<IpAddr>,
@@ -51,7 +51,7 @@ impl Egress {
         let (mut key, mut sender) = match kept {
             Some(kept) => kept,
             None => {
-                self.connect_anew(&exchange, target, &addresses, deadline)
+                self.connect_new(&in_flight, target, &addresses, deadline)
                     .await?
             }
         };
@@ -60,77 +60,77 @@ impl Egress {
             Some(body) => {
                 let limit = limits.max_request_bytes;
                 let declared = outgoing.declared;
-                Upload::new(body, exchange.clone(), limit, declared, &self.secrets)?.boxed_unsync()
+                Upload::new(body, in_flight.clone(), limit, declared, &self.secrets)?.boxed_unsync()
             }
             None => empty_body(),
         };
         let mut request = outgoing.request(sender.version(), body)?;
         let response = loop {
-            let failure = match self.head(&exchange, &mut sender, request).await? {
+            let failure = match self.head(&in_flight, &mut sender, request).await? {
                 Ok(response) => break response,
                 Err(failure) => failure,
             };
-            if let Some(failure) = exchange.failure() {
+            if let Some(failure) = in_flight.failure() {
                 return Err(failure);
             }
             let body = match failure.unsent {
                 Some(unsent) if is_reused => unsent.into_body(),
                 None if is_reused && is_repeatable => empty_body(),
-                _ => return Err(exchange.upstream(describe(&failure.error))),
+                _ => return Err(in_flight.upstream(describe(&failure.error))),
             };
             is_reused = false;
             let deadline = Instant::now() + limits.connect_timeout;
             (key, sender) = self
-                .connect_anew(&exchange, target, &addresses, deadline)
+                .connect_new(&in_flight, target, &addresses, deadline)
                 .await?;
             request = outgoing.request(sender.version(), body)?;
         };
         let is_head = outgoing.method == Method::HEAD;
         self.receive(
-            exchange,
+            in_flight,
             response,
             is_head,
             (self.pool.clone(), key, sender),
         )
     }
 
-    /// Waits for the response's head. The clock begins anew with each piece of the request.
+    /// Waits for the response's head. The clock starts again with each piece of the request.
     async fn head(
         &self,
-        exchange: &Exchange,
+        in_flight: &InFlight,
         sender: &mut Sender,
         request: Request<Body>,
     ) -> Result<Result<Response<Incoming>, SendFailure>, EgressError> {
         let limits = &self.policy.limits;
-        let whole = exchange.started + limits.exchange_timeout;
+        let whole = in_flight.started + limits.request_timeout;
         let mut sending = std::pin::pin!(sender.send(request));
         loop {
-            let until = exchange.progressed() + limits.head_timeout;
+            let until = in_flight.progressed() + limits.head_timeout;
             tokio::select! {
                 result = &mut sending => return Ok(result),
                 () = tokio::time::sleep_until(until.min(whole)) => {}
             }
             if Instant::now() >= whole {
-                return Err(exchange.timed_out("the whole request", limits.exchange_timeout));
+                return Err(in_flight.timed_out("the whole request", limits.request_timeout));
             }
-            if exchange.progressed() + limits.head_timeout <= Instant::now() {
-                return Err(exchange.timed_out("the response's head", limits.head_timeout));
+            if in_flight.progressed() + limits.head_timeout <= Instant::now() {
+                return Err(in_flight.timed_out("the response's head", limits.head_timeout));
             }
         }
     }
 
     fn receive(
         &self,
-        exchange: Arc<Exchange>,
+        in_flight: Arc<InFlight>,
         response: Response<Incoming>,
         is_head: bool,
         connection: (Arc<Pool>, Key, Sender),
     ) -> Result<Response<Body>, EgressError> {
         let limits = &self.policy.limits;
         let (parts, body) = response.into_parts();
-        exchange.answered(parts.status.as_u16());
+        in_flight.answered(parts.status.as_u16());
         if parts.status.is_informational() {
-            return Err(exchange.upstream("the server switched protocols unexpectedly"));
+            return Err(in_flight.upstream("the server switched protocols unexpectedly"));
         }
         let mut headers = parts.headers;
         let bytes: usize = headers
@@ -138,7 +138,7 @@ impl Egress {
             .map(|(name, value)| name.as_str().len() + value.len())
             .sum();
         if headers.len() > MAX_FIELDS || bytes > MAX_HEAD {
-            return Err(exchange.upstream("the response's header is too large"));
+            return Err(in_flight.upstream("the response's header is too large"));
         }
         headers::clean_response(&mut headers);
         self.secrets.mask_headers(&mut headers);
@@ -149,7 +149,7 @@ impl Egress {
         {
             tracing::debug!(length, "a response is larger than allowed");
             let limit = limits.max_response_bytes;
-            return Err(exchange.refuse(Reason::TooLarge {
+            return Err(in_flight.refuse(Reason::TooLarge {
                 what: "the response",
                 limit,
             }));
@@ -173,11 +173,11 @@ impl Egress {
         let coding = coding.filter(|_| has_body);
         let download = Download::new(
             body,
-            exchange.clone(),
+            in_flight.clone(),
             DownloadLimits {
                 bytes: limits.max_response_bytes,
                 idle: limits.idle_timeout,
-                exchange: limits.exchange_timeout,
+                total: limits.request_timeout,
             },
             connection,
         );
@@ -189,7 +189,7 @@ impl Egress {
                     bytes: limits.max_decoded_bytes,
                     ratio: limits.max_ratio,
                 };
-                decode::decode(download, coding, exchange, bounds)
+                decode::decode(download, coding, in_flight, bounds)
             }
             None => download.boxed_unsync(),
         };
@@ -207,9 +207,9 @@ impl Egress {
         Ok(response)
     }
 
-    async fn connect_anew(
+    async fn connect_new(
         &self,
-        exchange: &Exchange,
+        in_flight: &InFlight,
         target: &Target,
         addresses: &[IpAddr],
         deadline: Instant,
@@ -218,7 +218,7 @@ impl Egress {
         let limit = self.policy.limits.connect_timeout;
         connected
             .unwrap_or_else(|_| Err(timed_out(target, "connecting", limit)))
-            .map_err(|error| exchange.fails(error))
+            .map_err(|error| in_flight.fails(error))
     }
 
     async fn connect(

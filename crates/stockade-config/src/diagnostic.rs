@@ -121,7 +121,7 @@ impl Diagnostics {
         }
     }
 
-    /// For editors and CI: an object with `mistakes`, a list of objects with the fields of [`Diagnostic`],
+    /// For editors and CI: an object with the key `"mistakes"`, a list of objects with the fields of [`Diagnostic`],
     /// and `more`.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {

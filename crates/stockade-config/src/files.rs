@@ -1,4 +1,4 @@
-//! Looks at what a file names: whether it is there, and what secrets say.
+//! Checks the files that a configuration names: whether each exists, and what secrets contain.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -129,7 +129,7 @@ fn rules(fields: &Fields<'_>) -> Vec<GuardRule> {
             "enabled: true; to let guests reach every public host, outbound_whitelist: [\"*\"]";
         fields.refuse("enabled", Message::allowed(what, allowed));
     }
-    // A value that is no switch is reported by this.
+    // Reports a value that is not a boolean.
     let _: bool = fields.get("enabled");
     let listed = fields.texts("outbound_whitelist", target::entry);
     let full: Vec<GuardRule> = fields.get("rules");

@@ -1,4 +1,4 @@
-//! One site: its code, its addresses, its walls, its limits and what it is granted.
+//! One site: its code, its addresses, its isolation, its limits and its grants.
 
 mod assets;
 mod cron;
@@ -133,7 +133,7 @@ section! {
             .default("1") => |limits| share(limits.get("cores")),
         /// Elapsed time of one activation. A mirror that exceeds it is terminated and
         /// replaced.
-        pub wall: Duration = time(1, 86_400_000).derived("ten times `cpu`, at least 5s") => wall,
+        pub wall: Duration = time(1, 86_400_000).derived("ten times `cpu`, at least 5s") => wall_time,
         /// Time from a request's arrival at a mirror to the head of its response. A
         /// slower response is replaced by 504.
         pub timeout: Duration = time(1, 86_400_000).default("30s"),
@@ -248,8 +248,8 @@ fn share(cores: f64) -> CpuShare {
     CpuShare::new(cores.min(1.0)).unwrap_or(CpuShare::FULL)
 }
 
-fn wall(limits: &Fields<'_>) -> Duration {
+fn wall_time(limits: &Fields<'_>) -> Duration {
     let written: Option<Duration> = limits.get("wall");
-    let derived = || Limits::wall_for(Some(limits.get("cpu")));
+    let derived = || Limits::wall_limit_for(Some(limits.get("cpu")));
     written.or_else(derived).unwrap_or_default()
 }

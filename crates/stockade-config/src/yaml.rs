@@ -22,7 +22,7 @@ const MAX_NODES: usize = 500_000;
 /// Lists and mappings in each other.
 const MAX_DEPTH: usize = 32;
 
-/// The tree, or `None` where the text is no YAML or beyond bounds. What is wrong is reported to `source`;
+/// The tree, or `None` where the text is not YAML or exceeds a bound. What is wrong is reported to `source`;
 /// a text with errors may give a tree too, so that more of them are found.
 pub(crate) fn read(text: &str, source: &Source<'_>) -> Option<Node> {
     if text.len() > MAX_BYTES {

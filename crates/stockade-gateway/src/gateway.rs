@@ -42,7 +42,7 @@ pub struct Drained {
     pub sockets_cut: usize,
 }
 
-/// Figures of the moment.
+/// Current numbers of connections and requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GatewayStats {
     /// Open connections.

@@ -47,7 +47,7 @@ internals.log = (level, ...args) => {
 // Not standard, and gone from browsers.
 delete Intl.v8BreakIterator;
 
-// How a thrown value that is no Error reads in a report; null leaves it to the engine.
+// The text of a thrown value that is not an Error in a report; null leaves it to the engine.
 function formatException(thrown) {
   if (thrown instanceof Error || core.isNativeError(thrown)) return null;
   const colors = !getStderrNoColor();

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         script: script.into(),
         args: args.collect(),
         sandbox: stockade_limits::SandboxOptions::default(),
-        walls: Vec::new(),
+        backends: Vec::new(),
         inspect,
     };
     match block_on(options) {

@@ -12,7 +12,7 @@ use crate::observer::CronOutcome;
 use crate::options::Cron;
 use crate::pool::Pool;
 
-/// The clock may be set: it is looked at this often at least.
+/// The clock may be set: it is read at least this often.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// Runs the crons of an instance until `stop`.

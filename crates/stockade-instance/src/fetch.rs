@@ -15,14 +15,14 @@ use crate::mirror::{Mirror, Reading, Reply, Slot};
 use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::respond::respond;
-use crate::wire::{Malformed, Prepared, RequestBody, Unasked};
+use crate::wire::{AskError, Malformed, Prepared, RequestBody};
 
 /// Why an attempt failed.
 enum Trouble {
     /// Another attempt would not help.
     Final(FetchError),
-    /// The mirror ended. `heard`: the guest may have begun with the request.
-    Ended { end: End, heard: bool },
+    /// The mirror ended. `may_have_begun`: the guest may have begun with the request.
+    Ended { end: End, may_have_begun: bool },
 }
 
 /// Aborts a request in the guest unless it was answered.
@@ -40,7 +40,7 @@ impl Drop for AbortOnDrop<'_> {
     }
 }
 
-/// Tells the observer of a failed request, also of one whose client went away.
+/// Reports a failed request to the observer, also one whose client went away.
 struct Report<'a> {
     observer: &'a dyn Observer,
     request_id: String,
@@ -93,19 +93,22 @@ async fn run(
 ) -> Result<Response<Body>, FetchError> {
     let mut found = pool.place().await?;
     let cold = found.cold;
-    let wall = pool.options.limits.wall;
+    let wall_limit = pool.options.limits.wall;
     let began = Instant::now();
     let mut retried = false;
     loop {
         let mirror = found.slot.mirror.number;
         report.mirror = Some(mirror);
-        let left = wall.saturating_sub(began.elapsed());
+        let left = wall_limit.saturating_sub(began.elapsed());
         match attempt(found.slot, prepared, left).await {
             Ok(reply) => return respond(prepared, reply, cold, retried),
             Err(Trouble::Final(error)) => return Err(error),
-            Err(Trouble::Ended { end, heard }) => {
+            Err(Trouble::Ended {
+                end,
+                may_have_begun,
+            }) => {
                 // What no guest has begun with may be given to another whatever its method is.
-                let again = if heard {
+                let again = if may_have_begun {
                     prepared.is_replayable()
                 } else {
                     prepared.is_whole()
@@ -124,7 +127,10 @@ async fn run(
 async fn attempt(slot: Slot, prepared: &mut Prepared, left: Duration) -> Result<Reply, Trouble> {
     let mirror = Arc::clone(&slot.mirror);
     if let Some(end) = mirror.handle.end() {
-        return Err(Trouble::Ended { end, heard: false });
+        return Err(Trouble::Ended {
+            end,
+            may_have_begun: false,
+        });
     }
     let limits = mirror.limits();
     let id = mirror.number_request();
@@ -142,7 +148,10 @@ async fn attempt(slot: Slot, prepared: &mut Prepared, left: Duration) -> Result<
     };
     let answer = mirror
         .await_response(id, slot, body, prepared.client.clone())
-        .map_err(|end| Trouble::Ended { end, heard: false })?;
+        .map_err(|end| Trouble::Ended {
+            end,
+            may_have_begun: false,
+        })?;
     if let Err(error) = mirror
         .handle
         .control("http.request", prepared.message(id, stream))
@@ -160,7 +169,10 @@ async fn attempt(slot: Slot, prepared: &mut Prepared, left: Duration) -> Result<
             guard.answered = true;
             match answer {
                 Ok(Ok(reply)) => Ok(reply),
-                Ok(Err(FetchError::Ended { end })) => Err(Trouble::Ended { end, heard: true }),
+                Ok(Err(FetchError::Ended { end })) => Err(Trouble::Ended {
+                    end,
+                    may_have_begun: true,
+                }),
                 Ok(Err(error)) => Err(Trouble::Final(error)),
                 Err(_) => Err(Trouble::Final(FetchError::Draining)),
             }
@@ -176,10 +188,13 @@ fn busy() -> FetchError {
     }
 }
 
-/// Why a message was not sent, for whoever wanted to.
+/// Why a message was not sent, for the caller that sent it.
 fn unsent(mirror: &Mirror, error: &SendError) -> Trouble {
     match (error, mirror.handle.end()) {
-        (SendError::Ended { .. }, Some(end)) => Trouble::Ended { end, heard: false },
+        (SendError::Ended { .. }, Some(end)) => Trouble::Ended {
+            end,
+            may_have_begun: false,
+        },
         _ => Trouble::Final(busy()),
     }
 }
@@ -230,7 +245,7 @@ pub(crate) async fn call(
     let result = match called {
         Ok(Ok(value)) if value.is_no_export() => Err(no_method(pool, method)),
         Ok(Ok(value)) => checked(value)
-            .map_err(Unasked::from)
+            .map_err(AskError::from)
             .and_then(|value| mirror.import_call(value))
             .map_err(|why| FetchError::BadResponse {
                 why: why.to_string(),

@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use crate::cron::run_crons;
 use crate::error::FetchError;
 use crate::fetch;
-use crate::keeper::Keeper;
 use crate::observer::Observer;
 use crate::options::InstanceOptions;
 use crate::pool::{Pool, Readiness};
+use crate::reconciler::Reconciler;
 use crate::services::Services;
 use crate::stats::{Drained, InstanceStats};
 
@@ -38,7 +38,7 @@ pub struct Instance {
 struct Life {
     pool: Arc<Pool>,
     stop: CancellationToken,
-    keeper: Mutex<Option<JoinHandle<()>>>,
+    reconciler: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Drop for Life {
@@ -60,8 +60,8 @@ impl Instance {
     ) -> Self {
         let pool = Pool::new(options, supervisor, services, observer);
         let stop = CancellationToken::new();
-        let keeper = Keeper::new(Arc::clone(&pool)).keep(stop.clone());
-        let keeper = tokio::spawn(keeper);
+        let reconciler = Reconciler::new(Arc::clone(&pool)).keep(stop.clone());
+        let reconciler = tokio::spawn(reconciler);
         if !pool.options.crons.is_empty() {
             tokio::spawn(run_crons(Arc::clone(&pool), stop.clone()));
         }
@@ -69,7 +69,7 @@ impl Instance {
             life: Arc::new(Life {
                 pool: Arc::clone(&pool),
                 stop,
-                keeper: Mutex::new(Some(keeper)),
+                reconciler: Mutex::new(Some(reconciler)),
             }),
             pool,
         }
@@ -118,9 +118,9 @@ impl Instance {
             mirror.close_sockets(1001, "the site is being stopped");
         }
         self.life.stop.cancel();
-        let keeper = self.life.keeper.lock().take();
-        if let Some(keeper) = keeper {
-            let _ = tokio::time::timeout(LAST, keeper).await;
+        let reconciler = self.life.reconciler.lock().take();
+        if let Some(reconciler) = reconciler {
+            let _ = tokio::time::timeout(LAST, reconciler).await;
         }
         drained
     }

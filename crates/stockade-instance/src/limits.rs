@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What an instance allows. Each mirror's isolate has its own limits beside these.
+/// What an instance allows. Each mirror's isolate has its own limits in addition.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InstanceLimits {
     /// Requests that one mirror handles at the same time; at least 1.

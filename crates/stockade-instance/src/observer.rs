@@ -1,14 +1,14 @@
-//! What an instance tells about itself.
+//! What an instance reports about itself.
 
 use std::time::Duration;
 
 use stockade_protocol::{ConsoleLevel, GuestError};
-use stockade_supervisor::{Figures, TerminateReason};
+use stockade_supervisor::{ResourceUsage, TerminateReason};
 use strum::{IntoStaticStr, VariantNames};
 
 use crate::error::{FetchError, Refusal};
 
-/// Hears what happens to one instance. All methods are called on the way of requests: they must be quick
+/// Observes one instance. All methods are called on the way of requests: they must be quick
 /// and must not wait. Texts of the guest are bounded, and hostile.
 pub trait Observer: Send + Sync + 'static {
     /// A line of a mirror's console.
@@ -35,7 +35,7 @@ pub trait Observer: Send + Sync + 'static {
     fn misbehaved(&self, _mirror: u32, _what: &str) {}
 }
 
-/// Hears nothing.
+/// Ignores everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unobserved;
 
@@ -103,7 +103,7 @@ pub struct MirrorEnd {
     /// More, for a person.
     pub detail: String,
     /// What it had used.
-    pub figures: Figures,
+    pub usage: ResourceUsage,
     /// Requests that it was given.
     pub requests: u64,
     /// Requests that it had not answered.

@@ -1,7 +1,7 @@
 //! What the parts of an instance share: its mirrors, its queue, and who gets a request.
 //!
 //! Invariants:
-//! 1. Whoever waits goes before whoever comes.
+//! 1. Requests that wait are served before new ones (FIFO).
 //! 2. No lock is held while anything is awaited.
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(crate) struct Pool {
     pub(crate) observer: Arc<dyn Observer>,
     mirrors: RwLock<Vec<Arc<Mirror>>>,
     pub(crate) queue: Queue,
-    /// Has the keeper look.
+    /// Wakes the reconciler.
     pub(crate) wake: Notify,
     draining: AtomicBool,
     /// Where the next look for the least busy mirror begins.

@@ -73,8 +73,8 @@ fn build(
             | ReplyBody::Stream(_)
             | ReplyBody::Returned(_) => head.content_length,
         };
-        let tells = prepared.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
-        if let (Some(length), true) = (length.filter(|_| !no_length(&head)), tells) {
+        let has_length = prepared.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
+        if let (Some(length), true) = (length.filter(|_| !no_length(&head)), has_length) {
             response.headers_mut().insert(CONTENT_LENGTH, length.into());
         }
         return Ok(response);
@@ -144,7 +144,7 @@ enum Source {
 }
 
 /// A body that is streamed. It holds the request's place until its end; dropped before, the guest
-/// hears that the client is gone.
+/// is notified that the client is gone.
 struct ResponseBody {
     stream: Source,
     /// Bytes that are still to come, where the guest said how many.
@@ -162,7 +162,7 @@ struct ResponseBody {
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         if !self.over {
-            self.slot.mirror.tell_abort(self.id);
+            self.slot.mirror.notify_abort(self.id);
         }
     }
 }

@@ -6,7 +6,7 @@ use deno_core::{JsRuntime, v8};
 
 use crate::sys;
 
-/// Flags for every isolate of the process; `v8/src/flags/flag-definitions.h` tells what each does.
+/// Flags for every isolate of the process; `v8/src/flags/flag-definitions.h` describes each.
 const FLAGS: &[&str] = &[
     // Small semi-spaces: an idle isolate holds little, a busy one grows them.
     "--min-semi-space-size=1",
@@ -80,7 +80,7 @@ pub(crate) fn initialize_with(more: &[&str]) {
 fn initialize_platform(more: &[&str], platform: Option<v8::SharedRef<v8::Platform>>) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // Before anything that uses ICU. Blocks are told from foreign ones by what glibc keeps before each.
+        // Before anything that uses ICU. Our blocks differ from foreign ones in what glibc keeps before each.
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
         sys::icu::count_memory();
         let mut flags = vec!["stockade".to_owned()];

@@ -33,7 +33,7 @@ pub(crate) struct Port {
     /// Events without a handler, by name, in order.
     kept: RefCell<HashMap<String, VecDeque<Kept>>>,
     /// Names for which a handler has come while events were kept.
-    heard: RefCell<Vec<String>>,
+    listened: RefCell<Vec<String>>,
     /// Whether garbage is to be collected.
     collect: Cell<Collect>,
 }
@@ -43,7 +43,7 @@ impl Port {
         Self {
             guest,
             kept: RefCell::default(),
-            heard: RefCell::default(),
+            listened: RefCell::default(),
             collect: Cell::default(),
         }
     }
@@ -74,8 +74,8 @@ impl Port {
     }
 
     /// Events for which a handler has come since the last call.
-    pub(crate) fn take_heard(&self) -> VecDeque<Kept> {
-        let names = std::mem::take(&mut *self.heard.borrow_mut());
+    pub(crate) fn take_listened(&self) -> VecDeque<Kept> {
+        let names = std::mem::take(&mut *self.listened.borrow_mut());
         let mut kept = self.kept.borrow_mut();
         names
             .iter()
@@ -99,7 +99,7 @@ impl GuestPort for Port {
 
     fn listen(&self, event: &str) {
         if self.keeps(event) {
-            self.heard.borrow_mut().push(event.to_owned());
+            self.listened.borrow_mut().push(event.to_owned());
         }
     }
 

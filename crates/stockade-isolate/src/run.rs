@@ -37,7 +37,7 @@ const SHORT: Duration = Duration::from_millis(1);
 /// How long an isolate must have had nothing to do before it gives memory back.
 const REST: Duration = Duration::from_secs(2);
 
-/// So many times as long as a collection of garbage that the guest wanted took it must do without the next one.
+/// After a garbage collection that the guest wanted, it gets the next one after this many times its duration.
 const COLLECTION_SHARE: u32 = 9;
 
 /// How often a turn goes round because the engine had put something off.
@@ -50,7 +50,7 @@ const MOST_WAITING_BYTES: usize = 16 << 20;
 /// How often an idle isolate with shared memory runs what its engine has put off.
 const ENGINE_TIMER: Duration = Duration::from_millis(5);
 
-/// Short activations between two looks at the isolate's memory.
+/// Short activations between two measurements of the isolate's memory.
 const MEASURE_EVERY: u32 = 64;
 
 /// How often the engine must say that a module waits at its top level: it says so, too, of one that has
@@ -175,14 +175,14 @@ impl Isolate {
             let place = self.realm.modules.original(place);
             self.guest.note_place(&place);
         }
-        // The host hears of the end before the heap is taken apart.
+        // The host is notified of the end before the heap is freed.
         self.guest.report();
         drop(self);
     }
 
     async fn start_main(&mut self) {
         self.evaluate_main().await;
-        // A module without top-level `await` is done: whoever waits for it hears so first.
+        // A module without top-level `await` is done: callers that wait for it are notified first.
         std::future::poll_fn(|cx| {
             self.guest.begin();
             self.poll_main(cx);
@@ -286,10 +286,10 @@ impl Isolate {
                 return Poll::Ready(());
             }
             // A timer or a promise may have added the handler that they wait for.
-            let heard = self.deliver_heard();
+            let listened = self.deliver_kept();
             let collected = self.measure(began.elapsed());
             self.guest.end();
-            if handled == BATCH || heard || collected || self.has_calls() {
+            if handled == BATCH || listened || collected || self.has_calls() {
                 self.guest.flush();
                 continue;
             }
@@ -423,7 +423,7 @@ impl Isolate {
         false
     }
 
-    /// Whether to look for the next message after so many.
+    /// Whether to check for the next message after handling `handled` messages.
     fn may_spin(&mut self, handled: usize) -> bool {
         match handled {
             0 => false,
@@ -570,7 +570,7 @@ impl Isolate {
             ToIsolate::Control { name, data } => self.control(&name, data),
         }
         self.guest.done(size);
-        self.deliver_heard();
+        self.deliver_kept();
     }
 
     fn event(&mut self, mut event: Kept) {
@@ -580,13 +580,13 @@ impl Isolate {
             self.port.keep(event);
         } else {
             self.guest.done(event.size);
-            self.deliver_heard();
+            self.deliver_kept();
         }
     }
 
     /// Delivers events that had waited for a handler; true if there were any.
-    fn deliver_heard(&mut self) -> bool {
-        let events = self.port.take_heard();
+    fn deliver_kept(&mut self) -> bool {
+        let events = self.port.take_listened();
         let any = !events.is_empty();
         for mut event in events {
             if self.dispatch_event(&mut event) {

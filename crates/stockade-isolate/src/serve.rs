@@ -1,4 +1,4 @@
-//! Serve mode: the realm is told what became of its main module, and tells the host.
+//! Serve mode: the realm learns how its main module ended, and reports that to the host.
 
 use deno_core::{ModuleId, v8};
 use serde_json::Value;

@@ -37,7 +37,7 @@ pub(crate) struct Start<'a> {
     pub(crate) handed: Handed<'a>,
 }
 
-/// Closes all walls but the last, and has `run` go on as the worker to its end.
+/// Applies all layers but the last, and calls `run`, which is the worker until its end.
 pub(crate) fn main(start: &Start<'_>, run: impl FnOnce(Inside) -> Infallible) -> Infallible {
     let placed = cgroup::go_through(start.doors).and_then(|()| arrange(&start.handed));
     let inside = match placed {

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! 1. A [`Limits`] or [`IsolateOptions`] value is always within the ranges its fields document.
-//! 2. Checking goes on after the first mistake: one error names them all.
+//! 2. Checking goes on after the first problem: one error names them all.
 //!
 //! Deliberately absent: any I/O, any enforcement. Pure data, so that every other crate may depend on it.
 
@@ -15,7 +15,7 @@ mod wire;
 
 pub use limits::{
     CpuShare, Limits, MAX_IO_BYTES, MAX_IO_OPS, MAX_PENDING_REQUESTS, MIN_IO_BYTES, MIN_MEMORY,
-    MIN_WALL_DEFAULT,
+    MIN_WALL_TIME_DEFAULT,
 };
 pub use options::{
     CgroupUse, ConsoleMode, DEFAULT_KILL_GRACE, DEFAULT_TIMER_PRECISION, IsolateOptions, Isolation,

@@ -1,4 +1,4 @@
-//! The numbers an isolate is held to.
+//! The limits of an isolate.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const MIN_MEMORY: u64 = 8 << 20;
 
 /// The least wall limit that is derived from a CPU limit.
-pub const MIN_WALL_DEFAULT: Duration = Duration::from_secs(5);
+pub const MIN_WALL_TIME_DEFAULT: Duration = Duration::from_secs(5);
 
 /// The most requests of one isolate that may wait for the host's answer.
 pub const MAX_PENDING_REQUESTS: u32 = 1 << 14;
@@ -96,7 +96,7 @@ impl Default for Limits {
             cpu,
             cpu_total: None,
             cpu_share: CpuShare::FULL,
-            wall: Self::wall_for(cpu),
+            wall: Self::wall_limit_for(cpu),
             request_timeout: None,
             memory: None,
             io_ops: None,
@@ -108,10 +108,10 @@ impl Default for Limits {
 
 impl Limits {
     /// The wall limit that goes with a CPU limit where none is given: ten times as long, at least
-    /// [`MIN_WALL_DEFAULT`]; none where the CPU is not limited either.
+    /// [`MIN_WALL_TIME_DEFAULT`]; none where the CPU is not limited either.
     #[must_use]
-    pub fn wall_for(cpu: Option<Duration>) -> Option<Duration> {
-        cpu.map(|cpu| cpu.saturating_mul(10).max(MIN_WALL_DEFAULT))
+    pub fn wall_limit_for(cpu: Option<Duration>) -> Option<Duration> {
+        cpu.map(|cpu| cpu.saturating_mul(10).max(MIN_WALL_TIME_DEFAULT))
     }
 }
 
@@ -120,16 +120,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wall_for_short_cpu_limit_is_five_seconds() {
+    fn wall_limit_for_short_cpu_limit_is_five_seconds() {
         assert_eq!(
-            Limits::wall_for(Some(Duration::from_millis(10))),
-            Some(MIN_WALL_DEFAULT)
+            Limits::wall_limit_for(Some(Duration::from_millis(10))),
+            Some(MIN_WALL_TIME_DEFAULT)
         );
         assert_eq!(
-            Limits::wall_for(Some(Duration::from_secs(2))),
+            Limits::wall_limit_for(Some(Duration::from_secs(2))),
             Some(Duration::from_secs(20))
         );
-        assert_eq!(Limits::wall_for(None), None);
+        assert_eq!(Limits::wall_limit_for(None), None);
     }
 
     #[test]

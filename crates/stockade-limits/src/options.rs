@@ -121,7 +121,7 @@ pub enum CgroupUse {
 pub struct IsolateOptions {
     /// A name for logs and the debugger; at most [`MAX_NAME_LEN`] bytes, no control characters.
     pub name: Option<String>,
-    /// The wall around it.
+    /// Its isolation level.
     pub isolation: Isolation,
     /// Isolates of one group trust each other: they may share a worker. `None` shares with nobody. At
     /// most [`MAX_NAME_LEN`] bytes, no control characters; not for [`Isolation::Thread`].
@@ -130,7 +130,7 @@ pub struct IsolateOptions {
     pub wx: Wx,
     /// Whether its worker must be in a cgroup.
     pub cgroup: CgroupUse,
-    /// How long it may go on after V8 was told to end it before its worker is killed; within
+    /// How long it may run on after V8 was asked to end it, before its worker is killed; within
     /// [`KILL_GRACE`]. A thread cannot be killed.
     pub kill_grace: Duration,
     /// What it may use.
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn isolate_options_every_mistake_is_named() {
+    fn isolate_options_every_error_is_named() {
         let error = read(serde_json::json!({
             "cpuLimit": 5, "memoryLimitMb": 1, "console": "loud", "isolation": "moat",
             "modules": { "./a.js": 3 }, "cpuLimitMs": "x"
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn isolate_options_of_walls_are_read() {
+    fn isolate_options_of_isolation_are_read() {
         let options = read(serde_json::json!({
             "isolation": "container", "group": "tenant-a", "wx": "strict", "cgroup": "require",
             "killGraceMs": 50, "ioOpsPerSecond": 100, "ioBytesPerSecond": 1e9,
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn isolate_options_of_walls_out_of_range_are_named() {
+    fn isolate_options_of_isolation_out_of_range_are_named() {
         let text = problems(serde_json::json!({
             "group": "a\nb", "wx": "loose", "cgroup": true, "killGraceMs": 0,
             "ioOpsPerSecond": 1_000_001, "ioBytesPerSecond": 1023, "maxPendingRequests": 16385,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One mistake: which option, what was given, what is allowed.
+/// One problem: which option, what was given, what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The option's name as the user writes it, such as `cpuLimitMs`.

@@ -1,6 +1,6 @@
 //! Reads options from the JSON object that a script passes.
 //!
-//! Reading goes on after a mistake, so that one error names them all. An option that is `null` or left
+//! Reading goes on after a problem, so that one error names them all. An option that is `null` or left
 //! out keeps its default.
 
 use std::collections::BTreeMap;
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
         if let Some(name) = self.name("name") {
             options.name = Some(name);
         }
-        self.wall(&mut options);
+        self.isolation(&mut options);
         let consoles = [
             ("silent", ConsoleMode::Silent),
             ("event", ConsoleMode::Event),
@@ -165,8 +165,8 @@ impl<'a> Reader<'a> {
         options
     }
 
-    /// What the wall around the isolate is like.
-    fn wall(&mut self, options: &mut IsolateOptions) {
+    /// The isolation of the isolate.
+    fn isolation(&mut self, options: &mut IsolateOptions) {
         let levels = "'thread', 'process', 'container' or 'vm'";
         if let Some(isolation) = self.word("isolation", &Isolation::NAMES, levels) {
             options.isolation = isolation;
@@ -192,13 +192,13 @@ impl<'a> Reader<'a> {
     fn limits(&mut self, limits: &mut Limits) {
         if let Some(cpu) = self.millis("cpuLimitMs") {
             limits.cpu = cpu;
-            limits.wall = Limits::wall_for(cpu);
+            limits.wall = Limits::wall_limit_for(cpu);
         }
         if let Some(total) = self.millis("cpuTotalMs") {
             limits.cpu_total = total;
         }
-        if let Some(wall) = self.millis("wallLimitMs") {
-            limits.wall = wall;
+        if let Some(wall_limit) = self.millis("wallLimitMs") {
+            limits.wall = wall_limit;
         }
         if let Some(timeout) = self.millis("requestTimeoutMs") {
             limits.request_timeout = timeout;

@@ -225,7 +225,7 @@ function reply(id, value) {
   }
 }
 
-// What `navigator.userAgent` says to a guest that is no site.
+// What `navigator.userAgent` says to a guest that is not a site.
 const USER_AGENT = "Stockade";
 
 // Calls a function of the guest and replies to the call; false where there is none, and the caller of this

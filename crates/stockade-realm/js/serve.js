@@ -392,7 +392,7 @@ function mainFailed(name, message, stack) {
   dispatchWaiting();
 }
 
-// Whether a rejection that nobody handles is how the module failed, which the host has been told.
+// Whether a rejection that nobody handles is how the module failed, which was reported to the host.
 let moduleRejected = false;
 function isModuleFailure(reason) {
   if (failed === undefined || moduleRejected || messageOf(reason) !== failed.message) return false;

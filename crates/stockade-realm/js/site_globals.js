@@ -76,7 +76,7 @@ class Scheduler {
     webidl.illegalConstructor();
   }
 
-  // Resolves after so many milliseconds, or rejects when the signal aborts.
+  // Resolves after a number of milliseconds, or rejects when the signal aborts.
   wait(milliseconds, options = undefined) {
     return new Promise((resolve, reject) => {
       const prefix = "Failed to execute 'wait' on 'Scheduler'";

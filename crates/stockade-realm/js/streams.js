@@ -1,4 +1,4 @@
-// Readable streams across the wall: the reader asks for chunks, the owner sends no more than that.
+// Readable streams between host and guest: the reader asks for chunks, the owner sends no more than that.
 //
 // Control messages, `id` named by the owner of the stream:
 //   reader to owner: stream.pull { id, n } (without `n`, one more chunk), stream.cancel { id, reason }
@@ -94,7 +94,7 @@ function close(controller) {
 // Streams that this side may read before it has garbage collected; twice those that are left, from then on.
 const MANY = 16;
 
-// So many that it cannot wait.
+// With more of them, garbage is collected at once.
 const TOO_MANY = 200;
 
 // `most`: streams that the other side may have handed out; an honest one has no more than `MAX_STREAMS`.
@@ -112,7 +112,7 @@ function create(control, { collect = undefined, congested = undefined, most = un
   // Chunks that this side asks for at once, and the bytes that a chunk of its own may have.
   let ahead = 1;
   let chunkBytes = UNBOUNDED;
-  // Whether a stream's end is heard before its first read. Then whoever owns it must always tell its end,
+  // Whether a stream's end is received before its first read. Then its owner must always report its end,
   // or what stands in `remote` for it would stay.
   let early = false;
 
@@ -126,7 +126,7 @@ function create(control, { collect = undefined, congested = undefined, most = un
     return ObjectPrototypeIsPrototypeOf(ReadableStreamPrototype, value);
   }
 
-  // `onDone`, where given, hears that the other side will read no more.
+  // `onDone`, where given, is called when the other side will read no more.
   function exportStream(stream, onDone = undefined) {
     if (ownedCount >= MAX_STREAMS) {
       throw new TypeError(`at most ${MAX_STREAMS} streams may be open at once`);

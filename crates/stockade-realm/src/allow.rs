@@ -39,7 +39,7 @@ pub(crate) const FETCH_FILES: &[&str] = &[
 ];
 
 /// Ops of `deno_core` that the realm's own scripts need once they have been set up. Besides these all
-/// that only tell what a value is (`op_is_…`) and those of timers (`op_timer_…`).
+/// that only say what a value is (`op_is_…`) and those of timers (`op_timer_…`).
 const CORE_OPS: &[&str] = &[
     "op_abort_wasm_streaming",
     "op_cancel_handle",
@@ -162,7 +162,7 @@ const OPS: &[&str] = &[
 /// matter here.
 pub(crate) fn adapt(op: OpDecl, stage: Stage) -> OpDecl {
     match op.name {
-        // Deno ends the program for an error that nothing caught; a host hears of it.
+        // Deno ends the program for an error that nothing caught; here it is reported to the host.
         "op_dispatch_exception" => op.with_implementation_from(&guest::op_guest_uncaught()),
         "op_now" => op.with_implementation_from(&clock::op_guest_now()),
         "op_time_origin" => op.with_implementation_from(&clock::op_guest_time_origin()),

@@ -1,4 +1,4 @@
-//! The realm's way out: what the ops need of whoever runs the isolate.
+//! The realm's way out: what the ops need of the code that runs the isolate.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -20,7 +20,7 @@ pub trait GuestPort {
     fn collect(&self, now: bool);
 }
 
-/// What the realm is told when it starts.
+/// The settings of the realm, passed when it starts.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {

@@ -117,7 +117,7 @@ async fn respond(client: Arc<Client>, request: HttpRequest<Incoming>) -> HttpRes
     answer(&client.shared, request).await
 }
 
-/// Answers one request or batch. Whether there is anything to send, [`is_silent`] tells.
+/// Answers one request or batch. [`is_silent`] says whether there is anything to send.
 pub(crate) async fn answer<B>(shared: &Arc<Shared>, request: HttpRequest<B>) -> HttpResponse
 where
     B: Body<Data = Bytes> + Send + 'static,

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error;
 use crate::export::{EXPORT, ExportError, call_export, plain_json};
-use crate::keeper::{State, living};
+use crate::lifecycle::{State, living};
 use crate::limits::RpcLimits;
 use crate::origin::Hosts;
 
@@ -108,7 +108,7 @@ impl Exports {
         MethodResponse::from_batch(responses.finish())
     }
 
-    /// Whatever comes of it, nobody is told.
+    /// Its result is reported to nobody.
     async fn notify(&self, notification: &Notification<'_>) {
         let params = notification.params.as_deref();
         if let Err(error) = self.run(&notification.method, params).await {

@@ -11,8 +11,9 @@ use stockade_gateway::{Route, Table};
 use crate::brokers::Brokers;
 use crate::directory::{Directory, SiteTarget};
 use crate::error::ServeError;
+use crate::error::SiteError;
 use crate::plan;
-use crate::site::{self, SiteError};
+use crate::site;
 
 /// What a configuration that can be served is to be warned of.
 #[derive(Debug, Default)]
@@ -20,7 +21,7 @@ pub struct Checked {
     /// Of the file itself.
     pub warnings: Vec<Diagnostic>,
     /// Of files that it names, such as a certificate that ends soon.
-    pub remarks: Vec<String>,
+    pub file_warnings: Vec<String>,
 }
 
 /// Modules that a site's runtime has itself.
@@ -49,8 +50,8 @@ pub async fn check(path: &Path) -> Result<Checked, Vec<ServeError>> {
         };
         match site::code(site) {
             Ok(files) => {
-                let mistakes = files.iter().flat_map(|files| files.mistakes(IMPORTABLE));
-                mistakes.for_each(|mistake| of_site(mistake.into()));
+                let errors = files.iter().flat_map(|files| files.errors(IMPORTABLE));
+                errors.for_each(|error| of_site(error.into()));
             }
             Err(error) => of_site(error),
         }
@@ -74,8 +75,8 @@ pub async fn check(path: &Path) -> Result<Checked, Vec<ServeError>> {
     if let Err(error) = Table::new(routes, plan::gateway::table_options(config)) {
         wrong.push(error.into());
     }
-    let remarks = match crate::tls::check(config).await {
-        Ok(remarks) => remarks,
+    let file_warnings = match crate::tls::check(config).await {
+        Ok(warnings) => warnings,
         Err(errors) => {
             wrong.extend(errors.into_iter().map(ServeError::from));
             Vec::new()
@@ -84,7 +85,7 @@ pub async fn check(path: &Path) -> Result<Checked, Vec<ServeError>> {
     if wrong.is_empty() {
         Ok(Checked {
             warnings: loaded.warnings,
-            remarks,
+            file_warnings,
         })
     } else {
         Err(wrong)

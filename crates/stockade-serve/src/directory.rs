@@ -12,8 +12,6 @@ use stockade_http::{Body, Client, Problem, empty_body};
 use stockade_instance::{FetchError, Instance};
 use stockade_protocol::GuestError;
 
-use crate::capabilities::site_error;
-
 /// What answers for a site.
 #[derive(Clone)]
 pub(crate) struct Answering {
@@ -84,7 +82,16 @@ async fn answer(site: &Answering, request: Request<Body>) -> Result<Response<Bod
     }
 }
 
-/// Files, and code for what is no file. Where code comes first it asks for files through its binding.
+/// Why another site did not answer. An error that a handler of that site threw reaches the caller: both belong to the
+/// operator who bound them.
+fn site_error(site: &str, error: FetchError) -> GuestError {
+    match error {
+        FetchError::Threw(error) => error,
+        other => GuestError::new(format!("{site}: {other}")),
+    }
+}
+
+/// Files, and code for paths without a file. Where code comes first it asks for files through its binding.
 async fn both(
     site: &Answering,
     instance: &Instance,

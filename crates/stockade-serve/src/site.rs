@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_broker::{Broker, BrokerError, FileError, Secrets, SecretsError};
+use stockade_broker::{Broker, Secrets};
 use stockade_config::{AssetsOrder, Instance as SiteConfig};
-use stockade_gateway::{AssetsError, Target};
-use stockade_instance::{FetchError, Instance, InstanceOptions};
-use stockade_state::{KeyError, StateError, Store};
+use stockade_gateway::Target;
+use stockade_instance::{Instance, InstanceOptions};
+use stockade_state::Store;
 use stockade_supervisor::Supervisor;
-use stockade_transpile::{ModuleFiles, ModuleFilesError, ModuleMistake};
+use stockade_transpile::ModuleFiles;
 
 use crate::brokers::Brokers;
 use crate::capabilities::{self, Ground};
 use crate::directory::{Answering, Directory};
+use crate::error::SiteError;
 use crate::metrics::{SiteMetrics, SiteTable};
 use crate::observe::{Logs, SiteObserver};
 use crate::plan;
@@ -23,44 +24,6 @@ use crate::services::SiteServices;
 
 /// How long a site that was replaced goes on before it drains: requests that found it are then in.
 const HANDOVER: Duration = Duration::from_millis(250);
-
-/// Why a site cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum SiteError {
-    /// Its code cannot be read.
-    #[error("its code cannot be read: {0}")]
-    Code(#[from] ModuleFilesError),
-    /// Its code does not compile, or imports what is not there.
-    #[error("its code has an error: {0}")]
-    Module(#[from] ModuleMistake),
-    /// A secret cannot be used.
-    #[error(transparent)]
-    Secrets(#[from] SecretsError),
-    /// A secret was not read.
-    #[error("the secret {0} has no value")]
-    SecretMissing(String),
-    /// A granted folder.
-    #[error(transparent)]
-    Folder(#[from] FileError),
-    /// Roots of trust.
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
-    /// The shared state.
-    #[error("its state cannot be opened: {0}")]
-    State(#[from] StateError),
-    /// The name of its keyspace.
-    #[error("its state cannot be opened: {0}")]
-    Keyspace(#[from] KeyError),
-    /// Its files.
-    #[error(transparent)]
-    Assets(#[from] AssetsError),
-    /// Work that was given to another thread.
-    #[error("{0}")]
-    BrokeOff(String),
-    /// It did not start.
-    #[error("it does not start: {0}")]
-    Start(FetchError),
-}
 
 /// What all sites are made with.
 pub(crate) struct SiteContext {
@@ -90,7 +53,7 @@ pub(crate) fn code(config: &SiteConfig) -> Result<Option<ModuleFiles>, SiteError
 }
 
 impl Site {
-    /// Whether the site would be the same if it was made anew.
+    /// Whether the site would be the same if it was created again.
     pub(crate) fn is(
         &self,
         config: &SiteConfig,

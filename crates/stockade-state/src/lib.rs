@@ -5,7 +5,7 @@
 //!
 //! Invariants, of every backend:
 //! 1. A commit that was acknowledged is durable, and each read that begins afterwards sees it.
-//! 2. A commit happens wholly or not at all; a key's version changes with each change of it, and
+//! 2. A commit happens completely or not at all; a key's version changes with each change of it, and
 //!    versions of a keyspace only grow, also over deletion and expiry.
 //! 3. An entry whose time is over is absent at once, whether or not it is swept yet.
 //! 4. Whatever a caller sends is bounded before it is kept: keys, values, commits, queues, watchers.

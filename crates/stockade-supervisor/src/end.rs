@@ -71,7 +71,7 @@ impl DestroyReason {
 
 /// What an isolate had used when it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Figures {
+pub struct ResourceUsage {
     /// CPU time of the activation that was running, or of the last one.
     pub cpu: Duration,
     /// CPU time over its life.
@@ -82,7 +82,7 @@ pub struct Figures {
     pub memory: u64,
 }
 
-impl std::fmt::Display for Figures {
+impl std::fmt::Display for ResourceUsage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         write!(
@@ -104,7 +104,7 @@ pub enum End {
         /// Why.
         reason: TerminateReason,
         /// With what used.
-        figures: Figures,
+        usage: ResourceUsage,
         /// More, for a person: the limit that was hit, the signal, the system call.
         detail: String,
     },

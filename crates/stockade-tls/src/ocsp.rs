@@ -47,7 +47,7 @@ fn skip(input: &[u8]) -> Result<&[u8], &'static str> {
     Ok(Any::from_der(input).map_err(|_| "it is not DER")?.0)
 }
 
-/// Checks the form and the status (RFC 6960, section 4.2.1); tells the `nextUpdate`.
+/// Checks the form and the status (RFC 6960, section 4.2.1); returns the `nextUpdate`.
 pub(super) fn good_until(der: &[u8]) -> Result<Option<SystemTime>, &'static str> {
     const BROKEN: &str = "it is not an OCSP response as in RFC 6960";
     let sequence = Tag::Sequence.0;

@@ -1,4 +1,4 @@
-//! Reading PEM files (RFC 7468) so that a mistake can be named with its line.
+//! Reading PEM files (RFC 7468) so that an error can be named with its line.
 //!
 //! The text around blocks is ignored, as `openssl x509 -text` writes it. Files are the operator's, yet
 //! bounded: a wrong path may name anything.
@@ -33,7 +33,7 @@ pub(crate) struct Block {
 /// Reads at most `limit` bytes.
 pub(crate) fn read(file: &Path, limit: u64, kind: &'static str) -> Result<Vec<u8>, Problem> {
     let unreadable = |e| Problem::of(file, Wrong::Unreadable(e));
-    // Opening a pipe would wait for whoever writes to it.
+    // Opening a pipe would wait for a writer.
     if !std::fs::metadata(file).map_err(unreadable)?.is_file() {
         let e = std::io::Error::other("it is not a regular file");
         return Err(unreadable(e));

@@ -149,7 +149,7 @@ struct Making<'a> {
     resolver: &'a Arc<Resolver>,
     provider: &'a Arc<CryptoProvider>,
     now: SystemTime,
-    /// `None` for one that could not be made, so that its problems are told once.
+    /// `None` for one that could not be made, so that its problems are reported once.
     made: Vec<(PolicyId, Option<Arc<Policy>>)>,
     found: Found<Option<Policies>>,
 }
@@ -204,7 +204,7 @@ impl Making<'_> {
         }
         let trust = match trust {
             Some(checked) => {
-                // What was good must not be replaced by what has ended; at the start it is only told.
+                // What was good must not be replaced by what has ended; at the start it is only reported.
                 let old_ends = old
                     .and_then(|(old, _)| old.trust.as_ref())
                     .map(|trust| &trust.ends);

@@ -1,8 +1,8 @@
 //! Who may sign clients' certificates, and which of those are revoked.
 //!
-//! 1. An authority whose own certificate has expired is not trusted; webpki would not look at its
+//! 1. An authority whose own certificate has expired is not trusted; webpki would not check its
 //!    dates, since it takes anchors as given.
-//! 2. Where there is a list, a client whose status no list tells is refused, and so is every client of
+//! 2. Where there is a list, a client whose status no list states is refused, and so is every client of
 //!    a list that has ended, unless the options say otherwise.
 
 use std::path::Path;

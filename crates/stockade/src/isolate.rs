@@ -28,7 +28,7 @@ pub enum Next {
     Ended,
 }
 
-/// One isolate: send to it, call it, hear its events. `Send`; dropping it destroys the isolate.
+/// One isolate: send to it, call it, receive its events. `Send`; dropping it destroys the isolate.
 ///
 /// [`Isolate::handle`] gives a cheap clone for sending from elsewhere.
 pub struct Isolate {
@@ -109,7 +109,7 @@ impl Isolate {
     /// guest that fills its queue of events waits for ever, as in [`Isolate::evaluate`].
     ///
     /// # Errors
-    /// Why the module did not run, or why there is no telling.
+    /// Why the module did not run, or why that is not known.
     pub async fn module_ready(&mut self) -> Result<(), CallError> {
         let handle = self.handle.clone();
         self.while_serving(async move { handle.ready().await })
@@ -316,7 +316,7 @@ pub fn refuse_socket(handle: &Handle, event: &Event, why: &str) -> bool {
     true
 }
 
-/// Tells the guest that nobody answers requests of this method.
+/// Answers a guest's request whose method has no handler.
 pub fn reject(handle: &Handle, id: stockade_protocol::RequestId, method: &str) {
     let error = GuestError::new(format!(
         "the host has no handler for the request '{method}'"

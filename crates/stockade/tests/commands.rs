@@ -127,11 +127,11 @@ fn exec_whose_reader_goes_ends() {
         .read_to_string(&mut errors)
         .unwrap();
     assert_eq!(errors, "");
-    let twin = exec("console.log('y')", &options)
+    let control = exec("console.log('y')", &options)
         .wait_with_output()
         .unwrap();
     assert_eq!(
-        (twin.status.code(), twin.stdout.as_slice()),
+        (control.status.code(), control.stdout.as_slice()),
         (Some(0), &b"y\n"[..])
     );
 }

@@ -20,7 +20,7 @@ use crate::audit::{Action, Audit, Reason, Refusal};
 
 /// Entries that a listing gives at once.
 const MOST_LISTED: usize = 1000;
-/// Names that are looked at for one listing.
+/// Names that are read for one listing.
 const MOST_LOOKED_AT: usize = 1_000_000;
 /// How long an operation waits for earlier ones.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,7 +44,7 @@ pub struct FolderOptions {
     /// What may be done.
     pub mode: Mode,
     /// Bytes of all files together, 512 added for each file and folder; `None` for no limit. A file
-    /// that takes another's place needs room beside it.
+    /// that takes another's place needs room in addition to it.
     pub storage_limit: Option<u64>,
     /// Bytes of one file that is written.
     pub max_file_bytes: u64,
@@ -187,7 +187,7 @@ impl Folder {
     /// What is known of a file or folder; `""` is the granted folder itself.
     ///
     /// # Errors
-    /// It is not there, or may not be looked at.
+    /// It does not exist, or access is denied.
     pub async fn stat(self: Arc<Self>, path: String) -> Result<Metadata, FileError> {
         let checked = self.path(&path)?;
         self.work(path, move |folder, path| folder.metadata(path, &checked))
@@ -198,7 +198,7 @@ impl Folder {
     /// file nor folder is left out, and links that lead nowhere.
     ///
     /// # Errors
-    /// It is not there, no folder, or may not be looked at.
+    /// It does not exist, is not a folder, or access is denied.
     pub async fn list(
         self: Arc<Self>,
         path: String,

@@ -28,7 +28,7 @@ pub(super) fn open(
     path: &str,
     at: &GuestPath,
 ) -> Result<(File, Metadata), FileError> {
-    // Looked at before it is opened, for opening a device can do something.
+    // Checked before it is opened, since opening a device can have effects.
     if folder.metadata(path, at)?.kind == EntryKind::Folder {
         return Err(folder.kind(path, "is a folder"));
     }

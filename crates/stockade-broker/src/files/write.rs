@@ -109,7 +109,7 @@ fn begin(
         .map_err(|error| fail("opening the folder of", error))?;
     let old = old_size(folder, path, &parent, name, options)?;
     let limits = &folder.options;
-    // A new version lies beside the old one for a while.
+    // The new version exists next to the old one for a while.
     let most_entries = limits.max_entries.saturating_add(u64::from(old.is_some()));
     let room = folder.ledger.take_entry(limits.storage_limit, most_entries);
     let room = room.map_err(|_| full(folder, path))?;
@@ -158,7 +158,7 @@ fn append(
     Ok(draft)
 }
 
-/// Puts a file that is wholly on the disk in the place of the old one.
+/// Replaces the old file by one that is completely on the disk.
 fn place(
     folder: &Folder,
     path: &str,

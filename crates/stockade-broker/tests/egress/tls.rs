@@ -233,7 +233,7 @@ async fn server_that_floods_over_http2_is_given_up_within_bounds() {
     let setting = Setting::trusting(authority.root(), dns.address);
     let egress = setting.open(|policy| {
         policy.limits.head_timeout = std::time::Duration::from_secs(2);
-        policy.limits.exchange_timeout = std::time::Duration::from_secs(2);
+        policy.limits.request_timeout = std::time::Duration::from_secs(2);
         policy.limits.max_response_bytes = 100_000;
     });
     // A literal field without indexing, name `x`, and a value of 100 bytes; 0x88 is `:status: 200`.
@@ -244,14 +244,14 @@ async fn server_that_floods_over_http2_is_given_up_within_bounds() {
     let pings = frame(6, 0, 0, &[0; 8]).repeat(100);
     let settings = frame(4, 0, 0, &[]).repeat(100);
     let data_of_no_stream = frame(0, 0, 7, &[0; 100]);
-    let data_unasked = frame(0, 0, 1, &[0; 16_000]);
+    let data_unexpected = frame(0, 0, 1, &[0; 16_000]);
     let resets = [frame(3, 0, 1, &[0, 0, 0, 8])].concat();
     for (name, first, again) in [
         ("header without end", endless_header, continued),
         ("pings", Vec::new(), pings),
         ("settings", Vec::new(), settings),
         ("data of no stream", head.clone(), data_of_no_stream),
-        ("data beyond the window", head, data_unasked),
+        ("data beyond the window", head, data_unexpected),
         ("a reset", resets, Vec::new()),
         (
             "no frames",

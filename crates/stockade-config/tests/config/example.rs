@@ -9,7 +9,7 @@ use crate::{good, root};
 #[test]
 fn example_loads_with_all_it_names() {
     let path = root().join("examples/serve/stockade.yaml");
-    let loaded = Config::load(&path).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let loaded = Config::load(&path).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
     assert!(loaded.warnings.is_empty(), "{:#?}", loaded.warnings);
     assert_eq!(loaded.sources.len(), 1);
     let names: Vec<_> = loaded.config.instances.keys().collect();

@@ -142,7 +142,7 @@ fn schema_in_docs_is_the_one_printed() {
         serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     assert!(
         found == schema(),
-        "run this test with UPDATE=1, then look at the difference"
+        "run this test with UPDATE=1, then review the difference"
     );
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! 1. Nothing outside the folder is served, whatever links lie in it; nor is a name that begins with a dot
-//!    (but `.well-known`), nor anything that is no regular file.
+//!    (except `.well-known`), nor anything but regular files.
 //! 2. A file's size does not matter: it is streamed, and what is kept of compressed files is bounded.
 //! 3. Reading and compressing happen on threads that may block, never on those that serve.
 

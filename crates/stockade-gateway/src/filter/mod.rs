@@ -70,7 +70,7 @@ pub(crate) enum Flow {
 
 /// A request as filters see it.
 pub(crate) struct RequestContext<'a> {
-    /// The head as the client sent it, but for headers that say who the client is, which the gateway wrote.
+    /// The head as the client sent it, except headers that say who the client is, which the gateway wrote.
     /// A filter may add headers for the target. What it puts into the extensions comes back with the response, and no
     /// target sees it.
     pub(crate) head: &'a mut request::Parts,

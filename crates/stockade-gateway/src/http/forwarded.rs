@@ -142,8 +142,8 @@ impl Origin {
     }
 }
 
-/// Each proxy appends the address that it saw: from the end, the first that is no trusted proxy is the
-/// client. Nothing before an entry that is no address is believed.
+/// Each proxy appends the address that it saw: from the end, the first one that is not a trusted proxy's is the
+/// client's. Entries before one that cannot be parsed are ignored.
 fn first_untrusted(headers: &HeaderMap, proxies: &[IpNet]) -> Option<SocketAddr> {
     let mut client = None;
     let lines: Vec<&HeaderValue> = headers.get_all(FOR).iter().collect();

@@ -49,7 +49,7 @@ pub enum ProxyProtocol {
     Off,
     /// Trusted proxies may send it.
     Optional,
-    /// All connections must; those of peers that are no trusted proxies are refused.
+    /// All connections must; connections of peers that are not trusted proxies are refused.
     Required,
 }
 

@@ -44,12 +44,12 @@ async fn connect(address: &Address) -> std::io::Result<Raw> {
 fn waiting() -> (Vec<Route>, Arc<Semaphore>, mpsc::UnboundedReceiver<()>) {
     let permits = Arc::new(Semaphore::new(0));
     let (begun, has_begun) = mpsc::unbounded_channel();
-    let gate = Arc::clone(&permits);
+    let turns = Arc::clone(&permits);
     let target = move |_request: Request<Body>| {
-        let (gate, begun) = (Arc::clone(&gate), begun.clone());
+        let (turns, begun) = (Arc::clone(&turns), begun.clone());
         async move {
             begun.send(()).unwrap();
-            gate.acquire().await.unwrap().forget();
+            turns.acquire().await.unwrap().forget();
             text("old")
         }
     };

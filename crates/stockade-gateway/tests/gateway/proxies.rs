@@ -144,7 +144,7 @@ async fn proxy_header_is_taken_only_where_it_is_expected() {
         client.closed().await;
         server
             .log
-            .until(|told| told.refusals == [Refusal::ProxyProtocol])
+            .until(|recorded| recorded.refusals == [Refusal::ProxyProtocol])
             .await;
     };
     closed(&[HERE], get("/").into_bytes()).await;
@@ -165,7 +165,7 @@ async fn proxy_header_that_does_not_come_ends_the_connection() {
     client.closed().await;
     server
         .log
-        .until(|told| told.refusals == [Refusal::HandshakeTimeout])
+        .until(|recorded| recorded.refusals == [Refusal::HandshakeTimeout])
         .await;
 }
 
@@ -193,6 +193,6 @@ async fn connections_through_a_proxy_count_for_its_clients() {
     again.closed().await;
     server
         .log
-        .until(|told| told.refusals == [Refusal::ConnectionsOfAddress])
+        .until(|recorded| recorded.refusals == [Refusal::ConnectionsOfAddress])
         .await;
 }

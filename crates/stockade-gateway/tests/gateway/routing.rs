@@ -173,8 +173,11 @@ async fn encoded_slash_is_the_routes_to_decide() {
     );
     // What is another route's once it is decoded is not served by this one.
     assert_eq!(ask(&server, "a", "/decode/..%2freject/x").await.status, 400);
-    let told = server.log.until(|told| told.requests.len() == 6).await;
-    assert_eq!(told.refusals, [Refusal::Path; 2]);
+    let recorded = server
+        .log
+        .until(|recorded| recorded.requests.len() == 6)
+        .await;
+    assert_eq!(recorded.refusals, [Refusal::Path; 2]);
 }
 
 #[tokio::test]

@@ -213,7 +213,7 @@ pub(crate) fn op_isolate_take<'s>(
         let mut state = state.borrow_mut();
         state.borrow_mut::<Parts>().offer(data.bytes);
     }
-    // What is no JSON has been thrown already.
+    // A value without JSON has been thrown already.
     let value = parse(scope, data.json);
     Ok(value.unwrap_or_else(|| v8::undefined(scope).into()))
 }

@@ -26,7 +26,7 @@ pub(crate) enum SandboxError {
     #[class(generic)]
     #[error("isolate #{0} is destroyed")]
     Gone(u32),
-    /// Told apart by its class, so that an answer can wait for room.
+    /// Has a class of its own, so that an answer can wait for room.
     #[class("Busy")]
     #[error(transparent)]
     Full(SendError),

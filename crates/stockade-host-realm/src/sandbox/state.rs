@@ -9,7 +9,9 @@ use std::task::{Context, Waker};
 use deno_core::ExternalOpsTracker;
 use stockade_limits::{Isolation, SandboxOptions};
 use stockade_protocol::{Payload, RequestId};
-use stockade_supervisor::{Event, EventQueue, IsolateHandle, Supervisor, TerminateReason, Wall};
+use stockade_supervisor::{
+    Event, EventQueue, IsolateHandle, IsolationBackend, Supervisor, TerminateReason,
+};
 
 use super::account::{Account, Arrival, Given};
 
@@ -22,7 +24,7 @@ pub struct SandboxSetup {
     /// What `new V8Sandbox()` takes where the script says nothing.
     pub defaults: SandboxOptions,
     /// The ways of running isolates that exist in this program.
-    pub walls: Vec<(Isolation, Arc<dyn Wall>)>,
+    pub backends: Vec<(Isolation, Arc<dyn IsolationBackend>)>,
 }
 
 /// The sandboxes of one run, shared between the ops and the run's loop. Cheap to clone.
@@ -79,7 +81,7 @@ impl Sandboxes {
     /// Makes a sandbox and gives its index.
     pub(crate) fn add(&self, options: SandboxOptions) -> u32 {
         let sandbox = Sandbox {
-            supervisor: Supervisor::new(options, self.0.setup.walls.iter().cloned()),
+            supervisor: Supervisor::new(options, self.0.setup.backends.iter().cloned()),
             queue: EventQueue::new(),
         };
         let mut list = self.0.list.borrow_mut();
@@ -309,7 +311,7 @@ impl Sandboxes {
     }
 }
 
-/// The last wall before V8 ends the process for want of heap.
+/// The last check before V8 ends the process for want of heap.
 impl Sandboxes {
     /// Called within a garbage collection that could not bring the host's heap below its limit: ends the
     /// isolate that has most of it and says whether there was one. `least` is what one must have.

@@ -15,7 +15,7 @@ use super::outgoing::{Reading, Unnamed};
 use super::{Mirror, unbroken};
 use crate::services::Services;
 use crate::wire::{
-    AnswerBody, Ask, Fields, GuestBody, Malformed, Unasked, answer_of, export, import, parse_ask,
+    AnswerBody, Ask, AskError, Fields, GuestBody, Malformed, answer_of, export, import, parse_ask,
 };
 
 /// Bodies of answers up to this size go with the answer; larger ones are streams. In bytes.
@@ -106,11 +106,11 @@ impl Mirror {
                 );
                 return Ok(());
             }
-            Err(Unasked::Refused(why)) => {
+            Err(AskError::Refused(why)) => {
                 self.refuse(id, &why);
                 return Ok(());
             }
-            Err(Unasked::Malformed(malformed)) => return Err(malformed),
+            Err(AskError::Malformed(malformed)) => return Err(malformed),
         };
         let ask = match ask {
             Ask::Fetch {
@@ -132,11 +132,11 @@ impl Mirror {
                 args,
             } => match self.import_call(args) {
                 Ok(args) => Prepared::Call(binding, method, args),
-                Err(Unasked::Refused(why)) => {
+                Err(AskError::Refused(why)) => {
                     self.refuse(id, &why);
                     return Ok(());
                 }
-                Err(Unasked::Malformed(malformed)) => return Err(malformed),
+                Err(AskError::Malformed(malformed)) => return Err(malformed),
             },
         };
         let mut table = self.asks.table.lock();
@@ -153,7 +153,7 @@ impl Mirror {
                 .await
                 .unwrap_or_else(|| Err(GuestError::new("internal error: see the host's log")));
             drop((count, caller));
-            mirror.room_to_tell().await;
+            mirror.room_for_messages().await;
             if mirror.asks.table.lock().entries.remove(&id).is_some() {
                 let (result, unnamed) = match result {
                     Ok((payload, unnamed)) => (Ok(payload), Some(unnamed)),
@@ -186,7 +186,7 @@ impl Mirror {
         let task = self.asks.table.lock().entries.remove(&message.id);
         if let Some(task) = task {
             task.abort();
-            // The guest does not hear it; its number of open requests goes down by it.
+            // The guest receives none of it; its number of open requests goes down by it.
             self.refuse(message.id, "cancelled");
         }
     }
@@ -215,7 +215,7 @@ impl Mirror {
     }
 
     /// Makes bodies of the streams in data of the guest.
-    pub(crate) fn import_call(self: &Arc<Self>, data: Payload) -> Result<CallPayload, Unasked> {
+    pub(crate) fn import_call(self: &Arc<Self>, data: Payload) -> Result<CallPayload, AskError> {
         let (payload, streams) = import(data, |id| {
             self.take_stream(id)
                 .map(http_body_util::BodyExt::boxed_unsync)

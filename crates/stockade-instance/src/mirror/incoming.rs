@@ -148,7 +148,7 @@ impl Mirror {
     }
 
     fn cancel_stream(&self, id: u64, reason: &str) {
-        self.tell(
+        self.notify(
             "stream.cancel",
             Payload::from_json(format!("{{\"id\":{id},\"reason\":\"{reason}\"}}")),
         );
@@ -172,7 +172,7 @@ impl GuestStream {
     /// Asks for more where few are owed.
     fn ask(&mut self) {
         let window = match self.largest {
-            // Nothing is known yet: one chunk tells.
+            // The sizes are not known yet: one chunk shows them.
             0 => 1,
             largest => u32::try_from(AHEAD / largest)
                 .unwrap_or(WINDOW)
@@ -187,7 +187,7 @@ impl GuestStream {
         let more = window - ahead;
         self.owed.fetch_add(more, Ordering::SeqCst);
         let id = self.id;
-        self.mirror.tell(
+        self.mirror.notify(
             "stream.pull",
             Payload::from_json(format!("{{\"id\":{id},\"n\":{more}}}")),
         );

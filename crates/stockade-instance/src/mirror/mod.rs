@@ -9,10 +9,10 @@
 
 mod ahead;
 mod asks;
-mod hear;
 mod incoming;
 mod live;
 mod outgoing;
+mod receive;
 mod requests;
 mod sockets;
 mod upstream;
@@ -39,7 +39,7 @@ use crate::observer::MirrorEndReason;
 use crate::pool::Pool;
 use crate::stats::{MirrorState, MirrorStats};
 
-/// Messages to a guest that may wait before whoever has more for it waits, too.
+/// Messages to a guest that may wait before senders of more wait, too.
 const CROWDED: usize = 512;
 
 /// How often to look whether fewer wait.
@@ -70,7 +70,7 @@ pub(crate) struct Mirror {
     asks: asks::Asks,
     /// Bytes of the guest that nobody has taken yet.
     buffered: AtomicUsize,
-    /// Complaints that were told, so that a guest cannot have them told for ever.
+    /// Complaints that were reported, so that a guest cannot cause them without end.
     complaints: AtomicU32,
 }
 
@@ -186,8 +186,8 @@ impl Mirror {
                 (n < most).then_some(n + 1)
             })
             .ok()?;
-        // A drain that began meanwhile may have looked before. Not by way of a slot, which would have the
-        // queue looked at that is being looked at now.
+        // A drain that began meanwhile may have checked before. The number is not decreased by way of a slot,
+        // which would serve the queue that is being served now.
         if self.is_draining() {
             self.in_flight.fetch_sub(1, Ordering::SeqCst);
             self.pool.wake.notify_one();
@@ -267,7 +267,7 @@ impl Mirror {
         self.end(MirrorEndReason::Misbehaved);
     }
 
-    /// Tells of what the mirror did that was put right, a few times in its life.
+    /// Reports violations of the mirror that were corrected, a few times in its life.
     fn complain(&self, what: &str) {
         const MOST: u32 = 16;
         if self.complaints.fetch_add(1, Ordering::Relaxed) < MOST {
@@ -275,8 +275,8 @@ impl Mirror {
         }
     }
 
-    /// Sends a control message, and only logs where it cannot be: the guest's end is heard elsewhere.
-    fn tell(&self, name: &str, data: Payload) {
+    /// Sends a control message, and only logs where that fails: the guest's end is received elsewhere.
+    fn notify(&self, name: &str, data: Payload) {
         if let Err(error) = self.handle.control(name, data)
             && !matches!(error, SendError::Ended { .. })
         {
@@ -284,8 +284,8 @@ impl Mirror {
         }
     }
 
-    /// Waits while the guest has much that it has not looked at.
-    async fn room_to_tell(&self) {
+    /// Waits while the guest has many messages that it has not handled.
+    async fn room_for_messages(&self) {
         while self.handle.stats().queued_to > CROWDED && self.handle.end().is_none() {
             tokio::time::sleep(CROWDED_LOOK).await;
         }
@@ -311,7 +311,7 @@ impl Mirror {
         self.buffered.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Looks at what time has done to it: CPU time of late, requests that are stuck, promises that took
+    /// Checks what changes with time: recent CPU time, requests that are stuck, promises that took
     /// too long, age and memory.
     pub(crate) fn look(&self, now: Instant) {
         let stats = self.handle.stats();
@@ -339,7 +339,7 @@ impl Mirror {
         }
     }
 
-    /// Closes everything that is open; `end` is what requests are told.
+    /// Closes everything that is open; requests are answered with `end`.
     pub(crate) fn close(&self, end: &End) {
         self.draining.store(true, Ordering::SeqCst);
         self.requests.close(end);

@@ -28,7 +28,7 @@ const MOST_CREDIT: u32 = 64;
 /// Bytes that are read before the guest asks for any, give or take a piece of the sender's.
 const AHEAD: usize = 64 << 10;
 
-/// Streams of one mirror that may hold so many at once; further ones are read when the guest asks.
+/// Streams of one mirror that may buffer ahead at the same time; further ones are read when the guest asks.
 const MOST_AHEAD: usize = 256;
 
 #[derive(Default)]
@@ -249,7 +249,7 @@ impl Mirror {
         let mut json = format!("{{\"id\":{id},\"message\":");
         push_string(&mut json, why);
         json.push('}');
-        self.tell("stream.error", Payload::from_json(json));
+        self.notify("stream.error", Payload::from_json(json));
     }
 }
 
@@ -298,7 +298,7 @@ impl Pump {
             Ok(()) => {
                 let id = self.id;
                 self.mirror
-                    .tell("stream.end", Payload::from_json(format!("{{\"id\":{id}}}")));
+                    .notify("stream.end", Payload::from_json(format!("{{\"id\":{id}}}")));
             }
             Err(Broken::Failed(why)) => self.mirror.stream_failed(self.id, &why),
             Err(Broken::TooLarge(limit)) => {
@@ -368,7 +368,7 @@ impl Pump {
                 return Err(Broken::TooLarge(limit));
             }
             loop {
-                self.mirror.room_to_tell().await;
+                self.mirror.room_for_messages().await;
                 let chunk = data.split_to(data.len().min(CHUNK));
                 let message = bytes_message(self.id, "chunk", chunk.into());
                 if self.mirror.handle.control("stream.chunk", message).is_err() {

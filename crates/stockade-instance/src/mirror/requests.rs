@@ -1,4 +1,4 @@
-//! Requests that a mirror has: those that wait for its answer, those it was told to give up, and those whose
+//! Requests that a mirror has: those that wait for its answer, those it was asked to abort, and those whose
 //! `waitUntil` promises are open.
 
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ enum Entry {
         /// Who asks, if a client does.
         client: Option<Arc<Client>>,
     },
-    /// Nobody waits any more; the guest was told and has not answered.
+    /// Nobody waits any more; the guest was notified and has not answered.
     Aborted { since: Instant, _slot: Slot },
 }
 
@@ -96,7 +96,7 @@ impl Requests {
         }
     }
 
-    /// Requests that the guest was told to give up longer than `grace` ago.
+    /// Requests that the guest was asked to abort longer than `grace` ago.
     pub(super) fn stuck(&self, now: Instant, grace: Duration) -> usize {
         let table = self.table.lock();
         let overdue = |entry: &&Entry| match entry {
@@ -106,7 +106,7 @@ impl Requests {
         table.entries.values().filter(overdue).count()
     }
 
-    /// Tells all that wait how the mirror ended.
+    /// Reports to all waiting callers how the mirror ended.
     pub(super) fn close(&self, end: &End) {
         let entries = {
             let mut table = self.table.lock();
@@ -139,7 +139,7 @@ impl Mirror {
         self.next_request.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Enters a request, before the guest hears of it.
+    /// Enters a request, before it is sent to the guest.
     ///
     /// # Errors
     /// How the mirror ended, if it has; the place is given back.
@@ -164,7 +164,7 @@ impl Mirror {
         Ok(receiver)
     }
 
-    /// Enters a scheduled run, before the guest hears of it.
+    /// Enters a scheduled run, before it is sent to the guest.
     ///
     /// # Errors
     /// As [`Mirror::await_response`].
@@ -210,20 +210,20 @@ impl Mirror {
         Ok(())
     }
 
-    /// Takes a request back that the guest never heard of.
+    /// Takes a request back that was never sent to the guest.
     pub(crate) fn withdraw(&self, id: u64) {
         let entry = self.requests.table.lock().entries.remove(&id);
         drop(entry);
     }
 
-    /// Nobody waits for this request any more: the guest is told, and keeps its place until it answers.
+    /// Nobody waits for this request any more: the guest is notified, and the request keeps its place until then.
     pub(crate) fn abort(&self, id: u64) {
         if let Some((_, body)) = self.abandon(id) {
             drop(body);
         }
     }
 
-    /// As [`Mirror::abort`], and tells whoever waits why.
+    /// As [`Mirror::abort`], and reports the reason to the waiting caller.
     pub(crate) fn give_up(&self, id: u64, error: FetchError) {
         if let Some((waiter, body)) = self.abandon(id) {
             waiter.fail(error);
@@ -250,13 +250,13 @@ impl Mirror {
             },
         );
         drop(table);
-        self.tell_abort(id);
+        self.notify_abort(id);
         Some((waiter, body))
     }
 
-    /// Tells the guest that the client is gone.
-    pub(crate) fn tell_abort(&self, id: u64) {
-        self.tell("http.abort", Payload::from_json(format!("[{id}]")));
+    /// Notifies the guest that the client is gone.
+    pub(crate) fn notify_abort(&self, id: u64) {
+        self.notify("http.abort", Payload::from_json(format!("[{id}]")));
     }
 
     fn leave(&self, id: u64, pending: bool) -> Option<Entry> {

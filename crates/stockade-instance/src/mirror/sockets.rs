@@ -17,13 +17,13 @@ use tokio::task::AbortHandle;
 use super::Mirror;
 use crate::wire::{Fields, Malformed, bytes_message};
 
-/// Messages that either side may send before it hears that one was taken.
+/// Messages that either side may send before the other acknowledges one.
 const CREDIT: u32 = 64;
 
-/// Messages taken before the sender is told.
-const TELL_EVERY: u32 = 16;
+/// Messages taken before they are acknowledged to the sender.
+const CREDIT_EVERY: u32 = 16;
 
-/// Messages on the way to or from whoever speaks RFC 6455.
+/// Messages on the way to or from the peer that speaks RFC 6455.
 const ON_THE_WAY: usize = 4;
 
 /// For the client's answer to a close of the guest. Who speaks RFC 6455 has a bound of its own, and a shorter one.
@@ -102,7 +102,7 @@ struct Ends {
 impl Drop for AcceptedSocket {
     fn drop(&mut self) {
         if self.ends.is_some() && self.mirror.forget_socket(self.id) {
-            self.mirror.tell_close("socket.close", self.id, 1006, "");
+            self.mirror.notify_close("socket.close", self.id, 1006, "");
         }
     }
 }
@@ -161,7 +161,7 @@ impl Mirror {
         drop(table);
         if full {
             self.complain("a WebSocket was refused, for as many are open as may");
-            self.tell_close("socket.close", id, 1013, "too many WebSockets");
+            self.notify_close("socket.close", id, 1013, "too many WebSockets");
         }
         Ok(AcceptedSocket {
             mirror: Arc::clone(self),
@@ -194,7 +194,7 @@ impl Mirror {
                 code,
                 reason: reason.to_owned(),
             });
-            self.tell_close("socket.close", id, code, reason);
+            self.notify_close("socket.close", id, code, reason);
         }
     }
 
@@ -232,7 +232,7 @@ impl Mirror {
             });
             table.entries.remove(&id);
             drop(table);
-            self.tell_close("socket.close", id, code, reason);
+            self.notify_close("socket.close", id, code, reason);
         } else if entry.from_guest.send(message).is_err() {
             self.unbuffer(bytes);
         }
@@ -261,11 +261,11 @@ impl Mirror {
         }
     }
 
-    fn tell_close(&self, name: &str, id: u64, code: u16, reason: &str) {
+    fn notify_close(&self, name: &str, id: u64, code: u16, reason: &str) {
         let mut json = format!("{{\"id\":{id},\"code\":{code},\"reason\":");
         push_string(&mut json, reason);
         json.push('}');
-        self.tell(name, Payload::from_json(json));
+        self.notify(name, Payload::from_json(json));
     }
 }
 
@@ -313,7 +313,7 @@ impl Carrier {
         }
         if self.mirror.forget_socket(self.id) {
             self.mirror
-                .tell_close("socket.close", self.id, code, &reason);
+                .notify_close("socket.close", self.id, code, &reason);
         }
     }
 
@@ -333,9 +333,9 @@ impl Carrier {
                 return;
             }
             taken += 1;
-            if taken == TELL_EVERY {
+            if taken == CREDIT_EVERY {
                 self.owed.fetch_add(taken, Ordering::SeqCst);
-                self.mirror.tell(
+                self.mirror.notify(
                     "socket.credit",
                     Payload::from_json(format!("{{\"id\":{},\"n\":{taken}}}", self.id)),
                 );
@@ -356,8 +356,8 @@ impl Carrier {
                 data => data,
             };
             self.credit.take().await;
-            self.mirror.room_to_tell().await;
-            self.mirror.tell("socket.message", data_message(id, data));
+            self.mirror.room_for_messages().await;
+            self.mirror.notify("socket.message", data_message(id, data));
         }
         (1006, String::new())
     }

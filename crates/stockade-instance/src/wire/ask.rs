@@ -110,26 +110,26 @@ impl<'de: 'a, 'a> Deserialize<'de> for Headers<'a> {
 
 /// Why an ask is not carried out.
 #[derive(Debug)]
-pub(crate) enum Unasked {
-    /// The guest's code asked for what cannot be; it hears why.
+pub(crate) enum AskError {
+    /// The guest's code asked for something impossible; it receives the reason.
     Refused(String),
     /// The runtime does not say this.
     Malformed(Malformed),
 }
 
-impl From<Malformed> for Unasked {
+impl From<Malformed> for AskError {
     fn from(error: Malformed) -> Self {
         Self::Malformed(error)
     }
 }
 
-impl From<serde_json::Error> for Unasked {
+impl From<serde_json::Error> for AskError {
     fn from(error: serde_json::Error) -> Self {
         Self::Malformed(error.into())
     }
 }
 
-impl fmt::Display for Unasked {
+impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(why) => f.write_str(why),
@@ -146,13 +146,13 @@ pub(crate) fn parse_ask(
     method: &str,
     mut payload: Payload,
     limits: &InstanceLimits,
-) -> Result<Option<Ask>, Unasked> {
+) -> Result<Option<Ask>, AskError> {
     match method {
         "fetch" | "binding.fetch" => {
             let json = shared_json(&mut payload);
             let wire: WireFetch<'_> = serde_json::from_str(as_text(&json)?)?;
             let (mut head, content_length) =
-                request_head(&wire, limits).map_err(Unasked::Refused)?;
+                request_head(&wire, limits).map_err(AskError::Refused)?;
             let binding = match (method, wire.binding) {
                 ("fetch", _) => None,
                 (_, Some(name)) => Some(name.into_string()),
@@ -171,7 +171,7 @@ pub(crate) fn parse_ask(
         "binding.call" => {
             let json = std::mem::take(&mut payload.json);
             let wire: WireCall<'_> = serde_json::from_str(&json)
-                .map_err(|error| Unasked::Refused(format!("the call cannot be read: {error}")))?;
+                .map_err(|error| AskError::Refused(format!("the call cannot be read: {error}")))?;
             let args = wire.args.map_or("[]", RawValue::get);
             payload.json = args.to_owned();
             Ok(Some(Ask::Call {
@@ -267,7 +267,7 @@ fn push_pairs(out: &mut String, headers: &HeaderMap) {
 mod tests {
     use super::*;
 
-    fn ask(method: &str, json: &str) -> Result<Option<Ask>, Unasked> {
+    fn ask(method: &str, json: &str) -> Result<Option<Ask>, AskError> {
         let payload = Payload::from_json(json.to_owned());
         parse_ask(method, payload, &InstanceLimits::default())
     }
@@ -302,13 +302,13 @@ mod tests {
             r#"{"url":"http://a","method":"GET","headers":["a\nb","1"]}"#,
         ] {
             assert!(
-                matches!(ask("fetch", json), Err(Unasked::Refused(_))),
+                matches!(ask("fetch", json), Err(AskError::Refused(_))),
                 "{json}"
             );
         }
         for json in ["", "[]", r#"{"url":1,"method":"GET"}"#] {
             assert!(
-                matches!(ask("fetch", json), Err(Unasked::Malformed(_))),
+                matches!(ask("fetch", json), Err(AskError::Malformed(_))),
                 "{json}"
             );
         }

@@ -83,8 +83,8 @@ impl Launcher {
         })
     }
 
-    /// Starts a worker and gives our end of its message socket. Returns once the process exists; its walls
-    /// are closed when [`JailEvent::Closed`] comes.
+    /// Starts a worker and gives our end of its message socket. Returns once the process exists; its layers
+    /// are applied when [`JailEvent::Closed`] comes.
     ///
     /// `on_event` is called on the thread that watches all workers: it must neither block nor call this
     /// launcher. [`JailEvent::Exited`] comes last and exactly once, also for a worker that was killed by
@@ -209,7 +209,7 @@ impl Drop for Worker {
     }
 }
 
-/// Tries each layer of the walls on this machine, in processes made for it.
+/// Tries each layer on this machine, in processes created for that.
 #[must_use]
 pub fn layers() -> Vec<Layer> {
     let tried = Launcher::get()

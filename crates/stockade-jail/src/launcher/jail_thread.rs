@@ -1,8 +1,8 @@
-//! The one thread of the supervisor that starts workers and hears of them.
+//! The one thread of the supervisor that starts workers and receives their reports.
 //!
 //! Invariants:
 //! 1. Each worker whose launch was answered gets [`JailEvent::Exited`] once, and nothing after it.
-//! 2. A worker that was refused a system call, or whose walls are not closed in time, is killed at once.
+//! 2. A worker that was refused a system call, or that is not sealed in time, is killed at once.
 //! 3. Nothing that a worker or the launcher does makes it wait: requests in flight are few and small, so
 //!    that sending one never fills the socket.
 
@@ -69,8 +69,8 @@ const MOST_IN_FLIGHT: usize = 8;
 /// How long the launcher may take for an answer. After that it is killed: it does nothing that takes long.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
 
-/// How long a worker may take to close its walls.
-const WALLS_TIME: Duration = Duration::from_secs(10);
+/// How long a worker may take to be sealed.
+const SEAL_TIME: Duration = Duration::from_secs(10);
 
 /// How long the launcher may take to reap a worker that has ended.
 const REAP_TIME: Duration = Duration::from_secs(5);
@@ -165,10 +165,10 @@ enum Question {
 struct Alive {
     pidfd: Arc<OwnedFd>,
     on_event: EventHandler,
-    /// Until its walls are closed or it has said why not.
+    /// Until it is sealed or has reported why not.
     setup: Option<OwnedFd>,
     listener: Option<Listener>,
-    /// When it is killed unless its walls are closed.
+    /// When it is killed unless it is sealed.
     deadline: Option<Instant>,
     /// Since when the kernel says that it has ended.
     ended: Option<Instant>,
@@ -208,9 +208,9 @@ impl Jail {
             for token in events {
                 match Source::of(token) {
                     Source::Wake => self.take_commands(),
-                    Source::Control => self.hear_launcher(),
-                    Source::Setup(id) => self.hear_worker(id),
-                    Source::Denials(id) => self.hear_denials(id),
+                    Source::Control => self.read_launcher(),
+                    Source::Setup(id) => self.read_worker(id),
+                    Source::Denials(id) => self.read_denials(id),
                     Source::Ended(id) => self.see_end(id),
                 }
             }
@@ -312,7 +312,7 @@ impl Jail {
         Ok(())
     }
 
-    fn hear_launcher(&mut self) {
+    fn read_launcher(&mut self) {
         loop {
             let Some(launcher) = &self.launcher else {
                 return;
@@ -409,7 +409,7 @@ impl Jail {
                 on_event,
                 setup: Some(setup),
                 listener: None,
-                deadline: Some(Instant::now() + WALLS_TIME),
+                deadline: Some(Instant::now() + SEAL_TIME),
                 ended: None,
                 orphan: false,
             },
@@ -430,8 +430,8 @@ impl Jail {
         }
     }
 
-    /// Hears how a worker's walls went.
-    fn hear_worker(&mut self, id: u64) {
+    /// Reads whether a worker could be sealed.
+    fn read_worker(&mut self, id: u64) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -453,13 +453,13 @@ impl Jail {
                     {
                         worker.listener = Some(listener);
                         worker.deadline = None;
-                        self.tell(id, JailEvent::Closed);
+                        self.notify(id, JailEvent::Closed);
                     }
                     _ => self.give_up(id, no_listener()),
                 }
             }
             // It ends by itself; the deadline stays in case it does not.
-            Ok(Some((Report::Failed(error), _))) => self.tell(id, JailEvent::Failed(error)),
+            Ok(Some((Report::Failed(error), _))) => self.notify(id, JailEvent::Failed(error)),
             // It has ended, or the deadline will end it.
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
@@ -467,7 +467,7 @@ impl Jail {
         }
     }
 
-    fn hear_denials(&mut self, id: u64) {
+    fn read_denials(&mut self, id: u64) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -482,7 +482,7 @@ impl Jail {
             return;
         };
         self.kill(id);
-        self.tell(id, JailEvent::Denied(denial));
+        self.notify(id, JailEvent::Denied(denial));
     }
 
     /// The kernel says that a worker has ended. The launcher reaps it and says how.
@@ -499,7 +499,7 @@ impl Jail {
 
     fn exited(&mut self, id: u64, exit: Exit) {
         // What it said before it ended comes first.
-        self.hear_worker(id);
+        self.read_worker(id);
         if let Some(worker) = self.workers.remove(&id) {
             call(&worker.on_event, JailEvent::Exited(exit));
         }
@@ -566,10 +566,10 @@ impl Jail {
             worker.setup = None;
             worker.deadline = None;
         }
-        self.tell(id, JailEvent::Failed(error));
+        self.notify(id, JailEvent::Failed(error));
     }
 
-    fn tell(&self, id: u64, event: JailEvent) {
+    fn notify(&self, id: u64, event: JailEvent) {
         if let Some(worker) = self.workers.get(&id) {
             call(&worker.on_event, event);
         }
@@ -597,7 +597,7 @@ impl Jail {
         for id in late {
             self.give_up(
                 id,
-                no_report(&format!("nothing came for {} s", WALLS_TIME.as_secs())),
+                no_report(&format!("nothing came for {} s", SEAL_TIME.as_secs())),
             );
         }
         let unreaped = self

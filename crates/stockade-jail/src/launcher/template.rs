@@ -63,7 +63,7 @@ struct Kind {
 }
 
 impl Kind {
-    /// `None` for workers that have no template: several isolates have a heap each, and tests of the walls are
+    /// `None` for workers that have no template: several isolates have a heap each, and tests of the layers are
     /// no isolates.
     fn of(spec: &JailSpec) -> Option<Self> {
         (spec.role == Role::Isolates && spec.isolates <= 1).then_some(Self {
@@ -351,7 +351,7 @@ impl Clones {
         })
     }
 
-    /// Makes workers as the launcher orders. In each of them `run` is called, behind all walls but the last,
+    /// Makes workers as the launcher orders. In each of them `run` is called, with all layers but the last,
     /// with what this process had in memory; it does not return before the worker's end. It is never called
     /// in this process.
     ///

@@ -11,7 +11,7 @@
 //! 3. What [`Reader`] refuses, [`check`] names at the sender.
 //!
 //! Deliberately absent: sockets, and what the ids stand for. Whether an id was ever given, and whether
-//! JSON text is JSON, is for whoever takes the message.
+//! JSON text is JSON, is for the receiver of the message.
 
 mod decode;
 mod encode;
@@ -43,7 +43,7 @@ pub enum ToWorker {
     Message {
         /// Which.
         isolate: u32,
-        /// What it is told.
+        /// The message.
         message: ToIsolate,
     },
     /// Ends an isolate.
@@ -56,7 +56,7 @@ pub enum ToWorker {
 /// Worker to supervisor. Hostile: see the module's invariants.
 #[derive(Debug)]
 pub enum FromWorker {
-    /// The walls are closed: an isolate can be started.
+    /// The worker is sealed: an isolate can be started.
     Ready,
     /// The answer to [`ToWorker::Start`].
     Started {
@@ -114,7 +114,7 @@ pub enum FromWorker {
 pub struct Problem {
     /// What failed.
     pub what: String,
-    /// What was looked at.
+    /// What was checked.
     pub checked: String,
     /// What to do about it.
     pub fix: String,

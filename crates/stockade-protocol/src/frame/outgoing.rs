@@ -1,7 +1,7 @@
 //! Messages on their way out.
 //!
 //! Texts that a worker makes itself, errors and terminations, are cut to their bounds here, so that no
-//! error is so long that it cannot be told.
+//! error is so long that it cannot be sent.
 
 use super::head::{
     DataHead, ErrorHead, FromHead, Outgoing, PositionHead, ProblemHead, RelatedHead, ResultHead,

@@ -116,7 +116,7 @@ function checkKey(key) {
   return checkText(key, "a key of the state");
 }
 
-// JSON would make `null` of what is no number: a condition that the key is absent, or no time to live.
+// JSON would make `null` of a value that is not a number: a condition that the key is absent, or no time to live.
 function checkVersion(version) {
   if (version === undefined || version === null || (NumberIsInteger(version) && version >= 0)) {
     return version;

@@ -28,8 +28,8 @@ use stockade_http::Body;
 use stockade_protocol::{Attachment, GuestError};
 
 use super::Ground;
+use crate::error::SiteError;
 use crate::plan;
-use crate::site::SiteError;
 
 /// Bytes of JSON that are read for one call. The contents of files are not counted.
 const MAX_ARGUMENTS: usize = 64 << 10;

@@ -22,10 +22,9 @@ use stockade_gateway::Target;
 use stockade_state::Store;
 
 use crate::directory::Directory;
+use crate::error::SiteError;
 use crate::metrics::{Counts, SiteMetrics};
-use crate::site::SiteError;
 
-pub(crate) use service::error as site_error;
 #[doc(hidden)]
 pub use state::parse_state_calls;
 

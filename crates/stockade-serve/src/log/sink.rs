@@ -1,7 +1,7 @@
 //! Where lines of the log go: standard error or a file, written by a thread of its own.
 //!
 //! Invariants:
-//! 1. Whoever has a line never waits for the disk or the terminal.
+//! 1. A thread that logs a line never waits for the disk or the terminal.
 //! 2. At most [`MAX_WAITING`] bytes wait. What does not fit is counted, and the count is written.
 
 use std::fs::{File, OpenOptions};
@@ -67,7 +67,7 @@ struct Shared {
 struct State {
     waiting: Vec<u8>,
     format: Format,
-    /// Lines dropped and not told of yet.
+    /// Lines dropped and not reported yet.
     dropped: u64,
     dropped_in_all: u64,
     /// Change to this before writing on.
@@ -249,7 +249,7 @@ fn write(shared: &Shared, mut output: Output) {
             line.text("message", "the log is written more slowly than lines come");
             lines.extend_from_slice(line.finish().as_bytes());
         }
-        // Nobody is left to tell when the log itself cannot be written.
+        // When the log itself cannot be written, there is nowhere to report that.
         let _ = output.write_all(&lines);
         lines.clear();
         if lines.capacity() > MAX_WAITING / 8 {
@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sink_file_moved_away_is_made_anew() {
+    fn sink_file_moved_away_is_created_again() {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("a.log"), folder.path().join("a.log.1"));
         let sink = Sink::start(Destination::File(path.clone()), Format::Text).unwrap();

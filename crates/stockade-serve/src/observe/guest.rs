@@ -24,7 +24,7 @@ const MAX_ERROR: usize = 4 << 10;
 /// Bytes of its stack, with what it came of.
 const MAX_STACK: usize = 16 << 10;
 
-/// Hears what happens to one site's instance.
+/// Observes one site's instance.
 pub(crate) struct SiteObserver {
     name: Arc<str>,
     metrics: Arc<SiteMetrics>,
@@ -52,7 +52,7 @@ fn cut(text: &str, most: usize) -> &str {
 }
 
 impl SiteObserver {
-    /// With `wx_audit`, a worker that ended because it asked for executable memory is told of in a line
+    /// With `wx_audit`, a worker that ended because it asked for executable memory is reported in a line
     /// of its own.
     pub(crate) fn new(metrics: Arc<SiteMetrics>, logs: Arc<Logs>, wx_audit: bool) -> Self {
         let now = Instant::now();
@@ -215,13 +215,13 @@ impl Observer for SiteObserver {
         if let Some((key, fix)) = way_out(end.reason) {
             line.text("key", key)
                 .text("fix", fix)
-                .milliseconds("activation_cpu_ms", end.figures.cpu)
-                .milliseconds("activation_ms", end.figures.wall);
+                .milliseconds("activation_cpu_ms", end.usage.cpu)
+                .milliseconds("activation_ms", end.usage.wall);
         }
         line.number("requests", end.requests)
             .number("in_flight", end.in_flight as u64)
-            .milliseconds("cpu_ms", end.figures.cpu_total)
-            .number("memory_bytes", end.figures.memory)
+            .milliseconds("cpu_ms", end.usage.cpu_total)
+            .number("memory_bytes", end.usage.memory)
             .milliseconds("age_ms", end.age);
         self.logs.log.write(line);
         if self.wx_audit && asked_to_execute(end) {

@@ -35,7 +35,7 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    /// Opens all files anew, for they may have been moved away.
+    /// Opens all files again, since they may have been moved away.
     pub(crate) fn reopen(&self) {
         let policy = self.policy.load();
         let access = policy

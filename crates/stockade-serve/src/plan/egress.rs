@@ -33,7 +33,7 @@ pub(crate) fn policy(guard: &DataGuard, message_bytes: usize) -> EgressPolicy {
             connect_timeout: guard.connect_timeout,
             head_timeout: guard.response_timeout,
             idle_timeout: guard.idle_timeout,
-            exchange_timeout: guard.timeout,
+            request_timeout: guard.timeout,
             max_request_bytes: guard.max_request,
             max_response_bytes: guard.max_response,
             max_decoded_bytes: guard.max_decompressed,

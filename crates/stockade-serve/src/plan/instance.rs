@@ -10,7 +10,7 @@ use stockade_transpile::ModuleFiles;
 
 use crate::capabilities;
 
-/// Where the guest's runtime reads what to put into `env` beside values.
+/// Where the guest's runtime reads what to put into `env` in addition to values.
 const BINDINGS: &str = "\0bindings";
 
 /// Switches the guest's runtime to serving.

@@ -152,7 +152,7 @@ fn cases() -> Vec<Case> {
         change("trusted_proxies", json!(["10.0.0.0/9"])),
         change("metrics", json!(false)),
         change("metrics.listen", json!("127.0.0.1:9901")),
-        change("metrics.path", json!("/figures")),
+        change("metrics.path", json!("/numbers")),
         change("state.path", json!("./other.db")),
         change("control", json!("./other.sock")),
         change("drain_timeout", json!("5s")),
@@ -190,7 +190,7 @@ fn cases() -> Vec<Case> {
         of_acme("tls.acme.challenge", json!("http-01")),
         of_acme("tls.acme.cache", json!("./other-acme")),
         of_acme("tls.acme.ca", json!("a.pem")),
-        // What every client is held to.
+        // The limits of every client.
         change("limits.connections", json!(5)),
         change("limits.connections_per_address", json!(5)),
         change("limits.requests_per_connection", json!(5)),

@@ -1,4 +1,4 @@
-//! What the user is told when the server starts.
+//! What is reported to the user when the server starts.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,7 +16,7 @@ use crate::site::Site;
 /// Sites that are listed one by one.
 const LISTED: usize = 50;
 
-/// Sites after which a start tells how far it is.
+/// Sites after which a start reports its progress.
 const PROGRESS: usize = 250;
 
 /// Where it listens and what it serves.
@@ -116,7 +116,7 @@ fn shown(url: &UrlPattern, listening: &[(SocketAddr, Scheme)]) -> String {
     format!("{scheme}://{host}{port}{path}")
 }
 
-/// Waits for the first mirror of each site and tells how that went.
+/// Waits for the first mirror of each site and reports the result.
 pub(super) async fn ready(sites: &BTreeMap<String, Arc<Site>>, began: Instant, say: fn(&str)) {
     let mut failed = 0;
     for (at, (name, site)) in sites.iter().enumerate() {

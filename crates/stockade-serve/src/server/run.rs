@@ -56,7 +56,7 @@ pub enum Stopped {
 /// Must be called within a tokio runtime of several threads.
 ///
 /// # Errors
-/// Why it could not start. Once it runs, mistakes are told and survived.
+/// Why it could not start. Once it runs, errors are reported and the server goes on.
 pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
     let began = Instant::now();
     let mut signals = Signals::new()?;
@@ -165,7 +165,7 @@ impl Server {
                 ..IsolateOptions::default()
             },
         };
-        let supervisor = Supervisor::new(sandbox, options.walls.iter().cloned());
+        let supervisor = Supervisor::new(sandbox, options.backends.iter().cloned());
         // Metrics first, for the other parts count with them.
         let mut registry = Registry::default();
         let sites = SiteTable::register(&mut registry);
@@ -339,7 +339,7 @@ impl Server {
                 let outcome = self.reload("command", watch).await;
                 let done = outcome.is_ok();
                 let (Ok(message) | Err(message)) = outcome;
-                // Whoever asked may have gone.
+                // The client that asked may have gone.
                 let _ = asked.send(Answer { done, message });
             }
         }
@@ -381,7 +381,7 @@ impl Server {
     }
 }
 
-/// Reads and checks the configuration. Refuses one with mistakes, naming all of them.
+/// Reads and checks the configuration. Rejects one with errors, and names all of them.
 async fn load(path: &Path) -> Result<Loaded, ServeError> {
     let path = path.to_owned();
     let loading = tokio::task::spawn_blocking(move || Config::load(&path));

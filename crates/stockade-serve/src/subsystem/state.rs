@@ -9,8 +9,8 @@ use stockade_state::{SqliteOptions, SqliteStore};
 use super::{InSnapshot, Prepared, Preparing, Reload, Subsystem};
 use crate::error::ServeError;
 
-/// Opens the store for the first site that needs it. Once open it stays open, whatever becomes of the reload that
-/// asked for it: nothing is in it until a site has a keyspace.
+/// Opens the store for the first site that needs it. Once open it stays open, even if the reload that
+/// needed it fails: nothing is in it until a site has a keyspace.
 pub(crate) struct State {
     pub(crate) open: OpenStore,
 }

@@ -1,7 +1,7 @@
 //! A queue that is fair between keyspaces.
 //!
 //! Each keyspace has a lane. Lanes take turns (deficit round robin, Shreedhar and Varghese 1995): in
-//! a turn a lane may take jobs worth [`QUANTUM`], so many small jobs and few large ones get the same
+//! a turn a lane may take jobs worth [`QUANTUM`]: a lane of small jobs and one of large ones get the same
 //! share. A lane that is above its rate is passed over until its time comes.
 
 use std::collections::{HashMap, VecDeque};
@@ -14,7 +14,7 @@ use stockade_limits::{IoLimiter, IoRates};
 /// Worth of jobs that a lane may take in a turn.
 const QUANTUM: usize = 64 << 10;
 
-/// What each job costs beside its bytes.
+/// What each job costs in addition to its bytes.
 const JOB: usize = 2 << 10;
 
 /// What a job weighs.

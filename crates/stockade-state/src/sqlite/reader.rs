@@ -174,7 +174,7 @@ impl Reader {
              WHERE keyspace = ?1 AND key >= ?2 AND key < ?3 AND (expires IS NULL OR expires > ?4)
              ORDER BY key LIMIT ?5"
         })?;
-        // One more than asked for tells whether there is another page.
+        // One more than asked for shows whether there is another page.
         let most = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
         let mut rows = statement.query(params![keyspace, range.low, high, now, most])?;
         while let Some(row) = rows.next()? {

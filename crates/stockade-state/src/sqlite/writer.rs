@@ -163,7 +163,7 @@ impl Writer {
         error
     }
 
-    /// Tells everyone what is durable now.
+    /// Notifies everyone of what is durable now.
     fn publish(&mut self, done: Done) {
         self.counters
             .swept

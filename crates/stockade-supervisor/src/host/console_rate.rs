@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn console_rate_first_dropped_line_of_a_second_is_told_apart() {
+    fn console_rate_first_dropped_line_of_a_second_is_marked() {
         let mut rate = ConsoleRate::default();
         for _ in 0..2 {
             let noted = (0..MAX_CONSOLE_LINES_PER_SECOND * 2)

@@ -3,7 +3,7 @@
 use stockade_protocol::bounds::MESSAGE_OVERHEAD;
 use stockade_protocol::{ConsoleLevel, GuestError, Payload, RequestId};
 
-use crate::end::{DestroyReason, Figures, TerminateReason};
+use crate::end::{DestroyReason, ResourceUsage, TerminateReason};
 
 /// One thing that happened, in order. Data and texts come from the guest.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub enum Event {
         /// Why.
         reason: TerminateReason,
         /// With what used.
-        figures: Figures,
+        usage: ResourceUsage,
         /// More, for a person.
         detail: String,
     },

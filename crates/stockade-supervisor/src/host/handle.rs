@@ -326,7 +326,7 @@ impl IsolateHandle {
         self.isolate.uplink.events.release(size);
     }
 
-    /// As [`IsolateHandle::release`], for several events of so many bytes together.
+    /// As [`IsolateHandle::release`], for several events with `bytes` bytes in total.
     pub fn release_many(&self, events: usize, bytes: usize) {
         self.isolate.uplink.events.release_many(events, bytes);
     }
@@ -351,10 +351,10 @@ impl IsolateHandle {
     /// What it uses now.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let figures = self.isolate.state.figures();
+        let usage = self.isolate.state.usage();
         Stats {
-            cpu: figures.cpu_total,
-            memory: figures.memory,
+            cpu: usage.cpu_total,
+            memory: usage.memory,
             queued_to: self.isolate.state.inbox.load().0,
             queued_from: self.isolate.uplink.events.load().0,
             requests: self.isolate.state.requests.lock().count(),

@@ -9,7 +9,7 @@ use stockade_protocol::{FromIsolate, ToIsolate};
 
 use super::event::Event;
 use super::side::{HostIsolate, InlineFlush};
-use crate::end::{Figures, TerminateReason};
+use crate::end::{ResourceUsage, TerminateReason};
 use crate::guest::context::GuestContext;
 use crate::isolate::refusal::GuestSendError;
 use crate::isolate::uplink::Uplink as _;
@@ -62,9 +62,14 @@ impl RemoteGuest {
         self.isolate.terminate(reason, detail.into());
     }
 
-    /// As [`RemoteGuest::terminate`], with figures that are known already.
-    pub(crate) fn terminate_with(&self, reason: TerminateReason, detail: String, figures: Figures) {
-        self.isolate.terminate_with(reason, detail, figures);
+    /// As [`RemoteGuest::terminate`], with a usage that is known already.
+    pub(crate) fn terminate_with(
+        &self,
+        reason: TerminateReason,
+        detail: String,
+        usage: ResourceUsage,
+    ) {
+        self.isolate.terminate_with(reason, detail, usage);
     }
 
     /// Ends the isolate for using more memory than its limit.

@@ -295,17 +295,17 @@ impl Uplink for HostSide {
         let destroyed = match end {
             End::Terminated {
                 reason,
-                figures,
+                usage,
                 detail,
             } => {
                 tracing::debug!(
-                    "isolate #{} was ended: {} ({detail}); {figures}",
+                    "isolate #{} was ended: {} ({detail}); {usage}",
                     state.id,
                     reason.name()
                 );
                 self.push_event(Event::Terminated {
                     reason,
-                    figures,
+                    usage,
                     detail,
                 });
                 DestroyReason::Terminated

@@ -82,7 +82,7 @@ impl<T> Queue<T> {
         Self::with_room(MAX_QUEUE_BYTES)
     }
 
-    /// A queue for so many bytes; one message of any allowed size is taken in any case.
+    /// A queue for `bytes` bytes; one message of any allowed size is taken in any case.
     pub(crate) fn with_room(room: usize) -> Self {
         Self {
             state: Mutex::new(State {
@@ -251,7 +251,7 @@ impl<T> Queue<T> {
         self.give_back(&mut self.state.lock(), 1, size);
     }
 
-    /// Gives back the places of so many messages of so many bytes together.
+    /// Gives back the places of `messages` messages with `bytes` bytes in total.
     pub(crate) fn release_many(&self, messages: usize, bytes: usize) {
         self.give_back(&mut self.state.lock(), messages, bytes);
     }

@@ -32,7 +32,7 @@ pub(crate) trait Uplink: Send + Sync + 'static {
     /// As [`Uplink::poll_arrivals`], without registering.
     fn take_arrivals(&self) {}
 
-    /// The guest looks at a message of this size, which it may keep.
+    /// The guest handles a message of this size, which it may keep.
     fn seen(&self, _state: &IsolateState, _size: usize) {}
 
     /// The guest is done with a message of this size.

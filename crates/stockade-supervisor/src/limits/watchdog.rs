@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::activity::Usage;
+use super::activity::ActivationUsage;
 use super::cpu_slots::{self, CPU_BOUND, CpuBound, CpuSlots, SLICE};
 use super::interrupt::Outside;
 use super::watched::Watched;
@@ -196,7 +196,7 @@ impl Checked {
     }
 
     /// Checks an isolate of this process; gives the usage of an activation that is CPU-bound.
-    fn note_usage(&mut self, isolate: &dyn Watched) -> Option<Usage> {
+    fn note_usage(&mut self, isolate: &dyn Watched) -> Option<ActivationUsage> {
         let activity = isolate.activity();
         let (stretch, helper_total) = activity.sample_helper();
         self.busy |= stretch > Duration::ZERO;
@@ -244,7 +244,7 @@ fn enforce_on_helper(isolate: &dyn Watched, stretch: Duration, total: Duration) 
 }
 
 /// Ends an isolate whose activation is over a limit.
-fn enforce(isolate: &dyn Watched, usage: Usage) -> bool {
+fn enforce(isolate: &dyn Watched, usage: ActivationUsage) -> bool {
     let limits = isolate.limits();
     let over = |limit: Option<Duration>, used: Duration| limit.filter(|limit| used > *limit);
     if let Some(limit) = over(limits.cpu, usage.cpu) {

@@ -25,7 +25,7 @@ use tokio::time::Sleep;
 use super::connection::Connection;
 use super::isolate::{Misbehaved, WorkerIsolate};
 use super::process::{WorkerEvent, WorkerExit};
-use crate::end::{Figures, TerminateReason};
+use crate::end::{ResourceUsage, TerminateReason};
 use crate::host::event::Event;
 use crate::isolate::refusal::GuestSendError;
 use crate::start_error::StartError;
@@ -130,7 +130,7 @@ impl Driver {
         }
     }
 
-    /// A wall around the worker could not be built.
+    /// An isolation layer of the worker could not be set up.
     fn failed(&self, error: StartError) {
         // First: an isolate that is refused for it gets this error.
         let error = self.connection.failed.get_or_init(|| error);
@@ -398,7 +398,7 @@ impl Driver {
 }
 
 fn ended(isolate: &WorkerIsolate, termination: &Termination) {
-    let figures = Figures {
+    let usage = ResourceUsage {
         cpu: Duration::from_nanos(termination.cpu_ns),
         cpu_total: Duration::from_nanos(termination.cpu_total_ns),
         wall: Duration::from_nanos(termination.wall_ns),
@@ -407,7 +407,7 @@ fn ended(isolate: &WorkerIsolate, termination: &Termination) {
     let reason =
         TerminateReason::from_name(&termination.reason).unwrap_or(TerminateReason::Crashed);
     let detail = harmless_line(&termination.detail, MAX_ERROR_BYTES);
-    isolate.guest.terminate_with(reason, detail, figures);
+    isolate.guest.terminate_with(reason, detail, usage);
 }
 
 impl Future for Driver {

@@ -1,4 +1,4 @@
-//! Workers behind the walls of `stockade-jail`: isolation levels `process` and `container`.
+//! Workers that `stockade-jail` confines: isolation levels `process` and `container`.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ impl WorkerLauncher for JailLauncher {
     }
 }
 
-/// Memory of so many isolates with this limit: V8 holds each to its own, the kernel all of them to this.
+/// Memory of `isolates` isolates with this limit: V8 holds each to its own, the kernel all of them to this.
 /// Each has room for machine code of its own, of which a worker's limit counts one.
 fn together(memory: u64, isolates: u32) -> u64 {
     let code = (CODE_RANGE as u64).saturating_mul(u64::from(isolates.saturating_sub(1)));

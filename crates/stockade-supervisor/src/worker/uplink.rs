@@ -103,8 +103,8 @@ impl AsRawFd for Raw {
 }
 
 impl HostConnection {
-    /// A connection over the message socket. Starts the watchdog, for no thread can be started once the walls are
-    /// closed.
+    /// A connection over the message socket. Starts the watchdog, for no thread can be started once the worker is
+    /// sealed.
     ///
     /// # Errors
     /// When that thread cannot be started.
@@ -327,7 +327,7 @@ impl SocketUplink {
     /// Acknowledges messages and reports how the isolate is doing.
     fn acknowledge(&self, state: &IsolateState, idle: bool) {
         let mut out = self.connection.out.lock();
-        let figures = state.figures();
+        let usage = state.usage();
         let Count { messages, bytes } = std::mem::take(&mut *self.unacked.lock()).taken;
         if messages > 0 {
             let frame = FromWorker::Taken {
@@ -341,8 +341,8 @@ impl SocketUplink {
             isolate: state.id,
             idle,
             seen: state.inbox.popped(),
-            cpu_ns: nanos(figures.cpu_total),
-            memory: figures.memory,
+            cpu_ns: nanos(usage.cpu_total),
+            memory: usage.memory,
         };
         put(&mut out, &report);
         self.connection.flush(&mut out);
@@ -424,7 +424,7 @@ impl Uplink for SocketUplink {
     fn report(&self, state: &IsolateState, end: End) {
         let End::Terminated {
             reason,
-            figures,
+            usage,
             detail,
         } = end
         else {
@@ -433,10 +433,10 @@ impl Uplink for SocketUplink {
         let termination = Termination {
             reason: reason.name().to_owned(),
             detail,
-            cpu_ns: nanos(figures.cpu),
-            cpu_total_ns: nanos(figures.cpu_total),
-            wall_ns: nanos(figures.wall),
-            memory: figures.memory,
+            cpu_ns: nanos(usage.cpu),
+            cpu_total_ns: nanos(usage.cpu_total),
+            wall_ns: nanos(usage.wall),
+            memory: usage.memory,
         };
         self.connection.put_at_once(FromWorker::Ended {
             isolate: state.id,

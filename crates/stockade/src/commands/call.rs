@@ -22,7 +22,7 @@ pub(crate) fn examples() -> String {
 Examples:
   stockade call math.ts add 2 3                     prints 5
   stockade call shop.ts total '{{\"items\":[1,2]}}'     what is JSON is passed as JSON, the rest as text
-  stockade call math.ts add 2 3 --json | jq .figures
+  stockade call math.ts add 2 3 --json | jq .usage
   echo 'export const f = () => 1' | stockade call - f
 
 The guest's console goes to standard error.

@@ -21,7 +21,7 @@ Examples:
   stockade exec tool.ts                       runs the file until it has nothing left to do
   stockade exec tool.ts -- a b                NETWORK.env.args is [\"a\", \"b\"], and so are main's arguments
   stockade exec tool.ts --cpu-limit 10s --memory-limit 512mb --timeout 1m
-  stockade exec tool.ts --json | jq '.reason, .figures'
+  stockade exec tool.ts --json | jq '.reason, .usage'
   echo 'console.log(6 * 7)' | stockade exec -
 
 All that the guest prints is printed: where nothing takes it, the guest waits, and neither its clocks nor the timeout run.

@@ -95,7 +95,7 @@ impl From<Failure> for Refusal {
 
 #[cfg(test)]
 mod tests {
-    use stockade::{DestroyReason, Figures, TerminateReason};
+    use stockade::{DestroyReason, ResourceUsage, TerminateReason};
 
     use super::*;
 
@@ -103,7 +103,7 @@ mod tests {
     fn failure_of_a_limit_names_the_option() {
         let end = |reason| End::Terminated {
             reason,
-            figures: Figures::default(),
+            usage: ResourceUsage::default(),
             detail: "memoryLimitMb 8".to_owned(),
         };
         let failure = Failure::ended(Some(end(TerminateReason::MemoryLimit)));

@@ -12,7 +12,7 @@ use stockade_transpile::open_stream;
 use super::exit;
 use super::units::{megabytes, milliseconds};
 
-/// The wall around a guest.
+/// The isolation of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Level {
     /// A thread of this process: for code that you trust not to carry an exploit for V8
@@ -39,7 +39,7 @@ impl Level {
     }
 }
 
-/// Limits and wall of the guest.
+/// Limits and isolation of the guest.
 #[derive(Args)]
 pub(crate) struct GuestArgs {
     /// The level of isolation. A level that does not work here is refused; `stockade doctor` says why

@@ -101,7 +101,7 @@ fn put(text: &str) -> std::io::Result<()> {
 
 /// A line of the command's own on standard output.
 pub(crate) fn say(text: &str) {
-    // Nobody is left to tell when the output is closed.
+    // When the output is closed, there is nowhere to report that.
     let _ = put(&format!("{text}\n"));
 }
 
@@ -115,8 +115,8 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     clippy::print_stderr,
     reason = "this is where the program speaks to its user"
 )]
-pub(crate) fn tell(text: &str) {
-    eprintln!("{}", Style::of(&std::io::stderr()).mistakes(text));
+pub(crate) fn print_diagnostics(text: &str) {
+    eprintln!("{}", Style::of(&std::io::stderr()).diagnostics(text));
 }
 
 #[expect(
@@ -139,10 +139,7 @@ pub(crate) fn ended(end: Option<&End>) -> String {
         return "the guest was ended".to_owned();
     };
     let mut text = format!("the guest was ended: {end}");
-    let End::Terminated {
-        reason, figures, ..
-    } = end
-    else {
+    let End::Terminated { reason, usage, .. } = end else {
         return text;
     };
     let flag = match reason {
@@ -153,12 +150,12 @@ pub(crate) fn ended(end: Option<&End>) -> String {
         TerminateReason::Crashed | TerminateReason::PolicyViolation => return text,
     };
     let ms = |time: std::time::Duration| time.as_millis();
-    let megabytes = figures.memory as f64 / f64::from(1 << 20);
+    let megabytes = usage.memory as f64 / f64::from(1 << 20);
     text.push_str(&format!(
         "\n  used: {} ms of CPU time and {} ms elapsed in this activation, {megabytes:.1} MB of memory\n  \
          fix: raise it with {flag}, where 0 is no limit, or have the guest do or keep less at a time",
-        ms(figures.cpu),
-        ms(figures.wall),
+        ms(usage.cpu),
+        ms(usage.wall),
     ));
     text
 }

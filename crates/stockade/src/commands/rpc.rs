@@ -27,7 +27,7 @@ Examples:
 
 Every function that the module exports is a method; nothing else is. HTTP POST and WebSocket share the port. When the isolate ends, the calls in it are rejected and another isolate is started. The guest's console goes to standard error, each line with its name in front.
 
-Exit codes: 1 the module cannot be read or run, or the address not be had, 2 bad usage, 130 Ctrl-C, 143 SIGTERM, and with --once {}.",
+Exit codes: 1 the module cannot be read or run, or the address is not available, 2 bad usage, 130 Ctrl-C, 143 SIGTERM, and with --once {}.",
         exit::ENDS
     )
 }
@@ -42,11 +42,11 @@ pub(crate) struct RpcArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
     listen: Vec<Address>,
 
-    /// Listen on addresses that other machines reach: whoever reaches them may call the guest
+    /// Listen on addresses that other machines reach: everyone who reaches them may call the guest
     #[arg(long)]
     allow_remote: bool,
 
-    /// A name, beside localhost, under which the server may be called and whose pages may call it; may be
+    /// A name, in addition to localhost, under which the server may be called and whose pages may call it; may be
     /// given more than once
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,

@@ -84,7 +84,7 @@ impl Job {
         })
     }
 
-    /// Prints what came of it and gives the exit code.
+    /// Prints the result and returns the exit code.
     fn print(
         &self,
         result: Result<Done, Failure>,

@@ -12,7 +12,7 @@ use super::{exit, meant, output};
 /// Where commands look for the configuration unless it is named.
 const CONFIG: &str = "stockade.yaml";
 
-/// Where a server's control socket lies unless its configuration says otherwise, beside that.
+/// Where a server's control socket lies unless its configuration says otherwise: next to the configuration.
 const CONTROL: &str = "stockade.sock";
 
 pub(crate) const SERVE_EXAMPLES: &str = "\
@@ -27,7 +27,7 @@ SIGHUP reloads the file and opens the log once more, SIGTERM and SIGINT stop: re
 drain_timeout, a second signal stops at once.
 
 Exit codes: 0 stopped and nothing was cut short, 1 it could \
-not start or something was cut short, 2 mistakes in the configuration.";
+not start or something was cut short, 2 errors in the configuration.";
 
 pub(crate) const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -110,7 +110,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<i32, Refusal> {
         .map_err(|error| failed(&error))?;
     let options = ServeOptions {
         config: args.config,
-        walls: stockade::worker_walls_carried_by(runtime.handle()),
+        backends: stockade::worker_backends_driven_by(runtime.handle()),
         threads: cores,
         say: output::say,
     };
@@ -163,15 +163,17 @@ pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
         for error in &errors {
             match error {
                 // Each with its place.
-                ServeError::Config(diagnostics) => output::tell(&diagnostics.to_string()),
+                ServeError::Config(diagnostics) => {
+                    output::print_diagnostics(&diagnostics.to_string())
+                }
                 other => output::complain(&other.to_string()),
             }
         }
         for warning in &checked.warnings {
-            output::tell(&warning.to_string());
+            output::print_diagnostics(&warning.to_string());
         }
-        for remark in &checked.remarks {
-            output::tell(&format!("warning: {remark}"));
+        for warning in &checked.file_warnings {
+            output::print_diagnostics(&format!("warning: {warning}"));
         }
         if !bad {
             let more = if args.files {
@@ -186,23 +188,24 @@ pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
 }
 
 fn as_json(path: &Path, checked: &Checked, errors: &[ServeError]) -> serde_json::Value {
-    let mut mistakes: Vec<serde_json::Value> = Vec::new();
+    let mut diagnostics: Vec<serde_json::Value> = Vec::new();
     let mut more = 0;
     for error in errors {
         match error {
             ServeError::Config(of_file) => {
                 more += of_file.more;
                 let each = of_file.list.iter();
-                mistakes.extend(each.filter_map(|mistake| serde_json::to_value(mistake).ok()));
+                diagnostics
+                    .extend(each.filter_map(|diagnostic| serde_json::to_value(diagnostic).ok()));
             }
-            other => mistakes.push(of_the_whole(path, "error", &other.to_string())),
+            other => diagnostics.push(of_the_whole(path, "error", &other.to_string())),
         }
     }
     let each = checked.warnings.iter();
-    mistakes.extend(each.filter_map(|mistake| serde_json::to_value(mistake).ok()));
-    let each = checked.remarks.iter();
-    mistakes.extend(each.map(|remark| of_the_whole(path, "warning", remark)));
-    serde_json::json!({ "ok": errors.is_empty(), "mistakes": mistakes, "more": more })
+    diagnostics.extend(each.filter_map(|diagnostic| serde_json::to_value(diagnostic).ok()));
+    let each = checked.file_warnings.iter();
+    diagnostics.extend(each.map(|warning| of_the_whole(path, "warning", warning)));
+    serde_json::json!({ "ok": errors.is_empty(), "mistakes": diagnostics, "more": more })
 }
 
 /// Something that stands at no place of the configuration's text.
@@ -223,8 +226,8 @@ pub(crate) fn schema() -> Result<i32, Refusal> {
     Ok(exit::DONE)
 }
 
-/// The control socket of a server with this configuration. Where that has mistakes now, it is probably
-/// where it is unless somebody says otherwise; the server is to hear of the mistakes and tell them.
+/// The control socket of a server with this configuration. Where the configuration has errors now, it is probably
+/// at its default place; the server is asked all the same and reports the errors.
 fn control(config: &Path) -> PathBuf {
     match Config::read(config) {
         Ok(loaded) => loaded.config.control,

@@ -98,7 +98,7 @@ impl Session {
     ) -> Result<Self, Failure> {
         let isolate = sandbox.create_default().await.map_err(|error| {
             let code = match error {
-                stockade::CreateError::NoWall(_) => exit::USAGE,
+                stockade::CreateError::NoBackend(_) => exit::USAGE,
                 _ => exit::FAILED,
             };
             Failure::new("not_started", error.to_string(), code)

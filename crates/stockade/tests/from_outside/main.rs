@@ -11,7 +11,7 @@ fn main() -> std::process::ExitCode {
 
     stockade::run_if_worker();
     let mut arguments = Arguments::from_args();
-    // Workers are told apart by being the newest child of this program's launcher.
+    // A worker is identified by being the newest child of this program's launcher.
     arguments.test_threads = Some(1);
     let mut trials = Vec::new();
     for level in [Isolation::Process, Isolation::Container] {

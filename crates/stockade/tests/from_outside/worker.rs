@@ -57,7 +57,7 @@ fn children(pid: u32) -> BTreeSet<u32> {
         .collect()
 }
 
-/// Workers that live: children of this program's launcher, but for the templates that it clones them from.
+/// Workers that live: children of this program's launcher, except the templates that it clones them from.
 fn workers() -> BTreeSet<u32> {
     let alive = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -106,7 +106,7 @@ pub(crate) fn signals(level: Isolation) {
         for signal in fatal {
             let (mut isolate, worker) = create(&sandbox, options(level)).await;
             kill(Pid::from_raw(worker.try_into().unwrap()), signal).unwrap();
-            // The first process of a namespace does not hear signals that it has no handler for, but
+            // The first process of a namespace does not receive signals that it has no handler for, but
             // SIGKILL (pid_namespaces(7)).
             let may_live = level == Isolation::Container && signal != Signal::SIGKILL;
             if may_live && isolate.evaluate("20 + 22").await.is_ok() {
@@ -123,7 +123,8 @@ pub(crate) fn signals(level: Isolation) {
                     reason = Some((why.name(), detail));
                 }
             }
-            let (reason, detail) = reason.unwrap_or_else(|| panic!("{signal}: no reason was told"));
+            let (reason, detail) =
+                reason.unwrap_or_else(|| panic!("{signal}: no reason was reported"));
             assert_eq!(reason, "crashed", "{signal}: {detail}");
             assert!(detail.contains(signal.as_str()), "{signal}: {detail}");
             answers(&mut neighbour).await;

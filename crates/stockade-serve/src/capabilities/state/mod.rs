@@ -44,8 +44,8 @@ use stockade_state::{
 };
 
 use super::Ground;
+use crate::error::SiteError;
 use crate::plan;
-use crate::site::SiteError;
 
 /// The longest JSON text that is read, in bytes: 128 keys, and more than that.
 const MAX_ARGUMENTS: usize = 2 << 20;

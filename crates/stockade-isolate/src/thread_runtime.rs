@@ -23,7 +23,7 @@ const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// The calling thread's event loop, the thread for its blocking work, and the counter of what both
 /// allocate.
-pub(crate) struct Workplace {
+pub(crate) struct ThreadRuntime {
     runtime: Runtime,
     native: Arc<AtomicI64>,
     helper: Arc<Mutex<Helper>>,
@@ -34,11 +34,11 @@ pub(crate) struct Workplace {
 #[derive(Default)]
 struct Helper {
     clock: Option<CpuClock>,
-    /// Tells the isolate whose it is.
-    tell: Option<Box<dyn Fn(CpuClock) + Send>>,
+    /// Reports the thread's CPU clock to the isolate that the thread works for.
+    report_clock: Option<Box<dyn Fn(CpuClock) + Send>>,
 }
 
-impl Workplace {
+impl ThreadRuntime {
     /// For the calling thread; further threads are made when they are needed. Time without I/O needs no
     /// descriptors, so that a thousand isolates of a process take none.
     pub(crate) fn new() -> io::Result<Self> {
@@ -71,8 +71,8 @@ impl Workplace {
                 let clock = CpuClock::of_this_thread();
                 let mut helper = of_thread.lock();
                 helper.clock = Some(clock);
-                if let Some(tell) = &helper.tell {
-                    tell(clock);
+                if let Some(report_clock) = &helper.report_clock {
+                    report_clock(clock);
                 }
             })
             .build()?;
@@ -108,12 +108,12 @@ impl Workplace {
         inspector: Option<Inspector>,
     ) -> Rc<GuestContext> {
         {
-            let tell = guest.helper_mark();
+            let report_clock = guest.helper_mark();
             let mut helper = self.helper.lock();
             if let Some(clock) = helper.clock {
-                tell(clock);
+                report_clock(clock);
             }
-            helper.tell = Some(tell);
+            helper.report_clock = Some(report_clock);
         }
         let guest = Rc::new(guest);
         let native = Arc::clone(&self.native);

@@ -6,13 +6,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use parking_lot::Mutex;
 use stockade_inspector::Inspector;
 use stockade_limits::IsolateOptions;
-use stockade_supervisor::{GuestContext, NewIsolate, StartError, Wall};
+use stockade_supervisor::{GuestContext, IsolationBackend, NewIsolate, StartError};
 
 use crate::initialize::initialize;
-use crate::workplace::{STACK, Workplace};
+use crate::thread_runtime::{STACK, ThreadRuntime};
 
 /// Isolation level `thread`: an isolate on a thread of this process.
-pub struct ThreadWall {
+pub struct ThreadBackend {
     ready: Arc<Mutex<Vec<Ready>>>,
     inspector: Option<Inspector>,
 }
@@ -24,7 +24,7 @@ struct Ready {
     guest: Sender<GuestContext>,
 }
 
-impl ThreadWall {
+impl ThreadBackend {
     /// Starts nothing yet. V8 is set up with the first isolate if [`initialize`](crate::initialize) was
     /// not called before, which it should be.
     #[must_use]
@@ -35,7 +35,7 @@ impl ThreadWall {
         }
     }
 
-    /// As [`ThreadWall::new`]; debuggers may connect to every isolate.
+    /// As [`ThreadBackend::new`]; debuggers may connect to every isolate.
     #[must_use]
     pub fn with_inspector(inspector: Inspector) -> Self {
         Self {
@@ -51,13 +51,13 @@ impl ThreadWall {
     }
 }
 
-impl Default for ThreadWall {
+impl Default for ThreadBackend {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Wall for ThreadWall {
+impl IsolationBackend for ThreadBackend {
     fn start(&self, isolate: NewIsolate) -> Result<(), StartError> {
         initialize();
         let mut guest = isolate.into_guest();
@@ -110,7 +110,7 @@ fn spawn(
 
 /// The life of an isolate's thread.
 fn main(memory: Option<u64>, inspector: Option<Inspector>, guests: &Receiver<GuestContext>) {
-    let place = match Workplace::new() {
+    let place = match ThreadRuntime::new() {
         Ok(place) => place,
         Err(error) => return fail(guests, format!("cannot start an event loop: {error}")),
     };

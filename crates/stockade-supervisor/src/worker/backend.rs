@@ -1,4 +1,4 @@
-//! A wall whose isolates run in workers: the workers kept ready, and the trust groups.
+//! A backend whose isolates run in workers: the workers kept ready, and the trust groups.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -13,9 +13,9 @@ use super::connection::Connection;
 use super::driver::Driver;
 use super::event_loop::event_loop;
 use super::process::WorkerLauncher;
+use crate::backend::{IsolationBackend, NewIsolate};
 use crate::host::remote::RemoteGuest;
 use crate::start_error::StartError;
-use crate::wall::{NewIsolate, Wall};
 
 /// Isolates of one trust group that share a worker at most.
 const GROUP_SIZE: usize = 8;
@@ -24,7 +24,7 @@ const GROUP_SIZE: usize = 8;
 const REFILL_AFTER: Duration = Duration::from_millis(3);
 
 /// Runs each isolate, or each trust group, in a worker of its own.
-pub struct WorkerWall<L: WorkerLauncher> {
+pub struct WorkerBackend<L: WorkerLauncher> {
     workers: Arc<Workers<L>>,
 }
 
@@ -67,14 +67,14 @@ impl<S: PartialEq> Pool<S> {
     }
 }
 
-impl<L: WorkerLauncher> WorkerWall<L> {
-    /// A wall with the workers of this launcher. Nothing is started before the first isolate.
+impl<L: WorkerLauncher> WorkerBackend<L> {
+    /// A backend with the workers of this launcher. Nothing is started before the first isolate.
     #[must_use]
     pub fn new(launcher: L) -> Self {
         Self::with(launcher, None)
     }
 
-    /// As [`WorkerWall::new`], for a host whose own tasks run in `runtime`, which must have its I/O and
+    /// As [`WorkerBackend::new`], for a host whose own tasks run in `runtime`, which must have its I/O and
     /// time drivers. Connections are driven there, too: no thread has to be woken for a message, and those that
     /// tasks send one after the other are written together. For a host that never computes for long.
     #[must_use]
@@ -164,7 +164,7 @@ fn give(worker: &Arc<Connection>, guest: RemoteGuest) {
     }
 }
 
-impl<L: WorkerLauncher> Wall for WorkerWall<L> {
+impl<L: WorkerLauncher> IsolationBackend for WorkerBackend<L> {
     fn start(&self, isolate: NewIsolate) -> Result<(), StartError> {
         let event_loop = event_loop()?;
         let mut guest = isolate.into_remote();
@@ -211,7 +211,7 @@ impl<L: WorkerLauncher> Wall for WorkerWall<L> {
     }
 }
 
-/// Starts a worker for the pool, unless the wall is gone by then.
+/// Starts a worker for the pool, unless the backend has been dropped by then.
 async fn refill<L: WorkerLauncher>(workers: Weak<Workers<L>>, spec: L::Spec) {
     tokio::time::sleep(REFILL_AFTER).await;
     let Some(launching) = workers.upgrade() else {

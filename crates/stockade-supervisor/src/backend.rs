@@ -9,7 +9,7 @@ use crate::host::side::HostIsolate;
 use crate::start_error::StartError;
 
 /// Runs isolates at one isolation level.
-pub trait Wall: Send + Sync {
+pub trait IsolationBackend: Send + Sync {
     /// Takes the isolate to somewhere that runs its guest, and returns at once. Whatever runs it calls
     /// [`GuestContext::started`] when it is ready or has failed.
     ///

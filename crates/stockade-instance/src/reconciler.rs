@@ -1,7 +1,7 @@
 //! Keeps as many mirrors as are wanted: starts, replaces, recycles, scales and ends them.
 //!
 //! Invariants:
-//! 1. Only the keeper starts a mirror or has one drained.
+//! 1. Only the reconciler starts a mirror or drains one.
 //! 2. A mirror is drained for a successor only once the successor serves.
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use stockade_supervisor::{DestroyReason, End, Figures, TerminateReason};
+use stockade_supervisor::{DestroyReason, End, ResourceUsage, TerminateReason};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -23,13 +23,13 @@ use crate::scale::{Load, Scaler};
 /// A mirror that has lived as long as this did not fail at its start.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// How often to look at mirrors.
+/// How often mirrors are checked.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long the ends of all mirrors are waited for.
 const LAST: Duration = Duration::from_secs(5);
 
-pub(crate) struct Keeper {
+pub(crate) struct Reconciler {
     pool: Arc<Pool>,
     lives: JoinSet<Lived>,
     /// The mirrors' numbers by their tasks.
@@ -43,7 +43,7 @@ pub(crate) struct Keeper {
     born: Instant,
 }
 
-impl Keeper {
+impl Reconciler {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
         let (wanted, scaler, tick) = match &pool.options.scaling {
             Scaling::Fixed(count) => ((*count).max(1), None, TICK),
@@ -98,7 +98,7 @@ impl Keeper {
         }
     }
 
-    /// How long nothing needs to be looked at; `None` until something happens.
+    /// How long no check is needed; `None` until something happens.
     fn nap(&self) -> Option<Duration> {
         let retry = self
             .not_before
@@ -177,7 +177,10 @@ impl Keeper {
                     self.want(0, ScaleCause::Idle);
                 }
             }
-            Lived::Ready { age, unasked: true } => {
+            Lived::Ready {
+                age,
+                unexpected: true,
+            } => {
                 if age >= STABLE {
                     self.settle();
                 } else {
@@ -204,18 +207,18 @@ impl Keeper {
             mirror: number,
             reason: MirrorEndReason::Terminated(TerminateReason::Crashed),
             detail: why,
-            figures: Figures::default(),
+            usage: ResourceUsage::default(),
             requests: mirror.served(),
             in_flight: 0,
             age: mirror.age(),
         });
         Lived::Ready {
             age: mirror.age(),
-            unasked: true,
+            unexpected: true,
         }
     }
 
-    /// Ends a mirror that nobody hears any more.
+    /// Ends a mirror whose events nobody receives any more.
     fn give_up(&self, mirror: &Arc<Mirror>, reason: MirrorEndReason) {
         mirror.end(reason);
         mirror.close(&End::Destroyed(DestroyReason::Requested));
@@ -240,7 +243,7 @@ impl Keeper {
         self.pool.crashes.store(0, Ordering::Relaxed);
     }
 
-    /// Looks at every mirror and at the load of all.
+    /// Checks every mirror and the load of all.
     fn look(&mut self) {
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(self.last_tick);

@@ -40,7 +40,7 @@ impl Backoff {
     }
 }
 
-/// Tells of one isolate after the other. Done when the isolate has ended and `once` is set; otherwise
+/// Provides one isolate after the other. Done when the isolate has ended and `once` is set; otherwise
 /// never.
 pub(crate) async fn keep<F, R>(
     start: F,

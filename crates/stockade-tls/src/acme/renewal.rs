@@ -12,9 +12,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::Acme;
-use super::order::{Desk, order};
+use super::order::{OrderClient, order};
 use crate::event::{TlsEvent, TlsObserver, emit};
-use crate::expiry::{End, Told};
+use crate::expiry::{End, Notified};
 use crate::index::Index;
 use crate::leaf::{self, Leaf};
 
@@ -34,15 +34,19 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// Starts with what the cache holds.
-    pub(crate) fn from_cache(desk: &Desk, names: Vec<String>, now: SystemTime) -> Self {
+    pub(crate) fn from_cache(
+        order_client: &OrderClient,
+        names: Vec<String>,
+        now: SystemTime,
+    ) -> Self {
         let mut kept = Self {
             leaf: None,
             due: now,
             failures: 0,
             names,
         };
-        if let Some(pem) = desk.cache.certificate(&kept.names) {
-            match checked(desk, &kept.names, &pem, now) {
+        if let Some(pem) = order_client.cache.certificate(&kept.names) {
+            match checked(order_client, &kept.names, &pem, now) {
                 Ok(leaf) => kept.hold(leaf),
                 Err(why) => tracing::warn!("cached certificate by ACME not used: {why}"),
             }
@@ -73,7 +77,7 @@ fn due(leaf: &Leaf, chance: f64) -> SystemTime {
     facts.not_after - life / 3 - (life / 30).mul_f64(chance)
 }
 
-/// Time to wait after so many failures, with up to a quarter more by chance.
+/// Time to wait after a number of failures, with up to a quarter more at random.
 fn wait(first: Duration, failures: u32, chance: f64) -> Duration {
     let doubled = first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
     let wait = doubled.min(LONGEST_RETRY);
@@ -81,11 +85,16 @@ fn wait(first: Duration, failures: u32, chance: f64) -> Duration {
 }
 
 /// Checks key, chain, dates and names of a PEM text.
-fn checked(desk: &Desk, names: &[String], pem: &[u8], now: SystemTime) -> Result<Leaf, String> {
-    let file = desk.cache.certificate_file(names);
+fn checked(
+    order_client: &OrderClient,
+    names: &[String],
+    pem: &[u8],
+    now: SystemTime,
+) -> Result<Leaf, String> {
+    let file = order_client.cache.certificate_file(names);
     let file: &Path = &file;
     let checked =
-        leaf::from_pem(file, pem, file, pem, &desk.provider, now).map_err(|problems| {
+        leaf::from_pem(file, pem, file, pem, &order_client.provider, now).map_err(|problems| {
             let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
             texts.join("; ")
         })?;
@@ -104,18 +113,18 @@ fn checked(desk: &Desk, names: &[String], pem: &[u8], now: SystemTime) -> Result
 /// Runs until nobody uses `acme` any more.
 pub(crate) async fn keep(
     acme: Weak<Acme>,
-    desk: Desk,
+    order_client: OrderClient,
     mut all: Vec<Kept>,
     observer: Arc<dyn TlsObserver>,
 ) {
-    let mut told = Told::default();
-    sleep(desk.options.wait).await;
+    let mut notified = Notified::default();
+    sleep(order_client.options.wait).await;
     loop {
         for i in 0..all.len() {
             if all[i].due <= SystemTime::now() {
                 let domains = all[i].names.clone();
                 emit(&*observer, TlsEvent::AcmeOrdered { domains });
-                let events = renew(&desk, &mut all[i]).await;
+                let events = renew(&order_client, &mut all[i]).await;
                 match acme.upgrade() {
                     Some(acme) => acme.index.store(Arc::new(index(&all))),
                     None => return,
@@ -130,7 +139,7 @@ pub(crate) async fn keep(
             .iter()
             .filter_map(|kept| Some(End::of(kept.leaf.as_ref()?)))
             .collect();
-        for event in told.events(&ends, now) {
+        for event in notified.events(&ends, now) {
             emit(&*observer, event);
         }
         let due = all.iter().map(|kept| kept.due).min();
@@ -143,17 +152,17 @@ pub(crate) fn index(all: &[Kept]) -> Index {
     Index::new(all.iter().filter_map(|kept| kept.leaf.clone()).collect())
 }
 
-/// Tries once; tells what came of it.
-async fn renew(desk: &Desk, kept: &mut Kept) -> Vec<TlsEvent> {
+/// Tries once; returns the events to report.
+async fn renew(order_client: &OrderClient, kept: &mut Kept) -> Vec<TlsEvent> {
     let domains = kept.names.clone();
-    let ordered = match timeout(ORDER, order(desk, &kept.names)).await {
+    let ordered = match timeout(ORDER, order(order_client, &kept.names)).await {
         Ok(ordered) => ordered.map_err(|e| e.to_string()),
         Err(_) => Err(format!("the server needed more than {} s", ORDER.as_secs())),
     };
     let new = match ordered {
-        Ok(pem) => match checked(desk, &kept.names, &pem, SystemTime::now()) {
+        Ok(pem) => match checked(order_client, &kept.names, &pem, SystemTime::now()) {
             Ok(leaf) => {
-                let (cache, names) = (desk.cache.clone(), kept.names.clone());
+                let (cache, names) = (order_client.cache.clone(), kept.names.clone());
                 let keeping = spawn_blocking(move || cache.keep_certificate(&names, &pem));
                 Ok((leaf, keeping.await.unwrap_or(Ok(()))))
             }
@@ -179,7 +188,7 @@ async fn renew(desk: &Desk, kept: &mut Kept) -> Vec<TlsEvent> {
         }
         Err(why) => {
             kept.failures = kept.failures.saturating_add(1);
-            let retry_in = wait(desk.options.retry, kept.failures, chance());
+            let retry_in = wait(order_client.options.retry, kept.failures, chance());
             kept.due = SystemTime::now() + retry_in;
             vec![TlsEvent::AcmeFailed {
                 domains,

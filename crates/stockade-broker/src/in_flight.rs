@@ -1,4 +1,4 @@
-//! One exchange: what it moved, what refused it, and how it ended.
+//! One request or socket in flight: the bytes that it moved, what refused it, and how it ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -9,14 +9,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::audit::{Action, Audit, Outcome, Reason, Refusal, Usage};
-use crate::budget::Purse;
+use crate::budget::Quota;
 use crate::error::EgressError;
 
-/// Lives until both bodies are gone; then the audit hears of it and its place is free.
-pub(crate) struct Exchange {
+/// Lives until both bodies are dropped; then it is reported to the audit, and its place is free.
+pub(crate) struct InFlight {
     pub(crate) instance: Arc<str>,
     pub(crate) audit: Arc<dyn Audit>,
-    pub(crate) purse: Arc<Purse>,
+    pub(crate) quota: Arc<Quota>,
     pub(crate) action: Action,
     pub(crate) target: String,
     pub(crate) rule: Arc<str>,
@@ -31,11 +31,11 @@ pub(crate) struct Exchange {
     place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
-/// What an exchange is from its beginning.
+/// The properties of a request or socket that are known at its start.
 pub(crate) struct Begun {
     pub(crate) instance: Arc<str>,
     pub(crate) audit: Arc<dyn Audit>,
-    pub(crate) purse: Arc<Purse>,
+    pub(crate) quota: Arc<Quota>,
     pub(crate) action: Action,
     pub(crate) target: String,
     pub(crate) rule: Arc<str>,
@@ -43,12 +43,12 @@ pub(crate) struct Begun {
     pub(crate) place: OwnedSemaphorePermit,
 }
 
-impl Exchange {
+impl InFlight {
     pub(crate) fn new(begun: Begun) -> Arc<Self> {
-        let exchange = Self {
+        let in_flight = Self {
             instance: begun.instance,
             audit: begun.audit,
-            purse: begun.purse,
+            quota: begun.quota,
             action: begun.action,
             target: begun.target,
             rule: begun.rule,
@@ -61,21 +61,21 @@ impl Exchange {
             failure: Mutex::new(None),
             place: Mutex::new(Some(begun.place)),
         };
-        exchange.stamp();
-        Arc::new(exchange)
+        in_flight.stamp();
+        Arc::new(in_flight)
     }
 
     /// Counts bytes towards the server: how many there are now, and until when to wait.
     pub(crate) fn sends(&self, bytes: usize) -> (u64, Result<Option<Instant>, Reason>) {
         self.stamp();
         let total = self.sent.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
-        (total, self.purse.bytes(bytes))
+        (total, self.quota.bytes(bytes))
     }
 
     /// Counts bytes from the server: how many there are now, and until when to wait.
     pub(crate) fn receives(&self, bytes: usize) -> (u64, Result<Option<Instant>, Reason>) {
         let total = self.received.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
-        (total, self.purse.bytes(bytes))
+        (total, self.quota.bytes(bytes))
     }
 
     pub(crate) fn received(&self) -> u64 {
@@ -86,7 +86,7 @@ impl Exchange {
         self.stamp_at(Instant::now());
     }
 
-    /// Says that the request goes on at `at`, before which the server can hear nothing.
+    /// Says that the request goes on at `at`, before which nothing can be sent to the server.
     pub(crate) fn stamp_at(&self, at: Instant) {
         let since = at.saturating_duration_since(self.started);
         let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
@@ -119,7 +119,7 @@ impl Exchange {
         self.failure.lock().clone()
     }
 
-    /// Refuses what an exchange that is under way wants more.
+    /// Refuses a further use by a request that is in flight, and ends it.
     pub(crate) fn refuse(&self, reason: Reason) -> EgressError {
         let refusal = Refusal {
             instance: self.instance.clone(),
@@ -149,7 +149,7 @@ impl Exchange {
     }
 }
 
-impl Drop for Exchange {
+impl Drop for InFlight {
     fn drop(&mut self) {
         let status = self.status.load(Ordering::Relaxed);
         self.audit.used(&Usage {

@@ -1,9 +1,9 @@
-//! Hears one mirror until its end.
+//! Receives the events of one mirror until its end.
 
 use std::sync::Arc;
 
 use stockade_protocol::Payload;
-use stockade_supervisor::{End, Event, EventQueue, Figures};
+use stockade_supervisor::{End, Event, EventQueue, ResourceUsage};
 
 use super::Mirror;
 use crate::wire::{Malformed, parse_fields};
@@ -13,17 +13,17 @@ const TURN: u32 = 16;
 
 impl Mirror {
     /// Takes what the isolate says until it has ended; gives how, and with what used.
-    pub(super) async fn hear(self: &Arc<Self>, queue: &EventQueue) -> (End, Figures) {
-        let mut figures = None;
+    pub(super) async fn receive(self: &Arc<Self>, queue: &EventQueue) -> (End, ResourceUsage) {
+        let mut usage = None;
         let mut batches = 0;
         loop {
             let (_, events) = queue.events().await;
             for event in events {
                 match event {
-                    Event::Terminated { figures: used, .. } => figures = Some(used),
+                    Event::Terminated { usage: used, .. } => usage = Some(used),
                     Event::Destroyed(reason) => {
                         let end = self.handle.end().unwrap_or(End::Destroyed(reason));
-                        return (end, figures.unwrap_or_else(|| self.figures()));
+                        return (end, usage.unwrap_or_else(|| self.usage()));
                     }
                     event => {
                         let name = kind(&event).to_owned();
@@ -41,12 +41,12 @@ impl Mirror {
         }
     }
 
-    fn figures(&self) -> Figures {
+    fn usage(&self) -> ResourceUsage {
         let stats = self.handle.stats();
-        Figures {
+        ResourceUsage {
             cpu_total: stats.cpu,
             memory: stats.memory,
-            ..Figures::default()
+            ..ResourceUsage::default()
         }
     }
 

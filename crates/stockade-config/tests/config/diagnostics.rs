@@ -7,9 +7,9 @@ use stockade_config::{Config, Diagnostics, Severity};
 
 use crate::{parse, refused, web_refused, with_web};
 
-/// Each `files/*.yaml` is refused with the text beside it. `UPDATE=1` writes that text.
+/// Each `files/*.yaml` is rejected with the text of the `.txt` file next to it. `UPDATE=1` writes that text.
 #[test]
-fn mistakes_are_all_told_with_place_and_fix() {
+fn errors_are_all_reported_with_place_and_fix() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/files");
     let mut cases = 0;
     for entry in fs::read_dir(folder).unwrap() {
@@ -20,25 +20,25 @@ fn mistakes_are_all_told_with_place_and_fix() {
         cases += 1;
         let name = path.file_name().unwrap().to_str().unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        let mistakes = match Config::parse(&text, name, Path::new("/srv")) {
+        let diagnostics = match Config::parse(&text, name, Path::new("/srv")) {
             Ok(loaded) => panic!("{name} is taken: {:#?}", loaded.config),
-            Err(mistakes) => mistakes,
+            Err(diagnostics) => diagnostics,
         };
-        let told = format!("{mistakes}\n");
+        let reported = format!("{diagnostics}\n");
         let expected = path.with_extension("txt");
         if std::env::var_os("UPDATE").is_some() {
-            fs::write(&expected, &told).unwrap();
+            fs::write(&expected, &reported).unwrap();
         }
         let expected = fs::read_to_string(&expected).unwrap_or_default();
-        assert!(told == expected, "{name} is now told so:\n{told}");
+        assert!(reported == expected, "{name} now has these diagnostics:\n{reported}");
     }
     assert!(cases >= 5, "{cases}");
 }
 
 #[test]
-fn mistakes_as_json_have_the_same_fields() {
-    let mistakes = parse(&with_web("limits: {memry: 1}")).unwrap_err();
-    let json = mistakes.to_json();
+fn errors_as_json_have_the_same_fields() {
+    let diagnostics = parse(&with_web("limits: {memry: 1}")).unwrap_err();
+    let json = diagnostics.to_json();
     let one = &json["mistakes"][0];
     assert_eq!(one["severity"], "error");
     assert_eq!(
@@ -55,11 +55,11 @@ fn mistakes_as_json_have_the_same_fields() {
 }
 
 #[test]
-fn mistake_in_what_holds_for_all_is_told_once() {
+fn error_in_what_holds_for_all_is_reported_once() {
     let text = "version: \"1.0\"\ndefaults: {limits: {cpu: never}, wx: maybe}\n\
                 instances: {a: {code: a.ts}, b: {code: b.ts}, c: {code: c.ts}}\n";
-    let mistakes = parse(text).unwrap_err();
-    assert_eq!(mistakes.list.len(), 2, "{mistakes}");
+    let diagnostics = parse(text).unwrap_err();
+    assert_eq!(diagnostics.list.len(), 2, "{diagnostics}");
 }
 
 #[test]
@@ -71,10 +71,10 @@ fn key_without_the_one_that_gives_it_a_meaning_is_named() {
         )
     };
     for keys in [", client_ca_path: ca.crt", ", require_client_cert: true"] {
-        let told = refused(&with_tls(keys));
-        assert!(told.contains("enable_mtls: true"), "{told}");
+        let reported = refused(&with_tls(keys));
+        assert!(reported.contains("enable_mtls: true"), "{reported}");
     }
-    // Switched off in so many words.
+    // Switched off explicitly.
     parse(&with_tls(", enable_mtls: false, client_ca_path: ca.crt")).unwrap();
     parse(&with_tls(", enable_mtls: true, client_ca_path: ca.crt")).unwrap();
 
@@ -84,21 +84,24 @@ fn key_without_the_one_that_gives_it_a_meaning_is_named() {
         warnings.collect::<Vec<_>>().join("\n")
     };
     for key in ["over_plain_http", "in_urls"] {
-        let told = warned(&format!("secrets: {{K: {{variable: K, {key}: true}}}}"));
-        assert!(told.contains(key) && told.contains("hosts"), "{told}");
-        let told = warned(&format!("secrets: {{K: {{variable: K, {key}: false}}}}"));
-        assert!(!told.contains(key), "{told}");
-        let told = warned(&format!(
+        let reported = warned(&format!("secrets: {{K: {{variable: K, {key}: true}}}}"));
+        assert!(
+            reported.contains(key) && reported.contains("hosts"),
+            "{reported}"
+        );
+        let reported = warned(&format!("secrets: {{K: {{variable: K, {key}: false}}}}"));
+        assert!(!reported.contains(key), "{reported}");
+        let reported = warned(&format!(
             "secrets: {{K: {{variable: K, hosts: [a.example], {key}: true}}}}"
         ));
-        assert!(!told.contains("has the secret itself"), "{told}");
+        assert!(!reported.contains("has the secret itself"), "{reported}");
     }
-    let told = warned("assets: {folder: ./public, fallback_status: 404}");
-    assert!(told.contains("fallback_status"), "{told}");
+    let reported = warned("assets: {folder: ./public, fallback_status: 404}");
+    assert!(reported.contains("fallback_status"), "{reported}");
 }
 
 #[test]
-fn text_of_a_mistake_cannot_move_the_cursor() {
+fn text_of_an_error_cannot_move_the_cursor() {
     let text = web_refused("urls: [\"\\e[2J\\r\\n\u{202e}\"]");
     assert!(!text.contains(['\u{1b}', '\r', '\u{202e}']), "{text:?}");
 }
@@ -158,9 +161,12 @@ fn empty_list_that_would_allow_everything_is_refused() {
         "client_auth: {ca: a.pem, subjects: []}".to_owned(),
         "client_auth: {ca: a.pem, san: []}".to_owned(),
     ] {
-        let told = web_refused(&line);
-        assert!(told.contains("an empty list allows nothing"), "{told}");
-        assert!(told.contains("at least one entry, or no"), "{told}");
+        let reported = web_refused(&line);
+        assert!(
+            reported.contains("an empty list allows nothing"),
+            "{reported}"
+        );
+        assert!(reported.contains("at least one entry, or no"), "{reported}");
     }
 }
 
@@ -194,12 +200,16 @@ fn entry_that_cannot_be_parsed_is_refused() {
         ("crons: [\"61 * * * *\"]", "five fields"),
         ("urls: [a..b]", "host name"),
     ] {
-        let told = web_refused(line);
-        assert!(told.contains(what), "{line}: {told}");
+        let reported = web_refused(line);
+        assert!(reported.contains(what), "{line}: {reported}");
     }
     let text = "logging: {access: {headers: [\"a b\"]}, redact: {headers: [\"c d\"]}}\n";
-    let told = refused(&format!("{}{text}", with_web("")));
-    assert_eq!(told.matches("the name of a header").count(), 2, "{told}");
+    let reported = refused(&format!("{}{text}", with_web("")));
+    assert_eq!(
+        reported.matches("the name of a header").count(),
+        2,
+        "{reported}"
+    );
 }
 
 #[test]
@@ -230,11 +240,15 @@ fn bad_text_is_refused_without_panic() {
 }
 
 #[test]
-fn sections_of_the_wrong_kind_are_told_once_each() {
+fn sections_of_the_wrong_kind_are_reported_once_each() {
     let text = "version: \"1.0\"\ntls: 3\nlogging: []\nlimits: x\ninstances: {web: {code: a.ts}}\n";
-    let mistakes = parse(text).unwrap_err();
-    let lines: Vec<_> = mistakes.list.iter().map(|mistake| mistake.line).collect();
-    assert_eq!(lines, [2, 3, 4], "{mistakes}");
+    let diagnostics = parse(text).unwrap_err();
+    let lines: Vec<_> = diagnostics
+        .list
+        .iter()
+        .map(|diagnostic| diagnostic.line)
+        .collect();
+    assert_eq!(lines, [2, 3, 4], "{diagnostics}");
 }
 
 #[test]
@@ -259,21 +273,21 @@ fn large_files_are_refused_within_bounds() {
     assert!(refused(&long).contains("the limit is 8 MiB"));
     let long = with_web(&format!("env: {{A: {}}}", "b".repeat(400_000)));
     assert!(refused(&long).contains("longer than"));
-    // Everything on one line, with many mistakes and many secrets in it.
+    // Everything on one line, with many errors and many secrets in it.
     let secrets: String = (0..50_000).map(|n| format!("S{n}: hunter2, ")).collect();
     let wrong: String = (0..50_000).map(|n| format!("k{n}: 1, ")).collect();
     let line = format!(
         "{{version: \"1.0\", {wrong} instances: {{web: {{code: a.ts, secrets: {{{secrets}}}}}}}}}"
     );
     assert!(!refused(&line).contains("hunter2"));
-    // One mistake for each of many lines is told a hundred times, and counted.
+    // One error on each of many lines: a hundred are reported, the rest are counted.
     let wrong: String = (0..20_000).map(|n| format!("k{n}: 1\n")).collect();
     assert!(refused(&wrong).contains("more that are not shown"));
     assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
 }
 
 #[test]
-fn load_tells_what_is_not_there_and_shows_no_secret() {
+fn load_reports_what_is_not_there_and_shows_no_secret() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stockade.yaml");
     fs::write(folder.path().join("empty"), "").unwrap();
@@ -285,7 +299,7 @@ fn load_tells_what_is_not_there_and_shows_no_secret() {
         C: {file: empty}\n      D: {file: binary}\n      E: {file: /dev/zero}\n  two: {code: stockade.yaml}\n";
     fs::write(&path, text).unwrap();
     assert!(Config::read(&path).is_ok());
-    let mistakes = Config::load(&path).unwrap_err().to_string();
+    let diagnostics = Config::load(&path).unwrap_err().to_string();
     for part in [
         ":2:15: state.path:",
         ":3:29: tls.certificates[0].cert:",
@@ -301,11 +315,11 @@ fn load_tells_what_is_not_there_and_shows_no_secret() {
         "stockade.yaml is no module",
     ] {
         assert!(
-            mistakes.contains(part),
-            "{part:?} is missing in\n{mistakes}"
+            diagnostics.contains(part),
+            "{part:?} is missing in\n{diagnostics}"
         );
     }
-    assert!(!mistakes.contains("sword"), "{mistakes}");
+    assert!(!diagnostics.contains("sword"), "{diagnostics}");
 }
 
 #[test]
@@ -333,29 +347,29 @@ fn load_reads_secrets_that_debug_does_not_show() {
 #[test]
 fn load_of_what_is_no_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let told = |path: &Path| {
+    let reported = |path: &Path| {
         Config::load(path)
             .map(drop)
             .map_err(|m: Diagnostics| m.to_string())
     };
     assert!(
-        told(folder.path())
+        reported(folder.path())
             .unwrap_err()
             .contains("is no regular file")
     );
     assert!(
-        told(&folder.path().join("x"))
+        reported(&folder.path().join("x"))
             .unwrap_err()
             .contains("cannot read")
     );
     assert!(
-        told(Path::new("/dev/zero"))
+        reported(Path::new("/dev/zero"))
             .unwrap_err()
             .contains("is no regular file")
     );
     let latin = folder.path().join("latin.yaml");
     fs::write(&latin, b"version: \"1.0\"\n# \xe4\n").unwrap();
-    assert!(told(&latin).unwrap_err().contains("line 2"));
+    assert!(reported(&latin).unwrap_err().contains("line 2"));
 }
 
 #[test]
