@@ -72,32 +72,11 @@ MAY_USE_UNSAFE = {
 
 # crate: modules that stand in circles, which are to become fewer; a module and its submodule form no circle
 CIRCLES = {
-    "stockade": [
-        {"commands::document", "commands::failure", "commands::output", "commands::printer"},
-    ],
-    "stockade-attack": [
-        {"attack", "sys::call"},
-        {"controls", "worker"},
-    ],
-    "stockade-broker": [
-        {"egress", "send"},
-        {"files::folder", "files::read", "files::write"},
-    ],
-    "stockade-host-realm": [
-        {"sandbox::account", "sandbox::state"},
-    ],
     "stockade-instance": [
         {"mirror", "pool", "queue"},
     ],
     "stockade-isolate": [
-        {"modules", "realm", "run", "script", "serve", "source_maps"},
         {"sys::buffers", "sys::guard", "sys::interrupt"},
-    ],
-    "stockade-limits": [
-        {"options", "read"},
-    ],
-    "stockade-rpc": [
-        {"connection", "websocket"},
     ],
 }
 
@@ -184,6 +163,8 @@ def check_source(crate, path):
                 breach(path, "a realm's script is ASCII: write other characters as `\\u{...}`", number)
     if path.suffix != ".rs":
         return
+    if any(path.with_suffix("").glob("*.rs")):
+        breach(path, f"a module with files of its own is {path.stem}/mod.rs")
     folder = MAY_USE_UNSAFE.get(crate.name)
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if line.lstrip().startswith("//"):

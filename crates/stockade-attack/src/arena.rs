@@ -13,10 +13,11 @@ use stockade_jail::{
 };
 use syscalls::Sysno;
 
-use crate::attack::{Attack, Expect, Outcome};
+use crate::attack::{Attack, Expect};
 use crate::attacks::attacks;
 use crate::controls::{self, index_of};
 use crate::judge::{Seen, judge, resolve};
+use crate::outcome::Outcome;
 use crate::plant::Surroundings;
 use crate::report::{AttemptResult, Report};
 use crate::request::Request;

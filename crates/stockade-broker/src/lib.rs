@@ -32,7 +32,6 @@ mod policy;
 mod pool;
 mod resolve;
 mod secrets;
-mod send;
 mod target;
 mod upload;
 mod websocket;

@@ -17,6 +17,7 @@ mod backend;
 mod debug;
 mod error;
 mod initialize;
+mod invoke;
 mod modules;
 mod port;
 mod realm;

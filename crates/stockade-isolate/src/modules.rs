@@ -16,16 +16,14 @@ use deno_core::{
     ResolutionKind,
 };
 use deno_error::{JsErrorBox, JsErrorClass};
+use serde_json::Value;
 use stockade_limits::IsolateOptions;
 use stockade_protocol::GuestError;
+use stockade_realm::SERVE;
 use stockade_transpile::{Language, Options, transpile};
 
-use crate::serve::serves;
-use crate::source_maps::{SourceMaps, decode, inline_map};
+use crate::source_maps::{BASE, SourceMaps, decode, inline_map};
 use crate::sys::interrupt::Place;
-
-/// Where a guest's modules seem to lie.
-pub(crate) const BASE: &str = "guest:///";
 
 /// Schemes of what people import and a guest has not. No other may reach the loader: the runtime's own
 /// scripts have names that are URLs.
@@ -47,6 +45,11 @@ const ENDINGS: &[&str] = &[
     "/index.ts",
     "/index.js",
 ];
+
+/// Whether the isolate's module answers requests.
+pub(crate) fn serves(options: &IsolateOptions) -> bool {
+    options.env.get(SERVE) == Some(&Value::Bool(true))
+}
 
 /// Names of the module that is run when the isolate starts.
 const MAIN: &[&str] = &[

@@ -19,6 +19,8 @@ use stockade_supervisor::{GuestContext, StartError};
 
 use crate::debug;
 use crate::initialize::{is_single_threaded, run_engine_tasks};
+use crate::invoke::{invoke, string};
+use crate::modules::serves;
 use crate::port::{Collect, Kept, Port};
 use crate::realm::Realm;
 use crate::script::{self, Stopped};
@@ -193,7 +195,7 @@ impl Isolate {
     }
 
     async fn evaluate_main(&mut self) {
-        let serves = serve::serves(self.guest.options());
+        let serves = serves(self.guest.options());
         let Some(url) = self.realm.modules.main() else {
             if serves {
                 let error = self.realm.modules.no_main();
@@ -769,13 +771,6 @@ fn offer(runtime: &mut JsRuntime, data: &mut Payload) {
     }
 }
 
-pub(crate) fn string<'s>(
-    scope: &mut v8::PinScope<'s, '_>,
-    text: &str,
-) -> Option<v8::Local<'s, v8::Value>> {
-    v8::String::new(scope, text).map(Into::into)
-}
-
 /// Parses JSON in V8, where it counts against the guest's limits; empty text is `undefined`.
 fn parse<'s>(scope: &mut v8::PinScope<'s, '_>, json: &str) -> Option<v8::Local<'s, v8::Value>> {
     if json.is_empty() {
@@ -783,17 +778,4 @@ fn parse<'s>(scope: &mut v8::PinScope<'s, '_>, json: &str) -> Option<v8::Local<'
     }
     let text = v8::String::new(scope, json)?;
     v8::json::parse(scope, text)
-}
-
-/// Calls one of the runtime's functions, without a context of asynchronous work that was left behind. They catch what guests throw: nothing comes out of them but
-/// the end of the isolate, or running out of stack.
-pub(crate) fn invoke<'s>(
-    scope: &mut v8::PinScope<'s, '_>,
-    function: &v8::Global<v8::Function>,
-    args: &[v8::Local<'s, v8::Value>],
-) -> Option<v8::Local<'s, v8::Value>> {
-    let function = v8::Local::new(scope, function);
-    let this = v8::undefined(scope).into();
-    scope.set_continuation_preserved_embedder_data(this);
-    function.call(scope, this, args)
 }

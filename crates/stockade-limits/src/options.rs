@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 
 use crate::limits::Limits;
 use crate::problem::{OptionsError, Problem};
-use crate::read::Reader;
 
 /// Longest name of an isolate or a group, in bytes.
 pub const MAX_NAME_LEN: usize = 128;
@@ -27,7 +26,7 @@ pub const DEFAULT_KILL_GRACE: Duration = Duration::from_millis(200);
 pub const KILL_GRACE: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_millis(10_000);
 
-/// How strongly an isolate is walled in.
+/// How strongly an isolate is confined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
@@ -191,46 +190,7 @@ impl Default for SandboxOptions {
     }
 }
 
-const ISOLATE_KEYS: &[&str] = &[
-    "name",
-    "isolation",
-    "group",
-    "wx",
-    "cgroup",
-    "killGraceMs",
-    "cpuLimitMs",
-    "cpuTotalMs",
-    "cpuShare",
-    "wallLimitMs",
-    "requestTimeoutMs",
-    "memoryLimitMb",
-    "ioOpsPerSecond",
-    "ioBytesPerSecond",
-    "maxPendingRequests",
-    "env",
-    "modules",
-    "console",
-    "timerPrecisionUs",
-    "sharedArrayBuffer",
-];
-const SANDBOX_KEYS: &[&str] = &["threads", "warm"];
-
 impl IsolateOptions {
-    /// Reads the object a script passes to `createIsolate`, over these defaults.
-    ///
-    /// # Errors
-    /// Names every unknown key, every value of the wrong type or range, and every pair of options
-    /// that do not go together.
-    pub fn with_json(&self, json: &Map<String, Value>) -> Result<Self, OptionsError> {
-        let mut reader = Reader::new(json);
-        let options = reader.isolate(self);
-        reader.unknown(&[ISOLATE_KEYS]);
-        if let Err(error) = options.check() {
-            reader.add(error);
-        }
-        reader.finish(options)
-    }
-
     /// Checks what options must have in common.
     ///
     /// # Errors
@@ -270,26 +230,6 @@ impl IsolateOptions {
         } else {
             Err(OptionsError { problems })
         }
-    }
-}
-
-impl SandboxOptions {
-    /// Reads the object a script passes to `new V8Sandbox`, over these defaults. Whether the options
-    /// of an isolate go together is checked when there is one, for its own may replace them.
-    ///
-    /// # Errors
-    /// Names every unknown key and every value of the wrong type or range.
-    pub fn with_json(&self, json: &Map<String, Value>) -> Result<Self, OptionsError> {
-        let mut reader = Reader::new(json);
-        let threads = reader.whole("threads", 1, 1024);
-        let warm = reader.whole("warm", 0, 1024);
-        let defaults = reader.isolate(&self.defaults);
-        reader.unknown(&[SANDBOX_KEYS, ISOLATE_KEYS]);
-        reader.finish(Self {
-            threads: threads.map_or(self.threads, |n| n as usize),
-            warm: warm.map_or(self.warm, |n| n as usize),
-            defaults,
-        })
     }
 }
 

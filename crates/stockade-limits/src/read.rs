@@ -14,18 +14,79 @@ use crate::limits::{
 };
 use crate::options::{
     CgroupUse, ConsoleMode, IsolateOptions, Isolation, KILL_GRACE, MAX_MODULE_BYTES, MAX_NAME_LEN,
-    Wx,
+    SandboxOptions, Wx,
 };
 use crate::problem::{OptionsError, Problem};
 
+const ISOLATE_KEYS: &[&str] = &[
+    "name",
+    "isolation",
+    "group",
+    "wx",
+    "cgroup",
+    "killGraceMs",
+    "cpuLimitMs",
+    "cpuTotalMs",
+    "cpuShare",
+    "wallLimitMs",
+    "requestTimeoutMs",
+    "memoryLimitMb",
+    "ioOpsPerSecond",
+    "ioBytesPerSecond",
+    "maxPendingRequests",
+    "env",
+    "modules",
+    "console",
+    "timerPrecisionUs",
+    "sharedArrayBuffer",
+];
+const SANDBOX_KEYS: &[&str] = &["threads", "warm"];
+
+impl IsolateOptions {
+    /// Reads the object a script passes to `createIsolate`, over these defaults.
+    ///
+    /// # Errors
+    /// Names every unknown key, every value of the wrong type or range, and every pair of options
+    /// that do not go together.
+    pub fn with_json(&self, json: &Map<String, Value>) -> Result<Self, OptionsError> {
+        let mut reader = Reader::new(json);
+        let options = reader.isolate(self);
+        reader.unknown(&[ISOLATE_KEYS]);
+        if let Err(error) = options.check() {
+            reader.add(error);
+        }
+        reader.finish(options)
+    }
+}
+
+impl SandboxOptions {
+    /// Reads the object a script passes to `new V8Sandbox`, over these defaults. Whether the options
+    /// of an isolate go together is checked when there is one, for its own may replace them.
+    ///
+    /// # Errors
+    /// Names every unknown key and every value of the wrong type or range.
+    pub fn with_json(&self, json: &Map<String, Value>) -> Result<Self, OptionsError> {
+        let mut reader = Reader::new(json);
+        let threads = reader.whole("threads", 1, 1024);
+        let warm = reader.whole("warm", 0, 1024);
+        let defaults = reader.isolate(&self.defaults);
+        reader.unknown(&[SANDBOX_KEYS, ISOLATE_KEYS]);
+        reader.finish(Self {
+            threads: threads.map_or(self.threads, |n| n as usize),
+            warm: warm.map_or(self.warm, |n| n as usize),
+            defaults,
+        })
+    }
+}
+
 /// Takes options out of an object one by one and collects what is wrong.
-pub(crate) struct Reader<'a> {
+struct Reader<'a> {
     json: &'a Map<String, Value>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(json: &'a Map<String, Value>) -> Self {
+    fn new(json: &'a Map<String, Value>) -> Self {
         Self {
             json,
             problems: Vec::new(),
@@ -40,7 +101,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Adds what is wrong with the options as a whole.
-    pub(crate) fn add(&mut self, error: OptionsError) {
+    fn add(&mut self, error: OptionsError) {
         self.problems.extend(error.problems);
     }
 
@@ -61,7 +122,7 @@ impl<'a> Reader<'a> {
         self.json.get(option).filter(|value| !value.is_null())
     }
 
-    pub(crate) fn whole(&mut self, option: &str, min: u64, max: u64) -> Option<u64> {
+    fn whole(&mut self, option: &str, min: u64, max: u64) -> Option<u64> {
         let value = self.value(option)?;
         let found = whole_number(value).filter(|n| (min..=max).contains(n));
         if found.is_none() {
@@ -127,7 +188,7 @@ impl<'a> Reader<'a> {
         found.map(|(_, meaning)| *meaning)
     }
 
-    pub(crate) fn isolate(&mut self, defaults: &IsolateOptions) -> IsolateOptions {
+    fn isolate(&mut self, defaults: &IsolateOptions) -> IsolateOptions {
         let mut options = defaults.clone();
         self.limits(&mut options.limits);
         self.requests(&mut options.limits);
@@ -268,7 +329,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(crate) fn unknown(&mut self, known: &[&[&str]]) {
+    fn unknown(&mut self, known: &[&[&str]]) {
         for key in self.json.keys() {
             let all = || known.iter().flat_map(|keys| keys.iter());
             if all().any(|k| k == key) {
@@ -288,7 +349,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(crate) fn finish<T>(self, options: T) -> Result<T, OptionsError> {
+    fn finish<T>(self, options: T) -> Result<T, OptionsError> {
         if self.problems.is_empty() {
             Ok(options)
         } else {

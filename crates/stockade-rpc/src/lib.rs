@@ -13,6 +13,8 @@
 //! Deliberately absent: authentication and TLS, so a server listens on the loopback device unless it is
 //! configured otherwise; V8; the command line; subscriptions.
 
+mod answer;
+mod client;
 mod connection;
 mod error;
 mod export;

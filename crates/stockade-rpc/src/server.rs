@@ -11,7 +11,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::BoxError;
-use crate::connection::{self, Client};
+use crate::client::Client;
+use crate::connection;
 use crate::guest::Guest;
 use crate::lifecycle::{State, keep};
 use crate::limits::RpcLimits;

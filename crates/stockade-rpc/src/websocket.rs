@@ -25,7 +25,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
-use crate::connection::{Client, answer, is_silent, text};
+use crate::answer::{answer, is_silent, text};
+use crate::client::Client;
 use crate::methods::Shared;
 
 /// Of one client, in work at the same time.

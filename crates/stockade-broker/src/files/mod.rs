@@ -8,9 +8,7 @@
 mod error;
 mod folder;
 mod path;
-mod read;
 mod storage;
-mod write;
 
 pub use error::FileError;
 pub use folder::{Entry, EntryKind, Folder, FolderOptions, Listing, Metadata, Mode, WriteOptions};

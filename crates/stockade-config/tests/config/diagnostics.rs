@@ -30,7 +30,10 @@ fn errors_are_all_reported_with_place_and_fix() {
             fs::write(&expected, &reported).unwrap();
         }
         let expected = fs::read_to_string(&expected).unwrap_or_default();
-        assert!(reported == expected, "{name} now has these diagnostics:\n{reported}");
+        assert!(
+            reported == expected,
+            "{name} now has these diagnostics:\n{reported}"
+        );
     }
     assert!(cases >= 5, "{cases}");
 }

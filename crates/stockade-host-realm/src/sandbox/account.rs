@@ -19,7 +19,9 @@ use stockade_protocol::{Payload, RequestId};
 use stockade_supervisor::{Event, IsolateHandle};
 
 use super::stash::Stash;
-use super::state::IsolateKey;
+
+/// A sandbox's index and an isolate's number in it.
+pub type IsolateKey = (u32, u32);
 
 /// What handlers may hold of one isolate's data, by its cost in the host's heap.
 const MAX_HELD: usize = 64 << 20;

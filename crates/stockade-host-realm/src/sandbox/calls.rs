@@ -13,9 +13,10 @@ use stockade_realm::{Parts, collect_payload};
 use stockade_supervisor::{CallError, IsolateHandle, TerminateReason};
 
 use super::account::HANDLER;
+use super::account::IsolateKey;
 use super::ops::{SandboxError, handle};
 use super::parse::parse;
-use super::state::{IsolateKey, Sandboxes};
+use super::state::Sandboxes;
 
 /// What came of a call. The guest's errors are data here: the realm makes the `Error` of them.
 #[derive(Serialize)]

@@ -11,7 +11,7 @@ mod parse;
 mod stash;
 mod state;
 
-pub use account::{Account, Arrival, Given, Receiver};
+pub use account::{Account, Arrival, Given, IsolateKey, Receiver};
 pub use calls::add_related;
 pub(crate) use calls::{
     WaitingData, op_isolate_call, op_isolate_drain, op_isolate_evaluate, op_isolate_ready,
@@ -26,4 +26,4 @@ pub(crate) use ops::{
     op_sandbox_threads,
 };
 pub use parse::parse;
-pub use state::{IsolateKey, SandboxSetup, Sandboxes};
+pub use state::{SandboxSetup, Sandboxes};

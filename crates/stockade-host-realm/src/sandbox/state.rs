@@ -13,7 +13,7 @@ use stockade_supervisor::{
     Event, EventQueue, IsolateHandle, IsolationBackend, Supervisor, TerminateReason,
 };
 
-use super::account::{Account, Arrival, Given};
+use super::account::{Account, Arrival, Given, IsolateKey};
 
 /// While the host's heap is nearly full, nothing above this comes into it.
 const SMALL: usize = 64 << 10;
@@ -48,9 +48,6 @@ struct Inner {
     /// Of the run's loop.
     waker: RefCell<Waker>,
 }
-
-/// A sandbox's index and an isolate's number in it.
-pub type IsolateKey = (u32, u32);
 
 struct Sandbox {
     supervisor: Supervisor,

@@ -59,7 +59,11 @@ impl Events {
             }
         };
         let reported = timeout(PATIENCE, wait).await;
-        assert!(reported.is_ok(), "not reported; only: {:?}", self.all.lock());
+        assert!(
+            reported.is_ok(),
+            "not reported; only: {:?}",
+            self.all.lock()
+        );
     }
 }
 

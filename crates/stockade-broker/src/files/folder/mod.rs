@@ -1,5 +1,8 @@
 //! A granted folder and what a guest may do in it.
 
+mod read;
+mod write;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
@@ -15,7 +18,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::error::FileError;
 use super::path::{GuestPath, is_name};
 use super::storage::{Ledger, Ledgers};
-use super::{read, write};
 use crate::audit::{Action, Audit, Reason, Refusal};
 
 /// Entries that a listing gives at once.

@@ -10,11 +10,11 @@ use http_body_util::BodyExt as _;
 use rustix::fs::{OFlags, RenameFlags};
 use stockade_http::Body;
 
-use super::error::FileError;
-use super::folder::{EntryKind, Folder, Metadata, WriteOptions};
-use super::path::{DRAFT_PREFIX, GuestPath};
-use super::storage::Room;
+use super::{EntryKind, Folder, Metadata, WriteOptions};
 use crate::audit::Reason;
+use crate::files::error::FileError;
+use crate::files::path::{DRAFT_PREFIX, GuestPath};
+use crate::files::storage::Room;
 
 /// Bytes that are gathered before they are written.
 const PIECE: usize = 256 * 1024;

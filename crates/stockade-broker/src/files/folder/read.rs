@@ -14,10 +14,10 @@ use rustix::fs::OFlags;
 use stockade_http::{Body, BoxError};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::error::FileError;
-use super::folder::{EntryKind, Folder, Metadata};
-use super::path::GuestPath;
+use super::{EntryKind, Folder, Metadata};
 use crate::audit::Reason;
+use crate::files::error::FileError;
+use crate::files::path::GuestPath;
 
 /// Bytes that are read at once.
 const PIECE: usize = 64 * 1024;

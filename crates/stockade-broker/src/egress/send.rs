@@ -16,13 +16,14 @@ use crate::audit::Reason;
 use crate::connect::Speaks;
 use crate::decode::{self, Coding, DecodeLimits, Masked};
 use crate::download::{Download, DownloadLimits, describe};
-use crate::egress::{Egress, connect_error, invalid, timed_out};
 use crate::error::EgressError;
 use crate::headers;
 use crate::in_flight::InFlight;
 use crate::pool::{Key, MAX_FIELDS, MAX_HEAD, Pool, SendFailure, Sender};
 use crate::target::Target;
 use crate::upload::Upload;
+
+use super::{Egress, connect_error, invalid, timed_out};
 
 /// A request of the guest, as far as it is checked and changed.
 pub(crate) struct Outgoing {

@@ -4,6 +4,8 @@
 //! fill in secrets, find a place, resolve, check every address, connect to one of exactly these. A
 //! step that fails ends it, and nothing was sent.
 
+mod send;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -24,8 +26,9 @@ use crate::policy::{Admitted, Denied, EgressPolicy, Rule};
 use crate::pool::Pool;
 use crate::resolve::Resolver;
 use crate::secrets::Secrets;
-use crate::send::Outgoing;
 use crate::target::Target;
+
+use send::Outgoing;
 
 /// What a fetch waits for when too many are under way.
 const PLACE: &str = "waiting for earlier fetches to end";
