@@ -31,12 +31,13 @@ EDGES = {
     "stockade-config": {"stockade-http", "stockade-limits"},
     "stockade-capability": {"stockade-http", "stockade-protocol"},
     "stockade-instance": {"stockade-capability", "stockade-http", "stockade-limits", "stockade-protocol", "stockade-supervisor"},
-    "stockade-tls": {"stockade-http"},
+    "stockade-watch": set(),
+    "stockade-tls": {"stockade-http", "stockade-watch"},
     "stockade-gateway": {"stockade-http", "stockade-limits", "stockade-tls"},
     "stockade-serve": {
         "stockade-broker", "stockade-capability", "stockade-config", "stockade-gateway", "stockade-http", "stockade-instance",
         "stockade-limits", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
-        "stockade-transpile",
+        "stockade-transpile", "stockade-watch",
     },
     "stockade-realm": {"stockade-protocol"},
     "stockade-host-realm": {

@@ -13,12 +13,12 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::crypto::CryptoProvider;
+use stockade_watch::{FileState, file_states};
 
 use super::acme::Acme;
 use super::connection::{ConnectionTls, Misdirected};
 use super::event::{CertificateFacts, TlsEvent, TlsObserver, emit};
 use super::expiry::{End, Notified};
-use super::file_watch::{FileState, file_states};
 use super::index::Index;
 use super::options::TlsOptions;
 use super::policy::{Policies, PolicyId, provider};

@@ -1,4 +1,4 @@
-//! Notices that files changed.
+//! Waits for changes of files.
 //!
 //! Directories are watched, not files: editors, certbot and Kubernetes replace a file by renaming another over it, or
 //! by moving a symbolic link that the path goes through. What the kernel does not report, such as changes on a
@@ -8,7 +8,6 @@
 //! runtime.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,27 +17,10 @@ use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
+use crate::state::{FileState, file_states};
+
 /// How often [`FileWatch::changed`] waits for the files to stay as they are, at most.
 const MAX_PAUSES: u32 = 20;
-
-/// What the file system says of a file: device, inode, length, time of change of contents and of inode; `None` where
-/// there is no file.
-pub type FileState = Option<(u64, u64, u64, [i64; 4])>;
-
-/// The states of files, in their order. Follows symbolic links, so that a moved link is a change.
-pub(crate) fn file_states(files: &[PathBuf]) -> Vec<FileState> {
-    let one = |file: &PathBuf| {
-        let data = std::fs::metadata(file).ok()?;
-        let times = [
-            data.mtime(),
-            data.mtime_nsec(),
-            data.ctime(),
-            data.ctime_nsec(),
-        ];
-        Some((data.dev(), data.ino(), data.len(), times))
-    };
-    files.iter().map(one).collect()
-}
 
 /// Watches files until it is dropped. Needs a Tokio runtime.
 pub struct FileWatch {
@@ -87,11 +69,13 @@ impl FileWatch {
     }
 
     /// Waits until the files differ from their `known` states and then stay as they are; returns how they are then.
-    /// Where `known` returns `None` nothing is compared until the next check. Dropping this loses no change.
+    /// A change that is undone before the files stay as they are is no change. Where `known` returns `None` nothing is
+    /// compared until the next check. Dropping this loses no change.
     pub async fn changed(&self, known: impl Fn() -> Option<Vec<FileState>>) -> Vec<FileState> {
+        let differ = |now: &[FileState]| known().is_some_and(|known| known != now);
         loop {
             let mut now = self.states().await;
-            if known().is_some_and(|known| known != now) {
+            if differ(&now) {
                 for _ in 0..MAX_PAUSES {
                     sleep(self.settle).await;
                     let before = std::mem::replace(&mut now, self.states().await);
@@ -99,7 +83,9 @@ impl FileWatch {
                         break;
                     }
                 }
-                return now;
+                if differ(&now) {
+                    return now;
+                }
             }
             let _ = timeout(self.poll, self.changed.notified()).await;
         }
@@ -153,5 +139,30 @@ fn directory(path: &Path) -> PathBuf {
         PathBuf::from(".")
     } else {
         path.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn changed_ignores_a_change_that_is_undone_while_files_settle() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        std::fs::write(&file, "1").unwrap();
+        let mut watch = FileWatch::new(Duration::from_millis(1), Duration::ZERO);
+        watch.set(vec![file]).await;
+        let states = watch.states().await;
+        // The known states differ, then are equal, then differ twice.
+        let asked = AtomicUsize::new(0);
+        let known = || match asked.fetch_add(1, Ordering::Relaxed) {
+            1 => Some(states.clone()),
+            _ => Some(vec![None]),
+        };
+        assert_eq!(watch.changed(known).await, states);
+        assert_eq!(asked.load(Ordering::Relaxed), 4);
     }
 }
