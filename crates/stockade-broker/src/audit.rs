@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stockade_limits::LogLimiter;
+use stockade_limits::LineLimiter;
 use strum::{IntoStaticStr, VariantNames};
 
 use crate::address::AddressKind;
@@ -291,7 +291,7 @@ const MOST_INSTANCES: usize = 10_000;
 /// another's. Says how many it left out.
 #[derive(Default)]
 pub struct LogAudit {
-    written: Mutex<HashMap<Arc<str>, LogLimiter>>,
+    written: Mutex<HashMap<Arc<str>, LineLimiter>>,
 }
 
 impl LogAudit {
@@ -306,7 +306,7 @@ impl LogAudit {
         };
         let limiter = written
             .entry(instance)
-            .or_insert_with(|| LogLimiter::new(now));
+            .or_insert_with(|| LineLimiter::new(now));
         limiter.admit(LOGGED_PER_SECOND, now)
     }
 }

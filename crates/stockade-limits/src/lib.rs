@@ -22,5 +22,5 @@ pub use options::{
     KILL_GRACE, MAX_MODULE_BYTES, MAX_NAME_LEN, SandboxOptions, Wx,
 };
 pub use problem::{OptionsError, Problem};
-pub use rate::{IoLimiter, IoRates, LogLimiter, RateLimiter};
+pub use rate::{Admission, IoLimiter, IoRates, LineLimiter, RateLimiter};
 pub use wire::WireError;

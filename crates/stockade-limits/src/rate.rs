@@ -1,4 +1,4 @@
-//! Rates over time: the one rate limiter of the program, and the limiter of log lines.
+//! Rates over time: the one rate limiter of the program, and the limiter of lines of logs and consoles.
 
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
@@ -59,15 +59,6 @@ impl RateLimiter {
         self.wait(now)
     }
 
-    /// Changes the rate. What was taken stays taken, at the rate that it was taken at.
-    pub fn set_rate(&mut self, per_second: NonZeroU64) {
-        if self.per_second != per_second {
-            self.per_second = per_second;
-            // It is in units of the rate.
-            self.fraction = 0;
-        }
-    }
-
     /// How long the rate is exceeded by what was taken so far: zero if a unit may be taken now.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Duration {
@@ -107,7 +98,22 @@ pub struct IoRates {
     pub bytes: Option<NonZeroU64>,
 }
 
-/// Limits operations and their bytes, with a second's worth of each at once.
+impl IoRates {
+    /// The time that operations and their bytes take together at these rates, in nanoseconds: as long as the
+    /// slower of the two rates demands.
+    #[must_use]
+    pub fn nanos(self, operations: u64, bytes: u64) -> u64 {
+        let one = |units: u64, rate: Option<NonZeroU64>| {
+            rate.map_or(0, |rate| {
+                (u128::from(units) * NANOS_PER_SECOND).div_ceil(u128::from(rate.get()))
+            })
+        };
+        let nanos = one(operations, self.operations).max(one(bytes, self.bytes));
+        u64::try_from(nanos).unwrap_or(u64::MAX)
+    }
+}
+
+/// Limits operations and their bytes each by its own rate, with a second's worth of each at once.
 #[derive(Clone, Debug)]
 pub struct IoLimiter {
     operations: Option<RateLimiter>,
@@ -127,17 +133,6 @@ impl IoLimiter {
         }
     }
 
-    /// Changes the rates. What was taken on credit stays taken.
-    pub fn set_rates(&mut self, rates: IoRates) {
-        let change =
-            |limiter: &mut Option<RateLimiter>, rate: Option<NonZeroU64>| match (limiter, rate) {
-                (Some(limiter), Some(rate)) => limiter.set_rate(rate),
-                (limiter, rate) => *limiter = rate.map(|rate| RateLimiter::new(rate, Self::BURST)),
-            };
-        change(&mut self.operations, rates.operations);
-        change(&mut self.bytes, rates.bytes);
-    }
-
     /// Takes operations and their bytes, on credit if need be, and returns how long the caller must wait before
     /// it carries them out: as long as the slower of the two rates demands.
     pub fn take(&mut self, operations: u64, bytes: u64, now: Instant) -> Duration {
@@ -147,50 +142,86 @@ impl IoLimiter {
         };
         take(&mut self.operations, operations).max(take(&mut self.bytes, bytes))
     }
-
-    /// How long the rates are exceeded by what was taken so far: zero if an operation may be taken now.
-    #[must_use]
-    pub fn wait(&self, now: Instant) -> Duration {
-        let limiters = [&self.operations, &self.bytes].into_iter().flatten();
-        limiters
-            .map(|limiter| limiter.wait(now))
-            .max()
-            .unwrap_or(Duration::ZERO)
-    }
 }
 
-/// Lines that may be logged each second; lines beyond that are counted and dropped.
+/// Whether a line may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It may, and this many lines were dropped since the last one that might.
+    Admitted {
+        /// Lines.
+        dropped: u64,
+    },
+    /// It may not.
+    Dropped {
+        /// It is the first one of its second.
+        first: bool,
+    },
+}
+
+/// Lines and their bytes that may be written each second; lines beyond that are counted and dropped.
 #[derive(Debug)]
-pub struct LogLimiter {
+pub struct LineLimiter {
     since: Instant,
     lines: u32,
+    bytes: usize,
     dropped: u64,
+    /// A line of this second was dropped.
+    over: bool,
 }
 
-impl LogLimiter {
+impl LineLimiter {
     /// A limiter whose first second begins at `now`.
     #[must_use]
     pub const fn new(now: Instant) -> Self {
         Self {
             since: now,
             lines: 0,
+            bytes: 0,
             dropped: 0,
+            over: false,
         }
     }
 
-    /// Whether a line may be logged of which there may be `per_second`: `Some` with the number of lines that were
+    /// Whether a line may be written of which there may be `per_second`: `Some` with the number of lines that were
     /// dropped since the last one.
     pub fn admit(&mut self, per_second: u32, now: Instant) -> Option<u64> {
-        if now.saturating_duration_since(self.since) >= Duration::from_secs(1) {
-            self.since = now;
-            self.lines = 0;
+        match self.admit_bytes(0, per_second, usize::MAX, now) {
+            Admission::Admitted { dropped } => Some(dropped),
+            Admission::Dropped { .. } => None,
         }
-        if self.lines >= per_second {
-            self.dropped += 1;
-            return None;
+    }
+
+    /// Whether a line of this many bytes may be written, where `max_lines` lines and `max_bytes` bytes may be in each
+    /// second.
+    pub fn admit_bytes(
+        &mut self,
+        bytes: usize,
+        max_lines: u32,
+        max_bytes: usize,
+        now: Instant,
+    ) -> Admission {
+        if now.saturating_duration_since(self.since) >= Duration::from_secs(1) {
+            *self = Self {
+                dropped: self.dropped,
+                ..Self::new(now)
+            };
+        }
+        let bytes = self.bytes.saturating_add(bytes);
+        if self.lines >= max_lines || bytes > max_bytes {
+            self.dropped = self.dropped.saturating_add(1);
+            let first = !std::mem::replace(&mut self.over, true);
+            return Admission::Dropped { first };
         }
         self.lines += 1;
-        Some(std::mem::take(&mut self.dropped))
+        self.bytes = bytes;
+        let dropped = self.take_dropped();
+        Admission::Admitted { dropped }
+    }
+
+    /// Lines that were dropped and that no admitted line has reported.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 }
 
@@ -227,15 +258,6 @@ mod tests {
         let later = start + 100 * SECOND;
         assert_eq!(rate.try_take(100, later), Ok(()));
         assert!(rate.try_take(1, later).is_err());
-    }
-
-    #[test]
-    fn a_lower_rate_does_not_change_what_was_taken() {
-        let start = Instant::now();
-        let mut rate = limiter(1 << 40, SECOND);
-        assert_eq!(rate.take((1 << 41) + 999, start), SECOND);
-        rate.set_rate(NonZeroU64::new(1 << 10).unwrap());
-        assert_eq!(rate.take(1 << 10, start), 2 * SECOND);
     }
 
     #[test]
@@ -304,25 +326,52 @@ mod tests {
         assert_eq!(limiter.take(1, 0, start), Duration::ZERO);
         assert_eq!(limiter.take(1, 4096, start), 3 * SECOND);
         assert_eq!(limiter.take(1, 0, start), 3 * SECOND);
-        assert_eq!(limiter.wait(start + SECOND), 2 * SECOND);
-        limiter.set_rates(IoRates {
-            bytes: None,
-            ..rates
-        });
-        assert_eq!(limiter.wait(start), 2 * SECOND);
-        limiter.set_rates(IoRates::default());
-        assert_eq!(limiter.take(u64::MAX, u64::MAX, start), Duration::ZERO);
+    }
+
+    #[test]
+    fn operations_and_bytes_take_the_time_of_the_slower_rate() {
+        let rates = IoRates {
+            operations: NonZeroU64::new(10),
+            bytes: NonZeroU64::new(1000),
+        };
+        assert_eq!(rates.nanos(1, 2500), 2_500_000_000);
+        assert_eq!(rates.nanos(30, 2500), 3_000_000_000);
+        assert_eq!(rates.nanos(u64::MAX, 0), u64::MAX);
+        assert_eq!(IoRates::default().nanos(u64::MAX, u64::MAX), 0);
     }
 
     #[test]
     fn lines_beyond_the_limit_are_counted() {
         let start = Instant::now();
-        let mut lines = LogLimiter::new(start);
+        let mut lines = LineLimiter::new(start);
         let admitted = (0..1000)
             .filter(|_| lines.admit(20, start).is_some())
             .count();
         assert_eq!(admitted, 20);
         assert_eq!(lines.admit(20, start + SECOND), Some(980));
         assert_eq!(lines.admit(20, start + SECOND), Some(0));
+    }
+
+    #[test]
+    fn lines_beyond_the_bytes_are_counted_and_the_first_of_a_second_is_marked() {
+        let start = Instant::now();
+        let mut lines = LineLimiter::new(start);
+        for second in 0..2 {
+            let now = start + second * SECOND;
+            let admissions: Vec<_> = (0..10)
+                .map(|_| lines.admit_bytes(30, 100, 90, now))
+                .collect();
+            let is_admitted = |one: &&Admission| matches!(one, Admission::Admitted { .. });
+            assert_eq!(admissions.iter().filter(is_admitted).count(), 3);
+            assert_eq!(admissions[3], Admission::Dropped { first: true });
+            assert!(
+                admissions[4..]
+                    .iter()
+                    .all(|one| *one == Admission::Dropped { first: false })
+            );
+            let before = if second == 0 { 0 } else { 7 };
+            assert_eq!(admissions[0], Admission::Admitted { dropped: before });
+        }
+        assert_eq!(lines.take_dropped(), 7);
     }
 }

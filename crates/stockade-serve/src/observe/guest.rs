@@ -8,7 +8,7 @@ use stockade_config as config;
 use stockade_instance::{
     CronOutcome, FetchError, MirrorEnd, MirrorEndReason, Observer, Refusal, ScaleCause,
 };
-use stockade_limits::LogLimiter;
+use stockade_limits::LineLimiter;
 use stockade_protocol::{ConsoleLevel, GuestError, harmless};
 use stockade_supervisor::TerminateReason;
 use tracing::Level;
@@ -30,8 +30,8 @@ pub(crate) struct SiteObserver {
     metrics: Arc<SiteMetrics>,
     logs: Arc<Logs>,
     wx_audit: bool,
-    console: Mutex<LogLimiter>,
-    errors: Mutex<LogLimiter>,
+    console: Mutex<LineLimiter>,
+    errors: Mutex<LineLimiter>,
 }
 
 /// Errors of one site that are logged in a second.
@@ -61,8 +61,8 @@ impl SiteObserver {
             metrics,
             logs,
             wx_audit,
-            console: Mutex::new(LogLimiter::new(now)),
-            errors: Mutex::new(LogLimiter::new(now)),
+            console: Mutex::new(LineLimiter::new(now)),
+            errors: Mutex::new(LineLimiter::new(now)),
         }
     }
 

@@ -56,7 +56,7 @@ pub enum Event {
 
 impl Event {
     /// Says how many lines of the console were not kept.
-    pub(crate) fn dropped_lines(count: u32) -> Self {
+    pub(crate) fn dropped_lines(count: u64) -> Self {
         Self::Console {
             level: ConsoleLevel::Warn,
             text: format!("… {count} lines of console output were dropped (rate limit)"),

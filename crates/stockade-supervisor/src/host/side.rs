@@ -5,13 +5,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stockade_limits::{ConsoleMode, IoLimiter, IoRates, IsolateOptions, Isolation};
+use stockade_limits::{
+    Admission, ConsoleMode, IoLimiter, IoRates, IsolateOptions, Isolation, LineLimiter,
+};
 use stockade_protocol::bounds::{MAX_CONSOLE_BYTES_PER_SECOND, MAX_CONSOLE_LINES_PER_SECOND};
 use stockade_protocol::{ConsoleLevel, FromIsolate};
 use tokio::sync::oneshot;
 
 use super::calls::PendingCalls;
-use super::console_rate::{Admit, ConsoleRate};
 use super::event::Event;
 use super::fair_queue::FairQueue;
 use super::registry::Registry;
@@ -48,7 +49,7 @@ pub(crate) struct HostSide {
     start: Mutex<Option<oneshot::Sender<Result<(), StartError>>>>,
     /// Rates of its messages, where they are limited.
     io: Option<Mutex<IoLimiter>>,
-    console: Mutex<ConsoleRate>,
+    console: Mutex<LineLimiter>,
     /// Where the isolate is in another process.
     inline_flush: Mutex<Option<Arc<dyn InlineFlush>>>,
     queue: Arc<FairQueue<Arc<HostIsolate>>>,
@@ -83,7 +84,7 @@ impl HostSide {
                 calls: PendingCalls::default(),
                 start: Mutex::new(None),
                 io: io_limiter(&options),
-                console: Mutex::default(),
+                console: Mutex::new(LineLimiter::new(Instant::now())),
                 inline_flush: Mutex::new(None),
                 queue,
                 served: AtomicU64::new(0),
@@ -213,11 +214,17 @@ impl HostSide {
             ConsoleMode::Whole => return [None, Some(Event::Console { level, text })],
             ConsoleMode::Event | ConsoleMode::Inherit => {}
         }
-        let note = match self.console.lock().admit(text.len()) {
-            Admit::Drop => return [None, None],
-            Admit::FirstDropped => return [Some(dropping()), None],
-            Admit::Line => None,
-            Admit::After(dropped) => Some(Event::dropped_lines(dropped)),
+        let admission = self.console.lock().admit_bytes(
+            text.len(),
+            MAX_CONSOLE_LINES_PER_SECOND,
+            MAX_CONSOLE_BYTES_PER_SECOND,
+            Instant::now(),
+        );
+        let note = match admission {
+            Admission::Dropped { first: false } => return [None, None],
+            Admission::Dropped { first: true } => return [Some(dropping()), None],
+            Admission::Admitted { dropped: 0 } => None,
+            Admission::Admitted { dropped } => Some(Event::dropped_lines(dropped)),
         };
         [note, Some(Event::Console { level, text })]
     }
@@ -324,10 +331,7 @@ impl Uplink for HostSide {
         let here = state.options.isolation == Isolation::Thread;
         if here {
             self.registry.abandon();
-            tracing::warn!(
-                "isolate #{} does not stop: its thread is left to itself",
-                state.id
-            );
+            tracing::warn!("isolate #{} does not stop: its thread is leaked", state.id);
         }
         here
     }
