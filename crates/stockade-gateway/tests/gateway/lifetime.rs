@@ -113,6 +113,39 @@ async fn reload_opens_and_closes_listeners() {
 }
 
 #[tokio::test]
+async fn reload_that_is_prepared_and_dropped_changes_nothing() {
+    let server = Server::start(listener(), table(says("old")), Limits::default()).await;
+    let old = Address::Tcp(server.address);
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let new = Address::Tcp(unused.local_addr().unwrap());
+    drop(unused);
+    let listeners = || vec![at(old.clone()), at(new.clone())];
+    let prepared = server
+        .gateway
+        .prepare(listeners(), table(says("new")), Limits::default())
+        .await
+        .unwrap();
+    let mut client = server.connect().await;
+    assert_eq!(client.ask(get("/")).await.text(), "old");
+    drop(prepared);
+    assert_eq!(client.ask(get("/")).await.text(), "old");
+    assert!(connect(&new).await.is_err());
+    assert_eq!(server.gateway.addresses().len(), 1);
+    // Neither the lock nor the address is held by what was dropped.
+    soon(
+        server
+            .gateway
+            .reload(listeners(), table(says("new")), Limits::default()),
+    )
+    .await
+    .unwrap();
+    for address in [&old, &new] {
+        let mut client = connect(address).await.unwrap();
+        assert_eq!(client.ask(get("/")).await.text(), "new");
+    }
+}
+
+#[tokio::test]
 async fn reload_that_fails_changes_nothing() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = Address::Tcp(other.local_addr().unwrap());
