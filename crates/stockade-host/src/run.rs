@@ -161,7 +161,8 @@ fn main_module(options: &HostOptions) -> Result<(ModuleSpecifier, Loader), HostE
 /// The URL of a path.
 fn script_url(path: &Path) -> Result<ModuleSpecifier, String> {
     let absolute = std::path::absolute(path).map_err(|error| error.to_string())?;
-    Url::from_file_path(&absolute).map_err(|()| format!("'{}' is no file: URL", absolute.display()))
+    Url::from_file_path(&absolute)
+        .map_err(|()| format!("'{}' is not a file: URL", absolute.display()))
 }
 
 /// Reads a script that is not a file.
