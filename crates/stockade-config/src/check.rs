@@ -138,7 +138,7 @@ fn client_auth(source: &Source<'_>, marked: &[Marked], listeners: &[Listener]) {
                 let what = format!(
                     "instance {name} answers the same host, but wants another `client_auth`"
                 );
-                let allowed = "the same client_auth for all that share a host: TLS asks before the path is known";
+                let allowed = "the same client_auth for all that share a host: TLS asks for a certificate before the path is known";
                 source.error(*at, path, Message::allowed(what, allowed));
             }
             by_host.insert(&url.host, (wanted, &one.instance.name));
@@ -147,7 +147,7 @@ fn client_auth(source: &Source<'_>, marked: &[Marked], listeners: &[Listener]) {
                     "{:?} is for any host, and its instance has a `client_auth` of its own",
                     shown(&url.text)
                 );
-                let allowed = "hosts before the paths, for TLS asks by the host's name; or this client_auth in the section `tls`";
+                let allowed = "hosts before the paths, since TLS selects by the host's name; or this client_auth in the section `tls`";
                 source.error(*at, path, Message::allowed(what, allowed));
             }
         }

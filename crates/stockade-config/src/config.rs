@@ -248,8 +248,7 @@ fn instances(top: &Fields<'_>) -> Vec<Marked> {
         top.refuse("instance", Message::allowed(what, "one of both"));
     }
     if network.has("urls") && top.has("instances") {
-        let what =
-            "network.urls is for a single `instance`; here nobody knows which one answers them";
+        let what = "network.urls is for a single `instance`; with several it is not defined which one answers them";
         let allowed = "urls in one of `instances`";
         network.refuse("urls", Message::allowed(what, allowed));
     }

@@ -163,7 +163,7 @@ impl<'a> Fields<'a> {
 
     fn each<T>(&self, name: &str, read: impl Fn(&Located<'a>, &Kind) -> Option<T>) -> Vec<T> {
         let Some(Kind::List(kind)) = self.key(name).map(|key| key.kind) else {
-            debug_assert!(false, "{name} is no list");
+            debug_assert!(false, "{name} is not a list");
             return Vec::new();
         };
         let items = self.list(name);
@@ -211,7 +211,7 @@ impl<'a> Fields<'a> {
             return Vec::new();
         };
         let Kind::Map(format, _) = key.kind else {
-            debug_assert!(false, "{name} is no mapping of names");
+            debug_assert!(false, "{name} is not a mapping of names");
             return Vec::new();
         };
         let mut out: Vec<(&str, Located<'_>)> = Vec::new();
@@ -227,7 +227,7 @@ impl<'a> Fields<'a> {
             for entry in entries {
                 let path = join(&found.path, &entry.key);
                 if !format.matches(&entry.key) {
-                    let what = format!("{:?} is no such name", shown(&entry.key));
+                    let what = format!("{:?} is not a known name", shown(&entry.key));
                     let message = Message::allowed(what, format.what);
                     self.reader.source.error(entry.at, &path, message);
                 } else if seen.insert(&entry.key) {
@@ -284,7 +284,7 @@ impl<'a> Fields<'a> {
                 section.unwrap_or(self.section)
             }
             _ => {
-                debug_assert!(false, "{name} is no section");
+                debug_assert!(false, "{name} is not a section");
                 self.section
             }
         };

@@ -46,7 +46,7 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let why = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let kind = fs::metadata(path).map_err(why)?;
     if !kind.is_file() {
-        return Err(format!("{} is no regular file", path.display()));
+        return Err(format!("{} is not a regular file", path.display()));
     }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(why)?;
@@ -128,7 +128,7 @@ fn there(used: &Use) -> Result<(), Message> {
         Expect::File => {
             let kind = fs::metadata(path).map_err(|e| missing("a file that can be read", e))?;
             if !kind.is_file() {
-                let what = format!("{shown_path} is no regular file");
+                let what = format!("{shown_path} is not a regular file");
                 return Err(Message::allowed(what, "a file that can be read"));
             }
             File::open(path)
@@ -141,7 +141,7 @@ fn there(used: &Use) -> Result<(), Message> {
                 Ok(())
             } else {
                 Err(Message::allowed(
-                    format!("{shown_path} is no folder"),
+                    format!("{shown_path} is not a folder"),
                     "a folder",
                 ))
             }
@@ -154,7 +154,7 @@ fn there(used: &Use) -> Result<(), Message> {
             if kind.is_dir() {
                 Ok(())
             } else {
-                let what = format!("{} is no folder", shown(&parent.display().to_string()));
+                let what = format!("{} is not a folder", shown(&parent.display().to_string()));
                 Err(Message::allowed(what, "a path in a folder"))
             }
         }
@@ -178,7 +178,7 @@ fn code(path: &Path) -> Result<(), Message> {
     let extension = extension.unwrap_or_default().to_ascii_lowercase();
     if !kind.is_file() || !MODULES.contains(&extension.as_str()) {
         return Err(Message::allowed(
-            format!("{shown_path} is no module"),
+            format!("{shown_path} is not a module"),
             allowed,
         ));
     }

@@ -167,7 +167,7 @@ impl<'a> Reader<'a> {
         read: impl Fn(&str) -> Result<T, Message>,
     ) -> Option<T> {
         let Kind::Text(format) = kind else {
-            debug_assert!(false, "{} is no text", found.path);
+            debug_assert!(false, "{} is not a string", found.path);
             return None;
         };
         match read(self.text(found, *format)?) {
@@ -204,7 +204,7 @@ fn matches(pattern: &'static str, text: &str) -> bool {
         let entry = compiled
             .entry(pattern)
             .or_insert_with(|| Regex::new(pattern).ok());
-        debug_assert!(entry.is_some(), "{pattern} is no expression");
+        debug_assert!(entry.is_some(), "{pattern} is not an expression");
         entry.as_ref().is_some_and(|regex| regex.is_match(text))
     })
 }

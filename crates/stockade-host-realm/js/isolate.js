@@ -451,10 +451,10 @@ export class Isolate {
       // No honest runtime sends anything else.
       if (typeof id !== "number") return;
       if (op_isolate_withdraw(this.#sandbox, this.#id, id)) {
-        this.#reject(id, "the guest gave the request up").catch(reportException);
+        this.#reject(id, "the guest aborted the request").catch(reportException);
         return;
       }
-      this.#aborts.get(id)?.abort(new Error("the guest gave the request up"));
+      this.#aborts.get(id)?.abort(new Error("the guest aborted the request"));
       this.#aborts.delete(id);
     }
   }

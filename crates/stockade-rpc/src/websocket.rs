@@ -64,7 +64,10 @@ pub(crate) fn open(client: Arc<Client>, request: HttpRequest<Incoming>) -> HttpR
         }
         Err(error) => {
             tracing::debug!("a WebSocket handshake failed: {error}");
-            text(StatusCode::BAD_REQUEST, "this is no WebSocket handshake\n")
+            text(
+                StatusCode::BAD_REQUEST,
+                "this is not a WebSocket handshake\n",
+            )
         }
     }
 }

@@ -83,7 +83,7 @@ pub enum AskError {
         source: io::Error,
     },
     /// The server went away, or what answers is no server.
-    #[error("the server on {path} gave no answer: {why}")]
+    #[error("the server on {path} did not answer: {why}")]
     NoAnswer {
         /// Where.
         path: PathBuf,

@@ -87,7 +87,7 @@ new V8Sandbox({ name: "a" });
 await sandbox.createIsolate({ isolation: "docker" });
 // @ts-expect-error -- limits are numbers
 await sandbox.createIsolate({ memoryLimitMb: "64" });
-// @ts-expect-error -- a symbol is no JSON
+// @ts-expect-error -- a symbol is not JSON
 await sandbox.createIsolate({ env: { f: Symbol() } });
 // @ts-expect-error -- a promise
 sandbox.createIsolate().execute("");

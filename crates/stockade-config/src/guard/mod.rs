@@ -185,7 +185,7 @@ fn usual_ports(schemes: &[Scheme]) -> Vec<PortRange> {
 fn method(text: &str) -> Result<Method, Message> {
     let upper = text.to_ascii_uppercase();
     Method::from_bytes(upper.as_bytes()).map_err(|_| {
-        let what = format!("{:?} is no method", shown(text));
+        let what = format!("{:?} is not a method", shown(text));
         Message::allowed(what, METHOD.what)
     })
 }
@@ -237,7 +237,7 @@ impl PortRange {
         match (port(first), port(last)) {
             (Some(first), Some(last)) if first > 0 && first <= last => Ok(Self { first, last }),
             _ => Err(Message::allowed(
-                format!("{:?} is no port", shown(text)),
+                format!("{:?} is not a port", shown(text)),
                 "a port from 1 to 65535, or a range such as 8000-8999",
             )),
         }

@@ -190,7 +190,7 @@ pub(super) fn secrets(fields: &Fields<'_>) -> BTreeMap<String, Secret> {
     for (name, found) in fields.entries("secrets") {
         if found.node.text().is_some() {
             fields.reader().source.hide(found.node.span);
-            let what = "a secret does not stand in this file";
+            let what = "a secret must not be written in this file";
             let allowed = "{file: path} or {variable: NAME}";
             fields
                 .reader()

@@ -306,7 +306,7 @@ fn load_reports_what_is_not_there_and_shows_no_secret() {
     for part in [
         ":2:15: state.path:",
         ":3:29: tls.certificates[0].cert:",
-        "is no regular file",
+        "is not a regular file",
         "has no module to begin with",
         "404.html is not there",
         "instances.web.files[0].path:",
@@ -314,8 +314,8 @@ fn load_reports_what_is_not_there_and_shows_no_secret() {
         "the environment variable STOCKADE_NOT_SET",
         "the secret is empty",
         "is not UTF-8",
-        "/dev/zero is no regular file",
-        "stockade.yaml is no module",
+        "/dev/zero is not a regular file",
+        "stockade.yaml is not a module",
     ] {
         assert!(
             diagnostics.contains(part),
@@ -358,7 +358,7 @@ fn load_of_what_is_no_file_is_refused() {
     assert!(
         reported(folder.path())
             .unwrap_err()
-            .contains("is no regular file")
+            .contains("is not a regular file")
     );
     assert!(
         reported(&folder.path().join("x"))
@@ -368,7 +368,7 @@ fn load_of_what_is_no_file_is_refused() {
     assert!(
         reported(Path::new("/dev/zero"))
             .unwrap_err()
-            .contains("is no regular file")
+            .contains("is not a regular file")
     );
     let latin = folder.path().join("latin.yaml");
     fs::write(&latin, b"version: \"1.0\"\n# \xe4\n").unwrap();

@@ -95,7 +95,7 @@ pub enum AssetsError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// The fallback is no file of the folder.
+    /// The fallback is not a file in the folder.
     #[error(
         "the fallback {file:?} is not a file in {folder}\n  fix: make the file, or name another"
     )]

@@ -15,7 +15,7 @@ use super::state::Sandboxes;
 #[derive(Debug, thiserror::Error, deno_error::JsError)]
 pub(crate) enum SandboxError {
     #[class(type)]
-    #[error("the options are no JSON object: {0}")]
+    #[error("the options are not a JSON object: {0}")]
     Json(String),
     #[class(type)]
     #[error(transparent)]

@@ -92,7 +92,7 @@ impl Mirror {
             let most = self.limits().buffered;
             self.refuse(
                 id,
-                &format!("more than {most} bytes of this site wait to be taken"),
+                &format!("more than {most} bytes of this site wait to be read"),
             );
             return Ok(());
         };
@@ -283,7 +283,7 @@ impl Mirror {
             return match collected {
                 Ok(Ok(bytes)) => Ok(AnswerBody::Whole(bytes.to_bytes())),
                 Ok(Err(error)) => Err(GuestError::new(format!("reading the body failed: {error}"))),
-                Err(_) => Err(GuestError::new("the sender gave nothing for too long")),
+                Err(_) => Err(GuestError::new("the sender sent nothing for too long")),
             };
         }
         self.open_stream(body, None, None, Reading::Ahead)

@@ -113,7 +113,7 @@ impl Mirror {
         };
         let owed = entry.owed.load(Ordering::SeqCst);
         if owed == 0 {
-            return Err(Malformed("a chunk came that nobody asked for".to_owned()));
+            return Err(Malformed("a chunk came that was not requested".to_owned()));
         }
         entry.owed.fetch_sub(1, Ordering::SeqCst);
         let bytes = chunk.len();
@@ -272,7 +272,7 @@ impl http_body::Body for GuestStream {
             }
             Poll::Pending => match this.poll_stall(cx) {
                 Poll::Ready(()) => {
-                    this.fail("the guest's stream gave nothing for too long".to_owned())
+                    this.fail("the guest's stream sent nothing for too long".to_owned())
                 }
                 Poll::Pending => Poll::Pending,
             },

@@ -318,7 +318,9 @@ impl Pump {
         tokio::time::timeout(stall, self.credit.take())
             .await
             .map_err(|_| {
-                Broken::Failed("the stream was closed, for nobody read it for too long".to_owned())
+                Broken::Failed(
+                    "the stream was closed, since nobody read it for too long".to_owned(),
+                )
             })
     }
 
@@ -357,7 +359,7 @@ impl Pump {
                 Ok(Some(Err(why))) => return Err(Broken::Failed(why)),
                 Err(_) => {
                     return Err(Broken::Failed(
-                        "the sender gave nothing for too long".to_owned(),
+                        "the sender sent nothing for too long".to_owned(),
                     ));
                 }
             };

@@ -23,7 +23,7 @@ impl From<MarksError> for AskError {
 /// place among all bodies.
 ///
 /// # Errors
-/// When the data is no JSON, is nested too deeply, or has marks that name nothing, or `take` refuses.
+/// When the data is not JSON, is nested too deeply, or has marks that name nothing, or `take` refuses.
 pub(crate) fn import<T>(
     payload: Payload,
     mut take: impl FnMut(u64) -> Result<T, Malformed>,

@@ -111,7 +111,7 @@ fn arguments(given: &[String], all_json: bool) -> Result<Payload, Refusal> {
             Ok(_) => text.clone(),
             Err(error) if all_json => {
                 let number = index + 1;
-                let message = format!("argument {number} is no JSON: {error}");
+                let message = format!("argument {number} is not JSON: {error}");
                 return Err(Refusal(message, exit::USAGE));
             }
             Err(_) => Value::from(text.as_str()).to_string(),

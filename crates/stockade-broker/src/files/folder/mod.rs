@@ -392,7 +392,7 @@ impl Folder {
                 binding,
                 path: path.to_owned(),
             },
-            io::ErrorKind::NotADirectory => self.kind(path, "is no folder, or lies in a file"),
+            io::ErrorKind::NotADirectory => self.kind(path, "is not a folder, or lies in a file"),
             io::ErrorKind::IsADirectory => self.kind(path, "is a folder"),
             io::ErrorKind::DirectoryNotEmpty => self.kind(path, "is not empty"),
             // The kernel gives a code; what leads out of the folder is refused before it is asked.
