@@ -41,11 +41,11 @@ impl Default for BrokerOptions {
 /// Acts for all instances. Cheap to clone.
 #[derive(Clone)]
 pub struct Broker {
-    shared: Arc<Shared>,
+    shared: Arc<BrokerState>,
     roots: Arc<RootCertStore>,
 }
 
-struct Shared {
+struct BrokerState {
     options: BrokerOptions,
     ledgers: Ledgers,
     /// What was spent, by instance: a reload must not renew a budget.
@@ -61,7 +61,7 @@ impl Broker {
     /// A file of trusted certificates cannot be used.
     pub fn new(options: BrokerOptions) -> Result<Self, BrokerError> {
         let roots = Arc::new(connect::roots(&options.extra_roots)?);
-        let shared = Shared {
+        let shared = BrokerState {
             options,
             ledgers: Ledgers::default(),
             spent: Mutex::default(),

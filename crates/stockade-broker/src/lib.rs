@@ -43,7 +43,7 @@ pub use connect::BrokerError;
 pub use egress::Egress;
 pub use error::EgressError;
 pub use files::{
-    Entry, EntryKind, FileError, Folder, FolderOptions, Listing, Metadata, Mode, WriteOptions,
+    EntryKind, FileError, Folder, FolderEntry, FolderOptions, Listing, Metadata, Mode, WriteOptions,
 };
 pub use policy::{Budget, EgressLimits, EgressPolicy, Rule};
 pub use resolve::ResolverSource;

@@ -9,7 +9,7 @@ use crate::diagnostic::shown;
 use crate::hints::{extension, renamed_key, unknown_key};
 use crate::keys::{Key, Kind, Presence, Section};
 use crate::reader::{Located, ParseFn, Reader};
-use crate::tree::{Entry, Message, Node, Span, join};
+use crate::tree::{MapEntry, Message, Node, Span, join};
 
 /// A section of the file.
 pub(crate) struct Fields<'a> {
@@ -23,7 +23,7 @@ pub(crate) struct Fields<'a> {
 
 #[derive(Clone)]
 struct Layer<'a> {
-    entries: &'a [Entry],
+    entries: &'a [MapEntry],
     path: String,
 }
 

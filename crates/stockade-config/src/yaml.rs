@@ -11,7 +11,7 @@ use serde_saphyr::granit_parser::{
 };
 
 use crate::diagnostic::shown;
-use crate::tree::{Entry, Node, Source, Span, Value};
+use crate::tree::{MapEntry, Node, Source, Span, Value};
 
 /// The longest file.
 pub(crate) const MAX_BYTES: usize = 8 << 20;
@@ -106,7 +106,7 @@ struct Open {
 enum Inside {
     List(Vec<Node>),
     Map {
-        entries: Vec<Entry>,
+        entries: Vec<MapEntry>,
         seen: HashSet<Rc<str>>,
         /// The key whose value comes next.
         key: Option<Pending>,
@@ -308,7 +308,7 @@ impl<'a> Builder<'a> {
                 merges,
             } => match key.take() {
                 None => *key = Some(read_key(&node, seen, self.source)),
-                Some(Pending::Key(key, at)) => entries.push(Entry { key, at, node }),
+                Some(Pending::Key(key, at)) => entries.push(MapEntry { key, at, node }),
                 Some(Pending::Merge) => merge(&node, merges, self.source),
                 Some(Pending::Refused) => {}
             },

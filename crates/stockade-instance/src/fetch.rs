@@ -11,7 +11,7 @@ use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::{CallError, End, SendError};
 
 use crate::error::{FetchError, Refusal};
-use crate::mirror::{Mirror, Reading, Reply, Slot};
+use crate::mirror::{GuestReply, Mirror, Reading, Slot};
 use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::respond::respond;
@@ -124,7 +124,11 @@ async fn run(
     }
 }
 
-async fn attempt(slot: Slot, prepared: &mut Prepared, left: Duration) -> Result<Reply, Trouble> {
+async fn attempt(
+    slot: Slot,
+    prepared: &mut Prepared,
+    left: Duration,
+) -> Result<GuestReply, Trouble> {
     let mirror = Arc::clone(&slot.mirror);
     if let Some(end) = mirror.handle.end() {
         return Err(Trouble::Ended {

@@ -12,12 +12,12 @@ use http_body_util::BodyExt;
 use stockade_http::{Body, BoxError, ServedBy, Upgrade, empty_body, full_body};
 
 use crate::error::FetchError;
-use crate::mirror::{Buffered, GuestStream, Mirror, OwnedStream, Reply, ReplyBody, Slot};
+use crate::mirror::{Buffered, GuestReply, GuestStream, Mirror, OwnedStream, ReplyBody, Slot};
 use crate::wire::{Head, Prepared};
 
 pub(crate) fn respond(
     prepared: &Prepared,
-    reply: Reply,
+    reply: GuestReply,
     cold: bool,
     retried: bool,
 ) -> Result<Response<Body>, FetchError> {
@@ -36,10 +36,10 @@ pub(crate) fn respond(
 
 fn build(
     prepared: &Prepared,
-    reply: Reply,
+    reply: GuestReply,
     mirror: &Arc<Mirror>,
 ) -> Result<Response<Body>, String> {
-    let Reply {
+    let GuestReply {
         id,
         head,
         body,

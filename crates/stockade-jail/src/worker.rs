@@ -17,7 +17,7 @@ pub const EXIT_FAILED: i32 = 135;
 /// What runs in a worker. It is called on a thread of its own in a process that has all layers except seccomp.
 /// It makes all threads that it will ever need, calls [`Inside::seal`], and does not return before
 /// the worker's end: returning ends the worker with exit code 0.
-pub type Entry = fn(Inside);
+pub type WorkerMain = fn(Inside);
 
 /// A worker, seen from within.
 #[derive(Debug)]

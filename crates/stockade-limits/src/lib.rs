@@ -21,6 +21,6 @@ pub use options::{
     CgroupUse, ConsoleMode, DEFAULT_KILL_GRACE, DEFAULT_TIMER_PRECISION, IsolateOptions, Isolation,
     KILL_GRACE, MAX_MODULE_BYTES, MAX_NAME_LEN, SandboxOptions, Wx,
 };
-pub use problem::{OptionsError, Problem};
+pub use problem::{OptionProblem, OptionsError};
 pub use rate::{Admission, IoLimiter, IoRates, LineLimiter, RateLimiter};
 pub use wire::WireError;

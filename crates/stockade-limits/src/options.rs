@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::limits::Limits;
-use crate::problem::{OptionsError, Problem};
+use crate::problem::{OptionProblem, OptionsError};
 
 /// Longest name of an isolate or a group, in bytes.
 pub const MAX_NAME_LEN: usize = 128;
@@ -201,7 +201,7 @@ impl IsolateOptions {
         }
         let mut problems = Vec::new();
         let mut refuse = |option: &str, why: &str| {
-            problems.push(Problem {
+            problems.push(OptionProblem {
                 option: option.to_owned(),
                 message: format!("{why}; choose isolation 'process' or 'container'"),
             });
@@ -289,7 +289,11 @@ mod tests {
 
     fn problems(json: Value) -> Vec<String> {
         let error = read(json).unwrap_err();
-        error.problems.iter().map(Problem::to_string).collect()
+        error
+            .problems
+            .iter()
+            .map(OptionProblem::to_string)
+            .collect()
     }
 
     #[test]

@@ -4,14 +4,14 @@ use std::fmt;
 
 /// One problem: which option, what was given, what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct OptionProblem {
     /// The option's name as the user writes it, such as `cpuLimitMs`.
     pub option: String,
     /// What is wrong and what is allowed.
     pub message: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for OptionProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.option, self.message)
     }
@@ -21,7 +21,7 @@ impl fmt::Display for Problem {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct OptionsError {
     /// At least one problem, in the order of the options.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<OptionProblem>,
 }
 
 impl fmt::Display for OptionsError {

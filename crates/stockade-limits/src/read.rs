@@ -16,7 +16,7 @@ use crate::options::{
     CgroupUse, ConsoleMode, IsolateOptions, Isolation, KILL_GRACE, MAX_MODULE_BYTES, MAX_NAME_LEN,
     SandboxOptions, Wx,
 };
-use crate::problem::{OptionsError, Problem};
+use crate::problem::{OptionProblem, OptionsError};
 
 const ISOLATE_KEYS: &[&str] = &[
     "name",
@@ -82,7 +82,7 @@ impl SandboxOptions {
 /// Takes options out of an object one by one and collects what is wrong.
 struct Reader<'a> {
     json: &'a Map<String, Value>,
-    problems: Vec<Problem>,
+    problems: Vec<OptionProblem>,
 }
 
 impl<'a> Reader<'a> {
@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
     }
 
     fn problem(&mut self, option: &str, message: String) {
-        self.problems.push(Problem {
+        self.problems.push(OptionProblem {
             option: option.to_owned(),
             message,
         });

@@ -15,13 +15,13 @@ use jsonrpsee::types::{ErrorObjectOwned, Id};
 
 use crate::BoxError;
 use crate::message::{Checked, check};
-use crate::methods::{Exports, Shared, Silent};
+use crate::methods::{Exports, ServerContext, Silent};
 
 /// For the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers one request or batch. [`is_silent`] says whether there is anything to send.
-pub(crate) async fn answer<B>(shared: &Arc<Shared>, request: HttpRequest<B>) -> HttpResponse
+pub(crate) async fn answer<B>(shared: &Arc<ServerContext>, request: HttpRequest<B>) -> HttpResponse
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,

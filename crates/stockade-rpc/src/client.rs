@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
-use crate::methods::Shared;
+use crate::methods::ServerContext;
 
 /// One client, on one connection.
 pub(crate) struct Client {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<ServerContext>,
     /// It reached a Unix socket: no browser did.
     pub(crate) local: bool,
     /// Set when the server is to come to its end.

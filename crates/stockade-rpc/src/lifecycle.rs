@@ -18,7 +18,7 @@ const STABLE: Duration = Duration::from_secs(10);
 
 /// What calls find.
 #[derive(Clone)]
-pub(crate) enum State {
+pub(crate) enum GuestState {
     /// One may be called.
     Ready(IsolateHandle),
     /// The next one is on its way.
@@ -45,7 +45,7 @@ impl Backoff {
 pub(crate) async fn keep<F, R>(
     start: F,
     mut guest: Guest,
-    state: watch::Sender<State>,
+    state: watch::Sender<GuestState>,
     once: bool,
 ) -> Option<End>
 where
@@ -55,15 +55,15 @@ where
     let mut backoff = Backoff(FIRST_WAIT);
     loop {
         let started = Instant::now();
-        state.send_replace(State::Ready(guest.handle.clone()));
+        state.send_replace(GuestState::Ready(guest.handle.clone()));
         guest.ended.as_mut().await;
         let end = guest.handle.end();
         let why = end.as_ref().map_or_else(String::new, End::to_string);
         if once {
-            state.send_replace(State::Over(end.clone()));
+            state.send_replace(GuestState::Over(end.clone()));
             return end;
         }
-        state.send_replace(State::Starting);
+        state.send_replace(GuestState::Starting);
         if started.elapsed() >= STABLE {
             backoff = Backoff(FIRST_WAIT);
         }
@@ -77,7 +77,7 @@ where
             match start().await {
                 Ok(guest) => break guest,
                 Err(error) => {
-                    state.send_replace(State::Failed);
+                    state.send_replace(GuestState::Failed);
                     let wait = backoff.next();
                     tracing::error!(
                         "the isolate does not start: {error}; the next attempt is in {} ms",
@@ -92,19 +92,19 @@ where
 
 /// Waits for an isolate that lives. `Err` says how the last one ended, where there is no other.
 pub(crate) async fn living(
-    state: &mut watch::Receiver<State>,
+    state: &mut watch::Receiver<GuestState>,
 ) -> Result<IsolateHandle, Option<End>> {
     let found = state
         .wait_for(|state| match state {
-            State::Ready(handle) => handle.end().is_none(),
-            State::Starting => false,
-            State::Failed | State::Over(_) => true,
+            GuestState::Ready(handle) => handle.end().is_none(),
+            GuestState::Starting => false,
+            GuestState::Failed | GuestState::Over(_) => true,
         })
         .await
         .map_err(|_| Some(End::Destroyed(DestroyReason::Shutdown)))?;
     match &*found {
-        State::Ready(handle) => Ok(handle.clone()),
-        State::Over(end) => Err(end.clone()),
-        State::Starting | State::Failed => Err(None),
+        GuestState::Ready(handle) => Ok(handle.clone()),
+        GuestState::Over(end) => Err(end.clone()),
+        GuestState::Starting | GuestState::Failed => Err(None),
     }
 }

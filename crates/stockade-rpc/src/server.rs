@@ -14,10 +14,10 @@ use crate::BoxError;
 use crate::client::Client;
 use crate::connection;
 use crate::guest::Guest;
-use crate::lifecycle::{State, keep};
+use crate::lifecycle::{GuestState, keep};
 use crate::limits::RpcLimits;
 use crate::listen::{Address, ListenError, Listener, Stream};
-use crate::methods::Shared;
+use crate::methods::ServerContext;
 use crate::origin::Hosts;
 
 /// For replies that are ready to reach their callers.
@@ -115,10 +115,10 @@ impl Server {
         R: Future<Output = Result<Guest, BoxError>> + Send + 'static,
     {
         let guest = start().await?;
-        let (state, current) = watch::channel(State::Starting);
+        let (state, current) = watch::channel(GuestState::Starting);
         let once = self.options.once;
         let names = self.options.allowed_hosts.iter();
-        let shared = Shared {
+        let shared = ServerContext {
             hosts: Hosts {
                 names: names.map(|name| name.to_ascii_lowercase()).collect(),
                 addresses: self.options.allow_remote,
@@ -141,7 +141,7 @@ impl Server {
 pub struct Running {
     listeners: Vec<Listener>,
     addresses: Vec<Address>,
-    shared: Arc<Shared>,
+    shared: Arc<ServerContext>,
     lifecycle: Pin<Box<dyn Future<Output = Option<End>> + Send>>,
     grace: Duration,
 }
@@ -198,7 +198,7 @@ impl Running {
 
 async fn accept(
     listener: Listener,
-    shared: Arc<Shared>,
+    shared: Arc<ServerContext>,
     places: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
     alive: mpsc::Sender<Infallible>,

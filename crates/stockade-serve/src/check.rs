@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use stockade_broker::LogAudit;
 use stockade_config::{Config, Diagnostic};
-use stockade_gateway::{Route, Table};
+use stockade_gateway::{Route, RouteTable};
 
 use crate::brokers::Brokers;
 use crate::directory::{Directory, SiteTarget};
@@ -72,7 +72,7 @@ pub async fn check(path: &Path) -> Result<Checked, Vec<ServeError>> {
         };
         routes.push(Route::new(name, patterns, Arc::new(target)));
     }
-    if let Err(error) = Table::new(routes, plan::gateway::table_options(config)) {
+    if let Err(error) = RouteTable::new(routes, plan::gateway::table_options(config)) {
         wrong.push(error.into());
     }
     let file_warnings = match crate::tls::check(config).await {

@@ -30,5 +30,5 @@ pub use limits::{ENTRY_OVERHEAD, Limits, MAX_OPERATIONS, MAX_VALUE_BYTES};
 pub use list::{KeyInfo, List, ListError, MAX_LIST, Page};
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore, StoreStats};
 pub use store::{Keyspace, Store, Usage};
-pub use value::{Entry, Kind, Value, Version};
+pub use value::{Kind, StateEntry, Value, Version};
 pub use watch::{Change, ChangeKind, MAX_WATCHED_KEYS, Selector, SelectorError, Watch, Watched};

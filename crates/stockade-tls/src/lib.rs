@@ -47,7 +47,7 @@ pub use options::{
 #[doc(hidden)]
 pub use parsers::parse_everything;
 pub use policy::PolicyId;
-pub use problem::{Problem, TlsError, Wrong};
+pub use problem::{TlsError, TlsProblem, Wrong};
 pub use rule::{ClientRefused, ClientRule};
 pub use store::TlsStore;
 pub use watch::Watching;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use x509_parser::asn1_rs::{Any, Class, Enumerated, FromDer, GeneralizedTime, Oid, Tag};
 
 use super::pem;
-use super::problem::{Problem, Wrong};
+use super::problem::{TlsProblem, Wrong};
 
 const LIMIT: u64 = 64 * 1024;
 
@@ -19,9 +19,9 @@ pub(crate) struct Staple {
 }
 
 impl Staple {
-    pub(crate) fn load(file: &Path, now: SystemTime) -> Result<Self, Problem> {
+    pub(crate) fn load(file: &Path, now: SystemTime) -> Result<Self, TlsProblem> {
         let der = pem::read(file, LIMIT, "OCSP response")?;
-        let wrong = |why: &str| Problem::of(file, Wrong::Ocsp(why.to_owned()));
+        let wrong = |why: &str| TlsProblem::of(file, Wrong::Ocsp(why.to_owned()));
         let next_update = good_until(&der).map_err(wrong)?;
         if next_update.is_some_and(|end| end < now) {
             return Err(wrong("its nextUpdate has passed\n  fix: fetch a new one"));

@@ -12,14 +12,14 @@ use super::leaf::{self, Leaf};
 use super::names::{HostMap, Wildcard, pattern_form};
 use super::options::{ClientAuth, ClientAuthMode, OnExpired, TlsOptions};
 use super::policy::{Policies, Policy, PolicyId};
-use super::problem::{Problem, Wrong};
+use super::problem::{TlsProblem, Wrong};
 use super::resolver::Resolver;
 use super::trust;
 
 /// What a reading of the files found.
 pub(super) struct Found<T> {
     pub(super) value: T,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<TlsProblem>,
     pub(super) events: Vec<TlsEvent>,
 }
 
@@ -130,7 +130,7 @@ pub(super) fn policies(
             (Some(pattern), Some(policy)) => {
                 hosts.entry(&pattern).or_insert(policy);
             }
-            (None, _) => making.found.problems.push(Problem {
+            (None, _) => making.found.problems.push(TlsProblem {
                 file: None,
                 line: None,
                 what: Wrong::HostPattern(host.host.clone()),
@@ -230,7 +230,7 @@ impl Making<'_> {
         match Policy::new(auth, trust, self.options, self.resolver, self.provider) {
             Ok(policy) => Some(Arc::new(policy)),
             Err(e) => {
-                self.found.problems.push(Problem {
+                self.found.problems.push(TlsProblem {
                     file: None,
                     line: None,
                     what: Wrong::Unusable(e.to_string()),

@@ -22,7 +22,7 @@ use super::expiry::{End, Notified};
 use super::index::Index;
 use super::options::TlsOptions;
 use super::policy::{Policies, PolicyId, provider};
-use super::problem::{Problem, TlsError, Wrong};
+use super::problem::{TlsError, TlsProblem, Wrong};
 use super::reading::{certificates, files, policies};
 use super::resolver::Resolver;
 use super::turns::Turns;
@@ -79,7 +79,7 @@ impl TlsStore {
         let mut problems = certificates.problems;
         problems.extend(policies.problems);
         if certificates.value.is_empty() && resolver.acme.is_none() && problems.is_empty() {
-            problems.push(Problem {
+            problems.push(TlsProblem {
                 file: None,
                 line: None,
                 what: Wrong::Unusable(

@@ -11,5 +11,7 @@ mod path;
 mod storage;
 
 pub use error::FileError;
-pub use folder::{Entry, EntryKind, Folder, FolderOptions, Listing, Metadata, Mode, WriteOptions};
+pub use folder::{
+    EntryKind, Folder, FolderEntry, FolderOptions, Listing, Metadata, Mode, WriteOptions,
+};
 pub(crate) use storage::Ledgers;

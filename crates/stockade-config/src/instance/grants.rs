@@ -168,7 +168,7 @@ fn json(node: &Node) -> Json {
     match &node.value {
         Value::List(items) => Json::Array(items.iter().map(json).collect()),
         Value::Map(entries) => {
-            let entry = |entry: &crate::tree::Entry| (entry.key.to_string(), json(&entry.node));
+            let entry = |entry: &crate::tree::MapEntry| (entry.key.to_string(), json(&entry.node));
             Json::Object(entries.iter().map(entry).collect::<Map<_, _>>())
         }
         Value::Scalar { .. } if node.is_null() => Json::Null,

@@ -8,7 +8,7 @@ use stockade_http::{NormalPath, PathError, Scheme};
 use crate::access::Refusal;
 use crate::rejection::Rejection;
 use crate::route::authority::Authority;
-use crate::route::table::{Route, Table, Wanted};
+use crate::route::table::{Route, RouteTable, Wanted};
 use crate::route::url::{absolute_uri, uri_authority};
 
 /// Why no route answers a request.
@@ -53,7 +53,7 @@ pub(crate) enum Destination {
 /// Finds the route of a request. `path` is in normal form, and becomes what the route's rule for encoded slashes
 /// makes of it.
 pub(crate) fn find(
-    table: &Table,
+    table: &RouteTable,
     scheme: Scheme,
     authority: &Authority,
     path: &mut NormalPath,
@@ -124,16 +124,16 @@ mod tests {
         route
     }
 
-    fn table() -> Table {
+    fn table() -> RouteTable {
         let routes = vec![
             route("all", None, "", EncodedSlashes::Decode),
             route("api", None, "/api", EncodedSlashes::Reject),
         ];
-        Table::new(routes, TableOptions::default()).unwrap()
+        RouteTable::new(routes, TableOptions::default()).unwrap()
     }
 
     /// The label of the route, or the URL of the redirect, and the path that it is asked for.
-    fn found(table: &Table, path: &str) -> Result<(String, String), RouteError> {
+    fn found(table: &RouteTable, path: &str) -> Result<(String, String), RouteError> {
         let authority = Authority::parse("a.example").unwrap();
         let mut path = NormalPath::parse(path, Slashes::Merge)?;
         let found = find(table, Scheme::Http, &authority, &mut path, Some("q=1"))?;
@@ -169,7 +169,7 @@ mod tests {
                 https_redirect,
                 ..TableOptions::default()
             };
-            let table = Table::new(vec![secure.clone()], options).unwrap();
+            let table = RouteTable::new(vec![secure.clone()], options).unwrap();
             found(&table, path).map(|(found, _)| found)
         };
         let url = "https://a.example:8443/secure/b?q=1".to_owned();

@@ -10,7 +10,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use stockade_gateway::{
     AccessRecord, Address, Gateway, Limits, Listener, Observer, Pattern, ProxyProtocol, Refusal,
-    Route, SocketRecord, Table, TableOptions, Target,
+    Route, RouteTable, SocketRecord, TableOptions, Target,
 };
 use stockade_http::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -112,7 +112,7 @@ impl Server {
         Self::start(listener(), table(vec![route]), limits).await
     }
 
-    pub(crate) async fn start(listener: Listener, table: Table, limits: Limits) -> Self {
+    pub(crate) async fn start(listener: Listener, table: RouteTable, limits: Limits) -> Self {
         let log = Arc::<Log>::default();
         let observer: Arc<dyn Observer> = log.clone();
         let gateway = Gateway::start(vec![listener], table, limits, observer)
@@ -134,8 +134,8 @@ impl Server {
     }
 }
 
-pub(crate) fn table(routes: Vec<Route>) -> Table {
-    Table::new(routes, TableOptions::default()).unwrap()
+pub(crate) fn table(routes: Vec<Route>) -> RouteTable {
+    RouteTable::new(routes, TableOptions::default()).unwrap()
 }
 
 pub(crate) fn text(text: impl Into<Bytes>) -> Response<Body> {

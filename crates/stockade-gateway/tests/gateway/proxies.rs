@@ -3,7 +3,7 @@
 use http::Request;
 use std::sync::Arc;
 use stockade_gateway::{
-    Limits, Listener, Pattern, ProxyProtocol, Refusal, Route, Table, TableOptions,
+    Limits, Listener, Pattern, ProxyProtocol, Refusal, Route, RouteTable, TableOptions,
 };
 use stockade_http::{Body, Client};
 
@@ -30,7 +30,12 @@ async fn serve(proxy_protocol: ProxyProtocol, trusted: &[&str], limits: Limits) 
         proxy_protocol,
         ..listener()
     };
-    Server::start(listener, Table::new(vec![route], options).unwrap(), limits).await
+    Server::start(
+        listener,
+        RouteTable::new(vec![route], options).unwrap(),
+        limits,
+    )
+    .await
 }
 
 const HERE: &str = "127.0.0.0/8";

@@ -22,10 +22,10 @@ use crate::wire::{
 const INLINE: u64 = 64 << 10;
 
 pub(super) struct Asks {
-    table: Mutex<Table>,
+    table: Mutex<OpenAsks>,
 }
 
-struct Table {
+struct OpenAsks {
     entries: HashMap<RequestId, AbortHandle>,
     /// `None` once the mirror has ended.
     caller: Option<Arc<Caller>>,
@@ -61,7 +61,7 @@ impl Drop for Caller {
 impl Asks {
     pub(super) fn new(owner: Owner, services: Arc<dyn Services>) -> Self {
         Self {
-            table: Mutex::new(Table {
+            table: Mutex::new(OpenAsks {
                 entries: HashMap::new(),
                 caller: Some(Arc::new(Caller { owner, services })),
             }),

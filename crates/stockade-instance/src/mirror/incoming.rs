@@ -35,16 +35,16 @@ const AHEAD: usize = 512 << 10;
 #[derive(Default)]
 pub(super) struct Incoming {
     /// `None` once the mirror has ended.
-    table: Mutex<Table>,
+    table: Mutex<IncomingStreams>,
 }
 
 #[derive(Default)]
-struct Table {
-    entries: HashMap<u64, Entry>,
+struct IncomingStreams {
+    entries: HashMap<u64, IncomingStream>,
     closed: bool,
 }
 
-struct Entry {
+struct IncomingStream {
     pieces: mpsc::UnboundedSender<Piece>,
     /// Chunks that were asked for and have not come.
     owed: Arc<AtomicU32>,
@@ -82,7 +82,7 @@ impl Mirror {
                     return Err(Malformed(format!("stream {id} is handed out twice")));
                 }
                 hash_map::Entry::Vacant(place) => {
-                    place.insert(Entry {
+                    place.insert(IncomingStream {
                         pieces,
                         owed: Arc::clone(&owed),
                     });

@@ -31,7 +31,7 @@ use stockade_supervisor::{End, IsolateHandle, SendError};
 pub(crate) use incoming::GuestStream;
 pub(crate) use live::{Lived, live};
 pub(crate) use outgoing::{OwnedStream, Reading};
-pub(crate) use requests::{Reply, ReplyBody};
+pub(crate) use requests::{GuestReply, ReplyBody};
 pub(crate) use sockets::AcceptedSocket;
 
 use crate::limits::InstanceLimits;

@@ -33,19 +33,19 @@ const MOST_AHEAD: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Outgoing {
-    table: Mutex<Table>,
+    table: Mutex<OutgoingStreams>,
     /// Streams that hold what was read ahead.
     ahead: AtomicUsize,
 }
 
 #[derive(Default)]
-struct Table {
-    entries: HashMap<u64, Entry>,
+struct OutgoingStreams {
+    entries: HashMap<u64, OutgoingStream>,
     next: u64,
     closed: bool,
 }
 
-struct Entry {
+struct OutgoingStream {
     credit: Arc<Credit>,
     task: AbortHandle,
     /// The body, until the guest asks for the first chunk.
@@ -177,7 +177,7 @@ impl Mirror {
         };
         // The task cannot end before its entry is there: it needs this lock for that.
         let task = tokio::spawn(pump.run(Arc::clone(&unread))).abort_handle();
-        let entry = Entry {
+        let entry = OutgoingStream {
             credit,
             task,
             unread,

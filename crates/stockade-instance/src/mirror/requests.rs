@@ -30,19 +30,19 @@ const MOST_BACKGROUND: usize = 1 << 16;
 
 #[derive(Default)]
 pub(super) struct Requests {
-    table: Mutex<Table>,
+    table: Mutex<OpenRequests>,
 }
 
 #[derive(Default)]
-struct Table {
-    entries: HashMap<u64, Entry>,
+struct OpenRequests {
+    entries: HashMap<u64, OpenRequest>,
     /// Since when each one's promises are open.
     background: HashMap<u64, Instant>,
     /// How the mirror ended.
     end: Option<End>,
 }
 
-enum Entry {
+enum OpenRequest {
     Waiting {
         waiter: Waiter,
         slot: Slot,
@@ -56,12 +56,12 @@ enum Entry {
 }
 
 enum Waiter {
-    Response(oneshot::Sender<Result<Reply, FetchError>>),
+    Response(oneshot::Sender<Result<GuestReply, FetchError>>),
     Cron(oneshot::Sender<Result<(), String>>),
 }
 
 /// The guest's answer to a request, and the request's place. Dropping it cancels what is left of it.
-pub(crate) struct Reply {
+pub(crate) struct GuestReply {
     pub(crate) id: u64,
     pub(crate) head: Result<Head, String>,
     pub(crate) body: ReplyBody,
@@ -99,9 +99,9 @@ impl Requests {
     /// Requests that the guest was asked to abort longer than `grace` ago.
     pub(super) fn stuck(&self, now: Instant, grace: Duration) -> usize {
         let table = self.table.lock();
-        let overdue = |entry: &&Entry| match entry {
-            Entry::Waiting { .. } => false,
-            Entry::Aborted { since, .. } => now.saturating_duration_since(*since) > grace,
+        let overdue = |entry: &&OpenRequest| match entry {
+            OpenRequest::Waiting { .. } => false,
+            OpenRequest::Aborted { since, .. } => now.saturating_duration_since(*since) > grace,
         };
         table.entries.values().filter(overdue).count()
     }
@@ -116,7 +116,7 @@ impl Requests {
         };
         // Not under the lock: slots and streams are given back here.
         for (_, entry) in entries {
-            if let Entry::Waiting { waiter, .. } = entry {
+            if let OpenRequest::Waiting { waiter, .. } = entry {
                 waiter.fail(FetchError::Ended { end: end.clone() });
             }
         }
@@ -149,12 +149,12 @@ impl Mirror {
         slot: Slot,
         body: Option<OwnedStream>,
         client: Option<Arc<Client>>,
-    ) -> Result<oneshot::Receiver<Result<Reply, FetchError>>, End> {
+    ) -> Result<oneshot::Receiver<Result<GuestReply, FetchError>>, End> {
         let (sender, receiver) = oneshot::channel();
         let waiter = Waiter::Response(sender);
         self.enter(
             id,
-            Entry::Waiting {
+            OpenRequest::Waiting {
                 waiter,
                 slot,
                 body,
@@ -177,7 +177,7 @@ impl Mirror {
         let waiter = Waiter::Cron(sender);
         self.enter(
             id,
-            Entry::Waiting {
+            OpenRequest::Waiting {
                 waiter,
                 slot,
                 body: None,
@@ -191,8 +191,8 @@ impl Mirror {
     pub(super) fn client_of(&self, request_id: &str) -> Option<Arc<Client>> {
         let table = self.requests.table.lock();
         let clients = table.entries.values().filter_map(|entry| match entry {
-            Entry::Waiting { client, .. } => client.as_ref(),
-            Entry::Aborted { .. } => None,
+            OpenRequest::Waiting { client, .. } => client.as_ref(),
+            OpenRequest::Aborted { .. } => None,
         });
         let mut of_name = clients.filter(|client| client.request_id == request_id);
         let client = of_name.next().cloned();
@@ -200,7 +200,7 @@ impl Mirror {
         client.filter(|_| of_name.next().is_none())
     }
 
-    fn enter(&self, id: u64, entry: Entry) -> Result<(), End> {
+    fn enter(&self, id: u64, entry: OpenRequest) -> Result<(), End> {
         let mut table = self.requests.table.lock();
         if let Some(end) = table.end.clone() {
             drop(table);
@@ -234,17 +234,17 @@ impl Mirror {
     fn abandon(&self, id: u64) -> Option<(Waiter, Option<OwnedStream>)> {
         let mut table = self.requests.table.lock();
         let (waiter, slot, body) = match table.entries.remove(&id)? {
-            Entry::Waiting {
+            OpenRequest::Waiting {
                 waiter, slot, body, ..
             } => (waiter, slot, body),
-            aborted @ Entry::Aborted { .. } => {
+            aborted @ OpenRequest::Aborted { .. } => {
                 table.entries.insert(id, aborted);
                 return None;
             }
         };
         table.entries.insert(
             id,
-            Entry::Aborted {
+            OpenRequest::Aborted {
                 since: Instant::now(),
                 _slot: slot,
             },
@@ -259,7 +259,7 @@ impl Mirror {
         self.notify("http.abort", Payload::from_json(format!("[{id}]")));
     }
 
-    fn leave(&self, id: u64, pending: bool) -> Option<Entry> {
+    fn leave(&self, id: u64, pending: bool) -> Option<OpenRequest> {
         let mut table = self.requests.table.lock();
         let entry = table.entries.remove(&id)?;
         if pending && table.background.len() < MOST_BACKGROUND {
@@ -293,19 +293,19 @@ impl Mirror {
         let id = response.id;
         match self.leave(id, response.pending) {
             None => Err(unknown(id)),
-            Some(Entry::Aborted { .. }) => Ok(()),
-            Some(Entry::Waiting {
+            Some(OpenRequest::Aborted { .. }) => Ok(()),
+            Some(OpenRequest::Waiting {
                 waiter: Waiter::Cron(_),
                 ..
             }) => Err(unknown(id)),
-            Some(Entry::Waiting {
+            Some(OpenRequest::Waiting {
                 waiter: Waiter::Response(sender),
                 slot,
                 body: request_body,
                 ..
             }) => {
                 // What is not taken is cancelled by being dropped.
-                let _ = sender.send(Ok(Reply {
+                let _ = sender.send(Ok(GuestReply {
                     id,
                     head: response.head,
                     body,
@@ -323,8 +323,8 @@ impl Mirror {
         let failed = parse_failed(payload)?;
         match self.leave(failed.id, false) {
             None => Err(unknown(failed.id)),
-            Some(Entry::Aborted { .. }) => Ok(()),
-            Some(Entry::Waiting { waiter, .. }) => {
+            Some(OpenRequest::Aborted { .. }) => Ok(()),
+            Some(OpenRequest::Waiting { waiter, .. }) => {
                 waiter.fail(FetchError::Threw(failed.error));
                 Ok(())
             }
@@ -349,8 +349,8 @@ impl Mirror {
         let done = parse_cron_done(payload)?;
         match self.leave(done.id, false) {
             None => Err(unknown(done.id)),
-            Some(Entry::Aborted { .. }) => Ok(()),
-            Some(Entry::Waiting {
+            Some(OpenRequest::Aborted { .. }) => Ok(()),
+            Some(OpenRequest::Waiting {
                 waiter: Waiter::Cron(sender),
                 ..
             }) => {
@@ -360,7 +360,7 @@ impl Mirror {
                 });
                 Ok(())
             }
-            Some(Entry::Waiting { waiter, .. }) => {
+            Some(OpenRequest::Waiting { waiter, .. }) => {
                 waiter.fail(FetchError::Threw(GuestError::new("no response")));
                 Err(unknown(done.id))
             }

@@ -31,16 +31,16 @@ const CLOSING: Duration = Duration::from_secs(120);
 
 #[derive(Default)]
 pub(super) struct Sockets {
-    table: Mutex<Table>,
+    table: Mutex<OpenSockets>,
 }
 
 #[derive(Default)]
-struct Table {
-    entries: HashMap<u64, Entry>,
+struct OpenSockets {
+    entries: HashMap<u64, OpenSocket>,
     closed: bool,
 }
 
-struct Entry {
+struct OpenSocket {
     from_guest: mpsc::UnboundedSender<SocketMessage>,
     /// Messages that the guest may still send.
     owed: Arc<AtomicU32>,
@@ -148,7 +148,7 @@ impl Mirror {
                     return Err(Malformed(format!("socket {id} is handed out twice")));
                 }
                 hash_map::Entry::Vacant(place) => {
-                    place.insert(Entry {
+                    place.insert(OpenSocket {
                         from_guest: sender,
                         owed: Arc::clone(&owed),
                         credit: Arc::clone(&credit),
@@ -188,7 +188,7 @@ impl Mirror {
 
     /// Closes all sockets, politely.
     pub(crate) fn close_sockets(&self, code: u16, reason: &str) {
-        let entries: Vec<(u64, Entry)> = self.sockets.table.lock().entries.drain().collect();
+        let entries: Vec<(u64, OpenSocket)> = self.sockets.table.lock().entries.drain().collect();
         for (id, entry) in entries {
             let _ = entry.from_guest.send(SocketMessage::Close {
                 code,

@@ -18,16 +18,16 @@ const MOST_WAITING: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Upstream {
-    table: Mutex<Table>,
+    table: Mutex<OpenUpstreams>,
 }
 
 #[derive(Default)]
-struct Table {
-    entries: HashMap<u64, Entry>,
+struct OpenUpstreams {
+    entries: HashMap<u64, OpenUpstream>,
     closed: bool,
 }
 
-struct Entry {
+struct OpenUpstream {
     to_upstream: mpsc::Sender<SocketMessage>,
     task: AbortHandle,
 }
@@ -88,7 +88,7 @@ impl Mirror {
         });
         table.entries.insert(
             id,
-            Entry {
+            OpenUpstream {
                 to_upstream,
                 task: task.abort_handle(),
             },

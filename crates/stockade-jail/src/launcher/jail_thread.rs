@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::message::{self, Reply, Report, Request};
+use super::message::{self, LauncherReply, Report, Request};
 use super::process::{Running, start_failed, start_launcher};
 use crate::seccomp::Listener;
 use crate::{Exit, ExitStatus, JailError, JailEvent, JailSpec, Layer};
@@ -317,7 +317,7 @@ impl Jail {
             let Some(launcher) = &self.launcher else {
                 return;
             };
-            match message::receive::<Reply>(&launcher.control) {
+            match message::receive::<LauncherReply>(&launcher.control) {
                 Ok(Some((reply, descriptors))) => self.take_reply(reply, descriptors),
                 Ok(None) => return self.bury_launcher("it has ended"),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -326,8 +326,8 @@ impl Jail {
         }
     }
 
-    fn take_reply(&mut self, reply: Reply, mut descriptors: Vec<OwnedFd>) {
-        if let Reply::Exited {
+    fn take_reply(&mut self, reply: LauncherReply, mut descriptors: Vec<OwnedFd>) {
+        if let LauncherReply::Exited {
             id,
             status,
             max_rss,
@@ -345,7 +345,7 @@ impl Jail {
                 },
             );
         }
-        if let Reply::Unable(error) = reply {
+        if let LauncherReply::Unable(error) = reply {
             return self.bury_with(&error);
         }
         let Some(asked) = self.asked.pop_front() else {
@@ -359,7 +359,7 @@ impl Jail {
                     on_event,
                     answer,
                 },
-                Reply::Started { id: started, pid },
+                LauncherReply::Started { id: started, pid },
             ) if id == started => match descriptors.pop() {
                 Some(pidfd) => self.started(
                     Started {
@@ -376,15 +376,16 @@ impl Jail {
                     self.bury_launcher("a worker came without its pidfd");
                 }
             },
-            (Question::Launch { id, answer, .. }, Reply::Refused { id: refused, error })
-                if id == refused =>
-            {
+            (
+                Question::Launch { id, answer, .. },
+                LauncherReply::Refused { id: refused, error },
+            ) if id == refused => {
                 let _ = answer.send(Err(error));
             }
-            (Question::SetMemory { answer }, Reply::MemorySet { error, .. }) => {
+            (Question::SetMemory { answer }, LauncherReply::MemorySet { error, .. }) => {
                 let _ = answer.send(error.map_or(Ok(()), Err));
             }
-            (Question::Layers { answer }, Reply::Layers(layers)) => {
+            (Question::Layers { answer }, LauncherReply::Layers(layers)) => {
                 let _ = answer.send(Ok(layers));
             }
             _ => self.bury_launcher("it answered something else"),
@@ -509,8 +510,8 @@ impl Jail {
     fn bury_launcher(&mut self, why: &str) {
         let last_words = self.launcher.as_ref().and_then(|launcher| {
             // It may have said why before it ended.
-            match message::receive::<Reply>(&launcher.control) {
-                Ok(Some((Reply::Unable(error), _))) => Some(error),
+            match message::receive::<LauncherReply>(&launcher.control) {
+                Ok(Some((LauncherReply::Unable(error), _))) => Some(error),
                 _ => None,
             }
         });

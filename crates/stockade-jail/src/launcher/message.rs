@@ -37,7 +37,7 @@ pub(crate) enum Request {
 
 /// From the launcher to the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Reply {
+pub(crate) enum LauncherReply {
     /// The worker exists. With it comes its pidfd.
     Started { id: u64, pid: i32 },
     /// There is no such worker.

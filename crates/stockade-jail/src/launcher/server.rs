@@ -21,7 +21,7 @@ use rustix::process::{
 };
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
-use super::message::{self, Reply, Request};
+use super::message::{self, LauncherReply, Request};
 use super::template::{Template, Templates};
 use crate::cgroup::{Cgroups, WorkerCgroup};
 use crate::child::{self, Start};
@@ -29,7 +29,7 @@ use crate::descriptors::Handed;
 use crate::namespaces::{self, Ids};
 use crate::seccomp::{self, Filters};
 use crate::sys::process::{Reaped, child_signals, default_signals, exit_now, reap};
-use crate::worker::Entry;
+use crate::worker::WorkerMain;
 use crate::{CgroupUse, ExitStatus, JailError, JailSpec, Level, Wx, layers, rlimits, sys};
 
 /// The name that the launcher is started by, in place of the program's: `stockade-launcher`, and room for
@@ -63,7 +63,7 @@ pub(super) fn is_prepared() -> bool {
 /// Becomes the launcher, and later a worker, when this process was started as one; to be called first in
 /// `main`. Otherwise it returns at once. `entry` is what workers run, `template` what processes run that workers
 /// with isolates are cloned from, where such workers start often.
-pub fn run_if_launcher(entry: Entry, template: Option<Template>) {
+pub fn run_if_launcher(entry: WorkerMain, template: Option<Template>) {
     PREPARED.store(true, Ordering::Relaxed);
     if std::env::args_os().next().is_none_or(|name| name != NAME) {
         return;
@@ -82,7 +82,7 @@ pub fn run_if_launcher(entry: Entry, template: Option<Template>) {
             server.end();
             ended
         }
-        Err(error) => message::send(control, &Reply::Unable(error), &[]),
+        Err(error) => message::send(control, &LauncherReply::Unable(error), &[]),
     };
     exit_now(i32::from(ended.is_err()))
 }
@@ -98,7 +98,7 @@ struct Alive {
 
 struct Server<'a> {
     control: std::os::fd::BorrowedFd<'a>,
-    entry: Entry,
+    entry: WorkerMain,
     /// Our own, for workers to see whether we live.
     myself: OwnedFd,
     children: OwnedFd,
@@ -113,7 +113,7 @@ struct Server<'a> {
 impl<'a> Server<'a> {
     fn new(
         control: std::os::fd::BorrowedFd<'a>,
-        entry: Entry,
+        entry: WorkerMain,
         template: Option<Template>,
     ) -> Result<Self, JailError> {
         let supervisor = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
@@ -208,20 +208,22 @@ impl<'a> Server<'a> {
                     let pidfd = self.workers.get(&pid).map(|worker| worker.pidfd.as_fd());
                     message::send(
                         self.control,
-                        &Reply::Started { id, pid },
+                        &LauncherReply::Started { id, pid },
                         &Vec::from_iter(pidfd),
                     )
                 }
-                Err(error) => message::send(self.control, &Reply::Refused { id, error }, &[]),
+                Err(error) => {
+                    message::send(self.control, &LauncherReply::Refused { id, error }, &[])
+                }
             },
             Request::SetMemory { id, memory } => {
                 let error = self.set_memory(id, memory).err();
-                message::send(self.control, &Reply::MemorySet { id, error }, &[])
+                message::send(self.control, &LauncherReply::MemorySet { id, error }, &[])
             }
             Request::Layers => {
                 let layers = layers::try_all(&mut self.cgroups, &mut self.ids);
                 self.untidy = true;
-                message::send(self.control, &Reply::Layers(layers), &[])
+                message::send(self.control, &LauncherReply::Layers(layers), &[])
             }
         }
     }
@@ -388,7 +390,7 @@ impl<'a> Server<'a> {
             self.cgroups.remove(cgroup);
             self.untidy = true;
         }
-        let reply = Reply::Exited {
+        let reply = LauncherReply::Exited {
             id: worker.id,
             status: status(reaped.status),
             max_rss: reaped.max_rss,

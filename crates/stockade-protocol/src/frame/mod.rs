@@ -63,7 +63,7 @@ pub enum FromWorker {
         /// Which.
         isolate: u32,
         /// Why it was not started.
-        problem: Option<Problem>,
+        problem: Option<StartFailure>,
     },
     /// Of one isolate.
     Message {
@@ -111,7 +111,7 @@ pub enum FromWorker {
 /// Why an isolate could not be started; each text has at most
 /// [`MAX_ERROR_BYTES`](crate::bounds::MAX_ERROR_BYTES).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Problem {
+pub struct StartFailure {
     /// What failed.
     pub what: String,
     /// What was checked.

@@ -99,7 +99,7 @@ struct FileRequest {
 
 /// An entry of a folder, as the guest gets it.
 #[derive(Serialize)]
-struct Entry<'a> {
+struct ListedEntry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<Cow<'a, str>>,
     kind: &'static str,
@@ -110,7 +110,7 @@ struct Entry<'a> {
 
 #[derive(Serialize)]
 struct Listing<'a> {
-    entries: Vec<Entry<'a>>,
+    entries: Vec<ListedEntry<'a>>,
     cursor: Option<Cow<'a, str>>,
 }
 
@@ -140,7 +140,7 @@ async fn call(
             let entries = listed
                 .entries
                 .iter()
-                .map(|found| Entry {
+                .map(|found| ListedEntry {
                     name: Some(reply.text(&found.name)),
                     ..entry(&found.metadata)
                 })
@@ -216,11 +216,11 @@ fn there<T>(outcome: Result<T, FileError>) -> Result<Option<T>, GuestError> {
 }
 
 /// An entry without its name.
-fn entry(metadata: &Metadata) -> Entry<'static> {
+fn entry(metadata: &Metadata) -> ListedEntry<'static> {
     let modified = metadata
         .modified
         .and_then(|modified| modified.duration_since(UNIX_EPOCH).ok());
-    Entry {
+    ListedEntry {
         name: None,
         kind: match metadata.kind {
             EntryKind::File => "file",

@@ -39,12 +39,12 @@ pub(crate) struct Sink {
     shared: Arc<Open>,
 }
 
-struct Open(Arc<Shared>);
+struct Open(Arc<SinkShared>);
 
 impl std::ops::Deref for Open {
-    type Target = Shared;
+    type Target = SinkShared;
 
-    fn deref(&self) -> &Shared {
+    fn deref(&self) -> &SinkShared {
         &self.0
     }
 }
@@ -56,15 +56,15 @@ impl Drop for Open {
     }
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct SinkShared {
+    state: Mutex<SinkState>,
     /// The writer waits for work.
     work: Condvar,
     /// Others wait for the writer to be done.
     idle: Condvar,
 }
 
-struct State {
+struct SinkState {
     waiting: Vec<u8>,
     format: Format,
     /// Lines dropped and not reported yet.
@@ -136,8 +136,8 @@ impl Sink {
     /// When the file cannot be opened, or there can be no thread.
     pub(crate) fn start(destination: Destination, format: Format) -> io::Result<Self> {
         let output = open(&destination)?;
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
+        let shared = Arc::new(SinkShared {
+            state: Mutex::new(SinkState {
                 waiting: Vec::new(),
                 format,
                 dropped: 0,
@@ -224,7 +224,7 @@ impl Sink {
 }
 
 /// The writer's thread.
-fn write(shared: &Shared, mut output: Output) {
+fn write(shared: &SinkShared, mut output: Output) {
     let mut lines = Vec::new();
     loop {
         let mut state = shared.state.lock();

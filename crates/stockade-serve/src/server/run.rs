@@ -32,7 +32,7 @@ use crate::running::Snapshot;
 use crate::site::{self, SiteContext};
 use crate::subsystem::{
     self, Certificates, Change, Drains, Listeners, Logging, MetricsListener, OpenStore, Sites,
-    State, Subsystem, log_policy,
+    StateSubsystem, Subsystem, log_policy,
 };
 use crate::tls::TlsMetrics;
 
@@ -204,7 +204,7 @@ impl Server {
             Box::new(Logging {
                 logs: Arc::clone(&logs),
             }),
-            Box::new(State {
+            Box::new(StateSubsystem {
                 open: Arc::clone(&store),
             }),
             Box::new(MetricsListener::new(health)),

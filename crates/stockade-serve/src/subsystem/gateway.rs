@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
-use stockade_gateway::{Gateway, PreparedReload, Route, Table};
+use stockade_gateway::{Gateway, PreparedReload, Route, RouteTable};
 
 use super::{Change, Prepared, Preparing, Reload, Subsystem};
 use crate::directory::{Directory, SiteTarget};
@@ -55,7 +55,7 @@ impl Prepared for PreparedListeners<'_> {
     }
 }
 
-fn table(next: &Running, directory: &Arc<Directory>) -> Result<Table, ServeError> {
+fn table(next: &Running, directory: &Arc<Directory>) -> Result<RouteTable, ServeError> {
     let config = &next.config;
     let sites = config
         .instances
@@ -74,5 +74,5 @@ fn table(next: &Running, directory: &Arc<Directory>) -> Result<Table, ServeError
     });
     let mut options = plan::gateway::table_options(config);
     options.acme = next.tls.over_http();
-    Ok(Table::new(routes.collect(), options)?)
+    Ok(RouteTable::new(routes.collect(), options)?)
 }

@@ -66,7 +66,7 @@ struct Lane<J> {
     time: RateLimiter,
 }
 
-struct State<J> {
+struct Lanes<J> {
     lanes: HashMap<i64, Lane<J>>,
     /// Lanes that have jobs, in the order of their turns.
     turns: VecDeque<i64>,
@@ -76,14 +76,14 @@ struct State<J> {
 
 /// The queue. Cheap to share by reference; threads wait in [`FairQueue::take`].
 pub(crate) struct FairQueue<J> {
-    state: Mutex<State<J>>,
+    state: Mutex<Lanes<J>>,
     filled: Condvar,
 }
 
 impl<J> FairQueue<J> {
     pub(crate) fn new() -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(Lanes {
                 lanes: HashMap::new(),
                 turns: VecDeque::new(),
                 pending: 0,
@@ -105,7 +105,7 @@ impl<J> FairQueue<J> {
         if state.closed {
             return Err(Refused::Closed);
         }
-        let State {
+        let Lanes {
             lanes,
             turns,
             pending,
@@ -199,7 +199,7 @@ impl<J> FairQueue<J> {
     }
 }
 
-impl<J> State<J> {
+impl<J> Lanes<J> {
     /// Moves jobs to `taken`. Returns when a lane that is above its rate may go on, if nothing was taken.
     fn pick(
         &mut self,

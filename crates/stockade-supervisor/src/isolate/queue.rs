@@ -21,12 +21,12 @@ pub(crate) enum Refused {
 /// A message counts from `push` until `release`: a consumer that takes it out and keeps it for later keeps
 /// its place taken.
 pub(crate) struct Queue<T> {
-    state: Mutex<State<T>>,
+    state: Mutex<QueueState<T>>,
     consumer: AtomicWaker,
     room: Condvar,
 }
 
-struct State<T> {
+struct QueueState<T> {
     items: VecDeque<(T, usize)>,
     held: usize,
     bytes: usize,
@@ -45,7 +45,7 @@ struct State<T> {
     watchers: Vec<Waker>,
 }
 
-impl<T> State<T> {
+impl<T> QueueState<T> {
     fn has_room(&self, size: usize) -> bool {
         // One message of any allowed size always fits into an empty queue.
         self.held == 0
@@ -85,7 +85,7 @@ impl<T> Queue<T> {
     /// A queue for `bytes` bytes; one message of any allowed size is taken in any case.
     pub(crate) fn with_room(room: usize) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(QueueState {
                 items: VecDeque::new(),
                 held: 0,
                 bytes: 0,
@@ -256,7 +256,7 @@ impl<T> Queue<T> {
         self.give_back(&mut self.state.lock(), messages, bytes);
     }
 
-    fn give_back(&self, state: &mut State<T>, count: usize, bytes: usize) {
+    fn give_back(&self, state: &mut QueueState<T>, count: usize, bytes: usize) {
         state.held = state.held.saturating_sub(count);
         state.bytes = state.bytes.saturating_sub(bytes);
         self.room.notify_all();

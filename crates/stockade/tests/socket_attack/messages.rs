@@ -214,7 +214,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
             let isolate = forger.isolate;
             for _ in 0..1000 {
                 forger.send(FromWorker::Ready);
-                let problem = Some(stockade_protocol::frame::Problem::default());
+                let problem = Some(stockade_protocol::frame::StartFailure::default());
                 forger.send(FromWorker::Started { isolate, problem });
                 let problem = None;
                 forger.send(FromWorker::Started { isolate, problem });

@@ -117,7 +117,7 @@ impl Metadata {
 
 /// A file or folder in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct FolderEntry {
     /// Its name in the listed folder.
     pub name: String,
     /// What is known of it.
@@ -128,7 +128,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     /// Up to the limit asked for.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<FolderEntry>,
     /// There are more after the last one.
     pub more: bool,
 }
@@ -425,10 +425,10 @@ fn listing(folder: &Dir, after: &str, limit: usize) -> io::Result<Listing> {
                 .ok()
                 .and_then(|raw| Metadata::of(&raw))
         };
-        let entries: Vec<Entry> = names
+        let entries: Vec<FolderEntry> = names
             .iter()
             .filter_map(|name| {
-                Some(Entry {
+                Some(FolderEntry {
                     metadata: known(name)?,
                     name: name.clone(),
                 })

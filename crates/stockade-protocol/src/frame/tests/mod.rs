@@ -195,7 +195,7 @@ fn every_from_worker(name: &str, text: &str, data: &Payload) -> Vec<FromWorker> 
         },
         FromWorker::Started {
             isolate,
-            problem: Some(Problem {
+            problem: Some(StartFailure {
                 what: text.to_owned(),
                 checked: String::new(),
                 fix: "do".to_owned(),

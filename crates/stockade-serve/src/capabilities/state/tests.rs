@@ -40,7 +40,7 @@ fn arguments(argument: Json, bytes: &[&[u8]]) -> CallPayload {
 
 impl Bench {
     async fn call(&self, method: &str, call: CallPayload) -> Result<CallPayload, GuestError> {
-        let state = State(Arc::clone(&self.keyspace));
+        let state = StateBinding(Arc::clone(&self.keyspace));
         let owner = stockade_capability::Owner {
             instance: "site".into(),
             mirror: 1,

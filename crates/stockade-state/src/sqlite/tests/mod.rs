@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use super::clock::Clock;
 use crate::{
-    Atomic, Check, Entry, Key, Keyspace, KeyspaceName, Limits, Mutation, Outcome, SqliteOptions,
-    SqliteStore, StateError, Store, Value, Version,
+    Atomic, Check, Key, Keyspace, KeyspaceName, Limits, Mutation, Outcome, SqliteOptions,
+    SqliteStore, StateEntry, StateError, Store, Value, Version,
 };
 
 /// Some day in 2023.
@@ -79,7 +79,7 @@ fn delete(name: &str) -> Mutation {
     Mutation::Delete { key: key(name) }
 }
 
-fn text(entry: &Option<Entry>) -> &str {
+fn text(entry: &Option<StateEntry>) -> &str {
     std::str::from_utf8(&entry.as_ref().unwrap().value.data).unwrap()
 }
 
