@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stockade_protocol::{ConsoleLevel, GuestError};
 use stockade_supervisor::{ResourceUsage, TerminateReason};
-use strum::{IntoStaticStr, VariantNames};
+use strum::{IntoStaticStr, VariantArray, VariantNames};
 
 use crate::error::{FetchError, Refusal};
 
@@ -86,10 +86,8 @@ impl MirrorEndReason {
         let terminated: &str = Self::Terminated(TerminateReason::Crashed).into();
         let others = Self::VARIANTS.iter().copied();
         let others = others.filter(move |name| *name != terminated);
-        TerminateReason::ALL
-            .map(TerminateReason::name)
-            .into_iter()
-            .chain(others)
+        let of_runtime = TerminateReason::VARIANTS.iter();
+        of_runtime.map(|reason| reason.name()).chain(others)
     }
 }
 
