@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use stockade_broker::{Broker, BrokerError, Network};
 use stockade_capability::HandleCount;
+use stockade_config::Diagnostics;
 
 /// What one grant has of its host.
 #[derive(Clone)]
@@ -22,6 +23,18 @@ pub struct Ground {
     /// A folder of the grant's own for what must outlive the process. A kind that needs it creates it. `None` where
     /// the host has no place for it.
     pub data: Option<PathBuf>,
+}
+
+impl From<Diagnostics> for GrantError {
+    /// Each place in a line of its own, with what is allowed there.
+    fn from(wrong: Diagnostics) -> Self {
+        let lines = wrong.list.iter().map(|one| {
+            let allowed = one.allowed.as_ref();
+            let allowed = allowed.map_or_else(String::new, |text| format!("; allowed: {text}"));
+            format!("{}: {}{allowed}", one.path, one.what)
+        });
+        Self::Invalid(lines.collect::<Vec<_>>().join("\n"))
+    }
 }
 
 /// Why a grant cannot be opened. For the operator.

@@ -46,14 +46,7 @@ impl ProgramGrants {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn read(json: &str, base: &Path) -> Result<BTreeMap<String, Grant>, GrantError> {
-        parse_grants(json, base).map_err(|wrong| {
-            let lines = wrong.list.iter().map(|one| {
-                let allowed = one.allowed.as_ref();
-                let allowed = allowed.map_or_else(String::new, |text| format!("; allowed: {text}"));
-                format!("{}: {}{allowed}", one.path, one.what)
-            });
-            GrantError::Invalid(lines.collect::<Vec<_>>().join("\n"))
-        })
+        Ok(parse_grants(json, base)?)
     }
 
     /// Names the grants in the `env` of an isolate's options.

@@ -129,10 +129,10 @@ impl GrantedGuest {
         None
     }
 
-    /// Whether a call has no answer yet.
+    /// Whether a call has no answer yet, or the guest waits for a chunk of a stream: something will happen without it.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.mirror.has_asks()
+        self.mirror.has_asks() || self.mirror.has_awaited_streams()
     }
 
     fn is_taken(&self, method: &str) -> bool {

@@ -81,8 +81,7 @@ impl Grants {
     pub fn allow_fetch<T: AsRef<str>>(mut self, hosts: &[T]) -> Result<Self, GrantError> {
         let hosts: Vec<_> = hosts.iter().map(AsRef::as_ref).collect();
         let text = json!({ "outbound_whitelist": hosts }).to_string();
-        let wrong = |error: stockade_config::Diagnostics| GrantError::Invalid(error.to_string());
-        let mut guard = parse_data_guard(&text, Path::new(".")).map_err(wrong)?;
+        let mut guard = parse_data_guard(&text, Path::new("."))?;
         for rule in &guard.rules {
             guard.allow_private.extend(&rule.addresses);
             let localhost = HostPattern::Exact(Host::Name("localhost".to_owned()));

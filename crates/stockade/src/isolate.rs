@@ -193,7 +193,11 @@ impl Isolate {
                 match queue.poll_turn(cx) {
                     Poll::Ready(turn) => self.sort(turn),
                     // In this order: an answer is work before its request is closed in the other's eyes.
-                    Poll::Pending if self.handle.stats().requests > 0 || queue.has_work() => {
+                    Poll::Pending
+                        if self.handle.stats().requests > 0
+                            || queue.has_work()
+                            || self.granted.as_ref().is_some_and(|g| g.guest.is_busy()) =>
+                    {
                         return Poll::Pending;
                     }
                     Poll::Pending => return Poll::Ready(Next::Idle),

@@ -77,7 +77,7 @@ pub enum Arrival {
 }
 
 /// What an isolate is granted, and what is asked about its calls.
-pub(super) struct Granted {
+pub(crate) struct Granted {
     pub(super) guest: GrantedGuest,
     pub(super) approvals: Rc<Approvals>,
 }
