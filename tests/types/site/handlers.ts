@@ -82,3 +82,15 @@ export const bad = {
 NETWORK.send("a");
 // @ts-expect-error -- neither is Deno
 Deno.cwd();
+
+// What each type of DNS record gives.
+async function names(env: { NAMES: DnsResolver }): Promise<void> {
+  const addresses: string[] = await env.NAMES.resolve("example.com");
+  const servers = await env.NAMES.resolve("example.com", "MX");
+  const best: { preference: number; exchange: string } | undefined = servers[0];
+  const texts: string[][] = await env.NAMES.resolve("example.com", "TXT");
+  // @ts-expect-error: this type of record does not exist
+  await env.NAMES.resolve("example.com", "ANY");
+  void [addresses, best, texts];
+}
+void names;

@@ -9,6 +9,7 @@
 mod asks;
 mod calls;
 mod crons;
+mod granted;
 mod guest;
 mod hostile;
 mod mirrors;
