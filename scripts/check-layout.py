@@ -25,6 +25,7 @@ EDGES = {
     "stockade-attack": {"stockade-jail"},
     "stockade-supervisor": {"stockade-jail", "stockade-policy", "stockade-protocol"},
     "stockade-rpc": {"stockade-protocol", "stockade-supervisor"},
+    "stockade-sqlite": {"stockade-jail"},
     "stockade-state": {"stockade-policy"},
     "stockade-http": set(),
     "stockade-broker": {"stockade-http", "stockade-policy"},
@@ -68,6 +69,7 @@ MAY_USE_UNSAFE = {
     "stockade-attack": "src/sys",
     "stockade-isolate": "src/sys",
     "stockade-jail": "src/sys",
+    "stockade-sqlite": "src/sys",
 }
 
 # crate: modules that stand in circles, which are to become fewer; a module and its submodule form no circle
