@@ -31,17 +31,20 @@ EDGES = {
     "stockade-broker": {"stockade-http", "stockade-policy"},
     "stockade-config": {"stockade-http", "stockade-policy"},
     "stockade-capability": {"stockade-http", "stockade-protocol"},
+    "stockade-grants": {
+        "stockade-broker", "stockade-capability", "stockade-config", "stockade-http", "stockade-policy", "stockade-protocol",
+    },
     "stockade-instance": {"stockade-capability", "stockade-http", "stockade-policy", "stockade-protocol", "stockade-supervisor"},
     "stockade-tls": {"stockade-http"},
     "stockade-gateway": {"stockade-http", "stockade-policy", "stockade-tls"},
     "stockade-serve": {
-        "stockade-broker", "stockade-capability", "stockade-config", "stockade-gateway", "stockade-http", "stockade-instance",
-        "stockade-policy", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
+        "stockade-broker", "stockade-capability", "stockade-config", "stockade-gateway", "stockade-grants", "stockade-http",
+        "stockade-instance", "stockade-policy", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
         "stockade-transpile",
     },
     "stockade-realm": {"stockade-protocol"},
     "stockade-host-realm": {
-        "stockade-policy", "stockade-protocol", "stockade-realm", "stockade-supervisor",
+        "stockade-config", "stockade-grants", "stockade-instance", "stockade-policy", "stockade-protocol", "stockade-realm", "stockade-supervisor",
     },
     "stockade-inspector": set(),
     "stockade-isolate": {
@@ -53,8 +56,8 @@ EDGES = {
         "stockade-protocol", "stockade-realm", "stockade-supervisor", "stockade-transpile",
     },
     "stockade": {
-        "stockade-attack", "stockade-config", "stockade-host", "stockade-inspector", "stockade-isolate", "stockade-jail",
-        "stockade-policy", "stockade-protocol", "stockade-rpc", "stockade-serve",
+        "stockade-attack", "stockade-broker", "stockade-capability", "stockade-config", "stockade-grants", "stockade-host",
+        "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-policy", "stockade-protocol", "stockade-rpc", "stockade-serve",
         "stockade-supervisor", "stockade-transpile",
     },
 }

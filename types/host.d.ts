@@ -71,7 +71,57 @@ declare namespace Stockade {
   }
 
   /** Options of one isolate. Options that are left out come from the sandbox. */
+  /** What an approver is asked: what is to be done by whom. */
+  interface GrantQuestion {
+    /** The isolate, by its sandbox and number. */
+    instance: string;
+    /** The name of the grant. */
+    binding: string;
+    kind: string;
+    method: string;
+    /** The beginning of the arguments as JSON, at most 4 KiB. A guest wrote it. */
+    arguments: string;
+    /** Whether something of the arguments is not shown. */
+    more: boolean;
+  }
+  /** Bounds of the calls of a grant; docs/config.md has the defaults of each kind. Sizes as "64kb", times as "10s". */
+  interface GrantLimits {
+    rate?: number;
+    concurrent?: number;
+    queue?: number;
+    timeout?: string;
+    total_requests?: number;
+    total_bytes?: string;
+    total_period?: string;
+    max_request?: string;
+    max_result?: string;
+  }
+  /** What an isolate is granted under one name, of exactly one kind. */
+  type Grant =
+    & { approve?: (asked: GrantQuestion) => boolean | PromiseLike<boolean> }
+    & (
+      | {
+        dns: {
+          names: string[];
+          records?: ("A" | "AAAA" | "CNAME" | "MX" | "NS" | "PTR" | "SRV" | "TXT")[];
+          servers?: string[];
+          allow_private?: string[];
+          limits?: GrantLimits;
+        };
+      }
+      | {
+        files: {
+          path: string;
+          mode?: "read" | "write";
+          storage?: string;
+          max_file?: string;
+          limits?: GrantLimits;
+        };
+      }
+    );
   interface IsolateOptions extends IsolateLimits {
+    /** What the guest finds in `NETWORK.env` by these names; see docs/grants.md. Not an option of the sandbox. */
+    grants?: Record<string, Grant>;
     /** Shown in logs and in the debugger. */
     name?: string;
     isolation?: Isolation;

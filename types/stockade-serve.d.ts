@@ -316,3 +316,26 @@ interface Files {
   delete(path: string): Promise<boolean>;
   createFolder(path: string): Promise<null>;
 }
+
+// ---- Grants ----
+
+/** What each type of DNS record gives. Names end with a dot. */
+interface DnsRecords {
+  A: string;
+  AAAA: string;
+  CNAME: string;
+  MX: { preference: number; exchange: string };
+  NS: string;
+  PTR: string;
+  SRV: { priority: number; weight: number; port: number; target: string };
+  /** The texts of one record. */
+  TXT: string[];
+}
+/** A grant of the kind `dns`. */
+interface DnsResolver {
+  /**
+   * Looks up a name that the grant lists. Rejects with a `TypeError` for one that it does not list, and with the name
+   * `NotFound` for one that does not exist.
+   */
+  resolve<T extends keyof DnsRecords = "A">(name: string, type?: T): Promise<DnsRecords[T][]>;
+}

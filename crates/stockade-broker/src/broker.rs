@@ -13,6 +13,7 @@ use crate::budget::{Purse, Spent};
 use crate::connect::{self, BrokerError, Connector};
 use crate::egress::{Egress, Parts};
 use crate::files::{FileError, Folder, FolderOptions, Ledgers};
+use crate::network::Network;
 use crate::policy::EgressPolicy;
 use crate::resolve::{Resolver, ResolverSource};
 use crate::secrets::{self, Secret, Secrets, SecretsError};
@@ -129,13 +130,25 @@ impl Broker {
             .clone();
         Arc::new(Egress::new(Parts {
             instance,
-            purse: Purse::new(spent, &policy.limits),
+            purse: Purse::new(
+                spent,
+                policy.limits.budget,
+                policy.limits.requests_per_second,
+                policy.limits.bytes_per_second,
+            ),
             policy,
             secrets,
             audit: self.shared.options.audit.clone(),
             connector: Connector::new(self.roots.clone()),
             resolver: Resolver::new(self.shared.options.resolver.clone()),
         }))
+    }
+
+    /// The network for one grant, with a cache of names of its own.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        let source = self.shared.options.resolver.clone();
+        Network::new(source, Arc::clone(&self.roots))
     }
 
     /// Grants an instance a folder. Counts what is in it: blocks the thread meanwhile.

@@ -26,6 +26,7 @@ mod error;
 mod exchange;
 mod files;
 mod headers;
+mod network;
 mod pattern;
 mod places;
 mod policy;
@@ -40,12 +41,19 @@ mod websocket;
 pub use address::AddressKind;
 pub use audit::{Action, Audit, LogAudit, Misplaced, Outcome, Reason, Refusal, Usage};
 pub use broker::{Broker, BrokerOptions};
-pub use connect::BrokerError;
+pub use budget::{Purse as BudgetCounter, Spent};
+pub use connect::{BrokerError, Stream};
 pub use egress::Egress;
 pub use error::EgressError;
 pub use files::{
     Entry, EntryKind, FileError, Folder, FolderOptions, Listing, Metadata, Mode, WriteOptions,
 };
+pub use network::{
+    DialError, LookupError, Network, RecordData, RecordKind, TlsClient, TlsClientOptions,
+    reverse_name,
+};
+pub use pattern::matches as host_matches;
+pub use places::{Missed, Places};
 pub use policy::{Budget, EgressLimits, EgressPolicy, Rule};
 pub use resolve::ResolverSource;
 pub use secrets::{Secret, SecretValue, Secrets, SecretsError};

@@ -23,10 +23,14 @@ mod arguments;
 mod call;
 mod capability;
 mod error_name;
+mod handles;
+mod notes;
 mod reply;
 
 pub use arguments::Attachments;
 pub use call::CallPayload;
 pub use capability::{CallContext, Capability, Owner};
 pub use error_name::ErrorName;
+pub use handles::{HandleCount, HandleLimits, HandleTable, Lease};
+pub use notes::{CallNotes, Note};
 pub use reply::Reply;

@@ -160,6 +160,7 @@ impl Config {
                 source: &source,
                 base: &base,
                 top: Config::SECTION,
+                plain_secrets: false,
             };
             read(reader, &root)
         });

@@ -6,8 +6,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::shown;
-use crate::instance::{Instance, Scaling, Secret, SecretSource, SecretText};
+use crate::grants::Grant;
+use crate::instance::{Instance, Scaling};
 use crate::keys::Expect;
+use crate::secret::{SecretRef, SecretSource, SecretText};
 use crate::tree::{Message, Source, Span, Use};
 use crate::units::show_size;
 use crate::yaml;
@@ -98,15 +100,43 @@ pub(crate) fn look(
     let mut read = Vec::new();
     for instance in instances.values_mut() {
         for secret in instance.secrets.values_mut() {
-            if let SecretSource::File(path) = &secret.source
-                && !read.contains(path)
-            {
-                read.push(path.clone());
+            if let SecretSource::File(path) = &secret.source {
+                note(path, &mut read);
             }
-            fill_in(secret, &uses, source);
+            fill_in(&secret.source, &mut secret.value, &uses, source);
+        }
+        for secret in instance.grants.values_mut().flat_map(Grant::secrets) {
+            if let Some(path) = secret.file() {
+                note(path, &mut read);
+            }
+            fill_in(&secret.source, &mut secret.value, &uses, source);
         }
     }
     read
+}
+
+/// Adds a path to those that were read.
+fn note(path: &Path, read: &mut Vec<PathBuf>) {
+    if !read.iter().any(|known| known == path) {
+        read.push(path.to_owned());
+    }
+}
+
+/// Checks that everything that some grants name is there, reads their secrets, and reports what is wrong.
+pub(crate) fn look_at_grants<'a>(grants: impl Iterator<Item = &'a mut Grant>, source: &Source<'_>) {
+    let uses = source.uses();
+    for used in &uses {
+        if let Err(message) = there(used) {
+            source.error(used.span, &used.path, message);
+        }
+    }
+    for SecretRef {
+        source: from,
+        value,
+    } in grants.flat_map(Grant::secrets)
+    {
+        fill_in(from, value, &uses, source);
+    }
 }
 
 fn span_of(uses: &[Use], path: &Path) -> Span {
@@ -187,8 +217,14 @@ fn code(path: &Path) -> Result<(), Message> {
         .map_err(|error| Message::allowed(format!("{shown_path}: {error}"), allowed))
 }
 
-fn fill_in(secret: &mut Secret, uses: &[Use], source: &Source<'_>) {
-    let (subject, value) = match &secret.source {
+fn fill_in(
+    from: &SecretSource,
+    filled: &mut Option<SecretText>,
+    uses: &[Use],
+    source: &Source<'_>,
+) {
+    let (subject, value) = match from {
+        SecretSource::Given => return,
         SecretSource::File(path) => (path.clone(), secret_file(path)),
         SecretSource::Variable(name) => {
             let value = std::env::var(name)
@@ -202,7 +238,7 @@ fn fill_in(secret: &mut Secret, uses: &[Use], source: &Source<'_>) {
         if wrong { Err(why()) } else { Ok(value) }
     });
     match value {
-        Ok(value) => secret.value = Some(SecretText::new(value)),
+        Ok(value) => *filled = Some(SecretText::new(value)),
         Err(why) => {
             let used = uses.iter().find(|used| used.subject == subject);
             let (span, path) = used.map_or((Span::default(), ""), |used| (used.span, &used.path));

@@ -16,6 +16,7 @@ use stockade_http::EncodedSlashes;
 use stockade_policy::{CgroupUse, CpuShare, Isolation, Limits, Wx};
 
 use crate::fields::Fields;
+use crate::grants::{Approve, GRANT_KIND, Grant};
 use crate::guard::DataGuard;
 use crate::keys::{
     CODE, CRON, FOLDER, INSTANCE_NAME, Key, Kind, Section, URL, VARIABLE, boolean, either, integer,
@@ -27,7 +28,7 @@ use crate::url::UrlPattern;
 
 pub use assets::{Assets, AssetsOrder};
 pub use cron::Cron;
-pub use grants::{Binding, FileGrant, FileMode, Secret, SecretSource, SecretText, StateBinding};
+pub use grants::{Binding, FileGrant, Secret, StateBinding};
 pub use scaling::{Autoscale, Recycle, Scaling};
 
 pub(crate) use read::{Marked, Wider, read};
@@ -94,6 +95,12 @@ section! {
             .shared() => grants::state,
         /// Folders that the instance may read or write.
         pub files: Vec<FileGrant> = list(&FileGrant::KIND) => grants::files,
+        /// What else the instance is granted, by names that become `env.NAME`. Each
+        /// names one kind.
+        pub grants: BTreeMap<String, Grant> = map(VARIABLE, &GRANT_KIND)
+            .like(&["{NAMES: {dns: {names: [example.com]}}}"]) => crate::grants::grants,
+        /// Who approves the calls of a grant, by the grant's name.
+        pub approvals: BTreeMap<String, Approve> => crate::grants::approvals,
         /// The times in UTC at which `scheduled` is called.
         pub crons: Vec<Cron> = list(&Kind::Text(CRON)).like(&["[\"*/5 * * * *\"]"]),
         /// The number of mirrors. With `autoscale`, the number at the start.

@@ -20,6 +20,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) base: &'a Path,
     /// The outermost section, for hints where a key belongs.
     pub(crate) top: &'static Section,
+    /// Whether a secret of a grant may be plain text: it may where a program gives it, and not in a file.
+    pub(crate) plain_secrets: bool,
 }
 
 /// A value and the keys that lead to it.

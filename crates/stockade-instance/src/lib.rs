@@ -17,6 +17,7 @@ mod backoff;
 mod cron;
 mod error;
 mod fetch;
+mod granted;
 mod instance;
 mod keeper;
 mod limits;
@@ -32,6 +33,7 @@ mod stats;
 mod wire;
 
 pub use error::{FetchError, Refusal};
+pub use granted::{GrantedGuest, GrantedServices, Takes};
 pub use instance::Instance;
 pub use limits::InstanceLimits;
 pub use observer::{CronOutcome, MirrorEnd, MirrorEndReason, Observer, ScaleCause, Unobserved};

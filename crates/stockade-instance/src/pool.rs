@@ -41,10 +41,15 @@ pub(crate) struct Pool {
     /// CPU time of mirrors that have ended.
     cpu_of_the_gone: Mutex<Duration>,
     next_mirror: AtomicU32,
+    /// No other pool of this process has it.
+    pub(crate) start: u64,
     born: Instant,
     /// When the last request came, in milliseconds of the pool's life.
     last_request: AtomicU64,
 }
+
+/// Pools that were made in this process.
+static STARTS: AtomicU64 = AtomicU64::new(0);
 
 /// Why the last mirror could not be started, and when the next attempt is due.
 struct StartFailure {
@@ -90,6 +95,7 @@ impl Pool {
             crashes: AtomicU32::new(0),
             cpu_of_the_gone: Mutex::new(Duration::ZERO),
             next_mirror: AtomicU32::new(0),
+            start: STARTS.fetch_add(1, Ordering::Relaxed),
             born: Instant::now(),
             last_request: AtomicU64::new(0),
         })

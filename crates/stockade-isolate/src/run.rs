@@ -635,13 +635,13 @@ impl Isolate {
         let id = v8::Number::new(scope, id as f64).into();
         let ok = v8::Boolean::new(scope, result.is_ok()).into();
         let marked = v8::Boolean::new(scope, matches!(&result, Ok(data) if data.marked)).into();
-        let data = match &result {
-            Ok(data) => parse(scope, &data.json),
-            Err(error) => string(scope, &error.message),
+        let (data, name, code) = match &result {
+            Ok(data) => (parse(scope, &data.json), "", ""),
+            Err(error) => (string(scope, &error.message), &*error.name, error.code()),
         };
-        let name = result.as_ref().err().map_or("", |error| &error.name);
-        if let (Some(data), Some(name)) = (data, string(scope, name)) {
-            invoke(scope, function, &[id, ok, data, marked, name]);
+        let [name, code] = [name, code].map(|text| string(scope, text));
+        if let (Some(data), Some(name), Some(code)) = (data, name, code) {
+            invoke(scope, function, &[id, ok, data, marked, name, code]);
         }
         scope.perform_microtask_checkpoint();
     }

@@ -55,6 +55,7 @@ const response = load("ext:deno_fetch/23_response.js");
 load("ext:stockade_realm/async_context.js");
 const navigator = load("ext:stockade_realm/navigator.js");
 const network = load("ext:stockade_realm/network.js");
+const bindings = load("ext:stockade_realm/bindings.js");
 const fetch = load("ext:stockade_realm/fetch.js");
 const webSocket = load("ext:stockade_realm/websocket.js");
 const clone = load("ext:stockade_realm/clone.js");
@@ -323,7 +324,7 @@ function start() {
   performance.setTimeOrigin();
   const serves = serve.configure(settings);
   if (!serves) navigator.configure(USER_AGENT);
-  network.configure(settings, serves);
+  network.configure(settings, serves, bindings.create);
   const console = settings.console ? guestConsole.capturing(settings.consoleWhole) : guestConsole.silent();
   ObjectDefineProperty(globalThis, "console", core.propNonEnumerable(console));
   if (!settings.sharedArrayBuffer) hideSharedArrayBuffer();

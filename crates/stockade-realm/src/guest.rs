@@ -260,6 +260,7 @@ fn texts(js: &JsError, max: usize) -> GuestError {
     GuestError {
         name: text(name),
         message: text(&message),
+        code: None,
         stack,
         position,
         related: Vec::new(),

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use stockade_broker::LogAudit;
 use stockade_config::{Config, Diagnostic};
 use stockade_gateway::{Route, Table};
+use stockade_grants::{Finding, Granting};
+use stockade_transpile::ModuleFiles;
 
 use crate::brokers::Brokers;
 use crate::directory::{Directory, SiteTarget};
@@ -19,8 +21,10 @@ use crate::site::{self, SiteError};
 pub struct Checked {
     /// Of the file itself.
     pub warnings: Vec<Diagnostic>,
-    /// Of files that it names, such as a certificate that ends soon.
+    /// Of files that it names, such as a certificate that ends soon, or a grant that the code does not name.
     pub remarks: Vec<String>,
+    /// What the servers of grants answered, where they were asked: the grant's place in the file and what was found.
+    pub live: Vec<(String, Finding)>,
 }
 
 /// Modules that a site's runtime has itself.
@@ -28,16 +32,17 @@ const IMPORTABLE: &[&str] = &["cloudflare:workers", "node:async_hooks"];
 
 /// Checks a configuration with all files that it names: code and what it imports, assets, secrets,
 /// certificates and keys. A certificate that is not valid now is an error, though `serve` would start and
-/// refuse only the clients that need it.
+/// refuse only the clients that need it. With `live`, the servers of grants are asked too.
 ///
 /// # Errors
 /// What is wrong: first everything that is wrong with the file itself, and where there are none, everything that is
 /// wrong with the files it names.
-pub async fn check(path: &Path) -> Result<Checked, Vec<ServeError>> {
+pub async fn check(path: &Path, live: bool) -> Result<Checked, Vec<ServeError>> {
     let loaded = Config::load(path).map_err(|diagnostics| vec![ServeError::Config(diagnostics)])?;
     let config = &loaded.config;
     let brokers = Brokers::new(Arc::new(LogAudit::default()));
     let mut wrong = Vec::new();
+    let mut unused = Vec::new();
     let mut routes = Vec::new();
     let directory = Arc::new(Directory::default());
     for (name, site) in &config.instances {
@@ -51,6 +56,7 @@ pub async fn check(path: &Path) -> Result<Checked, Vec<ServeError>> {
             Ok(files) => {
                 let mistakes = files.iter().flat_map(|files| files.mistakes(IMPORTABLE));
                 mistakes.for_each(|mistake| of_site(mistake.into()));
+                unused.extend(files.iter().flat_map(|files| unused_grants(site, files)));
             }
             Err(error) => of_site(error),
         }
@@ -74,21 +80,81 @@ pub async fn check(path: &Path) -> Result<Checked, Vec<ServeError>> {
     if let Err(error) = Table::new(routes, plan::gateway::table_options(config)) {
         wrong.push(error.into());
     }
-    let remarks = match crate::tls::check(config).await {
+    let mut remarks = match crate::tls::check(config).await {
         Ok(remarks) => remarks,
         Err(errors) => {
             wrong.extend(errors.into_iter().map(ServeError::from));
             Vec::new()
         }
     };
+    remarks.extend(unused);
     if wrong.is_empty() {
+        let live = match live {
+            true => ask_servers(&brokers, config)
+                .await
+                .map_err(|error| vec![error])?,
+            false => Vec::new(),
+        };
         Ok(Checked {
             warnings: loaded.warnings,
             remarks,
+            live,
         })
     } else {
         Err(wrong)
     }
+}
+
+/// Grants whose names stand in none of the site's modules.
+fn unused_grants<'a>(
+    site: &'a stockade_config::Instance,
+    files: &'a ModuleFiles,
+) -> impl Iterator<Item = String> {
+    let is_word = |char: char| char.is_alphanumeric() || matches!(char, '_' | '$');
+    let names = move |text: &str, name: &str| {
+        let mut found = text.match_indices(name);
+        found.any(|(at, _)| {
+            !text[..at].ends_with(is_word) && !text[at + name.len()..].starts_with(is_word)
+        })
+    };
+    let unused = site
+        .grants
+        .keys()
+        .filter(move |name| !files.modules.values().any(|text| names(text, name)));
+    unused.map(|name| {
+        format!(
+            "instances.{}.grants.{name}: no module of the site names {name}",
+            site.name
+        )
+    })
+}
+
+/// Asks the servers of all grants whether they work.
+async fn ask_servers(
+    brokers: &Brokers,
+    config: &Config,
+) -> Result<Vec<(String, Finding)>, ServeError> {
+    let mut found = Vec::new();
+    for (instance, site) in &config.instances {
+        let roots = &site.data_guard.ca;
+        let broker = brokers.with_roots(roots);
+        let broker = broker.map_err(|error| ServeError::site(instance, error.into()))?;
+        for (binding, grant) in &site.grants {
+            let findings = stockade_grants::check(Granting {
+                instance,
+                binding,
+                grant,
+                broker: &broker,
+                roots,
+                approval: None,
+                data: None,
+            });
+            let place = format!("instances.{instance}.grants.{binding}");
+            let findings = findings.await.into_iter();
+            found.extend(findings.map(|finding| (place.clone(), finding)));
+        }
+    }
+    Ok(found)
 }
 
 /// What is left of a site when its code and its files are good.

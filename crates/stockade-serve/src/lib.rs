@@ -34,6 +34,7 @@ pub use capabilities::parse_state_calls;
 pub use check::{Checked, check};
 pub use control::{Answer, AskError, ControlError, ask_to_reload};
 pub use error::ServeError;
+pub use plan::egress_policy;
 pub use server::{ServeOptions, Stopped, serve};
 pub use site::SiteError;
 pub use tls::CertificatesError;

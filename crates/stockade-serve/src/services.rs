@@ -28,12 +28,16 @@ impl SiteServices {
         metrics: &Arc<SiteMetrics>,
     ) -> Self {
         let granted = granted.into_iter().map(|(name, granted)| {
-            let counted = Counted {
-                capability: granted.capability,
-                calls: granted.calls,
-                metrics: Arc::clone(metrics),
+            let Granted { capability, calls } = granted;
+            let capability = match calls {
+                None => capability,
+                Some(calls) => Arc::new(Counted {
+                    capability,
+                    calls,
+                    metrics: Arc::clone(metrics),
+                }),
             };
-            (name, Arc::new(counted) as Arc<dyn Capability>)
+            (name, capability)
         });
         Self {
             egress,

@@ -169,6 +169,7 @@ fn names(instance: &Instance, fields: &Fields<'_>) {
         .bindings
         .keys()
         .for_each(|name| add(name, "a binding"));
+    instance.grants.keys().for_each(|name| add(name, "a grant"));
     if let Some(state) = &instance.state {
         add(&state.binding, "the state");
     }

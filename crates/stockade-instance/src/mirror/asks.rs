@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
-use stockade_capability::{CallContext, CallPayload, Capability, Owner};
+use stockade_capability::{CallContext, CallNotes, CallPayload, Capability, Owner};
 use stockade_http::{Body, Client, empty_body, full_body};
 use stockade_protocol::{GuestError, Payload, RequestId};
 use tokio::task::AbortHandle;
@@ -48,6 +48,7 @@ impl Caller {
     fn context(&self) -> CallContext {
         CallContext {
             owner: self.owner.clone(),
+            notes: CallNotes::default(),
         }
     }
 }
@@ -82,7 +83,7 @@ impl Asks {
 
 impl Mirror {
     /// Takes a request of the guest.
-    pub(super) fn asked(
+    pub(crate) fn asked(
         self: &Arc<Self>,
         id: RequestId,
         method: &str,
@@ -179,6 +180,16 @@ impl Mirror {
             upgrade: false,
             ..client
         })
+    }
+
+    /// Whether a request of the guest has no answer yet.
+    pub(crate) fn has_asks(&self) -> bool {
+        !self.asks.table.lock().entries.is_empty()
+    }
+
+    /// Whether this request of the guest has no answer yet.
+    pub(crate) fn is_asking(&self, id: RequestId) -> bool {
+        self.asks.table.lock().entries.contains_key(&id)
     }
 
     /// Takes `request.cancel`.

@@ -63,7 +63,7 @@ impl Mirror {
         Ok(())
     }
 
-    fn control(self: &Arc<Self>, name: &str, data: Payload) -> Result<(), Malformed> {
+    pub(crate) fn control(self: &Arc<Self>, name: &str, data: Payload) -> Result<(), Malformed> {
         match name {
             "http.response" => self.http_response(data)?,
             "http.failed" => self.http_failed(&data)?,

@@ -109,6 +109,7 @@ impl Mirror {
         let born = Instant::now();
         let owner = Owner {
             instance: Arc::clone(&pool.options.name),
+            start: pool.start,
             mirror: number,
         };
         let asks = asks::Asks::new(owner, Arc::clone(&pool.services));
@@ -337,6 +338,13 @@ impl Mirror {
         } else if recycle.age.is_some_and(|most| self.age() > most) {
             self.retire(MirrorEndReason::RecycledForAge);
         }
+    }
+
+    /// Closes what the guest asked for and the streams of it, of a guest that answers no requests.
+    pub(crate) fn close_services(&self) {
+        self.incoming.close();
+        self.outgoing.close();
+        self.asks.close();
     }
 
     /// Closes everything that is open; `end` is what requests are told.

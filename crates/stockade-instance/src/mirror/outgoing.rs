@@ -144,6 +144,11 @@ impl Drop for Unnamed {
 }
 
 impl Mirror {
+    /// The next stream that is opened for the guest has this number.
+    pub(crate) fn number_streams_from(&self, first: u64) {
+        self.outgoing.table.lock().next = first;
+    }
+
     /// Has the guest read `body`; gives the stream's id. `of` names the request whose body it is.
     ///
     /// # Errors

@@ -64,6 +64,7 @@ fn texts_head(error: &GuestError, max: usize) -> TextsHead {
     TextsHead {
         name: size(&error.name),
         message: size(&error.message),
+        code: error.code.as_ref().map(size),
         stack: error.stack.as_ref().map(size),
         position: error.position.as_ref().map(|position| PositionHead {
             source: size(&position.source),
@@ -85,6 +86,7 @@ fn texts_bulk<'a>(error: &'a GuestError, max: usize, visit: &mut dyn FnMut(&'a [
     let texts = [
         Some(&error.name),
         Some(&error.message),
+        error.code.as_ref(),
         error.stack.as_ref(),
         source,
     ];

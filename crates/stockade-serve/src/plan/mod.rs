@@ -8,3 +8,5 @@ pub(crate) mod logging;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
+
+pub use egress::policy as egress_policy;

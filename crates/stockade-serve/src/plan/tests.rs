@@ -40,6 +40,10 @@ fn many() -> Value {
                 "bindings": {"api": {"instance": "api"}},
                 "state": {"binding": "STATE"},
                 "files": [{"path": "./folder", "mode": "write"}],
+                "grants": {
+                    "NAMES": {"dns": {"names": ["d.example"]}, "approve": {"instance": "api"}},
+                    "DOCS": {"files": {"path": "./folder"}},
+                },
                 "assets": {"folder": "./folder", "binding": "ASSETS"},
                 "data_guard": {"rules": [{"hosts": ["c.example"], "addresses": ["192.0.2.0/24"]}]},
                 "autoscale": {"min_instances": 1},
@@ -327,6 +331,81 @@ fn cases() -> Vec<Case> {
         change("instances.web.data_guard.response_timeout", json!("5s")),
         change("instances.web.data_guard.idle_timeout", json!("5s")),
         change("instances.web.data_guard.timeout", json!("5s")),
+        change(
+            "instances.web.grants.MORE",
+            json!({"dns": {"names": ["e.example"]}}),
+        ),
+        change("instances.web.grants.NAMES.dns.names", json!(["e.example"])),
+        change("instances.web.grants.NAMES.dns.records", json!(["MX"])),
+        change(
+            "instances.web.grants.NAMES.dns.servers",
+            json!(["192.0.2.53:53"]),
+        ),
+        change(
+            "instances.web.grants.NAMES.dns.allow_private",
+            json!(["10.0.0.0/8"]),
+        ),
+        change("instances.web.grants.NAMES.dns.limits.rate", json!(5)),
+        change("instances.web.grants.NAMES.dns.limits.concurrent", json!(5)),
+        change("instances.web.grants.NAMES.dns.limits.queue", json!(5)),
+        change("instances.web.grants.NAMES.dns.limits.timeout", json!("5s")),
+        change(
+            "instances.web.grants.NAMES.dns.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.NAMES.dns.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.NAMES.dns.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.NAMES.dns.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.NAMES.dns.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.NAMES.approve.instance", json!("page")),
+        change("instances.web.grants.NAMES.approve.method", json!("ask")),
+        change("instances.web.grants.NAMES.approve.timeout", json!("5s")),
+        change("instances.web.grants.DOCS.files.path", json!("./elsewhere")),
+        change("instances.web.grants.DOCS.files.mode", json!("write")),
+        change("instances.web.grants.DOCS.files.storage", json!("5kb")),
+        change("instances.web.grants.DOCS.files.max_file", json!("5kb")),
+        change("instances.web.grants.DOCS.files.limits.rate", json!(5)),
+        change(
+            "instances.web.grants.DOCS.files.limits.concurrent",
+            json!(5),
+        ),
+        change("instances.web.grants.DOCS.files.limits.queue", json!(5)),
+        change(
+            "instances.web.grants.DOCS.files.limits.timeout",
+            json!("5s"),
+        ),
+        change(
+            "instances.web.grants.DOCS.files.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.DOCS.files.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.DOCS.files.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.DOCS.files.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.DOCS.files.limits.max_result",
+            json!("5kb"),
+        ),
         change("instances.web.data_guard.max_request", json!("5kb")),
         change("instances.web.data_guard.max_response", json!("5kb")),
         change("instances.web.data_guard.max_decompressed", json!("5kb")),
@@ -393,7 +472,7 @@ fn read(folder: &Path, text: &Value) -> Config {
 }
 
 /// What is used where it stands in the configuration: in which file, by which words.
-const USED: [(&str, &str); 14] = [
+const USED: [(&str, &str); 15] = [
     (
         include_str!("../server/run.rs"),
         "Control::listen(&loaded.config.control)",
@@ -434,6 +513,10 @@ const USED: [(&str, &str); 14] = [
         "with_roots(&config.data_guard.ca)",
     ),
     (include_str!("../site.rs"), "assets.order"),
+    (
+        include_str!("../capabilities/mod.rs"),
+        "for (name, grant) in &ground.site.grants",
+    ),
     (
         include_str!("../capabilities/service.rs"),
         "site: binding.instance.clone()",
@@ -501,6 +584,8 @@ fn made(config: &Config) -> String {
         add(&egress::policy(&site.data_guard, message));
         add(&site.state.as_ref().map(grants::state));
         add(&site.files.iter().map(grants::folder).collect::<Vec<_>>());
+        // The sections of grants are what their kinds take; the tests of `stockade-grants` show what each key does.
+        add(&(&site.grants, &site.approvals));
         let assets = site.assets.as_ref();
         add(&assets.map(|assets| gateway::assets_options(assets, site.code.is_some())));
         add(&assets.map(|assets| assets.order));

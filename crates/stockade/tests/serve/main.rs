@@ -9,6 +9,7 @@ mod bindings;
 mod client;
 mod fetches;
 mod frameworks;
+mod grants;
 mod lifetime;
 mod limits;
 mod observed;
