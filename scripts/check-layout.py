@@ -32,7 +32,8 @@ EDGES = {
     "stockade-config": {"stockade-http", "stockade-policy"},
     "stockade-capability": {"stockade-http", "stockade-protocol"},
     "stockade-grants": {
-        "stockade-broker", "stockade-capability", "stockade-config", "stockade-http", "stockade-policy", "stockade-protocol",
+        "stockade-broker", "stockade-capability", "stockade-config", "stockade-http", "stockade-jail", "stockade-policy",
+        "stockade-protocol", "stockade-sqlite",
     },
     "stockade-instance": {"stockade-capability", "stockade-http", "stockade-policy", "stockade-protocol", "stockade-supervisor"},
     "stockade-tls": {"stockade-http"},
@@ -58,7 +59,7 @@ EDGES = {
     "stockade": {
         "stockade-attack", "stockade-broker", "stockade-capability", "stockade-config", "stockade-grants", "stockade-host",
         "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-policy", "stockade-protocol", "stockade-rpc", "stockade-serve",
-        "stockade-supervisor", "stockade-transpile",
+        "stockade-sqlite", "stockade-supervisor", "stockade-transpile",
     },
 }
 
