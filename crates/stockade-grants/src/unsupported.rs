@@ -11,7 +11,7 @@ use crate::{Finding, GrantError, GrantKind, Ground};
 pub(crate) const METHODS: &[&str] = &[];
 pub(crate) const EVERY_CALL: bool = false;
 
-const WHY: &str = "a database needs the walls of Linux: run Stockade there";
+const WHY: &str = "a database needs the isolation that Linux has: run Stockade there";
 
 impl GrantKind for SqliteGrant {
     fn limits(&self) -> &CallLimits {

@@ -103,7 +103,7 @@ impl Database {
             let mut turn = turn;
             let time = inner.options.statement;
             let request = Request::Begin { time: millis(time) };
-            inner.exchange(&mut turn, &request, time).await?;
+            inner.ask(&mut turn, &request, time).await?;
             Ok((turn, inner))
         });
         let (turn, inner) = began.await?;
@@ -120,7 +120,7 @@ impl Database {
         let mut turn = self.inner.turn().await?;
         let inner = Arc::clone(&self.inner);
         // Goes on when the caller does not wait any more: the worker's answer must be read.
-        spawn(async move { inner.exchange(&mut turn, &request, time).await }).await
+        spawn(async move { inner.ask(&mut turn, &request, time).await }).await
     }
 }
 
@@ -154,7 +154,7 @@ impl Inner {
     }
 
     /// Has the worker do something, and starts one where there is none.
-    async fn exchange(
+    async fn ask(
         self: &Arc<Self>,
         connection: &mut Connection,
         request: &Request,
@@ -167,9 +167,7 @@ impl Inner {
             return Err(SqlError::Failed("it has no worker".to_owned()));
         };
         let until = Instant::now() + time;
-        let outcome = link
-            .exchange(request, self.options.most_result, until)
-            .await;
+        let outcome = link.ask(request, self.options.most_result, until).await;
         connection.used = Some(Instant::now());
         match outcome {
             Ok(Outcome::Done(rows)) => Ok(rows),
@@ -284,7 +282,7 @@ impl Transaction {
             let left = open.until.saturating_duration_since(Instant::now());
             let time = open.inner.options.statement.min(left);
             let request = request(millis(time));
-            let done = open.inner.exchange(turn, &request, time).await;
+            let done = open.inner.ask(turn, &request, time).await;
             if turn.link.is_none() {
                 *held = Err("its worker ended");
             }
@@ -329,7 +327,7 @@ impl Open {
         } else {
             Request::RollBack
         };
-        self.inner.exchange(&mut turn, &request, time).await?;
+        self.inner.ask(&mut turn, &request, time).await?;
         Ok(())
     }
 }

@@ -96,7 +96,7 @@ fn open_one(path: &Path, access: Access, create: bool) -> Result<File, OpenError
     })?;
     let kind = file
         .metadata()
-        .map_err(|error| failed(format!("it cannot be looked at: {error}")))?
+        .map_err(|error| failed(format!("it cannot be inspected: {error}")))?
         .file_type();
     if !kind.is_file() || kind.is_fifo() {
         return Err(failed("it is not a regular file".to_owned()));

@@ -86,7 +86,7 @@ impl Link {
             memory: options.memory,
             most_result: options.most_result,
         });
-        match link.exchange(&open, 0, until).await {
+        match link.ask(&open, 0, until).await {
             Ok(Outcome::Done(_)) => Ok(link),
             Ok(Outcome::Refused { code, message, .. }) => Err(format!("{message} ({code})")),
             Err(Broken::TimedOut) => Err("opening the database took too long".to_owned()),
@@ -96,7 +96,7 @@ impl Link {
 
     /// Sends a request and reads all of its answer, which has at most `most` bytes of rows. Must not be dropped in
     /// between.
-    pub(crate) async fn exchange(
+    pub(crate) async fn ask(
         &mut self,
         request: &Request,
         most: u64,

@@ -350,7 +350,7 @@ mod tests {
                 let sql = "insert into t values (1); commit";
                 database.execute(sql.to_owned()).await.unwrap_err();
                 assert_eq!(number(&database, "select count(*) from t").await, 0);
-                // The harmless twins.
+                // The controls, which must work.
                 for sql in [
                     "pragma table_info(t)",
                     "select * from pragma_table_info('t')",

@@ -13,7 +13,7 @@ use super::policy;
 use crate::message::{Answer, Column, PIECE, Request, Settings, Statement, Value};
 use crate::sys::calls;
 
-/// Steps of SQLite's virtual machine between two looks at the clock.
+/// Steps of SQLite's virtual machine between two checks of the clock.
 const STEPS: i32 = 1_000;
 
 /// Milliseconds for what the worker does by itself: opening, and rolling back.
@@ -68,7 +68,7 @@ pub(super) struct Engine {
     read_only: bool,
 }
 
-/// What the hooks of SQLite look at.
+/// What the hooks of SQLite read.
 struct Control {
     began: Instant,
     /// When statements end, in milliseconds since `began`.

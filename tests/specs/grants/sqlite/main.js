@@ -43,7 +43,7 @@ for (const isolation of ["thread", "process", "container"]) {
     let kept;
     await DB.transaction((tx) => { kept = tx; });
     const late = await failed(DB.transaction(async (tx) => {
-      // Longer than a transaction may last: whoever waits for the database gets it.
+      // Longer than a transaction may last: a call that waits gets the database then.
       await tx.prepare("insert into t (v) values (?)").bind("e").run();
       const waited = await count();
       await tx.prepare("insert into t (v) values (?)").bind(waited).run();
