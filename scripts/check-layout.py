@@ -25,13 +25,15 @@ EDGES = {
     "stockade-attack": {"stockade-jail"},
     "stockade-supervisor": {"stockade-jail", "stockade-policy", "stockade-protocol"},
     "stockade-rpc": {"stockade-protocol", "stockade-supervisor"},
+    "stockade-sqlite": {"stockade-jail"},
     "stockade-state": {"stockade-policy"},
     "stockade-http": set(),
     "stockade-broker": {"stockade-http", "stockade-policy"},
     "stockade-config": {"stockade-http", "stockade-policy"},
     "stockade-capability": {"stockade-http", "stockade-protocol"},
     "stockade-grants": {
-        "stockade-broker", "stockade-capability", "stockade-config", "stockade-http", "stockade-policy", "stockade-protocol",
+        "stockade-broker", "stockade-capability", "stockade-config", "stockade-http", "stockade-jail", "stockade-policy",
+        "stockade-protocol", "stockade-sqlite",
     },
     "stockade-instance": {"stockade-capability", "stockade-http", "stockade-policy", "stockade-protocol", "stockade-supervisor"},
     "stockade-tls": {"stockade-http"},
@@ -57,7 +59,7 @@ EDGES = {
     "stockade": {
         "stockade-attack", "stockade-broker", "stockade-capability", "stockade-config", "stockade-grants", "stockade-host",
         "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-policy", "stockade-protocol", "stockade-rpc", "stockade-serve",
-        "stockade-supervisor", "stockade-transpile",
+        "stockade-sqlite", "stockade-supervisor", "stockade-transpile",
     },
 }
 
@@ -71,6 +73,7 @@ MAY_USE_UNSAFE = {
     "stockade-attack": "src/sys",
     "stockade-isolate": "src/sys",
     "stockade-jail": "src/sys",
+    "stockade-sqlite": "src/sys",
 }
 
 # crate: modules that stand in circles, which are to become fewer; a module and its submodule form no circle

@@ -118,6 +118,19 @@ declare namespace Stockade {
           limits?: GrantLimits;
         };
       }
+      | {
+        sqlite: {
+          file: string;
+          mode?: "read" | "write";
+          storage?: string;
+          memory?: string;
+          statement?: string;
+          transaction?: string;
+          idle?: string;
+          isolation?: "container" | "process";
+          limits?: GrantLimits & { handles?: number };
+        };
+      }
     );
   interface IsolateOptions extends IsolateLimits {
     /** What the guest finds in `NETWORK.env` by these names; see docs/grants.md. Not an option of the sandbox. */

@@ -339,3 +339,57 @@ interface DnsResolver {
    */
   resolve<T extends keyof DnsRecords = "A">(name: string, type?: T): Promise<DnsRecords[T][]>;
 }
+
+/** A value for a statement. Booleans become 0 and 1. */
+type SqlParameter = null | boolean | number | bigint | string | ArrayBuffer | ArrayBufferView;
+/** A value of a row: an integer beyond 2^53 is a bigint. */
+type SqlValue = null | number | bigint | string | Uint8Array;
+/** What a statement gave. */
+interface SqlResult<Row = Record<string, SqlValue>> {
+  success: true;
+  results: Row[];
+  meta: {
+    /** Milliseconds. */
+    duration: number;
+    /** Rows that were inserted, changed or deleted. */
+    changes: number;
+    changed_db: boolean;
+    last_row_id: number | bigint;
+    /** Bytes of the database. */
+    size_after: number;
+    /** Steps of SQLite's virtual machine. */
+    steps: number;
+  };
+}
+/** A statement, with the values that were bound to it. */
+interface SqlStatement {
+  /** The statement with these values for `?1`, `?2` and so on, instead of those that were bound before. */
+  bind(...values: SqlParameter[]): SqlStatement;
+  all<Row = Record<string, SqlValue>>(): Promise<SqlResult<Row>>;
+  run<Row = Record<string, SqlValue>>(): Promise<SqlResult<Row>>;
+  /** The first row, or `null`. */
+  first<Row = Record<string, SqlValue>>(): Promise<Row | null>;
+  /** A column of the first row, or `null` where there is no row. */
+  first<Value = SqlValue>(column: string): Promise<Value | null>;
+  /** Rows as arrays, after one with the names of the columns if asked for. */
+  raw<Row = SqlValue[]>(options?: { columnNames?: boolean }): Promise<Row[]>;
+}
+/** Where statements run. */
+interface SqlTransaction {
+  /** A statement, of one. */
+  prepare(sql: string): SqlStatement;
+  /** Runs statements, all or none of them. */
+  batch<Row = Record<string, SqlValue>>(statements: SqlStatement[]): Promise<SqlResult<Row>[]>;
+  /** Runs all statements of a text, all or none of them. */
+  exec(sql: string): Promise<{ count: number; duration: number }>;
+}
+/** A grant of the kind `sqlite`. A failed statement is a `DatabaseError`, whose `code` is as `SQLITE_CONSTRAINT_UNIQUE`. */
+interface SqlDatabase extends SqlTransaction {
+  /**
+   * Runs `work` in a transaction. It is committed when the promise of `work` is fulfilled, and rolled back when it is
+   * rejected, or at the time limit. All other calls of the database wait meanwhile.
+   */
+  transaction<T>(work: (transaction: SqlTransaction) => T | PromiseLike<T>): Promise<T>;
+  /** The database itself: it has one replica. */
+  withSession(): this;
+}

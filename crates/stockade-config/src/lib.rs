@@ -45,7 +45,10 @@ mod yaml;
 
 pub use config::{Config, Loaded};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
-pub use grants::{Approve, CallLimits, DnsGrant, DnsRecord, FileMode, FilesGrant, Grant};
+pub use grants::{
+    Approve, CallLimits, DnsGrant, DnsRecord, FileMode, FilesGrant, Grant, SqliteGrant,
+    SqliteIsolation,
+};
 pub use guard::{DataGuard, GuardRule, PortRange};
 pub use instance::{
     Assets, AssetsOrder, Autoscale, Binding, Cron, FileGrant, Instance, InstanceLimits, Recycle,

@@ -21,6 +21,11 @@ mod files;
 mod ground;
 mod kept;
 mod program;
+#[cfg(target_os = "linux")]
+mod sqlite;
+#[cfg(not(target_os = "linux"))]
+#[path = "unsupported.rs"]
+mod sqlite;
 
 use std::sync::Arc;
 
@@ -86,6 +91,7 @@ macro_rules! kinds {
 kinds! {
     Dns "dns" dns,
     Files "files" files,
+    Sqlite "sqlite" sqlite,
 }
 
 /// The row of a grant's kind.

@@ -8,6 +8,7 @@ mod approve;
 mod dns;
 mod files;
 mod limits;
+mod sqlite;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ pub use approve::Approve;
 pub use dns::{DnsGrant, DnsRecord};
 pub use files::{FileMode, FilesGrant};
 pub use limits::CallLimits;
+pub use sqlite::{SqliteGrant, SqliteIsolation};
 
 /// The key of a grant that is not a kind.
 const APPROVE: &str = "approve";
@@ -79,6 +81,8 @@ kinds! {
     Dns(DnsGrant) "dns",
     /// A folder.
     Files(FilesGrant) "files",
+    /// A database of SQLite.
+    Sqlite(SqliteGrant) "sqlite",
 }
 
 /// The value of each name of `grants`.

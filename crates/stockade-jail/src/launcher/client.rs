@@ -98,6 +98,21 @@ impl Launcher {
         spec: &JailSpec,
         on_event: Box<dyn Fn(JailEvent) + Send + Sync>,
     ) -> Result<(Worker, OwnedFd), JailError> {
+        self.launch_with_files(spec, Vec::new(), on_event)
+    }
+
+    /// As [`Launcher::launch`], with the open files that a worker of the role
+    /// [`Role::Database`](crate::Role::Database) has.
+    ///
+    /// # Errors
+    ///
+    /// The worker cannot be started, or there are not as many files as its role has.
+    pub fn launch_with_files(
+        &self,
+        spec: &JailSpec,
+        files: Vec<OwnedFd>,
+        on_event: Box<dyn Fn(JailEvent) + Send + Sync>,
+    ) -> Result<(Worker, OwnedFd), JailError> {
         let pair = |kind| {
             socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).map_err(|error| {
                 JailError::new(
@@ -116,6 +131,7 @@ impl Launcher {
                 spec: spec.clone(),
                 message_inside,
                 setup_inside,
+                files,
                 setup,
                 on_event,
                 answer,

@@ -51,6 +51,7 @@ pub(super) struct Launch {
     pub(super) spec: JailSpec,
     pub(super) message_inside: OwnedFd,
     pub(super) setup_inside: OwnedFd,
+    pub(super) files: Vec<OwnedFd>,
     pub(super) setup: OwnedFd,
     pub(super) on_event: EventHandler,
     pub(super) answer: Answer<Started>,
@@ -279,11 +280,11 @@ impl Jail {
             on_event: launch.on_event,
             answer: launch.answer,
         };
-        self.ask(
-            &request,
-            &[&launch.message_inside, &launch.setup_inside],
-            question,
-        );
+        let descriptors: Vec<_> = [&launch.message_inside, &launch.setup_inside]
+            .into_iter()
+            .chain(&launch.files)
+            .collect();
+        self.ask(&request, &descriptors, question);
     }
 
     fn ask(&mut self, request: &Request, descriptors: &[&OwnedFd], what: Question) {

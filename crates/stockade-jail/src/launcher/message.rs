@@ -21,13 +21,13 @@ use crate::{ExitStatus, JailError, JailSpec, Layer};
 /// Largest packet in bytes.
 pub(crate) const MOST_BYTES: usize = 32 << 10;
 
-/// Most descriptors in a packet: what a template hands to its clone.
+/// Most descriptors in a packet: what a template hands to its clone, more than the sockets and files of a launch.
 const MOST_DESCRIPTORS: usize = 3 + crate::cgroup::MOST_DOORS;
 
 /// From the supervisor to the launcher.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Start a worker. With it come the worker's ends of its message socket and its setup socket.
+    /// Start a worker. With it come the worker's ends of its message socket and its setup socket, and its files.
     Launch { id: u64, spec: JailSpec },
     /// Set what the kernel lets a worker use.
     SetMemory { id: u64, memory: Option<u64> },

@@ -30,7 +30,9 @@ use crate::namespaces::{self, Ids};
 use crate::seccomp::{self, Filters};
 use crate::sys::process::{Reaped, child_signals, default_signals, exit_now, reap};
 use crate::worker::Entry;
-use crate::{CgroupUse, ExitStatus, JailError, JailSpec, Level, Wx, layers, rlimits, sys};
+use crate::{
+    CgroupUse, ExitStatus, FILES, JailError, JailSpec, Level, Role, Wx, layers, rlimits, sys,
+};
 
 /// The name that the launcher is started by, in place of the program's: `stockade-launcher`, and room for
 /// what workers show in its place.
@@ -203,7 +205,7 @@ impl<'a> Server<'a> {
 
     fn answer(&mut self, request: Request, descriptors: Vec<OwnedFd>) -> io::Result<()> {
         match request {
-            Request::Launch { id, spec } => match self.launch(id, &spec, descriptors) {
+            Request::Launch { id, spec } => match self.launch(id, &spec, &descriptors) {
                 Ok(pid) => {
                     let pidfd = self.workers.get(&pid).map(|worker| worker.pidfd.as_fd());
                     message::send(
@@ -231,13 +233,21 @@ impl<'a> Server<'a> {
         &mut self,
         id: u64,
         spec: &JailSpec,
-        descriptors: Vec<OwnedFd>,
+        descriptors: &[OwnedFd],
     ) -> Result<i32, JailError> {
         check(spec)?;
-        let Ok([message, setup]) = <[OwnedFd; 2]>::try_from(descriptors) else {
+        let files = match spec.role {
+            Role::Isolates | Role::Attack => 0,
+            Role::Database { .. } => FILES,
+        };
+        let (sockets, files) = match descriptors.len().checked_sub(files) {
+            Some(2) => descriptors.split_at(2),
+            _ => return Err(invalid("the worker's sockets or files are missing")),
+        };
+        let [message, setup] = sockets else {
             return Err(invalid("the worker's sockets are missing"));
         };
-        let filters = filters(spec.wx)?;
+        let filters = filters(spec)?;
         let container = spec.level == Level::Container;
         let own = self
             .ids
@@ -247,7 +257,7 @@ impl<'a> Server<'a> {
         } else {
             None
         };
-        match self.start(spec, own, &message, &setup, cgroup.as_ref(), filters) {
+        match self.start(spec, own, [message, setup], files, cgroup.as_ref(), filters) {
             Ok(child) => {
                 let pid = child.pid;
                 self.workers.insert(
@@ -277,8 +287,8 @@ impl<'a> Server<'a> {
         &mut self,
         spec: &JailSpec,
         own: Option<u32>,
-        message: &OwnedFd,
-        setup: &OwnedFd,
+        [message, setup]: [&OwnedFd; 2],
+        files: &[OwnedFd],
         cgroup: Option<&WorkerCgroup>,
         filters: &'static Filters,
     ) -> Result<sys::clone::Child, JailError> {
@@ -305,6 +315,7 @@ impl<'a> Server<'a> {
                 setup,
                 launcher: myself,
                 go,
+                files,
             },
         };
         let (go, mut let_go) = pipe()?;
@@ -452,17 +463,20 @@ fn status(raw: i32) -> ExitStatus {
 }
 
 /// The seccomp filters of workers, compiled once: each clone has them in its memory.
-fn filters(wx: Wx) -> Result<&'static Filters, JailError> {
+fn filters(spec: &JailSpec) -> Result<&'static Filters, JailError> {
     static JIT: OnceLock<Filters> = OnceLock::new();
     static STRICT: OnceLock<Filters> = OnceLock::new();
-    let cell = match wx {
-        Wx::Jit => &JIT,
-        Wx::Strict => &STRICT,
+    static DATABASE: OnceLock<Filters> = OnceLock::new();
+    let files = matches!(spec.role, Role::Database { .. });
+    let cell = match (files, spec.wx) {
+        (true, _) => &DATABASE,
+        (false, Wx::Jit) => &JIT,
+        (false, Wx::Strict) => &STRICT,
     };
     if let Some(filters) = cell.get() {
         return Ok(filters);
     }
-    let compiled = seccomp::compile(wx)?;
+    let compiled = seccomp::compile(spec.wx, files)?;
     Ok(cell.get_or_init(|| compiled))
 }
 
@@ -478,6 +492,9 @@ fn check(spec: &JailSpec) -> Result<(), JailError> {
         return Err(invalid(&format!(
             "{memory} bytes of memory are under {LEAST_MEMORY}"
         )));
+    }
+    if matches!(spec.role, Role::Database { .. }) && spec.wx != Wx::Strict {
+        return Err(invalid("a database needs no executable memory"));
     }
     if let Some(share) = spec
         .cpu_share
@@ -517,7 +534,6 @@ fn timespec(duration: Duration) -> Timespec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Role;
 
     fn spec() -> JailSpec {
         JailSpec {

@@ -414,6 +414,7 @@ impl Clones {
                 setup: &setup,
                 launcher: &self.launcher,
                 go: &go,
+                files: &[],
             },
         };
         namespaces::clone_by(order.namespaces, || {

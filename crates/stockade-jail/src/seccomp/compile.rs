@@ -22,10 +22,10 @@ pub(crate) struct Filters {
     pub(super) program: BpfProgram,
 }
 
-/// Compiles the rules of a mode for the architecture of this program.
-pub(crate) fn compile(wx: Wx) -> Result<Filters, JailError> {
+/// Compiles the rules of a mode, for a worker with or without files, for the architecture of this program.
+pub(crate) fn compile(wx: Wx, files: bool) -> Result<Filters, JailError> {
     native()
-        .and_then(|arch| compile_for(wx, arch))
+        .and_then(|arch| compile_for(wx, files, arch))
         .map_err(|what| {
             JailError::new(
                 LAYER,
@@ -36,8 +36,8 @@ pub(crate) fn compile(wx: Wx) -> Result<Filters, JailError> {
         })
 }
 
-pub(super) fn compile_for(wx: Wx, arch: TargetArch) -> Result<Filters, String> {
-    let json = serde_json::to_vec(&rules(wx, arch)?).map_err(|error| error.to_string())?;
+pub(super) fn compile_for(wx: Wx, files: bool, arch: TargetArch) -> Result<Filters, String> {
+    let json = serde_json::to_vec(&rules(wx, files, arch)?).map_err(|error| error.to_string())?;
     let mut programs: BpfMap =
         seccompiler::compile_from_json(json.as_slice(), arch).map_err(|error| error.to_string())?;
     let mut allow = programs

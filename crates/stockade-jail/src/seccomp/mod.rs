@@ -1,7 +1,8 @@
 //! System calls (seccomp(2)): an allow-list with rules for arguments.
 //!
 //! The rules are data, in this crate's folder `seccomp`, in the JSON format of the `seccompiler` crate.
-//! `every-worker.json` holds for all, one file for each mode and architecture adds to it. A section is a
+//! `every-worker.json` holds for all, one file for each mode and architecture adds to it, and `database.json` what
+//! a worker with open files needs. A section is a
 //! filter, and they become one program, what is refused first:
 //!
 //! - `allow`: what matches is carried out. What does not waits for the supervisor ([`Listener`]), which
