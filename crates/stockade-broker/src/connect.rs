@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use stockade_http::Host;
 use tokio::net::TcpStream;
@@ -22,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
+use crate::sockets::ClientCertificate;
 use crate::target::Target;
 
 /// After this time without an answer the next address is tried as well (RFC 8305, 5).
@@ -66,6 +67,14 @@ pub enum BrokerError {
     /// A file of trusted certificates cannot be used.
     #[error("cannot trust the certificates of {}: {why}", path.display())]
     Roots {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A client certificate or its key cannot be used.
+    #[error("cannot use the client certificate or key in {}: {why}", path.display())]
+    Client {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -148,33 +157,82 @@ impl Connector {
             Host::Name(name) => ServerName::try_from(name.clone())
                 .map_err(|_| ConnectFailure::Tls("the name is not one for TLS".to_owned()))?,
         };
-        let stream = connector.connect(name, tcp).await.map_err(|error| {
-            match error
-                .get_ref()
-                .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-            {
-                Some(error) => ConnectFailure::Tls(error.to_string()),
-                None => ConnectFailure::Tls(error.kind().to_string()),
-            }
-        })?;
+        let stream = connector.connect(name, tcp).await;
+        let stream = stream.map_err(|error| tls_failure(&error))?;
         Ok((Stream::Right(Box::new(stream)), address))
     }
 
     fn tls(&self, protocols: &[&[u8]]) -> Result<TlsConnector, String> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(self.roots.clone())
-            .with_no_client_auth();
+        let mut config = tls_client(Arc::clone(&self.roots), None)?;
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
         Ok(TlsConnector::from(Arc::new(config)))
     }
 }
 
+/// A certificate chain and its key.
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn tls_client(
+    roots: Arc<RootCertStore>,
+    identity: Option<Identity>,
+) -> Result<ClientConfig, String> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| error.to_string())?,
+        None => builder.with_no_client_auth(),
+    };
+    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    Ok(config)
+}
+
+/// TLS that trusts Mozilla's roots and those in `ca`, and shows `client` to servers that ask.
+pub(crate) fn client_config(
+    ca: &[PathBuf],
+    client: Option<&ClientCertificate>,
+) -> Result<Arc<ClientConfig>, BrokerError> {
+    let roots = Arc::new(roots(ca)?);
+    let at = |path: &Path, why: String| BrokerError::Client {
+        path: path.to_owned(),
+        why,
+    };
+    let identity = client
+        .map(|client| {
+            let certificates = CertificateDer::pem_file_iter(&client.certificate)
+                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                .map_err(|error| at(&client.certificate, error.to_string()))?;
+            if certificates.is_empty() {
+                let why = "no certificate in it (PEM: -----BEGIN CERTIFICATE-----)";
+                return Err(at(&client.certificate, why.to_owned()));
+            }
+            let key = PrivateKeyDer::from_pem_file(&client.key)
+                .map_err(|error| at(&client.key, error.to_string()))?;
+            Ok((certificates, key))
+        })
+        .transpose()?;
+    let config = tls_client(roots, identity).map_err(|why| {
+        let path = client.map_or(Path::new(""), |client| client.key.as_path());
+        at(path, why)
+    })?;
+    Ok(Arc::new(config))
+}
+
+/// Why a handshake failed, without the server's words.
+pub(crate) fn tls_failure(error: &io::Error) -> ConnectFailure {
+    let inner = error.get_ref();
+    match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(error) => ConnectFailure::Tls(error.to_string()),
+        None => ConnectFailure::Tls(error.kind().to_string()),
+    }
+}
+
 /// Tries addresses one after another without waiting long for each. The last error, if all fail.
-async fn race(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
+pub(crate) async fn race(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
     let mut rest = addresses
         .iter()
         .take(MOST_TRIED)

@@ -33,6 +33,7 @@ mod reader;
 mod reference;
 mod schema;
 mod section;
+mod sockets;
 mod tls;
 mod tree;
 mod units;
@@ -52,6 +53,7 @@ pub use observe::{
     AccessLog, ClientAddress, ConsoleLog, Level, LogFormat, Logging, Metrics, Query, Redact,
 };
 pub use schema::schema;
+pub use sockets::{ConnectRule, Sockets, TlsUse};
 pub use tls::{
     Acme, AcmeChallenge, Certificate, ClientAuth, ClientAuthMode, ExpiredCrl, Tls, TlsVersion,
 };

@@ -11,7 +11,7 @@
 //   http.failed [id, name, message, stack]
 //   http.settled [id]: after `pending`, all that `waitUntil` was given is done
 //   cron.done [id, null or a message]
-// `sockets.js` says what is said about WebSockets, `bindings.js` what `env` holds.
+// `sockets.js` says what is said about WebSockets, `pipes.js` what about connections, `bindings.js` what `env` holds.
 //
 // Invariant: each request is answered once. What a handler throws, or answers wrongly, is an answer too.
 
@@ -46,6 +46,8 @@ const { abortRequest, fromInnerRequest } = core.loadExtScript("ext:deno_fetch/23
 const { control, controls, streams } = core.loadExtScript("ext:stockade_realm/network.js");
 const bindings = core.loadExtScript("ext:stockade_realm/bindings.js");
 const { noteClient } = core.loadExtScript("ext:stockade_realm/fetch.js");
+const { connect } = core.loadExtScript("ext:stockade_realm/connect.js");
+const pipes = core.loadExtScript("ext:stockade_realm/pipes.js");
 const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
 const answer = core.loadExtScript("ext:stockade_realm/answer.js");
 const modules = core.loadExtScript("ext:stockade_realm/site.js");
@@ -444,7 +446,11 @@ function configure(settings) {
   MapPrototypeSet(controls, "http.abort", onAbort);
   MapPrototypeSet(controls, "cron.run", onCron);
   sockets.configure();
-  globals.install({ __proto__: null, WorkerEntrypoint: modules.WorkerEntrypoint, env });
+  pipes.configure();
+  globals.install(
+    { __proto__: null, WorkerEntrypoint: modules.WorkerEntrypoint, env },
+    { __proto__: null, connect },
+  );
   return true;
 }
 

@@ -67,6 +67,8 @@ deno_core::extension!(
         "fetcher.js",
         "bindings.js",
         "sockets.js",
+        "pipes.js",
+        "connect.js",
         "answer.js",
         "site.js",
         "site_streams.js",

@@ -25,6 +25,7 @@ mod running;
 mod server;
 mod services;
 mod site;
+mod sockets;
 mod status;
 mod subsystem;
 mod tls;

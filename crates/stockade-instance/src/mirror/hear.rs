@@ -77,6 +77,10 @@ impl Mirror {
             "socket.message" => self.socket_message(parse_fields(data)?)?,
             "socket.close" => self.socket_closed(&parse_fields(data)?),
             "socket.credit" => self.socket_credit(&parse_fields(data)?),
+            "pipe.data" | "pipe.end" | "pipe.tls" | "pipe.close" => {
+                self.pipe_message(name, parse_fields(data)?)?;
+            }
+            "pipe.credit" => self.pipe_credit(&parse_fields(data)?)?,
             "request.cancel" => self.ask_cancelled(&parse_fields(data)?),
             // A runtime newer than this host may say more.
             _ => {}

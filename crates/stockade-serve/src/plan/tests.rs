@@ -12,7 +12,7 @@ use stockade_http::Body;
 
 use stockade_transpile::ModuleFiles;
 
-use super::{egress, gateway, grants, instance, logging};
+use super::{egress, gateway, grants, instance, logging, sockets};
 
 /// Several sites, with something of everything.
 fn many() -> Value {
@@ -42,6 +42,10 @@ fn many() -> Value {
                 "files": [{"path": "./folder", "mode": "write"}],
                 "assets": {"folder": "./folder", "binding": "ASSETS"},
                 "data_guard": {"rules": [{"hosts": ["c.example"], "addresses": ["192.0.2.0/24"]}]},
+                "sockets": {"connect": [{
+                    "hosts": ["d.example"], "addresses": ["192.0.2.0/24"], "ports": [5432],
+                    "client_certificate": "a.pem", "client_key": "a.key",
+                }]},
                 "autoscale": {"min_instances": 1},
             },
             "api": {"code": "./code"},
@@ -349,6 +353,26 @@ fn cases() -> Vec<Case> {
         change("defaults.mirrors", json!(3)),
         change("defaults.autoscale", json!(true)),
         change("defaults.recycle.requests", json!(5)),
+        change("instances.web.sockets.connect.0.name", json!("own")),
+        change("instances.web.sockets.connect.0.hosts", json!(["e.example"])),
+        change("instances.web.sockets.connect.0.addresses", json!(["192.0.2.0/25"])),
+        change("instances.web.sockets.connect.0.ports", json!([25])),
+        change("instances.web.sockets.connect.0.tls", json!("allowed")),
+        change("instances.web.sockets.connect.0.ca", json!(["a.pem"])),
+        change("instances.web.sockets.connect.0.client_certificate", json!("b.pem")),
+        change("instances.web.sockets.connect.0.client_key", json!("b.key")),
+        change("instances.web.sockets.allow_private", json!(["127.0.0.1"])),
+        change("instances.web.sockets.refuse", json!(["203.0.113.0/24"])),
+        change("instances.web.sockets.concurrent", json!(5)),
+        change("instances.web.sockets.rate", json!(5)),
+        change("instances.web.sockets.bandwidth", json!("5kb")),
+        change("instances.web.sockets.connect_timeout", json!("5s")),
+        change("instances.web.sockets.idle_timeout", json!("5s")),
+        change("instances.web.sockets.lifetime", json!("5s")),
+        change("instances.web.sockets.total_connections", json!(5)),
+        change("instances.web.sockets.total_bytes", json!("5kb")),
+        change("instances.web.sockets.total_period", json!("1day")),
+        change("instances.web.limits.connections", json!(5)),
         change("defaults.data_guard.rate", json!(5)),
         change("defaults.encoded_slashes", json!("keep")),
         change("defaults.client_auth", client())
@@ -499,6 +523,7 @@ fn made(config: &Config) -> String {
         });
         add(&instance::options(site, env, files, message));
         add(&egress::policy(&site.data_guard, message));
+        add(&sockets::policy(&site.sockets));
         add(&site.state.as_ref().map(grants::state));
         add(&site.files.iter().map(grants::folder).collect::<Vec<_>>());
         let assets = site.assets.as_ref();
