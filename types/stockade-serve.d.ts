@@ -63,6 +63,50 @@ declare module "cloudflare:workers" {
   export const env: any;
 }
 
+// ---- Connections ----
+
+declare module "cloudflare:sockets" {
+  /** Opens a connection that the site's `sockets` allow. An error rejects `opened` and `closed`. */
+  export function connect(address: string | SocketAddress, options?: SocketOptions): Socket;
+}
+declare module "stockade:sockets" {
+  export { connect } from "cloudflare:sockets";
+}
+interface SocketAddress {
+  hostname: string;
+  /** 1 to 65535. */
+  port: number;
+}
+interface SocketOptions {
+  /** `off` is the default. With `starttls`, `startTls` of the socket begins TLS later. */
+  secureTransport?: "off" | "on" | "starttls";
+  /** Whether the writable side stays open when the other side has ended. */
+  allowHalfOpen?: boolean;
+  /** Bytes that `writable` accepts before it is full. */
+  highWaterMark?: number;
+  /** The name that the server must prove, instead of the address's. */
+  expectedServerHostname?: string;
+}
+interface SocketInfo {
+  /** The address that was connected to, as the site named it. */
+  remoteAddress?: string;
+  localAddress?: string;
+}
+interface Socket extends AsyncDisposable {
+  readonly readable: ReadableStream<Uint8Array>;
+  readonly writable: WritableStream<string | BufferSource>;
+  readonly opened: Promise<SocketInfo>;
+  /** Resolves when both sides have ended, or the site has closed it. */
+  readonly closed: Promise<void>;
+  /** Whether `startTls` has put another socket in its place. */
+  readonly upgraded: boolean;
+  readonly secureTransport: "off" | "on" | "starttls";
+  /** Writes what was written before, and closes the connection. */
+  close(): Promise<void>;
+  /** A socket on the same connection, in TLS. */
+  startTls(options?: { expectedServerHostname?: string }): Socket;
+}
+
 // ---- Requests and responses ----
 
 interface Request {

@@ -2,8 +2,8 @@
 //
 //   cd scripts/vendor-node && npm ci --ignore-scripts && node build.mjs
 //
-// Each file is one package with those that it needs, unchanged but for the imports of modules that guests have built
-// in. The licences of all packages stand in LICENSES.txt beside them.
+// Each file is one package with those that it needs, unchanged except for the imports of modules that guests have
+// built in. The licences of all packages stand in LICENSES.txt in the same folder.
 
 import { build } from "esbuild";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";

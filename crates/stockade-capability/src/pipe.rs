@@ -27,7 +27,7 @@ pub struct Pipe {
     /// The bytes. Of an error that is made with [`std::io::Error::other`] the guest is shown the text, or all of a
     /// [`GuestError`]: it holds no address and no secret.
     pub stream: Box<dyn DuplexStream>,
-    /// What the guest is told about the connection.
+    /// What the guest sees of the connection.
     pub opened: Opened,
     /// How the connection becomes one with TLS; `None` where it cannot.
     pub start_tls: Option<StartTls>,
@@ -56,7 +56,7 @@ impl fmt::Debug for Pipe {
     }
 }
 
-/// What a guest is told about a connection.
+/// What a guest sees of a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Opened {
     /// The other end as `host:port`, by the name that the guest used: never an address that it did not name.

@@ -9,7 +9,7 @@ use stockade_http::HostPattern;
 use crate::fields::Fields;
 use crate::guard::PortRange;
 use crate::keys::{FILE, HOST, Key, Kind, NETWORK, PORTS, TEXT, integer, list, size, text, time};
-use crate::section::{Record, Words, section, words};
+use crate::section::{Words, section, words};
 use crate::tree::Message;
 
 section! {

@@ -66,6 +66,9 @@ const sockets = globalThis[Symbol.for('cloudflare:sockets')];
 export const { connect } = sockets;
 ";
 
+/// What Node calls its tracking of asynchronous work, which every guest may import.
+const HOOKS: &str = "node:async_hooks";
+
 /// The scheme of what the modules of Node are made of, which they alone import.
 const INTERNAL: &str = "internal";
 
@@ -170,14 +173,16 @@ impl GuestModules {
         Ok(url)
     }
 
-    /// The URL of a module that is part of the runtime. A module of the guest's goes before one of Node's whose name
-    /// is written without `node:`.
+    /// The URL of a module that is part of the runtime: for sites, but for one. A module of the guest's goes before
+    /// one of Node's whose name is written without `node:`.
     fn find_built_in(&self, specifier: &str, referrer: &str) -> Option<Url> {
-        if SITE_MODULES.contains(&specifier) && self.serves() {
+        let of_site = SITE_MODULES.contains(&specifier) && self.serves();
+        let of_node = specifier.starts_with(INTERNAL) && !is_guest(referrer);
+        if of_site || of_node || specifier == HOOKS {
             return Url::parse(specifier).ok();
         }
-        if specifier.starts_with(INTERNAL) && !is_guest(referrer) {
-            return Url::parse(specifier).ok();
+        if !self.serves() {
+            return None;
         }
         let url = Url::parse(&node_module(specifier)?).ok()?;
         let own = url_for(specifier).is_some_and(|own| self.has(&own));
@@ -210,6 +215,9 @@ impl GuestModules {
                     self.no_module()
                 ),
             },
+            "node" if !self.serves() => format!(
+                "the only Node module is '{HOOKS}'\n  fix: use the web platform's APIs"
+            ),
             "node" => format!(
                 "there is no such module of Node; there are {}\n  fix: use one of these, or the web platform's APIs",
                 NODE_MODULES.join(", ")

@@ -381,6 +381,8 @@ function upgrade(before, options) {
       before.given = true;
       before.next = (error) => {
         connection.cancel = undefined;
+        if (error === undefined) before.closed.resolve(undefined);
+        else before.closed.reject(error);
         if (connection.isOver) return;
         connection.pipe = pipe;
         pipe.user = connection;
@@ -390,7 +392,6 @@ function upgrade(before, options) {
       pipes.startTls(pipe, name);
       give(before);
       failWritable(before, new TypeError("the socket that startTls() gave has taken its place"));
-      before.closed.resolve(undefined);
     };
     if (pipe.isOver) fail(connection, before.failed ?? new TypeError("the connection is closed"), before.failed);
     else if (pipe.rest === undefined) begin();

@@ -27,7 +27,15 @@ export const resolveSoa = call(promises.resolveSoa);
 export const resolveSrv = call(promises.resolveSrv);
 export const resolveTxt = call(promises.resolveTxt);
 export const reverse = call(promises.reverse);
-export const { Resolver } = promises;
+export class Resolver {
+  cancel() {}
+  getServers() {
+    return [];
+  }
+  setServers() {}
+}
+const { prototype } = Resolver;
+Object.assign(prototype, { resolve, resolve4, resolve6, resolveCname, resolveMx, resolveSrv, resolveTxt, reverse });
 export const getServers = () => [];
 export const setServers = () => {};
 export const getDefaultResultOrder = () => "verbatim";
@@ -35,14 +43,17 @@ export const setDefaultResultOrder = () => {};
 export const ADDRCONFIG = 32;
 export const V4MAPPED = 8;
 export const ALL = 16;
+export const CONNREFUSED = "ECONNREFUSED";
 export const NODATA = "ENODATA";
 export const NOTFOUND = "ENOTFOUND";
 export const NOTIMP = "ENOTIMP";
+export const SERVFAIL = "ESERVFAIL";
 export const TIMEOUT = "ETIMEOUT";
 export { promises };
 export default {
   ADDRCONFIG,
   ALL,
+  CONNREFUSED,
   getDefaultResultOrder,
   getServers,
   lookup,
@@ -63,6 +74,7 @@ export default {
   resolveSrv,
   resolveTxt,
   reverse,
+  SERVFAIL,
   setDefaultResultOrder,
   setServers,
   TIMEOUT,
