@@ -45,6 +45,14 @@ class Rig:
 
     def __init__(self, folder):
         self.folder, self.processes = folder, []
+        folder.mkdir(mode=0o755)
+        made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        for command in (
+            [*made, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=rig"],
+            [*made, "-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=localhost", "-CA", "ca.pem", "-CAkey", "ca.key",
+             "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"],
+        ):
+            subprocess.run(command, check=True, capture_output=True, cwd=folder)
 
     def start(self, *command, user=None, **more):
         if user is not None and os.geteuid() == 0:
@@ -187,7 +195,7 @@ def server(quick):
 
         def more_instances(self):
             self.folder.chmod(0o755)
-            self.rig = Rig(self.folder)
+            self.rig = Rig(self.folder / "rig")
             self.names, self.ports, started = names, {}, {}
             for name in names:
                 start = SERVERS[name]
@@ -205,7 +213,7 @@ def server(quick):
                     "sockets": {
                         "connect": [{
                             "hosts": ["localhost"], "ports": sorted(self.ports[name].values()), "tls": "allowed",
-                            "ca": [str(self.folder / "cert.pem")],
+                            "ca": [str(self.rig.folder / "ca.pem")],
                         }],
                         "allow_private": ["127.0.0.1", "::1"],
                     },
