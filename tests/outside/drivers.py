@@ -110,8 +110,8 @@ class Rig:
         subprocess.run(["mariadb-install-db", "--no-defaults", *who, f"--datadir={data}/data", "--skip-test-db",
                         "--auth-root-authentication-method=normal"], check=True, capture_output=True, cwd=self.folder)
         setup = self.folder / "mariadb.sql"
-        setup.write_text(f"create database app; create user app@'%' identified by '{PASSWORD}'; "
-                         "grant all on app.* to app@'%'; drop user if exists ''@'localhost';")
+        setup.write_text(f"create database app;\ncreate user app@'%' identified by '{PASSWORD}';\n"
+                         "grant all on app.* to app@'%';\ndrop user if exists ''@'localhost';\nflush privileges;\n")
         setup.chmod(0o644)
         self.start("mariadbd", "--no-defaults", *who, f"--datadir={data}/data", f"--port={port}",
                    "--bind-address=127.0.0.1", f"--socket={data}/socket", f"--init-file={setup}",

@@ -48,7 +48,7 @@ const TELL_AT: usize = WINDOW / 4;
 /// Bytes of one message to the guest.
 const CHUNK: usize = 64 << 10;
 
-/// Bytes that are read at once from a connection of which little came last.
+/// Bytes that are read at once from a connection of which little came last; otherwise twice what came.
 const SMALL_CHUNK: usize = 4 << 10;
 
 /// How long what the guest sent before its close may take to be written.
@@ -471,7 +471,7 @@ impl Carrier<'_> {
             if read == 0 {
                 return Ok(());
             }
-            at_once = if read < room { SMALL_CHUNK } else { (at_once * 4).min(CHUNK) };
+            at_once = (2 * read).clamp(SMALL_CHUNK, CHUNK);
             self.flow.credit.fetch_sub(read + OVERHEAD, Ordering::SeqCst);
             self.mirror
                 .tell("pipe.data", bytes_message(self.id, "chunk", chunk));
