@@ -17,12 +17,17 @@
 
 // ---- Handlers ----
 
-/** The default export of a site's module. It has at least one of `fetch` and `scheduled`. */
+/** The default export of a site's module. It has at least one of `fetch`, `scheduled` and `connect`. */
 interface ExportedHandler<Env = unknown> {
   /** Answers a request. If it throws, the client gets the status 500 and the error is logged. */
   fetch?(request: Request, env: Env, ctx: ExecutionContext): Response | PromiseLike<Response>;
   /** Runs at the times of `crons`. */
   scheduled?(controller: ScheduledController, env: Env, ctx: ExecutionContext): unknown;
+  /**
+   * Takes a connection of a listener with `connect`. The connection stays open after it returns; if it throws, the
+   * connection is closed and the error is logged.
+   */
+  connect?(socket: Socket, env: Env, ctx: ExecutionContext): unknown;
   /** Sites that have a binding to this one can call any other method. */
   [method: string]: unknown;
 }
@@ -58,6 +63,7 @@ declare module "cloudflare:workers" {
     protected readonly env: Env;
     fetch?(request: Request): Response | PromiseLike<Response>;
     scheduled?(controller: ScheduledController): unknown;
+    connect?(socket: Socket): unknown;
   }
   /** The same object that handlers receive as `env`. */
   export const env: any;

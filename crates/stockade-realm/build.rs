@@ -62,7 +62,10 @@ fn node_modules(out: &Path) -> Result<(), Box<dyn Error>> {
             None if name.starts_with("vendor/") => format!("internal:{name}"),
             None => format!("node:{name}"),
         };
-        writeln!(arms, "{specifier:?} => deno_core::ascii_str_include!({path:?}),")?;
+        writeln!(
+            arms,
+            "{specifier:?} => deno_core::ascii_str_include!({path:?}),"
+        )?;
     }
     let code = format!(
         "/// The source of a module of Node, or of what these are made of; by its URL.

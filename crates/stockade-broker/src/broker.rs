@@ -147,7 +147,11 @@ impl Broker {
     ///
     /// # Errors
     /// A file of trusted certificates, or of a client certificate, cannot be used.
-    pub fn sockets(&self, instance: &str, policy: SocketPolicy) -> Result<Arc<Sockets>, BrokerError> {
+    pub fn sockets(
+        &self,
+        instance: &str,
+        policy: SocketPolicy,
+    ) -> Result<Arc<Sockets>, BrokerError> {
         let instance: Arc<str> = instance.into();
         let spent = self
             .shared

@@ -11,9 +11,9 @@ use deno_core::error::ModuleLoaderError;
 use deno_core::sourcemap::SourceMap;
 use deno_core::url::Url;
 use deno_core::{
-    FastString, ModuleLoadOptions, ModuleLoadReferrer, ModuleLoadResponse, ModuleLoader, ModuleResolveResponse,
-    ModuleSource, ModuleSourceCode, ModuleSpecifier, ModuleType, RequestedModuleType,
-    ResolutionKind, ascii_str,
+    FastString, ModuleLoadOptions, ModuleLoadReferrer, ModuleLoadResponse, ModuleLoader,
+    ModuleResolveResponse, ModuleSource, ModuleSourceCode, ModuleSpecifier, ModuleType,
+    RequestedModuleType, ResolutionKind, ascii_str,
 };
 use deno_error::{JsErrorBox, JsErrorClass};
 use stockade_policy::{IsolateOptions, NODE_MODULES, SITE_MODULES, node_module};
@@ -215,9 +215,9 @@ impl GuestModules {
                     self.no_module()
                 ),
             },
-            "node" if !self.serves() => format!(
-                "the only Node module is '{HOOKS}'\n  fix: use the web platform's APIs"
-            ),
+            "node" if !self.serves() => {
+                format!("the only Node module is '{HOOKS}'\n  fix: use the web platform's APIs")
+            }
             "node" => format!(
                 "there is no such module of Node; there are {}\n  fix: use one of these, or the web platform's APIs",
                 NODE_MODULES.join(", ")

@@ -422,6 +422,14 @@ function begin(connection, info) {
   connection.opened.resolve({ remoteAddress, localAddress });
 }
 
+// A connection of a client, which is open.
+function accept(info, secure) {
+  const options = { __proto__: null, secureTransport: secure ? ON : OFF, allowHalfOpen: false, highWaterMark: undefined };
+  const connection = new Connection(options);
+  begin(connection, info);
+  return new Socket(ours, connection);
+}
+
 // `env.NAME.connect()` of a binding whose method opens a connection.
 function openBinding(binding, method, args) {
   const request = { __proto__: null, binding, method, args };
@@ -496,5 +504,5 @@ function connect(address, options = undefined) {
   return open("socket.connect", { __proto__: null, host: hostname, port, secure, serverName }, read);
 }
 
-return { addDoor, connect, openBinding, Socket };
+return { accept, addDoor, connect, openBinding };
 })();

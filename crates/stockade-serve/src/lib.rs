@@ -27,6 +27,7 @@ mod services;
 mod site;
 mod sockets;
 mod status;
+mod streams;
 mod subsystem;
 mod tls;
 

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use stockade_broker::{
-    Connection, Deadline, EgressError, Secure, SocketTarget, Sockets, TlsStart,
-};
+use stockade_broker::{Connection, Deadline, EgressError, Secure, SocketTarget, Sockets, TlsStart};
 use stockade_capability::{DuplexStream, ErrorName, Opened, Pipe, StartTls};
 use stockade_instance::{ConnectRequest, SecureTransport};
 use stockade_protocol::GuestError;

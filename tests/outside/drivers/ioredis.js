@@ -8,9 +8,9 @@ export default async ({ host, port, tlsPort }) => {
     const done = await client.multi().strlen("k").incr("n").exec();
     const listener = client.duplicate();
     await listener.subscribe("news");
-    const heard = new Promise((resolve) => listener.on("message", (_, text) => resolve(text)));
+    const message = new Promise((resolve) => listener.on("message", (_, text) => resolve(text)));
     await client.publish("news", "hello");
-    const result = [done.map(([error, value]) => error ?? value), await heard];
+    const result = [done.map(([error, value]) => error ?? value), await message];
     listener.disconnect();
     await client.quit();
     return result;

@@ -151,7 +151,11 @@ impl Sockets {
                 .then(|| client_config(&rule.ca, rule.client.as_ref()).map(TlsConnector::from))
                 .transpose()
         };
-        let tls = policy.rules.iter().map(connector).collect::<Result<_, _>>()?;
+        let tls = policy
+            .rules
+            .iter()
+            .map(connector)
+            .collect::<Result<_, _>>()?;
         let limits = policy.limits.as_egress();
         Ok(Self {
             instance: parts.instance,
@@ -159,7 +163,9 @@ impl Sockets {
             audit: parts.audit,
             purse: Arc::new(parts.purse),
             resolver: parts.resolver,
-            open: Arc::new(Semaphore::new(limits.concurrent.min(Semaphore::MAX_PERMITS))),
+            open: Arc::new(Semaphore::new(
+                limits.concurrent.min(Semaphore::MAX_PERMITS),
+            )),
             limits,
             policy,
         })
@@ -244,11 +250,13 @@ impl Sockets {
             }
             (secure, start) => Connection {
                 stream: ConnectionStream::Left(stream),
-                start_tls: start.filter(|_| secure == Secure::StartTls).map(|start| TlsStart {
-                    // The guest says when.
-                    limit,
-                    ..start
-                }),
+                start_tls: start
+                    .filter(|_| secure == Secure::StartTls)
+                    .map(|start| TlsStart {
+                        // The guest says when.
+                        limit,
+                        ..start
+                    }),
                 deadline: over,
             },
         })
@@ -256,7 +264,11 @@ impl Sockets {
 
     /// What puts TLS into connections of a rule, where any does.
     fn tls_of(&self, rule: &SocketRule) -> Option<TlsConnector> {
-        let at = self.policy.rules.iter().position(|other| std::ptr::eq(other, rule))?;
+        let at = self
+            .policy
+            .rules
+            .iter()
+            .position(|other| std::ptr::eq(other, rule))?;
         self.tls.get(at)?.clone()
     }
 

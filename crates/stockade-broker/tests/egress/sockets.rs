@@ -91,7 +91,10 @@ async fn connection_carries_bytes_and_is_counted() {
     assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
     drop(stream);
     let used = setting.used().await;
-    assert_eq!((used.action, used.sent, used.received), (Action::Socket, 5, 5));
+    assert_eq!(
+        (used.action, used.sent, used.received),
+        (Action::Socket, 5, 5)
+    );
     assert_eq!((used.outcome, &*used.rule), (Outcome::Done, "test"));
     assert_eq!(used.target, format!("tcp://127.0.0.1:{}", server.port()));
 }
@@ -134,7 +137,10 @@ async fn connection_has_tls_from_its_first_byte_or_later() {
     let sockets = trusting(vec![authority.root()]);
 
     let connected = connect(&sockets, "db.example", at_once.port(), Secure::On).await;
-    assert_eq!(exchange(&mut connected.unwrap().stream, "hello").await, "hello");
+    assert_eq!(
+        exchange(&mut connected.unwrap().stream, "hello").await,
+        "hello"
+    );
 
     let connected = connect(&sockets, "db.example", upgrading.port(), Secure::StartTls).await;
     let Connection {
@@ -184,7 +190,10 @@ async fn rules_of_data_guard_allow_no_connection() {
     let sockets = open(&setting, SocketPolicy::default());
     let refused = connect(&sockets, "127.0.0.1", server.port(), Secure::Off).await;
     let refused = refused.err().unwrap();
-    assert!(refused.to_string().contains("no rule of sockets"), "{refused}");
+    assert!(
+        refused.to_string().contains("no rule of sockets"),
+        "{refused}"
+    );
     assert_eq!(server.connections(), 0);
 }
 
@@ -248,7 +257,11 @@ async fn scan_of_ports_reaches_the_ports_of_the_rule_alone_and_has_a_rate() {
     assert!(reasons.contains(&Reason::PortNotAllowed));
     // Refused attempts count as well; how many there are in a second depends on the machine.
     let rate = Reason::Rate { limit: 1000 };
-    assert!(reasons.iter().all(|reason| [Reason::PortNotAllowed, rate.clone()].contains(reason)));
+    assert!(
+        reasons
+            .iter()
+            .all(|reason| [Reason::PortNotAllowed, rate.clone()].contains(reason))
+    );
 }
 
 #[tokio::test]
@@ -344,7 +357,10 @@ async fn failure_to_connect_says_its_kind_and_no_address() {
     for host in ["", "a b", "[::1%25eth0]", "http://x", &"a".repeat(300)] {
         let invalid = connect(&sockets, host, closed, Secure::Off).await;
         let invalid = invalid.err().unwrap();
-        assert!(matches!(invalid, EgressError::Invalid { .. }), "{host}: {invalid}");
+        assert!(
+            matches!(invalid, EgressError::Invalid { .. }),
+            "{host}: {invalid}"
+        );
     }
 }
 
@@ -358,7 +374,12 @@ async fn files_of_certificates_that_cannot_be_used_are_reported() {
         let broken = policy(TlsUse::Allowed, |policy| {
             change(&mut policy.rules[0], empty.clone());
         });
-        setting.broker.sockets("acme", broken).err().unwrap().to_string()
+        setting
+            .broker
+            .sockets("acme", broken)
+            .err()
+            .unwrap()
+            .to_string()
     };
     let roots = with(|rule, path| rule.ca = vec![path]);
     assert!(roots.contains("no certificate"), "{roots}");

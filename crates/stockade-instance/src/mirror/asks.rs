@@ -17,7 +17,8 @@ use super::pipes::NewPipe;
 use super::{Mirror, unbroken};
 use crate::services::{ConnectRequest, Services};
 use crate::wire::{
-    AnswerBody, Ask, BindingCall, Fields, GuestBody, Malformed, Unasked, answer_of, export, import, parse_ask,
+    AnswerBody, Ask, BindingCall, Fields, GuestBody, Malformed, Unasked, answer_of, export, import,
+    parse_ask,
 };
 
 /// Bodies of answers up to this size go with the answer; larger ones are streams. In bytes.

@@ -68,7 +68,7 @@ impl Mirror {
             "http.response" => self.http_response(data)?,
             "http.failed" => self.http_failed(&data)?,
             "http.settled" => self.http_settled(&data)?,
-            "cron.done" => self.cron_done(&data)?,
+            "cron.done" | "connect.done" => self.run_done(&data)?,
             "stream.chunk" => self.stream_chunk(parse_fields(data)?)?,
             "stream.end" => self.stream_over(parse_fields(data)?, false),
             "stream.error" => self.stream_over(parse_fields(data)?, true),

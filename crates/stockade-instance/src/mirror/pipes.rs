@@ -1,6 +1,6 @@
 //! Connections of the guest: a task for each carries bytes in both directions.
 //!
-//! Control messages, `id` named by the host in its answer to `binding.open` or `socket.connect`:
+//! Control messages, `id` named by the host in its answer to `binding.open` or `socket.connect`, or in `connect.run`:
 //!
 //! | message | from | means |
 //! |---|---|---|
@@ -113,7 +113,7 @@ impl Pipes {
 }
 
 /// A connection's part of how many a mirror may have, while it is being opened.
-pub(super) struct Opening {
+pub(crate) struct Opening {
     mirror: Arc<Mirror>,
 }
 
@@ -124,7 +124,7 @@ impl Drop for Opening {
 }
 
 /// A connection whose id no message has named to the guest: dropped, it closes.
-pub(super) struct NewPipe {
+pub(crate) struct NewPipe {
     mirror: Arc<Mirror>,
     id: u64,
     parts: Option<(Pipe, mpsc::UnboundedReceiver<FromGuest>, Arc<Flow>)>,
@@ -132,7 +132,7 @@ pub(super) struct NewPipe {
 
 impl NewPipe {
     /// What the guest is told of it: `{id, remoteAddress, localAddress}`.
-    pub(super) fn answer(&self) -> Payload {
+    pub(crate) fn answer(&self) -> Payload {
         let mut json = format!("{{\"id\":{}", self.id);
         let opened = self.parts.as_ref().map(|(pipe, ..)| &pipe.opened);
         let Opened {
@@ -153,7 +153,7 @@ impl NewPipe {
     }
 
     /// A message has named it: bytes flow.
-    pub(super) fn named(mut self) {
+    pub(crate) fn named(mut self) {
         let Some((pipe, from_guest, flow)) = self.parts.take() else {
             return;
         };
@@ -198,7 +198,7 @@ impl Mirror {
     ///
     /// # Errors
     /// When as many are open, or being opened, as may be.
-    pub(super) fn opening_pipe(self: &Arc<Self>) -> Result<Opening, GuestError> {
+    pub(crate) fn opening_pipe(self: &Arc<Self>) -> Result<Opening, GuestError> {
         let most = self.limits().pipes;
         let mut table = self.pipes.table.lock();
         if table.entries.len() + table.opening >= most {
@@ -214,7 +214,7 @@ impl Mirror {
     }
 
     /// Enters a connection that was opened.
-    pub(super) fn enter_pipe(self: &Arc<Self>, opening: Opening, pipe: Pipe) -> NewPipe {
+    pub(crate) fn enter_pipe(self: &Arc<Self>, opening: Opening, pipe: Pipe) -> NewPipe {
         let (sender, from_guest) = mpsc::unbounded_channel();
         let flow = Arc::new(Flow::default());
         flow.owed.store(WINDOW, Ordering::SeqCst);
@@ -257,7 +257,9 @@ impl Mirror {
             )));
         }
         if entry.ended && name != "pipe.close" {
-            return Err(Malformed(format!("{name} comes after the end of pipe {id}")));
+            return Err(Malformed(format!(
+                "{name} comes after the end of pipe {id}"
+            )));
         }
         let item = match name {
             "pipe.data" => {
@@ -292,7 +294,9 @@ impl Mirror {
             owed.checked_sub(cost)
         });
         if taken.is_err() {
-            return Err(Malformed(format!("it sent more over pipe {id} than it may")));
+            return Err(Malformed(format!(
+                "it sent more over pipe {id} than it may"
+            )));
         }
         if !self.buffer(data.len()) {
             self.unbuffer(data.len());
@@ -385,13 +389,11 @@ struct Carrier<'a> {
 
 impl Carrier<'_> {
     /// Until both halves have ended, the guest has closed it, or it failed.
-    async fn run(
-        &self,
-        mut pipe: Pipe,
-        from_guest: &mut Waiting<'_>,
-    ) -> Result<(), GuestError> {
+    async fn run(&self, mut pipe: Pipe, from_guest: &mut Waiting<'_>) -> Result<(), GuestError> {
         loop {
-            let over = pipe.over.unwrap_or_else(|| Box::pin(std::future::pending()));
+            let over = pipe
+                .over
+                .unwrap_or_else(|| Box::pin(std::future::pending()));
             let carried = tokio::select! {
                 carried = self.carry(pipe.stream, from_guest) => carried?,
                 error = over => return Err(error),
@@ -399,7 +401,9 @@ impl Carrier<'_> {
             let Some((stream, name)) = carried else {
                 return Ok(());
             };
-            pipe = self.upgrade(stream, pipe.start_tls, name, from_guest).await?;
+            pipe = self
+                .upgrade(stream, pipe.start_tls, name, from_guest)
+                .await?;
             self.mirror.tell_pipe("pipe.secured", self.id);
         }
     }
@@ -472,7 +476,9 @@ impl Carrier<'_> {
                 return Ok(());
             }
             at_once = (2 * read).clamp(SMALL_CHUNK, CHUNK);
-            self.flow.credit.fetch_sub(read + OVERHEAD, Ordering::SeqCst);
+            self.flow
+                .credit
+                .fetch_sub(read + OVERHEAD, Ordering::SeqCst);
             self.mirror
                 .tell("pipe.data", bytes_message(self.id, "chunk", chunk));
         }

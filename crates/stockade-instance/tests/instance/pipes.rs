@@ -353,7 +353,11 @@ async fn guest_that_forges_messages_of_pipes_is_ended() {
         "more of pipe 0 than was sent",
     )
     .await;
-    is_ended(|guest| guest.control("pipe.data", r#"{"id":0}"#), "not bytes").await;
+    is_ended(
+        |guest| guest.control("pipe.data", r#"{"id":0}"#),
+        "not bytes",
+    )
+    .await;
     is_ended(|guest| data(guest, 0, vec![1; WINDOW]), "than it may").await;
 }
 

@@ -17,6 +17,8 @@ cases![
     tls_starts_on_the_same_connection,
     socket_closed_before_it_is_open_gives_up,
     messages_of_unknown_pipes_are_ignored,
+    connection_of_a_client_goes_to_the_handler,
+    connection_without_a_handler_is_closed,
     modules_of_node_are_there_and_their_parts_are_not,
     modules_of_node_make_its_globals,
     module_of_the_site_goes_before_one_of_node,
@@ -36,7 +38,10 @@ fn site(body: &str) -> String {
 
 async fn opened(guest: &mut Guest, id: u64) -> Result<Value, Failed> {
     let (request, data, _) = guest.asked("socket.connect").await?;
-    guest.answer(request, &json!({ "id": id, "remoteAddress": "db.example:5432" }))?;
+    guest.answer(
+        request,
+        &json!({ "id": id, "remoteAddress": "db.example:5432" }),
+    )?;
     Ok(data)
 }
 
@@ -81,7 +86,10 @@ async fn socket_writes_and_reads_and_ends_both_halves() -> Result<(), Failed> {
     chunk(&guest, 5, b"answer")?;
     guest.tell("pipe.end", &json!({ "id": 5 }))?;
     guest.tell("pipe.closed", &json!({ "id": 5 }))?;
-    same!(answered(&mut guest).await?, json!(["db.example:5432", "an answer"]));
+    same!(
+        answered(&mut guest).await?,
+        json!(["db.example:5432", "an answer"])
+    );
     Ok(())
 }
 
@@ -156,7 +164,10 @@ async fn socket_that_does_not_open_rejects_with_the_reason() -> Result<(), Faile
     };
     guest.handle.answer(request, Err(refused))?;
     let why = "TimeoutError: too slow";
-    same!(answered(&mut guest).await?, json!([why, why, why, why, "on"]));
+    same!(
+        answered(&mut guest).await?,
+        json!([why, why, why, why, "on"])
+    );
     Ok(())
 }
 
@@ -177,7 +188,10 @@ async fn socket_that_breaks_fails_its_streams() -> Result<(), Failed> {
     chunk(&guest, 3, b"abc")?;
     let failed = json!({ "id": 3, "name": "TypeError", "message": "reset" });
     guest.tell("pipe.failed", &failed)?;
-    same!(answered(&mut guest).await?, json!([3, "reset", "reset", "reset"]));
+    same!(
+        answered(&mut guest).await?,
+        json!([3, "reset", "reset", "reset"])
+    );
     Ok(())
 }
 
@@ -216,13 +230,19 @@ async fn tls_starts_on_the_same_connection() -> Result<(), Failed> {
     guest.get(1, "/")?;
     opened(&mut guest, 4).await?;
     same!(sent(&mut guest).await?, b"start");
-    same!(said(&mut guest, "pipe.tls").await?, json!({ "id": 4, "name": "proven.example" }));
+    same!(
+        said(&mut guest, "pipe.tls").await?,
+        json!({ "id": 4, "name": "proven.example" })
+    );
     // Nothing is said in between; what came in plain goes to no one.
     chunk(&guest, 4, b"injected")?;
     guest.tell("pipe.secured", &json!({ "id": 4 }))?;
     same!(sent(&mut guest).await?, b"secret");
     chunk(&guest, 4, b"reply")?;
-    same!(answered(&mut guest).await?, json!([true, false, "on", "TypeError", "reply"]));
+    same!(
+        answered(&mut guest).await?,
+        json!([true, false, "on", "TypeError", "reply"])
+    );
     Ok(())
 }
 
@@ -242,13 +262,55 @@ async fn socket_closed_before_it_is_open_gives_up() -> Result<(), Failed> {
 
 async fn messages_of_unknown_pipes_are_ignored() -> Result<(), Failed> {
     let mut guest = Guest::start(&site("return 1;")).await?;
-    for name in ["pipe.end", "pipe.credit", "pipe.secured", "pipe.closed", "pipe.failed"] {
+    for name in [
+        "pipe.end",
+        "pipe.credit",
+        "pipe.secured",
+        "pipe.closed",
+        "pipe.failed",
+    ] {
         guest.tell(name, &json!({ "id": 9, "n": 1e9 }))?;
     }
     chunk(&guest, 9, b"x")?;
     guest.get(1, "/")?;
     same!(answered(&mut guest).await?, 1);
     Ok(())
+}
+
+async fn connection_of_a_client_goes_to_the_handler() -> Result<(), Failed> {
+    let code = "export default { async connect(socket, env, ctx) {
+        ctx.waitUntil(Promise.resolve());
+        const { remoteAddress } = await socket.opened;
+        const writer = socket.writable.getWriter();
+        await writer.write(`${remoteAddress} ${socket.secureTransport} ${env.A}`);
+        await writer.close();
+    } }";
+    let mut guest = Guest::start_with(code, json!({ "A": 1 })).await?;
+    let info = json!({ "id": 6, "remoteAddress": "192.0.2.7:1", "localAddress": "192.0.2.1:25" });
+    guest.tell("connect.run", &json!([3, info, true]))?;
+    same!(sent(&mut guest).await?, b"192.0.2.7:1 on 1");
+    same!(said(&mut guest, "pipe.end").await?["id"], 6);
+    same!(guest.expect("connect.done").await?.json, "[3,null]");
+    Ok(())
+}
+
+async fn connection_without_a_handler_is_closed() -> Result<(), Failed> {
+    let mut guest = Guest::start("export default { fetch() {}, connect: 5 }").await?;
+    guest.tell("connect.run", &json!([3, { "id": 6 }, false]))?;
+    holds!(matches_uncaught(guest.next().await?)?, "no connect handler");
+    same!(said(&mut guest, "pipe.close").await?["id"], 6);
+    holds!(
+        guest.expect("connect.done").await?.json,
+        "no connect handler"
+    );
+    Ok(())
+}
+
+fn matches_uncaught(said: Said) -> Result<String, Failed> {
+    match said {
+        Said::Uncaught(error) => Ok(error.message),
+        other => Err(format!("{other:?}").into()),
+    }
 }
 
 async fn modules_of_node_are_there_and_their_parts_are_not() -> Result<(), Failed> {
@@ -289,8 +351,21 @@ async fn modules_of_node_are_there_and_their_parts_are_not() -> Result<(), Faile
     same!(answer[0], expected[0]);
     same!(answer[2].as_str().map(str::len), Some(16));
     same!(
-        json!([answer[3], answer[4], answer[5], answer[6], answer[7], answer[8], answer[9], answer[10], answer[11]]),
-        json!([1, "ab", "/b", "h", "text", "slept", "ENOENT", 3, "{ a: [ 1 ] }"])
+        json!([
+            answer[3], answer[4], answer[5], answer[6], answer[7], answer[8], answer[9],
+            answer[10], answer[11]
+        ]),
+        json!([
+            1,
+            "ab",
+            "/b",
+            "h",
+            "text",
+            "slept",
+            "ENOENT",
+            3,
+            "{ a: [ 1 ] }"
+        ])
     );
     holds!(answer[12].as_str().unwrap_or(""), "no such module of Node");
     for part in [&answer[13], &answer[14]] {
@@ -302,13 +377,19 @@ async fn modules_of_node_are_there_and_their_parts_are_not() -> Result<(), Faile
 async fn modules_of_node_make_its_globals() -> Result<(), Failed> {
     let without = "export default { fetch: () => Response.json([typeof Buffer, typeof setImmediate, Object.keys(process.versions)]) }";
     let mut guest = Guest::start(without).await?;
-    same!(guest.fetch("/").await?.text(), r#"["undefined","undefined",[]]"#);
+    same!(
+        guest.fetch("/").await?.text(),
+        r#"["undefined","undefined",[]]"#
+    );
     let with = "import 'node:net';
         export default { fetch: () => Response.json([Buffer.from('h\\u00e9').toString('base64url'), typeof setImmediate,
             Object.keys(process.versions), process.platform, navigator.userAgent]) }";
     let mut guest = Guest::start(with).await?;
     let text = guest.fetch("/").await?.text();
-    same!(text, r#"["aMOp","function",["node"],"linux","Cloudflare-Workers"]"#);
+    same!(
+        text,
+        r#"["aMOp","function",["node"],"linux","Cloudflare-Workers"]"#
+    );
     Ok(())
 }
 

@@ -2,9 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use stockade_broker::{
-    Budget, ClientCertificate, SocketLimits, SocketPolicy, SocketRule, TlsUse,
-};
+use stockade_broker::{Budget, ClientCertificate, SocketLimits, SocketPolicy, SocketRule, TlsUse};
 use stockade_config::{ConnectRule, Sockets};
 
 fn rule(rule: &ConnectRule) -> SocketRule {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use stockade_broker::Secrets;
-use stockade_config::Config;
+use stockade_config::{Config, Listener};
 use stockade_http::Body;
 
 use stockade_transpile::ModuleFiles;
@@ -21,6 +21,7 @@ fn many() -> Value {
         "listeners": [
             {"address": "127.0.0.1:8080", "tls": false},
             {"address": "127.0.0.1:8443"},
+            {"address": "127.0.0.1:2525", "tls": false, "connect": "web"},
         ],
         "tls": {
             "certificates": [{"cert": "a.pem", "key": "a.key"}],
@@ -169,6 +170,10 @@ fn cases() -> Vec<Case> {
         ),
         change("listeners.0.proxy_protocol", json!("optional")),
         change("listeners.1.http2", json!(false)),
+        change("listeners.2.connect", json!("api")),
+        change("listeners.2.connections", json!(5)),
+        change("listeners.2.idle_timeout", json!("5s")),
+        change("listeners.2.lifetime", json!("5s")),
         change_single("network.tls.enabled", json!(false)),
         change("tls.certificates.0.cert", json!("b.pem")),
         change("tls.certificates.0.key", json!("b.key")),
@@ -354,12 +359,21 @@ fn cases() -> Vec<Case> {
         change("defaults.autoscale", json!(true)),
         change("defaults.recycle.requests", json!(5)),
         change("instances.web.sockets.connect.0.name", json!("own")),
-        change("instances.web.sockets.connect.0.hosts", json!(["e.example"])),
-        change("instances.web.sockets.connect.0.addresses", json!(["192.0.2.0/25"])),
+        change(
+            "instances.web.sockets.connect.0.hosts",
+            json!(["e.example"]),
+        ),
+        change(
+            "instances.web.sockets.connect.0.addresses",
+            json!(["192.0.2.0/25"]),
+        ),
         change("instances.web.sockets.connect.0.ports", json!([25])),
         change("instances.web.sockets.connect.0.tls", json!("allowed")),
         change("instances.web.sockets.connect.0.ca", json!(["a.pem"])),
-        change("instances.web.sockets.connect.0.client_certificate", json!("b.pem")),
+        change(
+            "instances.web.sockets.connect.0.client_certificate",
+            json!("b.pem"),
+        ),
         change("instances.web.sockets.connect.0.client_key", json!("b.key")),
         change("instances.web.sockets.allow_private", json!(["127.0.0.1"])),
         change("instances.web.sockets.refuse", json!(["203.0.113.0/24"])),
@@ -454,6 +468,16 @@ const USED: [(&str, &str); 14] = [
     ),
     (include_str!("../site.rs"), "config.wx_audit"),
     (
+        include_str!("../subsystem/gateway.rs"),
+        "config.connect.as_ref()",
+    ),
+    (
+        include_str!("../streams.rs"),
+        "Semaphore::new(listener.connections)",
+    ),
+    (include_str!("../streams.rs"), "idle: listener.idle_timeout"),
+    (include_str!("../streams.rs"), "life: listener.lifetime"),
+    (
         include_str!("../site.rs"),
         "with_roots(&config.data_guard.ca)",
     ),
@@ -474,6 +498,15 @@ fn made(config: &Config) -> String {
     let mut add = |made: &dyn std::fmt::Debug| writeln!(out, "{made:?}").unwrap();
     add(&gateway::limits(&config.limits));
     add(&gateway::listeners(config));
+    let taken = |one: &Listener| {
+        (
+            one.connect.clone(),
+            one.connections,
+            one.idle_timeout,
+            one.lifetime,
+        )
+    };
+    add(&config.listeners.iter().map(taken).collect::<Vec<_>>());
     add(&gateway::table_options(config));
     add(&super::tls::planned(config));
     add(&logging::options(config));

@@ -160,8 +160,17 @@ fn connection_that_fails_rejects_with_its_reason_and_no_address() {
         let why = ask(&server, "tls", address).await;
         assert!(why.as_str().unwrap().contains("TLS failed"), "{why}");
         let wrong = ask(&server, "wrong", address).await;
-        assert!(wrong.as_array().unwrap().iter().all(|name| name == "TypeError"), "{wrong}");
-        server.logged(|line| line["action"] == "socket" && line["target"] == "tcp://other.example:80");
+        assert!(
+            wrong
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|name| name == "TypeError"),
+            "{wrong}"
+        );
+        server.logged(|line| {
+            line["action"] == "socket" && line["target"] == "tcp://other.example:80"
+        });
     });
 }
 
@@ -198,7 +207,111 @@ fn site_without_sockets_connects_to_nothing() {
     let server = Server::site(SITE, "");
     run(async {
         let why = ask(&server, "tls", address).await;
-        assert!(why.as_str().unwrap().contains("no rule of sockets"), "{why}");
+        assert!(
+            why.as_str().unwrap().contains("no rule of sockets"),
+            "{why}"
+        );
     });
     drop(TcpStream::connect(address));
+}
+
+const TAKES: &str = "
+  let n = 0;
+  export default {
+    async connect(socket, env, ctx) {
+      const { remoteAddress } = await socket.opened;
+      const writer = socket.writable.getWriter();
+      await writer.write(`hello ${remoteAddress} ${socket.secureTransport} ${typeof ctx.waitUntil} ${env.NAME}\\n`);
+      for await (const chunk of socket.readable) {
+        if (new TextDecoder().decode(chunk).startsWith('fail')) throw new Error('asked to');
+        await writer.write(chunk);
+      }
+      await writer.close();
+      n++;
+    },
+    fetch: () => Response.json(n),
+  };";
+
+/// A site with a listener of its own, of which at most two connections may be open.
+fn taking(options: &str) -> Server {
+    let config = format!(
+        "listeners: [{{address: \"127.0.0.1:0\"}}, {{address: \"127.0.0.1:0\", connect: site, connections: 2{options}}}]\n\
+         trusted_proxies: [127.0.0.1]\ninstances:\n  site:\n    code: ./site/main.ts\n    urls: [\"/*\"]\n    env: {{NAME: \
+         taker}}\n"
+    );
+    Server::start(&config, &[("site/main.ts", TAKES)])
+}
+
+fn line(stream: &TcpStream) -> String {
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::with_capacity(1, stream), &mut line)
+        .unwrap();
+    line
+}
+
+#[test]
+fn site_takes_connections_of_a_listener() {
+    let server = taking("");
+    let to = server.addresses[1];
+    let mut stream = TcpStream::connect(to).unwrap();
+    let own = stream.local_addr().unwrap();
+    assert_eq!(line(&stream), format!("hello {own} off function taker\n"));
+    stream.write_all(b"echo").unwrap();
+    let mut word = [0; 4];
+    stream.read_exact(&mut word).unwrap();
+    assert_eq!(&word, b"echo");
+    // As many as may be open; a further one is closed without a word.
+    let second = TcpStream::connect(to).unwrap();
+    assert!(line(&second).starts_with("hello"));
+    assert_eq!(line(&TcpStream::connect(to).unwrap()), "");
+    // The other half ends when the client's does.
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(stream.read(&mut word).unwrap(), 0);
+    drop((stream, second));
+    run(async {
+        server
+            .until("stockade_requests_in_flight{instance=\"site\"}", |now| {
+                now == 0.0
+            })
+            .await;
+        assert!(server.get("a.example", "/").await.json().as_u64() >= Some(1));
+    });
+    // Their places are free again, and a handler that throws closes its connection.
+    let mut third = TcpStream::connect(to).unwrap();
+    assert!(line(&third).starts_with("hello"));
+    third.write_all(b"fail").unwrap();
+    let mut rest = Vec::new();
+    let _ = third.read_to_end(&mut rest);
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn listener_of_a_site_knows_the_client_behind_a_proxy() {
+    let server = taking(", proxy_protocol: required");
+    let mut stream = TcpStream::connect(server.addresses[1]).unwrap();
+    stream
+        .write_all(b"PROXY TCP4 192.0.2.9 192.0.2.1 4711 25\r\n")
+        .unwrap();
+    assert_eq!(line(&stream), "hello 192.0.2.9:4711 off function taker\n");
+    // The hostile case: no header, and so no connection.
+    let mut stranger = TcpStream::connect(server.addresses[1]).unwrap();
+    stranger.write_all(b"EHLO there\r\n").unwrap();
+    let mut rest = Vec::new();
+    let _ = stranger.read_to_end(&mut rest);
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn client_that_is_silent_is_closed_and_so_is_one_of_a_killed_mirror() {
+    let server = taking(", idle_timeout: 300ms");
+    let mut stream = TcpStream::connect(server.addresses[1]).unwrap();
+    assert!(line(&stream).starts_with("hello"));
+    assert_eq!(stream.read(&mut [0; 8]).unwrap_or(0), 0);
+    let server = taking("");
+    let mut stream = TcpStream::connect(server.addresses[1]).unwrap();
+    assert!(line(&stream).starts_with("hello"));
+    for worker in server.processes().into_iter().skip(1) {
+        let _ = kill_process(Pid::from_raw(worker as i32).unwrap(), Signal::KILL);
+    }
+    assert_eq!(stream.read(&mut [0; 8]).unwrap_or(0), 0);
 }
