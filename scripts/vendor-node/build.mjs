@@ -7,9 +7,11 @@
 
 import { build } from "esbuild";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 
-const OUT = join(import.meta.dirname, "../../crates/stockade-realm/js/node/vendor");
+const here = fileURLToPath(new URL(".", import.meta.url));
+const OUT = join(here, "../../crates/stockade-realm/js/node/vendor");
 
 // name of the file: what it holds
 const BUNDLES = {
@@ -55,7 +57,7 @@ for (const [name, contents] of Object.entries(BUNDLES)) {
     });
   } };
   const result = await build({
-    stdin: { contents, resolveDir: import.meta.dirname, loader: "js" },
+    stdin: { contents, resolveDir: here, loader: "js" },
     bundle: true,
     write: false,
     metafile: true,
@@ -82,7 +84,7 @@ for (const [name, contents] of Object.entries(BUNDLES)) {
 }
 
 const licences = [...packages].sort().map((name) => {
-  const folder = join(import.meta.dirname, "node_modules", name);
+  const folder = join(here, "node_modules", name);
   const { version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
   const file = readdirSync(folder).find((file) => /^(licen[cs]e|copying)/i.test(file));
   const text = file ? readFileSync(join(folder, file), "utf8").trim() : `(no file; package.json says: ${license})`;

@@ -3,13 +3,15 @@
 
 import { build } from "esbuild";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 
+const here = fileURLToPath(new URL(".", import.meta.url));
 const [out, ...names] = process.argv.slice(2);
 for (const name of names) {
   await build({
-    entryPoints: [join(import.meta.dirname, "site.js")],
+    entryPoints: [join(here, "site.js")],
     outfile: join(out, name, "index.js"),
-    alias: { driver: join(import.meta.dirname, `${name}.js`) },
+    alias: { driver: join(here, `${name}.js`) },
     bundle: true,
     format: "esm",
     platform: "node",

@@ -164,6 +164,45 @@ async fn connection_has_tls_from_its_first_byte_or_later() {
 }
 
 #[tokio::test]
+async fn client_certificate_of_a_rule_is_shown_to_a_server_that_asks() {
+    let authority = Authority::new();
+    let acceptor = authority.demanding("db.example");
+    let server = servers::raw(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                echo(stream).await;
+            }
+        }
+    })
+    .await;
+    let dns = Dns::constant("127.0.0.1").await;
+    let setting = Setting::with_dns(dns.address);
+    let (certificate, key) = authority.identity("stockade");
+    let sockets = |client| {
+        let change = |policy: &mut SocketPolicy| {
+            policy.rules[0].ca = vec![authority.root()];
+            policy.rules[0].client = client;
+        };
+        open(&setting, policy(TlsUse::Required, change))
+    };
+    let known = sockets(Some(ClientCertificate { certificate, key }));
+    let connected = connect(&known, "db.example", server.port(), Secure::On).await;
+    assert_eq!(
+        exchange(&mut connected.unwrap().stream, "hello").await,
+        "hello"
+    );
+    // The hostile case: without the certificate, nothing is echoed.
+    let unknown = sockets(None);
+    let mut refused = match connect(&unknown, "db.example", server.port(), Secure::On).await {
+        Ok(connected) => connected.stream,
+        Err(_) => return,
+    };
+    let _ = refused.write_all(b"hello").await;
+    assert!(refused.read(&mut [0; 8]).await.unwrap_or(0) == 0);
+}
+
+#[tokio::test]
 async fn connection_that_must_have_tls_sends_little_without_it() {
     let server = echo_server().await;
     let setting = Setting::new();
