@@ -1,6 +1,7 @@
 """Clients that npm has for databases, mail and Bitcoin, unchanged and bundled with esbuild, each in a site in a container.
 They speak to real servers on loopback, in plain and in TLS, over `connect()` and the modules of Node that sites have.
-`mongodb` speaks to a server of its protocol from PyPI, and `@mempool/electrum-client` to one in this file."""
+`mongodb` speaks to a server of its protocol from PyPI, and `@mempool/electrum-client` to one in this file. Calls of the
+modules are also compared with those of Node itself."""
 
 import asyncio
 import json
@@ -20,7 +21,7 @@ from server import HERE, Server, free_port
 
 PASSWORD = "topsecret"
 QUICK = ["pg", "redis"]
-ALL = ["pg", "postgres", "mysql2", "ioredis", "redis", "nodemailer", "mongodb", "electrum"]
+ALL = ["pg", "postgres", "mysql2", "ioredis", "redis", "nodemailer", "mongodb", "electrum", "modules"]
 # Who runs the servers that do not run as root.
 USERS = {"postgres": "postgres", "mariadb": "mysql"}
 
@@ -198,7 +199,7 @@ def server(quick):
             self.rig = Rig(self.folder / "rig")
             self.names, self.ports, started = names, {}, {}
             for name in names:
-                start = SERVERS[name]
+                start = SERVERS.get(name, lambda _: {"port": free_port()})
                 if start not in started:
                     started[start] = start(self.rig)
                 self.ports[name] = started[start]
@@ -244,8 +245,25 @@ def ask(server, name):
             time.sleep(0.2)
 
 
+def compare(server):
+    """Whether calls of Node's modules give in a site what they give in Node."""
+    tools = Path(os.environ["STOCKADE_OUTSIDE_TOOLS"]) / "drivers"
+    script = f"import({json.dumps(str(tools / 'modules.mjs'))}).then((m) => m.default()).then((r) => console.log(JSON.stringify(r)))"
+    shutil.copy(tools / "modules.js", tools / "modules.mjs")
+    expected = json.loads(subprocess.run(["node", "-e", script], check=True, capture_output=True, text=True).stdout)
+    found = ask(server, "modules")
+    if not isinstance(found, dict):
+        return found
+    wrong = {name: (found.get(name), value) for name, value in expected.items() if found.get(name) != value}
+    return f"in the site and in Node: {wrong}" if wrong else (None, f"{len(expected)} calls")
+
+
 def checks(server):
     for name in server.names:
+        if name == "modules":
+            yield "modules of Node give what Node gives", lambda: compare(server)
+            continue
+
         def check(name=name):
             found = ask(server, name)
             return None if found == EXPECTED[name] else f"{found} and not {EXPECTED[name]}"

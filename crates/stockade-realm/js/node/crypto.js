@@ -10,7 +10,7 @@ const HASHES = ["md5", "ripemd160", "sha1", "sha224", "sha256", "sha384", "sha51
 function hashOf(name) {
   const plain = String(name).toLowerCase().replace(/^rsa-/, "").replace("-", "");
   if (HASHES.includes(plain)) return hashes[plain];
-  throw coded(Error, "ERR_CRYPTO_INVALID_DIGEST", `Invalid digest: ${name}`);
+  throw new Error(`Digest method not supported: ${name}`);
 }
 
 function bytesOf(data, encoding) {

@@ -21,8 +21,8 @@ export const {
   Writable,
 } = stream;
 
-Readable.fromWeb ??= (web, options) => Readable.from(web, { objectMode: false, ...options });
-Readable.toWeb ??= (readable) => {
+Readable.fromWeb = (web, options) => Readable.from(web, { objectMode: false, ...options });
+Readable.toWeb = (readable) => {
   const iterator = readable[Symbol.asyncIterator]();
   return new ReadableStream({
     async pull(controller) {
@@ -35,7 +35,7 @@ Readable.toWeb ??= (readable) => {
     },
   });
 };
-Writable.fromWeb ??= (web, options) => {
+Writable.fromWeb = (web, options) => {
   const writer = web.getWriter();
   return new Writable({
     ...options,
