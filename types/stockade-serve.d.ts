@@ -77,6 +77,15 @@ declare module "cloudflare:sockets" {
 }
 declare module "stockade:sockets" {
   export { connect } from "cloudflare:sockets";
+  /** Sends and receives datagrams over UDP, with one address that the site's `sockets` allow. */
+  export function datagram(address: string | SocketAddress): DatagramSocket;
+}
+interface DatagramSocket extends AsyncIterableIterator<Uint8Array>, AsyncDisposable {
+  readonly opened: Promise<SocketInfo>;
+  readonly closed: Promise<void>;
+  /** Sends at most 65,507 bytes. UDP does not report whether they arrive. */
+  send(data: string | BufferSource): Promise<void>;
+  close(): Promise<void>;
 }
 interface SocketAddress {
   hostname: string;

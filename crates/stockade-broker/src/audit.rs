@@ -84,6 +84,9 @@ pub enum Reason {
     /// A rule names the host, but not with this method.
     #[strum(serialize = "method")]
     MethodNotAllowed,
+    /// A rule names the host, but connections and not datagrams, or the other way round.
+    #[strum(serialize = "protocol")]
+    ProtocolNotAllowed,
     /// A rule names the host, and its connections must have TLS.
     #[strum(serialize = "tls_required")]
     TlsRequired,
@@ -174,6 +177,9 @@ impl Reason {
             Self::PortNotAllowed => write!(f, "{section} allows this host, but not on this port"),
             Self::MethodNotAllowed => {
                 write!(f, "{section} allows this host, but not with this method")
+            }
+            Self::ProtocolNotAllowed => {
+                write!(f, "{section} allows this host, but not with this protocol")
             }
             Self::TlsRequired => write!(
                 f,

@@ -52,6 +52,6 @@ pub use policy::{Budget, EgressLimits, EgressPolicy, Rule};
 pub use resolve::ResolverSource;
 pub use secrets::{Secret, SecretValue, Secrets, SecretsError};
 pub use sockets::{
-    ClientCertificate, Connection, ConnectionStream, Deadline, Secure, SocketLimits, SocketPolicy,
-    SocketRule, SocketStream, SocketTarget, Sockets, TlsStart, TlsUse,
+    ClientCertificate, Connection, ConnectionStream, Deadline, Protocol, Secure, SocketLimits,
+    SocketPolicy, SocketRule, SocketStream, SocketTarget, Sockets, TlsStart, TlsUse,
 };

@@ -53,7 +53,7 @@ pub use observe::{
     AccessLog, ClientAddress, ConsoleLog, Level, LogFormat, Logging, Metrics, Query, Redact,
 };
 pub use schema::schema;
-pub use sockets::{ConnectRule, Sockets, TlsUse};
+pub use sockets::{ConnectRule, Protocol, Sockets, TlsUse};
 pub use tls::{
     Acme, AcmeChallenge, Certificate, ClientAuth, ClientAuthMode, ExpiredCrl, Tls, TlsVersion,
 };

@@ -28,6 +28,8 @@ section! {
         pub concurrent: usize = integer(1, 100_000).default("64"),
         /// Attempts to connect per second, those included that are refused. Further ones are refused.
         pub rate: Option<u32> = integer(1, 1_000_000).default("100"),
+        /// Datagrams that are sent over UDP per second, by all mirrors together. Further ones wait.
+        pub datagrams: Option<u32> = integer(1, 1_000_000).default("1000"),
         /// Bytes per second, both directions together. Further bytes wait.
         pub bandwidth: Option<u64> = size(1 << 10, 1 << 40),
         /// Time until a connection is established, including name resolution and TLS.
@@ -58,6 +60,8 @@ section! {
         pub addresses: Vec<IpNet> = list(&Kind::Text(NETWORK)).nonempty(),
         /// Ports or ranges. Port 25 is allowed only where it stands by itself.
         pub ports: Vec<PortRange> = list(&Kind::Text(PORTS)).required().nonempty().like(&["[5432, 6000-6100]"]),
+        /// `udp` is for datagrams, which the broker sends without TLS.
+        pub protocol: Protocol = Key::of(Protocol::KIND).default("tcp"),
         /// With `required`, a connection has TLS from its first byte (`secureTransport: "on"`), or starts it before the
         /// guest has sent 4 KiB (`"starttls"`). With `allowed`, it has TLS as the guest wants it. With `off`, Stockade
         /// adds none: a guest can then only speak TLS by code of its own.
@@ -68,6 +72,16 @@ section! {
         pub client_certificate: Option<PathBuf> = text(FILE),
         /// The private key (PEM) of `client_certificate`.
         pub client_key: Option<PathBuf> = text(FILE),
+    }
+}
+
+words! {
+    /// What a rule is for.
+    pub enum Protocol {
+        /// Connections.
+        Tcp = "tcp",
+        /// Datagrams.
+        Udp = "udp",
     }
 }
 
@@ -95,6 +109,13 @@ fn name(rule: &Fields<'_>) -> String {
         refuse(
             "the rule does not say what may be reached",
             "`hosts`, `addresses` or both",
+        );
+    }
+    let of_tls = ["tls", "ca", "client_certificate", "client_key"];
+    if rule.get::<Protocol>("protocol") == Protocol::Udp && of_tls.iter().any(|key| rule.has(key)) {
+        refuse(
+            "datagrams have no TLS",
+            "neither `tls` nor certificates, or `protocol: tcp`",
         );
     }
     if rule.has("client_certificate") != rule.has("client_key") {

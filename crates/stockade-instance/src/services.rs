@@ -19,13 +19,24 @@ pub enum SecureTransport {
     StartTls,
 }
 
-/// `connect(address, options)`.
+/// What a guest opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketProtocol {
+    /// A connection.
+    Tcp,
+    /// Datagrams: each is its length in two bytes, the higher one first, and its data.
+    Udp,
+}
+
+/// `connect(address, options)`, or `datagram(address)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectRequest {
     /// A name or an address, as the guest wrote it.
     pub host: String,
     /// 1 to 65535.
     pub port: u16,
+    /// A connection, or datagrams.
+    pub protocol: SocketProtocol,
     /// Whether it has TLS.
     pub secure: SecureTransport,
     /// The name that the server must prove, where it is not `host`.

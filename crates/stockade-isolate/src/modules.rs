@@ -65,6 +65,10 @@ const SOCKETS_SOURCE: &str = "\
 const sockets = globalThis[Symbol.for('cloudflare:sockets')];
 export const { connect } = sockets;
 ";
+const OWN_SOCKETS_SOURCE: &str = "\
+const sockets = globalThis[Symbol.for('cloudflare:sockets')];
+export const { connect, datagram } = sockets;
+";
 
 /// What Node calls its tracking of asynchronous work, which every guest may import.
 const HOOKS: &str = "node:async_hooks";
@@ -330,7 +334,8 @@ impl GuestModules {
 fn built_in(url: &str) -> Option<FastString> {
     match url {
         WORKERS => Some(ascii_str!(WORKERS_SOURCE).into()),
-        "cloudflare:sockets" | "stockade:sockets" => Some(ascii_str!(SOCKETS_SOURCE).into()),
+        "cloudflare:sockets" => Some(ascii_str!(SOCKETS_SOURCE).into()),
+        "stockade:sockets" => Some(ascii_str!(OWN_SOCKETS_SOURCE).into()),
         _ => node_source(url).map(FastString::from),
     }
 }

@@ -10,6 +10,7 @@ pub const NODE_MODULES: &[&str] = &[
     "console",
     "constants",
     "crypto",
+    "dgram",
     "diagnostics_channel",
     "dns",
     "dns/promises",

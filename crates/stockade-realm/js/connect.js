@@ -504,5 +504,12 @@ function connect(address, options = undefined) {
   return open("socket.connect", { __proto__: null, host: hostname, port, secure, serverName }, read);
 }
 
-return { accept, addDoor, connect, openBinding };
+// The stream of datagrams with an address.
+function openDatagrams(address) {
+  const { hostname, port } = addressOf(address);
+  const request = { __proto__: null, host: hostname, port, secure: OFF, protocol: "udp" };
+  return open("socket.connect", request, optionsOf(undefined));
+}
+
+return { accept, addDoor, connect, openBinding, openDatagrams, toBytes };
 })();

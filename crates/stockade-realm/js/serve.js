@@ -48,6 +48,7 @@ const { control, controls, streams } = core.loadExtScript("ext:stockade_realm/ne
 const bindings = core.loadExtScript("ext:stockade_realm/bindings.js");
 const { noteClient } = core.loadExtScript("ext:stockade_realm/fetch.js");
 const { accept, connect } = core.loadExtScript("ext:stockade_realm/connect.js");
+const { datagram } = core.loadExtScript("ext:stockade_realm/datagram.js");
 const pipes = core.loadExtScript("ext:stockade_realm/pipes.js");
 const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
 const answer = core.loadExtScript("ext:stockade_realm/answer.js");
@@ -476,7 +477,7 @@ function configure(settings) {
   pipes.configure();
   globals.install(
     { __proto__: null, WorkerEntrypoint: modules.WorkerEntrypoint, env },
-    { __proto__: null, connect },
+    { __proto__: null, connect, datagram },
   );
   return true;
 }

@@ -69,6 +69,7 @@ deno_core::extension!(
         "sockets.js",
         "pipes.js",
         "connect.js",
+        "datagram.js",
         "answer.js",
         "site.js",
         "site_streams.js",

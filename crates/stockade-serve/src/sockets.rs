@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use stockade_broker::{Connection, Deadline, EgressError, Secure, SocketTarget, Sockets, TlsStart};
+use stockade_broker::{
+    Connection, Deadline, EgressError, Protocol, Secure, SocketTarget, Sockets, TlsStart,
+};
 use stockade_capability::{DuplexStream, ErrorName, Opened, Pipe, StartTls};
-use stockade_instance::{ConnectRequest, SecureTransport};
+use stockade_instance::{ConnectRequest, SecureTransport, SocketProtocol};
 use stockade_protocol::GuestError;
 
 /// Opens a connection for a guest.
@@ -23,6 +25,10 @@ pub(crate) async fn open(
     let target = SocketTarget {
         host: request.host,
         port: request.port,
+        protocol: match request.protocol {
+            SocketProtocol::Tcp => Protocol::Tcp,
+            SocketProtocol::Udp => Protocol::Udp,
+        },
         secure: match request.secure {
             SecureTransport::Off => Secure::Off,
             SecureTransport::On => Secure::On,

@@ -1,27 +1,35 @@
 //! Opens connections of one instance, under policy.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use stockade_http::Host;
+use stockade_policy::RateLimiter;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::policy::{SocketPolicy, SocketRule, TlsUse};
-use super::stream::{SocketStream, Watched};
+use super::datagrams::{Datagrams, Pace};
+use super::policy::{Protocol, SocketPolicy, SocketRule, TlsUse};
+use super::stream::{SocketStream, Transport, Watched};
 use crate::audit::{Action, Audit, Reason, Refusal};
 use crate::budget::Purse;
-use crate::connect::{BrokerError, ConnectFailure, Stream, client_config, race, tls_failure};
+use crate::connect::{BrokerError, ConnectFailure, client_config, race, tls_failure};
 use crate::error::EgressError;
 use crate::exchange::{Begun, Exchange};
 use crate::policy::{Admitted, Denied, EgressLimits};
 use crate::resolve::Resolver;
+
+/// Datagrams of this time may go at once.
+const DATAGRAMS_AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Whether a connection has TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +49,8 @@ pub struct SocketTarget {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// A connection, or datagrams: each is its length in two bytes, the higher one first, and its data.
+    pub protocol: Protocol,
     /// Whether it has TLS.
     pub secure: Secure,
     /// The name that the server must prove, where it is not `host`.
@@ -58,6 +68,7 @@ pub struct Sockets {
     purse: Arc<Purse>,
     resolver: Resolver,
     open: Arc<Semaphore>,
+    pace: Pace,
 }
 
 /// What [`Sockets`] are made of besides their policy.
@@ -166,6 +177,10 @@ impl Sockets {
             open: Arc::new(Semaphore::new(
                 limits.concurrent.min(Semaphore::MAX_PERMITS),
             )),
+            pace: policy.limits.datagrams_per_second.map(|per| {
+                let limiter = RateLimiter::new(per.into(), DATAGRAMS_AT_ONCE);
+                Arc::new(Mutex::new(limiter))
+            }),
             limits,
             policy,
         })
@@ -181,7 +196,7 @@ impl Sockets {
         let host = Host::parse(&wanted.host);
         let shown = host.as_ref().map_or_else(
             |_| "an invalid host".to_owned(),
-            |host| show(host, wanted.port),
+            |host| show(wanted.protocol, host, wanted.port),
         );
         let counted = self.purse.call();
         counted.map_err(|reason| self.refuse(&shown, None, reason))?;
@@ -189,7 +204,7 @@ impl Sockets {
             what: "the host",
             why: error.to_string(),
         })?;
-        let admitted = self.policy.admit(&host, wanted.port, wanted.secure);
+        let admitted = (self.policy).admit(&host, wanted.port, wanted.protocol, wanted.secure);
         let admitted = admitted.map_err(|denied| self.deny(&shown, denied))?;
         // Take a place.
         let place = self.open.clone().try_acquire_owned().map_err(|_| {
@@ -202,16 +217,23 @@ impl Sockets {
         let limit = self.limits.connect_timeout;
         let open = async {
             let (rule, addresses) = self.checked_addresses(&admitted, &host, &shown).await?;
-            let tcp = race(&addresses, wanted.port).await;
-            let tcp = tcp.map_err(|error| EgressError::Connect {
+            let opened = match wanted.protocol {
+                Protocol::Tcp => race(&addresses, wanted.port).await.map(|tcp| {
+                    let _ = tcp.set_nodelay(true);
+                    Transport::Left(tcp)
+                }),
+                Protocol::Udp => udp(&addresses, wanted.port)
+                    .await
+                    .map(|socket| Transport::Right(Datagrams::new(socket, self.pace.clone()))),
+            };
+            let transport = opened.map_err(|error| EgressError::Connect {
                 target: shown.clone(),
                 why: error.kind().to_string(),
             })?;
-            let _ = tcp.set_nodelay(true);
-            Ok((rule, tcp))
+            Ok((rule, transport))
         };
         let deadline = started + limit;
-        let (rule, tcp) = tokio::time::timeout_at(deadline, open)
+        let (rule, transport) = tokio::time::timeout_at(deadline, open)
             .await
             .unwrap_or_else(|_| Err(self.too_late(&shown, "connecting")))?;
         let exchange = Exchange::new(Begun {
@@ -224,15 +246,17 @@ impl Sockets {
             started,
             place,
         });
+        let is_tcp = wanted.protocol == Protocol::Tcp;
         let must_start = rule.tls == TlsUse::Required && wanted.secure == Secure::StartTls;
-        let watched = Watched::new(exchange, must_start);
-        let stream = SocketStream::new(Stream::Left(tcp), Arc::clone(&watched));
+        let watched = Watched::new(exchange, is_tcp && must_start);
+        let stream = SocketStream::new(transport, Arc::clone(&watched));
         let over = Deadline {
             watched,
             idle: self.limits.idle_timeout,
             life: self.limits.exchange_timeout,
         };
-        let start = self.tls_of(rule).map(|connector| TlsStart {
+        let connector = self.tls_of(rule).filter(|_| is_tcp);
+        let start = connector.map(|connector| TlsStart {
             connector,
             host,
             target: shown.clone(),
@@ -322,6 +346,23 @@ impl Sockets {
 }
 
 /// A target as messages and the audit name it.
-fn show(host: &Host, port: u16) -> String {
-    format!("tcp://{host}:{port}")
+fn show(protocol: Protocol, host: &Host, port: u16) -> String {
+    let scheme = match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    };
+    format!("{scheme}://{host}:{port}")
+}
+
+/// A socket for datagrams to the first of `addresses`, which takes none of anyone else.
+async fn udp(addresses: &[IpAddr], port: u16) -> io::Result<UdpSocket> {
+    let address = addresses.first().copied();
+    let address = address.ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect((address, port)).await?;
+    Ok(socket)
 }

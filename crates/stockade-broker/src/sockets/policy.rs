@@ -17,6 +17,16 @@ use crate::policy::{Admitted, Budget, Denied, EgressLimits, Scope, names};
 /// SMTP between servers: what spam goes through.
 const SMTP: u16 = 25;
 
+/// What a rule is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// Connections.
+    #[default]
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
 /// Whether the broker puts TLS into the connections of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TlsUse {
@@ -50,6 +60,8 @@ pub struct SocketRule {
     pub addresses: Vec<IpNet>,
     /// Ports, in ranges. Port 25 is only in a range of itself.
     pub ports: Vec<RangeInclusive<u16>>,
+    /// Connections, or datagrams.
+    pub protocol: Protocol,
     /// Whether connections have TLS.
     pub tls: TlsUse,
     /// Files of PEM certificates that are trusted besides Mozilla's roots.
@@ -66,6 +78,8 @@ pub struct SocketLimits {
     pub concurrent: usize,
     /// Attempts a second, refused ones included; as many may come at once.
     pub attempts_per_second: Option<NonZeroU32>,
+    /// Datagrams that are sent in a second; as many may go at once, and more wait.
+    pub datagrams_per_second: Option<NonZeroU32>,
     /// For resolving the name, connecting and the TLS handshake together.
     pub connect_timeout: Duration,
     /// Without a byte in either direction.
@@ -83,6 +97,7 @@ impl Default for SocketLimits {
         Self {
             concurrent: 64,
             attempts_per_second: NonZeroU32::new(100),
+            datagrams_per_second: NonZeroU32::new(1000),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(600),
             lifetime: Duration::from_secs(24 * 3600),
@@ -138,6 +153,7 @@ impl SocketPolicy {
         &self,
         host: &Host,
         port: u16,
+        protocol: Protocol,
         secure: Secure,
     ) -> Result<Admitted<'_, SocketRule>, Denied> {
         let mut denied = Denied {
@@ -150,7 +166,7 @@ impl SocketPolicy {
             if !names(&rule.hosts, &rule.addresses, host) {
                 continue;
             }
-            let reason = match rule.fits(port, secure) {
+            let reason = match rule.fits(port, protocol, secure) {
                 Ok(()) => {
                     rules.push(rule);
                     continue;
@@ -158,7 +174,8 @@ impl SocketPolicy {
                 Err(reason) => reason,
             };
             // A rule with the right port came nearer than one without it.
-            if denied.rule.is_none() || reason != Reason::PortNotAllowed {
+            let far = [Reason::PortNotAllowed, Reason::ProtocolNotAllowed];
+            if denied.rule.is_none() || !far.contains(&reason) {
                 denied.rule = Some(Arc::clone(&rule.name));
                 denied.reason = reason;
             }
@@ -175,12 +192,18 @@ impl SocketPolicy {
 }
 
 impl SocketRule {
-    fn fits(&self, port: u16, secure: Secure) -> Result<(), Reason> {
+    fn fits(&self, port: u16, protocol: Protocol, secure: Secure) -> Result<(), Reason> {
+        if self.protocol != protocol {
+            return Err(Reason::ProtocolNotAllowed);
+        }
         let is_named = |range: &RangeInclusive<u16>| {
             range.contains(&port) && (port != SMTP || range.start() == range.end())
         };
         if !self.ports.iter().any(is_named) {
             return Err(Reason::PortNotAllowed);
+        }
+        if protocol == Protocol::Udp {
+            return Ok(());
         }
         match (self.tls, secure) {
             (TlsUse::Required, Secure::Off) => Err(Reason::TlsRequired),
@@ -211,7 +234,7 @@ mod tests {
             rules,
             ..SocketPolicy::default()
         };
-        let admitted = policy.admit(&Host::parse(host).unwrap(), port, secure);
+        let admitted = policy.admit(&Host::parse(host).unwrap(), port, Protocol::Tcp, secure);
         admitted.map(|_| ()).map_err(|denied| denied.reason)
     }
 
@@ -268,5 +291,27 @@ mod tests {
         for secure in [Secure::Off, Secure::StartTls] {
             assert_eq!(check(rules(), "a.example", 1, secure), Ok(()));
         }
+    }
+
+    #[test]
+    fn rule_for_connections_allows_no_datagrams_and_the_other_way_round() {
+        let of = |protocol| SocketPolicy {
+            rules: vec![SocketRule {
+                protocol,
+                ..rule("dns", &["ns.example"], &[53..=53], TlsUse::Required)
+            }],
+            ..SocketPolicy::default()
+        };
+        let host = Host::parse("ns.example").unwrap();
+        let fits = |rule, wanted| {
+            let policy = of(rule);
+            let admitted = policy.admit(&host, 53, wanted, Secure::StartTls);
+            admitted.map(|_| ()).map_err(|denied| denied.reason)
+        };
+        let refused = Err(Reason::ProtocolNotAllowed);
+        assert_eq!(fits(Protocol::Udp, Protocol::Udp), Ok(()));
+        assert_eq!(fits(Protocol::Tcp, Protocol::Tcp), Ok(()));
+        assert_eq!(fits(Protocol::Udp, Protocol::Tcp), refused);
+        assert_eq!(fits(Protocol::Tcp, Protocol::Udp), refused);
     }
 }

@@ -8,10 +8,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
+use tokio_util::either::Either;
 
+use super::datagrams::Datagrams;
 use crate::audit::Reason;
-use crate::connect::Stream;
 use crate::error::EgressError;
 use crate::exchange::Exchange;
 
@@ -69,9 +71,12 @@ impl Watched {
     }
 }
 
+/// What carries the bytes: a connection on the left, datagrams on the right.
+pub(super) type Transport = Either<TcpStream, Datagrams>;
+
 /// A connection of a guest. Dropping it closes the connection.
 pub struct SocketStream {
-    inner: Stream,
+    inner: Transport,
     watched: Arc<Watched>,
     read_after: Option<Pin<Box<Sleep>>>,
     write_after: Option<Pin<Box<Sleep>>>,
@@ -79,7 +84,7 @@ pub struct SocketStream {
 }
 
 impl SocketStream {
-    pub(super) fn new(inner: Stream, watched: Arc<Watched>) -> Self {
+    pub(super) fn new(inner: Transport, watched: Arc<Watched>) -> Self {
         Self {
             inner,
             watched,

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_broker::{
-    Action, AddressKind, ClientCertificate, Connection, EgressError, Outcome, Reason, Secure,
-    SocketPolicy, SocketRule, SocketTarget, Sockets, TlsUse,
+    Action, AddressKind, ClientCertificate, Connection, EgressError, Outcome, Protocol, Reason,
+    Secure, SocketPolicy, SocketRule, SocketTarget, Sockets, TlsUse,
 };
 use stockade_http::HostPattern;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 
 use super::dns::{Answer, Dns};
 use super::servers::{self, Server};
@@ -64,6 +64,7 @@ async fn connect(
     let target = SocketTarget {
         host: host.to_owned(),
         port,
+        protocol: Protocol::Tcp,
         secure,
         server_name: None,
     };
@@ -429,4 +430,78 @@ async fn files_of_certificates_that_cannot_be_used_are_reported() {
         });
     });
     assert!(client.contains("client certificate"), "{client}");
+}
+
+/// One datagram, as the stream has it.
+fn framed(data: &[u8]) -> Vec<u8> {
+    let mut frame = u16::try_from(data.len()).unwrap().to_be_bytes().to_vec();
+    frame.extend_from_slice(data);
+    frame
+}
+
+async fn datagrams(
+    sockets: &Arc<Sockets>,
+    host: &str,
+    port: u16,
+) -> Result<Connection, EgressError> {
+    let target = SocketTarget {
+        host: host.to_owned(),
+        port,
+        protocol: Protocol::Udp,
+        secure: Secure::Off,
+        server_name: None,
+    };
+    sockets.clone().connect(target).await
+}
+
+#[tokio::test]
+async fn datagrams_keep_their_bounds_and_come_from_their_address_alone() {
+    let server = UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
+    let stranger = UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let setting = Setting::new();
+    let sockets = open(
+        &setting,
+        policy(TlsUse::Required, |policy| {
+            policy.rules[0].protocol = Protocol::Udp
+        }),
+    );
+    let mut stream = datagrams(&sockets, "127.0.0.1", port).await.unwrap().stream;
+    // In pieces that are not those of the datagrams.
+    let (first, empty, large) = (framed(b"one"), framed(b""), framed(&[7; 60_000]));
+    let all = [first, empty, large.clone()].concat();
+    for piece in all.chunks(50_000) {
+        stream.write_all(piece).await.unwrap();
+    }
+    stream.flush().await.unwrap();
+    let mut buffer = vec![0; 70_000];
+    let mut from = None;
+    for length in [3, 0, 60_000] {
+        let (received, client) = server.recv_from(&mut buffer).await.unwrap();
+        assert_eq!(received, length);
+        from = Some(client);
+    }
+    let client = from.unwrap();
+    stranger.send_to(b"injected", client).await.unwrap();
+    server.send_to(&[7; 60_000], client).await.unwrap();
+    let mut answer = vec![0; large.len()];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert!(answer == large);
+    drop(stream);
+    let used = setting.used().await;
+    assert_eq!(used.target, format!("udp://127.0.0.1:{port}"));
+
+    // The hostile cases: a datagram that cannot be, and a rule for connections.
+    let mut stream = datagrams(&sockets, "127.0.0.1", port).await.unwrap().stream;
+    let broken = stream.write_all(&[0xff, 0xff, 1]).await.unwrap_err();
+    assert!(
+        broken.to_string().contains("at most 65507 bytes"),
+        "{broken}"
+    );
+    let tcp = open(&setting, policy(TlsUse::Allowed, |_| ()));
+    let refused = datagrams(&tcp, "127.0.0.1", port).await.err().unwrap();
+    assert!(
+        refused.to_string().contains("not with this protocol"),
+        "{refused}"
+    );
 }

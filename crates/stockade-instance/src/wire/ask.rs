@@ -17,7 +17,7 @@ use super::request::push_value;
 use super::response::{Flat, headers_of};
 use super::{GuestBody, Malformed, Text, as_text, shared_json};
 use crate::limits::InstanceLimits;
-use crate::services::{ConnectRequest, SecureTransport};
+use crate::services::{ConnectRequest, SecureTransport, SocketProtocol};
 
 /// One request of a guest.
 #[derive(Debug)]
@@ -77,6 +77,8 @@ struct WireConnect<'a> {
     port: u16,
     #[serde(borrow)]
     secure: Cow<'a, str>,
+    #[serde(borrow, default)]
+    protocol: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     server_name: Option<Text<'a>>,
 }
@@ -221,6 +223,11 @@ fn connect_request(payload: &Payload) -> Result<ConnectRequest, Unasked> {
         "starttls" => SecureTransport::StartTls,
         _ => return Err(Malformed("a connection is secure in no known way".to_owned()).into()),
     };
+    let protocol = match wire.protocol.as_deref() {
+        None | Some("tcp") => SocketProtocol::Tcp,
+        Some("udp") if secure == SecureTransport::Off => SocketProtocol::Udp,
+        Some(_) => return Err(Malformed("a connection of no known protocol".to_owned()).into()),
+    };
     let host = |text: Text<'_>| {
         if text.as_str().len() > MOST_HOST {
             let why = format!("the host of a connection has at most {MOST_HOST} bytes");
@@ -235,6 +242,7 @@ fn connect_request(payload: &Payload) -> Result<ConnectRequest, Unasked> {
     Ok(ConnectRequest {
         host: host(wire.host)?,
         port: wire.port,
+        protocol,
         secure,
         server_name: wire.server_name.map(host).transpose()?,
     })
@@ -419,6 +427,8 @@ mod tests {
         for malformed in [
             r#"{"host":"a","port":70000,"secure":"on"}"#,
             r#"{"host":"a","port":1,"secure":"maybe"}"#,
+            r#"{"host":"a","port":1,"secure":"on","protocol":"udp"}"#,
+            r#"{"host":"a","port":1,"secure":"off","protocol":"sctp"}"#,
             r#"{"host":"a","port":1}"#,
             "[]",
         ] {

@@ -7,6 +7,7 @@ import * as child_process_ from "node:child_process";
 import * as console_ from "node:console";
 import * as constants_ from "node:constants";
 import * as crypto_ from "node:crypto";
+import * as dgram_ from "node:dgram";
 import * as diagnostics_channel_ from "node:diagnostics_channel";
 import * as dns_ from "node:dns";
 import * as dns_promises_ from "node:dns/promises";
@@ -46,6 +47,7 @@ const loaded = {
   console: console_,
   constants: constants_,
   crypto: crypto_,
+  dgram: dgram_,
   diagnostics_channel: diagnostics_channel_,
   dns: dns_,
   "dns/promises": dns_promises_,

@@ -2,7 +2,9 @@
 
 use std::num::NonZeroU32;
 
-use stockade_broker::{Budget, ClientCertificate, SocketLimits, SocketPolicy, SocketRule, TlsUse};
+use stockade_broker::{
+    Budget, ClientCertificate, Protocol, SocketLimits, SocketPolicy, SocketRule, TlsUse,
+};
 use stockade_config::{ConnectRule, Sockets};
 
 fn rule(rule: &ConnectRule) -> SocketRule {
@@ -14,6 +16,10 @@ fn rule(rule: &ConnectRule) -> SocketRule {
         ports: (rule.ports.iter())
             .map(|range| range.first..=range.last)
             .collect(),
+        protocol: match rule.protocol {
+            stockade_config::Protocol::Tcp => Protocol::Tcp,
+            stockade_config::Protocol::Udp => Protocol::Udp,
+        },
         tls: match rule.tls {
             stockade_config::TlsUse::Required => TlsUse::Required,
             stockade_config::TlsUse::Allowed => TlsUse::Allowed,
@@ -35,6 +41,7 @@ pub(crate) fn policy(sockets: &Sockets) -> SocketPolicy {
         limits: SocketLimits {
             concurrent: sockets.concurrent,
             attempts_per_second: sockets.rate.and_then(NonZeroU32::new),
+            datagrams_per_second: sockets.datagrams.and_then(NonZeroU32::new),
             connect_timeout: sockets.connect_timeout,
             idle_timeout: sockets.idle_timeout,
             lifetime: sockets.lifetime,

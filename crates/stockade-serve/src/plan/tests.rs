@@ -46,7 +46,7 @@ fn many() -> Value {
                 "sockets": {"connect": [{
                     "hosts": ["d.example"], "addresses": ["192.0.2.0/24"], "ports": [5432],
                     "client_certificate": "a.pem", "client_key": "a.key",
-                }]},
+                }, {"hosts": ["d.example"], "ports": [53]}]},
                 "autoscale": {"min_instances": 1},
             },
             "api": {"code": "./code"},
@@ -369,6 +369,8 @@ fn cases() -> Vec<Case> {
         ),
         change("instances.web.sockets.connect.0.ports", json!([25])),
         change("instances.web.sockets.connect.0.tls", json!("allowed")),
+        change("instances.web.sockets.connect.1.protocol", json!("udp")),
+        change("instances.web.sockets.datagrams", json!(5)),
         change("instances.web.sockets.connect.0.ca", json!(["a.pem"])),
         change(
             "instances.web.sockets.connect.0.client_certificate",

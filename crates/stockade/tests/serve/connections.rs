@@ -1,7 +1,7 @@
 //! `connect()` of sites from end to end: a real server over TCP, at every level of isolation.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use crate::server::Server;
 
 const SITE: &str = "
   import { connect } from 'cloudflare:sockets';
-  import { connect as same } from 'stockade:sockets';
+  import { connect as same, datagram } from 'stockade:sockets';
+  import dgram from 'node:dgram';
   import net from 'node:net';
 
   const text = async (readable) => await new Response(readable).text();
@@ -74,6 +75,24 @@ const SITE: &str = "
       globalThis.held = Array.from({ length: 20 }, () => connect(address));
       await Promise.all(held.map((socket) => socket.opened));
       return held.length;
+    },
+    async udp(address) {
+      const socket = datagram(address);
+      await socket.opened;
+      await socket.send('first');
+      await socket.send(new Uint8Array(30_000));
+      const sizes = [(await socket.next()).value.length, (await socket.next()).value.length];
+      await socket.close();
+      const [host, port] = address.split(':');
+      const other = dgram.createSocket('udp4');
+      const heard = new Promise((resolve, reject) => {
+        other.on('message', (message, { port }) => resolve([message.toString(), port]));
+        other.on('error', reject);
+      });
+      other.send('over node', Number(port), host);
+      const message = await heard;
+      other.close();
+      return [...sizes, message[0], message[1] === Number(port)];
     },
     // Opens as many as there can be, and more.
     async flood(address) {
@@ -144,6 +163,39 @@ fn site_connects_to_what_its_rules_allow_at_every_level() {
             assert_eq!(ask(&server, "node", address).await, json!(["over node", 9]));
         });
     }
+}
+
+#[test]
+fn site_sends_and_receives_datagrams_by_a_rule_of_their_own() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 70_000];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&buffer[..length], from);
+        }
+    });
+    let port = address.port();
+    let rule = |protocol| {
+        format!(
+            "    sockets:\n      connect: [{{addresses: [127.0.0.1], ports: [{port}]{protocol}}}]\n      allow_private: \
+             [127.0.0.1]\n"
+        )
+    };
+    let server = Server::site(SITE, &rule(", protocol: udp"));
+    let other = Server::site(SITE, &rule(", tls: off"));
+    run(async {
+        let answered = ask(&server, "udp", address).await;
+        assert_eq!(answered, json!([5, 30_000, "over node", true]));
+        let refused = ask(&other, "udp", address).await;
+        assert!(
+            refused["thrown"]
+                .as_str()
+                .unwrap()
+                .contains("not with this protocol"),
+            "{refused}"
+        );
+    });
 }
 
 #[test]
