@@ -24,7 +24,7 @@ function tasks(quick) {
   ];
 }
 
-/** The other end: takes all, sends so many bytes, or says what it hears. */
+/** The other end: takes all, sends a number of bytes, or echoes. */
 const servers = {
   send: () => (socket) => socket.resume(),
   receive: (bytes) => (socket) => {
@@ -96,7 +96,7 @@ function inContainer(task) {
       concurrent: 10_000,
       rate: 1_000_000,
     };
-    const limits = { memory: "256mb", cpu: "60s", wall: "10m", timeout: "10m", connections: 10_000 };
+    const limits = { memory: "256mb", cpu: "60s", timeout: "10m", connections: 10_000 };
     const server = await started((_, port) => {
       const path = join(folder, "stockade.yaml");
       writeFileSync(path, stockadeConfig({ port, instances: [{ name: "site", code: site, urls: ["*"], sockets, limits }] }));
