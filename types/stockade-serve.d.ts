@@ -109,7 +109,8 @@ interface SocketInfo {
 }
 interface Socket extends AsyncDisposable {
   readonly readable: ReadableStream<Uint8Array>;
-  readonly writable: WritableStream<string | BufferSource>;
+  /** Accepts bytes and text. */
+  readonly writable: WritableStream<any>;
   readonly opened: Promise<SocketInfo>;
   /** Resolves when both sides have ended, or the site has closed it. */
   readonly closed: Promise<void>;
