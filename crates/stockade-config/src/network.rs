@@ -278,6 +278,15 @@ pub(crate) fn check_connect(top: &Fields<'_>, listeners: &[Listener], marked: &[
             .source
             .error(item.node.span, &item.path, message);
     }
+    let speak_http = listeners.iter().any(|listener| listener.connect.is_none());
+    let urls = marked.iter().flat_map(|one| &one.urls);
+    for (at, path) in urls.filter(|_| !speak_http && !listeners.is_empty()) {
+        let what = "nobody can reach this URL: every listener gives its connections to an instance";
+        let allowed = "a listener without `connect`";
+        top.reader()
+            .source
+            .error(*at, path, Message::allowed(what, allowed));
+    }
 }
 
 /// Reports an address of metrics that a listener has taken.

@@ -111,6 +111,12 @@ fn name(rule: &Fields<'_>) -> String {
             "`hosts`, `addresses` or both",
         );
     }
+    if !rule.has("ports") {
+        refuse(
+            "the rule does not say at which ports",
+            "ports: [5432], or ranges such as 6000-6100",
+        );
+    }
     let of_tls = ["tls", "ca", "client_certificate", "client_key"];
     if rule.get::<Protocol>("protocol") == Protocol::Udp && of_tls.iter().any(|key| rule.has(key)) {
         refuse(

@@ -38,7 +38,9 @@ fn rule_of_sockets_that_allows_nothing_or_half_is_refused() {
         without.contains("does not say what may be reached"),
         "{without}"
     );
-    assert!(rule("hosts: [a.example]").contains("ports"));
+    assert!(rule("hosts: [a.example]").contains("at which ports"));
+    let datagrams = rule("hosts: [a.example], ports: [1], protocol: udp, tls: off");
+    assert!(datagrams.contains("datagrams have no TLS"), "{datagrams}");
     assert!(rule("hosts: [a.example], ports: []").contains("ports"));
     assert!(rule("hosts: [10.0.0.1], ports: [1]").contains("is an address"));
     assert!(
@@ -79,7 +81,7 @@ fn listener_may_give_its_connections_to_an_instance() {
     // It is not one that clients of HTTP find: a site with TLS only is not reached by it.
     let alone = "version: \"1.0\"\nlisteners: [{address: \"127.0.0.1:25\", connect: mail}]\n\
                  instances: {mail: {code: ./a.ts, urls: [\"/\"]}}\n";
-    assert!(refused(alone).contains("no listener"));
+    assert!(refused(alone).contains("every listener gives its connections"));
 }
 
 #[test]
