@@ -22,7 +22,7 @@ const HEAD: usize = 2;
 pub(super) type Pace = Option<Arc<Mutex<RateLimiter>>>;
 
 /// The datagrams of one socket.
-pub struct Datagrams {
+pub(super) struct Datagrams {
     socket: UdpSocket,
     pace: Pace,
     after: Option<Pin<Box<Sleep>>>,
