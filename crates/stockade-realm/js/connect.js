@@ -162,7 +162,6 @@ class Connection {
     if (this.options.allowHalfOpen || this.shut) return;
     this.shut = true;
     pipes.end(this.pipe);
-    failWritable(this, new TypeError("the other side has ended the connection"));
   }
 
   secured() {
@@ -255,6 +254,7 @@ function makeWritable(connection) {
       return connection.opened.promise;
     },
     write(chunk) {
+      if (connection.shut) throw new TypeError("the other side has ended the connection");
       const sending = pipes.send(connection.pipe, toBytes(chunk));
       connection.writing = sending;
       return sending;
@@ -424,7 +424,7 @@ function begin(connection, info) {
 
 // A connection of a client, which is open.
 function accept(info, secure) {
-  const options = { __proto__: null, secureTransport: secure ? ON : OFF, allowHalfOpen: false, highWaterMark: undefined };
+  const options = { __proto__: null, secureTransport: secure ? ON : OFF, allowHalfOpen: true, highWaterMark: undefined };
   const connection = new Connection(options);
   begin(connection, info);
   return new Socket(ours, connection);

@@ -57,6 +57,8 @@ class Pipe {
     this.rest = undefined;
     this.sent = undefined;
     this.lost = undefined;
+    // The guest's half ends behind what is being sent.
+    this.ends = false;
     this.isOver = false;
     MapPrototypeSet(pipes, id, this);
   }
@@ -114,10 +116,16 @@ function flush(pipe) {
   const done = pipe.sent;
   pipe.sent = pipe.lost = undefined;
   done?.();
+  if (pipe.ends) {
+    pipe.ends = false;
+    end(pipe);
+  }
 }
 
+// Nothing may be sent after this.
 function end(pipe) {
-  if (!pipe.isOver) network.control("pipe.end", { __proto__: null, id: pipe.id });
+  if (pipe.rest !== undefined) pipe.ends = true;
+  else if (!pipe.isOver) network.control("pipe.end", { __proto__: null, id: pipe.id });
 }
 
 function startTls(pipe, name) {
@@ -133,6 +141,7 @@ function finish(pipe, error) {
   pipe.isOver = true;
   const lost = pipe.lost;
   pipe.rest = pipe.sent = pipe.lost = undefined;
+  pipe.ends = false;
   lost?.(error ?? new TypeError("the connection is closed"));
   pipe.user.over(error);
 }

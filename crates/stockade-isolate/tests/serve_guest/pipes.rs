@@ -14,6 +14,7 @@ cases![
     socket_that_does_not_open_rejects_with_the_reason,
     socket_that_breaks_fails_its_streams,
     socket_closed_by_the_other_side_cannot_be_written,
+    end_of_the_other_side_waits_for_what_is_being_sent,
     tls_starts_on_the_same_connection,
     socket_closed_before_it_is_open_gives_up,
     messages_of_unknown_pipes_are_ignored,
@@ -213,6 +214,32 @@ async fn socket_closed_by_the_other_side_cannot_be_written() -> Result<(), Faile
     Ok(())
 }
 
+async fn end_of_the_other_side_waits_for_what_is_being_sent() -> Result<(), Failed> {
+    let mut guest = Guest::start(&site(
+        "const socket = connect('db.example:1');
+        const writer = socket.writable.getWriter();
+        await writer.write(new Uint8Array(600_000));
+        await writer.close();
+        return 'closed';",
+    ))
+    .await?;
+    guest.get(1, "/")?;
+    opened(&mut guest, 0).await?;
+    let mut total = 0;
+    while total < 500_000 {
+        total += sent(&mut guest).await?.len();
+    }
+    // More waits for credit. The host ends a guest that sends anything after its end.
+    guest.tell("pipe.end", &json!({ "id": 0 }))?;
+    guest.tell("pipe.credit", &json!({ "id": 0, "n": 400_000 }))?;
+    while total < 600_000 {
+        total += sent(&mut guest).await?.len();
+    }
+    same!(said(&mut guest, "pipe.end").await?["id"], 0);
+    same!(answered(&mut guest).await?, "closed");
+    Ok(())
+}
+
 async fn tls_starts_on_the_same_connection() -> Result<(), Failed> {
     let mut guest = Guest::start(&site(
         "const first = connect('db.example:1', { secureTransport: 'starttls' });
@@ -249,7 +276,7 @@ async fn tls_starts_on_the_same_connection() -> Result<(), Failed> {
 async fn socket_closed_before_it_is_open_gives_up() -> Result<(), Failed> {
     let mut guest = Guest::start(&site(
         "const socket = connect('db.example:1');
-        await socket.close();
+        await socket[Symbol.asyncDispose]();
         return await socket.opened.then(() => 'opened', (error) => error.name);",
     ))
     .await?;

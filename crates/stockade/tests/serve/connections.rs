@@ -139,7 +139,7 @@ fn echo() -> (SocketAddr, mpsc::Receiver<()>) {
 fn site(level: &str, address: SocketAddr) -> Server {
     let port = address.port();
     let options = format!(
-        "    isolation: {level}\n    sockets:\n      connect: [{{addresses: [127.0.0.1], ports: [{port}], tls: \
+        "    isolation: {level}\n    limits: {{cpu: 30s, timeout: 60s}}\n    sockets:\n      connect: [{{addresses: [127.0.0.1], ports: [{port}], tls: \
          allowed}}]\n      allow_private: [127.0.0.1]\n      rate: 1000000\n"
     );
     Server::site(SITE, &options)
