@@ -193,6 +193,13 @@ impl GuestModules {
         (!own).then_some(url)
     }
 
+    /// The source of a module that is part of the runtime, where this guest may import it.
+    fn built_in(&self, url: &Url) -> Option<FastString> {
+        (self.serves() || url.as_str() == HOOKS)
+            .then(|| built_in(url.as_str()))
+            .flatten()
+    }
+
     fn has(&self, url: &Url) -> bool {
         self.names.borrow().contains_key(url)
     }
@@ -293,7 +300,7 @@ impl GuestModules {
     }
 
     fn load_source(&self, url: &Url, json: bool) -> Result<ModuleSource, JsErrorBox> {
-        if let Some(code) = built_in(url.as_str()) {
+        if let Some(code) = self.built_in(url) {
             let code = ModuleSourceCode::String(code);
             return Ok(ModuleSource::new(ModuleType::JavaScript, code, url, None));
         }
@@ -378,7 +385,7 @@ impl ModuleLoader for GuestLoader {
         referrer: &str,
     ) -> Result<ModuleSpecifier, ModuleLoaderError> {
         let url = self.0.find(specifier, referrer)?;
-        let own = built_in(url.as_str()).is_some();
+        let own = self.0.built_in(&url).is_some();
         if is_path(specifier) || own || self.0.has(&url) {
             return Ok(url);
         }
