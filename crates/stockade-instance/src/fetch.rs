@@ -217,10 +217,10 @@ pub(crate) async fn connect(pool: &Arc<Pool>, pipe: Pipe, secure: bool) -> Resul
     let done = mirror.await_run(id, found.slot);
     let done = done.map_err(|end| FetchError::Ended { end })?;
     let json = format!("[{id},{},{secure}]", pipe.answer().json);
-    let told = mirror
+    let sent = mirror
         .handle
         .control("connect.run", Payload::from_json(json));
-    if let Err(error) = told {
+    if let Err(error) = sent {
         mirror.withdraw(id);
         return Err(match unsent(&mirror, &error) {
             Trouble::Final(error) => error,

@@ -49,7 +49,7 @@ class Pipe {
     this.user = user;
     // What was received and not taken.
     this.inbox = [];
-    // Cost of what was taken, not yet told.
+    // Cost of what was taken, not yet given back as credit.
     this.taken = 0;
     // Cost that may still be sent.
     this.credit = WINDOW;

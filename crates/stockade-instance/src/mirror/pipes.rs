@@ -42,7 +42,7 @@ const WINDOW: usize = 512 << 10;
 /// What a message costs besides its bytes. The guest's runtime has the same number.
 const OVERHEAD: usize = 256;
 
-/// Cost that was taken before the sender is told.
+/// Cost that was taken before the sender gets credit for it.
 const TELL_AT: usize = WINDOW / 4;
 
 /// Bytes of one message to the guest.
@@ -131,7 +131,7 @@ pub(crate) struct NewPipe {
 }
 
 impl NewPipe {
-    /// What the guest is told of it: `{id, remoteAddress, localAddress}`.
+    /// The answer to the guest: `{id, remoteAddress, localAddress}`.
     pub(crate) fn answer(&self) -> Payload {
         let mut json = format!("{{\"id\":{}", self.id);
         let opened = self.parts.as_ref().map(|(pipe, ..)| &pipe.opened);
@@ -253,7 +253,7 @@ impl Mirror {
         };
         if entry.task.is_none() {
             return Err(Malformed(format!(
-                "pipe {id} is used before the guest was told of it"
+                "pipe {id} is used before the guest knows it"
             )));
         }
         if entry.ended && name != "pipe.close" {
@@ -534,7 +534,7 @@ impl Carrier<'_> {
     }
 }
 
-/// What the guest is told of a connection that broke: what the capability says, or the kind of the system's error.
+/// The guest's error of a connection that broke: what the capability says, or the kind of the system's error.
 fn broken(error: io::Error) -> GuestError {
     let error = match error.downcast::<GuestError>() {
         Ok(error) => return error,

@@ -165,7 +165,7 @@ impl Mirror {
         Ok(receiver)
     }
 
-    /// Enters a scheduled run or a connection, before the guest hears of it.
+    /// Enters a scheduled run or a connection, before the guest learns of it.
     ///
     /// # Errors
     /// As [`Mirror::await_response`].
