@@ -231,6 +231,13 @@ impl Reason {
     }
 }
 
+/// In the words of `data_guard`. [`Refusal`] has those of its action.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.describe(f, Action::Fetch)
+    }
+}
+
 /// Something that a guest wanted and did not get.
 ///
 /// Its `Display` text is for the guest too: it names the rule and the host, and no address.
