@@ -17,12 +17,17 @@
 
 // ---- Handlers ----
 
-/** The default export of a site's module. It has at least one of `fetch` and `scheduled`. */
+/** The default export of a site's module. It has at least one of `fetch`, `scheduled` and `connect`. */
 interface ExportedHandler<Env = unknown> {
   /** Answers a request. If it throws, the client gets the status 500 and the error is logged. */
   fetch?(request: Request, env: Env, ctx: ExecutionContext): Response | PromiseLike<Response>;
   /** Runs at the times of `crons`. */
   scheduled?(controller: ScheduledController, env: Env, ctx: ExecutionContext): unknown;
+  /**
+   * Takes a connection of a listener with `connect`. The connection stays open after it returns; if it throws, the
+   * connection is closed and the error is logged.
+   */
+  connect?(socket: Socket, env: Env, ctx: ExecutionContext): unknown;
   /** Sites that have a binding to this one can call any other method. */
   [method: string]: unknown;
 }
@@ -58,9 +63,64 @@ declare module "cloudflare:workers" {
     protected readonly env: Env;
     fetch?(request: Request): Response | PromiseLike<Response>;
     scheduled?(controller: ScheduledController): unknown;
+    connect?(socket: Socket): unknown;
   }
   /** The same object that handlers receive as `env`. */
   export const env: any;
+}
+
+// ---- Connections ----
+
+declare module "cloudflare:sockets" {
+  /** Opens a connection that the site's `sockets` allow. An error rejects `opened` and `closed`. */
+  export function connect(address: string | SocketAddress, options?: SocketOptions): Socket;
+}
+declare module "stockade:sockets" {
+  export { connect } from "cloudflare:sockets";
+  /** Sends and receives datagrams over UDP, with one address that the site's `sockets` allow. */
+  export function datagram(address: string | SocketAddress): DatagramSocket;
+}
+interface DatagramSocket extends AsyncIterableIterator<Uint8Array>, AsyncDisposable {
+  readonly opened: Promise<SocketInfo>;
+  readonly closed: Promise<void>;
+  /** Sends at most 65,507 bytes. UDP does not report whether they arrive. */
+  send(data: string | BufferSource): Promise<void>;
+  close(): Promise<void>;
+}
+interface SocketAddress {
+  hostname: string;
+  /** 1 to 65535. */
+  port: number;
+}
+interface SocketOptions {
+  /** `off` is the default. With `starttls`, `startTls` of the socket begins TLS later. */
+  secureTransport?: "off" | "on" | "starttls";
+  /** Whether the writable side stays open when the other side has ended. */
+  allowHalfOpen?: boolean;
+  /** Bytes that `writable` accepts before it is full. */
+  highWaterMark?: number;
+  /** The name that the server must prove, instead of the address's. */
+  expectedServerHostname?: string;
+}
+interface SocketInfo {
+  /** The address that was connected to, as the site named it. */
+  remoteAddress?: string;
+  localAddress?: string;
+}
+interface Socket extends AsyncDisposable {
+  readonly readable: ReadableStream<Uint8Array>;
+  /** Accepts bytes and text. */
+  readonly writable: WritableStream<any>;
+  readonly opened: Promise<SocketInfo>;
+  /** Resolves when both sides have ended, or the site has closed it. */
+  readonly closed: Promise<void>;
+  /** Whether `startTls` has put another socket in its place. */
+  readonly upgraded: boolean;
+  readonly secureTransport: "off" | "on" | "starttls";
+  /** Writes what was written before, and closes the connection. */
+  close(): Promise<void>;
+  /** A socket on the same connection, in TLS. */
+  startTls(options?: { expectedServerHostname?: string }): Socket;
 }
 
 // ---- Requests and responses ----

@@ -71,6 +71,14 @@ pub enum BrokerError {
         /// What is wrong with it.
         why: String,
     },
+    /// A file of a client certificate or its key cannot be used.
+    #[error("cannot use the client certificate or key in {}: {why}", path.display())]
+    Client {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A client certificate, its key or a protocol that cannot be used.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),

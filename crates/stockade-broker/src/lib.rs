@@ -6,6 +6,7 @@
 //! - Network: [`Egress`], one for each instance, from [`Broker::egress`]. A name is resolved once, all
 //!   its addresses are checked, and the connection goes to exactly a checked address. Connections,
 //!   caches, TLS sessions and budgets are never shared between instances.
+//! - Connections over TCP: [`Sockets`], one for each instance, from [`Broker::sockets`], by rules of their own.
 //! - Files: [`Folder`], a granted folder whose paths cannot leave it.
 //! - Secrets: [`Secrets`]. The guest holds placeholders; only requests to the hosts that a secret is
 //!   bound to get its value.
@@ -34,6 +35,7 @@ mod pool;
 mod resolve;
 mod secrets;
 mod send;
+mod sockets;
 mod target;
 mod upload;
 mod websocket;
@@ -57,3 +59,7 @@ pub use places::{Missed, Places};
 pub use policy::{Budget, EgressLimits, EgressPolicy, Rule};
 pub use resolve::ResolverSource;
 pub use secrets::{Secret, SecretValue, Secrets, SecretsError};
+pub use sockets::{
+    ClientCertificate, Connection, ConnectionStream, Deadline, Protocol, Secure, SocketLimits,
+    SocketPolicy, SocketRule, SocketStream, SocketTarget, Sockets, TlsStart, TlsUse,
+};

@@ -7,7 +7,7 @@ use http::{Request, Response};
 use stockade_http::Body;
 use stockade_protocol::GuestError;
 
-use crate::{CallNotes, CallPayload, ErrorName};
+use crate::{CallNotes, CallPayload, ErrorName, Pipe};
 
 /// The isolate that calls: one mirror of an instance. A capability keeps what a guest holds open by its owner.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -54,6 +54,22 @@ pub trait Capability: Send + Sync + 'static {
         refuse("the binding takes no requests".to_owned())
     }
 
+    /// `env.NAME.method(...args)` whose result is a connection, such as `env.NAME.connect()`.
+    ///
+    /// The mirror that asks holds the [`Pipe`] and drops it when the mirror ends: [`Capability::ended`] has nothing to
+    /// close for it.
+    fn open(
+        &self,
+        _context: CallContext,
+        method: &str,
+        _arguments: CallPayload,
+    ) -> BoxFuture<'static, Result<Pipe, GuestError>> {
+        refuse(format!(
+            "the binding opens no connection by {:?}",
+            shortened(method)
+        ))
+    }
+
     /// `owner` has ended and calls no more: whatever it holds open here is closed. It is called once for each owner,
     /// also for one that never called.
     fn ended(&self, _owner: &Owner) {}
@@ -91,6 +107,10 @@ mod tests {
         let method = "m".repeat(1000);
         let called = Nothing.call(context(), &method, CallPayload::default());
         let error = called.now_or_never().unwrap().unwrap_err();
+        assert_eq!(error.name, "TypeError");
+        assert!(error.message.len() < 100, "{error}");
+        let opened = Nothing.open(context(), &method, CallPayload::default());
+        let error = opened.now_or_never().unwrap().unwrap_err();
         assert_eq!(error.name, "TypeError");
         assert!(error.message.len() < 100, "{error}");
         let request = Request::new(stockade_http::empty_body());

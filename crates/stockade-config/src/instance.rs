@@ -23,6 +23,7 @@ use crate::keys::{
     list, map, number, size, text, time,
 };
 use crate::section::{Record, Words, section, words};
+use crate::sockets::Sockets;
 use crate::tls::{self, CLIENT_AUTH, ClientAuth};
 use crate::url::UrlPattern;
 
@@ -113,6 +114,8 @@ section! {
         pub recycle: Recycle = Key::of(Recycle::KIND).shared(),
         /// The hosts that the instance may reach. The default is none.
         pub data_guard: DataGuard = Key::of(DataGuard::KIND).shared(),
+        /// The servers that the instance may connect to over TCP. The default is none.
+        pub sockets: Sockets = Key::of(Sockets::KIND),
         /// How `%2F` in a path is handled: rejected with 400, kept unchanged, or
         /// decoded to a slash for routes and handlers.
         pub encoded_slashes: EncodedSlashes = Key::of(EncodedSlashes::KIND).default("reject").shared(),
@@ -171,6 +174,8 @@ section! {
         pub max_body: u64 = size(0, 1 << 40).default("100mb"),
         /// Size of a response's body. A larger response is cut off.
         pub max_response: Option<u64> = size(0, 1 << 50),
+        /// Concurrent connections that the guest holds open, by `sockets` and by bindings.
+        pub connections: usize = integer(0, 100_000).default("1000"),
         /// Concurrent WebSockets of clients.
         pub websockets: usize = integer(0, 100_000).default("1000"),
         /// Time between the termination of a guest and the kill of its worker.

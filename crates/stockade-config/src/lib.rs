@@ -36,6 +36,7 @@ mod reference;
 mod schema;
 mod secret;
 mod section;
+mod sockets;
 mod tls;
 mod tree;
 mod units;
@@ -61,6 +62,7 @@ pub use observe::{
 pub use program::{parse_data_guard, parse_grants};
 pub use schema::schema;
 pub use secret::{SecretRef, SecretSource, SecretText};
+pub use sockets::{ConnectRule, Protocol, Sockets, TlsUse};
 pub use tls::{
     Acme, AcmeChallenge, Certificate, ClientAuth, ClientAuthMode, ExpiredCrl, Tls, TlsVersion,
 };

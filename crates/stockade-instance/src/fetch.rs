@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use stockade_capability::CallPayload;
+use stockade_capability::{CallPayload, Pipe};
 use stockade_http::Body;
 use stockade_protocol::bounds::MAX_NAME_BYTES;
 use stockade_protocol::{GuestError, Payload};
@@ -204,6 +204,35 @@ fn no_method(pool: &Pool, method: &str) -> FetchError {
         name: "TypeError".to_owned(),
         ..GuestError::new(message)
     })
+}
+
+/// Gives a connection to the `connect` handler of a mirror, and waits until the handler is done. The connection lives
+/// on until it is closed.
+pub(crate) async fn connect(pool: &Arc<Pool>, pipe: Pipe, secure: bool) -> Result<(), FetchError> {
+    let found = pool.place().await?;
+    let mirror = Arc::clone(&found.slot.mirror);
+    let opening = mirror.opening_pipe().map_err(FetchError::Threw)?;
+    let pipe = mirror.enter_pipe(opening, pipe);
+    let id = mirror.number_request();
+    let done = mirror.await_run(id, found.slot);
+    let done = done.map_err(|end| FetchError::Ended { end })?;
+    let json = format!("[{id},{},{secure}]", pipe.answer().json);
+    let sent = mirror
+        .handle
+        .control("connect.run", Payload::from_json(json));
+    if let Err(error) = sent {
+        mirror.withdraw(id);
+        return Err(match unsent(&mirror, &error) {
+            Trouble::Final(error) => error,
+            Trouble::Ended { end, .. } => FetchError::Ended { end },
+        });
+    }
+    pipe.named();
+    match done.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(why)) => Err(FetchError::Threw(GuestError::new(why))),
+        Err(_) => Err(FetchError::Draining),
+    }
 }
 
 /// Calls a method that the guest offers to others.

@@ -137,7 +137,7 @@ impl GrantedGuest {
 
     fn is_taken(&self, method: &str) -> bool {
         match method {
-            "binding.call" | "binding.fetch" => true,
+            "binding.call" | "binding.fetch" | "binding.open" => true,
             "fetch" => self.takes == Takes::BindingsAndFetch,
             _ => false,
         }
@@ -151,6 +151,8 @@ impl GrantedGuest {
             "stream.chunk" | "stream.end" | "stream.error" => {
                 id().is_ok_and(|id| self.mirror.reads_stream(id))
             }
+            // Nobody else opens connections for the guest.
+            "pipe.data" | "pipe.end" | "pipe.tls" | "pipe.close" | "pipe.credit" => true,
             "stream.pull" | "stream.cancel" => id().is_ok_and(|id| id >= FIRST_STREAM),
             _ => false,
         }

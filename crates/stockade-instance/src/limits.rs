@@ -43,6 +43,8 @@ pub struct InstanceLimits {
     pub buffered: usize,
     /// WebSockets of one mirror.
     pub sockets: usize,
+    /// Connections of one mirror, those included that are being opened.
+    pub pipes: usize,
     /// Bytes of one message of a WebSocket.
     pub socket_message: usize,
 }
@@ -68,6 +70,7 @@ impl Default for InstanceLimits {
             streams: 1024,
             buffered: 64 << 20,
             sockets: 1024,
+            pipes: 1000,
             socket_message: 1 << 20,
         }
     }

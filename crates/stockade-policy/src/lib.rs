@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: any I/O, any enforcement. Pure data, so that every other crate may depend on it.
 
+mod built_in;
 mod limits;
 mod options;
 mod problem;
@@ -13,6 +14,7 @@ mod rate;
 mod read;
 mod wire;
 
+pub use built_in::{NODE_MODULES, SITE_MODULES, node_module};
 pub use limits::{
     CpuShare, Limits, MAX_IO_BYTES, MAX_IO_OPS, MAX_PENDING_REQUESTS, MIN_IO_BYTES, MIN_MEMORY,
     MIN_WALL_DEFAULT,

@@ -199,7 +199,7 @@ function dispatchAnswer(id, ok, data, marked, errorName, errorCode) {
   entry.timer?.cancel();
   if (!ok) {
     streams.refused();
-    const named = serving || entry.method === "binding.call";
+    const named = serving || entry.method === "binding.call" || entry.method === "binding.open";
     entry.reject(refusal(entry, named ? errorName : "", data, errorCode));
     return;
   }

@@ -32,8 +32,9 @@ const { toData } = core.loadExtScript("ext:stockade_realm/websocket.js");
 // The name by which libraries know that handlers have the form of Workers.
 const USER_AGENT = "Cloudflare-Workers";
 
-// Where the module "cloudflare:workers" finds what it exports, see `stockade_isolate::modules`.
+// Where the modules "cloudflare:workers" and "cloudflare:sockets" find what they export, see `stockade_isolate::modules`.
 const WORKERS = SymbolFor("cloudflare:workers");
+const SOCKETS = SymbolFor("cloudflare:sockets");
 
 // `Response` with the WebSocket that an answer of status 101 hands over.
 const Original = ResponsePrototype.constructor;
@@ -138,8 +139,8 @@ function makeProcess() {
   };
 }
 
-// Before any guest code. `workers` is what "cloudflare:workers" exports.
-function install(workers) {
+// Before any guest code. `workers` is what "cloudflare:workers" exports, `connections` what "cloudflare:sockets" does.
+function install(workers, connections) {
   for (const name of new SafeArrayIterator(ObjectKeys(Original))) {
     ObjectDefineProperty(Response, name, ObjectGetOwnPropertyDescriptor(Original, name));
   }
@@ -177,6 +178,10 @@ function install(workers) {
   ObjectDefineProperty(globalThis, WORKERS, {
     __proto__: null,
     value: ObjectFreeze(workers),
+  });
+  ObjectDefineProperty(globalThis, SOCKETS, {
+    __proto__: null,
+    value: ObjectFreeze(connections),
   });
   delete globalThis.NETWORK;
 }

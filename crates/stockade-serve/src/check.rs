@@ -8,6 +8,7 @@ use stockade_broker::LogAudit;
 use stockade_config::{Config, Diagnostic};
 use stockade_gateway::{Route, Table};
 use stockade_grants::{Finding, Granting};
+use stockade_policy::{NODE_MODULES, SITE_MODULES};
 use stockade_transpile::ModuleFiles;
 
 use crate::brokers::Brokers;
@@ -28,7 +29,12 @@ pub struct Checked {
 }
 
 /// Modules that a site's runtime has itself.
-const IMPORTABLE: &[&str] = &["cloudflare:workers", "node:async_hooks"];
+fn importable() -> Vec<String> {
+    let node = NODE_MODULES.iter();
+    let node = node.flat_map(|name| [(*name).to_owned(), format!("node:{name}")]);
+    let site = SITE_MODULES.iter().map(|name| (*name).to_owned());
+    node.chain(site).collect()
+}
 
 /// Checks a configuration with all files that it names: code and what it imports, assets, secrets,
 /// certificates and keys. A certificate that is not valid now is an error, though `serve` would start and
@@ -41,6 +47,8 @@ pub async fn check(path: &Path, live: bool) -> Result<Checked, Vec<ServeError>> 
     let loaded = Config::load(path).map_err(|diagnostics| vec![ServeError::Config(diagnostics)])?;
     let config = &loaded.config;
     let brokers = Brokers::new(Arc::new(LogAudit::default()));
+    let importable = importable();
+    let importable: Vec<&str> = importable.iter().map(String::as_str).collect();
     let mut wrong = Vec::new();
     let mut unused = Vec::new();
     let mut routes = Vec::new();
@@ -54,7 +62,7 @@ pub async fn check(path: &Path, live: bool) -> Result<Checked, Vec<ServeError>> 
         };
         match site::code(site) {
             Ok(files) => {
-                let mistakes = files.iter().flat_map(|files| files.mistakes(IMPORTABLE));
+                let mistakes = files.iter().flat_map(|files| files.mistakes(&importable));
                 mistakes.for_each(|mistake| of_site(mistake.into()));
                 unused.extend(files.iter().flat_map(|files| unused_grants(site, files)));
             }
@@ -161,5 +169,6 @@ async fn ask_servers(
 fn what_it_may_use(brokers: &Brokers, site: &stockade_config::Instance) -> Result<(), SiteError> {
     let broker = brokers.with_roots(&site.data_guard.ca)?;
     site::secrets(&broker, site)?;
+    broker.sockets(&site.name, plan::sockets::policy(&site.sockets))?;
     Ok(())
 }

@@ -25,7 +25,9 @@ mod running;
 mod server;
 mod services;
 mod site;
+mod sockets;
 mod status;
+mod streams;
 mod subsystem;
 mod tls;
 

@@ -262,7 +262,8 @@ async fn make(
     })
     .await?;
     let egress = broker.egress(name, policy, secrets);
-    let services = SiteServices::new(egress, granted, &context.metrics.site(name));
+    let sockets = broker.sockets(name, plan::sockets::policy(&config.sockets))?;
+    let services = SiteServices::new(egress, sockets, granted, &context.metrics.site(name));
     let options = plan::instance::options(config, env, Some(code), with.socket_message);
     Ok((options, services))
 }

@@ -1,6 +1,8 @@
 // Right and wrong uses of what a site has.
 import { AsyncLocalStorage as HookStorage, AsyncResource } from "node:async_hooks";
+import { connect } from "cloudflare:sockets";
 import { env as shared, WorkerEntrypoint } from "cloudflare:workers";
+import { connect as same } from "stockade:sockets";
 
 interface Env {
   GREETING: string;
@@ -43,6 +45,17 @@ export default {
     await env.STATE.put("a", () => 1);
     console.log(address, subject, count, bytes, file, wrong, navigator.userAgent);
     return env.ASSETS.fetch(request);
+  },
+  async connect(socket, env, ctx) {
+    const { remoteAddress } = await socket.opened;
+    ctx.waitUntil(socket.closed);
+    console.log(remoteAddress?.length, env.GREETING, same === connect);
+    const upstream = connect({ hostname: "db.example", port: 5432 }, { secureTransport: "starttls", allowHalfOpen: true });
+    const secure: Socket = upstream.startTls({ expectedServerHostname: "db.example" });
+    await socket.readable.pipeTo(secure.writable);
+    // @ts-expect-error -- on, off or starttls
+    connect("db.example:5432", { secureTransport: "maybe" });
+    await secure.close();
   },
   async scheduled(controller, env) {
     console.log(controller.cron, new Date(controller.scheduledTime), env.GREETING);

@@ -11,5 +11,6 @@ mod http;
 mod secrets;
 mod servers;
 mod setting;
+mod sockets;
 mod tls;
 mod websockets;

@@ -11,6 +11,7 @@ mod example;
 mod mistakes;
 mod resolved;
 mod schema_agrees;
+mod sockets;
 
 use std::path::{Path, PathBuf};
 

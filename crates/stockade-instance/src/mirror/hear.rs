@@ -68,7 +68,7 @@ impl Mirror {
             "http.response" => self.http_response(data)?,
             "http.failed" => self.http_failed(&data)?,
             "http.settled" => self.http_settled(&data)?,
-            "cron.done" => self.cron_done(&data)?,
+            "cron.done" | "connect.done" => self.run_done(&data)?,
             "stream.chunk" => self.stream_chunk(parse_fields(data)?)?,
             "stream.end" => self.stream_over(parse_fields(data)?, false),
             "stream.error" => self.stream_over(parse_fields(data)?, true),
@@ -77,6 +77,10 @@ impl Mirror {
             "socket.message" => self.socket_message(parse_fields(data)?)?,
             "socket.close" => self.socket_closed(&parse_fields(data)?),
             "socket.credit" => self.socket_credit(&parse_fields(data)?),
+            "pipe.data" | "pipe.end" | "pipe.tls" | "pipe.close" => {
+                self.pipe_message(name, parse_fields(data)?)?;
+            }
+            "pipe.credit" => self.pipe_credit(&parse_fields(data)?)?,
             "request.cancel" => self.ask_cancelled(&parse_fields(data)?),
             // A runtime newer than this host may say more.
             _ => {}

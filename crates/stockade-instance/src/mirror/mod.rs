@@ -13,6 +13,7 @@ mod hear;
 mod incoming;
 mod live;
 mod outgoing;
+mod pipes;
 mod requests;
 mod sockets;
 mod upstream;
@@ -67,6 +68,7 @@ pub(crate) struct Mirror {
     outgoing: outgoing::Outgoing,
     sockets: sockets::Sockets,
     upstream: upstream::Upstream,
+    pipes: pipes::Pipes,
     asks: asks::Asks,
     /// Bytes of the guest that nobody has taken yet.
     buffered: AtomicUsize,
@@ -132,6 +134,7 @@ impl Mirror {
             outgoing: outgoing::Outgoing::default(),
             sockets: sockets::Sockets::default(),
             upstream: upstream::Upstream::default(),
+            pipes: pipes::Pipes::default(),
             asks,
             buffered: AtomicUsize::new(0),
             complaints: AtomicU32::new(0),
@@ -355,6 +358,7 @@ impl Mirror {
         self.outgoing.close();
         self.sockets.close();
         self.upstream.close();
+        self.pipes.close();
         self.asks.close();
     }
 

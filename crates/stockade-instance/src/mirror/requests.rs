@@ -57,7 +57,8 @@ enum Entry {
 
 enum Waiter {
     Response(oneshot::Sender<Result<Reply, FetchError>>),
-    Cron(oneshot::Sender<Result<(), String>>),
+    /// A scheduled run, or a connection.
+    Run(oneshot::Sender<Result<(), String>>),
 }
 
 /// The guest's answer to a request, and the request's place. Dropping it cancels what is left of it.
@@ -127,7 +128,7 @@ impl Waiter {
     fn fail(self, error: FetchError) {
         match self {
             Self::Response(sender) => drop(sender.send(Err(error))),
-            Self::Cron(sender) => drop(sender.send(Err(error.to_string()))),
+            Self::Run(sender) => drop(sender.send(Err(error.to_string()))),
         }
     }
 }
@@ -164,17 +165,17 @@ impl Mirror {
         Ok(receiver)
     }
 
-    /// Enters a scheduled run, before the guest hears of it.
+    /// Enters a scheduled run or a connection, before the guest learns of it.
     ///
     /// # Errors
     /// As [`Mirror::await_response`].
-    pub(crate) fn await_cron(
+    pub(crate) fn await_run(
         &self,
         id: u64,
         slot: Slot,
     ) -> Result<oneshot::Receiver<Result<(), String>>, End> {
         let (sender, receiver) = oneshot::channel();
-        let waiter = Waiter::Cron(sender);
+        let waiter = Waiter::Run(sender);
         self.enter(
             id,
             Entry::Waiting {
@@ -295,7 +296,7 @@ impl Mirror {
             None => Err(unknown(id)),
             Some(Entry::Aborted { .. }) => Ok(()),
             Some(Entry::Waiting {
-                waiter: Waiter::Cron(_),
+                waiter: Waiter::Run(_),
                 ..
             }) => Err(unknown(id)),
             Some(Entry::Waiting {
@@ -344,14 +345,14 @@ impl Mirror {
         Ok(())
     }
 
-    /// Takes `cron.done`.
-    pub(super) fn cron_done(&self, payload: &Payload) -> Result<(), Malformed> {
+    /// Takes `cron.done` or `connect.done`.
+    pub(super) fn run_done(&self, payload: &Payload) -> Result<(), Malformed> {
         let done = parse_cron_done(payload)?;
         match self.leave(done.id, false) {
             None => Err(unknown(done.id)),
             Some(Entry::Aborted { .. }) => Ok(()),
             Some(Entry::Waiting {
-                waiter: Waiter::Cron(sender),
+                waiter: Waiter::Run(sender),
                 ..
             }) => {
                 let _ = sender.send(match done.failure {

@@ -14,6 +14,7 @@ mod guest;
 mod hostile;
 mod mirrors;
 mod observed;
+mod pipes;
 mod requests;
 mod scaling;
 mod site;

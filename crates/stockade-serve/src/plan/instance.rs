@@ -115,6 +115,7 @@ pub(crate) fn options(
             request_body: Some(limits.max_body),
             response_body: limits.max_response,
             sockets: limits.websockets,
+            pipes: limits.connections,
             socket_message,
             ..InstanceLimits::default()
         },

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use stockade_broker::Secrets;
-use stockade_config::Config;
+use stockade_config::{Config, Listener};
 use stockade_http::Body;
 
 use stockade_transpile::ModuleFiles;
 
-use super::{egress, gateway, grants, instance, logging};
+use super::{egress, gateway, grants, instance, logging, sockets};
 
 /// Several sites, with something of everything.
 fn many() -> Value {
@@ -21,6 +21,7 @@ fn many() -> Value {
         "listeners": [
             {"address": "127.0.0.1:8080", "tls": false},
             {"address": "127.0.0.1:8443"},
+            {"address": "127.0.0.1:2525", "tls": false, "connect": "web"},
         ],
         "tls": {
             "certificates": [{"cert": "a.pem", "key": "a.key"}],
@@ -46,6 +47,10 @@ fn many() -> Value {
                 },
                 "assets": {"folder": "./folder", "binding": "ASSETS"},
                 "data_guard": {"rules": [{"hosts": ["c.example"], "addresses": ["192.0.2.0/24"]}]},
+                "sockets": {"connect": [{
+                    "hosts": ["d.example"], "addresses": ["192.0.2.0/24"], "ports": [5432],
+                    "client_certificate": "a.pem", "client_key": "a.key",
+                }, {"hosts": ["d.example"], "ports": [53]}]},
                 "autoscale": {"min_instances": 1},
             },
             "api": {"code": "./code"},
@@ -169,6 +174,10 @@ fn cases() -> Vec<Case> {
         ),
         change("listeners.0.proxy_protocol", json!("optional")),
         change("listeners.1.http2", json!(false)),
+        change("listeners.2.connect", json!("api")),
+        change("listeners.2.connections", json!(5)),
+        change("listeners.2.idle_timeout", json!("5s")),
+        change("listeners.2.lifetime", json!("5s")),
         change_single("network.tls.enabled", json!(false)),
         change("tls.certificates.0.cert", json!("b.pem")),
         change("tls.certificates.0.key", json!("b.key")),
@@ -428,6 +437,37 @@ fn cases() -> Vec<Case> {
         change("defaults.mirrors", json!(3)),
         change("defaults.autoscale", json!(true)),
         change("defaults.recycle.requests", json!(5)),
+        change("instances.web.sockets.connect.0.name", json!("own")),
+        change(
+            "instances.web.sockets.connect.0.hosts",
+            json!(["e.example"]),
+        ),
+        change(
+            "instances.web.sockets.connect.0.addresses",
+            json!(["192.0.2.0/25"]),
+        ),
+        change("instances.web.sockets.connect.0.ports", json!([25])),
+        change("instances.web.sockets.connect.0.tls", json!("allowed")),
+        change("instances.web.sockets.connect.1.protocol", json!("udp")),
+        change("instances.web.sockets.datagrams", json!(5)),
+        change("instances.web.sockets.connect.0.ca", json!(["a.pem"])),
+        change(
+            "instances.web.sockets.connect.0.client_certificate",
+            json!("b.pem"),
+        ),
+        change("instances.web.sockets.connect.0.client_key", json!("b.key")),
+        change("instances.web.sockets.allow_private", json!(["127.0.0.1"])),
+        change("instances.web.sockets.refuse", json!(["203.0.113.0/24"])),
+        change("instances.web.sockets.concurrent", json!(5)),
+        change("instances.web.sockets.rate", json!(5)),
+        change("instances.web.sockets.bandwidth", json!("5kb")),
+        change("instances.web.sockets.connect_timeout", json!("5s")),
+        change("instances.web.sockets.idle_timeout", json!("5s")),
+        change("instances.web.sockets.lifetime", json!("5s")),
+        change("instances.web.sockets.total_connections", json!(5)),
+        change("instances.web.sockets.total_bytes", json!("5kb")),
+        change("instances.web.sockets.total_period", json!("1day")),
+        change("instances.web.limits.connections", json!(5)),
         change("defaults.data_guard.rate", json!(5)),
         change("defaults.encoded_slashes", json!("keep")),
         change("defaults.client_auth", client())
@@ -472,7 +512,7 @@ fn read(folder: &Path, text: &Value) -> Config {
 }
 
 /// What is used where it stands in the configuration: in which file, by which words.
-const USED: [(&str, &str); 15] = [
+const USED: [(&str, &str); 19] = [
     (
         include_str!("../server/run.rs"),
         "Control::listen(&loaded.config.control)",
@@ -509,6 +549,16 @@ const USED: [(&str, &str); 15] = [
     ),
     (include_str!("../site.rs"), "config.wx_audit"),
     (
+        include_str!("../subsystem/gateway.rs"),
+        "config.connect.as_ref()",
+    ),
+    (
+        include_str!("../streams.rs"),
+        "Semaphore::new(listener.connections)",
+    ),
+    (include_str!("../streams.rs"), "idle: listener.idle_timeout"),
+    (include_str!("../streams.rs"), "life: listener.lifetime"),
+    (
         include_str!("../site.rs"),
         "with_roots(&config.data_guard.ca)",
     ),
@@ -533,6 +583,15 @@ fn made(config: &Config) -> String {
     let mut add = |made: &dyn std::fmt::Debug| writeln!(out, "{made:?}").unwrap();
     add(&gateway::limits(&config.limits));
     add(&gateway::listeners(config));
+    let taken = |one: &Listener| {
+        (
+            one.connect.clone(),
+            one.connections,
+            one.idle_timeout,
+            one.lifetime,
+        )
+    };
+    add(&config.listeners.iter().map(taken).collect::<Vec<_>>());
     add(&gateway::table_options(config));
     add(&super::tls::planned(config));
     add(&logging::options(config));
@@ -582,6 +641,7 @@ fn made(config: &Config) -> String {
         });
         add(&instance::options(site, env, files, message));
         add(&egress::policy(&site.data_guard, message));
+        add(&sockets::policy(&site.sockets));
         add(&site.state.as_ref().map(grants::state));
         add(&site.files.iter().map(grants::folder).collect::<Vec<_>>());
         // The sections of grants are what their kinds take; the tests of `stockade-grants` show what each key does.

@@ -7,6 +7,7 @@
 
 mod bindings;
 mod client;
+mod connections;
 mod fetches;
 mod frameworks;
 mod grants;
