@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSliceMut, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -223,7 +223,7 @@ impl Driver {
                     self.handle(frame)?;
                     frames += 1;
                     if frames == BATCH || stream.read >= BATCH_BYTES {
-                        cx.waker().wake_by_ref();
+                        go_on_later(cx);
                         return Ok(());
                     }
                 }
@@ -395,6 +395,12 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// Has this task go on once the tasks that can go on had their turn and the event loop has looked for new events. A task
+/// that just wakes itself comes round many times before the event loop looks.
+fn go_on_later(cx: &mut Context<'_>) {
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 
 fn ended(isolate: &WorkerIsolate, termination: &Termination) {
