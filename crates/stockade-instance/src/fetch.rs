@@ -43,7 +43,8 @@ impl Drop for AbortOnDrop<'_> {
 /// Tells the observer of a failed request, also of one whose client went away.
 struct Report<'a> {
     observer: &'a dyn Observer,
-    request_id: String,
+    /// Empty where no client asks.
+    request_id: Option<Arc<str>>,
     mirror: Option<u32>,
     done: bool,
 }
@@ -53,7 +54,8 @@ impl Report<'_> {
         self.done = true;
         // Refusals have a notice of their own, and may come in floods.
         if !matches!(error, FetchError::Busy { .. } | FetchError::Draining) {
-            self.observer.failed(self.mirror, &self.request_id, error);
+            let request_id = self.request_id.as_deref().unwrap_or_default();
+            self.observer.failed(self.mirror, request_id, error);
         }
     }
 }
@@ -74,7 +76,7 @@ pub(crate) async fn fetch(
     let client = prepared.client.as_ref();
     let mut report = Report {
         observer: &*pool.observer,
-        request_id: client.map_or_else(String::new, |client| client.request_id.clone()),
+        request_id: client.map(|client| Arc::clone(&client.request_id)),
         mirror: None,
         done: false,
     };
@@ -99,7 +101,11 @@ async fn run(
     loop {
         let mirror = found.slot.mirror.number;
         report.mirror = Some(mirror);
-        let left = wall.saturating_sub(began.elapsed());
+        let left = if retried {
+            wall.saturating_sub(began.elapsed())
+        } else {
+            wall
+        };
         match attempt(found.slot, prepared, left).await {
             Ok(reply) => return respond(prepared, reply, cold, retried),
             Err(Trouble::Final(error)) => return Err(error),

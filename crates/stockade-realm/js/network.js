@@ -5,6 +5,7 @@
 (function () {
 const { core, primordials } = __bootstrap;
 const {
+  op_guest_chunk,
   op_guest_collect,
   op_guest_control,
   op_guest_listen,
@@ -51,7 +52,11 @@ let requestTimeoutMs = 0;
 let serving = false;
 let env = ObjectFreeze({ __proto__: null });
 
-const streams = streamsOfPeer.create(control, { __proto__: null, collect: op_guest_collect });
+const streams = streamsOfPeer.create(control, {
+  __proto__: null,
+  collect: op_guest_collect,
+  sendChunk: op_guest_chunk,
+});
 payload.connectStreams(streams);
 
 // In their place while data is revived of which nobody reads the streams.

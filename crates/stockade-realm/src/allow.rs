@@ -115,6 +115,7 @@ const OPS: &[&str] = &[
     "op_encoding_encode_into_fallback",
     "op_encoding_new_decoder",
     "op_encoding_normalize_label",
+    "op_guest_chunk",
     "op_guest_collect",
     "op_guest_console",
     "op_guest_console_piece",

@@ -34,6 +34,7 @@ deno_core::extension!(
     ops = [
         guest::op_guest_send,
         guest::op_guest_control,
+        guest::op_guest_chunk,
         guest::op_guest_request,
         guest::op_guest_listen,
         guest::op_guest_collect,

@@ -11,7 +11,7 @@ use crate::access::{ConnectionReport, Refusal};
 use crate::http::connection::Connection;
 use crate::http::connection_state::ConnectionState;
 use crate::http::driver;
-use crate::http::forwarded::trusts;
+use crate::http::forwarded::{address_text, trusts};
 use crate::limits::Limits;
 use crate::listener::accept::AcceptedSocket;
 use crate::listener::establish::{EstablishedConnection, Establisher, LOCAL_PEER};
@@ -109,6 +109,7 @@ pub(crate) async fn serve(gateway: Arc<GatewayState>, accepted: AcceptedSocket) 
         gateway: Arc::clone(&gateway),
         listener: Arc::clone(&listener.name),
         peer,
+        peer_text: address_text(peer.ip()),
         tls,
         state: Arc::new(ConnectionState::new(http2)),
         permit,

@@ -9,7 +9,7 @@ use super::Mirror;
 use crate::wire::{Malformed, parse_fields};
 
 /// Batches of events before other tasks get their turn.
-const TURN: u32 = 16;
+const TURN: u32 = 4;
 
 impl Mirror {
     /// Takes what the isolate says until it has ended; gives how, and with what used.
@@ -26,9 +26,8 @@ impl Mirror {
                         return (end, figures.unwrap_or_else(|| self.figures()));
                     }
                     event => {
-                        let name = kind(&event).to_owned();
-                        if let Err(malformed) = self.take(event) {
-                            self.misbehaved(&format!("{name}: {malformed}"));
+                        if let Err(what) = self.take(event) {
+                            self.misbehaved(&what);
                         }
                     }
                 }
@@ -50,17 +49,33 @@ impl Mirror {
         }
     }
 
-    fn take(self: &Arc<Self>, event: Event) -> Result<(), Malformed> {
+    /// Takes one event; the error names what is wrong with it.
+    fn take(self: &Arc<Self>, event: Event) -> Result<(), String> {
         let observer = &self.pool.observer;
-        match event {
-            Event::Control { name, data } => self.control(&name, data)?,
-            Event::Request { id, method, data } => self.asked(id, &method, data)?,
-            Event::Message { name, data } => self.guest_event(&name, data)?,
-            Event::Console { level, text } => observer.console(self.number, level, &text),
-            Event::Uncaught(error) => observer.uncaught(self.number, &error),
-            Event::Terminated { .. } | Event::Destroyed(_) => {}
-        }
-        Ok(())
+        let (name, taken) = match event {
+            Event::Control { name, data } => {
+                let taken = self.control(&name, data);
+                (name, taken)
+            }
+            Event::Request { id, method, data } => {
+                let taken = self.asked(id, &method, data);
+                (method, taken)
+            }
+            Event::Message { name, data } => {
+                let taken = self.guest_event(&name, data);
+                (name, taken)
+            }
+            Event::Console { level, text } => {
+                observer.console(self.number, level, &text);
+                return Ok(());
+            }
+            Event::Uncaught(error) => {
+                observer.uncaught(self.number, &error);
+                return Ok(());
+            }
+            Event::Terminated { .. } | Event::Destroyed(_) => return Ok(()),
+        };
+        taken.map_err(|malformed| format!("{name}: {malformed}"))
     }
 
     pub(crate) fn control(self: &Arc<Self>, name: &str, data: Payload) -> Result<(), Malformed> {
@@ -86,14 +101,5 @@ impl Mirror {
             _ => {}
         }
         Ok(())
-    }
-}
-
-fn kind(event: &Event) -> &str {
-    match event {
-        Event::Control { name, .. } => name,
-        Event::Request { method, .. } => method,
-        Event::Message { name, .. } => name,
-        _ => "event",
     }
 }

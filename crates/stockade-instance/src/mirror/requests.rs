@@ -195,7 +195,7 @@ impl Mirror {
             Entry::Waiting { client, .. } => client.as_ref(),
             Entry::Aborted { .. } => None,
         });
-        let mut of_name = clients.filter(|client| client.request_id == request_id);
+        let mut of_name = clients.filter(|client| *client.request_id == *request_id);
         let client = of_name.next().cloned();
         // A client behind a trusted proxy may have chosen the name of another one's request.
         client.filter(|_| of_name.next().is_none())

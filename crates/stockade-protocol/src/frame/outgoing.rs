@@ -356,3 +356,40 @@ fn level_number(level: ConsoleLevel) -> u8 {
         ConsoleLevel::Error => 3,
     }
 }
+
+/// A control message of an isolate with one binary part, all of it borrowed: [`FromIsolate::Control`] for its reader.
+#[derive(Debug, Clone, Copy)]
+pub struct BorrowedControl<'a> {
+    /// The isolate.
+    pub isolate: u32,
+    /// What it is about.
+    pub name: &'a str,
+    /// Its data, with a mark for the part.
+    pub json: &'a str,
+    /// The part.
+    pub bytes: &'a [u8],
+}
+
+impl Outgoing for BorrowedControl<'_> {
+    fn head(&self, out: Vec<u8>) -> Vec<u8> {
+        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        let data = DataHead {
+            json: self.json.len(),
+            marked: true,
+            parts: &length.to_le_bytes(),
+        };
+        put(
+            &FromHead::Control {
+                isolate: self.isolate,
+                name: self.name,
+                data,
+            },
+            out,
+        )
+    }
+
+    fn bulk<'a>(&'a self, visit: &mut dyn FnMut(&'a [u8])) {
+        visit(self.json.as_bytes());
+        visit(self.bytes);
+    }
+}
