@@ -11,6 +11,7 @@ mod allow;
 mod clock;
 mod extensions;
 mod guest;
+mod html;
 mod payload;
 mod port;
 mod serve;

@@ -9,6 +9,7 @@ mod bindings;
 mod event_source;
 mod guest;
 mod hostile;
+mod html;
 mod requests;
 mod rpc;
 mod sockets;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         bindings::CASES,
         event_source::CASES,
         hostile::CASES,
+        html::CASES,
         requests::CASES,
         rpc::CASES,
         sockets::CASES,
