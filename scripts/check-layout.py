@@ -43,7 +43,8 @@ EDGES = {
         "stockade-instance", "stockade-policy", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
         "stockade-transpile",
     },
-    "stockade-realm": {"stockade-protocol"},
+    "stockade-html": set(),
+    "stockade-realm": {"stockade-html", "stockade-protocol"},
     "stockade-host-realm": {
         "stockade-config", "stockade-grants", "stockade-instance", "stockade-policy", "stockade-protocol", "stockade-realm", "stockade-supervisor",
     },

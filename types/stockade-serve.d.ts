@@ -218,6 +218,87 @@ declare class IdentityTransformStream extends TransformStream<BufferSource | str
 declare class FixedLengthStream extends IdentityTransformStream {
   constructor(length: number | bigint, strategy?: { highWaterMark?: number });
 }
+/** Rewrites the HTML of a response by handlers, which can return promises. */
+declare class HTMLRewriter {
+  /** Adds handlers for the elements that a CSS selector matches. Throws a TypeError for a selector that is not supported. */
+  on(selector: string, handlers: HTMLRewriterElementHandlers): this;
+  /** Adds handlers for the whole document. */
+  onDocument(handlers: HTMLRewriterDocumentHandlers): this;
+  /** A response whose body is the rewritten body of the given one. */
+  transform(response: Response): Response;
+}
+interface HTMLRewriterElementHandlers {
+  element?(element: HTMLRewriterElement): unknown;
+  comments?(comment: HTMLRewriterComment): unknown;
+  text?(text: HTMLRewriterText): unknown;
+}
+interface HTMLRewriterDocumentHandlers {
+  doctype?(doctype: HTMLRewriterDoctype): unknown;
+  comments?(comment: HTMLRewriterComment): unknown;
+  text?(text: HTMLRewriterText): unknown;
+  end?(end: HTMLRewriterDocumentEnd): unknown;
+}
+/** A stream or a response is read completely as UTF-8 after the handler. */
+type HTMLRewriterContent = string | ReadableStream<Uint8Array> | Response;
+interface HTMLRewriterContentOptions {
+  /** Whether the content is markup; otherwise it is escaped. */
+  html?: boolean;
+}
+interface HTMLRewriterElement {
+  /** In lower case. */
+  tagName: string;
+  /** Pairs of name and value. The iterator throws once an attribute has been changed. */
+  readonly attributes: IterableIterator<[name: string, value: string]>;
+  readonly namespaceURI: string;
+  /** Whether the element or its tags were removed or replaced. */
+  readonly removed: boolean;
+  getAttribute(name: string): string | null;
+  hasAttribute(name: string): boolean;
+  setAttribute(name: string, value: string): this;
+  removeAttribute(name: string): this;
+  before(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  after(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  prepend(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  append(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  replace(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  setInnerContent(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  remove(): this;
+  removeAndKeepContent(): this;
+  /** Throws a TypeError if the element cannot have an end tag. */
+  onEndTag(handler: (tag: HTMLRewriterEndTag) => unknown): void;
+}
+interface HTMLRewriterEndTag {
+  name: string;
+  before(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  after(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  remove(): this;
+}
+interface HTMLRewriterText {
+  readonly text: string;
+  /** Whether it is the last part of the text; that one is empty. */
+  readonly lastInTextNode: boolean;
+  readonly removed: boolean;
+  before(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  after(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  replace(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  remove(): this;
+}
+interface HTMLRewriterComment {
+  text: string;
+  readonly removed: boolean;
+  before(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  after(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  replace(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  remove(): this;
+}
+interface HTMLRewriterDoctype {
+  readonly name: string | null;
+  readonly publicId: string | null;
+  readonly systemId: string | null;
+}
+interface HTMLRewriterDocumentEnd {
+  append(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+}
 declare class Scheduler {
   private constructor();
   /** Resolves after the given milliseconds; rejects when the signal aborts. */

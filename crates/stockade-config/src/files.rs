@@ -34,7 +34,8 @@ const INDEX: [&str; 5] = [
 
 /// The text of a configuration file, within its bounds.
 pub(crate) fn text(path: &Path) -> Result<String, String> {
-    let bytes = read(path, yaml::MAX_BYTES as u64)?;
+    // The message stands behind the file's name.
+    let bytes = read(path, yaml::MAX_BYTES as u64).map_err(|error| error.alone())?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let before = error.as_bytes().get(..at).unwrap_or_default();
@@ -43,19 +44,46 @@ pub(crate) fn text(path: &Path) -> Result<String, String> {
     })
 }
 
+/// Why a file's bytes are not to be used.
+enum Unreadable {
+    Io(std::io::Error),
+    Irregular,
+    /// Longer than so many bytes.
+    Long(u64),
+}
+
+impl Unreadable {
+    /// Where the file is named already.
+    fn alone(&self) -> String {
+        match self {
+            Self::Io(error) => format!("cannot read the file: {error}"),
+            Self::Irregular => "the file is no regular file".to_owned(),
+            Self::Long(most) => format!("the file is longer than {}", show_size(*most)),
+        }
+    }
+
+    fn of(&self, path: &Path) -> String {
+        let path = path.display();
+        match self {
+            Self::Io(error) => format!("cannot read {path}: {error}"),
+            Self::Irregular => format!("{path} is no regular file"),
+            Self::Long(most) => format!("{path} is longer than {}", show_size(*most)),
+        }
+    }
+}
+
 /// A regular file's bytes; a pipe or device is never waited for.
-fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
-    let why = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    let kind = fs::metadata(path).map_err(why)?;
+fn read(path: &Path, most: u64) -> Result<Vec<u8>, Unreadable> {
+    let kind = fs::metadata(path).map_err(Unreadable::Io)?;
     if !kind.is_file() {
-        return Err(format!("{} is no regular file", path.display()));
+        return Err(Unreadable::Irregular);
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(why)?;
-    file.take(most + 1).read_to_end(&mut bytes).map_err(why)?;
+    let file = File::open(path).map_err(Unreadable::Io)?;
+    let mut file = file.take(most + 1);
+    file.read_to_end(&mut bytes).map_err(Unreadable::Io)?;
     if bytes.len() as u64 > most {
-        let limit = show_size(most);
-        return Err(format!("{} is longer than {limit}", path.display()));
+        return Err(Unreadable::Long(most));
     }
     Ok(bytes)
 }
@@ -250,8 +278,8 @@ fn fill_in(
 
 fn secret_file(path: &Path) -> Result<String, String> {
     // The message must not show any of the secret.
-    let text = String::from_utf8(read(path, MAX_SECRET)?)
-        .map_err(|_| format!("{} is not UTF-8", path.display()))?;
+    let bytes = read(path, MAX_SECRET).map_err(|error| error.of(path))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", path.display()))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }

@@ -36,6 +36,10 @@ pub(crate) struct Functions {
     start: v8::Global<v8::Function>,
 }
 
+/// V8 divides a heap of 8 MB so that a long loop finds no memory for its compiled code. It is given this much, and the
+/// isolate is held to a lower limit by what it is measured to use.
+const LEAST_HEAP: u64 = 9 << 20;
+
 impl Realm {
     /// Makes a runtime whose heap may grow to `memory` bytes, and which debuggers may be let into.
     pub(crate) fn new(memory: Option<u64>, inspector: bool) -> Result<Self, String> {
@@ -46,7 +50,8 @@ impl Realm {
             .set_code_range_size_in_bytes(CODE_RANGE)
             .allow_atomics_wait(false);
         if let Some(memory) = memory {
-            params = params.heap_limits(0, usize::try_from(memory).unwrap_or(usize::MAX));
+            let heap = memory.max(LEAST_HEAP);
+            params = params.heap_limits(0, usize::try_from(heap).unwrap_or(usize::MAX));
         }
         let modules = Rc::new(GuestModules::default());
         let mut runtime = JsRuntime::try_new(RuntimeOptions {

@@ -16,8 +16,8 @@ mod wire;
 
 pub use built_in::{NODE_MODULES, SITE_MODULES, node_module};
 pub use limits::{
-    CpuShare, Limits, MAX_IO_BYTES, MAX_IO_OPS, MAX_PENDING_REQUESTS, MIN_IO_BYTES, MIN_MEMORY,
-    MIN_WALL_DEFAULT,
+    CpuShare, Limits, MAX_IO_BYTES, MAX_IO_OPS, MAX_MEMORY_MB, MAX_PENDING_REQUESTS, MIN_IO_BYTES,
+    MIN_MEMORY, MIN_TIME, MIN_WALL_DEFAULT,
 };
 pub use options::{
     CgroupUse, ConsoleMode, DEFAULT_KILL_GRACE, DEFAULT_TIMER_PRECISION, IsolateOptions, Isolation,

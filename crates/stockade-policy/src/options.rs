@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn isolate_options_every_mistake_is_named() {
         let error = read(serde_json::json!({
-            "cpuLimit": 5, "memoryLimitMb": 1, "console": "loud", "isolation": "moat",
+            "cpuLimit": 5, "cpuTotalMs": 0.5, "memoryLimitMb": 1, "console": "loud", "isolation": "moat",
             "modules": { "./a.js": 3 }, "cpuLimitMs": "x"
         }))
         .unwrap_err();
@@ -342,6 +342,7 @@ mod tests {
             "isolation: \"moat\" is not",
             "modules[\"./a.js\"]: 3 is not source text",
             "cpuLimitMs: \"x\" is not",
+            "cpuTotalMs: 0.5 is not 0 (no limit) or milliseconds from 1 to",
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }

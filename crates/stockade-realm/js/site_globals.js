@@ -25,6 +25,7 @@ const navigator = core.loadExtScript("ext:stockade_realm/navigator.js");
 const { FixedLengthStream, IdentityTransformStream } = core.loadExtScript(
   "ext:stockade_realm/site_streams.js",
 );
+const { HTMLRewriter } = core.loadExtScript("ext:stockade_realm/html_rewriter.js");
 const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
 const time = core.loadExtScript("ext:stockade_realm/time.js");
 const { toData } = core.loadExtScript("ext:stockade_realm/websocket.js");
@@ -158,6 +159,7 @@ function install(workers, connections) {
   ObjectDefineProperty(globalThis, "Response", core.propNonEnumerable(Response));
   ObjectDefineProperty(globalThis, "EventSource", core.propNonEnumerable(EventSource));
   ObjectDefineProperty(globalThis, "WebSocketPair", core.propNonEnumerable(sockets.WebSocketPair));
+  ObjectDefineProperty(globalThis, "HTMLRewriter", core.propNonEnumerable(HTMLRewriter));
   navigator.configure(USER_AGENT);
   ObjectDefineProperty(globalThis, "FixedLengthStream", core.propNonEnumerable(FixedLengthStream));
   ObjectDefineProperty(

@@ -12,6 +12,7 @@ mod clock;
 mod extensions;
 mod guest;
 mod node;
+mod html;
 mod payload;
 mod port;
 mod serve;

@@ -86,6 +86,21 @@ export async function extras(): Promise<void> {
   crypto.subtle.timingSafeEqual("a", "b");
 }
 
+export function rewritten(response: Response): Response {
+  return new HTMLRewriter()
+    .on("a", {
+      async element(link) {
+        const href: string | null = link.getAttribute("href");
+        for (const [name, value] of link.attributes) link.before(`${name}=${value}`).after(href ?? "", { html: true });
+        link.onEndTag((tag) => tag.before(tag.name).after(new Response("a")));
+        await scheduler.wait(1);
+      },
+      text: (part) => part.lastInTextNode ? part.remove() : part.text,
+    })
+    .onDocument({ end: (end) => end.append("<!-- -->", { html: true }) })
+    .transform(response);
+}
+
 export const bad = {
   // @ts-expect-error -- a handler gives a Response
   fetch: () => "text",

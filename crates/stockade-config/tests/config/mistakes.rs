@@ -343,11 +343,10 @@ fn load_of_what_is_no_file_is_refused() {
             .unwrap_err()
             .contains("is no regular file")
     );
-    assert!(
-        told(&folder.path().join("x"))
-            .unwrap_err()
-            .contains("cannot read")
-    );
+    let missing = told(&folder.path().join("x")).unwrap_err();
+    assert!(missing.contains("cannot read"), "{missing}");
+    let name = folder.path().join("x").display().to_string();
+    assert_eq!(missing.matches(&name).count(), 1, "{missing}");
     assert!(
         told(Path::new("/dev/zero"))
             .unwrap_err()

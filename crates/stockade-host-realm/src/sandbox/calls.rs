@@ -140,6 +140,7 @@ pub(crate) async fn op_isolate_evaluate(
 ) -> Result<Outcome, SandboxError> {
     let handle = handle(&state.borrow(), sandbox, isolate)?;
     let result = handle.evaluate(code).await;
+    handle.events_taken().await;
     Ok(outcome(&state, (sandbox, isolate), &handle, result))
 }
 
@@ -153,6 +154,7 @@ pub(crate) async fn op_isolate_ready(
 ) -> Result<Outcome, SandboxError> {
     let handle = handle(&state.borrow(), sandbox, isolate)?;
     let result = handle.ready().await;
+    handle.events_taken().await;
     let result = result.map(|()| Payload::default());
     Ok(outcome(&state, (sandbox, isolate), &handle, result))
 }
@@ -173,6 +175,7 @@ pub(crate) fn op_isolate_call(
     async move {
         let handle = handle?;
         let result = handle.call(name, args).await;
+        handle.events_taken().await;
         Ok(outcome(&state, (sandbox, isolate), &handle, result))
     }
 }

@@ -10,6 +10,7 @@ mod event_source;
 mod guest;
 mod hostile;
 mod pipes;
+mod html;
 mod requests;
 mod rpc;
 mod sockets;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         event_source::CASES,
         hostile::CASES,
         pipes::CASES,
+        html::CASES,
         requests::CASES,
         rpc::CASES,
         sockets::CASES,

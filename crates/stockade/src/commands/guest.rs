@@ -13,7 +13,7 @@ use stockade_policy::MAX_NAME_LEN;
 use stockade_transpile::open_stream;
 
 use super::exit;
-use super::units::{megabytes, milliseconds};
+use super::units::{limit_of_memory, limit_of_time};
 
 /// The wall around a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -50,20 +50,20 @@ pub(crate) struct GuestArgs {
     pub(crate) isolation: Level,
 
     /// CPU time of one activation, as 500ms or 2s; a bare number is milliseconds, 0 is no limit [default: 500ms]
-    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    #[arg(long, value_name = "TIME", value_parser = limit_of_time)]
     cpu_limit: Option<f64>,
 
     /// CPU time over the guest's whole life, as 500ms or 2s; a bare number is milliseconds, 0 is no limit
-    #[arg(long, value_name = "TIME", value_parser = milliseconds, default_value = "0")]
+    #[arg(long, value_name = "TIME", value_parser = limit_of_time, default_value = "0")]
     cpu_total: f64,
 
     /// Memory, as 64mb or 1gb; a bare number is megabytes, 0 is no limit
-    #[arg(long, value_name = "SIZE", value_parser = megabytes, default_value = "128mb")]
+    #[arg(long, value_name = "SIZE", value_parser = limit_of_memory, default_value = "128mb")]
     memory_limit: f64,
 
     /// Elapsed time of one activation, as 500ms or 2s; a bare number is milliseconds, 0 is no limit [default: 10 x
     /// the CPU limit, at least 5s]
-    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    #[arg(long, value_name = "TIME", value_parser = limit_of_time)]
     wall_limit: Option<f64>,
 
     /// Grant something by name, as NAMES=dns:{names: [example.com]}; the guest finds it in NETWORK.env
