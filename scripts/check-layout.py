@@ -32,6 +32,7 @@ EDGES = {
     "stockade-capability": {"stockade-http", "stockade-protocol"},
     "stockade-grants": {
         "stockade-broker", "stockade-capability", "stockade-config", "stockade-http", "stockade-policy", "stockade-protocol",
+        "stockade-state",
     },
     "stockade-instance": {"stockade-capability", "stockade-http", "stockade-policy", "stockade-protocol", "stockade-supervisor"},
     "stockade-tls": {"stockade-http"},

@@ -45,7 +45,11 @@ mod yaml;
 
 pub use config::{Config, Loaded};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
-pub use grants::{Approve, CallLimits, DnsGrant, DnsRecord, FileMode, FilesGrant, Grant};
+pub use grants::{
+    Approve, BitcoinNetwork, CallLimits, DnsGrant, DnsRecord, ElectrumGrant, ElectrumServer,
+    FeeLimit, FileMode, FilesGrant, Grant, KeyAlgorithm, KeyEncoding, KeyGrant, KeyUsage,
+    LightningGrant, LnbitsWallet, Msat, NostrGrant, NostrPermission, Spend,
+};
 pub use guard::{DataGuard, GuardRule, PortRange};
 pub use instance::{
     Assets, AssetsOrder, Autoscale, Binding, Cron, FileGrant, Instance, InstanceLimits, Recycle,
