@@ -33,7 +33,7 @@ EDGES = {
     "stockade-capability": {"stockade-http", "stockade-protocol"},
     "stockade-grants": {
         "stockade-broker", "stockade-capability", "stockade-config", "stockade-http", "stockade-jail", "stockade-policy",
-        "stockade-protocol", "stockade-sqlite",
+        "stockade-protocol", "stockade-sqlite", "stockade-state",
     },
     "stockade-instance": {"stockade-capability", "stockade-http", "stockade-policy", "stockade-protocol", "stockade-supervisor"},
     "stockade-tls": {"stockade-http"},

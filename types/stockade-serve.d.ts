@@ -479,6 +479,97 @@ interface DnsResolver {
    * `NotFound` for one that does not exist.
    */
   resolve<T extends keyof DnsRecords = "A">(name: string, type?: T): Promise<DnsRecords[T][]>;
+//
+// A grant of the kind `key` is a `CryptoKey`: `interface Env { JWT: CryptoKey }`.
+
+/** An event that is to be signed (NIP-01). */
+interface NostrEventTemplate {
+  kind: number;
+  /** Seconds since 1970-01-01 UTC. */
+  created_at: number;
+  tags: string[][];
+  content: string;
+  /** If it is there, it must be the key of the signer. */
+  pubkey?: string;
+}
+interface NostrEvent extends NostrEventTemplate {
+  id: string;
+  pubkey: string;
+  sig: string;
+}
+interface NostrEncryption {
+  encrypt(pubkey: string, plaintext: string): Promise<string>;
+  decrypt(pubkey: string, ciphertext: string): Promise<string>;
+}
+/** A signer of the kind `nostr`, with the members of `window.nostr` (NIP-07). */
+interface NostrSigner {
+  getPublicKey(): Promise<string>;
+  getRelays(): Promise<Record<string, { read: boolean; write: boolean }>>;
+  signEvent(event: NostrEventTemplate): Promise<NostrEvent>;
+  readonly nip04: NostrEncryption;
+  readonly nip44: NostrEncryption;
+}
+
+/** A view of a Bitcoin chain, of the kind `electrum`. Amounts are in satoshis. */
+interface Electrum {
+  /** Asks for the result of a method of the Electrum protocol. */
+  request(method: string, ...params: unknown[]): Promise<any>;
+  /** Gives the state of something now, and each later one. Cancelling the stream ends the subscription. */
+  subscribe(method: string, ...params: string[]): ReadableStream<any>;
+  /** Gives the newest block, and each later one. */
+  headers(): ReadableStream<any>;
+  balance(address: string): Promise<{ confirmed: number; unconfirmed: number }>;
+  history(address: string): Promise<{ tx_hash: string; height: number; fee?: number }[]>;
+  unspent(address: string): Promise<{ tx_hash: string; tx_pos: number; height: number; value: number }[]>;
+  /** Gives a transaction in hexadecimal digits; with `verbose` what the server makes of it. */
+  tx(id: string, verbose?: boolean): Promise<any>;
+  /** Sends a transaction in hexadecimal digits, and gives its id. Needs `broadcast: true`. */
+  broadcast(transaction: string): Promise<string>;
+  /** Estimates satoshis per virtual byte for a block among the next ones; null if the server cannot. */
+  feeRate(blocks: number): Promise<number | null>;
+}
+
+/** A payment or an invoice of a wallet. Amounts are in thousandths of a satoshi. */
+interface LightningTransaction {
+  type: "incoming" | "outgoing";
+  state: "settled" | "pending" | "failed";
+  payment_hash: string;
+  preimage?: string | null;
+  amount?: number;
+  fees_paid?: number | null;
+  /** Seconds since 1970-01-01 UTC. */
+  created_at?: number;
+}
+/** A wallet of the kind `lightning`, with the names of Nostr Wallet Connect. Amounts are in thousandths of a satoshi. */
+interface LightningWallet {
+  /** Pays an invoice once. A second call for the same invoice gives the first result. */
+  payInvoice(request: { invoice: string; amount?: number }): Promise<{ preimage: string; fees_paid: number }>;
+  makeInvoice(request: { amount: number; description?: string; expiry?: number }): Promise<{
+    type: "incoming";
+    invoice: string;
+    description: string;
+    payment_hash: string;
+    amount: number;
+    expires_at: number;
+  }>;
+  lookupInvoice(request: { invoice: string } | { payment_hash: string }): Promise<LightningTransaction>;
+  /** Gives the latest payments of this grant. */
+  listTransactions(): Promise<{ transactions: LightningTransaction[] }>;
+  /** Gives what is left of the day's limit; not the balance of the wallet. */
+  getBalance(): Promise<{ balance: number }>;
+  getBudget(): Promise<{ used_budget: number; total_budget: number; renews_at: number; renewal_period: "daily" }>;
+  readonly webln: WebLNProvider;
+}
+/** The same wallet with the names of WebLN. Amounts are in satoshis. */
+interface WebLNProvider {
+  enable(): Promise<void>;
+  getInfo(): Promise<{ node: { alias: string; pubkey: string }; version: string; supports: string[]; methods: string[] }>;
+  makeInvoice(request: number | string | { amount?: number | string; defaultAmount?: number | string; defaultMemo?: string }): Promise<{
+    paymentRequest: string;
+    rHash: string;
+  }>;
+  sendPayment(paymentRequest: string): Promise<{ preimage: string }>;
+  getBalance(): Promise<{ balance: number; currency: "sats" }>;
 }
 
 /** A value for a statement. Booleans become 0 and 1. */

@@ -18,7 +18,7 @@ from importlib import metadata
 from server import ROOT, Server
 
 QUICK = ["http1", "http2", "websocket", "curl", "drivers"]
-ALL = [*QUICK, "load", "slow", "smuggle"]
+ALL = [*QUICK, "load", "slow", "smuggle", "wallets"]
 TITLES = {
     "http1": "HTTP/1.1 by hand, over a socket",
     "http2": "HTTP/2 frame by frame, python `h2` and `hyperframe`",
@@ -28,6 +28,7 @@ TITLES = {
     "load": "`h2load` and `wrk`",
     "slow": "`slowhttptest`",
     "smuggle": "`smugglex`",
+    "wallets": "Nostr, Electrum and Lightning: `nostr-relay`, `ElectrumX`, `bcoin`, `@getalby/sdk`, `LNbits`",
 }
 # Short ones, so that the slow attacks end within seconds; the rest are the defaults.
 LIMITS = {"header_timeout": "3s", "body_timeout": "3s", "idle_timeout": "6s", "write_timeout": "4s"}

@@ -47,7 +47,9 @@ mod yaml;
 pub use config::{Config, Loaded};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use grants::{
-    Approve, CallLimits, DnsGrant, DnsRecord, FileMode, FilesGrant, Grant, SqliteGrant,
+    Approve, BitcoinNetwork, CallLimits, DnsGrant, DnsRecord, ElectrumGrant, ElectrumServer,
+    FeeLimit, FileMode, FilesGrant, Grant, KeyAlgorithm, KeyEncoding, KeyGrant, KeyUsage,
+    LightningGrant, LnbitsWallet, Msat, NostrGrant, NostrPermission, Spend, SqliteGrant,
     SqliteIsolation,
 };
 pub use guard::{DataGuard, GuardRule, PortRange};

@@ -17,9 +17,13 @@ mod approval;
 mod audit;
 mod bounded;
 mod dns;
+mod electrum;
 mod files;
 mod ground;
 mod kept;
+mod key;
+mod lightning;
+mod nostr;
 mod program;
 #[cfg(target_os = "linux")]
 mod sqlite;
@@ -30,6 +34,7 @@ mod sqlite;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 use stockade_capability::Capability;
 use stockade_config::{CallLimits, Grant};
 
@@ -68,6 +73,11 @@ pub(crate) trait GrantKind: Sync {
     /// Makes the capability. Connections are made when they are needed, so this does not wait.
     fn open(&self, ground: &Ground) -> Result<Arc<dyn Capability>, GrantError>;
 
+    /// What the guest's script may know of the grant before it asks anything, as JSON.
+    fn describe(&self) -> Result<Value, GrantError> {
+        Ok(Value::Null)
+    }
+
     /// Asks the grant's servers whether the grant works.
     fn check<'a>(&'a self, ground: &'a Ground) -> BoxFuture<'a, Vec<Finding>>;
 }
@@ -92,12 +102,24 @@ kinds! {
     Dns "dns" dns,
     Files "files" files,
     Sqlite "sqlite" sqlite,
+    Key "key" key,
+    Nostr "nostr" nostr,
+    Electrum "electrum" electrum,
+    Lightning "lightning" lightning,
 }
 
 /// The row of a grant's kind.
 fn kind_of(grant: &Grant) -> Result<&'static Kind, GrantError> {
     let kind = KINDS.iter().find(|kind| kind.name == grant.kind());
     kind.ok_or_else(|| GrantError::Invalid("its kind is not in the table of kinds".to_owned()))
+}
+
+/// What the guest's script may know of a grant before it asks anything.
+///
+/// # Errors
+/// Why the grant cannot be opened.
+pub fn describe(grant: &Grant) -> Result<Value, GrantError> {
+    of(grant).describe()
 }
 
 /// Asks the servers of a grant whether it works.

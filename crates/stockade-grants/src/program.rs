@@ -52,7 +52,7 @@ impl ProgramGrants {
     /// Names the grants in the `env` of an isolate's options.
     ///
     /// # Errors
-    /// A name is in `env` already.
+    /// A name is in `env` already, or a grant cannot be opened.
     pub fn name(
         grants: &BTreeMap<String, Grant>,
         env: &mut Map<String, Value>,
@@ -64,9 +64,16 @@ impl ProgramGrants {
             let what = format!("`env` and `grants` both have {name}: each needs a name of its own");
             return Err(GrantError::Invalid(what));
         }
-        let named = grants.iter();
-        let named = named.map(|(name, grant)| (name.clone(), json!({ "kind": grant.kind() })));
-        env.insert(BINDINGS.to_owned(), Value::Object(named.collect()));
+        let mut named = Map::new();
+        for (name, grant) in grants {
+            let details = crate::describe(grant)
+                .map_err(|error| GrantError::Invalid(format!("grants.{name}: {error}")))?;
+            named.insert(
+                name.clone(),
+                json!({ "kind": grant.kind(), "details": details }),
+            );
+        }
+        env.insert(BINDINGS.to_owned(), Value::Object(named));
         Ok(())
     }
 

@@ -331,7 +331,7 @@ function putBindings(env, create) {
     if (!ObjectHasOwn(bindings, name)) continue;
     ObjectDefineProperty(env, name, {
       __proto__: null,
-      value: create(name, bindings[name].kind),
+      value: create(name, bindings[name].kind, bindings[name].details),
       enumerable: true,
       writable: true,
       configurable: true,

@@ -459,7 +459,7 @@ function configure(settings) {
   const given = settings.env[BINDINGS];
   if (given !== undefined) {
     for (const name of new SafeArrayIterator(ObjectKeys(given))) {
-      define(env, name, bindings.create(name, given[name].kind));
+      define(env, name, bindings.create(name, given[name].kind, given[name].details));
     }
   }
   streams.configure({

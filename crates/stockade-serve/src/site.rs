@@ -249,7 +249,7 @@ async fn make(
     let name = config.name.as_str();
     let (plain, secrets) = secrets(broker, config)?;
     let values = plain.into_iter().chain(secrets.environment());
-    let env = plan::instance::environment(config, values);
+    let env = plan::instance::environment(config, values)?;
     let policy = plan::egress::policy(&config.data_guard, with.socket_message);
     let granted = capabilities::open(&Ground {
         site: config,

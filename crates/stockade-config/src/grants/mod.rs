@@ -6,9 +6,13 @@
 
 mod approve;
 mod dns;
+mod electrum;
 mod files;
+mod key;
+mod lightning;
 mod limits;
 mod sqlite;
+mod nostr;
 
 use std::collections::BTreeMap;
 
@@ -21,9 +25,13 @@ use crate::tree::Message;
 
 pub use approve::Approve;
 pub use dns::{DnsGrant, DnsRecord};
+pub use electrum::{BitcoinNetwork, ElectrumGrant, ElectrumServer};
 pub use files::{FileMode, FilesGrant};
+pub use key::{KeyAlgorithm, KeyEncoding, KeyGrant, KeyUsage};
+pub use lightning::{FeeLimit, LightningGrant, LnbitsWallet, Msat, Spend};
 pub use limits::CallLimits;
 pub use sqlite::{SqliteGrant, SqliteIsolation};
+pub use nostr::{NostrGrant, NostrPermission};
 
 /// The key of a grant that is not a kind.
 const APPROVE: &str = "approve";
@@ -83,6 +91,14 @@ kinds! {
     Files(FilesGrant) "files",
     /// A database of SQLite.
     Sqlite(SqliteGrant) "sqlite",
+    /// A key that the host holds, as a `CryptoKey`.
+    Key(KeyGrant) "key",
+    /// Signs Nostr events with the operator's key.
+    Nostr(NostrGrant) "nostr",
+    /// Reads a Bitcoin chain through Electrum servers.
+    Electrum(ElectrumGrant) "electrum",
+    /// Receives and spends through a Lightning wallet.
+    Lightning(LightningGrant) "lightning",
 }
 
 /// The value of each name of `grants`.

@@ -9,6 +9,7 @@ use stockade_policy::{ConsoleMode, IsolateOptions, Isolation, Limits};
 use stockade_transpile::ModuleFiles;
 
 use crate::capabilities;
+use crate::site::SiteError;
 
 /// Where the guest's runtime reads what to put into `env` beside values.
 const BINDINGS: &str = "\0bindings";
@@ -21,10 +22,13 @@ const SERVE: &str = "\0serve";
 const THREADS: &str = "threads";
 
 /// What a guest finds in `env`.
+///
+/// # Errors
+/// A grant whose details cannot be said, because it cannot be opened.
 pub(crate) fn environment<'a>(
     site: &Instance,
     secrets: impl Iterator<Item = (&'a str, &'a str)>,
-) -> Map<String, Value> {
+) -> Result<Map<String, Value>, SiteError> {
     let mut env: Map<String, Value> = site
         .env
         .iter()
@@ -35,11 +39,16 @@ pub(crate) fn environment<'a>(
     }
     let mut bindings = Map::new();
     for (name, kind) in capabilities::granted(site) {
-        bindings.insert(name.to_owned(), json!({ "kind": kind }));
+        let details = site.grants.get(name).map(stockade_grants::describe);
+        let details = details.transpose().map_err(|source| SiteError::Grant {
+            name: name.to_owned(),
+            source,
+        })?;
+        bindings.insert(name.to_owned(), json!({ "kind": kind, "details": details }));
     }
     env.insert(BINDINGS.to_owned(), Value::Object(bindings));
     env.insert(SERVE.to_owned(), Value::Bool(true));
-    env
+    Ok(env)
 }
 
 fn isolate(site: &Instance, env: Map<String, Value>, code: Option<ModuleFiles>) -> IsolateOptions {

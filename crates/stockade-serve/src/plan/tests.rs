@@ -44,6 +44,18 @@ fn many() -> Value {
                 "grants": {
                     "NAMES": {"dns": {"names": ["d.example"]}, "approve": {"instance": "api"}},
                     "DOCS": {"files": {"path": "./folder"}},
+                    "KEY": {"key": {
+                        "secret": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"},
+                        "algorithm": "HS256", "usages": ["sign"], "encoding": "text",
+                    }},
+                    "ME": {"nostr": {"key": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"}, "permissions": ["sign_event:1"]}},
+                    "CHAIN": {"electrum": {"servers": ["ssl://e.example:50002"]}},
+                    "NWC": {"lightning": {
+                        "nwc": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"}, "spend": {"payment": "5sat", "day": "50sat"},
+                    }},
+                    "LNBITS": {"lightning": {
+                        "lnbits": {"url": "https://l.example", "key": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"}},
+                    }},
                 },
                 "assets": {"folder": "./folder", "binding": "ASSETS"},
                 "data_guard": {"rules": [{"hosts": ["c.example"], "addresses": ["192.0.2.0/24"]}]},
@@ -75,7 +87,10 @@ fn single() -> Value {
 }
 
 /// Files that the configurations name.
-const FILES: [&str; 11] = [
+const FILES: [&str; 13] = [
+    // What is in a file is its name: these two are keys.
+    "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa",
+    "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d",
     "a.pem",
     "a.key",
     "a.txt",
@@ -415,6 +430,198 @@ fn cases() -> Vec<Case> {
             "instances.web.grants.DOCS.files.limits.max_result",
             json!("5kb"),
         ),
+        change("instances.web.grants.KEY.key.limits.rate", json!(5)),
+        change("instances.web.grants.KEY.key.limits.concurrent", json!(5)),
+        change("instances.web.grants.KEY.key.limits.queue", json!(5)),
+        change("instances.web.grants.KEY.key.limits.timeout", json!("6s")),
+        change(
+            "instances.web.grants.KEY.key.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.KEY.key.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.KEY.key.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.KEY.key.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.KEY.key.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.ME.nostr.limits.rate", json!(5)),
+        change("instances.web.grants.ME.nostr.limits.concurrent", json!(5)),
+        change("instances.web.grants.ME.nostr.limits.queue", json!(5)),
+        change("instances.web.grants.ME.nostr.limits.timeout", json!("6s")),
+        change(
+            "instances.web.grants.ME.nostr.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.ME.nostr.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.ME.nostr.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.ME.nostr.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.ME.nostr.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.CHAIN.electrum.limits.rate", json!(5)),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.concurrent",
+            json!(5),
+        ),
+        change("instances.web.grants.CHAIN.electrum.limits.queue", json!(5)),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.timeout",
+            json!("6s"),
+        ),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.NWC.lightning.limits.rate", json!(5)),
+        change(
+            "instances.web.grants.NWC.lightning.limits.concurrent",
+            json!(5),
+        ),
+        change("instances.web.grants.NWC.lightning.limits.queue", json!(5)),
+        change(
+            "instances.web.grants.NWC.lightning.limits.timeout",
+            json!("6s"),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.limits.max_result",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.handles",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.KEY.key.secret",
+            json!({"file": "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d"}),
+        ),
+        change(
+            "instances.web.grants.KEY.key.secret.file",
+            json!("4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d"),
+        ),
+        change(
+            "instances.web.grants.KEY.key.secret.variable",
+            json!("HOME"),
+        )
+        .with(
+            "instances.web.grants.KEY.key.secret",
+            json!({"variable": "PATH"}),
+        ),
+        change("instances.web.grants.KEY.key.algorithm", json!("HS384")),
+        change(
+            "instances.web.grants.KEY.key.usages",
+            json!(["sign", "verify"]),
+        ),
+        change("instances.web.grants.KEY.key.encoding", json!("hex")),
+        change("instances.web.grants.KEY.key.domain", json!("a:")),
+        change(
+            "instances.web.grants.ME.nostr.key",
+            json!({"file": "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d"}),
+        ),
+        change(
+            "instances.web.grants.ME.nostr.permissions",
+            json!(["sign_event:4"]),
+        ),
+        change(
+            "instances.web.grants.ME.nostr.relays",
+            json!(["wss://r.example"]),
+        ),
+        change("instances.web.grants.ME.nostr.window", json!("1m")),
+        change("instances.web.grants.ME.nostr.max_content", json!("5kb")),
+        change("instances.web.grants.ME.nostr.events_per_minute", json!(5)),
+        change("instances.web.grants.ME.nostr.events_per_day", json!(5)),
+        change(
+            "instances.web.grants.CHAIN.electrum.servers",
+            json!(["ssl://f.example:50002"]),
+        ),
+        change(
+            "instances.web.grants.CHAIN.electrum.network",
+            json!("regtest"),
+        ),
+        change("instances.web.grants.CHAIN.electrum.agree", json!(2)),
+        change("instances.web.grants.CHAIN.electrum.broadcast", json!(true)),
+        change("instances.web.grants.CHAIN.electrum.ca", json!(["a.pem"])),
+        change(
+            "instances.web.grants.NWC.lightning.nwc",
+            json!({"file": "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d"}),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.network",
+            json!("regtest"),
+        ),
+        change("instances.web.grants.NWC.lightning.receive", json!(false)),
+        change(
+            "instances.web.grants.NWC.lightning.spend.payment",
+            json!("6sat"),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.spend.day",
+            json!("60sat"),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.spend.fee",
+            json!("1sat"),
+        ),
+        change("instances.web.grants.NWC.lightning.ca", json!(["a.pem"])),
+        change(
+            "instances.web.grants.LNBITS.lightning.lnbits.url",
+            json!("https://m.example"),
+        ),
+        change(
+            "instances.web.grants.LNBITS.lightning.lnbits.key",
+            json!({"file": "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d"}),
+        ),
         change("instances.web.data_guard.max_request", json!("5kb")),
         change("instances.web.data_guard.max_response", json!("5kb")),
         change("instances.web.data_guard.max_decompressed", json!("5kb")),
@@ -629,7 +836,8 @@ fn made(config: &Config) -> String {
         let env = instance::environment(
             site,
             plain.into_iter().chain(Secrets::default().environment()),
-        );
+        )
+        .unwrap();
         let message = config.limits.websocket_message;
         let files = site.code.as_ref().map(|code| {
             let entry = code.display().to_string();
