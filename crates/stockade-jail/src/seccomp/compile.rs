@@ -1,5 +1,7 @@
 //! From rules to programs for the kernel.
 
+use std::sync::OnceLock;
+
 use seccompiler::{BpfMap, BpfProgram, TargetArch, sock_filter};
 
 use super::LAYER;
@@ -20,6 +22,21 @@ const STAND_IN: u32 = libc::SECCOMP_RET_TRACE | 1;
 #[derive(Debug, Clone)]
 pub(crate) struct Filters {
     pub(super) program: BpfProgram,
+}
+
+/// The seccomp filters of workers, compiled once: each clone has them in its memory.
+pub(crate) fn filters(wx: Wx) -> Result<&'static Filters, JailError> {
+    static JIT: OnceLock<Filters> = OnceLock::new();
+    static STRICT: OnceLock<Filters> = OnceLock::new();
+    let cell = match wx {
+        Wx::Jit => &JIT,
+        Wx::Strict => &STRICT,
+    };
+    if let Some(filters) = cell.get() {
+        return Ok(filters);
+    }
+    let compiled = compile(wx)?;
+    Ok(cell.get_or_init(|| compiled))
 }
 
 /// Compiles the rules of a mode for the architecture of this program.
