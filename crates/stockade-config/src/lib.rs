@@ -45,7 +45,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use guard::{DataGuard, GuardRule, PortRange};
 pub use instance::{
     Assets, AssetsOrder, Autoscale, Binding, Cron, FileGrant, FileMode, Instance, InstanceLimits,
-    Recycle, Scaling, Secret, SecretSource, SecretText, StateBinding,
+    Recycle, Scaling, Secret, SecretSource, SecretText, StateBinding, TemplateUse,
 };
 pub use network::{GatewayLimits, Listener, ProxyProtocol};
 pub use observe::{

@@ -9,6 +9,7 @@
 mod asks;
 mod calls;
 mod crons;
+mod fresh;
 mod guest;
 mod hostile;
 mod mirrors;

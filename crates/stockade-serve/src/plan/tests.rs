@@ -232,6 +232,7 @@ fn cases() -> Vec<Case> {
         change("instances.web.urls", json!(["https://a.example"])),
         change("instances.web.isolation", json!("process")),
         change("instances.web.wx", json!("strict")),
+        change("instances.web.template", json!("own")),
         change("instances.web.wx_audit", json!(true)),
         change("instances.web.cgroup", json!("require")),
         change("instances.web.memory_limit", json!("64mb")),
@@ -274,6 +275,7 @@ fn cases() -> Vec<Case> {
         change("instances.web.recycle.requests", json!(5)),
         change("instances.web.recycle.memory", json!("5mb")),
         change("instances.web.recycle.age", json!("5s")),
+        change("instances.api.fresh", json!("request")),
         // What it is granted.
         change("instances.web.secrets.PLAIN.file", json!("b.txt")),
         change("instances.web.secrets.FROM.variable", json!("HOME")),
@@ -341,6 +343,7 @@ fn cases() -> Vec<Case> {
         // What holds for all sites.
         change("defaults.isolation", json!("process")),
         change("defaults.wx", json!("strict")),
+        change("defaults.template", json!("own")),
         change("defaults.wx_audit", json!(true)),
         change("defaults.cgroup", json!("require")),
         change("defaults.limits.memory", json!("64mb")),
@@ -349,6 +352,7 @@ fn cases() -> Vec<Case> {
         change("defaults.mirrors", json!(3)),
         change("defaults.autoscale", json!(true)),
         change("defaults.recycle.requests", json!(5)),
+        change("defaults.fresh", json!("request")).with("instances.web.autoscale", json!(false)),
         change("defaults.data_guard.rate", json!(5)),
         change("defaults.encoded_slashes", json!("keep")),
         change("defaults.client_auth", client())

@@ -9,6 +9,7 @@ mod bindings;
 mod client;
 mod fetches;
 mod frameworks;
+mod fresh;
 mod lifetime;
 mod limits;
 mod observed;
