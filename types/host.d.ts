@@ -140,6 +140,11 @@ declare namespace Stockade {
     isolation?: Isolation;
     /** Isolates of one group trust each other and may share a worker. Not with `thread`. */
     group?: string;
+    /**
+     * Its worker is copied from a template that only isolates with this name use, and shares no memory address and no hash
+     * seed with the others. Without it, from the template of all others. Not with `thread`, and not with `group`.
+     */
+    template?: string;
     /** `strict` runs the guest without V8's compilers. Not with `thread`. */
     wx?: Wx;
     /** With `require`, the isolate does not start without cgroups for memory and pids. Not with `thread`. */

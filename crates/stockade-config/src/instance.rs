@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stockade_http::EncodedSlashes;
-use stockade_policy::{CgroupUse, CpuShare, Isolation, Limits, Wx};
+use stockade_policy::{CgroupUse, CpuShare, Fresh, Isolation, Limits, Wx};
 
 use crate::fields::Fields;
 use crate::grants::{Approve, GRANT_KIND, Grant};
@@ -64,6 +64,10 @@ section! {
         pub wx: Wx = Key::of(Wx::KIND)
             .derived("`jit`, or `strict` where `security.wx_policy` says so")
             .shared(),
+        /// With `own`, the workers of the instance are copied from a template that no
+        /// other instance uses, so that they share no address and no seed of hash tables
+        /// with others. It takes about 10 MB.
+        pub template: TemplateUse = Key::of(TemplateUse::KIND).default("shared").shared(),
         /// Logs denied attempts to create executable memory.
         pub wx_audit: bool = boolean().derived("`false`, or what `security.wx_policy` says").shared(),
         /// With `require`, the instance does not start without cgroups for memory and
@@ -112,6 +116,11 @@ section! {
         pub scaling: Scaling => |_| Scaling::Fixed(1),
         /// When a mirror is replaced by a new one. No request is lost.
         pub recycle: Recycle = Key::of(Recycle::KIND).shared(),
+        /// What gets a mirror that was never used: with `mirror`, a mirror answers many
+        /// requests. With `request`, each request, call of a binding and scheduled run
+        /// gets a mirror of its own, which ends with the answer; `mirrors` is then the
+        /// number of mirrors that are kept ready.
+        pub fresh: Fresh = Key::of(Fresh::KIND).default("mirror").shared(),
         /// The hosts that the instance may reach. The default is none.
         pub data_guard: DataGuard = Key::of(DataGuard::KIND).shared(),
         /// The servers that the instance may connect to over TCP. The default is none.
@@ -147,7 +156,8 @@ section! {
         /// Time from a request's arrival at a mirror to the head of its response. A
         /// slower response is replaced by 504.
         pub timeout: Duration = time(1, 86_400_000).default("30s"),
-        /// Concurrent requests.
+        /// Concurrent requests. With `fresh: request`, mirrors of the whole instance, used
+        /// and ready.
         pub concurrency: usize = integer(1, 100_000).default("100"),
         /// Requests of the whole instance that wait for a free mirror. Further requests
         /// get 503.
@@ -194,6 +204,16 @@ section! {
 }
 
 words! {
+    /// From which template the workers of an instance are copied.
+    pub enum TemplateUse {
+        /// From the one of all instances with the same `limits.memory` and `wx`.
+        Shared = "shared",
+        /// From one of their own.
+        Own = "own",
+    }
+}
+
+words! {
     impl Isolation {
         Thread = "thread",
         Process = "process",
@@ -212,6 +232,13 @@ words! {
     impl CgroupUse {
         Auto = "auto",
         Require = "require",
+    }
+}
+
+words! {
+    impl Fresh {
+        Mirror = "mirror",
+        Request = "request",
     }
 }
 

@@ -55,7 +55,7 @@ pub use grants::{
 pub use guard::{DataGuard, GuardRule, PortRange};
 pub use instance::{
     Assets, AssetsOrder, Autoscale, Binding, Cron, FileGrant, Instance, InstanceLimits, Recycle,
-    Scaling, Secret, StateBinding,
+    Scaling, Secret, StateBinding, TemplateUse,
 };
 pub use network::{GatewayLimits, Listener, ProxyProtocol};
 pub use observe::{

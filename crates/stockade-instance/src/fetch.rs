@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use stockade_capability::{CallPayload, Pipe};
 use stockade_http::Body;
 use stockade_protocol::bounds::MAX_NAME_BYTES;
@@ -262,11 +263,12 @@ pub(crate) async fn call(
     if !matches!(called, Ok(Err(CallError::Send(_)))) {
         unnamed.named();
     }
-    let result = match called {
+    match called {
         Ok(Ok(value)) if value.is_no_export() => Err(no_method(pool, method)),
         Ok(Ok(value)) => checked(value)
             .map_err(Unasked::from)
             .and_then(|value| mirror.import_call(value))
+            .map(|value| kept(value, found.slot))
             .map_err(|why| FetchError::BadResponse {
                 why: why.to_string(),
             }),
@@ -281,7 +283,22 @@ pub(crate) async fn call(
             None => FetchError::Draining,
         }),
         Err(_) => Err(FetchError::TimedOut { limit }),
+    }
+}
+
+/// A call's value whose streams keep the call's place until they are read or dropped.
+fn kept(value: CallPayload, slot: Slot) -> CallPayload {
+    let slot = Arc::new(slot);
+    let keep = |stream: Body| {
+        let slot = Arc::clone(&slot);
+        let frames = stream.map_frame(move |frame| {
+            let _kept = &slot;
+            frame
+        });
+        frames.boxed_unsync()
     };
-    drop(found);
-    result
+    CallPayload {
+        payload: value.payload,
+        streams: value.streams.into_iter().map(keep).collect(),
+    }
 }

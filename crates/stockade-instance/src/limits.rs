@@ -5,7 +5,8 @@ use std::time::Duration;
 /// What an instance allows. Each mirror's isolate has its own limits beside these.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InstanceLimits {
-    /// Requests that one mirror handles at the same time; at least 1.
+    /// Requests that one mirror handles at the same time; at least 1. With [`stockade_policy::Fresh::Request`] the
+    /// number of mirrors, used and ready, that the instance has at most.
     pub concurrency: usize,
     /// Requests that may wait for a mirror with room.
     pub queue: usize,

@@ -29,6 +29,7 @@ pub(crate) struct Functions {
     pub(crate) dispatch_answer: v8::Global<v8::Function>,
     pub(crate) dispatch_control: v8::Global<v8::Function>,
     pub(crate) dispatch_event: v8::Global<v8::Function>,
+    rehearse: v8::Global<v8::Function>,
     pub(crate) reply: v8::Global<v8::Function>,
     pub(crate) report_exception: v8::Global<v8::Function>,
     pub(crate) serve_main: v8::Global<v8::Function>,
@@ -77,6 +78,15 @@ impl Realm {
         })
     }
 
+    /// Has the realm do what each start does, while there is no guest that waits for it: the start then finds the memory
+    /// that it needs. Nothing else changes.
+    pub(crate) fn rehearse(&mut self) {
+        deno_core::scope!(scope, self.runtime);
+        if let Err(error) = call(scope, &self.functions.rehearse) {
+            tracing::debug!("{error}");
+        }
+    }
+
     /// Gives the realm its guest's options.
     pub(crate) fn start(
         &mut self,
@@ -119,6 +129,7 @@ fn prepare(runtime: &mut JsRuntime) -> Result<Functions, String> {
         dispatch_answer: function("dispatchAnswer")?,
         dispatch_control: function("dispatchControl")?,
         dispatch_event: function("dispatchEvent")?,
+        rehearse: function("rehearse")?,
         reply: function("reply")?,
         report_exception: function("reportException")?,
         serve_main: function("serveMain")?,

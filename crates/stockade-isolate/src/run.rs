@@ -2,6 +2,8 @@
 //!
 //! Invariant: JavaScript runs only between `GuestContext::begin` and `GuestContext::end`.
 
+mod rest;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -25,7 +27,7 @@ use crate::script::{self, Stopped};
 use crate::serve;
 use crate::spins::Spins;
 use crate::sys::alloc::charge;
-use crate::sys::guard::{Guard, measure_memory, wind_down};
+use crate::sys::guard::{Guard, held_memory, measure_memory, wind_down};
 use crate::sys::interrupt::V8InterruptHandle;
 
 /// Messages handled before timers and operations get their turn.
@@ -33,9 +35,6 @@ const BATCH: usize = 64;
 
 /// Consecutive messages share one activation while it is shorter than this.
 const SHORT: Duration = Duration::from_millis(1);
-
-/// How long an isolate must have had nothing to do before it gives memory back.
-const REST: Duration = Duration::from_secs(2);
 
 /// So many times as long as a collection of garbage that the guest wanted took it must do without the next one.
 const COLLECTION_SHARE: u32 = 9;
@@ -92,8 +91,11 @@ pub(crate) async fn run(
             guest.started(Ok(()));
             // What an empty isolate holds is not the guest's.
             native.store(0, Ordering::Relaxed);
+            let held_at_start = held_memory(realm.runtime.v8_isolate());
             let isolate = Isolate {
                 realm,
+                held_at_start,
+                got_parts: false,
                 interrupt,
                 guest: Rc::clone(&guest),
                 port,
@@ -129,6 +131,10 @@ pub(crate) async fn run(
 
 struct Isolate {
     realm: Realm,
+    /// Bytes.
+    held_at_start: u64,
+    /// Something that the host may hold for the guest has come, such as a stream.
+    got_parts: bool,
     interrupt: Arc<V8InterruptHandle>,
     guest: Rc<GuestContext>,
     port: Rc<Port>,
@@ -382,37 +388,6 @@ impl Isolate {
         timer.as_mut().poll(cx).is_ready()
     }
 
-    /// Gives memory back once the isolate has had nothing to do for a while: what it used before may be
-    /// garbage, and new space may be larger than an idle isolate needs. True if garbage was collected: what that
-    /// leaves to be done (callbacks of a `FinalizationRegistry`) needs a turn of the event loop.
-    fn rest(&mut self, cx: &mut Context<'_>, worked: bool) -> bool {
-        if worked {
-            self.last_work = Instant::now();
-            self.rested = false;
-        }
-        if self.rested {
-            return false;
-        }
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(REST)));
-        while timer.as_mut().poll(cx).is_ready() {
-            let idle_for = self.last_work.elapsed();
-            if idle_for >= REST {
-                self.timer = None;
-                self.rested = true;
-                self.realm.runtime.v8_isolate().low_memory_notification();
-                self.port.collected();
-                measure_memory(self.realm.runtime.v8_isolate());
-                return true;
-            }
-            timer
-                .as_mut()
-                .reset(tokio::time::Instant::now() + (REST - idle_for));
-        }
-        false
-    }
-
     /// Measures memory after long activations, and now and then after short ones; true if garbage was collected.
     fn measure(&mut self, activation: Duration) -> bool {
         self.unmeasured += 1;
@@ -546,6 +521,7 @@ impl Isolate {
     }
 
     fn handle(&mut self, message: ToIsolate, size: usize) {
+        self.note_parts(&message);
         match message {
             ToIsolate::Event { name, data } => return self.event(Kept { name, data, size }),
             ToIsolate::Execute { code } => self.script(&code, None),

@@ -420,6 +420,7 @@ fn trial_spec() -> JailSpec {
         isolates: 1,
         threads: 8,
         cgroup: CgroupUse::Auto,
+        template: None,
     }
 }
 

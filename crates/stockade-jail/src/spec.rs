@@ -71,6 +71,9 @@ pub struct JailSpec {
     pub threads: u32,
     /// Whether it must be in a cgroup.
     pub cgroup: CgroupUse,
+    /// Workers with this name are cloned from a template of theirs alone, and never made without it. `None` is the
+    /// template of all others. Not for trust groups.
+    pub template: Option<String>,
 }
 
 /// Bytes that a worker needs besides what its guests use: the engine, its threads, messages in

@@ -176,6 +176,7 @@ fn empty_spec() -> JailSpec {
         isolates: 1,
         threads: 3,
         cgroup: CgroupUse::Auto,
+        template: None,
     }
 }
 

@@ -20,8 +20,8 @@ pub use limits::{
     MIN_MEMORY, MIN_TIME, MIN_WALL_DEFAULT,
 };
 pub use options::{
-    CgroupUse, ConsoleMode, DEFAULT_KILL_GRACE, DEFAULT_TIMER_PRECISION, IsolateOptions, Isolation,
-    KILL_GRACE, MAX_MODULE_BYTES, MAX_NAME_LEN, SandboxOptions, Wx,
+    CgroupUse, ConsoleMode, DEFAULT_KILL_GRACE, DEFAULT_TIMER_PRECISION, Fresh, IsolateOptions,
+    Isolation, KILL_GRACE, MAX_MODULE_BYTES, MAX_NAME_LEN, SandboxOptions, Wx,
 };
 pub use problem::{OptionsError, Problem};
 pub use rate::{IoLimiter, IoRates, LogLimiter, RateLimiter};

@@ -177,6 +177,9 @@ impl<'a> Reader<'a> {
         if let Some(group) = self.name("group") {
             options.group = Some(group);
         }
+        if let Some(template) = self.name("template") {
+            options.template = Some(template);
+        }
         let modes = [("jit", Wx::Jit), ("strict", Wx::Strict)];
         if let Some(wx) = self.word("wx", &modes, "'jit' or 'strict'") {
             options.wx = wx;

@@ -11,6 +11,7 @@
 //     is the text of the status
 //   http.failed [id, name, message, stack]
 //   http.settled [id]: after `pending`, all that `waitUntil` was given is done
+//   call.pending [n], call.settled [n]: `waitUntil` was given something by a call of a method, and all of it is done
 //   cron.done [id, null or a message], connect.done [id, null or a message]
 // `sockets.js` says what is said about WebSockets, `pipes.js` what about connections, `bindings.js` what `env` holds.
 //
@@ -80,8 +81,9 @@ class Live {
     this.id = id;
     this.request = undefined;
     this.aborted = false;
-    // Promises given to `waitUntil` that are still open, and what to do when none is.
+    // Promises given to `waitUntil` that are still open, and what to do when there is a first one, and when none is.
     this.open = 0;
+    this.begins = undefined;
     this.settled = settled;
   }
 }
@@ -102,6 +104,7 @@ class ExecutionContext {
   waitUntil(promise) {
     const live = this.#live;
     webidl.requiredArguments(arguments.length, 1, "Failed to execute 'waitUntil'");
+    if (live.open === 0) live.begins?.(live);
     live.open++;
     const done = () => {
       live.open--;
@@ -282,6 +285,18 @@ function settled(live) {
   control("http.settled", [live.id]);
 }
 
+// ---- Calls of methods ----
+
+let calls = 0;
+
+// The host is told when a call's promises begin and end, since the reply to the call does not say so.
+function callLive() {
+  calls++;
+  const live = new Live(calls, (live) => control("call.settled", [live.id]));
+  live.begins = (live) => control("call.pending", [live.id]);
+  return live;
+}
+
 // ---- Schedules ----
 
 class ScheduledController {
@@ -441,7 +456,7 @@ function callable(name) {
   return (args) => {
     const target = site.entrypoint === undefined
       ? site.target
-      : new site.entrypoint(new ExecutionContext(ours, new Live(undefined, undefined)), env);
+      : new site.entrypoint(new ExecutionContext(ours, callLive()), env);
     return ReflectApply(found, target, args);
   };
 }

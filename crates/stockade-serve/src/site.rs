@@ -168,6 +168,7 @@ impl Site {
                     Arc::clone(&metrics),
                     Arc::clone(&context.logs),
                     config.wx_audit,
+                    config.fresh,
                 );
                 let instance = Instance::start(
                     options,

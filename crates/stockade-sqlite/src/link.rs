@@ -199,6 +199,7 @@ fn spec(options: &DatabaseOptions) -> JailSpec {
         cpu_share: None,
         isolates: 1,
         threads: THREADS,
+        template: None,
         cgroup: match options.level {
             Level::Container => options.cgroup,
             Level::Process => CgroupUse::Auto,

@@ -288,6 +288,11 @@ const LINES: &[(&str, bool)] = &[
     ("assets: {path: ./public}", false),
     ("encoded_slashes: keep", true),
     ("recycle: {requests: 100, age: 1h, memory: 100mb}", true),
+    ("template: own", true),
+    ("template: mine", false),
+    ("fresh: request", true),
+    ("fresh: mirror", true),
+    ("fresh: true", false),
     ("timeout_seconds: 1.5", true),
     ("egress: {}", false),
 ];

@@ -83,6 +83,8 @@ impl Mirror {
             "http.response" => self.http_response(data)?,
             "http.failed" => self.http_failed(&data)?,
             "http.settled" => self.http_settled(&data)?,
+            "call.pending" => self.call_pending(&data)?,
+            "call.settled" => self.call_settled(&data)?,
             "cron.done" | "connect.done" => self.run_done(&data)?,
             "stream.chunk" => self.stream_chunk(parse_fields(data)?)?,
             "stream.end" => self.stream_over(parse_fields(data)?, false),

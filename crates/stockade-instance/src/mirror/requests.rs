@@ -36,8 +36,10 @@ pub(super) struct Requests {
 #[derive(Default)]
 struct Table {
     entries: HashMap<u64, Entry>,
-    /// Since when each one's promises are open.
+    /// Since when each request's promises are open.
     background: HashMap<u64, Instant>,
+    /// The same of calls, which the guest numbers.
+    calls: HashMap<u64, Instant>,
     /// How the mirror ended.
     end: Option<End>,
 }
@@ -84,16 +86,16 @@ pub(crate) enum ReplyBody {
 
 impl Requests {
     pub(super) fn background(&self) -> usize {
-        self.table.lock().background.len()
+        let table = self.table.lock();
+        table.background.len() + table.calls.len()
     }
 
     /// Promises open for longer than `limit` are waited for no more.
     pub(super) fn forget_background(&self, now: Instant, limit: Duration) {
         let mut table = self.table.lock();
-        if !table.background.is_empty() {
-            table
-                .background
-                .retain(|_, since| now.saturating_duration_since(*since) < limit);
+        let table = &mut *table;
+        for open in [&mut table.background, &mut table.calls] {
+            open.retain(|_, since| now.saturating_duration_since(*since) < limit);
         }
     }
 
@@ -113,6 +115,7 @@ impl Requests {
             let mut table = self.table.lock();
             table.end = Some(end.clone());
             table.background.clear();
+            table.calls.clear();
             std::mem::take(&mut table.entries)
         };
         // Not under the lock: slots and streams are given back here.
@@ -335,14 +338,36 @@ impl Mirror {
     /// Takes `http.settled`. It may come after the host has lost patience.
     pub(super) fn http_settled(&self, payload: &Payload) -> Result<(), Malformed> {
         let id = parse_settled(payload)?;
+        self.settled(|table| table.background.remove(&id));
+        Ok(())
+    }
+
+    /// Takes `call.pending`: a call has given promises to `waitUntil`.
+    pub(super) fn call_pending(&self, payload: &Payload) -> Result<(), Malformed> {
+        let id = parse_settled(payload)?;
+        let mut table = self.requests.table.lock();
+        if table.end.is_none() && table.calls.len() < MOST_BACKGROUND {
+            table.calls.insert(id, Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Takes `call.settled`. It may come after the host has lost patience.
+    pub(super) fn call_settled(&self, payload: &Payload) -> Result<(), Malformed> {
+        let id = parse_settled(payload)?;
+        self.settled(|table| table.calls.remove(&id));
+        Ok(())
+    }
+
+    /// Promises of a request or call are no longer open, which a mirror that is to end may wait for.
+    fn settled(&self, remove: impl FnOnce(&mut Table) -> Option<Instant>) {
         let last = {
             let mut table = self.requests.table.lock();
-            table.background.remove(&id).is_some() && table.background.is_empty()
+            remove(&mut table).is_some() && table.background.is_empty() && table.calls.is_empty()
         };
         if last && self.is_draining() {
             self.pool.wake.notify_one();
         }
-        Ok(())
     }
 
     /// Takes `cron.done` or `connect.done`.

@@ -10,6 +10,7 @@ mod asks;
 mod calls;
 mod crons;
 mod granted;
+mod fresh;
 mod guest;
 mod hostile;
 mod mirrors;

@@ -73,8 +73,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(20);
 /// How long a worker may take to close its walls.
 const WALLS_TIME: Duration = Duration::from_secs(10);
 
-/// How long the launcher may take to reap a worker that has ended.
-const REAP_TIME: Duration = Duration::from_secs(5);
+/// How long the launcher may take to reap a worker that has ended. It may wait for a template meanwhile.
+const REAP_TIME: Duration = Duration::from_secs(10);
 
 /// Starts the thread, which lasts as long as the process.
 pub(super) fn start(commands: mpsc::Receiver<Command>, wake: Arc<OwnedFd>) -> io::Result<()> {

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ use rustix::process::{
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
 use super::message::{self, Reply, Request};
-use super::template::{Template, Templates};
+use super::template::{self, Template, Templates};
 use crate::cgroup::{Cgroups, WorkerCgroup};
 use crate::child::{self, Start};
 use crate::descriptors::Handed;
@@ -62,12 +61,16 @@ pub(super) fn is_prepared() -> bool {
     PREPARED.load(Ordering::Relaxed)
 }
 
-/// Becomes the launcher, and later a worker, when this process was started as one; to be called first in
+/// Becomes the launcher, and later a worker, when this process was started as one, or a template; to be called first in
 /// `main`. Otherwise it returns at once. `entry` is what workers run, `template` what processes run that workers
 /// with isolates are cloned from, where such workers start often.
 pub fn run_if_launcher(entry: Entry, template: Option<Template>) {
     PREPARED.store(true, Ordering::Relaxed);
-    if std::env::args_os().next().is_none_or(|name| name != NAME) {
+    let name = std::env::args_os().next();
+    if name.as_ref().is_some_and(|name| name == template::NAME) {
+        return template::run_if_template(template);
+    }
+    if name.is_none_or(|name| name != NAME) {
         return;
     }
     let stdin = io::stdin();
@@ -240,14 +243,22 @@ impl<'a> Server<'a> {
             Role::Isolates | Role::Attack => 0,
             Role::Database { .. } => FILES,
         };
+        let missing = || {
+            JailError::new(
+                "launcher",
+                "the sockets or files of a worker did not arrive",
+                "the limit of open files of the process that starts workers",
+                "raise the limit of open files (ulimit -n)",
+            )
+        };
         let (sockets, files) = match descriptors.len().checked_sub(files) {
             Some(2) => descriptors.split_at(2),
-            _ => return Err(invalid("the worker's sockets or files are missing")),
+            _ => return Err(missing()),
         };
         let [message, setup] = sockets else {
-            return Err(invalid("the worker's sockets are missing"));
+            return Err(missing());
         };
-        let filters = filters(spec)?;
+        let filters = seccomp::filters(spec.wx, files.len() == FILES)?;
         let container = spec.level == Level::Container;
         let own = self
             .ids
@@ -319,12 +330,28 @@ impl<'a> Server<'a> {
             },
         };
         let (go, mut let_go) = pipe()?;
-        let cloned = self.templates.clone_worker(&start(&go), namespaces);
+        // Each attempt has a pipe of its own: a clone that a template made and could not report ends at the end of its
+        // pipe, and must not take the place of another one.
+        let another_go;
+        let began = Instant::now();
+        let cloned = match spec.template {
+            Some(_) => Some(
+                match self.templates.clone_from_own(&start(&go), namespaces) {
+                    Ok(child) => child,
+                    Err(error) if began.elapsed() > template::QUICK => return Err(error),
+                    // The template may have ended: then there is a new one.
+                    Err(_) => {
+                        (another_go, let_go) = pipe()?;
+                        let start = start(&another_go);
+                        self.templates.clone_from_own(&start, namespaces)?
+                    }
+                },
+            ),
+            None => self.templates.clone_worker(&start(&go), namespaces),
+        };
         let child = match cloned {
             Some(child) => namespaces::finish(child, namespaces, own)?,
             None => {
-                // A pipe of its own: a clone that a template made and could not report ends at the end of the first one,
-                // and must not take the place of this one.
                 let own_go;
                 (own_go, let_go) = pipe()?;
                 let (entry, start) = (self.entry, start(&own_go));
@@ -348,7 +375,7 @@ impl<'a> Server<'a> {
             });
         match prepared {
             Ok(()) => {
-                self.templates.prepare(spec, filters, &self.myself);
+                self.templates.prepare(spec, &self.myself);
                 Ok(child)
             }
             Err(error) => {
@@ -462,24 +489,6 @@ fn status(raw: i32) -> ExitStatus {
     }
 }
 
-/// The seccomp filters of workers, compiled once: each clone has them in its memory.
-fn filters(spec: &JailSpec) -> Result<&'static Filters, JailError> {
-    static JIT: OnceLock<Filters> = OnceLock::new();
-    static STRICT: OnceLock<Filters> = OnceLock::new();
-    static DATABASE: OnceLock<Filters> = OnceLock::new();
-    let files = matches!(spec.role, Role::Database { .. });
-    let cell = match (files, spec.wx) {
-        (true, _) => &DATABASE,
-        (false, Wx::Jit) => &JIT,
-        (false, Wx::Strict) => &STRICT,
-    };
-    if let Some(filters) = cell.get() {
-        return Ok(filters);
-    }
-    let compiled = seccomp::compile(spec.wx, files)?;
-    Ok(cell.get_or_init(|| compiled))
-}
-
 /// Sees that the numbers make sense, whatever the supervisor thinks.
 fn check(spec: &JailSpec) -> Result<(), JailError> {
     if !(1..=MOST_THREADS).contains(&spec.threads) {
@@ -545,6 +554,7 @@ mod tests {
             isolates: 1,
             threads: 4,
             cgroup: CgroupUse::Auto,
+            template: None,
         }
     }
 

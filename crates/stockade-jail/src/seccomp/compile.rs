@@ -1,5 +1,7 @@
 //! From rules to programs for the kernel.
 
+use std::sync::OnceLock;
+
 use seccompiler::{BpfMap, BpfProgram, TargetArch, sock_filter};
 
 use super::LAYER;
@@ -20,6 +22,23 @@ const STAND_IN: u32 = libc::SECCOMP_RET_TRACE | 1;
 #[derive(Debug, Clone)]
 pub(crate) struct Filters {
     pub(super) program: BpfProgram,
+}
+
+/// The seccomp filters of workers, with or without files, compiled once: each clone has them in its memory.
+pub(crate) fn filters(wx: Wx, files: bool) -> Result<&'static Filters, JailError> {
+    static JIT: OnceLock<Filters> = OnceLock::new();
+    static STRICT: OnceLock<Filters> = OnceLock::new();
+    static FILES: OnceLock<Filters> = OnceLock::new();
+    let cell = match (files, wx) {
+        (true, _) => &FILES,
+        (false, Wx::Jit) => &JIT,
+        (false, Wx::Strict) => &STRICT,
+    };
+    if let Some(filters) = cell.get() {
+        return Ok(filters);
+    }
+    let compiled = compile(wx, files)?;
+    Ok(cell.get_or_init(|| compiled))
 }
 
 /// Compiles the rules of a mode, for a worker with or without files, for the architecture of this program.

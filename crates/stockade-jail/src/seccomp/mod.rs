@@ -26,7 +26,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use compile::{Filters, compile};
+pub(crate) use compile::{Filters, compile, filters};
 pub(crate) use install::{install, self_test};
 pub(crate) use notify::Listener;
 pub use rules::allowed;

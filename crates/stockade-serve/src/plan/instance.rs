@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use stockade_config::{Instance, Scaling};
+use stockade_config::{Instance, Scaling, TemplateUse};
 use stockade_instance::{Autoscale, Cron, InstanceLimits, InstanceOptions, Recycle};
 use stockade_policy::{ConsoleMode, IsolateOptions, Isolation, Limits};
 use stockade_transpile::ModuleFiles;
@@ -64,6 +64,7 @@ fn isolate(site: &Instance, env: Map<String, Value>, code: Option<ModuleFiles>) 
         name: Some(site.name.clone()),
         isolation,
         group,
+        template: (site.template == TemplateUse::Own).then(|| site.name.clone()),
         wx: site.wx,
         cgroup: site.cgroup,
         kill_grace: limits.kill_grace,
@@ -133,6 +134,7 @@ pub(crate) fn options(
             memory: site.recycle.memory,
             age: site.recycle.age,
         },
+        fresh: site.fresh,
         crons: site
             .crons
             .iter()

@@ -260,6 +260,7 @@ fn cases() -> Vec<Case> {
         change("instances.web.urls", json!(["https://a.example"])),
         change("instances.web.isolation", json!("process")),
         change("instances.web.wx", json!("strict")),
+        change("instances.web.template", json!("own")),
         change("instances.web.wx_audit", json!(true)),
         change("instances.web.cgroup", json!("require")),
         change("instances.web.memory_limit", json!("64mb")),
@@ -302,6 +303,7 @@ fn cases() -> Vec<Case> {
         change("instances.web.recycle.requests", json!(5)),
         change("instances.web.recycle.memory", json!("5mb")),
         change("instances.web.recycle.age", json!("5s")),
+        change("instances.api.fresh", json!("request")),
         // What it is granted.
         change("instances.web.secrets.PLAIN.file", json!("b.txt")),
         change("instances.web.secrets.FROM.variable", json!("HOME")),
@@ -636,6 +638,7 @@ fn cases() -> Vec<Case> {
         // What holds for all sites.
         change("defaults.isolation", json!("process")),
         change("defaults.wx", json!("strict")),
+        change("defaults.template", json!("own")),
         change("defaults.wx_audit", json!(true)),
         change("defaults.cgroup", json!("require")),
         change("defaults.limits.memory", json!("64mb")),
@@ -675,6 +678,7 @@ fn cases() -> Vec<Case> {
         change("instances.web.sockets.total_bytes", json!("5kb")),
         change("instances.web.sockets.total_period", json!("1day")),
         change("instances.web.limits.connections", json!(5)),
+        change("defaults.fresh", json!("request")).with("instances.web.autoscale", json!(false)),
         change("defaults.data_guard.rate", json!(5)),
         change("defaults.encoded_slashes", json!("keep")),
         change("defaults.client_auth", client())

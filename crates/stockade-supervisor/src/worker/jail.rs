@@ -69,6 +69,7 @@ impl WorkerLauncher for JailLauncher {
                 stockade_policy::CgroupUse::Auto => CgroupUse::Auto,
                 stockade_policy::CgroupUse::Require => CgroupUse::Require,
             },
+            template: options.template.clone(),
         }
     }
 

@@ -12,6 +12,7 @@ mod fetches;
 mod frameworks;
 mod grants;
 mod held_keys;
+mod fresh;
 mod lifetime;
 mod limits;
 mod observed;
