@@ -74,4 +74,14 @@ impl Flow {
         self.buffer.reserve(CHUNK);
         matches!(from.read_buf(&mut self.buffer).await, Ok(1..))
     }
+
+    /// Reads until the other side goes away, as long as there is room for what it sends.
+    pub(crate) async fn gone(&mut self, from: &mut (impl AsyncRead + Unpin)) {
+        while self.buffer.len() < CHUNK {
+            if !self.read(from).await {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
 }

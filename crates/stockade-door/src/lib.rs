@@ -1,10 +1,11 @@
-//! Doors to databases. The guest's own driver speaks PostgreSQL's protocol on a stream of bytes.
+//! Doors to databases. The guest's own driver speaks PostgreSQL's or MySQL's protocol on a stream of bytes.
 //! The supervisor answers the login without a password, logs in to the real server itself, and passes on what the
 //! limits of the grant allow.
 //!
 //! | module | server |
 //! |---|---|
 //! | [`postgres`] | PostgreSQL |
+//! | [`mysql`] | MySQL, MariaDB |
 //!
 //! Invariants:
 //! 1. No password and no address of the server is ever written to the guest's stream. What a database says about its
@@ -21,6 +22,7 @@
 
 mod flow;
 mod limits;
+pub mod mysql;
 mod pool;
 pub mod postgres;
 mod server;
@@ -36,4 +38,5 @@ pub use tls::Tls;
 #[doc(hidden)]
 pub fn parse_door(bytes: &[u8]) {
     postgres::parse(bytes);
+    mysql::parse(bytes);
 }

@@ -154,6 +154,11 @@ impl WorkClock {
         self.state.lock().work.cancelled.is_some()
     }
 
+    /// Whether a statement runs.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.state.lock().work.statement.is_some()
+    }
+
     fn change(&self, change: impl FnOnce(&mut Work, Instant)) {
         let mut state = self.state.lock();
         change(&mut state.work, Instant::now());

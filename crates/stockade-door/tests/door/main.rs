@@ -4,5 +4,6 @@
 mod certificate;
 mod drivers;
 mod guest;
+mod mysql;
 mod postgres;
 mod servers;

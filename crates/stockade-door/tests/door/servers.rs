@@ -192,3 +192,48 @@ pub(crate) fn give(path: &Path) {
         chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
     }
 }
+
+/// MariaDB with the user `admin`, who may do everything, and the database `shop`.
+pub(crate) fn mariadb(options: &[String]) -> Option<Running> {
+    let (install, server) = (program("mariadb-install-db")?, program("mariadbd")?);
+    let folder = folder();
+    run(unprivileged(&install, &folder)
+        .args([
+            "--no-defaults",
+            &format!("--datadir={}", folder.path().join("data").display()),
+            "--auth-root-authentication-method=normal",
+        ])
+        .args(["--skip-test-db", "--skip-log-bin"]));
+    let port = free_port();
+    let socket = folder.path().join("s.sock");
+    let data = folder.path().join("data");
+    let mut command = unprivileged(&server, &folder);
+    command
+        .arg("--no-defaults")
+        .arg(format!("--datadir={}", data.display()));
+    command.arg(format!("--socket={}", socket.display()));
+    command.args(["--bind-address=127.0.0.1", "--port", &port.to_string()]);
+    command.args([
+        "--innodb-flush-log-at-trx-commit=0",
+        "--innodb-buffer-pool-size=16M",
+    ]);
+    command.args(options);
+    let running = start(command, folder, port, "ready for connections");
+    running.mariadb(&format!(
+        "create database shop; create user admin@'%' identified by '{PASSWORD}'; \
+         grant all privileges on *.* to admin@'%' with grant option"
+    ));
+    Some(running)
+}
+
+impl Running {
+    /// What MariaDB answers to its root.
+    pub(crate) fn mariadb(&self, statements: &str) -> String {
+        let socket = self.folder.path().join("s.sock");
+        run(Command::new(program("mariadb").unwrap())
+            .args(["--no-defaults", "-u", "root", "-NBe", statements])
+            .arg(format!("--socket={}", socket.display())))
+        .trim()
+        .to_owned()
+    }
+}
