@@ -1,4 +1,4 @@
-//! Doors to databases. The guest's own driver speaks PostgreSQL's or MySQL's protocol on a stream of bytes.
+//! Doors to databases. The guest's own driver speaks PostgreSQL's, MySQL's or Redis's protocol on a stream of bytes.
 //! The supervisor answers the login without a password, logs in to the real server itself, and passes on what the
 //! limits of the grant allow.
 //!
@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`postgres`] | PostgreSQL |
 //! | [`mysql`] | MySQL, MariaDB |
+//! | [`redis`] | Redis, Valkey |
 //!
 //! Invariants:
 //! 1. No password and no address of the server is ever written to the guest's stream. What a database says about its
@@ -25,6 +26,7 @@ mod limits;
 pub mod mysql;
 mod pool;
 pub mod postgres;
+pub mod redis;
 mod server;
 mod tls;
 mod work_clock;
@@ -39,4 +41,5 @@ pub use tls::Tls;
 pub fn parse_door(bytes: &[u8]) {
     postgres::parse(bytes);
     mysql::parse(bytes);
+    redis::parse(bytes);
 }

@@ -6,4 +6,5 @@ mod drivers;
 mod guest;
 mod mysql;
 mod postgres;
+mod redis;
 mod servers;

@@ -226,6 +226,22 @@ pub(crate) fn mariadb(options: &[String]) -> Option<Running> {
     Some(running)
 }
 
+/// Redis with the user `admin`, who may do everything, and `app`, who may use keys that begin with `shop:`.
+pub(crate) fn redis(options: &[String]) -> Option<Running> {
+    let server = program("redis-server")?;
+    let folder = folder();
+    let port = free_port();
+    let settings = format!(
+        "bind 127.0.0.1\nport {port}\nsave \"\"\nuser default off\nuser admin on >{PASSWORD} ~* &* +@all\n\
+         user app on >{PASSWORD} ~shop:* &shop:* &shop:p* +@all -@admin -@dangerous +keys +info\n"
+    );
+    let path = folder.path().join("redis.conf");
+    fs::write(&path, settings).unwrap();
+    let mut command = unprivileged(&server, &folder);
+    command.arg(&path).args(options);
+    Some(start(command, folder, port, "Ready to accept connections"))
+}
+
 impl Running {
     /// What MariaDB answers to its root.
     pub(crate) fn mariadb(&self, statements: &str) -> String {
@@ -233,6 +249,16 @@ impl Running {
         run(Command::new(program("mariadb").unwrap())
             .args(["--no-defaults", "-u", "root", "-NBe", statements])
             .arg(format!("--socket={}", socket.display())))
+        .trim()
+        .to_owned()
+    }
+
+    /// What Redis answers to `admin`.
+    pub(crate) fn redis(&self, arguments: &[&str]) -> String {
+        run(Command::new(program("redis-cli").unwrap())
+            .args(["-p", &self.port.to_string(), "--user", "admin"])
+            .args(arguments)
+            .env("REDISCLI_AUTH", PASSWORD))
         .trim()
         .to_owned()
     }
