@@ -29,6 +29,7 @@ EDGES = {
     "stockade-state": {"stockade-policy"},
     "stockade-http": set(),
     "stockade-broker": {"stockade-http", "stockade-policy"},
+    "stockade-door": set(),
     "stockade-config": {"stockade-http", "stockade-policy"},
     "stockade-capability": {"stockade-http", "stockade-protocol"},
     "stockade-grants": {
