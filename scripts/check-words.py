@@ -83,6 +83,7 @@ EXCEPTIONS = {
     ("crates/stockade-grants/", "exchange"): "the same",
     ("examples/grants/dns/", "exchange"): "the same",
     ("tests/outside/wallets.py", "conversation"): "NIP-44 names its keys so",
+    ("tests/types/site/", "exchange"): "the same",
     ("bench/", "figures"): "a figure is one measured number; the recorded JSON has this key",
 }
 

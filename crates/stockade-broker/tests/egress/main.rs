@@ -6,6 +6,7 @@ mod addresses;
 mod bodies;
 mod budgets;
 mod connections;
+mod dial;
 mod dns;
 mod http;
 mod secrets;
