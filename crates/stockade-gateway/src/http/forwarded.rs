@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(headers["x-forwarded-for"], "192.0.2.1");
         assert_eq!(headers["cf-connecting-ip"], "192.0.2.1");
         assert_eq!(headers["x-forwarded-proto"], "http");
-        assert_eq!(headers["x-request-id"], origin.request_id);
+        assert_eq!(headers["x-request-id"], *origin.request_id);
         assert_eq!(headers.len(), 4);
     }
 
@@ -302,13 +302,13 @@ mod tests {
             assert_eq!(headers["x-forwarded-for"], client);
             assert_eq!(headers["cf-connecting-ip"], client);
             assert_eq!(headers["x-forwarded-proto"], origin.scheme.as_str());
-            assert_eq!(headers["x-request-id"], origin.request_id);
+            assert_eq!(headers["x-request-id"], *origin.request_id);
             // Nor by what cleans the request afterwards.
             let mut headers = headers;
             let authority = http::uri::Authority::from_static("a");
             headers::clean_request(&mut headers, &authority);
             assert_eq!(headers["cf-connecting-ip"], client);
-            assert_eq!(headers["x-request-id"], origin.request_id);
+            assert_eq!(headers["x-request-id"], *origin.request_id);
             assert!(!headers.contains_key("connection"));
         }
     }
@@ -369,7 +369,7 @@ mod tests {
             ],
         );
         assert_eq!(origin.scheme, Scheme::Https);
-        assert_eq!(origin.request_id, "a-1");
+        assert_eq!(&*origin.request_id, "a-1");
         assert_eq!(headers["x-forwarded-proto"], "https");
         let (origin, _) = establish(
             "10.0.0.1",
