@@ -79,6 +79,11 @@ EXCEPTIONS = {
     ("scripts/check-words.py", "*"): "the list itself",
     ("crates/stockade-attack/src", "gate"): "a call gate is a gate of the processor into the kernel",
     ("crates/stockade-attack/src", "gates"): "the same",
+    ("types/stockade-serve.d.ts", "exchange"): "an MX record names a mail exchange",
+    ("crates/stockade-grants/", "exchange"): "the same",
+    ("examples/grants/dns/", "exchange"): "the same",
+    ("tests/outside/wallets.py", "conversation"): "NIP-44 names its keys so",
+    ("tests/types/site/", "exchange"): "the same",
     ("bench/", "figures"): "a figure is one measured number; the recorded JSON has this key",
 }
 

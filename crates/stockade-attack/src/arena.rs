@@ -221,6 +221,7 @@ impl Arena {
             isolates: 1,
             threads: THREADS,
             cgroup: CgroupUse::Auto,
+            template: None,
         };
         let (send, events) = mpsc::channel();
         let (worker, socket) = self.launcher.launch(

@@ -13,9 +13,11 @@ use crate::budget::{Quota, Spent};
 use crate::connect::{self, BrokerError, Connector};
 use crate::egress::{Egress, Parts};
 use crate::files::{FileError, Folder, FolderOptions, Ledgers};
+use crate::network::Network;
 use crate::policy::EgressPolicy;
 use crate::resolve::{Resolver, ResolverSource};
 use crate::secrets::{self, Secret, Secrets, SecretsError};
+use crate::sockets::{SocketParts, SocketPolicy, Sockets};
 
 /// How a broker is set up.
 #[derive(Clone)]
@@ -50,6 +52,8 @@ struct BrokerState {
     ledgers: Ledgers,
     /// What was spent, by instance: a reload must not renew a budget.
     spent: Mutex<HashMap<Arc<str>, Arc<Mutex<Spent>>>>,
+    /// The same of connections.
+    spent_on_sockets: Mutex<HashMap<Arc<str>, Arc<Mutex<Spent>>>>,
     /// Placeholders by instance and secret: a reload must not change what running guests hold.
     placeholders: Mutex<HashMap<(Arc<str>, String), String>>,
 }
@@ -65,6 +69,7 @@ impl Broker {
             options,
             ledgers: Ledgers::default(),
             spent: Mutex::default(),
+            spent_on_sockets: Mutex::default(),
             placeholders: Mutex::default(),
         };
         Ok(Self {
@@ -129,13 +134,57 @@ impl Broker {
             .clone();
         Arc::new(Egress::new(Parts {
             instance,
-            quota: Quota::new(spent, &policy.limits),
+            quota: Quota::new(
+                spent,
+                policy.limits.budget,
+                policy.limits.requests_per_second,
+                policy.limits.bytes_per_second,
+            ),
             policy,
             secrets,
             audit: self.shared.options.audit.clone(),
             connector: Connector::new(self.roots.clone()),
             resolver: Resolver::new(self.shared.options.resolver.clone()),
         }))
+    }
+
+    /// One instance's connections. Made when its policy changes; what it has spent of its budget stays spent. Files of
+    /// certificates are read now.
+    ///
+    /// # Errors
+    /// A file of trusted certificates, or of a client certificate, cannot be used.
+    pub fn sockets(
+        &self,
+        instance: &str,
+        policy: SocketPolicy,
+    ) -> Result<Arc<Sockets>, BrokerError> {
+        let instance: Arc<str> = instance.into();
+        let spent = self
+            .shared
+            .spent_on_sockets
+            .lock()
+            .entry(instance.clone())
+            .or_default()
+            .clone();
+        let parts = SocketParts {
+            instance,
+            audit: self.shared.options.audit.clone(),
+            quota: Quota::new(
+                spent,
+                policy.limits.budget,
+                policy.limits.attempts_per_second,
+                policy.limits.bytes_per_second,
+            ),
+            resolver: Resolver::new(self.shared.options.resolver.clone()),
+        };
+        Ok(Arc::new(Sockets::new(policy, parts)?))
+    }
+
+    /// The network for one grant, with a cache of names of its own.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        let source = self.shared.options.resolver.clone();
+        Network::new(source, Arc::clone(&self.roots))
     }
 
     /// Grants an instance a folder. Counts what is in it: blocks the thread meanwhile.
@@ -154,6 +203,7 @@ impl Broker {
     /// Forgets what it kept for an instance that is gone: placeholders and what was spent.
     pub fn forget(&self, instance: &str) {
         self.shared.spent.lock().remove(instance);
+        self.shared.spent_on_sockets.lock().remove(instance);
         self.shared
             .placeholders
             .lock()

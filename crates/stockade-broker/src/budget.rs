@@ -9,11 +9,11 @@ use stockade_limits::RateLimiter;
 use tokio::time::Instant;
 
 use crate::audit::Reason;
-use crate::policy::{Budget, EgressLimits};
+use crate::policy::Budget;
 
 /// What was spent of a budget. Lives as long as the broker, so that a reload renews nothing.
 #[derive(Debug)]
-pub(crate) struct Spent {
+pub struct Spent {
     since: Instant,
     requests: u64,
     bytes: u64,
@@ -50,8 +50,8 @@ const REQUESTS_AT_ONCE: Duration = Duration::from_secs(1);
 /// Bytes of this time may come at once.
 const BYTES_AT_ONCE: Duration = Duration::from_millis(250);
 
-/// Counts against one instance's budget, rate and bandwidth.
-pub(crate) struct Quota {
+/// Counts against the budget, rate and bandwidth of one instance, or of one grant.
+pub struct Quota {
     spent: Arc<Mutex<Spent>>,
     budget: Budget,
     rate: Option<(Mutex<RateLimiter>, u32)>,
@@ -59,20 +59,28 @@ pub(crate) struct Quota {
 }
 
 impl Quota {
-    pub(crate) fn new(spent: Arc<Mutex<Spent>>, limits: &EgressLimits) -> Self {
+    /// Counts on from what was spent. `rate` is in requests and `bandwidth` in bytes per second.
+    #[must_use]
+    pub fn new(
+        spent: Arc<Mutex<Spent>>,
+        budget: Budget,
+        rate: Option<NonZeroU32>,
+        bandwidth: Option<NonZeroU32>,
+    ) -> Self {
         let limiter = |per: NonZeroU32, burst| Mutex::new(RateLimiter::new(per.into(), burst));
-        let rate = limits.requests_per_second;
-        let bandwidth = limits.bytes_per_second;
         Self {
             spent,
-            budget: limits.budget,
+            budget,
             rate: rate.map(|per| (limiter(per, REQUESTS_AT_ONCE), per.get())),
             bandwidth: bandwidth.map(|per| limiter(per, BYTES_AT_ONCE)),
         }
     }
 
     /// Counts a call against the rate, also one that fails.
-    pub(crate) fn call(&self) -> Result<(), Reason> {
+    ///
+    /// # Errors
+    /// [`Reason::Rate`].
+    pub fn call(&self) -> Result<(), Reason> {
         match &self.rate {
             Some((limiter, limit)) => {
                 let taken = limiter.lock().try_take(1, Instant::now().into_std());
@@ -83,7 +91,10 @@ impl Quota {
     }
 
     /// Takes one request out of the budget, if bytes are left too.
-    pub(crate) fn request(&self) -> Result<(), Reason> {
+    ///
+    /// # Errors
+    /// [`Reason::Budget`].
+    pub fn request(&self) -> Result<(), Reason> {
         let mut spent = self.spent.lock();
         spent.renew(&self.budget, Instant::now());
         if let Some(limit) = self.budget.bytes.filter(|&limit| spent.bytes >= limit) {
@@ -104,7 +115,10 @@ impl Quota {
     }
 
     /// Takes bytes out of the budget, and returns until when the transfer that moved them must wait.
-    pub(crate) fn bytes(&self, bytes: usize) -> Result<Option<Instant>, Reason> {
+    ///
+    /// # Errors
+    /// [`Reason::Budget`].
+    pub fn bytes(&self, bytes: usize) -> Result<Option<Instant>, Reason> {
         if self.budget.bytes.is_some() {
             let mut spent = self.spent.lock();
             spent.renew(&self.budget, Instant::now());
@@ -125,11 +139,17 @@ impl Quota {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::EgressLimits;
 
     fn quota(spent: &Arc<Mutex<Spent>>, change: impl FnOnce(&mut EgressLimits)) -> Quota {
         let mut limits = EgressLimits::default();
         change(&mut limits);
-        Quota::new(spent.clone(), &limits)
+        Quota::new(
+            spent.clone(),
+            limits.budget,
+            limits.requests_per_second,
+            limits.bytes_per_second,
+        )
     }
 
     #[test]

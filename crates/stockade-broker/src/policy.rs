@@ -146,10 +146,38 @@ pub(crate) struct Denied {
     pub(crate) address: Option<std::net::IpAddr>,
 }
 
+/// A rule, as far as addresses are concerned.
+pub(crate) trait Scope {
+    /// What the configuration calls it.
+    fn name(&self) -> &Arc<str>;
+    /// Ranges that every address must be in; empty for any.
+    fn addresses(&self) -> &[IpNet];
+}
+
+impl Scope for Rule {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn addresses(&self) -> &[IpNet] {
+        &self.addresses
+    }
+}
+
+/// Whether a rule with these hosts and networks names `host`.
+pub(crate) fn names(hosts: &[HostPattern], addresses: &[IpNet], host: &Host) -> bool {
+    match host {
+        Host::Address(address) if hosts.is_empty() => {
+            addresses.iter().any(|net| net.contains(address))
+        }
+        host => hosts.iter().any(|pattern| matches(pattern, host)),
+    }
+}
+
 /// The rules that allow a request as far as it is known before the name is resolved.
 #[derive(Debug)]
-pub(crate) struct Admitted<'a> {
-    rules: Vec<&'a Rule>,
+pub(crate) struct Admitted<'a, R = Rule> {
+    rules: Vec<&'a R>,
     addresses: AddressRules<'a>,
 }
 
@@ -163,7 +191,8 @@ impl EgressPolicy {
         };
         let mut depth = 0;
         let mut rules = Vec::new();
-        for rule in self.rules.iter().filter(|rule| rule.names(&target.host)) {
+        let of_host = |rule: &&Rule| names(&rule.hosts, &rule.addresses, &target.host);
+        for rule in self.rules.iter().filter(of_host) {
             let (reached, reason) = match rule.fits(target, method) {
                 Ok(()) => {
                     rules.push(rule);
@@ -187,20 +216,11 @@ impl EgressPolicy {
             listed: &self.allow_private,
             refused: &self.refuse_addresses,
         };
-        Ok(Admitted { rules, addresses })
+        Ok(Admitted::new(rules, addresses))
     }
 }
 
 impl Rule {
-    fn names(&self, host: &Host) -> bool {
-        match host {
-            Host::Address(address) if self.hosts.is_empty() => {
-                self.addresses.iter().any(|net| net.contains(address))
-            }
-            host => self.hosts.iter().any(|pattern| matches(pattern, host)),
-        }
-    }
-
     /// Whether all but host and addresses fits; if not, how far it came and why not.
     fn fits(&self, target: &Target, method: &Method) -> Result<(), (u8, Reason)> {
         let is_scheme_allowed = match self.schemes.as_slice() {
@@ -226,15 +246,19 @@ impl Rule {
     }
 }
 
-impl<'a> Admitted<'a> {
+impl<'a, R: Scope> Admitted<'a, R> {
+    pub(crate) fn new(rules: Vec<&'a R>, addresses: AddressRules<'a>) -> Self {
+        Self { rules, addresses }
+    }
+
     /// The name of one of its rules.
     pub(crate) fn first_rule(&self) -> Option<Arc<str>> {
-        self.rules.first().map(|rule| rule.name.clone())
+        self.rules.first().map(|rule| rule.name().clone())
     }
 
     /// The rule that allows a connection to whichever of `addresses`. One that is not allowed refuses
     /// the whole: a name that points inside and outside at once is an attack or an error.
-    pub(crate) fn check(&self, addresses: &[std::net::IpAddr]) -> Result<&'a Rule, Denied> {
+    pub(crate) fn check(&self, addresses: &[std::net::IpAddr]) -> Result<&'a R, Denied> {
         let first = self.first_rule();
         for &address in addresses {
             if let Err(kind) = self.addresses.check(address) {
@@ -249,10 +273,11 @@ impl<'a> Admitted<'a> {
                 });
             }
         }
-        let inside = |rule: &Rule, address| {
-            rule.addresses.is_empty() || rule.addresses.iter().any(|net| net.contains(address))
+        let inside = |rule: &R, address| {
+            let nets = rule.addresses();
+            nets.is_empty() || nets.iter().any(|net| net.contains(address))
         };
-        let fits = |rule: &&&Rule| addresses.iter().all(|address| inside(rule, address));
+        let fits = |rule: &&&'a R| addresses.iter().all(|address| inside(rule, address));
         self.rules.iter().find(fits).copied().ok_or_else(|| Denied {
             rule: first,
             reason: Reason::AddressOutsideRule,

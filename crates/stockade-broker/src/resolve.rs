@@ -115,6 +115,11 @@ impl Resolver {
         }
     }
 
+    /// What asks the servers of names for any records; it does not read `/etc/hosts`.
+    pub(crate) fn records(&self) -> Result<TokioResolver, ResolveFailure> {
+        Ok(self.current()?.resolver.clone())
+    }
+
     fn current(&self) -> Result<Arc<Inner>, ResolveFailure> {
         let mut current = self.current.lock();
         if let Some(current) = current.as_mut() {
@@ -194,7 +199,7 @@ impl Inner {
     }
 }
 
-fn failure(error: &ResolveError) -> ResolveFailure {
+pub(crate) fn failure(error: &ResolveError) -> ResolveFailure {
     if error.is_no_records_found() || error.is_nx_domain() {
         ResolveFailure::None
     } else {

@@ -18,6 +18,7 @@ use crate::url::UrlPattern;
 pub(crate) fn check(source: &Source<'_>, marked: &[Marked], listeners: &[Listener]) {
     routes(source, marked);
     bindings(source, marked);
+    approvals(source, marked);
     client_auth(source, marked, listeners);
     let no_places = Vec::new();
     for one in marked {
@@ -69,6 +70,23 @@ fn bindings(source: &Source<'_>, marked: &[Marked]) {
             );
             message.nearest = nearest(known.iter().copied(), &binding.instance);
             source.error(*at, path, message);
+        }
+    }
+}
+
+/// Instances that approve calls are there.
+fn approvals(source: &Source<'_>, marked: &[Marked]) {
+    let known: BTreeSet<&str> = marked.iter().map(|one| &*one.instance.name).collect();
+    for one in marked {
+        for (name, approve) in &one.instance.approvals {
+            if known.contains(&*approve.instance) {
+                continue;
+            }
+            let what = format!("there is no instance {:?}", shown(&approve.instance));
+            let mut message = Message::allowed(what, names(&known));
+            message.nearest = nearest(known.iter().copied(), &approve.instance);
+            let path = format!("{}.grants.{name}.approve", one.path);
+            source.error(one.at, &path, message);
         }
     }
 }
@@ -182,6 +200,7 @@ fn useless(source: &Source<'_>, one: &Marked) {
             ("secrets", !instance.secrets.is_empty()),
             ("bindings", !instance.bindings.is_empty()),
             ("files", !instance.files.is_empty()),
+            ("grants", !instance.grants.is_empty()),
             ("crons", !instance.crons.is_empty()),
         ];
         for (key, _) in granted.iter().filter(|(_, there)| *there) {

@@ -105,6 +105,17 @@ impl<'a> Fields<'a> {
         self.reader
     }
 
+    /// Whether the section has this key at all.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.section.key(name).is_some()
+    }
+
+    /// Whether the key must be there.
+    pub(crate) fn is_required(&self, name: &str) -> bool {
+        self.key(name)
+            .is_some_and(|key| key.presence == Presence::Required)
+    }
+
     fn key(&self, name: &str) -> Option<&'static Key> {
         let key = self.section.key(name);
         debug_assert!(key.is_some(), "{} has no key {name}", self.section.name);

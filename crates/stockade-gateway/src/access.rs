@@ -87,7 +87,7 @@ pub struct AccessRecord {
     /// When the request's head had been read.
     pub started: SystemTime,
     /// Names the request; in the response's `x-request-id` too.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// The listener's name.
     pub listener: Arc<str>,
     /// The label of the route that matched.
@@ -221,7 +221,7 @@ impl Refusal {
 #[derive(Debug, Clone)]
 pub struct SocketRecord {
     /// The id of the request that opened it.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// The route's label.
     pub route: Arc<str>,
     /// The client.

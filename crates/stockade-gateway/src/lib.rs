@@ -43,4 +43,4 @@ pub use listener::options::{Address, ListenError, Listener, ProxyProtocol};
 pub use parsers::parse_everything;
 pub use route::pattern::{Pattern, PatternError};
 pub use route::table::{Route, RouteTable, TableError, TableOptions};
-pub use target::Target;
+pub use target::{ByteStream, StreamConnection, StreamHandler, StreamTarget, Target};

@@ -57,6 +57,12 @@ function formatException(thrown) {
   return `Uncaught ${inspectArgs([shown], { colors })}`;
 }
 
+// The main module has come to its end. What it threw is reported before any timer fires and before the event `load`.
+function loaded() {
+  core.processTicksAndRejections();
+  dispatchLoad();
+}
+
 function start() {
   delete globalThis.__startHost;
   delete globalThis.__bootstrap;
@@ -67,7 +73,7 @@ function start() {
   Object.assign(version, versions.version);
   core.setBuildInfo(versions.target);
   Object.defineProperty(globalThis, "Deno", core.propReadOnly(Deno));
-  op_host_ready(dispatchLoad, dispatchBeforeUnload, dispatchUnload, receive);
+  op_host_ready(loaded, dispatchBeforeUnload, dispatchUnload, receive);
 }
 
 globalThis.__startHost = start;

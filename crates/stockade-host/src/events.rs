@@ -247,6 +247,13 @@ impl<'a> Realm<'a> {
             print(handle, *level, text, state.try_borrow::<RunInfo>());
             return;
         }
+        let event = match account.granted() {
+            None => event,
+            Some(granted) => match granted.take(event) {
+                Some(event) => event,
+                None => return handle.release(place),
+            },
+        };
         let lost = |scope: &mut v8::PinScope<'_, '_>, sentence: String| {
             let error = Event::Uncaught(GuestError::new(sentence));
             self.call(scope, account.key(), Call::new(error, true));

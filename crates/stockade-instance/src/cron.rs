@@ -79,7 +79,7 @@ async fn attempt(pool: &Arc<Pool>, cron: &Cron, due: DateTime<Utc>) -> Result<()
     let mirror = Arc::clone(&found.slot.mirror);
     let id = mirror.number_request();
     let done = mirror
-        .await_cron(id, found.slot)
+        .await_run(id, found.slot)
         .map_err(|end| end.to_string())?;
     let mut json = format!("[{id},");
     push_string(&mut json, cron.text());

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use stockade_capability::CallPayload;
+use http_body_util::BodyExt;
+use stockade_capability::{CallPayload, Pipe};
 use stockade_http::Body;
 use stockade_protocol::bounds::MAX_NAME_BYTES;
 use stockade_protocol::{GuestError, Payload};
@@ -43,7 +44,8 @@ impl Drop for AbortOnDrop<'_> {
 /// Reports a failed request to the observer, also one whose client went away.
 struct Report<'a> {
     observer: &'a dyn Observer,
-    request_id: String,
+    /// Empty where no client asks.
+    request_id: Option<Arc<str>>,
     mirror: Option<u32>,
     done: bool,
 }
@@ -53,7 +55,8 @@ impl Report<'_> {
         self.done = true;
         // Refusals have a notice of their own, and may come in floods.
         if !matches!(error, FetchError::Busy { .. } | FetchError::Draining) {
-            self.observer.failed(self.mirror, &self.request_id, error);
+            let request_id = self.request_id.as_deref().unwrap_or_default();
+            self.observer.failed(self.mirror, request_id, error);
         }
     }
 }
@@ -74,7 +77,7 @@ pub(crate) async fn fetch(
     let client = prepared.client.as_ref();
     let mut report = Report {
         observer: &*pool.observer,
-        request_id: client.map_or_else(String::new, |client| client.request_id.clone()),
+        request_id: client.map(|client| Arc::clone(&client.request_id)),
         mirror: None,
         done: false,
     };
@@ -99,7 +102,11 @@ async fn run(
     loop {
         let mirror = found.slot.mirror.number;
         report.mirror = Some(mirror);
-        let left = wall_limit.saturating_sub(began.elapsed());
+        let left = if retried {
+            wall_limit.saturating_sub(began.elapsed())
+        } else {
+            wall
+        };
         match attempt(found.slot, prepared, left).await {
             Ok(reply) => return respond(prepared, reply, cold, retried),
             Err(Trouble::Final(error)) => return Err(error),
@@ -225,6 +232,35 @@ fn no_method(pool: &Pool, method: &str) -> FetchError {
     })
 }
 
+/// Gives a connection to the `connect` handler of a mirror, and waits until the handler is done. The connection lives
+/// on until it is closed.
+pub(crate) async fn connect(pool: &Arc<Pool>, pipe: Pipe, secure: bool) -> Result<(), FetchError> {
+    let found = pool.place().await?;
+    let mirror = Arc::clone(&found.slot.mirror);
+    let opening = mirror.opening_pipe().map_err(FetchError::Threw)?;
+    let pipe = mirror.enter_pipe(opening, pipe);
+    let id = mirror.number_request();
+    let done = mirror.await_run(id, found.slot);
+    let done = done.map_err(|end| FetchError::Ended { end })?;
+    let json = format!("[{id},{},{secure}]", pipe.answer().json);
+    let sent = mirror
+        .handle
+        .control("connect.run", Payload::from_json(json));
+    if let Err(error) = sent {
+        mirror.withdraw(id);
+        return Err(match unsent(&mirror, &error) {
+            Trouble::Final(error) => error,
+            Trouble::Ended { end, .. } => FetchError::Ended { end },
+        });
+    }
+    pipe.named();
+    match done.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(why)) => Err(FetchError::Threw(GuestError::new(why))),
+        Err(_) => Err(FetchError::Draining),
+    }
+}
+
 /// Calls a method that the guest offers to others.
 pub(crate) async fn call(
     pool: &Arc<Pool>,
@@ -246,11 +282,12 @@ pub(crate) async fn call(
     if !matches!(called, Ok(Err(CallError::Send(_)))) {
         unnamed.named();
     }
-    let result = match called {
+    match called {
         Ok(Ok(value)) if value.is_no_export() => Err(no_method(pool, method)),
         Ok(Ok(value)) => checked(value)
             .map_err(AskError::from)
             .and_then(|value| mirror.import_call(value))
+            .map(|value| kept(value, found.slot))
             .map_err(|why| FetchError::BadResponse {
                 why: why.to_string(),
             }),
@@ -265,7 +302,22 @@ pub(crate) async fn call(
             None => FetchError::Draining,
         }),
         Err(_) => Err(FetchError::TimedOut { limit }),
+    }
+}
+
+/// A call's value whose streams keep the call's place until they are read or dropped.
+fn kept(value: CallPayload, slot: Slot) -> CallPayload {
+    let slot = Arc::new(slot);
+    let keep = |stream: Body| {
+        let slot = Arc::clone(&slot);
+        let frames = stream.map_frame(move |frame| {
+            let _kept = &slot;
+            frame
+        });
+        frames.boxed_unsync()
     };
-    drop(found);
-    result
+    CallPayload {
+        payload: value.payload,
+        streams: value.streams.into_iter().map(keep).collect(),
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use parking_lot::Mutex;
-use stockade_capability::CallPayload;
+use stockade_capability::{CallPayload, Pipe};
 use stockade_http::Body;
 use stockade_supervisor::Supervisor;
 use tokio::task::JoinHandle;
@@ -96,6 +96,15 @@ impl Instance {
     /// Why there is no value.
     pub async fn call(&self, method: &str, args: CallPayload) -> Result<CallPayload, FetchError> {
         fetch::call(&self.pool, method, args).await
+    }
+
+    /// Gives a connection to the `connect` handler of a mirror, and waits until the handler is done: it may be done
+    /// before the connection is closed. `secure`: its bytes come through TLS.
+    ///
+    /// # Errors
+    /// Why no handler has it, or why the handler failed. The connection is closed where no handler has it.
+    pub async fn connect(&self, pipe: Pipe, secure: bool) -> Result<(), FetchError> {
+        fetch::connect(&self.pool, pipe, secure).await
     }
 
     /// Takes no more requests, lets those that run come to their end, `waitUntil` included, and ends the

@@ -17,6 +17,7 @@ mod backoff;
 mod cron;
 mod error;
 mod fetch;
+mod granted;
 mod instance;
 mod limits;
 mod mirror;
@@ -32,11 +33,12 @@ mod stats;
 mod wire;
 
 pub use error::{FetchError, Refusal};
+pub use granted::{GrantedGuest, GrantedServices, Takes};
 pub use instance::Instance;
 pub use limits::InstanceLimits;
 pub use observer::{CronOutcome, MirrorEnd, MirrorEndReason, Observer, ScaleCause, Unobserved};
 pub use options::{Autoscale, Cron, InstanceOptions, Recycle, Scaling};
-pub use services::{NoServices, Services};
+pub use services::{ConnectRequest, NoServices, SecureTransport, Services, SocketProtocol};
 pub use stats::{Drained, InstanceStats, MirrorState, MirrorStats};
 #[doc(hidden)]
 pub use wire::parse_guest_message;

@@ -61,6 +61,8 @@ pub enum MirrorEndReason {
     RecycledForStuck,
     /// It broke the guest protocol or went over a bound.
     Misbehaved,
+    /// It has answered the one request that it was for.
+    Served,
     /// Fewer mirrors are wanted.
     ScaledDown,
     /// It was not ready in time, or its code failed.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_limits::IsolateOptions;
+use stockade_limits::{Fresh, IsolateOptions};
 
 use crate::limits::InstanceLimits;
 
@@ -20,6 +20,10 @@ pub struct InstanceOptions {
     pub limits: InstanceLimits,
     /// When a mirror is replaced by a fresh one.
     pub recycle: Recycle,
+    /// With [`Fresh::Request`] each request, call and scheduled run gets a mirror that was never used, which ends
+    /// with the answer. [`Scaling::Fixed`] is then the number of mirrors that are kept ready, and
+    /// [`InstanceLimits::concurrency`] the number of mirrors at most; [`Scaling::Auto`] counts as one.
+    pub fresh: Fresh,
     /// When `scheduled` is called.
     pub crons: Vec<Cron>,
 }
@@ -34,6 +38,7 @@ impl InstanceOptions {
             scaling: Scaling::Fixed(1),
             limits: InstanceLimits::default(),
             recycle: Recycle::default(),
+            fresh: Fresh::default(),
             crons: Vec::new(),
         }
     }

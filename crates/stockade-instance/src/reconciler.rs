@@ -5,6 +5,7 @@
 //! 2. A mirror is drained for a successor only once the successor serves.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -29,6 +30,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long the ends of all mirrors are waited for.
 const LAST: Duration = Duration::from_secs(5);
 
+/// Mirrors for one request each that are being started at the same time, for each processor: more would only take longer.
+const STARTS_PER_PROCESSOR: usize = 2;
+
 pub(crate) struct Reconciler {
     pool: Arc<Pool>,
     lives: JoinSet<Lived>,
@@ -37,6 +41,8 @@ pub(crate) struct Reconciler {
     backoff: Backoff,
     not_before: Option<Instant>,
     scaler: Option<Scaler>,
+    /// Mirrors for one request each that may be starting at the same time.
+    most_starting: usize,
     tick: Duration,
     last_tick: Instant,
     cpu_before: Duration,
@@ -46,6 +52,7 @@ pub(crate) struct Reconciler {
 impl Reconciler {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
         let (wanted, scaler, tick) = match &pool.options.scaling {
+            Scaling::Auto(_) if pool.is_fresh() => (1, None, TICK),
             Scaling::Fixed(count) => ((*count).max(1), None, TICK),
             Scaling::Auto(auto) => (
                 auto.initial.clamp(auto.min, auto.max.max(auto.min)),
@@ -55,7 +62,9 @@ impl Reconciler {
         };
         pool.wanted.store(wanted, Ordering::Relaxed);
         let now = Instant::now();
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
+            most_starting: processors * STARTS_PER_PROCESSOR,
             pool,
             lives: JoinSet::new(),
             numbers: HashMap::new(),
@@ -117,6 +126,9 @@ impl Reconciler {
         if self.not_before.is_some_and(|at| now >= at) {
             self.not_before = None;
         }
+        if self.pool.is_fresh() {
+            return self.reconcile_fresh();
+        }
         if self.wanted() == 0 && self.pool.queue.length() > 0 {
             self.want(1, ScaleCause::FirstRequest);
         }
@@ -155,6 +167,47 @@ impl Reconciler {
         }
     }
 
+    /// As [`Reconciler::reconcile`], where each mirror is for one request: ends those that have answered it, and starts one
+    /// for each request that waits and those that are kept ready. This runs when an answer was given, a mirror is
+    /// ready or a request waits in vain, and not when one takes a mirror that was ready: what is missing then is
+    /// started after the answer and does not compete with it.
+    fn reconcile_fresh(&mut self) {
+        let mirrors = self.pool.mirrors();
+        let (used, unused): (Vec<_>, Vec<_>) =
+            mirrors.iter().partition(|mirror| mirror.is_draining());
+        // What is done, and what has become too old before it was used.
+        for mirror in used {
+            if mirror.has_served() {
+                mirror.end(mirror.retiring().unwrap_or(MirrorEndReason::Served));
+            } else if mirror.is_drain_over() {
+                end_if_done(mirror);
+            }
+        }
+        let mut ready = Vec::new();
+        for mirror in unused {
+            match mirror.retiring() {
+                Some(reason) => mirror.end_unused(reason),
+                None if mirror.handle.end().is_none() => ready.push(mirror),
+                None => {}
+            }
+        }
+        // One for each request that waits, and those that are kept ready, as far as there is room.
+        let wanted = self.wanted() + self.pool.queue.length();
+        for mirror in ready.iter().skip(wanted) {
+            mirror.end_unused(MirrorEndReason::ScaledDown);
+        }
+        let most = self.pool.options.limits.concurrency.max(self.wanted());
+        let starting = self.pool.starting();
+        let missing = (wanted.saturating_sub(ready.len() + starting))
+            .min(most.saturating_sub(mirrors.len() + starting))
+            .min(self.most_starting.saturating_sub(starting));
+        if self.not_before.is_none() {
+            for _ in 0..missing {
+                self.start();
+            }
+        }
+    }
+
     fn start(&mut self) {
         let number = self.pool.begin_start();
         let task = self.lives.spawn(live(Arc::clone(&self.pool), number));
@@ -177,9 +230,12 @@ impl Reconciler {
                     self.want(0, ScaleCause::Idle);
                 }
             }
+            // One that a request ended has nothing to do with how mirrors start.
+            Lived::Ready { served: 1.., .. } if self.pool.is_fresh() => self.settle(),
             Lived::Ready {
                 age,
                 unexpected: true,
+                ..
             } => {
                 if age >= STABLE {
                     self.settle();
@@ -214,6 +270,7 @@ impl Reconciler {
         });
         Lived::Ready {
             age: mirror.age(),
+            served: mirror.served(),
             unexpected: true,
         }
     }

@@ -1,7 +1,8 @@
 //! Starts isolates on threads, and keeps some ready.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use stockade_inspector::Inspector;
@@ -10,6 +11,10 @@ use stockade_supervisor::{GuestContext, IsolationBackend, NewIsolate, StartError
 
 use crate::initialize::initialize;
 use crate::thread_runtime::{STACK, ThreadRuntime};
+
+/// How long after a start an isolate is made in the place of the one that was ready: the one that was started goes
+/// first.
+const REFILL_AFTER: Duration = Duration::from_millis(5);
 
 /// Isolation level `thread`: an isolate on a thread of this process.
 pub struct ThreadBackend {
@@ -70,7 +75,7 @@ impl IsolationBackend for ThreadBackend {
             }
         }
         let (sender, receiver) = channel();
-        spawn(memory, self.inspector.clone(), receiver)?;
+        spawn(memory, self.inspector.clone(), receiver, Duration::ZERO)?;
         // The thread takes the guest when its runtime is made; if it ends before, the guest is dropped
         // with the channel and the isolate with it.
         let _ = sender.send(guest);
@@ -83,7 +88,7 @@ impl IsolationBackend for ThreadBackend {
         let have = ready.iter().filter(|ready| ready.memory == memory).count();
         for _ in have..count {
             let (guest, receiver) = channel();
-            match spawn(memory, self.inspector.clone(), receiver) {
+            match spawn(memory, self.inspector.clone(), receiver, REFILL_AFTER) {
                 Ok(()) => ready.push(Ready { memory, guest }),
                 Err(error) => return tracing::debug!("no isolate kept ready: {error}"),
             }
@@ -95,11 +100,12 @@ fn spawn(
     memory: Option<u64>,
     inspector: Option<Inspector>,
     guest: Receiver<GuestContext>,
+    after: Duration,
 ) -> Result<(), StartError> {
     std::thread::Builder::new()
         .name("isolate".to_owned())
         .stack_size(STACK)
-        .spawn(move || main(memory, inspector, &guest))
+        .spawn(move || main(memory, inspector, &guest, after))
         .map(drop)
         .map_err(|error| StartError {
             what: format!("cannot start a thread for the isolate: {error}"),
@@ -108,25 +114,46 @@ fn spawn(
         })
 }
 
-/// The life of an isolate's thread.
-fn main(memory: Option<u64>, inspector: Option<Inspector>, guests: &Receiver<GuestContext>) {
+/// The life of an isolate's thread. It begins with its work when there is a guest, and `after` this time at the latest.
+fn main(
+    memory: Option<u64>,
+    inspector: Option<Inspector>,
+    guests: &Receiver<GuestContext>,
+    after: Duration,
+) {
+    let early = match guests.recv_timeout(after) {
+        Ok(guest) => Some(guest),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => return,
+    };
     let place = match ThreadRuntime::new() {
         Ok(place) => place,
-        Err(error) => return fail(guests, format!("cannot start an event loop: {error}")),
+        Err(error) => {
+            return fail(
+                early,
+                guests,
+                format!("cannot start an event loop: {error}"),
+            );
+        }
     };
-    let realm = match place.make_realm(memory, inspector.is_some()) {
+    let mut realm = match place.make_realm(memory, inspector.is_some()) {
         Ok(realm) => realm,
-        Err(error) => return fail(guests, format!("cannot make a V8 isolate: {error}")),
+        Err(error) => return fail(early, guests, format!("cannot make a V8 isolate: {error}")),
     };
-    let Ok(guest) = guests.recv() else { return };
+    if early.is_none() && !after.is_zero() {
+        realm.rehearse();
+    }
+    let Some(guest) = early.or_else(|| guests.recv().ok()) else {
+        return;
+    };
     let guest = place.run(realm, guest, inspector);
     // Waits for blocking work that cannot be stopped; until then the isolate is not quite gone.
     drop(place);
     drop(guest);
 }
 
-fn fail(guest: &Receiver<GuestContext>, what: String) {
-    if let Ok(guest) = guest.recv() {
+fn fail(early: Option<GuestContext>, guests: &Receiver<GuestContext>, what: String) {
+    if let Some(guest) = early.or_else(|| guests.recv().ok()) {
         guest.started(Err(StartError {
             what,
             checked: "memory and the startup snapshot".to_owned(),

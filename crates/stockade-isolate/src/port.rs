@@ -97,6 +97,15 @@ impl GuestPort for Port {
         self.guest.send(message).map_err(|error| error.to_string())
     }
 
+    fn send_part(&self, name: &str, json: String, part: &[u8]) -> Result<(), String> {
+        // A host in this process keeps what this thread allocates for it; for another one nothing is kept.
+        if !self.guest.is_in_worker() {
+            charge(-((json.len() + part.len()) as i64));
+        }
+        let sent = self.guest.send_part(name, json, part);
+        sent.map_err(|error| error.to_string())
+    }
+
     fn listen(&self, event: &str) {
         if self.keeps(event) {
             self.listened.borrow_mut().push(event.to_owned());

@@ -2,6 +2,8 @@
 //!
 //! Invariant: JavaScript runs only between `GuestContext::begin` and `GuestContext::end`.
 
+mod rest;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -27,7 +29,7 @@ use crate::script::{self, Stopped};
 use crate::serve;
 use crate::spins::Spins;
 use crate::sys::alloc::charge;
-use crate::sys::guard::{Guard, measure_memory, wind_down};
+use crate::sys::guard::{Guard, held_memory, measure_memory, wind_down};
 use crate::sys::interrupt::V8InterruptHandle;
 
 /// Messages handled before timers and operations get their turn.
@@ -35,9 +37,6 @@ const BATCH: usize = 64;
 
 /// Consecutive messages share one activation while it is shorter than this.
 const SHORT: Duration = Duration::from_millis(1);
-
-/// How long an isolate must have had nothing to do before it gives memory back.
-const REST: Duration = Duration::from_secs(2);
 
 /// After a garbage collection that the guest wanted, it gets the next one after this many times its duration.
 const COLLECTION_SHARE: u32 = 9;
@@ -94,8 +93,11 @@ pub(crate) async fn run(
             guest.started(Ok(()));
             // What an empty isolate holds is not the guest's.
             native.store(0, Ordering::Relaxed);
+            let held_at_start = held_memory(realm.runtime.v8_isolate());
             let isolate = Isolate {
                 realm,
+                held_at_start,
+                got_parts: false,
                 interrupt,
                 guest: Rc::clone(&guest),
                 port,
@@ -131,6 +133,10 @@ pub(crate) async fn run(
 
 struct Isolate {
     realm: Realm,
+    /// Bytes.
+    held_at_start: u64,
+    /// Something that the host may hold for the guest has come, such as a stream.
+    got_parts: bool,
     interrupt: Arc<V8InterruptHandle>,
     guest: Rc<GuestContext>,
     port: Rc<Port>,
@@ -384,37 +390,6 @@ impl Isolate {
         timer.as_mut().poll(cx).is_ready()
     }
 
-    /// Gives memory back once the isolate has had nothing to do for a while: what it used before may be
-    /// garbage, and new space may be larger than an idle isolate needs. True if garbage was collected: what that
-    /// leaves to be done (callbacks of a `FinalizationRegistry`) needs a turn of the event loop.
-    fn rest(&mut self, cx: &mut Context<'_>, worked: bool) -> bool {
-        if worked {
-            self.last_work = Instant::now();
-            self.rested = false;
-        }
-        if self.rested {
-            return false;
-        }
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(REST)));
-        while timer.as_mut().poll(cx).is_ready() {
-            let idle_for = self.last_work.elapsed();
-            if idle_for >= REST {
-                self.timer = None;
-                self.rested = true;
-                self.realm.runtime.v8_isolate().low_memory_notification();
-                self.port.collected();
-                measure_memory(self.realm.runtime.v8_isolate());
-                return true;
-            }
-            timer
-                .as_mut()
-                .reset(tokio::time::Instant::now() + (REST - idle_for));
-        }
-        false
-    }
-
     /// Measures memory after long activations, and now and then after short ones; true if garbage was collected.
     fn measure(&mut self, activation: Duration) -> bool {
         self.unmeasured += 1;
@@ -548,6 +523,7 @@ impl Isolate {
     }
 
     fn handle(&mut self, message: ToIsolate, size: usize) {
+        self.note_parts(&message);
         match message {
             ToIsolate::Event { name, data } => return self.event(Kept { name, data, size }),
             ToIsolate::Execute { code } => self.script(&code, None),
@@ -637,13 +613,13 @@ impl Isolate {
         let id = v8::Number::new(scope, id as f64).into();
         let ok = v8::Boolean::new(scope, result.is_ok()).into();
         let marked = v8::Boolean::new(scope, matches!(&result, Ok(data) if data.marked)).into();
-        let data = match &result {
-            Ok(data) => parse(scope, &data.json),
-            Err(error) => string(scope, &error.message),
+        let (data, name, code) = match &result {
+            Ok(data) => (parse(scope, &data.json), "", ""),
+            Err(error) => (string(scope, &error.message), &*error.name, error.code()),
         };
-        let name = result.as_ref().err().map_or("", |error| &error.name);
-        if let (Some(data), Some(name)) = (data, string(scope, name)) {
-            invoke(scope, function, &[id, ok, data, marked, name]);
+        let [name, code] = [name, code].map(|text| string(scope, text));
+        if let (Some(data), Some(name), Some(code)) = (data, name, code) {
+            invoke(scope, function, &[id, ok, data, marked, name, code]);
         }
         scope.perform_microtask_checkpoint();
     }

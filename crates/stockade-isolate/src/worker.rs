@@ -4,8 +4,10 @@
 //! Afterwards no thread can be made and no descriptor opened.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use stockade_jail::{Clones, EXIT_FAILED, Inside, JailError, JailSpec, Wx, leave, show};
@@ -20,6 +22,9 @@ use crate::thread_runtime::{STACK, ThreadRuntime};
 /// V8's flags where nothing may ever be both written and executed: no compiler to machine code.
 /// WebAssembly needs one, so there is none.
 const STRICT_FLAGS: &[&str] = &["--jitless"];
+
+/// A worker that has no guest after this time is kept ready for one.
+const KEPT_READY: Duration = Duration::from_millis(20);
 
 /// Runs isolates in a worker process; never returns.
 pub fn worker_main(mut inside: Inside) {
@@ -87,7 +92,16 @@ impl Engine {
             leave(EXIT_FAILED)
         }
         connection.ready();
-        let guest = place.block_on(connection.next_start());
+        let guest = place.block_on(async {
+            let mut next = pin!(connection.next_start());
+            match tokio::time::timeout(KEPT_READY, &mut next).await {
+                Ok(guest) => guest,
+                Err(_) => {
+                    self.realm.rehearse();
+                    next.await
+                }
+            }
+        });
         show(guest.options().name.as_deref().unwrap_or_default());
         drop(place.run(self.realm, guest, None));
         leave(0)

@@ -111,6 +111,7 @@ fn build(start: &Start<'_>, launcher: OwnedFd, go: OwnedFd) -> Result<(), JailEr
 /// What needs neither ids nor namespaces.
 fn prepare(launcher: &OwnedFd) -> Result<(), JailError> {
     sys::process::unblock_signals();
+    sys::process::ignore_large_files();
     sys::process::exit_on_abort().map_err(|error| {
         step(
             "handling SIGABRT",

@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: any I/O, any enforcement. Pure data, so that every other crate may depend on it.
 
+mod built_in;
 mod limits;
 mod options;
 mod problem;
@@ -13,13 +14,14 @@ mod rate;
 mod read;
 mod wire;
 
+pub use built_in::{NODE_MODULES, SITE_MODULES, node_module};
 pub use limits::{
-    CpuShare, Limits, MAX_IO_BYTES, MAX_IO_OPS, MAX_PENDING_REQUESTS, MIN_IO_BYTES, MIN_MEMORY,
-    MIN_WALL_TIME_DEFAULT,
+    CpuShare, Limits, MAX_IO_BYTES, MAX_IO_OPS, MAX_MEMORY_MB, MAX_PENDING_REQUESTS, MIN_IO_BYTES,
+    MIN_MEMORY, MIN_TIME, MIN_WALL_TIME_DEFAULT,
 };
 pub use options::{
-    CgroupUse, ConsoleMode, DEFAULT_KILL_GRACE, DEFAULT_TIMER_PRECISION, IsolateOptions, Isolation,
-    KILL_GRACE, MAX_MODULE_BYTES, MAX_NAME_LEN, SandboxOptions, Wx,
+    CgroupUse, ConsoleMode, DEFAULT_KILL_GRACE, DEFAULT_TIMER_PRECISION, Fresh, IsolateOptions,
+    Isolation, KILL_GRACE, MAX_MODULE_BYTES, MAX_NAME_LEN, SandboxOptions, Wx,
 };
 pub use problem::{OptionProblem, OptionsError};
 pub use rate::{Admission, IoLimiter, IoRates, LineLimiter, RateLimiter};

@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 /// The least memory limit: V8 itself, the startup snapshot and one young generation need this much.
 pub const MIN_MEMORY: u64 = 8 << 20;
 
+/// The highest memory limit, in megabytes of 2^20 bytes.
+pub const MAX_MEMORY_MB: f64 = 1e7;
+
+/// The least limit of CPU time or elapsed time: the limit watchdog looks once in a millisecond.
+pub const MIN_TIME: Duration = Duration::from_millis(1);
+
 /// The least wall limit that is derived from a CPU limit.
 pub const MIN_WALL_TIME_DEFAULT: Duration = Duration::from_secs(5);
 
@@ -66,13 +72,13 @@ impl TryFrom<f64> for CpuShare {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// CPU time of one activation.
+    /// CPU time of one activation; at least [`MIN_TIME`].
     pub cpu: Option<Duration>,
-    /// CPU time over the isolate's life.
+    /// CPU time over the isolate's life; at least [`MIN_TIME`].
     pub cpu_total: Option<Duration>,
     /// Share of one core over any second; an isolate above it is slowed down, not ended.
     pub cpu_share: CpuShare,
-    /// Elapsed time of one activation. Time in which the runtime itself held the isolate back (its
+    /// Elapsed time of one activation, at least [`MIN_TIME`]. Time in which the runtime itself held the isolate back (its
     /// CPU share, a debugger's pause) does not count.
     pub wall: Option<Duration>,
     /// How long either side waits for an answer.

@@ -113,6 +113,16 @@ pub enum CgroupUse {
     Require,
 }
 
+/// What gets an isolate that was never used before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Fresh {
+    /// A mirror of a site, which then answers many requests.
+    #[default]
+    Mirror,
+    /// Each request to a site: the isolate ends with its answer. Not for [`Isolation::Thread`].
+    Request,
+}
+
 /// Everything that makes one isolate, checked; what options must have in common is checked by
 /// [`IsolateOptions::check`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,6 +135,10 @@ pub struct IsolateOptions {
     /// Isolates of one group trust each other: they may share a worker. `None` shares with nobody. At
     /// most [`MAX_NAME_LEN`] bytes, no control characters; not for [`Isolation::Thread`].
     pub group: Option<String>,
+    /// Its worker is cloned from a template that only isolates with this name use, and shares no address and no seed
+    /// of hash tables with others. `None` is the template of all others. At most [`MAX_NAME_LEN`] bytes, no control
+    /// characters; not for [`Isolation::Thread`], and not with `group`.
+    pub template: Option<String>,
     /// Whether its worker may ever execute what it has written.
     pub wx: Wx,
     /// Whether its worker must be in a cgroup.
@@ -155,6 +169,7 @@ impl Default for IsolateOptions {
             name: None,
             isolation: Isolation::default(),
             group: None,
+            template: None,
             wx: Wx::default(),
             cgroup: CgroupUse::default(),
             kill_grace: DEFAULT_KILL_GRACE,
@@ -196,6 +211,15 @@ impl IsolateOptions {
     /// # Errors
     /// Names every option that cannot hold at this level of isolation.
     pub fn check(&self) -> Result<(), OptionsError> {
+        if self.template.is_some() && self.group.is_some() {
+            let message = "isolates of a group have no template; leave out 'template' or 'group'";
+            return Err(OptionsError {
+                problems: vec![OptionProblem {
+                    option: "template".to_owned(),
+                    message: message.to_owned(),
+                }],
+            });
+        }
         if self.isolation != Isolation::Thread {
             return Ok(());
         }
@@ -217,6 +241,12 @@ impl IsolateOptions {
             refuse(
                 "group",
                 "isolates of a group share a worker, and isolation 'thread' has none",
+            );
+        }
+        if self.template.is_some() {
+            refuse(
+                "template",
+                "workers are cloned from templates, and isolation 'thread' has none",
             );
         }
         if self.cgroup == CgroupUse::Require {
@@ -270,7 +300,7 @@ mod tests {
     #[test]
     fn isolate_options_every_error_is_named() {
         let error = read(serde_json::json!({
-            "cpuLimit": 5, "memoryLimitMb": 1, "console": "loud", "isolation": "moat",
+            "cpuLimit": 5, "cpuTotalMs": 0.5, "memoryLimitMb": 1, "console": "loud", "isolation": "moat",
             "modules": { "./a.js": 3 }, "cpuLimitMs": "x"
         }))
         .unwrap_err();
@@ -282,6 +312,7 @@ mod tests {
             "isolation: \"moat\" is not",
             "modules[\"./a.js\"]: 3 is not source text",
             "cpuLimitMs: \"x\" is not",
+            "cpuTotalMs: 0.5 is not 0 (no limit) or milliseconds from 1 to",
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
@@ -351,6 +382,14 @@ mod tests {
     fn isolate_options_that_need_a_process_are_refused_for_a_thread() {
         let text =
             problems(serde_json::json!({ "wx": "strict", "group": "", "cgroup": "require" }));
+        let own = problems(serde_json::json!({ "template": "a" }));
+        assert!(
+            own[0].starts_with("template: workers are cloned"),
+            "{own:?}"
+        );
+        let both = serde_json::json!({ "isolation": "process", "template": "a", "group": "a" });
+        assert!(problems(both)[0].contains("leave out"));
+        read(serde_json::json!({ "isolation": "process", "template": "a" })).unwrap();
         assert_eq!(text.len(), 3, "{text:#?}");
         for (problem, option) in text.iter().zip(["wx: ", "group: ", "cgroup: "]) {
             assert!(

@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::limits::{
-    CpuShare, Limits, MAX_IO_BYTES, MAX_IO_OPS, MAX_PENDING_REQUESTS, MIN_IO_BYTES, MIN_MEMORY,
+    CpuShare, Limits, MAX_IO_BYTES, MAX_IO_OPS, MAX_MEMORY_MB, MAX_PENDING_REQUESTS, MIN_IO_BYTES,
+    MIN_MEMORY, MIN_TIME,
 };
 use crate::options::{
     CgroupUse, ConsoleMode, IsolateOptions, Isolation, KILL_GRACE, MAX_MODULE_BYTES, MAX_NAME_LEN,
@@ -22,6 +23,7 @@ const ISOLATE_KEYS: &[&str] = &[
     "name",
     "isolation",
     "group",
+    "template",
     "wx",
     "cgroup",
     "killGraceMs",
@@ -136,17 +138,19 @@ impl<'a> Reader<'a> {
     }
 
     /// Milliseconds, fractions allowed; `Some(None)` is 0, no limit.
-    fn millis(&mut self, option: &str) -> Option<Option<Duration>> {
+    fn millis(&mut self, option: &str, least: Duration) -> Option<Option<Duration>> {
         let value = self.value(option)?;
-        match value.as_f64().filter(|ms| (0.0..=1e12).contains(ms)) {
+        let least = least.as_secs_f64() * 1e3;
+        let range = least..=1e12;
+        match value.as_f64().filter(|ms| *ms == 0.0 || range.contains(ms)) {
             Some(0.0) => Some(None),
             Some(ms) => Some(Some(Duration::from_secs_f64(ms / 1e3))),
             None => {
-                self.wrong(
-                    option,
-                    "a number of milliseconds from 0 (no limit) to 1e12",
-                    value,
-                );
+                let allowed = match least {
+                    0.0 => "a number of milliseconds from 0 (no limit) to 1e12".to_owned(),
+                    _ => format!("0 (no limit) or milliseconds from {least} to 1e12"),
+                };
+                self.wrong(option, &allowed, value);
                 None
             }
         }
@@ -235,6 +239,9 @@ impl<'a> Reader<'a> {
         if let Some(group) = self.name("group") {
             options.group = Some(group);
         }
+        if let Some(template) = self.name("template") {
+            options.template = Some(template);
+        }
         let modes = [("jit", Wx::Jit), ("strict", Wx::Strict)];
         if let Some(wx) = self.word("wx", &modes, "'jit' or 'strict'") {
             options.wx = wx;
@@ -251,17 +258,17 @@ impl<'a> Reader<'a> {
     }
 
     fn limits(&mut self, limits: &mut Limits) {
-        if let Some(cpu) = self.millis("cpuLimitMs") {
+        if let Some(cpu) = self.millis("cpuLimitMs", MIN_TIME) {
             limits.cpu = cpu;
             limits.wall = Limits::wall_limit_for(cpu);
         }
-        if let Some(total) = self.millis("cpuTotalMs") {
+        if let Some(total) = self.millis("cpuTotalMs", MIN_TIME) {
             limits.cpu_total = total;
         }
-        if let Some(wall_limit) = self.millis("wallLimitMs") {
+        if let Some(wall_limit) = self.millis("wallLimitMs", MIN_TIME) {
             limits.wall = wall_limit;
         }
-        if let Some(timeout) = self.millis("requestTimeoutMs") {
+        if let Some(timeout) = self.millis("requestTimeoutMs", Duration::ZERO) {
             limits.request_timeout = timeout;
         }
         if let Some(value) = self.value("cpuShare") {
@@ -280,12 +287,13 @@ impl<'a> Reader<'a> {
             let least = MIN_MEMORY >> 20;
             match value
                 .as_f64()
-                .filter(|mb| *mb == 0.0 || (least as f64..=1e7).contains(mb))
+                .filter(|mb| *mb == 0.0 || (least as f64..=MAX_MEMORY_MB).contains(mb))
             {
                 Some(0.0) => limits.memory = None,
                 Some(mb) => limits.memory = Some((mb * 1048576.0) as u64),
                 None => {
-                    let allowed = format!("0 (no limit) or megabytes from {least} to 1e7");
+                    let allowed =
+                        format!("0 (no limit) or megabytes from {least} to {MAX_MEMORY_MB:e}");
                     self.wrong("memoryLimitMb", &allowed, value);
                 }
             }

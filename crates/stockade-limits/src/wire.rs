@@ -43,6 +43,7 @@ mod tests {
             name: Some("n \"1\"".to_owned()),
             isolation: Isolation::Container,
             group: Some("tenant-a".to_owned()),
+            template: Some("tenant-a".to_owned()),
             wx: Wx::Strict,
             cgroup: CgroupUse::Require,
             kill_grace: Duration::from_millis(33),

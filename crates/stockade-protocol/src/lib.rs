@@ -22,8 +22,8 @@ pub use message::{
 #[doc(hidden)]
 pub use payload::marks_hold;
 pub use payload::{
-    Attachment, MarkedString, MarksError, Payload, PayloadError, escape_text, push_string,
-    push_text,
+    Attachment, MarkedString, MarksError, Payload, PayloadError, escape_text, push_displayed,
+    push_string, push_text,
 };
 pub use text::{harmless, harmless_line, harmless_piece};
 pub use weight::Weight;

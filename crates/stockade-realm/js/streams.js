@@ -3,7 +3,8 @@
 // Control messages, `id` named by the owner of the stream:
 //   reader to owner: stream.pull { id, n } (without `n`, one more chunk), stream.cancel { id, reason }
 //   owner to reader: stream.chunk { id, chunk }, stream.end { id }, stream.error { id, message }
-// Both realms load this file; `control(name, data)` sends, `receive(name, data)` takes. `congested()`, where
+// Both realms load this file; `control(name, data)` sends, `receive(name, data)` takes. `sendChunk(id, bytes)`, where
+// given, sends a chunk with fewer copies of it. `congested()`, where
 // given, is a promise for as long as the other side does not take what it was sent.
 //
 // Invariant: a stream that this side reads is held by its readers, and by `remote` only while a read
@@ -98,7 +99,10 @@ const MANY = 16;
 const TOO_MANY = 200;
 
 // `most`: streams that the other side may have handed out; an honest one has no more than `MAX_STREAMS`.
-function create(control, { collect = undefined, congested = undefined, most = undefined }) {
+function create(
+  control,
+  { collect = undefined, congested = undefined, most = undefined, sendChunk = undefined },
+) {
   const owned = new SafeMap(); // id -> Source: a stream the other side reads
   const remote = new SafeMap(); // id -> Feed: what feeds a stream that this side reads
   const imported = new SafeWeakMap(); // stream that this side reads -> its Feed
@@ -259,7 +263,8 @@ function create(control, { collect = undefined, congested = undefined, most = un
         source.rest = null;
       }
       source.wanted--;
-      control("stream.chunk", { __proto__: null, id: source.id, chunk: piece });
+      if (sendChunk !== undefined) sendChunk(source.id, piece);
+      else control("stream.chunk", { __proto__: null, id: source.id, chunk: piece });
       return true;
     } catch (error) {
       fail(source, error);

@@ -12,6 +12,12 @@ pub trait GuestPort {
     /// A sentence for the guest.
     fn send(&self, message: FromIsolate) -> Result<(), String>;
 
+    /// Sends a control message of the runtime itself with one binary part, as [`GuestPort::send`].
+    ///
+    /// # Errors
+    /// A sentence for the guest.
+    fn send_part(&self, name: &str, json: String, part: &[u8]) -> Result<(), String>;
+
     /// The guest now has a handler for events of this name: those kept for it may come.
     fn listen(&self, event: &str);
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
-use stockade_capability::CallPayload;
+use stockade_capability::{CallPayload, Pipe};
 use stockade_gateway::{Target, remove_identity, write_identity};
 use stockade_http::{Body, Client, Problem, empty_body};
 use stockade_instance::{FetchError, Instance};
@@ -52,6 +52,20 @@ impl Directory {
         match answer(&site, request).await {
             Ok(response) => Ok(response),
             Err(error) => Err(site_error(name, error)),
+        }
+    }
+
+    /// Gives a connection to the handler of a site, and waits until the handler is done.
+    pub(crate) async fn connect(
+        &self,
+        name: &str,
+        pipe: Pipe,
+        secure: bool,
+    ) -> Result<(), FetchError> {
+        let site = self.find(name);
+        match site.as_ref().and_then(|site| site.instance.as_ref()) {
+            Some(instance) => instance.connect(pipe, secure).await,
+            None => Err(FetchError::Draining),
         }
     }
 

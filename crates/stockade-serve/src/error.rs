@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use stockade_broker::{BrokerError, FileError, SecretsError};
 use stockade_config::Diagnostics;
 use stockade_gateway::{AssetsError, ListenError, TableError};
+use stockade_grants::GrantError;
 use stockade_instance::FetchError;
 use stockade_state::{KeyError, OpenError, StateError};
 use stockade_transpile::{ModuleError, ModuleFilesError};
@@ -96,6 +97,14 @@ pub enum SiteError {
     /// Roots of trust.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// One of its `grants`.
+    #[error("the grant {name} cannot be opened: {source}")]
+    Grant {
+        /// Its name in `env`.
+        name: String,
+        /// Why.
+        source: GrantError,
+    },
     /// The shared state.
     #[error("its state cannot be opened: {0}")]
     State(#[from] StateError),

@@ -25,7 +25,9 @@ mod running;
 mod server;
 mod services;
 mod site;
+mod sockets;
 mod status;
+mod streams;
 mod subsystem;
 mod tls;
 
@@ -34,5 +36,6 @@ pub use capabilities::parse_state_calls;
 pub use check::{Checked, check};
 pub use control::{Answer, AskError, ControlError, ask_to_reload};
 pub use error::{ServeError, SiteError};
+pub use plan::egress_policy;
 pub use server::{ServeOptions, Stopped, serve};
 pub use tls::CertificatesError;

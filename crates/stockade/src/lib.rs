@@ -67,16 +67,19 @@
 //! ```
 
 mod env;
+mod granted;
 mod isolate;
 mod sandbox;
 mod start;
 
 pub use env::name_env_functions;
+pub use granted::{GrantedError, Grants};
 pub use isolate::{Isolate, Next, refuse_socket, reject};
 pub use sandbox::{
     Sandbox, backends, backends_with_inspector, worker_backends, worker_backends_driven_by,
 };
 pub use start::{initialize, run_if_worker};
+pub use stockade_grants::{Asked, GrantError};
 pub use stockade_inspector::{Inspector, ListenError, Target};
 pub use stockade_isolate::MeteredAllocator;
 pub use stockade_limits::{

@@ -12,6 +12,7 @@ use stockade_supervisor::{CreateError, EventQueue, IsolationBackend, Supervisor}
 #[cfg(target_os = "linux")]
 use stockade_supervisor::{JailLauncher, WorkerBackend, WorkerLauncher as _};
 
+use crate::granted::{Granted, GrantedError, Grants, Opener};
 use crate::isolate::Isolate;
 
 /// Creates isolates and enforces their limits. Cheap to clone, usable from any thread.
@@ -20,6 +21,7 @@ use crate::isolate::Isolate;
 #[derive(Clone)]
 pub struct Sandbox {
     supervisor: Supervisor,
+    opener: Arc<Opener>,
 }
 
 impl Sandbox {
@@ -28,6 +30,7 @@ impl Sandbox {
     pub fn new(options: SandboxOptions) -> Self {
         Self {
             supervisor: Supervisor::new(options, backends()),
+            opener: Arc::default(),
         }
     }
 
@@ -39,7 +42,39 @@ impl Sandbox {
     pub async fn create(&self, options: IsolateOptions) -> Result<Isolate, CreateError> {
         let queue = EventQueue::new();
         let handle = self.supervisor.create(options, &queue).await?;
-        Ok(Isolate::new(handle, queue))
+        Ok(Isolate::new(handle, queue, None))
+    }
+
+    /// Starts an isolate that is granted something, and waits until it is ready. What it holds open is closed when
+    /// the isolate has ended, or is dropped.
+    ///
+    /// # Errors
+    /// As [`Sandbox::create`]; also when a grant cannot be opened, or its name is in `env` already.
+    pub async fn create_granted(
+        &self,
+        mut options: IsolateOptions,
+        grants: &Grants,
+    ) -> Result<Isolate, GrantedError> {
+        if grants.is_empty() {
+            return Ok(self.create(options).await?);
+        }
+        Opener::name(grants, &mut options)?;
+        let queue = EventQueue::new();
+        let handle = self.supervisor.create(options, &queue).await?;
+        let opened = self.opener.open(&self.supervisor, &handle, grants);
+        let guest = opened.inspect_err(|_| handle.destroy())?;
+        let granted = Granted {
+            guest,
+            opener: Arc::clone(&self.opener),
+            isolate: handle.id(),
+        };
+        Ok(Isolate::new(handle, queue, Some(granted)))
+    }
+
+    /// The options that isolates have by default.
+    #[must_use]
+    pub fn defaults(&self) -> &IsolateOptions {
+        &self.supervisor.options().defaults
     }
 
     /// Starts an isolate with the sandbox's defaults.

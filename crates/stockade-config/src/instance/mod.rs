@@ -13,21 +13,23 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stockade_http::EncodedSlashes;
-use stockade_limits::{CgroupUse, CpuShare, Isolation, Limits, Wx};
+use stockade_limits::{CgroupUse, CpuShare, Fresh, Isolation, Limits, Wx};
 
 use crate::fields::Fields;
+use crate::grants::{Approve, GRANT_KIND, Grant};
 use crate::guard::DataGuard;
 use crate::keys::{
     CODE, CRON, FOLDER, INSTANCE_NAME, Key, Kind, Section, URL, VARIABLE, boolean, either, integer,
     list, map, number, size, text, time,
 };
 use crate::section::{Record, Words, section, words};
+use crate::sockets::Sockets;
 use crate::tls::{self, CLIENT_AUTH, ClientAuth};
 use crate::url::UrlPattern;
 
 pub use assets::{Assets, AssetsOrder};
 pub use cron::Cron;
-pub use grants::{Binding, FileGrant, FileMode, Secret, SecretSource, SecretText, StateBinding};
+pub use grants::{Binding, FileGrant, Secret, StateBinding};
 pub use scaling::{Autoscale, Recycle, Scaling};
 
 pub(crate) use read::{Marked, Wider, read};
@@ -62,6 +64,10 @@ section! {
         pub wx: Wx = Key::of(Wx::KIND)
             .derived("`jit`, or `strict` where `security.wx_policy` says so")
             .shared(),
+        /// With `own`, the workers of the instance are copied from a template that no
+        /// other instance uses, so that they share no address and no seed of hash tables
+        /// with others. It takes about 10 MB.
+        pub template: TemplateUse = Key::of(TemplateUse::KIND).default("shared").shared(),
         /// Logs denied attempts to create executable memory.
         pub wx_audit: bool = boolean().derived("`false`, or what `security.wx_policy` says").shared(),
         /// With `require`, the instance does not start without cgroups for memory and
@@ -94,6 +100,12 @@ section! {
             .shared() => grants::state,
         /// Folders that the instance may read or write.
         pub files: Vec<FileGrant> = list(&FileGrant::KIND) => grants::files,
+        /// What else the instance is granted, by names that become `env.NAME`. Each
+        /// names one kind.
+        pub grants: BTreeMap<String, Grant> = map(VARIABLE, &GRANT_KIND)
+            .like(&["{NAMES: {dns: {names: [example.com]}}}"]) => crate::grants::grants,
+        /// Who approves the calls of a grant, by the grant's name.
+        pub approvals: BTreeMap<String, Approve> => crate::grants::approvals,
         /// The times in UTC at which `scheduled` is called.
         pub crons: Vec<Cron> = list(&Kind::Text(CRON)).like(&["[\"*/5 * * * *\"]"]),
         /// The number of mirrors. With `autoscale`, the number at the start.
@@ -104,8 +116,15 @@ section! {
         pub scaling: Scaling => |_| Scaling::Fixed(1),
         /// When a mirror is replaced by a new one. No request is lost.
         pub recycle: Recycle = Key::of(Recycle::KIND).shared(),
+        /// What gets a mirror that was never used: with `mirror`, a mirror answers many
+        /// requests. With `request`, each request, call of a binding and scheduled run
+        /// gets a mirror of its own, which ends with the answer; `mirrors` is then the
+        /// number of mirrors that are kept ready.
+        pub fresh: Fresh = Key::of(Fresh::KIND).default("mirror").shared(),
         /// The hosts that the instance may reach. The default is none.
         pub data_guard: DataGuard = Key::of(DataGuard::KIND).shared(),
+        /// The servers that the instance may connect to over TCP. The default is none.
+        pub sockets: Sockets = Key::of(Sockets::KIND),
         /// How `%2F` in a path is handled: rejected with 400, kept unchanged, or
         /// decoded to a slash for routes and handlers.
         pub encoded_slashes: EncodedSlashes = Key::of(EncodedSlashes::KIND).default("reject").shared(),
@@ -137,7 +156,8 @@ section! {
         /// Time from a request's arrival at a mirror to the head of its response. A
         /// slower response is replaced by 504.
         pub timeout: Duration = time(1, 86_400_000).default("30s"),
-        /// Concurrent requests.
+        /// Concurrent requests. With `fresh: request`, mirrors of the whole instance, used
+        /// and ready.
         pub concurrency: usize = integer(1, 100_000).default("100"),
         /// Requests of the whole instance that wait for a free mirror. Further requests
         /// get 503.
@@ -164,6 +184,8 @@ section! {
         pub max_body: u64 = size(0, 1 << 40).default("100mb"),
         /// Size of a response's body. A larger response is cut off.
         pub max_response: Option<u64> = size(0, 1 << 50),
+        /// Concurrent connections that the guest holds open, by `sockets` and by bindings.
+        pub connections: usize = integer(0, 100_000).default("1000"),
         /// Concurrent WebSockets of clients.
         pub websockets: usize = integer(0, 100_000).default("1000"),
         /// Time between the termination of a guest and the kill of its worker.
@@ -178,6 +200,16 @@ section! {
         pub strict: bool = boolean().default("false"),
         /// `true` is `wx_audit: true`.
         pub audit_logging: bool = boolean().default("false"),
+    }
+}
+
+words! {
+    /// From which template the workers of an instance are copied.
+    pub enum TemplateUse {
+        /// From the one of all instances with the same `limits.memory` and `wx`.
+        Shared = "shared",
+        /// From one of their own.
+        Own = "own",
     }
 }
 
@@ -200,6 +232,13 @@ words! {
     impl CgroupUse {
         Auto = "auto",
         Require = "require",
+    }
+}
+
+words! {
+    impl Fresh {
+        Mirror = "mirror",
+        Request = "request",
     }
 }
 

@@ -150,6 +150,53 @@ fn key_by_its_old_name_works_with_a_warning() {
     assert_eq!(loaded.config.instances["web"].limits.cores, cores);
 }
 
+#[test]
+fn key_that_means_nothing_where_each_request_has_a_mirror_is_refused() {
+    for (lines, what, allowed) in [
+        (
+            "isolation: thread",
+            "share a worker",
+            "`isolation: process`",
+        ),
+        (
+            "autoscale: true",
+            "`autoscale` would have no effect",
+            "`autoscale: false`",
+        ),
+        (
+            "recycle: {requests: 5}",
+            "ends after its first request",
+            "none",
+        ),
+        (
+            "limits: {concurrency: 3}, mirrors: 4",
+            "4 mirrors are to be kept ready, and `limits.concurrency` allows 3",
+            "1 to 3",
+        ),
+    ] {
+        let text = |fresh: &str| {
+            format!(
+                "version: \"1.0\"\ninstances: {{web: {{code: a.ts, urls: [a.example], fresh: {fresh}, {lines}}}}}\n"
+            )
+        };
+        let reported = refused(&text("request"));
+        assert!(
+            reported.contains(what) && reported.contains(allowed),
+            "{reported}"
+        );
+        parse(&text("mirror")).unwrap();
+    }
+    // What comes from `defaults` can be undone.
+    let text = "version: \"1.0\"\ndefaults: {autoscale: true, recycle: {requests: 5}}\n\
+                instances: {web: {code: a.ts, fresh: request, autoscale: false, recycle: {requests: none}}}\n";
+    let loaded = parse(text).unwrap();
+    assert_eq!(loaded.config.instances["web"].recycle.requests, None);
+    let text =
+        "version: \"1.0\"\ninstances: {web: {code: a.ts, template: own, isolation: thread}}\n";
+    let reported = refused(text);
+    assert!(reported.contains("has no template"), "{reported}");
+}
+
 /// Without the list everything is allowed; an empty one must not say the same.
 #[test]
 fn empty_list_that_would_allow_everything_is_refused() {
@@ -360,11 +407,10 @@ fn load_of_what_is_no_file_is_refused() {
             .unwrap_err()
             .contains("is not a regular file")
     );
-    assert!(
-        reported(&folder.path().join("x"))
-            .unwrap_err()
-            .contains("cannot read")
-    );
+    let missing = reported(&folder.path().join("x")).unwrap_err();
+    assert!(missing.contains("cannot read"), "{missing}");
+    let name = folder.path().join("x").display().to_string();
+    assert_eq!(missing.matches(&name).count(), 1, "{missing}");
     assert!(
         reported(Path::new("/dev/zero"))
             .unwrap_err()

@@ -19,6 +19,20 @@ fn example_loads_with_all_it_names() {
 }
 
 #[test]
+fn examples_of_grants_load() {
+    let mut examples = 0;
+    for entry in fs::read_dir(root().join("examples/grants")).unwrap() {
+        let path = entry.unwrap().path().join("stockade.yaml");
+        let loaded = Config::load(&path).unwrap_or_else(|wrong| panic!("{wrong}"));
+        assert!(loaded.warnings.is_empty(), "{:#?}", loaded.warnings);
+        let granted = |instance: &stockade_config::Instance| !instance.grants.is_empty();
+        assert!(loaded.config.instances.values().any(granted), "{path:?}");
+        examples += 1;
+    }
+    assert!(examples >= 1);
+}
+
+#[test]
 fn reference_examples_that_are_whole_files_load() {
     let text = fs::read_to_string(root().join("docs/config.md")).unwrap();
     let mut whole = 0;

@@ -11,6 +11,7 @@ mod document;
 mod example;
 mod resolved;
 mod schema_agrees;
+mod sockets;
 
 use std::path::{Path, PathBuf};
 

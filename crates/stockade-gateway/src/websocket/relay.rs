@@ -41,7 +41,7 @@ pub(crate) struct Relay {
     pub(crate) guest: GuestSocket,
     pub(crate) limits: SocketLimits,
     pub(crate) route: Arc<str>,
-    pub(crate) request_id: String,
+    pub(crate) request_id: Arc<str>,
     pub(crate) client: SocketAddr,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) observer: Arc<dyn Observer>,

@@ -98,6 +98,7 @@ pub(crate) fn listener() -> Listener {
         tls: None,
         proxy_protocol: ProxyProtocol::Off,
         http2: true,
+        streams: None,
     }
 }
 

@@ -35,7 +35,7 @@ async fn request_reaches_the_target_and_its_answer_the_client() {
     let id = answer.header("x-request-id").unwrap().to_owned();
     assert!(text.contains(&format!("x-request-id: {id}\n")), "{text}");
     let record = server.log.request().await;
-    assert_eq!(record.request_id, id);
+    assert_eq!(*record.request_id, *id);
     assert_eq!(record.route.as_deref(), Some("all"));
     assert_eq!(record.host.as_deref(), Some("a.example"));
     assert_eq!(

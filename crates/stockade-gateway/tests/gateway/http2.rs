@@ -87,6 +87,25 @@ async fn cookies_in_many_pieces_are_one_field() {
 }
 
 #[tokio::test]
+async fn length_of_a_body_is_told_whatever_the_target_says() {
+    let server = Server::one(async |request: Request<Body>| {
+        let path = request.uri().path().trim_start_matches('/').to_owned();
+        let mut response = text(path);
+        let length = http::HeaderValue::from_static("99");
+        response.headers_mut().insert("content-length", length);
+        response
+    })
+    .await;
+    let mut client = client(&server).await;
+    for (path, length) in [("/hello", "5"), ("/", "0")] {
+        let response = soon(client.send_request(request(Method::GET, path, "")))
+            .await
+            .unwrap();
+        assert_eq!(response.headers()["content-length"], length, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn head_has_the_length_and_no_body() {
     let server = Server::one(hello).await;
     let mut client = client(&server).await;

@@ -141,6 +141,7 @@ pub(crate) async fn op_isolate_evaluate(
 ) -> Result<Outcome, SandboxError> {
     let handle = handle(&state.borrow(), sandbox, isolate)?;
     let result = handle.evaluate(code).await;
+    handle.events_taken().await;
     Ok(outcome(&state, (sandbox, isolate), &handle, result))
 }
 
@@ -154,6 +155,7 @@ pub(crate) async fn op_isolate_ready(
 ) -> Result<Outcome, SandboxError> {
     let handle = handle(&state.borrow(), sandbox, isolate)?;
     let result = handle.ready().await;
+    handle.events_taken().await;
     let result = result.map(|()| Payload::default());
     Ok(outcome(&state, (sandbox, isolate), &handle, result))
 }
@@ -174,6 +176,7 @@ pub(crate) fn op_isolate_call(
     async move {
         let handle = handle?;
         let result = handle.call(name, args).await;
+        handle.events_taken().await;
         Ok(outcome(&state, (sandbox, isolate), &handle, result))
     }
 }

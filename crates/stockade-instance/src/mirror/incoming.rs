@@ -102,6 +102,11 @@ impl Mirror {
         })
     }
 
+    /// Whether the host reads the guest's stream of this id.
+    pub(crate) fn reads_stream(&self, id: u64) -> bool {
+        self.incoming.table.lock().entries.contains_key(&id)
+    }
+
     /// Takes `stream.chunk`. A chunk of a stream that is read no more is dropped.
     pub(super) fn stream_chunk(&self, message: Fields) -> Result<(), Malformed> {
         let GuestBody::Whole(chunk) = message.data else {

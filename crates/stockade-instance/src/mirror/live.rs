@@ -19,6 +19,8 @@ pub(crate) enum Lived {
     Ready {
         /// How long.
         age: Duration,
+        /// The number of requests that it was given.
+        served: u64,
         /// It ended by itself or was caught at something, and no one had asked for its end.
         unexpected: bool,
     },
@@ -54,6 +56,7 @@ pub(crate) async fn live(pool: Arc<Pool>, number: u32) -> Lived {
     pool.observer.ended(&ended);
     Lived::Ready {
         age: mirror.age(),
+        served: mirror.served(),
         unexpected,
     }
 }

@@ -12,6 +12,7 @@ mod asks;
 mod incoming;
 mod live;
 mod outgoing;
+mod pipes;
 mod receive;
 mod requests;
 mod sockets;
@@ -42,6 +43,10 @@ use crate::stats::{MirrorState, MirrorStats};
 /// Messages to a guest that may wait before senders of more wait, too.
 const CROWDED: usize = 512;
 
+/// How long a mirror that is for one request stays after its last WebSocket has closed, so that the guest's handlers
+/// run.
+const AFTER_SOCKETS: Duration = Duration::from_secs(1);
+
 /// How often to look whether fewer wait.
 const CROWDED_LOOK: Duration = Duration::from_millis(5);
 
@@ -67,6 +72,7 @@ pub(crate) struct Mirror {
     outgoing: outgoing::Outgoing,
     sockets: sockets::Sockets,
     upstream: upstream::Upstream,
+    pipes: pipes::Pipes,
     asks: asks::Asks,
     /// Bytes of the guest that nobody has taken yet.
     buffered: AtomicUsize,
@@ -109,6 +115,7 @@ impl Mirror {
         let born = Instant::now();
         let owner = Owner {
             instance: Arc::clone(&pool.options.name),
+            start: pool.start,
             mirror: number,
         };
         let asks = asks::Asks::new(owner, Arc::clone(&pool.services));
@@ -131,6 +138,7 @@ impl Mirror {
             outgoing: outgoing::Outgoing::default(),
             sockets: sockets::Sockets::default(),
             upstream: upstream::Upstream::default(),
+            pipes: pipes::Pipes::default(),
             asks,
             buffered: AtomicUsize::new(0),
             complaints: AtomicU32::new(0),
@@ -180,6 +188,9 @@ impl Mirror {
         if !self.is_open() {
             return None;
         }
+        if self.pool.is_fresh() {
+            return self.take_only_slot();
+        }
         let most = self.limits().concurrency.max(1);
         self.in_flight
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| {
@@ -196,6 +207,26 @@ impl Mirror {
         Some(Slot {
             mirror: Arc::clone(self),
         })
+    }
+
+    /// The place of a mirror that is for one request: it takes no more from here on.
+    fn take_only_slot(self: &Arc<Self>) -> Option<Slot> {
+        // First: what drains the mirror afterwards finds that it is not at rest.
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        if self.draining.swap(true, Ordering::SeqCst) {
+            self.in_flight.fetch_sub(1, Ordering::SeqCst);
+            return None;
+        }
+        Some(Slot {
+            mirror: Arc::clone(self),
+        })
+    }
+
+    /// Ends a mirror that is for one request and has not got it; nothing happens if it has.
+    pub(crate) fn end_unused(&self, reason: MirrorEndReason) {
+        if !self.draining.swap(true, Ordering::SeqCst) {
+            self.end(reason);
+        }
     }
 
     /// Counts one request against the number that a mirror may serve.
@@ -237,6 +268,12 @@ impl Mirror {
     /// Whether nothing of it is left to wait for.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.in_flight() == 0 && self.background() == 0 && self.open_sockets() == 0
+    }
+
+    /// As [`Mirror::is_at_rest`], for a mirror that ends with its one request: a guest whose last WebSocket has closed
+    /// gets a moment to handle that.
+    pub(crate) fn has_served(&self) -> bool {
+        self.is_at_rest() && self.sockets.closed_for() >= AFTER_SOCKETS
     }
 
     /// Whether the time it has for its last requests is over.
@@ -330,13 +367,22 @@ impl Mirror {
         self.requests.forget_background(now, limits.wait_until);
         let stuck = self.requests.stuck(now, limits.abort_grace);
         let recycle = &self.pool.options.recycle;
-        if stuck >= limits.stuck.min(limits.concurrency).max(1) {
+        if self.pool.is_fresh() && stuck > 0 {
+            self.drain(MirrorEndReason::RecycledForStuck, Duration::ZERO);
+        } else if stuck >= limits.stuck.min(limits.concurrency).max(1) {
             self.retire(MirrorEndReason::RecycledForStuck);
         } else if recycle.memory.is_some_and(|most| stats.memory > most) {
             self.retire(MirrorEndReason::RecycledForMemory);
         } else if recycle.age.is_some_and(|most| self.age() > most) {
             self.retire(MirrorEndReason::RecycledForAge);
         }
+    }
+
+    /// Closes what the guest asked for and the streams of it, of a guest that answers no requests.
+    pub(crate) fn close_services(&self) {
+        self.incoming.close();
+        self.outgoing.close();
+        self.asks.close();
     }
 
     /// Closes everything that is open; requests are answered with `end`.
@@ -347,6 +393,7 @@ impl Mirror {
         self.outgoing.close();
         self.sockets.close();
         self.upstream.close();
+        self.pipes.close();
         self.asks.close();
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use http_body_util::{BodyExt, Limited, StreamBody};
 use parking_lot::Mutex;
@@ -66,6 +66,8 @@ pub(crate) enum Reading {
 #[derive(Default)]
 struct Credit {
     left: AtomicU32,
+    /// Whether a chunk that the guest has asked for is on its way.
+    due: AtomicBool,
     more: Notify,
 }
 
@@ -80,6 +82,11 @@ impl Credit {
         self.more.notify_one();
     }
 
+    /// Whether the guest waits for a chunk.
+    fn is_awaited(&self) -> bool {
+        self.due.load(Ordering::SeqCst) || self.left.load(Ordering::SeqCst) > 0
+    }
+
     async fn take(&self) {
         loop {
             let took = self
@@ -88,6 +95,7 @@ impl Credit {
                     left.checked_sub(1)
                 });
             if took.is_ok() {
+                self.due.store(true, Ordering::SeqCst);
                 return;
             }
             self.more.notified().await;
@@ -144,6 +152,20 @@ impl Drop for Unnamed {
 }
 
 impl Mirror {
+    /// Whether the guest waits for a chunk of some stream.
+    pub(crate) fn has_awaited_streams(&self) -> bool {
+        let table = self.outgoing.table.lock();
+        table
+            .entries
+            .values()
+            .any(|entry| entry.credit.is_awaited())
+    }
+
+    /// The next stream that is opened for the guest has this number.
+    pub(crate) fn number_streams_from(&self, first: u64) {
+        self.outgoing.table.lock().next = first;
+    }
+
     /// Has the guest read `body`; gives the stream's id. `of` names the request whose body it is.
     ///
     /// # Errors
@@ -378,6 +400,7 @@ impl Pump {
                         "the guest does not take its messages".to_owned(),
                     ));
                 }
+                self.credit.due.store(false, Ordering::SeqCst);
                 if data.is_empty() && body.is_over() {
                     return Ok(());
                 }

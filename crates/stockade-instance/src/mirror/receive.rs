@@ -9,7 +9,7 @@ use super::Mirror;
 use crate::wire::{Malformed, parse_fields};
 
 /// Batches of events before other tasks get their turn.
-const TURN: u32 = 16;
+const TURN: u32 = 4;
 
 impl Mirror {
     /// Takes what the isolate says until it has ended; gives how, and with what used.
@@ -26,9 +26,8 @@ impl Mirror {
                         return (end, usage.unwrap_or_else(|| self.usage()));
                     }
                     event => {
-                        let name = kind(&event).to_owned();
-                        if let Err(malformed) = self.take(event) {
-                            self.misbehaved(&format!("{name}: {malformed}"));
+                        if let Err(what) = self.take(event) {
+                            self.misbehaved(&what);
                         }
                     }
                 }
@@ -50,25 +49,43 @@ impl Mirror {
         }
     }
 
-    fn take(self: &Arc<Self>, event: Event) -> Result<(), Malformed> {
+    /// Takes one event; the error names what is wrong with it.
+    fn take(self: &Arc<Self>, event: Event) -> Result<(), String> {
         let observer = &self.pool.observer;
-        match event {
-            Event::Control { name, data } => self.control(&name, data)?,
-            Event::Request { id, method, data } => self.asked(id, &method, data)?,
-            Event::Message { name, data } => self.guest_event(&name, data)?,
-            Event::Console { level, text } => observer.console(self.number, level, &text),
-            Event::Uncaught(error) => observer.uncaught(self.number, &error),
-            Event::Terminated { .. } | Event::Destroyed(_) => {}
-        }
-        Ok(())
+        let (name, taken) = match event {
+            Event::Control { name, data } => {
+                let taken = self.control(&name, data);
+                (name, taken)
+            }
+            Event::Request { id, method, data } => {
+                let taken = self.asked(id, &method, data);
+                (method, taken)
+            }
+            Event::Message { name, data } => {
+                let taken = self.guest_event(&name, data);
+                (name, taken)
+            }
+            Event::Console { level, text } => {
+                observer.console(self.number, level, &text);
+                return Ok(());
+            }
+            Event::Uncaught(error) => {
+                observer.uncaught(self.number, &error);
+                return Ok(());
+            }
+            Event::Terminated { .. } | Event::Destroyed(_) => return Ok(()),
+        };
+        taken.map_err(|malformed| format!("{name}: {malformed}"))
     }
 
-    fn control(self: &Arc<Self>, name: &str, data: Payload) -> Result<(), Malformed> {
+    pub(crate) fn control(self: &Arc<Self>, name: &str, data: Payload) -> Result<(), Malformed> {
         match name {
             "http.response" => self.http_response(data)?,
             "http.failed" => self.http_failed(&data)?,
             "http.settled" => self.http_settled(&data)?,
-            "cron.done" => self.cron_done(&data)?,
+            "call.pending" => self.call_pending(&data)?,
+            "call.settled" => self.call_settled(&data)?,
+            "cron.done" | "connect.done" => self.run_done(&data)?,
             "stream.chunk" => self.stream_chunk(parse_fields(data)?)?,
             "stream.end" => self.stream_over(parse_fields(data)?, false),
             "stream.error" => self.stream_over(parse_fields(data)?, true),
@@ -77,19 +94,14 @@ impl Mirror {
             "socket.message" => self.socket_message(parse_fields(data)?)?,
             "socket.close" => self.socket_closed(&parse_fields(data)?),
             "socket.credit" => self.socket_credit(&parse_fields(data)?),
+            "pipe.data" | "pipe.end" | "pipe.tls" | "pipe.close" => {
+                self.pipe_message(name, parse_fields(data)?)?;
+            }
+            "pipe.credit" => self.pipe_credit(&parse_fields(data)?)?,
             "request.cancel" => self.ask_cancelled(&parse_fields(data)?),
             // A runtime newer than this host may say more.
             _ => {}
         }
         Ok(())
-    }
-}
-
-fn kind(event: &Event) -> &str {
-    match event {
-        Event::Control { name, .. } => name,
-        Event::Request { method, .. } => method,
-        Event::Message { name, .. } => name,
-        _ => "event",
     }
 }

@@ -36,8 +36,10 @@ pub(super) struct Requests {
 #[derive(Default)]
 struct OpenRequests {
     entries: HashMap<u64, OpenRequest>,
-    /// Since when each one's promises are open.
+    /// Since when each request's promises are open.
     background: HashMap<u64, Instant>,
+    /// The same of calls, which the guest numbers.
+    calls: HashMap<u64, Instant>,
     /// How the mirror ended.
     end: Option<End>,
 }
@@ -57,7 +59,8 @@ enum OpenRequest {
 
 enum Waiter {
     Response(oneshot::Sender<Result<GuestReply, FetchError>>),
-    Cron(oneshot::Sender<Result<(), String>>),
+    /// A scheduled run, or a connection.
+    Run(oneshot::Sender<Result<(), String>>),
 }
 
 /// The guest's answer to a request, and the request's place. Dropping it cancels what is left of it.
@@ -83,16 +86,16 @@ pub(crate) enum ReplyBody {
 
 impl Requests {
     pub(super) fn background(&self) -> usize {
-        self.table.lock().background.len()
+        let table = self.table.lock();
+        table.background.len() + table.calls.len()
     }
 
     /// Promises open for longer than `limit` are waited for no more.
     pub(super) fn forget_background(&self, now: Instant, limit: Duration) {
         let mut table = self.table.lock();
-        if !table.background.is_empty() {
-            table
-                .background
-                .retain(|_, since| now.saturating_duration_since(*since) < limit);
+        let table = &mut *table;
+        for open in [&mut table.background, &mut table.calls] {
+            open.retain(|_, since| now.saturating_duration_since(*since) < limit);
         }
     }
 
@@ -112,6 +115,7 @@ impl Requests {
             let mut table = self.table.lock();
             table.end = Some(end.clone());
             table.background.clear();
+            table.calls.clear();
             std::mem::take(&mut table.entries)
         };
         // Not under the lock: slots and streams are given back here.
@@ -127,7 +131,7 @@ impl Waiter {
     fn fail(self, error: FetchError) {
         match self {
             Self::Response(sender) => drop(sender.send(Err(error))),
-            Self::Cron(sender) => drop(sender.send(Err(error.to_string()))),
+            Self::Run(sender) => drop(sender.send(Err(error.to_string()))),
         }
     }
 }
@@ -164,17 +168,17 @@ impl Mirror {
         Ok(receiver)
     }
 
-    /// Enters a scheduled run, before it is sent to the guest.
+    /// Enters a scheduled run or a connection, before the guest learns of it.
     ///
     /// # Errors
     /// As [`Mirror::await_response`].
-    pub(crate) fn await_cron(
+    pub(crate) fn await_run(
         &self,
         id: u64,
         slot: Slot,
     ) -> Result<oneshot::Receiver<Result<(), String>>, End> {
         let (sender, receiver) = oneshot::channel();
-        let waiter = Waiter::Cron(sender);
+        let waiter = Waiter::Run(sender);
         self.enter(
             id,
             OpenRequest::Waiting {
@@ -194,7 +198,7 @@ impl Mirror {
             OpenRequest::Waiting { client, .. } => client.as_ref(),
             OpenRequest::Aborted { .. } => None,
         });
-        let mut of_name = clients.filter(|client| client.request_id == request_id);
+        let mut of_name = clients.filter(|client| *client.request_id == *request_id);
         let client = of_name.next().cloned();
         // A client behind a trusted proxy may have chosen the name of another one's request.
         client.filter(|_| of_name.next().is_none())
@@ -295,7 +299,7 @@ impl Mirror {
             None => Err(unknown(id)),
             Some(OpenRequest::Aborted { .. }) => Ok(()),
             Some(OpenRequest::Waiting {
-                waiter: Waiter::Cron(_),
+                waiter: Waiter::Run(_),
                 ..
             }) => Err(unknown(id)),
             Some(OpenRequest::Waiting {
@@ -334,24 +338,46 @@ impl Mirror {
     /// Takes `http.settled`. It may come after the host has lost patience.
     pub(super) fn http_settled(&self, payload: &Payload) -> Result<(), Malformed> {
         let id = parse_settled(payload)?;
-        let last = {
-            let mut table = self.requests.table.lock();
-            table.background.remove(&id).is_some() && table.background.is_empty()
-        };
-        if last && self.is_draining() {
-            self.pool.wake.notify_one();
+        self.settled(|table| table.background.remove(&id));
+        Ok(())
+    }
+
+    /// Takes `call.pending`: a call has given promises to `waitUntil`.
+    pub(super) fn call_pending(&self, payload: &Payload) -> Result<(), Malformed> {
+        let id = parse_settled(payload)?;
+        let mut table = self.requests.table.lock();
+        if table.end.is_none() && table.calls.len() < MOST_BACKGROUND {
+            table.calls.insert(id, Instant::now());
         }
         Ok(())
     }
 
-    /// Takes `cron.done`.
-    pub(super) fn cron_done(&self, payload: &Payload) -> Result<(), Malformed> {
+    /// Takes `call.settled`. It may come after the host has lost patience.
+    pub(super) fn call_settled(&self, payload: &Payload) -> Result<(), Malformed> {
+        let id = parse_settled(payload)?;
+        self.settled(|table| table.calls.remove(&id));
+        Ok(())
+    }
+
+    /// Promises of a request or call are no longer open, which a mirror that is to end may wait for.
+    fn settled(&self, remove: impl FnOnce(&mut OpenRequests) -> Option<Instant>) {
+        let last = {
+            let mut table = self.requests.table.lock();
+            remove(&mut table).is_some() && table.background.is_empty() && table.calls.is_empty()
+        };
+        if last && self.is_draining() {
+            self.pool.wake.notify_one();
+        }
+    }
+
+    /// Takes `cron.done` or `connect.done`.
+    pub(super) fn run_done(&self, payload: &Payload) -> Result<(), Malformed> {
         let done = parse_cron_done(payload)?;
         match self.leave(done.id, false) {
             None => Err(unknown(done.id)),
             Some(OpenRequest::Aborted { .. }) => Ok(()),
             Some(OpenRequest::Waiting {
-                waiter: Waiter::Cron(sender),
+                waiter: Waiter::Run(sender),
                 ..
             }) => {
                 let _ = sender.send(match done.failure {

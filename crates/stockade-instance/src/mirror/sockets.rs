@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::collections::hash_map;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stockade_http::{GuestSocket, SocketMessage};
@@ -38,6 +38,8 @@ pub(super) struct Sockets {
 struct OpenSockets {
     entries: HashMap<u64, OpenSocket>,
     closed: bool,
+    /// When the last one that was open closed.
+    last_closed: Option<Instant>,
 }
 
 struct OpenSocket {
@@ -76,6 +78,12 @@ impl Credit {
 impl Sockets {
     pub(super) fn count(&self) -> usize {
         self.table.lock().entries.len()
+    }
+
+    /// Since the last one closed; for ever where there was none.
+    pub(super) fn closed_for(&self) -> Duration {
+        let last = self.table.lock().last_closed;
+        last.map_or(Duration::MAX, |closed| closed.elapsed())
     }
 
     pub(super) fn close(&self) {
@@ -179,6 +187,9 @@ impl Mirror {
         let mut table = self.sockets.table.lock();
         let entry = table.entries.remove(&id);
         let last = table.entries.is_empty();
+        if entry.is_some() && last {
+            table.last_closed = Some(Instant::now());
+        }
         drop(table);
         if entry.is_some() && last && self.is_draining() {
             self.pool.wake.notify_one();

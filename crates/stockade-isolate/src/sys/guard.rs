@@ -136,6 +136,11 @@ pub(crate) fn measure_memory(isolate: &mut v8::Isolate) -> bool {
     current().is_some_and(|guard| judge(&guard, isolate))
 }
 
+/// Measures the memory of the isolate: bytes that it holds, garbage included.
+pub(crate) fn held_memory(isolate: &mut v8::Isolate) -> u64 {
+    current().map_or(0, |guard| measure(&guard, isolate).total)
+}
+
 /// What is over the limit may be garbage: it is collected before the isolate is judged by it, unless
 /// the engine's own part is far over. True if garbage was collected.
 fn judge(guard: &Guard, isolate: &mut v8::Isolate) -> bool {

@@ -51,6 +51,7 @@ pub(super) struct Launch {
     pub(super) spec: JailSpec,
     pub(super) message_inside: OwnedFd,
     pub(super) setup_inside: OwnedFd,
+    pub(super) files: Vec<OwnedFd>,
     pub(super) setup: OwnedFd,
     pub(super) on_event: EventHandler,
     pub(super) answer: Answer<Started>,
@@ -72,8 +73,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(20);
 /// How long a worker may take to be sealed.
 const SEAL_TIME: Duration = Duration::from_secs(10);
 
-/// How long the launcher may take to reap a worker that has ended.
-const REAP_TIME: Duration = Duration::from_secs(5);
+/// How long the launcher may take to reap a worker that has ended. It may wait for a template meanwhile.
+const REAP_TIME: Duration = Duration::from_secs(10);
 
 /// Starts the thread, which lasts as long as the process.
 pub(super) fn start(commands: mpsc::Receiver<Command>, wake: Arc<OwnedFd>) -> io::Result<()> {
@@ -279,11 +280,11 @@ impl Jail {
             on_event: launch.on_event,
             answer: launch.answer,
         };
-        self.ask(
-            &request,
-            &[&launch.message_inside, &launch.setup_inside],
-            question,
-        );
+        let descriptors: Vec<_> = [&launch.message_inside, &launch.setup_inside]
+            .into_iter()
+            .chain(&launch.files)
+            .collect();
+        self.ask(&request, &descriptors, question);
     }
 
     fn ask(&mut self, request: &Request, descriptors: &[&OwnedFd], what: Question) {

@@ -341,6 +341,10 @@ fn texts<'a>(
     Ok(GuestError {
         name: text(bulk, "the name of an error", head.name)?,
         message: text(bulk, "the message of an error", head.message)?,
+        code: match head.code {
+            Some(size) => Some(text(bulk, "the code of an error", size)?),
+            None => None,
+        },
         stack: match head.stack {
             Some(size) => Some(text(bulk, "the stack of an error", size)?),
             None => None,

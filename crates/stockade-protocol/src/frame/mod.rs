@@ -25,7 +25,8 @@ use crate::message::{FromIsolate, ToIsolate};
 
 pub use encode::{Encoded, MAX_SLICES, append, bulk_size, check, encode};
 pub use error::FrameError;
-pub use head::Frame;
+pub use head::{Frame, Outgoing};
+pub use outgoing::BorrowedControl;
 pub use reader::Reader;
 
 /// Supervisor to worker.

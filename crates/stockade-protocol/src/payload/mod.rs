@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 pub use mark::{Attachment, MarkedString, escape_text};
 pub use rename::{MarksError, marks_hold};
-pub use write::{push_string, push_text};
+pub use write::{push_displayed, push_string, push_text};
 
 use crate::bounds::PART_OVERHEAD;
 

@@ -8,7 +8,7 @@ use stockade_config as config;
 use stockade_instance::{
     CronOutcome, FetchError, MirrorEnd, MirrorEndReason, Observer, Refusal, ScaleCause,
 };
-use stockade_limits::LineLimiter;
+use stockade_limits::{Fresh, LineLimiter};
 use stockade_protocol::{ConsoleLevel, GuestError, harmless};
 use stockade_supervisor::TerminateReason;
 use tracing::Level;
@@ -30,6 +30,8 @@ pub(crate) struct SiteObserver {
     metrics: Arc<SiteMetrics>,
     logs: Arc<Logs>,
     wx_audit: bool,
+    /// Of the lines about mirrors that start and end as they should.
+    usual: Level,
     console: Mutex<LineLimiter>,
     errors: Mutex<LineLimiter>,
 }
@@ -53,14 +55,24 @@ fn cut(text: &str, most: usize) -> &str {
 
 impl SiteObserver {
     /// With `wx_audit`, a worker that ended because it asked for executable memory is reported in a line
-    /// of its own.
-    pub(crate) fn new(metrics: Arc<SiteMetrics>, logs: Arc<Logs>, wx_audit: bool) -> Self {
+    /// of its own. With [`Fresh::Request`] a mirror starts and ends with each request, which is worth a line for
+    /// debugging only.
+    pub(crate) fn new(
+        metrics: Arc<SiteMetrics>,
+        logs: Arc<Logs>,
+        wx_audit: bool,
+        fresh: Fresh,
+    ) -> Self {
         let now = Instant::now();
         Self {
             name: Arc::clone(&metrics.name),
             metrics,
             logs,
             wx_audit,
+            usual: match fresh {
+                Fresh::Mirror => Level::INFO,
+                Fresh::Request => Level::DEBUG,
+            },
             console: Mutex::new(LineLimiter::new(now)),
             errors: Mutex::new(LineLimiter::new(now)),
         }
@@ -178,7 +190,7 @@ impl Observer for SiteObserver {
             .starts
             .add(if cold { "cold" } else { "ahead" }, 1);
         self.metrics.start_duration.observe(took.as_secs_f64());
-        let mut line = self.logs.log.line(Level::INFO, "mirror_started");
+        let mut line = self.logs.log.line(self.usual, "mirror_started");
         line.text("instance", &self.name)
             .number("mirror", mirror)
             .flag("cold", cold)
@@ -203,7 +215,7 @@ impl Observer for SiteObserver {
             | MirrorEndReason::Misbehaved
             | MirrorEndReason::NotReady
             | MirrorEndReason::RecycledForStuck => Level::WARN,
-            _ => Level::INFO,
+            _ => self.usual,
         };
         let mut line = self.logs.log.line(level, "mirror_ended");
         line.text("instance", &self.name)

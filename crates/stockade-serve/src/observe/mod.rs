@@ -2,12 +2,14 @@
 
 mod egress;
 mod gateway;
+mod grants;
 mod guest;
 
 use std::net::{IpAddr, SocketAddr};
 
 pub(crate) use egress::EgressMetrics;
 pub(crate) use gateway::{GatewayMetrics, GatewayObserver};
+pub(crate) use grants::{GrantMetrics, HandleGauges};
 pub(crate) use guest::SiteObserver;
 use stockade_config::{ClientAddress, ConsoleLog, Query};
 

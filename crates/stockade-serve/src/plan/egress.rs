@@ -21,7 +21,8 @@ fn rule(rule: &GuardRule) -> Rule {
 }
 
 /// What the broker is to allow.
-pub(crate) fn policy(guard: &DataGuard, message_bytes: usize) -> EgressPolicy {
+#[must_use]
+pub fn policy(guard: &DataGuard, message_bytes: usize) -> EgressPolicy {
     let defaults = EgressLimits::default();
     // More than 4 GiB a second is no limit.
     let narrow = |bytes: u64| NonZeroU32::new(u32::try_from(bytes).unwrap_or(u32::MAX));

@@ -62,6 +62,7 @@ pub(crate) fn listeners(config: &Config) -> Vec<gateway::Listener> {
             proxy_protocol: proxy_protocol(listener.proxy_protocol),
             http2: listener.http2,
             tls: None,
+            streams: None,
         })
         .collect()
 }

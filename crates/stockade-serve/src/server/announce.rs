@@ -9,6 +9,7 @@ use std::time::Instant;
 use stockade_config::{Scaling, UrlPattern};
 use stockade_gateway::{Address, Gateway};
 use stockade_http::{HostPattern, PathPattern, Scheme};
+use stockade_limits::Fresh;
 
 use crate::running::Running;
 use crate::site::Site;
@@ -54,6 +55,9 @@ pub(super) fn start(running: &Running, gateway: &Gateway, path: &Path, say: fn(&
     for (name, site) in config.instances.iter().take(LISTED) {
         let mirrors = match (&site.code, &site.scaling) {
             (None, _) => "files only".to_owned(),
+            (Some(_), _) if site.fresh == Fresh::Request => {
+                format!("{}, a new mirror for each request", site.isolation.name())
+            }
             (_, Scaling::Fixed(1)) => format!("{}, 1 mirror", site.isolation.name()),
             (_, Scaling::Fixed(mirrors)) => {
                 format!("{}, {mirrors} mirrors", site.isolation.name())

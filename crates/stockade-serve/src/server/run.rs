@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use stockade_config::{Config, Loaded};
 use stockade_gateway::Gateway;
+use stockade_grants::Grants;
 use stockade_limits::{IsolateOptions, Isolation, SandboxOptions};
 use stockade_state::Store;
 use stockade_supervisor::Supervisor;
@@ -26,7 +27,9 @@ use crate::directory::Directory;
 use crate::error::ServeError;
 use crate::log::Log;
 use crate::metrics::{Metrics, Process, SiteTable};
-use crate::observe::{EgressMetrics, GatewayMetrics, GatewayObserver, Logs};
+use crate::observe::{
+    EgressMetrics, GatewayMetrics, GatewayObserver, GrantMetrics, HandleGauges, Logs,
+};
 use crate::plan;
 use crate::running::Snapshot;
 use crate::site::{self, SiteContext};
@@ -172,6 +175,10 @@ impl Server {
         let process = Arc::new(Process::register(&mut registry));
         let gateway_metrics = GatewayMetrics::register(&mut registry);
         let egress = Arc::new(EgressMetrics::register(&mut registry));
+        let grant_metrics = GrantMetrics::register(&mut registry, Arc::clone(&logs));
+        let grant_metrics = Arc::new(grant_metrics);
+        let grants = Arc::new(Grants::new(grant_metrics.clone()));
+        registry.register_collector(Box::new(HandleGauges(Arc::clone(&grants))));
         let tls = Arc::new(TlsMetrics::register(&mut registry));
         let observer = GatewayObserver::new(Arc::clone(&logs), gateway_metrics, Arc::clone(&sites));
         let gateway = Gateway::new(Arc::new(observer));
@@ -195,6 +202,7 @@ impl Server {
         let context = SiteContext {
             supervisor: supervisor.clone(),
             brokers: Brokers::new(egress.clone()),
+            grants,
             directory: Arc::clone(&directory),
             metrics: sites,
             logs: Arc::clone(&logs),
@@ -212,6 +220,7 @@ impl Server {
             Box::new(Sites {
                 context,
                 egress,
+                grants: grant_metrics,
                 drains: drains.clone(),
                 number: 0,
             }),

@@ -143,6 +143,18 @@ impl GuestContext {
         self.uplink().send(self.state(), message)
     }
 
+    /// Sends a control message with one binary part, as [`GuestContext::send`]. To a host in another process the part
+    /// goes without a copy in this one.
+    ///
+    /// # Errors
+    /// When the isolate is ending.
+    pub fn send_part(&self, name: &str, json: String, part: &[u8]) -> Result<(), GuestSendError> {
+        if self.is_ending() {
+            return Err(GuestSendError::Ended);
+        }
+        self.uplink().send_part(self.state(), name, json, part)
+    }
+
     /// Lets the host have what was sent until now, where messages are gathered.
     pub fn flush(&self) {
         self.uplink().flush();

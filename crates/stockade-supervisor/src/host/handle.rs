@@ -342,6 +342,15 @@ impl IsolateHandle {
         std::future::poll_fn(|cx| self.poll_events_full(cx)).await;
     }
 
+    /// Waits until the host has had its [`Turn`](crate::Turn) with each event that waits now. For ever where nothing
+    /// takes events.
+    pub async fn events_taken(&self) {
+        if let Some(taken) = self.isolate.uplink.events_taken() {
+            // Without the isolate there are no events.
+            let _ = taken.await;
+        }
+    }
+
     /// Whether the isolate only waits for messages.
     #[must_use]
     pub fn is_idle(&self) -> bool {

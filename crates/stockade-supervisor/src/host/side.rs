@@ -59,6 +59,8 @@ pub(crate) struct HostSide {
     queued: AtomicBool,
     /// The host is ready for events; until then they wait here.
     listening: AtomicBool,
+    /// Who waits until the host has taken all events up to this one, by its number.
+    behind: Mutex<Vec<(u64, oneshot::Sender<()>)>>,
     /// Whether the queue counts it as having work; `None` once it has ended: what its worker said just before
     /// may still arrive.
     counts_as_work: Mutex<Option<bool>>,
@@ -90,6 +92,7 @@ impl HostSide {
                 served: AtomicU64::new(0),
                 queued: AtomicBool::new(false),
                 listening: AtomicBool::new(false),
+                behind: Mutex::default(),
                 counts_as_work: Mutex::new(Some(true)),
             },
             state: IsolateState::new(id, options, GRACE),
@@ -124,9 +127,37 @@ impl HostSide {
         let served = self.served.load(Ordering::SeqCst);
         self.served
             .store(served.saturating_add(took), Ordering::SeqCst);
+        self.note_taken(self.events.popped());
         self.queued.store(false, Ordering::SeqCst);
         if self.events.has_items() {
             self.join_queue(true);
+        }
+    }
+
+    /// What resolves when the host has had its turn with the events that wait now; `None` where there are none.
+    pub(crate) fn events_taken(&self) -> Option<oneshot::Receiver<()>> {
+        if !self.queued.load(Ordering::SeqCst) {
+            return None;
+        }
+        let (sender, taken) = oneshot::channel();
+        self.behind.lock().push((self.events.pushed(), sender));
+        if !self.queued.load(Ordering::SeqCst) {
+            // The turn ended meanwhile, and there were no more events.
+            self.note_taken(u64::MAX);
+        }
+        Some(taken)
+    }
+
+    fn note_taken(&self, events: u64) {
+        let mut behind = self.behind.lock();
+        let mut at = 0;
+        while at < behind.len() {
+            if behind[at].0 <= events {
+                // Nobody may wait any more.
+                let _ = behind.swap_remove(at).1.send(());
+            } else {
+                at += 1;
+            }
         }
     }
 

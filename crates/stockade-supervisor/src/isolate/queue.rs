@@ -208,9 +208,15 @@ impl<T> Queue<T> {
         }
     }
 
-    /// How many messages [`Queue::pop`] has given.
+    /// How many messages have been taken out.
     pub(crate) fn popped(&self) -> u64 {
         self.state.lock().popped
+    }
+
+    /// How many messages have been put in.
+    pub(crate) fn pushed(&self) -> u64 {
+        let state = self.state.lock();
+        state.popped + state.items.len() as u64
     }
 
     /// Takes up to `max` messages, done with them.
@@ -226,6 +232,7 @@ impl<T> Queue<T> {
                 item
             })
             .collect();
+        state.popped += count as u64;
         self.give_back(&mut state, count, bytes);
         taken
     }

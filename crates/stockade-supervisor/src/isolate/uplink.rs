@@ -2,7 +2,7 @@
 
 use std::task::Context;
 
-use stockade_protocol::FromIsolate;
+use stockade_protocol::{FromIsolate, Payload};
 
 use super::refusal::GuestSendError;
 use super::state::IsolateState;
@@ -19,6 +19,23 @@ pub(crate) trait Uplink: Send + Sync + 'static {
 
     /// Sends a message, waiting on the guest's thread while the host does not take it.
     fn send(&self, state: &IsolateState, message: FromIsolate) -> Result<(), GuestSendError>;
+
+    /// Sends a control message with one binary part, as [`Uplink::send`].
+    fn send_part(
+        &self,
+        state: &IsolateState,
+        name: &str,
+        json: String,
+        part: &[u8],
+    ) -> Result<(), GuestSendError> {
+        let data = Payload {
+            json,
+            bytes: vec![part.to_vec()],
+            marked: true,
+        };
+        let name = name.to_owned();
+        self.send(state, FromIsolate::Control { name, data })
+    }
 
     /// Writes what was gathered.
     fn flush(&self) {}

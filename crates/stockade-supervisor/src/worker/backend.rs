@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stockade_limits::IsolateOptions;
@@ -20,8 +20,11 @@ use crate::start_error::StartError;
 /// Isolates of one trust group that share a worker at most.
 const GROUP_SIZE: usize = 8;
 
-/// How long after a start the pool is refilled: the isolate that was started goes first.
-const REFILL_AFTER: Duration = Duration::from_millis(3);
+/// The pool is refilled when no isolate was started for this time: those that are started go first.
+const REFILL_AFTER: Duration = Duration::from_millis(5);
+
+/// After this time the pool is refilled however many isolates are started.
+const REFILL_AT_LATEST: Duration = Duration::from_millis(100);
 
 /// Runs each isolate, or each trust group, in a worker of its own.
 pub struct WorkerBackend<L: WorkerLauncher> {
@@ -39,6 +42,8 @@ struct Pool<S> {
     ready: Vec<(S, Arc<Connection>)>,
     /// Workers that are being started for the pool.
     coming: usize,
+    /// When the last isolate was started.
+    last_start: Instant,
     groups: HashMap<String, Vec<(S, Weak<Connection>)>>,
 }
 
@@ -86,6 +91,7 @@ impl<L: WorkerLauncher> WorkerBackend<L> {
         let pool = Pool {
             ready: Vec::new(),
             coming: 0,
+            last_start: Instant::now(),
             groups: HashMap::new(),
         };
         Self {
@@ -173,6 +179,7 @@ impl<L: WorkerLauncher> IsolationBackend for WorkerBackend<L> {
         }
         // One that is kept ready, else a new one, for which the caller does not wait.
         let spec = self.workers.spec(guest.options());
+        self.workers.pool.lock().last_start = Instant::now();
         loop {
             let next = self.workers.pool.lock().take_ready(&spec);
             let Some(worker) = next else { break };
@@ -213,9 +220,16 @@ impl<L: WorkerLauncher> IsolationBackend for WorkerBackend<L> {
 
 /// Starts a worker for the pool, unless the backend has been dropped by then.
 async fn refill<L: WorkerLauncher>(workers: Weak<Workers<L>>, spec: L::Spec) {
-    tokio::time::sleep(REFILL_AFTER).await;
-    let Some(launching) = workers.upgrade() else {
-        return;
+    let began = Instant::now();
+    let launching = loop {
+        tokio::time::sleep(REFILL_AFTER).await;
+        let Some(workers) = workers.upgrade() else {
+            return;
+        };
+        let quiet = workers.pool.lock().last_start.elapsed();
+        if quiet >= REFILL_AFTER || began.elapsed() >= REFILL_AT_LATEST {
+            break workers;
+        }
     };
     let launching = move || (launching.launch(&spec), spec);
     let launched = tokio::task::spawn_blocking(launching).await;

@@ -6,9 +6,9 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -30,8 +30,9 @@ use crate::host::event::Event;
 use crate::isolate::refusal::GuestSendError;
 use crate::start_error::StartError;
 
-/// Frames of one worker that are handled before others get their turn.
+/// Frames of one worker, and bytes that are read from it, before others get their turn.
 const BATCH: usize = 256;
+const BATCH_BYTES: usize = 128 << 10;
 
 /// How long a worker may live on that has closed its socket, which one that ends does, too.
 const PEER_CLOSED: Duration = Duration::from_secs(5);
@@ -169,6 +170,7 @@ impl Driver {
             }
             let frame = self.reader.read_from(&mut Stream {
                 socket: &self.connection.socket,
+                read: 0,
             });
             let Ok(Some(frame)) = frame else { return };
             if self.handle(frame).is_err() {
@@ -204,6 +206,10 @@ impl Driver {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<(), Misbehaved> {
         let socket = Arc::clone(&self.socket);
         let mut frames = 0;
+        let mut stream = Stream {
+            socket: &socket.get_ref().0.socket,
+            read: 0,
+        };
         loop {
             if self.poll_held(cx).is_pending() {
                 return Ok(());
@@ -212,15 +218,12 @@ impl Driver {
             let Poll::Ready(Ok(mut ready)) = socket.poll_read_ready(cx) else {
                 return Ok(());
             };
-            let mut stream = Stream {
-                socket: &socket.get_ref().0.socket,
-            };
             match self.reader.read_from(&mut stream) {
                 Ok(Some(frame)) => {
                     self.handle(frame)?;
                     frames += 1;
-                    if frames == BATCH {
-                        cx.waker().wake_by_ref();
+                    if frames == BATCH || stream.read >= BATCH_BYTES {
+                        go_on_later(cx);
                         return Ok(());
                     }
                 }
@@ -322,9 +325,8 @@ impl Driver {
                 bytes,
             } => {
                 if let Some(isolate) = connection.isolate(isolate) {
+                    // There is room for more, which is written next.
                     isolate.took(messages, bytes)?;
-                    // There is room for more.
-                    connection.driver.wake();
                 }
             }
             FromWorker::State {
@@ -338,8 +340,6 @@ impl Driver {
                     isolate.saw(seen, idle)?;
                     isolate.guest.note_memory(memory);
                     connection.backstop.rests();
-                    // There may be room for more.
-                    connection.driver.wake();
                 }
             }
             FromWorker::Ended {
@@ -397,6 +397,12 @@ impl Driver {
     }
 }
 
+/// Has this task go on once the tasks that can go on had their turn and the event loop has looked for new events. A task
+/// that just wakes itself comes round many times before the event loop looks.
+fn go_on_later(cx: &mut Context<'_>) {
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
+}
+
 fn ended(isolate: &WorkerIsolate, termination: &Termination) {
     let usage = ResourceUsage {
         cpu: Duration::from_nanos(termination.cpu_ns),
@@ -442,11 +448,21 @@ impl Future for Driver {
 /// The connection's socket, which never waits.
 struct Stream<'a> {
     socket: &'a OwnedFd,
+    /// Bytes that it has given.
+    read: usize,
 }
 
 impl Read for Stream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // Without room for control data: descriptors that a worker attaches are closed by the kernel.
-        Ok(rustix::io::read(self.socket, buffer)?)
+        let count = rustix::io::read(self.socket, buffer)?;
+        self.read += count;
+        Ok(count)
+    }
+
+    fn read_vectored(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let count = rustix::io::readv(self.socket, slices)?;
+        self.read += count;
+        Ok(count)
     }
 }

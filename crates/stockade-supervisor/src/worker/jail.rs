@@ -69,6 +69,7 @@ impl WorkerLauncher for JailLauncher {
                 stockade_limits::CgroupUse::Auto => CgroupUse::Auto,
                 stockade_limits::CgroupUse::Require => CgroupUse::Require,
             },
+            template: options.template.clone(),
         }
     }
 

@@ -16,7 +16,9 @@ use parking_lot::Mutex;
 use rustix::net::RecvFlags;
 use stockade_jail::{EXIT_FAILED, leave};
 use stockade_limits::IsolateOptions;
-use stockade_protocol::frame::{self, FromWorker, Reader, StartFailure, Termination, ToWorker};
+use stockade_protocol::frame::{
+    self, BorrowedControl, FromWorker, Outgoing, Reader, StartFailure, Termination, ToWorker,
+};
 use stockade_protocol::{FromIsolate, ToIsolate};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -307,7 +309,7 @@ impl HostConnection {
     }
 
     /// Writes a large frame as it is, without gathering it.
-    fn write(&self, frame: &FromWorker) {
+    fn write(&self, frame: impl Outgoing) {
         let mut stream = self.stream(RecvFlags::empty());
         if frame::encode(frame).write_to(&mut stream).is_err() {
             leave(0);
@@ -380,6 +382,38 @@ impl Uplink for SocketUplink {
         if out.gathered.len() >= GATHER {
             state.activity.held_by_host(|| connection.flush(&mut out));
         }
+        Ok(())
+    }
+
+    fn send_part(
+        &self,
+        state: &IsolateState,
+        name: &str,
+        json: String,
+        part: &[u8],
+    ) -> Result<(), GuestSendError> {
+        let frame = BorrowedControl {
+            isolate: state.id,
+            name,
+            json: &json,
+            bytes: part,
+        };
+        let mut out = self.connection.out.lock();
+        if part.len() < GATHER {
+            out.since.get_or_insert_with(Instant::now);
+            frame::append(&frame, &mut out.gathered);
+            if out.gathered.len() >= GATHER {
+                state
+                    .activity
+                    .held_by_host(|| self.connection.flush(&mut out));
+            }
+            return Ok(());
+        }
+        // From where the guest has it: nothing of the guest runs until all of it is written.
+        state.activity.held_by_host(|| {
+            self.connection.flush(&mut out);
+            self.connection.write(frame);
+        });
         Ok(())
     }
 

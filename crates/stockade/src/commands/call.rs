@@ -70,15 +70,15 @@ pub(crate) fn call(args: &CallArgs) -> Result<i32, Refusal> {
         timeout: args.timeout,
     };
     let given = arguments(&args.args, args.json_args).and_then(|arguments| {
-        let (options, _) = args.guest.sandbox(&args.module, ConsoleMode::Whole)?;
-        Ok((options, arguments))
+        let guests = args.guest.sandbox(&args.module, ConsoleMode::Whole)?;
+        Ok((guests, arguments))
     });
-    let (options, arguments) = match given {
-        Ok((options, arguments)) => (Ok(options), arguments),
+    let (guests, arguments) = match given {
+        Ok((guests, arguments)) => (Ok(guests), arguments),
         Err(refusal) => (Err(refusal), Payload::default()),
     };
     let function = args.function.as_str();
-    job.run(options, async move |session| {
+    job.run(guests, async move |session| {
         session.ready().await?;
         let handle = session.handle();
         let called = call_export(&handle, function, arguments);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use stockade_config::Config;
+use stockade_grants::Finding;
 use stockade_serve::{Checked, ServeError, ServeOptions, Stopped};
 
 use super::guest::Refusal;
@@ -34,8 +35,9 @@ Examples:
   stockade check stockade.yaml
   stockade check --json stockade.yaml    for editors and CI
   stockade check --files stockade.yaml   read code, certificates and secrets, too; compile the code
+  stockade check --live stockade.yaml    also ask the servers that grants name whether the grants work
 
-All errors are reported together. Exit codes: 0 no errors, 2 errors.";
+All errors are reported together. Exit codes: 0 no errors, 1 a server of a grant does not let it work (--live), 2 errors.";
 
 pub(crate) const SCHEMA_EXAMPLES: &str = "\
 Example:
@@ -76,6 +78,10 @@ pub(crate) struct CheckArgs {
     /// Also read the files it names: code, assets, secrets, certificates
     #[arg(long)]
     files: bool,
+
+    /// The same; then ask the servers that `grants` name whether they answer and let the instance in
+    #[arg(long)]
+    live: bool,
 }
 
 #[derive(Args)]
@@ -134,13 +140,14 @@ fn refusal(error: &ServeError) -> Refusal {
 
 /// Runs `check` and gives the exit code.
 pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
-    let (checked, errors) = if args.files {
+    let files = args.files || args.live;
+    let (checked, errors) = if files {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .map_err(|error| failed(&error))?;
-        match runtime.block_on(stockade_serve::check(&args.config)) {
+        match runtime.block_on(stockade_serve::check(&args.config, args.live)) {
             Ok(checked) => (checked, Vec::new()),
             Err(errors) => (Checked::default(), errors),
         }
@@ -157,6 +164,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
         }
     };
     let bad = !errors.is_empty();
+    let fails = checked.live.iter().any(|(_, finding)| finding.is_error);
     if args.json {
         output::say(&as_json(&args.config, &checked, &errors).to_string());
     } else {
@@ -175,8 +183,11 @@ pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
         for warning in &checked.file_warnings {
             output::print_diagnostics(&format!("warning: {warning}"));
         }
-        if !bad {
-            let more = if args.files {
+        for (place, finding) in &checked.live {
+            output::print_diagnostics(&format!("{}: {place}: {}", severity(finding), finding.what));
+        }
+        if !bad && !fails {
+            let more = if files {
                 ""
             } else {
                 "; --files also checks the files that it names"
@@ -184,7 +195,15 @@ pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
             output::say(&format!("{}: no errors{more}", args.config.display()));
         }
     }
-    Ok(if bad { exit::USAGE } else { exit::DONE })
+    Ok(match (bad, fails) {
+        (true, _) => exit::USAGE,
+        (false, true) => exit::FAILED,
+        (false, false) => exit::DONE,
+    })
+}
+
+fn severity(finding: &Finding) -> &'static str {
+    if finding.is_error { "error" } else { "warning" }
 }
 
 fn as_json(path: &Path, checked: &Checked, errors: &[ServeError]) -> serde_json::Value {
@@ -205,7 +224,13 @@ fn as_json(path: &Path, checked: &Checked, errors: &[ServeError]) -> serde_json:
     diagnostics.extend(each.filter_map(|diagnostic| serde_json::to_value(diagnostic).ok()));
     let each = checked.file_warnings.iter();
     diagnostics.extend(each.map(|warning| of_the_whole(path, "warning", warning)));
-    serde_json::json!({ "ok": errors.is_empty(), "mistakes": diagnostics, "more": more })
+    let live = checked.live.iter();
+    diagnostics.extend(live.map(|(place, finding)| {
+        let what = format!("{place}: {}", finding.what);
+        of_the_whole(path, severity(finding), &what)
+    }));
+    let fails = checked.live.iter().any(|(_, finding)| finding.is_error);
+    serde_json::json!({ "ok": errors.is_empty() && !fails, "mistakes": diagnostics, "more": more })
 }
 
 /// Something that stands at no place of the configuration's text.

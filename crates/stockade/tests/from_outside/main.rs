@@ -30,6 +30,8 @@ fn main() -> std::process::ExitCode {
             "clones_hold_nothing_of_each_other",
             worker::secrets_of_others,
         );
+        add("clones_draw_nothing_twice", worker::draws);
+        add("clones_that_end_leave_nothing", worker::nothing_left);
         add(
             "template_that_dies_ends_no_worker",
             worker::template_that_dies,

@@ -8,7 +8,7 @@ use crate::client::run;
 use crate::server::{PLAIN, Server, folder};
 
 /// A site that evaluates what it is sent, with `env` at hand. Only for tests.
-const EVALUATES: &str = "export default {
+pub(crate) const EVALUATES: &str = "export default {
   async fetch(request, env, ctx) {
     const run = new Function('env', 'request', `return (async () => { ${await request.text()} })()`);
     try { return Response.json({ value: (await run(env, request)) ?? null }); }
@@ -20,7 +20,7 @@ const EVALUATES: &str = "export default {
   instance() { return new (class Own {}); },
 };";
 
-async fn evaluate(server: &Server, code: &str) -> Value {
+pub(crate) async fn evaluate(server: &Server, code: &str) -> Value {
     evaluate_at(server, "a", code).await
 }
 

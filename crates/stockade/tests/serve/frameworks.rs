@@ -43,9 +43,14 @@ fn bundles() -> Option<&'static Path> {
     bundles.as_deref()
 }
 
+/// The code of one bundle, if it can be made.
+pub(crate) fn bundle(name: &str) -> Option<String> {
+    Some(std::fs::read_to_string(bundles()?.join(name)).unwrap())
+}
+
 /// A server of one bundle, if it can be made.
 fn serve(bundle: &str) -> Option<Server> {
-    let code = std::fs::read_to_string(bundles()?.join(bundle)).unwrap();
+    let code = self::bundle(bundle)?;
     let config = format!(
         "{PLAIN}instances:
   site:

@@ -7,8 +7,12 @@
 
 mod bindings;
 mod client;
+mod connections;
 mod fetches;
 mod frameworks;
+mod grants;
+mod held_keys;
+mod fresh;
 mod lifetime;
 mod limits;
 mod observed;
@@ -16,4 +20,5 @@ mod passed_on;
 mod reload;
 mod secure;
 mod server;
+mod signer;
 mod site;

@@ -92,6 +92,7 @@ fn texts(text: &str) -> GuestError {
     GuestError {
         name: text.to_owned(),
         message: format!("{text}é"),
+        code: Some(format!("{text}:code")),
         stack: Some(format!("{text}\n  at 1")),
         position: Some(Position {
             source: text.to_owned(),

@@ -43,9 +43,11 @@ impl Bench {
         let state = StateBinding(Arc::clone(&self.keyspace));
         let owner = stockade_capability::Owner {
             instance: "site".into(),
+            start: 1,
             mirror: 1,
         };
-        state.call(CallContext { owner }, method, call).await
+        let notes = stockade_capability::CallNotes::default();
+        state.call(CallContext { owner, notes }, method, call).await
     }
 
     async fn ask(
