@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf, split};
 use tokio::sync::Notify;
 
 use super::error_response::{ErrorResponse, field};
-use super::wire::{BackendKey, Connection};
+use super::wire::Connection;
 use crate::flow::Flow;
 use crate::limits::Limits;
 use crate::server::Socket;
@@ -128,10 +128,6 @@ impl Session {
     pub(crate) fn is_busy(&self) -> bool {
         let progress = self.progress.lock();
         progress.owed > 0 || progress.unsynced || !self.from_guest.is_at_boundary()
-    }
-
-    pub(crate) fn backend(&self) -> BackendKey {
-        self.connection.key
     }
 
     /// Whether a message to the guest would not be in the middle of another one.

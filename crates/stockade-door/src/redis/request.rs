@@ -24,6 +24,9 @@ pub(crate) struct Head {
     pub(crate) left: u64,
 }
 
+/// The arguments of a command without its name, and the length of the command.
+pub(crate) type Whole = (Vec<Vec<u8>>, usize);
+
 /// Reads the beginning of a command. `None` if it is not there completely.
 ///
 /// # Errors
@@ -65,7 +68,7 @@ pub(crate) fn argument(bytes: &[u8]) -> Result<Option<(u64, usize)>, Forged> {
 ///
 /// # Errors
 /// What is not one, or is longer than those that need to be read completely.
-pub(crate) fn whole(bytes: &[u8], head: &Head) -> Result<Option<(Vec<Vec<u8>>, usize)>, Forged> {
+pub(crate) fn whole(bytes: &[u8], head: &Head) -> Result<Option<Whole>, Forged> {
     let (mut at, mut arguments) = (head.length, Vec::new());
     if head.left > 16 {
         return Err(Forged);
