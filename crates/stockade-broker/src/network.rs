@@ -113,7 +113,7 @@ pub enum RecordData {
         /// The lowest is preferred.
         preference: u16,
         /// The mail server.
-        in_flight: String,
+        exchange: String,
     },
     /// Of `SRV` (RFC 2782).
     Srv {
@@ -329,7 +329,7 @@ impl RecordKind {
             (Self::Ptr, RData::PTR(name)) => RecordData::Name(name.0.to_ascii()),
             (Self::Mx, RData::MX(mx)) => RecordData::Mx {
                 preference: mx.preference(),
-                in_flight: mx.in_flight().to_ascii(),
+                exchange: mx.exchange().to_ascii(),
             },
             (Self::Srv, RData::SRV(srv)) => RecordData::Srv {
                 priority: srv.priority(),

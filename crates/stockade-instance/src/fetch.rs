@@ -105,7 +105,7 @@ async fn run(
         let left = if retried {
             wall_limit.saturating_sub(began.elapsed())
         } else {
-            wall
+            wall_limit
         };
         match attempt(found.slot, prepared, left).await {
             Ok(reply) => return respond(prepared, reply, cold, retried),

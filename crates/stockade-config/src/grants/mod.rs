@@ -11,8 +11,8 @@ mod files;
 mod key;
 mod lightning;
 mod limits;
-mod sqlite;
 mod nostr;
+mod sqlite;
 
 use std::collections::BTreeMap;
 
@@ -30,8 +30,8 @@ pub use files::{FileMode, FilesGrant};
 pub use key::{KeyAlgorithm, KeyEncoding, KeyGrant, KeyUsage};
 pub use lightning::{FeeLimit, LightningGrant, LnbitsWallet, Msat, Spend};
 pub use limits::CallLimits;
-pub use sqlite::{SqliteGrant, SqliteIsolation};
 pub use nostr::{NostrGrant, NostrPermission};
+pub use sqlite::{SqliteGrant, SqliteIsolation};
 
 /// The key of a grant that is not a kind.
 const APPROVE: &str = "approve";

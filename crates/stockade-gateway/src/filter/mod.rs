@@ -234,7 +234,7 @@ mod tests {
         chain.on_response(&request.record, &request.head.extensions, &mut response);
         assert_eq!(
             response.headers()["x-request-id"],
-            request.record.request_id
+            *request.record.request_id
         );
     }
 }

@@ -9,8 +9,8 @@
 mod asks;
 mod calls;
 mod crons;
-mod granted;
 mod fresh;
+mod granted;
 mod guest;
 mod hostile;
 mod mirrors;
