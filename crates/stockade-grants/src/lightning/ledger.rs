@@ -18,8 +18,8 @@ use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use stockade_config::Msat;
 use stockade_state::{
-    Atomic, Check, Entry, Key, Keyspace, KeyspaceName, Limits, List, Mutation, Outcome,
-    SqliteOptions, SqliteStore, StateError, Store, Value, Version,
+    Atomic, Check, Key, Keyspace, KeyspaceName, Limits, List, Mutation, Outcome, SqliteOptions,
+    SqliteStore, StateEntry, StateError, Store, Value, Version,
 };
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -303,7 +303,7 @@ impl Ledger {
     async fn read<const N: usize>(
         &self,
         keys: [Key; N],
-    ) -> Result<[Option<Entry>; N], LedgerError> {
+    ) -> Result<[Option<StateEntry>; N], LedgerError> {
         let entries = self
             .book
             .keyspace
@@ -349,7 +349,7 @@ fn seconds(now: SystemTime) -> u64 {
     now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-fn check(key: Key, entry: Option<Entry>) -> Check {
+fn check(key: Key, entry: Option<StateEntry>) -> Check {
     Check {
         key,
         version: entry.map(|entry| entry.version),
@@ -366,7 +366,7 @@ fn put(key: Key, value: &impl Serialize, ttl: Option<Duration>) -> Result<Mutati
 }
 
 /// What cannot be read stops payments: it is not taken for nothing.
-fn parse<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, LedgerError> {
+fn parse<T: serde::de::DeserializeOwned>(entry: &StateEntry) -> Result<T, LedgerError> {
     serde_json::from_slice(&entry.value.data).map_err(|_| LedgerError::Store)
 }
 

@@ -26,7 +26,7 @@ use super::stash::Stash;
 pub type IsolateKey = (u32, u32);
 
 /// The name of an isolate in the records of its grants. No other isolate of the run has it.
-fn name_of((sandbox, isolate): IsolateKey) -> String {
+pub(super) fn name_of((sandbox, isolate): IsolateKey) -> String {
     format!("sandbox {sandbox}, isolate {isolate}")
 }
 

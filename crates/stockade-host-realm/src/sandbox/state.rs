@@ -16,7 +16,7 @@ use stockade_supervisor::{
     Event, EventQueue, IsolateHandle, IsolationBackend, Supervisor, TerminateReason,
 };
 
-use super::account::{Account, Arrival, Given, Granted, IsolateKey};
+use super::account::{Account, Arrival, Given, Granted, IsolateKey, name_of};
 use super::approvals::Approvals;
 
 /// While the host's heap is nearly full, nothing above this comes into it.
