@@ -33,8 +33,8 @@ EDGES = {
     "stockade-config": {"stockade-http", "stockade-limits"},
     "stockade-capability": {"stockade-http", "stockade-protocol"},
     "stockade-grants": {
-        "stockade-broker", "stockade-capability", "stockade-config", "stockade-http", "stockade-jail", "stockade-limits",
-        "stockade-protocol", "stockade-sqlite", "stockade-state",
+        "stockade-broker", "stockade-capability", "stockade-config", "stockade-door", "stockade-http", "stockade-jail",
+        "stockade-limits", "stockade-protocol", "stockade-sqlite", "stockade-state",
     },
     "stockade-instance": {"stockade-capability", "stockade-http", "stockade-limits", "stockade-protocol", "stockade-supervisor"},
     "stockade-watch": set(),

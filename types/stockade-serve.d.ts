@@ -529,6 +529,22 @@ interface Electrum {
   feeRate(blocks: number): Promise<number | null>;
 }
 
+/**
+ * A server for the guest's own driver, of the kinds `postgres`, `mysql` and `redis`. Only `connect()` knows the host, and
+ * the user and the password mean nothing.
+ */
+interface Hyperdrive {
+  readonly connectionString: string;
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly password: string;
+  /** The name of the database; for Redis its number. */
+  readonly database: string;
+  /** Opens a connection on which the server's protocol is spoken. */
+  connect(): Socket;
+}
+
 /** A payment or an invoice of a wallet. Amounts are in thousandths of a satoshi. */
 interface LightningTransaction {
   type: "incoming" | "outgoing";

@@ -16,9 +16,9 @@ use std::time::Duration;
 use hickory_resolver::Name;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use ipnet::IpNet;
-use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use stockade_http::Host;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -265,6 +265,12 @@ impl Network {
 }
 
 impl TlsClient {
+    /// The same for a protocol that begins TLS by itself. It checks the server's name.
+    #[must_use]
+    pub fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(self.connector.config())
+    }
+
     /// Begins TLS on a connection to `host` that is open, as a protocol with STARTTLS does. The caller bounds the
     /// time.
     ///

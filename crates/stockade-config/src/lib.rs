@@ -47,10 +47,10 @@ mod yaml;
 pub use config::{Config, Loaded};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use grants::{
-    Approve, BitcoinNetwork, CallLimits, DnsGrant, DnsRecord, ElectrumGrant, ElectrumServer,
-    FeeLimit, FileMode, FilesGrant, Grant, KeyAlgorithm, KeyEncoding, KeyGrant, KeyUsage,
-    LightningGrant, LnbitsWallet, Msat, NostrGrant, NostrPermission, Spend, SqliteGrant,
-    SqliteIsolation,
+    Approve, BitcoinNetwork, CallLimits, DnsGrant, DnsRecord, DoorTls, ElectrumGrant,
+    ElectrumServer, FeeLimit, FileMode, FilesGrant, Grant, KeyAlgorithm, KeyEncoding, KeyGrant,
+    KeyUsage, LightningGrant, LnbitsWallet, Msat, MysqlGrant, NostrGrant, NostrPermission,
+    PostgresGrant, RedisGrant, Spend, SqliteGrant, SqliteIsolation,
 };
 pub use guard::{DataGuard, GuardRule, PortRange};
 pub use instance::{

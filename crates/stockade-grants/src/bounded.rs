@@ -3,8 +3,9 @@
 //! The order is fixed: count the call against the rate, find the method, measure the arguments, take the call out of
 //! the budget, find a place, ask for approval, call, measure the result. A call that is refused on the way reaches no kind.
 //!
-//! A call holds its place until the streams of its result have ended, and is recorded then.
+//! A call holds its place until the streams of its result have ended, or its connection, and is recorded then.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,10 +17,13 @@ use futures_util::future::BoxFuture;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use stockade_broker::{Budget, BudgetCounter, Missed, Places, Reason, Spent};
-use stockade_capability::{CallContext, CallNotes, CallPayload, Capability, ErrorName, Owner};
+use stockade_capability::{
+    CallContext, CallNotes, CallPayload, Capability, DuplexStream, ErrorName, Owner, Pipe,
+};
 use stockade_config::CallLimits;
 use stockade_http::{Body, BoxError};
 use stockade_protocol::GuestError;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -89,16 +93,21 @@ impl Capability for Bounded {
         let (inner, method) = (Arc::clone(&self.inner), method.to_owned());
         Box::pin(async move {
             let result = call.run(&*inner, context, &method, arguments).await;
-            match result {
-                Ok(value) => {
-                    call.ended(CallOutcome::Ok, None);
-                    Ok(value)
-                }
-                Err(failure) => {
-                    call.ended(failure.outcome, failure.reason);
-                    Err(failure.error)
-                }
-            }
+            call.over(result)
+        })
+    }
+
+    fn open(
+        &self,
+        context: CallContext,
+        method: &str,
+        arguments: CallPayload,
+    ) -> BoxFuture<'static, Result<Pipe, GuestError>> {
+        let call = Arc::new(Call::new(&self.shared, &context, method));
+        let (inner, method) = (Arc::clone(&self.inner), method.to_owned());
+        Box::pin(async move {
+            let opened = call.connect(&*inner, context, &method, arguments).await;
+            call.over(opened)
         })
     }
 
@@ -185,13 +194,74 @@ impl Call {
         self.state.lock().end.get_or_insert((outcome, reason, took));
     }
 
+    /// Ends the call as its result says.
+    fn over<T>(&self, result: Result<T, Failure>) -> Result<T, GuestError> {
+        match result {
+            Ok(value) => {
+                self.ended(CallOutcome::Ok, None);
+                Ok(value)
+            }
+            Err(failure) => {
+                self.ended(failure.outcome, failure.reason);
+                Err(failure.error)
+            }
+        }
+    }
+
+    /// A call whose result is a value.
     async fn run(
         self: &Arc<Self>,
         inner: &dyn Capability,
         context: CallContext,
         method: &str,
-        mut arguments: CallPayload,
+        arguments: CallPayload,
     ) -> Result<CallPayload, Failure> {
+        let limits = &self.shared.limits;
+        let (arguments, deadline) = self.admitted(method, arguments).await?;
+        let calling = inner.call(context, method, arguments);
+        let called = tokio::time::timeout_at(deadline, calling).await;
+        let mut value = called
+            .map_err(|_| timed_out(limits.timeout))?
+            .map_err(|error| self.failed(error))?;
+
+        // The result.
+        let size = value.payload.size() as u64;
+        if size > limits.max_result {
+            return Err(too_large(Direction::Received, limits.max_result));
+        }
+        self.count(Direction::Received, size)?;
+        value.streams = self.counted(value.streams, Direction::Received, size);
+        Ok(value)
+    }
+
+    /// A call whose result is a connection, which holds the call open. Its bytes are counted; how many there may be
+    /// at a time is for its protocol to say.
+    async fn connect(
+        self: &Arc<Self>,
+        inner: &dyn Capability,
+        context: CallContext,
+        method: &str,
+        arguments: CallPayload,
+    ) -> Result<Pipe, Failure> {
+        let (arguments, deadline) = self.admitted(method, arguments).await?;
+        let opening = inner.open(context, method, arguments);
+        let opened = tokio::time::timeout_at(deadline, opening).await;
+        let mut pipe = opened
+            .map_err(|_| timed_out(self.shared.limits.timeout))?
+            .map_err(|error| self.failed(error))?;
+        pipe.stream = Box::new(CountedPipe {
+            inner: pipe.stream,
+            call: Arc::clone(self),
+        });
+        Ok(pipe)
+    }
+
+    /// Holds a call to everything that comes before it. Gives its arguments, and when its result is due.
+    async fn admitted(
+        self: &Arc<Self>,
+        method: &str,
+        mut arguments: CallPayload,
+    ) -> Result<(CallPayload, Instant), Failure> {
         let limits = &self.shared.limits;
 
         // The rate, before anything that costs more.
@@ -212,7 +282,7 @@ impl Call {
         self.count(Direction::Sent, size)?;
         arguments.streams = self.counted(arguments.streams, Direction::Sent, size);
 
-        // A place, leave, and the call itself.
+        // A place, and leave.
         let place = self
             .shared
             .places
@@ -230,20 +300,7 @@ impl Call {
             self.approved(approval, question).await?;
             deadline += asked.elapsed();
         }
-        let calling = inner.call(context, method, arguments);
-        let called = tokio::time::timeout_at(deadline, calling).await;
-        let mut value = called
-            .map_err(|_| timed_out(limits.timeout))?
-            .map_err(|error| self.failed(error))?;
-
-        // The result.
-        let size = value.payload.size() as u64;
-        if size > limits.max_result {
-            return Err(too_large(Direction::Received, limits.max_result));
-        }
-        self.count(Direction::Received, size)?;
-        value.streams = self.counted(value.streams, Direction::Received, size);
-        Ok(value)
+        Ok((arguments, deadline))
     }
 
     /// What an approver is asked about the call.
@@ -416,6 +473,51 @@ impl HttpBody for Counted {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+/// The connection of a call.
+struct CountedPipe {
+    inner: Box<dyn DuplexStream>,
+    call: Arc<Call>,
+}
+
+impl CountedPipe {
+    fn count(&self, direction: Direction, bytes: usize) -> io::Result<()> {
+        let counted = self.call.count(direction, bytes as u64);
+        counted.map_err(|failure| io::Error::other(failure.error))
+    }
+}
+
+impl AsyncRead for CountedPipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+        let bytes = buffer.filled().len() - before;
+        Poll::Ready(self.count(Direction::Received, bytes))
+    }
+}
+
+impl AsyncWrite for CountedPipe {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
+        Poll::Ready(self.count(Direction::Sent, written).map(|()| written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
     }
 }
 

@@ -17,6 +17,7 @@ mod approval;
 mod audit;
 mod bounded;
 mod dns;
+mod doors;
 mod electrum;
 mod files;
 mod ground;
@@ -37,6 +38,8 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use stockade_capability::Capability;
 use stockade_config::{CallLimits, Grant};
+
+use doors::{mysql, postgres, redis};
 
 pub use approval::{Approval, Approver, Asked};
 pub use audit::{CallAudit, CallOutcome, CallRecord, LogAudit, RefusalReason};
@@ -106,6 +109,9 @@ kinds! {
     Nostr "nostr" nostr,
     Electrum "electrum" electrum,
     Lightning "lightning" lightning,
+    Postgres "postgres" postgres,
+    Mysql "mysql" mysql,
+    Redis "redis" redis,
 }
 
 /// The row of a grant's kind.

@@ -6,12 +6,16 @@
 
 mod approve;
 mod dns;
+mod doors;
 mod electrum;
 mod files;
 mod key;
 mod lightning;
 mod limits;
+mod mysql;
 mod nostr;
+mod postgres;
+mod redis;
 mod sqlite;
 
 use std::collections::BTreeMap;
@@ -25,12 +29,16 @@ use crate::tree::Message;
 
 pub use approve::Approve;
 pub use dns::{DnsGrant, DnsRecord};
+pub use doors::DoorTls;
 pub use electrum::{BitcoinNetwork, ElectrumGrant, ElectrumServer};
 pub use files::{FileMode, FilesGrant};
 pub use key::{KeyAlgorithm, KeyEncoding, KeyGrant, KeyUsage};
 pub use lightning::{FeeLimit, LightningGrant, LnbitsWallet, Msat, Spend};
 pub use limits::CallLimits;
+pub use mysql::MysqlGrant;
 pub use nostr::{NostrGrant, NostrPermission};
+pub use postgres::PostgresGrant;
+pub use redis::RedisGrant;
 pub use sqlite::{SqliteGrant, SqliteIsolation};
 
 /// The key of a grant that is not a kind.
@@ -99,6 +107,12 @@ kinds! {
     Electrum(ElectrumGrant) "electrum",
     /// Receives and spends through a Lightning wallet.
     Lightning(LightningGrant) "lightning",
+    /// A PostgreSQL database.
+    Postgres(PostgresGrant) "postgres",
+    /// A MySQL or MariaDB database.
+    Mysql(MysqlGrant) "mysql",
+    /// A Redis or Valkey server.
+    Redis(RedisGrant) "redis",
 }
 
 /// The value of each name of `grants`.

@@ -4,6 +4,7 @@
 mod certificate;
 mod drivers;
 mod guest;
+mod local;
 mod mysql;
 mod postgres;
 mod redis;

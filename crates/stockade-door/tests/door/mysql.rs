@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use crate::certificate::{Certificate, untrusted};
 use crate::guest::{PATIENCE, soon, until};
-use crate::servers::{Local, PASSWORD, Running, mariadb};
+use crate::local::Local;
+use crate::servers::{PASSWORD, Running, mariadb};
 
 fn prepare(running: &Running) {
     running.mariadb(&format!(

@@ -11,7 +11,8 @@ use tokio::task::JoinHandle;
 
 use crate::certificate::{Certificate, untrusted};
 use crate::guest::{Answer, PATIENCE, Postgres, frame, query, soon, until};
-use crate::servers::{Local, PASSWORD, Running, postgres};
+use crate::local::Local;
+use crate::servers::{PASSWORD, Running, postgres};
 
 /// The role of guests, and a table for it.
 fn prepare(running: &Running) {

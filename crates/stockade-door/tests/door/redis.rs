@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use crate::certificate::{Certificate, untrusted};
 use crate::guest::{PATIENCE, soon, until};
-use crate::servers::{Local, PASSWORD, Running, free_port, redis};
+use crate::local::Local;
+use crate::servers::{PASSWORD, Running, free_port, redis};
 
 fn server(running: &Running, user: &str) -> Server {
     Server {

@@ -7,10 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use futures_util::future::BoxFuture;
-use stockade_door::{Dial, ServerStream};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 
 /// Debian's `nobody` and `nogroup`.
 const NOBODY: u32 = 65_534;
@@ -29,20 +26,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Reaches a server of this machine.
-pub(crate) struct Local(pub(crate) u16);
-
-impl Dial for Local {
-    fn dial(&self) -> BoxFuture<'static, std::io::Result<ServerStream>> {
-        let port = self.0;
-        Box::pin(async move {
-            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as ServerStream)
-        })
     }
 }
 

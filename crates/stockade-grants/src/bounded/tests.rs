@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use stockade_broker::{Broker, BrokerOptions};
 use stockade_capability::{HandleCount, Reply};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use super::*;
@@ -60,6 +61,27 @@ impl Capability for Subject {
                     Err(ErrorName::Type.error("no"))
                 }
             }
+        })
+    }
+
+    /// A connection on which everything comes back.
+    fn open(
+        &self,
+        _context: CallContext,
+        method: &str,
+        _arguments: CallPayload,
+    ) -> BoxFuture<'static, Result<Pipe, GuestError>> {
+        let is_refused = method == "refuse";
+        Box::pin(async move {
+            if is_refused {
+                return Err(ErrorName::Type.error("no"));
+            }
+            let (guest, ours) = tokio::io::duplex(1000);
+            tokio::spawn(async move {
+                let (mut reader, mut writer) = tokio::io::split(ours);
+                tokio::io::copy(&mut reader, &mut writer).await
+            });
+            Ok(Pipe::new(guest))
         })
     }
 }
@@ -153,15 +175,24 @@ impl Bench {
         method: &str,
         arguments: CallPayload,
     ) -> BoxFuture<'static, Result<CallPayload, GuestError>> {
-        let context = CallContext {
+        self.bounded.call(Self::context(), method, arguments)
+    }
+
+    fn context() -> CallContext {
+        CallContext {
             owner: Owner {
                 instance: "shop".into(),
                 start: 1,
                 mirror: 1,
             },
             notes: CallNotes::default(),
-        };
-        self.bounded.call(context, method, arguments)
+        }
+    }
+
+    async fn open(&self, method: &str) -> Result<Pipe, String> {
+        let arguments = CallPayload::default();
+        let opened = self.bounded.open(Self::context(), method, arguments);
+        opened.await.map_err(|error| error.name)
     }
 
     /// The name of the error of a call with `size` bytes of arguments, or `ok`.
@@ -292,6 +323,41 @@ async fn budget_that_is_spent_stays_spent_when_the_grant_changes() {
         "the result is beyond it"
     );
     assert_eq!(bytes.call("echo", 2).await, "QuotaExceededError");
+}
+
+#[tokio::test]
+async fn connection_is_a_call_until_it_is_closed() {
+    let bench = Bench::new(|limits| (limits.concurrent, limits.queue) = (1, 0));
+    let mut pipe = bench.open("echo").await.unwrap();
+    pipe.stream.write_all(b"hello").await.unwrap();
+    let mut back = [0; 5];
+    pipe.stream.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"hello");
+    assert_eq!(bench.open("echo").await.unwrap_err(), "BusyError");
+    assert_eq!(bench.records.0.lock().len(), 1, "the first one is open");
+    drop(pipe);
+    assert_eq!(bench.last(), "echo ok  5 5 []");
+    drop(bench.open("echo").await.unwrap());
+    assert_eq!(bench.open("refuse").await.unwrap_err(), "TypeError");
+    assert_eq!(bench.last(), "refuse error  0 0 []");
+    assert_eq!(bench.open("other").await.unwrap_err(), "TypeError");
+    assert_eq!(bench.last(), "unknown refused method 0 0 []");
+}
+
+#[tokio::test]
+async fn connections_count_against_the_rate_and_their_bytes_against_the_budget() {
+    let bench = Bench::new(|limits| limits.rate = NonZeroU32::new(2).unwrap());
+    for expected in [true, true, false] {
+        assert_eq!(bench.open("echo").await.is_ok(), expected);
+    }
+    let bench = Bench::new(|limits| limits.total_bytes = Some(20));
+    let mut pipe = bench.open("echo").await.unwrap();
+    pipe.stream.write_all(&[7; 10]).await.unwrap();
+    pipe.stream.read_exact(&mut [0; 10]).await.unwrap();
+    let error = pipe.stream.write_all(&[7]).await.unwrap_err();
+    let error = error.get_ref().unwrap().downcast_ref::<GuestError>();
+    assert_eq!(error.unwrap().name, "QuotaExceededError");
+    assert_eq!(bench.open("echo").await.unwrap_err(), "QuotaExceededError");
 }
 
 /// Answers what the arguments say: `[true]`, `[false]`, `["fail"]`, and nothing at all for anything else.

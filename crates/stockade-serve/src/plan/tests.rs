@@ -50,6 +50,9 @@ fn many() -> Value {
                     }},
                     "ME": {"nostr": {"key": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"}, "permissions": ["sign_event:1"]}},
                     "CHAIN": {"electrum": {"servers": ["ssl://e.example:50002"]}},
+                    "PG": {"postgres": {"url": {"file": "postgres://u@127.0.0.1/d"}}},
+                    "SQL": {"mysql": {"url": {"file": "mysql://u@127.0.0.1/d"}}},
+                    "CACHE": {"redis": {"url": {"file": "redis://127.0.0.1/1"}}},
                     "NWC": {"lightning": {
                         "nwc": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"}, "spend": {"payment": "5sat", "day": "50sat"},
                     }},
@@ -87,10 +90,16 @@ fn single() -> Value {
 }
 
 /// Files that the configurations name.
-const FILES: [&str; 13] = [
-    // What is in a file is its name: these two are keys.
+const FILES: [&str; 19] = [
+    // What is in a file is its name: these two are keys, and the next six are servers.
     "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa",
     "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d",
+    "postgres://u@127.0.0.1/d",
+    "postgres://u@127.0.0.1/e",
+    "mysql://u@127.0.0.1/d",
+    "mysql://u@127.0.0.1/e",
+    "redis://127.0.0.1/1",
+    "redis://127.0.0.1/2",
     "a.pem",
     "a.key",
     "a.txt",
@@ -544,6 +553,152 @@ fn cases() -> Vec<Case> {
             "instances.web.grants.CHAIN.electrum.limits.handles",
             json!(5),
         ),
+        change(
+            "instances.web.grants.PG.postgres.url",
+            json!({"file": "postgres://u@127.0.0.1/e"}),
+        ),
+        change("instances.web.grants.PG.postgres.tls", json!("required")),
+        change("instances.web.grants.PG.postgres.pool", json!(6)),
+        change("instances.web.grants.PG.postgres.statement", json!("6s")),
+        change("instances.web.grants.PG.postgres.idle", json!("6s")),
+        change(
+            "instances.web.grants.PG.postgres.allow_superuser",
+            json!(true),
+        ),
+        change("instances.web.grants.PG.postgres.transaction", json!("6s")),
+        change(
+            "instances.web.grants.PG.postgres.idle_in_transaction",
+            json!("6s"),
+        ),
+        change("instances.web.grants.PG.postgres.rows", json!(6)),
+        change("instances.web.grants.PG.postgres.ca", json!(["a.pem"]))
+            .with("instances.web.grants.PG.postgres.tls", json!("required")),
+        change("instances.web.grants.PG.postgres.limits.rate", json!(5)),
+        change(
+            "instances.web.grants.PG.postgres.limits.concurrent",
+            json!(5),
+        ),
+        change("instances.web.grants.PG.postgres.limits.queue", json!(5)),
+        change(
+            "instances.web.grants.PG.postgres.limits.timeout",
+            json!("6s"),
+        ),
+        change(
+            "instances.web.grants.PG.postgres.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.PG.postgres.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.PG.postgres.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.PG.postgres.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.PG.postgres.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.PG.postgres.limits.handles", json!(6)),
+        change(
+            "instances.web.grants.SQL.mysql.url",
+            json!({"file": "mysql://u@127.0.0.1/e"}),
+        ),
+        change("instances.web.grants.SQL.mysql.tls", json!("required")),
+        change("instances.web.grants.SQL.mysql.pool", json!(6)),
+        change("instances.web.grants.SQL.mysql.statement", json!("6s")),
+        change("instances.web.grants.SQL.mysql.idle", json!("6s")),
+        change(
+            "instances.web.grants.SQL.mysql.allow_superuser",
+            json!(true),
+        ),
+        change("instances.web.grants.SQL.mysql.transaction", json!("6s")),
+        change(
+            "instances.web.grants.SQL.mysql.idle_in_transaction",
+            json!("6s"),
+        ),
+        change("instances.web.grants.SQL.mysql.rows", json!(6)),
+        change("instances.web.grants.SQL.mysql.ca", json!(["a.pem"]))
+            .with("instances.web.grants.SQL.mysql.tls", json!("required")),
+        change("instances.web.grants.SQL.mysql.limits.rate", json!(5)),
+        change("instances.web.grants.SQL.mysql.limits.concurrent", json!(5)),
+        change("instances.web.grants.SQL.mysql.limits.queue", json!(5)),
+        change("instances.web.grants.SQL.mysql.limits.timeout", json!("6s")),
+        change(
+            "instances.web.grants.SQL.mysql.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.SQL.mysql.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.SQL.mysql.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.SQL.mysql.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.SQL.mysql.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.SQL.mysql.limits.handles", json!(6)),
+        change(
+            "instances.web.grants.CACHE.redis.url",
+            json!({"file": "redis://127.0.0.1/2"}),
+        ),
+        change("instances.web.grants.CACHE.redis.tls", json!("required")),
+        change("instances.web.grants.CACHE.redis.pool", json!(6)),
+        change("instances.web.grants.CACHE.redis.statement", json!("6s")),
+        change("instances.web.grants.CACHE.redis.idle", json!("6s")),
+        change(
+            "instances.web.grants.CACHE.redis.allow_superuser",
+            json!(true),
+        ),
+        change(
+            "instances.web.grants.CACHE.redis.refuse",
+            json!(["FLUSHDB"]),
+        ),
+        change("instances.web.grants.CACHE.redis.allow", json!(["EVAL"])),
+        change("instances.web.grants.CACHE.redis.ca", json!(["a.pem"]))
+            .with("instances.web.grants.CACHE.redis.tls", json!("required")),
+        change("instances.web.grants.CACHE.redis.limits.rate", json!(5)),
+        change(
+            "instances.web.grants.CACHE.redis.limits.concurrent",
+            json!(5),
+        ),
+        change("instances.web.grants.CACHE.redis.limits.queue", json!(5)),
+        change(
+            "instances.web.grants.CACHE.redis.limits.timeout",
+            json!("6s"),
+        ),
+        change(
+            "instances.web.grants.CACHE.redis.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.CACHE.redis.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.CACHE.redis.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.CACHE.redis.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.CACHE.redis.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.CACHE.redis.limits.handles", json!(6)),
         change(
             "instances.web.grants.KEY.key.secret",
             json!({"file": "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d"}),

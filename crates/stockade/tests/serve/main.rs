@@ -8,6 +8,10 @@
 mod bindings;
 mod client;
 mod connections;
+#[path = "../../../stockade-door/tests/door/servers.rs"]
+#[expect(dead_code, reason = "the tests of doors use more of it")]
+mod database_servers;
+mod doors;
 mod fetches;
 mod frameworks;
 mod fresh;
