@@ -166,7 +166,7 @@ impl Reason {
 }
 
 impl Reason {
-    /// In words, for something that `section` allows or not and of which so many `things` are.
+    /// In words, for something that `section` allows or not, with the number of `things`.
     fn describe(&self, f: &mut fmt::Formatter<'_>, action: Action) -> fmt::Result {
         let (section, things) = action.section();
         match self {

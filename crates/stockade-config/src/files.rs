@@ -48,7 +48,7 @@ pub(crate) fn text(path: &Path) -> Result<String, String> {
 enum Unreadable {
     Io(std::io::Error),
     Irregular,
-    /// Longer than so many bytes.
+    /// Longer than this number of bytes.
     Long(u64),
 }
 

@@ -129,8 +129,8 @@ mod tests {
                 "allowed: a whole number from 1 to 1000000",
             ),
         ] {
-            let told = grants_of(json).unwrap_err();
-            assert!(told.contains(what), "{json}: {told}");
+            let error = grants_of(json).unwrap_err();
+            assert!(error.contains(what), "{json}: {error}");
         }
     }
 }

@@ -180,7 +180,7 @@ impl GuestModules {
         Ok(url)
     }
 
-    /// The URL of a module that is part of the runtime: for sites, but for one. A module of the guest's goes before
+    /// The URL of a module that is part of the runtime: for sites, except one. A module of the guest's goes before
     /// one of Node's whose name is written without `node:`.
     fn find_built_in(&self, specifier: &str, referrer: &str) -> Option<Url> {
         let of_site = SITE_MODULES.contains(&specifier) && self.serves();

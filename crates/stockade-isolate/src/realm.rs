@@ -38,7 +38,7 @@ pub(crate) struct Functions {
 }
 
 /// V8 divides a heap of 8 MB so that a long loop finds no memory for its compiled code. It is given this much, and the
-/// isolate is held to a lower limit by what it is measured to use.
+/// isolate is limited to less by what it is measured to use.
 const LEAST_HEAP: u64 = 9 << 20;
 
 impl Realm {

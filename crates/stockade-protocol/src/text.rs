@@ -64,7 +64,7 @@ fn take(text: &str, max: usize, keep: impl Fn(char) -> bool) -> (String, usize) 
 fn printable(bytes: &[u8]) -> usize {
     let is_printable = |byte: &u8| (b' '..=b'~').contains(byte);
     let mut length = 0;
-    // Without an early end within a piece, so that all of it is looked at in a few steps.
+    // Without an early end within a piece, so that all of it is checked in a few steps.
     for piece in bytes.chunks(32) {
         if !piece
             .iter()

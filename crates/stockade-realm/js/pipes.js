@@ -37,7 +37,7 @@ const OVERHEAD = 256;
 const CHUNK = 64 * 1024;
 // A piece is not made smaller than this for want of credit.
 const SMALL_CHUNK = 4 * 1024;
-const TELL_AT = WINDOW / 4;
+const REPORT_AT = WINDOW / 4;
 
 const pipes = new SafeMap(); // id -> Pipe
 
@@ -72,7 +72,7 @@ function take(pipe) {
   if (pipe.inbox.length === 0) return undefined;
   const bytes = ArrayPrototypeShift(pipe.inbox);
   pipe.taken += TypedArrayPrototypeGetByteLength(bytes) + OVERHEAD;
-  if (pipe.taken >= TELL_AT && !pipe.isOver) {
+  if (pipe.taken >= REPORT_AT && !pipe.isOver) {
     network.control("pipe.credit", { __proto__: null, id: pipe.id, n: pipe.taken });
     pipe.taken = 0;
   }

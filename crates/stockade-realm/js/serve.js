@@ -289,7 +289,7 @@ function settled(live) {
 
 let calls = 0;
 
-// The host is told when a call's promises begin and end, since the reply to the call does not say so.
+// The host is notified when a call's promises begin and end, since the reply to the call does not say so.
 function callLive() {
   calls++;
   const live = new Live(calls, (live) => control("call.settled", [live.id]));
@@ -364,7 +364,7 @@ function onConnect(message) {
 }
 
 // Does the work of a handler that gives no response, and says when it and what `waitUntil` was given are done.
-// `onError` is called before the host hears of a failure.
+// `onError` is called before the host learns of a failure.
 function run(id, name, work, onError) {
   const live = new Live(id, undefined);
   let error = null;

@@ -21,7 +21,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use super::datagrams::{Datagrams, Pace};
-use super::policy::{Protocol, SocketPolicy, SocketRule, TlsUse};
+use super::policy::{Protocol, Secure, SocketPolicy, SocketRule, TlsUse};
 use super::stream::{SocketStream, Transport, Watched};
 use crate::audit::{Action, Audit, Reason, Refusal};
 use crate::budget::Quota;
@@ -33,17 +33,6 @@ use crate::resolve::Resolver;
 
 /// Datagrams of this time may go at once.
 const DATAGRAMS_AT_ONCE: Duration = Duration::from_secs(1);
-
-/// Whether a connection has TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Secure {
-    /// None, and it cannot start.
-    Off,
-    /// From its first byte.
-    On,
-    /// None at first; it starts when the guest says so.
-    StartTls,
-}
 
 /// Where a guest wants to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,8 +10,8 @@ mod policy;
 mod stream;
 
 pub(crate) use connect::SocketParts;
-pub use connect::{
-    Connection, ConnectionStream, Deadline, Secure, SocketTarget, Sockets, TlsStart,
+pub use connect::{Connection, ConnectionStream, Deadline, SocketTarget, Sockets, TlsStart};
+pub use policy::{
+    ClientCertificate, Protocol, Secure, SocketLimits, SocketPolicy, SocketRule, TlsUse,
 };
-pub use policy::{ClientCertificate, Protocol, SocketLimits, SocketPolicy, SocketRule, TlsUse};
 pub use stream::SocketStream;

@@ -9,13 +9,23 @@ use std::time::Duration;
 use ipnet::IpNet;
 use stockade_http::{Host, HostPattern};
 
-use super::Secure;
 use crate::address::AddressRules;
 use crate::audit::Reason;
 use crate::policy::{Admitted, Budget, Denied, EgressLimits, Scope, names};
 
 /// SMTP between servers: what spam goes through.
 const SMTP: u16 = 25;
+
+/// Whether a connection has TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secure {
+    /// None, and it cannot start.
+    Off,
+    /// From its first byte.
+    On,
+    /// None at first; it starts when the guest says so.
+    StartTls,
+}
 
 /// What a rule is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,7 +80,7 @@ pub struct SocketRule {
     pub client: Option<ClientCertificate>,
 }
 
-/// Bounds of one instance's connections, all of its mirrors together. Times are held to between a millisecond and a
+/// Bounds of one instance's connections, all of its mirrors together. Times are limited to between a millisecond and a
 /// year.
 #[derive(Clone, Debug)]
 pub struct SocketLimits {
@@ -108,7 +118,7 @@ impl Default for SocketLimits {
 }
 
 impl SocketLimits {
-    /// In the words of the exchanges of HTTP, whose counters count these too; with times that no clock overflows on.
+    /// In the terms of HTTP requests, whose counters count these too; with times that no clock overflows on.
     pub(super) fn as_egress(&self) -> EgressLimits {
         EgressLimits {
             connect_timeout: self.connect_timeout,

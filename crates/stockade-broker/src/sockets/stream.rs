@@ -20,7 +20,7 @@ use crate::in_flight::InFlight;
 /// Bytes that a guest may send without TLS where its rule requires TLS: enough for any protocol's way to start it.
 const PLAIN_BYTES: u64 = 4096;
 
-/// Bytes of one write, so that one of any size is held to the bandwidth.
+/// Bytes of one write, so that one of any size is limited to the bandwidth.
 const MOST_WRITTEN: usize = 64 << 10;
 
 /// What a connection and those that watch it share.

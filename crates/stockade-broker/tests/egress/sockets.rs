@@ -154,7 +154,7 @@ async fn connection_has_tls_from_its_first_byte_or_later() {
     let (mut stream, _) = start_tls.unwrap().start(stream, None).await.unwrap();
     assert_eq!(in_flight(&mut stream, "secret").await, "secret");
 
-    // The hostile twins: a root that is not trusted, and a name that is not proven.
+    // The hostile cases: a root that is not trusted, and a name that is not proven.
     let strangers = trusting(Vec::new());
     let refused = connect(&strangers, "db.example", at_once.port(), Secure::On).await;
     let refused = refused.err().unwrap();
@@ -265,7 +265,7 @@ async fn name_that_turns_inside_after_the_check_is_refused_or_not_followed() {
         "{kinds:?}"
     );
     assert_eq!(server.connections(), 0);
-    // The twin: the same name, with its address listed.
+    // The control: the same name, with its address listed.
     let sockets = open(&setting, policy(TlsUse::Allowed, |_| ()));
     let connected = connect(&sockets, "inside.example", server.port(), Secure::Off).await;
     assert_eq!(in_flight(&mut connected.unwrap().stream, "in").await, "in");

@@ -24,7 +24,7 @@ call_limits! {
 
 section! {
     /// Looks names up in the DNS, as `env.NAME.resolve(name, type)`. A name that `names` does
-    /// not list is refused. Whoever serves a name sees each question for it: a rule for
+    /// not list is refused. The servers of a name see each question for it: a rule for
     /// all names below one is a way to send data there.
     pub struct DnsGrant "dns" {
         /// The names that may be looked up: a name, or `*.` and a name for all names

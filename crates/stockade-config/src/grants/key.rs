@@ -31,7 +31,7 @@ section! {
         /// these, `encrypt` and `wrapKey` with `A…GCM`. What the public half can do, the
         /// guest does itself.
         pub usages: Vec<KeyUsage> = list(&KeyUsage::KIND).required().nonempty().like(&["[sign]"]),
-        /// How the bytes of a shared secret are written down, where it is no JWK.
+        /// How the bytes of a shared secret are written down, where it is not a JWK.
         pub encoding: Option<KeyEncoding> = Key::of(KeyEncoding::KIND),
         /// What all data must begin with to be signed, so that a signature for one
         /// purpose is none for another.

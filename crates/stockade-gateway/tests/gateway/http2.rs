@@ -87,7 +87,7 @@ async fn cookies_in_many_pieces_are_one_field() {
 }
 
 #[tokio::test]
-async fn length_of_a_body_is_told_whatever_the_target_says() {
+async fn length_of_a_body_is_sent_whatever_the_target_says() {
     let server = Server::one(async |request: Request<Body>| {
         let path = request.uri().path().trim_start_matches('/').to_owned();
         let mut response = text(path);

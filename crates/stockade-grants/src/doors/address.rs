@@ -70,7 +70,7 @@ impl Address {
             return Err(wrong("has a database that is not a number"));
         }
 
-        // What drivers take as parameters are keys of the grant, but for the one that providers write.
+        // What drivers take as parameters are keys of the grant. Providers write one of them into their URLs.
         let mut by_parameter = false;
         for (name, value) in url.query_pairs() {
             let value = value.to_ascii_lowercase().replace('_', "-");

@@ -43,7 +43,7 @@ const WINDOW: usize = 512 << 10;
 const OVERHEAD: usize = 256;
 
 /// Cost that was taken before the sender gets credit for it.
-const TELL_AT: usize = WINDOW / 4;
+const REPORT_AT: usize = WINDOW / 4;
 
 /// Bytes of one message to the guest.
 const CHUNK: usize = 64 << 10;
@@ -338,13 +338,13 @@ impl Mirror {
         Ok(())
     }
 
-    fn tell_pipe(&self, name: &str, id: u64) {
+    fn notify_pipe(&self, name: &str, id: u64) {
         self.notify(name, Payload::from_json(format!("{{\"id\":{id}}}")));
     }
 
     fn pipe_over(&self, id: u64, how: Result<(), GuestError>) {
         let Err(error) = how else {
-            return self.tell_pipe("pipe.closed", id);
+            return self.notify_pipe("pipe.closed", id);
         };
         let mut json = format!("{{\"id\":{id},\"name\":");
         push_string(&mut json, &error.name);
@@ -408,7 +408,7 @@ impl Carrier<'_> {
             pipe = self
                 .upgrade(stream, pipe.start_tls, name, from_guest)
                 .await?;
-            self.mirror.tell_pipe("pipe.secured", self.id);
+            self.mirror.notify_pipe("pipe.secured", self.id);
         }
     }
 
@@ -450,7 +450,7 @@ impl Carrier<'_> {
                 tokio::select! {
                     read = &mut reads, if !peer_ended => {
                         read.map_err(broken)?;
-                        self.mirror.tell_pipe("pipe.end", self.id);
+                        self.mirror.notify_pipe("pipe.end", self.id);
                         peer_ended = true;
                     }
                     stop = &mut writes, if !guest_ended => match stop.map_err(broken)? {
@@ -527,7 +527,7 @@ impl Carrier<'_> {
                 writer.flush().await?;
             }
             taken += data.len() + OVERHEAD;
-            if taken >= TELL_AT {
+            if taken >= REPORT_AT {
                 self.flow.owed.fetch_add(taken, Ordering::SeqCst);
                 let json = format!("{{\"id\":{},\"n\":{taken}}}", self.id);
                 self.mirror.notify("pipe.credit", Payload::from_json(json));

@@ -209,7 +209,7 @@ async fn fresh_mirror_stays_for_the_streams_and_promises_of_a_call() {
 }
 
 #[tokio::test]
-async fn fresh_mirror_serves_its_websocket_to_the_end_and_hears_of_it() {
+async fn fresh_mirror_serves_its_websocket_to_the_end_and_is_notified_of_it() {
     let (received, mut closed) = mpsc::unbounded_channel();
     let site = fresh(
         guest::scripted(move |guest, message| match &message {

@@ -352,7 +352,7 @@ impl Running {
         let until = Instant::now() + START_TIME;
         while !self.is_ready() {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || !is_told(&self.control, left)? {
+            if left.is_zero() || !is_readable(&self.control, left)? {
                 return Err(io::Error::other("it is not ready in time"));
             }
             // Either that it is ready, or that it has ended.
@@ -377,7 +377,7 @@ impl Running {
         ];
         descriptors.extend(start.doors.iter().map(|door| door.as_fd()));
         message::send(&self.control, &order, &descriptors)?;
-        is_told(&self.control, CLONE_TIME)?;
+        is_readable(&self.control, CLONE_TIME)?;
         match message::receive::<Report>(&self.control)? {
             Some((Report::Cloned { pid }, mut descriptors)) => {
                 self.clones += 1;
@@ -393,13 +393,13 @@ impl Running {
 }
 
 /// Whether the other end of a socket says something, or closes it, within this time.
-fn is_told(socket: &OwnedFd, within: Duration) -> io::Result<bool> {
-    let mut told = [PollFd::new(socket, PollFlags::IN)];
+fn is_readable(socket: &OwnedFd, within: Duration) -> io::Result<bool> {
+    let mut waited = [PollFd::new(socket, PollFlags::IN)];
     let wait = Timespec {
         tv_sec: within.as_secs().cast_signed(),
         tv_nsec: within.subsec_nanos().into(),
     };
-    let count = rustix::io::retry_on_intr(|| poll(&mut told, Some(&wait)))?;
+    let count = rustix::io::retry_on_intr(|| poll(&mut waited, Some(&wait)))?;
     Ok(count > 0)
 }
 
@@ -484,7 +484,7 @@ impl Clones {
         }
         // Ended by the kernel with the launcher, unless that had ended before.
         pidfd_send_signal(&launcher, Signal::CONT)?;
-        is_told(&control, START_TIME)?;
+        is_readable(&control, START_TIME)?;
         let Some((spec, _)) = message::receive::<JailSpec>(&control)? else {
             return Err(io::Error::other("the launcher has ended"));
         };

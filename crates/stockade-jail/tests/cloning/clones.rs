@@ -163,7 +163,7 @@ fn killed(level: Level) {
     assert!(grown <= SLACK, "the launcher has grown by {grown} bytes");
 }
 
-/// Lets a process have no more of this than so many.
+/// Lets a process have at most this number of them.
 fn limit(pid: i32, resource: Resource, most: Option<u64>) {
     let of = prlimit(
         Pid::from_raw(pid),

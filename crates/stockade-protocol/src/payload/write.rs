@@ -40,7 +40,7 @@ fn is_escaped(byte: u8) -> bool {
 }
 
 fn push_escaped(out: &mut String, text: &str) {
-    // Without an early end, so that many bytes are looked at in one step: most texts have no escapes.
+    // Without an early end, so that many bytes are checked in one step: most texts have no escapes.
     if !text.bytes().fold(false, |any, byte| any | is_escaped(byte)) {
         return out.push_str(text);
     }

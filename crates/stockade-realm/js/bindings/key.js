@@ -1,6 +1,6 @@
 // Keys that the host holds: `CryptoKey`s whose operations `crypto.subtle` asks the host for.
 //
-// Such a key is a `CryptoKey` of the engine's, without bytes of a key in it: whatever looks at it sees its algorithm,
+// Such a key is a `CryptoKey` of the engine's, without bytes of a key in it: what reads it sees its algorithm,
 // type and usages. A table of this script says which ones they are, and the host knows what each may be used for, so a
 // guest that reaches this table, or forges a clone, gets nothing that it was not granted.
 
@@ -197,7 +197,7 @@ async function unwrap(subtle, format, wrapped, grant, algorithm, keyAlgorithm, e
   return FunctionPrototypeCall(importKey, subtle, format, data, keyAlgorithm, extractable, usages);
 }
 
-// Puts a method in the place of one of SubtleCrypto's. It does what the original does, but for a key of the host's at
+// Puts a method in the place of one of SubtleCrypto's. It does what the original does, except for a key of the host's at
 // this place among the arguments.
 function intercept(name, place, run) {
   const original = subtlePrototype[name];

@@ -84,7 +84,7 @@ export function pbkdf2(password, salt, iterations, length, name, callback) {
   derive().then((key) => callback(null, key), callback);
 }
 
-// The platform gives so many random bytes at once.
+// The platform gives at most this number of random bytes at once.
 const AT_ONCE = 65536;
 
 export function randomFillSync(target, offset = 0, size = target.byteLength - offset) {

@@ -85,12 +85,12 @@ const SITE: &str = "
       await socket.close();
       const [host, port] = address.split(':');
       const other = dgram.createSocket('udp4');
-      const heard = new Promise((resolve, reject) => {
+      const received = new Promise((resolve, reject) => {
         other.on('message', (message, { port }) => resolve([message.toString(), port]));
         other.on('error', reject);
       });
       other.send('over node', Number(port), host);
-      const message = await heard;
+      const message = await received;
       other.close();
       return [...sizes, message[0], message[1] === Number(port)];
     },

@@ -7,14 +7,26 @@ use crate::client::run;
 use crate::database_servers::{self, PASSWORD, Running};
 use crate::server::{PATIENCE, PLAIN, Server, folder};
 
-/// `/postgres` and `/redis` ask for one value; `?by=driver` connects to the host and the port of the binding, as a
-/// driver does, and `?sleep` stays in the statement.
+/// `/postgres` and `/redis` ask for one value; `?by=driver` and `?by=node` connect to the host and the port of the
+/// binding, as drivers for Workers and for Node do.
 const GUEST: &str = r#"
+import net from "node:net";
 import { connect } from "cloudflare:sockets";
 
 const encoder = new TextEncoder();
 
 function opened(binding, by) {
+  if (by === "node") {
+    const socket = net.connect({ host: binding.host, port: binding.port });
+    const readable = new ReadableStream({
+      start(controller) {
+        socket.on("data", (bytes) => controller.enqueue(bytes));
+        socket.on("error", (error) => controller.error(error));
+      },
+    });
+    const writer = { write: (bytes) => { socket.write(bytes); }, close: () => { socket.end(); } };
+    return { writer, reader: readable.getReader() };
+  }
   const socket = by === "driver"
     ? connect({ hostname: binding.host, port: binding.port })
     : binding.connect();
@@ -118,7 +130,7 @@ fn guest_asks_postgresql_without_the_password() {
     };
     let server = serve("postgres", "DB", &url, "");
     run(async {
-        for by in ["binding", "driver"] {
+        for by in ["binding", "driver", "node"] {
             let path = format!("/postgres?by={by}&text=select%201");
             assert_eq!(server.get("a", &path).await.json(), json!(["1"]), "{by}");
         }
@@ -133,7 +145,7 @@ fn guest_asks_postgresql_without_the_password() {
         let string = format!("postgresql://guest:none@{host}:5432/shop?sslmode=disable");
         assert_eq!(database["connectionString"], string.as_str());
         let calls = "stockade_capability_calls_total{instance=\"site\",binding=\"DB\",kind=\"postgres\",method=\"connect\",outcome=\"ok\"}";
-        server.until(calls, |count| count == 3.0).await;
+        server.until(calls, |count| count == 4.0).await;
     });
     assert!(!server.log_text().contains(PASSWORD));
 }
@@ -197,7 +209,7 @@ fn guest_asks_redis_and_is_refused_commands() {
     let url = format!("redis://app:{PASSWORD}@127.0.0.1:{}/0", cache.port);
     let server = serve("redis", "CACHE", &url, "          refuse: [INCR]\n");
     run(async {
-        for by in ["binding", "driver"] {
+        for by in ["binding", "driver", "node"] {
             for (text, answer) in [
                 ("SET%20shop:a%201", "+OK\r\n"),
                 ("GET%20shop:a", "$1\r\n1\r\n"),

@@ -132,7 +132,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
         "error_too_long",
         |forger| {
             let isolate = number(forger.isolate);
-            forger.whole_head(&[&[6], &isolate[..], &[0, 0x80, 0x80, 0x40, 0, 0, 0]].concat());
+            forger.whole_head(&[&[6], &isolate[..], &[0, 0x80, 0x80, 0x40, 0, 0, 0, 0]].concat());
         },
         End::Terminated(VIOLATION, "the message of an error of 1048576 is above"),
     ),
