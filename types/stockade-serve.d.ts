@@ -479,7 +479,8 @@ interface DnsResolver {
    * `NotFound` for one that does not exist.
    */
   resolve<T extends keyof DnsRecords = "A">(name: string, type?: T): Promise<DnsRecords[T][]>;
-//
+}
+
 // A grant of the kind `key` is a `CryptoKey`: `interface Env { JWT: CryptoKey }`.
 
 /** An event that is to be signed (NIP-01). */

@@ -50,8 +50,11 @@ impl Granting<'_> {
 /// All grants of one host that are open.
 pub struct Grants {
     audit: Arc<dyn CallAudit>,
-    kept: Mutex<HashMap<(Arc<str>, Arc<str>), Kept>>,
+    kept: Mutex<HashMap<Name, Kept>>,
 }
+
+/// An instance, and a name in its `env`.
+type Name = (Arc<str>, Arc<str>);
 
 /// What is kept of one name of one instance.
 #[derive(Default)]
@@ -104,7 +107,7 @@ impl Grants {
             .approval
             .as_ref()
             .map(|approval| Arc::clone(&approval.name));
-        let key: (Arc<str>, Arc<str>) = (granting.instance.into(), granting.binding.into());
+        let key: Name = (granting.instance.into(), granting.binding.into());
         let kind = kind_of(grant)?;
         let mut all = self.kept.lock();
         let kept = all.entry(key).or_default();

@@ -36,7 +36,7 @@ pub(super) enum Material {
     Oaep(OaepPrivateDecryptingKey, &'static OaepAlgorithm),
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Gcm(Box<LessSafeKey>),
 }
 
@@ -245,7 +245,10 @@ fn hmac_key(
         spki: None,
         bits: bytes.len() * 8,
     };
-    Ok((Material::Hmac(hmac::Key::new(algorithm, &bytes)), shown))
+    Ok((
+        Material::Hmac(Box::new(hmac::Key::new(algorithm, &bytes))),
+        shown,
+    ))
 }
 
 fn gcm(

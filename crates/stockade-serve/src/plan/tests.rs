@@ -50,6 +50,7 @@ fn many() -> Value {
                     }},
                     "ME": {"nostr": {"key": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"}, "permissions": ["sign_event:1"]}},
                     "CHAIN": {"electrum": {"servers": ["ssl://e.example:50002"]}},
+                    "BOOK": {"sqlite": {"file": "book.db"}},
                     "PG": {"postgres": {"url": {"file": "postgres://u@127.0.0.1/d"}}},
                     "SQL": {"mysql": {"url": {"file": "mysql://u@127.0.0.1/d"}}},
                     "CACHE": {"redis": {"url": {"file": "redis://127.0.0.1/1"}}},
@@ -699,6 +700,48 @@ fn cases() -> Vec<Case> {
             json!("5kb"),
         ),
         change("instances.web.grants.CACHE.redis.limits.handles", json!(6)),
+        change("instances.web.grants.BOOK.sqlite.file", json!("other.db")),
+        change("instances.web.grants.BOOK.sqlite.mode", json!("read")),
+        change("instances.web.grants.BOOK.sqlite.storage", json!("5mb")),
+        change("instances.web.grants.BOOK.sqlite.memory", json!("64mb")),
+        change("instances.web.grants.BOOK.sqlite.statement", json!("6s")),
+        change("instances.web.grants.BOOK.sqlite.transaction", json!("6s")),
+        change("instances.web.grants.BOOK.sqlite.idle", json!("6s")),
+        change(
+            "instances.web.grants.BOOK.sqlite.isolation",
+            json!("process"),
+        ),
+        change("instances.web.grants.BOOK.sqlite.limits.rate", json!(5)),
+        change(
+            "instances.web.grants.BOOK.sqlite.limits.concurrent",
+            json!(5),
+        ),
+        change("instances.web.grants.BOOK.sqlite.limits.queue", json!(5)),
+        change(
+            "instances.web.grants.BOOK.sqlite.limits.timeout",
+            json!("6s"),
+        ),
+        change(
+            "instances.web.grants.BOOK.sqlite.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.BOOK.sqlite.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.BOOK.sqlite.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.BOOK.sqlite.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.BOOK.sqlite.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.BOOK.sqlite.limits.handles", json!(6)),
         change(
             "instances.web.grants.KEY.key.secret",
             json!({"file": "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d"}),

@@ -2,12 +2,8 @@
 
 import pg from "pg";
 
-interface Env {
-  DB: Hyperdrive;
-}
-
 export default {
-  async fetch(_request: Request, env: Env) {
+  async fetch(_request, env) {
     const client = new pg.Client({ connectionString: env.DB.connectionString });
     await client.connect();
     try {
