@@ -205,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn startup_of_a_newer_protocol_is_negotiated() {
-        let bytes = packet((3 << 16) | 2, b"_pq_.new\01\0a\0b\0\0");
+        let bytes = packet((3 << 16) | 2, b"_pq_.new\x001\0a\0b\0\0");
         let (started, _) = check(&bytes).await;
         assert_eq!(
             started,

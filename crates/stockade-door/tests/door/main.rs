@@ -1,6 +1,13 @@
 //! Doors to real servers, each started for one test in a folder and on a port of its own. A test whose server is not
 //! installed is skipped with a message: `apt-get install postgresql mariadb-server redis-server`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says why it is skipped"
+)]
+
 mod certificate;
 mod drivers;
 mod guest;

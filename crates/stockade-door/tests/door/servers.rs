@@ -30,6 +30,7 @@ impl Drop for Running {
 }
 
 /// The program of this name, in the usual folders and in PostgreSQL's.
+#[expect(clippy::print_stdout, reason = "a test says why it is skipped")]
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let postgres = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let postgres = postgres.flatten().map(|version| version.path().join("bin"));
