@@ -36,6 +36,9 @@ pub(super) struct Lnbits {
 struct Payment {
     status: Option<String>,
     fee: Option<i64>,
+    /// In msat; negative for what the wallet pays.
+    #[serde(default)]
+    amount: Option<i64>,
     preimage: Option<String>,
     bolt11: Option<String>,
     #[serde(default)]
@@ -135,6 +138,7 @@ impl Lnbits {
         match self.find(hash).await {
             Ok(Found {
                 settled: true,
+                incoming: false,
                 preimage: Some(preimage),
                 fee,
                 ..
@@ -142,11 +146,20 @@ impl Lnbits {
                 fee: fee.unwrap_or_default(),
                 preimage,
             },
-            Ok(Found { failed: true, .. }) => Paid::No(why),
+            Ok(Found {
+                failed: true,
+                incoming: false,
+                ..
+            }) => Paid::No(why),
             Err(WalletError::NotFound) if answered => Paid::No(why),
             _ => Paid::Unknown(why),
         }
     }
+}
+
+/// Whether LNbits wrote this error, and not a proxy before it.
+fn is_own(body: &Value) -> bool {
+    body.get("detail").is_some_and(Value::is_string)
 }
 
 /// What an error of the server's says.
@@ -180,7 +193,9 @@ impl Wallet for Lnbits {
                 Err(why) => return self.outcome(hash, why, false).await,
             };
             if !status.is_success() {
-                return self.outcome(hash, detail(status, &body), true).await;
+                // A proxy, or a server in trouble, does not know what becomes of the payment.
+                let answered = status.is_client_error() && is_own(&body);
+                return self.outcome(hash, detail(status, &body), answered).await;
             }
             match serde_json::from_value::<Payment>(body) {
                 Ok(Payment {
@@ -193,7 +208,7 @@ impl Wallet for Lnbits {
                     preimage,
                 },
                 _ => {
-                    self.outcome(hash, "the payment is on its way".to_owned(), true)
+                    self.outcome(hash, "the payment is on its way".to_owned(), false)
                         .await
                 }
             }
@@ -237,7 +252,7 @@ impl Wallet for Lnbits {
             let path = format!("/api/v1/payments/{hash}");
             let asked = self.ask(Method::GET, &path, None, &mut false).await;
             let (status, body) = asked.map_err(WalletError::Unreachable)?;
-            if status == StatusCode::NOT_FOUND {
+            if status == StatusCode::NOT_FOUND && is_own(&body) {
                 return Err(WalletError::NotFound);
             }
             if !status.is_success() {
@@ -251,13 +266,20 @@ impl Wallet for Lnbits {
             let preimage = found
                 .preimage
                 .or_else(|| details.as_ref()?.preimage.clone());
+            let amount = details.as_ref().and_then(|details| details.amount);
             Ok(Found {
+                incoming: amount.is_some_and(|amount| amount > 0),
                 settled: found.paid == Some(true),
                 failed: status.as_deref() == Some("failed"),
                 preimage: preimage.filter(|preimage| !preimage.is_empty()),
                 fee: fee_of(details.and_then(|details| details.fee)),
             })
         })
+    }
+
+    /// The server records a payment before it makes it.
+    fn knows_all(&self) -> bool {
+        true
     }
 }
 

@@ -66,7 +66,7 @@ const MAX_ARGUMENTS: usize = 32 << 10;
 /// The longest description of an invoice, in bytes (BOLT 11: 639).
 const MAX_DESCRIPTION: usize = 639;
 
-/// After this time a wallet that does not know a payment will not make it any more: its request has expired.
+/// After this time a wallet that records each payment first, and does not know of this one, will not make it any more: its request has expired.
 const CERTAIN: Duration = Duration::from_secs(600);
 
 /// How often a wallet may take more than the largest fee before nothing is paid through it any more.
@@ -160,6 +160,18 @@ struct Account {
     data: PathBuf,
     ledger: OnceCell<Arc<Ledger>>,
     overcharges: Arc<AtomicU32>,
+}
+
+/// A payment among those that are on their way, until this is dropped.
+struct OnItsWay {
+    ledger: Arc<Ledger>,
+    hash: String,
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        self.ledger.paying().remove(&self.hash);
+    }
 }
 
 fn lightning_error(message: impl Into<String>) -> GuestError {
@@ -282,11 +294,15 @@ impl Account {
         paying.insert(invoice.hash.clone(), receiver.clone());
         drop(paying);
         let (wallet, overcharges) = (Arc::clone(&self.wallet), Arc::clone(&self.overcharges));
+        let on_its_way = OnItsWay {
+            ledger: Arc::clone(&ledger),
+            hash: invoice.hash.clone(),
+        };
         tokio::spawn(async move {
+            // What comes later finds it in the ledger, also after a panic.
+            let _on_its_way = on_its_way;
             let outcome = paid_once(&*wallet, &ledger, &invoice, (amount, fee), &overcharges).await;
             sender.send_replace(Some(outcome));
-            // What comes later finds it in the ledger.
-            ledger.paying().remove(&invoice.hash);
         });
         receiver
     }
@@ -411,6 +427,7 @@ async fn resolve(
     let created = SystemTime::UNIX_EPOCH + Duration::from_secs(payment.created);
     let old = now.duration_since(created).unwrap_or_default() > CERTAIN;
     match wallet.find(hash).await {
+        Ok(found) if found.incoming => {}
         Ok(found) if found.settled => {
             let proof = found
                 .preimage
@@ -423,7 +440,7 @@ async fn resolve(
             }
         }
         Ok(found) if found.failed => ledger.settle(hash, Some(version), None).await?,
-        Err(wallet::WalletError::NotFound) if old => {
+        Err(wallet::WalletError::NotFound) if old && wallet.knows_all() => {
             ledger.settle(hash, Some(version), None).await?
         }
         // It stays reserved.

@@ -87,6 +87,8 @@ struct MadeResult {
 
 #[derive(Deserialize)]
 struct FoundResult {
+    #[serde(rename = "type")]
+    direction: Option<String>,
     state: Option<String>,
     preimage: Option<String>,
     fees_paid: Option<u64>,
@@ -198,12 +200,12 @@ impl Nwc {
         for _ in 0..MOST_MESSAGES {
             let message = next(&mut socket).await.ok_or_else(lost)?;
             match message.first().and_then(Value::as_str) {
-                // The relay refuses it: no wallet reads it.
+                // The relay says that it refuses the request, which has left: the wallet may have it.
                 Some("OK")
                     if message.get(1) == Some(&json!(id))
                         && message.get(2) == Some(&json!(false)) =>
                 {
-                    return Err(not_sent("the relay refused the request"));
+                    return Err(NoAnswer::Lost("the relay refused the request".to_owned()));
                 }
                 Some("EVENT") => {
                     if let Some(answer) = message
@@ -378,7 +380,7 @@ impl Wallet for Nwc {
     fn pay<'a>(
         &'a self,
         invoice: &'a str,
-        _hash: &'a str,
+        hash: &'a str,
         amount: Option<Msat>,
     ) -> BoxFuture<'a, Paid> {
         Box::pin(async move {
@@ -399,8 +401,14 @@ impl Wallet for Nwc {
                 // Of the codes of NIP-47, these say that nothing is on its way. INTERNAL and OTHER say nothing.
                 Err(WalletOutcome::Refused { code, message }) => {
                     let why = format!("the wallet refuses: {code}: {message}");
+                    // Another try of the wallet's may still be on its way.
+                    if code == "PAYMENT_FAILED" {
+                        return match self.find(hash).await {
+                            Ok(found) if found.failed && !found.incoming => Paid::No(why),
+                            _ => Paid::Unknown(why),
+                        };
+                    }
                     let certain = [
-                        "PAYMENT_FAILED",
                         "INSUFFICIENT_BALANCE",
                         "QUOTA_EXCEEDED",
                         "RATE_LIMITED",
@@ -449,13 +457,21 @@ impl Wallet for Nwc {
                 WalletError::Unreachable("the wallet's answer is no invoice".to_owned())
             })?;
             let state = found.state.as_deref();
+            let incoming = found.direction.as_deref() == Some("incoming");
             Ok(Found {
+                incoming,
                 settled: state == Some("settled")
                     || (state.is_none() && found.settled_at.is_some()),
-                failed: matches!(state, Some("failed" | "expired")),
+                // An invoice expires; a payment that is on its way does not.
+                failed: state == Some("failed") || (incoming && state == Some("expired")),
                 preimage: found.preimage.filter(|preimage| !preimage.is_empty()),
                 fee: found.fees_paid.map(Msat),
             })
         })
+    }
+
+    /// A service between may have lost its record.
+    fn knows_all(&self) -> bool {
+        false
     }
 }

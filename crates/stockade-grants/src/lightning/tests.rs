@@ -89,6 +89,10 @@ impl Wallet for Script {
         let found = self.found.lock().clone();
         Box::pin(async move { found.unwrap_or(Err(WalletError::Unreachable("gone".to_owned()))) })
     }
+
+    fn knows_all(&self) -> bool {
+        false
+    }
 }
 
 fn account(wallet: &Arc<Script>, folder: &Path) -> Arc<Account> {
@@ -249,6 +253,7 @@ async fn payment_of_unknown_outcome_stays_spent_until_the_wallet_knows() {
     for (found, state) in [
         (
             Found {
+                incoming: false,
                 settled: true,
                 failed: false,
                 preimage: Some(preimage(1)),
@@ -258,6 +263,7 @@ async fn payment_of_unknown_outcome_stays_spent_until_the_wallet_knows() {
         ),
         (
             Found {
+                incoming: false,
                 settled: false,
                 failed: true,
                 preimage: None,
@@ -268,6 +274,7 @@ async fn payment_of_unknown_outcome_stays_spent_until_the_wallet_knows() {
         // A wallet that lies, or does not know yet.
         (
             Found {
+                incoming: false,
                 settled: true,
                 failed: false,
                 preimage: Some(preimage(2)),
@@ -277,6 +284,7 @@ async fn payment_of_unknown_outcome_stays_spent_until_the_wallet_knows() {
         ),
         (
             Found {
+                incoming: false,
                 settled: false,
                 failed: false,
                 preimage: None,
@@ -315,6 +323,37 @@ async fn payment_of_unknown_outcome_stays_spent_until_the_wallet_knows() {
             _ => 30_000 - 6050,
         };
         assert_eq!(left(&account).await, expected, "{state}");
+    }
+}
+
+#[tokio::test]
+async fn incoming_or_unknown_payment_gives_nothing_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let wallet = script(&[Paid::Unknown("lost".to_owned())]);
+    let account = account(&wallet, folder.path());
+    pay(&account, &regtest(1, 5000)).await.unwrap_err();
+    let found = |incoming| {
+        Ok(Found {
+            incoming,
+            settled: false,
+            failed: true,
+            preimage: None,
+            fee: None,
+        })
+    };
+    let ledger = account.ledger().await.unwrap();
+    let later = SystemTime::now() + CERTAIN * 2;
+    for (answer, left_over) in [
+        (found(true), 30_000 - 6050),
+        (Err(WalletError::NotFound), 30_000 - 6050),
+        (found(false), 30_000),
+    ] {
+        *wallet.found.lock() = Some(answer);
+        let hash = hash(1).to_string();
+        resolve(&*wallet, ledger, &hash, later, false)
+            .await
+            .unwrap();
+        assert_eq!(left(&account).await, left_over);
     }
 }
 
@@ -404,6 +443,7 @@ async fn invoice_is_made_and_found_by_the_grant_alone() {
         (&json!(2000), &json!("tea"))
     );
     *wallet.found.lock() = Some(Ok(Found {
+        incoming: false,
         settled: true,
         failed: false,
         preimage: Some(preimage(99)),

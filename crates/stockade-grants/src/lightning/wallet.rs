@@ -24,6 +24,8 @@ pub(super) struct Made {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) settled: bool,
+    /// Whether the wallet receives it. That says nothing about a payment with the same hash.
+    pub(super) incoming: bool,
     /// Whether it can no longer be settled.
     pub(super) failed: bool,
     pub(super) preimage: Option<String>,
@@ -70,6 +72,9 @@ pub(super) trait Wallet: Send + Sync {
 
     /// Looks an invoice or a payment up by its hash.
     fn find<'a>(&'a self, hash: &'a str) -> BoxFuture<'a, Result<Found, WalletError>>;
+
+    /// Whether a payment that the wallet does not know of, long after it was asked for, was never made.
+    fn knows_all(&self) -> bool;
 }
 
 /// A bounded piece of what a wallet says, without control characters.
