@@ -57,6 +57,14 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
+    /// Whether a call that was refused for this did nothing and cost its guest nothing, so that its record may be left
+    /// out among many.
+    pub(crate) fn is_cheap(reason: &str) -> bool {
+        [Self::Rate, Self::Concurrency, Self::Budget, Self::Method]
+            .iter()
+            .any(|cheap| cheap.as_str() == reason)
+    }
+
     /// A fixed name, fit for a metric's label.
     #[must_use]
     pub fn as_str(self) -> &'static str {

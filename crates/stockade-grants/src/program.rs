@@ -87,6 +87,12 @@ impl ProgramGrants {
         grants: &BTreeMap<String, Grant>,
         approvals: &HashMap<String, Approval>,
     ) -> Result<HashMap<String, Arc<dyn Capability>>, GrantError> {
+        if let Some(name) = approvals.keys().find(|name| !grants.contains_key(*name)) {
+            let what = format!(
+                "calls of {name} are to be approved, and nothing is granted under that name"
+            );
+            return Err(GrantError::Invalid(what));
+        }
         let mut opened = HashMap::new();
         for (name, grant) in grants {
             let capability = self.grants.open(Granting {

@@ -13,7 +13,7 @@ export function takeApprovers(given) {
   const grants = Object.create(null);
   for (const name of Object.keys(given)) {
     const grant = given[name];
-    if (typeof grant !== "object" || grant === null || !Object.hasOwn(grant, "approve")) {
+    if (typeof grant !== "object" || grant === null || !("approve" in grant)) {
       grants[name] = grant;
       continue;
     }

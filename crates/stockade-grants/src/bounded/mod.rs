@@ -159,7 +159,7 @@ impl Drop for Call {
             received: *self.received.get_mut(),
             took,
             notes: self.notes.take(),
-            every_call: shared.kind.every_call,
+            every_call: shared.kind.every_call && !reason.is_some_and(RefusalReason::is_cheap),
         });
     }
 }

@@ -31,6 +31,9 @@ const MOST_QUEUED: usize = 256;
 /// Questions without an answer on one connection.
 const MOST_PENDING: usize = 1024;
 
+/// Bytes of the parameter of a subscription: the hexadecimal digits of a script's hash.
+const MOST_TEXT: usize = 64;
+
 /// How long a server may take to read a question.
 const WRITE: Duration = Duration::from_secs(10);
 
@@ -112,6 +115,11 @@ impl Link {
         }
         let texts: Vec<String> = serde_json::from_value(params.clone())
             .map_err(|_| ErrorName::Type.error("the parameters of a subscription are texts"))?;
+        if texts.len() > 1 || texts.iter().any(|text| text.len() > MOST_TEXT) {
+            return Err(ErrorName::Range.error(format!(
+                "a subscription has at most one parameter, of at most {MOST_TEXT} bytes"
+            )));
+        }
         let topic = (method.clone(), texts);
         let subscription = self.subscriptions.add(owner, topic.clone())?;
         // Its state now, or why the server refuses it.

@@ -26,6 +26,7 @@ use futures_util::future::BoxFuture;
 use nostr::nips::nip44::Version;
 use nostr::nips::{nip04, nip44};
 use nostr::{Event, Keys, Kind, PublicKey, Tag, Timestamp, UnsignedEvent};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stockade_capability::{
@@ -126,8 +127,8 @@ struct Signer {
     permissions: Vec<NostrPermission>,
     window: Duration,
     max_content: usize,
-    minute: Window,
-    day: Window,
+    /// Of a minute and of a day, under one lock: who finds a place takes it.
+    windows: Mutex<[(Window, &'static str); 2]>,
 }
 
 impl Signer {
@@ -137,8 +138,10 @@ impl Signer {
             permissions: grant.permissions.clone(),
             window: grant.window,
             max_content: usize::try_from(grant.max_content).unwrap_or(usize::MAX),
-            minute: Window::new(MINUTE, grant.events_per_minute),
-            day: Window::new(DAY, grant.events_per_day),
+            windows: Mutex::new([
+                (Window::new(MINUTE, grant.events_per_minute), "minute"),
+                (Window::new(DAY, grant.events_per_day), "day"),
+            ]),
         })
     }
 
@@ -214,7 +217,8 @@ impl Signer {
             tags.push(tag);
         }
         // The place in the day is taken only with one in the minute.
-        for (window, name) in [(&self.minute, "minute"), (&self.day, "day")] {
+        let mut windows = self.windows.lock();
+        for (window, name) in &mut *windows {
             if !window.has_place(instant) {
                 notes.refused("events");
                 return Err(ErrorName::Quota.error(format!(
@@ -223,8 +227,10 @@ impl Signer {
                 )));
             }
         }
-        self.minute.take(instant);
-        self.day.take(instant);
+        for (window, _) in &mut *windows {
+            window.take(instant);
+        }
+        drop(windows);
         let created = Timestamp::from_secs(template.created_at);
         let public = self.keys.public_key();
         UnsignedEvent::new(public, created, Kind::from_u16(kind), tags, content)

@@ -14,8 +14,10 @@ fn signer(permissions: &[NostrPermission]) -> Signer {
         permissions: permissions.to_vec(),
         window: Duration::from_secs(600),
         max_content: 1000,
-        minute: Window::new(MINUTE, 3),
-        day: Window::new(DAY, 5),
+        windows: Mutex::new([
+            (Window::new(MINUTE, 3), "minute"),
+            (Window::new(DAY, 5), "day"),
+        ]),
     }
 }
 

@@ -3,13 +3,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
 /// At most `most` within each stretch of this length, wherever the stretch begins.
 pub(super) struct Window {
     length: Duration,
     most: usize,
-    done: Mutex<VecDeque<Instant>>,
+    done: VecDeque<Instant>,
 }
 
 impl Window {
@@ -18,7 +16,7 @@ impl Window {
         Self {
             length,
             most,
-            done: Mutex::default(),
+            done: VecDeque::new(),
         }
     }
 
@@ -28,8 +26,8 @@ impl Window {
     }
 
     /// Whether one more is allowed at this time.
-    pub(super) fn has_place(&self, now: Instant) -> bool {
-        let mut done = self.done.lock();
+    pub(super) fn has_place(&mut self, now: Instant) -> bool {
+        let done = &mut self.done;
         while done
             .front()
             .is_some_and(|then| now.saturating_duration_since(*then) >= self.length)
@@ -40,7 +38,7 @@ impl Window {
     }
 
     /// Counts one.
-    pub(super) fn take(&self, now: Instant) {
-        self.done.lock().push_back(now);
+    pub(super) fn take(&mut self, now: Instant) {
+        self.done.push_back(now);
     }
 }
