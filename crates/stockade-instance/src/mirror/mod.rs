@@ -378,10 +378,11 @@ impl Mirror {
         }
     }
 
-    /// Closes what the guest asked for and the streams of it, of a guest that answers no requests.
+    /// Closes what the guest asked for, its streams and its connections, of a guest that answers no requests.
     pub(crate) fn close_services(&self) {
         self.incoming.close();
         self.outgoing.close();
+        self.pipes.close();
         self.asks.close();
     }
 

@@ -15,7 +15,8 @@
 //! Invariants:
 //! 1. A message costs its bytes and [`OVERHEAD`]. At most [`WINDOW`] of cost is on its way in each direction, so what
 //!    waits for a side that does not read is bounded in bytes and in number.
-//! 2. A guest that sends more than it may, after its end, or for a pipe that never was, is ended.
+//! 2. A guest that sends more than it may, after its end, while TLS is being started, or for a pipe that never was, is
+//!    ended: besides bytes, at most an end, a start of TLS and a close wait.
 //! 3. Bytes are read from a connection only when the guest has credit for them: the peer is held back, and none are
 //!    lost when TLS starts.
 
@@ -33,7 +34,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
-use super::{Mirror, unbroken};
+use super::{Buffered, Mirror, unbroken};
 use crate::wire::{Fields, GuestBody, Malformed, bytes_message};
 
 /// Cost that may be on its way in one direction. The guest's runtime has the same number.
@@ -75,9 +76,11 @@ struct Entry {
     flow: Arc<Flow>,
     /// The guest has ended its half.
     ended: bool,
+    /// TLS is being started.
+    tls: bool,
     /// The guest has closed it.
     closing: bool,
-    /// `None` until the guest knows the id.
+    /// `None` until the id was sent to the guest, which may use it a moment earlier.
     task: Option<AbortHandle>,
 }
 
@@ -94,7 +97,8 @@ struct Flow {
 }
 
 enum FromGuest {
-    Data(Bytes),
+    /// Bytes, counted until they are written or dropped.
+    Data(Bytes, Buffered),
     End,
     StartTls(Option<String>),
     Close,
@@ -154,7 +158,7 @@ impl NewPipe {
 
     /// A message has named it: bytes flow.
     pub(crate) fn named(mut self) {
-        let Some((pipe, from_guest, flow)) = self.parts.take() else {
+        let Some((pipe, mut from_guest, flow)) = self.parts.take() else {
             return;
         };
         let (mirror, id) = (Arc::clone(&self.mirror), self.id);
@@ -169,11 +173,7 @@ impl NewPipe {
                 id,
                 flow,
             };
-            let mut waiting = Waiting {
-                mirror: &mirror,
-                messages: from_guest,
-            };
-            let last = unbroken(carrier.run(pipe, &mut waiting))
+            let last = unbroken(carrier.run(pipe, &mut from_guest))
                 .await
                 .unwrap_or_else(|| Err(ErrorName::Type.error("the host failed")));
             let here = mirror.pipes.table.lock().entries.remove(&id);
@@ -227,6 +227,7 @@ impl Mirror {
                 from_guest: sender,
                 flow: Arc::clone(&flow),
                 ended: false,
+                tls: false,
                 closing: false,
                 task: None,
             };
@@ -242,7 +243,11 @@ impl Mirror {
     }
 
     /// Takes `pipe.data`, `pipe.end`, `pipe.tls` or `pipe.close`. One for a pipe that is over is late, not wrong.
-    pub(super) fn pipe_message(&self, name: &str, message: Fields) -> Result<(), Malformed> {
+    pub(super) fn pipe_message(
+        self: &Arc<Self>,
+        name: &str,
+        message: Fields,
+    ) -> Result<(), Malformed> {
         let id = message.id;
         let mut table = self.pipes.table.lock();
         if id >= table.next {
@@ -251,28 +256,33 @@ impl Mirror {
         let Some(entry) = table.entries.get_mut(&id).filter(|entry| !entry.closing) else {
             return Ok(());
         };
-        if entry.task.is_none() {
-            return Err(Malformed(format!(
-                "pipe {id} is used before the guest knows it"
-            )));
-        }
         if entry.ended && name != "pipe.close" {
             return Err(Malformed(format!(
                 "{name} comes after the end of pipe {id}"
             )));
         }
+        if entry.tls && name != "pipe.close" {
+            return Err(Malformed(format!(
+                "{name} comes while TLS is being started in pipe {id}"
+            )));
+        }
         let item = match name {
             "pipe.data" => {
-                let GuestBody::Whole(data) = message.data else {
-                    return Err(Malformed("data of a pipe are not bytes".to_owned()));
+                return match message.data {
+                    GuestBody::Whole(data) if !message.is_text => {
+                        self.pipe_data(&mut table, id, data)
+                    }
+                    _ => Err(Malformed("data of a pipe are not bytes".to_owned())),
                 };
-                return self.pipe_data(&mut table, id, data);
             }
             "pipe.end" => {
                 entry.ended = true;
                 FromGuest::End
             }
-            "pipe.tls" => FromGuest::StartTls(message.message),
+            "pipe.tls" => {
+                entry.tls = true;
+                FromGuest::StartTls(message.message)
+            }
             _ => {
                 entry.closing = true;
                 entry.flow.close.notify_one();
@@ -284,7 +294,12 @@ impl Mirror {
         Ok(())
     }
 
-    fn pipe_data(&self, table: &mut Table, id: u64, data: Bytes) -> Result<(), Malformed> {
+    fn pipe_data(
+        self: &Arc<Self>,
+        table: &mut Table,
+        id: u64,
+        data: Bytes,
+    ) -> Result<(), Malformed> {
         let Some(entry) = table.entries.get(&id) else {
             return Ok(());
         };
@@ -298,8 +313,7 @@ impl Mirror {
                 "it sent more over pipe {id} than it may"
             )));
         }
-        if !self.buffer(data.len()) {
-            self.unbuffer(data.len());
+        let Some(buffered) = self.count_buffered(data.len()) else {
             if let Some(task) = table.entries.remove(&id).and_then(|entry| entry.task) {
                 task.abort();
             }
@@ -307,11 +321,9 @@ impl Mirror {
             let why = format!("more than {most} bytes of this site wait to be read");
             self.pipe_over(id, Err(ErrorName::Busy.error(why)));
             return Ok(());
-        }
-        let bytes = data.len();
-        if entry.from_guest.send(FromGuest::Data(data)).is_err() {
-            self.unbuffer(bytes);
-        }
+        };
+        // A task that has ended takes nothing more.
+        let _ = entry.from_guest.send(FromGuest::Data(data, buffered));
         Ok(())
     }
 
@@ -359,23 +371,6 @@ impl Mirror {
     }
 }
 
-/// Gives what waited back to the mirror's account, whatever ends the task.
-struct Waiting<'a> {
-    mirror: &'a Mirror,
-    messages: mpsc::UnboundedReceiver<FromGuest>,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.messages.close();
-        while let Ok(message) = self.messages.try_recv() {
-            if let FromGuest::Data(data) = message {
-                self.mirror.unbuffer(data.len());
-            }
-        }
-    }
-}
-
 /// How the guest's direction came to a stop.
 enum Stop {
     /// The guest has ended its half, and the peer knows.
@@ -393,7 +388,11 @@ struct Carrier<'a> {
 
 impl Carrier<'_> {
     /// Until both halves have ended, the guest has closed it, or it failed.
-    async fn run(&self, mut pipe: Pipe, from_guest: &mut Waiting<'_>) -> Result<(), GuestError> {
+    async fn run(
+        &self,
+        mut pipe: Pipe,
+        from_guest: &mut mpsc::UnboundedReceiver<FromGuest>,
+    ) -> Result<(), GuestError> {
         loop {
             let over = pipe
                 .over
@@ -408,6 +407,9 @@ impl Carrier<'_> {
             pipe = self
                 .upgrade(stream, pipe.start_tls, name, from_guest)
                 .await?;
+            if let Some(entry) = self.mirror.pipes.table.lock().entries.get_mut(&self.id) {
+                entry.tls = false;
+            }
             self.mirror.notify_pipe("pipe.secured", self.id);
         }
     }
@@ -418,7 +420,7 @@ impl Carrier<'_> {
         stream: Stream,
         start_tls: Option<StartTls>,
         name: Option<String>,
-        from_guest: &mut Waiting<'_>,
+        from_guest: &mut mpsc::UnboundedReceiver<FromGuest>,
     ) -> Result<Pipe, GuestError> {
         let Some(start_tls) = start_tls else {
             let why = "TLS cannot be started on this connection";
@@ -427,7 +429,7 @@ impl Carrier<'_> {
         tokio::select! {
             pipe = start_tls(stream, name) => pipe,
             // Until it is secured the guest can only close it.
-            _ = from_guest.messages.recv() => Err(ErrorName::Type.error("closed while TLS was being started")),
+            _ = from_guest.recv() => Err(ErrorName::Type.error("closed while TLS was being started")),
         }
     }
 
@@ -435,7 +437,7 @@ impl Carrier<'_> {
     async fn carry(
         &self,
         stream: Stream,
-        from_guest: &mut Waiting<'_>,
+        from_guest: &mut mpsc::UnboundedReceiver<FromGuest>,
     ) -> Result<Option<(Stream, Option<String>)>, GuestError> {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let name = {
@@ -483,8 +485,12 @@ impl Carrier<'_> {
             self.flow
                 .credit
                 .fetch_sub(read + OVERHEAD, Ordering::SeqCst);
-            self.mirror
-                .notify("pipe.data", bytes_message(self.id, "chunk", chunk));
+            let data = bytes_message(self.id, "chunk", chunk);
+            // Bytes that are not sent would be a hole in the stream.
+            if let Err(error) = self.mirror.handle.control("pipe.data", data) {
+                let why = format!("the guest takes its messages too slowly: {error}");
+                return Err(io::Error::other(ErrorName::Busy.error(why)));
+            }
         }
     }
 
@@ -504,12 +510,12 @@ impl Carrier<'_> {
     async fn to_peer(
         &self,
         writer: &mut WriteHalf<Stream>,
-        from_guest: &mut Waiting<'_>,
+        from_guest: &mut mpsc::UnboundedReceiver<FromGuest>,
     ) -> io::Result<Stop> {
         let mut taken = 0;
-        while let Some(message) = from_guest.messages.recv().await {
-            let data = match message {
-                FromGuest::Data(data) => data,
+        while let Some(message) = from_guest.recv().await {
+            let (data, buffered) = match message {
+                FromGuest::Data(data, buffered) => (data, buffered),
                 FromGuest::End => {
                     writer.shutdown().await?;
                     return Ok(Stop::Ended);
@@ -520,10 +526,9 @@ impl Carrier<'_> {
                     return Ok(Stop::Closed);
                 }
             };
-            let written = writer.write_all(&data).await;
-            self.mirror.unbuffer(data.len());
-            written?;
-            if from_guest.messages.is_empty() {
+            writer.write_all(&data).await?;
+            drop(buffered);
+            if from_guest.is_empty() {
                 writer.flush().await?;
             }
             taken += data.len() + OVERHEAD;

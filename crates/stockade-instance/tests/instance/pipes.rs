@@ -271,6 +271,45 @@ async fn what_a_guest_sent_before_its_close_is_written() {
 }
 
 #[tokio::test]
+async fn bytes_of_a_connection_that_breaks_in_a_write_wait_no_more() {
+    // More than the peer's side of the connection takes, and most of what may wait.
+    const MUCH: usize = 400 << 10;
+    let (received, mut events) = mpsc::unbounded_channel();
+    let script = move |guest: &Guest, message: Received| match message {
+        Received::Request(request) => {
+            guest.ask(request.id, "socket.connect", CONNECT);
+            guest.respond(request.id, 200, "asked");
+        }
+        Received::Answer(_, result) => {
+            let opened: Value = serde_json::from_str(&result.unwrap().json).unwrap();
+            for _ in 0..8 {
+                data(guest, opened["id"].as_u64().unwrap(), vec![1; MUCH / 8]);
+            }
+        }
+        message => {
+            if let Some(value) = message.control("pipe.failed") {
+                received.send(value["name"].to_string()).unwrap();
+            }
+        }
+    };
+    let (sender, mut peers) = mpsc::unbounded_channel();
+    let site = Site::serving(
+        guest::scripted(script),
+        Arc::new(Peers(sender)),
+        |options| options.limits.buffered = MUCH + (16 << 10),
+    );
+    for _ in 0..10 {
+        site.read(get("/")).await;
+        let mut peer = peers.recv().await.unwrap();
+        // The rest of the first piece, at least, is being written when the connection breaks.
+        peer.read_exact(&mut [0; 16]).await.unwrap();
+        drop(peer);
+        // Never for too much that waits.
+        assert_eq!(events.recv().await.unwrap(), "\"TypeError\"");
+    }
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_are_refused() {
     let (received, mut answers) = mpsc::unbounded_channel();
     let (site, mut peers) = site_with(
@@ -362,7 +401,29 @@ async fn guest_that_forges_messages_of_pipes_is_ended() {
         "not bytes",
     )
     .await;
+    is_ended(
+        |guest| guest.control("pipe.data", r#"{"id":0,"chunk":"text"}"#),
+        "not bytes",
+    )
+    .await;
     is_ended(|guest| data(guest, 0, vec![1; WINDOW]), "than it may").await;
+}
+
+#[tokio::test]
+async fn guest_that_sends_anything_while_tls_starts_is_ended() {
+    for name in ["pipe.tls", "pipe.end", "pipe.data"] {
+        is_ended(
+            move |guest| {
+                of_pipe(guest, "pipe.tls", 0);
+                match name {
+                    "pipe.data" => data(guest, 0, vec![1]),
+                    name => of_pipe(guest, name, 0),
+                }
+            },
+            "while TLS is being started",
+        )
+        .await;
+    }
 }
 
 #[tokio::test]
