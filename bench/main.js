@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 import { draw } from "./chart.js";
+import { grants } from "./grants/measures.js";
 import { levels } from "./levels/measures.js";
 import { measure } from "./measure.js";
 import { peers } from "./peers/measures.js";
@@ -14,7 +15,7 @@ import { figuresTable, targetsTable } from "./report.js";
 import { serve } from "./serve/measures.js";
 
 const bench = fileURLToPath(new URL(".", import.meta.url));
-const groups = [peers, levels, serve];
+const groups = [peers, levels, serve, grants];
 
 const HELP = `usage: ./x bench [group ...] [options]
 

@@ -18,43 +18,51 @@ from circles import circles
 EDGES = {
     # every crate depends on it: it holds no code, and makes every selection of crates compile dependencies alike
     "workspace-hack": set(),
-    "stockade-policy": set(),
-    "stockade-transpile": {"stockade-policy"},
-    "stockade-protocol": {"stockade-policy"},
+    "stockade-limits": set(),
+    "stockade-transpile": {"stockade-limits"},
+    "stockade-protocol": {"stockade-limits"},
     "stockade-jail": set(),
     "stockade-attack": {"stockade-jail"},
-    "stockade-supervisor": {"stockade-jail", "stockade-policy", "stockade-protocol"},
+    "stockade-supervisor": {"stockade-jail", "stockade-limits", "stockade-protocol"},
     "stockade-rpc": {"stockade-protocol", "stockade-supervisor"},
-    "stockade-state": {"stockade-policy"},
+    "stockade-sqlite": {"stockade-jail"},
+    "stockade-state": {"stockade-limits"},
     "stockade-http": set(),
-    "stockade-broker": {"stockade-http", "stockade-policy"},
-    "stockade-config": {"stockade-http", "stockade-policy"},
+    "stockade-broker": {"stockade-http", "stockade-limits"},
+    "stockade-door": set(),
+    "stockade-config": {"stockade-http", "stockade-limits"},
     "stockade-capability": {"stockade-http", "stockade-protocol"},
-    "stockade-instance": {"stockade-capability", "stockade-http", "stockade-policy", "stockade-protocol", "stockade-supervisor"},
-    "stockade-tls": {"stockade-http"},
-    "stockade-gateway": {"stockade-http", "stockade-policy", "stockade-tls"},
-    "stockade-serve": {
-        "stockade-broker", "stockade-capability", "stockade-config", "stockade-gateway", "stockade-http", "stockade-instance",
-        "stockade-policy", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
-        "stockade-transpile",
+    "stockade-grants": {
+        "stockade-broker", "stockade-capability", "stockade-config", "stockade-door", "stockade-http", "stockade-jail",
+        "stockade-limits", "stockade-protocol", "stockade-sqlite", "stockade-state",
     },
-    "stockade-realm": {"stockade-protocol"},
+    "stockade-instance": {"stockade-capability", "stockade-http", "stockade-limits", "stockade-protocol", "stockade-supervisor"},
+    "stockade-watch": set(),
+    "stockade-tls": {"stockade-http", "stockade-watch"},
+    "stockade-gateway": {"stockade-http", "stockade-limits", "stockade-tls"},
+    "stockade-serve": {
+        "stockade-broker", "stockade-capability", "stockade-config", "stockade-door", "stockade-gateway", "stockade-grants",
+        "stockade-html", "stockade-http", "stockade-instance", "stockade-limits", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
+        "stockade-transpile", "stockade-watch",
+    },
+    "stockade-html": set(),
+    "stockade-realm": {"stockade-html", "stockade-protocol"},
     "stockade-host-realm": {
-        "stockade-policy", "stockade-protocol", "stockade-realm", "stockade-supervisor",
+        "stockade-config", "stockade-grants", "stockade-instance", "stockade-limits", "stockade-protocol", "stockade-realm", "stockade-supervisor",
     },
     "stockade-inspector": set(),
     "stockade-isolate": {
-        "stockade-inspector", "stockade-jail", "stockade-policy", "stockade-protocol", "stockade-realm",
+        "stockade-inspector", "stockade-jail", "stockade-limits", "stockade-protocol", "stockade-realm",
         "stockade-supervisor", "stockade-transpile",
     },
     "stockade-host": {
-        "stockade-host-realm", "stockade-inspector", "stockade-isolate", "stockade-policy",
+        "stockade-host-realm", "stockade-inspector", "stockade-limits",
         "stockade-protocol", "stockade-realm", "stockade-supervisor", "stockade-transpile",
     },
     "stockade": {
-        "stockade-attack", "stockade-config", "stockade-host", "stockade-inspector", "stockade-isolate", "stockade-jail",
-        "stockade-policy", "stockade-protocol", "stockade-rpc", "stockade-serve",
-        "stockade-supervisor", "stockade-transpile",
+        "stockade-attack", "stockade-broker", "stockade-capability", "stockade-config", "stockade-grants", "stockade-host",
+        "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-limits", "stockade-protocol", "stockade-rpc", "stockade-serve",
+        "stockade-sqlite", "stockade-supervisor", "stockade-transpile",
     },
 }
 
@@ -68,41 +76,23 @@ MAY_USE_UNSAFE = {
     "stockade-attack": "src/sys",
     "stockade-isolate": "src/sys",
     "stockade-jail": "src/sys",
+    "stockade-sqlite": "src/sys",
 }
 
 # crate: modules that stand in circles, which are to become fewer; a module and its submodule form no circle
 CIRCLES = {
-    "stockade": [
-        {"commands::document", "commands::failure", "commands::output", "commands::printer"},
-    ],
-    "stockade-attack": [
-        {"attack", "sys::call"},
-        {"controls", "worker"},
-    ],
-    "stockade-broker": [
-        {"egress", "send"},
-        {"files::folder", "files::read", "files::write"},
-    ],
-    "stockade-host-realm": [
-        {"sandbox::account", "sandbox::state"},
-    ],
     "stockade-instance": [
         {"mirror", "pool", "queue"},
     ],
     "stockade-isolate": [
-        {"modules", "realm", "run", "script", "serve", "source_maps"},
         {"sys::buffers", "sys::guard", "sys::interrupt"},
     ],
-    "stockade-policy": [
-        {"options", "read"},
-    ],
-    "stockade-rpc": [
-        {"connection", "websocket"},
-    ],
-    "stockade-serve": [
-        {"capabilities", "directory", "services", "site"},
-    ],
 }
+
+# the modules of Node for guests have the names that Node gave them
+NODE = "crates/stockade-realm/js/node"
+# packages of npm, bundled by scripts/vendor-node
+VENDOR = f"{NODE}/vendor"
 
 MOST_LINES = 800
 VAGUE_NAMES = {"util", "utils", "common", "helper", "helpers", "manager", "misc"}
@@ -131,7 +121,10 @@ def check_manifest(crate, path, workspace):
         breach(path, f"package {name} lies in folder {crate.name}: the names must be equal")
     if name not in EDGES:
         breach(path, f"{name} is not in the table EDGES of scripts/check-layout.py")
-    for dependency in dependencies(manifest):
+    present = set(dependencies(manifest))
+    for unused in sorted(EDGES.get(name, set()) - present):
+        breach(ROOT / "scripts/check-layout.py", f"{name} does not depend on {unused}: correct EDGES")
+    for dependency in sorted(present):
         if dependency.startswith("stockade") and dependency not in EDGES.get(name, ()):
             breach(path, f"{name} may not depend on {dependency}")
         if dependency in V8_PACKAGES and name not in KNOWS_V8:
@@ -167,16 +160,17 @@ def is_test(path):
 
 def check_source(crate, path):
     inside = path.relative_to(crate)
+    whole = path.relative_to(ROOT).as_posix()
     for part in (*inside.parts[:-1], path.stem):
-        if part.lower() in VAGUE_NAMES:
+        if part.lower() in VAGUE_NAMES and not whole.startswith(NODE):
             breach(path, f"`{part}` says nothing about its duty: name it for what it does")
     if path.suffix not in SOURCES:
         return
-    if not is_test(inside):
-        whole = path.read_text().splitlines()
+    if not is_test(inside) and not whole.startswith(VENDOR):
+        lines = path.read_text().splitlines()
         last = max((number for number, _ in code_lines(path)), default=0)
         if last > MOST_LINES:
-            breach(path, f"{last} lines of {len(whole)} are not tests; at most {MOST_LINES} may be", last)
+            breach(path, f"{last} lines of {len(lines)} are not tests; at most {MOST_LINES} may be", last)
     if path.suffix == ".js" and inside.parts[0] == "js":
         # The engine takes the bytes of these scripts as Latin-1.
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -184,6 +178,8 @@ def check_source(crate, path):
                 breach(path, "a realm's script is ASCII: write other characters as `\\u{...}`", number)
     if path.suffix != ".rs":
         return
+    if any(path.with_suffix("").glob("*.rs")):
+        breach(path, f"a module with files of its own is {path.stem}/mod.rs")
     folder = MAY_USE_UNSAFE.get(crate.name)
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if line.lstrip().startswith("//"):
@@ -206,7 +202,7 @@ def check_circles(crate):
             breach(crate / "src", f"modules in a circle: {', '.join(sorted(circle))}")
     for known in allowed:
         if known not in found:
-            breach(Path(__file__).resolve(), f"{crate.name} has no circle of {', '.join(sorted(known))}: correct CIRCLES")
+            breach(ROOT / "scripts/check-layout.py", f"{crate.name} has no circle of {', '.join(sorted(known))}: correct CIRCLES")
 
 
 def anchors(document):
@@ -252,6 +248,9 @@ def main():
         for path in sorted(crate.rglob("*")):
             if path.is_file() and not {"target", "node_modules"} & set(path.parts[len(ROOT.parts):]):
                 check_source(crate, path)
+    for name in sorted(EDGES):
+        if not (ROOT / "crates" / name).is_dir():
+            breach(ROOT / "scripts/check-layout.py", f"there is no crate {name}: correct EDGES")
     check_named_paths()
     for line in breaches:
         print(line)

@@ -32,10 +32,11 @@ def breach(path, rule, line=1):
 
 
 def has_test(path, name):
-    """Whether the file has this test: a function with an attribute, or a text that names a trial."""
+    """Whether the file has this test: a function with an attribute, an entry of `cases!`, or a text that names a trial."""
     text = path.read_text()
     function = rf"#\[(?:tokio::)?test\b[^\]]*\](?:\s*#\[[^\]]*\])*\s*(?:pub(?:\([a-z]+\))?\s+)?(?:async\s+)?fn {re.escape(name)}\("
-    return re.search(function, text) is not None or f'"{name}"' in text
+    case = rf"\bcases!\[[^\]]*\b{re.escape(name)}\b"
+    return re.search(function, text) is not None or re.search(case, text) is not None or f'"{name}"' in text
 
 
 def check_test(token, line):

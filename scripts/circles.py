@@ -1,18 +1,19 @@
 """Finds circles of modules in a crate: files of which each needs, directly or by others, all the rest.
 
 A module and one below it may need each other: they are one unit in two files. Read are the paths in `use`
-declarations and in code (`crate::…`, `super::…`), without comments and without a file's trailing tests.
+declarations and in code (`crate::…`, `super::…`), without comments and without a file's trailing tests. A name
+that a module exports again (`pub use`) is needed of the module that it comes from.
 """
 
 import re
 
 
 def expand(tree):
-    """The paths that a `use` tree names: `a::{b, c::d}` is `a::b` and `a::c::d`."""
+    """The paths that a `use` tree names: `a::{b, c::d as e}` is `a::b` and `a::c::d as e`."""
     tree = tree.strip()
     at = tree.find("{")
     if at < 0:
-        return [tree.split(" as ")[0].strip()]
+        return [tree]
     depth, begin, parts = 0, at + 1, []
     for index in range(at, len(tree)):
         if tree[index] == "{":
@@ -41,26 +42,63 @@ def modules(source):
     return found
 
 
-def named_paths(text):
+def code(text):
+    """A file without comments and without its trailing tests."""
     tests = re.search(r"^#\[cfg\(test\)\]\nmod \w+ \{", text, re.M)
-    text = re.sub(r"//[^\n]*", "", text[: tests.start()] if tests else text)
+    return re.sub(r"//[^\n]*", "", text[: tests.start()] if tests else text)
+
+
+def named_paths(text):
     for tree in re.findall(r"\buse ((?:crate|super|self)\b[^;]*);", text):
-        yield from expand(" ".join(tree.split()))
+        yield from (path.split(" as ")[0] for path in expand(" ".join(tree.split())))
     yield from re.findall(r"\b(?:crate|super)(?:::\w+)+", re.sub(r"\buse [^;]*;", "", text))
 
 
-def needs(name, text, found):
+def exports(text):
+    """Name: the path that a module has it from. Its children may use a private one too."""
+    found = {}
+    for tree in re.findall(r"^(?:pub(?:\([^)]*\))? )?use ([^;]*);", text, re.M):
+        for path in expand(" ".join(tree.split())):
+            path, _, name = path.removesuffix("::self").partition(" as ")
+            found[name or path.split("::")[-1]] = path
+    return found
+
+
+def resolve(at, parts, found, exported, hops=8):
+    """The deepest module that a path names, from the module `at`; follows names that modules export again."""
+    other = at if at in found else None
+    for index, part in enumerate(parts):
+        if (*at, part) in found:
+            at = other = (*at, part)
+            continue
+        path = exported.get(at, {}).get(part)
+        if path and hops:
+            begin, rest = start(at, path, found)
+            return resolve(begin, [*rest, *parts[index + 1 :]], found, exported, hops - 1) or other
+        break
+    return other
+
+
+def start(name, path, found):
+    """Where a path begins, and its parts from there on. A path without a start names a child of its module."""
+    first, *rest = (part.strip() for part in path.split("::"))
+    if first == "crate":
+        return (), rest
+    if first == "self":
+        return name, rest
+    if first != "super":
+        return name, [first, *rest]
+    at = name[:-1]
+    while rest and rest[0] == "super":
+        at, rest = at[:-1], rest[1:]
+    return at, rest
+
+
+def needs(name, text, found, exported):
     """The modules, neither above nor below this one, that its file names."""
     for path in named_paths(text):
-        first, *rest = (part.strip() for part in path.split("::"))
-        at = name if first == "self" else () if first == "crate" else name[:-1]
-        while first == "super" and rest and rest[0] == "super":
-            at, rest = at[:-1], rest[1:]
-        other = at if at in found else None
-        for part in rest:
-            if (*at, part) not in found:
-                break
-            at = other = (*at, part)
+        at, rest = start(name, path, found)
+        other = resolve(at, rest, found, exported)
         if other and other != name[: len(other)] and name != other[: len(name)]:
             yield other
 
@@ -68,7 +106,12 @@ def needs(name, text, found):
 def circles(source):
     """The circles of a crate's `src`, each a set of modules' paths (strongly connected components, Tarjan 1972)."""
     found = modules(source)
-    edges = {name: set(needs(name, path.read_text(), found)) for name, path in found.items()}
+    texts = {name: code(path.read_text()) for name, path in found.items()}
+    exported = {name: exports(text) for name, text in texts.items()}
+    for root in ("lib.rs", "main.rs"):
+        if (source / root).exists():
+            exported.setdefault((), {}).update(exports(code((source / root).read_text())))
+    edges = {name: set(needs(name, text, found, exported)) for name, text in texts.items()}
     index, low, stack, result = {}, {}, [], []
 
     def visit(one):

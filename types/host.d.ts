@@ -71,12 +71,80 @@ declare namespace Stockade {
   }
 
   /** Options of one isolate. Options that are left out come from the sandbox. */
+  /** What an approver is asked: what is to be done by whom. */
+  interface GrantQuestion {
+    /** The isolate, by its sandbox and number. */
+    instance: string;
+    /** The name of the grant. */
+    binding: string;
+    kind: string;
+    method: string;
+    /** The beginning of the arguments as JSON, at most 4 KiB. A guest wrote it. */
+    arguments: string;
+    /** Whether something of the arguments is not shown. */
+    more: boolean;
+  }
+  /** Bounds of the calls of a grant; docs/config.md has the defaults of each kind. Sizes as "64kb", times as "10s". */
+  interface GrantLimits {
+    rate?: number;
+    concurrent?: number;
+    queue?: number;
+    timeout?: string;
+    total_requests?: number;
+    total_bytes?: string;
+    total_period?: string;
+    max_request?: string;
+    max_result?: string;
+  }
+  /** What an isolate is granted under one name, of exactly one kind. */
+  type Grant =
+    & { approve?: (asked: GrantQuestion) => boolean | PromiseLike<boolean> }
+    & (
+      | {
+        dns: {
+          names: string[];
+          records?: ("A" | "AAAA" | "CNAME" | "MX" | "NS" | "PTR" | "SRV" | "TXT")[];
+          servers?: string[];
+          allow_private?: string[];
+          limits?: GrantLimits;
+        };
+      }
+      | {
+        files: {
+          path: string;
+          mode?: "read" | "write";
+          storage?: string;
+          max_file?: string;
+          limits?: GrantLimits;
+        };
+      }
+      | {
+        sqlite: {
+          file: string;
+          mode?: "read" | "write";
+          storage?: string;
+          memory?: string;
+          statement?: string;
+          transaction?: string;
+          idle?: string;
+          isolation?: "container" | "process";
+          limits?: GrantLimits & { handles?: number };
+        };
+      }
+    );
   interface IsolateOptions extends IsolateLimits {
+    /** What the guest finds in `NETWORK.env` by these names; see docs/grants.md. Not an option of the sandbox. */
+    grants?: Record<string, Grant>;
     /** Shown in logs and in the debugger. */
     name?: string;
     isolation?: Isolation;
     /** Isolates of one group trust each other and may share a worker. Not with `thread`. */
     group?: string;
+    /**
+     * Its worker is copied from a template that only isolates with this name use, and shares no memory address and no hash
+     * seed with the others. Without it, from the template of all others. Not with `thread`, and not with `group`.
+     */
+    template?: string;
     /** `strict` runs the guest without V8's compilers. Not with `thread`. */
     wx?: Wx;
     /** With `require`, the isolate does not start without cgroups for memory and pids. Not with `thread`. */

@@ -17,12 +17,17 @@
 
 // ---- Handlers ----
 
-/** The default export of a site's module. It has at least one of `fetch` and `scheduled`. */
+/** The default export of a site's module. It has at least one of `fetch`, `scheduled` and `connect`. */
 interface ExportedHandler<Env = unknown> {
   /** Answers a request. If it throws, the client gets the status 500 and the error is logged. */
   fetch?(request: Request, env: Env, ctx: ExecutionContext): Response | PromiseLike<Response>;
   /** Runs at the times of `crons`. */
   scheduled?(controller: ScheduledController, env: Env, ctx: ExecutionContext): unknown;
+  /**
+   * Takes a connection of a listener with `connect`. The connection stays open after it returns; if it throws, the
+   * connection is closed and the error is logged.
+   */
+  connect?(socket: Socket, env: Env, ctx: ExecutionContext): unknown;
   /** Sites that have a binding to this one can call any other method. */
   [method: string]: unknown;
 }
@@ -58,9 +63,64 @@ declare module "cloudflare:workers" {
     protected readonly env: Env;
     fetch?(request: Request): Response | PromiseLike<Response>;
     scheduled?(controller: ScheduledController): unknown;
+    connect?(socket: Socket): unknown;
   }
   /** The same object that handlers receive as `env`. */
   export const env: any;
+}
+
+// ---- Connections ----
+
+declare module "cloudflare:sockets" {
+  /** Opens a connection that the site's `sockets` allow. An error rejects `opened` and `closed`. */
+  export function connect(address: string | SocketAddress, options?: SocketOptions): Socket;
+}
+declare module "stockade:sockets" {
+  export { connect } from "cloudflare:sockets";
+  /** Sends and receives datagrams over UDP, with one address that the site's `sockets` allow. */
+  export function datagram(address: string | SocketAddress): DatagramSocket;
+}
+interface DatagramSocket extends AsyncIterableIterator<Uint8Array>, AsyncDisposable {
+  readonly opened: Promise<SocketInfo>;
+  readonly closed: Promise<void>;
+  /** Sends at most 65,507 bytes. UDP does not report whether they arrive. */
+  send(data: string | BufferSource): Promise<void>;
+  close(): Promise<void>;
+}
+interface SocketAddress {
+  hostname: string;
+  /** 1 to 65535. */
+  port: number;
+}
+interface SocketOptions {
+  /** `off` is the default. With `starttls`, `startTls` of the socket begins TLS later. */
+  secureTransport?: "off" | "on" | "starttls";
+  /** Whether the writable side stays open when the other side has ended. */
+  allowHalfOpen?: boolean;
+  /** Bytes that `writable` accepts before it is full. */
+  highWaterMark?: number;
+  /** The name that the server must prove, instead of the address's. */
+  expectedServerHostname?: string;
+}
+interface SocketInfo {
+  /** The address that was connected to, as the site named it. */
+  remoteAddress?: string;
+  localAddress?: string;
+}
+interface Socket extends AsyncDisposable {
+  readonly readable: ReadableStream<Uint8Array>;
+  /** Accepts bytes and text. */
+  readonly writable: WritableStream<any>;
+  readonly opened: Promise<SocketInfo>;
+  /** Resolves when both sides have ended, or the site has closed it. */
+  readonly closed: Promise<void>;
+  /** Whether `startTls` has put another socket in its place. */
+  readonly upgraded: boolean;
+  readonly secureTransport: "off" | "on" | "starttls";
+  /** Writes what was written before, and closes the connection. */
+  close(): Promise<void>;
+  /** A socket on the same connection, in TLS. */
+  startTls(options?: { expectedServerHostname?: string }): Socket;
 }
 
 // ---- Requests and responses ----
@@ -157,6 +217,87 @@ declare class IdentityTransformStream extends TransformStream<BufferSource | str
 /** Passes exactly `length` bytes through unchanged. A body of its `readable` has a `Content-Length`. */
 declare class FixedLengthStream extends IdentityTransformStream {
   constructor(length: number | bigint, strategy?: { highWaterMark?: number });
+}
+/** Rewrites the HTML of a response by handlers, which can return promises. */
+declare class HTMLRewriter {
+  /** Adds handlers for the elements that a CSS selector matches. Throws a TypeError for a selector that is not supported. */
+  on(selector: string, handlers: HTMLRewriterElementHandlers): this;
+  /** Adds handlers for the whole document. */
+  onDocument(handlers: HTMLRewriterDocumentHandlers): this;
+  /** A response whose body is the rewritten body of the given one. */
+  transform(response: Response): Response;
+}
+interface HTMLRewriterElementHandlers {
+  element?(element: HTMLRewriterElement): unknown;
+  comments?(comment: HTMLRewriterComment): unknown;
+  text?(text: HTMLRewriterText): unknown;
+}
+interface HTMLRewriterDocumentHandlers {
+  doctype?(doctype: HTMLRewriterDoctype): unknown;
+  comments?(comment: HTMLRewriterComment): unknown;
+  text?(text: HTMLRewriterText): unknown;
+  end?(end: HTMLRewriterDocumentEnd): unknown;
+}
+/** A stream or a response is read completely as UTF-8 after the handler. */
+type HTMLRewriterContent = string | ReadableStream<Uint8Array> | Response;
+interface HTMLRewriterContentOptions {
+  /** Whether the content is markup; otherwise it is escaped. */
+  html?: boolean;
+}
+interface HTMLRewriterElement {
+  /** In lower case. */
+  tagName: string;
+  /** Pairs of name and value. The iterator throws once an attribute has been changed. */
+  readonly attributes: IterableIterator<[name: string, value: string]>;
+  readonly namespaceURI: string;
+  /** Whether the element or its tags were removed or replaced. */
+  readonly removed: boolean;
+  getAttribute(name: string): string | null;
+  hasAttribute(name: string): boolean;
+  setAttribute(name: string, value: string): this;
+  removeAttribute(name: string): this;
+  before(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  after(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  prepend(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  append(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  replace(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  setInnerContent(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  remove(): this;
+  removeAndKeepContent(): this;
+  /** Throws a TypeError if the element cannot have an end tag. */
+  onEndTag(handler: (tag: HTMLRewriterEndTag) => unknown): void;
+}
+interface HTMLRewriterEndTag {
+  name: string;
+  before(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  after(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  remove(): this;
+}
+interface HTMLRewriterText {
+  readonly text: string;
+  /** Whether it is the last part of the text; that one is empty. */
+  readonly lastInTextNode: boolean;
+  readonly removed: boolean;
+  before(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  after(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  replace(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  remove(): this;
+}
+interface HTMLRewriterComment {
+  text: string;
+  readonly removed: boolean;
+  before(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  after(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  replace(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
+  remove(): this;
+}
+interface HTMLRewriterDoctype {
+  readonly name: string | null;
+  readonly publicId: string | null;
+  readonly systemId: string | null;
+}
+interface HTMLRewriterDocumentEnd {
+  append(content: HTMLRewriterContent, options?: HTMLRewriterContentOptions): this;
 }
 declare class Scheduler {
   private constructor();
@@ -315,4 +456,189 @@ interface Files {
   /** Returns whether the file or folder existed. */
   delete(path: string): Promise<boolean>;
   createFolder(path: string): Promise<null>;
+}
+
+// ---- Grants ----
+
+/** What each type of DNS record gives. Names end with a dot. */
+interface DnsRecords {
+  A: string;
+  AAAA: string;
+  CNAME: string;
+  MX: { preference: number; exchange: string };
+  NS: string;
+  PTR: string;
+  SRV: { priority: number; weight: number; port: number; target: string };
+  /** The texts of one record. */
+  TXT: string[];
+}
+/** A grant of the kind `dns`. */
+interface DnsResolver {
+  /**
+   * Looks up a name that the grant lists. Rejects with a `TypeError` for one that it does not list, and with the name
+   * `NotFound` for one that does not exist.
+   */
+  resolve<T extends keyof DnsRecords = "A">(name: string, type?: T): Promise<DnsRecords[T][]>;
+}
+
+// A grant of the kind `key` is a `CryptoKey`: `interface Env { JWT: CryptoKey }`.
+
+/** An event that is to be signed (NIP-01). */
+interface NostrEventTemplate {
+  kind: number;
+  /** Seconds since 1970-01-01 UTC. */
+  created_at: number;
+  tags: string[][];
+  content: string;
+  /** If it is there, it must be the key of the signer. */
+  pubkey?: string;
+}
+interface NostrEvent extends NostrEventTemplate {
+  id: string;
+  pubkey: string;
+  sig: string;
+}
+interface NostrEncryption {
+  encrypt(pubkey: string, plaintext: string): Promise<string>;
+  decrypt(pubkey: string, ciphertext: string): Promise<string>;
+}
+/** A signer of the kind `nostr`, with the members of `window.nostr` (NIP-07). */
+interface NostrSigner {
+  getPublicKey(): Promise<string>;
+  getRelays(): Promise<Record<string, { read: boolean; write: boolean }>>;
+  signEvent(event: NostrEventTemplate): Promise<NostrEvent>;
+  readonly nip04: NostrEncryption;
+  readonly nip44: NostrEncryption;
+}
+
+/** A view of a Bitcoin chain, of the kind `electrum`. Amounts are in satoshis. */
+interface Electrum {
+  /** Asks for the result of a method of the Electrum protocol. */
+  request(method: string, ...params: unknown[]): Promise<any>;
+  /** Gives the state of something now, and each later one. Cancelling the stream ends the subscription. */
+  subscribe(method: string, ...params: string[]): ReadableStream<any>;
+  /** Gives the newest block, and each later one. */
+  headers(): ReadableStream<any>;
+  balance(address: string): Promise<{ confirmed: number; unconfirmed: number }>;
+  history(address: string): Promise<{ tx_hash: string; height: number; fee?: number }[]>;
+  unspent(address: string): Promise<{ tx_hash: string; tx_pos: number; height: number; value: number }[]>;
+  /** Gives a transaction in hexadecimal digits; with `verbose` what the server makes of it. */
+  tx(id: string, verbose?: boolean): Promise<any>;
+  /** Sends a transaction in hexadecimal digits, and gives its id. Needs `broadcast: true`. */
+  broadcast(transaction: string): Promise<string>;
+  /** Estimates satoshis per virtual byte for a block among the next ones; null if the server cannot. */
+  feeRate(blocks: number): Promise<number | null>;
+}
+
+/**
+ * A server for the guest's own driver, of the kinds `postgres`, `mysql` and `redis`. Only `connect()` knows the host, and
+ * the user and the password mean nothing.
+ */
+interface Hyperdrive {
+  readonly connectionString: string;
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly password: string;
+  /** The name of the database; for Redis its number. */
+  readonly database: string;
+  /** Opens a connection on which the server's protocol is spoken. */
+  connect(): Socket;
+}
+
+/** A payment or an invoice of a wallet. Amounts are in thousandths of a satoshi. */
+interface LightningTransaction {
+  type: "incoming" | "outgoing";
+  state: "settled" | "pending" | "failed";
+  payment_hash: string;
+  preimage?: string | null;
+  amount?: number;
+  fees_paid?: number | null;
+  /** Seconds since 1970-01-01 UTC. */
+  created_at?: number;
+}
+/** A wallet of the kind `lightning`, with the names of Nostr Wallet Connect. Amounts are in thousandths of a satoshi. */
+interface LightningWallet {
+  /** Pays an invoice once. A second call for the same invoice gives the first result. */
+  payInvoice(request: { invoice: string; amount?: number }): Promise<{ preimage: string; fees_paid: number }>;
+  makeInvoice(request: { amount: number; description?: string; expiry?: number }): Promise<{
+    type: "incoming";
+    invoice: string;
+    description: string;
+    payment_hash: string;
+    amount: number;
+    expires_at: number;
+  }>;
+  lookupInvoice(request: { invoice: string } | { payment_hash: string }): Promise<LightningTransaction>;
+  /** Gives the latest payments of this grant. */
+  listTransactions(): Promise<{ transactions: LightningTransaction[] }>;
+  /** Gives what is left of the day's limit; not the balance of the wallet. */
+  getBalance(): Promise<{ balance: number }>;
+  getBudget(): Promise<{ used_budget: number; total_budget: number; renews_at: number; renewal_period: "daily" }>;
+  readonly webln: WebLNProvider;
+}
+/** The same wallet with the names of WebLN. Amounts are in satoshis. */
+interface WebLNProvider {
+  enable(): Promise<void>;
+  getInfo(): Promise<{ node: { alias: string; pubkey: string }; version: string; supports: string[]; methods: string[] }>;
+  makeInvoice(request: number | string | { amount?: number | string; defaultAmount?: number | string; defaultMemo?: string }): Promise<{
+    paymentRequest: string;
+    rHash: string;
+  }>;
+  sendPayment(paymentRequest: string): Promise<{ preimage: string }>;
+  getBalance(): Promise<{ balance: number; currency: "sats" }>;
+}
+
+/** A value for a statement. Booleans become 0 and 1. */
+type SqlParameter = null | boolean | number | bigint | string | ArrayBuffer | ArrayBufferView;
+/** A value of a row: an integer beyond 2^53 is a bigint. */
+type SqlValue = null | number | bigint | string | Uint8Array;
+/** What a statement gave. */
+interface SqlResult<Row = Record<string, SqlValue>> {
+  success: true;
+  results: Row[];
+  meta: {
+    /** Milliseconds. */
+    duration: number;
+    /** Rows that were inserted, changed or deleted. */
+    changes: number;
+    changed_db: boolean;
+    last_row_id: number | bigint;
+    /** Bytes of the database. */
+    size_after: number;
+    /** Steps of SQLite's virtual machine. */
+    steps: number;
+  };
+}
+/** A statement, with the values that were bound to it. */
+interface SqlStatement {
+  /** The statement with these values for `?1`, `?2` and so on, instead of those that were bound before. */
+  bind(...values: SqlParameter[]): SqlStatement;
+  all<Row = Record<string, SqlValue>>(): Promise<SqlResult<Row>>;
+  run<Row = Record<string, SqlValue>>(): Promise<SqlResult<Row>>;
+  /** The first row, or `null`. */
+  first<Row = Record<string, SqlValue>>(): Promise<Row | null>;
+  /** A column of the first row, or `null` where there is no row. */
+  first<Value = SqlValue>(column: string): Promise<Value | null>;
+  /** Rows as arrays, after one with the names of the columns if asked for. */
+  raw<Row = SqlValue[]>(options?: { columnNames?: boolean }): Promise<Row[]>;
+}
+/** Where statements run. */
+interface SqlTransaction {
+  /** A statement, of one. */
+  prepare(sql: string): SqlStatement;
+  /** Runs statements, all or none of them. */
+  batch<Row = Record<string, SqlValue>>(statements: SqlStatement[]): Promise<SqlResult<Row>[]>;
+  /** Runs all statements of a text, all or none of them. */
+  exec(sql: string): Promise<{ count: number; duration: number }>;
+}
+/** A grant of the kind `sqlite`. A failed statement is a `DatabaseError`, whose `code` is as `SQLITE_CONSTRAINT_UNIQUE`. */
+interface SqlDatabase extends SqlTransaction {
+  /**
+   * Runs `work` in a transaction. It is committed when the promise of `work` is fulfilled, and rolled back when it is
+   * rejected, or at the time limit. All other calls of the database wait meanwhile.
+   */
+  transaction<T>(work: (transaction: SqlTransaction) => T | PromiseLike<T>): Promise<T>;
+  /** The database itself: it has one replica. */
+  withSession(): this;
 }

@@ -38,10 +38,16 @@ async function childrenOf(pid) {
   return found;
 }
 
+/** Whether workers are copied from this process. */
+async function isTemplate(pid) {
+  return (await Deno.readTextFile(`/proc/${pid}/cmdline`).catch(() => "")).startsWith("stockade-template");
+}
+
 /** Kills from outside, as anybody else on the machine could, every worker that lives. */
 async function kill() {
   for (const launcher of await childrenOf(Deno.pid)) {
     for (const worker of await childrenOf(launcher)) {
+      if (await isTemplate(worker)) continue;
       try {
         Deno.kill(worker, "SIGKILL");
       } catch (error) {

@@ -49,8 +49,8 @@ async function create({ create }, { count, firstMs = 0, pauseMs = 20 }) {
     // The end of this one, and a replacement in a warm pool, are not the next one's cost.
     await sleep(pauseMs);
   }
-  const { median, p95 } = summary(times);
-  return { create_ms: median, create_p95_ms: p95 };
+  const { median, p95, p99 } = summary(times);
+  return { create_ms: median, create_p95_ms: p95, create_p99_ms: p99 };
 }
 
 /** A small message to the guest and back, one at a time. */
@@ -209,7 +209,26 @@ async function churn({ create, kill }, { count, settleMs, markMs }) {
   return { isolates: count, churn_per_s: (count / took) * 1000 };
 }
 
-const works = { create, roundTrip, oneWay, payload, memory, many, churn, neighbour };
+/** Guests that each answer one message and are gone, `atOnce` of them at the same time. */
+async function fresh({ create }, { count, atOnce }) {
+  const awake = setInterval(() => {}, 1000);
+  let left = count;
+  const began = now();
+  async function some() {
+    while (left-- > 0) {
+      const guest = await create();
+      const { i } = await asker(guest)({ kind: "echo", i: left });
+      if (i !== undefined) guest.close();
+      await guest.ended;
+    }
+  }
+  await Promise.all(Array.from({ length: atOnce }, some));
+  const took = now() - began;
+  clearInterval(awake);
+  return { fresh_per_s: (count / took) * 1000 };
+}
+
+const works = { create, roundTrip, oneWay, payload, memory, many, churn, fresh, neighbour };
 
 /** Does the task's work over an adapter and prints the result. */
 export async function run(task, adapter) {

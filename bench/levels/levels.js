@@ -16,10 +16,12 @@ export const levels = [
   { id: "strict", label: "container, wx strict", options: { isolation: "container", wx: "strict" } },
 ];
 
-/** The launcher below a host process, and its workers. At level thread there is none. */
+/** The launcher below a host process, and its workers, without the templates that they are copied from. At level thread
+ * there is none. */
 function workersOf(host) {
   const launcher = childrenOf(host).find((pid) => nameOf(pid) === "stockade-launcher");
-  return { launcher, workers: launcher === undefined ? [] : childrenOf(launcher) };
+  const ofLauncher = launcher === undefined ? [] : childrenOf(launcher);
+  return { launcher, workers: ofLauncher.filter((pid) => nameOf(pid) !== "stockade-template") };
 }
 
 /** What is read of the host and all below it at a mark. */

@@ -11,7 +11,8 @@ import { stockade } from "../programs.js";
 import { fixedRate, fullLoad, started } from "./load.js";
 import { nginx, serveColumns, stockadeConfig } from "./servers.js";
 
-const hello = fileURLToPath(new URL("sites/hello.js", import.meta.url));
+const site = (name) => fileURLToPath(new URL(`sites/${name}.js`, import.meta.url));
+const hello = site("hello");
 const CONNECTIONS = 64;
 /** Well below what the slowest server takes. */
 const FIXED_RATE = 3000;
@@ -26,6 +27,7 @@ function tasks(quick) {
     { name: "JSON echo", work: "echo", ...load, connections: CONNECTIONS, post: true, not: notNginx },
     { name: "1 MB stream", work: "stream", ...load, connections: 16, not: notNginx },
     { name: "proxying", work: "proxy", ...load, connections: CONNECTIONS },
+    { name: "quiet next to hostile", work: "hostile", ...load, pairs: quick ? 3 : 5, only: mine, once: true },
     { name: "idle sites", work: "sites", count: quick ? 10 : 40, only: mine, once: true },
     { name: "sleeping sites", work: "sleeping", count: quick ? 200 : 1000, ...load, only: mine, once: true },
   ];
@@ -61,8 +63,7 @@ async function fixed(column, task) {
 }
 
 /** Starts Stockade with `count` equal sites; `visit(server)` returns the measurement. */
-async function withSites(count, more, visit) {
-  const folder = mkdtempSync(join(tmpdir(), "stockade-sites-"));
+function withSites(count, more, visit) {
   const instances = Array.from({ length: count }, (_, i) => ({
     name: `site-${i}`,
     code: hello,
@@ -70,11 +71,17 @@ async function withSites(count, more, visit) {
     urls: [`site-${i}.localhost`, ...(i === 0 ? ["127.0.0.1"] : [])],
     ...more,
   }));
+  return withInstances(instances, [], visit);
+}
+
+/** Starts Stockade with these instances; `visit(server)` returns the measurement. */
+async function withInstances(instances, options, visit) {
+  const folder = mkdtempSync(join(tmpdir(), "stockade-sites-"));
   try {
     const server = await started((_, port) => {
       const path = join(folder, "stockade.yaml");
       writeFileSync(path, stockadeConfig({ port, instances }));
-      return { command: [stockade, "serve", path], remove() {} };
+      return { command: [stockade, "serve", ...options, path], remove() {} };
     });
     try {
       return await visit(server);
@@ -85,6 +92,31 @@ async function withSites(count, more, visit) {
     rmSync(folder, { recursive: true, force: true });
   }
 }
+
+/** How much longer the slowest requests to a quiet site take while another site does all it can: medians of pairs. */
+function nextToHostile({ pairs, ...load }) {
+  const instances = [
+    { name: "quiet", code: hello, urls: ["127.0.0.1"] },
+    { name: "hostile", code: site("hostile"), urls: ["hostile.localhost"] },
+  ];
+  return withInstances(instances, ["--threads", "1"], async (server) => {
+    const quiet = () => fullLoad(server, { ...load, connections: 4 });
+    const alone = [];
+    const next = [];
+    for (let pair = 0; pair < pairs; pair++) {
+      alone.push((await quiet()).p99);
+      const seconds = load.seconds + load.warmSeconds + 1;
+      // It begins with the warm-up of the quiet site. What becomes of its own requests does not matter.
+      const hostile = fullLoad({ ...server, host: "hostile.localhost" }, { seconds, warmSeconds: 1, connections: 8 });
+      const [{ p99 }] = await Promise.all([quiet(), hostile.catch(() => {})]);
+      next.push(p99);
+    }
+    const ratios = next.map((p99, pair) => p99 / alone[pair]);
+    return { hostile_p99_ms: median(next), hostile_p99_x: median(ratios) };
+  });
+}
+
+const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 
 /** Private bytes of all processes, once they have come to rest. */
 async function restingBytes(server) {
@@ -113,6 +145,7 @@ function run(column) {
   return (task) => {
     switch (task.work) {
       case "fixed": return fixed(column, task);
+      case "hostile": return nextToHostile(task);
       case "sites": return idleSites(task);
       case "sleeping": return sleepingSites(task);
       default: return loaded(column, task.work, task.work, task);
@@ -136,8 +169,13 @@ const figures = [
   ...under("stream", "1 MB stream"),
   ...under("proxy", "proxying"),
   { key: "hello_to_workerd_x", text: "hello relative to workerd", unit: "x", digits: 2, more: true, target: 3 },
-  { key: "hello_to_deno_x", text: "hello relative to Deno.serve", unit: "x", digits: 2, more: true, target: 0.5 },
+  { key: "hello_to_deno_x", text: "hello relative to Deno.serve", unit: "x", digits: 2, more: true, target: 0.7 },
+  { key: "echo_to_node_x", text: "JSON echo relative to Node", unit: "x", digits: 2, more: true, target: 0.6 },
+  { key: "stream_to_workerd_x", text: "1 MB stream relative to workerd", unit: "x", digits: 2, more: true, target: 0.8 },
+  { key: "stream_to_deno_x", text: "1 MB stream relative to Deno.serve", unit: "x", digits: 2, more: true, target: 0.5 },
   { key: "hello_p99_to_workerd_x", text: "p99 of hello relative to workerd", unit: "x", digits: 2, target: 1 },
+  { key: "hostile_p99_ms", text: "p99 of a quiet site next to a hostile one", unit: "ms", digits: 2 },
+  { key: "hostile_p99_x", text: "  relative to alone", unit: "x", digits: 2, target: 2 },
   { key: "site_mb", text: "memory of one more idle site", unit: "MB", digits: 2, target: 12 },
   { key: "sleeping_kb", text: "memory of one more site scaled to zero", unit: "kB", digits: 1, target: 50 },
   { key: "last_site_x", text: "requests to the last of 1,000 sites, to the first", unit: "x", digits: 2, more: true, target: 0.95 },
@@ -151,6 +189,9 @@ function compare(collected) {
   if (!ours) return;
   add("hello_to_workerd_x", ratios(ours.hello_per_s, collected.workerd?.hello_per_s));
   add("hello_to_deno_x", ratios(ours.hello_per_s, collected.deno?.hello_per_s));
+  add("echo_to_node_x", ratios(ours.echo_per_s, collected.node?.echo_per_s));
+  add("stream_to_workerd_x", ratios(ours.stream_per_s, collected.workerd?.stream_per_s));
+  add("stream_to_deno_x", ratios(ours.stream_per_s, collected.deno?.stream_per_s));
   add("hello_p99_to_workerd_x", ratios(ours.hello_p99_ms, collected.workerd?.hello_p99_ms));
 }
 

@@ -61,7 +61,7 @@ fn sources(kind: impl Fn(&Extension) -> &[ExtensionFileSource]) -> BTreeMap<Stri
     found
 }
 
-/// Writes the sources beside the snapshot and a Rust table that includes them.
+/// Writes the sources next to the snapshot and a Rust table that includes them.
 fn write_table(
     out: &Path,
     table: &mut String,

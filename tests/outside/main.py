@@ -17,16 +17,18 @@ from importlib import metadata
 
 from server import ROOT, Server
 
-QUICK = ["http1", "http2", "websocket", "curl"]
-ALL = [*QUICK, "load", "slow", "smuggle"]
+QUICK = ["http1", "http2", "websocket", "curl", "drivers"]
+ALL = [*QUICK, "load", "slow", "smuggle", "wallets"]
 TITLES = {
     "http1": "HTTP/1.1 by hand, over a socket",
     "http2": "HTTP/2 frame by frame, python `h2` and `hyperframe`",
     "websocket": "WebSocket frame by frame, python `wsproto`",
     "curl": "`curl`",
+    "drivers": "Clients of npm in sites",
     "load": "`h2load` and `wrk`",
     "slow": "`slowhttptest`",
     "smuggle": "`smugglex`",
+    "wallets": "Nostr, Electrum and Lightning: `nostr-relay`, `ElectrumX`, `bcoin`, `@getalby/sdk`, `LNbits`",
 }
 # Short ones, so that the slow attacks end within seconds; the rest are the defaults.
 LIMITS = {"header_timeout": "3s", "body_timeout": "3s", "idle_timeout": "6s", "write_timeout": "4s"}
@@ -41,11 +43,12 @@ def attempt(check):
     return problem if isinstance(problem, tuple) else (problem, None)
 
 
-def run(group, only, rows):
+def run(group, only, rows, quick):
     module = importlib.import_module(group)
     failed = 0
     mirrors = getattr(module, "MIRRORS", 2)
-    with Server({**LIMITS, **getattr(module, "LIMITS", {})}, mirrors=mirrors) as server:
+    kind = module.server(quick) if hasattr(module, "server") else Server
+    with kind({**LIMITS, **getattr(module, "LIMITS", {})}, mirrors=mirrors) as server:
         for name, check in module.checks(server):
             if only and only not in f"{group} {name}":
                 continue
@@ -140,7 +143,7 @@ def main():
     groups = QUICK if options.quick else ALL
     for group in groups:
         if not options.only or options.only.split(" ")[0] == group:
-            failed += run(group, options.only, rows)
+            failed += run(group, options.only, rows, options.quick)
     if options.write:
         write(rows)
     print(f"{len(rows) - failed} passed, {failed} failed")

@@ -24,6 +24,10 @@ fi
 
 packages=()
 add() { command -v "$1" >/dev/null || packages+=("$2"); }
+# what the clients of npm and their servers need
+add npm npm
+add redis-server redis-server
+compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || packages+=(postgresql)
 add curl curl
 add openssl openssl
 add python3 python3
@@ -32,6 +36,7 @@ if [[ " $* " != *" --quick "* ]]; then
   add slowhttptest slowhttptest
   add h2load nghttp2-client
   add wrk wrk
+  add mariadbd mariadb-server
 fi
 if ((${#packages[@]})); then
   root=()
@@ -41,10 +46,18 @@ if ((${#packages[@]})); then
   "${root[@]}" apt-get install -qy --no-install-recommends "${packages[@]}" >&2
 fi
 
-if ! [[ -e $cache/venv/ready-1 ]]; then
+drivers=$here/drivers
+mkdir -p "$cache/drivers"
+cp "$drivers"/* "$cache/drivers"
+if ! cmp -s "$drivers/package-lock.json" "$cache/drivers/installed.json"; then
+  (cd "$cache/drivers" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
+  cp "$drivers/package-lock.json" "$cache/drivers/installed.json"
+fi
+
+if ! [[ -e $cache/venv/ready-2 ]]; then
   python3 -m venv "$cache/venv"
   "$cache/venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
-  touch "$cache/venv/ready-1"
+  touch "$cache/venv/ready-2"
 fi
 if [[ " $* " != *" --quick "* ]] && ! command -v smugglex >/dev/null && ! [[ -x $cache/bin/smugglex ]]; then
   (cd / && cargo install --quiet --locked --root "$cache" --version 0.4.0 smugglex) ||

@@ -55,6 +55,7 @@ class Server:
                     "mirrors": self.mirrors,
                     "limits": {"memory": "128mb", "timeout": "5s"},
                 },
+                **self.more_instances(),
             },
             "limits": self.limits,
             "metrics": {"listen": f"127.0.0.1:{self.metrics}"},
@@ -79,6 +80,10 @@ class Server:
                 pass
             time.sleep(0.05)
         raise RuntimeError("the server did not start:\n" + (self.folder / "output.txt").read_text())
+
+    def more_instances(self):
+        """Further entries of `instances`."""
+        return {}
 
     def __exit__(self, *_):
         if self.process.poll() is None:

@@ -18,7 +18,7 @@ if [[ ! $target/node_modules/.package-lock.json -nt $sources/package-lock.json ]
 fi
 cp -r "$sources/src" "$target"
 cd "$target"
-for name in hono.tsx itty.ts entrypoint.ts; do
+for name in hono.tsx itty.ts entrypoint.ts jose.ts nostr.ts; do
   node_modules/.bin/esbuild "src/$name" --bundle --format=esm --target=esnext --log-level=warning \
     --external:cloudflare:workers --external:node:async_hooks --conditions=workerd,worker,browser \
     --jsx=automatic --jsx-import-source=hono/jsx --outdir="$target"

@@ -13,10 +13,11 @@ use stockade_jail::{
 };
 use syscalls::Sysno;
 
-use crate::attack::{Attack, Expect, Outcome};
+use crate::attack::{Attack, Expect};
 use crate::attacks::attacks;
 use crate::controls::{self, index_of};
 use crate::judge::{Seen, judge, resolve};
+use crate::outcome::Outcome;
 use crate::plant::Surroundings;
 use crate::report::{AttemptResult, Report};
 use crate::request::Request;
@@ -191,7 +192,7 @@ impl Arena {
                 ATTEMPT,
             );
             let probe = PROBES.contains(&number);
-            if let Reply::Answer(outcome) = reply {
+            if let WorkerReply::Answer(outcome) = reply {
                 // filters do not see it, and the kernel refuses it
                 if probe && outcome == Outcome::Refused(libc::ENXIO) {
                     continue;
@@ -220,6 +221,7 @@ impl Arena {
             isolates: 1,
             threads: THREADS,
             cgroup: CgroupUse::Auto,
+            template: None,
         };
         let (send, events) = mpsc::channel();
         let (worker, socket) = self.launcher.launch(
@@ -258,7 +260,7 @@ struct Prisoner {
 }
 
 /// What came over the socket.
-enum Reply {
+enum WorkerReply {
     Answer(Outcome),
     /// The worker closed its end.
     End,
@@ -268,44 +270,46 @@ enum Reply {
 
 impl Prisoner {
     /// Has it do something.
-    fn ask(&mut self, request: &Request, patience: Duration) -> Reply {
+    fn ask(&mut self, request: &Request, patience: Duration) -> WorkerReply {
         let sent = request
             .to_line()
             .map_err(std::io::Error::from)
             .and_then(|line| self.socket.write_all(&line));
         match sent {
             Ok(()) => self.receive(patience),
-            Err(error) => Reply::Nothing(format!("the request could not be sent ({error})")),
+            Err(error) => WorkerReply::Nothing(format!("the request could not be sent ({error})")),
         }
     }
 
-    fn receive(&mut self, patience: Duration) -> Reply {
+    fn receive(&mut self, patience: Duration) -> WorkerReply {
         let deadline = Instant::now() + patience;
         let mut line = Vec::new();
         let mut buffer = [0; 4096];
         loop {
             let rest = deadline.saturating_duration_since(Instant::now());
             if rest.is_zero() || line.len() > 1 << 20 {
-                return Reply::Nothing(format!("no answer after {patience:?}"));
+                return WorkerReply::Nothing(format!("no answer after {patience:?}"));
             }
             let read = self
                 .socket
                 .set_read_timeout(Some(rest))
                 .and_then(|()| self.socket.read(&mut buffer));
             match read {
-                Ok(0) => return Reply::End,
+                Ok(0) => return WorkerReply::End,
                 Ok(count) => line.extend_from_slice(buffer.get(..count).unwrap_or_default()),
                 // a worker that was killed with unread bytes resets its socket
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
-                    return Reply::End;
+                    return WorkerReply::End;
                 }
                 Err(_) => {}
             }
             if line.ends_with(b"\n") {
                 return match serde_json::from_slice::<Option<Outcome>>(&line) {
-                    Ok(Some(outcome)) => Reply::Answer(outcome),
-                    Ok(None) => Reply::Nothing("the worker does not know this attempt".to_owned()),
-                    Err(error) => Reply::Nothing(format!("an answer that is none ({error})")),
+                    Ok(Some(outcome)) => WorkerReply::Answer(outcome),
+                    Ok(None) => {
+                        WorkerReply::Nothing("the worker does not know this attempt".to_owned())
+                    }
+                    Err(error) => WorkerReply::Nothing(format!("an answer that is none ({error})")),
                 };
             }
         }
@@ -317,13 +321,15 @@ impl Prisoner {
             return Err(format!("there is no control '{name}'"));
         };
         match self.ask(&Request::Control { index }, ATTEMPT) {
-            Reply::Answer(Outcome::Works) => Ok(()),
-            Reply::Answer(other) => Err(format!("another worker, asked for '{name}': {other:?}")),
-            Reply::End => Err(format!(
+            WorkerReply::Answer(Outcome::Works) => Ok(()),
+            WorkerReply::Answer(other) => {
+                Err(format!("another worker, asked for '{name}': {other:?}"))
+            }
+            WorkerReply::End => Err(format!(
                 "another worker ended, asked for '{name}'{}",
                 self.ending()
             )),
-            Reply::Nothing(why) => Err(format!("another worker, asked for '{name}': {why}")),
+            WorkerReply::Nothing(why) => Err(format!("another worker, asked for '{name}': {why}")),
         }
     }
 
@@ -348,10 +354,10 @@ impl Prisoner {
         let mut seen = Seen::default();
         if let Expect::KilledInTime = expect {
             match self.ask(&request, GOES_ON) {
-                Reply::Answer(outcome) => seen.outcome = Some(outcome),
+                WorkerReply::Answer(outcome) => seen.outcome = Some(outcome),
                 // it may close its socket and go on
-                Reply::End => std::thread::sleep(GOES_ON),
-                Reply::Nothing(_) => {}
+                WorkerReply::End => std::thread::sleep(GOES_ON),
+                WorkerReply::Nothing(_) => {}
             }
             // nobody reads any more what it may send
             seen.exit_before_kill = self
@@ -366,12 +372,15 @@ impl Prisoner {
             return seen;
         }
         match self.ask(&request, ATTEMPT) {
-            Reply::Answer(outcome) => {
+            WorkerReply::Answer(outcome) => {
                 seen.outcome = Some(outcome);
                 seen.look(self.worker.pid());
                 let alive = index_of(controls::MESSAGES).map(|index| Request::Control { index });
                 seen.went_on = alive.is_some_and(|control| {
-                    matches!(self.ask(&control, ATTEMPT), Reply::Answer(Outcome::Works))
+                    matches!(
+                        self.ask(&control, ATTEMPT),
+                        WorkerReply::Answer(Outcome::Works)
+                    )
                 });
                 if seen.went_on {
                     self.worker.kill();
@@ -380,8 +389,8 @@ impl Prisoner {
                     return seen;
                 }
             }
-            Reply::End => {}
-            Reply::Nothing(why) => {
+            WorkerReply::End => {}
+            WorkerReply::Nothing(why) => {
                 seen.trouble = Some(why);
                 self.worker.kill();
             }

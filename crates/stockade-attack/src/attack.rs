@@ -1,7 +1,6 @@
 //! One attempt, and what must come of it.
 
-use serde::{Deserialize, Serialize};
-
+use crate::outcome::Outcome;
 use crate::targets::Targets;
 
 /// One thing that hostile native code may try.
@@ -19,21 +18,6 @@ pub struct Attack {
     pub expect: Expect,
     /// Whether a user's machine takes no harm if the level fails here.
     pub safe: bool,
-}
-
-/// The result of an attempt, as the worker itself reports it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// The call went through and returned this.
-    Allowed(i64),
-    /// The call failed with this error number.
-    Refused(i32),
-    /// Something was found that should not be there.
-    Found(String),
-    /// Everything was searched, nothing was found.
-    Clean,
-    /// A harmless thing works.
-    Works,
 }
 
 /// What must come of an attempt.

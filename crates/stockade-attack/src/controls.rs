@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use libc::{MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE};
 use syscalls::Sysno;
 
-use crate::attack::Outcome;
+use crate::other_thread::on_other_thread;
+use crate::outcome::Outcome;
 use crate::sys::{self, Action, Mapping, call};
 use crate::targets::masked;
-use crate::worker::on_other_thread;
 
 /// A harmless operation.
 #[derive(Debug)]
@@ -181,7 +181,7 @@ pub(crate) const FORTY_TWO: &[u8] = &[0xb8, 42, 0, 0, 0, 0xc3];
 pub(crate) const FORTY_TWO: &[u8] = &[0x40, 0x05, 0x80, 0x52, 0xc0, 0x03, 0x5f, 0xd6];
 
 fn code() -> Outcome {
-    if crate::worker::is_strict() {
+    if crate::wx::is_strict() {
         return Outcome::Works;
     }
     let new = || {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use stockade_jail::{CODE_RANGE, Denial, Exit, ExitStatus, Level, OVERHEAD, Wx};
 
-use crate::attack::{Expect, Outcome};
+use crate::attack::Expect;
+use crate::outcome::Outcome;
 use crate::worker::THREADS;
 
 /// How long the report of a kill may take, on a machine that is busy with other tests.

@@ -1,19 +1,16 @@
 //! The half inside the worker: does what it is asked to.
 
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{self, SyncSender};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread;
 
 use rustix::io::Errno;
-use stockade_jail::{Inside, JailError, Wx};
+use stockade_jail::Inside;
 
-use crate::attack::Outcome;
 use crate::attacks::attack_at;
 use crate::controls::controls;
+use crate::other_thread::start_other_thread;
 use crate::request::Request;
 use crate::sys;
-use crate::targets::Targets;
+use crate::wx::note_wx;
 
 /// Threads of a worker: the main one, that of [`main`], and one that hostile code has besides.
 pub(crate) const THREADS: u32 = 3;
@@ -21,16 +18,10 @@ pub(crate) const THREADS: u32 = 3;
 /// Longest request in bytes.
 const LONGEST: usize = 1 << 20;
 
-/// Work for the other thread, and where its outcome goes.
-type Work = (fn(&Targets) -> Outcome, Targets, SyncSender<Outcome>);
-
-static OTHER: OnceLock<Mutex<SyncSender<Work>>> = OnceLock::new();
-static STRICT: OnceLock<bool> = OnceLock::new();
-
 /// What a worker of the role `Attack` runs: seals itself, then tries what it is asked to, until
 /// the supervisor closes the socket or a layer ends it.
 pub fn main(mut inside: Inside) {
-    let _ = STRICT.set(inside.spec().wx == Wx::Strict);
+    note_wx(inside.spec().wx);
     let Some(socket) = inside.take_socket() else {
         return;
     };
@@ -71,55 +62,6 @@ pub fn main(mut inside: Inside) {
             return;
         }
     }
-}
-
-/// Whether executable memory is refused here.
-pub(crate) fn is_strict() -> bool {
-    STRICT.get().copied().unwrap_or_default()
-}
-
-/// Tries something on a thread that existed before the worker was sealed.
-pub(crate) fn on_other_thread(run: fn(&Targets) -> Outcome, targets: &Targets) -> Outcome {
-    let (send, outcome) = mpsc::sync_channel(1);
-    start_on_other_thread(run, targets, send);
-    outcome
-        .recv()
-        .unwrap_or(Outcome::Found("the other thread is gone".to_owned()))
-}
-
-/// The same without waiting for it.
-pub(crate) fn start_on_other_thread(
-    run: fn(&Targets) -> Outcome,
-    targets: &Targets,
-    outcome: SyncSender<Outcome>,
-) {
-    if let Some(other) = OTHER.get() {
-        let other = other.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = other.send((run, targets.clone(), outcome));
-    }
-}
-
-fn start_other_thread() -> Result<(), JailError> {
-    let (send, work) = mpsc::sync_channel::<Work>(1);
-    let (ready, is_ready) = mpsc::sync_channel(1);
-    let spawned = thread::Builder::new().stack_size(1 << 20).spawn(move || {
-        let _ = ready.send(());
-        for (run, targets, outcome) in work {
-            let _ = outcome.send(run(&targets));
-        }
-    });
-    if let Err(error) = spawned {
-        return Err(JailError {
-            layer: "threads".to_owned(),
-            what: format!("cannot start a second thread in the worker ({error})"),
-            checked: "a thread created before the worker is sealed".to_owned(),
-            fix: "raise the limit of threads (ulimit -u)".to_owned(),
-        });
-    }
-    // what a thread does on its way up needs more system calls than a sealed worker may make
-    let _ = is_ready.recv();
-    let _ = OTHER.set(Mutex::new(send));
-    Ok(())
 }
 
 /// Lines on the message socket.

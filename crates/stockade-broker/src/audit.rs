@@ -1,4 +1,4 @@
-//! What an operator hears: each refusal, and each exchange that took place.
+//! Events for the operator: each refusal, and each request or socket that took place.
 //!
 //! Targets are named as `scheme://host:port`. Paths, queries, headers and bodies are the guest's data
 //! and may hold secrets: they are in no event. Files are named as `binding:path`.
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stockade_policy::LogLimiter;
+use stockade_limits::LineLimiter;
 use strum::{IntoStaticStr, VariantNames};
 
 use crate::address::AddressKind;
@@ -24,6 +24,8 @@ pub enum Action {
     /// Opening, or using, a WebSocket.
     #[strum(serialize = "websocket")]
     WebSocket,
+    /// Opening, or using, a connection over TCP.
+    Socket,
     /// Something in a granted folder.
     File,
 }
@@ -33,6 +35,14 @@ impl Action {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
+    }
+
+    /// The section of the configuration whose rules allow it, and what is counted there.
+    fn section(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Socket => ("sockets", "connections"),
+            Self::Fetch | Self::WebSocket | Self::File => ("data_guard", "requests"),
+        }
     }
 }
 
@@ -74,6 +84,15 @@ pub enum Reason {
     /// A rule names the host, but not with this method.
     #[strum(serialize = "method")]
     MethodNotAllowed,
+    /// A rule names the host, but connections and not datagrams, or the other way round.
+    #[strum(serialize = "protocol")]
+    ProtocolNotAllowed,
+    /// A rule names the host, and its connections must have TLS.
+    #[strum(serialize = "tls_required")]
+    TlsRequired,
+    /// A rule names the host, and its connections have no TLS by the broker.
+    #[strum(serialize = "tls")]
+    TlsNotAllowed,
     /// The host has an address that is not for everyone and is not listed in `allow_private`.
     #[strum(serialize = "address")]
     AddressNotAllowed(AddressKind),
@@ -95,7 +114,7 @@ pub enum Reason {
     },
     /// Too many at the same time, those waiting included.
     Concurrency {
-        /// Exchanges or sockets at once.
+        /// Requests or sockets at the same time.
         limit: usize,
     },
     /// The instance's budget is spent.
@@ -146,26 +165,38 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Reason {
+    /// In words, for something that `section` allows or not, with the number of `things`.
+    fn describe(&self, f: &mut fmt::Formatter<'_>, action: Action) -> fmt::Result {
+        let (section, things) = action.section();
         match self {
-            Self::HostNotAllowed => f.write_str("no rule of data_guard allows this host"),
+            Self::HostNotAllowed => write!(f, "no rule of {section} allows this host"),
             Self::SchemeNotAllowed => {
-                f.write_str("data_guard allows this host, but not with this scheme")
+                write!(f, "{section} allows this host, but not with this scheme")
             }
-            Self::PortNotAllowed => {
-                f.write_str("data_guard allows this host, but not on this port")
-            }
+            Self::PortNotAllowed => write!(f, "{section} allows this host, but not on this port"),
             Self::MethodNotAllowed => {
-                f.write_str("data_guard allows this host, but not with this method")
+                write!(f, "{section} allows this host, but not with this method")
             }
+            Self::ProtocolNotAllowed => {
+                write!(f, "{section} allows this host, but not with this protocol")
+            }
+            Self::TlsRequired => write!(
+                f,
+                "{section} allows this host with TLS only: secureTransport must be \"on\", or TLS must start early"
+            ),
+            Self::TlsNotAllowed => write!(
+                f,
+                "{section} allows this host without TLS only: secureTransport must be \"off\""
+            ),
             Self::AddressNotAllowed(kind) => write!(
                 f,
-                "the host has a {kind} address, and data_guard does not list it in allow_private"
+                "the host has a {kind} address, and {section} does not list it in allow_private"
             ),
-            Self::AddressOutsideRule => {
-                f.write_str("the host has an address outside the ranges that data_guard allows")
-            }
+            Self::AddressOutsideRule => write!(
+                f,
+                "the host has an address outside the ranges that {section} allows"
+            ),
             Self::SecretElsewhere { secret, why } => match why {
                 Misplaced::Host => write!(f, "the secret {secret} is not bound to this host"),
                 Misplaced::PlainText => write!(f, "the secret {secret} is sent over TLS only"),
@@ -179,8 +210,12 @@ impl fmt::Display for Reason {
                     f.write_str("the placeholder is of no secret of this instance")
                 }
             },
-            Self::Rate { limit } => write!(f, "more than {limit} requests a second"),
+            Self::Rate { limit } => write!(f, "more than {limit} {things} a second"),
             Self::Concurrency { limit } => write!(f, "more than {limit} at the same time"),
+            Self::Budget {
+                of: "requests",
+                limit,
+            } => write!(f, "the budget of {limit} {things} is spent"),
             Self::Budget { of, limit } => write!(f, "the budget of {limit} {of} is spent"),
             Self::TooLarge { what, limit } => write!(f, "{what} is larger than {limit} bytes"),
             Self::DecompressionBomb { ratio } => write!(
@@ -193,6 +228,13 @@ impl fmt::Display for Reason {
             Self::TooMany { limit } => write!(f, "it has {limit} files and folders already"),
             Self::SpecialFile => f.write_str("it is not a regular file or folder"),
         }
+    }
+}
+
+/// In the words of `data_guard`. [`Refusal`] has those of its action.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.describe(f, Action::Fetch)
     }
 }
 
@@ -215,12 +257,22 @@ pub struct Refusal {
     pub address: Option<IpAddr>,
 }
 
+impl Refusal {
+    /// Why, in words without who and what.
+    fn why(&self) -> impl fmt::Display + '_ {
+        fmt::from_fn(|f| self.reason.describe(f, self.action))
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "{} to {} refused: {} (instance {}",
-            self.action, self.target, self.reason, self.instance
+            self.action,
+            self.target,
+            self.why(),
+            self.instance
         )?;
         if let Some(rule) = &self.rule {
             write!(f, ", rule {rule}")?;
@@ -229,7 +281,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// How an exchange ended.
+/// How a request or socket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Outcome {
@@ -249,7 +301,7 @@ impl Outcome {
     }
 }
 
-/// An exchange that took place, told at its end.
+/// A request or socket that took place; reported at its end.
 #[derive(Clone, Debug)]
 pub struct Usage {
     /// The instance whose guest asked.
@@ -272,11 +324,11 @@ pub struct Usage {
     pub outcome: Outcome,
 }
 
-/// Hears of refusals and use. Called on the paths of requests: must be quick, must not block.
+/// Observes refusals and use. Called on the paths of requests: must be quick, must not block.
 pub trait Audit: Send + Sync + 'static {
     /// Something was refused.
     fn refused(&self, refusal: &Refusal);
-    /// An exchange took place and is over.
+    /// A request or socket took place and is over.
     fn used(&self, usage: &Usage) {
         let _ = usage;
     }
@@ -284,14 +336,14 @@ pub trait Audit: Send + Sync + 'static {
 
 /// Refusals of one instance that [`LogAudit`] writes in a second; the rest are counted.
 const LOGGED_PER_SECOND: u32 = 20;
-/// Instances whose refusals are told apart; more than that share one count.
+/// Instances whose refusals are counted separately; all further ones share one count.
 const MOST_INSTANCES: usize = 10_000;
 
 /// Writes refusals to the log, of each instance no more than 20 a second, so that none can hide
 /// another's. Says how many it left out.
 #[derive(Default)]
 pub struct LogAudit {
-    written: Mutex<HashMap<Arc<str>, LogLimiter>>,
+    written: Mutex<HashMap<Arc<str>, LineLimiter>>,
 }
 
 impl LogAudit {
@@ -306,7 +358,7 @@ impl LogAudit {
         };
         let limiter = written
             .entry(instance)
-            .or_insert_with(|| LogLimiter::new(now));
+            .or_insert_with(|| LineLimiter::new(now));
         limiter.admit(LOGGED_PER_SECOND, now)
     }
 }
@@ -326,7 +378,7 @@ impl Audit for LogAudit {
             reason = refusal.reason.as_str(),
             address = refusal.address.map(tracing::field::display),
             left_out,
-            "{}", refusal.reason,
+            "{}", refusal.why(),
         );
     }
 

@@ -9,13 +9,15 @@ use parking_lot::Mutex;
 use rustls::RootCertStore;
 
 use crate::audit::{Audit, LogAudit};
-use crate::budget::{Purse, Spent};
+use crate::budget::{Quota, Spent};
 use crate::connect::{self, BrokerError, Connector};
 use crate::egress::{Egress, Parts};
 use crate::files::{FileError, Folder, FolderOptions, Ledgers};
+use crate::network::Network;
 use crate::policy::EgressPolicy;
 use crate::resolve::{Resolver, ResolverSource};
 use crate::secrets::{self, Secret, Secrets, SecretsError};
+use crate::sockets::{SocketParts, SocketPolicy, Sockets};
 
 /// How a broker is set up.
 #[derive(Clone)]
@@ -24,7 +26,7 @@ pub struct BrokerOptions {
     pub resolver: ResolverSource,
     /// Files of PEM certificates that are trusted besides Mozilla's roots.
     pub extra_roots: Vec<PathBuf>,
-    /// Hears of refusals and use.
+    /// Observes refusals and use.
     pub audit: Arc<dyn Audit>,
 }
 
@@ -41,15 +43,17 @@ impl Default for BrokerOptions {
 /// Acts for all instances. Cheap to clone.
 #[derive(Clone)]
 pub struct Broker {
-    shared: Arc<Shared>,
+    shared: Arc<BrokerState>,
     roots: Arc<RootCertStore>,
 }
 
-struct Shared {
+struct BrokerState {
     options: BrokerOptions,
     ledgers: Ledgers,
     /// What was spent, by instance: a reload must not renew a budget.
     spent: Mutex<HashMap<Arc<str>, Arc<Mutex<Spent>>>>,
+    /// The same of connections.
+    spent_on_sockets: Mutex<HashMap<Arc<str>, Arc<Mutex<Spent>>>>,
     /// Placeholders by instance and secret: a reload must not change what running guests hold.
     placeholders: Mutex<HashMap<(Arc<str>, String), String>>,
 }
@@ -61,10 +65,11 @@ impl Broker {
     /// A file of trusted certificates cannot be used.
     pub fn new(options: BrokerOptions) -> Result<Self, BrokerError> {
         let roots = Arc::new(connect::roots(&options.extra_roots)?);
-        let shared = Shared {
+        let shared = BrokerState {
             options,
             ledgers: Ledgers::default(),
             spent: Mutex::default(),
+            spent_on_sockets: Mutex::default(),
             placeholders: Mutex::default(),
         };
         Ok(Self {
@@ -115,7 +120,7 @@ impl Broker {
         })
     }
 
-    /// One instance's way out. Made anew when its policy or secrets change; what it has spent of its
+    /// One instance's way out. Created again when its policy or secrets change; what it has spent of its
     /// budget stays spent. Costs next to nothing until it is used.
     #[must_use]
     pub fn egress(&self, instance: &str, policy: EgressPolicy, secrets: Secrets) -> Arc<Egress> {
@@ -129,13 +134,57 @@ impl Broker {
             .clone();
         Arc::new(Egress::new(Parts {
             instance,
-            purse: Purse::new(spent, &policy.limits),
+            quota: Quota::new(
+                spent,
+                policy.limits.budget,
+                policy.limits.requests_per_second,
+                policy.limits.bytes_per_second,
+            ),
             policy,
             secrets,
             audit: self.shared.options.audit.clone(),
             connector: Connector::new(self.roots.clone()),
             resolver: Resolver::new(self.shared.options.resolver.clone()),
         }))
+    }
+
+    /// One instance's connections. Made when its policy changes; what it has spent of its budget stays spent. Files of
+    /// certificates are read now.
+    ///
+    /// # Errors
+    /// A file of trusted certificates, or of a client certificate, cannot be used.
+    pub fn sockets(
+        &self,
+        instance: &str,
+        policy: SocketPolicy,
+    ) -> Result<Arc<Sockets>, BrokerError> {
+        let instance: Arc<str> = instance.into();
+        let spent = self
+            .shared
+            .spent_on_sockets
+            .lock()
+            .entry(instance.clone())
+            .or_default()
+            .clone();
+        let parts = SocketParts {
+            instance,
+            audit: self.shared.options.audit.clone(),
+            quota: Quota::new(
+                spent,
+                policy.limits.budget,
+                policy.limits.attempts_per_second,
+                policy.limits.bytes_per_second,
+            ),
+            resolver: Resolver::new(self.shared.options.resolver.clone()),
+        };
+        Ok(Arc::new(Sockets::new(policy, parts)?))
+    }
+
+    /// The network for one grant, with a cache of names of its own.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        let source = self.shared.options.resolver.clone();
+        Network::new(source, Arc::clone(&self.roots))
     }
 
     /// Grants an instance a folder. Counts what is in it: blocks the thread meanwhile.
@@ -154,6 +203,7 @@ impl Broker {
     /// Forgets what it kept for an instance that is gone: placeholders and what was spent.
     pub fn forget(&self, instance: &str) {
         self.shared.spent.lock().remove(instance);
+        self.shared.spent_on_sockets.lock().remove(instance);
         self.shared
             .placeholders
             .lock()

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use stockade_policy::RateLimiter;
+use stockade_limits::RateLimiter;
 use tokio::time::Instant;
 
 use crate::audit::Reason;
-use crate::policy::{Budget, EgressLimits};
+use crate::policy::Budget;
 
 /// What was spent of a budget. Lives as long as the broker, so that a reload renews nothing.
 #[derive(Debug)]
-pub(crate) struct Spent {
+pub struct Spent {
     since: Instant,
     requests: u64,
     bytes: u64,
@@ -50,29 +50,37 @@ const REQUESTS_AT_ONCE: Duration = Duration::from_secs(1);
 /// Bytes of this time may come at once.
 const BYTES_AT_ONCE: Duration = Duration::from_millis(250);
 
-/// Counts against one instance's budget, rate and bandwidth.
-pub(crate) struct Purse {
+/// Counts against the budget, rate and bandwidth of one instance, or of one grant.
+pub struct Quota {
     spent: Arc<Mutex<Spent>>,
     budget: Budget,
     rate: Option<(Mutex<RateLimiter>, u32)>,
     bandwidth: Option<Mutex<RateLimiter>>,
 }
 
-impl Purse {
-    pub(crate) fn new(spent: Arc<Mutex<Spent>>, limits: &EgressLimits) -> Self {
+impl Quota {
+    /// Counts on from what was spent. `rate` is in requests and `bandwidth` in bytes per second.
+    #[must_use]
+    pub fn new(
+        spent: Arc<Mutex<Spent>>,
+        budget: Budget,
+        rate: Option<NonZeroU32>,
+        bandwidth: Option<NonZeroU32>,
+    ) -> Self {
         let limiter = |per: NonZeroU32, burst| Mutex::new(RateLimiter::new(per.into(), burst));
-        let rate = limits.requests_per_second;
-        let bandwidth = limits.bytes_per_second;
         Self {
             spent,
-            budget: limits.budget,
+            budget,
             rate: rate.map(|per| (limiter(per, REQUESTS_AT_ONCE), per.get())),
             bandwidth: bandwidth.map(|per| limiter(per, BYTES_AT_ONCE)),
         }
     }
 
-    /// Counts a call against the rate, whatever becomes of it.
-    pub(crate) fn call(&self) -> Result<(), Reason> {
+    /// Counts a call against the rate, also one that fails.
+    ///
+    /// # Errors
+    /// [`Reason::Rate`].
+    pub fn call(&self) -> Result<(), Reason> {
         match &self.rate {
             Some((limiter, limit)) => {
                 let taken = limiter.lock().try_take(1, Instant::now().into_std());
@@ -83,7 +91,10 @@ impl Purse {
     }
 
     /// Takes one request out of the budget, if bytes are left too.
-    pub(crate) fn request(&self) -> Result<(), Reason> {
+    ///
+    /// # Errors
+    /// [`Reason::Budget`].
+    pub fn request(&self) -> Result<(), Reason> {
         let mut spent = self.spent.lock();
         spent.renew(&self.budget, Instant::now());
         if let Some(limit) = self.budget.bytes.filter(|&limit| spent.bytes >= limit) {
@@ -104,7 +115,10 @@ impl Purse {
     }
 
     /// Takes bytes out of the budget, and returns until when the transfer that moved them must wait.
-    pub(crate) fn bytes(&self, bytes: usize) -> Result<Option<Instant>, Reason> {
+    ///
+    /// # Errors
+    /// [`Reason::Budget`].
+    pub fn bytes(&self, bytes: usize) -> Result<Option<Instant>, Reason> {
         if self.budget.bytes.is_some() {
             let mut spent = self.spent.lock();
             spent.renew(&self.budget, Instant::now());
@@ -125,18 +139,24 @@ impl Purse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::EgressLimits;
 
-    fn purse(spent: &Arc<Mutex<Spent>>, change: impl FnOnce(&mut EgressLimits)) -> Purse {
+    fn quota(spent: &Arc<Mutex<Spent>>, change: impl FnOnce(&mut EgressLimits)) -> Quota {
         let mut limits = EgressLimits::default();
         change(&mut limits);
-        Purse::new(spent.clone(), &limits)
+        Quota::new(
+            spent.clone(),
+            limits.budget,
+            limits.requests_per_second,
+            limits.bytes_per_second,
+        )
     }
 
     #[test]
     fn budget_of_requests_that_is_spent_refuses_and_outlives_a_reload() {
         let spent = Arc::default();
         let limit = |limits: &mut EgressLimits| limits.budget.requests = Some(2);
-        let first = purse(&spent, limit);
+        let first = quota(&spent, limit);
         assert!(first.request().is_ok());
         assert!(first.request().is_ok());
         let refused = Err(Reason::Budget {
@@ -144,20 +164,20 @@ mod tests {
             limit: 2,
         });
         assert_eq!(first.request(), refused);
-        assert_eq!(purse(&spent, limit).request(), refused);
-        assert!(purse(&spent, |_| ()).request().is_ok());
+        assert_eq!(quota(&spent, limit).request(), refused);
+        assert!(quota(&spent, |_| ()).request().is_ok());
     }
 
     #[test]
     fn budget_of_bytes_that_is_spent_refuses_more_bytes_and_requests() {
-        let purse = purse(&Arc::default(), |limits| limits.budget.bytes = Some(100));
-        assert_eq!(purse.bytes(100), Ok(None));
+        let quota = quota(&Arc::default(), |limits| limits.budget.bytes = Some(100));
+        assert_eq!(quota.bytes(100), Ok(None));
         let refused = Reason::Budget {
             of: "bytes",
             limit: 100,
         };
-        assert_eq!(purse.bytes(1), Err(refused.clone()));
-        assert_eq!(purse.request(), Err(refused));
+        assert_eq!(quota.bytes(1), Err(refused.clone()));
+        assert_eq!(quota.request(), Err(refused));
     }
 
     #[test]
@@ -181,21 +201,21 @@ mod tests {
 
     #[test]
     fn rate_refuses_beyond_its_burst() {
-        let purse = purse(&Arc::default(), |limits| {
+        let quota = quota(&Arc::default(), |limits| {
             limits.requests_per_second = NonZeroU32::new(3);
         });
-        let allowed = (0..10).filter(|_| purse.call().is_ok()).count();
+        let allowed = (0..10).filter(|_| quota.call().is_ok()).count();
         assert_eq!(allowed, 3);
     }
 
     #[test]
     fn bandwidth_makes_the_mover_wait_beyond_a_quarter_second() {
-        let purse = purse(&Arc::default(), |limits| {
+        let quota = quota(&Arc::default(), |limits| {
             limits.bytes_per_second = NonZeroU32::new(1000);
         });
         let begin = Instant::now();
-        assert_eq!(purse.bytes(250), Ok(None));
-        let until = purse.bytes(5000).unwrap().unwrap();
+        assert_eq!(quota.bytes(250), Ok(None));
+        let until = quota.bytes(5000).unwrap().unwrap();
         let wait = until.duration_since(begin).as_secs_f64();
         assert!((5.0..6.0).contains(&wait), "{wait} s");
     }

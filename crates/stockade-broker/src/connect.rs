@@ -14,7 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use stockade_http::Host;
 use tokio::net::TcpStream;
@@ -50,7 +50,7 @@ pub(crate) enum Speaks {
 }
 
 /// A connection: plain on the left, TLS on the right.
-pub(crate) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// Whether HTTP/2 was agreed on.
 pub(crate) fn is_h2(stream: &Stream) -> bool {
@@ -71,14 +71,34 @@ pub enum BrokerError {
         /// What is wrong with it.
         why: String,
     },
+    /// A file of a client certificate or its key cannot be used.
+    #[error("cannot use the client certificate or key in {}: {why}", path.display())]
+    Client {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A client certificate, its key or a protocol that cannot be used.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
 }
 
 /// Certificates that are trusted: Mozilla's, and the operator's.
 pub(crate) fn roots(extra: &[PathBuf]) -> Result<RootCertStore, BrokerError> {
-    let mut roots = RootCertStore {
+    let public = RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     };
-    for path in extra {
+    with(public, extra)
+}
+
+/// These certificates alone.
+pub(crate) fn only(paths: &[PathBuf]) -> Result<RootCertStore, BrokerError> {
+    with(RootCertStore::empty(), paths)
+}
+
+fn with(mut roots: RootCertStore, paths: &[PathBuf]) -> Result<RootCertStore, BrokerError> {
+    for path in paths {
         let fail = |why: String| BrokerError::Roots {
             path: path.clone(),
             why,
@@ -148,33 +168,54 @@ impl Connector {
             Host::Name(name) => ServerName::try_from(name.clone())
                 .map_err(|_| ConnectFailure::Tls("the name is not one for TLS".to_owned()))?,
         };
-        let stream = connector.connect(name, tcp).await.map_err(|error| {
-            match error
-                .get_ref()
-                .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-            {
-                Some(error) => ConnectFailure::Tls(error.to_string()),
-                None => ConnectFailure::Tls(error.kind().to_string()),
-            }
-        })?;
+        let stream = connector.connect(name, tcp).await;
+        let stream = stream.map_err(|error| ConnectFailure::Tls(tls_error(&error)))?;
         Ok((Stream::Right(Box::new(stream)), address))
     }
 
     fn tls(&self, protocols: &[&[u8]]) -> Result<TlsConnector, String> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(self.roots.clone())
-            .with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        let protocols: Vec<_> = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let config = client_config(self.roots.clone(), None, &protocols)?;
         Ok(TlsConnector::from(Arc::new(config)))
     }
 }
 
+/// Why a TLS handshake failed: what TLS says, or the kind of the connection's error.
+pub(crate) fn tls_error(error: &io::Error) -> String {
+    let inner = error.get_ref();
+    match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(error) => error.to_string(),
+        None => error.kind().to_string(),
+    }
+}
+
+/// A client's certificate chain and private key.
+pub(crate) type ClientCertificate = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// TLS for connections that trust these roots. Sessions are remembered for them alone.
+pub(crate) fn client_config(
+    roots: Arc<RootCertStore>,
+    client: Option<ClientCertificate>,
+    protocols: &[Vec<u8>],
+) -> Result<ClientConfig, String> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots);
+    let mut config = match client {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| error.to_string())?,
+    };
+    config.alpn_protocols = protocols.to_vec();
+    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    Ok(config)
+}
+
 /// Tries addresses one after another without waiting long for each. The last error, if all fail.
-async fn race(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
+pub(crate) async fn race(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
     let mut rest = addresses
         .iter()
         .take(MOST_TRIED)

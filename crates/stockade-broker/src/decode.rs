@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _
 use tokio_util::io::StreamReader;
 
 use crate::audit::Reason;
-use crate::exchange::Exchange;
+use crate::in_flight::InFlight;
 use crate::secrets::Secrets;
 
 /// Below this size no ratio is an attack.
@@ -58,7 +58,7 @@ pub(crate) struct DecodeLimits {
 pub(crate) fn decode<B>(
     body: B,
     coding: Coding,
-    exchange: Arc<Exchange>,
+    in_flight: Arc<InFlight>,
     limits: DecodeLimits,
 ) -> Body
 where
@@ -76,13 +76,13 @@ where
             Coding::Brotli => Box::new(BrotliDecoder::new(reader)),
             Coding::Deflate => {
                 let skipped = skip_zlib_header(&mut reader).await;
-                skipped.map_err(|error| undone(error, &exchange))?;
+                skipped.map_err(|error| undone(error, &in_flight))?;
                 Box::new(DeflateDecoder::new(reader))
             }
         };
         let decoding = Decoding {
             decoder,
-            exchange,
+            in_flight,
             limits,
             total: 0,
         };
@@ -94,7 +94,7 @@ where
 /// A body that is being decompressed.
 struct Decoding {
     decoder: Box<dyn Decoder>,
-    exchange: Arc<Exchange>,
+    in_flight: Arc<InFlight>,
     limits: DecodeLimits,
     total: u64,
 }
@@ -102,7 +102,7 @@ struct Decoding {
 impl Decoding {
     async fn next(mut self) -> Result<Option<(Frame<Bytes>, Self)>, BoxError> {
         let piece = piece(&mut *self.decoder).await;
-        let Some(piece) = piece.map_err(|error| undone(error, &self.exchange))? else {
+        let Some(piece) = piece.map_err(|error| undone(error, &self.in_flight))? else {
             return Ok(None);
         };
         self.total += piece.len() as u64;
@@ -113,14 +113,14 @@ impl Decoding {
         if self.total > limit {
             let what = "the decompressed response";
             return Err(self
-                .exchange
+                .in_flight
                 .refuse(Reason::TooLarge { what, limit })
                 .into());
         }
-        let allowed = self.exchange.received().saturating_mul(u64::from(ratio));
+        let allowed = self.in_flight.received().saturating_mul(u64::from(ratio));
         if self.total > allowed.saturating_add(FREE) {
             return Err(self
-                .exchange
+                .in_flight
                 .refuse(Reason::DecompressionBomb { ratio })
                 .into());
         }
@@ -163,16 +163,16 @@ async fn piece(decoder: &mut dyn Decoder) -> io::Result<Option<Bytes>> {
 }
 
 /// The body's own error if there is one behind it, else what the decoder says.
-fn undone(error: io::Error, exchange: &Exchange) -> BoxError {
-    if let Some(failure) = exchange.failure() {
+fn undone(error: io::Error, in_flight: &InFlight) -> BoxError {
+    if let Some(failure) = in_flight.failure() {
         return failure.into();
     }
-    exchange
+    in_flight
         .upstream(format!("the response does not decompress: {error}"))
         .into()
 }
 
-/// `deflate` means zlib (RFC 9110, 8.4.1.2), yet some send it bare. Two bytes tell (RFC 1950, 2.2).
+/// `deflate` means zlib (RFC 9110, 8.4.1.2), yet some send it bare. The first two bytes show which (RFC 1950, 2.2).
 async fn skip_zlib_header<R>(reader: &mut R) -> io::Result<()>
 where
     R: tokio::io::AsyncBufRead + Unpin,

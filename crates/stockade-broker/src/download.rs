@@ -13,20 +13,20 @@ use tokio::time::{Instant, Sleep};
 
 use crate::audit::Reason;
 use crate::error::EgressError;
-use crate::exchange::Exchange;
+use crate::in_flight::InFlight;
 use crate::pool::{Key, Pool, Sender};
 
 /// Bounds of a download.
 pub(crate) struct DownloadLimits {
     pub(crate) bytes: u64,
     pub(crate) idle: Duration,
-    pub(crate) exchange: Duration,
+    pub(crate) total: Duration,
 }
 
 /// Dropped before its end, it closes its connection.
 pub(crate) struct Download {
     inner: Incoming,
-    exchange: Arc<Exchange>,
+    in_flight: Arc<InFlight>,
     limits: DownloadLimits,
     wait: Option<Pin<Box<Sleep>>>,
     /// Runs while the guest waits for data.
@@ -39,16 +39,16 @@ pub(crate) struct Download {
 impl Download {
     pub(crate) fn new(
         inner: Incoming,
-        exchange: Arc<Exchange>,
+        in_flight: Arc<InFlight>,
         limits: DownloadLimits,
         connection: (Arc<Pool>, Key, Sender),
     ) -> Self {
         let is_over = inner.is_end_stream();
-        let deadline = Box::pin(tokio::time::sleep_until(exchange.started + limits.exchange));
+        let deadline = Box::pin(tokio::time::sleep_until(in_flight.started + limits.total));
         let connection = Some(connection);
         let mut download = Self {
             inner,
-            exchange,
+            in_flight,
             limits,
             wait: None,
             idle: None,
@@ -64,30 +64,30 @@ impl Download {
 
     fn end(&mut self) {
         self.is_over = true;
-        self.exchange.is_done();
+        self.in_flight.is_done();
         if let Some((pool, key, sender)) = self.connection.take() {
             pool.keep_when_ready(key, sender);
         }
     }
 
     fn take(&mut self, data: &Bytes) -> Result<(), EgressError> {
-        let (total, paced) = self.exchange.receives(data.len());
+        let (total, paced) = self.in_flight.receives(data.len());
         if total > self.limits.bytes {
             let limit = self.limits.bytes;
-            return Err(self.exchange.refuse(Reason::TooLarge {
+            return Err(self.in_flight.refuse(Reason::TooLarge {
                 what: "the response",
                 limit,
             }));
         }
-        let until = paced.map_err(|reason| self.exchange.refuse(reason))?;
+        let until = paced.map_err(|reason| self.in_flight.refuse(reason))?;
         self.wait = until.map(|until| Box::pin(tokio::time::sleep_until(until)));
         Ok(())
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, EgressError>> {
         if self.deadline.as_mut().poll(cx).is_ready() {
-            let limit = self.limits.exchange;
-            return Poll::Ready(Err(self.exchange.timed_out("the whole request", limit)));
+            let limit = self.limits.total;
+            return Poll::Ready(Err(self.in_flight.timed_out("the whole request", limit)));
         }
         if let Some(wait) = &mut self.wait {
             if wait.as_mut().poll(cx).is_pending() {
@@ -100,9 +100,9 @@ impl Download {
                 self.idle = None;
                 Poll::Ready(match frame.map(|frame| frame.map(Frame::into_data)) {
                     Some(Ok(Ok(data))) => self.take(&data).map(|()| Some(data)),
-                    Some(Err(error)) => Err(match self.exchange.failure() {
+                    Some(Err(error)) => Err(match self.in_flight.failure() {
                         Some(failure) => failure,
-                        None => self.exchange.upstream(describe(&error)),
+                        None => self.in_flight.upstream(describe(&error)),
                     }),
                     // The end, or trailers, which are not passed on.
                     None | Some(Ok(Err(_))) => Ok(None),
@@ -115,7 +115,7 @@ impl Download {
                 });
                 if idle.as_mut().poll(cx).is_ready() {
                     let what = "the next piece of the response";
-                    return Poll::Ready(Err(self.exchange.timed_out(what, limit)));
+                    return Poll::Ready(Err(self.in_flight.timed_out(what, limit)));
                 }
                 Poll::Pending
             }

@@ -9,7 +9,7 @@ use crate::audit::Refusal;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EgressError {
-    /// Policy or a budget refused it. The operator's audit has heard of it.
+    /// Policy or a budget refused it. It has been reported to the operator's audit.
     #[error("{0}")]
     Refused(Box<Refusal>),
     /// What the guest asked for is not a request.

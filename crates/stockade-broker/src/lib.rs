@@ -6,6 +6,7 @@
 //! - Network: [`Egress`], one for each instance, from [`Broker::egress`]. A name is resolved once, all
 //!   its addresses are checked, and the connection goes to exactly a checked address. Connections,
 //!   caches, TLS sessions and budgets are never shared between instances.
+//! - Connections over TCP: [`Sockets`], one for each instance, from [`Broker::sockets`], by rules of their own.
 //! - Files: [`Folder`], a granted folder whose paths cannot leave it.
 //! - Secrets: [`Secrets`]. The guest holds placeholders; only requests to the hosts that a secret is
 //!   bound to get its value.
@@ -23,16 +24,17 @@ mod decode;
 mod download;
 mod egress;
 mod error;
-mod exchange;
 mod files;
 mod headers;
+mod in_flight;
+mod network;
 mod pattern;
 mod places;
 mod policy;
 mod pool;
 mod resolve;
 mod secrets;
-mod send;
+mod sockets;
 mod target;
 mod upload;
 mod websocket;
@@ -40,12 +42,23 @@ mod websocket;
 pub use address::AddressKind;
 pub use audit::{Action, Audit, LogAudit, Misplaced, Outcome, Reason, Refusal, Usage};
 pub use broker::{Broker, BrokerOptions};
-pub use connect::BrokerError;
+pub use budget::{Quota as BudgetCounter, Spent};
+pub use connect::{BrokerError, Stream};
 pub use egress::Egress;
 pub use error::EgressError;
 pub use files::{
-    Entry, EntryKind, FileError, Folder, FolderOptions, Listing, Metadata, Mode, WriteOptions,
+    EntryKind, FileError, Folder, FolderEntry, FolderOptions, Listing, Metadata, Mode, WriteOptions,
 };
+pub use network::{
+    DialError, LookupError, Network, RecordData, RecordKind, TlsClient, TlsClientOptions,
+    reverse_name,
+};
+pub use pattern::matches as host_matches;
+pub use places::{Missed, Places};
 pub use policy::{Budget, EgressLimits, EgressPolicy, Rule};
 pub use resolve::ResolverSource;
 pub use secrets::{Secret, SecretValue, Secrets, SecretsError};
+pub use sockets::{
+    ClientCertificate, Connection, ConnectionStream, Deadline, Protocol, Secure, SocketLimits,
+    SocketPolicy, SocketRule, SocketStream, SocketTarget, Sockets, TlsStart, TlsUse,
+};

@@ -3,7 +3,8 @@
 use stockade_http::{Host, HostPattern};
 
 /// Whether `host` is meant. `*` means every name and no address: an address is reached only where a rule has it.
-pub(crate) fn matches(pattern: &HostPattern, host: &Host) -> bool {
+#[must_use]
+pub fn matches(pattern: &HostPattern, host: &Host) -> bool {
     match (pattern, host) {
         (HostPattern::Any, Host::Name(_)) => true,
         (HostPattern::Exact(expected), host) => expected == host,

@@ -1,4 +1,4 @@
-//! Places for exchanges: so many at the same time, so many that wait.
+//! Places for requests: a number may run at the same time, and a number may wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The places of one instance.
-pub(crate) struct Places {
+/// The places of one instance, or of one grant.
+pub struct Places {
     free: Arc<Semaphore>,
     count: usize,
     waiting: AtomicUsize,
@@ -17,18 +17,23 @@ pub(crate) struct Places {
 
 /// No place was got.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Missed {
+pub enum Missed {
     /// As many as may already wait; those that have a place counted in.
     Full {
+        /// Places, and those that may wait.
         limit: usize,
     },
+    /// None became free in time.
     TimedOut {
+        /// That time.
         limit: Duration,
     },
 }
 
 impl Places {
-    pub(crate) fn new(count: usize, queue: usize, patience: Duration) -> Self {
+    /// As many places, and as many that wait for one, each as long as `patience`.
+    #[must_use]
+    pub fn new(count: usize, queue: usize, patience: Duration) -> Self {
         let count = count.min(Semaphore::MAX_PERMITS);
         let free = Arc::new(Semaphore::new(count));
         Self {
@@ -41,7 +46,10 @@ impl Places {
     }
 
     /// A place, at once or when it is one's turn.
-    pub(crate) async fn take(&self) -> Result<OwnedSemaphorePermit, Missed> {
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn take(&self) -> Result<OwnedSemaphorePermit, Missed> {
         if let Ok(place) = self.free.clone().try_acquire_owned() {
             return Ok(place);
         }

@@ -14,7 +14,7 @@ use crate::audit::Reason;
 use crate::pattern::matches;
 use crate::target::Target;
 
-/// One grant. Everything in it must fit: an exchange is allowed when one rule allows all of it.
+/// One grant. Everything in it must match: a request is allowed when one rule allows all of it.
 #[derive(Clone, Debug, Default)]
 pub struct Rule {
     /// What the configuration calls it, for messages and logs.
@@ -43,7 +43,7 @@ pub struct Budget {
     pub per: Option<Duration>,
 }
 
-/// Bounds of one instance's exchanges. All are on by default. Times are held to between a millisecond
+/// Bounds of one instance's requests. All are on by default. Times are limited to between a millisecond
 /// and a year.
 #[derive(Clone, Debug)]
 pub struct EgressLimits {
@@ -54,8 +54,8 @@ pub struct EgressLimits {
     /// Between two pieces of a response body that the guest waits for, and between two messages or
     /// pongs of a WebSocket.
     pub idle_timeout: Duration,
-    /// For a whole exchange over HTTP, from the guest's call to the last byte.
-    pub exchange_timeout: Duration,
+    /// For a whole request over HTTP, from the guest's call to the last byte.
+    pub request_timeout: Duration,
     /// Bytes of a request body.
     pub max_request_bytes: u64,
     /// Bytes of a response body on the wire.
@@ -64,9 +64,9 @@ pub struct EgressLimits {
     pub max_decoded_bytes: u64,
     /// Bytes after decompression for each byte before, above the first MiB.
     pub max_ratio: u32,
-    /// Exchanges at the same time, until the end of their response bodies.
+    /// Requests at the same time, until the end of their response bodies.
     pub concurrent: usize,
-    /// Exchanges that wait for others to end; more are refused.
+    /// Requests that wait for others to end; more are refused.
     pub queued: usize,
     /// WebSockets open at the same time.
     pub websockets: usize,
@@ -88,7 +88,7 @@ impl Default for EgressLimits {
             connect_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(60),
-            exchange_timeout: Duration::from_secs(900),
+            request_timeout: Duration::from_secs(900),
             max_request_bytes: 100 * MIB,
             max_response_bytes: 100 * MIB,
             max_decoded_bytes: 100 * MIB,
@@ -117,7 +117,7 @@ impl EgressLimits {
             connect_timeout: bound(self.connect_timeout),
             head_timeout: bound(self.head_timeout),
             idle_timeout: bound(self.idle_timeout),
-            exchange_timeout: bound(self.exchange_timeout),
+            request_timeout: bound(self.request_timeout),
             ..self
         }
     }
@@ -126,9 +126,9 @@ impl EgressLimits {
 /// Everything an instance may do on the network. The default allows nothing.
 #[derive(Clone, Debug, Default)]
 pub struct EgressPolicy {
-    /// Grants. One that allows the exchange is enough.
+    /// Grants. One that allows the request is enough.
     pub rules: Vec<Rule>,
-    /// Addresses that are not public and may be reached nevertheless, by exchanges that a rule allows.
+    /// Addresses that are not public and may be reached nevertheless, by requests that a rule allows.
     /// A metadata service must be listed as a single address; unspecified, multicast and broadcast
     /// addresses stay refused.
     pub allow_private: Vec<IpNet>,
@@ -146,10 +146,38 @@ pub(crate) struct Denied {
     pub(crate) address: Option<std::net::IpAddr>,
 }
 
-/// The rules that allow an exchange as far as it is known before the name is resolved.
+/// A rule, as far as addresses are concerned.
+pub(crate) trait Scope {
+    /// What the configuration calls it.
+    fn name(&self) -> &Arc<str>;
+    /// Ranges that every address must be in; empty for any.
+    fn addresses(&self) -> &[IpNet];
+}
+
+impl Scope for Rule {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn addresses(&self) -> &[IpNet] {
+        &self.addresses
+    }
+}
+
+/// Whether a rule with these hosts and networks names `host`.
+pub(crate) fn names(hosts: &[HostPattern], addresses: &[IpNet], host: &Host) -> bool {
+    match host {
+        Host::Address(address) if hosts.is_empty() => {
+            addresses.iter().any(|net| net.contains(address))
+        }
+        host => hosts.iter().any(|pattern| matches(pattern, host)),
+    }
+}
+
+/// The rules that allow a request as far as it is known before the name is resolved.
 #[derive(Debug)]
-pub(crate) struct Admitted<'a> {
-    rules: Vec<&'a Rule>,
+pub(crate) struct Admitted<'a, R = Rule> {
+    rules: Vec<&'a R>,
     addresses: AddressRules<'a>,
 }
 
@@ -163,7 +191,8 @@ impl EgressPolicy {
         };
         let mut depth = 0;
         let mut rules = Vec::new();
-        for rule in self.rules.iter().filter(|rule| rule.names(&target.host)) {
+        let of_host = |rule: &&Rule| names(&rule.hosts, &rule.addresses, &target.host);
+        for rule in self.rules.iter().filter(of_host) {
             let (reached, reason) = match rule.fits(target, method) {
                 Ok(()) => {
                     rules.push(rule);
@@ -187,20 +216,11 @@ impl EgressPolicy {
             listed: &self.allow_private,
             refused: &self.refuse_addresses,
         };
-        Ok(Admitted { rules, addresses })
+        Ok(Admitted::new(rules, addresses))
     }
 }
 
 impl Rule {
-    fn names(&self, host: &Host) -> bool {
-        match host {
-            Host::Address(address) if self.hosts.is_empty() => {
-                self.addresses.iter().any(|net| net.contains(address))
-            }
-            host => self.hosts.iter().any(|pattern| matches(pattern, host)),
-        }
-    }
-
     /// Whether all but host and addresses fits; if not, how far it came and why not.
     fn fits(&self, target: &Target, method: &Method) -> Result<(), (u8, Reason)> {
         let is_scheme_allowed = match self.schemes.as_slice() {
@@ -226,15 +246,19 @@ impl Rule {
     }
 }
 
-impl<'a> Admitted<'a> {
+impl<'a, R: Scope> Admitted<'a, R> {
+    pub(crate) fn new(rules: Vec<&'a R>, addresses: AddressRules<'a>) -> Self {
+        Self { rules, addresses }
+    }
+
     /// The name of one of its rules.
     pub(crate) fn first_rule(&self) -> Option<Arc<str>> {
-        self.rules.first().map(|rule| rule.name.clone())
+        self.rules.first().map(|rule| rule.name().clone())
     }
 
     /// The rule that allows a connection to whichever of `addresses`. One that is not allowed refuses
-    /// the whole: a name that points inside and outside at once is an attack or a mistake.
-    pub(crate) fn check(&self, addresses: &[std::net::IpAddr]) -> Result<&'a Rule, Denied> {
+    /// the whole: a name that points inside and outside at once is an attack or an error.
+    pub(crate) fn check(&self, addresses: &[std::net::IpAddr]) -> Result<&'a R, Denied> {
         let first = self.first_rule();
         for &address in addresses {
             if let Err(kind) = self.addresses.check(address) {
@@ -249,10 +273,11 @@ impl<'a> Admitted<'a> {
                 });
             }
         }
-        let inside = |rule: &Rule, address| {
-            rule.addresses.is_empty() || rule.addresses.iter().any(|net| net.contains(address))
+        let inside = |rule: &R, address| {
+            let nets = rule.addresses();
+            nets.is_empty() || nets.iter().any(|net| net.contains(address))
         };
-        let fits = |rule: &&&Rule| addresses.iter().all(|address| inside(rule, address));
+        let fits = |rule: &&&'a R| addresses.iter().all(|address| inside(rule, address));
         self.rules.iter().find(fits).copied().ok_or_else(|| Denied {
             rule: first,
             reason: Reason::AddressOutsideRule,

@@ -148,7 +148,7 @@ pub(crate) struct Pool {
 #[derive(Default)]
 struct KeptAll {
     by_key: HashMap<Key, Vec<Kept>>,
-    /// A task looks after what is kept. There is one at most.
+    /// A task maintains the kept connections. There is at most one.
     is_swept: bool,
 }
 

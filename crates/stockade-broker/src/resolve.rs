@@ -27,9 +27,9 @@ const CACHED: usize = 256;
 const MOST_TTL: Duration = Duration::from_secs(300);
 /// Longest that a "no such name" is believed.
 const MOST_NEGATIVE_TTL: Duration = Duration::from_secs(10);
-/// How often the machine's files are looked at.
+/// How often the machine's files are checked.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Answers with more addresses than this are an attack or a mistake.
+/// Answers with more addresses than this are an attack or an error.
 const MOST_ADDRESSES: usize = 64;
 
 /// Where names are looked up.
@@ -56,7 +56,7 @@ pub(crate) enum ResolveFailure {
     Failed,
 }
 
-/// One instance's resolver. Set up when it is first used, and anew when the machine's files change.
+/// One instance's resolver. Set up when it is first used, and again when the machine's files change.
 pub(crate) struct Resolver {
     source: ResolverSource,
     current: Mutex<Option<Current>>,
@@ -113,6 +113,11 @@ impl Resolver {
             count if count > MOST_ADDRESSES => Err(ResolveFailure::TooMany),
             _ => Ok(addresses),
         }
+    }
+
+    /// What asks the servers of names for any records; it does not read `/etc/hosts`.
+    pub(crate) fn records(&self) -> Result<TokioResolver, ResolveFailure> {
+        Ok(self.current()?.resolver.clone())
     }
 
     fn current(&self) -> Result<Arc<Inner>, ResolveFailure> {
@@ -194,7 +199,7 @@ impl Inner {
     }
 }
 
-fn failure(error: &ResolveError) -> ResolveFailure {
+pub(crate) fn failure(error: &ResolveError) -> ResolveFailure {
     if error.is_no_records_found() || error.is_nx_domain() {
         ResolveFailure::None
     } else {

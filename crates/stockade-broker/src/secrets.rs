@@ -57,7 +57,7 @@ pub struct Secret {
     pub value: SecretValue,
     /// The hosts that it is sent to.
     pub hosts: Vec<HostPattern>,
-    /// Also over connections that TLS does not protect. Whoever listens on the way reads it.
+    /// Also over connections that TLS does not protect, on which others can read it.
     pub over_plain_text: bool,
     /// Also in paths and queries. Servers write these to their logs.
     pub in_urls: bool,

@@ -11,7 +11,7 @@ use tokio::time::Sleep;
 
 use crate::audit::Reason;
 use crate::error::EgressError;
-use crate::exchange::Exchange;
+use crate::in_flight::InFlight;
 use crate::secrets::{PLACEHOLDER_LENGTH, Secrets};
 
 /// Bytes from the beginning of a body that are searched for placeholders.
@@ -19,7 +19,7 @@ const SEARCHED: usize = 64 * 1024;
 
 pub(crate) struct Upload {
     inner: Body,
-    exchange: Arc<Exchange>,
+    in_flight: Arc<InFlight>,
     limit: u64,
     /// What the guest declared, and what of it is still to come.
     declared: Option<u64>,
@@ -36,13 +36,13 @@ struct Search {
 }
 
 impl Upload {
-    /// Takes a body on whose way out `exchange` counts.
+    /// Takes a body on whose way out `in_flight` counts.
     ///
     /// # Errors
     /// Its length is known and is not what the guest declared, or is beyond the limit.
     pub(crate) fn new(
         inner: Body,
-        exchange: Arc<Exchange>,
+        in_flight: Arc<InFlight>,
         limit: u64,
         declared: Option<u64>,
         secrets: &Secrets,
@@ -51,13 +51,13 @@ impl Upload {
         if let (Some(known), Some(declared)) = (known, declared)
             && known != declared
         {
-            return Err(exchange.fails(EgressError::Invalid {
+            return Err(in_flight.fails(EgressError::Invalid {
                 what: "the header Content-Length",
                 why: format!("it says {declared}, and the body has {known} bytes"),
             }));
         }
         if known.or(declared).is_some_and(|length| length > limit) {
-            return Err(exchange.refuse(Reason::TooLarge {
+            return Err(in_flight.refuse(Reason::TooLarge {
                 what: "the request's body",
                 limit,
             }));
@@ -71,7 +71,7 @@ impl Upload {
         let declared = if known.is_some() { None } else { declared };
         Ok(Self {
             inner,
-            exchange,
+            in_flight,
             limit,
             declared,
             wait: None,
@@ -81,10 +81,10 @@ impl Upload {
     }
 
     fn take(&mut self, data: &Bytes) -> Result<(), EgressError> {
-        let (total, paced) = self.exchange.sends(data.len());
+        let (total, paced) = self.in_flight.sends(data.len());
         if total > self.limit {
             let limit = self.limit;
-            return Err(self.exchange.refuse(Reason::TooLarge {
+            return Err(self.in_flight.refuse(Reason::TooLarge {
                 what: "the request's body",
                 limit,
             }));
@@ -92,7 +92,7 @@ impl Upload {
         if let Some(left) = &mut self.declared {
             let length = data.len() as u64;
             *left = left.checked_sub(length).ok_or_else(|| {
-                self.exchange.fails(EgressError::Invalid {
+                self.in_flight.fails(EgressError::Invalid {
                     what: "the request's body",
                     why: "it is longer than its Content-Length says".to_owned(),
                 })
@@ -101,11 +101,11 @@ impl Upload {
         if let Some(search) = &mut self.search
             && let Some(reason) = search.find(data)
         {
-            return Err(self.exchange.refuse(reason));
+            return Err(self.in_flight.refuse(reason));
         }
-        let until = paced.map_err(|reason| self.exchange.refuse(reason))?;
+        let until = paced.map_err(|reason| self.in_flight.refuse(reason))?;
         if let Some(until) = until {
-            self.exchange.stamp_at(until);
+            self.in_flight.stamp_at(until);
             self.wait = Some(Box::pin(tokio::time::sleep_until(until)));
         }
         Ok(())
@@ -142,7 +142,7 @@ impl HttpBody for Upload {
         if let Some(wait) = &mut this.wait {
             ready!(wait.as_mut().poll(cx));
             this.wait = None;
-            this.exchange.stamp();
+            this.in_flight.stamp();
         }
         let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
         let result = match frame.map(|frame| frame.map(Frame::into_data)) {
@@ -150,13 +150,13 @@ impl HttpBody for Upload {
                 Ok(()) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Err(error) => Err(error),
             },
-            Some(Err(error)) => Err(this.exchange.fails(EgressError::Invalid {
+            Some(Err(error)) => Err(this.in_flight.fails(EgressError::Invalid {
                 what: "the request's body",
                 why: error.to_string(),
             })),
             // The end, or trailers, which are not passed on.
             None | Some(Ok(Err(_))) => match this.declared {
-                Some(left) if left > 0 => Err(this.exchange.fails(EgressError::Invalid {
+                Some(left) if left > 0 => Err(this.in_flight.fails(EgressError::Invalid {
                     what: "the request's body",
                     why: format!("it is {left} bytes shorter than its Content-Length says"),
                 })),
@@ -164,7 +164,7 @@ impl HttpBody for Upload {
             },
         };
         this.is_over = true;
-        this.exchange.stamp();
+        this.in_flight.stamp();
         Poll::Ready(result.err().map(|error| Err(error.into())))
     }
 

@@ -22,7 +22,7 @@ use crate::audit::{Action, Reason};
 use crate::connect::{Speaks, Stream};
 use crate::egress::{Egress, connect_error, invalid, timed_out};
 use crate::error::EgressError;
-use crate::exchange::{Begun, Exchange};
+use crate::in_flight::{Begun, InFlight};
 use crate::secrets::Secrets;
 use crate::target::Target;
 
@@ -67,7 +67,7 @@ impl Egress {
             };
             refuse(&target, reason)
         })?;
-        self.purse
+        self.quota
             .request()
             .map_err(|reason| refuse(&target, reason))?;
         let limit = limits.connect_timeout;
@@ -86,25 +86,25 @@ impl Egress {
         let (rule, (socket, protocol)) = tokio::time::timeout(limit, open)
             .await
             .unwrap_or_else(|_| Err(timed_out(&target, "opening the WebSocket", limit)))?;
-        let exchange = Exchange::new(Begun {
+        let in_flight = InFlight::new(Begun {
             instance: self.instance.clone(),
             audit: self.audit.clone(),
-            purse: self.purse.clone(),
+            quota: self.quota.clone(),
             action: Action::WebSocket,
             target: target.to_string(),
             rule: rule.name.clone(),
             started,
             place,
         });
-        exchange.answered(101);
+        in_flight.answered(101);
         let (to_upstream, from_guest) = mpsc::channel(QUEUED);
         let (to_guest, from_upstream) = mpsc::channel(QUEUED);
         let session = Session {
-            exchange,
+            in_flight,
             idle: limits.idle_timeout,
             max_message: limits.max_message_bytes,
             secrets: self.secrets.clone(),
-            heard: Mutex::new(Instant::now()),
+            last_received: Mutex::new(Instant::now()),
             is_guest_slow: AtomicBool::new(false),
         };
         tokio::spawn(session.run(socket, from_guest, to_guest));
@@ -204,21 +204,21 @@ fn handshake_failure(error: &WsError) -> String {
 
 /// An open socket, served by one task.
 struct Session {
-    exchange: Arc<Exchange>,
+    in_flight: Arc<InFlight>,
     idle: Duration,
     max_message: usize,
     secrets: Secrets,
-    /// When the server was last heard.
-    heard: Mutex<Instant>,
-    /// The server is not heard because the guest does not read.
+    /// When something was last received from the server.
+    last_received: Mutex<Instant>,
+    /// Nothing is read from the server because the guest does not read.
     is_guest_slow: AtomicBool,
 }
 
-/// How a socket ends: what the guest is told, and what the server.
+/// How a socket ends: what is reported to the guest, and what to the server.
 struct End {
     code: u16,
     reason: String,
-    tells_server: bool,
+    notifies_server: bool,
     /// The guest closes: it gets what the server answers.
     by_guest: bool,
 }
@@ -228,7 +228,7 @@ impl End {
         Self {
             code: 1006,
             reason: String::new(),
-            tells_server: false,
+            notifies_server: false,
             by_guest: false,
         }
     }
@@ -237,7 +237,7 @@ impl End {
         Self {
             code,
             reason: reason.to_string(),
-            tells_server: true,
+            notifies_server: true,
             by_guest: false,
         }
     }
@@ -256,7 +256,7 @@ impl Session {
             end = self.downstream(&mut stream, &to_guest) => end,
             () = to_guest.closed() => End::by_broker(1001, ""),
         };
-        if end.tells_server {
+        if end.notifies_server {
             let frame = (end.code != 1005).then(|| CloseFrame {
                 code: CloseCode::from(end.code),
                 reason: cut(&end.reason, 123).into(),
@@ -277,8 +277,8 @@ impl Session {
                 (end.code, end.reason) = answer.unwrap_or((1006, String::new()));
             }
         }
-        if (end.by_guest || end.code != 1006) && self.exchange.failure().is_none() {
-            self.exchange.is_done();
+        if (end.by_guest || end.code != 1006) && self.in_flight.failure().is_none() {
+            self.in_flight.is_done();
         }
         let close = SocketMessage::Close {
             code: end.code,
@@ -299,9 +299,9 @@ impl Session {
             let message = tokio::select! {
                 message = from_guest.recv() => message,
                 _ = ping.tick() => {
-                    let is_silent = self.heard.lock().elapsed() >= self.idle;
+                    let is_silent = self.last_received.lock().elapsed() >= self.idle;
                     if is_silent && !self.is_guest_slow.load(Ordering::Relaxed) {
-                        self.exchange.timed_out("the next message or pong", self.idle);
+                        self.in_flight.timed_out("the next message or pong", self.idle);
                         return End::broken();
                     }
                     if self.put(sink, Message::Ping(Bytes::new())).await.is_err() {
@@ -318,7 +318,7 @@ impl Session {
                     return End {
                         code,
                         reason,
-                        tells_server: true,
+                        notifies_server: true,
                         by_guest: true,
                     };
                 }
@@ -327,7 +327,7 @@ impl Session {
             let length = message.len();
             if length > self.max_message {
                 let limit = self.max_message as u64;
-                self.exchange.refuse(Reason::TooLarge {
+                self.in_flight.refuse(Reason::TooLarge {
                     what: "the message",
                     limit,
                 });
@@ -336,11 +336,11 @@ impl Session {
             if !self.secrets.is_empty()
                 && let Some(reason) = self.secrets.misplaced(message_bytes(&message))
             {
-                self.exchange.refuse(reason);
+                self.in_flight.refuse(reason);
                 return End::by_broker(1008, "");
             }
-            match self.exchange.sends(length).1 {
-                Err(reason) => return End::by_broker(1008, self.exchange.refuse(reason)),
+            match self.in_flight.sends(length).1 {
+                Err(reason) => return End::by_broker(1008, self.in_flight.refuse(reason)),
                 Ok(until) => wait(until).await,
             }
             if let Err(end) = self.put(sink, message).await {
@@ -356,11 +356,11 @@ impl Session {
         match tokio::time::timeout(self.idle, sink.send(message)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                self.exchange.upstream(error);
+                self.in_flight.upstream(error);
                 Err(End::broken())
             }
             Err(_) => {
-                self.exchange.timed_out("sending a message", self.idle);
+                self.in_flight.timed_out("sending a message", self.idle);
                 Err(End::broken())
             }
         }
@@ -377,15 +377,15 @@ impl Session {
                 Some(Err(error)) => return self.broken_by(&error),
                 None => return End::broken(),
             };
-            *self.heard.lock() = Instant::now();
+            *self.last_received.lock() = Instant::now();
             let length = message.len();
             let message = match message {
                 Message::Text(text) => SocketMessage::Text(self.masked_text(text.as_str())),
                 Message::Binary(bytes) => SocketMessage::Binary(self.masked(bytes)),
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
                     // Empty ones cost as well.
-                    match self.exchange.receives(length.max(1)).1 {
-                        Err(reason) => return End::by_broker(1008, self.exchange.refuse(reason)),
+                    match self.in_flight.receives(length.max(1)).1 {
+                        Err(reason) => return End::by_broker(1008, self.in_flight.refuse(reason)),
                         Ok(until) => wait(until).await,
                     }
                     continue;
@@ -397,18 +397,18 @@ impl Session {
                     return End {
                         code,
                         reason,
-                        tells_server: false,
+                        notifies_server: false,
                         by_guest: false,
                     };
                 }
             };
-            match self.exchange.receives(length).1 {
-                Err(reason) => return End::by_broker(1008, self.exchange.refuse(reason)),
+            match self.in_flight.receives(length).1 {
+                Err(reason) => return End::by_broker(1008, self.in_flight.refuse(reason)),
                 Ok(until) => wait(until).await,
             }
             self.is_guest_slow.store(true, Ordering::Relaxed);
             let sent = to_guest.send(message).await;
-            *self.heard.lock() = Instant::now();
+            *self.last_received.lock() = Instant::now();
             self.is_guest_slow.store(false, Ordering::Relaxed);
             if sent.is_err() {
                 return End::by_broker(1001, "");
@@ -432,7 +432,7 @@ impl Session {
         match error {
             WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
                 let limit = self.max_message as u64;
-                self.exchange.refuse(Reason::TooLarge {
+                self.in_flight.refuse(Reason::TooLarge {
                     what: "the message",
                     limit,
                 });
@@ -441,11 +441,11 @@ impl Session {
             WsError::ConnectionClosed
             | WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::broken(),
             WsError::Protocol(_) | WsError::Utf8(_) => {
-                self.exchange.upstream(error);
+                self.in_flight.upstream(error);
                 End::by_broker(1002, "")
             }
             error => {
-                self.exchange.upstream(error);
+                self.in_flight.upstream(error);
                 End::broken()
             }
         }

@@ -20,9 +20,9 @@ use stockade_broker::{
 use stockade_http::Body;
 
 #[derive(Default)]
-struct Heard(Mutex<Vec<Refusal>>);
+struct Recorded(Mutex<Vec<Refusal>>);
 
-impl Audit for Heard {
+impl Audit for Recorded {
     fn refused(&self, refusal: &Refusal) {
         self.0.lock().push(refusal.clone());
     }
@@ -31,7 +31,7 @@ impl Audit for Heard {
 struct Grant {
     outer: tempfile::TempDir,
     broker: Broker,
-    heard: Arc<Heard>,
+    recorded: Arc<Recorded>,
 }
 
 impl Grant {
@@ -39,15 +39,15 @@ impl Grant {
         let outer = tempfile::tempdir().unwrap();
         fs::create_dir(outer.path().join("granted")).unwrap();
         fs::write(outer.path().join("outside"), "outside's secret").unwrap();
-        let heard = Arc::new(Heard::default());
+        let recorded = Arc::new(Recorded::default());
         let options = BrokerOptions {
-            audit: heard.clone(),
+            audit: recorded.clone(),
             ..BrokerOptions::default()
         };
         Self {
             outer,
             broker: Broker::new(options).unwrap(),
-            heard,
+            recorded,
         }
     }
 
@@ -62,7 +62,7 @@ impl Grant {
     }
 
     fn reasons(&self) -> Vec<Reason> {
-        self.heard
+        self.recorded
             .0
             .lock()
             .drain(..)

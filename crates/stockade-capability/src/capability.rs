@@ -7,14 +7,17 @@ use http::{Request, Response};
 use stockade_http::Body;
 use stockade_protocol::GuestError;
 
-use crate::{CallPayload, ErrorName};
+use crate::{CallNotes, CallPayload, ErrorName, Pipe};
 
 /// The isolate that calls: one mirror of an instance. A capability keeps what a guest holds open by its owner.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// The name of the instance.
     pub instance: Arc<str>,
-    /// The number of the mirror. A grant never sees the number of a mirror that ended again.
+    /// Which start of the instance the mirror belongs to. A changed instance starts again under the same name, and
+    /// a grant that did not change serves both while the old one drains.
+    pub start: u64,
+    /// The number of the mirror. No mirror of the same start has it again.
     pub mirror: u32,
 }
 
@@ -23,6 +26,8 @@ pub struct Owner {
 pub struct CallContext {
     /// Who calls.
     pub owner: Owner,
+    /// What the record of this call is to say.
+    pub notes: CallNotes,
 }
 
 /// What an instance was granted under one name of `env`.
@@ -47,6 +52,22 @@ pub trait Capability: Send + Sync + 'static {
         _request: Request<Body>,
     ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
         refuse("the binding takes no requests".to_owned())
+    }
+
+    /// `env.NAME.method(...args)` whose result is a connection, such as `env.NAME.connect()`.
+    ///
+    /// The mirror that asks holds the [`Pipe`] and drops it when the mirror ends: [`Capability::ended`] has nothing to
+    /// close for it.
+    fn open(
+        &self,
+        _context: CallContext,
+        method: &str,
+        _arguments: CallPayload,
+    ) -> BoxFuture<'static, Result<Pipe, GuestError>> {
+        refuse(format!(
+            "the binding opens no connection by {:?}",
+            shortened(method)
+        ))
     }
 
     /// `owner` has ended and calls no more: whatever it holds open here is closed. It is called once for each owner,
@@ -78,12 +99,18 @@ mod tests {
         let context = || CallContext {
             owner: Owner {
                 instance: "shop".into(),
+                start: 1,
                 mirror: 1,
             },
+            notes: CallNotes::default(),
         };
         let method = "m".repeat(1000);
         let called = Nothing.call(context(), &method, CallPayload::default());
         let error = called.now_or_never().unwrap().unwrap_err();
+        assert_eq!(error.name, "TypeError");
+        assert!(error.message.len() < 100, "{error}");
+        let opened = Nothing.open(context(), &method, CallPayload::default());
+        let error = opened.now_or_never().unwrap().unwrap_err();
         assert_eq!(error.name, "TypeError");
         assert!(error.message.len() < 100, "{error}");
         let request = Request::new(stockade_http::empty_body());

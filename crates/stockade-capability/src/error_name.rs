@@ -13,6 +13,10 @@ pub enum ErrorName {
     Quota,
     /// Too much at once, and worth another try: a `BusyError`.
     Busy,
+    /// What was asked for took longer than it may: a `TimeoutError`.
+    Timeout,
+    /// What a database answered: a `DatabaseError`, whose code [`Self::coded`] gives.
+    Database,
     /// A failure of one kind of capability, by the name that its documentation gives.
     Own(&'static str),
 }
@@ -26,6 +30,8 @@ impl ErrorName {
             Self::Range => "RangeError",
             Self::Quota => "QuotaExceededError",
             Self::Busy => "BusyError",
+            Self::Timeout => "TimeoutError",
+            Self::Database => "DatabaseError",
             Self::Own(name) => name,
         }
     }
@@ -36,6 +42,15 @@ impl ErrorName {
         GuestError {
             name: self.name().to_owned(),
             ..GuestError::new(message)
+        }
+    }
+
+    /// The same with the error's `code`, such as an SQLSTATE.
+    #[must_use]
+    pub fn coded(self, code: impl Into<String>, message: impl Into<String>) -> GuestError {
+        GuestError {
+            code: Some(code.into()),
+            ..self.error(message)
         }
     }
 }

@@ -1,11 +1,12 @@
 //! What a guest may be granted: the trait of a capability, its callers, its calls and their errors.
 //!
-//! A guest finds each grant under a name in `env`. Its runtime turns `env.NAME.method(...)` and
-//! `env.NAME.fetch(...)` into two requests to the host:
+//! A guest finds each grant under a name in `env`. Its runtime turns `env.NAME.method(...)`, `env.NAME.fetch(...)` and
+//! `env.NAME.connect(...)` into requests to the host:
 //!
 //! | request | data | answer |
 //! |---|---|---|
 //! | `binding.call` | `{binding, method, args}`, `args` an array | a value |
+//! | `binding.open` | as `binding.call` | `{id, remoteAddress, localAddress}` of a [`Pipe`] |
 //! | `binding.fetch` | `{binding, url, method, headers, body}`, `headers` a flat array of names and values | as that of `fetch` |
 //!
 //! The host finds the [`Capability`] that `binding` names and calls it. What methods there are, and what they take,
@@ -23,10 +24,16 @@ mod arguments;
 mod call;
 mod capability;
 mod error_name;
+mod handles;
+mod notes;
+mod pipe;
 mod reply;
 
 pub use arguments::Attachments;
 pub use call::CallPayload;
 pub use capability::{CallContext, Capability, Owner};
 pub use error_name::ErrorName;
+pub use handles::{HandleCount, HandleLimits, HandleTable, Lease};
+pub use notes::{CallNotes, Note};
+pub use pipe::{DuplexStream, Opened, Pipe, StartTls};
 pub use reply::Reply;

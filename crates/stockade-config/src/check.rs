@@ -9,7 +9,7 @@ use stockade_http::{Host, HostPattern, Scheme};
 use crate::diagnostic::shown;
 use crate::fields::Fields;
 use crate::hints::nearest;
-use crate::instance::{AssetsOrder, Instance, Marked};
+use crate::instance::{AssetsOrder, Instance, Marked, TemplateUse};
 use crate::network::{Listener, tls_names};
 use crate::tls::{AcmeChallenge, ClientAuth, ClientAuthMode};
 use crate::tree::{Message, Source, Span};
@@ -18,6 +18,8 @@ use crate::url::UrlPattern;
 pub(crate) fn check(source: &Source<'_>, marked: &[Marked], listeners: &[Listener]) {
     routes(source, marked);
     bindings(source, marked);
+    approvals(source, marked);
+    templates(source, marked);
     client_auth(source, marked, listeners);
     let no_places = Vec::new();
     for one in marked {
@@ -70,6 +72,39 @@ fn bindings(source: &Source<'_>, marked: &[Marked]) {
             message.nearest = nearest(known.iter().copied(), &binding.instance);
             source.error(*at, path, message);
         }
+    }
+}
+
+/// Instances that approve calls are there.
+fn approvals(source: &Source<'_>, marked: &[Marked]) {
+    let known: BTreeSet<&str> = marked.iter().map(|one| &*one.instance.name).collect();
+    for one in marked {
+        for (name, approve) in &one.instance.approvals {
+            if known.contains(&*approve.instance) {
+                continue;
+            }
+            let what = format!("there is no instance {:?}", shown(&approve.instance));
+            let mut message = Message::allowed(what, names(&known));
+            message.nearest = nearest(known.iter().copied(), &approve.instance);
+            let path = format!("{}.grants.{name}.approve", one.path);
+            source.error(one.at, &path, message);
+        }
+    }
+}
+
+/// Instances with `template: own`: the launcher keeps this number of their templates at the same time, and would
+/// make one again for each worker beyond it.
+const MOST_TEMPLATES: usize = 32;
+
+fn templates(source: &Source<'_>, marked: &[Marked]) {
+    let own = marked
+        .iter()
+        .filter(|one| one.instance.template == TemplateUse::Own);
+    for one in own.skip(MOST_TEMPLATES) {
+        let what = format!("more than {MOST_TEMPLATES} instances have a template of their own");
+        let allowed = "template: shared";
+        let path = format!("{}.template", one.path);
+        source.error(one.at, &path, Message::allowed(what, allowed));
     }
 }
 
@@ -138,7 +173,7 @@ fn client_auth(source: &Source<'_>, marked: &[Marked], listeners: &[Listener]) {
                 let what = format!(
                     "instance {name} answers the same host, but wants another `client_auth`"
                 );
-                let allowed = "the same client_auth for all that share a host: TLS asks before the path is known";
+                let allowed = "the same client_auth for all that share a host: TLS asks for a certificate before the path is known";
                 source.error(*at, path, Message::allowed(what, allowed));
             }
             by_host.insert(&url.host, (wanted, &one.instance.name));
@@ -147,7 +182,7 @@ fn client_auth(source: &Source<'_>, marked: &[Marked], listeners: &[Listener]) {
                     "{:?} is for any host, and its instance has a `client_auth` of its own",
                     shown(&url.text)
                 );
-                let allowed = "hosts before the paths, for TLS asks by the host's name; or this client_auth in the section `tls`";
+                let allowed = "hosts before the paths, since TLS selects by the host's name; or this client_auth in the section `tls`";
                 source.error(*at, path, Message::allowed(what, allowed));
             }
         }
@@ -182,6 +217,7 @@ fn useless(source: &Source<'_>, one: &Marked) {
             ("secrets", !instance.secrets.is_empty()),
             ("bindings", !instance.bindings.is_empty()),
             ("files", !instance.files.is_empty()),
+            ("grants", !instance.grants.is_empty()),
             ("crons", !instance.crons.is_empty()),
         ];
         for (key, _) in granted.iter().filter(|(_, there)| *there) {

@@ -160,6 +160,7 @@ impl Config {
                 source: &source,
                 base: &base,
                 top: Config::SECTION,
+                plain_secrets: false,
             };
             read(reader, &root)
         });
@@ -203,10 +204,15 @@ fn read(reader: Reader<'_>, root: &Node) -> Option<Config> {
     // What several keys decide together.
     let tls = shared_tls(&top).map(Arc::new);
     config.listeners = network::listeners(&top, tls.as_ref());
-    config.https_redirect = network::https_redirect(&top, &config.listeners);
+    let speak_http = |listeners: &[Listener]| -> Vec<Listener> {
+        let http = listeners.iter().filter(|one| one.connect.is_none());
+        http.cloned().collect()
+    };
+    config.https_redirect = network::https_redirect(&top, &speak_http(&config.listeners));
     let marked = instances(&top);
     check::fill_in_domains(&top, &mut config.listeners, &marked);
-    check::check(reader.source, &marked, &config.listeners);
+    check::check(reader.source, &marked, &speak_http(&config.listeners));
+    network::check_connect(&top, &config.listeners, &marked);
     if let Some(metrics) = &config.metrics {
         network::check_metrics(&top, metrics.listen, &config.listeners);
     }
@@ -248,8 +254,7 @@ fn instances(top: &Fields<'_>) -> Vec<Marked> {
         top.refuse("instance", Message::allowed(what, "one of both"));
     }
     if network.has("urls") && top.has("instances") {
-        let what =
-            "network.urls is for a single `instance`; here nobody knows which one answers them";
+        let what = "network.urls is for a single `instance`; with several it is not defined which one answers them";
         let allowed = "urls in one of `instances`";
         network.refuse("urls", Message::allowed(what, allowed));
     }

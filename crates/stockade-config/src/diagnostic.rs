@@ -121,7 +121,7 @@ impl Diagnostics {
         }
     }
 
-    /// For editors and CI: an object with `mistakes`, a list of objects with the fields of [`Diagnostic`],
+    /// For editors and CI: an object with the key `"mistakes"`, a list of objects with the fields of [`Diagnostic`],
     /// and `more`.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
@@ -139,15 +139,13 @@ pub(crate) fn sort(diagnostics: &mut Vec<Diagnostic>) {
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for diagnostic in &self.list {
+        let of = |severity| (self.list.iter()).filter(move |each| each.severity == severity);
+        // First what prevents that the file is used.
+        for diagnostic in of(Severity::Error).chain(of(Severity::Warning)) {
             writeln!(f, "{diagnostic}")?;
         }
-        let count = |severity| {
-            let found = self.list.iter().filter(|m| m.severity == severity);
-            found.count()
-        };
-        let errors = count(Severity::Error);
-        let warnings = count(Severity::Warning);
+        let errors = of(Severity::Error).count();
+        let warnings = of(Severity::Warning).count();
         write!(f, "{errors} {}", plural("error", errors))?;
         if warnings > 0 {
             write!(f, ", {warnings} {}", plural("warning", warnings))?;

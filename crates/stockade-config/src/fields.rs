@@ -9,7 +9,7 @@ use crate::diagnostic::shown;
 use crate::hints::{extension, renamed_key, unknown_key};
 use crate::keys::{Key, Kind, Presence, Section};
 use crate::reader::{Located, ParseFn, Reader};
-use crate::tree::{Entry, Message, Node, Span, join};
+use crate::tree::{MapEntry, Message, Node, Span, join};
 
 /// A section of the file.
 pub(crate) struct Fields<'a> {
@@ -23,7 +23,7 @@ pub(crate) struct Fields<'a> {
 
 #[derive(Clone)]
 struct Layer<'a> {
-    entries: &'a [Entry],
+    entries: &'a [MapEntry],
     path: String,
 }
 
@@ -105,6 +105,17 @@ impl<'a> Fields<'a> {
         self.reader
     }
 
+    /// Whether the section has this key at all.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.section.key(name).is_some()
+    }
+
+    /// Whether the key must be there.
+    pub(crate) fn is_required(&self, name: &str) -> bool {
+        self.key(name)
+            .is_some_and(|key| key.presence == Presence::Required)
+    }
+
     fn key(&self, name: &str) -> Option<&'static Key> {
         let key = self.section.key(name);
         debug_assert!(key.is_some(), "{} has no key {name}", self.section.name);
@@ -163,7 +174,7 @@ impl<'a> Fields<'a> {
 
     fn each<T>(&self, name: &str, read: impl Fn(&Located<'a>, &Kind) -> Option<T>) -> Vec<T> {
         let Some(Kind::List(kind)) = self.key(name).map(|key| key.kind) else {
-            debug_assert!(false, "{name} is no list");
+            debug_assert!(false, "{name} is not a list");
             return Vec::new();
         };
         let items = self.list(name);
@@ -211,7 +222,7 @@ impl<'a> Fields<'a> {
             return Vec::new();
         };
         let Kind::Map(format, _) = key.kind else {
-            debug_assert!(false, "{name} is no mapping of names");
+            debug_assert!(false, "{name} is not a mapping of names");
             return Vec::new();
         };
         let mut out: Vec<(&str, Located<'_>)> = Vec::new();
@@ -227,7 +238,7 @@ impl<'a> Fields<'a> {
             for entry in entries {
                 let path = join(&found.path, &entry.key);
                 if !format.matches(&entry.key) {
-                    let what = format!("{:?} is no such name", shown(&entry.key));
+                    let what = format!("{:?} is not a known name", shown(&entry.key));
                     let message = Message::allowed(what, format.what);
                     self.reader.source.error(entry.at, &path, message);
                 } else if seen.insert(&entry.key) {
@@ -284,7 +295,7 @@ impl<'a> Fields<'a> {
                 section.unwrap_or(self.section)
             }
             _ => {
-                debug_assert!(false, "{name} is no section");
+                debug_assert!(false, "{name} is not a section");
                 self.section
             }
         };

@@ -1,4 +1,4 @@
-//! Looks at what a file names: whether it is there, and what secrets say.
+//! Checks the files that a configuration names: whether each exists, and what secrets contain.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -6,8 +6,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::shown;
-use crate::instance::{Instance, Scaling, Secret, SecretSource, SecretText};
+use crate::grants::Grant;
+use crate::instance::{Instance, Scaling};
 use crate::keys::Expect;
+use crate::secret::{SecretRef, SecretSource, SecretText};
 use crate::tree::{Message, Source, Span, Use};
 use crate::units::show_size;
 use crate::yaml;
@@ -32,7 +34,8 @@ const INDEX: [&str; 5] = [
 
 /// The text of a configuration file, within its bounds.
 pub(crate) fn text(path: &Path) -> Result<String, String> {
-    let bytes = read(path, yaml::MAX_BYTES as u64)?;
+    // The message stands behind the file's name.
+    let bytes = read(path, yaml::MAX_BYTES as u64).map_err(|error| error.alone())?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let before = error.as_bytes().get(..at).unwrap_or_default();
@@ -41,19 +44,46 @@ pub(crate) fn text(path: &Path) -> Result<String, String> {
     })
 }
 
+/// Why a file's bytes are not to be used.
+enum Unreadable {
+    Io(std::io::Error),
+    Irregular,
+    /// Longer than this number of bytes.
+    Long(u64),
+}
+
+impl Unreadable {
+    /// Where the file is named already.
+    fn alone(&self) -> String {
+        match self {
+            Self::Io(error) => format!("cannot read the file: {error}"),
+            Self::Irregular => "the file is not a regular file".to_owned(),
+            Self::Long(most) => format!("the file is longer than {}", show_size(*most)),
+        }
+    }
+
+    fn of(&self, path: &Path) -> String {
+        let path = path.display();
+        match self {
+            Self::Io(error) => format!("cannot read {path}: {error}"),
+            Self::Irregular => format!("{path} is not a regular file"),
+            Self::Long(most) => format!("{path} is longer than {}", show_size(*most)),
+        }
+    }
+}
+
 /// A regular file's bytes; a pipe or device is never waited for.
-fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
-    let why = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    let kind = fs::metadata(path).map_err(why)?;
+fn read(path: &Path, most: u64) -> Result<Vec<u8>, Unreadable> {
+    let kind = fs::metadata(path).map_err(Unreadable::Io)?;
     if !kind.is_file() {
-        return Err(format!("{} is no regular file", path.display()));
+        return Err(Unreadable::Irregular);
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(why)?;
-    file.take(most + 1).read_to_end(&mut bytes).map_err(why)?;
+    let file = File::open(path).map_err(Unreadable::Io)?;
+    let mut file = file.take(most + 1);
+    file.read_to_end(&mut bytes).map_err(Unreadable::Io)?;
     if bytes.len() as u64 > most {
-        let limit = show_size(most);
-        return Err(format!("{} is longer than {limit}", path.display()));
+        return Err(Unreadable::Long(most));
     }
     Ok(bytes)
 }
@@ -98,15 +128,43 @@ pub(crate) fn look(
     let mut read = Vec::new();
     for instance in instances.values_mut() {
         for secret in instance.secrets.values_mut() {
-            if let SecretSource::File(path) = &secret.source
-                && !read.contains(path)
-            {
-                read.push(path.clone());
+            if let SecretSource::File(path) = &secret.source {
+                note(path, &mut read);
             }
-            fill_in(secret, &uses, source);
+            fill_in(&secret.source, &mut secret.value, &uses, source);
+        }
+        for secret in instance.grants.values_mut().flat_map(Grant::secrets) {
+            if let Some(path) = secret.file() {
+                note(path, &mut read);
+            }
+            fill_in(&secret.source, &mut secret.value, &uses, source);
         }
     }
     read
+}
+
+/// Adds a path to those that were read.
+fn note(path: &Path, read: &mut Vec<PathBuf>) {
+    if !read.iter().any(|known| known == path) {
+        read.push(path.to_owned());
+    }
+}
+
+/// Checks that everything that some grants name is there, reads their secrets, and reports what is wrong.
+pub(crate) fn look_at_grants<'a>(grants: impl Iterator<Item = &'a mut Grant>, source: &Source<'_>) {
+    let uses = source.uses();
+    for used in &uses {
+        if let Err(message) = there(used) {
+            source.error(used.span, &used.path, message);
+        }
+    }
+    for SecretRef {
+        source: from,
+        value,
+    } in grants.flat_map(Grant::secrets)
+    {
+        fill_in(from, value, &uses, source);
+    }
 }
 
 fn span_of(uses: &[Use], path: &Path) -> Span {
@@ -128,7 +186,7 @@ fn there(used: &Use) -> Result<(), Message> {
         Expect::File => {
             let kind = fs::metadata(path).map_err(|e| missing("a file that can be read", e))?;
             if !kind.is_file() {
-                let what = format!("{shown_path} is no regular file");
+                let what = format!("{shown_path} is not a regular file");
                 return Err(Message::allowed(what, "a file that can be read"));
             }
             File::open(path)
@@ -141,7 +199,7 @@ fn there(used: &Use) -> Result<(), Message> {
                 Ok(())
             } else {
                 Err(Message::allowed(
-                    format!("{shown_path} is no folder"),
+                    format!("{shown_path} is not a folder"),
                     "a folder",
                 ))
             }
@@ -154,7 +212,7 @@ fn there(used: &Use) -> Result<(), Message> {
             if kind.is_dir() {
                 Ok(())
             } else {
-                let what = format!("{} is no folder", shown(&parent.display().to_string()));
+                let what = format!("{} is not a folder", shown(&parent.display().to_string()));
                 Err(Message::allowed(what, "a path in a folder"))
             }
         }
@@ -178,7 +236,7 @@ fn code(path: &Path) -> Result<(), Message> {
     let extension = extension.unwrap_or_default().to_ascii_lowercase();
     if !kind.is_file() || !MODULES.contains(&extension.as_str()) {
         return Err(Message::allowed(
-            format!("{shown_path} is no module"),
+            format!("{shown_path} is not a module"),
             allowed,
         ));
     }
@@ -187,8 +245,14 @@ fn code(path: &Path) -> Result<(), Message> {
         .map_err(|error| Message::allowed(format!("{shown_path}: {error}"), allowed))
 }
 
-fn fill_in(secret: &mut Secret, uses: &[Use], source: &Source<'_>) {
-    let (subject, value) = match &secret.source {
+fn fill_in(
+    from: &SecretSource,
+    filled: &mut Option<SecretText>,
+    uses: &[Use],
+    source: &Source<'_>,
+) {
+    let (subject, value) = match from {
+        SecretSource::Given => return,
         SecretSource::File(path) => (path.clone(), secret_file(path)),
         SecretSource::Variable(name) => {
             let value = std::env::var(name)
@@ -202,7 +266,7 @@ fn fill_in(secret: &mut Secret, uses: &[Use], source: &Source<'_>) {
         if wrong { Err(why()) } else { Ok(value) }
     });
     match value {
-        Ok(value) => secret.value = Some(SecretText::new(value)),
+        Ok(value) => *filled = Some(SecretText::new(value)),
         Err(why) => {
             let used = uses.iter().find(|used| used.subject == subject);
             let (span, path) = used.map_or((Span::default(), ""), |used| (used.span, &used.path));
@@ -214,8 +278,8 @@ fn fill_in(secret: &mut Secret, uses: &[Use], source: &Source<'_>) {
 
 fn secret_file(path: &Path) -> Result<String, String> {
     // The message must not show any of the secret.
-    let text = String::from_utf8(read(path, MAX_SECRET)?)
-        .map_err(|_| format!("{} is not UTF-8", path.display()))?;
+    let bytes = read(path, MAX_SECRET).map_err(|error| error.of(path))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", path.display()))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }

@@ -3,14 +3,14 @@
 
 use crate::diagnostic::shown;
 use crate::keys::{Key, Kind, Section};
-use crate::tree::{Entry, Message, Source, join};
+use crate::tree::{MapEntry, Message, Source, join};
 
 /// Reports a key that is in no table, and the key that was probably meant.
 pub(crate) fn unknown_key(
     source: &Source<'_>,
     top: &'static Section,
     section: &'static Section,
-    entry: &Entry,
+    entry: &MapEntry,
     path: &str,
 ) {
     if source.full() {
@@ -53,8 +53,8 @@ pub(crate) fn unknown_key(
 pub(crate) fn renamed_key(
     source: &Source<'_>,
     key: &Key,
-    entry: &Entry,
-    entries: &[Entry],
+    entry: &MapEntry,
+    entries: &[MapEntry],
     path: &str,
 ) {
     let (old, path) = (&*entry.key, join(path, &entry.key));

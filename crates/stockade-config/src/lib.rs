@@ -22,17 +22,21 @@ mod config;
 mod diagnostic;
 mod fields;
 mod files;
+mod grants;
 mod guard;
 mod hints;
 mod instance;
 mod keys;
 mod network;
 mod observe;
+mod program;
 mod reader;
 #[cfg(test)]
 mod reference;
 mod schema;
+mod secret;
 mod section;
+mod sockets;
 mod tls;
 mod tree;
 mod units;
@@ -42,16 +46,25 @@ mod yaml;
 
 pub use config::{Config, Loaded};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use grants::{
+    Approve, BitcoinNetwork, CallLimits, DnsGrant, DnsRecord, DoorTls, ElectrumGrant,
+    ElectrumServer, FeeLimit, FileMode, FilesGrant, Grant, KeyAlgorithm, KeyEncoding, KeyGrant,
+    KeyUsage, LightningGrant, LnbitsWallet, Msat, MysqlGrant, NostrGrant, NostrPermission,
+    PostgresGrant, RedisGrant, Spend, SqliteGrant, SqliteIsolation,
+};
 pub use guard::{DataGuard, GuardRule, PortRange};
 pub use instance::{
-    Assets, AssetsOrder, Autoscale, Binding, Cron, FileGrant, FileMode, Instance, InstanceLimits,
-    Recycle, Scaling, Secret, SecretSource, SecretText, StateBinding,
+    Assets, AssetsOrder, Autoscale, Binding, Cron, FileGrant, Instance, InstanceLimits, Recycle,
+    Scaling, Secret, StateBinding, TemplateUse,
 };
 pub use network::{GatewayLimits, Listener, ProxyProtocol};
 pub use observe::{
     AccessLog, ClientAddress, ConsoleLog, Level, LogFormat, Logging, Metrics, Query, Redact,
 };
+pub use program::{parse_data_guard, parse_grants};
 pub use schema::schema;
+pub use secret::{SecretRef, SecretSource, SecretText};
+pub use sockets::{ConnectRule, Protocol, Sockets, TlsUse};
 pub use tls::{
     Acme, AcmeChallenge, Certificate, ClientAuth, ClientAuthMode, ExpiredCrl, Tls, TlsVersion,
 };

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use stockade_http::{Host, HostPattern, Scheme};
 
+use crate::diagnostic::shown;
 use crate::fields::Fields;
-use crate::keys::{ADDRESS, Key, Kind, boolean, either, integer, size, text, time};
+use crate::instance::Marked;
+use crate::keys::{ADDRESS, INSTANCE_NAME, Key, Kind, boolean, either, integer, size, text, time};
 use crate::section::{Parse, Record, Words, section, words};
 use crate::tls::Tls;
 use crate::tree::Message;
@@ -28,6 +30,15 @@ section! {
         pub proxy_protocol: ProxyProtocol = Key::of(ProxyProtocol::KIND).default("off"),
         /// Enables HTTP/2 in addition to HTTP/1.1.
         pub http2: bool = boolean().default("true"),
+        /// The instance whose `connect` handler gets the connections of this listener as they are: bytes, after TLS
+        /// and the PROXY header, and not HTTP.
+        pub connect: Option<String> = text(INSTANCE_NAME).like(&["mail"]),
+        /// With `connect`: concurrent connections. Further ones are closed.
+        pub connections: usize = integer(1, 1_000_000).default("1000"),
+        /// With `connect`: time without a byte in either direction after which a connection is closed.
+        pub idle_timeout: Duration = time(10, 31_536_000_000).default("10m"),
+        /// With `connect`: time after which a connection is closed.
+        pub lifetime: Duration = time(10, 31_536_000_000).default("1day"),
     }
 }
 
@@ -110,6 +121,10 @@ pub(crate) fn listeners(top: &Fields<'_>, shared: Option<&Arc<Tls>>) -> Vec<List
             tls: shared.cloned(),
             proxy_protocol: ProxyProtocol::Off,
             http2: true,
+            connect: None,
+            connections: 1000,
+            idle_timeout: Duration::from_secs(600),
+            lifetime: Duration::from_secs(24 * 3600),
         }];
     }
     let items = top.list("listeners");
@@ -172,7 +187,25 @@ fn check_listener(top: &Fields<'_>, fields: &Fields<'_>, listener: &Listener, ot
         let what = format!("{address} is taken by the listener on {}", other.address);
         fields.refuse("address", what);
     }
-    if listener.tls.is_none() && !address.ip().is_loopback() && !top.has("trusted_proxies") {
+    let of_connect = ["connections", "idle_timeout", "lifetime"];
+    for key in of_connect.iter().filter(|_| listener.connect.is_none()) {
+        if fields.has(key) {
+            let what = "the key is for connections that an instance gets as they are";
+            fields.refuse(
+                key,
+                Message::allowed(what, "connect: the name of an instance"),
+            );
+        }
+    }
+    if listener.connect.is_some() && fields.has("http2") {
+        let what = "a listener with `connect` speaks no HTTP";
+        fields.refuse("http2", Message::allowed(what, "no such key"));
+    }
+    if listener.tls.is_none()
+        && listener.connect.is_none()
+        && !address.ip().is_loopback()
+        && !top.has("trusted_proxies")
+    {
         let what = "plain HTTP to the network: everyone on the way can read and change it";
         let allowed = "`tls`, or a proxy in front of it that is in trusted_proxies";
         fields.warn("address", Message::allowed(what, allowed));
@@ -226,6 +259,34 @@ fn clash_with_metrics(listener: SocketAddr, metrics: SocketAddr) -> bool {
     let all = metrics.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
     let same_port = listener.port() == metrics.port() && listener.port() != 0;
     clash(listener, metrics) || (all && same_port)
+}
+
+/// Reports listeners whose connections go to an instance that there is not, or that has no code.
+pub(crate) fn check_connect(top: &Fields<'_>, listeners: &[Listener], marked: &[Marked]) {
+    for (item, listener) in top.list("listeners").iter().zip(listeners) {
+        let Some(name) = &listener.connect else {
+            continue;
+        };
+        let has_code = |one: &&Marked| one.instance.name == *name && one.instance.code.is_some();
+        if marked.iter().any(|one| has_code(&one)) {
+            continue;
+        }
+        let what = format!("there is no instance {:?} with code", shown(name));
+        let allowed = "the name of an instance whose default export has `connect`";
+        let message = Message::allowed(what, allowed);
+        top.reader()
+            .source
+            .error(item.node.span, &item.path, message);
+    }
+    let speak_http = listeners.iter().any(|listener| listener.connect.is_none());
+    let urls = marked.iter().flat_map(|one| &one.urls);
+    for (at, path) in urls.filter(|_| !speak_http && !listeners.is_empty()) {
+        let what = "nobody can reach this URL: every listener gives its connections to an instance";
+        let allowed = "a listener without `connect`";
+        top.reader()
+            .source
+            .error(*at, path, Message::allowed(what, allowed));
+    }
 }
 
 /// Reports an address of metrics that a listener has taken.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use regex::Regex;
 
@@ -20,6 +21,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) base: &'a Path,
     /// The outermost section, for hints where a key belongs.
     pub(crate) top: &'static Section,
+    /// Whether a secret of a grant may be plain text: it may where a program gives it, and not in a file.
+    pub(crate) plain_secrets: bool,
 }
 
 /// A value and the keys that lead to it.
@@ -71,8 +74,11 @@ impl<'a> Reader<'a> {
         };
         let nearest = match kind {
             Kind::Enum(words) => nearest(words.iter().copied(), text),
-            Kind::Size(..) => size_fix(text),
-            Kind::Time(..) => time_fix(text),
+            Kind::Size(min, max) => size_fix(text, |bytes| (*min..=*max).contains(&bytes)),
+            Kind::Time(min, max) => {
+                let range = Duration::from_millis(*min)..=Duration::from_millis(*max);
+                time_fix(text, |time| range.contains(&time))
+            }
             Kind::Bool => match text.to_ascii_lowercase().as_str() {
                 "yes" | "on" | "1" | "true" => Some("true".to_owned()),
                 "no" | "off" | "0" | "false" => Some("false".to_owned()),
@@ -167,7 +173,7 @@ impl<'a> Reader<'a> {
         read: impl Fn(&str) -> Result<T, Message>,
     ) -> Option<T> {
         let Kind::Text(format) = kind else {
-            debug_assert!(false, "{} is no text", found.path);
+            debug_assert!(false, "{} is not a string", found.path);
             return None;
         };
         match read(self.text(found, *format)?) {
@@ -204,7 +210,7 @@ fn matches(pattern: &'static str, text: &str) -> bool {
         let entry = compiled
             .entry(pattern)
             .or_insert_with(|| Regex::new(pattern).ok());
-        debug_assert!(entry.is_some(), "{pattern} is no expression");
+        debug_assert!(entry.is_some(), "{pattern} is not an expression");
         entry.as_ref().is_some_and(|regex| regex.is_match(text))
     })
 }

@@ -113,7 +113,7 @@ fn reference_in_docs_is_made_from_the_tables() {
     }
     assert!(
         now == text,
-        "run this test with UPDATE=1, then look at the difference"
+        "run this test with UPDATE=1, then review the difference"
     );
 }
 

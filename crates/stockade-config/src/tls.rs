@@ -320,7 +320,7 @@ fn contact(fields: &Fields<'_>) -> Vec<String> {
         {
             Ok(format!("mailto:{mail}"))
         } else {
-            let what = format!("{:?} is no mail address", shown(text));
+            let what = format!("{:?} is not a mail address", shown(text));
             Err(Message::allowed(what, "an address, as admin@example.com"))
         }
     })

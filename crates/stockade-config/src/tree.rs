@@ -37,12 +37,12 @@ pub(crate) enum Value {
         quoted: bool,
     },
     List(Rc<[Node]>),
-    Map(Rc<[Entry]>),
+    Map(Rc<[MapEntry]>),
 }
 
 /// A key and its value.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct MapEntry {
     pub(crate) key: Rc<str>,
     pub(crate) at: Span,
     pub(crate) node: Node,
@@ -63,7 +63,7 @@ impl Node {
 
     /// A mapping with this value alone: the long form of a section whose short form is the value of one key.
     pub(crate) fn under(&self, key: &str, at: Span) -> Self {
-        let entry = Entry {
+        let entry = MapEntry {
             key: key.into(),
             at,
             node: self.clone(),
@@ -110,7 +110,7 @@ impl Node {
         }
     }
 
-    pub(crate) fn map(&self) -> Option<&[Entry]> {
+    pub(crate) fn map(&self) -> Option<&[MapEntry]> {
         match &self.value {
             Value::Map(entries) => Some(entries),
             _ => None,

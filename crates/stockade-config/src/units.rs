@@ -98,16 +98,24 @@ pub(crate) fn show_time(time: Duration) -> String {
     }
 }
 
-/// What to write where a unit is missing or unknown.
-pub(crate) fn size_fix(text: &str) -> Option<String> {
-    let number: String = text.chars().take_while(|c| c.is_ascii_digit()).collect();
-    (!number.is_empty() && number.len() == text.len()).then(|| format!("{number}mb or {number}b"))
+/// What to write where a unit is missing. `allows` says which bytes are allowed.
+pub(crate) fn size_fix(text: &str, allows: impl Fn(u64) -> bool) -> Option<String> {
+    with_unit(text, ["mb", "b"], |text| size(text).is_some_and(&allows))
 }
 
-/// What to write where a unit is missing.
-pub(crate) fn time_fix(text: &str) -> Option<String> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| format!("{text}s or {text}ms"))
+/// What to write where a unit is missing. `allows` says which times are allowed.
+pub(crate) fn time_fix(text: &str, allows: impl Fn(Duration) -> bool) -> Option<String> {
+    with_unit(text, ["s", "ms"], |text| time(text).is_some_and(&allows))
+}
+
+/// A number with each unit with which it is allowed.
+fn with_unit(text: &str, units: [&str; 2], allowed: impl Fn(&str) -> bool) -> Option<String> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let each = units.map(|unit| format!("{text}{unit}"));
+    let each: Vec<_> = each.into_iter().filter(|text| allowed(text)).collect();
+    (!each.is_empty()).then(|| each.join(" or "))
 }
 
 #[cfg(test)]
@@ -199,9 +207,21 @@ mod tests {
     }
 
     #[test]
+    fn fixes_are_values_that_are_allowed() {
+        let memory = |bytes: u64| bytes >= 8 << 20;
+        assert_eq!(size_fix("64", memory).as_deref(), Some("64mb"));
+        for text in ["0", "7", "1.5", "64megs", ""] {
+            assert_eq!(size_fix(text, memory), None, "{text}");
+        }
+        let short = |time: Duration| time <= Duration::from_secs(1);
+        assert_eq!(time_fix("30", short).as_deref(), Some("30ms"));
+        assert_eq!(time_fix("3000", short), None);
+    }
+
+    #[test]
     fn fixes_add_what_is_missing() {
-        assert_eq!(size_fix("512").as_deref(), Some("512mb or 512b"));
-        assert_eq!(time_fix("30").as_deref(), Some("30s or 30ms"));
+        assert_eq!(size_fix("512", |_| true).as_deref(), Some("512mb or 512b"));
+        assert_eq!(time_fix("30", |_| true).as_deref(), Some("30s or 30ms"));
         assert_eq!(show_size(512 << 20), "512mb");
         assert_eq!(show_size(1000), "1000b");
         assert_eq!(show_time(Duration::from_secs(90)), "1m30s");

@@ -133,7 +133,7 @@ fn split_scheme(text: &str) -> Result<(Option<Scheme>, &str), Message> {
                 "ws" | "http" => format!("http://{rest}"),
                 _ => rest.to_owned(),
             };
-            let what = format!("{:?} is no scheme here", shown(scheme));
+            let what = format!("{:?} is not a scheme here", shown(scheme));
             let mut message = Message::allowed(what, "https://, http:// or neither, for both");
             message.nearest = Some(shown(&other));
             Err(message)
@@ -155,7 +155,7 @@ pub(crate) fn split_port(authority: &str) -> Result<(&str, Option<u16>), Message
     match (host, number) {
         (Some(host), Some(number)) if !port.starts_with('+') => Ok((host, Some(number))),
         _ => Err(Message::allowed(
-            format!("{:?} is no port", shown(port)),
+            format!("{:?} is not a port", shown(port)),
             "a port from 1 to 65535; an IPv6 address stands in brackets",
         )),
     }
@@ -170,14 +170,14 @@ pub(crate) fn host(text: &str) -> Result<HostPattern, Message> {
     let pattern = HostPattern::parse(text);
     if text.starts_with('[') {
         return pattern.map_err(|_| {
-            let what = format!("{:?} is no IPv6 address", shown(text));
+            let what = format!("{:?} is not an IPv6 address", shown(text));
             Message::allowed(what, "an address in brackets, as [::1]")
         });
     }
     let plain = text.strip_prefix("*.").unwrap_or(text);
     let refuse = |why: &str| {
         Message::allowed(
-            format!("{:?} is no host name: {why}", shown(plain)),
+            format!("{:?} is not a host name: {why}", shown(plain)),
             "a name such as a.example.com, or *.example.com",
         )
     };

@@ -66,7 +66,7 @@ from_text! {
 impl Parse for PathBuf {
     fn parse<'a>(reader: Reader<'a>, value: &Located<'a>, kind: &Kind) -> Option<Self> {
         let Kind::Text(format) = kind else {
-            debug_assert!(false, "{} is no path", value.path);
+            debug_assert!(false, "{} is not a path", value.path);
             return None;
         };
         reader.path(value, *format)
@@ -80,7 +80,7 @@ impl Parse for SocketAddr {
             return Some(address);
         }
         let message = Message {
-            what: format!("{:?} is no address", shown(text)),
+            what: format!("{:?} is not an address", shown(text)),
             allowed: Some(kind.allowed()),
             nearest: nearest_address(text),
         };
@@ -114,7 +114,7 @@ pub(crate) fn network(text: &str) -> Result<IpNet, Message> {
         .ok()
         .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let Some(net) = found else {
-        let what = format!("{:?} is no network", shown(text));
+        let what = format!("{:?} is not a network", shown(text));
         return Err(Message::allowed(what, NETWORK.what));
     };
     if net.trunc() != net {
@@ -131,7 +131,7 @@ pub(crate) fn network(text: &str) -> Result<IpNet, Message> {
 /// The name of a header, in lower case.
 pub(crate) fn header_name(text: &str) -> Result<HeaderName, Message> {
     text.parse().map_err(|_| {
-        let what = format!("{:?} is no name of a header", shown(text));
+        let what = format!("{:?} is not the name of a header", shown(text));
         Message::allowed(what, HEADER.what)
     })
 }

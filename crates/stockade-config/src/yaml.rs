@@ -11,7 +11,7 @@ use serde_saphyr::granit_parser::{
 };
 
 use crate::diagnostic::shown;
-use crate::tree::{Entry, Node, Source, Span, Value};
+use crate::tree::{MapEntry, Node, Source, Span, Value};
 
 /// The longest file.
 pub(crate) const MAX_BYTES: usize = 8 << 20;
@@ -22,7 +22,7 @@ const MAX_NODES: usize = 500_000;
 /// Lists and mappings in each other.
 const MAX_DEPTH: usize = 32;
 
-/// The tree, or `None` where the text is no YAML or beyond bounds. What is wrong is reported to `source`;
+/// The tree, or `None` where the text is not YAML or exceeds a bound. What is wrong is reported to `source`;
 /// a text with errors may give a tree too, so that more of them are found.
 pub(crate) fn read(text: &str, source: &Source<'_>) -> Option<Node> {
     if text.len() > MAX_BYTES {
@@ -106,7 +106,7 @@ struct Open {
 enum Inside {
     List(Vec<Node>),
     Map {
-        entries: Vec<Entry>,
+        entries: Vec<MapEntry>,
         seen: HashSet<Rc<str>>,
         /// The key whose value comes next.
         key: Option<Pending>,
@@ -308,7 +308,7 @@ impl<'a> Builder<'a> {
                 merges,
             } => match key.take() {
                 None => *key = Some(read_key(&node, seen, self.source)),
-                Some(Pending::Key(key, at)) => entries.push(Entry { key, at, node }),
+                Some(Pending::Key(key, at)) => entries.push(MapEntry { key, at, node }),
                 Some(Pending::Merge) => merge(&node, merges, self.source),
                 Some(Pending::Refused) => {}
             },

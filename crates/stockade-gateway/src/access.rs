@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderName, Method, StatusCode, Version};
 use stockade_http::{ClientTls, ServedBy};
+use strum::{IntoStaticStr, VariantArray};
 
 /// Receives what the gateway did. Called on the tasks that serve: must return at once.
 pub trait Observer: Send + Sync + 'static {
@@ -86,7 +87,7 @@ pub struct AccessRecord {
     /// When the request's head had been read.
     pub started: SystemTime,
     /// Names the request; in the response's `x-request-id` too.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// The listener's name.
     pub listener: Arc<str>,
     /// The label of the route that matched.
@@ -129,7 +130,8 @@ pub struct AccessRecord {
 }
 
 /// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// The response is complete.
     Complete,
@@ -149,19 +151,13 @@ impl Outcome {
     /// For logs and labels.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Upgraded => "upgraded",
-            Self::Refused(_) => "refused",
-            Self::ClientGone => "client_gone",
-            Self::BodyFailed => "body_failed",
-            Self::TimedOut => "timed_out",
-        }
+        self.into()
     }
 }
 
 /// Why the gateway refused a connection or a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Refusal {
     /// As many connections as may be open.
     Connections,
@@ -202,8 +198,10 @@ pub enum Refusal {
     /// An expectation other than `100-continue`.
     Expectation,
     /// A WebSocket handshake that is malformed (RFC 6455, section 4.2.1).
+    #[strum(serialize = "websocket")]
     WebSocket,
     /// As many WebSockets as may be open.
+    #[strum(serialize = "websockets")]
     WebSockets,
     /// Frames of HTTP/2 came in a flood.
     FrameFlood,
@@ -212,61 +210,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// All of them, for metrics that list every label from the start.
-    pub const ALL: [Self; 23] = [
-        Self::Connections,
-        Self::ConnectionsOfAddress,
-        Self::HandshakeTimeout,
-        Self::Handshake,
-        Self::ProxyProtocol,
-        Self::HeaderTimeout,
-        Self::MalformedHead,
-        Self::MalformedBody,
-        Self::HeadersTooLarge,
-        Self::UriTooLong,
-        Self::Host,
-        Self::Path,
-        Self::Method,
-        Self::NoRoute,
-        Self::Misdirected,
-        Self::ClientCertificate,
-        Self::BodyTooLarge,
-        Self::BodyTimeout,
-        Self::Expectation,
-        Self::WebSocket,
-        Self::WebSockets,
-        Self::FrameFlood,
-        Self::Stalled,
-    ];
-
     /// For logs and labels.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::ConnectionsOfAddress => "connections_of_address",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::Handshake => "handshake",
-            Self::ProxyProtocol => "proxy_protocol",
-            Self::HeaderTimeout => "header_timeout",
-            Self::MalformedHead => "malformed_head",
-            Self::MalformedBody => "malformed_body",
-            Self::HeadersTooLarge => "headers_too_large",
-            Self::UriTooLong => "uri_too_long",
-            Self::Host => "host",
-            Self::Path => "path",
-            Self::Method => "method",
-            Self::NoRoute => "no_route",
-            Self::Misdirected => "misdirected",
-            Self::ClientCertificate => "client_certificate",
-            Self::BodyTooLarge => "body_too_large",
-            Self::BodyTimeout => "body_timeout",
-            Self::Expectation => "expectation",
-            Self::WebSocket => "websocket",
-            Self::WebSockets => "websockets",
-            Self::FrameFlood => "frame_flood",
-            Self::Stalled => "stalled",
-        }
+        self.into()
     }
 }
 
@@ -274,7 +221,7 @@ impl Refusal {
 #[derive(Debug, Clone)]
 pub struct SocketRecord {
     /// The id of the request that opened it.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// The route's label.
     pub route: Arc<str>,
     /// The client.

@@ -12,7 +12,7 @@ use crate::http::serve::serve;
 use crate::limits::Limits;
 use crate::listener::accept::BoundListener;
 use crate::listener::options::{Address, ListenError, Listener};
-use crate::route::table::Table;
+use crate::route::table::RouteTable;
 use crate::state::{ActiveConfig, GatewayState, Phase};
 
 /// Accepts connections and answers requests until it is drained. A clone is the same gateway; when the last
@@ -42,7 +42,7 @@ pub struct Drained {
     pub sockets_cut: usize,
 }
 
-/// Figures of the moment.
+/// Current numbers of connections and requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GatewayStats {
     /// Open connections.
@@ -60,7 +60,10 @@ impl Gateway {
     pub fn new(observer: Arc<dyn Observer>) -> Self {
         let (phase, phase_receiver) = watch::channel(Phase::Serving);
         let state = Arc::new(GatewayState {
-            config: ArcSwap::from_pointee(ActiveConfig::new(Table::default(), Limits::default())),
+            config: ArcSwap::from_pointee(ActiveConfig::new(
+                RouteTable::default(),
+                Limits::default(),
+            )),
             connections: Arc::default(),
             observer,
             phase: phase_receiver,
@@ -82,7 +85,7 @@ impl Gateway {
     /// [`ListenError`] if a listener can't be opened; none is open then.
     pub async fn start(
         listeners: Vec<Listener>,
-        table: Table,
+        table: RouteTable,
         limits: Limits,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, ListenError> {
@@ -108,7 +111,7 @@ impl Gateway {
     pub async fn reload(
         &self,
         listeners: Vec<Listener>,
-        table: Table,
+        table: RouteTable,
         limits: Limits,
     ) -> Result<(), ListenError> {
         let prepared = self.prepare(listeners, table, limits).await?;
@@ -125,7 +128,7 @@ impl Gateway {
     pub async fn prepare(
         &self,
         listeners: Vec<Listener>,
-        table: Table,
+        table: RouteTable,
         limits: Limits,
     ) -> Result<PreparedReload<'_>, ListenError> {
         let mut prepared = PreparedReload {

@@ -42,5 +42,5 @@ pub use listener::options::{Address, ListenError, Listener, ProxyProtocol};
 #[doc(hidden)]
 pub use parsers::parse_everything;
 pub use route::pattern::{Pattern, PatternError};
-pub use route::table::{Route, Table, TableError, TableOptions};
-pub use target::Target;
+pub use route::table::{Route, RouteTable, TableError, TableOptions};
+pub use target::{ByteStream, StreamConnection, StreamHandler, StreamTarget, Target};

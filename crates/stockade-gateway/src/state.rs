@@ -9,7 +9,7 @@ use crate::access::Observer;
 use crate::filter::FilterChain;
 use crate::limits::Limits;
 use crate::listener::connection_limits::ConnectionLimiter;
-use crate::route::table::Table;
+use crate::route::table::RouteTable;
 
 /// What all connections of a gateway share.
 pub(crate) struct GatewayState {
@@ -21,13 +21,13 @@ pub(crate) struct GatewayState {
 
 /// What a reload replaces as a whole.
 pub(crate) struct ActiveConfig {
-    pub(crate) table: Table,
+    pub(crate) table: RouteTable,
     pub(crate) filters: FilterChain,
     pub(crate) limits: Arc<Limits>,
 }
 
 impl ActiveConfig {
-    pub(crate) fn new(table: Table, limits: Limits) -> Self {
+    pub(crate) fn new(table: RouteTable, limits: Limits) -> Self {
         Self {
             filters: FilterChain::new(&table.options),
             table,

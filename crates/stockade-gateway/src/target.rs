@@ -1,10 +1,14 @@
 //! What answers a request.
 
+use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use stockade_http::Body;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// What answers the requests of a route: a site's code, its files, or anything else.
 ///
@@ -30,5 +34,39 @@ where
 {
     fn handle(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
         Box::pin(self(request))
+    }
+}
+
+/// The bytes of a client, after TLS and the PROXY header. Dropping it closes the connection.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
+
+/// A connection that is not HTTP.
+pub struct StreamConnection {
+    /// Its bytes.
+    pub stream: Box<dyn ByteStream>,
+    /// The other end, or the client that the PROXY header names.
+    pub peer: SocketAddr,
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// Whether the bytes came through TLS.
+    pub secure: bool,
+}
+
+/// What takes connections that are not HTTP.
+pub trait StreamTarget: Send + Sync + 'static {
+    /// Carries a connection to its end. The future is dropped when the gateway cuts what is left of a drain: the
+    /// connection must close then.
+    fn carry(&self, connection: StreamConnection) -> BoxFuture<'static, ()>;
+}
+
+/// A [`StreamTarget`], shared by the connections of a listener.
+#[derive(Clone)]
+pub struct StreamHandler(pub Arc<dyn StreamTarget>);
+
+impl fmt::Debug for StreamHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StreamHandler(…)")
     }
 }

@@ -92,7 +92,7 @@ function cpuUsage() {
   return { system, user };
 }
 
-// Whoever listens to SIGINT decides what Ctrl-C does.
+// A listener for SIGINT decides what Ctrl-C does.
 const interruptListeners = new Set();
 
 function addSignalListener(signal, listener) {

@@ -1,4 +1,4 @@
-// Functions of the host in the option `env`: they stay here, their places are told to the guest.
+// Functions of the host in the option `env`: they stay here, and the guest receives their places.
 //
 // The guest's runtime puts a function at each place. Calling it is the request `env:<path>` with the
 // arguments as its data. A guest can name any path; only those found here when the isolate was made
@@ -19,7 +19,7 @@ const PREFIX = "env:";
 // functions by the name of their request; `undefined` where the options have no `env`.
 export function takeFunctions(options) {
   const { env } = options;
-  // What is no object is refused with all other wrong options.
+  // A value that is not an object is rejected with all other wrong options.
   if (typeof env !== "object" || env === null || Array.isArray(env)) return { options };
   const found = { functions: new Map(), paths: [] };
   for (const key of Object.keys(env)) {

@@ -44,7 +44,7 @@ const MAX_ERRORS_KEPT = 64;
 const MAX_ERRORS_LENGTH = 256 * 1024;
 const SYSTEM_EVENTS = ["terminated", "destroyed", "error", "console"];
 
-// Bytes of an error's message that cross the wall, with room for what UTF-8 adds.
+// Bytes of an error's message that are passed on, with room for what UTF-8 adds.
 const MAX_MESSAGE_LENGTH = 16 * 1024;
 
 function messageOf(error) {
@@ -320,7 +320,7 @@ export class Isolate {
     return marked ? this.#revive(value) : value;
   }
 
-  // JSON text; whether it is marked, `payload.marked()` tells until the next call.
+  // JSON text; whether it is marked, `payload.marked()` says until the next call.
   #encode(data) {
     payload.connectStreams(this.#streams);
     return payload.encode(data) ?? "";
@@ -451,10 +451,10 @@ export class Isolate {
       // No honest runtime sends anything else.
       if (typeof id !== "number") return;
       if (op_isolate_withdraw(this.#sandbox, this.#id, id)) {
-        this.#reject(id, "the guest gave the request up").catch(reportException);
+        this.#reject(id, "the guest aborted the request").catch(reportException);
         return;
       }
-      this.#aborts.get(id)?.abort(new Error("the guest gave the request up"));
+      this.#aborts.get(id)?.abort(new Error("the guest aborted the request"));
       this.#aborts.delete(id);
     }
   }

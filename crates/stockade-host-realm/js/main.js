@@ -47,7 +47,7 @@ internals.log = (level, ...args) => {
 // Not standard, and gone from browsers.
 delete Intl.v8BreakIterator;
 
-// How a thrown value that is no Error reads in a report; null leaves it to the engine.
+// The text of a thrown value that is not an Error in a report; null leaves it to the engine.
 function formatException(thrown) {
   if (thrown instanceof Error || core.isNativeError(thrown)) return null;
   const colors = !getStderrNoColor();
@@ -55,6 +55,12 @@ function formatException(thrown) {
     ? quoteString(thrown, getDefaultInspectOptions())
     : thrown;
   return `Uncaught ${inspectArgs([shown], { colors })}`;
+}
+
+// The main module has come to its end. What it threw is reported before any timer fires and before the event `load`.
+function loaded() {
+  core.processTicksAndRejections();
+  dispatchLoad();
 }
 
 function start() {
@@ -67,7 +73,7 @@ function start() {
   Object.assign(version, versions.version);
   core.setBuildInfo(versions.target);
   Object.defineProperty(globalThis, "Deno", core.propReadOnly(Deno));
-  op_host_ready(dispatchLoad, dispatchBeforeUnload, dispatchUnload, receive);
+  op_host_ready(loaded, dispatchBeforeUnload, dispatchUnload, receive);
 }
 
 globalThis.__startHost = start;

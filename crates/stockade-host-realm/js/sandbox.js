@@ -9,16 +9,21 @@ import {
   op_sandbox_shutdown,
   op_sandbox_threads,
 } from "ext:core/ops";
+import { answerApprovals, takeApprovers } from "ext:stockade_host/approvals.js";
 import { takeFunctions } from "ext:stockade_host/env.js";
 import { Isolate, MADE_HERE } from "ext:stockade_host/isolate.js";
 
 const isolatesOf = []; // by the sandbox's index: isolate id -> Isolate
 
-// The options as JSON, and the functions of their `env`.
-function read(given) {
+function checkOptions(given) {
   if (typeof given !== "object" || given === null) {
     throw new TypeError(`the options must be an object, not ${given === null ? "null" : typeof given}`);
   }
+}
+
+// The options as JSON, and the functions of their `env`.
+function read(given) {
+  checkOptions(given);
   const { options, functions } = takeFunctions(given);
   return { json: JSON.stringify(options), functions };
 }
@@ -35,8 +40,13 @@ export class V8Sandbox {
   }
 
   async createIsolate(options = {}) {
-    const { json, functions = this.#functions } = read(options);
-    const created = await op_sandbox_create(this.#index, json);
+    checkOptions(options);
+    const { grants: given, ...others } = options;
+    const { json, functions = this.#functions } = read(others);
+    const { grants, approvers } = takeApprovers(given);
+    const names = Object.keys(approvers);
+    const created = await op_sandbox_create(this.#index, json, grants, names);
+    if (names.length > 0) answerApprovals(this.#index, created.id, approvers);
     const isolate = new Isolate(MADE_HERE, this.#index, created, functions);
     isolatesOf[this.#index].set(created.id, isolate);
     op_isolate_listen(this.#index, created.id);

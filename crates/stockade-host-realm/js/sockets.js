@@ -1,6 +1,6 @@
 // Real WebSockets for a guest: `worker.allowWebSocket(check)`.
 //
-// The guest's side of the conversation is in the worker realm's `websocket.js`.
+// The guest's side of the connection is in the worker realm's `websocket.js`.
 
 import { core } from "ext:core/mod.js";
 
@@ -21,10 +21,10 @@ const MAX_REFUSAL = 1024;
 export function allowWebSocket(isolate, check) {
   const sockets = new Map(); // conn_id -> WebSocket, null until `check` has said yes
 
-  const waiting = []; // events that the guest must hear, while its queue is full
+  const waiting = []; // events that the guest must receive, while its queue is full
 
   // False if the guest is gone, or does not take its messages as fast as they come.
-  const tell = (conn_id, event_type, data) => {
+  const notify = (conn_id, event_type, data) => {
     if (waiting.length > 0) return false;
     try {
       isolate.send("__ws_event", { conn_id, event_type, data });
@@ -35,16 +35,16 @@ export function allowWebSocket(isolate, check) {
   };
   // That a socket is open, and that it is no more, is never lost: a few events for each socket. A guest that
   // asks for more sockets than there may be and takes no answer is ended.
-  const tellSurely = (conn_id, event_type, data) => {
-    if (tell(conn_id, event_type, data)) return;
+  const notifySurely = (conn_id, event_type, data) => {
+    if (notify(conn_id, event_type, data)) return;
     if (waiting.length >= MAX_WAITING) {
       isolate.destroy();
       return;
     }
     waiting.push([conn_id, event_type, data]);
-    if (waiting.length === 1) tellWaiting();
+    if (waiting.length === 1) notifyWaiting();
   };
-  async function tellWaiting() {
+  async function notifyWaiting() {
     while (waiting.length > 0) {
       try {
         await isolate.drain();
@@ -66,7 +66,7 @@ export function allowWebSocket(isolate, check) {
   const refuse = (conn_id, message) => {
     sockets.delete(conn_id);
     // It may hold the guest's URL, which may be as long as a message.
-    tellSurely(conn_id, "error", { message: message.slice(0, MAX_REFUSAL) });
+    notifySurely(conn_id, "error", { message: message.slice(0, MAX_REFUSAL) });
   };
 
   async function open(message) {
@@ -97,10 +97,10 @@ export function allowWebSocket(isolate, check) {
     const socket = new WebSocket(url, protocols);
     socket.binaryType = "arraybuffer";
     sockets.set(conn_id, socket);
-    socket.onopen = () => tellSurely(conn_id, "open", { protocol: socket.protocol });
+    socket.onopen = () => notifySurely(conn_id, "open", { protocol: socket.protocol });
     socket.onmessage = ({ data }) => {
       const content = typeof data === "string" ? data : new Uint8Array(data);
-      if (!tell(conn_id, "message", content)) closeQuietly(socket, 4008, "the receiver is too slow");
+      if (!notify(conn_id, "message", content)) closeQuietly(socket, 4008, "the receiver is too slow");
     };
     socket.onerror = (event) => {
       event.preventDefault?.();
@@ -108,7 +108,7 @@ export function allowWebSocket(isolate, check) {
     };
     socket.onclose = ({ code, reason, wasClean }) => {
       sockets.delete(conn_id);
-      tellSurely(conn_id, "close", { code, reason, wasClean });
+      notifySurely(conn_id, "close", { code, reason, wasClean });
     };
   }
 
@@ -132,7 +132,7 @@ export function allowWebSocket(isolate, check) {
       return;
     }
     sockets.delete(conn_id);
-    tellSurely(conn_id, "close", { code: 1006, reason: "", wasClean: false });
+    notifySurely(conn_id, "close", { code: 1006, reason: "", wasClean: false });
   });
   isolate.onSystem("destroyed", () => {
     for (const socket of sockets.values()) if (socket !== null) closeQuietly(socket);

@@ -40,6 +40,8 @@ deno_core::extension!(
         process::op_host_pid,
         process::op_host_ppid,
         ready::op_host_ready,
+        sandbox::op_grant_asked,
+        sandbox::op_grant_decided,
         sandbox::op_host_is_pending,
         sandbox::op_isolate_answer,
         sandbox::op_isolate_call,
@@ -75,6 +77,7 @@ deno_core::extension!(
     esm_entry_point = "ext:stockade_host/main.js",
     esm = [
         dir "js",
+        "approvals.js",
         "deno.js",
         "env.js",
         "errors.js",

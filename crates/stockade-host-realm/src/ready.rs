@@ -4,7 +4,7 @@ use deno_core::{OpState, op2, v8};
 
 /// Functions of the realm, kept in the op state once the realm has started.
 pub struct HostFunctions {
-    /// Dispatches the event `load`.
+    /// Reports what the main module threw, and dispatches the event `load`.
     pub load: v8::Global<v8::Function>,
     /// Dispatches `beforeunload`; false if a handler asked for the run to go on.
     pub before_unload: v8::Global<v8::Function>,

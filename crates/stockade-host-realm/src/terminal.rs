@@ -89,7 +89,7 @@ fn set_raw(
 /// process ends, on every path.
 pub fn restore_terminal() {
     if let Some((0, mode)) = lock().take() {
-        // Nobody is left to tell if it fails.
+        // If it fails, there is nowhere to report that.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &mode);
     }
 }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     };
     let inspect = inspect.and_then(|address| {
         let inspector = Inspector::listen(address, |target, url| {
-            log::info!("{} at {url}", target.title);
+            say(&format!("{} at {url}", target.title));
         });
         Some(InspectOptions {
             inspector: inspector.ok()?,
@@ -28,20 +28,21 @@ fn main() -> ExitCode {
     let options = HostOptions {
         script: script.into(),
         args: args.collect(),
-        sandbox: stockade_policy::SandboxOptions::default(),
-        walls: Vec::new(),
+        sandbox: stockade_limits::SandboxOptions::default(),
+        backends: Vec::new(),
         inspect,
     };
     match block_on(options) {
         Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)),
         Err(error) => {
-            log::error!("{error}");
-            std::io::Write::write_all(
-                &mut std::io::stderr(),
-                format!("error: {error}\n").as_bytes(),
-            )
-            .ok();
+            say(&format!("error: {error}"));
             ExitCode::from(1)
         }
     }
+}
+
+fn say(line: &str) {
+    let mut stderr = std::io::stderr();
+    // When standard error is closed, there is nowhere to report that.
+    let _ = std::io::Write::write_all(&mut stderr, format!("{line}\n").as_bytes());
 }

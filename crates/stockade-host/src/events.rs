@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! 1. Everything an event holds came from a guest. Its data becomes JavaScript values only through the
-//!    engine's JSON parser (but for whole numbers), and only when a handler takes it.
+//!    engine's JSON parser (except whole numbers), and only when a handler takes it.
 //! 2. A turn is [`SLICE`] long, and the one event that is being handled when it is over. Where events before it
 //!    were quick it may be four small ones: the clock is read once for [`GLANCE`] bytes of such.
 
@@ -19,10 +19,10 @@ use serde_json::json;
 use stockade_host_realm::{
     Account, Arrival, Given, HostFunctions, IsolateKey, RunInfo, Sandboxes, parse,
 };
-use stockade_policy::ConsoleMode;
+use stockade_limits::ConsoleMode;
 use stockade_protocol::{ConsoleLevel, GuestError, Payload};
 use stockade_realm::Parts;
-use stockade_supervisor::{Event, Figures, IsolateHandle, TerminateReason};
+use stockade_supervisor::{Event, IsolateHandle, ResourceUsage, TerminateReason};
 use tokio::time::Sleep;
 
 /// How long events are handled before the script's own work gets its turn.
@@ -34,10 +34,10 @@ const TURN: Duration = Duration::from_millis(1);
 /// Bytes of events that are handled before the clock is read again, where those before were quick.
 const GLANCE: usize = 4 << 10;
 
-/// An event counts as so many of them at least: so it is four events, at most, for one look at the clock.
+/// An event counts as at least this many bytes: so the clock is read after four events at most.
 const GLANCE_LEAST: usize = GLANCE / 4;
 
-/// So many bytes of quick events take less.
+/// Quick events with this many bytes take less.
 const QUICK: Duration = Duration::from_micros(100);
 
 /// Bytes of events that are handled before their places are given back.
@@ -247,6 +247,13 @@ impl<'a> Realm<'a> {
             print(handle, *level, text, state.try_borrow::<RunInfo>());
             return;
         }
+        let event = match account.granted() {
+            None => event,
+            Some(granted) => match granted.take(event) {
+                Some(event) => event,
+                None => return handle.release(place),
+            },
+        };
         let lost = |scope: &mut v8::PinScope<'_, '_>, sentence: String| {
             let error = Event::Uncaught(GuestError::new(sentence));
             self.call(scope, account.key(), Call::new(error, true));
@@ -445,9 +452,9 @@ impl Call {
             Event::Uncaught(error) => report("error", uncaught(&error)),
             Event::Terminated {
                 reason,
-                figures,
+                usage,
                 detail,
-            } => report("terminated", terminated(reason, &figures, &detail)),
+            } => report("terminated", terminated(reason, &usage, &detail)),
             Event::Destroyed(reason) => report("destroyed", json!({ "reason": reason.name() })),
         }
     }
@@ -471,14 +478,14 @@ fn texts(error: &GuestError) -> serde_json::Value {
     })
 }
 
-fn terminated(reason: TerminateReason, figures: &Figures, detail: &str) -> serde_json::Value {
+fn terminated(reason: TerminateReason, usage: &ResourceUsage, detail: &str) -> serde_json::Value {
     let ms = |time: std::time::Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
-    let mb = figures.memory as f64 / f64::from(1 << 20);
+    let mb = usage.memory as f64 / f64::from(1 << 20);
     json!({
         "reason": reason.name(),
-        "cpuMs": ms(figures.cpu),
-        "cpuTotalMs": ms(figures.cpu_total),
-        "wallMs": ms(figures.wall),
+        "cpuMs": ms(usage.cpu),
+        "cpuTotalMs": ms(usage.cpu_total),
+        "wallMs": ms(usage.wall),
         "memoryMb": (mb * 100.0).round() / 100.0,
         "detail": detail,
     })
@@ -505,7 +512,7 @@ fn print(handle: &IsolateHandle, level: ConsoleLevel, text: &str, info: Option<&
         out.push_str(line);
         out.push('\n');
     }
-    // Nobody is left to tell when the output is closed.
+    // When the output is closed, there is nowhere to report that.
     let _ = match error {
         true => std::io::stderr().write_all(out.as_bytes()),
         false => std::io::stdout()

@@ -1,4 +1,4 @@
-//! The last wall before V8 ends the process: the host's heap is nearly full.
+//! The last check before V8 ends the process: the host's heap is nearly full.
 //!
 //! V8 asks once more before it gives up. It then gets more room, and the isolate that has most of the heap
 //! is ended. Where no isolate has much of it, the script itself has: then V8 ends the process, as it does

@@ -17,12 +17,12 @@ const SIGNALS: [i32; 2] = [deno_signals::SIGINT, deno_signals::SIGTERM];
 
 /// Ends the run when the user asks for it; stops listening when dropped.
 pub(crate) struct Interrupt {
-    shared: Arc<Shared>,
+    shared: Arc<InterruptState>,
     registered: Vec<(i32, u32)>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct InterruptState {
     /// 0 until a signal arrived, then the exit code.
     code: AtomicI32,
     /// The first signal ends the process.
@@ -36,7 +36,7 @@ impl Interrupt {
         interrupts: &InterruptsTaken,
         debuggers: &Debuggers,
     ) -> Result<Self, HostError> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(InterruptState::default());
         let mut registered = Vec::new();
         for signal in SIGNALS {
             let shared = Arc::clone(&shared);
@@ -82,7 +82,7 @@ impl Drop for Interrupt {
     }
 }
 
-impl Shared {
+impl InterruptState {
     fn receive(&self, signal: i32, isolate: &IsolateHandle, debuggers: &Debuggers) {
         // By convention 128 and the signal's number.
         let code = 128 + signal;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use stockade_policy::{Isolation, SandboxOptions};
-use stockade_supervisor::Wall;
+use stockade_limits::{Isolation, SandboxOptions};
+use stockade_supervisor::IsolationBackend;
 
 use crate::inspect::InspectOptions;
 
@@ -19,7 +19,7 @@ pub struct HostOptions {
     /// What `new V8Sandbox()` takes where the script says nothing.
     pub sandbox: SandboxOptions,
     /// The ways of running isolates that exist in this program.
-    pub walls: Vec<(Isolation, Arc<dyn Wall>)>,
+    pub backends: Vec<(Isolation, Arc<dyn IsolationBackend>)>,
     /// Whether and how the run can be debugged.
     pub inspect: Option<InspectOptions>,
 }

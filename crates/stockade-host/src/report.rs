@@ -19,7 +19,7 @@ pub(crate) fn print(error: &CoreError, color: bool) {
         _ => error.to_string(),
     };
     let label = Report { color }.paint("error", "1;31");
-    // Nobody is left to tell when standard error is closed.
+    // When standard error is closed, there is nowhere to report that.
     let _ = writeln!(std::io::stderr(), "{label}: {text}");
 }
 

@@ -70,7 +70,7 @@ pub async fn run(options: HostOptions) -> Result<i32, HostError> {
     let interrupts = InterruptsTaken::default();
     let sandboxes = Sandboxes::new(SandboxSetup {
         defaults: options.sandbox,
-        walls: options.walls,
+        backends: options.backends,
     });
     let realm_options = RealmOptions {
         info,
@@ -111,7 +111,7 @@ pub async fn run(options: HostOptions) -> Result<i32, HostError> {
             }
         },
     };
-    // Nobody is left to tell when standard output is closed.
+    // When standard output is closed, there is nowhere to report that.
     let _ = std::io::stdout().flush();
     Ok(code)
 }
@@ -123,7 +123,7 @@ fn before_exit(runtime: &JsRuntime, sandboxes: &Sandboxes) {
     callbacks.push(Box::new(move || {
         sandboxes.shutdown();
         restore_terminal();
-        // Nobody is left to tell when standard output is closed.
+        // When standard output is closed, there is nowhere to report that.
         let _ = std::io::stdout().flush();
     }));
     runtime.op_state().borrow_mut().put(callbacks);
@@ -161,10 +161,11 @@ fn main_module(options: &HostOptions) -> Result<(ModuleSpecifier, Loader), HostE
 /// The URL of a path.
 fn script_url(path: &Path) -> Result<ModuleSpecifier, String> {
     let absolute = std::path::absolute(path).map_err(|error| error.to_string())?;
-    Url::from_file_path(&absolute).map_err(|()| format!("'{}' is no file: URL", absolute.display()))
+    Url::from_file_path(&absolute)
+        .map_err(|()| format!("'{}' is not a file: URL", absolute.display()))
 }
 
-/// Reads a script that is no file.
+/// Reads a script that is not a file.
 fn read_script(mut stream: Box<dyn std::io::Read>) -> std::io::Result<Vec<u8>> {
     let mut source = Vec::new();
     stream.read_to_end(&mut source)?;

@@ -10,7 +10,7 @@ pub struct Client {
     /// The client's address: that of its connection, or what a trusted proxy says.
     pub address: SocketAddr,
     /// Names the request in logs and for the guest.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// The client's own connection is encrypted, as far as is known: to this machine, or to a trusted proxy.
     pub https: bool,
     /// Of the connection, where it is encrypted.

@@ -35,10 +35,10 @@ pub enum HostError {
     #[error("the host has the character {0:?}")]
     Character(char),
     /// The last label is a number, but the whole is not an IPv4 address.
-    #[error("the host ends in a number and is no IPv4 address")]
+    #[error("the host ends in a number and is not an IPv4 address")]
     Number,
     /// Brackets around something that is not an IPv6 address.
-    #[error("the host is in brackets and is no IPv6 address (zones are not allowed)")]
+    #[error("the host is in brackets and is not an IPv6 address (zones are not allowed)")]
     Brackets,
 }
 

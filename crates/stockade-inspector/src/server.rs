@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 use crate::session::{self, Debuggers, Session, Watcher};
-use crate::target::{Entries, Entry, Listed, Target};
+use crate::target::{Entries, Listed, ListedTarget, Target};
 
 /// Close code of a socket whose isolate has ended (RFC 6455, "going away").
 const GOING_AWAY: u16 = 1001;
@@ -91,7 +91,7 @@ impl Inspector {
         debuggers: Debuggers,
         watcher: Option<Arc<dyn Watcher>>,
     ) -> Listed {
-        let entry = Entry {
+        let entry = ListedTarget {
             id: Uuid::new_v4(),
             target,
             sessions: runtime.inspector().get_session_sender(),
@@ -199,7 +199,7 @@ fn json_answer(value: &Value) -> Answer {
     answer
 }
 
-fn connect(mut request: Request<Incoming>, entry: &Entry) -> Answer {
+fn connect(mut request: Request<Incoming>, entry: &ListedTarget) -> Answer {
     let Ok((response, socket)) = upgrade(&mut request) else {
         return plain(
             StatusCode::BAD_REQUEST,

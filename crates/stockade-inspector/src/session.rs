@@ -110,11 +110,11 @@ pub(crate) fn open(
 
 /// Passes on what an isolate says to a debugger, and notices pauses.
 struct Passage {
-    state: Mutex<State>,
+    state: Mutex<SessionState>,
     watcher: Option<Arc<dyn Watcher>>,
 }
 
-struct State {
+struct SessionState {
     from_isolate: UnboundedReceiver<InspectorMsg>,
     /// `None` once the isolate has closed the session.
     to_socket: Option<UnboundedSender<String>>,
@@ -127,7 +127,7 @@ impl Passage {
         to_socket: UnboundedSender<String>,
         watcher: Option<Arc<dyn Watcher>>,
     ) {
-        let state = State {
+        let state = SessionState {
             from_isolate,
             to_socket: Some(to_socket),
             paused: false,
@@ -140,7 +140,7 @@ impl Passage {
         .wake();
     }
 
-    fn set_paused(&self, state: &mut State, paused: bool) {
+    fn set_paused(&self, state: &mut SessionState, paused: bool) {
         if std::mem::replace(&mut state.paused, paused) != paused
             && let Some(watcher) = &self.watcher
         {

@@ -22,7 +22,7 @@ pub struct Target {
 
 /// A registered isolate.
 #[derive(Clone)]
-pub(crate) struct Entry {
+pub(crate) struct ListedTarget {
     pub(crate) id: Uuid,
     pub(crate) target: Target,
     pub(crate) sessions: UnboundedSender<InspectorSessionProxy>,
@@ -30,7 +30,7 @@ pub(crate) struct Entry {
     pub(crate) watcher: Option<Arc<dyn Watcher>>,
 }
 
-impl Entry {
+impl ListedTarget {
     pub(crate) fn socket_url(&self, host: &str) -> String {
         format!("ws://{host}/ws/{}", self.id)
     }
@@ -54,7 +54,7 @@ impl Entry {
 }
 
 /// All registered isolates, oldest first.
-pub(crate) type Entries = Arc<Mutex<Vec<Entry>>>;
+pub(crate) type Entries = Arc<Mutex<Vec<ListedTarget>>>;
 
 /// Keeps an isolate listed until dropped. Sessions that are open then go on until the isolate is gone.
 #[must_use]

@@ -12,7 +12,7 @@ use crate::observer::CronOutcome;
 use crate::options::Cron;
 use crate::pool::Pool;
 
-/// The clock may be set: it is looked at this often at least.
+/// The clock may be set: it is read at least this often.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// Runs the crons of an instance until `stop`.
@@ -79,7 +79,7 @@ async fn attempt(pool: &Arc<Pool>, cron: &Cron, due: DateTime<Utc>) -> Result<()
     let mirror = Arc::clone(&found.slot.mirror);
     let id = mirror.number_request();
     let done = mirror
-        .await_cron(id, found.slot)
+        .await_run(id, found.slot)
         .map_err(|end| end.to_string())?;
     let mut json = format!("[{id},");
     push_string(&mut json, cron.text());

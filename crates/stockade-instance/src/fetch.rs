@@ -4,25 +4,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use stockade_capability::CallPayload;
+use http_body_util::BodyExt;
+use stockade_capability::{CallPayload, Pipe};
 use stockade_http::Body;
 use stockade_protocol::bounds::MAX_NAME_BYTES;
 use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::{CallError, End, SendError};
 
 use crate::error::{FetchError, Refusal};
-use crate::mirror::{Mirror, Reading, Reply, Slot};
+use crate::mirror::{GuestReply, Mirror, Reading, Slot};
 use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::respond::respond;
-use crate::wire::{Malformed, Prepared, RequestBody, Unasked};
+use crate::wire::{AskError, Malformed, Prepared, RequestBody};
 
 /// Why an attempt failed.
 enum Trouble {
     /// Another attempt would not help.
     Final(FetchError),
-    /// The mirror ended. `heard`: the guest may have begun with the request.
-    Ended { end: End, heard: bool },
+    /// The mirror ended. `may_have_begun`: the guest may have begun with the request.
+    Ended { end: End, may_have_begun: bool },
 }
 
 /// Aborts a request in the guest unless it was answered.
@@ -40,10 +41,11 @@ impl Drop for AbortOnDrop<'_> {
     }
 }
 
-/// Tells the observer of a failed request, also of one whose client went away.
+/// Reports a failed request to the observer, also one whose client went away.
 struct Report<'a> {
     observer: &'a dyn Observer,
-    request_id: String,
+    /// Empty where no client asks.
+    request_id: Option<Arc<str>>,
     mirror: Option<u32>,
     done: bool,
 }
@@ -53,7 +55,8 @@ impl Report<'_> {
         self.done = true;
         // Refusals have a notice of their own, and may come in floods.
         if !matches!(error, FetchError::Busy { .. } | FetchError::Draining) {
-            self.observer.failed(self.mirror, &self.request_id, error);
+            let request_id = self.request_id.as_deref().unwrap_or_default();
+            self.observer.failed(self.mirror, request_id, error);
         }
     }
 }
@@ -74,7 +77,7 @@ pub(crate) async fn fetch(
     let client = prepared.client.as_ref();
     let mut report = Report {
         observer: &*pool.observer,
-        request_id: client.map_or_else(String::new, |client| client.request_id.clone()),
+        request_id: client.map(|client| Arc::clone(&client.request_id)),
         mirror: None,
         done: false,
     };
@@ -93,19 +96,26 @@ async fn run(
 ) -> Result<Response<Body>, FetchError> {
     let mut found = pool.place().await?;
     let cold = found.cold;
-    let wall = pool.options.limits.wall;
+    let wall_limit = pool.options.limits.wall;
     let began = Instant::now();
     let mut retried = false;
     loop {
         let mirror = found.slot.mirror.number;
         report.mirror = Some(mirror);
-        let left = wall.saturating_sub(began.elapsed());
+        let left = if retried {
+            wall_limit.saturating_sub(began.elapsed())
+        } else {
+            wall_limit
+        };
         match attempt(found.slot, prepared, left).await {
             Ok(reply) => return respond(prepared, reply, cold, retried),
             Err(Trouble::Final(error)) => return Err(error),
-            Err(Trouble::Ended { end, heard }) => {
+            Err(Trouble::Ended {
+                end,
+                may_have_begun,
+            }) => {
                 // What no guest has begun with may be given to another whatever its method is.
-                let again = if heard {
+                let again = if may_have_begun {
                     prepared.is_replayable()
                 } else {
                     prepared.is_whole()
@@ -121,10 +131,17 @@ async fn run(
     }
 }
 
-async fn attempt(slot: Slot, prepared: &mut Prepared, left: Duration) -> Result<Reply, Trouble> {
+async fn attempt(
+    slot: Slot,
+    prepared: &mut Prepared,
+    left: Duration,
+) -> Result<GuestReply, Trouble> {
     let mirror = Arc::clone(&slot.mirror);
     if let Some(end) = mirror.handle.end() {
-        return Err(Trouble::Ended { end, heard: false });
+        return Err(Trouble::Ended {
+            end,
+            may_have_begun: false,
+        });
     }
     let limits = mirror.limits();
     let id = mirror.number_request();
@@ -142,7 +159,10 @@ async fn attempt(slot: Slot, prepared: &mut Prepared, left: Duration) -> Result<
     };
     let answer = mirror
         .await_response(id, slot, body, prepared.client.clone())
-        .map_err(|end| Trouble::Ended { end, heard: false })?;
+        .map_err(|end| Trouble::Ended {
+            end,
+            may_have_begun: false,
+        })?;
     if let Err(error) = mirror
         .handle
         .control("http.request", prepared.message(id, stream))
@@ -160,7 +180,10 @@ async fn attempt(slot: Slot, prepared: &mut Prepared, left: Duration) -> Result<
             guard.answered = true;
             match answer {
                 Ok(Ok(reply)) => Ok(reply),
-                Ok(Err(FetchError::Ended { end })) => Err(Trouble::Ended { end, heard: true }),
+                Ok(Err(FetchError::Ended { end })) => Err(Trouble::Ended {
+                    end,
+                    may_have_begun: true,
+                }),
                 Ok(Err(error)) => Err(Trouble::Final(error)),
                 Err(_) => Err(Trouble::Final(FetchError::Draining)),
             }
@@ -176,10 +199,13 @@ fn busy() -> FetchError {
     }
 }
 
-/// Why a message was not sent, for whoever wanted to.
+/// Why a message was not sent, for the caller that sent it.
 fn unsent(mirror: &Mirror, error: &SendError) -> Trouble {
     match (error, mirror.handle.end()) {
-        (SendError::Ended { .. }, Some(end)) => Trouble::Ended { end, heard: false },
+        (SendError::Ended { .. }, Some(end)) => Trouble::Ended {
+            end,
+            may_have_begun: false,
+        },
         _ => Trouble::Final(busy()),
     }
 }
@@ -206,6 +232,35 @@ fn no_method(pool: &Pool, method: &str) -> FetchError {
     })
 }
 
+/// Gives a connection to the `connect` handler of a mirror, and waits until the handler is done. The connection lives
+/// on until it is closed.
+pub(crate) async fn connect(pool: &Arc<Pool>, pipe: Pipe, secure: bool) -> Result<(), FetchError> {
+    let found = pool.place().await?;
+    let mirror = Arc::clone(&found.slot.mirror);
+    let opening = mirror.opening_pipe().map_err(FetchError::Threw)?;
+    let pipe = mirror.enter_pipe(opening, pipe);
+    let id = mirror.number_request();
+    let done = mirror.await_run(id, found.slot);
+    let done = done.map_err(|end| FetchError::Ended { end })?;
+    let json = format!("[{id},{},{secure}]", pipe.answer().json);
+    let sent = mirror
+        .handle
+        .control("connect.run", Payload::from_json(json));
+    if let Err(error) = sent {
+        mirror.withdraw(id);
+        return Err(match unsent(&mirror, &error) {
+            Trouble::Final(error) => error,
+            Trouble::Ended { end, .. } => FetchError::Ended { end },
+        });
+    }
+    pipe.named();
+    match done.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(why)) => Err(FetchError::Threw(GuestError::new(why))),
+        Err(_) => Err(FetchError::Draining),
+    }
+}
+
 /// Calls a method that the guest offers to others.
 pub(crate) async fn call(
     pool: &Arc<Pool>,
@@ -227,11 +282,12 @@ pub(crate) async fn call(
     if !matches!(called, Ok(Err(CallError::Send(_)))) {
         unnamed.named();
     }
-    let result = match called {
+    match called {
         Ok(Ok(value)) if value.is_no_export() => Err(no_method(pool, method)),
         Ok(Ok(value)) => checked(value)
-            .map_err(Unasked::from)
+            .map_err(AskError::from)
             .and_then(|value| mirror.import_call(value))
+            .map(|value| kept(value, found.slot))
             .map_err(|why| FetchError::BadResponse {
                 why: why.to_string(),
             }),
@@ -246,7 +302,22 @@ pub(crate) async fn call(
             None => FetchError::Draining,
         }),
         Err(_) => Err(FetchError::TimedOut { limit }),
+    }
+}
+
+/// A call's value whose streams keep the call's place until they are read or dropped.
+fn kept(value: CallPayload, slot: Slot) -> CallPayload {
+    let slot = Arc::new(slot);
+    let keep = |stream: Body| {
+        let slot = Arc::clone(&slot);
+        let frames = stream.map_frame(move |frame| {
+            let _kept = &slot;
+            frame
+        });
+        frames.boxed_unsync()
     };
-    drop(found);
-    result
+    CallPayload {
+        payload: value.payload,
+        streams: value.streams.into_iter().map(keep).collect(),
+    }
 }

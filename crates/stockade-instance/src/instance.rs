@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use parking_lot::Mutex;
-use stockade_capability::CallPayload;
+use stockade_capability::{CallPayload, Pipe};
 use stockade_http::Body;
 use stockade_supervisor::Supervisor;
 use tokio::task::JoinHandle;
@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use crate::cron::run_crons;
 use crate::error::FetchError;
 use crate::fetch;
-use crate::keeper::Keeper;
 use crate::observer::Observer;
 use crate::options::InstanceOptions;
 use crate::pool::{Pool, Readiness};
+use crate::reconciler::Reconciler;
 use crate::services::Services;
 use crate::stats::{Drained, InstanceStats};
 
@@ -38,7 +38,7 @@ pub struct Instance {
 struct Life {
     pool: Arc<Pool>,
     stop: CancellationToken,
-    keeper: Mutex<Option<JoinHandle<()>>>,
+    reconciler: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Drop for Life {
@@ -60,8 +60,8 @@ impl Instance {
     ) -> Self {
         let pool = Pool::new(options, supervisor, services, observer);
         let stop = CancellationToken::new();
-        let keeper = Keeper::new(Arc::clone(&pool)).keep(stop.clone());
-        let keeper = tokio::spawn(keeper);
+        let reconciler = Reconciler::new(Arc::clone(&pool)).keep(stop.clone());
+        let reconciler = tokio::spawn(reconciler);
         if !pool.options.crons.is_empty() {
             tokio::spawn(run_crons(Arc::clone(&pool), stop.clone()));
         }
@@ -69,7 +69,7 @@ impl Instance {
             life: Arc::new(Life {
                 pool: Arc::clone(&pool),
                 stop,
-                keeper: Mutex::new(Some(keeper)),
+                reconciler: Mutex::new(Some(reconciler)),
             }),
             pool,
         }
@@ -98,6 +98,15 @@ impl Instance {
         fetch::call(&self.pool, method, args).await
     }
 
+    /// Gives a connection to the `connect` handler of a mirror, and waits until the handler is done: it may be done
+    /// before the connection is closed. `secure`: its bytes come through TLS.
+    ///
+    /// # Errors
+    /// Why no handler has it, or why the handler failed. The connection is closed where no handler has it.
+    pub async fn connect(&self, pipe: Pipe, secure: bool) -> Result<(), FetchError> {
+        fetch::connect(&self.pool, pipe, secure).await
+    }
+
     /// Takes no more requests, lets those that run come to their end, `waitUntil` included, and ends the
     /// mirrors; at the deadline in any case.
     pub async fn drain(&self, deadline: Duration) -> Drained {
@@ -118,9 +127,9 @@ impl Instance {
             mirror.close_sockets(1001, "the site is being stopped");
         }
         self.life.stop.cancel();
-        let keeper = self.life.keeper.lock().take();
-        if let Some(keeper) = keeper {
-            let _ = tokio::time::timeout(LAST, keeper).await;
+        let reconciler = self.life.reconciler.lock().take();
+        if let Some(reconciler) = reconciler {
+            let _ = tokio::time::timeout(LAST, reconciler).await;
         }
         drained
     }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-/// What an instance allows. Each mirror's isolate has its own limits beside these.
+/// What an instance allows. Each mirror's isolate has its own limits in addition.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InstanceLimits {
-    /// Requests that one mirror handles at the same time; at least 1.
+    /// Requests that one mirror handles at the same time; at least 1. With [`stockade_limits::Fresh::Request`] the
+    /// number of mirrors, used and ready, that the instance has at most.
     pub concurrency: usize,
     /// Requests that may wait for a mirror with room.
     pub queue: usize,
@@ -43,6 +44,8 @@ pub struct InstanceLimits {
     pub buffered: usize,
     /// WebSockets of one mirror.
     pub sockets: usize,
+    /// Connections of one mirror, those included that are being opened.
+    pub pipes: usize,
     /// Bytes of one message of a WebSocket.
     pub socket_message: usize,
 }
@@ -68,6 +71,7 @@ impl Default for InstanceLimits {
             streams: 1024,
             buffered: 64 << 20,
             sockets: 1024,
+            pipes: 1000,
             socket_message: 1 << 20,
         }
     }

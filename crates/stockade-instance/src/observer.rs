@@ -1,14 +1,14 @@
-//! What an instance tells about itself.
+//! What an instance reports about itself.
 
 use std::time::Duration;
 
 use stockade_protocol::{ConsoleLevel, GuestError};
-use stockade_supervisor::{Figures, TerminateReason};
-use strum::{IntoStaticStr, VariantNames};
+use stockade_supervisor::{ResourceUsage, TerminateReason};
+use strum::{IntoStaticStr, VariantArray, VariantNames};
 
 use crate::error::{FetchError, Refusal};
 
-/// Hears what happens to one instance. All methods are called on the way of requests: they must be quick
+/// Observes one instance. All methods are called on the way of requests: they must be quick
 /// and must not wait. Texts of the guest are bounded, and hostile.
 pub trait Observer: Send + Sync + 'static {
     /// A line of a mirror's console.
@@ -35,7 +35,7 @@ pub trait Observer: Send + Sync + 'static {
     fn misbehaved(&self, _mirror: u32, _what: &str) {}
 }
 
-/// Hears nothing.
+/// Ignores everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unobserved;
 
@@ -61,6 +61,8 @@ pub enum MirrorEndReason {
     RecycledForStuck,
     /// It broke the guest protocol or went over a bound.
     Misbehaved,
+    /// It has answered the one request that it was for.
+    Served,
     /// Fewer mirrors are wanted.
     ScaledDown,
     /// It was not ready in time, or its code failed.
@@ -86,10 +88,8 @@ impl MirrorEndReason {
         let terminated: &str = Self::Terminated(TerminateReason::Crashed).into();
         let others = Self::VARIANTS.iter().copied();
         let others = others.filter(move |name| *name != terminated);
-        TerminateReason::ALL
-            .map(TerminateReason::name)
-            .into_iter()
-            .chain(others)
+        let of_runtime = TerminateReason::VARIANTS.iter();
+        of_runtime.map(|reason| reason.name()).chain(others)
     }
 }
 
@@ -103,7 +103,7 @@ pub struct MirrorEnd {
     /// More, for a person.
     pub detail: String,
     /// What it had used.
-    pub figures: Figures,
+    pub usage: ResourceUsage,
     /// Requests that it was given.
     pub requests: u64,
     /// Requests that it had not answered.

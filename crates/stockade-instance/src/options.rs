@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_policy::IsolateOptions;
+use stockade_limits::{Fresh, IsolateOptions};
 
 use crate::limits::InstanceLimits;
 
@@ -16,10 +16,14 @@ pub struct InstanceOptions {
     pub isolate: Arc<IsolateOptions>,
     /// How many mirrors.
     pub scaling: Scaling,
-    /// What requests and guests are held to.
+    /// The limits of requests and guests.
     pub limits: InstanceLimits,
     /// When a mirror is replaced by a fresh one.
     pub recycle: Recycle,
+    /// With [`Fresh::Request`] each request, call and scheduled run gets a mirror that was never used, which ends
+    /// with the answer. [`Scaling::Fixed`] is then the number of mirrors that are kept ready, and
+    /// [`InstanceLimits::concurrency`] the number of mirrors at most; [`Scaling::Auto`] counts as one.
+    pub fresh: Fresh,
     /// When `scheduled` is called.
     pub crons: Vec<Cron>,
 }
@@ -34,6 +38,7 @@ impl InstanceOptions {
             scaling: Scaling::Fixed(1),
             limits: InstanceLimits::default(),
             recycle: Recycle::default(),
+            fresh: Fresh::default(),
             crons: Vec::new(),
         }
     }
@@ -42,7 +47,7 @@ impl InstanceOptions {
 /// How many mirrors an instance has.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scaling {
-    /// Always so many; at least 1.
+    /// Always this number; at least 1.
     Fixed(usize),
     /// As load demands.
     Auto(Autoscale),
@@ -65,7 +70,7 @@ pub struct Autoscale {
     pub stable_window: Duration,
     /// Over how long load is averaged to notice a burst.
     pub panic_window: Duration,
-    /// A burst: load of the panic window of so many times what the mirrors there are can take.
+    /// A burst: a load in the panic window of this many times the capacity of the present mirrors.
     pub panic_factor: f64,
     /// How long without any request before the last mirror goes, where `min` is 0.
     pub idle: Duration,
@@ -94,9 +99,9 @@ impl Default for Autoscale {
 /// When a mirror is replaced by a fresh one; no request is lost by it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Recycle {
-    /// After so many requests.
+    /// After this number of requests.
     pub requests: Option<u64>,
-    /// Above so many bytes of memory.
+    /// Above this number of bytes of memory.
     pub memory: Option<u64>,
     /// After so long.
     pub age: Option<Duration>,

@@ -1,7 +1,7 @@
 //! What the parts of an instance share: its mirrors, its queue, and who gets a request.
 //!
 //! Invariants:
-//! 1. Whoever waits goes before whoever comes.
+//! 1. Requests that wait are served before new ones (FIFO).
 //! 2. No lock is held while anything is awaited.
 
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
+use stockade_limits::Fresh;
 use stockade_supervisor::Supervisor;
 use tokio::sync::{Notify, watch};
 
@@ -27,7 +28,7 @@ pub(crate) struct Pool {
     pub(crate) observer: Arc<dyn Observer>,
     mirrors: RwLock<Vec<Arc<Mirror>>>,
     pub(crate) queue: Queue,
-    /// Has the keeper look.
+    /// Wakes the reconciler.
     pub(crate) wake: Notify,
     draining: AtomicBool,
     /// Where the next look for the least busy mirror begins.
@@ -41,10 +42,15 @@ pub(crate) struct Pool {
     /// CPU time of mirrors that have ended.
     cpu_of_the_gone: Mutex<Duration>,
     next_mirror: AtomicU32,
+    /// No other pool of this process has it.
+    pub(crate) start: u64,
     born: Instant,
     /// When the last request came, in milliseconds of the pool's life.
     last_request: AtomicU64,
 }
+
+/// Pools that were made in this process.
+static STARTS: AtomicU64 = AtomicU64::new(0);
 
 /// Why the last mirror could not be started, and when the next attempt is due.
 struct StartFailure {
@@ -90,9 +96,15 @@ impl Pool {
             crashes: AtomicU32::new(0),
             cpu_of_the_gone: Mutex::new(Duration::ZERO),
             next_mirror: AtomicU32::new(0),
+            start: STARTS.fetch_add(1, Ordering::Relaxed),
             born: Instant::now(),
             last_request: AtomicU64::new(0),
         })
+    }
+
+    /// Whether each request gets a mirror that was never used.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.options.fresh == Fresh::Request
     }
 
     /// A place for a request; waits in line where all mirrors are full.
@@ -119,7 +131,8 @@ impl Pool {
         };
         // A place may have become free before this request was in line.
         self.serve_queue();
-        if cold {
+        // A new mirror is needed where there is none, and for each request that is to have its own.
+        if cold || self.is_fresh() {
             self.wake.notify_one();
         }
         let waited = tokio::time::timeout(limits.queue_wait, &mut ticket.answer).await;
@@ -320,17 +333,18 @@ impl Pool {
                 age: since.elapsed(),
             });
         }
+        let start_error = (self.failure.lock().as_ref()).map(|failure| failure.why.clone());
+        let starts = self.is_fresh()
+            && start_error.is_none()
+            && matches!(*self.readiness.borrow(), Readiness::Ready);
         InstanceStats {
+            serves: starts || mirrors.iter().any(|mirror| mirror.is_open()),
             wanted: self.wanted.load(Ordering::Relaxed),
             queued: self.queue.length(),
             in_flight: mirrors.iter().map(|mirror| mirror.in_flight()).sum(),
             cpu: self.cpu_of_the_gone.lock().saturating_add(of_the_living),
             crashes_in_a_row: self.crashes.load(Ordering::Relaxed),
-            start_error: self
-                .failure
-                .lock()
-                .as_ref()
-                .map(|failure| failure.why.clone()),
+            start_error,
             mirrors: stats,
         }
     }

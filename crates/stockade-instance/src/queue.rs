@@ -81,7 +81,7 @@ impl Queue {
             }
         }
         drop(waiting);
-        // Not under the lock: a place that is given back has the queue looked at again.
+        // Not under the lock: giving back a place serves the queue again.
         drop(unwanted);
     }
 

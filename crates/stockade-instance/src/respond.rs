@@ -6,18 +6,18 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderValue};
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use stockade_http::{Body, BoxError, ServedBy, Upgrade, empty_body, full_body};
 
 use crate::error::FetchError;
-use crate::mirror::{Buffered, GuestStream, Mirror, OwnedStream, Reply, ReplyBody, Slot};
+use crate::mirror::{Buffered, GuestReply, GuestStream, Mirror, OwnedStream, ReplyBody, Slot};
 use crate::wire::{Head, Prepared};
 
 pub(crate) fn respond(
-    prepared: &Prepared,
-    reply: Reply,
+    prepared: &mut Prepared,
+    reply: GuestReply,
     cold: bool,
     retried: bool,
 ) -> Result<Response<Body>, FetchError> {
@@ -35,11 +35,11 @@ pub(crate) fn respond(
 }
 
 fn build(
-    prepared: &Prepared,
-    reply: Reply,
+    prepared: &mut Prepared,
+    reply: GuestReply,
     mirror: &Arc<Mirror>,
 ) -> Result<Response<Body>, String> {
-    let Reply {
+    let GuestReply {
         id,
         head,
         body,
@@ -48,11 +48,12 @@ fn build(
         slot,
     } = reply;
     let mut head = head?;
-    let mut response = Response::new(empty_body());
-    *response.status_mut() = head.status;
-    *response.headers_mut() = std::mem::take(&mut head.headers);
+    let (mut parts, ()) = Response::new(()).into_parts();
+    parts.status = head.status;
+    parts.headers = std::mem::take(&mut head.headers);
+    parts.extensions = std::mem::take(&mut prepared.extensions);
     if let Some(reason) = head.reason.take() {
-        response.extensions_mut().insert(reason);
+        parts.extensions.insert(reason);
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         if !prepared.upgrade {
@@ -61,8 +62,8 @@ fn build(
         let socket = socket
             .and_then(crate::mirror::AcceptedSocket::open)
             .ok_or("its status is 101, and there is no WebSocket with it")?;
-        response.extensions_mut().insert(Upgrade::new(socket));
-        return Ok(response);
+        parts.extensions.insert(Upgrade::new(socket));
+        return Ok(Response::from_parts(parts, empty_body()));
     }
     if head.has_no_body(&prepared.method) {
         // What the response to GET has: the body's own length where it is known, whatever the guest says.
@@ -73,16 +74,15 @@ fn build(
             | ReplyBody::Stream(_)
             | ReplyBody::Returned(_) => head.content_length,
         };
-        let tells = prepared.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
-        if let (Some(length), true) = (length.filter(|_| !no_length(&head)), tells) {
-            response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        let has_length = prepared.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
+        if let (Some(length), true) = (length.filter(|_| !no_length(&head)), has_length) {
+            parts.headers.insert(CONTENT_LENGTH, length.into());
         }
-        return Ok(response);
+        return Ok(Response::from_parts(parts, empty_body()));
     }
     let limit = mirror.limits().response_body;
-    let streamed = |stream, head: &Head, response: &mut Response<Body>| {
+    let streamed = |stream, head: &Head, headers: &mut HeaderMap| {
         if let Some(length) = head.content_length {
-            let headers = response.headers_mut();
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         ResponseBody {
@@ -110,11 +110,10 @@ fn build(
             }
             whole(bytes, count)
         }
-        ReplyBody::Stream(stream) => streamed(Source::Guest(stream), &head, &mut response),
-        ReplyBody::Returned(body) => streamed(Source::Host(body), &head, &mut response),
+        ReplyBody::Stream(stream) => streamed(Source::Guest(stream), &head, &mut parts.headers),
+        ReplyBody::Returned(body) => streamed(Source::Host(body), &head, &mut parts.headers),
     };
-    *response.body_mut() = body;
-    Ok(response)
+    Ok(Response::from_parts(parts, body))
 }
 
 /// No `Content-Length` may be sent with these (RFC 9110, section 8.6).
@@ -144,7 +143,7 @@ enum Source {
 }
 
 /// A body that is streamed. It holds the request's place until its end; dropped before, the guest
-/// hears that the client is gone.
+/// is notified that the client is gone.
 struct ResponseBody {
     stream: Source,
     /// Bytes that are still to come, where the guest said how many.
@@ -162,7 +161,7 @@ struct ResponseBody {
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         if !self.over {
-            self.slot.mirror.tell_abort(self.id);
+            self.slot.mirror.notify_abort(self.id);
         }
     }
 }

@@ -59,7 +59,7 @@ impl Scaler {
         }
     }
 
-    /// How many mirrors are wanted after a look at `now`, on any clock that only goes forward, and why.
+    /// How many mirrors are wanted at `now`, on any clock that only goes forward, and why.
     pub(crate) fn look(&mut self, now: Duration, load: Load, wanted: usize) -> (usize, ScaleCause) {
         self.samples.push_back(Sample {
             at: now,

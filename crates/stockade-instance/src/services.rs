@@ -4,9 +4,44 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use stockade_capability::{Capability, Owner};
+use stockade_capability::{Capability, Owner, Pipe};
 use stockade_http::{Body, UpstreamSocket};
 use stockade_protocol::GuestError;
+
+/// Whether a connection that a guest opens has TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecureTransport {
+    /// None, and it cannot start.
+    Off,
+    /// From its first byte.
+    On,
+    /// None at first; it starts when the guest says so.
+    StartTls,
+}
+
+/// What a guest opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketProtocol {
+    /// A connection.
+    Tcp,
+    /// Datagrams: each is its length in two bytes, the higher one first, and its data.
+    Udp,
+}
+
+/// `connect(address, options)`, or `datagram(address)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectRequest {
+    /// A name or an address, as the guest wrote it.
+    pub host: String,
+    /// 1 to 65535.
+    pub port: u16,
+    /// A connection, or datagrams.
+    pub protocol: SocketProtocol,
+    /// Whether it has TLS.
+    pub secure: SecureTransport,
+    /// The name that the server must prove, where it is not `host`.
+    pub server_name: Option<String>,
+}
 
 /// What the guests of one instance may ask of their host. Every argument is hostile. When a guest cancels what it
 /// asked for, the future is dropped.
@@ -23,6 +58,14 @@ pub trait Services: Send + Sync + 'static {
         url: String,
         protocols: Vec<String>,
     ) -> BoxFuture<'static, Result<UpstreamSocket, GuestError>>;
+
+    /// `connect(address)` of `cloudflare:sockets`.
+    fn connect(&self, request: ConnectRequest) -> BoxFuture<'static, Result<Pipe, GuestError>> {
+        let ConnectRequest { host, port, .. } = request;
+        refuse(format!(
+            "connection to {host}:{port}: nothing may be reached"
+        ))
+    }
 
     /// What the instance was granted as `env.NAME`.
     fn capability(&self, name: &str) -> Option<Arc<dyn Capability>>;

@@ -52,6 +52,9 @@ pub struct InstanceStats {
     pub mirrors: Vec<MirrorStats>,
     /// How many are wanted.
     pub wanted: usize,
+    /// Whether a mirror takes requests. With [`stockade_limits::Fresh::Request`] all may be in use at a moment: then
+    /// whether the last attempt to start one succeeded.
+    pub serves: bool,
     /// Requests that wait for a mirror with room.
     pub queued: usize,
     /// Requests that mirrors handle.

@@ -22,6 +22,7 @@ pub(crate) fn syntax(
     GuestError {
         name: "SyntaxError".to_owned(),
         message: harmless(&message, MAX_ERROR_BYTES),
+        code: None,
         stack: Some(harmless(&stack, MAX_ERROR_BYTES)),
         position: Some(Position {
             source: source.to_owned(),

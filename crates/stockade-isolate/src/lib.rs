@@ -2,7 +2,7 @@
 //!
 //! Each isolate has a thread of its own: the kernel shares the cores fairly between them, a thread's
 //! CPU clock is the isolate's, and a built-in function that cannot be interrupted holds up nobody
-//! else. [`ThreadWall`] starts them from a startup snapshot made at build time and keeps some ready.
+//! else. [`ThreadBackend`] starts them from a startup snapshot made at build time and keeps some ready.
 //!
 //! Invariants:
 //! 1. No guest code runs before its limits do.
@@ -13,9 +13,11 @@
 //! Deliberately absent: deciding when an isolate has had enough (the supervisor does), reaching
 //! anything outside.
 
+mod backend;
 mod debug;
 mod error;
 mod initialize;
+mod invoke;
 mod modules;
 mod port;
 mod realm;
@@ -29,13 +31,12 @@ mod spins;
     reason = "V8 calls back from C++ and its limits are set through raw pointers"
 )]
 mod sys;
-mod wall;
+mod thread_runtime;
 #[cfg(target_os = "linux")]
 mod worker;
-mod workplace;
 
+pub use backend::ThreadBackend;
 pub use initialize::initialize;
 pub use sys::alloc::MeteredAllocator;
-pub use wall::ThreadWall;
 #[cfg(target_os = "linux")]
 pub use worker::{worker_main, worker_template};

@@ -11,21 +11,20 @@ use deno_core::error::ModuleLoaderError;
 use deno_core::sourcemap::SourceMap;
 use deno_core::url::Url;
 use deno_core::{
-    ModuleLoadOptions, ModuleLoadReferrer, ModuleLoadResponse, ModuleLoader, ModuleResolveResponse,
-    ModuleSource, ModuleSourceCode, ModuleSpecifier, ModuleType, RequestedModuleType,
-    ResolutionKind,
+    FastString, ModuleLoadOptions, ModuleLoadReferrer, ModuleLoadResponse, ModuleLoader,
+    ModuleResolveResponse, ModuleSource, ModuleSourceCode, ModuleSpecifier, ModuleType,
+    RequestedModuleType, ResolutionKind, ascii_str,
 };
 use deno_error::{JsErrorBox, JsErrorClass};
-use stockade_policy::IsolateOptions;
+use serde_json::Value;
+use stockade_limits::{IsolateOptions, NODE_MODULES, SITE_MODULES, node_module};
 use stockade_protocol::GuestError;
+use stockade_realm::SERVE;
+use stockade_realm::node_source;
 use stockade_transpile::{Language, Options, transpile};
 
-use crate::serve::serves;
-use crate::source_maps::{SourceMaps, decode, inline_map};
+use crate::source_maps::{BASE, SourceMaps, decode, inline_map};
 use crate::sys::interrupt::Place;
-
-/// Where a guest's modules seem to lie.
-pub(crate) const BASE: &str = "guest:///";
 
 /// Schemes of what people import and a guest has not. No other may reach the loader: the runtime's own
 /// scripts have names that are URLs.
@@ -48,27 +47,37 @@ const ENDINGS: &[&str] = &[
     "/index.js",
 ];
 
+/// Whether the isolate's module answers requests.
+pub(crate) fn serves(options: &IsolateOptions) -> bool {
+    options.env.get(SERVE) == Some(&Value::Bool(true))
+}
+
 /// Names of the module that is run when the isolate starts.
 const MAIN: &[&str] = &[
     "main", "main.ts", "main.js", "main.tsx", "main.jsx", "main.mjs",
 ];
 
 /// What handlers written for Cloudflare's Workers import, in serve mode alone: `js/serve.js` of the realm
-/// puts under this symbol what it exports.
+/// puts under these symbols what they export.
 const WORKERS: &str = "cloudflare:workers";
 const WORKERS_SOURCE: &str = "\
 const workers = globalThis[Symbol.for('cloudflare:workers')];
 export const { WorkerEntrypoint, env } = workers;
 ";
-
-/// What Node calls its tracking of asynchronous work: `js/async_context.js` of the realm puts under this
-/// symbol what it exports.
-const HOOKS: &str = "node:async_hooks";
-const HOOKS_SOURCE: &str = "\
-const hooks = globalThis[Symbol.for('node:async_hooks')];
-export const { AsyncLocalStorage, AsyncResource } = hooks;
-export default hooks;
+const SOCKETS_SOURCE: &str = "\
+const sockets = globalThis[Symbol.for('cloudflare:sockets')];
+export const { connect } = sockets;
 ";
+const OWN_SOCKETS_SOURCE: &str = "\
+const sockets = globalThis[Symbol.for('cloudflare:sockets')];
+export const { connect, datagram } = sockets;
+";
+
+/// What Node calls its tracking of asynchronous work, which every guest may import.
+const HOOKS: &str = "node:async_hooks";
+
+/// The scheme of what the modules of Node are made of, which they alone import.
+const INTERNAL: &str = "internal";
 
 /// Finds modules among those of the isolate's options.
 #[derive(Default)]
@@ -143,9 +152,8 @@ impl GuestModules {
     /// The URL of what is imported. One of a module that there is not is given as well, where it is not that of
     /// a script of the runtime's own: loading it fails, and only then it is known where the import stands.
     fn find(&self, specifier: &str, referrer: &str) -> Result<Url, JsErrorBox> {
-        if specifier == HOOKS || (specifier == WORKERS && self.serves()) {
-            return Url::parse(specifier)
-                .map_err(|error| JsErrorBox::type_error(error.to_string()));
+        if let Some(url) = self.find_built_in(specifier, referrer) {
+            return Ok(url);
         }
         let url = match Url::parse(referrer) {
             Ok(base) if is_path(specifier) && base.scheme() == "guest" => base.join(specifier).ok(),
@@ -170,6 +178,29 @@ impl GuestModules {
         }
         missing.insert(url.clone(), specifier.to_owned());
         Ok(url)
+    }
+
+    /// The URL of a module that is part of the runtime: for sites, except one. A module of the guest's goes before
+    /// one of Node's whose name is written without `node:`.
+    fn find_built_in(&self, specifier: &str, referrer: &str) -> Option<Url> {
+        let of_site = SITE_MODULES.contains(&specifier) && self.serves();
+        let of_node = specifier.starts_with(INTERNAL) && !is_guest(referrer);
+        if of_site || of_node || specifier == HOOKS {
+            return Url::parse(specifier).ok();
+        }
+        if !self.serves() {
+            return None;
+        }
+        let url = Url::parse(&node_module(specifier)?).ok()?;
+        let own = url_for(specifier).is_some_and(|own| self.has(&own));
+        (!own).then_some(url)
+    }
+
+    /// The source of a module that is part of the runtime, where this guest may import it.
+    fn built_in(&self, url: &Url) -> Option<FastString> {
+        (self.serves() || url.as_str() == HOOKS)
+            .then(|| built_in(url.as_str()))
+            .flatten()
     }
 
     fn has(&self, url: &Url) -> bool {
@@ -198,9 +229,13 @@ impl GuestModules {
                     self.no_module()
                 ),
             },
-            "node" => "the only Node module is 'node:async_hooks'\n  \
-                       fix: use the web platform's APIs"
-                .to_owned(),
+            "node" if !self.serves() => {
+                format!("the only Node module is '{HOOKS}'\n  fix: use the web platform's APIs")
+            }
+            "node" => format!(
+                "there is no such module of Node; there are {}\n  fix: use one of these, or the web platform's APIs",
+                NODE_MODULES.join(", ")
+            ),
             "npm" | "jsr" | "http" | "https" => format!(
                 "a guest loads no code from the network\n  \
                  fix: bundle it first, which Deno does with such imports: \
@@ -268,8 +303,8 @@ impl GuestModules {
     }
 
     fn load_source(&self, url: &Url, json: bool) -> Result<ModuleSource, JsErrorBox> {
-        if let Some(code) = built_in(url.as_str()) {
-            let code = ModuleSourceCode::String(code.to_owned().into());
+        if let Some(code) = self.built_in(url) {
+            let code = ModuleSourceCode::String(code);
             return Ok(ModuleSource::new(ModuleType::JavaScript, code, url, None));
         }
         let code = self
@@ -306,12 +341,18 @@ impl GuestModules {
 }
 
 /// The source of a module that is part of the runtime.
-fn built_in(url: &str) -> Option<&'static str> {
+fn built_in(url: &str) -> Option<FastString> {
     match url {
-        WORKERS => Some(WORKERS_SOURCE),
-        HOOKS => Some(HOOKS_SOURCE),
-        _ => None,
+        WORKERS => Some(ascii_str!(WORKERS_SOURCE).into()),
+        "cloudflare:sockets" => Some(ascii_str!(SOCKETS_SOURCE).into()),
+        "stockade:sockets" => Some(ascii_str!(OWN_SOCKETS_SOURCE).into()),
+        _ => node_source(url).map(FastString::from),
     }
+}
+
+/// Whether a module is the guest's own.
+fn is_guest(referrer: &str) -> bool {
+    !referrer.starts_with("node:") && !referrer.starts_with(INTERNAL)
 }
 
 fn url_for(name: &str) -> Option<Url> {
@@ -347,7 +388,7 @@ impl ModuleLoader for GuestLoader {
         referrer: &str,
     ) -> Result<ModuleSpecifier, ModuleLoaderError> {
         let url = self.0.find(specifier, referrer)?;
-        let own = [WORKERS, HOOKS].contains(&url.as_str());
+        let own = self.0.built_in(&url).is_some();
         if is_path(specifier) || own || self.0.has(&url) {
             return Ok(url);
         }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use stockade_policy::ConsoleMode;
+use stockade_limits::ConsoleMode;
 use stockade_protocol::{FromIsolate, Payload};
 use stockade_realm::GuestPort;
 use stockade_supervisor::GuestContext;
@@ -33,7 +33,7 @@ pub(crate) struct Port {
     /// Events without a handler, by name, in order.
     kept: RefCell<HashMap<String, VecDeque<Kept>>>,
     /// Names for which a handler has come while events were kept.
-    heard: RefCell<Vec<String>>,
+    listened: RefCell<Vec<String>>,
     /// Whether garbage is to be collected.
     collect: Cell<Collect>,
 }
@@ -43,7 +43,7 @@ impl Port {
         Self {
             guest,
             kept: RefCell::default(),
-            heard: RefCell::default(),
+            listened: RefCell::default(),
             collect: Cell::default(),
         }
     }
@@ -74,8 +74,8 @@ impl Port {
     }
 
     /// Events for which a handler has come since the last call.
-    pub(crate) fn take_heard(&self) -> VecDeque<Kept> {
-        let names = std::mem::take(&mut *self.heard.borrow_mut());
+    pub(crate) fn take_listened(&self) -> VecDeque<Kept> {
+        let names = std::mem::take(&mut *self.listened.borrow_mut());
         let mut kept = self.kept.borrow_mut();
         names
             .iter()
@@ -97,9 +97,18 @@ impl GuestPort for Port {
         self.guest.send(message).map_err(|error| error.to_string())
     }
 
+    fn send_part(&self, name: &str, json: String, part: &[u8]) -> Result<(), String> {
+        // A host in this process keeps what this thread allocates for it; for another one nothing is kept.
+        if !self.guest.is_in_worker() {
+            charge(-((json.len() + part.len()) as i64));
+        }
+        let sent = self.guest.send_part(name, json, part);
+        sent.map_err(|error| error.to_string())
+    }
+
     fn listen(&self, event: &str) {
         if self.keeps(event) {
-            self.heard.borrow_mut().push(event.to_owned());
+            self.listened.borrow_mut().push(event.to_owned());
         }
     }
 

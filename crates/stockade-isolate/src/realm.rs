@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use deno_core::{CompiledWasmModuleStore, JsRuntime, RuntimeOptions, SharedArrayBufferStore, v8};
 use stockade_jail::CODE_RANGE;
-use stockade_policy::{ConsoleMode, IsolateOptions};
+use stockade_limits::{ConsoleMode, IsolateOptions};
 use stockade_realm::{GuestPort, Settings, Stage, realm_extensions, start_clock};
 
 use crate::modules::{GuestLoader, GuestModules};
@@ -29,12 +29,17 @@ pub(crate) struct Functions {
     pub(crate) dispatch_answer: v8::Global<v8::Function>,
     pub(crate) dispatch_control: v8::Global<v8::Function>,
     pub(crate) dispatch_event: v8::Global<v8::Function>,
+    rehearse: v8::Global<v8::Function>,
     pub(crate) reply: v8::Global<v8::Function>,
     pub(crate) report_exception: v8::Global<v8::Function>,
     pub(crate) serve_main: v8::Global<v8::Function>,
     pub(crate) serve_main_failed: v8::Global<v8::Function>,
     start: v8::Global<v8::Function>,
 }
+
+/// V8 divides a heap of 8 MB so that a long loop finds no memory for its compiled code. It is given this much, and the
+/// isolate is limited to less by what it is measured to use.
+const LEAST_HEAP: u64 = 9 << 20;
 
 impl Realm {
     /// Makes a runtime whose heap may grow to `memory` bytes, and which debuggers may be let into.
@@ -46,7 +51,8 @@ impl Realm {
             .set_code_range_size_in_bytes(CODE_RANGE)
             .allow_atomics_wait(false);
         if let Some(memory) = memory {
-            params = params.heap_limits(0, usize::try_from(memory).unwrap_or(usize::MAX));
+            let heap = memory.max(LEAST_HEAP);
+            params = params.heap_limits(0, usize::try_from(heap).unwrap_or(usize::MAX));
         }
         let modules = Rc::new(GuestModules::default());
         let mut runtime = JsRuntime::try_new(RuntimeOptions {
@@ -70,6 +76,15 @@ impl Realm {
             modules,
             functions,
         })
+    }
+
+    /// Has the realm do what each start does, while there is no guest that waits for it: the start then finds the memory
+    /// that it needs. Nothing else changes.
+    pub(crate) fn rehearse(&mut self) {
+        deno_core::scope!(scope, self.runtime);
+        if let Err(error) = call(scope, &self.functions.rehearse) {
+            tracing::debug!("{error}");
+        }
     }
 
     /// Gives the realm its guest's options.
@@ -114,6 +129,7 @@ fn prepare(runtime: &mut JsRuntime) -> Result<Functions, String> {
         dispatch_answer: function("dispatchAnswer")?,
         dispatch_control: function("dispatchControl")?,
         dispatch_event: function("dispatchEvent")?,
+        rehearse: function("rehearse")?,
         reply: function("reply")?,
         report_exception: function("reportException")?,
         serve_main: function("serveMain")?,

@@ -125,7 +125,7 @@ fn is_syntax_error(scope: &mut v8::PinScope<'_, '_>, exception: v8::Local<'_, v8
         .is_some_and(|text| text.to_rust_string_lossy(scope).starts_with("SyntaxError"))
 }
 
-/// Compiles again to hear what is wrong and where.
+/// Compiles again to learn what is wrong and where.
 fn compile_error(scope: &mut v8::PinScope<'_, '_>, name: &str, code: &str) -> GuestError {
     let unknown = || GuestError {
         name: "SyntaxError".to_owned(),

@@ -1,18 +1,10 @@
-//! Serve mode: the realm is told what became of its main module, and tells the host.
+//! Serve mode: the realm learns how its main module ended, and reports that to the host.
 
 use deno_core::{ModuleId, v8};
-use serde_json::Value;
-use stockade_policy::IsolateOptions;
 use stockade_protocol::{GuestError, Position};
-use stockade_realm::SERVE;
 
+use crate::invoke::{invoke, string};
 use crate::realm::Realm;
-use crate::run::{invoke, string};
-
-/// Whether the isolate's module answers requests.
-pub(crate) fn serves(options: &IsolateOptions) -> bool {
-    options.env.get(SERVE) == Some(&Value::Bool(true))
-}
 
 /// The main module has been evaluated: its handlers are looked for. The engine says of a module that threw,
 /// too, that it has been evaluated.

@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use deno_core::sourcemap::{DecodedMap, SourceMap, decode_data_url};
 use deno_core::url::Url;
 
-use crate::modules::BASE;
+/// Where a guest's modules seem to lie.
+pub(crate) const BASE: &str = "guest:///";
 
 /// Comments that name the source map of a script (ECMA-426).
 const COMMENT: &str = "//# sourceMappingURL=";

@@ -1,7 +1,7 @@
 //! Whether it is worth looking for the next message before the thread sleeps.
 //!
 //! A look that finds one saves putting the thread to sleep and waking it; one that finds none costs all of
-//! its time. How the last looks went tells which is likely.
+//! its time. The results of the last checks say which is likely.
 
 /// The most rests without a look, however many looks were in vain.
 const MOST_SKIPPED: u32 = 15;
@@ -38,7 +38,7 @@ impl Spins {
 mod tests {
     use super::*;
 
-    /// How often it looks in so many rests that go like this.
+    /// How often it checks in `rests` rests that all end the same way.
     fn looks(spins: &mut Spins, rests: u32, found: bool) -> u32 {
         let mut looks = 0;
         for _ in 0..rests {

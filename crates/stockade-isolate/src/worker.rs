@@ -4,8 +4,10 @@
 //! Afterwards no thread can be made and no descriptor opened.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use stockade_jail::{Clones, EXIT_FAILED, Inside, JailError, JailSpec, Wx, leave, show};
@@ -15,11 +17,14 @@ use crate::initialize::{initialize_single_threaded, initialize_with};
 use crate::realm::Realm;
 use crate::sys::first_use::look_around;
 use crate::sys::fork::{reseed, share_with_copies};
-use crate::workplace::{STACK, Workplace};
+use crate::thread_runtime::{STACK, ThreadRuntime};
 
 /// V8's flags where nothing may ever be both written and executed: no compiler to machine code.
 /// WebAssembly needs one, so there is none.
 const STRICT_FLAGS: &[&str] = &["--jitless"];
+
+/// A worker that has no guest after this time is kept ready for one.
+const KEPT_READY: Duration = Duration::from_millis(20);
 
 /// Runs isolates in a worker process; never returns.
 pub fn worker_main(mut inside: Inside) {
@@ -87,7 +92,16 @@ impl Engine {
             leave(EXIT_FAILED)
         }
         connection.ready();
-        let guest = place.block_on(connection.next_start());
+        let guest = place.block_on(async {
+            let mut next = pin!(connection.next_start());
+            match tokio::time::timeout(KEPT_READY, &mut next).await {
+                Ok(guest) => guest,
+                Err(_) => {
+                    self.realm.rehearse();
+                    next.await
+                }
+            }
+        });
         show(guest.options().name.as_deref().unwrap_or_default());
         drop(place.run(self.realm, guest, None));
         leave(0)
@@ -97,14 +111,14 @@ impl Engine {
     fn connect(
         &mut self,
         inside: &mut Inside,
-    ) -> Result<(Workplace, Arc<HostConnection>), JailError> {
+    ) -> Result<(ThreadRuntime, Arc<HostConnection>), JailError> {
         let io = |error: io::Error| failed(&error.to_string());
         reseed(self.realm.runtime.v8_isolate()).map_err(io)?;
         let socket = inside
             .take_socket()
             .ok_or_else(|| failed("its socket is taken"))?;
         let connection = HostConnection::new(socket).map_err(|error| failed(&error.what))?;
-        let place = Workplace::complete(true).map_err(io)?;
+        let place = ThreadRuntime::complete(true).map_err(io)?;
         let entered = place.enter();
         connection.attach().map_err(io)?;
         drop(entered);
@@ -153,7 +167,7 @@ fn start_group(isolates: u32) -> Result<Sender<GuestContext>, JailError> {
     for _ in 0..isolates {
         let (ready, is_ready) = channel();
         let guests = Arc::clone(&guests);
-        spawn(move || match Workplace::complete(false) {
+        spawn(move || match ThreadRuntime::complete(false) {
             Ok(place) => {
                 let _ = ready.send(Ok(()));
                 loop {
@@ -173,7 +187,7 @@ fn start_group(isolates: u32) -> Result<Sender<GuestContext>, JailError> {
     Ok(sender)
 }
 
-fn run_one(place: &Workplace, guest: GuestContext) {
+fn run_one(place: &ThreadRuntime, guest: GuestContext) {
     let _shown = Shown::new(guest.options().name.clone());
     let realm: Result<Realm, String> = place.make_realm(guest.options().limits.memory, false);
     match realm {

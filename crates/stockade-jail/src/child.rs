@@ -37,7 +37,7 @@ pub(crate) struct Start<'a> {
     pub(crate) handed: Handed<'a>,
 }
 
-/// Closes all walls but the last, and has `run` go on as the worker to its end.
+/// Applies all layers but the last, and calls `run`, which is the worker until its end.
 pub(crate) fn main(start: &Start<'_>, run: impl FnOnce(Inside) -> Infallible) -> Infallible {
     let placed = cgroup::go_through(start.doors).and_then(|()| arrange(&start.handed));
     let inside = match placed {
@@ -111,6 +111,7 @@ fn build(start: &Start<'_>, launcher: OwnedFd, go: OwnedFd) -> Result<(), JailEr
 /// What needs neither ids nor namespaces.
 fn prepare(launcher: &OwnedFd) -> Result<(), JailError> {
     sys::process::unblock_signals();
+    sys::process::ignore_large_files();
     sys::process::exit_on_abort().map_err(|error| {
         step(
             "handling SIGABRT",

@@ -1,7 +1,8 @@
 //! The descriptors of a worker: which there are while it starts, and the exact set once it is sealed.
 //!
 //! Invariant: after [`check`] passed, 0, 1 and 2 lead nowhere, 3 is the message socket, 4 the setup socket,
-//! 5 to 10 are either closed or parts of an event loop that lead nowhere, and nothing else is open.
+//! 5 to 10 are either closed or parts of an event loop that lead nowhere, a worker of the role
+//! [`Database`](crate::Role::Database) has its files at 13 to 15, and nothing else is open.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +13,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::process::{Resource, getrlimit};
 
-use crate::{JailError, sys};
+use crate::spec::FILES;
+use crate::{JailError, Role, sys};
 
 const LAYER: &str = "descriptors";
 
@@ -22,6 +24,8 @@ pub(crate) const MESSAGE: RawFd = 3;
 pub(crate) const SETUP: RawFd = 4;
 /// What a worker makes for itself before it is sealed gets these numbers.
 const EVENT_LOOP: std::ops::RangeInclusive<RawFd> = 5..=10;
+/// The files of a database, in their order.
+pub(crate) const DATABASE: [RawFd; FILES] = [13, 14, 15];
 /// `/proc/self/maps`, opened while there still is a /proc. It and those below are out of the way of the
 /// event loop's numbers.
 const MAPS: RawFd = 16;
@@ -42,6 +46,8 @@ pub(crate) struct Handed<'a> {
     pub(crate) setup: &'a OwnedFd,
     pub(crate) launcher: &'a OwnedFd,
     pub(crate) go: &'a OwnedFd,
+    /// Those of [`DATABASE`], or none.
+    pub(crate) files: &'a [OwnedFd],
 }
 
 /// The same in their places.
@@ -70,7 +76,7 @@ pub(crate) fn arrange(handed: &Handed<'_>) -> Result<Placed, JailError> {
     let inert = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
     // First out of the way of the numbers to be given, so that none is overwritten.
     let high = |from: &dyn AsFdDyn| rustix::io::fcntl_dupfd_cloexec(from.fd(), ABOVE);
-    let moved = [
+    let mut moved = vec![
         (0, high(&inert)),
         (1, high(&inert)),
         (2, high(&inert)),
@@ -80,6 +86,9 @@ pub(crate) fn arrange(handed: &Handed<'_>) -> Result<Placed, JailError> {
         (LAUNCHER, high(handed.launcher)),
         (GO, high(handed.go)),
     ];
+    for (number, file) in DATABASE.into_iter().zip(handed.files) {
+        moved.push((number, high(file)));
+    }
     // All of these are closed below by number.
     std::mem::forget((maps, inert));
     for (number, from) in moved {
@@ -87,7 +96,12 @@ pub(crate) fn arrange(handed: &Handed<'_>) -> Result<Placed, JailError> {
         sys::descriptor::place(&from, number).map_err(failed)?;
         std::mem::forget(from);
     }
-    sys::descriptor::close_range(SETUP + 1, MAPS - 1)
+    let first_file = if handed.files.is_empty() {
+        MAPS
+    } else {
+        DATABASE[0]
+    };
+    sys::descriptor::close_range(SETUP + 1, first_file - 1)
         .and_then(|()| sys::descriptor::close_from(GO + 1))
         .map_err(failed)?;
     Ok(Placed {
@@ -110,9 +124,10 @@ impl<T: AsFd> AsFdDyn for T {
     }
 }
 
-/// Sees that exactly 0 to 4 and an event loop's are open. Above the limit of open files nothing can have
+/// Sees that exactly 0 to 4, an event loop's and a database's files are open. Above the limit of open files nothing can have
 /// been opened since [`arrange`] closed all of it.
-pub(crate) fn check() -> Result<(), JailError> {
+pub(crate) fn check(role: Role) -> Result<(), JailError> {
+    let files = matches!(role, Role::Database { .. });
     let limit = getrlimit(Resource::Nofile)
         .maximum
         .unwrap_or(LEAST_SCANNED)
@@ -120,6 +135,10 @@ pub(crate) fn check() -> Result<(), JailError> {
     let wrong: Vec<String> = (0..RawFd::try_from(limit).unwrap_or(RawFd::MAX))
         .filter_map(|number| match sys::descriptor::borrow(number) {
             None if number <= SETUP => Some(format!("{number} is closed")),
+            None if files && DATABASE.contains(&number) => Some(format!("{number} is closed")),
+            Some(fd) if files && DATABASE.contains(&number) => {
+                (!is_file(fd)).then(|| format!("{number} is open and not a regular file"))
+            }
             Some(fd) if EVENT_LOOP.contains(&number) && !leads_nowhere(fd) => {
                 Some(format!("{number} is open and not of an event loop"))
             }
@@ -136,6 +155,10 @@ pub(crate) fn check() -> Result<(), JailError> {
         wrong.join(", "),
         "this is a fault of Stockade or of a library it is linked with: report it",
     ))
+}
+
+fn is_file(fd: BorrowedFd<'_>) -> bool {
+    matches!(rustix::fs::fstat(fd), Ok(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFREG)
 }
 
 /// Whether this is an epoll instance, an eventfd, or one end of a pair of sockets that this process made.

@@ -355,7 +355,7 @@ fn user_id(ids: &Ids, own: Option<u32>) -> Result<String, JailError> {
 /// The filter is installed as in a worker, its listener is handed over, and a call that it does not allow
 /// arrives there.
 fn seccomp_reports() -> Result<String, JailError> {
-    let filters: Filters = seccomp::compile(Wx::Jit)?;
+    let filters: Filters = seccomp::compile(Wx::Jit, false)?;
     let trial = start_trial(0, None, move |setup| {
         use std::os::fd::AsFd as _;
         rustix::thread::set_no_new_privs(true)
@@ -420,6 +420,7 @@ fn trial_spec() -> JailSpec {
         isolates: 1,
         threads: 8,
         cgroup: CgroupUse::Auto,
+        template: None,
     }
 }
 

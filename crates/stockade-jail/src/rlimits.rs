@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::JailError;
-use crate::spec::{CODE_RANGE, JailSpec, OVERHEAD};
+use crate::spec::{CODE_RANGE, JailSpec, OVERHEAD, Role};
 
 const LAYER: &str = "rlimits";
 
@@ -32,7 +32,7 @@ const ADDRESSES_OF_ISOLATE: u64 = 9 << 30;
 /// threads be counted. Otherwise their number rests on the seccomp rules, which let nobody make any.
 pub(crate) fn apply(spec: &JailSpec, own_user: bool) -> Result<(), JailError> {
     set(Resource::Core, "RLIMIT_CORE", 0)?;
-    set(Resource::Fsize, "RLIMIT_FSIZE", 0)?;
+    set(Resource::Fsize, "RLIMIT_FSIZE", file_size(spec.role))?;
     set(Resource::Nofile, "RLIMIT_NOFILE", DESCRIPTORS)?;
     set(Resource::Memlock, "RLIMIT_MEMLOCK", 0)?;
     set(Resource::Msgqueue, "RLIMIT_MSGQUEUE", 0)?;
@@ -52,6 +52,14 @@ pub(crate) fn apply(spec: &JailSpec, own_user: bool) -> Result<(), JailError> {
         set(Resource::As, "RLIMIT_AS", addresses(spec.isolates))?;
     }
     Ok(())
+}
+
+/// RLIMIT_FSIZE in bytes of a worker of this role.
+fn file_size(role: Role) -> u64 {
+    match role {
+        Role::Isolates | Role::Attack => 0,
+        Role::Database { file_size } => file_size,
+    }
 }
 
 /// Address space that an isolate has for machine code, all of it writable from the start.

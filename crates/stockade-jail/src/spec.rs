@@ -40,7 +40,16 @@ pub enum Role {
     Isolates,
     /// Code that tries to get out, for tests and `stockade doctor --attack`.
     Attack,
+    /// A database engine with statements of guests. It has [`FILES`] open files, given with
+    /// [`Launcher::launch_with_files`](crate::Launcher::launch_with_files), and can open no other.
+    Database {
+        /// Bytes that each of the files may have.
+        file_size: u64,
+    },
 }
+
+/// Open files of a worker of the role [`Role::Database`], in the order that it is given them.
+pub const FILES: usize = 3;
 
 /// How to start a worker; fixed for its life except for its memory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +71,9 @@ pub struct JailSpec {
     pub threads: u32,
     /// Whether it must be in a cgroup.
     pub cgroup: CgroupUse,
+    /// Workers with this name are cloned from a template of theirs alone, and never made without it. `None` is the
+    /// template of all others. Not for trust groups.
+    pub template: Option<String>,
 }
 
 /// Bytes that a worker needs besides what its guests use: the engine, its threads, messages in

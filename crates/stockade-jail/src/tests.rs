@@ -127,7 +127,7 @@ fn denial(listener: &Listener) -> Option<Denial> {
 
 /// Seals the process and passes the listener on.
 fn seal_with([message, setup]: [OwnedFd; 2], wx: Wx) {
-    let filters = compile(wx).unwrap();
+    let filters = compile(wx, false).unwrap();
     assert!(rustix::thread::set_no_new_privs(true).is_ok());
     let listener = install(&filters).unwrap();
     self_test().unwrap();
@@ -176,6 +176,7 @@ fn empty_spec() -> JailSpec {
         isolates: 1,
         threads: 3,
         cgroup: CgroupUse::Auto,
+        template: None,
     }
 }
 

@@ -15,7 +15,7 @@ pub const EXIT_ABORT: i32 = 134;
 pub const EXIT_FAILED: i32 = 135;
 
 /// What would run in a worker.
-pub type Entry = fn(Inside);
+pub type WorkerMain = fn(Inside);
 
 /// A worker seen from within; there are none.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ pub type Template = fn(&JailSpec, Clones) -> JailError;
 pub enum Clones {}
 
 /// Does nothing: there are no launchers here.
-pub fn run_if_launcher(_: Entry, _: Option<Template>) {}
+pub fn run_if_launcher(_: WorkerMain, _: Option<Template>) {}
 
 /// Ends this process at once.
 pub fn leave(code: i32) -> ! {

@@ -1,10 +1,10 @@
 //! The worker's side of its own jail: from the outer layers until it is sealed.
 
 use std::fs::File;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 
 use crate::launcher::message::{self, Report};
-use crate::spec::Wx;
+use crate::spec::{FILES, Wx};
 use crate::{JailError, JailSpec, descriptors, executable, seccomp, sys};
 
 /// Exit code of a worker that ran out of memory and said so.
@@ -17,7 +17,7 @@ pub const EXIT_FAILED: i32 = 135;
 /// What runs in a worker. It is called on a thread of its own in a process that has all layers except seccomp.
 /// It makes all threads that it will ever need, calls [`Inside::seal`], and does not return before
 /// the worker's end: returning ends the worker with exit code 0.
-pub type Entry = fn(Inside);
+pub type WorkerMain = fn(Inside);
 
 /// A worker, seen from within.
 #[derive(Debug)]
@@ -41,8 +41,15 @@ impl Inside {
         self.socket.take()
     }
 
+    /// The numbers of the files that a worker of the role [`Role::Database`](crate::Role::Database) has open,
+    /// in the order that it was given them.
+    #[must_use]
+    pub fn files(&self) -> [RawFd; FILES] {
+        descriptors::DATABASE
+    }
+
     /// Applies the last layer and notifies the supervisor. From here on the process has the descriptors 0 to
-    /// 3, and 5 to 10 if they are an event loop's (epoll instances, eventfds, pairs of sockets of its own);
+    /// 3, those of [`Inside::files`] if it was given any, and 5 to 10 if they are an event loop's (epoll instances, eventfds, pairs of sockets of its own);
     /// it may make no call outside the rules, and no thread.
     ///
     /// # Errors
@@ -62,7 +69,7 @@ impl Inside {
             return Err(twice());
         };
         executable::check_maps(maps, self.spec.wx)?;
-        descriptors::check()?;
+        descriptors::check(self.spec.role)?;
         let listener = seccomp::install(self.filters)?;
         seccomp::self_test()?;
         let Some(setup) = self.setup.take() else {

@@ -13,7 +13,7 @@ pub const MAX_QUEUE_BYTES: usize = 256 << 20;
 /// Messages that may wait in one direction of one isolate.
 pub const MAX_QUEUE_MESSAGES: usize = 1 << 18;
 
-/// What a message costs against [`MAX_QUEUE_BYTES`] beside its data.
+/// What a message costs against [`MAX_QUEUE_BYTES`] in addition to its data.
 pub const MESSAGE_OVERHEAD: usize = 128;
 
 /// Bytes of an event's, a method's or a function's name.
@@ -22,14 +22,14 @@ pub const MAX_NAME_BYTES: usize = 1 << 10;
 /// Binary parts of one message.
 pub const MAX_MESSAGE_PARTS: usize = 1 << 14;
 
-/// What a binary part costs beside its bytes.
+/// What a binary part costs in addition to its bytes.
 pub const PART_OVERHEAD: usize = 64;
 
 /// Bytes of the text that carries an isolate's options, modules included, to a worker.
 pub const MAX_OPTIONS_BYTES: usize = 512 << 20;
 
 /// Requests of one isolate that wait for the host's answer.
-pub const MAX_PENDING_REQUESTS: usize = stockade_policy::MAX_PENDING_REQUESTS as usize;
+pub const MAX_PENDING_REQUESTS: usize = stockade_limits::MAX_PENDING_REQUESTS as usize;
 
 /// Bytes of those requests together. One of any allowed size may be open by itself.
 pub const MAX_OPEN_REQUEST_BYTES: usize = MAX_QUEUE_BYTES;

@@ -1,8 +1,8 @@
 //! Messages between a host and an isolate, and the bounds they keep.
 //!
 //! Invariants:
-//! 1. Data is JSON text; no object is ever shared. Bytes travel beside the text.
-//! 2. Whoever takes a message from an isolate treats each field as hostile: the JSON is parsed by a
+//! 1. Data is JSON text; no object is ever shared. Bytes travel separately from the text.
+//! 2. The receiver of a message from an isolate treats each field as hostile: the JSON is parsed by a
 //!    parser, names and texts have the lengths of [`bounds`] at most.
 //!
 //! [`frame`] turns messages into bytes and back, for isolates in processes of their own.
@@ -22,8 +22,8 @@ pub use message::{
 #[doc(hidden)]
 pub use payload::marks_hold;
 pub use payload::{
-    Attachment, MarkedString, MarksError, Payload, PayloadError, escape_text, push_string,
-    push_text,
+    Attachment, MarkedString, MarksError, Payload, PayloadError, escape_text, push_displayed,
+    push_string, push_text,
 };
 pub use text::{harmless, harmless_line, harmless_piece};
 pub use weight::Weight;

@@ -178,6 +178,8 @@ pub struct GuestError {
     pub name: String,
     /// The message alone.
     pub message: String,
+    /// By what programs distinguish errors of one name, such as an SQLSTATE: the error's `code`.
+    pub code: Option<String>,
     /// The stack as the thrower saw it, positions mapped back to the original source.
     pub stack: Option<String>,
     /// Where it was thrown.
@@ -206,22 +208,33 @@ impl GuestError {
         Self {
             name: "Error".to_owned(),
             message: message.into(),
+            code: None,
             stack: None,
             position: None,
             related: Vec::new(),
         }
     }
 
+    /// Its code, or nothing.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        self.code.as_deref().unwrap_or_default()
+    }
+
     /// Bytes of its texts and of what it came of.
     #[must_use]
     pub fn size(&self) -> usize {
         let own = self.name.len() + self.message.len() + self.stack.as_ref().map_or(0, String::len);
+        let code = self.code.as_ref().map_or(0, String::len);
         let source = self.position.as_ref().map_or(0, |at| at.source.len());
         let related = self
             .related
             .iter()
             .map(|related| size_of::<Related>().saturating_add(related.error.size()));
-        related.fold(own.saturating_add(source), usize::saturating_add)
+        related.fold(
+            own.saturating_add(code).saturating_add(source),
+            usize::saturating_add,
+        )
     }
 
     /// Everything that a person needs to find the fault: name, message and stack, without the frames of the

@@ -33,7 +33,16 @@ fn clean(text: &str, max: usize, keep: impl Fn(char) -> bool) -> String {
 /// As much of `text` as is at most `max` bytes once it is harmless, and how many bytes of it that is.
 fn take(text: &str, max: usize, keep: impl Fn(char) -> bool) -> (String, usize) {
     let mut out = String::with_capacity(text.len().min(max));
-    for (at, c) in text.char_indices() {
+    let mut at = 0;
+    while let Some(c) = text[at..].chars().next() {
+        // Most texts are printable ASCII, which is taken in one go.
+        let room = max.saturating_sub(out.len()).min(text.len() - at);
+        if matches!(c, ' '..='~') && room > 0 {
+            let run = printable(&text.as_bytes()[at..at + room]);
+            out.push_str(&text[at..at + run]);
+            at += run;
+            continue;
+        }
         let hostile = (c.is_control() && !keep(c))
             || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
         let before = out.len();
@@ -46,8 +55,26 @@ fn take(text: &str, max: usize, keep: impl Fn(char) -> bool) -> (String, usize) 
             out.truncate(before);
             return (out, at);
         }
+        at += c.len_utf8();
     }
-    (out, text.len())
+    (out, at)
+}
+
+/// How many bytes of printable ASCII `bytes` begins with.
+fn printable(bytes: &[u8]) -> usize {
+    let is_printable = |byte: &u8| (b' '..=b'~').contains(byte);
+    let mut length = 0;
+    // Without an early end within a piece, so that all of it is checked in a few steps.
+    for piece in bytes.chunks(32) {
+        if !piece
+            .iter()
+            .fold(true, |all, byte| all & is_printable(byte))
+        {
+            return length + piece.iter().take_while(|byte| is_printable(byte)).count();
+        }
+        length += piece.len();
+    }
+    length
 }
 
 #[cfg(test)]
@@ -59,6 +86,23 @@ mod tests {
         assert_eq!(harmless("a\u{1b}[2Jb\r\nc", 100), "a\\u{1b}[2Jb\\u{d}\nc");
         assert_eq!(harmless("\u{9b}31m\u{202e}x", 100), "\\u{9b}31m\\u{202e}x");
         assert_eq!(harmless_line("a\nb", 100), "a\\u{a}b");
+    }
+
+    #[test]
+    fn harmless_cuts_and_escapes_at_every_place_of_a_run() {
+        for before in 0..70 {
+            let plain = "x".repeat(before);
+            let text = format!("{plain}\u{1b}{plain}é{plain}");
+            let whole = format!("{plain}\\u{{1b}}{plain}é{plain}");
+            assert_eq!(harmless(&text, 1000), whole);
+            for max in 10..whole.len() {
+                let (piece, rest) = harmless_piece(&text, max);
+                assert!(piece.len() <= max && whole.starts_with(&piece));
+                assert_eq!(piece.clone() + &harmless(rest, 1000), whole);
+                // Only an escape or a character that does not fit leaves room.
+                assert!(piece.len() + 6 > max, "{before} {max} {piece}");
+            }
+        }
     }
 
     #[test]

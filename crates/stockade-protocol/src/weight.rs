@@ -1,6 +1,6 @@
 //! What data costs in the heap of the V8 that parses it.
 //!
-//! `{}` is 2 bytes of text and 56 of heap: a bound on text alone bounds nothing there. The figures are
+//! `{}` is 2 bytes of text and 56 of heap: a bound on text alone bounds nothing there. The numbers are
 //! those of V8 without pointer compression, with the shapes that JSON usually has. Shapes chosen to be
 //! dear, such as an object for each of many keys, cost up to four times as much.
 
@@ -24,7 +24,7 @@ const PART: usize = 256;
 /// The most that one byte of text can cost by its values.
 const MOST_BY_BYTE: usize = CONTAINER;
 
-/// A text of so many bytes is weighed by its length alone.
+/// A text of at most this many bytes is weighed by its length alone.
 const SHORT: usize = 64;
 
 /// The most that a byte of JSON text costs on the average: `[[[[]]]]` is containers alone.
@@ -48,7 +48,7 @@ impl Weight {
 }
 
 impl Payload {
-    /// Weighs the data, without parsing it. What is no JSON has some weight.
+    /// Weighs the data, without parsing it. Text that is not JSON has some weight.
     #[must_use]
     pub fn weigh(&self) -> Weight {
         let mut weight = weigh_text(self.json.as_bytes());
@@ -72,7 +72,7 @@ impl Payload {
         }
     }
 
-    /// What the data costs by its values, looked at only where it could be above `limit`.
+    /// What the data costs by its values, computed only where it could be above `limit`.
     ///
     /// # Errors
     /// What it costs, where that is above `limit`.

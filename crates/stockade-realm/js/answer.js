@@ -42,7 +42,7 @@ const INLINE_BYTES = 1024 * 1024;
 const TEXT_HEADERS = '["Content-Type","text/plain;charset=UTF-8"]';
 
 // Sends the response of the request `live.id`; throws where it cannot be sent, and then nothing was. True if
-// its body goes on as a stream: `onDone` hears when that is over.
+// its body goes on as a stream: `onDone` is called when that is over.
 function send(live, response, pending, onDone) {
   const inner = checkResponse(response);
   const status = response[serveFastStatusKey];
@@ -134,7 +134,7 @@ function sendGeneral(live, response, inner, pending, onDone) {
   const { status, body } = inner;
   const flat = flatten(wireHeaderList(inner), inner.statusMessage);
   if (live.aborted) {
-    // Nobody reads it; the host only hears that the handler is done.
+    // Nobody reads it; the host is only notified that the handler is done.
     body?.cancel(new TypeError("the client is gone"));
     sendHead(live, 204, "[]", "null", null, pending);
     return false;

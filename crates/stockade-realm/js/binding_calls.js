@@ -7,11 +7,16 @@ const { core, primordials } = __bootstrap;
 const {
   JSONParse,
   Promise,
+  PromisePrototypeThen,
   String,
+  StringPrototypeIndexOf,
   StringPrototypeIsWellFormed,
+  StringPrototypeSlice,
   TypeError,
   TypedArrayPrototypeGetBuffer,
 } = primordials;
+const { acquireReadableStreamDefaultReader, ReadableStream } = core.loadExtScript("ext:deno_web/06_streams.js");
+const { TextDecoder } = core.loadExtScript("ext:deno_web/08_text_encoding.js");
 const network = core.loadExtScript("ext:stockade_realm/network.js");
 const payload = core.loadExtScript("ext:stockade_payload/payload.js");
 
@@ -71,5 +76,43 @@ function typeOf(options) {
   return typeof options === "string" ? options : options?.type;
 }
 
-return { attempt, call, callExactly, checkText, typeOf, valueOf };
+// The values that a stream of lines of JSON holds.
+function lines(opening) {
+  const decoder = new TextDecoder();
+  let reader;
+  let text = "";
+  const take = (controller) => {
+    let given = false;
+    for (;;) {
+      const end = StringPrototypeIndexOf(text, "\n");
+      if (end === -1) return given;
+      const line = StringPrototypeSlice(text, 0, end);
+      text = StringPrototypeSlice(text, end + 1);
+      if (line === "") continue;
+      controller.enqueue(JSONParse(line));
+      given = true;
+    }
+  };
+  const read = (controller) =>
+    PromisePrototypeThen(reader.read(), ({ done, value }) => {
+      if (done) {
+        controller.close();
+        return undefined;
+      }
+      text += decoder.decode(value, { __proto__: null, stream: true });
+      return take(controller) ? undefined : read(controller);
+    });
+  const opened = PromisePrototypeThen(opening, (stream) => {
+    reader = acquireReadableStreamDefaultReader(stream);
+  });
+  // The reader of the stream gets the error.
+  PromisePrototypeThen(opened, undefined, () => {});
+  return new ReadableStream({
+    __proto__: null,
+    pull: (controller) => PromisePrototypeThen(opened, () => read(controller)),
+    cancel: (reason) => PromisePrototypeThen(opened, () => reader.cancel(reason)),
+  }, { __proto__: null, highWaterMark: 0 });
+}
+
+return { attempt, call, callExactly, checkText, lines, typeOf, valueOf };
 })();

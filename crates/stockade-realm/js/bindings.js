@@ -7,13 +7,13 @@ const { String, TypeError } = primordials;
 // The build script lists the scripts in `js/bindings/`: a script's name is its kind.
 const kinds = core.loadExtScript("ext:stockade_realm/binding_kinds.js");
 
-// The object of a binding.
-function create(name, kind) {
+// The object of a binding. `details` is what its kind says of the grant before anything is asked; null for most.
+function create(name, kind, details) {
   const script = kinds[kind];
   if (script === undefined) {
     throw new TypeError(`binding '${name}' is of an unknown kind '${String(kind)}'`);
   }
-  return script.create(name);
+  return script.create(name, details);
 }
 
 return { create };

@@ -55,6 +55,7 @@ const response = load("ext:deno_fetch/23_response.js");
 load("ext:stockade_realm/async_context.js");
 const navigator = load("ext:stockade_realm/navigator.js");
 const network = load("ext:stockade_realm/network.js");
+const bindings = load("ext:stockade_realm/bindings.js");
 const fetch = load("ext:stockade_realm/fetch.js");
 const webSocket = load("ext:stockade_realm/websocket.js");
 const clone = load("ext:stockade_realm/clone.js");
@@ -225,7 +226,7 @@ function reply(id, value) {
   }
 }
 
-// What `navigator.userAgent` says to a guest that is no site.
+// What `navigator.userAgent` says to a guest that is not a site.
 const USER_AGENT = "Stockade";
 
 // Calls a function of the guest and replies to the call; false where there is none, and the caller of this
@@ -273,9 +274,9 @@ function coarsenDate(precisionMs) {
 }
 
 // Shared WebAssembly memory would show the class again.
-function hideSharedArrayBuffer() {
-  delete globalThis.SharedArrayBuffer;
-  const prototype = globalThis.WebAssembly?.Memory?.prototype;
+function hideSharedArrayBuffer(global) {
+  delete global.SharedArrayBuffer;
+  const prototype = global.WebAssembly?.Memory?.prototype;
   if (prototype === undefined) return;
   const { get } = ObjectGetOwnPropertyDescriptor(prototype, "buffer");
   ObjectDefineProperty(prototype, "buffer", {
@@ -293,8 +294,8 @@ function hideSharedArrayBuffer() {
 }
 
 // Called once in each isolate when it is made.
-function prepare() {
-  ObjectSetPrototypeOf(globalThis, WorkerGlobalScope.prototype);
+function prepare(global = globalThis) {
+  ObjectSetPrototypeOf(global, WorkerGlobalScope.prototype);
   event.setEventTargetData(globalThis);
   event.saveGlobalThisReference(globalThis);
   core.setUnhandledPromiseRejectionHandler(onUnhandledRejection);
@@ -318,17 +319,50 @@ function prepare() {
 }
 
 // Called once in each isolate when it is known what it is for, before any guest code.
-function start() {
-  const settings = op_guest_settings();
-  performance.setTimeOrigin();
+function start(settings = op_guest_settings()) {
   const serves = serve.configure(settings);
+  performance.setTimeOrigin();
   if (!serves) navigator.configure(USER_AGENT);
-  network.configure(settings, serves);
+  network.configure(settings, serves, bindings.create);
   const console = settings.console ? guestConsole.capturing(settings.consoleWhole) : guestConsole.silent();
   ObjectDefineProperty(globalThis, "console", core.propNonEnumerable(console));
-  if (!settings.sharedArrayBuffer) hideSharedArrayBuffer();
+  if (!settings.sharedArrayBuffer) hideSharedArrayBuffer(globalThis);
   if (settings.timerPrecisionUs > 1000) coarsenDate(settings.timerPrecisionUs / 1000);
 }
+
+// Runs what each isolate runs at its start, and most run with their first message. The startup snapshot keeps the
+// code of what has run, which each isolate would compile again otherwise; and an isolate that is kept ready has touched
+// the memory that its start needs. The arguments are refused, or have the effect that is there already.
+function rehearse() {
+  const nothing = { __proto__: null };
+  event.setEventTargetData({ __proto__: null });
+  event.saveGlobalThisReference(globalThis);
+  event.defineEventHandler({ __proto__: null }, "error");
+  serve.configure({ __proto__: null, env: nothing });
+  navigator.configure("");
+  network.configure({ __proto__: null, requestTimeoutMs: 0, env: { __proto__: null } }, false);
+  guestConsole.capturing(false);
+  guestConsole.silent();
+  hideSharedArrayBuffer({ __proto__: null });
+  payload.encode(0);
+  payload.encodeValue(0);
+  payload.marked();
+  network.dispatchEvent("", nothing, false);
+  network.dispatchAnswer(0, false, "", false, "");
+  for (const refuses of new SafeArrayIterator([prepare, start, network.NETWORK.send, network.NETWORK.on])) {
+    try {
+      refuses(null);
+    } catch {
+      // That is what it is for.
+    }
+  }
+  new url.URL("http://localhost/").pathname;
+  const { headers } = new response.Response("", { __proto__: null, headers: { __proto__: null, a: "b" } });
+  headers.get("a");
+  response.Response.json(nothing);
+  new request.Request("http://localhost/").headers;
+}
+rehearse();
 
 // The runtime takes this object and removes it before it runs guest code.
 globalThis.__stockade = {
@@ -338,6 +372,7 @@ globalThis.__stockade = {
   dispatchControl: network.dispatchControl,
   dispatchEvent: network.dispatchEvent,
   prepare,
+  rehearse,
   reply,
   reportException: event.reportException,
   serveMain: serve.main,

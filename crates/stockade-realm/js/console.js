@@ -21,23 +21,25 @@ setNoColorFns(() => true, () => true);
 // cut, this much is copied at a time.
 const MAX_CHARS = 64 * 1024;
 
+// Both are made for the startup snapshot, so that no guest waits for one.
+
+const quiet = { __proto__: {} };
+const model = new Console(() => {});
+const keys = ReflectOwnKeys(model);
+for (let i = 0; i < keys.length; i++) {
+  const key = keys[i];
+  if (typeof key === "string" && typeof model[key] === "function") quiet[key] = () => {};
+}
+ObjectDefineProperty(quiet, SymbolToStringTag, {
+  __proto__: null,
+  value: "console",
+  configurable: true,
+});
+
 function silent() {
-  const quiet = { __proto__: {} };
-  const model = new Console(() => {});
-  const keys = ReflectOwnKeys(model);
-  for (let i = 0; i < keys.length; i++) {
-    const key = keys[i];
-    if (typeof key === "string" && typeof model[key] === "function") quiet[key] = () => {};
-  }
-  ObjectDefineProperty(quiet, SymbolToStringTag, {
-    __proto__: null,
-    value: "console",
-    configurable: true,
-  });
   return quiet;
 }
 
-// Made for the startup snapshot, so that no guest waits for it.
 let whole = false;
 const captured = new Console((text, level) => whole ? printWhole(text, level) : print(text, level));
 

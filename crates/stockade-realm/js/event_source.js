@@ -39,7 +39,7 @@ const CONNECTING = 0;
 const OPEN = 1;
 const CLOSED = 2;
 
-// Until the server names another time; doubled after each attempt that fails, up to so many times.
+// Until the server names another time; doubled after each attempt that fails, up to a number of times.
 const RETRY_MS = 3000;
 const MAX_DOUBLINGS = 5;
 const MAX_RETRY_MS = 2 ** 31 - 1;
@@ -110,12 +110,12 @@ class Source {
     }
     if (response.status !== 200 || !isEventStream(response.headers.get("content-type"))) {
       this.close();
-      tell(target, new Event("error"));
+      fire(target, new Event("error"));
       return;
     }
     target[_state] = OPEN;
     this.failures = 0;
-    tell(target, new Event("open"));
+    fire(target, new Event("open"));
     if (response.body === null) this.again();
     else {
       this.reader = acquireReadableStreamDefaultReader(response.body);
@@ -183,7 +183,7 @@ class Source {
       lastEventId: this.lastEventId,
       origin,
     });
-    tell(this.target, message);
+    fire(this.target, message);
   }
 
   // The connection is gone: another one, after a while.
@@ -192,7 +192,7 @@ class Source {
     if (target[_state] === CLOSED) return;
     target[_state] = CONNECTING;
     this.reader = undefined;
-    tell(target, new Event("error"));
+    fire(target, new Event("error"));
     if (target[_state] === CLOSED) return;
     const wait = MathMin(this.retryMs * 2 ** MathMin(this.failures, MAX_DOUBLINGS), MAX_RETRY_MS);
     this.failures++;
@@ -211,7 +211,7 @@ class Source {
 }
 ObjectSetPrototypeOf(Source.prototype, null);
 
-function tell(target, event) {
+function fire(target, event) {
   setIsTrusted(event, true);
   target.dispatchEvent(event);
 }

@@ -88,8 +88,8 @@ function askHost(url, method, headers, body, redirect, onId) {
   );
 }
 
-// `exchange` makes one request of the host and gives its answer.
-function fetchBy(exchange, count, input, init) {
+// `send` makes one request of the host and gives its answer.
+function fetchBy(send, count, input, init) {
   const here = new Error();
   // An async function would look up `then` on the guest's Promise; this one does not.
   return new Promise((resolve, reject) => {
@@ -98,7 +98,7 @@ function fetchBy(exchange, count, input, init) {
     const signal = getCachedAbortSignal(request);
     const call = {
       __proto__: null,
-      exchange,
+      send,
       request,
       signal,
       // A client that leaves is the host's to notice; any other signal must reach the body.
@@ -178,9 +178,9 @@ function bodyFailed(url, error) {
 }
 
 async function run(call) {
-  const { exchange, request } = call;
+  const { send, request } = call;
   const inner = toInnerRequest(request);
-  if (exchange === askHost) {
+  if (send === askHost) {
     const local = schemes.answer(inner);
     if (local !== undefined) return await complete(call, local);
   }
@@ -191,7 +191,7 @@ async function run(call) {
   const replayable = !streams.isStream(body);
   for (;;) {
     const url = urls[urls.length - 1];
-    const answer = await exchange(
+    const answer = await send(
       url,
       method,
       headers,

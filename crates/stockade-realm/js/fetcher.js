@@ -10,11 +10,11 @@ const network = core.loadExtScript("ext:stockade_realm/network.js");
 const ours = { __proto__: null };
 
 class Fetcher {
-  #exchange;
+  #send;
 
   constructor(key, binding) {
     if (key !== ours) webidl.illegalConstructor();
-    this.#exchange = (url, method, headers, body, _redirect, onId) => {
+    this.#send = (url, method, headers, body, _redirect, onId) => {
       const flat = [];
       const names = ObjectKeys(headers);
       for (let i = 0; i < names.length; i++) {
@@ -29,7 +29,7 @@ class Fetcher {
   }
 
   fetch(input, init = undefined) {
-    return fetchBy(this.#exchange, arguments.length, input, init);
+    return fetchBy(this.#send, arguments.length, input, init);
   }
 }
 webidl.configureInterface(Fetcher);

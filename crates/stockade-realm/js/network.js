@@ -5,6 +5,7 @@
 (function () {
 const { core, primordials } = __bootstrap;
 const {
+  op_guest_chunk,
   op_guest_collect,
   op_guest_control,
   op_guest_listen,
@@ -51,7 +52,11 @@ let requestTimeoutMs = 0;
 let serving = false;
 let env = ObjectFreeze({ __proto__: null });
 
-const streams = streamsOfPeer.create(control, { __proto__: null, collect: op_guest_collect });
+const streams = streamsOfPeer.create(control, {
+  __proto__: null,
+  collect: op_guest_collect,
+  sendChunk: op_guest_chunk,
+});
 payload.connectStreams(streams);
 
 // In their place while data is revived of which nobody reads the streams.
@@ -189,7 +194,7 @@ function dispatchEvent(name, data, marked) {
   return true;
 }
 
-function dispatchAnswer(id, ok, data, marked, errorName) {
+function dispatchAnswer(id, ok, data, marked, errorName, errorCode) {
   const entry = MapPrototypeGet(pending, id);
   if (entry === undefined) {
     if (ok && marked) discard(data);
@@ -199,7 +204,8 @@ function dispatchAnswer(id, ok, data, marked, errorName) {
   entry.timer?.cancel();
   if (!ok) {
     streams.refused();
-    entry.reject(refusal(entry, serving ? errorName : "", data));
+    const named = serving || entry.method === "binding.call" || entry.method === "binding.open";
+    entry.reject(refusal(entry, named ? errorName : "", data, errorCode));
     return;
   }
   let value;
@@ -224,7 +230,7 @@ function discard(data) {
 
 // Why a request has no answer. A name that the host gives is meant for the guest; `fetch` fails with a
 // TypeError, whatever its name is. Where in the host it was is the host's own affair.
-function refusal(entry, name, message) {
+function refusal(entry, name, message, code = "") {
   const fetches = entry.method === "fetch" || entry.method === "binding.fetch";
   const error = fetches || name === "TypeError"
     ? new TypeError(message)
@@ -235,6 +241,16 @@ function refusal(entry, name, message) {
   if (name !== "" && name !== "Error") {
     shown = name;
     if (name !== "TypeError" && name !== "RangeError") define(error, "name", name);
+  }
+  if (code !== "") {
+    // As the errors of drivers and of Node have it.
+    ObjectDefineProperty(error, "code", {
+      __proto__: null,
+      value: code,
+      configurable: true,
+      enumerable: true,
+      writable: true,
+    });
   }
   define(error, "stack", `${shown}: ${message}${framesOf(entry.here)}`);
   return error;
@@ -287,8 +303,8 @@ function dispatchControl(name, data, marked) {
   else streams.receive(name, data);
 }
 
-// In serve mode `env` is the handlers' and not here.
-function configure(settings, serves) {
+// In serve mode `env` is the handlers' and not here. `createBinding(name, kind)` makes the object of a grant.
+function configure(settings, serves, createBinding) {
   requestTimeoutMs = settings.requestTimeoutMs;
   serving = serves;
   if (serving) {
@@ -296,12 +312,32 @@ function configure(settings, serves) {
     return;
   }
   putFunctions(settings.env);
+  putBindings(settings.env, createBinding);
   env = deepFreeze(settings.env);
 }
 
 // Where `env` lists the functions that the host has put into it: paths, each a list of keys. The host
 // lets no key of the user begin with U+0000. Written by `stockade_host/env.js` and `stockade::env`.
 const FUNCTIONS = "\0functions";
+
+// Where `env` lists what the guest is granted: names, each with its kind. Written by `stockade_grants`.
+const BINDINGS = "\0bindings";
+
+function putBindings(env, create) {
+  if (!ObjectHasOwn(env, BINDINGS)) return;
+  const bindings = env[BINDINGS];
+  ReflectDeleteProperty(env, BINDINGS);
+  for (const name in bindings) {
+    if (!ObjectHasOwn(bindings, name)) continue;
+    ObjectDefineProperty(env, name, {
+      __proto__: null,
+      value: create(name, bindings[name].kind, bindings[name].details),
+      enumerable: true,
+      writable: true,
+      configurable: true,
+    });
+  }
+}
 
 function putFunctions(env) {
   if (!ObjectHasOwn(env, FUNCTIONS)) return;

@@ -76,7 +76,7 @@ function kindOf(value) {
   return "";
 }
 
-// Set by `connectStreams`: tells streams and gives one an id for the other side, or takes it back.
+// Set by `connectStreams`: recognises streams and gives one an id for the other side, or takes it back.
 let isStream;
 let exportStream;
 let withdrawStream;
@@ -108,7 +108,7 @@ function holdsBinary(value, depth) {
 }
 
 // Gives the JSON text, `undefined` for undefined. Bytes wait in the op state for the op that sends
-// the text; `marked()` tells that op's caller whether there are marks.
+// the text; `marked()` returns to that op's caller whether there are marks.
 //
 // The sender's getters and `toJSON` run meanwhile, and may send something themselves. So what the op gets is
 // set last, once none of the sender's code can run any more.

@@ -89,7 +89,7 @@ function isSpace(code) {
   return code === 0x20 || (code >= 0x09 && code <= 0x0d && code !== 0x0b);
 }
 
-// In one pass: a regular expression looks at each run of spaces again from each of its characters.
+// In one pass: a regular expression scans each run of spaces again from each of its characters.
 function trim(text) {
   let start = 0;
   let end = text.length;

@@ -3,6 +3,7 @@
 // Control messages, host to guest:
 //   http.request [id, method, url, [name, value, ...], body, cf], http.abort [id]
 //   cron.run [id, cron, scheduledTime]
+//   connect.run [id, { id, remoteAddress, localAddress }, secure]: a connection of a client, and its pipe
 // Guest to host:
 //   serve.ready { handlers, exports } or serve.failed { name, message, stack }, once
 //   http.response [id, status, [name, value, ...], body, socket, pending]: `body` may also be a mark "h" and the
@@ -10,8 +11,9 @@
 //     is the text of the status
 //   http.failed [id, name, message, stack]
 //   http.settled [id]: after `pending`, all that `waitUntil` was given is done
-//   cron.done [id, null or a message]
-// `sockets.js` says what is said about WebSockets, `bindings.js` what `env` holds.
+//   call.pending [n], call.settled [n]: `waitUntil` was given something by a call of a method, and all of it is done
+//   cron.done [id, null or a message], connect.done [id, null or a message]
+// `sockets.js` says what is said about WebSockets, `pipes.js` what about connections, `bindings.js` what `env` holds.
 //
 // Invariant: each request is answered once. What a handler throws, or answers wrongly, is an answer too.
 
@@ -46,6 +48,8 @@ const { abortRequest, fromInnerRequest } = core.loadExtScript("ext:deno_fetch/23
 const { control, controls, streams } = core.loadExtScript("ext:stockade_realm/network.js");
 const bindings = core.loadExtScript("ext:stockade_realm/bindings.js");
 const { noteClient } = core.loadExtScript("ext:stockade_realm/fetch.js");
+const { accept, connect } = core.loadExtScript("ext:stockade_realm/connect.js");
+const { datagram } = core.loadExtScript("ext:stockade_realm/datagram.js");
 const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
 const answer = core.loadExtScript("ext:stockade_realm/answer.js");
 const modules = core.loadExtScript("ext:stockade_realm/site.js");
@@ -59,7 +63,7 @@ const BINDINGS = "\0bindings";
 const CHUNKS_AHEAD = 8;
 const CHUNK_BYTES = 128 * 1024;
 
-const HANDLERS = ["fetch", "scheduled"];
+const HANDLERS = ["connect", "fetch", "scheduled"];
 
 let serving = false;
 let env;
@@ -77,8 +81,9 @@ class Live {
     this.id = id;
     this.request = undefined;
     this.aborted = false;
-    // Promises given to `waitUntil` that are still open, and what to do when none is.
+    // Promises given to `waitUntil` that are still open, and what to do when there is a first one, and when none is.
     this.open = 0;
+    this.begins = undefined;
     this.settled = settled;
   }
 }
@@ -99,6 +104,7 @@ class ExecutionContext {
   waitUntil(promise) {
     const live = this.#live;
     webidl.requiredArguments(arguments.length, 1, "Failed to execute 'waitUntil'");
+    if (live.open === 0) live.begins?.(live);
     live.open++;
     const done = () => {
       live.open--;
@@ -279,6 +285,18 @@ function settled(live) {
   control("http.settled", [live.id]);
 }
 
+// ---- Calls of methods ----
+
+let calls = 0;
+
+// The host is notified when a call's promises begin and end, since the reply to the call does not say so.
+function callLive() {
+  calls++;
+  const live = new Live(calls, (live) => control("call.settled", [live.id]));
+  live.begins = (live) => control("call.pending", [live.id]);
+  return live;
+}
+
 // ---- Schedules ----
 
 class ScheduledController {
@@ -314,6 +332,40 @@ function onCron(message) {
     else control("cron.done", [id, failed.message]);
     return;
   }
+  run(id, "cron.done", (ctx) => {
+    if (site.scheduled === undefined) {
+      throw new TypeError("the module's default export has no scheduled handler");
+    }
+    const controller = new ScheduledController(ours, message[1], message[2]);
+    if (site.entrypoint === undefined) return ReflectApply(site.scheduled, site.target, [controller, env, ctx]);
+    const target = new site.entrypoint(ctx, env);
+    return target.scheduled(controller);
+  }, undefined);
+}
+
+// ---- Connections ----
+
+function onConnect(message) {
+  const id = message[0];
+  if (site === undefined) {
+    if (failed === undefined) ArrayPrototypePush(waiting, () => onConnect(message));
+    else control("connect.done", [id, failed.message]);
+    return;
+  }
+  const socket = accept(message[1], message[2]);
+  run(id, "connect.done", (ctx) => {
+    if (site.connect === undefined) {
+      throw new TypeError("the module's default export has no connect handler");
+    }
+    if (site.entrypoint === undefined) return ReflectApply(site.connect, site.target, [socket, env, ctx]);
+    const target = new site.entrypoint(ctx, env);
+    return target.connect(socket);
+  }, () => socket.close());
+}
+
+// Does the work of a handler that gives no response, and says when it and what `waitUntil` was given are done.
+// `onError` is called before the host learns of a failure.
+function run(id, name, work, onError) {
   const live = new Live(id, undefined);
   let error = null;
   const finish = () => {
@@ -322,26 +374,17 @@ function onCron(message) {
       return;
     }
     live.settled = undefined;
-    control("cron.done", [id, error]);
+    control(name, [id, error]);
   };
   const fails = (thrown) => {
     op_guest_uncaught(thrown, true);
     error = messageOf(thrown);
+    onError?.();
     finish();
   };
   let result;
   try {
-    if (site.scheduled === undefined) {
-      throw new TypeError("the module's default export has no scheduled handler");
-    }
-    const controller = new ScheduledController(ours, message[1], message[2]);
-    const ctx = new ExecutionContext(ours, live);
-    if (site.entrypoint === undefined) {
-      result = ReflectApply(site.scheduled, site.target, [controller, env, ctx]);
-    } else {
-      const target = new site.entrypoint(ctx, env);
-      result = target.scheduled(controller);
-    }
+    result = work(new ExecutionContext(ours, live));
   } catch (thrown) {
     fails(thrown);
     return;
@@ -392,7 +435,7 @@ function mainFailed(name, message, stack) {
   dispatchWaiting();
 }
 
-// Whether a rejection that nobody handles is how the module failed, which the host has been told.
+// Whether a rejection that nobody handles is how the module failed, which was reported to the host.
 let moduleRejected = false;
 function isModuleFailure(reason) {
   if (failed === undefined || moduleRejected || messageOf(reason) !== failed.message) return false;
@@ -413,7 +456,7 @@ function callable(name) {
   return (args) => {
     const target = site.entrypoint === undefined
       ? site.target
-      : new site.entrypoint(new ExecutionContext(ours, new Live(undefined, undefined)), env);
+      : new site.entrypoint(new ExecutionContext(ours, callLive()), env);
     return ReflectApply(found, target, args);
   };
 }
@@ -431,7 +474,7 @@ function configure(settings) {
   const given = settings.env[BINDINGS];
   if (given !== undefined) {
     for (const name of new SafeArrayIterator(ObjectKeys(given))) {
-      define(env, name, bindings.create(name, given[name].kind));
+      define(env, name, bindings.create(name, given[name].kind, given[name].details));
     }
   }
   streams.configure({
@@ -443,8 +486,12 @@ function configure(settings) {
   MapPrototypeSet(controls, "http.request", onRequest);
   MapPrototypeSet(controls, "http.abort", onAbort);
   MapPrototypeSet(controls, "cron.run", onCron);
+  MapPrototypeSet(controls, "connect.run", onConnect);
   sockets.configure();
-  globals.install({ __proto__: null, WorkerEntrypoint: modules.WorkerEntrypoint, env });
+  globals.install(
+    { __proto__: null, WorkerEntrypoint: modules.WorkerEntrypoint, env },
+    { __proto__: null, connect, datagram },
+  );
   return true;
 }
 

@@ -70,6 +70,7 @@ function find(namespace) {
       entrypoint: target,
       fetch: method(prototype, "fetch"),
       scheduled: method(prototype, "scheduled"),
+      connect: handler(prototype, "connect"),
     }, prototype, form);
   }
   if (typeof target !== "object" || target === null) {
@@ -81,6 +82,7 @@ function find(namespace) {
     entrypoint: undefined,
     fetch: method(target, "fetch"),
     scheduled: method(target, "scheduled"),
+    connect: handler(target, "connect"),
   }, target, form);
 }
 
@@ -97,8 +99,14 @@ function method(target, name) {
   return value;
 }
 
+// A handler whose name was none before: a site may have something else there.
+function handler(target, name) {
+  const value = target[name];
+  return typeof value === "function" ? value : undefined;
+}
+
 function checkHandlers(found, target, form) {
-  if (found.fetch === undefined && found.scheduled === undefined) {
+  if (found.fetch === undefined && found.scheduled === undefined && found.connect === undefined) {
     throw new TypeError(
       `the module's default export has neither fetch nor scheduled, it has ${
         listed(namesOf(target))

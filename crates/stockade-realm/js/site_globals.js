@@ -25,6 +25,7 @@ const navigator = core.loadExtScript("ext:stockade_realm/navigator.js");
 const { FixedLengthStream, IdentityTransformStream } = core.loadExtScript(
   "ext:stockade_realm/site_streams.js",
 );
+const { HTMLRewriter } = core.loadExtScript("ext:stockade_realm/html_rewriter.js");
 const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
 const time = core.loadExtScript("ext:stockade_realm/time.js");
 const { toData } = core.loadExtScript("ext:stockade_realm/websocket.js");
@@ -32,8 +33,9 @@ const { toData } = core.loadExtScript("ext:stockade_realm/websocket.js");
 // The name by which libraries know that handlers have the form of Workers.
 const USER_AGENT = "Cloudflare-Workers";
 
-// Where the module "cloudflare:workers" finds what it exports, see `stockade_isolate::modules`.
+// Where the modules "cloudflare:workers" and "cloudflare:sockets" find what they export, see `stockade_isolate::modules`.
 const WORKERS = SymbolFor("cloudflare:workers");
+const SOCKETS = SymbolFor("cloudflare:sockets");
 
 // `Response` with the WebSocket that an answer of status 101 hands over.
 const Original = ResponsePrototype.constructor;
@@ -76,7 +78,7 @@ class Scheduler {
     webidl.illegalConstructor();
   }
 
-  // Resolves after so many milliseconds, or rejects when the signal aborts.
+  // Resolves after a number of milliseconds, or rejects when the signal aborts.
   wait(milliseconds, options = undefined) {
     return new Promise((resolve, reject) => {
       const prefix = "Failed to execute 'wait' on 'Scheduler'";
@@ -138,8 +140,8 @@ function makeProcess() {
   };
 }
 
-// Before any guest code. `workers` is what "cloudflare:workers" exports.
-function install(workers) {
+// Before any guest code. `workers` is what "cloudflare:workers" exports, `connections` what "cloudflare:sockets" does.
+function install(workers, connections) {
   for (const name of new SafeArrayIterator(ObjectKeys(Original))) {
     ObjectDefineProperty(Response, name, ObjectGetOwnPropertyDescriptor(Original, name));
   }
@@ -157,6 +159,7 @@ function install(workers) {
   ObjectDefineProperty(globalThis, "Response", core.propNonEnumerable(Response));
   ObjectDefineProperty(globalThis, "EventSource", core.propNonEnumerable(EventSource));
   ObjectDefineProperty(globalThis, "WebSocketPair", core.propNonEnumerable(sockets.WebSocketPair));
+  ObjectDefineProperty(globalThis, "HTMLRewriter", core.propNonEnumerable(HTMLRewriter));
   navigator.configure(USER_AGENT);
   ObjectDefineProperty(globalThis, "FixedLengthStream", core.propNonEnumerable(FixedLengthStream));
   ObjectDefineProperty(
@@ -177,6 +180,10 @@ function install(workers) {
   ObjectDefineProperty(globalThis, WORKERS, {
     __proto__: null,
     value: ObjectFreeze(workers),
+  });
+  ObjectDefineProperty(globalThis, SOCKETS, {
+    __proto__: null,
+    value: ObjectFreeze(connections),
   });
   delete globalThis.NETWORK;
 }

@@ -339,7 +339,7 @@ function flush(end) {
   }
 }
 
-// ---- What an end hears ----
+// ---- What an end receives ----
 
 // Never within the call that caused it: handlers may be added after `accept`, and may answer each other.
 function schedule(end) {
@@ -359,11 +359,11 @@ function deliver(end) {
       return;
     }
     if (end.id === undefined) end.inboxBytes -= sizeOf(message.data);
-    hear(end, message.data);
+    receive(end, message.data);
   }
 }
 
-function hear(end, data) {
+function receive(end, data) {
   if (end.id !== undefined) consumed(end);
   if (end.state !== OPEN) return;
   let content = data;
@@ -455,7 +455,7 @@ function configure() {
     const end = MapPrototypeGet(connected, message.id);
     if (end === undefined) return;
     if (end.accepted && end.inbox.length === 0) {
-      hear(end, message.data);
+      receive(end, message.data);
     } else {
       ArrayPrototypePush(end.inbox, { __proto__: null, data: message.data });
     }

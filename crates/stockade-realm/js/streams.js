@@ -1,9 +1,10 @@
-// Readable streams across the wall: the reader asks for chunks, the owner sends no more than that.
+// Readable streams between host and guest: the reader asks for chunks, the owner sends no more than that.
 //
 // Control messages, `id` named by the owner of the stream:
 //   reader to owner: stream.pull { id, n } (without `n`, one more chunk), stream.cancel { id, reason }
 //   owner to reader: stream.chunk { id, chunk }, stream.end { id }, stream.error { id, message }
-// Both realms load this file; `control(name, data)` sends, `receive(name, data)` takes. `congested()`, where
+// Both realms load this file; `control(name, data)` sends, `receive(name, data)` takes. `sendChunk(id, bytes)`, where
+// given, sends a chunk with fewer copies of it. `congested()`, where
 // given, is a promise for as long as the other side does not take what it was sent.
 //
 // Invariant: a stream that this side reads is held by its readers, and by `remote` only while a read
@@ -94,11 +95,14 @@ function close(controller) {
 // Streams that this side may read before it has garbage collected; twice those that are left, from then on.
 const MANY = 16;
 
-// So many that it cannot wait.
+// With more of them, garbage is collected at once.
 const TOO_MANY = 200;
 
 // `most`: streams that the other side may have handed out; an honest one has no more than `MAX_STREAMS`.
-function create(control, { collect = undefined, congested = undefined, most = undefined }) {
+function create(
+  control,
+  { collect = undefined, congested = undefined, most = undefined, sendChunk = undefined },
+) {
   const owned = new SafeMap(); // id -> Source: a stream the other side reads
   const remote = new SafeMap(); // id -> Feed: what feeds a stream that this side reads
   const imported = new SafeWeakMap(); // stream that this side reads -> its Feed
@@ -112,7 +116,7 @@ function create(control, { collect = undefined, congested = undefined, most = un
   // Chunks that this side asks for at once, and the bytes that a chunk of its own may have.
   let ahead = 1;
   let chunkBytes = UNBOUNDED;
-  // Whether a stream's end is heard before its first read. Then whoever owns it must always tell its end,
+  // Whether a stream's end is received before its first read. Then its owner must always report its end,
   // or what stands in `remote` for it would stay.
   let early = false;
 
@@ -126,7 +130,7 @@ function create(control, { collect = undefined, congested = undefined, most = un
     return ObjectPrototypeIsPrototypeOf(ReadableStreamPrototype, value);
   }
 
-  // `onDone`, where given, hears that the other side will read no more.
+  // `onDone`, where given, is called when the other side will read no more.
   function exportStream(stream, onDone = undefined) {
     if (ownedCount >= MAX_STREAMS) {
       throw new TypeError(`at most ${MAX_STREAMS} streams may be open at once`);
@@ -259,7 +263,8 @@ function create(control, { collect = undefined, congested = undefined, most = un
         source.rest = null;
       }
       source.wanted--;
-      control("stream.chunk", { __proto__: null, id: source.id, chunk: piece });
+      if (sendChunk !== undefined) sendChunk(source.id, piece);
+      else control("stream.chunk", { __proto__: null, id: source.id, chunk: piece });
       return true;
     } catch (error) {
       fail(source, error);

@@ -6,7 +6,7 @@ const { MathMin } = primordials;
 
 const LONGEST = 2 ** 31 - 1;
 
-// Calls `done` after so many milliseconds, in the context of the caller. `keeps`: whether it keeps the
+// Calls `done` after a number of milliseconds, in the context of the caller. `keeps`: whether it keeps the
 // isolate from being idle.
 function after(ms, done, keeps = false) {
   const context = core.getAsyncContext();

@@ -243,7 +243,7 @@ class WebSocket extends EventTarget {
     return "";
   }
 
-  // Bytes given to `send`, but for those that have gone to the host before this turn of the guest's code.
+  // Bytes given to `send`, except those that have gone to the host before this turn of the guest's code.
   get bufferedAmount() {
     webidl.assertBranded(this, WebSocketPrototype);
     return this[_buffered];

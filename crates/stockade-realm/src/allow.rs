@@ -39,7 +39,7 @@ pub(crate) const FETCH_FILES: &[&str] = &[
 ];
 
 /// Ops of `deno_core` that the realm's own scripts need once they have been set up. Besides these all
-/// that only tell what a value is (`op_is_…`) and those of timers (`op_timer_…`).
+/// that only say what a value is (`op_is_…`) and those of timers (`op_timer_…`).
 const CORE_OPS: &[&str] = &[
     "op_abort_wasm_streaming",
     "op_cancel_handle",
@@ -115,6 +115,7 @@ const OPS: &[&str] = &[
     "op_encoding_encode_into_fallback",
     "op_encoding_new_decoder",
     "op_encoding_normalize_label",
+    "op_guest_chunk",
     "op_guest_collect",
     "op_guest_console",
     "op_guest_console_piece",
@@ -128,6 +129,15 @@ const OPS: &[&str] = &[
     "op_guest_send",
     "op_guest_settings",
     "op_guest_uncaught",
+    "op_html_change",
+    "op_html_check_selector",
+    "op_html_close",
+    "op_html_next",
+    "op_html_open",
+    "op_html_read",
+    "op_html_read_end",
+    "op_html_take",
+    "op_html_write",
     "op_message_port_create_entangled",
     "op_message_port_post_message",
     "op_message_port_post_message_raw",
@@ -162,7 +172,7 @@ const OPS: &[&str] = &[
 /// matter here.
 pub(crate) fn adapt(op: OpDecl, stage: Stage) -> OpDecl {
     match op.name {
-        // Deno ends the program for an error that nothing caught; a host hears of it.
+        // Deno ends the program for an error that nothing caught; here it is reported to the host.
         "op_dispatch_exception" => op.with_implementation_from(&guest::op_guest_uncaught()),
         "op_now" => op.with_implementation_from(&clock::op_guest_now()),
         "op_time_origin" => op.with_implementation_from(&clock::op_guest_time_origin()),

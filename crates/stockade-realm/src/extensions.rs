@@ -7,6 +7,7 @@ use deno_core::{Extension, ExtensionFileSource, OpDecl};
 
 use crate::allow;
 use crate::guest;
+use crate::html;
 use crate::payload::{self, Parts};
 use crate::serve;
 use crate::stage::Stage;
@@ -34,6 +35,7 @@ deno_core::extension!(
     ops = [
         guest::op_guest_send,
         guest::op_guest_control,
+        guest::op_guest_chunk,
         guest::op_guest_request,
         guest::op_guest_listen,
         guest::op_guest_collect,
@@ -42,6 +44,15 @@ deno_core::extension!(
         guest::op_guest_console,
         guest::op_guest_console_piece,
         guest::op_guest_settings,
+        html::op_html_change,
+        html::op_html_check_selector,
+        html::op_html_close,
+        html::op_html_next,
+        html::op_html_open,
+        html::op_html_read,
+        html::op_html_read_end,
+        html::op_html_take,
+        html::op_html_write,
         serve::op_guest_respond,
         serve::op_guest_respond_bytes,
         serve::op_guest_failed,
@@ -67,12 +78,20 @@ deno_core::extension!(
         "fetcher.js",
         "bindings.js",
         "sockets.js",
+        "pipes.js",
+        "connect.js",
+        "doors.js",
+        "datagram.js",
         "answer.js",
         "site.js",
         "site_streams.js",
+        "html_rewriter.js",
         "site_globals.js",
         "serve.js",
     ],
+    state = |state| {
+        state.put(html::Documents::default());
+    },
 );
 
 /// The extension that carries binary parts of messages, for the host's realm.

@@ -10,7 +10,8 @@ use stockade_protocol::bounds::{
     MAX_RELATED_BYTES, MAX_RELATED_DEPTH, MAX_RELATED_ERRORS,
 };
 use stockade_protocol::{
-    ConsoleLevel, FromIsolate, GuestError, Payload, Position, Related, harmless, harmless_piece,
+    Attachment, ConsoleLevel, FromIsolate, GuestError, Payload, Position, Related, harmless,
+    harmless_piece,
 };
 
 use crate::payload::collect_payload;
@@ -71,6 +72,26 @@ pub(crate) fn op_guest_control(
 ) -> Result<(), JsErrorBox> {
     let data = checked(state, &name, json, marked)?;
     send(state, FromIsolate::Control { name, data })
+}
+
+/// Sends a chunk of a stream: `op_guest_control` with the message put together here, and the bytes read where they are.
+#[op2(fast)]
+pub(crate) fn op_guest_chunk(
+    state: &mut OpState,
+    #[number] id: u64,
+    #[buffer] bytes: &[u8],
+) -> Result<(), JsErrorBox> {
+    if bytes.len() > MAX_MESSAGE_BYTES {
+        return Err(JsErrorBox::range_error(format!(
+            "a chunk of {} bytes is above the limit of {MAX_MESSAGE_BYTES}",
+            bytes.len()
+        )));
+    }
+    let mark = Attachment::Bytes(0).json();
+    let json = format!("{{\"id\":{id},\"chunk\":{mark}}}");
+    port(state)
+        .send_part("stream.chunk", json, bytes)
+        .map_err(JsErrorBox::generic)
 }
 
 #[op2(fast)]
@@ -260,6 +281,7 @@ fn texts(js: &JsError, max: usize) -> GuestError {
     GuestError {
         name: text(name),
         message: text(&message),
+        code: None,
         stack,
         position,
         related: Vec::new(),

@@ -1,4 +1,4 @@
-//! The realm's way out: what the ops need of whoever runs the isolate.
+//! The realm's way out: what the ops need of the code that runs the isolate.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -12,6 +12,12 @@ pub trait GuestPort {
     /// A sentence for the guest.
     fn send(&self, message: FromIsolate) -> Result<(), String>;
 
+    /// Sends a control message of the runtime itself with one binary part, as [`GuestPort::send`].
+    ///
+    /// # Errors
+    /// A sentence for the guest.
+    fn send_part(&self, name: &str, json: String, part: &[u8]) -> Result<(), String>;
+
     /// The guest now has a handler for events of this name: those kept for it may come.
     fn listen(&self, event: &str);
 
@@ -20,7 +26,7 @@ pub trait GuestPort {
     fn collect(&self, now: bool);
 }
 
-/// What the realm is told when it starts.
+/// The settings of the realm, passed when it starts.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {

@@ -70,7 +70,7 @@ pub(crate) fn op_guest_respond_bytes(
     send(state, "http.response", data)
 }
 
-/// Tells the host what a handler threw.
+/// Reports to the host what a handler threw.
 #[op2(nofast, reentrant)]
 pub(crate) fn op_guest_failed<'s>(
     scope: &mut v8::PinScope<'s, '_>,

@@ -8,7 +8,7 @@ use serde_json::json;
 use stockade_protocol::GuestError;
 use stockade_supervisor::End;
 
-/// Codes of errors beside those of the JSON-RPC specification.
+/// Codes of errors in addition to those of the JSON-RPC specification.
 pub mod code {
     /// The guest threw; `data.name` is the error's class where it has one.
     pub const GUEST_THREW: i32 = -32000;

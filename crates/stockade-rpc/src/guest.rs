@@ -12,7 +12,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// An isolate and what hears its events: a future that is done once the isolate has ended. The
+    /// An isolate and the receiver of its events: a future that is done once the isolate has ended. The
     /// server polls it, and nobody else takes the isolate's events.
     #[must_use]
     pub fn new(handle: IsolateHandle, ended: impl Future<Output = ()> + Send + 'static) -> Self {

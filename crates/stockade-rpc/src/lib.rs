@@ -1,23 +1,25 @@
 //! Calls what a guest's module exports, from outside: JSON-RPC 2.0 over HTTP, WebSocket and Unix sockets.
 //!
-//! Duty: listeners, connections, deadlines, bounds, and a guest that is started anew when it has ended.
+//! Duty: listeners, connections, deadlines, bounds, and a guest that is started again when it has ended.
 //! The protocol itself (requests, batches, error objects, responses) is `jsonrpsee`'s.
 //!
 //! Invariants:
 //! 1. A method is the name of an export and of nothing else: not of a global function, not of what an
 //!    object inherits.
-//! 2. Every call gets one reply, whatever becomes of the isolate; a notification gets none.
-//! 3. What is held for one connection is bounded: whoever does not read is not read from.
+//! 2. Every call gets one reply, even if the isolate ends; a notification gets none.
+//! 3. What is held for one connection is bounded: a client that does not read is not read from.
 //! 4. A reply says what the guest threw or why there is no result. It says nothing of the host.
 //!
 //! Deliberately absent: authentication and TLS, so a server listens on the loopback device unless it is
-//! told otherwise; V8; the command line; subscriptions.
+//! configured otherwise; V8; the command line; subscriptions.
 
+mod answer;
+mod client;
 mod connection;
 mod error;
 mod export;
 mod guest;
-mod keeper;
+mod lifecycle;
 mod limits;
 mod listen;
 mod message;

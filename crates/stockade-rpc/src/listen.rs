@@ -23,7 +23,7 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// A text that is no address.
+/// A text that is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected HOST:PORT with an IP address or localhost, such as 127.0.0.1:7070, or unix:PATH")]
 pub struct AddressError;
@@ -94,7 +94,7 @@ pub(crate) enum Listener {
 /// The file of a listening Unix socket; goes with it.
 pub(crate) struct SocketFile {
     path: PathBuf,
-    /// Device and number, to tell it from another socket put there since.
+    /// Device and number, to distinguish it from another socket created there since.
     inode: Option<(u64, u64)>,
 }
 

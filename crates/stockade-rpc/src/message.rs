@@ -1,4 +1,4 @@
-//! Looks at a message before the JSON-RPC library does.
+//! Checks a message before the JSON-RPC library reads it.
 //!
 //! The library takes an object whose `id` it does not know (a negative number, a list, a text with half a
 //! surrogate pair) for a notification: it would be carried out and never answered. And it calls JSON that is
@@ -19,7 +19,7 @@ pub(crate) enum Checked {
     Malformed(bool),
 }
 
-/// The members that tell a request; a member that is there twice is an error.
+/// The members that identify a request; a duplicate member is an error.
 #[derive(Deserialize)]
 struct Shape<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
@@ -60,7 +60,7 @@ fn is_request(text: &str) -> bool {
 
 /// Checks a request or a batch.
 pub(crate) fn check(body: Vec<u8>) -> Checked {
-    // All of it is looked at: the library passes over bytes that are no text where it needs no text.
+    // All of it is checked: the library skips bytes that are not UTF-8 where it needs no text.
     let Ok(message) = serde_json::from_slice::<&RawValue>(&body) else {
         let first = body.iter().find(|byte| !b" \t\n\r".contains(byte));
         return Checked::Malformed(matches!(first, Some(b'{' | b'[')));
@@ -85,7 +85,7 @@ pub(crate) fn check(body: Vec<u8>) -> Checked {
     Checked::Pass(text.as_bytes().to_vec())
 }
 
-/// The batch with a number in place of each entry that is no request.
+/// The batch with a number in place of each entry that is not a request.
 fn without_others(entries: &[&RawValue]) -> Vec<u8> {
     let texts: Vec<&str> = entries
         .iter()
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn check_batch_keeps_requests_and_spoils_the_rest() {
+    fn check_batch_keeps_requests_and_rejects_the_rest() {
         let good = r#"{"jsonrpc":"2.0","method":"f","id":1}"#;
         let batch = format!(r#"[{good}, {{"jsonrpc":"2.0","method":"f","id":-1}},7]"#);
         assert_eq!(

@@ -14,15 +14,15 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error;
 use crate::export::{EXPORT, ExportError, call_export, plain_json};
-use crate::keeper::{State, living};
+use crate::lifecycle::{GuestState, living};
 use crate::limits::RpcLimits;
 use crate::origin::Hosts;
 
 /// What all connections of a server share.
-pub(crate) struct Shared {
+pub(crate) struct ServerContext {
     pub(crate) limits: RpcLimits,
     pub(crate) hosts: Hosts,
-    pub(crate) state: watch::Receiver<State>,
+    pub(crate) state: watch::Receiver<GuestState>,
     /// One permit for each call that may be in the guest.
     pub(crate) calls: Semaphore,
 }
@@ -34,13 +34,13 @@ pub(crate) struct Silent;
 /// Answers the requests of one message.
 #[derive(Clone)]
 pub(crate) struct Exports {
-    shared: Arc<Shared>,
+    shared: Arc<ServerContext>,
     deadline: Option<Instant>,
 }
 
 impl Exports {
     /// For a message that has come just now.
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<ServerContext>) -> Self {
         let timeout = shared.limits.timeout;
         Self {
             shared,
@@ -108,7 +108,7 @@ impl Exports {
         MethodResponse::from_batch(responses.finish())
     }
 
-    /// Whatever comes of it, nobody is told.
+    /// Its result is reported to nobody.
     async fn notify(&self, notification: &Notification<'_>) {
         let params = notification.params.as_deref();
         if let Err(error) = self.run(&notification.method, params).await {
@@ -150,7 +150,7 @@ impl RpcServiceT for Exports {
     }
 }
 
-impl Shared {
+impl ServerContext {
     /// Calls an export of the isolate that lives, or of the next one.
     async fn call(&self, method: &str, args: String) -> Result<Box<RawValue>, ErrorObjectOwned> {
         let mut state = self.state.clone();

@@ -11,18 +11,19 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::BoxError;
-use crate::connection::{self, Client};
+use crate::client::Client;
+use crate::connection;
 use crate::guest::Guest;
-use crate::keeper::{State, keep};
+use crate::lifecycle::{GuestState, keep};
 use crate::limits::RpcLimits;
 use crate::listen::{Address, ListenError, Listener, Stream};
-use crate::methods::Shared;
+use crate::methods::ServerContext;
 use crate::origin::Hosts;
 
 /// For replies that are ready to reach their callers.
 const LAST_REPLIES: Duration = Duration::from_secs(1);
 
-/// What a connection beyond the limit hears.
+/// The answer to a connection beyond the limit.
 const NO_PLACE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 21\r\n\r\ntoo many connections\n";
 
@@ -35,9 +36,9 @@ pub struct RpcOptions {
     pub limits: RpcLimits,
     /// Come to an end with the first isolate, in place of starting the next one.
     pub once: bool,
-    /// Listen on addresses that other machines reach. Whoever reaches the server may call the guest.
+    /// Listen on addresses that other machines reach. Everyone who reaches the server may call the guest.
     pub allow_remote: bool,
-    /// Names under which the server may be called over TCP, and whose pages may call it, beside
+    /// Names under which the server may be called over TCP, and whose pages may call it, in addition to
     /// `localhost`.
     pub allowed_hosts: Vec<String>,
     /// How long calls may go on once the server is to come to its end.
@@ -77,7 +78,7 @@ impl Server {
     /// Listens.
     ///
     /// # Errors
-    /// Names the address that cannot be had, and what to do about it.
+    /// Names the address that is not available, and what to do about it.
     pub async fn bind(options: RpcOptions) -> Result<Self, ListenError> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
@@ -114,10 +115,10 @@ impl Server {
         R: Future<Output = Result<Guest, BoxError>> + Send + 'static,
     {
         let guest = start().await?;
-        let (state, current) = watch::channel(State::Starting);
+        let (state, current) = watch::channel(GuestState::Starting);
         let once = self.options.once;
         let names = self.options.allowed_hosts.iter();
-        let shared = Shared {
+        let shared = ServerContext {
             hosts: Hosts {
                 names: names.map(|name| name.to_ascii_lowercase()).collect(),
                 addresses: self.options.allow_remote,
@@ -130,7 +131,7 @@ impl Server {
             listeners: self.listeners,
             addresses: self.addresses,
             shared: Arc::new(shared),
-            keeper: Box::pin(keep(start, guest, state, once)),
+            lifecycle: Box::pin(keep(start, guest, state, once)),
             grace: self.options.grace,
         })
     }
@@ -140,8 +141,8 @@ impl Server {
 pub struct Running {
     listeners: Vec<Listener>,
     addresses: Vec<Address>,
-    shared: Arc<Shared>,
-    keeper: Pin<Box<dyn Future<Output = Option<End>> + Send>>,
+    shared: Arc<ServerContext>,
+    lifecycle: Pin<Box<dyn Future<Output = Option<End>> + Send>>,
     grace: Duration,
 }
 
@@ -159,7 +160,7 @@ impl Running {
         let Self {
             listeners,
             shared,
-            mut keeper,
+            mut lifecycle,
             grace,
             ..
         } = self;
@@ -175,7 +176,7 @@ impl Running {
         }
         drop(alive);
         let why = tokio::select! {
-            end = &mut keeper => Stopped::IsolateEnded(end),
+            end = &mut lifecycle => Stopped::IsolateEnded(end),
             () = stop => Stopped::Asked,
         };
         accepting.shutdown().await;
@@ -184,12 +185,12 @@ impl Running {
             let mut over = pin!(tokio::time::sleep(grace));
             tokio::select! {
                 _ = all_gone.recv() => {}
-                _ = &mut keeper => {}
+                _ = &mut lifecycle => {}
                 () = &mut over => {}
             }
         }
         // Ends the isolate, which rejects the calls that are left.
-        drop(keeper);
+        drop(lifecycle);
         let _ = tokio::time::timeout(LAST_REPLIES, all_gone.recv()).await;
         why
     }
@@ -197,7 +198,7 @@ impl Running {
 
 async fn accept(
     listener: Listener,
-    shared: Arc<Shared>,
+    shared: Arc<ServerContext>,
     places: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
     alive: mpsc::Sender<Infallible>,

@@ -25,8 +25,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
-use crate::connection::{Client, answer, is_silent, text};
-use crate::methods::Shared;
+use crate::answer::{answer, is_silent, text};
+use crate::client::Client;
+use crate::methods::ServerContext;
 
 /// Of one client, in work at the same time.
 const MESSAGES: usize = 32;
@@ -41,7 +42,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 type Socket = Compat<BufStream<TokioIo<Upgraded>>>;
 
 /// A reply, and its place among the messages in work.
-struct Reply {
+struct QueuedReply {
     text: String,
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -63,7 +64,10 @@ pub(crate) fn open(client: Arc<Client>, request: HttpRequest<Incoming>) -> HttpR
         }
         Err(error) => {
             tracing::debug!("a WebSocket handshake failed: {error}");
-            text(StatusCode::BAD_REQUEST, "this is no WebSocket handshake\n")
+            text(
+                StatusCode::BAD_REQUEST,
+                "this is not a WebSocket handshake\n",
+            )
         }
     }
 }
@@ -83,7 +87,7 @@ async fn run(server: Server, upgraded: Upgraded, client: &Client) {
 /// Reads messages until the client leaves or the server comes to its end, which waits for the replies.
 async fn read(
     mut receiver: soketto::Receiver<Socket>,
-    replies: mpsc::Sender<Reply>,
+    replies: mpsc::Sender<QueuedReply>,
     client: &Client,
 ) {
     let places = Arc::new(Semaphore::new(MESSAGES));
@@ -110,7 +114,7 @@ async fn read(
                     if let Some(text) = reply_to(&shared, message).await {
                         // Who is gone needs none.
                         let _ = replies
-                            .send(Reply {
+                            .send(QueuedReply {
                                 text,
                                 _place: place,
                             })
@@ -123,7 +127,7 @@ async fn read(
                 let error = reject_too_big_request(client.shared.limits.request_bytes);
                 let text = MethodResponse::error(Id::Null, error).to_string();
                 let _ = replies
-                    .send(Reply {
+                    .send(QueuedReply {
                         text,
                         _place: place,
                     })
@@ -136,7 +140,7 @@ async fn read(
     while answers.join_next().await.is_some() {}
 }
 
-async fn reply_to(shared: &Arc<Shared>, message: Vec<u8>) -> Option<String> {
+async fn reply_to(shared: &Arc<ServerContext>, message: Vec<u8>) -> Option<String> {
     let mut request = HttpRequest::new(HttpBody::from(message));
     *request.method_mut() = hyper::Method::POST;
     let json = HeaderValue::from_static("application/json");
@@ -150,7 +154,7 @@ async fn reply_to(shared: &Arc<Shared>, message: Vec<u8>) -> Option<String> {
 }
 
 /// Sends replies until there can be no more, then says goodbye.
-async fn write(mut sender: soketto::Sender<Socket>, mut replies: mpsc::Receiver<Reply>) {
+async fn write(mut sender: soketto::Sender<Socket>, mut replies: mpsc::Receiver<QueuedReply>) {
     let mut ping = interval_at(Instant::now() + PING, PING);
     loop {
         let sending = tokio::select! {
@@ -169,7 +173,10 @@ async fn write(mut sender: soketto::Sender<Socket>, mut replies: mpsc::Receiver<
     let _ = timeout(Duration::from_secs(1), sender.close()).await;
 }
 
-async fn send(sender: &mut soketto::Sender<Socket>, reply: Option<Reply>) -> Result<(), Error> {
+async fn send(
+    sender: &mut soketto::Sender<Socket>,
+    reply: Option<QueuedReply>,
+) -> Result<(), Error> {
     match reply {
         Some(reply) => sender.send_text_owned(reply.text).await?,
         None => {

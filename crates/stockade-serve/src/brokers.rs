@@ -21,7 +21,7 @@ impl Brokers {
         }
     }
 
-    /// The broker that trusts these roots beside the public ones. The files are read now.
+    /// The broker that trusts these roots in addition to the public ones. The files are read now.
     pub(crate) fn with_roots(&self, roots: &[PathBuf]) -> Result<Broker, BrokerError> {
         self.broker()?.trusting(roots)
     }

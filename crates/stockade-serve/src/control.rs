@@ -2,7 +2,7 @@
 //!
 //! A client sends one line, `reload`, and gets one line of JSON, an [`Answer`].
 //!
-//! Invariants: only this user and root are heard, by the kernel's word (`SO_PEERCRED`); a client that
+//! Invariants: only this user and root are served, as the kernel reports them (`SO_PEERCRED`); a client that
 //! stalls keeps nobody else waiting; one reload runs at a time.
 
 use std::io;
@@ -33,14 +33,14 @@ const MAX_CLIENTS: usize = 8;
 pub struct Answer {
     /// The new configuration is in use.
     pub done: bool,
-    /// What changed, or every mistake; for a person.
+    /// What changed, or every error; for a person.
     pub message: String,
 }
 
 /// A question, and where the answer goes.
 pub(crate) type Asked = oneshot::Sender<Answer>;
 
-/// Hears questions until it is dropped, then removes its socket.
+/// Answers requests until it is dropped, then removes its socket.
 pub(crate) struct Control {
     path: PathBuf,
     task: tokio::task::JoinHandle<()>,
@@ -83,7 +83,7 @@ pub enum AskError {
         source: io::Error,
     },
     /// The server went away, or what answers is no server.
-    #[error("the server on {path} gave no answer: {why}")]
+    #[error("the server on {path} did not answer: {why}")]
     NoAnswer {
         /// Where.
         path: PathBuf,
@@ -96,7 +96,7 @@ impl Control {
     /// Listens. Questions come through the receiver.
     ///
     /// # Errors
-    /// When the path cannot be had, or a server listens there already.
+    /// When the socket cannot be created, or a server listens there already.
     pub(crate) async fn listen(path: &Path) -> Result<(Self, mpsc::Receiver<Asked>), ControlError> {
         let failed = |source| ControlError::Listen {
             path: path.to_owned(),
@@ -157,7 +157,7 @@ async fn accept(listener: UnixListener, sender: mpsc::Sender<Asked>) {
         };
         let sender = sender.clone();
         tokio::spawn(async move {
-            if let Err(error) = hear(stream, &sender).await {
+            if let Err(error) = serve_client(stream, &sender).await {
                 tracing::debug!(%error, "a client of the control socket went wrong");
             }
             drop(place);
@@ -165,8 +165,8 @@ async fn accept(listener: UnixListener, sender: mpsc::Sender<Asked>) {
     }
 }
 
-/// Hears one question and answers it.
-async fn hear(mut stream: UnixStream, sender: &mpsc::Sender<Asked>) -> io::Result<()> {
+/// Reads one request and answers it.
+async fn serve_client(mut stream: UnixStream, sender: &mpsc::Sender<Asked>) -> io::Result<()> {
     let user = stream.peer_cred()?.uid();
     if user != 0 && user != rustix::process::geteuid().as_raw() {
         tracing::warn!(user, "another user was refused at the control socket");

@@ -6,13 +6,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
-use stockade_capability::CallPayload;
+use stockade_capability::{CallPayload, Pipe};
 use stockade_gateway::{Target, remove_identity, write_identity};
 use stockade_http::{Body, Client, Problem, empty_body};
 use stockade_instance::{FetchError, Instance};
 use stockade_protocol::GuestError;
-
-use crate::capabilities::site_error;
 
 /// What answers for a site.
 #[derive(Clone)]
@@ -57,6 +55,20 @@ impl Directory {
         }
     }
 
+    /// Gives a connection to the handler of a site, and waits until the handler is done.
+    pub(crate) async fn connect(
+        &self,
+        name: &str,
+        pipe: Pipe,
+        secure: bool,
+    ) -> Result<(), FetchError> {
+        let site = self.find(name);
+        match site.as_ref().and_then(|site| site.instance.as_ref()) {
+            Some(instance) => instance.connect(pipe, secure).await,
+            None => Err(FetchError::Draining),
+        }
+    }
+
     /// A call of another site.
     pub(crate) async fn call(
         &self,
@@ -84,7 +96,16 @@ async fn answer(site: &Answering, request: Request<Body>) -> Result<Response<Bod
     }
 }
 
-/// Files, and code for what is no file. Where code comes first it asks for files through its binding.
+/// Why another site did not answer. An error that a handler of that site threw reaches the caller: both belong to the
+/// operator who bound them.
+fn site_error(site: &str, error: FetchError) -> GuestError {
+    match error {
+        FetchError::Threw(error) => error,
+        other => GuestError::new(format!("{site}: {other}")),
+    }
+}
+
+/// Files, and code for paths without a file. Where code comes first it asks for files through its binding.
 async fn both(
     site: &Answering,
     instance: &Instance,

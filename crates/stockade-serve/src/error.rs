@@ -1,20 +1,23 @@
-//! Why there is no server, or no new configuration.
+//! Why there is no server, no new configuration, or no site.
 
 use std::path::PathBuf;
 
+use stockade_broker::{BrokerError, FileError, SecretsError};
 use stockade_config::Diagnostics;
-use stockade_gateway::{ListenError, TableError};
-use stockade_state::OpenError;
+use stockade_gateway::{AssetsError, ListenError, TableError};
+use stockade_grants::GrantError;
+use stockade_instance::FetchError;
+use stockade_state::{KeyError, OpenError, StateError};
+use stockade_transpile::{ModuleError, ModuleFilesError};
 
 use crate::control::ControlError;
 use crate::log::Destination;
-use crate::site::SiteError;
 use crate::tls::CertificatesError;
 
 /// Why there is no server, or no new configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The configuration has mistakes.
+    /// The configuration has errors.
     #[error("{0}")]
     Config(Diagnostics),
     /// The log cannot be written.
@@ -71,6 +74,52 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+/// Why a site cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteError {
+    /// Its code cannot be read.
+    #[error("its code cannot be read: {0}")]
+    Code(#[from] ModuleFilesError),
+    /// Its code does not compile, or imports what is not there.
+    #[error("its code has an error: {0}")]
+    Module(#[from] ModuleError),
+    /// A secret cannot be used.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// A secret was not read.
+    #[error("the secret {0} has no value")]
+    SecretMissing(String),
+    /// A granted folder.
+    #[error(transparent)]
+    Folder(#[from] FileError),
+    /// Roots of trust.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// One of its `grants`.
+    #[error("the grant {name} cannot be opened: {source}")]
+    Grant {
+        /// Its name in `env`.
+        name: String,
+        /// Why.
+        source: GrantError,
+    },
+    /// The shared state.
+    #[error("its state cannot be opened: {0}")]
+    State(#[from] StateError),
+    /// The name of its keyspace.
+    #[error("its state cannot be opened: {0}")]
+    Keyspace(#[from] KeyError),
+    /// Its files.
+    #[error(transparent)]
+    Assets(#[from] AssetsError),
+    /// Work that was given to another thread.
+    #[error("{0}")]
+    BrokeOff(String),
+    /// It did not start.
+    #[error("it does not start: {0}")]
+    Start(FetchError),
 }
 
 impl ServeError {

@@ -1,10 +1,10 @@
 //! `stockade serve`: a configuration file put to work, reloaded and watched.
 //!
-//! [`serve`] reads the file, starts an instance for each site, opens the gateway before them, and tells
-//! logs and metrics what happens until it is asked to stop.
+//! [`serve`] reads the file, starts an instance for each site, opens the gateway before them, and reports
+//! in logs and metrics what happens until it is asked to stop.
 //!
 //! Invariants:
-//! 1. No guest code and no V8 runs in this process: the walls it is given are those of workers.
+//! 1. No guest code and no V8 runs in this process: its isolation backends are those of workers.
 //! 2. A reload takes effect as a whole or not at all, and leaves alone what did not change.
 //! 3. Neither a slow log nor a client of the metrics or of the control socket holds up a request.
 //! 4. Labels of metrics are names of the configuration or of this program.
@@ -25,7 +25,9 @@ mod running;
 mod server;
 mod services;
 mod site;
+mod sockets;
 mod status;
+mod streams;
 mod subsystem;
 mod tls;
 
@@ -33,7 +35,7 @@ mod tls;
 pub use capabilities::parse_state_calls;
 pub use check::{Checked, check};
 pub use control::{Answer, AskError, ControlError, ask_to_reload};
-pub use error::ServeError;
+pub use error::{ServeError, SiteError};
+pub use plan::egress_policy;
 pub use server::{ServeOptions, Stopped, serve};
-pub use site::SiteError;
 pub use tls::CertificatesError;

@@ -6,37 +6,45 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use stockade_broker::{Egress, EgressError};
-use stockade_capability::{CallContext, CallPayload, Capability, ErrorName, Owner};
+use stockade_broker::{Egress, EgressError, Sockets};
+use stockade_capability::{CallContext, CallPayload, Capability, ErrorName, Owner, Pipe};
 use stockade_http::{Body, UpstreamSocket};
-use stockade_instance::Services;
+use stockade_instance::{ConnectRequest, Services};
 use stockade_protocol::GuestError;
 
 use crate::capabilities::Granted;
 use crate::metrics::{Counts, SiteMetrics};
+use crate::sockets;
 
 /// What one site's guests may ask.
 pub(crate) struct SiteServices {
     egress: Arc<Egress>,
+    sockets: Arc<Sockets>,
     granted: HashMap<String, Arc<dyn Capability>>,
 }
 
 impl SiteServices {
     pub(crate) fn new(
         egress: Arc<Egress>,
+        sockets: Arc<Sockets>,
         granted: HashMap<String, Granted>,
         metrics: &Arc<SiteMetrics>,
     ) -> Self {
         let granted = granted.into_iter().map(|(name, granted)| {
-            let counted = Counted {
-                capability: granted.capability,
-                calls: granted.calls,
-                metrics: Arc::clone(metrics),
+            let Granted { capability, calls } = granted;
+            let capability = match calls {
+                None => capability,
+                Some(calls) => Arc::new(Counted {
+                    capability,
+                    calls,
+                    metrics: Arc::clone(metrics),
+                }),
             };
-            (name, Arc::new(counted) as Arc<dyn Capability>)
+            (name, capability)
         });
         Self {
             egress,
+            sockets,
             granted: granted.collect(),
         }
     }
@@ -61,6 +69,10 @@ impl Services for SiteServices {
             let opened = egress.websocket(url, protocols).await;
             opened.map_err(|error| refused(&error))
         })
+    }
+
+    fn connect(&self, request: ConnectRequest) -> BoxFuture<'static, Result<Pipe, GuestError>> {
+        Box::pin(sockets::open(Arc::clone(&self.sockets), request))
     }
 
     fn capability(&self, name: &str) -> Option<Arc<dyn Capability>> {
@@ -117,6 +129,15 @@ impl Capability for Counted {
         request: Request<Body>,
     ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
         self.count(self.capability.fetch(context, request))
+    }
+
+    fn open(
+        &self,
+        context: CallContext,
+        method: &str,
+        arguments: CallPayload,
+    ) -> BoxFuture<'static, Result<Pipe, GuestError>> {
+        self.count(self.capability.open(context, method, arguments))
     }
 
     fn ended(&self, owner: &Owner) {

@@ -1,21 +1,23 @@
 //! One site: everything made for it from its configuration, and whether it has changed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_broker::{Broker, BrokerError, FileError, Secrets, SecretsError};
+use stockade_broker::{Broker, Secrets};
 use stockade_config::{AssetsOrder, Instance as SiteConfig};
-use stockade_gateway::{AssetsError, Target};
-use stockade_instance::{FetchError, Instance, InstanceOptions};
-use stockade_state::{KeyError, StateError, Store};
+use stockade_gateway::Target;
+use stockade_grants::Grants;
+use stockade_instance::{Instance, InstanceOptions};
+use stockade_state::Store;
 use stockade_supervisor::Supervisor;
-use stockade_transpile::{ModuleFiles, ModuleFilesError, ModuleMistake};
+use stockade_transpile::ModuleFiles;
 
 use crate::brokers::Brokers;
 use crate::capabilities::{self, Ground};
 use crate::directory::{Answering, Directory};
+use crate::error::SiteError;
 use crate::metrics::{SiteMetrics, SiteTable};
 use crate::observe::{Logs, SiteObserver};
 use crate::plan;
@@ -24,51 +26,29 @@ use crate::services::SiteServices;
 /// How long a site that was replaced goes on before it drains: requests that found it are then in.
 const HANDOVER: Duration = Duration::from_millis(250);
 
-/// Why a site cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum SiteError {
-    /// Its code cannot be read.
-    #[error("its code cannot be read: {0}")]
-    Code(#[from] ModuleFilesError),
-    /// Its code does not compile, or imports what is not there.
-    #[error("its code has an error: {0}")]
-    Module(#[from] ModuleMistake),
-    /// A secret cannot be used.
-    #[error(transparent)]
-    Secrets(#[from] SecretsError),
-    /// A secret was not read.
-    #[error("the secret {0} has no value")]
-    SecretMissing(String),
-    /// A granted folder.
-    #[error(transparent)]
-    Folder(#[from] FileError),
-    /// Roots of trust.
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
-    /// The shared state.
-    #[error("its state cannot be opened: {0}")]
-    State(#[from] StateError),
-    /// The name of its keyspace.
-    #[error("its state cannot be opened: {0}")]
-    Keyspace(#[from] KeyError),
-    /// Its files.
-    #[error(transparent)]
-    Assets(#[from] AssetsError),
-    /// Work that was given to another thread.
-    #[error("{0}")]
-    BrokeOff(String),
-    /// It did not start.
-    #[error("it does not start: {0}")]
-    Start(FetchError),
-}
-
 /// What all sites are made with.
 pub(crate) struct SiteContext {
     pub(crate) supervisor: Supervisor,
     pub(crate) brokers: Brokers,
+    pub(crate) grants: Arc<Grants>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) metrics: Arc<SiteTable>,
     pub(crate) logs: Arc<Logs>,
+}
+
+/// What a configuration says about all sites.
+pub(crate) struct MadeWith<'a> {
+    /// The store of all states, where any site has one.
+    pub(crate) store: Option<&'a Arc<dyn Store>>,
+    /// Where grants keep what must outlive the process.
+    pub(crate) grants_folder: &'a Path,
+    /// Bytes of one message of a WebSocket.
+    pub(crate) socket_message: usize,
+}
+
+/// The folder of all grants, next to the database of the state.
+pub(crate) fn grants_folder(state: &Path) -> PathBuf {
+    state.with_file_name("grants")
 }
 
 /// A site that runs.
@@ -90,7 +70,7 @@ pub(crate) fn code(config: &SiteConfig) -> Result<Option<ModuleFiles>, SiteError
 }
 
 impl Site {
-    /// Whether the site would be the same if it was made anew.
+    /// Whether the site would be the same if it was created again.
     pub(crate) fn is(
         &self,
         config: &SiteConfig,
@@ -122,10 +102,9 @@ impl Site {
     /// Makes the site and starts its mirrors, in the background.
     pub(crate) async fn start(
         context: &SiteContext,
-        store: Option<&Arc<dyn Store>>,
+        with: &MadeWith<'_>,
         config: &SiteConfig,
         modules: Option<ModuleFiles>,
-        socket_message: usize,
         number: u64,
     ) -> Result<Self, SiteError> {
         let assets = config
@@ -137,21 +116,14 @@ impl Site {
         let instance = match modules {
             Some(files) => {
                 let broker = context.brokers.with_roots(&config.data_guard.ca)?;
-                let (options, services) = make(
-                    context,
-                    store,
-                    &broker,
-                    config,
-                    files,
-                    socket_message,
-                    assets.clone(),
-                )
-                .await?;
+                let made = make(context, with, &broker, config, files, assets.clone());
+                let (options, services) = made.await?;
                 let metrics = context.metrics.site(&config.name);
                 let observer = SiteObserver::new(
                     Arc::clone(&metrics),
                     Arc::clone(&context.logs),
                     config.wx_audit,
+                    config.fresh,
                 );
                 let instance = Instance::start(
                     options,
@@ -167,7 +139,7 @@ impl Site {
         Ok(Self {
             config: config.clone(),
             folder,
-            socket_message,
+            socket_message: with.socket_message,
             number,
             metrics: context.metrics.site(&config.name),
             answering: Arc::new(Answering {
@@ -224,28 +196,30 @@ pub(crate) fn secrets<'a>(
 /// The options of a site's instance, and what it may ask for.
 async fn make(
     context: &SiteContext,
-    store: Option<&Arc<dyn Store>>,
+    with: &MadeWith<'_>,
     broker: &Broker,
     config: &SiteConfig,
     code: ModuleFiles,
-    socket_message: usize,
     assets: Option<Arc<dyn Target>>,
 ) -> Result<(InstanceOptions, SiteServices), SiteError> {
     let name = config.name.as_str();
     let (plain, secrets) = secrets(broker, config)?;
     let values = plain.into_iter().chain(secrets.environment());
-    let env = plan::instance::environment(config, values);
-    let policy = plan::egress::policy(&config.data_guard, socket_message);
+    let env = plan::instance::environment(config, values)?;
+    let policy = plan::egress::policy(&config.data_guard, with.socket_message);
     let granted = capabilities::open(&Ground {
         site: config,
         broker,
         directory: &context.directory,
-        store,
+        grants: &context.grants,
+        grants_folder: with.grants_folder,
+        store: with.store,
         assets: assets.as_ref(),
     })
     .await?;
     let egress = broker.egress(name, policy, secrets);
-    let services = SiteServices::new(egress, granted, &context.metrics.site(name));
-    let options = plan::instance::options(config, env, Some(code), socket_message);
+    let sockets = broker.sockets(name, plan::sockets::policy(&config.sockets))?;
+    let services = SiteServices::new(egress, sockets, granted, &context.metrics.site(name));
+    let options = plan::instance::options(config, env, Some(code), with.socket_message);
     Ok((options, services))
 }

@@ -1,6 +1,6 @@
 //! The listener for metrics and health: `/metrics`, `/healthz`, `/readyz`.
 //!
-//! It knows no sites and takes nothing from its clients but a path. Whoever reaches its address may ask:
+//! It knows no sites and takes nothing from its clients but a path. Everyone who reaches its address may ask:
 //! the configuration keeps it on loopback unless it names another address.
 
 use std::convert::Infallible;
@@ -31,9 +31,9 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// What Prometheus reads.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the listener tells.
+/// What the listener reports.
 pub(crate) trait Status: Send + Sync + 'static {
-    /// All figures.
+    /// All metrics.
     fn metrics(&self) -> String;
     /// Whether every site can take requests; else why not, line by line.
     fn ready(&self) -> Result<(), String>;
@@ -53,10 +53,10 @@ impl Drop for StatusListener {
 }
 
 impl StatusListener {
-    /// Listens at `address`; figures are at `path`.
+    /// Listens at `address`; metrics are at `path`.
     ///
     /// # Errors
-    /// When the address cannot be had.
+    /// When the address is not available.
     pub(crate) async fn start(
         address: SocketAddr,
         path: String,
@@ -73,7 +73,7 @@ impl StatusListener {
         })
     }
 
-    /// Figures are at this path from now on.
+    /// Metrics are at this path from now on.
     pub(crate) fn move_to(&self, path: String) {
         self.path.store(Arc::new(path));
     }
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn status_tells_figures_and_health() {
+    async fn status_reports_metrics_and_health() {
         let address = "127.0.0.1:0".parse().unwrap();
         let listener = StatusListener::start(address, "/m".to_owned(), Arc::new(Half))
             .await

@@ -71,7 +71,7 @@ pub(crate) struct TlsStores {
     acme: Vec<(config::Acme, Arc<Acme>)>,
 }
 
-/// Why certificates cannot be had.
+/// Why certificates are not available.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificatesError {
     /// Files.
@@ -80,7 +80,7 @@ pub enum CertificatesError {
     /// The authority, or where its certificates are kept.
     #[error(transparent)]
     Acme(#[from] AcmeError),
-    /// Rules that the gateway could not tell apart.
+    /// Rules that the gateway could not distinguish.
     #[error(
         "listeners differ in the subjects or names that their client_auth allows\n  fix: give subjects and san to instances"
     )]
@@ -92,11 +92,11 @@ pub enum CertificatesError {
 
 /// Keeps what a check warns of.
 #[derive(Default)]
-struct Remarks(Mutex<Vec<String>>);
+struct Warnings(Mutex<Vec<String>>);
 
-impl TlsObserver for Remarks {
+impl TlsObserver for Warnings {
     fn event(&self, event: &TlsEvent) {
-        let remark = match event {
+        let warning = match event {
             TlsEvent::Warning(what) => what.clone(),
             TlsEvent::Expiring {
                 what, file, left, ..
@@ -109,9 +109,9 @@ impl TlsObserver for Remarks {
             }
             _ => return,
         };
-        let mut remarks = self.0.lock();
-        if !remarks.contains(&remark) {
-            remarks.push(remark);
+        let mut warnings = self.0.lock();
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
         }
     }
 }
@@ -127,7 +127,7 @@ pub(crate) async fn check(config: &Config) -> Result<Vec<String>, Vec<Certificat
     if rules_differ(config) {
         wrong.push(CertificatesError::Rules);
     }
-    let remarks = Arc::<Remarks>::default();
+    let warnings = Arc::<Warnings>::default();
     let mut seen: Vec<StoreKey> = Vec::new();
     for key in keys(config).into_iter().flatten() {
         if key.tls.certificates.is_empty() || seen.contains(&key) {
@@ -137,7 +137,7 @@ pub(crate) async fn check(config: &Config) -> Result<Vec<String>, Vec<Certificat
             on_expired: tls::OnExpired::Fail,
             ..options(&key)
         };
-        let observer = Arc::clone(&remarks);
+        let observer = Arc::clone(&warnings);
         let loading = tokio::task::spawn_blocking(move || TlsStore::load(options, None, observer));
         match loading.await {
             Ok(Ok(_)) => {}
@@ -147,7 +147,7 @@ pub(crate) async fn check(config: &Config) -> Result<Vec<String>, Vec<Certificat
         seen.push(key);
     }
     if wrong.is_empty() {
-        Ok(std::mem::take(&mut *remarks.0.lock()))
+        Ok(std::mem::take(&mut *warnings.0.lock()))
     } else {
         Err(wrong)
     }
@@ -158,7 +158,7 @@ impl TlsStores {
     /// again, and new ones. In the order of the listeners; `None` where one is plain.
     ///
     /// # Errors
-    /// Everything that is wrong with the first listener that cannot be had.
+    /// Everything that is wrong with the first listener that cannot be opened.
     pub(crate) async fn load(
         &self,
         config: &Config,
@@ -193,7 +193,7 @@ impl TlsStores {
                     });
                     let loaded = loading.await.map_err(|_| CertificatesError::BrokeOff)?;
                     let store = Arc::new(loaded.map_err(CertificatesError::Files)?);
-                    // Dates are looked at whether or not files are watched.
+                    // Dates are checked whether or not files are watched.
                     let watching = store.watch(WatchOptions {
                         files: config.watch,
                         ..WatchOptions::default()
@@ -238,7 +238,7 @@ impl TlsStores {
         Ok(started)
     }
 
-    /// Has authorities that are not in `next` asked no more, whoever still holds their certificates.
+    /// Stops requests to authorities that are not in `next`, even if their certificates are still in use.
     pub(crate) fn retire(&self, next: &Self) {
         for (_, old) in &self.acme {
             if !next.acme.iter().any(|(_, acme)| Arc::ptr_eq(acme, old)) {
@@ -256,7 +256,7 @@ impl TlsStores {
         over_http.next().map(|(_, acme)| Arc::clone(acme))
     }
 
-    /// Reads all files again. What cannot be used is not, and is told in the log.
+    /// Reads all files again. What cannot be used is reported in the log and not used.
     ///
     /// # Errors
     /// What is wrong, of all stores.

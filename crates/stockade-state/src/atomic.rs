@@ -1,4 +1,4 @@
-//! Commits: conditions and changes that happen wholly or not at all.
+//! Commits: conditions and changes that happen completely or not at all.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub enum Mutation {
         /// How long it lives from the commit on; at least a millisecond, at most 100 years.
         ttl: Option<Duration>,
     },
-    /// Removes an entry; it is no mistake if there is none.
+    /// Removes an entry; it is not an error if there is none.
     Delete {
         /// The entry.
         key: Key,

@@ -5,7 +5,7 @@
 //!
 //! Invariants, of every backend:
 //! 1. A commit that was acknowledged is durable, and each read that begins afterwards sees it.
-//! 2. A commit happens wholly or not at all; a key's version changes with each change of it, and
+//! 2. A commit happens completely or not at all; a key's version changes with each change of it, and
 //!    versions of a keyspace only grow, also over deletion and expiry.
 //! 3. An entry whose time is over is absent at once, whether or not it is swept yet.
 //! 4. Whatever a caller sends is bounded before it is kept: keys, values, commits, queues, watchers.
@@ -30,5 +30,5 @@ pub use limits::{ENTRY_OVERHEAD, Limits, MAX_OPERATIONS, MAX_VALUE_BYTES};
 pub use list::{KeyInfo, List, ListError, MAX_LIST, Page};
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore, StoreStats};
 pub use store::{Keyspace, Store, Usage};
-pub use value::{Entry, Kind, Value, Version};
+pub use value::{Kind, StateEntry, Value, Version};
 pub use watch::{Change, ChangeKind, MAX_WATCHED_KEYS, Selector, SelectorError, Watch, Watched};

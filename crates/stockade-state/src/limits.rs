@@ -6,7 +6,7 @@ pub const MAX_VALUE_BYTES: usize = 16 << 20;
 /// Most checks and mutations together in one commit.
 pub const MAX_OPERATIONS: usize = 128;
 
-/// What an entry counts beside its key and its value, in bytes: about what a row, its index and its
+/// What an entry counts in addition to its key and its value, in bytes: about what a row, its index and its
 /// share of a page cost on disk.
 pub const ENTRY_OVERHEAD: u64 = 64;
 

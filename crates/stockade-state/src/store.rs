@@ -13,7 +13,7 @@ use crate::error::StateError;
 use crate::key::{Key, KeyspaceName};
 use crate::limits::Limits;
 use crate::list::{List, Page};
-use crate::value::{Entry, Value, Version};
+use crate::value::{StateEntry, Value, Version};
 use crate::watch::{Selector, Watch};
 
 /// A place of keyspaces.
@@ -38,7 +38,10 @@ pub trait Keyspace: Send + Sync + 'static {
     fn name(&self) -> &KeyspaceName;
 
     /// Reads entries as of one instant: one answer for each key, in their order.
-    fn read(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<Vec<Option<Entry>>, StateError>>;
+    fn read(
+        &self,
+        keys: Vec<Key>,
+    ) -> BoxFuture<'static, Result<Vec<Option<StateEntry>>, StateError>>;
 
     /// Lists keys as of one instant.
     fn list(&self, list: List) -> BoxFuture<'static, Result<Page, StateError>>;
@@ -80,7 +83,7 @@ impl dyn Keyspace {
     ///
     /// # Errors
     /// When the store fails or too much waits.
-    pub async fn get(&self, key: Key) -> Result<Option<Entry>, StateError> {
+    pub async fn get(&self, key: Key) -> Result<Option<StateEntry>, StateError> {
         Ok(self.read(vec![key]).await?.pop().flatten())
     }
 

@@ -70,7 +70,7 @@ impl Value {
 
 /// A value as it stands in a keyspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct StateEntry {
     /// The value.
     pub value: Value,
     /// The commit that wrote it.

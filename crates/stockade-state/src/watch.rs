@@ -70,7 +70,7 @@ pub enum ChangeKind {
     Put,
     /// It was deleted.
     Deleted,
-    /// Its time was over. Told when the entry is swept, about a second after it became absent.
+    /// Its time was over. Reported when the entry is swept, about a second after it became absent.
     Expired,
 }
 

@@ -142,7 +142,7 @@ async fn commit_too_large_for_the_disk_does_not_fail_its_neighbours() {
 }
 
 #[tokio::test]
-async fn read_only_file_system_is_told_as_such() {
+async fn read_only_file_system_is_reported_as_such() {
     let folder = tempfile::tempdir().unwrap();
     let Some(_small) = Small::mount(folder.path()) else {
         return;

@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
+use strum::{IntoStaticStr, VariantArray};
+
 /// Why the runtime ended an isolate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum TerminateReason {
     /// More CPU time than `cpuLimitMs` or `cpuTotalMs` allows.
+    #[strum(serialize = "cpu_limit_exceeded")]
     CpuLimit,
     /// An activation took longer than `wallLimitMs`.
+    #[strum(serialize = "wall_limit_exceeded")]
     WallLimit,
     /// More memory than `memoryLimitMb` allows.
+    #[strum(serialize = "memory_limit_exceeded")]
     MemoryLimit,
     /// The isolate or its worker broke down.
     Crashed,
@@ -18,38 +24,28 @@ pub enum TerminateReason {
 }
 
 impl TerminateReason {
-    /// All of them, for metrics that list every label from the start.
-    pub const ALL: [Self; 5] = [
-        Self::CpuLimit,
-        Self::WallLimit,
-        Self::MemoryLimit,
-        Self::Crashed,
-        Self::PolicyViolation,
-    ];
-
     /// The reason of this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.name() == name)
+        Self::VARIANTS
+            .iter()
+            .copied()
+            .find(|reason| reason.name() == name)
     }
 
     /// The word scripts see.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::CpuLimit => "cpu_limit_exceeded",
-            Self::WallLimit => "wall_limit_exceeded",
-            Self::MemoryLimit => "memory_limit_exceeded",
-            Self::Crashed => "crashed",
-            Self::PolicyViolation => "policy_violation",
-        }
+        self.into()
     }
 }
 
 /// Why an isolate was destroyed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum DestroyReason {
     /// The host asked for it.
+    #[strum(serialize = "destroyed")]
     Requested,
     /// The whole sandbox was shut down.
     Shutdown,
@@ -61,17 +57,13 @@ impl DestroyReason {
     /// The word scripts see.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Requested => "destroyed",
-            Self::Shutdown => "shutdown",
-            Self::Terminated => "terminated",
-        }
+        self.into()
     }
 }
 
 /// What an isolate had used when it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Figures {
+pub struct ResourceUsage {
     /// CPU time of the activation that was running, or of the last one.
     pub cpu: Duration,
     /// CPU time over its life.
@@ -82,7 +74,7 @@ pub struct Figures {
     pub memory: u64,
 }
 
-impl std::fmt::Display for Figures {
+impl std::fmt::Display for ResourceUsage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         write!(
@@ -104,7 +96,7 @@ pub enum End {
         /// Why.
         reason: TerminateReason,
         /// With what used.
-        figures: Figures,
+        usage: ResourceUsage,
         /// More, for a person: the limit that was hit, the signal, the system call.
         detail: String,
     },

@@ -1,6 +1,6 @@
-//! Starts isolates at every isolation level, holds them to their limits, ends them, and passes on their messages.
+//! Starts isolates at every isolation level, enforces their limits, ends them, and passes on their messages.
 //!
-//! A [`Supervisor`] creates isolates through a [`Wall`], which knows how to run one (on a thread, in a
+//! A [`Supervisor`] creates isolates through a [`IsolationBackend`], which knows how to run one (on a thread, in a
 //! worker). Each isolate has three narrow views: the host's is an [`IsolateHandle`] with the events of an
 //! [`EventQueue`], whatever runs the guest has a [`GuestContext`], and the watchdog reads clocks and ends it.
 //!
@@ -18,17 +18,18 @@
 //!
 //! Deliberately absent: V8, and any decision on what a guest may reach.
 
+mod backend;
 mod end;
 mod guest;
 mod host;
 mod isolate;
 mod limits;
 mod start_error;
-mod wall;
 #[cfg(target_os = "linux")]
 mod worker;
 
-pub use end::{DestroyReason, End, Figures, TerminateReason};
+pub use backend::{IsolationBackend, NewIsolate};
+pub use end::{DestroyReason, End, ResourceUsage, TerminateReason};
 pub use guest::context::{Clocks, GuestContext};
 pub use host::event::Event;
 pub use host::event_queue::{EventQueue, Turn};
@@ -39,9 +40,8 @@ pub use limits::cpu_clock::CpuClock;
 pub use limits::interrupt::{InterruptHandle, Outside};
 pub use limits::watchdog::GRACE;
 pub use start_error::StartError;
-pub use wall::{NewIsolate, Wall};
 #[cfg(target_os = "linux")]
 pub use worker::{
-    ExitCause, HostConnection, JailLauncher, LaunchedWorker, WorkerEvent, WorkerEvents, WorkerExit,
-    WorkerLauncher, WorkerProcess, WorkerWall,
+    ExitCause, HostConnection, JailLauncher, LaunchedWorker, WorkerBackend, WorkerEvent,
+    WorkerEvents, WorkerExit, WorkerLauncher, WorkerProcess,
 };

@@ -6,7 +6,7 @@
 pub struct StartError {
     /// What failed, in one line.
     pub what: String,
-    /// What was looked at.
+    /// What was checked.
     pub checked: String,
     /// What to do about it.
     pub fix: String,

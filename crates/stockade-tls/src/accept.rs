@@ -28,7 +28,7 @@ pub enum AcceptError {
     /// The client left, or its first message is not TLS.
     #[error("no TLS handshake: {0}")]
     Hello(#[source] io::Error),
-    /// The client speaks HTTP without TLS. It was told so.
+    /// The client speaks HTTP without TLS. It got an answer that says so.
     #[error("the client speaks plain HTTP on a TLS port")]
     PlainHttp,
     /// No certificate has the name that the client asks for.

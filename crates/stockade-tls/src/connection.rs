@@ -52,7 +52,7 @@ pub enum Misdirected {
 }
 
 impl ConnectionTls {
-    /// Reads what a finished handshake tells. `None` where the client's certificate cannot be decoded.
+    /// Reads the facts of a finished handshake. `None` where the client's certificate cannot be decoded.
     pub(crate) fn new(
         session: &ServerConnection,
         policy: &Policy,

@@ -32,7 +32,7 @@ pub enum TlsEvent {
     },
     /// A changed file cannot be used; what was loaded before stays in use.
     ReloadFailed(Arc<TlsError>),
-    /// A certificate, an authority of clients or a revocation list ends soon. Told once for each of
+    /// A certificate, an authority of clients or a revocation list ends soon. Reported once for each of
     /// 30, 7 and 1 days.
     Expiring {
         /// What it is and of whom.
@@ -76,7 +76,7 @@ pub enum TlsEvent {
         /// Time until the next try.
         retry_in: Duration,
     },
-    /// The ACME server looked at the answer to its challenge over TLS.
+    /// The ACME server read the answer to its challenge over TLS.
     AcmeChallenge {
         /// The name that it checks.
         domain: String,

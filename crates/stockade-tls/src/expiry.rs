@@ -1,4 +1,4 @@
-//! Tells before certificates and lists end, and when they have.
+//! Reports before certificates and lists end, and when they have ended.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use super::leaf::Leaf;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Told when so much is left. One that lives shorter than three times that is not told of: its renewal
-/// is routine, and the warning would always be on.
+/// A warning is given at each of these remaining lifetimes, except where the whole lifetime is shorter than
+/// three times the threshold: there the renewal is routine, and the warning would always be on.
 const THRESHOLDS: [Duration; 3] = [DAY.saturating_mul(30), DAY.saturating_mul(7), DAY];
 
 /// Something that ends.
@@ -79,11 +79,11 @@ impl End {
     }
 }
 
-/// Remembers what was told, so that nothing is told twice.
+/// Remembers what was reported, so that nothing is reported twice.
 #[derive(Debug, Default)]
-pub(crate) struct Told(HashMap<String, usize>);
+pub(crate) struct Notified(HashMap<String, usize>);
 
-impl Told {
+impl Notified {
     /// The events that are new at `now`. Forgets what is not among `ends`.
     pub(crate) fn events(&mut self, ends: &[End], now: SystemTime) -> Vec<TlsEvent> {
         self.0
@@ -91,11 +91,11 @@ impl Told {
         let mut events = Vec::new();
         for end in ends {
             let stage = end.stage(now);
-            let told = self.0.entry(end.key.clone()).or_insert(0);
-            if stage > *told {
+            let notified = self.0.entry(end.key.clone()).or_insert(0);
+            if stage > *notified {
                 events.push(end.event(stage, now));
             }
-            *told = stage;
+            *notified = stage;
         }
         events
     }
@@ -115,37 +115,37 @@ mod tests {
         }
     }
 
-    fn told_at(life_days: u32) -> Vec<u32> {
-        let mut told = Told::default();
+    fn notified_at(life_days: u32) -> Vec<u32> {
+        let mut notified = Notified::default();
         let ends = [end(life_days)];
         let days = 0..=life_days + 1;
         let news = days.filter(|day| {
             let now = SystemTime::UNIX_EPOCH + DAY * *day + Duration::from_secs(1);
-            !told.events(&ends, now).is_empty()
+            !notified.events(&ends, now).is_empty()
         });
         news.map(|day| life_days - day.min(life_days)).collect()
     }
 
     #[test]
     fn events_of_long_certificate_come_once_for_each_threshold() {
-        // Days left when something was told; the last is the end itself.
-        assert_eq!(told_at(90), [30, 7, 1, 0]);
-        assert_eq!(told_at(365), [30, 7, 1, 0]);
+        // Days left when something was reported; the last is the end itself.
+        assert_eq!(notified_at(90), [30, 7, 1, 0]);
+        assert_eq!(notified_at(365), [30, 7, 1, 0]);
     }
 
     #[test]
     fn events_of_short_certificate_leave_out_what_would_always_be_on() {
-        assert_eq!(told_at(47), [7, 1, 0]);
-        assert_eq!(told_at(7), [1, 0]);
-        assert_eq!(told_at(1), [0]);
+        assert_eq!(notified_at(47), [7, 1, 0]);
+        assert_eq!(notified_at(7), [1, 0]);
+        assert_eq!(notified_at(1), [0]);
     }
 
     #[test]
     fn events_of_replaced_certificate_start_again() {
-        let mut told = Told::default();
+        let mut notified = Notified::default();
         let late = SystemTime::UNIX_EPOCH + DAY * 91;
-        assert_eq!(told.events(&[end(90)], late).len(), 1);
-        assert_eq!(told.events(&[], late).len(), 0);
-        assert_eq!(told.events(&[end(90)], late).len(), 1);
+        assert_eq!(notified.events(&[end(90)], late).len(), 1);
+        assert_eq!(notified.events(&[], late).len(), 0);
+        assert_eq!(notified.events(&[end(90)], late).len(), 1);
     }
 }

@@ -21,7 +21,7 @@ use super::names::pattern_form;
 use super::ocsp::Staple;
 use super::options::CertificateFiles;
 use super::pem::{self, Block};
-use super::problem::{Problem, Wrong};
+use super::problem::{TlsProblem, Wrong};
 use super::subject::{address, fingerprint, rfc3339, rfc4514, system_time};
 
 /// Least bits of an RSA key (RFC 9325, section 4.2.1).
@@ -45,7 +45,7 @@ pub(crate) struct Leaf {
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(crate) leaf: Leaf,
-    pub(crate) dates: Option<Problem>,
+    pub(crate) dates: Option<TlsProblem>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn load(
     files: &CertificateFiles,
     provider: &CryptoProvider,
     now: SystemTime,
-) -> Result<Checked, Vec<Problem>> {
+) -> Result<Checked, Vec<TlsProblem>> {
     let chain = pem::read(&files.cert, pem::CERTIFICATES_LIMIT, "certificate")
         .and_then(|bytes| certificates(&files.cert, &bytes));
     let key = pem::read(&files.key, pem::CERTIFICATES_LIMIT, "key")
@@ -80,14 +80,14 @@ pub(crate) fn from_pem(
     key_pem: &[u8],
     provider: &CryptoProvider,
     now: SystemTime,
-) -> Result<Checked, Vec<Problem>> {
+) -> Result<Checked, Vec<TlsProblem>> {
     let chain = certificates(cert, cert_pem).map_err(|problem| vec![problem])?;
     let parsed = private_key(key, key_pem).map_err(|problem| vec![problem])?;
     check(cert, key, chain, parsed, provider, now)
 }
 
 /// The certificates of a file, at least one.
-pub(crate) fn certificates(file: &Path, bytes: &[u8]) -> Result<Vec<Block>, Problem> {
+pub(crate) fn certificates(file: &Path, bytes: &[u8]) -> Result<Vec<Block>, TlsProblem> {
     let blocks = pem::blocks(file, bytes)?;
     let found = pem::found(bytes, &blocks);
     let request = blocks
@@ -119,18 +119,18 @@ pub(crate) fn certificates(file: &Path, bytes: &[u8]) -> Result<Vec<Block>, Prob
         wanted: "a certificate (PEM)",
         fix,
     };
-    Err(Problem {
+    Err(TlsProblem {
         line: request_line.or(trusted_line),
-        ..Problem::of(file, what)
+        ..TlsProblem::of(file, what)
     })
 }
 
-fn private_key(file: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
+fn private_key(file: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, TlsProblem> {
     let blocks = pem::blocks(file, bytes)?;
     let found = pem::found(bytes, &blocks);
     for block in blocks {
         if block.encrypted || block.label == "ENCRYPTED PRIVATE KEY" {
-            return Err(Problem::at(file, block.line, Wrong::EncryptedKey));
+            return Err(TlsProblem::at(file, block.line, Wrong::EncryptedKey));
         }
         match block.label.as_str() {
             "PRIVATE KEY" => return Ok(PrivatePkcs8KeyDer::from(block.der).into()),
@@ -149,7 +149,7 @@ fn private_key(file: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Prob
         wanted: "a private key (PEM)",
         fix,
     };
-    Err(Problem::of(file, what))
+    Err(TlsProblem::of(file, what))
 }
 
 fn check(
@@ -159,7 +159,7 @@ fn check(
     private: PrivateKeyDer<'static>,
     provider: &CryptoProvider,
     now: SystemTime,
-) -> Result<Checked, Vec<Problem>> {
+) -> Result<Checked, Vec<TlsProblem>> {
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
     let mut parsed = Vec::new();
@@ -178,14 +178,14 @@ fn check(
     let (hosts, names) = host_names(own);
     if names.is_empty() {
         let subject = subject.clone();
-        problems.push(Problem::at(cert, line, Wrong::NoNames { subject }));
+        problems.push(TlsProblem::at(cert, line, Wrong::NoNames { subject }));
     }
     if let Ok(Some(usage)) = own.extended_key_usage()
         && !usage.value.server_auth
         && !usage.value.any
     {
         let subject = subject.clone();
-        problems.push(Problem::at(cert, line, Wrong::NotForServers { subject }));
+        problems.push(TlsProblem::at(cert, line, Wrong::NotForServers { subject }));
     }
     if own.is_ca() {
         warnings.push(format!(
@@ -195,15 +195,15 @@ fn check(
     }
     chain_order(cert, &parsed, &mut problems);
     for (line, certificate) in &parsed {
-        problems.extend(weakness(certificate).map(|what| Problem::at(cert, *line, what)));
+        problems.extend(weakness(certificate).map(|what| TlsProblem::at(cert, *line, what)));
     }
-    let dates = parsed
-        .iter()
-        .find_map(|(line, certificate)| Some(Problem::at(cert, *line, dates(certificate, now)?)));
+    let dates = parsed.iter().find_map(|(line, certificate)| {
+        Some(TlsProblem::at(cert, *line, dates(certificate, now)?))
+    });
     let key = match provider.key_provider.load_private_key(private) {
         Ok(loaded) => Some(loaded),
         Err(e) => {
-            problems.push(Problem::of(key, Wrong::Key(e.to_string())));
+            problems.push(TlsProblem::of(key, Wrong::Key(e.to_string())));
             None
         }
     }
@@ -216,7 +216,7 @@ fn check(
             Ok(()) | Err(Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
             Err(Error::InconsistentKeys(_)) => {
                 let cert = cert.display().to_string();
-                problems.push(Problem::of(key, Wrong::KeyMismatch { cert }));
+                problems.push(TlsProblem::of(key, Wrong::KeyMismatch { cert }));
             }
             Err(e) => problems.push(der_problem(cert, line, e.to_string())),
         }
@@ -252,9 +252,9 @@ fn check(
     })
 }
 
-pub(crate) fn der_problem(file: &Path, line: usize, why: String) -> Problem {
+pub(crate) fn der_problem(file: &Path, line: usize, why: String) -> TlsProblem {
     let kind = "certificate";
-    Problem::at(file, line, Wrong::Der { kind, why })
+    TlsProblem::at(file, line, Wrong::Der { kind, why })
 }
 
 /// Host patterns for SNI, and all names for people.
@@ -280,7 +280,11 @@ fn host_names(certificate: &X509Certificate<'_>) -> (Vec<String>, Vec<String>) {
 
 /// Each certificate must have issued the one before it. Compares names and key identifiers; that the
 /// signatures fit is for clients to verify.
-fn chain_order(file: &Path, chain: &[(usize, X509Certificate<'_>)], problems: &mut Vec<Problem>) {
+fn chain_order(
+    file: &Path,
+    chain: &[(usize, X509Certificate<'_>)],
+    problems: &mut Vec<TlsProblem>,
+) {
     for (i, pair) in chain.windows(2).enumerate() {
         let [(_, before), (line, issuer)] = pair else {
             continue;
@@ -297,7 +301,7 @@ fn chain_order(file: &Path, chain: &[(usize, X509Certificate<'_>)], problems: &m
                 before: rfc4514(before.subject()),
                 issuer: rfc4514(before.issuer()),
             };
-            problems.push(Problem::at(file, *line, what));
+            problems.push(TlsProblem::at(file, *line, what));
         }
     }
 }

@@ -18,7 +18,6 @@ mod acme;
 mod connection;
 mod event;
 mod expiry;
-mod file_watch;
 mod index;
 mod leaf;
 mod names;
@@ -41,7 +40,6 @@ pub use accept::AcceptError;
 pub use acme::{Acme, AcmeChallenge, AcmeError, AcmeOptions, ExternalAccount};
 pub use connection::{ConnectionTls, Misdirected};
 pub use event::{CertificateFacts, TlsEvent, TlsObserver};
-pub use file_watch::{FileState, FileWatch};
 pub use options::{
     CertificateFiles, ClientAuth, ClientAuthMode, HostClientAuth, OnExpired, Revocation,
     TlsOptions, TlsVersion, WatchOptions,
@@ -49,7 +47,7 @@ pub use options::{
 #[doc(hidden)]
 pub use parsers::parse_everything;
 pub use policy::PolicyId;
-pub use problem::{Problem, TlsError, Wrong};
+pub use problem::{TlsError, TlsProblem, Wrong};
 pub use rule::{ClientRefused, ClientRule};
 pub use store::TlsStore;
 pub use watch::Watching;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use x509_parser::asn1_rs::{Any, Class, Enumerated, FromDer, GeneralizedTime, Oid, Tag};
 
 use super::pem;
-use super::problem::{Problem, Wrong};
+use super::problem::{TlsProblem, Wrong};
 
 const LIMIT: u64 = 64 * 1024;
 
@@ -19,9 +19,9 @@ pub(crate) struct Staple {
 }
 
 impl Staple {
-    pub(crate) fn load(file: &Path, now: SystemTime) -> Result<Self, Problem> {
+    pub(crate) fn load(file: &Path, now: SystemTime) -> Result<Self, TlsProblem> {
         let der = pem::read(file, LIMIT, "OCSP response")?;
-        let wrong = |why: &str| Problem::of(file, Wrong::Ocsp(why.to_owned()));
+        let wrong = |why: &str| TlsProblem::of(file, Wrong::Ocsp(why.to_owned()));
         let next_update = good_until(&der).map_err(wrong)?;
         if next_update.is_some_and(|end| end < now) {
             return Err(wrong("its nextUpdate has passed\n  fix: fetch a new one"));
@@ -47,7 +47,7 @@ fn skip(input: &[u8]) -> Result<&[u8], &'static str> {
     Ok(Any::from_der(input).map_err(|_| "it is not DER")?.0)
 }
 
-/// Checks the form and the status (RFC 6960, section 4.2.1); tells the `nextUpdate`.
+/// Checks the form and the status (RFC 6960, section 4.2.1); returns the `nextUpdate`.
 pub(super) fn good_until(der: &[u8]) -> Result<Option<SystemTime>, &'static str> {
     const BROKEN: &str = "it is not an OCSP response as in RFC 6960";
     let sequence = Tag::Sequence.0;

@@ -17,11 +17,11 @@ pub struct TlsOptions {
     pub client_auth: ClientAuth,
     /// Hosts that ask for something else. The most specific pattern wins.
     pub hosts: Vec<HostClientAuth>,
-    /// Offers HTTP/2 beside HTTP/1.1.
+    /// Offers HTTP/2 in addition to HTTP/1.1.
     pub http2: bool,
     /// What to do at the start about a certificate that is not valid now.
     pub on_expired: OnExpired,
-    /// Handshakes that may compute at the same time; the others wait. Half of the cores unless told.
+    /// Handshakes that may compute at the same time; the others wait. Half of the cores by default.
     pub computing_handshakes: usize,
     /// Handshakes that may wait for their turn; more are refused.
     pub waiting_handshakes: usize,
@@ -84,7 +84,7 @@ pub struct ClientAuth {
     pub mode: ClientAuthMode,
     /// PEM files of the authorities that sign clients' certificates.
     pub ca: Vec<PathBuf>,
-    /// Revocation lists, PEM or DER. Where there is one, a client whose status none of them tells is
+    /// Revocation lists, PEM or DER. Where there is one, a client whose status none of them states is
     /// refused.
     pub crl: Vec<PathBuf>,
     /// How strict the lists are.
@@ -127,13 +127,13 @@ pub struct HostClientAuth {
 /// What is watched while running, and how often.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchOptions {
-    /// Reloads when files change. Without it only dates are looked at.
+    /// Reloads when files change. Without it only dates are checked.
     pub files: bool,
-    /// Time between two looks at all files, where the kernel told nothing.
+    /// Time between two checks of all files, where the kernel reported nothing.
     pub poll: Duration,
     /// Time that must pass without another change before the files are read.
     pub settle: Duration,
-    /// Time between two looks at the dates of all certificates.
+    /// Time between two checks of the dates of all certificates.
     pub expiry: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Reading PEM files (RFC 7468) so that a mistake can be named with its line.
+//! Reading PEM files (RFC 7468) so that an error can be named with its line.
 //!
 //! The text around blocks is ignored, as `openssl x509 -text` writes it. Files are the operator's, yet
 //! bounded: a wrong path may name anything.
@@ -10,7 +10,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::problem::{Problem, Wrong};
+use super::problem::{TlsProblem, Wrong};
 
 /// Most bytes of a file of certificates or a key.
 pub(crate) const CERTIFICATES_LIMIT: u64 = 4 * 1024 * 1024;
@@ -31,9 +31,9 @@ pub(crate) struct Block {
 }
 
 /// Reads at most `limit` bytes.
-pub(crate) fn read(file: &Path, limit: u64, kind: &'static str) -> Result<Vec<u8>, Problem> {
-    let unreadable = |e| Problem::of(file, Wrong::Unreadable(e));
-    // Opening a pipe would wait for whoever writes to it.
+pub(crate) fn read(file: &Path, limit: u64, kind: &'static str) -> Result<Vec<u8>, TlsProblem> {
+    let unreadable = |e| TlsProblem::of(file, Wrong::Unreadable(e));
+    // Opening a pipe would wait for a writer.
     if !std::fs::metadata(file).map_err(unreadable)?.is_file() {
         let e = std::io::Error::other("it is not a regular file");
         return Err(unreadable(e));
@@ -45,13 +45,13 @@ pub(crate) fn read(file: &Path, limit: u64, kind: &'static str) -> Result<Vec<u8
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
     if bytes.len() as u64 > limit {
-        return Err(Problem::of(file, Wrong::TooLong { limit, kind }));
+        return Err(TlsProblem::of(file, Wrong::TooLong { limit, kind }));
     }
     Ok(bytes)
 }
 
 /// Takes a file apart. An empty result means that it holds no block at all.
-pub(crate) fn blocks(file: &Path, bytes: &[u8]) -> Result<Vec<Block>, Problem> {
+pub(crate) fn blocks(file: &Path, bytes: &[u8]) -> Result<Vec<Block>, TlsProblem> {
     let mut blocks = Vec::new();
     let mut open: Option<(Block, String)> = None;
     for (i, line) in bytes.split(|&b| b == b'\n').enumerate() {
@@ -63,7 +63,7 @@ pub(crate) fn blocks(file: &Path, bytes: &[u8]) -> Result<Vec<Block>, Problem> {
         match (marker, &mut open) {
             (Some(marker), None) => {
                 let Some(label) = marker.strip_prefix(b"BEGIN ") else {
-                    return Err(Problem::at(
+                    return Err(TlsProblem::at(
                         file,
                         number,
                         Wrong::Pem("an END without its BEGIN"),
@@ -80,11 +80,11 @@ pub(crate) fn blocks(file: &Path, bytes: &[u8]) -> Result<Vec<Block>, Problem> {
             (Some(marker), Some((block, _))) => {
                 if marker.strip_prefix(b"END ") != Some(block.label.as_bytes()) {
                     let why = "a block is not closed by the END that belongs to it";
-                    return Err(Problem::at(file, block.line, Wrong::Pem(why)));
+                    return Err(TlsProblem::at(file, block.line, Wrong::Pem(why)));
                 }
                 if let Some((mut block, text)) = open.take() {
                     block.der = BASE64_STANDARD.decode(&text).map_err(|_| {
-                        Problem::at(file, block.line, Wrong::Pem("the block is not base64"))
+                        TlsProblem::at(file, block.line, Wrong::Pem("the block is not base64"))
                     })?;
                     blocks.push(block);
                 }
@@ -103,7 +103,7 @@ pub(crate) fn blocks(file: &Path, bytes: &[u8]) -> Result<Vec<Block>, Problem> {
     match open {
         Some((block, _)) => {
             let why = "the block is cut off: its END is missing";
-            Err(Problem::at(file, block.line, Wrong::Pem(why)))
+            Err(TlsProblem::at(file, block.line, Wrong::Pem(why)))
         }
         None => Ok(blocks),
     }

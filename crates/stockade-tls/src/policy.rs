@@ -2,7 +2,7 @@
 //!
 //! 1. Each policy has keys for session tickets of its own, so that a session made under one cannot be
 //!    resumed under another (CVE-2025-23419).
-//! 2. When authorities or lists change, the policy gets new ticket keys: whoever is no longer trusted
+//! 2. When authorities or lists change, the policy gets new ticket keys: a client that is no longer trusted
 //!    cannot resume either.
 //! 3. No early data: it could be replayed (RFC 8446, section 8).
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub struct TlsError {
     /// Never empty.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<TlsProblem>,
 }
 
 impl fmt::Display for TlsError {
@@ -27,7 +27,7 @@ impl std::error::Error for TlsError {}
 
 /// One thing that is wrong with a file.
 #[derive(Debug)]
-pub struct Problem {
+pub struct TlsProblem {
     /// The file; `None` where the options themselves are wrong.
     pub file: Option<PathBuf>,
     /// The line where the faulty block begins, from 1.
@@ -36,7 +36,7 @@ pub struct Problem {
     pub what: Wrong,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for TlsProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.file {
             Some(file) => write!(f, "{}", file.display())?,
@@ -49,7 +49,7 @@ impl fmt::Display for Problem {
     }
 }
 
-impl Problem {
+impl TlsProblem {
     pub(crate) fn of(file: &std::path::Path, what: Wrong) -> Self {
         Self {
             file: Some(file.to_owned()),
@@ -66,7 +66,7 @@ impl Problem {
     }
 }
 
-impl std::error::Error for Problem {
+impl std::error::Error for TlsProblem {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.what)
     }

@@ -12,14 +12,14 @@ use super::leaf::{self, Leaf};
 use super::names::{HostMap, Wildcard, pattern_form};
 use super::options::{ClientAuth, ClientAuthMode, OnExpired, TlsOptions};
 use super::policy::{Policies, Policy, PolicyId};
-use super::problem::{Problem, Wrong};
+use super::problem::{TlsProblem, Wrong};
 use super::resolver::Resolver;
 use super::trust;
 
 /// What a reading of the files found.
 pub(super) struct Found<T> {
     pub(super) value: T,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<TlsProblem>,
     pub(super) events: Vec<TlsEvent>,
 }
 
@@ -130,7 +130,7 @@ pub(super) fn policies(
             (Some(pattern), Some(policy)) => {
                 hosts.entry(&pattern).or_insert(policy);
             }
-            (None, _) => making.found.problems.push(Problem {
+            (None, _) => making.found.problems.push(TlsProblem {
                 file: None,
                 line: None,
                 what: Wrong::HostPattern(host.host.clone()),
@@ -149,7 +149,7 @@ struct Making<'a> {
     resolver: &'a Arc<Resolver>,
     provider: &'a Arc<CryptoProvider>,
     now: SystemTime,
-    /// `None` for one that could not be made, so that its problems are told once.
+    /// `None` for one that could not be made, so that its problems are reported once.
     made: Vec<(PolicyId, Option<Arc<Policy>>)>,
     found: Found<Option<Policies>>,
 }
@@ -204,7 +204,7 @@ impl Making<'_> {
         }
         let trust = match trust {
             Some(checked) => {
-                // What was good must not be replaced by what has ended; at the start it is only told.
+                // What was good must not be replaced by what has ended; at the start it is only reported.
                 let old_ends = old
                     .and_then(|(old, _)| old.trust.as_ref())
                     .map(|trust| &trust.ends);
@@ -230,7 +230,7 @@ impl Making<'_> {
         match Policy::new(auth, trust, self.options, self.resolver, self.provider) {
             Ok(policy) => Some(Arc::new(policy)),
             Err(e) => {
-                self.found.problems.push(Problem {
+                self.found.problems.push(TlsProblem {
                     file: None,
                     line: None,
                     what: Wrong::Unusable(e.to_string()),

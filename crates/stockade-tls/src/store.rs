@@ -1,7 +1,7 @@
-//! All of TLS for one listener or several that are alike: loaded, exchanged while running, asked.
+//! All of TLS for one listener or several that are alike: loaded, replaced while running, queried.
 //!
-//! 1. What handshakes use is always valid as a whole: it is read and checked beside what is in use, and
-//!    then exchanged at once.
+//! 1. What handshakes use is always valid as a whole: it is read and checked while the old one is in use, and
+//!    then replaces it at once.
 //! 2. A bad file keeps what it would have replaced; the other files of the same change are used.
 //! 3. Connections and session tickets outlive a new certificate of the server. A change of authorities
 //!    or revocation lists ends the tickets of its policy, and running connections are checked against it.
@@ -13,16 +13,16 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::crypto::CryptoProvider;
+use stockade_watch::{FileState, file_states};
 
 use super::acme::Acme;
 use super::connection::{ConnectionTls, Misdirected};
 use super::event::{CertificateFacts, TlsEvent, TlsObserver, emit};
-use super::expiry::{End, Told};
-use super::file_watch::{FileState, file_states};
+use super::expiry::{End, Notified};
 use super::index::Index;
 use super::options::TlsOptions;
 use super::policy::{Policies, PolicyId, provider};
-use super::problem::{Problem, TlsError, Wrong};
+use super::problem::{TlsError, TlsProblem, Wrong};
 use super::reading::{certificates, files, policies};
 use super::resolver::Resolver;
 use super::turns::Turns;
@@ -35,7 +35,7 @@ pub struct TlsStore {
     pub(crate) turns: Turns,
     provider: Arc<CryptoProvider>,
     observer: Arc<dyn TlsObserver>,
-    told: Mutex<Told>,
+    notified: Mutex<Notified>,
     /// Held while files are read, so that two changes do not overtake each other.
     last_read: Mutex<LastRead>,
 }
@@ -79,7 +79,7 @@ impl TlsStore {
         let mut problems = certificates.problems;
         problems.extend(policies.problems);
         if certificates.value.is_empty() && resolver.acme.is_none() && problems.is_empty() {
-            problems.push(Problem {
+            problems.push(TlsProblem {
                 file: None,
                 line: None,
                 what: Wrong::Unusable(
@@ -100,7 +100,7 @@ impl TlsStore {
             policies: ArcSwap::from_pointee(policies_in_use),
             provider,
             observer,
-            told: Mutex::default(),
+            notified: Mutex::default(),
             last_read: Mutex::new(LastRead { at: now, states }),
         };
         for event in certificates.events.into_iter().chain(policies.events) {
@@ -183,13 +183,13 @@ impl TlsStore {
         facts
     }
 
-    /// All files that are read, for whoever watches them.
+    /// All files that are read, for a watcher.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         files(&self.options)
     }
 
-    /// Tells what ends soon or has ended. Authorities that have ended since the files were read are
+    /// Reports what ends soon or has ended. Authorities that have ended since the files were read are
     /// taken out of use.
     pub(crate) fn check_dates(&self, now: SystemTime) {
         let policies = self.policies.load();
@@ -207,7 +207,7 @@ impl TlsStore {
                 .iter()
                 .map(|leaf| End::of(leaf)),
         );
-        let events = self.told.lock().events(&ends, now);
+        let events = self.notified.lock().events(&ends, now);
         for event in events {
             emit(&*self.observer, event);
         }

@@ -12,7 +12,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
-/// Most alternative names that are told of a client's certificate.
+/// Most alternative names that are reported of a client's certificate.
 const NAMES_LIMIT: usize = 100;
 
 /// Short names of attribute types: those of RFC 4514, section 3, and others that IANA registers for

@@ -1,8 +1,8 @@
 //! Who may sign clients' certificates, and which of those are revoked.
 //!
-//! 1. An authority whose own certificate has expired is not trusted; webpki would not look at its
+//! 1. An authority whose own certificate has expired is not trusted; webpki would not check its
 //!    dates, since it takes anchors as given.
-//! 2. Where there is a list, a client whose status no list tells is refused, and so is every client of
+//! 2. Where there is a list, a client whose status no list states is refused, and so is every client of
 //!    a list that has ended, unless the options say otherwise.
 
 use std::path::Path;
@@ -26,7 +26,7 @@ use super::expiry::End;
 use super::leaf::{certificates, dates, der_problem, weakness};
 use super::options::{ClientAuth, ClientAuthMode};
 use super::pem;
-use super::problem::{Problem, Wrong};
+use super::problem::{TlsProblem, Wrong};
 use super::subject::{fingerprint, rfc3339, rfc4514, system_time};
 
 /// Authorities and lists, ready to verify.
@@ -44,7 +44,7 @@ pub(crate) struct Trust {
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(crate) trust: Trust,
-    pub(crate) dates: Vec<Problem>,
+    pub(crate) dates: Vec<TlsProblem>,
 }
 
 /// Reads all files of `auth`.
@@ -52,7 +52,7 @@ pub(crate) fn load(
     auth: &ClientAuth,
     provider: &Arc<CryptoProvider>,
     now: SystemTime,
-) -> Result<Checked, Vec<Problem>> {
+) -> Result<Checked, Vec<TlsProblem>> {
     let mut reading = Reading {
         now,
         digest: Sha256::new(),
@@ -63,7 +63,7 @@ pub(crate) fn load(
         problems: Vec::new(),
     };
     if auth.ca.is_empty() {
-        reading.problems.push(Problem {
+        reading.problems.push(TlsProblem {
             file: None,
             line: None,
             what: Wrong::NoAuthority,
@@ -84,8 +84,8 @@ struct Reading {
     roots: RootCertStore,
     lists: Vec<CertificateRevocationListDer<'static>>,
     ends: Vec<End>,
-    dates: Vec<Problem>,
-    problems: Vec<Problem>,
+    dates: Vec<TlsProblem>,
+    problems: Vec<TlsProblem>,
 }
 
 impl Reading {
@@ -109,11 +109,11 @@ impl Reading {
             let subject = rfc4514(certificate.subject());
             if !certificate.is_ca() {
                 let what = Wrong::NotAuthority { subject };
-                self.problems.push(Problem::at(file, block.line, what));
+                self.problems.push(TlsProblem::at(file, block.line, what));
                 continue;
             }
             if let Some(what) = weakness(&certificate) {
-                self.problems.push(Problem::at(file, block.line, what));
+                self.problems.push(TlsProblem::at(file, block.line, what));
                 continue;
             }
             let validity = certificate.validity();
@@ -125,7 +125,7 @@ impl Reading {
                 not_after: system_time(&validity.not_after),
             });
             if let Some(what) = dates(&certificate, self.now) {
-                self.dates.push(Problem::at(file, block.line, what));
+                self.dates.push(TlsProblem::at(file, block.line, what));
             } else if let Err(e) = self
                 .roots
                 .add(CertificateDer::from(block.der.as_slice()).into_owned())
@@ -154,7 +154,7 @@ impl Reading {
                 let kind = "revocation list";
                 let why = e.to_string();
                 self.problems
-                    .push(Problem::at(file, line, Wrong::Der { kind, why }));
+                    .push(TlsProblem::at(file, line, Wrong::Der { kind, why }));
                 return;
             }
         };
@@ -173,7 +173,7 @@ impl Reading {
                     issuer,
                     next_update,
                 };
-                self.dates.push(Problem::at(file, line, what));
+                self.dates.push(TlsProblem::at(file, line, what));
             }
             self.ends.push(end);
         }
@@ -185,7 +185,7 @@ impl Reading {
         self,
         auth: &ClientAuth,
         provider: &Arc<CryptoProvider>,
-    ) -> Result<Checked, Vec<Problem>> {
+    ) -> Result<Checked, Vec<TlsProblem>> {
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
@@ -225,7 +225,7 @@ impl Reading {
                 },
                 dates: self.dates,
             }),
-            Err(e) => Err(vec![Problem {
+            Err(e) => Err(vec![TlsProblem {
                 file: auth.crl.first().or(auth.ca.first()).cloned(),
                 line: None,
                 what: Wrong::Unusable(e.to_string()),
@@ -235,7 +235,7 @@ impl Reading {
 }
 
 /// The lists of a file: PEM, or one in DER.
-fn lists(file: &Path) -> Result<Vec<(usize, Vec<u8>)>, Problem> {
+fn lists(file: &Path) -> Result<Vec<(usize, Vec<u8>)>, TlsProblem> {
     let bytes = pem::read(file, pem::LISTS_LIMIT, "revocation list")?;
     if bytes.starts_with(&[0x30]) {
         return Ok(vec![(1, bytes)]);
@@ -253,7 +253,7 @@ fn lists(file: &Path) -> Result<Vec<(usize, Vec<u8>)>, Problem> {
             wanted: "a revocation list (PEM or DER)",
             fix: "\n  fix: give the file with -----BEGIN X509 CRL-----",
         };
-        return Err(Problem::of(file, what));
+        return Err(TlsProblem::of(file, what));
     }
     Ok(lists)
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use stockade_watch::FileWatch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
-use super::file_watch::FileWatch;
 use super::options::WatchOptions;
 use super::store::TlsStore;
 

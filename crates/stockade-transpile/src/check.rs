@@ -26,7 +26,7 @@ use crate::weigh;
 /// One thing that is wrong with a module.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}:{}:{}: {message}{}", .at.specifier, .at.line, .at.column, shown(.at))]
-pub struct ModuleMistake {
+pub struct ModuleError {
     /// What.
     pub message: String,
     /// Where.
@@ -65,11 +65,11 @@ struct Facts {
 impl ModuleFiles {
     /// What is wrong with these modules. `known` are names besides theirs that may be imported.
     #[must_use]
-    pub fn mistakes(&self, known: &[&str]) -> Vec<ModuleMistake> {
+    pub fn errors(&self, known: &[&str]) -> Vec<ModuleError> {
         let mut checker = Checker {
             files: self,
             facts: BTreeMap::new(),
-            mistakes: Vec::new(),
+            errors: Vec::new(),
         };
         let mut left = vec![self.entry.clone()];
         while let Some(module) = left.pop() {
@@ -84,7 +84,7 @@ impl ModuleFiles {
             checker.facts.insert(module, facts);
         }
         checker.check_imports(known);
-        checker.mistakes
+        checker.errors
     }
 }
 
@@ -92,7 +92,7 @@ struct Checker<'a> {
     files: &'a ModuleFiles,
     /// By module; `None` where they are not known.
     facts: BTreeMap<String, Option<Facts>>,
-    mistakes: Vec<ModuleMistake>,
+    errors: Vec<ModuleError>,
 }
 
 impl Checker<'_> {
@@ -108,9 +108,9 @@ impl Checker<'_> {
         }
     }
 
-    fn tell(&mut self, module: &str, byte: usize, message: String) {
+    fn report(&mut self, module: &str, byte: usize, message: String) {
         let at = TranspileError::at_byte(self.source(module), module, byte, message.clone());
-        self.mistakes.push(ModuleMistake {
+        self.errors.push(ModuleError {
             message,
             at: Box::new(at),
         });
@@ -140,7 +140,7 @@ impl Checker<'_> {
         match looked {
             Ok(facts) => facts,
             Err(error) => {
-                self.mistakes.push(ModuleMistake {
+                self.errors.push(ModuleError {
                     message: format!("SyntaxError: {}", error.message),
                     at: Box::new(error),
                 });
@@ -156,7 +156,7 @@ impl Checker<'_> {
                 .lines()
                 .take(error.line().saturating_sub(1));
             let byte = before.map(|line| line.len() + 1).sum::<usize>() + error.column();
-            self.tell(
+            self.report(
                 module,
                 byte.saturating_sub(1),
                 format!("it is not JSON: {error}"),
@@ -195,7 +195,7 @@ impl Checker<'_> {
         }
         wrong.sort();
         for (module, byte, message) in wrong {
-            self.tell(&module, byte, message);
+            self.report(&module, byte, message);
         }
     }
 
@@ -343,7 +343,7 @@ fn placed(mut running: Facts, source: Option<Facts>) -> Facts {
 mod tests {
     use super::*;
 
-    fn mistakes(modules: &[(&str, &str)]) -> Vec<String> {
+    fn errors(modules: &[(&str, &str)]) -> Vec<String> {
         let files = ModuleFiles {
             modules: modules
                 .iter()
@@ -352,16 +352,16 @@ mod tests {
             entry: modules[0].0.to_owned(),
             folder: "/".into(),
         };
-        let found = files.mistakes(&["cloudflare:workers"]);
+        let found = files.errors(&["cloudflare:workers"]);
         found
             .iter()
-            .map(|mistake| mistake.to_string().lines().next().unwrap().to_owned())
+            .map(|error| error.to_string().lines().next().unwrap().to_owned())
             .collect()
     }
 
     #[test]
-    fn mistakes_of_modules_that_work_are_none() {
-        let found = mistakes(&[
+    fn errors_of_modules_that_work_are_none() {
+        let found = errors(&[
             (
                 "main.ts",
                 "import { a, type T } from './a.ts'; import b, { c as d } from './b.js';
@@ -384,8 +384,8 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_the_module_and_the_place() {
-        let found = mistakes(&[
+    fn errors_name_the_module_and_the_place() {
+        let found = errors(&[
             (
                 "main.ts",
                 "import { nope } from './a.ts';\nimport x from './b';\nimport './gone.ts';\nimport 'lodash';\nx(nope);",
@@ -405,18 +405,18 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_of_syntax_are_found_in_every_language() {
+    fn errors_of_syntax_are_found_in_every_language() {
         for (name, source) in [
             ("main.js", "let a; let a;"),
             ("main.js", "export const f = (;"),
             ("main.ts", "const a: = 1;"),
             ("main.jsx", "export default <a>;"),
         ] {
-            let found = mistakes(&[(name, source)]);
+            let found = errors(&[(name, source)]);
             assert_eq!(found.len(), 1, "{source}: {found:?}");
             assert!(found[0].contains("SyntaxError"), "{found:?}");
         }
-        let found = mistakes(&[
+        let found = errors(&[
             ("main.js", "import './a.json'"),
             ("a.json", "{\n  \"a\": 1,\n}"),
         ]);
@@ -427,8 +427,8 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_of_what_cannot_be_told_are_none() {
-        let found = mistakes(&[
+    fn errors_of_what_cannot_be_known_are_none() {
+        let found = errors(&[
             ("main.js", "import { x } from './a.js'; x;"),
             ("a.js", "export * from './b.js';"),
             ("b.js", "let = ;"),

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-use stockade_policy::MAX_MODULE_BYTES;
+use stockade_limits::MAX_MODULE_BYTES;
 
 use crate::imports::imports;
 use crate::language::Language;

@@ -11,7 +11,7 @@ use crate::weigh;
 /// The specifiers that a module imports: `import` and `export … from`, except for types only, and
 /// `import()` of a literal text. Each once.
 ///
-/// `None` if that cannot be determined: the source is no module, or is beyond the bounds of
+/// `None` if that cannot be determined: the source is not a module, or is beyond the bounds of
 /// [`transpile`](crate::transpile). Running the module reports what is wrong.
 #[must_use]
 pub fn imports(source: &str, language: Language) -> Option<Vec<String>> {

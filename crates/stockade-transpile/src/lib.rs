@@ -21,7 +21,7 @@
 //!   `let` or `var` from one is refused.
 //! - JSX becomes `React.createElement`, or what a `@jsx` comment names.
 //!
-//! [`ModuleFiles`] reads a module from a folder, with what it imports, and finds mistakes in them.
+//! [`ModuleFiles`] reads a module from a folder, with what it imports, and finds errors in them.
 //!
 //! This crate does not: check types, load modules from anywhere else, know V8.
 
@@ -39,7 +39,7 @@ mod stream;
 mod tests;
 mod weigh;
 
-pub use check::ModuleMistake;
+pub use check::ModuleError;
 pub use compile::{MAX_COMPILED_BYTES, MAX_SOURCE_BYTES, Options, Transpiled, transpile};
 pub use error::TranspileError;
 pub use excerpt::excerpt;

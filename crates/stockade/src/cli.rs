@@ -105,11 +105,11 @@ pub(crate) struct RunArgs {
     threads_positional: Option<u64>,
 
     /// CPU time of one activation, as 500ms or 2s; a bare number is milliseconds, 0 is no limit [default: 500ms]
-    #[arg(value_name = "CPU_LIMIT", value_parser = commands::milliseconds)]
+    #[arg(value_name = "CPU_LIMIT", value_parser = commands::limit_of_time)]
     cpu_positional: Option<f64>,
 
     /// Memory of an isolate, as 64mb or 1gb; a bare number is megabytes, 0 is no limit [default: 0]
-    #[arg(value_name = "MEMORY_LIMIT", value_parser = commands::megabytes)]
+    #[arg(value_name = "MEMORY_LIMIT", value_parser = commands::limit_of_memory)]
     memory_positional: Option<f64>,
 
     /// The same as THREADS
@@ -118,16 +118,16 @@ pub(crate) struct RunArgs {
     threads: Option<u64>,
 
     /// The same as CPU_LIMIT
-    #[arg(long, value_name = "TIME", conflicts_with = "cpu_positional", value_parser = commands::milliseconds)]
+    #[arg(long, value_name = "TIME", conflicts_with = "cpu_positional", value_parser = commands::limit_of_time)]
     cpu_limit: Option<f64>,
 
     /// The same as MEMORY_LIMIT
-    #[arg(long, value_name = "SIZE", conflicts_with = "memory_positional", value_parser = commands::megabytes)]
+    #[arg(long, value_name = "SIZE", conflicts_with = "memory_positional", value_parser = commands::limit_of_memory)]
     memory_limit: Option<f64>,
 
     /// Elapsed time of one activation, as 500ms or 2s; a bare number is milliseconds, 0 is no limit [default: 10 x
     /// the CPU limit, at least 5s]
-    #[arg(long, value_name = "TIME", value_parser = commands::milliseconds)]
+    #[arg(long, value_name = "TIME", value_parser = commands::limit_of_time)]
     wall_limit: Option<f64>,
 
     /// The level of isolation; `stockade doctor` reports which work here [default: thread]

@@ -12,6 +12,7 @@ use stockade_protocol::{GuestError, Payload};
 use stockade_rpc::Guest;
 use stockade_supervisor::{CallError, Event, EventQueue, SendError, Stats, Turn};
 
+use crate::granted::Granted;
 use crate::{Handle, env};
 
 type Answer = Pin<Box<dyn Future<Output = Result<Payload, GuestError>> + Send>>;
@@ -28,7 +29,7 @@ pub enum Next {
     Ended,
 }
 
-/// One isolate: send to it, call it, hear its events. `Send`; dropping it destroys the isolate.
+/// One isolate: send to it, call it, receive its events. `Send`; dropping it destroys the isolate.
 ///
 /// [`Isolate::handle`] gives a cheap clone for sending from elsewhere.
 pub struct Isolate {
@@ -38,6 +39,8 @@ pub struct Isolate {
     /// With their places in the queue, which stay taken: a guest that nobody listens to waits.
     events: VecDeque<(Event, usize)>,
     ended: bool,
+    /// What it is granted, until it has ended.
+    granted: Option<Granted>,
 }
 
 impl Drop for Isolate {
@@ -47,7 +50,7 @@ impl Drop for Isolate {
 }
 
 impl Isolate {
-    pub(crate) fn new(handle: Handle, queue: Arc<EventQueue>) -> Self {
+    pub(crate) fn new(handle: Handle, queue: Arc<EventQueue>, granted: Option<Granted>) -> Self {
         handle.listen();
         Self {
             handle,
@@ -55,6 +58,7 @@ impl Isolate {
             handlers: HashMap::new(),
             events: VecDeque::new(),
             ended: false,
+            granted,
         }
     }
 
@@ -109,7 +113,7 @@ impl Isolate {
     /// guest that fills its queue of events waits for ever, as in [`Isolate::evaluate`].
     ///
     /// # Errors
-    /// Why the module did not run, or why there is no telling.
+    /// Why the module did not run, or why that is not known.
     pub async fn module_ready(&mut self) -> Result<(), CallError> {
         let handle = self.handle.clone();
         self.while_serving(async move { handle.ready().await })
@@ -189,7 +193,11 @@ impl Isolate {
                 match queue.poll_turn(cx) {
                     Poll::Ready(turn) => self.sort(turn),
                     // In this order: an answer is work before its request is closed in the other's eyes.
-                    Poll::Pending if self.handle.stats().requests > 0 || queue.has_work() => {
+                    Poll::Pending
+                        if self.handle.stats().requests > 0
+                            || queue.has_work()
+                            || self.granted.as_ref().is_some_and(|g| g.guest.is_busy()) =>
+                    {
                         return Poll::Pending;
                     }
                     Poll::Pending => return Poll::Ready(Next::Idle),
@@ -224,6 +232,20 @@ impl Isolate {
     /// Answers requests that have handlers, keeps the rest for [`Isolate::next`].
     fn sort(&mut self, mut turn: Turn) {
         while let Some((event, place)) = turn.take() {
+            if matches!(event, Event::Destroyed(_)) {
+                // Before anyone learns of its end.
+                self.granted = None;
+            }
+            let event = match &self.granted {
+                None => event,
+                Some(granted) => match granted.guest.take(event) {
+                    Some(event) => event,
+                    None => {
+                        self.handle.release(place);
+                        continue;
+                    }
+                },
+            };
             match event {
                 Event::Request { id, method, data } if self.handlers.contains_key(&method) => {
                     let Some(handler) = self.handlers.get(&method).cloned() else {
@@ -316,7 +338,7 @@ pub fn refuse_socket(handle: &Handle, event: &Event, why: &str) -> bool {
     true
 }
 
-/// Tells the guest that nobody answers requests of this method.
+/// Answers a guest's request whose method has no handler.
 pub fn reject(handle: &Handle, id: stockade_protocol::RequestId, method: &str) {
     let error = GuestError::new(format!(
         "the host has no handler for the request '{method}'"

@@ -54,11 +54,11 @@
 //!
 //!     // What it does wrong ends it, and nothing else.
 //!     plugin.execute("for (;;);")?;
-//!     let Some(Event::Terminated { reason, figures, .. }) = plugin.next().await else {
+//!     let Some(Event::Terminated { reason, usage, .. }) = plugin.next().await else {
 //!         return Err("it should have been ended".into());
 //!     };
 //!     assert_eq!(reason.name(), "cpu_limit_exceeded");
-//!     assert!(figures.cpu >= std::time::Duration::from_millis(100));
+//!     assert!(usage.cpu >= std::time::Duration::from_millis(100));
 //!
 //!     sandbox.shutdown();
 //!     Ok(())
@@ -67,17 +67,22 @@
 //! ```
 
 mod env;
+mod granted;
 mod isolate;
 mod sandbox;
 mod start;
 
 pub use env::name_env_functions;
+pub use granted::{GrantedError, Grants};
 pub use isolate::{Isolate, Next, refuse_socket, reject};
-pub use sandbox::{Sandbox, walls, walls_with_inspector, worker_walls, worker_walls_carried_by};
+pub use sandbox::{
+    Sandbox, backends, backends_with_inspector, worker_backends, worker_backends_driven_by,
+};
 pub use start::{initialize, run_if_worker};
+pub use stockade_grants::{Asked, GrantError};
 pub use stockade_inspector::{Inspector, ListenError, Target};
 pub use stockade_isolate::MeteredAllocator;
-pub use stockade_policy::{
+pub use stockade_limits::{
     CgroupUse, ConsoleMode, CpuShare, IsolateOptions, Isolation, Limits, OptionsError,
     SandboxOptions, Wx,
 };
@@ -87,7 +92,7 @@ pub use stockade_protocol::{
 /// Functions that a guest exports, called by JSON-RPC 2.0.
 pub use stockade_rpc as rpc;
 pub use stockade_supervisor::{
-    CallError, CreateError, DestroyReason, End, Event, Figures, IsolateHandle as Handle, SendError,
-    StartError, Stats, TerminateReason,
+    CallError, CreateError, DestroyReason, End, Event, IsolateHandle as Handle, ResourceUsage,
+    SendError, StartError, Stats, TerminateReason,
 };
 pub use stockade_transpile::{MAX_MODULE_FILES, ModuleFiles, ModuleFilesError};

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Command::Schema => end(commands::schema()),
         Command::Reload(args) => end(commands::reload(&args)),
         Command::Doctor(args) => {
-            // What is wrong is told as findings.
+            // Failures are reported as findings.
             log_to_stderr(false, log::LevelFilter::Off);
             end(commands::doctor(&args))
         }
@@ -92,19 +92,19 @@ fn run(args: RunArgs) -> ExitCode {
         Ok(inspect) => inspect,
         Err(error) => return complain(&error.to_string(), 1),
     };
-    let walls = match &inspect {
-        Some(inspect) => stockade::walls_with_inspector(inspect.inspector.clone()),
-        None => stockade::walls(),
+    let backends = match &inspect {
+        Some(inspect) => stockade::backends_with_inspector(inspect.inspector.clone()),
+        None => stockade::backends(),
     };
     let wanted = sandbox.defaults.isolation;
-    if !walls.iter().any(|(level, _)| *level == wanted) {
-        return complain(&stockade::CreateError::NoWall(wanted).to_string(), 2);
+    if !backends.iter().any(|(level, _)| *level == wanted) {
+        return complain(&stockade::CreateError::NoBackend(wanted).to_string(), 2);
     }
     let options = HostOptions {
         script: args.script,
         args: args.args,
         sandbox,
-        walls,
+        backends,
         inspect,
     };
     raise_descriptor_limit();

@@ -20,6 +20,7 @@ pub fn run_if_worker() {
         |inside| match inside.spec().role {
             stockade_jail::Role::Isolates => stockade_isolate::worker_main(inside),
             stockade_jail::Role::Attack => stockade_attack::main(inside),
+            stockade_jail::Role::Database { .. } => stockade_sqlite::worker_main(inside),
         },
         Some(stockade_isolate::worker_template),
     );

@@ -127,11 +127,11 @@ fn exec_whose_reader_goes_ends() {
         .read_to_string(&mut errors)
         .unwrap();
     assert_eq!(errors, "");
-    let twin = exec("console.log('y')", &options)
+    let control = exec("console.log('y')", &options)
         .wait_with_output()
         .unwrap();
     assert_eq!(
-        (twin.status.code(), twin.stdout.as_slice()),
+        (control.status.code(), control.stdout.as_slice()),
         (Some(0), &b"y\n"[..])
     );
 }
@@ -204,5 +204,82 @@ fn terminal_gets_colours_unless_no_color_is_set() {
             text.contains("error: ") && !text.contains('\u{1b}'),
             "{command}: {text:?}"
         );
+    }
+}
+
+#[test]
+fn exec_grants_what_its_options_name_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.txt"), "text").unwrap();
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in server.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let body = "x".repeat(200_000);
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            );
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    let code = format!(
+        "const {{ env }} = NETWORK;
+        const failed = (promise) => promise.then((value) => value, (error) => error.name);
+        console.log(env.NAME, await failed(env.FILES?.read('a.txt', 'text') ?? Promise.reject(new Error())));
+        const body = fetch('http://127.0.0.1:{port}/').then((response) => response.text());
+        console.log((await failed(body)).length);
+        console.log(await failed(fetch('http://127.0.0.1:1/')));
+        console.log(await failed(env.NAMES?.resolve('evil.example') ?? Promise.reject(new Error())));"
+    );
+    let read = folder.path().display().to_string();
+    let fetch = format!("127.0.0.1:{port}");
+    let granted = [
+        "--env",
+        "NAME=Ada",
+        "--allow-read",
+        &read,
+        "--allow-fetch",
+        &fetch,
+        "--grant",
+        "NAMES=dns:{names: [a.example]}",
+    ];
+    for level in LEVELS {
+        let options = [&["--isolation", level][..], &granted].concat();
+        let output = exec(&code, &options).wait_with_output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(
+            printed, "Ada text\n200000\nTypeError\nTypeError\n",
+            "{level}: {errors}"
+        );
+    }
+    let output = exec(&code, &[]).wait_with_output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(printed, "undefined Error\n9\nTypeError\nError\n");
+}
+
+#[test]
+fn options_that_grant_nothing_that_there_is_are_bad_usage() {
+    for (option, value, reported) in [
+        ("--grant", "NAMES", "takes NAME=KIND"),
+        ("--grant", "NAMES=ftp:{}", "grants.NAMES"),
+        (
+            "--grant",
+            "NAMES=dns:{names: [a.example], limits: {rate: 0}}",
+            "1000000",
+        ),
+        ("--allow-read", "/none/such", "/none/such"),
+        ("--allow-fetch", "a b", "a b"),
+        ("--env", "NAME", "takes NAME=VALUE"),
+    ] {
+        let output = exec("console.log(1)", &[option, value])
+            .wait_with_output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{option} {value}: {errors}");
+        assert!(errors.contains(reported), "{option} {value}: {errors}");
     }
 }

@@ -32,7 +32,7 @@ fn isolate_that_floods_during_a_call_waits_and_loses_nothing() {
             );
             let call = isolate.evaluate(flood);
             tokio::pin!(call);
-            // So many of 1 MiB fit.
+            // This many events of 1 MiB fit.
             while handle.stats().queued_from < 255 {
                 tokio::select! {
                     biased;

@@ -70,9 +70,9 @@ impl Debuggee {
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).unwrap();
         let code = self.process.wait().unwrap().code();
-        let mut told = String::new();
-        self.stderr.read_to_string(&mut told).unwrap();
-        (rest.lines().map(str::to_owned).collect(), code, told)
+        let mut reported = String::new();
+        self.stderr.read_to_string(&mut reported).unwrap();
+        (rest.lines().map(str::to_owned).collect(), code, reported)
     }
 }
 
@@ -100,22 +100,22 @@ fn inspect_pauses_are_outside_limits() {
     assert_eq!(
         seen,
         [
-            "host, isolate #0 paused, isolate #1 twin, isolate #2 left, isolate #3 destroyed, \
+            "host, isolate #0 paused, isolate #1 second, isolate #2 left, isolate #3 destroyed, \
              isolate #4 busy",
             "host says function 42",
             "before is 20",
             "socket closed with 1001",
             "socket closed with 1001",
-            "host, isolate #0 paused, isolate #1 twin, isolate #2 left",
+            "host, isolate #0 paused, isolate #1 second, isolate #2 left",
         ]
     );
-    let (mut lines, code, told) = debuggee.end();
+    let (mut lines, code, reported) = debuggee.end();
     lines.sort();
-    assert_eq!(code, Some(0), "{told}");
-    let urls = told
+    assert_eq!(code, Some(0), "{reported}");
+    let urls = reported
         .lines()
         .filter(|line| line.starts_with("Debugger listening on ws://"));
-    assert_eq!(urls.count(), 5, "{told}");
+    assert_eq!(urls.count(), 5, "{reported}");
     assert_eq!(
         lines,
         [
@@ -123,7 +123,7 @@ fn inspect_pauses_are_outside_limits() {
             "destroyed failed: isolate #3 ended before it replied: destroyed",
             "left went on",
             "paused 42",
-            "twin 42",
+            "second 42",
         ]
     );
 }
@@ -133,8 +133,12 @@ fn inspect_brk_waits_before_first_statement() {
     let debuggee = Debuggee::start("--inspect-brk", "main.js");
     let seen = debug("break.js", &debuggee.base);
     assert_eq!(seen, ["paused in main.js line 1"]);
-    let (lines, code, told) = debuggee.end();
-    assert_eq!((lines, code), (vec!["done".to_owned()], Some(0)), "{told}");
+    let (lines, code, reported) = debuggee.end();
+    assert_eq!(
+        (lines, code),
+        (vec!["done".to_owned()], Some(0)),
+        "{reported}"
+    );
 }
 
 #[test]

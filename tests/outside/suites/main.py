@@ -112,7 +112,7 @@ def main():
     suite = json.loads(path.read_text())
     root = (options.folder / suite["under"]).resolve()
     if not root.is_dir():
-        sys.exit(f"{root} is no folder: give the root of a checkout of {suite['project']}")
+        sys.exit(f"{root} is not a folder: give the root of a checkout of {suite['project']}")
     expected = listed(suite)
     chosen, left_out, unused = files(options.suite, root, suite)
     chosen = [file for file in chosen if options.only in file]

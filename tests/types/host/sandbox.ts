@@ -87,7 +87,7 @@ new V8Sandbox({ name: "a" });
 await sandbox.createIsolate({ isolation: "docker" });
 // @ts-expect-error -- limits are numbers
 await sandbox.createIsolate({ memoryLimitMb: "64" });
-// @ts-expect-error -- a symbol is no JSON
+// @ts-expect-error -- a symbol is not JSON
 await sandbox.createIsolate({ env: { f: Symbol() } });
 // @ts-expect-error -- a promise
 sandbox.createIsolate().execute("");
@@ -113,3 +113,18 @@ worker.onRequest("fetch", () => ({ headers: "a: b" }));
 NETWORK.send("a");
 // @ts-expect-error -- one of two words
 await sandbox.createIsolate({ wx: "loose" });
+
+// What an isolate is granted: one kind for each name.
+await sandbox.createIsolate({
+  grants: {
+    NAMES: {
+      dns: { names: ["example.com"], records: ["A", "MX"], limits: { rate: 5, timeout: "2s" } },
+      approve: async ({ binding, method, arguments: text }) => binding + method !== text,
+    },
+    DOCS: { files: { path: "./docs", mode: "write" } },
+  },
+});
+// @ts-expect-error: this kind does not exist
+await sandbox.createIsolate({ grants: { A: { ftp: {} } } });
+// @ts-expect-error: a grant of names lists them
+await sandbox.createIsolate({ grants: { A: { dns: {} } } });

@@ -1,6 +1,8 @@
 // Right and wrong uses of what a site has.
 import { AsyncLocalStorage as HookStorage, AsyncResource } from "node:async_hooks";
+import { connect } from "cloudflare:sockets";
 import { env as shared, WorkerEntrypoint } from "cloudflare:workers";
+import { connect as same } from "stockade:sockets";
 
 interface Env {
   GREETING: string;
@@ -44,6 +46,17 @@ export default {
     console.log(address, subject, count, bytes, file, wrong, navigator.userAgent);
     return env.ASSETS.fetch(request);
   },
+  async connect(socket, env, ctx) {
+    const { remoteAddress } = await socket.opened;
+    ctx.waitUntil(socket.closed);
+    console.log(remoteAddress?.length, env.GREETING, same === connect);
+    const upstream = connect({ hostname: "db.example", port: 5432 }, { secureTransport: "starttls", allowHalfOpen: true });
+    const secure: Socket = upstream.startTls({ expectedServerHostname: "db.example" });
+    await socket.readable.pipeTo(secure.writable);
+    // @ts-expect-error -- on, off or starttls
+    connect("db.example:5432", { secureTransport: "maybe" });
+    await secure.close();
+  },
   async scheduled(controller, env) {
     console.log(controller.cron, new Date(controller.scheduledTime), env.GREETING);
   },
@@ -73,6 +86,21 @@ export async function extras(): Promise<void> {
   crypto.subtle.timingSafeEqual("a", "b");
 }
 
+export function rewritten(response: Response): Response {
+  return new HTMLRewriter()
+    .on("a", {
+      async element(link) {
+        const href: string | null = link.getAttribute("href");
+        for (const [name, value] of link.attributes) link.before(`${name}=${value}`).after(href ?? "", { html: true });
+        link.onEndTag((tag) => tag.before(tag.name).after(new Response("a")));
+        await scheduler.wait(1);
+      },
+      text: (part) => part.lastInTextNode ? part.remove() : part.text,
+    })
+    .onDocument({ end: (end) => end.append("<!-- -->", { html: true }) })
+    .transform(response);
+}
+
 export const bad = {
   // @ts-expect-error -- a handler gives a Response
   fetch: () => "text",
@@ -82,3 +110,15 @@ export const bad = {
 NETWORK.send("a");
 // @ts-expect-error -- neither is Deno
 Deno.cwd();
+
+// What each type of DNS record gives.
+async function names(env: { NAMES: DnsResolver }): Promise<void> {
+  const addresses: string[] = await env.NAMES.resolve("example.com");
+  const servers = await env.NAMES.resolve("example.com", "MX");
+  const best: { preference: number; exchange: string } | undefined = servers[0];
+  const texts: string[][] = await env.NAMES.resolve("example.com", "TXT");
+  // @ts-expect-error: this type of record does not exist
+  await env.NAMES.resolve("example.com", "ANY");
+  void [addresses, best, texts];
+}
+void names;

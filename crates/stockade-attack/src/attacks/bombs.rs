@@ -9,11 +9,12 @@ use libc::{
 };
 use syscalls::Sysno;
 
-use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::attack::{Attack, Expect, attack, denied};
 use crate::controls::{HEAP, SPIN, THREAD};
+use crate::other_thread::start_on_other_thread;
+use crate::outcome::Outcome;
 use crate::sys::{self, Mapping, call, spawn};
 use crate::targets::Targets;
-use crate::worker::start_on_other_thread;
 
 /// Most processes or threads that are started if nothing hinders.
 const MOST: usize = 64;

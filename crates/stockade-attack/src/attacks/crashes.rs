@@ -1,9 +1,10 @@
 //! Crashes on purpose: they end the worker, leave no core file and nobody else notices.
 
-use crate::attack::{Attack, Expect, Outcome, attack};
+use crate::attack::{Attack, Expect, attack};
 use crate::controls::{STACK, UNWIND};
+use crate::other_thread::on_other_thread;
+use crate::outcome::Outcome;
 use crate::sys::{self, Fault, fault};
-use crate::worker::on_other_thread;
 
 const SEGV: Expect = Expect::Signaled(&[libc::SIGSEGV]);
 

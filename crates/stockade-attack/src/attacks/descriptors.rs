@@ -3,8 +3,9 @@
 use libc::{F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, MAP_PRIVATE, MAP_SHARED, PROT_READ, SOL_SOCKET};
 use syscalls::Sysno;
 
-use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::attack::{Attack, Expect, attack, denied};
 use crate::controls::{CLOSED, MESSAGES};
+use crate::outcome::Outcome;
 use crate::sys::{at, call, into};
 use crate::targets::Targets;
 

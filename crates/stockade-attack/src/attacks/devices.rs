@@ -108,7 +108,7 @@ pub(super) static ATTACKS: &[Attack] = &[
         MESSAGES,
         Expect::Denied("mknodat"),
         |targets| {
-            crate::worker::on_other_thread(
+            crate::other_thread::on_other_thread(
                 |_targets| {
                     call(
                         Sysno::mknodat,

@@ -8,11 +8,12 @@ use libc::{
 };
 use syscalls::Sysno;
 
-use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::attack::{Attack, Expect, attack, denied};
 use crate::controls::{CLOSED, MESSAGES, SELF};
+use crate::other_thread::{on_other_thread, start_on_other_thread};
+use crate::outcome::Outcome;
 use crate::sys::{at, call, into, text};
 use crate::targets::Targets;
-use crate::worker::{on_other_thread, start_on_other_thread};
 
 /// `struct open_how`.
 #[repr(C)]

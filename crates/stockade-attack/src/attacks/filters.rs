@@ -7,8 +7,9 @@ use libc::{
 };
 use syscalls::Sysno;
 
-use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::attack::{Attack, Expect, attack, denied};
 use crate::controls::{HANDLER, MASKING, SELF, WAKE};
+use crate::outcome::Outcome;
 use crate::sys::{self, Action, at, call, into};
 #[cfg(target_arch = "x86_64")]
 use crate::sys::{X32, int80, numbered, read_vsyscall_page, sysenter, text, vsyscall_time};

@@ -6,11 +6,12 @@ use libc::{
 };
 use syscalls::Sysno;
 
-use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::attack::{Attack, Expect, attack, denied};
 use crate::controls::{CODE, FORTY_TWO, MEMORY};
+use crate::other_thread::on_other_thread;
+use crate::outcome::Outcome;
 use crate::sys::{self, Mapping, at, call, into, text};
 use crate::targets::Targets;
-use crate::worker::on_other_thread;
 
 const JIT: Expect = Expect::GivenUp("wx: jit lets memory become executable");
 

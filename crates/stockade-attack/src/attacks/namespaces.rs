@@ -6,8 +6,9 @@ use libc::{
 };
 use syscalls::Sysno;
 
-use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::attack::{Attack, Expect, attack, denied};
 use crate::controls::{CLOSED, SELF, THREAD};
+use crate::outcome::Outcome;
 use crate::sys::{at, spawn, text};
 
 const CLONE_NEWTIME: i32 = 0x80;

@@ -7,8 +7,9 @@ use libc::{
 };
 use syscalls::Sysno;
 
-use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::attack::{Attack, Expect, attack, denied};
 use crate::controls::{MESSAGES, THREAD};
+use crate::outcome::Outcome;
 use crate::sys::{at, call, into};
 use crate::targets::Targets;
 

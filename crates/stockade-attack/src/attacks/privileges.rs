@@ -5,8 +5,9 @@
 
 use libc::{AT_FDCWD, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE};
 
-use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::attack::{Attack, Expect, attack, denied};
 use crate::controls::{RANDOM, SELF};
+use crate::outcome::Outcome;
 use crate::sys::{at, into, text};
 
 /// `struct __user_cap_header_struct` of version 3, for itself.

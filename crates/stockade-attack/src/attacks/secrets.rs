@@ -1,8 +1,9 @@
 //! What the worker inherited: environment, arguments, auxiliary vector, memory; what the kernel
 //! reveals about the machine.
 
-use crate::attack::{Attack, Expect, Outcome, attack, denied};
+use crate::attack::{Attack, Expect, attack, denied};
 use crate::controls::{MESSAGES, RANDOM, SEARCH, SELF};
+use crate::outcome::Outcome;
 use crate::sys::{self, into};
 use crate::targets::Targets;
 

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 
 use syscalls::Sysno;
 
-use crate::attack::Outcome;
+use crate::outcome::Outcome;
 
 /// Calls the kernel; the error is an error number.
 pub(crate) fn raw(number: i64, args: [u64; 6]) -> Result<i64, i32> {

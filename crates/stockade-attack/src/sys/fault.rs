@@ -3,7 +3,7 @@
 use std::arch::asm;
 use std::hint::black_box;
 
-use crate::attack::Outcome;
+use crate::outcome::Outcome;
 
 /// A way to crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use std::arch::asm;
 
-use crate::attack::Outcome;
+use crate::outcome::Outcome;
 use crate::sys::call::{filled, outcome, raw};
 
 /// Marks numbers of the x32 interface.

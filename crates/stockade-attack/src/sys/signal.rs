@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use crate::attack::Outcome;
+use crate::outcome::Outcome;
 
 /// What is to happen on a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use crate::audit::{Reason, Refusal};
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// Policy refused it. The operator's audit has heard of it.
+    /// Policy refused it. It has been reported to the operator's audit.
     #[error("{0}")]
     Refused(Box<Refusal>),
     /// Not there.

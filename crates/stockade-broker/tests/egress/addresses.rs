@@ -50,7 +50,7 @@ async fn loopback_in_any_form_is_refused_unless_listed() {
         );
     }
     assert_eq!(server.connections(), 0);
-    // The twin: the same target, listed.
+    // The control: the same target, listed.
     let open = setting.open(|_| ());
     assert_eq!(
         text(get(&open, &format!("http://127.1:{port}/")).await.unwrap()).await,

@@ -248,7 +248,7 @@ async fn server_that_drips_is_given_up_after_the_whole_time() {
     })
     .await;
     let setting = Setting::new();
-    let egress = setting.open(|policy| policy.limits.exchange_timeout = Duration::from_millis(400));
+    let egress = setting.open(|policy| policy.limits.request_timeout = Duration::from_millis(400));
     let response = get(&egress, &server.url("/")).await.unwrap();
     let error = own(bytes(response).await.unwrap_err());
     assert!(
@@ -259,7 +259,7 @@ async fn server_that_drips_is_given_up_after_the_whole_time() {
     );
 }
 
-/// A server that reads nothing until it is told, and then says how much came.
+/// A server that reads nothing until a signal, and then reports how much came.
 #[tokio::test]
 async fn guest_is_not_asked_for_more_than_the_server_takes() {
     let (asked, mut asks) = mpsc::unbounded_channel();

@@ -152,7 +152,7 @@ async fn limits_that_are_extreme_break_nothing() {
         policy.limits.connect_timeout = Duration::MAX;
         policy.limits.head_timeout = Duration::MAX;
         policy.limits.idle_timeout = Duration::MAX;
-        policy.limits.exchange_timeout = Duration::MAX;
+        policy.limits.request_timeout = Duration::MAX;
         policy.limits.max_response_bytes = u64::MAX;
         policy.limits.max_decoded_bytes = u64::MAX;
         policy.limits.max_ratio = u32::MAX;
@@ -170,7 +170,7 @@ async fn limits_that_are_extreme_break_nothing() {
         policy.limits.connect_timeout = Duration::ZERO;
         policy.limits.head_timeout = Duration::ZERO;
         policy.limits.idle_timeout = Duration::ZERO;
-        policy.limits.exchange_timeout = Duration::ZERO;
+        policy.limits.request_timeout = Duration::ZERO;
         policy.limits.concurrent = 0;
         policy.limits.queued = 0;
         policy.limits.websockets = 0;

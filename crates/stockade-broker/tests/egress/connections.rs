@@ -165,7 +165,7 @@ async fn connection_that_is_refused_says_so_without_an_address() {
 }
 
 #[tokio::test]
-async fn exchange_under_way_outlives_the_policy_that_began_it() {
+async fn request_under_way_outlives_the_policy_that_began_it() {
     let (go, may_go) = tokio::sync::oneshot::channel::<()>();
     let may_go = Arc::new(parking_lot::Mutex::new(Some(may_go)));
     let server = servers::raw(move |mut stream| {
@@ -195,9 +195,9 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// Tasks and descriptors are gone when exchanges are over, however they ended.
+/// Tasks and descriptors are released when requests are over, however they ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn exchanges_of_all_kinds_leave_nothing_behind() {
+async fn requests_of_all_kinds_leave_nothing_behind() {
     let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let server = servers::raw(move |mut stream| {
         let kind = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 6;
@@ -248,7 +248,7 @@ async fn exchanges_of_all_kinds_leave_nothing_behind() {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     loop {
         let now = (descriptors(), tasks());
-        // The task that looks after kept connections sees the end at its next round.
+        // The task that maintains kept connections sees the end at its next round.
         if now.0 <= before.0 + 1 && now.1 <= before.1 + 2 {
             break;
         }

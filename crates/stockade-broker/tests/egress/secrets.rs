@@ -112,7 +112,7 @@ async fn placeholder_towards_another_host_is_refused_wherever_it_stands() {
         assert!(!error.to_string().contains(VALUE) && !error.to_string().contains(&key));
     }
     assert!(!heads.lock().concat().contains(&key));
-    // The twin: the same server, no placeholder.
+    // The control: the same server, no placeholder.
     assert_eq!(text(get(&egress, &url).await.unwrap()).await, "ok");
 }
 

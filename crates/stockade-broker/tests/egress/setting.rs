@@ -1,4 +1,4 @@
-//! What the cases have in common: a broker that hears refusals, and an instance's way out.
+//! What the cases have in common: a broker whose refusals are recorded, and an instance's egress.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,13 +16,13 @@ use stockade_broker::{
 use stockade_http::{Body, BoxError, HostPattern, Scheme};
 use tokio::sync::mpsc;
 
-/// Hears everything.
-pub(crate) struct Heard {
+/// Records everything.
+pub(crate) struct Recorded {
     refusals: Mutex<Vec<Refusal>>,
     used: mpsc::UnboundedSender<Usage>,
 }
 
-impl Audit for Heard {
+impl Audit for Recorded {
     fn refused(&self, refusal: &Refusal) {
         self.refusals.lock().push(refusal.clone());
     }
@@ -32,10 +32,10 @@ impl Audit for Heard {
     }
 }
 
-/// A broker and what its operator heard.
+/// A broker and what was reported to its operator.
 pub(crate) struct Setting {
     pub(crate) broker: Broker,
-    heard: Arc<Heard>,
+    recorded: Arc<Recorded>,
     used: tokio::sync::Mutex<mpsc::UnboundedReceiver<Usage>>,
 }
 
@@ -46,12 +46,12 @@ impl Setting {
 
     pub(crate) fn with(change: impl FnOnce(&mut BrokerOptions)) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let heard = Arc::new(Heard {
+        let recorded = Arc::new(Recorded {
             refusals: Mutex::default(),
             used: sender,
         });
         let mut options = BrokerOptions {
-            audit: heard.clone(),
+            audit: recorded.clone(),
             ..BrokerOptions::default()
         };
         // Nothing must leave this machine, so no name resolves unless the case says where.
@@ -60,7 +60,7 @@ impl Setting {
         let broker = Broker::new(options).unwrap();
         Self {
             broker,
-            heard,
+            recorded,
             used: tokio::sync::Mutex::new(receiver),
         }
     }
@@ -121,7 +121,7 @@ impl Setting {
     }
 
     pub(crate) fn refusals(&self) -> Vec<Refusal> {
-        std::mem::take(&mut *self.heard.refusals.lock())
+        std::mem::take(&mut *self.recorded.refusals.lock())
     }
 
     pub(crate) fn reasons(&self) -> Vec<Reason> {
@@ -131,7 +131,7 @@ impl Setting {
             .collect()
     }
 
-    /// The next exchange that is over.
+    /// The next request or socket that is over.
     pub(crate) async fn used(&self) -> Usage {
         self.used.lock().await.recv().await.unwrap()
     }

@@ -8,7 +8,9 @@ use http::Version;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 use stockade_broker::{Broker, BrokerError, BrokerOptions, EgressError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
@@ -45,6 +47,36 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(names).unwrap();
         self.accept(params, key, protocols)
+    }
+
+    /// Files of a certificate and its key, for a client.
+    pub(crate) fn identity(&self, name: &str) -> (PathBuf, PathBuf) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let path = |end: &str| self.folder.path().join(format!("{name}.{end}"));
+        std::fs::write(path("pem"), certificate.pem()).unwrap();
+        std::fs::write(path("key"), key.serialize_pem()).unwrap();
+        (path("pem"), path("key"))
+    }
+
+    /// As [`Authority::acceptor`], for clients that show a certificate of this authority.
+    pub(crate) fn demanding(&self, name: &str) -> TlsAcceptor {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let (certificate, key) = self.identity(name);
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(
+                vec![CertificateDer::from_pem_file(certificate).unwrap()],
+                PrivateKeyDer::from_pem_file(key).unwrap(),
+            );
+        TlsAcceptor::from(Arc::new(config.unwrap()))
     }
 
     fn accept(&self, params: CertificateParams, key: KeyPair, protocols: &[&str]) -> TlsAcceptor {
@@ -233,7 +265,7 @@ async fn server_that_floods_over_http2_is_given_up_within_bounds() {
     let setting = Setting::trusting(authority.root(), dns.address);
     let egress = setting.open(|policy| {
         policy.limits.head_timeout = std::time::Duration::from_secs(2);
-        policy.limits.exchange_timeout = std::time::Duration::from_secs(2);
+        policy.limits.request_timeout = std::time::Duration::from_secs(2);
         policy.limits.max_response_bytes = 100_000;
     });
     // A literal field without indexing, name `x`, and a value of 100 bytes; 0x88 is `:status: 200`.
@@ -244,14 +276,14 @@ async fn server_that_floods_over_http2_is_given_up_within_bounds() {
     let pings = frame(6, 0, 0, &[0; 8]).repeat(100);
     let settings = frame(4, 0, 0, &[]).repeat(100);
     let data_of_no_stream = frame(0, 0, 7, &[0; 100]);
-    let data_unasked = frame(0, 0, 1, &[0; 16_000]);
+    let data_unexpected = frame(0, 0, 1, &[0; 16_000]);
     let resets = [frame(3, 0, 1, &[0, 0, 0, 8])].concat();
     for (name, first, again) in [
         ("header without end", endless_header, continued),
         ("pings", Vec::new(), pings),
         ("settings", Vec::new(), settings),
         ("data of no stream", head.clone(), data_of_no_stream),
-        ("data beyond the window", head, data_unasked),
+        ("data beyond the window", head, data_unexpected),
         ("a reset", resets, Vec::new()),
         (
             "no frames",

@@ -65,7 +65,7 @@ fn url(server: &Server) -> String {
 }
 
 #[tokio::test]
-async fn messages_go_both_ways_and_the_end_is_told() {
+async fn messages_go_both_ways_and_the_end_is_reported() {
     let server = echo_server().await;
     let setting = Setting::new();
     let egress = setting.open(|_| ());
@@ -98,14 +98,15 @@ async fn messages_go_both_ways_and_the_end_is_told() {
 
 #[tokio::test]
 async fn close_of_the_guest_reaches_the_server() {
-    let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut reports) = tokio::sync::mpsc::unbounded_channel();
     let server = servers::raw(move |stream| {
-        let told = told.clone();
+        let sender = sender.clone();
         async move {
             let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
             while let Some(Ok(message)) = socket.next().await {
                 if let Message::Close(Some(frame)) = message {
-                    told.send((u16::from(frame.code), frame.reason.to_string()))
+                    sender
+                        .send((u16::from(frame.code), frame.reason.to_string()))
                         .unwrap();
                 }
             }
@@ -125,7 +126,7 @@ async fn close_of_the_guest_reaches_the_server() {
         reason: "done".to_owned(),
     };
     socket.to_upstream.send(close.clone()).await.unwrap();
-    assert_eq!(tells.recv().await.unwrap(), (3001, "done".to_owned()));
+    assert_eq!(reports.recv().await.unwrap(), (3001, "done".to_owned()));
     // The server's library answers with the same.
     assert_eq!(socket.from_upstream.recv().await, Some(close));
     assert_eq!(socket.from_upstream.recv().await, None);
@@ -133,20 +134,20 @@ async fn close_of_the_guest_reaches_the_server() {
     // A guest that is gone closes as well.
     let socket = egress.websocket(url(&server), Vec::new()).await.unwrap();
     drop(socket);
-    assert_eq!(tells.recv().await.unwrap().0, 1001);
+    assert_eq!(reports.recv().await.unwrap().0, 1001);
 }
 
 #[tokio::test]
-async fn guest_that_closes_first_hears_what_the_server_answers() {
+async fn guest_that_closes_first_receives_the_servers_answer() {
     // The close frame that the guest's becomes, what the server does then, and what the guest gets.
     for (said, frame, answer, code) in [
         (1005, &[0x88, 0x80][..], &[0x88, 0x02, 0x0f, 0xa1][..], 4001),
         (1014, &[0x88, 0x82], &[0x88, 0x00], 1005),
         (1000, &[0x88, 0x82], &[], 1006),
     ] {
-        let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, mut reports) = tokio::sync::mpsc::unbounded_channel();
         let server = servers::raw(move |stream| {
-            let told = told.clone();
+            let sender = sender.clone();
             async move {
                 let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
                 let stream = socket.get_mut();
@@ -157,7 +158,7 @@ async fn guest_that_closes_first_hears_what_the_server_answers() {
                 for (byte, mask) in body.iter_mut().zip(&masked[2..]) {
                     *byte ^= mask;
                 }
-                told.send((masked[..2].to_vec(), body)).unwrap();
+                sender.send((masked[..2].to_vec(), body)).unwrap();
                 stream.write_all(answer).await.unwrap();
             }
         })
@@ -170,7 +171,7 @@ async fn guest_that_closes_first_hears_what_the_server_answers() {
             reason: String::new(),
         };
         socket.to_upstream.send(close(said)).await.unwrap();
-        let (head, body) = tells.recv().await.unwrap();
+        let (head, body) = reports.recv().await.unwrap();
         assert_eq!(head, frame, "{said}");
         let sent = (said != 1005).then(|| said.to_be_bytes().to_vec());
         assert_eq!(body, sent.unwrap_or_default(), "{said}");
@@ -337,7 +338,7 @@ async fn message_larger_than_allowed_closes_the_socket() {
 
 #[tokio::test]
 async fn server_that_breaks_the_protocol_or_off_ends_the_socket() {
-    // A handshake, then: a masked frame; a reserved opcode; bytes that are no UTF-8; nothing.
+    // A handshake, then: a masked frame; a reserved opcode; bytes that are not UTF-8; nothing.
     for (frames, code) in [
         (&[0x81, 0x81, 0, 0, 0, 0, b'x'][..], 1002),
         (&[0x83, 0x01, b'x'], 1002),
@@ -360,7 +361,7 @@ async fn server_that_breaks_the_protocol_or_off_ends_the_socket() {
             .unwrap();
         let end = socket.from_upstream.recv().await.unwrap();
         assert!(
-            matches!(end, SocketMessage::Close { code: told, .. } if told == code),
+            matches!(end, SocketMessage::Close { code: sender, .. } if sender == code),
             "{end:?}"
         );
         assert_eq!(socket.from_upstream.recv().await, None);

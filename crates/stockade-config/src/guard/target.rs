@@ -17,7 +17,7 @@ pub(super) fn entry(text: &str) -> Result<GuardRule, Message> {
         Some(("http" | "ws", rest)) => (vec![Scheme::Http], rest),
         Some(("https" | "wss", rest)) => (vec![Scheme::Https], rest),
         Some((scheme, _)) => {
-            let what = format!("{:?} is no scheme here", shown(scheme));
+            let what = format!("{:?} is not a scheme here", shown(scheme));
             return Err(Message::allowed(
                 what,
                 "https://, http:// or neither, for both",

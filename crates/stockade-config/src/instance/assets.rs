@@ -88,7 +88,7 @@ fn inside(section: &Fields<'_>, key: &str, file: &str) {
         .components()
         .all(|part| matches!(part, Component::Normal(_)));
     if !inside {
-        let what = format!("{:?} is no file in the folder of assets", shown(file));
+        let what = format!("{:?} is not a file in the folder of assets", shown(file));
         let allowed = "a path within the folder, as index.html or pages/404.html";
         section.refuse(key, Message::allowed(what, allowed));
     }
@@ -142,7 +142,7 @@ fn headers(section: &Fields<'_>) -> HeaderMap {
         let value = HeaderValue::parse(reader, &found, &Kind::Text(TEXT));
         match (header_name(name), value) {
             (Ok(name), _) if OURS.contains(&name) => {
-                reader.refuse(&found, format!("{name} is said by the gateway"));
+                reader.refuse(&found, format!("{name} is set by the gateway"));
             }
             (Ok(name), Some(value)) => {
                 out.insert(name, value);

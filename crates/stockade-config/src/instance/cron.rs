@@ -31,7 +31,7 @@ impl Cron {
         let times = parser.parse(text).map_err(|error| {
             let why = error.to_string();
             let why = shown(why.trim_end_matches('.'));
-            let what = format!("{:?} is no cron expression: {why}", shown(text));
+            let what = format!("{:?} is not a cron expression: {why}", shown(text));
             Message::allowed(what, CRON.what)
         })?;
         Ok(Self {
@@ -57,7 +57,7 @@ mod tests {
             "* * * * * *",
         ] {
             let message = Cron::parse(text).unwrap_err();
-            assert!(message.what.contains("is no cron expression"), "{text}");
+            assert!(message.what.contains("is not a cron expression"), "{text}");
         }
     }
 }

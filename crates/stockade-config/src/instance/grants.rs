@@ -1,19 +1,20 @@
 //! What an instance is granted: variables, secrets, bindings, state, folders.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 use serde_json::{Map, Number, Value as Json};
 use stockade_http::HostPattern;
 
 use crate::fields::Fields;
+use crate::grants::FileMode;
 use crate::keys::{
-    Expect, FOLDER, HOST, INSTANCE_NAME, Key, Kind, SECRET_FILE, VARIABLE, boolean, integer, list,
-    size, text,
+    FOLDER, HOST, INSTANCE_NAME, Key, Kind, SECRET_FILE, VARIABLE, boolean, integer, list, size,
+    text,
 };
-use crate::section::{Record, Words, section, words};
-use crate::tree::{Message, Node, Span, Use, Value};
+use crate::secret::{self, SecretSource, SecretText};
+use crate::section::{Record, Words, section};
+use crate::tree::{Message, Node, Span, Value};
 
 section! {
     /// A secret, from `file` or from `variable`. With `hosts`, the guest never sees the
@@ -26,7 +27,7 @@ section! {
         /// An environment variable of the supervisor.
         key "variable" = text(VARIABLE),
         /// Where it comes from.
-        pub source: SecretSource => source,
+        pub source: SecretSource => secret::source,
         /// The hosts for which the broker inserts the secret.
         pub hosts: Option<Vec<HostPattern>> = list(&Kind::Text(HOST)).like(&["[api.example.com]"]) => hosts,
         /// With `hosts`: also inserts the secret over plain HTTP, where anyone on the
@@ -37,37 +38,6 @@ section! {
         pub in_urls: bool = boolean().default("false"),
         /// The secret, where [`Config::load`](crate::Config::load) read it.
         pub value: Option<SecretText> => |_| None,
-    }
-}
-
-/// Where a secret comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretSource {
-    /// A file; one line end at its end does not belong to the secret.
-    File(PathBuf),
-    /// An environment variable of the supervisor.
-    Variable(String),
-}
-
-/// A secret's text, which `Debug` does not show.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SecretText(String);
-
-impl SecretText {
-    /// The secret itself.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    pub(crate) fn new(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretText(…)")
     }
 }
 
@@ -106,16 +76,6 @@ section! {
         pub storage: u64 = size(0, 1 << 50).derived("`limits.storage`"),
         /// Size of one file.
         pub max_file: u64 = size(1, 1 << 40).default("100mb"),
-    }
-}
-
-words! {
-    /// What may be done in a granted folder.
-    pub enum FileMode {
-        /// Read and list.
-        Read = "read",
-        /// That, and make, change and delete.
-        Write = "write",
     }
 }
 
@@ -168,7 +128,7 @@ fn json(node: &Node) -> Json {
     match &node.value {
         Value::List(items) => Json::Array(items.iter().map(json).collect()),
         Value::Map(entries) => {
-            let entry = |entry: &crate::tree::Entry| (entry.key.to_string(), json(&entry.node));
+            let entry = |entry: &crate::tree::MapEntry| (entry.key.to_string(), json(&entry.node));
             Json::Object(entries.iter().map(entry).collect::<Map<_, _>>())
         }
         Value::Scalar { .. } if node.is_null() => Json::Null,
@@ -190,7 +150,7 @@ pub(super) fn secrets(fields: &Fields<'_>) -> BTreeMap<String, Secret> {
     for (name, found) in fields.entries("secrets") {
         if found.node.text().is_some() {
             fields.reader().source.hide(found.node.span);
-            let what = "a secret does not stand in this file";
+            let what = "a secret must not be written in this file";
             let allowed = "{file: path} or {variable: NAME}";
             fields
                 .reader()
@@ -221,24 +181,6 @@ pub(super) fn secrets(fields: &Fields<'_>) -> BTreeMap<String, Secret> {
         out.insert(name.to_owned(), secret);
     }
     out
-}
-
-fn source(secret: &Fields<'_>) -> SecretSource {
-    let (file, variable): (Option<PathBuf>, Option<String>) =
-        (secret.get("file"), secret.get("variable"));
-    if let Some(file) = file {
-        return SecretSource::File(file);
-    }
-    let variable = variable.unwrap_or_default();
-    if let Some(at) = secret.find("variable") {
-        secret.reader().source.use_of(Use {
-            expect: Expect::Variable,
-            subject: variable.clone().into(),
-            span: at.node.span,
-            path: at.path,
-        });
-    }
-    SecretSource::Variable(variable)
 }
 
 /// The hosts towards which the broker fills in a secret; `None` hands the secret itself to the guest.

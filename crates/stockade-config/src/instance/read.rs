@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stockade_policy::{Isolation, Wx};
+use stockade_limits::{Fresh, Isolation, Wx};
 
 use super::grants::{Marks, bindings};
-use super::scaling::{check_recycle, scaling, scaling_source};
-use super::{Instance, InstanceLimits, WxPolicy, share};
+use super::scaling::{check_fresh, check_recycle, scaling, scaling_source};
+use super::{Instance, InstanceLimits, TemplateUse, WxPolicy, share};
 use crate::diagnostic::shown;
 use crate::fields::Fields;
 use crate::keys::{Expect, Kind, URL};
@@ -64,6 +64,14 @@ pub(crate) fn read(own: Fields<'_>, name: &str, wider: &Wider<'_, '_>, single: b
     }
     instance.scaling = scaling(&scaling_from, &fields, &instance.limits);
     check_recycle(&fields, &instance.recycle, &instance.limits);
+    if instance.template == TemplateUse::Own && instance.isolation == Isolation::Thread {
+        let what = "instances with `isolation: thread` share a worker, which has no template";
+        let allowed = "shared, or `isolation: process` or `container`";
+        fields.refuse("template", Message::allowed(what, allowed));
+    }
+    if instance.fresh == Fresh::Request {
+        check_fresh(&fields, &instance);
+    }
 
     // What is checked against the whole file needs to know where it stands.
     let (urls, url_marks) = urls(&fields);
@@ -169,6 +177,7 @@ fn names(instance: &Instance, fields: &Fields<'_>) {
         .bindings
         .keys()
         .for_each(|name| add(name, "a binding"));
+    instance.grants.keys().for_each(|name| add(name, "a grant"));
     if let Some(state) = &instance.state {
         add(&state.binding, "the state");
     }

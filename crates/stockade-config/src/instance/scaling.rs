@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::InstanceLimits;
+use stockade_limits::Isolation;
+
+use super::{Instance, InstanceLimits};
 use crate::fields::Fields;
 use crate::keys::{integer, number, size, time};
 use crate::section::{Record, section};
@@ -134,5 +136,35 @@ pub(super) fn check_recycle(fields: &Fields<'_>, recycle: &Recycle, limits: &Ins
         fields
             .section("recycle")
             .refuse("memory", Message::allowed(what, allowed));
+    }
+}
+
+/// Reports what has no meaning for an instance each of whose requests gets a mirror of its own.
+pub(super) fn check_fresh(fields: &Fields<'_>, instance: &Instance) {
+    if instance.isolation == Isolation::Thread {
+        let what = "instances with `isolation: thread` share a worker, so no request can have one of its own";
+        let allowed = "mirror, or `isolation: process` or `container`";
+        fields.refuse("fresh", Message::allowed(what, allowed));
+    }
+    match &instance.scaling {
+        Scaling::Auto(_) => {
+            let what = "with `fresh: request` a mirror starts for each request, so `autoscale` would have no effect";
+            let allowed =
+                "`autoscale: false`, with `mirrors` as the number of mirrors that are kept ready";
+            fields.refuse("autoscale", Message::allowed(what, allowed));
+        }
+        Scaling::Fixed(mirrors) if *mirrors > instance.limits.concurrency => {
+            let most = instance.limits.concurrency;
+            let what = format!(
+                "{mirrors} mirrors are to be kept ready, and `limits.concurrency` allows {most} mirrors"
+            );
+            fields.refuse("mirrors", Message::allowed(what, format!("1 to {most}")));
+        }
+        Scaling::Fixed(_) => {}
+    }
+    if instance.recycle.requests.is_some() {
+        let what = "with `fresh: request` a mirror ends after its first request";
+        let recycle = fields.section("recycle");
+        recycle.refuse("requests", Message::allowed(what, "none"));
     }
 }

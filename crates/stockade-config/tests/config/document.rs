@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stockade_config::{ClientAuthMode, PortRange, Scaling, TlsVersion};
 use stockade_http::{Host, HostPattern, Scheme};
-use stockade_policy::Wx;
+use stockade_limits::Wx;
 
 use crate::good;
 

@@ -9,13 +9,29 @@ use crate::{good, root};
 #[test]
 fn example_loads_with_all_it_names() {
     let path = root().join("examples/serve/stockade.yaml");
-    let loaded = Config::load(&path).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let loaded = Config::load(&path).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
     assert!(loaded.warnings.is_empty(), "{:#?}", loaded.warnings);
     assert_eq!(loaded.sources.len(), 1);
     let names: Vec<_> = loaded.config.instances.keys().collect();
     assert_eq!(names, ["hello", "notes"]);
     assert!(loaded.config.listeners[0].address.ip().is_loopback());
     assert!(loaded.config.state.is_absolute());
+}
+
+#[test]
+fn examples_of_grants_load() {
+    let mut examples = 0;
+    for entry in fs::read_dir(root().join("examples/grants")).unwrap() {
+        let path = entry.unwrap().path().join("stockade.yaml");
+        let loaded = Config::load(&path).unwrap_or_else(|wrong| panic!("{wrong}"));
+        assert!(loaded.warnings.is_empty(), "{:#?}", loaded.warnings);
+        let granted = |instance: &stockade_config::Instance| {
+            !instance.grants.is_empty() || !instance.sockets.connect.is_empty()
+        };
+        assert!(loaded.config.instances.values().any(granted), "{path:?}");
+        examples += 1;
+    }
+    assert!(examples >= 1);
 }
 
 #[test]

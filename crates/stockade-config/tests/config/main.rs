@@ -6,11 +6,12 @@
     reason = "a test fails by panicking"
 )]
 
+mod diagnostics;
 mod document;
 mod example;
-mod mistakes;
 mod resolved;
 mod schema_agrees;
+mod sockets;
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +28,7 @@ fn parse(text: &str) -> Result<Loaded, Diagnostics> {
 
 #[track_caller]
 fn good(text: &str) -> Loaded {
-    parse(text).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    parse(text).unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
 }
 
 /// A file with one instance `web` that has these lines.
@@ -46,7 +47,7 @@ fn web(lines: &str) -> Instance {
 fn refused(text: &str) -> String {
     match parse(text) {
         Ok(loaded) => panic!("this is taken:\n{text}\n{:#?}", loaded.config),
-        Err(mistakes) => mistakes.to_string(),
+        Err(diagnostics) => diagnostics.to_string(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use stockade_config::{ClientAuthMode, FileMode, ProxyProtocol, Scaling, SecretSource};
 use stockade_http::{EncodedSlashes, HostPattern};
-use stockade_policy::{Isolation, Wx};
+use stockade_limits::{Isolation, Wx};
 
 use crate::{good, web, with_web};
 

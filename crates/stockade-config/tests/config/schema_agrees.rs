@@ -142,7 +142,7 @@ fn schema_in_docs_is_the_one_printed() {
         serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     assert!(
         found == schema(),
-        "run this test with UPDATE=1, then look at the difference"
+        "run this test with UPDATE=1, then review the difference"
     );
 }
 
@@ -229,6 +229,35 @@ const LINES: &[(&str, bool)] = &[
     ("state: {size: 1gb}", false),
     ("files: [{path: a, mode: write}]", true),
     ("files: [{mode: write}]", false),
+    (
+        "grants: {N: {dns: {names: [a.example, \"*.b.example\"], records: [A, TXT], servers: [\"[::1]:53\"]}}}",
+        true,
+    ),
+    (
+        "grants: {N: {dns: {names: [a.example], limits: {rate: 5, timeout: 2s, total_bytes: 1mb}}}}",
+        true,
+    ),
+    (
+        "grants: {D: {files: {path: ./d, mode: write}, approve: {instance: web, timeout: 5s}}}",
+        true,
+    ),
+    ("grants: {D: {files: {mode: write}}}", false),
+    (
+        "grants: {D: {files: {path: ./d}, approve: {method: m}}}",
+        false,
+    ),
+    ("grants: {N: {dns: {names: []}}}", false),
+    ("grants: {N: {dns: {records: [A]}}}", false),
+    (
+        "grants: {N: {dns: {names: [a.example], records: [ANY]}}}",
+        false,
+    ),
+    (
+        "grants: {N: {dns: {names: [a.example], limits: {handles: 1}}}}",
+        false,
+    ),
+    ("grants: {N: {ftp: {}}}", false),
+    ("grants: {a-b: {dns: {names: [a.example]}}}", false),
     ("crons: [\"*/5 * * * *\"]", true),
     ("crons: [\"* * *\"]", false),
     ("client_auth: none", true),
@@ -259,6 +288,11 @@ const LINES: &[(&str, bool)] = &[
     ("assets: {path: ./public}", false),
     ("encoded_slashes: keep", true),
     ("recycle: {requests: 100, age: 1h, memory: 100mb}", true),
+    ("template: own", true),
+    ("template: mine", false),
+    ("fresh: request", true),
+    ("fresh: mirror", true),
+    ("fresh: true", false),
     ("timeout_seconds: 1.5", true),
     ("egress: {}", false),
 ];

@@ -10,6 +10,7 @@ use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header;
+use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
@@ -94,21 +95,16 @@ pub(super) struct CompressedFiles {
     permits: Arc<Semaphore>,
 }
 
-#[derive(Default)]
 struct FileCache {
-    files: HashMap<CacheKey, (Bytes, u64)>,
+    files: LruCache<CacheKey, Bytes>,
     bytes: usize,
     limit: usize,
-    clock: u64,
 }
 
 impl CompressedFiles {
     pub(super) fn new(limit: usize) -> Self {
         Self {
-            cache: Mutex::new(FileCache {
-                limit,
-                ..FileCache::default()
-            }),
+            cache: Mutex::new(FileCache::new(limit)),
             permits: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
@@ -125,8 +121,8 @@ impl CompressedFiles {
             modified: opened.modified,
             coding,
         };
-        if let Some(data) = self.cache.lock().find(&key) {
-            return Some(data);
+        if let Some(data) = self.cache.lock().files.get(&key) {
+            return Some(data.clone());
         }
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         let file = opened.file.try_clone().ok()?;
@@ -165,11 +161,12 @@ async fn compress(plain: &[u8], coding: Coding) -> std::io::Result<Bytes> {
 }
 
 impl FileCache {
-    fn find(&mut self, key: &CacheKey) -> Option<Bytes> {
-        self.clock += 1;
-        let (data, used) = self.files.get_mut(key)?;
-        *used = self.clock;
-        Some(data.clone())
+    fn new(limit: usize) -> Self {
+        Self {
+            files: LruCache::unbounded(),
+            bytes: 0,
+            limit,
+        }
     }
 
     fn keep(&mut self, key: CacheKey, data: Bytes) {
@@ -177,17 +174,13 @@ impl FileCache {
             return;
         }
         self.bytes += data.len();
-        if let Some((old, _)) = self.files.insert(key, (data, self.clock)) {
+        if let Some(old) = self.files.put(key, data) {
             self.bytes -= old.len();
         }
-        while self.bytes > self.limit {
-            let oldest = self.files.iter().min_by_key(|(_, (_, used))| *used);
-            let Some(key) = oldest.map(|(key, _)| key.clone()) else {
-                return;
-            };
-            if let Some((old, _)) = self.files.remove(&key) {
-                self.bytes -= old.len();
-            }
+        while self.bytes > self.limit
+            && let Some((_, old)) = self.files.pop_lru()
+        {
+            self.bytes -= old.len();
         }
     }
 }
@@ -216,10 +209,7 @@ mod tests {
 
     #[test]
     fn kept_files_stay_within_their_bound() {
-        let mut kept = FileCache {
-            limit: 250,
-            ..FileCache::default()
-        };
+        let mut kept = FileCache::new(250);
         let key = |path: &str| CacheKey {
             path: path.to_owned(),
             inode: 0,
@@ -230,10 +220,10 @@ mod tests {
         let data = Bytes::from(vec![0; 100]);
         kept.keep(key("a"), data.clone());
         kept.keep(key("b"), data.clone());
-        assert!(kept.find(&key("a")).is_some());
+        assert!(kept.files.get(&key("a")).is_some());
         kept.keep(key("c"), data.clone());
-        assert!(kept.find(&key("b")).is_none());
-        assert!(kept.find(&key("a")).is_some());
+        assert!(kept.files.get(&key("b")).is_none());
+        assert!(kept.files.get(&key("a")).is_some());
         kept.keep(key("a"), data);
         assert_eq!(kept.bytes, 200);
         kept.keep(key("huge"), vec![0; 300].into());

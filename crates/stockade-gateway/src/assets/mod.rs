@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! 1. Nothing outside the folder is served, whatever links lie in it; nor is a name that begins with a dot
-//!    (but `.well-known`), nor anything that is no regular file.
+//!    (except `.well-known`), nor anything but regular files.
 //! 2. A file's size does not matter: it is streamed, and what is kept of compressed files is bounded.
 //! 3. Reading and compressing happen on threads that may block, never on those that serve.
 
@@ -95,7 +95,7 @@ pub enum AssetsError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// The fallback is no file of the folder.
+    /// The fallback is not a file in the folder.
     #[error(
         "the fallback {file:?} is not a file in {folder}\n  fix: make the file, or name another"
     )]

@@ -21,7 +21,7 @@ impl Part {
     }
 }
 
-/// The part that is asked for; none if the whole file is to be sent: for what is no range, and for several
+/// The part that is asked for; `None` if the whole file is to be sent: for a malformed header, and for several
 /// ranges at once, which cost the server much and are used by few.
 pub(super) fn read(headers: &HeaderMap, length: u64) -> Option<Result<Part, Unsatisfiable>> {
     let mut values = headers.get_all(header::RANGE).iter();

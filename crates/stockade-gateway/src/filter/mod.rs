@@ -70,7 +70,7 @@ pub(crate) enum Flow {
 
 /// A request as filters see it.
 pub(crate) struct RequestContext<'a> {
-    /// The head as the client sent it, but for headers that say who the client is, which the gateway wrote.
+    /// The head as the client sent it, except headers that say who the client is, which the gateway wrote.
     /// A filter may add headers for the target. What it puts into the extensions comes back with the response, and no
     /// target sees it.
     pub(crate) head: &'a mut request::Parts,
@@ -215,7 +215,26 @@ mod tests {
     }
 
     #[test]
-    fn chain_has_only_filters_that_the_options_ask_for() {
-        assert_eq!(FilterChain::new(&TableOptions::default()).0.len(), 5);
+    fn chain_checks_the_client_before_the_request_and_names_each_response() {
+        let chain = FilterChain::new(&TableOptions::default());
+        let mut request = TestRequest::get("/.well-known/acme-challenge/token");
+        request.body_bytes = request.limits.max_body + 1;
+        // Without ACME no path is answered before its route.
+        let passed = chain.before_route(&mut request.context());
+        assert!(matches!(passed, Ok(Flow::Continue)), "{passed:?}");
+        let mut rejected = |required| {
+            let mut route = route();
+            route.client.required = required;
+            let rejected = chain.after_route(&mut request.context(), &route);
+            rejected.unwrap_err().status
+        };
+        assert_eq!(rejected(true), StatusCode::FORBIDDEN);
+        assert_eq!(rejected(false), StatusCode::PAYLOAD_TOO_LARGE);
+        let mut response = Response::new(empty_body());
+        chain.on_response(&request.record, &request.head.extensions, &mut response);
+        assert_eq!(
+            response.headers()["x-request-id"],
+            *request.record.request_id
+        );
     }
 }

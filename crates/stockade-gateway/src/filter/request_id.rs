@@ -38,7 +38,7 @@ mod tests {
         let own = HeaderValue::from_static("made up");
         response.headers_mut().insert(REQUEST_ID, own);
         RequestId.on_response(&request.record, &Extensions::new(), &mut response);
-        assert_eq!(response.headers()[REQUEST_ID], request.record.request_id);
+        assert_eq!(response.headers()[REQUEST_ID], *request.record.request_id);
         assert_eq!(response.headers().len(), 1);
     }
 }

@@ -32,7 +32,7 @@ impl TestRequest {
             limits: Limits::default(),
             record: AccessRecord {
                 started: SystemTime::now(),
-                request_id: "id".to_owned(),
+                request_id: "id".into(),
                 listener: "test".into(),
                 route: None,
                 client,

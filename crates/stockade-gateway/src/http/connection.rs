@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use stockade_http::Scheme;
 
 use crate::access::{ConnectionReport, Refusal};
@@ -17,6 +18,8 @@ pub(crate) struct Connection {
     pub(crate) listener: Arc<str>,
     /// The other end, or the client that the PROXY header names.
     pub(crate) peer: SocketAddr,
+    /// The peer's address as headers have it, made once for all requests.
+    pub(crate) peer_text: Option<HeaderValue>,
     pub(crate) tls: Option<TlsContext>,
     pub(crate) state: Arc<ConnectionState>,
     pub(crate) permit: Arc<ConnectionPermit>,

@@ -5,8 +5,8 @@
 //! client takes away.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use http::header::{FORWARDED, HeaderName};
@@ -24,7 +24,7 @@ const CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
 
 /// Headers by which proxies of some kind name the client, the host or the path that it asked for. None of
 /// them passes as a client wrote it.
-const OTHERS: [HeaderName; 19] = [
+static OTHERS: [HeaderName; 19] = [
     FORWARDED,
     HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("x-client-ip"),
@@ -55,32 +55,29 @@ const EDGE_PREFIX: &str = "cf-";
 /// Removes every header that says who a client is or what it asked for, as far as a sender could make it
 /// up. That holds behind a trusted proxy, too: most proxies pass `cf-*` on as their own client wrote it.
 pub fn remove_identity(headers: &mut HeaderMap) {
-    let claims = |name: &&HeaderName| {
+    headers::remove_those(headers, |name| {
         let text = name.as_str();
         OTHERS.contains(name)
-            || **name == REQUEST_ID
+            || *name == REQUEST_ID
             || text.starts_with(FORWARDED_PREFIX)
             || text.starts_with(EDGE_PREFIX)
-    };
-    let claimed: Vec<HeaderName> = headers.keys().filter(claims).cloned().collect();
-    for name in claimed {
-        headers.remove(name);
-    }
+    });
 }
 
 /// Writes who sent the request, and removes every header that claimed it before.
 pub fn write_identity(headers: &mut HeaderMap, client: &Client) {
     remove_identity(headers);
-    write(
-        headers,
-        client.address.ip(),
-        client.https,
-        &client.request_id,
-    );
+    let address = address_text(client.address.ip());
+    write(headers, address, client.https, &client.request_id);
 }
 
-fn write(headers: &mut HeaderMap, address: IpAddr, https: bool, request_id: &str) {
-    if let Ok(address) = HeaderValue::from_str(&address.to_canonical().to_string()) {
+/// An address as headers have it.
+pub(crate) fn address_text(address: IpAddr) -> Option<HeaderValue> {
+    HeaderValue::from_str(&address.to_canonical().to_string()).ok()
+}
+
+fn write(headers: &mut HeaderMap, address: Option<HeaderValue>, https: bool, request_id: &str) {
+    if let Some(address) = address {
         headers.insert(FOR, address.clone());
         headers.insert(CONNECTING_IP, address);
     }
@@ -96,7 +93,7 @@ fn write(headers: &mut HeaderMap, address: IpAddr, https: bool, request_id: &str
 pub(crate) struct Origin {
     pub(crate) client: SocketAddr,
     pub(crate) scheme: Scheme,
-    pub(crate) request_id: String,
+    pub(crate) request_id: Arc<str>,
 }
 
 /// Whether `address` is one of the proxies.
@@ -108,42 +105,44 @@ pub(crate) fn trusts(proxies: &[IpNet], address: IpAddr) -> bool {
 impl Origin {
     /// Establishes it from the connection's peer and scheme, and from the headers where the peer is a
     /// trusted proxy. Then removes what is for this connection alone and what a sender could make up, and
-    /// writes the gateway's own headers last: no name in `connection` takes one of those away.
+    /// writes the gateway's own headers last: no name in `connection` takes one of those away. `peer_text` is the
+    /// [`address_text`] of the peer.
     pub(crate) fn establish(
         peer: SocketAddr,
+        peer_text: Option<&HeaderValue>,
         scheme: Scheme,
         proxies: &[IpNet],
         headers: &mut HeaderMap,
     ) -> Self {
-        let mut origin = Self {
-            client: peer,
-            scheme,
-            request_id: String::new(),
-        };
+        let mut client = peer;
+        let mut scheme = scheme;
+        let mut given = None;
         if !proxies.is_empty() && trusts(proxies, peer.ip()) {
-            if let Some(client) = first_untrusted(headers, proxies) {
-                origin.client = client;
-            }
-            if let Some(scheme) = last_scheme(headers) {
-                origin.scheme = scheme;
-            }
-            if let Some(id) = headers.get(REQUEST_ID).filter(|id| is_request_id(id)) {
-                origin.request_id = id.to_str().unwrap_or_default().to_owned();
-            }
+            client = first_untrusted(headers, proxies).unwrap_or(peer);
+            scheme = last_scheme(headers).unwrap_or(scheme);
+            let id = headers.get(REQUEST_ID).filter(|id| is_request_id(id));
+            given = id.and_then(|id| id.to_str().ok()).map(Arc::from);
         }
-        if origin.request_id.is_empty() {
-            origin.request_id = request_id();
-        }
+        let origin = Self {
+            client,
+            scheme,
+            request_id: given.unwrap_or_else(request_id),
+        };
         headers::remove_named_by_connection(headers);
         remove_identity(headers);
+        let address = if client == peer {
+            peer_text.cloned()
+        } else {
+            address_text(client.ip())
+        };
         let https = origin.scheme == Scheme::Https;
-        write(headers, origin.client.ip(), https, &origin.request_id);
+        write(headers, address, https, &origin.request_id);
         origin
     }
 }
 
-/// Each proxy appends the address that it saw: from the end, the first that is no trusted proxy is the
-/// client. Nothing before an entry that is no address is believed.
+/// Each proxy appends the address that it saw: from the end, the first one that is not a trusted proxy's is the
+/// client's. Entries before one that cannot be parsed are ignored.
 fn first_untrusted(headers: &HeaderMap, proxies: &[IpNet]) -> Option<SocketAddr> {
     let mut client = None;
     let lines: Vec<&HeaderValue> = headers.get_all(FOR).iter().collect();
@@ -206,7 +205,7 @@ fn is_request_id(value: &HeaderValue) -> bool {
 
 /// A UUID of version 7 (RFC 9562, section 5.7) whose lower part is counted, from a random number on: it names
 /// a request and is no secret, and asking the kernel for randomness costs more than the rest of the head.
-fn request_id() -> String {
+fn request_id() -> Arc<str> {
     static NEXT: LazyLock<AtomicU64> =
         LazyLock::new(|| AtomicU64::new(uuid::Uuid::now_v7().as_u64_pair().1));
     static PROCESS: LazyLock<[u8; 2]> = LazyLock::new(|| {
@@ -222,9 +221,9 @@ fn request_id() -> String {
     let (process, count) = rest.split_at_mut(2);
     process.copy_from_slice(&*PROCESS);
     count.copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-    uuid::Builder::from_unix_timestamp_millis(millis, &rest)
-        .into_uuid()
-        .to_string()
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &rest).into_uuid();
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    Arc::from(&*id.hyphenated().encode_lower(&mut text))
 }
 
 #[cfg(test)]
@@ -252,7 +251,8 @@ mod tests {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
         let peer = SocketAddr::new(peer.parse().unwrap(), 4000);
-        let origin = Origin::establish(peer, Scheme::Http, &proxies, &mut headers);
+        let text = address_text(peer.ip());
+        let origin = Origin::establish(peer, text.as_ref(), Scheme::Http, &proxies, &mut headers);
         (origin, headers)
     }
 
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(headers["x-forwarded-for"], "192.0.2.1");
         assert_eq!(headers["cf-connecting-ip"], "192.0.2.1");
         assert_eq!(headers["x-forwarded-proto"], "http");
-        assert_eq!(headers["x-request-id"], origin.request_id);
+        assert_eq!(headers["x-request-id"], *origin.request_id);
         assert_eq!(headers.len(), 4);
     }
 
@@ -302,13 +302,13 @@ mod tests {
             assert_eq!(headers["x-forwarded-for"], client);
             assert_eq!(headers["cf-connecting-ip"], client);
             assert_eq!(headers["x-forwarded-proto"], origin.scheme.as_str());
-            assert_eq!(headers["x-request-id"], origin.request_id);
+            assert_eq!(headers["x-request-id"], *origin.request_id);
             // Nor by what cleans the request afterwards.
             let mut headers = headers;
             let authority = http::uri::Authority::from_static("a");
             headers::clean_request(&mut headers, &authority);
             assert_eq!(headers["cf-connecting-ip"], client);
-            assert_eq!(headers["x-request-id"], origin.request_id);
+            assert_eq!(headers["x-request-id"], *origin.request_id);
             assert!(!headers.contains_key("connection"));
         }
     }
@@ -369,7 +369,7 @@ mod tests {
             ],
         );
         assert_eq!(origin.scheme, Scheme::Https);
-        assert_eq!(origin.request_id, "a-1");
+        assert_eq!(&*origin.request_id, "a-1");
         assert_eq!(headers["x-forwarded-proto"], "https");
         let (origin, _) = establish(
             "10.0.0.1",

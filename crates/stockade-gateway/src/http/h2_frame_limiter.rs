@@ -7,7 +7,7 @@
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-use stockade_policy::RateLimiter;
+use stockade_limits::RateLimiter;
 
 const PREFACE_LENGTH: u64 = 24;
 const HEADER_LENGTH: usize = 9;

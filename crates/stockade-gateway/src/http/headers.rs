@@ -5,7 +5,7 @@ use http::uri::Authority as UriAuthority;
 use http::{HeaderMap, HeaderValue, Version, request};
 
 /// Fields that hold for one connection only (RFC 9110, section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 8] = [
+static HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -41,7 +41,14 @@ pub(crate) fn remove_named_by_connection(headers: &mut HeaderMap) {
 }
 
 fn remove_of_one_hop(headers: &mut HeaderMap) {
-    for name in &HOP_BY_HOP {
+    remove_those(headers, |name| HOP_BY_HOP.contains(name));
+}
+
+/// Removes the fields whose names are meant. Most heads have none of them: comparing costs less than looking each of
+/// them up.
+pub(crate) fn remove_those(headers: &mut HeaderMap, meant: impl Fn(&HeaderName) -> bool) {
+    let named: Vec<HeaderName> = headers.keys().filter(|name| meant(name)).cloned().collect();
+    for name in named {
         headers.remove(name);
     }
 }
@@ -71,9 +78,10 @@ fn is_end_to_end(name: &HeaderName) -> bool {
 /// Brings the headers of a request into the form in which targets get them. Fields that `connection` names were
 /// removed before, and the gateway's own headers were written after that: they stay.
 pub(crate) fn clean_request(headers: &mut HeaderMap, authority: &UriAuthority) {
-    remove_of_one_hop(headers);
-    headers.remove(header::EXPECT);
-    headers.remove("http2-settings");
+    static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+    remove_those(headers, |name| {
+        HOP_BY_HOP.contains(name) || *name == header::EXPECT || *name == HTTP2_SETTINGS
+    });
     let same = headers
         .get(header::HOST)
         .is_some_and(|host| host == authority.as_str());

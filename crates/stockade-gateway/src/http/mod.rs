@@ -5,7 +5,7 @@
 //! 1. [`serve`] is one connection from its acceptance on, [`connection`] what its requests share,
 //! 2. [`driver`] runs hyper on it, and ends it by [`timeouts`],
 //! 3. bytes pass [`inspected_stream`], where [`h1_framing`] or [`h2_frame_limiter`] checks them before hyper reads
-//!    them; [`connection_state`] has what came of it,
+//!    them; [`connection_state`] has the result,
 //! 4. [`service`] takes each request: [`forwarded`] says who sent it, [`request_head`] checks its head, filters and
 //!    route decide,
 //! 5. [`target_call`] gives it to its target: [`headers`] removes what ends here, [`request_body`] bounds the body.

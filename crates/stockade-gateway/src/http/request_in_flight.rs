@@ -19,7 +19,8 @@ pub(crate) struct RequestInFlight {
     pub(crate) began: Instant,
     /// On its connection, from 1.
     pub(crate) number: u64,
-    pub(crate) body: Arc<BodyProgress>,
+    /// None where the request has no body.
+    pub(crate) body: Option<Arc<BodyProgress>>,
     pub(crate) state: Arc<ConnectionState>,
     observer: Arc<dyn Observer>,
     _running: RunningRequest,
@@ -46,7 +47,7 @@ impl RequestInFlight {
         Self {
             record: Box::new(AccessRecord {
                 started: SystemTime::now(),
-                request_id: origin.request_id.clone(),
+                request_id: Arc::clone(&origin.request_id),
                 listener: Arc::clone(&connection.listener),
                 route: None,
                 client: origin.client,
@@ -72,7 +73,7 @@ impl RequestInFlight {
             }),
             began,
             number: state.requests.next(),
-            body: Arc::default(),
+            body: None,
             state,
             observer: Arc::clone(&connection.gateway.observer),
             _running: connection.gateway.connections.count_request(),
@@ -83,7 +84,7 @@ impl RequestInFlight {
 impl Drop for RequestInFlight {
     fn drop(&mut self) {
         self.state.timers.request_ends();
-        self.record.bytes_in = self.body.bytes();
+        self.record.bytes_in = self.body.as_ref().map_or(0, |body| body.bytes());
         self.record.duration = self.began.elapsed();
         self.observer.request(&self.record);
     }

@@ -27,6 +27,7 @@ pub(crate) struct ResponseBody {
     request: RequestInFlight,
     /// What the head says and has not been sent.
     declared: Option<u64>,
+    /// Once there was a piece that is not the last one.
     progress: Option<Arc<ResponseProgress>>,
     over: bool,
 }
@@ -34,12 +35,11 @@ pub(crate) struct ResponseBody {
 impl ResponseBody {
     /// `declared`: the value of `content-length`, if the body's own length is not known.
     pub(crate) fn new(body: Body, declared: Option<u64>, request: RequestInFlight) -> Self {
-        let progress = (!body.is_end_stream()).then(|| request.state.timers.response_begins());
         Self {
             body,
             request,
             declared,
-            progress,
+            progress: None,
             over: false,
         }
     }
@@ -97,8 +97,11 @@ impl http_body::Body for ResponseBody {
                 }
             }
             this.request.record.bytes_out += length as u64;
-            if let Some(progress) = &this.progress {
-                this.timers().piece_waits(progress, length);
+            // The library drops a body with its last piece.
+            if !this.is_end_stream() {
+                let timers = &this.request.state.timers;
+                let progress = (this.progress).get_or_insert_with(|| timers.response_begins());
+                timers.piece_waits(progress, length);
             }
         }
         Poll::Ready(Some(Ok(frame)))

@@ -66,7 +66,11 @@ pub(crate) fn finish(
         }
         body = empty_body();
     } else if let Some(exact) = exact {
-        headers.insert(header::CONTENT_LENGTH, exact.into());
+        // The library writes the length of such a body, but on HTTP/2 not that of an empty one.
+        headers.remove(header::CONTENT_LENGTH);
+        if exact == 0 && form.version > Version::HTTP_11 {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
     } else {
         declared = single_length(headers);
         if declared.is_none() {

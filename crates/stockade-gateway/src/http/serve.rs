@@ -11,12 +11,13 @@ use crate::access::{ConnectionReport, Refusal};
 use crate::http::connection::Connection;
 use crate::http::connection_state::ConnectionState;
 use crate::http::driver;
-use crate::http::forwarded::trusts;
+use crate::http::forwarded::{address_text, trusts};
 use crate::limits::Limits;
 use crate::listener::accept::AcceptedSocket;
 use crate::listener::establish::{EstablishedConnection, Establisher, LOCAL_PEER};
 use crate::listener::stream::{ClientStream, PlainStream, set_options};
 use crate::state::{GatewayState, Phase};
+use crate::target::StreamConnection;
 
 /// How a client begins HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -77,6 +78,22 @@ pub(crate) async fn serve(gateway: Arc<GatewayState>, accepted: AcceptedSocket) 
         Err(_) => return report_refused(Refusal::HandshakeTimeout),
     };
 
+    if let Some(streams) = &listener.streams {
+        let connection = StreamConnection {
+            stream: Box::new(stream),
+            peer,
+            listener: Arc::clone(&listener.name),
+            secure: tls.is_some(),
+        };
+        tokio::select! {
+            () = streams.0.carry(connection) => {}
+            _ = phase.wait_for(|phase| *phase == Phase::Cutting) => {}
+        }
+        // Until here it counts.
+        drop((permit, report));
+        return;
+    }
+
     // Find the version of HTTP. A client that sends nothing gets no answer.
     let detected = match (&tls, stream) {
         (Some(tls), stream) => Some((stream, tls.connection.http2)),
@@ -92,6 +109,7 @@ pub(crate) async fn serve(gateway: Arc<GatewayState>, accepted: AcceptedSocket) 
         gateway: Arc::clone(&gateway),
         listener: Arc::clone(&listener.name),
         peer,
+        peer_text: address_text(peer.ip()),
         tls,
         state: Arc::new(ConnectionState::new(http2)),
         permit,

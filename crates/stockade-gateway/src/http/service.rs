@@ -47,6 +47,7 @@ pub(crate) async fn answer(
     let options = &config.table.options;
     let origin = Origin::establish(
         connection.peer,
+        connection.peer_text.as_ref(),
         connection.scheme(),
         &options.trusted_proxies,
         &mut head.headers,
@@ -188,13 +189,12 @@ impl UnroutedRequest<'_> {
         }
 
         // The route. Its rule for encoded slashes may change the path, which the record has even if no route answers.
-        let query = request.head.uri.query();
         let destination = lookup::find(
             table,
             self.origin.scheme,
             &authority,
             &mut request.path,
-            query,
+            &request.head.uri,
         );
         if request.path.as_str() != request.record.path {
             request.path.as_str().clone_into(&mut request.record.path);

@@ -21,7 +21,7 @@ use crate::rejection::Rejection;
 use crate::route::authority::Authority;
 use crate::route::lookup::RouteError;
 use crate::route::table::Route;
-use crate::route::url::{absolute_uri, uri_authority};
+use crate::route::url::{absolute_uri, path_and_query, uri_authority};
 use crate::state::ActiveConfig;
 use crate::websocket::handshake::{Handshake, HandshakeError};
 use crate::websocket::relay::{self, Relay};
@@ -68,14 +68,14 @@ impl TargetCall<'_> {
         // The head as targets get it: an absolute URL, no field that ends here, a WebSocket as on HTTP/1.1.
         let in_urls = uri_authority(origin.scheme, authority).ok_or(RouteError::Host)?;
         headers::clean_request(&mut head.headers, &in_urls);
-        head.uri = absolute_uri(origin.scheme, in_urls, path.as_str(), head.uri.query())
-            .ok_or(RouteError::Character)?;
+        let target = path_and_query(path.as_str(), &head.uri).ok_or(RouteError::Character)?;
+        head.uri = absolute_uri(origin.scheme, in_urls, target).ok_or(RouteError::Character)?;
         if let Some(handshake) = handshake {
             handshake.announce(&mut head);
         }
         head.extensions.insert(Client {
             address: origin.client,
-            request_id: origin.request_id.clone(),
+            request_id: Arc::clone(&origin.request_id),
             https: origin.scheme == Scheme::Https,
             secure: flight.record.tls.clone(),
             upgrade: handshake.is_some(),
@@ -87,7 +87,7 @@ impl TargetCall<'_> {
         } else {
             let limit = route.body_limit(&config.limits);
             let state = Arc::clone(&connection.state);
-            let progress = Arc::clone(&flight.body);
+            let progress = Arc::clone(flight.body.get_or_insert_default());
             RequestBody::new(body, limit, &config.limits, state, flight.number, progress)
                 .boxed_unsync()
         };
@@ -96,7 +96,7 @@ impl TargetCall<'_> {
         let timeout = route.timeout.unwrap_or(config.limits.request_timeout);
         let answer = route.target.handle(Request::from_parts(head, body));
         let answered = tokio::time::timeout(timeout, answer).await;
-        if let Some(fault) = flight.body.fault() {
+        if let Some(fault) = flight.body.as_ref().and_then(|body| body.fault()) {
             return Err(fault.into());
         }
         let Ok(mut response) = answered else {
@@ -142,7 +142,7 @@ impl TargetCall<'_> {
             guest,
             limits: limits.clone(),
             route: Arc::clone(&route.label),
-            request_id: self.origin.request_id.clone(),
+            request_id: Arc::clone(&self.origin.request_id),
             client: self.origin.client,
             phase: gateway.phase.clone(),
             observer: Arc::clone(&gateway.observer),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use stockade_tls::TlsStore;
 
+use crate::target::StreamHandler;
+
 /// One address that accepts connections.
 #[derive(Debug, Clone)]
 pub struct Listener {
@@ -20,6 +22,8 @@ pub struct Listener {
     /// Whether HTTP/2 is spoken by prior knowledge on a plain listener. With TLS the client's choice
     /// among the store's protocols decides.
     pub http2: bool,
+    /// What takes the connections as they are; without it they are HTTP.
+    pub streams: Option<StreamHandler>,
 }
 
 /// Where a listener listens.
@@ -49,7 +53,7 @@ pub enum ProxyProtocol {
     Off,
     /// Trusted proxies may send it.
     Optional,
-    /// All connections must; those of peers that are no trusted proxies are refused.
+    /// All connections must; connections of peers that are not trusted proxies are refused.
     Required,
 }
 

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, Uri};
 use stockade_http::{NormalPath, PathError, Scheme};
 
 use crate::access::Refusal;
 use crate::rejection::Rejection;
 use crate::route::authority::Authority;
-use crate::route::table::{Route, Table, Wanted};
-use crate::route::url::{absolute_uri, uri_authority};
+use crate::route::table::{Route, RouteTable, Wanted};
+use crate::route::url::{absolute_uri, path_and_query, uri_authority};
 
 /// Why no route answers a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -53,11 +53,11 @@ pub(crate) enum Destination {
 /// Finds the route of a request. `path` is in normal form, and becomes what the route's rule for encoded slashes
 /// makes of it.
 pub(crate) fn find(
-    table: &Table,
+    table: &RouteTable,
     scheme: Scheme,
     authority: &Authority,
     path: &mut NormalPath,
-    query: Option<&str>,
+    uri: &Uri,
 ) -> Result<Destination, RouteError> {
     let find = |scheme: Scheme, path: &NormalPath| {
         table.find(Wanted {
@@ -72,7 +72,7 @@ pub(crate) fn find(
         let port = table.options.https_redirect;
         return match port.filter(|_| scheme == Scheme::Http) {
             Some(port) if find(Scheme::Https, path).is_some() => {
-                https_url(authority, port, path.as_str(), query).map(Destination::HttpsUrl)
+                https_url(authority, port, path.as_str(), uri).map(Destination::HttpsUrl)
             }
             _ => Err(RouteError::NoRoute),
         };
@@ -90,14 +90,15 @@ fn https_url(
     authority: &Authority,
     port: u16,
     path: &str,
-    query: Option<&str>,
+    uri: &Uri,
 ) -> Result<HeaderValue, RouteError> {
     let authority = Authority {
         host: authority.host.clone(),
         port: Some(port),
     };
     uri_authority(Scheme::Https, &authority)
-        .and_then(|authority| absolute_uri(Scheme::Https, authority, path, query))
+        .zip(path_and_query(path, uri))
+        .and_then(|(authority, target)| absolute_uri(Scheme::Https, authority, target))
         .and_then(|uri| HeaderValue::try_from(uri.to_string()).ok())
         .ok_or(RouteError::Character)
 }
@@ -124,19 +125,20 @@ mod tests {
         route
     }
 
-    fn table() -> Table {
+    fn table() -> RouteTable {
         let routes = vec![
             route("all", None, "", EncodedSlashes::Decode),
             route("api", None, "/api", EncodedSlashes::Reject),
         ];
-        Table::new(routes, TableOptions::default()).unwrap()
+        RouteTable::new(routes, TableOptions::default()).unwrap()
     }
 
     /// The label of the route, or the URL of the redirect, and the path that it is asked for.
-    fn found(table: &Table, path: &str) -> Result<(String, String), RouteError> {
+    fn found(table: &RouteTable, path: &str) -> Result<(String, String), RouteError> {
         let authority = Authority::parse("a.example").unwrap();
+        let uri = Uri::try_from(format!("{path}?q=1")).unwrap();
         let mut path = NormalPath::parse(path, Slashes::Merge)?;
-        let found = find(table, Scheme::Http, &authority, &mut path, Some("q=1"))?;
+        let found = find(table, Scheme::Http, &authority, &mut path, &uri)?;
         let found = match found {
             Destination::Route(route) => route.label.to_string(),
             Destination::HttpsUrl(url) => url.to_str().unwrap().to_owned(),
@@ -169,7 +171,7 @@ mod tests {
                 https_redirect,
                 ..TableOptions::default()
             };
-            let table = Table::new(vec![secure.clone()], options).unwrap();
+            let table = RouteTable::new(vec![secure.clone()], options).unwrap();
             found(&table, path).map(|(found, _)| found)
         };
         let url = "https://a.example:8443/secure/b?q=1".to_owned();

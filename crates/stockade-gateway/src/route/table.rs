@@ -85,7 +85,7 @@ pub struct TableOptions {
 
 /// All routes. Built once, then only read.
 #[derive(Default)]
-pub struct Table {
+pub struct RouteTable {
     pub(crate) options: TableOptions,
     hosts: HashMap<Box<str>, HostRoutes>,
     below: HashMap<Box<str>, HostRoutes>,
@@ -142,7 +142,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) path: &'a str,
 }
 
-impl Table {
+impl RouteTable {
     /// Builds the table.
     ///
     /// # Errors
@@ -235,7 +235,7 @@ impl Table {
     }
 }
 
-impl fmt::Debug for Table {
+impl fmt::Debug for RouteTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Table")
             .field("routes", &self.routes)

@@ -5,12 +5,24 @@ use stockade_http::Scheme;
 
 use crate::route::authority::Authority;
 
-/// The absolute URL; none if a part has a character that URLs cannot have.
+/// The path, and the query of `uri`; none if a part has a character that URLs cannot have.
+pub(crate) fn path_and_query(path: &str, uri: &Uri) -> Option<PathAndQuery> {
+    // Most paths are in normal form as they come.
+    if let Some(same) = uri.path_and_query().filter(|given| given.path() == path) {
+        return Some(same.clone());
+    }
+    let made = match uri.query() {
+        None => PathAndQuery::try_from(path),
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+    };
+    made.ok()
+}
+
+/// The absolute URL; none if its parts do not make one.
 pub(crate) fn absolute_uri(
     scheme: Scheme,
     authority: UriAuthority,
-    path: &str,
-    query: Option<&str>,
+    path_and_query: PathAndQuery,
 ) -> Option<Uri> {
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(match scheme {
@@ -18,11 +30,7 @@ pub(crate) fn absolute_uri(
         Scheme::Https => UriScheme::HTTPS,
     });
     parts.authority = Some(authority);
-    let path_and_query = match query {
-        None => PathAndQuery::try_from(path),
-        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
-    };
-    parts.path_and_query = Some(path_and_query.ok()?);
+    parts.path_and_query = Some(path_and_query);
     Uri::from_parts(parts).ok()
 }
 

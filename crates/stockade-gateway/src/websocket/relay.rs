@@ -13,7 +13,7 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use stockade_http::{GuestSocket, SocketMessage};
-use stockade_policy::RateLimiter;
+use stockade_limits::RateLimiter;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -41,7 +41,7 @@ pub(crate) struct Relay {
     pub(crate) guest: GuestSocket,
     pub(crate) limits: SocketLimits,
     pub(crate) route: Arc<str>,
-    pub(crate) request_id: String,
+    pub(crate) request_id: Arc<str>,
     pub(crate) client: SocketAddr,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) observer: Arc<dyn Observer>,

@@ -10,14 +10,14 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use stockade_gateway::{
     AccessRecord, Address, Gateway, Limits, Listener, Observer, Pattern, ProxyProtocol, Refusal,
-    Route, SocketRecord, Table, TableOptions, Target,
+    Route, RouteTable, SocketRecord, TableOptions, Target,
 };
 use stockade_http::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-/// Nothing here takes this long but for a fault.
+/// Longer than anything here takes, unless there is a fault.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
@@ -30,11 +30,11 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 /// Everything that was reported.
 #[derive(Default)]
 pub(crate) struct Log {
-    told: watch::Sender<Told>,
+    recorded: watch::Sender<Recorded>,
 }
 
 #[derive(Default, Clone)]
-pub(crate) struct Told {
+pub(crate) struct Recorded {
     pub(crate) requests: Vec<AccessRecord>,
     pub(crate) refusals: Vec<Refusal>,
     pub(crate) sockets: Vec<SocketRecord>,
@@ -43,44 +43,45 @@ pub(crate) struct Told {
 
 impl Observer for Log {
     fn request(&self, record: &AccessRecord) {
-        self.told
-            .send_modify(|told| told.requests.push(record.clone()));
+        self.recorded
+            .send_modify(|recorded| recorded.requests.push(record.clone()));
     }
 
     fn refused(&self, refusal: Refusal, _peer: Option<IpAddr>) {
-        self.told.send_modify(|told| told.refusals.push(refusal));
+        self.recorded
+            .send_modify(|recorded| recorded.refusals.push(refusal));
     }
 
     fn connection(&self, _listener: &str, event: stockade_gateway::ConnectionEvent) {
         if let stockade_gateway::ConnectionEvent::Closed { .. } = event {
-            self.told.send_modify(|told| told.closed += 1);
+            self.recorded.send_modify(|recorded| recorded.closed += 1);
         }
     }
 
     fn socket(&self, record: &SocketRecord) {
-        self.told
-            .send_modify(|told| told.sockets.push(record.clone()));
+        self.recorded
+            .send_modify(|recorded| recorded.sockets.push(record.clone()));
     }
 }
 
 impl Log {
     /// Waits until what was reported is as `fits` says.
-    pub(crate) async fn until(&self, fits: impl FnMut(&Told) -> bool) -> Told {
-        soon(self.told.subscribe().wait_for(fits))
+    pub(crate) async fn until(&self, fits: impl FnMut(&Recorded) -> bool) -> Recorded {
+        soon(self.recorded.subscribe().wait_for(fits))
             .await
             .unwrap()
             .clone()
     }
 
     pub(crate) async fn request(&self) -> AccessRecord {
-        self.until(|told| !told.requests.is_empty())
+        self.until(|recorded| !recorded.requests.is_empty())
             .await
             .requests
             .remove(0)
     }
 
-    pub(crate) fn now(&self) -> Told {
-        self.told.borrow().clone()
+    pub(crate) fn now(&self) -> Recorded {
+        self.recorded.borrow().clone()
     }
 }
 
@@ -97,6 +98,7 @@ pub(crate) fn listener() -> Listener {
         tls: None,
         proxy_protocol: ProxyProtocol::Off,
         http2: true,
+        streams: None,
     }
 }
 
@@ -111,7 +113,7 @@ impl Server {
         Self::start(listener(), table(vec![route]), limits).await
     }
 
-    pub(crate) async fn start(listener: Listener, table: Table, limits: Limits) -> Self {
+    pub(crate) async fn start(listener: Listener, table: RouteTable, limits: Limits) -> Self {
         let log = Arc::<Log>::default();
         let observer: Arc<dyn Observer> = log.clone();
         let gateway = Gateway::start(vec![listener], table, limits, observer)
@@ -133,8 +135,8 @@ impl Server {
     }
 }
 
-pub(crate) fn table(routes: Vec<Route>) -> Table {
-    Table::new(routes, TableOptions::default()).unwrap()
+pub(crate) fn table(routes: Vec<Route>) -> RouteTable {
+    RouteTable::new(routes, TableOptions::default()).unwrap()
 }
 
 pub(crate) fn text(text: impl Into<Bytes>) -> Response<Body> {

@@ -35,7 +35,7 @@ async fn request_reaches_the_target_and_its_answer_the_client() {
     let id = answer.header("x-request-id").unwrap().to_owned();
     assert!(text.contains(&format!("x-request-id: {id}\n")), "{text}");
     let record = server.log.request().await;
-    assert_eq!(record.request_id, id);
+    assert_eq!(*record.request_id, *id);
     assert_eq!(record.route.as_deref(), Some("all"));
     assert_eq!(record.host.as_deref(), Some("a.example"));
     assert_eq!(
@@ -131,12 +131,12 @@ async fn bodies_stream_in_both_directions() {
 async fn target_that_lags_makes_the_client_wait() {
     let turns = Arc::new(Semaphore::new(0));
     let (counted, mut count) = mpsc::unbounded_channel();
-    let gate = Arc::clone(&turns);
+    let permits = Arc::clone(&turns);
     let server = Server::one(move |request: Request<Body>| {
-        let (gate, counted) = (Arc::clone(&gate), counted.clone());
+        let (permits, counted) = (Arc::clone(&permits), counted.clone());
         async move {
             let mut body = request.into_body();
-            gate.acquire().await.unwrap().forget();
+            permits.acquire().await.unwrap().forget();
             let mut read = 0;
             while let Some(Ok(frame)) = body.frame().await {
                 read += frame.into_data().map_or(0, |data| data.len());
@@ -180,8 +180,8 @@ async fn target_that_lags_makes_the_client_wait() {
 
 #[tokio::test]
 async fn client_that_goes_away_ends_the_work_for_it() {
-    struct Told(Option<oneshot::Sender<()>>);
-    impl Drop for Told {
+    struct DropNotice(Option<oneshot::Sender<()>>);
+    impl Drop for DropNotice {
         fn drop(&mut self) {
             let _ = self.0.take().unwrap().send(());
         }
@@ -191,7 +191,7 @@ async fn client_that_goes_away_ends_the_work_for_it() {
         let begun = begun.clone();
         async move {
             let (ended, has_ended) = oneshot::channel();
-            let _told = Told(Some(ended));
+            let _notice = DropNotice(Some(ended));
             begun.send(has_ended).unwrap();
             std::future::pending::<Response<Body>>().await
         }
@@ -274,7 +274,7 @@ async fn client_may_go_on_with_a_body_that_nobody_reads() {
         .await;
     client.send(vec![0; 1 << 20]).await;
     assert_eq!(client.answer().await.text(), "hello");
-    // A reset would make sending fail, and many a client would not look at its answer then.
+    // A reset would make sending fail, and many clients would then not read the answer.
     for _ in 0..32 {
         client.send(vec![0; 1 << 16]).await;
     }
@@ -337,9 +337,12 @@ async fn head_has_the_length_and_no_body() {
     // The next bytes are the next answer.
     let answer = client.ask(get("/")).await;
     assert_eq!(answer.text(), "hello");
-    let told = server.log.until(|told| told.requests.len() == 2).await;
+    let recorded = server
+        .log
+        .until(|recorded| recorded.requests.len() == 2)
+        .await;
     assert_eq!(
-        (told.requests[0].bytes_out, told.requests[0].outcome),
+        (recorded.requests[0].bytes_out, recorded.requests[0].outcome),
         (0, Outcome::Complete)
     );
 }
@@ -517,16 +520,20 @@ async fn body_that_is_not_as_long_as_promised_cuts_the_connection() {
         let rest = client.rest().await;
         assert!(b"12345".starts_with(&rest), "{path}: {rest:?}");
     }
-    let told = server.log.until(|told| told.requests.len() == 2).await;
+    let recorded = server
+        .log
+        .until(|recorded| recorded.requests.len() == 2)
+        .await;
     assert!(
-        told.requests
+        recorded
+            .requests
             .iter()
             .all(|record| record.outcome == Outcome::BodyFailed)
     );
 }
 
 #[tokio::test]
-async fn problem_is_told_in_the_form_that_the_client_takes() {
+async fn problem_has_the_form_that_the_client_takes() {
     let server = Server::one(async |_request: Request<Body>| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "The site is busy.")
             .retry_after(std::time::Duration::from_millis(1500))

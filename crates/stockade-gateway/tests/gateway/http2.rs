@@ -87,6 +87,25 @@ async fn cookies_in_many_pieces_are_one_field() {
 }
 
 #[tokio::test]
+async fn length_of_a_body_is_sent_whatever_the_target_says() {
+    let server = Server::one(async |request: Request<Body>| {
+        let path = request.uri().path().trim_start_matches('/').to_owned();
+        let mut response = text(path);
+        let length = http::HeaderValue::from_static("99");
+        response.headers_mut().insert("content-length", length);
+        response
+    })
+    .await;
+    let mut client = client(&server).await;
+    for (path, length) in [("/hello", "5"), ("/", "0")] {
+        let response = soon(client.send_request(request(Method::GET, path, "")))
+            .await
+            .unwrap();
+        assert_eq!(response.headers()["content-length"], length, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn head_has_the_length_and_no_body() {
     let server = Server::one(hello).await;
     let mut client = client(&server).await;
@@ -129,8 +148,8 @@ async fn slow_stream_holds_no_other_up() {
 
 #[tokio::test]
 async fn stream_that_the_client_gives_up_ends_the_work_for_it() {
-    struct Told(mpsc::UnboundedSender<()>);
-    impl Drop for Told {
+    struct DropNotice(mpsc::UnboundedSender<()>);
+    impl Drop for DropNotice {
         fn drop(&mut self) {
             let _ = self.0.send(());
         }
@@ -139,7 +158,7 @@ async fn stream_that_the_client_gives_up_ends_the_work_for_it() {
     let server = Server::one(move |_request: Request<Body>| {
         let notice = notice.clone();
         async move {
-            let _told = Told(notice.clone());
+            let _notice = DropNotice(notice.clone());
             notice.send(()).unwrap();
             std::future::pending().await
         }
@@ -202,12 +221,12 @@ async fn header_list_that_is_too_large_is_refused() {
 async fn drain_says_goaway_and_lets_streams_end() {
     let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
     let (begun, mut has_begun) = mpsc::unbounded_channel();
-    let gate = std::sync::Arc::clone(&permits);
+    let turns = std::sync::Arc::clone(&permits);
     let server = Server::one(move |_request: Request<Body>| {
-        let (gate, begun) = (std::sync::Arc::clone(&gate), begun.clone());
+        let (turns, begun) = (std::sync::Arc::clone(&turns), begun.clone());
         async move {
             begun.send(()).unwrap();
-            gate.acquire().await.unwrap().forget();
+            turns.acquire().await.unwrap().forget();
             text("done")
         }
     })
@@ -248,8 +267,11 @@ async fn drain_cuts_streams_that_do_not_end() {
     let drained = server.gateway.drain(Duration::from_millis(200)).await;
     assert_eq!((drained.ended, drained.cut), (0, 1));
     assert!(soon(running).await.unwrap().is_err());
-    let told = server.log.until(|told| told.requests.len() == 1).await;
-    assert_eq!(told.requests[0].outcome, Outcome::ClientGone);
+    let recorded = server
+        .log
+        .until(|recorded| recorded.requests.len() == 1)
+        .await;
+    assert_eq!(recorded.requests[0].outcome, Outcome::ClientGone);
     assert_eq!(server.gateway.stats().connections, 0);
 }
 
@@ -341,7 +363,11 @@ async fn flooded(frame: impl Fn(u32) -> Vec<u8>, limits: Limits) -> Vec<Refusal>
     let mut frames = Frames::connect(&server).await;
     frames.flood(frame).await;
     let _: Vec<u8> = frames.0.rest().await;
-    server.log.until(|told| told.closed == 1).await.refusals
+    server
+        .log
+        .until(|recorded| recorded.closed == 1)
+        .await
+        .refusals
 }
 
 #[tokio::test]
@@ -388,11 +414,11 @@ async fn rapid_resets_end_the_connection() {
         })
         .await;
     let _: Vec<u8> = frames.0.rest().await;
-    let told = server.log.until(|told| told.closed == 1).await;
+    let recorded = server.log.until(|recorded| recorded.closed == 1).await;
     assert!(
-        told.requests.len() < 5000,
+        recorded.requests.len() < 5000,
         "{} requests got through",
-        told.requests.len()
+        recorded.requests.len()
     );
     assert_eq!(server.gateway.stats().requests, 0);
 }
@@ -411,7 +437,7 @@ async fn header_block_without_end_ends_the_connection() {
         })
         .await;
     let _: Vec<u8> = frames.0.rest().await;
-    server.log.until(|told| told.closed == 1).await;
+    server.log.until(|recorded| recorded.closed == 1).await;
 }
 
 #[tokio::test]
@@ -423,8 +449,8 @@ async fn header_block_that_dribbles_ends_the_connection() {
     let server = Server::limited(hello, limits).await;
     let mut frames = Frames::connect(&server).await;
     frames.send(HEADERS, END_STREAM, 1, GET_ROOT).await;
-    let told = server.log.until(|told| told.closed == 1).await;
-    assert_eq!(told.refusals, [Refusal::HeaderTimeout]);
+    let recorded = server.log.until(|recorded| recorded.closed == 1).await;
+    assert_eq!(recorded.refusals, [Refusal::HeaderTimeout]);
 }
 
 #[tokio::test]
@@ -486,8 +512,8 @@ async fn client_that_opens_no_window_is_cut_off() {
             .until(|kind, flags, _, _| kind == PING && flags == ACK)
             .await;
     }
-    let told = server.log.until(|told| told.closed == 1).await;
-    assert_eq!(told.refusals, [Refusal::Stalled]);
+    let recorded = server.log.until(|recorded| recorded.closed == 1).await;
+    assert_eq!(recorded.refusals, [Refusal::Stalled]);
 }
 
 #[tokio::test]
@@ -519,7 +545,7 @@ async fn client_with_small_windows_may_load_much() {
 }
 
 #[tokio::test]
-async fn idle_connection_is_told_to_go_away() {
+async fn idle_connection_gets_goaway() {
     let limits = Limits {
         idle_timeout: Duration::from_millis(300),
         ..Limits::default()
@@ -537,7 +563,7 @@ async fn idle_connection_is_told_to_go_away() {
     assert!(
         server
             .log
-            .until(|told| told.closed == 1)
+            .until(|recorded| recorded.closed == 1)
             .await
             .refusals
             .is_empty()

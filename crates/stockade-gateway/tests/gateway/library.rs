@@ -1,4 +1,4 @@
-//! What the HTTP library does by itself: why the gateway looks over the bytes first. A case that the
+//! What the HTTP library does by itself: why the gateway checks the bytes first. A case that the
 //! library comes to refuse is news, and `docs/gateway.md` has to say so.
 
 use std::convert::Infallible;

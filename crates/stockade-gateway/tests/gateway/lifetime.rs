@@ -44,12 +44,12 @@ async fn connect(address: &Address) -> std::io::Result<Raw> {
 fn waiting() -> (Vec<Route>, Arc<Semaphore>, mpsc::UnboundedReceiver<()>) {
     let permits = Arc::new(Semaphore::new(0));
     let (begun, has_begun) = mpsc::unbounded_channel();
-    let gate = Arc::clone(&permits);
+    let turns = Arc::clone(&permits);
     let target = move |_request: Request<Body>| {
-        let (gate, begun) = (Arc::clone(&gate), begun.clone());
+        let (turns, begun) = (Arc::clone(&turns), begun.clone());
         async move {
             begun.send(()).unwrap();
-            gate.acquire().await.unwrap().forget();
+            turns.acquire().await.unwrap().forget();
             text("old")
         }
     };
@@ -109,6 +109,39 @@ async fn reload_opens_and_closes_listeners() {
     for address in [&first, &third] {
         let mut client = connect(address).await.unwrap();
         assert_eq!(client.ask(get("/")).await.text(), "y");
+    }
+}
+
+#[tokio::test]
+async fn reload_that_is_prepared_and_dropped_changes_nothing() {
+    let server = Server::start(listener(), table(says("old")), Limits::default()).await;
+    let old = Address::Tcp(server.address);
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let new = Address::Tcp(unused.local_addr().unwrap());
+    drop(unused);
+    let listeners = || vec![at(old.clone()), at(new.clone())];
+    let prepared = server
+        .gateway
+        .prepare(listeners(), table(says("new")), Limits::default())
+        .await
+        .unwrap();
+    let mut client = server.connect().await;
+    assert_eq!(client.ask(get("/")).await.text(), "old");
+    drop(prepared);
+    assert_eq!(client.ask(get("/")).await.text(), "old");
+    assert!(connect(&new).await.is_err());
+    assert_eq!(server.gateway.addresses().len(), 1);
+    // Neither the lock nor the address is held by what was dropped.
+    soon(
+        server
+            .gateway
+            .reload(listeners(), table(says("new")), Limits::default()),
+    )
+    .await
+    .unwrap();
+    for address in [&old, &new] {
+        let mut client = connect(address).await.unwrap();
+        assert_eq!(client.ask(get("/")).await.text(), "new");
     }
 }
 

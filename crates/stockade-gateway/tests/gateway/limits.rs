@@ -47,8 +47,8 @@ async fn head_that_dribbles_is_answered_408() {
         (408, Some("close"))
     );
     client.closed().await;
-    let told = server.log.until(|told| told.closed == 2).await;
-    assert_eq!(told.refusals, [Refusal::HeaderTimeout; 2]);
+    let recorded = server.log.until(|recorded| recorded.closed == 2).await;
+    assert_eq!(recorded.refusals, [Refusal::HeaderTimeout; 2]);
 }
 
 #[tokio::test]
@@ -63,8 +63,8 @@ async fn connection_that_says_nothing_is_closed() {
     let mut client = server.connect().await;
     assert_eq!(client.ask(get("/")).await.status, 200);
     client.closed().await;
-    let told = server.log.until(|told| told.closed == 2).await;
-    assert!(told.refusals.is_empty());
+    let recorded = server.log.until(|recorded| recorded.closed == 2).await;
+    assert!(recorded.refusals.is_empty());
 }
 
 #[tokio::test]
@@ -148,8 +148,8 @@ async fn head_that_is_too_large_is_refused() {
     let mut client = server.connect().await;
     let fits = with("x: y\r\n".repeat(19));
     assert_eq!(client.ask(fits).await.status, 200);
-    let told = server.log.until(|told| told.closed == 5).await;
-    let large = told
+    let recorded = server.log.until(|recorded| recorded.closed == 5).await;
+    let large = recorded
         .refusals
         .iter()
         .filter(|refusal| **refusal == Refusal::HeadersTooLarge);
@@ -189,8 +189,11 @@ async fn body_that_is_too_large_is_refused() {
         ))
         .await;
     assert_eq!(answer.status, 200);
-    let told = server.log.until(|told| told.requests.len() == 3).await;
-    assert_eq!(told.refusals, [Refusal::BodyTooLarge; 2]);
+    let recorded = server
+        .log
+        .until(|recorded| recorded.requests.len() == 3)
+        .await;
+    assert_eq!(recorded.refusals, [Refusal::BodyTooLarge; 2]);
 }
 
 #[tokio::test]
@@ -282,13 +285,17 @@ async fn target_that_takes_too_long_is_answered_504() {
     assert_eq!(client.ask(get("/")).await.status, 504);
     // The connection is good for more.
     assert_eq!(client.ask(get("/")).await.status, 504);
-    let told = server.log.until(|told| told.requests.len() == 2).await;
+    let recorded = server
+        .log
+        .until(|recorded| recorded.requests.len() == 2)
+        .await;
     assert!(
-        told.requests
+        recorded
+            .requests
             .iter()
             .all(|record| record.outcome == Outcome::TimedOut)
     );
-    assert!(told.refusals.is_empty());
+    assert!(recorded.refusals.is_empty());
 }
 
 /// A body without end.
@@ -307,9 +314,9 @@ async fn client_that_does_not_read_is_cut_off() {
     let server = Server::limited(async |_request: Request<Body>| endless(), limits).await;
     let mut client = server.connect().await;
     client.send(get("/")).await;
-    let told = server.log.until(|told| told.closed == 1).await;
-    assert_eq!(told.refusals, [Refusal::Stalled]);
-    assert_eq!(told.requests[0].outcome, Outcome::ClientGone);
+    let recorded = server.log.until(|recorded| recorded.closed == 1).await;
+    assert_eq!(recorded.refusals, [Refusal::Stalled]);
+    assert_eq!(recorded.requests[0].outcome, Outcome::ClientGone);
     // What the kernel still had for the client is gone too.
     let mut rest = Vec::new();
     let read = soon(tokio::io::AsyncReadExt::read_to_end(
@@ -346,14 +353,14 @@ async fn client_that_reads_a_little_is_cut_off() {
         }
     };
     tokio::select! {
-        told = server.log.until(|told| told.closed == 1) => {
-            assert_eq!(told.refusals, [Refusal::Stalled]);
+        recorded = server.log.until(|recorded| recorded.closed == 1) => {
+            assert_eq!(recorded.refusals, [Refusal::Stalled]);
         }
         () = read => {}
     }
     server
         .log
-        .until(|told| told.refusals == [Refusal::Stalled])
+        .until(|recorded| recorded.refusals == [Refusal::Stalled])
         .await;
 }
 
@@ -399,7 +406,7 @@ async fn connections_beyond_the_limit_are_closed() {
     refused.closed().await;
     assert_eq!(server.log.now().refusals, [Refusal::Connections]);
     drop(clients.pop());
-    server.log.until(|told| told.closed >= 1).await;
+    server.log.until(|recorded| recorded.closed >= 1).await;
     let mut client = server.connect().await;
     assert_eq!(client.ask(get("/")).await.status, 200);
 }

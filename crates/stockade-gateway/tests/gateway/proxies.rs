@@ -3,7 +3,7 @@
 use http::Request;
 use std::sync::Arc;
 use stockade_gateway::{
-    Limits, Listener, Pattern, ProxyProtocol, Refusal, Route, Table, TableOptions,
+    Limits, Listener, Pattern, ProxyProtocol, Refusal, Route, RouteTable, TableOptions,
 };
 use stockade_http::{Body, Client};
 
@@ -30,7 +30,12 @@ async fn serve(proxy_protocol: ProxyProtocol, trusted: &[&str], limits: Limits) 
         proxy_protocol,
         ..listener()
     };
-    Server::start(listener, Table::new(vec![route], options).unwrap(), limits).await
+    Server::start(
+        listener,
+        RouteTable::new(vec![route], options).unwrap(),
+        limits,
+    )
+    .await
 }
 
 const HERE: &str = "127.0.0.0/8";
@@ -144,7 +149,7 @@ async fn proxy_header_is_taken_only_where_it_is_expected() {
         client.closed().await;
         server
             .log
-            .until(|told| told.refusals == [Refusal::ProxyProtocol])
+            .until(|recorded| recorded.refusals == [Refusal::ProxyProtocol])
             .await;
     };
     closed(&[HERE], get("/").into_bytes()).await;
@@ -165,7 +170,7 @@ async fn proxy_header_that_does_not_come_ends_the_connection() {
     client.closed().await;
     server
         .log
-        .until(|told| told.refusals == [Refusal::HandshakeTimeout])
+        .until(|recorded| recorded.refusals == [Refusal::HandshakeTimeout])
         .await;
 }
 
@@ -193,6 +198,6 @@ async fn connections_through_a_proxy_count_for_its_clients() {
     again.closed().await;
     server
         .log
-        .until(|told| told.refusals == [Refusal::ConnectionsOfAddress])
+        .until(|recorded| recorded.refusals == [Refusal::ConnectionsOfAddress])
         .await;
 }

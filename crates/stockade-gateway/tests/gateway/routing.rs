@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use http::Request;
-use stockade_gateway::{Limits, Outcome, Pattern, Refusal, Route, Table, TableError, TableOptions};
+use stockade_gateway::{
+    Limits, Outcome, Pattern, Refusal, Route, RouteTable, TableError, TableOptions,
+};
 use stockade_http::{Body, EncodedSlashes, Host, HostPattern, PathPattern, Scheme, Slashes};
 
 use crate::harness::*;
@@ -37,7 +39,7 @@ fn named(label: &str, patterns: Vec<Pattern>) -> Route {
 async fn serve(routes: Vec<Route>, options: TableOptions) -> Server {
     Server::start(
         listener(),
-        Table::new(routes, options).unwrap(),
+        RouteTable::new(routes, options).unwrap(),
         Limits::default(),
     )
     .await
@@ -173,8 +175,11 @@ async fn encoded_slash_is_the_routes_to_decide() {
     );
     // What is another route's once it is decoded is not served by this one.
     assert_eq!(ask(&server, "a", "/decode/..%2freject/x").await.status, 400);
-    let told = server.log.until(|told| told.requests.len() == 6).await;
-    assert_eq!(told.refusals, [Refusal::Path; 2]);
+    let recorded = server
+        .log
+        .until(|recorded| recorded.requests.len() == 6)
+        .await;
+    assert_eq!(recorded.refusals, [Refusal::Path; 2]);
 }
 
 #[tokio::test]
@@ -245,7 +250,7 @@ fn pattern_that_is_given_twice_is_refused() {
             vec![pattern("b.example", "/x/*"), pattern("a.example", "/x/*")],
         ),
     ];
-    let error = Table::new(routes, TableOptions::default()).unwrap_err();
+    let error = RouteTable::new(routes, TableOptions::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "a.example/x/* is in the routes \"one\" and \"two\"; give it to one of them"
@@ -257,7 +262,7 @@ fn pattern_that_is_given_twice_is_refused() {
         ("a", "/x/../y"),
         ("a", "x"),
     ] {
-        let error = Table::new(
+        let error = RouteTable::new(
             vec![named("one", vec![pattern(host, path)])],
             TableOptions::default(),
         );

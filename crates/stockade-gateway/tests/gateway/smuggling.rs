@@ -24,13 +24,21 @@ async fn refused(case: &str, status: u16) {
         assert_eq!(answer.status, status, "{case:?}: {}", answer.head);
         assert_eq!(answer.header("connection"), Some("close"), "{case:?}");
         client.closed().await;
-        let told = server
+        let recorded = server
             .log
-            .until(|told| !told.refusals.is_empty() && told.closed == 1)
+            .until(|recorded| !recorded.refusals.is_empty() && recorded.closed == 1)
             .await;
-        let hidden = told.requests.iter().any(|record| record.path == "/hidden");
+        let hidden = recorded
+            .requests
+            .iter()
+            .any(|record| record.path == "/hidden");
         assert!(!hidden, "{case:?}");
-        assert_eq!(told.refusals.len(), 1, "{case:?}: {:?}", told.refusals);
+        assert_eq!(
+            recorded.refusals.len(),
+            1,
+            "{case:?}: {:?}",
+            recorded.refusals
+        );
     }
 }
 
@@ -39,7 +47,7 @@ fn post(lines: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn length_beside_chunks_is_refused() {
+async fn length_along_with_chunks_is_refused() {
     let chunks = "0\r\n\r\n";
     for lines in [
         "content-length: 5\r\ntransfer-encoding: chunked",
@@ -259,8 +267,13 @@ async fn bytes_after_a_wish_to_upgrade_are_not_a_request() {
     client.send(format!("{wish}{HIDDEN}")).await;
     let rest = String::from_utf8(client.rest().await).unwrap();
     assert!(rest.contains("HTTP/1.1 400 "), "{rest}");
-    let told = server.log.until(|told| told.closed == 1).await;
-    assert!(told.requests.iter().all(|record| record.path != "/hidden"));
+    let recorded = server.log.until(|recorded| recorded.closed == 1).await;
+    assert!(
+        recorded
+            .requests
+            .iter()
+            .all(|record| record.path != "/hidden")
+    );
     // One after the other is fine.
     let mut client = server.connect().await;
     assert!(client.ask(wish).await.text().starts_with("GET http://a/\n"));

@@ -1,4 +1,4 @@
-//! TLS as the gateway uses it; what TLS itself must do is tested beside its module.
+//! TLS as the gateway uses it; TLS itself is tested in its own crate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -181,9 +181,13 @@ async fn version_of_http_is_agreed_on_in_the_handshake() {
         let text = "https://a.example/x TLSv1.3 nobody".to_owned();
         assert_eq!(answer, (version, 200, text), "{alpn:?}");
     }
-    let told = server.log.until(|told| told.requests.len() == 3).await;
+    let recorded = server
+        .log
+        .until(|recorded| recorded.requests.len() == 3)
+        .await;
     assert!(
-        told.requests
+        recorded
+            .requests
             .iter()
             .all(|record| record.scheme == "https" && record.tls.is_some())
     );
@@ -341,8 +345,11 @@ async fn handshake_that_takes_too_long_is_ended() {
     let mut half = server.connect().await;
     half.send([0x16, 3, 1, 2, 0, 1, 0]).await;
     half.closed().await;
-    let told = server.log.until(|told| told.refusals.len() == 2).await;
-    assert_eq!(told.refusals, [Refusal::HandshakeTimeout; 2]);
+    let recorded = server
+        .log
+        .until(|recorded| recorded.refusals.len() == 2)
+        .await;
+    assert_eq!(recorded.refusals, [Refusal::HandshakeTimeout; 2]);
 }
 
 #[tokio::test]
@@ -360,6 +367,6 @@ async fn client_that_speaks_plainly_is_refused() {
     assert!(!rest.contains("200 OK"), "{rest}");
     server
         .log
-        .until(|told| told.refusals == [Refusal::Handshake])
+        .until(|recorded| recorded.refusals == [Refusal::Handshake])
         .await;
 }

@@ -21,13 +21,13 @@ use crate::harness::*;
 
 /// The guest's end of a socket.
 struct Guest {
-    hears: mpsc::Receiver<SocketMessage>,
+    received: mpsc::Receiver<SocketMessage>,
     says: mpsc::Sender<SocketMessage>,
 }
 
 impl Guest {
-    async fn hear(&mut self) -> SocketMessage {
-        soon(self.hears.recv()).await.unwrap()
+    async fn receive(&mut self) -> SocketMessage {
+        soon(self.received.recv()).await.unwrap()
     }
 
     async fn say(&self, message: SocketMessage) {
@@ -47,9 +47,9 @@ async fn accepting(sockets: SocketLimits) -> (Server, mpsc::UnboundedReceiver<Gu
             }
             assert_eq!(request.headers()["upgrade"], "websocket");
             assert_eq!(request.method(), "GET");
-            let (to_guest, hears) = mpsc::channel(1);
+            let (to_guest, received) = mpsc::channel(1);
             let (says, from_guest) = mpsc::channel(1);
-            guests.send(Guest { hears, says }).unwrap();
+            guests.send(Guest { received, says }).unwrap();
             let mut response = text("");
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             response
@@ -97,7 +97,7 @@ fn text_message(text: &str) -> SocketMessage {
     SocketMessage::Text(text.to_owned())
 }
 
-async fn hear(
+async fn receive(
     client: &mut (impl StreamExt<Item = Result<Message, tokio_tungstenite::tungstenite::Error>> + Unpin),
 ) -> Message {
     soon(client.next()).await.unwrap().unwrap()
@@ -112,29 +112,29 @@ async fn messages_pass_in_both_directions() {
     assert!(response.headers().contains_key("x-request-id"));
     let mut guest = soon(guests.recv()).await.unwrap();
     client.send(Message::text("héllo")).await.unwrap();
-    assert_eq!(guest.hear().await, text_message("héllo"));
+    assert_eq!(guest.receive().await, text_message("héllo"));
     client.send(Message::binary(vec![0, 255])).await.unwrap();
     assert_eq!(
-        guest.hear().await,
+        guest.receive().await,
         SocketMessage::Binary(Bytes::from_static(&[0, 255]))
     );
     guest.say(text_message("back")).await;
-    assert_eq!(hear(&mut client).await, Message::text("back"));
+    assert_eq!(receive(&mut client).await, Message::text("back"));
     guest
         .say(SocketMessage::Binary(Bytes::from_static(&[1])))
         .await;
-    assert_eq!(hear(&mut client).await, Message::binary(vec![1]));
+    assert_eq!(receive(&mut client).await, Message::binary(vec![1]));
     client
         .send(Message::Ping(Bytes::from_static(b"p")))
         .await
         .unwrap();
     assert_eq!(
-        hear(&mut client).await,
+        receive(&mut client).await,
         Message::Pong(Bytes::from_static(b"p"))
     );
     assert_eq!(server.gateway.stats().sockets, 1);
     client.close(None).await.unwrap();
-    let close = guest.hear().await;
+    let close = guest.receive().await;
     assert_eq!(
         close,
         SocketMessage::Close {
@@ -143,14 +143,17 @@ async fn messages_pass_in_both_directions() {
         }
     );
     while let Some(Ok(_)) = soon(client.next()).await {}
-    let told = server.log.until(|told| !told.sockets.is_empty()).await;
-    let record = &told.sockets[0];
+    let recorded = server
+        .log
+        .until(|recorded| !recorded.sockets.is_empty())
+        .await;
+    let record = &recorded.sockets[0];
     assert_eq!((record.messages_in, record.messages_out), (2, 2));
     assert_eq!((record.bytes_in, record.bytes_out), (8, 5));
     assert_eq!((record.code, record.by_client), (1005, true));
-    assert_eq!(told.requests[0].outcome, Outcome::Upgraded);
-    assert_eq!(told.requests[0].request_id, record.request_id);
-    server.log.until(|told| told.closed == 1).await;
+    assert_eq!(recorded.requests[0].outcome, Outcome::Upgraded);
+    assert_eq!(recorded.requests[0].request_id, record.request_id);
+    server.log.until(|recorded| recorded.closed == 1).await;
 }
 
 #[tokio::test]
@@ -165,8 +168,8 @@ async fn either_side_closes_with_code_and_reason() {
             reason: "enough".to_owned(),
         })
         .await;
-    assert_eq!(hear(&mut client).await, Message::text("last words"));
-    let Message::Close(Some(frame)) = hear(&mut client).await else {
+    assert_eq!(receive(&mut client).await, Message::text("last words"));
+    let Message::Close(Some(frame)) = receive(&mut client).await else {
         panic!("no close frame")
     };
     assert_eq!(
@@ -183,16 +186,22 @@ async fn either_side_closes_with_code_and_reason() {
     };
     client.close(Some(frame)).await.unwrap();
     assert_eq!(
-        guest.hear().await,
+        guest.receive().await,
         SocketMessage::Close {
             code: 4002,
             reason: "bye".to_owned()
         }
     );
     // The closing handshake is answered.
-    assert!(matches!(hear(&mut client).await, Message::Close(Some(_))));
-    let told = server.log.until(|told| told.sockets.len() == 2).await;
-    let ends: Vec<_> = told
+    assert!(matches!(
+        receive(&mut client).await,
+        Message::Close(Some(_))
+    ));
+    let recorded = server
+        .log
+        .until(|recorded| recorded.sockets.len() == 2)
+        .await;
+    let ends: Vec<_> = recorded
         .sockets
         .iter()
         .map(|one| (one.code, one.by_client))
@@ -201,7 +210,7 @@ async fn either_side_closes_with_code_and_reason() {
 }
 
 #[tokio::test]
-async fn guest_that_closes_first_hears_how_the_client_answers() {
+async fn guest_that_closes_first_receives_the_clients_answer() {
     let limits = SocketLimits {
         pong_timeout: Duration::from_millis(200),
         ..SocketLimits::default()
@@ -228,19 +237,19 @@ async fn guest_that_closes_first_hears_how_the_client_answers() {
             raw.send(&[0x81, 0x81, 0, 0, 0, 0, b'x'][..]).await;
             raw.send(&[0x88, 0x82, 0, 0, 0, 0, high, low][..]).await;
         }
-        assert_eq!(guest.hear().await, close(code), "{said}");
-        assert_eq!(soon(guest.hears.recv()).await, None);
+        assert_eq!(guest.receive().await, close(code), "{said}");
+        assert_eq!(soon(guest.received.recv()).await, None);
     }
 }
 
 #[tokio::test]
-async fn connection_that_breaks_is_told_to_the_guest() {
+async fn connection_that_breaks_is_reported_to_the_guest() {
     let (server, mut guests) = accepting(SocketLimits::default()).await;
     let (client, _) = open(&server).await;
     let mut guest = soon(guests.recv()).await.unwrap();
     drop(client);
     assert_eq!(
-        guest.hear().await,
+        guest.receive().await,
         SocketMessage::Close {
             code: 1006,
             reason: String::new()
@@ -249,7 +258,7 @@ async fn connection_that_breaks_is_told_to_the_guest() {
     assert_eq!(
         server
             .log
-            .until(|told| !told.sockets.is_empty())
+            .until(|recorded| !recorded.sockets.is_empty())
             .await
             .sockets[0]
             .code,
@@ -262,7 +271,7 @@ async fn guest_that_ends_lets_the_client_come_again() {
     let (server, mut guests) = accepting(SocketLimits::default()).await;
     let (mut client, _) = open(&server).await;
     drop(soon(guests.recv()).await.unwrap());
-    let Message::Close(Some(frame)) = hear(&mut client).await else {
+    let Message::Close(Some(frame)) = receive(&mut client).await else {
         panic!("no close frame")
     };
     assert_eq!(u16::from(frame.code), 1012);
@@ -278,20 +287,20 @@ async fn message_that_is_too_large_closes_the_socket() {
     let (mut client, _) = open(&server).await;
     let mut guest = soon(guests.recv()).await.unwrap();
     client.send(Message::binary(vec![0; 1000])).await.unwrap();
-    assert!(matches!(guest.hear().await, SocketMessage::Binary(data) if data.len() == 1000));
+    assert!(matches!(guest.receive().await, SocketMessage::Binary(data) if data.len() == 1000));
     client.send(Message::binary(vec![0; 1001])).await.unwrap();
     assert!(matches!(
-        guest.hear().await,
+        guest.receive().await,
         SocketMessage::Close { code: 1009, .. }
     ));
-    let Message::Close(Some(frame)) = hear(&mut client).await else {
+    let Message::Close(Some(frame)) = receive(&mut client).await else {
         panic!("no close frame")
     };
     assert_eq!(frame.code, CloseCode::Size);
     let (mut client, _) = open(&server).await;
     let guest = soon(guests.recv()).await.unwrap();
     guest.say(SocketMessage::Binary(vec![0; 1001].into())).await;
-    let Message::Close(Some(frame)) = hear(&mut client).await else {
+    let Message::Close(Some(frame)) = receive(&mut client).await else {
         panic!("no close frame")
     };
     assert_eq!(frame.code, CloseCode::Size);
@@ -339,7 +348,7 @@ async fn frame_that_is_malformed_closes_the_socket() {
         let mut guest = soon(guests.recv()).await.unwrap();
         raw.send(bytes).await;
         assert!(
-            matches!(guest.hear().await, SocketMessage::Close { code: told, .. } if told == code)
+            matches!(guest.receive().await, SocketMessage::Close { code: recorded, .. } if recorded == code)
         );
         let frame = raw.exactly(4).await;
         assert_eq!(frame[0], 0x88);
@@ -385,17 +394,17 @@ async fn guest_that_lags_makes_the_client_wait() {
     // What the guest says still gets through, and so does everything else once it listens again.
     guest.say(text_message("wait")).await;
     let listening = tokio::spawn(async move {
-        let mut heard = 0;
-        while let Some(SocketMessage::Binary(_)) = guest.hears.recv().await {
-            heard += 1;
+        let mut count = 0;
+        while let Some(SocketMessage::Binary(_)) = guest.received.recv().await {
+            count += 1;
         }
-        heard
+        count
     });
-    assert_eq!(hear(&mut client).await, Message::text("wait"));
+    assert_eq!(receive(&mut client).await, Message::text("wait"));
     soon(client.flush()).await.unwrap();
     client.close(None).await.unwrap();
-    let heard = soon(listening).await.unwrap();
-    assert!(heard == sent || heard == sent + 1, "{heard} of {sent}");
+    let count = soon(listening).await.unwrap();
+    assert!(count == sent || count == sent + 1, "{count} of {sent}");
 }
 
 #[tokio::test]
@@ -415,7 +424,7 @@ async fn client_that_does_not_answer_pings_is_cut_off() {
     let mut guest = soon(guests.recv()).await.unwrap();
     let ended = async {
         assert_eq!(
-            guest.hear().await,
+            guest.receive().await,
             SocketMessage::Close {
                 code: 1006,
                 reason: String::new()
@@ -447,12 +456,12 @@ async fn messages_in_a_flood_are_slowed_down() {
             client.send(Message::text("x")).await.unwrap();
         }
     };
-    let hearing = async {
+    let receiving = async {
         for _ in 0..250 {
-            guest.hear().await;
+            guest.receive().await;
         }
     };
-    tokio::join!(sending, hearing);
+    tokio::join!(sending, receiving);
     // 200 at once, the others at their pace.
     assert!(
         began.elapsed() > Duration::from_millis(900),
@@ -490,15 +499,15 @@ async fn reload_keeps_sockets_and_drain_closes_them() {
         .await
         .unwrap();
     client.send(Message::text("still here")).await.unwrap();
-    assert_eq!(guest.hear().await, text_message("still here"));
+    assert_eq!(guest.receive().await, text_message("still here"));
     let gateway = server.gateway.clone();
     let drained = tokio::spawn(async move { gateway.drain(PATIENCE).await });
-    let Message::Close(Some(frame)) = hear(&mut client).await else {
+    let Message::Close(Some(frame)) = receive(&mut client).await else {
         panic!("no close frame")
     };
     assert_eq!(frame.code, CloseCode::Away);
     assert!(matches!(
-        guest.hear().await,
+        guest.receive().await,
         SocketMessage::Close { code: 1001, .. }
     ));
     while let Some(Ok(_)) = soon(client.next()).await {}
@@ -568,13 +577,16 @@ async fn socket_on_http2_is_like_any_other() {
         WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await;
     let mut guest = soon(guests.recv()).await.unwrap();
     client.send(Message::text("hello")).await.unwrap();
-    assert_eq!(guest.hear().await, text_message("hello"));
+    assert_eq!(guest.receive().await, text_message("hello"));
     guest.say(text_message("back")).await;
-    assert_eq!(hear(&mut client).await, Message::text("back"));
+    assert_eq!(receive(&mut client).await, Message::text("back"));
     client.close(None).await.unwrap();
     assert!(matches!(
-        guest.hear().await,
+        guest.receive().await,
         SocketMessage::Close { code: 1005, .. }
     ));
-    server.log.until(|told| told.sockets.len() == 1).await;
+    server
+        .log
+        .until(|recorded| recorded.sockets.len() == 1)
+        .await;
 }

@@ -14,12 +14,21 @@ use std::time::{Duration, Instant};
 
 use deno_core::v8;
 use rustc_hash::FxHashMap;
+use stockade_instance::GrantedGuest;
 use stockade_protocol::bounds::MAX_MESSAGE_VALUES;
 use stockade_protocol::{Payload, RequestId};
 use stockade_supervisor::{Event, IsolateHandle};
 
+use super::approvals::Approvals;
 use super::stash::Stash;
-use super::state::IsolateKey;
+
+/// A sandbox's index and an isolate's number in it.
+pub type IsolateKey = (u32, u32);
+
+/// The name of an isolate in the records of its grants. No other isolate of the run has it.
+pub(super) fn name_of((sandbox, isolate): IsolateKey) -> String {
+    format!("sandbox {sandbox}, isolate {isolate}")
+}
 
 /// What handlers may hold of one isolate's data, by its cost in the host's heap.
 const MAX_HELD: usize = 64 << 20;
@@ -74,10 +83,18 @@ pub enum Arrival {
     Breach(String),
 }
 
+/// What an isolate is granted, and what is asked about its calls.
+pub(crate) struct Granted {
+    pub(super) guest: GrantedGuest,
+    pub(super) approvals: Rc<Approvals>,
+}
+
 /// One isolate's account with its host.
 pub struct Account {
     key: IsolateKey,
     handle: IsolateHandle,
+    /// What the isolate is granted.
+    granted: Option<Granted>,
     /// By the names of their events, which the script chooses: a guest cannot have them collide.
     receivers: RefCell<FxHashMap<String, Receiver>>,
     methods: RefCell<HashSet<String>>,
@@ -96,10 +113,11 @@ pub struct Account {
 }
 
 impl Account {
-    pub(super) fn new(key: IsolateKey, handle: IsolateHandle) -> Self {
+    pub(super) fn new(key: IsolateKey, handle: IsolateHandle, granted: Option<Granted>) -> Self {
         Self {
             key,
             handle,
+            granted,
             receivers: RefCell::default(),
             methods: RefCell::default(),
             stash: RefCell::default(),
@@ -122,6 +140,18 @@ impl Account {
     #[must_use]
     pub fn handle(&self) -> &IsolateHandle {
         &self.handle
+    }
+
+    /// What the isolate is granted, whose messages are not the script's.
+    #[must_use]
+    pub fn granted(&self) -> Option<&GrantedGuest> {
+        self.granted.as_ref().map(|granted| &granted.guest)
+    }
+
+    /// What is asked about the isolate's calls.
+    pub(super) fn approvals(&self) -> Option<Rc<Approvals>> {
+        let granted = self.granted.as_ref();
+        granted.map(|granted| Rc::clone(&granted.approvals))
     }
 
     /// Messages of an event go to this function from now on; says whether some of it are kept.

@@ -13,9 +13,10 @@ use stockade_realm::{Parts, collect_payload};
 use stockade_supervisor::{CallError, IsolateHandle, TerminateReason};
 
 use super::account::HANDLER;
+use super::account::IsolateKey;
 use super::ops::{SandboxError, handle};
 use super::parse::parse;
-use super::state::{IsolateKey, Sandboxes};
+use super::state::Sandboxes;
 
 /// What came of a call. The guest's errors are data here: the realm makes the `Error` of them.
 #[derive(Serialize)]
@@ -140,6 +141,7 @@ pub(crate) async fn op_isolate_evaluate(
 ) -> Result<Outcome, SandboxError> {
     let handle = handle(&state.borrow(), sandbox, isolate)?;
     let result = handle.evaluate(code).await;
+    handle.events_taken().await;
     Ok(outcome(&state, (sandbox, isolate), &handle, result))
 }
 
@@ -153,6 +155,7 @@ pub(crate) async fn op_isolate_ready(
 ) -> Result<Outcome, SandboxError> {
     let handle = handle(&state.borrow(), sandbox, isolate)?;
     let result = handle.ready().await;
+    handle.events_taken().await;
     let result = result.map(|()| Payload::default());
     Ok(outcome(&state, (sandbox, isolate), &handle, result))
 }
@@ -173,6 +176,7 @@ pub(crate) fn op_isolate_call(
     async move {
         let handle = handle?;
         let result = handle.call(name, args).await;
+        handle.events_taken().await;
         Ok(outcome(&state, (sandbox, isolate), &handle, result))
     }
 }
@@ -213,7 +217,7 @@ pub(crate) fn op_isolate_take<'s>(
         let mut state = state.borrow_mut();
         state.borrow_mut::<Parts>().offer(data.bytes);
     }
-    // What is no JSON has been thrown already.
+    // A value without JSON has been thrown already.
     let value = parse(scope, data.json);
     Ok(value.unwrap_or_else(|| v8::undefined(scope).into()))
 }

@@ -5,25 +5,26 @@
 //! have them.
 
 mod account;
+mod approvals;
 mod calls;
 mod ops;
 mod parse;
 mod stash;
 mod state;
 
-pub use account::{Account, Arrival, Given, Receiver};
+pub use account::{Account, Arrival, Given, IsolateKey, Receiver};
 pub use calls::add_related;
 pub(crate) use calls::{
     WaitingData, op_isolate_call, op_isolate_drain, op_isolate_evaluate, op_isolate_ready,
     op_isolate_take, op_isolate_unstash,
 };
 pub(crate) use ops::{
-    op_host_is_pending, op_isolate_answer, op_isolate_control, op_isolate_destroy,
-    op_isolate_execute, op_isolate_handle_event, op_isolate_handle_method, op_isolate_hold,
-    op_isolate_ignore_event, op_isolate_let_go, op_isolate_listen, op_isolate_reject,
-    op_isolate_send, op_isolate_stats, op_isolate_withdraw, op_sandbox_abandoned,
-    op_sandbox_create, op_sandbox_isolates, op_sandbox_new, op_sandbox_shutdown,
-    op_sandbox_threads,
+    op_grant_asked, op_grant_decided, op_host_is_pending, op_isolate_answer, op_isolate_control,
+    op_isolate_destroy, op_isolate_execute, op_isolate_handle_event, op_isolate_handle_method,
+    op_isolate_hold, op_isolate_ignore_event, op_isolate_let_go, op_isolate_listen,
+    op_isolate_reject, op_isolate_send, op_isolate_stats, op_isolate_withdraw,
+    op_sandbox_abandoned, op_sandbox_create, op_sandbox_isolates, op_sandbox_new,
+    op_sandbox_shutdown, op_sandbox_threads,
 };
 pub use parse::parse;
-pub use state::{IsolateKey, SandboxSetup, Sandboxes};
+pub use state::{SandboxSetup, Sandboxes};

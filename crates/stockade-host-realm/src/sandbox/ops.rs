@@ -1,21 +1,25 @@
 //! Ops that take effect at once: the hot path from the host to its isolates.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 
 use deno_core::{OpState, op2, v8};
 use serde::Serialize;
-use stockade_policy::OptionsError;
+use stockade_grants::{GrantError, ProgramGrants};
+use stockade_limits::OptionsError;
 use stockade_protocol::{GuestError, RequestId};
 use stockade_realm::collect_payload;
 use stockade_supervisor::{CreateError, IsolateHandle, SendError};
 
+use super::approvals::{Approvals, ForScript};
 use super::state::Sandboxes;
 
 #[derive(Debug, thiserror::Error, deno_error::JsError)]
 pub(crate) enum SandboxError {
     #[class(type)]
-    #[error("the options are no JSON object: {0}")]
+    #[error("the options are not a JSON object: {0}")]
     Json(String),
     #[class(type)]
     #[error(transparent)]
@@ -26,7 +30,7 @@ pub(crate) enum SandboxError {
     #[class(generic)]
     #[error("isolate #{0} is destroyed")]
     Gone(u32),
-    /// Told apart by its class, so that an answer can wait for room.
+    /// Has a class of its own, so that an answer can wait for room.
     #[class("Busy")]
     #[error(transparent)]
     Full(SendError),
@@ -41,6 +45,9 @@ pub(crate) enum SandboxError {
     #[class(generic)]
     #[error("there is no such sandbox")]
     NoSandbox,
+    #[class(type)]
+    #[error("grants: {0}")]
+    Grants(#[from] GrantError),
 }
 
 impl From<SendError> for SandboxError {
@@ -152,22 +159,67 @@ pub(crate) async fn op_sandbox_create(
     state: Rc<RefCell<OpState>>,
     #[smi] sandbox: u32,
     #[string] options: String,
+    #[string] grants: String,
+    #[serde] approvers: Vec<String>,
 ) -> Result<Created, SandboxError> {
     let sandboxes = state.borrow().borrow::<Sandboxes>().clone();
     let (supervisor, queue) = sandboxes.get(sandbox).ok_or(SandboxError::NoSandbox)?;
-    let options = supervisor
+    let mut options = supervisor
         .options()
         .defaults
         .with_json(&object(&options)?)?;
+    let grants = match grants.as_str() {
+        "" => BTreeMap::new(),
+        json => ProgramGrants::read(json, Path::new("."))?,
+    };
+    ProgramGrants::name(&grants, &mut options.env)?;
     let handle = supervisor.create(options, &queue).await?;
     let created = Created {
         id: handle.id(),
         name: handle.options().name.clone(),
     };
-    sandboxes.insert(sandbox, handle);
+    let granted = match sandboxes.grant(sandbox, &supervisor, &handle, &grants, approvers) {
+        Ok(granted) => granted,
+        Err(error) => {
+            handle.destroy();
+            return Err(error.into());
+        }
+    };
+    sandboxes.insert(sandbox, handle, granted);
     // Its main module may be running already.
     sandboxes.update_hold(&state.borrow().external_ops_tracker);
     Ok(created)
+}
+
+/// The next question about a call of an isolate's grants; nothing when it has ended.
+#[op2]
+#[serde]
+pub(crate) async fn op_grant_asked(
+    state: Rc<RefCell<OpState>>,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+) -> Option<ForScript> {
+    let approvals = approvals(&state.borrow(), sandbox, isolate)?;
+    approvals.next().await
+}
+
+/// What the script has decided.
+#[op2(fast)]
+pub(crate) fn op_grant_decided(
+    state: &mut OpState,
+    #[smi] sandbox: u32,
+    #[smi] isolate: u32,
+    #[smi] number: u32,
+    approved: bool,
+) {
+    if let Some(approvals) = approvals(state, sandbox, isolate) {
+        approvals.decide(number, approved);
+    }
+}
+
+fn approvals(state: &OpState, sandbox: u32, isolate: u32) -> Option<Rc<Approvals>> {
+    let account = state.borrow::<Sandboxes>().account((sandbox, isolate))?;
+    account.approvals()
 }
 
 /// The script has an object for the isolate: its events may come.

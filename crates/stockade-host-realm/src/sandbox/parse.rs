@@ -5,7 +5,7 @@ use deno_core::v8;
 /// Text from here on stays outside the heap while it is parsed.
 const LONG: usize = 64 << 10;
 
-/// Parses data as the engine does; empty text is `undefined`, `None` is no JSON.
+/// Parses data as the engine does; empty text is `undefined`, `None` is not JSON.
 pub fn parse<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     json: String,

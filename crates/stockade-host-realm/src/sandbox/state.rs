@@ -1,17 +1,23 @@
 //! The sandboxes of one run and the isolates that live in them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use deno_core::ExternalOpsTracker;
-use stockade_policy::{Isolation, SandboxOptions};
+use stockade_config::Grant;
+use stockade_grants::{GrantError, ProgramGrants};
+use stockade_instance::{GrantedGuest, GrantedServices, Takes};
+use stockade_limits::{Isolation, SandboxOptions};
 use stockade_protocol::{Payload, RequestId};
-use stockade_supervisor::{Event, EventQueue, IsolateHandle, Supervisor, TerminateReason, Wall};
+use stockade_supervisor::{
+    Event, EventQueue, IsolateHandle, IsolationBackend, Supervisor, TerminateReason,
+};
 
-use super::account::{Account, Arrival, Given};
+use super::account::{Account, Arrival, Given, Granted, IsolateKey, name_of};
+use super::approvals::Approvals;
 
 /// While the host's heap is nearly full, nothing above this comes into it.
 const SMALL: usize = 64 << 10;
@@ -22,7 +28,7 @@ pub struct SandboxSetup {
     /// What `new V8Sandbox()` takes where the script says nothing.
     pub defaults: SandboxOptions,
     /// The ways of running isolates that exist in this program.
-    pub walls: Vec<(Isolation, Arc<dyn Wall>)>,
+    pub backends: Vec<(Isolation, Arc<dyn IsolationBackend>)>,
 }
 
 /// The sandboxes of one run, shared between the ops and the run's loop. Cheap to clone.
@@ -33,6 +39,10 @@ struct Inner {
     setup: SandboxSetup,
     list: RefCell<Vec<Sandbox>>,
     accounts: RefCell<HashMap<IsolateKey, Rc<Account>>>,
+    /// What opens grants, once an isolate has some.
+    grants: RefCell<Option<ProgramGrants>>,
+    /// Isolates that have grants.
+    granted: Cell<usize>,
     /// Whether the engine's event loop is kept alive because of isolates.
     held: Cell<bool>,
     /// What handlers hold of all isolates' data, by its cost.
@@ -47,9 +57,6 @@ struct Inner {
     waker: RefCell<Waker>,
 }
 
-/// A sandbox's index and an isolate's number in it.
-pub type IsolateKey = (u32, u32);
-
 struct Sandbox {
     supervisor: Supervisor,
     queue: Arc<EventQueue>,
@@ -63,6 +70,8 @@ impl Sandboxes {
             setup,
             list: RefCell::default(),
             accounts: RefCell::default(),
+            grants: RefCell::default(),
+            granted: Cell::new(0),
             held: Cell::new(false),
             held_by_all: Cell::new(0),
             waiting: RefCell::default(),
@@ -79,7 +88,7 @@ impl Sandboxes {
     /// Makes a sandbox and gives its index.
     pub(crate) fn add(&self, options: SandboxOptions) -> u32 {
         let sandbox = Sandbox {
-            supervisor: Supervisor::new(options, self.0.setup.walls.iter().cloned()),
+            supervisor: Supervisor::new(options, self.0.setup.backends.iter().cloned()),
             queue: EventQueue::new(),
         };
         let mut list = self.0.list.borrow_mut();
@@ -93,9 +102,43 @@ impl Sandboxes {
         Some((sandbox.supervisor.clone(), Arc::clone(&sandbox.queue)))
     }
 
-    pub(crate) fn insert(&self, sandbox: u32, handle: IsolateHandle) {
+    /// Opens what an isolate is granted; `None` where that is nothing.
+    pub(crate) fn grant(
+        &self,
+        sandbox: u32,
+        supervisor: &Supervisor,
+        handle: &IsolateHandle,
+        grants: &BTreeMap<String, Grant>,
+        approvers: Vec<String>,
+    ) -> Result<Option<Granted>, GrantError> {
+        if grants.is_empty() {
+            return Ok(None);
+        }
+        let mut opener = self.0.grants.borrow_mut();
+        let opener = match &mut *opener {
+            Some(opener) => opener,
+            empty => empty.insert(ProgramGrants::new()?),
+        };
+        let name = name_of((sandbox, handle.id()));
+        let (approvals, of_grants) = Approvals::of(approvers);
+        let opened = opener.open(&name, grants, &of_grants)?;
+        let guest = GrantedGuest::new(
+            &name,
+            supervisor.clone(),
+            handle.clone(),
+            Arc::new(GrantedServices::new(opened)),
+            Takes::Bindings,
+        );
+        let approvals = Rc::new(approvals);
+        Ok(Some(Granted { guest, approvals }))
+    }
+
+    pub(crate) fn insert(&self, sandbox: u32, handle: IsolateHandle, granted: Option<Granted>) {
         let key = (sandbox, handle.id());
-        let account = Rc::new(Account::new(key, handle));
+        if granted.is_some() {
+            self.0.granted.set(self.0.granted.get() + 1);
+        }
+        let account = Rc::new(Account::new(key, handle, granted));
         self.0.accounts.borrow_mut().insert(key, account);
     }
 
@@ -127,6 +170,12 @@ impl Sandboxes {
     pub fn forget(&self, key: IsolateKey) {
         let forgotten = self.0.accounts.borrow_mut().remove(&key);
         if let Some(account) = forgotten {
+            if account.granted().is_some() {
+                self.0.granted.set(self.0.granted.get() - 1);
+                if let Some(grants) = &*self.0.grants.borrow() {
+                    grants.forget(&name_of(key));
+                }
+            }
             // Handlers may hold data of it for a while: that counts for nobody any more.
             self.free(account.held());
         }
@@ -136,7 +185,15 @@ impl Sandboxes {
     #[must_use]
     pub fn have_work(&self) -> bool {
         let list = self.0.list.borrow();
-        self.0.more.get() || list.iter().any(|sandbox| sandbox.queue.has_work())
+        self.0.more.get()
+            || list.iter().any(|sandbox| sandbox.queue.has_work())
+            || self.await_grants()
+    }
+
+    /// Whether a call of a grant has no answer yet.
+    fn await_grants(&self) -> bool {
+        let busy = |account: &Rc<Account>| account.granted().is_some_and(GrantedGuest::is_busy);
+        self.0.granted.get() > 0 && self.0.accounts.borrow().values().any(busy)
     }
 
     /// Keeps the engine's event loop alive: the script has just given an isolate something to do, or
@@ -309,7 +366,7 @@ impl Sandboxes {
     }
 }
 
-/// The last wall before V8 ends the process for want of heap.
+/// The last check before V8 ends the process for want of heap.
 impl Sandboxes {
     /// Called within a garbage collection that could not bring the host's heap below its limit: ends the
     /// isolate that has most of it and says whether there was one. `least` is what one must have.

@@ -22,7 +22,7 @@ use super::resolve::resolve;
 pub(crate) struct Loader {
     /// What was transpiled, by specifier.
     transpiled: RefCell<HashMap<String, Rc<Original>>>,
-    /// The main module, where it is no file.
+    /// The main module, where it is not a file.
     given: Option<Given>,
 }
 

@@ -3,29 +3,32 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
-use stockade_capability::{CallContext, CallPayload, Capability, Owner};
+use stockade_capability::{CallContext, CallNotes, CallPayload, Capability, Owner, Pipe};
 use stockade_http::{Body, Client, empty_body, full_body};
 use stockade_protocol::{GuestError, Payload, RequestId};
 use tokio::task::AbortHandle;
 
 use super::outgoing::{Reading, Unnamed};
+use super::pipes::NewPipe;
 use super::{Mirror, unbroken};
-use crate::services::Services;
+use crate::services::{ConnectRequest, Services};
 use crate::wire::{
-    AnswerBody, Ask, Fields, GuestBody, Malformed, Unasked, answer_of, export, import, parse_ask,
+    AnswerBody, Ask, AskError, BindingCall, Fields, GuestBody, Malformed, answer_of, export,
+    import, parse_ask,
 };
 
 /// Bodies of answers up to this size go with the answer; larger ones are streams. In bytes.
 const INLINE: u64 = 64 << 10;
 
 pub(super) struct Asks {
-    table: Mutex<Table>,
+    table: Mutex<OpenAsks>,
 }
 
-struct Table {
+struct OpenAsks {
     entries: HashMap<RequestId, AbortHandle>,
     /// `None` once the mirror has ended.
     caller: Option<Arc<Caller>>,
@@ -48,6 +51,7 @@ impl Caller {
     fn context(&self) -> CallContext {
         CallContext {
             owner: self.owner.clone(),
+            notes: CallNotes::default(),
         }
     }
 }
@@ -61,7 +65,7 @@ impl Drop for Caller {
 impl Asks {
     pub(super) fn new(owner: Owner, services: Arc<dyn Services>) -> Self {
         Self {
-            table: Mutex::new(Table {
+            table: Mutex::new(OpenAsks {
                 entries: HashMap::new(),
                 caller: Some(Arc::new(Caller { owner, services })),
             }),
@@ -82,7 +86,7 @@ impl Asks {
 
 impl Mirror {
     /// Takes a request of the guest.
-    pub(super) fn asked(
+    pub(crate) fn asked(
         self: &Arc<Self>,
         id: RequestId,
         method: &str,
@@ -92,7 +96,7 @@ impl Mirror {
             let most = self.limits().buffered;
             self.refuse(
                 id,
-                &format!("more than {most} bytes of this site wait to be taken"),
+                &format!("more than {most} bytes of this site wait to be read"),
             );
             return Ok(());
         };
@@ -106,38 +110,19 @@ impl Mirror {
                 );
                 return Ok(());
             }
-            Err(Unasked::Refused(why)) => {
+            Err(AskError::Refused(why)) => {
                 self.refuse(id, &why);
                 return Ok(());
             }
-            Err(Unasked::Malformed(malformed)) => return Err(malformed),
+            Err(AskError::Malformed(malformed)) => return Err(malformed),
         };
-        let ask = match ask {
-            Ask::Fetch {
-                binding,
-                head,
-                body,
-            } => {
-                let mut request = http::Request::from_parts(head, self.body_of(body)?);
-                if binding.is_some()
-                    && let Some(client) = self.passed_on(&request)
-                {
-                    request.extensions_mut().insert(client);
-                }
-                Prepared::Fetch(binding, request)
+        let ask = match self.prepare(ask) {
+            Ok(ask) => ask,
+            Err(AskError::Refused(why)) => {
+                self.refuse(id, &why);
+                return Ok(());
             }
-            Ask::Call {
-                binding,
-                method,
-                args,
-            } => match self.import_call(args) {
-                Ok(args) => Prepared::Call(binding, method, args),
-                Err(Unasked::Refused(why)) => {
-                    self.refuse(id, &why);
-                    return Ok(());
-                }
-                Err(Unasked::Malformed(malformed)) => return Err(malformed),
-            },
+            Err(AskError::Malformed(malformed)) => return Err(malformed),
         };
         let mut table = self.asks.table.lock();
         let Some(caller) = table.caller.clone() else {
@@ -153,21 +138,51 @@ impl Mirror {
                 .await
                 .unwrap_or_else(|| Err(GuestError::new("internal error: see the host's log")));
             drop((count, caller));
-            mirror.room_to_tell().await;
+            mirror.room_for_messages().await;
             if mirror.asks.table.lock().entries.remove(&id).is_some() {
-                let (result, unnamed) = match result {
-                    Ok((payload, unnamed)) => (Ok(payload), Some(unnamed)),
+                let (result, given) = match result {
+                    Ok((payload, given)) => (Ok(payload), Some(given)),
                     Err(error) => (Err(error), None),
                 };
                 if mirror.answer(id, result)
-                    && let Some(unnamed) = unnamed
+                    && let Some(given) = given
                 {
-                    unnamed.named();
+                    given.named();
                 }
             }
         });
         table.entries.insert(id, task.abort_handle());
         Ok(())
+    }
+
+    /// Makes bodies of the streams in a request of the guest.
+    fn prepare(self: &Arc<Self>, ask: Ask) -> Result<Prepared, AskError> {
+        Ok(match ask {
+            Ask::Fetch {
+                binding,
+                head,
+                body,
+            } => {
+                let mut request = http::Request::from_parts(head, self.body_of(body)?);
+                if binding.is_some()
+                    && let Some(client) = self.passed_on(&request)
+                {
+                    request.extensions_mut().insert(client);
+                }
+                Prepared::Fetch(binding, request)
+            }
+            Ask::Call(BindingCall {
+                binding,
+                method,
+                args,
+            }) => Prepared::Call(binding, method, self.import_call(args)?),
+            Ask::Open(BindingCall {
+                binding,
+                method,
+                args,
+            }) => Prepared::Open(binding, method, self.import_call(args)?),
+            Ask::Connect(request) => Prepared::Connect(request),
+        })
     }
 
     /// The client whose request the guest passes on to a binding: it is one that the guest is answering, and
@@ -181,12 +196,22 @@ impl Mirror {
         })
     }
 
+    /// Whether a request of the guest has no answer yet.
+    pub(crate) fn has_asks(&self) -> bool {
+        !self.asks.table.lock().entries.is_empty()
+    }
+
+    /// Whether this request of the guest has no answer yet.
+    pub(crate) fn is_asking(&self, id: RequestId) -> bool {
+        self.asks.table.lock().entries.contains_key(&id)
+    }
+
     /// Takes `request.cancel`.
     pub(super) fn ask_cancelled(&self, message: &Fields) {
         let task = self.asks.table.lock().entries.remove(&message.id);
         if let Some(task) = task {
             task.abort();
-            // The guest does not hear it; its number of open requests goes down by it.
+            // The guest receives none of it; its number of open requests goes down by it.
             self.refuse(message.id, "cancelled");
         }
     }
@@ -215,7 +240,7 @@ impl Mirror {
     }
 
     /// Makes bodies of the streams in data of the guest.
-    pub(crate) fn import_call(self: &Arc<Self>, data: Payload) -> Result<CallPayload, Unasked> {
+    pub(crate) fn import_call(self: &Arc<Self>, data: Payload) -> Result<CallPayload, AskError> {
         let (payload, streams) = import(data, |id| {
             self.take_stream(id)
                 .map(http_body_util::BodyExt::boxed_unsync)
@@ -245,12 +270,21 @@ impl Mirror {
         self: &Arc<Self>,
         ask: Prepared,
         caller: &Caller,
-    ) -> Result<(Payload, Unnamed), GuestError> {
+    ) -> Result<(Payload, Given), GuestError> {
         let response = match ask {
             Prepared::Call(binding, method, args) => {
                 let capability = caller.capability(&binding)?;
                 let value = capability.call(caller.context(), &method, args).await?;
-                return self.export_call(value);
+                let (payload, unnamed) = self.export_call(value)?;
+                return Ok((payload, Given::Streams(unnamed)));
+            }
+            Prepared::Open(binding, method, args) => {
+                let capability = caller.capability(&binding)?;
+                let open = || capability.open(caller.context(), &method, args);
+                return self.open_pipe(open).await;
+            }
+            Prepared::Connect(request) => {
+                return self.open_pipe(|| caller.services.connect(request)).await;
             }
             Prepared::Fetch(Some(binding), request) => {
                 let capability = caller.capability(&binding)?;
@@ -271,7 +305,17 @@ impl Mirror {
             AnswerBody::None | AnswerBody::Whole(_) => Vec::new(),
         };
         let unnamed = self.unnamed(streams);
-        Ok((answer_of(&head, body), unnamed))
+        Ok((answer_of(&head, body), Given::Streams(unnamed)))
+    }
+
+    async fn open_pipe(
+        self: &Arc<Self>,
+        open: impl FnOnce() -> BoxFuture<'static, Result<Pipe, GuestError>>,
+    ) -> Result<(Payload, Given), GuestError> {
+        // Before anything is opened that may be one too many.
+        let opening = self.opening_pipe()?;
+        let pipe = self.enter_pipe(opening, open().await?);
+        Ok((pipe.answer(), Given::Pipe(pipe)))
     }
 
     async fn answer_body(self: &Arc<Self>, body: Body) -> Result<AnswerBody, GuestError> {
@@ -283,7 +327,7 @@ impl Mirror {
             return match collected {
                 Ok(Ok(bytes)) => Ok(AnswerBody::Whole(bytes.to_bytes())),
                 Ok(Err(error)) => Err(GuestError::new(format!("reading the body failed: {error}"))),
-                Err(_) => Err(GuestError::new("the sender gave nothing for too long")),
+                Err(_) => Err(GuestError::new("the sender sent nothing for too long")),
             };
         }
         self.open_stream(body, None, None, Reading::Ahead)
@@ -296,4 +340,22 @@ impl Mirror {
 enum Prepared {
     Fetch(Option<String>, http::Request<Body>),
     Call(String, String, CallPayload),
+    Open(String, String, CallPayload),
+    Connect(ConnectRequest),
+}
+
+/// What an answer gives the guest besides data: dropped before the answer is sent, it ends.
+enum Given {
+    Streams(Unnamed),
+    Pipe(NewPipe),
+}
+
+impl Given {
+    /// The answer has named it.
+    fn named(self) {
+        match self {
+            Self::Streams(unnamed) => unnamed.named(),
+            Self::Pipe(pipe) => pipe.named(),
+        }
+    }
 }

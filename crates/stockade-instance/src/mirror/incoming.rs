@@ -35,16 +35,16 @@ const AHEAD: usize = 512 << 10;
 #[derive(Default)]
 pub(super) struct Incoming {
     /// `None` once the mirror has ended.
-    table: Mutex<Table>,
+    table: Mutex<IncomingStreams>,
 }
 
 #[derive(Default)]
-struct Table {
-    entries: HashMap<u64, Entry>,
+struct IncomingStreams {
+    entries: HashMap<u64, IncomingStream>,
     closed: bool,
 }
 
-struct Entry {
+struct IncomingStream {
     pieces: mpsc::UnboundedSender<Piece>,
     /// Chunks that were asked for and have not come.
     owed: Arc<AtomicU32>,
@@ -82,7 +82,7 @@ impl Mirror {
                     return Err(Malformed(format!("stream {id} is handed out twice")));
                 }
                 hash_map::Entry::Vacant(place) => {
-                    place.insert(Entry {
+                    place.insert(IncomingStream {
                         pieces,
                         owed: Arc::clone(&owed),
                     });
@@ -102,6 +102,11 @@ impl Mirror {
         })
     }
 
+    /// Whether the host reads the guest's stream of this id.
+    pub(crate) fn reads_stream(&self, id: u64) -> bool {
+        self.incoming.table.lock().entries.contains_key(&id)
+    }
+
     /// Takes `stream.chunk`. A chunk of a stream that is read no more is dropped.
     pub(super) fn stream_chunk(&self, message: Fields) -> Result<(), Malformed> {
         let GuestBody::Whole(chunk) = message.data else {
@@ -113,7 +118,7 @@ impl Mirror {
         };
         let owed = entry.owed.load(Ordering::SeqCst);
         if owed == 0 {
-            return Err(Malformed("a chunk came that nobody asked for".to_owned()));
+            return Err(Malformed("a chunk came that was not requested".to_owned()));
         }
         entry.owed.fetch_sub(1, Ordering::SeqCst);
         let bytes = chunk.len();
@@ -148,7 +153,7 @@ impl Mirror {
     }
 
     fn cancel_stream(&self, id: u64, reason: &str) {
-        self.tell(
+        self.notify(
             "stream.cancel",
             Payload::from_json(format!("{{\"id\":{id},\"reason\":\"{reason}\"}}")),
         );
@@ -172,7 +177,7 @@ impl GuestStream {
     /// Asks for more where few are owed.
     fn ask(&mut self) {
         let window = match self.largest {
-            // Nothing is known yet: one chunk tells.
+            // The sizes are not known yet: one chunk shows them.
             0 => 1,
             largest => u32::try_from(AHEAD / largest)
                 .unwrap_or(WINDOW)
@@ -187,7 +192,7 @@ impl GuestStream {
         let more = window - ahead;
         self.owed.fetch_add(more, Ordering::SeqCst);
         let id = self.id;
-        self.mirror.tell(
+        self.mirror.notify(
             "stream.pull",
             Payload::from_json(format!("{{\"id\":{id},\"n\":{more}}}")),
         );
@@ -272,7 +277,7 @@ impl http_body::Body for GuestStream {
             }
             Poll::Pending => match this.poll_stall(cx) {
                 Poll::Ready(()) => {
-                    this.fail("the guest's stream gave nothing for too long".to_owned())
+                    this.fail("the guest's stream sent nothing for too long".to_owned())
                 }
                 Poll::Pending => Poll::Pending,
             },

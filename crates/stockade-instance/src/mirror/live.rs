@@ -1,10 +1,10 @@
-//! The life of one mirror: created, ready, heard, gone.
+//! The life of one mirror: created, ready, served, ended.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_protocol::GuestError;
-use stockade_supervisor::{End, Event, EventQueue, Figures, IsolateHandle};
+use stockade_supervisor::{End, Event, EventQueue, IsolateHandle, ResourceUsage};
 
 use super::Mirror;
 use crate::observer::{MirrorEnd, MirrorEndReason};
@@ -19,12 +19,14 @@ pub(crate) enum Lived {
     Ready {
         /// How long.
         age: Duration,
+        /// The number of requests that it was given.
+        served: u64,
         /// It ended by itself or was caught at something, and no one had asked for its end.
-        unasked: bool,
+        unexpected: bool,
     },
 }
 
-/// Creates a mirror, takes it among those that serve, and hears it until its end.
+/// Creates a mirror, takes it among those that serve, and receives its events until its end.
 pub(crate) async fn live(pool: Arc<Pool>, number: u32) -> Lived {
     let queue = EventQueue::new();
     let limit = pool.options.limits.start;
@@ -42,27 +44,28 @@ pub(crate) async fn live(pool: Arc<Pool>, number: u32) -> Lived {
     };
     let mirror = Mirror::new(number, handle.0.clone(), Arc::clone(&pool));
     pool.join(&mirror, handle.1);
-    let (end, figures) = mirror.hear(&queue).await;
+    let (end, usage) = mirror.receive(&queue).await;
     mirror.close(&end);
-    pool.leave(&mirror, figures.cpu_total);
+    pool.leave(&mirror, usage.cpu_total);
     let retired = mirror.retiring();
-    let told = told(&mirror, retired, &end, figures);
-    let unasked = matches!(
-        told.reason,
+    let ended = ended(&mirror, retired, &end, usage);
+    let unexpected = matches!(
+        ended.reason,
         MirrorEndReason::Terminated(_) | MirrorEndReason::Misbehaved
     );
-    pool.observer.ended(&told);
+    pool.observer.ended(&ended);
     Lived::Ready {
         age: mirror.age(),
-        unasked,
+        served: mirror.served(),
+        unexpected,
     }
 }
 
-fn told(
+fn ended(
     mirror: &Mirror,
     retired: Option<MirrorEndReason>,
     end: &End,
-    figures: Figures,
+    usage: ResourceUsage,
 ) -> MirrorEnd {
     let (reason, detail) = match (end, retired) {
         (End::Terminated { reason, detail, .. }, _) => {
@@ -79,7 +82,7 @@ fn told(
         mirror: mirror.number,
         reason,
         detail,
-        figures,
+        usage,
         requests: mirror.served(),
         in_flight: mirror.in_flight(),
         age: mirror.age(),

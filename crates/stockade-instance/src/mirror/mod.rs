@@ -9,10 +9,11 @@
 
 mod ahead;
 mod asks;
-mod hear;
 mod incoming;
 mod live;
 mod outgoing;
+mod pipes;
+mod receive;
 mod requests;
 mod sockets;
 mod upstream;
@@ -31,7 +32,7 @@ use stockade_supervisor::{End, IsolateHandle, SendError};
 pub(crate) use incoming::GuestStream;
 pub(crate) use live::{Lived, live};
 pub(crate) use outgoing::{OwnedStream, Reading};
-pub(crate) use requests::{Reply, ReplyBody};
+pub(crate) use requests::{GuestReply, ReplyBody};
 pub(crate) use sockets::AcceptedSocket;
 
 use crate::limits::InstanceLimits;
@@ -39,8 +40,12 @@ use crate::observer::MirrorEndReason;
 use crate::pool::Pool;
 use crate::stats::{MirrorState, MirrorStats};
 
-/// Messages to a guest that may wait before whoever has more for it waits, too.
+/// Messages to a guest that may wait before senders of more wait, too.
 const CROWDED: usize = 512;
+
+/// How long a mirror that is for one request stays after its last WebSocket has closed, so that the guest's handlers
+/// run.
+const AFTER_SOCKETS: Duration = Duration::from_secs(1);
 
 /// How often to look whether fewer wait.
 const CROWDED_LOOK: Duration = Duration::from_millis(5);
@@ -67,10 +72,11 @@ pub(crate) struct Mirror {
     outgoing: outgoing::Outgoing,
     sockets: sockets::Sockets,
     upstream: upstream::Upstream,
+    pipes: pipes::Pipes,
     asks: asks::Asks,
     /// Bytes of the guest that nobody has taken yet.
     buffered: AtomicUsize,
-    /// Complaints that were told, so that a guest cannot have them told for ever.
+    /// Complaints that were reported, so that a guest cannot cause them without end.
     complaints: AtomicU32,
 }
 
@@ -109,6 +115,7 @@ impl Mirror {
         let born = Instant::now();
         let owner = Owner {
             instance: Arc::clone(&pool.options.name),
+            start: pool.start,
             mirror: number,
         };
         let asks = asks::Asks::new(owner, Arc::clone(&pool.services));
@@ -131,6 +138,7 @@ impl Mirror {
             outgoing: outgoing::Outgoing::default(),
             sockets: sockets::Sockets::default(),
             upstream: upstream::Upstream::default(),
+            pipes: pipes::Pipes::default(),
             asks,
             buffered: AtomicUsize::new(0),
             complaints: AtomicU32::new(0),
@@ -180,14 +188,17 @@ impl Mirror {
         if !self.is_open() {
             return None;
         }
+        if self.pool.is_fresh() {
+            return self.take_only_slot();
+        }
         let most = self.limits().concurrency.max(1);
         self.in_flight
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| {
                 (n < most).then_some(n + 1)
             })
             .ok()?;
-        // A drain that began meanwhile may have looked before. Not by way of a slot, which would have the
-        // queue looked at that is being looked at now.
+        // A drain that began meanwhile may have checked before. The number is not decreased by way of a slot,
+        // which would serve the queue that is being served now.
         if self.is_draining() {
             self.in_flight.fetch_sub(1, Ordering::SeqCst);
             self.pool.wake.notify_one();
@@ -196,6 +207,26 @@ impl Mirror {
         Some(Slot {
             mirror: Arc::clone(self),
         })
+    }
+
+    /// The place of a mirror that is for one request: it takes no more from here on.
+    fn take_only_slot(self: &Arc<Self>) -> Option<Slot> {
+        // First: what drains the mirror afterwards finds that it is not at rest.
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        if self.draining.swap(true, Ordering::SeqCst) {
+            self.in_flight.fetch_sub(1, Ordering::SeqCst);
+            return None;
+        }
+        Some(Slot {
+            mirror: Arc::clone(self),
+        })
+    }
+
+    /// Ends a mirror that is for one request and has not got it; nothing happens if it has.
+    pub(crate) fn end_unused(&self, reason: MirrorEndReason) {
+        if !self.draining.swap(true, Ordering::SeqCst) {
+            self.end(reason);
+        }
     }
 
     /// Counts one request against the number that a mirror may serve.
@@ -239,6 +270,12 @@ impl Mirror {
         self.in_flight() == 0 && self.background() == 0 && self.open_sockets() == 0
     }
 
+    /// As [`Mirror::is_at_rest`], for a mirror that ends with its one request: a guest whose last WebSocket has closed
+    /// gets a moment to handle that.
+    pub(crate) fn has_served(&self) -> bool {
+        self.is_at_rest() && self.sockets.closed_for() >= AFTER_SOCKETS
+    }
+
     /// Whether the time it has for its last requests is over.
     pub(crate) fn is_drain_over(&self) -> bool {
         self.drain_until
@@ -267,7 +304,7 @@ impl Mirror {
         self.end(MirrorEndReason::Misbehaved);
     }
 
-    /// Tells of what the mirror did that was put right, a few times in its life.
+    /// Reports violations of the mirror that were corrected, a few times in its life.
     fn complain(&self, what: &str) {
         const MOST: u32 = 16;
         if self.complaints.fetch_add(1, Ordering::Relaxed) < MOST {
@@ -275,8 +312,8 @@ impl Mirror {
         }
     }
 
-    /// Sends a control message, and only logs where it cannot be: the guest's end is heard elsewhere.
-    fn tell(&self, name: &str, data: Payload) {
+    /// Sends a control message, and only logs where that fails: the guest's end is received elsewhere.
+    fn notify(&self, name: &str, data: Payload) {
         if let Err(error) = self.handle.control(name, data)
             && !matches!(error, SendError::Ended { .. })
         {
@@ -284,8 +321,8 @@ impl Mirror {
         }
     }
 
-    /// Waits while the guest has much that it has not looked at.
-    async fn room_to_tell(&self) {
+    /// Waits while the guest has many messages that it has not handled.
+    async fn room_for_messages(&self) {
         while self.handle.stats().queued_to > CROWDED && self.handle.end().is_none() {
             tokio::time::sleep(CROWDED_LOOK).await;
         }
@@ -311,7 +348,7 @@ impl Mirror {
         self.buffered.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Looks at what time has done to it: CPU time of late, requests that are stuck, promises that took
+    /// Checks what changes with time: recent CPU time, requests that are stuck, promises that took
     /// too long, age and memory.
     pub(crate) fn look(&self, now: Instant) {
         let stats = self.handle.stats();
@@ -330,7 +367,9 @@ impl Mirror {
         self.requests.forget_background(now, limits.wait_until);
         let stuck = self.requests.stuck(now, limits.abort_grace);
         let recycle = &self.pool.options.recycle;
-        if stuck >= limits.stuck.min(limits.concurrency).max(1) {
+        if self.pool.is_fresh() && stuck > 0 {
+            self.drain(MirrorEndReason::RecycledForStuck, Duration::ZERO);
+        } else if stuck >= limits.stuck.min(limits.concurrency).max(1) {
             self.retire(MirrorEndReason::RecycledForStuck);
         } else if recycle.memory.is_some_and(|most| stats.memory > most) {
             self.retire(MirrorEndReason::RecycledForMemory);
@@ -339,7 +378,15 @@ impl Mirror {
         }
     }
 
-    /// Closes everything that is open; `end` is what requests are told.
+    /// Closes what the guest asked for, its streams and its connections, of a guest that answers no requests.
+    pub(crate) fn close_services(&self) {
+        self.incoming.close();
+        self.outgoing.close();
+        self.pipes.close();
+        self.asks.close();
+    }
+
+    /// Closes everything that is open; requests are answered with `end`.
     pub(crate) fn close(&self, end: &End) {
         self.draining.store(true, Ordering::SeqCst);
         self.requests.close(end);
@@ -347,6 +394,7 @@ impl Mirror {
         self.outgoing.close();
         self.sockets.close();
         self.upstream.close();
+        self.pipes.close();
         self.asks.close();
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use http_body_util::{BodyExt, Limited, StreamBody};
 use parking_lot::Mutex;
@@ -28,24 +28,24 @@ const MOST_CREDIT: u32 = 64;
 /// Bytes that are read before the guest asks for any, give or take a piece of the sender's.
 const AHEAD: usize = 64 << 10;
 
-/// Streams of one mirror that may hold so many at once; further ones are read when the guest asks.
+/// Streams of one mirror that may buffer ahead at the same time; further ones are read when the guest asks.
 const MOST_AHEAD: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Outgoing {
-    table: Mutex<Table>,
+    table: Mutex<OutgoingStreams>,
     /// Streams that hold what was read ahead.
     ahead: AtomicUsize,
 }
 
 #[derive(Default)]
-struct Table {
-    entries: HashMap<u64, Entry>,
+struct OutgoingStreams {
+    entries: HashMap<u64, OutgoingStream>,
     next: u64,
     closed: bool,
 }
 
-struct Entry {
+struct OutgoingStream {
     credit: Arc<Credit>,
     task: AbortHandle,
     /// The body, until the guest asks for the first chunk.
@@ -66,6 +66,8 @@ pub(crate) enum Reading {
 #[derive(Default)]
 struct Credit {
     left: AtomicU32,
+    /// Whether a chunk that the guest has asked for is on its way.
+    due: AtomicBool,
     more: Notify,
 }
 
@@ -80,6 +82,11 @@ impl Credit {
         self.more.notify_one();
     }
 
+    /// Whether the guest waits for a chunk.
+    fn is_awaited(&self) -> bool {
+        self.due.load(Ordering::SeqCst) || self.left.load(Ordering::SeqCst) > 0
+    }
+
     async fn take(&self) {
         loop {
             let took = self
@@ -88,6 +95,7 @@ impl Credit {
                     left.checked_sub(1)
                 });
             if took.is_ok() {
+                self.due.store(true, Ordering::SeqCst);
                 return;
             }
             self.more.notified().await;
@@ -144,6 +152,20 @@ impl Drop for Unnamed {
 }
 
 impl Mirror {
+    /// Whether the guest waits for a chunk of some stream.
+    pub(crate) fn has_awaited_streams(&self) -> bool {
+        let table = self.outgoing.table.lock();
+        table
+            .entries
+            .values()
+            .any(|entry| entry.credit.is_awaited())
+    }
+
+    /// The next stream that is opened for the guest has this number.
+    pub(crate) fn number_streams_from(&self, first: u64) {
+        self.outgoing.table.lock().next = first;
+    }
+
     /// Has the guest read `body`; gives the stream's id. `of` names the request whose body it is.
     ///
     /// # Errors
@@ -177,7 +199,7 @@ impl Mirror {
         };
         // The task cannot end before its entry is there: it needs this lock for that.
         let task = tokio::spawn(pump.run(Arc::clone(&unread))).abort_handle();
-        let entry = Entry {
+        let entry = OutgoingStream {
             credit,
             task,
             unread,
@@ -249,7 +271,7 @@ impl Mirror {
         let mut json = format!("{{\"id\":{id},\"message\":");
         push_string(&mut json, why);
         json.push('}');
-        self.tell("stream.error", Payload::from_json(json));
+        self.notify("stream.error", Payload::from_json(json));
     }
 }
 
@@ -298,7 +320,7 @@ impl Pump {
             Ok(()) => {
                 let id = self.id;
                 self.mirror
-                    .tell("stream.end", Payload::from_json(format!("{{\"id\":{id}}}")));
+                    .notify("stream.end", Payload::from_json(format!("{{\"id\":{id}}}")));
             }
             Err(Broken::Failed(why)) => self.mirror.stream_failed(self.id, &why),
             Err(Broken::TooLarge(limit)) => {
@@ -318,7 +340,9 @@ impl Pump {
         tokio::time::timeout(stall, self.credit.take())
             .await
             .map_err(|_| {
-                Broken::Failed("the stream was closed, for nobody read it for too long".to_owned())
+                Broken::Failed(
+                    "the stream was closed, since nobody read it for too long".to_owned(),
+                )
             })
     }
 
@@ -357,7 +381,7 @@ impl Pump {
                 Ok(Some(Err(why))) => return Err(Broken::Failed(why)),
                 Err(_) => {
                     return Err(Broken::Failed(
-                        "the sender gave nothing for too long".to_owned(),
+                        "the sender sent nothing for too long".to_owned(),
                     ));
                 }
             };
@@ -368,7 +392,7 @@ impl Pump {
                 return Err(Broken::TooLarge(limit));
             }
             loop {
-                self.mirror.room_to_tell().await;
+                self.mirror.room_for_messages().await;
                 let chunk = data.split_to(data.len().min(CHUNK));
                 let message = bytes_message(self.id, "chunk", chunk.into());
                 if self.mirror.handle.control("stream.chunk", message).is_err() {
@@ -376,6 +400,7 @@ impl Pump {
                         "the guest does not take its messages".to_owned(),
                     ));
                 }
+                self.credit.due.store(false, Ordering::SeqCst);
                 if data.is_empty() && body.is_over() {
                     return Ok(());
                 }

@@ -1,4 +1,4 @@
-//! Requests that a mirror has: those that wait for its answer, those it was told to give up, and those whose
+//! Requests that a mirror has: those that wait for its answer, those it was asked to abort, and those whose
 //! `waitUntil` promises are open.
 
 use std::collections::HashMap;
@@ -30,19 +30,21 @@ const MOST_BACKGROUND: usize = 1 << 16;
 
 #[derive(Default)]
 pub(super) struct Requests {
-    table: Mutex<Table>,
+    table: Mutex<OpenRequests>,
 }
 
 #[derive(Default)]
-struct Table {
-    entries: HashMap<u64, Entry>,
-    /// Since when each one's promises are open.
+struct OpenRequests {
+    entries: HashMap<u64, OpenRequest>,
+    /// Since when each request's promises are open.
     background: HashMap<u64, Instant>,
+    /// The same of calls, which the guest numbers.
+    calls: HashMap<u64, Instant>,
     /// How the mirror ended.
     end: Option<End>,
 }
 
-enum Entry {
+enum OpenRequest {
     Waiting {
         waiter: Waiter,
         slot: Slot,
@@ -51,17 +53,18 @@ enum Entry {
         /// Who asks, if a client does.
         client: Option<Arc<Client>>,
     },
-    /// Nobody waits any more; the guest was told and has not answered.
+    /// Nobody waits any more; the guest was notified and has not answered.
     Aborted { since: Instant, _slot: Slot },
 }
 
 enum Waiter {
-    Response(oneshot::Sender<Result<Reply, FetchError>>),
-    Cron(oneshot::Sender<Result<(), String>>),
+    Response(oneshot::Sender<Result<GuestReply, FetchError>>),
+    /// A scheduled run, or a connection.
+    Run(oneshot::Sender<Result<(), String>>),
 }
 
 /// The guest's answer to a request, and the request's place. Dropping it cancels what is left of it.
-pub(crate) struct Reply {
+pub(crate) struct GuestReply {
     pub(crate) id: u64,
     pub(crate) head: Result<Head, String>,
     pub(crate) body: ReplyBody,
@@ -83,40 +86,41 @@ pub(crate) enum ReplyBody {
 
 impl Requests {
     pub(super) fn background(&self) -> usize {
-        self.table.lock().background.len()
+        let table = self.table.lock();
+        table.background.len() + table.calls.len()
     }
 
     /// Promises open for longer than `limit` are waited for no more.
     pub(super) fn forget_background(&self, now: Instant, limit: Duration) {
         let mut table = self.table.lock();
-        if !table.background.is_empty() {
-            table
-                .background
-                .retain(|_, since| now.saturating_duration_since(*since) < limit);
+        let table = &mut *table;
+        for open in [&mut table.background, &mut table.calls] {
+            open.retain(|_, since| now.saturating_duration_since(*since) < limit);
         }
     }
 
-    /// Requests that the guest was told to give up longer than `grace` ago.
+    /// Requests that the guest was asked to abort longer than `grace` ago.
     pub(super) fn stuck(&self, now: Instant, grace: Duration) -> usize {
         let table = self.table.lock();
-        let overdue = |entry: &&Entry| match entry {
-            Entry::Waiting { .. } => false,
-            Entry::Aborted { since, .. } => now.saturating_duration_since(*since) > grace,
+        let overdue = |entry: &&OpenRequest| match entry {
+            OpenRequest::Waiting { .. } => false,
+            OpenRequest::Aborted { since, .. } => now.saturating_duration_since(*since) > grace,
         };
         table.entries.values().filter(overdue).count()
     }
 
-    /// Tells all that wait how the mirror ended.
+    /// Reports to all waiting callers how the mirror ended.
     pub(super) fn close(&self, end: &End) {
         let entries = {
             let mut table = self.table.lock();
             table.end = Some(end.clone());
             table.background.clear();
+            table.calls.clear();
             std::mem::take(&mut table.entries)
         };
         // Not under the lock: slots and streams are given back here.
         for (_, entry) in entries {
-            if let Entry::Waiting { waiter, .. } = entry {
+            if let OpenRequest::Waiting { waiter, .. } = entry {
                 waiter.fail(FetchError::Ended { end: end.clone() });
             }
         }
@@ -127,7 +131,7 @@ impl Waiter {
     fn fail(self, error: FetchError) {
         match self {
             Self::Response(sender) => drop(sender.send(Err(error))),
-            Self::Cron(sender) => drop(sender.send(Err(error.to_string()))),
+            Self::Run(sender) => drop(sender.send(Err(error.to_string()))),
         }
     }
 }
@@ -139,7 +143,7 @@ impl Mirror {
         self.next_request.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Enters a request, before the guest hears of it.
+    /// Enters a request, before it is sent to the guest.
     ///
     /// # Errors
     /// How the mirror ended, if it has; the place is given back.
@@ -149,12 +153,12 @@ impl Mirror {
         slot: Slot,
         body: Option<OwnedStream>,
         client: Option<Arc<Client>>,
-    ) -> Result<oneshot::Receiver<Result<Reply, FetchError>>, End> {
+    ) -> Result<oneshot::Receiver<Result<GuestReply, FetchError>>, End> {
         let (sender, receiver) = oneshot::channel();
         let waiter = Waiter::Response(sender);
         self.enter(
             id,
-            Entry::Waiting {
+            OpenRequest::Waiting {
                 waiter,
                 slot,
                 body,
@@ -164,20 +168,20 @@ impl Mirror {
         Ok(receiver)
     }
 
-    /// Enters a scheduled run, before the guest hears of it.
+    /// Enters a scheduled run or a connection, before the guest learns of it.
     ///
     /// # Errors
     /// As [`Mirror::await_response`].
-    pub(crate) fn await_cron(
+    pub(crate) fn await_run(
         &self,
         id: u64,
         slot: Slot,
     ) -> Result<oneshot::Receiver<Result<(), String>>, End> {
         let (sender, receiver) = oneshot::channel();
-        let waiter = Waiter::Cron(sender);
+        let waiter = Waiter::Run(sender);
         self.enter(
             id,
-            Entry::Waiting {
+            OpenRequest::Waiting {
                 waiter,
                 slot,
                 body: None,
@@ -191,16 +195,16 @@ impl Mirror {
     pub(super) fn client_of(&self, request_id: &str) -> Option<Arc<Client>> {
         let table = self.requests.table.lock();
         let clients = table.entries.values().filter_map(|entry| match entry {
-            Entry::Waiting { client, .. } => client.as_ref(),
-            Entry::Aborted { .. } => None,
+            OpenRequest::Waiting { client, .. } => client.as_ref(),
+            OpenRequest::Aborted { .. } => None,
         });
-        let mut of_name = clients.filter(|client| client.request_id == request_id);
+        let mut of_name = clients.filter(|client| *client.request_id == *request_id);
         let client = of_name.next().cloned();
         // A client behind a trusted proxy may have chosen the name of another one's request.
         client.filter(|_| of_name.next().is_none())
     }
 
-    fn enter(&self, id: u64, entry: Entry) -> Result<(), End> {
+    fn enter(&self, id: u64, entry: OpenRequest) -> Result<(), End> {
         let mut table = self.requests.table.lock();
         if let Some(end) = table.end.clone() {
             drop(table);
@@ -210,20 +214,20 @@ impl Mirror {
         Ok(())
     }
 
-    /// Takes a request back that the guest never heard of.
+    /// Takes a request back that was never sent to the guest.
     pub(crate) fn withdraw(&self, id: u64) {
         let entry = self.requests.table.lock().entries.remove(&id);
         drop(entry);
     }
 
-    /// Nobody waits for this request any more: the guest is told, and keeps its place until it answers.
+    /// Nobody waits for this request any more: the guest is notified, and the request keeps its place until then.
     pub(crate) fn abort(&self, id: u64) {
         if let Some((_, body)) = self.abandon(id) {
             drop(body);
         }
     }
 
-    /// As [`Mirror::abort`], and tells whoever waits why.
+    /// As [`Mirror::abort`], and reports the reason to the waiting caller.
     pub(crate) fn give_up(&self, id: u64, error: FetchError) {
         if let Some((waiter, body)) = self.abandon(id) {
             waiter.fail(error);
@@ -234,32 +238,32 @@ impl Mirror {
     fn abandon(&self, id: u64) -> Option<(Waiter, Option<OwnedStream>)> {
         let mut table = self.requests.table.lock();
         let (waiter, slot, body) = match table.entries.remove(&id)? {
-            Entry::Waiting {
+            OpenRequest::Waiting {
                 waiter, slot, body, ..
             } => (waiter, slot, body),
-            aborted @ Entry::Aborted { .. } => {
+            aborted @ OpenRequest::Aborted { .. } => {
                 table.entries.insert(id, aborted);
                 return None;
             }
         };
         table.entries.insert(
             id,
-            Entry::Aborted {
+            OpenRequest::Aborted {
                 since: Instant::now(),
                 _slot: slot,
             },
         );
         drop(table);
-        self.tell_abort(id);
+        self.notify_abort(id);
         Some((waiter, body))
     }
 
-    /// Tells the guest that the client is gone.
-    pub(crate) fn tell_abort(&self, id: u64) {
-        self.tell("http.abort", Payload::from_json(format!("[{id}]")));
+    /// Notifies the guest that the client is gone.
+    pub(crate) fn notify_abort(&self, id: u64) {
+        self.notify("http.abort", Payload::from_json(format!("[{id}]")));
     }
 
-    fn leave(&self, id: u64, pending: bool) -> Option<Entry> {
+    fn leave(&self, id: u64, pending: bool) -> Option<OpenRequest> {
         let mut table = self.requests.table.lock();
         let entry = table.entries.remove(&id)?;
         if pending && table.background.len() < MOST_BACKGROUND {
@@ -293,19 +297,19 @@ impl Mirror {
         let id = response.id;
         match self.leave(id, response.pending) {
             None => Err(unknown(id)),
-            Some(Entry::Aborted { .. }) => Ok(()),
-            Some(Entry::Waiting {
-                waiter: Waiter::Cron(_),
+            Some(OpenRequest::Aborted { .. }) => Ok(()),
+            Some(OpenRequest::Waiting {
+                waiter: Waiter::Run(_),
                 ..
             }) => Err(unknown(id)),
-            Some(Entry::Waiting {
+            Some(OpenRequest::Waiting {
                 waiter: Waiter::Response(sender),
                 slot,
                 body: request_body,
                 ..
             }) => {
                 // What is not taken is cancelled by being dropped.
-                let _ = sender.send(Ok(Reply {
+                let _ = sender.send(Ok(GuestReply {
                     id,
                     head: response.head,
                     body,
@@ -323,8 +327,8 @@ impl Mirror {
         let failed = parse_failed(payload)?;
         match self.leave(failed.id, false) {
             None => Err(unknown(failed.id)),
-            Some(Entry::Aborted { .. }) => Ok(()),
-            Some(Entry::Waiting { waiter, .. }) => {
+            Some(OpenRequest::Aborted { .. }) => Ok(()),
+            Some(OpenRequest::Waiting { waiter, .. }) => {
                 waiter.fail(FetchError::Threw(failed.error));
                 Ok(())
             }
@@ -334,24 +338,46 @@ impl Mirror {
     /// Takes `http.settled`. It may come after the host has lost patience.
     pub(super) fn http_settled(&self, payload: &Payload) -> Result<(), Malformed> {
         let id = parse_settled(payload)?;
-        let last = {
-            let mut table = self.requests.table.lock();
-            table.background.remove(&id).is_some() && table.background.is_empty()
-        };
-        if last && self.is_draining() {
-            self.pool.wake.notify_one();
+        self.settled(|table| table.background.remove(&id));
+        Ok(())
+    }
+
+    /// Takes `call.pending`: a call has given promises to `waitUntil`.
+    pub(super) fn call_pending(&self, payload: &Payload) -> Result<(), Malformed> {
+        let id = parse_settled(payload)?;
+        let mut table = self.requests.table.lock();
+        if table.end.is_none() && table.calls.len() < MOST_BACKGROUND {
+            table.calls.insert(id, Instant::now());
         }
         Ok(())
     }
 
-    /// Takes `cron.done`.
-    pub(super) fn cron_done(&self, payload: &Payload) -> Result<(), Malformed> {
+    /// Takes `call.settled`. It may come after the host has lost patience.
+    pub(super) fn call_settled(&self, payload: &Payload) -> Result<(), Malformed> {
+        let id = parse_settled(payload)?;
+        self.settled(|table| table.calls.remove(&id));
+        Ok(())
+    }
+
+    /// Promises of a request or call are no longer open, which a mirror that is to end may wait for.
+    fn settled(&self, remove: impl FnOnce(&mut OpenRequests) -> Option<Instant>) {
+        let last = {
+            let mut table = self.requests.table.lock();
+            remove(&mut table).is_some() && table.background.is_empty() && table.calls.is_empty()
+        };
+        if last && self.is_draining() {
+            self.pool.wake.notify_one();
+        }
+    }
+
+    /// Takes `cron.done` or `connect.done`.
+    pub(super) fn run_done(&self, payload: &Payload) -> Result<(), Malformed> {
         let done = parse_cron_done(payload)?;
         match self.leave(done.id, false) {
             None => Err(unknown(done.id)),
-            Some(Entry::Aborted { .. }) => Ok(()),
-            Some(Entry::Waiting {
-                waiter: Waiter::Cron(sender),
+            Some(OpenRequest::Aborted { .. }) => Ok(()),
+            Some(OpenRequest::Waiting {
+                waiter: Waiter::Run(sender),
                 ..
             }) => {
                 let _ = sender.send(match done.failure {
@@ -360,7 +386,7 @@ impl Mirror {
                 });
                 Ok(())
             }
-            Some(Entry::Waiting { waiter, .. }) => {
+            Some(OpenRequest::Waiting { waiter, .. }) => {
                 waiter.fail(FetchError::Threw(GuestError::new("no response")));
                 Err(unknown(done.id))
             }

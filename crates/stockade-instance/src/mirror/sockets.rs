@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::collections::hash_map;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stockade_http::{GuestSocket, SocketMessage};
@@ -17,13 +17,13 @@ use tokio::task::AbortHandle;
 use super::Mirror;
 use crate::wire::{Fields, Malformed, bytes_message};
 
-/// Messages that either side may send before it hears that one was taken.
+/// Messages that either side may send before the other acknowledges one.
 const CREDIT: u32 = 64;
 
-/// Messages taken before the sender is told.
-const TELL_EVERY: u32 = 16;
+/// Messages taken before they are acknowledged to the sender.
+const CREDIT_EVERY: u32 = 16;
 
-/// Messages on the way to or from whoever speaks RFC 6455.
+/// Messages on the way to or from the peer that speaks RFC 6455.
 const ON_THE_WAY: usize = 4;
 
 /// For the client's answer to a close of the guest. Who speaks RFC 6455 has a bound of its own, and a shorter one.
@@ -31,16 +31,18 @@ const CLOSING: Duration = Duration::from_secs(120);
 
 #[derive(Default)]
 pub(super) struct Sockets {
-    table: Mutex<Table>,
+    table: Mutex<OpenSockets>,
 }
 
 #[derive(Default)]
-struct Table {
-    entries: HashMap<u64, Entry>,
+struct OpenSockets {
+    entries: HashMap<u64, OpenSocket>,
     closed: bool,
+    /// When the last one that was open closed.
+    last_closed: Option<Instant>,
 }
 
-struct Entry {
+struct OpenSocket {
     from_guest: mpsc::UnboundedSender<SocketMessage>,
     /// Messages that the guest may still send.
     owed: Arc<AtomicU32>,
@@ -78,6 +80,12 @@ impl Sockets {
         self.table.lock().entries.len()
     }
 
+    /// Since the last one closed; for ever where there was none.
+    pub(super) fn closed_for(&self) -> Duration {
+        let last = self.table.lock().last_closed;
+        last.map_or(Duration::MAX, |closed| closed.elapsed())
+    }
+
     pub(super) fn close(&self) {
         let mut table = self.table.lock();
         table.closed = true;
@@ -102,7 +110,7 @@ struct Ends {
 impl Drop for AcceptedSocket {
     fn drop(&mut self) {
         if self.ends.is_some() && self.mirror.forget_socket(self.id) {
-            self.mirror.tell_close("socket.close", self.id, 1006, "");
+            self.mirror.notify_close("socket.close", self.id, 1006, "");
         }
     }
 }
@@ -148,7 +156,7 @@ impl Mirror {
                     return Err(Malformed(format!("socket {id} is handed out twice")));
                 }
                 hash_map::Entry::Vacant(place) => {
-                    place.insert(Entry {
+                    place.insert(OpenSocket {
                         from_guest: sender,
                         owed: Arc::clone(&owed),
                         credit: Arc::clone(&credit),
@@ -161,7 +169,7 @@ impl Mirror {
         drop(table);
         if full {
             self.complain("a WebSocket was refused, for as many are open as may");
-            self.tell_close("socket.close", id, 1013, "too many WebSockets");
+            self.notify_close("socket.close", id, 1013, "too many WebSockets");
         }
         Ok(AcceptedSocket {
             mirror: Arc::clone(self),
@@ -179,6 +187,9 @@ impl Mirror {
         let mut table = self.sockets.table.lock();
         let entry = table.entries.remove(&id);
         let last = table.entries.is_empty();
+        if entry.is_some() && last {
+            table.last_closed = Some(Instant::now());
+        }
         drop(table);
         if entry.is_some() && last && self.is_draining() {
             self.pool.wake.notify_one();
@@ -188,13 +199,13 @@ impl Mirror {
 
     /// Closes all sockets, politely.
     pub(crate) fn close_sockets(&self, code: u16, reason: &str) {
-        let entries: Vec<(u64, Entry)> = self.sockets.table.lock().entries.drain().collect();
+        let entries: Vec<(u64, OpenSocket)> = self.sockets.table.lock().entries.drain().collect();
         for (id, entry) in entries {
             let _ = entry.from_guest.send(SocketMessage::Close {
                 code,
                 reason: reason.to_owned(),
             });
-            self.tell_close("socket.close", id, code, reason);
+            self.notify_close("socket.close", id, code, reason);
         }
     }
 
@@ -232,7 +243,7 @@ impl Mirror {
             });
             table.entries.remove(&id);
             drop(table);
-            self.tell_close("socket.close", id, code, reason);
+            self.notify_close("socket.close", id, code, reason);
         } else if entry.from_guest.send(message).is_err() {
             self.unbuffer(bytes);
         }
@@ -261,11 +272,11 @@ impl Mirror {
         }
     }
 
-    fn tell_close(&self, name: &str, id: u64, code: u16, reason: &str) {
+    fn notify_close(&self, name: &str, id: u64, code: u16, reason: &str) {
         let mut json = format!("{{\"id\":{id},\"code\":{code},\"reason\":");
         push_string(&mut json, reason);
         json.push('}');
-        self.tell(name, Payload::from_json(json));
+        self.notify(name, Payload::from_json(json));
     }
 }
 
@@ -313,7 +324,7 @@ impl Carrier {
         }
         if self.mirror.forget_socket(self.id) {
             self.mirror
-                .tell_close("socket.close", self.id, code, &reason);
+                .notify_close("socket.close", self.id, code, &reason);
         }
     }
 
@@ -333,9 +344,9 @@ impl Carrier {
                 return;
             }
             taken += 1;
-            if taken == TELL_EVERY {
+            if taken == CREDIT_EVERY {
                 self.owed.fetch_add(taken, Ordering::SeqCst);
-                self.mirror.tell(
+                self.mirror.notify(
                     "socket.credit",
                     Payload::from_json(format!("{{\"id\":{},\"n\":{taken}}}", self.id)),
                 );
@@ -356,8 +367,8 @@ impl Carrier {
                 data => data,
             };
             self.credit.take().await;
-            self.mirror.room_to_tell().await;
-            self.mirror.tell("socket.message", data_message(id, data));
+            self.mirror.room_for_messages().await;
+            self.mirror.notify("socket.message", data_message(id, data));
         }
         (1006, String::new())
     }

@@ -18,16 +18,16 @@ const MOST_WAITING: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Upstream {
-    table: Mutex<Table>,
+    table: Mutex<OpenUpstreams>,
 }
 
 #[derive(Default)]
-struct Table {
-    entries: HashMap<u64, Entry>,
+struct OpenUpstreams {
+    entries: HashMap<u64, OpenUpstream>,
     closed: bool,
 }
 
-struct Entry {
+struct OpenUpstream {
     to_upstream: mpsc::Sender<SocketMessage>,
     task: AbortHandle,
 }
@@ -88,7 +88,7 @@ impl Mirror {
         });
         table.entries.insert(
             id,
-            Entry {
+            OpenUpstream {
                 to_upstream,
                 task: task.abort_handle(),
             },
@@ -141,12 +141,12 @@ impl Mirror {
     }
 
     fn upstream_event(&self, id: u64, kind: &str, data: &str) {
-        self.tell_event(Payload::from_json(format!(
+        self.notify_event(Payload::from_json(format!(
             "{{\"conn_id\":{id},\"event_type\":\"{kind}\",\"data\":{data}}}"
         )));
     }
 
-    fn tell_event(&self, data: Payload) {
+    fn notify_event(&self, data: Payload) {
         if let Err(error) = self.handle.send("__ws_event", data) {
             tracing::debug!(instance = %self.pool.options.name, mirror = self.number, %error, "an event of a WebSocket was not sent");
         }
@@ -167,7 +167,7 @@ impl Mirror {
     }
 }
 
-/// What a guest hears last of a socket.
+/// The last event of a socket that a guest receives.
 enum Last {
     Closed(u16, String, bool),
     Failed(String),
@@ -250,8 +250,8 @@ async fn carry(
                     return Last::Closed(code, reason, code != 1006);
                 }
                 Some(message) => {
-                    mirror.room_to_tell().await;
-                    mirror.tell_event(event_of(id, message));
+                    mirror.room_for_messages().await;
+                    mirror.notify_event(event_of(id, message));
                 }
                 None => return Last::Closed(1006, String::new(), false),
             },

@@ -20,7 +20,7 @@ pub fn parse_guest_message(bytes: &[u8]) {
         marked: parts & 8 != 0,
     };
     let limits = InstanceLimits::default();
-    match which % 11 {
+    match which % 13 {
         0 => drop(parse_response(payload, &limits)),
         1 => drop(parse_failed(&payload)),
         2 => drop(parse_settled(&payload)),
@@ -31,6 +31,8 @@ pub fn parse_guest_message(bytes: &[u8]) {
         7 => drop(parse_ask("binding.fetch", payload, &limits)),
         8 => drop(parse_ask("binding.call", payload, &limits)),
         9 => drop(import(payload, Ok)),
+        10 => drop(parse_ask("binding.open", payload, &limits)),
+        11 => drop(parse_ask("socket.connect", payload, &limits)),
         _ => {
             if let Ok(fields) = parse_fields(payload) {
                 let _ = fields.close();
@@ -44,7 +46,7 @@ pub fn parse_guest_message(bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    const SEEDS: [&str; 11] = [
+    const SEEDS: [&str; 13] = [
         r#"[7,200,["content-type","text/plain","content-length","5"],"\u0000b0",3,true]"#,
         r#"[1,"TypeError","message \ud800","at x"]"#,
         "[5]",
@@ -55,6 +57,8 @@ mod tests {
         r#"{"binding":"A","url":"https://a/x","method":"PUT","headers":["a","b"],"body":null}"#,
         r#"{"binding":"A","method":"put","args":[{"key":"\u0000b1"},"\u0000s3"]}"#,
         r#"[{"a":["\u0000s4","\u0000\u0000x",1e99,null]}]"#,
+        r#"{"binding":"A","method":"connect","args":[{"port":5432}]}"#,
+        r#"{"host":"db.example","port":5432,"secure":"starttls","serverName":"a"}"#,
         r#"{"id":3,"n":8,"data":"\u0000b0","reason":"é","code":4000,"message":"m"}"#,
     ];
 

@@ -1,4 +1,5 @@
-//! What a guest asks of its host, `fetch`, `binding.fetch` and `binding.call`, and the answers.
+//! What a guest asks of its host (`fetch`, `binding.fetch`, `binding.call`, `binding.open` and `socket.connect`), and
+//! the answers.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -16,8 +17,10 @@ use super::request::push_value;
 use super::response::{Flat, headers_of};
 use super::{GuestBody, Malformed, Text, as_text, shared_json};
 use crate::limits::InstanceLimits;
+use crate::services::{ConnectRequest, SecureTransport, SocketProtocol};
 
 /// One request of a guest.
+#[derive(Debug)]
 pub(crate) enum Ask {
     /// To a server; `binding` names what is bound instead.
     Fetch {
@@ -26,12 +29,20 @@ pub(crate) enum Ask {
         body: GuestBody,
     },
     /// A method of what is bound.
-    Call {
-        binding: String,
-        method: String,
-        /// A JSON array.
-        args: Payload,
-    },
+    Call(BindingCall),
+    /// A method of what is bound that opens a connection.
+    Open(BindingCall),
+    /// A connection to a server.
+    Connect(ConnectRequest),
+}
+
+/// `env.binding.method(...args)`.
+#[derive(Debug)]
+pub(crate) struct BindingCall {
+    pub(crate) binding: String,
+    pub(crate) method: String,
+    /// A JSON array.
+    pub(crate) args: Payload,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +68,23 @@ struct WireCall<'a> {
     #[serde(borrow, default)]
     args: Option<&'a RawValue>,
 }
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireConnect<'a> {
+    #[serde(borrow)]
+    host: Text<'a>,
+    port: u16,
+    #[serde(borrow)]
+    secure: Cow<'a, str>,
+    #[serde(borrow, default)]
+    protocol: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    server_name: Option<Text<'a>>,
+}
+
+/// Bytes of a host in what a guest asks for: a name has at most 253, and an address in brackets fewer.
+const MOST_HOST: usize = 255;
 
 /// Headers as an object or as a flat list, both as a flat list.
 struct Headers<'a>(Flat<'a>);
@@ -110,26 +138,26 @@ impl<'de: 'a, 'a> Deserialize<'de> for Headers<'a> {
 
 /// Why an ask is not carried out.
 #[derive(Debug)]
-pub(crate) enum Unasked {
-    /// The guest's code asked for what cannot be; it hears why.
+pub(crate) enum AskError {
+    /// The guest's code asked for something impossible; it receives the reason.
     Refused(String),
     /// The runtime does not say this.
     Malformed(Malformed),
 }
 
-impl From<Malformed> for Unasked {
+impl From<Malformed> for AskError {
     fn from(error: Malformed) -> Self {
         Self::Malformed(error)
     }
 }
 
-impl From<serde_json::Error> for Unasked {
+impl From<serde_json::Error> for AskError {
     fn from(error: serde_json::Error) -> Self {
         Self::Malformed(error.into())
     }
 }
 
-impl fmt::Display for Unasked {
+impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(why) => f.write_str(why),
@@ -146,13 +174,13 @@ pub(crate) fn parse_ask(
     method: &str,
     mut payload: Payload,
     limits: &InstanceLimits,
-) -> Result<Option<Ask>, Unasked> {
+) -> Result<Option<Ask>, AskError> {
     match method {
         "fetch" | "binding.fetch" => {
             let json = shared_json(&mut payload);
             let wire: WireFetch<'_> = serde_json::from_str(as_text(&json)?)?;
             let (mut head, content_length) =
-                request_head(&wire, limits).map_err(Unasked::Refused)?;
+                request_head(&wire, limits).map_err(AskError::Refused)?;
             let binding = match (method, wire.binding) {
                 ("fetch", _) => None,
                 (_, Some(name)) => Some(name.into_string()),
@@ -168,20 +196,56 @@ pub(crate) fn parse_ask(
                 body,
             }))
         }
-        "binding.call" => {
-            let json = std::mem::take(&mut payload.json);
-            let wire: WireCall<'_> = serde_json::from_str(&json)
-                .map_err(|error| Unasked::Refused(format!("the call cannot be read: {error}")))?;
-            let args = wire.args.map_or("[]", RawValue::get);
-            payload.json = args.to_owned();
-            Ok(Some(Ask::Call {
-                binding: wire.binding.into_owned(),
-                method: wire.method.into_owned(),
-                args: payload,
-            }))
-        }
+        "binding.call" => Ok(Some(Ask::Call(binding_call(payload)?))),
+        "binding.open" => Ok(Some(Ask::Open(binding_call(payload)?))),
+        "socket.connect" => Ok(Some(Ask::Connect(connect_request(&payload)?))),
         _ => Ok(None),
     }
+}
+
+fn binding_call(mut payload: Payload) -> Result<BindingCall, AskError> {
+    let json = std::mem::take(&mut payload.json);
+    let wire: WireCall<'_> = serde_json::from_str(&json)
+        .map_err(|error| AskError::Refused(format!("the call cannot be read: {error}")))?;
+    payload.json = wire.args.map_or("[]", RawValue::get).to_owned();
+    Ok(BindingCall {
+        binding: wire.binding.into_owned(),
+        method: wire.method.into_owned(),
+        args: payload,
+    })
+}
+
+fn connect_request(payload: &Payload) -> Result<ConnectRequest, AskError> {
+    let wire: WireConnect<'_> = serde_json::from_str(&payload.json).map_err(Malformed::from)?;
+    let secure = match &*wire.secure {
+        "off" => SecureTransport::Off,
+        "on" => SecureTransport::On,
+        "starttls" => SecureTransport::StartTls,
+        _ => return Err(Malformed("a connection is secure in no known way".to_owned()).into()),
+    };
+    let protocol = match wire.protocol.as_deref() {
+        None | Some("tcp") => SocketProtocol::Tcp,
+        Some("udp") if secure == SecureTransport::Off => SocketProtocol::Udp,
+        Some(_) => return Err(Malformed("a connection of no known protocol".to_owned()).into()),
+    };
+    let host = |text: Text<'_>| {
+        if text.as_str().len() > MOST_HOST {
+            let why = format!("the host of a connection has at most {MOST_HOST} bytes");
+            return Err(AskError::Refused(why));
+        }
+        Ok(text.into_string())
+    };
+    if wire.port == 0 {
+        let why = "the port of a connection is from 1 to 65535".to_owned();
+        return Err(AskError::Refused(why));
+    }
+    Ok(ConnectRequest {
+        host: host(wire.host)?,
+        port: wire.port,
+        protocol,
+        secure,
+        server_name: wire.server_name.map(host).transpose()?,
+    })
 }
 
 fn request_head(
@@ -267,7 +331,7 @@ fn push_pairs(out: &mut String, headers: &HeaderMap) {
 mod tests {
     use super::*;
 
-    fn ask(method: &str, json: &str) -> Result<Option<Ask>, Unasked> {
+    fn ask(method: &str, json: &str) -> Result<Option<Ask>, AskError> {
         let payload = Payload::from_json(json.to_owned());
         parse_ask(method, payload, &InstanceLimits::default())
     }
@@ -302,13 +366,13 @@ mod tests {
             r#"{"url":"http://a","method":"GET","headers":["a\nb","1"]}"#,
         ] {
             assert!(
-                matches!(ask("fetch", json), Err(Unasked::Refused(_))),
+                matches!(ask("fetch", json), Err(AskError::Refused(_))),
                 "{json}"
             );
         }
         for json in ["", "[]", r#"{"url":1,"method":"GET"}"#] {
             assert!(
-                matches!(ask("fetch", json), Err(Unasked::Malformed(_))),
+                matches!(ask("fetch", json), Err(AskError::Malformed(_))),
                 "{json}"
             );
         }
@@ -334,16 +398,45 @@ mod tests {
     #[test]
     fn ask_call_keeps_its_arguments_as_they_are() {
         let json = r#"{"binding":"STATE","method":"put","args":[ {"b":1,"a":2} ]}"#;
-        let Ok(Some(Ask::Call {
-            binding,
-            method,
-            args,
-        })) = ask("binding.call", json)
-        else {
+        let Ok(Some(Ask::Call(call))) = ask("binding.call", json) else {
             panic!("a call");
         };
-        assert_eq!((binding.as_str(), method.as_str()), ("STATE", "put"));
-        assert_eq!(args.json, r#"[ {"b":1,"a":2} ]"#);
+        let named = (call.binding.as_str(), call.method.as_str());
+        assert_eq!(named, ("STATE", "put"));
+        assert_eq!(call.args.json, r#"[ {"b":1,"a":2} ]"#);
+        assert!(matches!(ask("binding.open", json), Ok(Some(Ask::Open(_)))));
         assert!(ask("other", "{}").unwrap_or(None).is_none());
+    }
+
+    #[test]
+    fn ask_connect_names_a_host_and_a_port() {
+        let json = r#"{"host":"db.example","port":5432,"secure":"starttls"}"#;
+        let Ok(Some(Ask::Connect(request))) = ask("socket.connect", json) else {
+            panic!("a connection");
+        };
+        assert_eq!((request.host.as_str(), request.port), ("db.example", 5432));
+        assert_eq!(request.secure, SecureTransport::StartTls);
+        let long = format!(
+            r#"{{"host":"{}","port":1,"secure":"on"}}"#,
+            "a".repeat(MOST_HOST + 1)
+        );
+        for refused in [long.as_str(), r#"{"host":"a","port":0,"secure":"on"}"#] {
+            let refused = ask("socket.connect", refused);
+            assert!(matches!(refused, Err(AskError::Refused(_))), "{refused:?}");
+        }
+        for malformed in [
+            r#"{"host":"a","port":70000,"secure":"on"}"#,
+            r#"{"host":"a","port":1,"secure":"maybe"}"#,
+            r#"{"host":"a","port":1,"secure":"on","protocol":"udp"}"#,
+            r#"{"host":"a","port":1,"secure":"off","protocol":"sctp"}"#,
+            r#"{"host":"a","port":1}"#,
+            "[]",
+        ] {
+            let malformed = ask("socket.connect", malformed);
+            assert!(
+                matches!(malformed, Err(AskError::Malformed(_))),
+                "{malformed:?}"
+            );
+        }
     }
 }

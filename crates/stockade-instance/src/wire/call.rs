@@ -5,9 +5,9 @@
 
 use stockade_protocol::{MarksError, Payload};
 
-use super::{Malformed, Unasked};
+use super::{AskError, Malformed};
 
-impl From<MarksError> for Unasked {
+impl From<MarksError> for AskError {
     fn from(error: MarksError) -> Self {
         match error {
             MarksError::Json(_) | MarksError::NamesNothing => {
@@ -23,15 +23,15 @@ impl From<MarksError> for Unasked {
 /// place among all bodies.
 ///
 /// # Errors
-/// When the data is no JSON, is nested too deeply, or has marks that name nothing, or `take` refuses.
+/// When the data is not JSON, is nested too deeply, or has marks that name nothing, or `take` refuses.
 pub(crate) fn import<T>(
     payload: Payload,
     mut take: impl FnMut(u64) -> Result<T, Malformed>,
-) -> Result<(Payload, Vec<T>), Unasked> {
+) -> Result<(Payload, Vec<T>), AskError> {
     let mut streams = Vec::new();
     let payload = payload.rename_streams(|id| {
         streams.push(take(id)?);
-        Ok::<_, Unasked>(streams.len() as u64 - 1)
+        Ok::<_, AskError>(streams.len() as u64 - 1)
     })?;
     Ok((payload, streams))
 }
@@ -44,7 +44,7 @@ pub(crate) fn export<T>(
     payload: Payload,
     streams: Vec<T>,
     mut open: impl FnMut(T) -> Result<u64, Malformed>,
-) -> Result<Payload, Unasked> {
+) -> Result<Payload, AskError> {
     let mut streams: Vec<Option<T>> = streams.into_iter().map(Some).collect();
     payload.rename_streams(|index| {
         let index = usize::try_from(index).unwrap_or(usize::MAX);
@@ -106,6 +106,6 @@ mod tests {
     fn call_nested_too_deeply_is_refused_and_no_breach() {
         let deep = format!("{}\"\\u0000b0\"{}", "[".repeat(2000), "]".repeat(2000));
         let refused = import(marked(&deep, 1), Ok);
-        assert!(matches!(refused, Err(Unasked::Refused(_))), "{refused:?}");
+        assert!(matches!(refused, Err(AskError::Refused(_))), "{refused:?}");
     }
 }

@@ -20,7 +20,7 @@ struct Wire<'a> {
     n: Option<u64>,
     #[serde(borrow, alias = "chunk")]
     data: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, alias = "name")]
     message: Option<Text<'a>>,
     #[serde(borrow)]
     reason: Option<Text<'a>>,

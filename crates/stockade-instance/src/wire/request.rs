@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap};
-use http::{Method, Request, Uri, Version};
+use http::{Extensions, Method, Request, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use stockade_http::{Body, Client, ClientCertificate};
-use stockade_protocol::{Attachment, Payload, push_string, push_text};
+use stockade_protocol::{Attachment, Payload, push_displayed, push_string, push_text};
 
 use crate::error::FetchError;
 use crate::limits::InstanceLimits;
@@ -32,6 +32,8 @@ pub(crate) struct Prepared {
     pub(crate) upgrade: bool,
     /// Who asks, if a client does.
     pub(crate) client: Option<Arc<Client>>,
+    /// Empty. The response's extensions take their memory.
+    pub(crate) extensions: Extensions,
     /// `,"GET","https://…",["name","value"]`.
     head: String,
     /// Of the message, after the body: `cf` as JSON.
@@ -49,6 +51,7 @@ impl Prepared {
     ) -> Result<Self, FetchError> {
         let (mut parts, body) = request.into_parts();
         let asks = parts.extensions.remove::<Client>().map(Arc::new);
+        parts.extensions.clear();
         let client = asks.as_deref();
         let mut head = String::with_capacity(512);
         head.push(',');
@@ -64,6 +67,7 @@ impl Prepared {
             method: parts.method,
             upgrade,
             client: asks,
+            extensions: parts.extensions,
             head,
             cf,
         })
@@ -141,7 +145,7 @@ async fn take_body(mut body: Body, limits: &InstanceLimits) -> Result<RequestBod
 /// The URL as the client sees it: the request's own if that is whole, else put together.
 fn push_url(out: &mut String, uri: &Uri, headers: &HeaderMap, client: Option<&Client>) {
     if uri.scheme().is_some() && uri.authority().is_some() {
-        return push_string(out, &uri.to_string());
+        return push_displayed(out, uri);
     }
     let scheme = match client {
         Some(client) if client.secure.is_some() => "https",
@@ -154,7 +158,7 @@ fn push_url(out: &mut String, uri: &Uri, headers: &HeaderMap, client: Option<&Cl
         .unwrap_or("localhost");
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let slash = if path.starts_with('/') { "" } else { "/" };
-    push_string(out, &format!("{scheme}://{host}{slash}{path}"));
+    push_displayed(out, &format_args!("{scheme}://{host}{slash}{path}"));
 }
 
 /// `["name","value",…]`. Bytes of values are characters of the same number, as in the platform's byte

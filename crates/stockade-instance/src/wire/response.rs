@@ -197,13 +197,15 @@ pub(super) fn headers_of(
             ));
         }
         let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| format!("{} is no name of a header", shown(name)))?;
+            .map_err(|_| format!("{} is not the name of a header", shown(name)))?;
         let value = header_value(value)
             .ok_or_else(|| format!("the value of its header {name} has forbidden characters"))?;
         if name == CONTENT_LENGTH {
             let length = length_of(&value)
                 .filter(|length| content_length.is_none_or(|before| before == *length))
-                .ok_or_else(|| "its content-length is no number, or several".to_owned())?;
+                .ok_or_else(|| {
+                    "its content-length is not a number, or there are several".to_owned()
+                })?;
             content_length = Some(length);
         } else if !is_hop_by_hop(&name) {
             headers
@@ -344,7 +346,7 @@ mod tests {
         assert!(refused("[1,100,[]]").contains("status 100"));
         assert!(refused("[1,199,[]]").contains("status 199"));
         assert!(refused("[1,600,[]]").contains("status 600"));
-        assert!(refused(r#"[1,200,["a b","1"]]"#).contains("no name"));
+        assert!(refused(r#"[1,200,["a b","1"]]"#).contains("not the name"));
         assert!(refused(r#"[1,200,["a","1\r\nb: 2"]]"#).contains("forbidden"));
         assert!(refused(r#"[1,200,["a","ā"]]"#).contains("forbidden"));
         assert!(refused(r#"[1,200,["a"]]"#).contains("no value"));
@@ -379,7 +381,7 @@ mod tests {
         let long = "a".repeat(65 << 10);
         assert!(refused(&format!(r#"[1,200,[":reason","{long}"]]"#)).contains("65536 bytes"));
         // Elsewhere, and without a value, it is a name that no header has.
-        assert!(refused(r#"[1,200,["a","1",":reason","b"]]"#).contains("no name"));
+        assert!(refused(r#"[1,200,["a","1",":reason","b"]]"#).contains("not the name"));
         assert!(refused(r#"[1,200,[":reason"]]"#).contains("no value"));
     }
 

@@ -6,6 +6,9 @@ use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use stockade_protocol::{Attachment, Payload};
 
+/// Bytes of a message that a text in it may keep, besides as many again as it has itself.
+const MOST_WASTE: usize = 4096;
+
 /// A string that JavaScript wrote. Its lone surrogates, which JSON may hold and UTF-8 may not, are U+FFFD,
 /// as the platform's encoder has it (<https://encoding.spec.whatwg.org/#interface-textencoder>).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -20,9 +23,13 @@ impl<'a> Text<'a> {
         self.0.into_owned()
     }
 
-    /// The text as bytes: a piece of `json` where it was read from there as it stands.
+    /// The text as bytes: a piece of `json` where it was read from there as it stands. A piece that is a small part of
+    /// `json` is a copy, so that little text does not keep a large message.
     pub(super) fn into_bytes(self, json: &Bytes) -> Bytes {
         match self.0 {
+            Cow::Borrowed(text) if json.len() > 2 * text.len() + MOST_WASTE => {
+                Bytes::copy_from_slice(text.as_bytes())
+            }
             Cow::Borrowed("") => Bytes::new(),
             Cow::Borrowed(text) => json.slice_ref(text.as_bytes()),
             Cow::Owned(text) => Bytes::from(text),
@@ -125,6 +132,20 @@ mod tests {
         for json in ["1", "null", "[1,2]", "{}", "\"a"] {
             assert!(serde_json::from_str::<Text<'_>>(json).is_err(), "{json}");
         }
+    }
+
+    #[test]
+    fn text_that_is_little_of_its_message_does_not_keep_it() {
+        let bytes_of = |text: &str, other: usize| {
+            let json = Bytes::from(format!("[\"{text}\",\"{}\"]", "x".repeat(other)));
+            let texts: Vec<Text<'_>> = serde_json::from_slice(&json).unwrap();
+            let bytes = texts[0].clone().into_bytes(&json);
+            assert_eq!(bytes, text);
+            json.as_ptr_range().contains(&bytes.as_ptr())
+        };
+        assert!(!bytes_of("a", 1 << 20));
+        assert!(!bytes_of("", 1 << 20));
+        assert!(bytes_of(&"a".repeat(1 << 20), 1 << 10));
     }
 
     #[test]

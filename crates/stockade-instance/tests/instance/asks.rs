@@ -13,12 +13,12 @@ use stockade_instance::{InstanceOptions, Services};
 use stockade_protocol::{GuestError, Payload};
 use tokio::sync::mpsc;
 
-use crate::guest::{self, Guest, Heard};
+use crate::guest::{self, Guest, Received};
 use crate::site::{Site, from_client, full, get, piecewise, request};
 
 /// Answers with what it was asked.
 struct Mirroring {
-    /// Hears that a fetch without end has begun, and that it was dropped.
+    /// Is notified that a fetch without end has begun, and that it was dropped.
     dropped: mpsc::UnboundedSender<()>,
 }
 
@@ -154,12 +154,12 @@ impl Capability for Granted {
     }
 }
 
-/// A site that does `asks` when it gets a request, and tells of whatever else it hears.
+/// A site that does `asks` when it gets a request, and reports every other message.
 fn asking(
     asks: impl Fn(&Guest, &str) + Send + Sync + Clone + 'static,
 ) -> (
     Site,
-    mpsc::UnboundedReceiver<Heard>,
+    mpsc::UnboundedReceiver<Received>,
     mpsc::UnboundedReceiver<()>,
 ) {
     asking_with(asks, |_| {})
@@ -171,26 +171,28 @@ fn asking_with(
     change: impl FnOnce(&mut InstanceOptions),
 ) -> (
     Site,
-    mpsc::UnboundedReceiver<Heard>,
+    mpsc::UnboundedReceiver<Received>,
     mpsc::UnboundedReceiver<()>,
 ) {
-    let (heard, events) = mpsc::unbounded_channel();
+    let (received, events) = mpsc::unbounded_channel();
     let (dropped, drops) = mpsc::unbounded_channel();
-    let script = move |guest: &Guest, message: Heard| match message {
-        Heard::Request(request) => {
+    let script = move |guest: &Guest, message: Received| match message {
+        Received::Request(request) => {
             asks(guest, request.path());
             guest.respond(request.id, 200, "");
         }
-        message => heard.send(message).unwrap(),
+        message => received.send(message).unwrap(),
     };
     let services = Arc::new(Mirroring { dropped });
-    let site = Site::serving(guest::hearing(script), services, change);
+    let site = Site::serving(guest::scripted(script), services, change);
     (site, events, drops)
 }
 
-async fn answer(events: &mut mpsc::UnboundedReceiver<Heard>) -> (u64, Result<Payload, GuestError>) {
+async fn answer(
+    events: &mut mpsc::UnboundedReceiver<Received>,
+) -> (u64, Result<Payload, GuestError>) {
     match events.recv().await.unwrap() {
-        Heard::Answer(id, result) => (id, result),
+        Received::Answer(id, result) => (id, result),
         other => panic!("{other:?}"),
     }
 }
@@ -501,8 +503,8 @@ impl Services for Seeing {
 #[tokio::test]
 async fn mirror_that_ends_in_a_call_is_ended_for_capabilities_once_and_last() {
     let (sender, mut seen) = mpsc::unbounded_channel();
-    let script = |guest: &Guest, message: Heard| {
-        let Heard::Request(request) = message else {
+    let script = |guest: &Guest, message: Received| {
+        let Received::Request(request) = message else {
             return;
         };
         if request.path() == "/end" {
@@ -518,7 +520,7 @@ async fn mirror_that_ends_in_a_call_is_ended_for_capabilities_once_and_last() {
         }
         guest.respond(request.id, 200, "");
     };
-    let site = Site::serving(guest::hearing(script), Arc::new(Seeing(sender)), |_| {});
+    let site = Site::serving(guest::scripted(script), Arc::new(Seeing(sender)), |_| {});
     let mut owners = Vec::new();
     for _ in 0..2 {
         site.read(get("/")).await;

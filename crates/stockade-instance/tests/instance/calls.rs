@@ -5,15 +5,15 @@ use stockade_capability::CallPayload;
 use stockade_instance::FetchError;
 use stockade_protocol::{FromIsolate, GuestError, Payload};
 
-use crate::guest::{self, Guest, Heard};
+use crate::guest::{self, Guest, Received};
 use crate::site::{Site, full};
 
 fn args(json: &str) -> CallPayload {
     Payload::from_json(json.to_owned()).into()
 }
 
-fn calculator(guest: &Guest, heard: Heard) {
-    let Heard::Call(id, name, args) = heard else {
+fn calculator(guest: &Guest, received: Received) {
+    let Received::Call(id, name, args) = received else {
         return;
     };
     let result = match name.as_str() {
@@ -47,7 +47,7 @@ fn calculator(guest: &Guest, heard: Heard) {
 
 #[tokio::test]
 async fn call_gives_the_value_or_what_was_thrown() {
-    let site = Site::new(guest::hearing(calculator));
+    let site = Site::new(guest::scripted(calculator));
     let value = site.instance.call("add", args("[1,2]")).await.unwrap();
     assert_eq!(value.payload.json, "3");
     let error = site.instance.call("other", args("[]")).await.unwrap_err();
@@ -76,13 +76,13 @@ async fn call_gives_the_value_or_what_was_thrown() {
 
 #[tokio::test]
 async fn call_carries_streams() {
-    let site = Site::new(guest::hearing(|guest, heard| {
-        if let Some(pull) = heard.control("stream.pull") {
+    let site = Site::new(guest::scripted(|guest, received| {
+        if let Some(pull) = received.control("stream.pull") {
             assert_eq!(pull["id"], 5);
             guest.chunk(5, b"abc");
             guest.end_stream(5);
         } else {
-            calculator(guest, heard);
+            calculator(guest, received);
         }
     }));
     let args = CallPayload {

@@ -15,7 +15,7 @@ const OFTEN: &str = "* * * * * *";
 #[tokio::test]
 async fn cron_runs_on_one_mirror_at_its_time() {
     let site = Site::with(
-        guest::hearing(|guest, message| {
+        guest::scripted(|guest, message| {
             if let Some(run) = message.control("cron.run") {
                 assert_eq!(run[1], OFTEN);
                 assert_eq!(run[2].as_i64().unwrap() % 1000, 0);
@@ -36,10 +36,10 @@ async fn cron_runs_on_one_mirror_at_its_time() {
 }
 
 #[tokio::test]
-async fn cron_that_still_runs_is_left_out_and_one_that_throws_is_told() {
+async fn cron_that_still_runs_is_left_out_and_one_that_throws_is_reported() {
     let first: Arc<Mutex<Option<Value>>> = Arc::default();
     let site = Site::with(
-        guest::hearing(move |guest, message| {
+        guest::scripted(move |guest, message| {
             let Some(run) = message.control("cron.run") else {
                 return;
             };

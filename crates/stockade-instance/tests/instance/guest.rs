@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use serde_json::Value;
-use stockade_policy::{Isolation, SandboxOptions};
+use stockade_limits::{Isolation, SandboxOptions};
 use stockade_protocol::{FromIsolate, GuestError, Payload, RequestId, ToIsolate};
-use stockade_supervisor::{GuestContext, NewIsolate, StartError, Supervisor, Wall};
+use stockade_supervisor::{GuestContext, IsolationBackend, NewIsolate, StartError, Supervisor};
 
 /// What a script may do.
 pub(crate) struct Guest {
     pub(crate) context: GuestContext,
-    /// Counts the guests of one wall, from 0.
+    /// Counts the guests of one backend, from 0.
     pub(crate) number: u32,
 }
 
@@ -42,9 +42,9 @@ impl Request {
     }
 }
 
-/// What a guest hears, with the protocol's messages taken apart.
+/// What a guest receives: the protocol's messages, decoded.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     Request(Request),
     Control(String, Payload),
     Event(String, Payload),
@@ -52,11 +52,13 @@ pub(crate) enum Heard {
     Call(u64, String, Payload),
 }
 
-impl Heard {
+impl Received {
     /// The JSON of a control message of this name.
     pub(crate) fn control(&self, name: &str) -> Option<Value> {
         match self {
-            Self::Control(heard, data) if heard == name => serde_json::from_str(&data.json).ok(),
+            Self::Control(received, data) if received == name => {
+                serde_json::from_str(&data.json).ok()
+            }
             _ => None,
         }
     }
@@ -136,18 +138,18 @@ impl Guest {
         });
     }
 
-    fn next(&self) -> Option<Heard> {
+    fn next(&self) -> Option<Received> {
         loop {
             let (message, size) = self.context.try_recv()?;
             self.context.done(size);
             return Some(match message {
                 ToIsolate::Control { name, data } if name == "http.request" => {
-                    Heard::Request(request(&data))
+                    Received::Request(request(&data))
                 }
-                ToIsolate::Control { name, data } => Heard::Control(name, data),
-                ToIsolate::Event { name, data } => Heard::Event(name, data),
-                ToIsolate::Answer { id, result } => Heard::Answer(id, result),
-                ToIsolate::Call { id, name, args } => Heard::Call(id, name, args),
+                ToIsolate::Control { name, data } => Received::Control(name, data),
+                ToIsolate::Event { name, data } => Received::Event(name, data),
+                ToIsolate::Answer { id, result } => Received::Answer(id, result),
+                ToIsolate::Call { id, name, args } => Received::Call(id, name, args),
                 ToIsolate::Execute { .. }
                 | ToIsolate::Evaluate { .. }
                 | ToIsolate::Ready { .. } => continue,
@@ -190,7 +192,7 @@ pub(crate) fn body(value: &Value, data: &Payload) -> Body {
     }
 }
 
-type Script = Box<dyn FnMut(&Guest, Heard) + Send>;
+type Script = Box<dyn FnMut(&Guest, Received) + Send>;
 
 struct Scripted<F> {
     make: F,
@@ -205,7 +207,9 @@ impl Wake for Unpark {
     }
 }
 
-impl<F: Fn(&Guest) -> Option<Script> + Send + Sync + Clone + 'static> Wall for Scripted<F> {
+impl<F: Fn(&Guest) -> Option<Script> + Send + Sync + Clone + 'static> IsolationBackend
+    for Scripted<F>
+{
     fn start(&self, isolate: NewIsolate) -> Result<(), StartError> {
         let number = self.guests.fetch_add(1, Ordering::SeqCst);
         let make = self.make.clone();
@@ -224,9 +228,9 @@ impl<F: Fn(&Guest) -> Option<Script> + Send + Sync + Clone + 'static> Wall for S
             let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
             let mut cx = Context::from_waker(&waker);
             while !guest.context.is_ending() {
-                while let Some(heard) = guest.next() {
+                while let Some(received) = guest.next() {
                     guest.context.begin();
-                    script(&guest, heard);
+                    script(&guest, received);
                     guest.context.end();
                 }
                 match guest.context.poll_ready(&mut cx) {
@@ -241,31 +245,31 @@ impl<F: Fn(&Guest) -> Option<Script> + Send + Sync + Clone + 'static> Wall for S
 }
 
 /// Isolates whose guests follow scripts: `make` is called for each and gives what it does with what it
-/// hears; `None` has it break down at its start.
+/// receives; with `None` it fails at its start.
 pub(crate) fn supervisor(
     make: impl Fn(&Guest) -> Option<Script> + Send + Sync + Clone + 'static,
 ) -> Supervisor {
-    let wall: Arc<dyn Wall> = Arc::new(Scripted {
+    let backend: Arc<dyn IsolationBackend> = Arc::new(Scripted {
         make,
         guests: AtomicU32::new(0),
     });
-    Supervisor::new(SandboxOptions::default(), [(Isolation::Thread, wall)])
+    Supervisor::new(SandboxOptions::default(), [(Isolation::Thread, backend)])
 }
 
 /// As [`supervisor`]; each guest is ready at once and does `script` with each request.
 pub(crate) fn serving(
     script: impl Fn(&Guest, Request) + Send + Sync + Clone + 'static,
 ) -> Supervisor {
-    hearing(move |guest, heard| {
-        if let Heard::Request(request) = heard {
+    scripted(move |guest, received| {
+        if let Received::Request(request) = received {
             script(guest, request);
         }
     })
 }
 
-/// As [`supervisor`]; each guest is ready at once and does `script` with whatever it hears.
-pub(crate) fn hearing(
-    script: impl Fn(&Guest, Heard) + Send + Sync + Clone + 'static,
+/// As [`supervisor`]; each guest is ready at once and calls `script` with each message.
+pub(crate) fn scripted(
+    script: impl Fn(&Guest, Received) + Send + Sync + Clone + 'static,
 ) -> Supervisor {
     supervisor(move |guest| {
         guest.ready();

@@ -12,7 +12,7 @@ use stockade_instance::{FetchError, Services};
 use stockade_protocol::{FromIsolate, GuestError, Payload};
 use tokio::sync::mpsc;
 
-use crate::guest::{self, Guest, Heard, serving};
+use crate::guest::{self, Guest, Received, serving};
 use crate::site::{Site, from_client, full, get, request, text};
 
 /// A site whose first guest does `evil` with each request; the others are honest.
@@ -124,7 +124,7 @@ async fn guest_that_hands_out_one_stream_twice_is_ended() {
 }
 
 #[tokio::test]
-async fn guest_that_sends_chunks_unasked_is_ended() {
+async fn guest_that_sends_unexpected_chunks_is_ended() {
     let site = evil(|guest, id| {
         guest.respond_stream(id, "[]", 1);
         for _ in 0..10_000 {
@@ -134,7 +134,7 @@ async fn guest_that_sends_chunks_unasked_is_ended() {
     let response = site.get("/").await.unwrap();
     assert!(text(response).await.is_err());
     let line = site.observed.wait("misbehaved 0").await;
-    assert!(line.contains("nobody asked for"), "{line}");
+    assert!(line.contains("not requested"), "{line}");
 }
 
 #[tokio::test]
@@ -240,10 +240,10 @@ async fn guest_that_lets_much_wait_has_its_responses_refused() {
 
 #[tokio::test]
 async fn guest_that_asks_with_much_while_much_waits_is_refused() {
-    let (heard, mut answers) = mpsc::unbounded_channel();
+    let (received, mut answers) = mpsc::unbounded_channel();
     let site = Site::serving(
-        guest::hearing(move |guest, message| match message {
-            Heard::Request(request) => {
+        guest::scripted(move |guest, message| match message {
+            Received::Request(request) => {
                 let body = "x".repeat(400_000);
                 for id in 1..=50 {
                     let json = format!(
@@ -253,7 +253,7 @@ async fn guest_that_asks_with_much_while_much_waits_is_refused() {
                 }
                 guest.respond(request.id, 200, "asked");
             }
-            Heard::Answer(_, result) => heard.send(result.unwrap_err().message).unwrap(),
+            Received::Answer(_, result) => received.send(result.unwrap_err().message).unwrap(),
             _ => {}
         }),
         Arc::new(Never),
@@ -292,15 +292,15 @@ impl Services for Never {
 
 #[tokio::test]
 async fn guest_that_pulls_without_end_gets_no_more_than_there_is() {
-    let (heard, mut ended) = mpsc::unbounded_channel();
-    let site = Site::new(guest::hearing(move |guest, message| match &message {
-        Heard::Request(request) => {
+    let (received, mut ended) = mpsc::unbounded_channel();
+    let site = Site::new(guest::scripted(move |guest, message| match &message {
+        Received::Request(request) => {
             for _ in 0..1000 {
                 guest.control("stream.pull", "{\"id\":0,\"n\":18446744073709551615}");
             }
             let _ = request;
         }
-        Heard::Control(name, _) if name == "stream.end" => heard.send(()).unwrap(),
+        Received::Control(name, _) if name == "stream.end" => received.send(()).unwrap(),
         _ => {}
     }));
     let instance = site.instance.clone();
@@ -345,13 +345,13 @@ async fn guest_that_floods_its_console_and_events_does_not_stop_others() {
 
 #[tokio::test]
 async fn guest_that_asks_before_it_is_ready_is_refused() {
-    let (heard, mut answers) = mpsc::unbounded_channel();
+    let (received, mut answers) = mpsc::unbounded_channel();
     let site = Site::new(guest::supervisor(move |guest| {
         guest.ask(1, "fetch", r#"{"url":"http://a/","method":"GET"}"#);
-        let heard = heard.clone();
+        let received = received.clone();
         Some(Box::new(move |guest, message| {
-            if let Heard::Answer(_, result) = message {
-                heard.send(result.unwrap_err().message).unwrap();
+            if let Received::Answer(_, result) = message {
+                received.send(result.unwrap_err().message).unwrap();
                 guest.ready();
             }
         }))

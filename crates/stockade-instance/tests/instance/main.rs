@@ -9,10 +9,13 @@
 mod asks;
 mod calls;
 mod crons;
+mod fresh;
+mod granted;
 mod guest;
 mod hostile;
 mod mirrors;
 mod observed;
+mod pipes;
 mod requests;
 mod scaling;
 mod site;

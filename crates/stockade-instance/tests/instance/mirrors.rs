@@ -6,12 +6,12 @@ use std::time::Duration;
 use http::Method;
 use stockade_http::ServedBy;
 use stockade_instance::{FetchError, MirrorState, Recycle, Scaling};
-use stockade_policy::{ConsoleMode, IsolateOptions};
+use stockade_limits::{ConsoleMode, IsolateOptions};
 use stockade_protocol::{ConsoleLevel, FromIsolate};
 use stockade_supervisor::TerminateReason;
 use tokio::sync::mpsc;
 
-use crate::guest::{self, Guest, Heard, Request, serving, supervisor};
+use crate::guest::{self, Guest, Received, Request, serving, supervisor};
 use crate::site::{Site, empty, full, get, piecewise, request};
 
 fn crash(guest: &Guest) {
@@ -31,9 +31,9 @@ fn numbered(guest: &Guest, request: Request) {
 
 #[tokio::test]
 async fn mirrors_share_requests_least_busy_first() {
-    let (heard, mut asked) = mpsc::unbounded_channel();
+    let (received, mut asked) = mpsc::unbounded_channel();
     let site = Site::with(
-        serving(move |guest, _| heard.send(guest.number).unwrap()),
+        serving(move |guest, _| received.send(guest.number).unwrap()),
         |options| options.scaling = Scaling::Fixed(3),
     );
     site.observed.wait_for("started", 3).await;
@@ -91,7 +91,7 @@ async fn request_that_ends_two_mirrors_is_502() {
 }
 
 #[tokio::test]
-async fn mirror_whose_code_fails_is_not_started_and_requests_hear_so_at_once() {
+async fn mirror_whose_code_fails_is_not_started_and_requests_fail_at_once() {
     let site = Site::new(supervisor(|guest| {
         guest.control(
             "serve.failed",
@@ -133,8 +133,8 @@ async fn mirror_that_breaks_down_at_its_start_is_tried_again() {
             return None;
         }
         guest.ready();
-        Some(Box::new(|guest, heard| {
-            if let Heard::Request(request) = heard {
+        Some(Box::new(|guest, received| {
+            if let Received::Request(request) = received {
                 guest.respond(request.id, 200, "up");
             }
         }))
@@ -230,16 +230,16 @@ async fn mirror_with_stuck_requests_is_replaced() {
 
 #[tokio::test]
 async fn mirror_waits_for_promises_before_it_is_recycled() {
-    let (heard, mut asked) = mpsc::unbounded_channel();
+    let (received, mut asked) = mpsc::unbounded_channel();
     let site = Site::with(
-        guest::hearing(move |guest, message| {
-            if let Heard::Request(request) = message {
+        guest::scripted(move |guest, message| {
+            if let Received::Request(request) = message {
                 if request.path() == "/pending" {
                     guest.control(
                         "http.response",
                         format!("[{},200,[],\"\",null,true]", request.id),
                     );
-                    heard.send(guest.number).unwrap();
+                    received.send(guest.number).unwrap();
                 } else {
                     let id: u64 = request.path()[1..].parse().unwrap();
                     guest.control("http.settled", format!("[{id}]"));

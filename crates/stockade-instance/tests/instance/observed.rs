@@ -1,4 +1,4 @@
-//! An observer that keeps what it hears, and lets tests wait for it.
+//! An observer that records all events, and lets tests wait for them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Observed {
         self.wait_for(part, 1).await
     }
 
-    /// Waits for so many lines with this in them; gives the last.
+    /// Waits for a number of lines that contain a text; returns the last.
     pub(crate) async fn wait_for(&self, part: &str, count: usize) -> String {
         let wait = async {
             loop {

@@ -10,7 +10,7 @@ use stockade_instance::FetchError;
 use stockade_protocol::GuestError;
 use tokio::sync::mpsc;
 
-use crate::guest::{self, Body, Heard, serving};
+use crate::guest::{self, Body, Received, serving};
 use crate::site::{Site, empty, from_client, full, get, request, text};
 
 #[tokio::test]
@@ -202,13 +202,13 @@ async fn handler_that_throws_is_500_with_nothing_of_the_guest_in_public() {
 }
 
 #[tokio::test]
-async fn response_in_no_time_is_504_and_the_guest_is_told() {
-    let (heard, mut aborted) = mpsc::unbounded_channel();
+async fn response_in_no_time_is_504_and_the_guest_is_notified() {
+    let (received, mut aborted) = mpsc::unbounded_channel();
     let site = Site::with(
-        guest::hearing(move |guest, message| {
+        guest::scripted(move |guest, message| {
             if let Some(ids) = message.control("http.abort") {
-                heard.send(ids).unwrap();
-            } else if let Heard::Request(request) = message
+                received.send(ids).unwrap();
+            } else if let Received::Request(request) = message
                 && request.path() != "/never"
             {
                 guest.respond(request.id, 200, "fine");
@@ -224,15 +224,15 @@ async fn response_in_no_time_is_504_and_the_guest_is_told() {
 
 #[tokio::test]
 async fn client_that_goes_away_aborts_its_request_and_a_late_answer_is_taken() {
-    let (heard, mut events) = mpsc::unbounded_channel();
-    let site = Site::new(guest::hearing(move |guest, message| {
+    let (received, mut events) = mpsc::unbounded_channel();
+    let site = Site::new(guest::scripted(move |guest, message| {
         if let Some(ids) = message.control("http.abort") {
             let id = ids[0].as_u64().unwrap();
             guest.respond(id, 200, "too late");
-            heard.send("aborted").unwrap();
-        } else if let Heard::Request(request) = message {
+            received.send("aborted").unwrap();
+        } else if let Received::Request(request) = message {
             if request.path() == "/slow" {
-                heard.send("asked").unwrap();
+                received.send("asked").unwrap();
             } else {
                 guest.respond(request.id, 200, "fine");
             }
@@ -251,13 +251,13 @@ async fn client_that_goes_away_aborts_its_request_and_a_late_answer_is_taken() {
 
 #[tokio::test]
 async fn requests_beyond_concurrency_wait_in_order_and_beyond_the_queue_are_refused() {
-    let (heard, mut asked) = mpsc::unbounded_channel();
-    let (release, gate) = std::sync::mpsc::channel();
-    let gate = Arc::new(Mutex::new(gate));
+    let (received, mut asked) = mpsc::unbounded_channel();
+    let (release, permits) = std::sync::mpsc::channel();
+    let permits = Arc::new(Mutex::new(permits));
     let site = Site::with(
         serving(move |guest, request| {
-            heard.send(request.path().to_owned()).unwrap();
-            let _ = gate.lock().recv();
+            received.send(request.path().to_owned()).unwrap();
+            let _ = permits.lock().recv();
             guest.respond(request.id, 200, "done");
         }),
         |options| {

@@ -111,8 +111,8 @@ async fn instance_that_cannot_start_on_demand_says_so_and_tries_again_with_a_lat
             } else {
                 guest.ready();
             }
-            Some(Box::new(|guest, heard| {
-                if let crate::guest::Heard::Request(request) = heard {
+            Some(Box::new(|guest, received| {
+                if let crate::guest::Received::Request(request) = received {
                     guest.respond(request.id, 200, "");
                 }
             }))

@@ -7,7 +7,7 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use stockade_http::{Body, BoxError, Client};
 use stockade_instance::{FetchError, Instance, InstanceOptions, NoServices, Services};
-use stockade_policy::IsolateOptions;
+use stockade_limits::IsolateOptions;
 use stockade_supervisor::Supervisor;
 use tokio::sync::mpsc;
 
@@ -92,7 +92,7 @@ pub(crate) fn piecewise() -> (mpsc::Sender<Result<Bytes, BoxError>>, Body) {
 pub(crate) fn from_client(mut request: Request<Body>, upgrade: bool) -> Request<Body> {
     request.extensions_mut().insert(Client {
         address: "192.0.2.7:4711".parse().expect("an address"),
-        request_id: "req-1".to_owned(),
+        request_id: "req-1".into(),
         https: false,
         secure: None,
         upgrade,

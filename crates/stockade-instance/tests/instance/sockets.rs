@@ -11,7 +11,7 @@ use stockade_instance::{FetchError, Services};
 use stockade_protocol::{FromIsolate, GuestError, Payload};
 use tokio::sync::mpsc;
 
-use crate::guest::{self, Guest, Heard};
+use crate::guest::{self, Guest, Received};
 use crate::site::{Site, from_client, get};
 
 fn accept(guest: &Guest, id: u64, socket: u64) {
@@ -38,10 +38,10 @@ async fn open(site: &Site) -> GuestSocket {
 }
 
 /// Accepts sockets and echoes what they say.
-fn echo() -> impl Fn(&Guest, Heard) + Send + Sync + Clone + 'static {
-    |guest, heard| match &heard {
-        Heard::Request(request) => accept(guest, request.id, request.id + 100),
-        Heard::Control(name, data) if name == "socket.message" => {
+fn echo() -> impl Fn(&Guest, Received) + Send + Sync + Clone + 'static {
+    |guest, received| match &received {
+        Received::Request(request) => accept(guest, request.id, request.id + 100),
+        Received::Control(name, data) if name == "socket.message" => {
             let id = serde_json::from_str::<Value>(&data.json).unwrap()["id"].clone();
             guest.control_with("socket.message", data.clone());
             guest.control("socket.credit", format!("{{\"id\":{id},\"n\":1}}"));
@@ -52,7 +52,7 @@ fn echo() -> impl Fn(&Guest, Heard) + Send + Sync + Clone + 'static {
 
 #[tokio::test]
 async fn socket_carries_text_and_bytes_both_ways() {
-    let site = Site::new(guest::hearing(echo()));
+    let site = Site::new(guest::scripted(echo()));
     let mut socket = open(&site).await;
     assert_eq!(site.instance.stats().mirrors[0].sockets, 1);
     // More than the credit of either side.
@@ -69,13 +69,13 @@ async fn socket_carries_text_and_bytes_both_ways() {
 
 #[tokio::test]
 async fn socket_closed_by_either_side_is_closed_on_the_other() {
-    let (heard, mut events) = mpsc::unbounded_channel();
-    let site = Site::new(guest::hearing(move |guest, message| {
+    let (received, mut events) = mpsc::unbounded_channel();
+    let site = Site::new(guest::scripted(move |guest, message| {
         if let Some(close) = message.control("socket.close") {
-            heard.send(close).unwrap();
+            received.send(close).unwrap();
         } else if message.control("socket.message").is_some() {
             guest.control("socket.close", r#"{"id":5,"code":4001,"reason":"bye"}"#);
-        } else if let Heard::Request(request) = message {
+        } else if let Received::Request(request) = message {
             accept(guest, request.id, 5);
         }
     }));
@@ -95,9 +95,9 @@ async fn socket_closed_by_either_side_is_closed_on_the_other() {
     for message in [SocketMessage::Text("late".into()), close] {
         socket.to_guest.send(message).await.unwrap();
     }
-    let heard = events.recv().await.unwrap();
+    let received = events.recv().await.unwrap();
     assert_eq!(
-        (&heard["code"], &heard["reason"]),
+        (&received["code"], &received["reason"]),
         (&4001.into(), &"bye".into())
     );
     // The guest may use the number again.
@@ -107,9 +107,9 @@ async fn socket_closed_by_either_side_is_closed_on_the_other() {
         reason: "done".to_owned(),
     };
     socket.to_guest.send(close).await.unwrap();
-    let heard = events.recv().await.unwrap();
+    let received = events.recv().await.unwrap();
     assert_eq!(
-        (&heard["code"], &heard["reason"]),
+        (&received["code"], &received["reason"]),
         (&1000.into(), &"done".into())
     );
     let socket = open(&site).await;
@@ -134,11 +134,11 @@ async fn socket_closed_by_either_side_is_closed_on_the_other() {
 
 #[tokio::test]
 async fn socket_that_the_guest_has_closed_takes_no_more_of_it() {
-    let (heard, mut events) = mpsc::unbounded_channel();
-    let site = Site::new(guest::hearing(move |guest, message| {
+    let (received, mut events) = mpsc::unbounded_channel();
+    let site = Site::new(guest::scripted(move |guest, message| {
         if let Some(close) = message.control("socket.close") {
-            heard.send(close).unwrap();
-        } else if let Heard::Request(request) = message {
+            received.send(close).unwrap();
+        } else if let Received::Request(request) = message {
             accept(guest, request.id, 5);
             guest.control("socket.close", r#"{"id":5}"#);
             // Late or forged, and no breach: the socket was there a moment ago.
@@ -161,14 +161,14 @@ async fn socket_that_the_guest_has_closed_takes_no_more_of_it() {
 #[tokio::test]
 async fn socket_message_over_the_limit_closes_with_1009() {
     let site = Site::with(
-        guest::hearing(|guest, message| {
+        guest::scripted(|guest, message| {
             if let Some(value) = message.control("socket.message") {
                 let long = "x".repeat(200);
                 guest.control(
                     "socket.message",
                     format!("{{\"id\":{},\"data\":\"{long}\"}}", value["id"]),
                 );
-            } else if let Heard::Request(request) = message {
+            } else if let Received::Request(request) = message {
                 accept(guest, request.id, request.id);
             }
         }),
@@ -189,11 +189,11 @@ async fn socket_message_over_the_limit_closes_with_1009() {
 
 #[tokio::test]
 async fn socket_that_the_client_did_not_ask_for_is_502_and_closed() {
-    let (heard, mut events) = mpsc::unbounded_channel();
-    let site = Site::new(guest::hearing(move |guest, message| {
+    let (received, mut events) = mpsc::unbounded_channel();
+    let site = Site::new(guest::scripted(move |guest, message| {
         if message.control("socket.close").is_some() {
-            heard.send(()).unwrap();
-        } else if let Heard::Request(request) = message {
+            received.send(()).unwrap();
+        } else if let Received::Request(request) = message {
             accept(guest, request.id, 1);
         }
     }));
@@ -205,7 +205,9 @@ async fn socket_that_the_client_did_not_ask_for_is_502_and_closed() {
 
 #[tokio::test]
 async fn sockets_beyond_the_limit_are_refused() {
-    let site = Site::with(guest::hearing(echo()), |options| options.limits.sockets = 1);
+    let site = Site::with(guest::scripted(echo()), |options| {
+        options.limits.sockets = 1
+    });
     let first = open(&site).await;
     let second = site.instance.fetch(from_client(get("/"), true)).await;
     assert!(matches!(second, Err(FetchError::BadResponse { .. })));
@@ -218,7 +220,7 @@ async fn sockets_beyond_the_limit_are_refused() {
 
 #[tokio::test]
 async fn socket_ends_with_its_mirror() {
-    let site = Site::new(guest::hearing(echo()));
+    let site = Site::new(guest::scripted(echo()));
     let mut socket = open(&site).await;
     let drained = site.instance.drain(std::time::Duration::ZERO).await;
     assert_eq!(drained.sockets_cut, 1);
@@ -280,9 +282,9 @@ fn say(guest: &Guest, name: &str, json: &str) {
 
 #[tokio::test]
 async fn guest_opens_a_socket_and_talks() {
-    let (heard, mut events) = mpsc::unbounded_channel();
-    let script = move |guest: &Guest, message: Heard| match message {
-        Heard::Request(request) => {
+    let (received, mut events) = mpsc::unbounded_channel();
+    let script = move |guest: &Guest, message: Received| match message {
+        Received::Request(request) => {
             say(
                 guest,
                 "ws.open",
@@ -295,7 +297,7 @@ async fn guest_opens_a_socket_and_talks() {
             );
             guest.respond(request.id, 200, "");
         }
-        Heard::Event(name, data) => {
+        Received::Event(name, data) => {
             assert_eq!(name, "__ws_event");
             let value: Value = serde_json::from_str(&data.json).unwrap();
             if value["conn_id"] == 1 {
@@ -311,11 +313,11 @@ async fn guest_opens_a_socket_and_talks() {
                     _ => {}
                 }
             }
-            heard.send(value).unwrap();
+            received.send(value).unwrap();
         }
         _ => {}
     };
-    let site = Site::serving(guest::hearing(script), Arc::new(Echo), |_| {});
+    let site = Site::serving(guest::scripted(script), Arc::new(Echo), |_| {});
     site.read(get("/")).await;
     let mut of = [Vec::new(), Vec::new()];
     for _ in 0..4 {

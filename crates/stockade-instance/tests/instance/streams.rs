@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::guest::{self, Body, Guest, Heard, serving};
+use crate::guest::{self, Body, Guest, Received, serving};
 use crate::site::{Site, full, get, piecewise, request, text};
 
 /// Sends what each stream has as it is pulled.
@@ -22,8 +22,8 @@ impl Sources {
         self.0.lock().insert(id, chunks);
     }
 
-    fn hear(&self, guest: &Guest, heard: &Heard) {
-        let Some(pull) = heard.control("stream.pull") else {
+    fn receive(&self, guest: &Guest, received: &Received) {
+        let Some(pull) = received.control("stream.pull") else {
             return;
         };
         let id = pull["id"].as_u64().unwrap();
@@ -43,21 +43,21 @@ impl Sources {
     }
 }
 
-/// A site whose response streams these chunks, and what it heard of cancelled streams and aborts.
+/// A site whose response streams these chunks, and the notices of cancelled streams and aborts that it got.
 fn streaming(
     chunks: Vec<Vec<u8>>,
     headers: &'static str,
 ) -> (Site, mpsc::UnboundedReceiver<String>) {
-    let (heard, events) = mpsc::unbounded_channel();
+    let (received, events) = mpsc::unbounded_channel();
     let sources = Sources::default();
-    let site = Site::new(guest::hearing(move |guest, message| {
-        sources.hear(guest, &message);
+    let site = Site::new(guest::scripted(move |guest, message| {
+        sources.receive(guest, &message);
         for name in ["stream.cancel", "http.abort", "stream.error"] {
             if message.control(name).is_some() {
-                heard.send(name.to_owned()).unwrap();
+                received.send(name.to_owned()).unwrap();
             }
         }
-        if let Heard::Request(request) = message {
+        if let Received::Request(request) = message {
             sources.add(request.id, chunks.clone());
             guest.respond_stream(request.id, headers, request.id);
         }
@@ -80,13 +80,13 @@ async fn response_stream_arrives_whole_and_in_order() {
 async fn response_stream_is_pulled_no_further_than_its_reader_needs() {
     let pulled = Arc::new(Mutex::new(0));
     let count = Arc::clone(&pulled);
-    let site = Site::new(guest::hearing(move |guest, message| {
+    let site = Site::new(guest::scripted(move |guest, message| {
         if let Some(pull) = message.control("stream.pull") {
             for _ in 0..pull["n"].as_u64().unwrap() {
                 *count.lock() += 1;
                 guest.chunk(pull["id"].as_u64().unwrap(), &[0; 1 << 20]);
             }
-        } else if let Heard::Request(request) = message {
+        } else if let Received::Request(request) = message {
             guest.respond_stream(request.id, "[]", 9);
         }
     }));
@@ -106,9 +106,9 @@ async fn response_stream_that_is_dropped_is_cancelled_and_the_request_aborted() 
     body.frame().await.unwrap().unwrap();
     assert_eq!(site.instance.stats().in_flight, 1);
     drop(body);
-    let mut heard = [events.recv().await.unwrap(), events.recv().await.unwrap()];
-    heard.sort();
-    assert_eq!(heard, ["http.abort", "stream.cancel"]);
+    let mut received = [events.recv().await.unwrap(), events.recv().await.unwrap()];
+    received.sort();
+    assert_eq!(received, ["http.abort", "stream.cancel"]);
     assert_eq!(site.instance.stats().in_flight, 0);
 }
 
@@ -139,12 +139,12 @@ async fn response_stream_of_another_length_than_it_says_is_broken_off() {
 #[tokio::test]
 async fn response_stream_that_stalls_or_fails_is_broken_off() {
     let site = Site::with(
-        guest::hearing(|guest, message| {
+        guest::scripted(|guest, message| {
             if let Some(pull) = message.control("stream.pull")
                 && pull["id"] == 2
             {
                 guest.control("stream.error", r#"{"id":2,"message":"boom"}"#);
-            } else if let Heard::Request(request) = message {
+            } else if let Received::Request(request) = message {
                 let stream = if request.path() == "/fails" { 2 } else { 1 };
                 guest.respond_stream(request.id, "[]", stream);
             }
@@ -162,9 +162,9 @@ async fn response_stream_that_stalls_or_fails_is_broken_off() {
 async fn response_stream_over_the_limit_is_broken_off() {
     let sources = Sources::default();
     let site = Site::with(
-        guest::hearing(move |guest, message| {
-            sources.hear(guest, &message);
-            if let Heard::Request(request) = message {
+        guest::scripted(move |guest, message| {
+            sources.receive(guest, &message);
+            if let Received::Request(request) = message {
                 sources.add(1, vec![vec![0; 10]; 10]);
                 guest.respond_stream(request.id, "[]", 1);
             }
@@ -179,17 +179,17 @@ async fn response_stream_over_the_limit_is_broken_off() {
 type Reading = HashMap<u64, (u64, Vec<u8>)>;
 
 /// Reads the request's stream with `ahead` pulls, then responds with all of it.
-fn reader(ahead: u64) -> impl Fn(&Guest, Heard) + Send + Sync + Clone + 'static {
+fn reader(ahead: u64) -> impl Fn(&Guest, Received) + Send + Sync + Clone + 'static {
     let read: Arc<Mutex<Reading>> = Arc::default();
-    move |guest, heard| match &heard {
-        Heard::Request(request) => {
+    move |guest, received| match &received {
+        Received::Request(request) => {
             let Body::Stream(stream) = request.body else {
                 panic!("{:?}", request.body);
             };
             read.lock().insert(stream, (request.id, Vec::new()));
             guest.control("stream.pull", format!("{{\"id\":{stream},\"n\":{ahead}}}"));
         }
-        Heard::Control(name, data) if name.starts_with("stream.") => {
+        Received::Control(name, data) if name.starts_with("stream.") => {
             let value: serde_json::Value = serde_json::from_str(&data.json).unwrap();
             let stream = value["id"].as_u64().unwrap();
             let mut read = read.lock();
@@ -224,7 +224,7 @@ fn reader(ahead: u64) -> impl Fn(&Guest, Heard) + Send + Sync + Clone + 'static 
 #[tokio::test]
 async fn request_body_that_is_large_is_a_stream() {
     for ahead in [1, 8, 1 << 40] {
-        let site = Site::new(guest::hearing(reader(ahead)));
+        let site = Site::new(guest::scripted(reader(ahead)));
         let (status, read) = site
             .read(request(Method::POST, "/", full(vec![1; 1_000_000])))
             .await;
@@ -251,7 +251,7 @@ async fn request_body_is_read_only_as_the_guest_pulls() {
 
 #[tokio::test]
 async fn request_body_that_breaks_off_fails_in_the_guest() {
-    let site = Site::new(guest::hearing(reader(1)));
+    let site = Site::new(guest::scripted(reader(1)));
     let (sender, body) = piecewise();
     let instance = site.instance.clone();
     let asking = tokio::spawn(async move {
@@ -266,12 +266,12 @@ async fn request_body_that_breaks_off_fails_in_the_guest() {
 #[tokio::test]
 async fn request_stream_over_the_limit_is_413() {
     let site = Site::with(
-        guest::hearing({
+        guest::scripted({
             let read = reader(8);
-            move |guest, heard| {
+            move |guest, received| {
                 // The guest's own answer would come second.
-                if heard.control("stream.error").is_none() {
-                    read(guest, heard);
+                if received.control("stream.error").is_none() {
+                    read(guest, received);
                 }
             }
         }),
@@ -291,11 +291,11 @@ async fn request_stream_over_the_limit_is_413() {
 
 #[tokio::test]
 async fn request_stream_ends_with_its_request() {
-    let (heard, mut events) = mpsc::unbounded_channel();
-    let site = Site::new(guest::hearing(move |guest, message| {
+    let (received, mut events) = mpsc::unbounded_channel();
+    let site = Site::new(guest::scripted(move |guest, message| {
         if let Some(error) = message.control("stream.error") {
-            heard.send(error["message"].to_string()).unwrap();
-        } else if let Heard::Request(request) = message {
+            received.send(error["message"].to_string()).unwrap();
+        } else if let Received::Request(request) = message {
             guest.respond(request.id, 200, "early");
         }
     }));
@@ -309,9 +309,9 @@ async fn request_stream_ends_with_its_request() {
 #[tokio::test]
 async fn request_stream_can_be_the_response() {
     // The guest passes chunks on as they come: both streams are open at the same time.
-    let site = Site::new(guest::hearing(|guest, message| match &message {
-        Heard::Request(request) => guest.respond_stream(request.id, "[]", 77),
-        Heard::Control(name, data) => {
+    let site = Site::new(guest::scripted(|guest, message| match &message {
+        Received::Request(request) => guest.respond_stream(request.id, "[]", 77),
+        Received::Control(name, data) => {
             let value: serde_json::Value = serde_json::from_str(&data.json).unwrap();
             match name.as_str() {
                 "stream.pull" => {
@@ -360,15 +360,15 @@ fn give_back(guest: &Guest, id: u64, stream: u64, headers: &str) {
 
 #[tokio::test]
 async fn request_stream_that_is_given_back_goes_on_without_the_guest() {
-    let (heard, mut events) = mpsc::unbounded_channel();
-    let site = Site::new(guest::hearing(move |guest, message| match message {
-        Heard::Request(request) => {
+    let (received, mut events) = mpsc::unbounded_channel();
+    let site = Site::new(guest::scripted(move |guest, message| match message {
+        Received::Request(request) => {
             let Body::Stream(stream) = request.body else {
                 panic!("{:?}", request.body);
             };
             give_back(guest, request.id, stream, "[]");
         }
-        Heard::Control(name, _) => heard.send(name).unwrap(),
+        Received::Control(name, _) => received.send(name).unwrap(),
         _ => {}
     }));
     for _ in 0..3 {
@@ -376,8 +376,8 @@ async fn request_stream_that_is_given_back_goes_on_without_the_guest() {
         assert_eq!(site.read(post).await.1.len(), 300_000);
     }
     assert_eq!(site.instance.stats().in_flight, 0);
-    assert!(events.try_recv().is_err(), "the guest hears nothing of it");
-    // Broken off by the client, the guest hears that as of any other stream.
+    assert!(events.try_recv().is_err(), "the guest is not notified");
+    // When the client breaks it off, the guest is notified as for any other stream.
     let (sender, body) = piecewise();
     let response = site.instance.fetch(request(Method::POST, "/", body)).await;
     let mut body = response.unwrap().into_body();

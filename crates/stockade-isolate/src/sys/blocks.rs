@@ -78,7 +78,7 @@ unsafe fn block_of(start: *mut c_void, size: usize) -> *mut c_void {
     }
 }
 
-/// A block of so many bytes, aligned as malloc(3) aligns; null where there is no memory.
+/// A block of `size` bytes, aligned as malloc(3) aligns; null where there is no memory.
 pub(super) fn take(size: usize) -> *mut c_void {
     let Some(whole) = size.checked_add(HEADER) else {
         return std::ptr::null_mut();

@@ -1,6 +1,6 @@
 //! What libraries look up about the machine when they are first used.
 //!
-//! Behind the walls of a worker there is nothing to look at, and looking ends the worker.
+//! A sealed worker can read nothing of the machine, and an attempt ends the worker.
 
 use std::ffi::c_int;
 
@@ -13,25 +13,25 @@ unsafe extern "C" {
     safe fn clock_rate_of_processors() -> f64;
 }
 
-/// Has libraries look at the machine now.
+/// Makes libraries read the machine's properties now.
 pub(crate) fn look_around() {
     settle_malloc();
     number_of_processors();
     clock_rate_of_processors();
     // AWS-LC looks for a snapshot-safety device (/dev/sysgenid) with its first random number.
     let _ = aws_lc_rs::rand::fill(&mut [0]);
-    // Regular expressions of the runtime look at the processors that this process may use (/proc).
+    // Regular expressions of the runtime read which processors this process may use (/proc).
     let _ = regex::Regex::new("[a-z]+").map(|pattern| pattern.is_match("a"));
 }
 
 /// What glibc's allocator reads of the machine, each once. V8's threads allocate there, some of them for the
-/// first time behind the walls.
+/// first time in a sealed worker.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn settle_malloc() {
     /// Below the size from which on a block is a mapping of its own; two are more than what is kept at the end
     /// of an arena (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD).
     const BLOCK: usize = 100 << 10;
-    // It looks at the kernel's overcommit (/proc) before it gives the end of an arena back, which the first
+    // It reads the kernel's overcommit setting (/proc) before it gives the end of an arena back, which the first
     // thread's arena, not being made of mappings, does not need: therefore on a thread.
     let looked = std::thread::Builder::new().spawn(|| {
         // SAFETY: each block is freed once, and nothing is read or written there.

@@ -1,4 +1,4 @@
-//! What a copy of a process needs so that an engine goes on in it, and is no twin of the others.
+//! What a copy of a process needs so that an engine works in it and shares no random state with other copies.
 
 use std::ffi::c_void;
 use std::io;

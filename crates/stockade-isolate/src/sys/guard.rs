@@ -1,7 +1,7 @@
 //! What holds an isolate to its memory, and its thread away from ending the process.
 //!
 //! Invariant: a thread that V8, or a panic inside V8's frames, would have the process abort for, stops
-//! for good instead ([`park`]); its isolate is convicted first, so the supervisor reports its end.
+//! for good instead ([`park`]); its isolate is marked terminated first, so the supervisor reports its end.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_char, c_void};
@@ -95,7 +95,7 @@ pub(super) fn stop_here(isolate: &mut v8::Isolate) {
     }
 }
 
-/// Whether the calling thread's isolate has room for a block of so many bytes; it is ended where it has not.
+/// Whether the calling thread's isolate has room for a block of this size in bytes; it is ended if it has not.
 /// Once it runs no more JavaScript it has: what is left then is taking it apart.
 pub(super) fn has_room(bytes: u64) -> bool {
     let Some(guard) = current().filter(|_| !WINDING_DOWN.get()) else {
@@ -134,6 +134,11 @@ pub(crate) fn wind_down() {
 /// Measures the memory of the isolate and ends it when it is over the limit; true if garbage was collected.
 pub(crate) fn measure_memory(isolate: &mut v8::Isolate) -> bool {
     current().is_some_and(|guard| judge(&guard, isolate))
+}
+
+/// Measures the memory of the isolate: bytes that it holds, garbage included.
+pub(crate) fn held_memory(isolate: &mut v8::Isolate) -> u64 {
+    current().map_or(0, |guard| measure(&guard, isolate).total)
 }
 
 /// What is over the limit may be garbage: it is collected before the isolate is judged by it, unless
@@ -202,7 +207,7 @@ unsafe extern "C" fn near_heap_limit(
     };
     guard.guest.memory_exceeded();
     if current_limit >= initial + HEADROOM && !WINDING_DOWN.get() {
-        // Still allocating after it was told to stop: it is inside something that does not look. To
+        // Still allocating after its termination was requested: it is inside code that does not check for that. To
         // return the same limit would have V8 abort the process.
         tracing::warn!(
             "isolate #{} ran out of memory inside a built-in function",

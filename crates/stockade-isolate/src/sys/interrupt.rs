@@ -14,12 +14,12 @@ use super::guard;
 /// How long an isolate that is to end may take to where the engine can say what it is doing: it may have to
 /// collect garbage first. Some loops look only whether they are to stop.
 const LOOK_CPU: Duration = Duration::from_millis(25);
-const LOOK_WALL: Duration = Duration::from_millis(40);
+const LOOK_WALL_TIME: Duration = Duration::from_millis(40);
 
 /// Characters of a function's name; a longer one is left out.
 const MAX_NAME: usize = 256;
 
-/// Frames that are looked at for one of the guest's own.
+/// Frames that are searched for one of the guest's own.
 const FRAMES: usize = 16;
 
 /// A place in what the engine runs, by the names that it has.
@@ -64,7 +64,7 @@ impl V8InterruptHandle {
         self.requested.store(false, Ordering::SeqCst);
     }
 
-    /// Where the guest was when it was ended, if it ran and the engine could tell.
+    /// Where the guest was when it was ended, if it ran and the engine knew.
     pub(crate) fn place(&self) -> Option<&Place> {
         self.place.get()
     }
@@ -94,7 +94,7 @@ impl InterruptHandle for V8InterruptHandle {
         }
         let (at, cpu) = since;
         let used = self.clock.read().unwrap_or_default().saturating_sub(*cpu);
-        if used > LOOK_CPU || at.elapsed() > LOOK_WALL {
+        if used > LOOK_CPU || at.elapsed() > LOOK_WALL_TIME {
             self.handle.terminate_execution();
         }
     }

@@ -18,8 +18,8 @@ cases![
     thenable_is_awaited,
     answer_that_is_no_response_teaches,
     answer_whose_body_is_used_or_locked_fails,
-    handler_that_throws_tells_error_and_place,
-    handler_that_throws_no_error_is_told,
+    handler_that_throws_reports_error_and_place,
+    handler_that_throws_no_error_is_reported,
     rejection_nobody_handles_ends_nothing,
 ];
 
@@ -176,13 +176,13 @@ async fn large_body_goes_as_a_stream_with_its_length() -> Result<(), Failed> {
             return Err(format!("{path}: {:?}", answer.status).into());
         };
         let mut total = 0;
-        guest.tell("stream.pull", &json!({ "id": id, "n": 4 }))?;
+        guest.send_control("stream.pull", &json!({ "id": id, "n": 4 }))?;
         while let Some(chunk) = guest.chunk(id).await? {
             if chunk.len() > 128 << 10 {
                 return Err(format!("a chunk of {} bytes", chunk.len()).into());
             }
             total += chunk.len();
-            guest.tell("stream.pull", &json!({ "id": id }))?;
+            guest.send_control("stream.pull", &json!({ "id": id }))?;
         }
         same!(total, length);
     }
@@ -256,7 +256,7 @@ async fn answer_whose_body_is_used_or_locked_fails() -> Result<(), Failed> {
     Ok(())
 }
 
-async fn handler_that_throws_tells_error_and_place() -> Result<(), Failed> {
+async fn handler_that_throws_reports_error_and_place() -> Result<(), Failed> {
     let code = "interface X {}\nexport default {\n  fetch(r: Request) {\n    if (r.url.endsWith('/later')) return this.later();\n    throw new RangeError('now');\n  },\n  async later() {\n    await null;\n    throw new SyntaxError('later');\n  },\n};";
     let mut guest = Guest::start(code).await?;
     guest.get(1, "/")?;
@@ -273,7 +273,7 @@ async fn handler_that_throws_tells_error_and_place() -> Result<(), Failed> {
     Ok(())
 }
 
-async fn handler_that_throws_no_error_is_told() -> Result<(), Failed> {
+async fn handler_that_throws_no_error_is_reported() -> Result<(), Failed> {
     let code = "export default { fetch(r) {
         if (r.url.endsWith('/text')) throw 'just text';
         if (r.url.endsWith('/getter')) throw { get message() { throw 1 }, toString() { throw 2 } };

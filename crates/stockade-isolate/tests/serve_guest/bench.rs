@@ -1,4 +1,4 @@
-//! How many requests one isolate answers, without any wall and any HTTP: run with `--bench`.
+//! How many requests one isolate answers, without a process boundary and without HTTP: run with `--bench`.
 #![expect(clippy::print_stdout, reason = "what it measures is its output")]
 
 use std::time::Instant;
@@ -31,9 +31,9 @@ async fn measure(name: &str, code: &str, body: Option<&[u8]>) -> Result<(), Fail
     for round in 0..3 {
         let began = Instant::now();
         let cpu = guest.handle.stats().cpu;
-        let (mut sent, mut heard) = (0, 0);
-        while heard < REQUESTS {
-            while sent < REQUESTS && sent - heard < AHEAD {
+        let (mut sent, mut answered) = (0, 0);
+        while answered < REQUESTS {
+            while sent < REQUESTS && sent - answered < AHEAD {
                 let mark = if body.is_some() {
                     "\"\\u0000b0\""
                 } else {
@@ -51,7 +51,7 @@ async fn measure(name: &str, code: &str, body: Option<&[u8]>) -> Result<(), Fail
                 sent += 1;
             }
             match guest.next().await? {
-                Said::Control(name, _) if name == "http.response" => heard += 1,
+                Said::Control(name, _) if name == "http.response" => answered += 1,
                 other => return Err(format!("{other:?}").into()),
             }
         }
@@ -124,9 +124,9 @@ async fn bench_stream() -> Result<(), Failed> {
         let Content::Stream(id) = guest.fetch("/").await?.body else {
             return Err("no stream".into());
         };
-        guest.tell("stream.pull", &json!({ "id": id, "n": 8 }))?;
+        guest.send_control("stream.pull", &json!({ "id": id, "n": 8 }))?;
         while guest.chunk(id).await?.is_some() {
-            guest.tell("stream.pull", &json!({ "id": id }))?;
+            guest.send_control("stream.pull", &json!({ "id": id }))?;
         }
     }
     let cpu = guest.handle.stats().cpu - cpu;

@@ -31,7 +31,7 @@ fn env() -> Value {
     } })
 }
 
-/// A site whose handler is this expression of `r` and `env`; a value that is no response is JSON.
+/// A site whose handler is this expression of `r` and `env`; a value that is not a response becomes JSON.
 async fn site(expression: &str) -> Result<Guest, Failed> {
     let code = format!(
         "export default {{ async fetch(r, env) {{
@@ -132,7 +132,7 @@ async fn request_is_passed_on_with_its_stream() -> Result<(), Failed> {
     for (path, method) in [("/", "binding.fetch"), ("/world", "fetch")] {
         let url = format!("https://site.example{path}");
         let request = json!([1, "POST", url, ["x-a", "1"], "\0s3", null]);
-        guest.tell_marked("http.request", &request, Vec::new())?;
+        guest.send_control_marked("http.request", &request, Vec::new())?;
         let (id, asked, _) = guest.asked(method).await?;
         holds!(asked["body"].as_str().unwrap_or_default(), "\0s");
         guest.answer_marked(id, &json!({ "status": 200, "body": "\0s4" }), Vec::new())?;
@@ -269,7 +269,7 @@ async fn state_watch_is_a_stream_of_changes() -> Result<(), Failed> {
     let text = "{\"key\":\"p/é\"}\n{\"lagged\":true}\n{\"version\":9}\n";
     for part in text.as_bytes().chunks(5) {
         let chunk = json!({ "id": 6, "chunk": "\0b0" });
-        guest.tell_marked("stream.chunk", &chunk, vec![part.to_vec()])?;
+        guest.send_control_marked("stream.chunk", &chunk, vec![part.to_vec()])?;
     }
     let mut pulls = 0;
     loop {

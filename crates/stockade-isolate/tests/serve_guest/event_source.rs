@@ -7,7 +7,7 @@ use crate::guest::{Guest, Said};
 use crate::{cases, same};
 
 cases![
-    events_are_heard_and_the_source_connects_again,
+    events_are_received_and_the_source_connects_again,
     source_of_anything_else_fails_for_good,
     source_that_is_closed_asks_no_more,
 ];
@@ -48,7 +48,7 @@ async fn connect(guest: &mut Guest, kind: &str) -> Result<Value, Failed> {
 
 fn say(guest: &Guest, bytes: &[u8]) -> Result<(), Failed> {
     let chunk = json!({ "id": 4, "chunk": "\0b0" });
-    guest.tell_marked("stream.chunk", &chunk, vec![bytes.to_vec()])
+    guest.send_control_marked("stream.chunk", &chunk, vec![bytes.to_vec()])
 }
 
 /// What the handler answers at last.
@@ -63,7 +63,7 @@ async fn seen(guest: &mut Guest) -> Result<Value, Failed> {
     }
 }
 
-async fn events_are_heard_and_the_source_connects_again() -> Result<(), Failed> {
+async fn events_are_received_and_the_source_connects_again() -> Result<(), Failed> {
     let mut guest = Guest::start(SITE).await?;
     guest.get(1, "/")?;
     let headers = connect(&mut guest, "Text/Event-Stream; charset=utf-8").await?;
@@ -77,7 +77,7 @@ async fn events_are_heard_and_the_source_connects_again() -> Result<(), Failed> 
     for part in text.as_bytes().chunks(3) {
         say(&guest, part)?;
     }
-    guest.tell("stream.end", &json!({ "id": 4 }))?;
+    guest.send_control("stream.end", &json!({ "id": 4 }))?;
     let headers = connect(&mut guest, "text/event-stream").await?;
     // The id as UTF-8, a character for each byte.
     same!(headers["last-event-id"], "Ã©7");

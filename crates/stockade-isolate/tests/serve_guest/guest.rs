@@ -1,4 +1,4 @@
-//! A guest that serves, and what a test says to it and hears of it.
+//! A guest that serves, and what a test sends to it and receives from it.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use libtest_mimic::Failed;
 use serde_json::{Map, Value, json};
-use stockade_isolate::ThreadWall;
-use stockade_policy::{ConsoleMode, IsolateOptions, Isolation, SandboxOptions};
+use stockade_isolate::ThreadBackend;
+use stockade_limits::{ConsoleMode, IsolateOptions, Isolation, SandboxOptions};
 use stockade_protocol::{GuestError, Payload};
-use stockade_supervisor::{Event, EventQueue, IsolateHandle, Supervisor, Wall};
+use stockade_supervisor::{Event, EventQueue, IsolateHandle, IsolationBackend, Supervisor};
 
 /// What a test does.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<(), Failed>>>>;
@@ -107,8 +107,8 @@ impl Guest {
 
     /// A guest with these modules.
     pub(crate) async fn create(modules: &[(&str, &str)], env: Value) -> Result<Self, Failed> {
-        let wall: Arc<dyn Wall> = Arc::new(ThreadWall::new());
-        let supervisor = Supervisor::new(SandboxOptions::default(), [(Isolation::Thread, wall)]);
+        let backend: Arc<dyn IsolationBackend> = Arc::new(ThreadBackend::new());
+        let supervisor = Supervisor::new(SandboxOptions::default(), [(Isolation::Thread, backend)]);
         let mut options = IsolateOptions {
             isolation: Isolation::Thread,
             console: ConsoleMode::Event,
@@ -157,7 +157,7 @@ impl Guest {
         }
     }
 
-    /// The next control message; anything else is a mistake.
+    /// The next control message; anything else is an error.
     pub(crate) async fn control(&mut self) -> Result<(String, Payload), Failed> {
         match self.next().await? {
             Said::Control(name, data) => Ok((name, data)),
@@ -202,11 +202,11 @@ impl Guest {
         Ok(self.handle.answer(id, Ok(marked(value, bytes)?))?)
     }
 
-    pub(crate) fn tell(&self, name: &str, value: &Value) -> Result<(), Failed> {
+    pub(crate) fn send_control(&self, name: &str, value: &Value) -> Result<(), Failed> {
         Ok(self.handle.control(name, Payload::new(value)?)?)
     }
 
-    pub(crate) fn tell_marked(
+    pub(crate) fn send_control_marked(
         &self,
         name: &str,
         value: &Value,
@@ -218,7 +218,7 @@ impl Guest {
     /// Sends a request without a body.
     pub(crate) fn get(&self, id: u64, path: &str) -> Result<(), Failed> {
         let url = format!("https://site.example{path}");
-        self.tell("http.request", &json!([id, "GET", url, [], null, null]))
+        self.send_control("http.request", &json!([id, "GET", url, [], null, null]))
     }
 
     /// Sends a request with text in its body.
@@ -226,7 +226,7 @@ impl Guest {
         let url = format!("https://site.example{path}");
         let headers = ["content-type", "text/plain", "x-twice", "a", "x-twice", "b"];
         let request = json!([id, "POST", url, headers, "\0b0", null]);
-        self.tell_marked("http.request", &request, vec![body.to_vec()])
+        self.send_control_marked("http.request", &request, vec![body.to_vec()])
     }
 
     /// The next control message must be an answer.

@@ -40,7 +40,7 @@ async fn replaced_prototypes_do_not_stop_the_runtime() -> Result<(), Failed> {
         );
         same!(guest.expect("http.settled").await?.json, "[7]");
     }
-    guest.tell("cron.run", &json!([1, "* * * * *", 1]))?;
+    guest.send_control("cron.run", &json!([1, "* * * * *", 1]))?;
     same!(guest.expect("cron.done").await?.json, "[1,null]");
     Ok(())
 }
@@ -182,7 +182,7 @@ async fn malformed_message_of_the_host_ends_nothing() -> Result<(), Failed> {
             json!("x"),
             json!([null, null, null, null, 5]),
         ] {
-            guest.tell(name, &data)?;
+            guest.send_control(name, &data)?;
         }
     }
     guest.get(77, "/")?;

@@ -9,6 +9,8 @@ mod bindings;
 mod event_source;
 mod guest;
 mod hostile;
+mod html;
+mod pipes;
 mod requests;
 mod rpc;
 mod sockets;
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         bindings::CASES,
         event_source::CASES,
         hostile::CASES,
+        pipes::CASES,
+        html::CASES,
         requests::CASES,
         rpc::CASES,
         sockets::CASES,

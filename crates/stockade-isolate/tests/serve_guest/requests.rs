@@ -15,13 +15,13 @@ cases![
     signal_touched_after_the_abort_is_aborted,
     answer_after_the_abort_has_no_body,
     handler_is_called_on_its_object,
-    wait_until_is_told_when_it_settles,
+    wait_until_is_reported_when_it_settles,
     wait_until_that_rejects_is_uncaught_and_settles,
     wait_until_settled_before_the_answer_is_not_pending,
     concurrent_requests_are_answered_by_their_ids,
     request_can_be_cloned_and_passed_on,
     scheduled_handler_gets_its_controller,
-    scheduled_handler_that_throws_is_told,
+    scheduled_handler_that_throws_is_reported,
     scheduled_handler_waits_for_wait_until,
 ];
 
@@ -45,7 +45,7 @@ async fn request_shows_what_the_host_sent() -> Result<(), Failed> {
     ];
     let url = "https://site.example/a%2Fb?c=d#e";
     let request = json!([1, "PUT", url, headers, "\0b0", cf]);
-    guest.tell_marked("http.request", &request, vec![b"caf\xc3\xa9".to_vec()])?;
+    guest.send_control_marked("http.request", &request, vec![b"caf\xc3\xa9".to_vec()])?;
     let answer = guest.response().await?;
     same!(answer.header("content-type"), Some("application/json"));
     let seen: Value = serde_json::from_str(&answer.text())?;
@@ -83,7 +83,7 @@ async fn request_body_can_be_text_json_form_and_bytes() -> Result<(), Failed> {
         let answer = guest.response().await?;
         match answer.body {
             Content::Stream(id) => {
-                guest.tell("stream.pull", &json!({ "id": id }))?;
+                guest.send_control("stream.pull", &json!({ "id": id }))?;
                 same!(guest.chunk(id).await?, Some(b"abc".to_vec()));
             }
             _ => same!(answer.text(), "abc"),
@@ -91,13 +91,13 @@ async fn request_body_can_be_text_json_form_and_bytes() -> Result<(), Failed> {
         if how == "/stream"
             && let Content::Stream(id) = answer.body
         {
-            guest.tell("stream.pull", &json!({ "id": id }))?;
+            guest.send_control("stream.pull", &json!({ "id": id }))?;
             same!(guest.chunk(id).await?, None);
         }
     }
     let form = ["content-type", "application/x-www-form-urlencoded"];
     let request = json!([1, "POST", "https://site.example/form", form, "\0b0", null]);
-    guest.tell_marked("http.request", &request, vec![b"a=1%202".to_vec()])?;
+    guest.send_control_marked("http.request", &request, vec![b"a=1%202".to_vec()])?;
     same!(guest.response().await?.text(), "1 2");
     same!(guest.fetch("/none").await?.text(), "null");
     Ok(())
@@ -114,7 +114,7 @@ async fn request_body_streams_in_order_and_only_when_read() -> Result<(), Failed
     } }";
     let mut guest = Guest::start(code).await?;
     let request = json!([1, "POST", "https://site.example/", [], "\0s40", null]);
-    guest.tell_marked("http.request", &request, Vec::new())?;
+    guest.send_control_marked("http.request", &request, Vec::new())?;
     for line in ["begun", "reads"] {
         match guest.next().await? {
             Said::Console(text) => same!(text, line),
@@ -125,9 +125,9 @@ async fn request_body_streams_in_order_and_only_when_read() -> Result<(), Failed
     same!(pull, json!({ "id": 40, "n": 8 }));
     for part in ["one ", "two ", "three"] {
         let chunk = json!({ "id": 40, "chunk": "\0b0" });
-        guest.tell_marked("stream.chunk", &chunk, vec![part.as_bytes().to_vec()])?;
+        guest.send_control_marked("stream.chunk", &chunk, vec![part.as_bytes().to_vec()])?;
     }
-    guest.tell("stream.end", &json!({ "id": 40 }))?;
+    guest.send_control("stream.end", &json!({ "id": 40 }))?;
     same!(guest.response().await?.text(), "one two three");
     Ok(())
 }
@@ -138,13 +138,13 @@ async fn request_of_a_gone_client_aborts_its_signal() -> Result<(), Failed> {
     }) }";
     let mut guest = Guest::start(code).await?;
     guest.get(5, "/")?;
-    guest.tell("http.abort", &json!([5]))?;
+    guest.send_control("http.abort", &json!([5]))?;
     let (id, name, message, _) = guest.failure().await?;
     same!((id, name.as_str()), (5, "AbortError"));
     holds!(message, "cancelled");
     // One that is unknown, or over, is nobody's.
-    guest.tell("http.abort", &json!([5]))?;
-    guest.tell("http.abort", &json!([99]))?;
+    guest.send_control("http.abort", &json!([5]))?;
+    guest.send_control("http.abort", &json!([99]))?;
     Ok(())
 }
 
@@ -160,7 +160,7 @@ async fn signal_touched_after_the_abort_is_aborted() -> Result<(), Failed> {
     let Said::Console(_) = guest.next().await? else {
         return Err("not begun".into());
     };
-    guest.tell("http.abort", &json!([5]))?;
+    guest.send_control("http.abort", &json!([5]))?;
     match guest.next().await? {
         Said::Console(text) => same!(text, "true"),
         other => return Err(format!("{other:?}").into()),
@@ -178,7 +178,7 @@ async fn answer_after_the_abort_has_no_body() -> Result<(), Failed> {
     let mut guest = Guest::start(code).await?;
     guest.get(5, "/")?;
     guest.next().await?;
-    guest.tell("http.abort", &json!([5]))?;
+    guest.send_control("http.abort", &json!([5]))?;
     let mut seen = Vec::new();
     for _ in 0..2 {
         match guest.next().await? {
@@ -202,7 +202,7 @@ async fn handler_is_called_on_its_object() -> Result<(), Failed> {
     Ok(())
 }
 
-async fn wait_until_is_told_when_it_settles() -> Result<(), Failed> {
+async fn wait_until_is_reported_when_it_settles() -> Result<(), Failed> {
     let code = "export default { fetch(r, env, ctx) {
         ctx.waitUntil(new Promise((resolve) => setTimeout(resolve, 10)));
         ctx.waitUntil(Promise.resolve().then(() => console.log('soon')));
@@ -288,7 +288,7 @@ async fn scheduled_handler_gets_its_controller() -> Result<(), Failed> {
         console.log(event.cron, event.scheduledTime, event.type, env.A, typeof ctx.waitUntil);
     } }";
     let mut guest = Guest::start_with(code, json!({ "A": "a" })).await?;
-    guest.tell(
+    guest.send_control(
         "cron.run",
         &json!([9, "*/5 * * * *", 1_700_000_000_000_u64]),
     )?;
@@ -305,10 +305,10 @@ async fn scheduled_handler_gets_its_controller() -> Result<(), Failed> {
     Ok(())
 }
 
-async fn scheduled_handler_that_throws_is_told() -> Result<(), Failed> {
+async fn scheduled_handler_that_throws_is_reported() -> Result<(), Failed> {
     let code = "export default { async scheduled() { throw new RangeError('off') }, fetch() {} }";
     let mut guest = Guest::start(code).await?;
-    guest.tell("cron.run", &json!([9, "* * * * *", 1]))?;
+    guest.send_control("cron.run", &json!([9, "* * * * *", 1]))?;
     match guest.next().await? {
         Said::Uncaught(error) => same!(error.to_string(), "RangeError: off"),
         other => return Err(format!("{other:?}").into()),
@@ -322,7 +322,7 @@ async fn scheduled_handler_waits_for_wait_until() -> Result<(), Failed> {
         ctx.waitUntil(new Promise((resolve) => setTimeout(() => { console.log('done'); resolve() }, 10)));
     } }";
     let mut guest = Guest::start(code).await?;
-    guest.tell("cron.run", &json!([9, "* * * * *", 1]))?;
+    guest.send_control("cron.run", &json!([9, "* * * * *", 1]))?;
     let Said::Console(_) = guest.next().await? else {
         return Err("not waited".into());
     };

@@ -8,14 +8,14 @@ use crate::{cases, holds, same};
 
 cases![
     socket_echoes_text_and_bytes,
-    socket_close_of_the_client_is_heard,
+    socket_close_of_the_client_is_received,
     socket_close_of_the_handler_is_sent,
     socket_message_said_before_the_answer_follows_it,
     socket_keeps_its_order_while_a_blob_is_read,
     socket_behind_a_blob_has_its_bound,
     socket_message_before_accept_waits,
     socket_without_credit_waits_and_has_a_bound,
-    socket_gives_credit_as_it_hears,
+    socket_gives_credit_as_it_receives,
     socket_handed_over_is_not_usable,
     response_of_status_101_needs_a_socket,
     response_with_socket_needs_status_101,
@@ -57,12 +57,12 @@ async fn socket_echoes_text_and_bytes() -> Result<(), Failed> {
     let answer = guest.fetch("/").await?;
     same!(answer.header("sec-websocket-protocol"), Some("chat"));
     let id = answer.socket.ok_or("no socket")?;
-    guest.tell("socket.message", &json!({ "id": id, "data": "hé" }))?;
+    guest.send_control("socket.message", &json!({ "id": id, "data": "hé" }))?;
     same!(
         said(&mut guest, "socket.message").await?,
         json!({ "id": id, "data": "hé" })
     );
-    guest.tell_marked(
+    guest.send_control_marked(
         "socket.message",
         &json!({ "id": id, "data": "\0b0" }),
         vec![vec![1, 2]],
@@ -72,7 +72,7 @@ async fn socket_echoes_text_and_bytes() -> Result<(), Failed> {
     Ok(())
 }
 
-async fn socket_close_of_the_client_is_heard() -> Result<(), Failed> {
+async fn socket_close_of_the_client_is_received() -> Result<(), Failed> {
     let mut guest = Guest::start(ECHO).await?;
     for (code, text) in [
         (json!(4001), "closed 4001 bye true"),
@@ -80,7 +80,7 @@ async fn socket_close_of_the_client_is_heard() -> Result<(), Failed> {
         (json!(1006), "closed 1006 bye false"),
     ] {
         let id = open(&mut guest).await?;
-        guest.tell(
+        guest.send_control(
             "socket.close",
             &json!({ "id": id, "code": code, "reason": "bye" }),
         )?;
@@ -92,12 +92,12 @@ async fn socket_close_of_the_client_is_heard() -> Result<(), Failed> {
 async fn socket_close_of_the_handler_is_sent() -> Result<(), Failed> {
     let mut guest = Guest::start(ECHO).await?;
     let id = open(&mut guest).await?;
-    guest.tell("socket.message", &json!({ "id": id, "data": "close" }))?;
+    guest.send_control("socket.message", &json!({ "id": id, "data": "close" }))?;
     let close = said(&mut guest, "socket.close").await?;
     same!(close, json!({ "id": id, "code": 4000, "reason": "asked" }));
     // What comes until the client has answered is not for the handler any more.
-    guest.tell("socket.message", &json!({ "id": id, "data": "late" }))?;
-    guest.tell(
+    guest.send_control("socket.message", &json!({ "id": id, "data": "late" }))?;
+    guest.send_control(
         "socket.close",
         &json!({ "id": id, "code": 4000, "reason": "asked" }),
     )?;
@@ -139,7 +139,7 @@ async fn socket_keeps_its_order_while_a_blob_is_read() -> Result<(), Failed> {
     } }";
     let mut guest = Guest::start(code).await?;
     let id = open(&mut guest).await?;
-    guest.tell("socket.message", &json!({ "id": id, "data": "go" }))?;
+    guest.send_control("socket.message", &json!({ "id": id, "data": "go" }))?;
     same!(line(&mut guest).await?, "11");
     same!(
         guest.expect("socket.message").await?.bytes,
@@ -172,7 +172,7 @@ async fn socket_behind_a_blob_has_its_bound() -> Result<(), Failed> {
     } }";
     let mut guest = Guest::start(code).await?;
     let id = open(&mut guest).await?;
-    guest.tell("socket.message", &json!({ "id": id, "data": "go" }))?;
+    guest.send_control("socket.message", &json!({ "id": id, "data": "go" }))?;
     holds!(line(&mut guest).await?, "reader is too slow");
     holds!(line(&mut guest).await?, "reader is too slow");
     same!(
@@ -195,9 +195,9 @@ async fn socket_message_before_accept_waits() -> Result<(), Failed> {
     let mut guest = Guest::start(code).await?;
     let id = open(&mut guest).await?;
     for data in ["a", "b"] {
-        guest.tell("socket.message", &json!({ "id": id, "data": data }))?;
+        guest.send_control("socket.message", &json!({ "id": id, "data": data }))?;
     }
-    guest.tell(
+    guest.send_control(
         "socket.close",
         &json!({ "id": id, "code": 1000, "reason": "" }),
     )?;
@@ -221,7 +221,7 @@ async fn socket_without_credit_waits_and_has_a_bound() -> Result<(), Failed> {
     } }";
     let mut guest = Guest::start(code).await?;
     let id = open(&mut guest).await?;
-    guest.tell("socket.message", &json!({ "id": id, "data": "go" }))?;
+    guest.send_control("socket.message", &json!({ "id": id, "data": "go" }))?;
     for n in 0..64 {
         same!(
             said(&mut guest, "socket.message").await?["data"],
@@ -230,7 +230,7 @@ async fn socket_without_credit_waits_and_has_a_bound() -> Result<(), Failed> {
     }
     same!(line(&mut guest).await?, "12");
     holds!(line(&mut guest).await?, "reader is too slow");
-    guest.tell("socket.credit", &json!({ "id": id, "n": 6 }))?;
+    guest.send_control("socket.credit", &json!({ "id": id, "n": 6 }))?;
     for n in 64..70 {
         same!(
             said(&mut guest, "socket.message").await?["data"],
@@ -240,7 +240,7 @@ async fn socket_without_credit_waits_and_has_a_bound() -> Result<(), Failed> {
     Ok(())
 }
 
-async fn socket_gives_credit_as_it_hears() -> Result<(), Failed> {
+async fn socket_gives_credit_as_it_receives() -> Result<(), Failed> {
     let code = "export default { fetch() {
         const [client, server] = Object.values(new WebSocketPair());
         server.accept();
@@ -249,7 +249,7 @@ async fn socket_gives_credit_as_it_hears() -> Result<(), Failed> {
     let mut guest = Guest::start(code).await?;
     let id = open(&mut guest).await?;
     for _ in 0..64 {
-        guest.tell("socket.message", &json!({ "id": id, "data": "" }))?;
+        guest.send_control("socket.message", &json!({ "id": id, "data": "" }))?;
     }
     for _ in 0..2 {
         same!(
@@ -363,9 +363,9 @@ async fn socket_is_a_websocket_and_cannot_be_constructed() -> Result<(), Failed>
 
 async fn message_to_unknown_socket_is_ignored() -> Result<(), Failed> {
     let mut guest = Guest::start(ECHO).await?;
-    guest.tell("socket.message", &json!({ "id": 9, "data": "" }))?;
-    guest.tell("socket.close", &json!({ "id": 9 }))?;
-    guest.tell("socket.credit", &json!({ "id": 9, "n": 1 }))?;
+    guest.send_control("socket.message", &json!({ "id": 9, "data": "" }))?;
+    guest.send_control("socket.close", &json!({ "id": 9 }))?;
+    guest.send_control("socket.credit", &json!({ "id": 9, "n": 1 }))?;
     open(&mut guest).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the host hears of the main module.
+//! What is reported to the host about the main module.
 
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
@@ -13,9 +13,9 @@ cases![
     module_without_default_names_its_exports,
     module_with_function_as_default_is_taught_the_form,
     module_without_handlers_names_what_it_has,
-    module_that_throws_tells_its_error_and_place,
-    module_with_syntax_error_tells_its_place,
-    module_that_is_missing_tells_which_there_are,
+    module_that_throws_reports_its_error_and_place,
+    module_with_syntax_error_reports_its_place,
+    module_that_is_missing_reports_which_there_are,
     import_of_unknown_module_fails_the_start,
     request_before_the_module_is_ready_waits,
     request_to_a_module_that_failed_fails,
@@ -107,7 +107,7 @@ async fn module_without_handlers_names_what_it_has() -> Result<(), Failed> {
     Ok(())
 }
 
-async fn module_that_throws_tells_its_error_and_place() -> Result<(), Failed> {
+async fn module_that_throws_reports_its_error_and_place() -> Result<(), Failed> {
     let code = "interface A {}\nconst x: number = 1;\nthrow new RangeError('no ' + x);";
     let (name, message, stack) = failed(&[("main.ts", code)]).await?;
     same!((name.as_str(), message.as_str()), ("RangeError", "no 1"));
@@ -115,14 +115,14 @@ async fn module_that_throws_tells_its_error_and_place() -> Result<(), Failed> {
     Ok(())
 }
 
-async fn module_with_syntax_error_tells_its_place() -> Result<(), Failed> {
+async fn module_with_syntax_error_reports_its_place() -> Result<(), Failed> {
     let (name, _, stack) = failed(&[("main.js", "export default {\n  fetch( {}\n")]).await?;
     same!(name, "SyntaxError");
     holds!(stack, "main.js:");
     Ok(())
 }
 
-async fn module_that_is_missing_tells_which_there_are() -> Result<(), Failed> {
+async fn module_that_is_missing_reports_which_there_are() -> Result<(), Failed> {
     let (_, message, _) = failed(&[("index.js", "export default {}")]).await?;
     holds!(message, "one must be called main");
     holds!(message, "the modules are: index.js");

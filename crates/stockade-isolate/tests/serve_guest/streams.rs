@@ -8,7 +8,7 @@ use crate::{cases, holds, same};
 
 cases![
     stream_sends_no_more_than_was_asked_for,
-    stream_that_ends_or_fails_is_told_once,
+    stream_that_ends_or_fails_is_reported_once,
     stream_the_reader_cancels_is_cancelled,
     stream_chunk_that_is_no_bytes_fails_it,
     stream_of_a_gone_client_aborts_the_signal_too,
@@ -44,9 +44,9 @@ async fn stream_sends_no_more_than_was_asked_for() -> Result<(), Failed> {
     } }";
     let mut guest = Guest::start(code).await?;
     let id = stream(&mut guest, "/").await?;
-    guest.tell("stream.pull", &json!({ "id": id }))?;
+    guest.send_control("stream.pull", &json!({ "id": id }))?;
     same!(guest.chunk(id).await?, Some(b"chunk 1".to_vec()));
-    guest.tell("stream.pull", &json!({ "id": id, "n": 3 }))?;
+    guest.send_control("stream.pull", &json!({ "id": id, "n": 3 }))?;
     for n in 2..=4 {
         same!(
             guest.chunk(id).await?,
@@ -56,14 +56,14 @@ async fn stream_sends_no_more_than_was_asked_for() -> Result<(), Failed> {
     // Nothing more is on its way: the next thing said is the answer to another request.
     guest.get(8, "/")?;
     same!(guest.response().await?.id, 8);
-    guest.tell("stream.cancel", &json!({ "id": id, "reason": "enough" }))?;
-    guest.tell("stream.pull", &json!({ "id": id, "n": 3 }))?;
+    guest.send_control("stream.cancel", &json!({ "id": id, "reason": "enough" }))?;
+    guest.send_control("stream.pull", &json!({ "id": id, "n": 3 }))?;
     guest.get(9, "/")?;
     same!(guest.response().await?.id, 9);
     Ok(())
 }
 
-async fn stream_that_ends_or_fails_is_told_once() -> Result<(), Failed> {
+async fn stream_that_ends_or_fails_is_reported_once() -> Result<(), Failed> {
     let code = "export default { fetch: (r) => new Response(new ReadableStream({
         pull(c) {
             if (r.url.endsWith('/end')) { c.enqueue(new Uint8Array([1])); c.close(); }
@@ -72,11 +72,11 @@ async fn stream_that_ends_or_fails_is_told_once() -> Result<(), Failed> {
     }, { highWaterMark: 0 })) }";
     let mut guest = Guest::start(code).await?;
     let id = stream(&mut guest, "/end").await?;
-    guest.tell("stream.pull", &json!({ "id": id, "n": 8 }))?;
+    guest.send_control("stream.pull", &json!({ "id": id, "n": 8 }))?;
     same!(guest.chunk(id).await?, Some(vec![1]));
     same!(guest.chunk(id).await?, None);
     let id = stream(&mut guest, "/fail").await?;
-    guest.tell("stream.pull", &json!({ "id": id, "n": 8 }))?;
+    guest.send_control("stream.pull", &json!({ "id": id, "n": 8 }))?;
     let error: Value = serde_json::from_str(&guest.expect("stream.error").await?.json)?;
     same!(error, json!({ "id": id, "message": "broke" }));
     Ok(())
@@ -88,7 +88,7 @@ async fn stream_the_reader_cancels_is_cancelled() -> Result<(), Failed> {
     })) }";
     let mut guest = Guest::start(code).await?;
     let id = stream(&mut guest, "/").await?;
-    guest.tell("stream.cancel", &json!({ "id": id, "reason": "bye" }))?;
+    guest.send_control("stream.cancel", &json!({ "id": id, "reason": "bye" }))?;
     same!(line(&mut guest).await?, "Error: bye");
     Ok(())
 }
@@ -99,7 +99,7 @@ async fn stream_chunk_that_is_no_bytes_fails_it() -> Result<(), Failed> {
     })) }";
     let mut guest = Guest::start(code).await?;
     let id = stream(&mut guest, "/").await?;
-    guest.tell("stream.pull", &json!({ "id": id }))?;
+    guest.send_control("stream.pull", &json!({ "id": id }))?;
     let mut texts = String::new();
     for _ in 0..2 {
         match guest.next().await? {
@@ -120,9 +120,9 @@ async fn stream_of_a_gone_client_aborts_the_signal_too() -> Result<(), Failed> {
     } }";
     let mut guest = Guest::start(code).await?;
     let id = stream(&mut guest, "/").await?;
-    guest.tell("http.abort", &json!([7]))?;
+    guest.send_control("http.abort", &json!([7]))?;
     same!(line(&mut guest).await?, "aborted");
-    guest.tell("stream.cancel", &json!({ "id": id, "reason": "gone" }))?;
+    guest.send_control("stream.cancel", &json!({ "id": id, "reason": "gone" }))?;
     same!(line(&mut guest).await?, "cancelled");
     Ok(())
 }
@@ -179,7 +179,7 @@ async fn stream_of_the_host_is_given_back_only_if_untouched() -> Result<(), Fail
     ] {
         let url = format!("https://site.example{path}");
         let request = json!([1, "POST", url, [], format!("\0s{id}"), null]);
-        guest.tell_marked("http.request", &request, Vec::new())?;
+        guest.send_control_marked("http.request", &request, Vec::new())?;
         if id == 9 {
             holds!(guest.failure().await?.2, "has been read already");
             continue;
@@ -204,22 +204,22 @@ async fn request_stream_read_by_the_handler_is_answered_as_it_comes() -> Result<
     } }";
     let mut guest = Guest::start(code).await?;
     let request = json!([1, "POST", "https://site.example/", [], "\0s3", null]);
-    guest.tell_marked("http.request", &request, Vec::new())?;
+    guest.send_control_marked("http.request", &request, Vec::new())?;
     let Content::Stream(id) = guest.response().await?.body else {
         return Err("no stream".into());
     };
-    guest.tell("stream.pull", &json!({ "id": id }))?;
+    guest.send_control("stream.pull", &json!({ "id": id }))?;
     guest.expect("stream.pull").await?;
     // More than was asked for of the answer waits in the guest.
     for n in 0..8 {
-        guest.tell_marked(
+        guest.send_control_marked(
             "stream.chunk",
             &json!({ "id": 3, "chunk": "\0b0" }),
             vec![vec![n]],
         )?;
     }
     same!(guest.chunk(id).await?, Some(vec![0]));
-    guest.tell("stream.pull", &json!({ "id": id, "n": 7 }))?;
+    guest.send_control("stream.pull", &json!({ "id": id, "n": 7 }))?;
     for n in 1..8 {
         same!(guest.chunk(id).await?, Some(vec![n]));
     }
@@ -230,9 +230,9 @@ async fn request_stream_that_fails_rejects_the_reader() -> Result<(), Failed> {
     let code = "export default { async fetch(r) { await r.text(); return new Response('') } }";
     let mut guest = Guest::start(code).await?;
     let request = json!([1, "POST", "https://site.example/", [], "\0s3", null]);
-    guest.tell_marked("http.request", &request, Vec::new())?;
+    guest.send_control_marked("http.request", &request, Vec::new())?;
     guest.expect("stream.pull").await?;
-    guest.tell(
+    guest.send_control(
         "stream.error",
         &json!({ "id": 3, "message": "the client is gone" }),
     )?;
@@ -248,11 +248,11 @@ async fn request_stream_that_ended_before_it_was_read_is_not_waited_for() -> Res
     let mut guest = Guest::start(code).await?;
     for _ in 0..2 {
         let request = json!([1, "POST", "https://site.example/", [], "\0s3", null]);
-        guest.tell_marked("http.request", &request, Vec::new())?;
-        guest.tell("stream.error", &json!({ "id": 3, "message": "too slow" }))?;
+        guest.send_control_marked("http.request", &request, Vec::new())?;
+        guest.send_control("stream.error", &json!({ "id": 3, "message": "too slow" }))?;
         holds!(guest.failure().await?.2, "too slow");
-        guest.tell_marked("http.request", &request, Vec::new())?;
-        guest.tell("stream.end", &json!({ "id": 3 }))?;
+        guest.send_control_marked("http.request", &request, Vec::new())?;
+        guest.send_control("stream.end", &json!({ "id": 3 }))?;
         same!(guest.response().await?.text(), "");
     }
     Ok(())
@@ -263,7 +263,7 @@ async fn request_stream_nobody_wants_is_cancelled() -> Result<(), Failed> {
         "export default { async fetch(r) { await r.body.cancel('no'); return new Response('') } }";
     let mut guest = Guest::start(code).await?;
     let request = json!([1, "POST", "https://site.example/", [], "\0s3", null]);
-    guest.tell_marked("http.request", &request, Vec::new())?;
+    guest.send_control_marked("http.request", &request, Vec::new())?;
     let cancel: Value = serde_json::from_str(&guest.expect("stream.cancel").await?.json)?;
     same!(cancel, json!({ "id": 3, "reason": "no" }));
     guest.response().await?;
@@ -277,7 +277,7 @@ async fn transform_of_a_request_streams() -> Result<(), Failed> {
         .pipeThrough(new TextEncoderStream())) }";
     let mut guest = Guest::start(code).await?;
     let request = json!([1, "POST", "https://site.example/", [], "\0s3", null]);
-    guest.tell_marked("http.request", &request, Vec::new())?;
+    guest.send_control_marked("http.request", &request, Vec::new())?;
     // The pipes read ahead: the request to the host and the answer come in either order.
     let mut stream = None;
     for _ in 0..2 {
@@ -290,13 +290,13 @@ async fn transform_of_a_request_streams() -> Result<(), Failed> {
         }
     }
     let id = stream.ok_or("no stream")?;
-    guest.tell_marked(
+    guest.send_control_marked(
         "stream.chunk",
         &json!({ "id": 3, "chunk": "\0b0" }),
         vec![b"abc".to_vec()],
     )?;
-    guest.tell("stream.end", &json!({ "id": 3 }))?;
-    guest.tell("stream.pull", &json!({ "id": id, "n": 8 }))?;
+    guest.send_control("stream.end", &json!({ "id": 3 }))?;
+    guest.send_control("stream.pull", &json!({ "id": id, "n": 8 }))?;
     same!(guest.chunk(id).await?, Some(b"ABC".to_vec()));
     same!(guest.chunk(id).await?, None);
     Ok(())

@@ -498,7 +498,10 @@ fn failed(what: &str, directory: &Path, error: &io::Error) -> JailError {
         "cgroup",
         format!("{what} failed: {error}"),
         directory.display().to_string(),
-        "see that this user may write there and that the parent's own limits leave room",
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files (ulimit -n)",
+            _ => "see that this user may write there and that the parent's own limits leave room",
+        },
     )
 }
 

@@ -10,11 +10,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::jail_thread::{self, Command, EventHandler};
 use crate::{JailError, JailEvent, JailSpec, Layer, sys};
+
+/// Bytes that one end of a message socket may have sent and the other not read; the kernel counts its own overhead and
+/// doubles the number (socket(7)). With the kernel's default, a stream of large chunks has both processes wait for each
+/// other after every few of them.
+const MESSAGE_BUFFER: usize = 512 << 10;
 
 /// The way to the process that makes workers.
 ///
@@ -83,8 +88,8 @@ impl Launcher {
         })
     }
 
-    /// Starts a worker and gives our end of its message socket. Returns once the process exists; its walls
-    /// are closed when [`JailEvent::Closed`] comes.
+    /// Starts a worker and gives our end of its message socket. Returns once the process exists; its layers
+    /// are applied when [`JailEvent::Closed`] comes.
     ///
     /// `on_event` is called on the thread that watches all workers: it must neither block nor call this
     /// launcher. [`JailEvent::Exited`] comes last and exactly once, also for a worker that was killed by
@@ -98,6 +103,21 @@ impl Launcher {
         spec: &JailSpec,
         on_event: Box<dyn Fn(JailEvent) + Send + Sync>,
     ) -> Result<(Worker, OwnedFd), JailError> {
+        self.launch_with_files(spec, Vec::new(), on_event)
+    }
+
+    /// As [`Launcher::launch`], with the open files that a worker of the role
+    /// [`Role::Database`](crate::Role::Database) has.
+    ///
+    /// # Errors
+    ///
+    /// The worker cannot be started, or there are not as many files as its role has.
+    pub fn launch_with_files(
+        &self,
+        spec: &JailSpec,
+        files: Vec<OwnedFd>,
+        on_event: Box<dyn Fn(JailEvent) + Send + Sync>,
+    ) -> Result<(Worker, OwnedFd), JailError> {
         let pair = |kind| {
             socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).map_err(|error| {
                 JailError::new(
@@ -109,6 +129,10 @@ impl Launcher {
             })
         };
         let (message, message_inside) = pair(SocketType::STREAM)?;
+        // A kernel that allows less takes what it allows.
+        for end in [&message, &message_inside] {
+            let _ = sockopt::set_socket_send_buffer_size(end, MESSAGE_BUFFER);
+        }
         let (setup, setup_inside) = pair(SocketType::SEQPACKET)?;
         let on_event: EventHandler = Arc::from(on_event);
         let started = self.mailbox.ask(|answer| {
@@ -116,6 +140,7 @@ impl Launcher {
                 spec: spec.clone(),
                 message_inside,
                 setup_inside,
+                files,
                 setup,
                 on_event,
                 answer,
@@ -209,7 +234,7 @@ impl Drop for Worker {
     }
 }
 
-/// Tries each layer of the walls on this machine, in processes made for it.
+/// Tries each layer on this machine, in processes created for that.
 #[must_use]
 pub fn layers() -> Vec<Layer> {
     let tried = Launcher::get()

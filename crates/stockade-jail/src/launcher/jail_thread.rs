@@ -1,8 +1,8 @@
-//! The one thread of the supervisor that starts workers and hears of them.
+//! The one thread of the supervisor that starts workers and receives their reports.
 //!
 //! Invariants:
 //! 1. Each worker whose launch was answered gets [`JailEvent::Exited`] once, and nothing after it.
-//! 2. A worker that was refused a system call, or whose walls are not closed in time, is killed at once.
+//! 2. A worker that was refused a system call, or that is not sealed in time, is killed at once.
 //! 3. Nothing that a worker or the launcher does makes it wait: requests in flight are few and small, so
 //!    that sending one never fills the socket.
 
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::message::{self, Reply, Report, Request};
+use super::message::{self, LauncherReply, Report, Request};
 use super::process::{Running, start_failed, start_launcher};
 use crate::seccomp::Listener;
 use crate::{Exit, ExitStatus, JailError, JailEvent, JailSpec, Layer};
@@ -51,6 +51,7 @@ pub(super) struct Launch {
     pub(super) spec: JailSpec,
     pub(super) message_inside: OwnedFd,
     pub(super) setup_inside: OwnedFd,
+    pub(super) files: Vec<OwnedFd>,
     pub(super) setup: OwnedFd,
     pub(super) on_event: EventHandler,
     pub(super) answer: Answer<Started>,
@@ -69,11 +70,11 @@ const MOST_IN_FLIGHT: usize = 8;
 /// How long the launcher may take for an answer. After that it is killed: it does nothing that takes long.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
 
-/// How long a worker may take to close its walls.
-const WALLS_TIME: Duration = Duration::from_secs(10);
+/// How long a worker may take to be sealed.
+const SEAL_TIME: Duration = Duration::from_secs(10);
 
-/// How long the launcher may take to reap a worker that has ended.
-const REAP_TIME: Duration = Duration::from_secs(5);
+/// How long the launcher may take to reap a worker that has ended. It may wait for a template meanwhile.
+const REAP_TIME: Duration = Duration::from_secs(10);
 
 /// Starts the thread, which lasts as long as the process.
 pub(super) fn start(commands: mpsc::Receiver<Command>, wake: Arc<OwnedFd>) -> io::Result<()> {
@@ -165,10 +166,10 @@ enum Question {
 struct Alive {
     pidfd: Arc<OwnedFd>,
     on_event: EventHandler,
-    /// Until its walls are closed or it has said why not.
+    /// Until it is sealed or has reported why not.
     setup: Option<OwnedFd>,
     listener: Option<Listener>,
-    /// When it is killed unless its walls are closed.
+    /// When it is killed unless it is sealed.
     deadline: Option<Instant>,
     /// Since when the kernel says that it has ended.
     ended: Option<Instant>,
@@ -208,9 +209,9 @@ impl Jail {
             for token in events {
                 match Source::of(token) {
                     Source::Wake => self.take_commands(),
-                    Source::Control => self.hear_launcher(),
-                    Source::Setup(id) => self.hear_worker(id),
-                    Source::Denials(id) => self.hear_denials(id),
+                    Source::Control => self.read_launcher(),
+                    Source::Setup(id) => self.read_worker(id),
+                    Source::Denials(id) => self.read_denials(id),
                     Source::Ended(id) => self.see_end(id),
                 }
             }
@@ -279,11 +280,11 @@ impl Jail {
             on_event: launch.on_event,
             answer: launch.answer,
         };
-        self.ask(
-            &request,
-            &[&launch.message_inside, &launch.setup_inside],
-            question,
-        );
+        let descriptors: Vec<_> = [&launch.message_inside, &launch.setup_inside]
+            .into_iter()
+            .chain(&launch.files)
+            .collect();
+        self.ask(&request, &descriptors, question);
     }
 
     fn ask(&mut self, request: &Request, descriptors: &[&OwnedFd], what: Question) {
@@ -312,12 +313,12 @@ impl Jail {
         Ok(())
     }
 
-    fn hear_launcher(&mut self) {
+    fn read_launcher(&mut self) {
         loop {
             let Some(launcher) = &self.launcher else {
                 return;
             };
-            match message::receive::<Reply>(&launcher.control) {
+            match message::receive::<LauncherReply>(&launcher.control) {
                 Ok(Some((reply, descriptors))) => self.take_reply(reply, descriptors),
                 Ok(None) => return self.bury_launcher("it has ended"),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -326,8 +327,8 @@ impl Jail {
         }
     }
 
-    fn take_reply(&mut self, reply: Reply, mut descriptors: Vec<OwnedFd>) {
-        if let Reply::Exited {
+    fn take_reply(&mut self, reply: LauncherReply, mut descriptors: Vec<OwnedFd>) {
+        if let LauncherReply::Exited {
             id,
             status,
             max_rss,
@@ -345,7 +346,7 @@ impl Jail {
                 },
             );
         }
-        if let Reply::Unable(error) = reply {
+        if let LauncherReply::Unable(error) = reply {
             return self.bury_with(&error);
         }
         let Some(asked) = self.asked.pop_front() else {
@@ -359,7 +360,7 @@ impl Jail {
                     on_event,
                     answer,
                 },
-                Reply::Started { id: started, pid },
+                LauncherReply::Started { id: started, pid },
             ) if id == started => match descriptors.pop() {
                 Some(pidfd) => self.started(
                     Started {
@@ -376,15 +377,16 @@ impl Jail {
                     self.bury_launcher("a worker came without its pidfd");
                 }
             },
-            (Question::Launch { id, answer, .. }, Reply::Refused { id: refused, error })
-                if id == refused =>
-            {
+            (
+                Question::Launch { id, answer, .. },
+                LauncherReply::Refused { id: refused, error },
+            ) if id == refused => {
                 let _ = answer.send(Err(error));
             }
-            (Question::SetMemory { answer }, Reply::MemorySet { error, .. }) => {
+            (Question::SetMemory { answer }, LauncherReply::MemorySet { error, .. }) => {
                 let _ = answer.send(error.map_or(Ok(()), Err));
             }
-            (Question::Layers { answer }, Reply::Layers(layers)) => {
+            (Question::Layers { answer }, LauncherReply::Layers(layers)) => {
                 let _ = answer.send(Ok(layers));
             }
             _ => self.bury_launcher("it answered something else"),
@@ -409,7 +411,7 @@ impl Jail {
                 on_event,
                 setup: Some(setup),
                 listener: None,
-                deadline: Some(Instant::now() + WALLS_TIME),
+                deadline: Some(Instant::now() + SEAL_TIME),
                 ended: None,
                 orphan: false,
             },
@@ -430,8 +432,8 @@ impl Jail {
         }
     }
 
-    /// Hears how a worker's walls went.
-    fn hear_worker(&mut self, id: u64) {
+    /// Reads whether a worker could be sealed.
+    fn read_worker(&mut self, id: u64) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -453,13 +455,13 @@ impl Jail {
                     {
                         worker.listener = Some(listener);
                         worker.deadline = None;
-                        self.tell(id, JailEvent::Closed);
+                        self.notify(id, JailEvent::Closed);
                     }
                     _ => self.give_up(id, no_listener()),
                 }
             }
             // It ends by itself; the deadline stays in case it does not.
-            Ok(Some((Report::Failed(error), _))) => self.tell(id, JailEvent::Failed(error)),
+            Ok(Some((Report::Failed(error), _))) => self.notify(id, JailEvent::Failed(error)),
             // It has ended, or the deadline will end it.
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
@@ -467,7 +469,7 @@ impl Jail {
         }
     }
 
-    fn hear_denials(&mut self, id: u64) {
+    fn read_denials(&mut self, id: u64) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -482,7 +484,7 @@ impl Jail {
             return;
         };
         self.kill(id);
-        self.tell(id, JailEvent::Denied(denial));
+        self.notify(id, JailEvent::Denied(denial));
     }
 
     /// The kernel says that a worker has ended. The launcher reaps it and says how.
@@ -499,7 +501,7 @@ impl Jail {
 
     fn exited(&mut self, id: u64, exit: Exit) {
         // What it said before it ended comes first.
-        self.hear_worker(id);
+        self.read_worker(id);
         if let Some(worker) = self.workers.remove(&id) {
             call(&worker.on_event, JailEvent::Exited(exit));
         }
@@ -509,8 +511,8 @@ impl Jail {
     fn bury_launcher(&mut self, why: &str) {
         let last_words = self.launcher.as_ref().and_then(|launcher| {
             // It may have said why before it ended.
-            match message::receive::<Reply>(&launcher.control) {
-                Ok(Some((Reply::Unable(error), _))) => Some(error),
+            match message::receive::<LauncherReply>(&launcher.control) {
+                Ok(Some((LauncherReply::Unable(error), _))) => Some(error),
                 _ => None,
             }
         });
@@ -566,10 +568,10 @@ impl Jail {
             worker.setup = None;
             worker.deadline = None;
         }
-        self.tell(id, JailEvent::Failed(error));
+        self.notify(id, JailEvent::Failed(error));
     }
 
-    fn tell(&self, id: u64, event: JailEvent) {
+    fn notify(&self, id: u64, event: JailEvent) {
         if let Some(worker) = self.workers.get(&id) {
             call(&worker.on_event, event);
         }
@@ -597,7 +599,7 @@ impl Jail {
         for id in late {
             self.give_up(
                 id,
-                no_report(&format!("nothing came for {} s", WALLS_TIME.as_secs())),
+                no_report(&format!("nothing came for {} s", SEAL_TIME.as_secs())),
             );
         }
         let unreaped = self

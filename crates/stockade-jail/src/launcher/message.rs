@@ -21,13 +21,13 @@ use crate::{ExitStatus, JailError, JailSpec, Layer};
 /// Largest packet in bytes.
 pub(crate) const MOST_BYTES: usize = 32 << 10;
 
-/// Most descriptors in a packet: what a template hands to its clone.
+/// Most descriptors in a packet: what a template hands to its clone, more than the sockets and files of a launch.
 const MOST_DESCRIPTORS: usize = 3 + crate::cgroup::MOST_DOORS;
 
 /// From the supervisor to the launcher.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Start a worker. With it come the worker's ends of its message socket and its setup socket.
+    /// Start a worker. With it come the worker's ends of its message socket and its setup socket, and its files.
     Launch { id: u64, spec: JailSpec },
     /// Set what the kernel lets a worker use.
     SetMemory { id: u64, memory: Option<u64> },
@@ -37,7 +37,7 @@ pub(crate) enum Request {
 
 /// From the launcher to the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Reply {
+pub(crate) enum LauncherReply {
     /// The worker exists. With it comes its pidfd.
     Started { id: u64, pid: i32 },
     /// There is no such worker.
@@ -99,7 +99,8 @@ pub(crate) fn send(
 /// A packet and the descriptors that came with it.
 pub(crate) type Packet<T> = (T, Vec<OwnedFd>);
 
-/// Receives one packet without waiting; `None` when the other end is closed.
+/// Receives one packet without waiting; `None` when the other end is closed. Where this process may not open as many
+/// descriptors as came with the packet, it has none of them.
 pub(crate) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<Packet<T>>> {
     let mut bytes = vec![0; MOST_BYTES];
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
@@ -112,7 +113,7 @@ pub(crate) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Opti
             RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
         )
     })?;
-    let descriptors: Vec<OwnedFd> = control
+    let mut descriptors: Vec<OwnedFd> = control
         .drain()
         .filter_map(|message| match message {
             RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
@@ -124,11 +125,12 @@ pub(crate) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Opti
     if received.bytes == 0 {
         return Ok(None);
     }
-    if received
-        .flags
-        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
-    {
+    if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(io::Error::other("a packet over its bounds"));
+    }
+    // No number was left for some of them.
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        descriptors.clear();
     }
     let message = postcard::from_bytes(&bytes[..received.bytes]).map_err(io::Error::other)?;
     Ok(Some((message, descriptors)))

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,16 +20,18 @@ use rustix::process::{
 };
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
-use super::message::{self, Reply, Request};
-use super::template::{Template, Templates};
+use super::message::{self, LauncherReply, Request};
+use super::template::{self, Template, Templates};
 use crate::cgroup::{Cgroups, WorkerCgroup};
 use crate::child::{self, Start};
 use crate::descriptors::Handed;
 use crate::namespaces::{self, Ids};
 use crate::seccomp::{self, Filters};
 use crate::sys::process::{Reaped, child_signals, default_signals, exit_now, reap};
-use crate::worker::Entry;
-use crate::{CgroupUse, ExitStatus, JailError, JailSpec, Level, Wx, layers, rlimits, sys};
+use crate::worker::WorkerMain;
+use crate::{
+    CgroupUse, ExitStatus, FILES, JailError, JailSpec, Level, Role, Wx, layers, rlimits, sys,
+};
 
 /// The name that the launcher is started by, in place of the program's: `stockade-launcher`, and room for
 /// what workers show in its place.
@@ -60,12 +61,16 @@ pub(super) fn is_prepared() -> bool {
     PREPARED.load(Ordering::Relaxed)
 }
 
-/// Becomes the launcher, and later a worker, when this process was started as one; to be called first in
+/// Becomes the launcher, and later a worker, when this process was started as one, or a template; to be called first in
 /// `main`. Otherwise it returns at once. `entry` is what workers run, `template` what processes run that workers
 /// with isolates are cloned from, where such workers start often.
-pub fn run_if_launcher(entry: Entry, template: Option<Template>) {
+pub fn run_if_launcher(entry: WorkerMain, template: Option<Template>) {
     PREPARED.store(true, Ordering::Relaxed);
-    if std::env::args_os().next().is_none_or(|name| name != NAME) {
+    let name = std::env::args_os().next();
+    if name.as_ref().is_some_and(|name| name == template::NAME) {
+        return template::run_if_template(template);
+    }
+    if name.is_none_or(|name| name != NAME) {
         return;
     }
     let stdin = io::stdin();
@@ -82,7 +87,7 @@ pub fn run_if_launcher(entry: Entry, template: Option<Template>) {
             server.end();
             ended
         }
-        Err(error) => message::send(control, &Reply::Unable(error), &[]),
+        Err(error) => message::send(control, &LauncherReply::Unable(error), &[]),
     };
     exit_now(i32::from(ended.is_err()))
 }
@@ -98,7 +103,7 @@ struct Alive {
 
 struct Server<'a> {
     control: std::os::fd::BorrowedFd<'a>,
-    entry: Entry,
+    entry: WorkerMain,
     /// Our own, for workers to see whether we live.
     myself: OwnedFd,
     children: OwnedFd,
@@ -113,7 +118,7 @@ struct Server<'a> {
 impl<'a> Server<'a> {
     fn new(
         control: std::os::fd::BorrowedFd<'a>,
-        entry: Entry,
+        entry: WorkerMain,
         template: Option<Template>,
     ) -> Result<Self, JailError> {
         let supervisor = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
@@ -203,25 +208,27 @@ impl<'a> Server<'a> {
 
     fn answer(&mut self, request: Request, descriptors: Vec<OwnedFd>) -> io::Result<()> {
         match request {
-            Request::Launch { id, spec } => match self.launch(id, &spec, descriptors) {
+            Request::Launch { id, spec } => match self.launch(id, &spec, &descriptors) {
                 Ok(pid) => {
                     let pidfd = self.workers.get(&pid).map(|worker| worker.pidfd.as_fd());
                     message::send(
                         self.control,
-                        &Reply::Started { id, pid },
+                        &LauncherReply::Started { id, pid },
                         &Vec::from_iter(pidfd),
                     )
                 }
-                Err(error) => message::send(self.control, &Reply::Refused { id, error }, &[]),
+                Err(error) => {
+                    message::send(self.control, &LauncherReply::Refused { id, error }, &[])
+                }
             },
             Request::SetMemory { id, memory } => {
                 let error = self.set_memory(id, memory).err();
-                message::send(self.control, &Reply::MemorySet { id, error }, &[])
+                message::send(self.control, &LauncherReply::MemorySet { id, error }, &[])
             }
             Request::Layers => {
                 let layers = layers::try_all(&mut self.cgroups, &mut self.ids);
                 self.untidy = true;
-                message::send(self.control, &Reply::Layers(layers), &[])
+                message::send(self.control, &LauncherReply::Layers(layers), &[])
             }
         }
     }
@@ -231,13 +238,29 @@ impl<'a> Server<'a> {
         &mut self,
         id: u64,
         spec: &JailSpec,
-        descriptors: Vec<OwnedFd>,
+        descriptors: &[OwnedFd],
     ) -> Result<i32, JailError> {
         check(spec)?;
-        let Ok([message, setup]) = <[OwnedFd; 2]>::try_from(descriptors) else {
-            return Err(invalid("the worker's sockets are missing"));
+        let files = match spec.role {
+            Role::Isolates | Role::Attack => 0,
+            Role::Database { .. } => FILES,
         };
-        let filters = filters(spec.wx)?;
+        let missing = || {
+            JailError::new(
+                "launcher",
+                "the sockets or files of a worker did not arrive",
+                "the limit of open files of the process that starts workers",
+                "raise the limit of open files (ulimit -n)",
+            )
+        };
+        let (sockets, files) = match descriptors.len().checked_sub(files) {
+            Some(2) => descriptors.split_at(2),
+            _ => return Err(missing()),
+        };
+        let [message, setup] = sockets else {
+            return Err(missing());
+        };
+        let filters = seccomp::filters(spec.wx, files.len() == FILES)?;
         let container = spec.level == Level::Container;
         let own = self
             .ids
@@ -247,7 +270,7 @@ impl<'a> Server<'a> {
         } else {
             None
         };
-        match self.start(spec, own, &message, &setup, cgroup.as_ref(), filters) {
+        match self.start(spec, own, [message, setup], files, cgroup.as_ref(), filters) {
             Ok(child) => {
                 let pid = child.pid;
                 self.workers.insert(
@@ -277,8 +300,8 @@ impl<'a> Server<'a> {
         &mut self,
         spec: &JailSpec,
         own: Option<u32>,
-        message: &OwnedFd,
-        setup: &OwnedFd,
+        [message, setup]: [&OwnedFd; 2],
+        files: &[OwnedFd],
         cgroup: Option<&WorkerCgroup>,
         filters: &'static Filters,
     ) -> Result<sys::clone::Child, JailError> {
@@ -305,15 +328,32 @@ impl<'a> Server<'a> {
                 setup,
                 launcher: myself,
                 go,
+                files,
             },
         };
         let (go, mut let_go) = pipe()?;
-        let cloned = self.templates.clone_worker(&start(&go), namespaces);
+        // Each attempt has a pipe of its own: a clone that a template made and could not report ends at the end of its
+        // pipe, and must not take the place of another one.
+        let another_go;
+        let began = Instant::now();
+        let cloned = match spec.template {
+            Some(_) => Some(
+                match self.templates.clone_from_own(&start(&go), namespaces) {
+                    Ok(child) => child,
+                    Err(error) if began.elapsed() > template::QUICK => return Err(error),
+                    // The template may have ended: then there is a new one.
+                    Err(_) => {
+                        (another_go, let_go) = pipe()?;
+                        let start = start(&another_go);
+                        self.templates.clone_from_own(&start, namespaces)?
+                    }
+                },
+            ),
+            None => self.templates.clone_worker(&start(&go), namespaces),
+        };
         let child = match cloned {
             Some(child) => namespaces::finish(child, namespaces, own)?,
             None => {
-                // A pipe of its own: a clone that a template made and could not report ends at the end of the first one,
-                // and must not take the place of this one.
                 let own_go;
                 (own_go, let_go) = pipe()?;
                 let (entry, start) = (self.entry, start(&own_go));
@@ -337,7 +377,7 @@ impl<'a> Server<'a> {
             });
         match prepared {
             Ok(()) => {
-                self.templates.prepare(spec, filters, &self.myself);
+                self.templates.prepare(spec, &self.myself);
                 Ok(child)
             }
             Err(error) => {
@@ -388,7 +428,7 @@ impl<'a> Server<'a> {
             self.cgroups.remove(cgroup);
             self.untidy = true;
         }
-        let reply = Reply::Exited {
+        let reply = LauncherReply::Exited {
             id: worker.id,
             status: status(reaped.status),
             max_rss: reaped.max_rss,
@@ -451,21 +491,6 @@ fn status(raw: i32) -> ExitStatus {
     }
 }
 
-/// The seccomp filters of workers, compiled once: each clone has them in its memory.
-fn filters(wx: Wx) -> Result<&'static Filters, JailError> {
-    static JIT: OnceLock<Filters> = OnceLock::new();
-    static STRICT: OnceLock<Filters> = OnceLock::new();
-    let cell = match wx {
-        Wx::Jit => &JIT,
-        Wx::Strict => &STRICT,
-    };
-    if let Some(filters) = cell.get() {
-        return Ok(filters);
-    }
-    let compiled = seccomp::compile(wx)?;
-    Ok(cell.get_or_init(|| compiled))
-}
-
 /// Sees that the numbers make sense, whatever the supervisor thinks.
 fn check(spec: &JailSpec) -> Result<(), JailError> {
     if !(1..=MOST_THREADS).contains(&spec.threads) {
@@ -478,6 +503,9 @@ fn check(spec: &JailSpec) -> Result<(), JailError> {
         return Err(invalid(&format!(
             "{memory} bytes of memory are under {LEAST_MEMORY}"
         )));
+    }
+    if matches!(spec.role, Role::Database { .. }) && spec.wx != Wx::Strict {
+        return Err(invalid("a database needs no executable memory"));
     }
     if let Some(share) = spec
         .cpu_share
@@ -517,7 +545,6 @@ fn timespec(duration: Duration) -> Timespec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Role;
 
     fn spec() -> JailSpec {
         JailSpec {
@@ -529,6 +556,7 @@ mod tests {
             isolates: 1,
             threads: 4,
             cgroup: CgroupUse::Auto,
+            template: None,
         }
     }
 

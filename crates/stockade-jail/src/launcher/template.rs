@@ -1,30 +1,35 @@
 //! Templates: processes that have everything ready which a worker needs, and are cloned into workers.
 //!
 //! Starting the engine takes a worker most of its time. A template does it once, before any guest's byte has
-//! been seen, and each worker is then a copy of it. [`Templates`] is the launcher's side, [`Clones`] the
-//! template's own.
+//! been seen, and each worker is then a copy of it. A template is this program started again, so that no two of them
+//! have the same addresses. [`Templates`] is the launcher's side, [`Clones`] the template's own.
 //!
 //! Invariants:
 //! 1. A template sees no guest's data: it receives descriptions of workers and descriptors to hand on, reads
 //!    none of them, and never runs the worker's own part.
 //! 2. A clone is a child of the launcher, which reaps it as it does every other worker.
-//! 3. Without a template, or with one that fails, workers are made as if there were no templates.
+//! 3. Without a template, or with one that fails, workers are made as if there were no templates; except those that
+//!    name a template of their own, which are refused then.
 
 use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Signal, pidfd_send_signal, set_parent_process_death_signal};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
+use rustix::process::{
+    DumpableBehavior, Signal, pidfd_send_signal, set_dumpable_behavior,
+    set_parent_process_death_signal,
+};
 use serde::{Deserialize, Serialize};
 
 use super::message;
 use crate::child::{self, Start};
 use crate::descriptors::Handed;
-use crate::seccomp::Filters;
+use crate::seccomp::{Filters, filters};
 use crate::sys::clone::{Child, clone_process, clone_sibling};
 use crate::worker::Inside;
 use crate::{JailError, JailSpec, Role, Wx, namespaces, sys};
@@ -33,8 +38,24 @@ use crate::{JailError, JailSpec, Role, Wx, namespaces, sys};
 /// cannot be done.
 pub type Template = fn(&JailSpec, Clones) -> JailError;
 
-/// Templates at the same time: each holds an engine, some 10 MB.
+/// The name that a template is started by, and room for what workers show in its place.
+pub(super) const NAME: &str = concat!(
+    "stockade-template",
+    "                                                               "
+);
+
+/// Templates of all workers at the same time: each holds an engine, some 10 MB.
 const MOST: usize = 4;
+
+/// Templates with a name of their own at the same time.
+const MOST_OWN: usize = 32;
+
+/// How long a template may take until it can be cloned. The launcher may do nothing else meanwhile, and is expected to
+/// reap workers within 10 s.
+const START_TIME: Duration = Duration::from_secs(4);
+
+/// How long an attempt to clone a worker from its own template may have taken to be made a second time.
+pub(super) const QUICK: Duration = Duration::from_millis(500);
 
 /// Kinds of workers that are remembered.
 const MOST_KINDS: usize = 64;
@@ -56,19 +77,21 @@ const MOST_FAILURES: u32 = 3;
 const CLONE_TIME: Duration = Duration::from_secs(2);
 
 /// What workers that are clones of the same template have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Kind {
     wx: Wx,
     memory: Option<u64>,
+    own: Option<String>,
 }
 
 impl Kind {
-    /// `None` for workers that have no template: several isolates have a heap each, and tests of the walls are
+    /// `None` for workers that have no template: several isolates have a heap each, and tests of the layers are
     /// no isolates.
     fn of(spec: &JailSpec) -> Option<Self> {
         (spec.role == Role::Isolates && spec.isolates <= 1).then_some(Self {
             wx: spec.wx,
             memory: spec.memory,
+            own: spec.template.clone(),
         })
     }
 }
@@ -134,9 +157,7 @@ impl Templates {
         match running.clone_worker(start, namespaces) {
             Ok(child) => {
                 self.failures = 0;
-                if running.clones >= MOST_CLONES {
-                    self.end(index);
-                }
+                self.end_if_used_up(index);
                 Some(child)
             }
             Err(_) => {
@@ -147,36 +168,107 @@ impl Templates {
         }
     }
 
+    /// Makes a worker from the template that only workers of its name are made from; starts it if need be, and waits
+    /// for it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// There is none and none can be started, or it cannot be cloned.
+    pub(super) fn clone_from_own(
+        &mut self,
+        start: &Start<'_>,
+        namespaces: u64,
+    ) -> Result<Child, JailError> {
+        let refused = |what: String| {
+            JailError::new(
+                "template",
+                format!("a worker cannot be cloned from a template of its own: {what}"),
+                "a process that is this program started again, and clone3",
+                "free memory, raise the limits of processes and open files (ulimit -u, ulimit -n), or leave the option \
+                 `template` out",
+            )
+        };
+        let (Some(_), Some(kind)) = (self.template, Kind::of(start.spec)) else {
+            return Err(refused("such workers have no templates".to_owned()));
+        };
+        let launcher = start.handed.launcher;
+        let known = self.running.iter().position(|one| one.kind == kind);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                self.make_room(true, Duration::ZERO);
+                let running = Running::start(start.spec, kind, launcher);
+                self.running
+                    .push(running.map_err(|error| refused(error.to_string()))?);
+                self.running.len() - 1
+            }
+        };
+        let cloned = match self.running.get_mut(index) {
+            Some(running) => running
+                .wait_until_ready()
+                .and_then(|()| running.clone_worker(start, namespaces)),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        match cloned {
+            Ok(child) => {
+                self.end_if_used_up(index);
+                Ok(child)
+            }
+            Err(error) => {
+                self.end(index);
+                Err(refused(error.to_string()))
+            }
+        }
+    }
+
+    fn end_if_used_up(&mut self, index: usize) {
+        if (self.running.get(index)).is_some_and(|running| running.clones >= MOST_CLONES) {
+            self.end(index);
+        }
+    }
+
+    /// Ends the template that was not used for longest, if there are as many as may be and it was not used for this
+    /// time. Whether there is room.
+    fn make_room(&mut self, own: bool, unused: Duration) -> bool {
+        let most = if own { MOST_OWN } else { MOST };
+        let of_them =
+            || (self.running.iter().enumerate()).filter(|(_, one)| one.kind.own.is_some() == own);
+        if of_them().count() < most {
+            return true;
+        }
+        let oldest = of_them().min_by_key(|(_, one)| one.used);
+        match oldest.filter(|(_, one)| one.used.elapsed() >= unused) {
+            Some((oldest, _)) => {
+                self.end(oldest);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Starts a template for workers like this one, if it is the second of its kind: a program that needs one
     /// worker only is not to pay for a template.
-    pub(super) fn prepare(
-        &mut self,
-        spec: &JailSpec,
-        filters: &'static Filters,
-        launcher: &OwnedFd,
-    ) {
-        let (Some(template), Some(kind)) = (self.template, Kind::of(spec)) else {
+    pub(super) fn prepare(&mut self, spec: &JailSpec, launcher: &OwnedFd) {
+        // Those with a name are made from theirs alone, which is there by now.
+        let kind = Kind::of(spec).filter(|kind| kind.own.is_none());
+        let (Some(_), Some(kind)) = (self.template, kind) else {
             return;
         };
         if self.failures >= MOST_FAILURES || self.running.iter().any(|one| one.kind == kind) {
             return;
         }
-        let Some(seen) = self.seen.iter().position(|&one| one == kind) else {
+        let Some(seen) = self.seen.iter().position(|one| *one == kind) else {
             if self.seen.len() == MOST_KINDS {
                 self.seen.remove(0);
             }
             return self.seen.push(kind);
         };
-        if self.running.len() == MOST {
-            let oldest = (self.running.iter().enumerate()).min_by_key(|(_, one)| one.used);
-            match oldest.filter(|(_, one)| one.used.elapsed() >= UNUSED) {
-                Some((oldest, _)) => self.end(oldest),
-                // Workers of ever new kinds must not take the templates of others.
-                None => return,
-            }
+        // Workers of ever new kinds must not take the templates of others.
+        if !self.make_room(false, UNUSED) {
+            return;
         }
         // Where none can be started, workers are made without; the next one of this kind tries again.
-        if let Ok(running) = Running::start(template, spec, kind, filters, launcher) {
+        if let Ok(running) = Running::start(spec, kind, launcher) {
             self.running.push(running);
             self.seen.remove(seen);
         }
@@ -199,7 +291,10 @@ impl Templates {
     pub(super) fn reaped(&mut self, pid: i32) -> bool {
         let index = self.running.iter().position(|one| one.process.pid == pid);
         index.is_some_and(|index| {
-            self.running.swap_remove(index);
+            let mut ended = self.running.swap_remove(index);
+            if !ended.is_ready() {
+                self.failures += 1;
+            }
             true
         })
     }
@@ -217,30 +312,30 @@ impl Templates {
 }
 
 impl Running {
-    fn start(
-        template: Template,
-        spec: &JailSpec,
-        kind: Kind,
-        filters: &'static Filters,
-        launcher: &OwnedFd,
-    ) -> io::Result<Self> {
+    fn start(spec: &JailSpec, kind: Kind, launcher: &OwnedFd) -> io::Result<Self> {
         let (control, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
             SocketFlags::CLOEXEC,
             None,
         )?;
-        let process = clone_process(0, || {
-            main(template, spec, theirs.as_fd(), launcher, filters)
-        })?;
-        Ok(Self {
+        let process = clone_process(0, || start_again(theirs.as_fd(), launcher))?;
+        let running = Self {
             kind,
             process,
             control,
             ready: false,
             clones: 0,
             used: Instant::now(),
-        })
+        };
+        // It is read once the program runs again.
+        match message::send(&running.control, spec, &[]) {
+            Ok(()) => Ok(running),
+            Err(error) => {
+                running.process.kill();
+                Err(error)
+            }
+        }
     }
 
     /// Whether it has said that it can be cloned.
@@ -250,6 +345,22 @@ impl Running {
             self.ready = matches!(report, Ok(Some((Report::Ready, _))));
         }
         self.ready
+    }
+
+    /// Waits until it can be cloned.
+    fn wait_until_ready(&mut self) -> io::Result<()> {
+        let until = Instant::now() + START_TIME;
+        while !self.is_ready() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || !is_readable(&self.control, left)? {
+                return Err(io::Error::other("it is not ready in time"));
+            }
+            // Either that it is ready, or that it has ended.
+            if !self.is_ready() {
+                return Err(io::Error::other("it has ended"));
+            }
+        }
+        Ok(())
     }
 
     fn clone_worker(&mut self, start: &Start<'_>, namespaces: u64) -> io::Result<Child> {
@@ -266,12 +377,7 @@ impl Running {
         ];
         descriptors.extend(start.doors.iter().map(|door| door.as_fd()));
         message::send(&self.control, &order, &descriptors)?;
-        let mut answered = [PollFd::new(&self.control, PollFlags::IN)];
-        let wait = Timespec {
-            tv_sec: CLONE_TIME.as_secs().cast_signed(),
-            tv_nsec: CLONE_TIME.subsec_nanos().into(),
-        };
-        rustix::io::retry_on_intr(|| poll(&mut answered, Some(&wait)))?;
+        is_readable(&self.control, CLONE_TIME)?;
         match message::receive::<Report>(&self.control)? {
             Some((Report::Cloned { pid }, mut descriptors)) => {
                 self.clones += 1;
@@ -286,24 +392,64 @@ impl Running {
     }
 }
 
-/// The life of a template, in a fresh clone of the launcher.
-fn main(
-    template: Template,
-    spec: &JailSpec,
-    control: BorrowedFd<'_>,
-    launcher: &OwnedFd,
-    filters: &'static Filters,
-) -> Infallible {
-    let clones = match Clones::new(control, launcher, filters) {
-        Ok(clones) => clones,
-        Err(_) => sys::process::exit_now(crate::worker::EXIT_FAILED),
+/// Whether the other end of a socket says something, or closes it, within this time.
+fn is_readable(socket: &OwnedFd, within: Duration) -> io::Result<bool> {
+    let mut waited = [PollFd::new(socket, PollFlags::IN)];
+    let wait = Timespec {
+        tv_sec: within.as_secs().cast_signed(),
+        tv_nsec: within.subsec_nanos().into(),
     };
-    let spec = spec.clone();
-    // The thread that was cloned has an outdated idea of its own id in the C library; a new one has not.
+    let count = rustix::io::retry_on_intr(|| poll(&mut waited, Some(&wait)))?;
+    Ok(count > 0)
+}
+
+/// Starts this program again as a template, in a fresh clone of the launcher: with addresses of its own.
+fn start_again(control: BorrowedFd<'_>, launcher: &OwnedFd) -> Infallible {
+    if arrange(control, launcher).is_ok() {
+        // Returns only if it fails; nobody needs to know why.
+        let _ = std::process::Command::new("/proc/self/exe")
+            .arg0(NAME)
+            .env_clear()
+            .exec();
+    }
+    sys::process::exit_now(crate::worker::EXIT_FAILED)
+}
+
+/// Leaves nothing open but what a template needs: the launcher's own descriptors are not for its clones, and its
+/// socket must close when it ends.
+fn arrange(control: BorrowedFd<'_>, launcher: &OwnedFd) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let inert = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let high = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, CONTROL + 8);
+    let (control, launcher) = (high(control)?, high(launcher.as_fd())?);
+    for number in 0..CONTROL {
+        sys::descriptor::place(&inert, number)?;
+    }
+    std::mem::forget(inert);
+    sys::descriptor::place(&control, CONTROL)?;
+    sys::descriptor::place(&launcher, LAUNCHER)?;
+    std::mem::forget((control, launcher));
+    sys::descriptor::close_from(LAUNCHER + 1)
+}
+
+/// Is a template to its end, if this process was started as one. Otherwise somebody has just chosen a strange name, and
+/// it returns at once.
+#[expect(unreachable_code, reason = "a template goes on elsewhere to its end")]
+pub(super) fn run_if_template(template: Option<Template>) {
+    let is_ours = sys::descriptor::borrow(CONTROL).is_some_and(|control| {
+        matches!(sockopt::socket_type(control), Ok(SocketType::SEQPACKET))
+            && matches!(sockopt::socket_domain(control), Ok(AddressFamily::UNIX))
+    });
+    let Some(template) = template.filter(|_| is_ours) else {
+        return;
+    };
+    let Ok((spec, clones)) = Clones::new() else {
+        sys::process::exit_now(crate::worker::EXIT_FAILED)
+    };
     child::run_on_new_thread(move || {
         // There is nobody to report to: workers are made without a template where there is none.
         drop(template(&spec, clones));
-    })
+    });
 }
 
 /// The template's control socket.
@@ -320,38 +466,40 @@ pub struct Clones {
 }
 
 impl Clones {
-    /// Leaves nothing open but what a template needs: the launcher's own descriptors are not for its clones,
-    /// and its socket must close when it ends.
-    fn new(
-        control: BorrowedFd<'_>,
-        launcher: &OwnedFd,
-        filters: &'static Filters,
-    ) -> io::Result<Self> {
-        set_parent_process_death_signal(Some(Signal::KILL))?;
+    /// Takes what [`arrange`] has left open, and waits for the description of the workers.
+    fn new() -> io::Result<(JailSpec, Self)> {
         rustix::thread::set_name(c"stockade-templ")?;
-        sys::title::show("stockade-template");
-        let inert = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let high = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, CONTROL + 8);
-        let (control, launcher) = (high(control)?, high(launcher.as_fd())?);
-        for number in 0..CONTROL {
-            sys::descriptor::place(&inert, number)?;
+        sys::title::find();
+        sys::title::show(NAME.trim_end());
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        // The runtime of the language has set handlers, which would take signals of a clone.
+        sys::process::default_signals();
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        let (control, launcher) = (
+            sys::descriptor::take(CONTROL),
+            sys::descriptor::take(LAUNCHER),
+        );
+        for kept in [&control, &launcher] {
+            rustix::io::fcntl_setfd(kept, rustix::io::FdFlags::CLOEXEC)?;
         }
-        std::mem::forget(inert);
-        sys::descriptor::place(&control, CONTROL)?;
-        sys::descriptor::place(&launcher, LAUNCHER)?;
-        std::mem::forget((control, launcher));
-        sys::descriptor::close_from(LAUNCHER + 1)?;
-        let launcher = sys::descriptor::take(LAUNCHER);
         // Ended by the kernel with the launcher, unless that had ended before.
         pidfd_send_signal(&launcher, Signal::CONT)?;
-        Ok(Self {
-            control: sys::descriptor::take(CONTROL),
-            launcher,
-            filters,
-        })
+        is_readable(&control, START_TIME)?;
+        let Some((spec, _)) = message::receive::<JailSpec>(&control)? else {
+            return Err(io::Error::other("the launcher has ended"));
+        };
+        let filters = filters(spec.wx, false).map_err(|error| io::Error::other(error.what))?;
+        Ok((
+            spec,
+            Self {
+                control,
+                launcher,
+                filters,
+            },
+        ))
     }
 
-    /// Makes workers as the launcher orders. In each of them `run` is called, behind all walls but the last,
+    /// Makes workers as the launcher orders. In each of them `run` is called, with all layers but the last,
     /// with what this process had in memory; it does not return before the worker's end. It is never called
     /// in this process.
     ///
@@ -414,6 +562,7 @@ impl Clones {
                 setup: &setup,
                 launcher: &self.launcher,
                 go: &go,
+                files: &[],
             },
         };
         namespaces::clone_by(order.namespaces, || {

@@ -1,5 +1,7 @@
 //! From rules to programs for the kernel.
 
+use std::sync::OnceLock;
+
 use seccompiler::{BpfMap, BpfProgram, TargetArch, sock_filter};
 
 use super::LAYER;
@@ -22,10 +24,27 @@ pub(crate) struct Filters {
     pub(super) program: BpfProgram,
 }
 
-/// Compiles the rules of a mode for the architecture of this program.
-pub(crate) fn compile(wx: Wx) -> Result<Filters, JailError> {
+/// The seccomp filters of workers, with or without files, compiled once: each clone has them in its memory.
+pub(crate) fn filters(wx: Wx, files: bool) -> Result<&'static Filters, JailError> {
+    static JIT: OnceLock<Filters> = OnceLock::new();
+    static STRICT: OnceLock<Filters> = OnceLock::new();
+    static FILES: OnceLock<Filters> = OnceLock::new();
+    let cell = match (files, wx) {
+        (true, _) => &FILES,
+        (false, Wx::Jit) => &JIT,
+        (false, Wx::Strict) => &STRICT,
+    };
+    if let Some(filters) = cell.get() {
+        return Ok(filters);
+    }
+    let compiled = compile(wx, files)?;
+    Ok(cell.get_or_init(|| compiled))
+}
+
+/// Compiles the rules of a mode, for a worker with or without files, for the architecture of this program.
+pub(crate) fn compile(wx: Wx, files: bool) -> Result<Filters, JailError> {
     native()
-        .and_then(|arch| compile_for(wx, arch))
+        .and_then(|arch| compile_for(wx, files, arch))
         .map_err(|what| {
             JailError::new(
                 LAYER,
@@ -36,8 +55,8 @@ pub(crate) fn compile(wx: Wx) -> Result<Filters, JailError> {
         })
 }
 
-pub(super) fn compile_for(wx: Wx, arch: TargetArch) -> Result<Filters, String> {
-    let json = serde_json::to_vec(&rules(wx, arch)?).map_err(|error| error.to_string())?;
+pub(super) fn compile_for(wx: Wx, files: bool, arch: TargetArch) -> Result<Filters, String> {
+    let json = serde_json::to_vec(&rules(wx, files, arch)?).map_err(|error| error.to_string())?;
     let mut programs: BpfMap =
         seccompiler::compile_from_json(json.as_slice(), arch).map_err(|error| error.to_string())?;
     let mut allow = programs

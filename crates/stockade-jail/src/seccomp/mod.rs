@@ -1,7 +1,8 @@
 //! System calls (seccomp(2)): an allow-list with rules for arguments.
 //!
 //! The rules are data, in this crate's folder `seccomp`, in the JSON format of the `seccompiler` crate.
-//! `every-worker.json` holds for all, one file for each mode and architecture adds to it. A section is a
+//! `every-worker.json` holds for all, one file for each mode and architecture adds to it, and `database.json` what
+//! a worker with open files needs. A section is a
 //! filter, and they become one program, what is refused first:
 //!
 //! - `allow`: what matches is carried out. What does not waits for the supervisor ([`Listener`]), which
@@ -25,7 +26,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use compile::{Filters, compile};
+pub(crate) use compile::{Filters, compile, filters};
 pub(crate) use install::{install, self_test};
 pub(crate) use notify::Listener;
 pub use rules::allowed;

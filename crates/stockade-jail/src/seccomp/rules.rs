@@ -38,12 +38,12 @@ pub(super) struct Rule {
 /// Filters by the names of their sections.
 pub(super) type Rules = BTreeMap<String, Section>;
 
-/// The rules of `every-worker.json` with those of the mode and architecture.
+/// The rules of `every-worker.json` with those of the mode and architecture, and those of a worker with files.
 ///
 /// # Errors
 /// One line, when a file is not as it should be or there is none for the architecture.
-pub(super) fn rules(wx: Wx, arch: TargetArch) -> Result<Rules, String> {
-    let role = match (arch, wx) {
+pub(super) fn rules(wx: Wx, files: bool, arch: TargetArch) -> Result<Rules, String> {
+    let mode = match (arch, wx) {
         (TargetArch::x86_64, Wx::Jit) => include_str!("../../seccomp/worker-jit.x86_64.json"),
         (TargetArch::x86_64, Wx::Strict) => include_str!("../../seccomp/worker-strict.x86_64.json"),
         (TargetArch::aarch64, Wx::Jit) => include_str!("../../seccomp/worker-jit.aarch64.json"),
@@ -56,7 +56,12 @@ pub(super) fn rules(wx: Wx, arch: TargetArch) -> Result<Rules, String> {
         "every-worker.json",
         include_str!("../../seccomp/every-worker.json"),
     )?;
-    for (name, section) in parse("the worker's rules", role)? {
+    let mut more: Vec<_> = parse("the worker's rules", mode)?.into_iter().collect();
+    if files {
+        let text = include_str!("../../seccomp/database.json");
+        more.extend(parse("database.json", text)?);
+    }
+    for (name, section) in more {
         match rules.get_mut(&name) {
             Some(common)
                 if common.match_action == section.match_action
@@ -85,7 +90,7 @@ pub(super) fn native() -> Result<TargetArch, String> {
 /// The names of the system calls that a worker may make, sorted, on the architecture of this program.
 /// Rules on their arguments hold besides.
 pub fn allowed(wx: Wx) -> Vec<String> {
-    let Ok(rules) = native().and_then(|arch| rules(wx, arch)) else {
+    let Ok(rules) = native().and_then(|arch| rules(wx, false, arch)) else {
         return Vec::new();
     };
     let names: BTreeSet<String> = rules

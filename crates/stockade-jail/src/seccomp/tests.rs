@@ -12,19 +12,25 @@ use crate::spec::Wx;
 
 const ARCHITECTURES: [TargetArch; 2] = [TargetArch::x86_64, TargetArch::aarch64];
 
+/// What rules there are for: the mode, and whether the worker has files.
+const KINDS: [(Wx, bool); 3] = [(Wx::Jit, false), (Wx::Strict, false), (Wx::Strict, true)];
+
 fn all_rules() -> Vec<(String, Rules)> {
     ARCHITECTURES
         .into_iter()
-        .flat_map(|arch| [Wx::Jit, Wx::Strict].map(|wx| (wx, arch)))
-        .map(|(wx, arch)| (format!("{wx:?} on {arch:?}"), rules(wx, arch).unwrap()))
+        .flat_map(|arch| KINDS.map(|(wx, files)| (wx, files, arch)))
+        .map(|(wx, files, arch)| {
+            let name = format!("{wx:?}, files {files}, on {arch:?}");
+            (name, rules(wx, files, arch).unwrap())
+        })
         .collect()
 }
 
 #[test]
 fn rules_compile_on_both_architectures() {
     for arch in ARCHITECTURES {
-        for wx in [Wx::Jit, Wx::Strict] {
-            let filters = compile_for(wx, arch).unwrap();
+        for (wx, files) in KINDS {
+            let filters = compile_for(wx, files, arch).unwrap();
             let returns = |action: u32| {
                 let program = filters.program.iter();
                 program
@@ -230,4 +236,43 @@ fn denial_display_teaches() {
         "ioctl 0x5412 on descriptor 0",
     );
     check("openat", [0; 6], "openat");
+}
+
+#[test]
+fn rules_of_files_are_for_the_files_alone() {
+    for arch in ARCHITECTURES {
+        let without = rules(Wx::Strict, false, arch).unwrap();
+        let known: BTreeSet<String> = without["allow"]
+            .filter
+            .iter()
+            .map(|rule| serde_json::to_string(rule).unwrap())
+            .collect();
+        let with = rules(Wx::Strict, true, arch).unwrap();
+        assert_eq!(without.len(), with.len(), "{arch:?}");
+        let mut calls = BTreeSet::new();
+        for rule in &with["allow"].filter {
+            if known.contains(&serde_json::to_string(rule).unwrap()) {
+                continue;
+            }
+            calls.insert(&*rule.syscall);
+            let bounds: Vec<_> = rule
+                .args
+                .iter()
+                .flatten()
+                .map(|bound| (&bound["index"], &bound["type"], &bound["op"], &bound["val"]))
+                .map(|(index, kind, op, value)| format!("{index} {kind} {op} {value}"))
+                .collect();
+            let files = [r#"0 "dword" "ge" 13"#, r#"0 "dword" "le" 15"#];
+            assert_eq!(bounds, files, "{}", rule.syscall);
+        }
+        let expected = [
+            "fdatasync",
+            "fstat",
+            "fsync",
+            "ftruncate",
+            "pread64",
+            "pwrite64",
+        ];
+        assert!(calls.into_iter().eq(expected), "{arch:?}");
+    }
 }

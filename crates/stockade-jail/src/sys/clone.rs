@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, pidfd_send_signal, waitpid};
 
 use super::process::exit_now;
@@ -23,6 +24,12 @@ struct CloneArgs {
     tls: u64,
 }
 
+/// How long the end of a killed process is waited for.
+const KILL_TIME: Timespec = Timespec {
+    tv_sec: 2,
+    tv_nsec: 0,
+};
+
 /// A process just made, not reaped yet.
 pub(crate) struct Child {
     pub(crate) pid: i32,
@@ -30,7 +37,8 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Kills and reaps it.
+    /// Kills and reaps it. One that the kernel does not end within [`KILL_TIME`], for it is inside a call that cannot
+    /// be interrupted, is reaped with all others when it has ended.
     pub(crate) fn kill(&self) {
         let pid = Pid::from_raw(self.pid);
         if pidfd_send_signal(&self.pidfd, Signal::KILL).is_err()
@@ -39,7 +47,9 @@ impl Child {
             // Not reaped yet, so the id is its own.
             let _ = kill_process(pid, Signal::KILL);
         }
-        let _ = rustix::io::retry_on_intr(|| waitpid(pid, WaitOptions::empty()));
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let _ = rustix::io::retry_on_intr(|| poll(&mut ended, Some(&KILL_TIME)));
+        let _ = waitpid(pid, WaitOptions::NOHANG);
     }
 }
 

@@ -81,6 +81,12 @@ pub(crate) fn unblock_signals() {
     }
 }
 
+/// Has a write beyond RLIMIT_FSIZE fail with EFBIG, where the default is to end the process.
+pub(crate) fn ignore_large_files() {
+    // SAFETY: SIG_IGN needs no handler.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 extern "C" fn aborted(_: libc::c_int) {
     exit_now(crate::worker::EXIT_ABORT)
 }

@@ -34,6 +34,7 @@ pub(crate) fn spec(level: Level) -> JailSpec {
         isolates: 1,
         threads: 8,
         cgroup: CgroupUse::Auto,
+        template: None,
     }
 }
 

@@ -35,20 +35,20 @@ pub fn encode<F: Outgoing>(frame: F) -> Encoded<F> {
     let mut own = Vec::with_capacity(64);
     append_head(&frame, &mut own);
     let inlined = own.len();
-    let mut beside = 0;
+    let mut borrowed = 0;
     let mut large = false;
     frame.bulk(&mut |piece| {
         if piece.len() < INLINE {
             own.extend_from_slice(piece);
         } else {
-            beside += piece.len();
+            borrowed += piece.len();
             large = true;
         }
     });
     Encoded {
         inlined,
         large,
-        size: own.len() + beside,
+        size: own.len() + borrowed,
         written: 0,
         own,
         frame,
@@ -140,7 +140,7 @@ impl<F: Outgoing> Encoded<F> {
         slices
     }
 
-    /// Notes that so many more bytes were written.
+    /// Notes that `count` more bytes were written.
     pub fn advance(&mut self, count: usize) {
         self.written = self.written.saturating_add(count).min(self.size);
     }

@@ -11,8 +11,8 @@ use crate::bounds::{MAX_MESSAGE_PARTS, MAX_NAME_BYTES, MAX_RELATED_DEPTH, MAX_RE
 pub(super) const MAX_HEAD_BYTES: usize =
     MAX_MESSAGE_PARTS * PART + MAX_NAME_BYTES + 256 + MAX_RELATED_ERRORS * RELATED;
 
-/// Bytes of the header of an error that another one came of: nine numbers, ten bytes each at most.
-const RELATED: usize = 90;
+/// Bytes of the header of an error that another one came of: ten numbers, ten bytes each at most.
+const RELATED: usize = 100;
 
 /// Bytes of the length of a binary part.
 const PART: usize = size_of::<u32>();
@@ -219,6 +219,7 @@ pub(super) struct RelatedHead {
 pub(super) struct TextsHead {
     pub(super) name: usize,
     pub(super) message: usize,
+    pub(super) code: Option<usize>,
     pub(super) stack: Option<usize>,
     pub(super) position: Option<PositionHead>,
 }
@@ -318,6 +319,7 @@ impl TextsHead {
         let texts = [
             ("the name of an error", Some(self.name)),
             ("the message of an error", Some(self.message)),
+            ("the code of an error", self.code),
             ("the stack of an error", self.stack),
             (
                 "the source of an error",

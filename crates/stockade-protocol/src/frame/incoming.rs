@@ -4,7 +4,7 @@ use super::decode::Bulk;
 use super::head::{
     DataHead, ErrorHead, FromHead, Incoming, Piece, ResultHead, TextsHead, ToHead, check_name,
 };
-use super::{FrameError, FromWorker, Problem, Termination, ToWorker};
+use super::{FrameError, FromWorker, StartFailure, Termination, ToWorker};
 use crate::bounds::{
     MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_OPTIONS_BYTES, MAX_REASON_BYTES,
 };
@@ -178,7 +178,7 @@ impl Incoming for FromWorker {
                 let mut text = |size| error_text(bulk, "a text about a problem", size);
                 let problem = match problem {
                     None => None,
-                    Some(head) => Some(Problem {
+                    Some(head) => Some(StartFailure {
                         what: text(head.what)?,
                         checked: text(head.checked)?,
                         fix: text(head.fix)?,
@@ -341,6 +341,10 @@ fn texts<'a>(
     Ok(GuestError {
         name: text(bulk, "the name of an error", head.name)?,
         message: text(bulk, "the message of an error", head.message)?,
+        code: match head.code {
+            Some(size) => Some(text(bulk, "the code of an error", size)?),
+            None => None,
+        },
         stack: match head.stack {
             Some(size) => Some(text(bulk, "the stack of an error", size)?),
             None => None,

@@ -11,7 +11,7 @@
 //! 3. What [`Reader`] refuses, [`check`] names at the sender.
 //!
 //! Deliberately absent: sockets, and what the ids stand for. Whether an id was ever given, and whether
-//! JSON text is JSON, is for whoever takes the message.
+//! JSON text is JSON, is for the receiver of the message.
 
 mod decode;
 mod encode;
@@ -25,7 +25,8 @@ use crate::message::{FromIsolate, ToIsolate};
 
 pub use encode::{Encoded, MAX_SLICES, append, bulk_size, check, encode};
 pub use error::FrameError;
-pub use head::Frame;
+pub use head::{Frame, Outgoing};
+pub use outgoing::BorrowedControl;
 pub use reader::Reader;
 
 /// Supervisor to worker.
@@ -43,7 +44,7 @@ pub enum ToWorker {
     Message {
         /// Which.
         isolate: u32,
-        /// What it is told.
+        /// The message.
         message: ToIsolate,
     },
     /// Ends an isolate.
@@ -56,14 +57,14 @@ pub enum ToWorker {
 /// Worker to supervisor. Hostile: see the module's invariants.
 #[derive(Debug)]
 pub enum FromWorker {
-    /// The walls are closed: an isolate can be started.
+    /// The worker is sealed: an isolate can be started.
     Ready,
     /// The answer to [`ToWorker::Start`].
     Started {
         /// Which.
         isolate: u32,
         /// Why it was not started.
-        problem: Option<Problem>,
+        problem: Option<StartFailure>,
     },
     /// Of one isolate.
     Message {
@@ -111,10 +112,10 @@ pub enum FromWorker {
 /// Why an isolate could not be started; each text has at most
 /// [`MAX_ERROR_BYTES`](crate::bounds::MAX_ERROR_BYTES).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Problem {
+pub struct StartFailure {
     /// What failed.
     pub what: String,
-    /// What was looked at.
+    /// What was checked.
     pub checked: String,
     /// What to do about it.
     pub fix: String,

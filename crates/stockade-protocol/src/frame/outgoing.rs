@@ -1,7 +1,7 @@
 //! Messages on their way out.
 //!
 //! Texts that a worker makes itself, errors and terminations, are cut to their bounds here, so that no
-//! error is so long that it cannot be told.
+//! error is so long that it cannot be sent.
 
 use super::head::{
     DataHead, ErrorHead, FromHead, Outgoing, PositionHead, ProblemHead, RelatedHead, ResultHead,
@@ -64,6 +64,7 @@ fn texts_head(error: &GuestError, max: usize) -> TextsHead {
     TextsHead {
         name: size(&error.name),
         message: size(&error.message),
+        code: error.code.as_ref().map(size),
         stack: error.stack.as_ref().map(size),
         position: error.position.as_ref().map(|position| PositionHead {
             source: size(&position.source),
@@ -85,6 +86,7 @@ fn texts_bulk<'a>(error: &'a GuestError, max: usize, visit: &mut dyn FnMut(&'a [
     let texts = [
         Some(&error.name),
         Some(&error.message),
+        error.code.as_ref(),
         error.stack.as_ref(),
         source,
     ];
@@ -352,5 +354,42 @@ fn level_number(level: ConsoleLevel) -> u8 {
         ConsoleLevel::Info => 1,
         ConsoleLevel::Warn => 2,
         ConsoleLevel::Error => 3,
+    }
+}
+
+/// A control message of an isolate with one binary part, all of it borrowed: [`FromIsolate::Control`] for its reader.
+#[derive(Debug, Clone, Copy)]
+pub struct BorrowedControl<'a> {
+    /// The isolate.
+    pub isolate: u32,
+    /// What it is about.
+    pub name: &'a str,
+    /// Its data, with a mark for the part.
+    pub json: &'a str,
+    /// The part.
+    pub bytes: &'a [u8],
+}
+
+impl Outgoing for BorrowedControl<'_> {
+    fn head(&self, out: Vec<u8>) -> Vec<u8> {
+        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        let data = DataHead {
+            json: self.json.len(),
+            marked: true,
+            parts: &length.to_le_bytes(),
+        };
+        put(
+            &FromHead::Control {
+                isolate: self.isolate,
+                name: self.name,
+                data,
+            },
+            out,
+        )
+    }
+
+    fn bulk<'a>(&'a self, visit: &mut dyn FnMut(&'a [u8])) {
+        visit(self.json.as_bytes());
+        visit(self.bytes);
     }
 }

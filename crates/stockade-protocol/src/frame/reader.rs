@@ -1,6 +1,6 @@
 //! Frames out of a stream of bytes.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, IoSliceMut, Read};
 use std::marker::PhantomData;
 
 use super::FrameError;
@@ -15,6 +15,10 @@ const DIRECT: usize = 16 << 10;
 
 /// The least step in which the memory of a large piece grows; later it doubles.
 const STEP: usize = 256 << 10;
+
+/// Bytes behind such a piece that are read together with its end: the header of the next frame, and little of what goes
+/// into memory of its own.
+const NEXT: usize = 512;
 
 /// Bytes of the length of the header.
 const LENGTH: usize = size_of::<u32>();
@@ -241,8 +245,22 @@ impl<T: Incoming> Reader<T> {
             if let Some(arriving) = &mut self.arriving
                 && arriving.piece.missing() >= DIRECT
             {
-                let count = source.read(arriving.piece.room())?;
-                arriving.piece.filled += count;
+                let missing = arriving.piece.missing();
+                let room = arriving.piece.room();
+                let direct = room.len();
+                if direct < missing {
+                    let count = source.read(room)?;
+                    arriving.piece.filled += count;
+                    return Ok(count);
+                }
+                if self.buffer.len() < NEXT {
+                    self.buffer.resize(BUFFER, 0);
+                }
+                let next = &mut self.buffer[..NEXT];
+                let mut slices = [IoSliceMut::new(room), IoSliceMut::new(next)];
+                let count = source.read_vectored(&mut slices)?;
+                arriving.piece.filled += count.min(direct);
+                self.end = count.saturating_sub(direct);
                 return Ok(count);
             }
         }

@@ -1,7 +1,7 @@
 //! Marks: the strings of a marked [`Payload`](super::Payload) that stand for something else. This is the only
 //! reader and the only writer of them.
 //!
-//! Invariant: a string that is no mark of the format is [`MarkedString::Unknown`], never a text.
+//! Invariant: a string that is not a mark of the format is [`MarkedString::Unknown`], never a text.
 
 use std::borrow::Cow;
 use std::fmt;

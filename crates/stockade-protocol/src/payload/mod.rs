@@ -9,11 +9,11 @@ use serde::de::DeserializeOwned;
 
 pub use mark::{Attachment, MarkedString, escape_text};
 pub use rename::{MarksError, marks_hold};
-pub use write::{push_string, push_text};
+pub use write::{push_displayed, push_string, push_text};
 
 use crate::bounds::PART_OVERHEAD;
 
-/// JSON text, and the bytes that stand beside it.
+/// JSON text, and the bytes that belong to it.
 ///
 /// A `Uint8Array` or `ArrayBuffer` inside the data is taken out into `bytes` and leaves a *mark* in
 /// the text: a string of U+0000, a letter for its kind (`b` for `Uint8Array`, `a` for `ArrayBuffer`,
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn payload_of_no_export_is_told_from_a_text() {
+    fn payload_of_no_export_is_distinct_from_a_text() {
         assert!(Payload::no_export().is_no_export());
         assert!(!Payload::from_json(NO_EXPORT.to_owned()).is_no_export());
     }

@@ -20,7 +20,7 @@ const NUL: &str = "\\u0000";
 /// Marked data that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum MarksError {
-    /// It is no JSON.
+    /// It is not JSON.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
     /// It is nested too deeply.

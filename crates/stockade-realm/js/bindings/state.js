@@ -8,7 +8,6 @@ const {
   ArrayBufferIsView,
   ArrayIsArray,
   ArrayPrototypePush,
-  JSONParse,
   JSONStringify,
   MapPrototypeSet,
   Map,
@@ -20,14 +19,11 @@ const {
   PromisePrototypeThen,
   RangeError,
   String,
-  StringPrototypeIndexOf,
   StringPrototypeSlice,
   TypeError,
 } = primordials;
 const webidl = core.loadExtScript("ext:deno_webidl/00_webidl.js");
-const { TextDecoder } = core.loadExtScript("ext:deno_web/08_text_encoding.js");
-const { acquireReadableStreamDefaultReader, ReadableStream } = core.loadExtScript("ext:deno_web/06_streams.js");
-const { attempt, call, checkText, typeOf, valueOf } = core.loadExtScript(
+const { attempt, call, checkText, lines, typeOf, valueOf } = core.loadExtScript(
   "ext:stockade_realm/binding_calls.js",
 );
 const { toData } = core.loadExtScript("ext:stockade_realm/websocket.js");
@@ -116,7 +112,7 @@ function checkKey(key) {
   return checkText(key, "a key of the state");
 }
 
-// JSON would make `null` of what is no number: a condition that the key is absent, or no time to live.
+// JSON would make `null` of a value that is not a number: a condition that the key is absent, or no time to live.
 function checkVersion(version) {
   if (version === undefined || version === null || (NumberIsInteger(version) && version >= 0)) {
     return version;
@@ -293,44 +289,6 @@ class StateAtomic {
   }
 }
 webidl.configureInterface(StateAtomic);
-
-// The values that a stream of lines of JSON holds.
-function lines(opening) {
-  const decoder = new TextDecoder();
-  let reader;
-  let text = "";
-  const take = (controller) => {
-    let given = false;
-    for (;;) {
-      const end = StringPrototypeIndexOf(text, "\n");
-      if (end === -1) return given;
-      const line = StringPrototypeSlice(text, 0, end);
-      text = StringPrototypeSlice(text, end + 1);
-      if (line === "") continue;
-      controller.enqueue(JSONParse(line));
-      given = true;
-    }
-  };
-  const read = (controller) =>
-    PromisePrototypeThen(reader.read(), ({ done, value }) => {
-      if (done) {
-        controller.close();
-        return undefined;
-      }
-      text += decoder.decode(value, { __proto__: null, stream: true });
-      return take(controller) ? undefined : read(controller);
-    });
-  const opened = PromisePrototypeThen(opening, (stream) => {
-    reader = acquireReadableStreamDefaultReader(stream);
-  });
-  // The reader of the stream gets the error.
-  PromisePrototypeThen(opened, undefined, () => {});
-  return new ReadableStream({
-    __proto__: null,
-    pull: (controller) => PromisePrototypeThen(opened, () => read(controller)),
-    cancel: (reason) => PromisePrototypeThen(opened, () => reader.cancel(reason)),
-  }, { __proto__: null, highWaterMark: 0 });
-}
 
 function create(binding) {
   return new StateNamespace(ours, binding);

@@ -12,7 +12,7 @@ use stockade_http::Body;
 use stockade_protocol::GuestError;
 
 use super::Ground;
-use crate::site::SiteError;
+use crate::error::SiteError;
 
 struct Assets(Arc<dyn Target>);
 

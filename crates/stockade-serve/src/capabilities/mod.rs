@@ -1,4 +1,5 @@
-//! The kinds of capabilities that the configuration can grant to a site, each in a module of its own.
+//! The kinds of capabilities that need the server itself: other sites, the state, folders. Each has a module here. The
+//! kinds of `grants`, which need the broker alone, are those of `stockade_grants`.
 //!
 //! A kind is one row of [`KINDS`], its module, and `stockade-realm/js/bindings/<kind>.js`, which makes the object that
 //! a guest finds in `env`. The head of a module describes the methods of its kind and what they take.
@@ -6,12 +7,14 @@
 //! Invariant: a capability is one that the configuration names for this site. What a guest says about itself chooses
 //! nothing.
 
+mod approval;
 mod assets;
 mod files;
 mod service;
 mod state;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -19,13 +22,13 @@ use stockade_broker::Broker;
 use stockade_capability::Capability;
 use stockade_config::Instance as SiteConfig;
 use stockade_gateway::Target;
+use stockade_grants::{Granting, Grants};
 use stockade_state::Store;
 
 use crate::directory::Directory;
+use crate::error::SiteError;
 use crate::metrics::{Counts, SiteMetrics};
-use crate::site::SiteError;
 
-pub(crate) use service::error as site_error;
 #[doc(hidden)]
 pub use state::parse_state_calls;
 
@@ -34,6 +37,9 @@ pub(crate) struct Ground<'a> {
     pub(crate) site: &'a SiteConfig,
     pub(crate) broker: &'a Broker,
     pub(crate) directory: &'a Arc<Directory>,
+    pub(crate) grants: &'a Grants,
+    /// Where grants keep what must outlive the process.
+    pub(crate) grants_folder: &'a Path,
     /// The store of all states, where any site has one.
     pub(crate) store: Option<&'a Arc<dyn Store>>,
     /// The site's own files, where it has any.
@@ -84,19 +90,21 @@ const KINDS: &[CapabilityKind] = &[
     },
 ];
 
-/// A capability, and the metric that counts its calls.
+/// A capability, and the metric that counts its calls where its kind does not count them itself.
 pub(crate) struct Granted {
     pub(crate) capability: Arc<dyn Capability>,
-    pub(crate) calls: fn(&SiteMetrics) -> &Counts,
+    pub(crate) calls: Option<fn(&SiteMetrics) -> &Counts>,
 }
 
 /// Each name in a site's `env` that stands for a capability, with its kind.
 pub(crate) fn granted(site: &SiteConfig) -> impl Iterator<Item = (&str, &'static str)> {
-    KINDS.iter().flat_map(|kind| {
+    let of_kinds = KINDS.iter().flat_map(|kind| {
         (kind.granted)(site)
             .into_iter()
             .map(|name| (name, kind.name))
-    })
+    });
+    let grants = site.grants.iter();
+    of_kinds.chain(grants.map(|(name, grant)| (name.as_str(), grant.kind())))
 }
 
 /// Makes all that a site is granted, by the names in `env`.
@@ -105,10 +113,32 @@ pub(crate) async fn open(ground: &Ground<'_>) -> Result<HashMap<String, Granted>
     for kind in KINDS {
         for name in (kind.granted)(ground.site) {
             if let Some(capability) = (kind.open)(ground, name).await? {
-                let calls = kind.calls;
+                let calls = Some(kind.calls);
                 all.insert(name.to_owned(), Granted { capability, calls });
             }
         }
+    }
+    for (name, grant) in &ground.site.grants {
+        let instance = ground.site.name.as_str();
+        let opened = ground.grants.open(Granting {
+            instance,
+            binding: name,
+            grant,
+            broker: ground.broker,
+            roots: &ground.site.data_guard.ca,
+            approval: ground
+                .site
+                .approvals
+                .get(name)
+                .map(|approve| approval::by(approve, ground.directory)),
+            data: Some(ground.grants_folder.join(instance).join(name)),
+        });
+        let capability = opened.map_err(|source| SiteError::Grant {
+            name: name.clone(),
+            source,
+        })?;
+        let calls = None;
+        all.insert(name.clone(), Granted { capability, calls });
     }
     Ok(all)
 }
@@ -120,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_those_that_have_a_script_in_the_realm() {
+    fn kinds_and_those_of_grants_are_those_that_have_a_script_in_the_realm() {
         let realm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../stockade-realm/js/bindings");
         let scripts = realm.read_dir().unwrap();
         let mut scripts: Vec<String> = scripts
@@ -129,9 +159,13 @@ mod tests {
         scripts.sort();
         let mut kinds: Vec<String> = KINDS
             .iter()
-            .map(|kind| format!("{}.js", kind.name))
+            .map(|kind| kind.name)
+            .chain(stockade_grants::KINDS.iter().map(|kind| kind.name))
+            .map(|name| format!("{name}.js"))
             .collect();
         kinds.sort();
+        // The folders of `files` and the grants `files` have one script.
+        kinds.dedup();
         assert_eq!(kinds, scripts);
     }
 }

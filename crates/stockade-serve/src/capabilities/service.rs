@@ -12,12 +12,11 @@ use http::{Request, Response};
 use stockade_capability::{CallContext, CallPayload, Capability};
 use stockade_config::Instance as SiteConfig;
 use stockade_http::Body;
-use stockade_instance::FetchError;
 use stockade_protocol::GuestError;
 
 use super::Ground;
 use crate::directory::Directory;
-use crate::site::SiteError;
+use crate::error::SiteError;
 
 /// Another site. Each call finds what answers for that site now.
 struct Service {
@@ -63,14 +62,5 @@ impl Capability for Service {
         let site = self.site.clone();
         let directory = Arc::clone(&self.directory);
         Box::pin(async move { directory.fetch(&site, request).await })
-    }
-}
-
-/// Why another site did not answer. An error that a handler of that site threw reaches the caller: both belong to the
-/// operator who bound them.
-pub(crate) fn error(site: &str, error: FetchError) -> GuestError {
-    match error {
-        FetchError::Threw(error) => error,
-        other => GuestError::new(format!("{site}: {other}")),
     }
 }

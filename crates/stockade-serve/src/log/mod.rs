@@ -40,7 +40,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Starts to log what this process says. Where something else hears events already, as in tests, that
+    /// Starts to log what this process says. Where a subscriber for events is installed already, as in tests, that
     /// goes on.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Where lines of the log go: standard error or a file, written by a thread of its own.
 //!
 //! Invariants:
-//! 1. Whoever has a line never waits for the disk or the terminal.
+//! 1. A thread that logs a line never waits for the disk or the terminal.
 //! 2. At most [`MAX_WAITING`] bytes wait. What does not fit is counted, and the count is written.
 
 use std::fs::{File, OpenOptions};
@@ -39,12 +39,12 @@ pub(crate) struct Sink {
     shared: Arc<Open>,
 }
 
-struct Open(Arc<Shared>);
+struct Open(Arc<SinkShared>);
 
 impl std::ops::Deref for Open {
-    type Target = Shared;
+    type Target = SinkShared;
 
-    fn deref(&self) -> &Shared {
+    fn deref(&self) -> &SinkShared {
         &self.0
     }
 }
@@ -56,18 +56,18 @@ impl Drop for Open {
     }
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct SinkShared {
+    state: Mutex<SinkState>,
     /// The writer waits for work.
     work: Condvar,
     /// Others wait for the writer to be done.
     idle: Condvar,
 }
 
-struct State {
+struct SinkState {
     waiting: Vec<u8>,
     format: Format,
-    /// Lines dropped and not told of yet.
+    /// Lines dropped and not reported yet.
     dropped: u64,
     dropped_in_all: u64,
     /// Change to this before writing on.
@@ -136,8 +136,8 @@ impl Sink {
     /// When the file cannot be opened, or there can be no thread.
     pub(crate) fn start(destination: Destination, format: Format) -> io::Result<Self> {
         let output = open(&destination)?;
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
+        let shared = Arc::new(SinkShared {
+            state: Mutex::new(SinkState {
                 waiting: Vec::new(),
                 format,
                 dropped: 0,
@@ -224,7 +224,7 @@ impl Sink {
 }
 
 /// The writer's thread.
-fn write(shared: &Shared, mut output: Output) {
+fn write(shared: &SinkShared, mut output: Output) {
     let mut lines = Vec::new();
     loop {
         let mut state = shared.state.lock();
@@ -249,7 +249,7 @@ fn write(shared: &Shared, mut output: Output) {
             line.text("message", "the log is written more slowly than lines come");
             lines.extend_from_slice(line.finish().as_bytes());
         }
-        // Nobody is left to tell when the log itself cannot be written.
+        // When the log itself cannot be written, there is nowhere to report that.
         let _ = output.write_all(&lines);
         lines.clear();
         if lines.capacity() > MAX_WAITING / 8 {
@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sink_file_moved_away_is_made_anew() {
+    fn sink_file_moved_away_is_created_again() {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("a.log"), folder.path().join("a.log.1"));
         let sink = Sink::start(Destination::File(path.clone()), Format::Text).unwrap();

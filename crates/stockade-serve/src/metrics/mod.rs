@@ -20,7 +20,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 pub(crate) use process::Process;
-pub(crate) use site::{Counts, SiteMetrics, SiteTable};
+pub(crate) use site::{Counts, SECONDS, SiteMetrics, SiteTable};
 
 /// The label of what is counted by its reason.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

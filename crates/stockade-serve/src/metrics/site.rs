@@ -1,6 +1,6 @@
 //! Metrics of sites.
 //!
-//! Invariant: a site's series are there from its start, at zero, but for requests by method and status; they go
+//! Invariant: a site's series exist from its start, at zero, except requests by method and status; they go
 //! with the site, and what still counts for it afterwards is in no text.
 
 use std::collections::BTreeMap;
@@ -152,7 +152,7 @@ impl SiteCounter {
 }
 
 /// Buckets of durations, in seconds.
-const SECONDS: [f64; 14] = [
+pub(crate) const SECONDS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
 ];
 
@@ -326,7 +326,7 @@ impl SiteMetrics {
         self.duration.observe(took.as_secs_f64());
     }
 
-    /// The instance with this number, which none had before, runs; its figures are the site's.
+    /// The instance with this number, which none had before, runs; its usage counts as the site's.
     pub(crate) fn runs(&self, number: u64, instance: Instance) {
         self.instances.lock().running.push((number, instance));
     }

@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use stockade_gateway::{AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord};
+use strum::VariantArray as _;
 use tracing::Level;
 
 use super::{Logs, shown, shown_query};
@@ -41,7 +42,7 @@ pub(crate) struct GatewayMetrics {
 impl GatewayMetrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let refusals = Family::<Reason, Counter>::default();
-        for refusal in Refusal::ALL {
+        for &refusal in Refusal::VARIANTS {
             drop(refusals.get_or_create(&reason(refusal)));
         }
         registry.register(

@@ -8,7 +8,7 @@ use stockade_config as config;
 use stockade_instance::{
     CronOutcome, FetchError, MirrorEnd, MirrorEndReason, Observer, Refusal, ScaleCause,
 };
-use stockade_policy::LogLimiter;
+use stockade_limits::{Fresh, LineLimiter};
 use stockade_protocol::{ConsoleLevel, GuestError, harmless};
 use stockade_supervisor::TerminateReason;
 use tracing::Level;
@@ -24,14 +24,16 @@ const MAX_ERROR: usize = 4 << 10;
 /// Bytes of its stack, with what it came of.
 const MAX_STACK: usize = 16 << 10;
 
-/// Hears what happens to one site's instance.
+/// Observes one site's instance.
 pub(crate) struct SiteObserver {
     name: Arc<str>,
     metrics: Arc<SiteMetrics>,
     logs: Arc<Logs>,
     wx_audit: bool,
-    console: Mutex<LogLimiter>,
-    errors: Mutex<LogLimiter>,
+    /// Of the lines about mirrors that start and end as they should.
+    usual: Level,
+    console: Mutex<LineLimiter>,
+    errors: Mutex<LineLimiter>,
 }
 
 /// Errors of one site that are logged in a second.
@@ -52,17 +54,27 @@ fn cut(text: &str, most: usize) -> &str {
 }
 
 impl SiteObserver {
-    /// With `wx_audit`, a worker that ended because it asked for executable memory is told of in a line
-    /// of its own.
-    pub(crate) fn new(metrics: Arc<SiteMetrics>, logs: Arc<Logs>, wx_audit: bool) -> Self {
+    /// With `wx_audit`, a worker that ended because it asked for executable memory is reported in a line
+    /// of its own. With [`Fresh::Request`] a mirror starts and ends with each request, which is worth a line for
+    /// debugging only.
+    pub(crate) fn new(
+        metrics: Arc<SiteMetrics>,
+        logs: Arc<Logs>,
+        wx_audit: bool,
+        fresh: Fresh,
+    ) -> Self {
         let now = Instant::now();
         Self {
             name: Arc::clone(&metrics.name),
             metrics,
             logs,
             wx_audit,
-            console: Mutex::new(LogLimiter::new(now)),
-            errors: Mutex::new(LogLimiter::new(now)),
+            usual: match fresh {
+                Fresh::Mirror => Level::INFO,
+                Fresh::Request => Level::DEBUG,
+            },
+            console: Mutex::new(LineLimiter::new(now)),
+            errors: Mutex::new(LineLimiter::new(now)),
         }
     }
 
@@ -178,7 +190,7 @@ impl Observer for SiteObserver {
             .starts
             .add(if cold { "cold" } else { "ahead" }, 1);
         self.metrics.start_duration.observe(took.as_secs_f64());
-        let mut line = self.logs.log.line(Level::INFO, "mirror_started");
+        let mut line = self.logs.log.line(self.usual, "mirror_started");
         line.text("instance", &self.name)
             .number("mirror", mirror)
             .flag("cold", cold)
@@ -203,7 +215,7 @@ impl Observer for SiteObserver {
             | MirrorEndReason::Misbehaved
             | MirrorEndReason::NotReady
             | MirrorEndReason::RecycledForStuck => Level::WARN,
-            _ => Level::INFO,
+            _ => self.usual,
         };
         let mut line = self.logs.log.line(level, "mirror_ended");
         line.text("instance", &self.name)
@@ -215,13 +227,13 @@ impl Observer for SiteObserver {
         if let Some((key, fix)) = way_out(end.reason) {
             line.text("key", key)
                 .text("fix", fix)
-                .milliseconds("activation_cpu_ms", end.figures.cpu)
-                .milliseconds("activation_ms", end.figures.wall);
+                .milliseconds("activation_cpu_ms", end.usage.cpu)
+                .milliseconds("activation_ms", end.usage.wall);
         }
         line.number("requests", end.requests)
             .number("in_flight", end.in_flight as u64)
-            .milliseconds("cpu_ms", end.figures.cpu_total)
-            .number("memory_bytes", end.figures.memory)
+            .milliseconds("cpu_ms", end.usage.cpu_total)
+            .number("memory_bytes", end.usage.memory)
             .milliseconds("age_ms", end.age);
         self.logs.log.write(line);
         if self.wx_audit && asked_to_execute(end) {

@@ -2,12 +2,14 @@
 
 mod egress;
 mod gateway;
+mod grants;
 mod guest;
 
 use std::net::{IpAddr, SocketAddr};
 
 pub(crate) use egress::EgressMetrics;
 pub(crate) use gateway::{GatewayMetrics, GatewayObserver};
+pub(crate) use grants::{GrantMetrics, HandleGauges};
 pub(crate) use guest::SiteObserver;
 use stockade_config::{ClientAddress, ConsoleLog, Query};
 
@@ -35,7 +37,7 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    /// Opens all files anew, for they may have been moved away.
+    /// Opens all files again, since they may have been moved away.
     pub(crate) fn reopen(&self) {
         let policy = self.policy.load();
         let access = policy

@@ -21,7 +21,8 @@ fn rule(rule: &GuardRule) -> Rule {
 }
 
 /// What the broker is to allow.
-pub(crate) fn policy(guard: &DataGuard, message_bytes: usize) -> EgressPolicy {
+#[must_use]
+pub fn policy(guard: &DataGuard, message_bytes: usize) -> EgressPolicy {
     let defaults = EgressLimits::default();
     // More than 4 GiB a second is no limit.
     let narrow = |bytes: u64| NonZeroU32::new(u32::try_from(bytes).unwrap_or(u32::MAX));
@@ -33,7 +34,7 @@ pub(crate) fn policy(guard: &DataGuard, message_bytes: usize) -> EgressPolicy {
             connect_timeout: guard.connect_timeout,
             head_timeout: guard.response_timeout,
             idle_timeout: guard.idle_timeout,
-            exchange_timeout: guard.timeout,
+            request_timeout: guard.timeout,
             max_request_bytes: guard.max_request,
             max_response_bytes: guard.max_response,
             max_decoded_bytes: guard.max_decompressed,

@@ -62,6 +62,7 @@ pub(crate) fn listeners(config: &Config) -> Vec<gateway::Listener> {
             proxy_protocol: proxy_protocol(listener.proxy_protocol),
             http2: listener.http2,
             tls: None,
+            streams: None,
         })
         .collect()
 }
@@ -100,22 +101,22 @@ pub(crate) fn route(site: &stockade_config::Instance, route: &mut gateway::Route
 /// When the folder or a page cannot be read.
 pub(crate) fn assets(
     assets: &stockade_config::Assets,
-    beside_code: bool,
+    with_code: bool,
 ) -> Result<Arc<dyn gateway::Target>, AssetsError> {
-    let options = assets_options(assets, beside_code);
+    let options = assets_options(assets, with_code);
     Ok(Arc::new(gateway::Assets::open(options)?))
 }
 
 /// How the site's files are served.
 pub(crate) fn assets_options(
     assets: &stockade_config::Assets,
-    beside_code: bool,
+    with_code: bool,
 ) -> gateway::AssetsOptions {
     let mut options = gateway::AssetsOptions::new(&assets.folder);
     options.index.clone_from(&assets.index);
     options.compress = assets.compress;
-    // With code, what is no file goes there.
-    let page = assets.fallback.as_ref().filter(|_| !beside_code);
+    // With code, requests for paths without a file go to the code.
+    let page = assets.fallback.as_ref().filter(|_| !with_code);
     options.fallback = page.map(|file| gateway::AssetFallback {
         file: file.clone(),
         status: assets.fallback_status,

@@ -6,7 +6,7 @@ use stockade_broker::{FolderOptions, Mode, Secret, SecretValue};
 use stockade_config::{FileGrant, FileMode, Instance, StateBinding};
 use stockade_state::Limits as StateLimits;
 
-use crate::site::SiteError;
+use crate::error::SiteError;
 
 /// A site's secrets: those that its guests may read, and those that only the broker fills in.
 pub(crate) fn secrets(config: &Instance) -> Result<(BTreeMap<&str, &str>, Vec<Secret>), SiteError> {
@@ -34,7 +34,7 @@ pub(crate) fn secrets(config: &Instance) -> Result<(BTreeMap<&str, &str>, Vec<Se
     Ok((plain, kept))
 }
 
-/// What a site's keyspace is held to.
+/// The limits of a site's keyspace.
 pub(crate) fn state(state: &StateBinding) -> StateLimits {
     let defaults = StateLimits::default();
     let most = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use stockade_config::{Instance, Scaling};
+use stockade_config::{Instance, Scaling, TemplateUse};
 use stockade_instance::{Autoscale, Cron, InstanceLimits, InstanceOptions, Recycle};
-use stockade_policy::{ConsoleMode, IsolateOptions, Isolation, Limits};
+use stockade_limits::{ConsoleMode, IsolateOptions, Isolation, Limits};
 use stockade_transpile::ModuleFiles;
 
 use crate::capabilities;
+use crate::error::SiteError;
 
-/// Where the guest's runtime reads what to put into `env` beside values.
+/// Where the guest's runtime reads what to put into `env` in addition to values.
 const BINDINGS: &str = "\0bindings";
 
 /// Switches the guest's runtime to serving.
@@ -21,10 +22,13 @@ const SERVE: &str = "\0serve";
 const THREADS: &str = "threads";
 
 /// What a guest finds in `env`.
+///
+/// # Errors
+/// A grant whose details cannot be said, because it cannot be opened.
 pub(crate) fn environment<'a>(
     site: &Instance,
     secrets: impl Iterator<Item = (&'a str, &'a str)>,
-) -> Map<String, Value> {
+) -> Result<Map<String, Value>, SiteError> {
     let mut env: Map<String, Value> = site
         .env
         .iter()
@@ -35,11 +39,16 @@ pub(crate) fn environment<'a>(
     }
     let mut bindings = Map::new();
     for (name, kind) in capabilities::granted(site) {
-        bindings.insert(name.to_owned(), json!({ "kind": kind }));
+        let details = site.grants.get(name).map(stockade_grants::describe);
+        let details = details.transpose().map_err(|source| SiteError::Grant {
+            name: name.to_owned(),
+            source,
+        })?;
+        bindings.insert(name.to_owned(), json!({ "kind": kind, "details": details }));
     }
     env.insert(BINDINGS.to_owned(), Value::Object(bindings));
     env.insert(SERVE.to_owned(), Value::Bool(true));
-    env
+    Ok(env)
 }
 
 fn isolate(site: &Instance, env: Map<String, Value>, code: Option<ModuleFiles>) -> IsolateOptions {
@@ -55,6 +64,7 @@ fn isolate(site: &Instance, env: Map<String, Value>, code: Option<ModuleFiles>) 
         name: Some(site.name.clone()),
         isolation,
         group,
+        template: (site.template == TemplateUse::Own).then(|| site.name.clone()),
         wx: site.wx,
         cgroup: site.cgroup,
         kill_grace: limits.kill_grace,
@@ -115,6 +125,7 @@ pub(crate) fn options(
             request_body: Some(limits.max_body),
             response_body: limits.max_response,
             sockets: limits.websockets,
+            pipes: limits.connections,
             socket_message,
             ..InstanceLimits::default()
         },
@@ -123,6 +134,7 @@ pub(crate) fn options(
             memory: site.recycle.memory,
             age: site.recycle.age,
         },
+        fresh: site.fresh,
         crons: site
             .crons
             .iter()

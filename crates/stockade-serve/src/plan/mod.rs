@@ -5,6 +5,9 @@ pub(crate) mod gateway;
 pub(crate) mod grants;
 pub(crate) mod instance;
 pub(crate) mod logging;
+pub(crate) mod sockets;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
+
+pub use egress::policy as egress_policy;

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use stockade_broker::Secrets;
-use stockade_config::Config;
+use stockade_config::{Config, Listener};
 use stockade_http::Body;
 
 use stockade_transpile::ModuleFiles;
 
-use super::{egress, gateway, grants, instance, logging};
+use super::{egress, gateway, grants, instance, logging, sockets};
 
 /// Several sites, with something of everything.
 fn many() -> Value {
@@ -21,6 +21,7 @@ fn many() -> Value {
         "listeners": [
             {"address": "127.0.0.1:8080", "tls": false},
             {"address": "127.0.0.1:8443"},
+            {"address": "127.0.0.1:2525", "tls": false, "connect": "web"},
         ],
         "tls": {
             "certificates": [{"cert": "a.pem", "key": "a.key"}],
@@ -40,8 +41,32 @@ fn many() -> Value {
                 "bindings": {"api": {"instance": "api"}},
                 "state": {"binding": "STATE"},
                 "files": [{"path": "./folder", "mode": "write"}],
+                "grants": {
+                    "NAMES": {"dns": {"names": ["d.example"]}, "approve": {"instance": "api"}},
+                    "DOCS": {"files": {"path": "./folder"}},
+                    "KEY": {"key": {
+                        "secret": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"},
+                        "algorithm": "HS256", "usages": ["sign"], "encoding": "text",
+                    }},
+                    "ME": {"nostr": {"key": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"}, "permissions": ["sign_event:1"]}},
+                    "CHAIN": {"electrum": {"servers": ["ssl://e.example:50002"]}},
+                    "BOOK": {"sqlite": {"file": "book.db"}},
+                    "PG": {"postgres": {"url": {"file": "postgres://u@127.0.0.1/d"}}},
+                    "SQL": {"mysql": {"url": {"file": "mysql://u@127.0.0.1/d"}}},
+                    "CACHE": {"redis": {"url": {"file": "redis://127.0.0.1/1"}}},
+                    "NWC": {"lightning": {
+                        "nwc": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"}, "spend": {"payment": "5sat", "day": "50sat"},
+                    }},
+                    "LNBITS": {"lightning": {
+                        "lnbits": {"url": "https://l.example", "key": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"}},
+                    }},
+                },
                 "assets": {"folder": "./folder", "binding": "ASSETS"},
                 "data_guard": {"rules": [{"hosts": ["c.example"], "addresses": ["192.0.2.0/24"]}]},
+                "sockets": {"connect": [{
+                    "hosts": ["d.example"], "addresses": ["192.0.2.0/24"], "ports": [5432],
+                    "client_certificate": "a.pem", "client_key": "a.key",
+                }, {"hosts": ["d.example"], "ports": [53]}]},
                 "autoscale": {"min_instances": 1},
             },
             "api": {"code": "./code"},
@@ -66,7 +91,16 @@ fn single() -> Value {
 }
 
 /// Files that the configurations name.
-const FILES: [&str; 11] = [
+const FILES: [&str; 19] = [
+    // What is in a file is its name: these two are keys, and the next six are servers.
+    "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa",
+    "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d",
+    "postgres://u@127.0.0.1/d",
+    "postgres://u@127.0.0.1/e",
+    "mysql://u@127.0.0.1/d",
+    "mysql://u@127.0.0.1/e",
+    "redis://127.0.0.1/1",
+    "redis://127.0.0.1/2",
     "a.pem",
     "a.key",
     "a.txt",
@@ -152,7 +186,7 @@ fn cases() -> Vec<Case> {
         change("trusted_proxies", json!(["10.0.0.0/9"])),
         change("metrics", json!(false)),
         change("metrics.listen", json!("127.0.0.1:9901")),
-        change("metrics.path", json!("/figures")),
+        change("metrics.path", json!("/numbers")),
         change("state.path", json!("./other.db")),
         change("control", json!("./other.sock")),
         change("drain_timeout", json!("5s")),
@@ -165,6 +199,10 @@ fn cases() -> Vec<Case> {
         ),
         change("listeners.0.proxy_protocol", json!("optional")),
         change("listeners.1.http2", json!(false)),
+        change("listeners.2.connect", json!("api")),
+        change("listeners.2.connections", json!(5)),
+        change("listeners.2.idle_timeout", json!("5s")),
+        change("listeners.2.lifetime", json!("5s")),
         change_single("network.tls.enabled", json!(false)),
         change("tls.certificates.0.cert", json!("b.pem")),
         change("tls.certificates.0.key", json!("b.key")),
@@ -190,7 +228,7 @@ fn cases() -> Vec<Case> {
         of_acme("tls.acme.challenge", json!("http-01")),
         of_acme("tls.acme.cache", json!("./other-acme")),
         of_acme("tls.acme.ca", json!("a.pem")),
-        // What every client is held to.
+        // The limits of every client.
         change("limits.connections", json!(5)),
         change("limits.connections_per_address", json!(5)),
         change("limits.requests_per_connection", json!(5)),
@@ -232,6 +270,7 @@ fn cases() -> Vec<Case> {
         change("instances.web.urls", json!(["https://a.example"])),
         change("instances.web.isolation", json!("process")),
         change("instances.web.wx", json!("strict")),
+        change("instances.web.template", json!("own")),
         change("instances.web.wx_audit", json!(true)),
         change("instances.web.cgroup", json!("require")),
         change("instances.web.memory_limit", json!("64mb")),
@@ -274,6 +313,7 @@ fn cases() -> Vec<Case> {
         change("instances.web.recycle.requests", json!(5)),
         change("instances.web.recycle.memory", json!("5mb")),
         change("instances.web.recycle.age", json!("5s")),
+        change("instances.api.fresh", json!("request")),
         // What it is granted.
         change("instances.web.secrets.PLAIN.file", json!("b.txt")),
         change("instances.web.secrets.FROM.variable", json!("HOME")),
@@ -327,6 +367,493 @@ fn cases() -> Vec<Case> {
         change("instances.web.data_guard.response_timeout", json!("5s")),
         change("instances.web.data_guard.idle_timeout", json!("5s")),
         change("instances.web.data_guard.timeout", json!("5s")),
+        change(
+            "instances.web.grants.MORE",
+            json!({"dns": {"names": ["e.example"]}}),
+        ),
+        change("instances.web.grants.NAMES.dns.names", json!(["e.example"])),
+        change("instances.web.grants.NAMES.dns.records", json!(["MX"])),
+        change(
+            "instances.web.grants.NAMES.dns.servers",
+            json!(["192.0.2.53:53"]),
+        ),
+        change(
+            "instances.web.grants.NAMES.dns.allow_private",
+            json!(["10.0.0.0/8"]),
+        ),
+        change("instances.web.grants.NAMES.dns.limits.rate", json!(5)),
+        change("instances.web.grants.NAMES.dns.limits.concurrent", json!(5)),
+        change("instances.web.grants.NAMES.dns.limits.queue", json!(5)),
+        change("instances.web.grants.NAMES.dns.limits.timeout", json!("5s")),
+        change(
+            "instances.web.grants.NAMES.dns.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.NAMES.dns.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.NAMES.dns.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.NAMES.dns.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.NAMES.dns.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.NAMES.approve.instance", json!("page")),
+        change("instances.web.grants.NAMES.approve.method", json!("ask")),
+        change("instances.web.grants.NAMES.approve.timeout", json!("5s")),
+        change(
+            "instances.web.grants.SQL.sqlite.isolation",
+            json!("process"),
+        ),
+        change(
+            "instances.web.grants.SQL.sqlite.limits.concurrent",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.SQL.sqlite.limits.timeout",
+            json!("6s"),
+        ),
+        change(
+            "instances.web.grants.SQL.sqlite.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.SQL.sqlite.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.SQL.sqlite.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.SQL.sqlite.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.SQL.sqlite.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.DOCS.files.path", json!("./elsewhere")),
+        change("instances.web.grants.DOCS.files.mode", json!("write")),
+        change("instances.web.grants.DOCS.files.storage", json!("5kb")),
+        change("instances.web.grants.DOCS.files.max_file", json!("5kb")),
+        change("instances.web.grants.DOCS.files.limits.rate", json!(5)),
+        change(
+            "instances.web.grants.DOCS.files.limits.concurrent",
+            json!(5),
+        ),
+        change("instances.web.grants.DOCS.files.limits.queue", json!(5)),
+        change(
+            "instances.web.grants.DOCS.files.limits.timeout",
+            json!("5s"),
+        ),
+        change(
+            "instances.web.grants.DOCS.files.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.DOCS.files.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.DOCS.files.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.DOCS.files.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.DOCS.files.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.KEY.key.limits.rate", json!(5)),
+        change("instances.web.grants.KEY.key.limits.concurrent", json!(5)),
+        change("instances.web.grants.KEY.key.limits.queue", json!(5)),
+        change("instances.web.grants.KEY.key.limits.timeout", json!("6s")),
+        change(
+            "instances.web.grants.KEY.key.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.KEY.key.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.KEY.key.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.KEY.key.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.KEY.key.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.ME.nostr.limits.rate", json!(5)),
+        change("instances.web.grants.ME.nostr.limits.concurrent", json!(5)),
+        change("instances.web.grants.ME.nostr.limits.queue", json!(5)),
+        change("instances.web.grants.ME.nostr.limits.timeout", json!("6s")),
+        change(
+            "instances.web.grants.ME.nostr.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.ME.nostr.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.ME.nostr.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.ME.nostr.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.ME.nostr.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.CHAIN.electrum.limits.rate", json!(5)),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.concurrent",
+            json!(5),
+        ),
+        change("instances.web.grants.CHAIN.electrum.limits.queue", json!(5)),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.timeout",
+            json!("6s"),
+        ),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.NWC.lightning.limits.rate", json!(5)),
+        change(
+            "instances.web.grants.NWC.lightning.limits.concurrent",
+            json!(5),
+        ),
+        change("instances.web.grants.NWC.lightning.limits.queue", json!(5)),
+        change(
+            "instances.web.grants.NWC.lightning.limits.timeout",
+            json!("6s"),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.limits.max_result",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.CHAIN.electrum.limits.handles",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.PG.postgres.url",
+            json!({"file": "postgres://u@127.0.0.1/e"}),
+        ),
+        change("instances.web.grants.PG.postgres.tls", json!("required")),
+        change("instances.web.grants.PG.postgres.pool", json!(6)),
+        change("instances.web.grants.PG.postgres.statement", json!("6s")),
+        change("instances.web.grants.PG.postgres.idle", json!("6s")),
+        change(
+            "instances.web.grants.PG.postgres.allow_superuser",
+            json!(true),
+        ),
+        change("instances.web.grants.PG.postgres.transaction", json!("6s")),
+        change(
+            "instances.web.grants.PG.postgres.idle_in_transaction",
+            json!("6s"),
+        ),
+        change("instances.web.grants.PG.postgres.rows", json!(6)),
+        change("instances.web.grants.PG.postgres.ca", json!(["a.pem"]))
+            .with("instances.web.grants.PG.postgres.tls", json!("required")),
+        change("instances.web.grants.PG.postgres.limits.rate", json!(5)),
+        change(
+            "instances.web.grants.PG.postgres.limits.concurrent",
+            json!(5),
+        ),
+        change("instances.web.grants.PG.postgres.limits.queue", json!(5)),
+        change(
+            "instances.web.grants.PG.postgres.limits.timeout",
+            json!("6s"),
+        ),
+        change(
+            "instances.web.grants.PG.postgres.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.PG.postgres.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.PG.postgres.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.PG.postgres.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.PG.postgres.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.PG.postgres.limits.handles", json!(6)),
+        change(
+            "instances.web.grants.SQL.mysql.url",
+            json!({"file": "mysql://u@127.0.0.1/e"}),
+        ),
+        change("instances.web.grants.SQL.mysql.tls", json!("required")),
+        change("instances.web.grants.SQL.mysql.pool", json!(6)),
+        change("instances.web.grants.SQL.mysql.statement", json!("6s")),
+        change("instances.web.grants.SQL.mysql.idle", json!("6s")),
+        change(
+            "instances.web.grants.SQL.mysql.allow_superuser",
+            json!(true),
+        ),
+        change("instances.web.grants.SQL.mysql.transaction", json!("6s")),
+        change(
+            "instances.web.grants.SQL.mysql.idle_in_transaction",
+            json!("6s"),
+        ),
+        change("instances.web.grants.SQL.mysql.rows", json!(6)),
+        change("instances.web.grants.SQL.mysql.ca", json!(["a.pem"]))
+            .with("instances.web.grants.SQL.mysql.tls", json!("required")),
+        change("instances.web.grants.SQL.mysql.limits.rate", json!(5)),
+        change("instances.web.grants.SQL.mysql.limits.concurrent", json!(5)),
+        change("instances.web.grants.SQL.mysql.limits.queue", json!(5)),
+        change("instances.web.grants.SQL.mysql.limits.timeout", json!("6s")),
+        change(
+            "instances.web.grants.SQL.mysql.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.SQL.mysql.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.SQL.mysql.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.SQL.mysql.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.SQL.mysql.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.SQL.mysql.limits.handles", json!(6)),
+        change(
+            "instances.web.grants.CACHE.redis.url",
+            json!({"file": "redis://127.0.0.1/2"}),
+        ),
+        change("instances.web.grants.CACHE.redis.tls", json!("required")),
+        change("instances.web.grants.CACHE.redis.pool", json!(6)),
+        change("instances.web.grants.CACHE.redis.statement", json!("6s")),
+        change("instances.web.grants.CACHE.redis.idle", json!("6s")),
+        change(
+            "instances.web.grants.CACHE.redis.allow_superuser",
+            json!(true),
+        ),
+        change(
+            "instances.web.grants.CACHE.redis.refuse",
+            json!(["FLUSHDB"]),
+        ),
+        change("instances.web.grants.CACHE.redis.allow", json!(["EVAL"])),
+        change("instances.web.grants.CACHE.redis.ca", json!(["a.pem"]))
+            .with("instances.web.grants.CACHE.redis.tls", json!("required")),
+        change("instances.web.grants.CACHE.redis.limits.rate", json!(5)),
+        change(
+            "instances.web.grants.CACHE.redis.limits.concurrent",
+            json!(5),
+        ),
+        change("instances.web.grants.CACHE.redis.limits.queue", json!(5)),
+        change(
+            "instances.web.grants.CACHE.redis.limits.timeout",
+            json!("6s"),
+        ),
+        change(
+            "instances.web.grants.CACHE.redis.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.CACHE.redis.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.CACHE.redis.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.CACHE.redis.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.CACHE.redis.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.CACHE.redis.limits.handles", json!(6)),
+        change("instances.web.grants.BOOK.sqlite.file", json!("other.db")),
+        change("instances.web.grants.BOOK.sqlite.mode", json!("read")),
+        change("instances.web.grants.BOOK.sqlite.storage", json!("5mb")),
+        change("instances.web.grants.BOOK.sqlite.memory", json!("64mb")),
+        change("instances.web.grants.BOOK.sqlite.statement", json!("6s")),
+        change("instances.web.grants.BOOK.sqlite.transaction", json!("6s")),
+        change("instances.web.grants.BOOK.sqlite.idle", json!("6s")),
+        change(
+            "instances.web.grants.BOOK.sqlite.isolation",
+            json!("process"),
+        ),
+        change("instances.web.grants.BOOK.sqlite.limits.rate", json!(5)),
+        change(
+            "instances.web.grants.BOOK.sqlite.limits.concurrent",
+            json!(5),
+        ),
+        change("instances.web.grants.BOOK.sqlite.limits.queue", json!(5)),
+        change(
+            "instances.web.grants.BOOK.sqlite.limits.timeout",
+            json!("6s"),
+        ),
+        change(
+            "instances.web.grants.BOOK.sqlite.limits.total_requests",
+            json!(5),
+        ),
+        change(
+            "instances.web.grants.BOOK.sqlite.limits.total_bytes",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.BOOK.sqlite.limits.total_period",
+            json!("1day"),
+        ),
+        change(
+            "instances.web.grants.BOOK.sqlite.limits.max_request",
+            json!("5kb"),
+        ),
+        change(
+            "instances.web.grants.BOOK.sqlite.limits.max_result",
+            json!("5kb"),
+        ),
+        change("instances.web.grants.BOOK.sqlite.limits.handles", json!(6)),
+        change(
+            "instances.web.grants.KEY.key.secret",
+            json!({"file": "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d"}),
+        ),
+        change(
+            "instances.web.grants.KEY.key.secret.file",
+            json!("4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d"),
+        ),
+        change(
+            "instances.web.grants.KEY.key.secret.variable",
+            json!("HOME"),
+        )
+        .with(
+            "instances.web.grants.KEY.key.secret",
+            json!({"variable": "PATH"}),
+        ),
+        change("instances.web.grants.KEY.key.algorithm", json!("HS384")),
+        change(
+            "instances.web.grants.KEY.key.usages",
+            json!(["sign", "verify"]),
+        ),
+        change("instances.web.grants.KEY.key.encoding", json!("hex")),
+        change("instances.web.grants.KEY.key.domain", json!("a:")),
+        change(
+            "instances.web.grants.ME.nostr.key",
+            json!({"file": "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d"}),
+        ),
+        change(
+            "instances.web.grants.ME.nostr.permissions",
+            json!(["sign_event:4"]),
+        ),
+        change(
+            "instances.web.grants.ME.nostr.relays",
+            json!(["wss://r.example"]),
+        ),
+        change("instances.web.grants.ME.nostr.window", json!("1m")),
+        change("instances.web.grants.ME.nostr.max_content", json!("5kb")),
+        change("instances.web.grants.ME.nostr.events_per_minute", json!(5)),
+        change("instances.web.grants.ME.nostr.events_per_day", json!(5)),
+        change(
+            "instances.web.grants.CHAIN.electrum.servers",
+            json!(["ssl://f.example:50002"]),
+        ),
+        change(
+            "instances.web.grants.CHAIN.electrum.network",
+            json!("regtest"),
+        ),
+        change("instances.web.grants.CHAIN.electrum.agree", json!(2)),
+        change("instances.web.grants.CHAIN.electrum.broadcast", json!(true)),
+        change("instances.web.grants.CHAIN.electrum.ca", json!(["a.pem"])),
+        change(
+            "instances.web.grants.NWC.lightning.nwc",
+            json!({"file": "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d"}),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.network",
+            json!("regtest"),
+        ),
+        change("instances.web.grants.NWC.lightning.receive", json!(false)),
+        change(
+            "instances.web.grants.NWC.lightning.spend.payment",
+            json!("6sat"),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.spend.day",
+            json!("60sat"),
+        ),
+        change(
+            "instances.web.grants.NWC.lightning.spend.fee",
+            json!("1sat"),
+        ),
+        change("instances.web.grants.NWC.lightning.ca", json!(["a.pem"])),
+        change(
+            "instances.web.grants.LNBITS.lightning.lnbits.url",
+            json!("https://m.example"),
+        ),
+        change(
+            "instances.web.grants.LNBITS.lightning.lnbits.key",
+            json!({"file": "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d"}),
+        ),
         change("instances.web.data_guard.max_request", json!("5kb")),
         change("instances.web.data_guard.max_response", json!("5kb")),
         change("instances.web.data_guard.max_decompressed", json!("5kb")),
@@ -341,6 +868,7 @@ fn cases() -> Vec<Case> {
         // What holds for all sites.
         change("defaults.isolation", json!("process")),
         change("defaults.wx", json!("strict")),
+        change("defaults.template", json!("own")),
         change("defaults.wx_audit", json!(true)),
         change("defaults.cgroup", json!("require")),
         change("defaults.limits.memory", json!("64mb")),
@@ -349,6 +877,38 @@ fn cases() -> Vec<Case> {
         change("defaults.mirrors", json!(3)),
         change("defaults.autoscale", json!(true)),
         change("defaults.recycle.requests", json!(5)),
+        change("instances.web.sockets.connect.0.name", json!("own")),
+        change(
+            "instances.web.sockets.connect.0.hosts",
+            json!(["e.example"]),
+        ),
+        change(
+            "instances.web.sockets.connect.0.addresses",
+            json!(["192.0.2.0/25"]),
+        ),
+        change("instances.web.sockets.connect.0.ports", json!([25])),
+        change("instances.web.sockets.connect.0.tls", json!("allowed")),
+        change("instances.web.sockets.connect.1.protocol", json!("udp")),
+        change("instances.web.sockets.datagrams", json!(5)),
+        change("instances.web.sockets.connect.0.ca", json!(["a.pem"])),
+        change(
+            "instances.web.sockets.connect.0.client_certificate",
+            json!("b.pem"),
+        ),
+        change("instances.web.sockets.connect.0.client_key", json!("b.key")),
+        change("instances.web.sockets.allow_private", json!(["127.0.0.1"])),
+        change("instances.web.sockets.refuse", json!(["203.0.113.0/24"])),
+        change("instances.web.sockets.concurrent", json!(5)),
+        change("instances.web.sockets.rate", json!(5)),
+        change("instances.web.sockets.bandwidth", json!("5kb")),
+        change("instances.web.sockets.connect_timeout", json!("5s")),
+        change("instances.web.sockets.idle_timeout", json!("5s")),
+        change("instances.web.sockets.lifetime", json!("5s")),
+        change("instances.web.sockets.total_connections", json!(5)),
+        change("instances.web.sockets.total_bytes", json!("5kb")),
+        change("instances.web.sockets.total_period", json!("1day")),
+        change("instances.web.limits.connections", json!(5)),
+        change("defaults.fresh", json!("request")).with("instances.web.autoscale", json!(false)),
         change("defaults.data_guard.rate", json!(5)),
         change("defaults.encoded_slashes", json!("keep")),
         change("defaults.client_auth", client())
@@ -393,7 +953,7 @@ fn read(folder: &Path, text: &Value) -> Config {
 }
 
 /// What is used where it stands in the configuration: in which file, by which words.
-const USED: [(&str, &str); 14] = [
+const USED: [(&str, &str); 19] = [
     (
         include_str!("../server/run.rs"),
         "Control::listen(&loaded.config.control)",
@@ -430,10 +990,24 @@ const USED: [(&str, &str); 14] = [
     ),
     (include_str!("../site.rs"), "config.wx_audit"),
     (
+        include_str!("../subsystem/gateway.rs"),
+        "config.connect.as_ref()",
+    ),
+    (
+        include_str!("../streams.rs"),
+        "Semaphore::new(listener.connections)",
+    ),
+    (include_str!("../streams.rs"), "idle: listener.idle_timeout"),
+    (include_str!("../streams.rs"), "life: listener.lifetime"),
+    (
         include_str!("../site.rs"),
         "with_roots(&config.data_guard.ca)",
     ),
     (include_str!("../site.rs"), "assets.order"),
+    (
+        include_str!("../capabilities/mod.rs"),
+        "for (name, grant) in &ground.site.grants",
+    ),
     (
         include_str!("../capabilities/service.rs"),
         "site: binding.instance.clone()",
@@ -450,6 +1024,15 @@ fn made(config: &Config) -> String {
     let mut add = |made: &dyn std::fmt::Debug| writeln!(out, "{made:?}").unwrap();
     add(&gateway::limits(&config.limits));
     add(&gateway::listeners(config));
+    let taken = |one: &Listener| {
+        (
+            one.connect.clone(),
+            one.connections,
+            one.idle_timeout,
+            one.lifetime,
+        )
+    };
+    add(&config.listeners.iter().map(taken).collect::<Vec<_>>());
     add(&gateway::table_options(config));
     add(&super::tls::planned(config));
     add(&logging::options(config));
@@ -487,7 +1070,8 @@ fn made(config: &Config) -> String {
         let env = instance::environment(
             site,
             plain.into_iter().chain(Secrets::default().environment()),
-        );
+        )
+        .unwrap();
         let message = config.limits.websocket_message;
         let files = site.code.as_ref().map(|code| {
             let entry = code.display().to_string();
@@ -499,8 +1083,11 @@ fn made(config: &Config) -> String {
         });
         add(&instance::options(site, env, files, message));
         add(&egress::policy(&site.data_guard, message));
+        add(&sockets::policy(&site.sockets));
         add(&site.state.as_ref().map(grants::state));
         add(&site.files.iter().map(grants::folder).collect::<Vec<_>>());
+        // The sections of grants are what their kinds take; the tests of `stockade-grants` show what each key does.
+        add(&(&site.grants, &site.approvals));
         let assets = site.assets.as_ref();
         add(&assets.map(|assets| gateway::assets_options(assets, site.code.is_some())));
         add(&assets.map(|assets| assets.order));

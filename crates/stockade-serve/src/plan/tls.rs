@@ -172,7 +172,7 @@ pub(crate) fn planned(config: &Config) -> String {
     planned.collect()
 }
 
-/// Whether listeners differ in what the routes of all sites ask, so that routes could not tell which holds.
+/// Whether listeners differ in what the routes of all sites ask, so that routes could not decide which one applies.
 pub(crate) fn rules_differ(config: &Config) -> bool {
     let listeners = config.listeners.iter();
     let mut rules = listeners

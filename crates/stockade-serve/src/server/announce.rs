@@ -1,4 +1,4 @@
-//! What the user is told when the server starts.
+//! What is reported to the user when the server starts.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,6 +9,7 @@ use std::time::Instant;
 use stockade_config::{Scaling, UrlPattern};
 use stockade_gateway::{Address, Gateway};
 use stockade_http::{HostPattern, PathPattern, Scheme};
+use stockade_limits::Fresh;
 
 use crate::running::Running;
 use crate::site::Site;
@@ -16,7 +17,7 @@ use crate::site::Site;
 /// Sites that are listed one by one.
 const LISTED: usize = 50;
 
-/// Sites after which a start tells how far it is.
+/// Sites after which a start reports its progress.
 const PROGRESS: usize = 250;
 
 /// Where it listens and what it serves.
@@ -54,6 +55,9 @@ pub(super) fn start(running: &Running, gateway: &Gateway, path: &Path, say: fn(&
     for (name, site) in config.instances.iter().take(LISTED) {
         let mirrors = match (&site.code, &site.scaling) {
             (None, _) => "files only".to_owned(),
+            (Some(_), _) if site.fresh == Fresh::Request => {
+                format!("{}, a new mirror for each request", site.isolation.name())
+            }
             (_, Scaling::Fixed(1)) => format!("{}, 1 mirror", site.isolation.name()),
             (_, Scaling::Fixed(mirrors)) => {
                 format!("{}, {mirrors} mirrors", site.isolation.name())
@@ -116,7 +120,7 @@ fn shown(url: &UrlPattern, listening: &[(SocketAddr, Scheme)]) -> String {
     format!("{scheme}://{host}{port}{path}")
 }
 
-/// Waits for the first mirror of each site and tells how that went.
+/// Waits for the first mirror of each site and reports the result.
 pub(super) async fn ready(sites: &BTreeMap<String, Arc<Site>>, began: Instant, say: fn(&str)) {
     let mut failed = 0;
     for (at, (name, site)) in sites.iter().enumerate() {

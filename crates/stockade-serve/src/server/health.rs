@@ -1,7 +1,5 @@
 //! What the listener for metrics says.
 
-use stockade_instance::MirrorState;
-
 use crate::metrics::Metrics;
 use crate::running::Snapshot;
 use crate::status::Status;
@@ -29,11 +27,7 @@ impl Status for Health {
                 continue;
             };
             let stats = instance.stats();
-            let ready = stats
-                .mirrors
-                .iter()
-                .any(|mirror| mirror.state == MirrorState::Ready);
-            if stats.wanted > 0 && !ready {
+            if stats.wanted > 0 && !stats.serves {
                 // Why is in the log: it may hold what the guest said.
                 missing.push_str(&format!("{name}: no mirror is ready\n"));
             }

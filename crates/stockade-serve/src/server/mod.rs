@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use stockade_gateway::Gateway;
-use stockade_policy::Isolation;
-use stockade_supervisor::{Supervisor, Wall};
+use stockade_limits::Isolation;
+use stockade_supervisor::{IsolationBackend, Supervisor};
 
 pub use run::{Stopped, serve};
 
@@ -29,11 +29,11 @@ use crate::subsystem::{Drains, OpenStore, Subsystem};
 pub struct ServeOptions {
     /// The configuration file.
     pub config: PathBuf,
-    /// The walls there are; none may run guests in this process.
-    pub walls: Vec<(Isolation, Arc<dyn Wall>)>,
+    /// The isolation backends; none may run guests in this process.
+    pub backends: Vec<(Isolation, Arc<dyn IsolationBackend>)>,
     /// Isolates that may compute at length at the same time.
     pub threads: usize,
-    /// Tells the user what was started, line by line.
+    /// Reports to the user what was started, line by line.
     pub say: fn(&str),
 }
 

@@ -9,7 +9,8 @@ use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use stockade_config::{Config, Loaded};
 use stockade_gateway::Gateway;
-use stockade_policy::{IsolateOptions, Isolation, SandboxOptions};
+use stockade_grants::Grants;
+use stockade_limits::{IsolateOptions, Isolation, SandboxOptions};
 use stockade_state::Store;
 use stockade_supervisor::Supervisor;
 use stockade_transpile::ModuleFiles;
@@ -26,13 +27,15 @@ use crate::directory::Directory;
 use crate::error::ServeError;
 use crate::log::Log;
 use crate::metrics::{Metrics, Process, SiteTable};
-use crate::observe::{EgressMetrics, GatewayMetrics, GatewayObserver, Logs};
+use crate::observe::{
+    EgressMetrics, GatewayMetrics, GatewayObserver, GrantMetrics, HandleGauges, Logs,
+};
 use crate::plan;
 use crate::running::Snapshot;
 use crate::site::{self, SiteContext};
 use crate::subsystem::{
     self, Certificates, Change, Drains, Listeners, Logging, MetricsListener, OpenStore, Sites,
-    State, Subsystem, log_policy,
+    StateSubsystem, Subsystem, log_policy,
 };
 use crate::tls::TlsMetrics;
 
@@ -56,7 +59,7 @@ pub enum Stopped {
 /// Must be called within a tokio runtime of several threads.
 ///
 /// # Errors
-/// Why it could not start. Once it runs, mistakes are told and survived.
+/// Why it could not start. Once it runs, errors are reported and the server goes on.
 pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
     let began = Instant::now();
     let mut signals = Signals::new()?;
@@ -165,13 +168,17 @@ impl Server {
                 ..IsolateOptions::default()
             },
         };
-        let supervisor = Supervisor::new(sandbox, options.walls.iter().cloned());
+        let supervisor = Supervisor::new(sandbox, options.backends.iter().cloned());
         // Metrics first, for the other parts count with them.
         let mut registry = Registry::default();
         let sites = SiteTable::register(&mut registry);
         let process = Arc::new(Process::register(&mut registry));
         let gateway_metrics = GatewayMetrics::register(&mut registry);
         let egress = Arc::new(EgressMetrics::register(&mut registry));
+        let grant_metrics = GrantMetrics::register(&mut registry, Arc::clone(&logs));
+        let grant_metrics = Arc::new(grant_metrics);
+        let grants = Arc::new(Grants::new(grant_metrics.clone()));
+        registry.register_collector(Box::new(HandleGauges(Arc::clone(&grants))));
         let tls = Arc::new(TlsMetrics::register(&mut registry));
         let observer = GatewayObserver::new(Arc::clone(&logs), gateway_metrics, Arc::clone(&sites));
         let gateway = Gateway::new(Arc::new(observer));
@@ -195,6 +202,7 @@ impl Server {
         let context = SiteContext {
             supervisor: supervisor.clone(),
             brokers: Brokers::new(egress.clone()),
+            grants,
             directory: Arc::clone(&directory),
             metrics: sites,
             logs: Arc::clone(&logs),
@@ -204,7 +212,7 @@ impl Server {
             Box::new(Logging {
                 logs: Arc::clone(&logs),
             }),
-            Box::new(State {
+            Box::new(StateSubsystem {
                 open: Arc::clone(&store),
             }),
             Box::new(MetricsListener::new(health)),
@@ -212,6 +220,7 @@ impl Server {
             Box::new(Sites {
                 context,
                 egress,
+                grants: grant_metrics,
                 drains: drains.clone(),
                 number: 0,
             }),
@@ -339,7 +348,7 @@ impl Server {
                 let outcome = self.reload("command", watch).await;
                 let done = outcome.is_ok();
                 let (Ok(message) | Err(message)) = outcome;
-                // Whoever asked may have gone.
+                // The client that asked may have gone.
                 let _ = asked.send(Answer { done, message });
             }
         }
@@ -381,7 +390,7 @@ impl Server {
     }
 }
 
-/// Reads and checks the configuration. Refuses one with mistakes, naming all of them.
+/// Reads and checks the configuration. Rejects one with errors, and names all of them.
 async fn load(path: &Path) -> Result<Loaded, ServeError> {
     let path = path.to_owned();
     let loading = tokio::task::spawn_blocking(move || Config::load(&path));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stockade_tls::{FileState, FileWatch};
+use stockade_watch::{FileState, FileWatch};
 
 /// Between two checks of all files where the kernel reports nothing.
 const POLL: Duration = Duration::from_secs(3);

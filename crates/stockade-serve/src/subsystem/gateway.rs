@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
-use stockade_gateway::{Gateway, PreparedReload, Route, Table};
+use stockade_gateway::{Gateway, PreparedReload, Route, RouteTable, StreamHandler};
 
 use super::{Change, Prepared, Preparing, Reload, Subsystem};
 use crate::directory::{Directory, SiteTarget};
 use crate::error::ServeError;
 use crate::plan;
 use crate::running::Running;
+use crate::streams::SiteStreams;
 
 pub(crate) struct Listeners {
     pub(crate) gateway: Gateway,
@@ -31,6 +32,12 @@ impl Subsystem for Listeners {
             let mut listeners = plan::gateway::listeners(&next.config);
             for (listener, tls) in listeners.iter_mut().zip(&next.listener_tls) {
                 listener.tls.clone_from(tls);
+            }
+            for (listener, config) in listeners.iter_mut().zip(&next.config.listeners) {
+                listener.streams = config.connect.as_ref().map(|name| {
+                    let streams = SiteStreams::new(name.clone(), config, &self.directory);
+                    StreamHandler(Arc::new(streams))
+                });
             }
             let limits = plan::gateway::limits(&next.config.limits);
             let prepared = self.gateway.prepare(listeners, table, limits).await?;
@@ -55,7 +62,7 @@ impl Prepared for PreparedListeners<'_> {
     }
 }
 
-fn table(next: &Running, directory: &Arc<Directory>) -> Result<Table, ServeError> {
+fn table(next: &Running, directory: &Arc<Directory>) -> Result<RouteTable, ServeError> {
     let config = &next.config;
     let sites = config
         .instances
@@ -74,5 +81,5 @@ fn table(next: &Running, directory: &Arc<Directory>) -> Result<Table, ServeError
     });
     let mut options = plan::gateway::table_options(config);
     options.acme = next.tls.over_http();
-    Ok(Table::new(routes.collect(), options)?)
+    Ok(RouteTable::new(routes.collect(), options)?)
 }

@@ -26,7 +26,7 @@ pub(crate) use gateway::Listeners;
 pub(crate) use logging::{Logging, log_policy};
 pub(crate) use metrics_listener::MetricsListener;
 pub(crate) use sites::{Drains, Sites};
-pub(crate) use state::{OpenStore, State};
+pub(crate) use state::{OpenStore, StateSubsystem};
 
 use crate::error::ServeError;
 use crate::running::{Running, Snapshot};

@@ -12,13 +12,14 @@ use tokio::task::JoinSet;
 use super::{Change, Prepared, Preparing, Reload, Subsystem};
 use crate::directory::Answering;
 use crate::error::ServeError;
-use crate::observe::EgressMetrics;
+use crate::observe::{EgressMetrics, GrantMetrics};
 use crate::running::Running;
-use crate::site::{Site, SiteContext};
+use crate::site::{MadeWith, Site, SiteContext, grants_folder};
 
 pub(crate) struct Sites {
     pub(crate) context: SiteContext,
     pub(crate) egress: Arc<EgressMetrics>,
+    pub(crate) grants: Arc<GrantMetrics>,
     pub(crate) drains: Drains,
     /// Of the last site that was started: no two have the same number.
     pub(crate) number: u64,
@@ -77,6 +78,11 @@ impl Subsystem for Sites {
             let store = reload.next.store.clone();
             let store = store.map(|store| Arc::new(store) as Arc<dyn Store>);
             let message = config.limits.websocket_message;
+            let made_with = MadeWith {
+                store: store.as_ref(),
+                grants_folder: &grants_folder(&config.state),
+                socket_message: message,
+            };
             for (name, site_config) in &config.instances {
                 let code = reload.code.remove(name);
                 let old = reload.old.as_ref().and_then(|old| old.sites.get(name));
@@ -87,10 +93,9 @@ impl Subsystem for Sites {
                         number += 1;
                         let starting = Site::start(
                             &prepared.sites.context,
-                            store.as_ref(),
+                            &made_with,
                             site_config,
                             code,
-                            message,
                             number,
                         );
                         let started = starting.await;
@@ -153,6 +158,8 @@ impl Prepared for PreparedSites<'_> {
             if now.is_none() {
                 context.brokers.forget(name);
                 self.sites.egress.forget(name);
+                self.sites.grants.forget(name);
+                context.grants.forget(name);
             }
             if !now.is_some_and(|now| Arc::ptr_eq(now, site)) {
                 let deadline = next.config.drain_timeout;

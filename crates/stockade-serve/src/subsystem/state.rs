@@ -9,16 +9,16 @@ use stockade_state::{SqliteOptions, SqliteStore};
 use super::{InSnapshot, Prepared, Preparing, Reload, Subsystem};
 use crate::error::ServeError;
 
-/// Opens the store for the first site that needs it. Once open it stays open, whatever becomes of the reload that
-/// asked for it: nothing is in it until a site has a keyspace.
-pub(crate) struct State {
+/// Opens the store for the first site that needs it. Once open it stays open, even if the reload that
+/// needed it fails: nothing is in it until a site has a keyspace.
+pub(crate) struct StateSubsystem {
     pub(crate) open: OpenStore,
 }
 
 /// The store that is open, with its path; also one that a refused reload has opened.
 pub(crate) type OpenStore = Arc<OnceLock<(PathBuf, SqliteStore)>>;
 
-impl Subsystem for State {
+impl Subsystem for StateSubsystem {
     fn prepare<'s: 'r, 'r>(&'s mut self, reload: &'r mut Reload) -> Preparing<'s, 'r> {
         async move {
             let config = &reload.next.config;

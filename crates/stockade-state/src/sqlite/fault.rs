@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn error_of_sqlite_is_told_by_its_meaning() {
+    fn error_of_sqlite_is_named_by_its_meaning() {
         use rusqlite::ffi;
         assert!(matches!(
             failure(ffi::SQLITE_FULL),

@@ -1,7 +1,7 @@
 //! The latest changes of a keyspace, for those who watch it.
 //!
 //! The changes stand once for all watchers, so a slow watcher costs nothing but its own place: one
-//! that falls behind what is kept is told so and lists its keys again.
+//! that falls behind what is kept is notified and lists its keys again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn watch_too_slow_is_told_and_goes_on() {
+    async fn watch_too_slow_is_notified_and_goes_on() {
         let feed = Arc::new(Feed::new(0));
         let mut watch = feed.watch(all(), None, 10).unwrap();
         for version in 1..=MOST_CHANGES as u64 + 1 {

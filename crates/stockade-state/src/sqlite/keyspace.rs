@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use stockade_policy::IoRates;
+use stockade_limits::IoRates;
 use tokio::sync::oneshot;
 
 use super::queue::{FairQueue, LaneLimits, Refused, Weight};
@@ -16,7 +16,7 @@ use crate::error::{MAX_READ_KEYS, StateError};
 use crate::key::{Key, KeyspaceName};
 use crate::list::{List, Page};
 use crate::store::{Keyspace, Usage};
-use crate::value::{Entry, Version};
+use crate::value::{StateEntry, Version};
 use crate::watch::{Selector, Watch};
 
 /// A keyspace of an [`SqliteStore`](super::SqliteStore).
@@ -108,7 +108,10 @@ impl Keyspace for SqliteKeyspace {
         &self.shared.name
     }
 
-    fn read(&self, keys: Vec<Key>) -> BoxFuture<'static, Result<Vec<Option<Entry>>, StateError>> {
+    fn read(
+        &self,
+        keys: Vec<Key>,
+    ) -> BoxFuture<'static, Result<Vec<Option<StateEntry>>, StateError>> {
         let weight = Weight {
             operations: u32::try_from(keys.len()).unwrap_or(u32::MAX),
             bytes: 0,

@@ -1,7 +1,7 @@
-//! State in an SQLite file beside the supervisor.
+//! State in an SQLite file of the supervisor.
 //!
 //! Invariants:
-//! 1. One process has the file: a lock beside it says so. In it one thread writes, and takes the
+//! 1. One process has the file: a lock file next to it says so. In it one thread writes, and takes the
 //!    accounts of all keyspaces along; others only read.
 //! 2. A commit is answered after its transaction is on the disk (WAL, `synchronous=FULL`), and before
 //!    any read that begins later. Many commits share a transaction; each of them is whole.

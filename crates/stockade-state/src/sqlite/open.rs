@@ -39,7 +39,7 @@ pub enum OpenError {
     Locked {
         /// The store's file.
         path: PathBuf,
-        /// Its number, as it wrote it beside the file.
+        /// Its number, as it wrote it next to the file.
         process: String,
     },
     /// The file holds something else.
@@ -114,7 +114,7 @@ pub enum OpenError {
     Thread(io::Error),
 }
 
-/// The lock on a store's file. It lies beside it, because SQLite loses its own locks when the process
+/// The lock on a store's file. It is a separate file, because SQLite loses its own locks when the process
 /// closes the file (https://www.sqlite.org/howtocorrupt.html, 2.2).
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -131,7 +131,7 @@ pub(crate) struct Opened {
     pub(crate) earliest_expiry_ms: Option<i64>,
 }
 
-/// Opens a file; up to `check_bytes` it is read wholly, to see whether it is whole.
+/// Opens a file; up to `check_bytes` it is read completely, to check that it is intact.
 pub(crate) fn open(path: &Path, check_bytes: u64) -> Result<Opened, OpenError> {
     let failed = |what, source| file_error(path, what, source);
     let folder = match path.parent() {
@@ -208,7 +208,7 @@ fn file_error(path: &Path, what: &'static str, source: io::Error) -> OpenError {
 }
 
 /// The path with something behind it: `state.db` and `-wal`.
-pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -222,7 +222,7 @@ fn lock(path: &Path) -> Result<Lock, OpenError> {
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(beside(path, ".lock"))
+        .open(sibling(path, ".lock"))
         .map_err(failed)?;
     let begun = Instant::now();
     loop {
@@ -363,7 +363,7 @@ fn load(connection: &Connection) -> rusqlite::Result<Accounts> {
     accounts.collect()
 }
 
-/// The accounts, counted anew.
+/// The accounts, counted again.
 fn count(connection: &Connection) -> rusqlite::Result<Accounts> {
     let mut accounts = load(connection)?;
     let mut statement = connection.prepare(

@@ -1,21 +1,25 @@
 //! A queue that is fair between keyspaces.
 //!
 //! Each keyspace has a lane. Lanes take turns (deficit round robin, Shreedhar and Varghese 1995): in
-//! a turn a lane may take jobs worth [`QUANTUM`], so many small jobs and few large ones get the same
+//! a turn a lane may take jobs worth [`QUANTUM`]: a lane of small jobs and one of large ones get the same
 //! share. A lane that is above its rate is passed over until its time comes.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-
-use stockade_policy::{IoLimiter, IoRates};
+use stockade_limits::{IoRates, RateLimiter};
 
 /// Worth of jobs that a lane may take in a turn.
 const QUANTUM: usize = 64 << 10;
 
-/// What each job costs beside its bytes.
+/// What each job costs in addition to its bytes.
 const JOB: usize = 2 << 10;
+
+/// A lane's time, of which jobs take as much as their rates demand; a second of it at once.
+const NANOS_PER_SECOND: NonZeroU64 = NonZeroU64::MIN.saturating_add(999_999_999);
+const BURST: Duration = Duration::from_secs(1);
 
 /// What a job weighs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,10 +62,11 @@ struct Lane<J> {
     jobs: VecDeque<(Weight, J)>,
     bytes: usize,
     deficit: usize,
-    rate: IoLimiter,
+    rates: IoRates,
+    time: RateLimiter,
 }
 
-struct State<J> {
+struct Lanes<J> {
     lanes: HashMap<i64, Lane<J>>,
     /// Lanes that have jobs, in the order of their turns.
     turns: VecDeque<i64>,
@@ -71,14 +76,14 @@ struct State<J> {
 
 /// The queue. Cheap to share by reference; threads wait in [`FairQueue::take`].
 pub(crate) struct FairQueue<J> {
-    state: Mutex<State<J>>,
+    state: Mutex<Lanes<J>>,
     filled: Condvar,
 }
 
 impl<J> FairQueue<J> {
     pub(crate) fn new() -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(Lanes {
                 lanes: HashMap::new(),
                 turns: VecDeque::new(),
                 pending: 0,
@@ -100,7 +105,7 @@ impl<J> FairQueue<J> {
         if state.closed {
             return Err(Refused::Closed);
         }
-        let State {
+        let Lanes {
             lanes,
             turns,
             pending,
@@ -110,7 +115,8 @@ impl<J> FairQueue<J> {
             jobs: VecDeque::new(),
             bytes: 0,
             deficit: 0,
-            rate: IoLimiter::new(limits.rates),
+            rates: limits.rates,
+            time: RateLimiter::new(NANOS_PER_SECOND, BURST),
         });
         let bytes = entry.bytes.saturating_add(weight.bytes);
         // One job is always taken, so that bounds below its size do not lock a keyspace out.
@@ -122,7 +128,7 @@ impl<J> FairQueue<J> {
         if entry.jobs.is_empty() {
             turns.push_back(lane);
         }
-        entry.rate.set_rates(limits.rates);
+        entry.rates = limits.rates;
         entry.bytes = bytes;
         entry.jobs.push_back((weight, job));
         *pending += 1;
@@ -193,7 +199,7 @@ impl<J> FairQueue<J> {
     }
 }
 
-impl<J> State<J> {
+impl<J> Lanes<J> {
     /// Moves jobs to `taken`. Returns when a lane that is above its rate may go on, if nothing was taken.
     fn pick(
         &mut self,
@@ -248,7 +254,7 @@ impl<J> State<J> {
 
 impl<J> Lane<J> {
     fn wait(&self, now: Instant) -> Option<Instant> {
-        let wait = self.rate.wait(now);
+        let wait = self.time.wait(now);
         (!wait.is_zero()).then(|| now + wait)
     }
 
@@ -260,8 +266,10 @@ impl<J> Lane<J> {
         let (weight, job) = self.jobs.pop_front()?;
         self.deficit -= cost;
         self.bytes = self.bytes.saturating_sub(weight.bytes);
-        let (operations, bytes) = (weight.operations.into(), weight.bytes as u64);
-        self.rate.take(operations, bytes, now);
+        let nanos = self
+            .rates
+            .nanos(weight.operations.into(), weight.bytes as u64);
+        self.time.take(nanos, now);
         Some((weight, job))
     }
 }
@@ -384,6 +392,28 @@ mod tests {
         let begun = Instant::now();
         assert!(!queue.take(200, usize::MAX, None).jobs.is_empty());
         assert!(begun.elapsed().as_millis() >= 30);
+    }
+
+    #[test]
+    fn lane_with_jobs_of_many_operations_and_of_many_bytes_adds_up_their_times() {
+        let now = Instant::now();
+        let mut lane = Lane {
+            jobs: VecDeque::new(),
+            bytes: 0,
+            deficit: usize::MAX,
+            rates: IoRates {
+                operations: NonZeroU64::new(10),
+                bytes: NonZeroU64::new(1000),
+            },
+            time: RateLimiter::new(NANOS_PER_SECOND, BURST),
+        };
+        // One second by its operations, one by its bytes.
+        for (operations, bytes) in [(10, 1), (1, 1000)] {
+            lane.jobs.push_back((Weight { operations, bytes }, ()));
+            assert!(lane.wait(now).is_none());
+            lane.pop(now, false).unwrap();
+        }
+        assert_eq!(lane.wait(now), Some(now + Duration::from_secs(1)));
     }
 
     #[test]

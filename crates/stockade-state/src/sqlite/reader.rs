@@ -14,7 +14,7 @@ use super::shared::OpenKeyspace;
 use crate::error::StateError;
 use crate::key::Key;
 use crate::list::{KeyInfo, Page, Range};
-use crate::value::{Entry, Value};
+use crate::value::{StateEntry, Value};
 
 /// Most reads that share a snapshot of the file.
 const BATCH_JOBS: usize = 32;
@@ -25,7 +25,7 @@ const BATCH_COST: usize = 1 << 20;
 /// Most bytes that the values of one read may have, unless it is only one value.
 const READ_BYTES: usize = 8 << 20;
 
-type Reply<T> = oneshot::Sender<Result<T, StateError>>;
+type ReplySender<T> = oneshot::Sender<Result<T, StateError>>;
 
 /// A question to a keyspace.
 pub(crate) struct ReadWork {
@@ -37,13 +37,13 @@ pub(crate) struct ReadWork {
 pub(crate) enum Read {
     Entries {
         keys: Vec<Key>,
-        reply: Reply<Vec<Option<Entry>>>,
+        reply: ReplySender<Vec<Option<StateEntry>>>,
     },
     List {
         range: Range,
         limit: usize,
         reverse: bool,
-        reply: Reply<Page>,
+        reply: ReplySender<Page>,
     },
 }
 
@@ -117,7 +117,7 @@ impl Reader {
         &self,
         keyspace: i64,
         keys: &[Key],
-    ) -> rusqlite::Result<Result<Vec<Option<Entry>>, StateError>> {
+    ) -> rusqlite::Result<Result<Vec<Option<StateEntry>>, StateError>> {
         let now = self.clock.now_ms();
         let mut statement = self.connection.prepare_cached(
             "SELECT version, expires, kind, size, value FROM entries
@@ -174,7 +174,7 @@ impl Reader {
              WHERE keyspace = ?1 AND key >= ?2 AND key < ?3 AND (expires IS NULL OR expires > ?4)
              ORDER BY key LIMIT ?5"
         })?;
-        // One more than asked for tells whether there is another page.
+        // One more than asked for shows whether there is another page.
         let most = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
         let mut rows = statement.query(params![keyspace, range.low, high, now, most])?;
         while let Some(row) = rows.next()? {
@@ -193,10 +193,10 @@ impl Reader {
     }
 }
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+fn entry(row: &Row<'_>) -> rusqlite::Result<StateEntry> {
     let number = row.get(2)?;
     let kind = kind_of(number).ok_or(rusqlite::Error::IntegralValueOutOfRange(2, number))?;
-    Ok(Entry {
+    Ok(StateEntry {
         value: Value {
             kind,
             data: row.get(4)?,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use stockade_policy::IoRates;
+use stockade_limits::IoRates;
 use tokio::sync::oneshot;
 
 use super::clock::Clock;
@@ -35,11 +35,11 @@ const NO_KEYSPACE: i64 = 0;
 /// How a store is opened.
 #[derive(Debug, Clone)]
 pub struct SqliteOptions {
-    /// The file. SQLite keeps `-wal` and `-shm` beside it, and a `.lock` lies there.
+    /// The file. SQLite keeps `-wal` and `-shm` next to it, and a `.lock` is there.
     pub path: PathBuf,
     /// Threads that read, 1 to 16.
     pub readers: usize,
-    /// Largest file, in bytes, that is read wholly at the start to see whether it is whole.
+    /// Largest file, in bytes, that is read completely at the start to check that it is intact.
     pub check_bytes: u64,
     pub(crate) clock: Clock,
     pub(crate) sweep_every: Duration,
@@ -181,7 +181,7 @@ impl SqliteStore {
     pub fn stats(&self) -> StoreStats {
         let inner = &self.inner;
         let size = |suffix: &str| {
-            std::fs::metadata(open::beside(&inner.path, suffix)).map_or(0, |meta| meta.len())
+            std::fs::metadata(open::sibling(&inner.path, suffix)).map_or(0, |meta| meta.len())
         };
         StoreStats {
             commits: inner.counters.commits.load(Ordering::Relaxed),

@@ -1,7 +1,7 @@
 //! When expired entries are swept, and when the write-ahead log moves into the file.
 //!
-//! The log grows with each commit and begins anew once all of it is in the file and no reader needs
-//! it. Past [`LOG_MOVED`] what can be moved is moved, beside readers; past [`LOG_MOST`] the writer
+//! The log grows with each commit and starts again once all of it is in the file and no reader needs
+//! it. Past [`LOG_MOVED`] what can be moved is moved, while readers go on; past [`LOG_MOST`] the writer
 //! waits for the readers, whose reads are short, and moves all.
 
 use std::sync::atomic::Ordering;
@@ -89,7 +89,7 @@ impl Tidy {
         self.last_write = Instant::now();
         self.may_shrink = true;
         if self.frames.load(Ordering::Relaxed) < self.moved {
-            // The log began anew.
+            // The log started again.
             self.moved = 0;
         }
         if let Some(at) = expires_ms {
@@ -107,7 +107,7 @@ impl Tidy {
                 .is_none_or(|last| last.elapsed() >= self.sweep_every)
     }
 
-    /// Notes a sweep, which removed so many entries.
+    /// Notes a sweep, which removed `count` entries.
     pub(crate) fn swept(&mut self, connection: &Connection, count: usize) {
         // After a full one there may be more: it goes on after the next commits.
         self.last_sweep = (count < super::group::SWEEP).then(Instant::now);

@@ -26,7 +26,7 @@ const GROUP_JOBS: usize = 512;
 /// What these may cost, in bytes as the queue weighs them: bounds how long a commit waits for others.
 const GROUP_COST: usize = 4 << 20;
 
-type Reply<T> = oneshot::Sender<Result<T, StateError>>;
+type ReplySender<T> = oneshot::Sender<Result<T, StateError>>;
 
 /// Something to be written.
 pub(crate) enum Work {
@@ -38,14 +38,14 @@ pub(crate) enum Work {
 pub(crate) struct OpenWork {
     pub(crate) name: KeyspaceName,
     pub(crate) limits: Limits,
-    pub(crate) reply: Reply<Arc<OpenKeyspace>>,
+    pub(crate) reply: ReplySender<Arc<OpenKeyspace>>,
 }
 
 /// A commit to be done.
 pub(crate) struct CommitWork {
     pub(crate) keyspace: Arc<OpenKeyspace>,
     pub(crate) atomic: Atomic,
-    pub(crate) reply: Reply<Outcome>,
+    pub(crate) reply: ReplySender<Outcome>,
 }
 
 /// What a piece of work came to, before its transaction is durable.
@@ -163,7 +163,7 @@ impl Writer {
         error
     }
 
-    /// Tells everyone what is durable now.
+    /// Notifies everyone of what is durable now.
     fn publish(&mut self, done: Done) {
         self.counters
             .swept

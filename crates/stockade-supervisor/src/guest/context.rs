@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use stockade_policy::IsolateOptions;
+use stockade_limits::IsolateOptions;
 use stockade_protocol::{FromIsolate, ToIsolate};
 
 use crate::end::TerminateReason;
@@ -141,6 +141,18 @@ impl GuestContext {
             return Err(GuestSendError::Ended);
         }
         self.uplink().send(self.state(), message)
+    }
+
+    /// Sends a control message with one binary part, as [`GuestContext::send`]. To a host in another process the part
+    /// goes without a copy in this one.
+    ///
+    /// # Errors
+    /// When the isolate is ending.
+    pub fn send_part(&self, name: &str, json: String, part: &[u8]) -> Result<(), GuestSendError> {
+        if self.is_ending() {
+            return Err(GuestSendError::Ended);
+        }
+        self.uplink().send_part(self.state(), name, json, part)
     }
 
     /// Lets the host have what was sent until now, where messages are gathered.

@@ -7,11 +7,11 @@ use parking_lot::Mutex;
 use stockade_protocol::{CallId, GuestError, Payload};
 use tokio::sync::oneshot;
 
-pub(crate) type Reply = Result<Payload, GuestError>;
+pub(crate) type CallResult = Result<Payload, GuestError>;
 
 #[derive(Default)]
 pub(crate) struct PendingCalls {
-    waiting: Mutex<HashMap<CallId, oneshot::Sender<Reply>>>,
+    waiting: Mutex<HashMap<CallId, oneshot::Sender<CallResult>>>,
     next: AtomicU64,
 }
 
@@ -28,7 +28,7 @@ impl PendingCalls {
     }
 
     /// Gives a call its reply; nobody may wait for it any more.
-    pub(crate) fn settle(&self, id: CallId, reply: Reply) {
+    pub(crate) fn settle(&self, id: CallId, reply: CallResult) {
         if let Some(sender) = self.waiting.lock().remove(&id) {
             let _ = sender.send(reply);
         }
@@ -52,7 +52,7 @@ impl PendingCalls {
 pub(crate) struct PendingCall<'a> {
     calls: &'a PendingCalls,
     pub(crate) id: CallId,
-    pub(crate) reply: oneshot::Receiver<Reply>,
+    pub(crate) reply: oneshot::Receiver<CallResult>,
 }
 
 impl Drop for PendingCall<'_> {

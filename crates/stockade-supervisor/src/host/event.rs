@@ -3,7 +3,7 @@
 use stockade_protocol::bounds::MESSAGE_OVERHEAD;
 use stockade_protocol::{ConsoleLevel, GuestError, Payload, RequestId};
 
-use crate::end::{DestroyReason, Figures, TerminateReason};
+use crate::end::{DestroyReason, ResourceUsage, TerminateReason};
 
 /// One thing that happened, in order. Data and texts come from the guest.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub enum Event {
     Console {
         /// How serious.
         level: ConsoleLevel,
-        /// The line or lines. With [`ConsoleMode::Whole`](stockade_policy::ConsoleMode::Whole) a piece of
+        /// The line or lines. With [`ConsoleMode::Whole`](stockade_limits::ConsoleMode::Whole) a piece of
         /// them, which ends with a newline where it is the last.
         text: String,
     },
@@ -46,7 +46,7 @@ pub enum Event {
         /// Why.
         reason: TerminateReason,
         /// With what used.
-        figures: Figures,
+        usage: ResourceUsage,
         /// More, for a person.
         detail: String,
     },
@@ -56,7 +56,7 @@ pub enum Event {
 
 impl Event {
     /// Says how many lines of the console were not kept.
-    pub(crate) fn dropped_lines(count: u32) -> Self {
+    pub(crate) fn dropped_lines(count: u64) -> Self {
         Self::Console {
             level: ConsoleLevel::Warn,
             text: format!("… {count} lines of console output were dropped (rate limit)"),

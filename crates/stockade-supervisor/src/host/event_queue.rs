@@ -118,6 +118,7 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future as _;
     use std::task::Waker;
 
     use stockade_protocol::{GuestError, Payload};
@@ -242,6 +243,31 @@ mod tests {
             panic!("no events")
         };
         assert_eq!(events.len(), TURN - 1);
+    }
+
+    #[test]
+    fn events_taken_waits_for_the_turns_with_all_that_waited() {
+        let queue = EventQueue::new();
+        let isolate = isolate(&queue, 0);
+        let handle = IsolateHandle::new(Arc::clone(&isolate));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut nothing = std::pin::pin!(handle.events_taken());
+        assert!(nothing.as_mut().poll(&mut cx).is_ready());
+        (0..2).for_each(|_| send(&isolate));
+        let mut both = std::pin::pin!(handle.events_taken());
+        assert!(both.as_mut().poll(&mut cx).is_pending());
+        send(&isolate);
+        serve(&queue, 1);
+        assert!(both.as_mut().poll(&mut cx).is_pending(), "one of two");
+        let Poll::Ready(mut turn) = queue.poll_turn(&mut cx) else {
+            panic!("no turn")
+        };
+        let (_, size) = turn.take().unwrap();
+        handle.release(size);
+        assert!(both.as_mut().poll(&mut cx).is_pending(), "not handled yet");
+        turn.end(Duration::ZERO);
+        assert!(both.as_mut().poll(&mut cx).is_ready());
+        assert_eq!(isolate.uplink.events.load().0, 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use stockade_policy::IsolateOptions;
+use stockade_limits::IsolateOptions;
 use stockade_protocol::bounds::{
     MAX_MESSAGE_BYTES, MAX_MESSAGE_PARTS, MAX_NAME_BYTES, MAX_QUEUE_BYTES, MAX_QUEUE_MESSAGES,
 };
@@ -326,7 +326,7 @@ impl IsolateHandle {
         self.isolate.uplink.events.release(size);
     }
 
-    /// As [`IsolateHandle::release`], for several events of so many bytes together.
+    /// As [`IsolateHandle::release`], for several events with `bytes` bytes in total.
     pub fn release_many(&self, events: usize, bytes: usize) {
         self.isolate.uplink.events.release_many(events, bytes);
     }
@@ -342,6 +342,15 @@ impl IsolateHandle {
         std::future::poll_fn(|cx| self.poll_events_full(cx)).await;
     }
 
+    /// Waits until the host has had its [`Turn`](crate::Turn) with each event that waits now. For ever where nothing
+    /// takes events.
+    pub async fn events_taken(&self) {
+        if let Some(taken) = self.isolate.uplink.events_taken() {
+            // Without the isolate there are no events.
+            let _ = taken.await;
+        }
+    }
+
     /// Whether the isolate only waits for messages.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -351,10 +360,10 @@ impl IsolateHandle {
     /// What it uses now.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let figures = self.isolate.state.figures();
+        let usage = self.isolate.state.usage();
         Stats {
-            cpu: figures.cpu_total,
-            memory: figures.memory,
+            cpu: usage.cpu_total,
+            memory: usage.memory,
             queued_to: self.isolate.state.inbox.load().0,
             queued_from: self.isolate.uplink.events.load().0,
             requests: self.isolate.state.requests.lock().count(),

@@ -1,7 +1,6 @@
 //! The host's side of isolates: creating them, sending to them, and taking their events.
 
 pub(crate) mod calls;
-pub(crate) mod console_rate;
 pub(crate) mod event;
 pub(crate) mod event_queue;
 pub(crate) mod fair_queue;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use stockade_policy::IsolateOptions;
+use stockade_limits::IsolateOptions;
 use stockade_protocol::{FromIsolate, ToIsolate};
 
 use super::event::Event;
 use super::side::{HostIsolate, InlineFlush};
-use crate::end::{Figures, TerminateReason};
+use crate::end::{ResourceUsage, TerminateReason};
 use crate::guest::context::GuestContext;
 use crate::isolate::refusal::GuestSendError;
 use crate::isolate::uplink::Uplink as _;
@@ -62,9 +62,14 @@ impl RemoteGuest {
         self.isolate.terminate(reason, detail.into());
     }
 
-    /// As [`RemoteGuest::terminate`], with figures that are known already.
-    pub(crate) fn terminate_with(&self, reason: TerminateReason, detail: String, figures: Figures) {
-        self.isolate.terminate_with(reason, detail, figures);
+    /// As [`RemoteGuest::terminate`], with a usage that is known already.
+    pub(crate) fn terminate_with(
+        &self,
+        reason: TerminateReason,
+        detail: String,
+        usage: ResourceUsage,
+    ) {
+        self.isolate.terminate_with(reason, detail, usage);
     }
 
     /// Ends the isolate for using more memory than its limit.

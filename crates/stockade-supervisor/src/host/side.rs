@@ -5,13 +5,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stockade_policy::{ConsoleMode, IoLimiter, IoRates, IsolateOptions, Isolation};
+use stockade_limits::{
+    Admission, ConsoleMode, IoLimiter, IoRates, IsolateOptions, Isolation, LineLimiter,
+};
 use stockade_protocol::bounds::{MAX_CONSOLE_BYTES_PER_SECOND, MAX_CONSOLE_LINES_PER_SECOND};
 use stockade_protocol::{ConsoleLevel, FromIsolate};
 use tokio::sync::oneshot;
 
 use super::calls::PendingCalls;
-use super::console_rate::{Admit, ConsoleRate};
 use super::event::Event;
 use super::fair_queue::FairQueue;
 use super::registry::Registry;
@@ -48,7 +49,7 @@ pub(crate) struct HostSide {
     start: Mutex<Option<oneshot::Sender<Result<(), StartError>>>>,
     /// Rates of its messages, where they are limited.
     io: Option<Mutex<IoLimiter>>,
-    console: Mutex<ConsoleRate>,
+    console: Mutex<LineLimiter>,
     /// Where the isolate is in another process.
     inline_flush: Mutex<Option<Arc<dyn InlineFlush>>>,
     queue: Arc<FairQueue<Arc<HostIsolate>>>,
@@ -58,6 +59,8 @@ pub(crate) struct HostSide {
     queued: AtomicBool,
     /// The host is ready for events; until then they wait here.
     listening: AtomicBool,
+    /// Who waits until the host has taken all events up to this one, by its number.
+    behind: Mutex<Vec<(u64, oneshot::Sender<()>)>>,
     /// Whether the queue counts it as having work; `None` once it has ended: what its worker said just before
     /// may still arrive.
     counts_as_work: Mutex<Option<bool>>,
@@ -83,12 +86,13 @@ impl HostSide {
                 calls: PendingCalls::default(),
                 start: Mutex::new(None),
                 io: io_limiter(&options),
-                console: Mutex::default(),
+                console: Mutex::new(LineLimiter::new(Instant::now())),
                 inline_flush: Mutex::new(None),
                 queue,
                 served: AtomicU64::new(0),
                 queued: AtomicBool::new(false),
                 listening: AtomicBool::new(false),
+                behind: Mutex::default(),
                 counts_as_work: Mutex::new(Some(true)),
             },
             state: IsolateState::new(id, options, GRACE),
@@ -123,9 +127,37 @@ impl HostSide {
         let served = self.served.load(Ordering::SeqCst);
         self.served
             .store(served.saturating_add(took), Ordering::SeqCst);
+        self.note_taken(self.events.popped());
         self.queued.store(false, Ordering::SeqCst);
         if self.events.has_items() {
             self.join_queue(true);
+        }
+    }
+
+    /// What resolves when the host has had its turn with the events that wait now; `None` where there are none.
+    pub(crate) fn events_taken(&self) -> Option<oneshot::Receiver<()>> {
+        if !self.queued.load(Ordering::SeqCst) {
+            return None;
+        }
+        let (sender, taken) = oneshot::channel();
+        self.behind.lock().push((self.events.pushed(), sender));
+        if !self.queued.load(Ordering::SeqCst) {
+            // The turn ended meanwhile, and there were no more events.
+            self.note_taken(u64::MAX);
+        }
+        Some(taken)
+    }
+
+    fn note_taken(&self, events: u64) {
+        let mut behind = self.behind.lock();
+        let mut at = 0;
+        while at < behind.len() {
+            if behind[at].0 <= events {
+                // Nobody may wait any more.
+                let _ = behind.swap_remove(at).1.send(());
+            } else {
+                at += 1;
+            }
         }
     }
 
@@ -213,11 +245,17 @@ impl HostSide {
             ConsoleMode::Whole => return [None, Some(Event::Console { level, text })],
             ConsoleMode::Event | ConsoleMode::Inherit => {}
         }
-        let note = match self.console.lock().admit(text.len()) {
-            Admit::Drop => return [None, None],
-            Admit::FirstDropped => return [Some(dropping()), None],
-            Admit::Line => None,
-            Admit::After(dropped) => Some(Event::dropped_lines(dropped)),
+        let admission = self.console.lock().admit_bytes(
+            text.len(),
+            MAX_CONSOLE_LINES_PER_SECOND,
+            MAX_CONSOLE_BYTES_PER_SECOND,
+            Instant::now(),
+        );
+        let note = match admission {
+            Admission::Dropped { first: false } => return [None, None],
+            Admission::Dropped { first: true } => return [Some(dropping()), None],
+            Admission::Admitted { dropped: 0 } => None,
+            Admission::Admitted { dropped } => Some(Event::dropped_lines(dropped)),
         };
         [note, Some(Event::Console { level, text })]
     }
@@ -295,17 +333,17 @@ impl Uplink for HostSide {
         let destroyed = match end {
             End::Terminated {
                 reason,
-                figures,
+                usage,
                 detail,
             } => {
                 tracing::debug!(
-                    "isolate #{} was ended: {} ({detail}); {figures}",
+                    "isolate #{} was ended: {} ({detail}); {usage}",
                     state.id,
                     reason.name()
                 );
                 self.push_event(Event::Terminated {
                     reason,
-                    figures,
+                    usage,
                     detail,
                 });
                 DestroyReason::Terminated
@@ -324,10 +362,7 @@ impl Uplink for HostSide {
         let here = state.options.isolation == Isolation::Thread;
         if here {
             self.registry.abandon();
-            tracing::warn!(
-                "isolate #{} does not stop: its thread is left to itself",
-                state.id
-            );
+            tracing::warn!("isolate #{} does not stop: its thread is leaked", state.id);
         }
         here
     }

@@ -4,17 +4,17 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
-use stockade_policy::{IsolateOptions, Isolation, OptionsError, SandboxOptions};
+use stockade_limits::{IsolateOptions, Isolation, OptionsError, SandboxOptions};
 
 use super::event_queue::EventQueue;
 use super::handle::IsolateHandle;
 use super::registry::Registry;
 use super::side::{HostIsolate, HostSide};
+use crate::backend::{IsolationBackend, NewIsolate};
 use crate::end::DestroyReason;
 use crate::limits::cpu_slots::CpuSlots;
 use crate::limits::watchdog::Watchdog;
 use crate::start_error::StartError;
-use crate::wall::{NewIsolate, Wall};
 
 /// Why an isolate was not created.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -22,12 +22,12 @@ pub enum CreateError {
     /// The sandbox was shut down.
     #[error("the sandbox is shut down")]
     ShutDown,
-    /// This program has no such wall.
+    /// This program has no such backend.
     #[error(
         "isolation '{}' is not available in this build of Stockade\n  fix: choose 'thread', or on Linux 'process' or 'container'",
         .0.name()
     )]
-    NoWall(Isolation),
+    NoBackend(Isolation),
     /// The options do not go together.
     #[error(transparent)]
     Options(#[from] OptionsError),
@@ -56,7 +56,7 @@ impl Drop for Unstarted {
     }
 }
 
-/// Creates isolates, holds them to their limits, and ends them. Cheap to clone.
+/// Creates isolates, enforces their limits, and ends them. Cheap to clone.
 ///
 /// Dropping the last clone ends nothing: call [`Supervisor::shutdown`].
 #[derive(Clone)]
@@ -66,7 +66,7 @@ pub struct Supervisor {
 
 struct Inner {
     options: SandboxOptions,
-    walls: HashMap<Isolation, Arc<dyn Wall>>,
+    backends: HashMap<Isolation, Arc<dyn IsolationBackend>>,
     registry: Arc<Registry<Arc<HostIsolate>>>,
     slots: Arc<CpuSlots>,
     next_id: AtomicU32,
@@ -75,27 +75,27 @@ struct Inner {
 }
 
 impl Supervisor {
-    /// A supervisor with these walls.
+    /// A supervisor with these backends.
     #[must_use]
     pub fn new(
         options: SandboxOptions,
-        walls: impl IntoIterator<Item = (Isolation, Arc<dyn Wall>)>,
+        backends: impl IntoIterator<Item = (Isolation, Arc<dyn IsolationBackend>)>,
     ) -> Self {
         let slots = Arc::new(CpuSlots {
             count: options.threads.max(1),
         });
         let warm = Arc::new(options.defaults.clone());
-        let walls: HashMap<_, Arc<dyn Wall>> = walls.into_iter().collect();
+        let backends: HashMap<_, Arc<dyn IsolationBackend>> = backends.into_iter().collect();
         if warm.isolation != Isolation::Thread
-            && let Some(wall) = walls.get(&warm.isolation)
+            && let Some(backend) = backends.get(&warm.isolation)
         {
             // Processes take their time.
-            wall.warm_up(&warm, options.warm);
+            backend.warm_up(&warm, options.warm);
         }
         Self {
             inner: Arc::new(Inner {
                 options,
-                walls,
+                backends,
                 registry: Arc::new(Registry::new()),
                 slots,
                 next_id: AtomicU32::new(0),
@@ -113,7 +113,7 @@ impl Supervisor {
     /// Starts an isolate whose events come to `queue` once [`IsolateHandle::listen`] was called.
     ///
     /// # Errors
-    /// When the wall cannot be built, the isolate cannot be started, or the sandbox is shut down.
+    /// When the isolation cannot be set up, the isolate cannot be started, or the sandbox is shut down.
     pub async fn create(
         &self,
         options: impl Into<Arc<IsolateOptions>>,
@@ -122,10 +122,10 @@ impl Supervisor {
         let inner = &self.inner;
         let options = options.into();
         options.check()?;
-        let wall = inner
-            .walls
+        let backend = inner
+            .backends
             .get(&options.isolation)
-            .ok_or(CreateError::NoWall(options.isolation))?;
+            .ok_or(CreateError::NoBackend(options.isolation))?;
         if self.is_shut_down() {
             return Err(CreateError::ShutDown);
         }
@@ -142,8 +142,8 @@ impl Supervisor {
         let watched: Weak<HostIsolate> = Arc::downgrade(&isolate);
         let unstarted = Unstarted(Some(isolate));
         Watchdog::watch(watched, Some(Arc::clone(&inner.slots)))?;
-        wall.start(new)?;
-        wall.warm_up(&inner.warm, inner.options.warm);
+        backend.start(new)?;
+        backend.warm_up(&inner.warm, inner.options.warm);
         started.await.map_err(|_| CreateError::Ended)??;
         unstarted.started().ok_or(CreateError::Ended)
     }

@@ -11,12 +11,12 @@ pub(crate) mod state;
 pub(crate) mod termination;
 pub(crate) mod uplink;
 
-use stockade_policy::Limits;
+use stockade_limits::Limits;
 
 use self::state::IsolateState;
 use self::termination::Ending;
 use self::uplink::Uplink;
-use crate::end::{DestroyReason, End, Figures, TerminateReason};
+use crate::end::{DestroyReason, End, ResourceUsage, TerminateReason};
 use crate::limits::activity::Activity;
 use crate::limits::interrupt::Outside;
 use crate::limits::watched::Watched;
@@ -29,14 +29,19 @@ pub(crate) struct Isolate<U: ?Sized> {
 impl<U: Uplink + ?Sized> Isolate<U> {
     /// Ends the isolate for breaking a limit. The first reason stands.
     pub(crate) fn terminate(&self, reason: TerminateReason, detail: String) {
-        self.terminate_with(reason, detail, self.state.figures());
+        self.terminate_with(reason, detail, self.state.usage());
     }
 
-    /// As [`Isolate::terminate`], with figures that are known already.
-    pub(crate) fn terminate_with(&self, reason: TerminateReason, detail: String, figures: Figures) {
+    /// As [`Isolate::terminate`], with a usage that is known already.
+    pub(crate) fn terminate_with(
+        &self,
+        reason: TerminateReason,
+        detail: String,
+        usage: ResourceUsage,
+    ) {
         self.begin_end(End::Terminated {
             reason,
-            figures,
+            usage,
             detail,
         });
     }
@@ -75,7 +80,7 @@ impl<U: Uplink + ?Sized> Isolate<U> {
         self.state.activity.end();
         if self.begin_end(End::Terminated {
             reason: TerminateReason::Crashed,
-            figures: self.state.figures(),
+            usage: self.state.usage(),
             detail: "the isolate's thread ended unexpectedly".to_owned(),
         }) {
             tracing::error!(

@@ -21,12 +21,12 @@ pub(crate) enum Refused {
 /// A message counts from `push` until `release`: a consumer that takes it out and keeps it for later keeps
 /// its place taken.
 pub(crate) struct Queue<T> {
-    state: Mutex<State<T>>,
+    state: Mutex<QueueState<T>>,
     consumer: AtomicWaker,
     room: Condvar,
 }
 
-struct State<T> {
+struct QueueState<T> {
     items: VecDeque<(T, usize)>,
     held: usize,
     bytes: usize,
@@ -45,7 +45,7 @@ struct State<T> {
     watchers: Vec<Waker>,
 }
 
-impl<T> State<T> {
+impl<T> QueueState<T> {
     fn has_room(&self, size: usize) -> bool {
         // One message of any allowed size always fits into an empty queue.
         self.held == 0
@@ -82,10 +82,10 @@ impl<T> Queue<T> {
         Self::with_room(MAX_QUEUE_BYTES)
     }
 
-    /// A queue for so many bytes; one message of any allowed size is taken in any case.
+    /// A queue for `bytes` bytes; one message of any allowed size is taken in any case.
     pub(crate) fn with_room(room: usize) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(QueueState {
                 items: VecDeque::new(),
                 held: 0,
                 bytes: 0,
@@ -208,9 +208,15 @@ impl<T> Queue<T> {
         }
     }
 
-    /// How many messages [`Queue::pop`] has given.
+    /// How many messages have been taken out.
     pub(crate) fn popped(&self) -> u64 {
         self.state.lock().popped
+    }
+
+    /// How many messages have been put in.
+    pub(crate) fn pushed(&self) -> u64 {
+        let state = self.state.lock();
+        state.popped + state.items.len() as u64
     }
 
     /// Takes up to `max` messages, done with them.
@@ -226,6 +232,7 @@ impl<T> Queue<T> {
                 item
             })
             .collect();
+        state.popped += count as u64;
         self.give_back(&mut state, count, bytes);
         taken
     }
@@ -251,12 +258,12 @@ impl<T> Queue<T> {
         self.give_back(&mut self.state.lock(), 1, size);
     }
 
-    /// Gives back the places of so many messages of so many bytes together.
+    /// Gives back the places of `messages` messages with `bytes` bytes in total.
     pub(crate) fn release_many(&self, messages: usize, bytes: usize) {
         self.give_back(&mut self.state.lock(), messages, bytes);
     }
 
-    fn give_back(&self, state: &mut State<T>, count: usize, bytes: usize) {
+    fn give_back(&self, state: &mut QueueState<T>, count: usize, bytes: usize) {
         state.held = state.held.saturating_sub(count);
         state.bytes = state.bytes.saturating_sub(bytes);
         self.room.notify_all();

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stockade_policy::IsolateOptions;
+use stockade_limits::IsolateOptions;
 use stockade_protocol::{RequestId, ToIsolate};
 
 use super::open_requests::OpenRequests;
 use super::queue::Queue;
 use super::refusal::GuestSendError;
 use super::termination::Termination;
-use crate::end::Figures;
+use crate::end::ResourceUsage;
 use crate::limits::activity::Activity;
 use crate::limits::interrupt::{InterruptHandle, Outside};
 
@@ -69,13 +69,13 @@ impl IsolateState {
     }
 
     /// What it has used, as far as that is known in this process.
-    pub(crate) fn figures(&self) -> Figures {
+    pub(crate) fn usage(&self) -> ResourceUsage {
         if let Some(outside) = self.outside() {
-            return outside.figures;
+            return outside.usage;
         }
         let usage = self.activity.usage();
         let (cpu_total, cpu) = self.activity.cpu();
-        Figures {
+        ResourceUsage {
             cpu,
             cpu_total,
             wall: usage.map_or(Duration::ZERO, |usage| usage.elapsed),

@@ -116,12 +116,12 @@ impl Termination {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::end::{DestroyReason, Figures, TerminateReason};
+    use crate::end::{DestroyReason, ResourceUsage, TerminateReason};
 
     fn terminated(detail: &str) -> End {
         End::Terminated {
             reason: TerminateReason::CpuLimit,
-            figures: Figures::default(),
+            usage: ResourceUsage::default(),
             detail: detail.to_owned(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::task::Context;
 
-use stockade_protocol::FromIsolate;
+use stockade_protocol::{FromIsolate, Payload};
 
 use super::refusal::GuestSendError;
 use super::state::IsolateState;
@@ -20,6 +20,23 @@ pub(crate) trait Uplink: Send + Sync + 'static {
     /// Sends a message, waiting on the guest's thread while the host does not take it.
     fn send(&self, state: &IsolateState, message: FromIsolate) -> Result<(), GuestSendError>;
 
+    /// Sends a control message with one binary part, as [`Uplink::send`].
+    fn send_part(
+        &self,
+        state: &IsolateState,
+        name: &str,
+        json: String,
+        part: &[u8],
+    ) -> Result<(), GuestSendError> {
+        let data = Payload {
+            json,
+            bytes: vec![part.to_vec()],
+            marked: true,
+        };
+        let name = name.to_owned();
+        self.send(state, FromIsolate::Control { name, data })
+    }
+
     /// Writes what was gathered.
     fn flush(&self) {}
 
@@ -32,7 +49,7 @@ pub(crate) trait Uplink: Send + Sync + 'static {
     /// As [`Uplink::poll_arrivals`], without registering.
     fn take_arrivals(&self) {}
 
-    /// The guest looks at a message of this size, which it may keep.
+    /// The guest handles a message of this size, which it may keep.
     fn seen(&self, _state: &IsolateState, _size: usize) {}
 
     /// The guest is done with a message of this size.

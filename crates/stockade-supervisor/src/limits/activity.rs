@@ -1,14 +1,14 @@
 //! What an isolate's thread is doing and what it has used, readable from any thread.
 //!
 //! Invariant: `seq` is odd while an activation runs and changes whenever one begins or ends, so a
-//! reader that sees the same odd number before and after has read figures of one activation.
+//! reader that sees the same odd number before and after has read values of one activation.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use stockade_policy::CpuShare;
+use stockade_limits::CpuShare;
 
 use super::cpu_clock::CpuClock;
 
@@ -24,7 +24,7 @@ fn nanos(duration: Duration) -> u64 {
 
 /// Use of one running activation.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Usage {
+pub(crate) struct ActivationUsage {
     pub(crate) cpu: Duration,
     pub(crate) cpu_total: Duration,
     pub(crate) elapsed: Duration,
@@ -218,7 +218,7 @@ impl Activity {
     }
 
     /// Use of the running activation; `None` when idle, or when it changed while being read.
-    pub(crate) fn usage(&self) -> Option<Usage> {
+    pub(crate) fn usage(&self) -> Option<ActivationUsage> {
         let seq = self.seq.load(Ordering::SeqCst);
         if seq.is_multiple_of(2) {
             return None;
@@ -234,7 +234,7 @@ impl Activity {
             .get()
             .and_then(|clock| clock.read())
             .map_or(elapsed, |cpu| nanos(cpu).saturating_sub(began_cpu));
-        (self.seq.load(Ordering::SeqCst) == seq).then(|| Usage {
+        (self.seq.load(Ordering::SeqCst) == seq).then(|| ActivationUsage {
             cpu: Duration::from_nanos(cpu),
             cpu_total: Duration::from_nanos(total_before.saturating_add(cpu)),
             elapsed: Duration::from_nanos(elapsed),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::activity::Usage;
+use super::activity::ActivationUsage;
 use super::watched::Watched;
 
 /// An activation is CPU-bound, and competes for slots, from this much CPU time on.
@@ -24,7 +24,7 @@ pub(crate) struct CpuSlots {
 pub(crate) struct CpuBound {
     pub(crate) isolate: Arc<dyn Watched>,
     pub(crate) slots: Arc<CpuSlots>,
-    pub(crate) usage: Usage,
+    pub(crate) usage: ActivationUsage,
 }
 
 /// Gives slots to the CPU-bound activations of each supervisor: all of them where a slice begins, else only

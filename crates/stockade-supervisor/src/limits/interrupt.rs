@@ -1,6 +1,6 @@
 //! Reaching into a running isolate from another thread.
 
-use crate::end::{Figures, TerminateReason};
+use crate::end::{ResourceUsage, TerminateReason};
 
 /// Reaches into a running isolate from another thread. All methods may be called at any time, also
 /// after the isolate is gone.
@@ -23,7 +23,7 @@ pub trait InterruptHandle: Send + Sync {
 #[derive(Debug, Clone, Default)]
 pub struct Outside {
     /// What it has used.
-    pub figures: Figures,
+    pub usage: ResourceUsage,
     /// It has work, as far as is known here.
     pub busy: bool,
     /// A limit that it is over although its own process should have ended it before.

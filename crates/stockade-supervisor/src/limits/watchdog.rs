@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::activity::Usage;
+use super::activity::ActivationUsage;
 use super::cpu_slots::{self, CPU_BOUND, CpuBound, CpuSlots, SLICE};
 use super::interrupt::Outside;
 use super::watched::Watched;
@@ -34,13 +34,13 @@ const SLEEP: Duration = Duration::from_secs(60);
 const DISTRUST: Duration = Duration::from_millis(500);
 
 /// An isolate, and the slots that it competes for; none in a worker, to which the kernel gives time.
-struct Entry {
+struct WatchdogEntry {
     isolate: Weak<dyn Watched>,
     slots: Option<Arc<CpuSlots>>,
 }
 
 pub(crate) struct Watchdog {
-    watched: Mutex<Vec<Entry>>,
+    watched: Mutex<Vec<WatchdogEntry>>,
     asleep: AtomicBool,
     wakeups: AtomicU32,
     sleep: Mutex<()>,
@@ -55,7 +55,7 @@ impl Watchdog {
         isolate: Weak<dyn Watched>,
         slots: Option<Arc<CpuSlots>>,
     ) -> Result<(), StartError> {
-        let entry = Entry { isolate, slots };
+        let entry = WatchdogEntry { isolate, slots };
         Self::start()?.watched.lock().push(entry);
         Self::wake();
         Ok(())
@@ -196,7 +196,7 @@ impl Checked {
     }
 
     /// Checks an isolate of this process; gives the usage of an activation that is CPU-bound.
-    fn note_usage(&mut self, isolate: &dyn Watched) -> Option<Usage> {
+    fn note_usage(&mut self, isolate: &dyn Watched) -> Option<ActivationUsage> {
         let activity = isolate.activity();
         let (stretch, helper_total) = activity.sample_helper();
         self.busy |= stretch > Duration::ZERO;
@@ -244,7 +244,7 @@ fn enforce_on_helper(isolate: &dyn Watched, stretch: Duration, total: Duration) 
 }
 
 /// Ends an isolate whose activation is over a limit.
-fn enforce(isolate: &dyn Watched, usage: Usage) -> bool {
+fn enforce(isolate: &dyn Watched, usage: ActivationUsage) -> bool {
     let limits = isolate.limits();
     let over = |limit: Option<Duration>, used: Duration| limit.filter(|limit| used > *limit);
     if let Some(limit) = over(limits.cpu, usage.cpu) {
@@ -272,7 +272,7 @@ fn enforce(isolate: &dyn Watched, usage: Usage) -> bool {
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
-    use stockade_policy::{CpuShare, Limits};
+    use stockade_limits::{CpuShare, Limits};
 
     use super::*;
     use crate::limits::activity::Activity;
@@ -342,7 +342,7 @@ mod tests {
         let slots = Arc::new(CpuSlots { count: slots });
         let watch = |isolate: &&Arc<Here>| {
             let isolate: Weak<Here> = Arc::downgrade(isolate);
-            Entry {
+            WatchdogEntry {
                 isolate,
                 slots: Some(Arc::clone(&slots)),
             }

@@ -1,6 +1,6 @@
 //! An isolate as the watchdog sees it.
 
-use stockade_policy::Limits;
+use stockade_limits::Limits;
 
 use super::activity::Activity;
 use super::interrupt::Outside;

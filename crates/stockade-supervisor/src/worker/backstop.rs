@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stockade_policy::IsolateOptions;
+use stockade_limits::IsolateOptions;
 
 use super::process::WorkerProcess;
-use crate::end::{Figures, TerminateReason};
+use crate::end::{ResourceUsage, TerminateReason};
 use crate::limits::interrupt::Outside;
 use crate::limits::watchdog::Watchdog;
 
@@ -19,7 +19,7 @@ use crate::limits::watchdog::Watchdog;
 /// of its own in a worker of a trust group, and a busy machine reports late that an activation is over.
 const FACTOR: u32 = 3;
 
-/// How old figures of a worker may be that has nothing to do.
+/// How old the reported usage of an idle worker may be.
 const STALE: Duration = Duration::from_millis(400);
 
 /// CPU time that a worker may be ahead of its share.
@@ -28,10 +28,10 @@ const AHEAD: Duration = Duration::from_millis(500);
 pub(crate) struct Backstop {
     /// Something ended since the last check.
     rested: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<BackstopState>,
 }
 
-struct State {
+struct BackstopState {
     limits: Sums,
     /// When the worker was sealed, and CPU time until then.
     zero: (Instant, Duration),
@@ -62,7 +62,7 @@ impl Backstop {
         let now = (Instant::now(), worker.cpu_time().unwrap_or_default());
         Self {
             rested: AtomicBool::new(true),
-            state: Mutex::new(State {
+            state: Mutex::new(BackstopState {
                 limits: Sums::default(),
                 zero: now,
                 base: now.1,
@@ -148,24 +148,24 @@ impl Backstop {
             .filter(|_| busy && !rested)
             .unwrap_or(now);
         state.busy_since = busy.then_some(busy_since);
-        let figures = Figures {
+        let usage = ResourceUsage {
             cpu: state.cpu.saturating_sub(state.base),
             cpu_total: state.cpu.saturating_sub(state.zero.1),
             wall: now.duration_since(busy_since),
             memory,
         };
-        let overrun = state.overrun(&figures, busy);
+        let overrun = state.overrun(&usage, busy);
         state.hold_to_share(worker, now);
         Outside {
-            figures,
+            usage,
             busy: busy || state.paused,
             overrun,
         }
     }
 }
 
-impl State {
-    fn overrun(&self, figures: &Figures, busy: bool) -> Option<(TerminateReason, String)> {
+impl BackstopState {
+    fn overrun(&self, usage: &ResourceUsage, busy: bool) -> Option<(TerminateReason, String)> {
         let sums = &self.limits;
         let over = |used: Duration, limit: Option<Duration>| {
             limit.filter(|limit| used > limit.saturating_mul(FACTOR) + sums.grace)
@@ -173,15 +173,15 @@ impl State {
         let millis = |name: &str, limit: Duration| {
             format!("{name} {}, by its process as a whole", limit.as_millis())
         };
-        if let Some(limit) = over(figures.cpu, sums.cpu) {
+        if let Some(limit) = over(usage.cpu, sums.cpu) {
             return Some((TerminateReason::CpuLimit, millis("cpuLimitMs", limit)));
         }
-        if let Some(limit) = over(figures.cpu_total, sums.cpu_total) {
+        if let Some(limit) = over(usage.cpu_total, sums.cpu_total) {
             return Some((TerminateReason::CpuLimit, millis("cpuTotalMs", limit)));
         }
         if busy
             && self.held.is_none()
-            && let Some(limit) = over(figures.wall, sums.wall)
+            && let Some(limit) = over(usage.wall, sums.wall)
         {
             return Some((TerminateReason::WallLimit, millis("wallLimitMs", limit)));
         }

@@ -30,7 +30,7 @@ use crate::start_error::StartError;
 pub(crate) struct Connection {
     pub(super) process: Box<dyn WorkerProcess>,
     pub(super) socket: OwnedFd,
-    /// All walls are closed: messages may go in.
+    /// The worker is sealed: messages may be sent to it.
     pub(super) sealed: AtomicBool,
     /// The worker has an isolate ready.
     pub(super) ready: AtomicBool,
@@ -156,7 +156,7 @@ impl Connection {
             self.gone.store(true, Ordering::SeqCst);
             std::mem::take(&mut *isolates)
         };
-        // Not under the lock: the end of each asks this connection for its figures.
+        // Not under the lock: the end of each asks this connection for the isolate's usage.
         drop(isolates);
     }
 

@@ -6,9 +6,9 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -25,13 +25,14 @@ use tokio::time::Sleep;
 use super::connection::Connection;
 use super::isolate::{Misbehaved, WorkerIsolate};
 use super::process::{WorkerEvent, WorkerExit};
-use crate::end::{Figures, TerminateReason};
+use crate::end::{ResourceUsage, TerminateReason};
 use crate::host::event::Event;
 use crate::isolate::refusal::GuestSendError;
 use crate::start_error::StartError;
 
-/// Frames of one worker that are handled before others get their turn.
+/// Frames of one worker, and bytes that are read from it, before others get their turn.
 const BATCH: usize = 256;
+const BATCH_BYTES: usize = 128 << 10;
 
 /// How long a worker may live on that has closed its socket, which one that ends does, too.
 const PEER_CLOSED: Duration = Duration::from_secs(5);
@@ -130,7 +131,7 @@ impl Driver {
         }
     }
 
-    /// A wall around the worker could not be built.
+    /// An isolation layer of the worker could not be set up.
     fn failed(&self, error: StartError) {
         // First: an isolate that is refused for it gets this error.
         let error = self.connection.failed.get_or_init(|| error);
@@ -169,6 +170,7 @@ impl Driver {
             }
             let frame = self.reader.read_from(&mut Stream {
                 socket: &self.connection.socket,
+                left: usize::MAX,
             });
             let Ok(Some(frame)) = frame else { return };
             if self.handle(frame).is_err() {
@@ -204,6 +206,10 @@ impl Driver {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<(), Misbehaved> {
         let socket = Arc::clone(&self.socket);
         let mut frames = 0;
+        let mut stream = Stream {
+            socket: &socket.get_ref().0.socket,
+            left: BATCH_BYTES,
+        };
         loop {
             if self.poll_held(cx).is_pending() {
                 return Ok(());
@@ -212,17 +218,19 @@ impl Driver {
             let Poll::Ready(Ok(mut ready)) = socket.poll_read_ready(cx) else {
                 return Ok(());
             };
-            let mut stream = Stream {
-                socket: &socket.get_ref().0.socket,
-            };
             match self.reader.read_from(&mut stream) {
                 Ok(Some(frame)) => {
                     self.handle(frame)?;
                     frames += 1;
-                    if frames == BATCH {
-                        cx.waker().wake_by_ref();
+                    if frames == BATCH || stream.left == 0 {
+                        go_on_later(cx);
                         return Ok(());
                     }
+                }
+                // A frame may be much longer than a turn.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && stream.left == 0 => {
+                    go_on_later(cx);
+                    return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -322,9 +330,8 @@ impl Driver {
                 bytes,
             } => {
                 if let Some(isolate) = connection.isolate(isolate) {
+                    // There is room for more, which is written next.
                     isolate.took(messages, bytes)?;
-                    // There is room for more.
-                    connection.driver.wake();
                 }
             }
             FromWorker::State {
@@ -338,8 +345,6 @@ impl Driver {
                     isolate.saw(seen, idle)?;
                     isolate.guest.note_memory(memory);
                     connection.backstop.rests();
-                    // There may be room for more.
-                    connection.driver.wake();
                 }
             }
             FromWorker::Ended {
@@ -397,8 +402,14 @@ impl Driver {
     }
 }
 
+/// Has this task go on once the tasks that can go on had their turn and the event loop has looked for new events. A task
+/// that just wakes itself comes round many times before the event loop looks.
+fn go_on_later(cx: &mut Context<'_>) {
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
+}
+
 fn ended(isolate: &WorkerIsolate, termination: &Termination) {
-    let figures = Figures {
+    let usage = ResourceUsage {
         cpu: Duration::from_nanos(termination.cpu_ns),
         cpu_total: Duration::from_nanos(termination.cpu_total_ns),
         wall: Duration::from_nanos(termination.wall_ns),
@@ -407,7 +418,7 @@ fn ended(isolate: &WorkerIsolate, termination: &Termination) {
     let reason =
         TerminateReason::from_name(&termination.reason).unwrap_or(TerminateReason::Crashed);
     let detail = harmless_line(&termination.detail, MAX_ERROR_BYTES);
-    isolate.guest.terminate_with(reason, detail, figures);
+    isolate.guest.terminate_with(reason, detail, usage);
 }
 
 impl Future for Driver {
@@ -442,11 +453,32 @@ impl Future for Driver {
 /// The connection's socket, which never waits.
 struct Stream<'a> {
     socket: &'a OwnedFd,
+    /// Bytes of the turn that are left, about: the last read may be longer.
+    left: usize,
+}
+
+impl Stream<'_> {
+    fn take_turn(&self) -> io::Result<()> {
+        match self.left {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Read for Stream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.take_turn()?;
         // Without room for control data: descriptors that a worker attaches are closed by the kernel.
-        Ok(rustix::io::read(self.socket, buffer)?)
+        let count = rustix::io::read(self.socket, buffer)?;
+        self.left = self.left.saturating_sub(count);
+        Ok(count)
+    }
+
+    fn read_vectored(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.take_turn()?;
+        let count = rustix::io::readv(self.socket, slices)?;
+        self.left = self.left.saturating_sub(count);
+        Ok(count)
     }
 }

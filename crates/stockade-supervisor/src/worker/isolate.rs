@@ -88,12 +88,12 @@ impl WorkerIsolate {
         Some(message)
     }
 
-    /// Whether it has messages that it has not looked at.
+    /// Whether it has messages that it has not handled.
     pub(super) fn is_busy(&self) -> bool {
         !self.flow.lock().unseen.is_empty()
     }
 
-    /// The isolate has looked at so many messages, and is `idle` or not.
+    /// The isolate has handled `seen` messages, and is `idle` or not.
     pub(super) fn saw(&self, seen: u64, idle: bool) -> Result<(), Misbehaved> {
         let mut flow = self.flow.lock();
         let before = flow.sent - flow.unseen.len() as u64;

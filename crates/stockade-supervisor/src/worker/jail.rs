@@ -1,4 +1,4 @@
-//! Workers behind the walls of `stockade-jail`: isolation levels `process` and `container`.
+//! Workers that `stockade-jail` confines: isolation levels `process` and `container`.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use stockade_jail::{
     CODE_RANGE, CgroupUse, EXIT_MEMORY, Exit, ExitStatus, JailError, JailEvent, JailSpec, Launcher,
     Level, OVERHEAD, Role, Worker, Wx,
 };
-use stockade_policy::{CpuShare, IsolateOptions, Isolation};
+use stockade_limits::{CpuShare, IsolateOptions, Isolation};
 
 use super::process::{
     ExitCause, LaunchedWorker, WorkerEvent, WorkerEvents, WorkerExit, WorkerLauncher, WorkerProcess,
@@ -56,8 +56,8 @@ impl WorkerLauncher for JailLauncher {
         JailSpec {
             level: self.level,
             wx: match options.wx {
-                stockade_policy::Wx::Jit => Wx::Jit,
-                stockade_policy::Wx::Strict => Wx::Strict,
+                stockade_limits::Wx::Jit => Wx::Jit,
+                stockade_limits::Wx::Strict => Wx::Strict,
             },
             role: Role::Isolates,
             memory: limits.memory.map(|memory| together(memory, isolates)),
@@ -66,9 +66,10 @@ impl WorkerLauncher for JailLauncher {
             isolates,
             threads: THREADS + 2 * isolates,
             cgroup: match options.cgroup {
-                stockade_policy::CgroupUse::Auto => CgroupUse::Auto,
-                stockade_policy::CgroupUse::Require => CgroupUse::Require,
+                stockade_limits::CgroupUse::Auto => CgroupUse::Auto,
+                stockade_limits::CgroupUse::Require => CgroupUse::Require,
             },
+            template: options.template.clone(),
         }
     }
 
@@ -82,7 +83,7 @@ impl WorkerLauncher for JailLauncher {
     }
 }
 
-/// Memory of so many isolates with this limit: V8 holds each to its own, the kernel all of them to this.
+/// Memory of `isolates` isolates with this limit: V8 holds each to its own, the kernel all of them to this.
 /// Each has room for machine code of its own, of which a worker's limit counts one.
 fn together(memory: u64, isolates: u32) -> u64 {
     let code = (CODE_RANGE as u64).saturating_mul(u64::from(isolates.saturating_sub(1)));

@@ -1,10 +1,11 @@
 //! Isolates in worker processes.
 //!
 //! A worker is whatever runs isolates at the other end of a socket: a [`WorkerProcess`](process::WorkerProcess)
-//! that a [`WorkerLauncher`](process::WorkerLauncher) starts, of which a process behind the walls of
+//! that a [`WorkerLauncher`](process::WorkerLauncher) starts, of which a process confined by
 //! `stockade-jail` is one. In the supervisor's process a [`WorkerIsolate`](isolate::WorkerIsolate) stands for each
 //! isolate of the worker; in the worker a [`HostConnection`](uplink::HostConnection) stands for the host.
 
+mod backend;
 mod backstop;
 mod connection;
 mod driver;
@@ -13,11 +14,10 @@ mod isolate;
 mod jail;
 mod process;
 mod uplink;
-mod wall;
 
+pub use backend::WorkerBackend;
 pub use jail::JailLauncher;
 pub use process::{
     ExitCause, LaunchedWorker, WorkerEvent, WorkerEvents, WorkerExit, WorkerLauncher, WorkerProcess,
 };
 pub use uplink::HostConnection;
-pub use wall::WorkerWall;

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use stockade_policy::{IsolateOptions, Isolation};
+use stockade_limits::{IsolateOptions, Isolation};
 
 use crate::end::TerminateReason;
 use crate::start_error::StartError;
@@ -59,11 +59,11 @@ pub struct LaunchedWorker {
 /// socket.
 #[derive(Debug, Clone)]
 pub enum WorkerEvent {
-    /// All walls around the worker are closed: messages may go in.
+    /// The worker is sealed: messages may be sent to it.
     Sealed,
-    /// A wall could not be built. The worker ends.
+    /// An isolation layer could not be set up. The worker ends.
     Failed(StartError),
-    /// The worker tried what its walls forbid, which this describes. It is being killed for it.
+    /// The worker tried what its isolation forbids, which this describes. It is being killed for it.
     Violated(String),
     /// The worker has ended. The last event, exactly once.
     Exited(WorkerExit),
@@ -85,7 +85,7 @@ pub struct WorkerExit {
 pub enum ExitCause {
     /// It had no more memory.
     OutOfMemory,
-    /// It did what its walls forbid, which this describes.
+    /// It did what its isolation forbids, which this describes.
     Violated(String),
     /// It broke down. Engines and allocators answer a refused allocation by breaking themselves.
     Crashed {

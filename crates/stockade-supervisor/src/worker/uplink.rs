@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::net::RecvFlags;
 use stockade_jail::{EXIT_FAILED, leave};
-use stockade_policy::IsolateOptions;
-use stockade_protocol::frame::{self, FromWorker, Problem, Reader, Termination, ToWorker};
+use stockade_limits::IsolateOptions;
+use stockade_protocol::frame::{
+    self, BorrowedControl, FromWorker, Outgoing, Reader, StartFailure, Termination, ToWorker,
+};
 use stockade_protocol::{FromIsolate, ToIsolate};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -103,8 +105,8 @@ impl AsRawFd for Raw {
 }
 
 impl HostConnection {
-    /// A connection over the message socket. Starts the watchdog, for no thread can be started once the walls are
-    /// closed.
+    /// A connection over the message socket. Starts the watchdog, for no thread can be started once the worker is
+    /// sealed.
     ///
     /// # Errors
     /// When that thread cannot be started.
@@ -192,7 +194,7 @@ impl HostConnection {
 
     /// Reports whether an isolate was started.
     fn started(&self, isolate: u32, result: Result<(), StartError>) {
-        let problem = result.err().map(|error| Problem {
+        let problem = result.err().map(|error| StartFailure {
             what: error.what,
             checked: error.checked,
             fix: error.fix,
@@ -307,7 +309,7 @@ impl HostConnection {
     }
 
     /// Writes a large frame as it is, without gathering it.
-    fn write(&self, frame: &FromWorker) {
+    fn write(&self, frame: impl Outgoing) {
         let mut stream = self.stream(RecvFlags::empty());
         if frame::encode(frame).write_to(&mut stream).is_err() {
             leave(0);
@@ -327,7 +329,7 @@ impl SocketUplink {
     /// Acknowledges messages and reports how the isolate is doing.
     fn acknowledge(&self, state: &IsolateState, idle: bool) {
         let mut out = self.connection.out.lock();
-        let figures = state.figures();
+        let usage = state.usage();
         let Count { messages, bytes } = std::mem::take(&mut *self.unacked.lock()).taken;
         if messages > 0 {
             let frame = FromWorker::Taken {
@@ -341,8 +343,8 @@ impl SocketUplink {
             isolate: state.id,
             idle,
             seen: state.inbox.popped(),
-            cpu_ns: nanos(figures.cpu_total),
-            memory: figures.memory,
+            cpu_ns: nanos(usage.cpu_total),
+            memory: usage.memory,
         };
         put(&mut out, &report);
         self.connection.flush(&mut out);
@@ -380,6 +382,38 @@ impl Uplink for SocketUplink {
         if out.gathered.len() >= GATHER {
             state.activity.held_by_host(|| connection.flush(&mut out));
         }
+        Ok(())
+    }
+
+    fn send_part(
+        &self,
+        state: &IsolateState,
+        name: &str,
+        json: String,
+        part: &[u8],
+    ) -> Result<(), GuestSendError> {
+        let frame = BorrowedControl {
+            isolate: state.id,
+            name,
+            json: &json,
+            bytes: part,
+        };
+        let mut out = self.connection.out.lock();
+        if part.len() < GATHER {
+            out.since.get_or_insert_with(Instant::now);
+            frame::append(&frame, &mut out.gathered);
+            if out.gathered.len() >= GATHER {
+                state
+                    .activity
+                    .held_by_host(|| self.connection.flush(&mut out));
+            }
+            return Ok(());
+        }
+        // From where the guest has it: nothing of the guest runs until all of it is written.
+        state.activity.held_by_host(|| {
+            self.connection.flush(&mut out);
+            self.connection.write(frame);
+        });
         Ok(())
     }
 
@@ -424,7 +458,7 @@ impl Uplink for SocketUplink {
     fn report(&self, state: &IsolateState, end: End) {
         let End::Terminated {
             reason,
-            figures,
+            usage,
             detail,
         } = end
         else {
@@ -433,10 +467,10 @@ impl Uplink for SocketUplink {
         let termination = Termination {
             reason: reason.name().to_owned(),
             detail,
-            cpu_ns: nanos(figures.cpu),
-            cpu_total_ns: nanos(figures.cpu_total),
-            wall_ns: nanos(figures.wall),
-            memory: figures.memory,
+            cpu_ns: nanos(usage.cpu),
+            cpu_total_ns: nanos(usage.cpu_total),
+            wall_ns: nanos(usage.wall),
+            memory: usage.memory,
         };
         self.connection.put_at_once(FromWorker::Ended {
             isolate: state.id,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use stockade_policy::{IsolateOptions, Isolation, Limits};
+use stockade_limits::{IsolateOptions, Isolation, Limits};
 use stockade_protocol::{FromIsolate, Payload, ToIsolate};
 use stockade_supervisor::{
     Event, ExitCause, GuestContext, HostConnection, LaunchedWorker, StartError, TerminateReason,

@@ -14,9 +14,9 @@ mod scripted;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_policy::{IsolateOptions, Isolation, SandboxOptions};
+use stockade_limits::{IsolateOptions, Isolation, SandboxOptions};
 use stockade_supervisor::{
-    Event, EventQueue, IsolateHandle, Supervisor, Wall, WorkerLauncher, WorkerWall,
+    Event, EventQueue, IsolateHandle, IsolationBackend, Supervisor, WorkerBackend, WorkerLauncher,
 };
 
 /// When something that must happen is given up; far above what any of it takes.
@@ -24,8 +24,8 @@ const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// A supervisor whose isolates of level `container` run in workers of this launcher.
 fn supervisor(launcher: impl WorkerLauncher) -> Supervisor {
-    let wall: Arc<dyn Wall> = Arc::new(WorkerWall::new(launcher));
-    Supervisor::new(SandboxOptions::default(), [(Isolation::Container, wall)])
+    let backend: Arc<dyn IsolationBackend> = Arc::new(WorkerBackend::new(launcher));
+    Supervisor::new(SandboxOptions::default(), [(Isolation::Container, backend)])
 }
 
 fn options() -> IsolateOptions {

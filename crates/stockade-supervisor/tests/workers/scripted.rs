@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use stockade_policy::{CpuShare, IsolateOptions, Isolation, Limits};
+use stockade_limits::{CpuShare, IsolateOptions, Isolation, Limits};
 use stockade_protocol::frame::{FromWorker, Reader, ToWorker, encode};
 use stockade_protocol::{FromIsolate, Payload, ToIsolate};
 use stockade_supervisor::{
@@ -169,10 +169,10 @@ impl<F: Fn(Worker) + Clone + Send + Sync + 'static> WorkerLauncher for Scripted<
     }
 }
 
-fn broken_wall() -> WorkerEvent {
+fn broken_layer() -> WorkerEvent {
     WorkerEvent::Failed(StartError {
-        what: "the wall has a hole".to_owned(),
-        checked: "the wall".to_owned(),
+        what: "the layer has a hole".to_owned(),
+        checked: "the layer".to_owned(),
         fix: "mend it".to_owned(),
     })
 }
@@ -225,10 +225,10 @@ fn nothing_is_written_to_a_worker_before_it_is_sealed() {
 }
 
 #[test]
-fn wall_that_fails_while_an_isolate_is_assigned_is_named() {
+fn layer_that_fails_while_an_isolate_is_assigned_is_named() {
     block_on(async {
         let supervisor = supervisor(Scripted(|worker: Worker| {
-            worker.event(broken_wall());
+            worker.event(broken_layer());
             worker.machine.exit(ExitCause::Crashed {
                 detail: "exit code 135".to_owned(),
                 exhausted_above: None,
@@ -237,7 +237,7 @@ fn wall_that_fails_while_an_isolate_is_assigned_is_named() {
         for _ in 0..200 {
             let created = supervisor.create(options(), &EventQueue::new()).await;
             let error = created.err().unwrap().to_string();
-            assert!(error.contains("the wall has a hole"), "{error}");
+            assert!(error.contains("the layer has a hole"), "{error}");
         }
     });
 }

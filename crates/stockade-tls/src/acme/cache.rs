@@ -87,16 +87,16 @@ impl Cache {
     }
 
     fn write(&self, file: &Path, bytes: &[u8]) -> io::Result<()> {
-        let beside = file.with_extension("new");
-        let _ = fs::remove_file(&beside);
+        let replacement = file.with_extension("new");
+        let _ = fs::remove_file(&replacement);
         let mut new = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(&beside)?;
+            .open(&replacement)?;
         new.write_all(bytes)?;
         new.sync_all()?;
-        fs::rename(&beside, file)?;
+        fs::rename(&replacement, file)?;
         File::open(&self.folder)?.sync_all()
     }
 }

@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::leaf::{certificates, der_problem};
 use crate::pem;
-use crate::problem::{Problem, Wrong};
+use crate::problem::{TlsProblem, Wrong};
 
 /// Most time for one request with its answer.
 const TIME: Duration = Duration::from_secs(30);
@@ -38,7 +38,7 @@ impl DirectClient {
     pub(crate) fn new(
         server_ca: Option<&Path>,
         provider: &Arc<CryptoProvider>,
-    ) -> Result<Self, Problem> {
+    ) -> Result<Self, TlsProblem> {
         let mut roots = RootCertStore::empty();
         match server_ca {
             Some(file) => {
@@ -56,7 +56,7 @@ impl DirectClient {
         let mut config = match builder.with_safe_default_protocol_versions() {
             Ok(builder) => builder.with_root_certificates(roots).with_no_client_auth(),
             Err(e) => {
-                return Err(Problem {
+                return Err(TlsProblem {
                     file: None,
                     line: None,
                     what: Wrong::Unusable(e.to_string()),

@@ -7,9 +7,9 @@
 mod cache;
 mod challenge;
 mod client;
-mod keeper;
 mod options;
 mod order;
+mod renewal;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,12 +28,12 @@ pub use options::{AcmeChallenge, AcmeOptions, ExternalAccount};
 use super::event::{TlsEvent, TlsObserver, emit};
 use super::index::Index;
 use super::names::pattern_form;
-use super::problem::Problem;
+use super::problem::TlsProblem;
 use cache::Cache;
 use challenge::Challenges;
 pub(crate) use client::DirectClient;
-use keeper::Kept;
-use order::Desk;
+use order::OrderClient;
+use renewal::Kept;
 
 /// Most names of a certificate, as public authorities have it.
 const NAMES: usize = 100;
@@ -88,7 +88,7 @@ pub enum AcmeError {
     },
     /// The authorities for the server itself cannot be used.
     #[error("acme: {0}")]
-    ServerCa(#[source] Problem),
+    ServerCa(#[source] TlsProblem),
     /// TLS cannot be set up.
     #[error("acme: {0}")]
     Tls(#[source] rustls::Error),
@@ -114,7 +114,7 @@ impl Acme {
         let client = DirectClient::new(options.server_ca.as_deref(), &provider)
             .map_err(AcmeError::ServerCa)?;
         let config = challenge::config(&challenges, &provider).map_err(AcmeError::Tls)?;
-        let desk = Desk {
+        let order_client = OrderClient {
             options,
             cache,
             client,
@@ -124,18 +124,23 @@ impl Acme {
         let now = SystemTime::now();
         let all: Vec<_> = certificates
             .into_iter()
-            .map(|names| Kept::from_cache(&desk, names, now))
+            .map(|names| Kept::from_cache(&order_client, names, now))
             .collect();
         for leaf in all.iter().filter_map(|kept| kept.leaf.as_ref()) {
             emit(&*observer, TlsEvent::Loaded(leaf.facts.clone()));
         }
         let acme = Arc::new(Self {
-            index: ArcSwap::from_pointee(keeper::index(&all)),
+            index: ArcSwap::from_pointee(renewal::index(&all)),
             challenges,
             challenge_config: Arc::new(config),
             task: Mutex::new(None),
         });
-        let task = tokio::spawn(keeper::keep(Arc::downgrade(&acme), desk, all, observer));
+        let task = tokio::spawn(renewal::keep(
+            Arc::downgrade(&acme),
+            order_client,
+            all,
+            observer,
+        ));
         *acme.task.lock() = Some(task);
         Ok(acme)
     }

@@ -18,7 +18,7 @@ use super::options::{AcmeChallenge, AcmeOptions};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What is needed to ask.
-pub(crate) struct Desk {
+pub(crate) struct OrderClient {
     pub(crate) options: AcmeOptions,
     pub(crate) cache: Cache,
     pub(crate) client: DirectClient,
@@ -48,35 +48,44 @@ pub(crate) enum OrderError {
 }
 
 /// Key and chain as one PEM text.
-pub(crate) async fn order(desk: &Desk, names: &[String]) -> Result<Vec<u8>, OrderError> {
-    let account = account(desk).await?;
-    let result = order_with(desk, &account, names).await;
+pub(crate) async fn order(
+    order_client: &OrderClient,
+    names: &[String],
+) -> Result<Vec<u8>, OrderError> {
+    let account = account(order_client).await?;
+    let result = order_with(order_client, &account, names).await;
     if let Err(OrderError::Server(Error::Api(problem))) = &result
         && problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:accountDoesNotExist")
     {
         // The next try makes a new one.
-        desk.cache.forget_account();
+        order_client.cache.forget_account();
     }
     result
 }
 
 /// The account in the cache, or a new one.
-async fn account(desk: &Desk) -> Result<Account, OrderError> {
-    let builder = || Account::builder_with_http(Box::new(desk.client.clone()));
-    if let Some(credentials) = desk.cache.account() {
+async fn account(order_client: &OrderClient) -> Result<Account, OrderError> {
+    let builder = || Account::builder_with_http(Box::new(order_client.client.clone()));
+    if let Some(credentials) = order_client.cache.account() {
         return Ok(builder().from_credentials(credentials).await?);
     }
-    let contact: Vec<&str> = desk.options.contact.iter().map(String::as_str).collect();
+    let contact: Vec<&str> = order_client
+        .options
+        .contact
+        .iter()
+        .map(String::as_str)
+        .collect();
     let new = NewAccount {
         contact: &contact,
-        terms_of_service_agreed: desk.options.terms_agreed,
+        terms_of_service_agreed: order_client.options.terms_agreed,
         only_return_existing: false,
     };
-    let external = desk.options.external_account.as_ref();
+    let external = order_client.options.external_account.as_ref();
     let external = external.map(|e| instant_acme::ExternalAccountKey::new(e.id.clone(), &e.key));
-    let directory = desk.options.directory.clone();
+    let directory = order_client.options.directory.clone();
     let (account, credentials) = builder().create(&new, directory, external.as_ref()).await?;
-    desk.cache
+    order_client
+        .cache
         .keep_account(&credentials)
         .map_err(OrderError::Cache)?;
     Ok(account)
@@ -97,7 +106,7 @@ impl Drop for Open<'_> {
 }
 
 async fn order_with(
-    desk: &Desk,
+    order_client: &OrderClient,
     account: &Account,
     names: &[String],
 ) -> Result<Vec<u8>, OrderError> {
@@ -107,10 +116,10 @@ async fn order_with(
         .collect();
     let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
     let _open = Open {
-        challenges: &desk.challenges,
+        challenges: &order_client.challenges,
         names,
     };
-    begin_challenges(desk, &mut order).await?;
+    begin_challenges(order_client, &mut order).await?;
     let retries = RetryPolicy::new().timeout(PATIENCE);
     match order.poll_ready(&retries).await {
         Ok(OrderStatus::Ready) => {}
@@ -131,8 +140,8 @@ async fn order_with(
     Ok(format!("{key}{chain}").into_bytes())
 }
 
-async fn begin_challenges(desk: &Desk, order: &mut Order) -> Result<(), OrderError> {
-    let (wanted, text) = match desk.options.challenge {
+async fn begin_challenges(order_client: &OrderClient, order: &mut Order) -> Result<(), OrderError> {
+    let (wanted, text) = match order_client.options.challenge {
         AcmeChallenge::Http01 => (ChallengeType::Http01, "http-01"),
         AcmeChallenge::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
     };
@@ -156,14 +165,18 @@ async fn begin_challenges(desk: &Desk, order: &mut Order) -> Result<(), OrderErr
             });
         };
         let answer = challenge.key_authorization();
-        match desk.options.challenge {
+        match order_client.options.challenge {
             AcmeChallenge::Http01 => {
-                desk.challenges
+                order_client
+                    .challenges
                     .open_http(&name, &challenge.token, answer.as_str());
             }
             AcmeChallenge::TlsAlpn01 => {
-                desk.challenges
-                    .open_tls(&name, answer.digest().as_ref(), &desk.provider)?;
+                order_client.challenges.open_tls(
+                    &name,
+                    answer.digest().as_ref(),
+                    &order_client.provider,
+                )?;
             }
         }
         challenge.set_ready().await?;

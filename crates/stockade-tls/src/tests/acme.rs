@@ -168,7 +168,7 @@ async fn tls_alpn_01_gets_certificate() {
         observer(&events),
     )
     .unwrap();
-    // A certificate of a file beside it, and clients that must show one: neither is in the way.
+    // A certificate of a file in addition, and clients that must show one: neither is in the way.
     let own = Authority::new("own");
     let tls_options = TlsOptions {
         certificates: vec![own.server(
@@ -206,7 +206,7 @@ async fn tls_alpn_01_gets_certificate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failure_is_told_and_tried_again() {
+async fn failure_is_reported_and_tried_again() {
     if !is_installed() {
         return;
     }
@@ -263,7 +263,7 @@ async fn short_life_is_renewed_without_a_gap() {
         fingerprints.insert(super::peer::shown(&stream));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // Connections see a certificate a moment before observers hear of it.
+    // Connections see a certificate a moment before observers are notified.
     while events.count(issued) < 2 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -159,7 +159,7 @@ impl Authority {
         })
     }
 
-    /// Writes a revocation list that ends in so many seconds.
+    /// Writes a revocation list that ends in a number of seconds.
     pub(super) fn revoke(&self, file: &str, serials: &[u64], next_update: i64) -> PathBuf {
         let revoked = serials.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
@@ -201,11 +201,11 @@ pub(super) fn write_pair(folder: &Path, label: &str, signed: &Signed) -> Certifi
     files
 }
 
-/// Exchanges a file at once, as careful programs do.
+/// Replaces a file at once, as careful programs do.
 pub(super) fn replace(file: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
-    let mut beside = tempfile::NamedTempFile::new_in(file.parent().unwrap()).unwrap();
-    std::io::Write::write_all(&mut beside, text.as_bytes()).unwrap();
-    std::fs::set_permissions(beside.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
-    beside.persist(file).unwrap();
+    let mut replacement = tempfile::NamedTempFile::new_in(file.parent().unwrap()).unwrap();
+    std::io::Write::write_all(&mut replacement, text.as_bytes()).unwrap();
+    std::fs::set_permissions(replacement.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    replacement.persist(file).unwrap();
 }

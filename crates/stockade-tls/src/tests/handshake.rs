@@ -27,7 +27,7 @@ fn options(authority: &Authority, labels: &[&str]) -> TlsOptions {
 }
 
 #[tokio::test]
-async fn accept_of_both_versions_tells_facts() {
+async fn accept_of_both_versions_reports_facts() {
     let authority = Authority::new("root");
     let mut server = Server::start(options(&authority, &["a.example"])).await;
     for (version, text) in [(&TLS12, "TLSv1.2"), (&TLS13, "TLSv1.3")] {
@@ -79,8 +79,8 @@ async fn accept_without_common_protocol_is_refused() {
     // Another protocol's client must not be led here (ALPACA).
     let client = Client::new(&authority, None)
         .changed(|config| config.alpn_protocols = vec![b"smtp".to_vec(), b"acme-tls/1".to_vec()]);
-    let (_, told) = server.refused(&client, "a.example").await;
-    assert!(told.contains("NoApplicationProtocol"), "{told}");
+    let (_, reported) = server.refused(&client, "a.example").await;
+    assert!(reported.contains("NoApplicationProtocol"), "{reported}");
 }
 
 #[tokio::test]
@@ -92,9 +92,9 @@ async fn accept_below_min_version_is_refused() {
     })
     .await;
     let client = Client::with(&authority, None, &[&TLS12]);
-    let (error, told) = server.refused(&client, "a.example").await;
+    let (error, reported) = server.refused(&client, "a.example").await;
     assert_eq!(error.reason(), "incompatible");
-    assert!(told.contains("ProtocolVersion"), "{told}");
+    assert!(reported.contains("ProtocolVersion"), "{reported}");
 }
 
 #[tokio::test]
@@ -128,12 +128,12 @@ async fn accept_of_unknown_name_shows_first_certificate_unless_strict() {
     let authority = Authority::new("root");
     let mut lax = Server::start(options(&authority, &["a.example"])).await;
     let client = Client::new(&authority, None);
-    let told = client
+    let reported = client
         .connect(lax.address, "other.example")
         .await
         .unwrap_err()
         .to_string();
-    assert!(told.contains("not valid for name"), "{told}");
+    assert!(reported.contains("not valid for name"), "{reported}");
     assert_eq!(lax.next().await.unwrap_err().reason(), "alert");
 
     let mut strict = Server::start(TlsOptions {
@@ -142,9 +142,9 @@ async fn accept_of_unknown_name_shows_first_certificate_unless_strict() {
     })
     .await;
     for name in ["other.example", "x.y.b.example", "b.example"] {
-        let (error, told) = strict.refused(&client, name).await;
+        let (error, reported) = strict.refused(&client, name).await;
         assert_eq!(error.reason(), "unknown_name");
-        assert!(told.contains("UnrecognisedName"), "{told}");
+        assert!(reported.contains("UnrecognisedName"), "{reported}");
     }
     let no_sni = client.changed(|config| config.enable_sni = false);
     let (error, _) = strict.refused(&no_sni, "a.example").await;
@@ -216,7 +216,7 @@ async fn accept_again_resumes_without_early_data() {
 }
 
 #[tokio::test]
-async fn accept_of_expired_certificate_is_refused_and_told() {
+async fn accept_of_expired_certificate_is_refused_and_reported() {
     let authority = Authority::new("root");
     let old = authority.server(
         "old",
@@ -237,9 +237,9 @@ async fn accept_of_expired_certificate_is_refused_and_told() {
         |event| matches!(event, TlsEvent::Expired { what, .. } if what.contains("old.example"))
     ));
     let client = Client::new(&authority, None);
-    let (error, told) = server.refused(&client, "old.example").await;
+    let (error, reported) = server.refused(&client, "old.example").await;
     assert_eq!(error.reason(), "certificate_expired");
-    assert!(told.contains("Expired"), "{told}");
+    assert!(reported.contains("Expired"), "{reported}");
     server.connected(&client, "a.example").await;
 }
 
@@ -292,7 +292,7 @@ async fn accept_of_endless_first_message_is_refused() {
 }
 
 #[tokio::test]
-async fn accept_of_plain_http_is_told_so() {
+async fn accept_of_plain_http_is_answered() {
     let authority = Authority::new("root");
     let mut server = Server::start(options(&authority, &["a.example"])).await;
     let mut io = TcpStream::connect(server.address).await.unwrap();
@@ -465,7 +465,7 @@ fn other_authority() -> Authority {
 }
 
 #[test]
-fn load_of_expired_fails_only_where_told() {
+fn load_of_expired_fails_only_where_configured() {
     let authority = Authority::new("root");
     let old = authority.server(
         "old",

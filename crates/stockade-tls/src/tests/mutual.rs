@@ -111,7 +111,7 @@ async fn accept_by_mode_and_certificate() {
 }
 
 #[tokio::test]
-async fn accept_with_lists_is_strict_unless_told() {
+async fn accept_with_lists_is_strict_by_default() {
     let (servers, clients, others) = (
         Authority::new("s"),
         Authority::new("c"),
@@ -296,10 +296,10 @@ async fn revocation_while_running_ends_sessions_and_connections() {
         .await;
     clients.revoke("list.crl", &[own.serial], 5 * DAY);
     server.store.reload().unwrap();
-    let verdict = server.store.check("a.example", &running);
+    let checked = server.store.check("a.example", &running);
     assert!(
-        matches!(verdict, Err(Misdirected::NoLongerTrusted(_))),
-        "{verdict:?}"
+        matches!(checked, Err(Misdirected::NoLongerTrusted(_))),
+        "{checked:?}"
     );
     assert_eq!(server.store.check("a.example", &innocent), Ok(()));
     let (error, _) = server.refused(&client, "a.example").await;

@@ -45,7 +45,7 @@ impl Events {
         self.all.lock().iter().filter(|event| wanted(event)).count()
     }
 
-    /// Waits for an event, also one that was already told.
+    /// Waits for an event, also one that was already reported.
     pub(super) async fn wait_for(&self, wanted: impl Fn(&TlsEvent) -> bool) {
         let wait = async {
             loop {
@@ -58,8 +58,12 @@ impl Events {
                 changed.await;
             }
         };
-        let told = timeout(PATIENCE, wait).await;
-        assert!(told.is_ok(), "not told; only: {:?}", self.all.lock());
+        let reported = timeout(PATIENCE, wait).await;
+        assert!(
+            reported.is_ok(),
+            "not reported; only: {:?}",
+            self.all.lock()
+        );
     }
 }
 
@@ -147,18 +151,18 @@ impl Server {
         &mut self,
         client: &Client,
         name: &str,
-    ) -> (ConnectionTls, Conversation) {
+    ) -> (ConnectionTls, ClientStream) {
         let stream = client.connect(self.address, name).await.unwrap();
         (self.next().await.unwrap(), stream)
     }
 
     /// A refused handshake: the server's reason and the client's error.
     pub(super) async fn refused(&mut self, client: &Client, name: &str) -> (AcceptError, String) {
-        let told = match client.connect(self.address, name).await {
+        let reported = match client.connect(self.address, name).await {
             Ok(_) => panic!("{name} was accepted"),
             Err(e) => e.to_string(),
         };
-        (self.next().await.unwrap_err(), told)
+        (self.next().await.unwrap_err(), reported)
     }
 }
 
@@ -166,7 +170,7 @@ impl Server {
 #[derive(Clone)]
 pub(super) struct Client(pub(super) Arc<ClientConfig>);
 
-pub(super) type Conversation = TlsStream<TcpStream>;
+pub(super) type ClientStream = TlsStream<TcpStream>;
 
 impl Client {
     pub(super) fn new(trusted: &Authority, own: Option<&Signed>) -> Self {
@@ -205,12 +209,12 @@ impl Client {
         Self(Arc::new(config))
     }
 
-    /// Connects and exchanges a byte: a client of TLS 1.3 learns only then that it was refused.
+    /// Connects and sends a byte both ways: a client of TLS 1.3 learns only then that it was refused.
     pub(super) async fn connect(
         &self,
         to: SocketAddr,
         name: &str,
-    ) -> std::io::Result<Conversation> {
+    ) -> std::io::Result<ClientStream> {
         let tcp = TcpStream::connect(to).await?;
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let connect = async {
@@ -227,6 +231,6 @@ impl Client {
 }
 
 /// The names in the certificate that the server showed.
-pub(super) fn shown(stream: &Conversation) -> Vec<u8> {
+pub(super) fn shown(stream: &ClientStream) -> Vec<u8> {
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }

@@ -8,7 +8,7 @@ use super::authority::{Authority, DAY, Signed, Wish, replace, write_pair};
 use super::peer::{Client, Server, shown};
 use crate::{CertificateFiles, ClientAuthMode, TlsEvent, TlsOptions, WatchOptions};
 
-/// The kernel tells, the clock does not.
+/// The kernel notifies, the clock does not.
 fn quick() -> WatchOptions {
     WatchOptions {
         files: true,
@@ -60,7 +60,7 @@ async fn watch_renamed_file_is_used_and_sessions_live_on() {
 
 #[tokio::test]
 async fn watch_moved_symlink_folder_is_used() {
-    // As Kubernetes mounts secrets: a.crt -> ..data/a.crt, ..data -> ..1, exchanged by a rename.
+    // As Kubernetes mounts secrets: a.crt -> ..data/a.crt, ..data -> ..1, replaced by a rename.
     let authority = Authority::new("root");
     let mount = tempfile::tempdir().unwrap();
     let version = |name: &str, signed: &Signed| {
@@ -162,8 +162,8 @@ async fn reload_of_bad_file_keeps_old_and_uses_other_good_ones() {
         (past.pem.as_str(), "is not the key of the certificate"),
     ] {
         replace(&a.cert, text);
-        let told = server.store.reload().unwrap_err().to_string();
-        assert!(told.contains(expect), "{told}");
+        let reported = server.store.reload().unwrap_err().to_string();
+        assert!(reported.contains(expect), "{reported}");
         let fresh = Client::new(&authority, None);
         let (_, now) = server.connected(&fresh, "a.example").await;
         assert_eq!(shown(&now), before);
@@ -171,8 +171,8 @@ async fn reload_of_bad_file_keeps_old_and_uses_other_good_ones() {
         assert_eq!(shown(&other), new_b.der.to_vec());
     }
     write_pair(authority.folder.path(), "a", &past);
-    let told = server.store.reload().unwrap_err().to_string();
-    assert!(told.contains("expired on"), "{told}");
+    let reported = server.store.reload().unwrap_err().to_string();
+    assert!(reported.contains("expired on"), "{reported}");
     let (_, now) = server
         .connected(&Client::new(&authority, None), "a.example")
         .await;
@@ -209,7 +209,7 @@ async fn reload_of_certificate_keeps_tickets_of_authorities_ends_them() {
     server.store.reload().unwrap();
     assert!(server.connected(&client, "a.example").await.0.resumed);
 
-    // Another authority beside the first: new tickets, but who is connected stays.
+    // Another authority in addition to the first: new tickets, but connected clients stay.
     replace(&clients.file, &format!("{}{}", clients.pem, other.pem));
     server.store.reload().unwrap();
     assert!(!server.connected(&client, "a.example").await.0.resumed);
@@ -226,7 +226,7 @@ async fn reload_of_certificate_keeps_tickets_of_authorities_ends_them() {
 }
 
 #[tokio::test]
-async fn watch_tells_when_certificate_ends() {
+async fn watch_reports_when_certificate_ends() {
     let authority = Authority::new("root");
     let files = authority.server(
         "a",

@@ -22,7 +22,7 @@ pub(crate) fn examples() -> String {
 Examples:
   stockade call math.ts add 2 3                     prints 5
   stockade call shop.ts total '{{\"items\":[1,2]}}'     what is JSON is passed as JSON, the rest as text
-  stockade call math.ts add 2 3 --json | jq .figures
+  stockade call math.ts add 2 3 --json | jq .usage
   echo 'export const f = () => 1' | stockade call - f
 
 The guest's console goes to standard error.
@@ -70,15 +70,15 @@ pub(crate) fn call(args: &CallArgs) -> Result<i32, Refusal> {
         timeout: args.timeout,
     };
     let given = arguments(&args.args, args.json_args).and_then(|arguments| {
-        let (options, _) = args.guest.sandbox(&args.module, ConsoleMode::Whole)?;
-        Ok((options, arguments))
+        let guests = args.guest.sandbox(&args.module, ConsoleMode::Whole)?;
+        Ok((guests, arguments))
     });
-    let (options, arguments) = match given {
-        Ok((options, arguments)) => (Ok(options), arguments),
+    let (guests, arguments) = match given {
+        Ok((guests, arguments)) => (Ok(guests), arguments),
         Err(refusal) => (Err(refusal), Payload::default()),
     };
     let function = args.function.as_str();
-    job.run(options, async move |session| {
+    job.run(guests, async move |session| {
         session.ready().await?;
         let handle = session.handle();
         let called = call_export(&handle, function, arguments);
@@ -111,7 +111,7 @@ fn arguments(given: &[String], all_json: bool) -> Result<Payload, Refusal> {
             Ok(_) => text.clone(),
             Err(error) if all_json => {
                 let number = index + 1;
-                let message = format!("argument {number} is no JSON: {error}");
+                let message = format!("argument {number} is not JSON: {error}");
                 return Err(Refusal(message, exit::USAGE));
             }
             Err(_) => Value::from(text.as_str()).to_string(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use stockade::{ConsoleLevel, End, Figures, GuestError, Limits, Stats};
+use stockade::{ConsoleLevel, End, GuestError, Limits, ResourceUsage, Stats};
 
 use super::failure::Failure;
 
@@ -150,17 +150,17 @@ pub(crate) struct Used {
 impl Used {
     pub(crate) fn new(stats: Stats, end: Option<&End>, elapsed: Duration) -> Self {
         match end {
-            Some(End::Terminated { figures, .. }) => {
-                let Figures {
+            Some(End::Terminated { usage, .. }) => {
+                let ResourceUsage {
                     cpu,
                     cpu_total,
-                    wall,
+                    wall: wall_time,
                     memory,
-                } = *figures;
+                } = *usage;
                 Self {
                     cpu_ms: Some(ms(cpu)),
                     cpu_total_ms: ms(cpu_total),
-                    wall_ms: Some(ms(wall)),
+                    wall_ms: Some(ms(wall_time)),
                     memory_mb: mb(memory),
                     elapsed_ms: ms(elapsed),
                 }
@@ -198,7 +198,8 @@ struct Document {
     console: Vec<Line>,
     console_dropped: u64,
     limits: Option<Held>,
-    figures: Option<Used>,
+    #[serde(rename = "figures")]
+    usage: Option<Used>,
 }
 
 /// What a guest was started for: an exit code, and the JSON text of a value.
@@ -212,7 +213,7 @@ pub(crate) fn document(
     result: Result<Done, Failure>,
     kept: Kept,
     limits: Option<Held>,
-    figures: Option<Used>,
+    usage: Option<Used>,
 ) -> (String, i32) {
     let empty = Document {
         ok: false,
@@ -225,7 +226,7 @@ pub(crate) fn document(
         console: kept.lines,
         console_dropped: kept.dropped,
         limits,
-        figures,
+        usage,
     };
     let document = match result {
         Ok(Done { code, value }) => Document {

@@ -21,7 +21,8 @@ Examples:
   stockade exec tool.ts                       runs the file until it has nothing left to do
   stockade exec tool.ts -- a b                NETWORK.env.args is [\"a\", \"b\"], and so are main's arguments
   stockade exec tool.ts --cpu-limit 10s --memory-limit 512mb --timeout 1m
-  stockade exec tool.ts --json | jq '.reason, .figures'
+  stockade exec tool.ts --json | jq '.reason, .usage'
+  stockade exec tool.ts --allow-fetch api.example.com --allow-read ./data --env TOKEN=abc
   echo 'console.log(6 * 7)' | stockade exec -
 
 All that the guest prints is printed: where nothing takes it, the guest waits, and neither its clocks nor the timeout run.
@@ -64,14 +65,14 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<i32, Refusal> {
         timeout: args.timeout,
     };
     let list = Value::from(args.args.clone());
-    let options = args.guest.sandbox(&args.file, ConsoleMode::Whole);
-    let options = options.map(|(mut options, _)| {
-        let env = &mut options.defaults.env;
+    let guests = args.guest.sandbox(&args.file, ConsoleMode::Whole);
+    let guests = guests.map(|mut guests| {
+        let env = &mut guests.sandbox.defaults.env;
         env.insert("args".to_owned(), list.clone());
-        options
+        guests
     });
     let arguments = Payload::from_json(list.to_string());
-    job.run(options, async move |session| {
+    job.run(guests, async move |session| {
         session.ready().await?;
         let handle = session.handle();
         let called = call_export(&handle, "main", arguments);

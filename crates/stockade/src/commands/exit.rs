@@ -46,7 +46,7 @@ pub(crate) fn code_of(end: Option<&End>) -> i32 {
 mod tests {
     use std::collections::BTreeSet;
 
-    use stockade::Figures;
+    use stockade::ResourceUsage;
 
     use super::*;
 
@@ -62,7 +62,7 @@ mod tests {
         let code = |reason| {
             code_of(Some(&End::Terminated {
                 reason,
-                figures: Figures::default(),
+                usage: ResourceUsage::default(),
                 detail: String::new(),
             }))
         };

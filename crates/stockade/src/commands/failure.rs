@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use stockade::{CallError, End, GuestError};
+use stockade::bounds::MAX_ERROR_BYTES;
+use stockade::{CallError, End, GuestError, TerminateReason};
+use stockade_protocol::harmless;
 
 use super::exit;
 use super::guest::Refusal;
-use super::output::{describe, ended};
 
 /// One word for machines, a text for people, an exit code, and what else is known.
 pub(crate) struct Failure {
@@ -93,9 +94,41 @@ impl From<Failure> for Refusal {
     }
 }
 
+/// Name, message and stack, without the runtime's own frames, and the same of what the error came of.
+pub(crate) fn describe(error: &GuestError) -> String {
+    harmless(&error.trace(), MAX_ERROR_BYTES)
+}
+
+/// Why a guest was ended: the limit and where in its code that was, what it had used, and what to do.
+fn ended(end: Option<&End>) -> String {
+    let Some(end) = end else {
+        return "the guest was ended".to_owned();
+    };
+    let mut text = format!("the guest was ended: {end}");
+    let End::Terminated { reason, usage, .. } = end else {
+        return text;
+    };
+    let flag = match reason {
+        TerminateReason::CpuLimit if text.contains("cpuTotalMs") => "--cpu-total <TIME>",
+        TerminateReason::CpuLimit => "--cpu-limit <TIME>",
+        TerminateReason::WallLimit => "--wall-limit <TIME>",
+        TerminateReason::MemoryLimit => "--memory-limit <SIZE>",
+        TerminateReason::Crashed | TerminateReason::PolicyViolation => return text,
+    };
+    let ms = |time: std::time::Duration| time.as_millis();
+    let megabytes = usage.memory as f64 / f64::from(1 << 20);
+    text.push_str(&format!(
+        "\n  used: {} ms of CPU time and {} ms elapsed in this activation, {megabytes:.1} MB of memory\n  \
+         fix: raise it with {flag}, where 0 is no limit, or have the guest do or keep less at a time",
+        ms(usage.cpu),
+        ms(usage.wall),
+    ));
+    text
+}
+
 #[cfg(test)]
 mod tests {
-    use stockade::{DestroyReason, Figures, TerminateReason};
+    use stockade::{DestroyReason, ResourceUsage};
 
     use super::*;
 
@@ -103,7 +136,7 @@ mod tests {
     fn failure_of_a_limit_names_the_option() {
         let end = |reason| End::Terminated {
             reason,
-            figures: Figures::default(),
+            usage: ResourceUsage::default(),
             detail: "memoryLimitMb 8".to_owned(),
         };
         let failure = Failure::ended(Some(end(TerminateReason::MemoryLimit)));

@@ -4,15 +4,18 @@ use std::future::Future;
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
-use serde_json::{Map, Value};
-use stockade::{ConsoleMode, IsolateOptions, Isolation, ModuleFiles, OptionsError, SandboxOptions};
-use stockade_policy::MAX_NAME_LEN;
+use serde_json::{Map, Value, json};
+use stockade::{
+    ConsoleMode, GrantError, Grants, IsolateOptions, Isolation, ModuleFiles, OptionsError,
+    SandboxOptions,
+};
+use stockade_limits::MAX_NAME_LEN;
 use stockade_transpile::open_stream;
 
 use super::exit;
-use super::units::{megabytes, milliseconds};
+use super::units::{limit_of_memory, limit_of_time};
 
-/// The wall around a guest.
+/// The isolation of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Level {
     /// A thread of this process: for code that you trust not to carry an exploit for V8
@@ -39,7 +42,7 @@ impl Level {
     }
 }
 
-/// Limits and wall of the guest.
+/// Limits and isolation of the guest.
 #[derive(Args)]
 pub(crate) struct GuestArgs {
     /// The level of isolation. A level that does not work here is refused; `stockade doctor` says why
@@ -47,25 +50,48 @@ pub(crate) struct GuestArgs {
     pub(crate) isolation: Level,
 
     /// CPU time of one activation, as 500ms or 2s; a bare number is milliseconds, 0 is no limit [default: 500ms]
-    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    #[arg(long, value_name = "TIME", value_parser = limit_of_time)]
     cpu_limit: Option<f64>,
 
     /// CPU time over the guest's whole life, as 500ms or 2s; a bare number is milliseconds, 0 is no limit
-    #[arg(long, value_name = "TIME", value_parser = milliseconds, default_value = "0")]
+    #[arg(long, value_name = "TIME", value_parser = limit_of_time, default_value = "0")]
     cpu_total: f64,
 
     /// Memory, as 64mb or 1gb; a bare number is megabytes, 0 is no limit
-    #[arg(long, value_name = "SIZE", value_parser = megabytes, default_value = "128mb")]
+    #[arg(long, value_name = "SIZE", value_parser = limit_of_memory, default_value = "128mb")]
     memory_limit: f64,
 
     /// Elapsed time of one activation, as 500ms or 2s; a bare number is milliseconds, 0 is no limit [default: 10 x
     /// the CPU limit, at least 5s]
-    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    #[arg(long, value_name = "TIME", value_parser = limit_of_time)]
     wall_limit: Option<f64>,
+
+    /// Grant something by name, as NAMES=dns:{names: [example.com]}; the guest finds it in NETWORK.env
+    #[arg(long, value_name = "NAME=KIND:{...}")]
+    grant: Vec<String>,
+
+    /// Let fetch reach a host, as api.example.com, *.example.com, localhost:8080 or 10.0.0.0/8
+    #[arg(long, value_name = "HOST")]
+    allow_fetch: Vec<String>,
+
+    /// Let the guest read a folder, as NETWORK.env.FILES; NAME=FOLDER gives it another name
+    #[arg(long, value_name = "FOLDER")]
+    allow_read: Vec<String>,
+
+    /// Set a variable of NETWORK.env
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
 
     /// Log what the runtime does
     #[arg(long, short)]
     pub(crate) verbose: bool,
+}
+
+/// A guest's module, the sandbox that runs it, and what it is granted.
+pub(crate) struct Guests {
+    pub(crate) sandbox: SandboxOptions,
+    pub(crate) grants: Grants,
+    pub(crate) files: ModuleFiles,
 }
 
 /// A message for the user and the exit code.
@@ -73,14 +99,15 @@ pub(crate) struct Refusal(pub(crate) String, pub(crate) i32);
 
 impl GuestArgs {
     /// A sandbox whose defaults are those of the command line, with the module of this file.
-    pub(crate) fn sandbox(
-        &self,
-        module: &Path,
-        console: ConsoleMode,
-    ) -> Result<(SandboxOptions, ModuleFiles), Refusal> {
+    pub(crate) fn sandbox(&self, module: &Path, console: ConsoleMode) -> Result<Guests, Refusal> {
         let mut options = self
             .options(console)
             .map_err(|error| Refusal(error.to_string(), exit::USAGE))?;
+        for given in &self.env {
+            let (name, value) = named(given, "--env", "NAME=VALUE")?;
+            options.env.insert(name.to_owned(), Value::from(value));
+        }
+        let grants = self.grants()?;
         let files = read(module)?;
         options.modules = files.modules.clone();
         options.name = Some(files.entry.clone()).filter(|name| name.len() <= MAX_NAME_LEN);
@@ -90,7 +117,54 @@ impl GuestArgs {
             defaults: options,
             ..SandboxOptions::default()
         };
-        Ok((sandbox, files))
+        Ok(Guests {
+            sandbox,
+            grants,
+            files,
+        })
+    }
+
+    /// What `--grant`, `--allow-read` and `--allow-fetch` grant.
+    fn grants(&self) -> Result<Grants, Refusal> {
+        let usage = |error: GrantError| Refusal(error.to_string(), exit::USAGE);
+        let mut all: Vec<(String, String)> = Vec::new();
+        for given in &self.grant {
+            let (name, grant) = named(given, "--grant", "NAME=KIND:{...}")?;
+            let (kind, section) = grant.split_once(':').unwrap_or((grant, ""));
+            let section = if section.trim().is_empty() {
+                "{}"
+            } else {
+                section
+            };
+            let kind = Value::from(kind.trim());
+            all.push((name.to_owned(), format!("{{{kind}: {section}}}")));
+        }
+        for given in &self.allow_read {
+            let (name, folder) = match given.split_once('=') {
+                Some((name, folder)) if !name.contains(['/', '.']) => (name, folder),
+                _ => ("FILES", given.as_str()),
+            };
+            all.push((
+                name.to_owned(),
+                json!({ "files": { "path": folder } }).to_string(),
+            ));
+        }
+        let mut text = Vec::new();
+        for (index, (name, grant)) in all.iter().enumerate() {
+            if all.iter().take(index).any(|(other, _)| other == name) {
+                let message = format!(
+                    "two grants are both called {name}: --grant and --allow-read take a name, as {name}2=..."
+                );
+                return Err(Refusal(message, exit::USAGE));
+            }
+            text.push(format!("{}: {grant}", Value::from(name.as_str())));
+        }
+        let text = format!("{{{}}}", text.join(", "));
+        let grants = Grants::from_json(&text, Path::new(".")).map_err(usage)?;
+        if self.allow_fetch.is_empty() {
+            return Ok(grants);
+        }
+        grants.allow_fetch(&self.allow_fetch).map_err(usage)
     }
 
     fn options(&self, console: ConsoleMode) -> Result<IsolateOptions, OptionsError> {
@@ -111,6 +185,14 @@ impl GuestArgs {
         };
         defaults.with_json(&json)
     }
+}
+
+/// The two sides of `NAME=VALUE`.
+fn named<'a>(given: &'a str, flag: &str, form: &str) -> Result<(&'a str, &'a str), Refusal> {
+    given.split_once('=').ok_or_else(|| {
+        let message = format!("{flag} takes {form}, and {given:?} has no =");
+        Refusal(message, exit::USAGE)
+    })
 }
 
 /// Reads a module: a file, a folder, or `-` and what else is read once, which imports out of the working

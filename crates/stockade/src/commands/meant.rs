@@ -45,7 +45,7 @@ fn not_code(path: PathBuf) -> Result<PathBuf, String> {
     ))
 }
 
-/// What is wrong with the first word of a command line that is no command but names a file.
+/// Explains a command line whose first word names a file instead of a command.
 pub(crate) fn command(word: &str) -> Option<String> {
     let path = Path::new(word);
     if ends_with(path, &CONFIGURATION) {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn code_and_configuration_are_told_apart_by_their_endings() {
+    fn code_and_configuration_are_distinguished_by_their_endings() {
         let code = |path: &str| not_a_configuration(path.into()).is_ok();
         assert!(code("site.ts") && code("-") && code("folder"));
         assert!(!code("site.yml"));

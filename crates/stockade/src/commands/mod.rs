@@ -29,4 +29,4 @@ pub(crate) use serve::{
     CHECK_EXAMPLES, CheckArgs, RELOAD_EXAMPLES, ReloadArgs, SCHEMA_EXAMPLES, SERVE_EXAMPLES,
     ServeArgs, check, reload, schema, serve,
 };
-pub(crate) use units::{megabytes, milliseconds};
+pub(crate) use units::{limit_of_memory, limit_of_time};

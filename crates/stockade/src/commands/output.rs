@@ -4,12 +4,11 @@ use std::io::{IsTerminal as _, Write as _};
 
 use serde::Serialize as _;
 use serde_json::Value;
-use stockade::bounds::MAX_ERROR_BYTES;
-use stockade::{ConsoleLevel, End, GuestError, TerminateReason};
+use stockade::{ConsoleLevel, GuestError};
 use stockade_protocol::harmless;
 
 use super::document::Kept;
-use super::failure::Failure;
+use super::failure::{Failure, describe};
 use super::printer::{Printer, Stream};
 use super::style::Style;
 
@@ -101,7 +100,7 @@ fn put(text: &str) -> std::io::Result<()> {
 
 /// A line of the command's own on standard output.
 pub(crate) fn say(text: &str) {
-    // Nobody is left to tell when the output is closed.
+    // When the output is closed, there is nowhere to report that.
     let _ = put(&format!("{text}\n"));
 }
 
@@ -115,8 +114,8 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     clippy::print_stderr,
     reason = "this is where the program speaks to its user"
 )]
-pub(crate) fn tell(text: &str) {
-    eprintln!("{}", Style::of(&std::io::stderr()).mistakes(text));
+pub(crate) fn print_diagnostics(text: &str) {
+    eprintln!("{}", Style::of(&std::io::stderr()).diagnostics(text));
 }
 
 #[expect(
@@ -126,41 +125,6 @@ pub(crate) fn tell(text: &str) {
 pub(crate) fn complain(message: &str) {
     let style = Style::of(&std::io::stderr());
     eprintln!("{}: {}", style.bad("error"), style.message(message));
-}
-
-/// Name, message and stack, without the runtime's own frames, and the same of what the error came of.
-pub(crate) fn describe(error: &GuestError) -> String {
-    harmless(&error.trace(), MAX_ERROR_BYTES)
-}
-
-/// Why a guest was ended: the limit and where in its code that was, what it had used, and what to do.
-pub(crate) fn ended(end: Option<&End>) -> String {
-    let Some(end) = end else {
-        return "the guest was ended".to_owned();
-    };
-    let mut text = format!("the guest was ended: {end}");
-    let End::Terminated {
-        reason, figures, ..
-    } = end
-    else {
-        return text;
-    };
-    let flag = match reason {
-        TerminateReason::CpuLimit if text.contains("cpuTotalMs") => "--cpu-total <TIME>",
-        TerminateReason::CpuLimit => "--cpu-limit <TIME>",
-        TerminateReason::WallLimit => "--wall-limit <TIME>",
-        TerminateReason::MemoryLimit => "--memory-limit <SIZE>",
-        TerminateReason::Crashed | TerminateReason::PolicyViolation => return text,
-    };
-    let ms = |time: std::time::Duration| time.as_millis();
-    let megabytes = figures.memory as f64 / f64::from(1 << 20);
-    text.push_str(&format!(
-        "\n  used: {} ms of CPU time and {} ms elapsed in this activation, {megabytes:.1} MB of memory\n  \
-         fix: raise it with {flag}, where 0 is no limit, or have the guest do or keep less at a time",
-        ms(figures.cpu),
-        ms(figures.wall),
-    ));
-    text
 }
 
 /// Prints a value: indented on a terminal, on one line elsewhere.

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_of_a_closed_pipe_is_silent_and_others_are_told() {
+    fn failure_of_a_closed_pipe_is_silent_and_others_are_reported() {
         let closed = Failure::output(Some(&ErrorKind::BrokenPipe.into()));
         assert_eq!((closed.code, closed.message.as_str()), (141, ""));
         let full = Failure::output(Some(&ErrorKind::StorageFull.into()));

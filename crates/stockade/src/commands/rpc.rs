@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use stockade::rpc::{Address, BoxError, Guest, RpcLimits, RpcOptions, Server, Stopped};
-use stockade::{ConsoleMode, Sandbox};
+use stockade::{ConsoleMode, Grants, Sandbox};
 
 use super::failure::Failure;
 use super::guest::{GuestArgs, Refusal, interrupted};
@@ -27,7 +27,7 @@ Examples:
 
 Every function that the module exports is a method; nothing else is. HTTP POST and WebSocket share the port. When the isolate ends, the calls in it are rejected and another isolate is started. The guest's console goes to standard error, each line with its name in front.
 
-Exit codes: 1 the module cannot be read or run, or the address not be had, 2 bad usage, 130 Ctrl-C, 143 SIGTERM, and with --once {}.",
+Exit codes: 1 the module cannot be read or run, or the address is not available, 2 bad usage, 130 Ctrl-C, 143 SIGTERM, and with --once {}.",
         exit::ENDS
     )
 }
@@ -42,11 +42,11 @@ pub(crate) struct RpcArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
     listen: Vec<Address>,
 
-    /// Listen on addresses that other machines reach: whoever reaches them may call the guest
+    /// Listen on addresses that other machines reach: everyone who reaches them may call the guest
     #[arg(long)]
     allow_remote: bool,
 
-    /// A name, beside localhost, under which the server may be called and whose pages may call it; may be
+    /// A name, in addition to localhost, under which the server may be called and whose pages may call it; may be
     /// given more than once
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
@@ -106,17 +106,18 @@ impl RpcArgs {
 
 /// Runs the command and gives the exit code.
 pub(crate) fn rpc(args: &RpcArgs) -> Result<i32, Refusal> {
-    let (options, files) = args.guest.sandbox(&args.module, ConsoleMode::Event)?;
+    let guests = args.guest.sandbox(&args.module, ConsoleMode::Event)?;
     stockade::initialize();
-    let sandbox = Sandbox::new(options);
-    let name: Arc<str> = files.entry.into();
+    let sandbox = Sandbox::new(guests.sandbox);
+    let grants = Arc::new(guests.grants);
+    let name: Arc<str> = guests.files.entry.into();
     block_on(async {
         let failed = |error: &dyn std::fmt::Display| Refusal(error.to_string(), exit::FAILED);
         let server = Server::bind(args.options())
             .await
             .map_err(|error| failed(&error))?;
         let running = server
-            .start(move || guest(sandbox.clone(), Arc::clone(&name)))
+            .start(move || guest(sandbox.clone(), Arc::clone(&grants), Arc::clone(&name)))
             .await
             .map_err(|error| failed(&error))?;
         for address in running.addresses() {
@@ -133,10 +134,10 @@ pub(crate) fn rpc(args: &RpcArgs) -> Result<i32, Refusal> {
 }
 
 /// Starts an isolate and waits until its module has run.
-async fn guest(sandbox: Sandbox, name: Arc<str>) -> Result<Guest, BoxError> {
+async fn guest(sandbox: Sandbox, grants: Arc<Grants>, name: Arc<str>) -> Result<Guest, BoxError> {
     let started = async {
         let output = Output::Named(name.to_string());
-        let mut session = Session::start(&sandbox, output, "stockade rpc", false).await?;
+        let mut session = Session::start(&sandbox, &grants, output, "stockade rpc", false).await?;
         session.ready().await?;
         Ok(session)
     };

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade::{Sandbox, SandboxOptions};
+use stockade::{Grants, Sandbox};
 
 use super::document::{self, Done, Held as Limits, Used};
 use super::exit;
 use super::failure::Failure;
-use super::guest::Refusal;
+use super::guest::{Guests, Refusal};
 use super::output::{self, Output};
 use super::printer::{Held, Printer};
 use super::session::{Bounds, Session};
@@ -29,11 +29,15 @@ impl Job {
     /// Runs a guest with these options and gives the exit code.
     pub(crate) fn run(
         &self,
-        options: Result<SandboxOptions, Refusal>,
+        guests: Result<Guests, Refusal>,
         work: impl AsyncFnOnce(&mut Session) -> Result<Done, Failure>,
     ) -> Result<i32, Refusal> {
-        let options = match options {
-            Ok(options) => options,
+        let Guests {
+            sandbox: options,
+            grants,
+            ..
+        } = match guests {
+            Ok(guests) => guests,
             Err(refusal) if self.json => {
                 return self.print(Err(refusal.into()), Output::Nowhere, None, None);
             }
@@ -43,13 +47,14 @@ impl Job {
         let defaults = &options.defaults;
         let limits = Limits::new(defaults.isolation.name(), &defaults.limits, self.timeout);
         let sandbox = Sandbox::new(options);
-        let (result, output, used) = block_on(self.guest(&sandbox, work))?;
+        let (result, output, used) = block_on(self.guest(&sandbox, &grants, work))?;
         self.print(result, output, Some(limits), used)
     }
 
     async fn guest(
         &self,
         sandbox: &Sandbox,
+        grants: &Grants,
         work: impl AsyncFnOnce(&mut Session) -> Result<Done, Failure>,
     ) -> (Result<Done, Failure>, Output, Option<Used>) {
         let held = Arc::new(Held::default());
@@ -58,7 +63,7 @@ impl Job {
             Ok(began) => began,
             Err(failure) => return (Err(failure), Output::Nowhere, None),
         };
-        let start = Session::start(sandbox, output, self.command, self.program);
+        let start = Session::start(sandbox, grants, output, self.command, self.program);
         let mut session = match bounds.keep(start).await {
             Ok(session) => session,
             Err(failure) => return (Err(failure), Output::Nowhere, None),
@@ -84,7 +89,7 @@ impl Job {
         })
     }
 
-    /// Prints what came of it and gives the exit code.
+    /// Prints the result and returns the exit code.
     fn print(
         &self,
         result: Result<Done, Failure>,

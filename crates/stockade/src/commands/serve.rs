@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use stockade_config::Config;
+use stockade_grants::Finding;
 use stockade_serve::{Checked, ServeError, ServeOptions, Stopped};
 
 use super::guest::Refusal;
@@ -12,7 +13,7 @@ use super::{exit, meant, output};
 /// Where commands look for the configuration unless it is named.
 const CONFIG: &str = "stockade.yaml";
 
-/// Where a server's control socket lies unless its configuration says otherwise, beside that.
+/// Where a server's control socket lies unless its configuration says otherwise: next to the configuration.
 const CONTROL: &str = "stockade.sock";
 
 pub(crate) const SERVE_EXAMPLES: &str = "\
@@ -27,15 +28,16 @@ SIGHUP reloads the file and opens the log once more, SIGTERM and SIGINT stop: re
 drain_timeout, a second signal stops at once.
 
 Exit codes: 0 stopped and nothing was cut short, 1 it could \
-not start or something was cut short, 2 mistakes in the configuration.";
+not start or something was cut short, 2 errors in the configuration.";
 
 pub(crate) const CHECK_EXAMPLES: &str = "\
 Examples:
   stockade check stockade.yaml
   stockade check --json stockade.yaml    for editors and CI
   stockade check --files stockade.yaml   read code, certificates and secrets, too; compile the code
+  stockade check --live stockade.yaml    also ask the servers that grants name whether the grants work
 
-All errors are reported together. Exit codes: 0 no errors, 2 errors.";
+All errors are reported together. Exit codes: 0 no errors, 1 a server of a grant does not let it work (--live), 2 errors.";
 
 pub(crate) const SCHEMA_EXAMPLES: &str = "\
 Example:
@@ -76,6 +78,10 @@ pub(crate) struct CheckArgs {
     /// Also read the files it names: code, assets, secrets, certificates
     #[arg(long)]
     files: bool,
+
+    /// The same; then ask the servers that `grants` name whether they answer and let the instance in
+    #[arg(long)]
+    live: bool,
 }
 
 #[derive(Args)]
@@ -110,7 +116,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<i32, Refusal> {
         .map_err(|error| failed(&error))?;
     let options = ServeOptions {
         config: args.config,
-        walls: stockade::worker_walls_carried_by(runtime.handle()),
+        backends: stockade::worker_backends_driven_by(runtime.handle()),
         threads: cores,
         say: output::say,
     };
@@ -134,13 +140,14 @@ fn refusal(error: &ServeError) -> Refusal {
 
 /// Runs `check` and gives the exit code.
 pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
-    let (checked, errors) = if args.files {
+    let files = args.files || args.live;
+    let (checked, errors) = if files {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .map_err(|error| failed(&error))?;
-        match runtime.block_on(stockade_serve::check(&args.config)) {
+        match runtime.block_on(stockade_serve::check(&args.config, args.live)) {
             Ok(checked) => (checked, Vec::new()),
             Err(errors) => (Checked::default(), errors),
         }
@@ -157,24 +164,30 @@ pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
         }
     };
     let bad = !errors.is_empty();
+    let fails = checked.live.iter().any(|(_, finding)| finding.is_error);
     if args.json {
         output::say(&as_json(&args.config, &checked, &errors).to_string());
     } else {
         for error in &errors {
             match error {
                 // Each with its place.
-                ServeError::Config(diagnostics) => output::tell(&diagnostics.to_string()),
+                ServeError::Config(diagnostics) => {
+                    output::print_diagnostics(&diagnostics.to_string())
+                }
                 other => output::complain(&other.to_string()),
             }
         }
         for warning in &checked.warnings {
-            output::tell(&warning.to_string());
+            output::print_diagnostics(&warning.to_string());
         }
-        for remark in &checked.remarks {
-            output::tell(&format!("warning: {remark}"));
+        for warning in &checked.file_warnings {
+            output::print_diagnostics(&format!("warning: {warning}"));
         }
-        if !bad {
-            let more = if args.files {
+        for (place, finding) in &checked.live {
+            output::print_diagnostics(&format!("{}: {place}: {}", severity(finding), finding.what));
+        }
+        if !bad && !fails {
+            let more = if files {
                 ""
             } else {
                 "; --files also checks the files that it names"
@@ -182,27 +195,42 @@ pub(crate) fn check(args: &CheckArgs) -> Result<i32, Refusal> {
             output::say(&format!("{}: no errors{more}", args.config.display()));
         }
     }
-    Ok(if bad { exit::USAGE } else { exit::DONE })
+    Ok(match (bad, fails) {
+        (true, _) => exit::USAGE,
+        (false, true) => exit::FAILED,
+        (false, false) => exit::DONE,
+    })
+}
+
+fn severity(finding: &Finding) -> &'static str {
+    if finding.is_error { "error" } else { "warning" }
 }
 
 fn as_json(path: &Path, checked: &Checked, errors: &[ServeError]) -> serde_json::Value {
-    let mut mistakes: Vec<serde_json::Value> = Vec::new();
+    let mut diagnostics: Vec<serde_json::Value> = Vec::new();
     let mut more = 0;
     for error in errors {
         match error {
             ServeError::Config(of_file) => {
                 more += of_file.more;
                 let each = of_file.list.iter();
-                mistakes.extend(each.filter_map(|mistake| serde_json::to_value(mistake).ok()));
+                diagnostics
+                    .extend(each.filter_map(|diagnostic| serde_json::to_value(diagnostic).ok()));
             }
-            other => mistakes.push(of_the_whole(path, "error", &other.to_string())),
+            other => diagnostics.push(of_the_whole(path, "error", &other.to_string())),
         }
     }
     let each = checked.warnings.iter();
-    mistakes.extend(each.filter_map(|mistake| serde_json::to_value(mistake).ok()));
-    let each = checked.remarks.iter();
-    mistakes.extend(each.map(|remark| of_the_whole(path, "warning", remark)));
-    serde_json::json!({ "ok": errors.is_empty(), "mistakes": mistakes, "more": more })
+    diagnostics.extend(each.filter_map(|diagnostic| serde_json::to_value(diagnostic).ok()));
+    let each = checked.file_warnings.iter();
+    diagnostics.extend(each.map(|warning| of_the_whole(path, "warning", warning)));
+    let live = checked.live.iter();
+    diagnostics.extend(live.map(|(place, finding)| {
+        let what = format!("{place}: {}", finding.what);
+        of_the_whole(path, severity(finding), &what)
+    }));
+    let fails = checked.live.iter().any(|(_, finding)| finding.is_error);
+    serde_json::json!({ "ok": errors.is_empty() && !fails, "mistakes": diagnostics, "more": more })
 }
 
 /// Something that stands at no place of the configuration's text.
@@ -223,8 +251,8 @@ pub(crate) fn schema() -> Result<i32, Refusal> {
     Ok(exit::DONE)
 }
 
-/// The control socket of a server with this configuration. Where that has mistakes now, it is probably
-/// where it is unless somebody says otherwise; the server is to hear of the mistakes and tell them.
+/// The control socket of a server with this configuration. Where the configuration has errors now, it is probably
+/// at its default place; the server is asked all the same and reports the errors.
 fn control(config: &Path) -> PathBuf {
     match Config::read(config) {
         Ok(loaded) => loaded.config.control,

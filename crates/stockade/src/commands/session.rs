@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use stockade::{CallError, End, Event, Handle, Isolate, Next, Sandbox, Stats};
+use stockade::{
+    CallError, CreateError, End, Event, GrantedError, Grants, Handle, Isolate, Next, Sandbox, Stats,
+};
 
 use super::exit;
 use super::failure::Failure;
@@ -89,17 +91,22 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Starts an isolate with the sandbox's defaults.
+    /// Starts an isolate with the sandbox's defaults and these grants.
     pub(crate) async fn start(
         sandbox: &Sandbox,
+        grants: &Grants,
         output: Output,
         command: &'static str,
         program: bool,
     ) -> Result<Self, Failure> {
-        let isolate = sandbox.create_default().await.map_err(|error| {
+        let options = sandbox.defaults().clone();
+        let created = sandbox.create_granted(options, grants).await;
+        let isolate = created.map_err(|error| {
             let code = match error {
-                stockade::CreateError::NoWall(_) => exit::USAGE,
-                _ => exit::FAILED,
+                GrantedError::Create(CreateError::NoBackend(_)) | GrantedError::Grant(_) => {
+                    exit::USAGE
+                }
+                GrantedError::Create(_) => exit::FAILED,
             };
             Failure::new("not_started", error.to_string(), code)
         })?;
@@ -303,9 +310,8 @@ fn no_sockets(command: &str) -> String {
 fn refused(command: &str, method: &str) -> stockade::GuestError {
     let message = match method {
         "fetch" => format!(
-            "no network under `{command}`: there is no host that answers fetch. Run the guest from a host script \
-             that does (stockade run; isolate.onRequest('fetch', …)), or serve it as a site whose data_guard \
-             names the host (stockade serve)"
+            "no network under `{command}` without --allow-fetch HOST. A host script (stockade run) answers fetch \
+             with isolate.onRequest('fetch', …), and a site's data_guard names the hosts (stockade serve)"
         ),
         method => format!(
             "the host has no handler for the request '{method}': there is no host script under `{command}`"

@@ -78,8 +78,8 @@ impl Style {
         }
     }
 
-    /// Mistakes of a configuration, each of which begins with its place.
-    pub(crate) fn mistakes(self, text: &str) -> String {
+    /// Diagnostics of a configuration, each of which begins with its place.
+    pub(crate) fn diagnostics(self, text: &str) -> String {
         if !self.colours {
             return text.to_owned();
         }
@@ -109,14 +109,14 @@ mod tests {
     fn style_without_a_terminal_changes_nothing() {
         let text = "a.yaml:1:2: bad\n  1 | x\n    | ^\n  fix: y";
         assert_eq!(PLAIN.message(text), text);
-        assert_eq!(PLAIN.mistakes(text), text);
+        assert_eq!(PLAIN.diagnostics(text), text);
         assert_eq!(PLAIN.bad("error"), "error");
     }
 
     #[test]
     fn style_paints_places_carets_and_labels() {
         assert_eq!(
-            COLOURED.mistakes("a.yaml:1:2: bad\n  1 | x\n    | ^\n  allowed: y"),
+            COLOURED.diagnostics("a.yaml:1:2: bad\n  1 | x\n    | ^\n  allowed: y"),
             "\x1b[1ma.yaml:1:2\x1b[0m: bad\n  1 | x\n    | \x1b[1;31m^\x1b[0m\n  \x1b[36mallowed:\x1b[0m y"
         );
         assert_eq!(

@@ -3,23 +3,45 @@
 use std::time::Duration;
 
 use stockade_config::{size, time};
+use stockade_limits::{MAX_MEMORY_MB, MIN_MEMORY, MIN_TIME};
 
 /// The longest time, in milliseconds.
 const MAX_MS: f64 = 1e12;
 
+/// Milliseconds of a limit: of a time such as `500ms`, `2s` or `1m30s`, or a bare number of them; 0 means no limit.
+pub(crate) fn limit_of_time(text: &str) -> Result<f64, String> {
+    let ms = milliseconds(text)?;
+    let least = MIN_TIME.as_secs_f64() * 1e3;
+    if ms == 0.0 || (least..=MAX_MS).contains(&ms) {
+        return Ok(ms);
+    }
+    Err(format!(
+        "expected 0 (no limit) or a time from {least}ms to {MAX_MS:e}ms, as 500ms or 2s: limits are checked once in a \
+         millisecond"
+    ))
+}
+
+/// Megabytes (2^20 bytes) of a limit: of a size such as `64mb` or `1gb`, or a bare number of them; 0 means no limit.
+pub(crate) fn limit_of_memory(text: &str) -> Result<f64, String> {
+    let with_unit = || size(text).map(|bytes| bytes as f64 / f64::from(1 << 20));
+    let mb = number(text).or_else(with_unit).ok_or_else(|| {
+        "expected a size, as 64mb, 512 MiB or 1gb; a bare number is megabytes".to_owned()
+    })?;
+    let least = (MIN_MEMORY >> 20) as f64;
+    if mb == 0.0 || (least..=MAX_MEMORY_MB).contains(&mb) {
+        return Ok(mb);
+    }
+    Err(format!(
+        "expected 0 (no limit) or a size from {least}mb, which the engine needs for itself, to {MAX_MEMORY_MB:e}mb; a bare \
+         number is megabytes"
+    ))
+}
+
 /// Milliseconds: of a time such as `500ms`, `2s` or `1m30s`, or a bare number of them.
-pub(crate) fn milliseconds(text: &str) -> Result<f64, String> {
+fn milliseconds(text: &str) -> Result<f64, String> {
     let with_unit = || time(text).map(|time| time.as_secs_f64() * 1e3);
     number(text).or_else(with_unit).ok_or_else(|| {
         "expected a time, as 500ms, 2s or 1m30s; a bare number is milliseconds".to_owned()
-    })
-}
-
-/// Megabytes (2^20 bytes): of a size such as `64mb` or `1gb`, or a bare number of them.
-pub(crate) fn megabytes(text: &str) -> Result<f64, String> {
-    let with_unit = || size(text).map(|bytes| bytes as f64 / f64::from(1 << 20));
-    number(text).or_else(with_unit).ok_or_else(|| {
-        "expected a size, as 64mb, 512 MiB or 1gb; a bare number is megabytes".to_owned()
     })
 }
 
@@ -79,6 +101,15 @@ mod tests {
             let error = milliseconds(text).unwrap_err();
             assert!(error.contains("500ms, 2s"), "{text}: {error}");
         }
+        assert_eq!(limit_of_time("0"), Ok(0.0));
+        assert_eq!(limit_of_time("1ms"), Ok(1.0));
+        for text in ["1ns", "999us", "0.5", "-1", "1e13"] {
+            let error = limit_of_time(text).unwrap_err();
+            assert!(
+                error.contains("0 (no limit) or a time from 1ms"),
+                "{text}: {error}"
+            );
+        }
         assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
         assert_eq!(duration("200"), Ok(Duration::from_millis(200)));
         assert!(duration("-1").is_err() && duration("1e13").is_err() && duration("nan").is_err());
@@ -86,18 +117,15 @@ mod tests {
 
     #[test]
     fn memory_with_and_without_unit_is_megabytes() {
-        for (text, mb) in [
-            ("128", 128.0),
-            ("64mb", 64.0),
-            ("1gb", 1024.0),
-            ("512 KiB", 0.5),
-            ("0", 0.0),
-        ] {
-            assert_eq!(megabytes(text), Ok(mb), "{text}");
+        for (text, mb) in [("128", 128.0), ("64mb", 64.0), ("1gb", 1024.0), ("0", 0.0)] {
+            assert_eq!(limit_of_memory(text), Ok(mb), "{text}");
         }
-        for text in ["", "mb", "64 megs", "2s"] {
-            let error = megabytes(text).unwrap_err();
-            assert!(error.contains("64mb"), "{text}: {error}");
+        for text in ["", "mb", "64 megs", "2s", "64kb", "1", "-64", "1e9"] {
+            let error = limit_of_memory(text).unwrap_err();
+            assert!(
+                error.contains("bare number is megabytes"),
+                "{text}: {error}"
+            );
         }
         assert_eq!(bytes("65536"), Ok(65536));
         assert_eq!(bytes("64kb"), Ok(65536));

@@ -70,7 +70,7 @@ const work = `
     assert("memory", grown.byteLength === 1 << 20);
   }
   function compute() {
-    // Long enough for every compiler there is, and for the collectors beside it.
+    // Long enough for every compiler there is, and for the collectors that run concurrently.
     let sum = 0;
     const functions = [];
     for (let i = 0; i < 60; i++) functions.push(new Function("x", "let s = 0; for (let j = 0; j < 30000; j++) s += j * x % " + (i + 7) + "; return s"));
@@ -118,7 +118,7 @@ const work = `
 async function guest(options = {}) {
   const isolate = await sandbox.createIsolate({ console: "event", modules: { m: "export default 7" }, ...options });
   isolate.onSystem("error", () => {}).onSystem("console", () => {});
-  isolate.onSystem("terminated", ({ reason, detail }) => isolate.verdict = `${reason} ${detail}`);
+  isolate.onSystem("terminated", ({ reason, detail }) => isolate.termination = `${reason} ${detail}`);
   isolate.on("many", () => {}).on("large", () => {});
   isolate.onRequest("echo", (data) => data);
   isolate.onRequest("fetch", async ({ body }) => {

@@ -11,7 +11,7 @@ fn main() -> std::process::ExitCode {
 
     stockade::run_if_worker();
     let mut arguments = Arguments::from_args();
-    // Workers are told apart by being the newest child of this program's launcher.
+    // A worker is identified by being the newest child of this program's launcher.
     arguments.test_threads = Some(1);
     let mut trials = Vec::new();
     for level in [Isolation::Process, Isolation::Container] {
@@ -30,6 +30,8 @@ fn main() -> std::process::ExitCode {
             "clones_hold_nothing_of_each_other",
             worker::secrets_of_others,
         );
+        add("clones_draw_nothing_twice", worker::draws);
+        add("clones_that_end_leave_nothing", worker::nothing_left);
         add(
             "template_that_dies_ends_no_worker",
             worker::template_that_dies,

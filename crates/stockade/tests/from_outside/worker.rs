@@ -11,6 +11,7 @@ use std::fs;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -57,7 +58,7 @@ fn children(pid: u32) -> BTreeSet<u32> {
         .collect()
 }
 
-/// Workers that live: children of this program's launcher, but for the templates that it clones them from.
+/// Workers that live: children of this program's launcher, except the templates that it clones them from.
 fn workers() -> BTreeSet<u32> {
     let alive = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -106,7 +107,7 @@ pub(crate) fn signals(level: Isolation) {
         for signal in fatal {
             let (mut isolate, worker) = create(&sandbox, options(level)).await;
             kill(Pid::from_raw(worker.try_into().unwrap()), signal).unwrap();
-            // The first process of a namespace does not hear signals that it has no handler for, but
+            // The first process of a namespace does not receive signals that it has no handler for, but
             // SIGKILL (pid_namespaces(7)).
             let may_live = level == Isolation::Container && signal != Signal::SIGKILL;
             if may_live && isolate.evaluate("20 + 22").await.is_ok() {
@@ -123,7 +124,8 @@ pub(crate) fn signals(level: Isolation) {
                     reason = Some((why.name(), detail));
                 }
             }
-            let (reason, detail) = reason.unwrap_or_else(|| panic!("{signal}: no reason was told"));
+            let (reason, detail) =
+                reason.unwrap_or_else(|| panic!("{signal}: no reason was reported"));
             assert_eq!(reason, "crashed", "{signal}: {detail}");
             assert!(detail.contains(signal.as_str()), "{signal}: {detail}");
             answers(&mut neighbour).await;
@@ -271,9 +273,9 @@ pub(crate) fn cgroups(level: Isolation) {
         assert!((1..100).contains(&pids), "{pids}");
         isolate.destroy();
         let gone = || groups.iter().all(|group| !group.exists());
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        while !gone() && std::time::Instant::now() < deadline {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !gone() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert!(gone(), "left behind: {groups:?}");
         sandbox.shutdown();
@@ -365,6 +367,10 @@ pub(crate) fn secrets_of_others(level: Isolation) {
         assert_ne!(count_in_memory(first, secret.as_bytes()), 0);
         assert_eq!(count_in_memory(second, secret.as_bytes()), 0);
         assert_eq!(count_in_memory(template, secret.as_bytes()), 0);
+        // What a guest had is not in the memory of one that comes after it.
+        drop(owner);
+        let (_third, third) = create(&sandbox, options(level)).await;
+        assert_eq!(count_in_memory(third, secret.as_bytes()), 0);
         // The template holds its socket and the launcher's pidfd besides three that lead nowhere.
         let open = fs::read_dir(format!("/proc/{template}/fd"))
             .unwrap()
@@ -372,6 +378,176 @@ pub(crate) fn secrets_of_others(level: Isolation) {
         assert_eq!(open, 5);
         sandbox.shutdown();
     });
+}
+
+/// How many clones are compared; `STOCKADE_TEST_CLONES` sets another number.
+const COMPARED: usize = 200;
+
+/// Everything that a guest can draw from a generator of random numbers, as texts.
+const DRAWN: &str = r#"(async () => {
+  const hex = (bytes) => [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const key = async (algorithm, uses, format = "raw") => {
+    const made = await crypto.subtle.generateKey(algorithm, true, uses);
+    return hex(await crypto.subtle.exportKey(format, made.publicKey ?? made));
+  };
+  return [
+    ...Array.from({ length: 4 }, () => String(Math.random())),
+    hex(crypto.getRandomValues(new Uint8Array(8))), crypto.randomUUID(),
+    await key({ name: "AES-GCM", length: 128 }, ["encrypt"]),
+    await key({ name: "HMAC", hash: "SHA-256" }, ["sign"]),
+    await key({ name: "Ed25519" }, ["sign"]),
+    await key({ name: "ECDSA", namedCurve: "P-256" }, ["sign"]),
+    await key({ name: "X25519" }, ["deriveBits"]),
+    URL.createObjectURL(new Blob(["a"])),
+    (await new Response(new FormData()).text()).trim(),
+  ];
+})()"#;
+
+pub(crate) fn draws(level: Isolation) {
+    let clones =
+        std::env::var("STOCKADE_TEST_CLONES").map_or(COMPARED, |number| number.parse().unwrap());
+    block_on(async {
+        let sandbox = sandbox();
+        until_cloned(&sandbox, level).await;
+        let mut seen = BTreeSet::new();
+        for clone in 0..clones {
+            let mut isolate = sandbox.create(options(level)).await.unwrap();
+            let drawn: Vec<String> = isolate.evaluate(DRAWN).await.unwrap().read().unwrap();
+            assert_eq!(drawn.len(), 13);
+            for value in drawn {
+                assert!(
+                    !value.is_empty() && seen.insert(value.clone()),
+                    "clone {clone} has drawn {value:?}, as another one has"
+                );
+            }
+            isolate.destroy();
+        }
+        sandbox.shutdown();
+    });
+}
+
+/// Starts and ends of isolates; `STOCKADE_TEST_KILLS` sets another number.
+const KILLS: u32 = 300;
+
+/// Memory that this program and its launcher may gain: the allocators round, and a process that has started much
+/// keeps the room for it.
+const SLACK: u64 = 16 << 20;
+
+/// Bytes of memory that a process has for itself.
+fn memory_of(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mut fields = text
+        .split_whitespace()
+        .skip_while(|word| *word != "RssAnon:");
+    fields.nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+/// Descriptors of this program and its launcher, and its workers' cgroups and processes.
+fn held() -> [usize; 4] {
+    let me = std::process::id();
+    let descriptors = |pid| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    let launcher = launcher();
+    let templates = templates().len();
+    // `stockade-<this program>-<its start>/w<worker>` in every hierarchy of this machine.
+    let mut groups = 0;
+    let mut look = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = look.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let path = entry.path();
+                let text = path.to_string_lossy();
+                groups +=
+                    usize::from(text.contains(&format!("/stockade-{me}-")) && text.contains("/w"));
+                look.push(path);
+            }
+        }
+    }
+    [
+        descriptors(me),
+        // One for the socket of each template and one for its process.
+        descriptors(launcher).saturating_sub(2 * templates),
+        children(launcher).len() - templates,
+        groups,
+    ]
+}
+
+fn launcher() -> u32 {
+    let is_launcher = |pid: &u32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim_end() == "stockade-launch"
+    };
+    let mut launchers = children(std::process::id()).into_iter().filter(is_launcher);
+    launchers.next().unwrap()
+}
+
+pub(crate) fn nothing_left(level: Isolation) {
+    let kills =
+        std::env::var("STOCKADE_TEST_KILLS").map_or(KILLS, |number| number.parse().unwrap());
+    block_on(async {
+        let sandbox = sandbox();
+        until_cloned(&sandbox, level).await;
+        // What is made once is made now: the first hundred count for nothing.
+        let mut before = None;
+        for round in 0..kills + 100 {
+            if round == 100 {
+                before = Some((
+                    at_most(None).await,
+                    memory_of(std::process::id()),
+                    memory_of(launcher()),
+                ));
+            }
+            let options = IsolateOptions {
+                limits: Limits {
+                    cpu: Some(Duration::from_millis(20)),
+                    ..Limits::default()
+                },
+                ..options(level)
+            };
+            let mut isolate = sandbox.create(options).await.unwrap();
+            match round % 4 {
+                // Ended by its host, before and after it did something.
+                0 => isolate.destroy(),
+                1 => {
+                    answers(&mut isolate).await;
+                    isolate.destroy();
+                }
+                // Ended by itself, and by somebody else.
+                2 => {
+                    let _ = isolate.evaluate("for (;;);").await;
+                }
+                _ => {
+                    for worker in workers() {
+                        let _ = kill(Pid::from_raw(worker.try_into().unwrap()), Signal::SIGKILL);
+                    }
+                    while isolate.next().await.is_some() {}
+                }
+            }
+        }
+        let (held, own, of_launcher) = before.unwrap();
+        at_most(Some(held)).await;
+        for (what, now, before) in [
+            ("this program", memory_of(std::process::id()), own),
+            ("the launcher", memory_of(launcher()), of_launcher),
+        ] {
+            let grown = now.saturating_sub(before);
+            assert!(grown <= SLACK, "{what} has grown by {grown} bytes");
+        }
+        sandbox.shutdown();
+    });
+}
+
+/// Waits until no worker is left and no more is held than that.
+async fn at_most(most: Option<[usize; 4]>) -> [usize; 4] {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let now = held();
+        let fits = |most: [usize; 4]| now.iter().zip(most).all(|(now, most)| *now <= most);
+        if now[2] == 0 && most.is_none_or(fits) {
+            return now;
+        }
+        assert!(Instant::now() < deadline, "{most:?} before, {now:?} now");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 pub(crate) fn template_that_dies(level: Isolation) {

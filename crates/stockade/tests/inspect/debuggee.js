@@ -10,7 +10,7 @@ const say = (name, reply) =>
   );
 
 const paused = await create("paused");
-const twin = await create("twin");
+const second = await create("second");
 const left = await create("left");
 const destroyed = await create("destroyed");
 const busy = await create("busy", { wallLimitMs: 0 });
@@ -19,7 +19,7 @@ const keepAlive = setInterval(() => {}, 1000);
 
 globalThis.steps = {
   pause() {
-    say("twin", twin.evaluate("const before = 20; before + 22"));
+    say("second", second.evaluate("const before = 20; before + 22"));
     say("paused", paused.evaluate("const before = 20; debugger; before + 22"));
   },
   leave: () => void say("left", left.evaluate("debugger; 'went on'")),

@@ -77,7 +77,7 @@ impl Server {
 
     /// Posts a body and gives the status and the body of the answer.
     pub(crate) fn post(&self, body: &str) -> (u16, String) {
-        exchange(self.connect(), &request("localhost", "", body))
+        round_trip(self.connect(), &request("localhost", "", body))
     }
 
     /// Posts a request and gives the response's JSON.
@@ -124,7 +124,7 @@ pub(crate) fn request(host: &str, headers: &str, body: &str) -> String {
 }
 
 /// Sends a request's text and gives the status and the body of the answer.
-pub(crate) fn exchange(mut stream: impl Read + Write, request: &str) -> (u16, String) {
+pub(crate) fn round_trip(mut stream: impl Read + Write, request: &str) -> (u16, String) {
     // A server that refuses early may close before it has read all.
     let _ = stream.write_all(request.as_bytes());
     let mut answer = Vec::new();
@@ -140,7 +140,7 @@ pub(crate) fn call_unix(path: &Path, method: &str, params: Value) -> Result<Valu
     let stream = UnixStream::connect(path).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let body = call(1, method, params).to_string();
-    let (_, text) = exchange(stream, &request("anything.example", "", &body));
+    let (_, text) = round_trip(stream, &request("anything.example", "", &body));
     outcome(serde_json::from_str(&text).unwrap())
 }
 
@@ -194,7 +194,7 @@ impl WebSocket {
         Ok(serde_json::from_slice(&message).unwrap())
     }
 
-    pub(crate) async fn exchange(&mut self, message: &Value) -> Value {
+    pub(crate) async fn round_trip(&mut self, message: &Value) -> Value {
         self.send(&message.to_string()).await;
         self.receive().await.unwrap()
     }

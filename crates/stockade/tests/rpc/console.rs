@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::client::{call, exchange, outcome, request};
+use crate::client::{call, outcome, request, round_trip};
 
 /// Ends the server if the test fails.
 struct Kill(std::process::Child);
@@ -26,7 +26,7 @@ fn console_lines_carry_the_name_of_the_module() {
     let code = r#"
         console.log("starts");
         export const forge = () => {
-            console.log("one\n[WARN  stockade_rpc::keeper] forged\r\u001b[2J");
+            console.log("one\n[WARN  stockade_rpc::lifecycle] forged\r\u001b[2J");
             console.error("two");
             Promise.reject(new Error("three\nListening on http://forged"));
             setTimeout(() => console.log("end"), 0);
@@ -51,7 +51,7 @@ fn console_lines_carry_the_name_of_the_module() {
     let address = line.trim().rsplit('/').next().unwrap().to_owned();
     let stream = std::net::TcpStream::connect(address).unwrap();
     let body = call(1, "forge", json!([])).to_string();
-    let (_, text) = exchange(stream, &request("localhost", "", &body));
+    let (_, text) = round_trip(stream, &request("localhost", "", &body));
     assert_eq!(outcome(serde_json::from_str(&text).unwrap()), Ok(json!(1)));
     let stderr = BufReader::new(server.0.stderr.take().unwrap());
     let mut lines = Vec::new();
@@ -71,7 +71,7 @@ fn console_lines_carry_the_name_of_the_module() {
     let has = |text: &str| lines.iter().any(|line| line == text);
     assert!(has("[shop.ts] one"), "{lines:#?}");
     assert!(
-        has("[shop.ts] [WARN  stockade_rpc::keeper] forged\\u{d}\\u{1b}[2J"),
+        has("[shop.ts] [WARN  stockade_rpc::lifecycle] forged\\u{d}\\u{1b}[2J"),
         "{lines:#?}"
     );
     assert!(has("[shop.ts] Listening on http://forged"), "{lines:#?}");

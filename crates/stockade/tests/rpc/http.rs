@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use serde_json::{Value, json};
 
-use crate::client::{Server, call, exchange, outcome, request};
+use crate::client::{Server, call, outcome, request, round_trip};
 
 #[test]
 fn http_call_gets_its_result() {
@@ -71,7 +71,7 @@ fn http_call_with_another_kind_of_id_is_refused_and_not_carried_out() {
         let response: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(response[0]["error"]["code"], -32600, "{id}");
     }
-    assert_eq!(server.call("count", json!([])), Ok(json!(1)), "the twin");
+    assert_eq!(server.call("count", json!([])), Ok(json!(1)), "the control");
 }
 
 #[test]
@@ -104,11 +104,15 @@ fn http_names_reach_exported_functions_only() {
     }
     let long = "x".repeat(100_000);
     assert_eq!(server.call(&long, json!([])).unwrap_err()["code"], -32601);
-    assert_eq!(server.call("add", json!([1, 2])), Ok(json!(3)), "the twin");
+    assert_eq!(
+        server.call("add", json!([1, 2])),
+        Ok(json!(3)),
+        "the control"
+    );
 }
 
 #[test]
-fn http_errors_of_the_guest_tell_its_message_and_nothing_of_the_host() {
+fn http_errors_of_the_guest_have_its_message_and_nothing_of_the_host() {
     let server = Server::start(&[]);
     let error = server.call("refuse", json!(["not for you"])).unwrap_err();
     let expected =
@@ -230,7 +234,7 @@ fn http_batch_beyond_the_limits_is_refused_whole() {
     let response: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((status, &response["error"]["code"]), (413, &json!(-32007)));
     assert_eq!(server.call("counts", json!([])), Ok(json!(0)));
-    // The twin: as many as may be, of nearly a megabyte.
+    // The control: as many as may be, of nearly a megabyte.
     let (status, text) = server.post(&batch(1000, 950));
     let responses: Vec<Value> = serde_json::from_str(&text).unwrap();
     assert_eq!((status, responses.len()), (200, 1000));
@@ -259,7 +263,7 @@ fn http_requests_of_other_hosts_and_pages_are_refused() {
     let server = Server::start(&["--allow-host", "api.example"]);
     let body = call(1, "count", json!([])).to_string();
     let status =
-        |host: &str, headers: &str| exchange(server.connect(), &request(host, headers, &body)).0;
+        |host: &str, headers: &str| round_trip(server.connect(), &request(host, headers, &body)).0;
     for host in ["evil.example", "localhost.evil.example", "192.168.0.1", ""] {
         assert_eq!(status(host, ""), 403, "{host}");
     }
@@ -293,7 +297,7 @@ fn http_requests_of_other_hosts_and_pages_are_refused() {
 fn http_requests_that_are_no_posts_of_json_are_refused() {
     let server = Server::start(&[]);
     let head = "host: localhost\r\nconnection: close\r\n";
-    let status = |text: String| exchange(server.connect(), &text).0;
+    let status = |text: String| round_trip(server.connect(), &text).0;
     assert_eq!(status(format!("GET / HTTP/1.1\r\n{head}\r\n")), 405);
     assert_eq!(status(format!("OPTIONS / HTTP/1.1\r\n{head}\r\n")), 405);
     let body = call(1, "count", json!([])).to_string();
@@ -309,7 +313,7 @@ fn http_requests_that_are_no_posts_of_json_are_refused() {
         );
         assert_eq!(status(text), 415, "{kind}");
     }
-    assert_eq!(server.call("count", json!([])), Ok(json!(1)), "the twin");
+    assert_eq!(server.call("count", json!([])), Ok(json!(1)), "the control");
 }
 
 #[test]
@@ -342,7 +346,7 @@ fn http_body_in_chunks_is_held_to_the_limit() {
             "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
             body.len()
         );
-        exchange(server.connect(), &text)
+        round_trip(server.connect(), &text)
     };
     let (status, text) = send(20_000);
     assert_eq!(status, 413, "{text}");

@@ -66,7 +66,7 @@ async fn library_fails_the_websocket_of_a_guest_with_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn library_tells_when_an_isolate_has_nothing_to_do() {
+async fn library_reports_when_an_isolate_has_nothing_to_do() {
     stockade::initialize();
     let sandbox = Sandbox::new(SandboxOptions::default());
     let mut isolate = sandbox.create_default().await.unwrap();
@@ -122,7 +122,7 @@ async fn library_server_calls_the_isolates_it_is_given() {
         let body = call(1, "add", json!([2, 3])).to_string();
         let stream = std::net::TcpStream::connect(address).unwrap();
         let (_, text) =
-            crate::client::exchange(stream, &crate::client::request("localhost", "", &body));
+            crate::client::round_trip(stream, &crate::client::request("localhost", "", &body));
         outcome(serde_json::from_str(&text).unwrap())
     });
     let mut answer = None;
@@ -153,12 +153,12 @@ async fn library_calls_exports_and_nothing_else() {
     }
     assert!(
         handle.call("f", args()).await.is_ok(),
-        "the twin finds globals"
+        "the control finds globals"
     );
     sandbox.shutdown();
 }
 
-/// Links lead out of the folder as `..` does; what is no regular file is not waited for.
+/// Links lead out of the folder as `..` does; a file that is not regular is not waited for.
 #[test]
 fn library_reads_modules_of_their_own_folder_only() {
     let folder = std::env::temp_dir().join(format!("stockade-modules-{}", std::process::id()));
@@ -220,6 +220,6 @@ fn library_reads_modules_of_their_own_folder_only() {
             .contains("more than 1000 files")
     );
     std::fs::remove_file(inner.join("999.js")).unwrap();
-    assert!(read("many.ts").is_ok(), "the twin");
+    assert!(read("many.ts").is_ok(), "the control");
     std::fs::remove_dir_all(folder).unwrap();
 }

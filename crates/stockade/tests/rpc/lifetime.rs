@@ -26,11 +26,11 @@ fn lifetime_call_without_a_reply_ends_at_its_deadline() {
     assert_eq!(
         server.call("later", json!([5])),
         Ok(json!("after 5")),
-        "the twin"
+        "the control"
     );
 }
 
-/// Every call gets its reply, whatever becomes of the isolate.
+/// Every call gets its reply, even if the isolate ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn lifetime_isolate_that_ends_rejects_the_calls_in_it_and_has_a_successor() {
     let levels: &[&str] = if cfg!(target_os = "linux") {
@@ -57,7 +57,7 @@ async fn ends_with_100_calls_in_it(level: &str) {
     }
     // They are in the guest once it has answered what came after them.
     for socket in &mut sockets {
-        let response = socket.exchange(&call(100, "add", json!([1, 1]))).await;
+        let response = socket.round_trip(&call(100, "add", json!([1, 1]))).await;
         assert_eq!(response["id"], 100);
     }
     let error = server.call("spin", json!([])).unwrap_err();
@@ -78,7 +78,7 @@ async fn ends_with_100_calls_in_it(level: &str) {
     assert_eq!(rejected, 100);
     // The connections stay, and the next isolate knows nothing of the last one.
     for socket in &mut sockets {
-        let response = socket.exchange(&call(1, "add", json!([1, 1]))).await;
+        let response = socket.round_trip(&call(1, "add", json!([1, 1]))).await;
         assert_eq!(response["result"], 2);
     }
     assert_eq!(server.call("count", json!([])), Ok(json!(1)));
@@ -99,8 +99,8 @@ async fn lifetime_calls_beyond_the_limit_are_refused_at_once() {
         let result = outcome(socket.receive().await.unwrap());
         assert_eq!(result, Ok(json!("after 1000")));
     }
-    let response = socket.exchange(&call(9, "add", json!([1, 1]))).await;
-    assert_eq!(response["result"], 2, "the twin");
+    let response = socket.round_trip(&call(9, "add", json!([1, 1]))).await;
+    assert_eq!(response["result"], 2, "the control");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn lifetime_server_that_is_asked_to_end_lets_calls_finish() {
         let body = call(1, "later", json!([400])).to_string();
         let stream = server.connect();
         let caller = std::thread::spawn(move || {
-            crate::client::exchange(stream, &crate::client::request("localhost", "", &body))
+            crate::client::round_trip(stream, &crate::client::request("localhost", "", &body))
         });
         while server.call("begunLater", json!([])) != Ok(json!(1)) {}
         server.signal(signal);
@@ -127,7 +127,7 @@ async fn lifetime_server_that_is_asked_to_end_rejects_what_does_not_finish() {
     let mut server = Server::start(&["--timeout", "0"]);
     let mut socket = WebSocket::open(&server).await;
     socket.send(&call(1, "never", json!([])).to_string()).await;
-    let response = socket.exchange(&call(2, "add", json!([1, 1]))).await;
+    let response = socket.round_trip(&call(2, "add", json!([1, 1]))).await;
     assert_eq!(response["id"], 2);
     server.signal(Signal::SIGTERM);
     let response = socket.receive().await.unwrap();

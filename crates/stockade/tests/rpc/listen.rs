@@ -76,7 +76,7 @@ fn listen_several_addresses_lead_to_one_guest() {
 }
 
 #[test]
-fn listen_connections_beyond_the_limit_are_told_so() {
+fn listen_connections_beyond_the_limit_are_answered() {
     let server = Server::start(&["--max-connections", "2"]);
     let held: Vec<_> = (0..2).map(|_| server.connect()).collect();
     let mut answer = String::new();
@@ -86,7 +86,11 @@ fn listen_connections_beyond_the_limit_are_told_so() {
     drop(held);
     // Their places are free once the server has noticed.
     while server.post("{}").0 != 200 {}
-    assert_eq!(server.call("add", json!([1, 2])), Ok(json!(3)), "the twin");
+    assert_eq!(
+        server.call("add", json!([1, 2])),
+        Ok(json!(3)),
+        "the control"
+    );
 }
 
 #[test]
@@ -99,8 +103,8 @@ fn listen_addresses_that_others_reach_are_refused() {
     let near = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"add","params":[1,2]}"#;
     let request = crate::client::request("192.168.0.1:7070", "", body);
-    assert_eq!(crate::client::exchange(near, &request).0, 200);
+    assert_eq!(crate::client::round_trip(near, &request).0, 200);
     let near = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
     let request = crate::client::request("evil.example", "", body);
-    assert_eq!(crate::client::exchange(near, &request).0, 403);
+    assert_eq!(crate::client::round_trip(near, &request).0, 403);
 }

@@ -10,15 +10,15 @@ use crate::client::{Server, WebSocket, call, outcome};
 async fn websocket_answers_calls_and_batches_and_no_notifications() {
     let server = Server::start(&[]);
     let mut socket = WebSocket::open(&server).await;
-    let response = socket.exchange(&call(1, "add", json!([2, 3]))).await;
+    let response = socket.round_trip(&call(1, "add", json!([2, 3]))).await;
     assert_eq!(response, json!({ "jsonrpc": "2.0", "id": 1, "result": 5 }));
     socket.send(r#"{"jsonrpc":"2.0","method":"count"}"#).await;
     socket.send(r#"[{"jsonrpc":"2.0","method":"count"}]"#).await;
     let batch = json!([call(2, "add", json!([1, 1])), call(3, "nobody", json!([]))]);
-    let response = socket.exchange(&batch).await;
+    let response = socket.round_trip(&batch).await;
     assert_eq!(response[0]["result"], 2);
     assert_eq!(response[1]["error"]["code"], -32601);
-    let response = socket.exchange(&call(4, "refuse", json!(["no"]))).await;
+    let response = socket.round_trip(&call(4, "refuse", json!(["no"]))).await;
     assert_eq!(response["error"]["data"]["name"], "Refused");
     for (text, code) in [
         ("nonsense", -32700),
@@ -36,7 +36,7 @@ async fn websocket_answers_calls_and_batches_and_no_notifications() {
         .send(r#"{"jsonrpc":"2.0","method":"count","id":-1}"#)
         .await;
     assert_eq!(socket.receive().await.unwrap()["error"]["code"], -32600);
-    let response = socket.exchange(&call(5, "counts", json!([]))).await;
+    let response = socket.round_trip(&call(5, "counts", json!([]))).await;
     assert_eq!(response["result"], 2);
 }
 
@@ -47,7 +47,7 @@ async fn websocket_replies_come_as_they_are_ready() {
     socket
         .send(&call(1, "later", json!([300])).to_string())
         .await;
-    let response = socket.exchange(&call(2, "add", json!([1, 1]))).await;
+    let response = socket.round_trip(&call(2, "add", json!([1, 1]))).await;
     assert_eq!(response["id"], 2);
     assert_eq!(socket.receive().await.unwrap()["id"], 1);
 }
@@ -65,7 +65,7 @@ async fn websocket_flood_of_notifications_is_carried_out_to_the_last() {
     assert_eq!(server.call("add", json!([1, 2])), Ok(json!(3)));
     let mut counted = Value::Null;
     while counted != 5000 {
-        counted = socket.exchange(&call(1, "counts", json!([]))).await["result"].take();
+        counted = socket.round_trip(&call(1, "counts", json!([]))).await["result"].take();
         assert!(counted.as_u64().unwrap() <= 5000);
     }
 }
@@ -75,11 +75,11 @@ async fn websocket_message_beyond_the_limit_ends_the_connection() {
     let server = Server::start(&["--max-request-bytes", "10000"]);
     let mut socket = WebSocket::open(&server).await;
     let response = socket
-        .exchange(&call(1, "args", json!(["x".repeat(5_000)])))
+        .round_trip(&call(1, "args", json!(["x".repeat(5_000)])))
         .await;
-    assert!(outcome(response).is_ok(), "the twin");
+    assert!(outcome(response).is_ok(), "the control");
     let response = socket
-        .exchange(&call(1, "args", json!(["x".repeat(20_000)])))
+        .round_trip(&call(1, "args", json!(["x".repeat(20_000)])))
         .await;
     assert_eq!(response["error"]["code"], -32007);
     assert!(socket.receive().await.is_err());
@@ -95,7 +95,7 @@ async fn websocket_of_another_page_is_refused() {
     }
     let page = WebSocket::open_from(&server, Some("http://localhost:3000")).await;
     let mut socket = page.ok().unwrap();
-    let response = socket.exchange(&call(1, "add", json!([1, 2]))).await;
+    let response = socket.round_trip(&call(1, "add", json!([1, 2]))).await;
     assert_eq!(response["result"], 3);
 }
 
@@ -115,6 +115,6 @@ async fn websocket_client_that_does_not_read_holds_up_itself_alone() {
     assert!(flooded.is_err(), "its requests are taken no longer");
     assert_eq!(server.call("add", json!([1, 2])), Ok(json!(3)));
     let mut other = WebSocket::open(&server).await;
-    let response = other.exchange(&call(1, "add", json!([1, 2]))).await;
+    let response = other.round_trip(&call(1, "add", json!([1, 2]))).await;
     assert_eq!(response["result"], 3);
 }

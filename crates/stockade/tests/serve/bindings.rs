@@ -8,7 +8,7 @@ use crate::client::run;
 use crate::server::{PLAIN, Server, folder};
 
 /// A site that evaluates what it is sent, with `env` at hand. Only for tests.
-const EVALUATES: &str = "export default {
+pub(crate) const EVALUATES: &str = "export default {
   async fetch(request, env, ctx) {
     const run = new Function('env', 'request', `return (async () => { ${await request.text()} })()`);
     try { return Response.json({ value: (await run(env, request)) ?? null }); }
@@ -20,13 +20,19 @@ const EVALUATES: &str = "export default {
   instance() { return new (class Own {}); },
 };";
 
-async fn evaluate(server: &Server, code: &str) -> Value {
+pub(crate) async fn evaluate(server: &Server, code: &str) -> Value {
     evaluate_at(server, "a", code).await
 }
 
 async fn evaluate_at(server: &Server, host: &str, code: &str) -> Value {
     let answer = server.post(host, "/", code.to_owned()).await;
-    assert_eq!(answer.status, 200, "{}\n{}", answer.text(), server.told());
+    assert_eq!(
+        answer.status,
+        200,
+        "{}\n{}",
+        answer.text(),
+        server.log_text()
+    );
     let answer = answer.json();
     match answer.get("value") {
         Some(value) => value.clone(),
@@ -70,7 +76,7 @@ fn env_holds_variables_and_secrets() {
                 .all(|key| !key.starts_with('\0'))
         );
     });
-    assert!(!server.told().contains("hush"));
+    assert!(!server.log_text().contains("hush"));
 }
 
 #[test]
@@ -172,7 +178,11 @@ fn call_of_another_site_carries_values_as_they_are_or_is_refused() {
         }
         assert_eq!(evaluate("return env.other.add(2, 3)").await, 5);
     });
-    assert!(!server.told().contains("misbehaved"), "{}", server.told());
+    assert!(
+        !server.log_text().contains("misbehaved"),
+        "{}",
+        server.log_text()
+    );
 }
 
 #[test]
@@ -281,14 +291,18 @@ fn text_that_is_no_unicode_is_a_refused_argument_and_ends_no_mirror() {
             let refused = evaluate(&server, &format!("return {call}")).await;
             assert_eq!(refused["name"], "TypeError", "{call}: {refused}");
         }
-        // The twin: the other half is there.
+        // The control: the other half is there.
         let whole = "await env.STATE.put('a\\ud83d\\ude00', 1); return env.STATE.get('a😀')";
         assert_eq!(evaluate(&server, whole).await, 1);
         let file =
             "await env.DATA.write('a\\ud83d\\ude00', 'x'); return env.DATA.read('a😀', 'text')";
         assert_eq!(evaluate(&server, file).await, "x");
     });
-    assert!(!server.told().contains("misbehaved"), "{}", server.told());
+    assert!(
+        !server.log_text().contains("misbehaved"),
+        "{}",
+        server.log_text()
+    );
 }
 
 #[test]
@@ -341,7 +355,7 @@ fn state_is_one_for_all_mirrors_and_survives_a_kill() {
         let all = futures_util::future::join_all((0..40).map(|_| evaluate(&server, count))).await;
         let mut seen: Vec<i64> = all.iter().map(|value| value.as_i64().unwrap()).collect();
         seen.sort_unstable();
-        assert_eq!(seen, (1..=40).collect::<Vec<_>>(), "{}", server.told());
+        assert_eq!(seen, (1..=40).collect::<Vec<_>>(), "{}", server.log_text());
         evaluate(
             &server,
             "await env.STATE.put('bytes', new Uint8Array([1, 2]))",
@@ -371,7 +385,7 @@ fn state_is_one_for_all_mirrors_and_survives_a_kill() {
 }
 
 #[test]
-fn state_tells_watchers_of_other_mirrors() {
+fn state_notifies_watchers_of_other_mirrors() {
     let server = Server::site(
         "export default { async fetch(request, env) {
            if (request.method === 'POST') { await env.STATE.put('k', await request.text()); return new Response('ok'); }
@@ -491,7 +505,7 @@ fn files_are_read_and_written_in_the_granted_folder_only() {
 }
 
 #[test]
-fn outside_is_refused_unless_listed_and_told() {
+fn outside_is_refused_unless_listed_and_reported() {
     let outside = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = outside.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -523,7 +537,7 @@ fn outside_is_refused_unless_listed_and_told() {
             evaluate_at(&server, "open.example", &code).await,
             "hi",
             "{}",
-            server.told()
+            server.log_text()
         );
         let refused = evaluate_at(&server, "shut.example", &code).await;
         assert_eq!(refused["name"], "TypeError", "{refused}");

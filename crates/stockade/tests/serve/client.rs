@@ -1,4 +1,4 @@
-//! An HTTP client that does what it is told and nothing more.
+//! An HTTP client that sends exactly what a test asks for.
 
 use std::net::SocketAddr;
 use std::time::Duration;

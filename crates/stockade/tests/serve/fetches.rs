@@ -127,7 +127,13 @@ fn server(upstream: SocketAddr) -> Server {
 
 async fn evaluate(server: &Server, code: &str) -> Value {
     let answer = server.post("site.example", "/", code.to_owned()).await;
-    assert_eq!(answer.status, 200, "{}\n{}", answer.text(), server.told());
+    assert_eq!(
+        answer.status,
+        200,
+        "{}\n{}",
+        answer.text(),
+        server.log_text()
+    );
     let answer = answer.json();
     answer.get("value").unwrap_or(&answer).clone()
 }
@@ -189,7 +195,7 @@ fn response_that_is_not_read_gives_its_place_back() {
             let code =
                 format!("let done = 0; for (let i = 0; i < {MANY}; i++) {{ {one} }} return done");
             let done = evaluate(&server, &code).await;
-            assert_eq!(done, MANY * 5, "{name}: {done}\n{}", server.told());
+            assert_eq!(done, MANY * 5, "{name}: {done}\n{}", server.log_text());
         }
         // What was kept can still be read.
         let code =

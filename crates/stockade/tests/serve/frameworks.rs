@@ -30,22 +30,27 @@ fn bundles() -> Option<&'static Path> {
             .arg(&target)
             .output()
             .unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let reported = String::from_utf8_lossy(&output.stderr).into_owned();
         match output.status.code() {
             Some(0) => Some(target),
             Some(3) if std::env::var_os("CI").is_none() => {
-                eprintln!("not tested: {told}");
+                eprintln!("not tested: {reported}");
                 None
             }
-            code => panic!("build.sh ended with {code:?}: {told}"),
+            code => panic!("build.sh ended with {code:?}: {reported}"),
         }
     });
     bundles.as_deref()
 }
 
+/// The code of one bundle, if it can be made.
+pub(crate) fn bundle(name: &str) -> Option<String> {
+    Some(std::fs::read_to_string(bundles()?.join(name)).unwrap())
+}
+
 /// A server of one bundle, if it can be made.
 fn serve(bundle: &str) -> Option<Server> {
-    let code = std::fs::read_to_string(bundles()?.join(bundle)).unwrap();
+    let code = self::bundle(bundle)?;
     let config = format!(
         "{PLAIN}instances:
   site:

@@ -34,7 +34,7 @@ fn mirror_that_is_killed_is_replaced_and_no_idempotent_request_is_lost() {
             for _ in 0..40 {
                 let all = (0..4).map(|_| send(server.address(), get("a", "/slow")));
                 for answer in futures_util::future::join_all(all).await {
-                    assert_eq!(answer.status, 200, "{}", server.told());
+                    assert_eq!(answer.status, 200, "{}", server.log_text());
                 }
             }
         };
@@ -70,7 +70,7 @@ fn mirror_that_ends_under_a_request_that_is_not_idempotent_gives_502() {
             }
         };
         let (answer, ()) = tokio::join!(request, kill);
-        assert_eq!(answer.status, 502, "{}", server.told());
+        assert_eq!(answer.status, 502, "{}", server.log_text());
         assert!(server.metric(&ends("crashed")).await >= 1.0);
         // And then it goes on.
         assert_eq!(server.get("a", "/").await.status, 200);
@@ -86,7 +86,7 @@ fn mirror_is_recycled_under_load_and_nothing_is_lost() {
         while seen.len() < 4 {
             let all = (0..10).map(|_| send(server.address(), get("a", "/")));
             for answer in futures_util::future::join_all(all).await {
-                assert_eq!(answer.status, 200, "{}", server.told());
+                assert_eq!(answer.status, 200, "{}", server.log_text());
                 seen.insert(answer.json()["me"].to_string());
             }
         }
@@ -109,12 +109,12 @@ fn site_scales_with_load_and_to_zero() {
         assert_eq!(server.status("/readyz").await.status, 200);
         assert_eq!(server.get("a", "/").await.status, 200);
         let cold = "stockade_mirror_starts_total{instance=\"site\",start=\"cold\"}";
-        assert!(server.metric(cold).await >= 1.0, "{}", server.told());
+        assert!(server.metric(cold).await >= 1.0, "{}", server.log_text());
         let load = async {
             loop {
                 let all = (0..12).map(|_| send(server.address(), get("a", "/slow")));
                 for answer in futures_util::future::join_all(all).await {
-                    assert_eq!(answer.status, 200, "{}", server.told());
+                    assert_eq!(answer.status, 200, "{}", server.log_text());
                 }
             }
         };
@@ -162,7 +162,7 @@ fn mirror_is_listed_with_the_name_of_its_site() {
         std::fs::read(entry.path().join("cmdline"))
             .is_ok_and(|line| line.starts_with(b"stockade-worker listed-by-name\0"))
     });
-    assert!(listed, "{}", server.told());
+    assert!(listed, "{}", server.log_text());
 }
 
 #[test]
@@ -224,10 +224,10 @@ fn drain_lets_requests_and_background_work_end() {
             }
         };
         let (answer, ()) = tokio::join!(request, stop);
-        assert_eq!(answer.text(), "complete", "{}", server.told());
+        assert_eq!(answer.text(), "complete", "{}", server.log_text());
         server.ended()
     });
-    assert!(status.success(), "{status} {}", server.told());
+    assert!(status.success(), "{status} {}", server.log_text());
     assert!(!server.path("stockade.sock").exists());
     let code = "export default { async fetch(request, env) {
       return new Response(await env.STATE.get('background'));
@@ -255,10 +255,10 @@ fn one_thread_serves_many_and_reloads_and_drains() {
             assert_eq!(server.get("a", "/").await.status, 200);
         };
         let (slow, ()) = tokio::join!(slow, others);
-        assert_eq!(slow.status, 200, "{}", server.told());
+        assert_eq!(slow.status, 200, "{}", server.log_text());
     });
     server.signal(Signal::TERM);
-    assert!(server.ended().success(), "{}", server.told());
+    assert!(server.ended().success(), "{}", server.log_text());
 }
 
 #[test]
@@ -300,6 +300,6 @@ fn drain_has_a_deadline_and_a_second_signal_ends_it() {
             }
             server.ended()
         });
-        assert_eq!(status.code(), Some(1), "{}", server.told());
+        assert_eq!(status.code(), Some(1), "{}", server.log_text());
     }
 }

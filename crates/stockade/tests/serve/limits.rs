@@ -24,7 +24,7 @@ fn limit_that_is_reached_has_its_status_and_the_site_goes_on() {
     );
     run(async {
         let status = async |path: &str| server.get("a", path).await.status;
-        assert_eq!(status("/never").await, 504, "{}", server.told());
+        assert_eq!(status("/never").await, 504, "{}", server.log_text());
         assert_eq!(status("/headers").await, 502);
         assert_eq!(status("/").await, 200);
         let large = send(server.address(), post("a", "/", vec![b'x'; 2000])).await;
@@ -146,7 +146,7 @@ fn isolation_of_every_level_serves() {
     run(async {
         for host in ["t.example", "u.example", "p.example", "c.example"] {
             let answer = server.get(host, "/").await;
-            assert_eq!(answer.status, 200, "{host} {}", server.told());
+            assert_eq!(answer.status, 200, "{host} {}", server.log_text());
         }
     });
     // Not even level `thread` is a thread of the supervisor: there is no V8 in it.

@@ -7,8 +7,16 @@
 
 mod bindings;
 mod client;
+mod connections;
+#[path = "../../../stockade-door/tests/door/servers.rs"]
+#[expect(dead_code, reason = "the tests of doors use more of it")]
+mod database_servers;
+mod doors;
 mod fetches;
 mod frameworks;
+mod fresh;
+mod grants;
+mod held_keys;
 mod lifetime;
 mod limits;
 mod observed;
@@ -16,4 +24,5 @@ mod passed_on;
 mod reload;
 mod secure;
 mod server;
+mod signer;
 mod site;

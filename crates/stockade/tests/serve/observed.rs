@@ -164,7 +164,11 @@ fn log_has_a_line_for_each_request_without_secrets() {
         (&json!(200), &json!("site"))
     );
     assert!(line["mirror"].is_number() && line["duration_ms"].is_number());
-    assert!(!server.told().contains("hidden"), "{}", server.told());
+    assert!(
+        !server.log_text().contains("hidden"),
+        "{}",
+        server.log_text()
+    );
 }
 
 #[test]

@@ -113,7 +113,11 @@ fn body_that_is_passed_on_ends_with_its_client() {
     };
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
     while cancelled() < 2 {
-        assert!(std::time::Instant::now() < deadline, "{}", server.told());
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{}",
+            server.log_text()
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
 }

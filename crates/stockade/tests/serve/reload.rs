@@ -35,7 +35,7 @@ fn code(text: &str) -> String {
 }
 
 fn start() -> Server {
-    // Changes are told by command here.
+    // Reloads are requested by command here.
     Server::start(
         &format!("watch: false\n{}", sites("")),
         &[("a.js", &code("a1")), ("b.js", &code("b1"))],
@@ -44,7 +44,13 @@ fn start() -> Server {
 
 async fn text(server: &Server, host: &str) -> String {
     let answer = server.get(host, "/").await;
-    assert_eq!(answer.status, 200, "{} {}", answer.text(), server.told());
+    assert_eq!(
+        answer.status,
+        200,
+        "{} {}",
+        answer.text(),
+        server.log_text()
+    );
     answer.json()["text"].as_str().unwrap().to_owned()
 }
 
@@ -70,8 +76,8 @@ fn reload_changes_what_changed_and_nothing_else() {
             "watch: false\n{}",
             sites("  c: {code: ./b.js, urls: [c.example]}\n")
         ));
-        let told = server.reloaded();
-        assert_eq!(told.trim(), "added: c; changed: a; unchanged: 1");
+        let reported = server.reloaded();
+        assert_eq!(reported.trim(), "added: c; changed: a; unchanged: 1");
         assert_eq!(text(&server, "a.example").await, "a2");
         assert_eq!(text(&server, "c.example").await, "b1");
         assert_eq!(me(&server, "b.example").await, unchanged);
@@ -85,8 +91,8 @@ fn reload_changes_what_changed_and_nothing_else() {
         server.configure(&format!(
             "watch: false\n{PLAIN}instances:\n  b: {{code: ./b.js, urls: [b.example]}}\n"
         ));
-        let told = server.reloaded();
-        assert_eq!(told.trim(), "removed: a, c; unchanged: 1");
+        let reported = server.reloaded();
+        assert_eq!(reported.trim(), "removed: a, c; unchanged: 1");
         assert_eq!(server.get("a.example", "/").await.status, 404);
         assert_eq!(me(&server, "b.example").await, unchanged);
         // Series of sites that are gone go too.
@@ -99,7 +105,7 @@ fn reload_changes_what_changed_and_nothing_else() {
 fn reload_of_a_bad_file_keeps_the_old_and_says_so() {
     let server = start();
     let bad = [
-        // Mistakes of the file itself.
+        // Errors of the file itself.
         (
             "instances: {a: {code: ./a.js, urls: [a.example], memroy: 1}}\n",
             "memroy",
@@ -285,7 +291,7 @@ fn reload_many_times_leaves_nothing_behind() {
 }
 
 #[test]
-fn start_with_mistakes_names_them_all() {
+fn start_with_errors_names_them_all() {
     let folder = crate::server::folder(
         "listners: []\ninstances: {a: {code: ./gone.js, urls: [\"/*\"], memroy: 1}}\n",
         &[],
@@ -303,9 +309,9 @@ fn start_with_mistakes_names_them_all() {
         .output()
         .unwrap();
     assert_eq!(check.status.code(), Some(2));
-    let told: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
-    assert_eq!(told["ok"], false);
-    assert_eq!(told["mistakes"][0]["line"], 5);
+    let reported: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
+    assert_eq!(reported["ok"], false);
+    assert_eq!(reported["mistakes"][0]["line"], 5);
 }
 
 #[test]

@@ -176,7 +176,7 @@ fn tls_serves_http_1_and_2_by_the_name_asked_for() {
         let answer = ask(&server, &plain, "a.example", "a.example")
             .await
             .unwrap();
-        assert_eq!(answer.status, 200, "{}", server.told());
+        assert_eq!(answer.status, 200, "{}", server.log_text());
         let seen = answer.json();
         assert_eq!(seen["url"], "https://a.example/");
         assert_eq!(seen["tlsVersion"], "TLSv1.3");
@@ -218,7 +218,7 @@ fn client_certificate_is_asked_for_by_the_site_that_wants_it() {
         let client = |certificate: Option<&Signed>| authority.client(certificate, &[]);
         let b = "b.example";
         let answer = ask(&server, &client(Some(&ada)), b, b).await.unwrap();
-        assert_eq!(answer.status, 200, "{}", server.told());
+        assert_eq!(answer.status, 200, "{}", server.log_text());
         assert_eq!(answer.json()["subject"], "CN=Ada");
         // A good one that is not among the allowed.
         assert_eq!(
@@ -252,7 +252,7 @@ fn certificate_that_changes_is_used_and_a_bad_one_is_not() {
         let before = shown().await;
         let next = authority.sign(&["a.example"], "a again", false);
         put(server.folder.path(), "a", &next);
-        assert!(server.reload().status.success(), "{}", server.told());
+        assert!(server.reload().status.success(), "{}", server.log_text());
         assert_eq!(shown().await, next.der);
         assert_ne!(before, next.der);
         // A key that belongs to another certificate.
@@ -328,7 +328,7 @@ instances:
         said.ends_with("no errors\n") && !said.contains("warning"),
         "{said}"
     );
-    // What works and should be changed is a warning, and no mistake.
+    // What works and should be changed is a warning, not an error.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(folder.path().join("site.key"), mode).unwrap();
     let (code, said) = check(&[]);
@@ -339,9 +339,9 @@ instances:
     );
     let (code, said) = check(&["--json"]);
     assert_eq!(code, Some(0), "{said}");
-    let told: serde_json::Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(told["ok"], true);
-    assert_eq!(told["mistakes"][0]["severity"], "warning");
+    let reported: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(reported["ok"], true);
+    assert_eq!(reported["mistakes"][0]["severity"], "warning");
 }
 
 #[test]
@@ -404,10 +404,10 @@ instances:
         refused(&seen["NEITHER"][0]);
         refused(&seen["NEITHER"][1]);
         // The lengths of what arrived: the value of 14 bytes, or the path with it.
-        assert_eq!(seen["PLAIN"][0], "14 1", "{seen} {}", server.told());
+        assert_eq!(seen["PLAIN"][0], "14 1", "{seen} {}", server.log_text());
         refused(&seen["PLAIN"][1]);
         assert_eq!(seen["URL"], json!(["14 1", "0 15"]), "{seen}");
-        assert!(!server.told().contains("the-key-itself"));
+        assert!(!server.log_text().contains("the-key-itself"));
     });
 }
 
@@ -496,10 +496,10 @@ instances:
             seen[0],
             "Bearer the key itself".len().to_string(),
             "{seen} {}",
-            server.told()
+            server.log_text()
         );
         assert!(seen[1].as_str().unwrap().contains("secret"), "{seen}");
         assert!(seen[2].as_str().unwrap().starts_with("stockade-secret-"));
-        assert!(!server.told().contains("the key itself"));
+        assert!(!server.log_text().contains("the key itself"));
     });
 }

@@ -119,7 +119,7 @@ impl Server {
         Self::start(&config, &[("site/main.ts", code)])
     }
 
-    /// With this configuration, to which a head is added, and these files beside it.
+    /// With this configuration, to which a head is added, and these files next to it.
     pub(crate) fn start(config: &str, files: &[(&str, &str)]) -> Self {
         Self::start_in(folder(config, files), &BTreeMap::new())
     }
@@ -171,12 +171,12 @@ impl Server {
             out,
             log,
         };
-        assert!(started.is_some(), "it did not start: {}", server.told());
+        assert!(started.is_some(), "it did not start: {}", server.log_text());
         server
     }
 
     /// All it has written, for a test that fails.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn log_text(&self) -> String {
         format!("{}\n{}", self.out.all(), self.log.all())
     }
 
@@ -204,7 +204,7 @@ impl Server {
             let value: Value = serde_json::from_str(line).ok()?;
             fits(&value).then_some(value)
         });
-        found.unwrap_or_else(|| panic!("not in the log: {}", self.told()))
+        found.unwrap_or_else(|| panic!("not in the log: {}", self.log_text()))
     }
 
     /// All lines of the log until now that fit.
@@ -239,7 +239,7 @@ impl Server {
             output.status.success(),
             "{}\n{}",
             text(&output.stderr),
-            self.told()
+            self.log_text()
         );
         text(&output.stdout)
     }
@@ -260,13 +260,13 @@ impl Server {
             assert!(
                 Instant::now() < deadline,
                 "it does not end: {}",
-                self.told()
+                self.log_text()
             );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// The same folder, served anew.
+    /// The same folder, served again.
     pub(crate) fn again(mut self) -> Self {
         let _ = self.child.kill();
         let _ = self.child.wait();

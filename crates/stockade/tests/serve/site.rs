@@ -68,7 +68,7 @@ fn site_sees_the_request_as_it_was_sent() {
         let forged = "198.51.100.1".parse().unwrap();
         request.headers_mut().insert("x-forwarded-for", forged);
         let answer = send(server.address(), request).await;
-        assert_eq!(answer.status, 201, "{}", server.told());
+        assert_eq!(answer.status, 201, "{}", server.log_text());
         let seen = answer.json();
         assert_eq!(seen["url"], "http://b.example:81/p%20q?r=%2F");
         assert_eq!(seen["method"], "POST");
@@ -239,7 +239,7 @@ fn client_that_goes_away_aborts_the_request() {
             let text = server.get("a", "/aborted").await.text();
             let now: i64 = text
                 .parse()
-                .unwrap_or_else(|_| panic!("{text} {}", server.told()));
+                .unwrap_or_else(|_| panic!("{text} {}", server.log_text()));
             if now >= wanted {
                 break;
             }
@@ -299,7 +299,7 @@ fn websocket_reaches_the_guest_and_closes() {
 }
 
 #[test]
-fn websocket_that_the_guest_closes_keeps_its_order_and_hears_the_end() {
+fn websocket_that_the_guest_closes_keeps_its_order_and_receives_the_end() {
     let server = Server::site(
         "const log = [];
          export default { fetch(request) {

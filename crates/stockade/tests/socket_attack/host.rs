@@ -35,7 +35,7 @@ pub(crate) fn block_on(test: impl Future<Output = Result<(), Failed>>) -> Result
     })
 }
 
-/// One attack beside a neighbour.
+/// One attack, while a neighbour runs.
 pub(crate) async fn try_one(level: Isolation, index: usize) -> Result<(), Failed> {
     let arena = Arena::open(level).await?;
     arena.warm_up().await?;
@@ -117,7 +117,7 @@ impl Arena {
                 cpu: Some(Duration::from_millis(300)),
                 cpu_total: Some(Duration::from_millis(900)),
                 wall: Some(Duration::from_millis(match attack.end {
-                    End::Verdict("wall_limit_exceeded", _) => 1_000,
+                    End::Terminated("wall_limit_exceeded", _) => 1_000,
                     _ => 60_000,
                 })),
                 memory: Some(attack::limit(index)),
@@ -128,7 +128,7 @@ impl Arena {
         };
         let created = self.sandbox.create(options).await;
         let isolate = match (created, attack.end) {
-            (Ok(isolate), End::Verdict(..) | End::Harmless(_) | End::Destroyed) => isolate,
+            (Ok(isolate), End::Terminated(..) | End::Harmless(_) | End::Destroyed) => isolate,
             (Err(error), End::NoStart(text)) => return refused(&error, text),
             (Ok(_), End::NoStart(_)) => return Err("it was created".into()),
             (Err(error), _) => return Err(format!("it was not created: {error}").into()),
@@ -192,10 +192,10 @@ fn flood(isolate: &Isolate) -> Result<(), Failed> {
     }
 }
 
-/// Hears the isolate to its end, which must be this one.
+/// Receives the isolate's events to its end, which must be this one.
 async fn ends(mut isolate: Isolate, end: End) -> Result<(), Failed> {
     let mut others = 0;
-    let mut verdict = None;
+    let mut termination = None;
     if end == End::Destroyed {
         isolate.destroy();
     }
@@ -204,30 +204,32 @@ async fn ends(mut isolate: Isolate, end: End) -> Result<(), Failed> {
             return Err(format!("it said {event:?}").into());
         }
         match event {
-            Event::Terminated { reason, detail, .. } => verdict = Some((reason.name(), detail)),
+            Event::Terminated { reason, detail, .. } => termination = Some((reason.name(), detail)),
             Event::Message { name, .. } if name == "done" => isolate.destroy(),
             Event::Destroyed(reason) => {
                 let terminated = reason == DestroyReason::Terminated;
-                if terminated != verdict.is_some() {
-                    return Err(format!("{reason:?} after {verdict:?}").into());
+                if terminated != termination.is_some() {
+                    return Err(format!("{reason:?} after {termination:?}").into());
                 }
             }
             _ => others += 1,
         }
     }
-    match (end, verdict) {
-        (End::Verdict(reason, text), Some((is, detail)))
+    match (end, termination) {
+        (End::Terminated(reason, text), Some((is, detail)))
             if is == reason && detail.contains(text) =>
         {
             Ok(())
         }
         (End::Harmless(most), None) if others <= most => Ok(()),
         (End::Destroyed, None) => Ok(()),
-        (_, verdict) => Err(format!("it ended by {verdict:?} after {others} events").into()),
+        (_, termination) => {
+            Err(format!("it ended by {termination:?} after {others} events").into())
+        }
     }
 }
 
-/// Texts are harmless to a terminal; data is for whoever reads it.
+/// Texts are harmless to a terminal; data is for its reader.
 fn is_harmless_event(event: &Event) -> bool {
     match event {
         Event::Console { text, .. } => is_harmless(text),
@@ -247,7 +249,7 @@ fn is_harmless(text: &str) -> bool {
         .all(|c| c == '\n' || c == '\t' || !(c.is_control() || c == '\u{202e}'))
 }
 
-/// A call has got a value, once, or hears that it never will.
+/// A call has got a value, once, or learns that it never will.
 fn settled(call: &Result<Payload, CallError>) -> Result<(), Failed> {
     match call {
         Ok(value) if ["\"first\"", "{{{"].contains(&value.json.as_str()) => Ok(()),
@@ -278,6 +280,6 @@ fn descriptors() -> Result<usize, Failed> {
 /// Memory of this process.
 fn resident() -> Result<u64, Failed> {
     let statm = std::fs::read_to_string("/proc/self/statm")?;
-    let pages = statm.split(' ').nth(1).ok_or("no figures")?;
+    let pages = statm.split(' ').nth(1).ok_or("no numbers")?;
     Ok(pages.parse::<u64>()? * 4096)
 }

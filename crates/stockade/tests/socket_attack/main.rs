@@ -5,7 +5,7 @@
 //! honest one. The [`host`] half asserts for each attack how the isolate ended and with what text, that
 //! what waited for it was settled, that its neighbour never noticed, and that nothing leaked.
 //!
-//! No test looks at how long something took.
+//! No test checks how long something took.
 
 #[cfg(target_os = "linux")]
 mod attack;
@@ -51,7 +51,7 @@ fn main() -> std::process::ExitCode {
             move || host::block_on(host::try_many(level)),
         ));
         trials.push(Trial::test(
-            format!("script_hears_forged_controls@{}", level.name()),
+            format!("script_receives_forged_controls@{}", level.name()),
             move || script::try_controls(level),
         ));
     }

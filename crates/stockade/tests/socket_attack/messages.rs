@@ -34,7 +34,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
                 bytes: 0,
             });
         },
-        End::Verdict(VIOLATION, "it is done with 1000000 messages"),
+        End::Terminated(VIOLATION, "it is done with 1000000 messages"),
     ),
     Attack::new(
         "taken_more_bytes_than_sent",
@@ -46,7 +46,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
                 bytes: u64::MAX,
             });
         },
-        End::Verdict(
+        End::Terminated(
             VIOLATION,
             "it is done with 0 messages (18446744073709551615 bytes)",
         ),
@@ -54,7 +54,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
     Attack::new(
         "seen_more_than_sent",
         |forger| state(forger, true, u64::MAX, 0),
-        End::Verdict(VIOLATION, "it has seen 18446744073709551615 messages"),
+        End::Terminated(VIOLATION, "it has seen 18446744073709551615 messages"),
     ),
     Attack::new(
         "seen_less_than_before",
@@ -63,7 +63,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
             state(forger, true, 1, 0);
             state(forger, true, 0, 0);
         },
-        End::Verdict(VIOLATION, "it has seen 0 messages, after 1"),
+        End::Terminated(VIOLATION, "it has seen 0 messages, after 1"),
     ),
     Attack::new(
         "memory_absurd",
@@ -110,7 +110,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
                 request(forger, id, "nobody");
             }
         },
-        End::Verdict(VIOLATION, "too many requests wait for an answer (limit 16)"),
+        End::Terminated(VIOLATION, "too many requests wait for an answer (limit 16)"),
     ),
     Attack::new(
         "requests_of_one_number",
@@ -119,12 +119,12 @@ pub(crate) static ATTACKS: &[Attack] = &[
                 request(forger, 1, "nobody");
             }
         },
-        End::Verdict(VIOLATION, "the request 1 is open already"),
+        End::Terminated(VIOLATION, "the request 1 is open already"),
     ),
     Attack::new(
         "name_too_long",
         |forger| forger.event(&"n".repeat(2000), Payload::default()),
-        End::Verdict(VIOLATION, "a name of 2000 is above the limit"),
+        End::Terminated(VIOLATION, "a name of 2000 is above the limit"),
     ),
     Attack::new(
         "parts_without_marks",
@@ -138,7 +138,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
                 },
             );
         },
-        End::Verdict(VIOLATION, "data without marks has binary parts"),
+        End::Terminated(VIOLATION, "data without marks has binary parts"),
     ),
     Attack::new(
         "parts_too_many",
@@ -152,7 +152,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
                 },
             );
         },
-        End::Verdict(VIOLATION, "a number of binary parts of 16385"),
+        End::Terminated(VIOLATION, "a number of binary parts of 16385"),
     ),
     // One line a millisecond, and the notes about those that were dropped.
     Attack::new(
@@ -191,14 +191,14 @@ pub(crate) static ATTACKS: &[Attack] = &[
     ),
     Attack::new("controls_forged", controls, End::Harmless(20_000)),
     Attack::new(
-        "ended_with_absurd_figures",
+        "ended_with_absurd_usage",
         |forger| ended(forger, "cpu_limit_exceeded", "\u{1b}[2Jforged"),
-        End::Verdict("cpu_limit_exceeded", "\\u{1b}[2Jforged"),
+        End::Terminated("cpu_limit_exceeded", "\\u{1b}[2Jforged"),
     ),
     Attack::new(
         "ended_for_no_known_reason",
         |forger| ended(forger, "\u{1b}[2J", ""),
-        End::Verdict("crashed", ""),
+        End::Terminated("crashed", ""),
     ),
     Attack::new(
         "left_without_end",
@@ -206,7 +206,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
             let isolate = forger.isolate;
             forger.send(FromWorker::Left { isolate });
         },
-        End::Verdict("crashed", "ended unexpectedly"),
+        End::Terminated("crashed", "ended unexpectedly"),
     ),
     Attack::new(
         "started_again_and_again",
@@ -214,7 +214,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
             let isolate = forger.isolate;
             for _ in 0..1000 {
                 forger.send(FromWorker::Ready);
-                let problem = Some(stockade_protocol::frame::Problem::default());
+                let problem = Some(stockade_protocol::frame::StartFailure::default());
                 forger.send(FromWorker::Started { isolate, problem });
                 let problem = None;
                 forger.send(FromWorker::Started { isolate, problem });
@@ -243,7 +243,7 @@ pub(crate) static ATTACKS: &[Attack] = &[
             state(forger, true, 1, 0);
             compute();
         },
-        End::Verdict("cpu_limit_exceeded", "by its process as a whole"),
+        End::Terminated("cpu_limit_exceeded", "by its process as a whole"),
     ),
     Attack::new(
         "idle_now_and_then_while_it_computes",
@@ -256,12 +256,12 @@ pub(crate) static ATTACKS: &[Attack] = &[
                 }
             }
         },
-        End::Verdict("cpu_limit_exceeded", "cpuTotalMs"),
+        End::Terminated("cpu_limit_exceeded", "cpuTotalMs"),
     ),
     Attack::new(
         "computes",
         |_| compute(),
-        End::Verdict("cpu_limit_exceeded", "by its process as a whole"),
+        End::Terminated("cpu_limit_exceeded", "by its process as a whole"),
     ),
 ];
 

@@ -22,7 +22,7 @@ pub(crate) fn main(script: OsString) -> ExitCode {
         script: script.into(),
         args: std::env::args().skip(1).collect(),
         sandbox: SandboxOptions::default(),
-        walls: stockade::walls(),
+        backends: stockade::backends(),
         inspect: None,
     };
     match block_on(options) {

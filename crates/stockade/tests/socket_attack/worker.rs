@@ -18,7 +18,7 @@ use crate::attack::Attack;
 pub(crate) struct Forger {
     socket: Option<File>,
     reader: Reader<ToWorker>,
-    /// The isolate it was told to start.
+    /// The isolate that it was ordered to start.
     pub(crate) isolate: u32,
 }
 

@@ -134,7 +134,7 @@ fn examples(root: &Path) -> Result<Vec<Case>, String> {
     Ok(cases)
 }
 
-/// What a folder holds, but for hidden files; sorted.
+/// The files in a folder, except hidden ones; sorted.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let complain = |error: std::io::Error| format!("{}: {error}", folder.display());
     let mut found = Vec::new();

@@ -11,7 +11,7 @@
 //!
 //! `UPDATE=1 cargo test --release --workspace --test specs` rewrites the files that do not match.
 //!
-//! Deliberately absent: any look at how long something took. Tests share their cores.
+//! Deliberately absent: any check of how long something took. Tests share their cores.
 
 mod case;
 mod compare;

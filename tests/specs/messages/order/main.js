@@ -17,4 +17,16 @@ for (let i = 0; i < COUNT; i++) guest.send(i % 2 ? "odd" : "even", i);
 guest.send("end");
 console.log(await done);
 console.log(got.length, got.every((n, i) => n === i));
+
+// A reply comes after the messages that the guest sent before it.
+let early = 0;
+for (let i = 0; i < 500; i++) {
+  let seen = 0;
+  const handler = () => seen++;
+  guest.on("before", handler);
+  await guest.evaluate(`for (let i = 0; i < 10; i++) NETWORK.send("before"); 1`);
+  if (seen !== 10) early++;
+  guest.off("before", handler);
+}
+console.log("replies that came too early:", early);
 sandbox.shutdown();

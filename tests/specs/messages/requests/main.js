@@ -42,5 +42,8 @@ console.log(await guestGaveUp);
 console.log(await gaveUp);
 const patient = await hasty.evaluate("new Promise(() => {})").catch((error) => error.message);
 console.log(patient);
-console.log(await hasty.evaluate(`"still here"`));
+// By a message again: a machine may take longer than that limit.
+const alive = new Promise((resolve) => hasty.on("alive", resolve));
+hasty.execute(`NETWORK.send("alive", "still here")`);
+console.log(await alive);
 sandbox.shutdown();

@@ -68,6 +68,7 @@ fn error_head(message: usize, related: &[u8]) -> ErrorHead {
     let texts = |message| TextsHead {
         name: 0,
         message,
+        code: None,
         stack: None,
         position: None,
     };

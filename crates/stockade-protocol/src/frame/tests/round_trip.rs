@@ -55,6 +55,29 @@ fn every_frame_round_trips_with_payloads_of_all_sizes() {
 }
 
 #[test]
+fn control_message_with_a_borrowed_part_is_one_with_its_own() {
+    for size in [0, 1, 4096, 200_000] {
+        let data = payload("{\"chunk\":\"\\u0000b0\"}", &[size]);
+        let borrowed = BorrowedControl {
+            isolate: 7,
+            name: "stream.chunk",
+            json: &data.json,
+            bytes: &data.bytes[0],
+        };
+        let (mut whole, mut appended) = (Vec::new(), Vec::new());
+        encode(borrowed).write_to(&mut whole).unwrap();
+        append(&borrowed, &mut appended);
+        let name = "stream.chunk".to_owned();
+        let message = FromIsolate::Control { name, data };
+        let owned = FromWorker::Message {
+            isolate: 7,
+            message,
+        };
+        assert!(whole == bytes(&owned) && appended == whole);
+    }
+}
+
+#[test]
 fn frame_split_at_every_byte_arrives() {
     let data = payload("{\"a\":\"é\"}", &[3, 0, 20]);
     let from = every_from_worker("name", "text", &data);

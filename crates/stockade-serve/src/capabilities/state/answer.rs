@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use stockade_capability::Reply;
 use stockade_protocol::Attachment;
-use stockade_state::{Entry, Version};
+use stockade_state::{StateEntry, Version};
 
 #[derive(Debug, Serialize)]
 pub(super) struct EntryAnswer {
@@ -73,7 +73,7 @@ pub(super) struct UsageAnswer {
 }
 
 /// An entry, whose value goes to the binary parts.
-pub(super) fn entry_answer(entry: Entry, reply: &mut Reply) -> EntryAnswer {
+pub(super) fn entry_answer(entry: StateEntry, reply: &mut Reply) -> EntryAnswer {
     EntryAnswer {
         kind: entry.value.kind.tag(),
         value: reply.bytes(entry.value.data),

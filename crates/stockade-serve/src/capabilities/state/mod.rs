@@ -44,8 +44,8 @@ use stockade_state::{
 };
 
 use super::Ground;
+use crate::error::SiteError;
 use crate::plan;
-use crate::site::SiteError;
 
 /// The longest JSON text that is read, in bytes: 128 keys, and more than that.
 const MAX_ARGUMENTS: usize = 2 << 20;
@@ -68,13 +68,13 @@ pub(super) fn open<'a>(
         };
         let name = KeyspaceName::new(&ground.site.name)?;
         let keyspace = store.open(name, plan::grants::state(state)).await?;
-        Ok(Some(Arc::new(State(keyspace)) as Arc<dyn Capability>))
+        Ok(Some(Arc::new(StateBinding(keyspace)) as Arc<dyn Capability>))
     })
 }
 
-struct State(Arc<dyn Keyspace>);
+struct StateBinding(Arc<dyn Keyspace>);
 
-impl Capability for State {
+impl Capability for StateBinding {
     fn call(
         &self,
         _context: CallContext,

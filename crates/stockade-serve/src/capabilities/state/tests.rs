@@ -40,12 +40,14 @@ fn arguments(argument: Json, bytes: &[&[u8]]) -> CallPayload {
 
 impl Bench {
     async fn call(&self, method: &str, call: CallPayload) -> Result<CallPayload, GuestError> {
-        let state = State(Arc::clone(&self.keyspace));
+        let state = StateBinding(Arc::clone(&self.keyspace));
         let owner = stockade_capability::Owner {
             instance: "site".into(),
+            start: 1,
             mirror: 1,
         };
-        state.call(CallContext { owner }, method, call).await
+        let notes = stockade_capability::CallNotes::default();
+        state.call(CallContext { owner, notes }, method, call).await
     }
 
     async fn ask(
@@ -78,7 +80,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn put_and_get_carry_bytes_beside_the_text() {
+async fn put_and_get_carry_bytes_next_to_the_text() {
     let bench = bench().await;
     assert_eq!(bench.plain("get", json!({"key": "k"})).await, Json::Null);
     let version = bench.put(json!({"key": "k", "kind": "j"}), b"[1]").await;
@@ -455,7 +457,7 @@ async fn text_that_is_no_unicode_is_a_type_error() {
         assert_eq!(error.name, "TypeError");
         assert!(error.message.contains("surrogate"), "{method}: {error}");
     }
-    // The twin: a whole pair.
+    // The control: a whole pair.
     let whole = json!({ "key": "a😀", "kind": "t" });
     bench.put(whole, b"x").await.unwrap();
 }

@@ -55,7 +55,7 @@ async fn delete_of_expired_entry_finds_none() {
 }
 
 #[tokio::test]
-async fn expired_entries_are_swept_and_told() {
+async fn expired_entries_are_swept_and_reported() {
     let bench = Bench::new();
     let keyspace = bench.keyspace("site").await;
     let mut watch = keyspace

@@ -1,4 +1,4 @@
-//! Long random runs beside a `BTreeMap`.
+//! Long random runs, compared with a `BTreeMap`.
 
 use std::collections::BTreeMap;
 

@@ -132,7 +132,7 @@ async fn cut_off_file_is_refused() {
 }
 
 #[tokio::test]
-async fn wrong_sums_are_counted_anew() {
+async fn wrong_sums_are_counted_again() {
     let bench = Bench::new();
     let keyspace = bench.keyspace("site").await;
     let version = write(&keyspace, "k", "12345").await;

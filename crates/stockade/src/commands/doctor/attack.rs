@@ -124,7 +124,7 @@ pub(super) fn prepare(filter: &str) -> Result<(), Refusal> {
         Refusal(
             format!(
                 "cannot plant the secrets that workers must not find ({error})\n  checked: executing this \
-                 program anew\n  fix: mount /proc"
+                 program again\n  fix: mount /proc"
             ),
             exit::FAILED,
         )
@@ -134,7 +134,7 @@ pub(super) fn prepare(filter: &str) -> Result<(), Refusal> {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn prepare(_: &str) -> Result<(), Refusal> {
     Err(Refusal(
-        "only on Linux are there walls to attack".to_owned(),
+        "only on Linux are there isolation layers to attack".to_owned(),
         exit::FAILED,
     ))
 }

@@ -1,0 +1,274 @@
+//! One request over one connection, and its answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use stockade_http::{Body, empty_body};
+use tokio::time::Instant;
+
+use crate::audit::Reason;
+use crate::connect::Speaks;
+use crate::decode::{self, Coding, DecodeLimits, Masked};
+use crate::download::{Download, DownloadLimits, describe};
+use crate::error::EgressError;
+use crate::headers;
+use crate::in_flight::InFlight;
+use crate::pool::{Key, MAX_FIELDS, MAX_HEAD, Pool, SendFailure, Sender};
+use crate::target::Target;
+use crate::upload::Upload;
+
+use super::{Egress, connect_error, invalid, timed_out};
+
+/// A request of the guest, as far as it is checked and changed.
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    pub(crate) target: Target,
+    pub(crate) headers: HeaderMap,
+    pub(crate) declared: Option<u64>,
+}
+
+impl Egress {
+    /// Sends, once more over a new connection where the old one was closed by the other end before it
+    /// took anything, or where asking twice does no harm.
+    pub(crate) async fn send(
+        &self,
+        in_flight: Arc<InFlight>,
+        outgoing: Outgoing,
+        body: Option<Body>,
+        addresses: Vec<IpAddr>,
+        deadline: Instant,
+    ) -> Result<Response<Body>, EgressError> {
+        let limits = &self.policy.limits;
+        let target = &outgoing.target;
+        let keys = addresses.iter().map(|&address| Key::new(target, address));
+        let kept = self.pool.take(keys);
+        let mut is_reused = kept.is_some();
+        let (mut key, mut sender) = match kept {
+            Some(kept) => kept,
+            None => {
+                self.connect_new(&in_flight, target, &addresses, deadline)
+                    .await?
+            }
+        };
+        let is_repeatable = body.is_none() && outgoing.method.is_safe();
+        let body = match body {
+            Some(body) => {
+                let limit = limits.max_request_bytes;
+                let declared = outgoing.declared;
+                Upload::new(body, in_flight.clone(), limit, declared, &self.secrets)?.boxed_unsync()
+            }
+            None => empty_body(),
+        };
+        let mut request = outgoing.request(sender.version(), body)?;
+        let response = loop {
+            let failure = match self.head(&in_flight, &mut sender, request).await? {
+                Ok(response) => break response,
+                Err(failure) => failure,
+            };
+            if let Some(failure) = in_flight.failure() {
+                return Err(failure);
+            }
+            let body = match failure.unsent {
+                Some(unsent) if is_reused => unsent.into_body(),
+                None if is_reused && is_repeatable => empty_body(),
+                _ => return Err(in_flight.upstream(describe(&failure.error))),
+            };
+            is_reused = false;
+            let deadline = Instant::now() + limits.connect_timeout;
+            (key, sender) = self
+                .connect_new(&in_flight, target, &addresses, deadline)
+                .await?;
+            request = outgoing.request(sender.version(), body)?;
+        };
+        let is_head = outgoing.method == Method::HEAD;
+        self.receive(
+            in_flight,
+            response,
+            is_head,
+            (self.pool.clone(), key, sender),
+        )
+    }
+
+    /// Waits for the response's head. The clock starts again with each piece of the request.
+    async fn head(
+        &self,
+        in_flight: &InFlight,
+        sender: &mut Sender,
+        request: Request<Body>,
+    ) -> Result<Result<Response<Incoming>, SendFailure>, EgressError> {
+        let limits = &self.policy.limits;
+        let whole = in_flight.started + limits.request_timeout;
+        let mut sending = std::pin::pin!(sender.send(request));
+        loop {
+            let until = in_flight.progressed() + limits.head_timeout;
+            tokio::select! {
+                result = &mut sending => return Ok(result),
+                () = tokio::time::sleep_until(until.min(whole)) => {}
+            }
+            if Instant::now() >= whole {
+                return Err(in_flight.timed_out("the whole request", limits.request_timeout));
+            }
+            if in_flight.progressed() + limits.head_timeout <= Instant::now() {
+                return Err(in_flight.timed_out("the response's head", limits.head_timeout));
+            }
+        }
+    }
+
+    fn receive(
+        &self,
+        in_flight: Arc<InFlight>,
+        response: Response<Incoming>,
+        is_head: bool,
+        connection: (Arc<Pool>, Key, Sender),
+    ) -> Result<Response<Body>, EgressError> {
+        let limits = &self.policy.limits;
+        let (parts, body) = response.into_parts();
+        in_flight.answered(parts.status.as_u16());
+        if parts.status.is_informational() {
+            return Err(in_flight.upstream("the server switched protocols unexpectedly"));
+        }
+        let mut headers = parts.headers;
+        let bytes: usize = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum();
+        if headers.len() > MAX_FIELDS || bytes > MAX_HEAD {
+            return Err(in_flight.upstream("the response's header is too large"));
+        }
+        headers::clean_response(&mut headers);
+        self.secrets.mask_headers(&mut headers);
+        if let Some(length) = body
+            .size_hint()
+            .exact()
+            .filter(|&n| n > limits.max_response_bytes)
+        {
+            tracing::debug!(length, "a response is larger than allowed");
+            let limit = limits.max_response_bytes;
+            return Err(in_flight.refuse(Reason::TooLarge {
+                what: "the response",
+                limit,
+            }));
+        }
+        let has_body = !is_head
+            && !matches!(
+                parts.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            )
+            && !body.is_end_stream();
+        let coding = Coding::of(&headers).filter(|_| parts.status != StatusCode::PARTIAL_CONTENT);
+        if is_head {
+            // What the response to GET has for the guest: no coding that is undone, and no length of one.
+            if coding.is_some() {
+                headers.remove(header::CONTENT_ENCODING);
+            }
+            if coding.is_some() || !self.secrets.is_empty() {
+                headers.remove(header::CONTENT_LENGTH);
+            }
+        }
+        let coding = coding.filter(|_| has_body);
+        let download = Download::new(
+            body,
+            in_flight.clone(),
+            DownloadLimits {
+                bytes: limits.max_response_bytes,
+                idle: limits.idle_timeout,
+                total: limits.request_timeout,
+            },
+            connection,
+        );
+        let mut body = match coding {
+            Some(coding) => {
+                headers.remove(header::CONTENT_ENCODING);
+                headers.remove(header::CONTENT_LENGTH);
+                let bounds = DecodeLimits {
+                    bytes: limits.max_decoded_bytes,
+                    ratio: limits.max_ratio,
+                };
+                decode::decode(download, coding, in_flight, bounds)
+            }
+            None => download.boxed_unsync(),
+        };
+        if has_body && !self.secrets.is_empty() {
+            headers.remove(header::CONTENT_LENGTH);
+            body = Masked::new(body, self.secrets.clone()).boxed_unsync();
+        }
+        let mut response = Response::new(body);
+        *response.status_mut() = parts.status;
+        *response.headers_mut() = headers;
+        let reason = parts.extensions.get::<ReasonPhrase>();
+        if let Some(reason) = reason.and_then(|reason| self.secrets.mask_reason(reason)) {
+            response.extensions_mut().insert(reason);
+        }
+        Ok(response)
+    }
+
+    async fn connect_new(
+        &self,
+        in_flight: &InFlight,
+        target: &Target,
+        addresses: &[IpAddr],
+        deadline: Instant,
+    ) -> Result<(Key, Sender), EgressError> {
+        let connected = tokio::time::timeout_at(deadline, self.connect(target, addresses)).await;
+        let limit = self.policy.limits.connect_timeout;
+        connected
+            .unwrap_or_else(|_| Err(timed_out(target, "connecting", limit)))
+            .map_err(|error| in_flight.fails(error))
+    }
+
+    async fn connect(
+        &self,
+        target: &Target,
+        addresses: &[IpAddr],
+    ) -> Result<(Key, Sender), EgressError> {
+        let connected = self
+            .connector
+            .connect(target, addresses, Speaks::Http)
+            .await;
+        let (stream, address) = connected.map_err(|failure| connect_error(target, &failure))?;
+        let key = Key::new(target, address);
+        let sender = Sender::start(stream)
+            .await
+            .map_err(|error| EgressError::Connect {
+                target: target.to_string(),
+                why: describe(&error),
+            })?;
+        // Others may use it at once.
+        if let Sender::H2(shared, task) = &sender {
+            self.pool
+                .keep(key.clone(), Sender::H2(shared.clone(), task.clone()));
+        }
+        Ok((key, sender))
+    }
+}
+
+impl Outgoing {
+    fn request(&self, version: Version, body: Body) -> Result<Request<Body>, EgressError> {
+        let mut headers = self.headers.clone();
+        let authority = self.target.authority();
+        let uri = if version == Version::HTTP_2 {
+            let scheme = self.target.scheme_name();
+            Uri::builder()
+                .scheme(scheme)
+                .authority(authority)
+                .path_and_query(&*self.target.path)
+                .build()
+        } else {
+            let host =
+                HeaderValue::try_from(authority).map_err(|error| invalid("the host", error))?;
+            headers.insert(header::HOST, host);
+            Uri::builder().path_and_query(&*self.target.path).build()
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri.map_err(|error| invalid("the URL", error))?;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}

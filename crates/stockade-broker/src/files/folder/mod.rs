@@ -1,0 +1,466 @@
+//! A granted folder and what a guest may do in it.
+
+mod read;
+mod write;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, Metadata as RawMetadata};
+use stockade_http::Body;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::error::FileError;
+use super::path::{GuestPath, is_name};
+use super::storage::{Ledger, Ledgers};
+use crate::audit::{Action, Audit, Reason, Refusal};
+
+/// Entries that a listing gives at once.
+const MOST_LISTED: usize = 1000;
+/// Names that are read for one listing.
+const MOST_LOOKED_AT: usize = 1_000_000;
+/// How long an operation waits for earlier ones.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a guest may do in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// List, stat and read.
+    Read,
+    /// Write, delete and make folders as well.
+    Write,
+}
+
+/// A grant.
+#[derive(Clone, Debug)]
+pub struct FolderOptions {
+    /// The binding's name in the guest's environment, for messages.
+    pub binding: String,
+    /// The folder. May be a symbolic link itself; nothing inside leads out of it.
+    pub path: PathBuf,
+    /// What may be done.
+    pub mode: Mode,
+    /// Bytes of all files together, 512 added for each file and folder; `None` for no limit. A file
+    /// that takes another's place needs room in addition to it.
+    pub storage_limit: Option<u64>,
+    /// Bytes of one file that is written.
+    pub max_file_bytes: u64,
+    /// Files and folders in all that writing may lead to.
+    pub max_entries: u64,
+    /// Operations at the same time, until the end of what they read; more wait for 30 seconds.
+    pub concurrent: usize,
+}
+
+impl FolderOptions {
+    /// A grant with default bounds: 1 GiB in 100,000 files and folders, 256 MiB a file, 32 operations
+    /// at the same time.
+    #[must_use]
+    pub fn new(binding: &str, path: PathBuf, mode: Mode) -> Self {
+        Self {
+            binding: binding.to_owned(),
+            path,
+            mode,
+            storage_limit: Some(1024 * 1024 * 1024),
+            max_file_bytes: 256 * 1024 * 1024,
+            max_entries: 100_000,
+            concurrent: 32,
+        }
+    }
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+}
+
+/// What is known of a file or folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// What it is.
+    pub kind: EntryKind,
+    /// Bytes; 0 for a folder.
+    pub size: u64,
+    /// When it was last written.
+    pub modified: Option<SystemTime>,
+}
+
+impl Metadata {
+    /// `None` for what is neither file nor folder.
+    pub(super) fn of(raw: &RawMetadata) -> Option<Self> {
+        let modified = raw.modified().ok().map(cap_std::time::SystemTime::into_std);
+        if raw.is_file() {
+            Some(Self {
+                kind: EntryKind::File,
+                size: raw.len(),
+                modified,
+            })
+        } else if raw.is_dir() {
+            Some(Self {
+                kind: EntryKind::Folder,
+                size: 0,
+                modified,
+            })
+        } else {
+            None
+        }
+    }
+}
+
+/// A file or folder in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderEntry {
+    /// Its name in the listed folder.
+    pub name: String,
+    /// What is known of it.
+    pub metadata: Metadata,
+}
+
+/// Entries of a folder, ordered by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// Up to the limit asked for.
+    pub entries: Vec<FolderEntry>,
+    /// There are more after the last one.
+    pub more: bool,
+}
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// Fails if it is there already.
+    pub create_new: bool,
+    /// Makes the folders that it lies in.
+    pub make_folders: bool,
+}
+
+/// A granted folder. All paths are relative to it, with `/` between names.
+pub struct Folder {
+    pub(super) instance: Arc<str>,
+    pub(super) audit: Arc<dyn Audit>,
+    pub(super) options: FolderOptions,
+    pub(super) root: Dir,
+    pub(super) ledger: Arc<Ledger>,
+    places: Arc<Semaphore>,
+}
+
+impl Folder {
+    pub(crate) fn open(
+        instance: Arc<str>,
+        options: FolderOptions,
+        audit: Arc<dyn Audit>,
+        ledgers: &Ledgers,
+    ) -> Result<Arc<Self>, FileError> {
+        let fail = |what, error: io::Error| FileError::Failed {
+            binding: options.binding.clone(),
+            what,
+            path: options.path.display().to_string(),
+            why: error.to_string(),
+        };
+        let root = Dir::open_ambient_dir(&options.path, ambient_authority())
+            .map_err(|error| fail("opening the folder", error))?;
+        let ledger = match options.mode {
+            Mode::Read => Arc::default(),
+            Mode::Write => ledgers
+                .of(&root)
+                .map_err(|error| fail("counting the folder", error))?,
+        };
+        let places = Arc::new(Semaphore::new(
+            options.concurrent.min(Semaphore::MAX_PERMITS),
+        ));
+        Ok(Arc::new(Self {
+            instance,
+            audit,
+            options,
+            root,
+            ledger,
+            places,
+        }))
+    }
+
+    /// What is known of a file or folder; `""` is the granted folder itself.
+    ///
+    /// # Errors
+    /// It does not exist, or access is denied.
+    pub async fn stat(self: Arc<Self>, path: String) -> Result<Metadata, FileError> {
+        let checked = self.path(&path)?;
+        self.work(path, move |folder, path| folder.metadata(path, &checked))
+            .await
+    }
+
+    /// Entries of a folder by name, those after `after`, at most `limit` and 1,000. What is neither
+    /// file nor folder is left out, and links that lead nowhere.
+    ///
+    /// # Errors
+    /// It does not exist, is not a folder, or access is denied.
+    pub async fn list(
+        self: Arc<Self>,
+        path: String,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Listing, FileError> {
+        let checked = self.path(&path)?;
+        let limit = limit.clamp(1, MOST_LISTED);
+        self.work(path, move |folder, path| {
+            let opened = folder.root.open_dir(checked.as_str());
+            let opened = opened.map_err(|error| folder.failed("opening", path, &error))?;
+            let listed = listing(&opened, after.as_deref().unwrap_or(""), limit);
+            listed.map_err(|error| folder.failed("listing", path, &error))
+        })
+        .await
+    }
+
+    /// A file's bytes, or a range of them cut to its size, as a stream of up to 64 KiB a piece.
+    ///
+    /// # Errors
+    /// It is not there, no file, or may not be read.
+    pub async fn read(
+        self: Arc<Self>,
+        path: String,
+        range: Option<Range<u64>>,
+    ) -> Result<(Metadata, Body), FileError> {
+        let checked = self.path(&path)?;
+        let place = self.place(&path).await?;
+        let folder = self.clone();
+        let opened = self
+            .blocking(path, move |folder, path| {
+                let (file, metadata) = read::open(folder, path, &checked)?;
+                Ok((file, metadata, path.to_owned()))
+            })
+            .await;
+        let (file, metadata, path) = opened?;
+        Ok((
+            metadata,
+            read::stream(folder, path, file, metadata.size, range, place),
+        ))
+    }
+
+    /// Writes a whole file: readers see the old one or the new one, never a part. It is on the disk
+    /// when this is done.
+    ///
+    /// # Errors
+    /// The folder is for reading, a limit is reached, or the body failed.
+    pub async fn write(
+        self: Arc<Self>,
+        path: String,
+        body: Body,
+        options: WriteOptions,
+    ) -> Result<Metadata, FileError> {
+        let checked = self.path(&path)?;
+        self.may_write(&path)?;
+        let _place = self.place(&path).await?;
+        write::file(self, path, checked, body, options).await
+    }
+
+    /// Deletes a file or an empty folder. Whether it was there.
+    ///
+    /// # Errors
+    /// The folder is for reading, or it is not empty.
+    pub async fn delete(self: Arc<Self>, path: String) -> Result<bool, FileError> {
+        let checked = self.path(&path)?;
+        self.may_write(&path)?;
+        self.work(path, move |folder, path| {
+            write::delete(folder, path, &checked)
+        })
+        .await
+    }
+
+    /// Makes a folder and those that it lies in. One that is there already is fine.
+    ///
+    /// # Errors
+    /// The folder is for reading, a file is in the way, or a limit is reached.
+    pub async fn make_folder(self: Arc<Self>, path: String) -> Result<(), FileError> {
+        let checked = self.path(&path)?;
+        self.may_write(&path)?;
+        self.work(path, move |folder, path| {
+            for ancestor in checked.ancestors() {
+                write::make_one(folder, path, ancestor)?;
+            }
+            match checked.split() {
+                Some(_) => write::make_one(folder, path, checked.as_str()),
+                None => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Bytes counted against the storage limit; 0 where nothing can be written.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.ledger.held().bytes
+    }
+
+    fn path(&self, path: &str) -> Result<GuestPath, FileError> {
+        GuestPath::parse(path).ok_or_else(|| self.refuse(path, Reason::Path))
+    }
+
+    fn may_write(&self, path: &str) -> Result<(), FileError> {
+        match self.options.mode {
+            Mode::Write => Ok(()),
+            Mode::Read => Err(self.refuse(path, Reason::ReadOnly)),
+        }
+    }
+
+    async fn place(&self, path: &str) -> Result<OwnedSemaphorePermit, FileError> {
+        let place = tokio::time::timeout(PATIENCE, self.places.clone().acquire_owned()).await;
+        place.ok().and_then(Result::ok).ok_or_else(|| {
+            self.refuse(
+                path,
+                Reason::Concurrency {
+                    limit: self.options.concurrent,
+                },
+            )
+        })
+    }
+
+    /// Does work that may block, when there is a place for it.
+    async fn work<T: Send + 'static>(
+        self: Arc<Self>,
+        path: String,
+        work: impl FnOnce(&Self, &str) -> Result<T, FileError> + Send + 'static,
+    ) -> Result<T, FileError> {
+        let place = self.place(&path).await?;
+        self.blocking(path, move |folder, path| {
+            let result = work(folder, path);
+            drop(place);
+            result
+        })
+        .await
+    }
+
+    pub(super) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        path: String,
+        work: impl FnOnce(&Self, &str) -> Result<T, FileError> + Send + 'static,
+    ) -> Result<T, FileError> {
+        let folder = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&folder, &path)).await;
+        done.unwrap_or_else(|error| {
+            Err(FileError::Failed {
+                binding: self.options.binding.clone(),
+                what: "work on",
+                path: String::new(),
+                why: error.to_string(),
+            })
+        })
+    }
+
+    pub(super) fn metadata(&self, path: &str, at: &GuestPath) -> Result<Metadata, FileError> {
+        let raw = self.root.metadata(at.as_str());
+        let raw = raw.map_err(|error| self.failed("looking at", path, &error))?;
+        Metadata::of(&raw).ok_or_else(|| self.refuse(path, Reason::SpecialFile))
+    }
+
+    pub(super) fn refuse(&self, path: &str, reason: Reason) -> FileError {
+        let shown: String = path.escape_debug().take(200).collect();
+        let refusal = Refusal {
+            instance: self.instance.clone(),
+            action: Action::File,
+            target: format!("{}:{shown}", self.options.binding),
+            rule: None,
+            reason,
+            address: None,
+        };
+        self.audit.refused(&refusal);
+        FileError::Refused(Box::new(refusal))
+    }
+
+    pub(super) fn kind(&self, path: &str, why: &'static str) -> FileError {
+        FileError::Kind {
+            binding: self.options.binding.clone(),
+            path: path.to_owned(),
+            why,
+        }
+    }
+
+    pub(super) fn failed(&self, what: &'static str, path: &str, error: &io::Error) -> FileError {
+        let binding = self.options.binding.clone();
+        match error.kind() {
+            io::ErrorKind::NotFound => FileError::NotFound {
+                binding,
+                path: path.to_owned(),
+            },
+            io::ErrorKind::AlreadyExists => FileError::Exists {
+                binding,
+                path: path.to_owned(),
+            },
+            io::ErrorKind::NotADirectory => self.kind(path, "is not a folder, or lies in a file"),
+            io::ErrorKind::IsADirectory => self.kind(path, "is a folder"),
+            io::ErrorKind::DirectoryNotEmpty => self.kind(path, "is not empty"),
+            // The kernel gives a code; what leads out of the folder is refused before it is asked.
+            io::ErrorKind::PermissionDenied if error.raw_os_error().is_none() => {
+                self.refuse(path, Reason::Path)
+            }
+            _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                self.refuse(path, Reason::Path)
+            }
+            _ => {
+                tracing::warn!(instance = %self.instance, %binding, what, %error, "a folder failed");
+                FileError::Failed {
+                    binding,
+                    what,
+                    path: path.to_owned(),
+                    why: error.to_string(),
+                }
+            }
+        }
+    }
+}
+
+fn listing(folder: &Dir, after: &str, limit: usize) -> io::Result<Listing> {
+    let mut after = after.to_owned();
+    loop {
+        let (names, more) = names_after(folder, &after, limit)?;
+        let known = |name: &String| {
+            folder
+                .metadata(name)
+                .ok()
+                .and_then(|raw| Metadata::of(&raw))
+        };
+        let entries: Vec<FolderEntry> = names
+            .iter()
+            .filter_map(|name| {
+                Some(FolderEntry {
+                    metadata: known(name)?,
+                    name: name.clone(),
+                })
+            })
+            .collect();
+        // A page of nothing but links that lead nowhere is no end.
+        match names.into_iter().next_back() {
+            Some(last) if entries.is_empty() && more => after = last,
+            _ => return Ok(Listing { entries, more }),
+        }
+    }
+}
+
+/// The first `limit` names after `after`, and whether there are more.
+fn names_after(folder: &Dir, after: &str, limit: usize) -> io::Result<(BTreeSet<String>, bool)> {
+    let mut first = BTreeSet::new();
+    let mut more = false;
+    for entry in folder.entries()?.take(MOST_LOOKED_AT) {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| is_name(name) && *name > after) else {
+            continue;
+        };
+        let kind = entry.file_type()?;
+        if !(kind.is_file() || kind.is_dir() || kind.is_symlink()) {
+            continue;
+        }
+        first.insert(name.to_owned());
+        if first.len() > limit {
+            first.pop_last();
+            more = true;
+        }
+    }
+    Ok((first, more))
+}

@@ -1,0 +1,21 @@
+//! The server of a grant.
+
+use std::sync::Arc;
+
+use crate::server::{Dial, Login};
+use crate::tls::Tls;
+
+/// The server of a grant.
+#[derive(Clone)]
+pub struct Server {
+    /// Makes connections to it.
+    pub dial: Arc<dyn Dial>,
+    /// TLS with which it is reached; without it, nothing is encrypted.
+    pub tls: Option<Tls>,
+    /// As whom the supervisor logs in.
+    pub login: Login,
+    /// What the server's administrator sees in `pg_stat_activity`.
+    pub application_name: String,
+    /// Whether the role may be a superuser, run programs or read the server's files.
+    pub allow_superuser: bool,
+}

@@ -1,0 +1,18 @@
+//! Doors to real servers, each started for one test in a folder and on a port of its own. A test whose server is not
+//! installed is skipped with a message: `apt-get install postgresql mariadb-server redis-server`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says why it is skipped"
+)]
+
+mod certificate;
+mod drivers;
+mod guest;
+mod local;
+mod mysql;
+mod postgres;
+mod redis;
+mod servers;

@@ -1,0 +1,611 @@
+//! What is paid and what is not, with a wallet that follows a script; and the ledger under `kill -9`.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::UNIX_EPOCH;
+
+use bitcoin::hashes::{Hash, sha256};
+use bitcoin::secp256k1::{Secp256k1, SecretKey};
+use lightning_invoice::{Currency, InvoiceBuilder, PaymentSecret};
+use parking_lot::Mutex;
+use stockade_config::FeeLimit;
+use tokio::sync::Notify;
+
+use super::wallet::{Found, Made, WalletError};
+use super::*;
+
+/// The proof of the n-th payment.
+fn preimage(number: u8) -> String {
+    format!("{number:02x}").repeat(32)
+}
+
+fn hash(number: u8) -> sha256::Hash {
+    sha256::Hash::hash(&[number; 32])
+}
+
+/// An invoice that the n-th preimage proves.
+fn invoice(number: u8, msat: Option<u64>, currency: Currency, created: SystemTime) -> String {
+    let key = SecretKey::from_slice(&[7; 32]).unwrap();
+    let builder = InvoiceBuilder::new(currency)
+        .description("test".to_owned())
+        .payment_hash(hash(number))
+        .payment_secret(PaymentSecret([9; 32]))
+        .timestamp(created)
+        .min_final_cltv_expiry_delta(18);
+    let builder = match msat {
+        Some(msat) => builder.amount_milli_satoshis(msat),
+        None => builder,
+    };
+    let sign = |message: &_| Secp256k1::new().sign_ecdsa_recoverable(message, &key);
+    builder.build_signed(sign).unwrap().to_string()
+}
+
+fn regtest(number: u8, msat: u64) -> String {
+    invoice(number, Some(msat), Currency::Regtest, SystemTime::now())
+}
+
+/// A wallet that answers each payment as the test says, and counts.
+#[derive(Default)]
+struct Script {
+    answers: Mutex<Vec<Paid>>,
+    found: Mutex<Option<Result<Found, WalletError>>>,
+    paid: Mutex<Vec<String>>,
+    /// Payments wait for it, where they are to.
+    hold: Option<Notify>,
+}
+
+impl Wallet for Script {
+    fn pay<'a>(
+        &'a self,
+        _invoice: &'a str,
+        hash: &'a str,
+        _amount: Option<Msat>,
+    ) -> BoxFuture<'a, Paid> {
+        Box::pin(async move {
+            self.paid.lock().push(hash.to_owned());
+            if let Some(hold) = &self.hold {
+                hold.notified().await;
+            }
+            self.answers.lock().remove(0)
+        })
+    }
+
+    fn make<'a>(
+        &'a self,
+        amount: Msat,
+        _description: &'a str,
+        _expiry: Option<u64>,
+    ) -> BoxFuture<'a, Result<Made, WalletError>> {
+        Box::pin(async move {
+            Ok(Made {
+                invoice: regtest(99, amount.0),
+            })
+        })
+    }
+
+    fn find<'a>(&'a self, _hash: &'a str) -> BoxFuture<'a, Result<Found, WalletError>> {
+        let found = self.found.lock().clone();
+        Box::pin(async move { found.unwrap_or(Err(WalletError::Unreachable("gone".to_owned()))) })
+    }
+
+    fn knows_all(&self) -> bool {
+        false
+    }
+}
+
+fn account(wallet: &Arc<Script>, folder: &Path) -> Arc<Account> {
+    let spend = Spend {
+        payment: Msat(10_000),
+        day: Msat(30_000),
+        fee: FeeLimit {
+            millionths: 10_000,
+            fixed: Msat(1000),
+        },
+    };
+    Arc::new(Account {
+        wallet: Arc::clone(wallet) as Arc<dyn Wallet>,
+        network: BitcoinNetwork::Regtest,
+        receive: true,
+        spend: Some(spend),
+        data: folder.to_owned(),
+        ledger: OnceCell::new(),
+        overcharges: Arc::default(),
+    })
+}
+
+fn yes(number: u8, fee: u64) -> Paid {
+    Paid::Yes {
+        fee: Msat(fee),
+        preimage: preimage(number),
+    }
+}
+
+async fn call(account: &Account, method: &str, argument: Value) -> Result<Value, GuestError> {
+    let request = serde_json::from_value(argument).unwrap();
+    account.call(&CallNotes::default(), method, request).await
+}
+
+async fn pay(account: &Account, invoice: &str) -> Result<Value, GuestError> {
+    call(account, "payInvoice", json!({ "invoice": invoice })).await
+}
+
+async fn left(account: &Account) -> u64 {
+    call(account, "getBalance", json!({})).await.unwrap()["balance"]
+        .as_u64()
+        .unwrap()
+}
+
+fn script(answers: &[Paid]) -> Arc<Script> {
+    Arc::new(Script {
+        answers: Mutex::new(answers.to_vec()),
+        ..Script::default()
+    })
+}
+
+#[tokio::test]
+async fn payment_within_its_limits_is_made_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let wallet = script(&[yes(1, 50)]);
+    let account = account(&wallet, folder.path());
+    let first = pay(&account, &regtest(1, 5000)).await.unwrap();
+    assert_eq!(first, json!({ "preimage": preimage(1), "fees_paid": 50 }));
+    // The same hash, also in another invoice of another amount: nothing is sent, and the proof is the first one.
+    for again in [regtest(1, 5000), format!("lightning:{}", regtest(1, 9000))] {
+        assert_eq!(pay(&account, &again).await.unwrap(), first);
+    }
+    assert_eq!(wallet.paid.lock().len(), 1);
+    assert_eq!(left(&account).await, 30_000 - 5050);
+    let listed = call(&account, "listTransactions", json!({})).await.unwrap();
+    assert_eq!(listed["transactions"][0]["state"], "settled");
+    let budget = call(&account, "getBudget", json!({})).await.unwrap();
+    assert_eq!(
+        (&budget["used_budget"], &budget["total_budget"]),
+        (&json!(5050), &json!(30_000))
+    );
+}
+
+#[tokio::test]
+async fn payment_beyond_a_limit_is_not_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let wallet = script(&[yes(1, 0), yes(2, 0)]);
+    let account = account(&wallet, folder.path());
+    assert_eq!(
+        pay(&account, &regtest(5, 10_001)).await.unwrap_err().name,
+        "QuotaExceededError"
+    );
+    pay(&account, &regtest(1, 10_000)).await.unwrap();
+    pay(&account, &regtest(2, 10_000)).await.unwrap();
+    // With its largest fee it would be 11,100 of the 10,000 that are left.
+    let error = pay(&account, &regtest(3, 10_000)).await.unwrap_err();
+    assert_eq!(error.name, "QuotaExceededError");
+    assert!(
+        error.message.contains("11100") && error.message.contains("10000"),
+        "{error}"
+    );
+    assert_eq!(wallet.paid.lock().len(), 2);
+}
+
+#[tokio::test]
+async fn text_that_is_no_invoice_to_pay_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let wallet = script(&[]);
+    let account = account(&wallet, folder.path());
+    let now = SystemTime::now();
+    let old = now - Duration::from_secs(7200);
+    let broken = regtest(1, 1000).replace('q', "p");
+    for (text, part) in [
+        (String::new(), "not a Lightning invoice"),
+        ("lnbcrt1".to_owned(), "not a Lightning invoice"),
+        ("l".repeat(10_000), "not a Lightning invoice"),
+        (broken, "not a Lightning invoice"),
+        (
+            invoice(1, Some(1000), Currency::Bitcoin, now),
+            "another network",
+        ),
+        (invoice(1, Some(1000), Currency::Regtest, old), "expired"),
+        (invoice(1, None, Currency::Regtest, now), "names no amount"),
+    ] {
+        let error = pay(&account, &text).await.unwrap_err();
+        assert!(error.message.contains(part), "{text}: {error}");
+    }
+    let other = json!({ "invoice": regtest(1, 1000), "amount": 999 });
+    let error = call(&account, "payInvoice", other).await.unwrap_err();
+    assert!(error.message.contains("no other amount"), "{error}");
+    assert_eq!(wallet.paid.lock().len(), 0);
+    assert_eq!(left(&account).await, 30_000);
+}
+
+/// Of LNbits 1.6.2, without the feature bits that newer wallets write.
+#[test]
+fn invoice_of_an_older_form_is_read() {
+    let text = "lnbc210n1p4secemdqzwsxqrrsssp56dfl9u9mp7a9t8ndwyv34stc90lltlt5xm7qy5q4y0vdtrda6dhspp5y4sz898u4l5ql2z6pe75vhves3mqruu3lwde2jxjmp8nj4zwemss8vue7c3nwgw8j5auf52wlud4xuylf4yctf6zv9ezkdwclsgf9ujxq68zfcyzxwn002u67sjwkjatyylyc6u9kfv32v085kjmnct9qqqq46r6ww";
+    let invoice = Invoice::read(text, BitcoinNetwork::Mainnet).unwrap();
+    assert_eq!(
+        invoice.hash,
+        "25602394fcafe80fa85a0e7d465d99847601f391fb9b9548d2d84f39544ecee1"
+    );
+    assert_eq!(invoice.named, Some(Msat(21_000)));
+    // Its signature is of the whole text.
+    let other = text.replacen("210n", "220n", 1);
+    assert!(Invoice::read(&other, BitcoinNetwork::Mainnet).is_err());
+}
+
+#[tokio::test]
+async fn payment_that_failed_gives_back_what_was_reserved() {
+    let folder = tempfile::tempdir().unwrap();
+    let wallet = script(&[Paid::No("no route".to_owned()), yes(1, 7)]);
+    let account = account(&wallet, folder.path());
+    let error = pay(&account, &regtest(1, 5000)).await.unwrap_err();
+    assert!(error.message.contains("no route"), "{error}");
+    assert_eq!(left(&account).await, 30_000);
+    assert_eq!(
+        pay(&account, &regtest(1, 5000)).await.unwrap()["fees_paid"],
+        7
+    );
+}
+
+#[tokio::test]
+async fn payment_of_unknown_outcome_stays_spent_until_the_wallet_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    let lost = || Paid::Unknown("lost".to_owned());
+    for (found, state) in [
+        (
+            Found {
+                incoming: false,
+                settled: true,
+                failed: false,
+                preimage: Some(preimage(1)),
+                fee: Some(Msat(20)),
+            },
+            "settled",
+        ),
+        (
+            Found {
+                incoming: false,
+                settled: false,
+                failed: true,
+                preimage: None,
+                fee: None,
+            },
+            "failed",
+        ),
+        // A wallet that lies, or does not know yet.
+        (
+            Found {
+                incoming: false,
+                settled: true,
+                failed: false,
+                preimage: Some(preimage(2)),
+                fee: None,
+            },
+            "pending",
+        ),
+        (
+            Found {
+                incoming: false,
+                settled: false,
+                failed: false,
+                preimage: None,
+                fee: None,
+            },
+            "pending",
+        ),
+    ] {
+        let folder = folder.path().join(state).join(format!("{}", found.settled));
+        let wallet = script(&[lost()]);
+        let account = account(&wallet, &folder);
+        let error = pay(&account, &regtest(1, 5000)).await.unwrap_err();
+        assert!(error.message.contains("unknown"), "{error}");
+        assert_eq!(left(&account).await, 30_000 - 5000 - 1050);
+        // Asked again it is not sent again, as long as the wallet says nothing.
+        assert!(
+            pay(&account, &regtest(1, 5000))
+                .await
+                .unwrap_err()
+                .message
+                .contains("unknown")
+        );
+        assert_eq!(wallet.paid.lock().len(), 1);
+        *wallet.found.lock() = Some(Ok(found));
+        let shown = call(
+            &account,
+            "lookupInvoice",
+            json!({ "invoice": regtest(1, 5000) }),
+        )
+        .await
+        .unwrap();
+        assert_eq!(shown["state"], state);
+        let expected = match state {
+            "settled" => 30_000 - 5020,
+            "failed" => 30_000,
+            _ => 30_000 - 6050,
+        };
+        assert_eq!(left(&account).await, expected, "{state}");
+    }
+}
+
+#[tokio::test]
+async fn incoming_or_unknown_payment_gives_nothing_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let wallet = script(&[Paid::Unknown("lost".to_owned())]);
+    let account = account(&wallet, folder.path());
+    pay(&account, &regtest(1, 5000)).await.unwrap_err();
+    let found = |incoming| {
+        Ok(Found {
+            incoming,
+            settled: false,
+            failed: true,
+            preimage: None,
+            fee: None,
+        })
+    };
+    let ledger = account.ledger().await.unwrap();
+    let later = SystemTime::now() + CERTAIN * 2;
+    for (answer, left_over) in [
+        (found(true), 30_000 - 6050),
+        (Err(WalletError::NotFound), 30_000 - 6050),
+        (found(false), 30_000),
+    ] {
+        *wallet.found.lock() = Some(answer);
+        let hash = hash(1).to_string();
+        resolve(&*wallet, ledger, &hash, later, false)
+            .await
+            .unwrap();
+        assert_eq!(left(&account).await, left_over);
+    }
+}
+
+#[tokio::test]
+async fn wallet_without_proof_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, proof) in [
+        (1, preimage(2)),
+        (2, String::new()),
+        (3, "zz".repeat(32)),
+        (4, preimage(4)[1..].to_owned()),
+    ] {
+        let wallet = script(&[Paid::Yes {
+            fee: Msat(0),
+            preimage: proof,
+        }]);
+        let account = account(&wallet, &folder.path().join(number.to_string()));
+        let error = pay(&account, &regtest(number, 1000)).await.unwrap_err();
+        assert!(error.message.contains("no proof"), "{error}");
+        assert_eq!(left(&account).await, 30_000 - 1000 - 1010);
+    }
+}
+
+#[tokio::test]
+async fn wallet_that_takes_too_much_pays_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let wallet = script(&[yes(1, 2000), yes(2, 2000), yes(3, 0)]);
+    let account = account(&wallet, folder.path());
+    for number in [1, 2] {
+        pay(&account, &regtest(number, 1000)).await.unwrap();
+    }
+    // What it took is what counts.
+    assert_eq!(left(&account).await, 30_000 - 6000);
+    assert!(
+        pay(&account, &regtest(3, 1000))
+            .await
+            .unwrap_err()
+            .message
+            .contains("largest fee")
+    );
+    assert_eq!(wallet.paid.lock().len(), 2);
+}
+
+#[tokio::test]
+async fn payment_goes_on_without_its_guest_and_others_join_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let wallet = Arc::new(Script {
+        answers: Mutex::new(vec![yes(1, 3)]),
+        hold: Some(Notify::new()),
+        ..Script::default()
+    });
+    let account = account(&wallet, folder.path());
+    let text = regtest(1, 1000);
+    let mut abandoned = Box::pin(pay(&account, &text));
+    // Until it is at the wallet.
+    while wallet.paid.lock().is_empty() {
+        tokio::select! {
+            biased;
+            _ = &mut abandoned => panic!("it is held"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    drop(abandoned);
+    let joined = tokio::spawn({
+        let (account, text) = (Arc::clone(&account), text.clone());
+        async move { pay(&account, &text).await }
+    });
+    wallet.hold.as_ref().unwrap().notify_one();
+    assert_eq!(joined.await.unwrap().unwrap()["fees_paid"], 3);
+    assert_eq!(wallet.paid.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn invoice_is_made_and_found_by_the_grant_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let wallet = script(&[]);
+    let account = account(&wallet, folder.path());
+    let made = call(
+        &account,
+        "makeInvoice",
+        json!({ "amount": 2000, "description": "tea" }),
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        (&made["amount"], &made["description"]),
+        (&json!(2000), &json!("tea"))
+    );
+    *wallet.found.lock() = Some(Ok(Found {
+        incoming: false,
+        settled: true,
+        failed: false,
+        preimage: Some(preimage(99)),
+        fee: None,
+    }));
+    let found = call(
+        &account,
+        "lookupInvoice",
+        json!({ "payment_hash": made["payment_hash"] }),
+    )
+    .await
+    .unwrap();
+    assert_eq!(found["state"], "settled");
+    let other = call(
+        &account,
+        "lookupInvoice",
+        json!({ "invoice": regtest(5, 1) }),
+    )
+    .await
+    .unwrap_err();
+    assert_eq!(other.name, "NotFound");
+    for argument in [
+        json!({}),
+        json!({ "amount": 0 }),
+        json!({ "amount": 1, "description": "x".repeat(640) }),
+    ] {
+        assert!(call(&account, "makeInvoice", argument).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn payments_at_the_same_time_stay_within_the_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Arc::new(Ledger::open(folder.path(), Msat(1000)).await.unwrap());
+    let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let reserving = (0..50).map(|number| {
+        let ledger = Arc::clone(&ledger);
+        tokio::spawn(async move {
+            ledger
+                .reserve(&format!("{number}"), Msat(90), Msat(10), now)
+                .await
+        })
+    });
+    let mut new = 0;
+    for reserved in futures_util::future::join_all(reserving).await {
+        match reserved.unwrap() {
+            Ok(reservation) => new += u64::from(reservation == Reservation::New),
+            Err(error) => assert!(matches!(error, LedgerError::Day { .. }), "{error}"),
+        }
+    }
+    assert_eq!((new, ledger.spent(now).await.unwrap()), (10, Msat(1000)));
+    // The next day has its own.
+    let next = now + Duration::from_secs(24 * 60 * 60);
+    assert_eq!(ledger.spent(next).await.unwrap(), Msat(0));
+    // A second one of the same folder has the same book.
+    let again = Ledger::open(folder.path(), Msat(1000)).await.unwrap();
+    assert_eq!(again.spent(now).await.unwrap(), Msat(1000));
+}
+
+// ---- kill -9 ----
+
+const FOLDER: &str = "STOCKADE_TEST_LEDGER";
+const KILLS: &str = "STOCKADE_LEDGER_KILLS";
+const LIMIT: u64 = 100_000;
+const NOW: u64 = 1_700_000_000;
+
+/// Pays until it is killed; not a test by itself. What the wallet is asked to pay stands in a file of its own, written
+/// after the reservation and before the outcome is known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child_pays() {
+    let Ok(folder) = std::env::var(FOLDER) else {
+        return;
+    };
+    let folder = Path::new(&folder);
+    let ledger = Ledger::open(folder, Msat(LIMIT)).await.unwrap();
+    let now = UNIX_EPOCH + Duration::from_secs(NOW);
+    let mut wallet = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(folder.join("wallet"))
+        .unwrap();
+    println!("began");
+    for number in 0_u64.. {
+        let hash = format!("{}-{number}", std::process::id());
+        let amount = 1 + number * 37 % 200;
+        match ledger.reserve(&hash, Msat(amount), Msat(10), now).await {
+            Ok(_) => {}
+            Err(LedgerError::Day { .. }) => break,
+            Err(error) => panic!("{error}"),
+        }
+        // One of three fails, and the wallet pays nothing; one of three is paid without anybody knowing.
+        if number % 3 != 0 {
+            // In one piece, so that no line is cut.
+            wallet
+                .write_all(format!("{hash} {amount}\n").as_bytes())
+                .unwrap();
+        }
+        match number % 3 {
+            0 => ledger.settle(&hash, None, None).await.unwrap(),
+            1 => ledger
+                .settle(&hash, None, Some((Msat(0), &preimage(1))))
+                .await
+                .unwrap(),
+            _ => {}
+        }
+    }
+    println!("full");
+    std::thread::park();
+}
+
+#[test]
+fn ledger_under_kill_never_exceeds_its_limit() {
+    let kills: u64 = std::env::var(KILLS)
+        .ok()
+        .and_then(|kills| kills.parse().ok())
+        .unwrap_or(25);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let now = UNIX_EPOCH + Duration::from_secs(NOW);
+    let mut folder = tempfile::tempdir().unwrap();
+    for kill in 0..kills {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "lightning::tests::child_pays", "--nocapture"])
+            .env(FOLDER, folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let began = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("began")));
+        assert!(began.is_some(), "the child does not begin");
+        // An instant that differs each time, in the midst of a commit as well as between two.
+        std::thread::sleep(Duration::from_micros(kill * 7919 % 30_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let full = lines
+            .map_while(Result::ok)
+            .any(|line| line.contains("full"));
+
+        // What the wallet paid is what the ledger knows of, and within the limit.
+        let text = std::fs::read_to_string(folder.path().join("wallet")).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let mut seen = HashSet::new();
+        let mut paid = 0;
+        for (hash, amount) in whole.lines().filter_map(|line| line.split_once(' ')) {
+            assert!(seen.insert(hash), "{hash} was paid twice");
+            paid += amount.parse::<u64>().unwrap();
+        }
+        let spent = runtime.block_on(async {
+            let ledger = Ledger::open(folder.path(), Msat(LIMIT)).await.unwrap();
+            for hash in seen.iter().take(50) {
+                let (payment, _) = ledger.payment(hash).await.unwrap().unwrap();
+                assert_ne!(payment.state, PaymentState::Failed, "{hash}");
+            }
+            ledger.spent(now).await.unwrap()
+        });
+        assert!(
+            paid <= spent.0 && spent.0 <= LIMIT,
+            "kill {kill}: {paid} paid, {} spent of {LIMIT}",
+            spent.0
+        );
+        if full {
+            folder = tempfile::tempdir().unwrap();
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What is granted to an isolate that is not a mirror: the guest of a host script, of a program or of a command.
+//!
+//! Its calls, streams and requests are those of a mirror: the same messages, parsed as hostile input and held to the
+//! same bounds. Everything else that the isolate sends is its host's.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use serde::Deserialize;
+use stockade_capability::{Capability, Owner};
+use stockade_http::{Body, UpstreamSocket};
+use stockade_limits::IsolateOptions;
+use stockade_protocol::{GuestError, Payload};
+use stockade_supervisor::{Event, IsolateHandle, Supervisor, TerminateReason};
+
+use crate::mirror::Mirror;
+use crate::observer::Unobserved;
+use crate::options::InstanceOptions;
+use crate::pool::Pool;
+use crate::services::{NoServices, Services};
+
+/// The number of the first stream that is opened for the guest here. The streams of the guest's host have lower ones:
+/// it numbers them from 0, and no isolate lives long enough for it to get here.
+const FIRST_STREAM: u64 = 1 << 40;
+
+/// The capabilities of an isolate, and nothing else.
+pub struct GrantedServices {
+    granted: HashMap<String, Arc<dyn Capability>>,
+}
+
+impl GrantedServices {
+    /// By their names in `env`.
+    #[must_use]
+    pub fn new(granted: HashMap<String, Arc<dyn Capability>>) -> Self {
+        Self { granted }
+    }
+}
+
+impl Services for GrantedServices {
+    fn fetch(
+        &self,
+        request: Request<Body>,
+    ) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
+        NoServices.fetch(request)
+    }
+
+    fn websocket(
+        &self,
+        url: String,
+        protocols: Vec<String>,
+    ) -> BoxFuture<'static, Result<UpstreamSocket, GuestError>> {
+        NoServices.websocket(url, protocols)
+    }
+
+    fn capability(&self, name: &str) -> Option<Arc<dyn Capability>> {
+        self.granted.get(name).map(Arc::clone)
+    }
+
+    fn ended(&self, owner: &Owner) {
+        for capability in self.granted.values() {
+            capability.ended(owner);
+        }
+    }
+}
+
+/// Which requests of the guest are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Those for bindings.
+    Bindings,
+    /// Those, and `fetch`.
+    BindingsAndFetch,
+}
+
+/// An isolate and what it is granted. Dropped, it aborts what runs and has the capabilities close what the isolate
+/// holds open. Must be used within a tokio runtime.
+pub struct GrantedGuest {
+    mirror: Arc<Mirror>,
+    takes: Takes,
+}
+
+/// The id that a message of the runtime names.
+#[derive(Deserialize)]
+struct Named {
+    id: u64,
+}
+
+impl GrantedGuest {
+    /// `name` is the owner's in the records of calls.
+    #[must_use]
+    pub fn new(
+        name: &str,
+        supervisor: Supervisor,
+        handle: IsolateHandle,
+        services: Arc<dyn Services>,
+        takes: Takes,
+    ) -> Self {
+        let options = InstanceOptions::new(name, IsolateOptions::default());
+        let pool = Pool::new(options, supervisor, services, Arc::new(Unobserved));
+        let mirror = Mirror::new(handle.id(), handle, pool);
+        mirror.number_streams_from(FIRST_STREAM);
+        Self { mirror, takes }
+    }
+
+    /// Takes what belongs to the grants; gives back what does not. A message that breaks the protocol terminates
+    /// the isolate.
+    pub fn take(&self, event: Event) -> Option<Event> {
+        let taken = match event {
+            Event::Request { id, method, data } => {
+                if !self.is_taken(&method) {
+                    return Some(Event::Request { id, method, data });
+                }
+                self.mirror.asked(id, &method, data)
+            }
+            Event::Control { name, data } => {
+                if !self.is_ours(&name, &data) {
+                    return Some(Event::Control { name, data });
+                }
+                self.mirror.control(&name, data)
+            }
+            other => return Some(other),
+        };
+        if let Err(malformed) = taken {
+            let handle = &self.mirror.handle;
+            handle.terminate(TerminateReason::PolicyViolation, malformed.to_string());
+        }
+        None
+    }
+
+    /// Whether a call has no answer yet, or the guest waits for a chunk of a stream: something will happen without it.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.mirror.has_asks() || self.mirror.has_awaited_streams()
+    }
+
+    fn is_taken(&self, method: &str) -> bool {
+        match method {
+            "binding.call" | "binding.fetch" | "binding.open" => true,
+            "fetch" => self.takes == Takes::BindingsAndFetch,
+            _ => false,
+        }
+    }
+
+    /// Whether a control message is about a call or a stream that is open here.
+    fn is_ours(&self, name: &str, data: &Payload) -> bool {
+        let id = || serde_json::from_str::<Named>(&data.json).map(|named| named.id);
+        match name {
+            "request.cancel" => id().is_ok_and(|id| self.mirror.is_asking(id)),
+            "stream.chunk" | "stream.end" | "stream.error" => {
+                id().is_ok_and(|id| self.mirror.reads_stream(id))
+            }
+            // Nobody else opens connections for the guest.
+            "pipe.data" | "pipe.end" | "pipe.tls" | "pipe.close" | "pipe.credit" => true,
+            "stream.pull" | "stream.cancel" => id().is_ok_and(|id| id >= FIRST_STREAM),
+            _ => false,
+        }
+    }
+}
+
+impl Drop for GrantedGuest {
+    fn drop(&mut self) {
+        self.mirror.close_services();
+    }
+}

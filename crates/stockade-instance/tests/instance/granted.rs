@@ -1,0 +1,154 @@
+//! An isolate that is not a mirror and has grants: what it holds ends with it, and its streams are read as they are asked
+//! for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use http_body_util::BodyExt;
+use stockade_capability::{
+    CallContext, CallPayload, Capability, HandleCount, HandleLimits, HandleTable, Owner, Reply,
+};
+use stockade_instance::{GrantedGuest, GrantedServices, Takes};
+use stockade_limits::IsolateOptions;
+use stockade_protocol::{FromIsolate, GuestError, Payload};
+use stockade_supervisor::{End, Event, EventQueue, TerminateReason};
+
+use crate::guest::{self, Guest, Received};
+
+/// `open` keeps a handle, `read` reads the stream that it is given, and gives how many bytes it had.
+struct Subject(Arc<HandleTable<()>>);
+
+impl Capability for Subject {
+    fn call(
+        &self,
+        context: CallContext,
+        method: &str,
+        mut arguments: CallPayload,
+    ) -> BoxFuture<'static, Result<CallPayload, GuestError>> {
+        if method == "open" {
+            let opened = self.0.insert(&context.owner, ());
+            return Box::pin(async move { Reply::plain(&opened?) });
+        }
+        Box::pin(async move {
+            let stream = arguments.streams.remove(0);
+            let read = stream.collect().await;
+            let read = read.map_err(|error| GuestError::new(error.to_string()))?;
+            Reply::plain(&read.to_bytes().len())
+        })
+    }
+
+    fn ended(&self, owner: &Owner) {
+        self.0.ended(owner);
+    }
+}
+
+/// Runs a guest with the grant `A` to its end: how it ended, what of it was not the grants', and the handles that
+/// were open before and after.
+async fn run(
+    begin: impl Fn(&Guest) + Send + Sync + Clone + 'static,
+    script: impl Fn(&Guest, Received) + Send + Sync + Clone + 'static,
+) -> (End, Vec<String>, [usize; 2]) {
+    let count = HandleCount::default();
+    let limits = HandleLimits {
+        most: 4,
+        idle: Duration::from_secs(60),
+        life: Duration::from_secs(60),
+    };
+    let table = Arc::new(HandleTable::new(limits, count.clone()));
+    let subject: Arc<dyn Capability> = Arc::new(Subject(table));
+    let supervisor = guest::supervisor(move |guest| {
+        begin(guest);
+        Some(Box::new(script.clone()))
+    });
+    let queue = EventQueue::new();
+    let handle = supervisor.create(IsolateOptions::default(), &queue).await;
+    let handle = handle.unwrap();
+    handle.listen();
+    let services = GrantedServices::new(HashMap::from([("A".to_owned(), subject)]));
+    let granted = GrantedGuest::new(
+        "a",
+        supervisor.clone(),
+        handle.clone(),
+        Arc::new(services),
+        Takes::Bindings,
+    );
+    let mut others = Vec::new();
+    loop {
+        let (_, events) = queue.events().await;
+        for event in events {
+            match granted.take(event) {
+                Some(Event::Request { method, .. }) => others.push(method),
+                Some(Event::Control { name, .. }) => others.push(name),
+                _ => {}
+            }
+            // A guest that was ended from outside is not waited for.
+            if let Some(end) = handle.end() {
+                let before = count.open();
+                drop(granted);
+                return (end, others, [before, count.open()]);
+            }
+        }
+    }
+}
+
+const OPEN: &str = r#"{"binding":"A","method":"open","args":[]}"#;
+
+fn end(guest: &Guest) {
+    guest.context.terminate(TerminateReason::CpuLimit, "test");
+}
+
+fn is(end: &End, expected: TerminateReason) -> bool {
+    matches!(end, End::Terminated { reason, .. } if *reason == expected)
+}
+
+#[tokio::test]
+async fn handles_of_an_isolate_that_is_terminated_are_closed() {
+    let (ended, others, open) = run(
+        |guest| {
+            guest.ask(1, "binding.call", OPEN);
+            guest.ask(7, "mine", "1");
+            // Of a stream of the isolate's own host.
+            guest.control("stream.pull", r#"{"id":0,"n":1}"#);
+        },
+        |guest, received| {
+            if let Received::Answer(1, Ok(_)) = received {
+                end(guest);
+            }
+        },
+    )
+    .await;
+    assert!(is(&ended, TerminateReason::CpuLimit), "{ended:?}");
+    assert_eq!(others, ["mine", "stream.pull"]);
+    assert_eq!(open, [1, 0]);
+}
+
+/// Has the host read a stream of the guest.
+fn give_stream(guest: &Guest) {
+    guest.send(FromIsolate::Request {
+        id: 1,
+        method: "binding.call".to_owned(),
+        data: Payload {
+            json: r#"{"binding":"A","method":"read","args":["\u0000s5"]}"#.to_owned(),
+            bytes: Vec::new(),
+            marked: true,
+        },
+    });
+}
+
+#[tokio::test]
+async fn stream_of_an_isolate_is_read_as_it_is_asked_for() {
+    let (ended, _, _) = run(give_stream, |guest, received| {
+        if received.control("stream.pull").is_some() {
+            guest.chunk(5, b"12345");
+            guest.end_stream(5);
+        }
+        if let Received::Answer(1, result) = received {
+            assert_eq!(result.unwrap().json, "5");
+            end(guest);
+        }
+    })
+    .await;
+    assert!(is(&ended, TerminateReason::CpuLimit), "{ended:?}");
+}

@@ -1,0 +1,28 @@
+//! Limits, grants and options of isolates: parsed, checked, and nothing else.
+//!
+//! Invariants:
+//! 1. A [`Limits`] or [`IsolateOptions`] value is always within the ranges its fields document.
+//! 2. Checking goes on after the first problem: one error names them all.
+//!
+//! Deliberately absent: any I/O, any enforcement. Pure data, so that every other crate may depend on it.
+
+mod built_in;
+mod limits;
+mod options;
+mod problem;
+mod rate;
+mod read;
+mod wire;
+
+pub use built_in::{NODE_MODULES, SITE_MODULES, node_module};
+pub use limits::{
+    CpuShare, Limits, MAX_IO_BYTES, MAX_IO_OPS, MAX_MEMORY_MB, MAX_PENDING_REQUESTS, MIN_IO_BYTES,
+    MIN_MEMORY, MIN_TIME, MIN_WALL_TIME_DEFAULT,
+};
+pub use options::{
+    CgroupUse, ConsoleMode, DEFAULT_KILL_GRACE, DEFAULT_TIMER_PRECISION, Fresh, IsolateOptions,
+    Isolation, KILL_GRACE, MAX_MODULE_BYTES, MAX_NAME_LEN, SandboxOptions, Wx,
+};
+pub use problem::{OptionProblem, OptionsError};
+pub use rate::{Admission, IoLimiter, IoRates, LineLimiter, RateLimiter};
+pub use wire::WireError;

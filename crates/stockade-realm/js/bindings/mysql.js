@@ -1,0 +1,8 @@
+// A MySQL or MariaDB database, to which the guest's own driver speaks.
+
+(function () {
+const { core } = __bootstrap;
+const { creates } = core.loadExtScript("ext:stockade_realm/doors.js");
+
+return { create: creates({ __proto__: null, scheme: "mysql", port: 3306, query: "" }) };
+})();

@@ -1,0 +1,4 @@
+import { strict } from "node:assert";
+
+export * from "node:assert";
+export default strict;
