@@ -7,7 +7,7 @@ use stockade_protocol::{Attachment, GuestError, MarkedString, Payload};
 use crate::{CallPayload, ErrorName};
 
 impl CallPayload {
-    /// Reads the one argument of a call, which is at most `max` bytes of JSON: parsed, it takes a multiple of that.
+    /// Reads the one argument of a call, an object of at most `max` bytes of JSON: parsed, it takes a multiple of that.
     ///
     /// Its texts and marks are `String`s in `T`, and [`Attachments`] gives what they stand for.
     ///
@@ -24,6 +24,11 @@ impl CallPayload {
                 "arguments of {} bytes are too long, the data of bytes and streams not counted: at most {max} are read",
                 json.len()
             )));
+        }
+        // A struct would be read from a list of its fields as well, which no approver of the call expects.
+        let inner = json.trim_ascii_start().strip_prefix('[');
+        if !inner.is_some_and(|inner| inner.trim_ascii_start().starts_with('{')) {
+            return Err(ErrorName::Type.error("the arguments do not fit: one object is needed"));
         }
         let [argument] =
             serde_json::from_str::<[T; 1]>(&json).map_err(|error| misread(&json, &error))?;
@@ -147,7 +152,7 @@ mod tests {
     #[test]
     fn arguments_give_each_stream_once() {
         let payload = Payload {
-            json: r#"["\u0000s0"]"#.to_owned(),
+            json: r#"[{"a":"\u0000s0"}]"#.to_owned(),
             marked: true,
             ..Payload::default()
         };
@@ -155,9 +160,9 @@ mod tests {
             payload,
             streams: vec![stockade_http::empty_body()],
         };
-        let (text, mut attachments) = call.read::<String>(1000).unwrap();
-        assert!(attachments.body(&text).is_ok());
-        let error = attachments.body(&text).err().unwrap();
+        let (texts, mut attachments) = call.read::<Texts>(1000).unwrap();
+        assert!(attachments.body(&texts["a"]).is_ok());
+        let error = attachments.body(&texts["a"]).err().unwrap();
         assert!(error.message.contains("used before"), "{error}");
     }
 

@@ -38,6 +38,7 @@ pub fn parse_grants(json: &str, base: &Path) -> Result<BTreeMap<String, Grant>, 
     let text = format!("{{\"grants\": {json}}}");
     read(&text, base, &GRANTS, |top, source| {
         let mut read = grants::grants(top);
+        grants::refuse_approvals(top);
         files::look_at_grants(read.values_mut(), source);
         read
     })
@@ -124,6 +125,10 @@ mod tests {
                 "grants.N.dns.names[0]",
             ),
             (r#"{"N": {"dns": {"names": "a"}}}"#, "grants.N.dns.names"),
+            (
+                r#"{"N": {"dns": {"names": ["a.example"]}, "approve": {"instance": "b"}}}"#,
+                "grants.N.approve: there is no instance here",
+            ),
             (
                 r#"{"N": {"dns": {"names": ["a.example"], "limits": {"rate": 0}}}}"#,
                 "allowed: a whole number from 1 to 1000000",

@@ -28,7 +28,7 @@ use crate::budget::Quota;
 use crate::connect::{self, BrokerError, ConnectFailure, race, tls_error};
 use crate::error::EgressError;
 use crate::in_flight::{Begun, InFlight};
-use crate::policy::{Admitted, Denied, EgressLimits};
+use crate::policy::{Admitted, Denied, EgressLimits, names};
 use crate::resolve::Resolver;
 
 /// Datagrams of this time may go at once.
@@ -101,6 +101,9 @@ impl Deadline {
 
 /// Starts TLS in a connection that is open.
 pub struct TlsStart {
+    sockets: Arc<Sockets>,
+    /// The index of the rule that allowed the connection.
+    rule: usize,
     connector: TlsConnector,
     host: Host,
     target: String,
@@ -110,7 +113,7 @@ pub struct TlsStart {
 
 impl TlsStart {
     /// Starts TLS in `stream`, between two bytes of it. `name` is what the server must prove, where it is not the host
-    /// that the guest connected to.
+    /// that the guest connected to: one that the rule of the connection names, too.
     ///
     /// # Errors
     /// See [`EgressError`].
@@ -126,7 +129,19 @@ impl TlsStart {
                 why: failure.to_string(),
             })
         };
-        let name = server_name(&self.host, name).map_err(|failure| fails(&failure))?;
+        let unfit = || {
+            fails(&ConnectFailure::Tls(
+                "the name is not one for TLS".to_owned(),
+            ))
+        };
+        let name = name.map(|name| Host::parse(&name)).transpose();
+        let host = name.map_err(|_| unfit())?.unwrap_or(self.host.clone());
+        let rule = &self.sockets.policy.rules[self.rule];
+        // The server may be a front of many, which goes by this name.
+        if host != self.host && !names(&rule.hosts, &rule.addresses, &host) {
+            return Err(in_flight.refuse(Reason::HostNotAllowed));
+        }
+        let name = server_name(host).ok_or_else(unfit)?;
         self.deadline.watched.tls_started();
         let shaken = tokio::time::timeout(self.limit, self.connector.connect(name, stream)).await;
         match shaken {
@@ -163,13 +178,11 @@ fn tls_config(rule: &SocketRule) -> Result<Arc<ClientConfig>, BrokerError> {
     })
 }
 
-/// The name that a server must prove.
-fn server_name(host: &Host, name: Option<String>) -> Result<ServerName<'static>, ConnectFailure> {
-    let unfit = || ConnectFailure::Tls("the name is not one for TLS".to_owned());
-    match (name, host) {
-        (Some(name), _) => ServerName::try_from(name).map_err(|_| unfit()),
-        (None, Host::Address(address)) => Ok(ServerName::from(*address)),
-        (None, Host::Name(name)) => ServerName::try_from(name.clone()).map_err(|_| unfit()),
+/// The name that a server must prove, where `host` can be one.
+fn server_name(host: Host) -> Option<ServerName<'static>> {
+    match host {
+        Host::Address(address) => Some(ServerName::from(address)),
+        Host::Name(name) => ServerName::try_from(name).ok(),
     }
 }
 
@@ -274,7 +287,9 @@ impl Sockets {
             life: self.limits.request_timeout,
         };
         let connector = self.tls_of(rule).filter(|_| is_tcp);
-        let start = connector.map(|connector| TlsStart {
+        let start = connector.map(|(rule, connector)| TlsStart {
+            sockets: Arc::clone(&self),
+            rule,
             connector,
             host,
             target: shown.clone(),
@@ -304,14 +319,14 @@ impl Sockets {
         })
     }
 
-    /// What puts TLS into connections of a rule, where any does.
-    fn tls_of(&self, rule: &SocketRule) -> Option<TlsConnector> {
+    /// The index of a rule, and what puts TLS into its connections, where any does.
+    fn tls_of(&self, rule: &SocketRule) -> Option<(usize, TlsConnector)> {
         let at = self
             .policy
             .rules
             .iter()
             .position(|other| std::ptr::eq(other, rule))?;
-        self.tls.get(at)?.clone()
+        Some((at, self.tls.get(at)?.clone()?))
     }
 
     async fn checked_addresses<'a>(

@@ -165,6 +165,57 @@ async fn connection_has_tls_from_its_first_byte_or_later() {
 }
 
 #[tokio::test]
+async fn server_name_that_the_rule_does_not_name_is_refused() {
+    let authority = Authority::new();
+    let acceptor = authority.acceptor(&["db.example"], &[]);
+    let server = servers::raw(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                echo(stream).await;
+            }
+        }
+    })
+    .await;
+    let setting = Setting::new();
+    let naming = |host: &str| {
+        let hosts = ["127.0.0.1", host].map(|host| HostPattern::parse(host).unwrap());
+        let change = |policy: &mut SocketPolicy| {
+            policy.rules[0].ca = vec![authority.root()];
+            policy.rules[0].hosts = hosts.to_vec();
+        };
+        open(&setting, policy(TlsUse::Required, change))
+    };
+    let named = |sockets: &Arc<Sockets>, secure| {
+        sockets.clone().connect(SocketTarget {
+            host: "127.0.0.1".to_owned(),
+            port: server.port(),
+            protocol: Protocol::Tcp,
+            secure,
+            server_name: Some("db.example".to_owned()),
+        })
+    };
+    let allowed = naming("*.example");
+    let connected = named(&allowed, Secure::On).await;
+    assert_eq!(
+        in_flight(&mut connected.unwrap().stream, "hello").await,
+        "hello"
+    );
+
+    // The hostile cases: from the first byte, and later.
+    let strict = naming("other.example");
+    let refused = named(&strict, Secure::On).await.err().unwrap();
+    assert!(refused.refusal().is_some(), "{refused}");
+    let connected = named(&strict, Secure::StartTls).await.unwrap();
+    let name = Some("db.example".to_owned());
+    let started = connected.start_tls.unwrap().start(connected.stream, name);
+    let refused = started.await.err().unwrap();
+    assert!(refused.refusal().is_some(), "{refused}");
+    let reasons = setting.reasons();
+    assert_eq!(reasons, [Reason::HostNotAllowed, Reason::HostNotAllowed]);
+}
+
+#[tokio::test]
 async fn client_certificate_of_a_rule_is_shown_to_a_server_that_asks() {
     let authority = Authority::new();
     let acceptor = authority.demanding("db.example");

@@ -145,6 +145,20 @@ pub(crate) fn approvals(fields: &Fields<'_>) -> BTreeMap<String, Approve> {
     out
 }
 
+/// Refuses `approve` in the grants of a program, which has no instances that could be asked.
+pub(crate) fn refuse_approvals(fields: &Fields<'_>) {
+    for (_, found) in fields.entries("grants") {
+        if found.node.map().is_some()
+            && let Some(grant) = Fields::new(fields.reader(), &GRANT, &found)
+            && grant.has(APPROVE)
+        {
+            let what = "there is no instance here that could be asked";
+            let allowed = "a function as `approve` in a host script, Grants::approve in Rust";
+            grant.refuse(APPROVE, Message::allowed(what, allowed));
+        }
+    }
+}
+
 fn grant(reader: Reader<'_>, found: &Located<'_>) -> Option<Grant> {
     let fields = Fields::new(reader, &GRANT, found)?;
     let all = || GRANT.keys.iter().filter(|key| key.name != APPROVE);

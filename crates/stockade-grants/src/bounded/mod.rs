@@ -296,7 +296,10 @@ impl Call {
         let mut deadline = self.begun + limits.timeout;
         if let Some(approval) = &self.shared.approval {
             let asked = Instant::now();
-            let question = self.question(&arguments);
+            let question = self.question(&arguments).map_err(|why| {
+                let message = format!("the call cannot be approved: {why}");
+                refused(RefusalReason::Approval, ErrorName::Type, message)
+            })?;
             self.approved(approval, question).await?;
             deadline += asked.elapsed();
         }
@@ -304,29 +307,41 @@ impl Call {
     }
 
     /// What an approver is asked about the call.
-    fn question(&self, arguments: &CallPayload) -> Asked {
-        let (arguments, more) = Asked::shown(arguments);
-        Asked {
+    fn question(&self, arguments: &CallPayload) -> Result<Asked, &'static str> {
+        let (arguments, more) = Asked::shown(arguments)?;
+        Ok(Asked {
             instance: Arc::clone(&self.shared.instance),
             binding: Arc::clone(&self.shared.binding),
             kind: self.shared.kind.name,
             method: self.method,
             arguments,
             more,
-        }
+        })
     }
 
-    /// Asks whether the call may be made. What is answered is noted.
-    async fn approved(&self, approval: &Approval, question: Asked) -> Result<(), Failure> {
+    /// Asks whether the call may be made. What is answered is noted. An approver goes on after a guest has cancelled
+    /// the call, and so long the call keeps its place.
+    async fn approved(
+        self: &Arc<Self>,
+        approval: &Approval,
+        question: Asked,
+    ) -> Result<(), Failure> {
         let asked = approval.approver.approve(question);
-        let answer = match tokio::time::timeout(approval.timeout, asked).await {
-            Ok(Ok(true)) => "yes",
-            Ok(Ok(false)) => "no",
-            Ok(Err(why)) => {
+        let (call, limit) = (Arc::clone(self), approval.timeout);
+        let asked = tokio::spawn(async move {
+            let answer = tokio::time::timeout(limit, asked).await;
+            drop(call);
+            answer
+        });
+        let answer = match asked.await {
+            Ok(Ok(Ok(true))) => "yes",
+            Ok(Ok(Ok(false))) => "no",
+            Ok(Ok(Err(why))) => {
                 self.notes.add("approver", why.as_str());
                 "failed"
             }
-            Err(_) => "timed out",
+            Ok(Err(_)) => "timed out",
+            Err(_) => "failed",
         };
         self.notes.add("approved", answer);
         if answer == "yes" {
