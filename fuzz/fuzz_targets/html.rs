@@ -12,7 +12,7 @@ libfuzzer_sys::fuzz_target!(|input: (String, Vec<Vec<u8>>)| {
     let write = |rewriter: &mut Rewriter, read: Result<(), HtmlError>| {
         read?;
         let mut element = false;
-        while let Some(visit) = rewriter.next() {
+        while let Some(visit) = rewriter.next_visit() {
             if let Some(token) = visit.token {
                 element = matches!(token, Token::Element { .. });
             }

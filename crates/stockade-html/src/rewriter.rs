@@ -147,7 +147,7 @@ impl Rewriter {
     }
 
     /// The next visit; the one before is over with it. `None` when what was read is to be written.
-    pub fn next(&mut self) -> Option<Visit> {
+    pub fn next_visit(&mut self) -> Option<Visit> {
         self.settle();
         let visit = self.record.borrow_mut().visits.pop_front()?;
         let expects_end_tag = matches!(
@@ -256,7 +256,7 @@ mod tests {
         let mut rewriter = Rewriter::new(handlers, "utf-8")?;
         let mut output = Vec::new();
         let mut visits = |rewriter: &mut Rewriter| {
-            while let Some(visit) = rewriter.next() {
+            while let Some(visit) = rewriter.next_visit() {
                 for change in handle(&visit) {
                     rewriter.change(change)?;
                 }
@@ -386,7 +386,7 @@ mod tests {
         let mut rewriter = Rewriter::new(&[elements("a")], "utf-8").unwrap();
         rewriter.read(b"<a>").unwrap();
         assert!(rewriter.change(Change::Remove).is_err(), "no visit");
-        assert!(rewriter.next().is_some());
+        assert!(rewriter.next_visit().is_some());
         for name in ["", "1", "a b", "a>", "a/"] {
             let refused = rewriter.change(Change::SetName(name.to_owned()));
             assert!(matches!(refused, Err(HtmlError::TagName(_))), "{name:?}");
@@ -401,7 +401,7 @@ mod tests {
         let refused = rewriter.change(Change::SetText("-->".to_owned()));
         assert!(matches!(refused, Err(HtmlError::CommentText(_))));
         rewriter.change(Change::SetName("b".to_owned())).unwrap();
-        assert!(rewriter.next().is_none());
+        assert!(rewriter.next_visit().is_none());
         assert_eq!(rewriter.write().unwrap(), b"<b>");
     }
 
@@ -484,9 +484,9 @@ mod tests {
     fn charset_decides_how_content_is_written() {
         let mut rewriter = Rewriter::new(&[elements("a")], "Latin1").unwrap();
         rewriter.read(b"<a>\xe4</a>").unwrap();
-        rewriter.next().unwrap();
+        rewriter.next_visit().unwrap();
         rewriter.change(before("\u{e4}\u{20ac}\u{4e00}")).unwrap();
-        while rewriter.next().is_some() {}
+        while rewriter.next_visit().is_some() {}
         assert_eq!(rewriter.write().unwrap(), b"\xe4\x80&#19968;<a>\xe4</a>");
         let refused = |charset| Rewriter::new(&[], charset).err().unwrap().to_string();
         assert!(refused("none").contains("Unknown character encoding"));

@@ -179,7 +179,7 @@ pub(crate) fn op_html_next(
     state: &mut OpState,
     #[smi] id: u32,
 ) -> Result<Option<Found>, JsErrorBox> {
-    let visit = document(state, id)?.rewriter.next();
+    let visit = document(state, id)?.rewriter.next_visit();
     Ok(visit.map(|visit| Found {
         handler: visit.handler.map_or(-1, |number| number as i64),
         token: visit.token.map(FoundToken::from),

@@ -1,21 +1,9 @@
-//! Every key of the configuration changes something: each is changed, and what is made of the file must
-//! differ.
+//! The keys of the configuration, each with another value than the one that it has.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::path::Path;
-
-use serde_json::{Map, Value, json};
-use stockade_broker::Secrets;
-use stockade_config::{Config, Listener};
-use stockade_http::Body;
-
-use stockade_transpile::ModuleFiles;
-
-use super::{egress, gateway, grants, instance, logging, sockets};
+use serde_json::{Value, json};
 
 /// Several sites, with something of everything.
-fn many() -> Value {
+pub(super) fn many() -> Value {
     json!({
         "version": "1.0",
         "listeners": [
@@ -79,7 +67,7 @@ fn many() -> Value {
 }
 
 /// The short form with one site.
-fn single() -> Value {
+pub(super) fn single() -> Value {
     json!({
         "version": "1.0",
         "network": {
@@ -91,7 +79,7 @@ fn single() -> Value {
 }
 
 /// Files that the configurations name.
-const FILES: [&str; 19] = [
+pub(super) const FILES: [&str; 19] = [
     // What is in a file is its name: these two are keys, and the next six are servers.
     "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa",
     "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d",
@@ -115,15 +103,15 @@ const FILES: [&str; 19] = [
 ];
 
 /// One key, changed.
-struct Case {
-    base: fn() -> Value,
+pub(super) struct Case {
+    pub(super) base: fn() -> Value,
     /// The keys that lead to it; numbers are places in lists.
-    path: &'static str,
-    value: Value,
+    pub(super) path: String,
+    pub(super) value: Value,
     /// What is there before and after, for the key to have a meaning.
-    with: Vec<(&'static str, Value)>,
+    pub(super) with: Vec<(&'static str, Value)>,
     /// What comes with the change, for the key to be allowed.
-    also: Vec<(&'static str, Value)>,
+    pub(super) also: Vec<(&'static str, Value)>,
 }
 
 impl Case {
@@ -138,10 +126,10 @@ impl Case {
     }
 }
 
-fn change(path: &'static str, value: Value) -> Case {
+fn change(path: impl Into<String>, value: Value) -> Case {
     Case {
         base: many,
-        path,
+        path: path.into(),
         value,
         with: Vec::new(),
         also: Vec::new(),
@@ -156,7 +144,7 @@ fn change_single(path: &'static str, value: Value) -> Case {
 }
 
 /// Keys that cannot be changed alone, and why.
-const EXEMPT: [(&str, &str, &str); 3] = [
+pub(super) const EXEMPT: [(&str, &str, &str); 3] = [
     ("config", "version", "there is one version"),
     ("data_guard", "enabled", "`false` is refused"),
     (
@@ -166,7 +154,40 @@ const EXEMPT: [(&str, &str, &str); 3] = [
     ),
 ];
 
-fn cases() -> Vec<Case> {
+/// A grant of each kind, and whether its limits have `handles`.
+const GRANTS: [(&str, bool); 10] = [
+    ("instances.web.grants.NAMES.dns", false),
+    ("instances.web.grants.DOCS.files", false),
+    ("instances.web.grants.KEY.key", false),
+    ("instances.web.grants.ME.nostr", false),
+    ("instances.web.grants.CHAIN.electrum", true),
+    ("instances.web.grants.NWC.lightning", false),
+    ("instances.web.grants.PG.postgres", true),
+    ("instances.web.grants.SQL.mysql", true),
+    ("instances.web.grants.CACHE.redis", true),
+    ("instances.web.grants.BOOK.sqlite", true),
+];
+
+/// Each limit of the calls of a grant.
+fn call_limits((grant, handles): (&str, bool)) -> impl Iterator<Item = Case> {
+    [
+        ("rate", json!(5)),
+        ("concurrent", json!(5)),
+        ("queue", json!(5)),
+        ("timeout", json!("7s")),
+        ("total_requests", json!(5)),
+        ("total_bytes", json!("5kb")),
+        ("total_period", json!("1day")),
+        ("max_request", json!("5kb")),
+        ("max_result", json!("5kb")),
+        ("handles", json!(5)),
+    ]
+    .into_iter()
+    .filter(move |(key, _)| handles || *key != "handles")
+    .map(move |(key, value)| change(format!("{grant}.limits.{key}"), value))
+}
+
+pub(super) fn cases() -> Vec<Case> {
     let acme = || {
         json!({
             "enabled": true, "accept_terms": true, "domains": ["a.example"],
@@ -177,7 +198,7 @@ fn cases() -> Vec<Case> {
     let mtls = || json!({"enable_mtls": true, "client_ca_path": "a.pem", "cert_path": "a.pem", "key_path": "a.key"});
     let of_mtls = |path, value| change_single(path, value).with("network.tls", mtls());
     let client = || json!({"mode": "required", "ca": "a.pem"});
-    vec![
+    let mut cases = vec![
         // The outermost keys.
         change("instances.more", json!({"code": "./code"})),
         change_single("instance.env.A", json!(1)),
@@ -381,30 +402,6 @@ fn cases() -> Vec<Case> {
             "instances.web.grants.NAMES.dns.allow_private",
             json!(["10.0.0.0/8"]),
         ),
-        change("instances.web.grants.NAMES.dns.limits.rate", json!(5)),
-        change("instances.web.grants.NAMES.dns.limits.concurrent", json!(5)),
-        change("instances.web.grants.NAMES.dns.limits.queue", json!(5)),
-        change("instances.web.grants.NAMES.dns.limits.timeout", json!("5s")),
-        change(
-            "instances.web.grants.NAMES.dns.limits.total_requests",
-            json!(5),
-        ),
-        change(
-            "instances.web.grants.NAMES.dns.limits.total_bytes",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.NAMES.dns.limits.total_period",
-            json!("1day"),
-        ),
-        change(
-            "instances.web.grants.NAMES.dns.limits.max_request",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.NAMES.dns.limits.max_result",
-            json!("5kb"),
-        ),
         change("instances.web.grants.NAMES.approve.instance", json!("page")),
         change("instances.web.grants.NAMES.approve.method", json!("ask")),
         change("instances.web.grants.NAMES.approve.timeout", json!("5s")),
@@ -412,148 +409,6 @@ fn cases() -> Vec<Case> {
         change("instances.web.grants.DOCS.files.mode", json!("write")),
         change("instances.web.grants.DOCS.files.storage", json!("5kb")),
         change("instances.web.grants.DOCS.files.max_file", json!("5kb")),
-        change("instances.web.grants.DOCS.files.limits.rate", json!(5)),
-        change(
-            "instances.web.grants.DOCS.files.limits.concurrent",
-            json!(5),
-        ),
-        change("instances.web.grants.DOCS.files.limits.queue", json!(5)),
-        change(
-            "instances.web.grants.DOCS.files.limits.timeout",
-            json!("5s"),
-        ),
-        change(
-            "instances.web.grants.DOCS.files.limits.total_requests",
-            json!(5),
-        ),
-        change(
-            "instances.web.grants.DOCS.files.limits.total_bytes",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.DOCS.files.limits.total_period",
-            json!("1day"),
-        ),
-        change(
-            "instances.web.grants.DOCS.files.limits.max_request",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.DOCS.files.limits.max_result",
-            json!("5kb"),
-        ),
-        change("instances.web.grants.KEY.key.limits.rate", json!(5)),
-        change("instances.web.grants.KEY.key.limits.concurrent", json!(5)),
-        change("instances.web.grants.KEY.key.limits.queue", json!(5)),
-        change("instances.web.grants.KEY.key.limits.timeout", json!("6s")),
-        change(
-            "instances.web.grants.KEY.key.limits.total_requests",
-            json!(5),
-        ),
-        change(
-            "instances.web.grants.KEY.key.limits.total_bytes",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.KEY.key.limits.total_period",
-            json!("1day"),
-        ),
-        change(
-            "instances.web.grants.KEY.key.limits.max_request",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.KEY.key.limits.max_result",
-            json!("5kb"),
-        ),
-        change("instances.web.grants.ME.nostr.limits.rate", json!(5)),
-        change("instances.web.grants.ME.nostr.limits.concurrent", json!(5)),
-        change("instances.web.grants.ME.nostr.limits.queue", json!(5)),
-        change("instances.web.grants.ME.nostr.limits.timeout", json!("6s")),
-        change(
-            "instances.web.grants.ME.nostr.limits.total_requests",
-            json!(5),
-        ),
-        change(
-            "instances.web.grants.ME.nostr.limits.total_bytes",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.ME.nostr.limits.total_period",
-            json!("1day"),
-        ),
-        change(
-            "instances.web.grants.ME.nostr.limits.max_request",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.ME.nostr.limits.max_result",
-            json!("5kb"),
-        ),
-        change("instances.web.grants.CHAIN.electrum.limits.rate", json!(5)),
-        change(
-            "instances.web.grants.CHAIN.electrum.limits.concurrent",
-            json!(5),
-        ),
-        change("instances.web.grants.CHAIN.electrum.limits.queue", json!(5)),
-        change(
-            "instances.web.grants.CHAIN.electrum.limits.timeout",
-            json!("6s"),
-        ),
-        change(
-            "instances.web.grants.CHAIN.electrum.limits.total_requests",
-            json!(5),
-        ),
-        change(
-            "instances.web.grants.CHAIN.electrum.limits.total_bytes",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.CHAIN.electrum.limits.total_period",
-            json!("1day"),
-        ),
-        change(
-            "instances.web.grants.CHAIN.electrum.limits.max_request",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.CHAIN.electrum.limits.max_result",
-            json!("5kb"),
-        ),
-        change("instances.web.grants.NWC.lightning.limits.rate", json!(5)),
-        change(
-            "instances.web.grants.NWC.lightning.limits.concurrent",
-            json!(5),
-        ),
-        change("instances.web.grants.NWC.lightning.limits.queue", json!(5)),
-        change(
-            "instances.web.grants.NWC.lightning.limits.timeout",
-            json!("6s"),
-        ),
-        change(
-            "instances.web.grants.NWC.lightning.limits.total_requests",
-            json!(5),
-        ),
-        change(
-            "instances.web.grants.NWC.lightning.limits.total_bytes",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.NWC.lightning.limits.total_period",
-            json!("1day"),
-        ),
-        change(
-            "instances.web.grants.NWC.lightning.limits.max_request",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.NWC.lightning.limits.max_result",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.CHAIN.electrum.limits.handles",
-            json!(5),
-        ),
         change(
             "instances.web.grants.PG.postgres.url",
             json!({"file": "postgres://u@127.0.0.1/e"}),
@@ -574,37 +429,6 @@ fn cases() -> Vec<Case> {
         change("instances.web.grants.PG.postgres.rows", json!(6)),
         change("instances.web.grants.PG.postgres.ca", json!(["a.pem"]))
             .with("instances.web.grants.PG.postgres.tls", json!("required")),
-        change("instances.web.grants.PG.postgres.limits.rate", json!(5)),
-        change(
-            "instances.web.grants.PG.postgres.limits.concurrent",
-            json!(5),
-        ),
-        change("instances.web.grants.PG.postgres.limits.queue", json!(5)),
-        change(
-            "instances.web.grants.PG.postgres.limits.timeout",
-            json!("6s"),
-        ),
-        change(
-            "instances.web.grants.PG.postgres.limits.total_requests",
-            json!(5),
-        ),
-        change(
-            "instances.web.grants.PG.postgres.limits.total_bytes",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.PG.postgres.limits.total_period",
-            json!("1day"),
-        ),
-        change(
-            "instances.web.grants.PG.postgres.limits.max_request",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.PG.postgres.limits.max_result",
-            json!("5kb"),
-        ),
-        change("instances.web.grants.PG.postgres.limits.handles", json!(6)),
         change(
             "instances.web.grants.SQL.mysql.url",
             json!({"file": "mysql://u@127.0.0.1/e"}),
@@ -625,31 +449,6 @@ fn cases() -> Vec<Case> {
         change("instances.web.grants.SQL.mysql.rows", json!(6)),
         change("instances.web.grants.SQL.mysql.ca", json!(["a.pem"]))
             .with("instances.web.grants.SQL.mysql.tls", json!("required")),
-        change("instances.web.grants.SQL.mysql.limits.rate", json!(5)),
-        change("instances.web.grants.SQL.mysql.limits.concurrent", json!(5)),
-        change("instances.web.grants.SQL.mysql.limits.queue", json!(5)),
-        change("instances.web.grants.SQL.mysql.limits.timeout", json!("6s")),
-        change(
-            "instances.web.grants.SQL.mysql.limits.total_requests",
-            json!(5),
-        ),
-        change(
-            "instances.web.grants.SQL.mysql.limits.total_bytes",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.SQL.mysql.limits.total_period",
-            json!("1day"),
-        ),
-        change(
-            "instances.web.grants.SQL.mysql.limits.max_request",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.SQL.mysql.limits.max_result",
-            json!("5kb"),
-        ),
-        change("instances.web.grants.SQL.mysql.limits.handles", json!(6)),
         change(
             "instances.web.grants.CACHE.redis.url",
             json!({"file": "redis://127.0.0.1/2"}),
@@ -669,37 +468,6 @@ fn cases() -> Vec<Case> {
         change("instances.web.grants.CACHE.redis.allow", json!(["EVAL"])),
         change("instances.web.grants.CACHE.redis.ca", json!(["a.pem"]))
             .with("instances.web.grants.CACHE.redis.tls", json!("required")),
-        change("instances.web.grants.CACHE.redis.limits.rate", json!(5)),
-        change(
-            "instances.web.grants.CACHE.redis.limits.concurrent",
-            json!(5),
-        ),
-        change("instances.web.grants.CACHE.redis.limits.queue", json!(5)),
-        change(
-            "instances.web.grants.CACHE.redis.limits.timeout",
-            json!("6s"),
-        ),
-        change(
-            "instances.web.grants.CACHE.redis.limits.total_requests",
-            json!(5),
-        ),
-        change(
-            "instances.web.grants.CACHE.redis.limits.total_bytes",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.CACHE.redis.limits.total_period",
-            json!("1day"),
-        ),
-        change(
-            "instances.web.grants.CACHE.redis.limits.max_request",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.CACHE.redis.limits.max_result",
-            json!("5kb"),
-        ),
-        change("instances.web.grants.CACHE.redis.limits.handles", json!(6)),
         change("instances.web.grants.BOOK.sqlite.file", json!("other.db")),
         change("instances.web.grants.BOOK.sqlite.mode", json!("read")),
         change("instances.web.grants.BOOK.sqlite.storage", json!("5mb")),
@@ -711,37 +479,6 @@ fn cases() -> Vec<Case> {
             "instances.web.grants.BOOK.sqlite.isolation",
             json!("process"),
         ),
-        change("instances.web.grants.BOOK.sqlite.limits.rate", json!(5)),
-        change(
-            "instances.web.grants.BOOK.sqlite.limits.concurrent",
-            json!(5),
-        ),
-        change("instances.web.grants.BOOK.sqlite.limits.queue", json!(5)),
-        change(
-            "instances.web.grants.BOOK.sqlite.limits.timeout",
-            json!("6s"),
-        ),
-        change(
-            "instances.web.grants.BOOK.sqlite.limits.total_requests",
-            json!(5),
-        ),
-        change(
-            "instances.web.grants.BOOK.sqlite.limits.total_bytes",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.BOOK.sqlite.limits.total_period",
-            json!("1day"),
-        ),
-        change(
-            "instances.web.grants.BOOK.sqlite.limits.max_request",
-            json!("5kb"),
-        ),
-        change(
-            "instances.web.grants.BOOK.sqlite.limits.max_result",
-            json!("5kb"),
-        ),
-        change("instances.web.grants.BOOK.sqlite.limits.handles", json!(6)),
         change(
             "instances.web.grants.KEY.key.secret",
             json!({"file": "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d"}),
@@ -889,271 +626,7 @@ fn cases() -> Vec<Case> {
         change("security.cgroup", json!("require")),
         change("scaling.mirrors", json!(3)),
         change("scaling.autoscale", json!(true)),
-    ]
-}
-
-/// Puts a value where the keys lead, and sections on the way where there are none.
-fn put(root: &mut Value, path: &str, value: Value) {
-    let mut node = root;
-    for part in path.split('.') {
-        if let Ok(place) = part.parse::<usize>() {
-            node = &mut node[place];
-            continue;
-        }
-        if !node.is_object() {
-            *node = Value::Object(Map::new());
-        }
-        node = node
-            .as_object_mut()
-            .unwrap()
-            .entry(part)
-            .or_insert(Value::Null);
-    }
-    *node = value;
-}
-
-fn read(folder: &Path, text: &Value) -> Config {
-    let path = folder.join("stockade.yaml");
-    // JSON is YAML (YAML 1.2.2, section 1.3).
-    std::fs::write(&path, text.to_string()).unwrap();
-    let loaded = Config::load(&path).unwrap_or_else(|diagnostics| panic!("{text}\n{diagnostics}"));
-    loaded.config
-}
-
-/// What is used where it stands in the configuration: in which file, by which words.
-const USED: [(&str, &str); 19] = [
-    (
-        include_str!("../server/run.rs"),
-        "Control::listen(&loaded.config.control)",
-    ),
-    (include_str!("../server/run.rs"), "config.drain_timeout"),
-    (include_str!("../server/run.rs"), "config.watch"),
-    (
-        include_str!("../subsystem/sites.rs"),
-        "config.drain_timeout",
-    ),
-    (
-        include_str!("../subsystem/state.rs"),
-        "SqliteOptions::new(config.state.clone())",
-    ),
-    (
-        include_str!("../subsystem/metrics_listener.rs"),
-        "StatusListener::start(metrics.listen, metrics.path.clone()",
-    ),
-    (
-        include_str!("../subsystem/logging.rs"),
-        "access.file.as_ref()",
-    ),
-    (
-        include_str!("../subsystem/logging.rs"),
-        "query: access.query",
-    ),
-    (
-        include_str!("../subsystem/logging.rs"),
-        "client_address: access.client_address",
-    ),
-    (
-        include_str!("../subsystem/logging.rs"),
-        "console: logging.console.clone()",
-    ),
-    (include_str!("../site.rs"), "config.wx_audit"),
-    (
-        include_str!("../subsystem/gateway.rs"),
-        "config.connect.as_ref()",
-    ),
-    (
-        include_str!("../streams.rs"),
-        "Semaphore::new(listener.connections)",
-    ),
-    (include_str!("../streams.rs"), "idle: listener.idle_timeout"),
-    (include_str!("../streams.rs"), "life: listener.lifetime"),
-    (
-        include_str!("../site.rs"),
-        "with_roots(&config.data_guard.ca)",
-    ),
-    (include_str!("../site.rs"), "assets.order"),
-    (
-        include_str!("../capabilities/mod.rs"),
-        "for (name, grant) in &ground.site.grants",
-    ),
-    (
-        include_str!("../capabilities/service.rs"),
-        "site: binding.instance.clone()",
-    ),
-];
-
-async fn nobody(_: http::Request<Body>) -> http::Response<Body> {
-    http::Response::new(stockade_http::empty_body())
-}
-
-/// Everything that is made of a configuration, as text.
-fn made(config: &Config) -> String {
-    let mut out = String::new();
-    let mut add = |made: &dyn std::fmt::Debug| writeln!(out, "{made:?}").unwrap();
-    add(&gateway::limits(&config.limits));
-    add(&gateway::listeners(config));
-    let taken = |one: &Listener| {
-        (
-            one.connect.clone(),
-            one.connections,
-            one.idle_timeout,
-            one.lifetime,
-        )
-    };
-    add(&config.listeners.iter().map(taken).collect::<Vec<_>>());
-    add(&gateway::table_options(config));
-    add(&super::tls::planned(config));
-    add(&logging::options(config));
-    add(&logging::redaction(config));
-    let logs = &config.logging;
-    add(&logs
-        .access
-        .as_ref()
-        .map(|access| (&access.file, access.query, access.client_address)));
-    add(&logs.console);
-    add(&(
-        &config.control,
-        config.drain_timeout,
-        config.watch,
-        &config.state,
-        &config.metrics,
-    ));
-    for site in config.instances.values() {
-        let mut route = stockade_gateway::Route::new(
-            &site.name,
-            site.urls.iter().map(gateway::pattern).collect(),
-            std::sync::Arc::new(nobody),
-        );
-        gateway::route(site, &mut route);
-        add(&(
-            &route,
-            route.encoded_slashes,
-            route.timeout,
-            route.max_body,
-            route.websocket,
-        ));
-        add(&super::tls::rule(config, site));
-        let (plain, kept) = grants::secrets(site).unwrap();
-        add(&kept);
-        let env = instance::environment(
-            site,
-            plain.into_iter().chain(Secrets::default().environment()),
-        )
-        .unwrap();
-        let message = config.limits.websocket_message;
-        let files = site.code.as_ref().map(|code| {
-            let entry = code.display().to_string();
-            ModuleFiles {
-                modules: [(entry.clone(), String::new())].into(),
-                entry,
-                folder: code.clone(),
-            }
-        });
-        add(&instance::options(site, env, files, message));
-        add(&egress::policy(&site.data_guard, message));
-        add(&sockets::policy(&site.sockets));
-        add(&site.state.as_ref().map(grants::state));
-        add(&site.files.iter().map(grants::folder).collect::<Vec<_>>());
-        // The sections of grants are what their kinds take; the tests of `stockade-grants` show what each key does.
-        add(&(&site.grants, &site.approvals));
-        let assets = site.assets.as_ref();
-        add(&assets.map(|assets| gateway::assets_options(assets, site.code.is_some())));
-        add(&assets.map(|assets| assets.order));
-        add(&(&site.bindings, site.wx_audit, &site.data_guard.ca));
-    }
-    out
-}
-
-/// The alternatives of a schema's node, references followed.
-fn alternatives<'a>(root: &'a Value, node: &'a Value, out: &mut Vec<(&'a str, &'a Value)>) {
-    if let Some(name) = node["$ref"].as_str() {
-        let name = name.rsplit('/').next().unwrap();
-        out.push((name, &root["$defs"][name]));
-    } else if let Some(all) = node["anyOf"].as_array() {
-        all.iter().for_each(|one| alternatives(root, one, out));
-    } else {
-        out.push(("config", node));
-    }
-}
-
-/// The sections and keys on the way to a value.
-fn keys_of(root: &Value, path: &str) -> Vec<(String, String)> {
-    let mut node = root;
-    let mut keys = Vec::new();
-    for part in path.split('.') {
-        let mut all = Vec::new();
-        alternatives(root, node, &mut all);
-        let step = all.iter().find_map(|(section, one)| {
-            if let Some(next) = one["properties"].get(part) {
-                keys.push(((*section).to_owned(), part.to_owned()));
-                Some(next)
-            } else if part.parse::<usize>().is_ok() {
-                one.get("items")
-            } else {
-                one.get("additionalProperties")
-                    .filter(|next| next.is_object())
-            }
-        });
-        node = step.unwrap_or_else(|| panic!("{path}: the schema has no {part}"));
-    }
-    keys
-}
-
-#[test]
-fn every_key_changes_what_is_made_of_the_file() {
-    let folder = tempfile::tempdir().unwrap();
-    for file in FILES {
-        let path = folder.path().join(file);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, file).unwrap();
-    }
-    let schema = stockade_config::schema();
-    let mut changed = BTreeSet::new();
-    let mut idle = Vec::new();
-    for case in cases() {
-        let mut text = (case.base)();
-        for (path, value) in case.with {
-            put(&mut text, path, value);
-        }
-        let before = made(&read(folder.path(), &text));
-        put(&mut text, case.path, case.value);
-        for (path, value) in case.also {
-            put(&mut text, path, value);
-        }
-        if made(&read(folder.path(), &text)) == before {
-            idle.push(case.path);
-        }
-        changed.extend(keys_of(&schema, case.path));
-    }
-    assert!(idle.is_empty(), "these keys change nothing: {idle:#?}");
-    let mut forgotten = Vec::new();
-    let sections = schema["$defs"].as_object().unwrap().iter();
-    for (section, node) in sections
-        .map(|(name, node)| (name.as_str(), node))
-        .chain([("config", &schema)])
-    {
-        for key in node["properties"].as_object().unwrap().keys() {
-            let exempt = EXEMPT
-                .iter()
-                .any(|(of, name, _)| *of == section && name == key);
-            if !exempt && !changed.contains(&(section.to_owned(), key.clone())) {
-                forgotten.push(format!("{section}.{key}"));
-            }
-        }
-    }
-    assert!(
-        forgotten.is_empty(),
-        "these keys are changed by no case: {forgotten:#?}"
-    );
-}
-
-#[test]
-fn what_is_used_as_configured_is_used() {
-    for (file, words) in USED {
-        assert!(file.contains(words), "nothing says {words:?} any more");
-    }
-    let guest = include_str!("../observe/guest.rs");
-    for key in ["level", "lines_per_second", "line_bytes"] {
-        assert!(guest.contains(&format!("console.{key}")), "{key}");
-    }
+    ];
+    cases.extend(GRANTS.into_iter().flat_map(call_limits));
+    cases
 }
