@@ -180,7 +180,7 @@ fn call_limits((grant, handles): (&str, bool)) -> impl Iterator<Item = Case> {
         ("total_period", json!("1day")),
         ("max_request", json!("5kb")),
         ("max_result", json!("5kb")),
-        ("handles", json!(5)),
+        ("handles", json!(7)),
     ]
     .into_iter()
     .filter(move |(key, _)| handles || *key != "handles")
