@@ -80,16 +80,19 @@ function fetch(input, init = undefined) {
   return fetchBy(askHost, arguments.length, input, init);
 }
 
-function askHost(url, method, headers, body, redirect, onId) {
+function askHost(url, method, headers, body, redirect, onId, here) {
   return network.startRequest(
     "fetch",
     { __proto__: null, url, method, headers, body, redirect },
     onId,
+    undefined,
+    here,
   );
 }
 
 // `send` makes one request of the host and gives its answer.
 function fetchBy(send, count, input, init) {
+  // Recording a stack costs about a microsecond, so that the request below takes this one.
   const here = new Error();
   // An async function would look up `then` on the guest's Promise; this one does not.
   return new Promise((resolve, reject) => {
@@ -101,6 +104,7 @@ function fetchBy(send, count, input, init) {
       send,
       request,
       signal,
+      here,
       // A client that leaves is the host's to notice; any other signal must reach the body.
       keepsBody: signal !== undefined && !isClients(signal),
       id: undefined,
@@ -198,6 +202,7 @@ async function run(call) {
       body,
       inner.redirectMode,
       (id) => call.id = id,
+      call.here,
     );
     call.id = undefined;
     let next;

@@ -14,7 +14,7 @@ class Fetcher {
 
   constructor(key, binding) {
     if (key !== ours) webidl.illegalConstructor();
-    this.#send = (url, method, headers, body, _redirect, onId) => {
+    this.#send = (url, method, headers, body, _redirect, onId, here) => {
       const flat = [];
       const names = ObjectKeys(headers);
       for (let i = 0; i < names.length; i++) {
@@ -24,6 +24,8 @@ class Fetcher {
         "binding.fetch",
         { __proto__: null, binding, url, method, headers: flat, body },
         onId,
+        undefined,
+        here,
       );
     };
   }

@@ -99,12 +99,11 @@ function control(name, data) {
   op_guest_control(name, json ?? "", payload.marked());
 }
 
-// Sends a request; `onId` gets its id, for cancelling.
-function startRequest(method, data, onId = undefined, encode = payload.encode) {
+// Sends a request; `onId` gets its id, for cancelling. `here` is where the guest asked: an error that was made there.
+function startRequest(method, data, onId = undefined, encode = payload.encode, here = new Error()) {
   const json = encode(data);
   const marked = payload.marked();
   const id = nextRequest++;
-  const here = new Error();
   return new Promise((resolve, reject) => {
     const entry = { __proto__: null, method, resolve, reject, timer: undefined, here };
     try {
