@@ -17,7 +17,7 @@ use crate::keys::{
     text, time,
 };
 use crate::network::{self, GatewayLimits, Listener};
-use crate::observe::{self, Logging, Metrics};
+use crate::observe::{self, Audit, Logging, Metrics};
 use crate::reader::{Located, Reader};
 use crate::section::{Record, section};
 use crate::tls::{self, Tls};
@@ -61,6 +61,8 @@ section! {
         pub logging: Logging = Key::of(Logging::KIND),
         /// The listener for metrics and health. The default is none.
         pub metrics: Option<Metrics> = either(&[Kind::Bool, Metrics::KIND]) => observe::metrics,
+        /// The audit log. The default is none.
+        pub audit: Option<Audit> = either(&[Kind::Bool, Audit::KIND]) => observe::audit,
         /// The database for the state of all instances.
         pub state: PathBuf = Key::of(State::KIND) => |top| State::read(&top.section("state")).path,
         /// The Unix socket that `stockade reload` connects to. It has the mode 0600.

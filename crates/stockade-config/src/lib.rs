@@ -59,7 +59,7 @@ pub use instance::{
 };
 pub use network::{GatewayLimits, Listener, ProxyProtocol};
 pub use observe::{
-    AccessLog, ClientAddress, ConsoleLog, Level, LogFormat, Logging, Metrics, Query, Redact,
+    AccessLog, Audit, ClientAddress, ConsoleLog, Level, LogFormat, Logging, Metrics, Query, Redact,
 };
 pub use program::{parse_data_guard, parse_grants};
 pub use schema::schema;

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http::HeaderName;
 
 use crate::fields::Fields;
 use crate::keys::{
-    ADDRESS, Format, HEADER, Key, Kind, NEW, TEXT, either, integer, list, size, text,
+    ADDRESS, Format, HEADER, Key, Kind, NEW, TEXT, boolean, either, integer, list, size, text, time,
 };
 use crate::section::{Parse, Record, Words, section, words};
 use crate::tree::Message;
@@ -131,6 +132,28 @@ section! {
     }
 }
 
+section! {
+    /// The audit log: JSON lines of what was refused to guests, of workers that were ended,
+    /// and of changes of the configuration, in which an edit, a gap or a cut is found.
+    pub struct Audit "audit" {
+        /// The folder for its files. It is created with mode 0750 if it does not exist.
+        pub folder: PathBuf = text(NEW).required().like(&["./audit"]),
+        /// The file with the Ed25519 key that signs checkpoints, in PKCS#8 (DER). It is created
+        /// with mode 0600 if it does not exist.
+        pub key: Option<PathBuf> = text(NEW).derived("`key` in the folder"),
+        /// Also records outbound requests and calls of grants that were not refused.
+        pub uses: bool = boolean().default("false"),
+        /// How long a line may wait for a signed checkpoint.
+        pub checkpoint: Duration = time(1000, 3_600_000).default("1m"),
+        /// Size of a file from which the next one is begun.
+        pub file_size: u64 = size(64 << 10, 1 << 40).default("64mb"),
+        /// The number of files that are kept. The oldest are removed.
+        pub files: usize = integer(2, 100_000).default("100"),
+        /// How long a file is kept after its last line. Without it, age removes no file.
+        pub keep: Option<Duration> = time(60_000, 3_155_760_000_000),
+    }
+}
+
 const CONSOLE_LEVELS: Kind = Kind::Enum(&["trace", "debug", "info", "warn", "error", "off"]);
 
 const ABSOLUTE: Format = Format {
@@ -209,6 +232,11 @@ fn metrics_path(fields: &Fields<'_>) -> String {
         fields.refuse("path", Message::allowed(what, ABSOLUTE.what));
     }
     path
+}
+
+/// Reads `audit` of the file.
+pub(crate) fn audit(top: &Fields<'_>) -> Option<Audit> {
+    top.switch("audit", false).map(|audit| Audit::read(&audit))
 }
 
 /// Reads `metrics` of the file.

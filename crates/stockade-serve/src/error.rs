@@ -30,6 +30,9 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The audit log cannot be opened.
+    #[error("cannot open the audit log: {0}")]
+    Audit(#[from] stockade_audit::AuditError),
     /// A site cannot be made.
     #[error("instance {name}: {source}")]
     Site {

@@ -10,7 +10,8 @@ use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
 use crate::commands::{
-    self, CallArgs, CheckArgs, DoctorArgs, ExecArgs, Level, ReloadArgs, RpcArgs, ServeArgs,
+    self, AuditArgs, CallArgs, CheckArgs, DoctorArgs, ExecArgs, Level, ReloadArgs, RpcArgs,
+    ServeArgs,
 };
 
 /// Where debuggers look first.
@@ -56,6 +57,9 @@ pub(crate) enum Command {
     /// Make a running server read its configuration file again
     #[command(after_help = commands::RELOAD_EXAMPLES)]
     Reload(ReloadArgs),
+    /// Verify, search and follow an audit log
+    #[command(after_help = commands::AUDIT_EXAMPLES)]
+    Audit(AuditArgs),
     /// Report which levels of isolation work on this machine, and attack them
     #[command(after_help = commands::DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),

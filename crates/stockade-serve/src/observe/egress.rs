@@ -9,6 +9,8 @@ use prometheus_client::registry::Registry;
 use stockade_broker::{Action, Audit, LogAudit, Outcome, Reason, Refusal, Usage};
 use strum::VariantNames;
 
+use super::Logs;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Refused {
     instance: Arc<str>,
@@ -26,6 +28,7 @@ struct Used {
 /// Counts, and writes refusals to the log.
 pub(crate) struct EgressMetrics {
     log: LogAudit,
+    logs: Arc<Logs>,
     refused: Family<Refused, Counter>,
     requests: Family<Used, Counter>,
     sent: Family<Used, Counter>,
@@ -33,9 +36,10 @@ pub(crate) struct EgressMetrics {
 }
 
 impl EgressMetrics {
-    pub(crate) fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry, logs: Arc<Logs>) -> Self {
         let metrics = Self {
             log: LogAudit::default(),
+            logs,
             refused: Family::default(),
             requests: Family::default(),
             sent: Family::default(),
@@ -98,6 +102,20 @@ impl Audit for EgressMetrics {
         };
         self.refused.get_or_create(&refused).inc();
         self.log.refused(refusal);
+        let audit = &self.logs.audit;
+        audit.of_guest("egress_refused", &refusal.instance, |mut record| {
+            record = record
+                .text("action", refusal.action.as_str())
+                .text("target", &refusal.target)
+                .text("reason", refusal.reason.as_str());
+            if let Some(rule) = &refusal.rule {
+                record = record.text("rule", rule);
+            }
+            match refusal.address {
+                Some(address) => record.text("address", &address.to_string()),
+                None => record,
+            }
+        });
     }
 
     fn used(&self, usage: &Usage) {
@@ -110,5 +128,20 @@ impl Audit for EgressMetrics {
         self.sent.get_or_create(&used).inc_by(usage.sent);
         self.received.get_or_create(&used).inc_by(usage.received);
         self.log.used(usage);
+        let audit = &self.logs.audit;
+        audit.of_use("egress_used", &usage.instance, |record| {
+            let record = record
+                .text("action", usage.action.as_str())
+                .text("target", &usage.target)
+                .text("rule", &usage.rule)
+                .text("outcome", usage.outcome.as_str());
+            let record = match usage.status {
+                Some(status) => record.number("status", status.into()),
+                None => record,
+            };
+            record
+                .number("sent", usage.sent)
+                .number("received", usage.received)
+        });
     }
 }

@@ -14,6 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use stockade_audit::Record;
 use stockade_capability::Note;
 use stockade_grants::{CallAudit, CallOutcome, CallRecord, Grants};
 use stockade_limits::LineLimiter;
@@ -184,6 +185,36 @@ fn moved(grant: &OfGrant, direction: &'static str) -> Moved {
     }
 }
 
+impl GrantMetrics {
+    /// Adds a call to the audit log: those that were refused, and all of kinds whose every call is recorded.
+    fn audit(&self, record: &CallRecord<'_>) {
+        let fill = |audited: Record| {
+            let audited = audited
+                .number("mirror", record.mirror.into())
+                .text("binding", record.binding)
+                .text("kind", record.kind)
+                .text("method", record.method)
+                .text("outcome", record.outcome.as_str());
+            let audited = match record.reason {
+                Some(reason) => audited.text("reason", reason),
+                None => audited,
+            };
+            (record.notes.iter()).fold(audited, |audited, (name, note)| match note {
+                Note::Number(number) => audited.number(name, *number),
+                Note::Text(text) => audited.text(name, &harmless(text, MAX_NOTE)),
+            })
+        };
+        let audit = &self.logs.audit;
+        if record.every_call {
+            audit.record(|| fill(Record::new("grant").text("instance", record.instance)));
+        } else if record.outcome == CallOutcome::Refused {
+            audit.of_guest("grant", record.instance, fill);
+        } else {
+            audit.of_use("grant", record.instance, fill);
+        }
+    }
+}
+
 impl CallAudit for GrantMetrics {
     fn called(&self, record: &CallRecord<'_>) {
         let grant = OfGrant {
@@ -192,6 +223,7 @@ impl CallAudit for GrantMetrics {
             kind: record.kind,
         };
         let admitted = self.count(record, &grant);
+        self.audit(record);
         if admitted.is_none() && !record.every_call {
             return;
         }

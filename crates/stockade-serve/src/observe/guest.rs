@@ -236,6 +236,18 @@ impl Observer for SiteObserver {
             .number("memory_bytes", end.usage.memory)
             .milliseconds("age_ms", end.age);
         self.logs.log.write(line);
+        // A mirror that ends as it should is nobody's doing.
+        if level == Level::WARN {
+            self.logs
+                .audit
+                .of_guest("mirror_ended", &self.name, |record| {
+                    record
+                        .number("mirror", end.mirror.into())
+                        .text("reason", end.reason.name())
+                        .text("detail", &harmless(&end.detail, MAX_ERROR))
+                        .number("in_flight", end.in_flight as u64)
+                });
+        }
         if self.wx_audit && asked_to_execute(end) {
             let mut line = self.logs.log.line(Level::ERROR, "wx_refused");
             line.text("instance", &self.name)

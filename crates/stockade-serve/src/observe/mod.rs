@@ -1,5 +1,6 @@
 //! What happens, as lines of the log and as metrics.
 
+mod auditor;
 mod egress;
 mod gateway;
 mod grants;
@@ -7,6 +8,7 @@ mod guest;
 
 use std::net::{IpAddr, SocketAddr};
 
+pub(crate) use auditor::{Auditor, OpenAudit};
 pub(crate) use egress::EgressMetrics;
 pub(crate) use gateway::{GatewayMetrics, GatewayObserver};
 pub(crate) use grants::{GrantMetrics, HandleGauges};
@@ -30,9 +32,10 @@ pub(crate) struct AccessPolicy {
     pub(crate) client_address: ClientAddress,
 }
 
-/// A policy that can be replaced, and the log.
+/// The log, a policy that can be replaced, and the audit log.
 pub(crate) struct Logs {
     pub(crate) log: Log,
+    pub(crate) audit: Auditor,
     pub(crate) policy: arc_swap::ArcSwap<LogPolicy>,
 }
 

@@ -1,5 +1,6 @@
 //! From what the configuration says of logs to their options.
 
+use stockade_audit::AuditOptions;
 use stockade_config as config;
 use stockade_config::{Config, LogFormat};
 use tracing::Level;
@@ -38,6 +39,18 @@ pub(crate) fn in_a_file(format: LogFormat) -> Format {
     match format {
         LogFormat::Json => Format::Json,
         LogFormat::Text => Format::Text,
+    }
+}
+
+/// What the audit log is like.
+pub(crate) fn audit(config: &config::Audit) -> AuditOptions {
+    AuditOptions {
+        folder: config.folder.clone(),
+        key: config.key.clone(),
+        file_size: config.file_size as u64,
+        files: config.files,
+        keep: config.keep,
+        checkpoint: config.checkpoint,
     }
 }
 

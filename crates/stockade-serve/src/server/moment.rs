@@ -1,6 +1,7 @@
 //! Metrics that other parts keep, read when somebody asks.
 
 use std::fmt;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -9,15 +10,15 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use stockade_gateway::Gateway;
 use stockade_state::SqliteStore;
 
-use crate::log::Sink;
 use crate::metrics::{unix, write_counter, write_gauge};
+use crate::observe::Logs;
 use crate::running::Snapshot;
 use crate::tls::TlsStores;
 
 /// Reads the gateway, the log and what runs.
 pub(super) struct Moment {
     pub(super) gateway: Gateway,
-    pub(super) sink: Sink,
+    pub(super) logs: Arc<Logs>,
     pub(super) running: Snapshot,
 }
 
@@ -35,8 +36,22 @@ impl Collector for Moment {
             encoder,
             "stockade_log_lines_dropped",
             "Lines of the log that came faster than they could be written",
-            self.sink.dropped_in_all(),
+            self.logs.log.sink.dropped_in_all(),
         )?;
+        if let Some(audit) = self.logs.audit.status() {
+            write_counter(
+                encoder,
+                "stockade_audit_records_dropped",
+                "Records of the audit log that came while it could not be written",
+                audit.dropped,
+            )?;
+            write_gauge(
+                encoder,
+                "stockade_audit_writable",
+                "1 while the audit log can be written",
+                f64::from(u8::from(audit.failing.is_none())),
+            )?;
+        }
         let Some(running) = self.running.load_full() else {
             return Ok(());
         };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
+use stockade_audit::Record;
 use stockade_config::{Config, Loaded};
 use stockade_gateway::Gateway;
 use stockade_grants::Grants;
@@ -28,14 +29,14 @@ use crate::error::ServeError;
 use crate::log::Log;
 use crate::metrics::{Metrics, Process, SiteTable};
 use crate::observe::{
-    EgressMetrics, GatewayMetrics, GatewayObserver, GrantMetrics, HandleGauges, Logs,
+    Auditor, EgressMetrics, GatewayMetrics, GatewayObserver, GrantMetrics, HandleGauges, Logs,
 };
 use crate::plan;
 use crate::running::Snapshot;
 use crate::site::{self, SiteContext};
 use crate::subsystem::{
-    self, Certificates, Change, Drains, Listeners, Logging, MetricsListener, OpenStore, Sites,
-    StateSubsystem, Subsystem, log_policy,
+    self, Auditing, Certificates, Change, Drains, Listeners, Logging, MetricsListener, OpenStore,
+    Sites, StateSubsystem, Subsystem, log_policy,
 };
 use crate::tls::TlsMetrics;
 
@@ -98,6 +99,7 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
     server.supervisor.shutdown();
     server.close_state().await;
     tracing::info!(?stopped, "stopped");
+    server.close_audit().await;
     server.logs.log.sink.flush();
     Ok(stopped)
 }
@@ -158,6 +160,7 @@ impl Server {
             .map_err(|source| ServeError::log(log_options.destination, source))?;
         let logs = Arc::new(Logs {
             log,
+            audit: Auditor::default(),
             policy: ArcSwap::from_pointee(log_policy(config)?),
         });
         let sandbox = SandboxOptions {
@@ -174,7 +177,7 @@ impl Server {
         let sites = SiteTable::register(&mut registry);
         let process = Arc::new(Process::register(&mut registry));
         let gateway_metrics = GatewayMetrics::register(&mut registry);
-        let egress = Arc::new(EgressMetrics::register(&mut registry));
+        let egress = Arc::new(EgressMetrics::register(&mut registry, Arc::clone(&logs)));
         let grant_metrics = GrantMetrics::register(&mut registry, Arc::clone(&logs));
         let grant_metrics = Arc::new(grant_metrics);
         let grants = Arc::new(Grants::new(grant_metrics.clone()));
@@ -185,7 +188,7 @@ impl Server {
         let running = Snapshot::default();
         registry.register_collector(Box::new(Moment {
             gateway: gateway.clone(),
-            sink: logs.log.sink.clone(),
+            logs: Arc::clone(&logs),
             running: Arc::clone(&running),
         }));
         let metrics = Metrics {
@@ -208,6 +211,9 @@ impl Server {
             logs: Arc::clone(&logs),
         };
         let subsystems: Vec<Box<dyn Subsystem>> = vec![
+            Box::new(Auditing {
+                logs: Arc::clone(&logs),
+            }),
             Box::new(Certificates { metrics: tls }),
             Box::new(Logging {
                 logs: Arc::clone(&logs),
@@ -308,6 +314,13 @@ impl Server {
         };
         self.metrics.process.reloaded(outcome.is_ok());
         let took_ms = began.elapsed().as_millis() as u64;
+        if let Err(message) = &outcome {
+            self.logs.audit.record(|| {
+                Record::new("configuration_refused")
+                    .text("cause", cause)
+                    .text("message", message)
+            });
+        }
         match &outcome {
             Ok(message) => tracing::info!(cause, took_ms, "configuration reloaded: {message}"),
             Err(message) => tracing::error!(
@@ -374,6 +387,17 @@ impl Server {
             Stopped::Drained
         } else {
             Stopped::Cut
+        }
+    }
+
+    /// Records the end, and waits until it is on the disk.
+    async fn close_audit(&self) {
+        let audit = &self.logs.audit;
+        audit.record(|| Record::new("server_stopped"));
+        let last = audit.replace(None);
+        let closing = tokio::task::spawn_blocking(move || drop(last));
+        if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
+            tracing::warn!("the audit log took too long to close; what was confirmed is safe");
         }
     }
 

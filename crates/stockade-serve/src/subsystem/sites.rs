@@ -158,6 +158,7 @@ impl Prepared for PreparedSites<'_> {
             if now.is_none() {
                 context.brokers.forget(name);
                 self.sites.egress.forget(name);
+                context.logs.audit.forget(name);
                 self.sites.grants.forget(name);
                 context.grants.forget(name);
             }

@@ -1,6 +1,7 @@
 //! The commands that need no host script: those that run one guest, `call`, `exec` and `rpc`; `serve` and
 //! what belongs to it; `doctor`.
 
+mod audit;
 mod call;
 mod doctor;
 mod document;
@@ -18,6 +19,7 @@ mod session;
 mod style;
 mod units;
 
+pub(crate) use audit::{AUDIT_EXAMPLES, AuditArgs, audit};
 pub(crate) use call::{CallArgs, call, examples as call_examples};
 pub(crate) use doctor::{DoctorArgs, EXAMPLES as DOCTOR_EXAMPLES, doctor};
 pub(crate) use exec::{ExecArgs, examples as exec_examples, exec};

@@ -5,6 +5,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod audited;
 mod bindings;
 mod client;
 mod connections;

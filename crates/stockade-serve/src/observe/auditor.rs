@@ -1,0 +1,95 @@
+//! What goes into the audit log, where there is one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use stockade_audit::{AuditLog, AuditOptions, AuditStatus, Record};
+use stockade_limits::LineLimiter;
+
+/// Records of one instance in a second that its guest brings about. The rest are counted: a tenant must not push the
+/// records of others out of the files that are kept.
+const RECORDS_PER_SECOND: u32 = 20;
+
+/// An audit log that is open.
+pub(crate) struct OpenAudit {
+    pub(crate) log: AuditLog,
+    pub(crate) options: AuditOptions,
+    /// Whether what was not refused is recorded, too.
+    pub(crate) uses: bool,
+}
+
+/// Makes records and adds them to the log that is open.
+#[derive(Default)]
+pub(crate) struct Auditor {
+    open: ArcSwapOption<OpenAudit>,
+    limiters: Mutex<HashMap<Arc<str>, LineLimiter>>,
+}
+
+impl Auditor {
+    /// The log that is open.
+    pub(crate) fn open(&self) -> Option<Arc<OpenAudit>> {
+        self.open.load_full()
+    }
+
+    /// Goes on with another log. Returns the last one, whose end waits for the disk.
+    pub(crate) fn replace(&self, next: Option<Arc<OpenAudit>>) -> Option<Arc<OpenAudit>> {
+        self.open.swap(next)
+    }
+
+    /// How the log that is open is doing.
+    pub(crate) fn status(&self) -> Option<AuditStatus> {
+        Some(self.open.load().as_ref()?.log.status())
+    }
+
+    /// Records what the operator or the server did.
+    pub(crate) fn record(&self, record: impl FnOnce() -> Record) {
+        if let Some(open) = &*self.open.load() {
+            open.log.record(record());
+        }
+    }
+
+    /// Records what the guest of an instance brought about, up to a number in a second.
+    pub(crate) fn of_guest(
+        &self,
+        event: &str,
+        instance: &Arc<str>,
+        fill: impl FnOnce(Record) -> Record,
+    ) {
+        let open = self.open.load();
+        let Some(open) = &*open else { return };
+        let now = Instant::now();
+        let admitted = {
+            let mut limiters = self.limiters.lock();
+            let limiter = limiters
+                .entry(Arc::clone(instance))
+                .or_insert_with(|| LineLimiter::new(now));
+            limiter.admit(RECORDS_PER_SECOND, now)
+        };
+        let Some(left_out) = admitted else { return };
+        let mut record = fill(Record::new(event).text("instance", instance));
+        if left_out > 0 {
+            record = record.number("left_out_before", left_out);
+        }
+        open.log.record(record);
+    }
+
+    /// The same for what was not refused, where that is recorded.
+    pub(crate) fn of_use(
+        &self,
+        event: &str,
+        instance: &Arc<str>,
+        fill: impl FnOnce(Record) -> Record,
+    ) {
+        if self.open.load().as_ref().is_some_and(|open| open.uses) {
+            self.of_guest(event, instance, fill);
+        }
+    }
+
+    /// Forgets an instance that is gone.
+    pub(crate) fn forget(&self, instance: &str) {
+        self.limiters.lock().remove(instance);
+    }
+}

@@ -1,0 +1,275 @@
+//! `stockade audit`: verifies, searches and follows an audit log.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+use stockade_audit::{Filter, Line, Lines, PublicKey, verify};
+use stockade_protocol::harmless;
+
+use super::guest::Refusal;
+use super::{exit, output};
+
+/// Where the log is, unless it is named.
+const FOLDER: &str = "audit";
+
+/// Bytes of one field that a line for people has.
+const MAX_SHOWN: usize = 200;
+
+pub(crate) const AUDIT_EXAMPLES: &str = "\
+Examples:
+  stockade audit verify                           whether ./audit is what the server wrote
+  stockade audit verify --key ops.pub /srv/audit  by a public key that was kept elsewhere
+  stockade audit search --instance shop --since 2h
+  stockade audit search --event egress_refused --json | jq .target
+  stockade audit tail -f                          the last lines, and what comes
+
+Exit codes: 0 the log is whole, or lines were printed; 1 the log is not what was written; 2 bad usage.";
+
+#[derive(Args)]
+pub(crate) struct AuditArgs {
+    #[command(subcommand)]
+    command: AuditCommand,
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Check that no line was changed, removed, added or moved
+    Verify(VerifyArgs),
+    /// Print the lines that match
+    Search(SearchArgs),
+    /// Print the last lines
+    Tail(TailArgs),
+}
+
+#[derive(Args)]
+struct VerifyArgs {
+    /// The log's folder
+    #[arg(default_value = FOLDER)]
+    folder: PathBuf,
+
+    /// The public key to verify with. Without it, the file key.pub of the folder is taken, which anybody who can write there can replace
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct SearchArgs {
+    /// The log's folder
+    #[arg(default_value = FOLDER)]
+    folder: PathBuf,
+
+    #[command(flatten)]
+    wanted: Wanted,
+}
+
+#[derive(Args)]
+struct TailArgs {
+    /// The log's folder
+    #[arg(default_value = FOLDER)]
+    folder: PathBuf,
+
+    /// Wait for more lines, until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+
+    /// How many lines to begin with
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    lines: u32,
+
+    #[command(flatten)]
+    wanted: Wanted,
+}
+
+#[derive(Args)]
+struct Wanted {
+    /// Only these events; may be repeated
+    #[arg(long = "event", value_name = "NAME")]
+    events: Vec<String>,
+
+    /// Only lines of this instance
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+
+    /// Only lines from then on: a time such as 2026-11-30T12:00:00Z, or how long ago, such as 2h
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<SystemTime>,
+
+    /// Only lines until then
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<SystemTime>,
+
+    /// Only lines that contain this text
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+
+    /// Print the lines as they were written
+    #[arg(long)]
+    json: bool,
+}
+
+impl Wanted {
+    fn filter(&self) -> Filter {
+        Filter {
+            events: self.events.clone(),
+            instance: self.instance.clone(),
+            since: self.since,
+            until: self.until,
+            text: self.text.clone(),
+        }
+    }
+}
+
+fn moment(text: &str) -> Result<SystemTime, String> {
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return (SystemTime::now().checked_sub(ago))
+            .ok_or_else(|| "that is too long ago".to_owned());
+    }
+    humantime::parse_rfc3339_weak(text).map_err(|_| {
+        "write a time such as 2026-11-30T12:00:00Z, or how long ago, such as 2h".to_owned()
+    })
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal(error.to_string(), exit::FAILED)
+}
+
+/// Runs `audit` and gives the exit code.
+pub(crate) fn audit(args: &AuditArgs) -> Result<i32, Refusal> {
+    match &args.command {
+        AuditCommand::Verify(args) => check(args),
+        AuditCommand::Search(args) => search(&args.folder, &args.wanted),
+        AuditCommand::Tail(args) => tail(args),
+    }
+}
+
+fn check(args: &VerifyArgs) -> Result<i32, Refusal> {
+    let key = match &args.key {
+        Some(file) => file.clone(),
+        None => args.folder.join("key.pub"),
+    };
+    let result = PublicKey::open(&key).and_then(|key| verify(&args.folder, &key));
+    if args.json {
+        let document = match &result {
+            Ok(found) => serde_json::json!({
+                "ok": true,
+                "files": found.segments,
+                "lines": found.lines,
+                "first": found.first,
+                "last": found.last,
+                "digest": found.digest.map(|digest| digest.to_string()),
+                "checkpoints": found.checkpoints,
+                "unsigned": found.unsigned,
+                "partial": found.partial,
+            }),
+            Err(error) => serde_json::json!({ "ok": false, "error": error.to_string() }),
+        };
+        output::say(&document.to_string());
+        return Ok(if result.is_ok() {
+            exit::DONE
+        } else {
+            exit::FAILED
+        });
+    }
+    let found = result.map_err(|error| failed(&error))?;
+    let mut text = format!(
+        "{}: whole: lines {} to {} in {} files, {} checkpoints",
+        args.folder.display(),
+        found.first,
+        found.last,
+        found.segments,
+        found.checkpoints
+    );
+    if found.unsigned > 0 {
+        text += &format!(
+            "; no checkpoint vouches for the last {} lines yet",
+            found.unsigned
+        );
+    }
+    if found.partial {
+        text += "; a line at the end is being written, or was when the server ended";
+    }
+    output::say(&text);
+    if let Some(digest) = found.digest {
+        output::say(&format!("digest of line {}: {digest}", found.last));
+    }
+    Ok(exit::DONE)
+}
+
+fn search(folder: &Path, wanted: &Wanted) -> Result<i32, Refusal> {
+    let filter = wanted.filter();
+    let mut lines = Lines::of(folder);
+    while let Some(line) = lines.next_line().map_err(|error| failed(&error))? {
+        if filter.wants(&line) {
+            print(&line, wanted.json)?;
+        }
+    }
+    Ok(exit::DONE)
+}
+
+fn tail(args: &TailArgs) -> Result<i32, Refusal> {
+    let filter = args.wanted.filter();
+    let mut lines = Lines::of(&args.folder);
+    let mut last = std::collections::VecDeque::new();
+    while let Some(line) = lines.next_line().map_err(|error| failed(&error))? {
+        if filter.wants(&line) {
+            last.push_back(line);
+            if last.len() > args.lines as usize {
+                last.pop_front();
+            }
+        }
+    }
+    for line in &last {
+        print(line, args.wanted.json)?;
+    }
+    let mut lines = lines.follow();
+    while args.follow {
+        let Some(line) = lines.next_line().map_err(|error| failed(&error))? else {
+            break;
+        };
+        if filter.wants(&line) {
+            print(&line, args.wanted.json)?;
+        }
+    }
+    Ok(exit::DONE)
+}
+
+/// Prints a line as it is, or for people: time, event, and `name=value`.
+fn print(line: &Line, json: bool) -> Result<(), Refusal> {
+    let text = if json {
+        line.text.clone()
+    } else {
+        readable(line)
+    };
+    Ok(output::print(&text)?)
+}
+
+fn readable(line: &Line) -> String {
+    let text = |name| harmless(line.text_of(name).unwrap_or_default(), MAX_SHOWN);
+    let mut shown = format!("{} {}", text("at"), text("event"));
+    for (name, value) in &line.fields {
+        if matches!(
+            name.as_str(),
+            "n" | "at" | "previous" | "event" | "signature"
+        ) {
+            continue;
+        }
+        let value = match value {
+            Value::String(text) if !text.is_empty() && !text.contains([' ', '"', '=']) => {
+                text.clone()
+            }
+            other => other.to_string(),
+        };
+        shown += &format!(
+            " {}={}",
+            harmless(name, MAX_SHOWN),
+            harmless(&value, MAX_SHOWN)
+        );
+    }
+    shown
+}
