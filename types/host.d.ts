@@ -131,6 +131,20 @@ declare namespace Stockade {
           limits?: GrantLimits & { handles?: number };
         };
       }
+      | {
+        pgp: {
+          secret?: string | { file: string } | { variable: string };
+          passphrase?: string | { file: string } | { variable: string };
+          recipients?: string[];
+          usages: ("sign" | "decrypt" | "encrypt" | "verify")[];
+          guest_keys?: boolean;
+          time?: string;
+          memory?: string;
+          idle?: string;
+          isolation?: "container" | "process";
+          limits?: GrantLimits;
+        };
+      }
     );
   interface IsolateOptions extends IsolateLimits {
     /** What the guest finds in `NETWORK.env` by these names; see docs/grants.md. Not an option of the sandbox. */

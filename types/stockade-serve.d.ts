@@ -484,6 +484,45 @@ interface DnsResolver {
 // A grant of the kind `key` is a `CryptoKey`: `interface Env { JWT: CryptoKey }`.
 
 /** An event that is to be signed (NIP-01). */
+/** A signature that was checked. */
+interface PgpSignature {
+  /** Made by one of the keys, for exactly this data, while the key was good, and not expired. */
+  valid: boolean;
+  /** Of the certificate that made it, in lower-case hexadecimal digits; `null` where no key fits. */
+  fingerprint: string | null;
+  created: Date | null;
+}
+interface PgpChecked {
+  /** Whether at least one signature is valid. */
+  valid: boolean;
+  signatures: PgpSignature[];
+}
+/** What OpenPGP reads. A stream is read to its end first. */
+type PgpData = string | BufferSource | ReadableStream<Uint8Array>;
+/** Public keys, as armor or bytes. */
+type PgpKeys = string | BufferSource | (string | BufferSource)[];
+/**
+ * OpenPGP with keys of the host, of the kind `pgp`. A usage that is not granted is an `InvalidAccessError`, what cannot be
+ * read a `DataError`, and a message that cannot be decrypted an `OperationError`.
+ */
+interface Pgp {
+  /** The public half of the grant's key, as armor. */
+  publicKey(): Promise<string>;
+  sign(data: PgpData, options?: { armor?: true; detached?: boolean; cleartext?: boolean }): Promise<string>;
+  sign(data: PgpData, options: { armor: false; detached?: boolean }): Promise<Uint8Array>;
+  /** Encrypts to the recipients of the grant and to these. */
+  encrypt(data: PgpData, options?: { recipients?: PgpKeys; sign?: boolean; armor?: true }): Promise<string>;
+  encrypt(data: PgpData, options: { recipients?: PgpKeys; sign?: boolean; armor: false }): Promise<Uint8Array>;
+  /** `valid` and `signatures` say who signed it: an encrypted message need not be signed. */
+  decrypt(message: PgpData, options: "text" | { keys?: PgpKeys; type: "text" }): Promise<PgpChecked & { data: string }>;
+  decrypt(message: PgpData, options?: { keys?: PgpKeys }): Promise<PgpChecked & { data: Uint8Array }>;
+  /** Checks a signature that stands alone. */
+  verify(data: PgpData, options: { signature: string | BufferSource; keys?: PgpKeys }): Promise<PgpChecked>;
+  /** Checks a signed message, and gives its data. */
+  verify(message: PgpData, options: "text" | { keys?: PgpKeys; type: "text" }): Promise<PgpChecked & { data: string }>;
+  verify(message: PgpData, options?: { keys?: PgpKeys }): Promise<PgpChecked & { data: Uint8Array }>;
+}
+
 interface NostrEventTemplate {
   kind: number;
   /** Seconds since 1970-01-01 UTC. */

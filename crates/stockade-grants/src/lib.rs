@@ -25,12 +25,13 @@ mod kept;
 mod key;
 mod lightning;
 mod nostr;
+#[cfg(target_os = "linux")]
+mod pgp;
 mod program;
 #[cfg(target_os = "linux")]
 mod sqlite;
 #[cfg(not(target_os = "linux"))]
-#[path = "unsupported.rs"]
-mod sqlite;
+mod unsupported;
 
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ use stockade_capability::Capability;
 use stockade_config::{CallLimits, Grant};
 
 use doors::{mysql, postgres, redis};
+#[cfg(not(target_os = "linux"))]
+use unsupported::{pgp, sqlite};
 
 pub use approval::{Approval, Approver, Asked};
 pub use audit::{CallAudit, CallOutcome, CallRecord, LogAudit, RefusalReason};
@@ -106,6 +109,7 @@ kinds! {
     Files "files" files,
     Sqlite "sqlite" sqlite,
     Key "key" key,
+    Pgp "pgp" pgp,
     Nostr "nostr" nostr,
     Electrum "electrum" electrum,
     Lightning "lightning" lightning,

@@ -14,6 +14,7 @@ mod lightning;
 mod limits;
 mod mysql;
 mod nostr;
+mod pgp;
 mod postgres;
 mod redis;
 mod sqlite;
@@ -37,6 +38,7 @@ pub use lightning::{FeeLimit, LightningGrant, LnbitsWallet, Msat, Spend};
 pub use limits::CallLimits;
 pub use mysql::MysqlGrant;
 pub use nostr::{NostrGrant, NostrPermission};
+pub use pgp::{PgpGrant, PgpIsolation, PgpUsage};
 pub use postgres::PostgresGrant;
 pub use redis::RedisGrant;
 pub use sqlite::{SqliteGrant, SqliteIsolation};
@@ -101,6 +103,8 @@ kinds! {
     Sqlite(SqliteGrant) "sqlite",
     /// A key that the host holds, as a `CryptoKey`.
     Key(KeyGrant) "key",
+    /// OpenPGP with keys that the host holds.
+    Pgp(PgpGrant) "pgp",
     /// Signs Nostr events with the operator's key.
     Nostr(NostrGrant) "nostr",
     /// Reads a Bitcoin chain through Electrum servers.

@@ -37,6 +37,9 @@ pub(super) fn many() -> Value {
                         "algorithm": "HS256", "usages": ["sign"], "encoding": "text",
                     }},
                     "ME": {"nostr": {"key": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"}, "permissions": ["sign_event:1"]}},
+                    "MAIL": {"pgp": {
+                        "secret": {"file": "a.txt"}, "passphrase": {"file": "a.txt"}, "usages": ["sign"],
+                    }},
                     "CHAIN": {"electrum": {"servers": ["ssl://e.example:50002"]}},
                     "BOOK": {"sqlite": {"file": "book.db"}},
                     "PG": {"postgres": {"url": {"file": "postgres://u@127.0.0.1/d"}}},
@@ -166,6 +169,7 @@ const GRANTS: [(&str, bool); 10] = [
     ("instances.web.grants.SQL.mysql", true),
     ("instances.web.grants.CACHE.redis", true),
     ("instances.web.grants.BOOK.sqlite", true),
+    ("instances.web.grants.MAIL.pgp", false),
 ];
 
 /// Each limit of the calls of a grant.
@@ -479,6 +483,42 @@ pub(super) fn cases() -> Vec<Case> {
             "instances.web.grants.BOOK.sqlite.isolation",
             json!("process"),
         ),
+        change(
+            "instances.web.grants.MAIL.pgp.secret",
+            json!({"file": "b.txt"}),
+        ),
+        change(
+            "instances.web.grants.MAIL.pgp.secret.variable",
+            json!("HOME"),
+        )
+        .with(
+            "instances.web.grants.MAIL.pgp.secret",
+            json!({"variable": "PATH"}),
+        ),
+        change("instances.web.grants.MAIL.pgp.secret.file", json!("b.txt")),
+        change(
+            "instances.web.grants.MAIL.pgp.passphrase",
+            json!({"file": "b.txt"}),
+        ),
+        change(
+            "instances.web.grants.MAIL.pgp.passphrase.variable",
+            json!("HOME"),
+        )
+        .with(
+            "instances.web.grants.MAIL.pgp.passphrase",
+            json!({"variable": "PATH"}),
+        ),
+        change(
+            "instances.web.grants.MAIL.pgp.passphrase.file",
+            json!("b.txt"),
+        ),
+        change("instances.web.grants.MAIL.pgp.recipients", json!(["a.pem"])),
+        change("instances.web.grants.MAIL.pgp.usages", json!(["verify"])),
+        change("instances.web.grants.MAIL.pgp.guest_keys", json!(false)),
+        change("instances.web.grants.MAIL.pgp.time", json!("6s")),
+        change("instances.web.grants.MAIL.pgp.memory", json!("512mb")),
+        change("instances.web.grants.MAIL.pgp.idle", json!("6s")),
+        change("instances.web.grants.MAIL.pgp.isolation", json!("process")),
         change(
             "instances.web.grants.KEY.key.secret",
             json!({"file": "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d"}),
