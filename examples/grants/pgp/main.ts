@@ -1,18 +1,7 @@
 // Letters by OpenPGP. `env.PGP` works with a key that no code of the site can read.
 
-interface Checked {
-  data: string;
-  valid: boolean;
-  signatures: { valid: boolean; fingerprint: string | null; created: Date | null }[];
-}
-
 interface Env {
-  PGP: {
-    publicKey(): Promise<string>;
-    sign(data: ReadableStream, options: { cleartext: true }): Promise<string>;
-    encrypt(data: ReadableStream, options: { recipients: string; sign: true }): Promise<string>;
-    decrypt(message: ReadableStream, type: "text"): Promise<Checked>;
-  };
+  PGP: Pgp;
 }
 
 export default {

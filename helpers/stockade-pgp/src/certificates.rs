@@ -65,7 +65,7 @@ const ARMOR: &[u8] = b"-----BEGIN PGP PUBLIC KEY BLOCK-----";
 /// Reads certificates: blocks of armor, or packets, with one or several of them. `what` names them in an error.
 pub(crate) fn read(text: &[u8], what: &str) -> Result<Vec<SignedPublicKey>, String> {
     let failed = |error: &dyn std::fmt::Display| {
-        format!("{what} cannot be read: it is no OpenPGP certificate: {error}")
+        format!("{what} cannot be read: it is not an OpenPGP certificate: {error}")
     };
     let mut keys = Vec::new();
     let mut add = |found: pgp::errors::Result<SignedPublicKey>| {

@@ -67,13 +67,13 @@ impl Secret {
     fn read(block: &[u8], passphrase: &str) -> Result<Self, Failed> {
         let failed = |why: String| Failed::grant(format!("secret cannot be used: {why}"));
         let (found, _) = SignedSecretKey::from_reader_many_buf(block)
-            .map_err(|error| failed(format!("it is no OpenPGP secret key: {error}")))?;
+            .map_err(|error| failed(format!("it is not an OpenPGP secret key: {error}")))?;
         let mut found = found.collect::<Vec<_>>().into_iter();
         let (Some(key), None) = (found.next(), found.next()) else {
             return Err(failed("it must hold exactly one secret key".to_owned()));
         };
         let mut key =
-            key.map_err(|error| failed(format!("it is no OpenPGP secret key: {error}")))?;
+            key.map_err(|error| failed(format!("it is not an OpenPGP secret key: {error}")))?;
         let password = Password::from(passphrase);
         // A part may be missing, as the primary key that its owner keeps elsewhere: it stays locked.
         let mut locked = 0;

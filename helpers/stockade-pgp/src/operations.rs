@@ -303,7 +303,7 @@ fn decrypt(keys: &Keys, signers: &Signers<'_>, data: &[u8]) -> Result<Done, Fail
     })
 }
 
-/// Why the data of a message cannot be had.
+/// Why the data of a message is not available.
 enum Unread {
     Large,
     Signatures,
