@@ -585,6 +585,16 @@ interface Hyperdrive {
   connect(): Socket;
 }
 
+/** A MongoDB database for the guest's own driver, of the kind `mongo`. Only `connect()` knows the host, and there is no user. */
+interface Mongo {
+  readonly connectionString: string;
+  readonly host: string;
+  readonly port: number;
+  readonly database: string;
+  /** Opens a connection on which MongoDB's protocol is spoken. */
+  connect(): Socket;
+}
+
 /** A payment or an invoice of a wallet. Amounts are in thousandths of a satoshi. */
 interface LightningTransaction {
   type: "incoming" | "outgoing";

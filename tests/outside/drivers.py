@@ -1,7 +1,8 @@
 """Clients that npm has for databases, mail and Bitcoin, unchanged and bundled with esbuild, each in a site in a container.
 They speak to real servers on loopback, in plain and in TLS, over `connect()` and the modules of Node that sites have.
-`mongodb` speaks to a server of its protocol from PyPI, and `@mempool/electrum-client` to one in this file. Calls of the
-modules are also compared with those of Node itself."""
+`mongodb` speaks to a server of its protocol from PyPI, by a connection and by a grant, `openpgp` writes to a grant and reads
+what it writes, and `@mempool/electrum-client` speaks to a server in this file. Calls of the modules are also compared with
+those of Node itself."""
 
 import asyncio
 import json
@@ -21,7 +22,8 @@ from server import HERE, Server, free_port
 
 PASSWORD = "topsecret"
 QUICK = ["pg", "redis"]
-ALL = ["pg", "postgres", "mysql2", "ioredis", "redis", "nodemailer", "mongodb", "electrum", "modules"]
+ALL = ["pg", "postgres", "mysql2", "ioredis", "redis", "nodemailer", "mongodb", "mongodb-door", "openpgp", "electrum",
+       "modules"]
 # Who runs the servers that do not run as root.
 USERS = {"postgres": "postgres", "mariadb": "mysql"}
 
@@ -37,6 +39,8 @@ EXPECTED = {
     "redis": {"plain": ["1", [2, "2"]], "tls": ["1", [2, "2"]]},
     "nodemailer": {"starttls": ["b@example.com"], "tls": ["b@example.com"]},
     "mongodb": [[4, 3], 10],
+    "mongodb-door": [[249, 248], 250, 10, 1, 31125, 10, ["things"], ["Unauthorized"] * 5],
+    "openpgp": {version: ["h\u00e9llo", "h\u00e9llo", True, True, "h\u00e9llo"] for version in ("v4", "v6")},
     "electrum": {"plain": {"count": 2, "hex": "00" * 160, "max": 2016}, "tls": {"count": 2, "hex": "00" * 160, "max": 2016}},
 }
 
@@ -184,8 +188,22 @@ class Rig:
 
 SERVERS = {
     "pg": Rig.postgres, "postgres": Rig.postgres, "mysql2": Rig.mariadb, "ioredis": Rig.redis, "redis": Rig.redis,
-    "nodemailer": Rig.smtp, "mongodb": Rig.mongodb, "electrum": Rig.electrum,
+    "nodemailer": Rig.smtp, "mongodb": Rig.mongodb, "mongodb-door": Rig.mongodb,
+    "electrum": Rig.electrum,
 }
+
+
+def grants(folder, name, ports):
+    """What the site of a client is granted besides connections."""
+    if name == "openpgp":
+        key = HERE.parent.parent / "examples/grants/pgp/key.asc"
+        return {"PGP": {"pgp": {"secret": {"file": str(key)}, "usages": ["sign", "decrypt", "encrypt", "verify"]}}}
+    if name == "mongodb-door":
+        url = folder / "mongo.txt"
+        url.write_text(f"mongodb://127.0.0.1:{ports['port']}/shop")
+        # The server has no logins.
+        return {"DB": {"mongo": {"url": {"file": str(url)}, "allow_superuser": True}}}
+    return {}
 
 
 def server(quick):
@@ -211,6 +229,7 @@ def server(quick):
                     "urls": [f"/{name}"],
                     "isolation": "container",
                     "limits": {"timeout": "30s", "cpu": "10s"},
+                    "grants": grants(self.rig.folder, name, self.ports[name]),
                     "sockets": {
                         "connect": [{
                             "hosts": ["localhost"], "ports": sorted(self.ports[name].values()), "tls": "allowed",

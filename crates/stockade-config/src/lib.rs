@@ -49,9 +49,9 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use grants::{
     Approve, BitcoinNetwork, CallLimits, DnsGrant, DnsRecord, DoorTls, ElectrumGrant,
     ElectrumServer, FeeLimit, FileMode, FilesGrant, Grant, KeyAlgorithm, KeyEncoding, KeyGrant,
-    KeyUsage, LightningGrant, LnbitsWallet, Msat, MysqlGrant, NostrGrant, NostrPermission,
-    PgpGrant, PgpIsolation, PgpUsage, PostgresGrant, RedisGrant, Spend, SqliteGrant,
-    SqliteIsolation,
+    KeyUsage, LightningGrant, LnbitsWallet, MongoGrant, Msat, MysqlGrant, NostrGrant,
+    NostrPermission, PgpGrant, PgpIsolation, PgpUsage, PostgresGrant, RedisGrant, Spend,
+    SqliteGrant, SqliteIsolation,
 };
 pub use guard::{DataGuard, GuardRule, PortRange};
 pub use instance::{

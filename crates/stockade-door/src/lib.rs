@@ -1,4 +1,4 @@
-//! Doors to databases. The guest's own driver speaks PostgreSQL's, MySQL's or Redis's protocol on a stream of bytes.
+//! Doors to databases. The guest's own driver speaks PostgreSQL's, MySQL's, Redis's or MongoDB's protocol on a stream of bytes.
 //! The supervisor answers the login without a password, logs in to the real server itself, and passes on what the
 //! limits of the grant allow.
 //!
@@ -7,6 +7,7 @@
 //! | [`postgres`] | PostgreSQL |
 //! | [`mysql`] | MySQL, MariaDB |
 //! | [`redis`] | Redis, Valkey |
+//! | [`mongo`] | MongoDB |
 //!
 //! Invariants:
 //! 1. No password and no address of the server is ever written to the guest's stream. What a database says about its
@@ -23,6 +24,7 @@
 
 mod flow;
 mod limits;
+pub mod mongo;
 pub mod mysql;
 mod pool;
 pub mod postgres;
@@ -42,4 +44,5 @@ pub fn parse_door(bytes: &[u8]) {
     postgres::parse(bytes);
     mysql::parse(bytes);
     redis::parse(bytes);
+    mongo::parse(bytes);
 }

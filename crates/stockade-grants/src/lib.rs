@@ -40,7 +40,7 @@ use serde_json::Value;
 use stockade_capability::Capability;
 use stockade_config::{CallLimits, Grant};
 
-use doors::{mysql, postgres, redis};
+use doors::{mongo, mysql, postgres, redis};
 #[cfg(not(target_os = "linux"))]
 use unsupported::{pgp, sqlite};
 
@@ -116,6 +116,7 @@ kinds! {
     Postgres "postgres" postgres,
     Mysql "mysql" mysql,
     Redis "redis" redis,
+    Mongo "mongo" mongo,
 }
 
 /// The row of a grant's kind.

@@ -12,6 +12,7 @@ mod files;
 mod key;
 mod lightning;
 mod limits;
+mod mongo;
 mod mysql;
 mod nostr;
 mod pgp;
@@ -36,6 +37,7 @@ pub use files::{FileMode, FilesGrant};
 pub use key::{KeyAlgorithm, KeyEncoding, KeyGrant, KeyUsage};
 pub use lightning::{FeeLimit, LightningGrant, LnbitsWallet, Msat, Spend};
 pub use limits::CallLimits;
+pub use mongo::MongoGrant;
 pub use mysql::MysqlGrant;
 pub use nostr::{NostrGrant, NostrPermission};
 pub use pgp::{PgpGrant, PgpIsolation, PgpUsage};
@@ -117,6 +119,8 @@ kinds! {
     Mysql(MysqlGrant) "mysql",
     /// A Redis or Valkey server.
     Redis(RedisGrant) "redis",
+    /// A MongoDB database.
+    Mongo(MongoGrant) "mongo",
 }
 
 /// The value of each name of `grants`.

@@ -12,6 +12,7 @@ mod certificate;
 mod drivers;
 mod guest;
 mod local;
+mod mongo;
 mod mysql;
 mod postgres;
 mod redis;

@@ -1,14 +1,15 @@
-//! `postgres`, `mysql` and `redis`: servers to which the guest's own driver speaks.
+//! `postgres`, `mysql`, `redis` and `mongo`: servers to which the guest's own driver speaks.
 //!
 //! | method | gives |
 //! |---|---|
 //! | `connect` | a connection, on which the server's protocol is spoken without its password |
 //!
-//! Each connection is a session of a door of `stockade-door`, which logs in and enforces the limits. What the three
-//! kinds do alike is here; their servers are in `postgres.rs`, `mysql.rs` and `redis.rs`, and their addresses in
-//! `address.rs`.
+//! Each connection is a session of a door of `stockade-door`, which logs in and enforces the limits. What the
+//! kinds do alike is here; their servers are in `postgres.rs`, `mysql.rs`, `redis.rs` and `mongo.rs`, and the addresses of
+//! the first three in `address.rs`.
 
 mod address;
+pub(crate) mod mongo;
 pub(crate) mod mysql;
 pub(crate) mod postgres;
 pub(crate) mod redis;
@@ -78,7 +79,8 @@ macro_rules! doors {
 doors!(
     stockade_door::postgres::Door,
     stockade_door::mysql::Door,
-    stockade_door::redis::Door
+    stockade_door::redis::Door,
+    stockade_door::mongo::Door
 );
 
 /// What the three sections have in common.

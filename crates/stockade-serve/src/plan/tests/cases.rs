@@ -45,6 +45,7 @@ pub(super) fn many() -> Value {
                     "PG": {"postgres": {"url": {"file": "postgres://u@127.0.0.1/d"}}},
                     "SQL": {"mysql": {"url": {"file": "mysql://u@127.0.0.1/d"}}},
                     "CACHE": {"redis": {"url": {"file": "redis://127.0.0.1/1"}}},
+                    "MONGO": {"mongo": {"url": {"file": "mongodb://u@127.0.0.1/d"}}},
                     "NWC": {"lightning": {
                         "nwc": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"}, "spend": {"payment": "5sat", "day": "50sat"},
                     }},
@@ -82,8 +83,8 @@ pub(super) fn single() -> Value {
 }
 
 /// Files that the configurations name.
-pub(super) const FILES: [&str; 19] = [
-    // What is in a file is its name: these two are keys, and the next six are servers.
+pub(super) const FILES: [&str; 21] = [
+    // What is in a file is its name: these two are keys, and the next eight are servers.
     "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa",
     "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d",
     "postgres://u@127.0.0.1/d",
@@ -92,6 +93,8 @@ pub(super) const FILES: [&str; 19] = [
     "mysql://u@127.0.0.1/e",
     "redis://127.0.0.1/1",
     "redis://127.0.0.1/2",
+    "mongodb://u@127.0.0.1/d",
+    "mongodb://u@127.0.0.1/e",
     "a.pem",
     "a.key",
     "a.txt",
@@ -170,6 +173,7 @@ const GRANTS: [(&str, bool); 10] = [
     ("instances.web.grants.CACHE.redis", true),
     ("instances.web.grants.BOOK.sqlite", true),
     ("instances.web.grants.MAIL.pgp", false),
+    ("instances.web.grants.MONGO.mongo", true),
 ];
 
 /// Each limit of the calls of a grant.
@@ -472,6 +476,24 @@ pub(super) fn cases() -> Vec<Case> {
         change("instances.web.grants.CACHE.redis.allow", json!(["EVAL"])),
         change("instances.web.grants.CACHE.redis.ca", json!(["a.pem"]))
             .with("instances.web.grants.CACHE.redis.tls", json!("required")),
+        change(
+            "instances.web.grants.MONGO.mongo.url",
+            json!({"file": "mongodb://u@127.0.0.1/e"}),
+        ),
+        change("instances.web.grants.MONGO.mongo.tls", json!("required")),
+        change("instances.web.grants.MONGO.mongo.ca", json!(["a.pem"]))
+            .with("instances.web.grants.MONGO.mongo.tls", json!("required")),
+        change("instances.web.grants.MONGO.mongo.pool", json!(6)),
+        change("instances.web.grants.MONGO.mongo.statement", json!("6s")),
+        change("instances.web.grants.MONGO.mongo.idle", json!("6s")),
+        change("instances.web.grants.MONGO.mongo.batch", json!(6)),
+        change("instances.web.grants.MONGO.mongo.cursors", json!(6)),
+        change("instances.web.grants.MONGO.mongo.refuse", json!(["drop"])),
+        change("instances.web.grants.MONGO.mongo.allow", json!(["collMod"])),
+        change(
+            "instances.web.grants.MONGO.mongo.allow_superuser",
+            json!(true),
+        ),
         change("instances.web.grants.BOOK.sqlite.file", json!("other.db")),
         change("instances.web.grants.BOOK.sqlite.mode", json!("read")),
         change("instances.web.grants.BOOK.sqlite.storage", json!("5mb")),
