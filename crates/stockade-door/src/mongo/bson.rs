@@ -17,7 +17,7 @@ pub(crate) const CODE_WITH_SCOPE: u8 = 0x0f;
 pub(crate) const INT32: u8 = 0x10;
 pub(crate) const INT64: u8 = 0x12;
 
-/// Bytes that are no document.
+/// Bytes that are not a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed;
 

@@ -24,7 +24,7 @@ pub(crate) struct Forged(pub(crate) &'static str);
 
 impl From<Malformed> for Forged {
     fn from(Malformed: Malformed) -> Self {
-        Self("a message holds something that is no BSON")
+        Self("a message holds something that is not BSON")
     }
 }
 
