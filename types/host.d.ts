@@ -115,7 +115,7 @@ declare namespace Stockade {
           mode?: "read" | "write";
           storage?: string;
           max_file?: string;
-          limits?: GrantLimits;
+          limits?: GrantLimits & { handles?: number };
         };
       }
       | {

@@ -447,15 +447,27 @@ interface Files {
   read(path: string, options: "json" | (FileRange & { type: "json" })): Promise<any>;
   read(path: string, options?: FileRange): Promise<Uint8Array<ArrayBuffer> | null>;
   readStream(path: string, options?: FileRange): Promise<ReadableStream<Uint8Array<ArrayBuffer>> | null>;
-  /** Replaces the file when all data has been written, or changes nothing. */
-  write(
-    path: string,
-    data: string | ArrayBufferView | ArrayBuffer | ReadableStream,
-    options?: { createNew?: boolean },
-  ): Promise<FileInfo>;
+  /** Replaces the file when all data has been written, or changes nothing. With `offset`, writes from there on in place. */
+  write(path: string, data: FileData, options?: { createNew?: boolean; offset?: number }): Promise<FileInfo>;
+  /** Writes after the end of the file, in place. */
+  append(path: string, data: FileData, options?: { createNew?: boolean }): Promise<FileInfo>;
+  /** Cuts the file to a length, 0 by default, or fills it up with zeros. */
+  truncate(path: string, length?: number): Promise<FileInfo>;
+  /** Writes what one file holds to another, as `write` does. */
+  copy(from: string, to: string, options?: { createNew?: boolean }): Promise<FileInfo>;
+  /** Moves a file or folder at once. A file takes the place of a file, a folder that of an empty folder. */
+  rename(from: string, to: string, options?: { createNew?: boolean }): Promise<null>;
   /** Returns whether the file or folder existed. */
   delete(path: string): Promise<boolean>;
   createFolder(path: string): Promise<null>;
+  /** Reports changes of a file, or in a folder, from when the promise is fulfilled. The stream ends when it is cancelled. */
+  watch(path?: string, options?: { recursive?: boolean }): Promise<ReadableStream<FileChange>>;
+}
+type FileData = string | ArrayBufferView | ArrayBuffer | ReadableStream;
+interface FileChange {
+  /** `create` also for a file that was replaced; `rescan`: changes were lost, and `path` must be listed again. */
+  kind: "create" | "modify" | "remove" | "rescan";
+  path: string;
 }
 
 // ---- Grants ----

@@ -12,7 +12,7 @@ use crate::audit::{Audit, LogAudit};
 use crate::budget::{Quota, Spent};
 use crate::connect::{self, BrokerError, Connector};
 use crate::egress::{Egress, Parts};
-use crate::files::{FileError, Folder, FolderOptions, Ledgers};
+use crate::files::{FileError, Folder, FolderOptions, Ledgers, Watcher};
 use crate::network::Network;
 use crate::policy::EgressPolicy;
 use crate::resolve::{Resolver, ResolverSource};
@@ -50,6 +50,7 @@ pub struct Broker {
 struct BrokerState {
     options: BrokerOptions,
     ledgers: Ledgers,
+    watcher: Arc<Watcher>,
     /// What was spent, by instance: a reload must not renew a budget.
     spent: Mutex<HashMap<Arc<str>, Arc<Mutex<Spent>>>>,
     /// The same of connections.
@@ -68,6 +69,7 @@ impl Broker {
         let shared = BrokerState {
             options,
             ledgers: Ledgers::default(),
+            watcher: Arc::default(),
             spent: Mutex::default(),
             spent_on_sockets: Mutex::default(),
             placeholders: Mutex::default(),
@@ -197,6 +199,7 @@ impl Broker {
             options,
             self.shared.options.audit.clone(),
             &self.shared.ledgers,
+            Arc::clone(&self.shared.watcher),
         )
     }
 

@@ -47,7 +47,8 @@ pub use connect::{BrokerError, Stream};
 pub use egress::Egress;
 pub use error::EgressError;
 pub use files::{
-    EntryKind, FileError, Folder, FolderEntry, FolderOptions, Listing, Metadata, Mode, WriteOptions,
+    ChangeKind, EntryKind, FileChange, FileChanges, FileError, Folder, FolderEntry, FolderOptions,
+    Listing, Metadata, Misfit, Mode, StopChanges, WriteOptions,
 };
 pub use network::{
     DialError, LookupError, Network, RecordData, RecordKind, TlsClient, TlsClientOptions,

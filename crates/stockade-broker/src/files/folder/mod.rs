@@ -1,6 +1,9 @@
 //! A granted folder and what a guest may do in it.
 
+mod in_place;
 mod read;
+mod rename;
+mod watch;
 mod write;
 
 use std::collections::BTreeSet;
@@ -15,10 +18,13 @@ use cap_std::fs::{Dir, Metadata as RawMetadata};
 use stockade_http::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::FileError;
+use super::error::{FileError, Misfit};
 use super::path::{GuestPath, is_name};
 use super::storage::{Ledger, Ledgers};
 use crate::audit::{Action, Audit, Reason, Refusal};
+use watch::MOST_FOLDERS;
+pub(crate) use watch::Watcher;
+pub use watch::{ChangeKind, FileChange, FileChanges, StopChanges};
 
 /// Entries that a listing gives at once.
 const MOST_LISTED: usize = 1000;
@@ -150,6 +156,7 @@ pub struct Folder {
     pub(super) root: Dir,
     pub(super) ledger: Arc<Ledger>,
     places: Arc<Semaphore>,
+    watcher: Arc<Watcher>,
 }
 
 impl Folder {
@@ -158,6 +165,7 @@ impl Folder {
         options: FolderOptions,
         audit: Arc<dyn Audit>,
         ledgers: &Ledgers,
+        watcher: Arc<Watcher>,
     ) -> Result<Arc<Self>, FileError> {
         let fail = |what, error: io::Error| FileError::Failed {
             binding: options.binding.clone(),
@@ -183,6 +191,7 @@ impl Folder {
             root,
             ledger,
             places,
+            watcher,
         }))
     }
 
@@ -258,6 +267,138 @@ impl Folder {
         self.may_write(&path)?;
         let _place = self.place(&path).await?;
         write::file(self, path, checked, body, options).await
+    }
+
+    /// Writes after the end of a file, which is made if it is not there. Data of one piece, up to 256 KiB of a stream
+    /// and all that is given at once otherwise, is not mixed with what others append. It is on the disk when this is
+    /// done; what was written stays when the body fails later.
+    ///
+    /// # Errors
+    /// The folder is for reading, a limit is reached, the file has further names (hard links), or the body failed.
+    pub async fn append(
+        self: Arc<Self>,
+        path: String,
+        body: Body,
+        options: WriteOptions,
+    ) -> Result<Metadata, FileError> {
+        self.change(path, body, in_place::At::End, options).await
+    }
+
+    /// Writes from byte `offset` of a file on, which is made if it is not there. Zeros fill what lies between its end
+    /// and `offset`, and count as stored. Readers see each piece as soon as it is written.
+    ///
+    /// # Errors
+    /// As [`Folder::append`].
+    pub async fn write_at(
+        self: Arc<Self>,
+        path: String,
+        body: Body,
+        offset: u64,
+        options: WriteOptions,
+    ) -> Result<Metadata, FileError> {
+        self.change(path, body, in_place::At::Byte(offset), options)
+            .await
+    }
+
+    async fn change(
+        self: Arc<Self>,
+        path: String,
+        body: Body,
+        at: in_place::At,
+        options: WriteOptions,
+    ) -> Result<Metadata, FileError> {
+        let checked = self.path(&path)?;
+        self.may_write(&path)?;
+        let _place = self.place(&path).await?;
+        in_place::write(self, path, checked, body, at, options).await
+    }
+
+    /// Cuts a file to a size, or fills it up with zeros, which count as stored.
+    ///
+    /// # Errors
+    /// As [`Folder::append`], or the file is not there.
+    pub async fn truncate(self: Arc<Self>, path: String, size: u64) -> Result<Metadata, FileError> {
+        let checked = self.path(&path)?;
+        self.may_write(&path)?;
+        self.work(path, move |folder, path| {
+            in_place::truncate(folder, path, &checked, size)
+        })
+        .await
+    }
+
+    /// Writes what a file holds to another one, as [`Folder::write`] does.
+    ///
+    /// # Errors
+    /// Those of reading, or those of writing.
+    pub async fn copy(
+        self: Arc<Self>,
+        from: String,
+        to: String,
+        options: WriteOptions,
+    ) -> Result<Metadata, FileError> {
+        let (source, target) = (self.path(&from)?, self.path(&to)?);
+        self.may_write(&to)?;
+        // One place for both: copies that wait for each other's would wait for ever.
+        let place = self.place(&from).await?;
+        let opening = self.blocking(from.clone(), move |folder, path| {
+            read::open(folder, path, &source)
+        });
+        let (file, metadata) = opening.await?;
+        let body = read::stream(Arc::clone(&self), from, file, metadata.size, None, place);
+        write::file(self, to, target, body, options).await
+    }
+
+    /// Gives a file or folder another name, in one step that readers see completely or not at all. A file takes the
+    /// place of a file, and a folder that of an empty folder, unless `create_new` is set.
+    ///
+    /// # Errors
+    /// It is not there, the folder is for reading, or the new name is taken by what it cannot replace.
+    pub async fn rename(
+        self: Arc<Self>,
+        from: String,
+        to: String,
+        options: WriteOptions,
+    ) -> Result<(), FileError> {
+        let (source, target) = (self.path(&from)?, self.path(&to)?);
+        self.may_write(&from)?;
+        self.work(from, move |folder, path| {
+            rename::rename(folder, path, &source, &target, options)
+        })
+        .await
+    }
+
+    /// Changes of a file, or in a folder, from now on; `recursive`: in all folders below as well, of which there may
+    /// be 512. Changes that nobody reads are bounded in number, and the reader learns when some were left out. Needs
+    /// no place among the operations once it has begun.
+    ///
+    /// # Errors
+    /// It is not there, or the kernel cannot watch it.
+    pub async fn watch(
+        self: Arc<Self>,
+        path: String,
+        recursive: bool,
+    ) -> Result<FileChanges, FileError> {
+        let checked = self.path(&path)?;
+        let folder = Arc::clone(&self);
+        self.work(path, move |_, path| {
+            let found = folder.metadata(path, &checked)?;
+            let (watched, only) = match (found.kind, checked.split()) {
+                (EntryKind::File, Some((parent, name))) => (parent, Some(name.to_owned())),
+                _ => (checked.as_str(), None),
+            };
+            let watched = if watched == "." { "" } else { watched };
+            let watching = folder.watcher.watch(&folder, watched, only, recursive);
+            watching.map_err(|error| match error.kind() {
+                io::ErrorKind::QuotaExceeded => folder.refuse(
+                    path,
+                    Reason::Watches {
+                        limit: MOST_FOLDERS,
+                    },
+                ),
+                _ => folder.failed("watching", path, &error),
+            })
+        })
+        .await
     }
 
     /// Deletes a file or an empty folder. Whether it was there.
@@ -373,7 +514,14 @@ impl Folder {
         FileError::Refused(Box::new(refusal))
     }
 
-    pub(super) fn kind(&self, path: &str, why: &'static str) -> FileError {
+    pub(super) fn exists(&self, path: &str) -> FileError {
+        FileError::Exists {
+            binding: self.options.binding.clone(),
+            path: path.to_owned(),
+        }
+    }
+
+    pub(super) fn kind(&self, path: &str, why: Misfit) -> FileError {
         FileError::Kind {
             binding: self.options.binding.clone(),
             path: path.to_owned(),
@@ -392,9 +540,9 @@ impl Folder {
                 binding,
                 path: path.to_owned(),
             },
-            io::ErrorKind::NotADirectory => self.kind(path, "is not a folder, or lies in a file"),
-            io::ErrorKind::IsADirectory => self.kind(path, "is a folder"),
-            io::ErrorKind::DirectoryNotEmpty => self.kind(path, "is not empty"),
+            io::ErrorKind::NotADirectory => self.kind(path, Misfit::NoFolder),
+            io::ErrorKind::IsADirectory => self.kind(path, Misfit::Folder),
+            io::ErrorKind::DirectoryNotEmpty => self.kind(path, Misfit::NotEmpty),
             // The kernel gives a code; what leads out of the folder is refused before it is asked.
             io::ErrorKind::PermissionDenied if error.raw_os_error().is_none() => {
                 self.refuse(path, Reason::Path)

@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{EntryKind, Folder, Metadata};
 use crate::audit::Reason;
-use crate::files::error::FileError;
+use crate::files::error::{FileError, Misfit};
 use crate::files::path::GuestPath;
 
 /// Bytes that are read at once.
@@ -30,7 +30,7 @@ pub(super) fn open(
 ) -> Result<(File, Metadata), FileError> {
     // Checked before it is opened, since opening a device can have effects.
     if folder.metadata(path, at)?.kind == EntryKind::Folder {
-        return Err(folder.kind(path, "is a folder"));
+        return Err(folder.kind(path, Misfit::Folder));
     }
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut options = OpenOptions::new();
