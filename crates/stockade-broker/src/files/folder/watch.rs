@@ -3,7 +3,7 @@
 //! Invariants:
 //! 1. What is watched is a descriptor that was opened beneath the granted folder, not a path: no link leads a watch
 //!    out, whatever happens meanwhile. Links are not followed.
-//! 2. What waits for one reader is bounded. A reader that falls behind is told to look again, and holds up nobody.
+//! 2. What waits for one reader is bounded. A reader that falls behind learns that it must list again, and holds up nobody.
 //! 3. One reader watches a bounded number of folders. All readers share one descriptor of inotify.
 //! 4. A watch ends when its [`FileChanges`] are dropped or ended; the kernel's watch ends with the last reader.
 
@@ -29,7 +29,7 @@ pub enum ChangeKind {
     Modify,
     /// It is there no longer.
     Remove,
-    /// Changes were lost: what is watched must be looked at again.
+    /// Changes were lost: what is watched must be listed again.
     Rescan,
 }
 
