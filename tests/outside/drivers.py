@@ -20,8 +20,8 @@ from pathlib import Path
 from server import HERE, Server, free_port
 
 PASSWORD = "topsecret"
-QUICK = ["pg", "redis"]
-ALL = ["pg", "postgres", "mysql2", "ioredis", "redis", "nodemailer", "mongodb", "electrum", "modules"]
+QUICK = ["pg", "redis", "files"]
+ALL = ["pg", "postgres", "mysql2", "ioredis", "redis", "nodemailer", "mongodb", "electrum", "modules", "files"]
 # Who runs the servers that do not run as root.
 USERS = {"postgres": "postgres", "mariadb": "mysql"}
 
@@ -37,6 +37,12 @@ EXPECTED = {
     "redis": {"plain": ["1", [2, "2"]], "tls": ["1", [2, "2"]]},
     "nodemailer": {"starttls": ["b@example.com"], "tls": ["b@example.com"]},
     "mongodb": [[4, 3], 10],
+    "files": {
+        "fs-extra": [{"a": 1}, ["a", "e"], False],
+        "graceful-fs": 20,
+        "write-file-atomic": ["two", ["w"]],
+        "papaparse": [5000, 12497500],
+    },
     "electrum": {"plain": {"count": 2, "hex": "00" * 160, "max": 2016}, "tls": {"count": 2, "hex": "00" * 160, "max": 2016}},
 }
 
@@ -205,12 +211,14 @@ def server(quick):
                 self.ports[name] = started[start]
             tools = Path(os.environ["STOCKADE_OUTSIDE_TOOLS"]) / "drivers"
             subprocess.run(["node", tools / "bundle.mjs", self.folder / "sites", *names], check=True)
+            (self.folder / "out").mkdir()
             return {
                 name: {
                     "code": str(self.folder / "sites" / name / "index.js"),
                     "urls": [f"/{name}"],
                     "isolation": "container",
                     "limits": {"timeout": "30s", "cpu": "10s"},
+                    "grants": {"OUT": {"files": {"path": str(self.folder / "out"), "mode": "write"}}} if name == "files" else {},
                     "sockets": {
                         "connect": [{
                             "hosts": ["localhost"], "ports": sorted(self.ports[name].values()), "tls": "allowed",

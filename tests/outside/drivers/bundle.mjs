@@ -17,7 +17,7 @@ for (const name of names) {
     platform: "node",
     conditions: ["workerd"],
     external: ["cloudflare:sockets", "pg-native"],
-    banner: { js: "import { createRequire } from 'node:module'; const require = createRequire('/');" },
+    banner: { js: "import { createRequire } from 'node:module'; const require = createRequire('/'); const __filename = '/index.js';" },
     logLevel: "error",
   });
 }
