@@ -82,6 +82,7 @@ EXCEPTIONS = {
     ("types/stockade-serve.d.ts", "exchange"): "an MX record names a mail exchange",
     ("crates/stockade-grants/", "exchange"): "the same",
     ("crates/stockade-realm/js/node/dns/", "exchange"): "the same",
+    ("crates/stockade/tests/serve/grants.rs", "exchange"): "the same",
     ("crates/stockade-broker/src/network.rs", "exchange"): "the same",
     ("examples/grants/dns/", "exchange"): "the same",
     ("tests/outside/wallets.py", "conversation"): "NIP-44 names its keys so",

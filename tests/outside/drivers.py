@@ -1,7 +1,7 @@
 """Clients that npm has for databases, mail and Bitcoin, unchanged and bundled with esbuild, each in a site in a container.
 They speak to real servers on loopback, in plain and in TLS, over `connect()` and the modules of Node that sites have.
 `mongodb` speaks to a server of its protocol from PyPI, and `@mempool/electrum-client` to one in this file. Calls of the
-modules are also compared with those of Node itself."""
+modules, and what the console prints, are also compared with those of Node itself."""
 
 import asyncio
 import json
@@ -266,7 +266,18 @@ def compare(server):
     return f"in the site and in Node: {wrong}" if wrong else (None, f"{len(expected)} calls")
 
 
+def console():
+    """Whether what the specs of the console expect is what this Node prints. The format changes with its main version."""
+    version = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout
+    if not version.startswith("v20."):
+        return None, f"skipped: the texts are those of Node 20, and this is {version.strip()}"
+    script = HERE.parent.parent / "scripts" / "console-of-node.mjs"
+    done = subprocess.run(["node", script, "--check"], capture_output=True, text=True)
+    return (None, done.stdout.strip()) if done.returncode == 0 else done.stderr.strip()
+
+
 def checks(server):
+    yield "the console's expected texts are what Node prints", console
     for name in server.names:
         if name == "modules":
             yield "modules of Node give what Node gives", lambda: compare(server)

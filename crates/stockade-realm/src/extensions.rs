@@ -73,6 +73,7 @@ deno_core::extension!(
         "websocket.js",
         "event_source.js",
         "clone.js",
+        "console_format.js",
         "console.js",
         "binding_calls.js",
         "fetcher.js",
