@@ -796,9 +796,9 @@ async fn changes_until(changes: &FileChanges, kind: ChangeKind, path: &str) -> V
     let mut seen = Vec::new();
     loop {
         let next = tokio::time::timeout(std::time::Duration::from_secs(60), changes.next());
-        let Ok(Some(change)) = next.await else {
-            panic!("{path:?} was not reported; only {seen:?}");
-        };
+        let change = next.await.ok().flatten();
+        assert!(change.is_some(), "{path:?} was not reported; only {seen:?}");
+        let change = change.unwrap();
         seen.push(change.clone());
         if change.path == path && change.kind == kind {
             return seen;

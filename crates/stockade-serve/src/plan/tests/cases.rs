@@ -157,7 +157,7 @@ pub(super) const EXEMPT: [(&str, &str, &str); 3] = [
 /// A grant of each kind, and whether its limits have `handles`.
 const GRANTS: [(&str, bool); 10] = [
     ("instances.web.grants.NAMES.dns", false),
-    ("instances.web.grants.DOCS.files", false),
+    ("instances.web.grants.DOCS.files", true),
     ("instances.web.grants.KEY.key", false),
     ("instances.web.grants.ME.nostr", false),
     ("instances.web.grants.CHAIN.electrum", true),
