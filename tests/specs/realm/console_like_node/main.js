@@ -1,4 +1,4 @@
-// The console of guests beside Node's: each case of `cases.js` prints what `node.json` says that Node prints, except where
+// The console of guests compared with Node's: each case of `cases.js` prints what `node.json` says that Node prints, except where
 // `different.json` has another text and the reason.
 
 const read = (name) => Deno.readTextFileSync(new URL(name, import.meta.url));
