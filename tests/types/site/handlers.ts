@@ -33,6 +33,16 @@ export default {
     const bytes: Uint8Array | null = await env.FILES.read("a.bin", { offset: 1 });
     const file: string | null = await env.FILES.read("a.txt", "text");
     await env.FILES.write("b", other.body ?? "none", { createNew: true });
+    await env.FILES.write("b", bytes ?? "", { offset: 4 });
+    const appended: number = (await env.FILES.append("log", "line")).size;
+    await env.FILES.rename("b", "c", { createNew: appended > 1 });
+    for await (const { kind, path } of await env.FILES.watch("", { recursive: true })) {
+      if (kind === "rescan") await env.FILES.copy(path, "copy");
+      // @ts-expect-error: not a kind of change
+      if (kind === "renamed") break;
+    }
+    // @ts-expect-error: a watch is there when its promise is fulfilled
+    env.FILES.watch("").cancel();
     const events = new EventSource("https://a.example/events");
     events.onmessage = ({ data }) => console.log(data.length);
     const socket = new WebSocket("wss://a.example/", new Set(["chat"]));
