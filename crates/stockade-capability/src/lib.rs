@@ -27,6 +27,7 @@ mod error_name;
 mod handles;
 mod notes;
 mod pipe;
+mod place;
 mod reply;
 
 pub use arguments::Attachments;
@@ -36,4 +37,5 @@ pub use error_name::ErrorName;
 pub use handles::{HandleCount, HandleLimits, HandleTable, Lease};
 pub use notes::{CallNotes, Note};
 pub use pipe::{DuplexStream, Opened, Pipe, StartTls};
+pub use place::CallPlace;
 pub use reply::Reply;

@@ -24,7 +24,7 @@ use serde_json::Value;
 use stockade_broker::{
     Broker, EntryKind, FileError, Folder, FolderOptions, Metadata, Mode, WriteOptions,
 };
-use stockade_capability::{CallContext, CallPayload, Capability, ErrorName, Reply};
+use stockade_capability::{CallContext, CallPayload, CallPlace, Capability, ErrorName, Reply};
 use stockade_config::{CallLimits, FileMode, FilesGrant};
 use stockade_http::Body;
 use stockade_protocol::{Attachment, GuestError};
@@ -69,7 +69,8 @@ impl GrantKind for FilesGrant {
     fn check<'a>(&'a self, ground: &'a Ground) -> BoxFuture<'a, Vec<Finding>> {
         Box::pin(async move {
             let options = options(self, &ground.binding);
-            let opened = folder(&ground.broker, &ground.instance, options).await;
+            let place = CallPlace::default();
+            let opened = folder(&ground.broker, &ground.instance, options, place).await;
             let found = opened.err().map(|what| Finding {
                 is_error: true,
                 what,
@@ -96,9 +97,13 @@ async fn folder(
     broker: &Broker,
     instance: &Arc<str>,
     options: FolderOptions,
+    place: CallPlace,
 ) -> Result<Arc<Folder>, String> {
     let (broker, instance) = (broker.clone(), Arc::clone(instance));
-    let opening = tokio::task::spawn_blocking(move || broker.folder(&instance, options));
+    let opening = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        broker.folder(&instance, options)
+    });
     match opening.await {
         Ok(opened) => opened.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
@@ -118,7 +123,8 @@ impl Capability for Granted {
         let (unopened, method) = (Arc::clone(&self.0), method.to_owned());
         Box::pin(async move {
             let options = unopened.options.clone();
-            let opening = || folder(&unopened.broker, &unopened.instance, options);
+            let place = context.place.clone();
+            let opening = || folder(&unopened.broker, &unopened.instance, options, place);
             let folder = unopened.folder.get_or_try_init(opening).await;
             let folder = folder.map_err(|why| {
                 context.notes.add("failure", why.as_str());

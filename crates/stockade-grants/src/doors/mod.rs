@@ -205,8 +205,13 @@ impl<D: Door> Capability for Doors<D> {
         let span = tracing::warn_span!("door", %instance, %binding);
         Box::pin(async move {
             let (guest, ours) = tokio::io::duplex(BUFFER);
-            // The session ends when the guest's end is dropped, which the mirror owns.
-            tokio::spawn(door.serve(owner, ours).instrument(span));
+            // The session ends when the guest's end is dropped, which the mirror owns. It may have to clean up on the
+            // server then, and has its place until that is done.
+            let session = async move {
+                let _place = context.place;
+                door.serve(owner, ours).await;
+            };
+            tokio::spawn(session.instrument(span));
             Ok(Pipe::new(guest))
         })
     }

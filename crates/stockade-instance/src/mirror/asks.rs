@@ -7,7 +7,9 @@ use futures_util::future::BoxFuture;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
-use stockade_capability::{CallContext, CallNotes, CallPayload, Capability, Owner, Pipe};
+use stockade_capability::{
+    CallContext, CallNotes, CallPayload, CallPlace, Capability, Owner, Pipe,
+};
 use stockade_http::{Body, Client, empty_body, full_body};
 use stockade_protocol::{GuestError, Payload, RequestId};
 use tokio::task::AbortHandle;
@@ -52,6 +54,7 @@ impl Caller {
         CallContext {
             owner: self.owner.clone(),
             notes: CallNotes::default(),
+            place: CallPlace::default(),
         }
     }
 }

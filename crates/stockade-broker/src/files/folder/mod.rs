@@ -142,6 +142,9 @@ pub struct WriteOptions {
     pub make_folders: bool,
 }
 
+/// One operation's place among those of a folder, kept by its work on another thread.
+pub(super) type Place = Arc<OwnedSemaphorePermit>;
+
 /// A granted folder. All paths are relative to it, with `/` between names.
 pub struct Folder {
     pub(super) instance: Arc<str>,
@@ -231,7 +234,7 @@ impl Folder {
         let place = self.place(&path).await?;
         let folder = self.clone();
         let opened = self
-            .blocking(path, move |folder, path| {
+            .blocking(&place, path, move |folder, path| {
                 let (file, metadata) = read::open(folder, path, &checked)?;
                 Ok((file, metadata, path.to_owned()))
             })
@@ -256,8 +259,8 @@ impl Folder {
     ) -> Result<Metadata, FileError> {
         let checked = self.path(&path)?;
         self.may_write(&path)?;
-        let _place = self.place(&path).await?;
-        write::file(self, path, checked, body, options).await
+        let place = self.place(&path).await?;
+        write::file(self, &place, path, checked, body, options).await
     }
 
     /// Deletes a file or an empty folder. Whether it was there.
@@ -309,9 +312,10 @@ impl Folder {
         }
     }
 
-    async fn place(&self, path: &str) -> Result<OwnedSemaphorePermit, FileError> {
+    async fn place(&self, path: &str) -> Result<Place, FileError> {
         let place = tokio::time::timeout(PATIENCE, self.places.clone().acquire_owned()).await;
-        place.ok().and_then(Result::ok).ok_or_else(|| {
+        let place = place.ok().and_then(Result::ok).map(Arc::new);
+        place.ok_or_else(|| {
             self.refuse(
                 path,
                 Reason::Concurrency {
@@ -328,21 +332,22 @@ impl Folder {
         work: impl FnOnce(&Self, &str) -> Result<T, FileError> + Send + 'static,
     ) -> Result<T, FileError> {
         let place = self.place(&path).await?;
-        self.blocking(path, move |folder, path| {
-            let result = work(folder, path);
-            drop(place);
-            result
-        })
-        .await
+        self.blocking(&place, path, work).await
     }
 
+    /// Does work that may block. It goes on when its caller does not wait any more, and keeps the place until its end.
     pub(super) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
+        place: &Place,
         path: String,
         work: impl FnOnce(&Self, &str) -> Result<T, FileError> + Send + 'static,
     ) -> Result<T, FileError> {
-        let folder = self.clone();
-        let done = tokio::task::spawn_blocking(move || work(&folder, &path)).await;
+        let (folder, place) = (self.clone(), Arc::clone(place));
+        let done = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work(&folder, &path)
+        })
+        .await;
         done.unwrap_or_else(|error| {
             Err(FileError::Failed {
                 binding: self.options.binding.clone(),
@@ -463,4 +468,51 @@ fn names_after(folder: &Dir, after: &str, limit: usize) -> io::Result<(BTreeSet<
         }
     }
     Ok((first, more))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::{Broker, BrokerOptions};
+
+    #[test]
+    fn operation_that_nobody_waits_for_keeps_its_place_until_it_has_ended() {
+        let granted = tempfile::tempdir().unwrap();
+        std::fs::write(granted.path().join("a"), "text").unwrap();
+        // One thread for work that blocks, which is busy until the test says otherwise.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let broker = Broker::new(BrokerOptions::default()).unwrap();
+            let options = FolderOptions::new("FILES", granted.path().to_owned(), Mode::Write);
+            let folder = broker.folder("shop", options).unwrap();
+            let free = folder.places.available_permits();
+            let reads = |folder: &Arc<Folder>| folder.clone().read("a".to_owned(), None);
+            let (_, body) = reads(&folder).await.unwrap();
+            let (go, wait) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || wait.recv());
+            let mut frame = Box::pin(http_body_util::BodyExt::collect(body));
+            assert!((&mut frame).now_or_never().is_none());
+            drop(frame);
+            let body = stockade_http::full_body("new");
+            let mut write = Box::pin(folder.clone().write(
+                "b".to_owned(),
+                body,
+                WriteOptions::default(),
+            ));
+            assert!((&mut write).now_or_never().is_none());
+            drop(write);
+            assert_eq!(folder.places.available_permits(), free - 2);
+            go.send(()).unwrap();
+            busy.await.unwrap().unwrap();
+            // Behind the work of both on the one thread.
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+            assert_eq!(folder.places.available_permits(), free);
+        });
+    }
 }

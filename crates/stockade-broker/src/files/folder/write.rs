@@ -10,7 +10,7 @@ use http_body_util::BodyExt as _;
 use rustix::fs::{OFlags, RenameFlags};
 use stockade_http::Body;
 
-use super::{EntryKind, Folder, Metadata, WriteOptions};
+use super::{EntryKind, Folder, Metadata, Place, WriteOptions};
 use crate::audit::Reason;
 use crate::files::error::FileError;
 use crate::files::path::{DRAFT_PREFIX, GuestPath};
@@ -42,12 +42,13 @@ impl Drop for Draft {
 /// Writes a body to a file.
 pub(super) async fn file(
     folder: Arc<Folder>,
+    place: &Place,
     path: String,
     at: GuestPath,
     mut body: Body,
     options: WriteOptions,
 ) -> Result<Metadata, FileError> {
-    let begun = folder.blocking(path.clone(), move |folder, path| {
+    let begun = folder.blocking(place, path.clone(), move |folder, path| {
         begin(folder, path, &at, options)
     });
     let mut draft = begun.await?;
@@ -76,14 +77,14 @@ pub(super) async fn file(
         }
         if gathered > 0 {
             draft = folder
-                .blocking(path.clone(), move |folder, path| {
+                .blocking(place, path.clone(), move |folder, path| {
                     append(folder, path, draft, &pieces)
                 })
                 .await?;
         }
         if is_end {
-            let finish = move |folder: &Folder, path: &str| place(folder, path, draft, options);
-            return folder.blocking(path, finish).await;
+            let finish = move |folder: &Folder, path: &str| replace(folder, path, draft, options);
+            return folder.blocking(place, path, finish).await;
         }
     }
 }
@@ -159,7 +160,7 @@ fn append(
 }
 
 /// Replaces the old file by one that is completely on the disk.
-fn place(
+fn replace(
     folder: &Folder,
     path: &str,
     mut draft: Draft,
