@@ -234,11 +234,14 @@ fn no_method(pool: &Pool, method: &str) -> FetchError {
 
 /// Gives a connection to the `connect` handler of a mirror, and waits until the handler is done. The connection lives
 /// on until it is closed.
+///
+/// A handler may take as long as its connection. After the connection's end it has the time of a request, and what it
+/// gave to `waitUntil` the time of such promises; then it is aborted as a request is.
 pub(crate) async fn connect(pool: &Arc<Pool>, pipe: Pipe, secure: bool) -> Result<(), FetchError> {
     let found = pool.place().await?;
     let mirror = Arc::clone(&found.slot.mirror);
     let opening = mirror.opening_pipe().map_err(FetchError::Threw)?;
-    let pipe = mirror.enter_pipe(opening, pipe);
+    let pipe = mirror.enter_pipe(opening, pipe, None);
     let id = mirror.number_request();
     let done = mirror.await_run(id, found.slot);
     let done = done.map_err(|end| FetchError::Ended { end })?;
@@ -253,8 +256,24 @@ pub(crate) async fn connect(pool: &Arc<Pool>, pipe: Pipe, secure: bool) -> Resul
             Trouble::Ended { end, .. } => FetchError::Ended { end },
         });
     }
-    pipe.named();
-    match done.await {
+    let over = pipe.named();
+    let mut guard = AbortOnDrop {
+        mirror: &mirror,
+        id,
+        answered: false,
+    };
+    let limits = mirror.limits();
+    let limit = limits.wall.max(limits.wait_until);
+    let mut done = done;
+    let ended = tokio::select! {
+        ended = &mut done => Ok(ended),
+        _ = over => tokio::time::timeout(limit, done).await,
+    };
+    let Ok(ended) = ended else {
+        return Err(FetchError::TimedOut { limit });
+    };
+    guard.answered = true;
+    match ended {
         Ok(Ok(())) => Ok(()),
         Ok(Err(why)) => Err(FetchError::Threw(GuestError::new(why))),
         Err(_) => Err(FetchError::Draining),

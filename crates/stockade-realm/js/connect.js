@@ -159,7 +159,8 @@ class Connection {
   end() {
     this.ended = true;
     give(this);
-    if (this.options.allowHalfOpen || this.shut) return;
+    // While TLS is being started the host takes nothing but a close.
+    if (this.options.allowHalfOpen || this.shut || this.given) return;
     this.shut = true;
     pipes.end(this.pipe);
   }
@@ -260,7 +261,7 @@ function makeWritable(connection) {
       return sending;
     },
     close() {
-      if (connection.shut) return;
+      if (connection.shut || connection.given) return;
       connection.shut = true;
       pipes.end(connection.pipe);
     },

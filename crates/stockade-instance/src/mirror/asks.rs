@@ -137,7 +137,7 @@ impl Mirror {
         let mirror = Arc::clone(self);
         // The task cannot end before its entry is there: it needs this lock for that.
         let task = tokio::spawn(async move {
-            let result = unbroken(mirror.carry_out(ask, &caller))
+            let result = unbroken(mirror.carry_out(id, ask, &caller))
                 .await
                 .unwrap_or_else(|| Err(GuestError::new("internal error: see the host's log")));
             drop((count, caller));
@@ -216,6 +216,8 @@ impl Mirror {
             task.abort();
             // The guest receives none of it; its number of open requests goes down by it.
             self.refuse(message.id, "cancelled");
+        } else {
+            self.close_unwanted_pipe(message.id);
         }
     }
 
@@ -271,6 +273,7 @@ impl Mirror {
 
     async fn carry_out(
         self: &Arc<Self>,
+        id: RequestId,
         ask: Prepared,
         caller: &Caller,
     ) -> Result<(Payload, Given), GuestError> {
@@ -284,10 +287,12 @@ impl Mirror {
             Prepared::Open(binding, method, args) => {
                 let capability = caller.capability(&binding)?;
                 let open = || capability.open(caller.context(), &method, args);
-                return self.open_pipe(open).await;
+                return self.open_pipe(id, open).await;
             }
             Prepared::Connect(request) => {
-                return self.open_pipe(|| caller.services.connect(request)).await;
+                return self
+                    .open_pipe(id, || caller.services.connect(request))
+                    .await;
             }
             Prepared::Fetch(Some(binding), request) => {
                 let capability = caller.capability(&binding)?;
@@ -313,11 +318,12 @@ impl Mirror {
 
     async fn open_pipe(
         self: &Arc<Self>,
+        id: RequestId,
         open: impl FnOnce() -> BoxFuture<'static, Result<Pipe, GuestError>>,
     ) -> Result<(Payload, Given), GuestError> {
         // Before anything is opened that may be one too many.
         let opening = self.opening_pipe()?;
-        let pipe = self.enter_pipe(opening, open().await?);
+        let pipe = self.enter_pipe(opening, open().await?, Some(id));
         Ok((pipe.answer(), Given::Pipe(pipe)))
     }
 
@@ -358,7 +364,7 @@ impl Given {
     fn named(self) {
         match self {
             Self::Streams(unnamed) => unnamed.named(),
-            Self::Pipe(pipe) => pipe.named(),
+            Self::Pipe(pipe) => drop(pipe.named()),
         }
     }
 }
