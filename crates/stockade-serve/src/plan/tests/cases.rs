@@ -550,6 +550,10 @@ pub(super) fn cases() -> Vec<Case> {
             "instances.web.grants.NWC.lightning.spend.fee",
             json!("1sat"),
         ),
+        change(
+            "instances.web.grants.NWC.lightning.ledger",
+            json!("./payments"),
+        ),
         change("instances.web.grants.NWC.lightning.ca", json!(["a.pem"])),
         change(
             "instances.web.grants.LNBITS.lightning.lnbits.url",
