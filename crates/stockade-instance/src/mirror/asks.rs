@@ -230,7 +230,7 @@ impl Mirror {
         let sent = self.handle.answer(id, result);
         if let Err(error) = &sent {
             let too_much = GuestError::new(format!("the answer was not sent: {error}"));
-            let _ = self.handle.answer(id, Err(too_much));
+            self.now_or_later(move |handle| handle.answer(id, Err(too_much.clone())));
         }
         sent.is_ok()
     }

@@ -33,7 +33,6 @@ use bytes::{BufMut as _, Bytes};
 use parking_lot::Mutex;
 use stockade_capability::{DuplexStream, ErrorName, Opened, Pipe, StartTls};
 use stockade_protocol::{GuestError, Payload, RequestId, push_string};
-use stockade_supervisor::SendError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -396,16 +395,8 @@ impl Mirror {
     /// Sends a message about a connection, when there is room for it in the guest's queue.
     async fn deliver(&self, name: &str, json: String) {
         let data = Payload::from_json(json);
-        loop {
-            match self.handle.control(name, data.clone()) {
-                Err(SendError::Full { .. }) => self.handle.drain().await,
-                Ok(()) | Err(SendError::Ended { .. }) => return,
-                Err(error) => {
-                    tracing::error!(instance = %self.pool.options.name, mirror = self.number, name, %error, "a message was not sent");
-                    return;
-                }
-            }
-        }
+        self.until_taken(|handle| handle.control(name, data.clone()))
+            .await;
     }
 
     /// Notifies the guest of the end of a connection, which counts among those that are open until then.

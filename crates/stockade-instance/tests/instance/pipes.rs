@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
+use parking_lot::Mutex;
 use serde_json::Value;
-use stockade_capability::{CallContext, CallPayload, Capability, Opened, Owner, Pipe, StartTls};
+use stockade_capability::{
+    CallContext, CallPayload, Capability, Opened, Owner, Pipe, Reply, StartTls,
+};
 use stockade_http::{Body, UpstreamSocket};
 use stockade_instance::{
     ConnectRequest, FetchError, GrantedGuest, GrantedServices, InstanceLimits, SecureTransport,
@@ -22,7 +25,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::guest::{self, Body as Content, Guest, Received, body};
-use crate::site::{Site, get};
+use crate::site::{Site, get, piecewise};
 
 /// As the runtime has it.
 const WINDOW: usize = 512 << 10;
@@ -611,22 +614,28 @@ async fn handler_that_never_ends_is_aborted_after_its_connection() {
 #[tokio::test]
 async fn messages_of_pipes_that_find_a_full_queue_are_not_lost() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
-    let wait = Arc::new(parking_lot::Mutex::new(wait));
+    let wait = Arc::new(Mutex::new(wait));
     let (received, mut events) = mpsc::unbounded_channel();
     let (blocked, mut blocks) = mpsc::unbounded_channel();
     let supervisor = guest::supervisor(move |guest| {
-        for id in [1, 2] {
-            guest.ask(
-                id,
-                "binding.open",
-                r#"{"binding":"A","method":"open","args":[]}"#,
-            );
+        for (id, asked) in [
+            (1, "binding.open"),
+            (2, "binding.open"),
+            (3, "binding.call"),
+        ] {
+            guest.ask(id, asked, r#"{"binding":"A","method":"a","args":[]}"#);
         }
+        let answers = AtomicUsize::new(0);
         let (wait, received, blocked) = (Arc::clone(&wait), received.clone(), blocked.clone());
         Some(Box::new(
             move |guest: &Guest, message: Received| match message {
-                Received::Answer(2, opened) => {
-                    opened.unwrap();
+                Received::Answer(_, answer) => {
+                    answer.unwrap();
+                    if answers.fetch_add(1, Ordering::SeqCst) < 2 {
+                        return;
+                    }
+                    // The first stream of a guest of a host that is not a mirror.
+                    guest.control("stream.pull", r#"{"id":1099511627776,"n":1}"#);
                     data(guest, 0, vec![1; WINDOW / 4]);
                     of_pipe(guest, "pipe.end", 0);
                     data(guest, 1, vec![1; WINDOW / 4]);
@@ -645,7 +654,9 @@ async fn messages_of_pipes_that_find_a_full_queue_are_not_lost() {
         .unwrap();
     handle.listen();
     let (sender, mut peers) = mpsc::unbounded_channel();
-    let granted: Arc<dyn Capability> = Arc::new(Door(Peers(sender)));
+    let (body, stream) = piecewise();
+    let door = Door(Peers(sender), Mutex::new(Some(stream)));
+    let granted: Arc<dyn Capability> = Arc::new(door);
     let services = GrantedServices::new(HashMap::from([("A".to_owned(), granted)]));
     let guest = GrantedGuest::new(
         "a",
@@ -667,28 +678,43 @@ async fn messages_of_pipes_that_find_a_full_queue_are_not_lost() {
     let (mut peer, broken) = (peers.recv().await.unwrap(), peers.recv().await.unwrap());
     peer.read_exact(&mut vec![0; WINDOW / 4]).await.unwrap();
     peer.shutdown().await.unwrap();
-    drop(broken);
+    drop((broken, body));
     // On the one thread of the test, what carries the connections gets as far as it can.
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }
     go.send(()).unwrap();
     let mut all = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..5 {
         all.push(events.recv().await.unwrap());
     }
     all.sort();
-    assert_eq!(
-        all,
-        ["pipe.closed", "pipe.credit", "pipe.end", "pipe.failed"]
-    );
+    let expected = [
+        "pipe.closed",
+        "pipe.credit",
+        "pipe.end",
+        "pipe.failed",
+        "stream.end",
+    ];
+    assert_eq!(all, expected);
     taking.abort();
 }
 
-/// Opens what [`Peers`] opens.
-struct Door(Peers);
+/// Opens what [`Peers`] opens, and gives a stream.
+struct Door(Peers, Mutex<Option<Body>>);
 
 impl Capability for Door {
+    fn call(
+        &self,
+        _context: CallContext,
+        _method: &str,
+        _arguments: CallPayload,
+    ) -> BoxFuture<'static, Result<CallPayload, GuestError>> {
+        let mut reply = Reply::default();
+        let stream = reply.stream(self.1.lock().take().unwrap());
+        Box::pin(std::future::ready(reply.finish(&stream)))
+    }
+
     fn open(
         &self,
         _context: CallContext,
