@@ -17,6 +17,7 @@ mod frameworks;
 mod fresh;
 mod grants;
 mod held_keys;
+mod killed;
 mod lifetime;
 mod limits;
 mod observed;
