@@ -383,7 +383,7 @@ fn guest_that_changes_the_globals_gets_no_further() {
 }
 
 /// How often the bytes are in the memory that a process can write to.
-fn count_in_memory(pid: u32, bytes: &[u8]) -> usize {
+pub(crate) fn count_in_memory(pid: u32, bytes: &[u8]) -> usize {
     use std::os::unix::fs::FileExt as _;
     let memory = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();

@@ -23,6 +23,7 @@ mod limits;
 mod observed;
 mod passed_on;
 mod reload;
+mod secrets;
 mod secure;
 mod server;
 mod signer;
