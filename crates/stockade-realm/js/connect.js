@@ -497,6 +497,15 @@ function connect(address, options = undefined) {
   const door = MapPrototypeGet(doors, StringPrototypeToLowerCase(hostname));
   if (door !== undefined) {
     const { binding, method } = door;
+    if (read.secureTransport === ON) {
+      const connection = new Connection(read);
+      const error = new TypeError(
+        `${hostname} stands for env.${binding}, whose connections have no TLS of the guest's: they do not leave the machine, `
+          + 'and the host speaks TLS to the server. fix: secureTransport: "off"',
+      );
+      fail(connection, error, error);
+      return new Socket(ours, connection);
+    }
     return open("binding.open", { __proto__: null, binding, method, args: [] }, read);
   }
   const given = options?.expectedServerHostname ?? options?.servername ?? undefined;
