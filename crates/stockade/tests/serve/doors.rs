@@ -148,6 +148,9 @@ export default {
 };
 "#;
 
+/// Calls of the grant `DB` of PostgreSQL that have ended.
+const CALLS: &str = "stockade_capability_calls_total{instance=\"site\",binding=\"DB\",kind=\"postgres\",method=\"connect\",outcome=\"ok\"}";
+
 fn serve(kind: &str, name: &str, url: &str, more: &str) -> Server {
     let config = format!(
         "{PLAIN}instances:
@@ -192,8 +195,7 @@ fn guest_asks_postgresql_without_the_password() {
         let host = database["host"].as_str().unwrap();
         let string = format!("postgresql://guest:none@{host}:5432/shop?sslmode=disable");
         assert_eq!(database["connectionString"], string.as_str());
-        let calls = "stockade_capability_calls_total{instance=\"site\",binding=\"DB\",kind=\"postgres\",method=\"connect\",outcome=\"ok\"}";
-        server.until(calls, |count| count == 4.0).await;
+        server.until(CALLS, |count| count == 4.0).await;
     });
     assert!(!server.log_text().contains(PASSWORD));
 }
@@ -260,6 +262,8 @@ fn limits_of_the_grant_hold_in_postgresql() {
         let path = |rows| format!("/postgres?text=select%20generate_series(1,{rows})");
         let within = server.get("a", &path(10)).await.json();
         assert_eq!(within.as_array().map(Vec::len), Some(10), "{within}");
+        // The one session that there may be is over when its call is.
+        server.until(CALLS, |count| count == 1.0).await;
         let beyond = server.get("a", &path(11)).await.json();
         let message = beyond["message"].as_str().unwrap();
         assert!(message.contains("more than the 10 rows"), "{message}");
