@@ -47,10 +47,10 @@ mod yaml;
 pub use config::{Config, Loaded};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use grants::{
-    Approve, BitcoinNetwork, CallLimits, DnsGrant, DnsRecord, DoorTls, ElectrumGrant,
+    Approve, BitcoinNetwork, CallLimits, DnsGrant, DnsRecord, DoorSettings, DoorTls, ElectrumGrant,
     ElectrumServer, FeeLimit, FileMode, FilesGrant, Grant, KeyAlgorithm, KeyEncoding, KeyGrant,
     KeyUsage, LightningGrant, LnbitsWallet, Msat, MysqlGrant, NostrGrant, NostrPermission,
-    PostgresGrant, RedisGrant, Spend, SqliteGrant, SqliteIsolation,
+    PostgresGrant, RedisGrant, Spend, SqlSettings, SqliteGrant, SqliteIsolation,
 };
 pub use guard::{DataGuard, GuardRule, PortRange};
 pub use instance::{

@@ -29,7 +29,7 @@ use crate::tree::Message;
 
 pub use approve::Approve;
 pub use dns::{DnsGrant, DnsRecord};
-pub use doors::DoorTls;
+pub use doors::{DoorSettings, DoorTls, SqlSettings};
 pub use electrum::{BitcoinNetwork, ElectrumGrant, ElectrumServer};
 pub use files::{FileMode, FilesGrant};
 pub use key::{KeyAlgorithm, KeyEncoding, KeyGrant, KeyUsage};
