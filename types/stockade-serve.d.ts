@@ -531,8 +531,8 @@ interface Electrum {
 }
 
 /**
- * A server for the guest's own driver, of the kinds `postgres`, `mysql` and `redis`. Only `connect()` knows the host, and
- * the user and the password mean nothing.
+ * A server for the guest's own driver, of the kind `redis`; the kinds `postgres` and `mysql` are a {@link SqlServer}. Only
+ * `connect()` knows the host, and the user and the password mean nothing.
  */
 interface Hyperdrive {
   readonly connectionString: string;
@@ -544,6 +544,90 @@ interface Hyperdrive {
   readonly database: string;
   /** Opens a connection on which the server's protocol is spoken. */
   connect(): Socket;
+}
+
+/** A value of a row. An `int8` or `bigint` is a `bigint` where a number cannot hold it exactly. */
+type SqlCell = null | boolean | number | bigint | string | Date | Uint8Array | SqlCell[] | { [key: string]: any };
+/** A parameter. An array is an array of PostgreSQL, and JSON for MySQL; another object is JSON. */
+type SqlParameter = null | boolean | number | bigint | string | Date | ArrayBuffer | ArrayBufferView | object;
+
+/** The rows of a result, and what else the database said. */
+interface SqlRows<Row> extends Array<Row> {
+  readonly columns: { name: string; type: string }[];
+  /** How many rows the statement gave or changed. */
+  readonly count: number;
+  /** What was done, such as `INSERT`; empty for MySQL. */
+  readonly command: string;
+  /** What MySQL generated for an `AUTO_INCREMENT` column. */
+  readonly lastInsertId?: number | bigint;
+}
+
+/** A statement, which runs when it is awaited; or a part of another one, in whose template it stands as a value. */
+interface SqlQuery<Row = Record<string, any>> extends PromiseLike<SqlRows<Row>> {
+  catch<T>(rejected: (error: any) => T | PromiseLike<T>): Promise<SqlRows<Row> | T>;
+  finally(work: () => void): Promise<SqlRows<Row>>;
+  /** Runs the statement now. */
+  execute(): this;
+  /** Gives each row as an array, so that columns of one name do not replace each other. */
+  values(): SqlQuery<SqlCell[]>;
+  /** Gives the rows in parts of `rows` (100), each when it is asked for, in a transaction. */
+  cursor(rows?: number): AsyncIterableIterator<SqlRows<Row>>;
+}
+
+/** What runs statements: `` sql`select * from t where id = ${id}` ``. Values are parameters, and never part of the text. */
+interface SqlTag {
+  <Row = Record<string, any>>(strings: TemplateStringsArray, ...values: (SqlParameter | SqlIdentifier | SqlQuery<any>)[]): SqlQuery<Row>;
+  /** The name of a table or a column, for a template. A dot separates the names of a schema and a table. */
+  (name: string): SqlIdentifier;
+  /** A statement whose text the caller answers for, with parameters `$1` (PostgreSQL) or `?` (MySQL). */
+  unsafe<Row = Record<string, any>>(text: string, parameters?: SqlParameter[]): SqlQuery<Row>;
+  /** A parameter of JSON. */
+  json(value: unknown): SqlParameter;
+}
+
+/** The name of a table or a column. */
+declare class SqlIdentifier {
+  private constructor();
+}
+
+interface SqlTransactionTag extends SqlTag {
+  /** Runs `work` in a part of the transaction, which is undone alone when `work` fails. */
+  savepoint<T>(work: (sql: SqlTransactionTag) => T | PromiseLike<T>): Promise<T>;
+  /** The same as `savepoint`. */
+  begin<T>(work: (sql: SqlTransactionTag) => T | PromiseLike<T>): Promise<T>;
+}
+
+interface SqlBegin {
+  isolation?: "read uncommitted" | "read committed" | "repeatable read" | "serializable";
+  readOnly?: boolean;
+}
+
+interface Sql extends SqlTag {
+  /** Runs `work` in a transaction, which is committed when its promise is fulfilled and otherwise rolled back. */
+  begin<T>(work: (sql: SqlTransactionTag) => T | PromiseLike<T>): Promise<T>;
+  begin<T>(options: SqlBegin, work: (sql: SqlTransactionTag) => T | PromiseLike<T>): Promise<T>;
+}
+
+/** What the database, or a limit of the grant, refuses. */
+interface DatabaseError extends Error {
+  readonly name: "DatabaseError";
+  /** SQLSTATE, such as `23505`. */
+  readonly code: string;
+  /** MySQL's number of the error. */
+  readonly errno?: number;
+  readonly detail?: string;
+  readonly hint?: string;
+  readonly schema?: string;
+  readonly table?: string;
+  readonly column?: string;
+  readonly constraint?: string;
+  /** Where it is in the statement's text: a count of characters, from 1. */
+  readonly position?: number;
+}
+
+/** A database of the kind `postgres` or `mysql`, for statements and for the guest's own driver. */
+interface SqlServer extends Hyperdrive {
+  readonly sql: Sql;
 }
 
 /** A payment or an invoice of a wallet. Amounts are in thousandths of a satoshi. */

@@ -28,13 +28,21 @@ mod pool;
 pub mod postgres;
 pub mod redis;
 mod server;
+mod session;
+mod sql;
 mod tls;
+mod upstream;
 mod work_clock;
 
 pub use limits::{Limits, PoolLimits};
 pub use pool::{OwnerId, PoolUse};
-pub use server::{Dial, Login, ServerError, ServerStream, Socket};
+pub use server::{Dial, ServerError, ServerStream, Socket};
+pub use sql::{
+    Begin, Column, DatabaseError, Isolation, MAX_PARAMETERS, Parameter, Rows, SqlClient, SqlError,
+    Statement, ValueKind,
+};
 pub use tls::Tls;
+pub use upstream::{Login, Server};
 
 /// Reads any bytes as what guests and servers send first, and as parts of answers, for the fuzzer.
 #[doc(hidden)]

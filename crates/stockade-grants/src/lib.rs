@@ -31,6 +31,7 @@ mod sqlite;
 #[cfg(not(target_os = "linux"))]
 #[path = "unsupported.rs"]
 mod sqlite;
+mod statements;
 
 use std::sync::Arc;
 

@@ -80,6 +80,7 @@ deno_core::extension!(
         "sockets.js",
         "pipes.js",
         "connect.js",
+        "sql.js",
         "doors.js",
         "datagram.js",
         "answer.js",

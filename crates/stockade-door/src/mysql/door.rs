@@ -10,11 +10,11 @@ use tokio::io::AsyncWriteExt as _;
 use super::connect::{Connection, connect, kill};
 use super::greeting::{Greeting, USUAL, choice};
 use super::packet::{Refusal, packet, receive};
-use super::server::Server;
 use super::session::{Ended, Session};
 use crate::limits::{Limits, PoolLimits};
 use crate::pool::{OwnerId, Place, Pool, PoolUse, within};
 use crate::server::{GRACE, ServerError, Socket};
+use crate::upstream::Server;
 
 /// Longest time from the greeting to the guest's answer.
 const PATIENCE: Duration = Duration::from_secs(10);

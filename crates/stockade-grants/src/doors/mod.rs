@@ -5,19 +5,19 @@
 //! | `connect` | a connection, on which the server's protocol is spoken without its password |
 //!
 //! Each connection is a session of a door of `stockade-door`, which logs in and enforces the limits. What the three
-//! kinds do alike is here; their servers are in `postgres.rs`, `mysql.rs` and `redis.rs`, and their addresses in
-//! `address.rs`.
+//! kinds do alike is here; their servers are in `postgres.rs`, `mysql.rs` and `redis.rs`, their addresses in
+//! `address.rs`, and the statements of guests without a driver in `sql.rs`.
 
 mod address;
 pub(crate) mod mysql;
 pub(crate) mod postgres;
 pub(crate) mod redis;
+mod sql;
 
 #[cfg(test)]
 mod tests;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use stockade_broker::{Network, TlsClientOptions};
 use stockade_capability::{CallContext, CallPayload, Capability, Owner, Pipe};
-use stockade_config::{CallLimits, DoorTls, SecretRef};
-use stockade_door::{Dial, Login, OwnerId, PoolLimits, ServerError, ServerStream, Tls};
+use stockade_config::{CallLimits, DoorSettings, DoorTls, SecretRef};
+use stockade_door::{Dial, Limits, OwnerId, PoolLimits, Server, ServerError, ServerStream, Tls};
 use stockade_protocol::GuestError;
 use tokio::io::DuplexStream;
 use tokio::time::Instant;
@@ -34,10 +34,7 @@ use tracing::Instrument;
 
 use address::{Address, Scheme};
 
-use crate::{Finding, GrantError, Ground};
-
-/// The methods of each kind.
-pub(crate) const METHODS: &[&str] = &["connect"];
+use crate::{Finding, GrantError, GrantKind, Ground};
 
 /// Bytes that wait in each direction between a guest and its session.
 const BUFFER: usize = 64 << 10;
@@ -81,68 +78,121 @@ doors!(
     stockade_door::redis::Door
 );
 
-/// What the three sections have in common.
-struct Settings<'a> {
-    scheme: &'static Scheme,
-    url: &'a Option<SecretRef>,
-    tls: Option<DoorTls>,
-    ca: &'a [PathBuf],
+/// What each kind of doors implements for its section of the configuration.
+trait DoorGrant: Sync {
+    type Door: Door;
+
+    /// What its URLs look like.
+    const SCHEME: &Scheme;
+
+    /// What its section has in common with the others.
+    fn settings(&self) -> DoorSettings<'_>;
+
+    /// The door. Nothing is connected.
+    fn door(&self, server: Server, limits: Limits, pool: PoolLimits, ground: &Ground)
+    -> Self::Door;
+
+    /// What guests reach the door by, whose sessions have these limits.
+    fn capability(
+        &self,
+        doors: Doors<Self::Door>,
+        limits: Limits,
+        ground: &Ground,
+    ) -> Arc<dyn Capability>;
 }
 
-/// The way to the server of a grant.
-struct Way {
-    dial: Arc<dyn Dial>,
-    tls: Option<Tls>,
-    login: Login,
-}
+impl<G: DoorGrant> GrantKind for G {
+    fn limits(&self) -> &CallLimits {
+        self.settings().limits
+    }
 
-impl Settings<'_> {
-    fn address(&self) -> Result<Address, GrantError> {
-        let url = self.url.as_ref().map_or("", SecretRef::reveal);
-        Address::parse(self.scheme, url)
+    fn open(&self, ground: &Ground) -> Result<Arc<dyn Capability>, GrantError> {
+        let doors = Doors::new(door(self, ground)?, ground);
+        Ok(self.capability(doors, limits(&self.settings()), ground))
     }
 
     /// What the guest's script makes a connection string of.
     fn describe(&self) -> Result<Value, GrantError> {
-        Ok(json!({ "database": self.address()?.login.database }))
+        let address = address(G::SCHEME, &self.settings())?;
+        Ok(json!({ "database": address.login.database }))
     }
 
-    fn way(&self, ground: &Ground, timeout: Duration) -> Result<Way, GrantError> {
-        let address = self.address()?;
-        let has_tls = match (self.tls, address.asks_for_tls) {
-            (Some(DoorTls::Required), _) | (None, true) => true,
-            (Some(DoorTls::Off), false) => false,
-            (Some(DoorTls::Off), true) => {
-                let why = "the URL asks for TLS, and tls is off: leave one of them out";
-                return Err(GrantError::Invalid(why.to_owned()));
-            }
-            (None, false) => !address.is_loopback(),
-        };
-        let tls = if has_tls {
-            let options = TlsClientOptions {
-                ca: self.ca.to_vec(),
-                ..TlsClientOptions::default()
-            };
-            let config = ground.network.tls(&options)?.config();
-            let tls = Tls::new(config, &address.host);
-            Some(tls.map_err(|error| GrantError::Invalid(error.to_string()))?)
-        } else if self.ca.is_empty() {
-            None
-        } else {
-            let why = "ca names authorities for TLS, and the server is reached without: set tls: required";
-            return Err(GrantError::Invalid(why.to_owned()));
-        };
-        Ok(Way {
-            dial: Arc::new(Dialer {
-                network: ground.network.clone(),
-                host: address.host.into(),
-                port: address.port,
-                timeout,
-            }),
-            tls,
-            login: address.login,
-        })
+    fn check<'a>(&'a self, ground: &'a Ground) -> BoxFuture<'a, Vec<Finding>> {
+        Box::pin(async move { check(door(self, ground)).await })
     }
+}
+
+fn door<G: DoorGrant>(grant: &G, ground: &Ground) -> Result<G::Door, GrantError> {
+    let settings = grant.settings();
+    let server = server(G::SCHEME, &settings, ground)?;
+    let pool = pool(settings.pool, settings.limits);
+    Ok(grant.door(server, limits(&settings), pool, ground))
+}
+
+/// The limits of a session.
+fn limits(settings: &DoorSettings<'_>) -> Limits {
+    let mut limits = Limits {
+        statement: settings.statement,
+        idle: settings.idle,
+        max_result: settings.limits.max_result,
+        max_request: settings.limits.max_request,
+        ..Limits::default()
+    };
+    if let Some(sql) = settings.sql {
+        limits.transaction = sql.transaction;
+        limits.idle_in_transaction = sql.idle_in_transaction;
+        limits.rows = sql.rows;
+    }
+    limits
+}
+
+fn address(scheme: &Scheme, settings: &DoorSettings<'_>) -> Result<Address, GrantError> {
+    let url = settings.url.as_ref().map_or("", SecretRef::reveal);
+    Address::parse(scheme, url)
+}
+
+/// The server of a grant.
+fn server(
+    scheme: &Scheme,
+    settings: &DoorSettings<'_>,
+    ground: &Ground,
+) -> Result<Server, GrantError> {
+    let address = address(scheme, settings)?;
+    let has_tls = match (settings.tls, address.asks_for_tls) {
+        (Some(DoorTls::Required), _) | (None, true) => true,
+        (Some(DoorTls::Off), false) => false,
+        (Some(DoorTls::Off), true) => {
+            let why = "the URL asks for TLS, and tls is off: leave one of them out";
+            return Err(GrantError::Invalid(why.to_owned()));
+        }
+        (None, false) => !address.is_loopback(),
+    };
+    let tls = if has_tls {
+        let options = TlsClientOptions {
+            ca: settings.ca.to_vec(),
+            ..TlsClientOptions::default()
+        };
+        let config = ground.network.tls(&options)?.config();
+        let tls = Tls::new(config, &address.host);
+        Some(tls.map_err(|error| GrantError::Invalid(error.to_string()))?)
+    } else if settings.ca.is_empty() {
+        None
+    } else {
+        let why =
+            "ca names authorities for TLS, and the server is reached without: set tls: required";
+        return Err(GrantError::Invalid(why.to_owned()));
+    };
+    Ok(Server {
+        dial: Arc::new(Dialer {
+            network: ground.network.clone(),
+            host: address.host.into(),
+            port: address.port,
+            timeout: settings.limits.timeout,
+        }),
+        tls,
+        login: address.login,
+        allow_superuser: settings.allow_superuser,
+    })
 }
 
 /// The pool of a grant.
@@ -183,13 +233,33 @@ struct Doors<D> {
     binding: Arc<str>,
 }
 
+impl<D> Clone for Doors<D> {
+    fn clone(&self) -> Self {
+        Self {
+            door: Arc::clone(&self.door),
+            instance: Arc::clone(&self.instance),
+            binding: Arc::clone(&self.binding),
+        }
+    }
+}
+
 impl<D: Door> Doors<D> {
-    fn open(door: D, ground: &Ground) -> Arc<dyn Capability> {
-        Arc::new(Self {
+    fn new(door: D, ground: &Ground) -> Self {
+        Self {
             door: Arc::new(door),
             instance: Arc::clone(&ground.instance),
             binding: Arc::clone(&ground.binding),
-        })
+        }
+    }
+
+    /// A connection of a guest. Its session ends when this end is dropped.
+    fn connect(&self, owner: &Owner) -> DuplexStream {
+        let (guest, ours) = tokio::io::duplex(BUFFER);
+        let (instance, binding) = (&self.instance, &self.binding);
+        let span = tracing::warn_span!("door", %instance, %binding);
+        let session = Arc::clone(&self.door).serve(number(owner), ours);
+        tokio::spawn(session.instrument(span));
+        guest
     }
 }
 
@@ -200,15 +270,9 @@ impl<D: Door> Capability for Doors<D> {
         _method: &str,
         _arguments: CallPayload,
     ) -> BoxFuture<'static, Result<Pipe, GuestError>> {
-        let (door, owner) = (Arc::clone(&self.door), number(&context.owner));
-        let (instance, binding) = (&self.instance, &self.binding);
-        let span = tracing::warn_span!("door", %instance, %binding);
-        Box::pin(async move {
-            let (guest, ours) = tokio::io::duplex(BUFFER);
-            // The session ends when the guest's end is dropped, which the mirror owns.
-            tokio::spawn(door.serve(owner, ours).instrument(span));
-            Ok(Pipe::new(guest))
-        })
+        // The mirror owns the guest's end.
+        let guest = self.connect(&context.owner);
+        Box::pin(async move { Ok(Pipe::new(guest)) })
     }
 
     fn ended(&self, owner: &Owner) {

@@ -101,6 +101,11 @@ export default {
 "#;
 
 fn serve(kind: &str, name: &str, url: &str, more: &str) -> Server {
+    serve_guest(GUEST, kind, name, url, more)
+}
+
+/// A site with the code of a guest and one grant.
+pub(crate) fn serve_guest(guest: &str, kind: &str, name: &str, url: &str, more: &str) -> Server {
     let config = format!(
         "{PLAIN}instances:
   site:
@@ -112,11 +117,12 @@ fn serve(kind: &str, name: &str, url: &str, more: &str) -> Server {
           url: {{file: ./url.txt}}
 {more}"
     );
-    let files = [("main.js", GUEST), ("url.txt", url)];
+    let files = [("main.js", guest), ("url.txt", url)];
     Server::start_in(folder(&config, &files), &Default::default())
 }
 
-fn shop() -> Option<(Running, String)> {
+/// PostgreSQL with a role for guests, and its URL.
+pub(crate) fn shop() -> Option<(Running, String)> {
     let server = database_servers::postgres(&[])?;
     server.psql(&format!("create role app login password '{PASSWORD}'"));
     let url = format!("postgres://app:{PASSWORD}@127.0.0.1:{}/shop", server.port);
@@ -155,7 +161,7 @@ fn limits_of_the_grant_hold_in_postgresql() {
     let Some((_database, url)) = shop() else {
         return;
     };
-    let limits = "          rows: 10\n          limits: {handles: 1}\n";
+    let limits = "          rows: 10\n          limits: {handles: 2}\n";
     let server = serve("postgres", "DB", &url, limits);
     run(async {
         let path = |rows| format!("/postgres?text=select%20generate_series(1,{rows})");
