@@ -1,6 +1,6 @@
 // Statements for a database of PostgreSQL or MySQL, by the interface of npm's `postgres`.
 //
-// A statement is sent when it is awaited. Its parameters travel beside its text, each as null, a boolean, a number, a
+// A statement is sent when it is awaited. Its parameters travel apart from its text, each as null, a boolean, a number, a
 // text or bytes; an integer that a number cannot hold as `{ i: "..." }`, a number that JSON cannot hold as
 // `{ r: "..." }`. The values of a result come as bytes: of each its length, or -1 for NULL, and its text.
 
@@ -159,7 +159,7 @@ const TIME = new SafeRegExp(
   "^(\\d{4,6})-(\\d\\d)-(\\d\\d)(?:[ T](\\d\\d):(\\d\\d):(\\d\\d)(?:\\.(\\d{1,9}))?)?(?:([+-])(\\d\\d)(?::?(\\d\\d))?(?::?(\\d\\d))?)?$",
 );
 
-// What is no date of JavaScript, such as 'infinity' or '0000-00-00', stays a text.
+// What JavaScript has no date for, such as 'infinity' or '0000-00-00', stays a text.
 function dateOf(text) {
   const parts = RegExpPrototypeExec(TIME, text);
   if (parts === null) return text;
@@ -278,7 +278,7 @@ function hidden(object, name, value) {
   ObjectDefineProperty(object, name, { __proto__: null, value, writable: true, configurable: true });
 }
 
-// The rows of an answer: an array, which has what else the database said beside them.
+// The rows of an answer: an array, which also has what else the database said.
 function rowsOf(answer, asValues) {
   const { columns, cells } = answer;
   const converters = [];

@@ -192,7 +192,7 @@ impl Client {
         }
     }
 
-    /// A packet that is no error.
+    /// A packet other than an error.
     async fn accepted(&mut self) -> Result<BytesMut, SqlError> {
         let payload = self.receive().await?;
         if payload.first() == Some(&0xff) {

@@ -158,7 +158,7 @@ impl Door {
     }
 
     /// Keeps the connection of a session for the next one, or closes it.
-    async fn finish(&self, session: Session, place: Place<Connection>) {
+    async fn finish(&self, session: Session, mut place: Place<Connection>) {
         let (is_busy, thread) = (session.is_busy(), session.thread());
         let database = &self.server.login.database;
         let Some(mut connection) = session.into_clean().filter(|_| !database.is_empty()) else {
@@ -168,6 +168,7 @@ impl Door {
             }
             return;
         };
+        place.release_owner();
         match connection.reset(database).await {
             Ok(()) => place.give_back(connection),
             Err(error) => tracing::debug!(%error, "a connection cannot be used again"),

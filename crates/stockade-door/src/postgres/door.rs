@@ -179,13 +179,16 @@ impl Door {
     }
 
     /// Keeps the connection of a session for the next one, or closes it.
-    async fn finish(&self, session: Session, place: Place<Connection>) {
+    async fn finish(&self, session: Session, mut place: Place<Connection>) {
         let is_busy = session.is_busy();
         match session.into_connection() {
-            Ok(mut connection) => match connection.reset().await {
-                Ok(()) => place.give_back(connection),
-                Err(error) => tracing::debug!(%error, "a connection cannot be used again"),
-            },
+            Ok(mut connection) => {
+                place.release_owner();
+                match connection.reset().await {
+                    Ok(()) => place.give_back(connection),
+                    Err(error) => tracing::debug!(%error, "a connection cannot be used again"),
+                }
+            }
             Err(connection) if is_busy => self.end_on_server(connection).await,
             Err(_) => {}
         }

@@ -84,10 +84,11 @@ impl Door {
     }
 
     /// Keeps the connection of a session for the next one, or closes it.
-    async fn finish(&self, session: Session, place: Place<Connection>) {
+    async fn finish(&self, session: Session, mut place: Place<Connection>) {
         let Some(mut connection) = session.into_clean() else {
             return;
         };
+        place.release_owner();
         match connection.reset(&self.server.login).await {
             Ok(()) => place.give_back(connection),
             Err(error) => tracing::debug!(%error, "a connection cannot be used again"),

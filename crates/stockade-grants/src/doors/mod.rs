@@ -29,6 +29,7 @@ use stockade_config::{CallLimits, DoorSettings, DoorTls, SecretRef};
 use stockade_door::{Dial, Limits, OwnerId, PoolLimits, Server, ServerError, ServerStream, Tls};
 use stockade_protocol::GuestError;
 use tokio::io::DuplexStream;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -197,12 +198,17 @@ fn server(
 
 /// The pool of a grant.
 fn pool(connections: usize, limits: &CallLimits) -> PoolLimits {
+    let defaults = PoolLimits::default();
     PoolLimits {
         connections,
         per_owner: limits.handles,
         waiting: limits.queue,
         connect: limits.timeout,
-        ..PoolLimits::default()
+        // All of them may be made at once.
+        attempts: defaults
+            .attempts
+            .max(u32::try_from(connections).unwrap_or(u32::MAX)),
+        ..defaults
     }
 }
 
@@ -252,14 +258,13 @@ impl<D: Door> Doors<D> {
         }
     }
 
-    /// A connection of a guest. Its session ends when this end is dropped.
-    fn connect(&self, owner: &Owner) -> DuplexStream {
+    /// A connection of a guest, and its session, which ends when the guest's end is dropped.
+    fn connect(&self, owner: &Owner) -> (DuplexStream, JoinHandle<()>) {
         let (guest, ours) = tokio::io::duplex(BUFFER);
         let (instance, binding) = (&self.instance, &self.binding);
         let span = tracing::warn_span!("door", %instance, %binding);
         let session = Arc::clone(&self.door).serve(number(owner), ours);
-        tokio::spawn(session.instrument(span));
-        guest
+        (guest, tokio::spawn(session.instrument(span)))
     }
 }
 
@@ -271,7 +276,7 @@ impl<D: Door> Capability for Doors<D> {
         _arguments: CallPayload,
     ) -> BoxFuture<'static, Result<Pipe, GuestError>> {
         // The mirror owns the guest's end.
-        let guest = self.connect(&context.owner);
+        let (guest, _) = self.connect(&context.owner);
         Box::pin(async move { Ok(Pipe::new(guest)) })
     }
 

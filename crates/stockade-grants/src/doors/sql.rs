@@ -41,6 +41,7 @@ use stockade_door::{
 };
 use stockade_protocol::{Attachment, GuestError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Door, Doors};
@@ -83,6 +84,8 @@ struct Shared<C> {
 struct Sessions<C> {
     permits: Arc<Semaphore>,
     warm: Mutex<Warm<C>>,
+    /// Held while the sessions that wait are ended.
+    ending: tokio::sync::Mutex<()>,
 }
 
 struct Warm<C> {
@@ -95,6 +98,7 @@ struct Warm<C> {
 struct Session<C> {
     client: C,
     since: Instant,
+    served: JoinHandle<()>,
 }
 
 /// A transaction: its session, which a call takes out while it uses it. `None` when it has ended.
@@ -177,7 +181,16 @@ impl<D: Door, C: SqlClient> Capability for Sql<D, C> {
         method: &str,
         arguments: CallPayload,
     ) -> BoxFuture<'static, Result<Pipe, GuestError>> {
-        self.doors.open(context, method, arguments)
+        // A driver does not wait for sessions that only wait for statements themselves.
+        let of = self.shared.owners.lock().get(&context.owner).cloned();
+        let doors = self.doors.clone();
+        let method = method.to_owned();
+        Box::pin(async move {
+            if let Some(of) = of {
+                of.end_warm().await;
+            }
+            doors.open(context, &method, arguments).await
+        })
     }
 
     fn ended(&self, owner: &Owner) {
@@ -421,12 +434,17 @@ impl<D: Door, C: SqlClient> Call<D, C> {
         if let Some(session) = place.of.warm() {
             return Ok((session, place));
         }
-        let stream = self.doors.connect(&self.owner);
+        let (stream, served) = self.doors.connect(&self.owner);
         let connected = C::connect(stream, &shared.limits).await;
         drop(waiting);
         let client = connected.map_err(|error| self.refused(error))?;
         let since = Instant::now();
-        Ok((Session { client, since }, place))
+        let session = Session {
+            client,
+            since,
+            served,
+        };
+        Ok((session, place))
     }
 
     fn answer(&self, rows: &Rows, cursor: Option<u32>) -> Result<CallPayload, GuestError> {
@@ -542,12 +560,24 @@ impl<C: SqlClient> Sessions<C> {
                 clients: Vec::new(),
                 is_tidied: false,
             }),
+            ending: tokio::sync::Mutex::new(()),
         }
     }
 
     /// The session that was used last.
     fn warm(&self) -> Option<Session<C>> {
         self.warm.lock().clients.pop().map(|(_, session)| session)
+    }
+
+    /// Ends the sessions that no statement uses, and waits until their connections are free.
+    async fn end_warm(&self) {
+        let _one_at_a_time = self.ending.lock().await;
+        let clients = std::mem::take(&mut self.warm.lock().clients);
+        for (_, session) in clients {
+            drop(session.client);
+            // A session that failed is over too.
+            let _ = session.served.await;
+        }
     }
 }
 

@@ -219,6 +219,7 @@ fn floods_of_statements_wait_or_are_refused() {
             "{found}"
         );
         assert_eq!(ask(&server, "/many?count=3").await, 3);
+        assert_eq!(ask(&server, "/driver").await, json!(["R", "R", "R"]));
     });
     let sessions = database.psql("select count(*) from pg_stat_activity where usename = 'app'");
     assert!(sessions.parse::<u32>().unwrap() <= 3, "{sessions}");

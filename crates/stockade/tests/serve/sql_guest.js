@@ -162,6 +162,18 @@ const tests = {
     return { names: Object.keys(names).sort(), all: Object.values(names).reduce((a, b) => a + b), most };
   },
 
+  // As many connections of a driver as a mirror may have, just after as many statements at once.
+  async driver(binding) {
+    await Promise.all([1, 2, 3].map((n) => binding.sql`select ${n}`));
+    const startup = new TextEncoder().encode("\0\0\0\x14\0\x03\0\0user\0guest\0\0");
+    return await Promise.all([1, 2, 3].map(async () => {
+      const socket = binding.connect();
+      await socket.writable.getWriter().write(startup);
+      const { value } = await socket.readable.getReader().read();
+      return String.fromCharCode(value[0]);
+    }));
+  },
+
   async never({ sql }) {
     sql.begin(async (sql) => {
       await sql`insert into t values (99)`;
