@@ -549,7 +549,7 @@ interface Hyperdrive {
 /** A value of a row. An `int8` or `bigint` is a `bigint` where a number cannot hold it exactly. */
 type SqlCell = null | boolean | number | bigint | string | Date | Uint8Array | SqlCell[] | { [key: string]: any };
 /** A parameter. An array is an array of PostgreSQL, and JSON for MySQL; another object is JSON. */
-type SqlParameter = null | boolean | number | bigint | string | Date | ArrayBuffer | ArrayBufferView | object;
+type SqlArgument = null | boolean | number | bigint | string | Date | ArrayBuffer | ArrayBufferView | object;
 
 /** The rows of a result, and what else the database said. */
 interface SqlRows<Row> extends Array<Row> {
@@ -576,13 +576,13 @@ interface SqlQuery<Row = Record<string, any>> extends PromiseLike<SqlRows<Row>> 
 
 /** What runs statements: `` sql`select * from t where id = ${id}` ``. Values are parameters, and never part of the text. */
 interface SqlTag {
-  <Row = Record<string, any>>(strings: TemplateStringsArray, ...values: (SqlParameter | SqlIdentifier | SqlQuery<any>)[]): SqlQuery<Row>;
+  <Row = Record<string, any>>(strings: TemplateStringsArray, ...values: (SqlArgument | SqlIdentifier | SqlQuery<any>)[]): SqlQuery<Row>;
   /** The name of a table or a column, for a template. A dot separates the names of a schema and a table. */
   (name: string): SqlIdentifier;
   /** A statement whose text the caller answers for, with parameters `$1` (PostgreSQL) or `?` (MySQL). */
-  unsafe<Row = Record<string, any>>(text: string, parameters?: SqlParameter[]): SqlQuery<Row>;
+  unsafe<Row = Record<string, any>>(text: string, parameters?: SqlArgument[]): SqlQuery<Row>;
   /** A parameter of JSON. */
-  json(value: unknown): SqlParameter;
+  json(value: unknown): SqlArgument;
 }
 
 /** The name of a table or a column. */
