@@ -44,7 +44,7 @@ EDGES = {
     "stockade-serve": {
         "stockade-broker", "stockade-capability", "stockade-config", "stockade-door", "stockade-gateway", "stockade-grants",
         "stockade-html", "stockade-http", "stockade-instance", "stockade-limits", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
-        "stockade-transpile", "stockade-watch",
+        "stockade-transpile", "stockade-watch", "stockade-wireguard",
     },
     "stockade-html": set(),
     "stockade-realm": {"stockade-html", "stockade-protocol"},
@@ -63,7 +63,7 @@ EDGES = {
     "stockade": {
         "stockade-attack", "stockade-broker", "stockade-capability", "stockade-config", "stockade-grants", "stockade-host",
         "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-limits", "stockade-protocol", "stockade-rpc", "stockade-serve",
-        "stockade-sqlite", "stockade-supervisor", "stockade-transpile",
+        "stockade-sqlite", "stockade-supervisor", "stockade-transpile", "stockade-wireguard",
     },
 }
 

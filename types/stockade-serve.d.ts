@@ -481,6 +481,55 @@ interface DnsResolver {
   resolve<T extends keyof DnsRecords = "A">(name: string, type?: T): Promise<DnsRecords[T][]>;
 }
 
+/** A peer of a tunnel. */
+interface WireguardTunnelPeer {
+  publicKey: string;
+  allowedIps: string[];
+  /** Milliseconds since the last handshake; `null` without a session. */
+  sinceHandshake: number | null;
+  /** Bytes for the peer, and from it. */
+  sent: number;
+  received: number;
+}
+/** A grant of the kind `wireguard_tunnel`. Rules lead connections through it with `via`. */
+interface WireguardTunnel {
+  status(): Promise<WireguardTunnelPeer[]>;
+}
+
+/** A peer that a grant of the kind `wireguard` made. */
+interface WireguardPeer {
+  publicKey: string;
+  /** Its networks, as `10.8.0.2/32`. */
+  allowedIps: string[];
+  /** Where its last message came from; `null` before the first. */
+  endpoint: string | null;
+  /** Milliseconds since 1970-01-01 UTC; `null` before the first handshake. */
+  latestHandshake: number | null;
+  /** Bytes from the peer, and to it. */
+  rx: number;
+  tx: number;
+}
+/** A grant of the kind `wireguard`. */
+interface WireguardPeers {
+  /** The peers that the grant made. */
+  peers(): Promise<WireguardPeer[]>;
+  /**
+   * Adds a peer, or replaces its networks and its preshared key. `publicKey` is needed with `keys: guest`, and refused
+   * with `keys: host`. Without `allowedIps`, a new peer gets the lowest free address.
+   */
+  addPeer(
+    peer?: { publicKey?: string; presharedKey?: string; allowedIps?: string[] },
+  ): Promise<{ publicKey: string; allowedIps: string[] }>;
+  /** Returns whether the grant had made such a peer. */
+  removePeer(publicKey: string): Promise<boolean>;
+  /** The lowest free address, as a network. It is not reserved. */
+  newAddress(): Promise<string>;
+  /** The client's file for `wg-quick`. */
+  clientConfig(publicKey: string): Promise<string>;
+  /** The same as a QR code, in SVG. */
+  clientQr(publicKey: string): Promise<string>;
+}
+
 // A grant of the kind `key` is a `CryptoKey`: `interface Env { JWT: CryptoKey }`.
 
 /** An event that is to be signed (NIP-01). */

@@ -2,11 +2,14 @@
 //! spent.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustls::RootCertStore;
+use stockade_http::Host;
+use stockade_wireguard::{Resolve, TunnelConfig, TunnelLimits};
 
 use crate::audit::{Audit, LogAudit};
 use crate::budget::{Quota, Spent};
@@ -18,6 +21,7 @@ use crate::policy::EgressPolicy;
 use crate::resolve::{Resolver, ResolverSource};
 use crate::secrets::{self, Secret, Secrets, SecretsError};
 use crate::sockets::{SocketParts, SocketPolicy, Sockets};
+use crate::via::{Tunnels, Via};
 
 /// How a broker is set up.
 #[derive(Clone)]
@@ -54,6 +58,7 @@ struct BrokerState {
     spent: Mutex<HashMap<Arc<str>, Arc<Mutex<Spent>>>>,
     /// The same of connections.
     spent_on_sockets: Mutex<HashMap<Arc<str>, Arc<Mutex<Spent>>>>,
+    tunnels: Tunnels,
     /// Placeholders by instance and secret: a reload must not change what running guests hold.
     placeholders: Mutex<HashMap<(Arc<str>, String), String>>,
 }
@@ -70,6 +75,7 @@ impl Broker {
             ledgers: Ledgers::default(),
             spent: Mutex::default(),
             spent_on_sockets: Mutex::default(),
+            tunnels: Tunnels::default(),
             placeholders: Mutex::default(),
         };
         Ok(Self {
@@ -178,6 +184,31 @@ impl Broker {
             resolver: Resolver::new(self.shared.options.resolver.clone()),
         };
         Ok(Arc::new(Sockets::new(policy, parts)?))
+    }
+
+    /// A WireGuard tunnel of an instance, under the name that rules call it. There is one for each name and
+    /// configuration: it lives as long as anybody has it. The names of its peers are looked up outside it.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn tunnel(
+        &self,
+        instance: &str,
+        name: &str,
+        config: TunnelConfig,
+        limits: TunnelLimits,
+    ) -> io::Result<Arc<Via>> {
+        let resolver = Arc::new(Resolver::new(self.shared.options.resolver.clone()));
+        let resolve: Resolve = Arc::new(move |name| {
+            let resolver = Arc::clone(&resolver);
+            Box::pin(async move {
+                let host = Host::parse(&name).ok()?;
+                let found = resolver.addresses(&host).await;
+                found.ok().and_then(|found| found.first().copied())
+            })
+        });
+        let made = (config, limits);
+        self.shared.tunnels.open(instance, name, made, resolve)
     }
 
     /// The network for one grant, with a cache of names of its own.

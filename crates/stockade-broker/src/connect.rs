@@ -7,27 +7,23 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use stockade_http::Host;
+use stockade_wireguard::TunnelStream;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
+use crate::race::race;
 use crate::target::Target;
+use crate::via::Via;
 
-/// After this time without an answer the next address is tried as well (RFC 8305, 5).
-const STAGGER: Duration = Duration::from_millis(250);
-/// Addresses that are tried; all were checked.
-const MOST_TRIED: usize = 6;
 /// TLS sessions that one instance remembers.
 const SESSIONS: usize = 32;
 
@@ -52,8 +48,14 @@ pub(crate) enum Speaks {
 /// A connection: plain on the left, TLS on the right.
 pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
+/// What carries a guest's connection: one of the system on the left, one within a tunnel on the right.
+pub(crate) type Carrier = Either<TcpStream, TunnelStream>;
+
+/// A guest's connection: plain on the left, TLS on the right.
+pub(crate) type Secured = Either<Carrier, Box<TlsStream<Carrier>>>;
+
 /// Whether HTTP/2 was agreed on.
-pub(crate) fn is_h2(stream: &Stream) -> bool {
+pub(crate) fn is_h2(stream: &Secured) -> bool {
     match stream {
         Either::Left(_) => false,
         Either::Right(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
@@ -144,17 +146,13 @@ impl Connector {
         target: &Target,
         addresses: &[IpAddr],
         speaks: Speaks,
-    ) -> Result<(Stream, IpAddr), ConnectFailure> {
-        let tcp = race(addresses, target.port).await;
-        let tcp = tcp.map_err(|error| ConnectFailure::Tcp(error.kind()))?;
-        let address = tcp
-            .peer_addr()
-            .map_err(|error| ConnectFailure::Tcp(error.kind()))?
-            .ip();
-        // A small request must not wait for the answer to the one before.
-        let _ = tcp.set_nodelay(true);
+        via: Option<&Via>,
+    ) -> Result<(Secured, IpAddr), ConnectFailure> {
+        let carrier = carry(addresses, target.port, via).await;
+        let (carrier, address) = carrier.map_err(|error| ConnectFailure::Tcp(error.kind()))?;
+        let address = address.ip();
         if !target.scheme.is_secure() {
-            return Ok((Stream::Left(tcp), address));
+            return Ok((Secured::Left(carrier), address));
         }
         let connector = match speaks {
             Speaks::Http => self.http.get_or_init(|| self.tls(&[b"h2", b"http/1.1"])),
@@ -168,9 +166,9 @@ impl Connector {
             Host::Name(name) => ServerName::try_from(name.clone())
                 .map_err(|_| ConnectFailure::Tls("the name is not one for TLS".to_owned()))?,
         };
-        let stream = connector.connect(name, tcp).await;
+        let stream = connector.connect(name, carrier).await;
         let stream = stream.map_err(|error| ConnectFailure::Tls(tls_error(&error)))?;
-        Ok((Stream::Right(Box::new(stream)), address))
+        Ok((Secured::Right(Box::new(stream)), address))
     }
 
     fn tls(&self, protocols: &[&[u8]]) -> Result<TlsConnector, String> {
@@ -214,32 +212,19 @@ pub(crate) fn client_config(
     Ok(config)
 }
 
-/// Tries addresses one after another without waiting long for each. The last error, if all fail.
-pub(crate) async fn race(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
-    let mut rest = addresses
-        .iter()
-        .take(MOST_TRIED)
-        .map(|&ip| SocketAddr::new(ip, port));
-    let mut trying = FuturesUnordered::new();
-    trying.extend(rest.next().map(TcpStream::connect));
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    loop {
-        tokio::select! {
-            done = trying.next() => match done {
-                Some(Ok(stream)) => return Ok(stream),
-                Some(Err(error)) => {
-                    last = error;
-                    match rest.next() {
-                        Some(address) => trying.push(TcpStream::connect(address)),
-                        None if trying.is_empty() => return Err(last),
-                        None => {}
-                    }
-                }
-                None => return Err(last),
-            },
-            () = tokio::time::sleep(STAGGER) => {
-                trying.extend(rest.next().map(TcpStream::connect));
-            }
-        }
+/// Connects to one of `addresses`, through the tunnel where there is one. Says to which.
+pub(crate) async fn carry(
+    addresses: &[IpAddr],
+    port: u16,
+    via: Option<&Via>,
+) -> io::Result<(Carrier, SocketAddr)> {
+    if let Some(via) = via {
+        let (stream, address) = via.connect(addresses, port).await?;
+        return Ok((Carrier::Right(stream), address));
     }
+    let tcp = race(addresses, port).await?;
+    let address = tcp.peer_addr()?;
+    // A small request must not wait for the answer to the one before.
+    let _ = tcp.set_nodelay(true);
+    Ok((Carrier::Left(tcp), address))
 }

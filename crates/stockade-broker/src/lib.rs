@@ -7,6 +7,7 @@
 //!   its addresses are checked, and the connection goes to exactly a checked address. Connections,
 //!   caches, TLS sessions and budgets are never shared between instances.
 //! - Connections over TCP: [`Sockets`], one for each instance, from [`Broker::sockets`], by rules of their own.
+//! - Tunnels: [`Via`], a WireGuard tunnel that rules of both can name, from [`Broker::tunnel`].
 //! - Files: [`Folder`], a granted folder whose paths cannot leave it.
 //! - Secrets: [`Secrets`]. The guest holds placeholders; only requests to the hosts that a secret is
 //!   bound to get its value.
@@ -32,11 +33,13 @@ mod pattern;
 mod places;
 mod policy;
 mod pool;
+mod race;
 mod resolve;
 mod secrets;
 mod sockets;
 mod target;
 mod upload;
+mod via;
 mod websocket;
 
 pub use address::AddressKind;
@@ -62,3 +65,4 @@ pub use sockets::{
     ClientCertificate, Connection, ConnectionStream, Deadline, Protocol, Secure, SocketLimits,
     SocketPolicy, SocketRule, SocketStream, SocketTarget, Sockets, TlsStart, TlsUse,
 };
+pub use via::{Via, Ways};

@@ -13,6 +13,7 @@ use crate::address::{AddressKind, AddressRules};
 use crate::audit::Reason;
 use crate::pattern::matches;
 use crate::target::Target;
+use crate::via::{Via, Ways};
 
 /// One grant. Everything in it must match: a request is allowed when one rule allows all of it.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,8 @@ pub struct Rule {
     pub methods: Option<Vec<Method>>,
     /// Schemes; a WebSocket has the one of its handshake. Empty: TLS only.
     pub schemes: Vec<Scheme>,
+    /// The tunnel through which it leads, by its name in [`EgressPolicy::ways`].
+    pub via: Option<String>,
 }
 
 /// What an instance may spend, counted until the budget is renewed. It outlives reloads.
@@ -136,6 +139,8 @@ pub struct EgressPolicy {
     pub refuse_addresses: Vec<IpNet>,
     /// Bounds.
     pub limits: EgressLimits,
+    /// The tunnels that rules name. A rule whose tunnel is not here allows nothing.
+    pub ways: Ways,
 }
 
 /// A refusal before it is known who asked.
@@ -152,6 +157,8 @@ pub(crate) trait Scope {
     fn name(&self) -> &Arc<str>;
     /// Ranges that every address must be in; empty for any.
     fn addresses(&self) -> &[IpNet];
+    /// The name of the tunnel through which it leads.
+    fn via(&self) -> Option<&str>;
 }
 
 impl Scope for Rule {
@@ -161,6 +168,10 @@ impl Scope for Rule {
 
     fn addresses(&self) -> &[IpNet] {
         &self.addresses
+    }
+
+    fn via(&self) -> Option<&str> {
+        self.via.as_deref()
     }
 }
 
@@ -179,6 +190,7 @@ pub(crate) fn names(hosts: &[HostPattern], addresses: &[IpNet], host: &Host) -> 
 pub(crate) struct Admitted<'a, R = Rule> {
     rules: Vec<&'a R>,
     addresses: AddressRules<'a>,
+    via: Option<Arc<Via>>,
 }
 
 impl EgressPolicy {
@@ -191,7 +203,9 @@ impl EgressPolicy {
         };
         let mut depth = 0;
         let mut rules = Vec::new();
-        let of_host = |rule: &&Rule| names(&rule.hosts, &rule.addresses, &target.host);
+        let of_host = |rule: &&Rule| {
+            names(&rule.hosts, &rule.addresses, &target.host) && has_way(*rule, &self.ways)
+        };
         for rule in self.rules.iter().filter(of_host) {
             let (reached, reason) = match rule.fits(target, method) {
                 Ok(()) => {
@@ -216,8 +230,13 @@ impl EgressPolicy {
             listed: &self.allow_private,
             refused: &self.refuse_addresses,
         };
-        Ok(Admitted::new(rules, addresses))
+        Ok(Admitted::new(rules, addresses, &self.ways))
     }
+}
+
+/// Whether a rule leads somewhere: through no tunnel, or through one that is there.
+pub(crate) fn has_way(rule: &impl Scope, ways: &Ways) -> bool {
+    rule.via().is_none_or(|name| ways.contains_key(name))
 }
 
 impl Rule {
@@ -247,8 +266,26 @@ impl Rule {
 }
 
 impl<'a, R: Scope> Admitted<'a, R> {
-    pub(crate) fn new(rules: Vec<&'a R>, addresses: AddressRules<'a>) -> Self {
-        Self { rules, addresses }
+    /// The first of these rules decides which way the connection goes, so that a name is resolved in one place only:
+    /// rules for another way are left out.
+    pub(crate) fn new(mut rules: Vec<&'a R>, addresses: AddressRules<'a>, ways: &Ways) -> Self {
+        let name = rules.first().and_then(|rule| rule.via());
+        rules.retain(|rule| rule.via() == name);
+        Self {
+            rules,
+            addresses,
+            via: name.and_then(|name| ways.get(name).cloned()),
+        }
+    }
+
+    /// The tunnel through which the connection goes.
+    pub(crate) fn via(&self) -> Option<&Via> {
+        self.via.as_deref()
+    }
+
+    /// The same, to keep.
+    pub(crate) fn way(&self) -> Option<Arc<Via>> {
+        self.via.clone()
     }
 
     /// The name of one of its rules.
@@ -261,7 +298,15 @@ impl<'a, R: Scope> Admitted<'a, R> {
     pub(crate) fn check(&self, addresses: &[std::net::IpAddr]) -> Result<&'a R, Denied> {
         let first = self.first_rule();
         for &address in addresses {
-            if let Err(kind) = self.addresses.check(address) {
+            // Behind a tunnel its AllowedIPs say what there is, and public addresses mean nothing.
+            let checked = match &self.via {
+                Some(via) if self.addresses.refuses(address) || !via.reaches(address) => {
+                    Err(AddressKind::Public)
+                }
+                Some(_) => Ok(()),
+                None => self.addresses.check(address),
+            };
+            if let Err(kind) = checked {
                 let reason = match kind {
                     AddressKind::Public => Reason::AddressOutsideRule,
                     kind => Reason::AddressNotAllowed(kind),

@@ -18,8 +18,9 @@ use stockade_http::{Body, Host};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::connect::{self, Stream};
+use crate::connect::{self, Secured};
 use crate::target::Target;
+use crate::via::Via;
 
 /// How long a connection is kept unused.
 const IDLE: Duration = Duration::from_secs(30);
@@ -37,16 +38,19 @@ pub(crate) struct Key {
     host: Host,
     port: u16,
     address: IpAddr,
+    /// The tunnel that leads there.
+    via: Option<u64>,
 }
 
 impl Key {
-    pub(crate) fn new(target: &Target, address: IpAddr) -> Self {
+    pub(crate) fn new(target: &Target, address: IpAddr, via: Option<&Via>) -> Self {
         let is_secure = target.scheme.is_secure();
         Self {
             is_secure,
             host: target.host.clone(),
             port: target.port,
             address,
+            via: via.map(Via::id),
         }
     }
 }
@@ -67,7 +71,7 @@ pub(crate) struct SendFailure {
 
 impl Sender {
     /// Begins to speak HTTP over a connection.
-    pub(crate) async fn start(stream: Stream) -> hyper::Result<Self> {
+    pub(crate) async fn start(stream: Secured) -> hyper::Result<Self> {
         let is_h2 = connect::is_h2(&stream);
         let stream = TokioIo::new(stream);
         if is_h2 {

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 
 use crate::audit::{Action, Reason};
-use crate::connect::{Speaks, Stream};
+use crate::connect::{Secured, Speaks};
 use crate::egress::{Egress, connect_error, invalid, timed_out};
 use crate::error::EgressError;
 use crate::in_flight::{Begun, InFlight};
@@ -77,7 +77,7 @@ impl Egress {
                 .await?;
             let connected = self
                 .connector
-                .connect(&target, &addresses, Speaks::WebSocket)
+                .connect(&target, &addresses, Speaks::WebSocket, admitted.via())
                 .await;
             let (stream, _) = connected.map_err(|failure| connect_error(&target, &failure))?;
             let socket = self.shake_hands(&target, headers, stream).await?;
@@ -119,8 +119,8 @@ impl Egress {
         &self,
         target: &Target,
         headers: HeaderMap,
-        stream: Stream,
-    ) -> Result<(WebSocketStream<Stream>, Option<String>), EgressError> {
+        stream: Secured,
+    ) -> Result<(WebSocketStream<Secured>, Option<String>), EgressError> {
         let request = upgrade(target, headers)?;
         let most = self.policy.limits.max_message_bytes;
         let config = WebSocketConfig::default()
@@ -246,7 +246,7 @@ impl End {
 impl Session {
     async fn run(
         self,
-        socket: WebSocketStream<Stream>,
+        socket: WebSocketStream<Secured>,
         mut from_guest: mpsc::Receiver<SocketMessage>,
         to_guest: mpsc::Sender<SocketMessage>,
     ) {

@@ -50,7 +50,8 @@ pub use grants::{
     Approve, BitcoinNetwork, CallLimits, DnsGrant, DnsRecord, DoorTls, ElectrumGrant,
     ElectrumServer, FeeLimit, FileMode, FilesGrant, Grant, KeyAlgorithm, KeyEncoding, KeyGrant,
     KeyUsage, LightningGrant, LnbitsWallet, Msat, MysqlGrant, NostrGrant, NostrPermission,
-    PostgresGrant, RedisGrant, Spend, SqliteGrant, SqliteIsolation,
+    PostgresGrant, RedisGrant, Spend, SqliteGrant, SqliteIsolation, WireguardGrant, WireguardKeys,
+    WireguardTunnelGrant,
 };
 pub use guard::{DataGuard, GuardRule, PortRange};
 pub use instance::{

@@ -8,7 +8,9 @@ use stockade_http::HostPattern;
 
 use crate::fields::Fields;
 use crate::guard::PortRange;
-use crate::keys::{FILE, HOST, Key, Kind, NETWORK, PORTS, TEXT, integer, list, size, text, time};
+use crate::keys::{
+    FILE, HOST, Key, Kind, NETWORK, PORTS, TEXT, VARIABLE, integer, list, size, text, time,
+};
 use crate::section::{Words, section, words};
 use crate::tree::Message;
 
@@ -72,6 +74,10 @@ section! {
         pub client_certificate: Option<PathBuf> = text(FILE),
         /// The private key (PEM) of `client_certificate`.
         pub client_key: Option<PathBuf> = text(FILE),
+        /// The name of a grant of the kind `wireguard_tunnel`: connections go through this
+        /// tunnel, to addresses in the `AllowedIPs` of its peers. Names are then looked up by
+        /// its DNS servers and by no others. Of several rules that match, the first decides.
+        pub via: Option<String> = text(VARIABLE).like(&["OFFICE"]),
     }
 }
 

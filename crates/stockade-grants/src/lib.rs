@@ -31,6 +31,7 @@ mod sqlite;
 #[cfg(not(target_os = "linux"))]
 #[path = "unsupported.rs"]
 mod sqlite;
+mod wireguard;
 
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ use stockade_capability::Capability;
 use stockade_config::{CallLimits, Grant};
 
 use doors::{mysql, postgres, redis};
+use wireguard::{peers, tunnel};
 
 pub use approval::{Approval, Approver, Asked};
 pub use audit::{CallAudit, CallOutcome, CallRecord, LogAudit, RefusalReason};
@@ -47,6 +49,7 @@ pub use files::Files;
 pub use ground::{GrantError, Ground};
 pub use kept::{Granting, Grants, OpenHandles};
 pub use program::ProgramGrants;
+pub use wireguard::tunnel::ways;
 
 /// One kind of grants.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +115,8 @@ kinds! {
     Postgres "postgres" postgres,
     Mysql "mysql" mysql,
     Redis "redis" redis,
+    Wireguard "wireguard" peers,
+    WireguardTunnel "wireguard_tunnel" tunnel,
 }
 
 /// The row of a grant's kind.

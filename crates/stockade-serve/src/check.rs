@@ -171,5 +171,6 @@ fn what_it_may_use(brokers: &Brokers, site: &stockade_config::Instance) -> Resul
     let broker = brokers.with_roots(&site.data_guard.ca)?;
     site::secrets(&broker, site)?;
     broker.sockets(&site.name, plan::sockets::policy(&site.sockets))?;
+    site::ways(&broker, site)?;
     Ok(())
 }

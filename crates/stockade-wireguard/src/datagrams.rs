@@ -30,6 +30,23 @@ impl TunnelDatagrams {
         act(self.shared.stack.lock().socket(self.handle))
     }
 
+    /// Whether a datagram is there.
+    ///
+    /// # Errors
+    /// The tunnel is over.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|socket| {
+            if !socket.is_open() {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            }
+            if socket.can_recv() {
+                return Poll::Ready(Ok(()));
+            }
+            socket.register_recv_waker(cx.waker());
+            Poll::Pending
+        })
+    }
+
     /// Receives a datagram, of anyone. The rest of one that is longer than `buffer` is lost.
     ///
     /// # Errors

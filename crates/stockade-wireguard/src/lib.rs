@@ -3,6 +3,7 @@
 //! | module | |
 //! |---|---|
 //! | [`TunnelConfig`] | a file of `wg-quick`, as far as a tunnel without an interface can follow it |
+//! | [`uapi`] | the peers of an interface that another program runs, through its socket |
 //! | [`Tunnel`] | connections and datagrams through a tunnel: boringtun encrypts, smoltcp is the network stack |
 //!
 //! Invariants:
@@ -23,6 +24,7 @@ mod shared;
 mod stack;
 mod stream;
 mod tunnel;
+pub mod uapi;
 
 pub use config::{ConfigError, Endpoint, EndpointHost, Parsed, PeerConfig, TunnelConfig, parse};
 pub use datagrams::TunnelDatagrams;
@@ -32,3 +34,12 @@ pub use shared::Resolve;
 pub use stack::TunnelLimits;
 pub use stream::TunnelStream;
 pub use tunnel::Tunnel;
+
+/// Reads any bytes as a file of `wg-quick`, as an interface's answer, and as datagrams to a tunnel, for the fuzzer.
+pub fn parse_wireguard(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = parse(text);
+        let _ = uapi::read(text);
+    }
+    peers::parse_datagrams(bytes);
+}

@@ -12,7 +12,7 @@ use boringtun::noise::{Packet, Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
 use ipnet::IpNet;
 
-use crate::config::{Endpoint, EndpointHost, TunnelConfig};
+use crate::config::{Endpoint, EndpointHost, PeerConfig, TunnelConfig};
 use crate::key::Key;
 
 /// Bytes of a message that answers another one, at least (148 for a handshake).
@@ -316,6 +316,34 @@ impl Peer {
 /// Whether a message is one of data, which only the peer can have sent.
 fn is_data(datagram: &[u8]) -> bool {
     datagram.first() == Some(&4)
+}
+
+/// Gives any bytes to a tunnel with two peers as datagrams of up to 255 bytes, each after its length.
+pub(crate) fn parse_datagrams(bytes: &[u8]) {
+    let peer = |byte| PeerConfig {
+        public_key: Key::from_bytes([byte; 32]).public(),
+        preshared_key: None,
+        endpoint: None,
+        allowed_ips: Vec::new(),
+        keepalive: None,
+    };
+    let config = TunnelConfig {
+        private_key: Key::from_bytes([1; 32]),
+        addresses: Vec::new(),
+        dns: Vec::new(),
+        mtu: 1420,
+        listen_port: 0,
+        peers: vec![peer(2), peer(3)],
+    };
+    let mut peers = Peers::new(&config, 1);
+    let from = SocketAddr::from(([192, 0, 2, 1], 1));
+    let (mut out, mut packets) = (Outgoing::new(), VecDeque::new());
+    let mut rest = bytes;
+    while let Some((length, data)) = rest.split_first() {
+        let datagram;
+        (datagram, rest) = data.split_at(data.len().min(usize::from(*length)));
+        peers.receive(from, datagram, &mut out, &mut packets);
+    }
 }
 
 #[cfg(test)]

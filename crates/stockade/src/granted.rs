@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use serde_json::json;
-use stockade_broker::{Egress, Secrets};
+use stockade_broker::{Egress, EgressPolicy, Secrets};
 use stockade_capability::{Capability, ErrorName, Owner};
 use stockade_config::{DataGuard, Grant, parse_data_guard};
 use stockade_grants::{Approval, Approver, Asked, GrantError, ProgramGrants};
@@ -151,8 +151,12 @@ impl Opener {
     ) -> Result<GrantedGuest, GrantError> {
         let program = self.program()?;
         let name = name_of(handle.id());
+        let ways = stockade_grants::ways(program.broker(), &name, &grants.named)?;
         let egress = grants.fetch.as_ref().map(|guard| {
-            let policy = egress_policy(guard, bounds::MAX_MESSAGE_BYTES);
+            let policy = EgressPolicy {
+                ways,
+                ..egress_policy(guard, bounds::MAX_MESSAGE_BYTES)
+            };
             program.broker().egress(&name, policy, Secrets::default())
         });
         let takes = match egress {

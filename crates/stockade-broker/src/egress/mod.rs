@@ -119,6 +119,7 @@ impl Egress {
             target,
             headers,
             declared,
+            via: admitted.way(),
         };
         let limit = self.policy.limits.connect_timeout;
         let deadline = Instant::now() + limit;
@@ -216,14 +217,14 @@ impl Egress {
         admitted: &Admitted<'a>,
         target: &Target,
     ) -> Result<(&'a Rule, Vec<IpAddr>), EgressError> {
-        let addresses = self
-            .resolver
-            .addresses(&target.host)
-            .await
-            .map_err(|failure| EgressError::Resolve {
-                target: target.to_string(),
-                why: failure.to_string(),
-            })?;
+        let resolved = match admitted.via() {
+            Some(via) => via.addresses(&target.host).await,
+            None => self.resolver.addresses(&target.host).await,
+        };
+        let addresses = resolved.map_err(|failure| EgressError::Resolve {
+            target: target.to_string(),
+            why: failure.to_string(),
+        })?;
         let rule = admitted.check(&addresses);
         let rule = rule.map_err(|denied| self.refuse(action, target.to_string(), denied))?;
         Ok((rule, addresses))

@@ -22,6 +22,7 @@ use crate::in_flight::InFlight;
 use crate::pool::{Key, MAX_FIELDS, MAX_HEAD, Pool, SendFailure, Sender};
 use crate::target::Target;
 use crate::upload::Upload;
+use crate::via::Via;
 
 use super::{Egress, connect_error, invalid, timed_out};
 
@@ -31,6 +32,8 @@ pub(crate) struct Outgoing {
     pub(crate) target: Target,
     pub(crate) headers: HeaderMap,
     pub(crate) declared: Option<u64>,
+    /// The tunnel that leads to the target.
+    pub(crate) via: Option<Arc<Via>>,
 }
 
 impl Egress {
@@ -46,13 +49,15 @@ impl Egress {
     ) -> Result<Response<Body>, EgressError> {
         let limits = &self.policy.limits;
         let target = &outgoing.target;
-        let keys = addresses.iter().map(|&address| Key::new(target, address));
+        let keys = addresses
+            .iter()
+            .map(|&address| Key::new(target, address, outgoing.via.as_deref()));
         let kept = self.pool.take(keys);
         let mut is_reused = kept.is_some();
         let (mut key, mut sender) = match kept {
             Some(kept) => kept,
             None => {
-                self.connect_new(&in_flight, target, &addresses, deadline)
+                self.connect_new(&in_flight, &outgoing, &addresses, deadline)
                     .await?
             }
         };
@@ -82,7 +87,7 @@ impl Egress {
             is_reused = false;
             let deadline = Instant::now() + limits.connect_timeout;
             (key, sender) = self
-                .connect_new(&in_flight, target, &addresses, deadline)
+                .connect_new(&in_flight, &outgoing, &addresses, deadline)
                 .await?;
             request = outgoing.request(sender.version(), body)?;
         };
@@ -211,11 +216,13 @@ impl Egress {
     async fn connect_new(
         &self,
         in_flight: &InFlight,
-        target: &Target,
+        outgoing: &Outgoing,
         addresses: &[IpAddr],
         deadline: Instant,
     ) -> Result<(Key, Sender), EgressError> {
-        let connected = tokio::time::timeout_at(deadline, self.connect(target, addresses)).await;
+        let target = &outgoing.target;
+        let connecting = self.connect(target, addresses, outgoing.via.as_deref());
+        let connected = tokio::time::timeout_at(deadline, connecting).await;
         let limit = self.policy.limits.connect_timeout;
         connected
             .unwrap_or_else(|_| Err(timed_out(target, "connecting", limit)))
@@ -226,13 +233,14 @@ impl Egress {
         &self,
         target: &Target,
         addresses: &[IpAddr],
+        via: Option<&Via>,
     ) -> Result<(Key, Sender), EgressError> {
         let connected = self
             .connector
-            .connect(target, addresses, Speaks::Http)
+            .connect(target, addresses, Speaks::Http, via)
             .await;
         let (stream, address) = connected.map_err(|failure| connect_error(target, &failure))?;
-        let key = Key::new(target, address);
+        let key = Key::new(target, address, via);
         let sender = Sender::start(stream)
             .await
             .map_err(|error| EgressError::Connect {

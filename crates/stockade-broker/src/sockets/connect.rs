@@ -20,16 +20,17 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::datagrams::{Datagrams, Pace};
+use super::datagrams::{DatagramSocket, Datagrams, Pace};
 use super::policy::{Protocol, Secure, SocketPolicy, SocketRule, TlsUse};
 use super::stream::{SocketStream, Transport, Watched};
 use crate::audit::{Action, Audit, Reason, Refusal};
 use crate::budget::Quota;
-use crate::connect::{self, BrokerError, ConnectFailure, race, tls_error};
+use crate::connect::{self, BrokerError, ConnectFailure, carry, tls_error};
 use crate::error::EgressError;
 use crate::in_flight::{Begun, InFlight};
 use crate::policy::{Admitted, Denied, EgressLimits, names};
 use crate::resolve::Resolver;
+use crate::via::Via;
 
 /// Datagrams of this time may go at once.
 const DATAGRAMS_AT_ONCE: Duration = Duration::from_secs(1);
@@ -249,11 +250,10 @@ impl Sockets {
         let open = async {
             let (rule, addresses) = self.checked_addresses(&admitted, &host, &shown).await?;
             let opened = match wanted.protocol {
-                Protocol::Tcp => race(&addresses, wanted.port).await.map(|tcp| {
-                    let _ = tcp.set_nodelay(true);
-                    Transport::Left(tcp)
-                }),
-                Protocol::Udp => udp(&addresses, wanted.port)
+                Protocol::Tcp => carry(&addresses, wanted.port, admitted.via())
+                    .await
+                    .map(|(carrier, _)| Transport::Left(carrier)),
+                Protocol::Udp => udp(&addresses, wanted.port, admitted.via())
                     .await
                     .map(|socket| Transport::Right(Datagrams::new(socket, self.pace.clone()))),
             };
@@ -335,7 +335,10 @@ impl Sockets {
         host: &Host,
         shown: &str,
     ) -> Result<(&'a SocketRule, Vec<IpAddr>), EgressError> {
-        let resolved = self.resolver.addresses(host).await;
+        let resolved = match admitted.via() {
+            Some(via) => via.addresses(host).await,
+            None => self.resolver.addresses(host).await,
+        };
         let addresses = resolved.map_err(|failure| EgressError::Resolve {
             target: shown.to_owned(),
             why: failure.to_string(),
@@ -388,7 +391,11 @@ fn show(protocol: Protocol, host: &Host, port: u16) -> String {
 }
 
 /// A socket for datagrams to the first of `addresses`, which takes none of anyone else.
-async fn udp(addresses: &[IpAddr], port: u16) -> io::Result<UdpSocket> {
+async fn udp(addresses: &[IpAddr], port: u16, via: Option<&Via>) -> io::Result<DatagramSocket> {
+    if let Some(via) = via {
+        let (socket, to) = via.datagrams(addresses, port)?;
+        return Ok(DatagramSocket::Tunnel(socket, to));
+    }
     let address = addresses.first().copied();
     let address = address.ok_or(io::ErrorKind::AddrNotAvailable)?;
     let any: IpAddr = match address {
@@ -397,5 +404,5 @@ async fn udp(addresses: &[IpAddr], port: u16) -> io::Result<UdpSocket> {
     };
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect((address, port)).await?;
-    Ok(socket)
+    Ok(DatagramSocket::System(socket))
 }

@@ -17,6 +17,8 @@ mod nostr;
 mod postgres;
 mod redis;
 mod sqlite;
+mod wireguard;
+mod wireguard_tunnel;
 
 use std::collections::BTreeMap;
 
@@ -40,6 +42,8 @@ pub use nostr::{NostrGrant, NostrPermission};
 pub use postgres::PostgresGrant;
 pub use redis::RedisGrant;
 pub use sqlite::{SqliteGrant, SqliteIsolation};
+pub use wireguard::{WireguardGrant, WireguardKeys};
+pub use wireguard_tunnel::WireguardTunnelGrant;
 
 /// The key of a grant that is not a kind.
 const APPROVE: &str = "approve";
@@ -113,6 +117,10 @@ kinds! {
     Mysql(MysqlGrant) "mysql",
     /// A Redis or Valkey server.
     Redis(RedisGrant) "redis",
+    /// Peers of a WireGuard interface.
+    Wireguard(WireguardGrant) "wireguard",
+    /// A WireGuard tunnel for rules of `sockets` and `data_guard`.
+    WireguardTunnel(WireguardTunnelGrant) "wireguard_tunnel",
 }
 
 /// The value of each name of `grants`.

@@ -12,8 +12,8 @@ use stockade_http::{Host, HostPattern, Scheme};
 use crate::diagnostic::shown;
 use crate::fields::Fields;
 use crate::keys::{
-    FILE, HOST, Kind, METHOD, NETWORK, PORTS, TARGET, TEXT, boolean, integer, list, size, text,
-    time,
+    FILE, HOST, Kind, METHOD, NETWORK, PORTS, TARGET, TEXT, VARIABLE, boolean, integer, list, size,
+    text, time,
 };
 use crate::section::{Words, section, words};
 use crate::tree::Message;
@@ -102,6 +102,10 @@ section! {
             .like(&["[GET, HEAD]"]) => methods,
         /// Schemes; `ws` counts as `http`, `wss` as `https`.
         pub schemes: Vec<Scheme> = list(&Scheme::KIND).nonempty().derived("both") => schemes,
+        /// The name of a grant of the kind `wireguard_tunnel`: connections go through this
+        /// tunnel, to addresses in the `AllowedIPs` of its peers. Names are then looked up by
+        /// its DNS servers and by no others. Of several rules that match, the first decides.
+        pub via: Option<String> = text(VARIABLE).like(&["OFFICE"]),
     }
 }
 

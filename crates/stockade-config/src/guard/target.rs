@@ -42,6 +42,7 @@ pub(super) fn entry(text: &str) -> Result<GuardRule, Message> {
         ports,
         methods: None,
         schemes,
+        via: None,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use stockade_broker::{Budget, EgressLimits, EgressPolicy, Rule};
+use stockade_broker::{Budget, EgressLimits, EgressPolicy, Rule, Ways};
 use stockade_config::{DataGuard, GuardRule};
 
 fn rule(rule: &GuardRule) -> Rule {
@@ -17,10 +17,11 @@ fn rule(rule: &GuardRule) -> Rule {
             .collect(),
         methods: rule.methods.clone(),
         schemes: rule.schemes.clone(),
+        via: rule.via.clone(),
     }
 }
 
-/// What the broker is to allow.
+/// What the broker is to allow. The tunnels that rules name are for the caller to add.
 #[must_use]
 pub fn policy(guard: &DataGuard, message_bytes: usize) -> EgressPolicy {
     let defaults = EgressLimits::default();
@@ -51,5 +52,6 @@ pub fn policy(guard: &DataGuard, message_bytes: usize) -> EgressPolicy {
             },
             ..defaults
         },
+        ways: Ways::default(),
     }
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use stockade_broker::{
-    Budget, ClientCertificate, Protocol, SocketLimits, SocketPolicy, SocketRule, TlsUse,
+    Budget, ClientCertificate, Protocol, SocketLimits, SocketPolicy, SocketRule, TlsUse, Ways,
 };
 use stockade_config::{ConnectRule, Sockets};
 
@@ -27,10 +27,11 @@ fn rule(rule: &ConnectRule) -> SocketRule {
         },
         ca: rule.ca.clone(),
         client: client.map(|(certificate, key)| ClientCertificate { certificate, key }),
+        via: rule.via.clone(),
     }
 }
 
-/// What the broker is to allow.
+/// What the broker is to allow. The tunnels that rules name are for the caller to add.
 pub(crate) fn policy(sockets: &Sockets) -> SocketPolicy {
     // More than 4 GiB a second is no limit.
     let narrow = |bytes: u64| NonZeroU32::new(u32::try_from(bytes).unwrap_or(u32::MAX));
@@ -52,5 +53,6 @@ pub(crate) fn policy(sockets: &Sockets) -> SocketPolicy {
                 per: sockets.total_period,
             },
         },
+        ways: Ways::default(),
     }
 }

@@ -150,6 +150,13 @@ impl Rig {
         self.children.insert(0, peer);
     }
 
+    /// Ends wireguard-go, and with it its interface.
+    pub(crate) fn stop_peer(&mut self) {
+        let mut peer = self.children.remove(0);
+        peer.kill().unwrap();
+        peer.wait().unwrap();
+    }
+
     /// A command within the namespace.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");

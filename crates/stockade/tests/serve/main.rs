@@ -21,8 +21,12 @@ mod lifetime;
 mod limits;
 mod observed;
 mod passed_on;
+#[path = "../../../stockade-wireguard/tests/rig/mod.rs"]
+#[expect(dead_code, reason = "the tests of tunnels use more of it")]
+mod private_network;
 mod reload;
 mod secure;
 mod server;
 mod signer;
 mod site;
+mod tunnel;

@@ -38,6 +38,8 @@ pub(super) fn many() -> Value {
                     }},
                     "ME": {"nostr": {"key": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"}, "permissions": ["sign_event:1"]}},
                     "CHAIN": {"electrum": {"servers": ["ssl://e.example:50002"]}},
+                    "VPN": {"wireguard": {"interface": "wg0", "allowed_ips": ["10.8.0.0/24"]}},
+                    "OFFICE": {"wireguard_tunnel": {"config": {"file": "wg.conf"}}},
                     "BOOK": {"sqlite": {"file": "book.db"}},
                     "PG": {"postgres": {"url": {"file": "postgres://u@127.0.0.1/d"}}},
                     "SQL": {"mysql": {"url": {"file": "mysql://u@127.0.0.1/d"}}},
@@ -155,7 +157,7 @@ pub(super) const EXEMPT: [(&str, &str, &str); 3] = [
 ];
 
 /// A grant of each kind, and whether its limits have `handles`.
-const GRANTS: [(&str, bool); 10] = [
+const GRANTS: [(&str, bool); 12] = [
     ("instances.web.grants.NAMES.dns", false),
     ("instances.web.grants.DOCS.files", false),
     ("instances.web.grants.KEY.key", false),
@@ -166,6 +168,8 @@ const GRANTS: [(&str, bool); 10] = [
     ("instances.web.grants.SQL.mysql", true),
     ("instances.web.grants.CACHE.redis", true),
     ("instances.web.grants.BOOK.sqlite", true),
+    ("instances.web.grants.OFFICE.wireguard_tunnel", false),
+    ("instances.web.grants.VPN.wireguard", false),
 ];
 
 /// Each limit of the calls of a grant.
@@ -402,6 +406,47 @@ pub(super) fn cases() -> Vec<Case> {
             "instances.web.grants.NAMES.dns.allow_private",
             json!(["10.0.0.0/8"]),
         ),
+        change(
+            "instances.web.grants.OFFICE.wireguard_tunnel.config",
+            json!({"file": "other.conf"}),
+        ),
+        change(
+            "instances.web.grants.OFFICE.wireguard_tunnel.connections",
+            json!(6),
+        ),
+        change(
+            "instances.web.grants.OFFICE.wireguard_tunnel.buffer",
+            json!("6kb"),
+        ),
+        change(
+            "instances.web.grants.OFFICE.wireguard_tunnel.handshakes",
+            json!(6),
+        ),
+        change("instances.web.data_guard.rules.0.via", json!("OFFICE")),
+        change("instances.web.grants.VPN.wireguard.interface", json!("wg1")),
+        change("instances.web.grants.VPN.wireguard.peers", json!(6)),
+        change(
+            "instances.web.grants.VPN.wireguard.allowed_ips",
+            json!(["10.9.0.0/24"]),
+        ),
+        change(
+            "instances.web.grants.VPN.wireguard.reserved",
+            json!(["10.8.0.9"]),
+        ),
+        change("instances.web.grants.VPN.wireguard.keys", json!("host")),
+        change(
+            "instances.web.grants.VPN.wireguard.endpoint",
+            json!("vpn.example:51820"),
+        ),
+        change(
+            "instances.web.grants.VPN.wireguard.routes",
+            json!(["0.0.0.0/0"]),
+        ),
+        change(
+            "instances.web.grants.VPN.wireguard.dns",
+            json!(["10.8.0.1"]),
+        ),
+        change("instances.web.sockets.connect.0.via", json!("OFFICE")),
         change("instances.web.grants.NAMES.approve.instance", json!("page")),
         change("instances.web.grants.NAMES.approve.method", json!("ask")),
         change("instances.web.grants.NAMES.approve.timeout", json!("5s")),
