@@ -65,7 +65,10 @@ impl Via {
         }
         let tunnel = Arc::new(Tunnel::new(config, limits, resolve)?);
         let resolver = (!servers.name_servers().is_empty()).then(|| {
-            let provider = GenericConnector::new(Within(Arc::clone(&tunnel)));
+            let provider = GenericConnector::new(Within {
+                tunnel: Arc::clone(&tunnel),
+                handle: TokioHandle::default(),
+            });
             let mut builder = Resolver::builder_with_config(servers, provider);
             let options: &mut ResolverOpts = builder.options_mut();
             bounds(options);
@@ -145,7 +148,7 @@ impl Via {
             self.reaches(*target) && config.addresses.iter().any(has)
         });
         let target = target.ok_or(io::ErrorKind::AddrNotAvailable)?;
-        // Whatever becomes of the connection: its first packet needs a session.
+        // Its first packet needs a session, also that of a connection that fails.
         let connecting = self.tunnel.connect(SocketAddr::new(target, DNS));
         let mut connecting = std::pin::pin!(connecting);
         let has_session = || {
@@ -209,7 +212,11 @@ impl Tunnels {
 
 /// What hickory asks servers through: sockets within a tunnel.
 #[derive(Clone)]
-struct Within(Arc<Tunnel>);
+struct Within {
+    tunnel: Arc<Tunnel>,
+    /// Has the tasks of all questions: its end would end them.
+    handle: TokioHandle,
+}
 
 impl RuntimeProvider for Within {
     type Handle = TokioHandle;
@@ -218,7 +225,7 @@ impl RuntimeProvider for Within {
     type Tcp = AsyncIoTokioAsStd<TunnelStream>;
 
     fn create_handle(&self) -> TokioHandle {
-        TokioHandle::default()
+        self.handle.clone()
     }
 
     fn connect_tcp(
@@ -227,7 +234,7 @@ impl RuntimeProvider for Within {
         _: Option<SocketAddr>,
         timeout: Option<Duration>,
     ) -> Pin<Box<dyn Send + Future<Output = io::Result<Self::Tcp>>>> {
-        let tunnel = Arc::clone(&self.0);
+        let tunnel = Arc::clone(&self.tunnel);
         Box::pin(async move {
             let limit = timeout.unwrap_or(Duration::from_secs(5));
             let connected = tokio::time::timeout(limit, tunnel.connect(server)).await;
@@ -241,7 +248,7 @@ impl RuntimeProvider for Within {
         _: SocketAddr,
         server: SocketAddr,
     ) -> Pin<Box<dyn Send + Future<Output = io::Result<Questions>>>> {
-        let socket = self.0.datagrams(server.ip());
+        let socket = self.tunnel.datagrams(server.ip());
         Box::pin(async move { socket.map(Questions) })
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use stockade_broker::LogAudit;
-use stockade_config::{Config, Diagnostic};
+use stockade_config::{Config, Diagnostic, Grant};
 use stockade_gateway::{Route, RouteTable};
 use stockade_grants::{Finding, Granting};
 use stockade_limits::{NODE_MODULES, SITE_MODULES};
@@ -128,9 +128,11 @@ fn unused_grants<'a>(
     };
     let unused = site
         .grants
-        .keys()
-        .filter(move |name| !files.modules.values().any(|text| names(text, name)));
-    unused.map(|name| {
+        .iter()
+        // A tunnel is used by rules.
+        .filter(|(_, grant)| !matches!(grant, Grant::WireguardTunnel(_)))
+        .filter(move |(name, _)| !files.modules.values().any(|text| names(text, name)));
+    unused.map(|(name, _)| {
         format!(
             "instances.{}.grants.{name}: no module of the site names {name}",
             site.name

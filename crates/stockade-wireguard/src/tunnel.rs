@@ -27,7 +27,7 @@ use crate::stream::TunnelStream;
 const BURST: usize = 64;
 /// Bytes of the largest datagram that can be a message: a packet of the largest MTU and what encryption adds.
 const DATAGRAM: usize = 9216;
-/// How often sessions are looked after (boringtun's own device does it as often).
+/// How often timers of sessions are checked (boringtun's own device does it as often).
 const TICK: Duration = Duration::from_millis(250);
 /// Bytes that the system keeps for each direction of the outer socket, as far as it allows it.
 const OUTER_BUFFER: usize = 1 << 20;

@@ -4,7 +4,7 @@
 //! Invariants:
 //! 1. Of an interface nothing is set but peers, and no peer but the one that is named.
 //! 2. The interface's private key and the preshared keys that an answer contains are dropped as it is read.
-//! 3. An answer has at most [`MOST_BYTES`], and an exchange ends at the caller's deadline.
+//! 3. An answer has at most [`MOST_BYTES`], and a request ends at the caller's deadline.
 
 use std::fmt::Write as _;
 use std::io;
@@ -119,7 +119,7 @@ impl Uapi {
     /// # Errors
     /// See [`UapiError`].
     pub async fn interface(&self) -> Result<Interface, UapiError> {
-        read(&self.exchange("get=1\n\n").await?)
+        read(&self.request("get=1\n\n").await?)
     }
 
     /// Adds a peer, or replaces the networks and the preshared key of one.
@@ -141,7 +141,7 @@ impl Uapi {
             let _ = writeln!(text, "allowed_ip={net}");
         }
         text.push('\n');
-        read(&self.exchange(&text).await?).map(|_| ())
+        read(&self.request(&text).await?).map(|_| ())
     }
 
     /// Removes a peer.
@@ -150,15 +150,15 @@ impl Uapi {
     /// See [`UapiError`].
     pub async fn remove(&self, public_key: &Key) -> Result<(), UapiError> {
         let text = format!("set=1\npublic_key={}\nremove=true\n\n", hex(public_key));
-        read(&self.exchange(&text).await?).map(|_| ())
+        read(&self.request(&text).await?).map(|_| ())
     }
 
     /// Sends a request and returns the answer, up to its empty line.
-    async fn exchange(&self, request: &str) -> Result<String, UapiError> {
-        let exchange = async {
+    async fn request(&self, text: &str) -> Result<String, UapiError> {
+        let asking = async {
             let path = Path::new(FOLDER).join(format!("{}.sock", self.name));
             let mut socket = UnixStream::connect(path).await?;
-            socket.write_all(request.as_bytes()).await?;
+            socket.write_all(text.as_bytes()).await?;
             let mut answer = Vec::new();
             while !answer.ends_with(b"\n\n") {
                 if answer.len() >= MOST_BYTES {
@@ -170,8 +170,8 @@ impl Uapi {
             }
             String::from_utf8(answer).map_err(|_| UapiError::Format)
         };
-        let exchanged = tokio::time::timeout(self.timeout, exchange).await;
-        exchanged.unwrap_or(Err(UapiError::TimedOut))
+        let answered = tokio::time::timeout(self.timeout, asking).await;
+        answered.unwrap_or(Err(UapiError::TimedOut))
     }
 }
 

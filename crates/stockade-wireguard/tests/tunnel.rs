@@ -178,7 +178,7 @@ async fn garbage_from_anyone_changes_nothing() {
     assert_eq!(rig.show("endpoints"), endpoints);
 }
 
-/// Prints what one connection carries, through the tunnel and beside it. Run it with `--ignored --nocapture`.
+/// Prints what one connection carries, through the tunnel and without it. Run it with `--ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn throughput_through_the_tunnel_and_without_it() {
@@ -202,10 +202,10 @@ async fn throughput_through_the_tunnel_and_without_it() {
     }
     let within = SocketAddr::new(rig.inside(4), 9);
     measure("through the tunnel", tunnel.connect(within).await.unwrap()).await;
-    let beside = format!("10.199.{}.2:9", rig.number);
+    let outside = format!("10.199.{}.2:9", rig.number);
     measure(
         "plain TCP to the same server",
-        tokio::net::TcpStream::connect(beside).await.unwrap(),
+        tokio::net::TcpStream::connect(outside).await.unwrap(),
     )
     .await;
 }

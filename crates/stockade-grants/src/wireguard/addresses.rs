@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Addresses of one network that are looked at for a free one.
+/// Addresses of one network that are tried to find a free one.
 const MOST_TRIED: usize = 1 << 17;
 
 /// The networks of a grant, and the addresses in them that no peer gets.

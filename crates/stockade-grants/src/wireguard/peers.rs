@@ -205,7 +205,7 @@ impl Capability for Wireguard {
         arguments: CallPayload,
     ) -> BoxFuture<'static, Result<CallPayload, GuestError>> {
         let (managed, method) = (Arc::clone(&self.0), method.to_owned());
-        // A change that has begun is completed, whatever becomes of its guest.
+        // A change that has begun is completed, also when its guest ends.
         let called =
             tokio::spawn(async move { managed.call(&context.notes, &method, arguments).await });
         Box::pin(async move {
@@ -270,7 +270,7 @@ impl Managed {
         }
     }
 
-    /// Reads or writes the record. The guest is not told what is wrong with it.
+    /// Reads or writes the record. What is wrong with it is for the log alone.
     fn recorded<T>(&self, act: impl FnOnce(&Record) -> io::Result<T>) -> Result<T, GuestError> {
         act(&self.record).map_err(|error| {
             let interface = self.grant.interface.as_str();
