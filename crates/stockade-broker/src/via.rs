@@ -179,10 +179,16 @@ impl Via {
 /// What a tunnel is made of besides its name.
 type Made = (TunnelConfig, TunnelLimits);
 
+/// An instance, and the name of a tunnel.
+type Place = (Arc<str>, String);
+
+/// A tunnel that somebody has, and what it was made of.
+type Open = (Made, Weak<Via>);
+
 /// The tunnels of all instances that are in use, each once.
 #[derive(Default)]
 pub(crate) struct Tunnels {
-    open: Mutex<HashMap<(Arc<str>, String), Vec<(Made, Weak<Via>)>>>,
+    open: Mutex<HashMap<Place, Vec<Open>>>,
 }
 
 impl Tunnels {

@@ -226,6 +226,8 @@ async fn work(shared: &Shared, socket: &UdpSocket) {
                         Err(_) => break,
                     }
                 }
+                // Packets are counted before their connections have them.
+                *shared.status.lock() = peers.status();
             }
             () = shared.wake.notified() => {}
             () = timer => {}
