@@ -178,6 +178,17 @@ async fn garbage_from_anyone_changes_nothing() {
     assert_eq!(rig.show("endpoints"), endpoints);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peer_that_was_started_again_is_reached_again() {
+    let Some(mut rig) = Rig::start() else { return };
+    let tunnel = tunnel(&rig, LIMITS);
+    echo(&tunnel, rig.inside(4), 10).await;
+    // It has forgotten its sessions. The tunnel begins another one when it misses the answers.
+    rig.stop_peer();
+    rig.start_peer();
+    echo(&tunnel, rig.inside(4), 10).await;
+}
+
 /// Prints what one connection carries, through the tunnel and without it. Run it with `--ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]

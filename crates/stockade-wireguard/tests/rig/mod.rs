@@ -130,7 +130,7 @@ impl Rig {
     }
 
     /// Starts wireguard-go, with the same keys and addresses each time.
-    fn start_peer(&mut self) {
+    pub(crate) fn start_peer(&mut self) {
         let (name, n) = (&self.name, self.number);
         let mut peer = self.command("wireguard-go");
         peer.args(["-f", &format!("wg{n}")])
