@@ -6,7 +6,7 @@
 //! | `10.198.N.1`, `fd98:N::1` | the namespace within the tunnel, with the servers of `services.py` and a DNS server |
 //! | `10.198.N.2`, `fd98:N::2` | the tunnel under test |
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,6 +33,11 @@ fn sh(script: &str) {
     assert!(run.status.success(), "{script}\n{error}");
 }
 
+/// Says why a test is skipped.
+fn say(why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
+
 fn can_run() -> bool {
     let has = |program: &&str| {
         let found = Command::new("sh")
@@ -41,7 +46,7 @@ fn can_run() -> bool {
         found.is_ok_and(|found| found.status.success())
     };
     if let Some(missing) = PROGRAMS.iter().find(|program| !has(program)) {
-        eprintln!("skipped: there is no program {missing}");
+        say(&format!("there is no program {missing}"));
         return false;
     }
     let trial = format!("stockade-wgt{}", std::process::id());
@@ -50,7 +55,7 @@ fn can_run() -> bool {
     );
     let tried = Command::new("sh").args(["-ec", &script]).output().unwrap();
     if !tried.status.success() {
-        eprintln!("skipped: it needs root, network namespaces and /dev/net/tun");
+        say("it needs root, network namespaces and /dev/net/tun");
     }
     tried.status.success()
 }
