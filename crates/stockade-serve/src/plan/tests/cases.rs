@@ -39,7 +39,7 @@ pub(super) fn many() -> Value {
                     "ME": {"nostr": {"key": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"}, "permissions": ["sign_event:1"]}},
                     "CHAIN": {"electrum": {"servers": ["ssl://e.example:50002"]}},
                     "VPN": {"wireguard": {"interface": "wg0", "allowed_ips": ["10.8.0.0/24"]}},
-                    "OFFICE": {"wireguard_tunnel": {"config": {"file": "wg.conf"}}},
+                    "OFFICE": {"wireguard_tunnel": {"config": {"file": "a.txt"}}},
                     "BOOK": {"sqlite": {"file": "book.db"}},
                     "PG": {"postgres": {"url": {"file": "postgres://u@127.0.0.1/d"}}},
                     "SQL": {"mysql": {"url": {"file": "mysql://u@127.0.0.1/d"}}},
@@ -408,7 +408,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         change(
             "instances.web.grants.OFFICE.wireguard_tunnel.config",
-            json!({"file": "other.conf"}),
+            json!({"file": "b.txt"}),
         ),
         change(
             "instances.web.grants.OFFICE.wireguard_tunnel.connections",
