@@ -65,6 +65,15 @@ declare module "cloudflare:workers" {
     scheduled?(controller: ScheduledController): unknown;
     connect?(socket: Socket): unknown;
   }
+  /** Base of classes whose objects are passed to other sites by reference: the other site can call their methods. */
+  export abstract class RpcTarget {
+    /** Called when no other site holds the object any more. */
+    [Symbol.dispose]?(): void;
+  }
+  /** What every stub is an instance of. */
+  export abstract class RpcStub {}
+  /** What every result of a call of another site, or of a stub, is an instance of. */
+  export abstract class RpcPromise {}
   /** The same object that handlers receive as `env`. */
   export const env: any;
 }
@@ -330,11 +339,33 @@ interface Fetcher {
 
 /**
  * Another site and its methods. Arguments and results are plain objects, arrays, `Map`, `Set`, `Date`, `Error`,
- * primitive values except symbols, bytes and byte streams; anything else causes a `TypeError`.
+ * primitive values except symbols, bytes, byte streams, functions and objects of classes that extend `RpcTarget`; anything
+ * else causes a `TypeError`. The other site receives a {@link Stub} for a function or such an object.
  *
- *     interface Env { notes: Service<{ count(): Promise<number> }> }
+ *     interface Env { notes: Service<{ count(): Promise<number>; open(): Promise<Stub<Draft>> }> }
  */
-type Service<Methods = { [method: string]: (...args: any[]) => Promise<any> }> = Fetcher & Methods;
+type Service<Methods = { [method: string]: (...args: any[]) => Promise<any> }> = Fetcher & {
+  [Name in keyof Methods]: Methods[Name] extends (...args: infer Args) => Promise<infer Value> ? (...args: Args) => Called<Value> : never;
+};
+
+/** What a call of another site gives: a promise, and the methods and properties of its value before it is there. */
+type Called<Value> = Promise<Value> & (Value extends object ? Omit<Reached<Value>, "catch" | "dup" | "finally" | "then"> : unknown);
+
+/** The methods and properties of an object of another site, each of them a call to that site. */
+type Reached<Target> = {
+  [Name in keyof Target as Name extends string ? Name : never]: Target[Name] extends
+    (...args: infer Args) => infer Result ? (...args: Args) => Called<Awaited<Result>> : Promise<Awaited<Target[Name]>>;
+};
+
+/** A function or an object of another site. */
+type Stub<Target = (...args: any[]) => unknown> =
+  & (Target extends (...args: infer Args) => infer Result ? (...args: Args) => Called<Awaited<Result>> : Reached<Target>)
+  & {
+    /** Another stub for the same function or object. */
+    dup(): Stub<Target>;
+    /** Ends the stub. It ends with the request that it was received in anyway. */
+    [Symbol.dispose](): void;
+  };
 
 /** A value that JSON would change, such as a `Map` or an object of a class without `toJSON`, causes a `TypeError`. */
 type StateValue = string | ArrayBufferView | ArrayBuffer | StateJson;

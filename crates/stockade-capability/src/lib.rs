@@ -30,7 +30,7 @@ mod pipe;
 mod reply;
 
 pub use arguments::Attachments;
-pub use call::CallPayload;
+pub use call::{CallPayload, Part, Target};
 pub use capability::{CallContext, Capability, Owner};
 pub use error_name::ErrorName;
 pub use handles::{HandleCount, HandleLimits, HandleTable, Lease};

@@ -62,7 +62,7 @@ const MAIN: &[&str] = &[
 const WORKERS: &str = "cloudflare:workers";
 const WORKERS_SOURCE: &str = "\
 const workers = globalThis[Symbol.for('cloudflare:workers')];
-export const { WorkerEntrypoint, env } = workers;
+export const { RpcPromise, RpcStub, RpcTarget, WorkerEntrypoint, env } = workers;
 ";
 const SOCKETS_SOURCE: &str = "\
 const sockets = globalThis[Symbol.for('cloudflare:sockets')];

@@ -44,7 +44,7 @@ const event = core.loadExtScript("ext:deno_web/02_event.js");
 const time = core.loadExtScript("ext:stockade_realm/time.js");
 
 const handlers = new SafeMap(); // event -> set of functions
-const pending = new SafeMap(); // request id -> { method, resolve, reject, timer, here }
+const pending = new SafeMap(); // request id -> { method, resolve, reject, timer, here, decode }
 const internal = new SafeMap(); // event -> function of the runtime itself
 const controls = new SafeMap(); // control name -> function
 let nextRequest = 1;
@@ -99,14 +99,14 @@ function control(name, data) {
   op_guest_control(name, json ?? "", payload.marked());
 }
 
-// Sends a request; `onId` gets its id, for cancelling.
-function startRequest(method, data, onId = undefined, encode = payload.encode) {
+// Sends a request; `onId` gets its id, for cancelling. `decode` makes its value of the data and whether there are marks in it.
+function startRequest(method, data, onId = undefined, encode = payload.encode, decode = revived) {
   const json = encode(data);
   const marked = payload.marked();
   const id = nextRequest++;
   const here = new Error();
   return new Promise((resolve, reject) => {
-    const entry = { __proto__: null, method, resolve, reject, timer: undefined, here };
+    const entry = { __proto__: null, method, resolve, reject, timer: undefined, here, decode };
     try {
       op_guest_request(id, method, json ?? "", marked);
     } catch (error) {
@@ -124,6 +124,10 @@ function startRequest(method, data, onId = undefined, encode = payload.encode) {
     MapPrototypeSet(pending, id, entry);
     onId?.(id);
   });
+}
+
+function revived(data, marked) {
+  return marked ? payload.revive(data) : data;
 }
 
 function cancelRequest(id) {
@@ -210,7 +214,7 @@ function dispatchAnswer(id, ok, data, marked, errorName, errorCode) {
   }
   let value;
   try {
-    value = marked ? payload.revive(data) : data;
+    value = entry.decode(data, marked);
   } catch (error) {
     entry.reject(error);
     return;

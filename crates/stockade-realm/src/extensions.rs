@@ -77,6 +77,7 @@ deno_core::extension!(
         "binding_calls.js",
         "fetcher.js",
         "bindings.js",
+        "targets.js",
         "sockets.js",
         "pipes.js",
         "connect.js",

@@ -1,7 +1,7 @@
 // Right and wrong uses of what a site has.
 import { AsyncLocalStorage as HookStorage, AsyncResource } from "node:async_hooks";
 import { connect } from "cloudflare:sockets";
-import { env as shared, WorkerEntrypoint } from "cloudflare:workers";
+import { env as shared, RpcTarget, WorkerEntrypoint } from "cloudflare:workers";
 import { connect as same } from "stockade:sockets";
 
 interface Env {
@@ -99,6 +99,27 @@ export function rewritten(response: Response): Response {
     })
     .onDocument({ end: (end) => end.append("<!-- -->", { html: true }) })
     .transform(response);
+}
+
+class Draft extends RpcTarget {
+  text = "";
+  append(text: string): number {
+    return (this.text += text).length;
+  }
+}
+
+export async function stubs(notes: Service<{ open(): Promise<Stub<Draft>>; watch(fn: (n: number) => void): Promise<void> }>) {
+  using draft = await notes.open();
+  const length: number = await draft.append("a");
+  const another: Stub<Draft> = draft.dup();
+  another[Symbol.dispose]();
+  await notes.watch((n) => console.log(n + length, new Draft()));
+  const early: number = await notes.open().append("b");
+  const text: string = await draft.text;
+  // @ts-expect-error -- a property is read at the other site
+  const now: string = draft.text;
+  // @ts-expect-error -- there is no such method
+  console.log(early, text, now, await draft.nothing());
 }
 
 export const bad = {

@@ -250,6 +250,7 @@ async fn streams_count_against_the_bounds_of_a_call() {
         let arguments = CallPayload {
             payload: stockade_protocol::Payload::from_json("[]".to_owned()),
             streams: vec![stockade_http::full_body(vec![0; size])],
+            targets: Vec::new(),
         };
         assert_eq!(
             bench.start("echo", arguments).await.is_ok(),
@@ -415,6 +416,11 @@ fn arguments_that_an_approver_gets_are_bounded() {
     assert!(more && shown.starts_with("[\"é") && shown.len() <= 4 << 10);
     let streams = vec![stockade_http::empty_body()];
     let payload = stockade_protocol::Payload::from_json("[1]".to_owned());
-    let (shown, more) = Asked::shown(&CallPayload { payload, streams }).unwrap();
+    let (shown, more) = Asked::shown(&CallPayload {
+        payload,
+        streams,
+        targets: Vec::new(),
+    })
+    .unwrap();
     assert_eq!((shown.as_str(), more), ("[1]", true));
 }

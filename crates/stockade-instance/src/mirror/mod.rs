@@ -16,6 +16,7 @@ mod pipes;
 mod receive;
 mod requests;
 mod sockets;
+mod targets;
 mod upstream;
 
 use std::panic::AssertUnwindSafe;
@@ -74,6 +75,7 @@ pub(crate) struct Mirror {
     upstream: upstream::Upstream,
     pipes: pipes::Pipes,
     asks: asks::Asks,
+    targets: targets::Targets,
     /// Bytes of the guest that nobody has taken yet.
     buffered: AtomicUsize,
     /// Complaints that were reported, so that a guest cannot cause them without end.
@@ -140,6 +142,7 @@ impl Mirror {
             upstream: upstream::Upstream::default(),
             pipes: pipes::Pipes::default(),
             asks,
+            targets: targets::Targets::default(),
             buffered: AtomicUsize::new(0),
             complaints: AtomicU32::new(0),
         })
@@ -267,7 +270,10 @@ impl Mirror {
 
     /// Whether nothing of it is left to wait for.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.in_flight() == 0 && self.background() == 0 && self.open_sockets() == 0
+        self.in_flight() == 0
+            && self.background() == 0
+            && self.open_sockets() == 0
+            && !self.is_kept()
     }
 
     /// As [`Mirror::is_at_rest`], for a mirror that ends with its one request: a guest whose last WebSocket has closed
@@ -365,6 +371,7 @@ impl Mirror {
         }
         let limits = self.limits();
         self.requests.forget_background(now, limits.wait_until);
+        self.drop_targets_at_rest();
         let stuck = self.requests.stuck(now, limits.abort_grace);
         let recycle = &self.pool.options.recycle;
         if self.pool.is_fresh() && stuck > 0 {
@@ -396,6 +403,7 @@ impl Mirror {
         self.upstream.close();
         self.pipes.close();
         self.asks.close();
+        self.targets.close();
     }
 
     pub(crate) fn stats(&self) -> MirrorStats {

@@ -26,3 +26,4 @@ mod secure;
 mod server;
 mod signer;
 mod site;
+mod targets;
