@@ -27,6 +27,7 @@ EDGES = {
     "stockade-rpc": {"stockade-protocol", "stockade-supervisor"},
     "stockade-sqlite": {"stockade-jail"},
     "stockade-state": {"stockade-limits"},
+    "stockade-auth": {"stockade-limits"},
     "stockade-http": set(),
     "stockade-broker": {"stockade-http", "stockade-limits"},
     "stockade-door": set(),
@@ -39,9 +40,9 @@ EDGES = {
     "stockade-instance": {"stockade-capability", "stockade-http", "stockade-limits", "stockade-protocol", "stockade-supervisor"},
     "stockade-watch": set(),
     "stockade-tls": {"stockade-http", "stockade-watch"},
-    "stockade-gateway": {"stockade-http", "stockade-limits", "stockade-tls"},
+    "stockade-gateway": {"stockade-auth", "stockade-http", "stockade-limits", "stockade-tls"},
     "stockade-serve": {
-        "stockade-broker", "stockade-capability", "stockade-config", "stockade-door", "stockade-gateway", "stockade-grants",
+        "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-door", "stockade-gateway", "stockade-grants",
         "stockade-html", "stockade-http", "stockade-instance", "stockade-limits", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
         "stockade-transpile", "stockade-watch",
     },
@@ -60,7 +61,7 @@ EDGES = {
         "stockade-protocol", "stockade-realm", "stockade-supervisor", "stockade-transpile",
     },
     "stockade": {
-        "stockade-attack", "stockade-broker", "stockade-capability", "stockade-config", "stockade-grants", "stockade-host",
+        "stockade-attack", "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-grants", "stockade-host",
         "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-limits", "stockade-protocol", "stockade-rpc", "stockade-serve",
         "stockade-sqlite", "stockade-supervisor", "stockade-transpile",
     },

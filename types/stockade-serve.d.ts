@@ -152,6 +152,14 @@ interface IncomingRequestCfProperties {
     readonly certNotAfter?: string;
     readonly certSan?: readonly string[];
   };
+  /** The API key with which the client was let in, where the instance has `auth`. It never has the key's text. */
+  readonly apiKey?: {
+    /** Such as `key_0aB3dE5fG7h`. */
+    readonly id: string;
+    readonly name: string;
+    readonly scopes: readonly string[];
+    readonly metadata: Readonly<Record<string, unknown>>;
+  };
 }
 interface ResponseInit {
   /** With status 101: the socket of a `WebSocketPair` that the client gets. */

@@ -17,6 +17,7 @@
 //! Deliberately absent: opening sockets, loading certificates or code, starting anything. That a file is
 //! there is checked by [`Config::load`] only.
 
+mod auth;
 mod check;
 mod config;
 mod diagnostic;
@@ -44,7 +45,8 @@ mod url;
 mod value;
 mod yaml;
 
-pub use config::{Config, Loaded};
+pub use auth::{ApiKeyAuth, Auth};
+pub use config::{ApiKeys, Config, Loaded};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use grants::{
     Approve, BitcoinNetwork, CallLimits, DnsGrant, DnsRecord, DoorTls, ElectrumGrant,

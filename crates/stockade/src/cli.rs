@@ -10,7 +10,8 @@ use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
 use crate::commands::{
-    self, CallArgs, CheckArgs, DoctorArgs, ExecArgs, Level, ReloadArgs, RpcArgs, ServeArgs,
+    self, CallArgs, CheckArgs, DoctorArgs, ExecArgs, KeysArgs, Level, ReloadArgs, RpcArgs,
+    ServeArgs,
 };
 
 /// Where debuggers look first.
@@ -56,6 +57,9 @@ pub(crate) enum Command {
     /// Make a running server read its configuration file again
     #[command(after_help = commands::RELOAD_EXAMPLES)]
     Reload(ReloadArgs),
+    /// Make, list, rotate and revoke the API keys with which clients reach sites
+    #[command(after_help = commands::KEYS_EXAMPLES)]
+    Keys(Box<KeysArgs>),
     /// Report which levels of isolation work on this machine, and attack them
     #[command(after_help = commands::DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::Check(args) => end(commands::check(&args)),
         Command::Schema => end(commands::schema()),
         Command::Reload(args) => end(commands::reload(&args)),
+        Command::Keys(args) => end(commands::keys(&args)),
         Command::Doctor(args) => {
             // Failures are reported as findings.
             log_to_stderr(false, log::LevelFilter::Off);

@@ -8,6 +8,7 @@
 
 mod certificates;
 mod gateway;
+mod keys;
 mod logging;
 mod metrics_listener;
 mod sites;
@@ -23,6 +24,7 @@ use stockade_transpile::ModuleFiles;
 
 pub(crate) use certificates::Certificates;
 pub(crate) use gateway::Listeners;
+pub(crate) use keys::KeysSubsystem;
 pub(crate) use logging::{Logging, log_policy};
 pub(crate) use metrics_listener::MetricsListener;
 pub(crate) use sites::{Drains, Sites};

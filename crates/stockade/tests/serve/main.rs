@@ -5,6 +5,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod api_keys;
 mod bindings;
 mod client;
 mod connections;

@@ -198,7 +198,9 @@ pub(super) fn cases() -> Vec<Case> {
     let mtls = || json!({"enable_mtls": true, "client_ca_path": "a.pem", "cert_path": "a.pem", "key_path": "a.key"});
     let of_mtls = |path, value| change_single(path, value).with("network.tls", mtls());
     let client = || json!({"mode": "required", "ca": "a.pem"});
-    let mut cases = vec![
+    let of_auth = |path, value| change(path, value).with("instances.web.auth", json!({}));
+    let mut cases =
+        vec![
         // The outermost keys.
         change("instances.more", json!({"code": "./code"})),
         change_single("instance.env.A", json!(1)),
@@ -209,6 +211,19 @@ pub(super) fn cases() -> Vec<Case> {
         change("metrics.listen", json!("127.0.0.1:9901")),
         change("metrics.path", json!("/numbers")),
         change("state.path", json!("./other.db")),
+        change("api_keys.path", json!("./other.db")),
+        change("api_keys.pepper", json!("./other.pepper")),
+        change("api_keys.pepper_variable", json!("PATH")),
+        // Clients with API keys.
+        change("instances.web.auth", json!(true)),
+        change("defaults.auth", json!(true)),
+        of_auth("instances.web.auth.open", json!(["/health"])),
+        of_auth("instances.web.auth.api_key.header", json!("x-api-key")),
+        of_auth("instances.web.auth.api_key.query", json!("api_key")),
+        of_auth("instances.web.auth.api_key.cookie", json!("api_key")),
+        of_auth("instances.web.auth.api_key.scopes", json!(["orders"])),
+        of_auth("instances.web.auth.api_key.methods", json!({"DELETE": ["admin"]})),
+        of_auth("instances.web.auth.api_key.paths", json!({"/reports/*": ["reports"]})),
         change("control", json!("./other.sock")),
         change("drain_timeout", json!("5s")),
         change("watch", json!(false)),
