@@ -10,7 +10,7 @@ use rustls::RootCertStore;
 
 use crate::audit::{Audit, LogAudit};
 use crate::budget::{Quota, Spent};
-use crate::connect::{self, BrokerError, Connector};
+use crate::connect::{self, BrokerError};
 use crate::egress::{Egress, Parts};
 use crate::files::{FileError, Folder, FolderOptions, Ledgers};
 use crate::network::Network;
@@ -122,8 +122,15 @@ impl Broker {
 
     /// One instance's way out. Created again when its policy or secrets change; what it has spent of its
     /// budget stays spent. Costs next to nothing until it is used.
-    #[must_use]
-    pub fn egress(&self, instance: &str, policy: EgressPolicy, secrets: Secrets) -> Arc<Egress> {
+    ///
+    /// # Errors
+    /// A file of certificates that a rule names cannot be used.
+    pub fn egress(
+        &self,
+        instance: &str,
+        policy: EgressPolicy,
+        secrets: Secrets,
+    ) -> Result<Arc<Egress>, BrokerError> {
         let instance: Arc<str> = instance.into();
         let spent = self
             .shared
@@ -132,7 +139,7 @@ impl Broker {
             .entry(instance.clone())
             .or_default()
             .clone();
-        Arc::new(Egress::new(Parts {
+        let parts = Parts {
             instance,
             quota: Quota::new(
                 spent,
@@ -143,9 +150,10 @@ impl Broker {
             policy,
             secrets,
             audit: self.shared.options.audit.clone(),
-            connector: Connector::new(self.roots.clone()),
+            roots: Arc::clone(&self.roots),
             resolver: Resolver::new(self.shared.options.resolver.clone()),
-        }))
+        };
+        Ok(Arc::new(Egress::new(parts)?))
     }
 
     /// One instance's connections. Made when its policy changes; what it has spent of its budget stays spent. Files of

@@ -1,12 +1,11 @@
-//! Connections to checked addresses, with TLS where the target asks for it.
+//! Connections to addresses, and what TLS is made of.
 //!
-//! Invariant: nothing here looks up a name. The address comes from the check, the name that TLS
-//! proves from the target.
+//! Invariant: nothing here looks up a name.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -14,20 +13,16 @@ use futures_util::stream::FuturesUnordered;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
-use stockade_http::Host;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
-
-use crate::target::Target;
 
 /// After this time without an answer the next address is tried as well (RFC 8305, 5).
 const STAGGER: Duration = Duration::from_millis(250);
 /// Addresses that are tried; all were checked.
-const MOST_TRIED: usize = 6;
+pub(crate) const MOST_TRIED: usize = 6;
 /// TLS sessions that one instance remembers.
 const SESSIONS: usize = 32;
 
@@ -38,27 +33,36 @@ pub(crate) enum ConnectFailure {
     Tcp(io::ErrorKind),
     #[error("{0}")]
     Tls(String),
+    #[error("{0}")]
+    Proxy(ProxyFailure),
 }
 
-/// What is spoken over the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speaks {
-    /// HTTP/2 if the server offers it, else HTTP/1.1.
-    Http,
-    /// HTTP/1.1, to be upgraded.
-    WebSocket,
+/// Why a proxy opened no connection, in words for the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ProxyFailure {
+    #[error("the proxy was not reached")]
+    Unreached,
+    #[error("the proxy did not accept the credentials of its rule")]
+    Credentials,
+    #[error("the proxy refused the connection")]
+    Refused,
+    #[error("the proxy answered with the status {0}")]
+    Status(u16),
+    #[error("the proxy found the host unreachable")]
+    Unreachable,
+    #[error("the proxy broke its protocol")]
+    Protocol,
+}
+
+impl ProxyFailure {
+    /// Whether another address of the host may work.
+    pub(crate) fn is_of_the_address(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Status(_))
+    }
 }
 
 /// A connection: plain on the left, TLS on the right.
 pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
-
-/// Whether HTTP/2 was agreed on.
-pub(crate) fn is_h2(stream: &Stream) -> bool {
-    match stream {
-        Either::Left(_) => false,
-        Either::Right(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-    }
-}
 
 /// A broker that cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +83,11 @@ pub enum BrokerError {
         /// What is wrong with it.
         why: String,
     },
+    /// The credentials of a rule's proxy are no user name and password.
+    #[error(
+        "the credentials of a proxy are not user:password, with 1 to 255 bytes each and no control characters"
+    )]
+    ProxyCredentials,
     /// A client certificate, its key or a protocol that cannot be used.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
@@ -97,7 +106,10 @@ pub(crate) fn only(paths: &[PathBuf]) -> Result<RootCertStore, BrokerError> {
     with(RootCertStore::empty(), paths)
 }
 
-fn with(mut roots: RootCertStore, paths: &[PathBuf]) -> Result<RootCertStore, BrokerError> {
+pub(crate) fn with(
+    mut roots: RootCertStore,
+    paths: &[PathBuf],
+) -> Result<RootCertStore, BrokerError> {
     for path in paths {
         let fail = |why: String| BrokerError::Roots {
             path: path.clone(),
@@ -122,62 +134,20 @@ fn with(mut roots: RootCertStore, paths: &[PathBuf]) -> Result<RootCertStore, Br
     Ok(roots)
 }
 
-/// Makes one instance's connections. TLS sessions are remembered for it alone.
-pub(crate) struct Connector {
-    roots: Arc<RootCertStore>,
-    http: OnceLock<Result<TlsConnector, String>>,
-    websocket: OnceLock<Result<TlsConnector, String>>,
-}
-
-impl Connector {
-    pub(crate) fn new(roots: Arc<RootCertStore>) -> Self {
-        Self {
-            roots,
-            http: OnceLock::new(),
-            websocket: OnceLock::new(),
-        }
-    }
-
-    /// Connects to one of `addresses`, whichever answers first. Says which.
-    pub(crate) async fn connect(
-        &self,
-        target: &Target,
-        addresses: &[IpAddr],
-        speaks: Speaks,
-    ) -> Result<(Stream, IpAddr), ConnectFailure> {
-        let tcp = race(addresses, target.port).await;
-        let tcp = tcp.map_err(|error| ConnectFailure::Tcp(error.kind()))?;
-        let address = tcp
-            .peer_addr()
-            .map_err(|error| ConnectFailure::Tcp(error.kind()))?
-            .ip();
-        // A small request must not wait for the answer to the one before.
-        let _ = tcp.set_nodelay(true);
-        if !target.scheme.is_secure() {
-            return Ok((Stream::Left(tcp), address));
-        }
-        let connector = match speaks {
-            Speaks::Http => self.http.get_or_init(|| self.tls(&[b"h2", b"http/1.1"])),
-            Speaks::WebSocket => self.websocket.get_or_init(|| self.tls(&[b"http/1.1"])),
-        };
-        let connector = connector
-            .as_ref()
-            .map_err(|why| ConnectFailure::Tls(why.clone()))?;
-        let name = match &target.host {
-            Host::Address(address) => ServerName::from(*address),
-            Host::Name(name) => ServerName::try_from(name.clone())
-                .map_err(|_| ConnectFailure::Tls("the name is not one for TLS".to_owned()))?,
-        };
-        let stream = connector.connect(name, tcp).await;
-        let stream = stream.map_err(|error| ConnectFailure::Tls(tls_error(&error)))?;
-        Ok((Stream::Right(Box::new(stream)), address))
-    }
-
-    fn tls(&self, protocols: &[&[u8]]) -> Result<TlsConnector, String> {
-        let protocols: Vec<_> = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        let config = client_config(self.roots.clone(), None, &protocols)?;
-        Ok(TlsConnector::from(Arc::new(config)))
-    }
+/// Connects to one of these addresses without a proxy. Says which.
+pub(crate) async fn direct(
+    addresses: &[IpAddr],
+    port: u16,
+) -> Result<(TcpStream, IpAddr), ConnectFailure> {
+    let tcp = race(addresses, port).await;
+    let tcp = tcp.map_err(|error| ConnectFailure::Tcp(error.kind()))?;
+    let peer = tcp.peer_addr();
+    let address = peer
+        .map_err(|error| ConnectFailure::Tcp(error.kind()))?
+        .ip();
+    // A small request must not wait for the answer to the one before.
+    let _ = tcp.set_nodelay(true);
+    Ok((tcp, address))
 }
 
 /// Why a TLS handshake failed: what TLS says, or the kind of the connection's error.

@@ -11,6 +11,7 @@
 //! - Secrets: [`Secrets`]. The guest holds placeholders; only requests to the hosts that a secret is
 //!   bound to get its value.
 //! - Every refusal is an error for the guest and an event for the operator's [`Audit`].
+//! - Proxies and client certificates belong to rules: [`Proxy`], [`ClientCertificate`].
 //!
 //! Deliberately absent: following redirects (each hop is a new request of the guest, checked like the
 //! first), proxies from the environment, cookies, caches of responses.
@@ -20,6 +21,7 @@ mod audit;
 mod broker;
 mod budget;
 mod connect;
+mod connector;
 mod decode;
 mod download;
 mod egress;
@@ -32,7 +34,9 @@ mod pattern;
 mod places;
 mod policy;
 mod pool;
+mod proxy;
 mod resolve;
+mod rule_tls;
 mod secrets;
 mod sockets;
 mod target;
@@ -56,9 +60,11 @@ pub use network::{
 pub use pattern::matches as host_matches;
 pub use places::{Missed, Places};
 pub use policy::{Budget, EgressLimits, EgressPolicy, Rule};
+pub use proxy::{Proxy, ProxyCredentials, ProxyProtocol};
 pub use resolve::ResolverSource;
+pub use rule_tls::ClientCertificate;
 pub use secrets::{Secret, SecretValue, Secrets, SecretsError};
 pub use sockets::{
-    ClientCertificate, Connection, ConnectionStream, Deadline, Protocol, Secure, SocketLimits,
-    SocketPolicy, SocketRule, SocketStream, SocketTarget, Sockets, TlsStart, TlsUse,
+    Connection, ConnectionStream, Deadline, Protocol, Secure, SocketLimits, SocketPolicy,
+    SocketRule, SocketStream, SocketTarget, Sockets, TlsStart, TlsUse,
 };

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use stockade_http::{Host, HostPattern, Scheme};
 use crate::address::{AddressKind, AddressRules};
 use crate::audit::Reason;
 use crate::pattern::matches;
+use crate::proxy::Proxy;
+use crate::rule_tls::ClientCertificate;
 use crate::target::Target;
 
 /// One grant. Everything in it must match: a request is allowed when one rule allows all of it.
@@ -30,6 +33,12 @@ pub struct Rule {
     pub methods: Option<Vec<Method>>,
     /// Schemes; a WebSocket has the one of its handshake. Empty: TLS only.
     pub schemes: Vec<Scheme>,
+    /// Files of PEM certificates that are trusted besides those of the instance.
+    pub ca: Vec<PathBuf>,
+    /// What servers that ask for it are shown.
+    pub client: Option<ClientCertificate>,
+    /// What connections go through.
+    pub proxy: Option<Proxy>,
 }
 
 /// What an instance may spend, counted until the budget is renewed. It outlives reloads.
@@ -152,6 +161,8 @@ pub(crate) trait Scope {
     fn name(&self) -> &Arc<str>;
     /// Ranges that every address must be in; empty for any.
     fn addresses(&self) -> &[IpNet];
+    /// What connections go through.
+    fn proxy(&self) -> Option<&Proxy>;
 }
 
 impl Scope for Rule {
@@ -161,6 +172,10 @@ impl Scope for Rule {
 
     fn addresses(&self) -> &[IpNet] {
         &self.addresses
+    }
+
+    fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
     }
 }
 
@@ -254,6 +269,13 @@ impl<'a, R: Scope> Admitted<'a, R> {
     /// The name of one of its rules.
     pub(crate) fn first_rule(&self) -> Option<Arc<str>> {
         self.rules.first().map(|rule| rule.name().clone())
+    }
+
+    /// The rule that leaves the name to its proxy, which resolves it. An address is always checked here.
+    pub(crate) fn unresolved(&self, host: &Host) -> Option<&'a R> {
+        let first = self.rules.first().copied()?;
+        let resolves = first.proxy().is_some_and(|proxy| proxy.resolves);
+        (resolves && matches!(host, Host::Name(_))).then_some(first)
     }
 
     /// The rule that allows a connection to whichever of `addresses`. One that is not allowed refuses

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 
 use crate::audit::{Action, Reason};
-use crate::connect::{Speaks, Stream};
+use crate::connector::{GuestStream, Speaks};
 use crate::egress::{Egress, connect_error, invalid, timed_out};
 use crate::error::EgressError;
 use crate::in_flight::{Begun, InFlight};
@@ -72,16 +72,17 @@ impl Egress {
             .map_err(|reason| refuse(&target, reason))?;
         let limit = limits.connect_timeout;
         let open = async {
-            let (rule, addresses) = self
+            let allowed = self
                 .checked_addresses(Action::WebSocket, &admitted, &target)
                 .await?;
+            let destination = allowed.destination(&target);
             let connected = self
-                .connector
-                .connect(&target, &addresses, Speaks::WebSocket)
+                .connector(allowed.connector)
+                .connect(&target, destination, Speaks::WebSocket)
                 .await;
-            let (stream, _) = connected.map_err(|failure| connect_error(&target, &failure))?;
-            let socket = self.shake_hands(&target, headers, stream).await?;
-            Ok((rule, socket))
+            let connected = connected.map_err(|failure| connect_error(&target, &failure))?;
+            let shaken = self.shake_hands(&target, headers, connected.stream);
+            Ok((allowed.rule, shaken.await?))
         };
         let (rule, (socket, protocol)) = tokio::time::timeout(limit, open)
             .await
@@ -119,8 +120,8 @@ impl Egress {
         &self,
         target: &Target,
         headers: HeaderMap,
-        stream: Stream,
-    ) -> Result<(WebSocketStream<Stream>, Option<String>), EgressError> {
+        stream: GuestStream,
+    ) -> Result<(WebSocketStream<GuestStream>, Option<String>), EgressError> {
         let request = upgrade(target, headers)?;
         let most = self.policy.limits.max_message_bytes;
         let config = WebSocketConfig::default()
@@ -246,7 +247,7 @@ impl End {
 impl Session {
     async fn run(
         self,
-        socket: WebSocketStream<Stream>,
+        socket: WebSocketStream<GuestStream>,
         mut from_guest: mpsc::Receiver<SocketMessage>,
         to_guest: mpsc::Sender<SocketMessage>,
     ) {

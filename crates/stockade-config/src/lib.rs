@@ -30,6 +30,7 @@ mod keys;
 mod network;
 mod observe;
 mod program;
+mod proxy;
 mod reader;
 #[cfg(test)]
 mod reference;
@@ -62,6 +63,7 @@ pub use observe::{
     AccessLog, ClientAddress, ConsoleLog, Level, LogFormat, Logging, Metrics, Query, Redact,
 };
 pub use program::{parse_data_guard, parse_grants};
+pub use proxy::{ProxyScheme, ProxyUrl};
 pub use schema::schema;
 pub use secret::{SecretRef, SecretSource, SecretText};
 pub use sockets::{ConnectRule, Protocol, Sockets, TlsUse};

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use stockade_broker::LogAudit;
+use stockade_broker::{EgressLimits, LogAudit};
 use stockade_config::{Config, Diagnostic};
 use stockade_gateway::{Route, RouteTable};
 use stockade_grants::{Finding, Granting};
@@ -169,7 +169,13 @@ async fn ask_servers(
 /// What is left of a site when its code and its files are good.
 fn what_it_may_use(brokers: &Brokers, site: &stockade_config::Instance) -> Result<(), SiteError> {
     let broker = brokers.with_roots(&site.data_guard.ca)?;
-    site::secrets(&broker, site)?;
+    let (_, secrets) = site::secrets(&broker, site)?;
+    let limit = EgressLimits::default().max_message_bytes;
+    broker.egress(
+        &site.name,
+        plan::egress::policy(&site.data_guard, limit),
+        secrets,
+    )?;
     broker.sockets(&site.name, plan::sockets::policy(&site.sockets))?;
     Ok(())
 }

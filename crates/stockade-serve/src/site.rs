@@ -217,7 +217,7 @@ async fn make(
         assets: assets.as_ref(),
     })
     .await?;
-    let egress = broker.egress(name, policy, secrets);
+    let egress = broker.egress(name, policy, secrets)?;
     let sockets = broker.sockets(name, plan::sockets::policy(&config.sockets))?;
     let services = SiteServices::new(egress, sockets, granted, &context.metrics.site(name));
     let options = plan::instance::options(config, env, Some(code), with.socket_message);

@@ -2,14 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustls::ClientConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use stockade_http::Host;
 use stockade_limits::RateLimiter;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,11 +22,13 @@ use super::policy::{Protocol, Secure, SocketPolicy, SocketRule, TlsUse};
 use super::stream::{SocketStream, Transport, Watched};
 use crate::audit::{Action, Audit, Reason, Refusal};
 use crate::budget::Quota;
-use crate::connect::{self, BrokerError, ConnectFailure, race, tls_error};
+use crate::connect::{self, BrokerError, ConnectFailure, tls_error};
 use crate::error::EgressError;
 use crate::in_flight::{Begun, InFlight};
 use crate::policy::{Admitted, Denied, EgressLimits, names};
+use crate::proxy::{Destination, ProxyClient, Wire};
 use crate::resolve::Resolver;
+use crate::rule_tls::RuleTls;
 
 /// Datagrams of this time may go at once.
 const DATAGRAMS_AT_ONCE: Duration = Duration::from_secs(1);
@@ -55,12 +54,35 @@ pub struct Sockets {
     policy: SocketPolicy,
     limits: EgressLimits,
     /// Of each rule, in order.
-    tls: Vec<Option<TlsConnector>>,
+    ways: Vec<Way>,
     audit: Arc<dyn Audit>,
     quota: Arc<Quota>,
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
     open: Arc<Semaphore>,
     pace: Pace,
+}
+
+/// How the connections of a rule are made.
+struct Way {
+    tls: Option<RuleTls>,
+    proxy: Option<ProxyClient>,
+}
+
+impl Way {
+    /// Trusts Mozilla's roots and those of the rule. The certificate is for servers; a proxy is shown none.
+    fn open(rule: &SocketRule, resolver: &Arc<Resolver>) -> Result<Self, BrokerError> {
+        let roots = Arc::new(connect::roots(&[])?);
+        let tls = |client| RuleTls::open(Arc::clone(&roots), &rule.ca, client, &[]);
+        let proxy = rule
+            .proxy
+            .as_ref()
+            .map(|proxy| ProxyClient::new(proxy.clone(), tls(None)?, Arc::clone(resolver)));
+        let is_used = rule.tls != TlsUse::Off;
+        Ok(Self {
+            tls: is_used.then(|| tls(rule.client.as_ref())).transpose()?,
+            proxy: proxy.transpose()?,
+        })
+    }
 }
 
 /// What [`Sockets`] are made of besides their policy.
@@ -152,32 +174,6 @@ impl TlsStart {
     }
 }
 
-/// TLS that trusts Mozilla's roots and those of the rule, and shows its certificate to servers that ask.
-fn tls_config(rule: &SocketRule) -> Result<Arc<ClientConfig>, BrokerError> {
-    let roots = Arc::new(connect::roots(&rule.ca)?);
-    let at = |path: &Path, why: String| BrokerError::Client {
-        path: path.to_owned(),
-        why,
-    };
-    let identity = rule.client.as_ref().map(|client| {
-        let certificates = CertificateDer::pem_file_iter(&client.certificate)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| at(&client.certificate, error.to_string()))?;
-        if certificates.is_empty() {
-            let why = "no certificate in it (PEM: -----BEGIN CERTIFICATE-----)";
-            return Err(at(&client.certificate, why.to_owned()));
-        }
-        let key = PrivateKeyDer::from_pem_file(&client.key)
-            .map_err(|error| at(&client.key, error.to_string()))?;
-        Ok((certificates, key))
-    });
-    let config = connect::client_config(roots, identity.transpose()?, &[]);
-    config.map(Arc::new).map_err(|why| {
-        let path = rule.client.as_ref().map(|client| client.key.as_path());
-        at(path.unwrap_or(Path::new("")), why)
-    })
-}
-
 /// The name that a server must prove, where `host` can be one.
 fn server_name(host: Host) -> Option<ServerName<'static>> {
     match host {
@@ -188,23 +184,16 @@ fn server_name(host: Host) -> Option<ServerName<'static>> {
 
 impl Sockets {
     pub(crate) fn new(policy: SocketPolicy, parts: SocketParts) -> Result<Self, BrokerError> {
-        let connector = |rule: &SocketRule| {
-            (rule.tls != TlsUse::Off)
-                .then(|| tls_config(rule).map(TlsConnector::from))
-                .transpose()
-        };
-        let tls = policy
-            .rules
-            .iter()
-            .map(connector)
-            .collect::<Result<_, _>>()?;
+        let resolver = Arc::new(parts.resolver);
+        let ways = policy.rules.iter().map(|rule| Way::open(rule, &resolver));
+        let ways = ways.collect::<Result<_, _>>()?;
         let limits = policy.limits.as_egress();
         Ok(Self {
             instance: parts.instance,
-            tls,
+            ways,
             audit: parts.audit,
             quota: Arc::new(parts.quota),
-            resolver: parts.resolver,
+            resolver,
             open: Arc::new(Semaphore::new(
                 limits.concurrent.min(Semaphore::MAX_PERMITS),
             )),
@@ -248,18 +237,21 @@ impl Sockets {
         let limit = self.limits.connect_timeout;
         let open = async {
             let (rule, addresses) = self.checked_addresses(&admitted, &host, &shown).await?;
-            let opened = match wanted.protocol {
-                Protocol::Tcp => race(&addresses, wanted.port).await.map(|tcp| {
-                    let _ = tcp.set_nodelay(true);
-                    Transport::Left(tcp)
-                }),
-                Protocol::Udp => udp(&addresses, wanted.port)
-                    .await
-                    .map(|socket| Transport::Right(Datagrams::new(socket, self.pace.clone()))),
+            let destination = match &addresses {
+                Some(addresses) => Destination::Addresses(addresses, wanted.port),
+                None => Destination::Host(&host, wanted.port),
             };
-            let transport = opened.map_err(|error| EgressError::Connect {
+            let way = self.way(rule).and_then(|(_, way)| way.proxy.as_ref());
+            let opened = match wanted.protocol {
+                Protocol::Tcp => tcp(way, destination).await.map(Transport::Left),
+                Protocol::Udp => udp(addresses.as_deref().unwrap_or_default(), wanted.port)
+                    .await
+                    .map(|socket| Transport::Right(Datagrams::new(socket, self.pace.clone())))
+                    .map_err(|error| ConnectFailure::Tcp(error.kind())),
+            };
+            let transport = opened.map_err(|failure| EgressError::Connect {
                 target: shown.clone(),
-                why: error.kind().to_string(),
+                why: failure.to_string(),
             })?;
             Ok((rule, transport))
         };
@@ -286,8 +278,11 @@ impl Sockets {
             idle: self.limits.idle_timeout,
             life: self.limits.request_timeout,
         };
-        let connector = self.tls_of(rule).filter(|_| is_tcp);
-        let start = connector.map(|(rule, connector)| TlsStart {
+        let start = match self.way(rule).filter(|_| is_tcp) {
+            Some((rule, Way { tls: Some(tls), .. })) => Some((rule, tls.connector().await)),
+            _ => None,
+        };
+        let start = start.map(|(rule, connector)| TlsStart {
             sockets: Arc::clone(&self),
             rule,
             connector,
@@ -319,22 +314,26 @@ impl Sockets {
         })
     }
 
-    /// The index of a rule, and what puts TLS into its connections, where any does.
-    fn tls_of(&self, rule: &SocketRule) -> Option<(usize, TlsConnector)> {
+    /// The index of a rule, and how its connections are made.
+    fn way(&self, rule: &SocketRule) -> Option<(usize, &Way)> {
         let at = self
             .policy
             .rules
             .iter()
             .position(|other| std::ptr::eq(other, rule))?;
-        Some((at, self.tls.get(at)?.clone()?))
+        Some((at, self.ways.get(at)?))
     }
 
+    /// The rule that allows a connection, and all addresses of the host; `None` where the rule's proxy resolves it.
     async fn checked_addresses<'a>(
         &self,
         admitted: &Admitted<'a, SocketRule>,
         host: &Host,
         shown: &str,
-    ) -> Result<(&'a SocketRule, Vec<IpAddr>), EgressError> {
+    ) -> Result<(&'a SocketRule, Option<Vec<IpAddr>>), EgressError> {
+        if let Some(rule) = admitted.unresolved(host) {
+            return Ok((rule, None));
+        }
         let resolved = self.resolver.addresses(host).await;
         let addresses = resolved.map_err(|failure| EgressError::Resolve {
             target: shown.to_owned(),
@@ -342,7 +341,7 @@ impl Sockets {
         })?;
         let rule = admitted.check(&addresses);
         let rule = rule.map_err(|denied| self.deny(shown, denied))?;
-        Ok((rule, addresses))
+        Ok((rule, Some(addresses)))
     }
 
     fn refuse(&self, shown: &str, rule: Option<Arc<str>>, reason: Reason) -> EgressError {
@@ -385,6 +384,21 @@ fn show(protocol: Protocol, host: &Host, port: u16) -> String {
         Protocol::Udp => "udp",
     };
     format!("{scheme}://{host}:{port}")
+}
+
+/// A connection over TCP, by way of the proxy if there is one.
+async fn tcp(
+    proxy: Option<&ProxyClient>,
+    destination: Destination<'_>,
+) -> Result<Wire, ConnectFailure> {
+    match (proxy, destination) {
+        (Some(proxy), destination) => Ok(proxy.open(destination).await?.0),
+        (None, Destination::Addresses(addresses, port)) => {
+            Ok(Wire::Left(connect::direct(addresses, port).await?.0))
+        }
+        // Only a rule with a proxy leaves a name unresolved.
+        (None, Destination::Host(..)) => Err(ConnectFailure::Tcp(io::ErrorKind::AddrNotAvailable)),
+    }
 }
 
 /// A socket for datagrams to the first of `addresses`, which takes none of anyone else.

@@ -12,6 +12,8 @@ use stockade_http::{Host, HostPattern};
 use crate::address::AddressRules;
 use crate::audit::Reason;
 use crate::policy::{Admitted, Budget, Denied, EgressLimits, Scope, names};
+use crate::proxy::Proxy;
+use crate::rule_tls::ClientCertificate;
 
 /// SMTP between servers: what spam goes through.
 const SMTP: u16 = 25;
@@ -49,15 +51,6 @@ pub enum TlsUse {
     Off,
 }
 
-/// Files in PEM of a certificate and its key, with which the broker proves who it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The certificate, and those between it and its root.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
-
 /// One grant. Everything in it must fit: a connection is allowed when one rule allows all of it.
 #[derive(Clone, Debug, Default)]
 pub struct SocketRule {
@@ -78,6 +71,8 @@ pub struct SocketRule {
     pub ca: Vec<PathBuf>,
     /// What servers that ask for it are shown.
     pub client: Option<ClientCertificate>,
+    /// What connections go through. Datagrams go through none.
+    pub proxy: Option<Proxy>,
 }
 
 /// Bounds of one instance's connections, all of its mirrors together. Times are limited to between a millisecond and a
@@ -154,6 +149,10 @@ impl Scope for SocketRule {
 
     fn addresses(&self) -> &[IpNet] {
         &self.addresses
+    }
+
+    fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
     }
 }
 

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_util::either::Either;
 
@@ -16,6 +15,7 @@ use super::datagrams::Datagrams;
 use crate::audit::Reason;
 use crate::error::EgressError;
 use crate::in_flight::InFlight;
+use crate::proxy::Wire;
 
 /// Bytes that a guest may send without TLS where its rule requires TLS: enough for any protocol's way to start it.
 const PLAIN_BYTES: u64 = 4096;
@@ -72,7 +72,7 @@ impl Watched {
 }
 
 /// What carries the bytes: a connection on the left, datagrams on the right.
-pub(super) type Transport = Either<TcpStream, Datagrams>;
+pub(super) type Transport = Either<Wire, Datagrams>;
 
 /// A connection of a guest. Dropping it closes the connection.
 pub struct SocketStream {

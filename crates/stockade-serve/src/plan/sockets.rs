@@ -2,13 +2,12 @@
 
 use std::num::NonZeroU32;
 
-use stockade_broker::{
-    Budget, ClientCertificate, Protocol, SocketLimits, SocketPolicy, SocketRule, TlsUse,
-};
+use stockade_broker::{Budget, Protocol, SocketLimits, SocketPolicy, SocketRule, TlsUse};
 use stockade_config::{ConnectRule, Sockets};
 
+use super::egress;
+
 fn rule(rule: &ConnectRule) -> SocketRule {
-    let client = (rule.client_certificate.clone()).zip(rule.client_key.clone());
     SocketRule {
         name: rule.name.as_str().into(),
         hosts: rule.hosts.clone(),
@@ -26,7 +25,12 @@ fn rule(rule: &ConnectRule) -> SocketRule {
             stockade_config::TlsUse::Off => TlsUse::Off,
         },
         ca: rule.ca.clone(),
-        client: client.map(|(certificate, key)| ClientCertificate { certificate, key }),
+        client: egress::client(rule.client_certificate.as_ref(), rule.client_key.as_ref()),
+        proxy: egress::proxy(
+            rule.proxy.as_ref(),
+            rule.proxy_credentials.as_ref(),
+            rule.proxy_resolves,
+        ),
     }
 }
 

@@ -50,11 +50,16 @@ pub(super) fn many() -> Value {
                     }},
                 },
                 "assets": {"folder": "./folder", "binding": "ASSETS"},
-                "data_guard": {"rules": [{"hosts": ["c.example"], "addresses": ["192.0.2.0/24"]}]},
+                "data_guard": {"rules": [{"hosts": ["c.example"], "addresses": ["192.0.2.0/24"]}, {
+                    "hosts": ["p.example"], "proxy": "http://127.0.0.1:3128",
+                    "client_certificate": "a.pem", "client_key": "a.key",
+                }]},
                 "sockets": {"connect": [{
                     "hosts": ["d.example"], "addresses": ["192.0.2.0/24"], "ports": [5432],
                     "client_certificate": "a.pem", "client_key": "a.key",
-                }, {"hosts": ["d.example"], "ports": [53]}]},
+                }, {"hosts": ["d.example"], "ports": [53]}, {
+                    "hosts": ["d.example"], "ports": [70], "proxy": "socks5://127.0.0.1:1080",
+                }]},
                 "autoscale": {"min_instances": 1},
             },
             "api": {"code": "./code"},
@@ -198,7 +203,8 @@ pub(super) fn cases() -> Vec<Case> {
     let mtls = || json!({"enable_mtls": true, "client_ca_path": "a.pem", "cert_path": "a.pem", "key_path": "a.key"});
     let of_mtls = |path, value| change_single(path, value).with("network.tls", mtls());
     let client = || json!({"mode": "required", "ca": "a.pem"});
-    let mut cases = vec![
+    let mut cases =
+        vec![
         // The outermost keys.
         change("instances.more", json!({"code": "./code"})),
         change_single("instance.env.A", json!(1)),
@@ -378,6 +384,18 @@ pub(super) fn cases() -> Vec<Case> {
         change("instances.web.data_guard.rules.0.ports", json!([8000])),
         change("instances.web.data_guard.rules.0.methods", json!(["GET"])),
         change("instances.web.data_guard.rules.0.schemes", json!(["https"])),
+        change("instances.web.data_guard.rules.1.ca", json!(["a.pem"])),
+        change(
+            "instances.web.data_guard.rules.1.client_certificate",
+            json!("b.pem"),
+        ),
+        change("instances.web.data_guard.rules.1.client_key", json!("b.key")),
+        change("instances.web.data_guard.rules.1.proxy", json!("https://p.example:443")),
+        change(
+            "instances.web.data_guard.rules.1.proxy_credentials",
+            json!({"variable": "PATH"}),
+        ),
+        change("instances.web.data_guard.rules.1.proxy_resolves", json!(true)),
         change(
             "instances.web.data_guard.allow_private",
             json!(["127.0.0.1"]),
@@ -601,6 +619,12 @@ pub(super) fn cases() -> Vec<Case> {
             json!("b.pem"),
         ),
         change("instances.web.sockets.connect.0.client_key", json!("b.key")),
+        change("instances.web.sockets.connect.2.proxy", json!("https://p.example:443")),
+        change(
+            "instances.web.sockets.connect.2.proxy_credentials",
+            json!({"variable": "PATH"}),
+        ),
+        change("instances.web.sockets.connect.2.proxy_resolves", json!(true)),
         change("instances.web.sockets.allow_private", json!(["127.0.0.1"])),
         change("instances.web.sockets.refuse", json!(["203.0.113.0/24"])),
         change("instances.web.sockets.concurrent", json!(5)),
