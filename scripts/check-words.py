@@ -81,10 +81,18 @@ EXCEPTIONS = {
     ("crates/stockade-attack/src", "gates"): "the same",
     ("types/stockade-serve.d.ts", "exchange"): "an MX record names a mail exchange",
     ("crates/stockade-grants/", "exchange"): "the same",
+    ("crates/stockade-realm/js/node/dns/", "exchange"): "the same",
+    ("crates/stockade/tests/serve/grants.rs", "exchange"): "the same",
     ("crates/stockade-broker/src/network.rs", "exchange"): "the same",
     ("examples/grants/dns/", "exchange"): "the same",
+    ("crates/stockade-door/src/mongo/connect.rs", "exchange"): "a field of MongoDB's command saslStart",
+    ("crates/stockade-door/src/mongo/connect.rs", "conversation"): "a field of MongoDB's command saslContinue",
+    ("crates/stockade-door/tests/door/mongo.rs", "conversation"): "the same",
     ("tests/outside/wallets.py", "conversation"): "NIP-44 names its keys so",
     ("tests/types/site/", "exchange"): "the same",
+    ("crates/stockade-door/src/mongo/", "conversation"): "a field of MongoDB's messages of a login",
+    ("crates/stockade-door/src/mongo/", "exchange"): "the same",
+    ("crates/stockade-door/tests/door/mongo.rs", "conversation"): "the same",
     ("bench/", "figures"): "a figure is one measured number; the recorded JSON has this key",
 }
 

@@ -115,7 +115,7 @@ declare namespace Stockade {
           mode?: "read" | "write";
           storage?: string;
           max_file?: string;
-          limits?: GrantLimits;
+          limits?: GrantLimits & { handles?: number };
         };
       }
       | {
@@ -129,6 +129,20 @@ declare namespace Stockade {
           idle?: string;
           isolation?: "container" | "process";
           limits?: GrantLimits & { handles?: number };
+        };
+      }
+      | {
+        pgp: {
+          secret?: string | { file: string } | { variable: string };
+          passphrase?: string | { file: string } | { variable: string };
+          recipients?: string[];
+          usages: ("sign" | "decrypt" | "encrypt" | "verify")[];
+          guest_keys?: boolean;
+          time?: string;
+          memory?: string;
+          idle?: string;
+          isolation?: "container" | "process";
+          limits?: GrantLimits;
         };
       }
     );

@@ -65,6 +65,15 @@ declare module "cloudflare:workers" {
     scheduled?(controller: ScheduledController): unknown;
     connect?(socket: Socket): unknown;
   }
+  /** Base of classes whose objects are passed to other sites by reference: the other site can call their methods. */
+  export abstract class RpcTarget {
+    /** Called when no other site holds the object any more. */
+    [Symbol.dispose]?(): void;
+  }
+  /** What every stub is an instance of. */
+  export abstract class RpcStub {}
+  /** What every result of a call of another site, or of a stub, is an instance of. */
+  export abstract class RpcPromise {}
   /** The same object that handlers receive as `env`. */
   export const env: any;
 }
@@ -151,6 +160,14 @@ interface IncomingRequestCfProperties {
     readonly certNotBefore?: string;
     readonly certNotAfter?: string;
     readonly certSan?: readonly string[];
+  };
+  /** The API key with which the client was let in, where the instance has `auth`. It never has the key's text. */
+  readonly apiKey?: {
+    /** Such as `key_0aB3dE5fG7h`. */
+    readonly id: string;
+    readonly name: string;
+    readonly scopes: readonly string[];
+    readonly metadata: Readonly<Record<string, unknown>>;
   };
 }
 interface ResponseInit {
@@ -330,11 +347,33 @@ interface Fetcher {
 
 /**
  * Another site and its methods. Arguments and results are plain objects, arrays, `Map`, `Set`, `Date`, `Error`,
- * primitive values except symbols, bytes and byte streams; anything else causes a `TypeError`.
+ * primitive values except symbols, bytes, byte streams, functions and objects of classes that extend `RpcTarget`; anything
+ * else causes a `TypeError`. The other site receives a {@link Stub} for a function or such an object.
  *
- *     interface Env { notes: Service<{ count(): Promise<number> }> }
+ *     interface Env { notes: Service<{ count(): Promise<number>; open(): Promise<Stub<Draft>> }> }
  */
-type Service<Methods = { [method: string]: (...args: any[]) => Promise<any> }> = Fetcher & Methods;
+type Service<Methods = { [method: string]: (...args: any[]) => Promise<any> }> = Fetcher & {
+  [Name in keyof Methods]: Methods[Name] extends (...args: infer Args) => Promise<infer Value> ? (...args: Args) => Called<Value> : never;
+};
+
+/** What a call of another site gives: a promise, and the methods and properties of its value before it is there. */
+type Called<Value> = Promise<Value> & (Value extends object ? Omit<Reached<Value>, "catch" | "dup" | "finally" | "then"> : unknown);
+
+/** The methods and properties of an object of another site, each of them a call to that site. */
+type Reached<Target> = {
+  [Name in keyof Target as Name extends string ? Name : never]: Target[Name] extends
+    (...args: infer Args) => infer Result ? (...args: Args) => Called<Awaited<Result>> : Promise<Awaited<Target[Name]>>;
+};
+
+/** A function or an object of another site. */
+type Stub<Target = (...args: any[]) => unknown> =
+  & (Target extends (...args: infer Args) => infer Result ? (...args: Args) => Called<Awaited<Result>> : Reached<Target>)
+  & {
+    /** Another stub for the same function or object. */
+    dup(): Stub<Target>;
+    /** Ends the stub. It ends with the request that it was received in anyway. */
+    [Symbol.dispose](): void;
+  };
 
 /** A value that JSON would change, such as a `Map` or an object of a class without `toJSON`, causes a `TypeError`. */
 type StateValue = string | ArrayBufferView | ArrayBuffer | StateJson;
@@ -447,15 +486,27 @@ interface Files {
   read(path: string, options: "json" | (FileRange & { type: "json" })): Promise<any>;
   read(path: string, options?: FileRange): Promise<Uint8Array<ArrayBuffer> | null>;
   readStream(path: string, options?: FileRange): Promise<ReadableStream<Uint8Array<ArrayBuffer>> | null>;
-  /** Replaces the file when all data has been written, or changes nothing. */
-  write(
-    path: string,
-    data: string | ArrayBufferView | ArrayBuffer | ReadableStream,
-    options?: { createNew?: boolean },
-  ): Promise<FileInfo>;
+  /** Replaces the file when all data has been written, or changes nothing. With `offset`, writes from there on in place. */
+  write(path: string, data: FileData, options?: { createNew?: boolean; offset?: number }): Promise<FileInfo>;
+  /** Writes after the end of the file, in place. */
+  append(path: string, data: FileData, options?: { createNew?: boolean }): Promise<FileInfo>;
+  /** Cuts the file to a length, 0 by default, or fills it up with zeros. */
+  truncate(path: string, length?: number): Promise<FileInfo>;
+  /** Writes what one file holds to another, as `write` does. */
+  copy(from: string, to: string, options?: { createNew?: boolean }): Promise<FileInfo>;
+  /** Moves a file or folder at once. A file takes the place of a file, a folder that of an empty folder. */
+  rename(from: string, to: string, options?: { createNew?: boolean }): Promise<null>;
   /** Returns whether the file or folder existed. */
   delete(path: string): Promise<boolean>;
   createFolder(path: string): Promise<null>;
+  /** Reports changes of a file, or in a folder, from when the promise is fulfilled. The stream ends when it is cancelled. */
+  watch(path?: string, options?: { recursive?: boolean }): Promise<ReadableStream<FileChange>>;
+}
+type FileData = string | ArrayBufferView | ArrayBuffer | ReadableStream;
+interface FileChange {
+  /** `create` also for a file that was replaced; `rescan`: changes were lost, and `path` must be listed again. */
+  kind: "create" | "modify" | "remove" | "rescan";
+  path: string;
 }
 
 // ---- Grants ----
@@ -481,9 +532,97 @@ interface DnsResolver {
   resolve<T extends keyof DnsRecords = "A">(name: string, type?: T): Promise<DnsRecords[T][]>;
 }
 
+/** A peer of a tunnel. */
+interface WireguardTunnelPeer {
+  publicKey: string;
+  allowedIps: string[];
+  /** Milliseconds since the last handshake; `null` without a session. */
+  sinceHandshake: number | null;
+  /** Bytes for the peer, and from it. */
+  sent: number;
+  received: number;
+}
+/** A grant of the kind `wireguard_tunnel`. Rules lead connections through it with `via`. */
+interface WireguardTunnel {
+  status(): Promise<WireguardTunnelPeer[]>;
+}
+
+/** A peer that a grant of the kind `wireguard` made. */
+interface WireguardPeer {
+  publicKey: string;
+  /** Its networks, as `10.8.0.2/32`. */
+  allowedIps: string[];
+  /** Where its last message came from; `null` before the first. */
+  endpoint: string | null;
+  /** Milliseconds since 1970-01-01 UTC; `null` before the first handshake. */
+  latestHandshake: number | null;
+  /** Bytes from the peer, and to it. */
+  rx: number;
+  tx: number;
+}
+/** A grant of the kind `wireguard`. */
+interface WireguardPeers {
+  /** The peers that the grant made. */
+  peers(): Promise<WireguardPeer[]>;
+  /**
+   * Adds a peer, or replaces its networks and its preshared key. `publicKey` is needed with `keys: guest`, and refused
+   * with `keys: host`. Without `allowedIps`, a new peer gets the lowest free address.
+   */
+  addPeer(
+    peer?: { publicKey?: string; presharedKey?: string; allowedIps?: string[] },
+  ): Promise<{ publicKey: string; allowedIps: string[] }>;
+  /** Returns whether the grant had made such a peer. */
+  removePeer(publicKey: string): Promise<boolean>;
+  /** The lowest free address, as a network. It is not reserved. */
+  newAddress(): Promise<string>;
+  /** The client's file for `wg-quick`. */
+  clientConfig(publicKey: string): Promise<string>;
+  /** The same as a QR code, in SVG. */
+  clientQr(publicKey: string): Promise<string>;
+}
+
 // A grant of the kind `key` is a `CryptoKey`: `interface Env { JWT: CryptoKey }`.
 
 /** An event that is to be signed (NIP-01). */
+/** A signature that was checked. */
+interface PgpSignature {
+  /** Made by one of the keys, for exactly this data, while the key was good, and not expired. */
+  valid: boolean;
+  /** Of the certificate that made it, in lower-case hexadecimal digits; `null` where no key fits. */
+  fingerprint: string | null;
+  created: Date | null;
+}
+interface PgpChecked {
+  /** Whether at least one signature is valid. */
+  valid: boolean;
+  signatures: PgpSignature[];
+}
+/** What OpenPGP reads. A stream is read to its end first. */
+type PgpData = string | BufferSource | ReadableStream<Uint8Array>;
+/** Public keys, as armor or bytes. */
+type PgpKeys = string | BufferSource | (string | BufferSource)[];
+/**
+ * OpenPGP with keys of the host, of the kind `pgp`. A usage that is not granted is an `InvalidAccessError`, what cannot be
+ * read a `DataError`, and a message that cannot be decrypted an `OperationError`.
+ */
+interface Pgp {
+  /** The public half of the grant's key, as armor. */
+  publicKey(): Promise<string>;
+  sign(data: PgpData, options?: { armor?: true; detached?: boolean; cleartext?: boolean }): Promise<string>;
+  sign(data: PgpData, options: { armor: false; detached?: boolean }): Promise<Uint8Array>;
+  /** Encrypts to the recipients of the grant and to these. */
+  encrypt(data: PgpData, options?: { recipients?: PgpKeys; sign?: boolean; armor?: true }): Promise<string>;
+  encrypt(data: PgpData, options: { recipients?: PgpKeys; sign?: boolean; armor: false }): Promise<Uint8Array>;
+  /** `valid` and `signatures` say who signed it: an encrypted message need not be signed. */
+  decrypt(message: PgpData, options: "text" | { keys?: PgpKeys; type: "text" }): Promise<PgpChecked & { data: string }>;
+  decrypt(message: PgpData, options?: { keys?: PgpKeys }): Promise<PgpChecked & { data: Uint8Array }>;
+  /** Checks a signature that stands alone. */
+  verify(data: PgpData, options: { signature: string | BufferSource; keys?: PgpKeys }): Promise<PgpChecked>;
+  /** Checks a signed message, and gives its data. */
+  verify(message: PgpData, options: "text" | { keys?: PgpKeys; type: "text" }): Promise<PgpChecked & { data: string }>;
+  verify(message: PgpData, options?: { keys?: PgpKeys }): Promise<PgpChecked & { data: Uint8Array }>;
+}
+
 interface NostrEventTemplate {
   kind: number;
   /** Seconds since 1970-01-01 UTC. */
@@ -531,8 +670,8 @@ interface Electrum {
 }
 
 /**
- * A server for the guest's own driver, of the kinds `postgres`, `mysql` and `redis`. Only `connect()` knows the host, and
- * the user and the password mean nothing.
+ * A server for the guest's own driver, of the kind `redis`; the kinds `postgres` and `mysql` are a {@link SqlServer}. Only
+ * `connect()` knows the host, and the user and the password mean nothing.
  */
 interface Hyperdrive {
   readonly connectionString: string;
@@ -544,6 +683,100 @@ interface Hyperdrive {
   readonly database: string;
   /** Opens a connection on which the server's protocol is spoken. */
   connect(): Socket;
+}
+
+/** A MongoDB database for the guest's own driver, of the kind `mongo`. Only `connect()` knows the host, and there is no user. */
+interface Mongo {
+  readonly connectionString: string;
+  readonly host: string;
+  readonly port: number;
+  readonly database: string;
+  /** Opens a connection on which MongoDB's protocol is spoken. */
+  connect(): Socket;
+}
+
+/** A value of a row. An `int8` or `bigint` is a `bigint` where a number cannot hold it exactly. */
+type SqlCell = null | boolean | number | bigint | string | Date | Uint8Array | SqlCell[] | { [key: string]: any };
+/** A parameter. An array is an array of PostgreSQL, and JSON for MySQL; another object is JSON. */
+type SqlArgument = null | boolean | number | bigint | string | Date | ArrayBuffer | ArrayBufferView | object;
+
+/** The rows of a result, and what else the database said. */
+interface SqlRows<Row> extends Array<Row> {
+  readonly columns: { name: string; type: string }[];
+  /** How many rows the statement gave or changed. */
+  readonly count: number;
+  /** What was done, such as `INSERT`; empty for MySQL. */
+  readonly command: string;
+  /** What MySQL generated for an `AUTO_INCREMENT` column. */
+  readonly lastInsertId?: number | bigint;
+}
+
+/** A statement, which runs when it is awaited; or a part of another one, in whose template it stands as a value. */
+interface SqlQuery<Row = Record<string, any>> extends PromiseLike<SqlRows<Row>> {
+  catch<T>(rejected: (error: any) => T | PromiseLike<T>): Promise<SqlRows<Row> | T>;
+  finally(work: () => void): Promise<SqlRows<Row>>;
+  /** Runs the statement now. */
+  execute(): this;
+  /** Gives each row as an array, so that columns of one name do not replace each other. */
+  values(): SqlQuery<SqlCell[]>;
+  /** Gives the rows in parts of `rows` (100), each when it is asked for, in a transaction. */
+  cursor(rows?: number): AsyncIterableIterator<SqlRows<Row>>;
+}
+
+/** What runs statements: `` sql`select * from t where id = ${id}` ``. Values are parameters, and never part of the text. */
+interface SqlTag {
+  <Row = Record<string, any>>(strings: TemplateStringsArray, ...values: (SqlArgument | SqlIdentifier | SqlQuery<any>)[]): SqlQuery<Row>;
+  /** The name of a table or a column, for a template. A dot separates the names of a schema and a table. */
+  (name: string): SqlIdentifier;
+  /** A statement whose text the caller answers for, with parameters `$1` (PostgreSQL) or `?` (MySQL). */
+  unsafe<Row = Record<string, any>>(text: string, parameters?: SqlArgument[]): SqlQuery<Row>;
+  /** A parameter of JSON. */
+  json(value: unknown): SqlArgument;
+}
+
+/** The name of a table or a column. */
+declare class SqlIdentifier {
+  private constructor();
+}
+
+interface SqlTransactionTag extends SqlTag {
+  /** Runs `work` in a part of the transaction, which is undone alone when `work` fails. */
+  savepoint<T>(work: (sql: SqlTransactionTag) => T | PromiseLike<T>): Promise<T>;
+  /** The same as `savepoint`. */
+  begin<T>(work: (sql: SqlTransactionTag) => T | PromiseLike<T>): Promise<T>;
+}
+
+interface SqlBegin {
+  isolation?: "read uncommitted" | "read committed" | "repeatable read" | "serializable";
+  readOnly?: boolean;
+}
+
+interface Sql extends SqlTag {
+  /** Runs `work` in a transaction, which is committed when its promise is fulfilled and otherwise rolled back. */
+  begin<T>(work: (sql: SqlTransactionTag) => T | PromiseLike<T>): Promise<T>;
+  begin<T>(options: SqlBegin, work: (sql: SqlTransactionTag) => T | PromiseLike<T>): Promise<T>;
+}
+
+/** What the database, or a limit of the grant, refuses. */
+interface DatabaseError extends Error {
+  readonly name: "DatabaseError";
+  /** SQLSTATE, such as `23505`. */
+  readonly code: string;
+  /** MySQL's number of the error. */
+  readonly errno?: number;
+  readonly detail?: string;
+  readonly hint?: string;
+  readonly schema?: string;
+  readonly table?: string;
+  readonly column?: string;
+  readonly constraint?: string;
+  /** Where it is in the statement's text: a count of characters, from 1. */
+  readonly position?: number;
+}
+
+/** A database of the kind `postgres` or `mysql`, for statements and for the guest's own driver. */
+interface SqlServer extends Hyperdrive {
+  readonly sql: Sql;
 }
 
 /** A payment or an invoice of a wallet. Amounts are in thousandths of a satoshi. */

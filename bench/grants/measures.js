@@ -11,6 +11,7 @@ import { memoryOfAll, treeOf } from "../processes.js";
 import { node, stockade, versionOf } from "../programs.js";
 import { started } from "../serve/load.js";
 import { stockadeConfig } from "../serve/servers.js";
+import { compareStatements, missing, statementFigures, statements } from "./database.js";
 
 const site = fileURLToPath(new URL("sites/sockets.js", import.meta.url));
 const PIECE = Buffer.alloc(64 * 1024);
@@ -21,6 +22,7 @@ function tasks(quick) {
     { name: "bytes received", work: "receive", n: quick ? 64 << 20 : 256 << 20 },
     { name: "turns of 16 bytes", work: "turns", n: quick ? 2000 : 20_000 },
     { name: "idle connections", work: "idle", n: quick ? 200 : 1000, only: ["container"], once: true },
+    ...(missing ? [] : [{ name: "statements of PostgreSQL", work: "statements", n: quick ? 2000 : 20_000 }]),
   ];
 }
 
@@ -80,6 +82,7 @@ const loopback = {
 const figuresOf = ({ work, n }, ms) => work === "turns" ? { turn_us: ms * 1000 / n } : { [`${work}_mb_per_s`]: n / 1e3 / ms };
 
 function onLoopback(task) {
+  if (task.work === "statements") return statements("loopback", task);
   return withServer(task, async (port) => {
     const begun = performance.now();
     await loopback[task.work](port, task.n);
@@ -88,6 +91,7 @@ function onLoopback(task) {
 }
 
 function inContainer(task) {
+  if (task.work === "statements") return statements("container", task);
   return withServer(task, async (to) => {
     const folder = mkdtempSync(join(tmpdir(), "stockade-grants-"));
     const sockets = {
@@ -117,6 +121,7 @@ function inContainer(task) {
 }
 
 function columns() {
+  if (missing) console.error(`bench: without statements of PostgreSQL: ${missing}`);
   const ours = existsSync(stockade) ? { version: versionOf(stockade) } : { missing: `no ${stockade}: ./x build` };
   return [
     { id: "container", label: "Stockade container", ours: true, ...ours, run: inContainer },
@@ -129,6 +134,7 @@ const figures = [
   { key: "receive_mb_per_s", text: "bytes received over a socket", unit: "MB/s", digits: 0, more: true },
   { key: "turn_us", text: "16 bytes there and back", unit: "\u00b5s", digits: 0 },
   { key: "idle_kb", text: "memory of one more idle socket, guest included", unit: "kB", digits: 1 },
+  ...statementFigures,
 ];
 
 export const grants = {
@@ -140,7 +146,13 @@ export const grants = {
   columns,
   tasks,
   figures,
+  compare: compareStatements,
   judged: "container",
-  shown: ["send_mb_per_s", "receive_mb_per_s", "turn_us"],
+  shown: [
+    "send_mb_per_s",
+    "receive_mb_per_s",
+    "turn_us",
+    ...[1, 10, 50].flatMap((level) => ["door", "sql"].flatMap((way) => [`${way}_${level}_p50_us`, `${way}_${level}_per_s`])),
+  ],
   dashed: "no target",
 };

@@ -1,7 +1,8 @@
 """Clients that npm has for databases, mail and Bitcoin, unchanged and bundled with esbuild, each in a site in a container.
 They speak to real servers on loopback, in plain and in TLS, over `connect()` and the modules of Node that sites have.
-`mongodb` speaks to a server of its protocol from PyPI, and `@mempool/electrum-client` to one in this file. Calls of the
-modules are also compared with those of Node itself."""
+`mongodb` speaks to a server of its protocol from PyPI, by a connection and by a grant, `openpgp` writes to a grant and reads
+what it writes, and `@mempool/electrum-client` speaks to a server in this file. Calls of the modules, and what the console
+prints, are also compared with those of Node itself."""
 
 import asyncio
 import json
@@ -20,8 +21,9 @@ from pathlib import Path
 from server import HERE, Server, free_port
 
 PASSWORD = "topsecret"
-QUICK = ["pg", "redis"]
-ALL = ["pg", "postgres", "mysql2", "ioredis", "redis", "nodemailer", "mongodb", "electrum", "modules"]
+QUICK = ["pg", "redis", "files"]
+ALL = ["pg", "postgres", "mysql2", "ioredis", "redis", "nodemailer", "mongodb", "mongodb-door", "openpgp", "electrum",
+       "modules", "files"]
 # Who runs the servers that do not run as root.
 USERS = {"postgres": "postgres", "mariadb": "mysql"}
 
@@ -37,6 +39,14 @@ EXPECTED = {
     "redis": {"plain": ["1", [2, "2"]], "tls": ["1", [2, "2"]]},
     "nodemailer": {"starttls": ["b@example.com"], "tls": ["b@example.com"]},
     "mongodb": [[4, 3], 10],
+    "mongodb-door": [[249, 248], 250, 10, 1, 31125, 10, ["things"], ["Unauthorized"] * 5],
+    "openpgp": {version: ["h\u00e9llo", "h\u00e9llo", True, True, "h\u00e9llo"] for version in ("v4", "v6")},
+    "files": {
+        "fs-extra": [{"a": 1}, ["a", "e"], False],
+        "graceful-fs": 20,
+        "write-file-atomic": ["two", ["w"]],
+        "papaparse": [5000, 12497500],
+    },
     "electrum": {"plain": {"count": 2, "hex": "00" * 160, "max": 2016}, "tls": {"count": 2, "hex": "00" * 160, "max": 2016}},
 }
 
@@ -184,8 +194,24 @@ class Rig:
 
 SERVERS = {
     "pg": Rig.postgres, "postgres": Rig.postgres, "mysql2": Rig.mariadb, "ioredis": Rig.redis, "redis": Rig.redis,
-    "nodemailer": Rig.smtp, "mongodb": Rig.mongodb, "electrum": Rig.electrum,
+    "nodemailer": Rig.smtp, "mongodb": Rig.mongodb, "mongodb-door": Rig.mongodb,
+    "electrum": Rig.electrum,
 }
+
+
+def grants(rig, folder, name, ports):
+    """What the site of a client is granted in addition to connections."""
+    if name == "files":
+        return {"OUT": {"files": {"path": str(folder / "out"), "mode": "write"}}}
+    if name == "openpgp":
+        key = HERE.parent.parent / "examples/grants/pgp/key.asc"
+        return {"PGP": {"pgp": {"secret": {"file": str(key)}, "usages": ["sign", "decrypt", "encrypt", "verify"]}}}
+    if name == "mongodb-door":
+        url = rig / "mongo.txt"
+        url.write_text(f"mongodb://127.0.0.1:{ports['port']}/shop")
+        # The server has no logins.
+        return {"DB": {"mongo": {"url": {"file": str(url)}, "allow_superuser": True}}}
+    return {}
 
 
 def server(quick):
@@ -205,12 +231,14 @@ def server(quick):
                 self.ports[name] = started[start]
             tools = Path(os.environ["STOCKADE_OUTSIDE_TOOLS"]) / "drivers"
             subprocess.run(["node", tools / "bundle.mjs", self.folder / "sites", *names], check=True)
+            (self.folder / "out").mkdir()
             return {
                 name: {
                     "code": str(self.folder / "sites" / name / "index.js"),
                     "urls": [f"/{name}"],
                     "isolation": "container",
                     "limits": {"timeout": "30s", "cpu": "10s"},
+                    "grants": grants(self.rig.folder, self.folder, name, self.ports[name]),
                     "sockets": {
                         "connect": [{
                             "hosts": ["localhost"], "ports": sorted(self.ports[name].values()), "tls": "allowed",
@@ -258,7 +286,18 @@ def compare(server):
     return f"in the site and in Node: {wrong}" if wrong else (None, f"{len(expected)} calls")
 
 
+def console():
+    """Whether what the specs of the console expect is what this Node prints. The format changes with its main version."""
+    version = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout
+    if not version.startswith("v20."):
+        return None, f"skipped: the texts are those of Node 20, and this is {version.strip()}"
+    script = HERE.parent.parent / "scripts" / "console-of-node.mjs"
+    done = subprocess.run(["node", script, "--check"], capture_output=True, text=True)
+    return (None, done.stdout.strip()) if done.returncode == 0 else done.stderr.strip()
+
+
 def checks(server):
+    yield "the console's expected texts are what Node prints", console
     for name in server.names:
         if name == "modules":
             yield "modules of Node give what Node gives", lambda: compare(server)

@@ -317,13 +317,25 @@ def nwc_pays():
 
 def nwc_refused():
     one = rig()
+    # Of an amount that the wallet's own budget does not allow.
+    invoice = ask(f"{one.base}/api/v1/payments", {"out": False, "amount": 13, "memo": "x"}, {"x-api-key": one.payee["adminkey"]})
+    got = one.evaluate(f"const before = (await env.NWC.getBalance()).balance;"
+                       f"const error = await env.NWC.payInvoice({{ invoice: '{invoice['bolt11']}' }}).catch((error) => error);"
+                       "return [error.name, error.message.includes('QUOTA_EXCEEDED'), (await env.NWC.getBalance()).balance - before]")
+    return differs(got, ["LightningError", True, 0])
+
+
+def nwc_unknown():
+    one = rig()
     invoice = ask(f"{one.base}/api/v1/payments", {"out": False, "amount": 20, "memo": "x"}, {"x-api-key": one.payee["adminkey"]})
-    # Paid by somebody else before: LNbits refuses it.
+    # Paid by the wallet before, for somebody else: it refuses another payment, and has one with this hash.
     ask(f"{one.base}/api/v1/payments", {"out": True, "bolt11": invoice["bolt11"]}, {"x-api-key": one.payer["adminkey"]})
     got = one.evaluate(f"const before = (await env.NWC.getBalance()).balance;"
                        f"const error = await env.NWC.payInvoice({{ invoice: '{invoice['bolt11']}' }}).catch((error) => error);"
-                       "return [error.name, error.message.includes('PAYMENT_FAILED'), (await env.NWC.getBalance()).balance - before]")
-    return differs(got, ["LightningError", True, 0])
+                       "return [error.name, error.message.includes('PAYMENT_FAILED'), (await env.NWC.getBalance()).balance - before,"
+                       f"(await env.NWC.lookupInvoice({{ invoice: '{invoice['bolt11']}' }})).state, (await env.NWC.getBalance()).balance - before]")
+    # With its largest fee until the wallet says what it was.
+    return differs(got, ["LightningError", True, -22_200, "settled", -20_000])
 
 
 def secrets_stay():
@@ -371,7 +383,8 @@ def checks(_server):
         yield "lnbits: limits of a payment and of a day", lnbits_limits
         yield "nwc: an invoice", made("NWC")
         yield "nwc: a payment is made once, and proven", nwc_pays
-        yield "nwc: what a wallet refuses is not spent", nwc_refused
+        yield "nwc: what a wallet refuses for certain is not spent", nwc_refused
+        yield "nwc: what a wallet may have paid counts as spent", nwc_unknown
         if os.geteuid() == 0:
             yield "no secret is in a worker", secrets_stay
     finally:

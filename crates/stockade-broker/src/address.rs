@@ -173,7 +173,7 @@ impl AddressRules<'_> {
     /// An address with another inside needs leave for both.
     pub(crate) fn check(&self, address: IpAddr) -> Result<(), AddressKind> {
         let kind = kind(address);
-        if self.refused.iter().any(|net| net.contains(&address)) || !self.allows(address, kind) {
+        if self.refuses(address) || !self.allows(address, kind) {
             return Err(kind);
         }
         match address {
@@ -183,6 +183,11 @@ impl AddressRules<'_> {
             },
             IpAddr::V4(_) => Ok(()),
         }
+    }
+
+    /// Whether the address is one that is never reached.
+    pub(crate) fn refuses(&self, address: IpAddr) -> bool {
+        self.refused.iter().any(|net| net.contains(&address))
     }
 
     fn allows(&self, address: IpAddr, kind: AddressKind) -> bool {

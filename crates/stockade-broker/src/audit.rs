@@ -155,6 +155,13 @@ pub enum Reason {
     },
     /// A symbolic link, pipe, socket or device.
     SpecialFile,
+    /// A file with more than one name is not changed in place.
+    HardLinks,
+    /// One watch would take more folders than it may.
+    Watches {
+        /// Folders.
+        limit: usize,
+    },
 }
 
 impl Reason {
@@ -227,6 +234,10 @@ impl Reason {
             Self::Storage { limit } => write!(f, "the storage limit of {limit} bytes is reached"),
             Self::TooMany { limit } => write!(f, "it has {limit} files and folders already"),
             Self::SpecialFile => f.write_str("it is not a regular file or folder"),
+            Self::Watches { limit } => write!(f, "more than {limit} folders would be watched"),
+            Self::HardLinks => f.write_str(
+                "it has other names (hard links), so it is not changed in place: write the whole file",
+            ),
         }
     }
 }

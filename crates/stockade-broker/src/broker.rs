@@ -2,22 +2,26 @@
 //! spent.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustls::RootCertStore;
+use stockade_http::Host;
+use stockade_wireguard::{Resolve, TunnelConfig, TunnelLimits};
 
 use crate::audit::{Audit, LogAudit};
 use crate::budget::{Quota, Spent};
-use crate::connect::{self, BrokerError, Connector};
+use crate::connect::{self, BrokerError};
 use crate::egress::{Egress, Parts};
-use crate::files::{FileError, Folder, FolderOptions, Ledgers};
+use crate::files::{FileError, Folder, FolderOptions, Ledgers, Watcher};
 use crate::network::Network;
 use crate::policy::EgressPolicy;
 use crate::resolve::{Resolver, ResolverSource};
 use crate::secrets::{self, Secret, Secrets, SecretsError};
 use crate::sockets::{SocketParts, SocketPolicy, Sockets};
+use crate::via::{Tunnels, Via};
 
 /// How a broker is set up.
 #[derive(Clone)]
@@ -50,10 +54,12 @@ pub struct Broker {
 struct BrokerState {
     options: BrokerOptions,
     ledgers: Ledgers,
+    watcher: Arc<Watcher>,
     /// What was spent, by instance: a reload must not renew a budget.
     spent: Mutex<HashMap<Arc<str>, Arc<Mutex<Spent>>>>,
     /// The same of connections.
     spent_on_sockets: Mutex<HashMap<Arc<str>, Arc<Mutex<Spent>>>>,
+    tunnels: Tunnels,
     /// Placeholders by instance and secret: a reload must not change what running guests hold.
     placeholders: Mutex<HashMap<(Arc<str>, String), String>>,
 }
@@ -68,8 +74,10 @@ impl Broker {
         let shared = BrokerState {
             options,
             ledgers: Ledgers::default(),
+            watcher: Arc::default(),
             spent: Mutex::default(),
             spent_on_sockets: Mutex::default(),
+            tunnels: Tunnels::default(),
             placeholders: Mutex::default(),
         };
         Ok(Self {
@@ -122,8 +130,15 @@ impl Broker {
 
     /// One instance's way out. Created again when its policy or secrets change; what it has spent of its
     /// budget stays spent. Costs next to nothing until it is used.
-    #[must_use]
-    pub fn egress(&self, instance: &str, policy: EgressPolicy, secrets: Secrets) -> Arc<Egress> {
+    ///
+    /// # Errors
+    /// A file of certificates that a rule names cannot be used.
+    pub fn egress(
+        &self,
+        instance: &str,
+        policy: EgressPolicy,
+        secrets: Secrets,
+    ) -> Result<Arc<Egress>, BrokerError> {
         let instance: Arc<str> = instance.into();
         let spent = self
             .shared
@@ -132,7 +147,7 @@ impl Broker {
             .entry(instance.clone())
             .or_default()
             .clone();
-        Arc::new(Egress::new(Parts {
+        let parts = Parts {
             instance,
             quota: Quota::new(
                 spent,
@@ -143,9 +158,10 @@ impl Broker {
             policy,
             secrets,
             audit: self.shared.options.audit.clone(),
-            connector: Connector::new(self.roots.clone()),
+            roots: Arc::clone(&self.roots),
             resolver: Resolver::new(self.shared.options.resolver.clone()),
-        }))
+        };
+        Ok(Arc::new(Egress::new(parts)?))
     }
 
     /// One instance's connections. Made when its policy changes; what it has spent of its budget stays spent. Files of
@@ -180,6 +196,31 @@ impl Broker {
         Ok(Arc::new(Sockets::new(policy, parts)?))
     }
 
+    /// A WireGuard tunnel of an instance, under the name that rules call it. There is one for each name and
+    /// configuration: it lives as long as anybody has it. The names of its peers are looked up outside it.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn tunnel(
+        &self,
+        instance: &str,
+        name: &str,
+        config: TunnelConfig,
+        limits: TunnelLimits,
+    ) -> io::Result<Arc<Via>> {
+        let resolver = Arc::new(Resolver::new(self.shared.options.resolver.clone()));
+        let resolve: Resolve = Arc::new(move |name| {
+            let resolver = Arc::clone(&resolver);
+            Box::pin(async move {
+                let host = Host::parse(&name).ok()?;
+                let found = resolver.addresses(&host).await;
+                found.ok().and_then(|found| found.first().copied())
+            })
+        });
+        let made = (config, limits);
+        self.shared.tunnels.open(instance, name, made, resolve)
+    }
+
     /// The network for one grant, with a cache of names of its own.
     #[must_use]
     pub fn network(&self) -> Network {
@@ -197,6 +238,7 @@ impl Broker {
             options,
             self.shared.options.audit.clone(),
             &self.shared.ledgers,
+            Arc::clone(&self.shared.watcher),
         )
     }
 

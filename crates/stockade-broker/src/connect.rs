@@ -1,33 +1,23 @@
-//! Connections to checked addresses, with TLS where the target asks for it.
+//! What connections and their TLS are made of, and why there is none.
 //!
-//! Invariant: nothing here looks up a name. The address comes from the check, the name that TLS
-//! proves from the target.
+//! Invariant: nothing here looks up a name.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use stockade_http::Host;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use crate::target::Target;
-
-/// After this time without an answer the next address is tried as well (RFC 8305, 5).
-const STAGGER: Duration = Duration::from_millis(250);
-/// Addresses that are tried; all were checked.
-const MOST_TRIED: usize = 6;
 /// TLS sessions that one instance remembers.
 const SESSIONS: usize = 32;
 
@@ -38,26 +28,51 @@ pub(crate) enum ConnectFailure {
     Tcp(io::ErrorKind),
     #[error("{0}")]
     Tls(String),
+    #[error("{0}")]
+    Proxy(ProxyFailure),
 }
 
-/// What is spoken over the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speaks {
-    /// HTTP/2 if the server offers it, else HTTP/1.1.
-    Http,
-    /// HTTP/1.1, to be upgraded.
-    WebSocket,
+/// Why a proxy opened no connection, in words for the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ProxyFailure {
+    #[error("the proxy was not reached")]
+    Unreached,
+    #[error("the proxy did not accept the credentials of its rule")]
+    Credentials,
+    #[error("the proxy refused the connection")]
+    Refused,
+    #[error("the proxy answered with the status {0}")]
+    Status(u16),
+    #[error("the proxy found the host unreachable")]
+    Unreachable,
+    #[error("the proxy broke its protocol")]
+    Protocol,
+}
+
+impl ProxyFailure {
+    /// Whether another address of the host may work.
+    pub(crate) fn is_of_the_address(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Status(_))
+    }
 }
 
 /// A connection: plain on the left, TLS on the right.
 pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// Whether HTTP/2 was agreed on.
-pub(crate) fn is_h2(stream: &Stream) -> bool {
-    match stream {
-        Either::Left(_) => false,
-        Either::Right(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-    }
+/// The bytes of a connection through a tunnel or a proxy.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A connection over the system's network on the left, one through a tunnel or a proxy on the right.
+pub(crate) type Wire = Either<TcpStream, Box<dyn Duplex>>;
+
+/// What is to be connected to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Destination<'a> {
+    /// Addresses that were checked, at this port; the first that works.
+    Addresses(&'a [IpAddr], u16),
+    /// A host that nobody has resolved, for a proxy that does.
+    Host(&'a Host, u16),
 }
 
 /// A broker that cannot start.
@@ -79,6 +94,14 @@ pub enum BrokerError {
         /// What is wrong with it.
         why: String,
     },
+    /// The credentials of a rule's proxy are no user name and password.
+    #[error(
+        "the credentials of a proxy are not user:password, with 1 to 255 bytes each and no control characters"
+    )]
+    ProxyCredentials,
+    /// A rule has both a tunnel and a proxy.
+    #[error("a rule has both a tunnel (`via`) and a proxy; it can have one of them")]
+    TunnelAndProxy,
     /// A client certificate, its key or a protocol that cannot be used.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
@@ -97,7 +120,10 @@ pub(crate) fn only(paths: &[PathBuf]) -> Result<RootCertStore, BrokerError> {
     with(RootCertStore::empty(), paths)
 }
 
-fn with(mut roots: RootCertStore, paths: &[PathBuf]) -> Result<RootCertStore, BrokerError> {
+pub(crate) fn with(
+    mut roots: RootCertStore,
+    paths: &[PathBuf],
+) -> Result<RootCertStore, BrokerError> {
     for path in paths {
         let fail = |why: String| BrokerError::Roots {
             path: path.clone(),
@@ -120,64 +146,6 @@ fn with(mut roots: RootCertStore, paths: &[PathBuf]) -> Result<RootCertStore, Br
         }
     }
     Ok(roots)
-}
-
-/// Makes one instance's connections. TLS sessions are remembered for it alone.
-pub(crate) struct Connector {
-    roots: Arc<RootCertStore>,
-    http: OnceLock<Result<TlsConnector, String>>,
-    websocket: OnceLock<Result<TlsConnector, String>>,
-}
-
-impl Connector {
-    pub(crate) fn new(roots: Arc<RootCertStore>) -> Self {
-        Self {
-            roots,
-            http: OnceLock::new(),
-            websocket: OnceLock::new(),
-        }
-    }
-
-    /// Connects to one of `addresses`, whichever answers first. Says which.
-    pub(crate) async fn connect(
-        &self,
-        target: &Target,
-        addresses: &[IpAddr],
-        speaks: Speaks,
-    ) -> Result<(Stream, IpAddr), ConnectFailure> {
-        let tcp = race(addresses, target.port).await;
-        let tcp = tcp.map_err(|error| ConnectFailure::Tcp(error.kind()))?;
-        let address = tcp
-            .peer_addr()
-            .map_err(|error| ConnectFailure::Tcp(error.kind()))?
-            .ip();
-        // A small request must not wait for the answer to the one before.
-        let _ = tcp.set_nodelay(true);
-        if !target.scheme.is_secure() {
-            return Ok((Stream::Left(tcp), address));
-        }
-        let connector = match speaks {
-            Speaks::Http => self.http.get_or_init(|| self.tls(&[b"h2", b"http/1.1"])),
-            Speaks::WebSocket => self.websocket.get_or_init(|| self.tls(&[b"http/1.1"])),
-        };
-        let connector = connector
-            .as_ref()
-            .map_err(|why| ConnectFailure::Tls(why.clone()))?;
-        let name = match &target.host {
-            Host::Address(address) => ServerName::from(*address),
-            Host::Name(name) => ServerName::try_from(name.clone())
-                .map_err(|_| ConnectFailure::Tls("the name is not one for TLS".to_owned()))?,
-        };
-        let stream = connector.connect(name, tcp).await;
-        let stream = stream.map_err(|error| ConnectFailure::Tls(tls_error(&error)))?;
-        Ok((Stream::Right(Box::new(stream)), address))
-    }
-
-    fn tls(&self, protocols: &[&[u8]]) -> Result<TlsConnector, String> {
-        let protocols: Vec<_> = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        let config = client_config(self.roots.clone(), None, &protocols)?;
-        Ok(TlsConnector::from(Arc::new(config)))
-    }
 }
 
 /// Why a TLS handshake failed: what TLS says, or the kind of the connection's error.
@@ -212,34 +180,4 @@ pub(crate) fn client_config(
     config.alpn_protocols = protocols.to_vec();
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
     Ok(config)
-}
-
-/// Tries addresses one after another without waiting long for each. The last error, if all fail.
-pub(crate) async fn race(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
-    let mut rest = addresses
-        .iter()
-        .take(MOST_TRIED)
-        .map(|&ip| SocketAddr::new(ip, port));
-    let mut trying = FuturesUnordered::new();
-    trying.extend(rest.next().map(TcpStream::connect));
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    loop {
-        tokio::select! {
-            done = trying.next() => match done {
-                Some(Ok(stream)) => return Ok(stream),
-                Some(Err(error)) => {
-                    last = error;
-                    match rest.next() {
-                        Some(address) => trying.push(TcpStream::connect(address)),
-                        None if trying.is_empty() => return Err(last),
-                        None => {}
-                    }
-                }
-                None => return Err(last),
-            },
-            () = tokio::time::sleep(STAGGER) => {
-                trying.extend(rest.next().map(TcpStream::connect));
-            }
-        }
-    }
 }

@@ -26,7 +26,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::address::{AddressKind, AddressRules};
-use crate::connect::{self, BrokerError, Stream, race};
+use crate::connect::{self, BrokerError, Stream};
+use crate::race::race;
 use crate::resolve::{ResolveFailure, Resolver, ResolverSource, failure};
 
 /// Answers with more records than this are an attack or an error of their server.

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,10 @@ use stockade_http::{Host, HostPattern, Scheme};
 use crate::address::{AddressKind, AddressRules};
 use crate::audit::Reason;
 use crate::pattern::matches;
+use crate::proxy::Proxy;
+use crate::rule_tls::ClientCertificate;
 use crate::target::Target;
+use crate::via::{Via, Ways};
 
 /// One grant. Everything in it must match: a request is allowed when one rule allows all of it.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +34,14 @@ pub struct Rule {
     pub methods: Option<Vec<Method>>,
     /// Schemes; a WebSocket has the one of its handshake. Empty: TLS only.
     pub schemes: Vec<Scheme>,
+    /// The tunnel through which it leads, by its name in [`EgressPolicy::ways`].
+    pub via: Option<String>,
+    /// Files of PEM certificates that are trusted besides those of the instance.
+    pub ca: Vec<PathBuf>,
+    /// What servers that ask for it are shown.
+    pub client: Option<ClientCertificate>,
+    /// What connections go through.
+    pub proxy: Option<Proxy>,
 }
 
 /// What an instance may spend, counted until the budget is renewed. It outlives reloads.
@@ -136,6 +148,8 @@ pub struct EgressPolicy {
     pub refuse_addresses: Vec<IpNet>,
     /// Bounds.
     pub limits: EgressLimits,
+    /// The tunnels that rules name. A rule whose tunnel is not here allows nothing.
+    pub ways: Ways,
 }
 
 /// A refusal before it is known who asked.
@@ -152,6 +166,10 @@ pub(crate) trait Scope {
     fn name(&self) -> &Arc<str>;
     /// Ranges that every address must be in; empty for any.
     fn addresses(&self) -> &[IpNet];
+    /// The name of the tunnel through which it leads.
+    fn via(&self) -> Option<&str>;
+    /// What connections go through.
+    fn proxy(&self) -> Option<&Proxy>;
 }
 
 impl Scope for Rule {
@@ -161,6 +179,14 @@ impl Scope for Rule {
 
     fn addresses(&self) -> &[IpNet] {
         &self.addresses
+    }
+
+    fn via(&self) -> Option<&str> {
+        self.via.as_deref()
+    }
+
+    fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
     }
 }
 
@@ -179,6 +205,7 @@ pub(crate) fn names(hosts: &[HostPattern], addresses: &[IpNet], host: &Host) -> 
 pub(crate) struct Admitted<'a, R = Rule> {
     rules: Vec<&'a R>,
     addresses: AddressRules<'a>,
+    via: Option<Arc<Via>>,
 }
 
 impl EgressPolicy {
@@ -191,7 +218,9 @@ impl EgressPolicy {
         };
         let mut depth = 0;
         let mut rules = Vec::new();
-        let of_host = |rule: &&Rule| names(&rule.hosts, &rule.addresses, &target.host);
+        let of_host = |rule: &&Rule| {
+            names(&rule.hosts, &rule.addresses, &target.host) && has_way(*rule, &self.ways)
+        };
         for rule in self.rules.iter().filter(of_host) {
             let (reached, reason) = match rule.fits(target, method) {
                 Ok(()) => {
@@ -216,8 +245,13 @@ impl EgressPolicy {
             listed: &self.allow_private,
             refused: &self.refuse_addresses,
         };
-        Ok(Admitted::new(rules, addresses))
+        Ok(Admitted::new(rules, addresses, &self.ways))
     }
+}
+
+/// Whether a rule leads somewhere: through no tunnel, or through one that is there.
+pub(crate) fn has_way(rule: &impl Scope, ways: &Ways) -> bool {
+    rule.via().is_none_or(|name| ways.contains_key(name))
 }
 
 impl Rule {
@@ -247,8 +281,21 @@ impl Rule {
 }
 
 impl<'a, R: Scope> Admitted<'a, R> {
-    pub(crate) fn new(rules: Vec<&'a R>, addresses: AddressRules<'a>) -> Self {
-        Self { rules, addresses }
+    /// The first of these rules decides which way the connection goes, so that a name is resolved in one place only:
+    /// rules for another way are left out.
+    pub(crate) fn new(mut rules: Vec<&'a R>, addresses: AddressRules<'a>, ways: &Ways) -> Self {
+        let name = rules.first().and_then(|rule| rule.via());
+        rules.retain(|rule| rule.via() == name);
+        Self {
+            rules,
+            addresses,
+            via: name.and_then(|name| ways.get(name).cloned()),
+        }
+    }
+
+    /// The tunnel through which the connection goes.
+    pub(crate) fn via(&self) -> Option<&Via> {
+        self.via.as_deref()
     }
 
     /// The name of one of its rules.
@@ -256,12 +303,27 @@ impl<'a, R: Scope> Admitted<'a, R> {
         self.rules.first().map(|rule| rule.name().clone())
     }
 
+    /// The rule that leaves the name to its proxy, which resolves it. An address is always checked here.
+    pub(crate) fn unresolved(&self, host: &Host) -> Option<&'a R> {
+        let first = self.rules.first().copied()?;
+        let resolves = first.proxy().is_some_and(|proxy| proxy.resolves);
+        (resolves && matches!(host, Host::Name(_))).then_some(first)
+    }
+
     /// The rule that allows a connection to whichever of `addresses`. One that is not allowed refuses
     /// the whole: a name that points inside and outside at once is an attack or an error.
     pub(crate) fn check(&self, addresses: &[std::net::IpAddr]) -> Result<&'a R, Denied> {
         let first = self.first_rule();
         for &address in addresses {
-            if let Err(kind) = self.addresses.check(address) {
+            // Behind a tunnel its AllowedIPs say what there is, and public addresses mean nothing.
+            let checked = match &self.via {
+                Some(via) if self.addresses.refuses(address) || !via.reaches(address) => {
+                    Err(AddressKind::Public)
+                }
+                Some(_) => Ok(()),
+                None => self.addresses.check(address),
+            };
+            if let Err(kind) = checked {
                 let reason = match kind {
                     AddressKind::Public => Reason::AddressOutsideRule,
                     kind => Reason::AddressNotAllowed(kind),

@@ -18,7 +18,7 @@ use stockade_http::{Body, Host};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::connect::{self, Stream};
+use crate::connector::{self, Form, GuestStream};
 use crate::target::Target;
 
 /// How long a connection is kept unused.
@@ -36,17 +36,21 @@ pub(crate) struct Key {
     is_secure: bool,
     host: Host,
     port: u16,
-    address: IpAddr,
+    /// `None` where a proxy resolves the name.
+    address: Option<IpAddr>,
+    /// The number of the connector: of the certificates, and of the proxy or the tunnel.
+    connector: usize,
 }
 
 impl Key {
-    pub(crate) fn new(target: &Target, address: IpAddr) -> Self {
+    pub(crate) fn new(target: &Target, address: Option<IpAddr>, connector: usize) -> Self {
         let is_secure = target.scheme.is_secure();
         Self {
             is_secure,
             host: target.host.clone(),
             port: target.port,
             address,
+            connector,
         }
     }
 }
@@ -54,7 +58,7 @@ impl Key {
 /// The sending side of a connection. When the last one is dropped the connection is closed at once,
 /// whatever it is doing.
 pub(crate) enum Sender {
-    H1(http1::SendRequest<Body>, AbortOnDropHandle<()>),
+    H1(http1::SendRequest<Body>, AbortOnDropHandle<()>, Form),
     H2(http2::SendRequest<Body>, Arc<AbortOnDropHandle<()>>),
 }
 
@@ -67,8 +71,8 @@ pub(crate) struct SendFailure {
 
 impl Sender {
     /// Begins to speak HTTP over a connection.
-    pub(crate) async fn start(stream: Stream) -> hyper::Result<Self> {
-        let is_h2 = connect::is_h2(&stream);
+    pub(crate) async fn start(stream: GuestStream, form: Form) -> hyper::Result<Self> {
+        let is_h2 = connector::is_h2(&stream);
         let stream = TokioIo::new(stream);
         if is_h2 {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -99,7 +103,7 @@ impl Sender {
                 tracing::debug!(%error, "a connection ended");
             }
         }));
-        Ok(Self::H1(sender, task))
+        Ok(Self::H1(sender, task, form))
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -109,9 +113,17 @@ impl Sender {
         }
     }
 
+    /// How requests name their target.
+    pub(crate) fn form(&self) -> &Form {
+        match self {
+            Self::H1(_, _, form) => form,
+            Self::H2(..) => &Form::Origin,
+        }
+    }
+
     fn is_usable(&self) -> bool {
         match self {
-            Self::H1(sender, _) => sender.is_ready(),
+            Self::H1(sender, ..) => sender.is_ready(),
             Self::H2(sender, _) => sender.is_ready(),
         }
     }
@@ -121,7 +133,7 @@ impl Sender {
         request: Request<Body>,
     ) -> Result<Response<Incoming>, SendFailure> {
         let sent = match self {
-            Self::H1(sender, _) => sender.try_send_request(request).await,
+            Self::H1(sender, ..) => sender.try_send_request(request).await,
             Self::H2(sender, _) => sender.try_send_request(request).await,
         };
         sent.map_err(|mut failure| {
@@ -207,17 +219,17 @@ impl Pool {
 
     /// Keeps a connection over HTTP/1 as soon as it is ready, if that is soon.
     pub(crate) fn keep_when_ready(self: &Arc<Self>, key: Key, sender: Sender) {
-        let Sender::H1(mut sender, task) = sender else {
+        let Sender::H1(mut sender, task, form) = sender else {
             return;
         };
         if sender.is_ready() {
-            return self.keep(key, Sender::H1(sender, task));
+            return self.keep(key, Sender::H1(sender, task, form));
         }
         let pool = Arc::downgrade(self);
         tokio::spawn(async move {
             let ready = tokio::time::timeout(Duration::from_secs(1), sender.ready()).await;
             if let (Ok(Ok(())), Some(pool)) = (ready, pool.upgrade()) {
-                pool.keep(key, Sender::H1(sender, task));
+                pool.keep(key, Sender::H1(sender, task, form));
             }
         });
     }

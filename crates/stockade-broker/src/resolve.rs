@@ -50,6 +50,8 @@ pub(crate) enum ResolveFailure {
     None,
     #[error("more than {MOST_ADDRESSES} addresses")]
     TooMany,
+    #[error("the tunnel has no DNS server, so only addresses can be reached through it")]
+    NoServer,
     #[error("the machine has no usable resolver")]
     Unusable,
     #[error("the resolver failed")]
@@ -108,11 +110,7 @@ impl Resolver {
                 found.iter().take(MOST_ADDRESSES + 1).collect()
             }
         };
-        match addresses.len() {
-            0 => Err(ResolveFailure::None),
-            count if count > MOST_ADDRESSES => Err(ResolveFailure::TooMany),
-            _ => Ok(addresses),
-        }
+        bounded(addresses.into_iter())
     }
 
     /// What asks the servers of names for any records; it does not read `/etc/hosts`.
@@ -159,13 +157,8 @@ impl Resolver {
             }
         };
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        options.edns0 = true;
-        options.cache_size = CACHED;
-        options.positive_max_ttl = Some(MOST_TTL);
-        options.negative_max_ttl = Some(MOST_NEGATIVE_TTL);
         options.use_hosts_file = ResolveHosts::Never;
-        options.timeout = options.timeout.min(Duration::from_secs(5));
-        options.attempts = options.attempts.min(3);
+        bounds(&mut options);
         let hosts = match &self.source {
             ResolverSource::System => Hosts::from_system().unwrap_or_default(),
             ResolverSource::Servers(_) => Hosts::default(),
@@ -196,6 +189,28 @@ impl Inner {
             })
             .take(MOST_ADDRESSES + 1)
             .collect()
+    }
+}
+
+/// Bounds what a resolver remembers, and how long it asks.
+pub(crate) fn bounds(options: &mut ResolverOpts) {
+    options.edns0 = true;
+    options.cache_size = CACHED;
+    options.positive_max_ttl = Some(MOST_TTL);
+    options.negative_max_ttl = Some(MOST_NEGATIVE_TTL);
+    options.timeout = options.timeout.min(Duration::from_secs(5));
+    options.attempts = options.attempts.min(3);
+}
+
+/// At least one address, and not too many.
+pub(crate) fn bounded(
+    addresses: impl Iterator<Item = IpAddr>,
+) -> Result<Vec<IpAddr>, ResolveFailure> {
+    let addresses: Vec<_> = addresses.take(MOST_ADDRESSES + 1).collect();
+    match addresses.len() {
+        0 => Err(ResolveFailure::None),
+        count if count > MOST_ADDRESSES => Err(ResolveFailure::TooMany),
+        _ => Ok(addresses),
     }
 }
 

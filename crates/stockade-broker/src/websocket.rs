@@ -19,8 +19,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 
 use crate::audit::{Action, Reason};
-use crate::connect::{Speaks, Stream};
-use crate::egress::{Egress, connect_error, invalid, timed_out};
+use crate::connector::{GuestStream, Speaks};
+use crate::egress::{Egress, invalid, timed_out};
 use crate::error::EgressError;
 use crate::in_flight::{Begun, InFlight};
 use crate::secrets::Secrets;
@@ -72,16 +72,12 @@ impl Egress {
             .map_err(|reason| refuse(&target, reason))?;
         let limit = limits.connect_timeout;
         let open = async {
-            let (rule, addresses) = self
+            let allowed = self
                 .checked_addresses(Action::WebSocket, &admitted, &target)
                 .await?;
-            let connected = self
-                .connector
-                .connect(&target, &addresses, Speaks::WebSocket)
-                .await;
-            let (stream, _) = connected.map_err(|failure| connect_error(&target, &failure))?;
-            let socket = self.shake_hands(&target, headers, stream).await?;
-            Ok((rule, socket))
+            let connected = self.connect(&target, &allowed, Speaks::WebSocket).await?;
+            let shaken = self.shake_hands(&target, headers, connected.stream);
+            Ok((allowed.rule, shaken.await?))
         };
         let (rule, (socket, protocol)) = tokio::time::timeout(limit, open)
             .await
@@ -119,8 +115,8 @@ impl Egress {
         &self,
         target: &Target,
         headers: HeaderMap,
-        stream: Stream,
-    ) -> Result<(WebSocketStream<Stream>, Option<String>), EgressError> {
+        stream: GuestStream,
+    ) -> Result<(WebSocketStream<GuestStream>, Option<String>), EgressError> {
         let request = upgrade(target, headers)?;
         let most = self.policy.limits.max_message_bytes;
         let config = WebSocketConfig::default()
@@ -246,7 +242,7 @@ impl End {
 impl Session {
     async fn run(
         self,
-        socket: WebSocketStream<Stream>,
+        socket: WebSocketStream<GuestStream>,
         mut from_guest: mpsc::Receiver<SocketMessage>,
         to_guest: mpsc::Sender<SocketMessage>,
     ) {

@@ -159,6 +159,7 @@ mod tests {
         let call = CallPayload {
             payload,
             streams: vec![stockade_http::empty_body()],
+            targets: Vec::new(),
         };
         let (texts, mut attachments) = call.read::<Texts>(1000).unwrap();
         assert!(attachments.body(&texts["a"]).is_ok());

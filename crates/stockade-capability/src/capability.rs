@@ -7,7 +7,7 @@ use http::{Request, Response};
 use stockade_http::Body;
 use stockade_protocol::GuestError;
 
-use crate::{CallNotes, CallPayload, ErrorName, Pipe};
+use crate::{CallNotes, CallPayload, CallPlace, ErrorName, Pipe};
 
 /// The isolate that calls: one mirror of an instance. A capability keeps what a guest holds open by its owner.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,12 +28,15 @@ pub struct CallContext {
     pub owner: Owner,
     /// What the record of this call is to say.
     pub notes: CallNotes,
+    /// What the call occupies: goes with all work that outlives the call's future.
+    pub place: CallPlace,
 }
 
 /// What an instance was granted under one name of `env`.
 ///
 /// Each kind has the methods it can do something with; the others refuse. The futures own what they need, so a call
-/// goes on when its grant is replaced. When a guest cancels a call its future is dropped.
+/// goes on when its grant is replaced. When a guest cancels a call its future is dropped; work that goes on then keeps
+/// [`CallContext::place`].
 pub trait Capability: Send + Sync + 'static {
     /// `env.NAME.method(...args)`.
     fn call(
@@ -103,6 +106,7 @@ mod tests {
                 mirror: 1,
             },
             notes: CallNotes::default(),
+            place: CallPlace::default(),
         };
         let method = "m".repeat(1000);
         let called = Nothing.call(context(), &method, CallPayload::default());

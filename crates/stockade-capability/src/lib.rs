@@ -27,13 +27,15 @@ mod error_name;
 mod handles;
 mod notes;
 mod pipe;
+mod place;
 mod reply;
 
 pub use arguments::Attachments;
-pub use call::CallPayload;
+pub use call::{CallPayload, Part, Target};
 pub use capability::{CallContext, Capability, Owner};
 pub use error_name::ErrorName;
 pub use handles::{HandleCount, HandleLimits, HandleTable, Lease};
 pub use notes::{CallNotes, Note};
 pub use pipe::{DuplexStream, Opened, Pipe, StartTls};
+pub use place::CallPlace;
 pub use reply::Reply;

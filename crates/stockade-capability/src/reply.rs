@@ -60,6 +60,7 @@ impl Reply {
                 bytes: self.bytes,
             },
             streams: self.streams,
+            targets: Vec::new(),
         })
     }
 }

@@ -8,6 +8,7 @@ use stockade_http::{Host, HostPattern, Scheme};
 
 use crate::diagnostic::shown;
 use crate::fields::Fields;
+use crate::grants::Grant;
 use crate::hints::nearest;
 use crate::instance::{AssetsOrder, Instance, Marked, TemplateUse};
 use crate::network::{Listener, tls_names};
@@ -19,6 +20,7 @@ pub(crate) fn check(source: &Source<'_>, marked: &[Marked], listeners: &[Listene
     routes(source, marked);
     bindings(source, marked);
     approvals(source, marked);
+    tunnels(source, marked);
     templates(source, marked);
     client_auth(source, marked, listeners);
     let no_places = Vec::new();
@@ -88,6 +90,32 @@ fn approvals(source: &Source<'_>, marked: &[Marked]) {
             message.nearest = nearest(known.iter().copied(), &approve.instance);
             let path = format!("{}.grants.{name}.approve", one.path);
             source.error(one.at, &path, message);
+        }
+    }
+}
+
+/// Tunnels that rules lead through are there.
+fn tunnels(source: &Source<'_>, marked: &[Marked]) {
+    for one in marked {
+        let tunnel = |grant: &Grant| matches!(grant, Grant::WireguardTunnel(_));
+        let grants = one.instance.grants.iter();
+        let grants = grants.filter(|(_, grant)| tunnel(grant));
+        let known: BTreeSet<&str> = grants.map(|(name, _)| name.as_str()).collect();
+        let sockets = one.instance.sockets.connect.iter();
+        let sockets = sockets.filter_map(|rule| rule.via.as_deref().zip(Some(&*rule.name)));
+        let guard = one.instance.data_guard.rules.iter();
+        let guard = guard.filter_map(|rule| rule.via.as_deref().zip(Some(&*rule.name)));
+        for (via, rule) in sockets.chain(guard).filter(|(via, _)| !known.contains(via)) {
+            let what = format!(
+                "the rule {:?} leads through {via}, which is not a tunnel of this instance",
+                shown(rule)
+            );
+            let mut message = match known.is_empty() {
+                true => Message::allowed(what, "a grant of the kind wireguard_tunnel"),
+                false => Message::allowed(what, names(&known)),
+            };
+            message.nearest = nearest(known.iter().copied(), via);
+            source.error(one.at, &format!("{}.grants", one.path), message);
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::fields::Fields;
 use crate::files;
 use crate::instance::{self, DEFAULTS, Instance, Marked, SCALING, SECURITY, Wider};
 use crate::keys::{
-    INSTANCE_NAME, Key, Kind, NETWORK as NETWORKS, NEW, Section, URL, boolean, either, list, map,
-    text, time,
+    INSTANCE_NAME, Key, Kind, NETWORK as NETWORKS, NEW, Section, URL, VARIABLE, boolean, either,
+    list, map, text, time,
 };
 use crate::network::{self, GatewayLimits, Listener};
 use crate::observe::{self, Audit, Logging, Metrics};
@@ -65,6 +65,8 @@ section! {
         pub audit: Option<Audit> = either(&[Kind::Bool, Audit::KIND]) => observe::audit,
         /// The database for the state of all instances.
         pub state: PathBuf = Key::of(State::KIND) => |top| State::read(&top.section("state")).path,
+        /// Where API keys are kept, for instances whose `auth` asks for them.
+        pub api_keys: ApiKeys = Key::of(ApiKeys::KIND),
         /// The Unix socket that `stockade reload` connects to. It has the mode 0600.
         pub control: PathBuf = text(NEW).default("./stockade.sock"),
         /// How long running requests may take to finish when the server stops or their
@@ -81,6 +83,20 @@ section! {
         /// The database file. It is created with mode 0600 if it does not exist, with
         /// two more files next to it.
         pub path: PathBuf = text(NEW).default("./state.db"),
+    }
+}
+
+section! {
+    /// Where API keys are kept. `stockade keys` makes, shows and revokes them.
+    pub struct ApiKeys "api_keys" {
+        /// The database file. It contains keyed hashes and no key. It is created with mode 0600 if it does not exist,
+        /// with two more files next to it.
+        pub path: PathBuf = text(NEW).default("./keys.db"),
+        /// The file with the secret with which keys are hashed, at least 32 bytes. It is created if it does not
+        /// exist. Without it, no key in the database is valid.
+        pub pepper: PathBuf = text(NEW).default("./keys.pepper"),
+        /// The environment variable of the server that has that secret, in place of the file.
+        pub pepper_variable: Option<String> = text(VARIABLE).like(&["STOCKADE_PEPPER"]),
     }
 }
 

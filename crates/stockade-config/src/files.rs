@@ -133,7 +133,9 @@ pub(crate) fn look(
             }
             fill_in(&secret.source, &mut secret.value, &uses, source);
         }
-        for secret in instance.grants.values_mut().flat_map(Grant::secrets) {
+        let of_grants = instance.grants.values_mut().flat_map(Grant::secrets);
+        let of_rules = (instance.data_guard.secrets()).chain(instance.sockets.secrets());
+        for secret in of_grants.chain(of_rules) {
             if let Some(path) = secret.file() {
                 note(path, &mut read);
             }
@@ -150,8 +152,11 @@ fn note(path: &Path, read: &mut Vec<PathBuf>) {
     }
 }
 
-/// Checks that everything that some grants name is there, reads their secrets, and reports what is wrong.
-pub(crate) fn look_at_grants<'a>(grants: impl Iterator<Item = &'a mut Grant>, source: &Source<'_>) {
+/// Checks that everything that a program's grants or rules name is there, reads their secrets, and reports what is wrong.
+pub(crate) fn look_at_secrets<'a>(
+    secrets: impl Iterator<Item = &'a mut SecretRef>,
+    source: &Source<'_>,
+) {
     let uses = source.uses();
     for used in &uses {
         if let Err(message) = there(used) {
@@ -161,7 +166,7 @@ pub(crate) fn look_at_grants<'a>(grants: impl Iterator<Item = &'a mut Grant>, so
     for SecretRef {
         source: from,
         value,
-    } in grants.flat_map(Grant::secrets)
+    } in secrets
     {
         fill_in(from, value, &uses, source);
     }

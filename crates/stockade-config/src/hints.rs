@@ -128,9 +128,6 @@ fn meant(key: &str) -> Option<&'static str> {
 /// Keys that have their place and no meaning yet.
 fn later(key: &str) -> Option<&'static str> {
     match key {
-        "api_keys" => {
-            Some("this comes later: there are no API keys yet, so nothing would check them")
-        }
         "tracing" => {
             Some("this comes later: nothing is traced yet; `logging` and `metrics` are there")
         }

@@ -17,6 +17,7 @@
 //! Deliberately absent: opening sockets, loading certificates or code, starting anything. That a file is
 //! there is checked by [`Config::load`] only.
 
+mod auth;
 mod check;
 mod config;
 mod diagnostic;
@@ -30,6 +31,7 @@ mod keys;
 mod network;
 mod observe;
 mod program;
+mod proxy;
 mod reader;
 #[cfg(test)]
 mod reference;
@@ -44,13 +46,15 @@ mod url;
 mod value;
 mod yaml;
 
-pub use config::{Config, Loaded};
+pub use auth::{ApiKeyAuth, Auth};
+pub use config::{ApiKeys, Config, Loaded};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use grants::{
-    Approve, BitcoinNetwork, CallLimits, DnsGrant, DnsRecord, DoorTls, ElectrumGrant,
+    Approve, BitcoinNetwork, CallLimits, DnsGrant, DnsRecord, DoorSettings, DoorTls, ElectrumGrant,
     ElectrumServer, FeeLimit, FileMode, FilesGrant, Grant, KeyAlgorithm, KeyEncoding, KeyGrant,
-    KeyUsage, LightningGrant, LnbitsWallet, Msat, MysqlGrant, NostrGrant, NostrPermission,
-    PostgresGrant, RedisGrant, Spend, SqliteGrant, SqliteIsolation,
+    KeyUsage, LightningGrant, LnbitsWallet, MongoGrant, Msat, MysqlGrant, NostrGrant,
+    NostrPermission, PgpGrant, PgpIsolation, PgpUsage, PostgresGrant, RedisGrant, Spend,
+    SqlSettings, SqliteGrant, SqliteIsolation, WireguardGrant, WireguardKeys, WireguardTunnelGrant,
 };
 pub use guard::{DataGuard, GuardRule, PortRange};
 pub use instance::{
@@ -62,6 +66,7 @@ pub use observe::{
     AccessLog, Audit, ClientAddress, ConsoleLog, Level, LogFormat, Logging, Metrics, Query, Redact,
 };
 pub use program::{parse_data_guard, parse_grants};
+pub use proxy::{ProxyScheme, ProxyUrl};
 pub use schema::schema;
 pub use secret::{SecretRef, SecretSource, SecretText};
 pub use sockets::{ConnectRule, Protocol, Sockets, TlsUse};

@@ -39,20 +39,23 @@ pub fn parse_grants(json: &str, base: &Path) -> Result<BTreeMap<String, Grant>, 
     read(&text, base, &GRANTS, |top, source| {
         let mut read = grants::grants(top);
         grants::refuse_approvals(top);
-        files::look_at_grants(read.values_mut(), source);
+        let secrets = read.values_mut().flat_map(Grant::secrets);
+        files::look_at_secrets(secrets, source);
         read
     })
 }
 
-/// Reads the rules of `fetch` of a host that is a program, as the section `data_guard` in JSON. Relative paths begin at
-/// `base`.
+/// Reads the rules of `fetch` of a host that is a program, as the section `data_guard` in JSON, with the secrets that
+/// they name. Relative paths begin at `base`.
 ///
 /// # Errors
 /// Names everything that is wrong in one go.
 pub fn parse_data_guard(json: &str, base: &Path) -> Result<DataGuard, Diagnostics> {
     let text = format!("{{\"data_guard\": {json}}}");
-    read(&text, base, &FETCH, |top, _| {
-        DataGuard::read(&top.section("data_guard"))
+    read(&text, base, &FETCH, |top, source| {
+        let mut guard = DataGuard::read(&top.section("data_guard"));
+        files::look_at_secrets(guard.secrets(), source);
+        guard
     })
 }
 

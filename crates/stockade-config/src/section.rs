@@ -53,23 +53,23 @@ macro_rules! section {
     // Where a declaration begins. `fields` is what the generated reader calls its parameter; it is passed on, since
     // each step of a macro has names of its own.
     ($(#[doc = $doc:literal])+ $vis:vis struct $Type:ident $name:literal { $($entries:tt)* }) => {
-        section! { @step fields [$(#[doc = $doc])+ $vis $Type $name] {} {} {} $($entries)* }
+        $crate::section::section! { @step fields [$(#[doc = $doc])+ $vis $Type $name] {} {} {} $($entries)* }
     };
     // Each step moves one entry into the fields of the type, the keys of the section and the reader of the fields.
     // A field and its key.
     (@step $fields:ident $head:tt { $($field:tt)* } { $($key:tt)* } { $($read:tt)* }
         $(#[doc = $doc:literal])+ pub $name:ident: $ty:ty = $form:expr $(=> $by:expr)?, $($rest:tt)*) => {
-        section! { @step $fields $head
+        $crate::section::section! { @step $fields $head
             { $($field)* $(#[doc = $doc])+ pub $name: $ty, }
             { $($key)* $form.named(stringify!($name), concat!($($doc),+)), }
-            { $($read)* $name: section!(@read $fields, stringify!($name), $ty $(, $by)?), }
+            { $($read)* $name: $crate::section::section!(@read $fields, stringify!($name), $ty $(, $by)?), }
             $($rest)*
         }
     };
     // A key without a field.
     (@step $fields:ident $head:tt { $($field:tt)* } { $($key:tt)* } { $($read:tt)* }
         $(#[doc = $doc:literal])+ key $name:literal = $form:expr, $($rest:tt)*) => {
-        section! { @step $fields $head
+        $crate::section::section! { @step $fields $head
             { $($field)* }
             { $($key)* $form.named($name, concat!($($doc),+)), }
             { $($read)* }
@@ -79,10 +79,10 @@ macro_rules! section {
     // A field without a key.
     (@step $fields:ident $head:tt { $($field:tt)* } { $($key:tt)* } { $($read:tt)* }
         $(#[doc = $doc:literal])+ pub $name:ident: $ty:ty => $by:expr, $($rest:tt)*) => {
-        section! { @step $fields $head
+        $crate::section::section! { @step $fields $head
             { $($field)* $(#[doc = $doc])+ pub $name: $ty, }
             { $($key)* }
-            { $($read)* $name: section!(@read $fields, stringify!($name), $ty, $by), }
+            { $($read)* $name: $crate::section::section!(@read $fields, stringify!($name), $ty, $by), }
             $($rest)*
         }
     };

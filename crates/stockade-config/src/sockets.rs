@@ -8,7 +8,11 @@ use stockade_http::HostPattern;
 
 use crate::fields::Fields;
 use crate::guard::PortRange;
-use crate::keys::{FILE, HOST, Key, Kind, NETWORK, PORTS, TEXT, integer, list, size, text, time};
+use crate::keys::{
+    FILE, HOST, Key, Kind, NETWORK, PORTS, TEXT, VARIABLE, boolean, integer, list, size, text, time,
+};
+use crate::proxy::{self, PROXY, ProxyUrl};
+use crate::secret::SecretRef;
 use crate::section::{Words, section, words};
 use crate::tree::Message;
 
@@ -72,6 +76,26 @@ section! {
         pub client_certificate: Option<PathBuf> = text(FILE),
         /// The private key (PEM) of `client_certificate`.
         pub client_key: Option<PathBuf> = text(FILE),
+        /// The name of a grant of the kind `wireguard_tunnel`: connections go through this
+        /// tunnel, to addresses in the `AllowedIPs` of its peers. Names are then looked up by
+        /// its DNS servers and by no others. Of several rules that match, the first decides.
+        pub via: Option<String> = text(VARIABLE).like(&["OFFICE"]),
+        /// A proxy for the connections of this rule, over HTTP, over HTTP with TLS, or SOCKS version 5. Stockade resolves
+        /// names and checks their addresses, and gives the proxy the address. A rule with `via` cannot have one.
+        pub proxy: Option<ProxyUrl> = text(PROXY).like(&["socks5://proxy.internal:1080"]),
+        /// `user:password` for the proxy. The guest does not receive it.
+        pub proxy_credentials: Option<SecretRef> = SecretRef::key() => proxy::credentials,
+        /// Has the proxy resolve names, for networks in which only the proxy can. Their addresses are then checked by
+        /// nobody: `allow_private` and `refuse` apply to addresses in `connect` only.
+        pub proxy_resolves: bool = boolean().default("false"),
+    }
+}
+
+impl Sockets {
+    /// What is read from files and variables.
+    pub(crate) fn secrets(&mut self) -> impl Iterator<Item = &mut SecretRef> {
+        let rules = self.connect.iter_mut();
+        rules.filter_map(|rule| rule.proxy_credentials.as_mut())
     }
 }
 
@@ -124,12 +148,13 @@ fn name(rule: &Fields<'_>) -> String {
             "neither `tls` nor certificates, or `protocol: tcp`",
         );
     }
-    if rule.has("client_certificate") != rule.has("client_key") {
+    if rule.get::<Protocol>("protocol") == Protocol::Udp && rule.has("proxy") {
         refuse(
-            "a client certificate and its key are used together",
-            "both `client_certificate` and `client_key`, or neither",
+            "datagrams go through no proxy",
+            "no `proxy`, or `protocol: tcp`",
         );
     }
+    proxy::check(rule);
     let name: Option<String> = rule.get("name");
     name.unwrap_or_else(|| rule.path.clone())
 }

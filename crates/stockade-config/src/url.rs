@@ -84,7 +84,7 @@ impl UrlPattern {
 }
 
 /// Reads the path of a pattern.
-fn path_pattern(path: &str) -> Result<PathPattern, Message> {
+pub(crate) fn path_pattern(path: &str) -> Result<PathPattern, Message> {
     if path.is_empty() || path == "/" || path == "/*" {
         return Ok(PathPattern::Under(String::new()));
     }

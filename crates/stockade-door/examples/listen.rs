@@ -13,7 +13,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use stockade_door::{Dial, Limits, Login, PoolLimits, ServerStream, mysql, postgres, redis};
+use stockade_door::{
+    Dial, Limits, Login, PoolLimits, Server, ServerStream, mysql, postgres, redis,
+};
 use tokio::net::{TcpListener, TcpStream};
 
 struct To(SocketAddr);
@@ -53,34 +55,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
         per_owner: 20,
         ..PoolLimits::default()
     };
+    let server = Server {
+        dial,
+        tls,
+        login,
+        allow_superuser,
+    };
     let door = match kind.as_str() {
         "postgres" => {
-            let application_name = "stockade-door".to_owned();
-            let server = postgres::Server {
-                dial,
-                tls,
-                login,
-                application_name,
-                allow_superuser,
-            };
-            Door::Postgres(postgres::Door::new(server, limits, pool))
+            let name = "stockade-door".to_owned();
+            Door::Postgres(postgres::Door::new(server, name, limits, pool))
         }
-        "mysql" => {
-            let server = mysql::Server {
-                dial,
-                tls,
-                login,
-                allow_superuser,
-            };
-            Door::Mysql(mysql::Door::new(server, limits, pool))
-        }
+        "mysql" => Door::Mysql(mysql::Door::new(server, limits, pool)),
         "redis" => {
-            let server = redis::Server {
-                dial,
-                tls,
-                login,
-                allow_superuser,
-            };
             let commands = redis::Commands::new(&[], &[]);
             Door::Redis(redis::Door::new(server, commands, limits, pool))
         }

@@ -1,4 +1,4 @@
-//! Doors to databases. The guest's own driver speaks PostgreSQL's, MySQL's or Redis's protocol on a stream of bytes.
+//! Doors to databases. The guest's own driver speaks PostgreSQL's, MySQL's, Redis's or MongoDB's protocol on a stream of bytes.
 //! The supervisor answers the login without a password, logs in to the real server itself, and passes on what the
 //! limits of the grant allow.
 //!
@@ -7,6 +7,7 @@
 //! | [`postgres`] | PostgreSQL |
 //! | [`mysql`] | MySQL, MariaDB |
 //! | [`redis`] | Redis, Valkey |
+//! | [`mongo`] | MongoDB |
 //!
 //! Invariants:
 //! 1. No password and no address of the server is ever written to the guest's stream. What a database says about its
@@ -23,18 +24,27 @@
 
 mod flow;
 mod limits;
+pub mod mongo;
 pub mod mysql;
 mod pool;
 pub mod postgres;
 pub mod redis;
 mod server;
+mod session;
+mod sql;
 mod tls;
+mod upstream;
 mod work_clock;
 
 pub use limits::{Limits, PoolLimits};
 pub use pool::{OwnerId, PoolUse};
-pub use server::{Dial, Login, ServerError, ServerStream, Socket};
+pub use server::{Dial, ServerError, ServerStream, Socket};
+pub use sql::{
+    Begin, Column, DatabaseError, Isolation, MAX_PARAMETERS, Parameter, Rows, SqlClient, SqlError,
+    Statement, ValueKind,
+};
 pub use tls::Tls;
+pub use upstream::{Login, Server};
 
 /// Reads any bytes as what guests and servers send first, and as parts of answers, for the fuzzer.
 #[doc(hidden)]
@@ -42,4 +52,5 @@ pub fn parse_door(bytes: &[u8]) {
     postgres::parse(bytes);
     mysql::parse(bytes);
     redis::parse(bytes);
+    mongo::parse(bytes);
 }

@@ -1,7 +1,7 @@
 //! Connections to one server, each used by one guest's session at a time.
 //!
 //! Invariants: at most `connections` are open, in use and idle together. What an owner uses is counted from before it
-//! waits until after the connection was closed or given back.
+//! waits until its session is over: the connection is only to be reset, or was closed.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -85,7 +85,8 @@ impl<C: Pooled> Pool<C> {
         let permit = self.permit(until).await?;
         let place = Place {
             pool: Arc::clone(self),
-            ownership,
+            ended: ownership.ended.clone(),
+            ownership: Some(ownership),
             _permit: permit,
         };
         while let Some(mut connection) = self.idle(&suits) {
@@ -220,14 +221,20 @@ impl<C> Drop for Waiting<'_, C> {
 /// One connection's place in the pool.
 pub(crate) struct Place<C: Pooled> {
     pool: Arc<Pool<C>>,
-    ownership: Ownership<C>,
+    ended: CancellationToken,
+    ownership: Option<Ownership<C>>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl<C: Pooled> Place<C> {
     /// Cancelled when the owner has ended.
     pub(crate) fn ended(&self) -> CancellationToken {
-        self.ownership.ended.clone()
+        self.ended.clone()
+    }
+
+    /// The owner's session is over, so the owner may have another one. The connection has its place meanwhile.
+    pub(crate) fn release_owner(&mut self) {
+        self.ownership = None;
     }
 
     /// Keeps a connection for the next session. It must be as one that was just made.

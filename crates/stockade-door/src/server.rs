@@ -20,17 +20,6 @@ pub trait Dial: Send + Sync + 'static {
     fn dial(&self) -> BoxFuture<'static, io::Result<ServerStream>>;
 }
 
-/// As whom the supervisor logs in.
-#[derive(Clone)]
-pub struct Login {
-    /// The user; empty for Redis without users.
-    pub user: String,
-    /// The password; empty for none.
-    pub password: String,
-    /// The database; for Redis its number.
-    pub database: String,
-}
-
 /// How long a server may take to accept a cancellation or to reset a session.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderName, Method, StatusCode, Version};
+use stockade_auth::KeyId;
 use stockade_http::{ClientTls, ServedBy};
 use strum::{IntoStaticStr, VariantArray};
 
@@ -92,6 +93,8 @@ pub struct AccessRecord {
     pub listener: Arc<str>,
     /// The label of the route that matched.
     pub route: Option<Arc<str>>,
+    /// The API key with which the client was let in.
+    pub api_key: Option<KeyId>,
     /// The client: the peer, or what trusted proxies say about it.
     pub client: SocketAddr,
     /// The other end of the connection.
@@ -106,7 +109,7 @@ pub struct AccessRecord {
     pub host: Option<String>,
     /// The normalised path, or the client's own where that was refused.
     pub path: String,
-    /// The query without its question mark.
+    /// The query without its question mark and without API keys.
     pub query: Option<String>,
     /// HTTP/1.0, 1.1 or 2.
     pub version: Version,
@@ -191,6 +194,12 @@ pub enum Refusal {
     Misdirected,
     /// The route needs a client certificate, or another one.
     ClientCertificate,
+    /// The route needs an API key, and the request has none that is valid, or several.
+    ApiKey,
+    /// The API key does not have the scopes that the request needs.
+    Scope,
+    /// The address tried too many wrong API keys.
+    ApiKeyGuesses,
     /// The request's body is too large.
     BodyTooLarge,
     /// The request's body made no progress.

@@ -19,6 +19,7 @@
 
 mod access;
 mod assets;
+mod credential;
 mod filter;
 mod gateway;
 mod http;
@@ -36,6 +37,7 @@ pub use access::{
     AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord, Unobserved,
 };
 pub use assets::{AssetFallback, Assets, AssetsError, AssetsOptions};
+pub use credential::KeyRule;
 pub use gateway::{Drained, Gateway, GatewayStats, PreparedReload};
 pub use limits::{Limits, SocketLimits};
 pub use listener::options::{Address, ListenError, Listener, ProxyProtocol};

@@ -1,6 +1,7 @@
 //! Why a request does not reach its target, in words for its client.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::header::HeaderName;
 use http::{HeaderValue, Response, StatusCode};
@@ -21,6 +22,7 @@ pub(crate) struct Rejection {
     pub(crate) close: bool,
     /// A header that the status demands.
     header: Option<(HeaderName, HeaderValue)>,
+    retry_after: Option<Duration>,
 }
 
 impl Rejection {
@@ -35,6 +37,7 @@ impl Rejection {
             detail: detail.into(),
             close: false,
             header: None,
+            retry_after: None,
         }
     }
 
@@ -46,12 +49,25 @@ impl Rejection {
             detail: "The site did not answer in time.".into(),
             close: false,
             header: None,
+            retry_after: None,
         }
     }
 
     /// Adds a header that the status demands.
     pub(crate) fn with(mut self, name: HeaderName, value: &'static str) -> Self {
         self.header = Some((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    /// Adds a header whose value was made for this request.
+    pub(crate) fn with_value(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    /// Says when the client may try again.
+    pub(crate) fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
         self
     }
 
@@ -63,7 +79,9 @@ impl Rejection {
 
     /// A response that the gateway completes with a body.
     pub(crate) fn into_response(self) -> Response<Body> {
-        let mut response = Problem::new(self.status, self.detail).into_response();
+        let mut problem = Problem::new(self.status, self.detail);
+        problem.retry_after = self.retry_after;
+        let mut response = problem.into_response();
         response.headers_mut().extend(self.header);
         response
     }

@@ -8,25 +8,41 @@
 //! | `stat` | `{path}` | `{kind, size, modified}` or `null` |
 //! | `read` | `{path, offset?, length?}` | bytes or `null` |
 //! | `readStream` | `{path, offset?, length?}` | a stream of bytes or `null` |
-//! | `write` | `{path, data, createNew?}`, `data` bytes or a stream | `{kind, size, modified}` |
+//! | `write` | `{path, data, createNew?, offset?}`, `data` bytes or a stream | `{kind, size, modified}` |
+//! | `append` | `{path, data, createNew?}` | `{kind, size, modified}` |
+//! | `truncate` | `{path, length?}` | `{kind, size, modified}` |
+//! | `copy` | `{path, to, createNew?}` | `{kind, size, modified}` |
+//! | `rename` | `{path, to, createNew?}` | `null` |
 //! | `delete` | `{path}` | whether it was there |
 //! | `createFolder` | `{path}` | `null` |
+//! | `watch` | `{path, recursive?}` | a stream of lines of JSON, `{kind, path}` |
+//!
+//! `write` with `offset`, `append` and `truncate` change a file in place; the others leave the old file or the new one.
+//! Both paths of `copy` and `rename` are in the folder of the grant: there is no way to name another grant's.
+//!
+//! A watch is a stream, and ends when its reader cancels it, its owner ends, or the grant does.
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, UNIX_EPOCH};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http_body_util::BodyExt;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use stockade_broker::{
-    Broker, EntryKind, FileError, Folder, FolderOptions, Metadata, Mode, WriteOptions,
+    Broker, ChangeKind, EntryKind, FileChange, FileChanges, FileError, Folder, FolderOptions,
+    Metadata, Mode, StopChanges, WriteOptions,
 };
-use stockade_capability::{CallContext, CallPayload, Capability, ErrorName, Reply};
+use stockade_capability::{
+    Attachments, CallContext, CallPayload, CallPlace, Capability, ErrorName, HandleCount,
+    HandleLimits, HandleTable, Owner, Reply,
+};
 use stockade_config::{CallLimits, FileMode, FilesGrant};
-use stockade_http::Body;
+use stockade_http::{Body, BoxError};
 use stockade_protocol::{Attachment, GuestError};
 use tokio::sync::OnceCell;
 
@@ -38,8 +54,13 @@ pub(crate) const METHODS: &[&str] = &[
     "read",
     "readStream",
     "write",
+    "append",
+    "truncate",
+    "copy",
+    "rename",
     "delete",
     "createFolder",
+    "watch",
 ];
 pub(crate) const EVERY_CALL: bool = false;
 
@@ -52,6 +73,12 @@ const MAX_READ: usize = 16 << 20;
 /// Entries of one listing.
 const MAX_LIST: u64 = 1000;
 
+/// Watches that one mirror of a site may have open in one of its `files`.
+const SITE_WATCHES: usize = 16;
+
+/// Longer than any process runs: a watch has no deadline.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 impl GrantKind for FilesGrant {
     fn limits(&self) -> &CallLimits {
         &self.limits
@@ -63,13 +90,15 @@ impl GrantKind for FilesGrant {
             instance: Arc::clone(&ground.instance),
             options: options(self, &ground.binding),
             folder: OnceCell::new(),
+            watches: watches(self.limits.handles, ground.handles.clone()),
         }))))
     }
 
     fn check<'a>(&'a self, ground: &'a Ground) -> BoxFuture<'a, Vec<Finding>> {
         Box::pin(async move {
             let options = options(self, &ground.binding);
-            let opened = folder(&ground.broker, &ground.instance, options).await;
+            let place = CallPlace::default();
+            let opened = folder(&ground.broker, &ground.instance, options, place).await;
             let found = opened.err().map(|what| Finding {
                 is_error: true,
                 what,
@@ -96,9 +125,13 @@ async fn folder(
     broker: &Broker,
     instance: &Arc<str>,
     options: FolderOptions,
+    place: CallPlace,
 ) -> Result<Arc<Folder>, String> {
     let (broker, instance) = (broker.clone(), Arc::clone(instance));
-    let opening = tokio::task::spawn_blocking(move || broker.folder(&instance, options));
+    let opening = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        broker.folder(&instance, options)
+    });
     match opening.await {
         Ok(opened) => opened.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
@@ -118,14 +151,23 @@ impl Capability for Granted {
         let (unopened, method) = (Arc::clone(&self.0), method.to_owned());
         Box::pin(async move {
             let options = unopened.options.clone();
-            let opening = || folder(&unopened.broker, &unopened.instance, options);
+            let place = context.place.clone();
+            let opening = || folder(&unopened.broker, &unopened.instance, options, place);
             let folder = unopened.folder.get_or_try_init(opening).await;
             let folder = folder.map_err(|why| {
                 context.notes.add("failure", why.as_str());
                 ErrorName::Own("OperationError").error("the folder cannot be opened")
             })?;
-            call(Arc::clone(folder), &method, arguments).await
+            let opened = Opened {
+                folder: Arc::clone(folder),
+                watches: Arc::clone(&unopened.watches),
+            };
+            opened.call(&context.owner, &method, arguments).await
         })
+    }
+
+    fn ended(&self, owner: &Owner) {
+        self.0.watches.ended(owner);
     }
 }
 
@@ -134,29 +176,56 @@ struct Unopened {
     instance: Arc<str>,
     options: FolderOptions,
     folder: OnceCell<Arc<Folder>>,
+    watches: Arc<Watches>,
+}
+
+/// What ends each watch that is open.
+type Watches = HandleTable<StopChanges>;
+
+fn watches(most: usize, count: HandleCount) -> Arc<Watches> {
+    let limits = HandleLimits {
+        most,
+        idle: FOREVER,
+        life: FOREVER,
+    };
+    Arc::new(HandleTable::new(limits, count))
 }
 
 /// The methods of a folder that is open.
-pub struct Files(Arc<Folder>);
+pub struct Files(Opened);
 
 impl Files {
     /// Of a folder that the host has opened.
     #[must_use]
     pub fn new(folder: Arc<Folder>) -> Self {
-        Self(folder)
+        Self(Opened {
+            folder,
+            watches: watches(SITE_WATCHES, HandleCount::default()),
+        })
     }
 }
 
 impl Capability for Files {
     fn call(
         &self,
-        _context: CallContext,
+        context: CallContext,
         method: &str,
         arguments: CallPayload,
     ) -> BoxFuture<'static, Result<CallPayload, GuestError>> {
-        let (folder, method) = (Arc::clone(&self.0), method.to_owned());
-        Box::pin(async move { call(folder, &method, arguments).await })
+        let (opened, method) = (self.0.clone(), method.to_owned());
+        Box::pin(async move { opened.call(&context.owner, &method, arguments).await })
     }
+
+    fn ended(&self, owner: &Owner) {
+        self.0.watches.ended(owner);
+    }
+}
+
+/// A folder, and the watches in it.
+#[derive(Clone)]
+struct Opened {
+    folder: Arc<Folder>,
+    watches: Arc<Watches>,
 }
 
 /// The argument of any method.
@@ -175,6 +244,27 @@ struct FileRequest {
     data: String,
     #[serde(default)]
     create_new: Value,
+    #[serde(default)]
+    recursive: Value,
+    to: Option<String>,
+}
+
+impl FileRequest {
+    fn options(&self) -> WriteOptions {
+        WriteOptions {
+            create_new: self.create_new == Value::Bool(true),
+            make_folders: true,
+        }
+    }
+
+    /// The second path of a method that takes two.
+    fn to(&self, attachments: &Attachments) -> Result<String, GuestError> {
+        let to = self
+            .to
+            .as_deref()
+            .ok_or_else(|| ErrorName::Type.error("a second path is needed"))?;
+        attachments.text(to).map(str::to_owned)
+    }
 }
 
 /// An entry of a folder, as the guest gets it.
@@ -194,13 +284,86 @@ struct Listing<'a> {
     cursor: Option<Cow<'a, str>>,
 }
 
-async fn call(
+impl Opened {
+    async fn call(
+        self,
+        owner: &Owner,
+        method: &str,
+        arguments: CallPayload,
+    ) -> Result<CallPayload, GuestError> {
+        let (request, attachments) = arguments.read::<FileRequest>(MAX_ARGUMENTS)?;
+        let path = attachments.text(&request.path)?.to_owned();
+        match method {
+            "stat" | "list" | "read" | "readStream" => {
+                look(self.folder, method, path, &request, attachments).await
+            }
+            "watch" => self.watch(owner, path, &request).await,
+            _ => change(self.folder, method, path, &request, attachments).await,
+        }
+    }
+
+    /// A stream of changes, from now on.
+    async fn watch(
+        self,
+        owner: &Owner,
+        path: String,
+        request: &FileRequest,
+    ) -> Result<CallPayload, GuestError> {
+        let recursive = request.recursive == Value::Bool(true);
+        let watching = self.folder.watch(path, recursive).await;
+        let changes = watching.map_err(|error| refused(&error))?;
+        let watch = Watch {
+            handle: self.watches.insert(owner, changes.stop())?,
+            changes,
+            owner: owner.clone(),
+            watches: Arc::downgrade(&self.watches),
+        };
+        let lines = futures_util::stream::unfold(watch, |watch| async move {
+            let change = watch.changes.next().await?;
+            Some((Ok::<_, BoxError>(Frame::data(line(&change))), watch))
+        });
+        let mut reply = Reply::default();
+        let stream = reply.stream(StreamBody::new(lines).boxed_unsync());
+        reply.finish(&stream)
+    }
+}
+
+/// One watch that is open: its handle is closed with its stream.
+struct Watch {
+    changes: FileChanges,
+    owner: Owner,
+    handle: u64,
+    watches: Weak<Watches>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(watches) = self.watches.upgrade() {
+            drop(watches.remove(&self.owner, self.handle));
+        }
+    }
+}
+
+fn line(change: &FileChange) -> Bytes {
+    let kind = match change.kind {
+        ChangeKind::Create => "create",
+        ChangeKind::Modify => "modify",
+        ChangeKind::Remove => "remove",
+        ChangeKind::Rescan => "rescan",
+    };
+    let mut line = json!({ "kind": kind, "path": change.path }).to_string();
+    line.push('\n');
+    line.into()
+}
+
+/// The methods that change nothing.
+async fn look(
     folder: Arc<Folder>,
     method: &str,
-    arguments: CallPayload,
+    path: String,
+    request: &FileRequest,
+    attachments: Attachments,
 ) -> Result<CallPayload, GuestError> {
-    let (request, mut attachments) = arguments.read::<FileRequest>(MAX_ARGUMENTS)?;
-    let path = attachments.text(&request.path)?.to_owned();
     let mut reply = Reply::default();
     match method {
         "stat" => {
@@ -230,42 +393,72 @@ async fn call(
             reply.finish(&Listing { entries, cursor })
         }
         "read" => {
-            let found = there(folder.read(path, range(&request)?).await)?;
+            let found = there(folder.read(path, range(request)?).await)?;
             let bytes: Option<Attachment> = match found {
                 Some((_, body)) => Some(reply.bytes(whole(body).await?)),
                 None => None,
             };
             reply.finish(&bytes)
         }
-        "readStream" => {
-            let found = there(folder.read(path, range(&request)?).await)?;
+        _ => {
+            let found = there(folder.read(path, range(request)?).await)?;
             let stream = found.map(|(_, body)| reply.stream(body));
             reply.finish(&stream)
         }
-        "write" => {
-            let data = attachments.body(&request.data)?;
-            let options = WriteOptions {
-                create_new: request.create_new == Value::Bool(true),
-                make_folders: true,
-            };
-            let written = folder.write(path, data, options).await;
-            reply.finish(&entry(&written.map_err(|error| refused(&error))?))
-        }
-        "delete" => {
-            let deleted = folder.delete(path).await;
-            reply.finish(&deleted.map_err(|error| refused(&error))?)
-        }
-        "createFolder" => {
-            let made = folder.make_folder(path).await;
-            reply.finish(&made.map_err(|error| refused(&error))?)
-        }
-        _ => Err(ErrorName::Type.error(format!("a folder has no method {method:?}"))),
     }
 }
 
-/// The error of a refusal, by the name that the broker gives it.
+/// The methods that change the folder.
+async fn change(
+    folder: Arc<Folder>,
+    method: &str,
+    path: String,
+    request: &FileRequest,
+    mut attachments: Attachments,
+) -> Result<CallPayload, GuestError> {
+    let options = request.options();
+    let changed = match method {
+        "write" => {
+            let offset = number(&request.offset, "offset")?;
+            let data = attachments.body(&request.data)?;
+            match offset {
+                Some(offset) => folder.write_at(path, data, offset, options).await,
+                None => folder.write(path, data, options).await,
+            }
+        }
+        "append" => {
+            let data = attachments.body(&request.data)?;
+            folder.append(path, data, options).await
+        }
+        "truncate" => {
+            let size = number(&request.length, "length")?.unwrap_or(0);
+            folder.truncate(path, size).await
+        }
+        "copy" => {
+            let to = request.to(&attachments)?;
+            folder.copy(path, to, options).await
+        }
+        "rename" => {
+            let to = request.to(&attachments)?;
+            let renamed = folder.rename(path, to, options).await;
+            return Reply::plain(&renamed.map_err(|error| refused(&error))?);
+        }
+        "delete" => {
+            let deleted = folder.delete(path).await;
+            return Reply::plain(&deleted.map_err(|error| refused(&error))?);
+        }
+        "createFolder" => {
+            let made = folder.make_folder(path).await;
+            return Reply::plain(&made.map_err(|error| refused(&error))?);
+        }
+        _ => return Err(ErrorName::Type.error(format!("a folder has no method {method:?}"))),
+    };
+    Reply::plain(&entry(&changed.map_err(|error| refused(&error))?))
+}
+
+/// The error of a refusal, by the name that the broker gives it, with Node's code.
 fn refused(error: &FileError) -> GuestError {
-    ErrorName::Own(error.name()).error(error.to_string())
+    ErrorName::Own(error.name()).coded(error.code(), error.to_string())
 }
 
 /// All bytes of a file.

@@ -25,12 +25,15 @@ mod kept;
 mod key;
 mod lightning;
 mod nostr;
+#[cfg(target_os = "linux")]
+mod pgp;
 mod program;
 #[cfg(target_os = "linux")]
 mod sqlite;
+mod statements;
 #[cfg(not(target_os = "linux"))]
-#[path = "unsupported.rs"]
-mod sqlite;
+mod unsupported;
+mod wireguard;
 
 use std::sync::Arc;
 
@@ -39,7 +42,10 @@ use serde_json::Value;
 use stockade_capability::Capability;
 use stockade_config::{CallLimits, Grant};
 
-use doors::{mysql, postgres, redis};
+use doors::{mongo, mysql, postgres, redis};
+#[cfg(not(target_os = "linux"))]
+use unsupported::{pgp, sqlite};
+use wireguard::{peers, tunnel};
 
 pub use approval::{Approval, Approver, Asked};
 pub use audit::{CallAudit, CallOutcome, CallRecord, LogAudit, RefusalReason};
@@ -47,6 +53,7 @@ pub use files::Files;
 pub use ground::{GrantError, Ground};
 pub use kept::{Granting, Grants, OpenHandles};
 pub use program::ProgramGrants;
+pub use wireguard::tunnel::ways;
 
 /// One kind of grants.
 #[derive(Debug, Clone, Copy)]
@@ -106,12 +113,16 @@ kinds! {
     Files "files" files,
     Sqlite "sqlite" sqlite,
     Key "key" key,
+    Pgp "pgp" pgp,
     Nostr "nostr" nostr,
     Electrum "electrum" electrum,
     Lightning "lightning" lightning,
     Postgres "postgres" postgres,
     Mysql "mysql" mysql,
     Redis "redis" redis,
+    Mongo "mongo" mongo,
+    Wireguard "wireguard" peers,
+    WireguardTunnel "wireguard_tunnel" tunnel,
 }
 
 /// The row of a grant's kind.

@@ -29,6 +29,7 @@ use stockade_sqlite::{
     Access, Database, DatabaseOptions, OpenError, Rows, SqlError, Statement, Transaction, Value,
 };
 
+use crate::statements::note_statement;
 use crate::{Finding, GrantError, GrantKind, Ground};
 
 pub(crate) const METHODS: &[&str] = &["run", "exec", "begin", "commit", "rollback"];
@@ -36,9 +37,6 @@ pub(crate) const EVERY_CALL: bool = false;
 
 /// Bytes of JSON that are read for one call. The bytes of blobs are not counted.
 const MAX_ARGUMENTS: usize = 4 << 20;
-
-/// Bytes of the word that a record of a call has of its first statement.
-const MOST_WORD: usize = 16;
 
 /// Integers of which JavaScript's numbers have every one: 2^53 - 1 and less.
 const SAFE: i64 = (1 << 53) - 1;
@@ -235,7 +233,7 @@ impl Call {
             statements.push(Statement { sql, parameters });
         }
         if let Some(first) = statements.first() {
-            self.note_statement(&first.sql);
+            note_statement(&self.notes, &first.sql);
         }
         self.notes.add("statements", statements.len() as u64);
         let done = match run.handle {
@@ -263,7 +261,7 @@ impl Call {
     async fn execute(&self, arguments: CallPayload) -> Result<CallPayload, GuestError> {
         let (execute, attachments) = arguments.read::<Execute>(MAX_ARGUMENTS)?;
         let sql = attachments.text(&execute.sql)?.to_owned();
-        self.note_statement(&sql);
+        note_statement(&self.notes, &sql);
         let done = match execute.handle {
             None => self.database.execute(sql).await,
             Some(handle) => {
@@ -301,17 +299,6 @@ impl Call {
         };
         ended.map_err(|error| self.refused(&error))?;
         Reply::plain(&())
-    }
-
-    /// The first word of a statement: what kind of statement it is. Its text may hold anything.
-    fn note_statement(&self, sql: &str) {
-        let word: String = sql
-            .trim_start()
-            .chars()
-            .take_while(char::is_ascii_alphabetic)
-            .take(MOST_WORD)
-            .collect();
-        self.notes.add("statement", &*word.to_ascii_lowercase());
     }
 
     /// The error for the guest.

@@ -13,7 +13,7 @@ use hickory_resolver::proto::rr::{RData, Record, RecordType};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use stockade_broker::{Broker, BrokerOptions};
-use stockade_capability::{CallContext, CallNotes, Capability, Owner};
+use stockade_capability::{CallContext, CallNotes, CallPlace, Capability, Owner};
 use stockade_grants::{CallAudit, CallRecord, Granting, Grants};
 use stockade_protocol::{GuestError, Payload};
 use tokio::net::UdpSocket;
@@ -173,6 +173,7 @@ async fn resolve(
             mirror: 1,
         },
         notes: CallNotes::default(),
+        place: CallPlace::default(),
     };
     let arguments = Payload::from_json(json!([{ "name": name, "type": record }]).to_string());
     let value = granted.call(context, "resolve", arguments.into()).await?;

@@ -17,6 +17,8 @@ pub struct Client {
     pub secure: Option<Arc<ClientTls>>,
     /// The client wants to go on with a WebSocket.
     pub upgrade: bool,
+    /// What a site gets to know of the API key with which the client was let in, as JSON.
+    pub api_key: Option<Arc<str>>,
 }
 
 /// A client's TLS connection.

@@ -234,11 +234,14 @@ fn no_method(pool: &Pool, method: &str) -> FetchError {
 
 /// Gives a connection to the `connect` handler of a mirror, and waits until the handler is done. The connection lives
 /// on until it is closed.
+///
+/// A handler may take as long as its connection. After the connection's end it has the time of a request, and what it
+/// gave to `waitUntil` the time of such promises; then it is aborted as a request is.
 pub(crate) async fn connect(pool: &Arc<Pool>, pipe: Pipe, secure: bool) -> Result<(), FetchError> {
     let found = pool.place().await?;
     let mirror = Arc::clone(&found.slot.mirror);
     let opening = mirror.opening_pipe().map_err(FetchError::Threw)?;
-    let pipe = mirror.enter_pipe(opening, pipe);
+    let pipe = mirror.enter_pipe(opening, pipe, None);
     let id = mirror.number_request();
     let done = mirror.await_run(id, found.slot);
     let done = done.map_err(|end| FetchError::Ended { end })?;
@@ -253,8 +256,24 @@ pub(crate) async fn connect(pool: &Arc<Pool>, pipe: Pipe, secure: bool) -> Resul
             Trouble::Ended { end, .. } => FetchError::Ended { end },
         });
     }
-    pipe.named();
-    match done.await {
+    let over = pipe.named();
+    let mut guard = AbortOnDrop {
+        mirror: &mirror,
+        id,
+        answered: false,
+    };
+    let limits = mirror.limits();
+    let limit = limits.wall.max(limits.wait_until);
+    let mut done = done;
+    let ended = tokio::select! {
+        ended = &mut done => Ok(ended),
+        _ = over => tokio::time::timeout(limit, done).await,
+    };
+    let Ok(ended) = ended else {
+        return Err(FetchError::TimedOut { limit });
+    };
+    guard.answered = true;
+    match ended {
         Ok(Ok(())) => Ok(()),
         Ok(Err(why)) => Err(FetchError::Threw(GuestError::new(why))),
         Err(_) => Err(FetchError::Draining),
@@ -267,6 +286,10 @@ pub(crate) async fn call(
     method: &str,
     args: CallPayload,
 ) -> Result<CallPayload, FetchError> {
+    // A caller chooses the name. With a U+0000 in front it would be the number of what the guest has lent to others.
+    if method.starts_with('\0') {
+        return Err(no_method(pool, method));
+    }
     // With the U+0000 that marks an export's name.
     if method.len() >= MAX_NAME_BYTES {
         let beginning: String = method.chars().take(40).collect();
@@ -274,26 +297,35 @@ pub(crate) async fn call(
     }
     let found = pool.place().await?;
     let mirror = Arc::clone(&found.slot.mirror);
-    let limit = pool.options.limits.wall;
     mirror.number_request();
+    let value = call_guest(&mirror, method, args).await?;
+    Ok(kept(value, found.slot))
+}
+
+/// Calls what a guest has under this name, behind the U+0000 of an export.
+pub(crate) async fn call_guest(
+    mirror: &Arc<Mirror>,
+    method: &str,
+    args: CallPayload,
+) -> Result<CallPayload, FetchError> {
     let (args, unnamed) = mirror.export_call(args).map_err(FetchError::Threw)?;
     let called = mirror.handle.call(format!("\0{method}"), args);
+    let limit = mirror.limits().wall;
     let called = tokio::time::timeout(limit, called).await;
     if !matches!(called, Ok(Err(CallError::Send(_)))) {
         unnamed.named();
     }
     match called {
-        Ok(Ok(value)) if value.is_no_export() => Err(no_method(pool, method)),
+        Ok(Ok(value)) if value.is_no_export() => Err(no_method(&mirror.pool, method)),
         Ok(Ok(value)) => checked(value)
             .map_err(AskError::from)
             .and_then(|value| mirror.import_call(value))
-            .map(|value| kept(value, found.slot))
             .map_err(|why| FetchError::BadResponse {
                 why: why.to_string(),
             }),
         Ok(Err(CallError::Guest(error))) => Err(FetchError::Threw(error)),
         Ok(Err(CallError::TimedOut(limit))) => Err(FetchError::TimedOut { limit }),
-        Ok(Err(CallError::Send(error))) => Err(match unsent(&mirror, &error) {
+        Ok(Err(CallError::Send(error))) => Err(match unsent(mirror, &error) {
             Trouble::Final(error) => error,
             Trouble::Ended { end, .. } => FetchError::Ended { end },
         }),
@@ -305,8 +337,9 @@ pub(crate) async fn call(
     }
 }
 
-/// A call's value whose streams keep the call's place until they are read or dropped.
+/// A call's value whose streams keep the call's place until they are read or dropped, and whose targets keep the mirror.
 fn kept(value: CallPayload, slot: Slot) -> CallPayload {
+    let targets = slot.mirror.keep_for(value.targets);
     let slot = Arc::new(slot);
     let keep = |stream: Body| {
         let slot = Arc::clone(&slot);
@@ -319,5 +352,6 @@ fn kept(value: CallPayload, slot: Slot) -> CallPayload {
     CallPayload {
         payload: value.payload,
         streams: value.streams.into_iter().map(keep).collect(),
+        targets,
     }
 }

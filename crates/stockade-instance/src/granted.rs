@@ -14,6 +14,7 @@ use stockade_http::{Body, UpstreamSocket};
 use stockade_limits::IsolateOptions;
 use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::{Event, IsolateHandle, Supervisor, TerminateReason};
+use tokio::task::AbortHandle;
 
 use crate::mirror::Mirror;
 use crate::observer::Unobserved;
@@ -74,11 +75,13 @@ pub enum Takes {
     BindingsAndFetch,
 }
 
-/// An isolate and what it is granted. Dropped, it aborts what runs and has the capabilities close what the isolate
-/// holds open. Must be used within a tokio runtime.
+/// An isolate and what it is granted. When the isolate ends, and when this is dropped, what runs is aborted and the
+/// capabilities close what the isolate holds open: the isolate's last events need not be taken for that. Must be used
+/// within a tokio runtime.
 pub struct GrantedGuest {
     mirror: Arc<Mirror>,
     takes: Takes,
+    closing: AbortHandle,
 }
 
 /// The id that a message of the runtime names.
@@ -101,7 +104,16 @@ impl GrantedGuest {
         let pool = Pool::new(options, supervisor, services, Arc::new(Unobserved));
         let mirror = Mirror::new(handle.id(), handle, pool);
         mirror.number_streams_from(FIRST_STREAM);
-        Self { mirror, takes }
+        let ending = Arc::clone(&mirror);
+        let closing = tokio::spawn(async move {
+            ending.handle.until_end().await;
+            ending.close_services();
+        });
+        Self {
+            mirror,
+            takes,
+            closing: closing.abort_handle(),
+        }
     }
 
     /// Takes what belongs to the grants; gives back what does not. A message that breaks the protocol terminates
@@ -161,6 +173,7 @@ impl GrantedGuest {
 
 impl Drop for GrantedGuest {
     fn drop(&mut self) {
+        self.closing.abort();
         self.mirror.close_services();
     }
 }

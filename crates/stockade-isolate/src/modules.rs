@@ -52,6 +52,9 @@ pub(crate) fn serves(options: &IsolateOptions) -> bool {
     options.env.get(SERVE) == Some(&Value::Bool(true))
 }
 
+/// Where a guest's `env` lists what it is granted; no key of a user begins with U+0000.
+const BINDINGS: &str = "\0bindings";
+
 /// Names of the module that is run when the isolate starts.
 const MAIN: &[&str] = &[
     "main", "main.ts", "main.js", "main.tsx", "main.jsx", "main.mjs",
@@ -62,7 +65,7 @@ const MAIN: &[&str] = &[
 const WORKERS: &str = "cloudflare:workers";
 const WORKERS_SOURCE: &str = "\
 const workers = globalThis[Symbol.for('cloudflare:workers')];
-export const { WorkerEntrypoint, env } = workers;
+export const { RpcPromise, RpcStub, RpcTarget, WorkerEntrypoint, env } = workers;
 ";
 const SOCKETS_SOURCE: &str = "\
 const sockets = globalThis[Symbol.for('cloudflare:sockets')];
@@ -134,6 +137,13 @@ impl GuestModules {
         self.options.borrow().as_deref().is_some_and(serves)
     }
 
+    /// Whether the modules of Node are there: for sites, and where something is granted that they use.
+    fn has_node(&self) -> bool {
+        let options = self.options.borrow();
+        let options = options.as_deref();
+        options.is_some_and(|options| serves(options) || options.env.contains_key(BINDINGS))
+    }
+
     fn listed(&self) -> String {
         let options = self.options.borrow();
         let names: Vec<&str> = options
@@ -180,7 +190,7 @@ impl GuestModules {
         Ok(url)
     }
 
-    /// The URL of a module that is part of the runtime: for sites, except one. A module of the guest's goes before
+    /// The URL of a module that is part of the runtime: for sites and guests with grants, except one. A module of the guest's goes before
     /// one of Node's whose name is written without `node:`.
     fn find_built_in(&self, specifier: &str, referrer: &str) -> Option<Url> {
         let of_site = SITE_MODULES.contains(&specifier) && self.serves();
@@ -188,7 +198,7 @@ impl GuestModules {
         if of_site || of_node || specifier == HOOKS {
             return Url::parse(specifier).ok();
         }
-        if !self.serves() {
+        if !self.has_node() {
             return None;
         }
         let url = Url::parse(&node_module(specifier)?).ok()?;
@@ -198,7 +208,13 @@ impl GuestModules {
 
     /// The source of a module that is part of the runtime, where this guest may import it.
     fn built_in(&self, url: &Url) -> Option<FastString> {
-        (self.serves() || url.as_str() == HOOKS)
+        let is_of_site = SITE_MODULES.contains(&url.as_str());
+        let has = if is_of_site {
+            self.serves()
+        } else {
+            self.has_node()
+        };
+        (has || url.as_str() == HOOKS)
             .then(|| built_in(url.as_str()))
             .flatten()
     }
@@ -229,7 +245,7 @@ impl GuestModules {
                     self.no_module()
                 ),
             },
-            "node" if !self.serves() => {
+            "node" if !self.has_node() => {
                 format!("the only Node module is '{HOOKS}'\n  fix: use the web platform's APIs")
             }
             "node" => format!(

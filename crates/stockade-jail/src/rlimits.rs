@@ -57,7 +57,7 @@ pub(crate) fn apply(spec: &JailSpec, own_user: bool) -> Result<(), JailError> {
 /// RLIMIT_FSIZE in bytes of a worker of this role.
 fn file_size(role: Role) -> u64 {
     match role {
-        Role::Isolates | Role::Attack => 0,
+        Role::Isolates | Role::Attack | Role::Helper => 0,
         Role::Database { file_size } => file_size,
     }
 }

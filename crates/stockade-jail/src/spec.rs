@@ -40,6 +40,9 @@ pub enum Role {
     Isolates,
     /// Code that tries to get out, for tests and `stockade doctor --attack`.
     Attack,
+    /// The work of another program, with data of guests and without files. Such workers are clones of a template that
+    /// is that program: [`JailSpec::template`] is its path.
+    Helper,
     /// A database engine with statements of guests. It has [`FILES`] open files, given with
     /// [`Launcher::launch_with_files`](crate::Launcher::launch_with_files), and can open no other.
     Database {
@@ -72,7 +75,7 @@ pub struct JailSpec {
     /// Whether it must be in a cgroup.
     pub cgroup: CgroupUse,
     /// Workers with this name are cloned from a template of theirs alone, and never made without it. `None` is the
-    /// template of all others. Not for trust groups.
+    /// template of all others. Not for trust groups. For [`Role::Helper`] the path of the program.
     pub template: Option<String>,
 }
 

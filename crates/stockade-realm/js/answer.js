@@ -35,6 +35,7 @@ const {
 const { streams } = core.loadExtScript("ext:stockade_realm/network.js");
 const { markJson } = core.loadExtScript("ext:stockade_payload/payload.js");
 const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
+const targets = core.loadExtScript("ext:stockade_realm/targets.js");
 
 // A body above this goes as a stream, so that a slow client does not hold all of it.
 const INLINE_BYTES = 1024 * 1024;
@@ -141,6 +142,8 @@ function sendGeneral(live, response, inner, pending, onDone) {
   }
   if (status === 101) {
     const socket = sockets.attach(response);
+    // Its handlers run after the answer: the host ends what they hold of other sites when it has closed.
+    if (live.scope !== undefined) targets.retain(live.scope);
     sendHead(live, status, JSONStringify(flat), "null", socket.id, pending);
     socket.connected();
     return false;

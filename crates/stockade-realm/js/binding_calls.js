@@ -18,16 +18,9 @@ const {
 const { acquireReadableStreamDefaultReader, ReadableStream } = core.loadExtScript("ext:deno_web/06_streams.js");
 const { TextDecoder } = core.loadExtScript("ext:deno_web/08_text_encoding.js");
 const network = core.loadExtScript("ext:stockade_realm/network.js");
-const payload = core.loadExtScript("ext:stockade_payload/payload.js");
 
 function call(binding, method, args) {
   return network.startRequest("binding.call", { __proto__: null, binding, method, args });
-}
-
-// As `call`, with arguments that arrive as what they are; so does the result.
-function callExactly(binding, method, args) {
-  const request = { __proto__: null, binding, method: checkText(method, "the name of a method"), args };
-  return network.startRequest("binding.call", request, undefined, payload.encodeExact);
 }
 
 // The host holds Unicode text, which a string of JavaScript need not be.
@@ -114,5 +107,5 @@ function lines(opening) {
   }, { __proto__: null, highWaterMark: 0 });
 }
 
-return { attempt, call, callExactly, checkText, lines, typeOf, valueOf };
+return { attempt, call, checkText, lines, typeOf, valueOf };
 })();

@@ -63,6 +63,7 @@ const guestConsole = load("ext:stockade_realm/console.js");
 const serve = load("ext:stockade_realm/serve.js");
 const payload = load("ext:stockade_payload/payload.js");
 const wasm = load("ext:stockade_realm/wasm.js");
+const targets = load("ext:stockade_realm/targets.js");
 
 const classes = {
   AbortController: abortSignal.AbortController,
@@ -204,22 +205,28 @@ function onUnhandledRejection(promise, reason) {
   return true;
 }
 
-// Replies to `evaluate` and `call`.
-function reply(id, value) {
+// Replies to `evaluate` and `call`; `answering` is the call of another site that it replies to.
+function reply(id, value, answering = undefined) {
   const done = (result) => {
     let json;
     try {
-      json = payload.encodeValue(result);
+      json = answering === undefined ? payload.encodeValue(result) : answering.encode(result);
     } catch (error) {
-      op_guest_reply(id, false, "", false, error);
+      failed(error);
       return;
     }
     if (!op_guest_reply(id, true, json ?? "", payload.marked(), undefined)) payload.takeBack(payload.handedOut());
+    answering?.over();
   };
-  const failed = (error) => op_guest_reply(id, false, "", false, error);
+  const failed = (error) => {
+    op_guest_reply(id, false, "", false, error);
+    answering?.over();
+  };
   if (core.isPromise(value)) {
     PromisePrototypeThen(value, done, failed);
-  } else if (typeof value === "object" && value !== null && typeof value.then === "function") {
+  } else if (
+    (typeof value === "object" || typeof value === "function") && value !== null && typeof value.then === "function"
+  ) {
     PromisePrototypeThen(new Promise((resolve) => resolve(value)), done, failed);
   } else {
     done(value);
@@ -237,9 +244,9 @@ function call(id, target, name, args, marked) {
     let fn;
     if (StringPrototypeCharCodeAt(name, 0) === 0) {
       name = StringPrototypeSlice(name, 1);
-      const method = serve.callable(name);
-      if (method !== undefined) {
-        reply(id, method(marked ? payload.revive(args) : args));
+      const called = serve.callable(name);
+      if (called !== undefined) {
+        answerCall(id, called, args, marked);
         return true;
       }
       if (target !== undefined && ObjectHasOwn(target, name)) fn = target[name];
@@ -252,6 +259,20 @@ function call(id, target, name, args, marked) {
     op_guest_reply(id, false, "", false, error);
   }
   return true;
+}
+
+// Answers a call of another site.
+function answerCall(id, { work, scope }, args, marked) {
+  const answering = new targets.Call(scope);
+  let result;
+  try {
+    result = answering.run(work, () => marked ? payload.revive(args) : args);
+  } catch (error) {
+    op_guest_reply(id, false, "", false, error);
+    answering.over();
+    return;
+  }
+  reply(id, result, answering);
 }
 
 // Clocks coarser than V8's own millisecond.

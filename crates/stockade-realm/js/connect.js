@@ -159,7 +159,8 @@ class Connection {
   end() {
     this.ended = true;
     give(this);
-    if (this.options.allowHalfOpen || this.shut) return;
+    // While TLS is being started the host takes nothing but a close.
+    if (this.options.allowHalfOpen || this.shut || this.given) return;
     this.shut = true;
     pipes.end(this.pipe);
   }
@@ -260,7 +261,7 @@ function makeWritable(connection) {
       return sending;
     },
     close() {
-      if (connection.shut) return;
+      if (connection.shut || connection.given) return;
       connection.shut = true;
       pipes.end(connection.pipe);
     },
@@ -496,6 +497,15 @@ function connect(address, options = undefined) {
   const door = MapPrototypeGet(doors, StringPrototypeToLowerCase(hostname));
   if (door !== undefined) {
     const { binding, method } = door;
+    if (read.secureTransport === ON) {
+      const connection = new Connection(read);
+      const error = new TypeError(
+        `${hostname} stands for env.${binding}, whose connections have no TLS of the guest's: they do not leave the machine, `
+          + 'and the host speaks TLS to the server. fix: secureTransport: "off"',
+      );
+      fail(connection, error, error);
+      return new Socket(ours, connection);
+    }
     return open("binding.open", { __proto__: null, binding, method, args: [] }, read);
   }
   const given = options?.expectedServerHostname ?? options?.servername ?? undefined;

@@ -1,18 +1,37 @@
-// The guest's `console`: silent, or lines of text to the host.
+// The guest's `console`: silent, or lines of text to the host in Node's format.
 
 (function () {
 const { core, primordials } = __bootstrap;
 const { op_guest_console, op_guest_console_piece } = core.ops;
 const {
+  ArrayIsArray,
+  ArrayPrototypePush,
+  ErrorCaptureStackTrace,
+  MapPrototypeDelete,
+  MapPrototypeGet,
+  MapPrototypeHas,
+  MapPrototypeSet,
+  MathFloor,
+  MathMin,
+  Number,
+  NumberPrototypeToFixed,
   ObjectDefineProperty,
   ReflectOwnKeys,
+  SafeArrayIterator,
+  SafeMap,
   String,
   StringPrototypeCharCodeAt,
   StringPrototypeEndsWith,
+  StringPrototypePadStart,
+  StringPrototypeRepeat,
+  StringPrototypeReplaceAll,
   StringPrototypeSlice,
   SymbolToStringTag,
+  TypeError,
 } = primordials;
 const { Console, setNoColorFns } = core.loadExtScript("ext:deno_web/01_console.js");
+const { performance } = core.loadExtScript("ext:deno_web/15_performance.js");
+const { format, inspect, table } = core.loadExtScript("ext:stockade_realm/console_format.js");
 
 // Lines are text: control sequences would be shown, not obeyed.
 setNoColorFns(() => true, () => true);
@@ -41,7 +60,120 @@ function silent() {
 }
 
 let whole = false;
-const captured = new Console((text, level) => whole ? printWhole(text, level) : print(text, level));
+const write = (text, level) => whole ? printWhole(text, level) : print(text, level);
+const captured = new Console(write);
+
+// Levels of lines.
+const DEBUG = 0;
+const INFO = 1;
+const WARN = 2;
+const ERROR = 3;
+
+// Groups in groups whose lines are indented further.
+const MOST_INDENT = 100;
+
+let groups = 0;
+const counts = new SafeMap();
+const timers = new SafeMap();
+
+// One call is one line to the host, however many lines its text has.
+function put(level, text) {
+  if (groups > 0) {
+    const indent = StringPrototypeRepeat("  ", MathMin(groups, MOST_INDENT));
+    text = indent + StringPrototypeReplaceAll(text, "\n", `\n${indent}`);
+  }
+  write(`${text}\n`, level);
+}
+
+const printer = (level) => (...args) => put(level, args.length === 0 ? "" : format(args));
+
+function timed(label, found, rest) {
+  const started = MapPrototypeGet(timers, label);
+  if (started === undefined) {
+    put(WARN, `No such label '${label}' for console.${found}()`);
+    return;
+  }
+  const args = [`${label}: ${durationText(performance.now() - started)}`];
+  for (let i = 0; i < rest.length; i++) ArrayPrototypePush(args, rest[i]);
+  // A label is text, whatever it holds.
+  put(INFO, args.length === 1 ? args[0] : format(["%s", ...new SafeArrayIterator(args)]));
+}
+
+const twoDigits = (number) => StringPrototypePadStart(`${number}`, 2, "0");
+
+// Milliseconds as Node writes them.
+function durationText(ms) {
+  if (ms < 1000) {
+    const text = NumberPrototypeToFixed(ms, 3);
+    return `${Number(text)}ms`;
+  }
+  if (ms < 60_000) return `${NumberPrototypeToFixed(ms / 1000, 3)}s`;
+  const minutes = MathFloor(ms / 60_000);
+  const seconds = StringPrototypePadStart(NumberPrototypeToFixed((ms - minutes * 60_000) / 1000, ms < 3_600_000 ? 3 : 0), ms < 3_600_000 ? 6 : 2, "0");
+  if (ms < 3_600_000) return `${minutes}:${seconds} (m:ss.mmm)`;
+  return `${MathFloor(minutes / 60)}:${twoDigits(minutes % 60)}:${seconds} (h:mm:ss)`;
+}
+
+const group = (...label) => {
+  if (label.length > 0) put(INFO, format(label));
+  groups++;
+};
+const methods = {
+  __proto__: null,
+  debug: printer(DEBUG),
+  info: printer(INFO),
+  log: printer(INFO),
+  dirxml: printer(INFO),
+  warn: printer(WARN),
+  error: printer(ERROR),
+  dir: (value, options = undefined) => put(INFO, inspect(value, { __proto__: null, customInspect: false, ...options })),
+  assert: (condition = false, ...args) => {
+    if (condition) return;
+    const rest = [...new SafeArrayIterator(args)];
+    rest[0] = `Assertion failed${rest.length === 0 ? "" : `: ${rest[0]}`}`;
+    put(ERROR, format(rest));
+  },
+  count: (label = "default") => {
+    label = `${label}`;
+    const count = (MapPrototypeGet(counts, label) ?? 0) + 1;
+    MapPrototypeSet(counts, label, count);
+    put(INFO, `${label}: ${count}`);
+  },
+  countReset: (label = "default") => {
+    label = `${label}`;
+    if (!MapPrototypeDelete(counts, label)) put(WARN, `Count for '${label}' does not exist`);
+  },
+  time: (label = "default") => {
+    label = `${label}`;
+    if (MapPrototypeHas(timers, label)) put(WARN, `Label '${label}' already exists for console.time()`);
+    else MapPrototypeSet(timers, label, performance.now());
+  },
+  timeLog: (label = "default", ...rest) => timed(`${label}`, "timeLog", rest),
+  timeEnd: (label = "default") => {
+    label = `${label}`;
+    timed(label, "timeEnd", []);
+    MapPrototypeDelete(timers, label);
+  },
+  group,
+  groupCollapsed: group,
+  groupEnd: () => {
+    if (groups > 0) groups--;
+  },
+  table: (data = undefined, properties = undefined) => {
+    if (data === null || typeof data !== "object") return put(INFO, format([data]));
+    if (properties !== undefined && !ArrayIsArray(properties)) {
+      throw new TypeError("the properties of a table must be an array of names");
+    }
+    put(INFO, table(data, properties));
+  },
+  trace: (...args) => {
+    const trace = { __proto__: null, name: "Trace", message: args.length === 0 ? "" : format(args) };
+    ErrorCaptureStackTrace(trace, methods.trace);
+    put(ERROR, `${trace.stack}`);
+  },
+};
+const names = ReflectOwnKeys(methods);
+for (let i = 0; i < names.length; i++) captured[names[i]] = methods[names[i]];
 
 function capturing(isWhole) {
   whole = isWhole;

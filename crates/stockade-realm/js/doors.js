@@ -15,6 +15,7 @@ const {
 } = primordials;
 const webidl = core.loadExtScript("ext:deno_webidl/00_webidl.js");
 const { addDoor, openBinding } = core.loadExtScript("ext:stockade_realm/connect.js");
+const sql = core.loadExtScript("ext:stockade_realm/sql.js");
 
 const ours = { __proto__: null };
 
@@ -28,7 +29,7 @@ let count = 0;
 class Hyperdrive {
   #binding;
 
-  constructor(key, binding, { scheme, port, query }, database) {
+  constructor(key, binding, { scheme, port, query, hasSql }, database) {
     if (key !== ours) webidl.illegalConstructor();
     this.#binding = binding;
     count++;
@@ -46,6 +47,9 @@ class Hyperdrive {
     for (const { 0: name, 1: value } of new SafeArrayIterator(ObjectEntries(facts))) {
       ObjectDefineProperty(this, name, { __proto__: null, value, enumerable: true });
     }
+    if (hasSql) {
+      ObjectDefineProperty(this, "sql", { __proto__: null, value: sql.create(binding, scheme), enumerable: true });
+    }
     addDoor([host], binding, METHOD);
   }
 
@@ -55,7 +59,8 @@ class Hyperdrive {
 }
 webidl.configureInterface(Hyperdrive);
 
-// The `create` of a kind's script. `kind`: the scheme, port and query of its connection strings.
+// The `create` of a kind's script. `kind`: the scheme, port and query of its connection strings, and whether statements
+// need no driver.
 function creates(kind) {
   return (binding, details) => new Hyperdrive(ours, binding, kind, details.database);
 }

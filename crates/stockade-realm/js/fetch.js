@@ -85,7 +85,6 @@ function askHost(url, method, headers, body, redirect, onId, here) {
     "fetch",
     { __proto__: null, url, method, headers, body, redirect },
     onId,
-    undefined,
     here,
   );
 }

@@ -24,7 +24,6 @@ class Fetcher {
         "binding.fetch",
         { __proto__: null, binding, url, method, headers: flat, body },
         onId,
-        undefined,
         here,
       );
     };

@@ -44,7 +44,7 @@ const event = core.loadExtScript("ext:deno_web/02_event.js");
 const time = core.loadExtScript("ext:stockade_realm/time.js");
 
 const handlers = new SafeMap(); // event -> set of functions
-const pending = new SafeMap(); // request id -> { method, resolve, reject, timer, here }
+const pending = new SafeMap(); // request id -> { method, resolve, reject, timer, here, decode }
 const internal = new SafeMap(); // event -> function of the runtime itself
 const controls = new SafeMap(); // control name -> function
 let nextRequest = 1;
@@ -100,12 +100,20 @@ function control(name, data) {
 }
 
 // Sends a request; `onId` gets its id, for cancelling. `here` is where the guest asked: an error that was made there.
-function startRequest(method, data, onId = undefined, encode = payload.encode, here = new Error()) {
+// `decode` makes its value of the data and whether there are marks in it.
+function startRequest(
+  method,
+  data,
+  onId = undefined,
+  here = new Error(),
+  encode = payload.encode,
+  decode = revived,
+) {
   const json = encode(data);
   const marked = payload.marked();
   const id = nextRequest++;
   return new Promise((resolve, reject) => {
-    const entry = { __proto__: null, method, resolve, reject, timer: undefined, here };
+    const entry = { __proto__: null, method, resolve, reject, timer: undefined, here, decode };
     try {
       op_guest_request(id, method, json ?? "", marked);
     } catch (error) {
@@ -123,6 +131,10 @@ function startRequest(method, data, onId = undefined, encode = payload.encode, h
     MapPrototypeSet(pending, id, entry);
     onId?.(id);
   });
+}
+
+function revived(data, marked) {
+  return marked ? payload.revive(data) : data;
 }
 
 function cancelRequest(id) {
@@ -209,7 +221,7 @@ function dispatchAnswer(id, ok, data, marked, errorName, errorCode) {
   }
   let value;
   try {
-    value = marked ? payload.revive(data) : data;
+    value = entry.decode(data, marked);
   } catch (error) {
     entry.reject(error);
     return;

@@ -76,6 +76,13 @@ function kindOf(value) {
   return "";
 }
 
+// Set by `connectTargets`: functions and objects that are passed by reference, in calls between sites.
+let targets;
+
+function connectTargets(those) {
+  targets = those;
+}
+
 // Set by `connectStreams`: recognises streams and gives one an id for the other side, or takes it back.
 let isStream;
 let exportStream;
@@ -113,13 +120,13 @@ function holdsBinary(value, depth) {
 // The sender's getters and `toJSON` run meanwhile, and may send something themselves. So what the op gets is
 // set last, once none of the sender's code can run any more.
 let lastMarked = false;
-let lastStreams; // ids of the streams that were taken out, if any
+let lastHandedOut; // ids of the streams and targets that were taken out, if any
 
 function encode(value) {
   if (typeof value !== "object" || value === null || !holdsBinary(value, 0)) {
     const json = JSONStringify(value);
     lastMarked = false;
-    lastStreams = undefined;
+    lastHandedOut = undefined;
     return json;
   }
   return encodeMarked(value);
@@ -127,7 +134,13 @@ function encode(value) {
 
 // What is taken out of data on its way: bytes, and ids of streams.
 function nothingTaken() {
-  return { __proto__: null, parts: emptyList(), streams: emptyList() };
+  return { __proto__: null, parts: emptyList(), streams: emptyList(), targets: emptyList() };
+}
+
+function addTarget(taken, target) {
+  const id = targets.lend(target);
+  ArrayPrototypePush(taken.targets, id);
+  return id;
 }
 
 function addBytes(taken, bytes) {
@@ -140,27 +153,29 @@ function addStream(taken, stream) {
   return id;
 }
 
-function handOver({ parts, streams }) {
-  lastStreams = streams.length > 0 ? streams : undefined;
+function handOver({ parts, streams, targets: lent }) {
+  lastHandedOut = streams.length > 0 || lent.length > 0 ? { __proto__: null, streams, targets: lent } : undefined;
   op_payload_clear();
   for (let i = 0; i < parts.length; i++) op_payload_add_bytes(parts[i]);
 }
 
 // The data is not sent.
-function giveUp({ streams }) {
+function giveUp({ streams, targets: lent }) {
   op_payload_clear();
-  takeBack(streams);
+  takeBack({ __proto__: null, streams, targets: lent });
 }
 
-// Streams of data that was encoded and not taken by an op are their owner's again.
-function takeBack(streams) {
-  if (streams === undefined) return;
+// Streams and targets of data that was encoded and not taken by an op are their owner's again.
+function takeBack(handedOut) {
+  if (handedOut === undefined) return;
+  const { streams, targets: lent } = handedOut;
   for (let i = 0; i < streams.length; i++) withdrawStream(streams[i]);
+  for (let i = 0; i < lent.length; i++) targets.withdraw(lent[i]);
 }
 
-// Ids of the streams in the data that was encoded last, for `takeBack`.
+// Ids of the streams and targets in the data that was encoded last, for `takeBack`.
 function handedOut() {
-  return lastStreams;
+  return lastHandedOut;
 }
 
 function encodeMarked(value) {
@@ -225,7 +240,7 @@ function encodeExact(value) {
   if (value === undefined || isPlain(value, 0)) {
     const json = value === undefined ? undefined : JSONStringify(value);
     lastMarked = false;
-    lastStreams = undefined;
+    lastHandedOut = undefined;
     return json;
   }
   const taken = nothingTaken();
@@ -296,11 +311,14 @@ function toTree(value, within, depth, taken) {
       return "\0i" + digits;
     }
     case "object":
+    case "function":
       break;
     default:
       throw notPassed(`a ${typeof value}`);
   }
   if (value === null) return null;
+  if (targets !== undefined && targets.isTarget(value)) return "\0r" + addTarget(taken, value);
+  if (typeof value === "function") throw notPassed("a function");
   switch (kindOf(value)) {
     case "b":
       return "\0b" + addBytes(taken, value);
@@ -392,7 +410,7 @@ function className(value) {
 function notPassed(what) {
   return new TypeError(
     `${what} cannot be passed to another site: plain objects, arrays, Map, Set, Date, Error, bytes as ` +
-      "Uint8Array or ArrayBuffer, byte streams and primitive values can",
+      "Uint8Array or ArrayBuffer, byte streams, functions, objects of classes that extend RpcTarget and primitive values can",
   );
 }
 
@@ -509,6 +527,8 @@ function reviveString(text) {
         return Number(content);
       case "d":
         return new Date(Number(content));
+      case "r":
+        return targets === undefined ? null : targets.hold(Number(content));
       case "i":
         return StringPrototypeCharCodeAt(content, 0) === 45
           ? -BigInt("0x" + StringPrototypeSlice(content, 1))
@@ -531,6 +551,7 @@ function reviveString(text) {
 return {
   carryExactly,
   connectStreams,
+  connectTargets,
   encode,
   encodeExact,
   encodeValue,

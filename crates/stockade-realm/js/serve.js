@@ -39,6 +39,8 @@ const {
   SafeArrayIterator,
   SafeMap,
   String,
+  StringPrototypeCharCodeAt,
+  StringPrototypeSlice,
   TypedArrayPrototypeGetByteLength,
   TypeError,
 } = primordials;
@@ -53,6 +55,7 @@ const { datagram } = core.loadExtScript("ext:stockade_realm/datagram.js");
 const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
 const answer = core.loadExtScript("ext:stockade_realm/answer.js");
 const modules = core.loadExtScript("ext:stockade_realm/site.js");
+const targets = core.loadExtScript("ext:stockade_realm/targets.js");
 const globals = core.loadExtScript("ext:stockade_realm/site_globals.js");
 
 // Keys of `env` that are between the two runtimes. No key of a user begins with U+0000.
@@ -77,7 +80,7 @@ let newest; // most are answered before the next one comes
 
 // What the runtime keeps of a request that it has not done with.
 class Live {
-  constructor(id, settled) {
+  constructor(id, settled, scope) {
     this.id = id;
     this.request = undefined;
     this.aborted = false;
@@ -85,6 +88,9 @@ class Live {
     this.open = 0;
     this.begins = undefined;
     this.settled = settled;
+    // What it holds of other sites and has passed on to them, where there can be any.
+    this.scope = scope;
+    if (scope !== undefined) targets.retain(scope);
   }
 }
 
@@ -106,9 +112,12 @@ class ExecutionContext {
     webidl.requiredArguments(arguments.length, 1, "Failed to execute 'waitUntil'");
     if (live.open === 0) live.begins?.(live);
     live.open++;
+    const { scope } = live;
+    if (scope !== undefined) targets.retain(scope);
     const done = () => {
       live.open--;
       if (live.open === 0) live.settled?.(live);
+      if (scope !== undefined) targets.release(scope);
     };
     PromisePrototypeThen(PromiseResolve(promise), done, (error) => {
       op_guest_uncaught(error, true);
@@ -189,7 +198,7 @@ function onRequest(message) {
     }
     return;
   }
-  const live = new Live(message[0], undefined);
+  const live = new Live(message[0], undefined, targets.requestScope());
   keep(live);
   let result;
   try {
@@ -207,17 +216,20 @@ function onRequest(message) {
     inner.request = request;
     live.request = request;
     const ctx = new ExecutionContext(ours, live);
-    if (site.entrypoint === undefined) {
-      result = ReflectApply(site.fetch, site.target, [request, env, ctx]);
-    } else {
-      const target = new site.entrypoint(ctx, env);
-      result = target.fetch(request);
-    }
+    result = live.scope === undefined
+      ? callFetch(request, ctx)
+      : targets.within(live.scope, () => callFetch(request, ctx));
   } catch (error) {
     fail(live, error);
     return;
   }
   then(result, (response) => respond(live, response), (error) => fail(live, error));
+}
+
+function callFetch(request, ctx) {
+  if (site.entrypoint === undefined) return ReflectApply(site.fetch, site.target, [request, env, ctx]);
+  const target = new site.entrypoint(ctx, env);
+  return target.fetch(request);
 }
 
 // Waits for whatever a guest's function gave; a value goes on at once.
@@ -233,7 +245,7 @@ function then(value, done, failed) {
 
 function isThenable(value) {
   try {
-    return typeof value === "object" && value !== null && typeof value.then === "function";
+    return (typeof value === "object" || typeof value === "function") && value !== null && typeof value.then === "function";
   } catch {
     return false;
   }
@@ -258,6 +270,7 @@ function find(id) {
 function forget(live) {
   if (live === newest) newest = undefined;
   else MapPrototypeDelete(lives, live.id);
+  if (live.scope !== undefined) targets.release(live.scope);
 }
 
 // ---- Its answer ----
@@ -290,9 +303,11 @@ function settled(live) {
 let calls = 0;
 
 // The host is notified when a call's promises begin and end, since the reply to the call does not say so.
-function callLive() {
+function callLive(scope) {
   calls++;
-  const live = new Live(calls, (live) => control("call.settled", [live.id]));
+  const live = new Live(calls, (live) => control("call.settled", [live.id]), undefined);
+  // The call itself is what uses it until it is over.
+  live.scope = scope;
   live.begins = (live) => control("call.pending", [live.id]);
   return live;
 }
@@ -366,7 +381,7 @@ function onConnect(message) {
 // Does the work of a handler that gives no response, and says when it and what `waitUntil` was given are done.
 // `onError` is called before the host learns of a failure.
 function run(id, name, work, onError) {
-  const live = new Live(id, undefined);
+  const live = new Live(id, undefined, targets.requestScope());
   let error = null;
   const finish = () => {
     if (live.open > 0) {
@@ -375,6 +390,7 @@ function run(id, name, work, onError) {
     }
     live.settled = undefined;
     control(name, [id, error]);
+    if (live.scope !== undefined) targets.release(live.scope);
   };
   const fails = (thrown) => {
     op_guest_uncaught(thrown, true);
@@ -384,7 +400,8 @@ function run(id, name, work, onError) {
   };
   let result;
   try {
-    result = work(new ExecutionContext(ours, live));
+    const ctx = new ExecutionContext(ours, live);
+    result = live.scope === undefined ? work(ctx) : targets.within(live.scope, () => work(ctx));
   } catch (thrown) {
     fails(thrown);
     return;
@@ -449,16 +466,21 @@ function dispatchWaiting() {
   for (let i = 0; i < list.length; i++) list[i]();
 }
 
-// What another site may call by this name, as a function of the arguments.
+// What another site may call by this name: `{ work, scope }`, a function of the arguments and what it is called in.
 function callable(name) {
+  if (!serving) return undefined;
+  // What this site has passed to others has a U+0000 more in front.
+  if (StringPrototypeCharCodeAt(name, 0) === 0) return targets.callable(StringPrototypeSlice(name, 1));
   const found = site === undefined ? undefined : modules.callable(site, name);
   if (found === undefined) return undefined;
-  return (args) => {
+  const scope = new targets.Scope();
+  const work = (args) => {
     const target = site.entrypoint === undefined
       ? site.target
-      : new site.entrypoint(new ExecutionContext(ours, callLive()), env);
+      : new site.entrypoint(new ExecutionContext(ours, callLive(scope)), env);
     return ReflectApply(found, target, args);
   };
+  return { __proto__: null, work, scope };
 }
 
 // ---- The start ----
@@ -488,8 +510,10 @@ function configure(settings) {
   MapPrototypeSet(controls, "cron.run", onCron);
   MapPrototypeSet(controls, "connect.run", onConnect);
   sockets.configure();
+  targets.configure();
+  const { RpcPromise, RpcStub, RpcTarget } = targets;
   globals.install(
-    { __proto__: null, WorkerEntrypoint: modules.WorkerEntrypoint, env },
+    { __proto__: null, RpcPromise, RpcStub, RpcTarget, WorkerEntrypoint: modules.WorkerEntrypoint, env },
     { __proto__: null, connect, datagram },
   );
   return true;

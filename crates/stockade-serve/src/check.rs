@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use stockade_broker::LogAudit;
-use stockade_config::{Config, Diagnostic};
+use stockade_broker::{EgressLimits, EgressPolicy, LogAudit, SocketPolicy};
+use stockade_config::{Config, Diagnostic, Grant};
 use stockade_gateway::{Route, RouteTable};
 use stockade_grants::{Finding, Granting};
 use stockade_limits::{NODE_MODULES, SITE_MODULES};
@@ -128,9 +128,11 @@ fn unused_grants<'a>(
     };
     let unused = site
         .grants
-        .keys()
-        .filter(move |name| !files.modules.values().any(|text| names(text, name)));
-    unused.map(|name| {
+        .iter()
+        // A tunnel is used by rules.
+        .filter(|(_, grant)| !matches!(grant, Grant::WireguardTunnel(_)))
+        .filter(move |(name, _)| !files.modules.values().any(|text| names(text, name)));
+    unused.map(|(name, _)| {
         format!(
             "instances.{}.grants.{name}: no module of the site names {name}",
             site.name
@@ -169,7 +171,18 @@ async fn ask_servers(
 /// What is left of a site when its code and its files are good.
 fn what_it_may_use(brokers: &Brokers, site: &stockade_config::Instance) -> Result<(), SiteError> {
     let broker = brokers.with_roots(&site.data_guard.ca)?;
-    site::secrets(&broker, site)?;
-    broker.sockets(&site.name, plan::sockets::policy(&site.sockets))?;
+    let (_, secrets) = site::secrets(&broker, site)?;
+    let ways = site::ways(&broker, site)?;
+    let limit = EgressLimits::default().max_message_bytes;
+    let policy = EgressPolicy {
+        ways: ways.clone(),
+        ..plan::egress::policy(&site.data_guard, limit)
+    };
+    broker.egress(&site.name, policy, secrets)?;
+    let policy = SocketPolicy {
+        ways,
+        ..plan::sockets::policy(&site.sockets)
+    };
+    broker.sockets(&site.name, policy)?;
     Ok(())
 }

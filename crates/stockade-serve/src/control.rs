@@ -1,13 +1,15 @@
-//! The Unix socket over which `stockade reload` asks a running server to read its configuration again.
+//! The Unix socket over which `stockade reload` asks a running server to read its configuration again, and
+//! `stockade keys` asks it to read its API keys again.
 //!
-//! A client sends one line, `reload`, and gets one line of JSON, an [`Answer`].
+//! A client sends one line, `reload` or `keys`, and gets one line of JSON, an [`Answer`].
 //!
 //! Invariants: only this user and root are served, as the kernel reports them (`SO_PEERCRED`); a client that
-//! stalls keeps nobody else waiting; one reload runs at a time.
+//! stalls keeps nobody else waiting; one reload runs at a time, and a change of keys waits for none.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+
+use crate::keys::OpenKeys;
 
 /// How long a client may take to say what it wants.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,7 +101,10 @@ impl Control {
     ///
     /// # Errors
     /// When the socket cannot be created, or a server listens there already.
-    pub(crate) async fn listen(path: &Path) -> Result<(Self, mpsc::Receiver<Asked>), ControlError> {
+    pub(crate) async fn listen(
+        path: &Path,
+        keys: OpenKeys,
+    ) -> Result<(Self, mpsc::Receiver<Asked>), ControlError> {
         let failed = |source| ControlError::Listen {
             path: path.to_owned(),
             source,
@@ -117,7 +124,7 @@ impl Control {
         }
         .map_err(failed)?;
         let (sender, receiver) = mpsc::channel(1);
-        let task = tokio::spawn(accept(listener, sender));
+        let task = tokio::spawn(accept(listener, sender, keys));
         let control = Self {
             path: path.to_owned(),
             task,
@@ -141,10 +148,10 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn accept(listener: UnixListener, sender: mpsc::Sender<Asked>) {
-    let places = std::sync::Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
+async fn accept(listener: UnixListener, sender: mpsc::Sender<Asked>, keys: OpenKeys) {
+    let places = Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
     loop {
-        let Ok(place) = std::sync::Arc::clone(&places).acquire_owned().await else {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
         let stream = match listener.accept().await {
@@ -155,9 +162,9 @@ async fn accept(listener: UnixListener, sender: mpsc::Sender<Asked>) {
                 continue;
             }
         };
-        let sender = sender.clone();
+        let (sender, keys) = (sender.clone(), Arc::clone(&keys));
         tokio::spawn(async move {
-            if let Err(error) = serve_client(stream, &sender).await {
+            if let Err(error) = serve_client(stream, &sender, &keys).await {
                 tracing::debug!(%error, "a client of the control socket went wrong");
             }
             drop(place);
@@ -166,7 +173,11 @@ async fn accept(listener: UnixListener, sender: mpsc::Sender<Asked>) {
 }
 
 /// Reads one request and answers it.
-async fn serve_client(mut stream: UnixStream, sender: &mpsc::Sender<Asked>) -> io::Result<()> {
+async fn serve_client(
+    mut stream: UnixStream,
+    sender: &mpsc::Sender<Asked>,
+    keys: &OpenKeys,
+) -> io::Result<()> {
     let user = stream.peer_cred()?.uid();
     if user != 0 && user != rustix::process::geteuid().as_raw() {
         tracing::warn!(user, "another user was refused at the control socket");
@@ -175,25 +186,50 @@ async fn serve_client(mut stream: UnixStream, sender: &mpsc::Sender<Asked>) -> i
     let mut question = String::new();
     let mut reader = BufReader::new((&mut stream).take(MAX_QUESTION));
     timeout(ASK_TIMEOUT, reader.read_line(&mut question)).await??;
-    let answer = if question.trim() == "reload" {
-        let (asked, answer) = oneshot::channel();
-        let gone = Answer {
+    let answer = match question.trim() {
+        "reload" => reload(sender).await,
+        "keys" => refresh(keys).await,
+        _ => Answer {
             done: false,
-            message: "the server is stopping".to_owned(),
-        };
-        match sender.send(asked).await {
-            Ok(()) => answer.await.unwrap_or(gone),
-            Err(_) => gone,
-        }
-    } else {
-        Answer {
-            done: false,
-            message: "the only question is: reload".to_owned(),
-        }
+            message: "the only questions are: reload, keys".to_owned(),
+        },
     };
     let mut text = serde_json::to_string(&answer)?;
     text.push('\n');
     timeout(ASK_TIMEOUT, stream.write_all(text.as_bytes())).await?
+}
+
+/// Has the configuration read again.
+async fn reload(sender: &mpsc::Sender<Asked>) -> Answer {
+    let (asked, answer) = oneshot::channel();
+    let gone = Answer {
+        done: false,
+        message: "the server is stopping".to_owned(),
+    };
+    match sender.send(asked).await {
+        Ok(()) => answer.await.unwrap_or(gone),
+        Err(_) => gone,
+    }
+}
+
+/// Has the API keys read again.
+async fn refresh(keys: &OpenKeys) -> Answer {
+    let Some((_, keys)) = keys.get() else {
+        return Answer {
+            done: true,
+            message: "the server uses no API keys".to_owned(),
+        };
+    };
+    match keys.refresh().await {
+        Ok(count) => Answer {
+            done: true,
+            message: format!("{count} keys are in use"),
+        },
+        Err(message) => Answer {
+            done: false,
+            message,
+        },
+    }
 }
 
 /// Asks the server that listens at `path` to read its configuration again, and waits for the outcome.
@@ -201,6 +237,18 @@ async fn serve_client(mut stream: UnixStream, sender: &mpsc::Sender<Asked>) -> i
 /// # Errors
 /// When no server answers.
 pub async fn ask_to_reload(path: &Path) -> Result<Answer, AskError> {
+    ask(path, b"reload\n").await
+}
+
+/// Asks the server that listens at `path` to read its API keys again, and waits until they are in effect.
+///
+/// # Errors
+/// When no server answers.
+pub async fn ask_to_refresh_keys(path: &Path) -> Result<Answer, AskError> {
+    ask(path, b"keys\n").await
+}
+
+async fn ask(path: &Path, question: &[u8]) -> Result<Answer, AskError> {
     let mut stream = UnixStream::connect(path)
         .await
         .map_err(|source| AskError::NoServer {
@@ -212,7 +260,7 @@ pub async fn ask_to_reload(path: &Path) -> Result<Answer, AskError> {
         why,
     };
     let text = async {
-        stream.write_all(b"reload\n").await?;
+        stream.write_all(question).await?;
         let mut text = String::new();
         stream.take(MAX_ANSWER).read_to_string(&mut text).await?;
         Ok::<_, io::Error>(text)
@@ -237,7 +285,7 @@ mod tests {
             ask_to_reload(&path).await,
             Err(AskError::NoServer { .. })
         ));
-        let (control, mut questions) = Control::listen(&path).await.unwrap();
+        let (control, mut questions) = Control::listen(&path, OpenKeys::default()).await.unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let answer = Answer {
@@ -250,7 +298,7 @@ mod tests {
         });
         assert_eq!(ask_to_reload(&path).await.unwrap(), wanted);
         assert!(matches!(
-            Control::listen(&path).await,
+            Control::listen(&path, OpenKeys::default()).await,
             Err(ControlError::Taken { .. })
         ));
         drop(control);
@@ -263,14 +311,14 @@ mod tests {
         let path = folder.path().join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let (_control, _questions) = Control::listen(&path).await.unwrap();
+        let (_control, _questions) = Control::listen(&path, OpenKeys::default()).await.unwrap();
     }
 
     #[tokio::test]
     async fn control_other_question_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let (_control, _questions) = Control::listen(&path).await.unwrap();
+        let (_control, _questions) = Control::listen(&path, OpenKeys::default()).await.unwrap();
         let mut stream = UnixStream::connect(&path).await.unwrap();
         stream.write_all(&[b'x'; 64]).await.unwrap();
         let mut text = String::new();

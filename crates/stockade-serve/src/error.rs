@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use stockade_auth::{PepperError, StoreError};
 use stockade_broker::{BrokerError, FileError, SecretsError};
 use stockade_config::Diagnostics;
 use stockade_gateway::{AssetsError, ListenError, TableError};
@@ -66,6 +67,12 @@ pub enum ServeError {
     /// The shared state.
     #[error("cannot open the shared state: {0}")]
     State(#[from] OpenError),
+    /// The API keys.
+    #[error("cannot open the API keys: {0}")]
+    Keys(#[from] StoreError),
+    /// The pepper of the API keys.
+    #[error("cannot open the API keys: {0}")]
+    Pepper(#[from] PepperError),
     /// What cannot change while the server runs.
     #[error("{0} cannot change while the server runs\n  fix: restart it")]
     Fixed(&'static str),

@@ -17,6 +17,7 @@ mod check;
 mod control;
 mod directory;
 mod error;
+mod keys;
 mod log;
 mod metrics;
 mod observe;
@@ -34,7 +35,7 @@ mod tls;
 #[doc(hidden)]
 pub use capabilities::parse_state_calls;
 pub use check::{Checked, check};
-pub use control::{Answer, AskError, ControlError, ask_to_reload};
+pub use control::{Answer, AskError, ControlError, ask_to_refresh_keys, ask_to_reload};
 pub use error::{ServeError, SiteError};
 pub use plan::egress_policy;
 pub use server::{ServeOptions, Stopped, serve};

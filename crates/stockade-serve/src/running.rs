@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use stockade_auth::Keys;
 use stockade_config::Config;
 use stockade_state::SqliteStore;
 use stockade_tls::TlsStore;
@@ -22,6 +23,8 @@ pub(crate) struct Running {
     /// The certificates of each listener, in the configuration's order; none where it is plain.
     pub(crate) listener_tls: Vec<Option<Arc<TlsStore>>>,
     pub(crate) store: Option<SqliteStore>,
+    /// The API keys, once an instance has asked for them.
+    pub(crate) keys: Option<Keys>,
     /// Where metrics and health are served.
     pub(crate) metrics_address: Option<SocketAddr>,
     pub(crate) sites: BTreeMap<String, Arc<Site>>,
@@ -35,6 +38,7 @@ impl Running {
             tls: TlsStores::default(),
             listener_tls: Vec::new(),
             store: None,
+            keys: None,
             metrics_address: None,
             sites: BTreeMap::new(),
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_broker::{Broker, Secrets};
+use stockade_broker::{Broker, EgressPolicy, Secrets, SocketPolicy, Ways};
 use stockade_config::{AssetsOrder, Instance as SiteConfig};
 use stockade_gateway::Target;
 use stockade_grants::Grants;
@@ -193,6 +193,15 @@ pub(crate) fn secrets<'a>(
     Ok((plain, broker.secrets(&config.name, kept)?))
 }
 
+/// The tunnels that a site's rules may name.
+pub(crate) fn ways(broker: &Broker, config: &SiteConfig) -> Result<Ways, SiteError> {
+    let ways = stockade_grants::ways(broker, &config.name, &config.grants);
+    ways.map_err(|source| SiteError::Grant {
+        name: "wireguard_tunnel".to_owned(),
+        source,
+    })
+}
+
 /// The options of a site's instance, and what it may ask for.
 async fn make(
     context: &SiteContext,
@@ -206,7 +215,11 @@ async fn make(
     let (plain, secrets) = secrets(broker, config)?;
     let values = plain.into_iter().chain(secrets.environment());
     let env = plan::instance::environment(config, values)?;
-    let policy = plan::egress::policy(&config.data_guard, with.socket_message);
+    let ways = ways(broker, config)?;
+    let policy = EgressPolicy {
+        ways: ways.clone(),
+        ..plan::egress::policy(&config.data_guard, with.socket_message)
+    };
     let granted = capabilities::open(&Ground {
         site: config,
         broker,
@@ -217,8 +230,12 @@ async fn make(
         assets: assets.as_ref(),
     })
     .await?;
-    let egress = broker.egress(name, policy, secrets);
-    let sockets = broker.sockets(name, plan::sockets::policy(&config.sockets))?;
+    let egress = broker.egress(name, policy, secrets)?;
+    let policy = SocketPolicy {
+        ways,
+        ..plan::sockets::policy(&config.sockets)
+    };
+    let sockets = broker.sockets(name, policy)?;
     let services = SiteServices::new(egress, sockets, granted, &context.metrics.site(name));
     let options = plan::instance::options(config, env, Some(code), with.socket_message);
     Ok((options, services))

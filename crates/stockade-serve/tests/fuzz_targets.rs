@@ -76,6 +76,7 @@ targets! {
     tls "../../../fuzz/fuzz_targets/tls.rs"
     to_worker "../../../fuzz/fuzz_targets/to_worker.rs"
     transpile "../../../fuzz/fuzz_targets/transpile.rs"
+    wireguard "../../../fuzz/fuzz_targets/wireguard.rs"
 }
 
 #[test]

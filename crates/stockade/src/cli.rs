@@ -10,8 +10,8 @@ use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
 use crate::commands::{
-    self, AuditArgs, CallArgs, CheckArgs, DoctorArgs, ExecArgs, Level, ReloadArgs, RpcArgs,
-    ServeArgs,
+    self, AuditArgs, CallArgs, CheckArgs, DoctorArgs, ExecArgs, KeysArgs, Level, ReloadArgs,
+    RpcArgs, ServeArgs,
 };
 
 /// Where debuggers look first.
@@ -60,6 +60,9 @@ pub(crate) enum Command {
     /// Verify, search and follow an audit log
     #[command(after_help = commands::AUDIT_EXAMPLES)]
     Audit(AuditArgs),
+    /// Make, list, rotate and revoke the API keys with which clients reach sites
+    #[command(after_help = commands::KEYS_EXAMPLES)]
+    Keys(Box<KeysArgs>),
     /// Report which levels of isolation work on this machine, and attack them
     #[command(after_help = commands::DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),

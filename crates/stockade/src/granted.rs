@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use serde_json::json;
-use stockade_broker::{Egress, Secrets};
+use stockade_broker::{Egress, EgressPolicy, Secrets};
 use stockade_capability::{Capability, ErrorName, Owner};
 use stockade_config::{DataGuard, Grant, parse_data_guard};
 use stockade_grants::{Approval, Approver, Asked, GrantError, ProgramGrants};
@@ -73,14 +73,19 @@ impl Grants {
     }
 
     /// Lets `fetch` reach these hosts, as `data_guard.outbound_whitelist` names them: a host, `*.` and a host, a
-    /// network, each with a scheme or a port if need be. Unlike there, an address or a network that is named here, and
-    /// `localhost`, may be private.
+    /// network, each with a scheme or a port if need be. Text that begins with `{` is a rule as in `data_guard.rules`,
+    /// such as `{hosts: [api.example.com], proxy: "socks5://127.0.0.1:1080"}`; relative paths in it begin at the
+    /// current folder. Unlike in a configuration file, an address or a network that is named here, and `localhost`, may
+    /// be private, and credentials of a proxy may be plain text.
     ///
     /// # Errors
     /// What is wrong with them.
     pub fn allow_fetch<T: AsRef<str>>(mut self, hosts: &[T]) -> Result<Self, GrantError> {
-        let hosts: Vec<_> = hosts.iter().map(AsRef::as_ref).collect();
-        let text = json!({ "outbound_whitelist": hosts }).to_string();
+        let all = hosts.iter().map(AsRef::as_ref);
+        let (rules, hosts): (Vec<&str>, Vec<&str>) =
+            all.partition(|text| text.trim_start().starts_with('{'));
+        let (hosts, rules) = (json!(hosts), rules.join(","));
+        let text = format!("{{\"outbound_whitelist\": {hosts}, \"rules\": [{rules}]}}");
         let mut guard = parse_data_guard(&text, Path::new("."))?;
         for rule in &guard.rules {
             guard.allow_private.extend(&rule.addresses);
@@ -151,10 +156,16 @@ impl Opener {
     ) -> Result<GrantedGuest, GrantError> {
         let program = self.program()?;
         let name = name_of(handle.id());
+        let ways = stockade_grants::ways(program.broker(), &name, &grants.named)?;
         let egress = grants.fetch.as_ref().map(|guard| {
-            let policy = egress_policy(guard, bounds::MAX_MESSAGE_BYTES);
-            program.broker().egress(&name, policy, Secrets::default())
+            let policy = EgressPolicy {
+                ways,
+                ..egress_policy(guard, bounds::MAX_MESSAGE_BYTES)
+            };
+            let opened = program.broker().egress(&name, policy, Secrets::default());
+            opened.map_err(GrantError::from)
         });
+        let egress = egress.transpose()?;
         let takes = match egress {
             Some(_) => Takes::BindingsAndFetch,
             None => Takes::Bindings,

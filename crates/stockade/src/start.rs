@@ -21,6 +21,8 @@ pub fn run_if_worker() {
             stockade_jail::Role::Isolates => stockade_isolate::worker_main(inside),
             stockade_jail::Role::Attack => stockade_attack::main(inside),
             stockade_jail::Role::Database { .. } => stockade_sqlite::worker_main(inside),
+            // It is a clone of the helper's own template.
+            stockade_jail::Role::Helper => stockade_jail::leave(stockade_jail::EXIT_FAILED),
         },
         Some(stockade_isolate::worker_template),
     );

@@ -1,7 +1,7 @@
 // Right and wrong uses of what a site has.
 import { AsyncLocalStorage as HookStorage, AsyncResource } from "node:async_hooks";
 import { connect } from "cloudflare:sockets";
-import { env as shared, WorkerEntrypoint } from "cloudflare:workers";
+import { env as shared, RpcTarget, WorkerEntrypoint } from "cloudflare:workers";
 import { connect as same } from "stockade:sockets";
 
 interface Env {
@@ -33,6 +33,16 @@ export default {
     const bytes: Uint8Array | null = await env.FILES.read("a.bin", { offset: 1 });
     const file: string | null = await env.FILES.read("a.txt", "text");
     await env.FILES.write("b", other.body ?? "none", { createNew: true });
+    await env.FILES.write("b", bytes ?? "", { offset: 4 });
+    const appended: number = (await env.FILES.append("log", "line")).size;
+    await env.FILES.rename("b", "c", { createNew: appended > 1 });
+    for await (const { kind, path } of await env.FILES.watch("", { recursive: true })) {
+      if (kind === "rescan") await env.FILES.copy(path, "copy");
+      // @ts-expect-error: not a kind of change
+      if (kind === "renamed") break;
+    }
+    // @ts-expect-error: a watch is there when its promise is fulfilled
+    env.FILES.watch("").cancel();
     const events = new EventSource("https://a.example/events");
     events.onmessage = ({ data }) => console.log(data.length);
     const socket = new WebSocket("wss://a.example/", new Set(["chat"]));
@@ -99,6 +109,27 @@ export function rewritten(response: Response): Response {
     })
     .onDocument({ end: (end) => end.append("<!-- -->", { html: true }) })
     .transform(response);
+}
+
+class Draft extends RpcTarget {
+  text = "";
+  append(text: string): number {
+    return (this.text += text).length;
+  }
+}
+
+export async function stubs(notes: Service<{ open(): Promise<Stub<Draft>>; watch(fn: (n: number) => void): Promise<void> }>) {
+  using draft = await notes.open();
+  const length: number = await draft.append("a");
+  const another: Stub<Draft> = draft.dup();
+  another[Symbol.dispose]();
+  await notes.watch((n) => console.log(n + length, new Draft()));
+  const early: number = await notes.open().append("b");
+  const text: string = await draft.text;
+  // @ts-expect-error -- a property is read at the other site
+  const now: string = draft.text;
+  // @ts-expect-error -- there is no such method
+  console.log(early, text, now, await draft.nothing());
 }
 
 export const bad = {

@@ -1,6 +1,5 @@
 //! One request over one connection, and its answer.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
@@ -13,7 +12,7 @@ use stockade_http::{Body, empty_body};
 use tokio::time::Instant;
 
 use crate::audit::Reason;
-use crate::connect::Speaks;
+use crate::connector::{Connected, Form, Speaks};
 use crate::decode::{self, Coding, DecodeLimits, Masked};
 use crate::download::{Download, DownloadLimits, describe};
 use crate::error::EgressError;
@@ -23,7 +22,7 @@ use crate::pool::{Key, MAX_FIELDS, MAX_HEAD, Pool, SendFailure, Sender};
 use crate::target::Target;
 use crate::upload::Upload;
 
-use super::{Egress, connect_error, invalid, timed_out};
+use super::{Allowed, Egress, invalid, timed_out};
 
 /// A request of the guest, as far as it is checked and changed.
 pub(crate) struct Outgoing {
@@ -41,18 +40,17 @@ impl Egress {
         in_flight: Arc<InFlight>,
         outgoing: Outgoing,
         body: Option<Body>,
-        addresses: Vec<IpAddr>,
+        allowed: Allowed<'_>,
         deadline: Instant,
     ) -> Result<Response<Body>, EgressError> {
         let limits = &self.policy.limits;
         let target = &outgoing.target;
-        let keys = addresses.iter().map(|&address| Key::new(target, address));
-        let kept = self.pool.take(keys);
+        let kept = self.pool.take(allowed.keys(target));
         let mut is_reused = kept.is_some();
         let (mut key, mut sender) = match kept {
             Some(kept) => kept,
             None => {
-                self.connect_new(&in_flight, target, &addresses, deadline)
+                self.connect_new(&in_flight, target, &allowed, deadline)
                     .await?
             }
         };
@@ -65,7 +63,7 @@ impl Egress {
             }
             None => empty_body(),
         };
-        let mut request = outgoing.request(sender.version(), body)?;
+        let mut request = outgoing.request(&sender, body)?;
         let response = loop {
             let failure = match self.head(&in_flight, &mut sender, request).await? {
                 Ok(response) => break response,
@@ -82,9 +80,9 @@ impl Egress {
             is_reused = false;
             let deadline = Instant::now() + limits.connect_timeout;
             (key, sender) = self
-                .connect_new(&in_flight, target, &addresses, deadline)
+                .connect_new(&in_flight, target, &allowed, deadline)
                 .await?;
-            request = outgoing.request(sender.version(), body)?;
+            request = outgoing.request(&sender, body)?;
         };
         let is_head = outgoing.method == Method::HEAD;
         self.receive(
@@ -212,28 +210,29 @@ impl Egress {
         &self,
         in_flight: &InFlight,
         target: &Target,
-        addresses: &[IpAddr],
+        allowed: &Allowed<'_>,
         deadline: Instant,
     ) -> Result<(Key, Sender), EgressError> {
-        let connected = tokio::time::timeout_at(deadline, self.connect(target, addresses)).await;
+        let connected = tokio::time::timeout_at(deadline, self.start(target, allowed)).await;
         let limit = self.policy.limits.connect_timeout;
         connected
             .unwrap_or_else(|_| Err(timed_out(target, "connecting", limit)))
             .map_err(|error| in_flight.fails(error))
     }
 
-    async fn connect(
+    /// Opens a connection and begins to speak HTTP over it.
+    async fn start(
         &self,
         target: &Target,
-        addresses: &[IpAddr],
+        allowed: &Allowed<'_>,
     ) -> Result<(Key, Sender), EgressError> {
-        let connected = self
-            .connector
-            .connect(target, addresses, Speaks::Http)
-            .await;
-        let (stream, address) = connected.map_err(|failure| connect_error(target, &failure))?;
-        let key = Key::new(target, address);
-        let sender = Sender::start(stream)
+        let Connected {
+            stream,
+            address,
+            form,
+        } = self.connect(target, allowed, Speaks::Http).await?;
+        let key = Key::new(target, address, allowed.connector);
+        let sender = Sender::start(stream, form)
             .await
             .map_err(|error| EgressError::Connect {
                 target: target.to_string(),
@@ -249,22 +248,25 @@ impl Egress {
 }
 
 impl Outgoing {
-    fn request(&self, version: Version, body: Body) -> Result<Request<Body>, EgressError> {
+    fn request(&self, sender: &Sender, body: Body) -> Result<Request<Body>, EgressError> {
         let mut headers = self.headers.clone();
         let authority = self.target.authority();
-        let uri = if version == Version::HTTP_2 {
-            let scheme = self.target.scheme_name();
-            Uri::builder()
-                .scheme(scheme)
-                .authority(authority)
-                .path_and_query(&*self.target.path)
-                .build()
+        let is_h2 = sender.version() == Version::HTTP_2;
+        let path = Uri::builder().path_and_query(&*self.target.path);
+        let uri = if is_h2 || matches!(sender.form(), Form::Absolute(_)) {
+            let whole = path.scheme(self.target.scheme_name());
+            whole.authority(authority.as_str()).build()
         } else {
+            path.build()
+        };
+        if let Form::Absolute(Some(authorization)) = sender.form() {
+            headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
+        }
+        if !is_h2 {
             let host =
                 HeaderValue::try_from(authority).map_err(|error| invalid("the host", error))?;
             headers.insert(header::HOST, host);
-            Uri::builder().path_and_query(&*self.target.path).build()
-        };
+        }
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri.map_err(|error| invalid("the URL", error))?;

@@ -1,5 +1,7 @@
 //! Why an operation on a granted folder failed.
 
+use std::fmt;
+
 use crate::audit::{Reason, Refusal};
 
 /// An operation on a file that failed. Its text may be shown to the guest.
@@ -33,7 +35,7 @@ pub enum FileError {
         /// The guest's path.
         path: String,
         /// What is wrong.
-        why: &'static str,
+        why: Misfit,
     },
     /// The machine's fault, not the guest's.
     #[error("{binding}: {what} {path:?} failed: {why}")]
@@ -49,7 +51,60 @@ pub enum FileError {
     },
 }
 
+/// Why an operation does not fit what lies at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    /// A file is needed.
+    Folder,
+    /// A folder is needed.
+    NoFolder,
+    /// A folder with something in it is not deleted or replaced.
+    NotEmpty,
+    /// A folder is not moved below itself.
+    IntoItself,
+    /// What was opened has no name any more.
+    Gone,
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Folder => "is a folder",
+            Self::NoFolder => "is not a folder, or lies in a file",
+            Self::NotEmpty => "is not empty",
+            Self::IntoItself => "cannot be moved into itself",
+            Self::Gone => "was replaced or deleted meanwhile",
+        })
+    }
+}
+
 impl FileError {
+    /// The code that Node gives such an error.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => match refusal.reason {
+                Reason::Storage { .. } | Reason::TooMany { .. } => "EDQUOT",
+                Reason::TooLarge { .. } => "EFBIG",
+                Reason::ReadOnly => "EROFS",
+                Reason::HardLinks => "EPERM",
+                Reason::Watches { .. } => "ENOSPC",
+                Reason::Concurrency { .. } | Reason::Rate { .. } => "EAGAIN",
+                _ => "EACCES",
+            },
+            Self::NotFound { .. } => "ENOENT",
+            Self::Exists { .. } => "EEXIST",
+            Self::Kind { why, .. } => match why {
+                Misfit::Folder => "EISDIR",
+                Misfit::NoFolder => "ENOTDIR",
+                Misfit::NotEmpty => "ENOTEMPTY",
+                Misfit::IntoItself => "EINVAL",
+                Misfit::Gone => "ESTALE",
+            },
+            Self::Failed { .. } => "EIO",
+        }
+    }
+
     /// The name that JavaScript gives such an error.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -67,9 +122,10 @@ impl FileError {
 /// may be tried later.
 fn name_of(reason: &Reason) -> &'static str {
     match reason {
-        Reason::Storage { .. } | Reason::TooMany { .. } | Reason::Budget { .. } => {
-            "QuotaExceededError"
-        }
+        Reason::Storage { .. }
+        | Reason::TooMany { .. }
+        | Reason::Watches { .. }
+        | Reason::Budget { .. } => "QuotaExceededError",
         Reason::Rate { .. } | Reason::Concurrency { .. } => "BusyError",
         Reason::TooLarge { .. } => "RangeError",
         _ => "TypeError",

@@ -4,8 +4,8 @@
 const MOST: usize = 1024;
 /// Bytes of one name; file systems take 255, and a temporary name needs some.
 const MOST_NAME: usize = 200;
-/// Folders within folders.
-const MOST_DEPTH: usize = 32;
+/// Names of a path.
+pub(crate) const MOST_DEPTH: usize = 32;
 /// Names that begin so are the broker's own, for files that are being written.
 const OWN_PREFIX: &str = ".stockade-";
 /// The names of files that are being written.
@@ -41,6 +41,11 @@ impl GuestPath {
             None if self.0.is_empty() => None,
             None => Some((".", &self.0)),
         }
+    }
+
+    /// How many names it has.
+    pub(crate) fn depth(&self) -> usize {
+        self.0.split('/').filter(|name| !name.is_empty()).count()
     }
 
     /// The folders on the way, outermost first.

@@ -33,7 +33,7 @@ pub(crate) struct Held {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     held: Mutex<Held>,
-    /// Held while a file takes another's place or is deleted, so that its size is given back once.
+    /// Held while a name or a size changes, so that what a file takes is counted once.
     pub(crate) change: Mutex<()>,
 }
 
@@ -71,6 +71,23 @@ impl Ledger {
         })
     }
 
+    /// Takes room for bytes by which a file grows.
+    pub(crate) fn take(&self, bytes: u64, most_bytes: Option<u64>) -> Result<(), Full> {
+        let mut held = self.held.lock();
+        let total = held.bytes.saturating_add(bytes);
+        if bytes > 0 && most_bytes.is_some_and(|most| total > most) {
+            return Err(Full);
+        }
+        held.bytes = total;
+        Ok(())
+    }
+
+    /// Gives back bytes of a file that became shorter.
+    pub(crate) fn release(&self, bytes: u64) {
+        let mut held = self.held.lock();
+        held.bytes = held.bytes.saturating_sub(bytes);
+    }
+
     /// Gives back what a file or folder of `size` bytes took.
     pub(crate) fn give_back(&self, size: u64) {
         let mut held = self.held.lock();
@@ -90,12 +107,7 @@ pub(crate) struct Room {
 impl Room {
     /// Takes more, before it is written.
     pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), Full> {
-        let mut held = self.ledger.held.lock();
-        let total = held.bytes.saturating_add(bytes);
-        if self.most_bytes.is_some_and(|most| total > most) {
-            return Err(Full);
-        }
-        held.bytes = total;
+        self.ledger.take(bytes, self.most_bytes)?;
         self.bytes += bytes;
         Ok(())
     }

@@ -2,14 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustls::ClientConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use stockade_http::Host;
 use stockade_limits::RateLimiter;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,16 +17,19 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::datagrams::{Datagrams, Pace};
+use super::datagrams::{DatagramSocket, Datagrams, Pace};
 use super::policy::{Protocol, Secure, SocketPolicy, SocketRule, TlsUse};
 use super::stream::{SocketStream, Transport, Watched};
 use crate::audit::{Action, Audit, Reason, Refusal};
 use crate::budget::Quota;
-use crate::connect::{self, BrokerError, ConnectFailure, race, tls_error};
+use crate::carrier::Carrier;
+use crate::connect::{self, BrokerError, ConnectFailure, Destination, tls_error};
 use crate::error::EgressError;
 use crate::in_flight::{Begun, InFlight};
 use crate::policy::{Admitted, Denied, EgressLimits, names};
 use crate::resolve::Resolver;
+use crate::rule_tls::RuleTls;
+use crate::via::Ways;
 
 /// Datagrams of this time may go at once.
 const DATAGRAMS_AT_ONCE: Duration = Duration::from_secs(1);
@@ -55,12 +55,31 @@ pub struct Sockets {
     policy: SocketPolicy,
     limits: EgressLimits,
     /// Of each rule, in order.
-    tls: Vec<Option<TlsConnector>>,
+    openers: Vec<Opener>,
     audit: Arc<dyn Audit>,
     quota: Arc<Quota>,
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
     open: Arc<Semaphore>,
     pace: Pace,
+}
+
+/// How the connections of a rule are made.
+struct Opener {
+    tls: Option<RuleTls>,
+    carrier: Carrier,
+}
+
+impl Opener {
+    /// Trusts Mozilla's roots and those of the rule. The certificate is for servers; a proxy is shown none.
+    fn new(rule: &SocketRule, ways: &Ways, resolver: &Arc<Resolver>) -> Result<Self, BrokerError> {
+        let roots = Arc::new(connect::roots(&[])?);
+        let tls = |client| RuleTls::open(Arc::clone(&roots), &rule.ca, client, &[]);
+        let is_used = rule.tls != TlsUse::Off;
+        Ok(Self {
+            tls: is_used.then(|| tls(rule.client.as_ref())).transpose()?,
+            carrier: Carrier::of(rule, ways, resolver, || tls(None))?,
+        })
+    }
 }
 
 /// What [`Sockets`] are made of besides their policy.
@@ -152,32 +171,6 @@ impl TlsStart {
     }
 }
 
-/// TLS that trusts Mozilla's roots and those of the rule, and shows its certificate to servers that ask.
-fn tls_config(rule: &SocketRule) -> Result<Arc<ClientConfig>, BrokerError> {
-    let roots = Arc::new(connect::roots(&rule.ca)?);
-    let at = |path: &Path, why: String| BrokerError::Client {
-        path: path.to_owned(),
-        why,
-    };
-    let identity = rule.client.as_ref().map(|client| {
-        let certificates = CertificateDer::pem_file_iter(&client.certificate)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| at(&client.certificate, error.to_string()))?;
-        if certificates.is_empty() {
-            let why = "no certificate in it (PEM: -----BEGIN CERTIFICATE-----)";
-            return Err(at(&client.certificate, why.to_owned()));
-        }
-        let key = PrivateKeyDer::from_pem_file(&client.key)
-            .map_err(|error| at(&client.key, error.to_string()))?;
-        Ok((certificates, key))
-    });
-    let config = connect::client_config(roots, identity.transpose()?, &[]);
-    config.map(Arc::new).map_err(|why| {
-        let path = rule.client.as_ref().map(|client| client.key.as_path());
-        at(path.unwrap_or(Path::new("")), why)
-    })
-}
-
 /// The name that a server must prove, where `host` can be one.
 fn server_name(host: Host) -> Option<ServerName<'static>> {
     match host {
@@ -188,23 +181,17 @@ fn server_name(host: Host) -> Option<ServerName<'static>> {
 
 impl Sockets {
     pub(crate) fn new(policy: SocketPolicy, parts: SocketParts) -> Result<Self, BrokerError> {
-        let connector = |rule: &SocketRule| {
-            (rule.tls != TlsUse::Off)
-                .then(|| tls_config(rule).map(TlsConnector::from))
-                .transpose()
-        };
-        let tls = policy
-            .rules
-            .iter()
-            .map(connector)
-            .collect::<Result<_, _>>()?;
+        let resolver = Arc::new(parts.resolver);
+        let opener = |rule| Opener::new(rule, &policy.ways, &resolver);
+        let openers = policy.rules.iter().map(opener);
+        let openers = openers.collect::<Result<_, _>>()?;
         let limits = policy.limits.as_egress();
         Ok(Self {
             instance: parts.instance,
-            tls,
+            openers,
             audit: parts.audit,
             quota: Arc::new(parts.quota),
-            resolver: parts.resolver,
+            resolver,
             open: Arc::new(Semaphore::new(
                 limits.concurrent.min(Semaphore::MAX_PERMITS),
             )),
@@ -248,18 +235,26 @@ impl Sockets {
         let limit = self.limits.connect_timeout;
         let open = async {
             let (rule, addresses) = self.checked_addresses(&admitted, &host, &shown).await?;
-            let opened = match wanted.protocol {
-                Protocol::Tcp => race(&addresses, wanted.port).await.map(|tcp| {
-                    let _ = tcp.set_nodelay(true);
-                    Transport::Left(tcp)
-                }),
-                Protocol::Udp => udp(&addresses, wanted.port)
-                    .await
-                    .map(|socket| Transport::Right(Datagrams::new(socket, self.pace.clone()))),
+            let destination = match &addresses {
+                Some(addresses) => Destination::Addresses(addresses, wanted.port),
+                None => Destination::Host(&host, wanted.port),
             };
-            let transport = opened.map_err(|error| EgressError::Connect {
+            let carrier = self
+                .opener(rule)
+                .map_or(&Carrier::Nothing, |(_, opener)| &opener.carrier);
+            let opened = match wanted.protocol {
+                Protocol::Tcp => {
+                    let opened = carrier.open(destination).await;
+                    opened.map(|(wire, _)| Transport::Left(wire))
+                }
+                Protocol::Udp => udp(carrier, destination)
+                    .await
+                    .map(|socket| Transport::Right(Datagrams::new(socket, self.pace.clone())))
+                    .map_err(|error| ConnectFailure::Tcp(error.kind())),
+            };
+            let transport = opened.map_err(|failure| EgressError::Connect {
                 target: shown.clone(),
-                why: error.kind().to_string(),
+                why: failure.to_string(),
             })?;
             Ok((rule, transport))
         };
@@ -286,8 +281,11 @@ impl Sockets {
             idle: self.limits.idle_timeout,
             life: self.limits.request_timeout,
         };
-        let connector = self.tls_of(rule).filter(|_| is_tcp);
-        let start = connector.map(|(rule, connector)| TlsStart {
+        let start = match self.opener(rule).filter(|_| is_tcp) {
+            Some((rule, Opener { tls: Some(tls), .. })) => Some((rule, tls.connector().await)),
+            _ => None,
+        };
+        let start = start.map(|(rule, connector)| TlsStart {
             sockets: Arc::clone(&self),
             rule,
             connector,
@@ -319,30 +317,37 @@ impl Sockets {
         })
     }
 
-    /// The index of a rule, and what puts TLS into its connections, where any does.
-    fn tls_of(&self, rule: &SocketRule) -> Option<(usize, TlsConnector)> {
+    /// The index of a rule, and how its connections are made.
+    fn opener(&self, rule: &SocketRule) -> Option<(usize, &Opener)> {
         let at = self
             .policy
             .rules
             .iter()
             .position(|other| std::ptr::eq(other, rule))?;
-        Some((at, self.tls.get(at)?.clone()?))
+        Some((at, self.openers.get(at)?))
     }
 
+    /// The rule that allows a connection, and all addresses of the host; `None` where the rule's proxy resolves it.
     async fn checked_addresses<'a>(
         &self,
         admitted: &Admitted<'a, SocketRule>,
         host: &Host,
         shown: &str,
-    ) -> Result<(&'a SocketRule, Vec<IpAddr>), EgressError> {
-        let resolved = self.resolver.addresses(host).await;
+    ) -> Result<(&'a SocketRule, Option<Vec<IpAddr>>), EgressError> {
+        if let Some(rule) = admitted.unresolved(host) {
+            return Ok((rule, None));
+        }
+        let resolved = match admitted.via() {
+            Some(via) => via.addresses(host).await,
+            None => self.resolver.addresses(host).await,
+        };
         let addresses = resolved.map_err(|failure| EgressError::Resolve {
             target: shown.to_owned(),
             why: failure.to_string(),
         })?;
         let rule = admitted.check(&addresses);
         let rule = rule.map_err(|denied| self.deny(shown, denied))?;
-        Ok((rule, addresses))
+        Ok((rule, Some(addresses)))
     }
 
     fn refuse(&self, shown: &str, rule: Option<Arc<str>>, reason: Reason) -> EgressError {
@@ -388,7 +393,16 @@ fn show(protocol: Protocol, host: &Host, port: u16) -> String {
 }
 
 /// A socket for datagrams to the first of `addresses`, which takes none of anyone else.
-async fn udp(addresses: &[IpAddr], port: u16) -> io::Result<UdpSocket> {
+async fn udp(carrier: &Carrier, destination: Destination<'_>) -> io::Result<DatagramSocket> {
+    let (addresses, port) = match (carrier, destination) {
+        (Carrier::System, Destination::Addresses(addresses, port)) => (addresses, port),
+        (Carrier::Tunnel(via), Destination::Addresses(addresses, port)) => {
+            let (socket, to) = via.datagrams(addresses, port)?;
+            return Ok(DatagramSocket::Tunnel(socket, to));
+        }
+        // Datagrams go through no proxy.
+        _ => return Err(io::ErrorKind::AddrNotAvailable.into()),
+    };
     let address = addresses.first().copied();
     let address = address.ok_or(io::ErrorKind::AddrNotAvailable)?;
     let any: IpAddr = match address {
@@ -397,5 +411,5 @@ async fn udp(addresses: &[IpAddr], port: u16) -> io::Result<UdpSocket> {
     };
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect((address, port)).await?;
-    Ok(socket)
+    Ok(DatagramSocket::System(socket))
 }

@@ -1,14 +1,16 @@
 //! Datagrams as a stream of bytes: each is its length in two bytes, the higher one first, and its data.
 //!
-//! The socket is connected to one checked address: the system passes on what comes from there, and nothing else.
+//! The socket speaks with one checked address: what comes from elsewhere is not passed on.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
 use stockade_limits::RateLimiter;
+use stockade_wireguard::TunnelDatagrams;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, Sleep};
@@ -21,9 +23,51 @@ const HEAD: usize = 2;
 /// When datagrams may be sent, shared by the sockets of an instance.
 pub(super) type Pace = Option<Arc<Mutex<RateLimiter>>>;
 
+/// A socket that speaks with one address alone.
+pub(super) enum DatagramSocket {
+    /// The system passes on what comes from its address.
+    System(UdpSocket),
+    /// Of a tunnel, with the address.
+    Tunnel(TunnelDatagrams, SocketAddr),
+}
+
+impl DatagramSocket {
+    /// Receives a datagram.
+    fn poll_receive(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::System(socket) => {
+                let mut read = ReadBuf::new(buffer);
+                ready!(socket.poll_recv(cx, &mut read))?;
+                Poll::Ready(Ok(read.filled().len()))
+            }
+            Self::Tunnel(socket, address) => loop {
+                let (length, from) = ready!(socket.poll_receive(cx, buffer))?;
+                if from == *address {
+                    return Poll::Ready(Ok(length));
+                }
+            },
+        }
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<()>> {
+        match self {
+            Self::System(socket) => socket.poll_send(cx, data).map_ok(|_| ()),
+            Self::Tunnel(socket, address) => socket.poll_send(cx, data, *address),
+        }
+    }
+
+    /// Whether there may be a datagram to receive.
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::System(socket) => socket.poll_recv_ready(cx),
+            Self::Tunnel(socket, _) => socket.poll_ready(cx),
+        }
+    }
+}
+
 /// The datagrams of one socket.
 pub(super) struct Datagrams {
-    socket: UdpSocket,
+    socket: DatagramSocket,
     pace: Pace,
     after: Option<Pin<Box<Sleep>>>,
     /// What was received and not read, from `read` on.
@@ -34,7 +78,7 @@ pub(super) struct Datagrams {
 }
 
 impl Datagrams {
-    pub(super) fn new(socket: UdpSocket, pace: Pace) -> Self {
+    pub(super) fn new(socket: DatagramSocket, pace: Pace) -> Self {
         Self {
             socket,
             pace,
@@ -47,23 +91,16 @@ impl Datagrams {
 
     /// Receives one datagram as a length and its data.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.socket.poll_recv_ready(cx))?;
-            // Held only while a datagram is there.
-            let mut data = vec![0; HEAD + MOST];
-            match self.socket.try_recv(&mut data[HEAD..]) {
-                Ok(length) => {
-                    let head = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
-                    data[..HEAD].copy_from_slice(&head);
-                    data.truncate(HEAD + length);
-                    data.shrink_to_fit();
-                    (self.received, self.read) = (data, 0);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        ready!(self.socket.poll_ready(cx))?;
+        // Held only while a datagram is there.
+        let mut data = vec![0; HEAD + MOST];
+        let length = ready!(self.socket.poll_receive(cx, &mut data[HEAD..]))?;
+        let head = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+        data[..HEAD].copy_from_slice(&head);
+        data.truncate(HEAD + length);
+        data.shrink_to_fit();
+        (self.received, self.read) = (data, 0);
+        Poll::Ready(Ok(()))
     }
 
     /// The length of the datagram that is being written, once its head is there.

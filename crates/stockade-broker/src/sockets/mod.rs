@@ -11,7 +11,5 @@ mod stream;
 
 pub(crate) use connect::SocketParts;
 pub use connect::{Connection, ConnectionStream, Deadline, SocketTarget, Sockets, TlsStart};
-pub use policy::{
-    ClientCertificate, Protocol, Secure, SocketLimits, SocketPolicy, SocketRule, TlsUse,
-};
+pub use policy::{Protocol, Secure, SocketLimits, SocketPolicy, SocketRule, TlsUse};
 pub use stream::SocketStream;

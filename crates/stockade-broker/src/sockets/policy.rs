@@ -11,7 +11,10 @@ use stockade_http::{Host, HostPattern};
 
 use crate::address::AddressRules;
 use crate::audit::Reason;
-use crate::policy::{Admitted, Budget, Denied, EgressLimits, Scope, names};
+use crate::policy::{Admitted, Budget, Denied, EgressLimits, Scope, has_way, names};
+use crate::proxy::Proxy;
+use crate::rule_tls::ClientCertificate;
+use crate::via::Ways;
 
 /// SMTP between servers: what spam goes through.
 const SMTP: u16 = 25;
@@ -49,15 +52,6 @@ pub enum TlsUse {
     Off,
 }
 
-/// Files in PEM of a certificate and its key, with which the broker proves who it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The certificate, and those between it and its root.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
-
 /// One grant. Everything in it must fit: a connection is allowed when one rule allows all of it.
 #[derive(Clone, Debug, Default)]
 pub struct SocketRule {
@@ -78,6 +72,10 @@ pub struct SocketRule {
     pub ca: Vec<PathBuf>,
     /// What servers that ask for it are shown.
     pub client: Option<ClientCertificate>,
+    /// The tunnel through which it leads, by its name in [`SocketPolicy::ways`].
+    pub via: Option<String>,
+    /// What connections go through. Datagrams go through none.
+    pub proxy: Option<Proxy>,
 }
 
 /// Bounds of one instance's connections, all of its mirrors together. Times are limited to between a millisecond and a
@@ -145,6 +143,8 @@ pub struct SocketPolicy {
     pub refuse_addresses: Vec<IpNet>,
     /// Bounds.
     pub limits: SocketLimits,
+    /// The tunnels that rules name. A rule whose tunnel is not here allows nothing.
+    pub ways: Ways,
 }
 
 impl Scope for SocketRule {
@@ -154,6 +154,14 @@ impl Scope for SocketRule {
 
     fn addresses(&self) -> &[IpNet] {
         &self.addresses
+    }
+
+    fn via(&self) -> Option<&str> {
+        self.via.as_deref()
+    }
+
+    fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
     }
 }
 
@@ -173,7 +181,7 @@ impl SocketPolicy {
         };
         let mut rules = Vec::new();
         for rule in &self.rules {
-            if !names(&rule.hosts, &rule.addresses, host) {
+            if !names(&rule.hosts, &rule.addresses, host) || !has_way(rule, &self.ways) {
                 continue;
             }
             let reason = match rule.fits(port, protocol, secure) {
@@ -197,7 +205,7 @@ impl SocketPolicy {
             listed: &self.allow_private,
             refused: &self.refuse_addresses,
         };
-        Ok(Admitted::new(rules, addresses))
+        Ok(Admitted::new(rules, addresses, &self.ways))
     }
 }
 

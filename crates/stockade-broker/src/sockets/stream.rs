@@ -8,12 +8,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_util::either::Either;
 
 use super::datagrams::Datagrams;
 use crate::audit::Reason;
+use crate::connect::Wire;
 use crate::error::EgressError;
 use crate::in_flight::InFlight;
 
@@ -72,7 +72,7 @@ impl Watched {
 }
 
 /// What carries the bytes: a connection on the left, datagrams on the right.
-pub(super) type Transport = Either<TcpStream, Datagrams>;
+pub(super) type Transport = Either<Wire, Datagrams>;
 
 /// A connection of a guest. Dropping it closes the connection.
 pub struct SocketStream {

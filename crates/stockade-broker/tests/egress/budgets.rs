@@ -28,7 +28,8 @@ async fn budget_of_requests_is_spent_across_reloads() {
     assert_eq!(heads.lock().len(), 3);
     let other = setting
         .broker
-        .egress("other", setting.policy(|_| ()), Default::default());
+        .egress("other", setting.policy(|_| ()), Default::default())
+        .unwrap();
     assert_eq!(
         text(get(&other, &server.url("/")).await.unwrap()).await,
         "ok"
@@ -132,7 +133,9 @@ async fn budget_is_the_same_for_a_view_with_further_roots() {
     let limit = |policy: &mut stockade_broker::EgressPolicy| {
         policy.limits.budget.requests = Some(1);
     };
-    let one = view.egress("acme", setting.policy(limit), Default::default());
+    let one = view
+        .egress("acme", setting.policy(limit), Default::default())
+        .unwrap();
     assert_eq!(text(get(&one, &server.url("/")).await.unwrap()).await, "ok");
     let two = setting.open(limit);
     assert!(get(&two, &server.url("/")).await.is_err());

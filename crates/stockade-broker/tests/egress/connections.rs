@@ -16,7 +16,8 @@ async fn connection_read_to_its_end_is_used_again_by_its_own_instance_only() {
     let acme = setting.open(|_| ());
     let other = setting
         .broker
-        .egress("other", setting.policy(|_| ()), Default::default());
+        .egress("other", setting.policy(|_| ()), Default::default())
+        .unwrap();
     for _ in 0..5 {
         assert_eq!(
             text(get(&acme, &server.url("/")).await.unwrap()).await,

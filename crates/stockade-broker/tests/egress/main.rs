@@ -9,6 +9,7 @@ mod connections;
 mod dial;
 mod dns;
 mod http;
+mod proxies;
 mod secrets;
 mod servers;
 mod setting;

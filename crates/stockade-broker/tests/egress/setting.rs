@@ -80,6 +80,7 @@ impl Setting {
     pub(crate) fn open(&self, change: impl FnOnce(&mut EgressPolicy)) -> Arc<Egress> {
         self.broker
             .egress("acme", self.policy(change), Default::default())
+            .unwrap()
     }
 
     pub(crate) fn policy(&self, change: impl FnOnce(&mut EgressPolicy)) -> EgressPolicy {
@@ -115,7 +116,9 @@ impl Setting {
         let secrets = self.broker.secrets("acme", vec![secret]).unwrap();
         let placeholder = secrets.environment().next().unwrap().1.to_owned();
         (
-            self.broker.egress("acme", self.policy(|_| ()), secrets),
+            self.broker
+                .egress("acme", self.policy(|_| ()), secrets)
+                .unwrap(),
             placeholder,
         )
     }

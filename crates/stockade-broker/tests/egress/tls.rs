@@ -157,7 +157,8 @@ async fn many_requests_at_once_share_a_connection_over_http2() {
     assert_eq!(server.connections(), 1);
     let other = setting
         .broker
-        .egress("other", setting.policy(|_| ()), Default::default());
+        .egress("other", setting.policy(|_| ()), Default::default())
+        .unwrap();
     assert!(
         text(get(&other, &url).await.unwrap())
             .await

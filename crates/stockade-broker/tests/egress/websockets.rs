@@ -56,7 +56,7 @@ async fn echo(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin)
     }
 }
 
-async fn echo_server() -> Server {
+pub(crate) async fn echo_server() -> Server {
     servers::raw(|stream: TcpStream| echo(stream)).await
 }
 

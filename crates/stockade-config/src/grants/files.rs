@@ -15,7 +15,7 @@ call_limits! {
     timeout: "60s",
     max_request: "100mb",
     max_result: "100mb",
-    handles: None,
+    handles: Some("16"),
 }
 
 section! {

@@ -7,7 +7,7 @@ use super::electrum::BitcoinNetwork;
 use super::limits::{self, CallLimits, call_limits};
 use crate::diagnostic::shown;
 use crate::fields::Fields;
-use crate::keys::{FILE, Format, Key, Kind, boolean, list, text};
+use crate::keys::{FILE, Format, Key, Kind, NEW, boolean, list, text};
 use crate::secret::SecretRef;
 use crate::section::{Record, Words, section};
 use crate::tree::Message;
@@ -60,6 +60,10 @@ section! {
         pub receive: bool = boolean().default("true"),
         /// Allows payments, within these limits. Without it nothing is paid.
         pub spend: Option<Spend> = Key::of(Spend::KIND) => |grant| grant.has("spend").then(|| Spend::read(&grant.section("spend"))),
+        /// The folder of the record of payments, which the limits of a day rest on. It is made where
+        /// there is none. Grants with the same folder share what was spent. A host script or a
+        /// command needs it; `stockade serve` has one for each grant.
+        pub ledger: Option<PathBuf> = text(NEW).derived("a folder of the grant's own, in `stockade serve`").like(&["./payments"]),
         /// Files with certificates of authorities. Where there are some, they alone are
         /// trusted.
         pub ca: Vec<PathBuf> = list(&Kind::Text(FILE)),

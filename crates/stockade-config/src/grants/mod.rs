@@ -12,11 +12,15 @@ mod files;
 mod key;
 mod lightning;
 mod limits;
+mod mongo;
 mod mysql;
 mod nostr;
+mod pgp;
 mod postgres;
 mod redis;
 mod sqlite;
+mod wireguard;
+mod wireguard_tunnel;
 
 use std::collections::BTreeMap;
 
@@ -29,17 +33,21 @@ use crate::tree::Message;
 
 pub use approve::Approve;
 pub use dns::{DnsGrant, DnsRecord};
-pub use doors::DoorTls;
+pub use doors::{DoorSettings, DoorTls, SqlSettings};
 pub use electrum::{BitcoinNetwork, ElectrumGrant, ElectrumServer};
 pub use files::{FileMode, FilesGrant};
 pub use key::{KeyAlgorithm, KeyEncoding, KeyGrant, KeyUsage};
 pub use lightning::{FeeLimit, LightningGrant, LnbitsWallet, Msat, Spend};
 pub use limits::CallLimits;
+pub use mongo::MongoGrant;
 pub use mysql::MysqlGrant;
 pub use nostr::{NostrGrant, NostrPermission};
+pub use pgp::{PgpGrant, PgpIsolation, PgpUsage};
 pub use postgres::PostgresGrant;
 pub use redis::RedisGrant;
 pub use sqlite::{SqliteGrant, SqliteIsolation};
+pub use wireguard::{WireguardGrant, WireguardKeys};
+pub use wireguard_tunnel::WireguardTunnelGrant;
 
 /// The key of a grant that is not a kind.
 const APPROVE: &str = "approve";
@@ -101,6 +109,8 @@ kinds! {
     Sqlite(SqliteGrant) "sqlite",
     /// A key that the host holds, as a `CryptoKey`.
     Key(KeyGrant) "key",
+    /// OpenPGP with keys that the host holds.
+    Pgp(PgpGrant) "pgp",
     /// Signs Nostr events with the operator's key.
     Nostr(NostrGrant) "nostr",
     /// Reads a Bitcoin chain through Electrum servers.
@@ -113,6 +123,12 @@ kinds! {
     Mysql(MysqlGrant) "mysql",
     /// A Redis or Valkey server.
     Redis(RedisGrant) "redis",
+    /// A MongoDB database.
+    Mongo(MongoGrant) "mongo",
+    /// Peers of a WireGuard interface.
+    Wireguard(WireguardGrant) "wireguard",
+    /// A WireGuard tunnel for rules of `sockets` and `data_guard`.
+    WireguardTunnel(WireguardTunnelGrant) "wireguard_tunnel",
 }
 
 /// The value of each name of `grants`.

@@ -12,9 +12,11 @@ use stockade_http::{Host, HostPattern, Scheme};
 use crate::diagnostic::shown;
 use crate::fields::Fields;
 use crate::keys::{
-    FILE, HOST, Kind, METHOD, NETWORK, PORTS, TARGET, TEXT, boolean, integer, list, size, text,
-    time,
+    FILE, HOST, Kind, METHOD, NETWORK, PORTS, TARGET, TEXT, VARIABLE, boolean, integer, list, size,
+    text, time,
 };
+use crate::proxy::{self, PROXY, ProxyUrl};
+use crate::secret::SecretRef;
 use crate::section::{Words, section, words};
 use crate::tree::Message;
 use crate::url;
@@ -102,6 +104,33 @@ section! {
             .like(&["[GET, HEAD]"]) => methods,
         /// Schemes; `ws` counts as `http`, `wss` as `https`.
         pub schemes: Vec<Scheme> = list(&Scheme::KIND).nonempty().derived("both") => schemes,
+        /// The name of a grant of the kind `wireguard_tunnel`: connections go through this
+        /// tunnel, to addresses in the `AllowedIPs` of its peers. Names are then looked up by
+        /// its DNS servers and by no others. Of several rules that match, the first decides.
+        pub via: Option<String> = text(VARIABLE).like(&["OFFICE"]),
+        /// Root certificates (PEM) to trust in addition to those of `data_guard`, for servers and for a proxy.
+        pub ca: Vec<PathBuf> = list(&Kind::Text(FILE)),
+        /// A certificate (PEM) to show to servers that ask for one. The guest does not receive it. A changed file is
+        /// used for new connections.
+        pub client_certificate: Option<PathBuf> = text(FILE),
+        /// The private key (PEM) of `client_certificate`.
+        pub client_key: Option<PathBuf> = text(FILE),
+        /// A proxy for the connections of this rule, over HTTP, over HTTP with TLS, or SOCKS version 5. Stockade resolves
+        /// names and checks their addresses, and gives the proxy the address. A rule with `via` cannot have one.
+        pub proxy: Option<ProxyUrl> = text(PROXY).like(&["socks5://proxy.internal:1080"]),
+        /// `user:password` for the proxy. The guest does not receive it.
+        pub proxy_credentials: Option<SecretRef> = SecretRef::key() => proxy::credentials,
+        /// Has the proxy resolve names, for networks in which only the proxy can. Their addresses are then checked by
+        /// nobody: `allow_private` and `refuse` apply to addresses in URLs only.
+        pub proxy_resolves: bool = boolean().default("false"),
+    }
+}
+
+impl DataGuard {
+    /// What is read from files and variables.
+    pub(crate) fn secrets(&mut self) -> impl Iterator<Item = &mut SecretRef> {
+        let rules = self.rules.iter_mut();
+        rules.filter_map(|rule| rule.proxy_credentials.as_mut())
     }
 }
 
@@ -153,6 +182,7 @@ fn name(rule: &Fields<'_>) -> String {
             .source
             .error(at, &rule.path, Message::allowed(what, allowed));
     }
+    proxy::check(rule);
     let name: Option<String> = rule.get("name");
     name.unwrap_or_else(|| rule.path.clone())
 }

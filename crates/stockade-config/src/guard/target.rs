@@ -42,6 +42,13 @@ pub(super) fn entry(text: &str) -> Result<GuardRule, Message> {
         ports,
         methods: None,
         schemes,
+        via: None,
+        ca: Vec::new(),
+        client_certificate: None,
+        client_key: None,
+        proxy: None,
+        proxy_credentials: None,
+        proxy_resolves: false,
     })
 }
 

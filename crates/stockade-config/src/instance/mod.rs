@@ -15,6 +15,7 @@ use serde_json::Value;
 use stockade_http::EncodedSlashes;
 use stockade_limits::{CgroupUse, CpuShare, Fresh, Isolation, Limits, Wx};
 
+use crate::auth::{self, Auth};
 use crate::fields::Fields;
 use crate::grants::{Approve, GRANT_KIND, Grant};
 use crate::guard::DataGuard;
@@ -128,6 +129,10 @@ section! {
         /// How `%2F` in a path is handled: rejected with 400, kept unchanged, or
         /// decoded to a slash for routes and handlers.
         pub encoded_slashes: EncodedSlashes = Key::of(EncodedSlashes::KIND).default("reject").shared(),
+        /// Which clients may send requests: `true` is those with an API key. The default is everyone.
+        pub auth: Option<Auth> = either(&[Kind::Bool, Auth::KIND])
+            .derived("`false`")
+            .shared() => auth::auth,
         /// The rule for client certificates of the instance's hosts.
         pub client_auth: Option<ClientAuth> = either(CLIENT_AUTH)
             .derived("that of the listener")

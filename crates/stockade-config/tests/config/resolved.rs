@@ -88,6 +88,48 @@ instances:
 }
 
 #[test]
+fn auth_asks_for_a_key_in_the_header_unless_it_names_another_place() {
+    let text = r#"
+version: "1.0"
+defaults: {auth: true}
+instances:
+  one: {code: a.ts}
+  two: {code: a.ts, auth: {api_key: {query: key, scopes: [orders], paths: {"/a/*": [a]}}, open: [/health]}}
+  three: {code: a.ts, auth: false}
+"#;
+    let config = good(text).config;
+    let of = |name: &str| config.instances[name].auth.clone();
+    let one = of("one").unwrap().api_key;
+    assert_eq!(one.header.unwrap(), "authorization");
+    assert_eq!((one.query, one.cookie, one.scopes), (None, None, vec![]));
+    let two = of("two").unwrap();
+    assert_eq!(
+        (two.api_key.header, two.api_key.query.as_deref()),
+        (None, Some("key"))
+    );
+    assert_eq!(two.api_key.scopes, ["orders"]);
+    assert_eq!(two.api_key.paths.len(), 1);
+    assert_eq!(two.open.len(), 1);
+    assert_eq!(of("three"), None);
+    assert_eq!(config.api_keys.path, std::path::Path::new("/srv/keys.db"));
+    for wrong in [
+        "{api_key: {scopes: []}}",
+        "{api_key: {scopes: [READ]}}",
+        "{api_key: {methods: {get: [read]}}}",
+        "{api_key: {methods: {GET: []}}}",
+        "{api_key: {paths: {reports: [read]}}}",
+        "{api_key: {header: host}}",
+        "{api_key: {header: x-forwarded-for}}",
+        "{open: [health]}",
+        "{jwt: {}}",
+    ] {
+        let text = format!("version: \"1.0\"\ninstances: {{a: {{code: a.ts, auth: {wrong}}}}}\n");
+        let read = stockade_config::Config::parse(&text, "a.yaml", std::path::Path::new("/srv"));
+        assert!(read.is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn none_undoes_a_wider_limit() {
     let text = r#"
 version: "1.0"

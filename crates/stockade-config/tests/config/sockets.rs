@@ -51,6 +51,31 @@ fn rule_of_sockets_that_allows_nothing_or_half_is_refused() {
 }
 
 #[test]
+fn rule_leads_through_a_tunnel_or_a_proxy_and_not_both() {
+    let lines = |keys: &str| {
+        format!(
+            "sockets: {{connect: [{{hosts: [a.example], ports: [1], {keys}}}]}}\n\
+             data_guard: {{rules: [{{hosts: [a.example], {keys}}}]}}\n\
+             grants: {{OFFICE: {{wireguard_tunnel: {{config: {{file: ./wg.conf}}}}}}}}"
+        )
+    };
+    let tunnel = web(&lines("via: OFFICE"));
+    assert_eq!(tunnel.sockets.connect[0].via.as_deref(), Some("OFFICE"));
+    let proxy = "proxy: \"socks5://127.0.0.1:1080\"";
+    assert!(web(&lines(proxy)).data_guard.rules[0].proxy.is_some());
+    let both = web_refused(&lines(&format!("via: OFFICE, {proxy}")));
+    for at in ["sockets.connect[0].proxy", "data_guard.rules[0].proxy"] {
+        let line = format!("instances.web.{at}: ");
+        assert!(both.contains(&line), "{line}: {both}");
+    }
+    assert_eq!(
+        both.matches("`via` or `proxy`, not both").count(),
+        2,
+        "{both}"
+    );
+}
+
+#[test]
 fn listener_may_give_its_connections_to_an_instance() {
     let file = |listener: &str| {
         format!(

@@ -6,10 +6,10 @@ use tokio::io::AsyncWriteExt as _;
 use super::auth::{Plugin, clear, encrypted};
 use super::greeting::Greeting;
 use super::packet::{Parts, packet, read_error, receive};
-use super::server::Server;
 use crate::pool::{Pooled, within};
 use crate::postgres::is_quiet;
 use crate::server::{GRACE, ServerError, ServerStream};
+use crate::upstream::Server;
 
 /// Most bytes of a packet that is not passed on.
 const MAX_PACKET: usize = 64 << 10;

@@ -10,11 +10,11 @@ use tokio::io::AsyncWriteExt as _;
 use super::connect::{Connection, connect, kill};
 use super::greeting::{Greeting, USUAL, choice};
 use super::packet::{Refusal, packet, receive};
-use super::server::Server;
 use super::session::{Ended, Session};
 use crate::limits::{Limits, PoolLimits};
 use crate::pool::{OwnerId, Place, Pool, PoolUse, within};
 use crate::server::{GRACE, ServerError, Socket};
+use crate::upstream::Server;
 
 /// Longest time from the greeting to the guest's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -158,7 +158,7 @@ impl Door {
     }
 
     /// Keeps the connection of a session for the next one, or closes it.
-    async fn finish(&self, session: Session, place: Place<Connection>) {
+    async fn finish(&self, session: Session, mut place: Place<Connection>) {
         let (is_busy, thread) = (session.is_busy(), session.thread());
         let database = &self.server.login.database;
         let Some(mut connection) = session.into_clean().filter(|_| !database.is_empty()) else {
@@ -168,6 +168,7 @@ impl Door {
             }
             return;
         };
+        place.release_owner();
         match connection.reset(database).await {
             Ok(()) => place.give_back(connection),
             Err(error) => tracing::debug!(%error, "a connection cannot be used again"),

@@ -10,12 +10,12 @@
 use super::packet::{FULL, Parts};
 
 /// Most columns that MySQL and MariaDB have.
-const MAX_COLUMNS: u64 = 4096;
+pub(super) const MAX_COLUMNS: u64 = 4096;
 
 /// Flags of the server's status.
-const IN_TRANSACTION: u16 = 1;
-const MORE_RESULTS: u16 = 8;
-const HAS_CURSOR: u16 = 0x40;
+pub(super) const IN_TRANSACTION: u16 = 1;
+pub(super) const MORE_RESULTS: u16 = 8;
+pub(super) const HAS_CURSOR: u16 = 0x40;
 
 /// What a command is answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

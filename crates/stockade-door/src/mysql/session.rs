@@ -13,6 +13,7 @@ use super::response::{Answer, LOOK, Part, Response};
 use crate::flow::Flow;
 use crate::limits::Limits;
 use crate::server::Socket;
+use crate::session;
 use crate::work_clock::{Expired, WorkClock};
 
 /// Longest error that is read completely, to see why a statement ended.
@@ -21,15 +22,7 @@ const MAX_ERROR: usize = 4096;
 const INTERRUPTED: [u8; 2] = 1317_u16.to_le_bytes();
 
 /// Why a session ended.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// The guest said goodbye.
-    Terminated,
-    /// The guest or the server went away.
-    Gone,
-    /// A limit, or bytes that do not belong here.
-    By(Refusal),
-}
+pub(crate) type Ended = session::Ended<Refusal>;
 
 /// A session of a guest on a connection to the server.
 pub(crate) struct Session {
@@ -429,19 +422,14 @@ impl Passing<'_> {
 
     /// The limit that a result is over.
     fn over(&self, progress: &Progress, part: Part) -> Option<Refusal> {
-        let Limits {
-            rows, max_result, ..
-        } = self.limits;
-        if progress.rows > *rows {
-            let why = format!("the result has more than the {rows} rows that this grant allows");
-            return Some(Refusal::new(1104, "42000", why));
-        }
-        if progress.bytes > *max_result && part != Part::Error {
-            let why =
-                format!("the result has more than the {max_result} bytes that this grant allows");
-            return Some(Refusal::new(1104, "42000", why));
-        }
-        None
+        let why = if progress.rows > self.limits.rows {
+            self.limits.too_many_rows()
+        } else if progress.bytes > self.limits.max_result && part != Part::Error {
+            self.limits.too_many_bytes()
+        } else {
+            return None;
+        };
+        Some(Refusal::new(1104, "42000", why))
     }
 
     /// An error that ends a statement, which may have been killed.
@@ -453,9 +441,7 @@ impl Passing<'_> {
     }
 
     fn too_long(&self) -> Refusal {
-        let statement = self.limits.statement;
-        let why = format!("the statement ran longer than the {statement:?} that this grant allows");
-        Refusal::new(3024, "HY000", why)
+        Refusal::new(3024, "HY000", self.limits.expired(Expired::Statement))
     }
 
     /// Kills statements and ends the session, by the clocks.
@@ -465,13 +451,7 @@ impl Passing<'_> {
                 expired = self.clock.expired() => (expired, true),
                 () = self.over.notified() => (Expired::Statement, false),
             };
-            let Limits {
-                transaction,
-                idle_in_transaction,
-                idle,
-                ..
-            } = self.limits;
-            let why = match expired {
+            match expired {
                 Expired::Statement => {
                     let _no_command_begins = self.killing.lock().await;
                     // A result may have ended meanwhile.
@@ -487,20 +467,10 @@ impl Passing<'_> {
                     let over = self.progress.lock().over.take();
                     return Ended::By(over.unwrap_or_else(|| self.too_long()));
                 }
-                Expired::Transaction => {
-                    format!("the transaction was open longer than the {transaction:?}")
-                }
-                Expired::IdleInTransaction => {
-                    format!("the transaction was idle longer than the {idle_in_transaction:?}")
-                }
-                Expired::Idle => format!("the session was idle longer than the {idle:?}"),
-            };
+                Expired::Transaction | Expired::IdleInTransaction | Expired::Idle => {}
+            }
             // ER_CLIENT_INTERACTION_TIMEOUT
-            return Ended::By(Refusal::new(
-                4031,
-                "HY000",
-                format!("{why} that this grant allows"),
-            ));
+            return Ended::By(Refusal::new(4031, "HY000", self.limits.expired(expired)));
         }
     }
 }

@@ -11,9 +11,9 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::spawn_blocking;
 
-use super::server::Server;
 use super::wire::{BackendKey, Connection, read_error};
 use crate::server::{ServerError, ServerStream};
+use crate::upstream::Server;
 
 /// Most rounds of SCRAM's key derivation, which cost this process CPU time. PostgreSQL's default is 4,096.
 const MAX_ITERATIONS: u32 = 1_000_000;
@@ -30,8 +30,11 @@ const PRIVILEGES: &str = "select string_agg(r.rolname::text, ', ') from pg_catal
 ///
 /// # Errors
 /// When the server cannot be reached or refuses, or the role may do too much.
-pub(crate) async fn connect(server: &Server) -> Result<Connection, ServerError> {
-    let mut connection = login(server).await?;
+pub(crate) async fn connect(
+    server: &Server,
+    application_name: &str,
+) -> Result<Connection, ServerError> {
+    let mut connection = login(server, application_name).await?;
     if !server.allow_superuser {
         let rows = connection.simple_query(PRIVILEGES).await?;
         if let Some(Some(roles)) = rows.into_iter().flatten().next() {
@@ -47,20 +50,24 @@ pub(crate) async fn connect(server: &Server) -> Result<Connection, ServerError> 
 ///
 /// # Errors
 /// When the server cannot be reached or refuses.
-pub(crate) async fn terminate(server: &Server, key: BackendKey) -> Result<(), ServerError> {
+pub(crate) async fn terminate(
+    server: &Server,
+    application_name: &str,
+    key: BackendKey,
+) -> Result<(), ServerError> {
     let statement = format!("select pg_catalog.pg_terminate_backend({})", key.process);
-    let mut connection = login(server).await?;
+    let mut connection = login(server, application_name).await?;
     connection.simple_query(&statement).await.map(drop)
 }
 
-async fn login(server: &Server) -> Result<Connection, ServerError> {
+async fn login(server: &Server, application_name: &str) -> Result<Connection, ServerError> {
     let (stream, end_point) = dial(server).await?;
     let mut connection = Connection::new(stream);
     let login = &server.login;
     let parameters = [
         ("user", login.user.as_str()),
         ("database", &login.database),
-        ("application_name", &server.application_name),
+        ("application_name", application_name),
         ("client_encoding", "UTF8"),
     ];
     let mut message = BytesMut::new();

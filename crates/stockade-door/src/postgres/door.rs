@@ -11,29 +11,32 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::connect::{cancel, connect, terminate};
 use super::error_response::ErrorResponse;
-use super::server::Server;
 use super::session::{Ended, Session};
 use super::startup::{Startup, startup};
 use super::wire::{BackendKey, Connection};
 use crate::limits::{Limits, PoolLimits};
 use crate::pool::{OwnerId, Place, Pool, PoolUse, within};
 use crate::server::{GRACE, ServerError, Socket};
+use crate::upstream::Server;
 
 /// The door of one grant.
 pub struct Door {
     server: Server,
-    pub(super) limits: Limits,
+    /// What the server's administrator sees in `pg_stat_activity`.
+    application_name: String,
+    limits: Limits,
     pool: Arc<Pool<Connection>>,
     /// The sessions whose statements can be cancelled: by their owner and the key that the guest was given.
     keys: Mutex<HashMap<(OwnerId, [u8; 8]), BackendKey>>,
 }
 
 impl Door {
-    /// A door to `server`. Nothing is connected yet.
+    /// A door to `server`, whose administrator sees `application_name`. Nothing is connected yet.
     #[must_use]
-    pub fn new(server: Server, limits: Limits, pool: PoolLimits) -> Self {
+    pub fn new(server: Server, application_name: String, limits: Limits, pool: PoolLimits) -> Self {
         Self {
             server,
+            application_name,
             limits,
             pool: Arc::new(Pool::new(pool)),
             keys: Mutex::new(HashMap::new()),
@@ -45,7 +48,9 @@ impl Door {
     /// # Errors
     /// When that fails, or the role may do too much.
     pub async fn check(&self) -> Result<(), ServerError> {
-        connect(&self.server).await.map(drop)
+        connect(&self.server, &self.application_name)
+            .await
+            .map(drop)
     }
 
     /// What the connections are used for.
@@ -92,7 +97,7 @@ impl Door {
         }
     }
 
-    pub(super) async fn cancel_on_server(&self, key: BackendKey) {
+    async fn cancel_on_server(&self, key: BackendKey) {
         match within(GRACE, cancel(&self.server, key)).await {
             Some(Ok(())) => {}
             Some(Err(error)) => tracing::warn!(%error, "a statement was not cancelled"),
@@ -154,18 +159,17 @@ impl Door {
         Ok(())
     }
 
-    pub(super) async fn take(
-        &self,
-        owner: OwnerId,
-    ) -> Result<(Connection, Place<Connection>), ServerError> {
-        self.pool.take(owner, |_| true, connect(&self.server)).await
+    async fn take(&self, owner: OwnerId) -> Result<(Connection, Place<Connection>), ServerError> {
+        let connect = connect(&self.server, &self.application_name);
+        self.pool.take(owner, |_| true, connect).await
     }
 
     /// Ends what a connection does on the server, which does not notice a closed connection while a statement runs. The
     /// connection stays open meanwhile, so that its process has no successor of the same number.
-    pub(super) async fn end_on_server(&self, connection: Connection) {
+    async fn end_on_server(&self, connection: Connection) {
         self.cancel_on_server(connection.key).await;
-        match within(GRACE, terminate(&self.server, connection.key)).await {
+        let terminated = terminate(&self.server, &self.application_name, connection.key);
+        match within(GRACE, terminated).await {
             Some(Ok(())) => {}
             Some(Err(error)) => {
                 tracing::warn!(%error, "a session was cancelled and not terminated")
@@ -175,13 +179,16 @@ impl Door {
     }
 
     /// Keeps the connection of a session for the next one, or closes it.
-    async fn finish(&self, session: Session, place: Place<Connection>) {
+    async fn finish(&self, session: Session, mut place: Place<Connection>) {
         let is_busy = session.is_busy();
         match session.into_connection() {
-            Ok(mut connection) => match connection.reset().await {
-                Ok(()) => place.give_back(connection),
-                Err(error) => tracing::debug!(%error, "a connection cannot be used again"),
-            },
+            Ok(mut connection) => {
+                place.release_owner();
+                match connection.reset().await {
+                    Ok(()) => place.give_back(connection),
+                    Err(error) => tracing::debug!(%error, "a connection cannot be used again"),
+                }
+            }
             Err(connection) if is_busy => self.end_on_server(connection).await,
             Err(_) => {}
         }

@@ -5,20 +5,19 @@
 //! 2. `connect`: the supervisor logs in, with SCRAM-SHA-256-PLUS, SCRAM-SHA-256, MD5 or a password in TLS.
 //! 3. `session`: frames pass in both directions, and are counted. `ReadyForQuery` gives the state of the transaction.
 //! 4. `wire`: the connection is used again after `DISCARD ALL`, and only in state `I`.
-//! 5. `lease`: statements that the supervisor runs for a guest, on a connection of the same pool.
+//! 5. `client`: statements that the supervisor runs for a guest, in a session of the same door.
 
+mod client;
 mod connect;
 mod door;
 mod error_response;
-mod lease;
-mod server;
 mod session;
 mod startup;
+mod types;
 mod wire;
 
+pub use client::Client;
 pub use door::Door;
-pub use lease::{Column, DatabaseError, Lease, QueryError, Rows};
-pub use server::Server;
 pub(crate) use wire::is_quiet;
 
 /// Reads any bytes, for the fuzzer.

@@ -3,8 +3,6 @@
 //! Invariants: `owed` is never below the count of `ReadyForQuery` that the server still owes, so a session that looks
 //! idle is idle. A frame begins to pass only after its type and its length were checked.
 
-use std::fmt;
-
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf, split};
@@ -15,21 +13,11 @@ use super::wire::Connection;
 use crate::flow::Flow;
 use crate::limits::Limits;
 use crate::server::Socket;
+use crate::session;
 use crate::work_clock::{Expired, WorkClock};
 
 /// Longest error that is read completely, to see why a statement ended.
 const MAX_ERROR: usize = 32 << 10;
-
-/// Why a session ended.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// The guest said goodbye at the end of a frame.
-    Terminated,
-    /// The guest or the server went away.
-    Gone,
-    /// A limit, or bytes that do not belong here.
-    By(ErrorResponse),
-}
 
 impl ErrorResponse {
     /// The end of a session by this error.
@@ -40,6 +28,9 @@ impl ErrorResponse {
         })
     }
 }
+
+/// Why a session ended.
+pub(crate) type Ended = session::Ended<ErrorResponse>;
 
 /// A session of a guest on a connection to the server.
 pub(crate) struct Session {
@@ -329,10 +320,8 @@ impl Passing<'_> {
         if progress.over.is_some() {
             return Frame::LeaveOut;
         }
-        let rows = self.limits.rows;
-        let error = if progress.rows > rows {
-            let why = format!("the result has more than the {rows} rows that this grant allows");
-            ErrorResponse::error("54000", why)
+        let error = if progress.rows > self.limits.rows {
+            ErrorResponse::error("54000", self.limits.too_many_rows())
         } else if progress.bytes > self.limits.max_result {
             self.too_long()
         } else {
@@ -345,9 +334,7 @@ impl Passing<'_> {
     }
 
     fn too_long(&self) -> ErrorResponse {
-        let most = self.limits.max_result;
-        let why = format!("the result has more than the {most} bytes that this grant allows");
-        ErrorResponse::error("54000", why)
+        ErrorResponse::error("54000", self.limits.too_many_bytes())
     }
 
     fn ready(&self, progress: &mut Progress, state: u8) -> Frame {
@@ -373,8 +360,7 @@ impl Passing<'_> {
         if field(body, b'C') != Some(b"57014") {
             return Frame::Pass;
         }
-        let statement = self.limits.statement;
-        let why = format!("the statement ran longer than the {statement:?} that this grant allows");
+        let why = self.limits.expired(Expired::Statement);
         Frame::Replace(ErrorResponse::error("57014", why))
     }
 
@@ -385,14 +371,7 @@ impl Passing<'_> {
                 expired = self.clock.expired() => expired,
                 () = self.over.notified() => Expired::Statement,
             };
-            let Limits {
-                statement,
-                transaction,
-                idle_in_transaction,
-                idle,
-                ..
-            } = self.limits;
-            let (code, why) = match expired {
+            let code = match expired {
                 Expired::Statement => {
                     self.progress.lock().was_cancelled = true;
                     self.clock.cancelled();
@@ -404,22 +383,15 @@ impl Passing<'_> {
                     if let Some(error) = over {
                         return error.ends();
                     }
-                    ("57014", allows("the statement ran", &statement))
+                    "57014"
                 }
-                Expired::Transaction => ("25P04", allows("the transaction was open", &transaction)),
-                Expired::IdleInTransaction => (
-                    "25P03",
-                    allows("the transaction was idle", &idle_in_transaction),
-                ),
-                Expired::Idle => ("57P05", allows("the session was idle", &idle)),
+                Expired::Transaction => "25P04",
+                Expired::IdleInTransaction => "25P03",
+                Expired::Idle => "57P05",
             };
-            return Ended::By(ErrorResponse::fatal(code, why));
+            return Ended::By(ErrorResponse::fatal(code, self.limits.expired(expired)));
         }
     }
-}
-
-fn allows(what: &str, limit: &impl fmt::Debug) -> String {
-    format!("{what} longer than the {limit:?} that this grant allows")
 }
 
 fn forged() -> Frame {

@@ -14,10 +14,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use crate::pool::{Pooled, within};
 use crate::server::{GRACE, ServerError, ServerStream};
 
-/// Most bytes of a message, where nothing else is said: a parameter, an error, a row of the supervisor's own queries.
+/// Most bytes of a message: a parameter, an error, a row of the supervisor's own queries.
 const MAX_MESSAGE: usize = 64 << 10;
-/// Why a message of the server is not read.
-pub(crate) const TOO_LONG: &str = "a message is too long";
 /// Most parameters that a server reports; PostgreSQL 18 has 16.
 const MAX_PARAMETERS: usize = 64;
 
@@ -36,8 +34,6 @@ pub(crate) struct Connection {
     pub(crate) key: BackendKey,
     /// What the server reported with `ParameterStatus`.
     pub(crate) parameters: BTreeMap<String, String>,
-    /// Most bytes of a message.
-    pub(crate) max_message: usize,
 }
 
 impl Connection {
@@ -50,7 +46,6 @@ impl Connection {
                 secret: 0,
             },
             parameters: BTreeMap::new(),
-            max_message: MAX_MESSAGE,
         }
     }
 
@@ -66,9 +61,9 @@ impl Connection {
     pub(crate) async fn receive(&mut self) -> Result<Message, ServerError> {
         loop {
             if let Some(header) = Header::parse(&self.buffer).map_err(ServerError::invalid)?
-                && usize::try_from(header.len()).is_ok_and(|length| length > self.max_message)
+                && usize::try_from(header.len()).is_ok_and(|length| length > MAX_MESSAGE)
             {
-                return Err(ServerError::Protocol(TOO_LONG));
+                return Err(ServerError::Protocol("a message is too long"));
             }
             match Message::parse(&mut self.buffer).map_err(ServerError::invalid)? {
                 Some(Message::ParameterStatus(body)) => {

@@ -6,10 +6,10 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::request::command;
-use super::server::Server;
 use crate::pool::{Pooled, within};
 use crate::postgres::is_quiet;
-use crate::server::{GRACE, Login, ServerError, ServerStream};
+use crate::server::{GRACE, ServerError, ServerStream};
+use crate::upstream::{Login, Server};
 
 /// Longest reply to a login.
 const MAX_LINE: usize = 4096;

@@ -6,11 +6,11 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::commands::Commands;
 use super::connect::{Connection, connect};
-use super::server::Server;
 use super::session::{Ended, Session};
 use crate::limits::{Limits, PoolLimits};
 use crate::pool::{OwnerId, Place, Pool, PoolUse, within};
 use crate::server::{GRACE, ServerError, Socket};
+use crate::upstream::Server;
 
 /// The door of one grant.
 pub struct Door {
@@ -72,7 +72,7 @@ impl Door {
         let is_at_boundary = session.is_guest_at_boundary();
         let farewell = async {
             match outcome {
-                Ended::Quit => say(&mut guest, "+OK\r\n").await,
+                Ended::Terminated => say(&mut guest, "+OK\r\n").await,
                 Ended::By(why) if is_at_boundary => {
                     say(&mut guest, &format!("-ERR {why}\r\n")).await;
                 }
@@ -84,10 +84,11 @@ impl Door {
     }
 
     /// Keeps the connection of a session for the next one, or closes it.
-    async fn finish(&self, session: Session, place: Place<Connection>) {
+    async fn finish(&self, session: Session, mut place: Place<Connection>) {
         let Some(mut connection) = session.into_clean() else {
             return;
         };
+        place.release_owner();
         match connection.reset(&self.server.login).await {
             Ok(()) => place.give_back(connection),
             Err(error) => tracing::debug!(%error, "a connection cannot be used again"),

@@ -14,12 +14,10 @@ mod connect;
 mod door;
 mod reply;
 mod request;
-mod server;
 mod session;
 
 pub use commands::Commands;
 pub use door::Door;
-pub use server::Server;
 
 /// Reads any bytes, for the fuzzer.
 pub(crate) fn parse(bytes: &[u8]) {

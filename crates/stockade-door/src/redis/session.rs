@@ -16,6 +16,7 @@ use super::request::{Forged, Head, argument, command, head, whole};
 use crate::flow::Flow;
 use crate::limits::Limits;
 use crate::server::Socket;
+use crate::session::{self, allows};
 use crate::work_clock::{Expired, WorkClock};
 
 /// Most commands whose replies are still to come. What the server holds for a guest that does not read is limited by
@@ -25,15 +26,7 @@ const MAX_EXPECTED: usize = 256;
 const UNKNOWN: &[u8] = b"stockade.refused";
 
 /// Why a session ended.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// The guest said goodbye, and everything was answered.
-    Quit,
-    /// The guest or the server went away.
-    Gone,
-    /// A limit, or bytes that do not belong here.
-    By(String),
-}
+pub(crate) type Ended = session::Ended<String>;
 
 /// A session of a guest on a connection to the server.
 pub(crate) struct Session {
@@ -276,7 +269,7 @@ impl Passing<'_> {
             // 2. Replies, if there are too many to come or all are needed; bytes otherwise.
             if is_last && self.progress.lock().expected.is_empty() {
                 flow.buffer.clear();
-                return Ended::Quit;
+                return Ended::Terminated;
             }
             if !is_last && !waits {
                 if !flow.read(&mut guest).await {
@@ -532,20 +525,15 @@ impl Passing<'_> {
     async fn watch(&self) -> Ended {
         loop {
             let expired = self.clock.expired().await;
-            let Limits {
-                statement, idle, ..
-            } = self.limits;
-            return Ended::By(match expired {
-                Expired::Idle => {
-                    let progress = self.progress.lock();
-                    if !progress.subscriptions.is_empty() || !progress.expected.is_empty() {
-                        self.clock.answered(false, true);
-                        continue;
-                    }
-                    format!("the session was idle longer than the {idle:?} that this grant allows")
+            if expired == Expired::Idle {
+                let progress = self.progress.lock();
+                if !progress.subscriptions.is_empty() || !progress.expected.is_empty() {
+                    self.clock.answered(false, true);
+                    continue;
                 }
-                _ => format!("a command took longer than the {statement:?} that this grant allows"),
-            });
+                return Ended::By(self.limits.expired(expired));
+            }
+            return Ended::By(allows("a command took", &self.limits.statement));
         }
     }
 }

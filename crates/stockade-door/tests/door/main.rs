@@ -4,15 +4,19 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a test fails by panicking, and says why it is skipped"
 )]
 
 mod certificate;
 mod drivers;
+mod forged;
 mod guest;
 mod local;
+mod mongo;
 mod mysql;
 mod postgres;
 mod redis;
 mod servers;
+mod sql;

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_door::mysql::{Door, Server};
-use stockade_door::{Limits, Login, PoolLimits, PoolUse};
+use stockade_door::mysql::Door;
+use stockade_door::{Limits, PoolLimits, PoolUse, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use crate::certificate::{Certificate, untrusted};
-use crate::guest::{PATIENCE, soon, until};
-use crate::local::Local;
+use crate::guest::{soon, until};
+use crate::local::{pool, wide};
 use crate::servers::{PASSWORD, Running, mariadb};
 
-fn prepare(running: &Running) {
+pub(crate) fn prepare(running: &Running) {
     running.mariadb(&format!(
         "create user app@'%' identified by '{PASSWORD}'; grant all privileges on shop.* to app@'%'; \
          create table shop.t (a int) engine=innodb"
@@ -20,34 +20,11 @@ fn prepare(running: &Running) {
 }
 
 fn server(running: &Running, user: &str) -> Server {
-    Server {
-        dial: Arc::new(Local(running.port)),
-        tls: None,
-        login: Login {
-            user: user.to_owned(),
-            password: PASSWORD.to_owned(),
-            database: "shop".to_owned(),
-        },
-        allow_superuser: false,
-    }
+    crate::local::server(running, user, "shop")
 }
 
-fn door(running: &Running, limits: Limits) -> Arc<Door> {
-    let pool = PoolLimits {
-        attempts: 1000,
-        ..PoolLimits::default()
-    };
-    Arc::new(Door::new(server(running, "app"), limits, pool))
-}
-
-fn wide() -> Limits {
-    Limits {
-        statement: PATIENCE,
-        transaction: PATIENCE,
-        idle_in_transaction: PATIENCE,
-        idle: PATIENCE,
-        ..Limits::default()
-    }
+pub(crate) fn door(running: &Running, limits: Limits) -> Arc<Door> {
+    Arc::new(Door::new(server(running, "app"), limits, pool()))
 }
 
 fn open(door: &Arc<Door>, owner: u64) -> DuplexStream {

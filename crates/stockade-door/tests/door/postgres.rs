@@ -4,53 +4,33 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_door::postgres::{Door, QueryError, Rows, Server};
-use stockade_door::{Limits, Login, PoolLimits, PoolUse};
+use stockade_door::postgres::Door;
+use stockade_door::{Limits, PoolLimits, PoolUse, Server};
 use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
 use crate::certificate::{Certificate, untrusted};
-use crate::guest::{Answer, PATIENCE, Postgres, frame, query, soon, until};
-use crate::local::Local;
+use crate::guest::{Answer, Postgres, frame, query, soon, until};
+use crate::local::{Local, pool, wide};
 use crate::servers::{PASSWORD, Running, postgres};
 
 /// The role of guests, and a table for it.
-fn prepare(running: &Running) {
+pub(crate) fn prepare(running: &Running) {
     running.psql(&format!("create role app login password '{PASSWORD}'"));
     running.psql("create table t (a int); grant all on t to app");
 }
 
 fn server(running: &Running, user: &str) -> Server {
-    Server {
-        dial: Arc::new(Local(running.port)),
-        tls: None,
-        login: Login {
-            user: user.to_owned(),
-            password: PASSWORD.to_owned(),
-            database: "shop".to_owned(),
-        },
-        application_name: "door-test".to_owned(),
-        allow_superuser: false,
-    }
+    crate::local::server(running, user, "shop")
 }
 
-fn door(running: &Running, limits: Limits) -> Arc<Door> {
-    let pool = PoolLimits {
-        attempts: 1000,
-        ..PoolLimits::default()
-    };
-    Arc::new(Door::new(server(running, "app"), limits, pool))
+/// A door whose sessions the server's administrator knows by a name.
+pub(crate) fn made(server: Server, limits: Limits, pool: PoolLimits) -> Door {
+    Door::new(server, "door-test".to_owned(), limits, pool)
 }
 
-/// Limits that no honest test reaches.
-fn wide() -> Limits {
-    Limits {
-        statement: PATIENCE,
-        transaction: PATIENCE,
-        idle_in_transaction: PATIENCE,
-        idle: PATIENCE,
-        ..Limits::default()
-    }
+pub(crate) fn door(running: &Running, limits: Limits) -> Arc<Door> {
+    Arc::new(made(server(running, "app"), limits, pool()))
 }
 
 /// Opens a stream to the door for an owner.
@@ -70,11 +50,11 @@ async fn login(door: &Arc<Door>, owner: u64) -> Postgres {
 }
 
 /// Sessions of the role of guests that do something, or have a transaction open.
-fn working(running: &Running) -> String {
+pub(crate) fn working(running: &Running) -> String {
     running.psql("select count(*) from pg_stat_activity where usename = 'app' and state <> 'idle'")
 }
 
-fn sessions(running: &Running) -> String {
+pub(crate) fn sessions(running: &Running) -> String {
     running.psql("select count(*) from pg_stat_activity where usename = 'app'")
 }
 
@@ -430,7 +410,7 @@ async fn postgres_guests_that_forge_frames_end_alone() {
         connect: Duration::from_millis(200),
         ..PoolLimits::default()
     };
-    let bounded = Arc::new(Door::new(server(&running, "app"), wide(), pool));
+    let bounded = Arc::new(made(server(&running, "app"), wide(), pool));
     let _first = login(&bounded, 1).await;
     let _second = login(&bounded, 1).await;
     for (owner, expected) in [(1, "2 connections"), (2, ""), (3, "all 3 connections")] {
@@ -450,7 +430,7 @@ async fn postgres_guests_that_forge_frames_end_alone() {
 
 /// Why a login through a door of this server fails.
 async fn refusal(server: Server) -> (String, String) {
-    let door = Arc::new(Door::new(server, wide(), PoolLimits::default()));
+    let door = Arc::new(made(server, wide(), PoolLimits::default()));
     let (client, answer) = Postgres::login(open(&door, 1).0, "").await;
     let seen = String::from_utf8_lossy(&client.seen).into_owned();
     for hidden in [PASSWORD, "127.0.0.1", "localhost", "pg_hba"] {
@@ -484,9 +464,7 @@ async fn postgres_logins_are_made_by_the_supervisor() {
     let mut wrong = server(&running, "app");
     wrong.login.password = "wrong".to_owned();
     assert_eq!(refusal(wrong.clone()).await.0, "28000");
-    let check = Door::new(wrong, wide(), PoolLimits::default())
-        .check()
-        .await;
+    let check = made(wrong, wide(), PoolLimits::default()).check().await;
     assert!(check.unwrap_err().to_string().contains("28P01"));
     let absent = Server {
         dial: Arc::new(Local(1)),
@@ -545,7 +523,7 @@ async fn postgres_tls_is_proven_and_bound_to_the_login() {
         tls: Some(certificate.trusted()),
         ..server(&running, "app")
     };
-    let door = Arc::new(Door::new(trusted.clone(), wide(), PoolLimits::default()));
+    let door = Arc::new(made(trusted.clone(), wide(), PoolLimits::default()));
     let mut client = login(&door, 1).await;
     let ssl = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     assert_eq!(client.query(ssl).await.value(), "t");
@@ -554,7 +532,7 @@ async fn postgres_tls_is_proven_and_bound_to_the_login() {
         statement: Duration::from_millis(100),
         ..wide()
     };
-    let door = Arc::new(Door::new(trusted, limits, PoolLimits::default()));
+    let door = Arc::new(made(trusted, limits, PoolLimits::default()));
     let mut client = login(&door, 1).await;
     assert_eq!(client.query("select pg_sleep(1000)").await.code(), "57014");
     // A certificate that no root signs.
@@ -578,118 +556,4 @@ async fn postgres_drivers_of_npm_work_unchanged() {
         async move { door.serve(1, stream).await }
     })
     .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_statements_of_the_supervisor_have_the_limits_of_sessions() {
-    let Some(running) = postgres(&[]) else { return };
-    prepare(&running);
-    let limits = Limits {
-        statement: Duration::from_millis(500),
-        rows: 100,
-        max_result: 100_000,
-        max_request: 10_000,
-        ..wide()
-    };
-    let door = door(&running, limits);
-    let text = |text: &str| Some(text.as_bytes().to_vec());
-    let code = |result: Result<Rows, QueryError>| match result {
-        Err(QueryError::Database(error)) => error.code,
-        other => format!("{other:?}"),
-    };
-
-    // 1. Values, types, and errors with their fields.
-    let mut lease = door.lease(1).await.unwrap();
-    let statement = "select $1::int8 + 1 as n, $2::bytea as b, $3::text as t, null as z";
-    let parameters = [
-        text("9007199254740993"),
-        text("\\x00ff"),
-        text("'; --"),
-        None,
-    ];
-    let rows = lease.query(statement, &parameters[..3]).await.unwrap();
-    let types: Vec<(&str, u32)> = rows
-        .columns
-        .iter()
-        .map(|c| (c.name.as_str(), c.type_oid))
-        .collect();
-    assert_eq!(types, [("n", 20), ("b", 17), ("t", 25), ("z", 25)]);
-    let values: Vec<Option<&[u8]>> = rows.rows[0].iter().map(|value| value.as_deref()).collect();
-    assert_eq!(
-        values,
-        [
-            Some(&b"9007199254740994"[..]),
-            Some(b"\\x00ff"),
-            Some(b"'; --"),
-            None
-        ]
-    );
-    assert_eq!(
-        lease
-            .query("insert into t values ($1)", &[text("1")])
-            .await
-            .unwrap()
-            .tag,
-        "INSERT 0 1"
-    );
-    assert_eq!(code(lease.query("select 1; select 2", &[]).await), "42601");
-    assert_eq!(
-        code(lease.query("select $1::int", &[text("x")]).await),
-        "22P02"
-    );
-    assert_eq!(code(lease.query("copy t from stdin", &[]).await), "57014");
-
-    // 2. Limits, after which the connection goes on.
-    assert_eq!(
-        code(lease.query("select pg_sleep(1000)", &[]).await),
-        "57014"
-    );
-    assert_eq!(
-        code(
-            lease
-                .query("select generate_series(1, 10000000)", &[])
-                .await
-        ),
-        "54000"
-    );
-    assert_eq!(code(lease.query(&" ".repeat(10_001), &[]).await), "54000");
-    assert_eq!(
-        lease
-            .query("select generate_series(1, 100)", &[])
-            .await
-            .unwrap()
-            .rows
-            .len(),
-        100
-    );
-    // One row that is too long is not read: the connection is closed.
-    assert_eq!(
-        code(lease.query("select repeat('x', 100000)", &[]).await),
-        "54000"
-    );
-    assert!(code(lease.query("select 1", &[]).await).contains("was closed"));
-    drop(lease);
-
-    // 3. A connection is kept if it is clean, and closed if a transaction is open or its owner ends.
-    until(|| door.usage() == PoolUse { in_use: 0, idle: 0 }).await;
-    let mut lease = door.lease(1).await.unwrap();
-    lease.query("select 1", &[]).await.unwrap();
-    lease.finish().await;
-    assert_eq!(door.usage(), PoolUse { in_use: 0, idle: 1 });
-    let mut lease = door.lease(1).await.unwrap();
-    lease.query("begin", &[]).await.unwrap();
-    lease.query("insert into t values (2)", &[]).await.unwrap();
-    assert!(lease.in_transaction());
-    lease.finish().await;
-    until(|| sessions(&running) == "0").await;
-    assert_eq!(running.psql("select array_agg(a) from t"), "{1}");
-    let door = self::door(&running, wide());
-    let mut lease = door.lease(2).await.unwrap();
-    lease.query("begin", &[]).await.unwrap();
-    let (ended, ()) = tokio::join!(lease.query("select pg_sleep(1000)", &[]), async {
-        until(|| working(&running) == "1").await;
-        door.ended(2);
-    });
-    assert!(matches!(ended, Err(QueryError::Ended)), "{ended:?}");
-    until(|| sessions(&running) == "0").await;
 }

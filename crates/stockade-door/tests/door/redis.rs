@@ -3,43 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockade_door::redis::{Commands, Door, Server};
-use stockade_door::{Limits, Login, PoolLimits, PoolUse};
+use stockade_door::redis::{Commands, Door};
+use stockade_door::{Limits, PoolLimits, PoolUse, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use crate::certificate::{Certificate, untrusted};
-use crate::guest::{PATIENCE, soon, until};
-use crate::local::Local;
-use crate::servers::{PASSWORD, Running, free_port, redis};
+use crate::guest::{soon, until};
+use crate::local::{Local, pool, wide};
+use crate::servers::{Running, free_port, redis};
 
 fn server(running: &Running, user: &str) -> Server {
-    Server {
-        dial: Arc::new(Local(running.port)),
-        tls: None,
-        login: Login {
-            user: user.to_owned(),
-            password: PASSWORD.to_owned(),
-            database: "0".to_owned(),
-        },
-        allow_superuser: false,
-    }
-}
-
-fn wide() -> Limits {
-    Limits {
-        statement: PATIENCE,
-        transaction: PATIENCE,
-        idle: PATIENCE,
-        ..Limits::default()
-    }
+    crate::local::server(running, user, "0")
 }
 
 fn door(running: &Running, limits: Limits) -> Arc<Door> {
     let pool = PoolLimits {
-        attempts: 1000,
         connections: 20,
         per_owner: 20,
-        ..PoolLimits::default()
+        ..pool()
     };
     Arc::new(Door::new(
         server(running, "app"),

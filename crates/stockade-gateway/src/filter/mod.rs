@@ -11,6 +11,7 @@
 //! 3. A request is charged for no filter that its options do not ask for: such a filter is not in the chain.
 
 mod acme_challenge;
+mod api_key;
 pub(crate) mod body_limit;
 mod client_certificate;
 mod request_id;
@@ -104,6 +105,7 @@ impl FilterChain {
         // Who may ask, before what is asked: a client that is not let in learns nothing of the route's limits.
         filters.push(Box::new(tls_policy::TlsPolicy));
         filters.push(Box::new(client_certificate::ClientCertificate));
+        filters.push(Box::new(api_key::ApiKeyFilter));
         filters.push(Box::new(body_limit::BodyLimit));
         filters.push(Box::new(websocket::WebSocket));
         Self(filters)

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{StatusCode, request};
+use stockade_auth::redact;
 
 use crate::access::{AccessRecord, Observer, Outcome};
+use crate::credential;
 use crate::http::connection::Connection;
 use crate::http::connection_state::ConnectionState;
 use crate::http::forwarded::Origin;
@@ -40,8 +42,8 @@ impl RequestInFlight {
         let logged = options.logged_headers.iter().flat_map(|name| {
             let values = head.headers.get_all(name).iter();
             values.map(move |value| {
-                let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
-                (name.clone(), text)
+                let text = String::from_utf8_lossy(value.as_bytes());
+                (name.clone(), redact(&text).into_owned())
             })
         });
         Self {
@@ -50,6 +52,7 @@ impl RequestInFlight {
                 request_id: Arc::clone(&origin.request_id),
                 listener: Arc::clone(&connection.listener),
                 route: None,
+                api_key: None,
                 client: origin.client,
                 peer: connection.peer,
                 tls: connection
@@ -59,8 +62,8 @@ impl RequestInFlight {
                 method: head.method.clone(),
                 scheme: origin.scheme.as_str(),
                 host: None,
-                path: head.uri.path().to_owned(),
-                query: head.uri.query().map(str::to_owned),
+                path: redact(head.uri.path()).into_owned(),
+                query: head.uri.query().map(credential::logged_query),
                 version: head.version,
                 headers: logged.collect(),
                 status: StatusCode::OK,

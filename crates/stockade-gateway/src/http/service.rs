@@ -14,9 +14,11 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use stockade_auth::redact;
 use stockade_http::{Body, NormalPath, Problem, empty_body};
 
 use crate::access::Outcome;
+use crate::credential::Caller;
 use crate::filter::{Flow, RequestContext};
 use crate::http::connection::Connection;
 use crate::http::connection_state::UpgradeDecision;
@@ -77,6 +79,7 @@ pub(crate) async fn answer(
             flight.record.route = Some(Arc::clone(&request.route.label));
             let upgrade = notes.remove::<OnUpgrade>();
             let call = TargetCall {
+                caller: notes.remove::<Caller>(),
                 connection: &connection,
                 config: &config,
                 origin: &origin,
@@ -172,7 +175,9 @@ impl UnroutedRequest<'_> {
             path => path,
         };
         let path = NormalPath::parse(raw, table.options.slashes).map_err(RouteError::from)?;
-        path.as_str().clone_into(&mut flight.record.path);
+        redact(path.as_str())
+            .as_ref()
+            .clone_into(&mut flight.record.path);
 
         let mut request = RequestContext {
             head,
@@ -197,7 +202,9 @@ impl UnroutedRequest<'_> {
             &request.head.uri,
         );
         if request.path.as_str() != request.record.path {
-            request.path.as_str().clone_into(&mut request.record.path);
+            redact(request.path.as_str())
+                .as_ref()
+                .clone_into(&mut request.record.path);
         }
         let route = match destination? {
             Destination::Route(route) => route,

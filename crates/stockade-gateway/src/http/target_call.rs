@@ -12,6 +12,7 @@ use stockade_http::{
 };
 
 use crate::access::Outcome;
+use crate::credential::{Caller, CredentialError};
 use crate::http::connection::Connection;
 use crate::http::forwarded::Origin;
 use crate::http::headers;
@@ -40,6 +41,8 @@ pub(crate) struct TargetCall<'a> {
     pub(crate) connection: &'a Arc<Connection>,
     pub(crate) config: &'a ActiveConfig,
     pub(crate) origin: &'a Origin,
+    /// Set where an API key let the client in.
+    pub(crate) caller: Option<Caller>,
 }
 
 impl TargetCall<'_> {
@@ -79,6 +82,7 @@ impl TargetCall<'_> {
             https: origin.scheme == Scheme::Https,
             secure: flight.record.tls.clone(),
             upgrade: handshake.is_some(),
+            api_key: self.caller.as_ref().map(Caller::to_json),
         });
 
         // The body, bounded and timed.
@@ -95,7 +99,15 @@ impl TargetCall<'_> {
         // The target. A fault of the body is the client's, whatever the target made of it.
         let timeout = route.timeout.unwrap_or(config.limits.request_timeout);
         let answer = route.target.handle(Request::from_parts(head, body));
-        let answered = tokio::time::timeout(timeout, answer).await;
+        let answered = tokio::time::timeout(timeout, answer);
+        let answered = match &self.caller {
+            Some(caller) => tokio::select! {
+                biased;
+                answered = answered => answered,
+                () = caller.until_invalid() => return Err(CredentialError::Ended.into()),
+            },
+            None => answered.await,
+        };
         if let Some(fault) = flight.body.as_ref().and_then(|body| body.fault()) {
             return Err(fault.into());
         }
@@ -105,7 +117,10 @@ impl TargetCall<'_> {
         flight.record.served_by = response.extensions_mut().remove::<ServedBy>();
         let guest = response.extensions_mut().remove::<Upgrade>();
         if !response.status().is_informational() {
-            return Ok(response);
+            return Ok(match &self.caller {
+                Some(caller) => response.map(|body| caller.limit(body)),
+                None => response,
+            });
         }
 
         // A WebSocket, where client, gateway and target agree on one.
@@ -145,6 +160,10 @@ impl TargetCall<'_> {
             request_id: Arc::clone(&self.origin.request_id),
             client: self.origin.client,
             phase: gateway.phase.clone(),
+            credential_ends: match &self.caller {
+                Some(caller) => Box::pin(caller.until_invalid()),
+                None => Box::pin(std::future::pending()),
+            },
             observer: Arc::clone(&gateway.observer),
             connection: Arc::clone(&connection.state),
         };

@@ -9,6 +9,7 @@ use http::HeaderName;
 use ipnet::IpNet;
 use stockade_http::{EncodedSlashes, HostPattern, PathPattern, Scheme, Slashes};
 
+use crate::credential::KeyRule;
 use crate::limits::Limits;
 use crate::route::pattern::{Pattern, PatternError};
 use crate::target::Target;
@@ -26,6 +27,8 @@ pub struct Route {
     /// Which clients may come in, by their certificate. Others get 403. The handshake's own policy is the
     /// listener's.
     pub client: ClientRule,
+    /// Which clients may come in, by their API key; `None`: all that [`Route::client`] lets in. Others get 401 or 403.
+    pub api_key: Option<Arc<KeyRule>>,
     /// How long the target may take to answer with a head; `None` is the gateway's limit.
     pub timeout: Option<Duration>,
     /// Size of a request's body in bytes, where that is less than the gateway's limit.
@@ -44,6 +47,7 @@ impl Route {
             patterns,
             encoded_slashes: EncodedSlashes::default(),
             client: ClientRule::default(),
+            api_key: None,
             timeout: None,
             max_body: None,
             websocket: true,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -33,6 +34,7 @@ const PROTOCOL: u16 = 1002;
 const NO_CODE: u16 = 1005;
 const BROKEN: u16 = 1006;
 const NOT_TEXT: u16 = 1007;
+const POLICY: u16 = 1008;
 const TOO_LARGE: u16 = 1009;
 const RESTART: u16 = 1012;
 
@@ -44,6 +46,8 @@ pub(crate) struct Relay {
     pub(crate) request_id: Arc<str>,
     pub(crate) client: SocketAddr,
     pub(crate) phase: watch::Receiver<Phase>,
+    /// Ends when the credential that opened the WebSocket is no longer valid.
+    pub(crate) credential_ends: BoxFuture<'static, ()>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) connection: Arc<ConnectionState>,
 }
@@ -142,6 +146,9 @@ async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
         end = guest_to_client(&mut sink, &mut from_guest, &progress) => end,
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => {
             End::Gateway { code: GOING_AWAY, reason: "the server is going away" }
+        }
+        () = relay.credential_ends => {
+            End::Gateway { code: POLICY, reason: "the API key is no longer valid" }
         }
     };
     // The closing handshake; neither side can make it last.

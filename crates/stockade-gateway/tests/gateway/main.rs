@@ -9,6 +9,7 @@
 mod harness;
 mod http1;
 mod http2;
+mod keys;
 mod library;
 mod lifetime;
 mod limits;

@@ -3,8 +3,10 @@
 //! The order is fixed: count the call against the rate, find the method, measure the arguments, take the call out of
 //! the budget, find a place, ask for approval, call, measure the result. A call that is refused on the way reaches no kind.
 //!
-//! A call holds its place until the streams of its result have ended, or its connection, and is recorded then.
+//! A call holds its place until the streams of its result have ended, or its connection, and all work that goes on
+//! for it, also when its guest has cancelled it. It is recorded then.
 
+use std::any::Any;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +20,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use stockade_broker::{Budget, BudgetCounter, Missed, Places, Reason, Spent};
 use stockade_capability::{
-    CallContext, CallNotes, CallPayload, Capability, DuplexStream, ErrorName, Owner, Pipe,
+    CallContext, CallNotes, CallPayload, CallPlace, Capability, DuplexStream, ErrorName, Owner,
+    Pipe,
 };
 use stockade_config::CallLimits;
 use stockade_http::{Body, BoxError};
@@ -85,11 +88,11 @@ impl Bounded {
 impl Capability for Bounded {
     fn call(
         &self,
-        context: CallContext,
+        mut context: CallContext,
         method: &str,
         arguments: CallPayload,
     ) -> BoxFuture<'static, Result<CallPayload, GuestError>> {
-        let call = Arc::new(Call::new(&self.shared, &context, method));
+        let call = Call::new(&self.shared, &mut context, method);
         let (inner, method) = (Arc::clone(&self.inner), method.to_owned());
         Box::pin(async move {
             let result = call.run(&*inner, context, &method, arguments).await;
@@ -99,11 +102,11 @@ impl Capability for Bounded {
 
     fn open(
         &self,
-        context: CallContext,
+        mut context: CallContext,
         method: &str,
         arguments: CallPayload,
     ) -> BoxFuture<'static, Result<Pipe, GuestError>> {
-        let call = Arc::new(Call::new(&self.shared, &context, method));
+        let call = Call::new(&self.shared, &mut context, method);
         let (inner, method) = (Arc::clone(&self.inner), method.to_owned());
         Box::pin(async move {
             let opened = call.connect(&*inner, context, &method, arguments).await;
@@ -131,7 +134,7 @@ fn refused(reason: RefusalReason, name: ErrorName, message: String) -> Failure {
     }
 }
 
-/// One call, until the last stream of its result has ended. Dropped, it is recorded.
+/// One call, until the last stream of its result and the last work for it have ended. Dropped, it is recorded.
 struct Call {
     shared: Arc<Shared>,
     mirror: u32,
@@ -174,9 +177,10 @@ impl Drop for Call {
 }
 
 impl Call {
-    fn new(shared: &Arc<Shared>, context: &CallContext, method: &str) -> Self {
+    /// A call, whose place is in its context from here on.
+    fn new(shared: &Arc<Shared>, context: &mut CallContext, method: &str) -> Arc<Self> {
         let known = shared.kind.methods.iter().find(|known| **known == method);
-        Self {
+        let call = Arc::new(Self {
             shared: Arc::clone(shared),
             mirror: context.owner.mirror,
             method: known.copied().unwrap_or("unknown"),
@@ -185,7 +189,9 @@ impl Call {
             received: AtomicU64::new(0),
             notes: context.notes.clone(),
             state: Mutex::default(),
-        }
+        });
+        context.place = CallPlace::new(Arc::clone(&call) as Arc<dyn Any + Send + Sync>);
+        call
     }
 
     /// The first end stands.

@@ -15,7 +15,7 @@ use crate::approval::Approver;
 
 const KIND: Kind = Kind {
     name: "dns",
-    methods: &["echo", "bomb", "stream", "wait", "refuse"],
+    methods: &["echo", "bomb", "stream", "wait", "work", "refuse"],
     every_call: false,
 };
 
@@ -55,6 +55,17 @@ impl Capability for Subject {
                     entered.notify_one();
                     release.notified().await;
                     Reply::plain(&2)
+                }
+                "work" => {
+                    // Work of its own, which nobody waits for.
+                    let place = context.place;
+                    tokio::spawn(async move {
+                        entered.notify_one();
+                        release.notified().await;
+                        drop(place);
+                        entered.notify_one();
+                    });
+                    std::future::pending().await
                 }
                 _ => {
                     context.notes.refused("policy");
@@ -109,6 +120,7 @@ struct Bench {
     subject: Arc<Subject>,
     records: Arc<Records>,
     spent: Arc<Mutex<Spent>>,
+    ground: Ground,
 }
 
 fn limits(change: impl FnOnce(&mut CallLimits)) -> CallLimits {
@@ -167,6 +179,7 @@ impl Bench {
             subject,
             records,
             spent,
+            ground,
         }
     }
 
@@ -186,6 +199,7 @@ impl Bench {
                 mirror: 1,
             },
             notes: CallNotes::default(),
+            place: CallPlace::default(),
         }
     }
 
@@ -250,6 +264,7 @@ async fn streams_count_against_the_bounds_of_a_call() {
         let arguments = CallPayload {
             payload: stockade_protocol::Payload::from_json("[]".to_owned()),
             streams: vec![stockade_http::full_body(vec![0; size])],
+            targets: Vec::new(),
         };
         assert_eq!(
             bench.start("echo", arguments).await.is_ok(),
@@ -304,6 +319,79 @@ async fn call_that_is_dropped_is_recorded_and_gives_its_place_back() {
     drop(call);
     assert_eq!(bench.last(), "wait cancelled  0 0 []");
     assert_eq!(bench.call("echo", 2).await, "ok");
+}
+
+#[tokio::test]
+async fn cancelled_call_keeps_its_place_until_its_work_has_ended() {
+    let bench = Bench::new(|limits| (limits.concurrent, limits.queue) = (1, 0));
+    let entered = Arc::clone(&bench.subject.entered);
+    for _ in 0..3 {
+        let mut call = bench.start("work", CallPayload::default());
+        assert!((&mut call).now_or_never().is_none());
+        entered.notified().await;
+        drop(call);
+        let records = bench.records.0.lock().len();
+        assert_eq!(bench.call("echo", 2).await, "BusyError", "the work goes on");
+        assert_eq!(bench.records.0.lock().len(), records + 1);
+        bench.subject.release.notify_one();
+        entered.notified().await;
+        assert_eq!(bench.last(), "work cancelled  0 0 []");
+        assert_eq!(bench.call("echo", 2).await, "ok");
+    }
+}
+
+#[test]
+fn kinds_that_work_on_a_thread_give_it_the_place_of_the_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let grants = serde_json::json!({
+        "KEY": { "key": {
+            "secret": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+            "encoding": "base64", "algorithm": "HS256", "usages": ["sign"],
+        } },
+        "ME": { "nostr": { "key": "01".repeat(32), "permissions": ["sign_event:1"] } },
+        "FILES": { "files": { "path": folder.path() } },
+    });
+    let grants = stockade_config::parse_grants(&grants.to_string(), Path::new("/")).unwrap();
+    // One thread for work that blocks, which is busy until the test says otherwise.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let bench = Bench::new(|_| ());
+        for (name, method, argument) in [
+            ("KEY", "sign", r#"[{"data":"\u0000b0"}]"#),
+            (
+                "ME",
+                "signEvent",
+                r#"[{"kind":1,"createdAt":1,"tags":[],"content":""}]"#,
+            ),
+            ("FILES", "stat", r#"[{"path":"/a"}]"#),
+        ] {
+            let capability = crate::of(&grants[name]).open(&bench.ground).unwrap();
+            let (go, wait) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || wait.recv());
+            let (here, gone) = tokio::sync::oneshot::channel::<()>();
+            let context = CallContext {
+                place: CallPlace::new(Arc::new(here)),
+                ..Bench::context()
+            };
+            let payload = stockade_protocol::Payload {
+                json: argument.to_owned(),
+                bytes: vec![vec![1]],
+                marked: true,
+            };
+            let mut call = capability.call(context, method, payload.into());
+            assert!((&mut call).now_or_never().is_none(), "{name}");
+            drop(call);
+            let mut gone = Box::pin(gone);
+            assert!((&mut gone).now_or_never().is_none(), "{name} has work");
+            go.send(()).unwrap();
+            busy.await.unwrap().unwrap();
+            assert!(gone.await.is_err(), "{name}: it is dropped with the work");
+        }
+    });
 }
 
 #[tokio::test]
@@ -415,6 +503,11 @@ fn arguments_that_an_approver_gets_are_bounded() {
     assert!(more && shown.starts_with("[\"é") && shown.len() <= 4 << 10);
     let streams = vec![stockade_http::empty_body()];
     let payload = stockade_protocol::Payload::from_json("[1]".to_owned());
-    let (shown, more) = Asked::shown(&CallPayload { payload, streams }).unwrap();
+    let (shown, more) = Asked::shown(&CallPayload {
+        payload,
+        streams,
+        targets: Vec::new(),
+    })
+    .unwrap();
     assert_eq!((shown.as_str(), more), ("[1]", true));
 }

@@ -1,7 +1,5 @@
 //! The URL of a server.
 
-use std::net::IpAddr;
-
 use percent_encoding::percent_decode_str;
 use stockade_door::Login;
 use url::Url;
@@ -94,13 +92,6 @@ impl Address {
             asks_for_tls: by_name || by_parameter,
             login,
         })
-    }
-
-    /// Whether the server is on this machine.
-    pub(super) fn is_loopback(&self) -> bool {
-        let address = self.host.parse::<IpAddr>();
-        self.host.eq_ignore_ascii_case("localhost")
-            || address.is_ok_and(|address| address.to_canonical().is_loopback())
     }
 }
 

@@ -1,17 +1,19 @@
-//! `postgres`, `mysql` and `redis`: servers to which the guest's own driver speaks.
+//! `postgres`, `mysql`, `redis` and `mongo`: servers to which the guest's own driver speaks.
 //!
 //! | method | gives |
 //! |---|---|
 //! | `connect` | a connection, on which the server's protocol is spoken without its password |
 //!
-//! Each connection is a session of a door of `stockade-door`, which logs in and enforces the limits. What the three
-//! kinds do alike is here; their servers are in `postgres.rs`, `mysql.rs` and `redis.rs`, and their addresses in
-//! `address.rs`.
+//! Each connection is a session of a door of `stockade-door`, which logs in and enforces the limits. What the
+//! kinds do alike is here; their servers are in `postgres.rs`, `mysql.rs`, `redis.rs` and `mongo.rs`, the addresses of
+//! the first three in `address.rs`, and the statements of guests without a driver in `sql.rs`.
 
 mod address;
+pub(crate) mod mongo;
 pub(crate) mod mysql;
 pub(crate) mod postgres;
 pub(crate) mod redis;
+mod sql;
 
 #[cfg(test)]
 mod tests;
@@ -24,20 +26,18 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use stockade_broker::{Network, TlsClientOptions};
-use stockade_capability::{CallContext, CallPayload, Capability, Owner, Pipe};
-use stockade_config::{CallLimits, DoorTls, SecretRef};
-use stockade_door::{Dial, Login, OwnerId, PoolLimits, ServerError, ServerStream, Tls};
+use stockade_capability::{CallContext, CallPayload, CallPlace, Capability, Owner, Pipe};
+use stockade_config::{CallLimits, DoorSettings, DoorTls, SecretRef};
+use stockade_door::{Dial, Limits, OwnerId, PoolLimits, Server, ServerError, ServerStream, Tls};
 use stockade_protocol::GuestError;
 use tokio::io::DuplexStream;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use address::{Address, Scheme};
 
-use crate::{Finding, GrantError, Ground};
-
-/// The methods of each kind.
-pub(crate) const METHODS: &[&str] = &["connect"];
+use crate::{Finding, GrantError, GrantKind, Ground};
 
 /// Bytes that wait in each direction between a guest and its session.
 const BUFFER: usize = 64 << 10;
@@ -78,81 +78,166 @@ macro_rules! doors {
 doors!(
     stockade_door::postgres::Door,
     stockade_door::mysql::Door,
-    stockade_door::redis::Door
+    stockade_door::redis::Door,
+    stockade_door::mongo::Door
 );
 
-/// What the three sections have in common.
-struct Settings<'a> {
-    scheme: &'static Scheme,
-    url: &'a Option<SecretRef>,
-    tls: Option<DoorTls>,
-    ca: &'a [PathBuf],
+/// What each kind of doors implements for its section of the configuration.
+trait DoorGrant: Sync {
+    type Door: Door;
+
+    /// What its URLs look like.
+    const SCHEME: &Scheme;
+
+    /// What its section has in common with the others.
+    fn settings(&self) -> DoorSettings<'_>;
+
+    /// The door. Nothing is connected.
+    fn door(&self, server: Server, limits: Limits, pool: PoolLimits, ground: &Ground)
+    -> Self::Door;
+
+    /// What guests reach the door by, whose sessions have these limits.
+    fn capability(
+        &self,
+        doors: Doors<Self::Door>,
+        limits: Limits,
+        ground: &Ground,
+    ) -> Arc<dyn Capability>;
 }
 
-/// The way to the server of a grant.
-struct Way {
-    dial: Arc<dyn Dial>,
-    tls: Option<Tls>,
-    login: Login,
-}
+impl<G: DoorGrant> GrantKind for G {
+    fn limits(&self) -> &CallLimits {
+        self.settings().limits
+    }
 
-impl Settings<'_> {
-    fn address(&self) -> Result<Address, GrantError> {
-        let url = self.url.as_ref().map_or("", SecretRef::reveal);
-        Address::parse(self.scheme, url)
+    fn open(&self, ground: &Ground) -> Result<Arc<dyn Capability>, GrantError> {
+        let doors = Doors::new(door(self, ground)?, ground);
+        Ok(self.capability(doors, limits(&self.settings()), ground))
     }
 
     /// What the guest's script makes a connection string of.
     fn describe(&self) -> Result<Value, GrantError> {
-        Ok(json!({ "database": self.address()?.login.database }))
+        let address = address(G::SCHEME, &self.settings())?;
+        Ok(json!({ "database": address.login.database }))
     }
 
-    fn way(&self, ground: &Ground, timeout: Duration) -> Result<Way, GrantError> {
-        let address = self.address()?;
-        let has_tls = match (self.tls, address.asks_for_tls) {
-            (Some(DoorTls::Required), _) | (None, true) => true,
-            (Some(DoorTls::Off), false) => false,
-            (Some(DoorTls::Off), true) => {
-                let why = "the URL asks for TLS, and tls is off: leave one of them out";
-                return Err(GrantError::Invalid(why.to_owned()));
-            }
-            (None, false) => !address.is_loopback(),
-        };
-        let tls = if has_tls {
-            let options = TlsClientOptions {
-                ca: self.ca.to_vec(),
-                ..TlsClientOptions::default()
-            };
-            let config = ground.network.tls(&options)?.config();
-            let tls = Tls::new(config, &address.host);
-            Some(tls.map_err(|error| GrantError::Invalid(error.to_string()))?)
-        } else if self.ca.is_empty() {
-            None
-        } else {
-            let why = "ca names authorities for TLS, and the server is reached without: set tls: required";
-            return Err(GrantError::Invalid(why.to_owned()));
-        };
-        Ok(Way {
-            dial: Arc::new(Dialer {
-                network: ground.network.clone(),
-                host: address.host.into(),
-                port: address.port,
-                timeout,
-            }),
-            tls,
-            login: address.login,
-        })
+    fn check<'a>(&'a self, ground: &'a Ground) -> BoxFuture<'a, Vec<Finding>> {
+        Box::pin(async move { check(door(self, ground)).await })
     }
+}
+
+fn door<G: DoorGrant>(grant: &G, ground: &Ground) -> Result<G::Door, GrantError> {
+    let settings = grant.settings();
+    let server = server(G::SCHEME, &settings, ground)?;
+    let pool = pool(settings.pool, settings.limits);
+    Ok(grant.door(server, limits(&settings), pool, ground))
+}
+
+/// The limits of a session.
+fn limits(settings: &DoorSettings<'_>) -> Limits {
+    let mut limits = Limits {
+        statement: settings.statement,
+        idle: settings.idle,
+        max_result: settings.limits.max_result,
+        max_request: settings.limits.max_request,
+        ..Limits::default()
+    };
+    if let Some(sql) = settings.sql {
+        limits.transaction = sql.transaction;
+        limits.idle_in_transaction = sql.idle_in_transaction;
+        limits.rows = sql.rows;
+    }
+    limits
+}
+
+fn address(scheme: &Scheme, settings: &DoorSettings<'_>) -> Result<Address, GrantError> {
+    let url = settings.url.as_ref().map_or("", SecretRef::reveal);
+    Address::parse(scheme, url)
+}
+
+/// The server of a grant.
+fn server(
+    scheme: &Scheme,
+    settings: &DoorSettings<'_>,
+    ground: &Ground,
+) -> Result<Server, GrantError> {
+    let address = address(scheme, settings)?;
+    let tls = tls(
+        settings.tls,
+        settings.ca,
+        &address.host,
+        address.asks_for_tls,
+        ground,
+    )?;
+    Ok(Server {
+        dial: Arc::new(Dialer {
+            network: ground.network.clone(),
+            host: address.host.into(),
+            port: address.port,
+            timeout: settings.limits.timeout,
+        }),
+        tls,
+        login: address.login,
+        allow_superuser: settings.allow_superuser,
+    })
+}
+
+/// How a server is reached by TLS, if it is: as the grant says, or else its URL, or else unless it is on this machine.
+fn tls(
+    chosen: Option<DoorTls>,
+    ca: &[PathBuf],
+    host: &str,
+    url_asks: bool,
+    ground: &Ground,
+) -> Result<Option<Tls>, GrantError> {
+    let invalid = |why: &str| Err(GrantError::Invalid(why.to_owned()));
+    let has_tls = match (chosen, url_asks) {
+        (Some(DoorTls::Required), _) | (None, true) => true,
+        (Some(DoorTls::Off), false) => false,
+        (Some(DoorTls::Off), true) => {
+            return invalid("the URL asks for TLS, and tls is off: leave one of them out");
+        }
+        (None, false) => !is_loopback(host),
+    };
+    if !has_tls {
+        return if ca.is_empty() {
+            Ok(None)
+        } else {
+            invalid(
+                "ca names authorities for TLS, and the server is reached without: set tls: required",
+            )
+        };
+    }
+    let options = TlsClientOptions {
+        ca: ca.to_vec(),
+        ..TlsClientOptions::default()
+    };
+    let config = ground.network.tls(&options)?.config();
+    let tls = Tls::new(config, host);
+    tls.map(Some)
+        .map_err(|error| GrantError::Invalid(error.to_string()))
+}
+
+/// Whether a server is on this machine.
+fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// The pool of a grant.
 fn pool(connections: usize, limits: &CallLimits) -> PoolLimits {
+    let defaults = PoolLimits::default();
     PoolLimits {
         connections,
         per_owner: limits.handles,
         waiting: limits.queue,
         connect: limits.timeout,
-        ..PoolLimits::default()
+        // All of them may be made at once.
+        attempts: defaults
+            .attempts
+            .max(u32::try_from(connections).unwrap_or(u32::MAX)),
+        ..defaults
     }
 }
 
@@ -183,13 +268,37 @@ struct Doors<D> {
     binding: Arc<str>,
 }
 
+impl<D> Clone for Doors<D> {
+    fn clone(&self) -> Self {
+        Self {
+            door: Arc::clone(&self.door),
+            instance: Arc::clone(&self.instance),
+            binding: Arc::clone(&self.binding),
+        }
+    }
+}
+
 impl<D: Door> Doors<D> {
-    fn open(door: D, ground: &Ground) -> Arc<dyn Capability> {
-        Arc::new(Self {
+    fn new(door: D, ground: &Ground) -> Self {
+        Self {
             door: Arc::new(door),
             instance: Arc::clone(&ground.instance),
             binding: Arc::clone(&ground.binding),
-        })
+        }
+    }
+
+    /// A connection of a guest, and its session, which ends when the guest's end is dropped. It may have to clean up on
+    /// the server then, and has the place of its call until that is done.
+    fn connect(&self, owner: &Owner, place: Option<CallPlace>) -> (DuplexStream, JoinHandle<()>) {
+        let (guest, ours) = tokio::io::duplex(BUFFER);
+        let (instance, binding) = (&self.instance, &self.binding);
+        let span = tracing::warn_span!("door", %instance, %binding);
+        let (door, owner) = (Arc::clone(&self.door), number(owner));
+        let session = async move {
+            let _place = place;
+            door.serve(owner, ours).await;
+        };
+        (guest, tokio::spawn(session.instrument(span)))
     }
 }
 
@@ -200,15 +309,9 @@ impl<D: Door> Capability for Doors<D> {
         _method: &str,
         _arguments: CallPayload,
     ) -> BoxFuture<'static, Result<Pipe, GuestError>> {
-        let (door, owner) = (Arc::clone(&self.door), number(&context.owner));
-        let (instance, binding) = (&self.instance, &self.binding);
-        let span = tracing::warn_span!("door", %instance, %binding);
-        Box::pin(async move {
-            let (guest, ours) = tokio::io::duplex(BUFFER);
-            // The session ends when the guest's end is dropped, which the mirror owns.
-            tokio::spawn(door.serve(owner, ours).instrument(span));
-            Ok(Pipe::new(guest))
-        })
+        // The mirror owns the guest's end.
+        let (guest, _) = self.connect(&context.owner, Some(context.place));
+        Box::pin(async move { Ok(Pipe::new(guest)) })
     }
 
     fn ended(&self, owner: &Owner) {

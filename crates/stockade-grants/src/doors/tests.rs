@@ -3,7 +3,7 @@ use std::path::Path;
 use serde_json::json;
 use stockade_broker::{Broker, BrokerOptions};
 use stockade_capability::HandleCount;
-use stockade_config::Grant;
+use stockade_config::{Grant, PostgresGrant};
 
 use super::*;
 
@@ -80,14 +80,12 @@ fn server_is_reached_by_tls_unless_it_is_on_this_machine_or_the_grant_says_other
         let Grant::Postgres(grant) = grant("postgres", url) else {
             panic!("another kind");
         };
-        let settings = Settings {
-            scheme: &postgres::SCHEME,
-            url: &grant.url,
+        let settings = DoorSettings {
             tls,
-            ca: &[],
+            ..grant.door()
         };
-        let way = settings.way(&ground, Duration::from_secs(1));
-        way.ok().map(|way| way.tls.is_some())
+        let server = server(PostgresGrant::SCHEME, &settings, &ground);
+        server.ok().map(|server| server.tls.is_some())
     };
     let (required, off) = (Some(DoorTls::Required), Some(DoorTls::Off));
     for (host, tls, expected) in [

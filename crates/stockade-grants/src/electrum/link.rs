@@ -2,7 +2,7 @@
 //!
 //! A task has the connection. It is made when something is asked, kept while something is subscribed to, and closed
 //! when nothing was asked for [`IDLE`]. When it breaks, what waits for an answer fails, and what is subscribed to is
-//! subscribed to again on the next one.
+//! subscribed to again on the next one. Connections that break as soon as they are made are made more and more seldom.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -48,7 +48,13 @@ const IDLE: Duration = Duration::from_secs(300);
 const COMPARE: Duration = Duration::from_secs(600);
 
 /// How long a failure to connect is the answer to all that ask.
-const BACKOFF: Duration = Duration::from_secs(2);
+pub(super) const BACKOFF: Duration = Duration::from_secs(2);
+
+/// The same of connections that end as soon as they are made, of which each one more doubles it.
+const MOST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// A connection that lives for less than this ended as soon as it was made.
+const SHORT: Duration = Duration::from_secs(10);
 
 type Answer = Result<Box<RawValue>, GuestError>;
 
@@ -189,6 +195,8 @@ struct Task {
 
 impl Task {
     async fn run(mut self) {
+        // Connections in a row that ended as soon as they were made. After the first one another is made at once.
+        let mut short = 0_u32;
         loop {
             // With subscriptions a connection is wanted, whether or not anything is asked.
             let mut first = None;
@@ -200,6 +208,7 @@ impl Task {
             }
             match self.plan.connect().await {
                 Ok(connection) => {
+                    let began = Instant::now();
                     let mut over = Live::serve(&mut self, connection, first).await;
                     while let Over::Switch(connection) = over {
                         over = Live::serve(&mut self, *connection, None).await;
@@ -207,9 +216,17 @@ impl Task {
                     if matches!(over, Over::Closed) {
                         return;
                     }
+                    short = match began.elapsed() < SHORT {
+                        true => short.saturating_add(1),
+                        false => 0,
+                    };
+                    let why = "the server ends connections as soon as they are made";
+                    if short > 1 && !self.refuse(None, why, backoff(short - 2)).await {
+                        return;
+                    }
                 }
                 Err(why) => {
-                    if !self.refuse(first, &why).await {
+                    if !self.refuse(first, &why, BACKOFF).await {
                         return;
                     }
                 }
@@ -217,13 +234,13 @@ impl Task {
         }
     }
 
-    /// Answers all that is asked within [`BACKOFF`] with why there is no connection; false when the link is gone.
-    async fn refuse(&mut self, first: Option<Question>, why: &str) -> bool {
+    /// Answers all that is asked within `time` with why there is no connection; false when the link is gone.
+    async fn refuse(&mut self, first: Option<Question>, why: &str, time: Duration) -> bool {
         let refusal = || ErrorName::Own("ElectrumError").error(why);
         if let Some(first) = first {
             let _ = first.answer.send(Err(refusal()));
         }
-        let until = Instant::now() + BACKOFF;
+        let until = Instant::now() + time;
         loop {
             match tokio::time::timeout_at(until, self.questions.recv()).await {
                 Ok(Some(question)) => {
@@ -234,6 +251,11 @@ impl Task {
             }
         }
     }
+}
+
+/// How long to wait after `before` waits in a row.
+fn backoff(before: u32) -> Duration {
+    (BACKOFF * 2_u32.pow(before.min(5))).min(MOST_BACKOFF)
 }
 
 /// A connection that is in use.

@@ -1,8 +1,8 @@
 //! The link against servers over loopback that follow a script, hostile ones among them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use parking_lot::Mutex;
@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Server {
     port: u16,
     connections: Arc<AtomicUsize>,
+    /// When each connection was made.
+    made: Arc<Mutex<Vec<Instant>>>,
     asked: Arc<Mutex<HashMap<String, usize>>>,
     /// Lines that it sends to all who are connected, besides answers. `close` closes them.
     sent: tokio::sync::broadcast::Sender<String>,
@@ -37,6 +39,8 @@ struct Script {
     fork: String,
     /// Instead of an answer to `blockchain.relayfee`.
     hostile: Option<String>,
+    /// Ends each connection after the answer to a subscription.
+    ends: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -45,17 +49,20 @@ impl Server {
         let server = Self {
             port: listener.local_addr().unwrap().port(),
             connections: Arc::default(),
+            made: Arc::default(),
             asked: Arc::default(),
             sent: tokio::sync::broadcast::channel(2000).0,
         };
-        let (connections, asked, sent) = (
+        let (connections, made, asked, sent) = (
             Arc::clone(&server.connections),
+            Arc::clone(&server.made),
             Arc::clone(&server.asked),
             server.sent.clone(),
         );
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
+                made.lock().push(Instant::now());
                 let (script, asked, mut sent) =
                     (script.clone(), Arc::clone(&asked), sent.subscribe());
                 tokio::spawn(async move {
@@ -74,6 +81,7 @@ impl Server {
                                 .write_all(format!("{line}\n").as_bytes())
                                 .await
                                 .is_err()
+                            || (script.ends.load(Ordering::SeqCst) && line.contains("scripthash"))
                         {
                             return;
                         }
@@ -176,6 +184,34 @@ async fn until(holds: impl Fn() -> bool) {
 }
 
 const BLOCKS: &str = "blockchain.headers.subscribe";
+
+#[tokio::test]
+async fn connections_that_end_as_soon_as_they_are_made_are_made_more_seldom() {
+    let ends = Arc::new(AtomicBool::new(false));
+    let script = Script {
+        ends: Arc::clone(&ends),
+        ..Script::default()
+    };
+    let server = Server::start(script).await;
+    let link = link(&grant(&[&server], 1));
+    let method = "blockchain.scripthash.subscribe".to_owned();
+    let subscribed = link.subscribe(&owner(1), method, json!(["00"])).await;
+    let _subscription = subscribed.unwrap();
+    ends.store(true, Ordering::SeqCst);
+    server.sent.send("close".to_owned()).unwrap();
+    until(|| server.connections.load(Ordering::SeqCst) >= 2).await;
+    // Nothing is asked of the server meanwhile: the answer is there at once.
+    let refused = loop {
+        let asked = ask(&link, "blockchain.relayfee").await.unwrap_err();
+        if !asked.message.contains("lost") {
+            break asked;
+        }
+    };
+    assert!(refused.message.contains("ends connections"), "{refused}");
+    until(|| server.connections.load(Ordering::SeqCst) >= 3).await;
+    let made = server.made.lock().clone();
+    assert!(made[2] - made[1] >= super::link::BACKOFF, "{made:?}");
+}
 
 #[tokio::test]
 async fn answers_reach_who_asked_over_one_connection() {
@@ -405,6 +441,7 @@ async fn server_that_is_not_there_is_named_in_no_error() {
     let gone = Server {
         port,
         connections: Arc::default(),
+        made: Arc::default(),
         asked: Arc::default(),
         sent: tokio::sync::broadcast::channel(1).0,
     };

@@ -174,7 +174,11 @@ impl Capability for Key {
                 )));
             }
             // A signature of RSA takes milliseconds, and a digest as long as its data.
-            let working = tokio::task::spawn_blocking(move || held.perform(usage, operation));
+            let place = context.place;
+            let working = tokio::task::spawn_blocking(move || {
+                let _place = place;
+                held.perform(usage, operation)
+            });
             let done = working
                 .await
                 .map_err(|_| operation_error("the operation was stopped"))??;

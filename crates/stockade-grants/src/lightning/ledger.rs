@@ -8,6 +8,16 @@
 //! 1. What is reserved and paid in one day is within the limit of a day, after each commit and so after each crash.
 //! 2. The hash of a payment has one entry. It is reserved again after it failed, and never after it was paid.
 //! 3. A commit is on the disk before anything is sent.
+//! 4. What a payment cost beyond what was reserved for it counts in the day in which that is learned: the limit of a day
+//!    that is over holds nothing back.
+//!
+//! | key | holds |
+//! |---|---|
+//! | `payment/HASH` | a [`Payment`] |
+//! | `day/DAY` | what was reserved and paid in the day, in msat |
+//! | `open/HASH` | nothing: the payment is reserved |
+//! | `newest/TIME/HASH` | nothing; TIME decreases, so that the newest payments come first |
+//! | `invoice/HASH` | nothing: the invoice was made for the guest |
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,12 +26,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
+use stockade_capability::CallPlace;
 use stockade_config::Msat;
 use stockade_state::{
-    Atomic, Check, Key, Keyspace, KeyspaceName, Limits, List, Mutation, Outcome, SqliteOptions,
-    SqliteStore, StateEntry, StateError, Store, Value, Version,
+    Atomic, Check, Key, Keyspace, KeyspaceName, Limits, List, MAX_LIST, MAX_READ_KEYS, Mutation,
+    Outcome, SqliteOptions, SqliteStore, StateEntry, StateError, Store, Value, Version,
 };
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::OnceCell;
 
 use super::Waiting;
 
@@ -89,10 +100,15 @@ pub(super) enum Reservation {
 pub(super) struct Ledger {
     book: Arc<Book>,
     limit: Msat,
+    _shelf: Arc<Shelf>,
 }
 
+/// The place of the book of one folder. Its book is opened once, and no other shelf waits for that.
+#[derive(Default)]
+pub(super) struct Shelf(pub(super) OnceCell<Arc<Book>>);
+
 /// The payments of one folder.
-struct Book {
+pub(super) struct Book {
     keyspace: Arc<dyn Keyspace>,
     // Its threads end with the last one that has it.
     _store: SqliteStore,
@@ -100,19 +116,25 @@ struct Book {
     paying: Mutex<HashMap<String, Waiting>>,
 }
 
-/// Those that are open: while a changed grant takes the place of an old one, both have the same.
-static BOOKS: LazyLock<AsyncMutex<HashMap<PathBuf, Weak<Book>>>> =
-    LazyLock::new(AsyncMutex::default);
+/// Those in use: while a changed grant takes the place of an old one, both have the same.
+static SHELVES: LazyLock<Mutex<HashMap<PathBuf, Weak<Shelf>>>> = LazyLock::new(Mutex::default);
 
-impl Ledger {
-    /// Opens the ledger in this folder, and makes it if there is none.
-    pub(super) async fn open(folder: &Path, limit: Msat) -> Result<Self, String> {
-        let path = folder.join("payments.db");
-        let mut books = BOOKS.lock().await;
-        books.retain(|_, book| book.strong_count() > 0);
-        if let Some(book) = books.get(&path).and_then(Weak::upgrade) {
-            return Ok(Self { book, limit });
+impl Shelf {
+    /// That of this folder.
+    pub(super) fn of(folder: &Path) -> Arc<Self> {
+        let mut shelves = SHELVES.lock();
+        shelves.retain(|_, shelf| shelf.strong_count() > 0);
+        if let Some(shelf) = shelves.get(folder).and_then(Weak::upgrade) {
+            return shelf;
         }
+        let shelf = Arc::new(Self::default());
+        shelves.insert(folder.to_owned(), Arc::downgrade(&shelf));
+        shelf
+    }
+}
+
+impl Book {
+    async fn open(path: PathBuf) -> Result<Arc<Self>, String> {
         let options = SqliteOptions::new(&path);
         let opening = tokio::task::spawn_blocking(move || SqliteStore::open(options)).await;
         let store = opening
@@ -123,13 +145,31 @@ impl Ledger {
             .open(name, Limits::default())
             .await
             .map_err(|error| error.to_string())?;
-        let book = Arc::new(Book {
+        Ok(Arc::new(Self {
             keyspace,
             _store: store,
             paying: Mutex::default(),
+        }))
+    }
+}
+
+impl Ledger {
+    /// Opens the ledger in this folder, and makes it if there is none. That goes on when the caller does not wait any
+    /// more, and has `place` until then.
+    pub(super) async fn open(folder: &Path, limit: Msat, place: CallPlace) -> Result<Self, String> {
+        let shelf = Shelf::of(folder);
+        let (opening, path) = (Arc::clone(&shelf), folder.join("payments.db"));
+        let opened = tokio::spawn(async move {
+            let _place = place;
+            let book = opening.0.get_or_try_init(|| Book::open(path)).await;
+            book.map(Arc::clone)
         });
-        books.insert(path, Arc::downgrade(&book));
-        Ok(Self { book, limit })
+        let book = opened.await.map_err(|error| error.to_string())??;
+        Ok(Self {
+            book,
+            limit,
+            _shelf: shelf,
+        })
     }
 
     /// Payments that are on their way, of every grant that has the same folder.
@@ -150,11 +190,13 @@ impl Ledger {
         let day = created / DAY;
         for _ in 0..TRIES {
             let [known, spent] = self.read([payment_key(hash)?, day_key(day)?]).await?;
+            let mut before = None;
             if let Some(entry) = &known {
                 let payment: Payment = parse(entry)?;
                 if payment.state != PaymentState::Failed {
                     return Ok(Reservation::Known(payment));
                 }
+                before = Some(payment.created);
             }
             let total: u64 = spent.as_ref().map(parse).transpose()?.unwrap_or_default();
             let left = Msat(self.limit.0.saturating_sub(total));
@@ -174,10 +216,16 @@ impl Ledger {
                 preimage: None,
                 fee: None,
             };
-            let mutations = vec![
+            let mut mutations = vec![
                 put(payment_key(hash)?, &payment, None)?,
                 put(day_key(day)?, &total.saturating_add(counted), Some(KEPT))?,
+                put(open_key(hash)?, &true, None)?,
+                put(newest_key(created, hash)?, &true, Some(KEPT))?,
             ];
+            if let Some(before) = before.filter(|before| *before != created) {
+                let key = newest_key(before, hash)?;
+                mutations.push(Mutation::Delete { key });
+            }
             let checks = vec![
                 check(payment_key(hash)?, known),
                 check(day_key(day)?, spent),
@@ -191,20 +239,27 @@ impl Ledger {
 
     /// Ends a payment that is reserved. `paid` is its fee and its proof; `None` where it has failed for certain.
     /// Nothing happens to a payment that has ended, or to one that was reserved again since it had `version`.
+    /// Gives what the payment cost beyond what was reserved.
     pub(super) async fn settle(
         &self,
         hash: &str,
         version: Option<Version>,
         paid: Option<(Msat, &str)>,
-    ) -> Result<(), LedgerError> {
+        now: SystemTime,
+    ) -> Result<Msat, LedgerError> {
+        let today = seconds(now) / DAY;
         for _ in 0..TRIES {
             let [known] = self.read([payment_key(hash)?]).await?;
-            let Some(entry) = known else { return Ok(()) };
+            let Some(entry) = known else {
+                return Ok(Msat(0));
+            };
             let mut payment: Payment = parse(&entry)?;
             let other = version.is_some_and(|version| version != entry.version);
             if payment.state != PaymentState::Reserved || other {
-                return Ok(());
+                return Ok(Msat(0));
             }
+
+            // What it was, and what it cost.
             let reserved = payment.counted;
             payment.counted = match paid {
                 Some((fee, preimage)) => {
@@ -217,21 +272,31 @@ impl Ledger {
                     0
                 }
             };
-            let [spent] = self.read([day_key(payment.day)?]).await?;
-            let total: u64 = spent.as_ref().map(parse).transpose()?.unwrap_or_default();
-            let total = total
-                .saturating_sub(reserved)
-                .saturating_add(payment.counted);
-            let mutations = vec![
+            let excess = payment.counted.saturating_sub(reserved);
+            let mut mutations = vec![
                 put(payment_key(hash)?, &payment, Some(REMEMBERED))?,
-                put(day_key(payment.day)?, &total, Some(KEPT))?,
+                Mutation::Delete {
+                    key: open_key(hash)?,
+                },
             ];
-            let checks = vec![
-                check(payment_key(hash)?, Some(entry)),
-                check(day_key(payment.day)?, spent),
-            ];
+            let mut checks = vec![check(payment_key(hash)?, Some(entry))];
+
+            // The day that it was reserved in gets back what it did not cost, and today has what it cost beyond that.
+            let within = payment.counted - excess;
+            let mut changes = vec![(payment.day, reserved - within, 0)];
+            match changes.iter_mut().find(|(day, ..)| *day == today) {
+                Some((_, _, more)) => *more = excess,
+                None => changes.push((today, 0, excess)),
+            }
+            for (day, less, more) in changes {
+                let [spent] = self.read([day_key(day)?]).await?;
+                let total: u64 = spent.as_ref().map(parse).transpose()?.unwrap_or_default();
+                let total = total.saturating_sub(less).saturating_add(more);
+                mutations.push(put(day_key(day)?, &total, Some(KEPT))?);
+                checks.push(check(day_key(day)?, spent));
+            }
             if self.commit(Atomic { checks, mutations }).await? {
-                return Ok(());
+                return Ok(Msat(excess));
             }
         }
         Err(LedgerError::Store)
@@ -275,28 +340,50 @@ impl Ledger {
 
     /// The latest payments with their hashes, the newest first: at most [`MOST_LISTED`].
     pub(super) async fn payments(&self) -> Result<Vec<(String, Payment)>, LedgerError> {
+        let names = self.names(NEWEST, MOST_LISTED).await?;
+        let hashes = names.into_iter().filter_map(|name| {
+            let (_, hash) = name.split_once('/')?;
+            Some(hash.to_owned())
+        });
+        self.all(hashes.collect()).await
+    }
+
+    /// Hashes of the payments that are reserved and count at `now`; the first thousand.
+    pub(super) async fn open_payments(&self, now: SystemTime) -> Result<Vec<String>, LedgerError> {
+        let today = seconds(now) / DAY;
+        let open = self.names(OPEN, MAX_LIST).await?;
+        let open = self.all(open).await?.into_iter();
+        let counts = open.filter(|(_, payment)| payment.day >= today);
+        Ok(counts.map(|(hash, _)| hash).collect())
+    }
+
+    /// What comes after `prefix` in the keys that begin with it, in their order.
+    async fn names(&self, prefix: &str, limit: usize) -> Result<Vec<String>, LedgerError> {
         let list = List {
-            prefix: PAYMENT.to_owned(),
+            prefix: prefix.to_owned(),
+            limit,
             ..List::default()
         };
         let page = self.book.keyspace.list(list).await.map_err(failed)?;
-        let hashes: Vec<String> = page.keys.into_iter().map(|info| info.key).collect();
-        let keys = hashes
-            .iter()
-            .map(|hash| key(hash))
-            .collect::<Result<Vec<_>, _>>()?;
-        let entries = self.book.keyspace.read(keys).await.map_err(failed)?;
+        let keys = page.keys.into_iter();
+        Ok(keys
+            .filter_map(|info| info.key.strip_prefix(prefix).map(str::to_owned))
+            .collect())
+    }
+
+    /// The payments of these hashes that there are.
+    async fn all(&self, hashes: Vec<String>) -> Result<Vec<(String, Payment)>, LedgerError> {
         let mut out = Vec::new();
-        for (hash, entry) in hashes.iter().zip(entries) {
-            if let Some(entry) = entry {
-                out.push((
-                    hash.trim_start_matches(PAYMENT).to_owned(),
-                    parse::<Payment>(&entry)?,
-                ));
+        for hashes in hashes.chunks(MAX_READ_KEYS) {
+            let keys = hashes.iter().map(|hash| payment_key(hash));
+            let keys = keys.collect::<Result<Vec<_>, _>>()?;
+            let entries = self.book.keyspace.read(keys).await.map_err(failed)?;
+            for (hash, entry) in hashes.iter().zip(entries) {
+                if let Some(entry) = entry {
+                    out.push((hash.clone(), parse(&entry)?));
+                }
             }
         }
-        out.sort_by_key(|(_, payment)| std::cmp::Reverse(payment.created));
-        out.truncate(MOST_LISTED);
         Ok(out)
     }
 
@@ -322,10 +409,19 @@ impl Ledger {
     }
 }
 
-const PAYMENT: &str = "payment/";
+const NEWEST: &str = "newest/";
+const OPEN: &str = "open/";
 
 fn payment_key(hash: &str) -> Result<Key, LedgerError> {
-    key(&format!("{PAYMENT}{hash}"))
+    key(&format!("payment/{hash}"))
+}
+
+fn open_key(hash: &str) -> Result<Key, LedgerError> {
+    key(&format!("{OPEN}{hash}"))
+}
+
+fn newest_key(created: u64, hash: &str) -> Result<Key, LedgerError> {
+    key(&format!("{NEWEST}{:016x}/{hash}", u64::MAX - created))
 }
 
 fn invoice_key(hash: &str) -> Result<Key, LedgerError> {

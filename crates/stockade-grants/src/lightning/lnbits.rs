@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use stockade_broker::{Network, TlsClient};
 use stockade_config::Msat;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::wallet::{Found, Made, Paid, Wallet, WalletError, shown};
 
@@ -104,8 +105,8 @@ impl Lnbits {
             let shaken = http1::handshake(TokioIo::new(stream)).await;
             let (mut sender, connection) =
                 shaken.map_err(|_| "the server speaks no HTTP".to_owned())?;
-            // It ends with the sender.
-            let connection = tokio::spawn(connection);
+            // It ends with this future.
+            let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
             let body = body.map(|body| body.to_string()).unwrap_or_default();
             let request = Request::builder()
                 .method(method)
@@ -124,7 +125,6 @@ impl Lnbits {
             let body = body
                 .map_err(|_| "the server broke off its answer".to_owned())?
                 .to_bytes();
-            connection.abort();
             // An error of a proxy's is a page.
             Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
         };
@@ -162,6 +162,12 @@ fn is_own(body: &Value) -> bool {
     body.get("detail").is_some_and(Value::is_string)
 }
 
+/// Whether LNbits says that it ended its attempt to pay. It does that with a status of its own, and with the same one where
+/// the payment is on its way.
+fn is_failure(status: StatusCode, body: &Value) -> bool {
+    status.as_u16() == 520 && body.get("status").and_then(Value::as_str) == Some("failed")
+}
+
 /// What an error of the server's says.
 fn detail(status: StatusCode, body: &Value) -> String {
     let detail = body
@@ -194,7 +200,8 @@ impl Wallet for Lnbits {
             };
             if !status.is_success() {
                 // A proxy, or a server in trouble, does not know what becomes of the payment.
-                let answered = status.is_client_error() && is_own(&body);
+                let answered =
+                    is_own(&body) && (status.is_client_error() || is_failure(status, &body));
                 return self.outcome(hash, detail(status, &body), answered).await;
             }
             match serde_json::from_value::<Payment>(body) {

@@ -18,6 +18,7 @@
 //! 3. An invoice is paid once. Who pays it again gets the proof of the first time.
 //! 4. A payment that the wallet cannot prove counts as spent, and is no success.
 //! 5. A guest sees invoices that this grant made or paid, and no others of the wallet.
+//! 6. The wallet is asked again about each payment whose outcome is unknown, as long as the payment counts.
 //!
 //! Deliberately absent: the balance of the wallet, which is the operator's.
 
@@ -32,16 +33,17 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stockade_broker::TlsClientOptions;
-use stockade_capability::{CallContext, CallNotes, CallPayload, Capability, ErrorName, Reply};
+use stockade_capability::{CallContext, CallPayload, CallPlace, Capability, ErrorName, Reply};
 use stockade_config::{BitcoinNetwork, CallLimits, LightningGrant, Msat, SecretRef, Spend};
 use stockade_protocol::GuestError;
+use stockade_state::Version;
 use tokio::sync::{OnceCell, watch};
 
 use invoice::Invoice;
@@ -65,6 +67,9 @@ const MAX_ARGUMENTS: usize = 32 << 10;
 
 /// The longest description of an invoice, in bytes (BOLT 11: 639).
 const MAX_DESCRIPTION: usize = 639;
+
+/// How long after a payment of unknown outcome the wallet is asked again, and again.
+const REVIEW: Duration = Duration::from_secs(CERTAIN.as_secs() + 1);
 
 /// After this time a wallet that records each payment first, and does not know of this one, will not make it any more: its request has expired.
 const CERTAIN: Duration = Duration::from_secs(600);
@@ -96,8 +101,8 @@ impl GrantKind for LightningGrant {
                 Arc::new(nwc::Nwc::new(url, network, tls).map_err(GrantError::Invalid)?)
             }
         };
-        let Some(data) = ground.data.clone() else {
-            let what = "a wallet needs a folder for its record of payments, and this host has none";
+        let Some(data) = self.ledger.clone().or_else(|| ground.data.clone()) else {
+            let what = "a wallet needs a folder for its record of payments: name one with `ledger`, such as \"./payments\"";
             return Err(GrantError::Invalid(what.to_owned()));
         };
         Ok(Arc::new(Lightning(Arc::new(Account {
@@ -107,7 +112,8 @@ impl GrantKind for LightningGrant {
             spend: self.spend.clone(),
             data,
             ledger: OnceCell::new(),
-            overcharges: Arc::default(),
+            overcharges: AtomicU32::new(0),
+            is_reviewing: AtomicBool::new(false),
         }))))
     }
 
@@ -129,7 +135,7 @@ impl Capability for Lightning {
         let (account, method) = (Arc::clone(&self.0), method.to_owned());
         Box::pin(async move {
             let (request, _) = arguments.read::<Request>(MAX_ARGUMENTS)?;
-            let value = account.call(&context.notes, &method, request).await?;
+            let value = account.call(&context, &method, request).await?;
             // No text of a wallet's is taken for a mark: the value has none.
             Reply::plain(&value)
         })
@@ -159,7 +165,9 @@ struct Account {
     spend: Option<Spend>,
     data: PathBuf,
     ledger: OnceCell<Arc<Ledger>>,
-    overcharges: Arc<AtomicU32>,
+    overcharges: AtomicU32,
+    /// A task asks about payments of unknown outcome. There is one at most.
+    is_reviewing: AtomicBool,
 }
 
 /// A payment among those that are on their way, until this is dropped.
@@ -189,20 +197,20 @@ impl From<LedgerError> for GuestError {
 
 impl Account {
     async fn call(
-        &self,
-        notes: &CallNotes,
+        self: &Arc<Self>,
+        context: &CallContext,
         method: &str,
         request: Request,
     ) -> Result<Value, GuestError> {
         match method {
             "payInvoice" => {
-                let (preimage, fee) = self.pay(notes, request).await?;
+                let (preimage, fee) = self.pay(context, request).await?;
                 Ok(json!({ "preimage": preimage, "fees_paid": fee.0 }))
             }
-            "makeInvoice" => self.make(notes, request).await,
-            "lookupInvoice" => self.look_up(request).await,
+            "makeInvoice" => self.make(context, request).await,
+            "lookupInvoice" => self.look_up(context, request).await,
             "listTransactions" => {
-                let payments = self.ledger().await?.payments().await?;
+                let payments = self.ledger(context).await?.payments().await?;
                 let payments: Vec<_> = payments
                     .iter()
                     .map(|(hash, payment)| shown(hash, payment))
@@ -210,11 +218,11 @@ impl Account {
                 Ok(json!({ "transactions": payments }))
             }
             "getBalance" => {
-                let (limit, spent, _) = self.budget().await?;
+                let (limit, spent, _) = self.budget(context).await?;
                 Ok(json!({ "balance": limit.0.saturating_sub(spent.0) }))
             }
             "getBudget" => {
-                let (limit, spent, renews) = self.budget().await?;
+                let (limit, spent, renews) = self.budget(context).await?;
                 Ok(json!({
                     "used_budget": spent.0,
                     "total_budget": limit.0,
@@ -226,24 +234,34 @@ impl Account {
         }
     }
 
-    async fn ledger(&self) -> Result<&Arc<Ledger>, GuestError> {
+    async fn ledger(self: &Arc<Self>, context: &CallContext) -> Result<&Arc<Ledger>, GuestError> {
         let limit = self.spend.as_ref().map_or(Msat(0), |spend| spend.day);
-        let opening = || async { Ledger::open(&self.data, limit).await.map(Arc::new) };
-        self.ledger.get_or_try_init(opening).await.map_err(|_| {
+        let opening = || async {
+            let ledger = Ledger::open(&self.data, limit, context.place.clone()).await?;
+            // Payments of unknown outcome may have been left by an earlier process.
+            self.review();
+            Ok::<_, String>(Arc::new(ledger))
+        };
+        self.ledger.get_or_try_init(opening).await.map_err(|why| {
             // Why is for the operator; the path of the file is in it.
+            context.notes.add("failure", why.as_str());
             lightning_error("the record of payments cannot be opened")
         })
     }
 
     /// The limit of a day, what of it is spent, and when it ends in seconds since 1970.
-    async fn budget(&self) -> Result<(Msat, Msat, u64), GuestError> {
+    async fn budget(
+        self: &Arc<Self>,
+        context: &CallContext,
+    ) -> Result<(Msat, Msat, u64), GuestError> {
         let now = SystemTime::now();
-        let spent = self.ledger().await?.spent(now).await?;
+        let spent = self.ledger(context).await?.spent(now).await?;
         let limit = self.spend.as_ref().map_or(Msat(0), |spend| spend.day);
         Ok((limit, spent, ledger::day_ends(now)))
     }
 
-    async fn pay(&self, notes: &CallNotes, request: Request) -> Outcome {
+    async fn pay(self: &Arc<Self>, context: &CallContext, request: Request) -> Outcome {
+        let notes = &context.notes;
         let spend = self.spend.as_ref().ok_or_else(|| {
             notes.refused("spend");
             ErrorName::Type.error("the grant does not allow payments (`spend`)")
@@ -267,9 +285,10 @@ impl Account {
                 amount.0, spend.payment.0
             )));
         }
-        let ledger = Arc::clone(self.ledger().await?);
+        let ledger = Arc::clone(self.ledger(context).await?);
         let fee = spend.fee.of(amount);
-        finished(self.joined_or_begun(ledger, invoice, amount, fee))
+        let place = context.place.clone();
+        finished(self.joined_or_begun(ledger, invoice, (amount, fee), place))
             .await
             .inspect_err(|error| {
                 if error.name == ErrorName::Quota.name() {
@@ -278,13 +297,14 @@ impl Account {
             })
     }
 
-    /// The payment with this hash that is on its way, or a new one, which goes on whether or not anybody waits.
+    /// The payment with this hash that is on its way, or a new one, which goes on whether or not anybody waits, and has
+    /// `place` until then.
     fn joined_or_begun(
-        &self,
+        self: &Arc<Self>,
         ledger: Arc<Ledger>,
         invoice: Invoice,
-        amount: Msat,
-        fee: Msat,
+        most: (Msat, Msat),
+        place: CallPlace,
     ) -> Waiting {
         let mut paying = ledger.paying();
         if let Some(waiting) = paying.get(&invoice.hash) {
@@ -293,7 +313,7 @@ impl Account {
         let (sender, receiver) = watch::channel(None);
         paying.insert(invoice.hash.clone(), receiver.clone());
         drop(paying);
-        let (wallet, overcharges) = (Arc::clone(&self.wallet), Arc::clone(&self.overcharges));
+        let account = Arc::clone(self);
         let on_its_way = OnItsWay {
             ledger: Arc::clone(&ledger),
             hash: invoice.hash.clone(),
@@ -301,13 +321,19 @@ impl Account {
         tokio::spawn(async move {
             // What comes later finds it in the ledger, also after a panic.
             let _on_its_way = on_its_way;
-            let outcome = paid_once(&*wallet, &ledger, &invoice, (amount, fee), &overcharges).await;
+            let outcome = account.pay_once(&ledger, &invoice, most).await;
+            drop(place);
             sender.send_replace(Some(outcome));
         });
         receiver
     }
 
-    async fn make(&self, notes: &CallNotes, request: Request) -> Result<Value, GuestError> {
+    async fn make(
+        self: &Arc<Self>,
+        context: &CallContext,
+        request: Request,
+    ) -> Result<Value, GuestError> {
+        let notes = &context.notes;
         if !self.receive {
             notes.refused("receive");
             return Err(ErrorName::Type.error("the grant does not allow invoices (`receive`)"));
@@ -333,7 +359,7 @@ impl Account {
             ));
         }
         notes.add("payment_hash", invoice.hash.as_str());
-        self.ledger().await?.made(&invoice.hash).await?;
+        self.ledger(context).await?.made(&invoice.hash).await?;
         Ok(json!({
             "type": "incoming",
             "invoice": made.invoice,
@@ -344,14 +370,19 @@ impl Account {
         }))
     }
 
-    async fn look_up(&self, request: Request) -> Result<Value, GuestError> {
+    async fn look_up(
+        self: &Arc<Self>,
+        context: &CallContext,
+        request: Request,
+    ) -> Result<Value, GuestError> {
         let hash = match (request.payment_hash, request.invoice) {
             (Some(hash), _) if invoice::is_hash(&hash) => hash.to_ascii_lowercase(),
             (None, Some(text)) => Invoice::read(&text, self.network)?.hash,
             _ => return Err(ErrorName::Type.error("an invoice or its payment_hash is needed")),
         };
-        let ledger = self.ledger().await?;
-        resolve(&*self.wallet, ledger, &hash, SystemTime::now(), false).await?;
+        let ledger = self.ledger(context).await?;
+        self.resolve(ledger, &hash, SystemTime::now(), false)
+            .await?;
         if let Some((payment, _)) = ledger.payment(&hash).await? {
             return Ok(shown(&hash, &payment));
         }
@@ -375,98 +406,153 @@ impl Account {
             json!({ "type": "incoming", "payment_hash": hash, "state": state, "preimage": found.preimage }),
         )
     }
-}
 
-/// Pays an invoice unless it was paid. Nobody else pays one with this hash meanwhile.
-async fn paid_once(
-    wallet: &dyn Wallet,
-    ledger: &Ledger,
-    invoice: &Invoice,
-    (amount, fee): (Msat, Msat),
-    overcharges: &AtomicU32,
-) -> Outcome {
-    let now = SystemTime::now();
-    resolve(wallet, ledger, &invoice.hash, now, true).await?;
-    if let Some((payment, _)) = ledger.payment(&invoice.hash).await?
-        && payment.state != PaymentState::Failed
-    {
-        return known(payment);
-    }
-    invoice.check_time(now)?;
-    if let Reservation::Known(payment) = ledger.reserve(&invoice.hash, amount, fee, now).await? {
-        return known(payment);
-    }
-    let paid = wallet
-        .pay(
-            &invoice.text,
-            &invoice.hash,
-            invoice.is_open.then_some(amount),
-        )
-        .await;
-    if matches!(&paid, Paid::Yes { fee: taken, .. } if *taken > fee) {
-        overcharges.fetch_add(1, Ordering::Relaxed);
-    }
-    settle(ledger, &invoice.hash, paid).await
-}
-
-/// Asks the wallet what became of a payment whose outcome nobody knows, where there is one. `own`: it is this call
-/// that pays it now; otherwise one that is on its way is left alone.
-async fn resolve(
-    wallet: &dyn Wallet,
-    ledger: &Ledger,
-    hash: &str,
-    now: SystemTime,
-    own: bool,
-) -> Result<(), GuestError> {
-    let Some((payment, version)) = ledger.payment(hash).await? else {
-        return Ok(());
-    };
-    if payment.state != PaymentState::Reserved || (!own && ledger.paying().contains_key(hash)) {
-        return Ok(());
-    }
-    let created = SystemTime::UNIX_EPOCH + Duration::from_secs(payment.created);
-    let old = now.duration_since(created).unwrap_or_default() > CERTAIN;
-    match wallet.find(hash).await {
-        Ok(found) if found.incoming => {}
-        Ok(found) if found.settled => {
-            let proof = found
-                .preimage
-                .filter(|preimage| invoice::proves(preimage, hash));
-            let fee = found.fee.unwrap_or(Msat(payment.counted - payment.amount));
-            if let Some(proof) = proof {
-                ledger
-                    .settle(hash, Some(version), Some((fee, &proof)))
+    /// Pays an invoice unless it was paid. Nobody else pays one with this hash meanwhile.
+    async fn pay_once(
+        self: &Arc<Self>,
+        ledger: &Ledger,
+        invoice: &Invoice,
+        (amount, fee): (Msat, Msat),
+    ) -> Outcome {
+        let now = SystemTime::now();
+        self.resolve(ledger, &invoice.hash, now, true).await?;
+        if let Some((payment, _)) = ledger.payment(&invoice.hash).await?
+            && payment.state != PaymentState::Failed
+        {
+            return known(payment);
+        }
+        invoice.check_time(now)?;
+        let reserved = ledger.reserve(&invoice.hash, amount, fee, now).await?;
+        if let Reservation::Known(payment) = reserved {
+            return known(payment);
+        }
+        let open = invoice.is_open.then_some(amount);
+        let paid = self.wallet.pay(&invoice.text, &invoice.hash, open).await;
+        match paid {
+            Paid::Yes { fee, preimage } if invoice::proves(&preimage, &invoice.hash) => {
+                self.settle(ledger, &invoice.hash, None, Some((fee, &preimage)))
                     .await?;
+                Ok((preimage, fee))
+            }
+            // It stays reserved, which is to say spent.
+            Paid::Yes { .. } => {
+                self.review();
+                Err(lightning_error(
+                    "the wallet gave no proof of the payment, which counts as spent",
+                ))
+            }
+            Paid::No(why) => {
+                self.settle(ledger, &invoice.hash, None, None).await?;
+                Err(lightning_error(format!("the payment failed: {why}")))
+            }
+            Paid::Unknown(why) => {
+                self.review();
+                Err(lightning_error(format!(
+                    "it is unknown whether the payment was made, and it counts as spent until the wallet says otherwise: {why}"
+                )))
             }
         }
-        Ok(found) if found.failed => ledger.settle(hash, Some(version), None).await?,
-        Err(wallet::WalletError::NotFound) if old && wallet.knows_all() => {
-            ledger.settle(hash, Some(version), None).await?
-        }
-        // It stays reserved.
-        _ => {}
     }
-    Ok(())
-}
 
-/// Records what became of a payment.
-async fn settle(ledger: &Ledger, hash: &str, paid: Paid) -> Outcome {
-    match paid {
-        Paid::Yes { fee, preimage } if invoice::proves(&preimage, hash) => {
-            ledger.settle(hash, None, Some((fee, &preimage))).await?;
-            Ok((preimage, fee))
+    /// Asks the wallet what became of a payment whose outcome nobody knows, where there is one. `own`: it is this call
+    /// that pays it now; otherwise one that is on its way is left alone.
+    async fn resolve(
+        &self,
+        ledger: &Ledger,
+        hash: &str,
+        now: SystemTime,
+        own: bool,
+    ) -> Result<(), GuestError> {
+        let Some((payment, version)) = ledger.payment(hash).await? else {
+            return Ok(());
+        };
+        if payment.state != PaymentState::Reserved || (!own && ledger.paying().contains_key(hash)) {
+            return Ok(());
         }
-        // It stays reserved, which is to say spent.
-        Paid::Yes { .. } => Err(lightning_error(
-            "the wallet gave no proof of the payment, which counts as spent",
-        )),
-        Paid::No(why) => {
-            ledger.settle(hash, None, None).await?;
-            Err(lightning_error(format!("the payment failed: {why}")))
+        let created = SystemTime::UNIX_EPOCH + Duration::from_secs(payment.created);
+        let old = now.duration_since(created).unwrap_or_default() > CERTAIN;
+        match self.wallet.find(hash).await {
+            Ok(found) if found.incoming => {}
+            Ok(found) if found.settled => {
+                let proof = found
+                    .preimage
+                    .filter(|preimage| invoice::proves(preimage, hash));
+                let fee = found
+                    .fee
+                    .unwrap_or(Msat(payment.counted.saturating_sub(payment.amount)));
+                if let Some(proof) = proof {
+                    self.settle(ledger, hash, Some(version), Some((fee, &proof)))
+                        .await?;
+                }
+            }
+            Ok(found) if found.failed => self.settle(ledger, hash, Some(version), None).await?,
+            Err(wallet::WalletError::NotFound) if old && self.wallet.knows_all() => {
+                self.settle(ledger, hash, Some(version), None).await?
+            }
+            // It stays reserved.
+            _ => {}
         }
-        Paid::Unknown(why) => Err(lightning_error(format!(
-            "it is unknown whether the payment was made, and it counts as spent until the wallet says otherwise: {why}"
-        ))),
+        Ok(())
+    }
+
+    /// Records what became of a payment, and whether it cost more than was reserved for it.
+    async fn settle(
+        &self,
+        ledger: &Ledger,
+        hash: &str,
+        version: Option<Version>,
+        paid: Option<(Msat, &str)>,
+    ) -> Result<(), GuestError> {
+        let excess = ledger
+            .settle(hash, version, paid, SystemTime::now())
+            .await?;
+        if excess > Msat(0) {
+            self.overcharges.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Has the wallet asked again, every [`REVIEW`], about the payments of unknown outcome, until there are none that
+    /// count. It ends with the grant.
+    fn review(self: &Arc<Self>) {
+        if self.is_reviewing.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let account = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(REVIEW).await;
+                let Some(account) = account.upgrade() else {
+                    return;
+                };
+                // First: who has one meanwhile begins another review.
+                account.is_reviewing.store(false, Ordering::SeqCst);
+                let left = account.review_once(SystemTime::now()).await;
+                if !left || account.is_reviewing.swap(true, Ordering::SeqCst) {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Asks about each payment of unknown outcome that counts at `now`; whether some are left.
+    async fn review_once(&self, now: SystemTime) -> bool {
+        let Some(ledger) = self.ledger.get() else {
+            return false;
+        };
+        // Where the ledger fails, the payments stay as they are until the next time.
+        let Ok(open) = ledger.open_payments(now).await else {
+            return true;
+        };
+        for hash in &open {
+            if self.resolve(ledger, hash, now, false).await.is_err() {
+                return true;
+            }
+        }
+        ledger
+            .open_payments(now)
+            .await
+            .map_or(true, |open| !open.is_empty())
     }
 }
 

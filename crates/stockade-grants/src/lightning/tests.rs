@@ -8,9 +8,13 @@ use std::time::UNIX_EPOCH;
 
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
+use futures_util::FutureExt;
 use lightning_invoice::{Currency, InvoiceBuilder, PaymentSecret};
 use parking_lot::Mutex;
+use stockade_broker::{Broker, BrokerOptions};
+use stockade_capability::{CallNotes, Owner};
 use stockade_config::FeeLimit;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use super::wallet::{Found, Made, WalletError};
@@ -54,6 +58,7 @@ struct Script {
     paid: Mutex<Vec<String>>,
     /// Payments wait for it, where they are to.
     hold: Option<Notify>,
+    knows_all: bool,
 }
 
 impl Wallet for Script {
@@ -91,7 +96,7 @@ impl Wallet for Script {
     }
 
     fn knows_all(&self) -> bool {
-        false
+        self.knows_all
     }
 }
 
@@ -111,8 +116,13 @@ fn account(wallet: &Arc<Script>, folder: &Path) -> Arc<Account> {
         spend: Some(spend),
         data: folder.to_owned(),
         ledger: OnceCell::new(),
-        overcharges: Arc::default(),
+        overcharges: AtomicU32::new(0),
+        is_reviewing: AtomicBool::new(false),
     })
+}
+
+async fn open(folder: &Path, limit: u64) -> Result<Ledger, String> {
+    Ledger::open(folder, Msat(limit), CallPlace::default()).await
 }
 
 fn yes(number: u8, fee: u64) -> Paid {
@@ -122,16 +132,30 @@ fn yes(number: u8, fee: u64) -> Paid {
     }
 }
 
-async fn call(account: &Account, method: &str, argument: Value) -> Result<Value, GuestError> {
-    let request = serde_json::from_value(argument).unwrap();
-    account.call(&CallNotes::default(), method, request).await
+/// The context of a call, with this place.
+fn context(place: CallPlace) -> CallContext {
+    CallContext {
+        owner: Owner {
+            instance: "shop".into(),
+            start: 1,
+            mirror: 1,
+        },
+        notes: CallNotes::default(),
+        place,
+    }
 }
 
-async fn pay(account: &Account, invoice: &str) -> Result<Value, GuestError> {
+async fn call(account: &Arc<Account>, method: &str, argument: Value) -> Result<Value, GuestError> {
+    let request = serde_json::from_value(argument).unwrap();
+    let context = context(CallPlace::default());
+    account.call(&context, method, request).await
+}
+
+async fn pay(account: &Arc<Account>, invoice: &str) -> Result<Value, GuestError> {
     call(account, "payInvoice", json!({ "invoice": invoice })).await
 }
 
-async fn left(account: &Account) -> u64 {
+async fn left(account: &Arc<Account>) -> u64 {
     call(account, "getBalance", json!({})).await.unwrap()["balance"]
         .as_u64()
         .unwrap()
@@ -341,7 +365,10 @@ async fn incoming_or_unknown_payment_gives_nothing_back() {
             fee: None,
         })
     };
-    let ledger = account.ledger().await.unwrap();
+    let ledger = account
+        .ledger(&context(CallPlace::default()))
+        .await
+        .unwrap();
     let later = SystemTime::now() + CERTAIN * 2;
     for (answer, left_over) in [
         (found(true), 30_000 - 6050),
@@ -350,9 +377,7 @@ async fn incoming_or_unknown_payment_gives_nothing_back() {
     ] {
         *wallet.found.lock() = Some(answer);
         let hash = hash(1).to_string();
-        resolve(&*wallet, ledger, &hash, later, false)
-            .await
-            .unwrap();
+        account.resolve(ledger, &hash, later, false).await.unwrap();
         assert_eq!(left(&account).await, left_over);
     }
 }
@@ -398,6 +423,154 @@ async fn wallet_that_takes_too_much_pays_no_more() {
 }
 
 #[tokio::test]
+async fn wallet_that_took_too_much_as_is_learned_late_pays_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let lost = || Paid::Unknown("lost".to_owned());
+    let wallet = script(&[lost(), lost(), yes(3, 0)]);
+    let account = account(&wallet, folder.path());
+    for number in [1, 2] {
+        pay(&account, &regtest(number, 1000)).await.unwrap_err();
+        *wallet.found.lock() = Some(Ok(Found {
+            incoming: false,
+            settled: true,
+            failed: false,
+            preimage: Some(preimage(number)),
+            fee: Some(Msat(2000)),
+        }));
+        let argument = json!({ "invoice": regtest(number, 1000) });
+        let found = call(&account, "lookupInvoice", argument).await.unwrap();
+        assert_eq!(found["fees_paid"], 2000);
+        assert_eq!(left(&account).await, 30_000 - 3000 * u64::from(number));
+    }
+    let error = pay(&account, &regtest(3, 1000)).await.unwrap_err();
+    assert!(error.message.contains("largest fee"), "{error}");
+    assert_eq!(wallet.paid.lock().len(), 2);
+}
+
+#[tokio::test]
+async fn excess_that_is_learned_on_another_day_counts_on_that_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(folder.path(), 1000).await.unwrap();
+    let now = UNIX_EPOCH + Duration::from_secs(NOW);
+    let next = now + Duration::from_secs(24 * 60 * 60);
+    for hash in ["a", "b", "c"] {
+        let reserved = ledger.reserve(hash, Msat(90), Msat(10), now).await;
+        assert_eq!(reserved.unwrap(), Reservation::New);
+    }
+    for (hash, paid, excess) in [("a", Some(500), 490), ("b", Some(4), 0), ("c", None, 0)] {
+        let paid = paid.map(|fee| (Msat(fee), "proof"));
+        let learned = ledger.settle(hash, None, paid, next).await.unwrap();
+        assert_eq!(learned, Msat(excess), "{hash}");
+    }
+    assert_eq!(ledger.spent(now).await.unwrap(), Msat(100 + 94));
+    assert_eq!(ledger.spent(next).await.unwrap(), Msat(490));
+    let error = ledger.reserve("d", Msat(501), Msat(10), next).await;
+    assert!(matches!(error, Err(LedgerError::Day { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn payments_that_are_listed_are_the_latest() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(folder.path(), 1_000_000).await.unwrap();
+    let at = |second: u64| UNIX_EPOCH + Duration::from_secs(NOW + second);
+    // Hashes whose order says nothing about when they were made.
+    let hash = |number: u64| format!("{:03}", number * 7 % 300);
+    for number in 0..300 {
+        let hash = hash(number);
+        let reserved = ledger.reserve(&hash, Msat(1), Msat(0), at(number)).await;
+        assert_eq!(reserved.unwrap(), Reservation::New);
+    }
+    // One that failed and was paid later is among the latest, once.
+    let first = hash(0);
+    ledger.settle(&first, None, None, at(0)).await.unwrap();
+    let reserved = ledger.reserve(&first, Msat(1), Msat(0), at(300)).await;
+    assert_eq!(reserved.unwrap(), Reservation::New);
+    let listed = ledger.payments().await.unwrap();
+    let listed: Vec<String> = listed.into_iter().map(|(hash, _)| hash).collect();
+    let mut expected = vec![first];
+    expected.extend((201..300).rev().map(hash));
+    assert_eq!(listed, expected);
+}
+
+#[tokio::test]
+async fn wallet_is_asked_again_about_a_payment_of_unknown_outcome() {
+    let folder = tempfile::tempdir().unwrap();
+    let lost = || Paid::Unknown("a proxy broke off".to_owned());
+    let wallet = Arc::new(Script {
+        answers: Mutex::new(vec![lost(), lost()]),
+        knows_all: true,
+        ..Script::default()
+    });
+    let account = account(&wallet, folder.path());
+    for number in [1, 2] {
+        pay(&account, &regtest(number, 5000)).await.unwrap_err();
+    }
+    let now = SystemTime::now();
+    let reserved = 30_000 - 2 * 6050;
+    // Nothing is given back while the wallet says nothing, or may still come to it.
+    assert!(account.review_once(now + REVIEW).await);
+    *wallet.found.lock() = Some(Err(WalletError::NotFound));
+    assert!(account.review_once(now).await);
+    assert_eq!(left(&account).await, reserved);
+    assert!(!account.review_once(now + REVIEW).await);
+    assert_eq!(left(&account).await, 30_000);
+    // What was left of a day that is over holds nothing back, and is not asked about.
+    let wallet = script(&[lost()]);
+    let account = self::account(&wallet, &folder.path().join("other"));
+    pay(&account, &regtest(1, 5000)).await.unwrap_err();
+    let two_days = Duration::from_secs(2 * 24 * 60 * 60);
+    assert!(!account.review_once(now + two_days).await);
+}
+
+#[tokio::test]
+async fn ledger_that_cannot_be_opened_is_named_in_the_record_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("planted-path");
+    std::fs::write(&file, "").unwrap();
+    let account = account(&script(&[]), &file);
+    let context = context(CallPlace::default());
+    let request = serde_json::from_value(json!({})).unwrap();
+    let error = account.call(&context, "getBalance", request).await;
+    let error = error.unwrap_err();
+    assert!(!error.message.contains("planted"), "{error}");
+    let notes = format!("{:?}", context.notes.take());
+    assert!(
+        notes.contains("failure") && notes.contains("planted-path"),
+        "{notes}"
+    );
+}
+
+#[tokio::test]
+async fn ledger_that_is_slow_to_open_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = folder.path().join("slow");
+    let shelf = ledger::Shelf::of(&slow);
+    let (go, wait) = tokio::sync::oneshot::channel::<()>();
+    let opening = tokio::spawn(async move {
+        let failing = || async {
+            wait.await.map_err(|error| error.to_string())?;
+            Err("it was slow".to_owned())
+        };
+        shelf.0.get_or_try_init(failing).await.map(|_| ())
+    });
+    tokio::task::yield_now().await;
+    // A guest that cancels what waits for it keeps its place meanwhile.
+    let held = Arc::new(());
+    let place = CallPlace::new(Arc::clone(&held) as _);
+    let mut waiting = Box::pin(Ledger::open(&slow, Msat(1), place));
+    assert!((&mut waiting).now_or_never().is_none());
+    drop(waiting);
+    assert_eq!(Arc::strong_count(&held), 2);
+    let other = open(&folder.path().join("other"), 1000).await.unwrap();
+    assert_eq!(other.spent(SystemTime::now()).await.unwrap(), Msat(0));
+    go.send(()).unwrap();
+    assert_eq!(opening.await.unwrap().unwrap_err(), "it was slow");
+    let opened = open(&slow, 1000).await.unwrap();
+    assert_eq!(opened.spent(SystemTime::now()).await.unwrap(), Msat(0));
+    assert_eq!(Arc::strong_count(&held), 1);
+}
+
+#[tokio::test]
 async fn payment_goes_on_without_its_guest_and_others_join_it() {
     let folder = tempfile::tempdir().unwrap();
     let wallet = Arc::new(Script {
@@ -407,7 +580,13 @@ async fn payment_goes_on_without_its_guest_and_others_join_it() {
     });
     let account = account(&wallet, folder.path());
     let text = regtest(1, 1000);
-    let mut abandoned = Box::pin(pay(&account, &text));
+    let held = Arc::new(());
+    let context = context(CallPlace::new(Arc::clone(&held) as _));
+    let request = serde_json::from_value(json!({ "invoice": text })).unwrap();
+    let mut abandoned = Box::pin(async {
+        let context = context;
+        account.call(&context, "payInvoice", request).await
+    });
     // Until it is at the wallet.
     while wallet.paid.lock().is_empty() {
         tokio::select! {
@@ -417,12 +596,14 @@ async fn payment_goes_on_without_its_guest_and_others_join_it() {
         }
     }
     drop(abandoned);
+    assert_eq!(Arc::strong_count(&held), 2, "the payment has the place");
     let joined = tokio::spawn({
         let (account, text) = (Arc::clone(&account), text.clone());
         async move { pay(&account, &text).await }
     });
     wallet.hold.as_ref().unwrap().notify_one();
     assert_eq!(joined.await.unwrap().unwrap()["fees_paid"], 3);
+    assert_eq!(Arc::strong_count(&held), 1);
     assert_eq!(wallet.paid.lock().len(), 1);
 }
 
@@ -477,7 +658,7 @@ async fn invoice_is_made_and_found_by_the_grant_alone() {
 #[tokio::test]
 async fn payments_at_the_same_time_stay_within_the_day() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = Arc::new(Ledger::open(folder.path(), Msat(1000)).await.unwrap());
+    let ledger = Arc::new(open(folder.path(), 1000).await.unwrap());
     let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let reserving = (0..50).map(|number| {
         let ledger = Arc::clone(&ledger);
@@ -499,7 +680,7 @@ async fn payments_at_the_same_time_stay_within_the_day() {
     let next = now + Duration::from_secs(24 * 60 * 60);
     assert_eq!(ledger.spent(next).await.unwrap(), Msat(0));
     // A second one of the same folder has the same book.
-    let again = Ledger::open(folder.path(), Msat(1000)).await.unwrap();
+    let again = open(folder.path(), 1000).await.unwrap();
     assert_eq!(again.spent(now).await.unwrap(), Msat(1000));
 }
 
@@ -518,7 +699,7 @@ async fn child_pays() {
         return;
     };
     let folder = Path::new(&folder);
-    let ledger = Ledger::open(folder, Msat(LIMIT)).await.unwrap();
+    let ledger = open(folder, LIMIT).await.unwrap();
     let now = UNIX_EPOCH + Duration::from_secs(NOW);
     let mut wallet = std::fs::OpenOptions::new()
         .append(true)
@@ -542,11 +723,13 @@ async fn child_pays() {
                 .unwrap();
         }
         match number % 3 {
-            0 => ledger.settle(&hash, None, None).await.unwrap(),
-            1 => ledger
-                .settle(&hash, None, Some((Msat(0), &preimage(1))))
-                .await
-                .unwrap(),
+            0 => drop(ledger.settle(&hash, None, None, now).await.unwrap()),
+            1 => drop(
+                ledger
+                    .settle(&hash, None, Some((Msat(0), &preimage(1))), now)
+                    .await
+                    .unwrap(),
+            ),
             _ => {}
         }
     }
@@ -592,7 +775,7 @@ fn ledger_under_kill_never_exceeds_its_limit() {
             paid += amount.parse::<u64>().unwrap();
         }
         let spent = runtime.block_on(async {
-            let ledger = Ledger::open(folder.path(), Msat(LIMIT)).await.unwrap();
+            let ledger = open(folder.path(), LIMIT).await.unwrap();
             for hash in seen.iter().take(50) {
                 let (payment, _) = ledger.payment(hash).await.unwrap().unwrap();
                 assert_ne!(payment.state, PaymentState::Failed, "{hash}");
@@ -607,5 +790,79 @@ fn ledger_under_kill_never_exceeds_its_limit() {
         if full {
             folder = tempfile::tempdir().unwrap();
         }
+    }
+}
+
+// ---- LNbits ----
+
+/// A server that gives one of `answers` to each request, in their order: a status and a body, as LNbits 1.x has them.
+async fn lnbits(answers: Vec<(u16, String)>) -> lnbits::Lnbits {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        for (status, body) in answers {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = tokio::io::BufReader::new(stream);
+            let (mut line, mut length) = (String::new(), 0);
+            while stream.read_line(&mut line).await.unwrap() > 2 {
+                let header = line.to_ascii_lowercase();
+                if let Some(value) = header.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            stream.read_exact(&mut vec![0; length]).await.unwrap();
+            let length = body.len();
+            let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let network = Broker::new(BrokerOptions::default()).unwrap().network();
+    let tls = network.tls(&TlsClientOptions::default()).unwrap();
+    lnbits::Lnbits::new(&url, "key", network, tls).unwrap()
+}
+
+#[tokio::test]
+async fn lnbits_error_gives_a_payment_up_only_where_it_was_surely_not_made() {
+    let own = |status: &str| json!({ "detail": "no", "status": status }).to_string();
+    let gone = (
+        404,
+        json!({ "detail": "Payment does not exist." }).to_string(),
+    );
+    let paid = |paid| {
+        let details = json!({ "status": if paid { "success" } else { "pending" }, "amount": -1000, "fee": -7 });
+        (
+            200,
+            json!({ "paid": paid, "preimage": preimage(1), "details": details }).to_string(),
+        )
+    };
+    for (answer, found, expected) in [
+        ((520, own("failed")), gone.clone(), "no"),
+        ((400, own("failed")), gone.clone(), "no"),
+        ((520, own("failed")), paid(true), "yes"),
+        ((520, own("pending")), gone.clone(), "unknown"),
+        ((520, own("pending")), paid(false), "unknown"),
+        // Of a proxy: one that stands before a server which is still at it.
+        (
+            (504, json!({ "detail": "timed out" }).to_string()),
+            gone.clone(),
+            "unknown",
+        ),
+        ((520, "<html>".to_owned()), gone.clone(), "unknown"),
+        // The answer about the payment is a proxy's.
+        ((520, own("failed")), (404, "<html>".to_owned()), "unknown"),
+    ] {
+        let shown = format!("{answer:?} {found:?}");
+        let wallet = lnbits(vec![answer, found]).await;
+        let hash = hash(1).to_string();
+        let outcome = match wallet.pay(&regtest(1, 1000), &hash, None).await {
+            Paid::Yes { fee, .. } => {
+                assert_eq!(fee, Msat(7));
+                "yes"
+            }
+            Paid::No(_) => "no",
+            Paid::Unknown(_) => "unknown",
+        };
+        assert_eq!(outcome, expected, "{shown}");
     }
 }

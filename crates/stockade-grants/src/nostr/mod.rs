@@ -98,7 +98,12 @@ impl Capability for Nostr {
         let (signer, method) = (Arc::clone(&self.0), method.to_owned());
         Box::pin(async move {
             // A signature takes a tenth of a millisecond, a ciphertext as long as its text.
-            tokio::task::spawn_blocking(move || signer.call(&context.notes, &method, arguments))
+            let CallContext { notes, place, .. } = context;
+            let working = tokio::task::spawn_blocking(move || {
+                let _place = place;
+                signer.call(&notes, &method, arguments)
+            });
+            working
                 .await
                 .map_err(|_| ErrorName::Own("OperationError").error("the operation was stopped"))?
         })

@@ -7,7 +7,9 @@ use futures_util::future::BoxFuture;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
-use stockade_capability::{CallContext, CallNotes, CallPayload, Capability, Owner, Pipe};
+use stockade_capability::{
+    CallContext, CallNotes, CallPayload, CallPlace, Capability, Owner, Part, Pipe, Target,
+};
 use stockade_http::{Body, Client, empty_body, full_body};
 use stockade_protocol::{GuestError, Payload, RequestId};
 use tokio::task::AbortHandle;
@@ -17,8 +19,8 @@ use super::pipes::NewPipe;
 use super::{Mirror, unbroken};
 use crate::services::{ConnectRequest, Services};
 use crate::wire::{
-    AnswerBody, Ask, AskError, BindingCall, Fields, GuestBody, Malformed, answer_of, export,
-    import, parse_ask,
+    AnswerBody, Ask, AskError, BindingCall, Fields, GuestBody, Malformed, TargetCall, answer_of,
+    export, import, parse_ask,
 };
 
 /// Bodies of answers up to this size go with the answer; larger ones are streams. In bytes.
@@ -52,6 +54,7 @@ impl Caller {
         CallContext {
             owner: self.owner.clone(),
             notes: CallNotes::default(),
+            place: CallPlace::default(),
         }
     }
 }
@@ -134,7 +137,7 @@ impl Mirror {
         let mirror = Arc::clone(self);
         // The task cannot end before its entry is there: it needs this lock for that.
         let task = tokio::spawn(async move {
-            let result = unbroken(mirror.carry_out(ask, &caller))
+            let result = unbroken(mirror.carry_out(id, ask, &caller))
                 .await
                 .unwrap_or_else(|| Err(GuestError::new("internal error: see the host's log")));
             drop((count, caller));
@@ -182,6 +185,11 @@ impl Mirror {
                 args,
             }) => Prepared::Open(binding, method, self.import_call(args)?),
             Ask::Connect(request) => Prepared::Connect(request),
+            Ask::Target(TargetCall { id, part, args }) => {
+                // Now, and not in the task: the guest may dispose of the stub with its next message.
+                let target = self.held_target(id);
+                Prepared::Target(target, part, self.import_call(args)?)
+            }
         })
     }
 
@@ -213,6 +221,8 @@ impl Mirror {
             task.abort();
             // The guest receives none of it; its number of open requests goes down by it.
             self.refuse(message.id, "cancelled");
+        } else {
+            self.close_unwanted_pipe(message.id);
         }
     }
 
@@ -225,7 +235,7 @@ impl Mirror {
         let sent = self.handle.answer(id, result);
         if let Err(error) = &sent {
             let too_much = GuestError::new(format!("the answer was not sent: {error}"));
-            let _ = self.handle.answer(id, Err(too_much));
+            self.now_or_later(move |handle| handle.answer(id, Err(too_much.clone())));
         }
         sent.is_ok()
     }
@@ -239,35 +249,50 @@ impl Mirror {
         })
     }
 
-    /// Makes bodies of the streams in data of the guest.
+    /// Makes bodies of the streams in data of the guest, and targets of its functions and objects.
     pub(crate) fn import_call(self: &Arc<Self>, data: Payload) -> Result<CallPayload, AskError> {
-        let (payload, streams) = import(data, |id| {
-            self.take_stream(id)
-                .map(http_body_util::BodyExt::boxed_unsync)
-        })?;
-        Ok(CallPayload { payload, streams })
+        let stream = |id| Ok(self.take_stream(id)?.boxed_unsync());
+        let (payload, streams, targets) = import(data, stream, |id| self.lend_target(id))?;
+        Ok(CallPayload {
+            payload,
+            streams,
+            targets,
+        })
     }
 
-    /// Makes streams for the guest of the bodies in data.
+    /// Makes streams for the guest of the bodies in data, and has the guest hold the targets.
     pub(crate) fn export_call(
         self: &Arc<Self>,
         data: CallPayload,
     ) -> Result<(Payload, Unnamed), GuestError> {
-        let mut ids = Vec::new();
-        let payload = export(data.payload, data.streams, |body| {
+        let (mut streams, mut targets) = (Vec::new(), Vec::new());
+        let open_stream = |body| {
             let id = self
                 .open_stream(body, None, None, Reading::Asked)
                 .map_err(Malformed)?;
-            ids.push(id);
+            streams.push(id);
             Ok(id)
-        });
-        let unnamed = self.unnamed(ids);
+        };
+        let hold_target = |target| {
+            let id = self.hold_target(target).map_err(Malformed)?;
+            targets.push(id);
+            Ok(id)
+        };
+        let payload = export(
+            data.payload,
+            data.streams,
+            data.targets,
+            open_stream,
+            hold_target,
+        );
+        let unnamed = self.unnamed(streams, targets);
         let payload = payload.map_err(|error| GuestError::new(error.to_string()))?;
         Ok((payload, unnamed))
     }
 
     async fn carry_out(
         self: &Arc<Self>,
+        id: RequestId,
         ask: Prepared,
         caller: &Caller,
     ) -> Result<(Payload, Given), GuestError> {
@@ -276,15 +301,22 @@ impl Mirror {
                 let capability = caller.capability(&binding)?;
                 let value = capability.call(caller.context(), &method, args).await?;
                 let (payload, unnamed) = self.export_call(value)?;
-                return Ok((payload, Given::Streams(unnamed)));
+                return Ok((payload, Given::Data(unnamed)));
             }
             Prepared::Open(binding, method, args) => {
                 let capability = caller.capability(&binding)?;
                 let open = || capability.open(caller.context(), &method, args);
-                return self.open_pipe(open).await;
+                return self.open_pipe(id, open).await;
             }
             Prepared::Connect(request) => {
-                return self.open_pipe(|| caller.services.connect(request)).await;
+                return self
+                    .open_pipe(id, || caller.services.connect(request))
+                    .await;
+            }
+            Prepared::Target(target, part, args) => {
+                let value = target?.call(&part, args).await?;
+                let (payload, unnamed) = self.export_call(value)?;
+                return Ok((payload, Given::Data(unnamed)));
             }
             Prepared::Fetch(Some(binding), request) => {
                 let capability = caller.capability(&binding)?;
@@ -304,17 +336,18 @@ impl Mirror {
             AnswerBody::Stream(id) => vec![*id],
             AnswerBody::None | AnswerBody::Whole(_) => Vec::new(),
         };
-        let unnamed = self.unnamed(streams);
-        Ok((answer_of(&head, body), Given::Streams(unnamed)))
+        let unnamed = self.unnamed(streams, Vec::new());
+        Ok((answer_of(&head, body), Given::Data(unnamed)))
     }
 
     async fn open_pipe(
         self: &Arc<Self>,
+        id: RequestId,
         open: impl FnOnce() -> BoxFuture<'static, Result<Pipe, GuestError>>,
     ) -> Result<(Payload, Given), GuestError> {
         // Before anything is opened that may be one too many.
         let opening = self.opening_pipe()?;
-        let pipe = self.enter_pipe(opening, open().await?);
+        let pipe = self.enter_pipe(opening, open().await?, Some(id));
         Ok((pipe.answer(), Given::Pipe(pipe)))
     }
 
@@ -342,11 +375,12 @@ enum Prepared {
     Call(String, String, CallPayload),
     Open(String, String, CallPayload),
     Connect(ConnectRequest),
+    Target(Result<Arc<dyn Target>, GuestError>, Part, CallPayload),
 }
 
 /// What an answer gives the guest besides data: dropped before the answer is sent, it ends.
 enum Given {
-    Streams(Unnamed),
+    Data(Unnamed),
     Pipe(NewPipe),
 }
 
@@ -354,8 +388,8 @@ impl Given {
     /// The answer has named it.
     fn named(self) {
         match self {
-            Self::Streams(unnamed) => unnamed.named(),
-            Self::Pipe(pipe) => pipe.named(),
+            Self::Data(unnamed) => unnamed.named(),
+            Self::Pipe(pipe) => drop(pipe.named()),
         }
     }
 }

@@ -16,11 +16,12 @@ mod pipes;
 mod receive;
 mod requests;
 mod sockets;
+mod targets;
 mod upstream;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -28,6 +29,7 @@ use parking_lot::Mutex;
 use stockade_capability::Owner;
 use stockade_protocol::Payload;
 use stockade_supervisor::{End, IsolateHandle, SendError};
+use tokio::runtime::Handle;
 
 pub(crate) use incoming::GuestStream;
 pub(crate) use live::{Lived, live};
@@ -51,6 +53,7 @@ const AFTER_SOCKETS: Duration = Duration::from_secs(1);
 const CROWDED_LOOK: Duration = Duration::from_millis(5);
 
 pub(crate) struct Mirror {
+    me: Weak<Self>,
     pub(crate) number: u32,
     pub(crate) handle: IsolateHandle,
     pub(crate) pool: Arc<Pool>,
@@ -74,6 +77,7 @@ pub(crate) struct Mirror {
     upstream: upstream::Upstream,
     pipes: pipes::Pipes,
     asks: asks::Asks,
+    targets: targets::Targets,
     /// Bytes of the guest that nobody has taken yet.
     buffered: AtomicUsize,
     /// Complaints that were reported, so that a guest cannot cause them without end.
@@ -119,7 +123,8 @@ impl Mirror {
             mirror: number,
         };
         let asks = asks::Asks::new(owner, Arc::clone(&pool.services));
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             number,
             handle,
             pool,
@@ -140,6 +145,7 @@ impl Mirror {
             upstream: upstream::Upstream::default(),
             pipes: pipes::Pipes::default(),
             asks,
+            targets: targets::Targets::default(),
             buffered: AtomicUsize::new(0),
             complaints: AtomicU32::new(0),
         })
@@ -267,7 +273,10 @@ impl Mirror {
 
     /// Whether nothing of it is left to wait for.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.in_flight() == 0 && self.background() == 0 && self.open_sockets() == 0
+        self.in_flight() == 0
+            && self.background() == 0
+            && self.open_sockets() == 0
+            && !self.is_kept()
     }
 
     /// As [`Mirror::is_at_rest`], for a mirror that ends with its one request: a guest whose last WebSocket has closed
@@ -312,12 +321,37 @@ impl Mirror {
         }
     }
 
-    /// Sends a control message, and only logs where that fails: the guest's end is received elsewhere.
-    fn notify(&self, name: &str, data: Payload) {
-        if let Err(error) = self.handle.control(name, data)
-            && !matches!(error, SendError::Ended { .. })
-        {
-            tracing::debug!(instance = %self.pool.options.name, mirror = self.number, name, %error, "a message was not sent");
+    /// Sends a control message now, or when there is room for it in the guest's queue.
+    fn notify(&self, name: &'static str, data: Payload) {
+        self.now_or_later(move |handle| handle.control(name, data.clone()));
+    }
+
+    /// Calls `send` now, and where the guest's queue is full again when there is room. The guest's end is received
+    /// elsewhere.
+    fn now_or_later(
+        &self,
+        send: impl Fn(&IsolateHandle) -> Result<(), SendError> + Send + Sync + 'static,
+    ) {
+        if !matches!(send(&self.handle), Err(SendError::Full { .. })) {
+            return;
+        }
+        // Without a runtime the guest is ending with its host.
+        if let (Some(mirror), Ok(runtime)) = (self.me.upgrade(), Handle::try_current()) {
+            runtime.spawn(async move { mirror.until_taken(send).await });
+        }
+    }
+
+    /// Calls `send` until the guest's queue has room, or the guest has ended.
+    async fn until_taken(&self, send: impl Fn(&IsolateHandle) -> Result<(), SendError> + Sync) {
+        loop {
+            match send(&self.handle) {
+                Err(SendError::Full { .. }) => self.handle.drain().await,
+                Ok(()) | Err(SendError::Ended { .. }) => return,
+                Err(error) => {
+                    tracing::error!(instance = %self.pool.options.name, mirror = self.number, %error, "a message was not sent");
+                    return;
+                }
+            }
         }
     }
 
@@ -365,6 +399,7 @@ impl Mirror {
         }
         let limits = self.limits();
         self.requests.forget_background(now, limits.wait_until);
+        self.drop_targets_at_rest();
         let stuck = self.requests.stuck(now, limits.abort_grace);
         let recycle = &self.pool.options.recycle;
         if self.pool.is_fresh() && stuck > 0 {
@@ -396,6 +431,7 @@ impl Mirror {
         self.upstream.close();
         self.pipes.close();
         self.asks.close();
+        self.targets.close();
     }
 
     pub(crate) fn stats(&self) -> MirrorStats {

@@ -130,23 +130,28 @@ impl Drop for OwnedStream {
     }
 }
 
-/// Streams that no message has named to the guest: dropped, they end.
+/// Streams, and targets that the guest is to hold, that no message has named to the guest: dropped, they end.
 pub(crate) struct Unnamed {
     mirror: Arc<Mirror>,
-    ids: Vec<u64>,
+    streams: Vec<u64>,
+    targets: Vec<u64>,
 }
 
 impl Unnamed {
     /// A message has named them.
     pub(crate) fn named(mut self) {
-        self.ids.clear();
+        self.streams.clear();
+        self.targets.clear();
     }
 }
 
 impl Drop for Unnamed {
     fn drop(&mut self) {
-        for id in &self.ids {
+        for id in &self.streams {
             self.mirror.close_stream(*id);
+        }
+        if !self.targets.is_empty() {
+            self.mirror.forget_targets(&self.targets);
         }
     }
 }
@@ -217,11 +222,12 @@ impl Mirror {
         }
     }
 
-    /// Streams of these ids, which no message has named yet.
-    pub(crate) fn unnamed(self: &Arc<Self>, ids: Vec<u64>) -> Unnamed {
+    /// Streams and targets of these ids, which no message has named yet.
+    pub(super) fn unnamed(self: &Arc<Self>, streams: Vec<u64>, targets: Vec<u64>) -> Unnamed {
         Unnamed {
             mirror: Arc::clone(self),
-            ids,
+            streams,
+            targets,
         }
     }
 

@@ -16,9 +16,12 @@
 //! 1. A message costs its bytes and [`OVERHEAD`]. At most [`WINDOW`] of cost is on its way in each direction, so what
 //!    waits for a side that does not read is bounded in bytes and in number.
 //! 2. A guest that sends more than it may, after its end, while TLS is being started, or for a pipe that never was, is
-//!    ended: besides bytes, at most an end, a start of TLS and a close wait.
+//!    ended: besides bytes, at most an end, a start of TLS and a close wait. A start of TLS after the end is no offence,
+//!    since a script can do both: it fails the connection.
 //! 3. Bytes are read from a connection only when the guest has credit for them: the peer is held back, and none are
 //!    lost when TLS starts.
+//! 4. No message to the guest is lost while its mirror lives: where its queue is full the connection waits, or is closed
+//!    and the guest learns of that once there is room.
 
 use std::collections::HashMap;
 use std::io;
@@ -29,9 +32,9 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes};
 use parking_lot::Mutex;
 use stockade_capability::{DuplexStream, ErrorName, Opened, Pipe, StartTls};
-use stockade_protocol::{GuestError, Payload, push_string};
+use stockade_protocol::{GuestError, Payload, RequestId, push_string};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::{Buffered, Mirror, unbroken};
@@ -51,6 +54,9 @@ const CHUNK: usize = 64 << 10;
 
 /// Bytes that are read at once from a connection of which little came last; otherwise twice what came.
 const SMALL_CHUNK: usize = 4 << 10;
+
+/// Bytes of the message of an error that a guest is given.
+const MOST_MESSAGE: usize = 4 << 10;
 
 /// How long what the guest sent before its close may take to be written.
 const LINGER: Duration = Duration::from_secs(5);
@@ -80,6 +86,8 @@ struct Entry {
     tls: bool,
     /// The guest has closed it.
     closing: bool,
+    /// The request that it answers.
+    asked: Option<RequestId>,
     /// `None` until the id was sent to the guest, which may use it a moment earlier.
     task: Option<AbortHandle>,
 }
@@ -156,15 +164,16 @@ impl NewPipe {
         Payload::from_json(json)
     }
 
-    /// A message has named it: bytes flow.
-    pub(crate) fn named(mut self) {
+    /// A message has named it: bytes flow. What it gives completes when the connection is over.
+    pub(crate) fn named(mut self) -> oneshot::Receiver<()> {
+        let (here, over) = oneshot::channel();
         let Some((pipe, mut from_guest, flow)) = self.parts.take() else {
-            return;
+            return over;
         };
         let (mirror, id) = (Arc::clone(&self.mirror), self.id);
         let mut table = self.mirror.pipes.table.lock();
         let Some(entry) = table.entries.get_mut(&id) else {
-            return;
+            return over;
         };
         // The task cannot end before its entry has it: it needs this lock for that.
         let task = tokio::spawn(async move {
@@ -176,12 +185,11 @@ impl NewPipe {
             let last = unbroken(carrier.run(pipe, &mut from_guest))
                 .await
                 .unwrap_or_else(|| Err(ErrorName::Type.error("the host failed")));
-            let here = mirror.pipes.table.lock().entries.remove(&id);
-            if here.is_some() {
-                mirror.pipe_over(id, last);
-            }
+            drop(here);
+            mirror.pipe_over(id, last).await;
         });
         entry.task = Some(task.abort_handle());
+        over
     }
 }
 
@@ -214,7 +222,13 @@ impl Mirror {
     }
 
     /// Enters a connection that was opened.
-    pub(crate) fn enter_pipe(self: &Arc<Self>, opening: Opening, pipe: Pipe) -> NewPipe {
+    /// `asked`: the guest's request that it answers.
+    pub(crate) fn enter_pipe(
+        self: &Arc<Self>,
+        opening: Opening,
+        pipe: Pipe,
+        asked: Option<RequestId>,
+    ) -> NewPipe {
         let (sender, from_guest) = mpsc::unbounded_channel();
         let flow = Arc::new(Flow::default());
         flow.owed.store(WINDOW, Ordering::SeqCst);
@@ -229,6 +243,7 @@ impl Mirror {
                 ended: false,
                 tls: false,
                 closing: false,
+                asked,
                 task: None,
             };
             table.entries.insert(id, entry);
@@ -256,6 +271,11 @@ impl Mirror {
         let Some(entry) = table.entries.get_mut(&id).filter(|entry| !entry.closing) else {
             return Ok(());
         };
+        if entry.ended && name == "pipe.tls" {
+            let why = "TLS cannot be started on a connection whose writable side has ended";
+            self.fail_pipe(entry, id, ErrorName::Type.error(why));
+            return Ok(());
+        }
         if entry.ended && name != "pipe.close" {
             return Err(Malformed(format!(
                 "{name} comes after the end of pipe {id}"
@@ -294,13 +314,27 @@ impl Mirror {
         Ok(())
     }
 
+    /// Closes the connection that answers a request which the guest gave up before it had the answer. The guest does not
+    /// know of the connection, and nothing else would close it.
+    pub(super) fn close_unwanted_pipe(&self, asked: RequestId) {
+        let mut table = self.pipes.table.lock();
+        let unwanted = table
+            .entries
+            .extract_if(|_, entry| entry.asked == Some(asked));
+        for (_, entry) in unwanted {
+            if let Some(task) = entry.task {
+                task.abort();
+            }
+        }
+    }
+
     fn pipe_data(
         self: &Arc<Self>,
         table: &mut Table,
         id: u64,
         data: Bytes,
     ) -> Result<(), Malformed> {
-        let Some(entry) = table.entries.get(&id) else {
+        let Some(entry) = table.entries.get_mut(&id) else {
             return Ok(());
         };
         let cost = data.len().saturating_add(OVERHEAD);
@@ -314,12 +348,9 @@ impl Mirror {
             )));
         }
         let Some(buffered) = self.count_buffered(data.len()) else {
-            if let Some(task) = table.entries.remove(&id).and_then(|entry| entry.task) {
-                task.abort();
-            }
             let most = self.limits().buffered;
             let why = format!("more than {most} bytes of this site wait to be read");
-            self.pipe_over(id, Err(ErrorName::Busy.error(why)));
+            self.fail_pipe(entry, id, ErrorName::Busy.error(why));
             return Ok(());
         };
         // A task that has ended takes nothing more.
@@ -350,25 +381,48 @@ impl Mirror {
         Ok(())
     }
 
-    fn notify_pipe(&self, name: &str, id: u64) {
-        self.notify(name, Payload::from_json(format!("{{\"id\":{id}}}")));
+    /// Closes a connection, and notifies the guest of why. Nothing that it sends for it counts any more.
+    fn fail_pipe(self: &Arc<Self>, entry: &mut Entry, id: u64, why: GuestError) {
+        entry.closing = true;
+        if let Some(task) = entry.task.take() {
+            task.abort();
+        }
+        let mirror = Arc::clone(self);
+        let last = tokio::spawn(async move { mirror.pipe_over(id, Err(why)).await });
+        entry.task = Some(last.abort_handle());
     }
 
-    fn pipe_over(&self, id: u64, how: Result<(), GuestError>) {
-        let Err(error) = how else {
-            return self.notify_pipe("pipe.closed", id);
-        };
-        let mut json = format!("{{\"id\":{id},\"name\":");
-        push_string(&mut json, &error.name);
-        json.push_str(",\"message\":");
-        push_string(&mut json, &error.message);
-        if let Some(code) = &error.code {
-            json.push_str(",\"code\":");
-            push_string(&mut json, code);
-        }
-        json.push('}');
-        self.notify("pipe.failed", Payload::from_json(json));
+    /// Sends a message about a connection, when there is room for it in the guest's queue.
+    async fn deliver(&self, name: &str, json: String) {
+        let data = Payload::from_json(json);
+        self.until_taken(|handle| handle.control(name, data.clone()))
+            .await;
     }
+
+    /// Notifies the guest of the end of a connection, which counts among those that are open until then.
+    async fn pipe_over(&self, id: u64, how: Result<(), GuestError>) {
+        let (name, json) = last_message(id, how);
+        self.deliver(name, json).await;
+        self.pipes.table.lock().entries.remove(&id);
+    }
+}
+
+/// The last message about a connection.
+fn last_message(id: u64, how: Result<(), GuestError>) -> (&'static str, String) {
+    let Err(error) = how else {
+        return ("pipe.closed", format!("{{\"id\":{id}}}"));
+    };
+    let mut json = format!("{{\"id\":{id},\"name\":");
+    push_string(&mut json, &error.name);
+    json.push_str(",\"message\":");
+    let message = &error.message[..error.message.floor_char_boundary(MOST_MESSAGE)];
+    push_string(&mut json, message);
+    if let Some(code) = &error.code {
+        json.push_str(",\"code\":");
+        push_string(&mut json, code);
+    }
+    json.push('}');
+    ("pipe.failed", json)
 }
 
 /// How the guest's direction came to a stop.
@@ -410,7 +464,7 @@ impl Carrier<'_> {
             if let Some(entry) = self.mirror.pipes.table.lock().entries.get_mut(&self.id) {
                 entry.tls = false;
             }
-            self.mirror.notify_pipe("pipe.secured", self.id);
+            self.deliver("pipe.secured").await;
         }
     }
 
@@ -452,7 +506,6 @@ impl Carrier<'_> {
                 tokio::select! {
                     read = &mut reads, if !peer_ended => {
                         read.map_err(broken)?;
-                        self.mirror.notify_pipe("pipe.end", self.id);
                         peer_ended = true;
                     }
                     stop = &mut writes, if !guest_ended => match stop.map_err(broken)? {
@@ -470,7 +523,12 @@ impl Carrier<'_> {
         Ok(Some((reader.unsplit(writer), name)))
     }
 
-    /// Until the peer's end.
+    async fn deliver(&self, name: &str) {
+        let json = format!("{{\"id\":{}}}", self.id);
+        self.mirror.deliver(name, json).await;
+    }
+
+    /// Until the peer's end, which the guest knows of then.
     async fn to_guest(&self, reader: &mut ReadHalf<Stream>) -> io::Result<()> {
         let mut at_once = SMALL_CHUNK;
         loop {
@@ -479,6 +537,7 @@ impl Carrier<'_> {
             let mut chunk = Vec::with_capacity(room);
             let read = reader.read_buf(&mut (&mut chunk).limit(room)).await?;
             if read == 0 {
+                self.deliver("pipe.end").await;
                 return Ok(());
             }
             at_once = (2 * read).clamp(SMALL_CHUNK, CHUNK);
@@ -535,7 +594,7 @@ impl Carrier<'_> {
             if taken >= REPORT_AT {
                 self.flow.owed.fetch_add(taken, Ordering::SeqCst);
                 let json = format!("{{\"id\":{},\"n\":{taken}}}", self.id);
-                self.mirror.notify("pipe.credit", Payload::from_json(json));
+                self.mirror.deliver("pipe.credit", json).await;
                 taken = 0;
             }
         }

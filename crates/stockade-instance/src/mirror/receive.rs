@@ -98,6 +98,7 @@ impl Mirror {
                 self.pipe_message(name, parse_fields(data)?)?;
             }
             "pipe.credit" => self.pipe_credit(&parse_fields(data)?)?,
+            "target.dispose" => self.target_disposed(&parse_fields(data)?),
             "request.cancel" => self.ask_cancelled(&parse_fields(data)?),
             // A runtime newer than this host may say more.
             _ => {}

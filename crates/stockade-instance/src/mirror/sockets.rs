@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use stockade_http::{GuestSocket, SocketMessage};
 use stockade_protocol::{Payload, push_string};
+use stockade_supervisor::SendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
@@ -272,13 +273,16 @@ impl Mirror {
         }
     }
 
-    fn notify_close(&self, name: &str, id: u64, code: u16, reason: &str) {
+    fn notify_close(&self, name: &'static str, id: u64, code: u16, reason: &str) {
         let mut json = format!("{{\"id\":{id},\"code\":{code},\"reason\":");
         push_string(&mut json, reason);
         json.push('}');
         self.notify(name, Payload::from_json(json));
     }
 }
+
+/// Why a socket is closed whose guest has no room for its messages.
+pub(super) const SLOW: &str = "the site takes its messages too slowly";
 
 /// Bytes of a message.
 pub(super) fn size(message: &SocketMessage) -> usize {
@@ -368,7 +372,13 @@ impl Carrier {
             };
             self.credit.take().await;
             self.mirror.room_for_messages().await;
-            self.mirror.notify("socket.message", data_message(id, data));
+            let message = data_message(id, data);
+            if let Err(SendError::Full { .. }) =
+                self.mirror.handle.control("socket.message", message)
+            {
+                // One message less would be a hole.
+                return (1013, SLOW.to_owned());
+            }
         }
         (1006, String::new())
     }

@@ -6,12 +6,16 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use stockade_http::{SocketMessage, UpstreamSocket};
 use stockade_protocol::{Attachment, Payload, push_string};
+use stockade_supervisor::SendError;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::sockets::size;
+use super::sockets::{SLOW, size};
 use super::{Mirror, unbroken};
 use crate::wire::{Fields, Malformed, SocketOpen, parse_fields, parse_socket_open};
+
+/// The message of an event of a WebSocket.
+const EVENT: &str = "__ws_event";
 
 /// Messages of the guest that may wait for a slow peer.
 const MOST_WAITING: usize = 256;
@@ -147,9 +151,7 @@ impl Mirror {
     }
 
     fn notify_event(&self, data: Payload) {
-        if let Err(error) = self.handle.send("__ws_event", data) {
-            tracing::debug!(instance = %self.pool.options.name, mirror = self.number, %error, "an event of a WebSocket was not sent");
-        }
+        self.now_or_later(move |handle| handle.send(EVENT, data.clone()));
     }
 
     fn upstream_failed(&self, id: u64, why: &str) {
@@ -251,7 +253,11 @@ async fn carry(
                 }
                 Some(message) => {
                     mirror.room_for_messages().await;
-                    mirror.notify_event(event_of(id, message));
+                    let event = event_of(id, message);
+                    if let Err(SendError::Full { .. }) = mirror.handle.send(EVENT, event) {
+                        // One message less would be a hole.
+                        return Last::Closed(1013, SLOW.to_owned(), false);
+                    }
                 }
                 None => return Last::Closed(1006, String::new(), false),
             },

@@ -20,7 +20,7 @@ pub fn parse_guest_message(bytes: &[u8]) {
         marked: parts & 8 != 0,
     };
     let limits = InstanceLimits::default();
-    match which % 13 {
+    match which % 14 {
         0 => drop(parse_response(payload, &limits)),
         1 => drop(parse_failed(&payload)),
         2 => drop(parse_settled(&payload)),
@@ -30,9 +30,10 @@ pub fn parse_guest_message(bytes: &[u8]) {
         6 => drop(parse_ask("fetch", payload, &limits)),
         7 => drop(parse_ask("binding.fetch", payload, &limits)),
         8 => drop(parse_ask("binding.call", payload, &limits)),
-        9 => drop(import(payload, Ok)),
+        9 => drop(import(payload, Ok, Ok)),
         10 => drop(parse_ask("binding.open", payload, &limits)),
         11 => drop(parse_ask("socket.connect", payload, &limits)),
+        12 => drop(parse_ask("target.call", payload, &limits)),
         _ => {
             if let Ok(fields) = parse_fields(payload) {
                 let _ = fields.close();
@@ -46,7 +47,7 @@ pub fn parse_guest_message(bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    const SEEDS: [&str; 13] = [
+    const SEEDS: [&str; 14] = [
         r#"[7,200,["content-type","text/plain","content-length","5"],"\u0000b0",3,true]"#,
         r#"[1,"TypeError","message \ud800","at x"]"#,
         "[5]",
@@ -59,6 +60,7 @@ mod tests {
         r#"[{"a":["\u0000s4","\u0000\u0000x",1e99,null]}]"#,
         r#"{"binding":"A","method":"connect","args":[{"port":5432}]}"#,
         r#"{"host":"db.example","port":5432,"secure":"starttls","serverName":"a"}"#,
+        r#"{"id":3,"method":"next","property":"value","args":["\u0000r5",1]}"#,
         r#"{"id":3,"n":8,"data":"\u0000b0","reason":"é","code":4000,"message":"m"}"#,
     ];
 

@@ -11,6 +11,7 @@ use hyper::ext::ReasonPhrase;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use stockade_capability::Part;
 use stockade_protocol::{Attachment, Payload, push_string, push_text};
 
 use super::request::push_value;
@@ -34,6 +35,18 @@ pub(crate) enum Ask {
     Open(BindingCall),
     /// A connection to a server.
     Connect(ConnectRequest),
+    /// Something of a target of another guest that this one holds.
+    Target(TargetCall),
+}
+
+/// `stub.method(...args)`, `stub(...args)` or `await stub.property`.
+#[derive(Debug)]
+pub(crate) struct TargetCall {
+    /// The target's number in this guest.
+    pub(crate) id: u64,
+    pub(crate) part: Part,
+    /// A JSON array.
+    pub(crate) args: Payload,
 }
 
 /// `env.binding.method(...args)`.
@@ -85,6 +98,17 @@ struct WireConnect<'a> {
 
 /// Bytes of a host in what a guest asks for: a name has at most 253, and an address in brackets fewer.
 const MOST_HOST: usize = 255;
+
+#[derive(Deserialize)]
+struct WireTarget<'a> {
+    id: u64,
+    #[serde(borrow, default)]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    property: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    args: Option<&'a RawValue>,
+}
 
 /// Headers as an object or as a flat list, both as a flat list.
 struct Headers<'a>(Flat<'a>);
@@ -199,6 +223,7 @@ pub(crate) fn parse_ask(
         "binding.call" => Ok(Some(Ask::Call(binding_call(payload)?))),
         "binding.open" => Ok(Some(Ask::Open(binding_call(payload)?))),
         "socket.connect" => Ok(Some(Ask::Connect(connect_request(&payload)?))),
+        "target.call" => Ok(Some(Ask::Target(target_call(payload)?))),
         _ => Ok(None),
     }
 }
@@ -211,6 +236,23 @@ fn binding_call(mut payload: Payload) -> Result<BindingCall, AskError> {
     Ok(BindingCall {
         binding: wire.binding.into_owned(),
         method: wire.method.into_owned(),
+        args: payload,
+    })
+}
+
+fn target_call(mut payload: Payload) -> Result<TargetCall, AskError> {
+    let json = std::mem::take(&mut payload.json);
+    let wire: WireTarget<'_> = serde_json::from_str(&json)
+        .map_err(|error| AskError::Refused(format!("the call cannot be read: {error}")))?;
+    payload.json = wire.args.map_or("[]", RawValue::get).to_owned();
+    let part = match (wire.property, wire.method) {
+        (Some(name), _) => Part::Property(name.into_owned()),
+        (None, Some(name)) => Part::Method(name.into_owned()),
+        (None, None) => Part::Itself,
+    };
+    Ok(TargetCall {
+        id: wire.id,
+        part,
         args: payload,
     })
 }

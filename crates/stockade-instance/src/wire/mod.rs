@@ -12,7 +12,7 @@ mod response;
 mod text;
 
 pub use any::parse_guest_message;
-pub(crate) use ask::{AnswerBody, Ask, AskError, BindingCall, answer_of, parse_ask};
+pub(crate) use ask::{AnswerBody, Ask, AskError, BindingCall, TargetCall, answer_of, parse_ask};
 pub(crate) use call::{export, import};
 pub(crate) use control::{
     Fields, Ready, SocketOpen, parse_cron_done, parse_failed, parse_fields, parse_ready,
@@ -69,7 +69,9 @@ impl GuestBody {
             MarkedString::Attachment(Attachment::Bytes(index)) => Some(take_part(index, parts)?),
             MarkedString::Attachment(Attachment::Stream(id)) => return Ok(Self::Stream(id)),
             MarkedString::Attachment(Attachment::Returned(id)) => return Ok(Self::Returned(id)),
-            MarkedString::Value | MarkedString::Unknown => {
+            MarkedString::Attachment(Attachment::Target(_))
+            | MarkedString::Value
+            | MarkedString::Unknown => {
                 return Err(Malformed("a body has a mark of no known kind".to_owned()));
             }
         };

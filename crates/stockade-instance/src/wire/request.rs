@@ -212,6 +212,9 @@ fn cf(client: &Client, version: Version) -> String {
         out.push_str(",\"tlsClientAuth\":");
         push_client_auth(&mut out, tls.certificate.as_ref());
     }
+    if let Some(key) = &client.api_key {
+        let _ = write!(out, ",\"apiKey\":{key}");
+    }
     out.push('}');
     out
 }

@@ -92,6 +92,7 @@ async fn call_carries_streams() {
             marked: true,
         },
         streams: vec![full("for the guest")],
+        targets: Vec::new(),
     };
     let mut value = site.instance.call("stream", args).await.unwrap();
     assert_eq!(value.payload.json, r#"{"it":"\u0000s0"}"#);

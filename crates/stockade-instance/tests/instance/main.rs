@@ -21,3 +21,4 @@ mod scaling;
 mod site;
 mod sockets;
 mod streams;
+mod targets;

@@ -1,19 +1,31 @@
 //! Connections of guests: bytes in both directions, their bounds, and guests that break the protocol.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
+use parking_lot::Mutex;
 use serde_json::Value;
-use stockade_capability::{Capability, Opened, Owner, Pipe, StartTls};
+use stockade_capability::{
+    CallContext, CallPayload, Capability, Opened, Owner, Pipe, Reply, StartTls,
+};
 use stockade_http::{Body, UpstreamSocket};
-use stockade_instance::{ConnectRequest, Services};
-use stockade_protocol::{FromIsolate, GuestError};
+use stockade_instance::{
+    ConnectRequest, FetchError, GrantedGuest, GrantedServices, InstanceLimits, SecureTransport,
+    Services, SocketProtocol, Takes,
+};
+use stockade_limits::IsolateOptions;
+use stockade_protocol::{FromIsolate, GuestError, Payload};
+use stockade_supervisor::EventQueue;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::guest::{self, Body as Content, Guest, Received, body};
-use crate::site::{Site, get};
+use crate::site::{Site, get, piecewise};
 
 /// As the runtime has it.
 const WINDOW: usize = 512 << 10;
@@ -366,6 +378,11 @@ async fn is_ended(evil: impl Fn(&Guest) + Send + Sync + Clone + 'static, why: &s
     assert!(rest.len() <= WINDOW);
 }
 
+/// More than the peer's side takes: what comes after it waits in the host.
+fn fill(guest: &Guest) {
+    data(guest, 0, vec![1; 100 << 10]);
+}
+
 #[tokio::test]
 async fn guest_that_forges_messages_of_pipes_is_ended() {
     is_ended(|guest| data(guest, 1, vec![1]), "never was").await;
@@ -410,10 +427,36 @@ async fn guest_that_forges_messages_of_pipes_is_ended() {
 }
 
 #[tokio::test]
+async fn tls_after_the_end_fails_the_pipe_and_not_the_guest() {
+    let (received, mut events) = mpsc::unbounded_channel();
+    let (site, mut peers) = site(move |guest, message| {
+        if ask(guest, &message) {
+        } else if let Received::Answer(..) = message {
+            of_pipe(guest, "pipe.end", 0);
+            of_pipe(guest, "pipe.tls", 0);
+            // Late, and not wrong.
+            data(guest, 0, vec![1]);
+            of_pipe(guest, "pipe.close", 0);
+        } else if let Received::Control(name, data) = message {
+            received.send((name, data.json)).unwrap();
+        }
+    });
+    site.read(get("/")).await;
+    let (name, why) = events.recv().await.unwrap();
+    assert_eq!(name, "pipe.failed");
+    assert!(why.contains("writable side has ended"), "{why}");
+    let mut peer = peers.recv().await.unwrap();
+    assert_eq!(peer.read(&mut [0; 8]).await.unwrap(), 0);
+    site.read(get("/")).await;
+    assert_eq!(site.observed.count("misbehaved"), 0);
+}
+
+#[tokio::test]
 async fn guest_that_sends_anything_while_tls_starts_is_ended() {
     for name in ["pipe.tls", "pipe.end", "pipe.data"] {
         is_ended(
             move |guest| {
+                fill(guest);
                 of_pipe(guest, "pipe.tls", 0);
                 match name {
                     "pipe.data" => data(guest, 0, vec![1]),
@@ -432,6 +475,7 @@ async fn guest_that_sends_more_than_its_credit_is_ended() {
     for bytes in [0, 1, 32 << 10] {
         is_ended(
             move |guest| {
+                fill(guest);
                 for _ in 0..WINDOW / OVERHEAD + 1 {
                     data(guest, 0, vec![1; bytes]);
                     if guest.context.is_ending() {
@@ -443,6 +487,35 @@ async fn guest_that_sends_more_than_its_credit_is_ended() {
         )
         .await;
     }
+}
+
+#[tokio::test]
+async fn connection_that_was_opened_while_its_guest_gave_it_up_is_closed() {
+    let (site, mut peers) = site(|guest, message| match message {
+        Received::Request(request) => {
+            guest.ask(7, "socket.connect", CONNECT);
+            guest.respond(request.id, 200, "");
+        }
+        // The answer is under way, and the guest does not know of it yet.
+        Received::Answer(7, opened) => {
+            opened.unwrap();
+            guest.control("request.cancel", r#"{"id":7}"#);
+            // The control: it knows of the next one.
+            guest.ask(8, "socket.connect", CONNECT);
+        }
+        Received::Answer(8, opened) => {
+            opened.unwrap();
+            guest.control("request.cancel", r#"{"id":9}"#);
+            data(guest, 1, b"used".to_vec());
+        }
+        _ => {}
+    });
+    site.read(get("/")).await;
+    let mut given_up = peers.recv().await.unwrap();
+    assert_eq!(given_up.read(&mut [0; 8]).await.unwrap(), 0);
+    let mut used = peers.recv().await.unwrap();
+    used.read_exact(&mut [0; 4]).await.unwrap();
+    assert_eq!(site.observed.count("misbehaved"), 0);
 }
 
 #[tokio::test]
@@ -462,5 +535,199 @@ async fn answer_that_a_guest_no_longer_wants_closes_its_connection() {
     // Opened or not before the guest lost interest: nothing of it is left.
     while let Ok(mut peer) = peers.try_recv() {
         assert_eq!(peer.read(&mut [0; 8]).await.unwrap(), 0);
+    }
+}
+
+/// A client's connection, the test's end of it, and what ends it as a listener ends one that is idle.
+fn inbound() -> (Pipe, DuplexStream, oneshot::Sender<()>) {
+    let (ours, theirs) = tokio::io::duplex(1000);
+    let (here, gone) = oneshot::channel();
+    let pipe = Pipe {
+        over: Some(Box::pin(async move {
+            let _ = gone.await;
+            GuestError::new("idle")
+        })),
+        ..Pipe::new(ours)
+    };
+    (pipe, theirs, here)
+}
+
+/// A site whose `connect` handlers are done when the test says so, with what `change` does to its limits.
+fn handlers(
+    change: impl FnOnce(&mut InstanceLimits),
+) -> (Site, mpsc::UnboundedReceiver<String>, Arc<AtomicBool>) {
+    let (received, events) = mpsc::unbounded_channel();
+    let is_done = Arc::new(AtomicBool::new(true));
+    let answers = Arc::clone(&is_done);
+    let script = move |guest: &Guest, message: Received| {
+        if let Some(run) = message.control("connect.run") {
+            let _ = received.send(format!("run {}", guest.number));
+            if answers.load(Ordering::SeqCst) {
+                guest.control("connect.done", format!("[{},null]", run[0]));
+            }
+        } else if let Received::Control(name, _) = message {
+            let _ = received.send(name);
+        }
+    };
+    let site = Site::with(guest::scripted(script), |options| {
+        change(&mut options.limits)
+    });
+    (site, events, is_done)
+}
+
+#[tokio::test]
+async fn handler_that_never_ends_is_aborted_after_its_connection() {
+    let short = Duration::from_millis(20);
+    let (site, mut events, is_done) = handlers(|limits| {
+        (limits.concurrency, limits.wall, limits.wait_until) = (1, short, short);
+        (limits.abort_grace, limits.stuck) = (short, 1);
+    });
+    // The control: it is done, and its connection lives on.
+    let (pipe, mut client, _first) = inbound();
+    site.instance.connect(pipe, false).await.unwrap();
+    assert_eq!(events.recv().await.unwrap(), "run 0");
+    client.write_all(b"a").await.unwrap();
+    assert_eq!(events.recv().await.unwrap(), "pipe.data");
+    is_done.store(false, Ordering::SeqCst);
+    let (pipe, _client, second) = inbound();
+    let connecting = site.instance.connect(pipe, false);
+    tokio::pin!(connecting);
+    // It has no limit as long as its connection is open.
+    tokio::select! {
+        ended = &mut connecting => panic!("{ended:?}"),
+        run = events.recv() => assert_eq!(run.unwrap(), "run 0"),
+    }
+    assert!((&mut connecting).now_or_never().is_none());
+    drop(second);
+    assert_eq!(events.recv().await.unwrap(), "pipe.failed");
+    is_done.store(true, Ordering::SeqCst);
+    let (pipe, _client, _third) = inbound();
+    // The place in the mirror is taken by the one that is stuck, until the mirror is replaced for it.
+    let (stuck, next) = tokio::join!(connecting, site.instance.connect(pipe, false));
+    assert!(
+        matches!(stuck, Err(FetchError::TimedOut { .. })),
+        "{stuck:?}"
+    );
+    next.unwrap();
+}
+
+#[tokio::test]
+async fn messages_of_pipes_that_find_a_full_queue_are_not_lost() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Arc::new(Mutex::new(wait));
+    let (received, mut events) = mpsc::unbounded_channel();
+    let (blocked, mut blocks) = mpsc::unbounded_channel();
+    let supervisor = guest::supervisor(move |guest| {
+        for (id, asked) in [
+            (1, "binding.open"),
+            (2, "binding.open"),
+            (3, "binding.call"),
+        ] {
+            guest.ask(id, asked, r#"{"binding":"A","method":"a","args":[]}"#);
+        }
+        let answers = AtomicUsize::new(0);
+        let (wait, received, blocked) = (Arc::clone(&wait), received.clone(), blocked.clone());
+        Some(Box::new(
+            move |guest: &Guest, message: Received| match message {
+                Received::Answer(_, answer) => {
+                    answer.unwrap();
+                    if answers.fetch_add(1, Ordering::SeqCst) < 2 {
+                        return;
+                    }
+                    // The first stream of a guest of a host that is not a mirror.
+                    guest.control("stream.pull", r#"{"id":1099511627776,"n":1}"#);
+                    data(guest, 0, vec![1; WINDOW / 4]);
+                    of_pipe(guest, "pipe.end", 0);
+                    data(guest, 1, vec![1; WINDOW / 4]);
+                    blocked.send(()).unwrap();
+                    wait.lock().recv().unwrap();
+                }
+                Received::Control(name, _) => received.send(name).unwrap(),
+                _ => {}
+            },
+        ))
+    });
+    let queue = EventQueue::new();
+    let handle = supervisor
+        .create(IsolateOptions::default(), &queue)
+        .await
+        .unwrap();
+    handle.listen();
+    let (sender, mut peers) = mpsc::unbounded_channel();
+    let (body, stream) = piecewise();
+    let door = Door(Peers(sender), Mutex::new(Some(stream)));
+    let granted: Arc<dyn Capability> = Arc::new(door);
+    let services = GrantedServices::new(HashMap::from([("A".to_owned(), granted)]));
+    let guest = GrantedGuest::new(
+        "a",
+        supervisor.clone(),
+        handle.clone(),
+        Arc::new(services),
+        Takes::Bindings,
+    );
+    let taking = tokio::spawn(async move {
+        loop {
+            for event in queue.events().await.1 {
+                guest.take(event);
+            }
+        }
+    });
+    // The guest takes nothing more, and as much waits for it as may.
+    blocks.recv().await.unwrap();
+    while handle.send("filler", Payload::default()).is_ok() {}
+    let (mut peer, broken) = (peers.recv().await.unwrap(), peers.recv().await.unwrap());
+    peer.read_exact(&mut vec![0; WINDOW / 4]).await.unwrap();
+    peer.shutdown().await.unwrap();
+    drop((broken, body));
+    // On the one thread of the test, what carries the connections gets as far as it can.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    go.send(()).unwrap();
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        all.push(events.recv().await.unwrap());
+    }
+    all.sort();
+    let expected = [
+        "pipe.closed",
+        "pipe.credit",
+        "pipe.end",
+        "pipe.failed",
+        "stream.end",
+    ];
+    assert_eq!(all, expected);
+    taking.abort();
+}
+
+/// Opens what [`Peers`] opens, and gives a stream.
+struct Door(Peers, Mutex<Option<Body>>);
+
+impl Capability for Door {
+    fn call(
+        &self,
+        _context: CallContext,
+        _method: &str,
+        _arguments: CallPayload,
+    ) -> BoxFuture<'static, Result<CallPayload, GuestError>> {
+        let mut reply = Reply::default();
+        let stream = reply.stream(self.1.lock().take().unwrap());
+        Box::pin(std::future::ready(reply.finish(&stream)))
+    }
+
+    fn open(
+        &self,
+        _context: CallContext,
+        _method: &str,
+        _arguments: CallPayload,
+    ) -> BoxFuture<'static, Result<Pipe, GuestError>> {
+        let request = ConnectRequest {
+            host: "db.example".to_owned(),
+            port: 5432,
+            protocol: SocketProtocol::Tcp,
+            secure: SecureTransport::StartTls,
+            server_name: None,
+        };
+        self.0.connect(request)
     }
 }

@@ -96,6 +96,7 @@ pub(crate) fn from_client(mut request: Request<Body>, upgrade: bool) -> Request<
         https: false,
         secure: None,
         upgrade,
+        api_key: None,
     });
     request
 }

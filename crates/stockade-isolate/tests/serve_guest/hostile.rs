@@ -174,6 +174,7 @@ async fn malformed_message_of_the_host_ends_nothing() -> Result<(), Failed> {
         "cron.run",
         "socket.message",
         "stream.pull",
+        "target.release",
         "unknown",
     ] {
         for data in [
@@ -206,7 +207,7 @@ async fn guest_reaches_no_op_and_no_control() -> Result<(), Failed> {
     let mut guest = Guest::start(code).await?;
     same!(
         guest.fetch("/").await?.text(),
-        "[[],[\"WorkerEntrypoint\",\"env\"],true,[],0]"
+        "[[],[\"RpcPromise\",\"RpcStub\",\"RpcTarget\",\"WorkerEntrypoint\",\"env\"],true,[],0]"
     );
     Ok(())
 }

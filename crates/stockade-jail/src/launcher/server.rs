@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -242,7 +243,7 @@ impl<'a> Server<'a> {
     ) -> Result<i32, JailError> {
         check(spec)?;
         let files = match spec.role {
-            Role::Isolates | Role::Attack => 0,
+            Role::Isolates | Role::Attack | Role::Helper => 0,
             Role::Database { .. } => FILES,
         };
         let missing = || {
@@ -504,8 +505,12 @@ fn check(spec: &JailSpec) -> Result<(), JailError> {
             "{memory} bytes of memory are under {LEAST_MEMORY}"
         )));
     }
-    if matches!(spec.role, Role::Database { .. }) && spec.wx != Wx::Strict {
-        return Err(invalid("a database needs no executable memory"));
+    if matches!(spec.role, Role::Database { .. } | Role::Helper) && spec.wx != Wx::Strict {
+        return Err(invalid("a database or a helper needs no executable memory"));
+    }
+    let program = spec.template.as_deref().map(Path::new);
+    if spec.role == Role::Helper && !program.is_some_and(Path::is_absolute) {
+        return Err(invalid("a helper has no program with an absolute path"));
     }
     if let Some(share) = spec
         .cpu_share
@@ -577,6 +582,24 @@ mod tests {
         check(&JailSpec {
             memory: Some(0),
             ..spec()
+        })
+        .unwrap_err();
+    }
+
+    #[test]
+    fn check_refuses_helpers_without_a_program() {
+        let helper = |program: Option<&str>| JailSpec {
+            wx: Wx::Strict,
+            role: Role::Helper,
+            template: program.map(str::to_owned),
+            ..spec()
+        };
+        check(&helper(Some("/usr/lib/stockade/helper"))).unwrap();
+        check(&helper(Some("helper"))).unwrap_err();
+        check(&helper(None)).unwrap_err();
+        check(&JailSpec {
+            wx: Wx::Jit,
+            ..helper(Some("/usr/lib/stockade/helper"))
         })
         .unwrap_err();
     }

@@ -2,7 +2,7 @@
 //!
 //! Starting the engine takes a worker most of its time. A template does it once, before any guest's byte has
 //! been seen, and each worker is then a copy of it. A template is this program started again, so that no two of them
-//! have the same addresses. [`Templates`] is the launcher's side, [`Clones`] the template's own.
+//! have the same addresses. The template of a [`Role::Helper`] is another program, built with this crate. [`Templates`] is the launcher's side, [`Clones`] the template's own.
 //!
 //! Invariants:
 //! 1. A template sees no guest's data: it receives descriptions of workers and descriptors to hand on, reads
@@ -82,17 +82,30 @@ struct Kind {
     wx: Wx,
     memory: Option<u64>,
     own: Option<String>,
+    /// Whether `own` is the path of a program.
+    is_helper: bool,
 }
 
 impl Kind {
     /// `None` for workers that have no template: several isolates have a heap each, and tests of the layers are
     /// no isolates.
     fn of(spec: &JailSpec) -> Option<Self> {
-        (spec.role == Role::Isolates && spec.isolates <= 1).then_some(Self {
+        let is_helper = spec.role == Role::Helper;
+        let is_isolate = spec.role == Role::Isolates && spec.isolates <= 1;
+        (is_helper || is_isolate).then(|| Self {
             wx: spec.wx,
             memory: spec.memory,
             own: spec.template.clone(),
+            is_helper,
         })
+    }
+
+    /// The program that the template is.
+    fn program(&self) -> &str {
+        match &self.own {
+            Some(path) if self.is_helper => path,
+            _ => "/proc/self/exe",
+        }
     }
 }
 
@@ -183,12 +196,21 @@ impl Templates {
             JailError::new(
                 "template",
                 format!("a worker cannot be cloned from a template of its own: {what}"),
-                "a process that is this program started again, and clone3",
-                "free memory, raise the limits of processes and open files (ulimit -u, ulimit -n), or leave the option \
-                 `template` out",
+                "a process that is this program or a helper started again, and clone3",
+                match start.spec.role {
+                    Role::Helper => {
+                        "install the helper that belongs to this version of Stockade; free memory, raise the limits of \
+                         processes and open files (ulimit -u, ulimit -n)"
+                    }
+                    _ => {
+                        "free memory, raise the limits of processes and open files (ulimit -u, ulimit -n), or leave the \
+                         option `template` out"
+                    }
+                },
             )
         };
-        let (Some(_), Some(kind)) = (self.template, Kind::of(start.spec)) else {
+        let kind = Kind::of(start.spec).filter(|kind| kind.is_helper || self.template.is_some());
+        let Some(kind) = kind else {
             return Err(refused("such workers have no templates".to_owned()));
         };
         let launcher = start.handed.launcher;
@@ -319,7 +341,7 @@ impl Running {
             SocketFlags::CLOEXEC,
             None,
         )?;
-        let process = clone_process(0, || start_again(theirs.as_fd(), launcher))?;
+        let process = clone_process(0, || start_again(kind.program(), theirs.as_fd(), launcher))?;
         let running = Self {
             kind,
             process,
@@ -403,11 +425,11 @@ fn is_readable(socket: &OwnedFd, within: Duration) -> io::Result<bool> {
     Ok(count > 0)
 }
 
-/// Starts this program again as a template, in a fresh clone of the launcher: with addresses of its own.
-fn start_again(control: BorrowedFd<'_>, launcher: &OwnedFd) -> Infallible {
+/// Starts a program as a template, in a fresh clone of the launcher: with addresses of its own.
+fn start_again(program: &str, control: BorrowedFd<'_>, launcher: &OwnedFd) -> Infallible {
     if arrange(control, launcher).is_ok() {
         // Returns only if it fails; nobody needs to know why.
-        let _ = std::process::Command::new("/proc/self/exe")
+        let _ = std::process::Command::new(program)
             .arg0(NAME)
             .env_clear()
             .exec();

@@ -20,6 +20,8 @@ pub enum Attachment {
     Stream(u64),
     /// The receiver's stream of this id, which the sender gives back unread.
     Returned(u64),
+    /// The sender's function or object of this id, which the receiver can call.
+    Target(u64),
 }
 
 impl Attachment {
@@ -35,6 +37,7 @@ impl Attachment {
             Self::Bytes(index) => ('b', index),
             Self::Stream(id) => ('s', id),
             Self::Returned(id) => ('h', id),
+            Self::Target(id) => ('r', id),
         };
         fmt::from_fn(move |f| write!(f, "{letter}{number}"))
     }
@@ -87,6 +90,7 @@ impl<'a> MarkedString<'a> {
             Some('b' | 'a') => number().map(Attachment::Bytes),
             Some('s') => number().map(Attachment::Stream),
             Some('h') => number().map(Attachment::Returned),
+            Some('r') => number().map(Attachment::Target),
             kind => {
                 return if is_value(kind, rest) {
                     Self::Value
@@ -142,6 +146,7 @@ mod tests {
             Attachment::Bytes(0),
             Attachment::Stream(40),
             Attachment::Returned(u64::MAX),
+            Attachment::Target(7),
         ] {
             let expected = MarkedString::Attachment(attachment);
             assert_eq!(MarkedString::read(&attachment.to_string()), expected);

@@ -27,9 +27,10 @@ use crate::bounds::PART_OVERHEAD;
 /// Calls between sites carry values that JSON has no word for by further marks: `u` for `undefined`, `f` with
 /// `NaN`, `Infinity`, `-Infinity` or `-0`, `d` with a `Date`'s milliseconds, `i` with a `BigInt`'s hexadecimal
 /// digits. A list whose first item is the mark `M` is a `Map` (keys and values in turn), `S` a `Set`, `E` an
-/// `Error` (name, message, an object of its further properties).
+/// `Error` (name, message, an object of its further properties). `r` with an id is a function or an object of the sender
+/// that the receiver can call.
 ///
-/// [`MarkedString`] reads a mark, [`Attachment`] writes one, [`Payload::rename_streams`] checks all of a payload.
+/// [`MarkedString`] reads a mark, [`Attachment`] writes one, [`Payload::rename_attachments`] checks all of a payload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Payload {
     /// JSON text; empty stands for `undefined`.

@@ -1,4 +1,4 @@
-//! All marks of a marked [`Payload`], checked and its streams renamed, in the text as it stands.
+//! All marks of a marked [`Payload`], checked and its streams and targets renamed, in the text as it stands.
 //!
 //! Invariant: nothing but what is renamed is changed, to the byte. Numbers that no Rust type holds, the order of
 //! keys and halves of surrogate pairs pass as they came.
@@ -32,15 +32,15 @@ pub enum MarksError {
 }
 
 impl Payload {
-    /// Checks every mark of the data and calls each stream by the id that `rename` gives for its present one, in
-    /// the order of the marks. Names of members are no marks. Without marks the data passes as it is, and binary
-    /// parts that nothing refers to are dropped.
+    /// Checks every mark of the data and names each stream and target as `rename` does, which gives another one of the
+    /// same kind, in the order of the marks. Names of members are no marks. Without marks the data passes as it is, and
+    /// binary parts that nothing refers to are dropped.
     ///
     /// # Errors
     /// As [`MarksError`], and what `rename` gives.
-    pub fn rename_streams<E: From<MarksError>>(
+    pub fn rename_attachments<E: From<MarksError>>(
         mut self,
-        mut rename: impl FnMut(u64) -> Result<u64, E>,
+        mut rename: impl FnMut(Attachment) -> Result<Attachment, E>,
     ) -> Result<Self, E> {
         if !self.marked {
             self.bytes = Vec::new();
@@ -50,7 +50,9 @@ impl Payload {
         self.json = edit_marks(&self.json, |mark| match mark {
             MarkedString::Text(_) | MarkedString::Value => Ok(Edit::Keep),
             MarkedString::Attachment(Attachment::Bytes(index)) if index < parts => Ok(Edit::Keep),
-            MarkedString::Attachment(Attachment::Stream(id)) => rename(id).map(Edit::Stream),
+            MarkedString::Attachment(
+                attachment @ (Attachment::Stream(_) | Attachment::Target(_)),
+            ) => rename(attachment).map(Edit::Name),
             MarkedString::Attachment(_) | MarkedString::Unknown => {
                 Err(MarksError::NamesNothing.into())
             }
@@ -80,8 +82,8 @@ impl Payload {
 enum Edit {
     /// It stays.
     Keep,
-    /// It names this stream from now on.
-    Stream(u64),
+    /// It names this from now on.
+    Name(Attachment),
     /// It loses its first U+0000.
     Unescape,
 }
@@ -120,9 +122,9 @@ fn edit_marks<E: From<MarksError>>(
                             out.push_str(&json[copied..start]);
                             copied = start + NUL.len();
                         }
-                        Edit::Stream(id) => {
+                        Edit::Name(attachment) => {
                             out.push_str(&json[copied..start]);
-                            out.push_str(&format!("{NUL}{}", Attachment::Stream(id).letters()));
+                            out.push_str(&format!("{NUL}{}", attachment.letters()));
                             copied = end;
                         }
                     }
@@ -171,8 +173,8 @@ fn read(rest: &str) -> MarkedString<'_> {
     }
 }
 
-/// Whether these invariants hold for a text as marked data, for the fuzzer: every stream that a parser finds in the
-/// JSON was renamed, and renaming the streams back gives the text that there was.
+/// Whether these invariants hold for a text as marked data, for the fuzzer: every stream and target that a parser finds
+/// in the JSON was renamed, and renaming them back gives the text that there was.
 #[doc(hidden)]
 #[must_use]
 pub fn marks_hold(json: &str) -> bool {
@@ -182,27 +184,37 @@ pub fn marks_hold(json: &str) -> bool {
         marked: true,
     };
     let mut seen = Vec::new();
-    let Ok(same) = data.clone().rename_streams::<MarksError>(|id| {
-        seen.push(id);
-        Ok(id)
+    let Ok(same) = data.clone().rename_attachments::<MarksError>(|attachment| {
+        seen.push(attachment);
+        Ok(attachment)
     }) else {
         return true;
     };
-    let switch = |data: Payload| data.rename_streams::<MarksError>(|id| Ok(id ^ 1));
-    let all_seen = serde_json::from_str(json).map_or(true, |value| streams_within(&value, &seen));
+    let switch = |data: Payload| {
+        data.rename_attachments::<MarksError>(|attachment| {
+            Ok(match attachment {
+                Attachment::Stream(id) => Attachment::Stream(id ^ 1),
+                Attachment::Target(id) => Attachment::Target(id ^ 1),
+                other => other,
+            })
+        })
+    };
+    let all_seen = serde_json::from_str(json).map_or(true, |value| named_within(&value, &seen));
     all_seen && switch(data).and_then(switch).is_ok_and(|back| back == same)
 }
 
-/// Whether each stream that a value names is one of `ids`.
-fn streams_within(value: &serde_json::Value, ids: &[u64]) -> bool {
+/// Whether each stream and target that a value names is one of `seen`.
+fn named_within(value: &serde_json::Value, seen: &[Attachment]) -> bool {
     use serde_json::Value;
     match value {
         Value::String(text) => match MarkedString::read(text) {
-            MarkedString::Attachment(Attachment::Stream(id)) => ids.contains(&id),
+            MarkedString::Attachment(
+                attachment @ (Attachment::Stream(_) | Attachment::Target(_)),
+            ) => seen.contains(&attachment),
             _ => true,
         },
-        Value::Array(list) => list.iter().all(|item| streams_within(item, ids)),
-        Value::Object(map) => map.values().all(|item| streams_within(item, ids)),
+        Value::Array(list) => list.iter().all(|item| named_within(item, seen)),
+        Value::Object(map) => map.values().all(|item| named_within(item, seen)),
         Value::Null | Value::Bool(_) | Value::Number(_) => true,
     }
 }
@@ -222,9 +234,11 @@ mod tests {
     /// The ids of the streams, in their order.
     fn streams(json: &str) -> Result<Vec<u64>, MarksError> {
         let mut found = Vec::new();
-        let same = marked(json, 2).rename_streams::<MarksError>(|id| {
-            found.push(id);
-            Ok(id)
+        let same = marked(json, 2).rename_attachments::<MarksError>(|attachment| {
+            if let Attachment::Stream(id) = attachment {
+                found.push(id);
+            }
+            Ok(attachment)
         })?;
         assert_eq!(same.json, json);
         Ok(found)
@@ -241,7 +255,7 @@ mod tests {
     fn marks_written_another_way_are_found() {
         let written = marked(r#"["\u0000\u0073\u0039","\u0000\u0000\u0073"]"#, 0);
         let renamed = written
-            .rename_streams::<MarksError>(|id| Ok(id + 1))
+            .rename_attachments::<MarksError>(|_| Ok(Attachment::Stream(10)))
             .unwrap();
         assert_eq!(renamed.json, r#"["\u0000s10","\u0000\u0000\u0073"]"#);
     }
@@ -284,9 +298,15 @@ mod tests {
 
     #[test]
     fn marks_are_renamed_and_all_else_stays_to_the_byte() {
-        let json = r#" {"\ud800": "\udc00", "b":9007199254740993, "a":1e400, "s":"\u0000s7", "t":"\u0000\u0000\ud800"} "#;
-        let renamed = marked(json, 0).rename_streams::<MarksError>(|id| Ok(id + 100));
+        let json = r#" {"\ud800": "\udc00", "b":9007199254740993, "a":1e400, "s":"\u0000s7", "t":"\u0000\u0000\ud800", "r":"\u0000r8"} "#;
+        let renamed = marked(json, 0).rename_attachments::<MarksError>(|attachment| {
+            Ok(match attachment {
+                Attachment::Target(8) => Attachment::Target(9),
+                _ => Attachment::Stream(107),
+            })
+        });
         let expected = json.replace("\\u0000s7", "\\u0000s107");
+        let expected = expected.replace("\\u0000r8", "\\u0000r9");
         assert_eq!(renamed.unwrap().json, expected);
     }
 
@@ -316,7 +336,7 @@ mod tests {
     fn marks_of_a_payload_without_any_are_texts() {
         let mut plain = Payload::from_json(r#"["\u0000s1"]"#.to_owned());
         plain.bytes = vec![vec![1]];
-        let same = plain.rename_streams::<MarksError>(|_| Err(MarksError::TooDeep));
+        let same = plain.rename_attachments::<MarksError>(|_| Err(MarksError::TooDeep));
         assert_eq!(
             same.unwrap(),
             Payload::from_json(r#"["\u0000s1"]"#.to_owned())
@@ -339,8 +359,8 @@ mod tests {
     #[test]
     fn marks_of_texts_put_together_at_random_are_what_a_parser_finds() {
         let pieces = [
-            "\\u0000", "s1", "b0", "h2", "\\u0073", "\\ud800", "\\\\", "\\\"", "\"", "\"", ":",
-            ",", "[", "]", "{", "}", " ", "u", "1",
+            "\\u0000", "s1", "r1", "b0", "h2", "\\u0073", "\\ud800", "\\\\", "\\\"", "\"", "\"",
+            ":", ",", "[", "]", "{", "}", " ", "u", "1",
         ];
         let mut random = Random(7);
         let mut read = 0;
@@ -351,9 +371,9 @@ mod tests {
                 .collect();
             let json = format!("[\"\\u0000{inner}\"]");
             assert!(marks_hold(&json), "{json}");
-            let renamed = marked(&json, 3).rename_streams::<MarksError>(|_| {
+            let renamed = marked(&json, 3).rename_attachments::<MarksError>(|attachment| {
                 read += 1;
-                Ok(0)
+                Ok(attachment)
             });
             drop(renamed);
         }

@@ -5,7 +5,7 @@ const { core, primordials } = __bootstrap;
 const { ArrayBufferIsView, ObjectPrototypeIsPrototypeOf, PromisePrototypeThen, TypeError } = primordials;
 const webidl = core.loadExtScript("ext:deno_webidl/00_webidl.js");
 const { ReadableStream, ReadableStreamPrototype } = core.loadExtScript("ext:deno_web/06_streams.js");
-const { attempt, call, checkText, typeOf, valueOf } = core.loadExtScript(
+const { attempt, call, checkText, lines, typeOf, valueOf } = core.loadExtScript(
   "ext:stockade_realm/binding_calls.js",
 );
 const { toData } = core.loadExtScript("ext:stockade_realm/websocket.js");
@@ -22,6 +22,11 @@ function contentOf(data) {
     throw new TypeError(`a file is written from text, bytes or a stream, not from ${typeof data}`);
   }
   return typeof data === "string" ? core.encode(data) : toData(data);
+}
+
+// What is written: bytes, or a stream of them.
+function dataOf(data) {
+  return ObjectPrototypeIsPrototypeOf(ReadableStreamPrototype, data) ? data : contentOf(data);
 }
 
 // A text has a length too: it names a type.
@@ -72,11 +77,39 @@ class Files {
 
   write(path, data, options = undefined) {
     return attempt(() => {
-      const content = ObjectPrototypeIsPrototypeOf(ReadableStreamPrototype, data)
-        ? data
-        : contentOf(data);
-      const request = { __proto__: null, data: content, createNew: options?.createNew };
-      return this.#call("write", path, request);
+      const { createNew, offset } = options ?? {};
+      return this.#call("write", path, { __proto__: null, data: dataOf(data), createNew, offset });
+    });
+  }
+
+  append(path, data, options = undefined) {
+    return attempt(() =>
+      this.#call("append", path, { __proto__: null, data: dataOf(data), createNew: options?.createNew })
+    );
+  }
+
+  truncate(path, length = 0) {
+    return attempt(() => this.#call("truncate", path, { __proto__: null, length }));
+  }
+
+  copy(from, to, options = undefined) {
+    return attempt(() =>
+      this.#call("copy", from, { __proto__: null, to: checkPath(to), createNew: options?.createNew })
+    );
+  }
+
+  rename(from, to, options = undefined) {
+    return attempt(() =>
+      this.#call("rename", from, { __proto__: null, to: checkPath(to), createNew: options?.createNew })
+    );
+  }
+
+  // Fulfilled when the host has begun to watch, with a stream of the changes since then.
+  watch(path = "", options = undefined) {
+    return attempt(() => {
+      const recursive = options?.recursive === true;
+      const opening = this.#call("watch", path, { __proto__: null, recursive });
+      return PromisePrototypeThen(opening, () => lines(opening));
     });
   }
 

@@ -1,8 +1,8 @@
-// A MySQL or MariaDB database, to which the guest's own driver speaks.
+// A MySQL or MariaDB database, for statements and for the guest's own driver.
 
 (function () {
 const { core } = __bootstrap;
 const { creates } = core.loadExtScript("ext:stockade_realm/doors.js");
 
-return { create: creates({ __proto__: null, scheme: "mysql", port: 3306, query: "" }) };
+return { create: creates({ __proto__: null, scheme: "mysql", port: 3306, query: "", hasSql: true }) };
 })();

@@ -1,8 +1,8 @@
-// A PostgreSQL database, to which the guest's own driver speaks.
+// A PostgreSQL database, for statements and for the guest's own driver.
 
 (function () {
 const { core } = __bootstrap;
 const { creates } = core.loadExtScript("ext:stockade_realm/doors.js");
 
-return { create: creates({ __proto__: null, scheme: "postgresql", port: 5432, query: "?sslmode=disable" }) };
+return { create: creates({ __proto__: null, scheme: "postgresql", port: 5432, query: "?sslmode=disable", hasSql: true }) };
 })();

@@ -3,12 +3,13 @@
 (function () {
 const { core, primordials } = __bootstrap;
 const { ObjectHasOwn, ObjectPrototype, Proxy, ReflectGet } = primordials;
-const { attempt, callExactly } = core.loadExtScript("ext:stockade_realm/binding_calls.js");
 const { fetcher } = core.loadExtScript("ext:stockade_realm/fetcher.js");
+const { bound, callSite } = core.loadExtScript("ext:stockade_realm/targets.js");
 
 // Any other name is a method of the site. `then` is none, or `await` would call it; nor is what every
 // object has, or what JSON asks for.
 function create(binding) {
+  bound();
   const target = fetcher(binding);
   const fetch = (...args) => target.fetch(...args);
   return new Proxy(target, {
@@ -21,7 +22,7 @@ function create(binding) {
       ) {
         return ReflectGet(target, name);
       }
-      return (...args) => attempt(() => callExactly(binding, name, args));
+      return (...args) => callSite(binding, name, args);
     },
   });
 }

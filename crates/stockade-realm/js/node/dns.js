@@ -1,19 +1,26 @@
-// Names are resolved by the host, once and when a connection is made, so that the address that was checked is the one
-// that is connected to. `lookup` therefore gives the name back as it is: `node:net` takes it as an address.
-import * as promises from "node:dns/promises";
+// Names are looked up by the grants of the kind `dns`, see `node:dns/promises`.
+import promises from "node:dns/promises";
+import { coded } from "internal:errors";
 
 const call = (work) => (...args) => {
   const callback = args.pop();
-  work(...args).then((value) => callback(null, value), callback);
+  if (typeof callback !== "function") {
+    throw coded(TypeError, "ERR_INVALID_ARG_TYPE", 'The "callback" argument must be of type function.');
+  }
+  work(...args).then((value) => queueMicrotask(() => callback(null, value)), (error) =>
+    queueMicrotask(() => callback(error)));
 };
 
 export function lookup(name, options, callback) {
   if (typeof options === "function") [options, callback] = [undefined, options];
-  promises.lookup(name, options).then((found) => {
-    if (Array.isArray(found)) callback(null, found);
-    else callback(null, found.address, found.family);
-  }, callback);
+  promises.lookup(name, options).then(
+    (found) =>
+      queueMicrotask(() => Array.isArray(found) ? callback(null, found) : callback(null, found.address, found.family)),
+    (error) => queueMicrotask(() => callback(error)),
+  );
 }
+
+export const lookupService = call(promises.lookupService);
 
 export const resolve = call(promises.resolve);
 export const resolve4 = call(promises.resolve4);
@@ -35,7 +42,20 @@ export class Resolver {
   setServers() {}
 }
 const { prototype } = Resolver;
-Object.assign(prototype, { resolve, resolve4, resolve6, resolveCname, resolveMx, resolveSrv, resolveTxt, reverse });
+Object.assign(prototype, {
+  resolve,
+  resolve4,
+  resolve6,
+  resolveAny,
+  resolveCname,
+  resolveMx,
+  resolveNs,
+  resolvePtr,
+  resolveSoa,
+  resolveSrv,
+  resolveTxt,
+  reverse,
+});
 export const getServers = () => [];
 export const setServers = () => {};
 export const getDefaultResultOrder = () => "verbatim";
@@ -44,23 +64,30 @@ export const ADDRCONFIG = 32;
 export const V4MAPPED = 8;
 export const ALL = 16;
 export const CONNREFUSED = "ECONNREFUSED";
+export const BADNAME = "EBADNAME";
+export const FORMERR = "EFORMERR";
 export const NODATA = "ENODATA";
 export const NOTFOUND = "ENOTFOUND";
 export const NOTIMP = "ENOTIMP";
+export const REFUSED = "EREFUSED";
 export const SERVFAIL = "ESERVFAIL";
 export const TIMEOUT = "ETIMEOUT";
 export { promises };
 export default {
   ADDRCONFIG,
   ALL,
+  BADNAME,
   CONNREFUSED,
+  FORMERR,
   getDefaultResultOrder,
   getServers,
   lookup,
+  lookupService,
   NODATA,
   NOTFOUND,
   NOTIMP,
   promises,
+  REFUSED,
   resolve,
   resolve4,
   resolve6,

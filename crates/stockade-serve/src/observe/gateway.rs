@@ -145,6 +145,9 @@ impl Observer for GatewayObserver {
             .milliseconds("duration_ms", record.duration)
             .text("listener", &record.listener)
             .maybe("instance", record.route.as_deref());
+        if let Some(key) = record.api_key {
+            line.text("api_key", &key.to_string());
+        }
         if let Some(served) = &record.served_by {
             line.number("mirror", served.mirror);
             if served.cold {

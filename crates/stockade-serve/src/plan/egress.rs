@@ -1,9 +1,13 @@
 //! From the configuration of a data guard to the broker's policy.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 
-use stockade_broker::{Budget, EgressLimits, EgressPolicy, Rule};
-use stockade_config::{DataGuard, GuardRule};
+use stockade_broker::{
+    Budget, ClientCertificate, EgressLimits, EgressPolicy, Proxy, ProxyCredentials, ProxyProtocol,
+    Rule, Ways,
+};
+use stockade_config::{DataGuard, GuardRule, ProxyScheme, ProxyUrl, SecretRef};
 
 fn rule(rule: &GuardRule) -> Rule {
     Rule {
@@ -17,10 +21,49 @@ fn rule(rule: &GuardRule) -> Rule {
             .collect(),
         methods: rule.methods.clone(),
         schemes: rule.schemes.clone(),
+        via: rule.via.clone(),
+        ca: rule.ca.clone(),
+        client: client(rule.client_certificate.as_ref(), rule.client_key.as_ref()),
+        proxy: proxy(
+            rule.proxy.as_ref(),
+            rule.proxy_credentials.as_ref(),
+            rule.proxy_resolves,
+        ),
     }
 }
 
-/// What the broker is to allow.
+/// The client certificate of a rule.
+pub(super) fn client(
+    certificate: Option<&PathBuf>,
+    key: Option<&PathBuf>,
+) -> Option<ClientCertificate> {
+    Some(ClientCertificate {
+        certificate: certificate?.clone(),
+        key: key?.clone(),
+    })
+}
+
+/// The proxy of a rule.
+pub(super) fn proxy(
+    url: Option<&ProxyUrl>,
+    credentials: Option<&SecretRef>,
+    resolves: bool,
+) -> Option<Proxy> {
+    let url = url?;
+    Some(Proxy {
+        protocol: match url.scheme {
+            ProxyScheme::Http => ProxyProtocol::Http,
+            ProxyScheme::Https => ProxyProtocol::Https,
+            ProxyScheme::Socks5 => ProxyProtocol::Socks5,
+        },
+        host: url.host.clone(),
+        port: url.port,
+        credentials: credentials.map(|secret| ProxyCredentials::new(secret.reveal())),
+        resolves,
+    })
+}
+
+/// What the broker is to allow. The tunnels that rules name are for the caller to add.
 #[must_use]
 pub fn policy(guard: &DataGuard, message_bytes: usize) -> EgressPolicy {
     let defaults = EgressLimits::default();
@@ -51,5 +94,6 @@ pub fn policy(guard: &DataGuard, message_bytes: usize) -> EgressPolicy {
             },
             ..defaults
         },
+        ways: Ways::default(),
     }
 }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use stockade_auth::{Keys, Scope, StoreError};
 use stockade_config::{Config, GatewayLimits, ProxyProtocol, UrlPattern};
 use stockade_gateway as gateway;
 use stockade_gateway::AssetsError;
+
+use crate::error::ServeError;
 
 pub(crate) fn limits(limits: &GatewayLimits) -> gateway::Limits {
     let defaults = gateway::Limits::default();
@@ -93,6 +96,43 @@ pub(crate) fn route(site: &stockade_config::Instance, route: &mut gateway::Route
             .saturating_add(site.limits.queue_timeout)
             .saturating_add(site.limits.start_timeout),
     );
+}
+
+/// Which API keys the site accepts.
+///
+/// # Errors
+/// When a scope is none, which the configuration's own check excludes.
+pub(crate) fn key_rule(
+    site: &str,
+    auth: &stockade_config::Auth,
+    keys: Keys,
+) -> Result<gateway::KeyRule, ServeError> {
+    let scopes = |names: &[String]| {
+        let names = names.iter().map(|name| Scope::parse_required(name));
+        names
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(StoreError::from)
+    };
+    let of = &auth.api_key;
+    let methods = of
+        .methods
+        .iter()
+        .map(|(method, names)| Ok((method.clone(), scopes(names)?)));
+    let paths = of
+        .paths
+        .iter()
+        .map(|(path, names)| Ok((path.clone(), scopes(names)?)));
+    Ok(gateway::KeyRule {
+        keys,
+        instance: site.into(),
+        header: of.header.clone(),
+        query: of.query.clone(),
+        cookie: of.cookie.clone(),
+        scopes: scopes(&of.scopes)?,
+        methods: methods.collect::<Result<_, ServeError>>()?,
+        paths: paths.collect::<Result<_, ServeError>>()?,
+        open: auth.open.clone(),
+    })
 }
 
 /// What serves the site's files.

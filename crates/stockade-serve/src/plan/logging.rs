@@ -47,7 +47,7 @@ pub(crate) fn audit(config: &config::Audit) -> AuditOptions {
     AuditOptions {
         folder: config.folder.clone(),
         key: config.key.clone(),
-        file_size: config.file_size as u64,
+        file_size: config.file_size,
         files: config.files,
         keep: config.keep,
         checkpoint: config.checkpoint,

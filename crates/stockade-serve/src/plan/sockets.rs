@@ -2,13 +2,12 @@
 
 use std::num::NonZeroU32;
 
-use stockade_broker::{
-    Budget, ClientCertificate, Protocol, SocketLimits, SocketPolicy, SocketRule, TlsUse,
-};
+use stockade_broker::{Budget, Protocol, SocketLimits, SocketPolicy, SocketRule, TlsUse, Ways};
 use stockade_config::{ConnectRule, Sockets};
 
+use super::egress;
+
 fn rule(rule: &ConnectRule) -> SocketRule {
-    let client = (rule.client_certificate.clone()).zip(rule.client_key.clone());
     SocketRule {
         name: rule.name.as_str().into(),
         hosts: rule.hosts.clone(),
@@ -26,11 +25,17 @@ fn rule(rule: &ConnectRule) -> SocketRule {
             stockade_config::TlsUse::Off => TlsUse::Off,
         },
         ca: rule.ca.clone(),
-        client: client.map(|(certificate, key)| ClientCertificate { certificate, key }),
+        via: rule.via.clone(),
+        client: egress::client(rule.client_certificate.as_ref(), rule.client_key.as_ref()),
+        proxy: egress::proxy(
+            rule.proxy.as_ref(),
+            rule.proxy_credentials.as_ref(),
+            rule.proxy_resolves,
+        ),
     }
 }
 
-/// What the broker is to allow.
+/// What the broker is to allow. The tunnels that rules name are for the caller to add.
 pub(crate) fn policy(sockets: &Sockets) -> SocketPolicy {
     // More than 4 GiB a second is no limit.
     let narrow = |bytes: u64| NonZeroU32::new(u32::try_from(bytes).unwrap_or(u32::MAX));
@@ -52,5 +57,6 @@ pub(crate) fn policy(sockets: &Sockets) -> SocketPolicy {
                 per: sockets.total_period,
             },
         },
+        ways: Ways::default(),
     }
 }

@@ -20,6 +20,7 @@ use stockade_supervisor::{IsolationBackend, Supervisor};
 
 pub use run::{Stopped, serve};
 
+use crate::keys::OpenKeys;
 use crate::metrics::Metrics;
 use crate::observe::Logs;
 use crate::running::Snapshot;
@@ -49,5 +50,7 @@ pub(crate) struct Server {
     running: Snapshot,
     /// The shared state, once a site has needed it.
     store: OpenStore,
+    /// The API keys, once a site has asked for them.
+    keys: OpenKeys,
     drains: Drains,
 }

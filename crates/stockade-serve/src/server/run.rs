@@ -26,6 +26,7 @@ use crate::brokers::Brokers;
 use crate::control::{Answer, Asked, Control};
 use crate::directory::Directory;
 use crate::error::ServeError;
+use crate::keys::OpenKeys;
 use crate::log::Log;
 use crate::metrics::{Metrics, Process, SiteTable};
 use crate::observe::{
@@ -35,8 +36,8 @@ use crate::plan;
 use crate::running::Snapshot;
 use crate::site::{self, SiteContext};
 use crate::subsystem::{
-    self, Auditing, Certificates, Change, Drains, Listeners, Logging, MetricsListener, OpenStore,
-    Sites, StateSubsystem, Subsystem, log_policy,
+    self, Auditing, Certificates, Change, Drains, KeysSubsystem, Listeners, Logging,
+    MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem, log_policy,
 };
 use crate::tls::TlsMetrics;
 
@@ -66,7 +67,8 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
     let mut signals = Signals::new()?;
     let loaded = load(&options.config).await?;
     let mut server = Server::new(options, &loaded.config)?;
-    let (control, mut asked) = Control::listen(&loaded.config.control).await?;
+    let keys = Arc::clone(&server.keys);
+    let (control, mut asked) = Control::listen(&loaded.config.control, keys).await?;
     let sources = loaded.sources.clone();
     if let Err(error) = server.apply(loaded).await {
         server.supervisor.shutdown();
@@ -201,6 +203,7 @@ impl Server {
         });
         let drains = Drains::default();
         let store = OpenStore::default();
+        let keys = OpenKeys::default();
         let directory = Arc::new(Directory::default());
         let context = SiteContext {
             supervisor: supervisor.clone(),
@@ -220,6 +223,9 @@ impl Server {
             }),
             Box::new(StateSubsystem {
                 open: Arc::clone(&store),
+            }),
+            Box::new(KeysSubsystem {
+                open: Arc::clone(&keys),
             }),
             Box::new(MetricsListener::new(health)),
             // Needs the state that is open, and is what the routes lead to.
@@ -244,6 +250,7 @@ impl Server {
             subsystems,
             running,
             store,
+            keys,
             drains,
         })
     }
@@ -258,6 +265,9 @@ impl Server {
         // Refused before anything is prepared for it.
         if (self.store.get()).is_some_and(|(path, _)| *path != config.state) {
             return Err(ServeError::Fixed("state"));
+        }
+        if (self.keys.get()).is_some_and(|(place, _)| *place != config.api_keys) {
+            return Err(ServeError::Fixed("api_keys"));
         }
         let code = code(&config).await?;
         let change = subsystem::apply(&mut self.subsystems, &self.running, config, code).await?;

@@ -77,9 +77,15 @@ fn table(next: &Running, directory: &Arc<Directory>) -> Result<RouteTable, Serve
         let mut route = Route::new(&site.name, patterns, target);
         plan::gateway::route(site, &mut route);
         route.client = plan::tls::rule(config, site);
-        route
+        if let Some(auth) = &site.auth {
+            // Without the keys nothing is let in: there is no server then.
+            let keys = next.keys.clone().ok_or(ServeError::Fixed("api_keys"))?;
+            route.api_key = Some(Arc::new(plan::gateway::key_rule(&site.name, auth, keys)?));
+        }
+        Ok(route)
     });
     let mut options = plan::gateway::table_options(config);
     options.acme = next.tls.over_http();
-    Ok(RouteTable::new(routes.collect(), options)?)
+    let routes = routes.collect::<Result<_, ServeError>>()?;
+    Ok(RouteTable::new(routes, options)?)
 }

@@ -9,6 +9,7 @@
 mod auditing;
 mod certificates;
 mod gateway;
+mod keys;
 mod logging;
 mod metrics_listener;
 mod sites;
@@ -25,6 +26,7 @@ use stockade_transpile::ModuleFiles;
 pub(crate) use auditing::Auditing;
 pub(crate) use certificates::Certificates;
 pub(crate) use gateway::Listeners;
+pub(crate) use keys::KeysSubsystem;
 pub(crate) use logging::{Logging, log_policy};
 pub(crate) use metrics_listener::MetricsListener;
 pub(crate) use sites::{Drains, Sites};

@@ -130,6 +130,11 @@ impl IsolateHandle {
         self.isolate.state.termination.end()
     }
 
+    /// Waits until it ends; at once where it has ended. Events that it sent before may still come.
+    pub async fn until_end(&self) {
+        self.isolate.state.termination.wait().await;
+    }
+
     fn ended(&self) -> String {
         self.end()
             .map_or_else(|| "ended".to_owned(), |end| end.to_string())

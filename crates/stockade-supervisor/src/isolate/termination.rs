@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stockade_protocol::harmless_line;
+use tokio::sync::Notify;
 
 use crate::end::End;
 
@@ -17,6 +18,8 @@ pub(crate) struct Termination {
     /// Whether there is a reason, readable without the lock.
     begun: AtomicBool,
     record: Mutex<Record>,
+    /// Wakes those that wait for the end.
+    begins: Notify,
 }
 
 #[derive(Default)]
@@ -52,7 +55,19 @@ impl Termination {
         record.end = Some(end);
         record.since = Some(Instant::now());
         self.begun.store(true, Ordering::SeqCst);
+        drop(record);
+        self.begins.notify_waiters();
         true
+    }
+
+    /// Waits until there is a reason; at once where there is one.
+    pub(crate) async fn wait(&self) {
+        let mut begins = std::pin::pin!(self.begins.notified());
+        // From here on it is woken.
+        begins.as_mut().enable();
+        if !self.has_begun() {
+            begins.await;
+        }
     }
 
     pub(crate) fn has_begun(&self) -> bool {

@@ -227,13 +227,12 @@ fn tail(args: &TailArgs) -> Result<i32, Refusal> {
     for line in &last {
         print(line, args.wanted.json)?;
     }
-    let mut lines = lines.follow();
-    while args.follow {
-        let Some(line) = lines.next_line().map_err(|error| failed(&error))? else {
-            break;
-        };
-        if filter.wants(&line) {
-            print(&line, args.wanted.json)?;
+    if args.follow {
+        let mut lines = lines.follow();
+        while let Some(line) = lines.next_line().map_err(|error| failed(&error))? {
+            if filter.wants(&line) {
+                print(&line, args.wanted.json)?;
+            }
         }
     }
     Ok(exit::DONE)

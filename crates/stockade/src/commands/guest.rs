@@ -70,7 +70,8 @@ pub(crate) struct GuestArgs {
     #[arg(long, value_name = "NAME=KIND:{...}")]
     grant: Vec<String>,
 
-    /// Let fetch reach a host, as api.example.com, *.example.com, localhost:8080 or 10.0.0.0/8
+    /// Let fetch reach a host, as api.example.com, *.example.com, localhost:8080 or 10.0.0.0/8; or by a rule, as
+    /// {hosts: [api.example.com], proxy: "socks5://127.0.0.1:1080"}
     #[arg(long, value_name = "HOST")]
     allow_fetch: Vec<String>,
 

@@ -1,7 +1,8 @@
 //! `connect()` of sites from end to end: a real server over TCP, at every level of isolation.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -335,6 +336,85 @@ fn site_takes_connections_of_a_listener() {
     let mut rest = Vec::new();
     let _ = third.read_to_end(&mut rest);
     assert!(rest.is_empty());
+}
+
+/// `openssl s_client` with a certificate that openssl made.
+#[test]
+fn site_takes_connections_with_tls_of_a_listener() {
+    let config = "listeners: [{address: \"127.0.0.1:0\", tls: false}, {address: \"127.0.0.1:0\", connect: site}]\n\
+         tls: {certificates: [{cert: ./site.crt, key: ./site.key}]}\ninstances:\n  site:\n    code: ./main.ts\n    urls: \
+         [\"/*\"]\n    env: {NAME: taker}\n";
+    let folder = crate::server::folder(config, &[("main.ts", TAKES)]);
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+        ])
+        .args([
+            "-nodes", "-keyout", "site.key", "-out", "site.crt", "-days", "2",
+        ])
+        .args([
+            "-subj",
+            "/CN=a.example",
+            "-addext",
+            "subjectAltName=DNS:a.example",
+        ])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let server = Server::start_in(folder, &std::collections::BTreeMap::new());
+    let to = server.addresses[1].to_string();
+    let mut client = Command::new("openssl")
+        .args([
+            "s_client",
+            "-quiet",
+            "-verify_return_error",
+            "-servername",
+            "a.example",
+        ])
+        .args([
+            "-verify_hostname",
+            "a.example",
+            "-CAfile",
+            "site.crt",
+            "-connect",
+            &to,
+        ])
+        .current_dir(server.folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
+    let hello = lines.next().unwrap().unwrap();
+    assert!(
+        hello.starts_with("hello 127.0.0.1:") && hello.ends_with(" on function taker"),
+        "{hello}"
+    );
+    client
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(b"through TLS\n")
+        .unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "through TLS");
+    let _ = client.kill();
+    let _ = client.wait();
+    // The hostile case: plain text, and so no handler.
+    let mut plain = TcpStream::connect(&*to).unwrap();
+    plain.write_all(b"EHLO there\r\n\r\n").unwrap();
+    let mut rest = Vec::new();
+    let _ = plain.read_to_end(&mut rest);
+    assert!(
+        !String::from_utf8_lossy(&rest).contains("hello"),
+        "{rest:?}"
+    );
 }
 
 #[test]

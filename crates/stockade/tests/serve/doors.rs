@@ -7,7 +7,7 @@ use crate::client::run;
 use crate::database_servers::{self, PASSWORD, Running};
 use crate::server::{PATIENCE, PLAIN, Server, folder};
 
-/// `/postgres` and `/redis` ask for one value; `?by=driver` and `?by=node` connect to the host and the port of the
+/// `/postgres`, `/mysql` and `/redis` ask for one value; `?by=driver` and `?by=node` connect to the host and the port of the
 /// binding, as drivers for Workers and for Node do.
 const GUEST: &str = r#"
 import net from "node:net";
@@ -74,6 +74,46 @@ async function postgres(binding, by, statement) {
   return values;
 }
 
+async function mysql(binding, by, statement) {
+  const { writer, reader } = opened(binding, by);
+  let held = new Uint8Array();
+  const packet = async () => {
+    for (;;) {
+      const length = held.length < 4 ? Infinity : held[0] | held[1] << 8 | held[2] << 16;
+      if (held.length >= 4 + length) {
+        const body = held.slice(4, 4 + length);
+        held = held.slice(4 + length);
+        if (body[0] === 0xff) throw new Error(new TextDecoder().decode(body.subarray(9)));
+        return body;
+      }
+      const { value, done } = await reader.read();
+      if (done) throw new Error("the connection has ended");
+      const both = new Uint8Array(held.length + value.length);
+      both.set(held);
+      both.set(value, held.length);
+      held = both;
+    }
+  };
+  const send = async (number, body) => {
+    const bytes = encoder.encode("\0\0\0\0" + body);
+    new DataView(bytes.buffer).setUint32(0, bytes.length - 4 | number << 24, true);
+    await writer.write(bytes);
+  };
+  await packet();
+  // Protocol 4.1, a database, a password of its own kind; below 128 each, so that the text is the bytes.
+  const greeting = "\x09\x02\x08\0\0\0\0\x01\x21" + "\0".repeat(23);
+  await send(1, greeting + binding.user + "\0\0" + binding.database + "\0mysql_native_password\0");
+  for (let answer = await packet(), number = 3; answer[0] !== 0; answer = await packet(), number += 2) await send(number, "");
+  await send(0, "\x03" + statement);
+  const columns = (await packet())[0];
+  for (let i = 0; i < columns + 1; i++) await packet();
+  const values = [];
+  for (let row = await packet(); row[0] !== 0xfe; row = await packet()) values.push(new TextDecoder().decode(row.subarray(1)));
+  await send(0, "\x01");
+  await writer.close();
+  return values;
+}
+
 async function redis(binding, by, command) {
   const { writer, reader } = opened(binding, by);
   const parts = command.split(" ").map((part) => `$${part.length}\r\n${part}\r\n`);
@@ -90,6 +130,14 @@ export default {
     try {
       switch (url.pathname) {
         case "/postgres": return Response.json(await postgres(env.DB, by, text));
+        case "/mysql": return Response.json(await mysql(env.DB, by, text));
+        // A door has no TLS of the guest's, and says so before anything is opened.
+        case "/secure": {
+          const { host, port } = env.DB;
+          const socket = connect({ hostname: host, port }, { secureTransport: "on" });
+          const why = async (promise) => await promise.then(() => "no error", (error) => String(error));
+          return Response.json([await why(socket.opened), await why(socket.closed)]);
+        }
         case "/redis": return Response.json(await redis(env.CACHE, by, text));
         default: return Response.json(env);
       }
@@ -100,7 +148,15 @@ export default {
 };
 "#;
 
+/// Calls of the grant `DB` of PostgreSQL that have ended.
+const CALLS: &str = "stockade_capability_calls_total{instance=\"site\",binding=\"DB\",kind=\"postgres\",method=\"connect\",outcome=\"ok\"}";
+
 fn serve(kind: &str, name: &str, url: &str, more: &str) -> Server {
+    serve_guest(GUEST, kind, name, url, more)
+}
+
+/// A site with the code of a guest and one grant.
+pub(crate) fn serve_guest(guest: &str, kind: &str, name: &str, url: &str, more: &str) -> Server {
     let config = format!(
         "{PLAIN}instances:
   site:
@@ -112,11 +168,12 @@ fn serve(kind: &str, name: &str, url: &str, more: &str) -> Server {
           url: {{file: ./url.txt}}
 {more}"
     );
-    let files = [("main.js", GUEST), ("url.txt", url)];
+    let files = [("main.js", guest), ("url.txt", url)];
     Server::start_in(folder(&config, &files), &Default::default())
 }
 
-fn shop() -> Option<(Running, String)> {
+/// PostgreSQL with a role for guests, and its URL.
+pub(crate) fn shop() -> Option<(Running, String)> {
     let server = database_servers::postgres(&[])?;
     server.psql(&format!("create role app login password '{PASSWORD}'"));
     let url = format!("postgres://app:{PASSWORD}@127.0.0.1:{}/shop", server.port);
@@ -144,8 +201,58 @@ fn guest_asks_postgresql_without_the_password() {
         let host = database["host"].as_str().unwrap();
         let string = format!("postgresql://guest:none@{host}:5432/shop?sslmode=disable");
         assert_eq!(database["connectionString"], string.as_str());
-        let calls = "stockade_capability_calls_total{instance=\"site\",binding=\"DB\",kind=\"postgres\",method=\"connect\",outcome=\"ok\"}";
-        server.until(calls, |count| count == 4.0).await;
+        server.until(CALLS, |count| count == 4.0).await;
+    });
+    assert!(!server.log_text().contains(PASSWORD));
+}
+
+#[test]
+fn connection_to_a_door_with_tls_is_refused_with_its_reason() {
+    // No server is needed: none is asked.
+    let url = format!("postgres://app:{PASSWORD}@127.0.0.1:1/shop");
+    let server = serve("postgres", "DB", &url, "");
+    let refused = run(async { server.get("a", "/secure").await.json() });
+    for why in refused.as_array().unwrap() {
+        let why = why.as_str().unwrap();
+        assert!(
+            why.contains("env.DB") && why.contains("secureTransport: \"off\""),
+            "{why}"
+        );
+    }
+}
+
+#[test]
+fn guest_asks_mariadb_without_the_password() {
+    let Some(database) = database_servers::mariadb(&[]) else {
+        return;
+    };
+    database.mariadb(&format!(
+        "create user app@'%' identified by '{PASSWORD}'; grant select, insert on shop.* to app@'%'"
+    ));
+    let url = format!("mysql://app:{PASSWORD}@127.0.0.1:{}/shop", database.port);
+    let server = serve("mysql", "DB", &url, "          rows: 3\n");
+    run(async {
+        for by in ["binding", "driver", "node"] {
+            let path = format!("/mysql?by={by}&text=select%201");
+            assert_eq!(server.get("a", &path).await.json(), json!(["1"]), "{by}");
+        }
+        let path =
+            "/mysql?text=select%20concat(substring_index(current_user(),%27@%27,1),database())";
+        assert_eq!(server.get("a", path).await.json(), json!(["appshop"]));
+        let within = server
+            .get("a", "/mysql?text=select%201%20union%20select%202")
+            .await;
+        assert_eq!(within.json(), json!(["1", "2"]));
+        let path =
+            "/mysql?text=select%201%20union%20select%202%20union%20select%203%20union%20select%204";
+        let beyond = server.get("a", path).await.json();
+        assert!(
+            beyond["message"]
+                .as_str()
+                .unwrap()
+                .contains("more than the 3 rows"),
+            "{beyond}"
+        );
     });
     assert!(!server.log_text().contains(PASSWORD));
 }
@@ -155,12 +262,14 @@ fn limits_of_the_grant_hold_in_postgresql() {
     let Some((_database, url)) = shop() else {
         return;
     };
-    let limits = "          rows: 10\n          limits: {handles: 1}\n";
+    let limits = "          rows: 10\n          limits: {handles: 2}\n";
     let server = serve("postgres", "DB", &url, limits);
     run(async {
         let path = |rows| format!("/postgres?text=select%20generate_series(1,{rows})");
         let within = server.get("a", &path(10)).await.json();
         assert_eq!(within.as_array().map(Vec::len), Some(10), "{within}");
+        // The one session that there may be is over when its call is.
+        server.until(CALLS, |count| count == 1.0).await;
         let beyond = server.get("a", &path(11)).await.json();
         let message = beyond["message"].as_str().unwrap();
         assert!(message.contains("more than the 10 rows"), "{message}");

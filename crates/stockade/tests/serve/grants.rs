@@ -61,6 +61,112 @@ fn name_server() -> (SocketAddr, Arc<AtomicUsize>) {
     (address, asked)
 }
 
+/// The data of a record of each type, by its number (RFC 1035, 3.2.2; RFC 2782).
+fn record_of(kind: u16) -> Option<Vec<u8>> {
+    let named = |head: &[u8]| [head, &[4], b"host", &[7], b"example", &[3], b"com", &[0]].concat();
+    match kind {
+        1 => Some(vec![93, 184, 216, 34]),
+        12 | 2 | 5 => Some(named(&[])),
+        15 => Some(named(&[0, 10])),
+        16 => Some([&[5][..], b"first", &[6], b"second"].concat()),
+        28 => Some([&[0x26, 0x06, 0x28, 0][..], &[0; 11], &[1]].concat()),
+        33 => Some(named(&[0, 1, 0, 2, 0, 80])),
+        _ => None,
+    }
+}
+
+/// A name server that gives every name a record of each type, and says that names with `none` do not exist.
+fn name_server_of_all_types() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let name = buffer[12..length].iter().position(|byte| *byte == 0);
+            let end = 12 + name.unwrap() + 5;
+            let kind = u16::from_be_bytes([buffer[end - 4], buffer[end - 3]]);
+            let is_there = !buffer[12..end].windows(4).any(|part| part == b"none");
+            let data = record_of(kind).filter(|_| is_there);
+            let mut reply = buffer[..end].to_vec();
+            reply[2..4].copy_from_slice(&[0x81, if is_there { 0x80 } else { 0x83 }]);
+            reply[6..12].copy_from_slice(&[0, u8::from(data.is_some()), 0, 0, 0, 0]);
+            if let Some(data) = data {
+                reply.extend([0xc0, 12]);
+                reply.extend(kind.to_be_bytes());
+                reply.extend([0, 1, 0, 0, 0, 60, 0, u8::try_from(data.len()).unwrap()]);
+                reply.extend(data);
+            }
+            let _ = socket.send_to(&reply, from);
+        }
+    });
+    address
+}
+
+const USES_NODE_DNS: &str = "import dns from 'node:dns';
+const failed = (promise) => promise.then(() => 'done', ({ code, syscall, hostname }) => [code, syscall, hostname]);
+export default {
+  async fetch() {
+    const { promises } = dns;
+    const name = 'a.example.com';
+    return Response.json({
+      resolve: await promises.resolve(name),
+      resolve6: await promises.resolve6(name),
+      mx: await promises.resolveMx(name),
+      txt: await promises.resolveTxt(name),
+      srv: await promises.resolve(name, 'SRV'),
+      cname: await promises.resolveCname(name),
+      reverse: await promises.reverse('93.184.216.34'),
+      lookup: await promises.lookup(name),
+      all: await promises.lookup(name, { all: true }),
+      six: await promises.lookup(name, 6),
+      callback: await new Promise((done) => dns.lookup(name, 4, (...args) => done(args))),
+      resolver: await new dns.promises.Resolver().resolve4(name),
+      missing: await failed(promises.resolve4('none.example.com')),
+      refused: await failed(promises.resolve4('evil.example')),
+      unlisted: await promises.lookup('db.example'),
+      any: await failed(promises.resolveAny(name)),
+    });
+  },
+};";
+
+#[test]
+fn node_dns_asks_the_grant_and_gives_what_node_gives() {
+    let names = name_server_of_all_types();
+    let config = format!(
+        "{PLAIN}instances:
+  site:
+    code: ./main.js
+    urls: [a.example]
+    grants:
+      NAMES: {{dns: {{names: [\"*.example.com\", \"*.in-addr.arpa\"], records: [A, AAAA, CNAME, MX, PTR, SRV, TXT], servers: [\"{names}\"]}}}}
+"
+    );
+    let server = Server::start(&config, &[("main.js", USES_NODE_DNS)]);
+    run(async {
+        let answer = server.post("a.example", "/", String::new()).await;
+        let six = "2606:2800::1";
+        let expected = json!({
+            "resolve": ["93.184.216.34"],
+            "resolve6": [six],
+            "mx": [{"exchange": "host.example.com", "priority": 10}],
+            "txt": [["first", "second"]],
+            "srv": [{"name": "host.example.com", "port": 80, "priority": 1, "weight": 2}],
+            "cname": ["host.example.com"],
+            "reverse": ["host.example.com"],
+            "lookup": {"address": "93.184.216.34", "family": 4},
+            "all": [{"address": "93.184.216.34", "family": 4}, {"address": six, "family": 6}],
+            "six": {"address": six, "family": 6},
+            "callback": [null, "93.184.216.34", 4],
+            "resolver": ["93.184.216.34"],
+            "missing": ["ENOTFOUND", "queryA", "none.example.com"],
+            "refused": ["EREFUSED", "queryA", "evil.example"],
+            "unlisted": {"address": "db.example", "family": 4},
+            "any": ["ENOTIMP", "queryAny", "a.example.com"],
+        });
+        assert_eq!(answer.json(), expected, "{}", server.log_text());
+    });
+}
+
 fn config(server: SocketAddr, more: &str) -> String {
     format!(
         "{PLAIN}instances:

@@ -383,7 +383,7 @@ fn guest_that_changes_the_globals_gets_no_further() {
 }
 
 /// How often the bytes are in the memory that a process can write to.
-fn count_in_memory(pid: u32, bytes: &[u8]) -> usize {
+pub(crate) fn count_in_memory(pid: u32, bytes: &[u8]) -> usize {
     use std::os::unix::fs::FileExt as _;
     let memory = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
@@ -472,6 +472,51 @@ fn worker_never_has_the_secret_of_a_key() {
     for secret in [SHARED, SHARED_HEX] {
         assert!(!server.log_text().contains(secret));
     }
+}
+
+#[test]
+fn worker_of_a_guest_never_has_an_openpgp_key() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let config = format!(
+        "{PLAIN}instances:\n  site:\n    code: ./main.js\n    urls: [\"/*\"]\n    env: {{SEEN: planted-where-the-guest-sees-it}}\n    grants:\n      PGP: {{pgp: {{secret: {{file: ./key.asc}}, usages: [sign, decrypt, encrypt]}}}}\n"
+    );
+    let key = include_str!("../../../../examples/grants/pgp/key.asc");
+    let server = Server::start_in(
+        folder(&config, &[("main.js", EVALUATES), ("key.asc", key)]),
+        &Default::default(),
+    );
+    run(async {
+        let used = "const message = await env.PGP.encrypt('text', { recipients: await env.PGP.publicKey(), sign: true });
+            const { data, valid } = await env.PGP.decrypt(message, 'text');
+            return [data, valid, env.SEEN.length]";
+        assert_eq!(evaluate(&server, used).await, json!(["text", true, 31]));
+    });
+    // A line of the armor, and what it stands for, with the private number in it.
+    let line = key.lines().nth(3).unwrap();
+    let bytes = decode(&server, line);
+    let (mut seen, mut helpers) = (0, 0);
+    for pid in server.processes() {
+        let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        // The process that works with the key, of which no guest is part.
+        if title.starts_with(b"stockade-worker pgp") {
+            helpers += 1;
+            continue;
+        }
+        seen += count_in_memory(pid, b"planted-where-the-guest-sees-it");
+        for secret in [line.as_bytes(), &bytes] {
+            assert_eq!(
+                count_in_memory(pid, secret),
+                0,
+                "the key is in process {pid}"
+            );
+        }
+    }
+    // The search finds what is there.
+    assert_eq!(helpers, 1);
+    assert_ne!(seen, 0);
+    assert_ne!(count_in_memory(server.pid(), line.as_bytes()), 0);
 }
 
 fn bytes_of_hex(text: &str) -> Vec<u8> {

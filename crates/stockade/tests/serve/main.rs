@@ -5,6 +5,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod api_keys;
 mod audited;
 mod bindings;
 mod client;
@@ -18,12 +19,20 @@ mod frameworks;
 mod fresh;
 mod grants;
 mod held_keys;
+mod killed;
 mod lifetime;
 mod limits;
 mod observed;
 mod passed_on;
+#[path = "../../../stockade-wireguard/tests/rig/mod.rs"]
+#[expect(dead_code, reason = "the tests of tunnels use more of it")]
+mod private_network;
 mod reload;
+mod secrets;
 mod secure;
 mod server;
 mod signer;
 mod site;
+mod sql;
+mod targets;
+mod tunnel;

@@ -1,6 +1,9 @@
 //! A granted folder and what a guest may do in it.
 
+mod in_place;
 mod read;
+mod rename;
+mod watch;
 mod write;
 
 use std::collections::BTreeSet;
@@ -15,10 +18,13 @@ use cap_std::fs::{Dir, Metadata as RawMetadata};
 use stockade_http::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::FileError;
+use super::error::{FileError, Misfit};
 use super::path::{GuestPath, is_name};
 use super::storage::{Ledger, Ledgers};
 use crate::audit::{Action, Audit, Reason, Refusal};
+use watch::MOST_FOLDERS;
+pub(crate) use watch::Watcher;
+pub use watch::{ChangeKind, FileChange, FileChanges, StopChanges};
 
 /// Entries that a listing gives at once.
 const MOST_LISTED: usize = 1000;
@@ -142,6 +148,9 @@ pub struct WriteOptions {
     pub make_folders: bool,
 }
 
+/// One operation's place among those of a folder, kept by its work on another thread.
+pub(super) type Place = Arc<OwnedSemaphorePermit>;
+
 /// A granted folder. All paths are relative to it, with `/` between names.
 pub struct Folder {
     pub(super) instance: Arc<str>,
@@ -150,6 +159,7 @@ pub struct Folder {
     pub(super) root: Dir,
     pub(super) ledger: Arc<Ledger>,
     places: Arc<Semaphore>,
+    watcher: Arc<Watcher>,
 }
 
 impl Folder {
@@ -158,6 +168,7 @@ impl Folder {
         options: FolderOptions,
         audit: Arc<dyn Audit>,
         ledgers: &Ledgers,
+        watcher: Arc<Watcher>,
     ) -> Result<Arc<Self>, FileError> {
         let fail = |what, error: io::Error| FileError::Failed {
             binding: options.binding.clone(),
@@ -183,6 +194,7 @@ impl Folder {
             root,
             ledger,
             places,
+            watcher,
         }))
     }
 
@@ -231,7 +243,7 @@ impl Folder {
         let place = self.place(&path).await?;
         let folder = self.clone();
         let opened = self
-            .blocking(path, move |folder, path| {
+            .blocking(&place, path, move |folder, path| {
                 let (file, metadata) = read::open(folder, path, &checked)?;
                 Ok((file, metadata, path.to_owned()))
             })
@@ -256,8 +268,147 @@ impl Folder {
     ) -> Result<Metadata, FileError> {
         let checked = self.path(&path)?;
         self.may_write(&path)?;
-        let _place = self.place(&path).await?;
-        write::file(self, path, checked, body, options).await
+        let place = self.place(&path).await?;
+        write::file(self, &place, path, checked, body, options).await
+    }
+
+    /// Writes after the end of a file, which is made if it is not there. Data of one piece, up to 256 KiB of a stream
+    /// and all that is given at once otherwise, is not mixed with what others append. It is on the disk when this is
+    /// done; what was written stays when the body fails later.
+    ///
+    /// # Errors
+    /// The folder is for reading, a limit is reached, the file has further names (hard links), or the body failed.
+    pub async fn append(
+        self: Arc<Self>,
+        path: String,
+        body: Body,
+        options: WriteOptions,
+    ) -> Result<Metadata, FileError> {
+        self.change(path, body, in_place::At::End, options).await
+    }
+
+    /// Writes from byte `offset` of a file on, which is made if it is not there. Zeros fill what lies between its end
+    /// and `offset`, and count as stored. Readers see each piece as soon as it is written.
+    ///
+    /// # Errors
+    /// As [`Folder::append`].
+    pub async fn write_at(
+        self: Arc<Self>,
+        path: String,
+        body: Body,
+        offset: u64,
+        options: WriteOptions,
+    ) -> Result<Metadata, FileError> {
+        self.change(path, body, in_place::At::Byte(offset), options)
+            .await
+    }
+
+    async fn change(
+        self: Arc<Self>,
+        path: String,
+        body: Body,
+        at: in_place::At,
+        options: WriteOptions,
+    ) -> Result<Metadata, FileError> {
+        let checked = self.path(&path)?;
+        self.may_write(&path)?;
+        let place = self.place(&path).await?;
+        in_place::write(self, &place, path, checked, body, at, options).await
+    }
+
+    /// Cuts a file to a size, or fills it up with zeros, which count as stored.
+    ///
+    /// # Errors
+    /// As [`Folder::append`], or the file is not there.
+    pub async fn truncate(self: Arc<Self>, path: String, size: u64) -> Result<Metadata, FileError> {
+        let checked = self.path(&path)?;
+        self.may_write(&path)?;
+        self.work(path, move |folder, path| {
+            in_place::truncate(folder, path, &checked, size)
+        })
+        .await
+    }
+
+    /// Writes what a file holds to another one, as [`Folder::write`] does.
+    ///
+    /// # Errors
+    /// Those of reading, or those of writing.
+    pub async fn copy(
+        self: Arc<Self>,
+        from: String,
+        to: String,
+        options: WriteOptions,
+    ) -> Result<Metadata, FileError> {
+        let (source, target) = (self.path(&from)?, self.path(&to)?);
+        self.may_write(&to)?;
+        // One place for both: copies that wait for each other's would wait for ever.
+        let place = self.place(&from).await?;
+        let opening = self.blocking(&place, from.clone(), move |folder, path| {
+            read::open(folder, path, &source)
+        });
+        let (file, metadata) = opening.await?;
+        let body = read::stream(
+            Arc::clone(&self),
+            from,
+            file,
+            metadata.size,
+            None,
+            Arc::clone(&place),
+        );
+        write::file(self, &place, to, target, body, options).await
+    }
+
+    /// Gives a file or folder another name, in one step that readers see completely or not at all. A file takes the
+    /// place of a file, and a folder that of an empty folder, unless `create_new` is set.
+    ///
+    /// # Errors
+    /// It is not there, the folder is for reading, or the new name is taken by what it cannot replace.
+    pub async fn rename(
+        self: Arc<Self>,
+        from: String,
+        to: String,
+        options: WriteOptions,
+    ) -> Result<(), FileError> {
+        let (source, target) = (self.path(&from)?, self.path(&to)?);
+        self.may_write(&from)?;
+        self.work(from, move |folder, path| {
+            rename::rename(folder, path, &source, &target, options)
+        })
+        .await
+    }
+
+    /// Changes of a file, or in a folder, from now on; `recursive`: in all folders below as well, of which there may
+    /// be 512. Changes that nobody reads are bounded in number, and the reader learns when some were left out. Needs
+    /// no place among the operations once it has begun.
+    ///
+    /// # Errors
+    /// It is not there, or the kernel cannot watch it.
+    pub async fn watch(
+        self: Arc<Self>,
+        path: String,
+        recursive: bool,
+    ) -> Result<FileChanges, FileError> {
+        let checked = self.path(&path)?;
+        let folder = Arc::clone(&self);
+        self.work(path, move |_, path| {
+            let found = folder.metadata(path, &checked)?;
+            let (watched, only) = match (found.kind, checked.split()) {
+                (EntryKind::File, Some((parent, name))) => (parent, Some(name.to_owned())),
+                _ => (checked.as_str(), None),
+            };
+            let watched = if watched == "." { "" } else { watched };
+            let watching = folder.watcher.watch(&folder, watched, only, recursive);
+            watching.map_err(|error| match error.kind() {
+                io::ErrorKind::QuotaExceeded => folder.refuse(
+                    path,
+                    Reason::Watches {
+                        limit: MOST_FOLDERS,
+                    },
+                ),
+                _ => folder.failed("watching", path, &error),
+            })
+        })
+        .await
     }
 
     /// Deletes a file or an empty folder. Whether it was there.
@@ -309,9 +460,10 @@ impl Folder {
         }
     }
 
-    async fn place(&self, path: &str) -> Result<OwnedSemaphorePermit, FileError> {
+    async fn place(&self, path: &str) -> Result<Place, FileError> {
         let place = tokio::time::timeout(PATIENCE, self.places.clone().acquire_owned()).await;
-        place.ok().and_then(Result::ok).ok_or_else(|| {
+        let place = place.ok().and_then(Result::ok).map(Arc::new);
+        place.ok_or_else(|| {
             self.refuse(
                 path,
                 Reason::Concurrency {
@@ -328,21 +480,22 @@ impl Folder {
         work: impl FnOnce(&Self, &str) -> Result<T, FileError> + Send + 'static,
     ) -> Result<T, FileError> {
         let place = self.place(&path).await?;
-        self.blocking(path, move |folder, path| {
-            let result = work(folder, path);
-            drop(place);
-            result
-        })
-        .await
+        self.blocking(&place, path, work).await
     }
 
+    /// Does work that may block. It goes on when its caller does not wait any more, and keeps the place until its end.
     pub(super) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
+        place: &Place,
         path: String,
         work: impl FnOnce(&Self, &str) -> Result<T, FileError> + Send + 'static,
     ) -> Result<T, FileError> {
-        let folder = self.clone();
-        let done = tokio::task::spawn_blocking(move || work(&folder, &path)).await;
+        let (folder, place) = (self.clone(), Arc::clone(place));
+        let done = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work(&folder, &path)
+        })
+        .await;
         done.unwrap_or_else(|error| {
             Err(FileError::Failed {
                 binding: self.options.binding.clone(),
@@ -373,7 +526,14 @@ impl Folder {
         FileError::Refused(Box::new(refusal))
     }
 
-    pub(super) fn kind(&self, path: &str, why: &'static str) -> FileError {
+    pub(super) fn exists(&self, path: &str) -> FileError {
+        FileError::Exists {
+            binding: self.options.binding.clone(),
+            path: path.to_owned(),
+        }
+    }
+
+    pub(super) fn kind(&self, path: &str, why: Misfit) -> FileError {
         FileError::Kind {
             binding: self.options.binding.clone(),
             path: path.to_owned(),
@@ -392,9 +552,9 @@ impl Folder {
                 binding,
                 path: path.to_owned(),
             },
-            io::ErrorKind::NotADirectory => self.kind(path, "is not a folder, or lies in a file"),
-            io::ErrorKind::IsADirectory => self.kind(path, "is a folder"),
-            io::ErrorKind::DirectoryNotEmpty => self.kind(path, "is not empty"),
+            io::ErrorKind::NotADirectory => self.kind(path, Misfit::NoFolder),
+            io::ErrorKind::IsADirectory => self.kind(path, Misfit::Folder),
+            io::ErrorKind::DirectoryNotEmpty => self.kind(path, Misfit::NotEmpty),
             // The kernel gives a code; what leads out of the folder is refused before it is asked.
             io::ErrorKind::PermissionDenied if error.raw_os_error().is_none() => {
                 self.refuse(path, Reason::Path)
@@ -463,4 +623,51 @@ fn names_after(folder: &Dir, after: &str, limit: usize) -> io::Result<(BTreeSet<
         }
     }
     Ok((first, more))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::{Broker, BrokerOptions};
+
+    #[test]
+    fn operation_that_nobody_waits_for_keeps_its_place_until_it_has_ended() {
+        let granted = tempfile::tempdir().unwrap();
+        std::fs::write(granted.path().join("a"), "text").unwrap();
+        // One thread for work that blocks, which is busy until the test says otherwise.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let broker = Broker::new(BrokerOptions::default()).unwrap();
+            let options = FolderOptions::new("FILES", granted.path().to_owned(), Mode::Write);
+            let folder = broker.folder("shop", options).unwrap();
+            let free = folder.places.available_permits();
+            let reads = |folder: &Arc<Folder>| folder.clone().read("a".to_owned(), None);
+            let (_, body) = reads(&folder).await.unwrap();
+            let (go, wait) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || wait.recv());
+            let mut frame = Box::pin(http_body_util::BodyExt::collect(body));
+            assert!((&mut frame).now_or_never().is_none());
+            drop(frame);
+            let body = stockade_http::full_body("new");
+            let mut write = Box::pin(folder.clone().write(
+                "b".to_owned(),
+                body,
+                WriteOptions::default(),
+            ));
+            assert!((&mut write).now_or_never().is_none());
+            drop(write);
+            assert_eq!(folder.places.available_permits(), free - 2);
+            go.send(()).unwrap();
+            busy.await.unwrap().unwrap();
+            // Behind the work of both on the one thread.
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+            assert_eq!(folder.places.available_permits(), free);
+        });
+    }
 }

@@ -12,11 +12,10 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use rustix::fs::OFlags;
 use stockade_http::{Body, BoxError};
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::{EntryKind, Folder, Metadata};
+use super::{EntryKind, Folder, Metadata, Place};
 use crate::audit::Reason;
-use crate::files::error::FileError;
+use crate::files::error::{FileError, Misfit};
 use crate::files::path::GuestPath;
 
 /// Bytes that are read at once.
@@ -30,7 +29,7 @@ pub(super) fn open(
 ) -> Result<(File, Metadata), FileError> {
     // Checked before it is opened, since opening a device can have effects.
     if folder.metadata(path, at)?.kind == EntryKind::Folder {
-        return Err(folder.kind(path, "is a folder"));
+        return Err(folder.kind(path, Misfit::Folder));
     }
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut options = OpenOptions::new();
@@ -54,7 +53,7 @@ struct Reading {
     file: Arc<File>,
     at: u64,
     end: u64,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 /// A range of a file. Its place among the operations is free when the stream is gone.
@@ -64,7 +63,7 @@ pub(super) fn stream(
     file: File,
     size: u64,
     range: Option<Range<u64>>,
-    place: OwnedSemaphorePermit,
+    place: Place,
 ) -> Body {
     let range = range.unwrap_or(0..size);
     let (at, end) = (range.start.min(size), range.end.min(size));
@@ -74,7 +73,7 @@ pub(super) fn stream(
         file: Arc::new(file),
         at,
         end,
-        _place: place,
+        place,
     };
     let pieces = futures_util::stream::try_unfold(reading, |mut reading| async move {
         match piece(&reading).await? {
@@ -105,5 +104,9 @@ async fn piece(reading: &Reading) -> Result<Option<Bytes>, FileError> {
         buffer.truncate(length);
         Ok(Some(Bytes::from(buffer)))
     };
-    reading.folder.blocking(reading.path.clone(), read).await
+    let place = &reading.place;
+    reading
+        .folder
+        .blocking(place, reading.path.clone(), read)
+        .await
 }

@@ -1,18 +1,18 @@
-//! Writing and deleting in a granted folder.
+//! Writing whole files, and deleting, in a granted folder.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use http_body_util::BodyExt as _;
 use rustix::fs::{OFlags, RenameFlags};
 use stockade_http::Body;
 
-use super::{EntryKind, Folder, Metadata, WriteOptions};
+use super::{EntryKind, Folder, Metadata, Place, WriteOptions};
 use crate::audit::Reason;
-use crate::files::error::FileError;
+use crate::files::error::{FileError, Misfit};
 use crate::files::path::{DRAFT_PREFIX, GuestPath};
 use crate::files::storage::Room;
 
@@ -42,49 +42,72 @@ impl Drop for Draft {
 /// Writes a body to a file.
 pub(super) async fn file(
     folder: Arc<Folder>,
+    place: &Place,
     path: String,
     at: GuestPath,
-    mut body: Body,
+    body: Body,
     options: WriteOptions,
 ) -> Result<Metadata, FileError> {
-    let begun = folder.blocking(path.clone(), move |folder, path| {
+    let begun = folder.blocking(place, path.clone(), move |folder, path| {
         begin(folder, path, &at, options)
     });
     let mut draft = begun.await?;
-    loop {
-        let mut pieces: Vec<Bytes> = Vec::new();
-        let mut gathered = 0;
-        let mut is_end = false;
-        while gathered < PIECE && !is_end {
-            match body.frame().await {
+    let mut pieces = Pieces::new(body);
+    while let Some(piece) = pieces.next(&folder, &path).await? {
+        draft = folder
+            .blocking(place, path.clone(), move |folder, path| {
+                append(folder, path, draft, &piece)
+            })
+            .await?;
+    }
+    let finish = move |folder: &Folder, path: &str| replace(folder, path, draft, options);
+    folder.blocking(place, path, finish).await
+}
+
+/// A body, in pieces that are worth a write: small ones are gathered, and one that is large is not cut.
+pub(super) struct Pieces {
+    body: Body,
+    is_end: bool,
+}
+
+impl Pieces {
+    pub(super) fn new(body: Body) -> Self {
+        Self {
+            body,
+            is_end: false,
+        }
+    }
+
+    /// The next piece, which is not empty; `None` at the end.
+    pub(super) async fn next(
+        &mut self,
+        folder: &Folder,
+        path: &str,
+    ) -> Result<Option<Bytes>, FileError> {
+        let mut gathered = BytesMut::new();
+        while gathered.len() < PIECE && !self.is_end {
+            match self.body.frame().await {
                 Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        gathered += data.len();
-                        pieces.push(data);
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
+                    if gathered.is_empty() && data.len() >= PIECE {
+                        return Ok(Some(data));
                     }
+                    gathered.extend_from_slice(&data);
                 }
                 Some(Err(error)) => {
                     return Err(FileError::Failed {
                         binding: folder.options.binding.clone(),
                         what: "receiving the data for",
-                        path,
+                        path: path.to_owned(),
                         why: error.to_string(),
                     });
                 }
-                None => is_end = true,
+                None => self.is_end = true,
             }
         }
-        if gathered > 0 {
-            draft = folder
-                .blocking(path.clone(), move |folder, path| {
-                    append(folder, path, draft, &pieces)
-                })
-                .await?;
-        }
-        if is_end {
-            let finish = move |folder: &Folder, path: &str| place(folder, path, draft, options);
-            return folder.blocking(path, finish).await;
-        }
+        Ok((!gathered.is_empty()).then(|| gathered.freeze()))
     }
 }
 
@@ -95,7 +118,7 @@ fn begin(
     options: WriteOptions,
 ) -> Result<Draft, FileError> {
     let Some((parent, name)) = at.split() else {
-        return Err(folder.kind(path, "is a folder"));
+        return Err(folder.kind(path, Misfit::Folder));
     };
     if options.make_folders {
         for ancestor in at.ancestors() {
@@ -134,32 +157,30 @@ fn append(
     folder: &Folder,
     path: &str,
     mut draft: Draft,
-    pieces: &[Bytes],
+    piece: &Bytes,
 ) -> Result<Draft, FileError> {
-    for piece in pieces {
-        let length = piece.len() as u64;
-        let limit = folder.options.max_file_bytes;
-        if draft.size.saturating_add(length) > limit {
-            return Err(folder.refuse(
-                path,
-                Reason::TooLarge {
-                    what: "the file",
-                    limit,
-                },
-            ));
-        }
-        if let Some(room) = &mut draft.room {
-            room.grow(length).map_err(|_| full(folder, path))?;
-        }
-        draft.size += length;
-        let written = draft.file.write_all(piece);
-        written.map_err(|error| folder.failed("writing", path, &error))?;
+    let length = piece.len() as u64;
+    let limit = folder.options.max_file_bytes;
+    if draft.size.saturating_add(length) > limit {
+        return Err(folder.refuse(
+            path,
+            Reason::TooLarge {
+                what: "the file",
+                limit,
+            },
+        ));
     }
+    if let Some(room) = &mut draft.room {
+        room.grow(length).map_err(|_| full(folder, path))?;
+    }
+    draft.size += length;
+    let written = draft.file.write_all(piece);
+    written.map_err(|error| folder.failed("writing", path, &error))?;
     Ok(draft)
 }
 
 /// Replaces the old file by one that is completely on the disk.
-fn place(
+fn replace(
     folder: &Folder,
     path: &str,
     mut draft: Draft,
@@ -201,7 +222,7 @@ fn place(
 }
 
 /// Has a folder's names on the disk. Its own descriptor is one that only leads to it.
-fn sync(folder: &Dir) -> io::Result<()> {
+pub(super) fn sync(folder: &Dir) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(folder, ".", flags, rustix::fs::Mode::empty())?;
     Ok(rustix::fs::fsync(opened)?)
@@ -216,12 +237,9 @@ fn old_size(
     options: WriteOptions,
 ) -> Result<Option<u64>, FileError> {
     match parent.symlink_metadata(name) {
-        Ok(_) if options.create_new => Err(FileError::Exists {
-            binding: folder.options.binding.clone(),
-            path: path.to_owned(),
-        }),
+        Ok(_) if options.create_new => Err(folder.exists(path)),
         Ok(old) if old.is_file() => Ok(Some(old.len())),
-        Ok(old) if old.is_dir() => Err(folder.kind(path, "is a folder")),
+        Ok(old) if old.is_dir() => Err(folder.kind(path, Misfit::Folder)),
         Ok(_) => Err(folder.refuse(path, Reason::SpecialFile)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(folder.failed("looking at", path, &error)),
@@ -232,7 +250,7 @@ fn old_size(
 pub(super) fn make_one(folder: &Folder, path: &str, at: &str) -> Result<(), FileError> {
     match folder.root.metadata(at) {
         Ok(there) if there.is_dir() => return Ok(()),
-        Ok(_) => return Err(folder.kind(path, "lies in a file, or is one")),
+        Ok(_) => return Err(folder.kind(path, Misfit::NoFolder)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(folder.failed("looking at", path, &error)),
     }
@@ -241,6 +259,8 @@ pub(super) fn make_one(folder: &Folder, path: &str, at: &str) -> Result<(), File
         .ledger
         .take_entry(limits.storage_limit, limits.max_entries);
     let room = room.map_err(|_| full(folder, path))?;
+    // No folder appears in one that is being moved.
+    let _change = folder.ledger.change.lock();
     match folder.root.create_dir(at) {
         Ok(()) => {
             room.keep();
@@ -291,7 +311,7 @@ pub(super) fn delete(folder: &Folder, path: &str, at: &GuestPath) -> Result<bool
     }
 }
 
-fn full(folder: &Folder, path: &str) -> FileError {
+pub(super) fn full(folder: &Folder, path: &str) -> FileError {
     let limit = folder.options.storage_limit.unwrap_or(u64::MAX);
     let held = folder.ledger.held();
     if held.entries >= folder.options.max_entries {

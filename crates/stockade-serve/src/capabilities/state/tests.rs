@@ -46,8 +46,12 @@ impl Bench {
             start: 1,
             mirror: 1,
         };
-        let notes = stockade_capability::CallNotes::default();
-        state.call(CallContext { owner, notes }, method, call).await
+        let context = CallContext {
+            owner,
+            notes: stockade_capability::CallNotes::default(),
+            place: stockade_capability::CallPlace::default(),
+        };
+        state.call(context, method, call).await
     }
 
     async fn ask(

@@ -37,11 +37,17 @@ pub(super) fn many() -> Value {
                         "algorithm": "HS256", "usages": ["sign"], "encoding": "text",
                     }},
                     "ME": {"nostr": {"key": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"}, "permissions": ["sign_event:1"]}},
+                    "MAIL": {"pgp": {
+                        "secret": {"file": "a.txt"}, "passphrase": {"file": "a.txt"}, "usages": ["sign"],
+                    }},
                     "CHAIN": {"electrum": {"servers": ["ssl://e.example:50002"]}},
+                    "VPN": {"wireguard": {"interface": "wg0", "allowed_ips": ["10.8.0.0/24"]}},
+                    "OFFICE": {"wireguard_tunnel": {"config": {"file": "wg.conf"}}},
                     "BOOK": {"sqlite": {"file": "book.db"}},
                     "PG": {"postgres": {"url": {"file": "postgres://u@127.0.0.1/d"}}},
                     "SQL": {"mysql": {"url": {"file": "mysql://u@127.0.0.1/d"}}},
                     "CACHE": {"redis": {"url": {"file": "redis://127.0.0.1/1"}}},
+                    "MONGO": {"mongo": {"url": {"file": "mongodb://u@127.0.0.1/d"}}},
                     "NWC": {"lightning": {
                         "nwc": {"file": "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa"}, "spend": {"payment": "5sat", "day": "50sat"},
                     }},
@@ -50,11 +56,16 @@ pub(super) fn many() -> Value {
                     }},
                 },
                 "assets": {"folder": "./folder", "binding": "ASSETS"},
-                "data_guard": {"rules": [{"hosts": ["c.example"], "addresses": ["192.0.2.0/24"]}]},
+                "data_guard": {"rules": [{"hosts": ["c.example"], "addresses": ["192.0.2.0/24"]}, {
+                    "hosts": ["p.example"], "proxy": "http://127.0.0.1:3128",
+                    "client_certificate": "a.pem", "client_key": "a.key",
+                }]},
                 "sockets": {"connect": [{
                     "hosts": ["d.example"], "addresses": ["192.0.2.0/24"], "ports": [5432],
                     "client_certificate": "a.pem", "client_key": "a.key",
-                }, {"hosts": ["d.example"], "ports": [53]}]},
+                }, {"hosts": ["d.example"], "ports": [53]}, {
+                    "hosts": ["d.example"], "ports": [70], "proxy": "socks5://127.0.0.1:1080",
+                }]},
                 "autoscale": {"min_instances": 1},
             },
             "api": {"code": "./code"},
@@ -79,8 +90,8 @@ pub(super) fn single() -> Value {
 }
 
 /// Files that the configurations name.
-pub(super) const FILES: [&str; 19] = [
-    // What is in a file is its name: these two are keys, and the next six are servers.
+pub(super) const FILES: [&str; 23] = [
+    // What is in a file is its name: these two are keys, and the next eight are servers.
     "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa",
     "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d",
     "postgres://u@127.0.0.1/d",
@@ -89,7 +100,11 @@ pub(super) const FILES: [&str; 19] = [
     "mysql://u@127.0.0.1/e",
     "redis://127.0.0.1/1",
     "redis://127.0.0.1/2",
+    "mongodb://u@127.0.0.1/d",
+    "mongodb://u@127.0.0.1/e",
     "a.pem",
+    "wg.conf",
+    "other.conf",
     "a.key",
     "a.txt",
     "b.pem",
@@ -155,9 +170,9 @@ pub(super) const EXEMPT: [(&str, &str, &str); 3] = [
 ];
 
 /// A grant of each kind, and whether its limits have `handles`.
-const GRANTS: [(&str, bool); 10] = [
+const GRANTS: [(&str, bool); 14] = [
     ("instances.web.grants.NAMES.dns", false),
-    ("instances.web.grants.DOCS.files", false),
+    ("instances.web.grants.DOCS.files", true),
     ("instances.web.grants.KEY.key", false),
     ("instances.web.grants.ME.nostr", false),
     ("instances.web.grants.CHAIN.electrum", true),
@@ -166,6 +181,10 @@ const GRANTS: [(&str, bool); 10] = [
     ("instances.web.grants.SQL.mysql", true),
     ("instances.web.grants.CACHE.redis", true),
     ("instances.web.grants.BOOK.sqlite", true),
+    ("instances.web.grants.MAIL.pgp", false),
+    ("instances.web.grants.MONGO.mongo", true),
+    ("instances.web.grants.OFFICE.wireguard_tunnel", false),
+    ("instances.web.grants.VPN.wireguard", false),
 ];
 
 /// Each limit of the calls of a grant.
@@ -198,7 +217,10 @@ pub(super) fn cases() -> Vec<Case> {
     let mtls = || json!({"enable_mtls": true, "client_ca_path": "a.pem", "cert_path": "a.pem", "key_path": "a.key"});
     let of_mtls = |path, value| change_single(path, value).with("network.tls", mtls());
     let client = || json!({"mode": "required", "ca": "a.pem"});
-    let mut cases = vec![
+    let of_audit = |path, value| change(path, value).with("audit.folder", json!("./audit"));
+    let of_auth = |path, value| change(path, value).with("instances.web.auth", json!({}));
+    let mut cases =
+        vec![
         // The outermost keys.
         change("instances.more", json!({"code": "./code"})),
         change_single("instance.env.A", json!(1)),
@@ -209,6 +231,27 @@ pub(super) fn cases() -> Vec<Case> {
         change("metrics.listen", json!("127.0.0.1:9901")),
         change("metrics.path", json!("/numbers")),
         change("state.path", json!("./other.db")),
+        change("audit", json!({"folder": "./audit"})),
+        of_audit("audit.folder", json!("./other")),
+        of_audit("audit.key", json!("./other.key")),
+        of_audit("audit.uses", json!(true)),
+        of_audit("audit.checkpoint", json!("7s")),
+        of_audit("audit.file_size", json!("5mb")),
+        of_audit("audit.files", json!(7)),
+        of_audit("audit.keep", json!("7days")),
+        change("api_keys.path", json!("./other.db")),
+        change("api_keys.pepper", json!("./other.pepper")),
+        change("api_keys.pepper_variable", json!("PATH")),
+        // Clients with API keys.
+        change("instances.web.auth", json!(true)),
+        change("defaults.auth", json!(true)),
+        of_auth("instances.web.auth.open", json!(["/health"])),
+        of_auth("instances.web.auth.api_key.header", json!("x-api-key")),
+        of_auth("instances.web.auth.api_key.query", json!("api_key")),
+        of_auth("instances.web.auth.api_key.cookie", json!("api_key")),
+        of_auth("instances.web.auth.api_key.scopes", json!(["orders"])),
+        of_auth("instances.web.auth.api_key.methods", json!({"DELETE": ["admin"]})),
+        of_auth("instances.web.auth.api_key.paths", json!({"/reports/*": ["reports"]})),
         change("control", json!("./other.sock")),
         change("drain_timeout", json!("5s")),
         change("watch", json!(false)),
@@ -378,6 +421,18 @@ pub(super) fn cases() -> Vec<Case> {
         change("instances.web.data_guard.rules.0.ports", json!([8000])),
         change("instances.web.data_guard.rules.0.methods", json!(["GET"])),
         change("instances.web.data_guard.rules.0.schemes", json!(["https"])),
+        change("instances.web.data_guard.rules.1.ca", json!(["a.pem"])),
+        change(
+            "instances.web.data_guard.rules.1.client_certificate",
+            json!("b.pem"),
+        ),
+        change("instances.web.data_guard.rules.1.client_key", json!("b.key")),
+        change("instances.web.data_guard.rules.1.proxy", json!("https://p.example:443")),
+        change(
+            "instances.web.data_guard.rules.1.proxy_credentials",
+            json!({"variable": "PATH"}),
+        ),
+        change("instances.web.data_guard.rules.1.proxy_resolves", json!(true)),
         change(
             "instances.web.data_guard.allow_private",
             json!(["127.0.0.1"]),
@@ -402,6 +457,47 @@ pub(super) fn cases() -> Vec<Case> {
             "instances.web.grants.NAMES.dns.allow_private",
             json!(["10.0.0.0/8"]),
         ),
+        change(
+            "instances.web.grants.OFFICE.wireguard_tunnel.config",
+            json!({"file": "other.conf"}),
+        ),
+        change(
+            "instances.web.grants.OFFICE.wireguard_tunnel.connections",
+            json!(6),
+        ),
+        change(
+            "instances.web.grants.OFFICE.wireguard_tunnel.buffer",
+            json!("6kb"),
+        ),
+        change(
+            "instances.web.grants.OFFICE.wireguard_tunnel.handshakes",
+            json!(6),
+        ),
+        change("instances.web.data_guard.rules.0.via", json!("OFFICE")),
+        change("instances.web.grants.VPN.wireguard.interface", json!("wg1")),
+        change("instances.web.grants.VPN.wireguard.peers", json!(6)),
+        change(
+            "instances.web.grants.VPN.wireguard.allowed_ips",
+            json!(["10.9.0.0/24"]),
+        ),
+        change(
+            "instances.web.grants.VPN.wireguard.reserved",
+            json!(["10.8.0.9"]),
+        ),
+        change("instances.web.grants.VPN.wireguard.keys", json!("host")),
+        change(
+            "instances.web.grants.VPN.wireguard.endpoint",
+            json!("vpn.example:51820"),
+        ),
+        change(
+            "instances.web.grants.VPN.wireguard.routes",
+            json!(["0.0.0.0/0"]),
+        ),
+        change(
+            "instances.web.grants.VPN.wireguard.dns",
+            json!(["10.8.0.1"]),
+        ),
+        change("instances.web.sockets.connect.0.via", json!("OFFICE")),
         change("instances.web.grants.NAMES.approve.instance", json!("page")),
         change("instances.web.grants.NAMES.approve.method", json!("ask")),
         change("instances.web.grants.NAMES.approve.timeout", json!("5s")),
@@ -468,6 +564,24 @@ pub(super) fn cases() -> Vec<Case> {
         change("instances.web.grants.CACHE.redis.allow", json!(["EVAL"])),
         change("instances.web.grants.CACHE.redis.ca", json!(["a.pem"]))
             .with("instances.web.grants.CACHE.redis.tls", json!("required")),
+        change(
+            "instances.web.grants.MONGO.mongo.url",
+            json!({"file": "mongodb://u@127.0.0.1/e"}),
+        ),
+        change("instances.web.grants.MONGO.mongo.tls", json!("required")),
+        change("instances.web.grants.MONGO.mongo.ca", json!(["a.pem"]))
+            .with("instances.web.grants.MONGO.mongo.tls", json!("required")),
+        change("instances.web.grants.MONGO.mongo.pool", json!(6)),
+        change("instances.web.grants.MONGO.mongo.statement", json!("6s")),
+        change("instances.web.grants.MONGO.mongo.idle", json!("6s")),
+        change("instances.web.grants.MONGO.mongo.batch", json!(6)),
+        change("instances.web.grants.MONGO.mongo.cursors", json!(6)),
+        change("instances.web.grants.MONGO.mongo.refuse", json!(["drop"])),
+        change("instances.web.grants.MONGO.mongo.allow", json!(["collMod"])),
+        change(
+            "instances.web.grants.MONGO.mongo.allow_superuser",
+            json!(true),
+        ),
         change("instances.web.grants.BOOK.sqlite.file", json!("other.db")),
         change("instances.web.grants.BOOK.sqlite.mode", json!("read")),
         change("instances.web.grants.BOOK.sqlite.storage", json!("5mb")),
@@ -479,6 +593,42 @@ pub(super) fn cases() -> Vec<Case> {
             "instances.web.grants.BOOK.sqlite.isolation",
             json!("process"),
         ),
+        change(
+            "instances.web.grants.MAIL.pgp.secret",
+            json!({"file": "b.txt"}),
+        ),
+        change(
+            "instances.web.grants.MAIL.pgp.secret.variable",
+            json!("HOME"),
+        )
+        .with(
+            "instances.web.grants.MAIL.pgp.secret",
+            json!({"variable": "PATH"}),
+        ),
+        change("instances.web.grants.MAIL.pgp.secret.file", json!("b.txt")),
+        change(
+            "instances.web.grants.MAIL.pgp.passphrase",
+            json!({"file": "b.txt"}),
+        ),
+        change(
+            "instances.web.grants.MAIL.pgp.passphrase.variable",
+            json!("HOME"),
+        )
+        .with(
+            "instances.web.grants.MAIL.pgp.passphrase",
+            json!({"variable": "PATH"}),
+        ),
+        change(
+            "instances.web.grants.MAIL.pgp.passphrase.file",
+            json!("b.txt"),
+        ),
+        change("instances.web.grants.MAIL.pgp.recipients", json!(["a.pem"])),
+        change("instances.web.grants.MAIL.pgp.usages", json!(["verify"])),
+        change("instances.web.grants.MAIL.pgp.guest_keys", json!(false)),
+        change("instances.web.grants.MAIL.pgp.time", json!("6s")),
+        change("instances.web.grants.MAIL.pgp.memory", json!("512mb")),
+        change("instances.web.grants.MAIL.pgp.idle", json!("6s")),
+        change("instances.web.grants.MAIL.pgp.isolation", json!("process")),
         change(
             "instances.web.grants.KEY.key.secret",
             json!({"file": "4b22aa260e4acb7021e32f38a6cdf4b673c6a277755bfce287e370c924dc936d"}),
@@ -550,6 +700,10 @@ pub(super) fn cases() -> Vec<Case> {
             "instances.web.grants.NWC.lightning.spend.fee",
             json!("1sat"),
         ),
+        change(
+            "instances.web.grants.NWC.lightning.ledger",
+            json!("./payments"),
+        ),
         change("instances.web.grants.NWC.lightning.ca", json!(["a.pem"])),
         change(
             "instances.web.grants.LNBITS.lightning.lnbits.url",
@@ -601,6 +755,12 @@ pub(super) fn cases() -> Vec<Case> {
             json!("b.pem"),
         ),
         change("instances.web.sockets.connect.0.client_key", json!("b.key")),
+        change("instances.web.sockets.connect.2.proxy", json!("https://p.example:443")),
+        change(
+            "instances.web.sockets.connect.2.proxy_credentials",
+            json!({"variable": "PATH"}),
+        ),
+        change("instances.web.sockets.connect.2.proxy_resolves", json!(true)),
         change("instances.web.sockets.allow_private", json!(["127.0.0.1"])),
         change("instances.web.sockets.refuse", json!(["203.0.113.0/24"])),
         change("instances.web.sockets.concurrent", json!(5)),

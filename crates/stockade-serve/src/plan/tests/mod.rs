@@ -6,8 +6,10 @@ mod cases;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
+use stockade_auth::{Keys, Pepper};
 use stockade_broker::Secrets;
 use stockade_config::{Config, Listener};
 use stockade_http::Body;
@@ -45,10 +47,10 @@ fn read(folder: &Path, text: &Value) -> Config {
 }
 
 /// What is used where it stands in the configuration: in which file, by which words.
-const USED: [(&str, &str); 19] = [
+const USED: [(&str, &str); 22] = [
     (
         include_str!("../../server/run.rs"),
-        "Control::listen(&loaded.config.control)",
+        "Control::listen(&loaded.config.control, keys)",
     ),
     (include_str!("../../server/run.rs"), "config.drain_timeout"),
     (include_str!("../../server/run.rs"), "config.watch"),
@@ -59,6 +61,14 @@ const USED: [(&str, &str); 19] = [
     (
         include_str!("../../subsystem/state.rs"),
         "SqliteOptions::new(config.state.clone())",
+    ),
+    (
+        include_str!("../../subsystem/keys.rs"),
+        "Pepper::load(&place.pepper, place.pepper_variable.as_deref())",
+    ),
+    (
+        include_str!("../../subsystem/keys.rs"),
+        "Keys::open(&place.path, pepper)",
     ),
     (
         include_str!("../../subsystem/metrics_listener.rs"),
@@ -79,6 +89,10 @@ const USED: [(&str, &str); 19] = [
     (
         include_str!("../../subsystem/logging.rs"),
         "console: logging.console.clone()",
+    ),
+    (
+        include_str!("../../subsystem/auditing.rs"),
+        "uses: config.uses",
     ),
     (include_str!("../../site.rs"), "config.wx_audit"),
     (
@@ -113,6 +127,16 @@ async fn nobody(_: http::Request<Body>) -> http::Response<Body> {
     http::Response::new(stockade_http::empty_body())
 }
 
+/// A store without a key.
+fn no_keys() -> Keys {
+    static KEYS: LazyLock<Keys> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let pepper = Pepper::new(&[7; 32]).unwrap();
+        Keys::open(&folder.path().join("keys.db"), pepper).unwrap()
+    });
+    KEYS.clone()
+}
+
 /// Everything that is made of a configuration, as text.
 fn made(config: &Config) -> String {
     let mut out = String::new();
@@ -132,6 +156,8 @@ fn made(config: &Config) -> String {
     add(&super::tls::planned(config));
     add(&logging::options(config));
     add(&logging::redaction(config));
+    let audit = config.audit.as_ref();
+    add(&audit.map(|audit| (logging::audit(audit), audit.uses)));
     let logs = &config.logging;
     add(&logs
         .access
@@ -143,6 +169,7 @@ fn made(config: &Config) -> String {
         config.drain_timeout,
         config.watch,
         &config.state,
+        &config.api_keys,
         &config.metrics,
     ));
     for site in config.instances.values() {
@@ -160,6 +187,8 @@ fn made(config: &Config) -> String {
             route.websocket,
         ));
         add(&super::tls::rule(config, site));
+        let rule = site.auth.as_ref();
+        add(&rule.map(|auth| gateway::key_rule(&site.name, auth, no_keys()).unwrap()));
         let (plain, kept) = grants::secrets(site).unwrap();
         add(&kept);
         let env = instance::environment(

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::server::{Dial, Login};
+use crate::Login;
+use crate::server::Dial;
 use crate::tls::Tls;
 
 /// The server of a grant.
@@ -12,10 +13,10 @@ pub struct Server {
     pub dial: Arc<dyn Dial>,
     /// TLS with which it is reached; without it, nothing is encrypted.
     pub tls: Option<Tls>,
-    /// As whom the supervisor logs in.
+    /// As whom the supervisor logs in, by SCRAM-SHA-256. Without a user it does not log in.
     pub login: Login,
-    /// What the server's administrator sees in `pg_stat_activity`.
-    pub application_name: String,
-    /// Whether the role may be a superuser, run programs or read the server's files.
+    /// The database that knows the user.
+    pub auth_source: String,
+    /// Whether the user may do more than use the database of the grant, and whether there may be no user.
     pub allow_superuser: bool,
 }

@@ -1,0 +1,411 @@
+//! A store that is open for checks: all keys in memory, and a thread that follows the file.
+//!
+//! The thread reads the file four times a second whether it has changed, and at once when it is asked to. It is the
+//! only one that uses the file, so that no check waits for a disk.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{oneshot, watch};
+
+use crate::failures::FailureLimiter;
+use crate::hash::{KeyHash, Pepper};
+use crate::index::{Granted, Index};
+use crate::key::{ApiKey, KeyFormatError};
+use crate::store::{Changed, KeyId, Store, StoreError, seconds};
+
+/// How often the thread looks whether the file has changed.
+const POLL: Duration = Duration::from_millis(250);
+
+/// How often uses are written.
+const WRITE_USES: Duration = Duration::from_secs(60);
+
+/// A wait until a key expires is cut into pieces of this length, since the system's clock may jump.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+/// Keys that are checked. A clone is the same; when the last one is dropped, uses are written and the file is closed.
+#[derive(Clone)]
+pub struct Keys {
+    shared: Arc<Shared>,
+    follower: Arc<Follower>,
+}
+
+struct Shared {
+    pepper: Pepper,
+    index: RwLock<Index>,
+    /// Keys that were used since uses were last written, each once.
+    used: Mutex<Vec<(KeyHash, KeyId)>>,
+    /// Counts the changes of `index`.
+    changes: watch::Sender<u64>,
+    failures: FailureLimiter,
+}
+
+/// Ends the thread when it is dropped.
+struct Follower {
+    requests: Option<SyncSender<Request>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// Somebody waits until the file has been read.
+type Request = oneshot::Sender<Result<usize, String>>;
+
+/// Why a text is not accepted as a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CheckError {
+    /// It has not the form of a key.
+    #[error("it is not an API key: {0}")]
+    Form(#[from] KeyFormatError),
+    /// It is unknown, expired, rotated away or revoked.
+    #[error("the API key is not valid")]
+    Invalid,
+}
+
+impl Keys {
+    /// Opens a store, reads all keys, and starts to follow the file.
+    ///
+    /// # Errors
+    /// When the store cannot be opened or read.
+    pub fn open(path: &Path, pepper: Pepper) -> Result<Self, StoreError> {
+        let mut store = Store::open(path, pepper.clone())?;
+        let (index, number) = load(&mut store)?;
+        let version = store.data_version()?;
+        let shared = Arc::new(Shared {
+            pepper,
+            index: RwLock::new(index),
+            used: Mutex::default(),
+            changes: watch::Sender::new(0),
+            failures: FailureLimiter::default(),
+        });
+        let (requests, receiver) = sync_channel(64);
+        let of_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("api keys".to_owned())
+            .spawn(move || follow(&of_thread, store, number, version, &receiver))
+            .map_err(|source| StoreError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            shared,
+            follower: Arc::new(Follower {
+                requests: Some(requests),
+                thread: Some(thread),
+            }),
+        })
+    }
+
+    /// Checks a text, which any client may have sent.
+    ///
+    /// # Errors
+    /// When it is not a key that may be used now.
+    pub fn check(&self, text: &[u8], now: SystemTime) -> Result<Granted, CheckError> {
+        ApiKey::check(text)?;
+        let hash = self.shared.pepper.hash_bytes(text);
+        let found = self.shared.index.read().find(&hash, seconds(now));
+        let (granted, first) = found.ok_or(CheckError::Invalid)?;
+        if first {
+            self.shared.used.lock().push((hash, granted.id));
+        }
+        Ok(granted)
+    }
+
+    /// Whether a key that was found valid still is.
+    #[must_use]
+    pub fn is_valid(&self, granted: &Granted, now: SystemTime) -> bool {
+        self.shared.is_valid(granted, now)
+    }
+
+    /// Ends as soon as a key is no longer valid: it is revoked, rotated away, or expired.
+    pub fn until_invalid(&self, granted: &Granted) -> impl Future<Output = ()> + Send + use<> {
+        let (shared, granted) = (Arc::clone(&self.shared), granted.clone());
+        async move {
+            let mut changes = shared.changes.subscribe();
+            loop {
+                // Before the check, so that no change falls between the two.
+                changes.borrow_and_update();
+                let now = SystemTime::now();
+                if !shared.is_valid(&granted, now) {
+                    return;
+                }
+                let left = u64::from(granted.expires).saturating_sub(seconds(now));
+                if granted.expires == u32::MAX {
+                    // The sender lives as long as `shared`.
+                    let _ = changes.changed().await;
+                } else {
+                    let left = Duration::from_secs(left.max(1)).min(MAX_SLEEP);
+                    let _ = tokio::time::timeout(left, changes.changed()).await;
+                }
+            }
+        }
+    }
+
+    /// Bounds the wrong keys of each address.
+    #[must_use]
+    pub fn failures(&self) -> &FailureLimiter {
+        &self.shared.failures
+    }
+
+    /// How many texts of keys are in memory.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.shared.index.read().len()
+    }
+
+    /// Reads what has changed in the file now, and gives the number of texts in memory when that is in effect.
+    ///
+    /// # Errors
+    /// Why the file could not be read, for a person.
+    pub async fn refresh(&self) -> Result<usize, String> {
+        let ended = || "the thread that follows the store of keys has ended".to_owned();
+        let (sender, receiver) = oneshot::channel();
+        let requests = self.follower.requests.as_ref().ok_or_else(ended)?;
+        if let Err(error) = requests.try_send(sender) {
+            return Err(match error {
+                std::sync::mpsc::TrySendError::Full(_) => {
+                    "too many wait for the store of keys".to_owned()
+                }
+                std::sync::mpsc::TrySendError::Disconnected(_) => ended(),
+            });
+        }
+        receiver.await.unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keys({})", self.count())
+    }
+}
+
+impl Shared {
+    fn is_valid(&self, granted: &Granted, now: SystemTime) -> bool {
+        self.index.read().has(&granted.hash, seconds(now))
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            // It has reported a panic by itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Reads everything: the keys, and the number of the last change that they contain.
+fn load(store: &mut Store) -> Result<(Index, i64), StoreError> {
+    store.snapshot(|store| {
+        let mut index = Index::with_capacity(store.count_secrets()?);
+        let now = seconds(SystemTime::now());
+        store.each_active(now, |secret| index.insert(secret))?;
+        Ok((index, store.last_change()?))
+    })
+}
+
+/// The thread.
+fn follow(
+    shared: &Shared,
+    mut store: Store,
+    mut number: i64,
+    mut version: i64,
+    requests: &Receiver<Request>,
+) {
+    let mut written = Instant::now();
+    let mut failing = false;
+    loop {
+        let request = match requests.recv_timeout(POLL) {
+            Ok(request) => Some(request),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        let outcome = match store.data_version() {
+            Ok(now) if now == version && request.is_none() => Ok(()),
+            Ok(now) => refresh(shared, &mut store, &mut number).map(|()| version = now),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &outcome
+            && !std::mem::replace(&mut failing, true)
+        {
+            tracing::error!("changes of API keys are not seen until this is over: {error}");
+        }
+        failing &= outcome.is_err();
+        if let Some(request) = request {
+            let outcome = outcome.map(|()| shared.index.read().len());
+            // The one that asked may have gone.
+            let _ = request.send(outcome.map_err(|error| error.to_string()));
+        }
+        if written.elapsed() >= WRITE_USES {
+            write_uses(shared, &mut store);
+            written = Instant::now();
+        }
+    }
+    write_uses(shared, &mut store);
+}
+
+/// Brings the memory to the state of the file.
+fn refresh(shared: &Shared, store: &mut Store, number: &mut i64) -> Result<(), StoreError> {
+    let before = *number;
+    let changed = store.snapshot(|store| {
+        let last = store.last_change()?;
+        match store.changed_after(before)? {
+            Changed::Everything => Ok(None),
+            Changed::Keys(ids) => {
+                let all: Result<Vec<_>, _> =
+                    ids.into_iter().map(|id| store.secrets_of(id)).collect();
+                Ok(Some((all?, last)))
+            }
+        }
+    })?;
+    match changed {
+        Some((keys, _)) if keys.is_empty() => return Ok(()),
+        Some((keys, last)) => {
+            let mut index = shared.index.write();
+            for (hashes, active) in keys {
+                hashes.iter().for_each(|hash| index.remove(hash));
+                active.into_iter().for_each(|secret| index.insert(secret));
+            }
+            *number = last;
+        }
+        None => {
+            let (index, last) = load(store)?;
+            *shared.index.write() = index;
+            *number = last;
+        }
+    }
+    shared.changes.send_modify(|changes| *changes += 1);
+    Ok(())
+}
+
+/// Writes which keys were used since the last time.
+fn write_uses(shared: &Shared, store: &mut Store) {
+    let used = std::mem::take(&mut *shared.used.lock());
+    if used.is_empty() {
+        return;
+    }
+    let ids: Vec<KeyId> = used.iter().map(|(_, id)| *id).collect();
+    if let Err(error) = store.used(&ids, seconds(SystemTime::now())) {
+        tracing::warn!("the last uses of API keys are not written: {error}");
+    }
+    // Those of a failed write are noted again with their next use.
+    let index = shared.index.read();
+    used.iter().for_each(|(hash, _)| index.unused(hash));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scope::Scope;
+    use crate::store::KeyFields;
+
+    fn open(folder: &Path) -> (Store, Keys) {
+        let pepper = Pepper::new(&[7; 32]).unwrap();
+        let path = folder.join("keys.db");
+        let store = Store::open(&path, pepper.clone()).unwrap();
+        (store, Keys::open(&path, pepper).unwrap())
+    }
+
+    fn fields(name: &str) -> KeyFields {
+        KeyFields {
+            name: name.to_owned(),
+            scopes: vec![Scope::parse("read").unwrap()],
+            ..KeyFields::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn change_of_another_process_is_in_effect_when_refresh_returns() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, keys) = open(folder.path());
+        let now = SystemTime::now();
+        let made = store.create(&fields("a"), now).unwrap();
+        let text = made.key.reveal().as_bytes();
+        assert_eq!(keys.refresh().await, Ok(1));
+        let granted = keys.check(text, now).unwrap();
+        assert_eq!((granted.id, granted.name()), (made.record.id, "a"));
+        let waiting = keys.until_invalid(&granted);
+        store.revoke(made.record.id, now).unwrap();
+        assert_eq!(keys.refresh().await, Ok(0));
+        assert_eq!(keys.check(text, now).unwrap_err(), CheckError::Invalid);
+        assert!(!keys.is_valid(&granted, now));
+        waiting.await;
+    }
+
+    #[tokio::test]
+    async fn change_is_seen_without_being_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, keys) = open(folder.path());
+        let now = SystemTime::now();
+        let made = store.create(&fields("a"), now).unwrap();
+        keys.refresh().await.unwrap();
+        let granted = keys.check(made.key.reveal().as_bytes(), now).unwrap();
+        let waiting = tokio::spawn(keys.until_invalid(&granted));
+        store.revoke(made.record.id, now).unwrap();
+        waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn rotated_key_is_valid_until_the_overlap_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, keys) = open(folder.path());
+        let now = SystemTime::now();
+        let hour = Duration::from_secs(3600);
+        let old = store.create(&fields("a"), now).unwrap();
+        let new = store.rotate(old.record.id, hour, now).unwrap();
+        keys.refresh().await.unwrap();
+        let check = |key: &ApiKey, at| keys.check(key.reveal().as_bytes(), at).is_ok();
+        assert!(check(&old.key, now) && check(&new.key, now));
+        assert!(!check(&old.key, now + hour) && check(&new.key, now + hour));
+        let last = store.rotate(old.record.id, Duration::ZERO, now).unwrap();
+        keys.refresh().await.unwrap();
+        assert!(!check(&old.key, now) && !check(&new.key, now) && check(&last.key, now));
+    }
+
+    #[tokio::test]
+    async fn last_use_is_written_once_and_not_for_each_request() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, keys) = open(folder.path());
+        let now = SystemTime::now();
+        let made = store.create(&fields("a"), now).unwrap();
+        keys.refresh().await.unwrap();
+        for _ in 0..100 {
+            keys.check(made.key.reveal().as_bytes(), now).unwrap();
+        }
+        assert_eq!(keys.shared.used.lock().len(), 1);
+        assert_eq!(store.show(made.record.id).unwrap().last_used, None);
+        drop(keys);
+        assert!(store.show(made.record.id).unwrap().last_used.is_some());
+    }
+
+    #[tokio::test]
+    async fn server_that_is_far_behind_reads_everything() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, keys) = open(folder.path());
+        let now = SystemTime::now();
+        let first = store.create(&fields("a"), now).unwrap();
+        keys.refresh().await.unwrap();
+        store.revoke(first.record.id, now).unwrap();
+        store.create(&fields("b"), now).unwrap();
+        let raw = rusqlite::Connection::open(folder.path().join("keys.db")).unwrap();
+        raw.execute("DELETE FROM changes WHERE number < 3", [])
+            .unwrap();
+        assert_eq!(keys.refresh().await, Ok(1));
+        assert!(keys.check(first.key.reveal().as_bytes(), now).is_err());
+    }
+
+    #[test]
+    fn text_that_is_no_key_is_not_hashed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, keys) = open(folder.path());
+        for text in ["", "x", "sk_stockade_", &"x".repeat(100_000)] {
+            let error = keys.check(text.as_bytes(), SystemTime::now()).unwrap_err();
+            assert!(matches!(error, CheckError::Form(_)), "{error}");
+        }
+        let unknown = ApiKey::generate().unwrap();
+        let error = keys.check(unknown.reveal().as_bytes(), SystemTime::now());
+        assert_eq!(error.unwrap_err(), CheckError::Invalid);
+    }
+}
