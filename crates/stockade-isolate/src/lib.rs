@@ -40,3 +40,9 @@ pub use initialize::initialize;
 pub use sys::alloc::MeteredAllocator;
 #[cfg(target_os = "linux")]
 pub use worker::{worker_main, worker_template};
+
+/// The version of V8 in this program, such as `15.0.245.2-rusty`.
+#[must_use]
+pub fn v8_version() -> &'static str {
+    deno_core::v8::V8::get_version()
+}

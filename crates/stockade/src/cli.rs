@@ -13,6 +13,7 @@ use crate::commands::{
     self, AuditArgs, CallArgs, CheckArgs, DoctorArgs, ExecArgs, KeysArgs, Level, ReloadArgs,
     RpcArgs, ServeArgs,
 };
+use crate::version::{LONG_VERSION, VERSION};
 
 /// Where debuggers look first.
 const DEBUGGER_PORT: u16 = 9229;
@@ -21,7 +22,8 @@ const DEBUGGER_PORT: u16 = 9229;
 #[derive(Parser)]
 #[command(
     name = "stockade",
-    version,
+    version = VERSION.as_str(),
+    long_version = LONG_VERSION.as_str(),
     arg_required_else_help = true,
     max_term_width = 110,
     after_help = EXAMPLES
