@@ -40,7 +40,11 @@ KINDS = ("tarball", "deb", "npm", "wheel")
 PROGRAMS = ("stockade", "stockade-pgp")
 DOCUMENTS = ("README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE")
 TYPES = ("host.d.ts", "worker.d.ts", "web.d.ts", "stockade-serve.d.ts", "README.md")
-SHELLS = {"bash": "stockade.bash", "zsh": "_stockade", "fish": "stockade.fish"}
+COMPLETIONS = {
+    "bash": "share/bash-completion/completions/stockade",
+    "zsh": "share/zsh/site-functions/_stockade",
+    "fish": "share/fish/vendor_completions.d/stockade.fish",
+}
 LIMIT = 60 << 20  # bytes of one package
 
 
@@ -87,10 +91,8 @@ class Release:
         files = {f"share/doc/stockade/{name}": (ROOT / name).read_bytes() for name in DOCUMENTS}
         files["share/doc/stockade/LICENCES.txt"] = licences
         files |= {f"share/stockade/types/{name}": (ROOT / "types" / name).read_bytes() for name in TYPES}
-        folders = {"bash": "share/bash-completion/completions", "zsh": "share/zsh/site-functions", "fish": "share/fish/vendor_completions.d"}
-        for shell, name in SHELLS.items():
-            text = run(self.programs["stockade"], "completions", shell)
-            files[f"{folders[shell]}/{'stockade' if shell == 'bash' else name}"] = text.encode()
+        for shell, place in COMPLETIONS.items():
+            files[place] = run(self.programs["stockade"], "completions", shell).encode()
         return files
 
 
