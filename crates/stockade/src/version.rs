@@ -1,7 +1,7 @@
 //! What this program is made of, for `--version` and `stockade doctor`.
 //!
 //! The age of V8 matters for security: a weakness of V8 becomes public with the version that mends it. From then on,
-//! level `thread` is no wall against those who know it, and the other levels have lost their first one.
+//! level `thread` is no protection against those who know it, and the other levels have lost their first layer.
 
 use std::fmt;
 use std::sync::LazyLock;
