@@ -11,6 +11,7 @@ use crate::access::Observer;
 use crate::http::serve::serve;
 use crate::limits::Limits;
 use crate::listener::accept::BoundListener;
+use crate::listener::inherited::InheritedSockets;
 use crate::listener::options::{Address, ListenError, Listener};
 use crate::route::table::RouteTable;
 use crate::state::{ActiveConfig, GatewayState, Phase};
@@ -29,6 +30,7 @@ struct GatewayInner {
     bound: Mutex<Vec<Arc<BoundListener>>>,
     /// Names and addresses of `bound`, for readers that must not wait for a change.
     addresses: ArcSwap<Vec<(Arc<str>, Address)>>,
+    inherited: InheritedSockets,
 }
 
 /// What a drain left.
@@ -58,6 +60,11 @@ pub struct GatewayStats {
 impl Gateway {
     /// A gateway without listeners and routes; [`Gateway::reload`] gives it some.
     pub fn new(observer: Arc<dyn Observer>) -> Self {
+        Self::inheriting(InheritedSockets::default(), observer)
+    }
+
+    /// The same, where a listener at the address of an inherited socket takes that one.
+    pub fn inheriting(inherited: InheritedSockets, observer: Arc<dyn Observer>) -> Self {
         let (phase, phase_receiver) = watch::channel(Phase::Serving);
         let state = Arc::new(GatewayState {
             config: ArcSwap::from_pointee(ActiveConfig::new(
@@ -74,6 +81,7 @@ impl Gateway {
                 phase,
                 bound: Mutex::default(),
                 addresses: ArcSwap::default(),
+                inherited,
             }),
         }
     }
@@ -147,7 +155,10 @@ impl Gateway {
             let open = open.find(|bound| bound.asked_for(&listener.address));
             prepared.next.push(match open {
                 Some(same) => (Arc::clone(same), Some(listener)),
-                None => (Arc::new(BoundListener::bind(listener)?), None),
+                None => (
+                    Arc::new(BoundListener::bind(listener, &self.inner.inherited)?),
+                    None,
+                ),
             });
         }
         Ok(prepared)

@@ -40,6 +40,7 @@ pub use assets::{AssetFallback, Assets, AssetsError, AssetsOptions};
 pub use credential::KeyRule;
 pub use gateway::{Drained, Gateway, GatewayStats, PreparedReload};
 pub use limits::{Limits, SocketLimits};
+pub use listener::inherited::{InheritError, InheritedSockets};
 pub use listener::options::{Address, ListenError, Listener, ProxyProtocol};
 #[doc(hidden)]
 pub use parsers::parse_everything;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use stockade_auth::{PepperError, StoreError};
 use stockade_broker::{BrokerError, FileError, SecretsError};
 use stockade_config::Diagnostics;
-use stockade_gateway::{AssetsError, ListenError, TableError};
+use stockade_gateway::{AssetsError, InheritError, ListenError, TableError};
 use stockade_grants::GrantError;
 use stockade_instance::FetchError;
 use stockade_state::{KeyError, OpenError, StateError};
@@ -48,6 +48,9 @@ pub enum ServeError {
     /// A listener.
     #[error("{0}")]
     Listen(#[from] ListenError),
+    /// A socket that the service manager gave.
+    #[error(transparent)]
+    Inherit(#[from] InheritError),
     /// Routes that are ambiguous.
     #[error("{0}")]
     Routes(#[from] TableError),

@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 
+use crate::listener::inherited::InheritedSockets;
 use crate::listener::options::{Address, ListenError, Listener};
 use crate::listener::stream::Socket;
 
@@ -49,12 +50,22 @@ enum ListeningSocket {
 }
 
 impl BoundListener {
-    pub(crate) fn bind(listener: Listener) -> Result<Self, ListenError> {
+    /// Opens a socket for the listener, or takes the inherited one with its address.
+    pub(crate) fn bind(
+        listener: Listener,
+        inherited: &InheritedSockets,
+    ) -> Result<Self, ListenError> {
         let asked = listener.address.clone();
         let (socket, address) = match &asked {
             Address::Tcp(address) => {
+                let bound = match inherited.get(*address) {
+                    Some(socket) => socket
+                        .map_err(|error| ("copying the socket failed", error))
+                        .and_then(register),
+                    None => bind_tcp(*address),
+                };
                 let (socket, address) =
-                    bind_tcp(*address).map_err(|(what, error)| explain(&asked, what, error))?;
+                    bound.map_err(|(what, error)| explain(&asked, what, error))?;
                 (ListeningSocket::Tcp(socket), Address::Tcp(address))
             }
             Address::Unix(path) => {
@@ -208,11 +219,16 @@ fn bind_tcp(address: SocketAddr) -> Step<(TcpListener, SocketAddr)> {
         .bind(&SockAddr::from(address))
         .map_err(step("binding failed"))?;
     socket.listen(BACKLOG).map_err(step("listening failed"))?;
+    register(socket.into())
+}
+
+/// Hands a listening socket to the runtime.
+fn register(socket: std::net::TcpListener) -> Step<(TcpListener, SocketAddr)> {
     let listener =
-        TcpListener::from_std(socket.into()).map_err(step("registering the socket failed"))?;
+        TcpListener::from_std(socket).map_err(|error| ("registering the socket failed", error))?;
     let address = listener
         .local_addr()
-        .map_err(step("asking for the port failed"))?;
+        .map_err(|error| ("asking for the port failed", error))?;
     Ok((listener, address))
 }
 

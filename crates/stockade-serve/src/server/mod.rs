@@ -9,6 +9,7 @@ mod announce;
 mod health;
 mod moment;
 mod run;
+mod service_manager;
 mod watch;
 
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use stockade_audit::Record;
 use stockade_config::{Config, Loaded};
-use stockade_gateway::Gateway;
+use stockade_gateway::{Gateway, InheritedSockets};
 use stockade_grants::Grants;
 use stockade_limits::{IsolateOptions, Isolation, SandboxOptions};
 use stockade_state::Store;
@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use super::health::Health;
 use super::moment::Moment;
 use super::watch::Watch;
-use super::{ServeOptions, Server, announce};
+use super::{ServeOptions, Server, announce, service_manager};
 use crate::brokers::Brokers;
 use crate::control::{Answer, Asked, Control};
 use crate::directory::Directory;
@@ -75,6 +75,8 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
         return Err(error);
     }
     server.announce(began);
+    service_manager::ready("serving");
+    let life = tokio::spawn(service_manager::report_life());
     let mut watch = Watch::new();
     server.rewatch(&mut watch, sources).await;
     loop {
@@ -89,6 +91,7 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
         }
     }
     drop(watch);
+    service_manager::stopping();
     let stopped = tokio::select! {
         stopped = server.stop() => stopped,
         () = stop(&mut signals.terminate, &mut signals.interrupt) => {
@@ -97,6 +100,7 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
         }
         () = refuse_reloads(&mut asked) => Stopped::Cut,
     };
+    life.abort();
     drop(control);
     server.supervisor.shutdown();
     server.close_state().await;
@@ -186,7 +190,18 @@ impl Server {
         registry.register_collector(Box::new(HandleGauges(Arc::clone(&grants))));
         let tls = Arc::new(TlsMetrics::register(&mut registry));
         let observer = GatewayObserver::new(Arc::clone(&logs), gateway_metrics, Arc::clone(&sites));
-        let gateway = Gateway::new(Arc::new(observer));
+        let inherited = InheritedSockets::from_environment()?;
+        for address in inherited.addresses() {
+            if config
+                .listeners
+                .iter()
+                .any(|listener| listener.address == address)
+            {
+                continue;
+            }
+            tracing::warn!(%address, "the service manager gave a socket that no listener of the configuration uses");
+        }
+        let gateway = Gateway::inheriting(inherited, Arc::new(observer));
         let running = Snapshot::default();
         registry.register_collector(Box::new(Moment {
             gateway: gateway.clone(),
@@ -298,6 +313,7 @@ impl Server {
     /// Reads the configuration again and takes it into use, or says why not.
     async fn reload(&mut self, cause: &str, watch: &mut Watch) -> Result<String, String> {
         let began = Instant::now();
+        service_manager::reloading();
         let outcome = match load(&self.options.config).await {
             Ok(loaded) => {
                 let sources = loaded.sources.clone();
@@ -332,12 +348,20 @@ impl Server {
             });
         }
         match &outcome {
-            Ok(message) => tracing::info!(cause, took_ms, "configuration reloaded: {message}"),
-            Err(message) => tracing::error!(
-                cause,
-                took_ms,
-                "the configuration was not reloaded, the old one stays in use: {message}"
-            ),
+            Ok(message) => {
+                service_manager::ready("serving");
+                tracing::info!(cause, took_ms, "configuration reloaded: {message}");
+            }
+            Err(message) => {
+                service_manager::ready(
+                    "serving by the configuration before the one that was refused",
+                );
+                tracing::error!(
+                    cause,
+                    took_ms,
+                    "the configuration was not reloaded, the old one stays in use: {message}"
+                );
+            }
         }
         outcome
     }

@@ -31,6 +31,7 @@ mod reload;
 mod secrets;
 mod secure;
 mod server;
+mod service;
 mod signer;
 mod site;
 mod sql;
