@@ -93,6 +93,7 @@ impl ProgramGrants {
             );
             return Err(GrantError::Invalid(what));
         }
+        let ways = crate::ways(&self.broker, isolate, grants)?;
         let mut opened = HashMap::new();
         for (name, grant) in grants {
             let capability = self.grants.open(Granting {
@@ -101,6 +102,7 @@ impl ProgramGrants {
                 grant,
                 broker: &self.broker,
                 roots: &[],
+                ways: &ways,
                 approval: approvals.get(name).cloned(),
                 data: None,
             });

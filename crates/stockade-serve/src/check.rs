@@ -150,6 +150,7 @@ async fn ask_servers(
         let roots = &site.data_guard.ca;
         let broker = brokers.with_roots(roots);
         let broker = broker.map_err(|error| ServeError::site(instance, error.into()))?;
+        let ways = site::ways(&broker, site).map_err(|error| ServeError::site(instance, error))?;
         for (binding, grant) in &site.grants {
             let findings = stockade_grants::check(Granting {
                 instance,
@@ -157,6 +158,7 @@ async fn ask_servers(
                 grant,
                 broker: &broker,
                 roots,
+                ways: &ways,
                 approval: None,
                 data: None,
             });

@@ -223,6 +223,7 @@ async fn make(
     let granted = capabilities::open(&Ground {
         site: config,
         broker,
+        ways: &ways,
         directory: &context.directory,
         grants: &context.grants,
         grants_folder: with.grants_folder,

@@ -157,6 +157,16 @@ impl Opener {
         let program = self.program()?;
         let name = name_of(handle.id());
         let ways = stockade_grants::ways(program.broker(), &name, &grants.named)?;
+        let named = program.open(&name, &grants.named, &grants.approvals)?;
+        let rules = grants.fetch.iter().flat_map(|guard| &guard.rules);
+        let mut through = rules.filter_map(|rule| rule.via.as_deref());
+        if let Some(absent) = through.find(|name| !ways.contains_key(*name)) {
+            let what = format!(
+                "a rule of `fetch` leads through {absent}, which is not granted: it must be a grant of the kind \
+                 wireguard_tunnel"
+            );
+            return Err(GrantError::Invalid(what));
+        }
         let egress = grants.fetch.as_ref().map(|guard| {
             let policy = EgressPolicy {
                 ways,
@@ -171,7 +181,7 @@ impl Opener {
             None => Takes::Bindings,
         };
         let services: Arc<dyn Services> = Arc::new(ProgramServices {
-            granted: GrantedServices::new(program.open(&name, &grants.named, &grants.approvals)?),
+            granted: GrantedServices::new(named),
             egress,
         });
         let (supervisor, handle) = (supervisor.clone(), handle.clone());

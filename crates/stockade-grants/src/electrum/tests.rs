@@ -147,6 +147,7 @@ fn link(grant: &ElectrumGrant) -> Arc<Link> {
         instance: "shop".into(),
         binding: "E".into(),
         network: broker.network(),
+        ways: Default::default(),
         broker,
         handles: HandleCount::default(),
         data: None,

@@ -33,6 +33,7 @@ fn open(rig: &Rig, folder: &Path, keys: &str) -> Arc<dyn Capability> {
         instance: "site".into(),
         binding: "VPN".into(),
         network: broker.network(),
+        ways: Default::default(),
         broker,
         handles: HandleCount::default(),
         data: Some(folder.to_owned()),

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use stockade_broker::Broker;
+use stockade_broker::{Broker, Ways};
 use stockade_capability::Capability;
 use stockade_config::Instance as SiteConfig;
 use stockade_gateway::Target;
@@ -36,6 +36,8 @@ pub use state::parse_state_calls;
 pub(crate) struct Ground<'a> {
     pub(crate) site: &'a SiteConfig,
     pub(crate) broker: &'a Broker,
+    /// The tunnels of the site.
+    pub(crate) ways: &'a Ways,
     pub(crate) directory: &'a Arc<Directory>,
     pub(crate) grants: &'a Grants,
     /// Where grants keep what must outlive the process.
@@ -126,6 +128,7 @@ pub(crate) async fn open(ground: &Ground<'_>) -> Result<HashMap<String, Granted>
             grant,
             broker: ground.broker,
             roots: &ground.site.data_guard.ca,
+            ways: ground.ways,
             approval: ground
                 .site
                 .approvals

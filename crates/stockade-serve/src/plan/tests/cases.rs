@@ -511,6 +511,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         change("instances.web.grants.PG.postgres.tls", json!("required")),
         change("instances.web.grants.PG.postgres.pool", json!(6)),
+        change("instances.web.grants.PG.postgres.via", json!("OFFICE")),
         change("instances.web.grants.PG.postgres.statement", json!("6s")),
         change("instances.web.grants.PG.postgres.idle", json!("6s")),
         change(
@@ -531,6 +532,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         change("instances.web.grants.SQL.mysql.tls", json!("required")),
         change("instances.web.grants.SQL.mysql.pool", json!(6)),
+        change("instances.web.grants.SQL.mysql.via", json!("OFFICE")),
         change("instances.web.grants.SQL.mysql.statement", json!("6s")),
         change("instances.web.grants.SQL.mysql.idle", json!("6s")),
         change(
@@ -551,6 +553,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         change("instances.web.grants.CACHE.redis.tls", json!("required")),
         change("instances.web.grants.CACHE.redis.pool", json!(6)),
+        change("instances.web.grants.CACHE.redis.via", json!("OFFICE")),
         change("instances.web.grants.CACHE.redis.statement", json!("6s")),
         change("instances.web.grants.CACHE.redis.idle", json!("6s")),
         change(
@@ -572,6 +575,7 @@ pub(super) fn cases() -> Vec<Case> {
         change("instances.web.grants.MONGO.mongo.ca", json!(["a.pem"]))
             .with("instances.web.grants.MONGO.mongo.tls", json!("required")),
         change("instances.web.grants.MONGO.mongo.pool", json!(6)),
+        change("instances.web.grants.MONGO.mongo.via", json!("OFFICE")),
         change("instances.web.grants.MONGO.mongo.statement", json!("6s")),
         change("instances.web.grants.MONGO.mongo.idle", json!("6s")),
         change("instances.web.grants.MONGO.mongo.batch", json!(6)),
