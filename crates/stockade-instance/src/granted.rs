@@ -14,6 +14,7 @@ use stockade_http::{Body, UpstreamSocket};
 use stockade_limits::IsolateOptions;
 use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::{Event, IsolateHandle, Supervisor, TerminateReason};
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use crate::mirror::Mirror;
@@ -76,11 +77,12 @@ pub enum Takes {
 }
 
 /// An isolate and what it is granted. When the isolate ends, and when this is dropped, what runs is aborted and the
-/// capabilities close what the isolate holds open: the isolate's last events need not be taken for that. Must be used
-/// within a tokio runtime.
+/// capabilities close what the isolate holds open: the isolate's last events need not be taken for that. Must be made
+/// within a tokio runtime, which does all its work.
 pub struct GrantedGuest {
     mirror: Arc<Mirror>,
     takes: Takes,
+    runtime: Handle,
     closing: AbortHandle,
 }
 
@@ -112,6 +114,7 @@ impl GrantedGuest {
         Self {
             mirror,
             takes,
+            runtime: Handle::current(),
             closing: closing.abort_handle(),
         }
     }
@@ -119,6 +122,7 @@ impl GrantedGuest {
     /// Takes what belongs to the grants; gives back what does not. A message that breaks the protocol terminates
     /// the isolate.
     pub fn take(&self, event: Event) -> Option<Event> {
+        let _within = self.runtime.enter();
         let taken = match event {
             Event::Request { id, method, data } => {
                 if !self.is_taken(&method) {
@@ -173,6 +177,7 @@ impl GrantedGuest {
 
 impl Drop for GrantedGuest {
     fn drop(&mut self) {
+        let _within = self.runtime.enter();
         self.closing.abort();
         self.mirror.close_services();
     }

@@ -7,6 +7,7 @@
 mod account;
 mod approvals;
 mod calls;
+mod opener;
 mod ops;
 mod parse;
 mod stash;

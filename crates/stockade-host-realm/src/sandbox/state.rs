@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 
 use deno_core::ExternalOpsTracker;
 use stockade_config::Grant;
-use stockade_grants::{GrantError, ProgramGrants};
+use stockade_grants::GrantError;
 use stockade_instance::{GrantedGuest, GrantedServices, Takes};
 use stockade_limits::{Isolation, SandboxOptions};
 use stockade_protocol::{Payload, RequestId};
@@ -18,6 +18,7 @@ use stockade_supervisor::{
 
 use super::account::{Account, Arrival, Given, Granted, IsolateKey, name_of};
 use super::approvals::Approvals;
+use super::opener::Opener;
 
 /// While the host's heap is nearly full, nothing above this comes into it.
 const SMALL: usize = 64 << 10;
@@ -40,7 +41,7 @@ struct Inner {
     list: RefCell<Vec<Sandbox>>,
     accounts: RefCell<HashMap<IsolateKey, Rc<Account>>>,
     /// What opens grants, once an isolate has some.
-    grants: RefCell<Option<ProgramGrants>>,
+    grants: RefCell<Option<Opener>>,
     /// Isolates that have grants.
     granted: Cell<usize>,
     /// Whether the engine's event loop is kept alive because of isolates.
@@ -117,8 +118,9 @@ impl Sandboxes {
         let mut opener = self.0.grants.borrow_mut();
         let opener = match &mut *opener {
             Some(opener) => opener,
-            empty => empty.insert(ProgramGrants::new()?),
+            empty => empty.insert(Opener::new()?),
         };
+        let _within = opener.enter();
         let name = name_of((sandbox, handle.id()));
         let (approvals, of_grants) = Approvals::of(approvers);
         let opened = opener.open(&name, grants, &of_grants)?;

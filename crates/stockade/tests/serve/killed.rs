@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, accept};
 use crate::bindings::{EVALUATES, evaluate};
 use crate::client::run;
 use crate::database_servers::{self, PASSWORD};
-use crate::server::{PATIENCE, PLAIN, Server, folder};
+use crate::server::{PATIENCE, PLAIN, Server, folder, stockade};
 
 /// Kills all workers, and waits until nothing is left; how long that took.
 #[expect(clippy::print_stdout, reason = "a test shows what it has measured")]
@@ -305,4 +306,48 @@ fn killed_mirror_leaves_no_subscription_with_a_nostr_relay() {
     assert_eq!(held, "held", "{}", server.log_text());
     assert_eq!(subscribed.lock().unwrap().len(), 3);
     kill(&server, "nostr", || !subscribed.lock().unwrap().is_empty());
+}
+
+#[test]
+fn guest_that_ended_leaves_nothing_though_its_host_script_computes() {
+    const HOST: &str = "
+      const sandbox = new V8Sandbox();
+      const server = Deno.env.get('SERVER');
+      const isolate = await sandbox.createIsolate({
+        grants: { A: { electrum: { servers: [server], network: 'regtest' } } },
+      });
+      await isolate.evaluate(`(async () => {
+        globalThis.reader = NETWORK.env.A.subscribe('blockchain.scripthash.subscribe', 'aa').getReader();
+        await reader.read();
+      })()`);
+      console.log('held');
+      isolate.destroy();
+      for (;;);";
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("host.js"), HOST).unwrap();
+    for level in ["thread", "process", "container"] {
+        let (port, subscribed) = electrum_server();
+        let mut command = stockade();
+        command.args(["run", &format!("--isolation={level}")]);
+        command.arg(folder.path().join("host.js"));
+        command.env("SERVER", format!("tcp://127.0.0.1:{port}"));
+        let mut host = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut said = BufReader::new(host.stdout.take().unwrap());
+        said.read_line(&mut line).unwrap();
+        let begun = Instant::now();
+        let mut is_left = true;
+        while is_left && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(2));
+            is_left = !subscribed.lock().unwrap().is_empty();
+        }
+        let computes = host.try_wait().unwrap().is_none();
+        host.kill().unwrap();
+        host.wait().unwrap();
+        assert_eq!(
+            (&*line, computes, is_left),
+            ("held\n", true, false),
+            "{level}"
+        );
+    }
 }
