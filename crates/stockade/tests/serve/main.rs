@@ -24,6 +24,7 @@ mod lifetime;
 mod limits;
 mod observed;
 mod passed_on;
+mod peers;
 #[path = "../../../stockade-wireguard/tests/rig/mod.rs"]
 #[expect(dead_code, reason = "the tests of tunnels use more of it")]
 mod private_network;
