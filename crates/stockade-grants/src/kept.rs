@@ -101,8 +101,8 @@ impl Grants {
         }
     }
 
-    /// The capability of a grant: the one that is open where the grant and its tunnel did not change, else a new one. It is closed
-    /// when the last instance that holds it has ended.
+    /// The capability of a grant: the one that is open where the grant and its tunnel did not change, else a new one. It is
+    /// closed when the last instance that holds it has ended.
     ///
     /// # Errors
     /// Why it cannot be opened.

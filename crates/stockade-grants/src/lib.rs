@@ -21,6 +21,7 @@ mod doors;
 mod electrum;
 mod files;
 mod ground;
+mod installed;
 mod kept;
 mod key;
 mod lightning;

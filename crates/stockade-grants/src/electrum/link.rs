@@ -2,8 +2,9 @@
 //!
 //! A task has the connection. It is made when something is asked, kept while something is subscribed to, and closed
 //! when nothing was asked for [`IDLE`]. What nobody is subscribed to any more is ended with the server at once; a server
-//! that cannot do that is left as soon as nobody is subscribed to anything. When the connection breaks, what waits for an answer fails, and what is subscribed to is
-//! subscribed to again on the next one. Connections that break as soon as they are made are made more and more seldom.
+//! that cannot do that is left as soon as nobody is subscribed to anything. When the connection breaks, what waits for an
+//! answer fails, and what is subscribed to is subscribed to again on the next one. Connections that break as soon as they
+//! are made are made more and more seldom.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
