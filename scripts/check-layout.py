@@ -52,7 +52,8 @@ EDGES = {
     "stockade-html": set(),
     "stockade-realm": {"stockade-html", "stockade-protocol"},
     "stockade-host-realm": {
-        "stockade-config", "stockade-grants", "stockade-instance", "stockade-limits", "stockade-protocol", "stockade-realm", "stockade-supervisor",
+        "stockade-config", "stockade-gateway", "stockade-grants", "stockade-http", "stockade-instance", "stockade-limits", "stockade-protocol", "stockade-realm",
+        "stockade-supervisor",
     },
     "stockade-inspector": set(),
     "stockade-isolate": {

@@ -146,7 +146,57 @@ declare namespace Stockade {
         };
       }
     );
+  /** Limits of what a guest answers. Sizes of 0 bytes are no limit. */
+  interface ServeLimits {
+    /** Requests at the same time; 256 by default. */
+    concurrentRequests?: number;
+    /** Milliseconds until the head of a response; 30,000 by default. */
+    responseTimeoutMs?: number;
+    /** Bytes of the body of a request; 100 MiB by default. */
+    maxBodyBytes?: number;
+    /** Bytes of the body of a response; no limit by default. */
+    maxResponseBytes?: number;
+    /** WebSockets of clients; 1,024 by default. */
+    webSockets?: number;
+  }
+
+  /** Where a server of a guest listens, and what clients may take. Times are in milliseconds. */
+  interface ListenOptions {
+    /** An IP address, or `localhost`; 127.0.0.1 by default. */
+    hostname?: string;
+    /** 8000 by default; 0 lets the system choose. */
+    port?: number;
+    /** Shuts the server down. */
+    signal?: AbortSignal;
+    onListen?: (addr: Deno.NetAddr) => void;
+    connections?: number;
+    connectionsPerAddress?: number;
+    headerTimeoutMs?: number;
+    bodyTimeoutMs?: number;
+    writeTimeoutMs?: number;
+    idleTimeoutMs?: number;
+    webSocketMessageBytes?: number;
+  }
+
+  /** A server whose requests a guest answers. */
+  interface GuestServer {
+    readonly addr: Deno.NetAddr;
+    /** Resolves when the server is closed: to how the guest ended, or to `undefined` after `shutdown`. */
+    readonly finished: Promise<string | undefined>;
+    /** Lets requests end, at most for `deadlineMs` (10,000). */
+    shutdown(options?: { deadlineMs?: number }): Promise<void>;
+    /** The server keeps the program running. */
+    ref(): void;
+    unref(): void;
+    [Symbol.asyncDispose](): Promise<void>;
+  }
+
   interface IsolateOptions extends IsolateLimits {
+    /**
+     * The guest answers HTTP by the handlers of its main module, `export default { fetch(request, env, ctx) {…} }`, and has
+     * what a site has instead of `NETWORK`. Not an option of the sandbox.
+     */
+    serve?: boolean | ServeLimits;
     /** What the guest finds in `NETWORK.env` by these names; see docs/grants.md. Not an option of the sandbox. */
     grants?: Record<string, Grant>;
     /** Shown in logs and in the debugger. */
@@ -333,6 +383,12 @@ interface Isolate {
 
   /** Sends an event to `NETWORK.on`. Throws if the queue to the guest is full; see `drain`. */
   send<T>(event: string, data?: Stockade.Sendable<T>): void;
+
+  /** Has the guest's `fetch` handler answer a request; rejects with what it throws. Needs the option `serve`. */
+  fetch(input: Request | URL | string, init?: RequestInit): Promise<Response>;
+
+  /** Opens a server whose requests the guest answers, until the guest ends. Needs the option `serve`. */
+  listen(options?: Stockade.ListenOptions): Promise<Stockade.GuestServer>;
 
   /** Resolves when at most half of the queue to the guest is in use. */
   drain(): Promise<void>;

@@ -1,5 +1,6 @@
 //! The gateway as a whole: start, reload, drain.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,13 +8,15 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::timeout;
 
-use crate::access::Observer;
+use crate::access::{Observer, Unobserved};
 use crate::http::serve::serve;
 use crate::limits::Limits;
 use crate::listener::accept::BoundListener;
-use crate::listener::options::{Address, ListenError, Listener};
-use crate::route::table::RouteTable;
+use crate::listener::options::{Address, ListenError, Listener, ProxyProtocol};
+use crate::route::pattern::Pattern;
+use crate::route::table::{Route, RouteTable, TableOptions};
 use crate::state::{ActiveConfig, GatewayState, Phase};
+use crate::target::Target;
 
 /// Accepts connections and answers requests until it is drained. A clone is the same gateway; when the last
 /// one is dropped it accepts no more, and its connections are cut.
@@ -92,6 +95,37 @@ impl Gateway {
         let gateway = Self::new(observer);
         gateway.reload(listeners, table, limits).await?;
         Ok(gateway)
+    }
+
+    /// Listens on one address over plain HTTP, and gives every request to one target. The address that is returned has
+    /// the port that the system chose.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`] if the address cannot be listened on.
+    pub async fn of_one(
+        address: SocketAddr,
+        target: Arc<dyn Target>,
+        limits: Limits,
+    ) -> Result<(Self, SocketAddr), ListenError> {
+        let listener = Listener {
+            name: address.to_string().into(),
+            address: Address::Tcp(address),
+            tls: None,
+            proxy_protocol: ProxyProtocol::Off,
+            http2: true,
+            streams: None,
+        };
+        let route = Route::new("all", vec![Pattern::any()], target);
+        // One pattern that matches everything is a table.
+        let table = RouteTable::new(vec![route], TableOptions::default()).unwrap_or_default();
+        let gateway = Self::start(vec![listener], table, limits, Arc::new(Unobserved)).await?;
+        let bound = gateway.addresses().into_iter().next();
+        let address = match bound {
+            Some((_, Address::Tcp(bound))) => bound,
+            _ => address,
+        };
+        Ok((gateway, address))
     }
 
     /// Where it listens, by the listeners' names, with the ports that the system chose.

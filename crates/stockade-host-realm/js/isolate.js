@@ -26,6 +26,7 @@ import {
   op_isolate_withdraw,
 } from "ext:core/ops";
 import { callFunction } from "ext:stockade_host/env.js";
+import { fetchFrom, listen } from "ext:stockade_host/server.js";
 import { allowWebSocket } from "ext:stockade_host/sockets.js";
 
 const { reportException } = core.loadExtScript("ext:deno_web/02_event.js");
@@ -249,6 +250,18 @@ export class Isolate {
     checkHandler(check);
     allowWebSocket(this, check);
     return this;
+  }
+
+  // Has the guest's `fetch` handler answer a request. Rejects with what the handler throws.
+  async fetch(input, init) {
+    this.#checkAlive();
+    return await fetchFrom(this.#sandbox, this.#id, input, init, errorOf);
+  }
+
+  // Listens, and has the guest's `fetch` handler answer the requests of clients.
+  async listen(options = {}) {
+    this.#checkAlive();
+    return await listen(this.#sandbox, this.#id, options, (error) => this.#system("error", error));
   }
 
   async drain() {

@@ -131,6 +131,24 @@ async fn run(
     }
 }
 
+/// Has one mirror answer a request. The mirror is nobody's but its host's, and no other one takes its place.
+pub(crate) async fn fetch_from(
+    mirror: &Arc<Mirror>,
+    request: Request<Body>,
+) -> Result<Response<Body>, FetchError> {
+    let limits = mirror.limits();
+    let mut prepared = Prepared::new(request, limits).await?;
+    if let Some(end) = mirror.handle.end() {
+        return Err(FetchError::Ended { end });
+    }
+    let slot = mirror.take_slot().ok_or_else(busy)?;
+    match attempt(slot, &mut prepared, limits.wall).await {
+        Ok(reply) => respond(&mut prepared, reply, false, false),
+        Err(Trouble::Final(error)) => Err(error),
+        Err(Trouble::Ended { end, .. }) => Err(FetchError::Ended { end }),
+    }
+}
+
 async fn attempt(
     slot: Slot,
     prepared: &mut Prepared,

@@ -33,7 +33,7 @@ mod stats;
 mod wire;
 
 pub use error::{FetchError, Refusal};
-pub use granted::{GrantedGuest, GrantedServices, Takes};
+pub use granted::{FetchHandler, GrantedGuest, GrantedServices, Takes, set_serving};
 pub use instance::Instance;
 pub use limits::InstanceLimits;
 pub use observer::{CronOutcome, MirrorEnd, MirrorEndReason, Observer, ScaleCause, Unobserved};

@@ -47,7 +47,7 @@ const {
 const webidl = core.loadExtScript("ext:deno_webidl/00_webidl.js");
 const { InnerBody } = core.loadExtScript("ext:deno_fetch/22_body.js");
 const { abortRequest, fromInnerRequest } = core.loadExtScript("ext:deno_fetch/23_request.js");
-const { control, controls, streams } = core.loadExtScript("ext:stockade_realm/network.js");
+const { control, controls, putFunctions, streams } = core.loadExtScript("ext:stockade_realm/network.js");
 const bindings = core.loadExtScript("ext:stockade_realm/bindings.js");
 const { noteClient } = core.loadExtScript("ext:stockade_realm/fetch.js");
 const { accept, connect } = core.loadExtScript("ext:stockade_realm/connect.js");
@@ -490,6 +490,7 @@ function configure(settings) {
   if (!ObjectHasOwn(settings.env, SERVE)) return false;
   serving = true;
   env = { __proto__: ObjectPrototype };
+  putFunctions(settings.env);
   for (const key of new SafeArrayIterator(ObjectKeys(settings.env))) {
     if (key !== SERVE && key !== BINDINGS) define(env, key, settings.env[key]);
   }

@@ -150,11 +150,7 @@ impl Target for SiteTarget {
             };
             match answer(&site, request).await {
                 Ok(response) => response,
-                Err(error) => {
-                    let mut problem = Problem::new(error.status(), error.public_message());
-                    problem.retry_after = error.retry_after();
-                    problem.into_response()
-                }
+                Err(error) => error.problem().into_response(),
             }
         })
     }

@@ -13,7 +13,7 @@ use stockade_capability::{Capability, ErrorName, Owner};
 use stockade_config::{DataGuard, Grant, parse_data_guard};
 use stockade_grants::{Approval, Approver, Asked, GrantError, ProgramGrants};
 use stockade_http::{Body, Host, HostPattern, UpstreamSocket};
-use stockade_instance::{GrantedGuest, GrantedServices, Services, Takes};
+use stockade_instance::{GrantedGuest, GrantedServices, InstanceLimits, Services, Takes};
 use stockade_limits::IsolateOptions;
 use stockade_protocol::{GuestError, bounds};
 use stockade_serve::egress_policy;
@@ -176,7 +176,12 @@ impl Opener {
         });
         let (supervisor, handle) = (supervisor.clone(), handle.clone());
         Ok(GrantedGuest::new(
-            &name, supervisor, handle, services, takes,
+            &name,
+            supervisor,
+            handle,
+            services,
+            takes,
+            InstanceLimits::default(),
         ))
     }
 

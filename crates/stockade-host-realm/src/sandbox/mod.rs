@@ -7,16 +7,20 @@
 mod account;
 mod approvals;
 mod calls;
+mod http;
 mod ops;
 mod parse;
 mod stash;
 mod state;
+mod thrown;
 
 pub use account::{Account, Arrival, Given, IsolateKey, Receiver};
-pub use calls::add_related;
 pub(crate) use calls::{
     WaitingData, op_isolate_call, op_isolate_drain, op_isolate_evaluate, op_isolate_ready,
     op_isolate_take, op_isolate_unstash,
+};
+pub(crate) use http::{
+    op_guest_server_event, op_guest_server_listen, op_guest_server_shutdown, op_isolate_fetch,
 };
 pub(crate) use ops::{
     op_grant_asked, op_grant_decided, op_host_is_pending, op_isolate_answer, op_isolate_control,
@@ -28,3 +32,4 @@ pub(crate) use ops::{
 };
 pub use parse::parse;
 pub use state::{SandboxSetup, Sandboxes};
+pub use thrown::error_json;

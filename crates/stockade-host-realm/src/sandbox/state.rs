@@ -9,7 +9,7 @@ use std::task::{Context, Waker};
 use deno_core::ExternalOpsTracker;
 use stockade_config::Grant;
 use stockade_grants::{GrantError, ProgramGrants};
-use stockade_instance::{GrantedGuest, GrantedServices, Takes};
+use stockade_instance::{GrantedGuest, GrantedServices, InstanceLimits, Takes};
 use stockade_limits::{Isolation, SandboxOptions};
 use stockade_protocol::{Payload, RequestId};
 use stockade_supervisor::{
@@ -102,7 +102,8 @@ impl Sandboxes {
         Some((sandbox.supervisor.clone(), Arc::clone(&sandbox.queue)))
     }
 
-    /// Opens what an isolate is granted; `None` where that is nothing.
+    /// Opens what an isolate is granted, and has it answer requests where `serving` has the limits of that; `None` where
+    /// it is granted nothing and answers none.
     pub(crate) fn grant(
         &self,
         sandbox: u32,
@@ -110,24 +111,30 @@ impl Sandboxes {
         handle: &IsolateHandle,
         grants: &BTreeMap<String, Grant>,
         approvers: Vec<String>,
+        serving: Option<InstanceLimits>,
     ) -> Result<Option<Granted>, GrantError> {
-        if grants.is_empty() {
+        if grants.is_empty() && serving.is_none() {
             return Ok(None);
         }
-        let mut opener = self.0.grants.borrow_mut();
-        let opener = match &mut *opener {
-            Some(opener) => opener,
-            empty => empty.insert(ProgramGrants::new()?),
-        };
         let name = name_of((sandbox, handle.id()));
         let (approvals, of_grants) = Approvals::of(approvers);
-        let opened = opener.open(&name, grants, &of_grants)?;
+        let opened = if grants.is_empty() {
+            HashMap::new()
+        } else {
+            let mut opener = self.0.grants.borrow_mut();
+            let opener = match &mut *opener {
+                Some(opener) => opener,
+                empty => empty.insert(ProgramGrants::new()?),
+            };
+            opener.open(&name, grants, &of_grants)?
+        };
         let guest = GrantedGuest::new(
             &name,
             supervisor.clone(),
             handle.clone(),
             Arc::new(GrantedServices::new(opened)),
             Takes::Bindings,
+            serving.unwrap_or_default(),
         );
         let approvals = Rc::new(approvals);
         Ok(Some(Granted { guest, approvals }))

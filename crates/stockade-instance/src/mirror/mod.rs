@@ -413,14 +413,6 @@ impl Mirror {
         }
     }
 
-    /// Closes what the guest asked for, its streams and its connections, of a guest that answers no requests.
-    pub(crate) fn close_services(&self) {
-        self.incoming.close();
-        self.outgoing.close();
-        self.pipes.close();
-        self.asks.close();
-    }
-
     /// Closes everything that is open; requests are answered with `end`.
     pub(crate) fn close(&self, end: &End) {
         self.draining.store(true, Ordering::SeqCst);

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use stockade_capability::{
     CallContext, CallPayload, Capability, HandleCount, HandleLimits, HandleTable, Owner, Reply,
 };
-use stockade_instance::{GrantedGuest, GrantedServices, Takes};
+use stockade_instance::{GrantedGuest, GrantedServices, InstanceLimits, Takes};
 use stockade_limits::IsolateOptions;
 use stockade_protocol::{FromIsolate, GuestError, Payload};
 use stockade_supervisor::{End, Event, EventQueue, TerminateReason};
@@ -73,6 +73,7 @@ async fn run(
         handle.clone(),
         Arc::new(services),
         Takes::Bindings,
+        InstanceLimits::default(),
     );
     let mut others = Vec::new();
     loop {
@@ -179,6 +180,7 @@ async fn handles_are_closed_when_the_isolate_ends_though_nobody_takes_its_events
             subject,
         )]))),
         Takes::Bindings,
+        InstanceLimits::default(),
     );
     let mut is_asked = false;
     while !is_asked {

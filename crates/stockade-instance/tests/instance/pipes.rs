@@ -664,6 +664,7 @@ async fn messages_of_pipes_that_find_a_full_queue_are_not_lost() {
         handle.clone(),
         Arc::new(services),
         Takes::Bindings,
+        InstanceLimits::default(),
     );
     let taking = tokio::spawn(async move {
         loop {
