@@ -216,6 +216,14 @@ pub enum Refusal {
     FrameFlood,
     /// The client took nothing of its response.
     Stalled,
+    /// A datagram from a port that nothing can be sent to.
+    DatagramSource,
+    /// More datagrams of one address than may come in a time.
+    DatagramRate,
+    /// As many datagrams as may wait for a handler.
+    DatagramQueue,
+    /// A handler sent more to an address than that address has sent allows.
+    Amplification,
 }
 
 impl Refusal {

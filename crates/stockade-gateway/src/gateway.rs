@@ -9,9 +9,10 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::timeout;
 
 use crate::access::{Observer, Unobserved};
-use crate::http::serve::serve;
+use crate::http::serve::{serve, serve_flow};
 use crate::limits::Limits;
 use crate::listener::accept::BoundListener;
+use crate::listener::flows::DatagramLimits;
 use crate::listener::options::{Address, ListenError, Listener, ProxyProtocol};
 use crate::route::pattern::Pattern;
 use crate::route::table::{Route, RouteTable, TableOptions};
@@ -115,6 +116,7 @@ impl Gateway {
             proxy_protocol: ProxyProtocol::Off,
             http2: true,
             streams: None,
+            datagrams: DatagramLimits::default(),
         };
         let route = Route::new("all", vec![Pattern::any()], target);
         // One pattern that matches everything is a table.
@@ -249,7 +251,12 @@ impl PreparedReload<'_> {
                 Some(listener) => bound.replace(listener),
                 None => {
                     let state = Arc::clone(self.state);
-                    bound.accept(move |accepted| serve(Arc::clone(&state), accepted));
+                    let of_flows = Arc::clone(self.state);
+                    bound.accept(
+                        move |accepted| serve(Arc::clone(&state), accepted),
+                        &self.state.observer,
+                        move |flow, listener| serve_flow(&of_flows, flow, listener),
+                    );
                 }
             }
             next.push(bound);

@@ -40,9 +40,10 @@ pub use assets::{AssetFallback, Assets, AssetsError, AssetsOptions};
 pub use credential::KeyRule;
 pub use gateway::{Drained, Gateway, GatewayStats, PreparedReload};
 pub use limits::{Limits, SocketLimits};
+pub use listener::flows::DatagramLimits;
 pub use listener::options::{Address, ListenError, Listener, ProxyProtocol};
 #[doc(hidden)]
 pub use parsers::parse_everything;
 pub use route::pattern::{Pattern, PatternError};
 pub use route::table::{Route, RouteTable, TableError, TableOptions};
-pub use target::{ByteStream, StreamConnection, StreamHandler, StreamTarget, Target};
+pub use target::{ByteStream, StreamConnection, StreamHandler, StreamTarget, Target, Transport};

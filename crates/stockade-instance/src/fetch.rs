@@ -16,6 +16,7 @@ use crate::mirror::{GuestReply, Mirror, Reading, Slot};
 use crate::observer::Observer;
 use crate::pool::Pool;
 use crate::respond::respond;
+use crate::services::Transport;
 use crate::wire::{AskError, Malformed, Prepared, RequestBody};
 
 /// Why an attempt failed.
@@ -255,7 +256,11 @@ fn no_method(pool: &Pool, method: &str) -> FetchError {
 ///
 /// A handler may take as long as its connection. After the connection's end it has the time of a request, and what it
 /// gave to `waitUntil` the time of such promises; then it is aborted as a request is.
-pub(crate) async fn connect(pool: &Arc<Pool>, pipe: Pipe, secure: bool) -> Result<(), FetchError> {
+pub(crate) async fn connect(
+    pool: &Arc<Pool>,
+    pipe: Pipe,
+    transport: Transport,
+) -> Result<(), FetchError> {
     let found = pool.place().await?;
     let mirror = Arc::clone(&found.slot.mirror);
     let opening = mirror.opening_pipe().map_err(FetchError::Threw)?;
@@ -263,7 +268,8 @@ pub(crate) async fn connect(pool: &Arc<Pool>, pipe: Pipe, secure: bool) -> Resul
     let id = mirror.number_request();
     let done = mirror.await_run(id, found.slot);
     let done = done.map_err(|end| FetchError::Ended { end })?;
-    let json = format!("[{id},{},{secure}]", pipe.answer().json);
+    let transport: &str = transport.into();
+    let json = format!("[{id},{},\"{transport}\"]", pipe.answer().json);
     let sent = mirror
         .handle
         .control("connect.run", Payload::from_json(json));

@@ -18,7 +18,7 @@ use crate::observer::Observer;
 use crate::options::InstanceOptions;
 use crate::pool::{Pool, Readiness};
 use crate::reconciler::Reconciler;
-use crate::services::Services;
+use crate::services::{Services, Transport};
 use crate::stats::{Drained, InstanceStats};
 
 /// How often a drain looks whether it is done.
@@ -99,12 +99,12 @@ impl Instance {
     }
 
     /// Gives a connection to the `connect` handler of a mirror, and waits until the handler is done: it may be done
-    /// before the connection is closed. `secure`: its bytes come through TLS.
+    /// before the connection is closed.
     ///
     /// # Errors
     /// Why no handler has it, or why the handler failed. The connection is closed where no handler has it.
-    pub async fn connect(&self, pipe: Pipe, secure: bool) -> Result<(), FetchError> {
-        fetch::connect(&self.pool, pipe, secure).await
+    pub async fn connect(&self, pipe: Pipe, transport: Transport) -> Result<(), FetchError> {
+        fetch::connect(&self.pool, pipe, transport).await
     }
 
     /// Takes no more requests, lets those that run come to their end, `waitUntil` included, and ends the

@@ -38,7 +38,9 @@ pub use instance::Instance;
 pub use limits::InstanceLimits;
 pub use observer::{CronOutcome, MirrorEnd, MirrorEndReason, Observer, ScaleCause, Unobserved};
 pub use options::{Autoscale, Cron, InstanceOptions, Recycle, Scaling};
-pub use services::{ConnectRequest, NoServices, SecureTransport, Services, SocketProtocol};
+pub use services::{
+    ConnectRequest, NoServices, SecureTransport, Services, SocketProtocol, Transport,
+};
 pub use stats::{Drained, InstanceStats, MirrorState, MirrorStats};
 #[doc(hidden)]
 pub use wire::parse_guest_message;

@@ -336,6 +336,10 @@ class Socket {
     return this.#connection.options.secureTransport;
   }
 
+  get protocol() {
+    return "tcp";
+  }
+
   close() {
     shutDown(this.#connection);
     return this.#connection.closed.promise;

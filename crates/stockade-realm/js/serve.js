@@ -3,7 +3,8 @@
 // Control messages, host to guest:
 //   http.request [id, method, url, [name, value, ...], body, cf], http.abort [id]
 //   cron.run [id, cron, scheduledTime]
-//   connect.run [id, { id, remoteAddress, localAddress }, secure]: a connection of a client, and its pipe
+//   connect.run [id, { id, remoteAddress, localAddress }, transport]: a connection of a client, its pipe, and "tcp", "tls"
+//     or "udp", of which the pipe has datagrams as those of `datagram.js`
 // Guest to host:
 //   serve.ready { handlers, exports } or serve.failed { name, message, stack }, once
 //   http.response [id, status, [name, value, ...], body, socket, pending]: `body` may also be a mark "h" and the
@@ -51,7 +52,7 @@ const { control, controls, putFunctions, streams } = core.loadExtScript("ext:sto
 const bindings = core.loadExtScript("ext:stockade_realm/bindings.js");
 const { noteClient } = core.loadExtScript("ext:stockade_realm/fetch.js");
 const { accept, connect } = core.loadExtScript("ext:stockade_realm/connect.js");
-const { datagram } = core.loadExtScript("ext:stockade_realm/datagram.js");
+const { acceptDatagrams, datagram } = core.loadExtScript("ext:stockade_realm/datagram.js");
 const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
 const answer = core.loadExtScript("ext:stockade_realm/answer.js");
 const modules = core.loadExtScript("ext:stockade_realm/site.js");
@@ -367,7 +368,8 @@ function onConnect(message) {
     else control("connect.done", [id, failed.message]);
     return;
   }
-  const socket = accept(message[1], message[2]);
+  const [, info, transport] = message;
+  const socket = transport === "udp" ? acceptDatagrams(info) : accept(info, transport === "tls");
   run(id, "connect.done", (ctx) => {
     if (site.connect === undefined) {
       throw new TypeError("the module's default export has no connect handler");

@@ -9,7 +9,7 @@ use http::{Method, Request, Response, StatusCode};
 use stockade_capability::{CallPayload, Pipe};
 use stockade_gateway::{Target, remove_identity, write_identity};
 use stockade_http::{Body, Client, Problem, empty_body};
-use stockade_instance::{FetchError, Instance};
+use stockade_instance::{FetchError, Instance, Transport};
 use stockade_protocol::GuestError;
 
 /// What answers for a site.
@@ -60,11 +60,11 @@ impl Directory {
         &self,
         name: &str,
         pipe: Pipe,
-        secure: bool,
+        transport: Transport,
     ) -> Result<(), FetchError> {
         let site = self.find(name);
         match site.as_ref().and_then(|site| site.instance.as_ref()) {
-            Some(instance) => instance.connect(pipe, secure).await,
+            Some(instance) => instance.connect(pipe, transport).await,
             None => Err(FetchError::Draining),
         }
     }

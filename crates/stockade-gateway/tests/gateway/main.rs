@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod datagrams;
 mod harness;
 mod http1;
 mod http2;

@@ -1,9 +1,10 @@
 //! From the configuration's network part to the gateway's options.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use stockade_auth::{Keys, Scope, StoreError};
-use stockade_config::{Config, GatewayLimits, ProxyProtocol, UrlPattern};
+use stockade_config::{Config, GatewayLimits, Listener, Protocol, ProxyProtocol, UrlPattern};
 use stockade_gateway as gateway;
 use stockade_gateway::AssetsError;
 
@@ -56,16 +57,28 @@ pub(crate) fn proxy_protocol(proxy: ProxyProtocol) -> gateway::ProxyProtocol {
     }
 }
 
+fn address(listener: &Listener) -> gateway::Address {
+    match listener.protocol {
+        Protocol::Tcp => gateway::Address::Tcp(listener.address),
+        Protocol::Udp => gateway::Address::Udp(listener.address),
+    }
+}
+
 pub(crate) fn listeners(config: &Config) -> Vec<gateway::Listener> {
     let listeners = config.listeners.iter();
     listeners
         .map(|listener| gateway::Listener {
-            name: listener.address.to_string().into(),
-            address: gateway::Address::Tcp(listener.address),
+            name: address(listener).to_string().into(),
+            address: address(listener),
             proxy_protocol: proxy_protocol(listener.proxy_protocol),
             http2: listener.http2,
             tls: None,
             streams: None,
+            datagrams: gateway::DatagramLimits {
+                flows: listener.connections,
+                per_second: NonZeroU32::new(listener.datagrams).unwrap_or(NonZeroU32::MIN),
+                amplification: listener.amplification,
+            },
         })
         .collect()
 }

@@ -26,6 +26,10 @@ pub(super) fn start(running: &Running, gateway: &Gateway, path: &Path, say: fn(&
     say(&format!("stockade serve: {}", path.display()));
     let mut listening = Vec::new();
     for (name, address) in gateway.addresses() {
+        if let Address::Udp(address) = address {
+            say(&format!("  listening on {address}, udp"));
+            continue;
+        }
         let listener = config.listeners.iter();
         let mut of_name = listener.filter(|listener| listener.address.to_string() == *name);
         let secure = of_name

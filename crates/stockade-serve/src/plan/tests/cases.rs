@@ -10,6 +10,7 @@ pub(super) fn many() -> Value {
             {"address": "127.0.0.1:8080", "tls": false},
             {"address": "127.0.0.1:8443"},
             {"address": "127.0.0.1:2525", "tls": false, "connect": "web"},
+            {"address": "127.0.0.1:5300", "connect": "web", "protocol": "udp"},
         ],
         "tls": {
             "certificates": [{"cert": "a.pem", "key": "a.key"}],
@@ -267,6 +268,9 @@ pub(super) fn cases() -> Vec<Case> {
         change("listeners.2.connections", json!(5)),
         change("listeners.2.idle_timeout", json!("5s")),
         change("listeners.2.lifetime", json!("5s")),
+        change("listeners.2.protocol", json!("udp")),
+        change("listeners.3.datagrams", json!(5)),
+        change("listeners.3.amplification", json!(5)),
         change_single("network.tls.enabled", json!(false)),
         change("tls.certificates.0.cert", json!("b.pem")),
         change("tls.certificates.0.key", json!("b.key")),
