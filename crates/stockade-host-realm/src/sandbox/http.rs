@@ -249,11 +249,13 @@ fn request(asked: &Asked, body: Body) -> Result<Request<Body>, HttpError> {
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
         return Err(invalid(&"its URL must begin with http:// or https://"));
     }
-    let mut fields = HeaderMap::with_capacity(asked.headers.len());
+    let mut fields = HeaderMap::new();
     for (name, value) in &asked.headers {
         let name = HeaderName::from_bytes(name).map_err(|error| invalid(&error))?;
         let value = HeaderValue::from_bytes(value).map_err(|error| invalid(&error))?;
-        fields.append(name, value);
+        fields
+            .try_append(name, value)
+            .map_err(|error| invalid(&error))?;
     }
     let mut request = Request::new(body);
     *request.method_mut() = Method::from_bytes(&asked.method).map_err(|error| invalid(&error))?;
