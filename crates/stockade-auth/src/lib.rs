@@ -18,6 +18,8 @@ mod hash;
 mod index;
 mod key;
 mod keys;
+mod limits;
+mod quotas;
 mod scope;
 mod store;
 
@@ -26,6 +28,8 @@ pub use hash::{KeyHash, Pepper, PepperError};
 pub use index::Granted;
 pub use key::{ApiKey, KeyFormatError, PREFIX, redact};
 pub use keys::{CheckError, Keys};
+pub use limits::{KeyLimits, LimitError};
+pub use quotas::{QuotaError, Quotas};
 pub use scope::{MAX_SCOPES, Scope, ScopeError, Scopes};
 pub use store::{
     Export, ImportReport, KeyFields, KeyId, KeyRecord, NewKey, SecretRecord, Status, Store,

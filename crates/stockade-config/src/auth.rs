@@ -25,7 +25,7 @@ const PARAMETER: Format = Format {
 };
 
 /// A path of an instance.
-const PATH: Format = Format {
+pub(crate) const PATH: Format = Format {
     what: "a path such as /about, or one that ends with /* for it and all below it",
     pattern: Some(r"^/\S*$"),
     expect: None,
@@ -142,12 +142,15 @@ fn scopes_by<T>(
 }
 
 fn methods(fields: &Fields<'_>) -> Vec<(Method, Vec<String>)> {
-    scopes_by(fields, "methods", |text| {
-        Method::from_bytes(text.as_bytes())
-            .ok()
-            .filter(|_| !text.contains(|c: char| c.is_ascii_lowercase()))
-            .ok_or_else(|| Message::allowed("it is not a method", "a method in upper case, as GET"))
-    })
+    scopes_by(fields, "methods", method)
+}
+
+/// Reads a method.
+pub(crate) fn method(text: &str) -> Result<Method, Message> {
+    Method::from_bytes(text.as_bytes())
+        .ok()
+        .filter(|_| !text.contains(|c: char| c.is_ascii_lowercase()))
+        .ok_or_else(|| Message::allowed("it is not a method", "a method in upper case, as GET"))
 }
 
 fn paths(fields: &Fields<'_>) -> Vec<(PathPattern, Vec<String>)> {

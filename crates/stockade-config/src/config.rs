@@ -18,6 +18,7 @@ use crate::keys::{
 };
 use crate::network::{self, GatewayLimits, Listener};
 use crate::observe::{self, Audit, Logging, Metrics};
+use crate::rate::{self, RateLimit};
 use crate::reader::{Located, Reader};
 use crate::section::{Record, section};
 use crate::tls::{self, Tls};
@@ -55,6 +56,9 @@ section! {
         /// Networks of trusted proxies, from which `x-forwarded-for`,
         /// `x-forwarded-proto`, `x-request-id` and PROXY headers are accepted.
         pub trusted_proxies: Vec<IpNet> = list(&Kind::Text(NETWORKS)).like(&["[\"10.0.0.0/8\"]"]),
+        /// Limits of what clients may use over time, of all instances together.
+        pub rate_limits: Vec<RateLimit> = list(&RateLimit::KIND)
+            .like(&["[{by: address, requests: 100/s, burst: 200}]"]) => rate::rate_limits,
         /// Limits for each client, regardless of the site.
         pub limits: GatewayLimits = Key::of(GatewayLimits::KIND),
         /// The content, format and destination of the log.

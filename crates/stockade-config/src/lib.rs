@@ -32,6 +32,7 @@ mod network;
 mod observe;
 mod program;
 mod proxy;
+mod rate;
 mod reader;
 #[cfg(test)]
 mod reference;
@@ -67,6 +68,7 @@ pub use observe::{
 };
 pub use program::{parse_data_guard, parse_grants};
 pub use proxy::{ProxyScheme, ProxyUrl};
+pub use rate::{LimitBy, RateLimit};
 pub use schema::schema;
 pub use secret::{SecretRef, SecretSource, SecretText};
 pub use sockets::{ConnectRule, Protocol, Sockets, TlsUse};

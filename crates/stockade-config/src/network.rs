@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use stockade_http::{Host, HostPattern, Scheme};
 use crate::diagnostic::shown;
 use crate::fields::Fields;
 use crate::instance::Marked;
-use crate::keys::{ADDRESS, INSTANCE_NAME, Key, Kind, boolean, either, integer, size, text, time};
+use crate::keys::{
+    ADDRESS, INSTANCE_NAME, Key, Kind, NEW, boolean, either, integer, size, text, time,
+};
 use crate::section::{Parse, Record, Words, section, words};
 use crate::tls::Tls;
 use crate::tree::Message;
@@ -97,6 +100,14 @@ section! {
         /// nor data, with bursts of four times the number. A connection that exceeds it
         /// is closed.
         pub http2_control_frames: u32 = integer(10, 1_000_000).default("500"),
+        /// Counters for `rate_limits`, of 40 bytes each, of all instances together. Clients that find none free share
+        /// one with others.
+        pub rate_counters: usize = integer(1024, 16_777_216).default("262144"),
+        /// The bits of an IPv6 address that `rate_limits` count as one client.
+        pub ipv6_prefix: u8 = integer(16, 128).default("64"),
+        /// The database that keeps what quotas of a day or a month have counted. It is created with mode 0600 if it
+        /// does not exist, with another file next to it.
+        pub quotas: PathBuf = text(NEW).default("./quotas.db"),
         /// Concurrent WebSockets.
         pub websockets: usize = integer(0, 1_000_000).default("5000"),
         /// Size of one message of a WebSocket. A larger message closes the socket with

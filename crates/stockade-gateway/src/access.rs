@@ -200,6 +200,8 @@ pub enum Refusal {
     Scope,
     /// The address tried too many wrong API keys.
     ApiKeyGuesses,
+    /// A limit of what clients may use over time is used up.
+    RateLimit,
     /// The request's body is too large.
     BodyTooLarge,
     /// The request's body made no progress.

@@ -26,6 +26,7 @@ mod http;
 mod limits;
 mod listener;
 mod parsers;
+mod rate;
 mod rejection;
 mod route;
 mod state;
@@ -43,6 +44,7 @@ pub use limits::{Limits, SocketLimits};
 pub use listener::options::{Address, ListenError, Listener, ProxyProtocol};
 #[doc(hidden)]
 pub use parsers::parse_everything;
+pub use rate::{LimitBy, RateRule, RouteLimits, Unit};
 pub use route::pattern::{Pattern, PatternError};
 pub use route::table::{Route, RouteTable, TableError, TableOptions};
 pub use target::{ByteStream, StreamConnection, StreamHandler, StreamTarget, Target};

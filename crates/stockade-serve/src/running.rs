@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use stockade_auth::Keys;
 use stockade_config::Config;
+use stockade_limits::Counters;
 use stockade_state::SqliteStore;
 use stockade_tls::TlsStore;
 
@@ -25,6 +26,8 @@ pub(crate) struct Running {
     pub(crate) store: Option<SqliteStore>,
     /// The API keys, once an instance has asked for them.
     pub(crate) keys: Option<Keys>,
+    /// The counters of what clients use; none where nothing is limited.
+    pub(crate) counters: Option<Arc<Counters>>,
     /// Where metrics and health are served.
     pub(crate) metrics_address: Option<SocketAddr>,
     pub(crate) sites: BTreeMap<String, Arc<Site>>,
@@ -39,6 +42,7 @@ impl Running {
             listener_tls: Vec::new(),
             store: None,
             keys: None,
+            counters: None,
             metrics_address: None,
             sites: BTreeMap::new(),
         }

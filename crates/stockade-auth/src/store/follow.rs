@@ -125,7 +125,8 @@ impl Store {
     }
 }
 
-const ACTIVE: &str = "SELECT hash, secrets.key, ends, expires, name, owner, scopes, metadata
+const ACTIVE: &str =
+    "SELECT hash, secrets.key, ends, expires, name, owner, scopes, metadata, limits
      FROM secrets JOIN keys ON keys.id = secrets.key WHERE revoked IS NULL";
 
 fn active(row: &Row<'_>) -> rusqlite::Result<ActiveSecret> {
@@ -138,7 +139,8 @@ fn active(row: &Row<'_>) -> rusqlite::Result<ActiveSecret> {
     let field = |at: usize| row.get_ref(at).and_then(|value| Ok(value.as_str()?));
     let metadata = field(7)?;
     let metadata = if metadata == "{}" { "" } else { metadata };
-    let text = format!("{}\n{}\n{}\n{metadata}", field(4)?, field(5)?, field(6)?);
+    let (name, owner, scopes, limits) = (field(4)?, field(5)?, field(6)?, field(8)?);
+    let text = format!("{name}\n{owner}\n{scopes}\n{limits}\n{metadata}");
     Ok(ActiveSecret {
         hash: KeyHash(row.get(0)?),
         id: KeyId::of_column(row.get(1)?),

@@ -152,7 +152,7 @@ impl http_body::Body for LimitedBody {
 impl KeyRule {
     /// Whether a path needs no key.
     pub(crate) fn is_open(&self, path: &str) -> bool {
-        self.open.iter().any(|pattern| matches(pattern, path))
+        self.open.iter().any(|pattern| pattern.matches(path))
     }
 
     /// What a client is asked for (RFC 9110, section 11.6.1; RFC 6750, section 3).
@@ -185,7 +185,7 @@ impl KeyRule {
         let of_paths = self
             .paths
             .iter()
-            .filter(|(pattern, _)| matches(pattern, path));
+            .filter(|(pattern, _)| pattern.matches(path));
         let of_paths = of_paths.flat_map(|(_, scopes)| scopes);
         let named = needed.iter().chain(of_paths).map(Scope::as_str);
         let held = granted.scopes();
@@ -259,15 +259,6 @@ struct Found {
 impl Found {
     fn add(&mut self, key: &[u8]) {
         self.several |= self.key.replace(key.to_vec()).is_some();
-    }
-}
-
-fn matches(pattern: &PathPattern, path: &str) -> bool {
-    match pattern {
-        PathPattern::Exact(exact) => path == exact,
-        PathPattern::Under(under) => path
-            .strip_prefix(under.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
     }
 }
 

@@ -14,6 +14,7 @@ mod acme_challenge;
 mod api_key;
 pub(crate) mod body_limit;
 mod client_certificate;
+mod rate_limit;
 mod request_id;
 #[cfg(test)]
 mod test_request;
@@ -106,6 +107,8 @@ impl FilterChain {
         filters.push(Box::new(tls_policy::TlsPolicy));
         filters.push(Box::new(client_certificate::ClientCertificate));
         filters.push(Box::new(api_key::ApiKeyFilter));
+        // After the client is known, and before anything is done for it.
+        filters.push(Box::new(rate_limit::RateLimit));
         filters.push(Box::new(body_limit::BodyLimit));
         filters.push(Box::new(websocket::WebSocket));
         Self(filters)

@@ -13,6 +13,7 @@ use crate::http::connection_state::ConnectionState;
 use crate::http::forwarded::Origin;
 use crate::http::request_body::BodyProgress;
 use crate::listener::connection_limits::RunningRequest;
+use crate::rate::Charges;
 use crate::route::table::TableOptions;
 
 /// A request in flight. Reports the request when it is dropped.
@@ -23,6 +24,8 @@ pub(crate) struct RequestInFlight {
     pub(crate) number: u64,
     /// None where the request has no body.
     pub(crate) body: Option<Arc<BodyProgress>>,
+    /// What it counts against; none where nothing is limited over time.
+    pub(crate) charges: Option<Arc<Charges>>,
     pub(crate) state: Arc<ConnectionState>,
     observer: Arc<dyn Observer>,
     _running: RunningRequest,
@@ -77,6 +80,7 @@ impl RequestInFlight {
             began,
             number: state.requests.next(),
             body: None,
+            charges: None,
             state,
             observer: Arc::clone(&connection.gateway.observer),
             _running: connection.gateway.connections.count_request(),

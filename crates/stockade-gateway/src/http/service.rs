@@ -29,6 +29,7 @@ use crate::http::request_in_flight::RequestInFlight;
 use crate::http::response_body::ResponseBody;
 use crate::http::response_head::{self, ResponseForm};
 use crate::http::target_call::{TargetCall, TargetRequest};
+use crate::rate::Charges;
 use crate::rejection::Rejection;
 use crate::route::lookup::{self, Destination, RouteError};
 use crate::state::ActiveConfig;
@@ -78,6 +79,7 @@ pub(crate) async fn answer(
         Ok(Answerer::Target(request)) => {
             flight.record.route = Some(Arc::clone(&request.route.label));
             let upgrade = notes.remove::<OnUpgrade>();
+            flight.charges = notes.get::<Arc<Charges>>().cloned();
             let call = TargetCall {
                 caller: notes.remove::<Caller>(),
                 connection: &connection,

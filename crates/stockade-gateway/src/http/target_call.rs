@@ -18,6 +18,7 @@ use crate::http::forwarded::Origin;
 use crate::http::headers;
 use crate::http::request_body::RequestBody;
 use crate::http::request_in_flight::RequestInFlight;
+use crate::rate::Charges;
 use crate::rejection::Rejection;
 use crate::route::authority::Authority;
 use crate::route::lookup::RouteError;
@@ -93,6 +94,7 @@ impl TargetCall<'_> {
             let state = Arc::clone(&connection.state);
             let progress = Arc::clone(flight.body.get_or_insert_default());
             RequestBody::new(body, limit, &config.limits, state, flight.number, progress)
+                .charged(flight.charges.clone())
                 .boxed_unsync()
         };
 
@@ -128,7 +130,7 @@ impl TargetCall<'_> {
             (Some(handshake), Some(upgrade), Some(guest))
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
             {
-                self.open_websocket(route, guest, upgrade)?;
+                self.open_websocket(route, guest, upgrade, flight.charges.clone())?;
                 flight.record.outcome = Outcome::Upgraded;
                 Ok(handshake.accept(response))
             }
@@ -145,6 +147,7 @@ impl TargetCall<'_> {
         route: &Route,
         guest: GuestSocket,
         upgrade: OnUpgrade,
+        charges: Option<Arc<Charges>>,
     ) -> Result<(), HandshakeError> {
         let connection = Arc::clone(self.connection);
         let limits = &self.config.limits.sockets;
@@ -159,6 +162,7 @@ impl TargetCall<'_> {
             route: Arc::clone(&route.label),
             request_id: Arc::clone(&self.origin.request_id),
             client: self.origin.client,
+            charges,
             phase: gateway.phase.clone(),
             credential_ends: match &self.caller {
                 Some(caller) => Box::pin(caller.until_invalid()),

@@ -11,6 +11,7 @@ use stockade_http::{EncodedSlashes, HostPattern, PathPattern, Scheme, Slashes};
 
 use crate::credential::KeyRule;
 use crate::limits::Limits;
+use crate::rate::RouteLimits;
 use crate::route::pattern::{Pattern, PatternError};
 use crate::target::Target;
 use stockade_tls::{Acme, ClientRule};
@@ -29,6 +30,8 @@ pub struct Route {
     pub client: ClientRule,
     /// Which clients may come in, by their API key; `None`: all that [`Route::client`] lets in. Others get 401 or 403.
     pub api_key: Option<Arc<KeyRule>>,
+    /// What clients may use over time; `None`: as much as the gateway's own limits allow. Others get 429.
+    pub limits: Option<Arc<RouteLimits>>,
     /// How long the target may take to answer with a head; `None` is the gateway's limit.
     pub timeout: Option<Duration>,
     /// Size of a request's body in bytes, where that is less than the gateway's limit.
@@ -48,6 +51,7 @@ impl Route {
             encoded_slashes: EncodedSlashes::default(),
             client: ClientRule::default(),
             api_key: None,
+            limits: None,
             timeout: None,
             max_body: None,
             websocket: true,

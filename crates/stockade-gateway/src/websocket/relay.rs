@@ -26,6 +26,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 use crate::access::{Observer, SocketRecord};
 use crate::http::connection_state::ConnectionState;
 use crate::limits::SocketLimits;
+use crate::rate::{Charges, Unit};
 use crate::state::Phase;
 
 /// Close codes (RFC 6455, section 7.4.1, and IANA's registry).
@@ -45,6 +46,8 @@ pub(crate) struct Relay {
     pub(crate) route: Arc<str>,
     pub(crate) request_id: Arc<str>,
     pub(crate) client: SocketAddr,
+    /// What its messages count against.
+    pub(crate) charges: Option<Arc<Charges>>,
     pub(crate) phase: watch::Receiver<Phase>,
     /// Ends when the credential that opened the WebSocket is no longer valid.
     pub(crate) credential_ends: BoxFuture<'static, ()>,
@@ -77,12 +80,14 @@ struct RelayProgress {
     messages_out: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    charges: Option<Arc<Charges>>,
 }
 
 impl RelayProgress {
-    fn new(limits: SocketLimits) -> Self {
+    fn new(limits: SocketLimits, charges: Option<Arc<Charges>>) -> Self {
         Self {
             limits,
+            charges,
             began: Instant::now(),
             last_received: AtomicU64::new(0),
             paused: AtomicBool::new(false),
@@ -105,6 +110,25 @@ impl RelayProgress {
 
     fn pause(&self, paused: bool) {
         self.paused.store(paused, Relaxed);
+    }
+
+    /// Counts bytes against what the client may use, and waits while it has used more. One that would wait long is
+    /// better closed: its messages would be of no use by then.
+    async fn charge(&self, unit: Unit, bytes: usize) -> Result<(), End> {
+        let Some(charges) = &self.charges else {
+            return Ok(());
+        };
+        let wait = charges.used(unit, bytes as u64);
+        if wait > LONGEST_WAIT {
+            return Err(End::Gateway {
+                code: POLICY,
+                reason: "a limit of bytes is used up",
+            });
+        }
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
     }
 }
 
@@ -135,7 +159,7 @@ async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
     let io = TokioIo::new(upgraded);
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (mut sink, mut source) = socket.split();
-    let progress = RelayProgress::new(relay.limits);
+    let progress = RelayProgress::new(relay.limits, relay.charges);
     let GuestSocket {
         to_guest,
         mut from_guest,
@@ -291,6 +315,7 @@ where
             None => return End::Broken,
         };
         progress.received();
+        let bytes = message.len();
         let message = match message {
             Message::Text(text) => {
                 add(&progress.bytes_in, text.len());
@@ -315,6 +340,9 @@ where
         add(&progress.messages_in, 1);
         progress.pause(true);
         wait_for(&mut rate).await;
+        if let Err(end) = progress.charge(Unit::BytesIn, bytes).await {
+            return end;
+        }
         if to_guest.send(message).await.is_err() {
             // What the guest says last comes from the other direction.
             std::future::pending::<()>().await;
@@ -378,6 +406,9 @@ where
         }
         add(&progress.messages_out, 1);
         add(&progress.bytes_out, message.len());
+        if let Err(end) = progress.charge(Unit::BytesOut, message.len()).await {
+            return end;
+        }
         if !sent(sink, message, from_guest.is_empty(), progress).await {
             return End::Broken;
         }
@@ -446,6 +477,9 @@ async fn wait_for(rate: &mut RateLimiter) {
         tokio::time::sleep(wait).await;
     }
 }
+
+/// How long a message may wait for a limit of bytes.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Messages of this time may come at once.
 const MESSAGES_AT_ONCE: Duration = Duration::from_secs(4);

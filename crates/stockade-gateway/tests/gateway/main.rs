@@ -14,6 +14,7 @@ mod library;
 mod lifetime;
 mod limits;
 mod proxies;
+mod rates;
 mod routing;
 mod smuggling;
 mod tls;

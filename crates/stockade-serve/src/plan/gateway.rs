@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use stockade_auth::{Keys, Scope, StoreError};
-use stockade_config::{Config, GatewayLimits, ProxyProtocol, UrlPattern};
+use stockade_config::{Config, GatewayLimits, LimitBy, ProxyProtocol, UrlPattern};
 use stockade_gateway as gateway;
 use stockade_gateway::AssetsError;
+use stockade_limits::{Counters, Period};
 
 use crate::error::ServeError;
 
@@ -133,6 +134,72 @@ pub(crate) fn key_rule(
         paths: paths.collect::<Result<_, ServeError>>()?,
         open: auth.open.clone(),
     })
+}
+
+/// What a limit of the configuration counts.
+fn rate_rule(limit: &stockade_config::RateLimit) -> gateway::RateRule {
+    let by = limit.by.iter().map(|by| match by {
+        LimitBy::Address => gateway::LimitBy::Address,
+        LimitBy::Key => gateway::LimitBy::Key,
+        LimitBy::Instance => gateway::LimitBy::Instance,
+        LimitBy::Header(name) => gateway::LimitBy::Header(name.clone()),
+    });
+    let allowances = [
+        (gateway::Unit::Requests, limit.requests, limit.burst),
+        (gateway::Unit::BytesIn, limit.bytes_in, None),
+        (gateway::Unit::BytesOut, limit.bytes_out, None),
+    ];
+    let allowances = allowances.into_iter();
+    gateway::RateRule {
+        by: by.collect(),
+        methods: limit.methods.clone(),
+        paths: limit.paths.clone(),
+        allowances: allowances
+            .filter_map(|(unit, amount, burst)| Some((unit, amount?.allowance(burst))))
+            .collect(),
+    }
+}
+
+/// The limits of a site: those of all sites together, and its own. None where nothing is limited.
+pub(crate) fn rate_limits(
+    config: &Config,
+    site: &stockade_config::Instance,
+    counters: &Arc<Counters>,
+) -> Option<gateway::RouteLimits> {
+    let of_all = config
+        .rate_limits
+        .iter()
+        .map(|limit| (String::new(), limit));
+    let own = site
+        .rate_limits
+        .iter()
+        .map(|limit| (site.name.clone(), limit));
+    let rules: Vec<_> = of_all
+        .chain(own)
+        .map(|(owner, limit)| (owner, rate_rule(limit)))
+        .collect();
+    // Keys may have limits of their own.
+    let needed = !rules.is_empty() || site.auth.is_some();
+    let prefix = config.limits.ipv6_prefix;
+    needed.then(|| gateway::RouteLimits::new(Arc::clone(counters), prefix, rules))
+}
+
+/// Whether a configuration counts anything, and whether what it counts must outlive the process.
+pub(crate) fn counts(config: &Config) -> (bool, bool) {
+    let instances = config.instances.values();
+    let with_keys = instances.clone().any(|site| site.auth.is_some());
+    let limits: Vec<_> = instances
+        .flat_map(|site| &site.rate_limits)
+        .chain(&config.rate_limits)
+        .collect();
+    let is_quota = |limit: &&stockade_config::RateLimit| {
+        let amounts = [limit.requests, limit.bytes_in, limit.bytes_out];
+        let mut periods = amounts.iter().flatten().map(|amount| amount.period);
+        periods.any(|period| matches!(period, Period::Day | Period::Month))
+    };
+    // Any key may have a quota.
+    let quotas = with_keys || limits.iter().any(is_quota);
+    (with_keys || !limits.is_empty(), quotas)
 }
 
 /// What serves the site's files.

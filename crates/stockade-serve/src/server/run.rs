@@ -36,7 +36,7 @@ use crate::plan;
 use crate::running::Snapshot;
 use crate::site::{self, SiteContext};
 use crate::subsystem::{
-    self, Auditing, Certificates, Change, Drains, KeysSubsystem, Listeners, Logging,
+    self, Auditing, Certificates, Change, Counting, Drains, KeysSubsystem, Listeners, Logging,
     MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem, log_policy,
 };
 use crate::tls::TlsMetrics;
@@ -227,6 +227,7 @@ impl Server {
             Box::new(KeysSubsystem {
                 open: Arc::clone(&keys),
             }),
+            Box::new(Counting::default()),
             Box::new(MetricsListener::new(health)),
             // Needs the state that is open, and is what the routes lead to.
             Box::new(Sites {

@@ -82,6 +82,9 @@ fn table(next: &Running, directory: &Arc<Directory>) -> Result<RouteTable, Serve
             let keys = next.keys.clone().ok_or(ServeError::Fixed("api_keys"))?;
             route.api_key = Some(Arc::new(plan::gateway::key_rule(&site.name, auth, keys)?));
         }
+        if let Some(counters) = &next.counters {
+            route.limits = plan::gateway::rate_limits(config, site, counters).map(Arc::new);
+        }
         Ok(route)
     });
     let mut options = plan::gateway::table_options(config);

@@ -8,6 +8,7 @@
 
 mod auditing;
 mod certificates;
+mod counting;
 mod gateway;
 mod keys;
 mod logging;
@@ -25,6 +26,7 @@ use stockade_transpile::ModuleFiles;
 
 pub(crate) use auditing::Auditing;
 pub(crate) use certificates::Certificates;
+pub(crate) use counting::Counting;
 pub(crate) use gateway::Listeners;
 pub(crate) use keys::KeysSubsystem;
 pub(crate) use logging::{Logging, log_policy};

@@ -219,6 +219,11 @@ pub(super) fn cases() -> Vec<Case> {
     let client = || json!({"mode": "required", "ca": "a.pem"});
     let of_audit = |path, value| change(path, value).with("audit.folder", json!("./audit"));
     let of_auth = |path, value| change(path, value).with("instances.web.auth", json!({}));
+    let limit = || json!({"requests": "5/m"});
+    let of_limit = |key: &str, value| {
+        let path = format!("instances.web.rate_limits.0.{key}");
+        change(path, value).with("instances.web.rate_limits", json!([limit()]))
+    };
     let mut cases =
         vec![
         // The outermost keys.
@@ -252,6 +257,17 @@ pub(super) fn cases() -> Vec<Case> {
         of_auth("instances.web.auth.api_key.scopes", json!(["orders"])),
         of_auth("instances.web.auth.api_key.methods", json!({"DELETE": ["admin"]})),
         of_auth("instances.web.auth.api_key.paths", json!({"/reports/*": ["reports"]})),
+        // What clients may use over time.
+        change("rate_limits", json!([limit()])),
+        change("defaults.rate_limits", json!([limit()])),
+        change("instances.web.rate_limits", json!([limit()])),
+        of_limit("by", json!("key")),
+        of_limit("requests", json!("5/h")),
+        of_limit("burst", json!(7)),
+        of_limit("bytes_in", json!("5kb/s")),
+        of_limit("bytes_out", json!("5kb/month")),
+        of_limit("methods", json!(["POST"])),
+        of_limit("paths", json!(["/api/*"])),
         change("control", json!("./other.sock")),
         change("drain_timeout", json!("5s")),
         change("watch", json!(false)),
@@ -310,6 +326,9 @@ pub(super) fn cases() -> Vec<Case> {
         change("limits.http2_streams", json!(5)),
         change("limits.http2_resets", json!(5)),
         change("limits.http2_control_frames", json!(50)),
+        change("limits.rate_counters", json!(5000)),
+        change("limits.ipv6_prefix", json!(56)).with("rate_limits", json!([limit()])),
+        change("limits.quotas", json!("./other.db")),
         change("limits.websockets", json!(5)),
         change("limits.websocket_message", json!("1kb")),
         change("limits.websocket_rate", json!(5)),

@@ -47,7 +47,7 @@ fn read(folder: &Path, text: &Value) -> Config {
 }
 
 /// What is used where it stands in the configuration: in which file, by which words.
-const USED: [(&str, &str); 22] = [
+const USED: [(&str, &str); 23] = [
     (
         include_str!("../../server/run.rs"),
         "Control::listen(&loaded.config.control, keys)",
@@ -69,6 +69,10 @@ const USED: [(&str, &str); 22] = [
     (
         include_str!("../../subsystem/keys.rs"),
         "Keys::open(&place.path, pepper)",
+    ),
+    (
+        include_str!("../../subsystem/counting.rs"),
+        "Quotas::open(file, capacity)",
     ),
     (
         include_str!("../../subsystem/metrics_listener.rs"),
@@ -170,6 +174,7 @@ fn made(config: &Config) -> String {
         config.watch,
         &config.state,
         &config.api_keys,
+        (&config.limits.quotas, config.limits.rate_counters),
         &config.metrics,
     ));
     for site in config.instances.values() {
@@ -187,6 +192,8 @@ fn made(config: &Config) -> String {
             route.websocket,
         ));
         add(&super::tls::rule(config, site));
+        let counters = std::sync::Arc::new(stockade_limits::Counters::new(16, [7; 16]));
+        add(&gateway::rate_limits(config, site, &counters));
         let rule = site.auth.as_ref();
         add(&rule.map(|auth| gateway::key_rule(&site.name, auth, no_keys()).unwrap()));
         let (plain, kept) = grants::secrets(site).unwrap();
