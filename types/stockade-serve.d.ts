@@ -169,6 +169,12 @@ interface IncomingRequestCfProperties {
     readonly scopes: readonly string[];
     readonly metadata: Readonly<Record<string, unknown>>;
   };
+  /** The token with which the client was let in, where the instance has `auth: { jwt }`. It never has the token itself. */
+  readonly jwt?: {
+    /** The claim `sub`. */
+    readonly subject: string | null;
+    readonly claims: Readonly<Record<string, unknown>>;
+  };
 }
 interface ResponseInit {
   /** With status 101: the socket of a `WebSocketPair` that the client gets. */

@@ -127,6 +127,10 @@ pub(crate) fn look(
     memory(instances, source);
     let mut read = Vec::new();
     for instance in instances.values_mut() {
+        let jwt = instance.auth.as_ref().and_then(|auth| auth.jwt.as_ref());
+        if let Some(jwt) = jwt {
+            note(&jwt.jwks, &mut read);
+        }
         for secret in instance.secrets.values_mut() {
             if let SecretSource::File(path) = &secret.source {
                 note(path, &mut read);

@@ -47,7 +47,7 @@ mod url;
 mod value;
 mod yaml;
 
-pub use auth::{ApiKeyAuth, Auth};
+pub use auth::{ApiKeyAuth, Auth, CertificateAuth, JwtAuth, TokenAlgorithm};
 pub use config::{ApiKeys, Config, Loaded};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use grants::{

@@ -18,8 +18,10 @@ use crate::value::header_name;
 
 /// Whose requests are counted together.
 const BY: Format = Format {
-    what: "address, key, instance, or header: and the name of a header, as \"header:x-tenant\"",
-    pattern: Some(r"^(address|key|instance|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"),
+    what: "address, key, instance, header: and the name of a header, as \"header:x-tenant\", or claim: and the name of a claim, as \"claim:sub\"",
+    pattern: Some(
+        r"^(address|key|instance|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+|claim:[0-9A-Za-z_.:/-]{1,64})$",
+    ),
     expect: None,
 };
 
@@ -50,6 +52,8 @@ pub enum LimitBy {
     Instance,
     /// Those whose header has one value.
     Header(http::HeaderName),
+    /// Those whose token has one value of a claim.
+    Claim(String),
 }
 
 section! {
@@ -59,8 +63,9 @@ section! {
     /// together.
     pub struct RateLimit "rate_limit" {
         /// Whose requests are counted together: those of one client address (`address`), of one API key (`key`), with
-        /// one value of a header (`header:x-tenant`), or all (`instance`). With several, those that are equal in all of
-        /// them. A request without the key or the header counts for its address.
+        /// one value of a header (`header:x-tenant`), with one value of a claim of the token (`claim:sub`), or all
+        /// (`instance`). With several, those that are equal in all of them. A request without the key, the header or
+        /// the claim counts for its address.
         pub by: Vec<LimitBy> = either(&[Kind::Text(BY), Kind::List(&Kind::Text(BY))])
             .derived("`address`")
             .like(&["key", "[key, \"header:x-tenant\"]"]) => by,
@@ -123,6 +128,7 @@ fn by(fields: &Fields<'_>) -> Vec<LimitBy> {
                 None if text == "key" => LimitBy::Key,
                 None if text == "instance" => LimitBy::Instance,
                 None => LimitBy::Address,
+                Some(("claim", name)) => LimitBy::Claim(name.to_owned()),
                 Some((_, name)) => LimitBy::Header(header_name(name)?),
             })
         })

@@ -93,6 +93,8 @@ pub struct AccessRecord {
     pub listener: Arc<str>,
     /// The label of the route that matched.
     pub route: Option<Arc<str>>,
+    /// The label of the route whose filters refused the request.
+    pub refused_by: Option<Arc<str>>,
     /// The API key with which the client was let in.
     pub api_key: Option<KeyId>,
     /// The client: the peer, or what trusted proxies say about it.
@@ -196,9 +198,11 @@ pub enum Refusal {
     ClientCertificate,
     /// The route needs an API key, and the request has none that is valid, or several.
     ApiKey,
+    /// The request has a token that is not valid.
+    Token,
     /// The API key does not have the scopes that the request needs.
     Scope,
-    /// The address tried too many wrong API keys.
+    /// The address tried too many wrong API keys or tokens.
     ApiKeyGuesses,
     /// A limit of what clients may use over time is used up.
     RateLimit,

@@ -35,6 +35,8 @@ pub enum LimitBy {
     Key,
     /// Those whose header has one value.
     Header(HeaderName),
+    /// Those whose token has one value of a claim.
+    Claim(String),
 }
 
 /// What is counted.
@@ -148,6 +150,7 @@ impl RouteLimits {
     pub(crate) fn admit(&self, request: LimitedRequest<'_>) -> Result<Arc<Charges>, LimitExceeded> {
         let now = Now::read();
         let address = request.client;
+        let caller = request.head.extensions.get::<Caller>();
         let mut charges = Charges {
             counters: Arc::clone(&self.counters),
             taken: Vec::with_capacity(self.rules.len() + 2),
@@ -168,9 +171,9 @@ impl RouteLimits {
                 charges.take(charge, now, &mut exceeded);
             }
         }
-        if let Some(caller) = request.head.extensions.get::<Caller>() {
-            let of_key = caller.granted.limits();
-            let subject = caller.granted.id.to_bytes();
+        if let Some(Caller::Key { granted, .. }) = caller {
+            let of_key = granted.limits();
+            let subject = granted.id.to_bytes();
             for (limit, allowance) in [
                 (&self.own_rate, of_key.rate()),
                 (&self.own_quota, of_key.quota()),
@@ -227,6 +230,19 @@ impl RouteLimits {
                         vouched = false;
                     }
                 },
+                LimitBy::Claim(name) => {
+                    let claim = match request.head.extensions.get::<Caller>() {
+                        Some(Caller::Token(token)) => token.claim(name),
+                        _ => None,
+                    };
+                    match claim {
+                        Some(claim) => part(b'c', claim.as_bytes()),
+                        None => {
+                            address(&mut part);
+                            vouched = false;
+                        }
+                    }
+                }
                 LimitBy::Header(name) => {
                     vouched = false;
                     // All of them: the site may read any.
@@ -271,6 +287,7 @@ impl LimitBy {
             Self::Address => "address",
             Self::Key => "key",
             Self::Header(name) => name.as_str(),
+            Self::Claim(name) => name,
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Client {
     pub upgrade: bool,
     /// What a site gets to know of the API key with which the client was let in, as JSON.
     pub api_key: Option<Arc<str>>,
+    /// What a site gets to know of the token with which the client was let in, as JSON.
+    pub token: Option<Arc<str>>,
 }
 
 /// A client's TLS connection.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use stockade_auth::{PepperError, QuotaError, StoreError};
+use stockade_auth::{JwksError, PepperError, QuotaError, StoreError};
 use stockade_broker::{BrokerError, FileError, SecretsError};
 use stockade_config::Diagnostics;
 use stockade_gateway::{AssetsError, ListenError, TableError};
@@ -73,6 +73,9 @@ pub enum ServeError {
     /// The pepper of the API keys.
     #[error("cannot open the API keys: {0}")]
     Pepper(#[from] PepperError),
+    /// The public keys of tokens.
+    #[error("cannot use the keys of tokens: {0}")]
+    Tokens(#[from] JwksError),
     /// What quotas count.
     #[error("cannot open the quotas: {0}")]
     Quotas(#[from] QuotaError),

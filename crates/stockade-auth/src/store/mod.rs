@@ -26,6 +26,7 @@ use crate::scope::Scopes;
 
 pub use error::StoreError;
 use error::failure;
+pub use follow::KeyAction;
 pub(crate) use follow::{ActiveSecret, Changed};
 pub use record::{
     Export, ImportReport, KeyFields, KeyId, KeyRecord, NewKey, SecretRecord, Status, Verified,
@@ -59,11 +60,21 @@ CREATE TABLE secrets (
   hash BLOB PRIMARY KEY, key INTEGER NOT NULL REFERENCES keys (id), hint TEXT NOT NULL,
   created INTEGER NOT NULL, ends INTEGER) STRICT, WITHOUT ROWID;
 CREATE INDEX secrets_of_key ON secrets (key);
-CREATE TABLE changes (number INTEGER PRIMARY KEY AUTOINCREMENT, key INTEGER NOT NULL) STRICT;
+CREATE TABLE changes (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, key INTEGER NOT NULL, action TEXT NOT NULL DEFAULT '',
+  at INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE TABLE reported (number INTEGER NOT NULL) STRICT;
+INSERT INTO reported VALUES (0);
 ";
 
 /// What the first layout had not.
-const FROM_LAYOUT_1: &str = "ALTER TABLE keys ADD COLUMN limits TEXT NOT NULL DEFAULT '';";
+const FROM_LAYOUT_1: &str = "
+ALTER TABLE keys ADD COLUMN limits TEXT NOT NULL DEFAULT '';
+ALTER TABLE changes ADD COLUMN action TEXT NOT NULL DEFAULT '';
+ALTER TABLE changes ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE reported (number INTEGER NOT NULL) STRICT;
+INSERT INTO reported SELECT coalesce(max(number), 0) FROM changes;
+";
 
 const KEY_COLUMNS: &str =
     "id, name, owner, scopes, metadata, created, expires, revoked, last_used, limits";
@@ -230,7 +241,7 @@ impl Store {
                 ],
             )?;
             add_secret(transaction, id, hash, key.hint(), now)?;
-            changed(transaction, id)?;
+            changed(transaction, id, "created")?;
             record(transaction, id)
         })?;
         Ok(NewKey { key, record })
@@ -310,7 +321,7 @@ impl Store {
                 return Ok(Err(StoreError::TooManySecrets { id }));
             }
             add_secret(transaction, id, hash, key.hint(), now)?;
-            changed(transaction, id)?;
+            changed(transaction, id, "rotated")?;
             self::record(transaction, id)
         })?;
         Ok(NewKey { key, record })
@@ -326,7 +337,7 @@ impl Store {
                 "UPDATE keys SET revoked = coalesce(revoked, ?2) WHERE id = ?1",
                 params![id.column(), column(seconds(now))],
             )?;
-            changed(transaction, id)?;
+            changed(transaction, id, "revoked")?;
             record(transaction, id)
         })
     }
@@ -373,8 +384,11 @@ fn add_secret(
     Ok(())
 }
 
-fn changed(connection: &Connection, id: KeyId) -> rusqlite::Result<()> {
-    connection.execute("INSERT INTO changes (key) VALUES (?1)", [id.column()])?;
+fn changed(connection: &Connection, id: KeyId, action: &str) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO changes (key, action, at) VALUES (?1, ?2, ?3)",
+        params![id.column(), action, column(seconds(SystemTime::now()))],
+    )?;
     let last = connection.last_insert_rowid();
     connection.execute(
         "DELETE FROM changes WHERE number <= ?1",

@@ -234,8 +234,11 @@ fn store_of_the_first_layout_is_brought_to_this_one() {
         .create(&fields("old", &["read"]), SystemTime::now())
         .unwrap();
     let raw = Connection::open(folder.path().join("keys.db")).unwrap();
-    raw.execute_batch("ALTER TABLE keys DROP COLUMN limits; PRAGMA user_version = 1;")
-        .unwrap();
+    raw.execute_batch(
+        "ALTER TABLE keys DROP COLUMN limits; ALTER TABLE changes DROP COLUMN action;
+         ALTER TABLE changes DROP COLUMN at; DROP TABLE reported; PRAGMA user_version = 1;",
+    )
+    .unwrap();
     drop(raw);
     let mut store = open(folder.path());
     assert_eq!(store.show(made.record.id).unwrap(), made.record);

@@ -91,7 +91,7 @@ impl Store {
                         params![hash.0, id, secret.hint, column(secret.created), secret.ends.map(column)],
                     )?;
                 }
-                changed(transaction, key.id)?;
+                changed(transaction, key.id, "imported")?;
             }
             Ok(Ok(report))
         })

@@ -35,6 +35,7 @@ impl TestRequest {
                 request_id: "id".into(),
                 listener: "test".into(),
                 route: None,
+                refused_by: None,
                 api_key: None,
                 client,
                 peer: client,

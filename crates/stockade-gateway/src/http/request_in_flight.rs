@@ -55,6 +55,7 @@ impl RequestInFlight {
                 request_id: Arc::clone(&origin.request_id),
                 listener: Arc::clone(&connection.listener),
                 route: None,
+                refused_by: None,
                 api_key: None,
                 client: origin.client,
                 peer: connection.peer,

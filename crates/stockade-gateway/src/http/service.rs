@@ -212,7 +212,11 @@ impl UnroutedRequest<'_> {
             Destination::Route(route) => route,
             Destination::HttpsUrl(url) => return Ok(Answerer::Gateway(redirect(url))),
         };
-        if let Flow::Answer(response) = filters.after_route(&mut request, &route)? {
+        let passed = filters.after_route(&mut request, &route);
+        if passed.is_err() {
+            request.record.refused_by = Some(Arc::clone(&route.label));
+        }
+        if let Flow::Answer(response) = passed? {
             return Ok(Answerer::Gateway(*response));
         }
         let RequestContext {

@@ -42,7 +42,7 @@ pub(crate) struct TargetCall<'a> {
     pub(crate) connection: &'a Arc<Connection>,
     pub(crate) config: &'a ActiveConfig,
     pub(crate) origin: &'a Origin,
-    /// Set where an API key let the client in.
+    /// Set where an API key or a token let the client in.
     pub(crate) caller: Option<Caller>,
 }
 
@@ -83,7 +83,8 @@ impl TargetCall<'_> {
             https: origin.scheme == Scheme::Https,
             secure: flight.record.tls.clone(),
             upgrade: handshake.is_some(),
-            api_key: self.caller.as_ref().map(Caller::to_json),
+            api_key: self.caller.as_ref().and_then(Caller::api_key),
+            token: self.caller.as_ref().and_then(Caller::token),
         });
 
         // The body, bounded and timed.
@@ -165,7 +166,7 @@ impl TargetCall<'_> {
             charges,
             phase: gateway.phase.clone(),
             credential_ends: match &self.caller {
-                Some(caller) => Box::pin(caller.until_invalid()),
+                Some(caller) => caller.until_invalid(),
                 None => Box::pin(std::future::pending()),
             },
             observer: Arc::clone(&gateway.observer),

@@ -28,7 +28,7 @@ pub struct Route {
     /// Which clients may come in, by their certificate. Others get 403. The handshake's own policy is the
     /// listener's.
     pub client: ClientRule,
-    /// Which clients may come in, by their API key; `None`: all that [`Route::client`] lets in. Others get 401 or 403.
+    /// Which clients may come in, by their API key or another credential; `None`: all that [`Route::client`] lets in. Others get 401 or 403.
     pub api_key: Option<Arc<KeyRule>>,
     /// What clients may use over time; `None`: as much as the gateway's own limits allow. Others get 429.
     pub limits: Option<Arc<RouteLimits>>,

@@ -172,7 +172,7 @@ async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
             End::Gateway { code: GOING_AWAY, reason: "the server is going away" }
         }
         () = relay.credential_ends => {
-            End::Gateway { code: POLICY, reason: "the API key is no longer valid" }
+            End::Gateway { code: POLICY, reason: "the API key or token is no longer valid" }
         }
     };
     // The closing handshake; neither side can make it last.

@@ -80,6 +80,11 @@ impl Log {
             .remove(0)
     }
 
+    /// Forgets what was reported.
+    pub(crate) fn clear(&self) {
+        self.recorded.send_replace(Recorded::default());
+    }
+
     pub(crate) fn now(&self) -> Recorded {
         self.recorded.borrow().clone()
     }

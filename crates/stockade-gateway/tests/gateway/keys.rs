@@ -86,7 +86,10 @@ impl KeyStore {
 
     pub(crate) fn rule(&self) -> KeyRule {
         KeyRule {
-            keys: self.keys.clone(),
+            keys: Some(self.keys.clone()),
+            tokens: None,
+            certificates: None,
+            failures: Arc::default(),
             instance: "shop".into(),
             header: Some(AUTHORIZATION),
             query: Some("api_key".to_owned()),

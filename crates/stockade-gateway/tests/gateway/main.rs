@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod cost;
 mod harness;
 mod http1;
 mod http2;
@@ -18,4 +19,5 @@ mod rates;
 mod routing;
 mod smuggling;
 mod tls;
+mod tokens;
 mod websocket;

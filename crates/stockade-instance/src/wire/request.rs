@@ -215,6 +215,9 @@ fn cf(client: &Client, version: Version) -> String {
     if let Some(key) = &client.api_key {
         let _ = write!(out, ",\"apiKey\":{key}");
     }
+    if let Some(token) = &client.token {
+        let _ = write!(out, ",\"jwt\":{token}");
+    }
     out.push('}');
     out
 }

@@ -7,6 +7,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use stockade_config::ClientAddress;
 use stockade_gateway::{AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord};
 use strum::VariantArray as _;
 use tracing::Level;
@@ -112,10 +113,42 @@ impl GatewayObserver {
     }
 }
 
+/// Whether a refusal is about who the client is and what it may use.
+fn is_audited(refusal: Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::ApiKey
+            | Refusal::Token
+            | Refusal::Scope
+            | Refusal::ApiKeyGuesses
+            | Refusal::RateLimit
+            | Refusal::ClientCertificate
+    )
+}
+
 impl Observer for GatewayObserver {
     fn request(&self, record: &AccessRecord) {
         self.count(record);
         let policy = self.logs.policy.load();
+        if let (Outcome::Refused(refusal), Some(route)) = (record.outcome, &record.refused_by)
+            && is_audited(refusal)
+        {
+            let address = policy
+                .access
+                .as_ref()
+                .map_or(ClientAddress::Full, |access| access.client_address);
+            self.logs
+                .audit
+                .of_client(route, refusal.name(), |mut audited| {
+                    if let Some(client) = shown(record.client, address) {
+                        audited = audited.text("client", &client);
+                    }
+                    match record.api_key {
+                        Some(key) => audited.text("key", &key.to_string()),
+                        None => audited,
+                    }
+                });
+        }
         let Some(access) = &policy.access else {
             return;
         };

@@ -226,6 +226,7 @@ impl Server {
             }),
             Box::new(KeysSubsystem {
                 open: Arc::clone(&keys),
+                logs: Arc::clone(&logs),
             }),
             Box::new(Counting::default()),
             Box::new(MetricsListener::new(health)),
@@ -405,7 +406,7 @@ impl Server {
     async fn close_audit(&self) {
         let audit = &self.logs.audit;
         audit.record(|| Record::new("server_stopped"));
-        let last = audit.replace(None);
+        let last = audit.close();
         let closing = tokio::task::spawn_blocking(move || drop(last));
         if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
             tracing::warn!("the audit log took too long to close; what was confirmed is safe");

@@ -78,8 +78,11 @@ fn table(next: &Running, directory: &Arc<Directory>) -> Result<RouteTable, Serve
         plan::gateway::route(site, &mut route);
         route.client = plan::tls::rule(config, site);
         if let Some(auth) = &site.auth {
-            // Without the keys nothing is let in: there is no server then.
-            let keys = next.keys.clone().ok_or(ServeError::Fixed("api_keys"))?;
+            let keys = match plan::gateway::accepts_keys(site) {
+                // Without the keys nothing is let in: there is no server then.
+                true => Some(next.keys.clone().ok_or(ServeError::Fixed("api_keys"))?),
+                false => None,
+            };
             route.api_key = Some(Arc::new(plan::gateway::key_rule(&site.name, auth, keys)?));
         }
         if let Some(counters) = &next.counters {

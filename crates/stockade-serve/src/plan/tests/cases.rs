@@ -219,6 +219,11 @@ pub(super) fn cases() -> Vec<Case> {
     let client = || json!({"mode": "required", "ca": "a.pem"});
     let of_audit = |path, value| change(path, value).with("audit.folder", json!("./audit"));
     let of_auth = |path, value| change(path, value).with("instances.web.auth", json!({}));
+    let jwt = || json!({"jwks": "jwks.json", "algorithms": ["EdDSA"]});
+    let of_jwt = |key: &str, value| {
+        let path = format!("instances.web.auth.jwt.{key}");
+        change(path, value).with("instances.web.auth", json!({"jwt": jwt()}))
+    };
     let limit = || json!({"requests": "5/m"});
     let of_limit = |key: &str, value| {
         let path = format!("instances.web.rate_limits.0.{key}");
@@ -257,6 +262,18 @@ pub(super) fn cases() -> Vec<Case> {
         of_auth("instances.web.auth.api_key.scopes", json!(["orders"])),
         of_auth("instances.web.auth.api_key.methods", json!({"DELETE": ["admin"]})),
         of_auth("instances.web.auth.api_key.paths", json!({"/reports/*": ["reports"]})),
+        of_auth("instances.web.auth.api_key", json!(true))
+            .with("instances.web.auth", json!({"client_certificate": true})),
+        of_auth("instances.web.auth.jwt", jwt()),
+        of_auth("instances.web.auth.client_certificate", json!(true)),
+        of_auth("instances.web.auth.client_certificate.subjects", json!(["CN=a"])),
+        of_auth("instances.web.auth.client_certificate.san", json!(["DNS:a.example"])),
+        of_jwt("jwks", json!("other.json")),
+        of_jwt("algorithms", json!(["EdDSA", "ES256"])),
+        of_jwt("issuer", json!("https://i.example")),
+        of_jwt("audience", json!(["web"])),
+        of_jwt("leeway", json!("5s")),
+        of_jwt("claims", json!({"role": "admin"})),
         // What clients may use over time.
         change("rate_limits", json!([limit()])),
         change("defaults.rate_limits", json!([limit()])),

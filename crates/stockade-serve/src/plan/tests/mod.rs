@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use stockade_auth::{Keys, Pepper};
 use stockade_broker::Secrets;
 use stockade_config::{Config, Listener};
@@ -68,7 +68,7 @@ const USED: [(&str, &str); 23] = [
     ),
     (
         include_str!("../../subsystem/keys.rs"),
-        "Keys::open(&place.path, pepper)",
+        "Keys::open_reporting(&place.path, pepper, report)",
     ),
     (
         include_str!("../../subsystem/counting.rs"),
@@ -195,7 +195,9 @@ fn made(config: &Config) -> String {
         let counters = std::sync::Arc::new(stockade_limits::Counters::new(16, [7; 16]));
         add(&gateway::rate_limits(config, site, &counters));
         let rule = site.auth.as_ref();
-        add(&rule.map(|auth| gateway::key_rule(&site.name, auth, no_keys()).unwrap()));
+        add(&rule.map(|auth| {
+            gateway::key_rule(&site.name, auth, auth.api_key.as_ref().map(|_| no_keys())).unwrap()
+        }));
         let (plain, kept) = grants::secrets(site).unwrap();
         add(&kept);
         let env = instance::environment(
@@ -269,6 +271,13 @@ fn every_key_changes_what_is_made_of_the_file() {
         let path = folder.path().join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, file).unwrap();
+    }
+    // Public keys of two issuers.
+    for (file, letter) in [("jwks.json", "A"), ("other.json", "B")] {
+        let key = json!({"kty": "OKP", "crv": "Ed25519", "x": letter.repeat(43)});
+        let point = json!({"kty": "EC", "crv": "P-256", "x": "A".repeat(43), "y": "A".repeat(43)});
+        let set = json!({"keys": [key, point]}).to_string();
+        std::fs::write(folder.path().join(file), set).unwrap();
     }
     let schema = stockade_config::schema();
     let mut changed = BTreeSet::new();
