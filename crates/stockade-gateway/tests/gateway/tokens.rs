@@ -6,14 +6,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Frame;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use stockade_auth::{JwtAlgorithm, JwtOptions, JwtVerifier};
 use stockade_gateway::{
     KeyRule, LimitBy, Limits, Pattern, RateRule, Refusal, Route, RouteLimits, Unit,
 };
-use stockade_http::{Body, Client};
+use stockade_http::{Body, BoxError, Client};
 use stockade_limits::{Allowance, Counters, Period};
 
 use crate::harness::*;
@@ -189,15 +191,8 @@ async fn token_that_expires_cuts_the_streams_that_it_opened() {
         ..KeyStore::new().rule()
     };
     let target = |_: Request<Body>| async {
-        let (sender, receiver) = tokio::sync::mpsc::channel::<()>(1);
         // Sends nothing, and never ends by itself.
-        let stream = futures_util::stream::unfold((sender, receiver), |mut state| async move {
-            state.1.recv().await;
-            None::<(
-                Result<http_body::Frame<bytes::Bytes>, stockade_http::BoxError>,
-                _,
-            )>
-        });
+        let stream = futures_util::stream::pending::<Result<Frame<Bytes>, BoxError>>();
         Response::new(http_body_util::StreamBody::new(stream).boxed_unsync())
     };
     let mut route = Route::new("shop", vec![Pattern::any()], Arc::new(target));
