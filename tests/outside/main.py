@@ -17,7 +17,7 @@ from importlib import metadata
 
 from server import ROOT, Server
 
-QUICK = ["http1", "http2", "websocket", "curl", "drivers"]
+QUICK = ["http1", "http2", "websocket", "curl", "drivers", "admin"]
 ALL = [*QUICK, "load", "slow", "smuggle", "wallets"]
 TITLES = {
     "http1": "HTTP/1.1 by hand, over a socket",
@@ -25,6 +25,7 @@ TITLES = {
     "websocket": "WebSocket frame by frame, python `wsproto`",
     "curl": "`curl`",
     "drivers": "Clients of npm in sites",
+    "admin": "The admin API: `schemathesis`",
     "load": "`h2load` and `wrk`",
     "slow": "`slowhttptest`",
     "smuggle": "`smugglex`",
@@ -91,7 +92,7 @@ def versions():
             continue
         number = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
         named.append(f"{tool} {number.group(0)}" if number else tool)
-    named += [f"{name} {metadata.version(name)}" for name in ("h2", "hyperframe", "wsproto")]
+    named += [f"{name} {metadata.version(name)}" for name in ("h2", "hyperframe", "wsproto", "schemathesis")]
     return ", ".join([*named, "smugglex 0.4.0"])
 
 

@@ -76,8 +76,11 @@ pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
 fn problem(description: &str) -> Response {
     let schema = Ref::from_schema_name(Problem::name());
     let content = ContentBuilder::new().schema(Some(schema)).build();
+    // What is not a request of HTTP as it must be is answered before the API is reached.
+    let text = ContentBuilder::new().schema(Some(String::schema())).build();
     ResponseBuilder::new()
         .description(description)
         .content("application/problem+json", content)
+        .content("text/plain", text)
         .build()
 }

@@ -11,7 +11,7 @@
 //! 2. A request that can change something is recorded in the audit log, on the disk, before its handler runs. Where the
 //!    audit log cannot be written, nothing is changed.
 //! 3. What a handler holds of a request is bounded in size, and in the time for which it waits for it.
-//! 4. Every answer that is not a success is problem+json (RFC 9457).
+//! 4. Every answer of a handler that is not a success is problem+json (RFC 9457).
 //! 5. The listener has connections and limits of its own: nothing that its clients do takes a place of the sites' clients.
 
 mod api;
@@ -30,6 +30,8 @@ mod time;
 
 pub(crate) use api::Admin;
 pub use client::{AdminClient, AdminResponse, AskError};
-pub(crate) use command::{Command, Commands, Configure, ConfigureError, Configured};
+pub(crate) use command::{
+    Command, Commands, Configure, ConfigureError, Configured, Deploy, DeployChange, DeployRefusal,
+};
 pub(crate) use entrance::{AdminTarget, answer_local};
 pub(crate) use router::router;
