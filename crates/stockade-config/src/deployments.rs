@@ -2,9 +2,14 @@
 
 use std::path::PathBuf;
 
+use stockade_http::{Host, HostPattern};
+
+use crate::diagnostic::shown;
 use crate::fields::Fields;
-use crate::keys::{NEW, integer, size, text};
+use crate::keys::{HOST, NEW, integer, size, text};
 use crate::section::{Record, section};
+use crate::tree::Message;
+use crate::url;
 
 section! {
     /// Uploaded code: versions of the code of instances that the admin API takes, and that get requests in place of the
@@ -16,7 +21,22 @@ section! {
         pub keep: usize = integer(1, 1000).default("20"),
         /// Size of the files of one version.
         pub max_bundle: u64 = size(1 << 10, 256 << 20).default("32mb"),
+        /// The domain of previews. Each version answers at `VERSION.INSTANCE.` before this domain, to those that
+        /// the instance lets in. Names of the domain must lead here, and have a certificate where there is TLS.
+        pub preview_domain: Option<String> = text(HOST).like(&["preview.example.com"]) => preview_domain,
     }
+}
+
+fn preview_domain(fields: &Fields<'_>) -> Option<String> {
+    fields.value("preview_domain", |reader, value, kind| {
+        reader.parsed(value, kind, |text| match url::host(text)? {
+            HostPattern::Exact(Host::Name(name)) => Ok(name),
+            _ => Err(Message::allowed(
+                format!("{:?} is not the name of one host", shown(text)),
+                "a name, as preview.example.com",
+            )),
+        })
+    })
 }
 
 /// Reads `deployments` of the file.

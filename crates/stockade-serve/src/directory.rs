@@ -197,6 +197,18 @@ async fn answer(site: &Answering, request: Request<Body>) -> Result<Response<Bod
     }
 }
 
+/// Answers a client.
+pub(crate) async fn respond(site: &Answering, request: Request<Body>) -> Response<Body> {
+    match answer(site, request).await {
+        Ok(response) => response,
+        Err(error) => {
+            let mut problem = Problem::new(error.status(), error.public_message());
+            problem.retry_after = error.retry_after();
+            problem.into_response()
+        }
+    }
+}
+
 /// Why another site did not answer. An error that a handler of that site threw reaches the caller: both belong to the
 /// operator who bound them.
 fn site_error(site: &str, error: FetchError) -> GuestError {
@@ -253,19 +265,11 @@ impl Target for SiteTarget {
                 return Problem::new(StatusCode::SERVICE_UNAVAILABLE, gone).into_response();
             };
             let secure = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
-            match answer(&share.answering, request).await {
-                Ok(mut response) => {
-                    if new {
-                        set_cookie(&mut response, &share.version, secure);
-                    }
-                    response
-                }
-                Err(error) => {
-                    let mut problem = Problem::new(error.status(), error.public_message());
-                    problem.retry_after = error.retry_after();
-                    problem.into_response()
-                }
+            let mut response = respond(&share.answering, request).await;
+            if new {
+                set_cookie(&mut response, &share.version, secure);
             }
+            response
         })
     }
 }

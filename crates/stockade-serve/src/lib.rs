@@ -25,6 +25,7 @@ mod log;
 mod metrics;
 mod observe;
 mod plan;
+mod previews;
 mod running;
 mod server;
 mod services;

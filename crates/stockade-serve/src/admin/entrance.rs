@@ -163,6 +163,8 @@ fn enter(admin: &Admin, request: &Request<Body>) -> Result<Option<Entered>, ApiE
     };
     // No instance has this name: a key that is `admin` at one instance is not let in.
     if !granted.scopes().include(SCOPE, "") {
+        // It is a wrong key here, and its client must not fill the audit log.
+        keys.failures().failed(address, now);
         refused("scope");
         let challenge = "Bearer realm=\"admin\", error=\"insufficient_scope\", scope=\"admin\"";
         let detail = "The API key does not have the scope admin.";

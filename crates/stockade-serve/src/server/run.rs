@@ -37,6 +37,7 @@ use crate::observe::{
     Auditor, EgressMetrics, GatewayMetrics, GatewayObserver, GrantMetrics, HandleGauges, Logs,
 };
 use crate::plan;
+use crate::previews::Previews;
 use crate::running::Snapshot;
 use crate::site::SiteContext;
 use crate::subsystem::{
@@ -228,14 +229,19 @@ impl Server {
             router: admin::router(&admin),
         };
         let directory = Arc::new(Directory::default());
-        let context = SiteContext {
+        let context = Arc::new(SiteContext {
             supervisor: supervisor.clone(),
             brokers: Brokers::new(egress.clone()),
             grants,
             directory: Arc::clone(&directory),
             metrics: sites,
             logs: Arc::clone(&logs),
-        };
+        });
+        let previews = Previews::new(
+            Arc::clone(&context),
+            Arc::clone(&running),
+            Arc::clone(&deployments),
+        );
         let subsystems: Vec<Box<dyn Subsystem>> = vec![
             Box::new(Auditing {
                 logs: Arc::clone(&logs),
@@ -263,6 +269,7 @@ impl Server {
             Box::new(Listeners {
                 gateway: gateway.clone(),
                 directory,
+                previews,
             }),
         ];
         Ok(Self {

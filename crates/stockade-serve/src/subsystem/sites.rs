@@ -18,7 +18,7 @@ use crate::running::{Running, SiteTraffic};
 use crate::site::{MadeWith, Site, SiteContext, grants_folder};
 
 pub(crate) struct Sites {
-    pub(crate) context: SiteContext,
+    pub(crate) context: Arc<SiteContext>,
     pub(crate) egress: Arc<EgressMetrics>,
     pub(crate) grants: Arc<GrantMetrics>,
     pub(crate) drains: Drains,

@@ -191,6 +191,38 @@ fn requests_are_split_and_clients_stay_with_their_version() {
 }
 
 #[test]
+fn version_without_requests_answers_at_its_preview_host() {
+    let config = config().replace(
+        "deployments: true",
+        "deployments: {preview_domain: preview.localhost}",
+    );
+    let server = Server::start(&config, &files());
+    version_folder(&server, "1");
+    run(async {
+        let uploaded = done(&server, &["deploy", "1", "--percent", "0", "--json"]);
+        let uploaded: Value = serde_json::from_str(&uploaded).unwrap();
+        let version = uploaded["version"].as_str().unwrap();
+        let of = async |host: &str| send(server.address(), get(host, "/")).await;
+        let host = format!("{version}.site.preview.localhost");
+        assert_eq!(of(&host).await.text(), "v1");
+        assert_eq!(text(&server).await, "file");
+        for host in [
+            "0000000000000000.site.preview.localhost",
+            "file.site.preview.localhost",
+            "x.y.site.preview.localhost",
+        ] {
+            assert_eq!(of(host).await.status, 404, "{host}");
+        }
+        // Once it gets requests, it is the same code that runs.
+        done(&server, &["deploy", "1"]);
+        assert_eq!(
+            (of(&host).await.text(), text(&server).await),
+            ("v1".to_owned(), "v1".to_owned())
+        );
+    });
+}
+
+#[test]
 fn bundles_that_lead_elsewhere_are_refused() {
     let server = Server::start(&config(), &files());
     let path = "/v1/instances/site/versions";

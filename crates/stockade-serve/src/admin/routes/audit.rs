@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use stockade_audit::{AuditError, Filter, Lines};
+use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::admin::Admin;
@@ -19,6 +20,9 @@ const LIMIT: u32 = 100;
 
 /// The most lines of an answer.
 const MAX_LIMIT: u32 = 1000;
+
+/// Searches at the same time: each reads the whole log, on a thread that others need too.
+static SEARCHES: Semaphore = Semaphore::const_new(2);
 
 /// Which lines are wanted.
 #[derive(Deserialize, IntoParams)]
@@ -85,9 +89,14 @@ pub(crate) async fn search(
             .transpose()?,
         text: wanted.text,
     };
+    let busy = || ApiError::unavailable("other searches run").retry_after(Duration::from_secs(1));
+    let place = SEARCHES.try_acquire().map_err(|_| busy())?;
     let folder = open.options.folder.clone();
-    let reading =
-        tokio::task::spawn_blocking(move || latest(Lines::of(&folder), &filter, limit as usize));
+    let reading = tokio::task::spawn_blocking(move || {
+        // Given back when the thread is free, whether or not the client has waited.
+        let _place = place;
+        latest(Lines::of(&folder), &filter, limit as usize)
+    });
     let found = reading.await.map_err(|error| ApiError::internal(&error))?;
     found.map(Json).map_err(|error| ApiError::internal(&error))
 }

@@ -232,6 +232,7 @@ pub(super) fn cases() -> Vec<Case> {
         change("deployments", json!(true)),
         of_deployments("deployments.folder", json!("./other")),
         of_deployments("deployments.keep", json!(3)),
+        of_deployments("deployments.preview_domain", json!("preview.example.com")),
         of_deployments("deployments.max_bundle", json!("1mb")),
         change("admin", json!(true)),
         of_admin("admin.listen", json!("127.0.0.1:9902")),

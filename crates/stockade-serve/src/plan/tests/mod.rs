@@ -47,7 +47,7 @@ fn read(folder: &Path, text: &Value) -> Config {
 }
 
 /// What is used where it stands in the configuration: in which file, by which words.
-const USED: [(&str, &str); 27] = [
+const USED: [(&str, &str); 28] = [
     (
         include_str!("../../server/run.rs"),
         "Control::listen(&loaded.config.control, admin::router(&server.admin))",
@@ -81,6 +81,10 @@ const USED: [(&str, &str); 27] = [
     (
         include_str!("../../server/run.rs"),
         "let folder = settings.folder.clone();",
+    ),
+    (
+        include_str!("../../subsystem/gateway.rs"),
+        "settings.preview_domain.as_deref()",
     ),
     (
         include_str!("../../server/deploy.rs"),
