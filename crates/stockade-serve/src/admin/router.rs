@@ -38,7 +38,7 @@ fn described() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(routes::versions::show))
         .routes(routes!(routes::deployment::show, routes::deployment::set))
         .routes(routes!(routes::deployment::roll_back))
-        .routes(routes!(routes::routes::list))
+        .routes(routes!(routes::table::list))
         .routes(routes!(routes::config::show, routes::config::apply))
         .routes(routes!(routes::config::validate))
         .routes(routes!(routes::config::diff))

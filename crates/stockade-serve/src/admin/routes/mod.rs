@@ -12,6 +12,6 @@ pub(crate) mod keys;
 pub(crate) mod mirrors;
 pub(crate) mod openapi;
 pub(crate) mod reload;
-pub(crate) mod routes;
 pub(crate) mod status;
+pub(crate) mod table;
 pub(crate) mod versions;
