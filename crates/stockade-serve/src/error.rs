@@ -12,7 +12,7 @@ use stockade_state::{KeyError, OpenError, StateError};
 use stockade_transpile::{ModuleError, ModuleFilesError};
 
 use crate::control::ControlError;
-use crate::log::Destination;
+use crate::log::{Destination, LogError};
 use crate::tls::CertificatesError;
 
 /// Why there is no server, or no new configuration.
@@ -140,11 +140,12 @@ impl ServeError {
         }
     }
 
-    pub(crate) fn log(destination: Destination, source: std::io::Error) -> Self {
-        let path = match destination {
+    pub(crate) fn log(error: LogError) -> Self {
+        let path = match error.destination {
             Destination::File(path) => path,
             Destination::StandardError => "standard error".into(),
         };
+        let source = error.source;
         Self::Log { path, source }
     }
 }

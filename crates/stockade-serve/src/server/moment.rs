@@ -36,7 +36,7 @@ impl Collector for Moment {
             encoder,
             "stockade_log_lines_dropped",
             "Lines of the log that came faster than they could be written",
-            self.logs.log.sink.dropped_in_all(),
+            self.logs.log.dropped_in_all(),
         )?;
         if let Some(audit) = self.logs.audit.status() {
             write_counter(

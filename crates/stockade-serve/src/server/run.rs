@@ -102,7 +102,7 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
     server.close_state().await;
     tracing::info!(?stopped, "stopped");
     server.close_audit().await;
-    server.logs.log.sink.flush();
+    server.logs.log.flush();
     Ok(stopped)
 }
 
@@ -157,13 +157,11 @@ async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
 impl Server {
     /// Makes all parts; none is in use before the first configuration is applied.
     fn new(options: ServeOptions, config: &Config) -> Result<Self, ServeError> {
-        let log_options = plan::logging::options(config);
-        let log = Log::start(&log_options)
-            .map_err(|source| ServeError::log(log_options.destination, source))?;
+        let log = Log::start(&plan::logging::options(config)).map_err(ServeError::log)?;
         let logs = Arc::new(Logs {
             log,
             audit: Auditor::default(),
-            policy: ArcSwap::from_pointee(log_policy(config)?),
+            policy: ArcSwap::from_pointee(log_policy(config)),
         });
         let sandbox = SandboxOptions {
             threads: options.threads,
@@ -361,7 +359,7 @@ impl Server {
     async fn fulfil(&mut self, wanted: Wanted, watch: &mut Watch) {
         match wanted {
             Wanted::Signal => {
-                self.logs.reopen();
+                self.logs.log.reopen();
                 let _ = self.reload("signal", watch).await;
             }
             Wanted::File => {

@@ -317,7 +317,7 @@ pub(super) fn cases() -> Vec<Case> {
         change("limits.websocket_pong", json!("5s")),
         // Logs.
         change("logging.level", json!("warn")),
-        change("logging.format", json!("json")),
+        change("logging.format", json!("text")),
         change("logging.file", json!("./log")),
         change("logging.access", json!(false)),
         change("logging.access.file", json!("./access")),

@@ -47,7 +47,7 @@ fn read(folder: &Path, text: &Value) -> Config {
 }
 
 /// What is used where it stands in the configuration: in which file, by which words.
-const USED: [(&str, &str); 22] = [
+const USED: [(&str, &str); 21] = [
     (
         include_str!("../../server/run.rs"),
         "Control::listen(&loaded.config.control, keys)",
@@ -73,10 +73,6 @@ const USED: [(&str, &str); 22] = [
     (
         include_str!("../../subsystem/metrics_listener.rs"),
         "StatusListener::start(metrics.listen, metrics.path.clone()",
-    ),
-    (
-        include_str!("../../subsystem/logging.rs"),
-        "access.file.as_ref()",
     ),
     (
         include_str!("../../subsystem/logging.rs"),
