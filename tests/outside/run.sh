@@ -54,10 +54,10 @@ if ! cmp -s "$drivers/package-lock.json" "$cache/drivers/installed.json"; then
   cp "$drivers/package-lock.json" "$cache/drivers/installed.json"
 fi
 
-if ! [[ -e $cache/venv/ready-2 ]]; then
+if ! [[ -e $cache/venv/ready-3 ]]; then
   python3 -m venv "$cache/venv"
   "$cache/venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
-  touch "$cache/venv/ready-2"
+  touch "$cache/venv/ready-3"
 fi
 if [[ " $* " != *" --quick "* ]] && ! command -v smugglex >/dev/null && ! [[ -x $cache/bin/smugglex ]]; then
   (cd / && cargo install --quiet --locked --root "$cache" --version 0.4.0 smugglex) ||

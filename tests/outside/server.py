@@ -61,6 +61,7 @@ class Server:
             "metrics": {"listen": f"127.0.0.1:{self.metrics}"},
             "logging": {"level": "warn", "access": False, "file": str(self.folder / "log.txt")},
         }
+        config.update(self.more_settings())
         path = self.folder / "stockade.yaml"
         path.write_text(json.dumps(config))
         self.output = open(self.folder / "output.txt", "wb")
@@ -83,6 +84,10 @@ class Server:
 
     def more_instances(self):
         """Further entries of `instances`."""
+        return {}
+
+    def more_settings(self):
+        """Further keys of the configuration."""
         return {}
 
     def __exit__(self, *_):

@@ -72,6 +72,9 @@ pub enum ServeError {
     /// The pepper of the API keys.
     #[error("cannot open the API keys: {0}")]
     Pepper(#[from] PepperError),
+    /// Traces.
+    #[error("requests cannot be traced: {0}")]
+    Tracing(#[from] TracingError),
     /// What cannot change while the server runs.
     #[error("{0} cannot change while the server runs\n  fix: restart it")]
     Fixed(&'static str),
@@ -106,6 +109,27 @@ pub enum ControlError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+/// Why requests cannot be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum TracingError {
+    /// A variable of OpenTelemetry.
+    #[error("the environment variable {name} cannot be used; it takes {allowed}")]
+    Variable {
+        /// Which.
+        name: String,
+        /// What it can be.
+        allowed: &'static str,
+    },
+    /// A header for the collector.
+    #[error(
+        "the value of tracing.headers.{0} is not one of a header\n  fix: give it one line of printable ASCII"
+    )]
+    Header(String),
+    /// What the configuration says cannot be used.
+    #[error(transparent)]
+    Options(#[from] stockade_trace::TraceError),
 }
 
 /// Why a site cannot be made.

@@ -11,7 +11,10 @@ use prometheus_client::registry::Registry;
 use stockade_gateway::{AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord};
 use strum::VariantArray as _;
 
-use super::{Logs, shown, shown_query};
+use stockade_config::ClientAddress;
+use stockade_trace::{RequestSpan, Value};
+
+use super::{LogPolicy, Logs, shown, shown_query};
 use crate::log::{self, milliseconds, target};
 use crate::metrics::{Reason, SiteTable, counter};
 
@@ -117,6 +120,9 @@ impl Observer for GatewayObserver {
     fn request(&self, record: &AccessRecord) {
         self.count(record);
         let policy = self.logs.policy.load();
+        if let Some(trace) = record.trace.as_ref().filter(|trace| trace.is_recorded()) {
+            trace.end_request(span(record, &policy));
+        }
         let Some(access) = &policy.access else {
             return;
         };
@@ -136,6 +142,8 @@ impl Observer for GatewayObserver {
         let served = record.served_by.as_ref();
         let tls = record.tls.as_deref();
         let certificate = tls.and_then(|tls| tls.certificate.as_ref());
+        let trace = record.trace.as_ref();
+        let trace = trace.filter(|trace| trace.is_recorded());
         let refused = match record.outcome {
             Outcome::Refused(refusal) => Some(refusal.name()),
             _ => None,
@@ -165,6 +173,7 @@ impl Observer for GatewayObserver {
             certificate = certificate.map(|certificate| &*certificate.fingerprint_sha256),
             outcome = (record.outcome != Outcome::Complete).then(|| record.outcome.name()),
             refused,
+            trace_id = trace.map(|trace| tracing::field::display(trace.trace_id())),
             "header.*" = headers.as_deref(),
         );
     }
@@ -207,6 +216,56 @@ impl Observer for GatewayObserver {
             code = record.code,
             by_client = record.by_client,
         );
+    }
+}
+
+/// The span of a request, by the semantic conventions for HTTP servers. It has as much of the client's address as access
+/// lines have, and no query.
+fn span(record: &AccessRecord, policy: &LogPolicy) -> RequestSpan {
+    let method = match record.method.as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => known,
+        _ => "HTTP",
+    };
+    let mut attributes: Vec<(&'static str, Value)> = vec![
+        ("http.request.method", record.method.to_string().into()),
+        ("url.scheme", record.scheme.into()),
+        ("url.path", record.path.clone().into()),
+        (
+            "http.response.status_code",
+            i64::from(record.status.as_u16()).into(),
+        ),
+        (
+            "network.protocol.version",
+            protocol(record.version).trim_start_matches("HTTP/").into(),
+        ),
+        ("stockade.request_id", Arc::clone(&record.request_id).into()),
+    ];
+    let access = policy.access.as_ref();
+    let addresses = access.map_or(ClientAddress::None, |access| access.client_address);
+    if let Some(client) = shown(record.client, addresses) {
+        attributes.push(("client.address", client.into()));
+    }
+    if let Some(host) = &record.host {
+        attributes.push(("server.address", host.clone().into()));
+    }
+    if let Some(route) = &record.route {
+        attributes.push(("stockade.instance", Arc::clone(route).into()));
+    }
+    if let Some(served) = &record.served_by {
+        attributes.push(("stockade.mirror", i64::from(served.mirror).into()));
+    }
+    if record.outcome != Outcome::Complete {
+        attributes.push(("stockade.outcome", record.outcome.name().into()));
+    }
+    RequestSpan {
+        name: match &record.route {
+            Some(route) => format!("{method} {route}"),
+            None => method.to_owned(),
+        },
+        start: record.started,
+        duration: record.duration,
+        failed: record.status.is_server_error(),
+        attributes,
     }
 }
 

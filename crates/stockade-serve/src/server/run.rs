@@ -14,6 +14,7 @@ use stockade_grants::Grants;
 use stockade_limits::{IsolateOptions, Isolation, SandboxOptions};
 use stockade_state::Store;
 use stockade_supervisor::Supervisor;
+use stockade_trace::TraceCounts;
 use stockade_transpile::ModuleFiles;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -38,7 +39,7 @@ use crate::running::Snapshot;
 use crate::site::{self, SiteContext};
 use crate::subsystem::{
     self, AdminListener, Auditing, Certificates, Change, Drains, KeysSubsystem, Listeners, Logging,
-    MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem, log_policy,
+    MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem, TracingSubsystem, log_policy,
 };
 use crate::tls::TlsMetrics;
 
@@ -189,8 +190,10 @@ impl Server {
         let observer = GatewayObserver::new(Arc::clone(&logs), gateway_metrics, Arc::clone(&sites));
         let gateway = Gateway::new(Arc::new(observer));
         let running = Snapshot::default();
+        let traces = Arc::new(TraceCounts::default());
         registry.register_collector(Box::new(Moment {
             gateway: gateway.clone(),
+            traces: Arc::clone(&traces),
             logs: Arc::clone(&logs),
             running: Arc::clone(&running),
         }));
@@ -242,6 +245,7 @@ impl Server {
             Box::new(KeysSubsystem {
                 open: Arc::clone(&keys),
             }),
+            Box::new(TracingSubsystem { counts: traces }),
             Box::new(MetricsListener::new(health)),
             Box::new(AdminListener::new(admin_target)),
             // Needs the state that is open, and is what the routes lead to.
@@ -402,6 +406,9 @@ impl Server {
             self.drains.retire(Arc::clone(site), left, false);
         }
         self.drains.wait().await;
+        if let Some(traced) = running.as_ref().and_then(|running| running.traced.as_ref()) {
+            traced.tracing.flush(plan::tracing::FLUSH_TIMEOUT).await;
+        }
         if cut == 0 {
             Stopped::Drained
         } else {

@@ -151,7 +151,7 @@ fn listener_lets_in_keys_with_the_scope_admin_only() {
         // What is not there is not shown to strangers either.
         assert_eq!(ask(&server, "GET", "/v1/none", &[]).await.status, 401);
         let bearer = format!("Bearer {admin}");
-        let there = |path| ask(&server, "GET", path, &[("authorization", &bearer)]);
+        let there = async |path| ask(&server, "GET", path, &[("authorization", &bearer)]).await;
         let none = there("/v1/none").await;
         assert_eq!((none.status, &none.json()["status"]), (404, &json!(404)));
         let method = ask(

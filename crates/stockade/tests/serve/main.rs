@@ -36,4 +36,8 @@ mod signer;
 mod site;
 mod sql;
 mod targets;
+#[path = "../../../stockade-trace/tests/receiver/mod.rs"]
+#[expect(dead_code, reason = "the tests of traces use more of it")]
+mod trace_receiver;
+mod traced;
 mod tunnel;

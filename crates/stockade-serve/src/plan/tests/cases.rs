@@ -320,6 +320,18 @@ pub(super) fn cases() -> Vec<Case> {
         change("limits.websocket_rate", json!(5)),
         change("limits.websocket_ping", json!("5s")),
         change("limits.websocket_pong", json!("5s")),
+        // Traces.
+        change("tracing", json!(true)),
+        change("tracing.endpoint", json!("http://127.0.0.1:9/")),
+        change("tracing.protocol", json!("grpc")),
+        change("tracing.headers", json!({"x-token": "1"})),
+        change("tracing.ca", json!("./a.pem")),
+        change("tracing.timeout", json!("1s")),
+        change("tracing.sampling", json!(0.5)),
+        change("tracing.parents", json!("nobody")),
+        change("tracing.service_name", json!("own")),
+        change("tracing.attributes", json!({"a": "b"})),
+        change("tracing.queue", json!(64)),
         // Logs.
         change("logging.level", json!("warn")),
         change("logging.format", json!("text")),

@@ -15,7 +15,7 @@ use stockade_config::{Config, Listener};
 use stockade_http::Body;
 use stockade_transpile::ModuleFiles;
 
-use super::{egress, gateway, grants, instance, logging, sockets};
+use super::{egress, gateway, grants, instance, logging, sockets, tracing};
 use cases::{EXEMPT, FILES, cases};
 
 /// Puts a value where the keys lead, and sections on the way where there are none.
@@ -145,6 +145,10 @@ fn no_keys() -> Keys {
 fn made(config: &Config) -> String {
     let mut out = String::new();
     let mut add = |made: &dyn std::fmt::Debug| writeln!(out, "{made:?}").unwrap();
+    if let Some(config) = &config.tracing {
+        add(&tracing::options(config, |_| None));
+        add(&tracing::parents(config));
+    }
     add(&gateway::limits(&config.limits));
     add(&gateway::listeners(config));
     let taken = |one: &Listener| {
