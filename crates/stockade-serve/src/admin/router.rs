@@ -31,6 +31,9 @@ fn described() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(routes::instances::list))
         .routes(routes!(routes::instances::show))
         .routes(routes!(routes::keys::refresh))
+        .routes(routes!(routes::logs::logs))
+        .routes(routes!(routes::logs::events))
+        .routes(routes!(routes::history::history))
         .routes(routes!(routes::audit::search))
 }
 

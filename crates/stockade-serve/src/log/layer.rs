@@ -11,7 +11,8 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-use super::line::{Format, Line};
+use super::line::{Format, Line, now};
+use super::recent::Recent;
 use super::sink::Sink;
 use super::terminal::{self, Said};
 
@@ -61,6 +62,7 @@ pub(super) struct Lines {
     pub(super) sink: Sink,
     /// Where events of [`target::ACCESS`] go, if not with all others.
     pub(super) access: Arc<ArcSwapOption<Sink>>,
+    pub(super) recent: Recent,
 }
 
 fn wanted(metadata: &Metadata<'_>) -> bool {
@@ -98,47 +100,58 @@ impl<S: Subscriber> Layer<S> for Lines {
         if metadata.target() == target::ACCESS
             && let Some(sink) = &*self.access.load()
         {
-            return write(sink, event);
+            return self.write(sink, event);
         }
-        write(&self.sink, event);
+        self.write(&self.sink, event);
     }
 }
 
-/// Writes the line of an event.
-fn write(sink: &Sink, event: &Event<'_>) {
+impl Lines {
+    /// Writes the line of an event, and keeps it for a while.
+    fn write(&self, sink: &Sink, event: &Event<'_>) {
+        let metadata = event.metadata();
+        // An event that was given no name has its place in the source for one.
+        let name = match metadata.name() {
+            place if place.starts_with("event ") => "log",
+            given => given,
+        };
+        let level = *metadata.level();
+        let Some(json) = line(event, name, true) else {
+            return;
+        };
+        match sink.format() {
+            Format::Json => sink.add(&json),
+            Format::Text => {
+                if let Some(text) = line(event, name, false) {
+                    sink.add(&text);
+                }
+            }
+            Format::Terminal { colours } => {
+                let (mut said, origin) = record(event, Said::default());
+                said.message = origin.message;
+                sink.add(&terminal::line(colours, &now(), level, name, said));
+            }
+        }
+        self.recent.add(level, name, &json);
+    }
+}
+
+/// The line of an event as JSON or as text, unless it says nothing to an operator.
+fn line(event: &Event<'_>, name: &str, json: bool) -> Option<String> {
     let metadata = event.metadata();
-    // An event that was given no name has its place in the source for one.
-    let name = match metadata.name() {
-        place if place.starts_with("event ") => "log",
-        given => given,
-    };
-    let level = *metadata.level();
-    let line = match sink.format() {
-        Format::Terminal { colours } => {
-            let (mut said, origin) = record(event, Said::default());
-            if is_noise(origin.module(metadata), level) {
-                return;
-            }
-            said.message = origin.message;
-            terminal::line(colours, level, name, said)
-        }
-        format @ (Format::Json | Format::Text) => {
-            let line = Line::new(format == Format::Json, level, name);
-            let (mut line, origin) = record(event, line);
-            let module = origin.module(metadata);
-            if is_noise(module, level) {
-                return;
-            }
-            if !target::NAMED.contains(&metadata.target()) {
-                line.text("module", module);
-            }
-            if !origin.message.is_empty() {
-                line.text("message", &origin.message);
-            }
-            line.finish()
-        }
-    };
-    sink.add(&line);
+    let line = Line::new(json, *metadata.level(), name);
+    let (mut line, origin) = record(event, line);
+    let module = origin.module(metadata);
+    if is_noise(module, *metadata.level()) {
+        return None;
+    }
+    if !target::NAMED.contains(&metadata.target()) {
+        line.text("module", module);
+    }
+    if !origin.message.is_empty() {
+        line.text("message", &origin.message);
+    }
+    Some(line.finish())
 }
 
 /// Whether an event says nothing to an operator: rustls warns of whatever a client sends, several times for each, and
@@ -292,7 +305,9 @@ mod tests {
         let lines_layer = Lines {
             sink: sink.clone(),
             access: Arc::new(ArcSwapOption::from_pointee(access.clone())),
+            recent: Recent::default(),
         };
+        let mut follower = lines_layer.recent.follow(Some(0));
         let subscriber = tracing_subscriber::registry().with(lines_layer);
         tracing::subscriber::with_default(subscriber, || {
             set_level(Level::ERROR);
@@ -320,6 +335,17 @@ mod tests {
             r#""status":200,"duration_ms":3.062,"header.referer":"a\u001b","header.referer":"b"}"#;
         assert!(text.ends_with(&format!("{fields}\n")), "{text}");
         assert_eq!(lines(&access_path).len(), 1);
+        // Those who look on see all of them, wherever they went.
+        let seen = follower.ready().unwrap().lines;
+        let seen: Vec<(Level, &str)> = seen.iter().map(|line| (line.level, line.event)).collect();
+        let (error, debug) = (Level::ERROR, Level::DEBUG);
+        let expected = [
+            (Level::INFO, "request"),
+            (debug, "console"),
+            (error, "console"),
+        ];
+        assert_eq!(seen[..3], expected);
+        assert_eq!(seen[3..], [(error, "scaled"), (error, "log")]);
         assert_eq!(
             lines(&path),
             [

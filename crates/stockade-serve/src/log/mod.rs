@@ -4,6 +4,7 @@
 
 mod layer;
 mod line;
+mod recent;
 mod redact;
 mod sink;
 mod terminal;
@@ -13,12 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use serde::Deserialize;
 use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub(crate) use layer::target;
 pub(crate) use line::Format;
+pub(crate) use recent::{Follower, Recent, RecentLine};
 pub(crate) use redact::Redaction;
 pub(crate) use sink::Destination;
 use sink::Sink;
@@ -49,6 +52,7 @@ pub(crate) struct LogChange {
 pub(crate) struct Log {
     sink: Sink,
     access: Arc<ArcSwapOption<Sink>>,
+    recent: Recent,
 }
 
 /// Why the log cannot be written to a place.
@@ -87,9 +91,15 @@ impl Log {
         let lines = layer::Lines {
             sink: sink.clone(),
             access: Arc::clone(&access),
+            recent: Recent::default(),
         };
+        let recent = lines.recent.clone();
         let _ = tracing_subscriber::registry().with(lines).try_init();
-        Ok(Self { sink, access })
+        Ok(Self {
+            sink,
+            access,
+            recent,
+        })
     }
 
     /// Opens what these options ask for.
@@ -123,6 +133,11 @@ impl Log {
         }
     }
 
+    /// The last lines, wherever they go.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
     /// Lines that were dropped since the start, because they came faster than they could be written.
     pub(crate) fn dropped_in_all(&self) -> u64 {
         self.sink.dropped_in_all()
@@ -132,6 +147,39 @@ impl Log {
     pub(crate) fn flush(&self) {
         self.sink.flush();
     }
+}
+
+/// A line of JSON as a terminal shows it, with its end and what stands below it. None where it is not a line of the log.
+#[must_use]
+pub fn show_line(json: &str, colours: bool) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        time: String,
+        level: String,
+        event: String,
+        #[serde(flatten)]
+        fields: serde_json::Map<String, serde_json::Value>,
+    }
+    let line: Named = serde_json::from_str(json).ok()?;
+    let mut said = terminal::Said::default();
+    for (name, value) in line.fields {
+        let text = match value {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        match &*name {
+            "message" => said.message = text,
+            _ => said.fields.push((name, text)),
+        }
+    }
+    let level = line.level.parse().ok()?;
+    Some(terminal::line(
+        colours,
+        &line.time,
+        level,
+        &line.event,
+        said,
+    ))
 }
 
 /// Further fields of an event whose names come from the configuration, for a field whose name is that of the fields with

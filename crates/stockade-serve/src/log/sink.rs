@@ -15,7 +15,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tracing::Level;
 
-use super::line::{Format, Line};
+use super::line::{Format, Line, now};
 use super::terminal::{self, Said};
 
 /// Bytes of lines that may wait for the writer.
@@ -269,7 +269,7 @@ fn dropped_line(format: Format, dropped: u64) -> String {
                 message: MESSAGE.to_owned(),
                 fields: vec![("lines".to_owned(), dropped.to_string())],
             };
-            terminal::line(colours, Level::WARN, EVENT, said)
+            terminal::line(colours, &now(), Level::WARN, EVENT, said)
         }
         Format::Json | Format::Text => {
             let mut line = Line::new(format == Format::Json, Level::WARN, EVENT);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use stockade_protocol::harmless_line;
 use tracing::Level;
 
-use super::line::{now, push_value};
+use super::line::push_value;
 
 /// Characters of a path or a message in the first line.
 const MOST_IN_LINE: usize = 400;
@@ -52,13 +52,13 @@ impl Paint {
     }
 }
 
-/// The whole line of an event, with what stands below it and its end.
-pub(super) fn line(colours: bool, level: Level, event: &str, said: Said) -> String {
+/// The whole line of an event at this time (RFC 3339), with what stands below it and its end.
+pub(super) fn line(colours: bool, time: &str, level: Level, event: &str, said: Said) -> String {
     let paint = Paint(colours);
     let mut out = String::with_capacity(256);
     // `2026-11-30T09:31:04.123456Z`: the date is known to a person who looks on.
-    let time = now();
-    paint.put(&mut out, DIM, time.get(11..23).unwrap_or(&time));
+    let short = time.get(11..23).unwrap_or(time);
+    paint.put(&mut out, DIM, &harmless_line(short, 40));
     out.push(' ');
     if event == "request" {
         request(paint, &mut out, said);
@@ -175,7 +175,7 @@ fn other(paint: Paint, out: &mut String, level: Level, event: &str, mut said: Sa
 
 fn field(paint: Paint, out: &mut String, name: &str, value: &str) {
     out.push(' ');
-    paint.put(out, DIM, &format!("{name}="));
+    paint.put(out, DIM, &format!("{}=", harmless_line(name, 128)));
     push_value(out, value);
 }
 
@@ -195,6 +195,8 @@ fn below(paint: Paint, out: &mut String, line: &str) {
 mod tests {
     use super::*;
 
+    const TIME: &str = "2026-11-30T09:31:04.123456Z";
+
     fn said(message: &str, fields: &[(&str, &str)]) -> Said {
         let text = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Said {
@@ -205,8 +207,8 @@ mod tests {
 
     /// What stands behind the time.
     fn shown(event: &str, said: Said) -> String {
-        let line = line(false, Level::WARN, event, said);
-        assert_eq!(line.as_bytes()[12], b' ', "{line}");
+        let line = line(false, TIME, Level::WARN, event, said);
+        assert!(line.starts_with("09:31:04.123 "), "{line}");
         line[13..].to_owned()
     }
 
@@ -267,12 +269,24 @@ mod tests {
 
     #[test]
     fn colours_mark_the_level_and_the_status() {
-        let uncaught = line(true, Level::WARN, "uncaught", said("", &[("error", "x")]));
+        let uncaught = line(
+            true,
+            TIME,
+            Level::WARN,
+            "uncaught",
+            said("", &[("error", "x")]),
+        );
         assert!(
             uncaught.contains("\u{1b}[33mWARN \u{1b}[0m uncaught: x\n"),
             "{uncaught}"
         );
-        let failed = line(true, Level::INFO, "request", said("", &[("status", "500")]));
+        let failed = line(
+            true,
+            TIME,
+            Level::INFO,
+            "request",
+            said("", &[("status", "500")]),
+        );
         assert!(failed.contains("\u{1b}[1;31m500\u{1b}[0m"), "{failed}");
     }
 }

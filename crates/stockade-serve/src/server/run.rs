@@ -30,7 +30,7 @@ use crate::directory::Directory;
 use crate::error::ServeError;
 use crate::keys::OpenKeys;
 use crate::log::Log;
-use crate::metrics::{Metrics, Process, SiteTable};
+use crate::metrics::{History, Metrics, Process, SiteTable};
 use crate::observe::{
     Auditor, EgressMetrics, GatewayMetrics, GatewayObserver, GrantMetrics, HandleGauges, Logs,
 };
@@ -208,6 +208,9 @@ impl Server {
         let drains = Drains::default();
         let store = OpenStore::default();
         let keys = OpenKeys::default();
+        // Ends with the runtime.
+        let history = History::default();
+        tokio::spawn(history.clone().record(Arc::clone(&sites)));
         let admin = Arc::new(Admin {
             config_path: options.config.clone(),
             started: SystemTime::now(),
@@ -215,6 +218,7 @@ impl Server {
             gateway: gateway.clone(),
             logs: Arc::clone(&logs),
             metrics: metrics.clone(),
+            history: history.clone(),
             keys: Arc::clone(&keys),
             commands,
         });

@@ -23,6 +23,7 @@ mod held_keys;
 mod killed;
 mod lifetime;
 mod limits;
+mod live;
 mod observed;
 mod passed_on;
 #[path = "../../../stockade-wireguard/tests/rig/mod.rs"]

@@ -5,8 +5,10 @@
 //! returns derives `Serialize` and `ToSchema`. `../router.rs` adds it to the router.
 
 pub(crate) mod audit;
+pub(crate) mod history;
 pub(crate) mod instances;
 pub(crate) mod keys;
+pub(crate) mod logs;
 pub(crate) mod openapi;
 pub(crate) mod reload;
 pub(crate) mod status;
