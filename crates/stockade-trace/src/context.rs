@@ -115,6 +115,25 @@ pub(crate) fn write(context: &SpanContext, headers: &mut HeaderMap) {
     }
 }
 
+/// Reads any bytes as a context, for fuzzing: one that is read is written and read alike.
+///
+/// # Panics
+/// If it is not.
+#[doc(hidden)]
+pub fn parse_context(parent: &[u8], state: &[u8]) {
+    let mut headers = HeaderMap::new();
+    for (name, bytes) in [(TRACEPARENT, parent), (TRACESTATE, state)] {
+        if let Ok(value) = HeaderValue::from_bytes(bytes) {
+            headers.append(name, value);
+        }
+    }
+    if let Some(context) = read(&headers) {
+        let mut written = HeaderMap::new();
+        write(&context, &mut written);
+        assert_eq!(read(&written), Some(context));
+    }
+}
+
 /// Removes a context from headers.
 pub fn remove_context(headers: &mut HeaderMap) {
     headers.remove(TRACEPARENT);

@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! 1. A trace that is not sampled records nothing: it has ids and opens no spans.
-//! 2. Nobody waits for a collector. At most [`TraceOptions::queue`] spans of bounded size wait for it, further spans are
+//! 2. Nobody waits for a collector. At most [`TraceOptions::queue`] spans and a batch, of bounded size, wait for it, further spans are
 //!    dropped, and [`TraceCounts`] counts them.
 //! 3. What a collector answers is bounded, and decides only whether a batch is sent again.
 //!
@@ -19,6 +19,8 @@ mod recorder;
 mod span;
 mod tracer;
 
+#[doc(hidden)]
+pub use context::parse_context;
 pub use context::{TRACEPARENT, TRACESTATE, remove_context};
 pub use options::{Protocol, TraceError, TraceOptions};
 pub use recorder::TraceCounts;
