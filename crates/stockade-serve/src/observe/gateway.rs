@@ -8,11 +8,10 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use stockade_gateway::{AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord};
-use strum::VariantArray as _;
-
 use stockade_config::ClientAddress;
+use stockade_gateway::{AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord};
 use stockade_trace::{RequestSpan, Value};
+use strum::VariantArray as _;
 
 use super::{LogPolicy, Logs, shown, shown_query};
 use crate::log::{self, milliseconds, target};
