@@ -56,7 +56,7 @@ impl Ticks {
     }
 }
 
-/// What an instance had counted when it was last looked at.
+/// What an instance had counted at the last sample.
 #[derive(Default)]
 struct Seen {
     totals: Totals,

@@ -150,7 +150,7 @@ fn history(seconds: u32) -> String {
 }
 
 impl Overview {
-    /// Asks the server, with samples of so many seconds.
+    /// Asks the server, with samples of this number of seconds.
     ///
     /// # Errors
     /// When no server answers.
