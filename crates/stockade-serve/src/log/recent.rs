@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! 1. A thread that logs a line never waits for those who look on: they read from one ring, each at its own speed.
-//! 2. The ring has at most [`MOST_LINES`] lines and [`MOST_BYTES`] bytes. Whoever is too slow for it receives the number
+//! 2. The ring has at most [`MOST_LINES`] lines and [`MOST_BYTES`] bytes. A reader that is too slow for it receives the number
 //!    of lines that were missed.
 
 use std::collections::VecDeque;
