@@ -13,6 +13,7 @@ mod keys;
 mod meant;
 mod output;
 mod printer;
+mod recorded;
 mod rpc;
 mod run_guest;
 mod serve;
