@@ -10,8 +10,8 @@ use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
 use crate::commands::{
-    self, AuditArgs, CallArgs, CheckArgs, DoctorArgs, ExecArgs, KeysArgs, Level, ReloadArgs,
-    RpcArgs, ServeArgs,
+    self, AuditArgs, CallArgs, CheckArgs, DoctorArgs, ExecArgs, KeysArgs, Level, ProfileArgs,
+    ReloadArgs, RpcArgs, ServeArgs,
 };
 
 /// Where debuggers look first.
@@ -63,6 +63,9 @@ pub(crate) enum Command {
     /// Make, list, rotate and revoke the API keys with which clients reach sites
     #[command(after_help = commands::KEYS_EXAMPLES)]
     Keys(Box<KeysArgs>),
+    /// Profile a mirror of a running server, or show its heap
+    #[command(after_help = commands::PROFILE_EXAMPLES)]
+    Profile(ProfileArgs),
     /// Report which levels of isolation work on this machine, and attack them
     #[command(after_help = commands::DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),

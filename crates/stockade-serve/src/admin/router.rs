@@ -30,6 +30,7 @@ fn described() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(routes::reload::reload))
         .routes(routes!(routes::instances::list))
         .routes(routes!(routes::instances::show))
+        .routes(routes!(routes::profile::take))
         .routes(routes!(routes::keys::refresh))
         .routes(routes!(routes::audit::search))
 }

@@ -8,5 +8,6 @@ pub(crate) mod audit;
 pub(crate) mod instances;
 pub(crate) mod keys;
 pub(crate) mod openapi;
+pub(crate) mod profile;
 pub(crate) mod reload;
 pub(crate) mod status;
