@@ -35,7 +35,7 @@ pub(crate) fn list(
 pub(crate) fn let_in(runtime: &mut JsRuntime, guest: &GuestContext, debuggers: Debuggers) {
     runtime.maybe_init_inspector();
     let watcher = Arc::new(HeldInWorker(guest.clocks()));
-    guest.set_debug_entrance(Box::new(WorkerEntrance {
+    guest.set_debug_entrance(Arc::new(WorkerEntrance {
         entrance: Entrance::new(runtime, debuggers, Some(watcher)),
         exit: guest.debug_exit(),
         open: Mutex::new(None),

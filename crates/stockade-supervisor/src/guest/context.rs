@@ -174,9 +174,9 @@ impl GuestContext {
         !self.is_ending() && self.uplink().found(self.state(), id, finding)
     }
 
-    /// Lets debuggers into the isolate, once.
-    pub fn set_debug_entrance(&self, entrance: Box<dyn DebugEntrance>) {
-        let _ = self.state().debugger.set(entrance);
+    /// Lets debuggers into the isolate.
+    pub fn set_debug_entrance(&self, entrance: Arc<dyn DebugEntrance>) {
+        self.state().set_debugger(Some(entrance));
     }
 
     /// The way to a debugger.

@@ -93,6 +93,7 @@ impl<U: Uplink + ?Sized> Isolate<U> {
         self.report();
         (self.state.termination).leave(|| self.uplink.stopped_after_all());
         self.state.set_interrupt_handle(None);
+        self.state.set_debugger(None);
         self.uplink.left(&self.state);
     }
 }

@@ -1,7 +1,7 @@
 //! What the host's side, the guest's side and the watchdog of one isolate have in common.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -31,7 +31,7 @@ pub(crate) struct IsolateState {
     /// Requests of the guest that the host has not answered.
     pub(crate) requests: Mutex<OpenRequests>,
     /// How debuggers come in, where they may.
-    pub(crate) debugger: OnceLock<Box<dyn DebugEntrance>>,
+    debugger: Mutex<Option<Arc<dyn DebugEntrance>>>,
     /// What an operator wants to know of it.
     pub(crate) probes: ProbeOrders,
     pub(crate) activity: Activity,
@@ -52,7 +52,7 @@ impl IsolateState {
             grace,
             inbox: Queue::new(),
             requests: Mutex::default(),
-            debugger: OnceLock::new(),
+            debugger: Mutex::new(None),
             probes,
             activity: Activity::new(options.limits.cpu_share),
             termination: Termination::default(),
@@ -97,7 +97,7 @@ impl IsolateState {
 
     /// Gives the isolate's thread an order, whatever it is doing.
     pub(crate) fn order(&self, id: ProbeId, order: ProbeOrder) {
-        if let Some(debugger) = self.debugger.get() {
+        if let Some(debugger) = self.debugger() {
             match order {
                 ProbeOrder::Start(Probe::Debugger) => return debugger.open(id),
                 ProbeOrder::Start(_) => {}
@@ -109,6 +109,18 @@ impl IsolateState {
             interrupt.interrupt();
         }
         self.inbox.wake_consumer();
+    }
+
+    /// The way in for debuggers, where there is one.
+    pub(crate) fn debugger(&self) -> Option<Arc<dyn DebugEntrance>> {
+        self.debugger.lock().clone()
+    }
+
+    /// Lets debuggers in, or, as the isolate does when it leaves, no more: the way in leads back to the isolate.
+    pub(crate) fn set_debugger(&self, debugger: Option<Arc<dyn DebugEntrance>>) {
+        // What was there is dropped without the lock.
+        let before = std::mem::replace(&mut *self.debugger.lock(), debugger);
+        drop(before);
     }
 
     /// What is known of an isolate in another process.

@@ -305,7 +305,7 @@ impl HostConnection {
             }
             ToWorker::Debug { isolate, id, text } => {
                 if let Some(isolate) = self.find(isolate)
-                    && let Some(debugger) = isolate.state.debugger.get()
+                    && let Some(debugger) = isolate.state.debugger()
                 {
                     debugger.message(id, text);
                 }
