@@ -66,6 +66,12 @@ for (const isolation of ["thread", "container"]) {
   console.log(isolation, (await lost).startsWith("isolate #N ended before its profile was complete: memory_limit_exceeded"));
 }
 
+// A heap that its worker has not the memory to describe: it is not ended for the attempt.
+const large = await sandbox.createIsolate({ isolation: "container" });
+await large.evaluate("globalThis.all = Array.from({ length: 2e5 }, (_, i) => ({ i, text: 'x' + i })); 0");
+console.log(await failed(large.heapSnapshot(`${folder}/large.heapsnapshot`)));
+console.log("it lives:", await large.evaluate("all.length"));
+
 // A guest cannot make one, and the host's arguments are checked.
 const guest = await sandbox.createIsolate({ isolation: "container" });
 console.log(await guest.evaluate("[typeof cpuProfile, typeof NETWORK.cpuProfile, typeof Deno]"));
