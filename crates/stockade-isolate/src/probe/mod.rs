@@ -49,7 +49,9 @@ impl Probes {
 
     /// Within JavaScript, where it may be interrupted: takes a sample of what runs, if that is wanted.
     pub(crate) fn interrupted(&self, isolate: &mut v8::Isolate) {
-        if let Some((_, sampler)) = &mut *self.recording.borrow_mut() {
+        if let Some((_, sampler)) = &mut *self.recording.borrow_mut()
+            && self.guest.is_sample_due()
+        {
             self.clocks.stop();
             sampler.sample(isolate, &self.context);
             self.clocks.restart();

@@ -190,6 +190,12 @@ impl GuestContext {
         self.state().activity.set_sampled(sampled);
     }
 
+    /// Whether an interrupt that is served now is to take a sample of what runs.
+    #[must_use]
+    pub fn is_sample_due(&self) -> bool {
+        self.state().activity.is_sample_of_now()
+    }
+
     /// Lets the host have what was sent until now, where messages are gathered.
     pub fn flush(&self) {
         self.uplink().flush();

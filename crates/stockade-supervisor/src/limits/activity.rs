@@ -43,6 +43,8 @@ pub(crate) struct Activity {
     clock: OnceLock<CpuClock>,
     /// A profile of it is being recorded.
     sampled: AtomicBool,
+    /// `seq` when the last sample was asked for.
+    sample_asked: AtomicU64,
     stopped: Mutex<Stopped>,
     hold: Hold,
     helper: Mutex<Helper>,
@@ -112,6 +114,7 @@ impl Activity {
             held: AtomicU64::new(0),
             clock: OnceLock::new(),
             sampled: AtomicBool::new(false),
+            sample_asked: AtomicU64::new(0),
             stopped: Mutex::default(),
             helper: Mutex::default(),
             hold: Hold {
@@ -219,8 +222,20 @@ impl Activity {
         self.sampled.store(sampled, Ordering::SeqCst);
     }
 
-    pub(crate) fn is_sampled(&self) -> bool {
-        self.sampled.load(Ordering::Relaxed)
+    /// Whether the running activation is to be sampled now, which it is asked for.
+    pub(crate) fn ask_for_sample(&self) -> bool {
+        let sampled = self.sampled.load(Ordering::Relaxed);
+        if sampled {
+            let seq = self.seq.load(Ordering::SeqCst);
+            self.sample_asked.store(seq, Ordering::SeqCst);
+        }
+        sampled
+    }
+
+    /// Whether the sample that was asked for is one of the running activation: the engine may serve an interrupt as late
+    /// as at the beginning of the next one.
+    pub(crate) fn is_sample_of_now(&self) -> bool {
+        self.sample_asked.load(Ordering::SeqCst) == self.seq.load(Ordering::SeqCst)
     }
 
     /// Whether the clocks stand, as while a debugger holds the isolate.
@@ -401,6 +416,18 @@ mod tests {
         let usage = activity.usage().unwrap();
         assert!(usage.cpu < Duration::from_millis(20), "{usage:?}");
         assert!(usage.elapsed < Duration::from_millis(20), "{usage:?}");
+    }
+
+    #[test]
+    fn activity_sample_that_was_asked_for_before_is_not_of_now() {
+        let activity = Activity::new(CpuShare::FULL);
+        activity.begin();
+        assert!(!activity.ask_for_sample());
+        activity.set_sampled(true);
+        assert!(activity.ask_for_sample() && activity.is_sample_of_now());
+        activity.end();
+        activity.begin();
+        assert!(!activity.is_sample_of_now());
     }
 
     #[test]

@@ -212,7 +212,7 @@ impl Checked {
         if enforce(isolate, usage) {
             return None;
         }
-        if activity.is_sampled() {
+        if activity.ask_for_sample() {
             isolate.interrupt();
         }
         if usage.cpu < CPU_BOUND {

@@ -53,7 +53,7 @@ pub(crate) enum Kind {
     HeapStatistics,
 }
 
-/// Profile a mirror, or look at its heap.
+/// Profile a mirror, or show its heap.
 ///
 /// The mirror goes on while a CPU profile is recorded, and stands still while a heap snapshot is written. A mirror has one
 /// profile or snapshot at a time. A heap snapshot contains everything that the guest holds.
