@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use http::Method;
 use serde_json::Value;
+use stockade::LONGEST_PROFILE;
 use stockade_serve::{AdminClient, AskError};
 
 use super::guest::Refusal;
@@ -97,6 +98,10 @@ pub(crate) fn profile(args: &ProfileArgs) -> Result<i32, Refusal> {
         let message = "--svg needs the CPU profile in a file: leave out -o -";
         return Err(Refusal(message.to_owned(), exit::USAGE));
     }
+    if !(0.01..=LONGEST_PROFILE.as_secs_f64()).contains(&args.seconds) {
+        let message = "--seconds is a number from 0.01 to 300";
+        return Err(Refusal(message.to_owned(), exit::USAGE));
+    }
     // As the configuration wants it, and as a URL takes it.
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if args.instance.is_empty() || !args.instance.bytes().all(is_plain) {
@@ -163,11 +168,8 @@ async fn fetch(
     };
     let Some(file) = file else {
         let bytes = answer.bytes().await.map_err(refused)?;
-        let mut out = std::io::stdout();
-        let written = out.write_all(&bytes).and_then(|()| out.write_all(b"\n"));
-        return written
-            .map(|()| (mirror, None))
-            .map_err(|error| failed(&error));
+        output::print(&String::from_utf8_lossy(&bytes))?;
+        return Ok((mirror, None));
     };
     // What a guest holds may be secret.
     let opened = File::options()
@@ -179,8 +181,16 @@ async fn fetch(
     let cannot =
         |error: std::io::Error| failed(&format!("cannot write '{}': {error}", file.display()));
     let mut opened = opened.map_err(cannot)?;
-    while let Some(bytes) = answer.chunk().await.map_err(refused)? {
-        opened.write_all(&bytes).map_err(cannot)?;
+    let written = async {
+        while let Some(bytes) = answer.chunk().await.map_err(refused)? {
+            opened.write_all(&bytes).map_err(cannot)?;
+        }
+        Ok::<(), Refusal>(())
+    };
+    if let Err(refusal) = written.await {
+        // A part of it is of no use; the error that counts is the other one.
+        let _ = std::fs::remove_file(&file);
+        return Err(refusal);
     }
     Ok((mirror, Some(file)))
 }
