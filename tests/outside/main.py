@@ -17,7 +17,7 @@ from importlib import metadata
 
 from server import ROOT, Server
 
-QUICK = ["http1", "http2", "websocket", "curl", "drivers"]
+QUICK = ["http1", "http2", "websocket", "curl", "drivers", "dashboard"]
 ALL = [*QUICK, "load", "slow", "smuggle", "wallets"]
 TITLES = {
     "http1": "HTTP/1.1 by hand, over a socket",
@@ -28,6 +28,7 @@ TITLES = {
     "load": "`h2load` and `wrk`",
     "slow": "`slowhttptest`",
     "smuggle": "`smugglex`",
+    "dashboard": "The dashboard in Chromium, by `playwright` and `axe-core`",
     "wallets": "Nostr, Electrum and Lightning: `nostr-relay`, `ElectrumX`, `bcoin`, `@getalby/sdk`, `LNbits`",
 }
 # Short ones, so that the slow attacks end within seconds; the rest are the defaults.

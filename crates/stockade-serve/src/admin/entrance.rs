@@ -30,6 +30,7 @@ use stockade_http::{BoxError, Client};
 use tower_service::Service as _;
 
 use super::api::{Admin, Caller};
+use super::dashboard;
 use super::document::is_open;
 use super::problem::ApiError;
 
@@ -116,7 +117,8 @@ fn enter(admin: &Admin, request: &Request<Body>) -> Result<Option<Entered>, ApiE
     check_host(request.uri(), &settings.hosts)?;
     check_site(request.uri(), request.headers())?;
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
-    if readable && is_open(request.uri().path()) {
+    let path = request.uri().path();
+    if readable && (is_open(path) || dashboard::is_file(path)) {
         return Ok(None);
     }
 

@@ -7,7 +7,8 @@
 //! A route is a function in a file of `routes/`, which `router.rs` adds to the router and to the document.
 //!
 //! Invariants:
-//! 1. A request reaches the router after its client was let in. The only exceptions are GETs of [`document::OPEN`].
+//! 1. A request reaches the router after its client was let in. The only exceptions are GETs of [`document::OPEN`]
+//!    and of the dashboard's files.
 //! 2. A request that can change something is recorded in the audit log, on the disk, before its handler runs. Where the
 //!    audit log cannot be written, nothing is changed.
 //! 3. What a handler holds of a request is bounded in size, and in the time for which it waits for it.
@@ -17,6 +18,7 @@
 mod api;
 mod client;
 mod command;
+mod dashboard;
 mod document;
 mod entrance;
 mod extract;

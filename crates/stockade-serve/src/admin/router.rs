@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use super::api::Admin;
 use super::problem::ApiError;
 use super::recorded::recorded;
-use super::{document, routes};
+use super::{dashboard, document, routes};
 
 /// Bytes of the body of a request, unless the route says otherwise.
 const MAX_BODY: usize = 2 << 20;
@@ -45,6 +45,10 @@ fn described() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(routes::keys::show))
         .routes(routes!(routes::keys::rotate))
         .routes(routes!(routes::keys::revoke))
+        .routes(routes!(routes::policy::show))
+        .routes(routes!(routes::refused::list))
+        .routes(routes!(routes::state::list))
+        .routes(routes!(routes::state::value))
         .routes(routes!(routes::keys::refresh))
         .routes(routes!(routes::audit::search))
 }
@@ -57,7 +61,7 @@ pub(crate) fn openapi() -> OpenApi {
 /// Answers the requests of clients that were let in.
 pub(crate) fn router(admin: &Arc<Admin>) -> Router {
     let (router, _) = described().split_for_parts();
-    router
+    dashboard::add(router)
         .fallback(async || {
             ApiError::not_found("There is nothing at this path. /v1/openapi.json lists all.")
         })

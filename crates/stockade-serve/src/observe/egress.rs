@@ -1,6 +1,7 @@
 //! What the broker refused and what it did.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -70,6 +71,7 @@ impl EgressMetrics {
 
     /// Forgets a site that is gone.
     pub(crate) fn forget(&self, site: &str) {
+        self.logs.refused.forget(site);
         let instance: Arc<str> = site.into();
         for action in Action::VARIANTS {
             for reason in Reason::VARIANTS {
@@ -102,6 +104,7 @@ impl Audit for EgressMetrics {
         };
         self.refused.get_or_create(&refused).inc();
         self.log.refused(refusal);
+        self.logs.refused.add(refusal, SystemTime::now());
         let audit = &self.logs.audit;
         audit.of_guest("egress_refused", &refusal.instance, |mut record| {
             record = record

@@ -5,6 +5,7 @@ mod egress;
 mod gateway;
 mod grants;
 mod guest;
+mod refused;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,6 +14,7 @@ pub(crate) use egress::EgressMetrics;
 pub(crate) use gateway::{GatewayMetrics, GatewayObserver};
 pub(crate) use grants::{GrantMetrics, HandleGauges};
 pub(crate) use guest::SiteObserver;
+pub(crate) use refused::RefusedLately;
 use stockade_config::{ClientAddress, ConsoleLog, Query};
 
 use crate::log::{Log, Redaction, Sink};
@@ -32,10 +34,11 @@ pub(crate) struct AccessPolicy {
     pub(crate) client_address: ClientAddress,
 }
 
-/// The log, a policy that can be replaced, and the audit log.
+/// The log, a policy that can be replaced, the audit log, and what was refused lately.
 pub(crate) struct Logs {
     pub(crate) log: Log,
     pub(crate) audit: Auditor,
+    pub(crate) refused: RefusedLately,
     pub(crate) policy: arc_swap::ArcSwap<LogPolicy>,
 }
 

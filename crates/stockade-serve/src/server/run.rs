@@ -35,6 +35,7 @@ use crate::log::Log;
 use crate::metrics::{Metrics, Process, SiteTable};
 use crate::observe::{
     Auditor, EgressMetrics, GatewayMetrics, GatewayObserver, GrantMetrics, HandleGauges, Logs,
+    RefusedLately,
 };
 use crate::plan;
 use crate::running::Snapshot;
@@ -169,6 +170,7 @@ impl Server {
         let logs = Arc::new(Logs {
             log,
             audit: Auditor::default(),
+            refused: RefusedLately::default(),
             policy: ArcSwap::from_pointee(log_policy(config)?),
         });
         let sandbox = SandboxOptions {

@@ -1,0 +1,340 @@
+"""The dashboard of the admin API in Chromium, driven by Playwright: what an operator does with it, by pointer and by
+keyboard, and what a hostile site and a hostile client can make of it. axe-core checks each page in both themes."""
+
+import os
+import re
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+from server import HERE, ROOT, Server, free_port
+
+PAGES = ["overview", "instances/site", "instances/hostile", "keys", "audit", "usage", "profiles", "configuration"]
+PHONE = {"width": 360, "height": 740}
+DESK = {"width": 1280, "height": 800}
+WAIT = 30_000
+
+
+class Dashboard(Server):
+    """With the admin API, a site that asks for keys, and a hostile one."""
+
+    def more(self):
+        self.admin = free_port()
+        places = ["--store", str(self.folder / "keys.db"), "--pepper", str(self.folder / "keys.pepper")]
+        make = [self.binary, "keys", "create", "operator", "--scope", "admin", *places]
+        self.key = subprocess.run(make, check=True, capture_output=True, text=True).stdout.strip()
+        return {
+            "admin": {"listen": f"127.0.0.1:{self.admin}"},
+            "api_keys": {"path": str(self.folder / "keys.db"), "pepper": str(self.folder / "keys.pepper")},
+            "audit": {"folder": str(self.folder / "audit")},
+            "control": str(self.folder / "control"),
+            "state": str(self.folder / "state.db"),
+        }
+
+    def more_instances(self):
+        code = self.folder / "hostile.js"
+        shutil.copy(HERE / "dashboard/index.js", code)
+        return {
+            "hostile": {
+                "code": str(code), "urls": ["hostile.localhost"], "state": True,
+                "limits": {"memory": "128mb", "cpu": "200ms", "timeout": "5s"},
+            },
+            "closed": {"code": str(HERE / "site/index.js"), "urls": ["closed.localhost"], "auth": True},
+        }
+
+    def ask(self, site, path, key=None):
+        """Status and body of a request to a site."""
+        headers = {"host": f"{site}.localhost"}
+        if key:
+            headers["authorization"] = f"Bearer {key}"
+        request = urllib.request.Request(f"http://127.0.0.1:{self.plain}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+
+def server(quick):
+    return Dashboard
+
+
+def chromium():
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    raise RuntimeError("no Chromium: install the package chromium")
+
+
+class Browser:
+    """One Chromium for all checks. What its console says of errors is kept."""
+
+    def __init__(self, server):
+        self.server, self.said = server, []
+        self.playwright = sync_playwright().start()
+        # A container has no user namespaces to spare for Chromium's own sandbox; all pages are this test's.
+        self.chromium = self.playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+
+    def page(self, theme="light", viewport=DESK, login=True):
+        context = self.chromium.new_context(viewport=viewport, color_scheme=theme, reduced_motion="reduce")
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = context.new_page()
+        page.set_default_timeout(WAIT)
+        page.on("pageerror", lambda error: self.said.append(f"exception: {error}"))
+        page.on("console", lambda message: self.heed(message))
+        page.goto(f"http://127.0.0.1:{self.server.admin}/")
+        if login:
+            page.get_by_label("API key").fill(self.server.key)
+            page.keyboard.press("Enter")
+            page.get_by_role("heading", name="Overview").wait_for()
+        return page
+
+    def heed(self, message):
+        # A refused request is a line of the console too; checks look at what the page makes of it.
+        if message.type == "error" and "the server responded with a status of" not in message.text:
+            self.said.append(message.text)
+
+    def close(self):
+        self.chromium.close()
+        self.playwright.stop()
+
+
+def open_page(page, name):
+    page.goto(re.sub(r"#.*", "", page.url) + f"#/{name}")
+    page.get_by_role("heading", level=1).wait_for()
+
+
+def login(browser):
+    """a wrong key is refused with the reason, and an admin key opens the overview"""
+    page = browser.page(login=False)
+    field = page.get_by_label("API key")
+    expect(field).to_be_focused()
+    field.fill("sk_stockade_wrong")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_contain_text("not valid")
+    field.fill(browser.server.key)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Overview")).to_be_focused()
+    page.context.close()
+
+
+def session(browser):
+    """the key is in no cookie, storage, URL or element; a reload asks again, and logging out forgets it"""
+    page = browser.page()
+    kept = page.evaluate(
+        "[document.cookie, JSON.stringify(localStorage), JSON.stringify(sessionStorage), location.href, document.documentElement.outerHTML].join()")
+    if browser.server.key in kept or page.context.cookies():
+        return "the key or a cookie is kept"
+    page.reload()
+    expect(page.get_by_label("API key")).to_be_visible()
+    page.get_by_label("API key").fill(browser.server.key)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("status").filter(has_text="logged out")).to_be_visible()
+    page.context.close()
+
+
+def policy(browser):
+    """the browser makes no document from text, runs no inline script, and lets no page embed this one"""
+    page = browser.page()
+    answer = page.request.get(page.url)
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    for name, part in (("content-security-policy", "default-src 'none'"), ("content-security-policy", "frame-ancestors 'none'"),
+                       ("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer"),
+                       ("cross-origin-opener-policy", "same-origin"), ("cross-origin-resource-policy", "same-origin")):
+        if part not in headers.get(name, ""):
+            return f"{name} is {headers.get(name)!r}"
+    tried = page.evaluate("""() => {
+        const found = [];
+        try { document.body.insertAdjacentHTML("beforeend", "<p>made</p>"); found.push("markup from text"); } catch {}
+        const script = document.createElement("script");
+        try { script.textContent = "window.taken = 1"; document.body.append(script); } catch {}
+        if (window.taken) found.push("inline script");
+        const style = document.createElement("p");
+        style.setAttribute("style", "color: red");
+        if (style.style.color) found.push("inline style");
+        return found.join();
+    }""")
+    # These refusals are the subject of this check.
+    browser.said.clear()
+    page.context.close()
+    return tried or None
+
+
+def kill(browser):
+    """a mirror that loops is killed, and the page shows it without a reload"""
+    page = browser.page()
+    expect(page.get_by_role("region", name="Instances")).to_contain_text("hostile")
+    browser.server.ask("hostile", "/")
+    status, _ = browser.server.ask("hostile", "/loop")
+    if status < 500:
+        return f"the loop was answered with {status}"
+    events = page.get_by_role("region", name="Events")
+    expect(events.filter(has_text="cpu_limit_exceeded")).to_be_visible()
+    expect(page.locator("#chart-kills").locator("xpath=ancestor::section")).to_contain_text("cpu_limit_exceeded")
+    page.context.close()
+
+
+def keys(browser):
+    """a key is created and shown once, opens a site, and is revoked at once"""
+    page = browser.page()
+    open_page(page, "keys")
+    page.get_by_role("button", name="Create a key").click()
+    dialog = page.get_by_role("dialog")
+    name = "<img src=x onerror='window.taken=1'>\u202eevil"
+    dialog.get_by_label("Name").fill(name)
+    dialog.get_by_role("button", name="Create").click()
+    key = page.locator("#new-key").inner_text()
+    if browser.server.ask("closed", "/", key)[0] != 200:
+        return "the new key opens nothing"
+    page.get_by_role("dialog").get_by_role("button", name="Done").click()
+    if key in page.content():
+        return "the key is still in the document"
+    row = page.get_by_role("row").filter(has_text="<img src=x")
+    expect(row).to_contain_text("\\u{202e}evil")
+    row.get_by_role("button", name="Revoke").click()
+    page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+    expect(page.get_by_role("row").filter(has_text="<img src=x")).to_contain_text("revoked")
+    if browser.server.ask("closed", "/", key)[0] != 401:
+        return "the revoked key still opens the site"
+    taken = page.evaluate("window.taken")
+    page.context.close()
+    return f"a key's name ran as script: {taken}" if taken else None
+
+
+def hostile(browser):
+    """markup, escape sequences, marks of direction and lines of a megabyte in a guest's log and errors are text"""
+    page = browser.page()
+    open_page(page, "instances/hostile")
+    log = page.get_by_role("log")
+    expect(page.locator("section", has=page.locator("#logs"))).to_contain_text("live")
+    browser.server.ask("hostile", "/log")
+    browser.server.ask("hostile", "/throw")
+    expect(log).to_contain_text("last line")
+    expect(log).to_contain_text("marked <img src=x onerror=")
+    errors = page.locator("section", has=page.locator("#errors"))
+    expect(errors).to_contain_text("thrown <img src=x")
+    errors.locator("summary").first.click()
+    expect(errors.locator("pre").first).to_contain_text("index.js")
+    found = page.evaluate("""() => ({
+        taken: window.taken, images: document.querySelectorAll("main img, main script").length,
+        hidden: /[\\0-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069]/.test(document.body.textContent),
+        length: document.body.textContent.length })""")
+    page.context.close()
+    if found["taken"] or found["images"] or found["hidden"] or found["length"] > 200_000:
+        return f"the page has {found}"
+    return None
+
+
+def refused(browser):
+    """refused egress is shown with its reason, and one press copies the rule"""
+    page = browser.page()
+    _, said = browser.server.ask("hostile", "/egress")
+    open_page(page, "instances/hostile")
+    row = page.get_by_role("region", name="Refused egress").get_by_role("row").filter(has_text="https://api.example.com:443")
+    expect(row).to_contain_text("no rule of data_guard allows this host")
+    row.get_by_role("button", name="Copy the rule").click()
+    expect(row.get_by_role("button", name="Copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    page.context.close()
+    if 'outbound_whitelist: ["https://api.example.com:443"]' not in copied:
+        return f"copied {copied!r}"
+    return None if "refused" in said else f"the guest got {said!r}"
+
+
+def state(browser):
+    """the state of an instance is read, its keys and values as text"""
+    page = browser.page()
+    browser.server.ask("hostile", "/state")
+    open_page(page, "instances/hostile")
+    row = page.get_by_role("region", name="Keys").get_by_role("row").filter(has_text="key <img")
+    expect(row).to_contain_text("\\u{202e}gnp.exe")
+    row.get_by_role("button", name="Show").click()
+    expect(page.get_by_role("dialog")).to_contain_text("value <img src=x")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(row.get_by_role("button", name="Show")).to_be_focused()
+    page.context.close()
+
+
+def search(browser):
+    """the audit log is searched by event, and shows who did what"""
+    page = browser.page()
+    open_page(page, "audit")
+    page.get_by_label("Event").fill("mirror_ended")
+    page.keyboard.press("Enter")
+    records = page.get_by_role("region", name="Audit records")
+    expect(records).to_contain_text("cpu_limit_exceeded")
+    expect(records).not_to_contain_text("server_started")
+    page.context.close()
+
+
+def keyboard(browser):
+    """everything is reached by the keyboard, with a visible focus"""
+    page = browser.page()
+    page.keyboard.press("Shift+Tab")
+    for _ in range(60):
+        if page.evaluate("document.activeElement.className") == "skip":
+            break
+        page.keyboard.press("Shift+Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#content")).to_be_focused()
+    # From the skip link the next stops are the pages.
+    page.get_by_role("link", name="Skip to the content").focus()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Overview")).to_be_focused()
+    if page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "none":
+        return "the focus cannot be seen"
+    page.get_by_role("link", name="API keys").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="API keys")).to_be_focused()
+    page.get_by_role("button", name="Create a key").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog").get_by_label("Name")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Create a key")).to_be_focused()
+    page.context.close()
+
+
+def accessible(browser):
+    found = []
+    for theme in ("light", "dark"):
+        page = browser.page(theme)
+        for name in PAGES:
+            open_page(page, name)
+            page.wait_for_load_state("networkidle") if name == "login" else page.locator("section").first.wait_for()
+            results = Axe().run(page).response["violations"]
+            found += [f"{theme} {name}: {one['id']}: {one['nodes'][0]['html'][:120]}" for one in results
+                      if one["impact"] in ("serious", "critical")]
+        page.context.close()
+    return "\n".join(found) or None
+
+
+def fits(browser):
+    page = browser.page(viewport=PHONE)
+    found = []
+    for name in PAGES:
+        open_page(page, name)
+        page.locator("section").first.wait_for()
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if width > PHONE["width"]:
+            found.append(f"{name} is {width} wide")
+    page.context.close()
+    return "\n".join(found) or None
+
+
+def checks(server):
+    browser = Browser(server)
+    try:
+        for check in (login, session, policy, kill, keys, hostile, refused, state, search, keyboard):
+            yield check.__doc__.strip().rstrip("."), lambda check=check: check(browser)
+        yield "axe-core finds nothing serious on any page, in both themes", lambda: accessible(browser)
+        yield "every page fits a phone's width, and nothing moves while it loads", lambda: fits(browser)
+        yield "the browser's console has no error and no breach of the policy", lambda: "\n".join(browser.said[:5]) or None
+    finally:
+        browser.close()
