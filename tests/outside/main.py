@@ -17,7 +17,7 @@ from importlib import metadata
 
 from server import ROOT, Server
 
-QUICK = ["http1", "http2", "websocket", "curl", "drivers", "dashboard"]
+QUICK = ["http1", "http2", "websocket", "curl", "drivers", "dashboard", "traces"]
 ALL = [*QUICK, "load", "slow", "smuggle", "wallets"]
 TITLES = {
     "http1": "HTTP/1.1 by hand, over a socket",
@@ -25,6 +25,7 @@ TITLES = {
     "websocket": "WebSocket frame by frame, python `wsproto`",
     "curl": "`curl`",
     "drivers": "Clients of npm in sites",
+    "traces": "Traces, received by `grpcio` and `opentelemetry-proto`",
     "load": "`h2load` and `wrk`",
     "slow": "`slowhttptest`",
     "smuggle": "`smugglex`",

@@ -62,6 +62,7 @@ class Server:
             "logging": {"level": "warn", "access": False, "file": str(self.folder / "log.txt")},
             **self.more(),
         }
+        config.update(self.more_settings())
         path = self.folder / "stockade.yaml"
         path.write_text(json.dumps(config))
         self.output = open(self.folder / "output.txt", "wb")
@@ -88,6 +89,10 @@ class Server:
 
     def more_instances(self):
         """Further entries of `instances`."""
+        return {}
+
+    def more_settings(self):
+        """Further keys of the configuration."""
         return {}
 
     def __exit__(self, *_):

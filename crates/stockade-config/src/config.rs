@@ -22,6 +22,7 @@ use crate::observe::{self, Audit, Logging, Metrics};
 use crate::reader::{Located, Reader};
 use crate::section::{Record, section};
 use crate::tls::{self, Tls};
+use crate::tracing::{self, Tracing};
 use crate::tree::{Message, Node, Source, Span};
 use crate::yaml;
 
@@ -64,6 +65,8 @@ section! {
         pub metrics: Option<Metrics> = either(&[Kind::Bool, Metrics::KIND]) => observe::metrics,
         /// The listener of the admin API. The default is none; the control socket always has the API.
         pub admin: Option<Admin> = either(&[Kind::Bool, Admin::KIND]) => admin::admin,
+        /// Traces of requests. The default is none.
+        pub tracing: Option<Tracing> = either(&[Kind::Bool, Tracing::KIND]) => tracing::tracing,
         /// The audit log. The default is none.
         pub audit: Option<Audit> = either(&[Kind::Bool, Audit::KIND]) => observe::audit,
         /// The database for the state of all instances.
@@ -200,7 +203,12 @@ impl Config {
         });
         let mut sources = Vec::new();
         if look && let Some(config) = &mut config {
-            sources = files::look(&mut config.instances, &config.control, &source);
+            sources = files::look(
+                &mut config.instances,
+                config.tracing.as_mut(),
+                &config.control,
+                &source,
+            );
         }
         let (errors, warnings, dropped) = source.finish();
         match config {

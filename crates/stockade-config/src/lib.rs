@@ -42,6 +42,7 @@ mod secret;
 mod section;
 mod sockets;
 mod tls;
+mod tracing;
 mod tree;
 mod units;
 mod url;
@@ -77,5 +78,6 @@ pub use sockets::{ConnectRule, Protocol, Sockets, TlsUse};
 pub use tls::{
     Acme, AcmeChallenge, Certificate, ClientAuth, ClientAuthMode, ExpiredCrl, Tls, TlsVersion,
 };
+pub use tracing::{TraceParents, TraceProtocol, Tracing};
 pub use units::{size, time};
 pub use url::UrlPattern;

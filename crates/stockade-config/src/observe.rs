@@ -69,7 +69,8 @@ section! {
         /// The minimum level of lines that are written.
         pub level: Level = Key::of(Level::KIND).default("info"),
         /// One JSON object per line, or text for people.
-        pub format: LogFormat = Key::of(LogFormat::KIND).default("text"),
+        pub format: Option<LogFormat> = Key::of(LogFormat::KIND)
+            .derived("`text` if standard error is a terminal and there is no `file`, else `json`"),
         /// A file to append to. SIGHUP reopens it.
         pub file: Option<PathBuf> = text(NEW).derived("standard error"),
         /// One line per request. `false` writes none.

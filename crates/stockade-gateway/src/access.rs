@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderName, Method, StatusCode, Version};
 use stockade_auth::KeyId;
 use stockade_http::{ClientTls, ServedBy};
+use stockade_trace::Trace;
 use strum::{IntoStaticStr, VariantArray};
 
 /// Receives what the gateway did. Called on the tasks that serve: must return at once.
@@ -128,6 +129,9 @@ pub struct AccessRecord {
     pub duration: Duration,
     /// The mirror that answered.
     pub served_by: Option<ServedBy>,
+    /// Its trace, where [`TableOptions::tracing`](crate::TableOptions) is set. The span of the request itself is the
+    /// observer's to end.
+    pub trace: Option<Trace>,
     /// How it ended.
     pub outcome: Outcome,
 }

@@ -44,5 +44,5 @@ pub use listener::options::{Address, ListenError, Listener, ProxyProtocol};
 #[doc(hidden)]
 pub use parsers::parse_everything;
 pub use route::pattern::{Pattern, PatternError};
-pub use route::table::{Route, RouteTable, TableError, TableOptions};
+pub use route::table::{Route, RouteTable, TableError, TableOptions, TraceParents, TraceRule};
 pub use target::{ByteStream, StreamConnection, StreamHandler, StreamTarget, Target};

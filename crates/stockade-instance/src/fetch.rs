@@ -10,11 +10,12 @@ use stockade_http::Body;
 use stockade_protocol::bounds::MAX_NAME_BYTES;
 use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::{CallError, End, SendError};
+use stockade_trace::{Span, SpanKind, Trace};
 
 use crate::error::{FetchError, Refusal};
 use crate::mirror::{GuestReply, Mirror, Reading, Slot};
 use crate::observer::Observer;
-use crate::pool::Pool;
+use crate::pool::{Found, Pool};
 use crate::respond::respond;
 use crate::wire::{AskError, Malformed, Prepared, RequestBody};
 
@@ -24,6 +25,16 @@ enum Trouble {
     Final(FetchError),
     /// The mirror ended. `may_have_begun`: the guest may have begun with the request.
     Ended { end: End, may_have_begun: bool },
+}
+
+impl Trouble {
+    /// For spans.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Final(error) => error.name(),
+            Self::Ended { .. } => "ended",
+        }
+    }
 }
 
 /// Aborts a request in the guest unless it was answered.
@@ -94,7 +105,7 @@ async fn run(
     prepared: &mut Prepared,
     report: &mut Report<'_>,
 ) -> Result<Response<Body>, FetchError> {
-    let mut found = pool.place().await?;
+    let mut found = place(pool, prepared.trace.as_ref()).await?;
     let cold = found.cold;
     let wall_limit = pool.options.limits.wall;
     let began = Instant::now();
@@ -107,7 +118,13 @@ async fn run(
         } else {
             wall_limit
         };
-        match attempt(found.slot, prepared, left).await {
+        let mut span = guest_span(prepared.trace.as_ref(), pool, mirror, retried);
+        let answer = attempt(found.slot, prepared, left, span.as_ref().map(Span::trace)).await;
+        if let (Some(span), Err(trouble)) = (&mut span, &answer) {
+            span.fail(trouble.name());
+        }
+        drop(span);
+        match answer {
             Ok(reply) => return respond(prepared, reply, cold, retried),
             Err(Trouble::Final(error)) => return Err(error),
             Err(Trouble::Ended {
@@ -125,16 +142,53 @@ async fn run(
                 }
                 retried = true;
                 pool.observer.retried(mirror);
-                found = pool.place().await?;
+                found = place(pool, prepared.trace.as_ref()).await?;
             }
         }
     }
+}
+
+/// A place for a request. A wait is a span, and so is the start of a mirror that was waited for.
+async fn place(pool: &Arc<Pool>, trace: Option<&Trace>) -> Result<Found, FetchError> {
+    let Some(mut span) = trace.and_then(|trace| trace.span("queue", SpanKind::Internal)) else {
+        return pool.place().await;
+    };
+    span.set("stockade.instance", Arc::clone(&pool.options.name));
+    let found = pool.place().await;
+    match &found {
+        Err(error) => span.fail(error.name()),
+        Ok(found) if !found.waited => span.discard(),
+        Ok(found) => {
+            let mirror = &found.slot.mirror;
+            span.set("stockade.mirror", i64::from(mirror.number));
+            span.set("stockade.cold", found.cold);
+            if let Some((start, took)) = mirror.start.filter(|_| found.cold)
+                && let Some(mut started) = span.trace().span("mirror start", SpanKind::Internal)
+            {
+                started.set("stockade.mirror", i64::from(mirror.number));
+                started.happened(start, took);
+            }
+        }
+    }
+    found
+}
+
+/// The span of the guest's work on a request, until the head of its response.
+fn guest_span(trace: Option<&Trace>, pool: &Pool, mirror: u32, retried: bool) -> Option<Span> {
+    let mut span = trace?.span("guest", SpanKind::Internal)?;
+    span.set("stockade.instance", Arc::clone(&pool.options.name));
+    span.set("stockade.mirror", i64::from(mirror));
+    if retried {
+        span.set("stockade.retried", true);
+    }
+    Some(span)
 }
 
 async fn attempt(
     slot: Slot,
     prepared: &mut Prepared,
     left: Duration,
+    span: Option<&Trace>,
 ) -> Result<GuestReply, Trouble> {
     let mirror = Arc::clone(&slot.mirror);
     if let Some(end) = mirror.handle.end() {
@@ -157,15 +211,16 @@ async fn attempt(
         },
         RequestBody::None | RequestBody::Whole(_) => (None, None),
     };
+    let trace = span.or(prepared.trace.as_ref()).cloned();
     let answer = mirror
-        .await_response(id, slot, body, prepared.client.clone())
+        .await_response(id, slot, body, prepared.client.clone(), trace)
         .map_err(|end| Trouble::Ended {
             end,
             may_have_begun: false,
         })?;
     if let Err(error) = mirror
         .handle
-        .control("http.request", prepared.message(id, stream))
+        .control("http.request", prepared.message(id, stream, span))
     {
         mirror.withdraw(id);
         return Err(unsent(&mirror, &error));

@@ -102,7 +102,7 @@ impl GrantedGuest {
     ) -> Self {
         let options = InstanceOptions::new(name, IsolateOptions::default());
         let pool = Pool::new(options, supervisor, services, Arc::new(Unobserved));
-        let mirror = Mirror::new(handle.id(), handle, pool);
+        let mirror = Mirror::new(handle.id(), handle, None, pool);
         mirror.number_streams_from(FIRST_STREAM);
         let ending = Arc::clone(&mirror);
         let closing = tokio::spawn(async move {

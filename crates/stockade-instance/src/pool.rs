@@ -70,6 +70,8 @@ pub(crate) enum Readiness {
 pub(crate) struct Found {
     pub(crate) slot: Slot,
     pub(crate) cold: bool,
+    /// It was not there at once.
+    pub(crate) waited: bool,
 }
 
 impl Pool {
@@ -119,7 +121,11 @@ impl Pool {
         if self.queue.length() == 0
             && let Some(slot) = self.try_place()
         {
-            return Ok(Found { slot, cold: false });
+            return Ok(Found {
+                slot,
+                cold: false,
+                waited: false,
+            });
         }
         let cold = self.nobody_serves();
         if cold && let Some(error) = self.start_failure() {
@@ -137,7 +143,11 @@ impl Pool {
         }
         let waited = tokio::time::timeout(limits.queue_wait, &mut ticket.answer).await;
         match waited {
-            Ok(Ok(Ok(slot))) => Ok(Found { slot, cold }),
+            Ok(Ok(Ok(slot))) => Ok(Found {
+                slot,
+                cold,
+                waited: true,
+            }),
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(_)) => Err(FetchError::Draining),
             Err(_) => Err(self.refuse(Refusal::WaitedTooLong)),

@@ -1,7 +1,8 @@
 // Serve mode: the default export of the guest's module answers what the host hands over.
 //
 // Control messages, host to guest:
-//   http.request [id, method, url, [name, value, ...], body, cf], http.abort [id]
+//   http.request [id, method, url, [name, value, ...], body, cf], http.abort [id]; a request that the host traces has a
+//     further item, true
 //   cron.run [id, cron, scheduledTime]
 //   connect.run [id, { id, remoteAddress, localAddress }, secure]: a connection of a client, and its pipe
 // Guest to host:
@@ -56,6 +57,7 @@ const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
 const answer = core.loadExtScript("ext:stockade_realm/answer.js");
 const modules = core.loadExtScript("ext:stockade_realm/site.js");
 const targets = core.loadExtScript("ext:stockade_realm/targets.js");
+const trace = core.loadExtScript("ext:stockade_realm/trace.js");
 const globals = core.loadExtScript("ext:stockade_realm/site_globals.js");
 
 // Keys of `env` that are between the two runtimes. No key of a user begins with U+0000.
@@ -216,14 +218,18 @@ function onRequest(message) {
     inner.request = request;
     live.request = request;
     const ctx = new ExecutionContext(ours, live);
-    result = live.scope === undefined
-      ? callFetch(request, ctx)
-      : targets.within(live.scope, () => callFetch(request, ctx));
+    result = message[6] === true
+      ? trace.within(live.id, () => callWithin(live.scope, request, ctx))
+      : callWithin(live.scope, request, ctx);
   } catch (error) {
     fail(live, error);
     return;
   }
   then(result, (response) => respond(live, response), (error) => fail(live, error));
+}
+
+function callWithin(scope, request, ctx) {
+  return scope === undefined ? callFetch(request, ctx) : targets.within(scope, () => callFetch(request, ctx));
 }
 
 function callFetch(request, ctx) {

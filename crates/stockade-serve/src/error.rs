@@ -11,7 +11,7 @@ use stockade_instance::FetchError;
 use stockade_state::{KeyError, OpenError, StateError};
 use stockade_transpile::{ModuleError, ModuleFilesError};
 
-use crate::log::Destination;
+use crate::log::{Destination, LogError};
 use crate::tls::CertificatesError;
 
 /// Why there is no server, or no new configuration.
@@ -72,6 +72,9 @@ pub enum ServeError {
     /// The pepper of the API keys.
     #[error("cannot open the API keys: {0}")]
     Pepper(#[from] PepperError),
+    /// Traces.
+    #[error("requests cannot be traced: {0}")]
+    Tracing(#[from] TracingError),
     /// What cannot change while the server runs.
     #[error("{0} cannot change while the server runs\n  fix: restart it")]
     Fixed(&'static str),
@@ -106,6 +109,27 @@ pub enum ControlError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+/// Why requests cannot be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum TracingError {
+    /// A variable of OpenTelemetry.
+    #[error("the environment variable {name} cannot be used; it takes {allowed}")]
+    Variable {
+        /// Which.
+        name: String,
+        /// What it can be.
+        allowed: &'static str,
+    },
+    /// A header for the collector.
+    #[error(
+        "the value of tracing.headers.{0} is not one of a header\n  fix: give it one line of printable ASCII"
+    )]
+    Header(String),
+    /// What the configuration says cannot be used.
+    #[error(transparent)]
+    Options(#[from] stockade_trace::TraceError),
 }
 
 /// Why a site cannot be made.
@@ -162,11 +186,12 @@ impl ServeError {
         }
     }
 
-    pub(crate) fn log(destination: Destination, source: std::io::Error) -> Self {
-        let path = match destination {
+    pub(crate) fn log(error: LogError) -> Self {
+        let path = match error.destination {
             Destination::File(path) => path,
             Destination::StandardError => "standard error".into(),
         };
+        let source = error.source;
         Self::Log { path, source }
     }
 }

@@ -39,6 +39,7 @@ pub use admin::{AdminClient, AdminResponse, AskError};
 pub use capabilities::parse_state_calls;
 pub use check::{Checked, check};
 pub use error::{ControlError, ServeError, SiteError};
+pub use log::show_line;
 pub use plan::egress_policy;
 pub use server::{ServeOptions, Stopped, serve};
 pub use tls::CertificatesError;

@@ -13,6 +13,7 @@ use stockade_config::Config;
 use stockade_gateway::Address;
 use stockade_state::SqliteStore;
 use stockade_tls::TlsStore;
+use stockade_trace::{TraceOptions, Tracing};
 
 use crate::site::Site;
 use crate::tls::TlsStores;
@@ -30,9 +31,17 @@ pub(crate) struct Running {
     pub(crate) keys: Option<Keys>,
     /// Where the admin API is served, besides the control socket.
     pub(crate) admin_address: Option<Address>,
+    /// What traces requests.
+    pub(crate) traced: Option<Traced>,
     /// Where metrics and health are served.
     pub(crate) metrics_address: Option<SocketAddr>,
     pub(crate) sites: BTreeMap<String, Arc<Site>>,
+}
+
+/// What traces requests, and how.
+pub(crate) struct Traced {
+    pub(crate) options: TraceOptions,
+    pub(crate) tracing: Tracing,
 }
 
 impl Running {
@@ -46,6 +55,7 @@ impl Running {
             store: None,
             keys: None,
             admin_address: None,
+            traced: None,
             metrics_address: None,
             sites: BTreeMap::new(),
         }

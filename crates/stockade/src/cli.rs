@@ -10,8 +10,8 @@ use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
 use crate::commands::{
-    self, AuditArgs, CallArgs, CheckArgs, DoctorArgs, ExecArgs, KeysArgs, Level, ReloadArgs,
-    RpcArgs, ServeArgs,
+    self, AuditArgs, CallArgs, CheckArgs, DoctorArgs, ExecArgs, KeysArgs, Level, LogsArgs,
+    ReloadArgs, RpcArgs, ServeArgs, StatusArgs, TopArgs,
 };
 
 /// Where debuggers look first.
@@ -57,6 +57,15 @@ pub(crate) enum Command {
     /// Make a running server read its configuration file again
     #[command(after_help = commands::RELOAD_EXAMPLES)]
     Reload(ReloadArgs),
+    /// Show what a running server does, on one screen
+    #[command(after_help = commands::STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// Show the instances of a running server, second by second
+    #[command(after_help = commands::TOP_EXAMPLES)]
+    Top(TopArgs),
+    /// Show the log of a running server, and follow it
+    #[command(after_help = commands::LOGS_EXAMPLES)]
+    Logs(LogsArgs),
     /// Verify, search and follow an audit log
     #[command(after_help = commands::AUDIT_EXAMPLES)]
     Audit(AuditArgs),

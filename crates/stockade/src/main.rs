@@ -42,6 +42,9 @@ fn main() -> ExitCode {
         Command::Check(args) => end(commands::check(&args)),
         Command::Schema => end(commands::schema()),
         Command::Reload(args) => end(commands::reload(&args)),
+        Command::Status(args) => end(commands::status(&args)),
+        Command::Top(args) => end(commands::top(&args)),
+        Command::Logs(args) => end(commands::logs(&args)),
         Command::Audit(args) => end(commands::audit(&args)),
         Command::Keys(args) => end(commands::keys(&args)),
         Command::Doctor(args) => {

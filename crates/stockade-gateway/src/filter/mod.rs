@@ -18,6 +18,7 @@ mod request_id;
 #[cfg(test)]
 mod test_request;
 mod tls_policy;
+mod trace_context;
 mod websocket;
 
 use http::{Extensions, Response, request};
@@ -98,6 +99,11 @@ impl FilterChain {
         let mut filters: Vec<Box<dyn Filter>> = Vec::new();
         // Outermost, so that each response has an id: also one that another filter makes.
         filters.push(Box::new(request_id::RequestId));
+        // Whatever answers, the request is traced.
+        if let Some(rule) = &options.tracing {
+            let proxies = options.trusted_proxies.clone();
+            filters.push(Box::new(trace_context::TraceContext::new(rule, proxies)));
+        }
         // Before routes: a certificate authority asks whatever routes there are.
         if let Some(acme) = &options.acme {
             filters.push(Box::new(acme_challenge::AcmeChallenge::new(acme)));

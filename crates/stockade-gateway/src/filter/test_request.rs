@@ -52,6 +52,7 @@ impl TestRequest {
                 first_byte: Duration::ZERO,
                 duration: Duration::ZERO,
                 served_by: None,
+                trace: None,
                 outcome: Outcome::ClientGone,
             },
             authority: Authority::parse("a.example").unwrap(),

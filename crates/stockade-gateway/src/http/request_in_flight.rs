@@ -72,6 +72,7 @@ impl RequestInFlight {
                 first_byte: Duration::ZERO,
                 duration: Duration::ZERO,
                 served_by: None,
+                trace: None,
                 outcome: Outcome::ClientGone,
             }),
             began,

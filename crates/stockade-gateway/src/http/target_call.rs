@@ -84,6 +84,9 @@ impl TargetCall<'_> {
             upgrade: handshake.is_some(),
             api_key: self.caller.as_ref().map(Caller::to_json),
         });
+        if let Some(trace) = &flight.record.trace {
+            head.extensions.insert(trace.clone());
+        }
 
         // The body, bounded and timed.
         let body = if body.is_end_stream() {

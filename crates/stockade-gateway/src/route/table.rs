@@ -14,6 +14,7 @@ use crate::limits::Limits;
 use crate::route::pattern::{Pattern, PatternError};
 use crate::target::Target;
 use stockade_tls::{Acme, ClientRule};
+use stockade_trace::Tracing;
 
 /// What answers which requests, and how.
 #[derive(Clone)]
@@ -85,6 +86,29 @@ pub struct TableOptions {
     pub logged_headers: Vec<HeaderName>,
     /// Answers requests below `/.well-known/acme-challenge/` before all routes (RFC 8555, section 8.3).
     pub acme: Option<Arc<Acme>>,
+    /// Traces requests.
+    pub tracing: Option<TraceRule>,
+}
+
+/// How requests are traced.
+#[derive(Debug, Clone)]
+pub struct TraceRule {
+    /// Begins their traces.
+    pub tracing: Tracing,
+    /// Whose traces are continued.
+    pub parents: TraceParents,
+}
+
+/// Peers whose `traceparent` is continued. A trace of another peer is left out, and a new one begins: the sender that begins
+/// a trace decides whether it is recorded, and so what it costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TraceParents {
+    /// Those of [`TableOptions::trusted_proxies`].
+    Trusted,
+    /// All.
+    Everyone,
+    /// None.
+    Nobody,
 }
 
 /// All routes. Built once, then only read.

@@ -1,7 +1,7 @@
 //! The life of one mirror: created, ready, served, ended.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use stockade_protocol::GuestError;
 use stockade_supervisor::{End, Event, EventQueue, IsolateHandle, ResourceUsage};
@@ -30,6 +30,7 @@ pub(crate) enum Lived {
 pub(crate) async fn live(pool: Arc<Pool>, number: u32) -> Lived {
     let queue = EventQueue::new();
     let limit = pool.options.limits.start;
+    let (since, began) = (SystemTime::now(), Instant::now());
     let starting = tokio::time::timeout(limit, start(&pool, number, &queue));
     let handle = match starting.await {
         Ok(Ok(handle)) => handle,
@@ -42,7 +43,12 @@ pub(crate) async fn live(pool: Arc<Pool>, number: u32) -> Lived {
             ));
         }
     };
-    let mirror = Mirror::new(number, handle.0.clone(), Arc::clone(&pool));
+    let mirror = Mirror::new(
+        number,
+        handle.0.clone(),
+        Some((since, began.elapsed())),
+        Arc::clone(&pool),
+    );
     pool.join(&mirror, handle.1);
     let (end, usage) = mirror.receive(&queue).await;
     mirror.close(&end);

@@ -22,7 +22,7 @@ mod upstream;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
@@ -57,6 +57,8 @@ pub(crate) struct Mirror {
     pub(crate) number: u32,
     pub(crate) handle: IsolateHandle,
     pub(crate) pool: Arc<Pool>,
+    /// When its start began and how long it took, where this crate has started it.
+    pub(crate) start: Option<(SystemTime, Duration)>,
     born: Instant,
     in_flight: AtomicUsize,
     served: AtomicU64,
@@ -115,7 +117,12 @@ impl Drop for Buffered {
 }
 
 impl Mirror {
-    pub(crate) fn new(number: u32, handle: IsolateHandle, pool: Arc<Pool>) -> Arc<Self> {
+    pub(crate) fn new(
+        number: u32,
+        handle: IsolateHandle,
+        start: Option<(SystemTime, Duration)>,
+        pool: Arc<Pool>,
+    ) -> Arc<Self> {
         let born = Instant::now();
         let owner = Owner {
             instance: Arc::clone(&pool.options.name),
@@ -128,6 +135,7 @@ impl Mirror {
             number,
             handle,
             pool,
+            start,
             born,
             in_flight: AtomicUsize::new(0),
             served: AtomicU64::new(0),

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use stockade_http::{Body, Client};
 use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::End;
+use stockade_trace::Trace;
 use tokio::sync::oneshot;
 
 use super::incoming::GuestStream;
@@ -36,8 +37,8 @@ pub(super) struct Requests {
 #[derive(Default)]
 struct OpenRequests {
     entries: HashMap<u64, OpenRequest>,
-    /// Since when each request's promises are open.
-    background: HashMap<u64, Instant>,
+    /// Since when each request's promises are open, and its trace.
+    background: HashMap<u64, (Instant, Option<Trace>)>,
     /// The same of calls, which the guest numbers.
     calls: HashMap<u64, Instant>,
     /// How the mirror ended.
@@ -52,6 +53,8 @@ enum OpenRequest {
         body: Option<OwnedStream>,
         /// Who asks, if a client does.
         client: Option<Arc<Client>>,
+        /// What the guest's work continues from, where the request is traced.
+        trace: Option<Trace>,
     },
     /// Nobody waits any more; the guest was notified and has not answered.
     Aborted { since: Instant, _slot: Slot },
@@ -93,10 +96,9 @@ impl Requests {
     /// Promises open for longer than `limit` are waited for no more.
     pub(super) fn forget_background(&self, now: Instant, limit: Duration) {
         let mut table = self.table.lock();
-        let table = &mut *table;
-        for open in [&mut table.background, &mut table.calls] {
-            open.retain(|_, since| now.saturating_duration_since(*since) < limit);
-        }
+        let keeps = |since: Instant| now.saturating_duration_since(since) < limit;
+        table.background.retain(|_, (since, _)| keeps(*since));
+        table.calls.retain(|_, since| keeps(*since));
     }
 
     /// Requests that the guest was asked to abort longer than `grace` ago.
@@ -153,6 +155,7 @@ impl Mirror {
         slot: Slot,
         body: Option<OwnedStream>,
         client: Option<Arc<Client>>,
+        trace: Option<Trace>,
     ) -> Result<oneshot::Receiver<Result<GuestReply, FetchError>>, End> {
         let (sender, receiver) = oneshot::channel();
         let waiter = Waiter::Response(sender);
@@ -163,6 +166,7 @@ impl Mirror {
                 slot,
                 body,
                 client,
+                trace,
             },
         )?;
         Ok(receiver)
@@ -186,6 +190,7 @@ impl Mirror {
                 slot,
                 body: None,
                 client: None,
+                trace: None,
             },
         )?;
         Ok(receiver)
@@ -202,6 +207,16 @@ impl Mirror {
         let client = of_name.next().cloned();
         // A client behind a trusted proxy may have chosen the name of another one's request.
         client.filter(|_| of_name.next().is_none())
+    }
+
+    /// What the work on this request continues from, while its answer or its promises are waited for.
+    pub(super) fn trace_of(&self, id: u64) -> Option<Trace> {
+        let table = self.requests.table.lock();
+        match table.entries.get(&id) {
+            Some(OpenRequest::Waiting { trace, .. }) => trace.clone(),
+            Some(OpenRequest::Aborted { .. }) => None,
+            None => table.background.get(&id)?.1.clone(),
+        }
     }
 
     fn enter(&self, id: u64, entry: OpenRequest) -> Result<(), End> {
@@ -267,7 +282,11 @@ impl Mirror {
         let mut table = self.requests.table.lock();
         let entry = table.entries.remove(&id)?;
         if pending && table.background.len() < MOST_BACKGROUND {
-            table.background.insert(id, Instant::now());
+            let trace = match &entry {
+                OpenRequest::Waiting { trace, .. } => trace.clone(),
+                OpenRequest::Aborted { .. } => None,
+            };
+            table.background.insert(id, (Instant::now(), trace));
         }
         Some(entry)
     }
@@ -338,7 +357,7 @@ impl Mirror {
     /// Takes `http.settled`. It may come after the host has lost patience.
     pub(super) fn http_settled(&self, payload: &Payload) -> Result<(), Malformed> {
         let id = parse_settled(payload)?;
-        self.settled(|table| table.background.remove(&id));
+        self.settled(|table| table.background.remove(&id).is_some());
         Ok(())
     }
 
@@ -355,15 +374,15 @@ impl Mirror {
     /// Takes `call.settled`. It may come after the host has lost patience.
     pub(super) fn call_settled(&self, payload: &Payload) -> Result<(), Malformed> {
         let id = parse_settled(payload)?;
-        self.settled(|table| table.calls.remove(&id));
+        self.settled(|table| table.calls.remove(&id).is_some());
         Ok(())
     }
 
     /// Promises of a request or call are no longer open, which a mirror that is to end may wait for.
-    fn settled(&self, remove: impl FnOnce(&mut OpenRequests) -> Option<Instant>) {
+    fn settled(&self, remove: impl FnOnce(&mut OpenRequests) -> bool) {
         let last = {
             let mut table = self.requests.table.lock();
-            remove(&mut table).is_some() && table.background.is_empty() && table.calls.is_empty()
+            remove(&mut table) && table.background.is_empty() && table.calls.is_empty()
         };
         if last && self.is_draining() {
             self.pool.wake.notify_one();

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::command::Command;
 use super::problem::ApiError;
 use crate::keys::OpenKeys;
-use crate::metrics::Metrics;
+use crate::metrics::{History, Metrics};
 use crate::observe::Logs;
 use crate::running::Snapshot;
 use crate::site::Site;
@@ -25,6 +25,7 @@ pub(crate) struct Admin {
     pub(crate) gateway: Gateway,
     pub(crate) logs: Arc<Logs>,
     pub(crate) metrics: Metrics,
+    pub(crate) history: History,
     pub(crate) keys: OpenKeys,
     /// What changes the server is done by its own loop, one after the other.
     pub(crate) commands: mpsc::Sender<Command>,

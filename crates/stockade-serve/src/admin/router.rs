@@ -50,6 +50,9 @@ fn described() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(routes::state::list))
         .routes(routes!(routes::state::value))
         .routes(routes!(routes::keys::refresh))
+        .routes(routes!(routes::logs::logs))
+        .routes(routes!(routes::logs::events))
+        .routes(routes!(routes::history::history))
         .routes(routes!(routes::audit::search))
 }
 

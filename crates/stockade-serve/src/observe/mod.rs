@@ -17,7 +17,7 @@ pub(crate) use guest::SiteObserver;
 pub(crate) use refused::RefusedLately;
 use stockade_config::{ClientAddress, ConsoleLog, Query};
 
-use crate::log::{Log, Redaction, Sink};
+use crate::log::{Log, Redaction};
 
 /// What is logged of requests and guests. Replaced as a whole when the configuration changes.
 pub(crate) struct LogPolicy {
@@ -28,8 +28,6 @@ pub(crate) struct LogPolicy {
 
 /// What is logged of a request.
 pub(crate) struct AccessPolicy {
-    /// Where to, if not with everything else.
-    pub(crate) sink: Option<Sink>,
     pub(crate) query: Query,
     pub(crate) client_address: ClientAddress,
 }
@@ -40,22 +38,6 @@ pub(crate) struct Logs {
     pub(crate) audit: Auditor,
     pub(crate) refused: RefusedLately,
     pub(crate) policy: arc_swap::ArcSwap<LogPolicy>,
-}
-
-impl Logs {
-    /// Opens all files again, since they may have been moved away.
-    pub(crate) fn reopen(&self) {
-        let policy = self.policy.load();
-        let access = policy
-            .access
-            .as_ref()
-            .and_then(|access| access.sink.as_ref());
-        for sink in std::iter::once(&self.log.sink).chain(access) {
-            if let Err(error) = sink.reopen() {
-                tracing::error!(%error, "a log file cannot be reopened");
-            }
-        }
-    }
 }
 
 /// An address as far as it may be logged.

@@ -10,16 +10,32 @@ use crate::log::{Destination, Format, LogOptions, Redaction};
 /// How lines of the log look and where they go.
 pub(crate) fn options(config: &Config) -> LogOptions {
     let logging = &config.logging;
+    let in_a_file = format(logging.format);
+    let on_standard_error = match logging.format {
+        Some(LogFormat::Json) => Format::Json,
+        Some(LogFormat::Text) | None => Format::of_terminal().unwrap_or(in_a_file),
+    };
+    let access = logging.access.as_ref();
+    let access = access.and_then(|access| access.file.clone());
     LogOptions {
         level: level(logging.level),
-        format: match logging.format {
-            LogFormat::Text if logging.file.is_none() => Format::text_on_standard_error(),
-            format => in_a_file(format),
+        format: match logging.file {
+            Some(_) => in_a_file,
+            None => on_standard_error,
         },
         destination: logging
             .file
             .clone()
             .map_or(Destination::StandardError, Destination::File),
+        access: access.map(|path| (Destination::File(path), in_a_file)),
+    }
+}
+
+/// How lines look that nobody watches.
+fn format(format: Option<LogFormat>) -> Format {
+    match format {
+        Some(LogFormat::Text) => Format::Text,
+        Some(LogFormat::Json) | None => Format::Json,
     }
 }
 
@@ -31,14 +47,6 @@ pub(crate) fn level(level: config::Level) -> Level {
         config::Level::Info => Level::INFO,
         config::Level::Warn => Level::WARN,
         config::Level::Error => Level::ERROR,
-    }
-}
-
-/// How lines look that nobody watches.
-pub(crate) fn in_a_file(format: LogFormat) -> Format {
-    match format {
-        LogFormat::Json => Format::Json,
-        LogFormat::Text => Format::Text,
     }
 }
 

@@ -14,6 +14,7 @@ use stockade_grants::Grants;
 use stockade_limits::{IsolateOptions, Isolation, SandboxOptions};
 use stockade_state::Store;
 use stockade_supervisor::Supervisor;
+use stockade_trace::TraceCounts;
 use stockade_transpile::ModuleFiles;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -32,7 +33,7 @@ use crate::directory::Directory;
 use crate::error::ServeError;
 use crate::keys::OpenKeys;
 use crate::log::Log;
-use crate::metrics::{Metrics, Process, SiteTable};
+use crate::metrics::{History, Metrics, Process, SiteTable};
 use crate::observe::{
     Auditor, EgressMetrics, GatewayMetrics, GatewayObserver, GrantMetrics, HandleGauges, Logs,
     RefusedLately,
@@ -42,7 +43,7 @@ use crate::running::Snapshot;
 use crate::site::{self, SiteContext};
 use crate::subsystem::{
     self, AdminListener, Auditing, Certificates, Change, Drains, KeysSubsystem, Listeners, Logging,
-    MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem, log_policy,
+    MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem, TracingSubsystem, log_policy,
 };
 use crate::tls::TlsMetrics;
 
@@ -108,7 +109,7 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
     server.close_state().await;
     tracing::info!(?stopped, "stopped");
     server.close_audit().await;
-    server.logs.log.sink.flush();
+    server.logs.log.flush();
     Ok(stopped)
 }
 
@@ -164,14 +165,12 @@ impl Server {
         config: &Config,
         commands: mpsc::Sender<Command>,
     ) -> Result<Self, ServeError> {
-        let log_options = plan::logging::options(config);
-        let log = Log::start(&log_options)
-            .map_err(|source| ServeError::log(log_options.destination, source))?;
+        let log = Log::start(&plan::logging::options(config)).map_err(ServeError::log)?;
         let logs = Arc::new(Logs {
             log,
             audit: Auditor::default(),
             refused: RefusedLately::default(),
-            policy: ArcSwap::from_pointee(log_policy(config)?),
+            policy: ArcSwap::from_pointee(log_policy(config)),
         });
         let sandbox = SandboxOptions {
             threads: options.threads,
@@ -196,8 +195,10 @@ impl Server {
         let observer = GatewayObserver::new(Arc::clone(&logs), gateway_metrics, Arc::clone(&sites));
         let gateway = Gateway::new(Arc::new(observer));
         let running = Snapshot::default();
+        let traces = Arc::new(TraceCounts::default());
         registry.register_collector(Box::new(Moment {
             gateway: gateway.clone(),
+            traces: Arc::clone(&traces),
             logs: Arc::clone(&logs),
             running: Arc::clone(&running),
         }));
@@ -212,6 +213,9 @@ impl Server {
         let drains = Drains::default();
         let store = OpenStore::default();
         let keys = OpenKeys::default();
+        // Ends with the runtime.
+        let history = History::default();
+        tokio::spawn(history.clone().record(Arc::clone(&sites)));
         let admin = Arc::new(Admin {
             config_path: options.config.clone(),
             started: SystemTime::now(),
@@ -219,6 +223,7 @@ impl Server {
             gateway: gateway.clone(),
             logs: Arc::clone(&logs),
             metrics: metrics.clone(),
+            history: history.clone(),
             keys: Arc::clone(&keys),
             commands,
         });
@@ -249,6 +254,7 @@ impl Server {
             Box::new(KeysSubsystem {
                 open: Arc::clone(&keys),
             }),
+            Box::new(TracingSubsystem { counts: traces }),
             Box::new(MetricsListener::new(health)),
             Box::new(AdminListener::new(admin_target)),
             // Needs the state that is open, and is what the routes lead to.
@@ -448,7 +454,7 @@ impl Server {
     async fn fulfil(&mut self, wanted: Wanted, watch: &mut Watch) {
         match wanted {
             Wanted::Signal => {
-                self.logs.reopen();
+                self.logs.log.reopen();
                 let _ = self.reload("signal", watch).await;
             }
             Wanted::File => {
@@ -480,6 +486,9 @@ impl Server {
             self.drains.retire(Arc::clone(site), left, false);
         }
         self.drains.wait().await;
+        if let Some(traced) = running.as_ref().and_then(|running| running.traced.as_ref()) {
+            traced.tracing.flush(plan::tracing::FLUSH_TIMEOUT).await;
+        }
         if cut == 0 {
             Stopped::Drained
         } else {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
-use stockade_gateway::{Gateway, PreparedReload, Route, RouteTable, StreamHandler};
+use stockade_gateway::{Gateway, PreparedReload, Route, RouteTable, StreamHandler, TraceRule};
 
 use super::{Change, Prepared, Preparing, Reload, Subsystem};
 use crate::directory::{Directory, SiteTarget};
@@ -86,6 +86,12 @@ fn table(next: &Running, directory: &Arc<Directory>) -> Result<RouteTable, Serve
     });
     let mut options = plan::gateway::table_options(config);
     options.acme = next.tls.over_http();
+    if let (Some(traced), Some(tracing)) = (&next.traced, &config.tracing) {
+        options.tracing = Some(TraceRule {
+            tracing: traced.tracing.clone(),
+            parents: plan::tracing::parents(tracing),
+        });
+    }
     let routes = routes.collect::<Result<_, ServeError>>()?;
     Ok(RouteTable::new(routes, options)?)
 }

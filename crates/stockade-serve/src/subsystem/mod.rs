@@ -15,6 +15,7 @@ mod logging;
 mod metrics_listener;
 mod sites;
 mod state;
+mod tracing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,6 +34,7 @@ pub(crate) use logging::{Logging, log_policy};
 pub(crate) use metrics_listener::MetricsListener;
 pub(crate) use sites::{Drains, Sites};
 pub(crate) use state::{OpenStore, StateSubsystem};
+pub(crate) use tracing::TracingSubsystem;
 
 use crate::error::ServeError;
 use crate::running::{Running, Snapshot};

@@ -10,6 +10,8 @@ mod exit;
 mod failure;
 mod guest;
 mod keys;
+mod live;
+mod logs;
 mod meant;
 mod output;
 mod printer;
@@ -17,7 +19,9 @@ mod rpc;
 mod run_guest;
 mod serve;
 mod session;
+mod status;
 mod style;
+mod top;
 mod units;
 
 pub(crate) use audit::{AUDIT_EXAMPLES, AuditArgs, audit};
@@ -26,6 +30,7 @@ pub(crate) use doctor::{DoctorArgs, EXAMPLES as DOCTOR_EXAMPLES, doctor};
 pub(crate) use exec::{ExecArgs, examples as exec_examples, exec};
 pub(crate) use guest::{Level, Refusal};
 pub(crate) use keys::{EXAMPLES as KEYS_EXAMPLES, KeysArgs, keys};
+pub(crate) use logs::{LOGS_EXAMPLES, LogsArgs, logs};
 pub(crate) use meant::{code as meant_code, command as meant_command};
 pub(crate) use output::{complain, print};
 pub(crate) use rpc::{RpcArgs, examples as rpc_examples, rpc};
@@ -33,4 +38,6 @@ pub(crate) use serve::{
     CHECK_EXAMPLES, CheckArgs, RELOAD_EXAMPLES, ReloadArgs, SCHEMA_EXAMPLES, SERVE_EXAMPLES,
     ServeArgs, check, reload, schema, serve,
 };
+pub(crate) use status::{STATUS_EXAMPLES, StatusArgs, status};
+pub(crate) use top::{TOP_EXAMPLES, TopArgs, top};
 pub(crate) use units::{limit_of_memory, limit_of_time};

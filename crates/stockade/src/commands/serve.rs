@@ -260,7 +260,7 @@ pub(crate) fn schema() -> Result<i32, Refusal> {
 
 /// The control socket of a server with this configuration. Where the configuration has errors now, it is probably
 /// at its default place; the server is asked all the same and reports the errors.
-fn control(config: &Path) -> PathBuf {
+pub(super) fn control(config: &Path) -> PathBuf {
     match Config::read(config) {
         Ok(loaded) => loaded.config.control,
         Err(_) => config.with_file_name(CONTROL),

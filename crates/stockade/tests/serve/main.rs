@@ -23,6 +23,7 @@ mod held_keys;
 mod killed;
 mod lifetime;
 mod limits;
+mod live;
 mod observed;
 mod passed_on;
 #[path = "../../../stockade-wireguard/tests/rig/mod.rs"]
@@ -36,4 +37,8 @@ mod signer;
 mod site;
 mod sql;
 mod targets;
+#[path = "../../../stockade-trace/tests/receiver/mod.rs"]
+#[expect(dead_code, reason = "the tests of traces use more of it")]
+mod trace_receiver;
+mod traced;
 mod tunnel;

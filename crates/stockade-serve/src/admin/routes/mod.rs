@@ -6,8 +6,10 @@
 
 pub(crate) mod audit;
 pub(crate) mod config;
+pub(crate) mod history;
 pub(crate) mod instances;
 pub(crate) mod keys;
+pub(crate) mod logs;
 pub(crate) mod mirrors;
 pub(crate) mod openapi;
 pub(crate) mod policy;

@@ -15,7 +15,7 @@ use stockade_config::{Config, Listener};
 use stockade_http::Body;
 use stockade_transpile::ModuleFiles;
 
-use super::{egress, gateway, grants, instance, logging, sockets};
+use super::{egress, gateway, grants, instance, logging, sockets, tracing};
 use cases::{EXEMPT, FILES, cases};
 
 /// Puts a value where the keys lead, and sections on the way where there are none.
@@ -47,7 +47,7 @@ fn read(folder: &Path, text: &Value) -> Config {
 }
 
 /// What is used where it stands in the configuration: in which file, by which words.
-const USED: [(&str, &str); 24] = [
+const USED: [(&str, &str); 23] = [
     (
         include_str!("../../server/run.rs"),
         "Control::listen(&loaded.config.control, admin::router(&server.admin))",
@@ -81,10 +81,6 @@ const USED: [(&str, &str); 24] = [
     (
         include_str!("../../admin/entrance.rs"),
         "check_host(request.uri(), &settings.hosts)",
-    ),
-    (
-        include_str!("../../subsystem/logging.rs"),
-        "access.file.as_ref()",
     ),
     (
         include_str!("../../subsystem/logging.rs"),
@@ -149,6 +145,10 @@ fn no_keys() -> Keys {
 fn made(config: &Config) -> String {
     let mut out = String::new();
     let mut add = |made: &dyn std::fmt::Debug| writeln!(out, "{made:?}").unwrap();
+    if let Some(config) = &config.tracing {
+        add(&tracing::options(config, |_| None));
+        add(&tracing::parents(config));
+    }
     add(&gateway::limits(&config.limits));
     add(&gateway::listeners(config));
     let taken = |one: &Listener| {
