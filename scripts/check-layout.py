@@ -53,14 +53,16 @@ EDGES = {
         "stockade-trace", "stockade-transpile", "stockade-watch", "stockade-wireguard",
     },
     "stockade-html": set(),
+    "stockade-profile": set(),
     "stockade-realm": {"stockade-html", "stockade-protocol"},
     "stockade-host-realm": {
-        "stockade-config", "stockade-grants", "stockade-instance", "stockade-limits", "stockade-protocol", "stockade-realm", "stockade-supervisor",
+        "stockade-config", "stockade-grants", "stockade-instance", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-realm",
+        "stockade-supervisor",
     },
     "stockade-inspector": set(),
     "stockade-isolate": {
-        "stockade-inspector", "stockade-jail", "stockade-limits", "stockade-protocol", "stockade-realm",
-        "stockade-supervisor", "stockade-transpile",
+        "stockade-inspector", "stockade-jail", "stockade-limits", "stockade-profile", "stockade-protocol",
+        "stockade-realm", "stockade-supervisor", "stockade-transpile",
     },
     "stockade-host": {
         "stockade-host-realm", "stockade-inspector", "stockade-limits",
@@ -69,7 +71,8 @@ EDGES = {
     "stockade": {
         "stockade-attack", "stockade-audit", "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-grants",
         "stockade-host",
-        "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-limits", "stockade-protocol", "stockade-rpc", "stockade-serve",
+        "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-rpc",
+        "stockade-serve",
         "stockade-sqlite", "stockade-supervisor", "stockade-transpile", "stockade-wireguard",
     },
 }

@@ -262,6 +262,40 @@ declare namespace Stockade {
     readonly calls: number;
   }
 
+  /** The size of an isolate's heap, in bytes. */
+  interface HeapStatistics {
+    /** Objects, garbage included. */
+    readonly usedHeap: number;
+    /** What V8 has of the operating system for them. */
+    readonly totalHeap: number;
+    /** The same, as far as it is in memory. */
+    readonly totalPhysical: number;
+    /** Machine code and what belongs to it. */
+    readonly totalExecutable: number;
+    /** How large the heap may become. */
+    readonly heapLimit: number;
+    /** What V8 uses outside of the heap by its own allocator. */
+    readonly malloced: number;
+    /** The most that this ever was. */
+    readonly peakMalloced: number;
+    /** ArrayBuffers, WebAssembly memory and what else the heap's objects hold elsewhere. */
+    readonly external: number;
+    /** Global objects; one is the guest's. */
+    readonly nativeContexts: number;
+    /** Global objects that were left and are still held. */
+    readonly detachedContexts: number;
+    /** All that counts against `memoryLimitMb`. */
+    readonly held: number;
+    /** The parts of the heap, such as `old_space`. */
+    readonly spaces: readonly {
+      readonly name: string;
+      readonly used: number;
+      readonly available: number;
+      readonly size: number;
+      readonly physical: number;
+    }[];
+  }
+
   /** The second argument of a request's handler. */
   interface RequestContext {
     /** Aborts when the guest gives up on the request or ends. */
@@ -364,6 +398,21 @@ interface Isolate {
   allowWebSocket(check: (url: string) => boolean | Promise<boolean>): this;
 
   stats(): Stockade.IsolateStats;
+
+  /**
+   * Records for `seconds`, 10 by default and 300 at most, where the guest spends its CPU time, and writes it to a file
+   * for Chrome's DevTools (`.cpuprofile`). The guest goes on meanwhile. `svg` is another file, for a flame graph.
+   */
+  cpuProfile(path: string | URL, options?: { seconds?: number; svg?: string | URL }): Promise<void>;
+
+  /**
+   * Writes everything that the guest's heap holds to a file for Chrome's DevTools (`.heapsnapshot`). The guest stands
+   * still meanwhile.
+   */
+  heapSnapshot(path: string | URL): Promise<void>;
+
+  /** How large the guest's heap is and of what it consists. */
+  heapStatistics(): Promise<Stockade.HeapStatistics>;
 
   /** Terminates the isolate; further calls do nothing. Pending requests of both sides reject. */
   destroy(): void;

@@ -8,7 +8,7 @@ use http::{Request, Response};
 use parking_lot::Mutex;
 use stockade_capability::{CallPayload, Pipe};
 use stockade_http::Body;
-use stockade_supervisor::Supervisor;
+use stockade_supervisor::{IsolateHandle, Supervisor};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -151,6 +151,18 @@ impl Instance {
             let _ = tokio::time::timeout(LAST, reconciler).await;
         }
         drained
+    }
+
+    /// A mirror's isolate, for an operator who wants to know what it is doing: the one of this number, or without a number
+    /// the one with most requests now. With the mirror's number; `None` where there is none.
+    #[must_use]
+    pub fn isolate(&self, mirror: Option<u32>) -> Option<(u32, IsolateHandle)> {
+        let mirrors = self.pool.mirrors();
+        let found = match mirror {
+            Some(number) => mirrors.iter().find(|mirror| mirror.number == number),
+            None => mirrors.iter().max_by_key(|mirror| mirror.in_flight()),
+        };
+        found.map(|mirror| (mirror.number, mirror.handle.clone()))
     }
 
     fn is_at_rest(&self) -> bool {

@@ -20,6 +20,7 @@ mod initialize;
 mod invoke;
 mod modules;
 mod port;
+mod probe;
 mod realm;
 mod run;
 mod script;

@@ -161,6 +161,8 @@ pub struct IsolateOptions {
     pub timer_precision: Duration,
     /// Whether `SharedArrayBuffer` and `Atomics.wait` exist.
     pub shared_array_buffer: bool,
+    /// Whether a CPU profile of it is recorded from its first statement.
+    pub record_cpu: bool,
 }
 
 impl Default for IsolateOptions {
@@ -180,6 +182,7 @@ impl Default for IsolateOptions {
             console: ConsoleMode::default(),
             timer_precision: DEFAULT_TIMER_PRECISION,
             shared_array_buffer: false,
+            record_cpu: false,
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod bounds;
 pub mod frame;
 mod message;
 mod payload;
+mod probe;
 mod text;
 mod weight;
 
@@ -25,5 +26,6 @@ pub use payload::{
     Attachment, MarkedString, MarksError, Payload, PayloadError, escape_text, push_displayed,
     push_string, push_text,
 };
+pub use probe::{FIRST_PROBE, Finding, HeapSpace, HeapStatistics, Probe, ProbeId, ProbeOrder};
 pub use text::{harmless, harmless_line, harmless_piece};
 pub use weight::Weight;

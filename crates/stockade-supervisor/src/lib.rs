@@ -34,6 +34,7 @@ pub use guest::context::{Clocks, GuestContext};
 pub use host::event::Event;
 pub use host::event_queue::{EventQueue, Turn};
 pub use host::handle::{CallError, IsolateHandle, SendError, Stats};
+pub use host::probe::{CpuRecording, LONGEST_PROFILE, ProbeError, write_private};
 pub use host::supervisor::{CreateError, Supervisor};
 pub use isolate::refusal::GuestSendError;
 pub use limits::cpu_clock::CpuClock;

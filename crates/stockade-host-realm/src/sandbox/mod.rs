@@ -9,6 +9,7 @@ mod approvals;
 mod calls;
 mod ops;
 mod parse;
+mod probes;
 mod stash;
 mod state;
 
@@ -27,4 +28,7 @@ pub(crate) use ops::{
     op_sandbox_shutdown, op_sandbox_threads,
 };
 pub use parse::parse;
+pub(crate) use probes::{
+    op_isolate_cpu_profile, op_isolate_heap_snapshot, op_isolate_heap_statistics,
+};
 pub use state::{SandboxSetup, Sandboxes};

@@ -11,7 +11,7 @@ use stockade_grants::{GrantError, ProgramGrants};
 use stockade_limits::OptionsError;
 use stockade_protocol::{GuestError, RequestId};
 use stockade_realm::collect_payload;
-use stockade_supervisor::{CreateError, IsolateHandle, SendError};
+use stockade_supervisor::{CreateError, IsolateHandle, ProbeError, SendError};
 
 use super::approvals::{Approvals, ForScript};
 use super::state::Sandboxes;
@@ -45,6 +45,15 @@ pub(crate) enum SandboxError {
     #[class(generic)]
     #[error("there is no such sandbox")]
     NoSandbox,
+    #[class(generic)]
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[class(generic)]
+    #[error("{0}")]
+    Profile(String),
+    #[class(type)]
+    #[error("seconds: {0}")]
+    Seconds(String),
     #[class(type)]
     #[error("grants: {0}")]
     Grants(#[from] GrantError),

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use stockade_limits::IsolateOptions;
-use stockade_protocol::{FromIsolate, ToIsolate};
+use stockade_protocol::{Finding, FromIsolate, ProbeId, ProbeOrder, ToIsolate};
 
 use crate::end::TerminateReason;
 use crate::isolate::Isolate;
@@ -85,13 +85,18 @@ impl GuestContext {
         self.state().set_interrupt_handle(Some(handle));
     }
 
-    /// Ready when a message waits or the isolate is ending.
+    /// Ready when a message or an order waits, or the isolate is ending.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_ending() {
             return Poll::Ready(());
         }
         self.poll_arrivals(cx);
-        self.state().inbox.poll_ready(cx)
+        let ready = self.state().inbox.poll_ready(cx);
+        // After the task is registered: an order that comes now wakes it.
+        match self.state().probes.is_waiting() {
+            true => Poll::Ready(()),
+            false => ready,
+        }
     }
 
     /// Takes what has arrived, where this thread waits for the socket itself.
@@ -153,6 +158,23 @@ impl GuestContext {
             return Err(GuestSendError::Ended);
         }
         self.uplink().send_part(self.state(), name, json, part)
+    }
+
+    /// What the isolate's runtime is to do for a probe, if there is anything.
+    #[must_use]
+    pub fn next_order(&self) -> Option<(ProbeId, ProbeOrder)> {
+        self.state().probes.pop()
+    }
+
+    /// Sends what a probe has found, waiting on this thread while the host does not take it; false if nobody wants more
+    /// of it.
+    pub fn found(&self, id: ProbeId, finding: Finding) -> bool {
+        !self.is_ending() && self.uplink().found(self.state(), id, finding)
+    }
+
+    /// While `sampled`, the watchdog interrupts the guest at each of its ticks, about 1,000 a second.
+    pub fn set_sampled(&self, sampled: bool) {
+        self.state().activity.set_sampled(sampled);
     }
 
     /// Lets the host have what was sent until now, where messages are gathered.

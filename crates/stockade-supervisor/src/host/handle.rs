@@ -107,6 +107,10 @@ impl IsolateHandle {
         Self { isolate }
     }
 
+    pub(super) fn isolate(&self) -> &Arc<HostIsolate> {
+        &self.isolate
+    }
+
     /// The isolate's number within its sandbox, from 0.
     #[must_use]
     pub fn id(&self) -> u32 {

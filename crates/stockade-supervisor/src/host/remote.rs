@@ -5,9 +5,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use stockade_limits::IsolateOptions;
-use stockade_protocol::{FromIsolate, ToIsolate};
+use stockade_protocol::{Finding, FromIsolate, ProbeId, ToIsolate};
 
 use super::event::Event;
+use super::probe_slot::Found;
 use super::side::{HostIsolate, InlineFlush};
 use crate::end::{ResourceUsage, TerminateReason};
 use crate::guest::context::GuestContext;
@@ -134,6 +135,16 @@ impl RemoteGuest {
             self.isolate.uplink.events.push_always(event, size);
             self.isolate.uplink.announce();
         }
+    }
+
+    /// Takes what a probe has found, gives it back where there is no room, or says that there never was such a probe.
+    pub(crate) fn found(&self, id: ProbeId, finding: Finding) -> Found {
+        self.isolate.uplink.probe.take(id, finding)
+    }
+
+    /// Ready when what the probe has found may fit.
+    pub(crate) fn poll_found(&self, id: ProbeId, cx: &mut Context<'_>) -> Poll<()> {
+        self.isolate.uplink.probe.poll_room(id, cx)
     }
 
     /// Ready when at most half of the host's queue is in use.

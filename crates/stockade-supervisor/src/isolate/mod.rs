@@ -5,6 +5,7 @@
 //! [`Uplink`] leads to the other process instead.
 
 pub(crate) mod open_requests;
+pub(crate) mod probe_orders;
 pub(crate) mod queue;
 pub(crate) mod refusal;
 pub(crate) mod state;
@@ -119,7 +120,7 @@ impl<U: Uplink> Watched for Isolate<U> {
     }
 
     fn flush_stale(&self) {
-        self.uplink.flush_stale();
+        self.uplink.flush_stale(&self.state);
     }
 
     fn is_ending(&self) -> bool {

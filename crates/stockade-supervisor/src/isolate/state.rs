@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stockade_limits::IsolateOptions;
-use stockade_protocol::{RequestId, ToIsolate};
+use stockade_protocol::{FIRST_PROBE, Probe, ProbeId, ProbeOrder, RequestId, ToIsolate};
 
 use super::open_requests::OpenRequests;
+use super::probe_orders::ProbeOrders;
 use super::queue::Queue;
 use super::refusal::GuestSendError;
 use super::termination::Termination;
@@ -28,6 +29,8 @@ pub(crate) struct IsolateState {
     pub(crate) inbox: Queue<ToIsolate>,
     /// Requests of the guest that the host has not answered.
     pub(crate) requests: Mutex<OpenRequests>,
+    /// What an operator wants to know of it.
+    pub(crate) probes: ProbeOrders,
     pub(crate) activity: Activity,
     pub(crate) termination: Termination,
     /// Bytes of heap, ArrayBuffers and WebAssembly memory, when last measured.
@@ -37,11 +40,16 @@ pub(crate) struct IsolateState {
 
 impl IsolateState {
     pub(crate) fn new(id: u32, options: Arc<IsolateOptions>, grace: Duration) -> Self {
+        let probes = ProbeOrders::default();
+        if options.record_cpu {
+            probes.push(FIRST_PROBE, ProbeOrder::Start(Probe::CpuProfile));
+        }
         Self {
             id,
             grace,
             inbox: Queue::new(),
             requests: Mutex::default(),
+            probes,
             activity: Activity::new(options.limits.cpu_share),
             termination: Termination::default(),
             memory: AtomicU64::new(0),
@@ -81,6 +89,15 @@ impl IsolateState {
             wall: usage.map_or(Duration::ZERO, |usage| usage.elapsed),
             memory: self.memory(),
         }
+    }
+
+    /// Gives the isolate's thread an order, whatever it is doing.
+    pub(crate) fn order(&self, id: ProbeId, order: ProbeOrder) {
+        self.probes.push(id, order);
+        if let Some(interrupt) = self.interrupt_handle() {
+            interrupt.interrupt();
+        }
+        self.inbox.wake_consumer();
     }
 
     /// What is known of an isolate in another process.

@@ -4,7 +4,7 @@
 //! reader that sees the same odd number before and after has read values of one activation.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -41,6 +41,8 @@ pub(crate) struct Activity {
     /// Time the runtime held this activation back.
     held: AtomicU64,
     clock: OnceLock<CpuClock>,
+    /// A profile of it is being recorded.
+    sampled: AtomicBool,
     stopped: Mutex<Stopped>,
     hold: Hold,
     helper: Mutex<Helper>,
@@ -109,6 +111,7 @@ impl Activity {
             last_cpu: AtomicU64::new(0),
             held: AtomicU64::new(0),
             clock: OnceLock::new(),
+            sampled: AtomicBool::new(false),
             stopped: Mutex::default(),
             helper: Mutex::default(),
             hold: Hold {
@@ -175,10 +178,9 @@ impl Activity {
         };
         self.began_at
             .fetch_add(now_ns().saturating_sub(at), Ordering::Relaxed);
-        self.began_cpu.fetch_add(
-            nanos(CpuClock::now()).saturating_sub(cpu),
-            Ordering::Relaxed,
-        );
+        let used = nanos(CpuClock::now()).saturating_sub(cpu);
+        self.began_cpu.fetch_add(used, Ordering::Relaxed);
+        self.hold.state.lock().charged += used;
         self.seq.fetch_add(1, Ordering::SeqCst);
         true
     }
@@ -211,6 +213,14 @@ impl Activity {
             Duration::from_nanos(at_a_stretch),
             Duration::from_nanos(helper.past + now),
         )
+    }
+
+    pub(crate) fn set_sampled(&self, sampled: bool) {
+        self.sampled.store(sampled, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.sampled.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_active(&self) -> bool {

@@ -1,5 +1,7 @@
 //! Reaching into a running isolate from another thread.
 
+use stockade_protocol::{ProbeId, ProbeOrder};
+
 use crate::end::{ResourceUsage, TerminateReason};
 
 /// Reaches into a running isolate from another thread. All methods may be called at any time, also
@@ -12,6 +14,11 @@ pub trait InterruptHandle: Send + Sync {
     /// Makes the isolate's thread call [`GuestContext::checkpoint`](crate::GuestContext::checkpoint) at the next
     /// point where the engine checks for interrupts.
     fn interrupt(&self);
+
+    /// Passes an order on to the isolate's process; false for an isolate in this one.
+    fn order(&self, _id: ProbeId, _order: ProbeOrder) -> bool {
+        false
+    }
 
     /// What is known of the isolate from outside its process; `None` for one in this process.
     fn outside(&self) -> Option<Outside> {

@@ -211,6 +211,9 @@ impl Checked {
         if enforce(isolate, usage) {
             return None;
         }
+        if activity.is_sampled() {
+            isolate.interrupt();
+        }
         if usage.cpu < CPU_BOUND {
             // Its last activation may have ended while it was preempted.
             activity.set_preempted(false);

@@ -16,6 +16,7 @@ use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use stockade_protocol::frame::{self, Encoded, ToWorker};
+use stockade_protocol::{ProbeId, ProbeOrder};
 
 use super::backstop::Backstop;
 use super::isolate::{START, WorkerIsolate};
@@ -115,6 +116,9 @@ impl Connection {
                 return Err(guest);
             }
             self.backstop.add(guest.options());
+            if guest.options().record_cpu {
+                self.backstop.probe_begins();
+            }
             let isolate = Arc::new(WorkerIsolate::new(guest));
             isolates.insert(id, Arc::clone(&isolate));
             isolate
@@ -267,6 +271,17 @@ impl Connection {
         }
     }
 
+    /// Has the worker begin or end a probe. What that costs it is not the guest's.
+    fn order(&self, isolate: u32, id: ProbeId, order: ProbeOrder) {
+        match order {
+            ProbeOrder::Start(_) => self.backstop.probe_begins(),
+            ProbeOrder::Stop => self.backstop.probe_stops(),
+        }
+        let order = ToWorker::Probe { isolate, id, order };
+        self.out.lock().starts.push_back(order);
+        self.driver.wake();
+    }
+
     /// Removes an isolate of which nothing runs any more; the worker goes with the last one.
     pub(super) fn remove(&self, id: u32) -> Option<Arc<WorkerIsolate>> {
         let mut isolates = self.isolates.lock();
@@ -330,6 +345,13 @@ impl InterruptHandle for WorkerInterrupt {
 
     // The kernel gives processes their time.
     fn interrupt(&self) {}
+
+    fn order(&self, id: ProbeId, order: ProbeOrder) -> bool {
+        if let Some(connection) = self.connection.upgrade() {
+            connection.order(self.id, id, order);
+        }
+        true
+    }
 
     fn outside(&self) -> Option<Outside> {
         self.connection.upgrade()?.outside(self.id)

@@ -9,8 +9,11 @@ use stockade::rpc::{ExportError, call_export, plain_json};
 use stockade::{ConsoleMode, Payload};
 
 use super::document::Done;
+use super::failure::Failure;
 use super::guest::{GuestArgs, Refusal};
+use super::recorded::RecordedArgs;
 use super::run_guest::Job;
+use super::session::Session;
 use super::units::duration;
 use super::{exit, meant};
 
@@ -21,6 +24,7 @@ Examples:
   stockade exec tool.ts                       runs the file until it has nothing left to do
   stockade exec tool.ts -- a b                NETWORK.env.args is [\"a\", \"b\"], and so are main's arguments
   stockade exec tool.ts --cpu-limit 10s --memory-limit 512mb --timeout 1m
+  stockade exec tool.ts --cpu-profile tool.cpuprofile --flame-graph tool.svg
   stockade exec tool.ts --json | jq '.reason, .usage'
   stockade exec tool.ts --allow-fetch api.example.com --allow-read ./data --env TOKEN=abc
   echo 'console.log(6 * 7)' | stockade exec -
@@ -49,6 +53,9 @@ pub(crate) struct ExecArgs {
     timeout: Duration,
 
     #[command(flatten)]
+    recorded: RecordedArgs,
+
+    #[command(flatten)]
     pub(crate) guest: GuestArgs,
 
     /// Arguments for the guest
@@ -69,30 +76,42 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<i32, Refusal> {
     let guests = guests.map(|mut guests| {
         let env = &mut guests.sandbox.defaults.env;
         env.insert("args".to_owned(), list.clone());
+        guests.sandbox.defaults.record_cpu = args.recorded.records_cpu();
         guests
     });
     let arguments = Payload::from_json(list.to_string());
+    let title = format!("stockade exec {}", args.file.display());
     job.run(guests, async move |session| {
-        session.ready().await?;
-        let handle = session.handle();
-        let called = call_export(&handle, "main", arguments);
-        let done = match session.reply(called).await? {
-            Ok(value) => {
-                let value = plain_json(value);
-                Done {
-                    code: exit_code(value.as_deref()),
-                    value,
-                }
-            }
-            Err(ExportError::NoExport) => Done {
-                code: exit::DONE,
-                value: None,
-            },
-            Err(ExportError::Call(error)) => return Err(session.no_reply(&error)),
-        };
-        session.rest().await?;
-        Ok(done)
+        let done = run_program(session, arguments).await;
+        // Also of one that failed: where its time went may be why.
+        match args.recorded.write(&session.handle(), &title).await {
+            Err(failure) if done.is_ok() => Err(failure),
+            _ => done,
+        }
     })
+}
+
+/// Runs the module, its function `main` if it has one, and what is left to do then.
+async fn run_program(session: &mut Session, arguments: Payload) -> Result<Done, Failure> {
+    session.ready().await?;
+    let handle = session.handle();
+    let called = call_export(&handle, "main", arguments);
+    let done = match session.reply(called).await? {
+        Ok(value) => {
+            let value = plain_json(value);
+            Done {
+                code: exit_code(value.as_deref()),
+                value,
+            }
+        }
+        Err(ExportError::NoExport) => Done {
+            code: exit::DONE,
+            value: None,
+        },
+        Err(ExportError::Call(error)) => return Err(session.no_reply(&error)),
+    };
+    session.rest().await?;
+    Ok(done)
 }
 
 /// What `main` gave, where that is an exit code.

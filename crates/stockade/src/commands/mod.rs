@@ -15,6 +15,7 @@ mod logs;
 mod meant;
 mod output;
 mod printer;
+mod recorded;
 mod rpc;
 mod run_guest;
 mod serve;
