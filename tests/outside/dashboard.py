@@ -168,12 +168,12 @@ def policy(browser):
 def kill(browser):
     """a mirror that loops is killed, and the page shows it without a reload"""
     page = browser.page()
-    expect(page.get_by_role("region", name="Instances")).to_contain_text("hostile")
+    expect(page.get_by_role("group", name="Instances")).to_contain_text("hostile")
     browser.server.ask("hostile", "/")
     status, _ = browser.server.ask("hostile", "/loop")
     if status < 500:
         return f"the loop was answered with {status}"
-    events = page.get_by_role("region", name="Events")
+    events = page.get_by_role("group", name="Events")
     expect(events.filter(has_text="cpu_limit_exceeded")).to_be_visible()
     expect(page.locator("#chart-kills").locator("xpath=ancestor::section")).to_contain_text("cpu_limit_exceeded")
     page.context.close()
@@ -235,7 +235,7 @@ def refused(browser):
     page = browser.page()
     _, said = browser.server.ask("hostile", "/egress")
     open_page(page, "instances/hostile")
-    row = page.get_by_role("region", name="Refused egress").get_by_role("row").filter(has_text="https://api.example.com:443")
+    row = page.get_by_role("group", name="Refused egress").get_by_role("row").filter(has_text="https://api.example.com:443")
     expect(row).to_contain_text("no rule of data_guard allows this host")
     row.get_by_role("button", name="Copy the rule").click()
     expect(row.get_by_role("button", name="Copied")).to_be_visible()
@@ -251,7 +251,7 @@ def state(browser):
     page = browser.page()
     browser.server.ask("hostile", "/state")
     open_page(page, "instances/hostile")
-    row = page.get_by_role("region", name="Keys").get_by_role("row").filter(has_text="key <img")
+    row = page.get_by_role("group", name="Keys").get_by_role("row").filter(has_text="key <img")
     expect(row).to_contain_text("\\u{202e}gnp.exe")
     row.get_by_role("button", name="Show").click()
     expect(page.get_by_role("dialog")).to_contain_text("value <img src=x")
@@ -267,7 +267,7 @@ def search(browser):
     open_page(page, "audit")
     page.get_by_label("Event").fill("mirror_ended")
     page.keyboard.press("Enter")
-    records = page.get_by_role("region", name="Audit records")
+    records = page.get_by_role("group", name="Audit records")
     expect(records).to_contain_text("cpu_limit_exceeded")
     expect(records).not_to_contain_text("server_started")
     page.context.close()

@@ -44,6 +44,7 @@ const Theme = ({ theme, choose }) => html`<label class="theme"><span>Theme</span
 function Login({ why, opened, theme }) {
   const [error, setError] = useState();
   const [busy, setBusy] = useState(false);
+  useEffect(() => document.getElementById("field-key").focus(), []);
   const send = async (event) => {
     event.preventDefault();
     const field = event.target.elements.key;
@@ -61,9 +62,10 @@ function Login({ why, opened, theme }) {
   };
   return html`<main class="login">
     <form onSubmit=${send}>
+      <input class="hidden" type="text" autocomplete="username" value="Stockade" tabindex="-1" aria-hidden="true" readonly />
       <h1><img src="/dashboard/icon.svg" alt="" width="32" height="32" /> Stockade</h1>
       ${why && html`<p role="status">${why}</p>`}
-      <${Field} label="API key" name="key" type="password" required autocomplete="current-password" autofocus
+      <${Field} label="API key" name="key" type="password" required autocomplete="current-password"
         hint="A key with the scope admin. It stays in the memory of this page only, so it is needed again after a reload." />
       <${Problem} error=${error} />
       <button class="primary" disabled=${busy}>Log in</button>

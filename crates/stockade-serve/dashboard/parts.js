@@ -16,7 +16,7 @@ export const Text = ({ value, most }) => html`<bdi class="foreign">${line(value,
 
 /** The same with its lines. */
 export const Block = ({ value, most, label }) =>
-  html`<pre class="foreign" tabindex="0" role="region" aria-label=${label}>${block(value, most)}</pre>`;
+  html`<pre class="foreign" tabindex="0" role="group" aria-label=${label}>${block(value, most)}</pre>`;
 
 export const Problem = ({ error }) => error && html`<p class="problem" role="alert">${block(error.message ?? error, 20_000)}</p>`;
 
@@ -33,12 +33,12 @@ export const Card = ({ title, actions, children, id }) => html`
 export const Badge = ({ kind = "", children }) => html`<span class=${`badge ${kind}`}>${children}</span>`;
 
 /**
- * A table. Columns are `{ title, cell(row), numeric, long }`; the first one names its row. It scrolls in its own box, which
+ * A table; `empty` stands for it where it has been read and has no row. Columns are `{ title, cell(row), numeric, long }`; the first one names its row. It scrolls in its own box, which
  * the keyboard reaches.
  */
 export function Table({ label, columns, rows, keyOf, empty }) {
-  if (rows.length === 0) return empty ?? html`<p class="quiet">None.</p>`;
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${label}>
+  if (rows.length === 0) return empty ?? html`<p class="quiet">Loading.</p>`;
+  return html`<div class="scroll" tabindex="0" role="group" aria-label=${label}>
     <table>
       <thead><tr>${columns.map((column) => html`<th key=${column.title} scope="col" class=${column.numeric && "numeric"}>${column.title}</th>`)}</tr></thead>
       <tbody>

@@ -7,6 +7,8 @@ import { bytes, duration, line, number, time } from "../shown.js";
 import { Charts, useHistory } from "./history.js";
 import { Errors, Events, Logs, useLog } from "./live.js";
 
+const LOADING = "\u2013";
+
 export function Instance({ rest, theme }) {
   const [name] = rest;
   const { data, error, reload } = useLoaded((signal) => get(path("instances", name), signal), [name], 2000);
@@ -19,13 +21,13 @@ export function Instance({ rest, theme }) {
   return html`
     <${Heading}>${line(name, 80)}<//>
     <${Problem} error=${error ?? history.error} />
-    ${data && html`<${Facts} of=${[
-      ["state", html`<${Badge} kind=${data.ready ? "good" : "bad"}>${data.ready ? "ready" : "not ready"}<//>`],
-      ["isolation", line(data.isolation, 20)],
-      ["URLs", html`<${Text} value=${data.urls.join(" ") || "none: only bindings and crons reach it"} />`],
-      ["CPU time of all mirrors", duration(data.cpu_ms)],
-      data.start_error && ["last start failed", html`<${Text} value=${data.start_error} most=${2000} />`],
-    ]} />`}
+    <${Facts} of=${[
+      ["state", data ? html`<${Badge} kind=${data.ready ? "good" : "bad"}>${data.ready ? "ready" : "not ready"}<//>` : LOADING],
+      ["isolation", data ? line(data.isolation, 20) : LOADING],
+      ["URLs", data ? html`<${Text} value=${data.urls.join(" ") || "none: only bindings and crons reach it"} />` : LOADING],
+      ["CPU time of all mirrors", data ? duration(data.cpu_ms) : LOADING],
+      data?.start_error && ["last start failed", html`<${Text} value=${data.start_error} most=${2000} />`],
+    ]} />
     <${Charts} history=${history} theme=${theme} />
     ${data && html`
       <${Mirrors} name=${name} instance=${data} reload=${reload} />
@@ -34,7 +36,7 @@ export function Instance({ rest, theme }) {
     <${Logs} stream=${log} />
     <${RefusedList} name=${name} />
     <${State} name=${name} />
-    <${Events} instance=${name} />`;
+    <${Events} stream=${log} />`;
 }
 
 function Mirrors({ name, instance, reload }) {

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "../vendor/libraries.js";
 import { follow, query } from "../api.js";
-import { announce, Badge, Card, Empty, Field } from "../parts.js";
+import { announce, Badge, Card, Empty } from "../parts.js";
 import { block, clock, line } from "../shown.js";
 
 /** Lines of a log that are kept on the page. */
@@ -31,7 +31,7 @@ export function useStream(path, pick, most) {
       });
     };
     follow(path, ({ event, data }) => {
-      const item = pick(data, event);
+      const item = event === "missed" ? { event, text: `${Number(data?.lines)} lines came too fast and are not shown` } : pick(data);
       if (!item) return;
       number += 1;
       items = [...items.slice(1 - most), { ...item, [PLACE]: number }];
@@ -77,10 +77,10 @@ export function Logs({ stream }) {
     <label><input type="checkbox" checked=${following} onChange=${(event) => setFollowing(event.target.checked)} /> follow</label>
     <button type="button" class="small" onClick=${() => { setFrom(stream.items.at(-1)?.[PLACE] ?? 0); announce("Cleared."); }}>Clear</button>`;
   return html`<${Card} id="logs" title="Log" actions=${actions}>
-    <ol class="log" ref=${list} tabindex="0" role="log" aria-live="off" aria-label="Log lines">
+    <div class="log" ref=${list} tabindex="0" role="log" aria-live="off" aria-label="Log lines"><ol>
       ${lines.length === 0 && html`<li class="quiet">No line yet. Lines of the guest's console, errors and ends of mirrors appear here as they come.</li>`}
       ${lines.map((item) => html`<li key=${item[PLACE]} class=${item.level}><time>${clock(item.time)}</time><span class="quiet">${item.mirror !== undefined ? `mirror ${line(item.mirror, 12)} ` : ""}${item.event === "console" ? "" : `${line(item.event, 40)} `}</span><bdi>${block(said(item), 4000)}</bdi></li>`)}
-    </ol>
+    </ol></div>
   <//>`;
 }
 
@@ -98,23 +98,29 @@ export function Errors({ stream }) {
   <//>`;
 }
 
-/** What happened to mirrors and to the server, the latest first. */
-export function Events({ instance }) {
-  const stream = useStream(`/v1/events${query({ instance, last: 20 })}`, (data) => (data && typeof data === "object" ? data : undefined), MOST_EVENTS);
-  const last = stream.items.at(-1);
+// Lines of these events are in the log only.
+const LOGGED = new Set(["request", "websocket", "console", "log"]);
+
+/** What happened to mirrors and to the server, the latest first, as a stream has it. */
+export function Events({ stream }) {
+  const items = stream.items.filter((item) => !LOGGED.has(item.event)).slice(-MOST_EVENTS);
+  const last = items.at(-1);
   useEffect(() => {
     if (last?.event === "mirror_ended" && last.level === "warn") announce(`A mirror of ${line(last.instance, 60)} was ended: ${line(last.reason, 40)}`);
-  }, [last]);
+  }, [last?.[PLACE]]);
   return html`<${Card} id="events" title="Events" actions=${html`<${State} state=${stream.state} />`}>
-    ${stream.items.length === 0
-      ? html`<${Empty} title="Nothing happened since this page was opened."><p>Starts, ends and kills of mirrors, scaling and reloads appear
-        here at once.</p><//>`
-      : html`<ol class="log short" tabindex="0" role="region" aria-label="Events">${stream.items.toReversed().map((item) => html`<li key=${item[PLACE]} class=${item.level}>
+    ${items.length === 0
+      ? html`<${Empty} title="Nothing happened yet."><p>Starts, ends and kills of mirrors, scaling and reloads appear here at once.</p><//>`
+      : html`<div class="log short" tabindex="0" role="group" aria-label="Events"><ol>${items.toReversed().map((item) => html`<li key=${item[PLACE]} class=${item.level}>
           <time>${clock(item.time)}</time><b>${line(item.event, 40)}</b> ${item.instance && html`<a href=${`#/instances/${encodeURIComponent(item.instance)}`}>${line(item.instance, 80)}</a>`}
-          ${item.mirror !== undefined && ` mirror ${line(item.mirror, 12)}`} <bdi>${line(said(item), 600)}</bdi></li>`)}</ol>`}
+          ${item.mirror !== undefined && ` mirror ${line(item.mirror, 12)}`} <bdi>${line(said(item), 600)}</bdi></li>`)}</ol></div>`}
   <//>`;
 }
 
-/** The log of one instance, for Logs and Errors. */
-export const useLog = (instance) =>
-  useStream(`/v1/logs${query({ instance, last: 100 })}`, (data) => (data && typeof data === "object" ? data : { event: "log", text: data }), MOST_LINES);
+const object = (data) => (data && typeof data === "object" ? data : undefined);
+
+/** What happens to all instances. */
+export const useEvents = () => useStream(`/v1/events${query({ last: 20 })}`, object, MOST_EVENTS);
+
+/** The log of one instance, of which an instance's page has one stream: browsers open six connections to a host. */
+export const useLog = (instance) => useStream(`/v1/logs${query({ instance, last: 100 })}`, object, MOST_LINES);

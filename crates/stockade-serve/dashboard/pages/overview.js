@@ -5,11 +5,12 @@ import { get } from "../api.js";
 import { Badge, Card, Empty, Heading, Problem, Table, Text, useLoaded } from "../parts.js";
 import { bytes, duration, line, number } from "../shown.js";
 import { Charts, percent, useHistory } from "./history.js";
-import { Events } from "./live.js";
+import { Events, useEvents } from "./live.js";
 
 export function Overview({ theme }) {
   const loaded = useLoaded((signal) => get("/v1/instances", signal), [], 2000);
   const history = useHistory();
+  const events = useEvents();
   const instances = loaded.data?.instances ?? [];
   return html`
     <${Heading}>Overview<//>
@@ -31,5 +32,5 @@ export function Overview({ theme }) {
           { title: "memory", numeric: true, cell: ({ name }) => bytes(history.latest(name)?.memory) },
         ]} />
     <//>
-    <${Events} />`;
+    <${Events} stream=${events} />`;
 }
