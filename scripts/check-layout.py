@@ -49,7 +49,7 @@ EDGES = {
     "stockade-serve": {
         "stockade-audit", "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-door", "stockade-gateway",
         "stockade-grants",
-        "stockade-html", "stockade-http", "stockade-instance", "stockade-limits", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
+        "stockade-html", "stockade-http", "stockade-instance", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
         "stockade-trace", "stockade-transpile", "stockade-watch", "stockade-wireguard",
     },
     "stockade-html": set(),

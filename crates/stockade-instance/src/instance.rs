@@ -153,16 +153,12 @@ impl Instance {
         drained
     }
 
-    /// A mirror's isolate, for an operator who wants to know what it is doing: the one of this number, or without a number
-    /// the one with most requests now. With the mirror's number; `None` where there is none.
+    /// The isolate of the mirror with this number, for an operator who wants to know what it is doing.
     #[must_use]
-    pub fn isolate(&self, mirror: Option<u32>) -> Option<(u32, IsolateHandle)> {
+    pub fn isolate(&self, mirror: u32) -> Option<IsolateHandle> {
         let mirrors = self.pool.mirrors();
-        let found = match mirror {
-            Some(number) => mirrors.iter().find(|mirror| mirror.number == number),
-            None => mirrors.iter().max_by_key(|mirror| mirror.in_flight()),
-        };
-        found.map(|mirror| (mirror.number, mirror.handle.clone()))
+        let found = mirrors.iter().find(|one| one.number == mirror);
+        found.map(|mirror| mirror.handle.clone())
     }
 
     fn is_at_rest(&self) -> bool {

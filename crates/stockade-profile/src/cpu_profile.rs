@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Bytes of the largest profile that is read.
 const MAX_BYTES: usize = 32 << 20;
 
-/// A text is no profile.
+/// A text is not a profile.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// It is too large.
@@ -57,7 +57,7 @@ pub struct Node {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CallFrame {
-    /// Empty for a function without a name; in parentheses what is no function, such as `(idle)`.
+    /// Empty for a function without a name; in parentheses time outside of functions, such as `(idle)`.
     pub function_name: String,
     /// The engine's number of the script.
     pub script_id: String,

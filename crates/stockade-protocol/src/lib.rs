@@ -26,6 +26,8 @@ pub use payload::{
     Attachment, MarkedString, MarksError, Payload, PayloadError, escape_text, push_displayed,
     push_string, push_text,
 };
-pub use probe::{FIRST_PROBE, Finding, HeapSpace, HeapStatistics, Probe, ProbeId, ProbeOrder};
+pub use probe::{
+    FIRST_PROBE, Finding, HeapSpace, HeapStatistics, Probe, ProbeId, ProbeOrder, refused_in_worker,
+};
 pub use text::{harmless, harmless_line, harmless_piece};
 pub use weight::Weight;

@@ -3,7 +3,10 @@
 //! Orders go past the queue of messages, so that a guest that computes is asked, too. Nothing that a guest calls makes
 //! an order or a finding.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Names a probe of one isolate, from 1. Each is used once.
 pub type ProbeId = u32;
@@ -20,6 +23,9 @@ pub enum Probe {
     HeapSnapshot,
     /// How large the heap is now: [`HeapStatistics`] as JSON.
     HeapStatistics,
+    /// A debugger's session until [`ProbeOrder::Stop`], of an isolate that was created for it. Its messages go there as
+    /// [`ToWorker::Debug`](crate::frame::ToWorker::Debug).
+    Debugger,
 }
 
 /// What the isolate's runtime is to do.
@@ -36,6 +42,8 @@ pub enum ProbeOrder {
 pub enum Finding {
     /// The next bytes of the result, at most [`MAX_FINDING_BYTES`](crate::bounds::MAX_FINDING_BYTES).
     Piece(Vec<u8>),
+    /// A message to a debugger is complete: the pieces since the last one are its text.
+    Message,
     /// All of it has come.
     Done,
     /// Why there is no result; at most [`MAX_ERROR_BYTES`](crate::bounds::MAX_ERROR_BYTES).
@@ -56,7 +64,7 @@ pub struct HeapStatistics {
     pub total_executable: u64,
     /// How large the heap may become.
     pub heap_limit: u64,
-    /// What V8 uses beside the heap, by its own allocator.
+    /// What V8 uses outside of the heap, by its own allocator.
     pub malloced: u64,
     /// The most that this ever was.
     pub peak_malloced: u64,
@@ -107,9 +115,47 @@ impl HeapStatistics {
     }
 }
 
+/// The answer to a debugger's message that asks for what V8 cannot do in a sealed worker, if it is one: V8's profiler starts
+/// a thread, and ends the process where it cannot.
+#[must_use]
+pub fn refused_in_worker(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Request<'a> {
+        id: i64,
+        #[serde(borrow)]
+        method: Cow<'a, str>,
+    }
+    let Request { id, method } = serde_json::from_str(text).ok()?;
+    let answer = match method.strip_prefix("Profiler.")? {
+        "enable" | "disable" | "setSamplingInterval" => json!({ "id": id, "result": {} }),
+        _ => {
+            let message = "a worker has no thread for V8's profiler: isolate.cpuProfile records a CPU profile";
+            json!({ "id": id, "error": { "code": -32000, "message": message } })
+        }
+    };
+    Some(answer.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn profiler_of_v8_is_refused_in_a_worker_and_nothing_else() {
+        let start = refused_in_worker(r#"{"id":7,"method":"Profiler.start"}"#).unwrap();
+        assert!(
+            start.contains("-32000") && start.contains("\"id\":7"),
+            "{start}"
+        );
+        let enable = r#"{"id":8,"method":"Profiler.en\u0061ble","params":{}}"#;
+        assert_eq!(
+            refused_in_worker(enable).unwrap(),
+            r#"{"id":8,"result":{}}"#
+        );
+        for text in [r#"{"id":1,"method":"Debugger.enable"}"#, "{", r#"{"id":1}"#] {
+            assert_eq!(refused_in_worker(text), None);
+        }
+    }
 
     #[test]
     fn statistics_are_read_as_written_and_hostile_names_are_not() {

@@ -11,7 +11,7 @@ use stockade_host::InspectStart;
 
 use crate::commands::{
     self, AuditArgs, CallArgs, CheckArgs, DoctorArgs, ExecArgs, KeysArgs, Level, LogsArgs,
-    ReloadArgs, RpcArgs, ServeArgs, StatusArgs, TopArgs,
+    ProfileArgs, ReloadArgs, RpcArgs, ServeArgs, StatusArgs, TopArgs,
 };
 
 /// Where debuggers look first.
@@ -72,6 +72,9 @@ pub(crate) enum Command {
     /// Make, list, rotate and revoke the API keys with which clients reach sites
     #[command(after_help = commands::KEYS_EXAMPLES)]
     Keys(Box<KeysArgs>),
+    /// Profile a mirror of a running server, or show its heap
+    #[command(after_help = commands::PROFILE_EXAMPLES)]
+    Profile(ProfileArgs),
     /// Report which levels of isolation work on this machine, and attack them
     #[command(after_help = commands::DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),

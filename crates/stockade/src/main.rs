@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Command::Logs(args) => end(commands::logs(&args)),
         Command::Audit(args) => end(commands::audit(&args)),
         Command::Keys(args) => end(commands::keys(&args)),
+        Command::Profile(args) => end(commands::profile(&args)),
         Command::Doctor(args) => {
             // Failures are reported as findings.
             log_to_stderr(false, log::LevelFilter::Off);

@@ -29,6 +29,8 @@ pub struct SandboxSetup {
     pub defaults: SandboxOptions,
     /// The ways of running isolates that exist in this program.
     pub backends: Vec<(Isolation, Arc<dyn IsolationBackend>)>,
+    /// Is given each isolate that was created.
+    pub created: Option<Rc<dyn Fn(&IsolateHandle)>>,
 }
 
 /// The sandboxes of one run, shared between the ops and the run's loop. Cheap to clone.
@@ -134,6 +136,9 @@ impl Sandboxes {
     }
 
     pub(crate) fn insert(&self, sandbox: u32, handle: IsolateHandle, granted: Option<Granted>) {
+        if let Some(created) = &self.0.setup.created {
+            created(&handle);
+        }
         let key = (sandbox, handle.id());
         if granted.is_some() {
             self.0.granted.set(self.0.granted.get() + 1);

@@ -77,6 +77,9 @@ impl Probes {
                 *self.recording.borrow_mut() = Some((id, sampler));
                 return self.guest.set_sampled(true);
             }
+            Probe::Debugger => {
+                Finding::Failed("it was not created for debuggers: run with --inspect".to_owned())
+            }
             Probe::HeapStatistics => {
                 let text = heap::statistics(isolate);
                 let _uncounted = Uncounted::begin();

@@ -2,7 +2,8 @@
 //!
 //! V8's own profiler needs a thread and signals, which a sealed worker cannot have. Here the guest is sampled where the
 //! engine checks for interrupts: at the entry of a function and at each turn of a loop. The CPU time since the last sample
-//! counts for the stack that is found, which is the caller's for built-in functions, and the time without CPU is idle.
+//! counts for the stack that is found. Where that is long, the engine was in a built-in function or collected garbage, and
+//! the time counts for the innermost call that was running at both samples. The time without CPU is idle.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -30,17 +31,23 @@ const MOST_SOURCE: usize = 512;
 /// The shortest time without CPU that is shown as such.
 const SHORTEST_IDLE: Duration = Duration::from_micros(500);
 
-/// The most samples: with each there may be one of idle time.
-const MOST_SAMPLES: usize = 2 * 1000 * LONGEST_PROFILE.as_secs() as usize;
+/// CPU time between two samples of which one stack can be what ran; the watchdog interrupts as often.
+const ONE_STACK: Duration = Duration::from_millis(1);
 
-/// What is no function of the guest's, by the names that DevTools know.
+/// CPU time between two samples above which something could not be interrupted.
+const UNINTERRUPTED: Duration = Duration::from_millis(3);
+
+/// The most samples: with each there may be one of idle time, and one of what could not be interrupted.
+const MOST_SAMPLES: usize = 3 * 1000 * LONGEST_PROFILE.as_secs() as usize;
+
+/// Time outside of the guest's functions, by the names that DevTools know.
 const NOTHING: [&str; 4] = ["(root)", "(program)", "(idle)", "(more)"];
 const ROOT: u32 = 0;
 const PROGRAM: u32 = 1;
 const IDLE: u32 = 2;
 const MORE: u32 = 3;
 
-/// A function, or what the engine tells apart.
+/// A function, or one of [`NOTHING`].
 struct Function {
     name: String,
     source: String,
@@ -83,7 +90,9 @@ pub(super) struct Sampler {
     samples: Vec<(u32, Duration)>,
     /// When the last sample was done, and CPU time until then.
     last: (Instant, Duration),
-    /// The stack that is being looked at, innermost first.
+    /// The call that the last sample found.
+    last_call: u32,
+    /// The stack of the sample that is being taken, innermost first.
     stack: Vec<Position>,
 }
 
@@ -100,6 +109,7 @@ impl Sampler {
             ticks: HashMap::new(),
             samples: Vec::new(),
             last: (Instant::now(), CpuClock::now()),
+            last_call: PROGRAM,
             stack: Vec::with_capacity(MOST_FRAMES),
         };
         for (number, name) in (0..).zip(NOTHING) {
@@ -263,7 +273,31 @@ impl Sampler {
         if idle >= SHORTEST_IDLE {
             self.samples.push((IDLE, idle));
         }
-        self.samples.push((call, used));
+        let both = self.innermost_of_both(self.last_call, call);
+        if used > UNINTERRUPTED && both != ROOT {
+            self.samples.push((both, used.saturating_sub(ONE_STACK)));
+            self.samples.push((call, ONE_STACK));
+        } else {
+            self.samples.push((call, used));
+        }
+        self.last_call = call;
+    }
+
+    /// The innermost call that both calls are part of.
+    fn innermost_of_both(&self, mut one: u32, mut other: u32) -> u32 {
+        let parent = |call: u32| {
+            self.calls
+                .get(call as usize)
+                .map_or(ROOT, |call| call.parent)
+        };
+        // Each comes after its caller.
+        while one != other {
+            match one > other {
+                true => one = parent(one),
+                false => other = parent(other),
+            }
+        }
+        one
     }
 
     /// The recording ends: the profile as the text of a `.cpuprofile` file, with the positions that the guest's author
@@ -409,9 +443,9 @@ mod tests {
         let mut sampler = Sampler::new();
         let began = sampler.last;
         let call = named(&mut sampler, &[(1, 1, "f")]);
-        let after = |wall, cpu| {
-            let [wall, cpu] = [wall, cpu].map(Duration::from_millis);
-            (began.0 + wall, began.1 + cpu)
+        let after = |elapsed, cpu| {
+            let [elapsed, cpu] = [elapsed, cpu].map(Duration::from_millis);
+            (began.0 + elapsed, began.1 + cpu)
         };
         sampler.passed(after(10, 4), call);
         assert_eq!(
@@ -424,6 +458,27 @@ mod tests {
         let profile = read(sampler);
         assert_eq!(profile.samples[..2], [IDLE + 1, call + 1]);
         assert_eq!(profile.time_deltas[..2], [0, 6000]);
+    }
+
+    #[test]
+    fn long_time_without_a_sample_counts_for_the_call_that_both_samples_share() {
+        let mut sampler = Sampler::new();
+        let began = sampler.last;
+        let at = |ms| {
+            let time = Duration::from_millis(ms);
+            (began.0 + time, began.1 + time)
+        };
+        let main = named(&mut sampler, &[(1, 1, "main")]);
+        let first = named(&mut sampler, &[(1, 2, "first"), (1, 1, "main")]);
+        sampler.passed(at(1), first);
+        sampler.last = at(1);
+        let second = named(&mut sampler, &[(1, 3, "second"), (1, 1, "main")]);
+        sampler.passed(at(51), second);
+        let ms = Duration::from_millis;
+        assert_eq!(
+            sampler.samples,
+            [(first, ms(1)), (main, ms(49)), (second, ms(1))]
+        );
     }
 
     #[test]

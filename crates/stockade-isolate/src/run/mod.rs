@@ -73,7 +73,8 @@ pub(crate) async fn run(
     native: Arc<AtomicI64>,
     inspector: Option<Inspector>,
 ) {
-    let debuggers = inspector.as_ref().map(|_| Debuggers::default());
+    let lets_in = guest.is_in_worker() && guest.options().inspect;
+    let debuggers = (inspector.is_some() || lets_in).then(Debuggers::default);
     let handle = realm.runtime.v8_isolate().thread_safe_handle();
     let interrupt = V8InterruptHandle::new(handle, debuggers.clone());
     guest.set_interrupt_handle(interrupt.clone());
@@ -98,6 +99,9 @@ pub(crate) async fn run(
     let port = Rc::new(Port::new(Rc::clone(&guest)));
     match realm.start(Rc::clone(&port), guest.options()) {
         Ok(()) => {
+            if let Some(debuggers) = debuggers.clone().filter(|_| lets_in) {
+                debug::let_in(&mut realm.runtime, &guest, debuggers);
+            }
             let listed = inspector.zip(debuggers).map(|(inspector, debuggers)| {
                 debug::list(&inspector, &realm.runtime, &guest, debuggers)
             });

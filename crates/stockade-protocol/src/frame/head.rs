@@ -123,6 +123,11 @@ pub enum ToHead<'a> {
         id: ProbeId,
         order: ProbeOrder,
     },
+    Debug {
+        isolate: u32,
+        id: ProbeId,
+        text: usize,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -193,6 +198,7 @@ pub enum FromHead<'a> {
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub enum FindingHead {
     Piece(usize),
+    Message,
     Done,
     Failed(usize),
 }

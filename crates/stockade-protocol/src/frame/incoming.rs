@@ -7,8 +7,8 @@ use super::head::{
 };
 use super::{FrameError, FromWorker, StartFailure, Termination, ToWorker};
 use crate::bounds::{
-    MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_FINDING_BYTES, MAX_MESSAGE_BYTES, MAX_OPTIONS_BYTES,
-    MAX_REASON_BYTES,
+    MAX_CONSOLE_BYTES, MAX_DEBUG_BYTES, MAX_ERROR_BYTES, MAX_FINDING_BYTES, MAX_MESSAGE_BYTES,
+    MAX_OPTIONS_BYTES, MAX_REASON_BYTES,
 };
 use crate::message::{ConsoleLevel, FromIsolate, GuestError, Position, Related, ToIsolate};
 use crate::payload::Payload;
@@ -50,6 +50,11 @@ impl Incoming for ToWorker {
                 ResultHead::Value(data) => data.pieces(limit, visit)?,
                 ResultHead::Error(error) => error.pieces(limit, visit)?,
             },
+            ToHead::Debug { text, .. } => visit(Piece {
+                what: "a debugger's message",
+                size: *text,
+                limit: MAX_DEBUG_BYTES,
+            })?,
             ToHead::Ready { .. } | ToHead::End { .. } | ToHead::Probe { .. } => {}
         }
         Ok(limit)
@@ -63,6 +68,10 @@ impl Incoming for ToWorker {
             }
             ToHead::End { isolate } => return Ok(Self::End { isolate }),
             ToHead::Probe { isolate, id, order } => return Ok(Self::Probe { isolate, id, order }),
+            ToHead::Debug { isolate, id, text } => {
+                let text = bulk.text("a debugger's message", text)?;
+                return Ok(Self::Debug { isolate, id, text });
+            }
             ToHead::Execute { isolate, code } => {
                 let code = bulk.text("code", code)?;
                 (isolate, ToIsolate::Execute { code })
@@ -172,7 +181,7 @@ impl Incoming for FromWorker {
                     size,
                     limit: MAX_FINDING_BYTES,
                 })?,
-                FindingHead::Done => {}
+                FindingHead::Message | FindingHead::Done => {}
                 FindingHead::Failed(size) => visit(Piece {
                     what: "the reason of a probe",
                     size,
@@ -260,6 +269,7 @@ impl Incoming for FromWorker {
                     FindingHead::Piece(size) => {
                         Finding::Piece(bulk.bytes("a piece of a finding", size)?)
                     }
+                    FindingHead::Message => Finding::Message,
                     FindingHead::Done => Finding::Done,
                     FindingHead::Failed(size) => {
                         Finding::Failed(error_text(bulk, "the reason of a probe", size)?)

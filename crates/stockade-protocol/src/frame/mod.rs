@@ -62,6 +62,15 @@ pub enum ToWorker {
         /// What to do.
         order: ProbeOrder,
     },
+    /// A message of a debugger to an isolate.
+    Debug {
+        /// Which.
+        isolate: u32,
+        /// Of the debugger's session.
+        id: ProbeId,
+        /// In the DevTools protocol; at most [`MAX_DEBUG_BYTES`](crate::bounds::MAX_DEBUG_BYTES).
+        text: String,
+    },
 }
 
 /// Worker to supervisor. Hostile: see the module's invariants.

@@ -130,6 +130,14 @@ impl Outgoing for ToWorker {
             ),
             Self::Message { isolate, message } => to_isolate_head(*isolate, message, out),
             Self::End { isolate } => put(&ToHead::End { isolate: *isolate }, out),
+            Self::Debug { isolate, id, text } => put(
+                &ToHead::Debug {
+                    isolate: *isolate,
+                    id: *id,
+                    text: text.len(),
+                },
+                out,
+            ),
             Self::Probe { isolate, id, order } => put(
                 &ToHead::Probe {
                     isolate: *isolate,
@@ -154,6 +162,7 @@ impl Outgoing for ToWorker {
                 | ToIsolate::Control { data, .. } => data_bulk(data, visit),
                 ToIsolate::Answer { result, .. } => result_bulk(result, WHOLE, visit),
             },
+            Self::Debug { text, .. } => visit(text.as_bytes()),
             Self::End { .. } | Self::Probe { .. } => {}
         }
     }
@@ -275,6 +284,7 @@ impl Outgoing for FromWorker {
                 id: *id,
                 finding: match finding {
                     Finding::Piece(bytes) => FindingHead::Piece(bytes.len()),
+                    Finding::Message => FindingHead::Message,
                     Finding::Done => FindingHead::Done,
                     Finding::Failed(why) => FindingHead::Failed(cut(why, MAX_ERROR_TEXT).len()),
                 },
@@ -307,7 +317,7 @@ impl Outgoing for FromWorker {
             }
             Self::Found { finding, .. } => match finding {
                 Finding::Piece(bytes) => visit(bytes),
-                Finding::Done => {}
+                Finding::Message | Finding::Done => {}
                 Finding::Failed(why) => visit(cut(why, MAX_ERROR_TEXT).as_bytes()),
             },
             Self::Ready

@@ -8,7 +8,9 @@ use stockade_limits::IsolateOptions;
 use stockade_protocol::{Finding, FromIsolate, ProbeId, ProbeOrder, ToIsolate};
 
 use crate::end::TerminateReason;
+use crate::guest::debugging::DebugExit;
 use crate::isolate::Isolate;
+use crate::isolate::debug_entrance::DebugEntrance;
 use crate::isolate::refusal::GuestSendError;
 use crate::isolate::state::IsolateState;
 use crate::isolate::uplink::Uplink;
@@ -170,6 +172,17 @@ impl GuestContext {
     /// of it.
     pub fn found(&self, id: ProbeId, finding: Finding) -> bool {
         !self.is_ending() && self.uplink().found(self.state(), id, finding)
+    }
+
+    /// Lets debuggers into the isolate, once.
+    pub fn set_debug_entrance(&self, entrance: Box<dyn DebugEntrance>) {
+        let _ = self.state().debugger.set(entrance);
+    }
+
+    /// The way to a debugger.
+    #[must_use]
+    pub fn debug_exit(&self) -> DebugExit {
+        DebugExit(Arc::clone(&self.isolate))
     }
 
     /// While `sampled`, the watchdog interrupts the guest at each of its ticks, about 1,000 a second.

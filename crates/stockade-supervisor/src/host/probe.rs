@@ -7,6 +7,7 @@
 //! 2. A probe ends: by its last finding, with the isolate, when its file is full, or when nothing has come for
 //!    [`SILENCE`] or all of it takes longer than [`LONGEST`]. None of it waits for the guest to be willing.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::Write;
@@ -15,9 +16,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use stockade_protocol::bounds::MAX_DEBUG_BYTES;
 use stockade_protocol::{
     FIRST_PROBE, Finding, HeapStatistics, Probe, ProbeId, ProbeOrder, harmless_line,
+    refused_in_worker,
 };
+use tokio::sync::Notify;
 
 use super::handle::IsolateHandle;
 use super::probe_slot::NoProbe;
@@ -33,7 +38,7 @@ const LARGEST_STATISTICS: u64 = 64 << 10;
 pub const LONGEST_PROFILE: Duration = Duration::from_secs(300);
 
 /// How long an isolate may take to its next finding: a built-in function that nothing can interrupt may run.
-const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// How long all findings may take to come, once the isolate is to send them.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -183,7 +188,7 @@ impl OpenProbe {
         self.queue.release(size);
         match finding {
             Finding::Piece(bytes) => Ok(Some(bytes)),
-            Finding::Done => Ok(None),
+            Finding::Message | Finding::Done => Ok(None),
             Finding::Failed(why) => Err(ProbeError::Failed {
                 id,
                 why: harmless_line(&why, MOST_REASON),
@@ -253,7 +258,75 @@ impl CpuRecording {
     }
 }
 
+/// A debugger's session with an isolate of a worker. Dropping it ends it.
+pub struct DebugSession {
+    probe: OpenProbe,
+    /// Answers that do not come from the isolate.
+    answers: Mutex<VecDeque<String>>,
+    answered: Notify,
+}
+
+impl DebugSession {
+    /// Sends the debugger's message; one that is too long is dropped. What V8 cannot do in a worker is answered here.
+    pub fn send(&self, text: String) {
+        if let Some(answer) = refused_in_worker(&text) {
+            self.answers.lock().push_back(answer);
+            return self.answered.notify_one();
+        }
+        if text.len() <= MAX_DEBUG_BYTES
+            && let Some(interrupt) = self.probe.isolate.state.interrupt_handle()
+        {
+            interrupt.debug(self.probe.id, text);
+        }
+    }
+
+    /// The isolate's next message; `None` when the session is over, which it also is after a message that is longer than
+    /// [`MAX_DEBUG_BYTES`]. The isolate waits until its messages are taken.
+    pub async fn next(&self) -> Option<String> {
+        let queue = &self.probe.queue;
+        let mut text = Vec::new();
+        loop {
+            if text.is_empty()
+                && let Some(answer) = self.answers.lock().pop_front()
+            {
+                return Some(answer);
+            }
+            let Some((finding, size)) = queue.pop() else {
+                if queue.is_closed() {
+                    return None;
+                }
+                tokio::select! {
+                    () = poll_fn(|cx| queue.poll_ready(cx)) => {}
+                    () = self.answered.notified() => {}
+                }
+                continue;
+            };
+            queue.release(size);
+            match finding {
+                Finding::Piece(piece) if text.len() + piece.len() <= MAX_DEBUG_BYTES => {
+                    text.extend_from_slice(&piece);
+                }
+                Finding::Message => return String::from_utf8(text).ok(),
+                Finding::Piece(_) | Finding::Done | Finding::Failed(_) => return None,
+            }
+        }
+    }
+}
+
 impl IsolateHandle {
+    /// Lets a debugger into an isolate of a worker that was created with `inspect`.
+    ///
+    /// # Errors
+    /// When the isolate has ended or has another probe.
+    pub fn debug(&self) -> Result<DebugSession, ProbeError> {
+        let probe = OpenProbe::start(self.isolate(), Probe::Debugger)?;
+        Ok(DebugSession {
+            probe,
+            answers: Mutex::default(),
+            answered: Notify::new(),
+        })
+    }
+
     /// Begins to record where the guest spends its CPU time.
     ///
     /// # Errors

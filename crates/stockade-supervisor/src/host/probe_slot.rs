@@ -141,6 +141,6 @@ fn size(finding: &Finding) -> usize {
     match finding {
         Finding::Piece(bytes) => bytes.len(),
         Finding::Failed(why) => why.len(),
-        Finding::Done => 0,
+        Finding::Message | Finding::Done => 0,
     }
 }

@@ -4,6 +4,7 @@
 //! `GuestContext`, the watchdog the trait [`Watched`]. In a worker process there is no host's side: the
 //! [`Uplink`] leads to the other process instead.
 
+pub(crate) mod debug_entrance;
 pub(crate) mod open_requests;
 pub(crate) mod probe_orders;
 pub(crate) mod queue;

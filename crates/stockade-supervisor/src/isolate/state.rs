@@ -1,13 +1,14 @@
 //! What the host's side, the guest's side and the watchdog of one isolate have in common.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stockade_limits::IsolateOptions;
 use stockade_protocol::{FIRST_PROBE, Probe, ProbeId, ProbeOrder, RequestId, ToIsolate};
 
+use super::debug_entrance::DebugEntrance;
 use super::open_requests::OpenRequests;
 use super::probe_orders::ProbeOrders;
 use super::queue::Queue;
@@ -29,6 +30,8 @@ pub(crate) struct IsolateState {
     pub(crate) inbox: Queue<ToIsolate>,
     /// Requests of the guest that the host has not answered.
     pub(crate) requests: Mutex<OpenRequests>,
+    /// How debuggers come in, where they may.
+    pub(crate) debugger: OnceLock<Box<dyn DebugEntrance>>,
     /// What an operator wants to know of it.
     pub(crate) probes: ProbeOrders,
     pub(crate) activity: Activity,
@@ -49,6 +52,7 @@ impl IsolateState {
             grace,
             inbox: Queue::new(),
             requests: Mutex::default(),
+            debugger: OnceLock::new(),
             probes,
             activity: Activity::new(options.limits.cpu_share),
             termination: Termination::default(),
@@ -93,6 +97,13 @@ impl IsolateState {
 
     /// Gives the isolate's thread an order, whatever it is doing.
     pub(crate) fn order(&self, id: ProbeId, order: ProbeOrder) {
+        if let Some(debugger) = self.debugger.get() {
+            match order {
+                ProbeOrder::Start(Probe::Debugger) => return debugger.open(id),
+                ProbeOrder::Start(_) => {}
+                ProbeOrder::Stop => debugger.close(id),
+            }
+        }
         self.probes.push(id, order);
         if let Some(interrupt) = self.interrupt_handle() {
             interrupt.interrupt();

@@ -41,6 +41,9 @@ pub(crate) trait Uplink: Send + Sync + 'static {
     /// more of it.
     fn found(&self, state: &IsolateState, id: ProbeId, finding: Finding) -> bool;
 
+    /// As [`Uplink::found`], from any thread and without waiting.
+    fn found_at_once(&self, _state: &IsolateState, _id: ProbeId, _finding: Finding) {}
+
     /// Writes what was gathered.
     fn flush(&self) {}
 

@@ -223,6 +223,11 @@ impl Activity {
         self.sampled.load(Ordering::Relaxed)
     }
 
+    /// Whether the clocks stand, as while a debugger holds the isolate.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.lock().times > 0
+    }
+
     pub(crate) fn is_active(&self) -> bool {
         self.seq.load(Ordering::SeqCst) % 2 == 1
     }

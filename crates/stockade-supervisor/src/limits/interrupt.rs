@@ -20,6 +20,9 @@ pub trait InterruptHandle: Send + Sync {
         false
     }
 
+    /// Passes a debugger's message on to the isolate's process.
+    fn debug(&self, _id: ProbeId, _text: String) {}
+
     /// What is known of the isolate from outside its process; `None` for one in this process.
     fn outside(&self) -> Option<Outside> {
         None

@@ -204,7 +204,8 @@ impl Checked {
             return None;
         }
         let Some(usage) = activity.usage() else {
-            self.busy |= activity.is_active();
+            // A worker whose isolate is held reads its messages here.
+            self.busy |= activity.is_active() || activity.is_stopped();
             return None;
         };
         self.busy = true;

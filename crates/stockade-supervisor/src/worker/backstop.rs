@@ -28,6 +28,9 @@ const LAST_OF_PROBE: Duration = Duration::from_secs(30);
 /// The longest that a probe takes: what it lasts, until all has come.
 const LONGEST_PROBE: Duration = Duration::from_secs(660);
 
+/// How long a debugger may say nothing until the limits of the backstop hold again.
+const LONGEST_THOUGHT: Duration = Duration::from_secs(3600);
+
 /// CPU time that a worker may be ahead of its share.
 const AHEAD: Duration = Duration::from_millis(500);
 
@@ -151,6 +154,13 @@ impl Backstop {
         state.probes += 1;
         let (cpu, until) = (state.cpu, Instant::now() + LONGEST_PROBE);
         state.probed.get_or_insert(Probed { cpu, until }).until = until;
+    }
+
+    /// A debugger does something: its session goes on, for as long as a person may think.
+    pub(super) fn probe_lasts(&self) {
+        if let Some(probed) = &mut self.state.lock().probed {
+            probed.until = Instant::now() + LONGEST_THOUGHT;
+        }
     }
 
     /// A probe is stopped, and has some time to come to its end.

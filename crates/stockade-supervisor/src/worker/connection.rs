@@ -282,6 +282,14 @@ impl Connection {
         self.driver.wake();
     }
 
+    /// Gives a debugger's message to an isolate in the worker.
+    fn debug(&self, isolate: u32, id: ProbeId, text: String) {
+        self.backstop.probe_lasts();
+        let message = ToWorker::Debug { isolate, id, text };
+        self.out.lock().starts.push_back(message);
+        self.driver.wake();
+    }
+
     /// Removes an isolate of which nothing runs any more; the worker goes with the last one.
     pub(super) fn remove(&self, id: u32) -> Option<Arc<WorkerIsolate>> {
         let mut isolates = self.isolates.lock();
@@ -351,6 +359,12 @@ impl InterruptHandle for WorkerInterrupt {
             connection.order(self.id, id, order);
         }
         true
+    }
+
+    fn debug(&self, id: ProbeId, text: String) {
+        if let Some(connection) = self.connection.upgrade() {
+            connection.debug(self.id, id, text);
+        }
     }
 
     fn outside(&self) -> Option<Outside> {

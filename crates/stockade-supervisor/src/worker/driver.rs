@@ -445,7 +445,7 @@ impl Driver {
         id: ProbeId,
         finding: Finding,
     ) -> Result<(), Misbehaved> {
-        let is_last = !matches!(finding, Finding::Piece(_));
+        let is_last = matches!(finding, Finding::Done | Finding::Failed(_));
         match isolate.guest.found(id, finding) {
             Found::Taken => {}
             Found::Full(finding) => {

@@ -242,14 +242,17 @@ impl HostConnection {
     /// As [`HostConnection::read`], on the watchdog's thread and without waiting: for an isolate that reads itself and
     /// has not come to it for long.
     fn read_for_busy(&self, state: &IsolateState) {
-        if self.readable.get().is_none() || !state.activity.is_active() {
+        if self.readable.get().is_none() {
             return;
         }
-        let now = now_ns();
-        if now < self.next_look.load(Ordering::Relaxed) {
-            return;
+        // One that a debugger holds has nothing else to wait for.
+        if !state.activity.is_stopped() {
+            let now = now_ns();
+            if !state.activity.is_active() || now < self.next_look.load(Ordering::Relaxed) {
+                return;
+            }
+            self.next_look.store(now + nanos(LOOK), Ordering::Relaxed);
         }
-        self.next_look.store(now + nanos(LOOK), Ordering::Relaxed);
         if let Some(mut reader) = self.reader.try_lock() {
             self.read_with(&mut reader, RecvFlags::DONTWAIT, true);
         }
@@ -298,6 +301,13 @@ impl HostConnection {
             ToWorker::End { isolate } => {
                 if let Some(isolate) = self.find(isolate) {
                     isolate.destroy(DestroyReason::Requested);
+                }
+            }
+            ToWorker::Debug { isolate, id, text } => {
+                if let Some(isolate) = self.find(isolate)
+                    && let Some(debugger) = isolate.state.debugger.get()
+                {
+                    debugger.message(id, text);
                 }
             }
             ToWorker::Probe { isolate, id, order } => {
@@ -466,6 +476,14 @@ impl Uplink for SocketUplink {
             self.connection.write(frame);
         });
         true
+    }
+
+    fn found_at_once(&self, state: &IsolateState, id: ProbeId, finding: Finding) {
+        self.connection.put_at_once(FromWorker::Found {
+            isolate: state.id,
+            id,
+            finding,
+        });
     }
 
     fn flush(&self) {

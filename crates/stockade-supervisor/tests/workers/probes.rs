@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use stockade_limits::{IsolateOptions, Limits};
-use stockade_protocol::bounds::MAX_FINDING_BYTES;
+use stockade_protocol::bounds::{MAX_DEBUG_BYTES, MAX_FINDING_BYTES};
 use stockade_protocol::frame::{FromWorker, ToWorker};
 use stockade_protocol::{Finding, HeapStatistics, Payload, Probe, ProbeId, ProbeOrder};
 use stockade_supervisor::{ExitCause, IsolateHandle, LONGEST_PROFILE, ProbeError, Supervisor};
@@ -126,7 +126,7 @@ fn answers_that_are_too_large_or_none_fail_and_leave_the_isolate_alone() {
         let supervisor = answering(|probe| match probe {
             Probe::HeapStatistics => vec![Finding::Piece(vec![b' '; 40_000]); 1000],
             Probe::HeapSnapshot => vec![Finding::Failed("no\u{1b}[2J memory".to_owned())],
-            Probe::CpuProfile => vec![Finding::Piece(vec![0; MAX_FINDING_BYTES]); 600],
+            _ => vec![Finding::Piece(vec![0; MAX_FINDING_BYTES]); 600],
         });
         let (handle, _queue) = create(&supervisor, options()).await;
         let error = handle.heap_statistics().await.unwrap_err();
@@ -254,5 +254,71 @@ fn time_of_a_probe_is_not_the_guests() {
         let events = until_destroyed(&queue).await;
         let events = format!("{events:?}");
         assert!(events.contains("by its process as a whole"), "{events}");
+    });
+}
+
+#[test]
+fn messages_of_a_debugger_pass_both_ways_until_one_side_ends() {
+    block_on(async {
+        let (sender, ended) = std::sync::mpsc::channel();
+        let supervisor = supervisor(Scripted(move |mut worker: Worker| {
+            let Some(isolate) = worker.start() else {
+                return;
+            };
+            let answer = |worker: &mut Worker, id, finding| {
+                worker.send(FromWorker::Found {
+                    isolate,
+                    id,
+                    finding,
+                });
+            };
+            while let Some(frame) = worker.next() {
+                match frame {
+                    ToWorker::Debug { id, text, .. } if text == "flood" => {
+                        let piece = vec![b' '; MAX_FINDING_BYTES];
+                        for _ in 0..=MAX_DEBUG_BYTES / MAX_FINDING_BYTES {
+                            answer(&mut worker, id, Finding::Piece(piece.clone()));
+                        }
+                    }
+                    ToWorker::Debug { id, text, .. } => {
+                        for piece in text.as_bytes().chunks(MAX_FINDING_BYTES) {
+                            answer(&mut worker, id, Finding::Piece(piece.to_vec()));
+                        }
+                        answer(&mut worker, id, Finding::Message);
+                    }
+                    ToWorker::Probe {
+                        id,
+                        order: ProbeOrder::Stop,
+                        ..
+                    } => {
+                        answer(&mut worker, id, Finding::Done);
+                        let _ = sender.send(id);
+                    }
+                    _ => {}
+                }
+            }
+        }));
+        let (handle, _queue) = create(&supervisor, options()).await;
+        let session = handle.debug().unwrap();
+        for text in [
+            "{}".to_owned(),
+            "é".repeat(MAX_FINDING_BYTES),
+            String::new(),
+        ] {
+            session.send(text.clone());
+            assert_eq!(session.next().await, Some(text));
+        }
+        assert!(handle.debug().is_err(), "one at a time");
+        // Neither way is without bounds.
+        session.send(" ".repeat(MAX_DEBUG_BYTES + 1));
+        session.send("flood".to_owned());
+        assert_eq!(session.next().await, None);
+        drop(session);
+        assert_eq!(ended.recv(), Ok(1));
+        let session = handle.debug().unwrap();
+        session.send("again".to_owned());
+        assert_eq!(session.next().await.as_deref(), Some("again"));
+        handle.destroy();
+        assert_eq!(session.next().await, None);
     });
 }

@@ -15,6 +15,7 @@ mod logs;
 mod meant;
 mod output;
 mod printer;
+mod profile;
 mod recorded;
 mod rpc;
 mod run_guest;
@@ -34,6 +35,7 @@ pub(crate) use keys::{EXAMPLES as KEYS_EXAMPLES, KeysArgs, keys};
 pub(crate) use logs::{LOGS_EXAMPLES, LogsArgs, logs};
 pub(crate) use meant::{code as meant_code, command as meant_command};
 pub(crate) use output::{complain, print};
+pub(crate) use profile::{EXAMPLES as PROFILE_EXAMPLES, ProfileArgs, profile};
 pub(crate) use rpc::{RpcArgs, examples as rpc_examples, rpc};
 pub(crate) use serve::{
     CHECK_EXAMPLES, CheckArgs, RELOAD_EXAMPLES, ReloadArgs, SCHEMA_EXAMPLES, SERVE_EXAMPLES,

@@ -12,7 +12,7 @@ use super::guest::Refusal;
 use super::{exit, meant, output};
 
 /// Where commands look for the configuration unless it is named.
-const CONFIG: &str = "stockade.yaml";
+pub(super) const CONFIG: &str = "stockade.yaml";
 
 /// Where a server's control socket lies unless its configuration says otherwise: next to the configuration.
 const CONTROL: &str = "stockade.sock";

@@ -29,6 +29,7 @@ mod passed_on;
 #[path = "../../../stockade-wireguard/tests/rig/mod.rs"]
 #[expect(dead_code, reason = "the tests of tunnels use more of it")]
 mod private_network;
+mod profiles;
 mod reload;
 mod secrets;
 mod secure;

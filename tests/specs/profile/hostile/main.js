@@ -1,4 +1,4 @@
-// Guests that make a profile as large, as long or as wrong as they can. Each has an harmless twin in `levels`.
+// Guests that make a profile as large, as long or as wrong as they can. The folder `levels` has the harmless controls.
 const folder = await Deno.makeTempDir();
 const sandbox = new V8Sandbox({ cpuLimitMs: 0, wallLimitMs: 0, memoryLimitMb: 64 });
 const read = async (file) => JSON.parse(await Deno.readTextFile(file));

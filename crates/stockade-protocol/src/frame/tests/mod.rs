@@ -157,12 +157,18 @@ fn every_to_worker(name: &str, text: &str, data: &Payload) -> Vec<ToWorker> {
         ProbeOrder::Start(Probe::CpuProfile),
         ProbeOrder::Start(Probe::HeapSnapshot),
         ProbeOrder::Start(Probe::HeapStatistics),
+        ProbeOrder::Start(Probe::Debugger),
         ProbeOrder::Stop,
     ];
     std::iter::once(start)
         .chain(messages.into_iter().map(message))
         .chain([end])
         .chain(orders.map(order))
+        .chain([ToWorker::Debug {
+            isolate: 1,
+            id: 2,
+            text: text.to_owned(),
+        }])
         .collect()
 }
 
@@ -242,6 +248,7 @@ fn every_from_worker(name: &str, text: &str, data: &Payload) -> Vec<FromWorker> 
     ];
     let findings = [
         Finding::Piece(text.bytes().take(MAX_FINDING_BYTES).collect()),
+        Finding::Message,
         Finding::Done,
         Finding::Failed(text.to_owned()),
     ];

@@ -13,6 +13,7 @@ pub(crate) mod logs;
 pub(crate) mod mirrors;
 pub(crate) mod openapi;
 pub(crate) mod policy;
+pub(crate) mod profile;
 pub(crate) mod refused;
 pub(crate) mod reload;
 pub(crate) mod routes;
