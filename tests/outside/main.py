@@ -45,7 +45,7 @@ def attempt(check):
     return problem if isinstance(problem, tuple) else (problem, None)
 
 
-def run(group, only, rows, quick):
+def run(group, only, rows, quick, renew):
     module = importlib.import_module(group)
     failed = 0
     mirrors = getattr(module, "MIRRORS", 2)
@@ -66,6 +66,8 @@ def run(group, only, rows, quick):
             rows.append({"group": group, "name": name, "problem": problem, "note": note, "seconds": round(took, 2)})
             print(f"{'FAIL' if problem else 'ok  '} {group}: {name}"
                   + (f": {problem}" if problem else f" ({note})" if note else ""), flush=True)
+        if renew and hasattr(module, "write"):
+            module.write(server)
         after = server.alive()
         rows.append({
             "group": group, "name": "the server answers afterwards", "seconds": 0, "note": None,
@@ -145,7 +147,7 @@ def main():
     groups = QUICK if options.quick else ALL
     for group in groups:
         if not options.only or options.only.split(" ")[0] == group:
-            failed += run(group, options.only, rows, options.quick)
+            failed += run(group, options.only, rows, options.quick, options.write)
     if options.write:
         write(rows)
     print(f"{len(rows) - failed} passed, {failed} failed")

@@ -97,9 +97,10 @@ export function Dialog({ title, close, submit, action, danger, children, last })
   const [error, setError] = useState();
   const [busy, setBusy] = useState(false);
   useLayoutEffect(() => {
-    const before = document.activeElement;
-    dialog.current.showModal();
-    return () => before?.focus?.();
+    const element = dialog.current;
+    element.showModal();
+    // Gives the focus back to what had it.
+    return () => element.close();
   }, []);
   const send = async (event) => {
     event.preventDefault();
