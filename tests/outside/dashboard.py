@@ -23,7 +23,7 @@ WAIT = 30_000
 class Dashboard(Server):
     """With the admin API, a site that asks for keys, and a hostile one."""
 
-    def more(self):
+    def more_config(self):
         self.admin = free_port()
         places = ["--store", str(self.folder / "keys.db"), "--pepper", str(self.folder / "keys.pepper")]
         make = [self.binary, "keys", "create", "operator", "--scope", "admin", *places]

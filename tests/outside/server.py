@@ -60,7 +60,7 @@ class Server:
             "limits": self.limits,
             "metrics": {"listen": f"127.0.0.1:{self.metrics}"},
             "logging": {"level": "warn", "access": False, "file": str(self.folder / "log.txt")},
-            **self.more(),
+            **self.more_config(),
         }
         config.update(self.more_settings())
         path = self.folder / "stockade.yaml"
@@ -83,7 +83,7 @@ class Server:
             time.sleep(0.05)
         raise RuntimeError("the server did not start:\n" + (self.folder / "output.txt").read_text())
 
-    def more(self):
+    def more_config(self):
         """Further keys of the configuration."""
         return {}
 
