@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::admin::{self, Admin};
 use crate::check;
+use crate::deployments::{self, Deployments};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::fields::Fields;
 use crate::files;
@@ -64,6 +65,9 @@ section! {
         pub metrics: Option<Metrics> = either(&[Kind::Bool, Metrics::KIND]) => observe::metrics,
         /// The listener of the admin API. The default is none; the control socket always has the API.
         pub admin: Option<Admin> = either(&[Kind::Bool, Admin::KIND]) => admin::admin,
+        /// Uploaded code. Without the key none is taken, and none that was uploaded is run.
+        pub deployments: Option<Deployments> = either(&[Kind::Bool, Deployments::KIND])
+            .derived("`false`") => deployments::deployments,
         /// The audit log. The default is none.
         pub audit: Option<Audit> = either(&[Kind::Bool, Audit::KIND]) => observe::audit,
         /// The database for the state of all instances.

@@ -10,8 +10,8 @@ use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
 use crate::commands::{
-    self, AuditArgs, CallArgs, CheckArgs, DoctorArgs, ExecArgs, KeysArgs, Level, ReloadArgs,
-    RpcArgs, ServeArgs,
+    self, AuditArgs, CallArgs, CheckArgs, DeployArgs, DoctorArgs, ExecArgs, KeysArgs, Level,
+    ReloadArgs, RollbackArgs, RpcArgs, ServeArgs, VersionsArgs,
 };
 
 /// Where debuggers look first.
@@ -57,6 +57,15 @@ pub(crate) enum Command {
     /// Make a running server read its configuration file again
     #[command(after_help = commands::RELOAD_EXAMPLES)]
     Reload(ReloadArgs),
+    /// Upload the code of an instance to a running server, and give it requests
+    #[command(after_help = commands::DEPLOY_EXAMPLES)]
+    Deploy(Box<DeployArgs>),
+    /// List the versions of the code of an instance
+    #[command(after_help = commands::VERSIONS_EXAMPLES)]
+    Versions(VersionsArgs),
+    /// Give the requests of an instance to the versions before, or to another one
+    #[command(after_help = commands::ROLLBACK_EXAMPLES)]
+    Rollback(RollbackArgs),
     /// Verify, search and follow an audit log
     #[command(after_help = commands::AUDIT_EXAMPLES)]
     Audit(AuditArgs),

@@ -42,6 +42,9 @@ fn main() -> ExitCode {
         Command::Check(args) => end(commands::check(&args)),
         Command::Schema => end(commands::schema()),
         Command::Reload(args) => end(commands::reload(&args)),
+        Command::Deploy(args) => end(commands::deploy(&args)),
+        Command::Versions(args) => end(commands::versions(&args)),
+        Command::Rollback(args) => end(commands::rollback(&args)),
         Command::Audit(args) => end(commands::audit(&args)),
         Command::Keys(args) => end(commands::keys(&args)),
         Command::Doctor(args) => {

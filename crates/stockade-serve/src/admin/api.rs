@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::command::Command;
 use super::problem::ApiError;
+use crate::deployments::OpenDeployments;
 use crate::keys::OpenKeys;
 use crate::metrics::Metrics;
 use crate::observe::Logs;
@@ -26,6 +27,7 @@ pub(crate) struct Admin {
     pub(crate) logs: Arc<Logs>,
     pub(crate) metrics: Metrics,
     pub(crate) keys: OpenKeys,
+    pub(crate) deployments: OpenDeployments,
     /// What changes the server is done by its own loop, one after the other.
     pub(crate) commands: mpsc::Sender<Command>,
 }

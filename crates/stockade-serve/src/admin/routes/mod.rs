@@ -6,6 +6,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod config;
+pub(crate) mod deployment;
 pub(crate) mod instances;
 pub(crate) mod keys;
 pub(crate) mod mirrors;
@@ -13,3 +14,4 @@ pub(crate) mod openapi;
 pub(crate) mod reload;
 pub(crate) mod routes;
 pub(crate) mod status;
+pub(crate) mod versions;
