@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::admin::{self, Admin};
 use crate::check;
+use crate::deployments::{self, Deployments};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::fields::Fields;
 use crate::files;
@@ -67,6 +68,9 @@ section! {
         pub admin: Option<Admin> = either(&[Kind::Bool, Admin::KIND]) => admin::admin,
         /// Traces of requests. The default is none.
         pub tracing: Option<Tracing> = either(&[Kind::Bool, Tracing::KIND]) => tracing::tracing,
+        /// Uploaded code. Without the key none is taken, and none that was uploaded is run.
+        pub deployments: Option<Deployments> = either(&[Kind::Bool, Deployments::KIND])
+            .derived("`false`") => deployments::deployments,
         /// The audit log. The default is none.
         pub audit: Option<Audit> = either(&[Kind::Bool, Audit::KIND]) => observe::audit,
         /// The database for the state of all instances.

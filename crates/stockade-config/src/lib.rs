@@ -21,6 +21,7 @@ mod admin;
 mod auth;
 mod check;
 mod config;
+mod deployments;
 mod diagnostic;
 mod fields;
 mod files;
@@ -52,6 +53,7 @@ mod yaml;
 pub use admin::Admin;
 pub use auth::{ApiKeyAuth, Auth};
 pub use config::{ApiKeys, Config, Loaded};
+pub use deployments::Deployments;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use grants::{
     Approve, BitcoinNetwork, CallLimits, DnsGrant, DnsRecord, DoorSettings, DoorTls, ElectrumGrant,

@@ -30,7 +30,7 @@ pub struct Checked {
 }
 
 /// Modules that a site's runtime has itself.
-fn importable() -> Vec<String> {
+pub(crate) fn importable() -> Vec<String> {
     let node = NODE_MODULES.iter();
     let node = node.flat_map(|name| [(*name).to_owned(), format!("node:{name}")]);
     let site = SITE_MODULES.iter().map(|name| (*name).to_owned());

@@ -11,6 +11,7 @@ use stockade_instance::FetchError;
 use stockade_state::{KeyError, OpenError, StateError};
 use stockade_transpile::{ModuleError, ModuleFilesError};
 
+use crate::deployments::DeployError;
 use crate::log::{Destination, LogError};
 use crate::tls::CertificatesError;
 
@@ -63,6 +64,9 @@ pub enum ServeError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// Uploaded code.
+    #[error("cannot open what was deployed: {0}")]
+    Deployments(#[from] DeployError),
     /// The shared state.
     #[error("cannot open the shared state: {0}")]
     State(#[from] OpenError),

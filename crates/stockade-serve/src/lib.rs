@@ -17,6 +17,7 @@ mod capabilities;
 mod check;
 mod config_file;
 mod control;
+mod deployments;
 mod directory;
 mod error;
 mod keys;
@@ -38,6 +39,7 @@ pub use admin::{AdminClient, AdminResponse, AskError};
 #[doc(hidden)]
 pub use capabilities::parse_state_calls;
 pub use check::{Checked, check};
+pub use deployments::DeployError;
 pub use error::{ControlError, ServeError, SiteError};
 pub use log::show_line;
 pub use plan::egress_policy;

@@ -15,6 +15,7 @@ use stockade_state::SqliteStore;
 use stockade_tls::TlsStore;
 use stockade_trace::{TraceOptions, Tracing};
 
+use crate::deployments::Sticky;
 use crate::site::Site;
 use crate::tls::TlsStores;
 
@@ -35,7 +36,34 @@ pub(crate) struct Running {
     pub(crate) traced: Option<Traced>,
     /// Where metrics and health are served.
     pub(crate) metrics_address: Option<SocketAddr>,
+    /// Each with the version that has most requests.
     pub(crate) sites: BTreeMap<String, Arc<Site>>,
+    /// All versions of each site that get requests.
+    pub(crate) traffic: BTreeMap<String, SiteTraffic>,
+}
+
+impl Running {
+    /// Adds a site, which has a version at least.
+    pub(crate) fn add(&mut self, name: &str, traffic: SiteTraffic) {
+        if let Some((_, main)) = traffic.shares.first() {
+            self.sites.insert(name.to_owned(), Arc::clone(main));
+        }
+        self.traffic.insert(name.to_owned(), traffic);
+    }
+}
+
+/// Versions of a site, each with its share of the requests in percent, the largest first.
+#[derive(Clone)]
+pub(crate) struct SiteTraffic {
+    pub(crate) shares: Vec<(u8, Arc<Site>)>,
+    pub(crate) sticky: Sticky,
+}
+
+impl SiteTraffic {
+    /// Its versions.
+    pub(crate) fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
+        self.shares.iter().map(|(_, site)| site)
+    }
 }
 
 /// What traces requests, and how.
@@ -58,6 +86,7 @@ impl Running {
             traced: None,
             metrics_address: None,
             sites: BTreeMap::new(),
+            traffic: BTreeMap::new(),
         }
     }
 }

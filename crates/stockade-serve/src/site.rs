@@ -16,6 +16,7 @@ use stockade_transpile::ModuleFiles;
 
 use crate::brokers::Brokers;
 use crate::capabilities::{self, Ground};
+use crate::deployments::VersionRef;
 use crate::directory::{Answering, Directory};
 use crate::error::SiteError;
 use crate::metrics::{SiteMetrics, SiteTable};
@@ -54,6 +55,8 @@ pub(crate) fn grants_folder(state: &Path) -> PathBuf {
 /// A site that runs.
 pub(crate) struct Site {
     pub(crate) config: SiteConfig,
+    /// Which code it runs.
+    pub(crate) version: VersionRef,
     /// Where its code lies.
     folder: Option<PathBuf>,
     socket_message: usize,
@@ -104,6 +107,7 @@ impl Site {
         context: &SiteContext,
         with: &MadeWith<'_>,
         config: &SiteConfig,
+        version: VersionRef,
         modules: Option<ModuleFiles>,
         number: u64,
     ) -> Result<Self, SiteError> {
@@ -138,6 +142,7 @@ impl Site {
         };
         Ok(Self {
             config: config.clone(),
+            version,
             folder,
             socket_message: with.socket_message,
             number,

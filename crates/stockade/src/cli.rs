@@ -10,8 +10,9 @@ use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
 use crate::commands::{
-    self, AuditArgs, CallArgs, CheckArgs, DoctorArgs, ExecArgs, KeysArgs, Level, LogsArgs,
-    ProfileArgs, ReloadArgs, RpcArgs, ServeArgs, StatusArgs, TopArgs,
+    self, AuditArgs, CallArgs, CheckArgs, DeployArgs, DoctorArgs, ExecArgs, KeysArgs, Level,
+    LogsArgs, ProfileArgs, ReloadArgs, RollbackArgs, RpcArgs, ServeArgs, StatusArgs, TopArgs,
+    VersionsArgs,
 };
 
 /// Where debuggers look first.
@@ -66,6 +67,15 @@ pub(crate) enum Command {
     /// Show the log of a running server, and follow it
     #[command(after_help = commands::LOGS_EXAMPLES)]
     Logs(LogsArgs),
+    /// Upload the code of an instance to a running server, and give it requests
+    #[command(after_help = commands::DEPLOY_EXAMPLES)]
+    Deploy(Box<DeployArgs>),
+    /// List the versions of the code of an instance
+    #[command(after_help = commands::VERSIONS_EXAMPLES)]
+    Versions(VersionsArgs),
+    /// Give the requests of an instance to the versions before, or to another one
+    #[command(after_help = commands::ROLLBACK_EXAMPLES)]
+    Rollback(RollbackArgs),
     /// Verify, search and follow an audit log
     #[command(after_help = commands::AUDIT_EXAMPLES)]
     Audit(AuditArgs),

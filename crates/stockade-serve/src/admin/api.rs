@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::command::Command;
 use super::problem::ApiError;
+use crate::deployments::OpenDeployments;
 use crate::keys::OpenKeys;
 use crate::metrics::{History, Metrics};
 use crate::observe::Logs;
@@ -27,6 +28,7 @@ pub(crate) struct Admin {
     pub(crate) metrics: Metrics,
     pub(crate) history: History,
     pub(crate) keys: OpenKeys,
+    pub(crate) deployments: OpenDeployments,
     /// What changes the server is done by its own loop, one after the other.
     pub(crate) commands: mpsc::Sender<Command>,
 }

@@ -2,18 +2,25 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 /// Bytes of an answer that is read as a whole.
 const MAX_ANSWER: usize = 64 << 20;
@@ -22,10 +29,32 @@ const MAX_ANSWER: usize = 64 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the API is, and how to get in. Each request has a connection of its own.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct AdminClient {
-    socket: PathBuf,
+    place: Place,
 }
+
+#[derive(Clone)]
+enum Place {
+    Socket(PathBuf),
+    Url(Arc<AtUrl>),
+}
+
+/// A listener of the admin API.
+struct AtUrl {
+    /// As it was written, for messages.
+    text: String,
+    host: String,
+    port: u16,
+    /// Behind the scheme of the URL.
+    authority: HeaderValue,
+    /// `Bearer KEY`.
+    key: Option<HeaderValue>,
+    tls: Option<TlsConnector>,
+}
+
+/// What carries a request.
+type Connection = Either<UnixStream, Either<TcpStream, Box<TlsStream<TcpStream>>>>;
 
 /// An answer whose body has not been read.
 pub struct AdminResponse {
@@ -54,6 +83,9 @@ pub enum AskError {
         /// Why.
         why: String,
     },
+    /// Something that the caller gave cannot be used.
+    #[error("{0}")]
+    Place(String),
     /// The server answered that it does not do this.
     #[error("{detail}")]
     Refused {
@@ -69,8 +101,64 @@ impl AdminClient {
     #[must_use]
     pub fn at_socket(path: &Path) -> Self {
         Self {
-            socket: path.to_owned(),
+            place: Place::Socket(path.to_owned()),
         }
+    }
+
+    /// The server whose listener of the admin API is at this URL, as `https://admin.example.com:9901`. `key` is an API key
+    /// with the scope `admin`, and `ca` a file with the certificates (PEM) to trust in place of the public authorities.
+    ///
+    /// # Errors
+    /// When the URL, the key or the file cannot be used. A key is not sent over plain HTTP to another machine.
+    pub fn at_url(url: &str, key: Option<&str>, ca: Option<&Path>) -> Result<Self, AskError> {
+        let wrong = |why: &str| AskError::Place(format!("{url}: {why}"));
+        let parsed = url::Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
+        let host = parsed.host().ok_or_else(|| wrong("it has no host"))?;
+        let is_here = match &host {
+            url::Host::Domain(name) => *name == "localhost",
+            url::Host::Ipv4(address) => address.is_loopback(),
+            url::Host::Ipv6(address) => address.is_loopback(),
+        };
+        let tls = match parsed.scheme() {
+            "https" => Some(connector(ca)?),
+            "http" if is_here => None,
+            "http" => {
+                return Err(wrong(
+                    "the API key would cross the network as plain text: use https",
+                ));
+            }
+            _ => return Err(wrong("write http://… or https://…")),
+        };
+        if !matches!(parsed.path(), "" | "/") || parsed.query().is_some() {
+            return Err(wrong("write the URL without a path"));
+        }
+        let port = parsed.port_or_known_default().unwrap_or(443);
+        let authority = match parsed.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_string(),
+        };
+        let key = key.map(|key| {
+            let value = HeaderValue::try_from(format!("Bearer {key}"));
+            let mut value = value
+                .map_err(|_| AskError::Place("the API key is not one line of text".to_owned()))?;
+            value.set_sensitive(true);
+            Ok::<_, AskError>(value)
+        });
+        Ok(Self {
+            place: Place::Url(Arc::new(AtUrl {
+                text: url.to_owned(),
+                host: parsed
+                    .host_str()
+                    .unwrap_or_default()
+                    .trim_matches(['[', ']'])
+                    .to_owned(),
+                port,
+                authority: HeaderValue::try_from(authority)
+                    .map_err(|_| wrong("its host cannot be used"))?,
+                key: key.transpose()?,
+                tls,
+            })),
+        })
     }
 
     /// Sends a request, and reads the JSON that answers it. `body` is sent as JSON.
@@ -103,7 +191,17 @@ impl AdminClient {
             .parse()
             .map_err(|error| self.no_answer(&format!("{path} is not a path: {error}")))?;
         let headers = request.headers_mut();
-        headers.insert(HOST, HeaderValue::from_static("localhost"));
+        match &self.place {
+            Place::Socket(_) => {
+                headers.insert(HOST, HeaderValue::from_static("localhost"));
+            }
+            Place::Url(at) => {
+                headers.insert(HOST, at.authority.clone());
+                if let Some(key) = &at.key {
+                    headers.insert(AUTHORIZATION, key.clone());
+                }
+            }
+        }
         if let Some((kind, body)) = body {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
             *request.body_mut() = Full::new(body);
@@ -126,12 +224,25 @@ impl AdminClient {
         Err(response.refused().await)
     }
 
-    async fn connect(&self) -> Result<UnixStream, AskError> {
+    async fn connect(&self) -> Result<Connection, AskError> {
         let no_server = |source| AskError::NoServer {
             path: self.place(),
             source,
         };
-        let connecting = UnixStream::connect(&self.socket);
+        let connecting = async {
+            match &self.place {
+                Place::Socket(path) => Ok(Either::Left(UnixStream::connect(path).await?)),
+                Place::Url(at) => {
+                    let stream = TcpStream::connect((at.host.as_str(), at.port)).await?;
+                    let Some(tls) = &at.tls else {
+                        return Ok(Either::Right(Either::Left(stream)));
+                    };
+                    let name = ServerName::try_from(at.host.clone()).map_err(io::Error::other)?;
+                    let stream = tls.connect(name, stream).await?;
+                    Ok(Either::Right(Either::Right(Box::new(stream))))
+                }
+            }
+        };
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(connected) => connected.map_err(no_server),
             Err(_) => Err(no_server(io::ErrorKind::TimedOut.into())),
@@ -139,7 +250,10 @@ impl AdminClient {
     }
 
     fn place(&self) -> String {
-        self.socket.display().to_string()
+        match &self.place {
+            Place::Socket(path) => path.display().to_string(),
+            Place::Url(at) => at.text.clone(),
+        }
     }
 
     fn no_answer(&self, why: &dyn std::fmt::Display) -> AskError {
@@ -148,6 +262,33 @@ impl AdminClient {
             why: why.to_string(),
         }
     }
+}
+
+/// What verifies the server: public authorities, or those of a file.
+fn connector(ca: Option<&Path>) -> Result<TlsConnector, AskError> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(path) => {
+            let wrong =
+                |why: &dyn std::fmt::Display| AskError::Place(format!("{}: {why}", path.display()));
+            let certificates =
+                CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))?;
+            for certificate in certificates {
+                let certificate = certificate.map_err(|error| wrong(&error))?;
+                roots.add(certificate).map_err(|error| wrong(&error))?;
+            }
+            if roots.is_empty() {
+                return Err(wrong(&"it has no certificate"));
+            }
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let versions =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let versions = versions.map_err(|error| AskError::Place(error.to_string()))?;
+    let config = versions.with_root_certificates(roots).with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 impl AdminResponse {

@@ -2,6 +2,8 @@
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::deployments::{DeployError, Deployment, Share, Sticky, TrafficError, VersionRef};
+
 /// Waits for commands.
 pub(crate) type Commands = mpsc::Receiver<Command>;
 
@@ -14,6 +16,54 @@ pub(crate) enum Command {
         Configure,
         oneshot::Sender<Result<Configured, ConfigureError>>,
     ),
+    /// Gives the requests of an instance to other versions.
+    Deploy(Deploy, oneshot::Sender<Result<Deployment, DeployRefusal>>),
+}
+
+/// Other versions that are to get the requests of an instance.
+pub(crate) struct Deploy {
+    pub(crate) instance: String,
+    pub(crate) change: DeployChange,
+    /// The number of the deployment that is replaced; `None`: any.
+    pub(crate) replaces: Option<u64>,
+    /// In seconds since 1970.
+    pub(crate) now: u64,
+    pub(crate) caller: String,
+}
+
+/// Which versions.
+pub(crate) enum DeployChange {
+    /// These.
+    Traffic { shares: Vec<Share>, sticky: Sticky },
+    /// Those before.
+    Back,
+    /// This one alone.
+    BackTo(VersionRef),
+}
+
+/// Why the deployment stays as it was.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeployRefusal {
+    #[error("there is no such instance")]
+    NoInstance,
+    #[error("the instance has no code")]
+    NoCode,
+    #[error("the server takes no code: the configuration has no key `deployments`")]
+    NotConfigured,
+    #[error("there is no version {0}")]
+    NoVersion(VersionRef),
+    #[error("there is no other deployment before this one")]
+    NothingBefore,
+    #[error("the deployment has the number {0} by now\n  fix: read it again and repeat the change")]
+    OtherNumber(u64),
+    #[error(transparent)]
+    Traffic(#[from] TrafficError),
+    #[error("{0}")]
+    Refused(String),
+    #[error("the server is stopping")]
+    Stopping,
+    #[error(transparent)]
+    Store(DeployError),
 }
 
 /// A text that is to become the configuration.

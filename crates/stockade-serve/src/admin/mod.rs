@@ -32,6 +32,8 @@ mod time;
 
 pub(crate) use api::Admin;
 pub use client::{AdminClient, AdminResponse, AskError};
-pub(crate) use command::{Command, Commands, Configure, ConfigureError, Configured};
+pub(crate) use command::{
+    Command, Commands, Configure, ConfigureError, Configured, Deploy, DeployChange, DeployRefusal,
+};
 pub(crate) use entrance::{AdminTarget, answer_local};
 pub(crate) use router::router;

@@ -6,6 +6,8 @@
 //! 3. Reloads come one after the other.
 
 mod announce;
+mod code;
+mod deploy;
 mod health;
 mod moment;
 mod run;
@@ -21,6 +23,7 @@ use stockade_supervisor::{IsolationBackend, Supervisor};
 pub use run::{Stopped, serve};
 
 use crate::admin::Admin;
+use crate::deployments::OpenDeployments;
 use crate::keys::OpenKeys;
 use crate::metrics::Metrics;
 use crate::observe::Logs;
@@ -54,6 +57,10 @@ pub(crate) struct Server {
     /// The API keys, once a site has asked for them.
     keys: OpenKeys,
     drains: Drains,
+    /// Uploaded code, once a configuration has named its folder.
+    deployments: OpenDeployments,
+    /// The files of the configuration in use, for watching.
+    sources: Vec<PathBuf>,
     /// What the admin API has of it.
     admin: Arc<Admin>,
 }

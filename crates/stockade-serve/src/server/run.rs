@@ -1,6 +1,5 @@
 //! The life of a server: from its start to its end.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,10 +14,10 @@ use stockade_limits::{IsolateOptions, Isolation, SandboxOptions};
 use stockade_state::Store;
 use stockade_supervisor::Supervisor;
 use stockade_trace::TraceCounts;
-use stockade_transpile::ModuleFiles;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::code;
 use super::health::Health;
 use super::moment::Moment;
 use super::watch::Watch;
@@ -29,6 +28,7 @@ use crate::admin::{
 use crate::brokers::Brokers;
 use crate::config_file::{ConfigFile, version_of};
 use crate::control::Control;
+use crate::deployments::{DeploymentStore, OpenDeployments};
 use crate::directory::Directory;
 use crate::error::ServeError;
 use crate::keys::OpenKeys;
@@ -40,7 +40,7 @@ use crate::observe::{
 };
 use crate::plan;
 use crate::running::Snapshot;
-use crate::site::{self, SiteContext};
+use crate::site::SiteContext;
 use crate::subsystem::{
     self, AdminListener, Auditing, Certificates, Change, Drains, KeysSubsystem, Listeners, Logging,
     MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem, TracingSubsystem, log_policy,
@@ -81,6 +81,7 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
         server.supervisor.shutdown();
         return Err(error);
     }
+    server.sources.clone_from(&sources);
     server.announce(began);
     let mut watch = Watch::new();
     server.rewatch(&mut watch, sources).await;
@@ -216,6 +217,7 @@ impl Server {
         // Ends with the runtime.
         let history = History::default();
         tokio::spawn(history.clone().record(Arc::clone(&sites)));
+        let deployments = OpenDeployments::default();
         let admin = Arc::new(Admin {
             config_path: options.config.clone(),
             started: SystemTime::now(),
@@ -225,6 +227,7 @@ impl Server {
             metrics: metrics.clone(),
             history: history.clone(),
             keys: Arc::clone(&keys),
+            deployments: Arc::clone(&deployments),
             commands,
         });
         let admin_target = AdminTarget {
@@ -281,6 +284,8 @@ impl Server {
             store,
             keys,
             drains,
+            deployments,
+            sources: Vec::new(),
             admin,
         })
     }
@@ -299,12 +304,39 @@ impl Server {
         if (self.keys.get()).is_some_and(|(place, _)| *place != config.api_keys) {
             return Err(ServeError::Fixed("api_keys"));
         }
-        let code = code(&config).await?;
+        let store = self.deployment_store(&config).await?;
+        let code = code::read_all(&config, store).await?;
         let change = subsystem::apply(&mut self.subsystems, &self.running, config, code).await?;
         for warning in loaded.warnings {
             tracing::warn!("{warning}");
         }
         Ok(change)
+    }
+
+    /// The folder of uploaded code, if the configuration has one.
+    async fn deployment_store(
+        &self,
+        config: &Config,
+    ) -> Result<Option<Arc<DeploymentStore>>, ServeError> {
+        let Some(settings) = &config.deployments else {
+            return Ok(None);
+        };
+        if let Some(open) = self.deployments.get() {
+            if open.folder() != settings.folder {
+                return Err(ServeError::Fixed("deployments.folder"));
+            }
+            return Ok(Some(Arc::clone(open)));
+        }
+        let folder = settings.folder.clone();
+        let opening = tokio::task::spawn_blocking(move || DeploymentStore::open(&folder));
+        let opened = opening.await.map_err(|error| ServeError::System {
+            what: "opening the folder of deployments",
+            source: std::io::Error::other(error),
+        })??;
+        // One configuration after the other is applied: nobody else has set it meanwhile.
+        Ok(Some(Arc::clone(
+            self.deployments.get_or_init(|| Arc::new(opened)),
+        )))
     }
 
     /// Reports to the user what runs, now and when all sites are ready.
@@ -318,9 +350,10 @@ impl Server {
     }
 
     /// Watches the files of the configuration, `sources`, and those of the sites that run.
-    async fn rewatch(&self, watch: &mut Watch, sources: Vec<PathBuf>) {
+    pub(super) async fn rewatch(&self, watch: &mut Watch, sources: Vec<PathBuf>) {
         let running = self.running.load_full();
-        let sites = running.iter().flat_map(|running| running.sites.values());
+        let traffic = running.iter().flat_map(|running| running.traffic.values());
+        let sites = traffic.flat_map(|traffic| traffic.sites());
         let code = sites.flat_map(|site| site.sources());
         watch.set(sources.into_iter().chain(code)).await;
     }
@@ -345,6 +378,7 @@ impl Server {
                 let sources = loaded.sources.clone();
                 let applied = self.apply(loaded).await;
                 if applied.is_ok() {
+                    self.sources.clone_from(&sources);
                     self.rewatch(watch, sources).await;
                 }
                 applied.map(|change| change.to_string())
@@ -464,6 +498,9 @@ impl Server {
             Wanted::Command(Command::Reload(answer)) => {
                 let _ = answer.send(self.reload("command", watch).await);
             }
+            Wanted::Command(Command::Deploy(request, answer)) => {
+                let _ = answer.send(self.deploy(request, watch).await);
+            }
             Wanted::Command(Command::Configure(request, answer)) => {
                 let _ = answer.send(self.configure(request, watch).await);
             }
@@ -482,7 +519,8 @@ impl Server {
         let cut = self.gateway.drain(timeout).await.cut;
         // What clients no longer wait for, `waitUntil` and scheduled runs, goes on until the deadline.
         let left = deadline.saturating_duration_since(Instant::now());
-        for site in running.iter().flat_map(|running| running.sites.values()) {
+        let traffic = running.iter().flat_map(|running| running.traffic.values());
+        for site in traffic.flat_map(|traffic| traffic.sites()) {
             self.drains.retire(Arc::clone(site), left, false);
         }
         self.drains.wait().await;
@@ -550,21 +588,4 @@ async fn blocking<T: Send + 'static>(
     working
         .await
         .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-}
-
-/// Reads the code of all sites that have some.
-async fn code(config: &Arc<Config>) -> Result<BTreeMap<String, ModuleFiles>, ServeError> {
-    let config = Arc::clone(config);
-    let reading = tokio::task::spawn_blocking(move || {
-        let sites = config.instances.iter();
-        let read = sites.filter_map(|(name, config)| match site::code(config) {
-            Ok(code) => Some(Ok((name.clone(), code?))),
-            Err(why) => Some(Err(ServeError::site(name, why))),
-        });
-        read.collect()
-    });
-    reading.await.map_err(|error| ServeError::System {
-        what: "reading code",
-        source: std::io::Error::other(error),
-    })?
 }

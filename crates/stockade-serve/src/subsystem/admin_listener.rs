@@ -105,6 +105,8 @@ fn limits() -> Limits {
         connections: 256,
         connections_per_address: 64,
         header_bytes: 16 << 10,
+        // A route has a lower limit; this one is for versions of code.
+        max_body: 260 << 20,
         request_timeout: Duration::from_secs(600),
         h2_streams: 32,
         ..Limits::default()

@@ -36,6 +36,7 @@ pub(crate) use sites::{Drains, Sites};
 pub(crate) use state::{OpenStore, StateSubsystem};
 pub(crate) use tracing::TracingSubsystem;
 
+use crate::deployments::{Sticky, VersionRef};
 use crate::error::ServeError;
 use crate::running::{Running, Snapshot};
 
@@ -44,10 +45,29 @@ pub(crate) struct Reload {
     /// What runs; none at the server's start.
     pub(crate) old: Option<Arc<Running>>,
     /// The code of all sites that have some, read together with the configuration.
-    pub(crate) code: BTreeMap<String, ModuleFiles>,
+    pub(crate) code: BTreeMap<String, SiteCode>,
     /// What will run. Its configuration is complete; each subsystem fills in its own part, and those that come
     /// later in the list may use it.
     pub(crate) next: Running,
+}
+
+/// The code of a site.
+pub(crate) enum SiteCode {
+    /// What runs goes on: neither its code nor its configuration has changed.
+    AsItRuns,
+    /// Versions that were read, the one with the largest share first.
+    Read {
+        shares: Vec<CodeShare>,
+        sticky: Sticky,
+    },
+}
+
+/// A version of a site's code.
+pub(crate) struct CodeShare {
+    pub(crate) version: VersionRef,
+    /// Of the requests.
+    pub(crate) percent: u8,
+    pub(crate) files: ModuleFiles,
 }
 
 /// A change from one snapshot to the next.
@@ -116,7 +136,7 @@ pub(crate) async fn apply(
     subsystems: &mut [Box<dyn Subsystem>],
     running: &Snapshot,
     config: Arc<Config>,
-    code: BTreeMap<String, ModuleFiles>,
+    code: BTreeMap<String, SiteCode>,
 ) -> Result<Change, ServeError> {
     let mut reload = Reload {
         old: running.load_full(),

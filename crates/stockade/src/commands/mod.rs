@@ -3,6 +3,7 @@
 
 mod audit;
 mod call;
+mod deploy;
 mod doctor;
 mod document;
 mod exec;
@@ -28,6 +29,10 @@ mod units;
 
 pub(crate) use audit::{AUDIT_EXAMPLES, AuditArgs, audit};
 pub(crate) use call::{CallArgs, call, examples as call_examples};
+pub(crate) use deploy::{
+    DEPLOY_EXAMPLES, DeployArgs, ROLLBACK_EXAMPLES, RollbackArgs, VERSIONS_EXAMPLES, VersionsArgs,
+    deploy, rollback, versions,
+};
 pub(crate) use doctor::{DoctorArgs, EXAMPLES as DOCTOR_EXAMPLES, doctor};
 pub(crate) use exec::{ExecArgs, examples as exec_examples, exec};
 pub(crate) use guest::{Level, Refusal};

@@ -6,6 +6,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod config;
+pub(crate) mod deployment;
 pub(crate) mod history;
 pub(crate) mod instances;
 pub(crate) mod keys;
@@ -19,3 +20,4 @@ pub(crate) mod reload;
 pub(crate) mod routes;
 pub(crate) mod state;
 pub(crate) mod status;
+pub(crate) mod versions;

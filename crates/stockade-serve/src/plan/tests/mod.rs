@@ -47,7 +47,7 @@ fn read(folder: &Path, text: &Value) -> Config {
 }
 
 /// What is used where it stands in the configuration: in which file, by which words.
-const USED: [(&str, &str); 23] = [
+const USED: [(&str, &str); 28] = [
     (
         include_str!("../../server/run.rs"),
         "Control::listen(&loaded.config.control, admin::router(&server.admin))",
@@ -77,6 +77,18 @@ const USED: [(&str, &str); 23] = [
     (
         include_str!("../../subsystem/admin_listener.rs"),
         "address: Address::Tcp(settings.listen)",
+    ),
+    (
+        include_str!("../../server/run.rs"),
+        "let folder = settings.folder.clone();",
+    ),
+    (
+        include_str!("../../server/deploy.rs"),
+        "(settings.keep, Arc::clone(store))",
+    ),
+    (
+        include_str!("../../admin/routes/versions.rs"),
+        "(settings.max_bundle, settings.keep)",
     ),
     (
         include_str!("../../admin/entrance.rs"),
@@ -180,6 +192,7 @@ fn made(config: &Config) -> String {
         &config.api_keys,
         &config.metrics,
     ));
+    add(&config.deployments);
     let admin = config.admin.as_ref();
     add(&admin.map(|admin| (admin.listen, &admin.hosts)));
     add(&admin.and_then(|admin| Some(super::tls::admin_rule(admin.tls.as_ref()?))));

@@ -1,0 +1,26 @@
+//! Where code is kept that is uploaded.
+
+use std::path::PathBuf;
+
+use crate::fields::Fields;
+use crate::keys::{NEW, integer, size, text};
+use crate::section::{Record, section};
+
+section! {
+    /// Uploaded code: versions of the code of instances that the admin API takes, and that get requests in place of the
+    /// code that `code` names. An instance without a deployment runs its `code`.
+    pub struct Deployments "deployments" {
+        /// The folder for versions, and for what each instance runs. It is created with mode 0700 if it does not exist.
+        pub folder: PathBuf = text(NEW).default("./deployments"),
+        /// The number of versions of an instance that are kept. Versions in use are kept in any case.
+        pub keep: usize = integer(1, 1000).default("20"),
+        /// Size of the files of one version.
+        pub max_bundle: u64 = size(1 << 10, 256 << 20).default("32mb"),
+    }
+}
+
+/// Reads `deployments` of the file.
+pub(crate) fn deployments(top: &Fields<'_>) -> Option<Deployments> {
+    let fields = top.switch("deployments", false)?;
+    Some(Deployments::read(&fields))
+}
