@@ -14,9 +14,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 from server import HERE, ROOT, Server, free_port
 
-PAGES = ["overview", "instances/site", "instances/hostile", "keys", "audit", "usage", "profiles", "configuration"]
+PAGES = ["overview", "instances/site", "instances/hostile", "deployments", "keys", "audit", "usage", "profiles", "configuration"]
 PHONE = {"width": 360, "height": 740}
-DESK = {"width": 1280, "height": 800}
+WIDE = {"width": 1280, "height": 800}
 WAIT = 30_000
 
 
@@ -32,6 +32,7 @@ class Dashboard(Server):
             "admin": {"listen": f"127.0.0.1:{self.admin}"},
             "api_keys": {"path": str(self.folder / "keys.db"), "pepper": str(self.folder / "keys.pepper")},
             "audit": {"folder": str(self.folder / "audit")},
+            "deployments": {"folder": str(self.folder / "deployments")},
             "control": str(self.folder / "control"),
             "state": {"path": str(self.folder / "state.db")},
             "logging": {"level": "info", "access": False, "file": str(self.folder / "log.txt")},
@@ -82,7 +83,7 @@ class Browser:
         # A container has no user namespaces to spare for Chromium's own sandbox; all pages are this test's.
         self.chromium = self.playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
 
-    def page(self, theme="light", viewport=DESK, login=True):
+    def page(self, theme="light", viewport=WIDE, login=True):
         context = self.chromium.new_context(viewport=viewport, color_scheme=theme, reduced_motion="reduce")
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         page = context.new_page()
@@ -97,7 +98,7 @@ class Browser:
         return page
 
     def heed(self, message):
-        # A refused request is a line of the console too; checks look at what the page makes of it.
+        # A refused request is a line of the console too; checks read what the page makes of it.
         if message.type == "error" and "the server responded with a status of" not in message.text:
             self.said.append(message.text)
 
@@ -348,6 +349,38 @@ def configuration(browser):
     page.context.close()
 
 
+def deployment(browser):
+    """a folder is uploaded, deployed with a share, given all requests, and rolled back"""
+    server, page = browser.server, browser.page()
+    folder = server.folder / "next"
+    folder.mkdir(exist_ok=True)
+    mark = secrets.token_hex(4)
+    (folder / "index.js").write_text(f"export default {{ fetch: () => new Response('version {mark}') }};")
+    open_page(page, "deployments")
+    page.get_by_label("instance").select_option("site")
+    page.get_by_label("Folder with the code").set_input_files(folder)
+    page.get_by_label("Message").fill(f"<b>{mark}</b>")
+    page.get_by_role("button", name="Upload").click()
+    row = page.get_by_role("group", name="Versions").get_by_role("row").filter(has_text=f"<b>{mark}</b>")
+    for percent in ("25", "100"):
+        row.get_by_role("button", name="Deploy").click()
+        page.get_by_role("dialog").get_by_label("Share of the requests").select_option(percent)
+        page.get_by_role("dialog").get_by_role("button", name="Deploy").click()
+        expect(row).to_contain_text(f"{percent} %")
+    if mark not in server.ask("site", "/")[1]:
+        return "the new version does not answer"
+    page.get_by_role("button", name="Roll back").click()
+    page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    expect(row).to_contain_text("25 %")
+    past = page.get_by_role("group", name="Deployments before").get_by_role("row").filter(has_text="file 100 %").last
+    past.get_by_role("button", name="again").click()
+    page.get_by_role("dialog").get_by_role("button", name="Deploy again").click()
+    expect(row).to_contain_text("none")
+    said = server.ask("site", "/")[1]
+    page.context.close()
+    return None if said == "hello\n" else f"after the roll back the site says {said!r}"
+
+
 def profile(browser):
     """a CPU profile is recorded, drawn as a flame graph and downloaded"""
     page = browser.page()
@@ -404,7 +437,7 @@ def fits(browser):
 def checks(server):
     browser = Browser(server)
     try:
-        for check in (login, session, policy, kill, mirrors, keys, hostile, refused, state, search, configuration, profile,
+        for check in (login, session, policy, kill, mirrors, keys, hostile, refused, state, search, configuration, deployment, profile,
                       keyboard):
             yield check.__doc__.strip().rstrip("."), lambda check=check: check(browser)
         yield "axe-core finds nothing serious on any page, in both themes", lambda: accessible(browser)

@@ -59,7 +59,7 @@ export function duration(ms) {
   return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
 }
 
-/** A time of the API as the reader's local time; the exact text where it is no time. */
+/** A time of the API as the reader's local time; the exact text where it is something else. */
 export function time(value) {
   const date = new Date(value);
   if (value === undefined || value === null || Number.isNaN(date.getTime())) return line(value ?? "\u2013", 40);

@@ -4,6 +4,7 @@ import { html } from "../vendor/libraries.js";
 import { Empty, Heading } from "../parts.js";
 import { Audit } from "./audit.js";
 import { Configuration } from "./configuration.js";
+import { Deployments } from "./deployments.js";
 import { Instance } from "./instance.js";
 import { Keys } from "./keys.js";
 import { Overview } from "./overview.js";
@@ -13,6 +14,7 @@ import { Usage } from "./usage.js";
 export const PAGES = [
   { name: "overview", title: "Overview", view: Overview },
   { name: "instances", title: "Instance", view: Instance, listed: false, under: "overview" },
+  { name: "deployments", title: "Deployments", view: Deployments },
   { name: "keys", title: "API keys", view: Keys },
   { name: "audit", title: "Audit", view: Audit },
   { name: "usage", title: "Usage", view: Usage },

@@ -51,6 +51,7 @@ const FILES: &[File] = files! {
     "main.js": SCRIPT,
     "pages/audit.js": SCRIPT,
     "pages/configuration.js": SCRIPT,
+    "pages/deployments.js": SCRIPT,
     "pages/history.js": SCRIPT,
     "pages/index.js": SCRIPT,
     "pages/instance.js": SCRIPT,

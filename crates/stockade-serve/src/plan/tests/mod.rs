@@ -47,7 +47,7 @@ fn read(folder: &Path, text: &Value) -> Config {
 }
 
 /// What is used where it stands in the configuration: in which file, by which words.
-const USED: [(&str, &str); 28] = [
+const USED: [(&str, &str); 26] = [
     (
         include_str!("../../server/run.rs"),
         "Control::listen(&loaded.config.control, admin::router(&server.admin))",
