@@ -403,7 +403,7 @@ def accessible(browser):
         page = browser.page(theme)
         for name in PAGES:
             open_page(page, name)
-            page.locator("section").first.wait_for()
+            page.locator("section, .empty").first.wait_for()
             results = Axe().run(page).response["violations"]
             found += [f"{theme} {name}: {one['id']}: {one['nodes'][0]['html'][:120]}" for one in results
                       if one["impact"] in ("serious", "critical")]
@@ -423,7 +423,7 @@ def fits(browser):
     found = []
     for name in PAGES:
         open_page(page, name)
-        page.locator("section").first.wait_for()
+        page.locator("section, .empty").first.wait_for()
         width = page.evaluate("document.documentElement.scrollWidth")
         if width > PHONE["width"]:
             found.append(f"{name} is {width} wide")
