@@ -462,7 +462,7 @@ def write(server):
     browser = Browser(server)
     for name, theme, viewport, path in (
         ("light", "light", {"width": 1280, "height": 1080}, "overview"),
-        ("dark", "dark", {"width": 1280, "height": 1080}, "instances/hostile"),
+        ("dark", "dark", {"width": 1280, "height": 860}, "instances/site"),
         ("phone", "light", PHONE, "overview"),
     ):
         page = browser.page(theme, viewport)

@@ -200,7 +200,7 @@ instances:
                 "egress https://b.example.com: b.example.com, ports 443",
                 "connect instances.shop.sockets.connect[0]: db.example.com, ports 5432 6000-6100",
                 "binding API: the instance api",
-                "state STATE: shared by all mirrors, at most 100000000 bytes",
+                "state STATE: shared by all mirrors, at most 104857600 bytes",
                 "secret TOKEN: filled in for a.example.com",
                 "dns NAMES: ",
             ]
