@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 import subprocess
-import time
+import threading
 import urllib.error
 import urllib.request
 
@@ -177,7 +177,7 @@ def kill(browser):
     status, _ = browser.server.ask("hostile", "/loop")
     if status < 500:
         return f"the loop was answered with {status}"
-    page.get_by_label("last").select_option("1")
+    page.get_by_role("combobox", name=re.compile("^last")).select_option("1")
     events = page.get_by_role("group", name="Events")
     expect(events.filter(has_text="cpu_limit_exceeded")).to_be_visible()
     expect(page.locator("#chart-kills").locator("xpath=ancestor::section")).to_contain_text("cpu_limit_exceeded")
@@ -447,27 +447,42 @@ def checks(server):
         browser.close()
 
 
-def write(server):
-    """Renews the pictures of docs/dashboard.md, after two minutes of traffic."""
-    until = time.monotonic() + 110
+def traffic(server, ended):
+    """Requests with a rate that goes up and down, errors and kills, until it is to end."""
     number = 0
-    while time.monotonic() < until:
+    while not ended.is_set():
         number += 1
         server.ask("site", "/" if number % 9 else f"/stream?bytes={number % 50 * 20_000}")
-        if number % 40 == 0:
+        if number % 300 == 0:
             server.ask("hostile", "/throw")
         if number % 700 == 0:
             server.ask("hostile", "/loop")
-        time.sleep(0.01 + 0.01 * (1 + math.sin(number / 90)))
+        ended.wait(0.01 + 0.01 * (1 + math.sin(number / 90)))
+
+
+def write(server):
+    """Renews the pictures of docs/dashboard.md, after a minute of traffic."""
+    ended = threading.Event()
+    thread = threading.Thread(target=traffic, args=(server, ended))
+    thread.start()
+    try:
+        ended.wait(75)
+        pictures(server)
+    finally:
+        ended.set()
+        thread.join()
+
+
+def pictures(server):
     browser = Browser(server)
     for name, theme, viewport, path in (
-        ("light", "light", {"width": 1280, "height": 1080}, "overview"),
+        ("light", "light", {"width": 1280, "height": 820}, "overview"),
         ("dark", "dark", {"width": 1280, "height": 860}, "instances/site"),
         ("phone", "light", PHONE, "overview"),
     ):
         page = browser.page(theme, viewport)
         open_page(page, path)
-        page.get_by_label("last").select_option("1")
+        page.get_by_role("combobox", name=re.compile("^last")).select_option("1")
         page.wait_for_function("document.querySelectorAll('.plot canvas').length >= 4")
         expect(page.locator(".legend").first).not_to_contain_text("\u2013")
         page.screenshot(path=ROOT / f"docs/pictures/dashboard-{name}.png")

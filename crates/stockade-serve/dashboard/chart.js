@@ -1,7 +1,7 @@
 // Charts over time, drawn by uPlot.
 
 import { html, uPlot, useEffect, useLayoutEffect, useRef } from "./vendor/libraries.js";
-import { clock, duration, line } from "./shown.js";
+import { clock, line } from "./shown.js";
 
 const HEIGHT = 160;
 const COLOURS = ["--series-1", "--series-2", "--series-3", "--series-4", "--series-5", "--series-6"];
@@ -31,10 +31,10 @@ export function Chart({ title, times, span, series, format, steps, theme }) {
       width: box.current.clientWidth, height: HEIGHT,
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
-      padding: [8, 8, 0, 0],
+      padding: [8, 18, 0, 0],
       scales: { x: { time: true, range: (plot) => range(plot.data[0], span) }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
       axes: [
-        { ...axis(), size: 26, space: 60, values: (_, ticks) => ticks.map((tick) => clock(tick * 1000).slice(0, 5)) },
+        { ...axis(), size: 26, space: 60, values: (_, ticks) => ticks.map((tick) => clock(tick * 1000).slice(0, span > 300 ? 5 : 8)) },
         { ...axis(), size: 62, space: 34, ...(steps && { incrs: steps }), values: (_, ticks) => ticks.map(format) },
       ],
       series: [{}, ...series.map((one, index) => ({
@@ -55,7 +55,7 @@ export function Chart({ title, times, span, series, format, steps, theme }) {
   const most = (values) => values.reduce((found, value) => (value > found ? value : found), 0);
   const said = series.map((one) => `${line(one.label, 60)}: now ${format(last(one.values))}, at most ${format(most(one.values))}`);
   return html`<figure class="chart">
-    <div class="plot" ref=${box} role="img" aria-label=${`${title}, the last ${duration(span * 1000)}. ${said.join(". ")}`}></div>
+    <div class="plot" ref=${box} role="img" aria-label=${`${title}, the last ${span / 60} minutes. ${said.join(". ")}`}></div>
     <figcaption><ul class="legend">${series.map((one, index) => html`<li key=${one.label}>
       <span class=${`dot series-${index % COLOURS.length + 1}`}></span>${line(one.label, 60)} <b>${format(last(one.values))}</b>
     </li>`)}</ul></figcaption>

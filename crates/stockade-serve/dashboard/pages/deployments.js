@@ -102,7 +102,7 @@ function Deploy({ name, version, now, done, close }) {
   <//>`;
 }
 
-/** The shares with which a version gets so many percent, and the others the rest in proportion. */
+/** The shares with which a version gets this percentage, and the others the rest in proportion. */
 function shares(before, version, percent) {
   const others = before.filter((share) => share.version !== version);
   const rest = 100 - percent;
