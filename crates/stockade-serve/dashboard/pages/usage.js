@@ -47,7 +47,7 @@ export function Usage() {
           { title: "requests", numeric: true, cell: (row) => number(row.requests) },
           { title: "errors", numeric: true, cell: (row) => number(row.errors) },
           { title: "CPU", numeric: true, cell: (row) => duration(row.cpu_seconds * 1000) },
-          { title: "GiB hours", numeric: true, cell: (row) => number(Number((row.memory_byte_seconds / 3600 / 2 ** 30).toPrecision(3))) },
+          { title: "memory, for an hour", numeric: true, cell: (row) => bytes(row.memory_byte_seconds / 3600) },
           { title: "in", numeric: true, cell: (row) => bytes(row.bytes_in) },
           { title: "out", numeric: true, cell: (row) => bytes(row.bytes_out) },
           { title: "egress", numeric: true, cell: (row) => bytes(row.egress_sent + row.egress_received) },
