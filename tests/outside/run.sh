@@ -56,10 +56,11 @@ if ! cmp -s "$drivers/package-lock.json" "$cache/drivers/installed.json"; then
   cp "$drivers/package-lock.json" "$cache/drivers/installed.json"
 fi
 
-if ! [[ -e $cache/venv/ready-3 ]]; then
+installed=$cache/venv/ready-$(sha256sum <"$here/requirements.txt" | head -c 16)
+if ! [[ -e $installed ]]; then
   python3 -m venv "$cache/venv"
   "$cache/venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
-  touch "$cache/venv/ready-3"
+  touch "$installed"
 fi
 if [[ " $* " != *" --quick "* ]] && ! command -v smugglex >/dev/null && ! [[ -x $cache/bin/smugglex ]]; then
   (cd / && cargo install --quiet --locked --root "$cache" --version 0.4.0 smugglex) ||
