@@ -29,6 +29,7 @@ EDGES = {
     "stockade-state": {"stockade-limits"},
     "stockade-audit": set(),
     "stockade-auth": {"stockade-limits"},
+    "stockade-usage": {"stockade-auth"},
     "stockade-http": set(),
     "stockade-wireguard": set(),
     "stockade-broker": {"stockade-http", "stockade-limits", "stockade-wireguard"},

@@ -24,6 +24,18 @@ impl KeyId {
         Ok(Self(u64::from_ne_bytes(bytes)))
     }
 
+    /// The number that the id is of, for those who count by keys.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The inverse of [`KeyId::number`].
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
     pub(super) fn column(self) -> i64 {
         self.0.cast_signed()
     }
