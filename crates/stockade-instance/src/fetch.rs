@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use stockade_capability::{CallPayload, Pipe};
-use stockade_http::Body;
+use stockade_http::{Body, key_in_charge};
 use stockade_protocol::bounds::MAX_NAME_BYTES;
 use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::{CallError, End, SendError};
@@ -132,7 +132,7 @@ async fn run(
 }
 
 async fn attempt(
-    slot: Slot,
+    mut slot: Slot,
     prepared: &mut Prepared,
     left: Duration,
 ) -> Result<GuestReply, Trouble> {
@@ -144,6 +144,8 @@ async fn attempt(
         });
     }
     let limits = mirror.limits();
+    let client = prepared.client.as_deref();
+    slot.charge_to(client.map_or_else(key_in_charge, |client| client.key));
     let id = mirror.number_request();
     let (stream, body) = match &mut prepared.body {
         RequestBody::Stream(body) => match body.take() {
@@ -238,7 +240,8 @@ fn no_method(pool: &Pool, method: &str) -> FetchError {
 /// A handler may take as long as its connection. After the connection's end it has the time of a request, and what it
 /// gave to `waitUntil` the time of such promises; then it is aborted as a request is.
 pub(crate) async fn connect(pool: &Arc<Pool>, pipe: Pipe, secure: bool) -> Result<(), FetchError> {
-    let found = pool.place().await?;
+    let mut found = pool.place().await?;
+    found.slot.charge_to(None);
     let mirror = Arc::clone(&found.slot.mirror);
     let opening = mirror.opening_pipe().map_err(FetchError::Threw)?;
     let pipe = mirror.enter_pipe(opening, pipe, None);
@@ -295,7 +298,8 @@ pub(crate) async fn call(
         let beginning: String = method.chars().take(40).collect();
         return Err(no_method(pool, &format!("{beginning}…")));
     }
-    let found = pool.place().await?;
+    let mut found = pool.place().await?;
+    found.slot.charge_to(key_in_charge());
     let mirror = Arc::clone(&found.slot.mirror);
     mirror.number_request();
     let value = call_guest(&mirror, method, args).await?;

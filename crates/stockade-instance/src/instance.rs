@@ -1,6 +1,7 @@
 //! An instance, as others see it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
@@ -130,6 +131,10 @@ impl Instance {
         let reconciler = self.life.reconciler.lock().take();
         if let Some(reconciler) = reconciler {
             let _ = tokio::time::timeout(LAST, reconciler).await;
+        }
+        let until = Instant::now() + LAST;
+        while self.pool.settling.load(Ordering::SeqCst) > 0 && Instant::now() < until {
+            tokio::time::sleep(LOOK).await;
         }
         drained
     }

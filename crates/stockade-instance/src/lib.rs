@@ -36,6 +36,7 @@ pub use error::{FetchError, Refusal};
 pub use granted::{GrantedGuest, GrantedServices, Takes};
 pub use instance::Instance;
 pub use limits::InstanceLimits;
+pub use mirror::Used;
 pub use observer::{CronOutcome, MirrorEnd, MirrorEndReason, Observer, ScaleCause, Unobserved};
 pub use options::{Autoscale, Cron, InstanceOptions, Recycle, Scaling};
 pub use services::{ConnectRequest, NoServices, SecureTransport, Services, SocketProtocol};

@@ -41,6 +41,8 @@ pub(crate) struct Pool {
     pub(crate) crashes: AtomicU32,
     /// CPU time of mirrors that have ended.
     cpu_of_the_gone: Mutex<Duration>,
+    /// Mirrors that have ended and whose last use is not reported.
+    pub(crate) settling: AtomicUsize,
     next_mirror: AtomicU32,
     /// No other pool of this process has it.
     pub(crate) start: u64,
@@ -95,6 +97,7 @@ impl Pool {
             starting: Mutex::default(),
             crashes: AtomicU32::new(0),
             cpu_of_the_gone: Mutex::new(Duration::ZERO),
+            settling: AtomicUsize::new(0),
             next_mirror: AtomicU32::new(0),
             start: STARTS.fetch_add(1, Ordering::Relaxed),
             born: Instant::now(),
@@ -253,6 +256,10 @@ impl Pool {
         self.mirrors
             .write()
             .retain(|other| other.number != mirror.number);
+        self.add_cpu_of_the_gone(cpu);
+    }
+
+    pub(crate) fn add_cpu_of_the_gone(&self, cpu: Duration) {
         let mut sum = self.cpu_of_the_gone.lock();
         *sum = sum.saturating_add(cpu);
     }

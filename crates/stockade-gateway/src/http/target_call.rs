@@ -83,6 +83,10 @@ impl TargetCall<'_> {
             secure: flight.record.tls.clone(),
             upgrade: handshake.is_some(),
             api_key: self.caller.as_ref().map(Caller::to_json),
+            key: self
+                .caller
+                .as_ref()
+                .map(|caller| caller.granted.id.number()),
         });
 
         // The body, bounded and timed.

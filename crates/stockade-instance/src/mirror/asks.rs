@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use stockade_capability::{
     CallContext, CallNotes, CallPayload, CallPlace, Capability, Owner, Part, Pipe, Target,
 };
-use stockade_http::{Body, Client, empty_body, full_body};
+use stockade_http::{Body, Client, empty_body, full_body, on_behalf_of};
 use stockade_protocol::{GuestError, Payload, RequestId};
 use tokio::task::AbortHandle;
 
@@ -136,7 +136,8 @@ impl Mirror {
         }
         let mirror = Arc::clone(self);
         // The task cannot end before its entry is there: it needs this lock for that.
-        let task = tokio::spawn(async move {
+        let key = self.key_in_charge();
+        let work = async move {
             let result = unbroken(mirror.carry_out(id, ask, &caller))
                 .await
                 .unwrap_or_else(|| Err(GuestError::new("internal error: see the host's log")));
@@ -153,7 +154,8 @@ impl Mirror {
                     given.named();
                 }
             }
-        });
+        };
+        let task = tokio::spawn(on_behalf_of(key, work));
         table.entries.insert(id, task.abort_handle());
         Ok(())
     }

@@ -9,6 +9,7 @@
 
 mod ahead;
 mod asks;
+mod charges;
 mod incoming;
 mod live;
 mod outgoing;
@@ -31,6 +32,8 @@ use stockade_protocol::Payload;
 use stockade_supervisor::{End, IsolateHandle, SendError};
 use tokio::runtime::Handle;
 
+pub(crate) use charges::Charge;
+pub use charges::Used;
 pub(crate) use incoming::GuestStream;
 pub(crate) use live::{Lived, live};
 pub(crate) use outgoing::{OwnedStream, Reading};
@@ -78,6 +81,7 @@ pub(crate) struct Mirror {
     pipes: pipes::Pipes,
     asks: asks::Asks,
     targets: targets::Targets,
+    charges: charges::Charges,
     /// Bytes of the guest that nobody has taken yet.
     buffered: AtomicUsize,
     /// Complaints that were reported, so that a guest cannot cause them without end.
@@ -87,10 +91,21 @@ pub(crate) struct Mirror {
 /// A request's place in a mirror.
 pub(crate) struct Slot {
     pub(crate) mirror: Arc<Mirror>,
+    /// Once the request is known.
+    charge: Option<Arc<Charge>>,
+}
+
+impl Slot {
+    /// What the guest does for the request counts for the API key of this number.
+    pub(crate) fn charge_to(&mut self, key: Option<u64>) {
+        self.charge = Some(Arc::new(self.mirror.charge(key)));
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        // Before the place goes to another request.
+        self.charge = None;
         self.mirror.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.mirror.pool.room_in(&self.mirror);
     }
@@ -146,6 +161,7 @@ impl Mirror {
             pipes: pipes::Pipes::default(),
             asks,
             targets: targets::Targets::default(),
+            charges: charges::Charges::default(),
             buffered: AtomicUsize::new(0),
             complaints: AtomicU32::new(0),
         })
@@ -212,6 +228,7 @@ impl Mirror {
         }
         Some(Slot {
             mirror: Arc::clone(self),
+            charge: None,
         })
     }
 
@@ -225,6 +242,7 @@ impl Mirror {
         }
         Some(Slot {
             mirror: Arc::clone(self),
+            charge: None,
         })
     }
 
@@ -385,6 +403,7 @@ impl Mirror {
     /// Checks what changes with time: recent CPU time, requests that are stuck, promises that took
     /// too long, age and memory.
     pub(crate) fn look(&self, now: Instant) {
+        self.settle();
         let stats = self.handle.stats();
         {
             let mut last = self.last_cpu.lock();

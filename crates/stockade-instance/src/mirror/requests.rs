@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::incoming::GuestStream;
 use super::outgoing::OwnedStream;
 use super::sockets::AcceptedSocket;
-use super::{Buffered, Mirror, Slot};
+use super::{Buffered, Charge, Mirror, Slot};
 use crate::error::FetchError;
 use crate::wire::{
     GuestBody, Head, Malformed, parse_cron_done, parse_failed, parse_response, parse_settled,
@@ -37,11 +37,18 @@ pub(super) struct Requests {
 struct OpenRequests {
     entries: HashMap<u64, OpenRequest>,
     /// Since when each request's promises are open.
-    background: HashMap<u64, Instant>,
+    background: HashMap<u64, Background>,
     /// The same of calls, which the guest numbers.
-    calls: HashMap<u64, Instant>,
+    calls: HashMap<u64, Background>,
     /// How the mirror ended.
     end: Option<End>,
+}
+
+/// `waitUntil` promises of a request or a call that are open.
+struct Background {
+    since: Instant,
+    /// What they use counts for the request's key.
+    _charge: Option<Arc<Charge>>,
 }
 
 enum OpenRequest {
@@ -95,7 +102,7 @@ impl Requests {
         let mut table = self.table.lock();
         let table = &mut *table;
         for open in [&mut table.background, &mut table.calls] {
-            open.retain(|_, since| now.saturating_duration_since(*since) < limit);
+            open.retain(|_, one| now.saturating_duration_since(one.since) < limit);
         }
     }
 
@@ -111,18 +118,26 @@ impl Requests {
 
     /// Reports to all waiting callers how the mirror ended.
     pub(super) fn close(&self, end: &End) {
-        let entries = {
+        let (entries, _background) = {
             let mut table = self.table.lock();
             table.end = Some(end.clone());
-            table.background.clear();
             table.calls.clear();
-            std::mem::take(&mut table.entries)
+            let background = std::mem::take(&mut table.background);
+            (std::mem::take(&mut table.entries), background)
         };
         // Not under the lock: slots and streams are given back here.
         for (_, entry) in entries {
             if let OpenRequest::Waiting { waiter, .. } = entry {
                 waiter.fail(FetchError::Ended { end: end.clone() });
             }
+        }
+    }
+}
+
+impl OpenRequest {
+    fn charge(&self) -> Option<Arc<Charge>> {
+        match self {
+            Self::Waiting { slot, .. } | Self::Aborted { _slot: slot, .. } => slot.charge.clone(),
         }
     }
 }
@@ -263,11 +278,20 @@ impl Mirror {
         self.notify("http.abort", Payload::from_json(format!("[{id}]")));
     }
 
+    fn charge_of(&self, id: u64) -> Option<Arc<Charge>> {
+        let table = self.requests.table.lock();
+        table.entries.get(&id).and_then(OpenRequest::charge)
+    }
+
     fn leave(&self, id: u64, pending: bool) -> Option<OpenRequest> {
         let mut table = self.requests.table.lock();
         let entry = table.entries.remove(&id)?;
         if pending && table.background.len() < MOST_BACKGROUND {
-            table.background.insert(id, Instant::now());
+            let open = Background {
+                since: Instant::now(),
+                _charge: entry.charge(),
+            };
+            table.background.insert(id, open);
         }
         Some(entry)
     }
@@ -291,7 +315,7 @@ impl Mirror {
             GuestBody::Returned(id) => ReplyBody::Returned(self.take_back(id)),
         };
         let socket = match response.socket {
-            Some(id) => Some(self.accept_socket(id)?),
+            Some(id) => Some(self.accept_socket(id, self.charge_of(response.id))?),
             None => None,
         };
         let id = response.id;
@@ -347,7 +371,11 @@ impl Mirror {
         let id = parse_settled(payload)?;
         let mut table = self.requests.table.lock();
         if table.end.is_none() && table.calls.len() < MOST_BACKGROUND {
-            table.calls.insert(id, Instant::now());
+            let open = Background {
+                since: Instant::now(),
+                _charge: None,
+            };
+            table.calls.insert(id, open);
         }
         Ok(())
     }
@@ -360,10 +388,12 @@ impl Mirror {
     }
 
     /// Promises of a request or call are no longer open, which a mirror that is to end may wait for.
-    fn settled(&self, remove: impl FnOnce(&mut OpenRequests) -> Option<Instant>) {
-        let last = {
+    fn settled(&self, remove: impl FnOnce(&mut OpenRequests) -> Option<Background>) {
+        let (last, _removed) = {
             let mut table = self.requests.table.lock();
-            remove(&mut table).is_some() && table.background.is_empty() && table.calls.is_empty()
+            let removed = remove(&mut table);
+            let none_left = table.background.is_empty() && table.calls.is_empty();
+            (removed.is_some() && none_left, removed)
         };
         if last && self.is_draining() {
             self.pool.wake.notify_one();

@@ -362,6 +362,24 @@ impl IsolateHandle {
         self.isolate.state.inbox.is_idle()
     }
 
+    /// CPU time over its life, by the kernel's clock, now. It never becomes less, and once the isolate has
+    /// [left](Self::until_left) it is final.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        self.isolate.state.cpu()
+    }
+
+    /// Bytes of heap, ArrayBuffers and WebAssembly memory, when last measured.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.isolate.state.memory()
+    }
+
+    /// Waits until nothing of the isolate runs any more. Its end is reported earlier.
+    pub async fn until_left(&self) {
+        self.isolate.state.termination.until_left().await;
+    }
+
     /// What it uses now.
     #[must_use]
     pub fn stats(&self) -> Stats {

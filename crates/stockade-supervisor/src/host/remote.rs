@@ -86,6 +86,11 @@ impl RemoteGuest {
         self.isolate.state.note_memory(bytes);
     }
 
+    /// Notes how much CPU time the isolate has used over its life.
+    pub(crate) fn note_cpu(&self, cpu: Duration) {
+        self.isolate.state.note_cpu(cpu);
+    }
+
     /// Registers the task for messages to the guest.
     pub(crate) fn watch_messages(&self, cx: &mut Context<'_>) {
         let _ = self.isolate.state.inbox.poll_ready(cx);

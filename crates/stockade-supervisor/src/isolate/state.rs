@@ -32,6 +32,8 @@ pub(crate) struct IsolateState {
     pub(crate) termination: Termination,
     /// Bytes of heap, ArrayBuffers and WebAssembly memory, when last measured.
     memory: AtomicU64,
+    /// Nanoseconds of CPU time that are known to be used, where the isolate is in another process.
+    cpu: AtomicU64,
     interrupt: Mutex<Option<Arc<dyn InterruptHandle>>>,
 }
 
@@ -45,6 +47,7 @@ impl IsolateState {
             activity: Activity::new(options.limits.cpu_share),
             termination: Termination::default(),
             memory: AtomicU64::new(0),
+            cpu: AtomicU64::new(0),
             interrupt: Mutex::new(None),
             options,
         }
@@ -68,16 +71,33 @@ impl IsolateState {
         self.memory.store(bytes, Ordering::Relaxed);
     }
 
+    /// Notes how much CPU time an isolate in another process has used over its life.
+    pub(crate) fn note_cpu(&self, cpu: Duration) {
+        let cpu = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
+        self.cpu.fetch_max(cpu, Ordering::Relaxed);
+    }
+
+    /// CPU time over its life, now. Never less than before, and after its end what the kernel counted in all.
+    pub(crate) fn cpu(&self) -> Duration {
+        if let Some(cpu) = self.interrupt_handle().and_then(|handle| handle.cpu()) {
+            self.note_cpu(cpu);
+        }
+        let here = self.activity.cpu().0 + self.activity.helper_cpu();
+        Duration::from_nanos(self.cpu.load(Ordering::Relaxed)).max(here)
+    }
+
     /// What it has used, as far as that is known in this process.
     pub(crate) fn usage(&self) -> ResourceUsage {
         if let Some(outside) = self.outside() {
+            self.note_cpu(outside.usage.cpu_total);
             return outside.usage;
         }
         let usage = self.activity.usage();
         let (cpu_total, cpu) = self.activity.cpu();
         ResourceUsage {
             cpu,
-            cpu_total,
+            // Of an isolate whose worker has ended.
+            cpu_total: cpu_total.max(Duration::from_nanos(self.cpu.load(Ordering::Relaxed))),
             wall: usage.map_or(Duration::ZERO, |usage| usage.elapsed),
             memory: self.memory(),
         }

@@ -213,6 +213,12 @@ impl Activity {
         )
     }
 
+    /// CPU time of helpers over the isolate's life, when last sampled.
+    pub(crate) fn helper_cpu(&self) -> Duration {
+        let helper = self.helper.lock();
+        Duration::from_nanos(helper.past + helper.seen)
+    }
+
     pub(crate) fn is_active(&self) -> bool {
         self.seq.load(Ordering::SeqCst) % 2 == 1
     }

@@ -1,5 +1,7 @@
 //! Reaching into a running isolate from another thread.
 
+use std::time::Duration;
+
 use crate::end::{ResourceUsage, TerminateReason};
 
 /// Reaches into a running isolate from another thread. All methods may be called at any time, also
@@ -12,6 +14,12 @@ pub trait InterruptHandle: Send + Sync {
     /// Makes the isolate's thread call [`GuestContext::checkpoint`](crate::GuestContext::checkpoint) at the next
     /// point where the engine checks for interrupts.
     fn interrupt(&self);
+
+    /// CPU time of an isolate in another process over its life, by the kernel's clock, now; `None` for one in this
+    /// process, and where the clock is gone.
+    fn cpu(&self) -> Option<Duration> {
+        None
+    }
 
     /// What is known of the isolate from outside its process; `None` for one in this process.
     fn outside(&self) -> Option<Outside> {

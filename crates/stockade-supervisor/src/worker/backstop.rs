@@ -130,6 +130,14 @@ impl Backstop {
         state.cpu = state.cpu.max(cpu);
     }
 
+    /// CPU time of the worker since it was sealed, by the kernel's clock, now; when last read where the worker is gone.
+    pub(super) fn cpu(&self, worker: &dyn WorkerProcess) -> Duration {
+        let now = worker.cpu_time();
+        let mut state = self.state.lock();
+        state.cpu = now.unwrap_or(state.cpu).max(state.cpu);
+        state.cpu.saturating_sub(state.zero.1)
+    }
+
     /// What the worker uses, and whether that is more than it may.
     pub(super) fn check(&self, worker: &dyn WorkerProcess, busy: bool, memory: u64) -> Outside {
         let mut state = self.state.lock();

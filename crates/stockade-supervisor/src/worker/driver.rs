@@ -141,6 +141,7 @@ impl Driver {
     fn exited(&mut self, exit: &WorkerExit) {
         self.drain();
         self.connection.backstop.ended(exit.cpu);
+        self.connection.count_last_cpu();
         self.end_all(|isolate| {
             let memory = isolate.guest.options().limits.memory;
             let (reason, detail) = exit.reason(memory);
@@ -155,6 +156,7 @@ impl Driver {
 
     /// Nobody watches the worker any more.
     fn exited_unseen(&self) {
+        self.connection.count_last_cpu();
         self.end_all(|isolate| {
             (isolate.guest).terminate(TerminateReason::Crashed, "its launcher is gone");
         });
@@ -339,8 +341,9 @@ impl Driver {
                 idle,
                 seen,
                 memory,
-                ..
+                cpu_ns,
             } => {
+                connection.reported_cpu(isolate, cpu_ns);
                 if let Some(isolate) = connection.isolate(isolate) {
                     isolate.saw(seen, idle)?;
                     isolate.guest.note_memory(memory);
