@@ -16,6 +16,11 @@ pub trait Observer: Send + Sync + 'static {
         let _ = record;
     }
 
+    /// A request or a WebSocket that is not over has moved bytes; about once in a second.
+    fn transferred(&self, transferred: &Transferred) {
+        let _ = transferred;
+    }
+
     /// A connection or a request was refused before it reached a target. A refused request is also
     /// reported by [`Observer::request`] if its head could be read.
     fn refused(&self, refusal: Refusal, peer: Option<IpAddr>) {
@@ -31,6 +36,19 @@ pub trait Observer: Send + Sync + 'static {
     fn socket(&self, record: &SocketRecord) {
         let _ = record;
     }
+}
+
+/// Bytes that a request or a WebSocket has moved and that were not reported before.
+#[derive(Debug, Clone)]
+pub struct Transferred {
+    /// The label of the route.
+    pub route: Arc<str>,
+    /// The API key with which the client was let in.
+    pub api_key: Option<KeyId>,
+    /// Bytes of the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
 }
 
 /// Ignores everything.
@@ -122,6 +140,8 @@ pub struct AccessRecord {
     pub bytes_in: u64,
     /// Bytes of the response's body that were sent.
     pub bytes_out: u64,
+    /// Those of both that [`Observer::transferred`] has not reported: in and out.
+    pub unreported: (u64, u64),
     /// From the request's head to the response's head.
     pub first_byte: Duration,
     /// From the request's head to the end of the response.
@@ -233,6 +253,8 @@ pub struct SocketRecord {
     pub request_id: Arc<str>,
     /// The route's label.
     pub route: Arc<str>,
+    /// The API key with which the client was let in.
+    pub api_key: Option<KeyId>,
     /// The client.
     pub client: SocketAddr,
     /// How long it was open.
@@ -245,6 +267,8 @@ pub struct SocketRecord {
     pub bytes_in: u64,
     /// Bytes of the guest's messages.
     pub bytes_out: u64,
+    /// Those of both that [`Observer::transferred`] has not reported: in and out.
+    pub unreported: (u64, u64),
     /// The code it ended with (RFC 6455, section 7.4); 1006 if it broke.
     pub code: u16,
     /// The client ended it, not the guest and not the gateway.

@@ -34,7 +34,8 @@ mod websocket;
 
 pub use crate::http::forwarded::{remove_identity, write_identity};
 pub use access::{
-    AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord, Unobserved,
+    AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord, Transferred,
+    Unobserved,
 };
 pub use assets::{AssetFallback, Assets, AssetsError, AssetsOptions};
 pub use credential::KeyRule;

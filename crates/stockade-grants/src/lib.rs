@@ -48,7 +48,7 @@ use unsupported::{pgp, sqlite};
 use wireguard::{peers, tunnel};
 
 pub use approval::{Approval, Approver, Asked};
-pub use audit::{CallAudit, CallOutcome, CallRecord, LogAudit, RefusalReason};
+pub use audit::{CallAudit, CallMoved, CallOutcome, CallRecord, LogAudit, RefusalReason};
 pub use files::Files;
 pub use ground::{GrantError, Ground};
 pub use kept::{Granting, Grants, OpenHandles};

@@ -12,6 +12,7 @@ mod options;
 mod problem;
 mod rate;
 mod read;
+mod reported;
 mod wire;
 
 pub use built_in::{NODE_MODULES, SITE_MODULES, node_module};
@@ -25,4 +26,5 @@ pub use options::{
 };
 pub use problem::{OptionProblem, OptionsError};
 pub use rate::{Admission, IoLimiter, IoRates, LineLimiter, RateLimiter};
+pub use reported::Reported;
 pub use wire::WireError;

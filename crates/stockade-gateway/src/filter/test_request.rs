@@ -49,6 +49,7 @@ impl TestRequest {
                 status: StatusCode::OK,
                 bytes_in: 0,
                 bytes_out: 0,
+                unreported: (0, 0),
                 first_byte: Duration::ZERO,
                 duration: Duration::ZERO,
                 served_by: None,

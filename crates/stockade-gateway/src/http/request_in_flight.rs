@@ -5,8 +5,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{StatusCode, request};
 use stockade_auth::redact;
+use stockade_limits::Reported;
 
-use crate::access::{AccessRecord, Observer, Outcome};
+use crate::access::{AccessRecord, Observer, Outcome, Transferred};
 use crate::credential;
 use crate::http::connection::Connection;
 use crate::http::connection_state::ConnectionState;
@@ -24,6 +25,7 @@ pub(crate) struct RequestInFlight {
     /// None where the request has no body.
     pub(crate) body: Option<Arc<BodyProgress>>,
     pub(crate) state: Arc<ConnectionState>,
+    reported: Reported,
     observer: Arc<dyn Observer>,
     _running: RunningRequest,
 }
@@ -69,6 +71,7 @@ impl RequestInFlight {
                 status: StatusCode::OK,
                 bytes_in: 0,
                 bytes_out: 0,
+                unreported: (0, 0),
                 first_byte: Duration::ZERO,
                 duration: Duration::ZERO,
                 served_by: None,
@@ -78,8 +81,31 @@ impl RequestInFlight {
             number: state.requests.next(),
             body: None,
             state,
+            reported: Reported::new(began),
             observer: Arc::clone(&connection.gateway.observer),
             _running: connection.gateway.connections.count_request(),
+        }
+    }
+}
+
+impl RequestInFlight {
+    fn bytes_in(&self) -> u64 {
+        self.body.as_ref().map_or(0, |body| body.bytes())
+    }
+
+    /// Reports the bytes so far of a request that lasts for long.
+    pub(crate) fn report_progress(&mut self) {
+        let (bytes_in, bytes_out) = (self.bytes_in(), self.record.bytes_out);
+        if let Some(route) = &self.record.route
+            && let Some((bytes_in, bytes_out)) =
+                self.reported.due(bytes_in, bytes_out, Instant::now())
+        {
+            self.observer.transferred(&Transferred {
+                route: Arc::clone(route),
+                api_key: self.record.api_key,
+                bytes_in,
+                bytes_out,
+            });
         }
     }
 }
@@ -87,7 +113,9 @@ impl RequestInFlight {
 impl Drop for RequestInFlight {
     fn drop(&mut self) {
         self.state.timers.request_ends();
-        self.record.bytes_in = self.body.as_ref().map_or(0, |body| body.bytes());
+        self.record.bytes_in = self.bytes_in();
+        let (bytes_in, bytes_out) = (self.record.bytes_in, self.record.bytes_out);
+        self.record.unreported = self.reported.rest(bytes_in, bytes_out);
         self.record.duration = self.began.elapsed();
         self.observer.request(&self.record);
     }

@@ -102,6 +102,7 @@ impl http_body::Body for ResponseBody {
                 let timers = &this.request.state.timers;
                 let progress = (this.progress).get_or_insert_with(|| timers.response_begins());
                 timers.piece_waits(progress, length);
+                this.request.report_progress();
             }
         }
         Poll::Ready(Some(Ok(frame)))

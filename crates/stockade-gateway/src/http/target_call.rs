@@ -161,6 +161,7 @@ impl TargetCall<'_> {
             guest,
             limits: limits.clone(),
             route: Arc::clone(&route.label),
+            api_key: self.caller.as_ref().map(|caller| caller.granted.id),
             request_id: Arc::clone(&self.origin.request_id),
             client: self.origin.client,
             phase: gateway.phase.clone(),

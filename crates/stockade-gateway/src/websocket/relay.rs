@@ -13,17 +13,19 @@ use futures_util::future::BoxFuture;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use stockade_auth::KeyId;
 use stockade_http::{GuestSocket, SocketMessage};
-use stockade_limits::RateLimiter;
+use stockade_limits::{RateLimiter, Reported};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use crate::access::{Observer, SocketRecord};
+use crate::access::{Observer, SocketRecord, Transferred};
 use crate::http::connection_state::ConnectionState;
 use crate::limits::SocketLimits;
 use crate::state::Phase;
@@ -43,6 +45,7 @@ pub(crate) struct Relay {
     pub(crate) guest: GuestSocket,
     pub(crate) limits: SocketLimits,
     pub(crate) route: Arc<str>,
+    pub(crate) api_key: Option<KeyId>,
     pub(crate) request_id: Arc<str>,
     pub(crate) client: SocketAddr,
     pub(crate) phase: watch::Receiver<Phase>,
@@ -77,19 +80,22 @@ struct RelayProgress {
     messages_out: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    reported: Mutex<Reported>,
 }
 
 impl RelayProgress {
     fn new(limits: SocketLimits) -> Self {
+        let began = Instant::now();
         Self {
             limits,
-            began: Instant::now(),
+            began,
             last_received: AtomicU64::new(0),
             paused: AtomicBool::new(false),
             messages_in: AtomicU64::new(0),
             messages_out: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            reported: Mutex::new(Reported::new(began)),
         }
     }
 
@@ -97,6 +103,11 @@ impl RelayProgress {
         // Rounded up, so that the answer to a ping is never older than the ping.
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
         self.last_received.store(now, Relaxed);
+    }
+
+    /// Of the client, and of the guest.
+    fn bytes(&self) -> (u64, u64) {
+        (self.bytes_in.load(Relaxed), self.bytes_out.load(Relaxed))
     }
 
     fn last_received(&self) -> Instant {
@@ -110,6 +121,34 @@ impl RelayProgress {
 
 fn add(count: &AtomicU64, more: usize) {
     count.fetch_add(more as u64, Relaxed);
+}
+
+/// How often a WebSocket reports the bytes that it has moved.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// Reports the bytes so far. Never ends.
+async fn report_progress(
+    observer: &Arc<dyn Observer>,
+    route: &Arc<str>,
+    api_key: Option<KeyId>,
+    progress: &RelayProgress,
+) {
+    loop {
+        sleep(REPORT_EVERY).await;
+        let (bytes_in, bytes_out) = progress.bytes();
+        let due = progress
+            .reported
+            .lock()
+            .due(bytes_in, bytes_out, Instant::now());
+        if let Some((bytes_in, bytes_out)) = due {
+            observer.transferred(&Transferred {
+                route: Arc::clone(route),
+                api_key,
+                bytes_in,
+                bytes_out,
+            });
+        }
+    }
 }
 
 /// Starts the relay as a task of its own, as soon as the HTTP library hands the connection over. `permits` is dropped
@@ -147,6 +186,7 @@ async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => {
             End::Gateway { code: GOING_AWAY, reason: "the server is going away" }
         }
+        () = report_progress(&relay.observer, &relay.route, relay.api_key, &progress) => End::Broken,
         () = relay.credential_ends => {
             End::Gateway { code: POLICY, reason: "the API key is no longer valid" }
         }
@@ -195,15 +235,18 @@ async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
         End::Guest { code, .. } => (code, false),
         End::Broken => (BROKEN, true),
     };
+    let (bytes_in, bytes_out) = progress.bytes();
     relay.observer.socket(&SocketRecord {
         request_id: relay.request_id,
         route: relay.route,
+        api_key: relay.api_key,
         client: relay.client,
         lasted: progress.began.elapsed(),
         messages_in: progress.messages_in.load(Relaxed),
         messages_out: progress.messages_out.load(Relaxed),
-        bytes_in: progress.bytes_in.load(Relaxed),
-        bytes_out: progress.bytes_out.load(Relaxed),
+        bytes_in,
+        bytes_out,
+        unreported: progress.reported.lock().rest(bytes_in, bytes_out),
         code,
         by_client,
     });
@@ -261,12 +304,14 @@ impl Relay {
         self.observer.socket(&SocketRecord {
             request_id: self.request_id,
             route: self.route,
+            api_key: self.api_key,
             client: self.client,
             lasted: Duration::ZERO,
             messages_in: 0,
             messages_out: 0,
             bytes_in: 0,
             bytes_out: 0,
+            unreported: (0, 0),
             code,
             by_client: true,
         });
