@@ -29,7 +29,7 @@ EDGES = {
     "stockade-state": {"stockade-limits"},
     "stockade-audit": set(),
     "stockade-auth": {"stockade-limits"},
-    "stockade-usage": {"stockade-auth"},
+    "stockade-usage": {"stockade-audit", "stockade-auth"},
     "stockade-http": set(),
     "stockade-wireguard": set(),
     "stockade-broker": {"stockade-http", "stockade-limits", "stockade-wireguard"},
@@ -48,7 +48,7 @@ EDGES = {
         "stockade-audit", "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-door", "stockade-gateway",
         "stockade-grants",
         "stockade-html", "stockade-http", "stockade-instance", "stockade-limits", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
-        "stockade-transpile", "stockade-watch", "stockade-wireguard",
+        "stockade-transpile", "stockade-usage", "stockade-watch", "stockade-wireguard",
     },
     "stockade-html": set(),
     "stockade-realm": {"stockade-html", "stockade-protocol"},
@@ -68,7 +68,7 @@ EDGES = {
         "stockade-attack", "stockade-audit", "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-grants",
         "stockade-host",
         "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-limits", "stockade-protocol", "stockade-rpc", "stockade-serve",
-        "stockade-sqlite", "stockade-supervisor", "stockade-transpile", "stockade-wireguard",
+        "stockade-sqlite", "stockade-supervisor", "stockade-transpile", "stockade-usage", "stockade-wireguard",
     },
 }
 

@@ -17,7 +17,7 @@ use crate::keys::{
     list, map, text, time,
 };
 use crate::network::{self, GatewayLimits, Listener};
-use crate::observe::{self, Audit, Logging, Metrics};
+use crate::observe::{self, Audit, Logging, Metrics, Usage};
 use crate::reader::{Located, Reader};
 use crate::section::{Record, section};
 use crate::tls::{self, Tls};
@@ -63,6 +63,8 @@ section! {
         pub metrics: Option<Metrics> = either(&[Kind::Bool, Metrics::KIND]) => observe::metrics,
         /// The audit log. The default is none.
         pub audit: Option<Audit> = either(&[Kind::Bool, Audit::KIND]) => observe::audit,
+        /// What instances and API keys used on each day. The default is not to count it.
+        pub usage: Option<Usage> = either(&[Kind::Bool, Usage::KIND]) => observe::usage,
         /// The database for the state of all instances.
         pub state: PathBuf = Key::of(State::KIND) => |top| State::read(&top.section("state")).path,
         /// Where API keys are kept, for instances whose `auth` asks for them.

@@ -64,6 +64,7 @@ pub use instance::{
 pub use network::{GatewayLimits, Listener, ProxyProtocol};
 pub use observe::{
     AccessLog, Audit, ClientAddress, ConsoleLog, Level, LogFormat, Logging, Metrics, Query, Redact,
+    Usage,
 };
 pub use program::{parse_data_guard, parse_grants};
 pub use proxy::{ProxyScheme, ProxyUrl};

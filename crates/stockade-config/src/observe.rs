@@ -154,6 +154,24 @@ section! {
     }
 }
 
+section! {
+    /// What instances and API keys used on each day: requests, CPU, memory, bytes, calls.
+    pub struct Usage "usage" {
+        /// The file, an SQLite database. It is created with mode 0600 if it does not exist.
+        pub path: PathBuf = text(NEW).required().like(&["./usage.db"]),
+        /// How often counts are written to the file. A server that is killed loses what it
+        /// counted since the last time.
+        pub interval: Duration = time(1000, 3_600_000).default("5s"),
+        /// How long the counts of a day are kept, in whole days.
+        pub keep: Duration = time(86_400_000, 3_155_760_000_000).default("400days"),
+        /// The number of API keys that are counted apart on one day. All above it are counted
+        /// together, as the key `*`.
+        pub keys: u64 = integer(0, 10_000_000).default("100000"),
+        /// Has a series for each API key in the metrics, not only for each instance.
+        pub key_metrics: bool = boolean().default("false"),
+    }
+}
+
 const CONSOLE_LEVELS: Kind = Kind::Enum(&["trace", "debug", "info", "warn", "error", "off"]);
 
 const ABSOLUTE: Format = Format {
@@ -237,6 +255,11 @@ fn metrics_path(fields: &Fields<'_>) -> String {
 /// Reads `audit` of the file.
 pub(crate) fn audit(top: &Fields<'_>) -> Option<Audit> {
     top.switch("audit", false).map(|audit| Audit::read(&audit))
+}
+
+/// Reads `usage` of the file.
+pub(crate) fn usage(top: &Fields<'_>) -> Option<Usage> {
+    top.switch("usage", false).map(|usage| Usage::read(&usage))
 }
 
 /// Reads `metrics` of the file.

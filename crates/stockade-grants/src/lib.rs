@@ -31,6 +31,7 @@ mod program;
 #[cfg(target_os = "linux")]
 mod sqlite;
 mod statements;
+mod tally;
 #[cfg(not(target_os = "linux"))]
 mod unsupported;
 mod wireguard;
@@ -53,6 +54,7 @@ pub use files::Files;
 pub use ground::{GrantError, Ground};
 pub use kept::{Granting, Grants, OpenHandles};
 pub use program::ProgramGrants;
+pub use tally::GrantedUse;
 pub use wireguard::tunnel::ways;
 
 /// One kind of grants.

@@ -35,6 +35,9 @@ mod thread_runtime;
 #[cfg(target_os = "linux")]
 mod worker;
 
+/// The version of V8 that runs isolates, as `15.0.245.6`.
+pub const V8_VERSION: &str = deno_core::v8::VERSION_STRING;
+
 pub use backend::ThreadBackend;
 pub use initialize::initialize;
 pub use sys::alloc::MeteredAllocator;

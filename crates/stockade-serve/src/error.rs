@@ -34,6 +34,9 @@ pub enum ServeError {
     /// The audit log cannot be opened.
     #[error("cannot open the audit log: {0}")]
     Audit(#[from] stockade_audit::AuditError),
+    /// The store of usage cannot be opened.
+    #[error("cannot open the store of usage: {0}")]
+    Usage(#[from] stockade_usage::StoreError),
     /// A site cannot be made.
     #[error("instance {name}: {source}")]
     Site {

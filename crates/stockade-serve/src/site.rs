@@ -236,7 +236,13 @@ async fn make(
         ..plan::sockets::policy(&config.sockets)
     };
     let sockets = broker.sockets(name, policy)?;
-    let services = SiteServices::new(egress, sockets, granted, &context.metrics.site(name));
+    let services = SiteServices::new(
+        egress,
+        sockets,
+        granted,
+        &context.metrics.site(name),
+        &context.logs,
+    );
     let options = plan::instance::options(config, env, Some(code), with.socket_message);
     Ok((options, services))
 }

@@ -3,6 +3,8 @@
 //! A [`Ledger`] adds up in memory and writes to a [`Store`], one SQLite file, in the background. [`Store::rows`] reads the
 //! file, also while a server writes to it, and [`Report`] groups what it read.
 //!
+//! [`receipt`] has another record of use: a signed statement of one run.
+//!
 //! Invariants:
 //! 1. [`Ledger::add`] never waits for the disk, and takes no more memory for a key than for the last one: the number of
 //!    keys is bounded, and what comes above it is counted together.
@@ -14,6 +16,7 @@
 mod calendar;
 mod counts;
 mod ledger;
+pub mod receipt;
 mod report;
 mod store;
 

@@ -11,7 +11,7 @@ use stockade_host::InspectStart;
 
 use crate::commands::{
     self, AuditArgs, CallArgs, CheckArgs, DoctorArgs, ExecArgs, KeysArgs, Level, ReloadArgs,
-    RpcArgs, ServeArgs,
+    RpcArgs, ServeArgs, UsageArgs,
 };
 
 /// Where debuggers look first.
@@ -63,6 +63,9 @@ pub(crate) enum Command {
     /// Make, list, rotate and revoke the API keys with which clients reach sites
     #[command(after_help = commands::KEYS_EXAMPLES)]
     Keys(Box<KeysArgs>),
+    /// Report what instances and API keys used on each day
+    #[command(after_help = commands::USAGE_EXAMPLES)]
+    Usage(Box<UsageArgs>),
     /// Report which levels of isolation work on this machine, and attack them
     #[command(after_help = commands::DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),

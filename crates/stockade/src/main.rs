@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         Command::Reload(args) => end(commands::reload(&args)),
         Command::Audit(args) => end(commands::audit(&args)),
         Command::Keys(args) => end(commands::keys(&args)),
+        Command::Usage(args) => end(commands::usage(&args)),
         Command::Doctor(args) => {
             // Failures are reported as findings.
             log_to_stderr(false, log::LevelFilter::Off);

@@ -7,10 +7,15 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use stockade_gateway::{AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord};
+use stockade_auth::KeyId;
+use stockade_gateway::{
+    AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord, Transferred,
+};
+use stockade_usage::Counts;
 use strum::VariantArray as _;
 use tracing::Level;
 
+use super::usage::of_request;
 use super::{Logs, shown, shown_query};
 use crate::metrics::{Reason, SiteTable, counter};
 
@@ -97,6 +102,19 @@ impl GatewayObserver {
         }
     }
 
+    /// Counts bytes of a client, and to it.
+    fn moved(&self, route: &str, key: Option<KeyId>, (bytes_in, bytes_out): (u64, u64)) {
+        if let Some(site) = self.sites.find(route) {
+            let counts = Counts {
+                bytes_in,
+                bytes_out,
+                ..Counts::default()
+            };
+            let key = key.map(KeyId::number);
+            self.logs.usage.add(&site.name, key, &counts);
+        }
+    }
+
     fn count(&self, record: &AccessRecord) {
         let site = record.route.as_ref();
         match site.and_then(|route| self.sites.find(route)) {
@@ -104,6 +122,8 @@ impl GatewayObserver {
                 site.answered(&record.method, record.status, record.duration);
                 site.received.inc_by(record.bytes_in);
                 site.sent.inc_by(record.bytes_out);
+                let key = record.api_key.map(KeyId::number);
+                self.logs.usage.add(&site.name, key, &of_request(record));
             }
             None => {
                 self.metrics.unrouted.inc();
@@ -180,6 +200,14 @@ impl Observer for GatewayObserver {
         }
     }
 
+    fn transferred(&self, transferred: &Transferred) {
+        self.moved(
+            &transferred.route,
+            transferred.api_key,
+            (transferred.bytes_in, transferred.bytes_out),
+        );
+    }
+
     fn refused(&self, refusal: Refusal, peer: Option<IpAddr>) {
         self.metrics.refusals.get_or_create(&reason(refusal)).inc();
         let _ = peer;
@@ -199,6 +227,7 @@ impl Observer for GatewayObserver {
         self.metrics.sockets.inc();
         self.metrics.messages_in.inc_by(record.messages_in);
         self.metrics.messages_out.inc_by(record.messages_out);
+        self.moved(&record.route, record.api_key, record.unreported);
         let policy = self.logs.policy.load();
         let Some(access) = &policy.access else {
             return;

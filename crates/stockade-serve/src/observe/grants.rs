@@ -16,12 +16,14 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use stockade_audit::Record;
 use stockade_capability::Note;
-use stockade_grants::{CallAudit, CallOutcome, CallRecord, Grants};
+use stockade_grants::{CallAudit, CallMoved, CallOutcome, CallRecord, Grants};
 use stockade_limits::LineLimiter;
 use stockade_protocol::harmless;
+use stockade_usage::Counts;
 use tracing::Level;
 
 use super::Logs;
+use super::usage::of_call;
 use crate::metrics::SECONDS;
 
 /// Records of one grant that are logged in a second, of kinds whose records may be left out.
@@ -216,6 +218,15 @@ impl GrantMetrics {
 }
 
 impl CallAudit for GrantMetrics {
+    fn moved(&self, moved: &CallMoved<'_>) {
+        let counts = Counts {
+            grant_sent: moved.sent,
+            grant_received: moved.received,
+            ..Counts::default()
+        };
+        self.logs.usage.add(moved.instance, moved.key, &counts);
+    }
+
     fn called(&self, record: &CallRecord<'_>) {
         let grant = OfGrant {
             instance: Arc::clone(record.instance),
@@ -223,6 +234,8 @@ impl CallAudit for GrantMetrics {
             kind: record.kind,
         };
         let admitted = self.count(record, &grant);
+        let usage = &self.logs.usage;
+        usage.add(record.instance, record.key, &of_call(record));
         self.audit(record);
         if admitted.is_none() && !record.every_call {
             return;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use stockade_config as config;
 use stockade_instance::{
-    CronOutcome, FetchError, MirrorEnd, MirrorEndReason, Observer, Refusal, ScaleCause,
+    CronOutcome, FetchError, MirrorEnd, MirrorEndReason, Observer, Refusal, ScaleCause, Used,
 };
 use stockade_limits::{Fresh, LineLimiter};
 use stockade_protocol::{ConsoleLevel, GuestError, harmless};
@@ -14,6 +14,7 @@ use stockade_supervisor::TerminateReason;
 use tracing::Level;
 
 use super::Logs;
+use super::usage::of_mirror;
 use crate::log::Line;
 use crate::metrics::SiteMetrics;
 use crate::plan;
@@ -183,6 +184,10 @@ impl Observer for SiteObserver {
             }
             self.logs.log.write(line);
         }
+    }
+
+    fn used(&self, key: Option<u64>, used: &Used) {
+        self.logs.usage.add(&self.name, key, &of_mirror(used));
     }
 
     fn started(&self, mirror: u32, cold: bool, took: Duration) {

@@ -5,6 +5,7 @@ mod egress;
 mod gateway;
 mod grants;
 mod guest;
+mod usage;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,6 +15,7 @@ pub(crate) use gateway::{GatewayMetrics, GatewayObserver};
 pub(crate) use grants::{GrantMetrics, HandleGauges};
 pub(crate) use guest::SiteObserver;
 use stockade_config::{ClientAddress, ConsoleLog, Query};
+pub(crate) use usage::{UsageCollector, UsageRecorder, of_state};
 
 use crate::log::{Log, Redaction, Sink};
 
@@ -32,10 +34,11 @@ pub(crate) struct AccessPolicy {
     pub(crate) client_address: ClientAddress,
 }
 
-/// The log, a policy that can be replaced, and the audit log.
+/// The log, a policy that can be replaced, the audit log, and what is counted for instances and keys.
 pub(crate) struct Logs {
     pub(crate) log: Log,
     pub(crate) audit: Auditor,
+    pub(crate) usage: UsageRecorder,
     pub(crate) policy: arc_swap::ArcSwap<LogPolicy>,
 }
 

@@ -3,6 +3,7 @@
 use stockade_audit::AuditOptions;
 use stockade_config as config;
 use stockade_config::{Config, LogFormat};
+use stockade_usage::LedgerOptions;
 use tracing::Level;
 
 use crate::log::{Destination, Format, LogOptions, Redaction};
@@ -51,6 +52,18 @@ pub(crate) fn audit(config: &config::Audit) -> AuditOptions {
         files: config.files,
         keep: config.keep,
         checkpoint: config.checkpoint,
+    }
+}
+
+/// What the ledger of usage is like.
+pub(crate) fn usage(config: &config::Usage) -> LedgerOptions {
+    let days = config.keep.as_secs() / 86_400;
+    LedgerOptions {
+        path: config.path.clone(),
+        interval: config.interval,
+        keep_days: Some(u32::try_from(days).unwrap_or(u32::MAX)),
+        keys: config.keys,
+        key_totals: config.key_metrics,
     }
 }
 

@@ -31,12 +31,13 @@ use crate::log::Log;
 use crate::metrics::{Metrics, Process, SiteTable};
 use crate::observe::{
     Auditor, EgressMetrics, GatewayMetrics, GatewayObserver, GrantMetrics, HandleGauges, Logs,
+    UsageCollector, UsageRecorder,
 };
 use crate::plan;
 use crate::running::Snapshot;
 use crate::site::{self, SiteContext};
 use crate::subsystem::{
-    self, Auditing, Certificates, Change, Drains, KeysSubsystem, Listeners, Logging,
+    self, Auditing, Certificates, Change, Counting, Drains, KeysSubsystem, Listeners, Logging,
     MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem, log_policy,
 };
 use crate::tls::TlsMetrics;
@@ -101,6 +102,7 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
     server.supervisor.shutdown();
     server.close_state().await;
     tracing::info!(?stopped, "stopped");
+    server.close_usage().await;
     server.close_audit().await;
     server.logs.log.sink.flush();
     Ok(stopped)
@@ -163,6 +165,7 @@ impl Server {
         let logs = Arc::new(Logs {
             log,
             audit: Auditor::default(),
+            usage: UsageRecorder::default(),
             policy: ArcSwap::from_pointee(log_policy(config)?),
         });
         let sandbox = SandboxOptions {
@@ -193,6 +196,7 @@ impl Server {
             logs: Arc::clone(&logs),
             running: Arc::clone(&running),
         }));
+        registry.register_collector(Box::new(UsageCollector(Arc::clone(&logs))));
         let metrics = Metrics {
             registry: Arc::new(registry),
             process,
@@ -215,6 +219,9 @@ impl Server {
         };
         let subsystems: Vec<Box<dyn Subsystem>> = vec![
             Box::new(Auditing {
+                logs: Arc::clone(&logs),
+            }),
+            Box::new(Counting {
                 logs: Arc::clone(&logs),
             }),
             Box::new(Certificates { metrics: tls }),
@@ -408,6 +415,15 @@ impl Server {
         let closing = tokio::task::spawn_blocking(move || drop(last));
         if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
             tracing::warn!("the audit log took too long to close; what was confirmed is safe");
+        }
+    }
+
+    /// Writes what is counted and not written.
+    async fn close_usage(&self) {
+        let last = self.logs.usage.replace(None);
+        let closing = tokio::task::spawn_blocking(move || drop(last));
+        if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
+            tracing::error!("usage took too long to write; what was counted last is lost");
         }
     }
 

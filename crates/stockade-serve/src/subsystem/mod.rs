@@ -14,6 +14,7 @@ mod logging;
 mod metrics_listener;
 mod sites;
 mod state;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,6 +32,7 @@ pub(crate) use logging::{Logging, log_policy};
 pub(crate) use metrics_listener::MetricsListener;
 pub(crate) use sites::{Drains, Sites};
 pub(crate) use state::{OpenStore, StateSubsystem};
+pub(crate) use usage::Counting;
 
 use crate::error::ServeError;
 use crate::running::{Running, Snapshot};

@@ -375,6 +375,13 @@ impl IsolateHandle {
         self.isolate.state.memory()
     }
 
+    /// The most memory that was measured, in bytes. For an isolate with a worker of its own that has
+    /// [left](Self::until_left), it is what the kernel counted for the worker, with what that shares with others.
+    #[must_use]
+    pub fn peak_memory(&self) -> u64 {
+        self.isolate.state.peak()
+    }
+
     /// Waits until nothing of the isolate runs any more. Its end is reported earlier.
     pub async fn until_left(&self) {
         self.isolate.state.termination.until_left().await;

@@ -91,6 +91,11 @@ impl RemoteGuest {
         self.isolate.state.note_cpu(cpu);
     }
 
+    /// Notes how much memory the kernel counted for its worker at most.
+    pub(crate) fn note_peak(&self, bytes: u64) {
+        self.isolate.state.note_peak(bytes);
+    }
+
     /// Registers the task for messages to the guest.
     pub(crate) fn watch_messages(&self, cx: &mut Context<'_>) {
         let _ = self.isolate.state.inbox.poll_ready(cx);

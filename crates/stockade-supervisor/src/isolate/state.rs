@@ -32,6 +32,8 @@ pub(crate) struct IsolateState {
     pub(crate) termination: Termination,
     /// Bytes of heap, ArrayBuffers and WebAssembly memory, when last measured.
     memory: AtomicU64,
+    /// The most of that, or of what the kernel counted for its worker.
+    peak: AtomicU64,
     /// Nanoseconds of CPU time that are known to be used, where the isolate is in another process.
     cpu: AtomicU64,
     interrupt: Mutex<Option<Arc<dyn InterruptHandle>>>,
@@ -47,6 +49,7 @@ impl IsolateState {
             activity: Activity::new(options.limits.cpu_share),
             termination: Termination::default(),
             memory: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
             cpu: AtomicU64::new(0),
             interrupt: Mutex::new(None),
             options,
@@ -69,6 +72,16 @@ impl IsolateState {
 
     pub(crate) fn note_memory(&self, bytes: u64) {
         self.memory.store(bytes, Ordering::Relaxed);
+        self.note_peak(bytes);
+    }
+
+    /// Notes that this much memory was in use at some time.
+    pub(crate) fn note_peak(&self, bytes: u64) {
+        self.peak.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
     }
 
     /// Notes how much CPU time an isolate in another process has used over its life.

@@ -143,6 +143,9 @@ impl Driver {
         self.connection.backstop.ended(exit.cpu);
         self.connection.count_last_cpu();
         self.end_all(|isolate| {
+            if isolate.guest.options().group.is_none() {
+                isolate.guest.note_peak(exit.peak_memory);
+            }
             let memory = isolate.guest.options().limits.memory;
             let (reason, detail) = exit.reason(memory);
             if reason == TerminateReason::MemoryLimit {

@@ -19,6 +19,7 @@ mod serve;
 mod session;
 mod style;
 mod units;
+mod usage;
 
 pub(crate) use audit::{AUDIT_EXAMPLES, AuditArgs, audit};
 pub(crate) use call::{CallArgs, call, examples as call_examples};
@@ -34,3 +35,4 @@ pub(crate) use serve::{
     ServeArgs, check, reload, schema, serve,
 };
 pub(crate) use units::{limit_of_memory, limit_of_time};
+pub(crate) use usage::{USAGE_EXAMPLES, UsageArgs, usage};

@@ -36,3 +36,4 @@ mod site;
 mod sql;
 mod targets;
 mod tunnel;
+mod usage;

@@ -218,6 +218,7 @@ pub(super) fn cases() -> Vec<Case> {
     let of_mtls = |path, value| change_single(path, value).with("network.tls", mtls());
     let client = || json!({"mode": "required", "ca": "a.pem"});
     let of_audit = |path, value| change(path, value).with("audit.folder", json!("./audit"));
+    let of_usage = |path, value| change(path, value).with("usage.path", json!("./usage.db"));
     let of_auth = |path, value| change(path, value).with("instances.web.auth", json!({}));
     let mut cases =
         vec![
@@ -239,6 +240,12 @@ pub(super) fn cases() -> Vec<Case> {
         of_audit("audit.file_size", json!("5mb")),
         of_audit("audit.files", json!(7)),
         of_audit("audit.keep", json!("7days")),
+        change("usage", json!({"path": "./usage.db"})),
+        of_usage("usage.path", json!("./other.db")),
+        of_usage("usage.interval", json!("7s")),
+        of_usage("usage.keep", json!("7days")),
+        of_usage("usage.keys", json!(7)),
+        of_usage("usage.key_metrics", json!(true)),
         change("api_keys.path", json!("./other.db")),
         change("api_keys.pepper", json!("./other.pepper")),
         change("api_keys.pepper_variable", json!("PATH")),

@@ -158,6 +158,7 @@ fn made(config: &Config) -> String {
     add(&logging::redaction(config));
     let audit = config.audit.as_ref();
     add(&audit.map(|audit| (logging::audit(audit), audit.uses)));
+    add(&config.usage.as_ref().map(logging::usage));
     let logs = &config.logging;
     add(&logs
         .access
