@@ -10,8 +10,8 @@ use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
 use crate::commands::{
-    self, AuditArgs, CallArgs, CheckArgs, DoctorArgs, ExecArgs, KeysArgs, Level, ReloadArgs,
-    RpcArgs, ServeArgs, UsageArgs,
+    self, AuditArgs, CallArgs, CheckArgs, DoctorArgs, ExecArgs, KeysArgs, Level, ReceiptKeyArgs,
+    ReloadArgs, RpcArgs, ServeArgs, UsageArgs, VerifyArgs,
 };
 
 /// Where debuggers look first.
@@ -66,6 +66,12 @@ pub(crate) enum Command {
     /// Report what instances and API keys used on each day
     #[command(after_help = commands::USAGE_EXAMPLES)]
     Usage(Box<UsageArgs>),
+    /// Verify the signed receipt of a run, and print what it states
+    #[command(after_help = commands::VERIFY_EXAMPLES)]
+    Verify(VerifyArgs),
+    /// Print the key that others verify receipts with
+    #[command(after_help = commands::RECEIPT_EXAMPLES)]
+    Receipt(ReceiptKeyArgs),
     /// Report which levels of isolation work on this machine, and attack them
     #[command(after_help = commands::DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),

@@ -11,7 +11,7 @@ use serde_json::json;
 use stockade_broker::{Egress, EgressPolicy, Secrets};
 use stockade_capability::{Capability, ErrorName, Owner};
 use stockade_config::{DataGuard, Grant, parse_data_guard};
-use stockade_grants::{Approval, Approver, Asked, GrantError, ProgramGrants};
+use stockade_grants::{Approval, Approver, Asked, GrantError, GrantedUse, ProgramGrants};
 use stockade_http::{Body, Host, HostPattern, UpstreamSocket};
 use stockade_instance::{GrantedGuest, GrantedServices, Services, Takes};
 use stockade_limits::IsolateOptions;
@@ -66,6 +66,15 @@ impl Grants {
         };
         self.approvals.insert(name.to_owned(), approval);
         self
+    }
+
+    /// The kind of each grant, by its name.
+    #[must_use]
+    pub fn kinds(&self) -> BTreeMap<String, String> {
+        let named = self.named.iter();
+        named
+            .map(|(name, grant)| (name.clone(), grant.kind().to_owned()))
+            .collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -140,6 +149,13 @@ impl Opener {
         }
         let made = ProgramGrants::new()?;
         Ok(self.0.get_or_init(|| made))
+    }
+
+    /// What isolates have used of their grants and of the network.
+    pub(crate) fn used(&self) -> GrantedUse {
+        self.0
+            .get()
+            .map_or_else(GrantedUse::default, ProgramGrants::used)
     }
 
     /// Names the grants in the isolate's `env`.

@@ -79,9 +79,9 @@ pub use sandbox::{
     Sandbox, backends, backends_with_inspector, worker_backends, worker_backends_driven_by,
 };
 pub use start::{initialize, run_if_worker};
-pub use stockade_grants::{Asked, GrantError};
+pub use stockade_grants::{Asked, GrantError, GrantedUse};
 pub use stockade_inspector::{Inspector, ListenError, Target};
-pub use stockade_isolate::MeteredAllocator;
+pub use stockade_isolate::{MeteredAllocator, V8_VERSION};
 pub use stockade_limits::{
     CgroupUse, ConsoleMode, CpuShare, IsolateOptions, Isolation, Limits, OptionsError,
     SandboxOptions, Wx,

@@ -44,6 +44,8 @@ fn main() -> ExitCode {
         Command::Reload(args) => end(commands::reload(&args)),
         Command::Audit(args) => end(commands::audit(&args)),
         Command::Keys(args) => end(commands::keys(&args)),
+        Command::Verify(args) => end(commands::verify(&args)),
+        Command::Receipt(args) => end(commands::receipt_key(&args)),
         Command::Usage(args) => end(commands::usage(&args)),
         Command::Doctor(args) => {
             // Failures are reported as findings.

@@ -10,7 +10,8 @@ use stockade::{ConsoleMode, Payload};
 
 use super::document::Done;
 use super::guest::{GuestArgs, Refusal};
-use super::run_guest::Job;
+use super::receipt::{Asked, ReceiptArgs};
+use super::run_guest::{Job, limits_of};
 use super::units::duration;
 use super::{exit, meant};
 
@@ -23,6 +24,7 @@ Examples:
   stockade exec tool.ts --cpu-limit 10s --memory-limit 512mb --timeout 1m
   stockade exec tool.ts --json | jq '.reason, .usage'
   stockade exec tool.ts --allow-fetch api.example.com --allow-read ./data --env TOKEN=abc
+  stockade exec tool.ts --receipt run.receipt && stockade verify run.receipt
   echo 'console.log(6 * 7)' | stockade exec -
 
 All that the guest prints is printed: where nothing takes it, the guest waits, and neither its clocks nor the timeout run.
@@ -49,6 +51,9 @@ pub(crate) struct ExecArgs {
     timeout: Duration,
 
     #[command(flatten)]
+    receipt: ReceiptArgs,
+
+    #[command(flatten)]
     pub(crate) guest: GuestArgs,
 
     /// Arguments for the guest
@@ -58,12 +63,6 @@ pub(crate) struct ExecArgs {
 
 /// Runs the command and gives the exit code.
 pub(crate) fn exec(args: &ExecArgs) -> Result<i32, Refusal> {
-    let job = Job {
-        command: "stockade exec",
-        program: true,
-        json: args.json,
-        timeout: args.timeout,
-    };
     let list = Value::from(args.args.clone());
     let guests = args.guest.sandbox(&args.file, ConsoleMode::Whole);
     let guests = guests.map(|mut guests| {
@@ -71,7 +70,26 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<i32, Refusal> {
         env.insert("args".to_owned(), list.clone());
         guests
     });
-    let arguments = Payload::from_json(list.to_string());
+    let list = list.to_string();
+    let receipt = match &guests {
+        Ok(guests) => args.receipt.prepare(&Asked {
+            command: "exec",
+            function: None,
+            arguments: &list,
+            guests,
+            guest: &args.guest,
+            limits: limits_of(guests, args.timeout),
+        })?,
+        Err(_) => None,
+    };
+    let job = Job {
+        command: "stockade exec",
+        program: true,
+        json: args.json,
+        timeout: args.timeout,
+        receipt,
+    };
+    let arguments = Payload::from_json(list);
     job.run(guests, async move |session| {
         session.ready().await?;
         let handle = session.handle();

@@ -13,6 +13,7 @@ mod keys;
 mod meant;
 mod output;
 mod printer;
+mod receipt;
 mod rpc;
 mod run_guest;
 mod serve;
@@ -29,6 +30,9 @@ pub(crate) use guest::{Level, Refusal};
 pub(crate) use keys::{EXAMPLES as KEYS_EXAMPLES, KeysArgs, keys};
 pub(crate) use meant::{code as meant_code, command as meant_command};
 pub(crate) use output::{complain, print};
+pub(crate) use receipt::{
+    RECEIPT_EXAMPLES, ReceiptKeyArgs, VERIFY_EXAMPLES, VerifyArgs, receipt_key, verify,
+};
 pub(crate) use rpc::{RpcArgs, examples as rpc_examples, rpc};
 pub(crate) use serve::{
     CHECK_EXAMPLES, CheckArgs, RELOAD_EXAMPLES, ReloadArgs, SCHEMA_EXAMPLES, SERVE_EXAMPLES,
