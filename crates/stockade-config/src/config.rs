@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::admin::{self, Admin};
 use crate::check;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::fields::Fields;
@@ -61,6 +62,8 @@ section! {
         pub logging: Logging = Key::of(Logging::KIND),
         /// The listener for metrics and health. The default is none.
         pub metrics: Option<Metrics> = either(&[Kind::Bool, Metrics::KIND]) => observe::metrics,
+        /// The listener of the admin API. The default is none; the control socket always has the API.
+        pub admin: Option<Admin> = either(&[Kind::Bool, Admin::KIND]) => admin::admin,
         /// The audit log. The default is none.
         pub audit: Option<Audit> = either(&[Kind::Bool, Audit::KIND]) => observe::audit,
         /// What instances and API keys used on each day. The default is not to count it.
@@ -69,7 +72,7 @@ section! {
         pub state: PathBuf = Key::of(State::KIND) => |top| State::read(&top.section("state")).path,
         /// Where API keys are kept, for instances whose `auth` asks for them.
         pub api_keys: ApiKeys = Key::of(ApiKeys::KIND),
-        /// The Unix socket that `stockade reload` connects to. It has the mode 0600.
+        /// The Unix socket with the admin API, to which `stockade reload` connects. It has the mode 0600.
         pub control: PathBuf = text(NEW).default("./stockade.sock"),
         /// How long running requests may take to finish when the server stops or their
         /// instance changes.
@@ -235,6 +238,10 @@ fn read(reader: Reader<'_>, root: &Node) -> Option<Config> {
     network::check_connect(&top, &config.listeners, &marked);
     if let Some(metrics) = &config.metrics {
         network::check_metrics(&top, metrics.listen, &config.listeners);
+    }
+    if let Some(admin) = &config.admin {
+        let metrics = config.metrics.as_ref().map(|metrics| metrics.listen);
+        network::check_admin(&top, admin.listen, &config.listeners, metrics);
     }
     let named = |marked: Marked| (marked.instance.name.clone(), marked.instance);
     config.instances = marked.into_iter().map(named).collect();

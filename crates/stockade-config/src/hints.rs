@@ -131,7 +131,6 @@ fn later(key: &str) -> Option<&'static str> {
         "tracing" => {
             Some("this comes later: nothing is traced yet; `logging` and `metrics` are there")
         }
-        "admin" => Some("this comes later: there is no admin API yet"),
         _ => None,
     }
 }

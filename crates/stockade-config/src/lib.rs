@@ -17,6 +17,7 @@
 //! Deliberately absent: opening sockets, loading certificates or code, starting anything. That a file is
 //! there is checked by [`Config::load`] only.
 
+mod admin;
 mod auth;
 mod check;
 mod config;
@@ -46,6 +47,7 @@ mod url;
 mod value;
 mod yaml;
 
+pub use admin::Admin;
 pub use auth::{ApiKeyAuth, Auth};
 pub use config::{ApiKeys, Config, Loaded};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};

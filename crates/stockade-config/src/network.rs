@@ -298,6 +298,24 @@ pub(crate) fn check_metrics(top: &Fields<'_>, metrics: SocketAddr, listeners: &[
     }
 }
 
+/// Reports an address of the admin API that another listener has taken.
+pub(crate) fn check_admin(
+    top: &Fields<'_>,
+    admin: SocketAddr,
+    listeners: &[Listener],
+    metrics: Option<SocketAddr>,
+) {
+    let taken = |listener: &&Listener| clash(listener.address, admin);
+    let what = if let Some(other) = listeners.iter().find(taken) {
+        format!("{admin} is taken by the listener on {}", other.address)
+    } else if metrics.is_some_and(|metrics| clash_with_metrics(admin, metrics)) {
+        format!("{admin} is taken by the listener for metrics")
+    } else {
+        return;
+    };
+    top.section("admin").refuse("listen", what);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -205,6 +205,13 @@ pub struct PreparedReload<'a> {
 }
 
 impl PreparedReload<'_> {
+    /// Where it will listen, in the order of the listeners, with the ports that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Address> {
+        let next = self.next.iter();
+        next.map(|(bound, _)| bound.address()).collect()
+    }
+
     /// Serves by the new table, limits and listeners from now on. What is returned waits until the addresses of
     /// listeners that are gone are free again.
     pub fn commit(mut self) -> impl Future<Output = ()> + Send + use<> {

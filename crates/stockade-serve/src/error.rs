@@ -11,7 +11,6 @@ use stockade_instance::FetchError;
 use stockade_state::{KeyError, OpenError, StateError};
 use stockade_transpile::{ModuleError, ModuleFilesError};
 
-use crate::control::ControlError;
 use crate::log::Destination;
 use crate::tls::CertificatesError;
 
@@ -84,6 +83,29 @@ pub enum ServeError {
     System {
         /// What failed.
         what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Somebody listens already.
+    #[error(
+        "cannot listen on {path}: another server is listening there, probably of the same configuration\n  fix: stop that one, or give this one another 'control' path"
+    )]
+    Taken {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error(
+        "cannot listen on {path}: {source}\n  fix: give 'control' a path in a folder that this user may write to"
+    )]
+    Listen {
+        /// Where.
+        path: PathBuf,
         /// Why.
         source: std::io::Error,
     },

@@ -11,6 +11,7 @@
 //!
 //! Deliberately absent: HTTP, TLS, policy, storage. They are the crates below; this one only joins them.
 
+mod admin;
 mod brokers;
 mod capabilities;
 mod check;
@@ -32,11 +33,11 @@ mod streams;
 mod subsystem;
 mod tls;
 
+pub use admin::{AdminClient, AdminResponse, AskError};
 #[doc(hidden)]
 pub use capabilities::parse_state_calls;
 pub use check::{Checked, check};
-pub use control::{Answer, AskError, ControlError, ask_to_refresh_keys, ask_to_reload};
-pub use error::{ServeError, SiteError};
+pub use error::{ControlError, ServeError, SiteError};
 pub use plan::egress_policy;
 pub use server::{ServeOptions, Stopped, serve};
 pub use tls::CertificatesError;

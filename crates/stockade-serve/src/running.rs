@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use stockade_auth::Keys;
 use stockade_config::Config;
+use stockade_gateway::Address;
 use stockade_state::SqliteStore;
 use stockade_tls::TlsStore;
 
@@ -23,8 +24,12 @@ pub(crate) struct Running {
     /// The certificates of each listener, in the configuration's order; none where it is plain.
     pub(crate) listener_tls: Vec<Option<Arc<TlsStore>>>,
     pub(crate) store: Option<SqliteStore>,
-    /// The API keys, once an instance has asked for them.
+    /// The certificates of the listener of the admin API.
+    pub(crate) admin_tls: Option<Arc<TlsStore>>,
+    /// The API keys, once an instance or the admin API has asked for them.
     pub(crate) keys: Option<Keys>,
+    /// Where the admin API is served, besides the control socket.
+    pub(crate) admin_address: Option<Address>,
     /// Where metrics and health are served.
     pub(crate) metrics_address: Option<SocketAddr>,
     pub(crate) sites: BTreeMap<String, Arc<Site>>,
@@ -37,8 +42,10 @@ impl Running {
             config,
             tls: TlsStores::default(),
             listener_tls: Vec::new(),
+            admin_tls: None,
             store: None,
             keys: None,
+            admin_address: None,
             metrics_address: None,
             sites: BTreeMap::new(),
         }

@@ -153,6 +153,15 @@ impl Site {
         })
     }
 
+    /// Whether it takes requests, or has no mirror because none is wanted.
+    pub(crate) fn is_ready(&self) -> bool {
+        let Some(instance) = &self.answering.instance else {
+            return true;
+        };
+        let stats = instance.stats();
+        stats.wanted == 0 || stats.serves
+    }
+
     /// Waits for the first mirror.
     pub(crate) async fn ready(&self) -> Result<(), SiteError> {
         match &self.answering.instance {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
@@ -12,6 +12,9 @@ use stockade_limits::LineLimiter;
 /// Records of one instance in a second that its guest brings about. The rest are counted: a tenant must not push the
 /// records of others out of the files that are kept.
 const RECORDS_PER_SECOND: u32 = 20;
+
+/// How long a record may take to reach the disk.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An audit log that is open.
 pub(crate) struct OpenAudit {
@@ -48,6 +51,23 @@ impl Auditor {
     pub(crate) fn record(&self, record: impl FnOnce() -> Record) {
         if let Some(open) = &*self.open.load() {
             open.log.record(record());
+        }
+    }
+
+    /// Records what is about to be done, and waits until that is on the disk. Without an audit log it is nothing to
+    /// wait for.
+    ///
+    /// # Errors
+    /// Why the record is not on the disk now, for a person.
+    pub(crate) async fn confirm(&self, record: Record) -> Result<(), String> {
+        let Some(open) = self.open() else {
+            return Ok(());
+        };
+        let confirming = tokio::task::spawn_blocking(move || open.log.confirm(record));
+        match tokio::time::timeout(CONFIRM_TIMEOUT, confirming).await {
+            Ok(Ok(confirmed)) => confirmed.map_err(|error| error.to_string()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("its disk does not answer".to_owned()),
         }
     }
 

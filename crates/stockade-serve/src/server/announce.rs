@@ -44,6 +44,17 @@ pub(super) fn start(running: &Running, gateway: &Gateway, path: &Path, say: fn(&
             "  metrics on http://{address}{path}, with /healthz and /readyz on the same address"
         ));
     }
+    if let (Some(admin), Some(address)) = (&config.admin, &running.admin_address) {
+        let scheme = match admin.tls {
+            Some(_) => Scheme::Https,
+            None => Scheme::Http,
+        };
+        let address = match address {
+            Address::Tcp(address) => reachable(*address).to_string(),
+            address => address.to_string(),
+        };
+        say(&format!("  admin API on {scheme}://{address}/v1/"));
+    }
     say(&format!("  control socket {}", config.control.display()));
     let width = config
         .instances

@@ -20,6 +20,7 @@ use stockade_supervisor::{IsolationBackend, Supervisor};
 
 pub use run::{Stopped, serve};
 
+use crate::admin::Admin;
 use crate::keys::OpenKeys;
 use crate::metrics::Metrics;
 use crate::observe::Logs;
@@ -53,4 +54,6 @@ pub(crate) struct Server {
     /// The API keys, once a site has asked for them.
     keys: OpenKeys,
     drains: Drains,
+    /// What the admin API has of it.
+    admin: Arc<Admin>,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
@@ -22,8 +22,9 @@ use super::health::Health;
 use super::moment::Moment;
 use super::watch::Watch;
 use super::{ServeOptions, Server, announce};
+use crate::admin::{self, Admin, AdminTarget, Command, Commands};
 use crate::brokers::Brokers;
-use crate::control::{Answer, Asked, Control};
+use crate::control::Control;
 use crate::directory::Directory;
 use crate::error::ServeError;
 use crate::keys::OpenKeys;
@@ -37,8 +38,8 @@ use crate::plan;
 use crate::running::Snapshot;
 use crate::site::{self, SiteContext};
 use crate::subsystem::{
-    self, Auditing, Certificates, Change, Counting, Drains, KeysSubsystem, Listeners, Logging,
-    MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem, log_policy,
+    self, AdminListener, Auditing, Certificates, Change, Counting, Drains, KeysSubsystem,
+    Listeners, Logging, MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem, log_policy,
 };
 use crate::tls::TlsMetrics;
 
@@ -67,9 +68,10 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
     let began = Instant::now();
     let mut signals = Signals::new()?;
     let loaded = load(&options.config).await?;
-    let mut server = Server::new(options, &loaded.config)?;
-    let keys = Arc::clone(&server.keys);
-    let (control, mut asked) = Control::listen(&loaded.config.control, keys).await?;
+    // One waits while one is done.
+    let (commands, mut asked) = mpsc::channel(1);
+    let mut server = Server::new(options, &loaded.config, commands)?;
+    let control = Control::listen(&loaded.config.control, admin::router(&server.admin)).await?;
     let sources = loaded.sources.clone();
     if let Err(error) = server.apply(loaded).await {
         server.supervisor.shutdown();
@@ -96,7 +98,7 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
             tracing::warn!("a second signal: stopping at once");
             Stopped::Cut
         }
-        () = refuse_reloads(&mut asked) => Stopped::Cut,
+        () = refuse_commands(&mut asked) => Stopped::Cut,
     };
     drop(control);
     server.supervisor.shutdown();
@@ -108,22 +110,19 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
     Ok(stopped)
 }
 
-/// Reloads have no sense any more; never ends.
-async fn refuse_reloads(asked: &mut mpsc::Receiver<Asked>) {
-    while let Some(answer) = asked.recv().await {
-        let _ = answer.send(Answer {
-            done: false,
-            message: "the server is stopping".to_owned(),
-        });
+/// Nothing is changed any more; never ends. Who asks learns it from the answer that never comes.
+async fn refuse_commands(asked: &mut Commands) {
+    while let Some(command) = asked.recv().await {
+        drop(command);
     }
     std::future::pending().await
 }
 
-/// Who wants a reload.
+/// Who wants something.
 enum Wanted {
     Signal,
     File,
-    Command(Asked),
+    Command(Command),
 }
 
 struct Signals {
@@ -158,7 +157,11 @@ async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
 
 impl Server {
     /// Makes all parts; none is in use before the first configuration is applied.
-    fn new(options: ServeOptions, config: &Config) -> Result<Self, ServeError> {
+    fn new(
+        options: ServeOptions,
+        config: &Config,
+        commands: mpsc::Sender<Command>,
+    ) -> Result<Self, ServeError> {
         let log_options = plan::logging::options(config);
         let log = Log::start(&log_options)
             .map_err(|source| ServeError::log(log_options.destination, source))?;
@@ -208,6 +211,20 @@ impl Server {
         let drains = Drains::default();
         let store = OpenStore::default();
         let keys = OpenKeys::default();
+        let admin = Arc::new(Admin {
+            config_path: options.config.clone(),
+            started: SystemTime::now(),
+            running: Arc::clone(&running),
+            gateway: gateway.clone(),
+            logs: Arc::clone(&logs),
+            metrics: metrics.clone(),
+            keys: Arc::clone(&keys),
+            commands,
+        });
+        let admin_target = AdminTarget {
+            admin: Arc::clone(&admin),
+            router: admin::router(&admin),
+        };
         let directory = Arc::new(Directory::default());
         let context = SiteContext {
             supervisor: supervisor.clone(),
@@ -235,6 +252,7 @@ impl Server {
                 open: Arc::clone(&keys),
             }),
             Box::new(MetricsListener::new(health)),
+            Box::new(AdminListener::new(admin_target)),
             // Needs the state that is open, and is what the routes lead to.
             Box::new(Sites {
                 context,
@@ -259,6 +277,7 @@ impl Server {
             store,
             keys,
             drains,
+            admin,
         })
     }
 
@@ -349,18 +368,13 @@ impl Server {
         outcome
     }
 
-    /// Waits until somebody wants a reload.
-    async fn wanted(
-        &self,
-        hangup: &mut Signal,
-        asked: &mut mpsc::Receiver<Asked>,
-        watch: &mut Watch,
-    ) -> Wanted {
+    /// Waits until somebody wants something.
+    async fn wanted(&self, hangup: &mut Signal, asked: &mut Commands, watch: &mut Watch) -> Wanted {
         let running = self.running.load_full();
         let watches = running.is_some_and(|running| running.config.watch);
         tokio::select! {
             _ = hangup.recv() => Wanted::Signal,
-            Some(answer) = asked.recv() => Wanted::Command(answer),
+            Some(command) = asked.recv() => Wanted::Command(command),
             () = watch.changed(), if watches => Wanted::File,
         }
     }
@@ -374,12 +388,9 @@ impl Server {
             Wanted::File => {
                 let _ = self.reload("file", watch).await;
             }
-            Wanted::Command(asked) => {
-                let outcome = self.reload("command", watch).await;
-                let done = outcome.is_ok();
-                let (Ok(message) | Err(message)) = outcome;
-                // The client that asked may have gone.
-                let _ = asked.send(Answer { done, message });
+            // The client that asked may have gone.
+            Wanted::Command(Command::Reload(answer)) => {
+                let _ = answer.send(self.reload("command", watch).await);
             }
         }
     }

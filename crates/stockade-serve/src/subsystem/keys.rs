@@ -7,7 +7,7 @@ use super::{InSnapshot, Prepared, Preparing, Reload, Subsystem};
 use crate::error::ServeError;
 use crate::keys::OpenKeys;
 
-/// Opens the store of keys for the first instance that asks for one. Once open it stays open, as the shared state
+/// Opens the store of keys for the first instance that asks for one, or the admin API. Once open it stays open, as the shared state
 /// does.
 pub(crate) struct KeysSubsystem {
     pub(crate) open: OpenKeys,
@@ -17,7 +17,8 @@ impl Subsystem for KeysSubsystem {
     fn prepare<'s: 'r, 'r>(&'s mut self, reload: &'r mut Reload) -> Preparing<'s, 'r> {
         async move {
             let config = &reload.next.config;
-            let needed = config.instances.values().any(|site| site.auth.is_some());
+            let of_sites = config.instances.values().any(|site| site.auth.is_some());
+            let needed = of_sites || config.admin.is_some();
             if let Some((place, keys)) = self.open.get() {
                 if *place != config.api_keys {
                     return Err(ServeError::Fixed("api_keys"));

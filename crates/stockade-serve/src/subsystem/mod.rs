@@ -6,6 +6,7 @@
 //!    without waiting in between, and the new [`Running`] takes the old one's place.
 //! 2. What is only prepared is undone by dropping it.
 
+mod admin_listener;
 mod auditing;
 mod certificates;
 mod gateway;
@@ -24,6 +25,7 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use stockade_config::Config;
 use stockade_transpile::ModuleFiles;
 
+pub(crate) use admin_listener::AdminListener;
 pub(crate) use auditing::Auditing;
 pub(crate) use certificates::Certificates;
 pub(crate) use gateway::Listeners;

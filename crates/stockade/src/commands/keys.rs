@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
+use http::Method;
 use serde_json::{Map, Value, json};
 use stockade_auth::{
     ApiKey, Export, KeyFields, KeyId, KeyRecord, NewKey, Pepper, Scope, Status, Store,
 };
 use stockade_config::Config;
 use stockade_protocol::harmless_line;
+use stockade_serve::{AdminClient, AskError};
 
 use super::guest::Refusal;
 use super::{exit, meant, output};
@@ -219,10 +221,10 @@ fn refresh_server(control: &Path) -> Result<(), Refusal> {
         .enable_all()
         .build()
         .map_err(|error| failed(&error))?;
-    match runtime.block_on(stockade_serve::ask_to_refresh_keys(control)) {
-        Ok(answer) if answer.done => Ok(()),
-        Err(stockade_serve::AskError::NoServer { .. }) => Ok(()),
-        Ok(answer) => Err(unseen(&answer.message)),
+    let client = AdminClient::at_socket(control);
+    let refreshing = client.json::<Value>(Method::POST, "/v1/keys/refresh", None);
+    match runtime.block_on(refreshing) {
+        Ok(_) | Err(AskError::NoServer { .. }) => Ok(()),
         Err(error) => Err(unseen(&error.to_string())),
     }
 }

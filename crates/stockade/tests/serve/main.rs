@@ -5,6 +5,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod admin;
 mod api_keys;
 mod audited;
 mod bindings;

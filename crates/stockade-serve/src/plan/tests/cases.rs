@@ -217,6 +217,7 @@ pub(super) fn cases() -> Vec<Case> {
     let mtls = || json!({"enable_mtls": true, "client_ca_path": "a.pem", "cert_path": "a.pem", "key_path": "a.key"});
     let of_mtls = |path, value| change_single(path, value).with("network.tls", mtls());
     let client = || json!({"mode": "required", "ca": "a.pem"});
+    let of_admin = |path, value| change(path, value).with("admin", json!({}));
     let of_audit = |path, value| change(path, value).with("audit.folder", json!("./audit"));
     let of_usage = |path, value| change(path, value).with("usage.path", json!("./usage.db"));
     let of_auth = |path, value| change(path, value).with("instances.web.auth", json!({}));
@@ -228,6 +229,10 @@ pub(super) fn cases() -> Vec<Case> {
         change_single("network.urls", json!(["b.example"])),
         change("https_redirect", json!(444)),
         change("trusted_proxies", json!(["10.0.0.0/9"])),
+        change("admin", json!(true)),
+        of_admin("admin.listen", json!("127.0.0.1:9902")),
+        of_admin("admin.tls", json!({"cert_path": "a.pem", "key_path": "a.key"})),
+        of_admin("admin.hosts", json!(["admin.example"])),
         change("metrics", json!(false)),
         change("metrics.listen", json!("127.0.0.1:9901")),
         change("metrics.path", json!("/numbers")),

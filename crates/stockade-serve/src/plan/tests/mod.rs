@@ -47,10 +47,10 @@ fn read(folder: &Path, text: &Value) -> Config {
 }
 
 /// What is used where it stands in the configuration: in which file, by which words.
-const USED: [(&str, &str); 22] = [
+const USED: [(&str, &str); 24] = [
     (
         include_str!("../../server/run.rs"),
-        "Control::listen(&loaded.config.control, keys)",
+        "Control::listen(&loaded.config.control, admin::router(&server.admin))",
     ),
     (include_str!("../../server/run.rs"), "config.drain_timeout"),
     (include_str!("../../server/run.rs"), "config.watch"),
@@ -73,6 +73,14 @@ const USED: [(&str, &str); 22] = [
     (
         include_str!("../../subsystem/metrics_listener.rs"),
         "StatusListener::start(metrics.listen, metrics.path.clone()",
+    ),
+    (
+        include_str!("../../subsystem/admin_listener.rs"),
+        "address: Address::Tcp(settings.listen)",
+    ),
+    (
+        include_str!("../../admin/entrance.rs"),
+        "check_host(request.uri(), &settings.hosts)",
     ),
     (
         include_str!("../../subsystem/logging.rs"),
@@ -173,6 +181,9 @@ fn made(config: &Config) -> String {
         &config.api_keys,
         &config.metrics,
     ));
+    let admin = config.admin.as_ref();
+    add(&admin.map(|admin| (admin.listen, &admin.hosts)));
+    add(&admin.and_then(|admin| Some(super::tls::admin_rule(admin.tls.as_ref()?))));
     for site in config.instances.values() {
         let mut route = stockade_gateway::Route::new(
             &site.name,

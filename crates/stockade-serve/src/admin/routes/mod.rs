@@ -1,0 +1,12 @@
+//! The routes: a file for each resource.
+//!
+//! A handler is an `async fn` with `#[utoipa::path]`, whose documentation comment is the text of the OpenAPI document. It
+//! takes `State<Arc<Admin>>` and the extractors of `super::extract`, and returns `Result<Json<…>, ApiError>`. What it
+//! returns derives `Serialize` and `ToSchema`. `../router.rs` adds it to the router.
+
+pub(crate) mod audit;
+pub(crate) mod instances;
+pub(crate) mod keys;
+pub(crate) mod openapi;
+pub(crate) mod reload;
+pub(crate) mod status;
