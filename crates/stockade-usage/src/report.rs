@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::calendar::Day;
 use crate::counts::Counts;
-use crate::store::{Caller, Row};
+use crate::store::{Caller, Query, Row, Store, StoreError};
 
 /// What rows are grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,25 +82,47 @@ pub struct Report {
 }
 
 impl Report {
-    /// Groups rows.
+    /// Without rows.
     #[must_use]
-    pub fn new(rows: &[Row], by: &[By]) -> Self {
-        let (mut groups, mut total) = (BTreeMap::<Group, Counts>::new(), Counts::default());
-        for row in rows {
-            let group = Group {
-                day: by.contains(&By::Day).then_some(row.day),
-                instance: by
-                    .contains(&By::Instance)
-                    .then(|| Arc::clone(&row.instance)),
-                caller: by.contains(&By::Key).then_some(row.caller),
-            };
-            groups.entry(group).or_default().add(&row.counts);
-            total.add(&row.counts);
-        }
+    pub fn new(by: &[By]) -> Self {
         let mut by = by.to_vec();
         by.sort_unstable();
         by.dedup();
-        Self { by, groups, total }
+        Self {
+            by,
+            groups: BTreeMap::new(),
+            total: Counts::default(),
+        }
+    }
+
+    /// Adds a row to its group.
+    pub fn add(&mut self, row: &Row) {
+        let by = |by| self.by.contains(&by);
+        let group = Group {
+            day: by(By::Day).then_some(row.day),
+            instance: by(By::Instance).then(|| Arc::clone(&row.instance)),
+            caller: by(By::Key).then_some(row.caller),
+        };
+        self.groups.entry(group).or_default().add(&row.counts);
+        self.total.add(&row.counts);
+    }
+
+    /// Groups the rows of a file that match; `None` if there are more than `most` groups.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read(
+        store: &Store,
+        query: &Query,
+        by: &[By],
+        most: usize,
+    ) -> Result<Option<Self>, StoreError> {
+        let mut report = Self::new(by);
+        store.each(query, |row| {
+            report.add(&row);
+            report.groups.len() <= most
+        })?;
+        Ok(Some(report).filter(|report| report.groups.len() <= most))
     }
 
     /// The report as a JSON object: `rows`, each with what it is grouped by and its counts, and `total`.
@@ -208,7 +230,8 @@ mod tests {
             (&[], vec![7]),
             (&By::ALL, vec![1, 2, 4]),
         ] {
-            let report = Report::new(&rows(), by);
+            let mut report = Report::new(by);
+            rows().iter().for_each(|row| report.add(row));
             let found: Vec<u64> = report
                 .groups
                 .values()
@@ -220,8 +243,32 @@ mod tests {
     }
 
     #[test]
+    fn report_with_too_many_groups_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("usage.db");
+        let ledger = crate::Ledger::open(crate::LedgerOptions {
+            path: path.clone(),
+            interval: std::time::Duration::from_secs(3600),
+            keep_days: None,
+            keys: 10,
+            key_totals: false,
+        });
+        let ledger = ledger.unwrap();
+        for key in 1..4 {
+            ledger.add(&"a".into(), Some(key), &rows()[0].counts);
+        }
+        ledger.flush().unwrap();
+        let store = Store::open_to_read(&path).unwrap();
+        let read = |by: &[By], most| Report::read(&store, &Query::default(), by, most).unwrap();
+        assert!(read(&[By::Key], 2).is_none());
+        assert_eq!(read(&[By::Key], 3).unwrap().total.requests, 3);
+        assert_eq!(read(&[By::Instance], 1).unwrap().groups.len(), 1);
+    }
+
+    #[test]
     fn report_is_json_and_csv() {
-        let report = Report::new(&rows(), &[By::Key]);
+        let mut report = Report::new(&[By::Key]);
+        rows().iter().for_each(|row| report.add(row));
         let json = report.to_json();
         assert_eq!(json["rows"][0]["api_key"], Value::Null);
         assert!(

@@ -369,10 +369,24 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn rows(&self, query: &Query) -> Result<Vec<Row>, StoreError> {
-        self.read(query).map_err(|error| failure(&self.path, error))
+        let mut rows = Vec::new();
+        self.each(query, |row| {
+            rows.push(row);
+            true
+        })?;
+        Ok(rows)
     }
 
-    fn read(&self, query: &Query) -> rusqlite::Result<Vec<Row>> {
+    /// Gives the rows that match to `take`, in the order of [`Store::rows`], until it returns `false`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn each(&self, query: &Query, take: impl FnMut(Row) -> bool) -> Result<(), StoreError> {
+        self.read(query, take)
+            .map_err(|error| failure(&self.path, error))
+    }
+
+    fn read(&self, query: &Query, mut take: impl FnMut(Row) -> bool) -> rusqlite::Result<()> {
         let columns = Counts::NAMES.join(", ");
         let sql = format!(
             "SELECT day, instance, key, {columns} FROM usage
@@ -387,22 +401,24 @@ impl Store {
             query.instance,
             query.caller.map(Caller::text),
         ])?;
-        let mut found = Vec::new();
         while let Some(row) = rows.next()? {
             let mut values = [0; Counts::NAMES.len()];
             for (at, value) in values.iter_mut().enumerate() {
                 *value = u64::try_from(row.get::<_, i64>(3 + at)?).unwrap_or(0);
             }
             let (instance, key): (String, String) = (row.get(1)?, row.get(2)?);
-            found.push(Row {
+            let row = Row {
                 day: Day::of_number(row.get(0)?),
                 instance: instance.into(),
                 // A text of a newer program counts with the others.
                 caller: Caller::parse(&key).unwrap_or(Caller::Others),
                 counts: Counts::of_values(values),
-            });
+            };
+            if !take(row) {
+                break;
+            }
         }
-        Ok(found)
+        Ok(())
     }
 }
 

@@ -32,6 +32,7 @@ fn described() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(routes::instances::show))
         .routes(routes!(routes::keys::refresh))
         .routes(routes!(routes::audit::search))
+        .routes(routes!(routes::usage::show))
 }
 
 /// The OpenAPI document of all routes.

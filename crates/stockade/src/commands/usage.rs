@@ -103,13 +103,17 @@ pub(crate) fn usage(args: &UsageArgs) -> Result<i32, Refusal> {
         since: args.since,
         until: args.until,
     };
-    let rows = store.rows(&query).map_err(failed)?;
     let by: Vec<By> = if args.by.is_empty() {
         By::ALL.to_vec()
     } else {
         args.by.iter().copied().map(By::from).collect()
     };
-    let report = Report::new(&rows, &by);
+    let mut report = Report::new(&by);
+    let read = store.each(&query, |row| {
+        report.add(&row);
+        true
+    });
+    read.map_err(failed)?;
     if args.json {
         output::value(&report.to_json().to_string())?;
     } else if args.csv {
@@ -291,7 +295,10 @@ mod tests {
                 ..Counts::default()
             },
         };
-        let report = Report::new(&[row(None, 12, 0), row(Some(7), 3, 1)], &By::ALL);
+        let mut report = Report::new(&By::ALL);
+        for row in [row(None, 12, 0), row(Some(7), 3, 1)] {
+            report.add(&row);
+        }
         let text = table(&report);
         let lines: Vec<&str> = text.lines().collect();
         assert!(

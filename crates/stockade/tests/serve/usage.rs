@@ -4,8 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use http::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use stockade_serve::{AdminClient, AskError};
 
 use crate::client::{get, run, send};
 use crate::server::{PATIENCE, PLAIN, Server, stockade};
@@ -239,6 +241,30 @@ fn usage_of_instances_and_keys_adds_up_to_what_metrics_say() {
             format!("stockade_usage_requests_total{{instance=\"keyed\",api_key=\"{bob}\"}}");
         assert_eq!(server.metric(&series).await, 5.0);
         assert_eq!(server.metric("stockade_usage_writable").await, 1.0);
+    });
+
+    // The admin API has the server write first, so it knows the request that was just answered.
+    run(async {
+        let client = AdminClient::at_socket(&server.path("stockade.sock"));
+        let get = async |query: &str| client.json::<Value>(Method::GET, query, None).await;
+        assert_eq!(ask(&server, "open.example", "/", None).await, 200);
+        let report = get("/v1/usage?by=instance&instance=open").await.unwrap();
+        assert_eq!(number(&report["total"], "requests"), 5.0);
+        let of_key = get(&format!("/v1/usage?key={ada}&by=day,key"))
+            .await
+            .unwrap();
+        assert_eq!(of_key["rows"][0]["api_key"], ada);
+        assert_eq!(number(&of_key["total"], "requests"), 4.0);
+        let csv = client.send(Method::GET, "/v1/usage?format=csv", None).await;
+        let csv = csv.unwrap().chunk().await.unwrap().unwrap();
+        assert!(csv.starts_with(b"day,instance,api_key,requests,"));
+        for query in ["by=hour", "since=yesterday", "key=x", "other=1"] {
+            let refused = get(&format!("/v1/usage?{query}")).await;
+            assert!(
+                matches!(refused, Err(AskError::Refused { status, .. }) if status == 400),
+                "{query}"
+            );
+        }
     });
 
     // For people, and for spreadsheets.

@@ -10,3 +10,4 @@ pub(crate) mod keys;
 pub(crate) mod openapi;
 pub(crate) mod reload;
 pub(crate) mod status;
+pub(crate) mod usage;
