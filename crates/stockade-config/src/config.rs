@@ -161,16 +161,29 @@ impl Config {
         Self::read_text(text, name, base, false)
     }
 
+    /// Reads and checks text that is to become the file at `path`, as [`Config::load`] would.
+    ///
+    /// # Errors
+    /// Names everything that is wrong with it in one go, warnings among it.
+    pub fn load_text(path: &Path, text: &str) -> Result<Loaded, Diagnostics> {
+        Self::of_file(path, text, true)
+    }
+
     fn open(path: &Path, look: bool) -> Result<Loaded, Diagnostics> {
-        let name = path.display().to_string();
         let text = files::text(path).map_err(|why| {
+            let name = path.display().to_string();
             let source = Source::new(&name, "");
             source.error(Span::default(), "", why);
             Diagnostics::new(source.finish().0, 0)
         })?;
+        Self::of_file(path, &text, look)
+    }
+
+    fn of_file(path: &Path, text: &str, look: bool) -> Result<Loaded, Diagnostics> {
+        let name = path.display().to_string();
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let base = absolute.parent().unwrap_or(Path::new("/"));
-        let mut loaded = Self::read_text(&text, &name, base, look)?;
+        let mut loaded = Self::read_text(text, &name, base, look)?;
         loaded.sources.insert(0, absolute);
         Ok(loaded)
     }

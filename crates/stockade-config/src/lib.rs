@@ -34,6 +34,7 @@ mod observe;
 mod program;
 mod proxy;
 mod reader;
+mod redact;
 #[cfg(test)]
 mod reference;
 mod schema;
@@ -70,6 +71,7 @@ pub use observe::{
 };
 pub use program::{parse_data_guard, parse_grants};
 pub use proxy::{ProxyScheme, ProxyUrl};
+pub use redact::redact;
 pub use schema::schema;
 pub use secret::{SecretRef, SecretSource, SecretText};
 pub use sockets::{ConnectRule, Protocol, Sockets, TlsUse};

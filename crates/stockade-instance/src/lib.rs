@@ -34,7 +34,7 @@ mod wire;
 
 pub use error::{FetchError, Refusal};
 pub use granted::{GrantedGuest, GrantedServices, Takes};
-pub use instance::Instance;
+pub use instance::{Instance, MirrorError};
 pub use limits::InstanceLimits;
 pub use mirror::Used;
 pub use observer::{CronOutcome, MirrorEnd, MirrorEndReason, Observer, ScaleCause, Unobserved};

@@ -69,6 +69,10 @@ pub enum MirrorEndReason {
     Served,
     /// Fewer mirrors are wanted.
     ScaledDown,
+    /// The operator had it replaced.
+    Restarted,
+    /// The operator ended it.
+    Killed,
     /// It was not ready in time, or its code failed.
     NotReady,
     /// The instance ended.
@@ -130,6 +134,8 @@ pub enum ScaleCause {
     Cpu,
     /// No requests.
     Idle,
+    /// The operator started or drained a mirror.
+    Operator,
 }
 
 impl ScaleCause {

@@ -15,6 +15,7 @@ mod admin;
 mod brokers;
 mod capabilities;
 mod check;
+mod config_file;
 mod control;
 mod directory;
 mod error;

@@ -26,9 +26,10 @@ mod router;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod time;
 
 pub(crate) use api::Admin;
 pub use client::{AdminClient, AdminResponse, AskError};
-pub(crate) use command::{Command, Commands};
+pub(crate) use command::{Command, Commands, Configure, ConfigureError, Configured};
 pub(crate) use entrance::{AdminTarget, answer_local};
 pub(crate) use router::router;

@@ -24,7 +24,7 @@ pub(crate) async fn recorded(
     ) {
         return Ok(next.run(request).await);
     }
-    // Whoever is not let in was answered before the router.
+    // Clients that are not let in were answered before the router.
     let caller = request.extensions().get::<Caller>().cloned();
     let caller = caller.ok_or_else(|| ApiError::internal(&"a request without a caller"))?;
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());

@@ -22,8 +22,11 @@ use super::health::Health;
 use super::moment::Moment;
 use super::watch::Watch;
 use super::{ServeOptions, Server, announce};
-use crate::admin::{self, Admin, AdminTarget, Command, Commands};
+use crate::admin::{
+    self, Admin, AdminTarget, Command, Commands, Configure, ConfigureError, Configured,
+};
 use crate::brokers::Brokers;
+use crate::config_file::{ConfigFile, version_of};
 use crate::control::Control;
 use crate::directory::Directory;
 use crate::error::ServeError;
@@ -324,7 +327,19 @@ impl Server {
     /// Reads the configuration again and takes it into use, or says why not.
     async fn reload(&mut self, cause: &str, watch: &mut Watch) -> Result<String, String> {
         let began = Instant::now();
-        let outcome = match load(&self.options.config).await {
+        let loaded = load(&self.options.config).await;
+        self.take(cause, began, loaded, watch).await
+    }
+
+    /// Takes a configuration that was read into use, or says why not.
+    async fn take(
+        &mut self,
+        cause: &str,
+        began: Instant,
+        loaded: Result<Loaded, ServeError>,
+        watch: &mut Watch,
+    ) -> Result<String, String> {
+        let outcome = match loaded {
             Ok(loaded) => {
                 let sources = loaded.sources.clone();
                 let applied = self.apply(loaded).await;
@@ -368,6 +383,62 @@ impl Server {
         outcome
     }
 
+    /// Puts a text into the configuration's place and takes it into use. Where that fails, both stay as they were.
+    async fn configure(
+        &mut self,
+        request: Configure,
+        watch: &mut Watch,
+    ) -> Result<Configured, ConfigureError> {
+        let began = Instant::now();
+        let file = ConfigFile::new(&self.options.config);
+        // Everything of the disk that can fail, before anything changes.
+        let (staged, old) = blocking({
+            let (file, text) = (file.clone(), request.text.clone());
+            move || {
+                let old = file.read()?;
+                file.keep(&old)?;
+                Ok((file.stage(&text)?, old))
+            }
+        })
+        .await
+        .map_err(ConfigureError::File)?;
+        let version = version_of(&old);
+        if request.expected.is_some_and(|expected| expected != version) {
+            return Err(ConfigureError::OtherVersion(version));
+        }
+
+        // The text is in use before it is the file: after a crash in between, the file is what was in use before.
+        let before = self.running.load_full();
+        let loaded = load_text(&self.options.config, request.text.clone()).await;
+        let outcome = self.take("admin API", began, loaded, watch).await;
+        let now = self.running.load_full();
+        let is_same = match (&before, &now) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            _ => false,
+        };
+        if is_same {
+            let (Ok(why) | Err(why)) = outcome;
+            return Err(ConfigureError::Refused(why));
+        }
+        let committing = blocking({
+            let text = request.text.clone();
+            move || {
+                staged.commit()?;
+                file.keep(&text)
+            }
+        });
+        if let Err(error) = committing.await {
+            let loaded = load(&self.options.config).await;
+            let _ = self.take("admin API", Instant::now(), loaded, watch).await;
+            return Err(ConfigureError::File(error));
+        }
+        let (Ok(message) | Err(message)) = outcome;
+        Ok(Configured {
+            version: version_of(&request.text),
+            message,
+        })
+    }
+
     /// Waits until somebody wants something.
     async fn wanted(&self, hangup: &mut Signal, asked: &mut Commands, watch: &mut Watch) -> Wanted {
         let running = self.running.load_full();
@@ -391,6 +462,9 @@ impl Server {
             // The client that asked may have gone.
             Wanted::Command(Command::Reload(answer)) => {
                 let _ = answer.send(self.reload("command", watch).await);
+            }
+            Wanted::Command(Command::Configure(request, answer)) => {
+                let _ = answer.send(self.configure(request, watch).await);
             }
         }
     }
@@ -460,6 +534,27 @@ async fn load(path: &Path) -> Result<Loaded, ServeError> {
         source: std::io::Error::other(error),
     })?;
     loaded.map_err(ServeError::Config)
+}
+
+/// Checks a text that is to become the configuration.
+async fn load_text(path: &Path, text: String) -> Result<Loaded, ServeError> {
+    let path = path.to_owned();
+    let loading = tokio::task::spawn_blocking(move || Config::load_text(&path, &text));
+    let loaded = loading.await.map_err(|error| ServeError::System {
+        what: "checking the configuration",
+        source: std::io::Error::other(error),
+    })?;
+    loaded.map_err(ServeError::Config)
+}
+
+/// Does what may wait for the disk.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    let working = tokio::task::spawn_blocking(work);
+    working
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 
 /// Reads the code of all sites that have some.

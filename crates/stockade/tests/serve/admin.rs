@@ -151,7 +151,7 @@ fn listener_lets_in_keys_with_the_scope_admin_only() {
         // What is not there is not shown to strangers either.
         assert_eq!(ask(&server, "GET", "/v1/none", &[]).await.status, 401);
         let bearer = format!("Bearer {admin}");
-        let there = |path| ask(&server, "GET", path, &[("authorization", &bearer)]);
+        let there = async |path| ask(&server, "GET", path, &[("authorization", &bearer)]).await;
         let none = there("/v1/none").await;
         assert_eq!((none.status, &none.json()["status"]), (404, &json!(404)));
         let method = ask(
@@ -279,7 +279,7 @@ fn clients_that_stall_take_no_place_of_the_sites() {
                 .unwrap();
             stalled.push(stream);
         }
-        // One address may have so many connections: the next one is closed.
+        // That is the most connections of one address: the next one is closed.
         let mut next = tokio::net::TcpStream::connect(address(&server))
             .await
             .unwrap();
@@ -295,5 +295,199 @@ fn clients_that_stall_take_no_place_of_the_sites() {
             let _ = stream.read_to_end(&mut text).await;
             assert!(!text.starts_with(b"HTTP/1.1 200"));
         }
+    });
+}
+
+/// A client on the control socket, and the status of what it asked.
+async fn call(server: &Server, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+    let client = AdminClient::at_socket(&server.path("stockade.sock"));
+    match client.json::<Value>(method, path, body.as_ref()).await {
+        Ok(value) => (200, value),
+        Err(AskError::Refused { status, detail }) => (status.as_u16(), json!(detail)),
+        Err(error) => panic!("{path}: {error}"),
+    }
+}
+
+#[test]
+fn mirrors_are_started_drained_restarted_and_killed() {
+    let server = start("");
+    run(async {
+        let numbers = async || {
+            let (_, site) = call(&server, Method::GET, "/v1/instances/site", None).await;
+            let mirrors = site["mirrors"].as_array().unwrap().clone();
+            let ready = mirrors.iter().filter(|mirror| mirror["state"] == "ready");
+            let mut numbers: Vec<u64> = ready
+                .map(|mirror| mirror["mirror"].as_u64().unwrap())
+                .collect();
+            numbers.sort_unstable();
+            numbers
+        };
+        let until = async |expected: &[u64]| {
+            while numbers().await != expected {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let post = async |path: &str| call(&server, Method::POST, path, None).await;
+        until(&[0]).await;
+        let started = post("/v1/instances/site/mirrors").await;
+        assert_eq!(started, (200, json!({ "mirrors_wanted": 2 })));
+        until(&[0, 1]).await;
+        post("/v1/instances/site/mirrors/0/restart").await;
+        until(&[1, 2]).await;
+        post("/v1/instances/site/mirrors/1/kill").await;
+        until(&[2, 3]).await;
+        let drained = post("/v1/instances/site/mirrors/2/drain").await;
+        assert_eq!(drained, (200, json!({ "mirrors_wanted": 1 })));
+        until(&[3]).await;
+        assert_eq!(
+            send(server.address(), get("any.example", "/")).await.text(),
+            "here"
+        );
+        assert_eq!(post("/v1/instances/site/mirrors/77/kill").await.0, 404);
+        assert_eq!(post("/v1/instances/site/mirrors/-1/kill").await.0, 400);
+        let (_, routes) = call(&server, Method::GET, "/v1/routes", None).await;
+        assert_eq!(routes["routes"][0]["pattern"], "/*");
+        assert_eq!(routes["routes"][0]["instance"], "site");
+    });
+}
+
+#[test]
+fn configuration_is_replaced_by_version_and_rolled_back() {
+    let server = start("watch: false\n");
+    run(async {
+        let (_, before) = call(&server, Method::GET, "/v1/config", None).await;
+        let old = std::fs::read_to_string(server.path("stockade.yaml")).unwrap();
+        assert_eq!(before["text"], old);
+        let next = old.replace("code: ./a.js", "code: ./a.js, env: {TOKEN: hunter2}");
+        let text = |text: &str| Some(json!({ "text": text }));
+
+        // Nothing changes by checks.
+        let (_, valid) = call(&server, Method::POST, "/v1/config/validate", text(&next)).await;
+        assert_eq!(valid["valid"], true);
+        let wrong = old.replace("code:", "cod:");
+        let (_, invalid) = call(&server, Method::POST, "/v1/config/validate", text(&wrong)).await;
+        assert_eq!(invalid["valid"], false);
+        assert!(
+            invalid["diagnostics"][0]["line"].as_u64().unwrap() > 1,
+            "{invalid}"
+        );
+        let (_, diff) = call(&server, Method::POST, "/v1/config/diff", text(&next)).await;
+        assert_eq!(
+            (&diff["changed"], &diff["settings"]),
+            (&json!(["site"]), &json!([]))
+        );
+
+        // A version is needed, and the right one.
+        let bearer = format!("Bearer {}", key(&server, "admin"));
+        let put = async |text: &str, version: Option<&str>| {
+            let body = json!({ "text": text }).to_string();
+            let mut request = with_body("PUT", "localhost", "/v1/config", body);
+            let headers = request.headers_mut();
+            headers.insert("authorization", bearer.parse().unwrap());
+            headers.insert("content-type", "application/json".parse().unwrap());
+            if let Some(version) = version {
+                headers.insert("if-match", format!("\"{version}\"").parse().unwrap());
+            }
+            send(address(&server), request).await
+        };
+        let version = before["version"].as_str().unwrap();
+        assert_eq!(put(&next, None).await.status, 428);
+        assert_eq!(put(&next, Some("0000000000000000")).await.status, 412);
+        assert_eq!(put(&wrong, Some(version)).await.status, 422);
+        // What cannot start is refused, too, and the file stays.
+        std::fs::write(server.path("broken.js"), "throw new Error('no');").unwrap();
+        let broken = old.replace("./a.js", "./broken.js");
+        assert_eq!(put(&broken, Some(version)).await.status, 422);
+        let file = || std::fs::read_to_string(server.path("stockade.yaml")).unwrap();
+        assert_eq!(file(), old);
+        let applied = put(&next, Some(version)).await;
+        assert_eq!((applied.status, file()), (200, next.clone()));
+        assert_eq!(put(&next, Some(version)).await.status, 412);
+
+        // Values of env are not shown, and cannot be lost by writing what was shown.
+        let (_, shown) = call(&server, Method::GET, "/v1/config", None).await;
+        let shown = shown["text"].as_str().unwrap();
+        assert!(
+            !shown.contains("hunter2") && shown.contains("TOKEN: \"[redacted]\""),
+            "{shown}"
+        );
+        let version = applied.json()["version"].as_str().unwrap().to_owned();
+        assert_eq!(put(shown, Some(&version)).await.status, 422);
+
+        // Back to the version before.
+        let (_, history) = call(&server, Method::GET, "/v1/config/history", None).await;
+        let versions = history["versions"].as_array().unwrap();
+        assert_eq!(versions.len(), 2, "{history}");
+        let first = json!({ "version": versions[0]["version"] });
+        let (status, _) = call(&server, Method::POST, "/v1/config/rollback", Some(first)).await;
+        assert_eq!((status, file()), (200, old));
+        let none = Some(json!({ "version": "../../../etc/passwd" }));
+        assert_eq!(
+            call(&server, Method::POST, "/v1/config/rollback", none)
+                .await
+                .0,
+            404
+        );
+    });
+}
+
+#[test]
+fn keys_are_made_rotated_and_revoked() {
+    let server = start("");
+    run(async {
+        let request =
+            json!({ "name": "ops", "scopes": ["admin"], "owner": "me", "metadata": { "a": 1 } });
+        let (_, made) = call(&server, Method::POST, "/v1/keys", Some(request)).await;
+        let (text, id) = (
+            made["text"].as_str().unwrap(),
+            made["key"]["id"].as_str().unwrap(),
+        );
+        let opens = async |key: &str| {
+            let bearer = format!("Bearer {key}");
+            ask(&server, "GET", "/v1/status", &[("authorization", &bearer)])
+                .await
+                .status
+        };
+        assert_eq!(opens(text).await, 200);
+        let path = format!("/v1/keys/{id}");
+        let (_, shown) = call(&server, Method::GET, &path, None).await;
+        assert_eq!(
+            (&shown["status"], &shown["owner"]),
+            (&json!("active"), &json!("me"))
+        );
+        assert!(!shown.to_string().contains(text));
+        let rotate = format!("{path}/rotate");
+        let now = Some(json!({ "overlap_seconds": 0 }));
+        let (_, rotated) = call(&server, Method::POST, &rotate, now).await;
+        let next = rotated["text"].as_str().unwrap();
+        assert_eq!((opens(text).await, opens(next).await), (401, 200));
+        let (_, listed) = call(&server, Method::GET, "/v1/keys?owner=me", None).await;
+        assert_eq!(listed["keys"].as_array().unwrap().len(), 1);
+        call(&server, Method::POST, &format!("{path}/revoke"), None).await;
+        assert_eq!(opens(next).await, 401);
+        let again = call(&server, Method::POST, &rotate, Some(json!({}))).await;
+        assert_eq!(again.0, 409);
+        for (body, status) in [
+            (json!({ "name": "a", "scopes": ["No"] }), 422),
+            (json!({ "name": "" }), 422),
+            (json!({ "name": "a", "expires": "soon" }), 422),
+            (json!({ "name": "a", "more": 1 }), 422),
+            (json!([]), 422),
+        ] {
+            let refused = call(&server, Method::POST, "/v1/keys", Some(body.clone())).await;
+            assert_eq!(refused.0, status, "{body}");
+        }
+        assert_eq!(
+            call(&server, Method::GET, "/v1/keys/key_none", None)
+                .await
+                .0,
+            404
+        );
+        // Keys are in no record of the audit log.
+        let log = call(&server, Method::GET, "/v1/audit?limit=1000", None)
+            .await
+            .1
+            .to_string();
+        assert!(log.contains("/rotate") && !log.contains(text) && !log.contains(next));
     });
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use http::Method;
 use rustix::process::Signal;
 use tokio_tungstenite::tungstenite::Message;
 

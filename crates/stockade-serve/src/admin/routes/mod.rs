@@ -5,9 +5,12 @@
 //! returns derives `Serialize` and `ToSchema`. `../router.rs` adds it to the router.
 
 pub(crate) mod audit;
+pub(crate) mod config;
 pub(crate) mod instances;
 pub(crate) mod keys;
+pub(crate) mod mirrors;
 pub(crate) mod openapi;
 pub(crate) mod reload;
+pub(crate) mod routes;
 pub(crate) mod status;
 pub(crate) mod usage;
