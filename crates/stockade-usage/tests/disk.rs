@@ -1,7 +1,5 @@
 //! A disk without room.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
