@@ -37,7 +37,7 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Requests of clients that were answered, also those that the gateway refused.
+    /// Requests of clients that reached the instance and were answered.
     requests,
     /// Requests that were answered with a status of 500 or more, or not completely.
     errors,

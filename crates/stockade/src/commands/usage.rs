@@ -235,15 +235,12 @@ fn seconds(nanoseconds: u64) -> String {
     format!("{:.3} s", nanoseconds as f64 / 1e9)
 }
 
-/// Bytes times seconds, as gibibytes times hours.
+/// Bytes times seconds.
 fn memory(byte_seconds: u64) -> String {
-    format!(
-        "{:.4} GB·h",
-        byte_seconds as f64 / f64::from(1 << 30) / 3600.0
-    )
+    bytes(byte_seconds) + "·s"
 }
 
-/// Bytes with three digits at least and a unit, by powers of 1024.
+/// Bytes with a unit, by powers of 1024.
 fn bytes(bytes: u64) -> String {
     let (mut value, mut units) = (
         bytes as f64,
@@ -280,7 +277,7 @@ mod tests {
             assert_eq!(bytes(number), text);
         }
         assert_eq!(seconds(1_234_567_890), "1.235 s");
-        assert_eq!(memory(3600 << 30), "1.0000 GB·h");
+        assert_eq!(memory(3600 << 20), "3.5 GB·s");
     }
 
     #[test]
