@@ -35,7 +35,7 @@ struct Header {
 /// Why a receipt is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReceiptError {
-    /// It is no receipt at all.
+    /// It is not a receipt.
     #[error("it is not a signed receipt: {0}")]
     Form(&'static str),
     /// Another key signed it.
