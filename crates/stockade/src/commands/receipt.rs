@@ -34,7 +34,7 @@ Examples:
   stockade verify run.receipt                     by ./receipt.pub
   stockade verify run.receipt --key ops.pub       by a public key that was kept elsewhere
   stockade verify run.receipt --json | jq .usage
-  stockade exec tool.ts --receipt /dev/stdout | stockade verify -
+  stockade verify - < run.receipt
 
 The public key is a file with 64 hexadecimal digits, a JSON Web Key, or PEM.
 
