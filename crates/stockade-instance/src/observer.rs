@@ -18,6 +18,10 @@ pub trait Observer: Send + Sync + 'static {
     fn uncaught(&self, _mirror: u32, _error: &GuestError) {}
     /// A request got no response of the guest. `request_id` is empty where no client asked.
     fn failed(&self, _mirror: Option<u32>, _request_id: &str, _error: &FetchError) {}
+    /// Whether what mirrors use is to be divided among the API keys of requests that begin now.
+    fn divides_use(&self) -> bool {
+        false
+    }
     /// What a mirror has used since the last time for clients with the API key of this number, or for none. Comes about
     /// once in a second and when the mirror is gone, and adds up to all that the mirror uses.
     fn used(&self, _key: Option<u64>, _used: &Used) {}

@@ -21,6 +21,10 @@ type Key = Option<u64>;
 struct Sums(Mutex<HashMap<Key, (Duration, u64)>>);
 
 impl Observer for Sums {
+    fn divides_use(&self) -> bool {
+        true
+    }
+
     fn used(&self, key: Key, used: &Used) {
         let mut sums = self.0.lock();
         let sum = sums.entry(key).or_default();

@@ -186,6 +186,10 @@ impl Observer for SiteObserver {
         }
     }
 
+    fn divides_use(&self) -> bool {
+        self.logs.usage.is_open()
+    }
+
     fn used(&self, key: Option<u64>, used: &Used) {
         self.logs.usage.add(&self.name, key, &of_mirror(used));
     }

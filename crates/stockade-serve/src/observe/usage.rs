@@ -30,6 +30,11 @@ impl UsageRecorder {
         self.open.load_full()
     }
 
+    /// Whether a ledger is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load().is_some()
+    }
+
     /// Goes on with another ledger. Returns the last one, whose end waits for the disk.
     pub(crate) fn replace(&self, next: Option<Arc<Ledger>>) -> Option<Arc<Ledger>> {
         self.open.swap(next)

@@ -14,7 +14,7 @@ use crate::server::{PATIENCE, PLAIN, Server, stockade};
 
 /// Burns CPU, keeps state, answers later, or works on after its answer, as the path says.
 const CODE: &str = "
-  // An amount of work, and not of time: the machine may be busy. A unit is about a millisecond.
+  // An amount of work, and not of time: the machine may be busy. A unit is a few milliseconds.
   function burn(units) {
     let x = 0;
     for (let i = 0; i < units * 1e6; i++) x = (x * 31 + i) | 0;
