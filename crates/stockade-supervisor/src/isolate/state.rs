@@ -34,7 +34,7 @@ pub(crate) struct IsolateState {
     memory: AtomicU64,
     /// The most of that, or of what the kernel counted for its worker.
     peak: AtomicU64,
-    /// Nanoseconds of CPU time that are known to be used, where the isolate is in another process.
+    /// Nanoseconds of CPU time that are known to be used.
     cpu: AtomicU64,
     interrupt: Mutex<Option<Arc<dyn InterruptHandle>>>,
 }
@@ -84,7 +84,7 @@ impl IsolateState {
         self.peak.load(Ordering::Relaxed)
     }
 
-    /// Notes how much CPU time an isolate in another process has used over its life.
+    /// Notes how much CPU time the isolate has used over its life.
     pub(crate) fn note_cpu(&self, cpu: Duration) {
         let cpu = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
         self.cpu.fetch_max(cpu, Ordering::Relaxed);
@@ -95,8 +95,9 @@ impl IsolateState {
         if let Some(cpu) = self.interrupt_handle().and_then(|handle| handle.cpu()) {
             self.note_cpu(cpu);
         }
-        let here = self.activity.cpu().0 + self.activity.helper_cpu();
-        Duration::from_nanos(self.cpu.load(Ordering::Relaxed)).max(here)
+        // A clock that is read while an activation ends may be a little ahead of what the activation counts as.
+        self.note_cpu(self.activity.cpu().0 + self.activity.helper_cpu());
+        Duration::from_nanos(self.cpu.load(Ordering::Relaxed))
     }
 
     /// What it has used, as far as that is known in this process.
