@@ -22,7 +22,9 @@ for helper in "$root"/helpers/*/; do
       cargo test --release --quiet "${manifest[@]}"
       ;;
     tidy)
-      cargo clean --release "${manifest[@]}" -p "$name" -p stockade-jail
+      own=(-p "$name")
+      ! grep -q '^name = "stockade-jail"' "$helper/Cargo.lock" || own+=(-p stockade-jail)
+      cargo clean --release "${manifest[@]}" "${own[@]}"
       continue
       ;;
     *) echo "build-helpers: unknown command '$1'" >&2; exit 2 ;;

@@ -29,6 +29,7 @@ EDGES = {
     "stockade-state": {"stockade-limits"},
     "stockade-audit": set(),
     "stockade-auth": {"stockade-limits"},
+    "stockade-usage": {"stockade-audit", "stockade-auth"},
     "stockade-http": set(),
     "stockade-wireguard": set(),
     "stockade-broker": {"stockade-http", "stockade-limits", "stockade-wireguard"},
@@ -39,25 +40,30 @@ EDGES = {
         "stockade-broker", "stockade-capability", "stockade-config", "stockade-door", "stockade-http", "stockade-jail",
         "stockade-limits", "stockade-protocol", "stockade-sqlite", "stockade-state", "stockade-wireguard",
     },
-    "stockade-instance": {"stockade-capability", "stockade-http", "stockade-limits", "stockade-protocol", "stockade-supervisor"},
+    "stockade-instance": {
+        "stockade-capability", "stockade-http", "stockade-limits", "stockade-protocol", "stockade-supervisor", "stockade-trace",
+    },
     "stockade-watch": set(),
+    "stockade-trace": set(),
     "stockade-tls": {"stockade-http", "stockade-watch"},
-    "stockade-gateway": {"stockade-auth", "stockade-http", "stockade-limits", "stockade-tls"},
+    "stockade-gateway": {"stockade-auth", "stockade-http", "stockade-limits", "stockade-tls", "stockade-trace"},
     "stockade-serve": {
         "stockade-audit", "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-door", "stockade-gateway",
         "stockade-grants",
-        "stockade-html", "stockade-http", "stockade-instance", "stockade-limits", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
-        "stockade-transpile", "stockade-watch", "stockade-wireguard",
+        "stockade-html", "stockade-http", "stockade-instance", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
+        "stockade-trace", "stockade-transpile", "stockade-usage", "stockade-watch", "stockade-wireguard",
     },
     "stockade-html": set(),
+    "stockade-profile": set(),
     "stockade-realm": {"stockade-html", "stockade-protocol"},
     "stockade-host-realm": {
-        "stockade-config", "stockade-grants", "stockade-instance", "stockade-limits", "stockade-protocol", "stockade-realm", "stockade-supervisor",
+        "stockade-config", "stockade-gateway", "stockade-grants", "stockade-http", "stockade-instance", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-realm",
+        "stockade-supervisor",
     },
     "stockade-inspector": set(),
     "stockade-isolate": {
-        "stockade-inspector", "stockade-jail", "stockade-limits", "stockade-protocol", "stockade-realm",
-        "stockade-supervisor", "stockade-transpile",
+        "stockade-inspector", "stockade-jail", "stockade-limits", "stockade-profile", "stockade-protocol",
+        "stockade-realm", "stockade-supervisor", "stockade-transpile",
     },
     "stockade-host": {
         "stockade-host-realm", "stockade-inspector", "stockade-limits",
@@ -66,8 +72,9 @@ EDGES = {
     "stockade": {
         "stockade-attack", "stockade-audit", "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-grants",
         "stockade-host",
-        "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-limits", "stockade-protocol", "stockade-rpc", "stockade-serve",
-        "stockade-sqlite", "stockade-supervisor", "stockade-transpile", "stockade-wireguard",
+        "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-rpc",
+        "stockade-serve",
+        "stockade-sqlite", "stockade-supervisor", "stockade-transpile", "stockade-usage", "stockade-wireguard",
     },
 }
 

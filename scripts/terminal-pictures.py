@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 """Draws docs/pictures/terminal-*.svg: runs commands with the built program and draws what they print.
 
-    scripts/terminal-pictures.py [PROGRAM]      PROGRAM is target/release/stockade unless given
+    scripts/terminal-pictures.py [PROGRAM [PICTURE ...]]      PROGRAM is target/release/stockade unless given
 
 Each picture is a list of lines typed into a shell, in an empty folder. Files are written first and shown by `cat`.
 """
 
+import fcntl
 import os
+import pty
+import select
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 import textwrap
-import time
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -33,6 +37,19 @@ instances:
     code: ./shop
     urls: [shop.localhost]
     limits: {memory: MEMORY}
+"""
+
+LOGGED = """type Order = { tea: string };
+const pounds = (order: Order): number => {
+  throw new RangeError(`no number: ${order.tea}`);
+};
+export default { fetch(request: Request): Response {
+  if (new URL(request.url).pathname === "/order") {
+    try { pounds({ tea: "x" }); } catch (cause) { throw new Error("bad order", { cause }); }
+  }
+  console.log("a visit");
+  return new Response("Hello\\n");
+} };
 """
 
 # name: title, files, typed lines
@@ -57,7 +74,44 @@ PICTURES = {
             "curl -s http://shop.localhost:8080/",
         ],
     ),
+    "log": (
+        "stockade serve on a terminal: requests, a line of a guest, and an error with its stack and its cause",
+        {
+            "shop/index.ts": LOGGED,
+            "stockade.yaml": CONFIG.replace("MEMORY", "512mb").replace("logging: {file: ./stockade.log}\n", ""),
+        },
+        ["stockade serve &", "curl -s http://shop.localhost:8080/", "curl -s http://shop.localhost:8080/order >/dev/null"],
+    ),
 }
+
+
+class OnTerminal:
+    """A command that goes on, on a terminal of its own."""
+
+    def __init__(self, command):
+        master, slave = pty.openpty()
+        # Nothing is wrapped before it is drawn, and nothing is coloured.
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 500, 0, 0))
+        environment = {**os.environ, "NO_COLOR": "1", "TERM": "xterm"}
+        self.process = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"], cwd=FOLDER, stdout=slave, stderr=slave, env=environment
+        )
+        os.close(slave)
+        self.master = master
+
+    def lines(self, until=None):
+        """What it has printed since the last time: up to a line with this text, or until it is quiet."""
+        text = ""
+        while not (until and until in text):
+            if not select.select([self.master], [], [], 20 if until else 1)[0]:
+                break
+            text += os.read(self.master, 1 << 16).decode()
+        return text.splitlines()
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait(60)
+        os.close(self.master)
 
 
 def run(files, typed):
@@ -68,27 +122,27 @@ def run(files, typed):
         (FOLDER / name).write_text(content)
     FOLDER.mkdir(exist_ok=True)
     shown, status, running = [], 0, None
+
+    def show(lines):
+        for text in lines:
+            shown.extend((False, part) for part in textwrap.wrap(text, COLUMNS, drop_whitespace=False) or [""])
+
     for line in typed:
         shown.append((True, f"$ {line}"))
-        output = FOLDER / ".output"
-        with output.open("w") as sink:
-            command = line.replace("$?", str(status)).removesuffix(" &")
-            process = subprocess.Popen(
-                ["bash", "-c", f"exec {command}" if line.endswith(" &") else command],
-                cwd=FOLDER, stdout=sink, stderr=subprocess.STDOUT, env={**os.environ, "NO_COLOR": "1"},
-            )
-            if line.endswith(" &"):
-                running = process
-                deadline = time.monotonic() + 20
-                while "ready in" not in output.read_text() and time.monotonic() < deadline:
-                    time.sleep(0.05)
-            else:
-                status = process.wait(60)
-        for text in output.read_text().splitlines():
-            shown += [(False, part) for part in textwrap.wrap(text, COLUMNS, drop_whitespace=False) or [""]]
+        if line.endswith(" &"):
+            running = OnTerminal(line.removesuffix(" &"))
+            show(running.lines("ready in"))
+            continue
+        process = subprocess.run(
+            ["bash", "-c", f"exec {line.replace('$?', str(status))}"],
+            cwd=FOLDER, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "NO_COLOR": "1"}, timeout=60,
+        )
+        status = process.returncode
+        show(process.stdout.decode().splitlines())
+        if running:
+            show(running.lines())
     if running:
-        running.terminate()
-        running.wait(60)
+        running.end()
     shutil.rmtree(FOLDER)
     return shown
 
@@ -111,8 +165,11 @@ role="img" aria-labelledby="title" font-family="ui-monospace, SFMono-Regular, Me
 
 def main():
     program = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "target/release/stockade").resolve()
+    only = sys.argv[2:]
     os.environ["PATH"] = f"{program.parent}:{os.environ['PATH']}"
     for name, (title, files, typed) in PICTURES.items():
+        if only and name not in only:
+            continue
         (ROOT / f"docs/pictures/terminal-{name}.svg").write_text(draw(title, run(files, typed)))
 
 

@@ -146,7 +146,57 @@ declare namespace Stockade {
         };
       }
     );
+  /** Limits of what a guest answers. Sizes of 0 bytes are no limit. */
+  interface ServeLimits {
+    /** Requests at the same time; 256 by default. */
+    concurrentRequests?: number;
+    /** Milliseconds until the head of a response; 30,000 by default. */
+    responseTimeoutMs?: number;
+    /** Bytes of the body of a request; 100 MiB by default. */
+    maxBodyBytes?: number;
+    /** Bytes of the body of a response; no limit by default. */
+    maxResponseBytes?: number;
+    /** WebSockets of clients; 1,024 by default. */
+    webSockets?: number;
+  }
+
+  /** Where a server of a guest listens, and what clients may take. Times are in milliseconds. */
+  interface ListenOptions {
+    /** An IP address, or `localhost`; 127.0.0.1 by default. */
+    hostname?: string;
+    /** 8000 by default; 0 lets the system choose. */
+    port?: number;
+    /** Shuts the server down. */
+    signal?: AbortSignal;
+    onListen?: (addr: Deno.NetAddr) => void;
+    connections?: number;
+    connectionsPerAddress?: number;
+    headerTimeoutMs?: number;
+    bodyTimeoutMs?: number;
+    writeTimeoutMs?: number;
+    idleTimeoutMs?: number;
+    webSocketMessageBytes?: number;
+  }
+
+  /** A server whose requests a guest answers. */
+  interface GuestServer {
+    readonly addr: Deno.NetAddr;
+    /** Resolves when the server is closed: to how the guest ended, or to `undefined` after `shutdown`. */
+    readonly finished: Promise<string | undefined>;
+    /** Lets requests end, at most for `deadlineMs` (10,000). */
+    shutdown(options?: { deadlineMs?: number }): Promise<void>;
+    /** The server keeps the program running. */
+    ref(): void;
+    unref(): void;
+    [Symbol.asyncDispose](): Promise<void>;
+  }
+
   interface IsolateOptions extends IsolateLimits {
+    /**
+     * The guest answers HTTP by the handlers of its main module, `export default { fetch(request, env, ctx) {…} }`, and has
+     * what a site has instead of `NETWORK`. Not an option of the sandbox.
+     */
+    serve?: boolean | ServeLimits;
     /** What the guest finds in `NETWORK.env` by these names; see docs/grants.md. Not an option of the sandbox. */
     grants?: Record<string, Grant>;
     /** Shown in logs and in the debugger. */
@@ -262,6 +312,40 @@ declare namespace Stockade {
     readonly calls: number;
   }
 
+  /** The size of an isolate's heap, in bytes. */
+  interface HeapStatistics {
+    /** Objects, garbage included. */
+    readonly usedHeap: number;
+    /** What V8 has of the operating system for them. */
+    readonly totalHeap: number;
+    /** The same, as far as it is in memory. */
+    readonly totalPhysical: number;
+    /** Machine code and what belongs to it. */
+    readonly totalExecutable: number;
+    /** How large the heap may become. */
+    readonly heapLimit: number;
+    /** What V8 uses outside of the heap by its own allocator. */
+    readonly malloced: number;
+    /** The most that this ever was. */
+    readonly peakMalloced: number;
+    /** ArrayBuffers, WebAssembly memory and what else the heap's objects hold elsewhere. */
+    readonly external: number;
+    /** Global objects; one is the guest's. */
+    readonly nativeContexts: number;
+    /** Global objects that were left and are still held. */
+    readonly detachedContexts: number;
+    /** All that counts against `memoryLimitMb`. */
+    readonly held: number;
+    /** The parts of the heap, such as `old_space`. */
+    readonly spaces: readonly {
+      readonly name: string;
+      readonly used: number;
+      readonly available: number;
+      readonly size: number;
+      readonly physical: number;
+    }[];
+  }
+
   /** The second argument of a request's handler. */
   interface RequestContext {
     /** Aborts when the guest gives up on the request or ends. */
@@ -334,6 +418,12 @@ interface Isolate {
   /** Sends an event to `NETWORK.on`. Throws if the queue to the guest is full; see `drain`. */
   send<T>(event: string, data?: Stockade.Sendable<T>): void;
 
+  /** Has the guest's `fetch` handler answer a request; rejects with what it throws. Needs the option `serve`. */
+  fetch(input: Request | URL | string, init?: RequestInit): Promise<Response>;
+
+  /** Opens a server whose requests the guest answers, until the guest ends. Needs the option `serve`. */
+  listen(options?: Stockade.ListenOptions): Promise<Stockade.GuestServer>;
+
   /** Resolves when at most half of the queue to the guest is in use. */
   drain(): Promise<void>;
 
@@ -364,6 +454,21 @@ interface Isolate {
   allowWebSocket(check: (url: string) => boolean | Promise<boolean>): this;
 
   stats(): Stockade.IsolateStats;
+
+  /**
+   * Records for `seconds`, 10 by default and 300 at most, where the guest spends its CPU time, and writes it to a file
+   * for Chrome's DevTools (`.cpuprofile`). The guest goes on meanwhile. `svg` is another file, for a flame graph.
+   */
+  cpuProfile(path: string | URL, options?: { seconds?: number; svg?: string | URL }): Promise<void>;
+
+  /**
+   * Writes everything that the guest's heap holds to a file for Chrome's DevTools (`.heapsnapshot`). The guest stands
+   * still meanwhile.
+   */
+  heapSnapshot(path: string | URL): Promise<void>;
+
+  /** How large the guest's heap is and of what it consists. */
+  heapStatistics(): Promise<Stockade.HeapStatistics>;
 
   /** Terminates the isolate; further calls do nothing. Pending requests of both sides reject. */
   destroy(): void;

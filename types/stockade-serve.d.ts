@@ -24,8 +24,8 @@ interface ExportedHandler<Env = unknown> {
   /** Runs at the times of `crons`. */
   scheduled?(controller: ScheduledController, env: Env, ctx: ExecutionContext): unknown;
   /**
-   * Takes a connection of a listener with `connect`. The connection stays open after it returns; if it throws, the
-   * connection is closed and the error is logged.
+   * Takes a connection of a listener with `connect`; of a listener with `protocol: udp`, the datagrams of one client. The
+   * connection stays open after it returns; if it throws, the connection is closed and the error is logged.
    */
   connect?(socket: Socket, env: Env, ctx: ExecutionContext): unknown;
   /** Sites that have a binding to this one can call any other method. */
@@ -126,6 +126,8 @@ interface Socket extends AsyncDisposable {
   /** Whether `startTls` has put another socket in its place. */
   readonly upgraded: boolean;
   readonly secureTransport: "off" | "on" | "starttls";
+  /** With `udp`, which only connections of clients have, each chunk of the streams is a datagram. */
+  readonly protocol: "tcp" | "udp";
   /** Writes what was written before, and closes the connection. */
   close(): Promise<void>;
   /** A socket on the same connection, in TLS. */
@@ -168,6 +170,12 @@ interface IncomingRequestCfProperties {
     readonly name: string;
     readonly scopes: readonly string[];
     readonly metadata: Readonly<Record<string, unknown>>;
+  };
+  /** The token with which the client was let in, where the instance has `auth: { jwt }`. It never has the token itself. */
+  readonly jwt?: {
+    /** The claim `sub`. */
+    readonly subject: string | null;
+    readonly claims: Readonly<Record<string, unknown>>;
   };
 }
 interface ResponseInit {

@@ -17,7 +17,7 @@ from importlib import metadata
 
 from server import ROOT, Server
 
-QUICK = ["http1", "http2", "websocket", "curl", "drivers"]
+QUICK = ["http1", "http2", "websocket", "curl", "drivers", "admin", "dashboard", "traces"]
 ALL = [*QUICK, "load", "slow", "smuggle", "wallets"]
 TITLES = {
     "http1": "HTTP/1.1 by hand, over a socket",
@@ -25,9 +25,12 @@ TITLES = {
     "websocket": "WebSocket frame by frame, python `wsproto`",
     "curl": "`curl`",
     "drivers": "Clients of npm in sites",
+    "traces": "Traces, received by `grpcio` and `opentelemetry-proto`",
+    "admin": "The admin API: `schemathesis`",
     "load": "`h2load` and `wrk`",
     "slow": "`slowhttptest`",
     "smuggle": "`smugglex`",
+    "dashboard": "The dashboard in Chromium, by `playwright` and `axe-core`",
     "wallets": "Nostr, Electrum and Lightning: `nostr-relay`, `ElectrumX`, `bcoin`, `@getalby/sdk`, `LNbits`",
 }
 # Short ones, so that the slow attacks end within seconds; the rest are the defaults.
@@ -43,7 +46,7 @@ def attempt(check):
     return problem if isinstance(problem, tuple) else (problem, None)
 
 
-def run(group, only, rows, quick):
+def run(group, only, rows, quick, renew):
     module = importlib.import_module(group)
     failed = 0
     mirrors = getattr(module, "MIRRORS", 2)
@@ -64,6 +67,8 @@ def run(group, only, rows, quick):
             rows.append({"group": group, "name": name, "problem": problem, "note": note, "seconds": round(took, 2)})
             print(f"{'FAIL' if problem else 'ok  '} {group}: {name}"
                   + (f": {problem}" if problem else f" ({note})" if note else ""), flush=True)
+        if renew and hasattr(module, "write"):
+            module.write(server)
         after = server.alive()
         rows.append({
             "group": group, "name": "the server answers afterwards", "seconds": 0, "note": None,
@@ -91,7 +96,7 @@ def versions():
             continue
         number = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
         named.append(f"{tool} {number.group(0)}" if number else tool)
-    named += [f"{name} {metadata.version(name)}" for name in ("h2", "hyperframe", "wsproto")]
+    named += [f"{name} {metadata.version(name)}" for name in ("h2", "hyperframe", "wsproto", "schemathesis")]
     return ", ".join([*named, "smugglex 0.4.0"])
 
 
@@ -143,7 +148,7 @@ def main():
     groups = QUICK if options.quick else ALL
     for group in groups:
         if not options.only or options.only.split(" ")[0] == group:
-            failed += run(group, options.only, rows, options.quick)
+            failed += run(group, options.only, rows, options.quick, options.write)
     if options.write:
         write(rows)
     print(f"{len(rows) - failed} passed, {failed} failed")

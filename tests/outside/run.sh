@@ -29,6 +29,8 @@ add npm npm
 add redis-server redis-server
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || packages+=(postgresql)
 add curl curl
+# the browser of the tests of the dashboard
+add chromium chromium
 add openssl openssl
 add python3 python3
 python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
@@ -54,10 +56,11 @@ if ! cmp -s "$drivers/package-lock.json" "$cache/drivers/installed.json"; then
   cp "$drivers/package-lock.json" "$cache/drivers/installed.json"
 fi
 
-if ! [[ -e $cache/venv/ready-2 ]]; then
+installed=$cache/venv/ready-$(sha256sum <"$here/requirements.txt" | head -c 16)
+if ! [[ -e $installed ]]; then
   python3 -m venv "$cache/venv"
   "$cache/venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
-  touch "$cache/venv/ready-2"
+  touch "$installed"
 fi
 if [[ " $* " != *" --quick "* ]] && ! command -v smugglex >/dev/null && ! [[ -x $cache/bin/smugglex ]]; then
   (cd / && cargo install --quiet --locked --root "$cache" --version 0.4.0 smugglex) ||

@@ -60,6 +60,7 @@ class Server:
             "limits": self.limits,
             "metrics": {"listen": f"127.0.0.1:{self.metrics}"},
             "logging": {"level": "warn", "access": False, "file": str(self.folder / "log.txt")},
+            **self.more_config(),
         }
         path = self.folder / "stockade.yaml"
         path.write_text(json.dumps(config))
@@ -80,6 +81,10 @@ class Server:
                 pass
             time.sleep(0.05)
         raise RuntimeError("the server did not start:\n" + (self.folder / "output.txt").read_text())
+
+    def more_config(self):
+        """Further keys at the top."""
+        return {}
 
     def more_instances(self):
         """Further entries of `instances`."""

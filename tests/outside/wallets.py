@@ -2,10 +2,12 @@
 nostr-tools in the guest, ElectrumX (PyPI `e-x`) on a regtest node of npm's bcoin, a wallet of `@getalby/sdk` by Nostr
 Wallet Connect, and LNbits (PyPI) with its FakeWallet. Each answer is compared with what the server itself holds."""
 
+import contextlib
 import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -83,8 +85,9 @@ class Rig:
 
     def start(self, name, command, **options):
         log = open(self.folder / f"{name}.log", "wb")
+        # Some of them start processes of their own, which are ended with the group.
         process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=subprocess.STDOUT,
-                                   stdin=subprocess.DEVNULL, **options)
+                                   stdin=subprocess.DEVNULL, start_new_session=True, **options)
         self.started.append(process)
         return process
 
@@ -105,8 +108,10 @@ class Rig:
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                pass
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start_relay(self):

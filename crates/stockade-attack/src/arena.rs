@@ -16,7 +16,7 @@ use syscalls::Sysno;
 use crate::attack::{Attack, Expect};
 use crate::attacks::attacks;
 use crate::controls::{self, index_of};
-use crate::judge::{Seen, judge, resolve};
+use crate::judge::{Seen, answered_by_surroundings, is_filtered, judge, resolve};
 use crate::outcome::Outcome;
 use crate::plant::Surroundings;
 use crate::report::{AttemptResult, Report};
@@ -96,6 +96,8 @@ pub struct Arena {
     surroundings: Surroundings,
     /// Another worker, which no attempt may reach, and which does the harmless things.
     bystander: Mutex<Option<Prisoner>>,
+    /// Whether a seccomp filter confines this program itself.
+    filtered: bool,
 }
 
 impl Arena {
@@ -118,6 +120,7 @@ impl Arena {
             launcher,
             surroundings,
             bystander: Mutex::new(None),
+            filtered: is_filtered(),
         })
     }
 
@@ -158,6 +161,13 @@ impl Arena {
         let seen = prisoner.attempt(attack, expect, targets);
         report.micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         report.denial = seen.denial.as_ref().map(Denial::to_string);
+        if answered_by_surroundings(expect, &seen, self.filtered) {
+            report.result = AttemptResult::Skipped {
+                why: "the seccomp filter around this program, such as a container engine's, refuses the call first"
+                    .to_owned(),
+            };
+            return Ok(report);
+        }
         let judged = judge(expect, &seen, MEMORY)
             .and_then(|()| self.surroundings.check(pid))
             .and_then(|()| other.control(attack.control));

@@ -96,7 +96,8 @@ impl Seen {
             && (none(&"CapBnd") || !rustix::process::geteuid().is_root())
             && self.status("NoNewPrivs") == Some("1")
             && self.status("Seccomp") == Some("2")
-            && self.status("Groups") == Some("")
+            // who is not root cannot leave groups: Landlock and seccomp make them mean nothing
+            && (self.status("Groups") == Some("") || !rustix::process::geteuid().is_root())
             && !self
                 .status("Uid")
                 .unwrap_or("0")
@@ -145,6 +146,29 @@ pub(crate) fn resolve(expect: &'static Expect, level: Level, wx: Wx) -> &'static
         ),
         other => other,
     }
+}
+
+/// Why nothing can be said about an attempt: a seccomp filter around this whole program, such as a container
+/// engine's, returned an error from the call. The kernel lets such a filter answer before a worker's own, so that the
+/// worker's own cannot be seen to work; the call was made by nobody.
+pub(crate) fn answered_by_surroundings(expect: &Expect, seen: &Seen, filtered: bool) -> bool {
+    let refused = [libc::EPERM, libc::ENOSYS].map(Outcome::Refused);
+    filtered
+        && matches!(expect, Expect::Denied(_))
+        && seen.went_on
+        && seen.denial.is_none()
+        && seen
+            .outcome
+            .as_ref()
+            .is_some_and(|outcome| refused.contains(outcome))
+}
+
+/// Whether a seccomp filter confines this program itself.
+pub(crate) fn is_filtered() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .any(|line| line.split_whitespace().eq(["Seccomp:", "2"]))
 }
 
 /// Says why what was seen is not what must be.
@@ -314,5 +338,42 @@ mod tests {
         ] {
             judge(&Expect::NoRights, &seen(status.replace(from, to)), MEMORY).unwrap_err();
         }
+    }
+
+    #[test]
+    fn a_filter_around_the_program_leaves_open_what_it_answers() {
+        let denied = Expect::Denied("bpf");
+        let refused = |errno| Seen {
+            outcome: Some(Outcome::Refused(errno)),
+            went_on: true,
+            ..Seen::default()
+        };
+        assert!(answered_by_surroundings(
+            &denied,
+            &refused(libc::EPERM),
+            true
+        ));
+        assert!(answered_by_surroundings(
+            &denied,
+            &refused(libc::ENOSYS),
+            true
+        ));
+        // an error that only the call itself returns, and a call that nobody stopped
+        assert!(!answered_by_surroundings(
+            &denied,
+            &refused(libc::EBADF),
+            true
+        ));
+        assert!(!answered_by_surroundings(
+            &denied,
+            &refused(libc::EPERM),
+            false
+        ));
+        let worked = Seen {
+            outcome: Some(Outcome::Works),
+            went_on: true,
+            ..Seen::default()
+        };
+        assert!(!answered_by_surroundings(&denied, &worked, true));
     }
 }

@@ -42,7 +42,9 @@ impl SigningKey {
         PublicKey(self.0.public_key().as_ref().to_vec())
     }
 
-    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+    /// Signs a message; 64 bytes.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         self.0.sign(message).as_ref().to_vec()
     }
 }
@@ -79,14 +81,34 @@ impl PublicKey {
         to_hex(&self.0).get(..16).unwrap_or_default().to_owned()
     }
 
-    pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+    /// The key of 32 bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() == 32).then(|| Self(bytes.to_vec()))
+    }
+
+    /// Its 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The form that [`PublicKey::parse`] reads.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        to_hex(&self.0)
+    }
+
+    /// Whether the other half of the key has signed this message so.
+    #[must_use]
+    pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.0)
             .verify(message, signature)
             .is_ok()
     }
 
     pub(crate) fn to_line(&self) -> String {
-        to_hex(&self.0) + "\n"
+        self.to_hex() + "\n"
     }
 }
 

@@ -47,6 +47,12 @@ impl FailureLimiter {
     }
 }
 
+impl std::fmt::Debug for FailureLimiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FailureLimiter")
+    }
+}
+
 /// What an address counts as: one client has a whole /64 of IPv6.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {

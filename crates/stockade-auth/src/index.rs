@@ -1,6 +1,7 @@
 //! All keys that may be used, in memory, by their hashes.
 //!
-//! One text of a key takes 48 bytes, its share of the table (some 8 bytes), and a name, an owner, scopes and metadata.
+//! One text of a key takes 48 bytes, its share of the table (some 8 bytes), and a name, an owner, scopes,
+//! limits and metadata.
 //! The table is by a keyed hash, whose order and collisions nobody without the pepper can choose.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,6 +11,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as TableEntry;
 
 use crate::hash::KeyHash;
+use crate::limits::KeyLimits;
 use crate::scope::Scopes;
 use crate::store::{ActiveSecret, KeyId};
 
@@ -21,13 +23,13 @@ pub struct Granted {
     pub id: KeyId,
     /// Seconds since 1970; `u32::MAX`: never.
     pub(crate) expires: u32,
-    /// Name, owner, scopes and metadata, a line break between each two: none of the first three can have one.
+    /// Name, owner, scopes, limits and metadata, a line break between each two: none of the first four can have one.
     text: Box<str>,
 }
 
 impl Granted {
     fn field(&self, number: usize) -> &str {
-        self.text.splitn(4, '\n').nth(number).unwrap_or_default()
+        self.text.splitn(5, '\n').nth(number).unwrap_or_default()
     }
 
     /// Its name.
@@ -48,6 +50,12 @@ impl Granted {
         Scopes(self.field(2))
     }
 
+    /// How many requests it may send.
+    #[must_use]
+    pub fn limits(&self) -> KeyLimits {
+        KeyLimits::of_text(self.field(3))
+    }
+
     /// What the site gets to know of it, as JSON: `{"id","name","scopes","metadata"}`.
     #[must_use]
     pub fn to_json(&self) -> String {
@@ -57,7 +65,7 @@ impl Granted {
             .iter()
             .map(|scope| format!("\"{scope}\""))
             .collect();
-        let metadata = match self.field(3) {
+        let metadata = match self.field(4) {
             "" => "{}",
             metadata => metadata,
         };
@@ -219,7 +227,7 @@ mod tests {
             hash: pepper.hash_bytes(&number.to_ne_bytes()),
             id: KeyId(number),
             expires: u32::MAX,
-            text: format!("key {number}\nme\nread write\n").into(),
+            text: format!("key {number}\nme\nread write\n\n").into(),
         }
     }
 
@@ -265,12 +273,16 @@ mod tests {
             hash: KeyHash([0; 32]),
             id: KeyId(1),
             expires: u32::MAX,
-            text: "a \"name\"\nme\nread shop/write\n{\"plan\":\"a\\nb\"}".into(),
+            text: "a \"name\"\nme\nread shop/write\n10/s - -\n{\"plan\":\"a\\nb\"}".into(),
         };
         assert_eq!(
             granted.to_json(),
             r#"{"id":"key_00000000001","name":"a \"name\"","scopes":["read","shop/write"],"metadata":{"plan":"a\nb"}}"#
         );
         assert_eq!(granted.owner(), "me");
+        assert_eq!(
+            granted.limits(),
+            KeyLimits::parse(Some("10/s"), None, None).unwrap()
+        );
     }
 }

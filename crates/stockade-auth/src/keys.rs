@@ -15,7 +15,7 @@ use crate::failures::FailureLimiter;
 use crate::hash::{KeyHash, Pepper};
 use crate::index::{Granted, Index};
 use crate::key::{ApiKey, KeyFormatError};
-use crate::store::{Changed, KeyId, Store, StoreError, seconds};
+use crate::store::{Changed, KeyAction, KeyId, Store, StoreError, seconds};
 
 /// How often the thread looks whether the file has changed.
 const POLL: Duration = Duration::from_millis(250);
@@ -40,7 +40,7 @@ struct Shared {
     used: Mutex<Vec<(KeyHash, KeyId)>>,
     /// Counts the changes of `index`.
     changes: watch::Sender<u64>,
-    failures: FailureLimiter,
+    failures: Arc<FailureLimiter>,
 }
 
 /// Ends the thread when it is dropped.
@@ -63,12 +63,28 @@ pub enum CheckError {
     Invalid,
 }
 
+/// Reports what was done to a key. An action is reported again until this succeeds; the error is for a person.
+pub type ReportAction = Box<dyn FnMut(&KeyAction) -> Result<(), String> + Send>;
+
 impl Keys {
-    /// Opens a store, reads all keys, and starts to follow the file.
+    /// Opens a store, reads all keys, and starts to follow the file. Nothing reports what is done to keys.
     ///
     /// # Errors
     /// When the store cannot be opened or read.
     pub fn open(path: &Path, pepper: Pepper) -> Result<Self, StoreError> {
+        Self::open_reporting(path, pepper, Box::new(|_| Ok(())))
+    }
+
+    /// The same, and reports each action on a key once, in their order, those included that happened while nothing
+    /// had the store open. [`Self::refresh`] returns when all have been reported.
+    ///
+    /// # Errors
+    /// When the store cannot be opened or read.
+    pub fn open_reporting(
+        path: &Path,
+        pepper: Pepper,
+        report: ReportAction,
+    ) -> Result<Self, StoreError> {
         let mut store = Store::open(path, pepper.clone())?;
         let (index, number) = load(&mut store)?;
         let version = store.data_version()?;
@@ -77,13 +93,13 @@ impl Keys {
             index: RwLock::new(index),
             used: Mutex::default(),
             changes: watch::Sender::new(0),
-            failures: FailureLimiter::default(),
+            failures: Arc::default(),
         });
         let (requests, receiver) = sync_channel(64);
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("api keys".to_owned())
-            .spawn(move || follow(&of_thread, store, number, version, &receiver))
+            .spawn(move || follow(&of_thread, store, number, version, &receiver, report))
             .map_err(|source| StoreError::Io {
                 path: path.to_owned(),
                 source,
@@ -144,7 +160,7 @@ impl Keys {
 
     /// Bounds the wrong keys of each address.
     #[must_use]
-    pub fn failures(&self) -> &FailureLimiter {
+    pub fn failures(&self) -> &Arc<FailureLimiter> {
         &self.shared.failures
     }
 
@@ -213,18 +229,25 @@ fn follow(
     mut number: i64,
     mut version: i64,
     requests: &Receiver<Request>,
+    mut report: ReportAction,
 ) {
     let mut written = Instant::now();
     let mut failing = false;
+    // Those of the time in which nothing had the store open.
+    let mut unreported = true;
     loop {
         let request = match requests.recv_timeout(POLL) {
             Ok(request) => Some(request),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => break,
         };
+        let mut changed = false;
         let outcome = match store.data_version() {
             Ok(now) if now == version && request.is_none() => Ok(()),
-            Ok(now) => refresh(shared, &mut store, &mut number).map(|()| version = now),
+            Ok(now) => {
+                changed = true;
+                refresh(shared, &mut store, &mut number).map(|()| version = now)
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = &outcome
@@ -234,9 +257,14 @@ fn follow(
         }
         failing &= outcome.is_err();
         if let Some(request) = request {
-            let outcome = outcome.map(|()| shared.index.read().len());
+            // First in effect, then reported: a revocation waits for no disk.
+            let reported = report_actions(&mut store, &mut report);
+            unreported = reported.is_err();
+            let outcome = outcome.map_err(|error| error.to_string()).and(reported);
             // The one that asked may have gone.
-            let _ = request.send(outcome.map_err(|error| error.to_string()));
+            let _ = request.send(outcome.map(|()| shared.index.read().len()));
+        } else if unreported || changed {
+            unreported = report_actions(&mut store, &mut report).is_err();
         }
         if written.elapsed() >= WRITE_USES {
             write_uses(shared, &mut store);
@@ -278,6 +306,29 @@ fn refresh(shared: &Shared, store: &mut Store, number: &mut i64) -> Result<(), S
     }
     shared.changes.send_modify(|changes| *changes += 1);
     Ok(())
+}
+
+/// Reports actions until all are, or one cannot be.
+fn report_actions(store: &mut Store, report: &mut ReportAction) -> Result<(), String> {
+    loop {
+        let actions = store.unreported(1000).map_err(|error| error.to_string())?;
+        let Some(last) = actions.last().map(|action| action.number) else {
+            return Ok(());
+        };
+        let mut done = None;
+        let outcome = actions.iter().try_for_each(|action| {
+            report(action)?;
+            done = Some(action.number);
+            Ok::<_, String>(())
+        });
+        if let Some(done) = done {
+            store.reported(done).map_err(|error| error.to_string())?;
+        }
+        outcome?;
+        if done != Some(last) {
+            return Ok(());
+        }
+    }
 }
 
 /// Writes which keys were used since the last time.
@@ -362,6 +413,48 @@ mod tests {
         let last = store.rotate(old.record.id, Duration::ZERO, now).unwrap();
         keys.refresh().await.unwrap();
         assert!(!check(&old.key, now) && !check(&new.key, now) && check(&last.key, now));
+    }
+
+    #[tokio::test]
+    async fn each_action_is_reported_once_and_again_until_it_succeeds() {
+        let folder = tempfile::tempdir().unwrap();
+        let pepper = Pepper::new(&[7; 32]).unwrap();
+        let path = folder.path().join("keys.db");
+        let mut store = Store::open(&path, pepper.clone()).unwrap();
+        let now = SystemTime::now();
+        // While nothing follows the store.
+        let made = store.create(&fields("a"), now).unwrap();
+        let (sender, reports) = std::sync::mpsc::channel();
+        let fails = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let broken = Arc::clone(&fails);
+        let report = Box::new(move |action: &KeyAction| {
+            if broken.load(std::sync::atomic::Ordering::Relaxed) {
+                return Err("the disk is full".to_owned());
+            }
+            sender
+                .send((action.id, action.action.clone()))
+                .map_err(|error| error.to_string())
+        });
+        let keys = Keys::open_reporting(&path, pepper, report).unwrap();
+        keys.refresh().await.unwrap();
+        let id = made.record.id;
+        assert_eq!(
+            reports.try_iter().collect::<Vec<_>>(),
+            [(id, "created".to_owned())]
+        );
+        fails.store(true, std::sync::atomic::Ordering::Relaxed);
+        store.rotate(id, Duration::ZERO, now).unwrap();
+        store.revoke(id, now).unwrap();
+        let error = keys.refresh().await.unwrap_err();
+        assert_eq!(error, "the disk is full");
+        // It is in effect though it could not be reported.
+        assert_eq!(keys.count(), 0);
+        fails.store(false, std::sync::atomic::Ordering::Relaxed);
+        keys.refresh().await.unwrap();
+        let reported: Vec<_> = reports.try_iter().map(|(_, action)| action).collect();
+        assert_eq!(reported, ["rotated", "revoked"]);
+        keys.refresh().await.unwrap();
+        assert_eq!(reports.try_iter().count(), 0);
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! API keys: their text, their hashes, their store, and the check of each request.
+//! API keys: their text, their hashes, their store, and the check of each request. Also the check of tokens, and the
+//! quotas of what clients use.
 //!
 //! A [`Store`] is a file that keeps what is known of each key. [`Keys`] is a store that is open for checks: all keys
 //! that may be used are in memory, and changes that another process makes to the file take effect while it is open.
@@ -16,18 +17,24 @@
 mod failures;
 mod hash;
 mod index;
+mod jwt;
 mod key;
 mod keys;
+mod limits;
+mod quotas;
 mod scope;
 mod store;
 
 pub use failures::FailureLimiter;
 pub use hash::{KeyHash, Pepper, PepperError};
 pub use index::Granted;
+pub use jwt::{JwksError, JwtAlgorithm, JwtOptions, JwtVerifier, MAX_TOKEN, Token, TokenError};
 pub use key::{ApiKey, KeyFormatError, PREFIX, redact};
-pub use keys::{CheckError, Keys};
+pub use keys::{CheckError, Keys, ReportAction};
+pub use limits::{KeyLimits, LimitError};
+pub use quotas::{QuotaError, Quotas};
 pub use scope::{MAX_SCOPES, Scope, ScopeError, Scopes};
 pub use store::{
-    Export, ImportReport, KeyFields, KeyId, KeyRecord, NewKey, SecretRecord, Status, Store,
-    StoreError, Verified,
+    Export, ImportReport, KeyAction, KeyFields, KeyId, KeyRecord, NewKey, SecretRecord, Status,
+    Store, StoreError, Verified,
 };

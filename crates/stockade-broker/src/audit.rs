@@ -312,11 +312,26 @@ impl Outcome {
     }
 }
 
+/// Bytes that a request or socket has moved and that were not reported before.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    /// The instance whose guest asked.
+    pub instance: Arc<str>,
+    /// The number of the API key of the client for whom the guest asked, where that is certain.
+    pub key: Option<u64>,
+    /// Bytes of request bodies or messages.
+    pub sent: u64,
+    /// Bytes of response bodies or messages, as they were on the wire.
+    pub received: u64,
+}
+
 /// A request or socket that took place; reported at its end.
 #[derive(Clone, Debug)]
 pub struct Usage {
     /// The instance whose guest asked.
     pub instance: Arc<str>,
+    /// The number of the API key of the client for whom the guest asked, where that is certain.
+    pub key: Option<u64>,
     /// What it did.
     pub action: Action,
     /// `scheme://host:port`. Names come from the guest where a rule has wildcards: not for labels.
@@ -329,6 +344,8 @@ pub struct Usage {
     pub sent: u64,
     /// Bytes of response bodies or messages, as they were on the wire.
     pub received: u64,
+    /// Those of both that [`Audit::moved`] has not reported: sent and received.
+    pub unreported: (u64, u64),
     /// From the guest's call to the end of the body.
     pub took: Duration,
     /// How it ended.
@@ -342,6 +359,10 @@ pub trait Audit: Send + Sync + 'static {
     /// A request or socket took place and is over.
     fn used(&self, usage: &Usage) {
         let _ = usage;
+    }
+    /// A request or socket that is not over has moved bytes; about once in a second.
+    fn moved(&self, moved: &Moved) {
+        let _ = moved;
     }
 }
 

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use stockade_http::key_in_charge;
+use stockade_limits::Reported;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use crate::audit::{Action, Audit, Outcome, Reason, Refusal, Usage};
+use crate::audit::{Action, Audit, Moved, Outcome, Reason, Refusal, Usage};
 use crate::budget::Quota;
 use crate::error::EgressError;
 
@@ -21,6 +23,9 @@ pub(crate) struct InFlight {
     pub(crate) target: String,
     pub(crate) rule: Arc<str>,
     pub(crate) started: Instant,
+    /// The API key for whose client the guest acts.
+    key: Option<u64>,
+    reported: Mutex<Reported>,
     sent: AtomicU64,
     received: AtomicU64,
     status: AtomicU16,
@@ -53,6 +58,8 @@ impl InFlight {
             target: begun.target,
             rule: begun.rule,
             started: begun.started,
+            key: key_in_charge(),
+            reported: Mutex::new(Reported::new(begun.started.into_std())),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             status: AtomicU16::new(0),
@@ -69,13 +76,29 @@ impl InFlight {
     pub(crate) fn sends(&self, bytes: usize) -> (u64, Result<Option<Instant>, Reason>) {
         self.stamp();
         let total = self.sent.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        self.report_progress();
         (total, self.quota.bytes(bytes))
     }
 
     /// Counts bytes from the server: how many there are now, and until when to wait.
     pub(crate) fn receives(&self, bytes: usize) -> (u64, Result<Option<Instant>, Reason>) {
         let total = self.received.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        self.report_progress();
         (total, self.quota.bytes(bytes))
+    }
+
+    /// Reports the bytes so far of what lasts for long.
+    fn report_progress(&self) {
+        let (sent, received) = (self.sent.load(Ordering::Relaxed), self.received());
+        let now = Instant::now().into_std();
+        if let Some((sent, received)) = self.reported.lock().due(sent, received, now) {
+            self.audit.moved(&Moved {
+                instance: Arc::clone(&self.instance),
+                key: self.key,
+                sent,
+                received,
+            });
+        }
     }
 
     pub(crate) fn received(&self) -> u64 {
@@ -152,14 +175,17 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         let status = self.status.load(Ordering::Relaxed);
+        let (sent, received) = (self.sent.load(Ordering::Relaxed), self.received());
         self.audit.used(&Usage {
             instance: self.instance.clone(),
+            key: self.key,
             action: self.action,
             target: std::mem::take(&mut self.target),
             rule: self.rule.clone(),
             status: (status != 0).then_some(status),
-            sent: self.sent.load(Ordering::Relaxed),
-            received: self.received.load(Ordering::Relaxed),
+            sent,
+            received,
+            unreported: self.reported.lock().rest(sent, received),
             took: self.started.elapsed(),
             outcome: *self.outcome.lock(),
         });

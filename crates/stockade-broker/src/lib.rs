@@ -48,7 +48,7 @@ mod via;
 mod websocket;
 
 pub use address::AddressKind;
-pub use audit::{Action, Audit, LogAudit, Misplaced, Outcome, Reason, Refusal, Usage};
+pub use audit::{Action, Audit, LogAudit, Misplaced, Moved, Outcome, Reason, Refusal, Usage};
 pub use broker::{Broker, BrokerOptions};
 pub use budget::{Quota as BudgetCounter, Spent};
 pub use connect::{BrokerError, Stream};

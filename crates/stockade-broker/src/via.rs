@@ -26,7 +26,9 @@ use stockade_http::Host;
 use stockade_wireguard::{
     PeerStatus, Resolve, Tunnel, TunnelConfig, TunnelDatagrams, TunnelLimits, TunnelStream,
 };
+use tokio::time::Instant;
 
+use crate::network::DialError;
 use crate::race::race_by;
 use crate::resolve::{self, ResolveFailure, bounded, bounds};
 
@@ -109,6 +111,29 @@ impl Via {
         bounded(found.iter())
     }
 
+    /// Connects to a server that the operator named, by the names and the networks of the tunnel. All of it ends by the
+    /// deadline.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn dial(
+        &self,
+        host: &str,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<TunnelStream, DialError> {
+        let connecting = async {
+            let host = Host::parse(host).map_err(|error| DialError::Host(error.to_string()))?;
+            let addresses = self.addresses(&host).await;
+            let addresses = addresses.map_err(|error| DialError::Resolve(error.to_string()))?;
+            let connected = self.connect(&addresses, port).await;
+            connected.map_err(|error| DialError::Connect(error.kind()))
+        };
+        let connected = tokio::time::timeout_at(deadline, connecting).await;
+        let (stream, _) = connected.unwrap_or(Err(DialError::TimedOut))?;
+        Ok(stream)
+    }
+
     /// Connects to one of `addresses`, whichever answers first. Says which.
     pub(crate) async fn connect(
         &self,
@@ -150,7 +175,7 @@ impl Via {
             let peers = self.tunnel.peers();
             peers.iter().any(|peer| peer.since_handshake.is_some())
         };
-        let until = tokio::time::Instant::now() + within;
+        let until = Instant::now() + within;
         let mut is_refused = false;
         loop {
             if has_session() {
@@ -164,7 +189,7 @@ impl Via {
                 },
                 () = tick => {}
             }
-            if tokio::time::Instant::now() >= until {
+            if Instant::now() >= until {
                 return Err(io::ErrorKind::TimedOut);
             }
         }

@@ -1,12 +1,15 @@
 //! Who may send requests to an instance: `auth`.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use http::{HeaderName, Method, header};
 use stockade_http::PathPattern;
 
 use crate::fields::Fields;
-use crate::keys::{Format, HEADER, Key, Kind, METHOD, list, map, text};
-use crate::reader::Located;
-use crate::section::{Parse, Record, section};
+use crate::keys::{FILE, Format, HEADER, Key, Kind, METHOD, TEXT, either, list, map, text, time};
+use crate::reader::{Located, Reader};
+use crate::section::{Parse, Record, Words, section, words};
 use crate::tree::Message;
 use crate::url::path_pattern;
 
@@ -25,7 +28,7 @@ const PARAMETER: Format = Format {
 };
 
 /// A path of an instance.
-const PATH: Format = Format {
+pub(crate) const PATH: Format = Format {
     what: "a path such as /about, or one that ends with /* for it and all below it",
     pattern: Some(r"^/\S*$"),
     expect: None,
@@ -34,11 +37,18 @@ const PATH: Format = Format {
 const SCOPES: Kind = Kind::List(&Kind::Text(SCOPE));
 
 section! {
-    /// Which clients may send requests to an instance: those with an API key of `stockade keys`. All methods need one,
-    /// `OPTIONS` and WebSockets included. Requests of other instances through `bindings`, and `crons`, need none.
+    /// Which clients may send requests to an instance: those with an API key of `stockade keys`, with a token (JWT), or
+    /// with a client certificate, whichever of these is there. All methods need one, `OPTIONS` and WebSockets included.
+    /// Requests of other instances through `bindings`, and `crons`, need none.
     pub struct Auth "auth" {
         /// Where a request has its key, and what the key must allow.
-        pub api_key: ApiKeyAuth = Key::of(ApiKeyAuth::KIND),
+        pub api_key: Option<ApiKeyAuth> = either(&[Kind::Bool, ApiKeyAuth::KIND])
+            .derived("`true`, unless there is `jwt` or `client_certificate`") => api_key,
+        /// Tokens that are accepted.
+        pub jwt: Option<JwtAuth> = Key::of(JwtAuth::KIND) => jwt,
+        /// Client certificates that let in requests with no key and no token. `client_auth` has the authorities.
+        pub client_certificate: Option<CertificateAuth> = either(&[Kind::Bool, CertificateAuth::KIND])
+            .derived("`false`") => |fields| fields.switch("client_certificate", false).map(|own| CertificateAuth::read(&own)),
         /// Paths that need no key.
         pub open: Vec<PathPattern> = list(&Kind::Text(PATH)).like(&["[/health, /public/*]"]) => open,
     }
@@ -68,6 +78,130 @@ section! {
         pub paths: Vec<(PathPattern, Vec<String>)> = map(PATH, &SCOPES)
             .like(&["{\"/reports/*\": [reports]}"]) => paths,
     }
+}
+
+words! {
+    /// An algorithm of a token's signature (RFC 7518, RFC 8037).
+    pub enum TokenAlgorithm {
+        /// RSASSA-PKCS1-v1_5 with SHA-256.
+        Rs256 = "RS256",
+        /// The same with SHA-384.
+        Rs384 = "RS384",
+        /// The same with SHA-512.
+        Rs512 = "RS512",
+        /// RSASSA-PSS with SHA-256.
+        Ps256 = "PS256",
+        /// The same with SHA-384.
+        Ps384 = "PS384",
+        /// The same with SHA-512.
+        Ps512 = "PS512",
+        /// ECDSA with P-256.
+        Es256 = "ES256",
+        /// ECDSA with P-384.
+        Es384 = "ES384",
+        /// Ed25519.
+        EdDsa = "EdDSA",
+    }
+}
+
+section! {
+    /// Tokens (JWT, RFC 7519) that are accepted behind `Bearer` in `authorization`. A request without a valid one gets
+    /// 401. The guest never receives the token: it gets `request.cf.jwt` with `subject` and `claims`.
+    pub struct JwtAuth "jwt" {
+        /// The file with the public keys of the issuer, a JWK Set (RFC 7517). It is read again when it changes. It must
+        /// have no private key and no secret.
+        pub jwks: PathBuf = text(FILE).required().like(&["./jwks.json"]),
+        /// Algorithms of signatures that are accepted.
+        pub algorithms: Vec<TokenAlgorithm> = list(&TokenAlgorithm::KIND).required().nonempty().like(&["[RS256]", "[ES256, EdDSA]"]),
+        /// Issuers, of which one must be the claim `iss`. The default accepts all whose keys are in `jwks`.
+        pub issuer: Vec<String> = either(TEXTS).like(&["https://id.example.com"]) => |fields| texts(fields, "issuer"),
+        /// Audiences, of which one must be in the claim `aud`.
+        pub audience: Vec<String> = either(TEXTS).like(&["https://shop.example.com"]) => |fields| texts(fields, "audience"),
+        /// How far the clocks of this machine and of the issuer may differ, for the claims `exp`, which must be there,
+        /// and `nbf`.
+        pub leeway: Duration = time(0, 600_000).default("1m"),
+        /// Claims that must be there, each with the values that are accepted. A claim that is a list must have one of
+        /// them.
+        pub claims: Vec<(String, Vec<String>)> = map(TEXT, &Kind::Either(TEXTS)).like(&["{role: [admin, staff]}"]) => claims,
+    }
+}
+
+section! {
+    /// Client certificates that let a client in. The default is each that the handshake accepted.
+    pub struct CertificateAuth "certificate_auth" {
+        /// Accepted subjects, in the form of RFC 4514.
+        pub subjects: Vec<String> = list(&Kind::Text(TEXT)).nonempty().like(&["[\"CN=billing,O=Example\"]"]),
+        /// Accepted subject alternative names.
+        pub san: Vec<String> = list(&Kind::Text(TEXT)).nonempty().like(&["[\"DNS:billing.internal\"]"]),
+    }
+}
+
+/// A text, or several.
+const TEXTS: &[Kind] = &[Kind::Text(TEXT), Kind::List(&Kind::Text(TEXT))];
+
+fn api_key(fields: &Fields<'_>) -> Option<ApiKeyAuth> {
+    let others = fields.has("jwt") || fields.switch("client_certificate", false).is_some();
+    let own = fields.switch("api_key", !others);
+    if own.is_none() && !others {
+        let allowed = "`api_key`, `jwt` or `client_certificate`; or `auth: false`";
+        let message = Message::allowed("no client could ever be let in", allowed);
+        fields.refuse("api_key", message);
+    }
+    own.map(|own| ApiKeyAuth::read(&own))
+}
+
+fn jwt(fields: &Fields<'_>) -> Option<JwtAuth> {
+    let found = fields.find("jwt")?;
+    if found.node.map().is_none() {
+        fields.reader().wrong(&found, &JwtAuth::KIND);
+        return None;
+    }
+    let own = fields.section("jwt");
+    if !own.has("algorithms") {
+        own.missing("algorithms");
+    }
+    if !own.has("audience") {
+        let what = "a token that the issuer made for another service is accepted, too";
+        own.warn(
+            "jwks",
+            Message::allowed(what, "`audience`, as the issuer names this service"),
+        );
+    }
+    Some(JwtAuth::read(&own))
+}
+
+/// The texts of a value that is one or a list.
+fn each_text(reader: Reader<'_>, found: &Located<'_>) -> Vec<String> {
+    let one = |item: &Located<'_>| String::parse(reader, item, &Kind::Text(TEXT));
+    match found.node.list() {
+        None => one(found).into_iter().collect(),
+        Some([]) => {
+            let message = Message::allowed("an empty list allows nothing", "at least one text");
+            reader.refuse(found, message);
+            Vec::new()
+        }
+        Some(items) => {
+            let items = items.iter().enumerate().map(|(index, node)| Located {
+                node,
+                at: node.span,
+                path: format!("{}[{index}]", found.path),
+            });
+            items.filter_map(|item| one(&item)).collect()
+        }
+    }
+}
+
+fn texts(fields: &Fields<'_>, name: &str) -> Vec<String> {
+    let found = fields.find(name);
+    found.map_or(Vec::new(), |found| each_text(fields.reader(), &found))
+}
+
+fn claims(fields: &Fields<'_>) -> Vec<(String, Vec<String>)> {
+    let reader = fields.reader();
+    let entries = fields.entries("claims").into_iter();
+    entries
+        .map(|(name, found)| (name.to_owned(), each_text(reader, &found)))
+        .collect()
 }
 
 /// Reads `auth` of an instance: `true`, `false` or a section.
@@ -142,12 +276,15 @@ fn scopes_by<T>(
 }
 
 fn methods(fields: &Fields<'_>) -> Vec<(Method, Vec<String>)> {
-    scopes_by(fields, "methods", |text| {
-        Method::from_bytes(text.as_bytes())
-            .ok()
-            .filter(|_| !text.contains(|c: char| c.is_ascii_lowercase()))
-            .ok_or_else(|| Message::allowed("it is not a method", "a method in upper case, as GET"))
-    })
+    scopes_by(fields, "methods", method)
+}
+
+/// Reads a method.
+pub(crate) fn method(text: &str) -> Result<Method, Message> {
+    Method::from_bytes(text.as_bytes())
+        .ok()
+        .filter(|_| !text.contains(|c: char| c.is_ascii_lowercase()))
+        .ok_or_else(|| Message::allowed("it is not a method", "a method in upper case, as GET"))
 }
 
 fn paths(fields: &Fields<'_>) -> Vec<(PathPattern, Vec<String>)> {

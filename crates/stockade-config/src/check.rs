@@ -94,22 +94,25 @@ fn approvals(source: &Source<'_>, marked: &[Marked]) {
     }
 }
 
-/// Tunnels that rules lead through are there.
+/// Tunnels that rules and grants name are there.
 fn tunnels(source: &Source<'_>, marked: &[Marked]) {
     for one in marked {
         let tunnel = |grant: &Grant| matches!(grant, Grant::WireguardTunnel(_));
         let grants = one.instance.grants.iter();
         let grants = grants.filter(|(_, grant)| tunnel(grant));
         let known: BTreeSet<&str> = grants.map(|(name, _)| name.as_str()).collect();
+        let rule = |name| format!("the rule {:?} leads", shown(name));
         let sockets = one.instance.sockets.connect.iter();
-        let sockets = sockets.filter_map(|rule| rule.via.as_deref().zip(Some(&*rule.name)));
+        let sockets = sockets.filter_map(|one| one.via.as_deref().zip(Some(rule(&one.name))));
         let guard = one.instance.data_guard.rules.iter();
-        let guard = guard.filter_map(|rule| rule.via.as_deref().zip(Some(&*rule.name)));
-        for (via, rule) in sockets.chain(guard).filter(|(via, _)| !known.contains(via)) {
-            let what = format!(
-                "the rule {:?} leads through {via}, which is not a tunnel of this instance",
-                shown(rule)
-            );
+        let guard = guard.filter_map(|one| one.via.as_deref().zip(Some(rule(&one.name))));
+        let servers = one.instance.grants.iter().filter_map(|(name, grant)| {
+            let what = format!("the server of {name} is reached");
+            grant.via().zip(Some(what))
+        });
+        let all = sockets.chain(guard).chain(servers);
+        for (via, what) in all.filter(|(via, _)| !known.contains(via)) {
+            let what = format!("{what} through {via}, which is not a tunnel of this instance");
             let mut message = match known.is_empty() {
                 true => Message::allowed(what, "a grant of the kind wireguard_tunnel"),
                 false => Message::allowed(what, names(&known)),

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::admin::{self, Admin};
 use crate::check;
+use crate::deployments::{self, Deployments};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::fields::Fields;
 use crate::files;
@@ -17,10 +19,12 @@ use crate::keys::{
     list, map, text, time,
 };
 use crate::network::{self, GatewayLimits, Listener};
-use crate::observe::{self, Audit, Logging, Metrics};
+use crate::observe::{self, Audit, Logging, Metrics, Usage};
+use crate::rate::{self, RateLimit};
 use crate::reader::{Located, Reader};
 use crate::section::{Record, section};
 use crate::tls::{self, Tls};
+use crate::tracing::{self, Tracing};
 use crate::tree::{Message, Node, Source, Span};
 use crate::yaml;
 
@@ -55,19 +59,31 @@ section! {
         /// Networks of trusted proxies, from which `x-forwarded-for`,
         /// `x-forwarded-proto`, `x-request-id` and PROXY headers are accepted.
         pub trusted_proxies: Vec<IpNet> = list(&Kind::Text(NETWORKS)).like(&["[\"10.0.0.0/8\"]"]),
+        /// Limits of what clients may use over time, of all instances together.
+        pub rate_limits: Vec<RateLimit> = list(&RateLimit::KIND)
+            .like(&["[{by: address, requests: 100/s, burst: 200}]"]) => rate::rate_limits,
         /// Limits for each client, regardless of the site.
         pub limits: GatewayLimits = Key::of(GatewayLimits::KIND),
         /// The content, format and destination of the log.
         pub logging: Logging = Key::of(Logging::KIND),
         /// The listener for metrics and health. The default is none.
         pub metrics: Option<Metrics> = either(&[Kind::Bool, Metrics::KIND]) => observe::metrics,
+        /// The listener of the admin API. The default is none; the control socket always has the API.
+        pub admin: Option<Admin> = either(&[Kind::Bool, Admin::KIND]) => admin::admin,
+        /// Traces of requests. The default is none.
+        pub tracing: Option<Tracing> = either(&[Kind::Bool, Tracing::KIND]) => tracing::tracing,
+        /// Uploaded code. Without the key none is taken, and none that was uploaded is run.
+        pub deployments: Option<Deployments> = either(&[Kind::Bool, Deployments::KIND])
+            .derived("`false`") => deployments::deployments,
         /// The audit log. The default is none.
         pub audit: Option<Audit> = either(&[Kind::Bool, Audit::KIND]) => observe::audit,
+        /// What instances and API keys used on each day. The default is not to count it.
+        pub usage: Option<Usage> = either(&[Kind::Bool, Usage::KIND]) => observe::usage,
         /// The database for the state of all instances.
         pub state: PathBuf = Key::of(State::KIND) => |top| State::read(&top.section("state")).path,
         /// Where API keys are kept, for instances whose `auth` asks for them.
         pub api_keys: ApiKeys = Key::of(ApiKeys::KIND),
-        /// The Unix socket that `stockade reload` connects to. It has the mode 0600.
+        /// The Unix socket with the admin API, to which `stockade reload` connects. It has the mode 0600.
         pub control: PathBuf = text(NEW).default("./stockade.sock"),
         /// How long running requests may take to finish when the server stops or their
         /// instance changes.
@@ -156,16 +172,29 @@ impl Config {
         Self::read_text(text, name, base, false)
     }
 
+    /// Reads and checks text that is to become the file at `path`, as [`Config::load`] would.
+    ///
+    /// # Errors
+    /// Names everything that is wrong with it in one go, warnings among it.
+    pub fn load_text(path: &Path, text: &str) -> Result<Loaded, Diagnostics> {
+        Self::of_file(path, text, true)
+    }
+
     fn open(path: &Path, look: bool) -> Result<Loaded, Diagnostics> {
-        let name = path.display().to_string();
         let text = files::text(path).map_err(|why| {
+            let name = path.display().to_string();
             let source = Source::new(&name, "");
             source.error(Span::default(), "", why);
             Diagnostics::new(source.finish().0, 0)
         })?;
+        Self::of_file(path, &text, look)
+    }
+
+    fn of_file(path: &Path, text: &str, look: bool) -> Result<Loaded, Diagnostics> {
+        let name = path.display().to_string();
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let base = absolute.parent().unwrap_or(Path::new("/"));
-        let mut loaded = Self::read_text(&text, &name, base, look)?;
+        let mut loaded = Self::read_text(text, &name, base, look)?;
         loaded.sources.insert(0, absolute);
         Ok(loaded)
     }
@@ -184,7 +213,12 @@ impl Config {
         });
         let mut sources = Vec::new();
         if look && let Some(config) = &mut config {
-            sources = files::look(&mut config.instances, &config.control, &source);
+            sources = files::look(
+                &mut config.instances,
+                config.tracing.as_mut(),
+                &config.control,
+                &source,
+            );
         }
         let (errors, warnings, dropped) = source.finish();
         match config {
@@ -233,6 +267,10 @@ fn read(reader: Reader<'_>, root: &Node) -> Option<Config> {
     network::check_connect(&top, &config.listeners, &marked);
     if let Some(metrics) = &config.metrics {
         network::check_metrics(&top, metrics.listen, &config.listeners);
+    }
+    if let Some(admin) = &config.admin {
+        let metrics = config.metrics.as_ref().map(|metrics| metrics.listen);
+        network::check_admin(&top, admin.listen, &config.listeners, metrics);
     }
     let named = |marked: Marked| (marked.instance.name.clone(), marked.instance);
     config.instances = marked.into_iter().map(named).collect();

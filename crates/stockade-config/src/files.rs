@@ -10,6 +10,7 @@ use crate::grants::Grant;
 use crate::instance::{Instance, Scaling};
 use crate::keys::Expect;
 use crate::secret::{SecretRef, SecretSource, SecretText};
+use crate::tracing::Tracing;
 use crate::tree::{Message, Source, Span, Use};
 use crate::units::show_size;
 use crate::yaml;
@@ -92,6 +93,7 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>, Unreadable> {
 /// files that secrets were read from.
 pub(crate) fn look(
     instances: &mut BTreeMap<String, Instance>,
+    tracing: Option<&mut Tracing>,
     control: &Path,
     source: &Source<'_>,
 ) -> Vec<PathBuf> {
@@ -126,7 +128,18 @@ pub(crate) fn look(
     }
     memory(instances, source);
     let mut read = Vec::new();
+    let of_tracing = tracing.into_iter();
+    for secret in of_tracing.flat_map(|tracing| tracing.headers.values_mut()) {
+        if let Some(path) = secret.file() {
+            note(path, &mut read);
+        }
+        fill_in(&secret.source, &mut secret.value, &uses, source);
+    }
     for instance in instances.values_mut() {
+        let jwt = instance.auth.as_ref().and_then(|auth| auth.jwt.as_ref());
+        if let Some(jwt) = jwt {
+            note(&jwt.jwks, &mut read);
+        }
         for secret in instance.secrets.values_mut() {
             if let SecretSource::File(path) = &secret.source {
                 note(path, &mut read);

@@ -17,9 +17,6 @@ pub(crate) fn unknown_key(
         // Counted as one of many, without the work of a hint.
         return source.error(entry.at, path, Message::default());
     }
-    if let Some(later) = later(&entry.key).filter(|_| path.is_empty()) {
-        return source.error(entry.at, &entry.key, later.to_owned());
-    }
     let names = || section.keys.iter().map(|key| key.name);
     let key: &str = &entry.key;
     let (what, nearest) =
@@ -117,23 +114,13 @@ fn meant(key: &str) -> Option<&'static str> {
         "mtls" => "client_auth",
         "client_ca" => "ca",
         "prometheus" => "metrics",
+        "opentelemetry" | "otel" | "otlp" | "traces" => "tracing",
         "log" | "logs" => "logging",
         "sites" | "services_list" | "workers" | "apps" => "instances",
         "memory_mb" | "mem" | "ram" => "memory",
         _ => return None,
     };
     Some(meant)
-}
-
-/// Keys that have their place and no meaning yet.
-fn later(key: &str) -> Option<&'static str> {
-    match key {
-        "tracing" => {
-            Some("this comes later: nothing is traced yet; `logging` and `metrics` are there")
-        }
-        "admin" => Some("this comes later: there is no admin API yet"),
-        _ => None,
-    }
 }
 
 /// The path to a section below `section` that has the key.

@@ -17,9 +17,11 @@
 //! Deliberately absent: opening sockets, loading certificates or code, starting anything. That a file is
 //! there is checked by [`Config::load`] only.
 
+mod admin;
 mod auth;
 mod check;
 mod config;
+mod deployments;
 mod diagnostic;
 mod fields;
 mod files;
@@ -32,7 +34,9 @@ mod network;
 mod observe;
 mod program;
 mod proxy;
+mod rate;
 mod reader;
+mod redact;
 #[cfg(test)]
 mod reference;
 mod schema;
@@ -40,14 +44,17 @@ mod secret;
 mod section;
 mod sockets;
 mod tls;
+mod tracing;
 mod tree;
 mod units;
 mod url;
 mod value;
 mod yaml;
 
-pub use auth::{ApiKeyAuth, Auth};
+pub use admin::Admin;
+pub use auth::{ApiKeyAuth, Auth, CertificateAuth, JwtAuth, TokenAlgorithm};
 pub use config::{ApiKeys, Config, Loaded};
+pub use deployments::Deployments;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use grants::{
     Approve, BitcoinNetwork, CallLimits, DnsGrant, DnsRecord, DoorSettings, DoorTls, ElectrumGrant,
@@ -64,14 +71,18 @@ pub use instance::{
 pub use network::{GatewayLimits, Listener, ProxyProtocol};
 pub use observe::{
     AccessLog, Audit, ClientAddress, ConsoleLog, Level, LogFormat, Logging, Metrics, Query, Redact,
+    Usage,
 };
 pub use program::{parse_data_guard, parse_grants};
 pub use proxy::{ProxyScheme, ProxyUrl};
+pub use rate::{LimitBy, RateLimit};
+pub use redact::redact;
 pub use schema::schema;
 pub use secret::{SecretRef, SecretSource, SecretText};
 pub use sockets::{ConnectRule, Protocol, Sockets, TlsUse};
 pub use tls::{
     Acme, AcmeChallenge, Certificate, ClientAuth, ClientAuthMode, ExpiredCrl, Tls, TlsVersion,
 };
+pub use tracing::{TraceParents, TraceProtocol, Tracing};
 pub use units::{size, time};
 pub use url::UrlPattern;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,11 @@ use stockade_http::{Host, HostPattern, Scheme};
 use crate::diagnostic::shown;
 use crate::fields::Fields;
 use crate::instance::Marked;
-use crate::keys::{ADDRESS, INSTANCE_NAME, Key, Kind, boolean, either, integer, size, text, time};
+use crate::keys::{
+    ADDRESS, INSTANCE_NAME, Key, Kind, NEW, boolean, either, integer, size, text, time,
+};
 use crate::section::{Parse, Record, Words, section, words};
+use crate::sockets::Protocol;
 use crate::tls::Tls;
 use crate::tree::Message;
 use crate::url::UrlPattern;
@@ -33,12 +37,23 @@ section! {
         /// The instance whose `connect` handler gets the connections of this listener as they are: bytes, after TLS
         /// and the PROXY header, and not HTTP.
         pub connect: Option<String> = text(INSTANCE_NAME).like(&["mail"]),
-        /// With `connect`: concurrent connections. Further ones are closed.
+        /// With `connect`: what the listener receives. `udp` is for datagrams, without TLS and PROXY headers: those of one
+        /// client address and port are a connection.
+        pub protocol: Protocol = Key::of(Protocol::KIND).default("tcp"),
+        /// With `connect`: concurrent connections. Further ones are closed, and their datagrams dropped.
         pub connections: usize = integer(1, 1_000_000).default("1000"),
-        /// With `connect`: time without a byte in either direction after which a connection is closed.
-        pub idle_timeout: Duration = time(10, 31_536_000_000).default("10m"),
+        /// With `connect`: time without a byte in either direction after which a connection is closed. With
+        /// `protocol: udp`: time without a datagram of the client.
+        pub idle_timeout: Duration = time(10, 31_536_000_000)
+            .derived("`10m`, or `1m` with `protocol: udp`") => idle_timeout,
         /// With `connect`: time after which a connection is closed.
         pub lifetime: Duration = time(10, 31_536_000_000).default("1day"),
+        /// With `protocol: udp`: datagrams per second of one client address (IPv6: one /64). Further ones are dropped.
+        pub datagrams: u32 = integer(1, 10_000_000).default("1000"),
+        /// With `protocol: udp`: bytes that the instance may send to a client for each byte that it received from there,
+        /// both with 28 bytes of headers for each datagram. Datagrams above that are dropped: who sends may have forged
+        /// the address, and its owner must not receive a multiple.
+        pub amplification: u32 = integer(1, 10_000).default("3"),
     }
 }
 
@@ -97,6 +112,14 @@ section! {
         /// nor data, with bursts of four times the number. A connection that exceeds it
         /// is closed.
         pub http2_control_frames: u32 = integer(10, 1_000_000).default("500"),
+        /// Counters for `rate_limits`, of 40 bytes each, of all instances together. Clients that find none free share
+        /// one with others.
+        pub rate_counters: usize = integer(1024, 16_777_216).default("262144"),
+        /// The bits of an IPv6 address that `rate_limits` count as one client.
+        pub ipv6_prefix: u8 = integer(16, 128).default("64"),
+        /// The database that keeps what quotas of a day or a month have counted. It is created with mode 0600 if it
+        /// does not exist, with another file next to it.
+        pub quotas: PathBuf = text(NEW).default("./quotas.db"),
         /// Concurrent WebSockets.
         pub websockets: usize = integer(0, 1_000_000).default("5000"),
         /// Size of one message of a WebSocket. A larger message closes the socket with
@@ -122,9 +145,12 @@ pub(crate) fn listeners(top: &Fields<'_>, shared: Option<&Arc<Tls>>) -> Vec<List
             proxy_protocol: ProxyProtocol::Off,
             http2: true,
             connect: None,
+            protocol: Protocol::Tcp,
             connections: 1000,
             idle_timeout: Duration::from_secs(600),
             lifetime: Duration::from_secs(24 * 3600),
+            datagrams: 1000,
+            amplification: 3,
         }];
     }
     let items = top.list("listeners");
@@ -149,6 +175,15 @@ pub(crate) fn listeners(top: &Fields<'_>, shared: Option<&Arc<Tls>>) -> Vec<List
     out
 }
 
+/// How long a connection may be idle: less for datagrams, of which no end is received.
+fn idle_timeout(fields: &Fields<'_>) -> Duration {
+    let given: Option<Duration> = fields.get("idle_timeout");
+    given.unwrap_or(match fields.get::<Protocol>("protocol") {
+        Protocol::Tcp => Duration::from_secs(600),
+        Protocol::Udp => Duration::from_secs(60),
+    })
+}
+
 /// The section `tls` of a listener's own.
 fn own_tls(fields: &Fields<'_>) -> Option<Arc<Tls>> {
     let found = fields.find("tls")?;
@@ -170,7 +205,7 @@ fn share_tls(fields: &Fields<'_>, listener: &mut Listener, shared: Option<&Arc<T
         let allowed = "a section `tls` with certificates, at the top of the file or here";
         fields.refuse("tls", Message::allowed(what, allowed));
     }
-    if flag == Some(true) || written.is_none() {
+    if flag == Some(true) || (written.is_none() && listener.protocol == Protocol::Tcp) {
         listener.tls = shared.cloned();
     }
 }
@@ -183,11 +218,15 @@ fn check_listener(top: &Fields<'_>, fields: &Fields<'_>, listener: &Listener, ot
         let allowed = "trusted_proxies at the top of the file, with the proxies' networks";
         fields.refuse("proxy_protocol", Message::allowed(what, allowed));
     }
-    if let Some(other) = others.iter().find(|other| clash(other.address, address)) {
+    let mut others = others.iter();
+    let of_protocol =
+        others.find(|other| other.protocol == listener.protocol && clash(other.address, address));
+    if let Some(other) = of_protocol {
         let what = format!("{address} is taken by the listener on {}", other.address);
         fields.refuse("address", what);
     }
-    let of_connect = ["connections", "idle_timeout", "lifetime"];
+    check_datagrams(fields, listener);
+    let of_connect = ["protocol", "connections", "idle_timeout", "lifetime"];
     for key in of_connect.iter().filter(|_| listener.connect.is_none()) {
         if fields.has(key) {
             let what = "the key is for connections that an instance gets as they are";
@@ -209,6 +248,27 @@ fn check_listener(top: &Fields<'_>, fields: &Fields<'_>, listener: &Listener, ot
         let what = "plain HTTP to the network: everyone on the way can read and change it";
         let allowed = "`tls`, or a proxy in front of it that is in trusted_proxies";
         fields.warn("address", Message::allowed(what, allowed));
+    }
+}
+
+/// Reports keys of TCP at a listener for datagrams, and those of datagrams elsewhere.
+fn check_datagrams(fields: &Fields<'_>, listener: &Listener) {
+    if listener.protocol == Protocol::Tcp {
+        for key in ["datagrams", "amplification"] {
+            if fields.has(key) {
+                let what = "the key is for datagrams";
+                fields.refuse(key, Message::allowed(what, "protocol: udp, with connect"));
+            }
+        }
+        return;
+    }
+    let allowed = "no such key, or `protocol: tcp`";
+    if listener.tls.is_some() {
+        fields.refuse("tls", Message::allowed("datagrams have no TLS", allowed));
+    }
+    if listener.proxy_protocol != ProxyProtocol::Off {
+        let what = "datagrams have no PROXY header";
+        fields.refuse("proxy_protocol", Message::allowed(what, allowed));
     }
 }
 
@@ -291,11 +351,31 @@ pub(crate) fn check_connect(top: &Fields<'_>, listeners: &[Listener], marked: &[
 
 /// Reports an address of metrics that a listener has taken.
 pub(crate) fn check_metrics(top: &Fields<'_>, metrics: SocketAddr, listeners: &[Listener]) {
-    let taken = |listener: &&Listener| clash_with_metrics(listener.address, metrics);
+    let taken = |listener: &&Listener| {
+        listener.protocol == Protocol::Tcp && clash_with_metrics(listener.address, metrics)
+    };
     if let Some(other) = listeners.iter().find(taken) {
         let what = format!("{metrics} is taken by the listener on {}", other.address);
         top.section("metrics").refuse("listen", what);
     }
+}
+
+/// Reports an address of the admin API that another listener has taken.
+pub(crate) fn check_admin(
+    top: &Fields<'_>,
+    admin: SocketAddr,
+    listeners: &[Listener],
+    metrics: Option<SocketAddr>,
+) {
+    let taken = |listener: &&Listener| clash(listener.address, admin);
+    let what = if let Some(other) = listeners.iter().find(taken) {
+        format!("{admin} is taken by the listener on {}", other.address)
+    } else if metrics.is_some_and(|metrics| clash_with_metrics(admin, metrics)) {
+        format!("{admin} is taken by the listener for metrics")
+    } else {
+        return;
+    };
+    top.section("admin").refuse("listen", what);
 }
 
 #[cfg(test)]

@@ -69,7 +69,8 @@ section! {
         /// The minimum level of lines that are written.
         pub level: Level = Key::of(Level::KIND).default("info"),
         /// One JSON object per line, or text for people.
-        pub format: LogFormat = Key::of(LogFormat::KIND).default("text"),
+        pub format: Option<LogFormat> = Key::of(LogFormat::KIND)
+            .derived("`text` if standard error is a terminal and there is no `file`, else `json`"),
         /// A file to append to. SIGHUP reopens it.
         pub file: Option<PathBuf> = text(NEW).derived("standard error"),
         /// One line per request. `false` writes none.
@@ -151,6 +152,24 @@ section! {
         pub files: usize = integer(2, 100_000).default("100"),
         /// How long a file is kept after its last line. Without it, age removes no file.
         pub keep: Option<Duration> = time(60_000, 3_155_760_000_000),
+    }
+}
+
+section! {
+    /// What instances and API keys used on each day: requests, CPU, memory, bytes, calls.
+    pub struct Usage "usage" {
+        /// The file, an SQLite database. It is created with mode 0600 if it does not exist.
+        pub path: PathBuf = text(NEW).required().like(&["./usage.db"]),
+        /// How often counts are written to the file. A server that is killed loses what it
+        /// counted since the last time.
+        pub interval: Duration = time(1000, 3_600_000).default("5s"),
+        /// How long the counts of a day are kept, in whole days.
+        pub keep: Duration = time(86_400_000, 3_155_760_000_000).default("400days"),
+        /// The number of API keys that are counted apart on one day. All above it are counted
+        /// together, as the key `*`.
+        pub keys: u64 = integer(0, 10_000_000).default("100000"),
+        /// Has a series for each API key in the metrics, not only for each instance.
+        pub key_metrics: bool = boolean().default("false"),
     }
 }
 
@@ -237,6 +256,11 @@ fn metrics_path(fields: &Fields<'_>) -> String {
 /// Reads `audit` of the file.
 pub(crate) fn audit(top: &Fields<'_>) -> Option<Audit> {
     top.switch("audit", false).map(|audit| Audit::read(&audit))
+}
+
+/// Reads `usage` of the file.
+pub(crate) fn usage(top: &Fields<'_>) -> Option<Usage> {
+    top.switch("usage", false).map(|usage| Usage::read(&usage))
 }
 
 /// Reads `metrics` of the file.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderName, Method, StatusCode, Version};
 use stockade_auth::KeyId;
 use stockade_http::{ClientTls, ServedBy};
+use stockade_trace::Trace;
 use strum::{IntoStaticStr, VariantArray};
 
 /// Receives what the gateway did. Called on the tasks that serve: must return at once.
@@ -14,6 +15,11 @@ pub trait Observer: Send + Sync + 'static {
     /// A request is over: its response's last byte was handed to the connection, or it failed.
     fn request(&self, record: &AccessRecord) {
         let _ = record;
+    }
+
+    /// A request or a WebSocket that is not over has moved bytes; about once in a second.
+    fn transferred(&self, transferred: &Transferred) {
+        let _ = transferred;
     }
 
     /// A connection or a request was refused before it reached a target. A refused request is also
@@ -31,6 +37,19 @@ pub trait Observer: Send + Sync + 'static {
     fn socket(&self, record: &SocketRecord) {
         let _ = record;
     }
+}
+
+/// Bytes that a request or a WebSocket has moved and that were not reported before.
+#[derive(Debug, Clone)]
+pub struct Transferred {
+    /// The label of the route.
+    pub route: Arc<str>,
+    /// The API key with which the client was let in.
+    pub api_key: Option<KeyId>,
+    /// Bytes of the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
 }
 
 /// Ignores everything.
@@ -93,6 +112,8 @@ pub struct AccessRecord {
     pub listener: Arc<str>,
     /// The label of the route that matched.
     pub route: Option<Arc<str>>,
+    /// The label of the route whose filters refused the request.
+    pub refused_by: Option<Arc<str>>,
     /// The API key with which the client was let in.
     pub api_key: Option<KeyId>,
     /// The client: the peer, or what trusted proxies say about it.
@@ -122,12 +143,17 @@ pub struct AccessRecord {
     pub bytes_in: u64,
     /// Bytes of the response's body that were sent.
     pub bytes_out: u64,
+    /// Those of both that [`Observer::transferred`] has not reported: in and out.
+    pub unreported: (u64, u64),
     /// From the request's head to the response's head.
     pub first_byte: Duration,
     /// From the request's head to the end of the response.
     pub duration: Duration,
     /// The mirror that answered.
     pub served_by: Option<ServedBy>,
+    /// Its trace, where [`TableOptions::tracing`](crate::TableOptions) is set. The span of the request itself is the
+    /// observer's to end.
+    pub trace: Option<Trace>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -196,10 +222,14 @@ pub enum Refusal {
     ClientCertificate,
     /// The route needs an API key, and the request has none that is valid, or several.
     ApiKey,
+    /// The request has a token that is not valid.
+    Token,
     /// The API key does not have the scopes that the request needs.
     Scope,
-    /// The address tried too many wrong API keys.
+    /// The address tried too many wrong API keys or tokens.
     ApiKeyGuesses,
+    /// A limit of what clients may use over time is used up.
+    RateLimit,
     /// The request's body is too large.
     BodyTooLarge,
     /// The request's body made no progress.
@@ -216,6 +246,14 @@ pub enum Refusal {
     FrameFlood,
     /// The client took nothing of its response.
     Stalled,
+    /// A datagram from a port that nothing can be sent to.
+    DatagramSource,
+    /// More datagrams of one address than may come in a time.
+    DatagramRate,
+    /// As many datagrams as may wait for a handler.
+    DatagramQueue,
+    /// A handler sent more to an address than that address has sent allows.
+    Amplification,
 }
 
 impl Refusal {
@@ -233,6 +271,8 @@ pub struct SocketRecord {
     pub request_id: Arc<str>,
     /// The route's label.
     pub route: Arc<str>,
+    /// The API key with which the client was let in.
+    pub api_key: Option<KeyId>,
     /// The client.
     pub client: SocketAddr,
     /// How long it was open.
@@ -245,6 +285,8 @@ pub struct SocketRecord {
     pub bytes_in: u64,
     /// Bytes of the guest's messages.
     pub bytes_out: u64,
+    /// Those of both that [`Observer::transferred`] has not reported: in and out.
+    pub unreported: (u64, u64),
     /// The code it ended with (RFC 6455, section 7.4); 1006 if it broke.
     pub code: u16,
     /// The client ended it, not the guest and not the gateway.

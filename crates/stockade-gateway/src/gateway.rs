@@ -1,5 +1,6 @@
 //! The gateway as a whole: start, reload, drain.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,13 +8,17 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::timeout;
 
-use crate::access::Observer;
-use crate::http::serve::serve;
+use crate::access::{Observer, Unobserved};
+use crate::http::serve::{serve, serve_flow};
 use crate::limits::Limits;
 use crate::listener::accept::BoundListener;
-use crate::listener::options::{Address, ListenError, Listener};
-use crate::route::table::RouteTable;
+use crate::listener::flows::DatagramLimits;
+use crate::listener::inherited::InheritedSockets;
+use crate::listener::options::{Address, ListenError, Listener, ProxyProtocol};
+use crate::route::pattern::Pattern;
+use crate::route::table::{Route, RouteTable, TableOptions};
 use crate::state::{ActiveConfig, GatewayState, Phase};
+use crate::target::Target;
 
 /// Accepts connections and answers requests until it is drained. A clone is the same gateway; when the last
 /// one is dropped it accepts no more, and its connections are cut.
@@ -29,6 +34,7 @@ struct GatewayInner {
     bound: Mutex<Vec<Arc<BoundListener>>>,
     /// Names and addresses of `bound`, for readers that must not wait for a change.
     addresses: ArcSwap<Vec<(Arc<str>, Address)>>,
+    inherited: InheritedSockets,
 }
 
 /// What a drain left.
@@ -58,6 +64,11 @@ pub struct GatewayStats {
 impl Gateway {
     /// A gateway without listeners and routes; [`Gateway::reload`] gives it some.
     pub fn new(observer: Arc<dyn Observer>) -> Self {
+        Self::inheriting(InheritedSockets::default(), observer)
+    }
+
+    /// The same, where a listener at the address of an inherited socket takes that one.
+    pub fn inheriting(inherited: InheritedSockets, observer: Arc<dyn Observer>) -> Self {
         let (phase, phase_receiver) = watch::channel(Phase::Serving);
         let state = Arc::new(GatewayState {
             config: ArcSwap::from_pointee(ActiveConfig::new(
@@ -74,6 +85,7 @@ impl Gateway {
                 phase,
                 bound: Mutex::default(),
                 addresses: ArcSwap::default(),
+                inherited,
             }),
         }
     }
@@ -92,6 +104,38 @@ impl Gateway {
         let gateway = Self::new(observer);
         gateway.reload(listeners, table, limits).await?;
         Ok(gateway)
+    }
+
+    /// Listens on one address over plain HTTP, and gives every request to one target. The address that is returned has
+    /// the port that the system chose.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`] if the address cannot be listened on.
+    pub async fn of_one(
+        address: SocketAddr,
+        target: Arc<dyn Target>,
+        limits: Limits,
+    ) -> Result<(Self, SocketAddr), ListenError> {
+        let listener = Listener {
+            name: address.to_string().into(),
+            address: Address::Tcp(address),
+            tls: None,
+            proxy_protocol: ProxyProtocol::Off,
+            http2: true,
+            streams: None,
+            datagrams: DatagramLimits::default(),
+        };
+        let route = Route::new("all", vec![Pattern::any()], target);
+        // One pattern that matches everything is a table.
+        let table = RouteTable::new(vec![route], TableOptions::default()).unwrap_or_default();
+        let gateway = Self::start(vec![listener], table, limits, Arc::new(Unobserved)).await?;
+        let bound = gateway.addresses().into_iter().next();
+        let address = match bound {
+            Some((_, Address::Tcp(bound))) => bound,
+            _ => address,
+        };
+        Ok((gateway, address))
     }
 
     /// Where it listens, by the listeners' names, with the ports that the system chose.
@@ -147,7 +191,10 @@ impl Gateway {
             let open = open.find(|bound| bound.asked_for(&listener.address));
             prepared.next.push(match open {
                 Some(same) => (Arc::clone(same), Some(listener)),
-                None => (Arc::new(BoundListener::bind(listener)?), None),
+                None => (
+                    Arc::new(BoundListener::bind(listener, &self.inner.inherited)?),
+                    None,
+                ),
             });
         }
         Ok(prepared)
@@ -205,6 +252,13 @@ pub struct PreparedReload<'a> {
 }
 
 impl PreparedReload<'_> {
+    /// Where it will listen, in the order of the listeners, with the ports that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Address> {
+        let next = self.next.iter();
+        next.map(|(bound, _)| bound.address()).collect()
+    }
+
     /// Serves by the new table, limits and listeners from now on. What is returned waits until the addresses of
     /// listeners that are gone are free again.
     pub fn commit(mut self) -> impl Future<Output = ()> + Send + use<> {
@@ -215,7 +269,12 @@ impl PreparedReload<'_> {
                 Some(listener) => bound.replace(listener),
                 None => {
                     let state = Arc::clone(self.state);
-                    bound.accept(move |accepted| serve(Arc::clone(&state), accepted));
+                    let of_flows = Arc::clone(self.state);
+                    bound.accept(
+                        move |accepted| serve(Arc::clone(&state), accepted),
+                        &self.state.observer,
+                        move |flow, listener| serve_flow(&of_flows, flow, listener),
+                    );
                 }
             }
             next.push(bound);

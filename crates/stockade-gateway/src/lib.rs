@@ -26,6 +26,7 @@ mod http;
 mod limits;
 mod listener;
 mod parsers;
+mod rate;
 mod rejection;
 mod route;
 mod state;
@@ -34,15 +35,19 @@ mod websocket;
 
 pub use crate::http::forwarded::{remove_identity, write_identity};
 pub use access::{
-    AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord, Unobserved,
+    AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord, Transferred,
+    Unobserved,
 };
 pub use assets::{AssetFallback, Assets, AssetsError, AssetsOptions};
 pub use credential::KeyRule;
 pub use gateway::{Drained, Gateway, GatewayStats, PreparedReload};
 pub use limits::{Limits, SocketLimits};
+pub use listener::flows::DatagramLimits;
+pub use listener::inherited::{InheritError, InheritedSockets};
 pub use listener::options::{Address, ListenError, Listener, ProxyProtocol};
 #[doc(hidden)]
 pub use parsers::parse_everything;
+pub use rate::{LimitBy, RateRule, RouteLimits, Unit};
 pub use route::pattern::{Pattern, PatternError};
-pub use route::table::{Route, RouteTable, TableError, TableOptions};
-pub use target::{ByteStream, StreamConnection, StreamHandler, StreamTarget, Target};
+pub use route::table::{Route, RouteTable, TableError, TableOptions, TraceParents, TraceRule};
+pub use target::{ByteStream, StreamConnection, StreamHandler, StreamTarget, Target, Transport};

@@ -29,6 +29,8 @@ pub fn parse_everything(bytes: &[u8]) {
         .inspect(first, 0)
         .and_then(|()| frames.inspect(second, 0));
     let _ = proxy_protocol::parse(bytes);
+    stockade_trace::parse_context(bytes, b"a=1");
+    stockade_trace::parse_context(first, second);
     if let Ok(text) = std::str::from_utf8(bytes) {
         if let Ok(path) = NormalPath::parse(text, Slashes::Merge) {
             let again = NormalPath::parse(path.as_str(), Slashes::Merge);

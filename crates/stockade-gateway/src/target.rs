@@ -44,14 +44,25 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// A connection that is not HTTP.
 pub struct StreamConnection {
-    /// Its bytes.
+    /// Its bytes. Of a flow of datagrams each is its length in two bytes, the higher one first, and its data.
     pub stream: Box<dyn ByteStream>,
     /// The other end, or the client that the PROXY header names.
     pub peer: SocketAddr,
     /// The listener's name.
     pub listener: Arc<str>,
-    /// Whether the bytes came through TLS.
-    pub secure: bool,
+    /// What carries it.
+    pub transport: Transport,
+}
+
+/// What carries a connection that is not HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP or a Unix socket.
+    Plain,
+    /// TLS over one of these.
+    Tls,
+    /// Datagrams over UDP.
+    Datagrams,
 }
 
 /// What takes connections that are not HTTP.

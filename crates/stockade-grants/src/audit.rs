@@ -83,6 +83,8 @@ pub struct CallRecord<'a> {
     pub kind: &'static str,
     /// The mirror that called.
     pub mirror: u32,
+    /// The number of the API key of the client for whom the guest called, where that is certain.
+    pub key: Option<u64>,
     /// The method, or `unknown`.
     pub method: &'static str,
     /// How it ended.
@@ -93,6 +95,8 @@ pub struct CallRecord<'a> {
     pub sent: u64,
     /// Bytes of its result.
     pub received: u64,
+    /// Those of both that [`CallAudit::moved`] has not reported: sent and received.
+    pub unreported: (u64, u64),
     /// Until its result was there.
     pub took: Duration,
     /// What the kind adds.
@@ -101,10 +105,27 @@ pub struct CallRecord<'a> {
     pub every_call: bool,
 }
 
+/// Bytes that a call has moved and that were not reported before.
+#[derive(Debug)]
+pub struct CallMoved<'a> {
+    /// The instance whose guest called.
+    pub instance: &'a Arc<str>,
+    /// The number of the API key of the client for whom the guest called, where that is certain.
+    pub key: Option<u64>,
+    /// Bytes of its arguments.
+    pub sent: u64,
+    /// Bytes of its result.
+    pub received: u64,
+}
+
 /// Receives the records of calls. Called on the paths of calls: must be quick, and must not block.
 pub trait CallAudit: Send + Sync + 'static {
     /// A call is over.
     fn called(&self, record: &CallRecord<'_>);
+    /// A call that is not over has moved bytes; about once in a second.
+    fn moved(&self, moved: &CallMoved<'_>) {
+        let _ = moved;
+    }
 }
 
 /// Records of all grants that [`LogAudit`] writes in a second, of kinds whose records may be left out.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use stockade_broker::{Broker, BrokerError, Network};
+use stockade_broker::{Broker, BrokerError, Network, Ways};
 use stockade_capability::HandleCount;
 use stockade_config::Diagnostics;
 
@@ -18,6 +18,8 @@ pub struct Ground {
     pub broker: Broker,
     /// Connections to servers that the grant names.
     pub network: Network,
+    /// The tunnels of the instance.
+    pub ways: Ways,
     /// Counts what its guests have open; a [`HandleTable`](stockade_capability::HandleTable) takes it.
     pub handles: HandleCount,
     /// A folder of the grant's own for what must outlive the process. A kind that needs it creates it. `None` where

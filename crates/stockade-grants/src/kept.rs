@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use stockade_broker::{Broker, Spent};
+use stockade_broker::{Broker, Spent, Via, Ways};
 use stockade_capability::{Capability, HandleCount};
 use stockade_config::Grant;
 
@@ -27,6 +27,8 @@ pub struct Granting<'a> {
     pub broker: &'a Broker,
     /// See there.
     pub roots: &'a [PathBuf],
+    /// The tunnels of the instance.
+    pub ways: &'a Ways,
     /// Who approves its calls.
     pub approval: Option<Approval>,
     /// The folder of the grant's own; see [`Ground::data`].
@@ -41,6 +43,7 @@ impl Granting<'_> {
             binding: self.binding.into(),
             broker: self.broker.clone(),
             network: self.broker.network(),
+            ways: self.ways.clone(),
             handles: HandleCount::default(),
             data: self.data.clone(),
         }
@@ -68,6 +71,8 @@ struct Kept {
 struct Open {
     grant: Grant,
     roots: Vec<PathBuf>,
+    /// The tunnel that its server is reached through.
+    via: Option<Weak<Via>>,
     approver: Option<Arc<str>>,
     handles: HandleCount,
     capability: Weak<Bounded>,
@@ -96,8 +101,8 @@ impl Grants {
         }
     }
 
-    /// The capability of a grant: the one that is open where the grant did not change, else a new one. It is closed
-    /// when the last instance that holds it has ended.
+    /// The capability of a grant: the one that is open where the grant and its tunnel did not change, else a new one. It is
+    /// closed when the last instance that holds it has ended.
     ///
     /// # Errors
     /// Why it cannot be opened.
@@ -112,8 +117,15 @@ impl Grants {
         let mut all = self.kept.lock();
         let kept = all.entry(key).or_default();
         kept.open.retain(|open| open.capability.strong_count() > 0);
-        let same =
-            |open: &&Open| open.grant == *grant && open.roots == roots && open.approver == approver;
+        let via = grant.via().and_then(|name| granting.ways.get(name));
+        let via = via.map(Arc::downgrade);
+        let same = |open: &&Open| {
+            let is_same_way = match (&open.via, &via) {
+                (Some(one), Some(other)) => Weak::ptr_eq(one, other),
+                (one, other) => one.is_none() && other.is_none(),
+            };
+            is_same_way && open.grant == *grant && open.roots == roots && open.approver == approver
+        };
         let same = kept.open.iter().find(same);
         if let Some(same) = same.and_then(|open| open.capability.upgrade()) {
             return Ok(same);
@@ -130,6 +142,7 @@ impl Grants {
         kept.open.push(Open {
             grant: grant.clone(),
             roots: roots.to_owned(),
+            via,
             approver,
             handles: ground.handles,
             capability: Arc::downgrade(&bounded),

@@ -21,6 +21,7 @@ mod doors;
 mod electrum;
 mod files;
 mod ground;
+mod installed;
 mod kept;
 mod key;
 mod lightning;
@@ -31,6 +32,7 @@ mod program;
 #[cfg(target_os = "linux")]
 mod sqlite;
 mod statements;
+mod tally;
 #[cfg(not(target_os = "linux"))]
 mod unsupported;
 mod wireguard;
@@ -48,11 +50,12 @@ use unsupported::{pgp, sqlite};
 use wireguard::{peers, tunnel};
 
 pub use approval::{Approval, Approver, Asked};
-pub use audit::{CallAudit, CallOutcome, CallRecord, LogAudit, RefusalReason};
+pub use audit::{CallAudit, CallMoved, CallOutcome, CallRecord, LogAudit, RefusalReason};
 pub use files::Files;
 pub use ground::{GrantError, Ground};
 pub use kept::{Granting, Grants, OpenHandles};
 pub use program::ProgramGrants;
+pub use tally::GrantedUse;
 pub use wireguard::tunnel::ways;
 
 /// One kind of grants.

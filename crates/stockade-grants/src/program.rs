@@ -10,9 +10,9 @@ use stockade_capability::Capability;
 use stockade_config::{Grant, parse_grants};
 
 use crate::approval::Approval;
-use crate::audit::LogAudit;
 use crate::ground::GrantError;
 use crate::kept::{Granting, Grants};
+use crate::tally::{GrantedUse, Tally};
 
 /// Where the guest's runtime reads what to put into `env` besides values. Read by `stockade_realm/network.js`.
 const BINDINGS: &str = "\0bindings";
@@ -21,6 +21,7 @@ const BINDINGS: &str = "\0bindings";
 pub struct ProgramGrants {
     grants: Grants,
     broker: Broker,
+    tally: Arc<Tally>,
 }
 
 impl ProgramGrants {
@@ -29,10 +30,22 @@ impl ProgramGrants {
     /// # Errors
     /// The broker cannot be set up.
     pub fn new() -> Result<Self, BrokerError> {
+        let tally = Arc::new(Tally::default());
+        let options = BrokerOptions {
+            audit: tally.clone(),
+            ..BrokerOptions::default()
+        };
         Ok(Self {
-            grants: Grants::new(Arc::new(LogAudit::default())),
-            broker: Broker::new(BrokerOptions::default())?,
+            grants: Grants::new(tally.clone()),
+            broker: Broker::new(options)?,
+            tally,
         })
+    }
+
+    /// What all its isolates have used of it.
+    #[must_use]
+    pub fn used(&self) -> GrantedUse {
+        self.tally.read()
     }
 
     /// What acts for the isolates.
@@ -93,6 +106,7 @@ impl ProgramGrants {
             );
             return Err(GrantError::Invalid(what));
         }
+        let ways = crate::ways(&self.broker, isolate, grants)?;
         let mut opened = HashMap::new();
         for (name, grant) in grants {
             let capability = self.grants.open(Granting {
@@ -101,6 +115,7 @@ impl ProgramGrants {
                 grant,
                 broker: &self.broker,
                 roots: &[],
+                ways: &ways,
                 approval: approvals.get(name).cloned(),
                 data: None,
             });

@@ -154,6 +154,7 @@ impl Bench {
             grant: &grants["NAMES"],
             broker: &self.broker,
             roots: &[],
+            ways: &Default::default(),
             approval: None,
             data: None,
         });
@@ -320,6 +321,7 @@ async fn check_reports_servers_that_do_not_answer() {
             grant: &grants["N"],
             broker: &bench.broker,
             roots: &[],
+            ways: &Default::default(),
             approval: None,
             data: None,
         };

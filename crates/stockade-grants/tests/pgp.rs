@@ -117,6 +117,7 @@ mod tests {
                 grant: &grants["PGP"],
                 broker: &broker,
                 roots: &[],
+                ways: &Default::default(),
                 approval: None,
                 data: None,
             });

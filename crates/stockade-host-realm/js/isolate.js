@@ -8,12 +8,15 @@ import {
   op_isolate_answer,
   op_isolate_call,
   op_isolate_control,
+  op_isolate_cpu_profile,
   op_isolate_destroy,
   op_isolate_drain,
   op_isolate_evaluate,
   op_isolate_execute,
   op_isolate_handle_event,
   op_isolate_handle_method,
+  op_isolate_heap_snapshot,
+  op_isolate_heap_statistics,
   op_isolate_hold,
   op_isolate_ignore_event,
   op_isolate_let_go,
@@ -26,8 +29,10 @@ import {
   op_isolate_withdraw,
 } from "ext:core/ops";
 import { callFunction } from "ext:stockade_host/env.js";
+import { fetchFrom, listen } from "ext:stockade_host/server.js";
 import { allowWebSocket } from "ext:stockade_host/sockets.js";
 
+const { pathFromURL } = core.loadExtScript("ext:deno_web/00_infra.js");
 const { reportException } = core.loadExtScript("ext:deno_web/02_event.js");
 const payload = core.loadExtScript("ext:stockade_payload/payload.js");
 const { create: createStreams } = core.loadExtScript("ext:stockade_payload/streams.js");
@@ -102,6 +107,15 @@ function errorOf({ name, message, stack, cause, errors }) {
   if (name !== "") error.name = name;
   error.stack = stack ?? `${error.name}: ${error.message}`;
   return error;
+}
+
+// A path, as `Deno` takes it: text or a `file:` URL.
+function pathOf(path) {
+  const text = pathFromURL(path);
+  if (typeof text !== "string" || text === "") {
+    throw new TypeError("the path must be a text that is not empty, or a file: URL");
+  }
+  return text;
 }
 
 export class Isolate {
@@ -251,6 +265,18 @@ export class Isolate {
     return this;
   }
 
+  // Has the guest's `fetch` handler answer a request. Rejects with what the handler throws.
+  async fetch(input, init) {
+    this.#checkAlive();
+    return await fetchFrom(this.#sandbox, this.#id, input, init, errorOf);
+  }
+
+  // Listens, and has the guest's `fetch` handler answer the requests of clients.
+  async listen(options = {}) {
+    this.#checkAlive();
+    return await listen(this.#sandbox, this.#id, options, (error) => this.#system("error", error));
+  }
+
   async drain() {
     this.#checkAlive();
     await op_isolate_drain(this.#sandbox, this.#id);
@@ -259,6 +285,23 @@ export class Isolate {
   stats() {
     this.#checkAlive();
     return { ...op_isolate_stats(this.#sandbox, this.#id) };
+  }
+
+  async cpuProfile(path, options = {}) {
+    this.#checkAlive();
+    const { seconds = 10, svg } = options;
+    const picture = svg === undefined ? "" : pathOf(svg);
+    await op_isolate_cpu_profile(this.#sandbox, this.#id, pathOf(path), Number(seconds), picture);
+  }
+
+  async heapSnapshot(path) {
+    this.#checkAlive();
+    await op_isolate_heap_snapshot(this.#sandbox, this.#id, pathOf(path));
+  }
+
+  async heapStatistics() {
+    this.#checkAlive();
+    return await op_isolate_heap_statistics(this.#sandbox, this.#id);
   }
 
   destroy() {

@@ -28,6 +28,16 @@ function read(given) {
   return { json: JSON.stringify(options), functions };
 }
 
+// The option `serve` as JSON; the empty text for an isolate that answers no requests.
+function readServe(serve) {
+  if (serve === undefined || serve === false) return "";
+  if (serve === true) return "{}";
+  if (typeof serve !== "object" || serve === null) {
+    throw new TypeError(`serve: true, false or an object of limits, not ${serve === null ? "null" : typeof serve}`);
+  }
+  return JSON.stringify(serve);
+}
+
 export class V8Sandbox {
   #index;
   #functions; // of the sandbox's own `env`
@@ -41,11 +51,11 @@ export class V8Sandbox {
 
   async createIsolate(options = {}) {
     checkOptions(options);
-    const { grants: given, ...others } = options;
+    const { grants: given, serve, ...others } = options;
     const { json, functions = this.#functions } = read(others);
     const { grants, approvers } = takeApprovers(given);
     const names = Object.keys(approvers);
-    const created = await op_sandbox_create(this.#index, json, grants, names);
+    const created = await op_sandbox_create(this.#index, json, grants, names, readServe(serve));
     if (names.length > 0) answerApprovals(this.#index, created.id, approvers);
     const isolate = new Isolate(MADE_HERE, this.#index, created, functions);
     isolatesOf[this.#index].set(created.id, isolate);

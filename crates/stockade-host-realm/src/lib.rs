@@ -24,6 +24,6 @@ pub use info::RunInfo;
 pub use process::InterruptsTaken;
 pub use ready::HostFunctions;
 pub use sandbox::{
-    Account, Arrival, Given, IsolateKey, Receiver, SandboxSetup, Sandboxes, add_related, parse,
+    Account, Arrival, Given, IsolateKey, Receiver, SandboxSetup, Sandboxes, error_json, parse,
 };
 pub use terminal::restore_terminal;

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use deno_core::{JsRuntime, OpState, serde_json, v8};
 use serde_json::json;
 use stockade_host_realm::{
-    Account, Arrival, Given, HostFunctions, IsolateKey, RunInfo, Sandboxes, parse,
+    Account, Arrival, Given, HostFunctions, IsolateKey, RunInfo, Sandboxes, error_json, parse,
 };
 use stockade_limits::ConsoleMode;
 use stockade_protocol::{ConsoleLevel, GuestError, Payload};
@@ -449,7 +449,7 @@ impl Call {
             Event::Console { level, text } => {
                 report("console", json!({ "level": level.name(), "text": text }))
             }
-            Event::Uncaught(error) => report("error", uncaught(&error)),
+            Event::Uncaught(error) => report("error", error_json(&error)),
             Event::Terminated {
                 reason,
                 usage,
@@ -458,24 +458,6 @@ impl Call {
             Event::Destroyed(reason) => report("destroyed", json!({ "reason": reason.name() })),
         }
     }
-}
-
-fn uncaught(error: &GuestError) -> serde_json::Value {
-    let mut value = texts(error);
-    stockade_host_realm::add_related(&mut value, &error.related, &texts);
-    value
-}
-
-fn texts(error: &GuestError) -> serde_json::Value {
-    let position = error.position.as_ref();
-    json!({
-        "name": error.name,
-        "message": error.message,
-        "stack": error.stack,
-        "source": position.map(|p| &p.source),
-        "line": position.map(|p| p.line),
-        "column": position.map(|p| p.column),
-    })
 }
 
 fn terminated(reason: TerminateReason, usage: &ResourceUsage, detail: &str) -> serde_json::Value {

@@ -1,7 +1,13 @@
 //! `--inspect`: the host isolate in Chrome's DevTools.
 
+use std::sync::Arc;
+
 use deno_core::JsRuntime;
-use stockade_inspector::{Debuggers, Inspector, Listed, Target};
+use deno_core::futures::channel::mpsc::unbounded;
+use deno_core::futures::{StreamExt as _, stream};
+use stockade_inspector::{Debuggable, Debuggers, Inspector, Listed, Session, Target};
+use stockade_limits::Isolation;
+use stockade_supervisor::IsolateHandle;
 
 /// How the run can be debugged.
 #[derive(Clone)]
@@ -20,6 +26,56 @@ pub enum InspectStart {
     AtOnce,
     /// When a debugger is there, with a pause before the first statement.
     Paused,
+}
+
+/// Lists an isolate of a worker until it ends. Those on threads list themselves.
+pub(crate) fn list_worker(inspector: &Inspector, isolate: &IsolateHandle) {
+    if isolate.options().isolation == Isolation::Thread {
+        return;
+    }
+    let id = isolate.id();
+    let title = match &isolate.options().name {
+        Some(name) => format!("isolate #{id} {name}"),
+        None => format!("isolate #{id}"),
+    };
+    let target = Target {
+        title,
+        url: format!("stockade:isolate/{id}"),
+    };
+    let listed = inspector.list(target, Arc::new(InWorker(isolate.clone())));
+    let isolate = isolate.clone();
+    tokio::spawn(async move {
+        isolate.until_end().await;
+        drop(listed);
+    });
+}
+
+/// An isolate in another process.
+struct InWorker(IsolateHandle);
+
+impl Debuggable for InWorker {
+    fn is_gone(&self) -> bool {
+        self.0.end().is_some()
+    }
+
+    fn connect(&self) -> Option<Session> {
+        let session = Arc::new(self.0.debug().ok()?);
+        let (to_isolate, mut from_socket) = unbounded();
+        let sending = Arc::clone(&session);
+        // Ends with the debugger, and the session with both.
+        tokio::spawn(async move {
+            while let Some(text) = from_socket.next().await {
+                sending.send(text);
+            }
+        });
+        let from_isolate = stream::unfold(session, async |session| {
+            session.next().await.map(|text| (text, session))
+        });
+        Some(Session {
+            to_isolate,
+            from_isolate: from_isolate.boxed(),
+        })
+    }
 }
 
 /// The host isolate as debuggers see it, until dropped.

@@ -14,12 +14,13 @@ use stockade_host_realm::{
     InterruptsTaken, RealmOptions, RunInfo, SandboxSetup, Sandboxes, restore_terminal,
 };
 use stockade_inspector::Debuggers;
+use stockade_supervisor::IsolateHandle;
 use stockade_transpile::{STREAM_NAME, open_stream};
 
 use crate::error::HostError;
 use crate::events::Pump;
 use crate::heap::Heap;
-use crate::inspect::Inspected;
+use crate::inspect::{Inspected, list_worker};
 use crate::interrupt::Interrupt;
 use crate::modules::Loader;
 use crate::options::HostOptions;
@@ -68,9 +69,18 @@ pub async fn run(options: HostOptions) -> Result<i32, HostError> {
     let color = info.stderr_color;
     let exit_code = deno_os::ExitCode::default();
     let interrupts = InterruptsTaken::default();
+    let mut defaults = options.sandbox;
+    defaults.defaults.inspect = options.inspect.is_some();
+    let inspector = options
+        .inspect
+        .as_ref()
+        .map(|inspect| inspect.inspector.clone());
     let sandboxes = Sandboxes::new(SandboxSetup {
-        defaults: options.sandbox,
+        defaults,
         backends: options.backends,
+        created: inspector.map(|inspector| -> Rc<dyn Fn(&IsolateHandle)> {
+            Rc::new(move |isolate: &IsolateHandle| list_worker(&inspector, isolate))
+        }),
     });
     let realm_options = RealmOptions {
         info,

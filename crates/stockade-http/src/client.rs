@@ -19,6 +19,10 @@ pub struct Client {
     pub upgrade: bool,
     /// What a site gets to know of the API key with which the client was let in, as JSON.
     pub api_key: Option<Arc<str>>,
+    /// The number of that key's id, by which what the request causes is counted.
+    pub key: Option<u64>,
+    /// What a site gets to know of the token with which the client was let in, as JSON.
+    pub token: Option<Arc<str>>,
 }
 
 /// A client's TLS connection.

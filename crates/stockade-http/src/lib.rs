@@ -15,6 +15,7 @@
 mod body;
 mod client;
 mod host;
+mod on_behalf;
 mod path;
 mod pattern;
 mod problem;
@@ -24,6 +25,7 @@ mod websocket;
 pub use body::{Body, BoxError, empty_body, full_body};
 pub use client::{Client, ClientCertificate, ClientTls, ServedBy};
 pub use host::{Host, HostError};
+pub use on_behalf::{key_in_charge, on_behalf_of};
 pub use path::{EncodedSlashes, NormalPath, PathError, Slashes, normalize_escapes};
 pub use pattern::{HostPattern, HostPatternError, PathPattern};
 pub use problem::Problem;

@@ -26,6 +26,19 @@ pub enum PathPattern {
     Under(String),
 }
 
+impl PathPattern {
+    /// Whether a path in normal form is one of the pattern's.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => path == exact,
+            Self::Under(under) => path
+                .strip_prefix(under.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        }
+    }
+}
+
 /// Why a text is not a pattern of hosts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostPatternError {

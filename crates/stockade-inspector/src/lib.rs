@@ -18,5 +18,5 @@ mod session;
 mod target;
 
 pub use server::{Inspector, ListenError};
-pub use session::{Debuggers, Watcher};
+pub use session::{Debuggable, Debuggers, Entrance, Session, Watcher};
 pub use target::{Listed, Target};

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-use crate::session::{self, Debuggers, Session, Watcher};
+use crate::session::{Debuggable, Debuggers, Entrance, Session, Watcher};
 use crate::target::{Entries, Listed, ListedTarget, Target};
 
 /// Close code of a socket whose isolate has ended (RFC 6455, "going away").
@@ -91,12 +91,15 @@ impl Inspector {
         debuggers: Debuggers,
         watcher: Option<Arc<dyn Watcher>>,
     ) -> Listed {
+        self.list(target, Arc::new(Entrance::new(runtime, debuggers, watcher)))
+    }
+
+    /// Lists an isolate, wherever it runs.
+    pub fn list(&self, target: Target, isolate: Arc<dyn Debuggable>) -> Listed {
         let entry = ListedTarget {
             id: Uuid::new_v4(),
             target,
-            sessions: runtime.inspector().get_session_sender(),
-            debuggers,
-            watcher,
+            isolate,
         };
         let listed = Listed {
             id: entry.id,
@@ -161,7 +164,7 @@ fn respond(request: Request<Incoming>, entries: &Entries) -> Answer {
             let list = entries
                 .lock()
                 .iter()
-                .filter(|entry| !entry.debuggers.is_closed())
+                .filter(|entry| !entry.isolate.is_gone())
                 .map(|entry| entry.describe(host))
                 .collect();
             json_answer(&Value::Array(list))
@@ -206,9 +209,11 @@ fn connect(mut request: Request<Incoming>, entry: &ListedTarget) -> Answer {
             "connect to this address with a WebSocket",
         );
     };
-    let Some(session) = session::open(&entry.sessions, &entry.debuggers, entry.watcher.clone())
-    else {
-        return plain(StatusCode::GONE, "the isolate has ended");
+    let Some(session) = entry.isolate.connect() else {
+        return plain(
+            StatusCode::GONE,
+            "the isolate has ended, or is debugged or profiled already",
+        );
     };
     tokio::spawn(async move {
         if let Err(error) = carry(socket, session).await {

@@ -10,8 +10,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use deno_core::futures::StreamExt as _;
 use deno_core::futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use deno_core::futures::stream::BoxStream;
 use deno_core::{
-    InspectorMsg, InspectorSessionChannels, InspectorSessionKind, InspectorSessionProxy,
+    InspectorMsg, InspectorSessionChannels, InspectorSessionKind, InspectorSessionProxy, JsRuntime,
 };
 use parking_lot::Mutex;
 
@@ -68,9 +69,86 @@ impl Debuggers {
 }
 
 /// The socket's side of a session.
-pub(crate) struct Session {
-    pub(crate) to_isolate: UnboundedSender<String>,
-    pub(crate) from_isolate: UnboundedReceiver<String>,
+pub struct Session {
+    /// What the debugger sends; closed when the debugger is gone.
+    pub to_isolate: UnboundedSender<String>,
+    /// What the isolate sends; ends when the isolate is gone.
+    pub from_isolate: BoxStream<'static, String>,
+}
+
+/// An isolate that a debugger can connect to.
+pub trait Debuggable: Send + Sync {
+    /// Whether it has ended.
+    fn is_gone(&self) -> bool;
+
+    /// Connects a debugger; `None` if the isolate has ended or takes no more.
+    fn connect(&self) -> Option<Session>;
+}
+
+/// The way into one isolate of this process.
+#[derive(Clone)]
+pub struct Entrance {
+    sessions: UnboundedSender<InspectorSessionProxy>,
+    debuggers: Debuggers,
+    watcher: Option<Arc<dyn Watcher>>,
+}
+
+impl Entrance {
+    /// Into an isolate whose runtime was made with an inspector.
+    #[must_use]
+    pub fn new(
+        runtime: &JsRuntime,
+        debuggers: Debuggers,
+        watcher: Option<Arc<dyn Watcher>>,
+    ) -> Self {
+        Self {
+            sessions: runtime.inspector().get_session_sender(),
+            debuggers,
+            watcher,
+        }
+    }
+
+    /// Begins a session whose messages go to `out`, on the isolate's thread and at once; `out` is dropped when the session
+    /// is over. Gives the way to the isolate, which lets go of the session when that is closed; `None` if the isolate has
+    /// ended.
+    #[must_use]
+    pub fn open(&self, out: impl Fn(String) + Send + 'static) -> Option<UnboundedSender<String>> {
+        let (to_passage, isolate_out) = unbounded();
+        let (to_isolate, isolate_in) = unbounded();
+        Passage::begin(isolate_out, Box::new(out), self.watcher.clone());
+        if !self.debuggers.add(&to_isolate) {
+            return None;
+        }
+        let proxy = InspectorSessionProxy {
+            channels: InspectorSessionChannels::Regular {
+                tx: to_passage,
+                rx: isolate_in,
+            },
+            kind: InspectorSessionKind::NonBlocking {
+                wait_for_disconnect: true,
+            },
+        };
+        self.sessions.unbounded_send(proxy).ok()?;
+        Some(to_isolate)
+    }
+}
+
+impl Debuggable for Entrance {
+    fn is_gone(&self) -> bool {
+        self.debuggers.is_closed()
+    }
+
+    fn connect(&self) -> Option<Session> {
+        let (to_socket, from_isolate) = unbounded();
+        let to_isolate = self.open(move |text| {
+            // The debugger may be gone; V8 detects that by itself.
+            let _ = to_socket.unbounded_send(text);
+        })?;
+        Some(Session {
+            to_isolate,
+            from_isolate: from_isolate.boxed(),
+        })
+    }
 }
 
 impl Drop for Session {
@@ -79,57 +157,31 @@ impl Drop for Session {
     }
 }
 
-/// Connects a debugger to an isolate; `None` if that has ended.
-pub(crate) fn open(
-    isolate: &UnboundedSender<InspectorSessionProxy>,
-    debuggers: &Debuggers,
-    watcher: Option<Arc<dyn Watcher>>,
-) -> Option<Session> {
-    let (out, isolate_out) = unbounded();
-    let (to_socket, from_isolate) = unbounded();
-    let (to_isolate, isolate_in) = unbounded();
-    Passage::begin(isolate_out, to_socket, watcher);
-    if !debuggers.add(&to_isolate) {
-        return None;
-    }
-    let session = Session {
-        to_isolate,
-        from_isolate,
-    };
-    let proxy = InspectorSessionProxy {
-        channels: InspectorSessionChannels::Regular {
-            tx: out,
-            rx: isolate_in,
-        },
-        kind: InspectorSessionKind::NonBlocking {
-            wait_for_disconnect: true,
-        },
-    };
-    isolate.unbounded_send(proxy).ok().map(|()| session)
-}
-
 /// Passes on what an isolate says to a debugger, and notices pauses.
 struct Passage {
     state: Mutex<SessionState>,
     watcher: Option<Arc<dyn Watcher>>,
 }
 
+/// Where an isolate's messages go.
+type Out = Box<dyn Fn(String) + Send>;
+
 struct SessionState {
     from_isolate: UnboundedReceiver<InspectorMsg>,
     /// `None` once the isolate has closed the session.
-    to_socket: Option<UnboundedSender<String>>,
+    out: Option<Out>,
     paused: bool,
 }
 
 impl Passage {
     fn begin(
         from_isolate: UnboundedReceiver<InspectorMsg>,
-        to_socket: UnboundedSender<String>,
+        out: Out,
         watcher: Option<Arc<dyn Watcher>>,
     ) {
         let state = SessionState {
             from_isolate,
-            to_socket: Some(to_socket),
+            out: Some(out),
             paused: false,
         };
         // From here on the waker within the channel keeps it, until the isolate drops its sender.
@@ -163,15 +215,14 @@ impl Wake for Passage {
                     if let Some(watcher) = &self.watcher {
                         watcher.spoke(message.content.capacity());
                     }
-                    if let Some(to_socket) = &state.to_socket {
-                        // The debugger may be gone; V8 detects that by itself.
-                        let _ = to_socket.unbounded_send(message.content);
+                    if let Some(out) = &state.out {
+                        out(message.content);
                     }
                 }
                 Poll::Ready(None) => {
                     // V8 has let the isolate go with the session.
                     self.set_paused(&mut state, false);
-                    state.to_socket = None;
+                    state.out = None;
                     return;
                 }
                 Poll::Pending => return,
@@ -197,6 +248,19 @@ fn pause_in(message: &str) -> Option<bool> {
 mod tests {
     use super::*;
     use deno_core::InspectorMsgKind;
+    use deno_core::futures::FutureExt as _;
+
+    fn entrance(
+        sessions: UnboundedSender<InspectorSessionProxy>,
+        debuggers: Debuggers,
+        watcher: Option<Arc<dyn Watcher>>,
+    ) -> Entrance {
+        Entrance {
+            sessions,
+            debuggers,
+            watcher,
+        }
+    }
 
     fn message(content: &str) -> InspectorMsg {
         InspectorMsg {
@@ -221,7 +285,9 @@ mod tests {
     fn session_is_notified_of_pause_at_once_on_isolates_thread() {
         let reported = Arc::new(Reported::default());
         let (isolate, mut sessions) = unbounded();
-        let mut session = open(&isolate, &Debuggers::default(), Some(reported.clone())).unwrap();
+        let mut session = entrance(isolate, Debuggers::default(), Some(reported.clone()))
+            .connect()
+            .unwrap();
         let here = std::thread::spawn(move || {
             let proxy = sessions.try_recv().unwrap();
             let InspectorSessionChannels::Regular { tx, .. } = proxy.channels else {
@@ -239,26 +305,22 @@ mod tests {
         .join()
         .unwrap();
         assert_eq!(*reported.0.lock(), [(true, here), (false, here)]);
-        assert!(session.from_isolate.try_recv().unwrap().contains("paused"));
-        assert!(
-            session
-                .from_isolate
-                .try_recv()
-                .unwrap()
-                .contains("\"id\":1")
-        );
-        assert!(session.from_isolate.try_recv().is_err());
+        let mut next = || session.from_isolate.next().now_or_never().flatten();
+        assert!(next().unwrap().contains("paused"));
+        assert!(next().unwrap().contains("\"id\":1"));
+        assert_eq!(next(), None);
     }
 
     #[test]
     fn closed_debuggers_end_sessions_and_take_none() {
         let debuggers = Debuggers::default();
         let (isolate, mut sessions) = unbounded();
-        let session = open(&isolate, &debuggers, None).unwrap();
+        let entrance = entrance(isolate, debuggers.clone(), None);
+        let session = entrance.connect().unwrap();
         let proxy = sessions.try_recv().unwrap();
         debuggers.close();
         assert!(session.to_isolate.is_closed());
-        assert!(open(&isolate, &debuggers, None).is_none());
+        assert!(entrance.is_gone() && entrance.connect().is_none());
         drop(proxy);
     }
 }

@@ -3,13 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use deno_core::InspectorSessionProxy;
-use deno_core::futures::channel::mpsc::UnboundedSender;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::session::{Debuggers, Watcher};
+use crate::session::Debuggable;
 
 /// One isolate, as debuggers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +23,7 @@ pub struct Target {
 pub(crate) struct ListedTarget {
     pub(crate) id: Uuid,
     pub(crate) target: Target,
-    pub(crate) sessions: UnboundedSender<InspectorSessionProxy>,
-    pub(crate) debuggers: Debuggers,
-    pub(crate) watcher: Option<Arc<dyn Watcher>>,
+    pub(crate) isolate: Arc<dyn Debuggable>,
 }
 
 impl ListedTarget {

@@ -75,7 +75,8 @@ async fn run_once(pool: Arc<Pool>, cron: Cron, due: DateTime<Utc>) {
 }
 
 async fn attempt(pool: &Arc<Pool>, cron: &Cron, due: DateTime<Utc>) -> Result<(), String> {
-    let found = pool.place().await.map_err(|error| error.to_string())?;
+    let mut found = pool.place().await.map_err(|error| error.to_string())?;
+    found.slot.charge_to(None);
     let mirror = Arc::clone(&found.slot.mirror);
     let id = mirror.number_request();
     let done = mirror

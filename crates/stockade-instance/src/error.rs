@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use stockade_http::Problem;
 use stockade_protocol::GuestError;
 use stockade_supervisor::End;
 use strum::{IntoStaticStr, VariantNames};
@@ -126,6 +127,15 @@ impl FetchError {
             }
             Self::Draining => Some(Duration::from_secs(1)),
             _ => None,
+        }
+    }
+
+    /// The response that a client gets.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        Problem {
+            retry_after: self.retry_after(),
+            ..Problem::new(self.status(), self.public_message())
         }
     }
 

@@ -6,16 +6,18 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use stockade_capability::{CallPayload, Pipe};
-use stockade_http::Body;
+use stockade_http::{Body, key_in_charge};
 use stockade_protocol::bounds::MAX_NAME_BYTES;
 use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::{CallError, End, SendError};
+use stockade_trace::{Span, SpanKind, Trace};
 
 use crate::error::{FetchError, Refusal};
 use crate::mirror::{GuestReply, Mirror, Reading, Slot};
 use crate::observer::Observer;
-use crate::pool::Pool;
+use crate::pool::{Found, Pool};
 use crate::respond::respond;
+use crate::services::Transport;
 use crate::wire::{AskError, Malformed, Prepared, RequestBody};
 
 /// Why an attempt failed.
@@ -24,6 +26,16 @@ enum Trouble {
     Final(FetchError),
     /// The mirror ended. `may_have_begun`: the guest may have begun with the request.
     Ended { end: End, may_have_begun: bool },
+}
+
+impl Trouble {
+    /// For spans.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Final(error) => error.name(),
+            Self::Ended { .. } => "ended",
+        }
+    }
 }
 
 /// Aborts a request in the guest unless it was answered.
@@ -94,7 +106,7 @@ async fn run(
     prepared: &mut Prepared,
     report: &mut Report<'_>,
 ) -> Result<Response<Body>, FetchError> {
-    let mut found = pool.place().await?;
+    let mut found = place(pool, prepared.trace.as_ref()).await?;
     let cold = found.cold;
     let wall_limit = pool.options.limits.wall;
     let began = Instant::now();
@@ -107,7 +119,13 @@ async fn run(
         } else {
             wall_limit
         };
-        match attempt(found.slot, prepared, left).await {
+        let mut span = guest_span(prepared.trace.as_ref(), pool, mirror, retried);
+        let answer = attempt(found.slot, prepared, left, span.as_ref().map(Span::trace)).await;
+        if let (Some(span), Err(trouble)) = (&mut span, &answer) {
+            span.fail(trouble.name());
+        }
+        drop(span);
+        match answer {
             Ok(reply) => return respond(prepared, reply, cold, retried),
             Err(Trouble::Final(error)) => return Err(error),
             Err(Trouble::Ended {
@@ -125,16 +143,71 @@ async fn run(
                 }
                 retried = true;
                 pool.observer.retried(mirror);
-                found = pool.place().await?;
+                found = place(pool, prepared.trace.as_ref()).await?;
             }
         }
     }
 }
 
+/// Has one mirror answer a request. The mirror is nobody's but its host's, and no other one takes its place.
+pub(crate) async fn fetch_from(
+    mirror: &Arc<Mirror>,
+    request: Request<Body>,
+) -> Result<Response<Body>, FetchError> {
+    let limits = mirror.limits();
+    let mut prepared = Prepared::new(request, limits).await?;
+    if let Some(end) = mirror.handle.end() {
+        return Err(FetchError::Ended { end });
+    }
+    let slot = mirror.take_slot().ok_or_else(busy)?;
+    match attempt(slot, &mut prepared, limits.wall, None).await {
+        Ok(reply) => respond(&mut prepared, reply, false, false),
+        Err(Trouble::Final(error)) => Err(error),
+        Err(Trouble::Ended { end, .. }) => Err(FetchError::Ended { end }),
+    }
+}
+
+/// A place for a request. A wait is a span, and so is the start of a mirror that was waited for.
+async fn place(pool: &Arc<Pool>, trace: Option<&Trace>) -> Result<Found, FetchError> {
+    let Some(mut span) = trace.and_then(|trace| trace.span("queue", SpanKind::Internal)) else {
+        return pool.place().await;
+    };
+    span.set("stockade.instance", Arc::clone(&pool.options.name));
+    let found = pool.place().await;
+    match &found {
+        Err(error) => span.fail(error.name()),
+        Ok(found) if !found.waited => span.discard(),
+        Ok(found) => {
+            let mirror = &found.slot.mirror;
+            span.set("stockade.mirror", i64::from(mirror.number));
+            span.set("stockade.cold", found.cold);
+            if let Some((start, took)) = mirror.start.filter(|_| found.cold)
+                && let Some(mut started) = span.trace().span("mirror start", SpanKind::Internal)
+            {
+                started.set("stockade.mirror", i64::from(mirror.number));
+                started.happened(start, took);
+            }
+        }
+    }
+    found
+}
+
+/// The span of the guest's work on a request, until the head of its response.
+fn guest_span(trace: Option<&Trace>, pool: &Pool, mirror: u32, retried: bool) -> Option<Span> {
+    let mut span = trace?.span("guest", SpanKind::Internal)?;
+    span.set("stockade.instance", Arc::clone(&pool.options.name));
+    span.set("stockade.mirror", i64::from(mirror));
+    if retried {
+        span.set("stockade.retried", true);
+    }
+    Some(span)
+}
+
 async fn attempt(
-    slot: Slot,
+    mut slot: Slot,
     prepared: &mut Prepared,
     left: Duration,
+    span: Option<&Trace>,
 ) -> Result<GuestReply, Trouble> {
     let mirror = Arc::clone(&slot.mirror);
     if let Some(end) = mirror.handle.end() {
@@ -144,6 +217,8 @@ async fn attempt(
         });
     }
     let limits = mirror.limits();
+    let client = prepared.client.as_deref();
+    slot.charge_to(client.map_or_else(key_in_charge, |client| client.key));
     let id = mirror.number_request();
     let (stream, body) = match &mut prepared.body {
         RequestBody::Stream(body) => match body.take() {
@@ -157,15 +232,16 @@ async fn attempt(
         },
         RequestBody::None | RequestBody::Whole(_) => (None, None),
     };
+    let trace = span.or(prepared.trace.as_ref()).cloned();
     let answer = mirror
-        .await_response(id, slot, body, prepared.client.clone())
+        .await_response(id, slot, body, prepared.client.clone(), trace)
         .map_err(|end| Trouble::Ended {
             end,
             may_have_begun: false,
         })?;
     if let Err(error) = mirror
         .handle
-        .control("http.request", prepared.message(id, stream))
+        .control("http.request", prepared.message(id, stream, span))
     {
         mirror.withdraw(id);
         return Err(unsent(&mirror, &error));
@@ -237,15 +313,21 @@ fn no_method(pool: &Pool, method: &str) -> FetchError {
 ///
 /// A handler may take as long as its connection. After the connection's end it has the time of a request, and what it
 /// gave to `waitUntil` the time of such promises; then it is aborted as a request is.
-pub(crate) async fn connect(pool: &Arc<Pool>, pipe: Pipe, secure: bool) -> Result<(), FetchError> {
-    let found = pool.place().await?;
+pub(crate) async fn connect(
+    pool: &Arc<Pool>,
+    pipe: Pipe,
+    transport: Transport,
+) -> Result<(), FetchError> {
+    let mut found = pool.place().await?;
+    found.slot.charge_to(None);
     let mirror = Arc::clone(&found.slot.mirror);
     let opening = mirror.opening_pipe().map_err(FetchError::Threw)?;
     let pipe = mirror.enter_pipe(opening, pipe, None);
     let id = mirror.number_request();
     let done = mirror.await_run(id, found.slot);
     let done = done.map_err(|end| FetchError::Ended { end })?;
-    let json = format!("[{id},{},{secure}]", pipe.answer().json);
+    let transport: &str = transport.into();
+    let json = format!("[{id},{},\"{transport}\"]", pipe.answer().json);
     let sent = mirror
         .handle
         .control("connect.run", Payload::from_json(json));
@@ -295,7 +377,8 @@ pub(crate) async fn call(
         let beginning: String = method.chars().take(40).collect();
         return Err(no_method(pool, &format!("{beginning}…")));
     }
-    let found = pool.place().await?;
+    let mut found = pool.place().await?;
+    found.slot.charge_to(key_in_charge());
     let mirror = Arc::clone(&found.slot.mirror);
     mirror.number_request();
     let value = call_guest(&mirror, method, args).await?;

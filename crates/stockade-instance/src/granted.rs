@@ -13,9 +13,13 @@ use stockade_capability::{Capability, Owner};
 use stockade_http::{Body, UpstreamSocket};
 use stockade_limits::IsolateOptions;
 use stockade_protocol::{GuestError, Payload};
-use stockade_supervisor::{Event, IsolateHandle, Supervisor, TerminateReason};
+use stockade_supervisor::{DestroyReason, End, Event, IsolateHandle, Supervisor, TerminateReason};
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
+use crate::error::FetchError;
+use crate::fetch::fetch_from;
+use crate::limits::InstanceLimits;
 use crate::mirror::Mirror;
 use crate::observer::Unobserved;
 use crate::options::InstanceOptions;
@@ -66,6 +70,39 @@ impl Services for GrantedServices {
     }
 }
 
+/// The key of `env` that switches the runtime of a guest to handlers of requests. No key of a user begins with U+0000.
+const SERVES: &str = "\0serve";
+
+/// Has the guest that is created with these options answer requests by the handlers of its main module's default
+/// export, as a site does.
+pub fn set_serving(options: &mut IsolateOptions) {
+    options.env.insert(SERVES.to_owned(), true.into());
+}
+
+/// Answers requests by the `fetch` handler of a guest. Cheap to clone, usable from any thread; it does not keep the
+/// guest alive.
+#[derive(Clone)]
+pub struct FetchHandler {
+    mirror: Arc<Mirror>,
+}
+
+impl FetchHandler {
+    /// Has the guest answer a request, whose URI is absolute. The future may be dropped at any time: the request is
+    /// aborted then. It completes only while the events of the isolate are taken.
+    ///
+    /// # Errors
+    /// Why there is no response of the guest.
+    pub async fn fetch(&self, request: Request<Body>) -> Result<Response<Body>, FetchError> {
+        fetch_from(&self.mirror, request).await
+    }
+
+    /// The limits of what the guest answers.
+    #[must_use]
+    pub fn limits(&self) -> &InstanceLimits {
+        self.mirror.limits()
+    }
+}
+
 /// Which requests of the guest are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
@@ -76,11 +113,14 @@ pub enum Takes {
 }
 
 /// An isolate and what it is granted. When the isolate ends, and when this is dropped, what runs is aborted and the
-/// capabilities close what the isolate holds open: the isolate's last events need not be taken for that. Must be used
-/// within a tokio runtime.
+/// capabilities close what the isolate holds open: the isolate's last events need not be taken for that. Must be made
+/// within a tokio runtime, which does all its work.
 pub struct GrantedGuest {
     mirror: Arc<Mirror>,
     takes: Takes,
+    runtime: Handle,
+    /// Whether it answers requests.
+    serves: bool,
     closing: AbortHandle,
 }
 
@@ -91,7 +131,8 @@ struct Named {
 }
 
 impl GrantedGuest {
-    /// `name` is the owner's in the records of calls.
+    /// `name` is the owner's in the records of calls. `limits` are those of what the guest answers, where
+    /// [`set_serving`] was applied to its options, and of what it asks for.
     #[must_use]
     pub fn new(
         name: &str,
@@ -99,26 +140,42 @@ impl GrantedGuest {
         handle: IsolateHandle,
         services: Arc<dyn Services>,
         takes: Takes,
+        limits: InstanceLimits,
     ) -> Self {
-        let options = InstanceOptions::new(name, IsolateOptions::default());
+        let options = InstanceOptions {
+            limits,
+            ..InstanceOptions::new(name, IsolateOptions::default())
+        };
         let pool = Pool::new(options, supervisor, services, Arc::new(Unobserved));
-        let mirror = Mirror::new(handle.id(), handle, pool);
+        let serves = handle.options().env.contains_key(SERVES);
+        let mirror = Mirror::new(handle.id(), handle, None, pool);
         mirror.number_streams_from(FIRST_STREAM);
         let ending = Arc::clone(&mirror);
         let closing = tokio::spawn(async move {
             ending.handle.until_end().await;
-            ending.close_services();
+            close(&ending);
         });
         Self {
             mirror,
             takes,
+            runtime: Handle::current(),
+            serves,
             closing: closing.abort_handle(),
         }
+    }
+
+    /// What answers requests, where [`set_serving`] was applied to the isolate's options.
+    #[must_use]
+    pub fn fetch_handler(&self) -> Option<FetchHandler> {
+        self.serves.then(|| FetchHandler {
+            mirror: Arc::clone(&self.mirror),
+        })
     }
 
     /// Takes what belongs to the grants; gives back what does not. A message that breaks the protocol terminates
     /// the isolate.
     pub fn take(&self, event: Event) -> Option<Event> {
+        let _within = self.runtime.enter();
         let taken = match event {
             Event::Request { id, method, data } => {
                 if !self.is_taken(&method) {
@@ -165,15 +222,25 @@ impl GrantedGuest {
             }
             // Nobody else opens connections for the guest.
             "pipe.data" | "pipe.end" | "pipe.tls" | "pipe.close" | "pipe.credit" => true,
+            "http.response" | "http.failed" | "http.settled" | "call.pending" | "call.settled"
+            | "socket.message" | "socket.close" | "socket.credit" | "serve.ready"
+            | "serve.failed" => self.serves,
             "stream.pull" | "stream.cancel" => id().is_ok_and(|id| id >= FIRST_STREAM),
             _ => false,
         }
     }
 }
 
+/// Answers what is open, and takes no more.
+fn close(mirror: &Mirror) {
+    let end = mirror.handle.end();
+    mirror.close(&end.unwrap_or(End::Destroyed(DestroyReason::Requested)));
+}
+
 impl Drop for GrantedGuest {
     fn drop(&mut self) {
+        let _within = self.runtime.enter();
         self.closing.abort();
-        self.mirror.close_services();
+        close(&self.mirror);
     }
 }

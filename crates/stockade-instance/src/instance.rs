@@ -1,24 +1,26 @@
 //! An instance, as others see it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use parking_lot::Mutex;
 use stockade_capability::{CallPayload, Pipe};
 use stockade_http::Body;
-use stockade_supervisor::Supervisor;
+use stockade_supervisor::{IsolateHandle, Supervisor};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cron::run_crons;
 use crate::error::FetchError;
 use crate::fetch;
-use crate::observer::Observer;
+use crate::mirror::Mirror;
+use crate::observer::{MirrorEndReason, Observer, ScaleCause};
 use crate::options::InstanceOptions;
 use crate::pool::{Pool, Readiness};
 use crate::reconciler::Reconciler;
-use crate::services::Services;
+use crate::services::{Services, Transport};
 use crate::stats::{Drained, InstanceStats};
 
 /// How often a drain looks whether it is done.
@@ -26,6 +28,23 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// How long the ends of mirrors are waited for beyond the deadline.
 const LAST: Duration = Duration::from_secs(6);
+
+/// Mirrors that an operator can start, the ones there are included; as many as a configuration can ask for.
+const MOST_MIRRORS: usize = 1000;
+
+/// Why nothing was done with a mirror.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MirrorError {
+    /// There is none of this number, or it is not ready yet.
+    #[error("there is no mirror {0} that runs")]
+    Unknown(u32),
+    /// There are as many as there may be.
+    #[error("there are {0} mirrors, and an instance has no more")]
+    Most(usize),
+    /// The instance is being stopped or replaced.
+    #[error("the instance is being stopped or replaced")]
+    Draining,
+}
 
 /// One site's code, running at its limits. Cheap to clone; dropping the last clone ends its mirrors.
 #[derive(Clone)]
@@ -99,12 +118,12 @@ impl Instance {
     }
 
     /// Gives a connection to the `connect` handler of a mirror, and waits until the handler is done: it may be done
-    /// before the connection is closed. `secure`: its bytes come through TLS.
+    /// before the connection is closed.
     ///
     /// # Errors
     /// Why no handler has it, or why the handler failed. The connection is closed where no handler has it.
-    pub async fn connect(&self, pipe: Pipe, secure: bool) -> Result<(), FetchError> {
-        fetch::connect(&self.pool, pipe, secure).await
+    pub async fn connect(&self, pipe: Pipe, transport: Transport) -> Result<(), FetchError> {
+        fetch::connect(&self.pool, pipe, transport).await
     }
 
     /// Takes no more requests, lets those that run come to their end, `waitUntil` included, and ends the
@@ -131,12 +150,101 @@ impl Instance {
         if let Some(reconciler) = reconciler {
             let _ = tokio::time::timeout(LAST, reconciler).await;
         }
+        let until = Instant::now() + LAST;
+        while self.pool.settling.load(Ordering::SeqCst) > 0 && Instant::now() < until {
+            tokio::time::sleep(LOOK).await;
+        }
         drained
+    }
+
+    /// The isolate of the mirror with this number, for an operator who wants to know what it is doing.
+    #[must_use]
+    pub fn isolate(&self, mirror: u32) -> Option<IsolateHandle> {
+        let mirrors = self.pool.mirrors();
+        let found = mirrors.iter().find(|one| one.number == mirror);
+        found.map(|mirror| mirror.handle.clone())
     }
 
     fn is_at_rest(&self) -> bool {
         self.pool.queue.length() == 0
             && self.pool.mirrors().iter().all(|mirror| mirror.is_at_rest())
+    }
+
+    /// Starts one mirror more, and gives the number of mirrors that are wanted then. Autoscaling may end one later.
+    ///
+    /// # Errors
+    /// When it has as many as one instance may have, or is being stopped.
+    pub fn start_mirror(&self) -> Result<usize, MirrorError> {
+        self.check_running()?;
+        let add = |wanted| (wanted < MOST_MIRRORS).then_some(wanted + 1);
+        self.want(add).ok_or(MirrorError::Most(MOST_MIRRORS))
+    }
+
+    /// Lets a mirror end with the last request that it has, and starts no other in its place: one mirror less is wanted.
+    /// With none left, the next request starts one.
+    ///
+    /// # Errors
+    /// When there is no such mirror, or the instance is being stopped.
+    pub fn drain_mirror(&self, number: u32) -> Result<(), MirrorError> {
+        let mirror = self.mirror(number)?;
+        if !mirror.is_draining() {
+            self.want(|wanted| wanted.checked_sub(1));
+            mirror.drain(MirrorEndReason::ScaledDown, self.pool.options.limits.drain);
+        }
+        self.pool.wake.notify_one();
+        Ok(())
+    }
+
+    /// Replaces a mirror: it drains once its successor serves.
+    ///
+    /// # Errors
+    /// When there is no such mirror, or the instance is being stopped.
+    pub fn restart_mirror(&self, number: u32) -> Result<(), MirrorError> {
+        let mirror = self.mirror(number)?;
+        if self.pool.is_fresh() {
+            // It has no successor of its own: the reconciler keeps the number.
+            mirror.end_unused(MirrorEndReason::Restarted);
+        } else {
+            mirror.retire(MirrorEndReason::Restarted);
+        }
+        self.pool.wake.notify_one();
+        Ok(())
+    }
+
+    /// Ends a mirror now, with the requests that it has; another one is started in its place.
+    ///
+    /// # Errors
+    /// When there is no such mirror, or the instance is being stopped.
+    pub fn kill_mirror(&self, number: u32) -> Result<(), MirrorError> {
+        self.mirror(number)?.end(MirrorEndReason::Killed);
+        self.pool.wake.notify_one();
+        Ok(())
+    }
+
+    fn check_running(&self) -> Result<(), MirrorError> {
+        match self.pool.is_draining() {
+            true => Err(MirrorError::Draining),
+            false => Ok(()),
+        }
+    }
+
+    fn mirror(&self, number: u32) -> Result<Arc<Mirror>, MirrorError> {
+        self.check_running()?;
+        let mirrors = self.pool.mirrors();
+        let mut mirrors = mirrors.into_iter();
+        let found = mirrors.find(|mirror| mirror.number == number);
+        found.ok_or(MirrorError::Unknown(number))
+    }
+
+    /// Changes how many mirrors are wanted. `None` if `change` does not.
+    fn want(&self, change: impl Fn(usize) -> Option<usize>) -> Option<usize> {
+        let wanted = &self.pool.wanted;
+        let before = wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, &change);
+        let before = before.ok()?;
+        let now = change(before)?;
+        self.pool.observer.scaled(before, now, ScaleCause::Operator);
+        self.pool.wake.notify_one();
+        Some(now)
     }
 
     /// What it is doing now.

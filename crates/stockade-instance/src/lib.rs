@@ -33,12 +33,15 @@ mod stats;
 mod wire;
 
 pub use error::{FetchError, Refusal};
-pub use granted::{GrantedGuest, GrantedServices, Takes};
-pub use instance::Instance;
+pub use granted::{FetchHandler, GrantedGuest, GrantedServices, Takes, set_serving};
+pub use instance::{Instance, MirrorError};
 pub use limits::InstanceLimits;
+pub use mirror::Used;
 pub use observer::{CronOutcome, MirrorEnd, MirrorEndReason, Observer, ScaleCause, Unobserved};
 pub use options::{Autoscale, Cron, InstanceOptions, Recycle, Scaling};
-pub use services::{ConnectRequest, NoServices, SecureTransport, Services, SocketProtocol};
+pub use services::{
+    ConnectRequest, NoServices, SecureTransport, Services, SocketProtocol, Transport,
+};
 pub use stats::{Drained, InstanceStats, MirrorState, MirrorStats};
 #[doc(hidden)]
 pub use wire::parse_guest_message;

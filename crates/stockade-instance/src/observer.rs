@@ -7,6 +7,7 @@ use stockade_supervisor::{ResourceUsage, TerminateReason};
 use strum::{IntoStaticStr, VariantArray, VariantNames};
 
 use crate::error::{FetchError, Refusal};
+use crate::mirror::Used;
 
 /// Observes one instance. All methods are called on the way of requests: they must be quick
 /// and must not wait. Texts of the guest are bounded, and hostile.
@@ -17,6 +18,13 @@ pub trait Observer: Send + Sync + 'static {
     fn uncaught(&self, _mirror: u32, _error: &GuestError) {}
     /// A request got no response of the guest. `request_id` is empty where no client asked.
     fn failed(&self, _mirror: Option<u32>, _request_id: &str, _error: &FetchError) {}
+    /// Whether what mirrors use is to be divided among the API keys of requests that begin now.
+    fn divides_use(&self) -> bool {
+        false
+    }
+    /// What a mirror has used since the last time for clients with the API key of this number, or for none. Comes about
+    /// once in a second and when the mirror is gone, and adds up to all that the mirror uses.
+    fn used(&self, _key: Option<u64>, _used: &Used) {}
     /// A mirror is ready. `cold`: a request waits for it.
     fn started(&self, _mirror: u32, _cold: bool, _took: Duration) {}
     /// A mirror could not be started; another attempt follows.
@@ -65,6 +73,10 @@ pub enum MirrorEndReason {
     Served,
     /// Fewer mirrors are wanted.
     ScaledDown,
+    /// The operator had it replaced.
+    Restarted,
+    /// The operator ended it.
+    Killed,
     /// It was not ready in time, or its code failed.
     NotReady,
     /// The instance ended.
@@ -126,6 +138,8 @@ pub enum ScaleCause {
     Cpu,
     /// No requests.
     Idle,
+    /// The operator started or drained a mirror.
+    Operator,
 }
 
 impl ScaleCause {

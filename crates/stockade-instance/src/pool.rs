@@ -41,6 +41,8 @@ pub(crate) struct Pool {
     pub(crate) crashes: AtomicU32,
     /// CPU time of mirrors that have ended.
     cpu_of_the_gone: Mutex<Duration>,
+    /// Mirrors that have ended and whose last use is not reported.
+    pub(crate) settling: AtomicUsize,
     next_mirror: AtomicU32,
     /// No other pool of this process has it.
     pub(crate) start: u64,
@@ -70,6 +72,8 @@ pub(crate) enum Readiness {
 pub(crate) struct Found {
     pub(crate) slot: Slot,
     pub(crate) cold: bool,
+    /// It was not there at once.
+    pub(crate) waited: bool,
 }
 
 impl Pool {
@@ -95,6 +99,7 @@ impl Pool {
             starting: Mutex::default(),
             crashes: AtomicU32::new(0),
             cpu_of_the_gone: Mutex::new(Duration::ZERO),
+            settling: AtomicUsize::new(0),
             next_mirror: AtomicU32::new(0),
             start: STARTS.fetch_add(1, Ordering::Relaxed),
             born: Instant::now(),
@@ -119,7 +124,11 @@ impl Pool {
         if self.queue.length() == 0
             && let Some(slot) = self.try_place()
         {
-            return Ok(Found { slot, cold: false });
+            return Ok(Found {
+                slot,
+                cold: false,
+                waited: false,
+            });
         }
         let cold = self.nobody_serves();
         if cold && let Some(error) = self.start_failure() {
@@ -137,7 +146,11 @@ impl Pool {
         }
         let waited = tokio::time::timeout(limits.queue_wait, &mut ticket.answer).await;
         match waited {
-            Ok(Ok(Ok(slot))) => Ok(Found { slot, cold }),
+            Ok(Ok(Ok(slot))) => Ok(Found {
+                slot,
+                cold,
+                waited: true,
+            }),
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(_)) => Err(FetchError::Draining),
             Err(_) => Err(self.refuse(Refusal::WaitedTooLong)),
@@ -253,6 +266,10 @@ impl Pool {
         self.mirrors
             .write()
             .retain(|other| other.number != mirror.number);
+        self.add_cpu_of_the_gone(cpu);
+    }
+
+    pub(crate) fn add_cpu_of_the_gone(&self, cpu: Duration) {
         let mut sum = self.cpu_of_the_gone.lock();
         *sum = sum.saturating_add(cpu);
     }

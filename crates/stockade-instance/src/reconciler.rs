@@ -1,7 +1,7 @@
 //! Keeps as many mirrors as are wanted: starts, replaces, recycles, scales and ends them.
 //!
 //! Invariants:
-//! 1. Only the reconciler starts a mirror or drains one.
+//! 1. Only the reconciler starts a mirror, and it or the operator drains one.
 //! 2. A mirror is drained for a successor only once the successor serves.
 
 use std::collections::HashMap;

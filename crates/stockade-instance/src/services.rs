@@ -7,6 +7,7 @@ use http::{Request, Response};
 use stockade_capability::{Capability, Owner, Pipe};
 use stockade_http::{Body, UpstreamSocket};
 use stockade_protocol::GuestError;
+use strum::IntoStaticStr;
 
 /// Whether a connection that a guest opens has TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,18 @@ pub enum SocketProtocol {
     /// A connection.
     Tcp,
     /// Datagrams: each is its length in two bytes, the higher one first, and its data.
+    Udp,
+}
+
+/// What carries a connection of a client. The guest's runtime has the same words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum Transport {
+    /// TCP or a Unix socket.
+    Tcp,
+    /// TLS over one of these.
+    Tls,
+    /// Datagrams over UDP: each is its length in two bytes, the higher one first, and its data.
     Udp,
 }
 

@@ -20,6 +20,7 @@ mod initialize;
 mod invoke;
 mod modules;
 mod port;
+mod probe;
 mod realm;
 mod run;
 mod script;
@@ -35,8 +36,17 @@ mod thread_runtime;
 #[cfg(target_os = "linux")]
 mod worker;
 
+/// The version of V8 that runs isolates, as `15.0.245.6`.
+pub const V8_VERSION: &str = deno_core::v8::VERSION_STRING;
+
 pub use backend::ThreadBackend;
 pub use initialize::initialize;
 pub use sys::alloc::MeteredAllocator;
 #[cfg(target_os = "linux")]
 pub use worker::{worker_main, worker_template};
+
+/// The version of V8 in this program, such as `15.0.245.2-rusty`.
+#[must_use]
+pub fn v8_version() -> &'static str {
+    deno_core::v8::V8::get_version()
+}

@@ -82,6 +82,24 @@ const HOOKS: &str = "node:async_hooks";
 /// The scheme of what the modules of Node are made of, which they alone import.
 const INTERNAL: &str = "internal";
 
+/// Where the guest's author wrote a place, by the source map of its script.
+pub(crate) fn written(map: &SourceMap, place: &Place) -> Place {
+    let mut place = place.clone();
+    let (line, column) = (place.line.saturating_sub(1), place.column.saturating_sub(1));
+    if let Some(token) = map.lookup_token(line, column) {
+        place.line = token.get_src_line().saturating_add(1);
+        place.column = token.get_src_col().saturating_add(1);
+        let source = token.get_source().unwrap_or_default();
+        if let Ok(url) = Url::parse(&place.source).or_else(|_| Url::parse(BASE))
+            && let Ok(url) = url.join(source)
+            && source != place.source
+        {
+            place.source = url.to_string();
+        }
+    }
+    place
+}
+
 /// Finds modules among those of the isolate's options.
 #[derive(Default)]
 pub(crate) struct GuestModules {
@@ -289,32 +307,29 @@ impl GuestModules {
 
     /// What the engine says of a place, as the guest's author wrote it.
     pub(crate) fn original(&self, place: &Place) -> String {
-        let (mut source, mut line, mut column) = (place.source.clone(), place.line, place.column);
-        if let Some(map) = self.source_map(&source)
-            && let Some(token) = map.lookup_token(line.saturating_sub(1), column.saturating_sub(1))
-        {
-            line = token.get_src_line().saturating_add(1);
-            column = token.get_src_col().saturating_add(1);
-            let written = token.get_source().unwrap_or_default();
-            if let Ok(url) = Url::parse(&source).or_else(|_| Url::parse(BASE))
-                && let Ok(url) = url.join(written)
-                && written != source
-            {
-                source = url.to_string();
-            }
-        }
-        match place.function.as_deref() {
+        let mapped = self
+            .source_map(&place.source)
+            .map(|map| written(&map, place));
+        let Place {
+            function,
+            source,
+            line,
+            column,
+        } = mapped.as_ref().unwrap_or(place);
+        match function.as_deref() {
             None | Some("") => format!("{source}:{line}:{column}"),
             Some(function) => format!("{function} ({source}:{line}:{column})"),
         }
     }
 
     /// The source map of what stacks call by this name.
-    fn source_map(&self, name: &str) -> Option<SourceMap> {
+    pub(crate) fn source_map(&self, name: &str) -> Option<SourceMap> {
         if let Some(map) = self.source_maps.get(name) {
             return SourceMap::from_slice(&map).ok();
         }
-        let code = self.source(&Url::parse(name).ok()?)?;
+        // A guest names its scripts, and could name one module in any number of ways.
+        let url = Url::parse(name).ok().filter(|url| url.as_str() == name)?;
+        let code = self.source(&url)?;
         decode(inline_map(&code)?)
     }
 

@@ -212,7 +212,7 @@ pub(crate) fn set_host_name() -> Result<(), JailError> {
                 "uts namespace",
                 format!("setting the host name failed: {error}"),
                 "sethostname and setdomainname in the new namespace",
-                "choose isolation: process",
+                "inside a container, have its engine allow both calls (docs/containers.md), or choose isolation: process",
             )
         })
 }

@@ -161,6 +161,10 @@ pub struct IsolateOptions {
     pub timer_precision: Duration,
     /// Whether `SharedArrayBuffer` and `Atomics.wait` exist.
     pub shared_array_buffer: bool,
+    /// Whether debuggers may be let into its worker.
+    pub inspect: bool,
+    /// Whether a CPU profile of it is recorded from its first statement.
+    pub record_cpu: bool,
 }
 
 impl Default for IsolateOptions {
@@ -180,6 +184,8 @@ impl Default for IsolateOptions {
             console: ConsoleMode::default(),
             timer_precision: DEFAULT_TIMER_PRECISION,
             shared_array_buffer: false,
+            inspect: false,
+            record_cpu: false,
         }
     }
 }

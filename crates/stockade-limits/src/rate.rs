@@ -5,33 +5,76 @@ use std::time::{Duration, Instant};
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
-/// Units per second, with a burst: the generic cell rate algorithm (ITU-T I.371).
+/// Units in a time, with a burst: the generic cell rate algorithm (ITU-T I.371).
 ///
-/// A unit is whatever the caller counts: a request, a byte, a frame. The limiter never reads a clock, and
-/// counts to the nanosecond and the fraction of a unit, so that no rate drifts.
-#[derive(Clone, Debug)]
-pub struct RateLimiter {
-    per_second: NonZeroU64,
+/// A unit is whatever the caller counts: a request, a byte, a frame. A rate never reads a clock, and counts to the
+/// nanosecond and the fraction of a unit, so that it does not drift. What was taken is a [`RateState`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rate {
+    units: NonZeroU64,
+    per: Duration,
     burst: Duration,
+}
+
+/// What was taken of a rate; the default: nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateState {
     /// Theoretical arrival time: when all units taken so far would have arrived at the exact rate.
     due: Option<Instant>,
-    /// What the units taken so far cost beyond whole nanoseconds: nanoseconds times `per_second`.
+    /// What the units taken so far cost beyond whole nanoseconds: nanoseconds times the rate's units.
     fraction: u64,
 }
 
-impl RateLimiter {
+impl Rate {
     /// How far ahead of the clock units may be taken on credit.
     pub const MAX_CREDIT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-    /// A limiter that nothing was taken from. `burst` is the time whose units may be taken at once.
+    /// The longest burst. It is shorter than the credit: otherwise nothing would ever be refused.
+    pub const MAX_BURST: Duration = Duration::from_secs(6 * 24 * 60 * 60);
+
+    /// Units that come in each time `per`. `burst` is the time whose units may be taken at once, at most
+    /// [`Self::MAX_BURST`].
     #[must_use]
-    pub const fn new(per_second: NonZeroU64, burst: Duration) -> Self {
-        Self {
-            per_second,
-            burst,
-            due: None,
-            fraction: 0,
-        }
+    pub const fn new(units: NonZeroU64, per: Duration, burst: Duration) -> Self {
+        let longest = Self::MAX_BURST.as_nanos();
+        let burst = if burst.as_nanos() > longest {
+            Self::MAX_BURST
+        } else {
+            burst
+        };
+        Self { units, per, burst }
+    }
+
+    /// A rate of which `at_once` units may be taken at once.
+    #[must_use]
+    pub fn with_burst_of(units: NonZeroU64, per: Duration, at_once: NonZeroU64) -> Self {
+        let nanos = per.as_nanos().saturating_mul(at_once.get().into()) / u128::from(units.get());
+        let burst = u64::try_from(nanos).map_or(Self::MAX_BURST, Duration::from_nanos);
+        Self::new(units, per, burst)
+    }
+
+    /// Units that come in each time [`Self::per`].
+    #[must_use]
+    pub const fn units(&self) -> NonZeroU64 {
+        self.units
+    }
+
+    /// The time in which [`Self::units`] come.
+    #[must_use]
+    pub const fn per(&self) -> Duration {
+        self.per
+    }
+
+    /// Units that may be taken at once.
+    #[must_use]
+    pub fn at_once(&self) -> u64 {
+        self.in_time(self.burst)
+    }
+
+    /// Units that come in a time.
+    fn in_time(&self, time: Duration) -> u64 {
+        let units = time.as_nanos().saturating_mul(self.units.get().into());
+        u64::try_from(units / self.per.as_nanos().max(1)).unwrap_or(u64::MAX)
     }
 
     /// Takes units if they conform to the rate; otherwise takes nothing and returns how long the caller must
@@ -41,51 +84,118 @@ impl RateLimiter {
     ///
     /// # Errors
     /// The time to wait, which is what a `Retry-After` field says.
-    pub fn try_take(&mut self, units: u64, now: Instant) -> Result<(), Duration> {
-        let (due, fraction) = self.due_after(units, now);
-        let ahead = due.saturating_duration_since(now);
+    pub fn try_take(
+        &self,
+        state: &mut RateState,
+        units: u64,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let after = self.after(*state, units, now);
+        let ahead = after.ahead(now);
         if ahead > self.burst {
             return Err(ahead - self.burst);
         }
-        (self.due, self.fraction) = (Some(due), fraction);
+        *state = after;
         Ok(())
     }
 
     /// Takes units in any case, on credit if need be, and returns how long the caller must wait before it uses
     /// them: zero within the burst.
-    pub fn take(&mut self, units: u64, now: Instant) -> Duration {
-        let (due, fraction) = self.due_after(units, now);
-        (self.due, self.fraction) = (Some(due), fraction);
-        self.wait(now)
+    pub fn take(&self, state: &mut RateState, units: u64, now: Instant) -> Duration {
+        *state = self.after(*state, units, now);
+        self.wait(state, now)
+    }
+
+    /// Gives back units that were taken and not used.
+    pub fn give_back(&self, state: &mut RateState, units: u64) {
+        let nanos = self.per.as_nanos().saturating_mul(units.into()) / u128::from(self.units.get());
+        let time = u64::try_from(nanos).map_or(Duration::MAX, Duration::from_nanos);
+        state.due = state.due.and_then(|due| due.checked_sub(time));
     }
 
     /// How long the rate is exceeded by what was taken so far: zero if a unit may be taken now.
     #[must_use]
-    pub fn wait(&self, now: Instant) -> Duration {
-        let ahead = self
-            .due
-            .map_or(Duration::ZERO, |due| due.saturating_duration_since(now));
-        ahead.saturating_sub(self.burst)
+    pub fn wait(&self, state: &RateState, now: Instant) -> Duration {
+        state.ahead(now).saturating_sub(self.burst)
     }
 
-    /// Theoretical arrival time, and fraction, once these units are taken.
-    fn due_after(&self, units: u64, now: Instant) -> (Instant, u64) {
-        let per_second = u128::from(self.per_second.get());
-        // A limiter that was idle starts at the clock: what it did not use then is the burst, and no more.
-        let (from, fraction) = match self.due {
-            Some(due) if due >= now => (due, self.fraction),
+    /// Units that may be taken now.
+    #[must_use]
+    pub fn left(&self, state: &RateState, now: Instant) -> u64 {
+        self.in_time(self.burst.saturating_sub(state.ahead(now)))
+    }
+
+    /// What is taken once these units are.
+    fn after(&self, state: RateState, units: u64, now: Instant) -> RateState {
+        let rate = u128::from(self.units.get());
+        // A rate that was idle starts at the clock: what was not used then is the burst, and no more.
+        let (from, fraction) = match state.due {
+            Some(due) if due >= now => (due, state.fraction),
             _ => (now, 0),
         };
-        let cost = u128::from(units) * NANOS_PER_SECOND + u128::from(fraction);
+        let cost = u128::from(units)
+            .saturating_mul(self.per.as_nanos())
+            .saturating_add(fraction.into());
         let most = from.saturating_duration_since(now).max(Self::MAX_CREDIT);
-        let nanos = u64::try_from(cost / per_second).unwrap_or(u64::MAX);
+        let nanos = u64::try_from(cost / rate).unwrap_or(u64::MAX);
         let ahead = from
             .saturating_duration_since(now)
             .saturating_add(Duration::from_nanos(nanos))
             .min(most);
-        // The remainder of a division by a 64-bit number has 64 bits.
-        let fraction = u64::try_from(cost % per_second).unwrap_or(0);
-        (now.checked_add(ahead).unwrap_or(from), fraction)
+        RateState {
+            due: Some(now.checked_add(ahead).unwrap_or(from)),
+            // The remainder of a division by a 64-bit number has 64 bits.
+            fraction: u64::try_from(cost % rate).unwrap_or(0),
+        }
+    }
+}
+
+impl RateState {
+    /// How far what was taken is ahead of the clock; zero: the rate is as if nothing was ever taken.
+    #[must_use]
+    pub fn ahead(&self, now: Instant) -> Duration {
+        self.due
+            .map_or(Duration::ZERO, |due| due.saturating_duration_since(now))
+    }
+}
+
+/// A [`Rate`] of units per second and what was taken of it.
+#[derive(Clone, Debug)]
+pub struct RateLimiter {
+    rate: Rate,
+    state: RateState,
+}
+
+impl RateLimiter {
+    /// A limiter that nothing was taken from. `burst` is the time whose units may be taken at once.
+    #[must_use]
+    pub const fn new(per_second: NonZeroU64, burst: Duration) -> Self {
+        Self {
+            rate: Rate::new(per_second, Duration::from_secs(1), burst),
+            state: RateState {
+                due: None,
+                fraction: 0,
+            },
+        }
+    }
+
+    /// [`Rate::try_take`].
+    ///
+    /// # Errors
+    /// The time to wait, which is what a `Retry-After` field says.
+    pub fn try_take(&mut self, units: u64, now: Instant) -> Result<(), Duration> {
+        self.rate.try_take(&mut self.state, units, now)
+    }
+
+    /// [`Rate::take`].
+    pub fn take(&mut self, units: u64, now: Instant) -> Duration {
+        self.rate.take(&mut self.state, units, now)
+    }
+
+    /// [`Rate::wait`].
+    #[must_use]
+    pub fn wait(&self, now: Instant) -> Duration {
+        self.rate.wait(&self.state, now)
     }
 }
 
@@ -310,9 +420,42 @@ mod tests {
         let start = Instant::now();
         let mut rate = limiter(1, Duration::ZERO);
         for _ in 0..20 {
-            assert!(rate.take(u64::MAX, start) <= RateLimiter::MAX_CREDIT);
+            assert!(rate.take(u64::MAX, start) <= Rate::MAX_CREDIT);
         }
         assert!(rate.try_take(u64::MAX, start).is_err());
+    }
+
+    #[test]
+    fn rate_of_an_hour_gives_its_burst_and_then_a_unit_in_time() {
+        let start = Instant::now();
+        let units = |n| NonZeroU64::new(n).unwrap();
+        let hour = Duration::from_secs(3600);
+        let rate = Rate::with_burst_of(units(60), hour, units(10));
+        let mut state = RateState::default();
+        assert_eq!(rate.at_once(), 10);
+        for left in (0..10).rev() {
+            assert_eq!(rate.try_take(&mut state, 1, start), Ok(()));
+            assert_eq!(rate.left(&state, start), left);
+        }
+        assert_eq!(rate.try_take(&mut state, 1, start), Err(60 * SECOND));
+        rate.give_back(&mut state, 1);
+        assert_eq!(rate.try_take(&mut state, 1, start), Ok(()));
+        assert_eq!(rate.left(&state, start + hour), 10);
+        assert!(state.ahead(start + hour).is_zero());
+    }
+
+    #[test]
+    fn burst_beyond_the_credit_still_ends() {
+        let start = Instant::now();
+        let most = NonZeroU64::MAX;
+        for rate in [
+            Rate::with_burst_of(NonZeroU64::MIN, Duration::from_secs(3600), most),
+            Rate::new(NonZeroU64::MIN, SECOND, Duration::MAX),
+        ] {
+            let mut state = RateState::default();
+            rate.take(&mut state, u64::MAX, start);
+            assert!(rate.try_take(&mut state, 1, start).is_err());
+        }
     }
 
     #[test]

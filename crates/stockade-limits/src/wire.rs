@@ -70,6 +70,8 @@ mod tests {
             console: ConsoleMode::Inherit,
             timer_precision: Duration::from_micros(1),
             shared_array_buffer: true,
+            inspect: true,
+            record_cpu: true,
         };
         let defaults = IsolateOptions::default();
         for options in [options, defaults] {

@@ -49,6 +49,12 @@ pub const MAX_RELATED_BYTES: usize = 8 << 10;
 /// Bytes of the word that says why a worker ended an isolate.
 pub const MAX_REASON_BYTES: usize = 64;
 
+/// Bytes of one piece of what a probe finds.
+pub const MAX_FINDING_BYTES: usize = 64 << 10;
+
+/// Bytes of one message between a debugger and an isolate.
+pub const MAX_DEBUG_BYTES: usize = 64 << 20;
+
 /// Bytes of one console line; the rest is cut and the cut is shown.
 pub const MAX_CONSOLE_BYTES: usize = 16 << 10;
 

@@ -13,6 +13,7 @@ pub mod bounds;
 pub mod frame;
 mod message;
 mod payload;
+mod probe;
 mod text;
 mod weight;
 
@@ -24,6 +25,9 @@ pub use payload::marks_hold;
 pub use payload::{
     Attachment, MarkedString, MarksError, Payload, PayloadError, escape_text, push_displayed,
     push_string, push_text,
+};
+pub use probe::{
+    FIRST_PROBE, Finding, HeapSpace, HeapStatistics, Probe, ProbeId, ProbeOrder, refused_in_worker,
 };
 pub use text::{harmless, harmless_line, harmless_piece};
 pub use weight::Weight;

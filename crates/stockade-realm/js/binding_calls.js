@@ -18,9 +18,10 @@ const {
 const { acquireReadableStreamDefaultReader, ReadableStream } = core.loadExtScript("ext:deno_web/06_streams.js");
 const { TextDecoder } = core.loadExtScript("ext:deno_web/08_text_encoding.js");
 const network = core.loadExtScript("ext:stockade_realm/network.js");
+const trace = core.loadExtScript("ext:stockade_realm/trace.js");
 
 function call(binding, method, args) {
-  return network.startRequest("binding.call", { __proto__: null, binding, method, args });
+  return network.startRequest("binding.call", trace.mark({ __proto__: null, binding, method, args }));
 }
 
 // The host holds Unicode text, which a string of JavaScript need not be.

@@ -48,6 +48,7 @@ const {
   WritableStreamDefaultController,
 } = core.loadExtScript("ext:deno_web/06_streams.js");
 const network = core.loadExtScript("ext:stockade_realm/network.js");
+const trace = core.loadExtScript("ext:stockade_realm/trace.js");
 const pipes = core.loadExtScript("ext:stockade_realm/pipes.js");
 
 const { get: byobRequestOf } = ObjectGetOwnPropertyDescriptor(
@@ -336,6 +337,10 @@ class Socket {
     return this.#connection.options.secureTransport;
   }
 
+  get protocol() {
+    return "tcp";
+  }
+
   close() {
     shutDown(this.#connection);
     return this.#connection.closed.promise;
@@ -406,7 +411,7 @@ function upgrade(before, options) {
 // A socket on the connection that a request to the host opens.
 function open(method, request, options) {
   const connection = new Connection(options);
-  const opening = network.startRequest(method, request, (id) => {
+  const opening = network.startRequest(method, trace.mark(request), (id) => {
     connection.cancel = () => network.cancelRequest(id);
   });
   PromisePrototypeThen(opening, (info) => begin(connection, info), (error) => {

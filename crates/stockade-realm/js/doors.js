@@ -1,8 +1,8 @@
 // Servers to which a guest's own driver speaks, with the members of Cloudflare's Hyperdrive.
 // https://developers.cloudflare.com/hyperdrive/reference/supported-databases-and-features/
 //
-// The host of the address is a name that only `connect()` knows, and stands for the binding. User and password are
-// accepted whatever they are: the login is the host's.
+// The host of the address is a name that only `connect()` knows, and stands for the binding. User and password, where a
+// protocol has them, are accepted whatever they are: the login is the host's.
 
 (function () {
 const { core, primordials } = __bootstrap;
@@ -29,19 +29,20 @@ let count = 0;
 class Hyperdrive {
   #binding;
 
-  constructor(key, binding, { scheme, port, query, hasSql }, database) {
+  constructor(key, binding, { scheme, port, query, hasLogin, hasSql }, database) {
     if (key !== ours) webidl.illegalConstructor();
     this.#binding = binding;
     count++;
     const host = `${StringPrototypeToLowerCase(binding)}-${count}.${scheme}.stockade`;
     const path = encodeURIComponent(database);
+    const login = hasLogin ? { __proto__: null, user: USER, password: PASSWORD } : { __proto__: null };
+    const credentials = hasLogin ? `${USER}:${PASSWORD}@` : "";
     const facts = {
       __proto__: null,
-      connectionString: `${scheme}://${USER}:${PASSWORD}@${host}:${port}/${path}${query}`,
+      connectionString: `${scheme}://${credentials}${host}:${port}/${path}${query}`,
       host,
       port,
-      user: USER,
-      password: PASSWORD,
+      ...login,
       database,
     };
     for (const { 0: name, 1: value } of new SafeArrayIterator(ObjectEntries(facts))) {
@@ -59,8 +60,8 @@ class Hyperdrive {
 }
 webidl.configureInterface(Hyperdrive);
 
-// The `create` of a kind's script. `kind`: the scheme, port and query of its connection strings, and whether statements
-// need no driver.
+// The `create` of a kind's script. `kind`: the scheme, port and query of its connection strings, whether these have a user
+// and a password, and whether statements need no driver.
 function creates(kind) {
   return (binding, details) => new Hyperdrive(ours, binding, kind, details.database);
 }

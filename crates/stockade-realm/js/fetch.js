@@ -44,6 +44,7 @@ const abort = core.loadExtScript("ext:deno_web/03_abort_signal.js");
 const network = core.loadExtScript("ext:stockade_realm/network.js");
 const integrity = core.loadExtScript("ext:stockade_realm/integrity.js");
 const schemes = core.loadExtScript("ext:stockade_realm/schemes.js");
+const trace = core.loadExtScript("ext:stockade_realm/trace.js");
 const { streams } = network;
 
 // https://fetch.spec.whatwg.org/#http-redirect-fetch, step 7
@@ -83,7 +84,7 @@ function fetch(input, init = undefined) {
 function askHost(url, method, headers, body, redirect, onId, here) {
   return network.startRequest(
     "fetch",
-    { __proto__: null, url, method, headers, body, redirect },
+    trace.mark({ __proto__: null, url, method, headers, body, redirect }),
     onId,
     here,
   );

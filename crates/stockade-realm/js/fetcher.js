@@ -6,6 +6,7 @@ const { ArrayPrototypePush, ObjectKeys } = primordials;
 const webidl = core.loadExtScript("ext:deno_webidl/00_webidl.js");
 const { fetchBy } = core.loadExtScript("ext:stockade_realm/fetch.js");
 const network = core.loadExtScript("ext:stockade_realm/network.js");
+const trace = core.loadExtScript("ext:stockade_realm/trace.js");
 
 const ours = { __proto__: null };
 
@@ -22,7 +23,7 @@ class Fetcher {
       }
       return network.startRequest(
         "binding.fetch",
-        { __proto__: null, binding, url, method, headers: flat, body },
+        trace.mark({ __proto__: null, binding, url, method, headers: flat, body }),
         onId,
         here,
       );

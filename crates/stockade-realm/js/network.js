@@ -406,6 +406,7 @@ return {
   isError,
   NETWORK,
   placeError,
+  putFunctions,
   send,
   startRequest,
   streams,

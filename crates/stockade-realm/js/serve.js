@@ -1,9 +1,11 @@
 // Serve mode: the default export of the guest's module answers what the host hands over.
 //
 // Control messages, host to guest:
-//   http.request [id, method, url, [name, value, ...], body, cf], http.abort [id]
+//   http.request [id, method, url, [name, value, ...], body, cf], http.abort [id]; a request that the host traces has a
+//     further item, true
 //   cron.run [id, cron, scheduledTime]
-//   connect.run [id, { id, remoteAddress, localAddress }, secure]: a connection of a client, and its pipe
+//   connect.run [id, { id, remoteAddress, localAddress }, transport]: a connection of a client, its pipe, and "tcp", "tls"
+//     or "udp", of which the pipe has datagrams as those of `datagram.js`
 // Guest to host:
 //   serve.ready { handlers, exports } or serve.failed { name, message, stack }, once
 //   http.response [id, status, [name, value, ...], body, socket, pending]: `body` may also be a mark "h" and the
@@ -47,15 +49,16 @@ const {
 const webidl = core.loadExtScript("ext:deno_webidl/00_webidl.js");
 const { InnerBody } = core.loadExtScript("ext:deno_fetch/22_body.js");
 const { abortRequest, fromInnerRequest } = core.loadExtScript("ext:deno_fetch/23_request.js");
-const { control, controls, streams } = core.loadExtScript("ext:stockade_realm/network.js");
+const { control, controls, putFunctions, streams } = core.loadExtScript("ext:stockade_realm/network.js");
 const bindings = core.loadExtScript("ext:stockade_realm/bindings.js");
 const { noteClient } = core.loadExtScript("ext:stockade_realm/fetch.js");
 const { accept, connect } = core.loadExtScript("ext:stockade_realm/connect.js");
-const { datagram } = core.loadExtScript("ext:stockade_realm/datagram.js");
+const { acceptDatagrams, datagram } = core.loadExtScript("ext:stockade_realm/datagram.js");
 const sockets = core.loadExtScript("ext:stockade_realm/sockets.js");
 const answer = core.loadExtScript("ext:stockade_realm/answer.js");
 const modules = core.loadExtScript("ext:stockade_realm/site.js");
 const targets = core.loadExtScript("ext:stockade_realm/targets.js");
+const trace = core.loadExtScript("ext:stockade_realm/trace.js");
 const globals = core.loadExtScript("ext:stockade_realm/site_globals.js");
 
 // Keys of `env` that are between the two runtimes. No key of a user begins with U+0000.
@@ -216,14 +219,18 @@ function onRequest(message) {
     inner.request = request;
     live.request = request;
     const ctx = new ExecutionContext(ours, live);
-    result = live.scope === undefined
-      ? callFetch(request, ctx)
-      : targets.within(live.scope, () => callFetch(request, ctx));
+    result = message[6] === true
+      ? trace.within(live.id, () => callWithin(live.scope, request, ctx))
+      : callWithin(live.scope, request, ctx);
   } catch (error) {
     fail(live, error);
     return;
   }
   then(result, (response) => respond(live, response), (error) => fail(live, error));
+}
+
+function callWithin(scope, request, ctx) {
+  return scope === undefined ? callFetch(request, ctx) : targets.within(scope, () => callFetch(request, ctx));
 }
 
 function callFetch(request, ctx) {
@@ -367,7 +374,8 @@ function onConnect(message) {
     else control("connect.done", [id, failed.message]);
     return;
   }
-  const socket = accept(message[1], message[2]);
+  const [, info, transport] = message;
+  const socket = transport === "udp" ? acceptDatagrams(info) : accept(info, transport === "tls");
   run(id, "connect.done", (ctx) => {
     if (site.connect === undefined) {
       throw new TypeError("the module's default export has no connect handler");
@@ -490,6 +498,7 @@ function configure(settings) {
   if (!ObjectHasOwn(settings.env, SERVE)) return false;
   serving = true;
   env = { __proto__: ObjectPrototype };
+  putFunctions(settings.env);
   for (const key of new SafeArrayIterator(ObjectKeys(settings.env))) {
     if (key !== SERVE && key !== BINDINGS) define(env, key, settings.env[key]);
   }

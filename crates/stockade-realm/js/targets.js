@@ -55,6 +55,7 @@ const event = core.loadExtScript("ext:deno_web/02_event.js");
 const { attempt, checkText } = core.loadExtScript("ext:stockade_realm/binding_calls.js");
 const { control, controls, startRequest } = core.loadExtScript("ext:stockade_realm/network.js");
 const payload = core.loadExtScript("ext:stockade_payload/payload.js");
+const trace = core.loadExtScript("ext:stockade_realm/trace.js");
 
 // Functions and objects that other sites may hold. The host has a bound of its own.
 const MAX_TARGETS = 10_000;
@@ -219,7 +220,7 @@ function ask(request, data) {
     const { value: revived, handles } = arrive(scope, () => marked ? payload.revive(value) : value);
     return disposable(revived, handles);
   };
-  return startRequest(request, data, undefined, undefined, payload.encodeExact, decode);
+  return startRequest(request, trace.mark(data), undefined, undefined, payload.encodeExact, decode);
 }
 
 // A method of a site that is bound.

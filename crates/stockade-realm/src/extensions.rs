@@ -67,6 +67,7 @@ deno_core::extension!(
         "navigator.js",
         "network.js",
         "integrity.js",
+        "trace.js",
         "schemes.js",
         "fetch.js",
         "wasm.js",

@@ -30,7 +30,7 @@ pub struct Checked {
 }
 
 /// Modules that a site's runtime has itself.
-fn importable() -> Vec<String> {
+pub(crate) fn importable() -> Vec<String> {
     let node = NODE_MODULES.iter();
     let node = node.flat_map(|name| [(*name).to_owned(), format!("node:{name}")]);
     let site = SITE_MODULES.iter().map(|name| (*name).to_owned());
@@ -150,6 +150,7 @@ async fn ask_servers(
         let roots = &site.data_guard.ca;
         let broker = brokers.with_roots(roots);
         let broker = broker.map_err(|error| ServeError::site(instance, error.into()))?;
+        let ways = site::ways(&broker, site).map_err(|error| ServeError::site(instance, error))?;
         for (binding, grant) in &site.grants {
             let findings = stockade_grants::check(Granting {
                 instance,
@@ -157,6 +158,7 @@ async fn ask_servers(
                 grant,
                 broker: &broker,
                 roots,
+                ways: &ways,
                 approval: None,
                 data: None,
             });

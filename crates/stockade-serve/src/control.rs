@@ -1,48 +1,33 @@
-//! The Unix socket over which `stockade reload` asks a running server to read its configuration again, and
-//! `stockade keys` asks it to read its API keys again.
-//!
-//! A client sends one line, `reload` or `keys`, and gets one line of JSON, an [`Answer`].
+//! The control socket: the admin API over a Unix socket, for commands such as `stockade reload`.
 //!
 //! Invariants: only this user and root are served, as the kernel reports them (`SO_PEERCRED`); a client that
-//! stalls keeps nobody else waiting; one reload runs at a time, and a change of keys waits for none.
+//! stalls keeps nobody else waiting.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::task::JoinSet;
 
-use crate::keys::OpenKeys;
+use crate::admin::answer_local;
+use crate::error::ControlError;
 
-/// How long a client may take to say what it wants.
-const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the start of a connection, or the end of its last request, to the end of a request's head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bytes of a question.
-const MAX_QUESTION: u64 = 64;
-
-/// Bytes of an answer.
-const MAX_ANSWER: u64 = 4 << 20;
+/// Bytes of a request's head.
+const MAX_HEADER: usize = 64 << 10;
 
 /// Clients at the same time.
-const MAX_CLIENTS: usize = 8;
-
-/// What a reload came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
-    /// The new configuration is in use.
-    pub done: bool,
-    /// What changed, or every error; for a person.
-    pub message: String,
-}
-
-/// A question, and where the answer goes.
-pub(crate) type Asked = oneshot::Sender<Answer>;
+const MAX_CLIENTS: usize = 64;
 
 /// Answers requests until it is dropped, then removes its socket.
 pub(crate) struct Control {
@@ -50,61 +35,12 @@ pub(crate) struct Control {
     task: tokio::task::JoinHandle<()>,
 }
 
-/// Why there is no control socket.
-#[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    /// Somebody listens already.
-    #[error(
-        "cannot listen on {path}: another server is listening there, probably of the same configuration\n  fix: stop that one, or give this one another 'control' path"
-    )]
-    Taken {
-        /// Where.
-        path: PathBuf,
-    },
-    /// The system refused.
-    #[error(
-        "cannot listen on {path}: {source}\n  fix: give 'control' a path in a folder that this user may write to"
-    )]
-    Listen {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-/// Why there was no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum AskError {
-    /// Nobody listens.
-    #[error(
-        "no server listens on {path} ({source})\n  fix: start `stockade serve`, or name its socket with --control"
-    )]
-    NoServer {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The server went away, or what answers is no server.
-    #[error("the server on {path} did not answer: {why}")]
-    NoAnswer {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
-}
-
 impl Control {
-    /// Listens. Questions come through the receiver.
+    /// Listens, and answers with the routes of `router`.
     ///
     /// # Errors
     /// When the socket cannot be created, or a server listens there already.
-    pub(crate) async fn listen(
-        path: &Path,
-        keys: OpenKeys,
-    ) -> Result<(Self, mpsc::Receiver<Asked>), ControlError> {
+    pub(crate) async fn listen(path: &Path, router: Router) -> Result<Self, ControlError> {
         let failed = |source| ControlError::Listen {
             path: path.to_owned(),
             source,
@@ -123,13 +59,10 @@ impl Control {
             other => other,
         }
         .map_err(failed)?;
-        let (sender, receiver) = mpsc::channel(1);
-        let task = tokio::spawn(accept(listener, sender, keys));
-        let control = Self {
+        Ok(Self {
             path: path.to_owned(),
-            task,
-        };
-        Ok((control, receiver))
+            task: tokio::spawn(accept(listener, router)),
+        })
     }
 }
 
@@ -148,12 +81,15 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn accept(listener: UnixListener, sender: mpsc::Sender<Asked>, keys: OpenKeys) {
+async fn accept(listener: UnixListener, router: Router) {
     let places = Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
+    // Connections end with the socket.
+    let mut connections = JoinSet::new();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
+        while connections.try_join_next().is_some() {}
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -162,143 +98,67 @@ async fn accept(listener: UnixListener, sender: mpsc::Sender<Asked>, keys: OpenK
                 continue;
             }
         };
-        let (sender, keys) = (sender.clone(), Arc::clone(&keys));
-        tokio::spawn(async move {
-            if let Err(error) = serve_client(stream, &sender, &keys).await {
-                tracing::debug!(%error, "a client of the control socket went wrong");
-            }
+        let router = router.clone();
+        connections.spawn(async move {
+            serve_client(stream, router).await;
             drop(place);
         });
     }
 }
 
-/// Reads one request and answers it.
-async fn serve_client(
-    mut stream: UnixStream,
-    sender: &mpsc::Sender<Asked>,
-    keys: &OpenKeys,
-) -> io::Result<()> {
-    let user = stream.peer_cred()?.uid();
+/// Answers the requests of one connection.
+async fn serve_client(stream: UnixStream, router: Router) {
+    let Ok(peer) = stream.peer_cred() else { return };
+    let user = peer.uid();
     if user != 0 && user != rustix::process::geteuid().as_raw() {
         tracing::warn!(user, "another user was refused at the control socket");
-        return Ok(());
+        return;
     }
-    let mut question = String::new();
-    let mut reader = BufReader::new((&mut stream).take(MAX_QUESTION));
-    timeout(ASK_TIMEOUT, reader.read_line(&mut question)).await??;
-    let answer = match question.trim() {
-        "reload" => reload(sender).await,
-        "keys" => refresh(keys).await,
-        _ => Answer {
-            done: false,
-            message: "the only questions are: reload, keys".to_owned(),
-        },
-    };
-    let mut text = serde_json::to_string(&answer)?;
-    text.push('\n');
-    timeout(ASK_TIMEOUT, stream.write_all(text.as_bytes())).await?
-}
-
-/// Has the configuration read again.
-async fn reload(sender: &mpsc::Sender<Asked>) -> Answer {
-    let (asked, answer) = oneshot::channel();
-    let gone = Answer {
-        done: false,
-        message: "the server is stopping".to_owned(),
-    };
-    match sender.send(asked).await {
-        Ok(()) => answer.await.unwrap_or(gone),
-        Err(_) => gone,
+    let service = service_fn(move |request| {
+        let router = router.clone();
+        async move { Ok::<_, Infallible>(answer_local(router, user, request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a client of the control socket went wrong");
     }
-}
-
-/// Has the API keys read again.
-async fn refresh(keys: &OpenKeys) -> Answer {
-    let Some((_, keys)) = keys.get() else {
-        return Answer {
-            done: true,
-            message: "the server uses no API keys".to_owned(),
-        };
-    };
-    match keys.refresh().await {
-        Ok(count) => Answer {
-            done: true,
-            message: format!("{count} keys are in use"),
-        },
-        Err(message) => Answer {
-            done: false,
-            message,
-        },
-    }
-}
-
-/// Asks the server that listens at `path` to read its configuration again, and waits for the outcome.
-///
-/// # Errors
-/// When no server answers.
-pub async fn ask_to_reload(path: &Path) -> Result<Answer, AskError> {
-    ask(path, b"reload\n").await
-}
-
-/// Asks the server that listens at `path` to read its API keys again, and waits until they are in effect.
-///
-/// # Errors
-/// When no server answers.
-pub async fn ask_to_refresh_keys(path: &Path) -> Result<Answer, AskError> {
-    ask(path, b"keys\n").await
-}
-
-async fn ask(path: &Path, question: &[u8]) -> Result<Answer, AskError> {
-    let mut stream = UnixStream::connect(path)
-        .await
-        .map_err(|source| AskError::NoServer {
-            path: path.to_owned(),
-            source,
-        })?;
-    let no_answer = |why: String| AskError::NoAnswer {
-        path: path.to_owned(),
-        why,
-    };
-    let text = async {
-        stream.write_all(question).await?;
-        let mut text = String::new();
-        stream.take(MAX_ANSWER).read_to_string(&mut text).await?;
-        Ok::<_, io::Error>(text)
-    }
-    .await
-    .map_err(|error| no_answer(error.to_string()))?;
-    if text.is_empty() {
-        return Err(no_answer("it closed the connection".to_owned()));
-    }
-    serde_json::from_str(&text).map_err(|error| no_answer(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::get;
+    use http::Method;
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::{AdminClient, AskError};
+
+    fn router() -> Router {
+        let answer = async || axum::Json(json!({ "user": "this" }));
+        Router::new().route("/v1/test", get(answer))
+    }
+
+    async fn ask(path: &Path) -> Result<Value, AskError> {
+        let client = AdminClient::at_socket(path);
+        client.json(Method::GET, "/v1/test", None).await
+    }
 
     #[tokio::test]
     async fn control_answers_and_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        assert!(matches!(
-            ask_to_reload(&path).await,
-            Err(AskError::NoServer { .. })
-        ));
-        let (control, mut questions) = Control::listen(&path, OpenKeys::default()).await.unwrap();
+        assert!(matches!(ask(&path).await, Err(AskError::NoServer { .. })));
+        let control = Control::listen(&path, router()).await.unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let answer = Answer {
-            done: false,
-            message: "line 3: no".to_owned(),
-        };
-        let wanted = answer.clone();
-        tokio::spawn(async move {
-            questions.recv().await.unwrap().send(answer).unwrap();
-        });
-        assert_eq!(ask_to_reload(&path).await.unwrap(), wanted);
+        assert_eq!(ask(&path).await.unwrap()["user"], "this");
         assert!(matches!(
-            Control::listen(&path, OpenKeys::default()).await,
+            Control::listen(&path, router()).await,
             Err(ControlError::Taken { .. })
         ));
         drop(control);
@@ -311,19 +171,19 @@ mod tests {
         let path = folder.path().join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let (_control, _questions) = Control::listen(&path, OpenKeys::default()).await.unwrap();
+        let _control = Control::listen(&path, router()).await.unwrap();
+        assert!(ask(&path).await.is_ok());
     }
 
     #[tokio::test]
-    async fn control_other_question_is_refused() {
+    async fn client_that_says_nothing_keeps_nobody_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let (_control, _questions) = Control::listen(&path, OpenKeys::default()).await.unwrap();
-        let mut stream = UnixStream::connect(&path).await.unwrap();
-        stream.write_all(&[b'x'; 64]).await.unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        let answer: Answer = serde_json::from_str(&text).unwrap();
-        assert!(!answer.done);
+        let _control = Control::listen(&path, router()).await.unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..MAX_CLIENTS - 1 {
+            silent.push(UnixStream::connect(&path).await.unwrap());
+        }
+        assert!(ask(&path).await.is_ok());
     }
 }

@@ -1,16 +1,21 @@
 //! Which sites there are now, and what answers for each.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
-use http::{Method, Request, Response, StatusCode};
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use stockade_capability::{CallPayload, Pipe};
 use stockade_gateway::{Target, remove_identity, write_identity};
 use stockade_http::{Body, Client, Problem, empty_body};
-use stockade_instance::{FetchError, Instance};
+use stockade_instance::{FetchError, Instance, Transport};
 use stockade_protocol::GuestError;
+
+use crate::deployments::{Sticky, VersionRef};
 
 /// What answers for a site.
 #[derive(Clone)]
@@ -23,17 +28,113 @@ pub(crate) struct Answering {
     pub(crate) code_first: bool,
 }
 
+/// What answers for a site: versions of its code, each for its share of the requests.
+pub(crate) struct Traffic {
+    shares: Vec<TrafficShare>,
+    sticky: Sticky,
+    /// Counts requests that may go to any version.
+    turn: AtomicU64,
+}
+
+/// A version, and the requests of a hundred that it gets.
+pub(crate) struct TrafficShare {
+    pub(crate) version: VersionRef,
+    pub(crate) percent: u8,
+    pub(crate) answering: Arc<Answering>,
+}
+
+/// The cookie that names the version which a client stays with.
+const VERSION_COOKIE: &str = "stockade-version";
+
+/// How long a client stays with a version, in seconds: a day.
+const COOKIE_LIFE: u32 = 86_400;
+
+impl Traffic {
+    pub(crate) fn new(shares: Vec<TrafficShare>, sticky: Sticky) -> Self {
+        Self {
+            shares,
+            sticky,
+            turn: AtomicU64::new(0),
+        }
+    }
+
+    /// The version for a request with these headers, and whether its response is to name the version in a cookie.
+    fn choose(&self, headers: Option<&HeaderMap>) -> Option<(&TrafficShare, bool)> {
+        if let [only] = self.shares.as_slice() {
+            return Some((only, false));
+        }
+        // Of a hundred requests in a row each version gets its share: 61 and 100 have no common divisor.
+        let next = || self.turn.fetch_add(1, Ordering::Relaxed).wrapping_mul(61);
+        match (&self.sticky, headers) {
+            (Sticky::Cookie, Some(headers)) => match self.named_by_cookie(headers) {
+                Some(share) => Some((share, false)),
+                None => Some((self.at(next())?, true)),
+            },
+            (Sticky::Header(name), Some(headers)) => {
+                let value = headers.get(name.as_str());
+                let place = value.map_or_else(next, |value| {
+                    let mut hasher = DefaultHasher::new();
+                    value.as_bytes().hash(&mut hasher);
+                    hasher.finish()
+                });
+                Some((self.at(place)?, false))
+            }
+            _ => Some((self.at(next())?, false)),
+        }
+    }
+
+    /// The version at one of a hundred places.
+    fn at(&self, place: u64) -> Option<&TrafficShare> {
+        let place = place % 100;
+        let mut end = 0;
+        let mut shares = self.shares.iter();
+        shares.find(|share| {
+            end += u64::from(share.percent);
+            place < end
+        })
+    }
+
+    fn named_by_cookie(&self, headers: &HeaderMap) -> Option<&TrafficShare> {
+        let cookies = headers.get_all(COOKIE).iter();
+        let mut pairs = cookies.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+        pairs.find_map(|pair| {
+            let value = pair.trim_ascii().strip_prefix(VERSION_COOKIE.as_bytes())?;
+            let value = value.strip_prefix(b"=")?;
+            let mut shares = self.shares.iter();
+            shares.find(|share| share.version.as_str().as_bytes() == value)
+        })
+    }
+}
+
+/// Makes the client stay with a version.
+fn set_cookie(response: &mut Response<Body>, version: &VersionRef, secure: bool) {
+    let secure = if secure { "; Secure" } else { "" };
+    let text = format!(
+        "{VERSION_COOKIE}={version}; Path=/; Max-Age={COOKIE_LIFE}; HttpOnly; SameSite=Lax{secure}"
+    );
+    if let Ok(value) = HeaderValue::try_from(text) {
+        response.headers_mut().append(SET_COOKIE, value);
+    }
+}
+
 /// Sites by name. Replaced as a whole; requests that run go on with what they began with.
 #[derive(Default)]
-pub(crate) struct Directory(ArcSwap<HashMap<String, Arc<Answering>>>);
+pub(crate) struct Directory(ArcSwap<HashMap<String, Arc<Traffic>>>);
 
 impl Directory {
-    pub(crate) fn replace(&self, sites: HashMap<String, Arc<Answering>>) {
+    pub(crate) fn replace(&self, sites: HashMap<String, Arc<Traffic>>) {
         self.0.store(Arc::new(sites));
     }
 
-    fn find(&self, name: &str) -> Option<Arc<Answering>> {
+    fn traffic(&self, name: &str) -> Option<Arc<Traffic>> {
         self.0.load().get(name).map(Arc::clone)
+    }
+
+    /// What answers something that comes from another site or by a connection.
+    fn find(&self, name: &str) -> Option<Arc<Answering>> {
+        let traffic = self.traffic(name)?;
+        let (share, _) = traffic.choose(None)?;
+        Some(Arc::clone(&share.answering))
     }
 
     /// A request of another site. Who the client is it learns from the gateway alone: of a request that the
@@ -60,11 +161,11 @@ impl Directory {
         &self,
         name: &str,
         pipe: Pipe,
-        secure: bool,
+        transport: Transport,
     ) -> Result<(), FetchError> {
         let site = self.find(name);
         match site.as_ref().and_then(|site| site.instance.as_ref()) {
-            Some(instance) => instance.connect(pipe, secure).await,
+            Some(instance) => instance.connect(pipe, transport).await,
             None => Err(FetchError::Draining),
         }
     }
@@ -94,6 +195,12 @@ async fn answer(site: &Answering, request: Request<Body>) -> Result<Response<Bod
             Ok(Problem::new(StatusCode::NOT_FOUND, "There is nothing here.").into_response())
         }
     }
+}
+
+/// Answers a client.
+pub(crate) async fn respond(site: &Answering, request: Request<Body>) -> Response<Body> {
+    let answered = answer(site, request).await;
+    answered.unwrap_or_else(|error| error.problem().into_response())
 }
 
 /// Why another site did not answer. An error that a handler of that site threw reaches the caller: both belong to the
@@ -142,20 +249,103 @@ pub(crate) struct SiteTarget {
 
 impl Target for SiteTarget {
     fn handle(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
-        let site = self.directory.find(&self.name);
+        let traffic = self.directory.traffic(&self.name);
         Box::pin(async move {
-            let Some(site) = site else {
+            let chosen = traffic
+                .as_ref()
+                .and_then(|traffic| traffic.choose(Some(request.headers())));
+            let Some((share, new)) = chosen else {
                 let gone = "The site is being replaced. Try again shortly.";
                 return Problem::new(StatusCode::SERVICE_UNAVAILABLE, gone).into_response();
             };
-            match answer(&site, request).await {
-                Ok(response) => response,
-                Err(error) => {
-                    let mut problem = Problem::new(error.status(), error.public_message());
-                    problem.retry_after = error.retry_after();
-                    problem.into_response()
-                }
+            let secure = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
+            let mut response = respond(&share.answering, request).await;
+            if new {
+                set_cookie(&mut response, &share.version, secure);
             }
+            response
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traffic(shares: &[(&str, u8)], sticky: Sticky) -> Traffic {
+        let shares = shares.iter().map(|(version, percent)| TrafficShare {
+            version: VersionRef::parse(version).unwrap(),
+            percent: *percent,
+            answering: Arc::new(Answering {
+                instance: None,
+                assets: None,
+                code_first: false,
+            }),
+        });
+        Traffic::new(shares.collect(), sticky)
+    }
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::try_from(value).unwrap());
+        headers
+    }
+
+    const A: &str = "00112233445566aa";
+
+    #[test]
+    fn each_version_gets_its_share() {
+        let traffic = traffic(&[(A, 70), ("file", 30)], Sticky::None);
+        let file = (0..1000).filter(|_| {
+            let (share, new) = traffic.choose(Some(&HeaderMap::new())).unwrap();
+            assert!(!new);
+            share.version == VersionRef::File
+        });
+        assert_eq!(file.count(), 300);
+    }
+
+    #[test]
+    fn client_stays_with_the_version_of_its_cookie_while_that_has_a_share() {
+        let traffic = traffic(&[(A, 99), ("file", 1)], Sticky::Cookie);
+        let of = |cookie: &str| {
+            let headers = headers("cookie", cookie);
+            let (share, new) = traffic.choose(Some(&headers)).unwrap();
+            (share.version.to_string(), new)
+        };
+        for _ in 0..100 {
+            assert_eq!(
+                of("a=b; stockade-version=file;c=d"),
+                ("file".to_owned(), false)
+            );
+        }
+        // A version that has no share any more, or that the client made up.
+        assert!(of("stockade-version=ffffffffffffffff").1);
+        assert!(of("stockade-versions=file").1);
+        let mut response = Response::new(stockade_http::empty_body());
+        set_cookie(&mut response, &VersionRef::File, true);
+        let cookie = response.headers()[SET_COOKIE].to_str().unwrap();
+        assert_eq!(
+            cookie,
+            "stockade-version=file; Path=/; Max-Age=86400; HttpOnly; SameSite=Lax; Secure"
+        );
+    }
+
+    #[test]
+    fn equal_values_of_a_header_get_equal_versions() {
+        let traffic = traffic(
+            &[(A, 50), ("file", 50)],
+            Sticky::Header("x-user".to_owned()),
+        );
+        let of = |value: &str| {
+            let headers = headers("x-user", value);
+            traffic.choose(Some(&headers)).unwrap().0.version.clone()
+        };
+        let users: Vec<String> = (0..100).map(|user| user.to_string()).collect();
+        let first: Vec<_> = users.iter().map(|user| of(user)).collect();
+        let again: Vec<_> = users.iter().map(|user| of(user)).collect();
+        assert_eq!(first, again);
+        assert!(
+            first.contains(&VersionRef::File) && first.iter().any(|one| *one != VersionRef::File)
+        );
     }
 }

@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 
-use stockade_auth::{PepperError, StoreError};
+use stockade_auth::{JwksError, PepperError, QuotaError, StoreError};
 use stockade_broker::{BrokerError, FileError, SecretsError};
 use stockade_config::Diagnostics;
-use stockade_gateway::{AssetsError, ListenError, TableError};
+use stockade_gateway::{AssetsError, InheritError, ListenError, TableError};
 use stockade_grants::GrantError;
 use stockade_instance::FetchError;
 use stockade_state::{KeyError, OpenError, StateError};
 use stockade_transpile::{ModuleError, ModuleFilesError};
 
-use crate::control::ControlError;
-use crate::log::Destination;
+use crate::deployments::DeployError;
+use crate::log::{Destination, LogError};
 use crate::tls::CertificatesError;
 
 /// Why there is no server, or no new configuration.
@@ -34,6 +34,9 @@ pub enum ServeError {
     /// The audit log cannot be opened.
     #[error("cannot open the audit log: {0}")]
     Audit(#[from] stockade_audit::AuditError),
+    /// The store of usage cannot be opened.
+    #[error("cannot open the store of usage: {0}")]
+    Usage(#[from] stockade_usage::StoreError),
     /// A site cannot be made.
     #[error("instance {name}: {source}")]
     Site {
@@ -48,6 +51,9 @@ pub enum ServeError {
     /// A listener.
     #[error("{0}")]
     Listen(#[from] ListenError),
+    /// A socket that the service manager gave.
+    #[error(transparent)]
+    Inherit(#[from] InheritError),
     /// Routes that are ambiguous.
     #[error("{0}")]
     Routes(#[from] TableError),
@@ -64,6 +70,9 @@ pub enum ServeError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// Uploaded code.
+    #[error("cannot open what was deployed: {0}")]
+    Deployments(#[from] DeployError),
     /// The shared state.
     #[error("cannot open the shared state: {0}")]
     State(#[from] OpenError),
@@ -73,6 +82,15 @@ pub enum ServeError {
     /// The pepper of the API keys.
     #[error("cannot open the API keys: {0}")]
     Pepper(#[from] PepperError),
+    /// The public keys of tokens.
+    #[error("cannot use the keys of tokens: {0}")]
+    Tokens(#[from] JwksError),
+    /// What quotas count.
+    #[error("cannot open the quotas: {0}")]
+    Quotas(#[from] QuotaError),
+    /// Traces.
+    #[error("requests cannot be traced: {0}")]
+    Tracing(#[from] TracingError),
     /// What cannot change while the server runs.
     #[error("{0} cannot change while the server runs\n  fix: restart it")]
     Fixed(&'static str),
@@ -84,6 +102,50 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Somebody listens already.
+    #[error(
+        "cannot listen on {path}: another server is listening there, probably of the same configuration\n  fix: stop that one, or give this one another 'control' path"
+    )]
+    Taken {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error(
+        "cannot listen on {path}: {source}\n  fix: give 'control' a path in a folder that this user may write to"
+    )]
+    Listen {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Why requests cannot be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum TracingError {
+    /// A variable of OpenTelemetry.
+    #[error("the environment variable {name} cannot be used; it takes {allowed}")]
+    Variable {
+        /// Which.
+        name: String,
+        /// What it can be.
+        allowed: &'static str,
+    },
+    /// A header for the collector.
+    #[error(
+        "the value of tracing.headers.{0} is not one of a header\n  fix: give it one line of printable ASCII"
+    )]
+    Header(String),
+    /// What the configuration says cannot be used.
+    #[error(transparent)]
+    Options(#[from] stockade_trace::TraceError),
 }
 
 /// Why a site cannot be made.
@@ -140,11 +202,12 @@ impl ServeError {
         }
     }
 
-    pub(crate) fn log(destination: Destination, source: std::io::Error) -> Self {
-        let path = match destination {
+    pub(crate) fn log(error: LogError) -> Self {
+        let path = match error.destination {
             Destination::File(path) => path,
             Destination::StandardError => "standard error".into(),
         };
+        let source = error.source;
         Self::Log { path, source }
     }
 }

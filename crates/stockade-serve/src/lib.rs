@@ -11,10 +11,13 @@
 //!
 //! Deliberately absent: HTTP, TLS, policy, storage. They are the crates below; this one only joins them.
 
+mod admin;
 mod brokers;
 mod capabilities;
 mod check;
+mod config_file;
 mod control;
+mod deployments;
 mod directory;
 mod error;
 mod keys;
@@ -22,6 +25,7 @@ mod log;
 mod metrics;
 mod observe;
 mod plan;
+mod previews;
 mod running;
 mod server;
 mod services;
@@ -32,11 +36,13 @@ mod streams;
 mod subsystem;
 mod tls;
 
+pub use admin::{AdminClient, AdminResponse, AskError};
 #[doc(hidden)]
 pub use capabilities::parse_state_calls;
 pub use check::{Checked, check};
-pub use control::{Answer, AskError, ControlError, ask_to_refresh_keys, ask_to_reload};
-pub use error::{ServeError, SiteError};
+pub use deployments::DeployError;
+pub use error::{ControlError, ServeError, SiteError};
+pub use log::show_line;
 pub use plan::egress_policy;
 pub use server::{ServeOptions, Stopped, serve};
 pub use tls::CertificatesError;

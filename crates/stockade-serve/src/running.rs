@@ -10,9 +10,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use stockade_auth::Keys;
 use stockade_config::Config;
+use stockade_gateway::Address;
+use stockade_limits::Counters;
 use stockade_state::SqliteStore;
 use stockade_tls::TlsStore;
+use stockade_trace::{TraceOptions, Tracing};
 
+use crate::deployments::Sticky;
 use crate::site::Site;
 use crate::tls::TlsStores;
 
@@ -23,11 +27,52 @@ pub(crate) struct Running {
     /// The certificates of each listener, in the configuration's order; none where it is plain.
     pub(crate) listener_tls: Vec<Option<Arc<TlsStore>>>,
     pub(crate) store: Option<SqliteStore>,
-    /// The API keys, once an instance has asked for them.
+    /// The certificates of the listener of the admin API.
+    pub(crate) admin_tls: Option<Arc<TlsStore>>,
+    /// The API keys, once an instance or the admin API has asked for them.
     pub(crate) keys: Option<Keys>,
+    /// The counters of what clients use; none where nothing is limited.
+    pub(crate) counters: Option<Arc<Counters>>,
+    /// Where the admin API is served, besides the control socket.
+    pub(crate) admin_address: Option<Address>,
+    /// What traces requests.
+    pub(crate) traced: Option<Traced>,
     /// Where metrics and health are served.
     pub(crate) metrics_address: Option<SocketAddr>,
+    /// Each with the version that has most requests.
     pub(crate) sites: BTreeMap<String, Arc<Site>>,
+    /// All versions of each site that get requests.
+    pub(crate) traffic: BTreeMap<String, SiteTraffic>,
+}
+
+impl Running {
+    /// Adds a site, which has a version at least.
+    pub(crate) fn add(&mut self, name: &str, traffic: SiteTraffic) {
+        if let Some((_, main)) = traffic.shares.first() {
+            self.sites.insert(name.to_owned(), Arc::clone(main));
+        }
+        self.traffic.insert(name.to_owned(), traffic);
+    }
+}
+
+/// Versions of a site, each with its share of the requests in percent, the largest first.
+#[derive(Clone)]
+pub(crate) struct SiteTraffic {
+    pub(crate) shares: Vec<(u8, Arc<Site>)>,
+    pub(crate) sticky: Sticky,
+}
+
+impl SiteTraffic {
+    /// Its versions.
+    pub(crate) fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
+        self.shares.iter().map(|(_, site)| site)
+    }
+}
+
+/// What traces requests, and how.
+pub(crate) struct Traced {
+    pub(crate) options: TraceOptions,
+    pub(crate) tracing: Tracing,
 }
 
 impl Running {
@@ -37,10 +82,15 @@ impl Running {
             config,
             tls: TlsStores::default(),
             listener_tls: Vec::new(),
+            admin_tls: None,
             store: None,
             keys: None,
+            counters: None,
+            admin_address: None,
+            traced: None,
             metrics_address: None,
             sites: BTreeMap::new(),
+            traffic: BTreeMap::new(),
         }
     }
 }

@@ -8,12 +8,13 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use stockade_broker::{Egress, EgressError, Sockets};
 use stockade_capability::{CallContext, CallPayload, Capability, ErrorName, Owner, Pipe};
-use stockade_http::{Body, UpstreamSocket};
+use stockade_http::{Body, UpstreamSocket, key_in_charge};
 use stockade_instance::{ConnectRequest, Services};
 use stockade_protocol::GuestError;
 
-use crate::capabilities::Granted;
+use crate::capabilities::{CallUsage, Granted};
 use crate::metrics::{Counts, SiteMetrics};
+use crate::observe::Logs;
 use crate::sockets;
 
 /// What one site's guests may ask.
@@ -29,15 +30,22 @@ impl SiteServices {
         sockets: Arc<Sockets>,
         granted: HashMap<String, Granted>,
         metrics: &Arc<SiteMetrics>,
+        logs: &Arc<Logs>,
     ) -> Self {
         let granted = granted.into_iter().map(|(name, granted)| {
-            let Granted { capability, calls } = granted;
+            let Granted {
+                capability,
+                calls,
+                usage,
+            } = granted;
             let capability = match calls {
                 None => capability,
                 Some(calls) => Arc::new(Counted {
                     capability,
                     calls,
+                    usage,
                     metrics: Arc::clone(metrics),
+                    logs: Arc::clone(logs),
                 }),
             };
             (name, capability)
@@ -95,7 +103,9 @@ fn refused(error: &EgressError) -> GuestError {
 struct Counted {
     capability: Arc<dyn Capability>,
     calls: fn(&SiteMetrics) -> &Counts,
+    usage: Option<CallUsage>,
     metrics: Arc<SiteMetrics>,
+    logs: Arc<Logs>,
 }
 
 impl Counted {
@@ -120,7 +130,21 @@ impl Capability for Counted {
         method: &str,
         arguments: CallPayload,
     ) -> BoxFuture<'static, Result<CallPayload, GuestError>> {
-        self.count(self.capability.call(context, method, arguments))
+        let sent = arguments.payload.size() as u64;
+        let called = self.count(self.capability.call(context, method, arguments));
+        let Some(usage) = self.usage else {
+            return called;
+        };
+        let (metrics, logs) = (Arc::clone(&self.metrics), Arc::clone(&self.logs));
+        Box::pin(async move {
+            let outcome = called.await;
+            let received = outcome
+                .as_ref()
+                .map_or(0, |value| value.payload.size() as u64);
+            logs.usage
+                .add(&metrics.name, key_in_charge(), &usage(sent, received));
+            outcome
+        })
     }
 
     fn fetch(

@@ -16,6 +16,7 @@ use stockade_transpile::ModuleFiles;
 
 use crate::brokers::Brokers;
 use crate::capabilities::{self, Ground};
+use crate::deployments::VersionRef;
 use crate::directory::{Answering, Directory};
 use crate::error::SiteError;
 use crate::metrics::{SiteMetrics, SiteTable};
@@ -54,6 +55,8 @@ pub(crate) fn grants_folder(state: &Path) -> PathBuf {
 /// A site that runs.
 pub(crate) struct Site {
     pub(crate) config: SiteConfig,
+    /// Which code it runs.
+    pub(crate) version: VersionRef,
     /// Where its code lies.
     folder: Option<PathBuf>,
     socket_message: usize,
@@ -104,6 +107,7 @@ impl Site {
         context: &SiteContext,
         with: &MadeWith<'_>,
         config: &SiteConfig,
+        version: VersionRef,
         modules: Option<ModuleFiles>,
         number: u64,
     ) -> Result<Self, SiteError> {
@@ -138,6 +142,7 @@ impl Site {
         };
         Ok(Self {
             config: config.clone(),
+            version,
             folder,
             socket_message: with.socket_message,
             number,
@@ -151,6 +156,15 @@ impl Site {
                     .is_some_and(|assets| assets.order == AssetsOrder::CodeFirst),
             }),
         })
+    }
+
+    /// Whether it takes requests, or has no mirror because none is wanted.
+    pub(crate) fn is_ready(&self) -> bool {
+        let Some(instance) = &self.answering.instance else {
+            return true;
+        };
+        let stats = instance.stats();
+        stats.wanted == 0 || stats.serves
     }
 
     /// Waits for the first mirror.
@@ -223,6 +237,7 @@ async fn make(
     let granted = capabilities::open(&Ground {
         site: config,
         broker,
+        ways: &ways,
         directory: &context.directory,
         grants: &context.grants,
         grants_folder: with.grants_folder,
@@ -236,7 +251,13 @@ async fn make(
         ..plan::sockets::policy(&config.sockets)
     };
     let sockets = broker.sockets(name, policy)?;
-    let services = SiteServices::new(egress, sockets, granted, &context.metrics.site(name));
+    let services = SiteServices::new(
+        egress,
+        sockets,
+        granted,
+        &context.metrics.site(name),
+        &context.logs,
+    );
     let options = plan::instance::options(config, env, Some(code), with.socket_message);
     Ok((options, services))
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use stockade_capability::{ErrorName, Opened, Pipe};
 use stockade_config::Listener;
-use stockade_gateway::{ByteStream, StreamConnection, StreamTarget};
+use stockade_gateway::{ByteStream, StreamConnection, StreamTarget, Transport};
 use stockade_protocol::GuestError;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Semaphore, oneshot};
@@ -21,6 +21,8 @@ use crate::directory::Directory;
 /// A site, for the connections of one listener. Finds at each connection what answers for the site now.
 pub(crate) struct SiteStreams {
     name: String,
+    /// Where the listener listens.
+    local: String,
     directory: Arc<Directory>,
     places: Arc<Semaphore>,
     idle: Duration,
@@ -32,6 +34,7 @@ impl SiteStreams {
     pub(crate) fn new(name: String, listener: &Listener, directory: &Arc<Directory>) -> Self {
         Self {
             name,
+            local: listener.address.to_string(),
             directory: Arc::clone(directory),
             places: Arc::new(Semaphore::new(listener.connections)),
             idle: listener.idle_timeout,
@@ -46,9 +49,10 @@ impl StreamTarget for SiteStreams {
             stream,
             peer,
             listener,
-            secure,
+            transport,
         } = connection;
-        let (name, directory) = (self.name.clone(), Arc::clone(&self.directory));
+        let (name, local) = (self.name.clone(), self.local.clone());
+        let directory = Arc::clone(&self.directory);
         let (idle, life) = (self.idle, self.life);
         let place = Arc::clone(&self.places).try_acquire_owned();
         Box::pin(async move {
@@ -56,7 +60,9 @@ impl StreamTarget for SiteStreams {
                 tracing::debug!(instance = name, %listener, "a connection was closed: as many are open as may be");
                 return;
             };
-            let (watched, mut clock) = Watched::new(stream);
+            // A site that goes on sending to an address from which nothing comes does not keep the flow.
+            let stamps_writes = transport != Transport::Datagrams;
+            let (watched, mut clock) = Watched::new(stream, stamps_writes);
             // Ends with this future: the connection closes then.
             let (here, gone) = oneshot::channel::<()>();
             let closed = clock.closed();
@@ -64,7 +70,7 @@ impl StreamTarget for SiteStreams {
                 stream: Box::new(watched),
                 opened: Opened {
                     remote_address: Some(peer.to_string()),
-                    local_address: Some(listener.to_string()),
+                    local_address: Some(local),
                 },
                 start_tls: None,
                 over: Some(Box::pin(async move {
@@ -74,7 +80,12 @@ impl StreamTarget for SiteStreams {
                     }
                 })),
             };
-            if let Err(error) = directory.connect(&name, pipe, secure).await {
+            let transport = match transport {
+                Transport::Plain => stockade_instance::Transport::Tcp,
+                Transport::Tls => stockade_instance::Transport::Tls,
+                Transport::Datagrams => stockade_instance::Transport::Udp,
+            };
+            if let Err(error) = directory.connect(&name, pipe, transport).await {
                 // What the handler threw is logged where it was thrown, within bounds.
                 tracing::debug!(instance = name, %listener, %error, "a connection was not taken to its end");
                 return;
@@ -90,6 +101,7 @@ impl StreamTarget for SiteStreams {
 struct Watched {
     stream: Box<dyn ByteStream>,
     shared: Arc<Shared>,
+    stamps_writes: bool,
     /// Dropped with the stream.
     _open: oneshot::Sender<()>,
 }
@@ -113,7 +125,8 @@ struct Clock {
 }
 
 impl Watched {
-    fn new(stream: Box<dyn ByteStream>) -> (Self, Clock) {
+    /// `stamps_writes`: bytes to the client count as those from there do.
+    fn new(stream: Box<dyn ByteStream>, stamps_writes: bool) -> (Self, Clock) {
         let shared = Arc::new(Shared {
             begin: Instant::now(),
             last: AtomicU64::new(0),
@@ -126,6 +139,7 @@ impl Watched {
         let watched = Self {
             stream,
             shared,
+            stamps_writes,
             _open: open,
         };
         (watched, clock)
@@ -181,7 +195,9 @@ impl AsyncWrite for Watched {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = ready!(Pin::new(&mut self.stream).poll_write(cx, data));
-        self.shared.stamp();
+        if self.stamps_writes {
+            self.shared.stamp();
+        }
         Poll::Ready(result)
     }
 

@@ -155,7 +155,7 @@ pub(crate) async fn check(config: &Config) -> Result<Vec<String>, Vec<Certificat
 
 impl TlsStores {
     /// The stores of this configuration: those there are where nothing changed, with their files read
-    /// again, and new ones. In the order of the listeners; `None` where one is plain.
+    /// again, and new ones. In the order of [`keys`]; `None` where one is plain.
     ///
     /// # Errors
     /// Everything that is wrong with the first listener that cannot be opened.

@@ -72,6 +72,7 @@ targets! {
     html "../../../fuzz/fuzz_targets/html.rs"
     marks "../../../fuzz/fuzz_targets/marks.rs"
     payload "../../../fuzz/fuzz_targets/payload.rs"
+    profile "../../../fuzz/fuzz_targets/profile.rs"
     state_call "../../../fuzz/fuzz_targets/state_call.rs"
     tls "../../../fuzz/fuzz_targets/tls.rs"
     to_worker "../../../fuzz/fuzz_targets/to_worker.rs"
@@ -90,6 +91,7 @@ fn every_target_takes_small_inputs() {
         b"let a: number = 1;",
         b"instances: {site: {code: ./main.js, urls: [site.example]}}",
         b"p > a[href]\n<p><a href=x>text</a><!-- comment --></p>",
+        b"{\"nodes\":[{\"id\":1,\"callFrame\":{\"functionName\":\"f\",\"scriptId\":\"1\",\"url\":\"a\",\"lineNumber\":0,\"columnNumber\":0},\"children\":[1,2]}],\"startTime\":0,\"endTime\":9,\"samples\":[1]}",
         b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n",
         b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
         &every_byte,

@@ -3,7 +3,7 @@
 //! | module | |
 //! |---|---|
 //! | [`TunnelConfig`] | a file of `wg-quick`, as far as a tunnel without an interface can follow it |
-//! | [`uapi`] | the peers of an interface that another program runs, through its socket |
+//! | [`uapi`] | the peers of an interface that another program or the kernel runs |
 //! | [`Tunnel`] | connections and datagrams through a tunnel: boringtun encrypts, smoltcp is the network stack |
 //!
 //! Invariants:

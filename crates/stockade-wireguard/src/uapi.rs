@@ -1,5 +1,7 @@
 //! The peers of an interface that another program runs, through the socket that this program offers
-//! (<https://www.wireguard.com/xplatform/>): wireguard-go, and wireguard on other systems than Linux.
+//! (<https://www.wireguard.com/xplatform/>): wireguard-go, and wireguard on other systems than Linux. Interfaces of the
+//! Linux kernel have no socket. The program `stockade-peers` answers for them in the same format, a process for each
+//! request, which alone has the privilege that the kernel demands (`helpers/stockade-peers`).
 //!
 //! Invariants:
 //! 1. Of an interface nothing is set but peers, and no peer but the one that is named.
@@ -9,12 +11,14 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::process::Command;
 
 use crate::key::Key;
 
@@ -24,6 +28,13 @@ const FOLDER: &str = "/var/run/wireguard";
 const MOST_BYTES: usize = 4 << 20;
 /// Bytes of an interface's name (`IFNAMSIZ`, without its end).
 const MOST_NAME: usize = 15;
+/// Bytes that are logged of what the program for the kernel's interfaces complains of.
+const MOST_COMPLAINT: u64 = 1 << 10;
+
+/// What the kernel answers where this user lacks a privilege.
+const EPERM: i32 = -1;
+/// What it answers where there is no interface, none of WireGuard, and no WireGuard.
+const ABSENT: [i32; 3] = [-19, -95, -2];
 
 /// What is known of an interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,6 +71,14 @@ pub enum UapiError {
     /// No program offers a socket for it.
     #[error("no program offers the socket of this interface")]
     Absent,
+    /// No program offers a socket for it, and the kernel does not have it.
+    #[error(
+        "no program offers the socket of this interface, and the kernel has none of WireGuard with its name"
+    )]
+    Unknown,
+    /// The program for the kernel's interfaces did not answer.
+    #[error("the program for interfaces of the kernel failed, and the operator's log says why")]
+    Program,
     /// The socket is not for this user.
     #[error("this user may not use the socket of this interface")]
     Denied,
@@ -95,6 +114,7 @@ impl From<io::Error> for UapiError {
 pub struct Uapi {
     name: String,
     timeout: Duration,
+    program: Option<PathBuf>,
 }
 
 impl Uapi {
@@ -111,7 +131,16 @@ impl Uapi {
         Ok(Self {
             name: name.to_owned(),
             timeout,
+            program: None,
         })
+    }
+
+    /// Where no program offers the interface's socket, the interface is the kernel's, and this program is started for each
+    /// request: `stockade-peers`.
+    #[must_use]
+    pub fn or_by(mut self, program: Option<PathBuf>) -> Self {
+        self.program = program;
+        self
     }
 
     /// Asks what the interface is.
@@ -157,22 +186,77 @@ impl Uapi {
     async fn request(&self, text: &str) -> Result<String, UapiError> {
         let asking = async {
             let path = Path::new(FOLDER).join(format!("{}.sock", self.name));
-            let mut socket = UnixStream::connect(path).await?;
+            let mut socket = match UnixStream::connect(path).await.map_err(UapiError::from) {
+                Ok(socket) => socket,
+                Err(UapiError::Absent) if let Some(program) = &self.program => {
+                    return self.ask_kernel(program, text).await;
+                }
+                Err(error) => return Err(error),
+            };
             socket.write_all(text.as_bytes()).await?;
-            let mut answer = Vec::new();
-            while !answer.ends_with(b"\n\n") {
-                if answer.len() >= MOST_BYTES {
-                    return Err(UapiError::TooLong);
-                }
-                if socket.read_buf(&mut answer).await? == 0 {
-                    return Err(UapiError::Format);
-                }
-            }
-            String::from_utf8(answer).map_err(|_| UapiError::Format)
+            whole(&mut socket).await
         };
         let answered = tokio::time::timeout(self.timeout, asking).await;
         answered.unwrap_or(Err(UapiError::TimedOut))
     }
+
+    /// Has a process of the program send the request to the kernel. It is killed when this is dropped.
+    async fn ask_kernel(&self, program: &Path, text: &str) -> Result<String, UapiError> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            tracing::error!("{}: {what}: {error}", program.display());
+            UapiError::Program
+        };
+        let mut command = Command::new(program);
+        command.arg(&self.name).env_clear().kill_on_drop(true);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = command
+            .spawn()
+            .map_err(|error| failed("it cannot be started", &error))?;
+        let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
+        let talk = async {
+            // Its end is the end of the request.
+            let mut stdin = stdin.ok_or(UapiError::Program)?;
+            stdin.write_all(text.as_bytes()).await?;
+            drop(stdin);
+            whole(&mut stdout.ok_or(UapiError::Program)?).await
+        };
+        match talk.await {
+            Ok(answer) => Ok(answer),
+            Err(error @ UapiError::TooLong) => Err(error),
+            Err(error) => {
+                let mut complaint = Vec::new();
+                if let Some(stderr) = process.stderr.take() {
+                    let _ = stderr
+                        .take(MOST_COMPLAINT)
+                        .read_to_end(&mut complaint)
+                        .await;
+                }
+                Err(failed(
+                    &error.to_string(),
+                    &String::from_utf8_lossy(&complaint)
+                        .trim_end()
+                        .escape_debug(),
+                ))
+            }
+        }
+    }
+}
+
+/// An answer, up to its empty line.
+async fn whole(source: &mut (impl AsyncRead + Unpin)) -> Result<String, UapiError> {
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\n\n") {
+        if answer.len() >= MOST_BYTES {
+            return Err(UapiError::TooLong);
+        }
+        if source.read_buf(&mut answer).await? == 0 {
+            return Err(UapiError::Format);
+        }
+    }
+    String::from_utf8(answer).map_err(|_| UapiError::Format)
 }
 
 /// Reads an answer. Keys that are not known are left out, as the protocol wants it.
@@ -189,6 +273,8 @@ pub(crate) fn read(text: &str) -> Result<Interface, UapiError> {
                 // An interface without a key has one of zeros.
                 interface.public_key = (*key.bytes() != [0; 32]).then(|| key.public());
             }
+            // Of an interface of the kernel, in place of the private key.
+            ("interface_public_key", None) => interface.public_key = Some(unhex(value)?),
             ("public_key", _) => interface.peers.push(Peer {
                 public_key: unhex(value)?,
                 endpoint: None,
@@ -213,6 +299,8 @@ pub(crate) fn read(text: &str) -> Result<Interface, UapiError> {
     }
     match errno {
         Some(0) => Ok(interface),
+        Some(EPERM) => Err(UapiError::Denied),
+        Some(errno) if ABSENT.contains(&errno) => Err(UapiError::Unknown),
         Some(errno) => Err(UapiError::Refused(errno)),
         None => Err(UapiError::Format),
     }

@@ -10,9 +10,11 @@ use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
 use crate::commands::{
-    self, AuditArgs, CallArgs, CheckArgs, DoctorArgs, ExecArgs, KeysArgs, Level, ReloadArgs,
-    RpcArgs, ServeArgs,
+    self, AuditArgs, CallArgs, CheckArgs, DeployArgs, DoctorArgs, ExecArgs, KeysArgs, Level,
+    LogsArgs, ProfileArgs, ReceiptKeyArgs, ReloadArgs, RollbackArgs, RpcArgs, ServeArgs,
+    StatusArgs, TopArgs, UsageArgs, VerifyArgs, VersionsArgs,
 };
+use crate::version::{LONG_VERSION, VERSION};
 
 /// Where debuggers look first.
 const DEBUGGER_PORT: u16 = 9229;
@@ -21,7 +23,8 @@ const DEBUGGER_PORT: u16 = 9229;
 #[derive(Parser)]
 #[command(
     name = "stockade",
-    version,
+    version = VERSION.as_str(),
+    long_version = LONG_VERSION.as_str(),
     arg_required_else_help = true,
     max_term_width = 110,
     after_help = EXAMPLES
@@ -57,12 +60,42 @@ pub(crate) enum Command {
     /// Make a running server read its configuration file again
     #[command(after_help = commands::RELOAD_EXAMPLES)]
     Reload(ReloadArgs),
+    /// Show what a running server does, on one screen
+    #[command(after_help = commands::STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// Show the instances of a running server, second by second
+    #[command(after_help = commands::TOP_EXAMPLES)]
+    Top(TopArgs),
+    /// Show the log of a running server, and follow it
+    #[command(after_help = commands::LOGS_EXAMPLES)]
+    Logs(LogsArgs),
+    /// Upload the code of an instance to a running server, and give it requests
+    #[command(after_help = commands::DEPLOY_EXAMPLES)]
+    Deploy(Box<DeployArgs>),
+    /// List the versions of the code of an instance
+    #[command(after_help = commands::VERSIONS_EXAMPLES)]
+    Versions(VersionsArgs),
+    /// Give the requests of an instance to the versions before, or to another one
+    #[command(after_help = commands::ROLLBACK_EXAMPLES)]
+    Rollback(RollbackArgs),
     /// Verify, search and follow an audit log
     #[command(after_help = commands::AUDIT_EXAMPLES)]
     Audit(AuditArgs),
     /// Make, list, rotate and revoke the API keys with which clients reach sites
     #[command(after_help = commands::KEYS_EXAMPLES)]
     Keys(Box<KeysArgs>),
+    /// Profile a mirror of a running server, or show its heap
+    #[command(after_help = commands::PROFILE_EXAMPLES)]
+    Profile(ProfileArgs),
+    /// Report what instances and API keys used on each day
+    #[command(after_help = commands::USAGE_EXAMPLES)]
+    Usage(Box<UsageArgs>),
+    /// Verify the signed receipt of a run, and print what it states
+    #[command(after_help = commands::VERIFY_EXAMPLES)]
+    Verify(VerifyArgs),
+    /// Print the key that others verify receipts with
+    #[command(after_help = commands::RECEIPT_EXAMPLES)]
+    Receipt(ReceiptKeyArgs),
     /// Report which levels of isolation work on this machine, and attack them
     #[command(after_help = commands::DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),

@@ -11,9 +11,9 @@ use serde_json::json;
 use stockade_broker::{Egress, EgressPolicy, Secrets};
 use stockade_capability::{Capability, ErrorName, Owner};
 use stockade_config::{DataGuard, Grant, parse_data_guard};
-use stockade_grants::{Approval, Approver, Asked, GrantError, ProgramGrants};
+use stockade_grants::{Approval, Approver, Asked, GrantError, GrantedUse, ProgramGrants};
 use stockade_http::{Body, Host, HostPattern, UpstreamSocket};
-use stockade_instance::{GrantedGuest, GrantedServices, Services, Takes};
+use stockade_instance::{GrantedGuest, GrantedServices, InstanceLimits, Services, Takes};
 use stockade_limits::IsolateOptions;
 use stockade_protocol::{GuestError, bounds};
 use stockade_serve::egress_policy;
@@ -66,6 +66,15 @@ impl Grants {
         };
         self.approvals.insert(name.to_owned(), approval);
         self
+    }
+
+    /// The kind of each grant, by its name.
+    #[must_use]
+    pub fn kinds(&self) -> BTreeMap<String, String> {
+        let named = self.named.iter();
+        named
+            .map(|(name, grant)| (name.clone(), grant.kind().to_owned()))
+            .collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -142,6 +151,13 @@ impl Opener {
         Ok(self.0.get_or_init(|| made))
     }
 
+    /// What isolates have used of their grants and of the network.
+    pub(crate) fn used(&self) -> GrantedUse {
+        self.0
+            .get()
+            .map_or_else(GrantedUse::default, ProgramGrants::used)
+    }
+
     /// Names the grants in the isolate's `env`.
     pub(crate) fn name(grants: &Grants, options: &mut IsolateOptions) -> Result<(), GrantError> {
         ProgramGrants::name(&grants.named, &mut options.env)
@@ -157,6 +173,16 @@ impl Opener {
         let program = self.program()?;
         let name = name_of(handle.id());
         let ways = stockade_grants::ways(program.broker(), &name, &grants.named)?;
+        let named = program.open(&name, &grants.named, &grants.approvals)?;
+        let rules = grants.fetch.iter().flat_map(|guard| &guard.rules);
+        let mut through = rules.filter_map(|rule| rule.via.as_deref());
+        if let Some(absent) = through.find(|name| !ways.contains_key(*name)) {
+            let what = format!(
+                "a rule of `fetch` leads through {absent}, which is not granted: it must be a grant of the kind \
+                 wireguard_tunnel"
+            );
+            return Err(GrantError::Invalid(what));
+        }
         let egress = grants.fetch.as_ref().map(|guard| {
             let policy = EgressPolicy {
                 ways,
@@ -171,12 +197,17 @@ impl Opener {
             None => Takes::Bindings,
         };
         let services: Arc<dyn Services> = Arc::new(ProgramServices {
-            granted: GrantedServices::new(program.open(&name, &grants.named, &grants.approvals)?),
+            granted: GrantedServices::new(named),
             egress,
         });
         let (supervisor, handle) = (supervisor.clone(), handle.clone());
         Ok(GrantedGuest::new(
-            &name, supervisor, handle, services, takes,
+            &name,
+            supervisor,
+            handle,
+            services,
+            takes,
+            InstanceLimits::default(),
         ))
     }
 

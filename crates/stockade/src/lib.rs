@@ -79,20 +79,24 @@ pub use sandbox::{
     Sandbox, backends, backends_with_inspector, worker_backends, worker_backends_driven_by,
 };
 pub use start::{initialize, run_if_worker};
-pub use stockade_grants::{Asked, GrantError};
+pub use stockade_grants::{Asked, GrantError, GrantedUse};
 pub use stockade_inspector::{Inspector, ListenError, Target};
-pub use stockade_isolate::MeteredAllocator;
+pub use stockade_isolate::{MeteredAllocator, V8_VERSION};
 pub use stockade_limits::{
     CgroupUse, ConsoleMode, CpuShare, IsolateOptions, Isolation, Limits, OptionsError,
     SandboxOptions, Wx,
 };
+/// CPU profiles in the format of Chrome's DevTools, and flame graphs of them.
+pub use stockade_profile as profile;
 pub use stockade_protocol::{
-    ConsoleLevel, GuestError, Payload, PayloadError, Position, RequestId, bounds,
+    ConsoleLevel, GuestError, HeapSpace, HeapStatistics, Payload, PayloadError, Position,
+    RequestId, bounds,
 };
 /// Functions that a guest exports, called by JSON-RPC 2.0.
 pub use stockade_rpc as rpc;
 pub use stockade_supervisor::{
-    CallError, CreateError, DestroyReason, End, Event, IsolateHandle as Handle, ResourceUsage,
-    SendError, StartError, Stats, TerminateReason,
+    CallError, CpuRecording, CreateError, DestroyReason, End, Event, IsolateHandle as Handle,
+    LONGEST_PROFILE, ProbeError, ResourceUsage, SendError, StartError, Stats, TerminateReason,
+    write_private,
 };
 pub use stockade_transpile::{MAX_MODULE_FILES, ModuleFiles, ModuleFilesError};

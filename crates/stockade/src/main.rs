@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod version;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -42,8 +43,18 @@ fn main() -> ExitCode {
         Command::Check(args) => end(commands::check(&args)),
         Command::Schema => end(commands::schema()),
         Command::Reload(args) => end(commands::reload(&args)),
+        Command::Status(args) => end(commands::status(&args)),
+        Command::Top(args) => end(commands::top(&args)),
+        Command::Logs(args) => end(commands::logs(&args)),
+        Command::Deploy(args) => end(commands::deploy(&args)),
+        Command::Versions(args) => end(commands::versions(&args)),
+        Command::Rollback(args) => end(commands::rollback(&args)),
         Command::Audit(args) => end(commands::audit(&args)),
         Command::Keys(args) => end(commands::keys(&args)),
+        Command::Profile(args) => end(commands::profile(&args)),
+        Command::Verify(args) => end(commands::verify(&args)),
+        Command::Receipt(args) => end(commands::receipt_key(&args)),
+        Command::Usage(args) => end(commands::usage(&args)),
         Command::Doctor(args) => {
             // Failures are reported as findings.
             log_to_stderr(false, log::LevelFilter::Off);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use stockade_grants::GrantedUse;
 use stockade_inspector::Inspector;
 use stockade_isolate::ThreadBackend;
 #[cfg(target_os = "linux")]
@@ -69,6 +70,12 @@ impl Sandbox {
             isolate: handle.id(),
         };
         Ok(Isolate::new(handle, queue, Some(granted)))
+    }
+
+    /// What isolates have used of their grants and of the network. What is not over does not count yet.
+    #[must_use]
+    pub fn granted_use(&self) -> GrantedUse {
+        self.opener.used()
     }
 
     /// The options that isolates have by default.

@@ -283,3 +283,221 @@ fn options_that_grant_nothing_that_there_is_are_bad_usage() {
         assert!(errors.contains(reported), "{option} {value}: {errors}");
     }
 }
+
+/// A command in a folder: its exit code, and what it printed.
+fn in_folder(folder: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_stockade"))
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// What `stockade verify` says that a receipt states.
+fn stated(folder: &std::path::Path, receipt: &str) -> serde_json::Value {
+    let (code, out, error) = in_folder(folder, &["verify", receipt, "--json"]);
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{out}");
+    serde_json::from_str(&out).unwrap()
+}
+
+#[test]
+fn receipt_states_what_was_run_and_used_at_every_level() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let code = "import { n } from './n.ts';
+        export function main() {
+          let x = 0;
+          for (let i = 0; i < 1e8; i++) x = (x * 31 + i) | 0;
+          if (x === 0.5) throw x;
+          console.log('hello');
+          return n;
+        }
+        export const add = (a: number, b: number) => a + b;
+        export const loop = () => { for (;;); };";
+    std::fs::write(folder.join("tool.ts"), code).unwrap();
+    std::fs::write(folder.join("n.ts"), "export const n = 7;").unwrap();
+    let mut digests = Vec::new();
+    for level in LEVELS {
+        let run = [
+            "exec",
+            "tool.ts",
+            "--receipt",
+            "run.receipt",
+            "--isolation",
+            level,
+            "--",
+            "a",
+        ];
+        let (code, out, error) = in_folder(folder, &run);
+        assert_eq!(
+            (code, out.as_str(), error.as_str()),
+            (Some(7), "hello\n", "")
+        );
+        let receipt = stated(folder, "run.receipt");
+        assert_eq!(receipt["command"], "exec");
+        assert_eq!(receipt["policy"]["isolation"], *level);
+        assert_eq!(receipt["result"]["exit_code"], 7);
+        let cpu = receipt["usage"]["cpu_ms"].as_f64().unwrap();
+        let elapsed = receipt["usage"]["elapsed_ms"].as_f64().unwrap();
+        assert!(cpu >= 5.0 && elapsed > 0.0, "{receipt:#}");
+        assert!(
+            receipt["usage"]["peak_memory_bytes"].as_u64().unwrap() > 1 << 19,
+            "{receipt:#}"
+        );
+        assert_eq!(receipt["usage"]["console_bytes"], 6);
+        // sha256sum of "hello\n", of n.ts, and of ["a"].
+        for (digest, expected) in [
+            (
+                &receipt["result"]["console_sha256"],
+                "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03",
+            ),
+            (
+                &receipt["code"]["modules"]["n.ts"],
+                "53ea5f352ea79c289fcd8dc6034d018a6be6b25c9e288483f7a890fc6194ae6b",
+            ),
+            (
+                &receipt["arguments_sha256"],
+                "0eb5b8d6f81bc677da8a08567cc4fa9a06a57e9ec8da85ed73a7f62727996002",
+            ),
+        ] {
+            assert_eq!(digest, expected);
+        }
+        digests.push((
+            receipt["code"]["sha256"].clone(),
+            receipt["policy"]["sha256"].clone(),
+        ));
+    }
+    // The code is the same at each level, and the policy is not.
+    assert!(
+        digests
+            .windows(2)
+            .all(|two| two[0].0 == two[1].0 && two[0].1 != two[1].1)
+    );
+
+    // A call, a failure, and an end by a limit.
+    let call = [
+        "call",
+        "tool.ts",
+        "add",
+        "2",
+        "3",
+        "--receipt",
+        "call.receipt",
+    ];
+    assert_eq!(in_folder(folder, &call).1, "5\n");
+    let receipt = stated(folder, "call.receipt");
+    assert_eq!(
+        (&receipt["function"], &receipt["result"]["reason"]),
+        (&"add".into(), &"done".into())
+    );
+    // sha256sum of "5".
+    let five = "ef2d127de37b942baad06145e54b0c619a1f22327b2ebbcfbec78f5564afe39d";
+    assert_eq!(receipt["result"]["value_sha256"], five);
+    let looping = [
+        "call",
+        "tool.ts",
+        "loop",
+        "--cpu-limit",
+        "100ms",
+        "--receipt",
+        "loop.receipt",
+    ];
+    assert_eq!(in_folder(folder, &looping).0, Some(121));
+    let receipt = stated(folder, "loop.receipt");
+    assert_eq!(receipt["result"]["exit_code"], 121);
+    assert!(
+        receipt["usage"]["cpu_ms"].as_f64().unwrap() >= 100.0,
+        "{receipt:#}"
+    );
+}
+
+#[test]
+fn receipt_that_was_changed_or_signed_by_another_key_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("a.js"), "console.log(1)").unwrap();
+    let run = [
+        "exec",
+        "a.js",
+        "--isolation",
+        "thread",
+        "--receipt",
+        "a.receipt",
+    ];
+    assert_eq!(in_folder(folder, &run).0, Some(0));
+    let (code, out, _) = in_folder(folder, &["verify", "a.receipt"]);
+    assert!(
+        code == Some(0) && out.starts_with("valid: signed by the key "),
+        "{out}"
+    );
+    for form in ["jwk", "pem", "hex"] {
+        let (_, key, _) = in_folder(folder, &["receipt", "key", "--form", form]);
+        std::fs::write(folder.join("public"), key).unwrap();
+        let verify = ["verify", "a.receipt", "--key", "public"];
+        assert_eq!(in_folder(folder, &verify).0, Some(0), "{form}");
+    }
+    // The mode of the key is that of a secret.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(folder.join("receipt.key"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    let receipt = std::fs::read_to_string(folder.join("a.receipt")).unwrap();
+    let parts: Vec<&str> = receipt.trim().split('.').collect();
+    for at in [
+        0,
+        parts[1].len() / 3,
+        parts[1].len() / 2,
+        parts[1].len() - 2,
+    ] {
+        let mut payload = parts[1].as_bytes().to_vec();
+        payload[at] = if payload[at] == b'Z' { b'Y' } else { b'Z' };
+        let payload = String::from_utf8(payload).unwrap();
+        std::fs::write(
+            folder.join("forged"),
+            format!("{}.{payload}.{}", parts[0], parts[2]),
+        )
+        .unwrap();
+        let (code, out, error) = in_folder(folder, &["verify", "forged"]);
+        assert!(
+            code == Some(1) && out.is_empty() && error.contains("signature does not fit"),
+            "{error}"
+        );
+    }
+    let other = ["receipt", "key", "--key", "other.key", "--form", "hex"];
+    std::fs::write(folder.join("other.pub"), in_folder(folder, &other).1).unwrap();
+    for (arguments, message) in [
+        (
+            vec!["verify", "a.receipt", "--key", "other.pub"],
+            "it is signed by the key",
+        ),
+        (
+            vec!["verify", "a.receipt", "--key", "a.js"],
+            "is not a public key",
+        ),
+        (vec!["verify", "a.js"], "not a signed receipt"),
+        (vec!["verify", "nothing"], "nothing: No such file"),
+        (
+            vec!["exec", "a.js", "--receipt", "b", "--receipt-key", "a.js"],
+            "not an Ed25519 key",
+        ),
+    ] {
+        let (code, _, error) = in_folder(folder, &arguments);
+        assert!(
+            code == Some(1) && error.contains(message),
+            "{arguments:?}: {error}"
+        );
+    }
+}

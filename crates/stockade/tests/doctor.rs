@@ -39,6 +39,7 @@ fn json_has_the_documented_keys() {
     let (found, code) = json(&[]);
     let mut expected = [
         "version",
+        "v8",
         "kernel",
         "architecture",
         "ok",
@@ -51,6 +52,9 @@ fn json_has_the_documented_keys() {
     given.sort_unstable();
     assert_eq!(given, expected);
     assert_eq!(found["attack"], Value::Null);
+    let v8 = &found["v8"];
+    assert!(v8["version"].as_str().unwrap().contains('.'));
+    assert_eq!(v8["old"], v8["ageDays"].as_u64().unwrap() > 30);
     let whole = |level: &Value| level["works"] == true || level["optional"] == true;
     let ok = found["levels"].as_array().unwrap().iter().all(whole);
     assert_eq!(found["ok"], ok);

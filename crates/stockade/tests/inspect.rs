@@ -34,10 +34,11 @@ impl Drop for Debuggee {
 }
 
 impl Debuggee {
-    fn start(flag: &str, name: &str) -> Self {
+    fn start(flag: &str, name: &str, level: &str) -> Self {
         let mut process = stockade()
             .arg(format!("{flag}=127.0.0.1:0"))
             .arg(script(name))
+            .args(["--", level])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -94,7 +95,24 @@ fn debug(name: &str, base: &str) -> Vec<String> {
 
 #[test]
 fn inspect_pauses_are_outside_limits() {
-    let mut debuggee = Debuggee::start("--inspect", "debuggee.js");
+    debug_isolates_of("thread");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn inspect_reaches_into_processes() {
+    debug_isolates_of("process");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn inspect_reaches_into_containers() {
+    debug_isolates_of("container");
+}
+
+/// Pauses, steps, evaluates, leaves and ends isolates of this level.
+fn debug_isolates_of(level: &str) {
+    let mut debuggee = Debuggee::start("--inspect", "debuggee.js", level);
     assert_eq!(debuggee.line(), "ready");
     let seen = debug("debugger.js", &debuggee.base);
     assert_eq!(
@@ -104,6 +122,8 @@ fn inspect_pauses_are_outside_limits() {
              isolate #4 busy",
             "host says function 42",
             "before is 20",
+            "a is 1 in line 2, a is 2 in line 3",
+            "profiler: string",
             "socket closed with 1001",
             "socket closed with 1001",
             "host, isolate #0 paused, isolate #1 second, isolate #2 left",
@@ -124,13 +144,14 @@ fn inspect_pauses_are_outside_limits() {
             "left went on",
             "paused 42",
             "second 42",
+            "walked 42",
         ]
     );
 }
 
 #[test]
 fn inspect_brk_waits_before_first_statement() {
-    let debuggee = Debuggee::start("--inspect-brk", "main.js");
+    let debuggee = Debuggee::start("--inspect-brk", "main.js", "thread");
     let seen = debug("break.js", &debuggee.base);
     assert_eq!(seen, ["paused in main.js line 1"]);
     let (lines, code, reported) = debuggee.end();
@@ -144,7 +165,7 @@ fn inspect_brk_waits_before_first_statement() {
 #[test]
 fn inspect_refuses_foreign_hosts() {
     use std::io::Write as _;
-    let debuggee = Debuggee::start("--inspect-brk", "main.js");
+    let debuggee = Debuggee::start("--inspect-brk", "main.js", "thread");
     let address = debuggee.base.strip_prefix("http://").unwrap();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     write!(

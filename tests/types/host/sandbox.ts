@@ -128,3 +128,20 @@ await sandbox.createIsolate({
 await sandbox.createIsolate({ grants: { A: { ftp: {} } } });
 // @ts-expect-error: a grant of names lists them
 await sandbox.createIsolate({ grants: { A: { dns: {} } } });
+
+// Guests that answer HTTP.
+const site = await sandbox.createIsolate({
+  modules: { main: "export default { fetch: () => new Response() }" },
+  serve: { concurrentRequests: 10, responseTimeoutMs: 1000, maxBodyBytes: 0, maxResponseBytes: 1, webSockets: 1 },
+});
+const answered: Response = await site.fetch("http://site/", { method: "POST", body: "text" });
+console.log(answered.status);
+const server = await site.listen({ port: 0, hostname: "::1", connections: 5, idleTimeoutMs: 1000, onListen: ({ port }) => console.log(port) });
+server.unref();
+const ended: string | undefined = await server.finished;
+console.log(ended, server.addr.port);
+await server.shutdown({ deadlineMs: 0 });
+// @ts-expect-error -- a guest has no address of its own
+await site.listen({ port: "80" });
+// @ts-expect-error -- not a limit
+await sandbox.createIsolate({ serve: { requests: 1 } });

@@ -59,7 +59,7 @@ export default {
   async connect(socket, env, ctx) {
     const { remoteAddress } = await socket.opened;
     ctx.waitUntil(socket.closed);
-    console.log(remoteAddress?.length, env.GREETING, same === connect);
+    console.log(remoteAddress?.length, env.GREETING, same === connect, socket.protocol === "udp");
     const upstream = connect({ hostname: "db.example", port: 5432 }, { secureTransport: "starttls", allowHalfOpen: true });
     const secure: Socket = upstream.startTls({ expectedServerHostname: "db.example" });
     await socket.readable.pipeTo(secure.writable);

@@ -25,7 +25,49 @@ pub(crate) enum Changed {
     Everything,
 }
 
+/// Something that was done to a key, for a record of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyAction {
+    /// Counts all actions on the store.
+    pub number: u64,
+    /// The key.
+    pub id: KeyId,
+    /// `created`, `rotated`, `revoked` or `imported`.
+    pub action: String,
+    /// When, in seconds since 1970.
+    pub at: u64,
+}
+
 impl Store {
+    /// The first actions that were not reported yet, at most `most`.
+    pub(crate) fn unreported(&self, most: u32) -> Result<Vec<KeyAction>, StoreError> {
+        let read = || {
+            let mut rows = (self.connection).prepare_cached(
+                "SELECT number, key, action, at FROM changes
+                 WHERE number > (SELECT number FROM reported) AND action <> '' ORDER BY number LIMIT ?1",
+            )?;
+            let rows = rows.query_map([most], |row| {
+                Ok(KeyAction {
+                    number: row.get::<_, i64>(0)?.cast_unsigned(),
+                    id: KeyId::of_column(row.get(1)?),
+                    action: row.get(2)?,
+                    at: row.get::<_, i64>(3)?.cast_unsigned(),
+                })
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(|error| failure(&self.path, error))
+    }
+
+    /// Notes that an action and all before it were reported.
+    pub(crate) fn reported(&mut self, number: u64) -> Result<(), StoreError> {
+        self.change(|transaction| {
+            let mut update = transaction.prepare_cached("UPDATE reported SET number = ?1")?;
+            update.execute([number.cast_signed()])?;
+            Ok(Ok(()))
+        })
+    }
+
     /// Notes that keys were used. Is no change for servers.
     pub(crate) fn used(&mut self, ids: &[KeyId], now: u64) -> Result<(), StoreError> {
         self.change(|transaction| {
@@ -125,7 +167,8 @@ impl Store {
     }
 }
 
-const ACTIVE: &str = "SELECT hash, secrets.key, ends, expires, name, owner, scopes, metadata
+const ACTIVE: &str =
+    "SELECT hash, secrets.key, ends, expires, name, owner, scopes, metadata, limits
      FROM secrets JOIN keys ON keys.id = secrets.key WHERE revoked IS NULL";
 
 fn active(row: &Row<'_>) -> rusqlite::Result<ActiveSecret> {
@@ -138,7 +181,8 @@ fn active(row: &Row<'_>) -> rusqlite::Result<ActiveSecret> {
     let field = |at: usize| row.get_ref(at).and_then(|value| Ok(value.as_str()?));
     let metadata = field(7)?;
     let metadata = if metadata == "{}" { "" } else { metadata };
-    let text = format!("{}\n{}\n{}\n{metadata}", field(4)?, field(5)?, field(6)?);
+    let (name, owner, scopes, limits) = (field(4)?, field(5)?, field(6)?, field(8)?);
+    let text = format!("{name}\n{owner}\n{scopes}\n{limits}\n{metadata}");
     Ok(ActiveSecret {
         hash: KeyHash(row.get(0)?),
         id: KeyId::of_column(row.get(1)?),

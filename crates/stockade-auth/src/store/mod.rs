@@ -21,10 +21,12 @@ use rusqlite::{
 
 use crate::hash::{KeyHash, Pepper};
 use crate::key::ApiKey;
+use crate::limits::KeyLimits;
 use crate::scope::Scopes;
 
 pub use error::StoreError;
 use error::failure;
+pub use follow::KeyAction;
 pub(crate) use follow::{ActiveSecret, Changed};
 pub use record::{
     Export, ImportReport, KeyFields, KeyId, KeyRecord, NewKey, SecretRecord, Status, Verified,
@@ -34,7 +36,7 @@ pub use record::{
 const APPLICATION_ID: i64 = 0x534b_6b79;
 
 /// The layout of the tables.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 
 /// Rows of `changes` that are kept. A server that is further behind reads all keys again.
 const KEPT_CHANGES: i64 = 100_000;
@@ -52,15 +54,30 @@ const TABLES: &str = "
 CREATE TABLE pepper (fingerprint BLOB NOT NULL) STRICT;
 CREATE TABLE keys (
   id INTEGER PRIMARY KEY, name TEXT NOT NULL, owner TEXT NOT NULL, scopes TEXT NOT NULL, metadata TEXT NOT NULL,
-  created INTEGER NOT NULL, expires INTEGER, revoked INTEGER, last_used INTEGER) STRICT;
+  created INTEGER NOT NULL, expires INTEGER, revoked INTEGER, last_used INTEGER,
+  limits TEXT NOT NULL DEFAULT '') STRICT;
 CREATE TABLE secrets (
   hash BLOB PRIMARY KEY, key INTEGER NOT NULL REFERENCES keys (id), hint TEXT NOT NULL,
   created INTEGER NOT NULL, ends INTEGER) STRICT, WITHOUT ROWID;
 CREATE INDEX secrets_of_key ON secrets (key);
-CREATE TABLE changes (number INTEGER PRIMARY KEY AUTOINCREMENT, key INTEGER NOT NULL) STRICT;
+CREATE TABLE changes (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, key INTEGER NOT NULL, action TEXT NOT NULL DEFAULT '',
+  at INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE TABLE reported (number INTEGER NOT NULL) STRICT;
+INSERT INTO reported VALUES (0);
 ";
 
-const KEY_COLUMNS: &str = "id, name, owner, scopes, metadata, created, expires, revoked, last_used";
+/// What the first layout had not.
+const FROM_LAYOUT_1: &str = "
+ALTER TABLE keys ADD COLUMN limits TEXT NOT NULL DEFAULT '';
+ALTER TABLE changes ADD COLUMN action TEXT NOT NULL DEFAULT '';
+ALTER TABLE changes ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE reported (number INTEGER NOT NULL) STRICT;
+INSERT INTO reported SELECT coalesce(max(number), 0) FROM changes;
+";
+
+const KEY_COLUMNS: &str =
+    "id, name, owner, scopes, metadata, created, expires, revoked, last_used, limits";
 
 /// The file of all keys.
 pub struct Store {
@@ -83,6 +100,24 @@ fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
+/// Makes a file if there is none, and makes it readable for this user only.
+pub(crate) fn private_file(path: &Path) -> io::Result<()> {
+    let made = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
 impl Store {
     /// Opens the store of a file, and makes it if there is none, readable for this user only.
     ///
@@ -93,19 +128,7 @@ impl Store {
             path: path.to_owned(),
             source,
         };
-        let made = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path);
-        match made {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io(error)),
-            _ => {}
-        }
-        let mode = fs::metadata(path).map_err(io)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(io)?;
-        }
+        private_file(path).map_err(io)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(path, flags).map_err(|error| failure(path, error))?;
@@ -149,6 +172,11 @@ impl Store {
                     "{TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {LAYOUT};"
                 ))?;
                 transaction.execute("INSERT INTO pepper VALUES (?1)", [fingerprint.0])?;
+            }
+            if layout == 1 {
+                transaction.execute_batch(&format!(
+                    "{FROM_LAYOUT_1} PRAGMA user_version = {LAYOUT};"
+                ))?;
             }
             Ok(Ok(()))
         })?;
@@ -199,11 +227,21 @@ impl Store {
         let hash = self.pepper.hash(&key);
         let record = self.change(|transaction| {
             transaction.execute(
-                "INSERT INTO keys (id, name, owner, scopes, metadata, created, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                params![id.column(), fields.name, fields.owner, scopes, metadata, column(now), fields.expires.map(column)],
+                "INSERT INTO keys (id, name, owner, scopes, metadata, created, expires, limits)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                params![
+                    id.column(),
+                    fields.name,
+                    fields.owner,
+                    scopes,
+                    metadata,
+                    column(now),
+                    fields.expires.map(column),
+                    fields.limits.text()
+                ],
             )?;
             add_secret(transaction, id, hash, key.hint(), now)?;
-            changed(transaction, id)?;
+            changed(transaction, id, "created")?;
             record(transaction, id)
         })?;
         Ok(NewKey { key, record })
@@ -283,7 +321,7 @@ impl Store {
                 return Ok(Err(StoreError::TooManySecrets { id }));
             }
             add_secret(transaction, id, hash, key.hint(), now)?;
-            changed(transaction, id)?;
+            changed(transaction, id, "rotated")?;
             self::record(transaction, id)
         })?;
         Ok(NewKey { key, record })
@@ -299,7 +337,7 @@ impl Store {
                 "UPDATE keys SET revoked = coalesce(revoked, ?2) WHERE id = ?1",
                 params![id.column(), column(seconds(now))],
             )?;
-            changed(transaction, id)?;
+            changed(transaction, id, "revoked")?;
             record(transaction, id)
         })
     }
@@ -346,8 +384,11 @@ fn add_secret(
     Ok(())
 }
 
-fn changed(connection: &Connection, id: KeyId) -> rusqlite::Result<()> {
-    connection.execute("INSERT INTO changes (key) VALUES (?1)", [id.column()])?;
+fn changed(connection: &Connection, id: KeyId, action: &str) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO changes (key, action, at) VALUES (?1, ?2, ?3)",
+        params![id.column(), action, column(seconds(SystemTime::now()))],
+    )?;
     let last = connection.last_insert_rowid();
     connection.execute(
         "DELETE FROM changes WHERE number <= ?1",
@@ -371,6 +412,7 @@ fn record(connection: &Connection, id: KeyId) -> rusqlite::Result<Result<KeyReco
 fn record_of(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
     let time = |at: usize| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(at)?.map(unsigned));
     let (scopes, metadata): (String, String) = (row.get(3)?, row.get(4)?);
+    let limits: String = row.get(9)?;
     let metadata = serde_json::from_str(&metadata).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, Box::new(error))
     })?;
@@ -380,6 +422,7 @@ fn record_of(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
         owner: row.get(2)?,
         scopes: Scopes(&scopes).iter().map(str::to_owned).collect(),
         metadata,
+        limits: KeyLimits::of_text(&limits),
         created: unsigned(row.get(5)?),
         expires: time(6)?,
         revoked: time(7)?,

@@ -4,6 +4,7 @@ use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
 
 use crate::key::{ApiKey, RandomError, read_digits, write_digits};
+use crate::limits::KeyLimits;
 use crate::scope::Scope;
 
 /// Names a key for people and programs. It is not secret.
@@ -22,6 +23,18 @@ impl KeyId {
         let mut bytes = [0; 8];
         rand::fill(&mut bytes).map_err(|_| RandomError)?;
         Ok(Self(u64::from_ne_bytes(bytes)))
+    }
+
+    /// The number that the id is of, for those who count by keys.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The inverse of [`KeyId::number`].
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
     }
 
     pub(super) fn column(self) -> i64 {
@@ -66,6 +79,8 @@ pub struct KeyFields {
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// When it ends, in seconds since 1970.
     pub expires: Option<u64>,
+    /// How many requests it may send.
+    pub limits: KeyLimits,
 }
 
 /// A key that was just made, or rotated: the only time that its text is known.
@@ -91,6 +106,9 @@ pub struct KeyRecord {
     pub scopes: Vec<String>,
     /// For sites.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// How many requests it may send.
+    #[serde(default)]
+    pub limits: KeyLimits,
     /// When it was made.
     pub created: u64,
     /// When it ends by itself.

@@ -226,3 +226,35 @@ fn export_is_imported_whole_or_not_at_all() {
     ));
     assert_eq!(to.list(None).unwrap().len(), 2);
 }
+
+#[test]
+fn store_of_the_first_layout_is_brought_to_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = open(folder.path())
+        .create(&fields("old", &["read"]), SystemTime::now())
+        .unwrap();
+    let raw = Connection::open(folder.path().join("keys.db")).unwrap();
+    raw.execute_batch(
+        "ALTER TABLE keys DROP COLUMN limits; ALTER TABLE changes DROP COLUMN action;
+         ALTER TABLE changes DROP COLUMN at; DROP TABLE reported; PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(raw);
+    let mut store = open(folder.path());
+    assert_eq!(store.show(made.record.id).unwrap(), made.record);
+    let limited = KeyFields {
+        limits: KeyLimits::parse(Some("10/s"), None, Some("7/day")).unwrap(),
+        ..fields("new", &["read"])
+    };
+    let limited = store.create(&limited, SystemTime::now()).unwrap().record;
+    let record = store.show(limited.id).unwrap();
+    assert_eq!(
+        record.limits,
+        KeyLimits::parse(Some("10/s"), None, Some("7/day")).unwrap()
+    );
+    // Limits are carried with the key.
+    let other = tempfile::tempdir().unwrap();
+    let mut other = open(other.path());
+    other.import(&store.export().unwrap(), false).unwrap();
+    assert_eq!(other.show(limited.id).unwrap().limits, record.limits);
+}

@@ -66,12 +66,13 @@ impl Store {
                     report.added += 1;
                 }
                 transaction.execute(
-                    "INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO UPDATE SET
+                    "INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO UPDATE SET
                      name = ?2, owner = ?3, scopes = ?4, metadata = ?5, created = ?6, expires = ?7, revoked = coalesce(revoked, ?8),
-                     last_used = ?9",
+                     last_used = ?9, limits = ?10",
                     params![
                         id, key.name, key.owner, row.scopes, row.metadata, column(key.created),
-                        key.expires.map(column), key.revoked.map(column), key.last_used.map(column)
+                        key.expires.map(column), key.revoked.map(column), key.last_used.map(column),
+                        key.limits.text()
                     ],
                 )?;
                 // Hashes that the import has not stay known as ended ones, so that a server forgets them.
@@ -90,7 +91,7 @@ impl Store {
                         params![hash.0, id, secret.hint, column(secret.created), secret.ends.map(column)],
                     )?;
                 }
-                changed(transaction, key.id)?;
+                changed(transaction, key.id, "imported")?;
             }
             Ok(Ok(report))
         })

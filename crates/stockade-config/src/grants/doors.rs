@@ -26,6 +26,8 @@ pub struct DoorSettings<'a> {
     pub tls: Option<DoorTls>,
     /// Files with certificates of authorities.
     pub ca: &'a [PathBuf],
+    /// The tunnel that it is reached through, by the name of its grant.
+    pub via: Option<&'a str>,
     /// Connections to the server, used and idle.
     pub pool: usize,
     /// Allows a user that may do more than a guest should.
@@ -87,11 +89,15 @@ macro_rules! door_grant {
                 pub tls: Option<$crate::grants::DoorTls> = $crate::keys::Key::of(
                     <$crate::grants::DoorTls as $crate::section::Words>::KIND,
                 )
-                .derived("`required`, and `off` for a loopback address"),
+                .derived("`required`, and `off` for a loopback address without `via`"),
                 /// Files with certificates of authorities. Where there are some, they alone are
                 /// trusted.
                 pub ca: Vec<std::path::PathBuf> =
                     $crate::keys::list(&$crate::keys::Kind::Text($crate::keys::FILE)),
+                /// The tunnel that the server is reached through: a grant of the kind
+                /// `wireguard_tunnel` of the same instance.
+                pub via: Option<String> =
+                    $crate::keys::text($crate::keys::VARIABLE).like(&["OFFICE"]),
                 /// Connections to the server, used and idle.
                 pub pool: usize = $crate::keys::integer(1, 1000).default("5"),
                 $($own)*
@@ -111,6 +117,7 @@ macro_rules! door_grant {
                     url: &self.url,
                     tls: self.tls,
                     ca: &self.ca,
+                    via: self.via.as_deref(),
                     pool: self.pool,
                     allow_superuser: self.allow_superuser,
                     statement: self.statement,
@@ -127,6 +134,10 @@ macro_rules! door_grant {
         impl $crate::grants::GrantSection for $Grant {
             fn secrets(&mut self) -> Vec<&mut $crate::secret::SecretRef> {
                 self.url.iter_mut().collect()
+            }
+
+            fn via(&self) -> Option<&str> {
+                self.via.as_deref()
             }
         }
     };

@@ -58,6 +58,11 @@ pub(crate) trait GrantSection: Record {
     fn secrets(&mut self) -> Vec<&mut SecretRef> {
         Vec::new()
     }
+
+    /// The tunnel that its server is reached through, by the name of the tunnel's grant.
+    fn via(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// Declares the kinds of grants.
@@ -78,6 +83,12 @@ macro_rules! kinds {
 
             pub(crate) fn secrets(&mut self) -> Vec<&mut SecretRef> {
                 match self { $(Self::$Kind(grant) => GrantSection::secrets(grant),)+ }
+            }
+
+            /// The tunnel that its server is reached through, by the name of the tunnel's grant.
+            #[must_use]
+            pub fn via(&self) -> Option<&str> {
+                match self { $(Self::$Kind(grant) => GrantSection::via(grant),)+ }
             }
 
             fn of(name: &str, fields: &Fields<'_>) -> Option<Self> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::GrantSection;
 use super::doors::DoorTls;
 use super::limits::{self, CallLimits, call_limits};
-use crate::keys::{FILE, Format, Key, Kind, boolean, integer, list, time};
+use crate::keys::{FILE, Format, Key, Kind, VARIABLE, boolean, integer, list, text, time};
 use crate::secret::SecretRef;
 use crate::section::{Words, section};
 
@@ -36,10 +36,13 @@ section! {
         pub url: Option<SecretRef> = SecretRef::key().required() => |grant| SecretRef::of(grant, "url"),
         /// Whether the server is reached by TLS. With it, the server proves its name.
         pub tls: Option<DoorTls> = Key::of(DoorTls::KIND)
-            .derived("`required`, and `off` for a loopback address"),
+            .derived("`required`, and `off` for a loopback address without `via`"),
         /// Files with certificates of authorities. Where there are some, they alone are
         /// trusted.
         pub ca: Vec<PathBuf> = list(&Kind::Text(FILE)),
+        /// The tunnel that the server is reached through: a grant of the kind
+        /// `wireguard_tunnel` of the same instance.
+        pub via: Option<String> = text(VARIABLE).like(&["OFFICE"]),
         /// Connections to the server, used and idle. Each serves one command at a time.
         pub pool: usize = integer(1, 1000).default("5"),
         /// Time of one command, its `maxTimeMS`. The connection ends soon after.
@@ -68,5 +71,9 @@ section! {
 impl GrantSection for MongoGrant {
     fn secrets(&mut self) -> Vec<&mut SecretRef> {
         self.url.iter_mut().collect()
+    }
+
+    fn via(&self) -> Option<&str> {
+        self.via.as_deref()
     }
 }

@@ -1,4 +1,4 @@
-//! `wireguard`: the peers of an interface that another program runs.
+//! `wireguard`: the peers of an interface that the kernel or another program runs.
 
 use std::net::IpAddr;
 
@@ -46,11 +46,13 @@ const ADDRESS: Format = Format {
 };
 
 section! {
-    /// The peers of a WireGuard interface that another program runs, such as wireguard-go,
-    /// as far as this grant made them: list, add, remove, and the files and QR codes of
-    /// clients. Other peers and the interface itself cannot be changed.
+    /// The peers of a WireGuard interface that exists, of the Linux kernel or of a program
+    /// such as wireguard-go, as far as this grant made them: list, add, remove, and the
+    /// files and QR codes of clients. Other peers and the interface itself cannot be
+    /// changed.
     pub struct WireguardGrant "wireguard" {
-        /// The interface. Its program offers the socket `/var/run/wireguard/NAME.sock`.
+        /// The interface: of the program that offers the socket
+        /// `/var/run/wireguard/NAME.sock`, or else of the kernel.
         pub interface: String = text(INTERFACE).required().like(&["wg0"]),
         /// Peers that the grant may have made at the same time.
         pub peers: usize = integer(1, 10_000).default("100"),

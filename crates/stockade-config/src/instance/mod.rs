@@ -23,6 +23,7 @@ use crate::keys::{
     CODE, CRON, FOLDER, INSTANCE_NAME, Key, Kind, Section, URL, VARIABLE, boolean, either, integer,
     list, map, number, size, text, time,
 };
+use crate::rate::{self, RateLimit};
 use crate::section::{Record, Words, section, words};
 use crate::sockets::Sockets;
 use crate::tls::{self, CLIENT_AUTH, ClientAuth};
@@ -133,6 +134,10 @@ section! {
         pub auth: Option<Auth> = either(&[Kind::Bool, Auth::KIND])
             .derived("`false`")
             .shared() => auth::auth,
+        /// Limits of what clients may use over time.
+        pub rate_limits: Vec<RateLimit> = list(&RateLimit::KIND)
+            .like(&["[{by: key, requests: 100/s}, {by: key, requests: 10000/day}]"])
+            .shared() => rate::rate_limits,
         /// The rule for client certificates of the instance's hosts.
         pub client_auth: Option<ClientAuth> = either(CLIENT_AUTH)
             .derived("that of the listener")

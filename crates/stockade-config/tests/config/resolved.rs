@@ -99,16 +99,14 @@ instances:
 "#;
     let config = good(text).config;
     let of = |name: &str| config.instances[name].auth.clone();
-    let one = of("one").unwrap().api_key;
+    let one = of("one").unwrap().api_key.unwrap();
     assert_eq!(one.header.unwrap(), "authorization");
     assert_eq!((one.query, one.cookie, one.scopes), (None, None, vec![]));
     let two = of("two").unwrap();
-    assert_eq!(
-        (two.api_key.header, two.api_key.query.as_deref()),
-        (None, Some("key"))
-    );
-    assert_eq!(two.api_key.scopes, ["orders"]);
-    assert_eq!(two.api_key.paths.len(), 1);
+    let key = two.api_key.unwrap();
+    assert_eq!((key.header, key.query.as_deref()), (None, Some("key")));
+    assert_eq!(key.scopes, ["orders"]);
+    assert_eq!(key.paths.len(), 1);
     assert_eq!(two.open.len(), 1);
     assert_eq!(of("three"), None);
     assert_eq!(config.api_keys.path, std::path::Path::new("/srv/keys.db"));
@@ -122,6 +120,14 @@ instances:
         "{api_key: {header: x-forwarded-for}}",
         "{open: [health]}",
         "{jwt: {}}",
+        "{jwt: true}",
+        "{jwt: {jwks: a.json}}",
+        "{jwt: {jwks: a.json, algorithms: []}}",
+        "{jwt: {jwks: a.json, algorithms: [none]}}",
+        "{jwt: {jwks: a.json, algorithms: [HS256]}}",
+        "{jwt: {jwks: a.json, algorithms: [RS256], audience: []}}",
+        "{api_key: false}",
+        "{api_key: false, client_certificate: false}",
     ] {
         let text = format!("version: \"1.0\"\ninstances: {{a: {{code: a.ts, auth: {wrong}}}}}\n");
         let read = stockade_config::Config::parse(&text, "a.yaml", std::path::Path::new("/srv"));
@@ -287,4 +293,82 @@ fn acme_has_the_names_of_all_urls_over_tls() {
     assert!(crate::refused(&none).contains("ACME has no name"));
     let http = text.replace("accept_terms", "challenge: http-01, accept_terms");
     assert!(crate::refused(&http).contains("needs a listener without TLS"));
+}
+
+#[test]
+fn tokens_and_certificates_are_alternatives_to_keys() {
+    let text = r#"
+version: "1.0"
+instances:
+  token: {code: a.ts, auth: {jwt: {jwks: a.json, algorithms: [RS256], audience: web, claims: {role: [a, b]}}}}
+  both: {code: a.ts, auth: {api_key: true, jwt: {jwks: a.json, algorithms: [ES256], issuer: [x, y]}}}
+  certificate: {code: a.ts, auth: {client_certificate: {subjects: ["CN=a"]}}}
+  any: {code: a.ts, auth: {client_certificate: true, api_key: {header: x-api-key}}}
+"#;
+    let loaded = good(text);
+    let of = |name: &str| loaded.config.instances[name].auth.clone().unwrap();
+    let token = of("token");
+    assert!(token.api_key.is_none() && token.client_certificate.is_none());
+    let jwt = token.jwt.unwrap();
+    assert_eq!((jwt.issuer, jwt.audience), (vec![], vec!["web".to_owned()]));
+    assert_eq!(
+        jwt.claims,
+        [("role".to_owned(), vec!["a".to_owned(), "b".to_owned()])]
+    );
+    assert_eq!(jwt.leeway, std::time::Duration::from_secs(60));
+    assert!(of("both").api_key.is_some());
+    assert_eq!(of("both").jwt.unwrap().issuer, ["x", "y"]);
+    let certificate = of("certificate");
+    assert!(certificate.api_key.is_none());
+    assert_eq!(certificate.client_certificate.unwrap().subjects, ["CN=a"]);
+    assert!(of("any").api_key.is_some() && of("any").client_certificate.unwrap().san.is_empty());
+    // A token that was made for another service.
+    let warned: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("instances.both.auth.jwt"), "{warned:?}");
+}
+
+#[test]
+fn rate_limits_are_read_by_their_units() {
+    use stockade_config::LimitBy;
+    let text = r#"
+version: "1.0"
+rate_limits: [{requests: 5/m}]
+defaults: {rate_limits: [{by: instance, bytes_out: 1.5kb/s}]}
+instances:
+  one: {code: a.ts}
+  two: {code: a.ts, rate_limits: [{by: [key, "header:X-Tenant", "claim:sub"], requests: 7 / day}]}
+"#;
+    let config = good(text).config;
+    let all = &config.rate_limits[0];
+    assert_eq!(all.by, [LimitBy::Address]);
+    assert_eq!(all.requests.unwrap().to_string(), "5/m");
+    let one = &config.instances["one"].rate_limits;
+    assert_eq!(one[0].bytes_out.unwrap().to_string(), "1536/s");
+    let two = &config.instances["two"].rate_limits;
+    let by = [
+        LimitBy::Key,
+        LimitBy::Header("x-tenant".parse().unwrap()),
+        LimitBy::Claim("sub".to_owned()),
+    ];
+    assert_eq!((two.len(), &two[0].by[..]), (1, &by[..]));
+    for wrong in [
+        "{}",
+        "{by: key}",
+        "{by: [], requests: 1/s}",
+        "{by: cookie, requests: 1/s}",
+        "{by: \"header:\", requests: 1/s}",
+        "{requests: 0/s}",
+        "{requests: 1.5/s}",
+        "{requests: 10}",
+        "{requests: 10/week}",
+        "{requests: 10/day, burst: 5}",
+        "{bytes_in: 10mb/s, burst: 5}",
+        "{bytes_in: 10/s}",
+        "{requests: 1/s, methods: [get]}",
+        "{requests: 1/s, paths: []}",
+    ] {
+        let text = with_web(&format!("rate_limits: [{wrong}]"));
+        assert!(crate::parse(&text).is_err(), "{wrong}");
+    }
 }

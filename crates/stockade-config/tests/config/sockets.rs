@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stockade_config::{Config, TlsUse};
+use stockade_config::{Config, Protocol, TlsUse};
 
 use crate::{good, refused, root, web, web_refused};
 
@@ -103,6 +103,41 @@ fn listener_may_give_its_connections_to_an_instance() {
         let found = refused(&file(listener));
         assert!(found.contains(why), "{listener}: {found}");
     }
+    // Datagrams, at a port that a listener of TCP can have too.
+    let datagrams = format!(
+        "{}tls: {{certificates: [{{cert: a.pem, key: a.key}}]}}\n",
+        file("connect: mail, protocol: udp, datagrams: 7, amplification: 2")
+            .replace("127.0.0.1:25", "127.0.0.1:8080")
+    );
+    let listeners = good(&datagrams).config.listeners;
+    let udp = &listeners[1];
+    assert_eq!((udp.protocol, udp.tls.is_none()), (Protocol::Udp, true));
+    assert_eq!((udp.datagrams, udp.amplification), (7, 2));
+    assert_eq!(udp.idle_timeout, Duration::from_secs(60));
+    assert_eq!(listeners[0].idle_timeout, Duration::from_secs(600));
+    for (listener, why) in [
+        ("protocol: udp", "connections that an instance gets"),
+        ("connect: mail, datagrams: 5", "the key is for datagrams"),
+        (
+            "connect: mail, amplification: 5",
+            "the key is for datagrams",
+        ),
+        (
+            "connect: mail, protocol: udp, tls: true",
+            "no section `tls`",
+        ),
+        (
+            "connect: mail, protocol: udp, tls: {certificates: [{cert: a.pem, key: a.key}]}",
+            "datagrams have no TLS",
+        ),
+        (
+            "connect: mail, protocol: udp, proxy_protocol: optional",
+            "datagrams have no PROXY header",
+        ),
+    ] {
+        let found = refused(&file(listener));
+        assert!(found.contains(why), "{listener}: {found}");
+    }
     // It is not one that clients of HTTP find: a site with TLS only is not reached by it.
     let alone = "version: \"1.0\"\nlisteners: [{address: \"127.0.0.1:25\", connect: mail}]\n\
                  instances: {mail: {code: ./a.ts, urls: [\"/\"]}}\n";
@@ -115,4 +150,5 @@ fn example_of_connections_loads_with_all_it_names() {
     let loaded = Config::load(&path).unwrap_or_else(|wrong| panic!("{wrong}"));
     assert!(loaded.warnings.is_empty(), "{:#?}", loaded.warnings);
     assert_eq!(loaded.config.listeners[1].connect.as_deref(), Some("shout"));
+    assert_eq!(loaded.config.listeners[2].protocol, Protocol::Udp);
 }

@@ -21,7 +21,7 @@ const COM_QUERY: u8 = 3;
 const COM_RESET_CONNECTION: u8 = 0x1f;
 
 /// Rights with which a guest could read the server's files, end others' work or make users.
-const PRIVILEGES: [&str; 7] = [
+const PRIVILEGES: [&str; 11] = [
     "ALL PRIVILEGES",
     "FILE",
     "SUPER",
@@ -29,6 +29,10 @@ const PRIVILEGES: [&str; 7] = [
     "CREATE USER",
     "SET USER",
     "SET_USER_ID",
+    "SET_ANY_DEFINER",
+    "CONNECTION ADMIN",
+    "CONNECTION_ADMIN",
+    "ROLE_ADMIN",
 ];
 
 /// A connection that is logged in.

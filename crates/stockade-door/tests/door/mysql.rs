@@ -27,7 +27,7 @@ pub(crate) fn door(running: &Running, limits: Limits) -> Arc<Door> {
     Arc::new(Door::new(server(running, "app"), limits, pool()))
 }
 
-fn open(door: &Arc<Door>, owner: u64) -> DuplexStream {
+pub(crate) fn open(door: &Arc<Door>, owner: u64) -> DuplexStream {
     let (guest, stream) = duplex(16 << 10);
     let door = Arc::clone(door);
     tokio::spawn(async move { door.serve(owner, stream).await });
@@ -35,22 +35,22 @@ fn open(door: &Arc<Door>, owner: u64) -> DuplexStream {
 }
 
 /// A client that speaks the protocol by hand.
-struct Client {
+pub(crate) struct Client {
     stream: DuplexStream,
-    greeting: Vec<u8>,
-    seen: Vec<u8>,
+    pub(crate) greeting: Vec<u8>,
+    pub(crate) seen: Vec<u8>,
 }
 
 /// What came up to the end of an answer.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Answer {
-    rows: Vec<String>,
-    error: Option<(u16, String)>,
+pub(crate) struct Answer {
+    pub(crate) rows: Vec<String>,
+    pub(crate) error: Option<(u16, String)>,
     is_at_end: bool,
 }
 
 impl Answer {
-    fn code(&self) -> u16 {
+    pub(crate) fn code(&self) -> u16 {
         self.error.as_ref().map_or(0, |error| error.0)
     }
 }
@@ -66,7 +66,7 @@ fn query(statement: &str) -> Vec<u8> {
 
 impl Client {
     /// Reads the greeting and logs in with `flags`, and a password that is wrong.
-    async fn login(stream: DuplexStream, flags: u32) -> (Self, Answer) {
+    pub(crate) async fn login(stream: DuplexStream, flags: u32) -> (Self, Answer) {
         let mut client = Self {
             stream,
             greeting: Vec::new(),
@@ -154,7 +154,7 @@ impl Client {
         }
     }
 
-    async fn query(&mut self, statement: &str) -> Answer {
+    pub(crate) async fn query(&mut self, statement: &str) -> Answer {
         self.send(&query(statement)).await;
         self.answer().await
     }

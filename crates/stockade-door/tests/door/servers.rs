@@ -210,6 +210,50 @@ pub(crate) fn mariadb(options: &[String]) -> Option<Running> {
     Some(running)
 }
 
+/// The program of MySQL, not of MariaDB: what `STOCKADE_MYSQLD` names, or else `mysqld`.
+#[expect(clippy::print_stdout, reason = "a test says why it is skipped")]
+fn mysqld() -> Option<PathBuf> {
+    let named = std::env::var_os("STOCKADE_MYSQLD").map(PathBuf::from);
+    let program = named.or_else(|| program("mysqld"))?;
+    let is_mysql = !run(Command::new(&program).arg("--version")).contains("MariaDB");
+    if !is_mysql {
+        println!("skipped: {} is MariaDB's", program.display());
+    }
+    is_mysql.then_some(program)
+}
+
+/// MySQL with the database `shop`, which has run these statements as its root.
+pub(crate) fn mysql(options: &[String], statements: &str) -> Option<Running> {
+    let server = mysqld()?;
+    let folder = folder();
+    let data = format!("--datadir={}", folder.path().join("data").display());
+    let small = ["--innodb-buffer-pool-size=16M", "--secure-file-priv="];
+    let mut install = unprivileged(&server, &folder);
+    run(install
+        .args(["--no-defaults", "--initialize-insecure", &data])
+        .args(small));
+    let first = folder.path().join("first.sql");
+    // A statement in a line.
+    let statements = statements.replace("; ", ";\n");
+    fs::write(&first, format!("create database shop;\n{statements};\n")).unwrap();
+    let port = free_port();
+    let mut command = unprivileged(&server, &folder);
+    command.args(["--no-defaults", &data]).args(small);
+    command.arg(format!("--init-file={}", first.display()));
+    command.arg(format!(
+        "--socket={}",
+        folder.path().join("s.sock").display()
+    ));
+    command.args(["--bind-address=127.0.0.1", "--port", &port.to_string()]);
+    command.args([
+        "--mysqlx=OFF",
+        "--skip-log-bin",
+        "--innodb-flush-log-at-trx-commit=0",
+    ]);
+    command.args(options);
+    Some(start(command, folder, port, "ready for connections"))
+}
+
 /// Redis with the user `admin`, who may do everything, and `app`, who may use keys that begin with `shop:`.
 pub(crate) fn redis(options: &[String]) -> Option<Running> {
     let server = program("redis-server")?;

@@ -20,7 +20,7 @@ fn statement(text: &str, parameters: &[Parameter]) -> Statement {
     }
 }
 
-fn text(text: &str) -> Parameter {
+pub(crate) fn text(text: &str) -> Parameter {
     Parameter::Text(text.to_owned())
 }
 
@@ -38,7 +38,7 @@ fn values(rows: &Rows) -> Vec<Vec<Option<String>>> {
     cells.chunks(width.max(1)).map(<[_]>::to_vec).collect()
 }
 
-fn first(rows: &Rows) -> Vec<Option<String>> {
+pub(crate) fn first(rows: &Rows) -> Vec<Option<String>> {
     values(rows).swap_remove(0)
 }
 
@@ -49,7 +49,7 @@ fn error<T: std::fmt::Debug>(result: Result<T, SqlError>) -> DatabaseError {
     }
 }
 
-async fn query<C: SqlClient>(
+pub(crate) async fn query<C: SqlClient>(
     client: &mut C,
     sql: &str,
     parameters: &[Parameter],
@@ -57,7 +57,7 @@ async fn query<C: SqlClient>(
     soon(client.query(&statement(sql, parameters))).await
 }
 
-fn kinds(rows: &Rows) -> String {
+pub(crate) fn kinds(rows: &Rows) -> String {
     let kinds = rows.columns.iter().map(|column| {
         let array = if column.is_array { "[]" } else { "" };
         format!("{}{array}", column.kind.name())
@@ -81,7 +81,11 @@ async fn postgres_client(
     soon(connected).await.unwrap()
 }
 
-async fn mysql_client(door: &Arc<mysql::Door>, owner: u64, limits: &Limits) -> mysql::Client {
+pub(crate) async fn mysql_client(
+    door: &Arc<mysql::Door>,
+    owner: u64,
+    limits: &Limits,
+) -> mysql::Client {
     let (guest, stream) = duplex(16 << 10);
     let door = Arc::clone(door);
     tokio::spawn(async move { door.serve(owner, stream).await });

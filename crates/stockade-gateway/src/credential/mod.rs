@@ -1,8 +1,8 @@
-//! API keys in requests: where a request has one, how it is taken out, and what it opens.
+//! API keys and tokens in requests: where a request has one, how it is taken out, and what it opens.
 //!
 //! Invariants:
 //! 1. What a target and a log receive has no API key: neither at the place that the route names nor at another one.
-//! 2. A request has one key. With several, two readers could see another client each.
+//! 2. A request has one key or token. With several, two readers could see another client each.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,18 +18,27 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use memchr::memmem;
 use percent_encoding::percent_decode_str;
-use stockade_auth::{Granted, Keys, PREFIX, Scope, redact};
+use stockade_auth::{
+    FailureLimiter, Granted, JwtVerifier, KeyId, Keys, PREFIX, Scope, Token, redact,
+};
 use stockade_http::{Body, BoxError, PathPattern};
+use stockade_tls::{ClientRule, ConnectionTls};
 
 use crate::access::Refusal;
 use crate::http::headers::remove_those;
 use crate::rejection::Rejection;
 
-/// Which API keys a route accepts, and where a request has one.
+/// Which credentials a route accepts, and where a request has one. Any of them lets a request in.
 #[derive(Debug, Clone)]
 pub struct KeyRule {
-    /// The keys.
-    pub keys: Keys,
+    /// The API keys; `None`: none is accepted.
+    pub keys: Option<Keys>,
+    /// Tokens behind `Bearer` in `authorization`; `None`: none is accepted.
+    pub tokens: Option<Arc<JwtVerifier>>,
+    /// Client certificates of the connection, for requests with no other credential; `None`: they let nobody in.
+    pub certificates: Option<ClientRule>,
+    /// Bounds the wrong credentials of each address.
+    pub failures: Arc<FailureLimiter>,
     /// The instance, whose scopes a key may have alone.
     pub instance: Arc<str>,
     /// The header with the key; in `authorization` it stands behind `Bearer`.
@@ -51,20 +60,25 @@ pub struct KeyRule {
 /// Why an API key does not let a request in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CredentialError {
-    #[error("An API key is needed.")]
-    Missing { challenge: HeaderValue },
-    #[error("The request has more than one API key, or one that is not text.")]
+    #[error("{needed} is needed.")]
+    Missing {
+        needed: &'static str,
+        challenge: HeaderValue,
+    },
+    #[error("The request has more than one API key or token, or one that is not text.")]
     Several,
+    #[error("The token is not valid.")]
+    Token { challenge: HeaderValue },
     #[error("The API key is not valid.")]
     Invalid { challenge: HeaderValue },
-    #[error("The API key is no longer valid.")]
+    #[error("The API key or token is no longer valid.")]
     Ended,
     #[error("The API key does not allow this: the scope {scope} is needed.")]
     Scope {
         scope: String,
         challenge: HeaderValue,
     },
-    #[error("Too many wrong API keys came from this address.")]
+    #[error("Too many wrong API keys or tokens came from this address.")]
     Guesses { wait: std::time::Duration },
 }
 
@@ -73,10 +87,12 @@ impl From<CredentialError> for Rejection {
         let detail = error.to_string();
         let new = |refusal, status| Self::new(refusal, status, detail);
         match error {
-            CredentialError::Missing { challenge } | CredentialError::Invalid { challenge } => {
+            CredentialError::Missing { challenge, .. } | CredentialError::Invalid { challenge } => {
                 new(Refusal::ApiKey, StatusCode::UNAUTHORIZED)
                     .with_value(WWW_AUTHENTICATE, challenge)
             }
+            CredentialError::Token { challenge } => new(Refusal::Token, StatusCode::UNAUTHORIZED)
+                .with_value(WWW_AUTHENTICATE, challenge),
             CredentialError::Ended => new(Refusal::ApiKey, StatusCode::UNAUTHORIZED)
                 .with(WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""),
             CredentialError::Several => new(Refusal::ApiKey, StatusCode::BAD_REQUEST),
@@ -90,31 +106,54 @@ impl From<CredentialError> for Rejection {
     }
 }
 
-/// The client of a request that an API key let in. The filter leaves it in the request's extensions.
+/// The client of a request that a credential let in. The filter leaves it in the request's extensions.
 #[derive(Clone)]
-pub(crate) struct Caller {
-    pub(crate) keys: Keys,
-    pub(crate) granted: Arc<Granted>,
+pub(crate) enum Caller {
+    Key { keys: Keys, granted: Arc<Granted> },
+    Token(Arc<Token>),
 }
 
 impl Caller {
-    pub(crate) fn to_json(&self) -> Arc<str> {
-        self.granted.to_json().into()
+    /// What sites get to know of the API key.
+    pub(crate) fn api_key(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Key { granted, .. } => Some(granted.to_json().into()),
+            Self::Token(_) => None,
+        }
     }
 
-    /// Ends when the key is revoked, rotated away or expired.
-    pub(crate) fn until_invalid(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.keys.until_invalid(&self.granted)
+    /// The id of the API key, by which use is counted.
+    pub(crate) fn key(&self) -> Option<KeyId> {
+        match self {
+            Self::Key { granted, .. } => Some(granted.id),
+            Self::Token(_) => None,
+        }
     }
 
-    /// A body that fails when the key is no longer valid.
+    /// What sites get to know of the token.
+    pub(crate) fn token(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Key { .. } => None,
+            Self::Token(token) => Some(token.to_json().into()),
+        }
+    }
+
+    /// Ends when the key is revoked, rotated away or expired, or the token has expired.
+    pub(crate) fn until_invalid(&self) -> BoxFuture<'static, ()> {
+        match self {
+            Self::Key { keys, granted } => Box::pin(keys.until_invalid(granted)),
+            Self::Token(token) => Box::pin(token.until_expired()),
+        }
+    }
+
+    /// A body that fails when the credential is no longer valid.
     pub(crate) fn limit(&self, body: Body) -> Body {
         if body.is_end_stream() {
             return body;
         }
         LimitedBody {
             body,
-            ended: Box::pin(self.until_invalid()),
+            ended: self.until_invalid(),
         }
         .boxed_unsync()
     }
@@ -152,13 +191,31 @@ impl http_body::Body for LimitedBody {
 impl KeyRule {
     /// Whether a path needs no key.
     pub(crate) fn is_open(&self, path: &str) -> bool {
-        self.open.iter().any(|pattern| matches(pattern, path))
+        self.open.iter().any(|pattern| pattern.matches(path))
+    }
+
+    /// The credentials, in words.
+    pub(crate) fn needed(&self) -> &'static str {
+        match (&self.keys, &self.tokens, &self.certificates) {
+            (Some(_), None, None) => "An API key",
+            (None, Some(_), None) => "A token",
+            (None, None, _) => "A client certificate",
+            _ => "An API key, a token or a client certificate",
+        }
+    }
+
+    /// Whether the certificate of a connection lets its requests in.
+    pub(crate) fn accepts_certificate(&self, connection: Option<&ConnectionTls>) -> bool {
+        let shown = connection.is_some_and(|one| one.client.certificate.is_some());
+        let rule = self.certificates.as_ref();
+        shown && rule.is_some_and(|rule| rule.check(connection).is_ok())
     }
 
     /// What a client is asked for (RFC 9110, section 11.6.1; RFC 6750, section 3).
     pub(crate) fn challenge(&self, more: &str) -> HeaderValue {
         let scheme = match &self.header {
             Some(name) if *name == AUTHORIZATION => "Bearer",
+            _ if self.tokens.is_some() => "Bearer",
             _ => "ApiKey",
         };
         let text = format!("{scheme} realm=\"{}\"{more}", self.instance);
@@ -185,7 +242,7 @@ impl KeyRule {
         let of_paths = self
             .paths
             .iter()
-            .filter(|(pattern, _)| matches(pattern, path));
+            .filter(|(pattern, _)| pattern.matches(path));
         let of_paths = of_paths.flat_map(|(_, scopes)| scopes);
         let named = needed.iter().chain(of_paths).map(Scope::as_str);
         let held = granted.scopes();
@@ -203,21 +260,24 @@ impl KeyRule {
         }
     }
 
-    /// Takes every key out of a request. Gives the one at the places of this rule.
+    /// Takes every key and token out of a request. Gives the one at the places of this rule.
     pub(crate) fn take(
         &self,
         head: &mut request::Parts,
-    ) -> Result<Option<Vec<u8>>, CredentialError> {
+    ) -> Result<Option<Credential>, CredentialError> {
         let mut found = Found::default();
-        match &self.header {
-            Some(name) if *name == AUTHORIZATION => take_bearer(&mut head.headers, &mut found),
-            Some(name) => {
-                for value in head.headers.get_all(name) {
-                    found.add(value.as_bytes());
-                }
-                head.headers.remove(name);
+        let in_authorization = self.header.as_ref() == Some(&AUTHORIZATION);
+        if in_authorization || self.tokens.is_some() {
+            let is_token = |text: &[u8]| {
+                self.tokens.is_some() && !(in_authorization && text.starts_with(PREFIX.as_bytes()))
+            };
+            take_bearer(&mut head.headers, &mut found, is_token);
+        }
+        if let Some(name) = self.header.as_ref().filter(|_| !in_authorization) {
+            for value in head.headers.get_all(name) {
+                found.add(value.as_bytes());
             }
-            None => {}
+            head.headers.remove(name);
         }
         take_cookies(&mut head.headers, self.cookie.as_deref(), &mut found);
         take_parameters(&mut head.uri, self.query.as_deref(), &mut found)?;
@@ -235,44 +295,64 @@ impl KeyRule {
         }
         match found {
             Found { several: true, .. } => Err(CredentialError::Several),
-            Found { key, .. } => Ok(key),
+            Found { found, .. } => Ok(found),
         }
     }
 
-    /// Checks the key of a request.
-    pub(crate) fn check(&self, key: &[u8]) -> Result<Granted, CredentialError> {
-        self.keys
-            .check(key, SystemTime::now())
-            .map_err(|_| CredentialError::Invalid {
-                challenge: self.challenge(", error=\"invalid_token\""),
-            })
+    /// Checks the credential of a request.
+    pub(crate) fn check(&self, credential: &Credential) -> Result<Caller, CredentialError> {
+        let now = SystemTime::now();
+        let challenge = || self.challenge(", error=\"invalid_token\"");
+        match credential {
+            Credential::Key(key) => {
+                let keys = self.keys.as_ref();
+                let checked = keys.and_then(|keys| Some((keys, keys.check(key, now).ok()?)));
+                let (keys, granted) = checked.ok_or_else(|| CredentialError::Invalid {
+                    challenge: challenge(),
+                })?;
+                Ok(Caller::Key {
+                    keys: keys.clone(),
+                    granted: Arc::new(granted),
+                })
+            }
+            Credential::Token(token) => {
+                let tokens = self.tokens.as_ref();
+                let checked = tokens.and_then(|tokens| tokens.check(token, now).ok());
+                let token = checked.ok_or_else(|| CredentialError::Token {
+                    challenge: challenge(),
+                })?;
+                Ok(Caller::Token(Arc::new(token)))
+            }
+        }
     }
+}
+
+/// A text that a request has at a place for credentials.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Credential {
+    Key(Vec<u8>),
+    Token(Vec<u8>),
 }
 
 /// What was found at the places of a rule.
 #[derive(Default)]
 struct Found {
-    key: Option<Vec<u8>>,
+    found: Option<Credential>,
     several: bool,
 }
 
 impl Found {
     fn add(&mut self, key: &[u8]) {
-        self.several |= self.key.replace(key.to_vec()).is_some();
+        self.add_credential(Credential::Key(key.to_vec()));
     }
-}
 
-fn matches(pattern: &PathPattern, path: &str) -> bool {
-    match pattern {
-        PathPattern::Exact(exact) => path == exact,
-        PathPattern::Under(under) => path
-            .strip_prefix(under.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+    fn add_credential(&mut self, credential: Credential) {
+        self.several |= self.found.replace(credential).is_some();
     }
 }
 
 /// Takes `Bearer` out of `authorization` (RFC 6750, section 2.1). Other schemes are the site's own.
-fn take_bearer(headers: &mut HeaderMap, found: &mut Found) {
+fn take_bearer(headers: &mut HeaderMap, found: &mut Found, is_token: impl Fn(&[u8]) -> bool) {
     let bearer = |value: &HeaderValue| {
         let bytes = value.as_bytes();
         let scheme = bytes.get(..6)?;
@@ -287,7 +367,12 @@ fn take_bearer(headers: &mut HeaderMap, found: &mut Found) {
     }
     // Two fields of `authorization` are two credentials, whatever their schemes.
     found.several |= values.len() > 1;
-    keys.iter().for_each(|key| found.add(key));
+    for text in keys {
+        found.add_credential(match is_token(&text) {
+            true => Credential::Token(text),
+            false => Credential::Key(text),
+        });
+    }
     headers.remove(AUTHORIZATION);
 }
 

@@ -5,7 +5,10 @@ use stockade_auth::{ApiKey, Pepper};
 fn rule(folder: &std::path::Path) -> KeyRule {
     let pepper = Pepper::new(&[7; 32]).unwrap();
     KeyRule {
-        keys: Keys::open(&folder.join("keys.db"), pepper).unwrap(),
+        keys: Some(Keys::open(&folder.join("keys.db"), pepper).unwrap()),
+        tokens: None,
+        certificates: None,
+        failures: Arc::default(),
         instance: "shop".into(),
         header: Some(AUTHORIZATION),
         query: Some("api_key".to_owned()),
@@ -24,7 +27,7 @@ fn take(rule: &KeyRule, uri: &str, headers: &[(&str, &str)]) -> (String, String)
     }
     let (mut head, ()) = request.body(()).unwrap().into_parts();
     let found = match rule.take(&mut head) {
-        Ok(Some(key)) => String::from_utf8(key).unwrap(),
+        Ok(Some(Credential::Key(key) | Credential::Token(key))) => String::from_utf8(key).unwrap(),
         Ok(None) => "none".to_owned(),
         Err(error) => {
             assert_eq!(error, CredentialError::Several);

@@ -1,6 +1,6 @@
-//! Lets in requests with an API key where a route asks for one, and takes keys out of them.
+//! Lets in requests with an API key, a token or a client certificate where a route asks for one, and takes keys and
+//! tokens out of them.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Filter, Flow, RequestContext};
@@ -8,7 +8,7 @@ use crate::credential::{Caller, CredentialError, KeyRule, logged_query};
 use crate::rejection::Rejection;
 use crate::route::table::Route;
 
-/// Checks the key of a request by [`Route::api_key`].
+/// Checks the credential of a request by [`Route::api_key`].
 pub(super) struct ApiKeyFilter;
 
 impl Filter for ApiKeyFilter {
@@ -25,31 +25,33 @@ impl Filter for ApiKeyFilter {
 }
 
 fn let_in(request: &mut RequestContext<'_>, rule: &KeyRule) -> Result<(), CredentialError> {
-    let key = rule.take(request.head);
+    let credential = rule.take(request.head);
     // Also if the request is refused, its record has no key.
     request.record.query = request.head.uri.query().map(logged_query);
     if rule.is_open(request.path.as_str()) {
         return Ok(());
     }
-    let Some(key) = key? else {
+    let Some(credential) = credential? else {
+        if rule.accepts_certificate(request.tls.map(|tls| &tls.connection)) {
+            return Ok(());
+        }
         return Err(CredentialError::Missing {
+            needed: rule.needed(),
             challenge: rule.challenge(""),
         });
     };
     // An address that guesses is answered before anything is computed for it.
     let (address, now) = (request.record.client.ip(), Instant::now());
-    let failures = rule.keys.failures();
-    if let Err(wait) = failures.check(address, now) {
+    if let Err(wait) = rule.failures.check(address, now) {
         return Err(CredentialError::Guesses { wait });
     }
-    let granted = rule
-        .check(&key)
-        .inspect_err(|_| failures.failed(address, now))?;
-    request.record.api_key = Some(granted.id);
-    rule.check_scopes(&granted, request.head, request.path.as_str())?;
-    request.head.extensions.insert(Caller {
-        keys: rule.keys.clone(),
-        granted: Arc::new(granted),
-    });
+    let caller = rule
+        .check(&credential)
+        .inspect_err(|_| rule.failures.failed(address, now))?;
+    if let Caller::Key { granted, .. } = &caller {
+        request.record.api_key = Some(granted.id);
+        rule.check_scopes(granted, request.head, request.path.as_str())?;
+    }
+    request.head.extensions.insert(caller);
     Ok(())
 }

@@ -14,10 +14,12 @@ mod acme_challenge;
 mod api_key;
 pub(crate) mod body_limit;
 mod client_certificate;
+mod rate_limit;
 mod request_id;
 #[cfg(test)]
 mod test_request;
 mod tls_policy;
+mod trace_context;
 mod websocket;
 
 use http::{Extensions, Response, request};
@@ -98,6 +100,11 @@ impl FilterChain {
         let mut filters: Vec<Box<dyn Filter>> = Vec::new();
         // Outermost, so that each response has an id: also one that another filter makes.
         filters.push(Box::new(request_id::RequestId));
+        // Whatever answers, the request is traced.
+        if let Some(rule) = &options.tracing {
+            let proxies = options.trusted_proxies.clone();
+            filters.push(Box::new(trace_context::TraceContext::new(rule, proxies)));
+        }
         // Before routes: a certificate authority asks whatever routes there are.
         if let Some(acme) = &options.acme {
             filters.push(Box::new(acme_challenge::AcmeChallenge::new(acme)));
@@ -106,6 +113,8 @@ impl FilterChain {
         filters.push(Box::new(tls_policy::TlsPolicy));
         filters.push(Box::new(client_certificate::ClientCertificate));
         filters.push(Box::new(api_key::ApiKeyFilter));
+        // After the client is known, and before anything is done for it.
+        filters.push(Box::new(rate_limit::RateLimit));
         filters.push(Box::new(body_limit::BodyLimit));
         filters.push(Box::new(websocket::WebSocket));
         Self(filters)

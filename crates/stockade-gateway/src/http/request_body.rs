@@ -19,6 +19,7 @@ use crate::filter::body_limit::BodyTooLarge;
 use crate::http::connection_state::ConnectionState;
 use crate::http::forwarded::remove_identity;
 use crate::limits::Limits;
+use crate::rate::{Charges, Unit};
 use crate::rejection::Rejection;
 
 /// How far a request's body has been read, shared with the task that answers the request.
@@ -82,6 +83,7 @@ pub(crate) enum BodyError {
 pub(crate) struct RequestBody {
     body: Incoming,
     progress: Arc<BodyProgress>,
+    charges: Option<Arc<Charges>>,
     state: Arc<ConnectionState>,
     /// The request's number on its connection.
     number: u64,
@@ -109,6 +111,7 @@ impl RequestBody {
         Self {
             body,
             progress,
+            charges: None,
             state,
             number,
             limit,
@@ -120,6 +123,12 @@ impl RequestBody {
             timer: None,
             over: false,
         }
+    }
+
+    /// Counts its bytes against what the client may use.
+    pub(crate) fn charged(mut self, charges: Option<Arc<Charges>>) -> Self {
+        self.charges = charges.filter(|charges| charges.counts(Unit::BytesIn));
+        self
     }
 
     fn fail(&mut self, fault: BodyFault) -> BoxError {
@@ -189,6 +198,9 @@ impl http_body::Body for RequestBody {
                     Ok(data) => {
                         let length = data.len() as u64;
                         this.progress.bytes.fetch_add(length, Relaxed);
+                        if let Some(charges) = &this.charges {
+                            charges.used(Unit::BytesIn, length);
+                        }
                         if length > this.left {
                             let fault = BodyTooLarge { limit: this.limit };
                             return Poll::Ready(Some(Err(this.fail(fault.into()))));

@@ -5,14 +5,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{StatusCode, request};
 use stockade_auth::redact;
+use stockade_limits::Reported;
 
-use crate::access::{AccessRecord, Observer, Outcome};
+use crate::access::{AccessRecord, Observer, Outcome, Transferred};
 use crate::credential;
 use crate::http::connection::Connection;
 use crate::http::connection_state::ConnectionState;
 use crate::http::forwarded::Origin;
 use crate::http::request_body::BodyProgress;
 use crate::listener::connection_limits::RunningRequest;
+use crate::rate::Charges;
 use crate::route::table::TableOptions;
 
 /// A request in flight. Reports the request when it is dropped.
@@ -23,7 +25,10 @@ pub(crate) struct RequestInFlight {
     pub(crate) number: u64,
     /// None where the request has no body.
     pub(crate) body: Option<Arc<BodyProgress>>,
+    /// What it counts against; none where nothing is limited over time.
+    pub(crate) charges: Option<Arc<Charges>>,
     pub(crate) state: Arc<ConnectionState>,
+    reported: Reported,
     observer: Arc<dyn Observer>,
     _running: RunningRequest,
 }
@@ -52,6 +57,7 @@ impl RequestInFlight {
                 request_id: Arc::clone(&origin.request_id),
                 listener: Arc::clone(&connection.listener),
                 route: None,
+                refused_by: None,
                 api_key: None,
                 client: origin.client,
                 peer: connection.peer,
@@ -69,17 +75,43 @@ impl RequestInFlight {
                 status: StatusCode::OK,
                 bytes_in: 0,
                 bytes_out: 0,
+                unreported: (0, 0),
                 first_byte: Duration::ZERO,
                 duration: Duration::ZERO,
                 served_by: None,
+                trace: None,
                 outcome: Outcome::ClientGone,
             }),
             began,
             number: state.requests.next(),
             body: None,
+            charges: None,
             state,
+            reported: Reported::new(began),
             observer: Arc::clone(&connection.gateway.observer),
             _running: connection.gateway.connections.count_request(),
+        }
+    }
+}
+
+impl RequestInFlight {
+    fn bytes_in(&self) -> u64 {
+        self.body.as_ref().map_or(0, |body| body.bytes())
+    }
+
+    /// Reports the bytes so far of a request that lasts for long.
+    pub(crate) fn report_progress(&mut self) {
+        let (bytes_in, bytes_out) = (self.bytes_in(), self.record.bytes_out);
+        if let Some(route) = &self.record.route
+            && let Some((bytes_in, bytes_out)) =
+                self.reported.due(bytes_in, bytes_out, Instant::now())
+        {
+            self.observer.transferred(&Transferred {
+                route: Arc::clone(route),
+                api_key: self.record.api_key,
+                bytes_in,
+                bytes_out,
+            });
         }
     }
 }
@@ -87,7 +119,9 @@ impl RequestInFlight {
 impl Drop for RequestInFlight {
     fn drop(&mut self) {
         self.state.timers.request_ends();
-        self.record.bytes_in = self.body.as_ref().map_or(0, |body| body.bytes());
+        self.record.bytes_in = self.bytes_in();
+        let (bytes_in, bytes_out) = (self.record.bytes_in, self.record.bytes_out);
+        self.record.unreported = self.reported.rest(bytes_in, bytes_out);
         self.record.duration = self.began.elapsed();
         self.observer.request(&self.record);
     }

@@ -11,6 +11,7 @@ use stockade_http::{Body, BoxError};
 use crate::access::Outcome;
 use crate::http::request_in_flight::RequestInFlight;
 use crate::http::timeouts::{ConnectionTimers, ResponseProgress};
+use crate::rate::Unit;
 
 /// Why a response's body was cut off.
 #[derive(Debug, thiserror::Error)]
@@ -97,11 +98,15 @@ impl http_body::Body for ResponseBody {
                 }
             }
             this.request.record.bytes_out += length as u64;
+            if let Some(charges) = &this.request.charges {
+                charges.used(Unit::BytesOut, length as u64);
+            }
             // The library drops a body with its last piece.
             if !this.is_end_stream() {
                 let timers = &this.request.state.timers;
                 let progress = (this.progress).get_or_insert_with(|| timers.response_begins());
                 timers.piece_waits(progress, length);
+                this.request.report_progress();
             }
         }
         Poll::Ready(Some(Ok(frame)))

@@ -15,9 +15,11 @@ use crate::http::forwarded::{address_text, trusts};
 use crate::limits::Limits;
 use crate::listener::accept::AcceptedSocket;
 use crate::listener::establish::{EstablishedConnection, Establisher, LOCAL_PEER};
+use crate::listener::flows::Flow;
+use crate::listener::options::Listener;
 use crate::listener::stream::{ClientStream, PlainStream, set_options};
 use crate::state::{GatewayState, Phase};
-use crate::target::StreamConnection;
+use crate::target::{StreamConnection, Transport};
 
 /// How a client begins HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -83,7 +85,10 @@ pub(crate) async fn serve(gateway: Arc<GatewayState>, accepted: AcceptedSocket) 
             stream: Box::new(stream),
             peer,
             listener: Arc::clone(&listener.name),
-            secure: tls.is_some(),
+            transport: match tls {
+                Some(_) => Transport::Tls,
+                None => Transport::Plain,
+            },
         };
         tokio::select! {
             () = streams.0.carry(connection) => {}
@@ -124,6 +129,48 @@ pub(crate) async fn serve(gateway: Arc<GatewayState>, accepted: AcceptedSocket) 
     if let Some(refusal) = state.input.take_unreported() {
         tracing::debug!(refusal = refusal.name(), "a connection was ended");
     }
+}
+
+/// Serves a flow of datagrams in a task of its own, which ends with it.
+pub(crate) fn serve_flow(
+    gateway: &Arc<GatewayState>,
+    flow: Flow,
+    listener: Arc<Listener>,
+) -> Result<(), Refusal> {
+    // Count the flow, as a connection.
+    let limits = Arc::clone(&gateway.config.load().limits);
+    let permit = gateway.connections.acquire(limits.connections)?;
+    permit.count_for(flow.peer.ip(), limits.connections_per_address)?;
+    let report = ConnectionReport::new(&gateway.observer, &listener.name);
+
+    // Carry it.
+    let (observer, peer) = (Arc::clone(&gateway.observer), flow.peer);
+    let mut phase = gateway.phase.clone();
+    tokio::spawn(async move {
+        let refused = move |refusal| observer.refused(refusal, Some(peer.ip()));
+        let (stream, carried) = flow.open(refused);
+        if let Some(streams) = &listener.streams {
+            let connection = StreamConnection {
+                stream: Box::new(stream),
+                peer,
+                listener: Arc::clone(&listener.name),
+                transport: Transport::Datagrams,
+            };
+            let carried = async {
+                carried.await;
+                // The handler may go on for a while.
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = streams.0.carry(connection) => {}
+                () = carried => {}
+                _ = phase.wait_for(|phase| *phase == Phase::Cutting) => {}
+            }
+        }
+        // Until here it counts.
+        drop((permit, report));
+    });
+    Ok(())
 }
 
 /// Whether the client begins with HTTP/2, and the stream with all of its bytes; none if the client says nothing in

@@ -29,6 +29,7 @@ use crate::http::request_in_flight::RequestInFlight;
 use crate::http::response_body::ResponseBody;
 use crate::http::response_head::{self, ResponseForm};
 use crate::http::target_call::{TargetCall, TargetRequest};
+use crate::rate::Charges;
 use crate::rejection::Rejection;
 use crate::route::lookup::{self, Destination, RouteError};
 use crate::state::ActiveConfig;
@@ -78,6 +79,7 @@ pub(crate) async fn answer(
         Ok(Answerer::Target(request)) => {
             flight.record.route = Some(Arc::clone(&request.route.label));
             let upgrade = notes.remove::<OnUpgrade>();
+            flight.charges = notes.get::<Arc<Charges>>().cloned();
             let call = TargetCall {
                 caller: notes.remove::<Caller>(),
                 connection: &connection,
@@ -210,7 +212,11 @@ impl UnroutedRequest<'_> {
             Destination::Route(route) => route,
             Destination::HttpsUrl(url) => return Ok(Answerer::Gateway(redirect(url))),
         };
-        if let Flow::Answer(response) = filters.after_route(&mut request, &route)? {
+        let passed = filters.after_route(&mut request, &route);
+        if passed.is_err() {
+            request.record.refused_by = Some(Arc::clone(&route.label));
+        }
+        if let Flow::Answer(response) = passed? {
             return Ok(Answerer::Gateway(*response));
         }
         let RequestContext {

@@ -7,6 +7,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use stockade_auth::KeyId;
 use stockade_http::{
     Body, Client, GuestSocket, NormalPath, Problem, Scheme, ServedBy, Upgrade, empty_body,
 };
@@ -18,6 +19,7 @@ use crate::http::forwarded::Origin;
 use crate::http::headers;
 use crate::http::request_body::RequestBody;
 use crate::http::request_in_flight::RequestInFlight;
+use crate::rate::Charges;
 use crate::rejection::Rejection;
 use crate::route::authority::Authority;
 use crate::route::lookup::RouteError;
@@ -41,7 +43,7 @@ pub(crate) struct TargetCall<'a> {
     pub(crate) connection: &'a Arc<Connection>,
     pub(crate) config: &'a ActiveConfig,
     pub(crate) origin: &'a Origin,
-    /// Set where an API key let the client in.
+    /// Set where an API key or a token let the client in.
     pub(crate) caller: Option<Caller>,
 }
 
@@ -82,8 +84,17 @@ impl TargetCall<'_> {
             https: origin.scheme == Scheme::Https,
             secure: flight.record.tls.clone(),
             upgrade: handshake.is_some(),
-            api_key: self.caller.as_ref().map(Caller::to_json),
+            api_key: self.caller.as_ref().and_then(Caller::api_key),
+            key: self
+                .caller
+                .as_ref()
+                .and_then(Caller::key)
+                .map(KeyId::number),
+            token: self.caller.as_ref().and_then(Caller::token),
         });
+        if let Some(trace) = &flight.record.trace {
+            head.extensions.insert(trace.clone());
+        }
 
         // The body, bounded and timed.
         let body = if body.is_end_stream() {
@@ -93,6 +104,7 @@ impl TargetCall<'_> {
             let state = Arc::clone(&connection.state);
             let progress = Arc::clone(flight.body.get_or_insert_default());
             RequestBody::new(body, limit, &config.limits, state, flight.number, progress)
+                .charged(flight.charges.clone())
                 .boxed_unsync()
         };
 
@@ -128,7 +140,7 @@ impl TargetCall<'_> {
             (Some(handshake), Some(upgrade), Some(guest))
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
             {
-                self.open_websocket(route, guest, upgrade)?;
+                self.open_websocket(route, guest, upgrade, flight.charges.clone())?;
                 flight.record.outcome = Outcome::Upgraded;
                 Ok(handshake.accept(response))
             }
@@ -145,6 +157,7 @@ impl TargetCall<'_> {
         route: &Route,
         guest: GuestSocket,
         upgrade: OnUpgrade,
+        charges: Option<Arc<Charges>>,
     ) -> Result<(), HandshakeError> {
         let connection = Arc::clone(self.connection);
         let limits = &self.config.limits.sockets;
@@ -157,11 +170,13 @@ impl TargetCall<'_> {
             guest,
             limits: limits.clone(),
             route: Arc::clone(&route.label),
+            api_key: self.caller.as_ref().and_then(Caller::key),
             request_id: Arc::clone(&self.origin.request_id),
             client: self.origin.client,
+            charges,
             phase: gateway.phase.clone(),
             credential_ends: match &self.caller {
-                Some(caller) => Box::pin(caller.until_invalid()),
+                Some(caller) => caller.until_invalid(),
                 None => Box::pin(std::future::pending()),
             },
             observer: Arc::clone(&gateway.observer),

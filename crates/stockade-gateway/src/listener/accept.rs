@@ -1,4 +1,4 @@
-//! Sockets that listen, and the loops that accept connections from them.
+//! Sockets that listen, and the loops that accept connections and receive datagrams from them.
 
 use std::future::Future;
 use std::io;
@@ -11,9 +11,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockAddr, Type};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::task::JoinHandle;
+use tokio_util::either::Either;
 
+use crate::access::{Observer, Refusal};
+use crate::listener::flows::{Flow, Flows};
+use crate::listener::inherited::InheritedSockets;
 use crate::listener::options::{Address, ListenError, Listener};
 use crate::listener::stream::Socket;
 
@@ -44,23 +48,42 @@ pub(crate) struct AcceptedSocket {
 }
 
 enum ListeningSocket {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+    Connections(Accepting),
+    Datagrams(UdpSocket),
 }
 
+/// A socket that accepts connections: TCP on the left, a Unix socket on the right.
+type Accepting = Either<TcpListener, UnixListener>;
+
 impl BoundListener {
-    pub(crate) fn bind(listener: Listener) -> Result<Self, ListenError> {
+    /// Opens a socket for the listener, or takes the inherited one with its address.
+    pub(crate) fn bind(
+        listener: Listener,
+        inherited: &InheritedSockets,
+    ) -> Result<Self, ListenError> {
         let asked = listener.address.clone();
+        let connections = ListeningSocket::Connections;
         let (socket, address) = match &asked {
             Address::Tcp(address) => {
+                let bound = match inherited.get(*address) {
+                    Some(socket) => socket
+                        .map_err(|error| ("copying the socket failed", error))
+                        .and_then(register),
+                    None => bind_tcp(*address),
+                };
                 let (socket, address) =
-                    bind_tcp(*address).map_err(|(what, error)| explain(&asked, what, error))?;
-                (ListeningSocket::Tcp(socket), Address::Tcp(address))
+                    bound.map_err(|(what, error)| explain(&asked, what, error))?;
+                (connections(Either::Left(socket)), Address::Tcp(address))
+            }
+            Address::Udp(address) => {
+                let (socket, address) =
+                    bind_udp(*address).map_err(|(what, error)| explain(&asked, what, error))?;
+                (ListeningSocket::Datagrams(socket), Address::Udp(address))
             }
             Address::Unix(path) => {
                 let socket =
                     bind_unix(path).map_err(|(what, error)| explain(&asked, what, error))?;
-                (ListeningSocket::Unix(socket), asked.clone())
+                (connections(Either::Right(socket)), asked.clone())
             }
         };
         Ok(Self {
@@ -90,16 +113,33 @@ impl BoundListener {
         self.listener.store(Arc::new(listener));
     }
 
-    /// Starts accepting: each connection becomes a task that runs `serve`.
-    pub(crate) fn accept<S, F>(self: &Arc<Self>, serve: S)
-    where
+    /// Starts accepting: each connection becomes a task that runs `serve`, and each flow of datagrams is given to
+    /// `begin`. `observer` receives why datagrams are dropped.
+    pub(crate) fn accept<S, F>(
+        self: &Arc<Self>,
+        serve: S,
+        observer: &Arc<dyn Observer>,
+        begin: impl Fn(Flow, Arc<Listener>) -> Result<(), Refusal> + Send + 'static,
+    ) where
         S: Fn(AcceptedSocket) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        if let Some(socket) = self.socket.lock().take() {
-            let accepting = accept_all(socket, Arc::clone(self), serve);
-            *self.task.lock() = Some(tokio::spawn(accepting));
-        }
+        let task = match self.socket.lock().take() {
+            None => return,
+            Some(ListeningSocket::Connections(socket)) => {
+                tokio::spawn(accept_all(socket, Arc::clone(self), serve))
+            }
+            Some(ListeningSocket::Datagrams(socket)) => {
+                let observer = Arc::clone(observer);
+                let (limits, listener) = (Arc::clone(&self.listener), Arc::clone(&self.listener));
+                tokio::spawn(Arc::new(Flows::new(socket)).receive(
+                    move || limits.load().datagrams,
+                    move |flow| begin(flow, listener.load_full()),
+                    move |refusal, peer| observer.refused(refusal, Some(peer.ip())),
+                ))
+            }
+        };
+        *self.task.lock() = Some(task);
     }
 
     /// Stops accepting, and gives the address back.
@@ -126,18 +166,18 @@ impl BoundListener {
     }
 }
 
-async fn accept_all<S, F>(socket: ListeningSocket, bound: Arc<BoundListener>, serve: S)
+async fn accept_all<S, F>(socket: Accepting, bound: Arc<BoundListener>, serve: S)
 where
     S: Fn(AcceptedSocket) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
     loop {
         let accepted = match &socket {
-            ListeningSocket::Tcp(socket) => socket.accept().await.map(|(stream, peer)| {
+            Accepting::Left(socket) => socket.accept().await.map(|(stream, peer)| {
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 (Socket::Left(stream), Some(peer))
             }),
-            ListeningSocket::Unix(socket) => socket
+            Accepting::Right(socket) => socket
                 .accept()
                 .await
                 .map(|(stream, _)| (Socket::Right(stream), None)),
@@ -185,16 +225,18 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 type Step<T> = Result<T, (&'static str, io::Error)>;
 
-fn bind_tcp(address: SocketAddr) -> Step<(TcpListener, SocketAddr)> {
+/// A socket that is bound. `reuse`: also where a connection of a listener that is gone has the address.
+fn bound(
+    address: SocketAddr,
+    kind: Type,
+    protocol: Protocol,
+    reuse: bool,
+) -> Step<socket2::Socket> {
     let step = |what| move |error| (what, error);
-    let socket = socket2::Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )
-    .map_err(step("opening a socket failed"))?;
+    let socket = socket2::Socket::new(Domain::for_address(address), kind, Some(protocol))
+        .map_err(step("opening a socket failed"))?;
     let set = socket
-        .set_reuse_address(true)
+        .set_reuse_address(reuse)
         .and_then(|()| socket.set_nonblocking(true))
         .and_then(|()| {
             if address.is_ipv6() {
@@ -207,12 +249,35 @@ fn bind_tcp(address: SocketAddr) -> Step<(TcpListener, SocketAddr)> {
     socket
         .bind(&SockAddr::from(address))
         .map_err(step("binding failed"))?;
-    socket.listen(BACKLOG).map_err(step("listening failed"))?;
-    let listener =
-        TcpListener::from_std(socket.into()).map_err(step("registering the socket failed"))?;
-    let address = listener
+    Ok(socket)
+}
+
+/// Without `SO_REUSEADDR`, by which another process could take the datagrams (socket(7)).
+fn bind_udp(address: SocketAddr) -> Step<(UdpSocket, SocketAddr)> {
+    let step = |what| move |error| (what, error);
+    let socket = bound(address, Type::DGRAM, Protocol::UDP, false)?;
+    let socket =
+        UdpSocket::from_std(socket.into()).map_err(step("registering the socket failed"))?;
+    let address = socket
         .local_addr()
         .map_err(step("asking for the port failed"))?;
+    Ok((socket, address))
+}
+
+fn bind_tcp(address: SocketAddr) -> Step<(TcpListener, SocketAddr)> {
+    let step = |what| move |error| (what, error);
+    let socket = bound(address, Type::STREAM, Protocol::TCP, true)?;
+    socket.listen(BACKLOG).map_err(step("listening failed"))?;
+    register(socket.into())
+}
+
+/// Hands a listening socket to the runtime.
+fn register(socket: std::net::TcpListener) -> Step<(TcpListener, SocketAddr)> {
+    let listener =
+        TcpListener::from_std(socket).map_err(|error| ("registering the socket failed", error))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| ("asking for the port failed", error))?;
     Ok((listener, address))
 }
 

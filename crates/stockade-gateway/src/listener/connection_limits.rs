@@ -137,7 +137,7 @@ impl Drop for RunningRequest {
 }
 
 /// One customer of a network has a whole /64 of IPv6 (RFC 6177).
-fn bucket(address: IpAddr) -> IpAddr {
+pub(crate) fn bucket(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use stockade_tls::TlsStore;
 
+use crate::listener::flows::DatagramLimits;
 use crate::target::StreamHandler;
 
 /// One address that accepts connections.
@@ -22,8 +23,10 @@ pub struct Listener {
     /// Whether HTTP/2 is spoken by prior knowledge on a plain listener. With TLS the client's choice
     /// among the store's protocols decides.
     pub http2: bool,
-    /// What takes the connections as they are; without it they are HTTP.
+    /// What takes the connections as they are; without it they are HTTP. Datagrams are lost without it.
     pub streams: Option<StreamHandler>,
+    /// The limits of datagrams.
+    pub datagrams: DatagramLimits,
 }
 
 /// Where a listener listens.
@@ -31,6 +34,8 @@ pub struct Listener {
 pub enum Address {
     /// TCP. Port 0 lets the system choose. An IPv6 address takes no IPv4 connections, not even `[::]`.
     Tcp(SocketAddr),
+    /// UDP, in the same way.
+    Udp(SocketAddr),
     /// A Unix socket, made with mode 0660. A socket file that nobody listens on is replaced.
     Unix(PathBuf),
 }
@@ -39,6 +44,7 @@ impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Udp(address) => write!(f, "{address}/udp"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

@@ -11,9 +11,11 @@ use stockade_http::{EncodedSlashes, HostPattern, PathPattern, Scheme, Slashes};
 
 use crate::credential::KeyRule;
 use crate::limits::Limits;
+use crate::rate::RouteLimits;
 use crate::route::pattern::{Pattern, PatternError};
 use crate::target::Target;
 use stockade_tls::{Acme, ClientRule};
+use stockade_trace::Tracing;
 
 /// What answers which requests, and how.
 #[derive(Clone)]
@@ -27,8 +29,10 @@ pub struct Route {
     /// Which clients may come in, by their certificate. Others get 403. The handshake's own policy is the
     /// listener's.
     pub client: ClientRule,
-    /// Which clients may come in, by their API key; `None`: all that [`Route::client`] lets in. Others get 401 or 403.
+    /// Which clients may come in, by their API key or another credential; `None`: all that [`Route::client`] lets in. Others get 401 or 403.
     pub api_key: Option<Arc<KeyRule>>,
+    /// What clients may use over time; `None`: as much as the gateway's own limits allow. Others get 429.
+    pub limits: Option<Arc<RouteLimits>>,
     /// How long the target may take to answer with a head; `None` is the gateway's limit.
     pub timeout: Option<Duration>,
     /// Size of a request's body in bytes, where that is less than the gateway's limit.
@@ -48,6 +52,7 @@ impl Route {
             encoded_slashes: EncodedSlashes::default(),
             client: ClientRule::default(),
             api_key: None,
+            limits: None,
             timeout: None,
             max_body: None,
             websocket: true,
@@ -85,6 +90,29 @@ pub struct TableOptions {
     pub logged_headers: Vec<HeaderName>,
     /// Answers requests below `/.well-known/acme-challenge/` before all routes (RFC 8555, section 8.3).
     pub acme: Option<Arc<Acme>>,
+    /// Traces requests.
+    pub tracing: Option<TraceRule>,
+}
+
+/// How requests are traced.
+#[derive(Debug, Clone)]
+pub struct TraceRule {
+    /// Begins their traces.
+    pub tracing: Tracing,
+    /// Whose traces are continued.
+    pub parents: TraceParents,
+}
+
+/// Peers whose `traceparent` is continued. A trace of another peer is left out, and a new one begins: the sender that begins
+/// a trace decides whether it is recorded, and so what it costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TraceParents {
+    /// Those of [`TableOptions::trusted_proxies`].
+    Trusted,
+    /// All.
+    Everyone,
+    /// None.
+    Nobody,
 }
 
 /// All routes. Built once, then only read.

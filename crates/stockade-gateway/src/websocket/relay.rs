@@ -13,19 +13,22 @@ use futures_util::future::BoxFuture;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use stockade_auth::KeyId;
 use stockade_http::{GuestSocket, SocketMessage};
-use stockade_limits::RateLimiter;
+use stockade_limits::{RateLimiter, Reported};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use crate::access::{Observer, SocketRecord};
+use crate::access::{Observer, SocketRecord, Transferred};
 use crate::http::connection_state::ConnectionState;
 use crate::limits::SocketLimits;
+use crate::rate::{Charges, Unit};
 use crate::state::Phase;
 
 /// Close codes (RFC 6455, section 7.4.1, and IANA's registry).
@@ -43,8 +46,11 @@ pub(crate) struct Relay {
     pub(crate) guest: GuestSocket,
     pub(crate) limits: SocketLimits,
     pub(crate) route: Arc<str>,
+    pub(crate) api_key: Option<KeyId>,
     pub(crate) request_id: Arc<str>,
     pub(crate) client: SocketAddr,
+    /// What its messages count against.
+    pub(crate) charges: Option<Arc<Charges>>,
     pub(crate) phase: watch::Receiver<Phase>,
     /// Ends when the credential that opened the WebSocket is no longer valid.
     pub(crate) credential_ends: BoxFuture<'static, ()>,
@@ -77,19 +83,24 @@ struct RelayProgress {
     messages_out: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    charges: Option<Arc<Charges>>,
+    reported: Mutex<Reported>,
 }
 
 impl RelayProgress {
-    fn new(limits: SocketLimits) -> Self {
+    fn new(limits: SocketLimits, charges: Option<Arc<Charges>>) -> Self {
+        let began = Instant::now();
         Self {
             limits,
-            began: Instant::now(),
+            charges,
+            began,
             last_received: AtomicU64::new(0),
             paused: AtomicBool::new(false),
             messages_in: AtomicU64::new(0),
             messages_out: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            reported: Mutex::new(Reported::new(began)),
         }
     }
 
@@ -99,6 +110,11 @@ impl RelayProgress {
         self.last_received.store(now, Relaxed);
     }
 
+    /// Of the client, and of the guest.
+    fn bytes(&self) -> (u64, u64) {
+        (self.bytes_in.load(Relaxed), self.bytes_out.load(Relaxed))
+    }
+
     fn last_received(&self) -> Instant {
         self.began + Duration::from_millis(self.last_received.load(Relaxed))
     }
@@ -106,10 +122,57 @@ impl RelayProgress {
     fn pause(&self, paused: bool) {
         self.paused.store(paused, Relaxed);
     }
+
+    /// Counts bytes against what the client may use, and waits while it has used more. One that would wait long is
+    /// better closed: its messages would be of no use by then.
+    async fn charge(&self, unit: Unit, bytes: usize) -> Result<(), End> {
+        let Some(charges) = &self.charges else {
+            return Ok(());
+        };
+        let wait = charges.used(unit, bytes as u64);
+        if wait > LONGEST_WAIT {
+            return Err(End::Gateway {
+                code: POLICY,
+                reason: "a limit of bytes is used up",
+            });
+        }
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
+    }
 }
 
 fn add(count: &AtomicU64, more: usize) {
     count.fetch_add(more as u64, Relaxed);
+}
+
+/// How often a WebSocket reports the bytes that it has moved.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// Reports the bytes so far. Never ends.
+async fn report_progress(
+    observer: &Arc<dyn Observer>,
+    route: &Arc<str>,
+    api_key: Option<KeyId>,
+    progress: &RelayProgress,
+) {
+    loop {
+        sleep(REPORT_EVERY).await;
+        let (bytes_in, bytes_out) = progress.bytes();
+        let due = progress
+            .reported
+            .lock()
+            .due(bytes_in, bytes_out, Instant::now());
+        if let Some((bytes_in, bytes_out)) = due {
+            observer.transferred(&Transferred {
+                route: Arc::clone(route),
+                api_key,
+                bytes_in,
+                bytes_out,
+            });
+        }
+    }
 }
 
 /// Starts the relay as a task of its own, as soon as the HTTP library hands the connection over. `permits` is dropped
@@ -135,7 +198,7 @@ async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
     let io = TokioIo::new(upgraded);
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (mut sink, mut source) = socket.split();
-    let progress = RelayProgress::new(relay.limits);
+    let progress = RelayProgress::new(relay.limits, relay.charges);
     let GuestSocket {
         to_guest,
         mut from_guest,
@@ -147,8 +210,9 @@ async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => {
             End::Gateway { code: GOING_AWAY, reason: "the server is going away" }
         }
+        () = report_progress(&relay.observer, &relay.route, relay.api_key, &progress) => End::Broken,
         () = relay.credential_ends => {
-            End::Gateway { code: POLICY, reason: "the API key is no longer valid" }
+            End::Gateway { code: POLICY, reason: "the API key or token is no longer valid" }
         }
     };
     // The closing handshake; neither side can make it last.
@@ -195,15 +259,18 @@ async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
         End::Guest { code, .. } => (code, false),
         End::Broken => (BROKEN, true),
     };
+    let (bytes_in, bytes_out) = progress.bytes();
     relay.observer.socket(&SocketRecord {
         request_id: relay.request_id,
         route: relay.route,
+        api_key: relay.api_key,
         client: relay.client,
         lasted: progress.began.elapsed(),
         messages_in: progress.messages_in.load(Relaxed),
         messages_out: progress.messages_out.load(Relaxed),
-        bytes_in: progress.bytes_in.load(Relaxed),
-        bytes_out: progress.bytes_out.load(Relaxed),
+        bytes_in,
+        bytes_out,
+        unreported: progress.reported.lock().rest(bytes_in, bytes_out),
         code,
         by_client,
     });
@@ -261,12 +328,14 @@ impl Relay {
         self.observer.socket(&SocketRecord {
             request_id: self.request_id,
             route: self.route,
+            api_key: self.api_key,
             client: self.client,
             lasted: Duration::ZERO,
             messages_in: 0,
             messages_out: 0,
             bytes_in: 0,
             bytes_out: 0,
+            unreported: (0, 0),
             code,
             by_client: true,
         });
@@ -291,6 +360,7 @@ where
             None => return End::Broken,
         };
         progress.received();
+        let bytes = message.len();
         let message = match message {
             Message::Text(text) => {
                 add(&progress.bytes_in, text.len());
@@ -315,6 +385,9 @@ where
         add(&progress.messages_in, 1);
         progress.pause(true);
         wait_for(&mut rate).await;
+        if let Err(end) = progress.charge(Unit::BytesIn, bytes).await {
+            return end;
+        }
         if to_guest.send(message).await.is_err() {
             // What the guest says last comes from the other direction.
             std::future::pending::<()>().await;
@@ -378,6 +451,9 @@ where
         }
         add(&progress.messages_out, 1);
         add(&progress.bytes_out, message.len());
+        if let Err(end) = progress.charge(Unit::BytesOut, message.len()).await {
+            return end;
+        }
         if !sent(sink, message, from_guest.is_empty(), progress).await {
             return End::Broken;
         }
@@ -446,6 +522,9 @@ async fn wait_for(rate: &mut RateLimiter) {
         tokio::time::sleep(wait).await;
     }
 }
+
+/// How long a message may wait for a limit of bytes.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Messages of this time may come at once.
 const MESSAGES_AT_ONCE: Duration = Duration::from_secs(4);

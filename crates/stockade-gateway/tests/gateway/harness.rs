@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use stockade_gateway::{
-    AccessRecord, Address, Gateway, Limits, Listener, Observer, Pattern, ProxyProtocol, Refusal,
-    Route, RouteTable, SocketRecord, TableOptions, Target,
+    AccessRecord, Address, DatagramLimits, Gateway, Limits, Listener, Observer, Pattern,
+    ProxyProtocol, Refusal, Route, RouteTable, SocketRecord, TableOptions, Target,
 };
 use stockade_http::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -80,6 +80,11 @@ impl Log {
             .remove(0)
     }
 
+    /// Forgets what was reported.
+    pub(crate) fn clear(&self) {
+        self.recorded.send_replace(Recorded::default());
+    }
+
     pub(crate) fn now(&self) -> Recorded {
         self.recorded.borrow().clone()
     }
@@ -99,6 +104,7 @@ pub(crate) fn listener() -> Listener {
         proxy_protocol: ProxyProtocol::Off,
         http2: true,
         streams: None,
+        datagrams: DatagramLimits::default(),
     }
 }
 

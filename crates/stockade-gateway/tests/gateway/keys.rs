@@ -10,7 +10,7 @@ use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use stockade_auth::{ApiKey, KeyFields, Keys, NewKey, Pepper, Scope, Store};
+use stockade_auth::{ApiKey, KeyFields, KeyLimits, Keys, NewKey, Pepper, Scope, Store};
 use stockade_gateway::{KeyRule, Limits, Pattern, Refusal, Route};
 use stockade_http::{Body, BoxError, Client, GuestSocket, PathPattern, SocketMessage, Upgrade};
 use tempfile::TempDir;
@@ -23,14 +23,14 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use crate::harness::*;
 
 /// A store of keys, and the same for checks.
-struct KeyStore {
+pub(crate) struct KeyStore {
     _folder: TempDir,
     store: Store,
     keys: Keys,
 }
 
 impl KeyStore {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.db");
         let pepper = Pepper::new(&[7; 32]).unwrap();
@@ -41,7 +41,7 @@ impl KeyStore {
         }
     }
 
-    async fn key(&mut self, scopes: &[&str]) -> NewKey {
+    pub(crate) async fn key(&mut self, scopes: &[&str]) -> NewKey {
         let fields = KeyFields {
             name: "a key".to_owned(),
             scopes: scopes
@@ -55,14 +55,41 @@ impl KeyStore {
         made
     }
 
+    /// A key for reading, with limits of its own.
+    pub(crate) async fn limited(&mut self, limits: KeyLimits) -> NewKey {
+        let fields = KeyFields {
+            name: "a limited key".to_owned(),
+            scopes: vec![Scope::parse("read").unwrap()],
+            limits,
+            ..KeyFields::default()
+        };
+        let made = self.store.create(&fields, SystemTime::now()).unwrap();
+        self.keys.refresh().await.unwrap();
+        made
+    }
+
+    /// The next text of a key; the one before stays valid.
+    pub(crate) async fn rotate(&mut self, key: &NewKey) -> NewKey {
+        let hour = Duration::from_secs(3600);
+        let made = self
+            .store
+            .rotate(key.record.id, hour, SystemTime::now())
+            .unwrap();
+        self.keys.refresh().await.unwrap();
+        made
+    }
+
     async fn revoke(&mut self, key: &NewKey) {
         self.store.revoke(key.record.id, SystemTime::now()).unwrap();
         self.keys.refresh().await.unwrap();
     }
 
-    fn rule(&self) -> KeyRule {
+    pub(crate) fn rule(&self) -> KeyRule {
         KeyRule {
-            keys: self.keys.clone(),
+            keys: Some(self.keys.clone()),
+            tokens: None,
+            certificates: None,
+            failures: Arc::default(),
             instance: "shop".into(),
             header: Some(AUTHORIZATION),
             query: Some("api_key".to_owned()),
@@ -89,7 +116,7 @@ async fn echo_key(request: Request<Body>) -> Response<Body> {
     text([known.as_bytes(), b"\n", &echoed.to_bytes()].concat())
 }
 
-fn with(method: &str, target: &str, headers: &str) -> String {
+pub(crate) fn with(method: &str, target: &str, headers: &str) -> String {
     format!("{method} {target} HTTP/1.1\r\nhost: a.example\r\ncontent-length: 0\r\n{headers}\r\n")
 }
 

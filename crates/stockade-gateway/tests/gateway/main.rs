@@ -6,6 +6,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod cost;
+mod datagrams;
 mod harness;
 mod http1;
 mod http2;
@@ -14,7 +16,9 @@ mod library;
 mod lifetime;
 mod limits;
 mod proxies;
+mod rates;
 mod routing;
 mod smuggling;
 mod tls;
+mod tokens;
 mod websocket;

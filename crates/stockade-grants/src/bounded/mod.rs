@@ -24,7 +24,8 @@ use stockade_capability::{
     Pipe,
 };
 use stockade_config::CallLimits;
-use stockade_http::{Body, BoxError};
+use stockade_http::{Body, BoxError, key_in_charge};
+use stockade_limits::Reported;
 use stockade_protocol::GuestError;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
@@ -32,7 +33,7 @@ use tokio::time::Instant;
 
 use crate::Kind;
 use crate::approval::{Approval, Asked};
-use crate::audit::{CallAudit, CallOutcome, CallRecord, RefusalReason};
+use crate::audit::{CallAudit, CallMoved, CallOutcome, CallRecord, RefusalReason};
 use crate::ground::Ground;
 
 /// The bounds of a capability.
@@ -140,6 +141,9 @@ struct Call {
     mirror: u32,
     method: &'static str,
     begun: Instant,
+    /// The API key for whose client the guest acts.
+    key: Option<u64>,
+    reported: Mutex<Reported>,
     sent: AtomicU64,
     received: AtomicU64,
     notes: CallNotes,
@@ -159,16 +163,19 @@ impl Drop for Call {
         let cancelled = || (CallOutcome::Cancelled, None, self.begun.elapsed());
         let (outcome, reason, took) = end.unwrap_or_else(cancelled);
         let shared = &self.shared;
+        let (sent, received) = (*self.sent.get_mut(), *self.received.get_mut());
         shared.audit.called(&CallRecord {
             instance: &shared.instance,
             binding: &shared.binding,
             kind: shared.kind.name,
             mirror: self.mirror,
+            key: self.key,
             method: self.method,
             outcome,
             reason,
-            sent: *self.sent.get_mut(),
-            received: *self.received.get_mut(),
+            sent,
+            received,
+            unreported: self.reported.get_mut().rest(sent, received),
             took,
             notes: self.notes.take(),
             every_call: shared.kind.every_call && !reason.is_some_and(RefusalReason::is_cheap),
@@ -179,12 +186,15 @@ impl Drop for Call {
 impl Call {
     /// A call, whose place is in its context from here on.
     fn new(shared: &Arc<Shared>, context: &mut CallContext, method: &str) -> Arc<Self> {
+        let begun = Instant::now();
         let known = shared.kind.methods.iter().find(|known| **known == method);
         let call = Arc::new(Self {
             shared: Arc::clone(shared),
             mirror: context.owner.mirror,
             method: known.copied().unwrap_or("unknown"),
-            begun: Instant::now(),
+            begun,
+            key: key_in_charge(),
+            reported: Mutex::new(Reported::new(begun.into_std())),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             notes: context.notes.clone(),
@@ -373,9 +383,25 @@ impl Call {
     /// Counts bytes and takes them out of the budget.
     fn count(&self, direction: Direction, bytes: u64) -> Result<(), Failure> {
         self.counter(direction).fetch_add(bytes, Ordering::Relaxed);
+        self.report_progress();
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         self.shared.budget.bytes(bytes).map_err(spent)?;
         Ok(())
+    }
+
+    /// Reports the bytes so far of a call that lasts for long.
+    fn report_progress(&self) {
+        let of = |direction| self.counter(direction).load(Ordering::Relaxed);
+        let (sent, received) = (of(Direction::Sent), of(Direction::Received));
+        let now = Instant::now().into_std();
+        if let Some((sent, received)) = self.reported.lock().due(sent, received, now) {
+            self.shared.audit.moved(&CallMoved {
+                instance: &self.shared.instance,
+                key: self.key,
+                sent,
+                received,
+            });
+        }
     }
 
     fn counter(&self, direction: Direction) -> &AtomicU64 {

@@ -159,6 +159,7 @@ impl Bench {
             instance: "shop".into(),
             binding: "A".into(),
             network: broker.network(),
+            ways: Default::default(),
             broker,
             handles: HandleCount::default(),
             data: None,

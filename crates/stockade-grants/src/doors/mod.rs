@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use stockade_broker::{Network, TlsClientOptions};
+use stockade_broker::{Network, TlsClientOptions, Via};
 use stockade_capability::{CallContext, CallPayload, CallPlace, Capability, Owner, Pipe};
 use stockade_config::{CallLimits, DoorSettings, DoorTls, SecretRef};
 use stockade_door::{Dial, Limits, OwnerId, PoolLimits, Server, ServerError, ServerStream, Tls};
@@ -162,16 +162,17 @@ fn server(
     ground: &Ground,
 ) -> Result<Server, GrantError> {
     let address = address(scheme, settings)?;
+    let way = Way::new(settings.via, ground)?;
     let tls = tls(
         settings.tls,
         settings.ca,
-        &address.host,
+        (&address.host, &way),
         address.asks_for_tls,
         ground,
     )?;
     Ok(Server {
         dial: Arc::new(Dialer {
-            network: ground.network.clone(),
+            way,
             host: address.host.into(),
             port: address.port,
             timeout: settings.limits.timeout,
@@ -186,7 +187,7 @@ fn server(
 fn tls(
     chosen: Option<DoorTls>,
     ca: &[PathBuf],
-    host: &str,
+    (host, way): (&str, &Way),
     url_asks: bool,
     ground: &Ground,
 ) -> Result<Option<Tls>, GrantError> {
@@ -197,7 +198,7 @@ fn tls(
         (Some(DoorTls::Off), true) => {
             return invalid("the URL asks for TLS, and tls is off: leave one of them out");
         }
-        (None, false) => !is_loopback(host),
+        (None, false) => matches!(way, Way::Tunnel(_)) || !is_loopback(host),
     };
     if !has_tls {
         return if ca.is_empty() {
@@ -241,9 +242,30 @@ fn pool(connections: usize, limits: &CallLimits) -> PoolLimits {
     }
 }
 
-/// Connects to the server, which the operator named.
+/// How the server is reached, which the operator named.
+enum Way {
+    Network(Network),
+    Tunnel(Arc<Via>),
+}
+
+impl Way {
+    /// Through the tunnel of this name, or without one.
+    fn new(via: Option<&str>, ground: &Ground) -> Result<Self, GrantError> {
+        let Some(name) = via else {
+            return Ok(Self::Network(ground.network.clone()));
+        };
+        let tunnel = ground.ways.get(name).cloned();
+        tunnel.map(Self::Tunnel).ok_or_else(|| {
+            GrantError::Invalid(format!(
+                "via: {name} is not granted here; it must be a grant of the kind wireguard_tunnel"
+            ))
+        })
+    }
+}
+
+/// Connects to the server.
 struct Dialer {
-    network: Network,
+    way: Way,
     host: Arc<str>,
     port: u16,
     timeout: Duration,
@@ -251,13 +273,24 @@ struct Dialer {
 
 impl Dial for Dialer {
     fn dial(&self) -> BoxFuture<'static, io::Result<ServerStream>> {
-        let (network, host, port) = (self.network.clone(), Arc::clone(&self.host), self.port);
+        let (host, port) = (Arc::clone(&self.host), self.port);
         let deadline = Instant::now() + self.timeout;
-        Box::pin(async move {
-            let dialled = network.dial(&host, port, None, deadline).await;
-            let stream = dialled.map_err(io::Error::other)?;
-            Ok(Box::new(stream) as ServerStream)
-        })
+        match &self.way {
+            Way::Network(network) => {
+                let network = network.clone();
+                Box::pin(async move {
+                    let dialled = network.dial(&host, port, None, deadline).await;
+                    Ok(Box::new(dialled.map_err(io::Error::other)?) as ServerStream)
+                })
+            }
+            Way::Tunnel(via) => {
+                let via = Arc::clone(via);
+                Box::pin(async move {
+                    let dialled = via.dial(&host, port, deadline).await;
+                    Ok(Box::new(dialled.map_err(io::Error::other)?) as ServerStream)
+                })
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use stockade_door::mongo::{Commands, Door, Server};
 use stockade_door::{Limits, Login};
 use url::Url;
 
-use super::{Dialer, Doors, check, pool, tls};
+use super::{Dialer, Doors, Way, check, pool, tls};
 use crate::{Finding, GrantError, GrantKind, Ground};
 
 pub(crate) const METHODS: &[&str] = &["connect"];
@@ -130,16 +130,17 @@ fn door(grant: &MongoGrant, ground: &Ground) -> Result<Door, GrantError> {
              refused"
         )));
     }
+    let way = Way::new(grant.via.as_deref(), ground)?;
     let tls = tls(
         grant.tls,
         &grant.ca,
-        &address.host,
+        (&address.host, &way),
         address.asks_for_tls,
         ground,
     )?;
     let server = Server {
         dial: Arc::new(Dialer {
-            network: ground.network.clone(),
+            way,
             host: address.host.into(),
             port: address.port,
             timeout: bounds.timeout,

@@ -19,6 +19,7 @@ fn ground() -> Ground {
         instance: "shop".into(),
         binding: "DB".into(),
         network: broker.network(),
+        ways: Default::default(),
         broker,
         handles: HandleCount::default(),
         data: None,

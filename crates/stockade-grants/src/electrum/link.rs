@@ -1,8 +1,10 @@
 //! The one connection of a grant, shared by all its owners.
 //!
 //! A task has the connection. It is made when something is asked, kept while something is subscribed to, and closed
-//! when nothing was asked for [`IDLE`]. When it breaks, what waits for an answer fails, and what is subscribed to is
-//! subscribed to again on the next one. Connections that break as soon as they are made are made more and more seldom.
+//! when nothing was asked for [`IDLE`]. What nobody is subscribed to any more is ended with the server at once; a server
+//! that cannot do that is left as soon as nobody is subscribed to anything. When the connection breaks, what waits for an
+//! answer fails, and what is subscribed to is subscribed to again on the next one. Connections that break as soon as they
+//! are made are made more and more seldom.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -71,6 +73,8 @@ enum Pending {
     Asked(Option<First>, oneshot::Sender<Answer>),
     /// A subscription that was made again.
     Again(Topic),
+    /// The end of a subscription.
+    Unsubscribed,
     /// The host's own.
     Nothing,
 }
@@ -183,6 +187,8 @@ enum Over {
     Closed,
     /// It broke, or was idle.
     Ended,
+    /// The server still has subscriptions that nobody reads.
+    Left,
     /// Another server is to be asked.
     Switch(Box<Connection>),
 }
@@ -216,7 +222,7 @@ impl Task {
                     if matches!(over, Over::Closed) {
                         return;
                     }
-                    short = match began.elapsed() < SHORT {
+                    short = match matches!(over, Over::Ended) && began.elapsed() < SHORT {
                         true => short.saturating_add(1),
                         false => 0,
                     };
@@ -267,6 +273,8 @@ struct Live<'a> {
     used: Instant,
     /// What the server was asked to subscribe to.
     topics: HashSet<Topic>,
+    /// The server refused to end a subscription.
+    keeps: bool,
 }
 
 impl<'a> Live<'a> {
@@ -278,6 +286,7 @@ impl<'a> Live<'a> {
             pending: HashMap::new(),
             used: Instant::now(),
             topics: HashSet::new(),
+            keeps: false,
         };
         for topic in live.task.subscriptions.topics() {
             let params = json!(topic.1);
@@ -304,7 +313,11 @@ impl<'a> Live<'a> {
         ticks.tick().await;
         let mut compared = Instant::now();
         let mut comparing: Option<JoinHandle<Result<Connection, String>>> = None;
+        let subscriptions = Arc::clone(&self.task.subscriptions);
         loop {
+            if self.keeps && self.pending.is_empty() && subscriptions.topics().is_empty() {
+                return Over::Left;
+            }
             tokio::select! {
                 line = self.connection.lines.next() => match line {
                     Some(Ok(line)) if self.line(&line) => {}
@@ -317,14 +330,17 @@ impl<'a> Live<'a> {
                         return Over::Ended;
                     }
                 }
+                () = subscriptions.left() => {
+                    if self.unsubscribe().await.is_err() {
+                        return Over::Ended;
+                    }
+                }
                 _ = ticks.tick() => {
-                    let wanted = !self.task.subscriptions.topics().is_empty() || !self.pending.is_empty();
+                    let wanted = !subscriptions.topics().is_empty() || !self.pending.is_empty();
                     if !wanted && self.used.elapsed() > IDLE {
                         return Over::Ended;
                     }
-                    if self.write("server.ping", json!([]), Pending::Nothing).await.is_err()
-                        || self.unsubscribe().await.is_err()
-                    {
+                    if self.write("server.ping", json!([]), Pending::Nothing).await.is_err() {
                         return Over::Ended;
                     }
                     if self.task.plan.servers.len() > 1 && compared.elapsed() > COMPARE && comparing.is_none() {
@@ -353,7 +369,7 @@ impl<'a> Live<'a> {
             // Those whose guests gave up need no answer.
             self.pending.retain(|_, pending| match pending {
                 Pending::Asked(_, answer) => !answer.is_closed(),
-                Pending::Again(_) | Pending::Nothing => true,
+                Pending::Again(_) | Pending::Unsubscribed | Pending::Nothing => true,
             });
         }
         if self.pending.len() >= MOST_PENDING {
@@ -379,7 +395,8 @@ impl<'a> Live<'a> {
         for (method, params) in unread {
             if method == "blockchain.scripthash.subscribe" {
                 let method = "blockchain.scripthash.unsubscribe";
-                self.write(method, json!(params), Pending::Nothing).await?;
+                self.write(method, json!(params), Pending::Unsubscribed)
+                    .await?;
             }
         }
         Ok(())
@@ -428,7 +445,7 @@ impl<'a> Live<'a> {
         true
     }
 
-    fn answer(&self, pending: Pending, result: Result<Box<RawValue>, Fault>) {
+    fn answer(&mut self, pending: Pending, result: Result<Box<RawValue>, Fault>) {
         match (pending, result) {
             (Pending::Asked(first, answer), Ok(result)) => {
                 if let Some(first) = first {
@@ -448,7 +465,8 @@ impl<'a> Live<'a> {
             (Pending::Again(topic), Ok(state)) => {
                 self.task.subscriptions.publish(&topic, state.get());
             }
-            (Pending::Again(_) | Pending::Nothing, _) => {}
+            (Pending::Unsubscribed, Err(_)) => self.keeps = true,
+            (Pending::Again(_) | Pending::Unsubscribed | Pending::Nothing, _) => {}
         }
     }
 }

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use stockade_capability::{HandleCount, HandleLimits, HandleTable, Owner};
 use stockade_http::BoxError;
 use stockade_protocol::GuestError;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// States that wait for one reader.
 const MOST_WAITING: usize = 64;
@@ -37,7 +37,11 @@ pub(super) struct Subscriptions {
 }
 
 #[derive(Default)]
-struct Topics(Mutex<HashMap<Topic, Vec<Reader>>>);
+struct Topics {
+    read: Mutex<HashMap<Topic, Vec<Reader>>>,
+    /// A topic has lost its last reader.
+    left: Notify,
+}
 
 /// Its stream ends when the sender is dropped, which is here alone.
 struct Reader {
@@ -60,11 +64,12 @@ impl Drop for Place {
         let Some(topics) = self.topics.upgrade() else {
             return;
         };
-        let mut topics = topics.0.lock();
-        if let Some(readers) = topics.get_mut(&self.topic) {
+        let mut read = topics.read.lock();
+        if let Some(readers) = read.get_mut(&self.topic) {
             readers.retain(|reader| reader.number != self.number);
             if readers.is_empty() {
-                topics.remove(&self.topic);
+                read.remove(&self.topic);
+                topics.left.notify_one();
             }
         }
     }
@@ -110,7 +115,12 @@ impl Subscriptions {
             begun: Arc::clone(&begun),
             behind: Arc::clone(&behind),
         };
-        self.topics.0.lock().entry(topic).or_default().push(reader);
+        self.topics
+            .read
+            .lock()
+            .entry(topic)
+            .or_default()
+            .push(reader);
         let handle = self.handles.insert(owner, place)?;
         Ok(Subscription {
             receiver,
@@ -124,17 +134,22 @@ impl Subscriptions {
 
     /// The topics that somebody reads.
     pub(super) fn topics(&self) -> Vec<Topic> {
-        self.topics.0.lock().keys().cloned().collect()
+        self.topics.read.lock().keys().cloned().collect()
     }
 
     /// Whether somebody reads this topic.
     pub(super) fn is_read(&self, topic: &Topic) -> bool {
-        self.topics.0.lock().contains_key(topic)
+        self.topics.read.lock().contains_key(topic)
+    }
+
+    /// Waits until a topic has lost its last reader since the last time. For one waiter.
+    pub(super) async fn left(&self) {
+        self.topics.left.notified().await;
     }
 
     /// Gives a new state to all readers of a topic; false where there are none.
     pub(super) fn publish(&self, topic: &Topic, state: &str) -> bool {
-        let mut topics = self.topics.0.lock();
+        let mut topics = self.topics.read.lock();
         let Some(readers) = topics.get_mut(topic) else {
             return false;
         };

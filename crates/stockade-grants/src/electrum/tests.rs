@@ -41,6 +41,8 @@ struct Script {
     hostile: Option<String>,
     /// Ends each connection after the answer to a subscription.
     ends: Arc<AtomicBool>,
+    /// Refuses to end a subscription, as servers before version 1.4.2 of the protocol.
+    keeps: bool,
 }
 
 impl Server {
@@ -111,6 +113,10 @@ fn answer(script: &Script, asked: &Mutex<HashMap<String, usize>>, line: &str) ->
         "blockchain.relayfee" if script.hostile.is_some() => {
             return script.hostile.clone().unwrap_or_default();
         }
+        "blockchain.scripthash.unsubscribe" if script.keeps => {
+            let error = json!({ "code": -32601, "message": "unknown method" });
+            return json!({ "jsonrpc": "2.0", "id": question["id"], "error": error }).to_string();
+        }
         "blockchain.transaction.get" => {
             let error = json!({ "code": -5, "message": "No such\u{7} transaction" });
             return json!({ "jsonrpc": "2.0", "id": question["id"], "error": error }).to_string();
@@ -141,6 +147,7 @@ fn link(grant: &ElectrumGrant) -> Arc<Link> {
         instance: "shop".into(),
         binding: "E".into(),
         network: broker.network(),
+        ways: Default::default(),
         broker,
         handles: HandleCount::default(),
         data: None,
@@ -299,6 +306,42 @@ async fn subscription_goes_on_over_a_new_connection_and_ends_with_its_owner() {
         "{\"height\":7,\"hex\":\"00\"}\n"
     );
     assert_eq!(next(&mut two).await.unwrap(), "{\"height\":9}\n");
+}
+
+#[tokio::test]
+async fn subscription_that_nobody_reads_ends_with_the_server() {
+    for keeps in [false, true] {
+        let server = Server::start(Script {
+            keeps,
+            ..Script::default()
+        })
+        .await;
+        let link = link(&grant(&[&server], 1));
+        let mut subscriptions = Vec::new();
+        for (mirror, script) in [(1, "00"), (2, "00"), (1, "11")] {
+            let method = "blockchain.scripthash.subscribe".to_owned();
+            let subscribed = link
+                .subscribe(&owner(mirror), method, json!([script]))
+                .await;
+            subscriptions.push(subscribed.unwrap());
+        }
+        // The owner ends while its streams are still there: one script is left, which another owner reads.
+        let ended = || server.asked("blockchain.scripthash.unsubscribe");
+        link.ended(&owner(1));
+        until(|| ended() == 1).await;
+        assert!(ask(&link, "mempool.get_info").await.is_ok());
+        assert_eq!((ended(), server.connections.load(Ordering::SeqCst)), (1, 1));
+        drop(subscriptions.remove(1));
+        if keeps {
+            until(|| server.sent.receiver_count() == 0).await;
+        } else {
+            until(|| ended() == 2).await;
+        }
+        // A connection that is still good is used again.
+        assert!(ask(&link, "mempool.get_info").await.is_ok());
+        let expected = if keeps { 2 } else { 1 };
+        assert_eq!(server.connections.load(Ordering::SeqCst), expected);
+    }
 }
 
 #[tokio::test]

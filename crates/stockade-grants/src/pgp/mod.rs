@@ -96,26 +96,13 @@ impl GrantKind for PgpGrant {
     }
 }
 
-/// Where the helper is: next to this program, and for tests next to the folder of test programs.
 fn program() -> Result<PathBuf, GrantError> {
-    let lost = |why: String| {
+    let lost = |why| {
         GrantError::Invalid(format!(
-            "grants of the kind pgp need the program {PROGRAM}: {why}; install it next to the program that uses \
-             Stockade (`./x build` makes both)"
+            "grants of the kind pgp need the program {PROGRAM}: {why}"
         ))
     };
-    let own = std::env::current_exe().map_err(|error| lost(error.to_string()))?;
-    let folder = own.parent().unwrap_or(Path::new("/"));
-    let folder = match folder.parent() {
-        Some(above) if folder.ends_with("deps") => above,
-        _ => folder,
-    };
-    let program = folder.join(PROGRAM);
-    if program.is_file() {
-        Ok(program)
-    } else {
-        Err(lost(format!("{} does not exist", program.display())))
-    }
+    crate::installed::program(PROGRAM).map_err(lost)
 }
 
 /// Reads a file of `recipients`.

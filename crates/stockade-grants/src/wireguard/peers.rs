@@ -46,6 +46,9 @@ pub(crate) const METHODS: &[&str] = &[
 ];
 pub(crate) const EVERY_CALL: bool = true;
 
+/// The program that asks the Linux kernel.
+const PROGRAM: &str = "stockade-peers";
+
 /// For one exchange with the interface.
 const EXCHANGE: Duration = Duration::from_secs(5);
 /// Bytes of JSON that are read for one call.
@@ -111,7 +114,9 @@ impl GrantKind for WireguardGrant {
 
 fn uapi(grant: &WireguardGrant) -> Result<Uapi, GrantError> {
     let uapi = Uapi::new(&grant.interface, EXCHANGE);
-    uapi.map_err(|error| GrantError::Invalid(format!("interface: {error}")))
+    let uapi = uapi.map_err(|error| GrantError::Invalid(format!("interface: {error}")))?;
+    // Without it, interfaces of other programs can be managed.
+    Ok(uapi.or_by(crate::installed::program(PROGRAM).ok()))
 }
 
 struct Wireguard(Arc<Managed>);

@@ -6,9 +6,8 @@ use std::rc::Rc;
 
 use deno_core::{OpState, op2, v8};
 use serde::Serialize;
-use serde_json::{Value, json};
+use stockade_protocol::Payload;
 use stockade_protocol::bounds::MAX_MESSAGE_VALUES;
-use stockade_protocol::{GuestError, Payload, Related};
 use stockade_realm::{Parts, collect_payload};
 use stockade_supervisor::{CallError, IsolateHandle, TerminateReason};
 
@@ -17,6 +16,7 @@ use super::account::IsolateKey;
 use super::ops::{SandboxError, handle};
 use super::parse::parse;
 use super::state::Sandboxes;
+use super::thrown::error_json;
 
 /// What came of a call. The guest's errors are data here: the realm makes the `Error` of them.
 #[derive(Serialize)]
@@ -91,43 +91,15 @@ fn outcome(
             let mut state = state.borrow_mut();
             Outcome::Value(state.borrow_mut::<WaitingData>().put(key, data))
         }
-        Err(CallError::Guest(error)) => {
-            let mut value = texts(&error);
-            add_related(&mut value, &error.related, &texts);
-            Outcome::Thrown {
-                error: value.to_string(),
-            }
-        }
+        Err(CallError::Guest(error)) => Outcome::Thrown {
+            error: error_json(&error).to_string(),
+        },
         Err(CallError::Send(error)) => Outcome::Unsent {
             message: error.to_string(),
         },
         Err(error) => Outcome::Failed {
             message: error.to_string(),
         },
-    }
-}
-
-fn texts(error: &GuestError) -> Value {
-    json!({ "name": error.name, "message": error.message, "stack": error.stack })
-}
-
-/// Puts what an error came of where scripts look for it: under `cause` and `errors` of the error that it
-/// belongs to. `texts` makes the object of one error.
-pub fn add_related(target: &mut Value, related: &[Related], texts: &impl Fn(&GuestError) -> Value) {
-    let mut rest = related;
-    while let Some((first, after)) = rest.split_first() {
-        let own = after.iter().take_while(|next| next.depth > first.depth);
-        let (own, others) = after.split_at(own.count());
-        let mut value = texts(&first.error);
-        add_related(&mut value, own, texts);
-        if !first.member {
-            target["cause"] = value;
-        } else if let Some(Value::Array(errors)) = target.get_mut("errors") {
-            errors.push(value);
-        } else {
-            target["errors"] = json!([value]);
-        }
-        rest = others;
     }
 }
 
@@ -232,33 +204,4 @@ pub(crate) async fn op_isolate_drain(
     let handle = handle(&state.borrow(), sandbox, isolate)?;
     handle.drain().await;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn add_related_nests_by_depth() {
-        let related = |depth, member, text: &str| Related {
-            depth,
-            member,
-            error: GuestError::new(text),
-        };
-        let list = [
-            related(1, true, "a"),
-            related(2, false, "why a"),
-            related(1, true, "b"),
-            related(1, false, "why"),
-        ];
-        let mut value = json!({});
-        add_related(&mut value, &list, &|error| json!({ "m": error.message }));
-        assert_eq!(
-            value,
-            json!({
-                "errors": [{ "m": "a", "cause": { "m": "why a" } }, { "m": "b" }],
-                "cause": { "m": "why" },
-            })
-        );
-    }
 }

@@ -7,16 +7,22 @@
 mod account;
 mod approvals;
 mod calls;
+mod http;
+mod opener;
 mod ops;
 mod parse;
+mod probes;
 mod stash;
 mod state;
+mod thrown;
 
 pub use account::{Account, Arrival, Given, IsolateKey, Receiver};
-pub use calls::add_related;
 pub(crate) use calls::{
     WaitingData, op_isolate_call, op_isolate_drain, op_isolate_evaluate, op_isolate_ready,
     op_isolate_take, op_isolate_unstash,
+};
+pub(crate) use http::{
+    op_guest_server_event, op_guest_server_listen, op_guest_server_shutdown, op_isolate_fetch,
 };
 pub(crate) use ops::{
     op_grant_asked, op_grant_decided, op_host_is_pending, op_isolate_answer, op_isolate_control,
@@ -27,4 +33,8 @@ pub(crate) use ops::{
     op_sandbox_shutdown, op_sandbox_threads,
 };
 pub use parse::parse;
+pub(crate) use probes::{
+    op_isolate_cpu_profile, op_isolate_heap_snapshot, op_isolate_heap_statistics,
+};
 pub use state::{SandboxSetup, Sandboxes};
+pub use thrown::error_json;

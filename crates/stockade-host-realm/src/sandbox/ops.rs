@@ -8,12 +8,14 @@ use std::rc::Rc;
 use deno_core::{OpState, op2, v8};
 use serde::Serialize;
 use stockade_grants::{GrantError, ProgramGrants};
+use stockade_instance::set_serving;
 use stockade_limits::OptionsError;
 use stockade_protocol::{GuestError, RequestId};
 use stockade_realm::collect_payload;
-use stockade_supervisor::{CreateError, IsolateHandle, SendError};
+use stockade_supervisor::{CreateError, IsolateHandle, ProbeError, SendError};
 
 use super::approvals::{Approvals, ForScript};
+use super::http::{ServeError, serving};
 use super::state::Sandboxes;
 
 #[derive(Debug, thiserror::Error, deno_error::JsError)]
@@ -45,9 +47,21 @@ pub(crate) enum SandboxError {
     #[class(generic)]
     #[error("there is no such sandbox")]
     NoSandbox,
+    #[class(generic)]
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[class(generic)]
+    #[error("{0}")]
+    Profile(String),
+    #[class(type)]
+    #[error("seconds: {0}")]
+    Seconds(String),
     #[class(type)]
     #[error("grants: {0}")]
     Grants(#[from] GrantError),
+    #[class(type)]
+    #[error(transparent)]
+    Serve(#[from] ServeError),
 }
 
 impl From<SendError> for SandboxError {
@@ -161,6 +175,7 @@ pub(crate) async fn op_sandbox_create(
     #[string] options: String,
     #[string] grants: String,
     #[serde] approvers: Vec<String>,
+    #[string] serve: String,
 ) -> Result<Created, SandboxError> {
     let sandboxes = state.borrow().borrow::<Sandboxes>().clone();
     let (supervisor, queue) = sandboxes.get(sandbox).ok_or(SandboxError::NoSandbox)?;
@@ -173,12 +188,17 @@ pub(crate) async fn op_sandbox_create(
         json => ProgramGrants::read(json, Path::new("."))?,
     };
     ProgramGrants::name(&grants, &mut options.env)?;
+    let serving = serving(&serve)?;
+    if serving.is_some() {
+        set_serving(&mut options);
+    }
     let handle = supervisor.create(options, &queue).await?;
     let created = Created {
         id: handle.id(),
         name: handle.options().name.clone(),
     };
-    let granted = match sandboxes.grant(sandbox, &supervisor, &handle, &grants, approvers) {
+    let granted = sandboxes.grant(sandbox, &supervisor, &handle, &grants, approvers, serving);
+    let granted = match granted {
         Ok(granted) => granted,
         Err(error) => {
             handle.destroy();

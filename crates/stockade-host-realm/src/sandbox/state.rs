@@ -8,8 +8,8 @@ use std::task::{Context, Waker};
 
 use deno_core::ExternalOpsTracker;
 use stockade_config::Grant;
-use stockade_grants::{GrantError, ProgramGrants};
-use stockade_instance::{GrantedGuest, GrantedServices, Takes};
+use stockade_grants::GrantError;
+use stockade_instance::{GrantedGuest, GrantedServices, InstanceLimits, Takes};
 use stockade_limits::{Isolation, SandboxOptions};
 use stockade_protocol::{Payload, RequestId};
 use stockade_supervisor::{
@@ -18,6 +18,7 @@ use stockade_supervisor::{
 
 use super::account::{Account, Arrival, Given, Granted, IsolateKey, name_of};
 use super::approvals::Approvals;
+use super::opener::Opener;
 
 /// While the host's heap is nearly full, nothing above this comes into it.
 const SMALL: usize = 64 << 10;
@@ -29,7 +30,12 @@ pub struct SandboxSetup {
     pub defaults: SandboxOptions,
     /// The ways of running isolates that exist in this program.
     pub backends: Vec<(Isolation, Arc<dyn IsolationBackend>)>,
+    /// Is given each isolate that was created.
+    pub created: Option<OnCreated>,
 }
+
+/// Is called with an isolate.
+type OnCreated = Rc<dyn Fn(&IsolateHandle)>;
 
 /// The sandboxes of one run, shared between the ops and the run's loop. Cheap to clone.
 #[derive(Clone)]
@@ -40,7 +46,7 @@ struct Inner {
     list: RefCell<Vec<Sandbox>>,
     accounts: RefCell<HashMap<IsolateKey, Rc<Account>>>,
     /// What opens grants, once an isolate has some.
-    grants: RefCell<Option<ProgramGrants>>,
+    grants: RefCell<Option<Opener>>,
     /// Isolates that have grants.
     granted: Cell<usize>,
     /// Whether the engine's event loop is kept alive because of isolates.
@@ -102,7 +108,8 @@ impl Sandboxes {
         Some((sandbox.supervisor.clone(), Arc::clone(&sandbox.queue)))
     }
 
-    /// Opens what an isolate is granted; `None` where that is nothing.
+    /// Opens what an isolate is granted, and has it answer requests where `serving` has the limits of that; `None` where
+    /// it is granted nothing and answers none.
     pub(crate) fn grant(
         &self,
         sandbox: u32,
@@ -110,30 +117,40 @@ impl Sandboxes {
         handle: &IsolateHandle,
         grants: &BTreeMap<String, Grant>,
         approvers: Vec<String>,
+        serving: Option<InstanceLimits>,
     ) -> Result<Option<Granted>, GrantError> {
-        if grants.is_empty() {
+        if grants.is_empty() && serving.is_none() {
             return Ok(None);
         }
-        let mut opener = self.0.grants.borrow_mut();
-        let opener = match &mut *opener {
-            Some(opener) => opener,
-            empty => empty.insert(ProgramGrants::new()?),
-        };
+
         let name = name_of((sandbox, handle.id()));
         let (approvals, of_grants) = Approvals::of(approvers);
-        let opened = opener.open(&name, grants, &of_grants)?;
+        let mut opener = self.0.grants.borrow_mut();
+        let (_within, opened) = if grants.is_empty() {
+            (None, HashMap::new())
+        } else {
+            let opener = match &mut *opener {
+                Some(opener) => opener,
+                empty => empty.insert(Opener::new()?),
+            };
+            (opener.enter(), opener.open(&name, grants, &of_grants)?)
+        };
         let guest = GrantedGuest::new(
             &name,
             supervisor.clone(),
             handle.clone(),
             Arc::new(GrantedServices::new(opened)),
             Takes::Bindings,
+            serving.unwrap_or_default(),
         );
         let approvals = Rc::new(approvals);
         Ok(Some(Granted { guest, approvals }))
     }
 
     pub(crate) fn insert(&self, sandbox: u32, handle: IsolateHandle, granted: Option<Granted>) {
+        if let Some(created) = &self.0.setup.created {
+            created(&handle);
+        }
         let key = (sandbox, handle.id());
         if granted.is_some() {
             self.0.granted.set(self.0.granted.get() + 1);

@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use stockade_capability::{
     CallContext, CallNotes, CallPayload, CallPlace, Capability, Owner, Part, Pipe, Target,
 };
-use stockade_http::{Body, Client, empty_body, full_body};
+use stockade_http::{Body, Client, empty_body, full_body, on_behalf_of};
 use stockade_protocol::{GuestError, Payload, RequestId};
+use stockade_trace::{Span, SpanKind, TRACEPARENT, Trace};
 use tokio::task::AbortHandle;
 
 use super::outgoing::{Reading, Unnamed};
@@ -19,8 +20,8 @@ use super::pipes::NewPipe;
 use super::{Mirror, unbroken};
 use crate::services::{ConnectRequest, Services};
 use crate::wire::{
-    AnswerBody, Ask, AskError, BindingCall, Fields, GuestBody, Malformed, TargetCall, answer_of,
-    export, import, parse_ask,
+    AnswerBody, Ask, AskError, BindingCall, Fields, GuestBody, GuestRequest, Malformed, TargetCall,
+    answer_of, export, import, parse_ask,
 };
 
 /// Bodies of answers up to this size go with the answer; larger ones are streams. In bytes.
@@ -103,8 +104,8 @@ impl Mirror {
             );
             return Ok(());
         };
-        let ask = match parse_ask(method, data, self.limits()) {
-            Ok(Some(ask)) => ask,
+        let GuestRequest { ask, within } = match parse_ask(method, data, self.limits()) {
+            Ok(Some(request)) => request,
             Ok(None) => {
                 let name: String = method.chars().take(64).collect();
                 self.refuse(
@@ -127,6 +128,7 @@ impl Mirror {
             }
             Err(AskError::Malformed(malformed)) => return Err(malformed),
         };
+        let trace = within.and_then(|request| self.trace_of(request));
         let mut table = self.asks.table.lock();
         let Some(caller) = table.caller.clone() else {
             return Ok(());
@@ -136,8 +138,9 @@ impl Mirror {
         }
         let mirror = Arc::clone(self);
         // The task cannot end before its entry is there: it needs this lock for that.
-        let task = tokio::spawn(async move {
-            let result = unbroken(mirror.carry_out(id, ask, &caller))
+        let key = self.key_in_charge();
+        let work = async move {
+            let result = unbroken(mirror.carry_out(id, ask, &caller, trace.as_ref()))
                 .await
                 .unwrap_or_else(|| Err(GuestError::new("internal error: see the host's log")));
             drop((count, caller));
@@ -153,7 +156,8 @@ impl Mirror {
                     given.named();
                 }
             }
-        });
+        };
+        let task = tokio::spawn(on_behalf_of(key, work));
         table.entries.insert(id, task.abort_handle());
         Ok(())
     }
@@ -290,11 +294,31 @@ impl Mirror {
         Ok((payload, unnamed))
     }
 
+    /// Does what the guest asks for, as a span of the request that the guest works on.
     async fn carry_out(
+        self: &Arc<Self>,
+        id: RequestId,
+        mut ask: Prepared,
+        caller: &Caller,
+        trace: Option<&Trace>,
+    ) -> Result<(Payload, Given), GuestError> {
+        let mut span = trace.and_then(|trace| ask.span(trace));
+        if let Some(trace) = span.as_ref().map(Span::trace).or(trace) {
+            ask.continue_trace(trace);
+        }
+        let result = self.perform(id, ask, caller, &mut span).await;
+        if let (Some(span), Err(error)) = (&mut span, &result) {
+            span.fail(&error.name);
+        }
+        result
+    }
+
+    async fn perform(
         self: &Arc<Self>,
         id: RequestId,
         ask: Prepared,
         caller: &Caller,
+        span: &mut Option<Span>,
     ) -> Result<(Payload, Given), GuestError> {
         let response = match ask {
             Prepared::Call(binding, method, args) => {
@@ -325,6 +349,9 @@ impl Mirror {
             Prepared::Fetch(None, request) => caller.services.fetch(request).await?,
         };
         let (head, body) = response.into_parts();
+        if let Some(span) = span {
+            span.set("http.response.status_code", i64::from(head.status.as_u16()));
+        }
         if head.status.is_informational() {
             return Err(GuestError::new(format!(
                 "a response with the status {} cannot be given to fetch",
@@ -376,6 +403,94 @@ enum Prepared {
     Open(String, String, CallPayload),
     Connect(ConnectRequest),
     Target(Result<Arc<dyn Target>, GuestError>, Part, CallPayload),
+}
+
+/// Bytes of a method's name in the name of a span.
+const MOST_METHOD: usize = 64;
+
+impl Prepared {
+    /// The span of what is asked for. Its name is of few different values, as far as a guest lets it be.
+    fn span(&self, trace: &Trace) -> Option<Span> {
+        let open = |name: String, kind| trace.span(name, kind);
+        match self {
+            Self::Fetch(None, request) => {
+                let mut span = open(method_name(request.method()).to_owned(), SpanKind::Client)?;
+                let uri = request.uri();
+                span.set("http.request.method", request.method().to_string());
+                span.set("server.address", uri.host().unwrap_or_default().to_owned());
+                if let Some(port) = uri.port_u16() {
+                    span.set("server.port", i64::from(port));
+                }
+                span.set(
+                    "url.scheme",
+                    uri.scheme_str().unwrap_or_default().to_owned(),
+                );
+                Some(span)
+            }
+            Self::Fetch(Some(binding), request) => {
+                let mut span = open(call_name(binding, "fetch"), SpanKind::Internal)?;
+                span.set("stockade.binding", binding.clone());
+                span.set("http.request.method", request.method().to_string());
+                Some(span)
+            }
+            Self::Call(binding, method, _) | Self::Open(binding, method, _) => {
+                let mut span = open(call_name(binding, method), SpanKind::Internal)?;
+                span.set("stockade.binding", binding.clone());
+                span.set("rpc.method", method.clone());
+                Some(span)
+            }
+            Self::Connect(request) => {
+                let mut span = trace.span("connect", SpanKind::Client)?;
+                span.set("server.address", request.host.clone());
+                span.set("server.port", i64::from(request.port));
+                Some(span)
+            }
+            Self::Target(..) => trace.span("stub", SpanKind::Internal),
+        }
+    }
+
+    /// Lets the receiver of a request continue from this span.
+    fn continue_trace(&mut self, trace: &Trace) {
+        let Self::Fetch(binding, request) = self else {
+            return;
+        };
+        if binding.is_some() {
+            request.extensions_mut().insert(trace.clone());
+        }
+        // A guest that passes headers of its request on sends the span of its own work. Other ids are its own affair.
+        let given = request.headers().get(TRACEPARENT);
+        let own = given.and_then(|value| value.to_str().ok());
+        if own.is_none_or(|own| own.contains(&trace.trace_id().to_string())) {
+            trace.write(request.headers_mut());
+        }
+    }
+}
+
+/// The name of a span of an HTTP request to another server.
+fn method_name(method: &http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "PATCH" => "PATCH",
+        _ => "HTTP",
+    }
+}
+
+/// The name of a span of a call. Both parts are a guest's.
+fn call_name(binding: &str, method: &str) -> String {
+    let plain = |text: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        text.len() <= MOST_METHOD && text.bytes().all(is_plain)
+    };
+    if plain(binding) && plain(method) {
+        format!("{binding}.{method}")
+    } else {
+        "call".to_owned()
+    }
 }
 
 /// What an answer gives the guest besides data: dropped before the answer is sent, it ends.

@@ -1,7 +1,8 @@
 //! The life of one mirror: created, ready, served, ended.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
 
 use stockade_protocol::GuestError;
 use stockade_supervisor::{End, Event, EventQueue, IsolateHandle, ResourceUsage};
@@ -10,6 +11,9 @@ use super::Mirror;
 use crate::observer::{MirrorEnd, MirrorEndReason};
 use crate::pool::Pool;
 use crate::wire::{Ready, parse_ready};
+
+/// How long the end of everything that runs in a mirror is waited for.
+const LEAVES: Duration = Duration::from_secs(5);
 
 /// How a mirror's life went.
 pub(crate) enum Lived {
@@ -30,6 +34,7 @@ pub(crate) enum Lived {
 pub(crate) async fn live(pool: Arc<Pool>, number: u32) -> Lived {
     let queue = EventQueue::new();
     let limit = pool.options.limits.start;
+    let (since, began) = (SystemTime::now(), Instant::now());
     let starting = tokio::time::timeout(limit, start(&pool, number, &queue));
     let handle = match starting.await {
         Ok(Ok(handle)) => handle,
@@ -42,11 +47,18 @@ pub(crate) async fn live(pool: Arc<Pool>, number: u32) -> Lived {
             ));
         }
     };
-    let mirror = Mirror::new(number, handle.0.clone(), Arc::clone(&pool));
+    let mirror = Mirror::new(
+        number,
+        handle.0.clone(),
+        Some((since, began.elapsed())),
+        Arc::clone(&pool),
+    );
     pool.join(&mirror, handle.1);
     let (end, usage) = mirror.receive(&queue).await;
     mirror.close(&end);
-    pool.leave(&mirror, usage.cpu_total);
+    let cpu = mirror.handle.cpu();
+    pool.leave(&mirror, cpu);
+    settle_when_left(&mirror, cpu);
     let retired = mirror.retiring();
     let ended = ended(&mirror, retired, &end, usage);
     let unexpected = matches!(
@@ -59,6 +71,20 @@ pub(crate) async fn live(pool: Arc<Pool>, number: u32) -> Lived {
         served: mirror.served(),
         unexpected,
     }
+}
+
+/// Reports what the mirror used in all, once nothing of it runs any more. `counted` of its CPU time is counted already.
+fn settle_when_left(mirror: &Arc<Mirror>, counted: Duration) {
+    let mirror = Arc::clone(mirror);
+    mirror.pool.settling.fetch_add(1, Ordering::SeqCst);
+    tokio::spawn(async move {
+        // An isolate that cannot be stopped is given up.
+        let _ = tokio::time::timeout(LEAVES, mirror.handle.until_left()).await;
+        mirror.settle_last();
+        let rest = mirror.handle.cpu().saturating_sub(counted);
+        mirror.pool.add_cpu_of_the_gone(rest);
+        mirror.pool.settling.fetch_sub(1, Ordering::SeqCst);
+    });
 }
 
 fn ended(

@@ -9,6 +9,7 @@
 
 mod ahead;
 mod asks;
+mod charges;
 mod incoming;
 mod live;
 mod outgoing;
@@ -22,7 +23,7 @@ mod upstream;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
@@ -31,6 +32,8 @@ use stockade_protocol::Payload;
 use stockade_supervisor::{End, IsolateHandle, SendError};
 use tokio::runtime::Handle;
 
+pub(crate) use charges::Charge;
+pub use charges::Used;
 pub(crate) use incoming::GuestStream;
 pub(crate) use live::{Lived, live};
 pub(crate) use outgoing::{OwnedStream, Reading};
@@ -57,6 +60,8 @@ pub(crate) struct Mirror {
     pub(crate) number: u32,
     pub(crate) handle: IsolateHandle,
     pub(crate) pool: Arc<Pool>,
+    /// When its start began and how long it took, where this crate has started it.
+    pub(crate) start: Option<(SystemTime, Duration)>,
     born: Instant,
     in_flight: AtomicUsize,
     served: AtomicU64,
@@ -78,6 +83,7 @@ pub(crate) struct Mirror {
     pipes: pipes::Pipes,
     asks: asks::Asks,
     targets: targets::Targets,
+    charges: charges::Charges,
     /// Bytes of the guest that nobody has taken yet.
     buffered: AtomicUsize,
     /// Complaints that were reported, so that a guest cannot cause them without end.
@@ -87,10 +93,23 @@ pub(crate) struct Mirror {
 /// A request's place in a mirror.
 pub(crate) struct Slot {
     pub(crate) mirror: Arc<Mirror>,
+    /// Once the request is known.
+    charge: Option<Arc<Charge>>,
+}
+
+impl Slot {
+    /// What the guest does for the request counts for the API key of this number.
+    pub(crate) fn charge_to(&mut self, key: Option<u64>) {
+        if self.mirror.pool.observer.divides_use() {
+            self.charge = Some(Arc::new(self.mirror.charge(key)));
+        }
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        // Before the place goes to another request.
+        self.charge = None;
         self.mirror.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.mirror.pool.room_in(&self.mirror);
     }
@@ -115,7 +134,12 @@ impl Drop for Buffered {
 }
 
 impl Mirror {
-    pub(crate) fn new(number: u32, handle: IsolateHandle, pool: Arc<Pool>) -> Arc<Self> {
+    pub(crate) fn new(
+        number: u32,
+        handle: IsolateHandle,
+        start: Option<(SystemTime, Duration)>,
+        pool: Arc<Pool>,
+    ) -> Arc<Self> {
         let born = Instant::now();
         let owner = Owner {
             instance: Arc::clone(&pool.options.name),
@@ -128,6 +152,7 @@ impl Mirror {
             number,
             handle,
             pool,
+            start,
             born,
             in_flight: AtomicUsize::new(0),
             served: AtomicU64::new(0),
@@ -146,6 +171,7 @@ impl Mirror {
             pipes: pipes::Pipes::default(),
             asks,
             targets: targets::Targets::default(),
+            charges: charges::Charges::default(),
             buffered: AtomicUsize::new(0),
             complaints: AtomicU32::new(0),
         })
@@ -212,6 +238,7 @@ impl Mirror {
         }
         Some(Slot {
             mirror: Arc::clone(self),
+            charge: None,
         })
     }
 
@@ -225,6 +252,7 @@ impl Mirror {
         }
         Some(Slot {
             mirror: Arc::clone(self),
+            charge: None,
         })
     }
 
@@ -385,6 +413,7 @@ impl Mirror {
     /// Checks what changes with time: recent CPU time, requests that are stuck, promises that took
     /// too long, age and memory.
     pub(crate) fn look(&self, now: Instant) {
+        self.settle();
         let stats = self.handle.stats();
         {
             let mut last = self.last_cpu.lock();
@@ -411,14 +440,6 @@ impl Mirror {
         } else if recycle.age.is_some_and(|most| self.age() > most) {
             self.retire(MirrorEndReason::RecycledForAge);
         }
-    }
-
-    /// Closes what the guest asked for, its streams and its connections, of a guest that answers no requests.
-    pub(crate) fn close_services(&self) {
-        self.incoming.close();
-        self.outgoing.close();
-        self.pipes.close();
-        self.asks.close();
     }
 
     /// Closes everything that is open; requests are answered with `end`.

@@ -11,12 +11,13 @@ use parking_lot::Mutex;
 use stockade_http::{Body, Client};
 use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::End;
+use stockade_trace::Trace;
 use tokio::sync::oneshot;
 
 use super::incoming::GuestStream;
 use super::outgoing::OwnedStream;
 use super::sockets::AcceptedSocket;
-use super::{Buffered, Mirror, Slot};
+use super::{Buffered, Charge, Mirror, Slot};
 use crate::error::FetchError;
 use crate::wire::{
     GuestBody, Head, Malformed, parse_cron_done, parse_failed, parse_response, parse_settled,
@@ -36,12 +37,19 @@ pub(super) struct Requests {
 #[derive(Default)]
 struct OpenRequests {
     entries: HashMap<u64, OpenRequest>,
-    /// Since when each request's promises are open.
-    background: HashMap<u64, Instant>,
+    /// Since when each request's promises are open, and its trace.
+    background: HashMap<u64, (Background, Option<Trace>)>,
     /// The same of calls, which the guest numbers.
-    calls: HashMap<u64, Instant>,
+    calls: HashMap<u64, Background>,
     /// How the mirror ended.
     end: Option<End>,
+}
+
+/// `waitUntil` promises of a request or a call that are open.
+struct Background {
+    since: Instant,
+    /// What they use counts for the request's key.
+    _charge: Option<Arc<Charge>>,
 }
 
 enum OpenRequest {
@@ -52,6 +60,8 @@ enum OpenRequest {
         body: Option<OwnedStream>,
         /// Who asks, if a client does.
         client: Option<Arc<Client>>,
+        /// What the guest's work continues from, where the request is traced.
+        trace: Option<Trace>,
     },
     /// Nobody waits any more; the guest was notified and has not answered.
     Aborted { since: Instant, _slot: Slot },
@@ -93,10 +103,9 @@ impl Requests {
     /// Promises open for longer than `limit` are waited for no more.
     pub(super) fn forget_background(&self, now: Instant, limit: Duration) {
         let mut table = self.table.lock();
-        let table = &mut *table;
-        for open in [&mut table.background, &mut table.calls] {
-            open.retain(|_, since| now.saturating_duration_since(*since) < limit);
-        }
+        let keeps = |one: &Background| now.saturating_duration_since(one.since) < limit;
+        table.background.retain(|_, (one, _)| keeps(one));
+        table.calls.retain(|_, one| keeps(one));
     }
 
     /// Requests that the guest was asked to abort longer than `grace` ago.
@@ -111,18 +120,26 @@ impl Requests {
 
     /// Reports to all waiting callers how the mirror ended.
     pub(super) fn close(&self, end: &End) {
-        let entries = {
+        let (entries, _background) = {
             let mut table = self.table.lock();
             table.end = Some(end.clone());
-            table.background.clear();
             table.calls.clear();
-            std::mem::take(&mut table.entries)
+            let background = std::mem::take(&mut table.background);
+            (std::mem::take(&mut table.entries), background)
         };
         // Not under the lock: slots and streams are given back here.
         for (_, entry) in entries {
             if let OpenRequest::Waiting { waiter, .. } = entry {
                 waiter.fail(FetchError::Ended { end: end.clone() });
             }
+        }
+    }
+}
+
+impl OpenRequest {
+    fn charge(&self) -> Option<Arc<Charge>> {
+        match self {
+            Self::Waiting { slot, .. } | Self::Aborted { _slot: slot, .. } => slot.charge.clone(),
         }
     }
 }
@@ -153,6 +170,7 @@ impl Mirror {
         slot: Slot,
         body: Option<OwnedStream>,
         client: Option<Arc<Client>>,
+        trace: Option<Trace>,
     ) -> Result<oneshot::Receiver<Result<GuestReply, FetchError>>, End> {
         let (sender, receiver) = oneshot::channel();
         let waiter = Waiter::Response(sender);
@@ -163,6 +181,7 @@ impl Mirror {
                 slot,
                 body,
                 client,
+                trace,
             },
         )?;
         Ok(receiver)
@@ -186,6 +205,7 @@ impl Mirror {
                 slot,
                 body: None,
                 client: None,
+                trace: None,
             },
         )?;
         Ok(receiver)
@@ -202,6 +222,16 @@ impl Mirror {
         let client = of_name.next().cloned();
         // A client behind a trusted proxy may have chosen the name of another one's request.
         client.filter(|_| of_name.next().is_none())
+    }
+
+    /// What the work on this request continues from, while its answer or its promises are waited for.
+    pub(super) fn trace_of(&self, id: u64) -> Option<Trace> {
+        let table = self.requests.table.lock();
+        match table.entries.get(&id) {
+            Some(OpenRequest::Waiting { trace, .. }) => trace.clone(),
+            Some(OpenRequest::Aborted { .. }) => None,
+            None => table.background.get(&id)?.1.clone(),
+        }
     }
 
     fn enter(&self, id: u64, entry: OpenRequest) -> Result<(), End> {
@@ -263,11 +293,24 @@ impl Mirror {
         self.notify("http.abort", Payload::from_json(format!("[{id}]")));
     }
 
+    fn charge_of(&self, id: u64) -> Option<Arc<Charge>> {
+        let table = self.requests.table.lock();
+        table.entries.get(&id).and_then(OpenRequest::charge)
+    }
+
     fn leave(&self, id: u64, pending: bool) -> Option<OpenRequest> {
         let mut table = self.requests.table.lock();
         let entry = table.entries.remove(&id)?;
         if pending && table.background.len() < MOST_BACKGROUND {
-            table.background.insert(id, Instant::now());
+            let trace = match &entry {
+                OpenRequest::Waiting { trace, .. } => trace.clone(),
+                OpenRequest::Aborted { .. } => None,
+            };
+            let open = Background {
+                since: Instant::now(),
+                _charge: entry.charge(),
+            };
+            table.background.insert(id, (open, trace));
         }
         Some(entry)
     }
@@ -291,7 +334,7 @@ impl Mirror {
             GuestBody::Returned(id) => ReplyBody::Returned(self.take_back(id)),
         };
         let socket = match response.socket {
-            Some(id) => Some(self.accept_socket(id)?),
+            Some(id) => Some(self.accept_socket(id, self.charge_of(response.id))?),
             None => None,
         };
         let id = response.id;
@@ -338,7 +381,7 @@ impl Mirror {
     /// Takes `http.settled`. It may come after the host has lost patience.
     pub(super) fn http_settled(&self, payload: &Payload) -> Result<(), Malformed> {
         let id = parse_settled(payload)?;
-        self.settled(|table| table.background.remove(&id));
+        self.settled(|table| table.background.remove(&id).map(|(open, _)| open));
         Ok(())
     }
 
@@ -347,7 +390,11 @@ impl Mirror {
         let id = parse_settled(payload)?;
         let mut table = self.requests.table.lock();
         if table.end.is_none() && table.calls.len() < MOST_BACKGROUND {
-            table.calls.insert(id, Instant::now());
+            let open = Background {
+                since: Instant::now(),
+                _charge: None,
+            };
+            table.calls.insert(id, open);
         }
         Ok(())
     }
@@ -360,10 +407,12 @@ impl Mirror {
     }
 
     /// Promises of a request or call are no longer open, which a mirror that is to end may wait for.
-    fn settled(&self, remove: impl FnOnce(&mut OpenRequests) -> Option<Instant>) {
-        let last = {
+    fn settled(&self, remove: impl FnOnce(&mut OpenRequests) -> Option<Background>) {
+        let (last, _removed) = {
             let mut table = self.requests.table.lock();
-            remove(&mut table).is_some() && table.background.is_empty() && table.calls.is_empty()
+            let removed = remove(&mut table);
+            let none_left = table.background.is_empty() && table.calls.is_empty();
+            (removed.is_some() && none_left, removed)
         };
         if last && self.is_draining() {
             self.pool.wake.notify_one();

@@ -15,7 +15,7 @@ use stockade_supervisor::SendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
-use super::Mirror;
+use super::{Charge, Mirror};
 use crate::wire::{Fields, Malformed, bytes_message};
 
 /// Messages that either side may send before the other acknowledges one.
@@ -52,6 +52,8 @@ struct OpenSocket {
     task: Option<AbortHandle>,
     /// The guest has closed it; the client's answer is still to come.
     closing: bool,
+    /// What it uses counts for the key of the request that opened it.
+    _charge: Option<Arc<Charge>>,
 }
 
 #[derive(Default)]
@@ -143,7 +145,11 @@ impl AcceptedSocket {
 
 impl Mirror {
     /// Enters a socket of the guest's.
-    pub(super) fn accept_socket(self: &Arc<Self>, id: u64) -> Result<AcceptedSocket, Malformed> {
+    pub(super) fn accept_socket(
+        self: &Arc<Self>,
+        id: u64,
+        charge: Option<Arc<Charge>>,
+    ) -> Result<AcceptedSocket, Malformed> {
         let (sender, from_guest) = mpsc::unbounded_channel();
         let owed = Arc::new(AtomicU32::new(CREDIT));
         let credit = Arc::new(Credit::default());
@@ -163,6 +169,7 @@ impl Mirror {
                         credit: Arc::clone(&credit),
                         task: None,
                         closing: false,
+                        _charge: charge,
                     });
                 }
             }

@@ -22,6 +22,14 @@ use crate::services::{ConnectRequest, SecureTransport, SocketProtocol};
 
 /// One request of a guest.
 #[derive(Debug)]
+pub(crate) struct GuestRequest {
+    pub(crate) ask: Ask,
+    /// The number of the client's request that the guest works on, as far as the guest says.
+    pub(crate) within: Option<u64>,
+}
+
+/// What a guest asks for.
+#[derive(Debug)]
 pub(crate) enum Ask {
     /// To a server; `binding` names what is bound instead.
     Fetch {
@@ -60,6 +68,8 @@ pub(crate) struct BindingCall {
 
 #[derive(Deserialize)]
 struct WireFetch<'a> {
+    #[serde(default)]
+    within: Option<u64>,
     #[serde(borrow, default)]
     binding: Option<Text<'a>>,
     #[serde(borrow)]
@@ -74,6 +84,8 @@ struct WireFetch<'a> {
 
 #[derive(Deserialize)]
 struct WireCall<'a> {
+    #[serde(default)]
+    within: Option<u64>,
     #[serde(borrow)]
     binding: Cow<'a, str>,
     #[serde(borrow)]
@@ -85,6 +97,8 @@ struct WireCall<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireConnect<'a> {
+    #[serde(default)]
+    within: Option<u64>,
     #[serde(borrow)]
     host: Text<'a>,
     port: u16,
@@ -101,6 +115,8 @@ const MOST_HOST: usize = 255;
 
 #[derive(Deserialize)]
 struct WireTarget<'a> {
+    #[serde(default)]
+    within: Option<u64>,
     id: u64,
     #[serde(borrow, default)]
     method: Option<Cow<'a, str>>,
@@ -198,13 +214,14 @@ pub(crate) fn parse_ask(
     method: &str,
     mut payload: Payload,
     limits: &InstanceLimits,
-) -> Result<Option<Ask>, AskError> {
-    match method {
+) -> Result<Option<GuestRequest>, AskError> {
+    let (ask, within) = match method {
         "fetch" | "binding.fetch" => {
             let json = shared_json(&mut payload);
             let wire: WireFetch<'_> = serde_json::from_str(as_text(&json)?)?;
             let (mut head, content_length) =
                 request_head(&wire, limits).map_err(AskError::Refused)?;
+            let within = wire.within;
             let binding = match (method, wire.binding) {
                 ("fetch", _) => None,
                 (_, Some(name)) => Some(name.into_string()),
@@ -214,33 +231,48 @@ pub(crate) fn parse_ask(
             if let (Some(length), GuestBody::Stream(_)) = (content_length, &body) {
                 head.headers.insert(CONTENT_LENGTH, length.into());
             }
-            Ok(Some(Ask::Fetch {
+            let ask = Ask::Fetch {
                 binding,
                 head,
                 body,
-            }))
+            };
+            (ask, within)
         }
-        "binding.call" => Ok(Some(Ask::Call(binding_call(payload)?))),
-        "binding.open" => Ok(Some(Ask::Open(binding_call(payload)?))),
-        "socket.connect" => Ok(Some(Ask::Connect(connect_request(&payload)?))),
-        "target.call" => Ok(Some(Ask::Target(target_call(payload)?))),
-        _ => Ok(None),
-    }
+        "binding.call" => {
+            let (call, within) = binding_call(payload)?;
+            (Ask::Call(call), within)
+        }
+        "binding.open" => {
+            let (call, within) = binding_call(payload)?;
+            (Ask::Open(call), within)
+        }
+        "socket.connect" => {
+            let (request, within) = connect_request(&payload)?;
+            (Ask::Connect(request), within)
+        }
+        "target.call" => {
+            let (call, within) = target_call(payload)?;
+            (Ask::Target(call), within)
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(GuestRequest { ask, within }))
 }
 
-fn binding_call(mut payload: Payload) -> Result<BindingCall, AskError> {
+fn binding_call(mut payload: Payload) -> Result<(BindingCall, Option<u64>), AskError> {
     let json = std::mem::take(&mut payload.json);
     let wire: WireCall<'_> = serde_json::from_str(&json)
         .map_err(|error| AskError::Refused(format!("the call cannot be read: {error}")))?;
     payload.json = wire.args.map_or("[]", RawValue::get).to_owned();
-    Ok(BindingCall {
+    let call = BindingCall {
         binding: wire.binding.into_owned(),
         method: wire.method.into_owned(),
         args: payload,
-    })
+    };
+    Ok((call, wire.within))
 }
 
-fn target_call(mut payload: Payload) -> Result<TargetCall, AskError> {
+fn target_call(mut payload: Payload) -> Result<(TargetCall, Option<u64>), AskError> {
     let json = std::mem::take(&mut payload.json);
     let wire: WireTarget<'_> = serde_json::from_str(&json)
         .map_err(|error| AskError::Refused(format!("the call cannot be read: {error}")))?;
@@ -250,14 +282,15 @@ fn target_call(mut payload: Payload) -> Result<TargetCall, AskError> {
         (None, Some(name)) => Part::Method(name.into_owned()),
         (None, None) => Part::Itself,
     };
-    Ok(TargetCall {
+    let call = TargetCall {
         id: wire.id,
         part,
         args: payload,
-    })
+    };
+    Ok((call, wire.within))
 }
 
-fn connect_request(payload: &Payload) -> Result<ConnectRequest, AskError> {
+fn connect_request(payload: &Payload) -> Result<(ConnectRequest, Option<u64>), AskError> {
     let wire: WireConnect<'_> = serde_json::from_str(&payload.json).map_err(Malformed::from)?;
     let secure = match &*wire.secure {
         "off" => SecureTransport::Off,
@@ -281,13 +314,14 @@ fn connect_request(payload: &Payload) -> Result<ConnectRequest, AskError> {
         let why = "the port of a connection is from 1 to 65535".to_owned();
         return Err(AskError::Refused(why));
     }
-    Ok(ConnectRequest {
+    let request = ConnectRequest {
         host: host(wire.host)?,
         port: wire.port,
         protocol,
         secure,
         server_name: wire.server_name.map(host).transpose()?,
-    })
+    };
+    Ok((request, wire.within))
 }
 
 fn request_head(
@@ -375,7 +409,29 @@ mod tests {
 
     fn ask(method: &str, json: &str) -> Result<Option<Ask>, AskError> {
         let payload = Payload::from_json(json.to_owned());
-        parse_ask(method, payload, &InstanceLimits::default())
+        let parsed = parse_ask(method, payload, &InstanceLimits::default());
+        Ok(parsed?.map(|request| request.ask))
+    }
+
+    #[test]
+    fn ask_says_within_which_request_it_is_made() {
+        let within = |method, json: &str| {
+            let payload = Payload::from_json(json.to_owned());
+            let parsed = parse_ask(method, payload, &InstanceLimits::default());
+            parsed.unwrap().unwrap().within
+        };
+        let fetch = r#""url":"http://a/","method":"GET""#;
+        assert_eq!(
+            within("fetch", &format!("{{\"within\":7,{fetch}}}")),
+            Some(7)
+        );
+        assert_eq!(within("fetch", &format!("{{{fetch}}}")), None);
+        let call = r#"{"within":8,"binding":"STATE","method":"get","args":[]}"#;
+        assert_eq!(within("binding.call", call), Some(8));
+        let connect = r#"{"within":9,"host":"a","port":1,"secure":"off"}"#;
+        assert_eq!(within("socket.connect", connect), Some(9));
+        let target = r#"{"within":10,"id":1,"method":null,"property":null,"args":[]}"#;
+        assert_eq!(within("target.call", target), Some(10));
     }
 
     #[test]

@@ -12,7 +12,9 @@ mod response;
 mod text;
 
 pub use any::parse_guest_message;
-pub(crate) use ask::{AnswerBody, Ask, AskError, BindingCall, TargetCall, answer_of, parse_ask};
+pub(crate) use ask::{
+    AnswerBody, Ask, AskError, BindingCall, GuestRequest, TargetCall, answer_of, parse_ask,
+};
 pub(crate) use call::{export, import};
 pub(crate) use control::{
     Fields, Ready, SocketOpen, parse_cron_done, parse_failed, parse_fields, parse_ready,

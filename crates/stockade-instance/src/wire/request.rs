@@ -10,6 +10,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use stockade_http::{Body, Client, ClientCertificate};
 use stockade_protocol::{Attachment, Payload, push_displayed, push_string, push_text};
+use stockade_trace::{TRACEPARENT, TRACESTATE, Trace};
 
 use crate::error::FetchError;
 use crate::limits::InstanceLimits;
@@ -32,9 +33,11 @@ pub(crate) struct Prepared {
     pub(crate) upgrade: bool,
     /// Who asks, if a client does.
     pub(crate) client: Option<Arc<Client>>,
+    /// Set where the request is traced.
+    pub(crate) trace: Option<Trace>,
     /// Empty. The response's extensions take their memory.
     pub(crate) extensions: Extensions,
-    /// `,"GET","https://…",["name","value"]`.
+    /// `,"GET","https://…",["name","value"`, without the end of the headers.
     head: String,
     /// Of the message, after the body: `cf` as JSON.
     cf: String,
@@ -51,7 +54,12 @@ impl Prepared {
     ) -> Result<Self, FetchError> {
         let (mut parts, body) = request.into_parts();
         let asks = parts.extensions.remove::<Client>().map(Arc::new);
+        let trace = parts.extensions.remove::<Trace>();
         parts.extensions.clear();
+        // The span that the guest continues from does not exist yet.
+        if trace.as_ref().is_some_and(Trace::is_recorded) {
+            stockade_trace::remove_context(&mut parts.headers);
+        }
         let client = asks.as_deref();
         let mut head = String::with_capacity(512);
         head.push(',');
@@ -60,6 +68,7 @@ impl Prepared {
         push_url(&mut head, &parts.uri, &parts.headers, client);
         head.push(',');
         push_headers(&mut head, &parts.headers);
+        head.pop();
         let cf = client.map_or_else(|| "null".to_owned(), |client| cf(client, parts.version));
         let upgrade = client.is_some_and(|client| client.upgrade);
         Ok(Self {
@@ -67,6 +76,7 @@ impl Prepared {
             method: parts.method,
             upgrade,
             client: asks,
+            trace,
             extensions: parts.extensions,
             head,
             cf,
@@ -84,11 +94,16 @@ impl Prepared {
         !matches!(self.body, RequestBody::Stream(_))
     }
 
-    /// The message; `stream` names the body's stream where it is one.
-    pub(crate) fn message(&self, id: u64, stream: Option<u64>) -> Payload {
+    /// The message; `stream` names the body's stream where it is one, and `span` is the one of the guest's work where it
+    /// is recorded.
+    pub(crate) fn message(&self, id: u64, stream: Option<u64>, span: Option<&Trace>) -> Payload {
         let mut json = String::with_capacity(self.head.len() + self.cf.len() + 48);
         let _ = write!(json, "[{id}");
         json.push_str(&self.head);
+        if let Some(span) = span {
+            push_context(&mut json, span);
+        }
+        json.push(']');
         let mut bytes = Vec::new();
         match (&self.body, stream) {
             (_, Some(stream)) => {
@@ -101,12 +116,26 @@ impl Prepared {
             (RequestBody::None | RequestBody::Stream(_), None) => json.push_str(",null,"),
         }
         json.push_str(&self.cf);
-        json.push(']');
+        json.push_str(if self.trace.is_some() { ",true]" } else { "]" });
         Payload {
             marked: stream.is_some() || !bytes.is_empty(),
             json,
             bytes,
         }
+    }
+}
+
+/// Adds the headers that name a span to a list of headers that is not closed yet.
+fn push_context(out: &mut String, span: &Trace) {
+    let parent = Some((TRACEPARENT, span.traceparent()));
+    let state = span.tracestate().map(|state| (TRACESTATE, state));
+    for (name, value) in parent.into_iter().chain(state) {
+        if !out.ends_with('[') {
+            out.push(',');
+        }
+        push_string(out, name.as_str());
+        out.push(',');
+        push_string(out, &value);
     }
 }
 
@@ -214,6 +243,9 @@ fn cf(client: &Client, version: Version) -> String {
     }
     if let Some(key) = &client.api_key {
         let _ = write!(out, ",\"apiKey\":{key}");
+    }
+    if let Some(token) = &client.token {
+        let _ = write!(out, ",\"jwt\":{token}");
     }
     out.push('}');
     out

@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use http::Request;
 use http_body_util::BodyExt;
 use stockade_capability::{
     CallContext, CallPayload, Capability, HandleCount, HandleLimits, HandleTable, Owner, Reply,
 };
-use stockade_instance::{GrantedGuest, GrantedServices, Takes};
+use stockade_http::{Body, empty_body};
+use stockade_instance::{
+    FetchError, GrantedGuest, GrantedServices, InstanceLimits, Takes, set_serving,
+};
 use stockade_limits::IsolateOptions;
 use stockade_protocol::{FromIsolate, GuestError, Payload};
-use stockade_supervisor::{End, Event, EventQueue, TerminateReason};
+use stockade_supervisor::{End, Event, EventQueue, IsolateHandle, TerminateReason};
 
 use crate::guest::{self, Guest, Received};
 
@@ -73,6 +77,7 @@ async fn run(
         handle.clone(),
         Arc::new(services),
         Takes::Bindings,
+        InstanceLimits::default(),
     );
     let mut others = Vec::new();
     loop {
@@ -179,6 +184,7 @@ async fn handles_are_closed_when_the_isolate_ends_though_nobody_takes_its_events
             subject,
         )]))),
         Takes::Bindings,
+        InstanceLimits::default(),
     );
     let mut is_asked = false;
     while !is_asked {
@@ -195,4 +201,123 @@ async fn handles_are_closed_when_the_isolate_ends_though_nobody_takes_its_events
         tokio::task::yield_now().await;
     }
     drop(granted);
+}
+
+/// A guest that answers by `script`, as one that serves or not, with room for one request.
+async fn answering(
+    serves: bool,
+    script: impl Fn(&Guest, Received) + Send + Sync + Clone + 'static,
+) -> (GrantedGuest, IsolateHandle, Arc<EventQueue>) {
+    let supervisor = guest::supervisor(move |_| Some(Box::new(script.clone())));
+    let queue = EventQueue::new();
+    let mut options = IsolateOptions::default();
+    if serves {
+        set_serving(&mut options);
+    }
+    let handle = supervisor.create(options, &queue).await.unwrap();
+    handle.listen();
+    let limits = InstanceLimits {
+        concurrency: 1,
+        ..InstanceLimits::default()
+    };
+    let granted = GrantedGuest::new(
+        "a",
+        supervisor.clone(),
+        handle.clone(),
+        Arc::new(GrantedServices::new(HashMap::new())),
+        Takes::Bindings,
+        limits,
+    );
+    (granted, handle, queue)
+}
+
+/// Takes a guest's events for as long as the test goes on.
+async fn take(granted: &GrantedGuest, queue: &EventQueue) {
+    loop {
+        let (_, events) = queue.events().await;
+        for event in events {
+            granted.take(event);
+        }
+    }
+}
+
+fn request(path: &str) -> Request<Body> {
+    let mut request = Request::new(empty_body());
+    *request.uri_mut() = format!("http://guest{path}").parse().unwrap();
+    request
+}
+
+#[tokio::test]
+async fn guest_that_serves_answers_until_it_ends() {
+    let (granted, handle, queue) = answering(true, |guest, received| {
+        if let Received::Request(request) = received
+            && request.path() == "/hello"
+        {
+            guest.respond(request.id, 200, "hello");
+        }
+    })
+    .await;
+    let handler = granted.fetch_handler().unwrap();
+    let asks = async {
+        let hello = handler.fetch(request("/hello")).await.unwrap();
+        let body = hello.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, "hello");
+        // One that was given up keeps its place until the guest is done with it.
+        drop(tokio::time::timeout(Duration::ZERO, handler.fetch(request("/never"))).await);
+        let busy = handler.fetch(request("/hello")).await;
+        assert!(matches!(busy, Err(FetchError::Busy { .. })), "{busy:?}");
+        handle.destroy();
+        handle.until_end().await;
+        let ended = handler.fetch(request("/hello")).await;
+        assert!(matches!(ended, Err(FetchError::Ended { .. })), "{ended:?}");
+    };
+    tokio::select! {
+        () = asks => {}
+        () = take(&granted, &queue) => {}
+    }
+}
+
+#[tokio::test]
+async fn request_is_answered_when_its_guest_ends_though_nobody_takes_its_events() {
+    let (granted, _handle, _queue) = answering(true, |guest, received| {
+        if let Received::Request(_) = received {
+            end(guest);
+        }
+    })
+    .await;
+    let handler = granted.fetch_handler().unwrap();
+    let ended = handler.fetch(request("/")).await;
+    assert!(matches!(ended, Err(FetchError::Ended { .. })), "{ended:?}");
+}
+
+#[tokio::test]
+async fn guest_that_forges_answers_is_terminated_if_it_serves_and_else_not_listened_to() {
+    let forge = |guest: &Guest, received: Received| {
+        if received.control("begin").is_some() {
+            guest.respond(77, 200, "to nobody");
+        }
+    };
+    let (granted, handle, queue) = answering(true, forge).await;
+    handle
+        .control("begin", Payload::from_json("0".to_owned()))
+        .unwrap();
+    tokio::select! {
+        () = handle.until_end() => {}
+        () = take(&granted, &queue) => {}
+    }
+    let ended = handle.end().unwrap();
+    assert!(is(&ended, TerminateReason::PolicyViolation), "{ended:?}");
+
+    let (granted, handle, queue) = answering(false, forge).await;
+    assert!(granted.fetch_handler().is_none());
+    handle
+        .control("begin", Payload::from_json("0".to_owned()))
+        .unwrap();
+    let (_, events) = queue.events().await;
+    let others: Vec<_> = events
+        .into_iter()
+        .filter_map(|event| granted.take(event))
+        .collect();
+    assert!(matches!(&others[..], [Event::Control { name, .. }] if name == "http.response"));
+    assert!(handle.end().is_none());
 }

@@ -8,6 +8,7 @@
 
 mod asks;
 mod calls;
+mod charges;
 mod crons;
 mod fresh;
 mod granted;

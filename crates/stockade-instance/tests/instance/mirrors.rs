@@ -371,3 +371,35 @@ async fn mirror_whose_task_breaks_down_is_given_up_and_its_requests_are_answered
         1
     );
 }
+
+#[tokio::test]
+async fn operator_starts_drains_restarts_and_kills_mirrors() {
+    let site = Site::with(
+        serving(|guest, request| guest.respond(request.id, 200, "here")),
+        |options| options.scaling = Scaling::Fixed(1),
+    );
+    site.instance.ready().await.unwrap();
+    let unknown = site.instance.kill_mirror(7);
+    assert_eq!(unknown, Err(stockade_instance::MirrorError::Unknown(7)));
+    assert_eq!(site.instance.start_mirror(), Ok(2));
+    site.observed.wait("started 1").await;
+    // It is replaced once its successor serves.
+    site.instance.restart_mirror(1).unwrap();
+    site.observed.wait("started 2").await;
+    site.observed.wait("ended 1 restarted").await;
+    // It ends at once, and another one is started.
+    site.instance.kill_mirror(0).unwrap();
+    site.observed.wait("ended 0 killed").await;
+    site.observed.wait("started 3").await;
+    // It is not replaced.
+    site.instance.drain_mirror(2).unwrap();
+    site.observed.wait("ended 2 scaled_down").await;
+    assert_eq!(site.instance.stats().wanted, 1);
+    site.get("/").await.unwrap();
+    // With none left, the next request starts one.
+    site.instance.drain_mirror(3).unwrap();
+    site.observed.wait("ended 3 scaled_down").await;
+    assert_eq!(site.instance.stats().wanted, 0);
+    site.get("/").await.unwrap();
+    site.observed.wait("started 4").await;
+}

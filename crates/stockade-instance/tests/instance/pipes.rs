@@ -16,7 +16,7 @@ use stockade_capability::{
 use stockade_http::{Body, UpstreamSocket};
 use stockade_instance::{
     ConnectRequest, FetchError, GrantedGuest, GrantedServices, InstanceLimits, SecureTransport,
-    Services, SocketProtocol, Takes,
+    Services, SocketProtocol, Takes, Transport,
 };
 use stockade_limits::IsolateOptions;
 use stockade_protocol::{FromIsolate, GuestError, Payload};
@@ -584,13 +584,13 @@ async fn handler_that_never_ends_is_aborted_after_its_connection() {
     });
     // The control: it is done, and its connection lives on.
     let (pipe, mut client, _first) = inbound();
-    site.instance.connect(pipe, false).await.unwrap();
+    site.instance.connect(pipe, Transport::Tcp).await.unwrap();
     assert_eq!(events.recv().await.unwrap(), "run 0");
     client.write_all(b"a").await.unwrap();
     assert_eq!(events.recv().await.unwrap(), "pipe.data");
     is_done.store(false, Ordering::SeqCst);
     let (pipe, _client, second) = inbound();
-    let connecting = site.instance.connect(pipe, false);
+    let connecting = site.instance.connect(pipe, Transport::Tcp);
     tokio::pin!(connecting);
     // It has no limit as long as its connection is open.
     tokio::select! {
@@ -603,7 +603,7 @@ async fn handler_that_never_ends_is_aborted_after_its_connection() {
     is_done.store(true, Ordering::SeqCst);
     let (pipe, _client, _third) = inbound();
     // The place in the mirror is taken by the one that is stuck, until the mirror is replaced for it.
-    let (stuck, next) = tokio::join!(connecting, site.instance.connect(pipe, false));
+    let (stuck, next) = tokio::join!(connecting, site.instance.connect(pipe, Transport::Tcp));
     assert!(
         matches!(stuck, Err(FetchError::TimedOut { .. })),
         "{stuck:?}"
@@ -664,6 +664,7 @@ async fn messages_of_pipes_that_find_a_full_queue_are_not_lost() {
         handle.clone(),
         Arc::new(services),
         Takes::Bindings,
+        InstanceLimits::default(),
     );
     let taking = tokio::spawn(async move {
         loop {

@@ -97,6 +97,8 @@ pub(crate) fn from_client(mut request: Request<Body>, upgrade: bool) -> Request<
         secure: None,
         upgrade,
         api_key: None,
+        key: None,
+        token: None,
     });
     request
 }

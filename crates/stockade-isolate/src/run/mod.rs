@@ -24,6 +24,7 @@ use crate::initialize::{is_single_threaded, run_engine_tasks};
 use crate::invoke::{invoke, string};
 use crate::modules::serves;
 use crate::port::{Collect, Kept, Port};
+use crate::probe::Probes;
 use crate::realm::Realm;
 use crate::script::{self, Stopped};
 use crate::serve;
@@ -72,21 +73,35 @@ pub(crate) async fn run(
     native: Arc<AtomicI64>,
     inspector: Option<Inspector>,
 ) {
-    let debuggers = inspector.as_ref().map(|_| Debuggers::default());
+    let lets_in = guest.is_in_worker() && guest.options().inspect;
+    let debuggers = (inspector.is_some() || lets_in).then(Debuggers::default);
     let handle = realm.runtime.v8_isolate().thread_safe_handle();
     let interrupt = V8InterruptHandle::new(handle, debuggers.clone());
     guest.set_interrupt_handle(interrupt.clone());
+    let context = Rc::new(realm.runtime.main_context());
+    let probes = Probes::new(
+        Rc::clone(&guest),
+        Rc::clone(&realm.modules),
+        Rc::clone(&context),
+    );
     let guard = Guard {
         guest: Rc::clone(&guest),
         interrupt: Arc::clone(&interrupt),
         buffers: Arc::clone(&realm.buffers),
         native: Arc::clone(&native),
-        context: Rc::new(realm.runtime.main_context()),
+        context,
+        probe: {
+            let probes = Rc::clone(&probes);
+            Rc::new(move |isolate| probes.interrupted(isolate))
+        },
     };
     let entered = guard.enter();
     let port = Rc::new(Port::new(Rc::clone(&guest)));
     match realm.start(Rc::clone(&port), guest.options()) {
         Ok(()) => {
+            if let Some(debuggers) = debuggers.clone().filter(|_| lets_in) {
+                debug::let_in(&mut realm.runtime, &guest, debuggers);
+            }
             let listed = inspector.zip(debuggers).map(|(inspector, debuggers)| {
                 debug::list(&inspector, &realm.runtime, &guest, debuggers)
             });
@@ -96,6 +111,7 @@ pub(crate) async fn run(
             let held_at_start = held_memory(realm.runtime.v8_isolate());
             let isolate = Isolate {
                 realm,
+                probes,
                 held_at_start,
                 got_parts: false,
                 interrupt,
@@ -133,6 +149,7 @@ pub(crate) async fn run(
 
 struct Isolate {
     realm: Realm,
+    probes: Rc<Probes>,
     /// Bytes.
     held_at_start: u64,
     /// Something that the host may hold for the guest has come, such as a stream.
@@ -176,6 +193,8 @@ struct Main {
 
 impl Isolate {
     async fn live(mut self) {
+        // It may be recorded from its first statement.
+        self.probes.follow(self.realm.runtime.v8_isolate());
         self.start_main().await;
         std::future::poll_fn(|cx| self.poll(cx)).await;
         wind_down();
@@ -264,6 +283,7 @@ impl Isolate {
         // What woke this thread is mostly a message: one turn for both.
         self.guest.poll_arrivals(cx);
         loop {
+            self.probes.follow(self.realm.runtime.v8_isolate());
             let mut handled = 0;
             let mut began = Instant::now();
             while handled < BATCH {

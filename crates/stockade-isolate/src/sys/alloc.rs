@@ -87,6 +87,22 @@ pub(crate) fn charge(bytes: i64) {
     count(bytes);
 }
 
+/// While it lives, what the calling thread allocates and frees is not counted. For what is the operator's: it has to be
+/// freed under this, too, or on a thread that does not count.
+pub(crate) struct Uncounted(*const AtomicI64);
+
+impl Uncounted {
+    pub(crate) fn begin() -> Self {
+        Self(COUNTER.replace(std::ptr::null()))
+    }
+}
+
+impl Drop for Uncounted {
+    fn drop(&mut self) {
+        COUNTER.set(self.0);
+    }
+}
+
 /// The counter of the calling thread; null where it has none.
 pub(super) fn counter() -> *const AtomicI64 {
     COUNTER.get()

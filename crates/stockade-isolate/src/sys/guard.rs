@@ -34,6 +34,8 @@ pub(crate) struct Guard {
     pub(crate) native: Arc<AtomicI64>,
     /// The guest's realm.
     pub(crate) context: Rc<v8::Global<v8::Context>>,
+    /// Takes samples and follows orders of an operator, where JavaScript was interrupted.
+    pub(crate) probe: Rc<dyn Fn(&mut v8::Isolate)>,
 }
 
 impl Guard {
@@ -117,11 +119,12 @@ fn slack(limit: u64) -> u64 {
     (limit / 4).max(HEADROOM as u64)
 }
 
-/// Measures the isolate's memory and lets others have their turn.
+/// Measures the isolate's memory, looks for an operator's orders, and lets others have their turn.
 pub(super) fn checkpoint(isolate: &mut v8::Isolate) {
     if let Some(guard) = current() {
         guard.interrupt.served();
         judge(&guard, isolate);
+        (guard.probe)(isolate);
         guard.guest.checkpoint();
     }
 }

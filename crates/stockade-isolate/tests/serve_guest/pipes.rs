@@ -314,7 +314,7 @@ async fn connection_of_a_client_goes_to_the_handler() -> Result<(), Failed> {
     } }";
     let mut guest = Guest::start_with(code, json!({ "A": 1 })).await?;
     let info = json!({ "id": 6, "remoteAddress": "192.0.2.7:1", "localAddress": "192.0.2.1:25" });
-    guest.send_control("connect.run", &json!([3, info, true]))?;
+    guest.send_control("connect.run", &json!([3, info, "tls"]))?;
     same!(sent(&mut guest).await?, b"192.0.2.7:1 on 1");
     same!(said(&mut guest, "pipe.end").await?["id"], 6);
     same!(guest.expect("connect.done").await?.json, "[3,null]");
@@ -323,7 +323,7 @@ async fn connection_of_a_client_goes_to_the_handler() -> Result<(), Failed> {
 
 async fn connection_without_a_handler_is_closed() -> Result<(), Failed> {
     let mut guest = Guest::start("export default { fetch() {}, connect: 5 }").await?;
-    guest.send_control("connect.run", &json!([3, { "id": 6 }, false]))?;
+    guest.send_control("connect.run", &json!([3, { "id": 6 }, "tcp"]))?;
     holds!(matches_uncaught(guest.next().await?)?, "no connect handler");
     same!(said(&mut guest, "pipe.close").await?["id"], 6);
     holds!(

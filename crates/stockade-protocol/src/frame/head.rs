@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::FrameError;
 use super::decode::Bulk;
 use crate::bounds::{MAX_MESSAGE_PARTS, MAX_NAME_BYTES, MAX_RELATED_DEPTH, MAX_RELATED_ERRORS};
+use crate::probe::{ProbeId, ProbeOrder};
 
 /// Bytes of the longest header: one length for each binary part, a name, and some numbers.
 pub(super) const MAX_HEAD_BYTES: usize =
@@ -117,6 +118,16 @@ pub enum ToHead<'a> {
     End {
         isolate: u32,
     },
+    Probe {
+        isolate: u32,
+        id: ProbeId,
+        order: ProbeOrder,
+    },
+    Debug {
+        isolate: u32,
+        id: ProbeId,
+        text: usize,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -176,6 +187,20 @@ pub enum FromHead<'a> {
     Left {
         isolate: u32,
     },
+    Found {
+        isolate: u32,
+        id: ProbeId,
+        finding: FindingHead,
+    },
+}
+
+/// A finding, with the lengths of its bytes.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub enum FindingHead {
+    Piece(usize),
+    Message,
+    Done,
+    Failed(usize),
 }
 
 #[derive(Serialize, Deserialize)]

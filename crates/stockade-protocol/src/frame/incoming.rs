@@ -2,14 +2,17 @@
 
 use super::decode::Bulk;
 use super::head::{
-    DataHead, ErrorHead, FromHead, Incoming, Piece, ResultHead, TextsHead, ToHead, check_name,
+    DataHead, ErrorHead, FindingHead, FromHead, Incoming, Piece, ResultHead, TextsHead, ToHead,
+    check_name,
 };
 use super::{FrameError, FromWorker, StartFailure, Termination, ToWorker};
 use crate::bounds::{
-    MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_OPTIONS_BYTES, MAX_REASON_BYTES,
+    MAX_CONSOLE_BYTES, MAX_DEBUG_BYTES, MAX_ERROR_BYTES, MAX_FINDING_BYTES, MAX_MESSAGE_BYTES,
+    MAX_OPTIONS_BYTES, MAX_REASON_BYTES,
 };
 use crate::message::{ConsoleLevel, FromIsolate, GuestError, Position, Related, ToIsolate};
 use crate::payload::Payload;
+use crate::probe::Finding;
 
 /// What a sender that keeps to a bound may add to show the cut.
 const CUT: usize = '…'.len_utf8();
@@ -47,7 +50,12 @@ impl Incoming for ToWorker {
                 ResultHead::Value(data) => data.pieces(limit, visit)?,
                 ResultHead::Error(error) => error.pieces(limit, visit)?,
             },
-            ToHead::Ready { .. } | ToHead::End { .. } => {}
+            ToHead::Debug { text, .. } => visit(Piece {
+                what: "a debugger's message",
+                size: *text,
+                limit: MAX_DEBUG_BYTES,
+            })?,
+            ToHead::Ready { .. } | ToHead::End { .. } | ToHead::Probe { .. } => {}
         }
         Ok(limit)
     }
@@ -59,6 +67,11 @@ impl Incoming for ToWorker {
                 return Ok(Self::Start { isolate, options });
             }
             ToHead::End { isolate } => return Ok(Self::End { isolate }),
+            ToHead::Probe { isolate, id, order } => return Ok(Self::Probe { isolate, id, order }),
+            ToHead::Debug { isolate, id, text } => {
+                let text = bulk.text("a debugger's message", text)?;
+                return Ok(Self::Debug { isolate, id, text });
+            }
             ToHead::Execute { isolate, code } => {
                 let code = bulk.text("code", code)?;
                 (isolate, ToIsolate::Execute { code })
@@ -162,6 +175,19 @@ impl Incoming for FromWorker {
                     limit,
                 })?;
             }
+            FromHead::Found { finding, .. } => match *finding {
+                FindingHead::Piece(size) => visit(Piece {
+                    what: "a piece of a finding",
+                    size,
+                    limit: MAX_FINDING_BYTES,
+                })?,
+                FindingHead::Message | FindingHead::Done => {}
+                FindingHead::Failed(size) => visit(Piece {
+                    what: "the reason of a probe",
+                    size,
+                    limit,
+                })?,
+            },
             FromHead::Ready
             | FromHead::Started { problem: None, .. }
             | FromHead::Taken { .. }
@@ -234,6 +260,27 @@ impl Incoming for FromWorker {
                 });
             }
             FromHead::Left { isolate } => return Ok(Self::Left { isolate }),
+            FromHead::Found {
+                isolate,
+                id,
+                finding,
+            } => {
+                let finding = match finding {
+                    FindingHead::Piece(size) => {
+                        Finding::Piece(bulk.bytes("a piece of a finding", size)?)
+                    }
+                    FindingHead::Message => Finding::Message,
+                    FindingHead::Done => Finding::Done,
+                    FindingHead::Failed(size) => {
+                        Finding::Failed(error_text(bulk, "the reason of a probe", size)?)
+                    }
+                };
+                return Ok(Self::Found {
+                    isolate,
+                    id,
+                    finding,
+                });
+            }
             FromHead::Event {
                 isolate,
                 name,

@@ -22,6 +22,7 @@ mod outgoing;
 mod reader;
 
 use crate::message::{FromIsolate, ToIsolate};
+use crate::probe::{Finding, ProbeId, ProbeOrder};
 
 pub use encode::{Encoded, MAX_SLICES, append, bulk_size, check, encode};
 pub use error::FrameError;
@@ -51,6 +52,24 @@ pub enum ToWorker {
     End {
         /// Which.
         isolate: u32,
+    },
+    /// Begins or ends a probe of an isolate.
+    Probe {
+        /// Which.
+        isolate: u32,
+        /// Of the probe.
+        id: ProbeId,
+        /// What to do.
+        order: ProbeOrder,
+    },
+    /// A message of a debugger to an isolate.
+    Debug {
+        /// Which.
+        isolate: u32,
+        /// Of the debugger's session.
+        id: ProbeId,
+        /// In the DevTools protocol; at most [`MAX_DEBUG_BYTES`](crate::bounds::MAX_DEBUG_BYTES).
+        text: String,
     },
 }
 
@@ -106,6 +125,15 @@ pub enum FromWorker {
     Left {
         /// Which.
         isolate: u32,
+    },
+    /// What a probe comes to.
+    Found {
+        /// Of which isolate.
+        isolate: u32,
+        /// Of the probe.
+        id: ProbeId,
+        /// A piece of it, or its end.
+        finding: Finding,
     },
 }
 

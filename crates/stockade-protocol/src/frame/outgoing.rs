@@ -4,14 +4,15 @@
 //! error is so long that it cannot be sent.
 
 use super::head::{
-    DataHead, ErrorHead, FromHead, Outgoing, PositionHead, ProblemHead, RelatedHead, ResultHead,
-    TerminationHead, TextsHead, ToHead,
+    DataHead, ErrorHead, FindingHead, FromHead, Outgoing, PositionHead, ProblemHead, RelatedHead,
+    ResultHead, TerminationHead, TextsHead, ToHead,
 };
 use super::incoming::{MAX_CONSOLE_TEXT, MAX_ERROR_TEXT};
 use super::{FromWorker, ToWorker};
 use crate::bounds::{MAX_REASON_BYTES, MAX_RELATED_ERRORS};
 use crate::message::{ConsoleLevel, FromIsolate, GuestError, ToIsolate};
 use crate::payload::Payload;
+use crate::probe::Finding;
 
 /// No limit: what the host sends is checked as a whole.
 const WHOLE: usize = usize::MAX;
@@ -129,6 +130,22 @@ impl Outgoing for ToWorker {
             ),
             Self::Message { isolate, message } => to_isolate_head(*isolate, message, out),
             Self::End { isolate } => put(&ToHead::End { isolate: *isolate }, out),
+            Self::Debug { isolate, id, text } => put(
+                &ToHead::Debug {
+                    isolate: *isolate,
+                    id: *id,
+                    text: text.len(),
+                },
+                out,
+            ),
+            Self::Probe { isolate, id, order } => put(
+                &ToHead::Probe {
+                    isolate: *isolate,
+                    id: *id,
+                    order: *order,
+                },
+                out,
+            ),
         }
     }
 
@@ -145,7 +162,8 @@ impl Outgoing for ToWorker {
                 | ToIsolate::Control { data, .. } => data_bulk(data, visit),
                 ToIsolate::Answer { result, .. } => result_bulk(result, WHOLE, visit),
             },
-            Self::End { .. } => {}
+            Self::Debug { text, .. } => visit(text.as_bytes()),
+            Self::End { .. } | Self::Probe { .. } => {}
         }
     }
 }
@@ -257,6 +275,20 @@ impl Outgoing for FromWorker {
                 },
             },
             Self::Left { isolate } => FromHead::Left { isolate: *isolate },
+            Self::Found {
+                isolate,
+                id,
+                finding,
+            } => FromHead::Found {
+                isolate: *isolate,
+                id: *id,
+                finding: match finding {
+                    Finding::Piece(bytes) => FindingHead::Piece(bytes.len()),
+                    Finding::Message => FindingHead::Message,
+                    Finding::Done => FindingHead::Done,
+                    Finding::Failed(why) => FindingHead::Failed(cut(why, MAX_ERROR_TEXT).len()),
+                },
+            },
         };
         put(&head, out)
     }
@@ -283,6 +315,11 @@ impl Outgoing for FromWorker {
                 visit(cut(&termination.reason, MAX_REASON_BYTES).as_bytes());
                 visit(cut(&termination.detail, MAX_ERROR_TEXT).as_bytes());
             }
+            Self::Found { finding, .. } => match finding {
+                Finding::Piece(bytes) => visit(bytes),
+                Finding::Message | Finding::Done => {}
+                Finding::Failed(why) => visit(cut(why, MAX_ERROR_TEXT).as_bytes()),
+            },
             Self::Ready
             | Self::Started { problem: None, .. }
             | Self::Taken { .. }

@@ -4,5 +4,5 @@
 const { core } = __bootstrap;
 const { creates } = core.loadExtScript("ext:stockade_realm/doors.js");
 
-return { create: creates({ __proto__: null, scheme: "mysql", port: 3306, query: "", hasSql: true }) };
+return { create: creates({ __proto__: null, scheme: "mysql", port: 3306, query: "", hasLogin: true, hasSql: true }) };
 })();

@@ -4,5 +4,5 @@
 const { core } = __bootstrap;
 const { creates } = core.loadExtScript("ext:stockade_realm/doors.js");
 
-return { create: creates({ __proto__: null, scheme: "redis", port: 6379, query: "", hasSql: false }) };
+return { create: creates({ __proto__: null, scheme: "redis", port: 6379, query: "", hasLogin: true, hasSql: false }) };
 })();

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use stockade_broker::Broker;
+use stockade_broker::{Broker, Ways};
 use stockade_capability::Capability;
 use stockade_config::Instance as SiteConfig;
 use stockade_gateway::Target;
@@ -28,6 +28,7 @@ use stockade_state::Store;
 use crate::directory::Directory;
 use crate::error::SiteError;
 use crate::metrics::{Counts, SiteMetrics};
+use crate::observe::of_state;
 
 #[doc(hidden)]
 pub use state::parse_state_calls;
@@ -36,6 +37,8 @@ pub use state::parse_state_calls;
 pub(crate) struct Ground<'a> {
     pub(crate) site: &'a SiteConfig,
     pub(crate) broker: &'a Broker,
+    /// The tunnels of the site.
+    pub(crate) ways: &'a Ways,
     pub(crate) directory: &'a Arc<Directory>,
     pub(crate) grants: &'a Grants,
     /// Where grants keep what must outlive the process.
@@ -61,7 +64,12 @@ struct CapabilityKind {
     open: Open,
     /// The metric that counts its calls by their outcome.
     calls: fn(&SiteMetrics) -> &Counts,
+    /// What a call with these bytes of arguments and of a result uses.
+    usage: Option<CallUsage>,
 }
+
+/// What a call with these bytes of arguments and of a result uses.
+pub(crate) type CallUsage = fn(u64, u64) -> stockade_usage::Counts;
 
 const KINDS: &[CapabilityKind] = &[
     CapabilityKind {
@@ -69,24 +77,28 @@ const KINDS: &[CapabilityKind] = &[
         granted: service::granted,
         open: service::open,
         calls: |metrics| &metrics.binding_calls,
+        usage: None,
     },
     CapabilityKind {
         name: "state",
         granted: state::granted,
         open: state::open,
         calls: |metrics| &metrics.state_operations,
+        usage: Some(of_state),
     },
     CapabilityKind {
         name: "assets",
         granted: assets::granted,
         open: assets::open,
         calls: |metrics| &metrics.binding_calls,
+        usage: None,
     },
     CapabilityKind {
         name: "files",
         granted: files::granted,
         open: files::open,
         calls: |metrics| &metrics.binding_calls,
+        usage: None,
     },
 ];
 
@@ -94,6 +106,7 @@ const KINDS: &[CapabilityKind] = &[
 pub(crate) struct Granted {
     pub(crate) capability: Arc<dyn Capability>,
     pub(crate) calls: Option<fn(&SiteMetrics) -> &Counts>,
+    pub(crate) usage: Option<CallUsage>,
 }
 
 /// Each name in a site's `env` that stands for a capability, with its kind.
@@ -113,8 +126,12 @@ pub(crate) async fn open(ground: &Ground<'_>) -> Result<HashMap<String, Granted>
     for kind in KINDS {
         for name in (kind.granted)(ground.site) {
             if let Some(capability) = (kind.open)(ground, name).await? {
-                let calls = Some(kind.calls);
-                all.insert(name.to_owned(), Granted { capability, calls });
+                let granted = Granted {
+                    capability,
+                    calls: Some(kind.calls),
+                    usage: kind.usage,
+                };
+                all.insert(name.to_owned(), granted);
             }
         }
     }
@@ -126,6 +143,7 @@ pub(crate) async fn open(ground: &Ground<'_>) -> Result<HashMap<String, Granted>
             grant,
             broker: ground.broker,
             roots: &ground.site.data_guard.ca,
+            ways: ground.ways,
             approval: ground
                 .site
                 .approvals
@@ -137,8 +155,12 @@ pub(crate) async fn open(ground: &Ground<'_>) -> Result<HashMap<String, Granted>
             name: name.clone(),
             source,
         })?;
-        let calls = None;
-        all.insert(name.clone(), Granted { capability, calls });
+        let granted = Granted {
+            capability,
+            calls: None,
+            usage: None,
+        };
+        all.insert(name.clone(), granted);
     }
     Ok(all)
 }

@@ -15,7 +15,8 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tracing::Level;
 
-use super::line::{Format, Line};
+use super::line::{Format, Line, now};
+use super::terminal::{self, Said};
 
 /// Bytes of lines that may wait for the writer.
 const MAX_WAITING: usize = 8 << 20;
@@ -244,10 +245,7 @@ fn write(shared: &SinkShared, mut output: Output) {
         let format = state.format;
         drop(state);
         if dropped > 0 {
-            let mut line = Line::new(format, Level::WARN, "log_dropped");
-            line.number("lines", dropped);
-            line.text("message", "the log is written more slowly than lines come");
-            lines.extend_from_slice(line.finish().as_bytes());
+            lines.extend_from_slice(dropped_line(format, dropped).as_bytes());
         }
         // When the log itself cannot be written, there is nowhere to report that.
         let _ = output.write_all(&lines);
@@ -257,6 +255,27 @@ fn write(shared: &SinkShared, mut output: Output) {
         }
         if let Some(next) = next {
             output = next;
+        }
+    }
+}
+
+/// How many lines are missing in front of this one.
+fn dropped_line(format: Format, dropped: u64) -> String {
+    const EVENT: &str = "log_dropped";
+    const MESSAGE: &str = "the log is written more slowly than lines come";
+    match format {
+        Format::Terminal { colours } => {
+            let said = Said {
+                message: MESSAGE.to_owned(),
+                fields: vec![("lines".to_owned(), dropped.to_string())],
+            };
+            terminal::line(colours, &now(), Level::WARN, EVENT, said)
+        }
+        Format::Json | Format::Text => {
+            let mut line = Line::new(format == Format::Json, Level::WARN, EVENT);
+            line.plain("lines", dropped);
+            line.text("message", MESSAGE);
+            line.finish()
         }
     }
 }

@@ -6,7 +6,10 @@
 //! Invariant: labels are names of the configuration and names of variants of this program's enums. Nothing that a
 //! client, a guest or a server elsewhere chooses becomes a label, so the number of series is bounded.
 
+mod history;
+mod latency;
 mod process;
+mod sample;
 mod site;
 
 use std::fmt;
@@ -19,7 +22,9 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+pub(crate) use history::History;
 pub(crate) use process::Process;
+pub(crate) use sample::Sample;
 pub(crate) use site::{Counts, SECONDS, SiteMetrics, SiteTable};
 
 /// The label of what is counted by its reason.

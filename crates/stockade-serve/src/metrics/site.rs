@@ -23,7 +23,11 @@ use prometheus_client::registry::Registry;
 use stockade_instance::{
     CronOutcome, FetchError, Instance, InstanceStats, MirrorEndReason, MirrorState, Refusal,
 };
+use stockade_supervisor::TerminateReason;
 use strum::{VariantArray, VariantNames};
+
+use super::latency::Latencies;
+use super::sample::{Sample, Totals};
 
 /// Declares the metrics that every site has: field, kind, name, help and, for [`SiteCounts`], a further label and its
 /// values.
@@ -44,6 +48,7 @@ macro_rules! site_metrics {
                 SiteMetrics {
                     name: Arc::clone(instance),
                     $($field: self.$field.site(instance),)*
+                    latencies: Latencies::default(),
                     instances: Mutex::default(),
                 }
             }
@@ -57,6 +62,8 @@ macro_rules! site_metrics {
         pub(crate) struct SiteMetrics {
             pub(crate) name: Arc<str>,
             $(pub(crate) $field: <$family as SiteFamily>::Series,)*
+            /// Durations of requests since the history last looked.
+            pub(super) latencies: Latencies,
             instances: Mutex<Instances>,
         }
     };
@@ -324,6 +331,7 @@ impl SiteMetrics {
         });
         counter.inc();
         self.duration.observe(took.as_secs_f64());
+        self.latencies.add(took);
     }
 
     /// The instance with this number, which none had before, runs; its usage counts as the site's.
@@ -362,6 +370,45 @@ impl SiteMetrics {
     }
 }
 
+/// Whether an operator wants to know of mirrors that ended for this reason.
+fn is_kill(reason: &str) -> bool {
+    let of_runtime = TerminateReason::VARIANTS.iter();
+    let mut of_runtime = of_runtime.map(|reason| reason.name());
+    let others = [
+        MirrorEndReason::Misbehaved,
+        MirrorEndReason::NotReady,
+        MirrorEndReason::RecycledForStuck,
+    ];
+    of_runtime.any(|known| known == reason) || others.iter().any(|other| other.name() == reason)
+}
+
+impl SiteMetrics {
+    /// What was counted until now, and the state of now.
+    pub(super) fn totals(&self) -> (Totals, Sample) {
+        let stats = self.stats();
+        let of_status = |status: usize| -> u64 {
+            let counters = self.requests.counters.iter();
+            let counters = counters.filter_map(|method| method[status].get());
+            counters.map(Counter::get).sum()
+        };
+        let ends = self.ends.0.iter().filter(|(reason, _)| is_kill(reason));
+        let totals = Totals {
+            requests: (0..STATUSES.len()).map(of_status).sum(),
+            errors: of_status(STATUSES.len() - 1),
+            cpu: stats.cpu,
+            kills: ends.map(|(reason, count)| (*reason, count.get())).collect(),
+        };
+        let sample = Sample {
+            memory: stats.mirrors.iter().map(|mirror| mirror.memory).sum(),
+            mirrors: stats.mirrors.len(),
+            in_flight: stats.in_flight,
+            queued: stats.queued,
+            ..Sample::default()
+        };
+        (totals, sample)
+    }
+}
+
 /// The metrics of all sites, by their names.
 pub(crate) struct SiteTable {
     families: Families,
@@ -393,6 +440,16 @@ impl SiteTable {
     /// The metrics of the site of this name, if there are any.
     pub(crate) fn find(&self, name: &str) -> Option<Arc<SiteMetrics>> {
         self.sites.read().get(name).map(Arc::clone)
+    }
+
+    /// All sites, by their names.
+    pub(super) fn all(&self) -> BTreeMap<Arc<str>, Arc<SiteMetrics>> {
+        self.sites.read().clone()
+    }
+
+    /// How many sites there are.
+    pub(super) fn count(&self) -> usize {
+        self.sites.read().len()
     }
 
     /// Forgets all sites but these.

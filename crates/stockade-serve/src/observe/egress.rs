@@ -1,15 +1,18 @@
 //! What the broker refused and what it did.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use stockade_broker::{Action, Audit, LogAudit, Outcome, Reason, Refusal, Usage};
+use stockade_broker::{Action, Audit, LogAudit, Moved, Outcome, Reason, Refusal, Usage};
+use stockade_usage::Counts;
 use strum::VariantNames;
 
 use super::Logs;
+use super::usage::of_egress;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Refused {
@@ -70,6 +73,7 @@ impl EgressMetrics {
 
     /// Forgets a site that is gone.
     pub(crate) fn forget(&self, site: &str) {
+        self.logs.refused.forget(site);
         let instance: Arc<str> = site.into();
         for action in Action::VARIANTS {
             for reason in Reason::VARIANTS {
@@ -102,6 +106,7 @@ impl Audit for EgressMetrics {
         };
         self.refused.get_or_create(&refused).inc();
         self.log.refused(refusal);
+        self.logs.refused.add(refusal, SystemTime::now());
         let audit = &self.logs.audit;
         audit.of_guest("egress_refused", &refusal.instance, |mut record| {
             record = record
@@ -118,6 +123,15 @@ impl Audit for EgressMetrics {
         });
     }
 
+    fn moved(&self, moved: &Moved) {
+        let counts = Counts {
+            egress_sent: moved.sent,
+            egress_received: moved.received,
+            ..Counts::default()
+        };
+        self.logs.usage.add(&moved.instance, moved.key, &counts);
+    }
+
     fn used(&self, usage: &Usage) {
         let used = Used {
             instance: Arc::clone(&usage.instance),
@@ -128,6 +142,9 @@ impl Audit for EgressMetrics {
         self.sent.get_or_create(&used).inc_by(usage.sent);
         self.received.get_or_create(&used).inc_by(usage.received);
         self.log.used(usage);
+        if let Some(counts) = of_egress(usage) {
+            self.logs.usage.add(&usage.instance, usage.key, &counts);
+        }
         let audit = &self.logs.audit;
         audit.of_use("egress_used", &usage.instance, |record| {
             let record = record

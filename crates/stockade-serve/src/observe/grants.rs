@@ -16,12 +16,15 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use stockade_audit::Record;
 use stockade_capability::Note;
-use stockade_grants::{CallAudit, CallOutcome, CallRecord, Grants};
+use stockade_grants::{CallAudit, CallMoved, CallOutcome, CallRecord, Grants};
 use stockade_limits::LineLimiter;
 use stockade_protocol::harmless;
+use stockade_usage::Counts;
 use tracing::Level;
 
 use super::Logs;
+use super::usage::of_call;
+use crate::log::{self, event_at, milliseconds, target};
 use crate::metrics::SECONDS;
 
 /// Records of one grant that are logged in a second, of kinds whose records may be left out.
@@ -216,6 +219,15 @@ impl GrantMetrics {
 }
 
 impl CallAudit for GrantMetrics {
+    fn moved(&self, moved: &CallMoved<'_>) {
+        let counts = Counts {
+            grant_sent: moved.sent,
+            grant_received: moved.received,
+            ..Counts::default()
+        };
+        self.logs.usage.add(moved.instance, moved.key, &counts);
+    }
+
     fn called(&self, record: &CallRecord<'_>) {
         let grant = OfGrant {
             instance: Arc::clone(record.instance),
@@ -223,6 +235,8 @@ impl CallAudit for GrantMetrics {
             kind: record.kind,
         };
         let admitted = self.count(record, &grant);
+        let usage = &self.logs.usage;
+        usage.add(record.instance, record.key, &of_call(record));
         self.audit(record);
         if admitted.is_none() && !record.every_call {
             return;
@@ -231,32 +245,46 @@ impl CallAudit for GrantMetrics {
             CallOutcome::Refused | CallOutcome::TimedOut => Level::WARN,
             CallOutcome::Ok | CallOutcome::Error | CallOutcome::Cancelled => Level::INFO,
         };
-        let mut line = self.logs.log.line(level, "capability");
-        line.text("instance", record.instance)
-            .number("mirror", record.mirror)
-            .text("binding", record.binding)
-            .text("kind", record.kind)
-            .text("method", record.method)
-            .text("outcome", record.outcome.as_str())
-            .maybe("reason", record.reason)
-            .number("sent", record.sent)
-            .number("received", record.received)
-            .milliseconds("took_ms", record.took);
-        if let Some(dropped) = admitted.filter(|dropped| *dropped > 0) {
-            line.number("dropped_before", dropped);
-        }
-        for (name, note) in &record.notes {
-            match note {
-                Note::Number(number) => line.number(name, *number),
-                Note::Text(text) => line.text(name, &harmless(text, MAX_NOTE)),
+        let dropped_before = admitted.filter(|dropped| *dropped > 0);
+        let notes = log::entries(record.notes.iter().map(|(name, note)| match note {
+            Note::Number(number) => (*name, NoteShown::Number(*number)),
+            Note::Text(text) => (*name, NoteShown::Text(harmless(text, MAX_NOTE))),
+        }));
+        macro_rules! write_to {
+            ($target:expr) => {
+                event_at!(
+                    level,
+                    name: "capability",
+                    target: $target,
+                    instance = &**record.instance,
+                    mirror = record.mirror,
+                    binding = &**record.binding,
+                    kind = record.kind,
+                    method = record.method,
+                    outcome = record.outcome.as_str(),
+                    reason = record.reason,
+                    sent = record.sent,
+                    received = record.received,
+                    took_ms = milliseconds(record.took),
+                    dropped_before,
+                    "*" = notes.as_deref(),
+                )
             };
         }
         if record.every_call {
-            self.logs.log.write_always(line);
+            write_to!(target::RECORD);
         } else {
-            self.logs.log.write(line);
+            write_to!(target::INSTANCE);
         }
     }
+}
+
+/// A note as the log has it.
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+enum NoteShown {
+    Number(u64),
+    Text(String),
 }
 
 /// Reads how many handles are open.

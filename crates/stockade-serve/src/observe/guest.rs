@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use stockade_config as config;
 use stockade_instance::{
-    CronOutcome, FetchError, MirrorEnd, MirrorEndReason, Observer, Refusal, ScaleCause,
+    CronOutcome, FetchError, MirrorEnd, MirrorEndReason, Observer, Refusal, ScaleCause, Used,
 };
 use stockade_limits::{Fresh, LineLimiter};
 use stockade_protocol::{ConsoleLevel, GuestError, harmless};
@@ -14,7 +14,8 @@ use stockade_supervisor::TerminateReason;
 use tracing::Level;
 
 use super::Logs;
-use crate::log::Line;
+use super::usage::of_mirror;
+use crate::log::{event_at, milliseconds, target};
 use crate::metrics::SiteMetrics;
 use crate::plan;
 
@@ -78,25 +79,18 @@ impl SiteObserver {
         }
     }
 
-    fn error_line(&self, level: Level, event: &str) -> Option<Line> {
+    /// Whether one more error may be logged, and how many were not before it, if any.
+    fn admit_error(&self) -> Option<Option<u64>> {
         let now = Instant::now();
         let dropped = self.errors.lock().admit(ERRORS_PER_SECOND, now)?;
-        let mut line = self.logs.log.line(level, event);
-        line.text("instance", &self.name);
-        if dropped > 0 {
-            line.number("dropped_before", dropped);
-        }
-        Some(line)
+        Some((dropped > 0).then_some(dropped))
     }
 }
 
-/// Adds where an error was thrown, and what it came of.
-fn add_stack(line: &mut Line, error: &GuestError) {
+/// Where an error was thrown, and what it came of; none where that is no more than the error itself.
+fn stack(error: &GuestError) -> Option<String> {
     let stack = error.trace();
-    // A headline alone is the error itself.
-    if stack.contains('\n') {
-        line.text("stack", &harmless(&stack, MAX_STACK));
-    }
+    stack.contains('\n').then(|| harmless(&stack, MAX_STACK))
 }
 
 /// The key of the configuration that sets the limit which a mirror broke, and what to do.
@@ -141,27 +135,34 @@ impl Observer for SiteObserver {
             return;
         };
         self.metrics.console_lines.inc();
-        let mut line = self.logs.log.line(plan::logging::level(level), "console");
-        line.text("instance", &self.name).number("mirror", mirror);
-        if dropped > 0 {
-            line.number("dropped_before", dropped);
-        }
         let shown = cut(text, policy.console.line_bytes);
-        line.text("text", shown);
-        if shown.len() < text.len() {
-            line.number("cut_bytes", (text.len() - shown.len()) as u64);
-        }
-        self.logs.log.write_always(line);
+        let cut_bytes = (text.len() - shown.len()) as u64;
+        event_at!(
+            plan::logging::level(level),
+            name: "console",
+            target: target::CONSOLE,
+            instance = &*self.name,
+            mirror,
+            dropped_before = (dropped > 0).then_some(dropped),
+            text = shown,
+            cut_bytes = (cut_bytes > 0).then_some(cut_bytes),
+        );
     }
 
     fn uncaught(&self, mirror: u32, error: &GuestError) {
         self.metrics.uncaught.inc();
-        if let Some(mut line) = self.error_line(Level::WARN, "uncaught") {
-            line.number("mirror", mirror);
-            line.text("error", &harmless(&error.to_string(), MAX_ERROR));
-            add_stack(&mut line, error);
-            self.logs.log.write(line);
-        }
+        let Some(dropped_before) = self.admit_error() else {
+            return;
+        };
+        tracing::warn!(
+            name: "uncaught",
+            target: target::INSTANCE,
+            instance = &*self.name,
+            mirror,
+            dropped_before,
+            error = &*harmless(&error.to_string(), MAX_ERROR),
+            stack = stack(error).as_deref(),
+        );
     }
 
     fn failed(&self, mirror: Option<u32>, request_id: &str, error: &FetchError) {
@@ -169,20 +170,32 @@ impl Observer for SiteObserver {
         if matches!(error, FetchError::ClientGone) {
             return;
         }
-        if let Some(mut line) = self.error_line(Level::WARN, "request_failed") {
-            if let Some(mirror) = mirror {
-                line.number("mirror", mirror);
-            }
-            if !request_id.is_empty() {
-                line.text("request_id", request_id);
-            }
-            line.text("reason", error.name());
-            line.text("error", &harmless(&error.to_string(), MAX_ERROR));
-            if let FetchError::Threw(error) = error {
-                add_stack(&mut line, error);
-            }
-            self.logs.log.write(line);
-        }
+        let Some(dropped_before) = self.admit_error() else {
+            return;
+        };
+        let stack = match error {
+            FetchError::Threw(error) => stack(error),
+            _ => None,
+        };
+        tracing::warn!(
+            name: "request_failed",
+            target: target::INSTANCE,
+            instance = &*self.name,
+            mirror,
+            dropped_before,
+            request_id = (!request_id.is_empty()).then_some(request_id),
+            reason = error.name(),
+            error = &*harmless(&error.to_string(), MAX_ERROR),
+            stack = stack.as_deref(),
+        );
+    }
+
+    fn divides_use(&self) -> bool {
+        self.logs.usage.is_open()
+    }
+
+    fn used(&self, key: Option<u64>, used: &Used) {
+        self.logs.usage.add(&self.name, key, &of_mirror(used));
     }
 
     fn started(&self, mirror: u32, cold: bool, took: Duration) {
@@ -190,22 +203,27 @@ impl Observer for SiteObserver {
             .starts
             .add(if cold { "cold" } else { "ahead" }, 1);
         self.metrics.start_duration.observe(took.as_secs_f64());
-        let mut line = self.logs.log.line(self.usual, "mirror_started");
-        line.text("instance", &self.name)
-            .number("mirror", mirror)
-            .flag("cold", cold)
-            .milliseconds("took_ms", took);
-        self.logs.log.write(line);
+        event_at!(
+            self.usual,
+            name: "mirror_started",
+            target: target::INSTANCE,
+            instance = &*self.name,
+            mirror,
+            cold,
+            took_ms = milliseconds(took),
+        );
     }
 
     fn start_failed(&self, mirror: u32, why: &str, retry_in: Duration) {
         self.metrics.start_failures.inc();
-        let mut line = self.logs.log.line(Level::ERROR, "mirror_start_failed");
-        line.text("instance", &self.name)
-            .number("mirror", mirror)
-            .text("error", &harmless(why, MAX_ERROR))
-            .milliseconds("retry_in_ms", retry_in);
-        self.logs.log.write(line);
+        tracing::error!(
+            name: "mirror_start_failed",
+            target: target::INSTANCE,
+            instance = &*self.name,
+            mirror,
+            error = &*harmless(why, MAX_ERROR),
+            retry_in_ms = milliseconds(retry_in),
+        );
     }
 
     fn ended(&self, end: &MirrorEnd) {
@@ -217,25 +235,26 @@ impl Observer for SiteObserver {
             | MirrorEndReason::RecycledForStuck => Level::WARN,
             _ => self.usual,
         };
-        let mut line = self.logs.log.line(level, "mirror_ended");
-        line.text("instance", &self.name)
-            .number("mirror", end.mirror)
-            .text("reason", end.reason.name());
-        if !end.detail.is_empty() {
-            line.text("detail", &harmless(&end.detail, MAX_ERROR));
-        }
-        if let Some((key, fix)) = way_out(end.reason) {
-            line.text("key", key)
-                .text("fix", fix)
-                .milliseconds("activation_cpu_ms", end.usage.cpu)
-                .milliseconds("activation_ms", end.usage.wall);
-        }
-        line.number("requests", end.requests)
-            .number("in_flight", end.in_flight as u64)
-            .milliseconds("cpu_ms", end.usage.cpu_total)
-            .number("memory_bytes", end.usage.memory)
-            .milliseconds("age_ms", end.age);
-        self.logs.log.write(line);
+        let detail = harmless(&end.detail, MAX_ERROR);
+        let way_out = way_out(end.reason);
+        event_at!(
+            level,
+            name: "mirror_ended",
+            target: target::INSTANCE,
+            instance = &*self.name,
+            mirror = end.mirror,
+            reason = end.reason.name(),
+            detail = (!detail.is_empty()).then_some(&*detail),
+            key = way_out.map(|(key, _)| key),
+            fix = way_out.map(|(_, fix)| fix),
+            activation_cpu_ms = way_out.map(|_| milliseconds(end.usage.cpu)),
+            activation_ms = way_out.map(|_| milliseconds(end.usage.wall)),
+            requests = end.requests,
+            in_flight = end.in_flight as u64,
+            cpu_ms = milliseconds(end.usage.cpu_total),
+            memory_bytes = end.usage.memory,
+            age_ms = milliseconds(end.age),
+        );
         // A mirror that ends as it should is nobody's doing.
         if level == Level::WARN {
             self.logs
@@ -244,26 +263,30 @@ impl Observer for SiteObserver {
                     record
                         .number("mirror", end.mirror.into())
                         .text("reason", end.reason.name())
-                        .text("detail", &harmless(&end.detail, MAX_ERROR))
+                        .text("detail", &detail)
                         .number("in_flight", end.in_flight as u64)
                 });
         }
         if self.wx_audit && asked_to_execute(end) {
-            let mut line = self.logs.log.line(Level::ERROR, "wx_refused");
-            line.text("instance", &self.name)
-                .number("mirror", end.mirror)
-                .text("detail", &harmless(&end.detail, MAX_ERROR));
-            self.logs.log.write(line);
+            tracing::error!(
+                name: "wx_refused",
+                target: target::INSTANCE,
+                instance = &*self.name,
+                mirror = end.mirror,
+                detail = &*detail,
+            );
         }
     }
 
     fn scaled(&self, from: usize, to: usize, cause: ScaleCause) {
-        let mut line = self.logs.log.line(Level::INFO, "scaled");
-        line.text("instance", &self.name)
-            .number("from", from as u64)
-            .number("to", to as u64)
-            .text("cause", cause.name());
-        self.logs.log.write(line);
+        tracing::info!(
+            name: "scaled",
+            target: target::INSTANCE,
+            instance = &*self.name,
+            from,
+            to,
+            cause = cause.name(),
+        );
     }
 
     fn refused(&self, refusal: Refusal) {
@@ -272,9 +295,14 @@ impl Observer for SiteObserver {
 
     fn retried(&self, from: u32) {
         self.metrics.retries.inc();
-        if let Some(mut line) = self.error_line(Level::INFO, "request_retried") {
-            line.number("from_mirror", from);
-            self.logs.log.write(line);
+        if let Some(dropped_before) = self.admit_error() {
+            tracing::info!(
+                name: "request_retried",
+                target: target::INSTANCE,
+                instance = &*self.name,
+                dropped_before,
+                from_mirror = from,
+            );
         }
     }
 
@@ -285,24 +313,34 @@ impl Observer for SiteObserver {
             CronOutcome::Failed { .. } | CronOutcome::Skipped => Level::WARN,
         };
         self.metrics.crons.add(word, 1);
-        let mut line = self.logs.log.line(level, "cron");
-        line.text("instance", &self.name)
-            .text("cron", cron)
-            .text("outcome", word);
-        match outcome {
-            CronOutcome::Done { took } => line.milliseconds("took_ms", *took),
-            CronOutcome::Failed { why } => line.text("error", &harmless(why, MAX_ERROR)),
-            CronOutcome::Skipped => &mut line,
+        let (took, error) = match outcome {
+            CronOutcome::Done { took } => (Some(milliseconds(*took)), None),
+            CronOutcome::Failed { why } => (None, Some(harmless(why, MAX_ERROR))),
+            CronOutcome::Skipped => (None, None),
         };
-        self.logs.log.write(line);
+        event_at!(
+            level,
+            name: "cron",
+            target: target::INSTANCE,
+            instance = &*self.name,
+            cron,
+            outcome = word,
+            took_ms = took,
+            error = error.as_deref(),
+        );
     }
 
     fn misbehaved(&self, mirror: u32, what: &str) {
         self.metrics.misbehaved.inc();
-        if let Some(mut line) = self.error_line(Level::WARN, "mirror_misbehaved") {
-            line.number("mirror", mirror);
-            line.text("what", &harmless(what, MAX_ERROR));
-            self.logs.log.write(line);
+        if let Some(dropped_before) = self.admit_error() {
+            tracing::warn!(
+                name: "mirror_misbehaved",
+                target: target::INSTANCE,
+                instance = &*self.name,
+                dropped_before,
+                mirror,
+                what = &*harmless(what, MAX_ERROR),
+            );
         }
     }
 }

@@ -5,6 +5,8 @@ mod egress;
 mod gateway;
 mod grants;
 mod guest;
+mod refused;
+mod usage;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,9 +15,11 @@ pub(crate) use egress::EgressMetrics;
 pub(crate) use gateway::{GatewayMetrics, GatewayObserver};
 pub(crate) use grants::{GrantMetrics, HandleGauges};
 pub(crate) use guest::SiteObserver;
+pub(crate) use refused::RefusedLately;
 use stockade_config::{ClientAddress, ConsoleLog, Query};
+pub(crate) use usage::{UsageCollector, UsageRecorder, of_state};
 
-use crate::log::{Log, Redaction, Sink};
+use crate::log::{Log, Redaction};
 
 /// What is logged of requests and guests. Replaced as a whole when the configuration changes.
 pub(crate) struct LogPolicy {
@@ -26,33 +30,18 @@ pub(crate) struct LogPolicy {
 
 /// What is logged of a request.
 pub(crate) struct AccessPolicy {
-    /// Where to, if not with everything else.
-    pub(crate) sink: Option<Sink>,
     pub(crate) query: Query,
     pub(crate) client_address: ClientAddress,
 }
 
-/// The log, a policy that can be replaced, and the audit log.
+/// The log, a policy that can be replaced, the audit log, what is counted for instances and keys, and what was refused
+/// lately.
 pub(crate) struct Logs {
     pub(crate) log: Log,
     pub(crate) audit: Auditor,
+    pub(crate) usage: UsageRecorder,
+    pub(crate) refused: RefusedLately,
     pub(crate) policy: arc_swap::ArcSwap<LogPolicy>,
-}
-
-impl Logs {
-    /// Opens all files again, since they may have been moved away.
-    pub(crate) fn reopen(&self) {
-        let policy = self.policy.load();
-        let access = policy
-            .access
-            .as_ref()
-            .and_then(|access| access.sink.as_ref());
-        for sink in std::iter::once(&self.log.sink).chain(access) {
-            if let Err(error) = sink.reopen() {
-                tracing::error!(%error, "a log file cannot be reopened");
-            }
-        }
-    }
 }
 
 /// An address as far as it may be logged.

@@ -1,11 +1,16 @@
 //! From the configuration's network part to the gateway's options.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use stockade_auth::{Keys, Scope, StoreError};
-use stockade_config::{Config, GatewayLimits, ProxyProtocol, UrlPattern};
+use stockade_auth::{JwtAlgorithm, JwtOptions, JwtVerifier, Keys, Scope, StoreError};
+use stockade_config::{
+    Config, GatewayLimits, LimitBy, Listener, Protocol, ProxyProtocol, UrlPattern,
+};
 use stockade_gateway as gateway;
 use stockade_gateway::AssetsError;
+use stockade_limits::{Counters, Period};
+use stockade_tls::ClientRule;
 
 use crate::error::ServeError;
 
@@ -56,16 +61,28 @@ pub(crate) fn proxy_protocol(proxy: ProxyProtocol) -> gateway::ProxyProtocol {
     }
 }
 
+fn address(listener: &Listener) -> gateway::Address {
+    match listener.protocol {
+        Protocol::Tcp => gateway::Address::Tcp(listener.address),
+        Protocol::Udp => gateway::Address::Udp(listener.address),
+    }
+}
+
 pub(crate) fn listeners(config: &Config) -> Vec<gateway::Listener> {
     let listeners = config.listeners.iter();
     listeners
         .map(|listener| gateway::Listener {
-            name: listener.address.to_string().into(),
-            address: gateway::Address::Tcp(listener.address),
+            name: address(listener).to_string().into(),
+            address: address(listener),
             proxy_protocol: proxy_protocol(listener.proxy_protocol),
             http2: listener.http2,
             tls: None,
             streams: None,
+            datagrams: gateway::DatagramLimits {
+                flows: listener.connections,
+                per_second: NonZeroU32::new(listener.datagrams).unwrap_or(NonZeroU32::MIN),
+                amplification: listener.amplification,
+            },
         })
         .collect()
 }
@@ -98,14 +115,14 @@ pub(crate) fn route(site: &stockade_config::Instance, route: &mut gateway::Route
     );
 }
 
-/// Which API keys the site accepts.
+/// Which credentials the site accepts. `keys` are there if it accepts API keys.
 ///
 /// # Errors
-/// When a scope is none, which the configuration's own check excludes.
+/// When a file of public keys cannot be used, or a scope is none, which the configuration's own check excludes.
 pub(crate) fn key_rule(
     site: &str,
     auth: &stockade_config::Auth,
-    keys: Keys,
+    keys: Option<Keys>,
 ) -> Result<gateway::KeyRule, ServeError> {
     let scopes = |names: &[String]| {
         let names = names.iter().map(|name| Scope::parse_required(name));
@@ -113,26 +130,134 @@ pub(crate) fn key_rule(
             .collect::<Result<Vec<_>, _>>()
             .map_err(StoreError::from)
     };
-    let of = &auth.api_key;
-    let methods = of
-        .methods
-        .iter()
-        .map(|(method, names)| Ok((method.clone(), scopes(names)?)));
-    let paths = of
-        .paths
-        .iter()
-        .map(|(path, names)| Ok((path.clone(), scopes(names)?)));
-    Ok(gateway::KeyRule {
+    let failures = keys.as_ref().map(|keys| Arc::clone(keys.failures()));
+    let mut rule = gateway::KeyRule {
+        failures: failures.unwrap_or_default(),
         keys,
+        tokens: auth.jwt.as_ref().map(tokens).transpose()?,
+        certificates: auth.client_certificate.as_ref().map(|accepted| ClientRule {
+            required: true,
+            policy: None,
+            subjects: accepted.subjects.clone(),
+            names: accepted.san.clone(),
+            fingerprints: Vec::new(),
+        }),
         instance: site.into(),
-        header: of.header.clone(),
-        query: of.query.clone(),
-        cookie: of.cookie.clone(),
-        scopes: scopes(&of.scopes)?,
-        methods: methods.collect::<Result<_, ServeError>>()?,
-        paths: paths.collect::<Result<_, ServeError>>()?,
+        header: None,
+        query: None,
+        cookie: None,
+        scopes: Vec::new(),
+        methods: Vec::new(),
+        paths: Vec::new(),
         open: auth.open.clone(),
-    })
+    };
+    if let Some(of) = &auth.api_key {
+        let methods = of
+            .methods
+            .iter()
+            .map(|(method, names)| Ok((method.clone(), scopes(names)?)));
+        let paths = of
+            .paths
+            .iter()
+            .map(|(path, names)| Ok((path.clone(), scopes(names)?)));
+        rule.header.clone_from(&of.header);
+        rule.query.clone_from(&of.query);
+        rule.cookie.clone_from(&of.cookie);
+        rule.scopes = scopes(&of.scopes)?;
+        rule.methods = methods.collect::<Result<_, ServeError>>()?;
+        rule.paths = paths.collect::<Result<_, ServeError>>()?;
+    }
+    Ok(rule)
+}
+
+/// The tokens that the site accepts.
+fn tokens(jwt: &stockade_config::JwtAuth) -> Result<Arc<JwtVerifier>, ServeError> {
+    let algorithms = jwt.algorithms.iter();
+    let options = JwtOptions {
+        // The words of the configuration are the names of the algorithms.
+        algorithms: algorithms
+            .filter_map(|algorithm| JwtAlgorithm::parse(algorithm.word()))
+            .collect(),
+        issuers: jwt.issuer.clone(),
+        audiences: jwt.audience.clone(),
+        leeway: jwt.leeway,
+        claims: jwt.claims.clone(),
+    };
+    Ok(Arc::new(JwtVerifier::read(&jwt.jwks, options)?))
+}
+
+/// What a limit of the configuration counts.
+fn rate_rule(limit: &stockade_config::RateLimit) -> gateway::RateRule {
+    let by = limit.by.iter().map(|by| match by {
+        LimitBy::Address => gateway::LimitBy::Address,
+        LimitBy::Key => gateway::LimitBy::Key,
+        LimitBy::Instance => gateway::LimitBy::Instance,
+        LimitBy::Header(name) => gateway::LimitBy::Header(name.clone()),
+        LimitBy::Claim(name) => gateway::LimitBy::Claim(name.clone()),
+    });
+    let allowances = [
+        (gateway::Unit::Requests, limit.requests, limit.burst),
+        (gateway::Unit::BytesIn, limit.bytes_in, None),
+        (gateway::Unit::BytesOut, limit.bytes_out, None),
+    ];
+    let allowances = allowances.into_iter();
+    gateway::RateRule {
+        by: by.collect(),
+        methods: limit.methods.clone(),
+        paths: limit.paths.clone(),
+        allowances: allowances
+            .filter_map(|(unit, amount, burst)| Some((unit, amount?.allowance(burst))))
+            .collect(),
+    }
+}
+
+/// The limits of a site: those of all sites together, and its own. None where nothing is limited.
+pub(crate) fn rate_limits(
+    config: &Config,
+    site: &stockade_config::Instance,
+    counters: &Arc<Counters>,
+) -> Option<gateway::RouteLimits> {
+    let of_all = config
+        .rate_limits
+        .iter()
+        .map(|limit| (String::new(), limit));
+    let own = site
+        .rate_limits
+        .iter()
+        .map(|limit| (site.name.clone(), limit));
+    let rules: Vec<_> = of_all
+        .chain(own)
+        .map(|(owner, limit)| (owner, rate_rule(limit)))
+        .collect();
+    // Keys may have limits of their own.
+    let needed = !rules.is_empty() || accepts_keys(site);
+    let prefix = config.limits.ipv6_prefix;
+    needed.then(|| gateway::RouteLimits::new(Arc::clone(counters), prefix, rules))
+}
+
+/// Whether a site accepts API keys.
+pub(crate) fn accepts_keys(site: &stockade_config::Instance) -> bool {
+    site.auth
+        .as_ref()
+        .is_some_and(|auth| auth.api_key.is_some())
+}
+
+/// Whether a configuration counts anything, and whether what it counts must outlive the process.
+pub(crate) fn counts(config: &Config) -> (bool, bool) {
+    let instances = config.instances.values();
+    let with_keys = instances.clone().any(accepts_keys);
+    let limits: Vec<_> = instances
+        .flat_map(|site| &site.rate_limits)
+        .chain(&config.rate_limits)
+        .collect();
+    let is_quota = |limit: &&stockade_config::RateLimit| {
+        let amounts = [limit.requests, limit.bytes_in, limit.bytes_out];
+        let mut periods = amounts.iter().flatten().map(|amount| amount.period);
+        periods.any(|period| matches!(period, Period::Day | Period::Month))
+    };
+    // Any key may have a quota.
+    let quotas = with_keys || limits.iter().any(is_quota);
+    (with_keys || !limits.is_empty(), quotas)
 }
 
 /// What serves the site's files.

@@ -3,6 +3,7 @@
 use stockade_audit::AuditOptions;
 use stockade_config as config;
 use stockade_config::{Config, LogFormat};
+use stockade_usage::LedgerOptions;
 use tracing::Level;
 
 use crate::log::{Destination, Format, LogOptions, Redaction};
@@ -10,16 +11,32 @@ use crate::log::{Destination, Format, LogOptions, Redaction};
 /// How lines of the log look and where they go.
 pub(crate) fn options(config: &Config) -> LogOptions {
     let logging = &config.logging;
+    let in_a_file = format(logging.format);
+    let on_standard_error = match logging.format {
+        Some(LogFormat::Json) => Format::Json,
+        Some(LogFormat::Text) | None => Format::of_terminal().unwrap_or(in_a_file),
+    };
+    let access = logging.access.as_ref();
+    let access = access.and_then(|access| access.file.clone());
     LogOptions {
         level: level(logging.level),
-        format: match logging.format {
-            LogFormat::Text if logging.file.is_none() => Format::text_on_standard_error(),
-            format => in_a_file(format),
+        format: match logging.file {
+            Some(_) => in_a_file,
+            None => on_standard_error,
         },
         destination: logging
             .file
             .clone()
             .map_or(Destination::StandardError, Destination::File),
+        access: access.map(|path| (Destination::File(path), in_a_file)),
+    }
+}
+
+/// How lines look that nobody watches.
+fn format(format: Option<LogFormat>) -> Format {
+    match format {
+        Some(LogFormat::Text) => Format::Text,
+        Some(LogFormat::Json) | None => Format::Json,
     }
 }
 
@@ -34,14 +51,6 @@ pub(crate) fn level(level: config::Level) -> Level {
     }
 }
 
-/// How lines look that nobody watches.
-pub(crate) fn in_a_file(format: LogFormat) -> Format {
-    match format {
-        LogFormat::Json => Format::Json,
-        LogFormat::Text => Format::Text,
-    }
-}
-
 /// What the audit log is like.
 pub(crate) fn audit(config: &config::Audit) -> AuditOptions {
     AuditOptions {
@@ -51,6 +60,18 @@ pub(crate) fn audit(config: &config::Audit) -> AuditOptions {
         files: config.files,
         keep: config.keep,
         checkpoint: config.checkpoint,
+    }
+}
+
+/// What the ledger of usage is like.
+pub(crate) fn usage(config: &config::Usage) -> LedgerOptions {
+    let days = config.keep.as_secs() / 86_400;
+    LedgerOptions {
+        path: config.path.clone(),
+        interval: config.interval,
+        keep_days: Some(u32::try_from(days).unwrap_or(u32::MAX)),
+        keys: config.keys,
+        key_totals: config.key_metrics,
     }
 }
 

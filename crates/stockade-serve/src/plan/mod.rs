@@ -9,5 +9,6 @@ pub(crate) mod sockets;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
+pub(crate) mod tracing;
 
 pub use egress::policy as egress_policy;

@@ -34,7 +34,6 @@ pub(crate) fn rule(config: &Config, site: &config::Instance) -> ClientRule {
     let Some(auth) = auth else {
         return ClientRule::default();
     };
-    let kinds = ["DNS", "IP", "URI", "email"];
     ClientRule {
         required,
         policy: site
@@ -42,13 +41,29 @@ pub(crate) fn rule(config: &Config, site: &config::Instance) -> ClientRule {
             .as_ref()
             .filter(|auth| auth.mode != ClientAuthMode::None)
             .map(|auth| PolicyId::of(&client_auth(auth))),
+        ..certificates(auth)
+    }
+}
+
+/// Whom the listener of the admin API lets in, beyond what the handshake checked.
+pub(crate) fn admin_rule(tls: &Tls) -> ClientRule {
+    ClientRule {
+        required: tls.client_auth.mode == ClientAuthMode::Required,
+        ..certificates(&tls.client_auth)
+    }
+}
+
+/// The certificates that are allowed, where a client shows one.
+fn certificates(auth: &ClientAuth) -> ClientRule {
+    let kinds = ["DNS", "IP", "URI", "email"];
+    ClientRule {
         subjects: auth.subjects.clone(),
         names: auth
             .san
             .iter()
             .flat_map(|name| kinds.map(|kind| format!("{kind}:{name}")))
             .collect(),
-        fingerprints: Vec::new(),
+        ..ClientRule::default()
     }
 }
 
@@ -144,7 +159,8 @@ pub(crate) fn options(key: &StoreKey) -> tls::TlsOptions {
     }
 }
 
-/// What the store of each listener is made of, in their order; `None` where one is plain.
+/// What the store of each listener is made of, in their order, and then that of the admin API, if it has a listener;
+/// `None` where one is plain.
 pub(crate) fn keys(config: &Config) -> Vec<Option<StoreKey>> {
     let hosts = hosts(config);
     let listeners = config.listeners.iter();
@@ -157,7 +173,15 @@ pub(crate) fn keys(config: &Config) -> Vec<Option<StoreKey>> {
             hosts: hosts.clone(),
         })
     };
-    listeners.map(key).collect()
+    let admin = config.admin.iter().map(|admin| {
+        Some(StoreKey {
+            tls: Arc::clone(admin.tls.as_ref()?),
+            http2: true,
+            handshakes: config.limits.handshakes,
+            hosts: Vec::new(),
+        })
+    });
+    listeners.map(key).chain(admin).collect()
 }
 
 /// The options that all listeners come to, as text.

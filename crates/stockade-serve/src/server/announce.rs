@@ -26,6 +26,10 @@ pub(super) fn start(running: &Running, gateway: &Gateway, path: &Path, say: fn(&
     say(&format!("stockade serve: {}", path.display()));
     let mut listening = Vec::new();
     for (name, address) in gateway.addresses() {
+        if let Address::Udp(address) = address {
+            say(&format!("  listening on {address}, udp"));
+            continue;
+        }
         let listener = config.listeners.iter();
         let mut of_name = listener.filter(|listener| listener.address.to_string() == *name);
         let secure = of_name
@@ -43,6 +47,17 @@ pub(super) fn start(running: &Running, gateway: &Gateway, path: &Path, say: fn(&
         say(&format!(
             "  metrics on http://{address}{path}, with /healthz and /readyz on the same address"
         ));
+    }
+    if let (Some(admin), Some(address)) = (&config.admin, &running.admin_address) {
+        let scheme = match admin.tls {
+            Some(_) => Scheme::Https,
+            None => Scheme::Http,
+        };
+        let address = match address {
+            Address::Tcp(address) => reachable(*address).to_string(),
+            address => address.to_string(),
+        };
+        say(&format!("  admin API on {scheme}://{address}/v1/"));
     }
     say(&format!("  control socket {}", config.control.display()));
     let width = config

@@ -23,11 +23,7 @@ impl Status for Health {
         };
         let mut missing = String::new();
         for (name, site) in &running.sites {
-            let Some(instance) = &site.answering.instance else {
-                continue;
-            };
-            let stats = instance.stats();
-            if stats.wanted > 0 && !stats.serves {
+            if !site.is_ready() {
                 // Why is in the log: it may hold what the guest said.
                 missing.push_str(&format!("{name}: no mirror is ready\n"));
             }

@@ -6,9 +6,12 @@
 //! 3. Reloads come one after the other.
 
 mod announce;
+mod code;
+mod deploy;
 mod health;
 mod moment;
 mod run;
+mod service_manager;
 mod watch;
 
 use std::path::PathBuf;
@@ -20,9 +23,12 @@ use stockade_supervisor::{IsolationBackend, Supervisor};
 
 pub use run::{Stopped, serve};
 
+use crate::admin::Admin;
+use crate::deployments::OpenDeployments;
 use crate::keys::OpenKeys;
 use crate::metrics::Metrics;
 use crate::observe::Logs;
+use crate::previews::Previews;
 use crate::running::Snapshot;
 use crate::subsystem::{Drains, OpenStore, Subsystem};
 
@@ -53,4 +59,11 @@ pub(crate) struct Server {
     /// The API keys, once a site has asked for them.
     keys: OpenKeys,
     drains: Drains,
+    previews: Arc<Previews>,
+    /// Uploaded code, once a configuration has named its folder.
+    deployments: OpenDeployments,
+    /// The files of the configuration in use, for watching.
+    sources: Vec<PathBuf>,
+    /// What the admin API has of it.
+    admin: Arc<Admin>,
 }

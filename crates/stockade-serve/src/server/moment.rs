@@ -6,9 +6,11 @@ use std::sync::Arc;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use stockade_gateway::Gateway;
 use stockade_state::SqliteStore;
+use stockade_trace::TraceCounts;
 
 use crate::metrics::{unix, write_counter, write_gauge};
 use crate::observe::Logs;
@@ -19,6 +21,7 @@ use crate::tls::TlsStores;
 pub(super) struct Moment {
     pub(super) gateway: Gateway,
     pub(super) logs: Arc<Logs>,
+    pub(super) traces: Arc<TraceCounts>,
     pub(super) running: Snapshot,
 }
 
@@ -36,7 +39,7 @@ impl Collector for Moment {
             encoder,
             "stockade_log_lines_dropped",
             "Lines of the log that came faster than they could be written",
-            self.logs.log.sink.dropped_in_all(),
+            self.logs.log.dropped_in_all(),
         )?;
         if let Some(audit) = self.logs.audit.status() {
             write_counter(
@@ -55,12 +58,39 @@ impl Collector for Moment {
         let Some(running) = self.running.load_full() else {
             return Ok(());
         };
+        if running.traced.is_some() {
+            traces(encoder, &self.traces)?;
+        }
         certificates(encoder, &running.tls)?;
         running
             .store
             .as_ref()
             .map_or(Ok(()), |store| state(encoder, store))
     }
+}
+
+fn traces(encoder: &mut DescriptorEncoder, counts: &TraceCounts) -> fmt::Result {
+    write_counter(
+        encoder,
+        "stockade_trace_spans_exported",
+        "Spans that the collector has accepted",
+        counts.exported(),
+    )?;
+    let mut family = encoder.encode_descriptor(
+        "stockade_trace_spans_dropped",
+        "Spans that did not reach the collector",
+        None,
+        MetricType::Counter,
+    )?;
+    for (reason, count) in [
+        ("queue_full", counts.overflowed()),
+        ("export_failed", counts.failed()),
+        ("rejected", counts.rejected()),
+    ] {
+        let labels = [("reason", reason)];
+        ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 fn gateway(encoder: &mut DescriptorEncoder, gateway: &Gateway) -> fmt::Result {

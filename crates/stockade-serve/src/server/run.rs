@@ -1,43 +1,51 @@
 //! The life of a server: from its start to its end.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use stockade_audit::Record;
 use stockade_config::{Config, Loaded};
-use stockade_gateway::Gateway;
+use stockade_gateway::{Gateway, InheritedSockets};
 use stockade_grants::Grants;
 use stockade_limits::{IsolateOptions, Isolation, SandboxOptions};
 use stockade_state::Store;
 use stockade_supervisor::Supervisor;
-use stockade_transpile::ModuleFiles;
+use stockade_trace::TraceCounts;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::code;
 use super::health::Health;
 use super::moment::Moment;
 use super::watch::Watch;
-use super::{ServeOptions, Server, announce};
+use super::{ServeOptions, Server, announce, service_manager};
+use crate::admin::{
+    self, Admin, AdminTarget, Command, Commands, Configure, ConfigureError, Configured,
+};
 use crate::brokers::Brokers;
-use crate::control::{Answer, Asked, Control};
+use crate::config_file::{ConfigFile, version_of};
+use crate::control::Control;
+use crate::deployments::{DeploymentStore, OpenDeployments};
 use crate::directory::Directory;
 use crate::error::ServeError;
 use crate::keys::OpenKeys;
 use crate::log::Log;
-use crate::metrics::{Metrics, Process, SiteTable};
+use crate::metrics::{History, Metrics, Process, SiteTable};
 use crate::observe::{
     Auditor, EgressMetrics, GatewayMetrics, GatewayObserver, GrantMetrics, HandleGauges, Logs,
+    RefusedLately, UsageCollector, UsageRecorder,
 };
 use crate::plan;
+use crate::previews::Previews;
 use crate::running::Snapshot;
-use crate::site::{self, SiteContext};
+use crate::site::SiteContext;
 use crate::subsystem::{
-    self, Auditing, Certificates, Change, Drains, KeysSubsystem, Listeners, Logging,
-    MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem, log_policy,
+    self, AdminListener, Auditing, Certificates, Change, Counting, Drains, KeysSubsystem,
+    Listeners, Logging, MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem,
+    TracingSubsystem, UsageSubsystem, log_policy,
 };
 use crate::tls::TlsMetrics;
 
@@ -66,15 +74,19 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
     let began = Instant::now();
     let mut signals = Signals::new()?;
     let loaded = load(&options.config).await?;
-    let mut server = Server::new(options, &loaded.config)?;
-    let keys = Arc::clone(&server.keys);
-    let (control, mut asked) = Control::listen(&loaded.config.control, keys).await?;
+    // One waits while one is done.
+    let (commands, mut asked) = mpsc::channel(1);
+    let mut server = Server::new(options, &loaded.config, commands)?;
+    let control = Control::listen(&loaded.config.control, admin::router(&server.admin)).await?;
     let sources = loaded.sources.clone();
     if let Err(error) = server.apply(loaded).await {
         server.supervisor.shutdown();
         return Err(error);
     }
+    server.sources.clone_from(&sources);
     server.announce(began);
+    service_manager::ready("serving");
+    let life = tokio::spawn(service_manager::report_life());
     let mut watch = Watch::new();
     server.rewatch(&mut watch, sources).await;
     loop {
@@ -89,39 +101,39 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
         }
     }
     drop(watch);
+    service_manager::stopping();
     let stopped = tokio::select! {
         stopped = server.stop() => stopped,
         () = stop(&mut signals.terminate, &mut signals.interrupt) => {
             tracing::warn!("a second signal: stopping at once");
             Stopped::Cut
         }
-        () = refuse_reloads(&mut asked) => Stopped::Cut,
+        () = refuse_commands(&mut asked) => Stopped::Cut,
     };
+    life.abort();
     drop(control);
     server.supervisor.shutdown();
     server.close_state().await;
     tracing::info!(?stopped, "stopped");
+    server.close_usage().await;
     server.close_audit().await;
-    server.logs.log.sink.flush();
+    server.logs.log.flush();
     Ok(stopped)
 }
 
-/// Reloads have no sense any more; never ends.
-async fn refuse_reloads(asked: &mut mpsc::Receiver<Asked>) {
-    while let Some(answer) = asked.recv().await {
-        let _ = answer.send(Answer {
-            done: false,
-            message: "the server is stopping".to_owned(),
-        });
+/// Nothing is changed any more; never ends. Who asks learns it from the answer that never comes.
+async fn refuse_commands(asked: &mut Commands) {
+    while let Some(command) = asked.recv().await {
+        drop(command);
     }
     std::future::pending().await
 }
 
-/// Who wants a reload.
+/// Who wants something.
 enum Wanted {
     Signal,
     File,
-    Command(Asked),
+    Command(Command),
 }
 
 struct Signals {
@@ -156,14 +168,18 @@ async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
 
 impl Server {
     /// Makes all parts; none is in use before the first configuration is applied.
-    fn new(options: ServeOptions, config: &Config) -> Result<Self, ServeError> {
-        let log_options = plan::logging::options(config);
-        let log = Log::start(&log_options)
-            .map_err(|source| ServeError::log(log_options.destination, source))?;
+    fn new(
+        options: ServeOptions,
+        config: &Config,
+        commands: mpsc::Sender<Command>,
+    ) -> Result<Self, ServeError> {
+        let log = Log::start(&plan::logging::options(config)).map_err(ServeError::log)?;
         let logs = Arc::new(Logs {
             log,
             audit: Auditor::default(),
-            policy: ArcSwap::from_pointee(log_policy(config)?),
+            usage: UsageRecorder::default(),
+            refused: RefusedLately::default(),
+            policy: ArcSwap::from_pointee(log_policy(config)),
         });
         let sandbox = SandboxOptions {
             threads: options.threads,
@@ -186,13 +202,27 @@ impl Server {
         registry.register_collector(Box::new(HandleGauges(Arc::clone(&grants))));
         let tls = Arc::new(TlsMetrics::register(&mut registry));
         let observer = GatewayObserver::new(Arc::clone(&logs), gateway_metrics, Arc::clone(&sites));
-        let gateway = Gateway::new(Arc::new(observer));
+        let inherited = InheritedSockets::from_environment()?;
+        for address in inherited.addresses() {
+            if config
+                .listeners
+                .iter()
+                .any(|listener| listener.address == address)
+            {
+                continue;
+            }
+            tracing::warn!(%address, "the service manager gave a socket that no listener of the configuration uses");
+        }
+        let gateway = Gateway::inheriting(inherited, Arc::new(observer));
         let running = Snapshot::default();
+        let traces = Arc::new(TraceCounts::default());
         registry.register_collector(Box::new(Moment {
             gateway: gateway.clone(),
+            traces: Arc::clone(&traces),
             logs: Arc::clone(&logs),
             running: Arc::clone(&running),
         }));
+        registry.register_collector(Box::new(UsageCollector(Arc::clone(&logs))));
         let metrics = Metrics {
             registry: Arc::new(registry),
             process,
@@ -204,17 +234,46 @@ impl Server {
         let drains = Drains::default();
         let store = OpenStore::default();
         let keys = OpenKeys::default();
+        // Ends with the runtime.
+        let history = History::default();
+        tokio::spawn(history.clone().record(Arc::clone(&sites)));
+        let deployments = OpenDeployments::default();
+        let admin = Arc::new(Admin {
+            config_path: options.config.clone(),
+            started: SystemTime::now(),
+            running: Arc::clone(&running),
+            gateway: gateway.clone(),
+            logs: Arc::clone(&logs),
+            metrics: metrics.clone(),
+            history: history.clone(),
+            keys: Arc::clone(&keys),
+            deployments: Arc::clone(&deployments),
+            commands,
+        });
+        let admin_target = AdminTarget {
+            admin: Arc::clone(&admin),
+            router: admin::router(&admin),
+        };
         let directory = Arc::new(Directory::default());
-        let context = SiteContext {
+        let context = Arc::new(SiteContext {
             supervisor: supervisor.clone(),
             brokers: Brokers::new(egress.clone()),
             grants,
             directory: Arc::clone(&directory),
             metrics: sites,
             logs: Arc::clone(&logs),
-        };
+        });
+        let previews = Previews::new(
+            Arc::clone(&context),
+            Arc::clone(&running),
+            Arc::clone(&deployments),
+            drains.clone(),
+        );
         let subsystems: Vec<Box<dyn Subsystem>> = vec![
             Box::new(Auditing {
+                logs: Arc::clone(&logs),
+            }),
+            Box::new(UsageSubsystem {
                 logs: Arc::clone(&logs),
             }),
             Box::new(Certificates { metrics: tls }),
@@ -226,8 +285,12 @@ impl Server {
             }),
             Box::new(KeysSubsystem {
                 open: Arc::clone(&keys),
+                logs: Arc::clone(&logs),
             }),
+            Box::new(Counting::default()),
+            Box::new(TracingSubsystem { counts: traces }),
             Box::new(MetricsListener::new(health)),
+            Box::new(AdminListener::new(admin_target)),
             // Needs the state that is open, and is what the routes lead to.
             Box::new(Sites {
                 context,
@@ -239,6 +302,7 @@ impl Server {
             Box::new(Listeners {
                 gateway: gateway.clone(),
                 directory,
+                previews: Arc::clone(&previews),
             }),
         ];
         Ok(Self {
@@ -252,6 +316,10 @@ impl Server {
             store,
             keys,
             drains,
+            previews,
+            deployments,
+            sources: Vec::new(),
+            admin,
         })
     }
 
@@ -269,12 +337,39 @@ impl Server {
         if (self.keys.get()).is_some_and(|(place, _)| *place != config.api_keys) {
             return Err(ServeError::Fixed("api_keys"));
         }
-        let code = code(&config).await?;
+        let store = self.deployment_store(&config).await?;
+        let code = code::read_all(&config, store).await?;
         let change = subsystem::apply(&mut self.subsystems, &self.running, config, code).await?;
         for warning in loaded.warnings {
             tracing::warn!("{warning}");
         }
         Ok(change)
+    }
+
+    /// The folder of uploaded code, if the configuration has one.
+    async fn deployment_store(
+        &self,
+        config: &Config,
+    ) -> Result<Option<Arc<DeploymentStore>>, ServeError> {
+        let Some(settings) = &config.deployments else {
+            return Ok(None);
+        };
+        if let Some(open) = self.deployments.get() {
+            if open.folder() != settings.folder {
+                return Err(ServeError::Fixed("deployments.folder"));
+            }
+            return Ok(Some(Arc::clone(open)));
+        }
+        let folder = settings.folder.clone();
+        let opening = tokio::task::spawn_blocking(move || DeploymentStore::open(&folder));
+        let opened = opening.await.map_err(|error| ServeError::System {
+            what: "opening the folder of deployments",
+            source: std::io::Error::other(error),
+        })??;
+        // One configuration after the other is applied: nobody else has set it meanwhile.
+        Ok(Some(Arc::clone(
+            self.deployments.get_or_init(|| Arc::new(opened)),
+        )))
     }
 
     /// Reports to the user what runs, now and when all sites are ready.
@@ -288,9 +383,10 @@ impl Server {
     }
 
     /// Watches the files of the configuration, `sources`, and those of the sites that run.
-    async fn rewatch(&self, watch: &mut Watch, sources: Vec<PathBuf>) {
+    pub(super) async fn rewatch(&self, watch: &mut Watch, sources: Vec<PathBuf>) {
         let running = self.running.load_full();
-        let sites = running.iter().flat_map(|running| running.sites.values());
+        let traffic = running.iter().flat_map(|running| running.traffic.values());
+        let sites = traffic.flat_map(|traffic| traffic.sites());
         let code = sites.flat_map(|site| site.sources());
         watch.set(sources.into_iter().chain(code)).await;
     }
@@ -298,11 +394,25 @@ impl Server {
     /// Reads the configuration again and takes it into use, or says why not.
     async fn reload(&mut self, cause: &str, watch: &mut Watch) -> Result<String, String> {
         let began = Instant::now();
-        let outcome = match load(&self.options.config).await {
+        let loaded = load(&self.options.config).await;
+        self.take(cause, began, loaded, watch).await
+    }
+
+    /// Takes a configuration that was read into use, or says why not.
+    async fn take(
+        &mut self,
+        cause: &str,
+        began: Instant,
+        loaded: Result<Loaded, ServeError>,
+        watch: &mut Watch,
+    ) -> Result<String, String> {
+        service_manager::reloading();
+        let outcome = match loaded {
             Ok(loaded) => {
                 let sources = loaded.sources.clone();
                 let applied = self.apply(loaded).await;
                 if applied.is_ok() {
+                    self.sources.clone_from(&sources);
                     self.rewatch(watch, sources).await;
                 }
                 applied.map(|change| change.to_string())
@@ -332,28 +442,87 @@ impl Server {
             });
         }
         match &outcome {
-            Ok(message) => tracing::info!(cause, took_ms, "configuration reloaded: {message}"),
-            Err(message) => tracing::error!(
-                cause,
-                took_ms,
-                "the configuration was not reloaded, the old one stays in use: {message}"
-            ),
+            Ok(message) => {
+                service_manager::ready("serving");
+                tracing::info!(cause, took_ms, "configuration reloaded: {message}");
+            }
+            Err(message) => {
+                service_manager::ready(
+                    "serving by the configuration before the one that was refused",
+                );
+                tracing::error!(
+                    cause,
+                    took_ms,
+                    "the configuration was not reloaded, the old one stays in use: {message}"
+                );
+            }
         }
         outcome
     }
 
-    /// Waits until somebody wants a reload.
-    async fn wanted(
-        &self,
-        hangup: &mut Signal,
-        asked: &mut mpsc::Receiver<Asked>,
+    /// Puts a text into the configuration's place and takes it into use. Where that fails, both stay as they were.
+    async fn configure(
+        &mut self,
+        request: Configure,
         watch: &mut Watch,
-    ) -> Wanted {
+    ) -> Result<Configured, ConfigureError> {
+        let began = Instant::now();
+        let file = ConfigFile::new(&self.options.config);
+        // Everything of the disk that can fail, before anything changes.
+        let (staged, old) = blocking({
+            let (file, text) = (file.clone(), request.text.clone());
+            move || {
+                let old = file.read()?;
+                file.keep(&old)?;
+                Ok((file.stage(&text)?, old))
+            }
+        })
+        .await
+        .map_err(ConfigureError::File)?;
+        let version = version_of(&old);
+        if request.expected.is_some_and(|expected| expected != version) {
+            return Err(ConfigureError::OtherVersion(version));
+        }
+
+        // The text is in use before it is the file: after a crash in between, the file is what was in use before.
+        let before = self.running.load_full();
+        let loaded = load_text(&self.options.config, request.text.clone()).await;
+        let outcome = self.take("admin API", began, loaded, watch).await;
+        let now = self.running.load_full();
+        let is_same = match (&before, &now) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            _ => false,
+        };
+        if is_same {
+            let (Ok(why) | Err(why)) = outcome;
+            return Err(ConfigureError::Refused(why));
+        }
+        let committing = blocking({
+            let text = request.text.clone();
+            move || {
+                staged.commit()?;
+                file.keep(&text)
+            }
+        });
+        if let Err(error) = committing.await {
+            let loaded = load(&self.options.config).await;
+            let _ = self.take("admin API", Instant::now(), loaded, watch).await;
+            return Err(ConfigureError::File(error));
+        }
+        let (Ok(message) | Err(message)) = outcome;
+        Ok(Configured {
+            version: version_of(&request.text),
+            message,
+        })
+    }
+
+    /// Waits until somebody wants something.
+    async fn wanted(&self, hangup: &mut Signal, asked: &mut Commands, watch: &mut Watch) -> Wanted {
         let running = self.running.load_full();
         let watches = running.is_some_and(|running| running.config.watch);
         tokio::select! {
             _ = hangup.recv() => Wanted::Signal,
-            Some(answer) = asked.recv() => Wanted::Command(answer),
+            Some(command) = asked.recv() => Wanted::Command(command),
             () = watch.changed(), if watches => Wanted::File,
         }
     }
@@ -361,18 +530,21 @@ impl Server {
     async fn fulfil(&mut self, wanted: Wanted, watch: &mut Watch) {
         match wanted {
             Wanted::Signal => {
-                self.logs.reopen();
+                self.logs.log.reopen();
                 let _ = self.reload("signal", watch).await;
             }
             Wanted::File => {
                 let _ = self.reload("file", watch).await;
             }
-            Wanted::Command(asked) => {
-                let outcome = self.reload("command", watch).await;
-                let done = outcome.is_ok();
-                let (Ok(message) | Err(message)) = outcome;
-                // The client that asked may have gone.
-                let _ = asked.send(Answer { done, message });
+            // The client that asked may have gone.
+            Wanted::Command(Command::Reload(answer)) => {
+                let _ = answer.send(self.reload("command", watch).await);
+            }
+            Wanted::Command(Command::Deploy(request, answer)) => {
+                let _ = answer.send(self.deploy(request, watch).await);
+            }
+            Wanted::Command(Command::Configure(request, answer)) => {
+                let _ = answer.send(self.configure(request, watch).await);
             }
         }
     }
@@ -389,10 +561,15 @@ impl Server {
         let cut = self.gateway.drain(timeout).await.cut;
         // What clients no longer wait for, `waitUntil` and scheduled runs, goes on until the deadline.
         let left = deadline.saturating_duration_since(Instant::now());
-        for site in running.iter().flat_map(|running| running.sites.values()) {
+        let traffic = running.iter().flat_map(|running| running.traffic.values());
+        for site in traffic.flat_map(|traffic| traffic.sites()) {
             self.drains.retire(Arc::clone(site), left, false);
         }
+        self.previews.end_all(left).await;
         self.drains.wait().await;
+        if let Some(traced) = running.as_ref().and_then(|running| running.traced.as_ref()) {
+            traced.tracing.flush(plan::tracing::FLUSH_TIMEOUT).await;
+        }
         if cut == 0 {
             Stopped::Drained
         } else {
@@ -404,10 +581,19 @@ impl Server {
     async fn close_audit(&self) {
         let audit = &self.logs.audit;
         audit.record(|| Record::new("server_stopped"));
-        let last = audit.replace(None);
+        let last = audit.close();
         let closing = tokio::task::spawn_blocking(move || drop(last));
         if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
             tracing::warn!("the audit log took too long to close; what was confirmed is safe");
+        }
+    }
+
+    /// Writes what is counted and not written.
+    async fn close_usage(&self) {
+        let last = self.logs.usage.replace(None);
+        let closing = tokio::task::spawn_blocking(move || drop(last));
+        if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
+            tracing::error!("usage took too long to write; what was counted last is lost");
         }
     }
 
@@ -435,19 +621,23 @@ async fn load(path: &Path) -> Result<Loaded, ServeError> {
     loaded.map_err(ServeError::Config)
 }
 
-/// Reads the code of all sites that have some.
-async fn code(config: &Arc<Config>) -> Result<BTreeMap<String, ModuleFiles>, ServeError> {
-    let config = Arc::clone(config);
-    let reading = tokio::task::spawn_blocking(move || {
-        let sites = config.instances.iter();
-        let read = sites.filter_map(|(name, config)| match site::code(config) {
-            Ok(code) => Some(Ok((name.clone(), code?))),
-            Err(why) => Some(Err(ServeError::site(name, why))),
-        });
-        read.collect()
-    });
-    reading.await.map_err(|error| ServeError::System {
-        what: "reading code",
+/// Checks a text that is to become the configuration.
+async fn load_text(path: &Path, text: String) -> Result<Loaded, ServeError> {
+    let path = path.to_owned();
+    let loading = tokio::task::spawn_blocking(move || Config::load_text(&path, &text));
+    let loaded = loading.await.map_err(|error| ServeError::System {
+        what: "checking the configuration",
         source: std::io::Error::other(error),
-    })?
+    })?;
+    loaded.map_err(ServeError::Config)
+}
+
+/// Does what may wait for the disk.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    let working = tokio::task::spawn_blocking(work);
+    working
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

@@ -9,6 +9,7 @@ use super::{Change, Prepared, Preparing, Reload, Subsystem};
 use crate::error::ServeError;
 use crate::observe::{Logs, OpenAudit};
 use crate::plan;
+use crate::running::Running;
 
 pub(crate) struct Auditing {
     pub(crate) logs: Arc<Logs>,
@@ -68,6 +69,11 @@ async fn open(options: AuditOptions, old: Option<Arc<OpenAudit>>) -> Result<Audi
 
 impl Prepared for PreparedAuditing<'_> {
     fn commit(&mut self, change: &Change) {
+        let same = |old: &Arc<Running>| Arc::ptr_eq(&old.config, &change.next.config);
+        if change.old.as_ref().is_some_and(same) {
+            // A deployment of code, which has a record of its own. The log stays the same too.
+            return;
+        }
         let audit = &self.logs.audit;
         let record = || match change.old {
             None => Record::new("server_started").text("version", env!("CARGO_PKG_VERSION")),

@@ -18,8 +18,11 @@ impl Subsystem for Certificates {
         async move {
             let none = TlsStores::default();
             let old = reload.old.as_ref().map_or(&none, |old| &old.tls);
-            let (tls, stores) = old.load(&reload.next.config, &self.metrics).await?;
+            let (tls, mut stores) = old.load(&reload.next.config, &self.metrics).await?;
             reload.next.tls = tls;
+            if reload.next.config.admin.is_some() {
+                reload.next.admin_tls = stores.pop().flatten();
+            }
             reload.next.listener_tls = stores;
             Ok(Box::new(PreparedCertificates) as Box<dyn Prepared>)
         }

@@ -6,14 +6,18 @@
 //!    without waiting in between, and the new [`Running`] takes the old one's place.
 //! 2. What is only prepared is undone by dropping it.
 
+mod admin_listener;
 mod auditing;
 mod certificates;
+mod counting;
 mod gateway;
 mod keys;
 mod logging;
 mod metrics_listener;
 mod sites;
 mod state;
+mod tracing;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,15 +27,20 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use stockade_config::Config;
 use stockade_transpile::ModuleFiles;
 
+pub(crate) use admin_listener::AdminListener;
 pub(crate) use auditing::Auditing;
 pub(crate) use certificates::Certificates;
+pub(crate) use counting::Counting;
 pub(crate) use gateway::Listeners;
 pub(crate) use keys::KeysSubsystem;
 pub(crate) use logging::{Logging, log_policy};
 pub(crate) use metrics_listener::MetricsListener;
 pub(crate) use sites::{Drains, Sites};
 pub(crate) use state::{OpenStore, StateSubsystem};
+pub(crate) use tracing::TracingSubsystem;
+pub(crate) use usage::UsageSubsystem;
 
+use crate::deployments::{Sticky, VersionRef};
 use crate::error::ServeError;
 use crate::running::{Running, Snapshot};
 
@@ -40,10 +49,29 @@ pub(crate) struct Reload {
     /// What runs; none at the server's start.
     pub(crate) old: Option<Arc<Running>>,
     /// The code of all sites that have some, read together with the configuration.
-    pub(crate) code: BTreeMap<String, ModuleFiles>,
+    pub(crate) code: BTreeMap<String, SiteCode>,
     /// What will run. Its configuration is complete; each subsystem fills in its own part, and those that come
     /// later in the list may use it.
     pub(crate) next: Running,
+}
+
+/// The code of a site.
+pub(crate) enum SiteCode {
+    /// What runs goes on: neither its code nor its configuration has changed.
+    AsItRuns,
+    /// Versions that were read, the one with the largest share first.
+    Read {
+        shares: Vec<CodeShare>,
+        sticky: Sticky,
+    },
+}
+
+/// A version of a site's code.
+pub(crate) struct CodeShare {
+    pub(crate) version: VersionRef,
+    /// Of the requests.
+    pub(crate) percent: u8,
+    pub(crate) files: ModuleFiles,
 }
 
 /// A change from one snapshot to the next.
@@ -112,7 +140,7 @@ pub(crate) async fn apply(
     subsystems: &mut [Box<dyn Subsystem>],
     running: &Snapshot,
     config: Arc<Config>,
-    code: BTreeMap<String, ModuleFiles>,
+    code: BTreeMap<String, SiteCode>,
 ) -> Result<Change, ServeError> {
     let mut reload = Reload {
         old: running.load_full(),

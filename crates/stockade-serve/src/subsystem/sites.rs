@@ -9,15 +9,16 @@ use parking_lot::Mutex;
 use stockade_state::Store;
 use tokio::task::JoinSet;
 
-use super::{Change, Prepared, Preparing, Reload, Subsystem};
-use crate::directory::Answering;
+use super::{Change, Prepared, Preparing, Reload, SiteCode, Subsystem};
+use crate::deployments::{Sticky, VersionRef};
+use crate::directory::{Traffic, TrafficShare};
 use crate::error::ServeError;
 use crate::observe::{EgressMetrics, GrantMetrics};
-use crate::running::Running;
+use crate::running::{Running, SiteTraffic};
 use crate::site::{MadeWith, Site, SiteContext, grants_folder};
 
 pub(crate) struct Sites {
-    pub(crate) context: SiteContext,
+    pub(crate) context: Arc<SiteContext>,
     pub(crate) egress: Arc<EgressMetrics>,
     pub(crate) grants: Arc<GrantMetrics>,
     pub(crate) drains: Drains,
@@ -69,7 +70,13 @@ impl Subsystem for Sites {
         async move {
             let mut number = self.number;
             // A number is never used again, not even after a reload that was refused.
-            self.number += reload.next.config.instances.len() as u64;
+            let most: usize = (reload.code.values())
+                .map(|code| match code {
+                    SiteCode::AsItRuns => 0,
+                    SiteCode::Read { shares, .. } => shares.len(),
+                })
+                .sum();
+            self.number += (most + reload.next.config.instances.len()) as u64;
             let mut prepared = PreparedSites {
                 sites: self,
                 started: Vec::new(),
@@ -84,27 +91,54 @@ impl Subsystem for Sites {
                 socket_message: message,
             };
             for (name, site_config) in &config.instances {
-                let code = reload.code.remove(name);
-                let old = reload.old.as_ref().and_then(|old| old.sites.get(name));
-                let same = old.filter(|site| site.is(site_config, code.as_ref(), message));
-                let site = match same {
-                    Some(same) => Arc::clone(same),
-                    None => {
-                        number += 1;
-                        let starting = Site::start(
-                            &prepared.sites.context,
-                            &made_with,
-                            site_config,
-                            code,
-                            number,
-                        );
-                        let started = starting.await;
-                        let site = Arc::new(started.map_err(|why| ServeError::site(name, why))?);
-                        prepared.started.push(Arc::clone(&site));
-                        site
+                let old = reload.old.as_ref().and_then(|old| old.traffic.get(name));
+                let (shares, sticky) = match (reload.code.remove(name), old) {
+                    (Some(SiteCode::AsItRuns), Some(old)) => {
+                        reload.next.add(name, old.clone());
+                        continue;
                     }
+                    (Some(SiteCode::Read { shares, sticky }), _) => {
+                        let shares = shares.into_iter();
+                        let shares = shares.map(|one| (one.percent, one.version, Some(one.files)));
+                        (shares.collect(), sticky)
+                    }
+                    _ => (vec![(100, VersionRef::File, None)], Sticky::None),
                 };
-                reload.next.sites.insert(name.clone(), site);
+                let mut traffic = SiteTraffic {
+                    shares: Vec::new(),
+                    sticky,
+                };
+                // Scheduled runs are those of one version.
+                let mut quiet = site_config.clone();
+                quiet.crons.clear();
+                for (at, (percent, version, code)) in shares.into_iter().enumerate() {
+                    let site_config = if at == 0 { site_config } else { &quiet };
+                    let known = old.iter().flat_map(|old| old.sites());
+                    let same = known.into_iter().find(|site| {
+                        site.version == version && site.is(site_config, code.as_ref(), message)
+                    });
+                    let site = match same {
+                        Some(same) => Arc::clone(same),
+                        None => {
+                            number += 1;
+                            let starting = Site::start(
+                                &prepared.sites.context,
+                                &made_with,
+                                site_config,
+                                version,
+                                code,
+                                number,
+                            );
+                            let started = starting.await;
+                            let started = started.map_err(|why| ServeError::site(name, why))?;
+                            let site = Arc::new(started);
+                            prepared.started.push(Arc::clone(&site));
+                            site
+                        }
+                    };
+                    traffic.shares.push((percent, site));
+                }
+                reload.next.add(name, traffic);
             }
             // At the server's start requests wait for mirrors instead, so that one broken site does not keep the
             // others down.
@@ -152,9 +186,9 @@ impl Prepared for PreparedSites<'_> {
         let context = &self.sites.context;
         context.directory.replace(answering(next).collect());
         let none = BTreeMap::new();
-        let old = old.as_ref().map_or(&none, |old| &old.sites);
-        for (name, site) in old {
-            let now = next.sites.get(name);
+        let old = old.as_ref().map_or(&none, |old| &old.traffic);
+        for (name, traffic) in old {
+            let now = next.traffic.get(name);
             if now.is_none() {
                 context.brokers.forget(name);
                 self.sites.egress.forget(name);
@@ -162,9 +196,12 @@ impl Prepared for PreparedSites<'_> {
                 self.sites.grants.forget(name);
                 context.grants.forget(name);
             }
-            if !now.is_some_and(|now| Arc::ptr_eq(now, site)) {
-                let deadline = next.config.drain_timeout;
-                self.sites.drains.retire(Arc::clone(site), deadline, true);
+            for site in traffic.sites() {
+                let stays = now.is_some_and(|now| now.sites().any(|now| Arc::ptr_eq(now, site)));
+                if !stays {
+                    let deadline = next.config.drain_timeout;
+                    self.sites.drains.retire(Arc::clone(site), deadline, true);
+                }
             }
         }
         context.metrics.keep(|name| next.sites.contains_key(name));
@@ -172,7 +209,15 @@ impl Prepared for PreparedSites<'_> {
     }
 }
 
-fn answering(running: &Running) -> impl Iterator<Item = (String, Arc<Answering>)> {
-    let sites = running.sites.iter();
-    sites.map(|(name, site)| (name.clone(), Arc::clone(&site.answering)))
+fn answering(running: &Running) -> impl Iterator<Item = (String, Arc<Traffic>)> {
+    let sites = running.traffic.iter();
+    sites.map(|(name, traffic)| {
+        let shares = traffic.shares.iter().map(|(percent, site)| TrafficShare {
+            version: site.version.clone(),
+            percent: *percent,
+            answering: Arc::clone(&site.answering),
+        });
+        let traffic = Traffic::new(shares.collect(), traffic.sticky.clone());
+        (name.clone(), Arc::new(traffic))
+    })
 }

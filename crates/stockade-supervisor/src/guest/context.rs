@@ -5,10 +5,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use stockade_limits::IsolateOptions;
-use stockade_protocol::{FromIsolate, ToIsolate};
+use stockade_protocol::{Finding, FromIsolate, ProbeId, ProbeOrder, ToIsolate};
 
 use crate::end::TerminateReason;
+use crate::guest::debugging::DebugExit;
 use crate::isolate::Isolate;
+use crate::isolate::debug_entrance::DebugEntrance;
 use crate::isolate::refusal::GuestSendError;
 use crate::isolate::state::IsolateState;
 use crate::isolate::uplink::Uplink;
@@ -85,13 +87,18 @@ impl GuestContext {
         self.state().set_interrupt_handle(Some(handle));
     }
 
-    /// Ready when a message waits or the isolate is ending.
+    /// Ready when a message or an order waits, or the isolate is ending.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_ending() {
             return Poll::Ready(());
         }
         self.poll_arrivals(cx);
-        self.state().inbox.poll_ready(cx)
+        let ready = self.state().inbox.poll_ready(cx);
+        // After the task is registered: an order that comes now wakes it.
+        match self.state().probes.is_waiting() {
+            true => Poll::Ready(()),
+            false => ready,
+        }
     }
 
     /// Takes what has arrived, where this thread waits for the socket itself.
@@ -153,6 +160,40 @@ impl GuestContext {
             return Err(GuestSendError::Ended);
         }
         self.uplink().send_part(self.state(), name, json, part)
+    }
+
+    /// What the isolate's runtime is to do for a probe, if there is anything.
+    #[must_use]
+    pub fn next_order(&self) -> Option<(ProbeId, ProbeOrder)> {
+        self.state().probes.pop()
+    }
+
+    /// Sends what a probe has found, waiting on this thread while the host does not take it; false if nobody wants more
+    /// of it.
+    pub fn found(&self, id: ProbeId, finding: Finding) -> bool {
+        !self.is_ending() && self.uplink().found(self.state(), id, finding)
+    }
+
+    /// Lets debuggers into the isolate.
+    pub fn set_debug_entrance(&self, entrance: Arc<dyn DebugEntrance>) {
+        self.state().set_debugger(Some(entrance));
+    }
+
+    /// The way to a debugger.
+    #[must_use]
+    pub fn debug_exit(&self) -> DebugExit {
+        DebugExit(Arc::clone(&self.isolate))
+    }
+
+    /// While `sampled`, the watchdog interrupts the guest at each of its ticks, about 1,000 a second.
+    pub fn set_sampled(&self, sampled: bool) {
+        self.state().activity.set_sampled(sampled);
+    }
+
+    /// Whether an interrupt that is served now is to take a sample of what runs.
+    #[must_use]
+    pub fn is_sample_due(&self) -> bool {
+        self.state().activity.is_sample_of_now()
     }
 
     /// Lets the host have what was sent until now, where messages are gathered.

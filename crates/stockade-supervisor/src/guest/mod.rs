@@ -1,3 +1,4 @@
 //! The guest's side of isolates.
 
 pub(crate) mod context;
+pub(crate) mod debugging;

@@ -76,6 +76,12 @@ impl EventQueue {
     }
 }
 
+impl Drop for EventQueue {
+    fn drop(&mut self) {
+        self.isolates.close();
+    }
+}
+
 /// One isolate's turn: its events one by one, a few of them. It ends with [`Turn::end`], or when it is dropped;
 /// events that were not taken stay in the queue for the isolate's next turn.
 pub struct Turn {
@@ -144,6 +150,19 @@ mod tests {
         let host = &isolate.uplink;
         host.events.push(event, size, |_| {}).unwrap();
         host.announce();
+    }
+
+    #[test]
+    fn isolate_whose_events_nobody_took_is_freed_with_the_queue() {
+        let queue = EventQueue::new();
+        let (before, after) = (isolate(&queue, 1), isolate(&queue, 2));
+        send(&before);
+        let freed = [&before, &after].map(Arc::downgrade);
+        drop(before);
+        drop(queue);
+        send(&after);
+        drop(after);
+        assert!(freed.iter().all(|isolate| isolate.upgrade().is_none()));
     }
 
     /// Has one turn of one event take `ms`, and says whose it was.

@@ -23,6 +23,8 @@ struct Line<T> {
     /// The position of the entry that was served last. One that joins stands no further ahead.
     clock: u64,
     joined: u64,
+    /// The consumer is gone.
+    closed: bool,
 }
 
 /// Time served, whether a turn was too short for the entry, and the order of joining.
@@ -35,6 +37,7 @@ impl<T> FairQueue<T> {
                 waiting: BTreeMap::new(),
                 clock: 0,
                 joined: 0,
+                closed: false,
             }),
             waker: AtomicWaker::new(),
             working: AtomicUsize::new(0),
@@ -42,10 +45,15 @@ impl<T> FairQueue<T> {
     }
 
     /// Adds an entry that has had `served` nanoseconds of the consumer's time, which is corrected for the time
-    /// that it did not wait; `again` where its last turn was too short for it.
+    /// that it did not wait; `again` where its last turn was too short for it. After [`FairQueue::close`] it is dropped.
     pub(crate) fn join(&self, entry: T, served: &AtomicU64, again: bool) {
         {
             let mut line = self.line.lock();
+            if line.closed {
+                // Its end may need the lock.
+                drop(line);
+                return;
+            }
             let from = served.load(Ordering::SeqCst).max(line.clock);
             served.store(from, Ordering::SeqCst);
             line.joined += 1;
@@ -63,6 +71,15 @@ impl<T> FairQueue<T> {
         let ((served, ..), entry) = line.waiting.pop_first()?;
         line.clock = line.clock.max(served);
         Some(entry)
+    }
+
+    /// Drops all entries: nobody will take them. Entries hold their queue, so that they would hold each other for ever.
+    pub(crate) fn close(&self) {
+        let mut line = self.line.lock();
+        line.closed = true;
+        let left = std::mem::take(&mut line.waiting);
+        drop(line);
+        drop(left);
     }
 
     pub(crate) fn work_began(&self) {

@@ -107,6 +107,10 @@ impl IsolateHandle {
         Self { isolate }
     }
 
+    pub(super) fn isolate(&self) -> &Arc<HostIsolate> {
+        &self.isolate
+    }
+
     /// The isolate's number within its sandbox, from 0.
     #[must_use]
     pub fn id(&self) -> u32 {
@@ -360,6 +364,31 @@ impl IsolateHandle {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.isolate.state.inbox.is_idle()
+    }
+
+    /// CPU time over its life, by the kernel's clock, now. It never becomes less, and once the isolate has
+    /// [left](Self::until_left) it is final.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        self.isolate.state.cpu()
+    }
+
+    /// Bytes of heap, ArrayBuffers and WebAssembly memory, when last measured.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.isolate.state.memory()
+    }
+
+    /// The most memory that was measured, in bytes. For an isolate with a worker of its own that has
+    /// [left](Self::until_left), it is what the kernel counted for the worker, with what that shares with others.
+    #[must_use]
+    pub fn peak_memory(&self) -> u64 {
+        self.isolate.state.peak()
+    }
+
+    /// Waits until nothing of the isolate runs any more. Its end is reported earlier.
+    pub async fn until_left(&self) {
+        self.isolate.state.termination.until_left().await;
     }
 
     /// What it uses now.

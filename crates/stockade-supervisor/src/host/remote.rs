@@ -5,9 +5,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use stockade_limits::IsolateOptions;
-use stockade_protocol::{FromIsolate, ToIsolate};
+use stockade_protocol::{Finding, FromIsolate, ProbeId, ToIsolate};
 
 use super::event::Event;
+use super::probe_slot::Found;
 use super::side::{HostIsolate, InlineFlush};
 use crate::end::{ResourceUsage, TerminateReason};
 use crate::guest::context::GuestContext;
@@ -86,6 +87,16 @@ impl RemoteGuest {
         self.isolate.state.note_memory(bytes);
     }
 
+    /// Notes how much CPU time the isolate has used over its life.
+    pub(crate) fn note_cpu(&self, cpu: Duration) {
+        self.isolate.state.note_cpu(cpu);
+    }
+
+    /// Notes how much memory the kernel counted for its worker at most.
+    pub(crate) fn note_peak(&self, bytes: u64) {
+        self.isolate.state.note_peak(bytes);
+    }
+
     /// Registers the task for messages to the guest.
     pub(crate) fn watch_messages(&self, cx: &mut Context<'_>) {
         let _ = self.isolate.state.inbox.poll_ready(cx);
@@ -134,6 +145,16 @@ impl RemoteGuest {
             self.isolate.uplink.events.push_always(event, size);
             self.isolate.uplink.announce();
         }
+    }
+
+    /// Takes what a probe has found, gives it back where there is no room, or says that there never was such a probe.
+    pub(crate) fn found(&self, id: ProbeId, finding: Finding) -> Found {
+        self.isolate.uplink.probe.take(id, finding)
+    }
+
+    /// Ready when what the probe has found may fit.
+    pub(crate) fn poll_found(&self, id: ProbeId, cx: &mut Context<'_>) -> Poll<()> {
+        self.isolate.uplink.probe.poll_room(id, cx)
     }
 
     /// Ready when at most half of the host's queue is in use.

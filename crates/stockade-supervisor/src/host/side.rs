@@ -9,12 +9,13 @@ use stockade_limits::{
     Admission, ConsoleMode, IoLimiter, IoRates, IsolateOptions, Isolation, LineLimiter,
 };
 use stockade_protocol::bounds::{MAX_CONSOLE_BYTES_PER_SECOND, MAX_CONSOLE_LINES_PER_SECOND};
-use stockade_protocol::{ConsoleLevel, FromIsolate};
+use stockade_protocol::{ConsoleLevel, Finding, FromIsolate, ProbeId};
 use tokio::sync::oneshot;
 
 use super::calls::PendingCalls;
 use super::event::Event;
 use super::fair_queue::FairQueue;
+use super::probe_slot::ProbeSlot;
 use super::registry::Registry;
 use crate::end::{DestroyReason, End};
 use crate::isolate::Isolate;
@@ -45,6 +46,7 @@ pub(crate) struct HostSide {
     /// Events that the host has not taken.
     pub(crate) events: Queue<Event>,
     pub(crate) calls: PendingCalls,
+    pub(crate) probe: ProbeSlot,
     /// Until the isolate is ready: who waits for that.
     start: Mutex<Option<oneshot::Sender<Result<(), StartError>>>>,
     /// Rates of its messages, where they are limited.
@@ -84,6 +86,7 @@ impl HostSide {
                     _ => Queue::new(),
                 },
                 calls: PendingCalls::default(),
+                probe: ProbeSlot::new(options.record_cpu),
                 start: Mutex::new(None),
                 io: io_limiter(&options),
                 console: Mutex::new(LineLimiter::new(Instant::now())),
@@ -316,12 +319,18 @@ impl Uplink for HostSide {
         Ok(())
     }
 
+    fn found(&self, state: &IsolateState, id: ProbeId, finding: Finding) -> bool {
+        let held = |wait: &dyn Fn()| state.activity.held_by_host(wait);
+        self.probe.take_waiting(id, finding, held)
+    }
+
     fn set_idle(&self, state: &IsolateState, idle: bool) {
         state.inbox.set_idle(idle, |idle| self.set_work(!idle));
     }
 
     fn close(&self) {
         self.events.close(false);
+        self.probe.end();
     }
 
     fn report(&self, state: &IsolateState, end: End) {

@@ -4,7 +4,9 @@
 //! `GuestContext`, the watchdog the trait [`Watched`]. In a worker process there is no host's side: the
 //! [`Uplink`] leads to the other process instead.
 
+pub(crate) mod debug_entrance;
 pub(crate) mod open_requests;
+pub(crate) mod probe_orders;
 pub(crate) mod queue;
 pub(crate) mod refusal;
 pub(crate) mod state;
@@ -91,6 +93,7 @@ impl<U: Uplink + ?Sized> Isolate<U> {
         self.report();
         (self.state.termination).leave(|| self.uplink.stopped_after_all());
         self.state.set_interrupt_handle(None);
+        self.state.set_debugger(None);
         self.uplink.left(&self.state);
     }
 }
@@ -119,7 +122,7 @@ impl<U: Uplink> Watched for Isolate<U> {
     }
 
     fn flush_stale(&self) {
-        self.uplink.flush_stale();
+        self.uplink.flush_stale(&self.state);
     }
 
     fn is_ending(&self) -> bool {

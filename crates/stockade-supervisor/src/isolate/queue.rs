@@ -305,6 +305,11 @@ impl<T> Queue<T> {
         note(state.idle);
     }
 
+    /// Whether nothing comes any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.state.lock().idle
     }

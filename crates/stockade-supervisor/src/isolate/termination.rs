@@ -20,6 +20,8 @@ pub(crate) struct Termination {
     record: Mutex<Record>,
     /// Wakes those that wait for the end.
     begins: Notify,
+    /// Wakes those that wait until nothing of it runs any more.
+    leaves: Notify,
 }
 
 #[derive(Default)]
@@ -124,6 +126,18 @@ impl Termination {
         record.left = true;
         if std::mem::take(&mut record.abandoned) {
             return_abandoned();
+        }
+        drop(record);
+        self.leaves.notify_waiters();
+    }
+
+    /// Waits until nothing of it runs any more.
+    pub(crate) async fn until_left(&self) {
+        let mut leaves = std::pin::pin!(self.leaves.notified());
+        // From here on it is woken.
+        leaves.as_mut().enable();
+        if !self.record.lock().left {
+            leaves.await;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::task::Context;
 
-use stockade_protocol::{FromIsolate, Payload};
+use stockade_protocol::{Finding, FromIsolate, Payload, ProbeId};
 
 use super::refusal::GuestSendError;
 use super::state::IsolateState;
@@ -37,11 +37,19 @@ pub(crate) trait Uplink: Send + Sync + 'static {
         self.send(state, FromIsolate::Control { name, data })
     }
 
+    /// Sends what a probe has found, waiting on the guest's thread while the host does not take it; false if nobody wants
+    /// more of it.
+    fn found(&self, state: &IsolateState, id: ProbeId, finding: Finding) -> bool;
+
+    /// As [`Uplink::found`], from any thread and without waiting.
+    fn found_at_once(&self, _state: &IsolateState, _id: ProbeId, _finding: Finding) {}
+
     /// Writes what was gathered.
     fn flush(&self) {}
 
-    /// Writes what was gathered and has waited for long; called by the watchdog, and never waits.
-    fn flush_stale(&self) {}
+    /// Writes what was gathered and has waited for long, and looks for messages where the isolate is too busy to;
+    /// called by the watchdog, and never waits.
+    fn flush_stale(&self, _state: &IsolateState) {}
 
     /// Puts messages of the host that have arrived into the inbox, and registers the task for later ones.
     fn poll_arrivals(&self, _cx: &mut Context<'_>) {}

@@ -4,7 +4,7 @@
 //! reader that sees the same odd number before and after has read values of one activation.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -41,6 +41,10 @@ pub(crate) struct Activity {
     /// Time the runtime held this activation back.
     held: AtomicU64,
     clock: OnceLock<CpuClock>,
+    /// A profile of it is being recorded.
+    sampled: AtomicBool,
+    /// `seq` when the last sample was asked for.
+    sample_asked: AtomicU64,
     stopped: Mutex<Stopped>,
     hold: Hold,
     helper: Mutex<Helper>,
@@ -109,6 +113,8 @@ impl Activity {
             last_cpu: AtomicU64::new(0),
             held: AtomicU64::new(0),
             clock: OnceLock::new(),
+            sampled: AtomicBool::new(false),
+            sample_asked: AtomicU64::new(0),
             stopped: Mutex::default(),
             helper: Mutex::default(),
             hold: Hold {
@@ -175,10 +181,9 @@ impl Activity {
         };
         self.began_at
             .fetch_add(now_ns().saturating_sub(at), Ordering::Relaxed);
-        self.began_cpu.fetch_add(
-            nanos(CpuClock::now()).saturating_sub(cpu),
-            Ordering::Relaxed,
-        );
+        let used = nanos(CpuClock::now()).saturating_sub(cpu);
+        self.began_cpu.fetch_add(used, Ordering::Relaxed);
+        self.hold.state.lock().charged += used;
         self.seq.fetch_add(1, Ordering::SeqCst);
         true
     }
@@ -211,6 +216,37 @@ impl Activity {
             Duration::from_nanos(at_a_stretch),
             Duration::from_nanos(helper.past + now),
         )
+    }
+
+    pub(crate) fn set_sampled(&self, sampled: bool) {
+        self.sampled.store(sampled, Ordering::SeqCst);
+    }
+
+    /// Whether the running activation is to be sampled now, which it is asked for.
+    pub(crate) fn ask_for_sample(&self) -> bool {
+        let sampled = self.sampled.load(Ordering::Relaxed);
+        if sampled {
+            let seq = self.seq.load(Ordering::SeqCst);
+            self.sample_asked.store(seq, Ordering::SeqCst);
+        }
+        sampled
+    }
+
+    /// Whether the sample that was asked for is one of the running activation: the engine may serve an interrupt as late
+    /// as at the beginning of the next one.
+    pub(crate) fn is_sample_of_now(&self) -> bool {
+        self.sample_asked.load(Ordering::SeqCst) == self.seq.load(Ordering::SeqCst)
+    }
+
+    /// Whether the clocks stand, as while a debugger holds the isolate.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.lock().times > 0
+    }
+
+    /// CPU time of helpers over the isolate's life, when last sampled.
+    pub(crate) fn helper_cpu(&self) -> Duration {
+        let helper = self.helper.lock();
+        Duration::from_nanos(helper.past + helper.seen)
     }
 
     pub(crate) fn is_active(&self) -> bool {
@@ -386,6 +422,18 @@ mod tests {
         let usage = activity.usage().unwrap();
         assert!(usage.cpu < Duration::from_millis(20), "{usage:?}");
         assert!(usage.elapsed < Duration::from_millis(20), "{usage:?}");
+    }
+
+    #[test]
+    fn activity_sample_that_was_asked_for_before_is_not_of_now() {
+        let activity = Activity::new(CpuShare::FULL);
+        activity.begin();
+        assert!(!activity.ask_for_sample());
+        activity.set_sampled(true);
+        assert!(activity.ask_for_sample() && activity.is_sample_of_now());
+        activity.end();
+        activity.begin();
+        assert!(!activity.is_sample_of_now());
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Reaching into a running isolate from another thread.
 
+use std::time::Duration;
+
+use stockade_protocol::{ProbeId, ProbeOrder};
+
 use crate::end::{ResourceUsage, TerminateReason};
 
 /// Reaches into a running isolate from another thread. All methods may be called at any time, also
@@ -12,6 +16,20 @@ pub trait InterruptHandle: Send + Sync {
     /// Makes the isolate's thread call [`GuestContext::checkpoint`](crate::GuestContext::checkpoint) at the next
     /// point where the engine checks for interrupts.
     fn interrupt(&self);
+
+    /// Passes an order on to the isolate's process; false for an isolate in this one.
+    fn order(&self, _id: ProbeId, _order: ProbeOrder) -> bool {
+        false
+    }
+
+    /// Passes a debugger's message on to the isolate's process.
+    fn debug(&self, _id: ProbeId, _text: String) {}
+
+    /// CPU time of an isolate in another process over its life, by the kernel's clock, now; `None` for one in this
+    /// process, and where the clock is gone.
+    fn cpu(&self) -> Option<Duration> {
+        None
+    }
 
     /// What is known of the isolate from outside its process; `None` for one in this process.
     fn outside(&self) -> Option<Outside> {

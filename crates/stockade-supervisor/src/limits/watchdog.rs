@@ -204,12 +204,16 @@ impl Checked {
             return None;
         }
         let Some(usage) = activity.usage() else {
-            self.busy |= activity.is_active();
+            // A worker whose isolate is held reads its messages here.
+            self.busy |= activity.is_active() || activity.is_stopped();
             return None;
         };
         self.busy = true;
         if enforce(isolate, usage) {
             return None;
+        }
+        if activity.ask_for_sample() {
+            isolate.interrupt();
         }
         if usage.cpu < CPU_BOUND {
             // Its last activation may have ended while it was preempted.

@@ -22,7 +22,7 @@ pub(crate) trait Watched: Send + Sync {
     /// Has its thread measure its memory and wait for its CPU slot.
     fn interrupt(&self);
 
-    /// Writes messages that it gathered and that have waited for long.
+    /// Writes messages that it gathered and that have waited for long, and looks for orders.
     fn flush_stale(&self);
 
     fn is_ending(&self) -> bool;

@@ -22,6 +22,15 @@ const FACTOR: u32 = 3;
 /// How old the reported usage of an idle worker may be.
 const STALE: Duration = Duration::from_millis(400);
 
+/// How long a probe that was stopped may go on to use time that is not the guest's: what it found is still to be sent.
+const LAST_OF_PROBE: Duration = Duration::from_secs(30);
+
+/// The longest that a probe takes: what it lasts, until all has come.
+const LONGEST_PROBE: Duration = Duration::from_secs(660);
+
+/// How long a debugger may say nothing until the limits of the backstop hold again.
+const LONGEST_THOUGHT: Duration = Duration::from_secs(3600);
+
 /// CPU time that a worker may be ahead of its share.
 const AHEAD: Duration = Duration::from_millis(500);
 
@@ -44,6 +53,18 @@ struct BackstopState {
     sampled: Instant,
     cpu: Duration,
     paused: bool,
+    /// Probes of isolates in it that are open.
+    probes: u32,
+    /// While there are any.
+    probed: Option<Probed>,
+}
+
+/// Time that is not a guest's.
+struct Probed {
+    /// CPU time before it.
+    cpu: Duration,
+    /// When it is over at the latest.
+    until: Instant,
 }
 
 /// Limits of the isolates in the worker together; `None` where one has none.
@@ -71,6 +92,8 @@ impl Backstop {
                 sampled: now.0,
                 cpu: now.1,
                 paused: false,
+                probes: 0,
+                probed: None,
             }),
         }
     }
@@ -124,10 +147,51 @@ impl Backstop {
         }
     }
 
+    /// A probe of an isolate in the worker begins: the limits of the backstop do not hold until
+    /// the probe is over, which it is in any case after [`LONGEST_PROBE`].
+    pub(super) fn probe_begins(&self) {
+        let mut state = self.state.lock();
+        state.probes += 1;
+        let (cpu, until) = (state.cpu, Instant::now() + LONGEST_PROBE);
+        state.probed.get_or_insert(Probed { cpu, until }).until = until;
+    }
+
+    /// A debugger does something: its session goes on, for as long as a person may think.
+    pub(super) fn probe_lasts(&self) {
+        if let Some(probed) = &mut self.state.lock().probed {
+            probed.until = Instant::now() + LONGEST_THOUGHT;
+        }
+    }
+
+    /// A probe is stopped, and has some time to come to its end.
+    pub(super) fn probe_stops(&self) {
+        let mut state = self.state.lock();
+        if let (0 | 1, Some(probed)) = (state.probes, &mut state.probed) {
+            probed.until = probed.until.min(Instant::now() + LAST_OF_PROBE);
+        }
+    }
+
+    /// What a probe found has come.
+    pub(super) fn probe_ends(&self) {
+        let mut state = self.state.lock();
+        state.probes = state.probes.saturating_sub(1);
+        if state.probes == 0 {
+            state.leave_probe();
+        }
+    }
+
     /// The worker has ended, with this CPU time.
     pub(super) fn ended(&self, cpu: Duration) {
         let mut state = self.state.lock();
         state.cpu = state.cpu.max(cpu);
+    }
+
+    /// CPU time of the worker since it was sealed, by the kernel's clock, now; when last read where the worker is gone.
+    pub(super) fn cpu(&self, worker: &dyn WorkerProcess) -> Duration {
+        let now = worker.cpu_time();
+        let mut state = self.state.lock();
+        state.cpu = now.unwrap_or(state.cpu).max(state.cpu);
+        state.cpu.saturating_sub(state.zero.1)
     }
 
     /// What the worker uses, and whether that is more than it may.
@@ -139,6 +203,10 @@ impl Backstop {
         if busy || rested || state.paused || !fresh {
             state.sampled = now;
             state.cpu = worker.cpu_time().unwrap_or(state.cpu).max(state.cpu);
+        }
+        if (state.probed.as_ref()).is_some_and(|probed| now >= probed.until) {
+            state.probes = 0;
+            state.leave_probe();
         }
         if rested {
             state.base = state.cpu;
@@ -154,8 +222,13 @@ impl Backstop {
             wall: now.duration_since(busy_since),
             memory,
         };
-        let overrun = state.overrun(&usage, busy);
-        state.hold_to_share(worker, now);
+        let overrun = match state.probed {
+            Some(_) => None,
+            None => {
+                state.hold_to_share(worker, now);
+                state.overrun(&usage, busy)
+            }
+        };
         Outside {
             usage,
             busy: busy || state.paused,
@@ -165,6 +238,15 @@ impl Backstop {
 }
 
 impl BackstopState {
+    /// The limits hold again; what was used meanwhile is no guest's.
+    fn leave_probe(&mut self) {
+        if let Some(probed) = self.probed.take() {
+            self.zero.1 += self.cpu.saturating_sub(probed.cpu);
+            self.base = self.cpu;
+            self.busy_since = None;
+        }
+    }
+
     fn overrun(&self, usage: &ResourceUsage, busy: bool) -> Option<(TerminateReason, String)> {
         let sums = &self.limits;
         let over = |used: Duration, limit: Option<Duration>| {

@@ -10,14 +10,16 @@ use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use stockade_protocol::frame::{self, Encoded, ToWorker};
+use stockade_protocol::{ProbeId, ProbeOrder};
 
 use super::backstop::Backstop;
+use super::cpu_shares::CpuShares;
 use super::isolate::{START, WorkerIsolate};
 use super::process::{LaunchedWorker, WorkerProcess};
 use crate::end::TerminateReason;
@@ -43,6 +45,8 @@ pub(crate) struct Connection {
     isolates: Mutex<BTreeMap<u32, Arc<WorkerIsolate>>>,
     pub(super) driver: AtomicWaker,
     pub(super) backstop: Backstop,
+    /// Of a worker of a trust group.
+    shares: CpuShares,
 }
 
 /// Bytes of small frames that are written in one go.
@@ -74,6 +78,7 @@ impl Connection {
             out: Mutex::default(),
             isolates: Mutex::default(),
             driver: AtomicWaker::new(),
+            shares: CpuShares::default(),
         })
     }
 
@@ -115,6 +120,10 @@ impl Connection {
                 return Err(guest);
             }
             self.backstop.add(guest.options());
+            if guest.options().record_cpu {
+                self.backstop.probe_begins();
+            }
+            self.shares.add(id);
             let isolate = Arc::new(WorkerIsolate::new(guest));
             isolates.insert(id, Arc::clone(&isolate));
             isolate
@@ -267,14 +276,68 @@ impl Connection {
         }
     }
 
+    /// Has the worker begin or end a probe. What that costs it is not the guest's.
+    fn order(&self, isolate: u32, id: ProbeId, order: ProbeOrder) {
+        match order {
+            ProbeOrder::Start(_) => self.backstop.probe_begins(),
+            ProbeOrder::Stop => self.backstop.probe_stops(),
+        }
+        let order = ToWorker::Probe { isolate, id, order };
+        self.out.lock().starts.push_back(order);
+        self.driver.wake();
+    }
+
+    /// Gives a debugger's message to an isolate in the worker.
+    fn debug(&self, isolate: u32, id: ProbeId, text: String) {
+        self.backstop.probe_lasts();
+        let message = ToWorker::Debug { isolate, id, text };
+        self.out.lock().starts.push_back(message);
+        self.driver.wake();
+    }
+
     /// Removes an isolate of which nothing runs any more; the worker goes with the last one.
     pub(super) fn remove(&self, id: u32) -> Option<Arc<WorkerIsolate>> {
+        self.cpu(id);
         let mut isolates = self.isolates.lock();
         let isolate = isolates.remove(&id)?;
         if isolates.is_empty() {
             self.kill();
         }
+        drop(isolates);
+        self.shares.remove(id);
         Some(isolate)
+    }
+
+    /// The worker reports what an isolate's thread has used.
+    pub(super) fn reported_cpu(&self, id: u32, cpu_ns: u64) {
+        self.shares.report(id, cpu_ns);
+    }
+
+    /// Notes the CPU time of an isolate over its life, now, and gives it.
+    fn cpu(&self, id: u32) -> Option<Duration> {
+        let isolate = self.isolate(id)?;
+        let mut cpu = self.backstop.cpu(&*self.process);
+        if isolate.guest.options().group.is_some() {
+            self.shares.divide(cpu, false);
+            cpu = self.shares.of(id);
+        }
+        isolate.guest.note_cpu(cpu);
+        Some(cpu)
+    }
+
+    /// The worker has ended: what it used in all is charged to its isolates.
+    pub(super) fn count_last_cpu(&self) {
+        let cpu = self.backstop.cpu(&*self.process);
+        self.shares.divide(cpu, true);
+        for isolate in self.all() {
+            let guest = &isolate.guest;
+            let in_group = guest.options().group.is_some();
+            guest.note_cpu(if in_group {
+                self.shares.of(guest.id())
+            } else {
+                cpu
+            });
+        }
     }
 
     /// Ends the worker at once.
@@ -288,6 +351,10 @@ impl Connection {
         let busy = isolate.is_busy();
         let memory = isolate.guest.memory();
         let mut outside = self.backstop.check(&*self.process, busy, memory);
+        if isolate.guest.options().group.is_some() {
+            self.shares.divide(outside.usage.cpu_total, false);
+            outside.usage.cpu_total = self.shares.of(id);
+        }
         if self.sealed.load(Ordering::SeqCst) && isolate.start_is_overdue() {
             let what = format!("its worker did not start it within {} s", START.as_secs());
             isolate.guest.started(Err(StartError {
@@ -330,6 +397,23 @@ impl InterruptHandle for WorkerInterrupt {
 
     // The kernel gives processes their time.
     fn interrupt(&self) {}
+
+    fn order(&self, id: ProbeId, order: ProbeOrder) -> bool {
+        if let Some(connection) = self.connection.upgrade() {
+            connection.order(self.id, id, order);
+        }
+        true
+    }
+
+    fn debug(&self, id: ProbeId, text: String) {
+        if let Some(connection) = self.connection.upgrade() {
+            connection.debug(self.id, id, text);
+        }
+    }
+
+    fn cpu(&self) -> Option<Duration> {
+        self.connection.upgrade()?.cpu(self.id)
+    }
 
     fn outside(&self) -> Option<Outside> {
         self.connection.upgrade()?.outside(self.id)

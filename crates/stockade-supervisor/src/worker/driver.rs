@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use stockade_protocol::bounds::MAX_ERROR_BYTES;
 use stockade_protocol::frame::{FromWorker, Reader, Termination};
-use stockade_protocol::{FromIsolate, harmless_line};
+use stockade_protocol::{Finding, FromIsolate, ProbeId, harmless_line};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -27,6 +27,7 @@ use super::isolate::{Misbehaved, WorkerIsolate};
 use super::process::{WorkerEvent, WorkerExit};
 use crate::end::{ResourceUsage, TerminateReason};
 use crate::host::event::Event;
+use crate::host::probe_slot::Found;
 use crate::isolate::refusal::GuestSendError;
 use crate::start_error::StartError;
 
@@ -45,12 +46,18 @@ pub(crate) struct Driver {
     writable: Option<AsyncFd<OwnedFd>>,
     events: UnboundedReceiver<WorkerEvent>,
     reader: Reader<FromWorker>,
-    /// Events that wait for room in their host's queue.
-    stalled: VecDeque<(Arc<WorkerIsolate>, Event)>,
+    /// What waits for room in its host's queue.
+    stalled: VecDeque<(Arc<WorkerIsolate>, Stalled)>,
     /// Messages of this worker wait until then, for its rates.
     slowed: Option<Pin<Box<Sleep>>>,
     /// The worker has closed its socket, and must be gone by then.
     peer_closed: Option<Pin<Box<Sleep>>>,
+}
+
+/// Something of an isolate for which its host has no room.
+enum Stalled {
+    Event(Event),
+    Finding(ProbeId, Finding),
 }
 
 /// The socket of a connection, for the event loop.
@@ -141,7 +148,11 @@ impl Driver {
     fn exited(&mut self, exit: &WorkerExit) {
         self.drain();
         self.connection.backstop.ended(exit.cpu);
+        self.connection.count_last_cpu();
         self.end_all(|isolate| {
+            if isolate.guest.options().group.is_none() {
+                isolate.guest.note_peak(exit.peak_memory);
+            }
             let memory = isolate.guest.options().limits.memory;
             let (reason, detail) = exit.reason(memory);
             if reason == TerminateReason::MemoryLimit {
@@ -155,6 +166,7 @@ impl Driver {
 
     /// Nobody watches the worker any more.
     fn exited_unseen(&self) {
+        self.connection.count_last_cpu();
         self.end_all(|isolate| {
             (isolate.guest).terminate(TerminateReason::Crashed, "its launcher is gone");
         });
@@ -165,8 +177,12 @@ impl Driver {
     /// or not.
     fn drain(&mut self) {
         loop {
-            for (isolate, event) in self.stalled.drain(..) {
-                isolate.guest.push_last(event);
+            for (isolate, stalled) in self.stalled.drain(..) {
+                match stalled {
+                    Stalled::Event(event) => isolate.guest.push_last(event),
+                    // It is incomplete: the isolate has ended.
+                    Stalled::Finding(..) => {}
+                }
             }
             let frame = self.reader.read_from(&mut Stream {
                 socket: &self.connection.socket,
@@ -186,14 +202,27 @@ impl Driver {
             self.slowed = None;
             self.connection.backstop.released();
         }
-        while let Some((isolate, event)) = self.stalled.pop_front() {
-            if let Err(event) = isolate.guest.try_push(event) {
-                if isolate.guest.poll_drained(cx).is_ready() {
+        while let Some((isolate, stalled)) = self.stalled.pop_front() {
+            let (back, drained) = match stalled {
+                Stalled::Event(event) => match isolate.guest.try_push(event) {
+                    Ok(()) => (None, Poll::Pending),
+                    Err(event) => (Some(Stalled::Event(*event)), isolate.guest.poll_drained(cx)),
+                },
+                Stalled::Finding(id, finding) => match isolate.guest.found(id, finding) {
+                    Found::Taken | Found::Unknown => (None, Poll::Pending),
+                    Found::Full(finding) => (
+                        Some(Stalled::Finding(id, finding)),
+                        isolate.guest.poll_found(id, cx),
+                    ),
+                },
+            };
+            if let Some(back) = back {
+                if drained.is_ready() {
                     // Half of the queue is free, and that is too little for this one.
                     self.slowed = Some(Box::pin(tokio::time::sleep(Duration::from_millis(1))));
                     cx.waker().wake_by_ref();
                 }
-                self.stalled.push_front((isolate, *event));
+                self.stalled.push_front((isolate, back));
                 return Poll::Pending;
             }
             if self.stalled.is_empty() {
@@ -339,8 +368,9 @@ impl Driver {
                 idle,
                 seen,
                 memory,
-                ..
+                cpu_ns,
             } => {
+                connection.reported_cpu(isolate, cpu_ns);
                 if let Some(isolate) = connection.isolate(isolate) {
                     isolate.saw(seen, idle)?;
                     isolate.guest.note_memory(memory);
@@ -353,6 +383,15 @@ impl Driver {
             } => {
                 if let Some(isolate) = connection.isolate(isolate) {
                     ended(&isolate, &termination);
+                }
+            }
+            FromWorker::Found {
+                isolate,
+                id,
+                finding,
+            } => {
+                if let Some(isolate) = connection.isolate(isolate) {
+                    self.found(isolate, id, finding)?;
                 }
             }
             FromWorker::Left { isolate } => {
@@ -377,9 +416,11 @@ impl Driver {
             Ok(events) => {
                 for event in events.into_iter().flatten() {
                     if !self.stalled.is_empty() {
-                        self.stalled.push_back((Arc::clone(&isolate), event));
+                        let stalled = Stalled::Event(event);
+                        self.stalled.push_back((Arc::clone(&isolate), stalled));
                     } else if let Err(event) = isolate.guest.try_push(event) {
-                        self.stalled.push_back((Arc::clone(&isolate), *event));
+                        let stalled = Stalled::Event(*event);
+                        self.stalled.push_back((Arc::clone(&isolate), stalled));
                         self.connection.backstop.held();
                     }
                 }
@@ -397,6 +438,35 @@ impl Driver {
         if wait > Duration::ZERO {
             self.slowed = Some(Box::pin(tokio::time::sleep(wait)));
             self.connection.backstop.held();
+        }
+        Ok(())
+    }
+}
+
+impl Driver {
+    /// Takes what a probe has found. The worker waits while the host has no room for it.
+    fn found(
+        &mut self,
+        isolate: Arc<WorkerIsolate>,
+        id: ProbeId,
+        finding: Finding,
+    ) -> Result<(), Misbehaved> {
+        let is_last = matches!(finding, Finding::Done | Finding::Failed(_));
+        match isolate.guest.found(id, finding) {
+            Found::Taken => {}
+            Found::Full(finding) => {
+                self.stalled
+                    .push_back((isolate, Stalled::Finding(id, finding)));
+                self.connection.backstop.held();
+            }
+            Found::Unknown => {
+                return Err(Misbehaved(format!(
+                    "it answers probe {id}, which was never made"
+                )));
+            }
+        }
+        if is_last {
+            self.connection.backstop.probe_ends();
         }
         Ok(())
     }

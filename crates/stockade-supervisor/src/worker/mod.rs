@@ -8,6 +8,7 @@
 mod backend;
 mod backstop;
 mod connection;
+mod cpu_shares;
 mod driver;
 mod event_loop;
 mod isolate;

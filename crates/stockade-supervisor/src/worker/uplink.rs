@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use stockade_limits::IsolateOptions;
 use stockade_protocol::frame::{
     self, BorrowedControl, FromWorker, Outgoing, Reader, StartFailure, Termination, ToWorker,
 };
-use stockade_protocol::{FromIsolate, ToIsolate};
+use stockade_protocol::{Finding, FromIsolate, ProbeId, ToIsolate};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -29,6 +30,7 @@ use crate::isolate::Isolate;
 use crate::isolate::refusal::GuestSendError;
 use crate::isolate::state::IsolateState;
 use crate::isolate::uplink::Uplink;
+use crate::limits::activity::now_ns;
 use crate::limits::watchdog::Watchdog;
 use crate::start_error::StartError;
 
@@ -37,6 +39,9 @@ const GATHER: usize = 32 << 10;
 
 /// How long what was gathered may wait while its isolate is busy.
 const OLD: Duration = Duration::from_millis(1);
+
+/// How often the watchdog looks for messages to an isolate that is too busy to look itself: for orders.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Messages and bytes that are acknowledged in one go.
 const TAKEN_MESSAGES: u32 = 128;
@@ -51,6 +56,8 @@ pub struct HostConnection {
     reader: Mutex<Reader<ToWorker>>,
     isolates: Mutex<BTreeMap<u32, Weak<WorkerSideIsolate>>>,
     starts: Mutex<VecDeque<(u32, IsolateOptions)>>,
+    /// When the watchdog looks for messages next, in nanoseconds of its clock.
+    next_look: AtomicU64,
     /// Where the isolate's own thread waits for the socket.
     readable: OnceLock<AsyncFd<Raw>>,
 }
@@ -119,6 +126,7 @@ impl HostConnection {
             reader: Mutex::new(Reader::new()),
             isolates: Mutex::default(),
             starts: Mutex::default(),
+            next_look: AtomicU64::new(0),
             readable: OnceLock::new(),
         }))
     }
@@ -224,11 +232,37 @@ impl HostConnection {
     /// Reads all there is and handles it. Ends the process when the supervisor is gone: nobody is left
     /// to work for.
     fn read(&self, flags: RecvFlags) {
+        self.read_with(
+            &mut self.reader.lock(),
+            flags,
+            self.readable.get().is_none(),
+        );
+    }
+
+    /// As [`HostConnection::read`], on the watchdog's thread and without waiting: for an isolate that reads itself and
+    /// has not come to it for long.
+    fn read_for_busy(&self, state: &IsolateState) {
+        if self.readable.get().is_none() {
+            return;
+        }
+        // One that a debugger holds has nothing else to wait for.
+        if !state.activity.is_stopped() {
+            let now = now_ns();
+            if !state.activity.is_active() || now < self.next_look.load(Ordering::Relaxed) {
+                return;
+            }
+            self.next_look.store(now + nanos(LOOK), Ordering::Relaxed);
+        }
+        if let Some(mut reader) = self.reader.try_lock() {
+            self.read_with(&mut reader, RecvFlags::DONTWAIT, true);
+        }
+    }
+
+    fn read_with(&self, reader: &mut Reader<ToWorker>, flags: RecvFlags, wakes: bool) {
         let mut stream = self.stream(flags);
-        let mut reader = self.reader.lock();
         loop {
             match reader.read_from(&mut stream) {
-                Ok(Some(frame)) => self.handle(frame),
+                Ok(Some(frame)) => self.handle(frame, wakes),
                 Ok(None) => leave(0),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -241,7 +275,8 @@ impl HostConnection {
         self.isolates.lock().get(&isolate).and_then(Weak::upgrade)
     }
 
-    fn handle(&self, frame: ToWorker) {
+    /// `wakes`: the thread that reads is not the isolate's.
+    fn handle(&self, frame: ToWorker, wakes: bool) {
         match frame {
             ToWorker::Start { isolate, options } => match IsolateOptions::from_wire(&options) {
                 Ok(options) => self.starts.lock().push_back((isolate, options)),
@@ -258,7 +293,7 @@ impl HostConnection {
                 if let Some(isolate) = self.find(isolate) {
                     deliver(&isolate.state, message);
                     // An isolate that reads itself checks its queue next.
-                    if self.readable.get().is_none() {
+                    if wakes {
                         isolate.state.inbox.wake_consumer();
                     }
                 }
@@ -266,6 +301,18 @@ impl HostConnection {
             ToWorker::End { isolate } => {
                 if let Some(isolate) = self.find(isolate) {
                     isolate.destroy(DestroyReason::Requested);
+                }
+            }
+            ToWorker::Debug { isolate, id, text } => {
+                if let Some(isolate) = self.find(isolate)
+                    && let Some(debugger) = isolate.state.debugger()
+                {
+                    debugger.message(id, text);
+                }
+            }
+            ToWorker::Probe { isolate, id, order } => {
+                if let Some(isolate) = self.find(isolate) {
+                    isolate.state.order(id, order);
                 }
             }
         }
@@ -417,6 +464,28 @@ impl Uplink for SocketUplink {
         Ok(())
     }
 
+    fn found(&self, state: &IsolateState, id: ProbeId, finding: Finding) -> bool {
+        let frame = FromWorker::Found {
+            isolate: state.id,
+            id,
+            finding,
+        };
+        let mut out = self.connection.out.lock();
+        state.activity.held_by_host(|| {
+            self.connection.flush(&mut out);
+            self.connection.write(frame);
+        });
+        true
+    }
+
+    fn found_at_once(&self, state: &IsolateState, id: ProbeId, finding: Finding) {
+        self.connection.put_at_once(FromWorker::Found {
+            isolate: state.id,
+            id,
+            finding,
+        });
+    }
+
     fn flush(&self) {
         let mut out = self.connection.out.lock();
         if !out.gathered.is_empty() {
@@ -424,8 +493,9 @@ impl Uplink for SocketUplink {
         }
     }
 
-    fn flush_stale(&self) {
+    fn flush_stale(&self, state: &IsolateState) {
         self.connection.flush_stale();
+        self.connection.read_for_busy(state);
     }
 
     fn poll_arrivals(&self, cx: &mut Context<'_>) {

@@ -9,6 +9,7 @@
 )]
 
 mod child;
+mod probes;
 mod scripted;
 
 use std::sync::Arc;

@@ -19,18 +19,23 @@ use stockade_supervisor::{
 use crate::{block_on, create, options, supervisor, until_destroyed};
 
 /// What the test and the supervisor know of one worker.
-struct Machine {
+pub(crate) struct Machine {
     events: WorkerEvents,
     socket: UnixStream,
     killed: AtomicBool,
     pauses: AtomicUsize,
     /// It computes, at a second for each time that its clock is read.
-    computes: AtomicBool,
+    pub(crate) computes: AtomicBool,
     clock: AtomicU64,
 }
 
 impl Machine {
-    fn exit(&self, cause: ExitCause) {
+    /// CPU time until now.
+    pub(crate) fn clock(&self) -> Duration {
+        Duration::from_secs(self.clock.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn exit(&self, cause: ExitCause) {
         let _ = self.socket.shutdown(Shutdown::Both);
         (self.events)(WorkerEvent::Exited(WorkerExit {
             cause,
@@ -66,8 +71,8 @@ impl WorkerProcess for Process {
 }
 
 /// The worker's end, as the test plays it.
-struct Worker {
-    machine: Arc<Machine>,
+pub(crate) struct Worker {
+    pub(crate) machine: Arc<Machine>,
     socket: UnixStream,
     reader: Reader<ToWorker>,
 }
@@ -77,17 +82,17 @@ impl Worker {
         (self.machine.events)(event);
     }
 
-    fn send(&mut self, frame: FromWorker) {
+    pub(crate) fn send(&mut self, frame: FromWorker) {
         // The host may have switched it off meanwhile.
         let _ = encode(frame).write_to(&mut self.socket);
     }
 
-    fn next(&mut self) -> Option<ToWorker> {
+    pub(crate) fn next(&mut self) -> Option<ToWorker> {
         self.reader.read_from(&mut self.socket).ok().flatten()
     }
 
     /// Is sealed and starts the isolate that comes.
-    fn start(&mut self) -> Option<u32> {
+    pub(crate) fn start(&mut self) -> Option<u32> {
         self.event(WorkerEvent::Sealed);
         self.send(FromWorker::Ready);
         let ToWorker::Start { isolate, .. } = self.next()? else {
@@ -132,7 +137,7 @@ impl Worker {
     }
 }
 
-struct Scripted<F>(F);
+pub(crate) struct Scripted<F>(pub(crate) F);
 
 impl<F: Fn(Worker) + Clone + Send + Sync + 'static> WorkerLauncher for Scripted<F> {
     type Spec = u32;

@@ -12,7 +12,8 @@ use stockade::{ConsoleMode, Payload};
 use super::document::Done;
 use super::failure::Failure;
 use super::guest::{GuestArgs, Refusal};
-use super::run_guest::Job;
+use super::receipt::{Asked, ReceiptArgs};
+use super::run_guest::{Job, limits_of};
 use super::units::duration;
 use super::{exit, meant};
 
@@ -23,6 +24,7 @@ Examples:
   stockade call math.ts add 2 3                     prints 5
   stockade call shop.ts total '{{\"items\":[1,2]}}'     what is JSON is passed as JSON, the rest as text
   stockade call math.ts add 2 3 --json | jq .usage
+  stockade call math.ts add 2 3 --receipt run.receipt
   echo 'export const f = () => 1' | stockade call - f
 
 The guest's console goes to standard error.
@@ -58,17 +60,14 @@ pub(crate) struct CallArgs {
     timeout: Duration,
 
     #[command(flatten)]
+    receipt: ReceiptArgs,
+
+    #[command(flatten)]
     pub(crate) guest: GuestArgs,
 }
 
 /// Runs the command and gives the exit code.
 pub(crate) fn call(args: &CallArgs) -> Result<i32, Refusal> {
-    let job = Job {
-        command: "stockade call",
-        program: false,
-        json: args.json,
-        timeout: args.timeout,
-    };
     let given = arguments(&args.args, args.json_args).and_then(|arguments| {
         let guests = args.guest.sandbox(&args.module, ConsoleMode::Whole)?;
         Ok((guests, arguments))
@@ -78,6 +77,24 @@ pub(crate) fn call(args: &CallArgs) -> Result<i32, Refusal> {
         Err(refusal) => (Err(refusal), Payload::default()),
     };
     let function = args.function.as_str();
+    let receipt = match &guests {
+        Ok(guests) => args.receipt.prepare(&Asked {
+            command: "call",
+            function: Some(function),
+            arguments: &arguments.json,
+            guests,
+            guest: &args.guest,
+            limits: limits_of(guests, args.timeout),
+        })?,
+        Err(_) => None,
+    };
+    let job = Job {
+        command: "stockade call",
+        program: false,
+        json: args.json,
+        timeout: args.timeout,
+        receipt,
+    };
     job.run(guests, async move |session| {
         session.ready().await?;
         let handle = session.handle();

@@ -9,8 +9,12 @@ use stockade::rpc::{ExportError, call_export, plain_json};
 use stockade::{ConsoleMode, Payload};
 
 use super::document::Done;
+use super::failure::Failure;
 use super::guest::{GuestArgs, Refusal};
-use super::run_guest::Job;
+use super::receipt::{Asked, ReceiptArgs};
+use super::recorded::RecordedArgs;
+use super::run_guest::{Job, limits_of};
+use super::session::Session;
 use super::units::duration;
 use super::{exit, meant};
 
@@ -21,8 +25,10 @@ Examples:
   stockade exec tool.ts                       runs the file until it has nothing left to do
   stockade exec tool.ts -- a b                NETWORK.env.args is [\"a\", \"b\"], and so are main's arguments
   stockade exec tool.ts --cpu-limit 10s --memory-limit 512mb --timeout 1m
+  stockade exec tool.ts --cpu-profile tool.cpuprofile --flame-graph tool.svg
   stockade exec tool.ts --json | jq '.reason, .usage'
   stockade exec tool.ts --allow-fetch api.example.com --allow-read ./data --env TOKEN=abc
+  stockade exec tool.ts --receipt run.receipt && stockade verify run.receipt
   echo 'console.log(6 * 7)' | stockade exec -
 
 All that the guest prints is printed: where nothing takes it, the guest waits, and neither its clocks nor the timeout run.
@@ -49,6 +55,12 @@ pub(crate) struct ExecArgs {
     timeout: Duration,
 
     #[command(flatten)]
+    recorded: RecordedArgs,
+
+    #[command(flatten)]
+    receipt: ReceiptArgs,
+
+    #[command(flatten)]
     pub(crate) guest: GuestArgs,
 
     /// Arguments for the guest
@@ -58,41 +70,66 @@ pub(crate) struct ExecArgs {
 
 /// Runs the command and gives the exit code.
 pub(crate) fn exec(args: &ExecArgs) -> Result<i32, Refusal> {
-    let job = Job {
-        command: "stockade exec",
-        program: true,
-        json: args.json,
-        timeout: args.timeout,
-    };
     let list = Value::from(args.args.clone());
     let guests = args.guest.sandbox(&args.file, ConsoleMode::Whole);
     let guests = guests.map(|mut guests| {
         let env = &mut guests.sandbox.defaults.env;
         env.insert("args".to_owned(), list.clone());
+        guests.sandbox.defaults.record_cpu = args.recorded.records_cpu();
         guests
     });
-    let arguments = Payload::from_json(list.to_string());
+    let list = list.to_string();
+    let receipt = match &guests {
+        Ok(guests) => args.receipt.prepare(&Asked {
+            command: "exec",
+            function: None,
+            arguments: &list,
+            guests,
+            guest: &args.guest,
+            limits: limits_of(guests, args.timeout),
+        })?,
+        Err(_) => None,
+    };
+    let job = Job {
+        command: "stockade exec",
+        program: true,
+        json: args.json,
+        timeout: args.timeout,
+        receipt,
+    };
+    let arguments = Payload::from_json(list);
+    let title = format!("stockade exec {}", args.file.display());
     job.run(guests, async move |session| {
-        session.ready().await?;
-        let handle = session.handle();
-        let called = call_export(&handle, "main", arguments);
-        let done = match session.reply(called).await? {
-            Ok(value) => {
-                let value = plain_json(value);
-                Done {
-                    code: exit_code(value.as_deref()),
-                    value,
-                }
-            }
-            Err(ExportError::NoExport) => Done {
-                code: exit::DONE,
-                value: None,
-            },
-            Err(ExportError::Call(error)) => return Err(session.no_reply(&error)),
-        };
-        session.rest().await?;
-        Ok(done)
+        let done = run_program(session, arguments).await;
+        // Also of one that failed: where its time went may be why.
+        match args.recorded.write(&session.handle(), &title).await {
+            Err(failure) if done.is_ok() => Err(failure),
+            _ => done,
+        }
     })
+}
+
+/// Runs the module, its function `main` if it has one, and what is left to do then.
+async fn run_program(session: &mut Session, arguments: Payload) -> Result<Done, Failure> {
+    session.ready().await?;
+    let handle = session.handle();
+    let called = call_export(&handle, "main", arguments);
+    let done = match session.reply(called).await? {
+        Ok(value) => {
+            let value = plain_json(value);
+            Done {
+                code: exit_code(value.as_deref()),
+                value,
+            }
+        }
+        Err(ExportError::NoExport) => Done {
+            code: exit::DONE,
+            value: None,
+        },
+        Err(ExportError::Call(error)) => return Err(session.no_reply(&error)),
+    };
+    session.rest().await?;
+    Ok(done)
 }
 
 /// What `main` gave, where that is an exit code.

@@ -1,5 +1,6 @@
 //! What the commands have in common: a guest made of one module, under the limits of the command line.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 
@@ -125,9 +126,13 @@ impl GuestArgs {
         })
     }
 
-    /// What `--grant`, `--allow-read` and `--allow-fetch` grant.
-    fn grants(&self) -> Result<Grants, Refusal> {
-        let usage = |error: GrantError| Refusal(error.to_string(), exit::USAGE);
+    /// What `--grant`, `--allow-read` and `--allow-fetch` say: each grant's text by its name, and the hosts and rules.
+    pub(crate) fn granted(&self) -> Result<(BTreeMap<String, String>, &[String]), Refusal> {
+        Ok((self.grant_texts()?.into_iter().collect(), &self.allow_fetch))
+    }
+
+    /// The names of grants with their texts, as `{KIND: {…}}`.
+    fn grant_texts(&self) -> Result<Vec<(String, String)>, Refusal> {
         let mut all: Vec<(String, String)> = Vec::new();
         for given in &self.grant {
             let (name, grant) = named(given, "--grant", "NAME=KIND:{...}")?;
@@ -150,6 +155,13 @@ impl GuestArgs {
                 json!({ "files": { "path": folder } }).to_string(),
             ));
         }
+        Ok(all)
+    }
+
+    /// What `--grant`, `--allow-read` and `--allow-fetch` grant.
+    fn grants(&self) -> Result<Grants, Refusal> {
+        let usage = |error: GrantError| Refusal(error.to_string(), exit::USAGE);
+        let all = self.grant_texts()?;
         let mut text = Vec::new();
         for (index, (name, grant)) in all.iter().enumerate() {
             if all.iter().take(index).any(|(other, _)| other == name) {

@@ -1,16 +1,19 @@
 //! `stockade keys`: API keys are made, shown, rotated, revoked, and carried from one store to another.
 
 use std::io::{IsTerminal as _, Read as _};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
+use http::Method;
 use serde_json::{Map, Value, json};
 use stockade_auth::{
-    ApiKey, Export, KeyFields, KeyId, KeyRecord, NewKey, Pepper, Scope, Status, Store,
+    ApiKey, Export, KeyFields, KeyId, KeyLimits, KeyRecord, NewKey, Pepper, Scope, Status, Store,
 };
 use stockade_config::Config;
 use stockade_protocol::harmless_line;
+use stockade_serve::{AdminClient, AskError};
 
 use super::guest::Refusal;
 use super::{exit, meant, output};
@@ -25,6 +28,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   stockade keys create ci --scope read --expires 90d
   stockade keys create billing --scope shop/write --owner acme --metadata '{\"plan\":\"pro\"}'
+  stockade keys create trial --scope read --rate 10/s --quota 10000/day
   stockade keys list
   stockade keys show key_0aB3dE5fG7h
   stockade keys rotate key_0aB3dE5fG7h --overlap 1d
@@ -87,6 +91,18 @@ enum KeysCommand {
         /// A JSON object that sites read as request.cf.apiKey.metadata
         #[arg(long, value_name = "JSON", value_parser = metadata)]
         metadata: Option<Metadata>,
+
+        /// How many requests the key may send in a second, a minute or an hour, as 10/s, 600/m or 5000/h
+        #[arg(long, value_name = "RATE")]
+        rate: Option<String>,
+
+        /// How many of them may come at once [default: those of one second, minute or hour]
+        #[arg(long, value_name = "N", requires = "rate")]
+        burst: Option<NonZeroU64>,
+
+        /// How many requests the key may send in a day or a month of the calendar in UTC, as 10000/day or 1000000/month
+        #[arg(long, value_name = "QUOTA")]
+        quota: Option<String>,
 
         /// When the key ends, from now on, as 12h or 90d [default: never]
         #[arg(long, value_name = "TIME", value_parser = lifetime)]
@@ -219,10 +235,10 @@ fn refresh_server(control: &Path) -> Result<(), Refusal> {
         .enable_all()
         .build()
         .map_err(|error| failed(&error))?;
-    match runtime.block_on(stockade_serve::ask_to_refresh_keys(control)) {
-        Ok(answer) if answer.done => Ok(()),
-        Err(stockade_serve::AskError::NoServer { .. }) => Ok(()),
-        Ok(answer) => Err(unseen(&answer.message)),
+    let client = AdminClient::at_socket(control);
+    let refreshing = client.json::<Value>(Method::POST, "/v1/keys/refresh", None);
+    match runtime.block_on(refreshing) {
+        Ok(_) | Err(AskError::NoServer { .. }) => Ok(()),
         Err(error) => Err(unseen(&error.to_string())),
     }
 }
@@ -245,14 +261,20 @@ pub(crate) fn keys(args: &KeysArgs) -> Result<i32, Refusal> {
             scope,
             owner,
             metadata,
+            rate,
+            burst,
+            quota,
             expires,
         } => {
+            let limits = KeyLimits::parse(rate.as_deref(), *burst, quota.as_deref());
+            let limits = limits.map_err(|error| Refusal(error.to_string(), exit::USAGE))?;
             let fields = KeyFields {
                 name: name.clone(),
                 owner: owner.clone(),
                 scopes: scope.clone(),
                 metadata: metadata.clone().unwrap_or_default(),
                 expires: expires.map(|after| seconds(now + after)),
+                limits,
             };
             let made = store.create(&fields, now).map_err(refused)?;
             print_new(&made, json)?;
@@ -390,6 +412,7 @@ fn print_record(record: &KeyRecord, now: SystemTime, json: bool) -> Result<(), R
             "metadata  {}",
             shown(&Value::Object(record.metadata.clone()).to_string())
         ),
+        format!("limits    {}", limits(record)),
         format!("created   {}", time(Some(record.created))),
         format!("expires   {}", time(record.expires)),
         format!("revoked   {}", time(record.revoked)),
@@ -406,6 +429,24 @@ fn print_record(record: &KeyRecord, now: SystemTime, json: bool) -> Result<(), R
         ));
     }
     Ok(output::print(&lines.join("\n"))?)
+}
+
+/// The limits of a key on one line, or `-`.
+fn limits(record: &KeyRecord) -> String {
+    let written = json!(record.limits);
+    let parts = ["rate", "burst", "quota"].into_iter().filter_map(|name| {
+        let value = written.get(name)?;
+        let value = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        Some(format!("{name} {value}"))
+    });
+    let parts: Vec<String> = parts.collect();
+    if parts.is_empty() {
+        "-".to_owned()
+    } else {
+        parts.join(", ")
+    }
 }
 
 fn record_json(record: &KeyRecord, now: SystemTime) -> Value {

@@ -3,6 +3,7 @@
 
 mod audit;
 mod call;
+mod deploy;
 mod doctor;
 mod document;
 mod exec;
@@ -10,27 +11,47 @@ mod exit;
 mod failure;
 mod guest;
 mod keys;
+mod live;
+mod logs;
 mod meant;
 mod output;
 mod printer;
+mod profile;
+mod receipt;
+mod recorded;
 mod rpc;
 mod run_guest;
 mod serve;
 mod session;
+mod status;
 mod style;
+mod top;
 mod units;
+mod usage;
 
 pub(crate) use audit::{AUDIT_EXAMPLES, AuditArgs, audit};
 pub(crate) use call::{CallArgs, call, examples as call_examples};
+pub(crate) use deploy::{
+    DEPLOY_EXAMPLES, DeployArgs, ROLLBACK_EXAMPLES, RollbackArgs, VERSIONS_EXAMPLES, VersionsArgs,
+    deploy, rollback, versions,
+};
 pub(crate) use doctor::{DoctorArgs, EXAMPLES as DOCTOR_EXAMPLES, doctor};
 pub(crate) use exec::{ExecArgs, examples as exec_examples, exec};
 pub(crate) use guest::{Level, Refusal};
 pub(crate) use keys::{EXAMPLES as KEYS_EXAMPLES, KeysArgs, keys};
+pub(crate) use logs::{LOGS_EXAMPLES, LogsArgs, logs};
 pub(crate) use meant::{code as meant_code, command as meant_command};
 pub(crate) use output::{complain, print};
+pub(crate) use profile::{EXAMPLES as PROFILE_EXAMPLES, ProfileArgs, profile};
+pub(crate) use receipt::{
+    RECEIPT_EXAMPLES, ReceiptKeyArgs, VERIFY_EXAMPLES, VerifyArgs, receipt_key, verify,
+};
 pub(crate) use rpc::{RpcArgs, examples as rpc_examples, rpc};
 pub(crate) use serve::{
     CHECK_EXAMPLES, CheckArgs, RELOAD_EXAMPLES, ReloadArgs, SCHEMA_EXAMPLES, SERVE_EXAMPLES,
     ServeArgs, check, reload, schema, serve,
 };
+pub(crate) use status::{STATUS_EXAMPLES, StatusArgs, status};
+pub(crate) use top::{TOP_EXAMPLES, TopArgs, top};
 pub(crate) use units::{limit_of_memory, limit_of_time};
+pub(crate) use usage::{USAGE_EXAMPLES, UsageArgs, usage};

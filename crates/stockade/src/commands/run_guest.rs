@@ -1,8 +1,9 @@
 //! A guest from its start to its exit code: for commands that run one and end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
 use stockade::{Grants, Sandbox};
 
 use super::document::{self, Done, Held as Limits, Used};
@@ -11,6 +12,7 @@ use super::failure::Failure;
 use super::guest::{Guests, Refusal};
 use super::output::{self, Output};
 use super::printer::{Held, Printer};
+use super::receipt::{Pending, Ran};
 use super::session::{Bounds, Session};
 
 /// How a guest is run.
@@ -23,6 +25,7 @@ pub(crate) struct Job {
     pub(crate) json: bool,
     /// Zero is none.
     pub(crate) timeout: Duration,
+    pub(crate) receipt: Option<Pending>,
 }
 
 impl Job {
@@ -47,7 +50,10 @@ impl Job {
         let defaults = &options.defaults;
         let limits = Limits::new(defaults.isolation.name(), &defaults.limits, self.timeout);
         let sandbox = Sandbox::new(options);
-        let (result, output, used) = block_on(self.guest(&sandbox, &grants, work))?;
+        let (result, output, used, ran) = block_on(self.guest(&sandbox, &grants, work))?;
+        if let (Some(receipt), Some(ran)) = (&self.receipt, ran) {
+            receipt.write(&ran, &sandbox.granted_use(), &result)?;
+        }
         self.print(result, output, Some(limits), used)
     }
 
@@ -56,23 +62,32 @@ impl Job {
         sandbox: &Sandbox,
         grants: &Grants,
         work: impl AsyncFnOnce(&mut Session) -> Result<Done, Failure>,
-    ) -> (Result<Done, Failure>, Output, Option<Used>) {
+    ) -> (Result<Done, Failure>, Output, Option<Used>, Option<Ran>) {
         let held = Arc::new(Held::default());
         let began = Bounds::start(self.timeout, Arc::clone(&held));
         let (mut bounds, output) = match began.and_then(|bounds| Ok((bounds, self.output(held)?))) {
             Ok(began) => began,
-            Err(failure) => return (Err(failure), Output::Nowhere, None),
+            Err(failure) => return (Err(failure), Output::Nowhere, None, None),
         };
+        let started = SystemTime::now();
         let start = Session::start(sandbox, grants, output, self.command, self.program);
         let mut session = match bounds.keep(start).await {
             Ok(session) => session,
-            Err(failure) => return (Err(failure), Output::Nowhere, None),
+            Err(failure) => return (Err(failure), Output::Nowhere, None, None),
         };
+        if let Some(receipt) = &self.receipt {
+            session.tally(receipt.console.clone());
+        }
         let result = bounds.keep(work(&mut session)).await;
         let (stats, end) = session.state();
         let used = Used::new(stats, end.as_ref(), bounds.elapsed());
+        let handle = session.handle();
         let (result, output) = session.end(&mut bounds, result).await;
-        (result, output, Some(used))
+        let ran = match &self.receipt {
+            Some(_) => Some(Ran::until_left(&handle, started, bounds.elapsed()).await),
+            None => None,
+        };
+        (result, output, Some(used), ran)
     }
 
     fn output(&self, held: Arc<Held>) -> Result<Output, Failure> {
@@ -113,6 +128,13 @@ impl Job {
             Err(failure) => printed(Err(failure), exit::DONE),
         }
     }
+}
+
+/// The limits of a guest, as the document of `--json` has them.
+pub(crate) fn limits_of(guests: &Guests, timeout: Duration) -> Value {
+    let defaults = &guests.sandbox.defaults;
+    let limits = Limits::new(defaults.isolation.name(), &defaults.limits, timeout);
+    serde_json::to_value(limits).unwrap_or_default()
 }
 
 /// The exit code once something was printed, or of what went wrong; what has nothing to say is silent.

@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use http::Method;
 use stockade_config::Config;
 use stockade_grants::Finding;
-use stockade_serve::{Checked, ServeError, ServeOptions, Stopped};
+use stockade_serve::{AdminClient, AskError, Checked, ServeError, ServeOptions, Stopped};
 
 use super::guest::Refusal;
 use super::{exit, meant, output};
 
 /// Where commands look for the configuration unless it is named.
-const CONFIG: &str = "stockade.yaml";
+pub(super) const CONFIG: &str = "stockade.yaml";
 
 /// Where a server's control socket lies unless its configuration says otherwise: next to the configuration.
 const CONTROL: &str = "stockade.sock";
@@ -93,6 +94,12 @@ pub(crate) struct ReloadArgs {
     /// The server's control socket, where the configuration does not say
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
+}
+
+/// What the server answers to a reload.
+#[derive(serde::Deserialize)]
+struct Reloaded {
+    message: String,
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Refusal {
@@ -253,7 +260,7 @@ pub(crate) fn schema() -> Result<i32, Refusal> {
 
 /// The control socket of a server with this configuration. Where the configuration has errors now, it is probably
 /// at its default place; the server is asked all the same and reports the errors.
-fn control(config: &Path) -> PathBuf {
+pub(super) fn control(config: &Path) -> PathBuf {
     match Config::read(config) {
         Ok(loaded) => loaded.config.control,
         Err(_) => config.with_file_name(CONTROL),
@@ -270,19 +277,16 @@ pub(crate) fn reload(args: &ReloadArgs) -> Result<i32, Refusal> {
         .enable_all()
         .build()
         .map_err(|error| failed(&error))?;
-    let answer = runtime
-        .block_on(stockade_serve::ask_to_reload(&control))
-        .map_err(|error| failed(&error))?;
-    if answer.done {
-        output::say(&answer.message);
-        Ok(exit::DONE)
-    } else {
-        Err(Refusal(
-            format!(
-                "not reloaded, the old configuration stays in use:\n{}",
-                answer.message
-            ),
-            exit::FAILED,
-        ))
+    let client = AdminClient::at_socket(&control);
+    let reloading = client.json::<Reloaded>(Method::POST, "/v1/reload", None);
+    match runtime.block_on(reloading) {
+        Ok(reloaded) => {
+            output::say(&reloaded.message);
+            Ok(exit::DONE)
+        }
+        Err(AskError::Refused { detail, .. }) => Err(failed(&format!(
+            "not reloaded, the old configuration stays in use:\n{detail}"
+        ))),
+        Err(error) => Err(failed(&error)),
     }
 }

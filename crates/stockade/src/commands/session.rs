@@ -8,7 +8,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use stockade::{
-    CallError, CreateError, End, Event, GrantedError, Grants, Handle, Isolate, Next, Sandbox, Stats,
+    CallError, ConsoleLevel, CreateError, End, Event, GrantedError, Grants, Handle, Isolate, Next,
+    Sandbox, Stats,
 };
 
 use super::exit;
@@ -16,6 +17,7 @@ use super::failure::Failure;
 use super::guest::interrupted;
 use super::output::{Output, complain};
 use super::printer::Held;
+use super::receipt::ConsoleTally;
 
 /// For a reader that takes nothing, once the guest was ended for it.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
@@ -88,6 +90,8 @@ pub(crate) struct Session {
     command: &'static str,
     /// The guest is a program: an error that nothing caught is its end.
     program: bool,
+    /// For a receipt.
+    tally: Option<ConsoleTally>,
 }
 
 impl Session {
@@ -115,7 +119,20 @@ impl Session {
             output,
             command,
             program,
+            tally: None,
         })
+    }
+
+    /// Adds what the guest prints to a tally, too.
+    pub(crate) fn tally(&mut self, tally: ConsoleTally) {
+        self.tally = Some(tally);
+    }
+
+    async fn console(&mut self, level: ConsoleLevel, text: String) -> Result<(), Failure> {
+        if let Some(tally) = &self.tally {
+            tally.add(&text);
+        }
+        self.output.console(level, text).await
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -241,7 +258,7 @@ impl Session {
             return Ok(());
         }
         match event {
-            Event::Console { level, text } => self.output.console(level, text).await,
+            Event::Console { level, text } => self.console(level, text).await,
             Event::Uncaught(error) if self.program => Err(Failure::threw(error, true)),
             Event::Uncaught(error) => self.output.uncaught(&error).await,
             Event::Request { id, method, .. } => {
@@ -272,7 +289,7 @@ impl Session {
             if result.is_err() {
                 while let Some(event) = self.isolate.next().await {
                     if let Event::Console { level, text } = event {
-                        self.output.console(level, text).await?;
+                        self.console(level, text).await?;
                     }
                 }
             }

@@ -1,7 +1,7 @@
 // A host with isolates that a debugger pauses; `steps` are called by the debugger.
 
 const sandbox = new V8Sandbox();
-const limits = { cpuLimitMs: 100, wallLimitMs: 300 };
+const limits = { cpuLimitMs: 100, wallLimitMs: 300, isolation: Deno.args[0] };
 const create = (name, more) => sandbox.createIsolate({ name, ...limits, ...more });
 const say = (name, reply) =>
   reply.then(
@@ -22,6 +22,7 @@ globalThis.steps = {
     say("second", second.evaluate("const before = 20; before + 22"));
     say("paused", paused.evaluate("const before = 20; debugger; before + 22"));
   },
+  walk: () => void say("walked", second.evaluate("let a = 1;\na += 1;\na += 40;\na")),
   leave: () => void say("left", left.evaluate("debugger; 'went on'")),
   hold: () => void say("destroyed", destroyed.evaluate("debugger; 'went on'")),
   destroy: () => destroyed.destroy(),

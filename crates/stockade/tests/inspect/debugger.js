@@ -78,6 +78,23 @@ console.log("host says", (await evaluate("typeof V8Sandbox + ' ' + 6 * 7")).valu
   await session.close();
 }
 {
+  const session = await open(" second");
+  await session.send("Debugger.enable");
+  await session.send("Debugger.setBreakpointByUrl", { lineNumber: 1, urlRegex: "^evaluate#" });
+  await evaluate("steps.walk()");
+  const seen = [];
+  for (const next of ["stepOver", "resume"]) {
+    const { callFrames: [{ callFrameId, location }] } = await session.event("Debugger.paused");
+    const { result } = await session.send("Debugger.evaluateOnCallFrame", { callFrameId, expression: "a" });
+    seen.push(`a is ${result.value} in line ${location.lineNumber + 1}`);
+    await session.send(`Debugger.${next}`);
+  }
+  console.log(seen.join(", "));
+  // Without being enabled V8 refuses it, and a worker cannot have it.
+  console.log("profiler:", typeof (await session.send("Profiler.start")).message);
+  await session.close();
+}
+{
   const session = await open(" left");
   await session.send("Debugger.enable");
   await evaluate("steps.leave()");

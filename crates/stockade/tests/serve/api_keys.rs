@@ -186,3 +186,49 @@ fn site_sees_who_calls_and_a_revocation_holds_when_the_command_returns() {
     let log = server.log_text();
     assert!(!log.contains(&key[12..]), "{log}");
 }
+
+#[test]
+fn quota_of_a_key_and_of_an_address_goes_on_after_a_restart() {
+    let config = format!(
+        "{PLAIN}rate_limits: [{{by: address, requests: 7/month}}]\ninstances:\n  site:\n    code: ./main.js\n    \
+         urls: [\"/*\"]\n    auth: true\n"
+    );
+    let mut server = Server::start(&config, &[("main.js", CODE)]);
+    let folder = server.folder.path().to_owned();
+    let create = [
+        "create", "trial", "--scope", "read", "--quota", "4/month", "--rate", "1000/s",
+    ];
+    let trial = done(&folder, &create);
+    let free = done(&folder, &["create", "free", "--scope", "read"]);
+    let list = json(&folder, &["list", "--json"]);
+    let mut list = list.as_array().unwrap().iter();
+    let of_trial = list.find(|key| key["name"] == "trial").unwrap();
+    let shown = done(&folder, &["show", of_trial["id"].as_str().unwrap()]);
+    assert!(
+        shown.contains("limits    rate 1000/s, quota 4/month"),
+        "{shown}"
+    );
+    let (success, _, error) = keys(&folder, &["create", "a", "--quota", "4/s"], "");
+    assert!(!success && error.contains("10000/day"), "{error}");
+    let status = |server: &Server, key: &str| {
+        let mut request = get("a", "/");
+        let bearer = format!("Bearer {key}").parse().unwrap();
+        request.headers_mut().insert("authorization", bearer);
+        let answer = run(send(server.address(), request));
+        (answer.status, answer.headers.contains_key("retry-after"))
+    };
+    for _ in 0..3 {
+        assert_eq!(status(&server, &trial), (200, false));
+    }
+    // What was counted is written when the server ends.
+    server.signal(rustix::process::Signal::TERM);
+    server.ended();
+    let server = server.again();
+    assert_eq!(status(&server, &trial), (200, false));
+    assert_eq!(status(&server, &trial), (429, true));
+    // The refused one took nothing from the other quota, of which three are left.
+    for _ in 0..3 {
+        assert_eq!(status(&server, &free).0, 200);
+    }
+    assert_eq!(status(&server, &free).0, 429);
+}

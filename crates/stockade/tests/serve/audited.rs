@@ -134,3 +134,63 @@ fn audit_log_that_was_cut_keeps_the_server_from_starting() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("lines were cut off its end"), "{text}");
 }
+
+#[test]
+fn keys_and_refused_clients_are_in_the_audit_log_and_a_flood_is_counted() {
+    let mut server = Server::start(&config(", auth: true"), &[("site/main.ts", SITE)]);
+    let folder = server.folder.path().to_owned();
+    let keys = |arguments: &[&str]| {
+        let mut command = stockade();
+        let output = command
+            .current_dir(&folder)
+            .arg("keys")
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // The record is on the disk when the command returns.
+    let made: Value =
+        serde_json::from_str(&keys(&["create", "ci", "--scope", "read", "--json"])).unwrap();
+    let id = made["id"].as_str().unwrap();
+    let recorded = found(&folder, "api_key");
+    assert_eq!(recorded.len(), 1, "{recorded:?}");
+    assert_eq!(
+        (&recorded[0]["action"], &recorded[0]["key"]),
+        (&"created".into(), &id.into())
+    );
+    keys(&["rotate", id]);
+    keys(&["revoke", id]);
+    let actions = found(&folder, "api_key");
+    let actions: Vec<_> = actions
+        .iter()
+        .map(|line| line["action"].as_str().unwrap())
+        .collect();
+    assert_eq!(actions, ["created", "rotated", "revoked"]);
+    run(async {
+        for _ in 0..50 {
+            assert_eq!(server.get("a", "/").await.status, 401);
+        }
+        // Once a second is over, the next record gives the count.
+        loop {
+            server.get("a", "/").await;
+            let lines = found(&folder, "client_refused");
+            assert_eq!(
+                (&lines[0]["reason"], &lines[0]["instance"]),
+                (&"api_key".into(), &"site".into())
+            );
+            if lines
+                .iter()
+                .any(|line| line["left_out_before"].as_u64().is_some())
+            {
+                break;
+            }
+        }
+    });
+    server.signal(rustix::process::Signal::TERM);
+    server.ended();
+    assert!(audit(&folder, &["verify"]).status.success());
+    let text = std::fs::read_to_string(folder.join("audit/audit-000000000001.jsonl")).unwrap();
+    assert!(!text.contains("sk_stockade"), "{text}");
+}

@@ -447,3 +447,147 @@ fn client_that_is_silent_is_closed_and_so_is_one_of_a_killed_mirror() {
     }
     assert_eq!(stream.read(&mut [0; 8]).unwrap_or(0), 0);
 }
+
+const TAKES_DATAGRAMS: &str = "
+  const text = new TextDecoder();
+  export default {
+    async connect(socket, env, ctx) {
+      const { remoteAddress } = await socket.opened;
+      const writer = socket.writable.getWriter();
+      for await (const data of socket.readable) {
+        switch (text.decode(data)) {
+          case 'who': await writer.write(`${remoteAddress} ${socket.protocol} ${socket.secureTransport}`); break;
+          case 'flood': for (let i = 0; i < 1000; i++) await writer.write(new Uint8Array(100)); break;
+          case 'close': await socket.close(); return;
+          case 'fail': throw new Error('asked to');
+          default: await writer.write(data);
+        }
+      }
+    },
+    fetch: () => new Response('harmless'),
+  };";
+
+/// A site with a listener for datagrams.
+fn taking_datagrams(options: &str, of_site: &str) -> Server {
+    let config = format!(
+        "listeners: [{{address: \"127.0.0.1:0\"}}, {{address: \"127.0.0.1:0\", connect: site, protocol: udp{options}}}]\n\
+         instances:\n  site:\n    code: ./site/main.ts\n    urls: [\"/*\"]\n{of_site}"
+    );
+    Server::start(&config, &[("site/main.ts", TAKES_DATAGRAMS)])
+}
+
+/// A client at an address of its own; all of 127.0.0.0/8 are this machine's.
+fn sender(from: &str, to: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((from, 0)).unwrap();
+    socket.connect(to).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    socket
+}
+
+fn ask_over_udp(client: &UdpSocket, data: &[u8]) -> Vec<u8> {
+    client.send(data).unwrap();
+    let mut answer = vec![0; 70_000];
+    let length = client.recv(&mut answer).unwrap();
+    answer.truncate(length);
+    answer
+}
+
+#[test]
+fn site_takes_datagrams_of_a_listener_at_every_level() {
+    for level in ["thread", "process", "container"] {
+        let server = taking_datagrams("", &format!("    isolation: {level}\n"));
+        let to = server.addresses[1];
+        let (first, second) = (sender("127.0.0.1", to), sender("127.0.0.2", to));
+        for client in [&first, &second] {
+            let who = String::from_utf8(ask_over_udp(client, b"who")).unwrap();
+            let own = client.local_addr().unwrap();
+            assert_eq!(who, format!("{own} udp off"), "{level}");
+        }
+        for data in [&b"one"[..], b"", &[7; 60_000]] {
+            assert_eq!(ask_over_udp(&first, data), data, "{level}");
+        }
+        // A datagram stays one, however many come at once.
+        for length in 1..=20 {
+            first.send(&vec![1; length]).unwrap();
+        }
+        let mut answer = [0; 100];
+        for length in 1..=20 {
+            assert_eq!(first.recv(&mut answer).unwrap(), length, "{level}");
+        }
+        // A handler that ends or throws: the next datagram begins another connection.
+        for last in [&b"close"[..], b"fail"] {
+            first.send(last).unwrap();
+            first
+                .set_read_timeout(Some(Duration::from_millis(50)))
+                .unwrap();
+            let answered = |_: &u32| {
+                first.send(b"again").unwrap();
+                first.recv(&mut [0; 100]).is_ok_and(|length| length == 5)
+            };
+            assert!((0..600).any(|turn| answered(&turn)), "{level}");
+            while first.recv(&mut [0; 100]).is_ok() {}
+        }
+    }
+}
+
+#[test]
+fn site_sends_little_to_an_address_that_sent_little_and_floods_reach_no_other() {
+    let server = taking_datagrams(", connections: 2", "");
+    let to = server.addresses[1];
+    let (flooded, other, third) = (
+        sender("127.0.0.1", to),
+        sender("127.0.0.2", to),
+        sender("127.0.0.3", to),
+    );
+    // 3 * (5 + 28) = 99 bytes are less than one of 128.
+    flooded.send(b"flood").unwrap();
+    run(async {
+        let reason = "stockade_gateway_refused_total{reason=\"amplification\"}";
+        server.until(reason, |now| now == 1000.0).await;
+        flooded.set_nonblocking(true).unwrap();
+        assert!(flooded.recv(&mut [0; 200]).is_err());
+        // A third address has no place, and the others are served as before.
+        assert_eq!(ask_over_udp(&other, b"still"), b"still");
+        third.send(b"in").unwrap();
+        let reason = "stockade_gateway_refused_total{reason=\"connections\"}";
+        server.until(reason, |now| now == 1.0).await;
+        assert_eq!(ask_over_udp(&other, b"still"), b"still");
+        // Far more than a second's worth of one address.
+        for _ in 0..20_000 {
+            let _ = flooded.send(&[0; 8]);
+        }
+        let reason = "stockade_gateway_refused_total{reason=\"datagram_rate\"}";
+        server.until(reason, |now| now >= 1.0).await;
+        assert_eq!(ask_over_udp(&other, b"still"), b"still");
+        assert_eq!(server.get("a.example", "/").await.text(), "harmless");
+    });
+}
+
+#[test]
+fn flow_that_is_silent_ends_and_so_does_one_of_a_killed_mirror() {
+    let server = taking_datagrams(", idle_timeout: 300ms", "");
+    let client = sender("127.0.0.1", server.addresses[1]);
+    assert_eq!(ask_over_udp(&client, b"here"), b"here");
+    run(async {
+        let in_flight = "stockade_requests_in_flight{instance=\"site\"}";
+        server.until(in_flight, |now| now == 0.0).await;
+    });
+    assert_eq!(ask_over_udp(&client, b"again"), b"again");
+    let server = taking_datagrams("", "");
+    let client = sender("127.0.0.1", server.addresses[1]);
+    assert_eq!(ask_over_udp(&client, b"here"), b"here");
+    for worker in server.processes().into_iter().skip(1) {
+        let _ = kill_process(Pid::from_raw(worker as i32).unwrap(), Signal::KILL);
+    }
+    // The flow ended with its mirror; the next one is served by another.
+    client
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let answered = |_: &u32| {
+        client.send(b"next").unwrap();
+        client.recv(&mut [0; 100]).is_ok()
+    };
+    assert!((0..300).any(|turn| answered(&turn)));
+}

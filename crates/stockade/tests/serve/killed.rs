@@ -1,17 +1,21 @@
 //! What a mirror that is killed held open, with real servers: nothing of it is left on their side.
 //! A kind whose server is not installed is left out with a message.
 
-use std::io::{Read, Write};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{Error, Message, accept};
 
 use crate::bindings::{EVALUATES, evaluate};
 use crate::client::run;
 use crate::database_servers::{self, PASSWORD};
-use crate::server::{PATIENCE, PLAIN, Server, folder};
+use crate::server::{PATIENCE, PLAIN, Server, folder, stockade};
 
 /// Kills all workers, and waits until nothing is left; how long that took.
 #[expect(clippy::print_stdout, reason = "a test shows what it has measured")]
@@ -184,4 +188,166 @@ fn killed_mirror_leaves_no_connection_of_its_own_or_of_a_client() {
         });
         !open.is_empty()
     });
+}
+
+/// Scripts that an Electrum server on regtest has subscriptions to, by the connection. The server follows a script.
+type Subscribed = Arc<Mutex<BTreeSet<(u16, String)>>>;
+
+fn electrum_server() -> (u16, Subscribed) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let subscribed = Subscribed::default();
+    let all = Arc::clone(&subscribed);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, all) = (stream.unwrap(), Arc::clone(&all));
+            std::thread::spawn(move || electrum_connection(stream, &all));
+        }
+    });
+    (port, subscribed)
+}
+
+fn electrum_connection(mut stream: TcpStream, all: &Subscribed) {
+    const GENESIS: &str = "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206";
+    let client = stream.peer_addr().unwrap().port();
+    for line in BufReader::new(stream.try_clone().unwrap()).lines() {
+        let Ok(line) = line else { break };
+        let question: Value = serde_json::from_str(&line).unwrap();
+        let script = || {
+            (
+                client,
+                question["params"][0]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned(),
+            )
+        };
+        let result = match question["method"].as_str().unwrap() {
+            "server.version" => json!(["scripted", "1.4"]),
+            "server.features" => json!({ "genesis_hash": GENESIS }),
+            "blockchain.headers.subscribe" => json!({ "height": 7, "hex": "00" }),
+            "blockchain.scripthash.subscribe" => json!(all.lock().unwrap().insert(script())),
+            "blockchain.scripthash.unsubscribe" => json!(all.lock().unwrap().remove(&script())),
+            _ => json!("00"),
+        };
+        let answer = json!({ "jsonrpc": "2.0", "id": question["id"], "result": result });
+        if writeln!(stream, "{answer}").is_err() {
+            break;
+        }
+    }
+    all.lock().unwrap().retain(|(of, _)| *of != client);
+}
+
+#[test]
+fn killed_mirror_leaves_no_subscription_with_an_electrum_server() {
+    let (port, subscribed) = electrum_server();
+    let code = "globalThis.readers = ['aa', 'bb'].map((text) =>
+          env.A.subscribe('blockchain.scripthash.subscribe', text.repeat(32)).getReader());
+        await Promise.all(readers.map((reader) => reader.read()));
+        return 'held'";
+    let grant =
+        format!("{{electrum: {{servers: [\"tcp://127.0.0.1:{port}\"], network: regtest}}}}");
+    let server = holding(&grant, &[], code);
+    assert_eq!(subscribed.lock().unwrap().len(), 2);
+    kill(&server, "electrum", || {
+        !subscribed.lock().unwrap().is_empty()
+    });
+}
+
+#[test]
+fn killed_mirror_leaves_no_subscription_with_a_nostr_relay() {
+    const SITE: &str = "export default { async fetch(_, env) {
+      const [relay] = Object.keys(await env.ME.getRelays());
+      const sockets = Array.from({ length: 3 }, () => new WebSocket(relay));
+      globalThis.held = sockets;
+      await Promise.all(sockets.map((socket) => new Promise((resolve, reject) => {
+        socket.onerror = reject;
+        socket.onopen = () => socket.send(JSON.stringify(['REQ', 'all', { kinds: [1] }]));
+        socket.onmessage = ({ data }) => resolve(data);
+      })));
+      return Response.json('held');
+    } };";
+    // A relay with nothing stored, whose subscriptions last as long as their connections.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let subscribed = Arc::new(Mutex::new(BTreeSet::new()));
+    let all = Arc::clone(&subscribed);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, all) = (stream.unwrap(), Arc::clone(&all));
+            std::thread::spawn(move || {
+                let client = stream.peer_addr().unwrap().port();
+                let mut socket = accept(stream).unwrap();
+                let asked: Value =
+                    serde_json::from_str(socket.read().unwrap().to_text().unwrap()).unwrap();
+                assert_eq!(asked[0], "REQ");
+                all.lock().unwrap().insert(client);
+                let stored = json!(["EOSE", asked[1]]).to_string();
+                socket.send(Message::text(stored)).unwrap();
+                while !matches!(
+                    socket.read(),
+                    Err(Error::ConnectionClosed
+                        | Error::AlreadyClosed
+                        | Error::Io(_)
+                        | Error::Protocol(_))
+                ) {}
+                all.lock().unwrap().remove(&client);
+            });
+        }
+    });
+    let config = format!(
+        "{PLAIN}instances:\n  site:\n    code: ./main.js\n    urls: [\"/*\"]\n    grants:\n      ME: {{nostr: {{key: \
+         {{file: ./key.txt}}, permissions: [\"sign_event:1\"], relays: [\"ws://127.0.0.1:{port}\"]}}}}\n    data_guard:\n      rules: \
+         [{{addresses: [127.0.0.1], ports: [{port}], schemes: [http]}}]\n      allow_private: [127.0.0.1]\n"
+    );
+    let files = [("main.js", SITE), ("key.txt", &*"01".repeat(32))];
+    let server = Server::start(&config, &files);
+    let held: Value = run(async { server.get("a", "/").await.json() });
+    assert_eq!(held, "held", "{}", server.log_text());
+    assert_eq!(subscribed.lock().unwrap().len(), 3);
+    kill(&server, "nostr", || !subscribed.lock().unwrap().is_empty());
+}
+
+#[test]
+fn guest_that_ended_leaves_nothing_though_its_host_script_computes() {
+    const HOST: &str = "
+      const sandbox = new V8Sandbox();
+      const server = Deno.env.get('SERVER');
+      const isolate = await sandbox.createIsolate({
+        grants: { A: { electrum: { servers: [server], network: 'regtest' } } },
+      });
+      await isolate.evaluate(`(async () => {
+        globalThis.reader = NETWORK.env.A.subscribe('blockchain.scripthash.subscribe', 'aa').getReader();
+        await reader.read();
+      })()`);
+      console.log('held');
+      isolate.destroy();
+      for (;;);";
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("host.js"), HOST).unwrap();
+    for level in ["thread", "process", "container"] {
+        let (port, subscribed) = electrum_server();
+        let mut command = stockade();
+        command.args(["run", &format!("--isolation={level}")]);
+        command.arg(folder.path().join("host.js"));
+        command.env("SERVER", format!("tcp://127.0.0.1:{port}"));
+        let mut host = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut said = BufReader::new(host.stdout.take().unwrap());
+        said.read_line(&mut line).unwrap();
+        let begun = Instant::now();
+        let mut is_left = true;
+        while is_left && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(2));
+            is_left = !subscribed.lock().unwrap().is_empty();
+        }
+        let computes = host.try_wait().unwrap().is_none();
+        host.kill().unwrap();
+        host.wait().unwrap();
+        assert_eq!(
+            (&*line, computes, is_left),
+            ("held\n", true, false),
+            "{level}"
+        );
+    }
 }

@@ -5,6 +5,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod admin;
 mod api_keys;
 mod audited;
 mod bindings;
@@ -13,6 +14,7 @@ mod connections;
 #[path = "../../../stockade-door/tests/door/servers.rs"]
 #[expect(dead_code, reason = "the tests of doors use more of it")]
 mod database_servers;
+mod deployments;
 mod doors;
 mod fetches;
 mod frameworks;
@@ -22,17 +24,26 @@ mod held_keys;
 mod killed;
 mod lifetime;
 mod limits;
+mod live;
 mod observed;
 mod passed_on;
+mod peers;
 #[path = "../../../stockade-wireguard/tests/rig/mod.rs"]
 #[expect(dead_code, reason = "the tests of tunnels use more of it")]
 mod private_network;
+mod profiles;
 mod reload;
 mod secrets;
 mod secure;
 mod server;
+mod service;
 mod signer;
 mod site;
 mod sql;
 mod targets;
+#[path = "../../../stockade-trace/tests/receiver/mod.rs"]
+#[expect(dead_code, reason = "the tests of traces use more of it")]
+mod trace_receiver;
+mod traced;
 mod tunnel;
+mod usage;

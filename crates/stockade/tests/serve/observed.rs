@@ -1,5 +1,7 @@
 //! What operators see: metrics, health, logs.
 
+use std::io::{BufRead, BufReader};
+
 use serde_json::json;
 
 use crate::client::{get, run, send};
@@ -240,5 +242,123 @@ export default { fetch(request: Request): Response {
     assert!(
         line["fix"].is_string() && line["activation_cpu_ms"].is_number(),
         "{line}"
+    );
+}
+
+/// What `stockade serve` shows on a terminal, after these requests. The terminal is that of `script`, which is on every
+/// Debian.
+fn on_a_terminal(environment: &[(&str, &str)], paths: &[&str], last: &str) -> String {
+    let config = format!("{PLAIN}instances:\n  shop:\n    code: ./main.ts\n    urls: [\"/*\"]\n");
+    let folder = crate::server::folder(&config, &[("main.ts", SHOP)]);
+    let path = folder.path().join("stockade.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replace("logging: {format: json, level: debug}\n", "");
+    std::fs::write(&path, text).unwrap();
+    let program = env!("CARGO_BIN_EXE_stockade");
+    let mut child = std::process::Command::new("script")
+        .args(["--quiet", "--flush", "--return", "--command"])
+        .arg(format!(
+            "echo process $$; exec {program} serve {}",
+            path.display()
+        ))
+        .arg("/dev/null")
+        .env_remove("NO_COLOR")
+        .env("TERM", "xterm")
+        .envs(environment.iter().copied())
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut shown = String::new();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (mut address, mut server) = (None, None);
+    for line in lines.by_ref() {
+        let line = line.unwrap();
+        if let Some(pid) = line.trim_end().strip_prefix("process ") {
+            server = rustix::process::Pid::from_raw(pid.parse().unwrap());
+        }
+        if let Some((_, rest)) = line.split_once("  listening on ") {
+            address = rest.split_once(',').unwrap().0.parse().ok();
+        }
+        if line.starts_with("ready in") {
+            break;
+        }
+    }
+    run(async {
+        for path in paths {
+            send(address.unwrap(), get("a.example", path)).await;
+        }
+    });
+    for line in lines {
+        let line = line.unwrap();
+        shown.push_str(line.trim_end_matches('\r'));
+        shown.push('\n');
+        if line.contains(last) {
+            break;
+        }
+    }
+    rustix::process::kill_process(server.unwrap(), rustix::process::Signal::KILL).unwrap();
+    child.wait().unwrap();
+    shown
+}
+
+const SHOP: &str = "const parse = (text: string): never => {
+  throw new RangeError(`no number: ${text}`);
+};
+export default { fetch(request: Request): Response {
+  const { pathname } = new URL(request.url);
+  if (pathname === '/log') console.log('one\\n12:00:00.000 ERROR forged\\x1b[2J');
+  if (pathname === '/throw') {
+    try { parse('x'); } catch (cause) { throw new Error('bad order', { cause }); }
+  }
+  return new Response('ok');
+} };
+";
+
+#[test]
+fn log_on_a_terminal_is_for_people() {
+    let shown = on_a_terminal(&[("NO_COLOR", "1")], &["/log", "/throw", "/last"], "/last");
+    assert!(!shown.contains('\u{1b}'), "{shown}");
+    let lines: Vec<&str> = shown.lines().collect();
+    let at = |part: &str| {
+        let found = lines.iter().position(|line| line.contains(part));
+        found.unwrap_or_else(|| panic!("{part:?} is not in {shown}"))
+    };
+    // What a guest wrote stands behind the time and the level, or is indented.
+    let said = at(" INFO  one instance=shop mirror=0");
+    assert_eq!(
+        lines[said + 1],
+        "    12:00:00.000 ERROR forged\\u{1b}[2J",
+        "{shown}"
+    );
+    // An error has its stack below it, with places in TypeScript, and its cause.
+    let failed = at(" WARN  request_failed: the handler threw Error: bad order");
+    assert!(
+        lines[failed + 1].contains("at Object.fetch (guest:///main.ts:8:"),
+        "{shown}"
+    );
+    let cause = at("    Caused by: RangeError: no number: x");
+    assert!(
+        lines[cause + 1].contains("at parse (guest:///main.ts:2:9)"),
+        "{shown}"
+    );
+    // A request is one short line.
+    let request = lines[at("/throw ")];
+    assert!(request.len() < 60, "{request}");
+    let words: Vec<&str> = request.split_whitespace().collect();
+    assert_eq!(
+        (words[1], words[2], words[3]),
+        ("GET", "/throw", "500"),
+        "{request}"
+    );
+    assert!(words[4].ends_with('s') && words[5] == "shop", "{request}");
+}
+
+#[test]
+fn log_on_a_terminal_has_colours() {
+    let shown = on_a_terminal(&[], &["/last"], "/last");
+    assert!(
+        shown.contains("GET   /last \u{1b}[32m200\u{1b}[0m"),
+        "{shown}"
     );
 }

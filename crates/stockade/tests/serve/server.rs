@@ -135,11 +135,21 @@ impl Server {
         environment: &BTreeMap<&str, &str>,
         arguments: &[&str],
     ) -> Self {
-        let mut child = stockade()
+        let mut command = stockade();
+        command.envs(environment);
+        Self::start_with_arguments(command, folder, arguments)
+    }
+
+    /// By this command, which gets the arguments of the program.
+    pub(crate) fn start_program(command: Command, folder: TempDir) -> Self {
+        Self::start_with_arguments(command, folder, &[])
+    }
+
+    fn start_with_arguments(mut command: Command, folder: TempDir, arguments: &[&str]) -> Self {
+        let mut child = command
             .arg("serve")
             .arg(folder.path().join("stockade.yaml"))
             .args(arguments)
-            .envs(environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

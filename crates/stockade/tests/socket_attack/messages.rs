@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use stockade::{ConsoleLevel, GuestError, Payload};
 use stockade_protocol::frame::{FromWorker, Termination, ToWorker};
-use stockade_protocol::{FromIsolate, Position, ToIsolate};
+use stockade_protocol::{Finding, FromIsolate, Position, ToIsolate};
 
 use crate::attack::{Attack, End, Host};
 use crate::worker::Forger;
@@ -50,6 +50,18 @@ pub(crate) static ATTACKS: &[Attack] = &[
             VIOLATION,
             "it is done with 0 messages (18446744073709551615 bytes)",
         ),
+    ),
+    Attack::new(
+        "found_what_nobody_looked_for",
+        |forger| {
+            let isolate = forger.isolate;
+            forger.send(FromWorker::Found {
+                isolate,
+                id: 1,
+                finding: Finding::Piece(b"{}".to_vec()),
+            });
+        },
+        End::Terminated(VIOLATION, "it answers probe 1, which was never made"),
     ),
     Attack::new(
         "seen_more_than_sent",
@@ -421,6 +433,11 @@ fn everything_for(forger: &mut Forger, isolate: u32) {
         FromWorker::Ended {
             isolate,
             termination,
+        },
+        FromWorker::Found {
+            isolate,
+            id: 1,
+            finding: Finding::Piece(vec![b'{'; 1000]),
         },
         FromWorker::Left { isolate },
     ] {

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::super::head::{
-    DataHead, ErrorHead, FromHead, MAX_HEAD_BYTES, RelatedHead, ResultHead, TerminationHead,
-    TextsHead,
+    DataHead, ErrorHead, FindingHead, FromHead, MAX_HEAD_BYTES, RelatedHead, ResultHead,
+    TerminationHead, TextsHead,
 };
 use super::*;
 
@@ -30,6 +30,14 @@ fn event_head<'a>(name: &'a str, data: DataHead<'a>) -> FromHead<'a> {
         isolate: 1,
         name,
         data,
+    }
+}
+
+fn found_head(finding: FindingHead) -> FromHead<'static> {
+    FromHead::Found {
+        isolate: 1,
+        id: 1,
+        finding,
     }
 }
 
@@ -142,6 +150,14 @@ fn lengths_above_their_bounds_are_refused_before_the_bulk() {
                 },
             },
             "the reason of a termination",
+        ),
+        (
+            found_head(FindingHead::Piece(MAX_FINDING_BYTES + 1)),
+            "a piece of a finding",
+        ),
+        (
+            found_head(FindingHead::Failed(MAX_ERROR_BYTES + 4)),
+            "the reason of a probe",
         ),
     ] {
         too_large(&refused::<FromWorker>(&forged(&head, &[])), what);

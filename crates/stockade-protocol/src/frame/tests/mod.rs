@@ -2,11 +2,12 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use super::*;
 use crate::bounds::{
-    MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_PARTS, MAX_NAME_BYTES,
-    MAX_OPTIONS_BYTES, MAX_REASON_BYTES, MAX_RELATED_ERRORS,
+    MAX_CONSOLE_BYTES, MAX_ERROR_BYTES, MAX_FINDING_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_PARTS,
+    MAX_NAME_BYTES, MAX_OPTIONS_BYTES, MAX_REASON_BYTES, MAX_RELATED_ERRORS,
 };
 use crate::message::{ConsoleLevel, GuestError, Position, Related};
 use crate::payload::Payload;
+use crate::probe::{Finding, Probe, ProbeOrder};
 
 mod hostile;
 mod round_trip;
@@ -147,9 +148,27 @@ fn every_to_worker(name: &str, text: &str, data: &Payload) -> Vec<ToWorker> {
         message,
     };
     let end = ToWorker::End { isolate: u32::MAX };
+    let order = |order| ToWorker::Probe {
+        isolate: 300,
+        id: u32::MAX,
+        order,
+    };
+    let orders = [
+        ProbeOrder::Start(Probe::CpuProfile),
+        ProbeOrder::Start(Probe::HeapSnapshot),
+        ProbeOrder::Start(Probe::HeapStatistics),
+        ProbeOrder::Start(Probe::Debugger),
+        ProbeOrder::Stop,
+    ];
     std::iter::once(start)
         .chain(messages.into_iter().map(message))
         .chain([end])
+        .chain(orders.map(order))
+        .chain([ToWorker::Debug {
+            isolate: 1,
+            id: 2,
+            text: text.to_owned(),
+        }])
         .collect()
 }
 
@@ -227,6 +246,18 @@ fn every_from_worker(name: &str, text: &str, data: &Payload) -> Vec<FromWorker> 
         },
         FromWorker::Left { isolate: 0 },
     ];
+    let findings = [
+        Finding::Piece(text.bytes().take(MAX_FINDING_BYTES).collect()),
+        Finding::Message,
+        Finding::Done,
+        Finding::Failed(text.to_owned()),
+    ];
+    let findings = findings.map(|finding| FromWorker::Found {
+        isolate,
+        id: u32::MAX,
+        finding,
+    });
+    let others = others.into_iter().chain(findings);
     let message = |message| FromWorker::Message { isolate, message };
     messages.into_iter().map(message).chain(others).collect()
 }

@@ -10,6 +10,7 @@ pub(super) fn many() -> Value {
             {"address": "127.0.0.1:8080", "tls": false},
             {"address": "127.0.0.1:8443"},
             {"address": "127.0.0.1:2525", "tls": false, "connect": "web"},
+            {"address": "127.0.0.1:5300", "connect": "web", "protocol": "udp"},
         ],
         "tls": {
             "certificates": [{"cert": "a.pem", "key": "a.key"}],
@@ -217,8 +218,21 @@ pub(super) fn cases() -> Vec<Case> {
     let mtls = || json!({"enable_mtls": true, "client_ca_path": "a.pem", "cert_path": "a.pem", "key_path": "a.key"});
     let of_mtls = |path, value| change_single(path, value).with("network.tls", mtls());
     let client = || json!({"mode": "required", "ca": "a.pem"});
+    let of_deployments = |path, value| change(path, value).with("deployments", json!({}));
+    let of_admin = |path, value| change(path, value).with("admin", json!({}));
     let of_audit = |path, value| change(path, value).with("audit.folder", json!("./audit"));
+    let of_usage = |path, value| change(path, value).with("usage.path", json!("./usage.db"));
     let of_auth = |path, value| change(path, value).with("instances.web.auth", json!({}));
+    let jwt = || json!({"jwks": "jwks.json", "algorithms": ["EdDSA"]});
+    let of_jwt = |key: &str, value| {
+        let path = format!("instances.web.auth.jwt.{key}");
+        change(path, value).with("instances.web.auth", json!({"jwt": jwt()}))
+    };
+    let limit = || json!({"requests": "5/m"});
+    let of_limit = |key: &str, value| {
+        let path = format!("instances.web.rate_limits.0.{key}");
+        change(path, value).with("instances.web.rate_limits", json!([limit()]))
+    };
     let mut cases =
         vec![
         // The outermost keys.
@@ -227,6 +241,15 @@ pub(super) fn cases() -> Vec<Case> {
         change_single("network.urls", json!(["b.example"])),
         change("https_redirect", json!(444)),
         change("trusted_proxies", json!(["10.0.0.0/9"])),
+        change("deployments", json!(true)),
+        of_deployments("deployments.folder", json!("./other")),
+        of_deployments("deployments.keep", json!(3)),
+        of_deployments("deployments.preview_domain", json!("preview.example.com")),
+        of_deployments("deployments.max_bundle", json!("1mb")),
+        change("admin", json!(true)),
+        of_admin("admin.listen", json!("127.0.0.1:9902")),
+        of_admin("admin.tls", json!({"cert_path": "a.pem", "key_path": "a.key"})),
+        of_admin("admin.hosts", json!(["admin.example"])),
         change("metrics", json!(false)),
         change("metrics.listen", json!("127.0.0.1:9901")),
         change("metrics.path", json!("/numbers")),
@@ -239,6 +262,12 @@ pub(super) fn cases() -> Vec<Case> {
         of_audit("audit.file_size", json!("5mb")),
         of_audit("audit.files", json!(7)),
         of_audit("audit.keep", json!("7days")),
+        change("usage", json!({"path": "./usage.db"})),
+        of_usage("usage.path", json!("./other.db")),
+        of_usage("usage.interval", json!("7s")),
+        of_usage("usage.keep", json!("7days")),
+        of_usage("usage.keys", json!(7)),
+        of_usage("usage.key_metrics", json!(true)),
         change("api_keys.path", json!("./other.db")),
         change("api_keys.pepper", json!("./other.pepper")),
         change("api_keys.pepper_variable", json!("PATH")),
@@ -252,6 +281,29 @@ pub(super) fn cases() -> Vec<Case> {
         of_auth("instances.web.auth.api_key.scopes", json!(["orders"])),
         of_auth("instances.web.auth.api_key.methods", json!({"DELETE": ["admin"]})),
         of_auth("instances.web.auth.api_key.paths", json!({"/reports/*": ["reports"]})),
+        of_auth("instances.web.auth.api_key", json!(true))
+            .with("instances.web.auth", json!({"client_certificate": true})),
+        of_auth("instances.web.auth.jwt", jwt()),
+        of_auth("instances.web.auth.client_certificate", json!(true)),
+        of_auth("instances.web.auth.client_certificate.subjects", json!(["CN=a"])),
+        of_auth("instances.web.auth.client_certificate.san", json!(["DNS:a.example"])),
+        of_jwt("jwks", json!("other.json")),
+        of_jwt("algorithms", json!(["EdDSA", "ES256"])),
+        of_jwt("issuer", json!("https://i.example")),
+        of_jwt("audience", json!(["web"])),
+        of_jwt("leeway", json!("5s")),
+        of_jwt("claims", json!({"role": "admin"})),
+        // What clients may use over time.
+        change("rate_limits", json!([limit()])),
+        change("defaults.rate_limits", json!([limit()])),
+        change("instances.web.rate_limits", json!([limit()])),
+        of_limit("by", json!("key")),
+        of_limit("requests", json!("5/h")),
+        of_limit("burst", json!(7)),
+        of_limit("bytes_in", json!("5kb/s")),
+        of_limit("bytes_out", json!("5kb/month")),
+        of_limit("methods", json!(["POST"])),
+        of_limit("paths", json!(["/api/*"])),
         change("control", json!("./other.sock")),
         change("drain_timeout", json!("5s")),
         change("watch", json!(false)),
@@ -267,6 +319,9 @@ pub(super) fn cases() -> Vec<Case> {
         change("listeners.2.connections", json!(5)),
         change("listeners.2.idle_timeout", json!("5s")),
         change("listeners.2.lifetime", json!("5s")),
+        change("listeners.2.protocol", json!("udp")),
+        change("listeners.3.datagrams", json!(5)),
+        change("listeners.3.amplification", json!(5)),
         change_single("network.tls.enabled", json!(false)),
         change("tls.certificates.0.cert", json!("b.pem")),
         change("tls.certificates.0.key", json!("b.key")),
@@ -310,14 +365,29 @@ pub(super) fn cases() -> Vec<Case> {
         change("limits.http2_streams", json!(5)),
         change("limits.http2_resets", json!(5)),
         change("limits.http2_control_frames", json!(50)),
+        change("limits.rate_counters", json!(5000)),
+        change("limits.ipv6_prefix", json!(56)).with("rate_limits", json!([limit()])),
+        change("limits.quotas", json!("./other.db")),
         change("limits.websockets", json!(5)),
         change("limits.websocket_message", json!("1kb")),
         change("limits.websocket_rate", json!(5)),
         change("limits.websocket_ping", json!("5s")),
         change("limits.websocket_pong", json!("5s")),
+        // Traces.
+        change("tracing", json!(true)),
+        change("tracing.endpoint", json!("http://127.0.0.1:9/")),
+        change("tracing.protocol", json!("grpc")),
+        change("tracing.headers", json!({"x-token": "1"})),
+        change("tracing.ca", json!("./a.pem")),
+        change("tracing.timeout", json!("1s")),
+        change("tracing.sampling", json!(0.5)),
+        change("tracing.parents", json!("nobody")),
+        change("tracing.service_name", json!("own")),
+        change("tracing.attributes", json!({"a": "b"})),
+        change("tracing.queue", json!(64)),
         // Logs.
         change("logging.level", json!("warn")),
-        change("logging.format", json!("json")),
+        change("logging.format", json!("text")),
         change("logging.file", json!("./log")),
         change("logging.access", json!(false)),
         change("logging.access.file", json!("./access")),
@@ -511,6 +581,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         change("instances.web.grants.PG.postgres.tls", json!("required")),
         change("instances.web.grants.PG.postgres.pool", json!(6)),
+        change("instances.web.grants.PG.postgres.via", json!("OFFICE")),
         change("instances.web.grants.PG.postgres.statement", json!("6s")),
         change("instances.web.grants.PG.postgres.idle", json!("6s")),
         change(
@@ -531,6 +602,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         change("instances.web.grants.SQL.mysql.tls", json!("required")),
         change("instances.web.grants.SQL.mysql.pool", json!(6)),
+        change("instances.web.grants.SQL.mysql.via", json!("OFFICE")),
         change("instances.web.grants.SQL.mysql.statement", json!("6s")),
         change("instances.web.grants.SQL.mysql.idle", json!("6s")),
         change(
@@ -551,6 +623,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         change("instances.web.grants.CACHE.redis.tls", json!("required")),
         change("instances.web.grants.CACHE.redis.pool", json!(6)),
+        change("instances.web.grants.CACHE.redis.via", json!("OFFICE")),
         change("instances.web.grants.CACHE.redis.statement", json!("6s")),
         change("instances.web.grants.CACHE.redis.idle", json!("6s")),
         change(
@@ -572,6 +645,7 @@ pub(super) fn cases() -> Vec<Case> {
         change("instances.web.grants.MONGO.mongo.ca", json!(["a.pem"]))
             .with("instances.web.grants.MONGO.mongo.tls", json!("required")),
         change("instances.web.grants.MONGO.mongo.pool", json!(6)),
+        change("instances.web.grants.MONGO.mongo.via", json!("OFFICE")),
         change("instances.web.grants.MONGO.mongo.statement", json!("6s")),
         change("instances.web.grants.MONGO.mongo.idle", json!("6s")),
         change("instances.web.grants.MONGO.mongo.batch", json!(6)),

@@ -8,14 +8,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use stockade_auth::{Keys, Pepper};
 use stockade_broker::Secrets;
 use stockade_config::{Config, Listener};
 use stockade_http::Body;
 use stockade_transpile::ModuleFiles;
 
-use super::{egress, gateway, grants, instance, logging, sockets};
+use super::{egress, gateway, grants, instance, logging, sockets, tracing};
 use cases::{EXEMPT, FILES, cases};
 
 /// Puts a value where the keys lead, and sections on the way where there are none.
@@ -47,10 +47,10 @@ fn read(folder: &Path, text: &Value) -> Config {
 }
 
 /// What is used where it stands in the configuration: in which file, by which words.
-const USED: [(&str, &str); 22] = [
+const USED: [(&str, &str); 28] = [
     (
         include_str!("../../server/run.rs"),
-        "Control::listen(&loaded.config.control, keys)",
+        "Control::listen(&loaded.config.control, admin::router(&server.admin))",
     ),
     (include_str!("../../server/run.rs"), "config.drain_timeout"),
     (include_str!("../../server/run.rs"), "config.watch"),
@@ -68,15 +68,39 @@ const USED: [(&str, &str); 22] = [
     ),
     (
         include_str!("../../subsystem/keys.rs"),
-        "Keys::open(&place.path, pepper)",
+        "Keys::open_reporting(&place.path, pepper, report)",
+    ),
+    (
+        include_str!("../../subsystem/counting.rs"),
+        "Quotas::open(file, capacity)",
     ),
     (
         include_str!("../../subsystem/metrics_listener.rs"),
         "StatusListener::start(metrics.listen, metrics.path.clone()",
     ),
     (
-        include_str!("../../subsystem/logging.rs"),
-        "access.file.as_ref()",
+        include_str!("../../subsystem/admin_listener.rs"),
+        "address: Address::Tcp(settings.listen)",
+    ),
+    (
+        include_str!("../../server/run.rs"),
+        "let folder = settings.folder.clone();",
+    ),
+    (
+        include_str!("../../subsystem/gateway.rs"),
+        "settings.preview_domain.as_deref()",
+    ),
+    (
+        include_str!("../../server/deploy.rs"),
+        "(settings.keep, Arc::clone(store))",
+    ),
+    (
+        include_str!("../../admin/routes/versions.rs"),
+        "(settings.max_bundle, settings.keep)",
+    ),
+    (
+        include_str!("../../admin/entrance.rs"),
+        "check_host(request.uri(), &settings.hosts)",
     ),
     (
         include_str!("../../subsystem/logging.rs"),
@@ -141,6 +165,10 @@ fn no_keys() -> Keys {
 fn made(config: &Config) -> String {
     let mut out = String::new();
     let mut add = |made: &dyn std::fmt::Debug| writeln!(out, "{made:?}").unwrap();
+    if let Some(config) = &config.tracing {
+        add(&tracing::options(config, |_| None));
+        add(&tracing::parents(config));
+    }
     add(&gateway::limits(&config.limits));
     add(&gateway::listeners(config));
     let taken = |one: &Listener| {
@@ -158,6 +186,7 @@ fn made(config: &Config) -> String {
     add(&logging::redaction(config));
     let audit = config.audit.as_ref();
     add(&audit.map(|audit| (logging::audit(audit), audit.uses)));
+    add(&config.usage.as_ref().map(logging::usage));
     let logs = &config.logging;
     add(&logs
         .access
@@ -170,8 +199,13 @@ fn made(config: &Config) -> String {
         config.watch,
         &config.state,
         &config.api_keys,
+        (&config.limits.quotas, config.limits.rate_counters),
         &config.metrics,
     ));
+    add(&config.deployments);
+    let admin = config.admin.as_ref();
+    add(&admin.map(|admin| (admin.listen, &admin.hosts)));
+    add(&admin.and_then(|admin| Some(super::tls::admin_rule(admin.tls.as_ref()?))));
     for site in config.instances.values() {
         let mut route = stockade_gateway::Route::new(
             &site.name,
@@ -187,8 +221,12 @@ fn made(config: &Config) -> String {
             route.websocket,
         ));
         add(&super::tls::rule(config, site));
+        let counters = std::sync::Arc::new(stockade_limits::Counters::new(16, [7; 16]));
+        add(&gateway::rate_limits(config, site, &counters));
         let rule = site.auth.as_ref();
-        add(&rule.map(|auth| gateway::key_rule(&site.name, auth, no_keys()).unwrap()));
+        add(&rule.map(|auth| {
+            gateway::key_rule(&site.name, auth, auth.api_key.as_ref().map(|_| no_keys())).unwrap()
+        }));
         let (plain, kept) = grants::secrets(site).unwrap();
         add(&kept);
         let env = instance::environment(
@@ -262,6 +300,13 @@ fn every_key_changes_what_is_made_of_the_file() {
         let path = folder.path().join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, file).unwrap();
+    }
+    // Public keys of two issuers.
+    for (file, letter) in [("jwks.json", "A"), ("other.json", "I")] {
+        let key = json!({"kty": "OKP", "crv": "Ed25519", "x": letter.repeat(43)});
+        let point = json!({"kty": "EC", "crv": "P-256", "x": "A".repeat(43), "y": "A".repeat(43)});
+        let set = json!({"keys": [key, point]}).to_string();
+        std::fs::write(folder.path().join(file), set).unwrap();
     }
     let schema = stockade_config::schema();
     let mut changed = BTreeSet::new();

@@ -7,6 +7,7 @@ use stockade_jail::Layer;
 
 use super::attack::{Attacked, Outcome};
 use super::levels::{Failure, Trial};
+use crate::version::{OLD_V8, V8Release};
 
 /// Whether there are colours.
 #[derive(Clone, Copy)]
@@ -103,12 +104,35 @@ fn is_needed(layer: &Layer) -> bool {
 }
 
 /// Every layer: available, how it was tested, the kernel it needs and what to do otherwise.
-pub(super) fn layers(layers: &[Layer], version: &str, kernel: &str, style: Style) -> String {
+pub(super) fn layers(
+    layers: &[Layer],
+    version: &str,
+    v8: &V8Release,
+    kernel: &str,
+    style: Style,
+) -> String {
     let mut text = format!(
-        "Stockade {version} on {} {kernel}, {}\n\n",
+        "Stockade {version} on {} {kernel}, {}\n{}\n",
         std::env::consts::OS,
-        std::env::consts::ARCH
+        std::env::consts::ARCH,
+        style
+            .paint(
+                if v8.is_old() {
+                    Colour::Middling
+                } else {
+                    Colour::Good
+                },
+                &v8.to_string(),
+                0
+            )
+            .trim_end()
     );
+    if v8.is_old() {
+        for line in OLD_V8.lines() {
+            let _ = writeln!(text, "         {line}");
+        }
+    }
+    text.push('\n');
     let names = widest(layers.iter().map(|layer| layer.name.as_str()));
     let kernels = widest(layers.iter().map(|layer| layer.kernel.as_str())).max("kernel".len());
     let heading = format!(
@@ -344,6 +368,8 @@ fn widest<'a>(texts: impl Iterator<Item = &'a str>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use stockade::{CgroupUse, Isolation, Wx};
 
     use super::*;
@@ -399,7 +425,15 @@ mod tests {
             fix: "a".to_owned(),
             kernel: "4.15".to_owned(),
         };
-        let text = |by: &[&str]| layers(&[layer(by)], "1", "6", Style { colours: false });
+        let text = |by: &[&str]| {
+            layers(
+                &[layer(by)],
+                "1",
+                &V8Release::at(SystemTime::UNIX_EPOCH),
+                "6",
+                Style { colours: false },
+            )
+        };
         assert!(text(&["cgroup: require"]).contains("\nabsent   cgroup memory"));
         assert!(text(&[]).contains("\nabsent   cgroup memory"));
         assert!(text(&["container", "cgroup: require"]).contains("\nmissing  cgroup memory"));
@@ -421,6 +455,7 @@ mod tests {
                 layer("user namespace", false, "a\nb"),
             ],
             "1",
+            &V8Release::at(SystemTime::UNIX_EPOCH),
             "6",
             Style { colours: false },
         );

@@ -5,6 +5,7 @@ mod describe;
 mod levels;
 
 use std::io::IsTerminal as _;
+use std::time::SystemTime;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -14,6 +15,7 @@ use stockade_jail::Layer;
 use super::exit;
 use super::guest::Refusal;
 use super::output;
+use crate::version::{V8Release, VERSION};
 use attack::Attacked;
 use describe::Style;
 use levels::Trial;
@@ -82,6 +84,7 @@ impl DoctorArgs {
 #[serde(rename_all = "camelCase")]
 struct Findings {
     version: &'static str,
+    v8: V8Release,
     kernel: String,
     architecture: &'static str,
     /// Every level that was tried and is not optional works, and no level is broken.
@@ -101,7 +104,8 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Result<i32, Refusal> {
     stockade::initialize();
     let layers = stockade_jail::layers();
     let kernel = kernel();
-    let version = env!("CARGO_PKG_VERSION");
+    let version = VERSION.as_str();
+    let v8 = V8Release::at(SystemTime::now());
     let levels = levels::try_all(&layers, |isolation, wx| args.takes(isolation, wx))?;
     let attack = args
         .attack
@@ -111,7 +115,7 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Result<i32, Refusal> {
     let ok = whole && attack.as_ref().is_none_or(Attacked::levels_hold);
     if !args.json {
         output::say(&describe::summary(&levels, attack.as_ref(), style));
-        output::say(&describe::layers(&layers, version, &kernel, style));
+        output::say(&describe::layers(&layers, version, &v8, &kernel, style));
         output::say(&describe::levels(&levels, style));
         if let Some(attack) = &attack {
             output::say(&describe::attack(attack, style));
@@ -120,6 +124,7 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Result<i32, Refusal> {
     if args.json {
         let findings = Findings {
             version,
+            v8,
             kernel,
             architecture: std::env::consts::ARCH,
             ok,

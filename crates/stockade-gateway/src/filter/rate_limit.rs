@@ -1,0 +1,204 @@
+//! Rejects requests beyond the limits of a route, or of the API key that they have, and states what is left.
+
+use std::sync::Arc;
+
+use http::header::HeaderName;
+use http::{Extensions, Response};
+use stockade_http::Body;
+use stockade_limits::Now;
+
+use super::{Filter, Flow, RequestContext};
+use crate::access::AccessRecord;
+use crate::rate::{Charges, LimitedRequest, RateLimitFields};
+use crate::rejection::Rejection;
+use crate::route::table::Route;
+
+/// Names of the fields (draft-ietf-httpapi-ratelimit-headers-10, section 3).
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const STATE: HeaderName = HeaderName::from_static("ratelimit");
+
+/// Counts requests by [`Route::limits`].
+pub(super) struct RateLimit;
+
+impl Filter for RateLimit {
+    fn after_route(
+        &self,
+        request: &mut RequestContext<'_>,
+        route: &Route,
+    ) -> Result<Flow, Rejection> {
+        let Some(limits) = &route.limits else {
+            return Ok(Flow::Continue);
+        };
+        let limited = LimitedRequest {
+            client: request.record.client.ip(),
+            head: request.head,
+            path: request.path.as_str(),
+            key: request.record.api_key,
+        };
+        match limits.admit(limited) {
+            Ok(charges) => {
+                request.head.extensions.insert(charges);
+                Ok(Flow::Continue)
+            }
+            Err(mut exceeded) => {
+                if let Some(fields) = exceeded.fields.take() {
+                    request.head.extensions.insert(fields);
+                }
+                Err(exceeded.into())
+            }
+        }
+    }
+
+    fn on_response(&self, _: &AccessRecord, notes: &Extensions, response: &mut Response<Body>) {
+        let of_refused = notes.get::<RateLimitFields>().cloned();
+        let of_admitted = || notes.get::<Arc<Charges>>()?.fields(Now::read());
+        if let Some(fields) = of_refused.or_else(of_admitted) {
+            let headers = response.headers_mut();
+            headers.insert(POLICY, fields.policy);
+            headers.insert(STATE, fields.state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::num::NonZeroU64;
+
+    use http::StatusCode;
+    use stockade_http::{PathPattern, empty_body};
+    use stockade_limits::{Allowance, Counters, Period};
+
+    use super::super::test_request::{TestRequest, route};
+    use super::*;
+    use crate::access::{Outcome, Refusal};
+    use crate::rate::{LimitBy, RateRule, RouteLimits, Unit};
+
+    fn rule(by: &[LimitBy], amount: u64, period: Period) -> RateRule {
+        let amount = NonZeroU64::new(amount).unwrap();
+        RateRule {
+            by: by.to_vec(),
+            methods: Vec::new(),
+            paths: Vec::new(),
+            allowances: vec![(Unit::Requests, Allowance::new(amount, period, None))],
+        }
+    }
+
+    fn limited(rules: Vec<RateRule>) -> Route {
+        let rules = rules.into_iter().map(|rule| ("a".to_owned(), rule));
+        let counters = Arc::new(Counters::new(1024, [7; 16]));
+        let mut route = route();
+        route.limits = Some(Arc::new(RouteLimits::new(counters, 64, rules)));
+        route
+    }
+
+    fn request(address: &str, headers: &[(&'static str, &str)]) -> TestRequest {
+        let mut request = TestRequest::get("/a");
+        request.record.client = SocketAddr::new(address.parse().unwrap(), 1);
+        for (name, value) in headers {
+            let value = value.parse().unwrap();
+            request.head.headers.append(*name, value);
+        }
+        request
+    }
+
+    fn status(route: &Route, request: &mut TestRequest) -> u16 {
+        match RateLimit.after_route(&mut request.context(), route) {
+            Ok(_) => 200,
+            Err(rejection) => {
+                let refused = Outcome::Refused(Refusal::RateLimit);
+                assert_eq!((rejection.outcome, rejection.close), (refused, false));
+                assert_eq!(rejection.status, StatusCode::TOO_MANY_REQUESTS);
+                429
+            }
+        }
+    }
+
+    #[test]
+    fn address_has_its_rate_and_a_network_of_ipv6_is_one_client() {
+        let route = limited(vec![rule(&[LimitBy::Address], 2, Period::Hour)]);
+        let of = |address: &str| status(&route, &mut request(address, &[]));
+        assert_eq!([1; 3].map(|_| of("192.0.2.1")), [200, 200, 429]);
+        assert_eq!(of("192.0.2.2"), 200);
+        assert_eq!(of("2001:db8::1"), 200);
+        assert_eq!(of("2001:db8::ffff:1"), 200);
+        // Each request comes from another address of the same /64.
+        let rotated = (0..1000).map(|n| of(&format!("2001:db8::{n:x}")));
+        assert!(rotated.into_iter().all(|status| status == 429));
+        assert_eq!(of("2001:db8:0:1::1"), 200);
+    }
+
+    #[test]
+    fn header_counts_as_a_whole_and_without_it_the_address_does() {
+        let tenant = LimitBy::Header("x-tenant".parse().unwrap());
+        let route = limited(vec![rule(&[tenant], 1, Period::Day)]);
+        let of = |values: &[&str]| {
+            let headers: Vec<_> = values.iter().map(|value| ("x-tenant", *value)).collect();
+            status(&route, &mut request("192.0.2.1", &headers))
+        };
+        assert_eq!([of(&["a"]), of(&["a"])], [200, 429]);
+        // No other way to write two values is the same subject.
+        assert_eq!([of(&["a", "b"]), of(&["a", "b"])], [200, 429]);
+        assert_eq!([of(&["a, b"]), of(&["ab"]), of(&["", "ab"])], [200; 3]);
+        assert_eq!([of(&[]), of(&[])], [200, 429]);
+    }
+
+    #[test]
+    fn request_that_one_limit_refuses_takes_nothing_from_the_others() {
+        let mut narrow = rule(&[LimitBy::Address], 1, Period::Hour);
+        narrow.paths = vec![PathPattern::Exact("/a".to_owned())];
+        let route = limited(vec![rule(&[LimitBy::Instance], 3, Period::Hour), narrow]);
+        let of = |address| status(&route, &mut request(address, &[]));
+        let taken = [1; 10].map(|_| of("192.0.2.1"));
+        assert_eq!(taken.iter().filter(|status| **status == 200).count(), 1);
+        assert_eq!(
+            [of("192.0.2.2"), of("192.0.2.3"), of("192.0.2.4")],
+            [200, 200, 429]
+        );
+    }
+
+    #[test]
+    fn response_states_what_is_left_of_the_clients_own_limits() {
+        let rules = vec![
+            rule(&[LimitBy::Instance], 100, Period::Second),
+            rule(&[LimitBy::Address], 2, Period::Minute),
+        ];
+        let route = limited(rules);
+        let mut fields = Vec::new();
+        for _ in 0..3 {
+            let mut request = request("192.0.2.1", &[]);
+            let _ = status(&route, &mut request);
+            let mut response = Response::new(empty_body());
+            let notes = std::mem::take(&mut request.head.extensions);
+            RateLimit.on_response(&request.record, &notes, &mut response);
+            let headers = response.headers();
+            assert_eq!(headers[POLICY], "\"address-requests\";q=2;w=60");
+            fields.push(headers[STATE].to_str().unwrap().to_owned());
+        }
+        assert_eq!(
+            fields,
+            [
+                "\"address-requests\";r=1;t=30",
+                "\"address-requests\";r=0;t=60",
+                "\"address-requests\";r=0;t=30",
+            ]
+        );
+    }
+
+    #[test]
+    fn bytes_that_were_used_are_refused_to_the_next_request() {
+        let mut rule = rule(&[LimitBy::Address], 1000, Period::Hour);
+        let hour = Allowance::new(NonZeroU64::new(1000).unwrap(), Period::Hour, None);
+        rule.allowances = vec![(Unit::BytesOut, hour)];
+        let route = limited(vec![rule]);
+        let mut first = request("192.0.2.1", &[]);
+        assert_eq!(status(&route, &mut first), 200);
+        let charges = first.head.extensions.get::<Arc<Charges>>().unwrap();
+        assert!(charges.used(Unit::BytesIn, 5000).is_zero());
+        assert!(charges.used(Unit::BytesOut, 999).is_zero());
+        assert_eq!(status(&route, &mut request("192.0.2.1", &[])), 200);
+        assert!(!charges.used(Unit::BytesOut, 5000).is_zero());
+        assert_eq!(status(&route, &mut request("192.0.2.1", &[])), 429);
+        assert_eq!(status(&route, &mut request("192.0.2.2", &[])), 200);
+    }
+}

@@ -1,0 +1,94 @@
+//! What API keys and rate limits cost each request. Asked for by name:
+//!
+//!     cargo test --release -p stockade-gateway --test gateway cost -- --ignored --nocapture
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use stockade_gateway::{LimitBy, Limits, Pattern, RateRule, Route, RouteLimits, Unit};
+use stockade_limits::{Allowance, Counters, Period};
+
+use crate::harness::*;
+use crate::keys::{KeyStore, with};
+
+/// Requests of one round, and rounds.
+const REQUESTS: u32 = 20_000;
+const ROUNDS: usize = 9;
+
+/// CPU time of this process, client and server, in microseconds.
+fn cpu() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().unwrap();
+    // utime and stime (proc_pid_stat(5)), of 100 ticks a second.
+    (ticks(11) + ticks(12)) * 10_000
+}
+
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn cost_of_keys_and_limits() {
+    let mut store = KeyStore::new();
+    let made = store.key(&["read"]).await;
+    let plain = Route::new("shop", vec![Pattern::any()], Arc::new(hello));
+    let mut keyed = plain.clone();
+    keyed.api_key = Some(Arc::new(store.rule()));
+    let mut limited = keyed.clone();
+    let rate = |units| Allowance::new(NonZeroU64::new(units).unwrap(), Period::Second, None);
+    let rule = |by, unit| RateRule {
+        by: vec![by],
+        methods: Vec::new(),
+        paths: Vec::new(),
+        allowances: vec![(unit, rate(1_000_000_000))],
+    };
+    let rules = [
+        rule(LimitBy::Key, Unit::Requests),
+        rule(LimitBy::Address, Unit::Requests),
+        rule(LimitBy::Instance, Unit::BytesOut),
+    ];
+    let rules = rules.map(|rule| ("shop".to_owned(), rule));
+    let counters = Arc::new(Counters::new(262_144, [7; 16]));
+    limited.limits = Some(Arc::new(RouteLimits::new(counters, 64, rules)));
+    let mut clients = Vec::new();
+    let mut servers = Vec::new();
+    for route in [plain, keyed, limited] {
+        let limits = Limits {
+            requests_per_connection: u64::MAX,
+            ..Limits::default()
+        };
+        let server = Server::start(listener(), table(vec![route]), limits).await;
+        clients.push(server.connect().await);
+        servers.push(server);
+    }
+    let header = format!("authorization: Bearer {}\r\n", made.key.reveal());
+    let request = with("GET", "/", &header);
+    let mut rounds: Vec<[f64; 3]> = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut round = [0.0; 3];
+        for (client, spent) in clients.iter_mut().zip(&mut round) {
+            let before = cpu();
+            for _ in 0..REQUESTS {
+                assert_eq!(client.ask(&request).await.status, 200);
+            }
+            *spent = (cpu() - before) as f64 / f64::from(REQUESTS);
+        }
+        // The log of the test keeps every record.
+        servers.iter().for_each(|server| server.log.clear());
+        rounds.push(round);
+    }
+    let median = |of: &dyn Fn(&[f64; 3]) -> f64| {
+        let mut all: Vec<f64> = rounds.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    println!(
+        "CPU of client and gateway for each request: {:.2} us; with a key {:+.2} us; with a key and three limits {:+.2} us",
+        median(&|round| round[0]),
+        median(&|round| round[1] - round[0]),
+        median(&|round| round[2] - round[0]),
+    );
+}

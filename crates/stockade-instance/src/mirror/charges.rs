@@ -1,0 +1,261 @@
+//! For whose requests a mirror uses CPU and memory.
+//!
+//! The kernel counts the CPU time of the whole mirror. While all open requests are those of one API key, or of none, what
+//! is used is used for that key. While there are requests of several keys, each open request has the same share of what
+//! is used. A request is open from the moment at which the guest may begin with it until the guest is done with it:
+//! with its response's body, its `waitUntil` promises and its WebSocket, also when its client has gone.
+//!
+//! What a mirror computes while no request is open counts for the key of the last request until the next
+//! [`Mirror::settle`], and then for no key. Memory that it holds meanwhile counts for no key.
+//!
+//! Invariant: what is reported to the observer adds up to what the kernel counted for the mirror.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::Mirror;
+
+/// Digits after the point of a share of a nanosecond, in binary.
+const FRACTION: u32 = 32;
+
+const NANOSECONDS: u128 = 1_000_000_000;
+
+#[derive(Default)]
+pub(super) struct Charges(Mutex<State>);
+
+/// The number of an API key; none for requests without one.
+type Key = Option<u64>;
+
+#[derive(Default)]
+struct State {
+    open: HashMap<u64, Open>,
+    next: u64,
+    keys: HashMap<Key, OfKey>,
+    /// Keys with open requests.
+    open_keys: usize,
+    /// The key of the last request, while none is open.
+    last: Key,
+    /// Nanoseconds of CPU time that were divided, and those of them that were given to keys.
+    cpu: u64,
+    cpu_given: u64,
+    /// Nanoseconds that a request has got that was open all the time, with a fraction.
+    cpu_each: u128,
+    /// The same of memory, in bytes times nanoseconds.
+    memory: u128,
+    memory_given: u128,
+    memory_each: u128,
+    /// When memory was last counted.
+    at: Option<Instant>,
+    /// The mirror is gone and everything was reported.
+    over: bool,
+}
+
+/// An open request, and what a request that was open all the time had got when it began.
+struct Open {
+    key: Key,
+    cpu_from: u128,
+    memory_from: u128,
+}
+
+/// What was used for one key and is not reported.
+#[derive(Default)]
+struct OfKey {
+    open: u32,
+    cpu: u64,
+    memory: u128,
+}
+
+/// An open request. Dropped, the guest is done with it.
+pub(crate) struct Charge {
+    mirror: Arc<Mirror>,
+    number: u64,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.mirror.charges.0.lock().end(self.number, &self.mirror);
+    }
+}
+
+impl State {
+    fn begin(&mut self, key: Key, mirror: &Mirror) -> u64 {
+        self.count_memory(mirror);
+        // With another key than those before, what was used until now is theirs.
+        let same = match self.open_keys {
+            0 => self.last == key,
+            1 => self.keys.get(&key).is_some_and(|of_key| of_key.open > 0),
+            _ => false,
+        };
+        if !same {
+            self.count_cpu(mirror);
+        }
+        let of_key = self.keys.entry(key).or_default();
+        if of_key.open == 0 {
+            self.open_keys += 1;
+        }
+        of_key.open += 1;
+        self.next += 1;
+        let open = Open {
+            key,
+            cpu_from: self.cpu_each,
+            memory_from: self.memory_each,
+        };
+        self.open.insert(self.next, open);
+        self.next
+    }
+
+    fn end(&mut self, number: u64, mirror: &Mirror) {
+        self.count_memory(mirror);
+        if self.open_keys > 1 {
+            self.count_cpu(mirror);
+        }
+        let Some(open) = self.open.remove(&number) else {
+            return;
+        };
+        self.give(&open);
+        if let Some(of_key) = self.keys.get_mut(&open.key) {
+            of_key.open = of_key.open.saturating_sub(1);
+            if of_key.open == 0 {
+                self.open_keys = self.open_keys.saturating_sub(1);
+            }
+        }
+        self.last = open.key;
+    }
+
+    /// Divides the CPU time since the last time.
+    fn count_cpu(&mut self, mirror: &Mirror) {
+        if self.over {
+            return;
+        }
+        let now = u64::try_from(mirror.handle.cpu().as_nanos()).unwrap_or(u64::MAX);
+        let more = now.saturating_sub(self.cpu);
+        self.cpu += more;
+        match self.open.len() as u128 {
+            0 => {
+                self.keys.entry(self.last).or_default().cpu += more;
+                self.cpu_given += more;
+            }
+            open => self.cpu_each += (u128::from(more) << FRACTION) / open,
+        }
+    }
+
+    /// Divides the memory since the last time.
+    fn count_memory(&mut self, mirror: &Mirror) {
+        if self.over {
+            return;
+        }
+        let now = Instant::now();
+        let since = self.at.replace(now).unwrap_or(mirror.born);
+        let elapsed = now.saturating_duration_since(since).as_nanos();
+        let more = u128::from(mirror.handle.memory()).saturating_mul(elapsed);
+        self.memory += more;
+        if let Some(each) = more.checked_div(self.open.len() as u128) {
+            self.memory_each += each;
+        }
+    }
+
+    /// Gives a request what it used to its key.
+    fn give(&mut self, open: &Open) {
+        let cpu = (self.cpu_each - open.cpu_from) >> FRACTION;
+        let cpu = u64::try_from(cpu).unwrap_or(u64::MAX);
+        let memory = self.memory_each - open.memory_from;
+        let of_key = self.keys.entry(open.key).or_default();
+        of_key.cpu += cpu;
+        of_key.memory += memory;
+        self.cpu_given += cpu;
+        self.memory_given += memory;
+    }
+
+    /// Takes what was used for each key.
+    fn take(&mut self, mirror: &Mirror) -> Vec<(Key, Used)> {
+        self.count_memory(mirror);
+        self.count_cpu(mirror);
+        let mut open = std::mem::take(&mut self.open);
+        for one in open.values_mut() {
+            self.give(one);
+            (one.cpu_from, one.memory_from) = (self.cpu_each, self.memory_each);
+        }
+        self.open = open;
+        // What divisions have left, and memory while no request was open.
+        let nobody = self.keys.entry(None).or_default();
+        nobody.cpu += self.cpu.saturating_sub(self.cpu_given);
+        nobody.memory += self.memory.saturating_sub(self.memory_given);
+        (self.cpu_given, self.memory_given) = (self.cpu, self.memory);
+        if self.open.is_empty() {
+            self.last = None;
+        }
+        let (mut taken, mut rest) = (Vec::new(), 0);
+        self.keys.retain(|key, of_key| {
+            let seconds = of_key.memory / NANOSECONDS;
+            of_key.memory %= NANOSECONDS;
+            let stays = of_key.open > 0 || key.is_none();
+            rest += if stays { 0 } else { of_key.memory };
+            let used = Used {
+                cpu: Duration::from_nanos(std::mem::take(&mut of_key.cpu)),
+                memory_byte_seconds: u64::try_from(seconds).unwrap_or(u64::MAX),
+            };
+            if used != Used::default() {
+                taken.push((*key, used));
+            }
+            stays
+        });
+        self.keys.entry(None).or_default().memory += rest;
+        taken
+    }
+}
+
+/// What a mirror used for requests of one API key, or for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Used {
+    /// CPU time, by the kernel's clock.
+    pub cpu: Duration,
+    /// Bytes of memory, as limits count them, each times the seconds for which it was held.
+    pub memory_byte_seconds: u64,
+}
+
+impl Mirror {
+    /// A request of a client with this API key begins.
+    pub(crate) fn charge(self: &Arc<Self>, key: Key) -> Charge {
+        let number = self.charges.0.lock().begin(key, self);
+        Charge {
+            mirror: Arc::clone(self),
+            number,
+        }
+    }
+
+    /// The key for which the guest acts now, where that is certain: that of all open requests.
+    pub(super) fn key_in_charge(&self) -> Key {
+        let state = self.charges.0.lock();
+        match state.open_keys {
+            0 => state.last,
+            1 => state.open.values().next().and_then(|open| open.key),
+            _ => None,
+        }
+    }
+
+    /// Reports what was used since the last time.
+    pub(crate) fn settle(&self) {
+        let taken = self.charges.0.lock().take(self);
+        self.report(taken);
+    }
+
+    /// Reports what was used until the end of everything that ran in the mirror.
+    pub(super) fn settle_last(&self) {
+        let taken = {
+            let mut state = self.charges.0.lock();
+            let taken = state.take(self);
+            state.over = true;
+            taken
+        };
+        self.report(taken);
+    }
+
+    fn report(&self, taken: Vec<(Key, Used)>) {
+        for (key, used) in taken {
+            self.pool.observer.used(key, &used);
+        }
+    }
+}

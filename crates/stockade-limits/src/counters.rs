@@ -1,0 +1,512 @@
+//! The counters of all clients, in bounded memory.
+//!
+//! Invariants:
+//! 1. There are never more counters than the capacity, and 16 for each limit, whatever clients send. A counter is
+//!    40 bytes.
+//! 2. A counter that something was taken from is never removed: it goes when it is as if nothing was ever taken.
+//!    Nobody can push out the counter of another client, or one of his own.
+//! 3. Counters whose subject clients make up (a header, an address) are at most a sixteenth of all for one network,
+//!    and at most a quarter for one limit. A subject that gets no counter of its own shares one with others of its
+//!    limit, by its network.
+//! 4. Where a counter lies depends on a secret, so that nobody can choose subjects that meet.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use siphasher::sip::SipHasher13;
+
+use crate::allowance::{Allowance, Left, Now, Taken};
+
+/// Counters of one bucket.
+const WAYS: usize = 16;
+
+/// Groups of networks and of limits whose counters are counted together.
+const GROUPS: usize = 4096;
+
+/// Counters that subjects without one of their own share, for each limit.
+const SHARED: u64 = 16;
+
+/// No group: the counter counts against no share.
+const NO_GROUP: u16 = u16::MAX;
+
+/// Bytes of the key that says where counters lie.
+pub const COUNTER_KEY: usize = 16;
+
+/// One counter, maybe not there yet.
+#[derive(Clone, Copy, Debug)]
+pub struct CounterId {
+    tag: u64,
+    shared: u64,
+    network: u16,
+    limit: u16,
+}
+
+/// What a quota has counted, as it outlives a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountedQuota {
+    /// Names the counter, with the same key.
+    pub tag: u64,
+    /// When its window ends, in seconds since 1970.
+    pub ends: u64,
+    /// Units.
+    pub units: u64,
+}
+
+struct Entry {
+    tag: u64,
+    taken: Taken,
+    network: u16,
+    limit: u16,
+    /// It is in `Counters::changed`.
+    changed: bool,
+}
+
+/// Counters of what clients took of their allowances.
+pub struct Counters {
+    key: [u8; COUNTER_KEY],
+    buckets: Box<[Mutex<Vec<Entry>>]>,
+    /// Counters of each group of networks, and of each group of limits.
+    networks: Box<[AtomicU32]>,
+    limits: Box<[AtomicU32]>,
+    /// The bucket that is cleared next.
+    hand: AtomicUsize,
+    /// Shared counters: [`SHARED`] for each limit that ever needed them.
+    shared: Mutex<HashMap<u64, Taken>>,
+    /// Quotas that were changed since they were last saved.
+    changed: Mutex<Vec<u64>>,
+}
+
+impl Counters {
+    /// Counters, at most `capacity` (in steps of 16), placed by a secret key.
+    #[must_use]
+    pub fn new(capacity: usize, key: [u8; COUNTER_KEY]) -> Self {
+        let groups = || (0..GROUPS).map(|_| AtomicU32::new(0)).collect();
+        Self {
+            key,
+            buckets: (0..capacity.div_ceil(WAYS).max(1))
+                .map(|_| Mutex::default())
+                .collect(),
+            networks: groups(),
+            limits: groups(),
+            hand: AtomicUsize::new(0),
+            shared: Mutex::default(),
+            changed: Mutex::default(),
+        }
+    }
+
+    fn hash(&self, value: impl Hash) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        value.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// A number for a limit, from what it is: the same one after a restart, with the same key.
+    #[must_use]
+    pub fn limit(&self, what: &str) -> u64 {
+        self.hash(("limit", what))
+    }
+
+    /// The counter of a subject for a limit. `network` is the client's address where clients make the subject up;
+    /// `None` for subjects that somebody vouches for, such as the id of an API key.
+    #[must_use]
+    pub fn id(&self, limit: u64, subject: &[u8], network: Option<IpAddr>) -> CounterId {
+        let group = |hash: u64| u16::try_from(hash % GROUPS as u64).unwrap_or(0);
+        let network = network.map(|address| self.hash(("network", owner(address))));
+        CounterId {
+            tag: self.hash((limit, subject)),
+            shared: self.hash(("shared", limit, network.map_or(0, |hash| hash % SHARED))),
+            network: network.map_or(NO_GROUP, group),
+            limit: network.map_or(NO_GROUP, |_| group(self.hash(("of limit", limit)))),
+        }
+    }
+
+    /// Takes units that are left, or nothing. With no units it takes nothing, and checks that one is left.
+    ///
+    /// # Errors
+    /// The time to wait until they are.
+    pub fn try_take(
+        &self,
+        counter: CounterId,
+        allowance: &Allowance,
+        units: u64,
+        now: Now,
+    ) -> Result<Left, Duration> {
+        self.with(counter, allowance, now, |taken| {
+            allowance.try_take(taken, units, now)
+        })
+    }
+
+    /// Takes units that were used, in any case.
+    pub fn take(&self, counter: CounterId, allowance: &Allowance, units: u64, now: Now) {
+        if units > 0 {
+            self.with(counter, allowance, now, |taken| {
+                allowance.take(taken, units, now);
+            });
+        }
+    }
+
+    /// Gives back units that were taken and not used.
+    pub fn give_back(&self, counter: CounterId, allowance: &Allowance, units: u64, now: Now) {
+        self.with(counter, allowance, now, |taken| {
+            allowance.give_back(taken, units);
+        });
+    }
+
+    /// How many counters there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.buckets.iter().map(|bucket| bucket.lock().len()).sum()
+    }
+
+    fn bucket(&self, tag: u64) -> Option<&Mutex<Vec<Entry>>> {
+        let at = usize::try_from(tag % self.buckets.len() as u64).unwrap_or(0);
+        self.buckets.get(at)
+    }
+
+    /// Runs `change` on a counter, or on the one that it shares.
+    fn with<T>(
+        &self,
+        counter: CounterId,
+        allowance: &Allowance,
+        now: Now,
+        change: impl FnOnce(&mut Taken) -> T,
+    ) -> T {
+        if let Some(bucket) = self.bucket(counter.tag) {
+            let mut bucket = bucket.lock();
+            let known = bucket.iter().position(|entry| entry.tag == counter.tag);
+            let at = match known {
+                Some(at) => Some(at),
+                None => self.make(&mut bucket, counter, allowance, now),
+            };
+            if let Some(entry) = at.and_then(|at| bucket.get_mut(at)) {
+                let outcome = change(&mut entry.taken);
+                let is_quota = matches!(entry.taken, Taken::Quota { .. });
+                if is_quota && !std::mem::replace(&mut entry.changed, true) {
+                    self.changed.lock().push(entry.tag);
+                }
+                drop(bucket);
+                if known.is_none() {
+                    self.clear_next(now);
+                }
+                return outcome;
+            }
+        }
+        self.clear_next(now);
+        let mut shared = self.shared.lock();
+        if shared.len() == shared.capacity() {
+            // Of limits that a configuration had before.
+            shared.retain(|_, taken| !taken.is_nothing(now));
+        }
+        let nothing = || allowance.nothing_taken(now);
+        change(shared.entry(counter.shared).or_insert_with(nothing))
+    }
+
+    /// Makes a counter where there is room for it, and gives its place.
+    fn make(
+        &self,
+        bucket: &mut Vec<Entry>,
+        counter: CounterId,
+        allowance: &Allowance,
+        now: Now,
+    ) -> Option<usize> {
+        if bucket.len() >= WAYS {
+            self.clear(bucket, now);
+        }
+        let capacity = u32::try_from(self.buckets.len() * WAYS).unwrap_or(u32::MAX);
+        let has_share = |groups: &[AtomicU32], group: u16, share: u32| {
+            groups
+                .get(usize::from(group))
+                .is_none_or(|count| count.load(Relaxed) < share.max(1))
+        };
+        if bucket.len() >= WAYS
+            || !has_share(&self.networks, counter.network, capacity / 16)
+            || !has_share(&self.limits, counter.limit, capacity / 4)
+        {
+            return None;
+        }
+        for (groups, group) in self.groups(counter.network, counter.limit) {
+            if let Some(count) = groups.get(usize::from(group)) {
+                count.fetch_add(1, Relaxed);
+            }
+        }
+        bucket.push(Entry {
+            tag: counter.tag,
+            taken: allowance.nothing_taken(now),
+            network: counter.network,
+            limit: counter.limit,
+            changed: false,
+        });
+        Some(bucket.len() - 1)
+    }
+
+    fn groups(&self, network: u16, limit: u16) -> [(&[AtomicU32], u16); 2] {
+        [(&self.networks, network), (&self.limits, limit)]
+    }
+
+    /// Removes the counters of a bucket that are as if nothing was ever taken.
+    fn clear(&self, bucket: &mut Vec<Entry>, now: Now) {
+        bucket.retain(|entry| {
+            // One that is to be saved stays until it is.
+            let stays = entry.changed || !entry.taken.is_nothing(now);
+            if !stays {
+                for (groups, group) in self.groups(entry.network, entry.limit) {
+                    if let Some(count) = groups.get(usize::from(group)) {
+                        count.fetch_sub(1, Relaxed);
+                    }
+                }
+            }
+            stays
+        });
+        if bucket.is_empty() {
+            *bucket = Vec::new();
+        }
+    }
+
+    /// Clears one more bucket, so that each is cleared while others fill.
+    fn clear_next(&self, now: Now) {
+        let at = self.hand.fetch_add(1, Relaxed) % self.buckets.len();
+        if let Some(mut bucket) = self.buckets.get(at).and_then(Mutex::try_lock) {
+            self.clear(&mut bucket, now);
+        }
+    }
+
+    /// The quotas that have changed since this was last called.
+    pub fn changed_quotas(&self) -> Vec<CountedQuota> {
+        let tags = std::mem::take(&mut *self.changed.lock());
+        let quotas = tags.into_iter().filter_map(|tag| {
+            let mut bucket = self.bucket(tag)?.lock();
+            let entry = bucket.iter_mut().find(|entry| entry.tag == tag)?;
+            entry.changed = false;
+            match entry.taken {
+                Taken::Quota { ends, units } => Some(CountedQuota { tag, ends, units }),
+                Taken::Rate(_) => None,
+            }
+        });
+        quotas.collect()
+    }
+
+    /// Notes quotas as changed that could not be saved.
+    pub fn not_saved(&self, quotas: &[CountedQuota]) {
+        for quota in quotas {
+            let Some(bucket) = self.bucket(quota.tag) else {
+                continue;
+            };
+            let mut bucket = bucket.lock();
+            let entry = bucket.iter_mut().find(|entry| entry.tag == quota.tag);
+            if let Some(entry) = entry
+                && !std::mem::replace(&mut entry.changed, true)
+            {
+                self.changed.lock().push(quota.tag);
+            }
+        }
+    }
+
+    /// Puts a quota back that was saved.
+    pub fn restore(&self, quota: CountedQuota) {
+        let Some(bucket) = self.bucket(quota.tag) else {
+            return;
+        };
+        let mut bucket = bucket.lock();
+        let taken = Taken::Quota {
+            ends: quota.ends,
+            units: quota.units,
+        };
+        if bucket.len() < WAYS && bucket.iter().all(|entry| entry.tag != quota.tag) {
+            bucket.push(Entry {
+                tag: quota.tag,
+                taken,
+                network: NO_GROUP,
+                limit: NO_GROUP,
+                changed: false,
+            });
+        }
+    }
+}
+
+impl std::fmt::Debug for Counters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Counters(of {})", self.buckets.len() * WAYS)
+    }
+}
+
+/// An address of which only the first `prefix` bits of IPv6 count.
+#[must_use]
+pub fn network(address: IpAddr, prefix: u8) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let host = 128_u32.saturating_sub(prefix.into());
+            let bits = address.to_bits().checked_shr(host).unwrap_or(0);
+            Ipv6Addr::from_bits(bits.checked_shl(host).unwrap_or(0)).into()
+        }
+        address => address,
+    }
+}
+
+/// Who is taken to have an address: of IPv4 a /24, of IPv6 a /48.
+fn owner(address: IpAddr) -> IpAddr {
+    match network(address, 48) {
+        IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() >> 8 << 8).into(),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::allowance::Period;
+
+    fn allowance(units: u64, period: Period) -> Allowance {
+        Allowance::new(NonZeroU64::new(units).unwrap(), period, None)
+    }
+
+    fn now() -> Now {
+        Now {
+            instant: Instant::now(),
+            seconds: 1_796_000_000,
+        }
+    }
+
+    fn later(now: Now, seconds: u64) -> Now {
+        Now {
+            instant: now.instant + Duration::from_secs(seconds),
+            seconds: now.seconds + seconds,
+        }
+    }
+
+    fn address(number: u32) -> Option<IpAddr> {
+        Some(Ipv4Addr::from_bits(number).into())
+    }
+
+    #[test]
+    fn entry_has_the_size_that_the_header_states() {
+        assert_eq!(size_of::<Entry>(), 40);
+    }
+
+    #[test]
+    fn each_subject_has_its_own_counter() {
+        let counters = Counters::new(1024, [7; 16]);
+        let (rate, now) = (allowance(2, Period::Second), now());
+        let limit = counters.limit("a");
+        let id = |subject: &str| counters.id(limit, subject.as_bytes(), address(1));
+        for subject in ["a", "b", ""] {
+            assert_eq!(
+                counters.try_take(id(subject), &rate, 1, now).unwrap().units,
+                1
+            );
+            assert_eq!(
+                counters.try_take(id(subject), &rate, 1, now).unwrap().units,
+                0
+            );
+            let wait = counters.try_take(id(subject), &rate, 1, now).unwrap_err();
+            assert_eq!(wait, Duration::from_millis(500));
+        }
+        let other = counters.id(counters.limit("b"), b"a", address(1));
+        assert!(counters.try_take(other, &rate, 1, now).is_ok());
+        counters.give_back(id("a"), &rate, 1, now);
+        assert!(counters.try_take(id("a"), &rate, 1, now).is_ok());
+    }
+
+    #[test]
+    fn subjects_that_one_network_makes_up_take_bounded_memory_and_share_what_is_left() {
+        let counters = Counters::new(16 * 1024, [7; 16]);
+        let (rate, now) = (allowance(10, Period::Hour), now());
+        let limit = counters.limit("a");
+        let honest = counters.id(limit, b"honest", address(0x0a00_0001));
+        for _ in 0..10 {
+            assert!(counters.try_take(honest, &rate, 1, now).is_ok());
+        }
+        let mut passed = 0;
+        for number in 0..100_000_u32 {
+            let id = counters.id(limit, &number.to_ne_bytes(), address(0x0b00_0001));
+            passed += u32::from(counters.try_take(id, &rate, 1, now).is_ok());
+        }
+        assert!(counters.count() <= 1025, "{}", counters.count());
+        // One each, and 10 of the shared counter.
+        assert!(passed <= 1034, "{passed}");
+        // The counter of an honest client is still there, and one that is new is not in the way of the other.
+        assert!(counters.try_take(honest, &rate, 1, now).is_err());
+        let new = counters.id(limit, b"new", address(0x0c00_0001));
+        for left in (0..10).rev() {
+            assert_eq!(counters.try_take(new, &rate, 1, now).unwrap().units, left);
+        }
+    }
+
+    #[test]
+    fn subjects_of_all_networks_never_exceed_the_capacity() {
+        let counters = Counters::new(1024, [7; 16]);
+        let (rate, now) = (allowance(10, Period::Hour), now());
+        let take = |limit: &str, number: u32, address, now| {
+            let id = counters.id(counters.limit(limit), &number.to_ne_bytes(), address);
+            counters.try_take(id, &rate, 1, now).is_ok()
+        };
+        for number in 0..100_000_u32 {
+            take("a", number, address(number << 8), now);
+        }
+        assert!(counters.count() <= 256);
+        // Another limit is not affected by one whose share is used up.
+        for number in 0..100 {
+            assert!(take("b", number, address(number << 8), now), "{number}");
+        }
+        for number in 0..100_000_u32 {
+            take(&number.to_string(), number, address(number << 8), now);
+        }
+        assert!(counters.count() <= 1024);
+        // All of it goes when it is as if nothing was taken.
+        let later = later(now, 3600);
+        for number in 0..100 {
+            assert!(take("c", number, address(number << 8), later), "{number}");
+        }
+        assert!(counters.count() <= 100, "{}", counters.count());
+    }
+
+    #[test]
+    fn quotas_are_the_same_after_a_restart_and_rates_begin_again() {
+        let (quota, rate, now) = (allowance(3, Period::Day), allowance(3, Period::Hour), now());
+        let counters = Counters::new(1024, [7; 16]);
+        let of = |counters: &Counters, what| counters.id(counters.limit(what), b"key", None);
+        for _ in 0..3 {
+            assert!(
+                counters
+                    .try_take(of(&counters, "q"), &quota, 1, now)
+                    .is_ok()
+            );
+            assert!(counters.try_take(of(&counters, "r"), &rate, 1, now).is_ok());
+        }
+        let saved = counters.changed_quotas();
+        assert_eq!(saved.len(), 1);
+        assert_eq!(counters.changed_quotas(), []);
+        counters.not_saved(&saved);
+        assert_eq!(counters.changed_quotas(), saved);
+        let again = Counters::new(1024, [7; 16]);
+        saved.iter().for_each(|quota| again.restore(*quota));
+        assert!(again.try_take(of(&again, "q"), &quota, 1, now).is_err());
+        assert!(again.try_take(of(&again, "r"), &rate, 1, now).is_ok());
+        let tomorrow = later(now, 86_400);
+        assert!(again.try_take(of(&again, "q"), &quota, 1, tomorrow).is_ok());
+    }
+
+    #[test]
+    fn network_of_an_address_has_its_prefix() {
+        for (address_text, prefix, expected) in [
+            ("2001:db8:1:2:3::4", 64, "2001:db8:1:2::"),
+            ("2001:db8:1:2:3::4", 128, "2001:db8:1:2:3::4"),
+            ("2001:db8:1:2:3::4", 32, "2001:db8::"),
+            ("2001:db8:1:2:3::4", 0, "::"),
+            ("192.0.2.7", 64, "192.0.2.7"),
+            ("::ffff:192.0.2.7", 64, "192.0.2.7"),
+        ] {
+            let address: IpAddr = address_text.parse().unwrap();
+            assert_eq!(network(address, prefix).to_string(), expected);
+        }
+        assert_eq!(owner("192.0.2.7".parse().unwrap()).to_string(), "192.0.2.0");
+        let of_site = owner("2001:db8:1:2:3::4".parse().unwrap());
+        assert_eq!(of_site.to_string(), "2001:db8:1::");
+    }
+}

@@ -1,0 +1,338 @@
+//! Versions of the code of an instance: uploaded, listed.
+
+use std::collections::BTreeMap;
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde::{Deserialize, Serialize};
+use stockade_transpile::ModuleFiles;
+use tokio::sync::Semaphore;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::admin::Admin;
+use crate::admin::api::Caller;
+use crate::admin::extract::{Json, Path, Query};
+use crate::admin::problem::ApiError;
+use crate::admin::time::{now_seconds, rfc3339};
+use crate::check::importable;
+use crate::deployments::{
+    AboutVersion, Bundle, BundleError, DeployError, Deployment, DeploymentStore, VersionId,
+    VersionRecord, VersionRef,
+};
+
+/// Uploads that are handled at the same time: each is in memory as a whole.
+static UPLOADS: Semaphore = Semaphore::const_new(2);
+
+/// What an archive has in addition to its files.
+const ARCHIVE_OVERHEAD: u64 = 4 << 20;
+
+/// How long an upload may take.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Bytes of what is said of a version.
+const MAX_MESSAGE: usize = 1000;
+
+/// Errors of code that an answer names.
+const MAX_ERRORS: usize = 20;
+
+/// What is said of a version when it is uploaded.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct About {
+    /// The module that is run. Without it, the name of the file that `code` of the configuration names, if the bundle has
+    /// it, else `index` with one of the endings `.ts`, `.js`, `.tsx`, `.jsx` and `.mjs`.
+    main: Option<String>,
+    /// What changed, for people: at most 1,000 bytes.
+    message: Option<String>,
+}
+
+/// Texts by their paths.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BundleTexts {
+    /// Relative paths with slashes, and the texts of the files.
+    files: BTreeMap<String, String>,
+}
+
+/// A version of the code of an instance. It never changes.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Version {
+    /// Its name: the first 16 digits of its digest.
+    version: String,
+    /// SHA-256 of its files and their paths, hexadecimal.
+    digest: String,
+    /// The module that is run; null for an `index` file.
+    main: Option<String>,
+    #[schema(format = DateTime)]
+    created: Option<String>,
+    /// Who uploaded it.
+    caller: String,
+    message: String,
+    files: usize,
+    bytes: u64,
+    /// Its share of the requests of the instance; 0 where it gets none.
+    percent: u8,
+}
+
+/// The versions of an instance.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Versions {
+    /// From the latest to the oldest.
+    versions: Vec<Version>,
+}
+
+impl From<BundleError> for ApiError {
+    fn from(error: BundleError) -> Self {
+        match error {
+            BundleError::Bytes(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+            _ => Self::unprocessable(error.to_string()),
+        }
+    }
+}
+
+impl From<DeployError> for ApiError {
+    fn from(error: DeployError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl Version {
+    fn new(id: &VersionId, record: VersionRecord, deployment: &Deployment) -> Self {
+        let this = VersionRef::Uploaded(id.clone());
+        let mut shares = deployment.traffic.iter();
+        let share = shares.find(|share| share.version == this);
+        Self {
+            version: id.to_string(),
+            digest: record.digest,
+            main: record.main,
+            created: rfc3339(record.created),
+            caller: record.caller,
+            message: record.message,
+            files: record.files,
+            bytes: record.bytes,
+            percent: share.map_or(0, |share| share.percent),
+        }
+    }
+}
+
+/// The store of an instance that has code.
+pub(crate) fn store_of(admin: &Admin, instance: &str) -> Result<Arc<DeploymentStore>, ApiError> {
+    let site = admin.site(instance)?;
+    if site.config.code.is_none() {
+        return Err(ApiError::conflict(format!(
+            "the instance {instance:?} has no code"
+        )));
+    }
+    let running = admin.running.load_full();
+    let is_on = running.is_some_and(|running| running.config.deployments.is_some());
+    let store = admin.deployments.get().filter(|_| is_on);
+    store.map(Arc::clone).ok_or_else(|| {
+        ApiError::conflict("the server takes no code: the configuration has no key `deployments`")
+    })
+}
+
+/// Does what may wait for the disk.
+pub(crate) async fn in_store<T: Send + 'static>(
+    store: Arc<DeploymentStore>,
+    work: impl FnOnce(&DeploymentStore) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let working = tokio::task::spawn_blocking(move || work(&store));
+    working.await.map_err(|error| ApiError::internal(&error))?
+}
+
+/// List the versions of an instance.
+#[utoipa::path(get, path = "/v1/instances/{instance}/versions", tag = "deployments",
+    params(("instance" = String, Path, description = "The name of the instance")),
+    responses((status = 200, description = "All versions that are kept", body = Versions)))]
+pub(crate) async fn list(
+    State(admin): State<Arc<Admin>>,
+    Path(instance): Path<String>,
+) -> Result<Json<Versions>, ApiError> {
+    let store = store_of(&admin, &instance)?;
+    let listing = in_store(store, move |store| {
+        let deployment = store.deployment(&instance)?;
+        let versions = store.versions(&instance)?.into_iter();
+        let versions = versions.map(|(id, record)| Version::new(&id, record, &deployment));
+        Ok(versions.collect())
+    });
+    let versions = listing.await?;
+    Ok(Json(Versions { versions }))
+}
+
+/// Show a version.
+#[utoipa::path(get, path = "/v1/instances/{instance}/versions/{version}", tag = "deployments",
+    params(("instance" = String, Path, description = "The name of the instance"),
+        ("version" = String, Path, description = "The name of the version")),
+    responses((status = 200, description = "The version", body = Version)))]
+pub(crate) async fn show(
+    State(admin): State<Arc<Admin>>,
+    Path((instance, version)): Path<(String, String)>,
+) -> Result<Json<Version>, ApiError> {
+    let store = store_of(&admin, &instance)?;
+    let missing = || ApiError::not_found(format!("there is no version {version:?}"));
+    let id = VersionId::parse(&version).ok_or_else(missing)?;
+    let reading = in_store(store, move |store| {
+        let deployment = store.deployment(&instance)?;
+        let record = store.version(&instance, &id)?;
+        Ok(record.map(|record| Version::new(&id, record, &deployment)))
+    });
+    reading.await?.map(Json).ok_or_else(missing)
+}
+
+/// Upload a version.
+///
+/// A tar archive of files and folders, or a JSON object with texts. The code must compile, and what it imports must be in the
+/// bundle. A version gets no requests until it is deployed. Uploading the same files again gives the same version.
+#[utoipa::path(post, path = "/v1/instances/{instance}/versions", tag = "deployments",
+    params(("instance" = String, Path, description = "The name of the instance"), About),
+    request_body(description = "The files", content(
+        (BundleTexts = "application/json"), (String = "application/x-tar"))),
+    responses((status = 201, description = "The version", body = Version)))]
+pub(crate) async fn upload(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    Path(instance): Path<String>,
+    Query(about): Query<About>,
+    request: Request,
+) -> Result<(StatusCode, Json<Version>), ApiError> {
+    let store = store_of(&admin, &instance)?;
+    let site = admin.site(&instance)?;
+    let running = admin.running.load_full();
+    let settings = running
+        .as_ref()
+        .and_then(|running| running.config.deployments.as_ref());
+    let (most, keep) = settings.map_or((0, 1), |settings| (settings.max_bundle, settings.keep));
+    let message = about.message.unwrap_or_default();
+    if message.len() > MAX_MESSAGE {
+        return Err(ApiError::unprocessable(format!(
+            "message has at most {MAX_MESSAGE} bytes"
+        )));
+    }
+
+    // The whole body, of which few are in memory at a time.
+    let busy = || {
+        ApiError::unavailable("other versions are being uploaded")
+            .retry_after(Duration::from_secs(1))
+    };
+    let place = UPLOADS.try_acquire().map_err(|_| busy())?;
+    let is_tar = media_type(&request)?;
+    let limit = usize::try_from(most.saturating_add(ARCHIVE_OVERHEAD)).unwrap_or(usize::MAX);
+    let reading = axum::body::to_bytes(request.into_body(), limit);
+    let late = || {
+        ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the bundle did not arrive in time",
+        )
+    };
+    let read = tokio::time::timeout(UPLOAD_TIMEOUT, reading)
+        .await
+        .map_err(|_| late())?;
+    let body = read.map_err(|error| {
+        let detail = format!("the bundle cannot be read, or has more than {limit} bytes: {error}");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    })?;
+
+    // Unpacked, checked, and kept.
+    let configured = site
+        .config
+        .code
+        .as_ref()
+        .and_then(|code| code.file_name()?.to_str().map(str::to_owned));
+    let (_, caller, _) = caller.facts();
+    let keeping = in_store(Arc::clone(&store), {
+        let instance = instance.clone();
+        move |store| {
+            // Given back when the thread is free, whether or not the client has waited.
+            let _place = place;
+            let bundle = match is_tar {
+                true => Bundle::from_tar(&body, most)?,
+                false => {
+                    let texts: BundleTexts = serde_json::from_slice(&body)
+                        .map_err(|error| ApiError::unprocessable(format!("the bundle: {error}")))?;
+                    Bundle::from_texts(texts.files, most)?
+                }
+            };
+            drop(body);
+            let main = match about.main {
+                Some(main) if !bundle.has(&main) => {
+                    return Err(ApiError::unprocessable(format!(
+                        "the bundle has no file {main:?}"
+                    )));
+                }
+                Some(main) => Some(main),
+                None => configured.filter(|name| bundle.has(name)),
+            };
+            let about = AboutVersion {
+                main: main.clone(),
+                created: now_seconds(),
+                caller,
+                message,
+            };
+            let check = |files: &FilePath| check_code(files, main.as_deref());
+            let (id, record) = store.add(&instance, &bundle, about, check)?;
+            let deployment = store.deployment(&instance)?;
+            Ok((id, record, deployment))
+        }
+    });
+    let (id, record, deployment) = keeping.await?;
+    {
+        // Nothing is deployed meanwhile.
+        let _changing = store.changing.lock().await;
+        let pruning = in_store(Arc::clone(&store), move |store| {
+            let now = store.deployment(&instance)?;
+            Ok(store.prune(&instance, keep, &now)?)
+        });
+        pruning.await?;
+    }
+    let version = Version::new(&id, record, &deployment);
+    Ok((StatusCode::CREATED, Json(version)))
+}
+
+/// Whether the body is a tar archive; otherwise it is JSON.
+fn media_type(request: &Request) -> Result<bool, ApiError> {
+    let kind = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .map(|kind| kind.as_bytes());
+    let kind = kind.and_then(|kind| kind.split(|byte| *byte == b';').next());
+    match kind.map(<[u8]>::trim_ascii) {
+        Some(b"application/x-tar") => Ok(true),
+        Some(b"application/json") => Ok(false),
+        _ => Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "content-type is application/x-tar or application/json",
+        )),
+    }
+}
+
+/// Compiles everything that the module leads to.
+fn check_code(files: &FilePath, main: Option<&str>) -> Result<(), ApiError> {
+    let entry = main.map_or_else(|| files.to_owned(), |main| files.join(main));
+    let modules = ModuleFiles::read(&entry).map_err(|error| {
+        // Paths of the server mean nothing to the one that uploads.
+        let shown = format!("{}/", files.display());
+        let text = error.to_string().replace(&shown, "");
+        ApiError::unprocessable(text.replace(&files.display().to_string(), "the bundle"))
+    })?;
+    let known = importable();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let errors = modules.errors(&known);
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let mut text: Vec<String> = errors
+        .iter()
+        .take(MAX_ERRORS)
+        .map(ToString::to_string)
+        .collect();
+    if errors.len() > MAX_ERRORS {
+        text.push(format!("and {} more", errors.len() - MAX_ERRORS));
+    }
+    Err(ApiError::unprocessable(text.join("\n")))
+}

@@ -1,0 +1,360 @@
+//! What is uploaded: files of a tar archive, or of a JSON object.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use sha2::{Digest as _, Sha256};
+
+use super::version::VersionId;
+
+/// Files of a bundle.
+const MAX_FILES: usize = 1000;
+
+/// Bytes of a path.
+const MAX_PATH: usize = 512;
+
+/// Bytes of a name in a path (NAME_MAX, limits.h).
+const MAX_NAME: usize = 255;
+
+/// Folders on the way to a file.
+const MAX_DEPTH: usize = 32;
+
+/// Files by their paths, which are relative, with slashes, and have no way up.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Bundle {
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+/// Why something is not a bundle.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BundleError {
+    #[error("the archive cannot be read: {0}")]
+    Archive(std::io::Error),
+    #[error("the path {path:?} {why}")]
+    Path { path: String, why: &'static str },
+    #[error("{path:?} is {kind}; a bundle has files and folders only")]
+    Kind { path: String, kind: &'static str },
+    #[error("the bundle has more than {MAX_FILES} files")]
+    Files,
+    #[error("the files have more than {0} bytes together, the limit deployments.max_bundle")]
+    Bytes(u64),
+    #[error("the bundle has no file")]
+    Empty,
+}
+
+impl Bundle {
+    /// Reads a tar archive. Files have at most `most` bytes together.
+    pub(crate) fn from_tar(archive: &[u8], most: u64) -> Result<Self, BundleError> {
+        let mut bundle = Builder::new(most);
+        let mut archive = tar::Archive::new(archive);
+        let mut seen = 0;
+        for entry in archive.entries().map_err(BundleError::Archive)? {
+            let mut entry = entry.map_err(BundleError::Archive)?;
+            // Folders count too: an archive of nothing else would be read without end.
+            seen += 1;
+            if seen > 4 * MAX_FILES {
+                return Err(BundleError::Files);
+            }
+            let bytes = entry.path_bytes();
+            let path = String::from_utf8_lossy(&bytes).into_owned();
+            let kind = entry.header().entry_type();
+            if kind.is_dir() {
+                continue;
+            }
+            if let Some(kind) = refused(kind) {
+                return Err(BundleError::Kind { path, kind });
+            }
+            let size = entry.size();
+            bundle.check_room(size)?;
+            let mut contents = Vec::new();
+            // The size is what the archive says; what is read is what there is.
+            let reading = (&mut entry).take(size).read_to_end(&mut contents);
+            reading.map_err(BundleError::Archive)?;
+            bundle.add(&path, contents)?;
+        }
+        bundle.finish()
+    }
+
+    /// Takes texts by their paths.
+    pub(crate) fn from_texts(
+        texts: impl IntoIterator<Item = (String, String)>,
+        most: u64,
+    ) -> Result<Self, BundleError> {
+        let mut bundle = Builder::new(most);
+        for (path, text) in texts {
+            bundle.check_room(text.len() as u64)?;
+            bundle.add(&path, text.into_bytes())?;
+        }
+        bundle.finish()
+    }
+
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let files = self.files.iter();
+        files.map(|(path, contents)| (path.as_str(), contents.as_slice()))
+    }
+
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.files.contains_key(path)
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files
+            .values()
+            .map(|contents| contents.len() as u64)
+            .sum()
+    }
+
+    /// SHA-256 of everything, hexadecimal: of `main`, and of each path and the digest of its contents, each behind its
+    /// length.
+    pub(crate) fn digest(&self, main: Option<&str>) -> String {
+        let mut whole = Sha256::new();
+        let mut add = |bytes: &[u8]| {
+            whole.update((bytes.len() as u64).to_be_bytes());
+            whole.update(bytes);
+        };
+        add(main.unwrap_or_default().as_bytes());
+        for (path, contents) in &self.files {
+            add(path.as_bytes());
+            add(&Sha256::digest(contents));
+        }
+        whole
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// The name that a digest gives.
+    pub(crate) fn id_of(digest: &str) -> Option<VersionId> {
+        VersionId::parse(digest.get(..16)?)
+    }
+}
+
+/// Names the kind of an entry that is refused. Extensions that describe the next entry are read by the library.
+fn refused(kind: tar::EntryType) -> Option<&'static str> {
+    match kind {
+        tar::EntryType::Regular | tar::EntryType::Continuous => None,
+        tar::EntryType::Symlink => Some("a symbolic link"),
+        tar::EntryType::Link => Some("a hard link"),
+        tar::EntryType::Char | tar::EntryType::Block => Some("a device"),
+        tar::EntryType::Fifo => Some("a pipe"),
+        _ => Some("of an unknown kind"),
+    }
+}
+
+struct Builder {
+    files: BTreeMap<String, Vec<u8>>,
+    left: u64,
+    most: u64,
+}
+
+impl Builder {
+    fn new(most: u64) -> Self {
+        Self {
+            files: BTreeMap::new(),
+            left: most,
+            most,
+        }
+    }
+
+    fn check_room(&self, bytes: u64) -> Result<(), BundleError> {
+        if bytes > self.left {
+            return Err(BundleError::Bytes(self.most));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: &str, contents: Vec<u8>) -> Result<(), BundleError> {
+        let path = path.strip_prefix("./").unwrap_or(path);
+        let wrong = |why| BundleError::Path {
+            path: path.chars().take(200).collect(),
+            why,
+        };
+        check_path(path).map_err(wrong)?;
+        if self.files.contains_key(path) {
+            return Err(wrong("is there twice"));
+        }
+        if self.files.len() == MAX_FILES {
+            return Err(BundleError::Files);
+        }
+        self.left -= (contents.len() as u64).min(self.left);
+        self.files.insert(path.to_owned(), contents);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Bundle, BundleError> {
+        if self.files.is_empty() {
+            return Err(BundleError::Empty);
+        }
+        // A name that is a file and a folder could be written in one order only.
+        for path in self.files.keys() {
+            let mut slashes = path.match_indices('/').map(|(at, _)| at);
+            if slashes.any(|at| {
+                path.get(..at)
+                    .is_some_and(|folder| self.files.contains_key(folder))
+            }) {
+                return Err(BundleError::Path {
+                    path: path.clone(),
+                    why: "lies below what is a file too",
+                });
+            }
+        }
+        Ok(Bundle { files: self.files })
+    }
+}
+
+/// Checks that a path names a file below the folder, in one way only.
+fn check_path(path: &str) -> Result<(), &'static str> {
+    if path.is_empty() || path.len() > MAX_PATH {
+        return Err("is empty, or longer than 512 bytes");
+    }
+    if path.contains(|c: char| c.is_control() || c == '\\' || c == '\u{fffd}') {
+        return Err("has a backslash, a control character, or a byte that is not UTF-8");
+    }
+    if path.split('/').count() > MAX_DEPTH {
+        return Err("has more than 32 folders");
+    }
+    for name in path.split('/') {
+        match name {
+            "" => return Err("is absolute, or has an empty name in it"),
+            "." | ".." => return Err("has a way to another folder in it"),
+            name if name.len() > MAX_NAME => return Err("has a name of more than 255 bytes"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: tar::EntryType, path: &[u8], contents: &[u8]) -> Vec<u8> {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(contents.len() as u64);
+        header.set_mode(0o644);
+        // As an attacker would: the library refuses such names.
+        header.as_mut_bytes()[..path.len()].copy_from_slice(path);
+        if kind.is_symlink() || kind.is_hard_link() {
+            header.set_link_name("/etc/passwd").unwrap();
+        }
+        header.set_cksum();
+        let mut out = header.as_bytes().to_vec();
+        out.extend_from_slice(contents);
+        out.resize(out.len().div_ceil(512) * 512, 0);
+        out
+    }
+
+    fn archive(entries: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = entries.concat();
+        out.resize(out.len() + 1024, 0);
+        out
+    }
+
+    fn read(entries: &[Vec<u8>]) -> Result<Bundle, String> {
+        Bundle::from_tar(&archive(entries), 1000).map_err(|error| error.to_string())
+    }
+
+    const FILE: tar::EntryType = tar::EntryType::Regular;
+
+    #[test]
+    fn archive_of_files_and_folders_is_read() {
+        let bundle = read(&[
+            entry(tar::EntryType::Directory, b"./", b""),
+            entry(FILE, b"./index.ts", b"export default {};"),
+            entry(tar::EntryType::Directory, b"lib/", b""),
+            entry(FILE, b"lib/a.ts", b"1"),
+        ])
+        .unwrap();
+        let files: Vec<_> = bundle.files().collect();
+        assert_eq!(
+            files,
+            [
+                ("index.ts", b"export default {};".as_slice()),
+                ("lib/a.ts", b"1")
+            ]
+        );
+        let texts = [("lib/a.ts", "1"), ("index.ts", "export default {};")];
+        let texts = texts.map(|(path, text)| (path.to_owned(), text.to_owned()));
+        let same = Bundle::from_texts(texts, 1000).unwrap();
+        assert_eq!(bundle, same);
+        assert_eq!(bundle.digest(None), same.digest(None));
+        assert_ne!(bundle.digest(None), same.digest(Some("lib/a.ts")));
+    }
+
+    #[test]
+    fn ways_out_of_the_folder_are_refused() {
+        for path in [
+            "../a.ts",
+            "/etc/cron.d/x",
+            "a/../../b",
+            "a//b",
+            "a/./b",
+            "a\\..\\b",
+            "..",
+            ".",
+            "./../x",
+            "a/",
+            "a\n",
+            "",
+            &"a/".repeat(40),
+            &"a".repeat(300),
+        ] {
+            let text = [(path.to_owned(), "x".to_owned())];
+            assert!(Bundle::from_texts(text, 1000).is_err(), "{path:?}");
+            if !path.is_empty() && path.len() < 100 {
+                assert!(
+                    read(&[entry(FILE, path.as_bytes(), b"x")]).is_err(),
+                    "{path:?}"
+                );
+            }
+        }
+        assert!(read(&[entry(FILE, b"a\xff.ts", b"x")]).is_err());
+    }
+
+    #[test]
+    fn links_devices_and_doubles_are_refused() {
+        for (kind, part) in [
+            (tar::EntryType::Symlink, "symbolic link"),
+            (tar::EntryType::Link, "hard link"),
+            (tar::EntryType::Char, "device"),
+            (tar::EntryType::Fifo, "pipe"),
+        ] {
+            let error = read(&[entry(kind, b"index.ts", b"")]).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+        let twice = read(&[entry(FILE, b"a", b"1"), entry(FILE, b"./a", b"2")]).unwrap_err();
+        assert!(twice.contains("twice"), "{twice}");
+        let both = read(&[entry(FILE, b"a", b"1"), entry(FILE, b"a/b", b"2")]).unwrap_err();
+        assert!(both.contains("is a file too"), "{both}");
+    }
+
+    #[test]
+    fn size_and_number_are_bounded() {
+        let large = read(&[
+            entry(FILE, b"a", &[b'x'; 600]),
+            entry(FILE, b"b", &[b'x'; 600]),
+        ]);
+        assert!(large.unwrap_err().contains("1000 bytes"));
+        // The size in the header is not believed: there are no such bytes.
+        let mut lies = entry(FILE, b"a", b"x");
+        let mut header = tar::Header::new_gnu();
+        header.as_mut_bytes().copy_from_slice(&lies[..512]);
+        header.set_size(u64::MAX / 2);
+        header.set_cksum();
+        lies[..512].copy_from_slice(header.as_bytes());
+        assert!(read(&[lies]).is_err());
+        let many = (0..1001).map(|number| (number.to_string(), String::new()));
+        assert!(matches!(
+            Bundle::from_texts(many, 1000),
+            Err(BundleError::Files)
+        ));
+        let folders: Vec<_> = (0..4001)
+            .map(|_| entry(tar::EntryType::Directory, b"a/", b""))
+            .collect();
+        assert!(read(&folders).is_err());
+        assert!(matches!(read(&[]), Err(why) if why.contains("no file")));
+        assert!(Bundle::from_tar(&[b'x'; 5000], 1000).is_err());
+    }
+}

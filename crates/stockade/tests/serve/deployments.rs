@@ -1,0 +1,307 @@
+//! Versions of code: uploaded by the command line and the API, given shares of the requests, rolled back, killed for.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde_json::{Value, json};
+use stockade_serve::{AdminClient, AskError};
+
+use crate::client::{get, run, send};
+use crate::server::{PLAIN, Server, stockade, write};
+
+fn code(text: &str) -> String {
+    format!(
+        "import {{ text }} from './lib/text.ts'; export default {{ fetch: () => new Response(text + '{text}') }};"
+    )
+}
+
+const LIB: &str = "export const text: string = 'v';";
+
+fn config() -> String {
+    format!(
+        "{PLAIN}deployments: true\naudit: {{folder: ./audit}}\ninstances: {{site: {{code: ./site/main.ts, urls: [\"/*\"]}}}}\n"
+    )
+}
+
+fn files() -> [(&'static str, &'static str); 1] {
+    [(
+        "site/main.ts",
+        "export default { fetch: () => new Response('file') };",
+    )]
+}
+
+/// A folder with the code of a version.
+fn version_folder(server: &Server, text: &str) {
+    let main = code(text);
+    let path = |file: &str| format!("{text}/{file}");
+    let (entry, lib) = (path("main.ts"), path("lib/text.ts"));
+    write(
+        server.folder.path(),
+        &[
+            (&entry, &main),
+            (&lib, LIB),
+            (&path(".git/HEAD"), "x"),
+            (&path("node_modules/a.js"), "x"),
+        ],
+    );
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> (bool, String) {
+    let output = stockade()
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (out, error) = (text(output.stdout), text(output.stderr));
+    (
+        output.status.success(),
+        format!("{out}{error}").trim().to_owned(),
+    )
+}
+
+fn done(server: &Server, arguments: &[&str]) -> String {
+    let (success, text) = command(server.folder.path(), arguments);
+    assert!(success, "{arguments:?}: {text}\n{}", server.log_text());
+    text
+}
+
+async fn call(server: &Server, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+    let client = AdminClient::at_socket(&server.path("stockade.sock"));
+    match client.json::<Value>(method, path, body.as_ref()).await {
+        Ok(value) => (200, value),
+        Err(AskError::Refused { status, detail }) => (status.as_u16(), json!(detail)),
+        Err(error) => panic!("{path}: {error}"),
+    }
+}
+
+async fn text(server: &Server) -> String {
+    send(server.address(), get("any.example", "/")).await.text()
+}
+
+#[test]
+fn version_is_deployed_survives_a_restart_and_is_rolled_back_in_under_a_second() {
+    let mut server = Server::start(&config(), &files());
+    version_folder(&server, "1");
+    version_folder(&server, "2");
+    run(async {
+        assert_eq!(text(&server).await, "file");
+        let deployed = done(&server, &["deploy", "1", "--message", "first"]);
+        assert!(
+            deployed.starts_with("site: ") && deployed.ends_with(" 100 %"),
+            "{deployed}"
+        );
+        assert_eq!(text(&server).await, "v1");
+        done(&server, &["deploy", "2"]);
+        assert_eq!(text(&server).await, "v2");
+        let versions = done(&server, &["versions"]);
+        assert_eq!(versions.lines().count(), 2, "{versions}");
+        assert!(versions.contains("first"), "{versions}");
+
+        // Code with an error, or that does not start, changes nothing.
+        write(
+            server.folder.path(),
+            &[("3/main.ts", "import './none.ts'; syntax error")],
+        );
+        assert!(!command(server.folder.path(), &["deploy", "3"]).0);
+        write(
+            server.folder.path(),
+            &[("3/main.ts", "throw new Error('no');")],
+        );
+        assert!(!command(server.folder.path(), &["deploy", "3"]).0);
+        assert_eq!(text(&server).await, "v2");
+
+        // Back, as an operator waits for it.
+        let began = Instant::now();
+        let (status, back) = call(
+            &server,
+            Method::POST,
+            "/v1/instances/site/rollback",
+            Some(json!({})),
+        )
+        .await;
+        let took = began.elapsed();
+        assert_eq!((status, &back["number"]), (200, &json!(3)));
+        assert_eq!(text(&server).await, "v1");
+        println!("a rollback took {took:?}");
+        let done_back = done(&server, &["rollback", "file"]);
+        assert_eq!(done_back, "site: file 100 %");
+        assert_eq!(text(&server).await, "file");
+        done(&server, &["rollback"]);
+        assert_eq!(text(&server).await, "v1");
+        let (_, log) = call(&server, Method::GET, "/v1/audit?event=deployed", None).await;
+        assert_eq!(log["lines"].as_array().unwrap().len(), 5, "{log}");
+    });
+    // A restart, and a reload, run what was deployed.
+    server = server.again();
+    run(async {
+        assert_eq!(text(&server).await, "v1");
+        done(&server, &["reload"]);
+        assert_eq!(text(&server).await, "v1");
+    });
+}
+
+#[test]
+fn requests_are_split_and_clients_stay_with_their_version() {
+    let server = Server::start(&config(), &files());
+    version_folder(&server, "1");
+    run(async {
+        let split = done(
+            &server,
+            &["deploy", "1", "--percent", "25", "--sticky", "cookie"],
+        );
+        assert!(
+            split.starts_with("site: file 75 %, ") && split.ends_with(" 25 %"),
+            "{split}"
+        );
+        let (mut count, mut cookie) = (0, String::new());
+        for _ in 0..100 {
+            let answer = send(server.address(), get("any.example", "/")).await;
+            let set = answer.header("set-cookie").to_owned();
+            assert!(set.starts_with("stockade-version="), "{set}");
+            if answer.text() == "v1" {
+                count += 1;
+                cookie = set.split(';').next().unwrap().to_owned();
+            }
+        }
+        assert_eq!(count, 25);
+        for _ in 0..20 {
+            let mut request = get("any.example", "/");
+            request
+                .headers_mut()
+                .insert("cookie", cookie.parse().unwrap());
+            let answer = send(server.address(), request).await;
+            assert_eq!(
+                (answer.text().as_str(), answer.header("set-cookie")),
+                ("v1", "")
+            );
+        }
+        // The rest for the others, and all for one.
+        let (_, now) = call(&server, Method::GET, "/v1/instances/site/deployment", None).await;
+        let path = "/v1/instances/site/deployment";
+        let all = json!({ "traffic": [{ "version": "file", "percent": 100 }], "replaces": now["number"] });
+        assert_eq!(
+            call(&server, Method::PUT, path, Some(all.clone())).await.0,
+            200
+        );
+        assert_eq!(call(&server, Method::PUT, path, Some(all)).await.0, 412);
+        assert_eq!(text(&server).await, "file");
+    });
+}
+
+#[test]
+fn version_without_requests_answers_at_its_preview_host() {
+    let config = config().replace(
+        "deployments: true",
+        "deployments: {preview_domain: preview.localhost}",
+    );
+    let server = Server::start(&config, &files());
+    version_folder(&server, "1");
+    run(async {
+        let uploaded = done(&server, &["deploy", "1", "--percent", "0", "--json"]);
+        let uploaded: Value = serde_json::from_str(&uploaded).unwrap();
+        let version = uploaded["version"].as_str().unwrap();
+        let of = async |host: &str| send(server.address(), get(host, "/")).await;
+        let host = format!("{version}.site.preview.localhost");
+        assert_eq!(of(&host).await.text(), "v1");
+        assert_eq!(text(&server).await, "file");
+        for host in [
+            "0000000000000000.site.preview.localhost",
+            "file.site.preview.localhost",
+            "x.y.site.preview.localhost",
+        ] {
+            assert_eq!(of(host).await.status, 404, "{host}");
+        }
+        // Once it gets requests, it is the same code that runs.
+        done(&server, &["deploy", "1"]);
+        assert_eq!(
+            (of(&host).await.text(), text(&server).await),
+            ("v1".to_owned(), "v1".to_owned())
+        );
+    });
+}
+
+#[test]
+fn bundles_that_lead_elsewhere_are_refused() {
+    let server = Server::start(&config(), &files());
+    let path = "/v1/instances/site/versions";
+    run(async {
+        let upload = async |files: Value| {
+            call(&server, Method::POST, path, Some(json!({ "files": files }))).await
+        };
+        let ok =
+            upload(json!({ "index.ts": "export default { fetch: () => new Response('json') };" }))
+                .await;
+        assert_eq!(ok.0, 200, "{ok:?}");
+        for files in [
+            json!({ "../index.ts": "" }),
+            json!({ "/etc/cron.d/x": "" }),
+            json!({ "index.ts": "import '../../../../etc/passwd';" }),
+            json!({ "index.ts": "export default {", }),
+            json!({ "a\\..\\b.ts": "" }),
+            json!({}),
+        ] {
+            let (status, why) = upload(files.clone()).await;
+            assert_eq!(status, 422, "{files}: {why}");
+        }
+        let other = call(
+            &server,
+            Method::POST,
+            "/v1/instances/none/versions",
+            Some(json!({ "files": {} })),
+        )
+        .await;
+        assert_eq!(other.0, 404);
+        for version in ["../../..", "0000000000000000", "FILE"] {
+            let traffic = json!({ "traffic": [{ "version": version, "percent": 100 }] });
+            let (status, _) = call(
+                &server,
+                Method::PUT,
+                "/v1/instances/site/deployment",
+                Some(traffic),
+            )
+            .await;
+            assert!((400..500).contains(&status), "{version}: {status}");
+        }
+        assert_eq!(text(&server).await, "file");
+        // A link in the folder is not followed.
+        std::os::unix::fs::symlink("/etc/passwd", server.path("site/secret.ts")).unwrap();
+        assert!(!command(server.folder.path(), &["deploy", "site"]).0);
+        let names: Vec<_> = std::fs::read_dir(server.path("deployments/site/versions"))
+            .unwrap()
+            .collect();
+        assert_eq!(names.len(), 1);
+    });
+}
+
+#[test]
+fn server_killed_while_it_deploys_runs_the_old_or_the_new() {
+    let kills: u32 = std::env::var("STOCKADE_TEST_KILLS").map_or(12, |n| n.parse().unwrap());
+    let mut server = Server::start(&config(), &files());
+    version_folder(&server, "1");
+    version_folder(&server, "2");
+    done(&server, &["deploy", "1"]);
+    let mut before = "v1".to_owned();
+    for round in 0..kills {
+        let next = if before == "v1" { "2" } else { "1" };
+        let mut deploying = stockade();
+        deploying
+            .args(["deploy", next])
+            .current_dir(server.folder.path());
+        let deploying = deploying
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        let mut deploying = deploying.spawn().unwrap();
+        // Each round another instant.
+        std::thread::sleep(Duration::from_millis(u64::from(round * 23 % 300)));
+        server = server.again();
+        let _ = deploying.wait();
+        let now = run(text(&server));
+        assert!(
+            now == before || now == format!("v{next}"),
+            "{before}, then {now}"
+        );
+        before = now;
+    }
+}

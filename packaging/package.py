@@ -1,0 +1,293 @@
+#!/usr/bin/env python3
+"""Makes the packages of Stockade from the release build in target/release.
+
+    ./x package [--out FOLDER] [--only tarball,deb,npm,wheel]
+
+    out/stockade-VERSION-linux-x86_64.tar.gz   program, types, completions, documents
+    out/stockade_VERSION_amd64.deb             the same, for Debian 12 and newer
+    out/npm/*.tgz                              `stockade` and the package with the program for each platform
+    out/stockade-VERSION-….whl                 a wheel for `pip install`
+    out/sbom.cdx.json                          every linked crate and C++ library (CycloneDX 1.6)
+    out/LICENCES.txt                           their licences
+    out/PROVENANCE.txt                         what they were made from and by
+    out/SHA256SUMS                             of all of these
+
+Two runs with the same program give the same bytes: files are sorted, belong to root, and have the time of the commit.
+The script needs python3, node's npm for the packages of npm, and dpkg-deb for the one of Debian. It needs no network.
+"""
+
+import argparse
+import base64
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+TARGET = "x86_64-unknown-linux-gnu"
+KINDS = ("tarball", "deb", "npm", "wheel")
+PROGRAMS = ("stockade", "stockade-pgp", "stockade-peers")
+DOCUMENTS = ("README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE")
+TYPES = ("host.d.ts", "worker.d.ts", "web.d.ts", "stockade-serve.d.ts", "README.md")
+COMPLETIONS = {
+    "bash": "share/bash-completion/completions/stockade",
+    "zsh": "share/zsh/site-functions/_stockade",
+    "fish": "share/fish/vendor_completions.d/stockade.fish",
+}
+UNITS = {
+    "stockade.service": "usr/lib/systemd/system/stockade.service",
+    "stockade.socket": "usr/lib/systemd/system/stockade.socket",
+    "sysusers.conf": "usr/lib/sysusers.d/stockade.conf",
+}
+LIMIT = 60 << 20  # bytes of one package
+
+
+class Problem(Exception):
+    """Why there is no package, and what to do."""
+
+
+def run(*command, **options):
+    """The standard output of a command that has to succeed."""
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
+    except FileNotFoundError:
+        raise Problem(f"{command[0]} is not installed") from None
+    except subprocess.CalledProcessError as error:
+        raise Problem(f"{' '.join(map(str, command))} failed:\n{error.stderr.strip()}") from None
+
+
+class Release:
+    """What is packaged: programs, version, and the commit with its time."""
+
+    def __init__(self, built):
+        self.programs = {name: built / name for name in PROGRAMS}
+        for program in self.programs.values():
+            if not program.is_file():
+                raise Problem(f"{program} is missing\n  fix: ./x build")
+        if b".debug_info" in self.programs["stockade"].read_bytes()[-65536:]:
+            raise Problem(f"{self.programs['stockade']} contains its symbols\n  fix: ./x build, which separates them")
+        self.version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+        self.commit = run("git", "-C", ROOT, "rev-parse", "HEAD").strip()
+        self.changed = bool(run("git", "-C", ROOT, "status", "--porcelain", "--untracked-files=no").strip())
+        self.time = int(run("git", "-C", ROOT, "log", "-1", "--format=%ct").strip())
+        self.glibc = self.newest_glibc()
+
+    def newest_glibc(self):
+        """The version of the GNU C library that the programs need, as (2, 35)."""
+        needed = set()
+        for program in self.programs.values():
+            symbols = run("objdump", "-T", program)
+            needed |= {tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_([0-9.]+)", symbols)}
+        return max(needed)[:2]
+
+    def files(self, licences):
+        """{path below the prefix: bytes} of what every package contains, without the programs."""
+        files = {f"share/doc/stockade/{name}": (ROOT / name).read_bytes() for name in DOCUMENTS}
+        files["share/doc/stockade/LICENCES.txt"] = licences
+        files |= {f"share/stockade/types/{name}": (ROOT / "types" / name).read_bytes() for name in TYPES}
+        for shell, place in COMPLETIONS.items():
+            files[place] = run(self.programs["stockade"], "completions", shell).encode()
+        return files
+
+
+def archive(entries, time):
+    """A .tar.gz of {path: (bytes, mode)} that is the same for the same input."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for path, (data, mode) in sorted(entries.items()):
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode, entry.mtime = len(data), mode, time
+            entry.uname = entry.gname = "root"
+            tar.addfile(entry, io.BytesIO(data))
+    packed = io.BytesIO()
+    with gzip.GzipFile(filename="", fileobj=packed, mode="wb", mtime=0) as stream:
+        stream.write(raw.getvalue())
+    return packed.getvalue()
+
+
+def tarball(release, files, out):
+    name = f"stockade-{release.version}-linux-x86_64"
+    entries = {f"{name}/{path}": (data, 0o644) for path, data in files.items()}
+    entries |= {f"{name}/bin/{program}": (path.read_bytes(), 0o755) for program, path in release.programs.items()}
+    (out / f"{name}.tar.gz").write_bytes(archive(entries, release.time))
+
+
+def deb(release, files, out):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "root")
+        for path, data in files.items():
+            place = root / "usr" / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+        (root / "usr/bin").mkdir()
+        for program, path in release.programs.items():
+            shutil.copyfile(path, root / "usr/bin" / program)
+        for source, place in UNITS.items():
+            (root / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / "deploy/systemd" / source, root / place)
+        sizes = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
+        values = {
+            "VERSION": release.version,
+            "ARCHITECTURE": "amd64",
+            "SIZE": str(sizes // 1024 + 1),
+            "GLIBC": ".".join(map(str, release.glibc)),
+        }
+        control = re.sub(r"@(\w+)@", lambda found: values[found[1]], (HERE / "debian/control").read_text())
+        (root / "DEBIAN").mkdir()
+        (root / "DEBIAN/control").write_text(control)
+        shutil.copyfile(HERE / "debian/postinst", root / "DEBIAN/postinst")
+        programs = {"bin", "postinst"}
+        for place in [root, *root.rglob("*")]:
+            place.chmod(0o755 if place.is_dir() or {place.parent.name, place.name} & programs else 0o644)
+        package = out / f"stockade_{release.version}_amd64.deb"
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": str(release.time)}
+        run("dpkg-deb", "--root-owner-group", "-Zxz", "--build", root, package, env=environment)
+
+
+def npm_package(manifest, entries, release, out):
+    """What `npm pack` makes, with fixed times."""
+    entries = {f"package/{path}": value for path, value in entries.items()}
+    text = json.dumps({**manifest, "version": release.version, "license": "MIT OR Apache-2.0"}, indent=2) + "\n"
+    entries["package/package.json"] = (text.encode(), 0o644)
+    name = manifest["name"].replace("@", "").replace("/", "-")
+    (out / f"{name}-{release.version}.tgz").write_bytes(archive(entries, release.time))
+
+
+def npm(release, files, out):
+    out = out / "npm"
+    out.mkdir()
+    licences = {name: (ROOT / name).read_bytes() for name in ("LICENSE-MIT", "LICENSE-APACHE")}
+    common = {name: (data, 0o644) for name, data in licences.items()}
+    platform = "@stockade/linux-x64"
+    npm_package(
+        {"name": platform, "description": "The program stockade for Linux on x86_64", "os": ["linux"], "cpu": ["x64"], "libc": ["glibc"]},
+        {
+            **common,
+            "LICENCES.txt": (files["share/doc/stockade/LICENCES.txt"], 0o644),
+            **{f"bin/{program}": (path.read_bytes(), 0o755) for program, path in release.programs.items()},
+        },
+        release,
+        out,
+    )
+    npm_package(
+        {
+            "name": "stockade",
+            "description": "A sandbox for untrusted JavaScript and TypeScript",
+            "bin": {"stockade": "bin/stockade.js"},
+            "main": "index.js",
+            "types": "index.d.ts",
+            "exports": {".": {"types": "./index.d.ts", "default": "./index.js"}, "./types/*": "./types/*", "./package.json": "./package.json"},
+            "engines": {"node": ">=18"},
+            "optionalDependencies": {platform: release.version},
+        },
+        {
+            **common,
+            "README.md": ((HERE / "npm/README.md").read_bytes(), 0o644),
+            "index.js": ((HERE / "npm/index.js").read_bytes(), 0o644),
+            "index.d.ts": ((HERE / "npm/index.d.ts").read_bytes(), 0o644),
+            "bin/stockade.js": ((HERE / "npm/bin/stockade.js").read_bytes(), 0o755),
+            **{f"types/{name}": ((ROOT / "types" / name).read_bytes(), 0o644) for name in TYPES},
+        },
+        release,
+        out,
+    )
+
+
+def wheel(release, files, out):
+    tag = f"py3-none-manylinux_{release.glibc[0]}_{release.glibc[1]}_x86_64"
+    name = f"stockade-{release.version}"
+    entries = {f"{name}.data/scripts/{program}": (path.read_bytes(), 0o755) for program, path in release.programs.items()}
+    info = f"{name}.dist-info"
+    readme = (HERE / "python/README.md").read_text()
+    entries[f"{info}/METADATA"] = (
+        f"Metadata-Version: 2.4\nName: stockade\nVersion: {release.version}\n"
+        "Summary: A sandbox for untrusted JavaScript and TypeScript\nLicense-Expression: MIT OR Apache-2.0\n"
+        "License-File: LICENSE-MIT\nLicense-File: LICENSE-APACHE\nLicense-File: LICENCES.txt\n"
+        f"Requires-Python: >=3.9\nDescription-Content-Type: text/markdown\n\n{readme}".encode(),
+        0o644,
+    )
+    entries[f"{info}/WHEEL"] = (f"Wheel-Version: 1.0\nGenerator: stockade\nRoot-Is-Purelib: false\nTag: {tag}\n".encode(), 0o644)
+    for licence in ("LICENSE-MIT", "LICENSE-APACHE", "LICENCES.txt"):
+        entries[f"{info}/licenses/{licence}"] = (files[f"share/doc/stockade/{licence}"], 0o644)
+    record = "".join(
+        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}\n"
+        for path, (data, _) in sorted(entries.items())
+    )
+    entries[f"{info}/RECORD"] = (f"{record}{info}/RECORD,,\n".encode(), 0o644)
+    with zipfile.ZipFile(out / f"{name}-{tag}.whl", "w", zipfile.ZIP_DEFLATED) as packed:
+        for path, (data, mode) in sorted(entries.items()):
+            entry = zipfile.ZipInfo(path, (1980, 1, 1, 0, 0, 0))
+            entry.external_attr, entry.compress_type = (0o100000 | mode) << 16, zipfile.ZIP_DEFLATED
+            packed.writestr(entry, data)
+
+
+def main():
+    parser = argparse.ArgumentParser(usage="./x package [--out FOLDER] [--only KINDS]", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "target/packages", help="where the packages go (target/packages)")
+    parser.add_argument("--only", default=",".join(KINDS), help=f"of {', '.join(KINDS)}")
+    parser.add_argument("--built", type=Path, default=ROOT / "target/release", help="the folder with the programs")
+    given = parser.parse_args()
+    kinds = given.only.split(",")
+    if unknown := set(kinds) - set(KINDS):
+        parser.error(f"no such kind of package: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
+
+    from inventory import Inventory  # next to this file
+
+    release = Release(given.built)
+    inventory = Inventory(ROOT, TARGET)
+    shutil.rmtree(given.out, ignore_errors=True)
+    given.out.mkdir(parents=True)
+    licences = inventory.licences().encode()
+    files = release.files(licences)
+    for kind in kinds:
+        print(f"package: {kind}", file=sys.stderr)
+        {"tarball": tarball, "deb": deb, "npm": npm, "wheel": wheel}[kind](release, files, given.out)
+    (given.out / "LICENCES.txt").write_bytes(licences)
+    (given.out / "sbom.cdx.json").write_text(inventory.sbom(release))
+    (given.out / "PROVENANCE.txt").write_text(provenance(release))
+    made = sorted(file for file in given.out.rglob("*") if file.is_file())
+    sums = "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(given.out)}\n" for file in made)
+    (given.out / "SHA256SUMS").write_text(sums)
+    for file in made:
+        print(f"{file.stat().st_size / (1 << 20):7.1f} MB  {file.relative_to(given.out)}")
+        if file.stat().st_size > LIMIT:
+            raise Problem(f"{file} has more than {LIMIT >> 20} MB")
+
+
+def provenance(release):
+    """What the programs were made from and by, as text."""
+    sums = "".join(f"  {name}: sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}\n" for name, path in release.programs.items())
+    locks = "".join(
+        f"  {lock.relative_to(ROOT)}: sha256 {hashlib.sha256(lock.read_bytes()).hexdigest()}\n"
+        for lock in [ROOT / "Cargo.lock", *sorted(ROOT.glob("helpers/*/Cargo.lock"))]
+    )
+    return (
+        f"{run(release.programs['stockade'], '--version').splitlines()[0]}\n"
+        f"commit: {release.commit}{' with changes that are not in it' if release.changed else ''}\n"
+        f"target: {TARGET}, glibc {'.'.join(map(str, release.glibc))} or newer\n"
+        f"compiler: {run('rustc', '--version', cwd=ROOT).strip()}\n"
+        f"{run(release.programs['stockade'], '--version').splitlines()[1].split(',')[0]}\n"
+        f"programs:\n{sums}dependencies:\n{locks}"
+        "command: ./x package\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(HERE))
+    sys.dont_write_bytecode = True
+    try:
+        main()
+    except Problem as problem:
+        print(f"package: {problem}", file=sys.stderr)
+        sys.exit(1)
