@@ -255,10 +255,10 @@ fn usage_of_instances_and_keys_adds_up_to_what_metrics_say() {
         loop {
             let report = get("/v1/usage?by=instance&instance=open").await.unwrap();
             let requests = number(&report["total"], "requests");
-            if requests == 5.0 {
+            if requests == 4.0 {
                 break;
             }
-            assert!(requests == 4.0 && Instant::now() < deadline, "{report:#}");
+            assert!(requests == 3.0 && Instant::now() < deadline, "{report:#}");
         }
         let of_key = get(&format!("/v1/usage?key={ada}&by=day,key"))
             .await
@@ -287,7 +287,7 @@ fn usage_of_instances_and_keys_adds_up_to_what_metrics_say() {
     let csv = text(&["usage", "--csv", "--key", &bob]);
     assert!(csv.starts_with("day,instance,api_key,requests,"), "{csv}");
     assert_eq!(csv.lines().count(), 2, "{csv}");
-    assert!(text(&["usage", "--since", "2999-01-01"]).ends_with("0.000 s  0 B·s\n"));
+    assert!(text(&["usage", "--since", "2999-01-01"]).ends_with(" 0 B·s\n"));
 }
 
 #[test]
