@@ -225,8 +225,8 @@ pub(crate) fn columns(rows: &[Vec<String>], width: usize) -> Vec<String> {
 pub(crate) fn bytes(bytes: u64) -> String {
     match bytes {
         0 => "0".to_owned(),
-        1..=999_999 => format!("{}k", bytes.div_ceil(1024)),
-        1_000_000..=1_073_741_823 => format!("{}M", bytes >> 20),
+        1..=1_048_575 => format!("{}k", bytes.div_ceil(1024)),
+        1_048_576..=1_073_741_823 => format!("{}M", bytes >> 20),
         _ => format!("{:.1}G", bytes as f64 / f64::from(1 << 30)),
     }
 }
@@ -285,6 +285,7 @@ mod tests {
     fn amounts_have_few_digits() {
         assert_eq!(bytes(0), "0");
         assert_eq!(bytes(4096), "4k");
+        assert_eq!(bytes(1_000_000), "977k");
         assert_eq!(bytes(64 << 20), "64M");
         assert_eq!(bytes(3 << 30), "3.0G");
         assert_eq!(milliseconds(None), "-");
