@@ -45,10 +45,13 @@ COMPLETIONS = {
     "zsh": "share/zsh/site-functions/_stockade",
     "fish": "share/fish/vendor_completions.d/stockade.fish",
 }
-UNITS = {
-    "stockade.service": "usr/lib/systemd/system/stockade.service",
-    "stockade.socket": "usr/lib/systemd/system/stockade.socket",
-    "sysusers.conf": "usr/lib/sysusers.d/stockade.conf",
+# What Debian's package has of deploy/, and where.
+DEPLOYED = {
+    "systemd/stockade.service": "usr/lib/systemd/system/stockade.service",
+    "systemd/stockade.socket": "usr/lib/systemd/system/stockade.socket",
+    "systemd/sysusers.conf": "usr/lib/sysusers.d/stockade.conf",
+    "apparmor/stockade": "usr/share/stockade/apparmor/stockade",
+    "apparmor/stockade-container": "usr/share/stockade/apparmor/stockade-container",
 }
 LIMIT = 60 << 20  # bytes of one package
 
@@ -133,9 +136,9 @@ def deb(release, files, out):
         (root / "usr/bin").mkdir()
         for program, path in release.programs.items():
             shutil.copyfile(path, root / "usr/bin" / program)
-        for source, place in UNITS.items():
+        for source, place in DEPLOYED.items():
             (root / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / "deploy/systemd" / source, root / place)
+            shutil.copyfile(ROOT / "deploy" / source, root / place)
         sizes = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
         values = {
             "VERSION": release.version,
@@ -146,8 +149,10 @@ def deb(release, files, out):
         control = re.sub(r"@(\w+)@", lambda found: values[found[1]], (HERE / "debian/control").read_text())
         (root / "DEBIAN").mkdir()
         (root / "DEBIAN/control").write_text(control)
-        shutil.copyfile(HERE / "debian/postinst", root / "DEBIAN/postinst")
-        programs = {"bin", "postinst"}
+        scripts = ("postinst", "postrm")
+        for script in scripts:
+            shutil.copyfile(HERE / "debian" / script, root / "DEBIAN" / script)
+        programs = {"bin", *scripts}
         for place in [root, *root.rglob("*")]:
             place.chmod(0o755 if place.is_dir() or {place.parent.name, place.name} & programs else 0o644)
         package = out / f"stockade_{release.version}_amd64.deb"

@@ -17,7 +17,7 @@ from importlib import metadata
 
 from server import ROOT, Server
 
-QUICK = ["http1", "http2", "websocket", "curl", "drivers", "admin", "dashboard", "traces"]
+QUICK = ["http1", "http2", "websocket", "curl", "drivers", "admin", "dashboard", "traces", "docs", "kubernetes", "images", "backup", "upgrade"]
 ALL = [*QUICK, "load", "slow", "smuggle", "wallets"]
 TITLES = {
     "http1": "HTTP/1.1 by hand, over a socket",
@@ -27,6 +27,11 @@ TITLES = {
     "drivers": "Clients of npm in sites",
     "traces": "Traces, received by `grpcio` and `opentelemetry-proto`",
     "admin": "The admin API: `schemathesis`",
+    "docs": "The commands of the documents",
+    "kubernetes": "Kubernetes: kustomize, Helm and `kubernetes-validate`",
+    "images": "Container engines, AppArmor",
+    "backup": "Backups under load",
+    "upgrade": "A restart behind sockets of a service manager",
     "load": "`h2load` and `wrk`",
     "slow": "`slowhttptest`",
     "smuggle": "`smugglex`",

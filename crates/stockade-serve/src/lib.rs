@@ -12,6 +12,7 @@
 //! Deliberately absent: HTTP, TLS, policy, storage. They are the crates below; this one only joins them.
 
 mod admin;
+mod backup;
 mod brokers;
 mod capabilities;
 mod check;
@@ -37,6 +38,7 @@ mod subsystem;
 mod tls;
 
 pub use admin::{AdminClient, AdminResponse, AskError};
+pub use backup::{BackedUp, BackupError, RestoreOptions, Restored, back_up, restore};
 #[doc(hidden)]
 pub use capabilities::parse_state_calls;
 pub use check::{Checked, check};

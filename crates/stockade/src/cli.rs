@@ -10,9 +10,9 @@ use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
 use crate::commands::{
-    self, AuditArgs, CallArgs, CheckArgs, DeployArgs, DoctorArgs, ExecArgs, KeysArgs, Level,
-    LogsArgs, ProfileArgs, ReceiptKeyArgs, ReloadArgs, RollbackArgs, RpcArgs, ServeArgs,
-    StatusArgs, TopArgs, UsageArgs, VerifyArgs, VersionsArgs,
+    self, AuditArgs, BackupArgs, CallArgs, CheckArgs, DeployArgs, DoctorArgs, ExecArgs, KeysArgs,
+    Level, LogsArgs, ProfileArgs, ReceiptKeyArgs, ReloadArgs, RestoreArgs, RollbackArgs, RpcArgs,
+    ServeArgs, StatusArgs, TopArgs, UsageArgs, VerifyArgs, VersionsArgs,
 };
 use crate::version::{LONG_VERSION, VERSION};
 
@@ -90,6 +90,12 @@ pub(crate) enum Command {
     /// Report what instances and API keys used on each day
     #[command(after_help = commands::USAGE_EXAMPLES)]
     Usage(Box<UsageArgs>),
+    /// Copy what a server keeps into one file, while the server runs
+    #[command(after_help = commands::BACKUP_EXAMPLES)]
+    Backup(BackupArgs),
+    /// Restore such a copy, or check it
+    #[command(after_help = commands::RESTORE_EXAMPLES)]
+    Restore(RestoreArgs),
     /// Verify the signed receipt of a run, and print what it states
     #[command(after_help = commands::VERIFY_EXAMPLES)]
     Verify(VerifyArgs),

@@ -54,6 +54,8 @@ fn main() -> ExitCode {
         Command::Profile(args) => end(commands::profile(&args)),
         Command::Verify(args) => end(commands::verify(&args)),
         Command::Receipt(args) => end(commands::receipt_key(&args)),
+        Command::Backup(args) => end(commands::backup(&args)),
+        Command::Restore(args) => end(commands::restore(&args)),
         Command::Usage(args) => end(commands::usage(&args)),
         Command::Doctor(args) => {
             // Failures are reported as findings.

@@ -2,6 +2,7 @@
 //! what belongs to it; `doctor`.
 
 mod audit;
+mod backup;
 mod call;
 mod deploy;
 mod doctor;
@@ -30,6 +31,9 @@ mod units;
 mod usage;
 
 pub(crate) use audit::{AUDIT_EXAMPLES, AuditArgs, audit};
+pub(crate) use backup::{
+    BACKUP_EXAMPLES, BackupArgs, RESTORE_EXAMPLES, RestoreArgs, backup, restore,
+};
 pub(crate) use call::{CallArgs, call, examples as call_examples};
 pub(crate) use deploy::{
     DEPLOY_EXAMPLES, DeployArgs, ROLLBACK_EXAMPLES, RollbackArgs, VERSIONS_EXAMPLES, VersionsArgs,
