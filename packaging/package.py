@@ -277,7 +277,7 @@ def provenance(release):
         f"commit: {release.commit}{' with changes that are not in it' if release.changed else ''}\n"
         f"target: {TARGET}, glibc {'.'.join(map(str, release.glibc))} or newer\n"
         f"compiler: {run('rustc', '--version', cwd=ROOT).strip()}\n"
-        f"{run(release.programs['stockade'], '--version').splitlines()[1].split(',')[0]}\n"
+        f"{re.sub(r', [0-9]+ days old', '', run(release.programs['stockade'], '--version').splitlines()[1])}\n"
         f"programs:\n{sums}dependencies:\n{locks}"
         "command: ./x package\n"
     )
