@@ -158,7 +158,7 @@ class Connection:
             future.set_result(message.get("result"))
 
     def _tool(self, number: Any, params: Mapping[str, Any], size: int) -> None:
-        """A call of the guest, of so many bytes. It is answered once, from whichever thread."""
+        """A call of the guest. `size` is that of its message in bytes. It is answered once, from any thread."""
         name = params["run"]
 
         def answer(result: Any) -> None:
