@@ -6,7 +6,7 @@
     out/stockade-VERSION-linux-x86_64.tar.gz   program, types, completions, documents
     out/stockade_VERSION_amd64.deb             the same, for Debian 12 and newer
     out/npm/*.tgz                              `stockade` and the package with the program for each platform
-    out/stockade-VERSION-….whl                 a wheel for `pip install`
+    out/stockade-VERSION-….whl                 a wheel for `pip install`, with the module `stockade`
     out/sbom.cdx.json                          every linked crate and C++ library (CycloneDX 1.6)
     out/LICENCES.txt                           their licences
     out/PROVENANCE.txt                         what they were made from and by
@@ -213,13 +213,16 @@ def wheel(release, files, out):
     tag = f"py3-none-manylinux_{release.glibc[0]}_{release.glibc[1]}_x86_64"
     name = f"stockade-{release.version}"
     entries = {f"{name}.data/scripts/{program}": (path.read_bytes(), 0o755) for program, path in release.programs.items()}
+    client = ROOT / "clients/python"
+    for file in [*(client / "stockade").glob("*.py"), client / "stockade/py.typed"]:
+        entries[str(file.relative_to(client))] = (file.read_bytes(), 0o644)
     info = f"{name}.dist-info"
-    readme = (HERE / "python/README.md").read_text()
+    readme = (client / "README.md").read_text()
     entries[f"{info}/METADATA"] = (
         f"Metadata-Version: 2.4\nName: stockade\nVersion: {release.version}\n"
         "Summary: A sandbox for untrusted JavaScript and TypeScript\nLicense-Expression: MIT OR Apache-2.0\n"
         "License-File: LICENSE-MIT\nLicense-File: LICENSE-APACHE\nLicense-File: LICENCES.txt\n"
-        f"Requires-Python: >=3.9\nDescription-Content-Type: text/markdown\n\n{readme}".encode(),
+        f"Requires-Python: >=3.9\nClassifier: Typing :: Typed\nDescription-Content-Type: text/markdown\n\n{readme}".encode(),
         0o644,
     )
     entries[f"{info}/WHEEL"] = (f"Wheel-Version: 1.0\nGenerator: stockade\nRoot-Is-Purelib: false\nTag: {tag}\n".encode(), 0o644)
@@ -282,7 +285,7 @@ def provenance(release):
         f"commit: {release.commit}{' with changes that are not in it' if release.changed else ''}\n"
         f"target: {TARGET}, glibc {'.'.join(map(str, release.glibc))} or newer\n"
         f"compiler: {run('rustc', '--version', cwd=ROOT).strip()}\n"
-        f"{run(release.programs['stockade'], '--version').splitlines()[1].split(',')[0]}\n"
+        f"{re.sub(r', [0-9]+ days old', '', run(release.programs['stockade'], '--version').splitlines()[1])}\n"
         f"programs:\n{sums}dependencies:\n{locks}"
         "command: ./x package\n"
     )

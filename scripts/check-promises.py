@@ -3,7 +3,7 @@
 
     scripts/check-promises.py [ROOT]      prints every breach as `path:line: rule`, exits 1 if there is one
 
-A test is named as `path::name`: a test function of that name in a file of Rust, or a trial or an attempt with
+A test is named as `path::name`: a test function of that name in a file of Rust or Python, or a trial or an attempt with
 that name as its text. `path::*` is a file with attempts to get out. `tests/specs/area/case` is a script with its
 expected output. Each row names a test; each numbered promise of SECURITY.md has a row; each document that
 promises something has a section.
@@ -36,7 +36,8 @@ def has_test(path, name):
     text = path.read_text()
     function = rf"#\[(?:tokio::)?test\b[^\]]*\](?:\s*#\[[^\]]*\])*\s*(?:pub(?:\([a-z]+\))?\s+)?(?:async\s+)?fn {re.escape(name)}\("
     case = rf"\bcases!\[[^\]]*\b{re.escape(name)}\b"
-    return re.search(function, text) is not None or re.search(case, text) is not None or f'"{name}"' in text
+    method = path.suffix == ".py" and re.search(rf"^ +(?:async )?def {re.escape(name)}\(self", text, re.M)
+    return bool(re.search(function, text) or re.search(case, text) or method) or f'"{name}"' in text
 
 
 def check_test(token, line):

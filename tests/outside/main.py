@@ -17,8 +17,12 @@ from importlib import metadata
 
 from server import ROOT, Server
 
-QUICK = ["http1", "http2", "websocket", "curl", "drivers", "admin", "dashboard", "traces", "docs", "kubernetes", "images", "backup", "upgrade"]
-ALL = [*QUICK, "load", "slow", "smuggle", "wallets"]
+QUICK = [
+    "http1", "http2", "websocket", "curl", "drivers", "admin", "dashboard", "traces",
+    "docs", "kubernetes", "images", "backup", "upgrade",
+    "clients-python",
+]
+ALL = [*QUICK, "load", "slow", "smuggle", "wallets", "packages"]
 TITLES = {
     "http1": "HTTP/1.1 by hand, over a socket",
     "http2": "HTTP/2 frame by frame, python `h2` and `hyperframe`",
@@ -36,6 +40,8 @@ TITLES = {
     "slow": "`slowhttptest`",
     "smuggle": "`smugglex`",
     "dashboard": "The dashboard in Chromium, by `playwright` and `axe-core`",
+    "packages": "Packages: `dpkg`, `npm`, `pip`",
+    "clients-python": "The client for Python, and `mypy`",
     "wallets": "Nostr, Electrum and Lightning: `nostr-relay`, `ElectrumX`, `bcoin`, `@getalby/sdk`, `LNbits`",
 }
 # Short ones, so that the slow attacks end within seconds; the rest are the defaults.

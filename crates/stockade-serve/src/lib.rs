@@ -43,6 +43,8 @@ pub use backup::{BackedUp, BackupError, RestoreOptions, Restored, back_up, resto
 pub use capabilities::parse_state_calls;
 pub use check::{Checked, check};
 pub use deployments::DeployError;
+#[doc(hidden)]
+pub use deployments::parse_bundle;
 pub use error::{ControlError, ServeError, SiteError};
 pub use log::show_line;
 pub use plan::egress_policy;

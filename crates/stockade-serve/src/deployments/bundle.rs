@@ -225,6 +225,21 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Reads any bytes as an archive, for the fuzzer, and checks what is promised of a bundle: its paths lead nowhere else,
+/// and it has no more bytes and files than allowed.
+#[doc(hidden)]
+pub fn parse_bundle(bytes: &[u8]) {
+    const MOST: u64 = 4096;
+    let Ok(bundle) = Bundle::from_tar(bytes, MOST) else {
+        return;
+    };
+    assert!(bundle.bytes() <= MOST && (1..=MAX_FILES).contains(&bundle.files.len()));
+    for (path, _) in bundle.files() {
+        assert_eq!(check_path(path), Ok(()), "{path:?}");
+    }
+    assert!(Bundle::id_of(&bundle.digest(None)).is_some());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

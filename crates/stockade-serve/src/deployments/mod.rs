@@ -15,6 +15,8 @@ mod version;
 
 use std::sync::{Arc, OnceLock};
 
+#[doc(hidden)]
+pub use bundle::parse_bundle;
 pub(crate) use bundle::{Bundle, BundleError};
 pub use store::DeployError;
 pub(crate) use store::{AboutVersion, DeploymentStore, VersionRecord};
