@@ -82,7 +82,7 @@ class Guest {
 
   #read({ result, error, usage, stateLost }, externalCopy) {
     this.#owner.used(usage);
-    if (stateLost) this.#owner.dispose();
+    if (stateLost && !this.#owner.isDisposed) this.#owner.dispose();
     if (error) throw Object.assign(new Error(ENDED[error.kind] ?? error.message), { code: error.kind });
     const answer = JSON.parse(result);
     if (!("threw" in answer)) {

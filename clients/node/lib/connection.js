@@ -13,6 +13,8 @@ const PROTOCOL = 1;
 const MOST_LINE = 16 << 20;
 /** Bytes of the result of a tool. */
 const MOST_BYTES = 8 << 20;
+/** Bytes of a line of the supervisor, whose largest contains a console of 16 MiB with escapes. */
+const MOST_RECEIVED = 64 << 20;
 /** The end of the program's standard error that an error repeats, in characters. */
 const LAST_WORDS = 4096;
 const VERSION = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")).version;
@@ -74,15 +76,18 @@ export class Connection {
     this.info = null;
     output.on("error", () => {}); // the end of the connection reports it
     let rest = [];
+    let size = 0;
     input.on("data", (chunk) => {
       let from = 0;
       for (let at; (at = chunk.indexOf(10, from)) >= 0; from = at + 1) {
         rest.push(chunk.subarray(from, at));
-        const line = rest.length === 1 ? rest[0] : Buffer.concat(rest);
-        rest = [];
-        if (line.length) this.#receive(line.toString());
+        const line = Buffer.concat(rest);
+        [rest, size] = [[], 0];
+        this.#receive(line);
       }
-      if (from < chunk.length) rest.push(chunk.subarray(from));
+      rest.push(chunk.subarray(from));
+      size += chunk.length - from;
+      if (size > MOST_RECEIVED) this.#fail("a line of more than 64 MiB");
     });
     this.#keepAlive(false);
     this.ready = this.#initialize();
@@ -93,6 +98,7 @@ export class Connection {
     const info = await this.#ask("initialize", { client: "stockade-node", version: VERSION ?? "0.0.0" });
     if (info.protocol !== PROTOCOL) {
       const problem = `this package speaks protocol ${PROTOCOL}, and the program of version ${info.version} speaks ${info.protocol}`;
+      this.close();
       throw new StockadeError("protocol", problem, { fix: "use the program and the package of the same version" });
     }
     return (this.info = info);
@@ -124,7 +130,13 @@ export class Connection {
   }
 
   #receive(line) {
-    const message = JSON.parse(line);
+    let message;
+    try {
+      message = JSON.parse(line.toString());
+    } catch {
+      this.#fail("a line that is not JSON");
+      return;
+    }
     if (message.method !== undefined) {
       if (message.id !== undefined) this.#answer(message);
       else if (message.method === "console") this.onConsole(message.params);
@@ -154,6 +166,12 @@ export class Connection {
       answer = `"error":${JSON.stringify({ code: -32000, message: String(message), data: { name: String(name) } })}`;
     }
     if (!this.#ended) this.#output.write(`{"jsonrpc":"2.0","id":${JSON.stringify(id)},${answer}}\n`);
+  }
+
+  /** Ends the connection to something that does not speak the protocol. */
+  #fail(sent) {
+    this.close();
+    this.#end(new StockadeError("protocol", `the supervisor sent ${sent}`, { fix: "use the program and the package of the same version" }));
   }
 
   #end(reason) {

@@ -38,7 +38,10 @@ export class Supervisor {
   release() {
     this.#users -= 1;
     if (this.#users > 0) return;
-    this.#lingering = setTimeout(() => this.#connection?.close(), LINGER);
+    this.#lingering = setTimeout(() => {
+      this.#connection?.close();
+      this.#connection = null;
+    }, LINGER);
     this.#lingering.unref?.();
   }
 
