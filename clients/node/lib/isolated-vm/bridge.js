@@ -14,7 +14,11 @@ export class Bridge {
   constructor() {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
-    const worker = new Worker(new URL("./thread.js", import.meta.url), { workerData: { port: port2, sent: this.#sent }, transferList: [port2] });
+    const worker = new Worker(new URL("./thread.js", import.meta.url), {
+      workerData: { port: port2, sent: this.#sent },
+      transferList: [port2],
+      execArgv: [], // --input-type of this process is not for the thread
+    });
     worker.unref();
     port1.on("message", (message) => this.#receive(message));
     port1.unref();
