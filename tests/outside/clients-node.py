@@ -10,6 +10,7 @@ from pathlib import Path
 
 from server import ROOT
 
+OLDEST = (20, 19)
 FILES = sorted(path.relative_to(ROOT / "clients/node") for path in (ROOT / "clients/node/test").rglob("*.test.js"))
 
 
@@ -38,7 +39,7 @@ class Folder:
 
     def alive(self):
         """Whether the supervisor still runs code."""
-        return self.node("--input-type=module", "-e", USE_SOCKET).stdout == "2\n"
+        return self.process.poll() is None and self.node("--input-type=module", "-e", USE_SOCKET).stdout == "2\n"
 
     def node(self, *arguments):
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
@@ -57,6 +58,10 @@ def server(_quick):
 
 
 def checks(folder):
+    version = folder.node("--version").stdout.strip()
+    if tuple(map(int, version.lstrip("v").split(".")[:2])) < OLDEST:
+        yield "version of Node", lambda: (None, f"skipped: this is {version}, and the package needs 20.19")
+        return
     for file in FILES:
 
         def check(file=file):
