@@ -185,28 +185,25 @@ def npm(release, files, out):
         release,
         out,
     )
+    client = ROOT / "clients/node"
+    manifest = json.loads((client / "package.json").read_text())
+    del manifest["scripts"]
     npm_package(
-        {
-            "name": "stockade",
-            "description": "A sandbox for untrusted JavaScript and TypeScript",
-            "bin": {"stockade": "bin/stockade.js"},
-            "main": "index.js",
-            "types": "index.d.ts",
-            "exports": {".": {"types": "./index.d.ts", "default": "./index.js"}, "./types/*": "./types/*", "./package.json": "./package.json"},
-            "engines": {"node": ">=18"},
-            "optionalDependencies": {platform: release.version},
-        },
+        {**manifest, "optionalDependencies": {platform: release.version}},
         {
             **common,
-            "README.md": ((HERE / "npm/README.md").read_bytes(), 0o644),
-            "index.js": ((HERE / "npm/index.js").read_bytes(), 0o644),
-            "index.d.ts": ((HERE / "npm/index.d.ts").read_bytes(), 0o644),
-            "bin/stockade.js": ((HERE / "npm/bin/stockade.js").read_bytes(), 0o755),
+            **{path: ((client / path).read_bytes(), 0o755 if path.startswith("bin/") else 0o644) for path in client_files(client)},
             **{f"types/{name}": ((ROOT / "types" / name).read_bytes(), 0o644) for name in TYPES},
         },
         release,
         out,
     )
+
+
+def client_files(client):
+    """The paths of the client for Node that its package contains."""
+    places = ["README.md", "index.js", "index.d.ts", "bin/stockade", *(f"{folder}/**/*.{kind}" for folder in ("bin", "lib", "drivers") for kind in ("js", "ts"))]
+    return sorted({str(path.relative_to(client)) for place in places for path in client.glob(place)})
 
 
 def wheel(release, files, out):

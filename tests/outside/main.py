@@ -20,7 +20,7 @@ from server import ROOT, Server
 QUICK = [
     "http1", "http2", "websocket", "curl", "drivers", "admin", "dashboard", "traces",
     "docs", "kubernetes", "images", "backup", "upgrade",
-    "clients-python",
+    "clients-node", "clients-python",
 ]
 ALL = [*QUICK, "load", "slow", "smuggle", "wallets", "packages"]
 TITLES = {
@@ -42,6 +42,7 @@ TITLES = {
     "dashboard": "The dashboard in Chromium, by `playwright` and `axe-core`",
     "packages": "Packages: `dpkg`, `npm`, `pip`",
     "clients-python": "The client for Python, and `mypy`",
+    "clients-node": "The client for Node, `@cloudflare/codemode`, TanStack AI, AI SDK and Mastra",
     "wallets": "Nostr, Electrum and Lightning: `nostr-relay`, `ElectrumX`, `bcoin`, `@getalby/sdk`, `LNbits`",
 }
 # Short ones, so that the slow attacks end within seconds; the rest are the defaults.

@@ -56,6 +56,14 @@ if ! cmp -s "$drivers/package-lock.json" "$cache/drivers/installed.json"; then
   cp "$drivers/package-lock.json" "$cache/drivers/installed.json"
 fi
 
+clients=$here/clients-node
+mkdir -p "$cache/clients-node"
+cp "$clients"/* "$cache/clients-node"
+if ! cmp -s "$clients/package-lock.json" "$cache/clients-node/installed.json"; then
+  (cd "$cache/clients-node" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
+  cp "$clients/package-lock.json" "$cache/clients-node/installed.json"
+fi
+
 installed=$cache/venv/ready-$(sha256sum <"$here/requirements.txt" | head -c 16)
 if ! [[ -e $installed ]]; then
   python3 -m venv "$cache/venv"

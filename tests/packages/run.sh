@@ -92,6 +92,14 @@ in_npm() { (cd "$work/npm" && npx --no-install "$@"); }
 try_all npm in_npm stockade
 try_helpers npm "$work/npm/node_modules/@stockade/linux-x64/bin"
 check "npm: path of the program" "/bin/stockade" node -e 'process.chdir(process.argv[1]); console.log(require(process.argv[1] + "/node_modules/stockade").program())' "$work/npm"
+cat >"$work/npm/client.mjs" <<'E'
+import { Sandbox } from "stockade";
+const sandbox = new Sandbox();
+const { result, level } = await sandbox.run("await tools.twice(21)", { tools: { twice: (n) => n * 2 } });
+console.log(result, level);
+await sandbox.close();
+E
+check "npm: the client runs code in a container" "42 container" node "$work/npm/client.mjs"
 check "npm: exit code of a guest that exceeds its CPU limit" "exit 121" bash -c '
   cd "$1" && echo "for (;;);" >endless.ts && npx --no-install stockade exec endless.ts; echo "exit $?"' - "$work/npm"
 

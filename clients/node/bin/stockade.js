@@ -1,14 +1,13 @@
 #!/usr/bin/env node
 // Starts the program of the package for this platform, with the arguments, descriptors and exit code of this one.
-"use strict";
 
-const { spawn } = require("node:child_process");
-const { constants } = require("node:os");
-const { program } = require("../index.js");
+import { spawn } from "node:child_process";
+import { constants } from "node:os";
+import { packaged } from "../lib/program.js";
 
 let path;
 try {
-  path = program();
+  path = packaged();
 } catch (error) {
   console.error(error.message);
   process.exit(1);
