@@ -30,7 +30,7 @@ pub use hash::{KeyHash, Pepper, PepperError};
 pub use index::Granted;
 pub use jwt::{JwksError, JwtAlgorithm, JwtOptions, JwtVerifier, MAX_TOKEN, Token, TokenError};
 pub use key::{ApiKey, KeyFormatError, PREFIX, redact};
-pub use keys::{CheckError, Keys, ReportAction};
+pub use keys::{CheckError, Keys, LastKey, ReportAction};
 pub use limits::{KeyLimits, LimitError};
 pub use quotas::{QuotaError, Quotas};
 pub use scope::{MAX_SCOPES, Scope, ScopeError, Scopes};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use stockade_http::OnBehalf;
 use stockade_protocol::{Payload, push_string};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -76,7 +77,7 @@ async fn run_once(pool: Arc<Pool>, cron: Cron, due: DateTime<Utc>) {
 
 async fn attempt(pool: &Arc<Pool>, cron: &Cron, due: DateTime<Utc>) -> Result<(), String> {
     let mut found = pool.place().await.map_err(|error| error.to_string())?;
-    found.slot.charge_to(None);
+    found.slot.charge_to(OnBehalf::default());
     let mirror = Arc::clone(&found.slot.mirror);
     let id = mirror.number_request();
     let done = mirror

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use stockade_capability::{CallPayload, Pipe};
-use stockade_http::{Body, key_in_charge};
+use stockade_http::{Body, OnBehalf, cpu_in_charge, key_in_charge};
 use stockade_protocol::bounds::MAX_NAME_BYTES;
 use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::{CallError, End, SendError};
@@ -203,6 +203,14 @@ fn guest_span(trace: Option<&Trace>, pool: &Pool, mirror: u32, retried: bool) ->
     Some(span)
 }
 
+/// The client for which the site that asks works.
+fn in_charge() -> OnBehalf {
+    OnBehalf {
+        key: key_in_charge(),
+        cpu: cpu_in_charge(),
+    }
+}
+
 async fn attempt(
     mut slot: Slot,
     prepared: &mut Prepared,
@@ -218,7 +226,10 @@ async fn attempt(
     }
     let limits = mirror.limits();
     let client = prepared.client.as_deref();
-    slot.charge_to(client.map_or_else(key_in_charge, |client| client.key));
+    slot.charge_to(client.map_or_else(in_charge, |client| OnBehalf {
+        key: client.key,
+        cpu: client.cpu.clone(),
+    }));
     let id = mirror.number_request();
     let (stream, body) = match &mut prepared.body {
         RequestBody::Stream(body) => match body.take() {
@@ -319,7 +330,7 @@ pub(crate) async fn connect(
     transport: Transport,
 ) -> Result<(), FetchError> {
     let mut found = pool.place().await?;
-    found.slot.charge_to(None);
+    found.slot.charge_to(OnBehalf::default());
     let mirror = Arc::clone(&found.slot.mirror);
     let opening = mirror.opening_pipe().map_err(FetchError::Threw)?;
     let pipe = mirror.enter_pipe(opening, pipe, None);
@@ -378,7 +389,7 @@ pub(crate) async fn call(
         return Err(no_method(pool, &format!("{beginning}…")));
     }
     let mut found = pool.place().await?;
-    found.slot.charge_to(key_in_charge());
+    found.slot.charge_to(in_charge());
     let mirror = Arc::clone(&found.slot.mirror);
     mirror.number_request();
     let value = call_guest(&mirror, method, args).await?;

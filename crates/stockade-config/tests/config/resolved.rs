@@ -337,7 +337,7 @@ rate_limits: [{requests: 5/m}]
 defaults: {rate_limits: [{by: instance, bytes_out: 1.5kb/s}]}
 instances:
   one: {code: a.ts}
-  two: {code: a.ts, rate_limits: [{by: [key, "header:X-Tenant", "claim:sub"], requests: 7 / day}]}
+  two: {code: a.ts, rate_limits: [{by: [key, "header:X-Tenant", "claim:sub"], requests: 7 / day}, {cpu: 30s/m}]}
 "#;
     let config = good(text).config;
     let all = &config.rate_limits[0];
@@ -351,7 +351,9 @@ instances:
         LimitBy::Header("x-tenant".parse().unwrap()),
         LimitBy::Claim("sub".to_owned()),
     ];
-    assert_eq!((two.len(), &two[0].by[..]), (1, &by[..]));
+    assert_eq!((two.len(), &two[0].by[..]), (2, &by[..]));
+    // Microseconds.
+    assert_eq!(two[1].cpu.unwrap().to_string(), "30000000/m");
     for wrong in [
         "{}",
         "{by: key}",
@@ -372,3 +374,8 @@ instances:
         assert!(crate::parse(&text).is_err(), "{wrong}");
     }
 }
+        "{cpu: 30/m}",
+        "{cpu: 0s/m}",
+        "{cpu: 10us/s}",
+        "{cpu: 100h/year}",
+        "{cpu: 1s/m, burst: 5}",

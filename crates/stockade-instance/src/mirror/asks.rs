@@ -138,7 +138,7 @@ impl Mirror {
         }
         let mirror = Arc::clone(self);
         // The task cannot end before its entry is there: it needs this lock for that.
-        let key = self.key_in_charge();
+        let client = self.in_charge();
         let work = async move {
             let result = unbroken(mirror.carry_out(id, ask, &caller, trace.as_ref()))
                 .await
@@ -157,7 +157,7 @@ impl Mirror {
                 }
             }
         };
-        let task = tokio::spawn(on_behalf_of(key, work));
+        let task = tokio::spawn(on_behalf_of(client, work));
         table.entries.insert(id, task.abort_handle());
         Ok(())
     }

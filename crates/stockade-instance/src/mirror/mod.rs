@@ -28,6 +28,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use stockade_capability::Owner;
+use stockade_http::OnBehalf;
 use stockade_protocol::Payload;
 use stockade_supervisor::{End, IsolateHandle, SendError};
 use tokio::runtime::Handle;
@@ -98,11 +99,9 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// What the guest does for the request counts for the API key of this number.
-    pub(crate) fn charge_to(&mut self, key: Option<u64>) {
-        if self.mirror.pool.observer.divides_use() {
-            self.charge = Some(Arc::new(self.mirror.charge(key)));
-        }
+    /// What the guest does for the request counts for this client.
+    pub(crate) fn charge_to(&mut self, client: OnBehalf) {
+        self.charge = self.mirror.charge(client).map(Arc::new);
     }
 }
 

@@ -25,7 +25,7 @@ use http_body_util::BodyExt as _;
 use stockade_auth::{Granted, Keys};
 use stockade_config::ClientAuthMode;
 use stockade_gateway::Target;
-use stockade_http::{BoxError, Client};
+use stockade_http::{BoxError, Client, bearer};
 use tower_service::Service as _;
 
 use super::api::{Admin, Caller};
@@ -70,7 +70,7 @@ pub(crate) struct AdminTarget {
 struct Entered {
     caller: Caller,
     /// With a key: what ends the answer when the key ends.
-    key: Option<(Keys, Granted)>,
+    key: Option<(Keys, Arc<Granted>)>,
 }
 
 impl Target for AdminTarget {
@@ -151,7 +151,9 @@ fn enter(admin: &Admin, request: &Request<Body>) -> Result<Option<Entered>, ApiE
         let detail = "Too many wrong API keys came from this address.";
         return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait));
     }
-    let Some(key) = bearer(request.headers())? else {
+    let credential = bearer(request.headers())
+        .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let Some(key) = credential else {
         let detail = "An API key with the scope admin is needed: `authorization: Bearer KEY`.";
         return Err(unauthorized(detail, "Bearer realm=\"admin\""));
     };
@@ -177,7 +179,7 @@ fn enter(admin: &Admin, request: &Request<Body>) -> Result<Option<Entered>, ApiE
     };
     Ok(Some(Entered {
         caller,
-        key: Some((keys, granted)),
+        key: Some((keys, Arc::new(granted))),
     }))
 }
 
@@ -219,23 +221,6 @@ fn check_site(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         }
     }
     Ok(())
-}
-
-/// The key in `authorization` (RFC 6750, section 2.1).
-fn bearer(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (first, more) = (values.next(), values.next());
-    if more.is_some() {
-        let detail = "The request has more than one authorization.";
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, detail));
-    }
-    let key = first.map(http::HeaderValue::as_bytes).and_then(|value| {
-        let (scheme, key) = value.split_at_checked(7)?;
-        scheme
-            .eq_ignore_ascii_case(b"bearer ")
-            .then(|| key.trim_ascii())
-    });
-    Ok(key)
 }
 
 /// A body that fails when the key of its request is no longer valid.

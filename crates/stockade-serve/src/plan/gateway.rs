@@ -211,6 +211,7 @@ fn rate_rule(limit: &stockade_config::RateLimit) -> gateway::RateRule {
     }
 }
 
+        (gateway::Unit::Cpu, limit.cpu, None),
 /// The limits of a site: those of all sites together, and its own. None where nothing is limited.
 pub(crate) fn rate_limits(
     config: &Config,
@@ -251,7 +252,7 @@ pub(crate) fn counts(config: &Config) -> (bool, bool) {
         .chain(&config.rate_limits)
         .collect();
     let is_quota = |limit: &&stockade_config::RateLimit| {
-        let amounts = [limit.requests, limit.bytes_in, limit.bytes_out];
+        let amounts = [limit.requests, limit.bytes_in, limit.bytes_out, limit.cpu];
         let mut periods = amounts.iter().flatten().map(|amount| amount.period);
         periods.any(|period| matches!(period, Period::Day | Period::Month))
     };

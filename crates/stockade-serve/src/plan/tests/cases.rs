@@ -312,6 +312,7 @@ pub(super) fn cases() -> Vec<Case> {
         change("listeners.1.tls.min_version", json!("1.3")).with(
             "listeners.1.tls",
             json!({"certificates": [{"cert": "a.pem", "key": "a.key"}], "client_auth": client()}),
+        of_limit("cpu", json!("5ms/s")),
         ),
         change("listeners.0.proxy_protocol", json!("optional")),
         change("listeners.1.http2", json!(false)),
