@@ -38,7 +38,7 @@ pub use instance::{Instance, MirrorError};
 pub use limits::InstanceLimits;
 pub use mirror::Used;
 pub use observer::{CronOutcome, MirrorEnd, MirrorEndReason, Observer, ScaleCause, Unobserved};
-pub use options::{Autoscale, Cron, InstanceOptions, Recycle, Scaling};
+pub use options::{Autoscale, Cron, InstanceOptions, MirrorNumbers, Recycle, Scaling};
 pub use services::{
     ConnectRequest, NoServices, SecureTransport, Services, SocketProtocol, Transport,
 };

@@ -52,6 +52,8 @@ pub struct InstanceStats {
     pub mirrors: Vec<MirrorStats>,
     /// How many are wanted.
     pub wanted: usize,
+    /// Whether it takes no more requests and ends with the last it has.
+    pub draining: bool,
     /// Whether a mirror takes requests. With [`stockade_limits::Fresh::Request`] all may be in use at a moment: then
     /// whether the last attempt to start one succeeded.
     pub serves: bool,
