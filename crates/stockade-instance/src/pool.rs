@@ -346,6 +346,7 @@ impl Pool {
                 cpu: Duration::ZERO,
                 memory: 0,
                 age: since.elapsed(),
+                debugged: false,
             });
         }
         let start_error = (self.failure.lock().as_ref()).map(|failure| failure.why.clone());

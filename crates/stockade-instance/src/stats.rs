@@ -43,6 +43,8 @@ pub struct MirrorStats {
     pub memory: u64,
     /// Since it was started.
     pub age: Duration,
+    /// A debugger is attached.
+    pub debugged: bool,
 }
 
 /// What an instance is doing now.

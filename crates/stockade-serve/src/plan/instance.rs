@@ -82,6 +82,7 @@ fn isolate(site: &Instance, env: Map<String, Value>, code: Option<ModuleFiles>) 
         modules,
         main,
         console: ConsoleMode::Event,
+        inspect: site.inspect,
         ..IsolateOptions::default()
     }
 }

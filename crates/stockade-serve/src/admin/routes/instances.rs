@@ -29,6 +29,8 @@ pub(crate) struct Instance {
     isolation: &'static str,
     /// Whether it runs code; otherwise it serves files only.
     has_code: bool,
+    /// Whether its mirrors can be debugged: the key `inspect` of its configuration.
+    inspect: bool,
     /// Whether each version that gets requests takes them, or has no mirror because none is wanted.
     ready: bool,
     /// The URLs that lead to it.
@@ -92,6 +94,8 @@ pub(crate) struct Mirror {
     /// When last measured.
     memory_bytes: u64,
     age_ms: u64,
+    /// Whether a debugger is attached.
+    debugged: bool,
 }
 
 impl Mirror {
@@ -106,6 +110,7 @@ impl Mirror {
             cpu_ms: stats.cpu.as_millis() as u64,
             memory_bytes: stats.memory,
             age_ms: stats.age.as_millis() as u64,
+            debugged: stats.debugged,
         }
     }
 }
@@ -132,6 +137,7 @@ impl Instance {
             name: settings.name.clone(),
             isolation: settings.isolation.name(),
             has_code: settings.code.is_some(),
+            inspect: settings.inspect,
             ready: traffic.is_ready(),
             urls: settings.urls.iter().map(|url| url.text.clone()).collect(),
             mirrors_wanted: 0,

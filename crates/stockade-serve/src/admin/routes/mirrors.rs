@@ -33,7 +33,9 @@ impl From<MirrorError> for ApiError {
     fn from(error: MirrorError) -> Self {
         match error {
             MirrorError::Unknown(_) => Self::not_found(error.to_string()),
-            MirrorError::Most(_) | MirrorError::Draining => Self::conflict(error.to_string()),
+            MirrorError::Most(_) | MirrorError::Draining | MirrorError::Probed(_) => {
+                Self::conflict(error.to_string())
+            }
         }
     }
 }
