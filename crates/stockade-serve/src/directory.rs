@@ -41,6 +41,33 @@ pub(crate) struct TrafficShare {
     pub(crate) version: VersionRef,
     pub(crate) percent: u8,
     pub(crate) answering: Arc<Answering>,
+    pub(crate) counts: Arc<VersionCounts>,
+}
+
+/// What clients asked of a version since it was started.
+#[derive(Default)]
+pub(crate) struct VersionCounts {
+    requests: AtomicU64,
+    errors: AtomicU64,
+}
+
+impl VersionCounts {
+    /// Requests whose responses have begun.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Those of them with a status of 500 or more.
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, status: StatusCode) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if status.is_server_error() {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The cookie that names the version which a client stays with.
@@ -260,6 +287,7 @@ impl Target for SiteTarget {
             };
             let secure = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
             let mut response = respond(&share.answering, request).await;
+            share.counts.add(response.status());
             if new {
                 set_cookie(&mut response, &share.version, secure);
             }
@@ -281,6 +309,7 @@ mod tests {
                 assets: None,
                 code_first: false,
             }),
+            counts: Arc::default(),
         });
         Traffic::new(shares.collect(), sticky)
     }

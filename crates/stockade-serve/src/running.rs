@@ -63,6 +63,18 @@ pub(crate) struct SiteTraffic {
 }
 
 impl SiteTraffic {
+    /// Whether these are the same versions, which were not started again.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.sites()
+            .map(Arc::as_ptr)
+            .eq(other.sites().map(Arc::as_ptr))
+    }
+
+    /// Whether each version takes requests, or has no mirror because none is wanted.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.sites().all(|site| site.is_ready())
+    }
+
     /// Its versions.
     pub(crate) fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
         self.shares.iter().map(|(_, site)| site)

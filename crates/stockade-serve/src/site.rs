@@ -17,7 +17,7 @@ use stockade_transpile::ModuleFiles;
 use crate::brokers::Brokers;
 use crate::capabilities::{self, Ground};
 use crate::deployments::VersionRef;
-use crate::directory::{Answering, Directory};
+use crate::directory::{Answering, Directory, VersionCounts};
 use crate::error::SiteError;
 use crate::metrics::{SiteMetrics, SiteTable};
 use crate::observe::{Logs, SiteObserver};
@@ -64,6 +64,7 @@ pub(crate) struct Site {
     number: u64,
     metrics: Arc<SiteMetrics>,
     pub(crate) answering: Arc<Answering>,
+    pub(crate) counts: Arc<VersionCounts>,
 }
 
 /// A site's code, read from its files.
@@ -155,6 +156,7 @@ impl Site {
                     .as_ref()
                     .is_some_and(|assets| assets.order == AssetsOrder::CodeFirst),
             }),
+            counts: Arc::default(),
         })
     }
 
@@ -258,6 +260,9 @@ async fn make(
         &context.metrics.site(name),
         &context.logs,
     );
-    let options = plan::instance::options(config, env, Some(code), with.socket_message);
+    let options = InstanceOptions {
+        numbers: context.metrics.site(name).mirror_numbers.clone(),
+        ..plan::instance::options(config, env, Some(code), with.socket_message)
+    };
     Ok((options, services))
 }

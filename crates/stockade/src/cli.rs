@@ -10,9 +10,9 @@ use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
 use crate::commands::{
-    self, AuditArgs, BackupArgs, CallArgs, CheckArgs, DeployArgs, DoctorArgs, ExecArgs, KeysArgs,
-    Level, LogsArgs, ProfileArgs, ReceiptKeyArgs, ReloadArgs, RestoreArgs, RollbackArgs, RpcArgs,
-    ServeArgs, StatusArgs, TopArgs, UsageArgs, VerifyArgs, VersionsArgs,
+    self, AuditArgs, BackupArgs, CallArgs, CheckArgs, DeployArgs, DoctorArgs, ExecArgs,
+    InspectArgs, KeysArgs, Level, LogsArgs, ProfileArgs, ReceiptKeyArgs, ReloadArgs, RestoreArgs,
+    RollbackArgs, RpcArgs, ServeArgs, StatusArgs, TopArgs, UsageArgs, VerifyArgs, VersionsArgs,
 };
 use crate::version::{LONG_VERSION, VERSION};
 
@@ -87,6 +87,9 @@ pub(crate) enum Command {
     /// Profile a mirror of a running server, or show its heap
     #[command(after_help = commands::PROFILE_EXAMPLES)]
     Profile(ProfileArgs),
+    /// Open mirrors of a running server to Chrome's DevTools
+    #[command(after_help = commands::INSPECT_EXAMPLES)]
+    Inspect(InspectArgs),
     /// Report what instances and API keys used on each day
     #[command(after_help = commands::USAGE_EXAMPLES)]
     Usage(Box<UsageArgs>),

@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => end(commands::audit(&args)),
         Command::Keys(args) => end(commands::keys(&args)),
         Command::Profile(args) => end(commands::profile(&args)),
+        Command::Inspect(args) => end(commands::inspect(&args)),
         Command::Verify(args) => end(commands::verify(&args)),
         Command::Receipt(args) => end(commands::receipt_key(&args)),
         Command::Backup(args) => end(commands::backup(&args)),

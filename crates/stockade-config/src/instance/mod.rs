@@ -72,6 +72,10 @@ section! {
         pub template: TemplateUse = Key::of(TemplateUse::KIND).default("shared").shared(),
         /// Logs denied attempts to create executable memory.
         pub wx_audit: bool = boolean().derived("`false`, or what `security.wx_policy` says").shared(),
+        /// Lets operators of this machine debug the mirrors in Chrome's DevTools, with
+        /// `stockade inspect`. Not for instances with traffic that matters: a paused
+        /// mirror answers nothing.
+        pub inspect: bool = boolean().default("false"),
         /// With `require`, the instance does not start without cgroups for memory and
         /// pids.
         pub cgroup: CgroupUse = Key::of(CgroupUse::KIND).default("auto").shared(),

@@ -379,7 +379,7 @@ impl Server {
         };
         let say = self.options.say;
         announce::start(&running, &self.gateway, &self.options.config, say);
-        tokio::spawn(async move { announce::ready(&running.sites, began, say).await });
+        tokio::spawn(async move { announce::ready(&running.traffic, began, say).await });
     }
 
     /// Watches the files of the configuration, `sources`, and those of the sites that run.

@@ -83,18 +83,18 @@ pub(crate) struct Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let none = BTreeMap::new();
-        let old = self.old.as_ref().map_or(&none, |old| &old.sites);
+        let old = self.old.as_ref().map_or(&none, |old| &old.traffic);
         let (mut added, mut changed, mut unchanged) = (Vec::new(), Vec::new(), 0);
-        for (name, site) in &self.next.sites {
+        for (name, traffic) in &self.next.traffic {
             match old.get(name) {
                 None => added.push(name.as_str()),
-                Some(before) if Arc::ptr_eq(before, site) => unchanged += 1,
+                Some(before) if before.is(traffic) => unchanged += 1,
                 Some(_) => changed.push(name.as_str()),
             }
         }
         let removed = old
             .keys()
-            .filter(|name| !self.next.sites.contains_key(*name));
+            .filter(|name| !self.next.traffic.contains_key(*name));
         let removed: Vec<_> = removed.map(String::as_str).collect();
         for (word, names) in [("added", added), ("changed", changed), ("removed", removed)] {
             if !names.is_empty() {

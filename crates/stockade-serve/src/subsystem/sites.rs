@@ -216,6 +216,7 @@ fn answering(running: &Running) -> impl Iterator<Item = (String, Arc<Traffic>)> 
             version: site.version.clone(),
             percent: *percent,
             answering: Arc::clone(&site.answering),
+            counts: Arc::clone(&site.counts),
         });
         let traffic = Traffic::new(shares.collect(), traffic.sticky.clone());
         (name.clone(), Arc::new(traffic))

@@ -89,7 +89,19 @@ pub(crate) struct Instance {
     pub(crate) ready: bool,
     pub(crate) mirrors_wanted: u64,
     pub(crate) start_error: Option<String>,
+    /// The versions of its code that get requests.
+    pub(crate) versions: Vec<Version>,
     mirrors: Vec<Mirror>,
+}
+
+/// A version of an instance's code, and its share of the requests.
+#[derive(Deserialize)]
+pub(crate) struct Version {
+    pub(crate) version: String,
+    pub(crate) percent: u8,
+    pub(crate) ready: bool,
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
 }
 
 #[derive(Deserialize)]

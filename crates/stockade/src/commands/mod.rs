@@ -11,6 +11,7 @@ mod exec;
 mod exit;
 mod failure;
 mod guest;
+mod inspect;
 mod keys;
 mod live;
 mod logs;
@@ -42,6 +43,7 @@ pub(crate) use deploy::{
 pub(crate) use doctor::{DoctorArgs, EXAMPLES as DOCTOR_EXAMPLES, doctor};
 pub(crate) use exec::{ExecArgs, examples as exec_examples, exec};
 pub(crate) use guest::{Level, Refusal};
+pub(crate) use inspect::{INSPECT_EXAMPLES, InspectArgs, inspect};
 pub(crate) use keys::{EXAMPLES as KEYS_EXAMPLES, KeysArgs, keys};
 pub(crate) use logs::{LOGS_EXAMPLES, LogsArgs, logs};
 pub(crate) use meant::{code as meant_code, command as meant_command};

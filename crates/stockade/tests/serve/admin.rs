@@ -21,7 +21,7 @@ fn start(more: &str) -> Server {
 }
 
 /// The address of the listener of the admin API.
-fn address(server: &Server) -> SocketAddr {
+pub(crate) fn address(server: &Server) -> SocketAddr {
     let announced = server.announced();
     let mut lines = announced.lines();
     let found = lines.find_map(|line| line.strip_prefix("  admin API on http://"));
@@ -30,7 +30,7 @@ fn address(server: &Server) -> SocketAddr {
 }
 
 /// A key with this scope.
-fn key(server: &Server, scope: &str) -> String {
+pub(crate) fn key(server: &Server, scope: &str) -> String {
     let mut command = stockade();
     command.args(["keys", "create", "a", "--scope", scope]);
     let output = command.current_dir(server.folder.path()).output().unwrap();
@@ -51,7 +51,7 @@ async fn ask(server: &Server, method: &str, path: &str, headers: &[(&str, &str)]
     send(address, request).await
 }
 
-async fn events(server: &Server, event: &str) -> Vec<Value> {
+pub(crate) async fn events(server: &Server, event: &str) -> Vec<Value> {
     let client = AdminClient::at_socket(&server.path("stockade.sock"));
     let path = format!("/v1/audit?event={event}");
     let found: Value = client.json(Method::GET, &path, None).await.unwrap();

@@ -14,6 +14,7 @@ mod connections;
 #[path = "../../../stockade-door/tests/door/servers.rs"]
 #[expect(dead_code, reason = "the tests of doors use more of it")]
 mod database_servers;
+mod debugged;
 mod deployments;
 mod doors;
 mod fetches;

@@ -407,6 +407,7 @@ pub(super) fn cases() -> Vec<Case> {
         change("instances.web.wx", json!("strict")),
         change("instances.web.template", json!("own")),
         change("instances.web.wx_audit", json!(true)),
+        change("instances.web.inspect", json!(true)),
         change("instances.web.cgroup", json!("require")),
         change("instances.web.memory_limit", json!("64mb")),
         change("instances.web.cpu_limit", json!(0.5)),
