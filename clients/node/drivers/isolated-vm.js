@@ -6,7 +6,8 @@ import { Bridge } from "../lib/isolated-vm/bridge.js";
 import { codec } from "../lib/isolated-vm/codec.js";
 import { guest } from "../lib/isolated-vm/guest.js";
 
-const PRELUDE = `Object.defineProperty(globalThis, "__stockade", { value: (${guest})(${codec}) });`;
+// A block, whose value is nothing.
+const PRELUDE = `{ Object.defineProperty(globalThis, "__stockade", { value: (${guest})(${codec}) }); }`;
 const ENDED = { memory_limit_exceeded: "Isolate was disposed during execution due to memory limit", timeout: "Script execution timed out.", cpu_limit_exceeded: "Script execution timed out." };
 /** Functions of this process that guests may call, for each session. */
 const callbacks = new Map();
