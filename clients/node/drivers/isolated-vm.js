@@ -5,11 +5,13 @@ import { printable } from "../lib/errors.js";
 import { Bridge } from "../lib/isolated-vm/bridge.js";
 import { codec } from "../lib/isolated-vm/codec.js";
 import { guest } from "../lib/isolated-vm/guest.js";
+import { Host, unknown } from "../lib/isolated-vm/host.js";
 
-const PRELUDE = `Object.defineProperty(globalThis, "__stockade", { value: (${guest})(${codec}) });`;
+// A block, whose value is nothing.
+const PRELUDE = `{ Object.defineProperty(globalThis, "__stockade", { value: (${guest})(${codec}) }); }`;
 const ENDED = { memory_limit_exceeded: "Isolate was disposed during execution due to memory limit", timeout: "Script execution timed out.", cpu_limit_exceeded: "Script execution timed out." };
-/** Functions of this process that guests may call, for each session. */
-const callbacks = new Map();
+/** For each session, what its guest may call in this process. */
+const hosts = new Map();
 let bridge = null;
 let next = 1;
 
@@ -17,20 +19,14 @@ let next = 1;
 function theBridge() {
   if (bridge) return bridge;
   bridge = new Bridge();
-  bridge.onTool = (session, { id, args }) => {
-    const call = callbacks.get(session)?.get(id);
-    if (!call) throw new TypeError("Reference has been released");
-    const { encode, decode } = codec(() => undefined, unknown);
-    const text = (value) => JSON.stringify(encode(value));
-    const value = call(...args.map(decode));
-    return typeof value?.then === "function" ? value.then(text) : text(value);
+  bridge.onTool = (session, params, answer) => {
+    const host = hosts.get(session);
+    if (host) host.receive(params, answer);
+    else answer({ error: new Error("Isolate is disposed") });
   };
   return bridge;
 }
 
-const unknown = () => {
-  throw new TypeError("A non-transferable value was passed");
-};
 const unsupported = (what, fix) => {
   throw new Error(`${what} is not part of Stockade's drop-in for isolated-vm\n  fix: ${fix}`);
 };
@@ -57,12 +53,12 @@ const transfer = ({ copy, externalCopy, reference, promise } = {}, fallback) => 
 /** The session behind a context: everything that runs in it goes through `perform`. */
 class Guest {
   #session = next++;
-  #functions = new Map();
+  #host = new Host();
   #owner;
 
   constructor(isolate, options) {
     this.#owner = isolate;
-    callbacks.set(this.#session, this.#functions);
+    hosts.set(this.#session, this.#host);
     this.codec = codec((value) => this.#special(value), (mark) => this.#revive(mark));
     this.ready = [
       { does: "open", session: this.#session, options },
@@ -75,9 +71,12 @@ class Guest {
     this.#owner.check();
     const run = { does: "run", session: this.#session, code: `return __stockade(${JSON.stringify(JSON.stringify(operation))})`, options: { timeout } };
     const requests = [...this.ready.splice(0), run];
-    const read = (outcome) => this.#read(outcome, externalCopy);
-    if (how === "sync") return read(requests.map((request) => theBridge().requestSync(request)).at(-1));
-    return Promise.all(requests.map((request) => theBridge().request(request))).then((answers) => read(answers.at(-1)));
+    const read = (answers) => {
+      for (const { error } of answers.slice(1, -1)) if (error) throw new Error(`cannot prepare the context: ${error.message}`);
+      return this.#read(answers.at(-1), externalCopy);
+    };
+    if (how === "sync") return read(requests.map((request) => theBridge().requestSync(request)));
+    return Promise.all(requests.map((request) => theBridge().request(request))).then(read);
   }
 
   #read({ result, error, usage, stateLost }, externalCopy) {
@@ -85,6 +84,7 @@ class Guest {
     if (stateLost && !this.#owner.isDisposed) this.#owner.dispose();
     if (error) throw Object.assign(new Error(ENDED[error.kind] ?? error.message), { code: error.kind });
     const answer = JSON.parse(result);
+    this.#host.flush(answer.turns);
     if (!("threw" in answer)) {
       const value = this.codec.decode(answer.value);
       return externalCopy ? new ExternalCopy(value) : value;
@@ -94,18 +94,11 @@ class Guest {
     throw thrown;
   }
 
-  /** A function of this process for the guest. */
-  #function(call) {
-    const id = next++;
-    this.#functions.set(id, call);
-    return id;
-  }
-
   #special(value) {
-    if (typeof value === "function") return { $: "callback", id: this.#function(value) };
-    if (value instanceof Callback) return { $: "callback", id: this.#function(value.call), ignored: value.ignored };
+    if (typeof value === "function") return { $: "callback", id: this.#host.add(value) };
+    if (value instanceof Callback) return { $: "callback", id: this.#host.add(value.call), ignored: value.ignored };
     if (value instanceof Transferred) return value.mark(this);
-    if (value instanceof Reference) return value.mark(this, (call) => this.#function(call));
+    if (value instanceof Reference) return value.mark(this, (call) => this.#host.add(call));
     if (value instanceof Isolate || value instanceof Context || value instanceof Script) unknown();
   }
 
@@ -123,7 +116,7 @@ class Guest {
   }
 
   close() {
-    callbacks.delete(this.#session);
+    hosts.delete(this.#session);
     if (this.ready.length === 0) theBridge().request({ does: "close", session: this.#session }).catch(() => {});
   }
 }

@@ -152,6 +152,9 @@ export class Sandbox extends Runner {
 
 /** Runs pieces of code one after another in the same isolate. */
 export class Session extends Runner {
+  /** Settles when the run that began last has ended. */
+  #last = Promise.resolve();
+
   constructor(options = {}) {
     super({ ...options, session: true });
   }
@@ -162,5 +165,18 @@ export class Session extends Runner {
       throw new TypeError(`a run of a session cannot have '${key}', which its isolate got when it started\n  fix: give it to the session`);
     }
     return super.run(code, options);
+  }
+
+  /** Runs begin in the order in which they were asked for: the supervisor promises no order of requests that wait. */
+  async use(...task) {
+    const before = this.#last;
+    let end;
+    this.#last = new Promise((resolve) => (end = resolve));
+    try {
+      await before;
+      return await super.use(...task);
+    } finally {
+      end();
+    }
   }
 }

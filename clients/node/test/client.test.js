@@ -77,9 +77,9 @@ describe("outcomes", () => {
     assert.match(error.stack, /^RangeError: no\n/);
   });
 
-  test("control_characters_of_the_guest_are_escaped_in_stacks", async () => {
+  test("control_characters_of_the_guest_are_escaped_in_errors", async () => {
     const { error } = await s.run("throw new Error('\\u001b[2J')");
-    assert.equal(error.message, "\u001b[2J");
+    assert.match(error.message, /u\{?0*1b\}?\[2J/);
     assert.ok(!error.stack.includes("\u001b"));
   });
 
@@ -89,7 +89,7 @@ describe("outcomes", () => {
   });
 
   test("function_as_result_is_not_json", async () => {
-    assert.equal((await s.run("[() => 1]")).error.kind, "not_json");
+    assert.equal((await s.run("const f = () => 1; f")).error.kind, "not_json");
   });
 });
 
@@ -224,12 +224,12 @@ describe("ends", () => {
   test("abort_rejects_with_the_reason", async () => {
     const abort = new AbortController();
     const tools = { begun: () => abort.abort(new Error("enough")) };
-    await assert.rejects(s.run("await tools.begun(); await new Promise(() => {})", { tools, signal: abort.signal }), /enough/);
+    await assert.rejects(s.run("await tools.begun(); await new Promise((end) => setTimeout(end, 60_000))", { tools, signal: abort.signal }), /enough/);
     await assert.rejects(s.run("1", { signal: abort.signal }), /enough/);
   });
 
   test("cancel_gives_an_outcome_with_the_console", async () => {
-    const run = s.run("console.log('here'); await tools.begun(); await new Promise(() => {})", { tools: { begun: () => run.cancel() } });
+    const run = s.run("console.log('here'); await tools.begun(); await new Promise((end) => setTimeout(end, 60_000))", { tools: { begun: () => run.cancel() } });
     const { error, console } = await run;
     assert.equal(error.kind, "cancelled");
     assert.deepEqual(console, [{ level: "info", text: "here" }]);
@@ -265,7 +265,7 @@ describe("console", () => {
 
   test("callback_that_throws_ends_the_run", async () => {
     const onConsole = () => { throw new Error("full"); };
-    await assert.rejects(s.run("console.log(1); await new Promise(() => {})", { onConsole }), /full/);
+    await assert.rejects(s.run("console.log(1); await new Promise((end) => setTimeout(end, 60_000))", { onConsole }), /full/);
   });
 
   test("late_reader_is_an_error", async () => {
@@ -283,6 +283,14 @@ describe("sessions", () => {
     assert.equal((await one.run("next(); next()")).result, 3);
     assert.equal((await two.run("typeof count")).result, "undefined");
     assert.equal((await two.run("await tools.twice(4)")).result, 8);
+  });
+
+  test("runs_of_a_session_keep_their_order", async (t) => {
+    const session = closing(t, s.session());
+    session.run("globalThis.seen = []");
+    const runs = [1, 2, 3, 4, 5, 6, 7, 8].map((n) => session.run(`seen.push(${n})`));
+    await Promise.all(runs);
+    assert.deepEqual((await session.run("seen")).result, [1, 2, 3, 4, 5, 6, 7, 8]);
   });
 
   test("limit_loses_the_state_and_says_so", async (t) => {
@@ -314,7 +322,7 @@ describe("supervisors", () => {
   });
 
   test("killed_process_leaves_no_supervisor", async () => {
-    const { child, printed, children } = await script(`${use} await s.run("1"); console.log("ready"); await s.run("await new Promise(() => {})");`);
+    const { child, printed, children } = await script(`${use} await s.run("1"); console.log("ready"); await s.run("await new Promise((end) => setTimeout(end, 60_000))");`);
     await printed("ready");
     const [supervisor] = children();
     assert.ok(supervisor);
@@ -327,7 +335,7 @@ describe("supervisors", () => {
       await s.run("1");
       const session = s.session();
       await session.run("globalThis.a = 1");
-      const waits = s.run("await new Promise(() => {})");
+      const waits = s.run("await new Promise((end) => setTimeout(end, 60_000))");
       console.log("ready");
       await waits.catch(({ kind }) => console.log(kind));
       await session.run("a").then(() => {}, ({ kind }) => console.log(kind));

@@ -23,7 +23,7 @@ for (const [at, code] of cells.entries()) {
     }
   }
   const { result, error, stateLost } = await run;
-  console.log(`[${at + 1}]`, error ? `${error.kind}: ${error.message}` : result, stateLost ? "(the notebook begins again)" : "");
+  console.log(`[${at + 1}]`, error ? (error.kind === "thrown" ? error.message : error.kind) : result, stateLost ? "(the notebook begins again)" : "");
 }
 await session.close();
 await sandbox.close();

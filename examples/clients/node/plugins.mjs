@@ -24,7 +24,7 @@ const rules = {
       console.log(good, "is", order[good], "short");
     }
     return order;`,
-  "a rule with an error": `const missing = await tools.stock({ good: "salt" });\nmissing + 1`,
+  "a rule with an error": `const tea: any = await tools.stock({ good: "tea" });\ntea.amount.toFixed()`,
   "an endless rule": "for (;;);",
   "a curious rule": `await fetch("http://169.254.169.254/").catch(() => "refused")`,
 };
@@ -33,7 +33,8 @@ const sandbox = new Sandbox({ memory: "64mb", cpu: "200ms", tools });
 try {
   for (const [name, code] of Object.entries(rules)) {
     const { result, error, console: lines, refused } = await sandbox.run(code);
-    console.log(`${name}:`, error ? `${error.kind}${error.line ? ` in line ${error.line}: ${error.message}` : ""}` : result);
+    const problem = error?.kind === "thrown" ? `${error.name} in line ${error.line}: ${error.message}` : error?.kind;
+    console.log(`${name}:`, problem ?? result);
     for (const { text } of lines) console.log("  ", text);
     for (const { host } of refused) console.log("   tried to reach", host);
   }

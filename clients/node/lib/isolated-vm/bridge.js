@@ -8,7 +8,7 @@ export class Bridge {
   #waiting = new Map();
   /** Counts the messages of the thread, so that this one can sleep until there is another. */
   #sent = new Int32Array(new SharedArrayBuffer(4));
-  /** Calls a function of the host for a session: `(session, params) => result or promise`. */
+  /** Calls a function of the host for a session: `(session, params, answer)`, where `answer` gets `{value}` or `{error}`. */
   onTool = () => {};
 
   constructor() {
@@ -69,14 +69,9 @@ export class Bridge {
   }
 
   #callTool({ call, session, params }) {
-    const answer = (one) => this.#port.postMessage({ call, ...one });
-    const failed = (error) => answer({ error: { name: String(error?.name ?? "Error"), message: String(error?.message ?? error) } });
-    try {
-      const value = this.onTool(session, params);
-      if (typeof value?.then === "function") value.then((value) => answer({ value }), failed);
-      else answer({ value });
-    } catch (error) {
-      failed(error);
-    }
+    this.onTool(session, params, ({ value, error }) => {
+      if (error === undefined) this.#port.postMessage({ call, value });
+      else this.#port.postMessage({ call, error: { name: String(error?.name ?? "Error"), message: String(error?.message ?? error) } });
+    });
   }
 }

@@ -11,7 +11,22 @@ export function guest(codec) {
     return values.get(id);
   };
   const kind = (value) => (value === null ? "null" : typeof value === "symbol" ? "object" : typeof value);
-  const call = (id, args) => tools.call({ id, args: args.map((one) => plain.encode(one)) }).then((text) => plain.decode(JSON.parse(text)));
+  /** Calls that the host has not taken yet. An operation ends after them: what is sent later may be lost. */
+  const sent = new Set();
+  let turns = 0;
+  const call = async (id, args) => {
+    const taken = tools.call({ turn: ++turns, id, args: args.map((one) => plain.encode(one)) });
+    sent.add(taken);
+    let answer;
+    try {
+      answer = JSON.parse(await taken);
+    } finally {
+      sent.delete(taken);
+    }
+    // A function of the host that returned a promise: the answer is a second call.
+    if (answer?.$ === "later") answer = JSON.parse(await tools.call({ ticket: answer.ticket }));
+    return plain.decode(answer);
+  };
 
   /** A value of the host that the guest may only call. */
   class Reference {
@@ -69,13 +84,16 @@ export function guest(codec) {
   /** Performs one operation, and returns its result or what it threw, as text. */
   return async (text) => {
     const operation = JSON.parse(text);
+    let answer;
     try {
       let value = does[operation.does](operation);
       if (operation.to.promise) value = await value;
-      return JSON.stringify({ value: given(value, operation.to) });
+      answer = { value: given(value, operation.to) };
     } catch (error) {
       const thrown = error instanceof Error || Object(error) !== error ? error : new Error(String(error));
-      return JSON.stringify({ threw: plain.encode(thrown), stack: String(thrown?.stack ?? "") });
+      answer = { threw: plain.encode(thrown), stack: String(thrown?.stack ?? "") };
     }
+    while (sent.size) await Promise.allSettled(sent);
+    return JSON.stringify({ ...answer, turns });
   };
 }
