@@ -105,7 +105,7 @@ def _parameters(function: Function) -> Tuple[bool, List[str], typing.Set[str], b
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # of a function in C that does not say
-        return True, ["input"], set(), False
+        return True, ["input"], {"input"}, False
     if any(one.kind is one.VAR_POSITIONAL for one in parameters):
         parameters = [one for one in parameters if one.kind is not one.VAR_POSITIONAL]
     named = [one for one in parameters if one.kind is not one.VAR_KEYWORD]

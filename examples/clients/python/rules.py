@@ -24,7 +24,7 @@ RULES = {
           console.log(good, "is", order[good], "short");
         }
         return order;""",
-    "a rule with an error": 'const missing = await tools.stock({ good: "salt" });\nmissing + 1',
+    "a rule with an error": 'const tea = await tools.stock({ good: "tea" });\ntea.toUpperCase()',
     "an endless rule": "for (;;);",
     "a curious rule": 'await fetch("http://169.254.169.254/").catch(() => "refused")',
 }
