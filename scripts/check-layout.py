@@ -47,6 +47,7 @@ EDGES = {
     "stockade-trace": set(),
     "stockade-tls": {"stockade-http", "stockade-watch"},
     "stockade-gateway": {"stockade-auth", "stockade-http", "stockade-limits", "stockade-tls", "stockade-trace"},
+    "stockade-project": {"stockade-config", "stockade-http", "stockade-limits", "stockade-transpile"},
     "stockade-serve": {
         "stockade-audit", "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-door", "stockade-gateway",
         "stockade-grants",
