@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use stockade_config::{Config, Instance, Loaded, Scaling};
 use stockade_http::{Host, HostPattern};
 use stockade_limits::{Isolation, NODE_MODULES, SITE_MODULES, node_module};
-use stockade_transpile::{ModuleFiles, ModuleFilesError};
+use stockade_transpile::{ModuleError, ModuleFiles, ModuleFilesError};
 
 use crate::bundle::{BundleError, bundle, find_bundler};
 use crate::certificate::LocalCertificate;
@@ -67,7 +67,7 @@ pub struct MakeOptions {
 pub struct Prepared {
     /// The configuration. Its sources are those of the project's settings.
     pub loaded: Loaded,
-    /// Files of the code, apart from those that the server watches itself.
+    /// Files of the code.
     pub sources: Vec<PathBuf>,
     /// The folder in which the paths of stacks begin, and the files that they may name.
     pub files: (PathBuf, Vec<PathBuf>),
@@ -231,9 +231,9 @@ impl Project {
                 continue;
             };
             let read = self.read_code(&code, &options.work, name)?;
+            of_code.extend(read.files.iter().cloned());
             if let Some(bundled) = read.bundled {
                 site.code = Some(bundled);
-                of_code.extend(read.files.iter().cloned());
             } else {
                 files.0 = read.folder;
             }
@@ -362,7 +362,8 @@ impl Project {
 
     /// Reads code that can run as it is, and bundles other code.
     fn read_code(&self, code: &Path, work: &Path, name: &str) -> Result<ReadCode, String> {
-        if let Some(files) = without_bundler(ModuleFiles::read(code))? {
+        let read = without_bundler(ModuleFiles::read(code));
+        if let Some(files) = read.map_err(|text| self.placed(text, code))? {
             let names = files.modules.keys();
             return Ok(ReadCode {
                 files: names.map(|name| files.folder.join(name)).collect(),
@@ -386,6 +387,20 @@ impl Project {
             folder: self.root.clone(),
             bundled: Some(path),
         })
+    }
+
+    /// An error of a module, with its place from the folder of the project on.
+    fn placed(&self, text: String, code: &Path) -> String {
+        let entry = entry_of(code);
+        let folder = entry
+            .parent()
+            .and_then(|folder| folder.strip_prefix(&self.root).ok());
+        match folder.filter(|folder| !folder.as_os_str().is_empty()) {
+            Some(folder) if !text.starts_with("cannot ") => {
+                format!("{}/{text}", folder.display())
+            }
+            _ => text,
+        }
     }
 
     /// An error of bundling, with the imports that asked for it.
@@ -526,9 +541,12 @@ pub(crate) fn without_bundler(
     let known = built_in();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let errors = files.errors(&known);
-    let (syntax, imports): (Vec<_>, Vec<_>) =
-        { errors.into_iter() }.partition(|error| error.message.starts_with("SyntaxError"));
-    if let Some(first) = syntax.first() {
+    // What does not compile, and what a module does not export, no bundler mends.
+    let is_final = |error: &ModuleError| {
+        error.message.starts_with("SyntaxError") || error.message.contains("has no export named")
+    };
+    let (last, imports): (Vec<_>, Vec<_>) = errors.into_iter().partition(is_final);
+    if let Some(first) = last.first() {
         return Err(first.to_string());
     }
     // Without a bundler a package that only `import()` asks for fails when it is asked for.
@@ -743,6 +761,16 @@ mod tests {
             "{}",
             problem.text
         );
+        folder
+            .put("wrangler.toml", "main = 'src/a.ts'")
+            .put("src/a.ts", "let a = ;");
+        let problem = folder.prepare(".").unwrap_err();
+        assert!(
+            problem.text.starts_with("src/a.ts:1:9: SyntaxError"),
+            "{}",
+            problem.text
+        );
+        std::fs::remove_file(folder.folder.path().join("wrangler.toml")).unwrap();
         folder.put("index.ts", "import './later';\n");
         symlink(".", folder.folder.path().join("circle")).unwrap();
         create_dir_all(folder.folder.path().join("many")).unwrap();
