@@ -17,7 +17,7 @@ from importlib import metadata
 
 from server import ROOT, Server
 
-QUICK = ["http1", "http2", "websocket", "curl", "drivers", "admin", "dashboard", "traces"]
+QUICK = ["http1", "http2", "websocket", "curl", "drivers", "dev", "admin", "dashboard", "traces"]
 ALL = [*QUICK, "load", "slow", "smuggle", "wallets"]
 TITLES = {
     "http1": "HTTP/1.1 by hand, over a socket",
@@ -25,6 +25,7 @@ TITLES = {
     "websocket": "WebSocket frame by frame, python `wsproto`",
     "curl": "`curl`",
     "drivers": "Clients of npm in sites",
+    "dev": "A site of `hono` and `zod`, from an empty folder",
     "traces": "Traces, received by `grpcio` and `opentelemetry-proto`",
     "admin": "The admin API: `schemathesis`",
     "load": "`h2load` and `wrk`",

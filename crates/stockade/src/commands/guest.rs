@@ -102,6 +102,15 @@ pub(crate) struct Refusal(pub(crate) String, pub(crate) i32);
 impl GuestArgs {
     /// A sandbox whose defaults are those of the command line, with the module of this file.
     pub(crate) fn sandbox(&self, module: &Path, console: ConsoleMode) -> Result<Guests, Refusal> {
+        self.sandbox_of(console, || read(module))
+    }
+
+    /// The same with modules that are there already.
+    pub(crate) fn sandbox_of(
+        &self,
+        console: ConsoleMode,
+        read: impl FnOnce() -> Result<ModuleFiles, Refusal>,
+    ) -> Result<Guests, Refusal> {
         let mut options = self
             .options(console)
             .map_err(|error| Refusal(error.to_string(), exit::USAGE))?;
@@ -110,7 +119,7 @@ impl GuestArgs {
             options.env.insert(name.to_owned(), Value::from(value));
         }
         let grants = self.grants()?;
-        let files = read(module)?;
+        let files = read()?;
         options.modules = files.modules.clone();
         options.name = Some(files.entry.clone()).filter(|name| name.len() <= MAX_NAME_LEN);
         options.main = Some(files.entry.clone());
@@ -124,6 +133,11 @@ impl GuestArgs {
             grants,
             files,
         })
+    }
+
+    /// Whether the command line limits the CPU time of an activation.
+    pub(crate) fn has_cpu_limit(&self) -> bool {
+        self.cpu_limit.is_some()
     }
 
     /// What `--grant`, `--allow-read` and `--allow-fetch` say: each grant's text by its name, and the hosts and rules.

@@ -1,15 +1,17 @@
 //! The commands that need no host script: those that run one guest, `call`, `exec` and `rpc`; `serve` and
-//! what belongs to it; `doctor`.
+//! what belongs to it; `init`, `dev`, `test` and `types` for who writes code; `doctor`.
 
 mod audit;
 mod call;
 mod deploy;
+mod dev;
 mod doctor;
 mod document;
 mod exec;
 mod exit;
 mod failure;
 mod guest;
+mod init;
 mod keys;
 mod live;
 mod logs;
@@ -25,7 +27,9 @@ mod serve;
 mod session;
 mod status;
 mod style;
+mod test;
 mod top;
+mod types;
 mod units;
 mod usage;
 
@@ -35,9 +39,11 @@ pub(crate) use deploy::{
     DEPLOY_EXAMPLES, DeployArgs, ROLLBACK_EXAMPLES, RollbackArgs, VERSIONS_EXAMPLES, VersionsArgs,
     deploy, rollback, versions,
 };
+pub(crate) use dev::{DEV_EXAMPLES, DevArgs, dev};
 pub(crate) use doctor::{DoctorArgs, EXAMPLES as DOCTOR_EXAMPLES, doctor};
 pub(crate) use exec::{ExecArgs, examples as exec_examples, exec};
 pub(crate) use guest::{Level, Refusal};
+pub(crate) use init::{INIT_EXAMPLES, InitArgs, init};
 pub(crate) use keys::{EXAMPLES as KEYS_EXAMPLES, KeysArgs, keys};
 pub(crate) use logs::{LOGS_EXAMPLES, LogsArgs, logs};
 pub(crate) use meant::{code as meant_code, command as meant_command};
@@ -52,6 +58,8 @@ pub(crate) use serve::{
     ServeArgs, check, reload, schema, serve,
 };
 pub(crate) use status::{STATUS_EXAMPLES, StatusArgs, status};
+pub(crate) use test::{TEST_EXAMPLES, TestArgs, test};
 pub(crate) use top::{TOP_EXAMPLES, TopArgs, top};
+pub(crate) use types::{TYPES_EXAMPLES, TypesArgs, types};
 pub(crate) use units::{limit_of_memory, limit_of_time};
 pub(crate) use usage::{USAGE_EXAMPLES, UsageArgs, usage};

@@ -15,6 +15,7 @@ mod connections;
 #[expect(dead_code, reason = "the tests of doors use more of it")]
 mod database_servers;
 mod deployments;
+mod developing;
 mod doors;
 mod fetches;
 mod frameworks;
