@@ -436,7 +436,7 @@ impl Project {
                 // Links are not followed: they may lead in a circle.
                 if kind.is_dir() && !skipped && depth < MAX_DEPTH {
                     folders.push((entry.path(), depth + 1));
-                } else if kind.is_file() && !skipped {
+                } else if kind.is_file() && !skipped && is_imported(&entry.path()) {
                     found.push(entry.path());
                 }
             }
@@ -496,7 +496,7 @@ fn write_bundle(folder: &Path, code: &str) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Makes the folder in which state is kept, which is no part of the project's source.
+/// Makes the folder in which state is kept, apart from the source of the project.
 fn make_data_folder(folder: &Path) -> Result<(), String> {
     let mut builder = fs::DirBuilder::new();
     let made = builder.recursive(true).mode(0o700).create(folder);
@@ -515,6 +515,16 @@ struct ReadCode {
     files: Vec<PathBuf>,
     folder: PathBuf,
     bundled: Option<PathBuf>,
+}
+
+/// Whether code may import a file of this name. A log in the project is none of them: it changes with each error.
+fn is_imported(path: &Path) -> bool {
+    const ENDINGS: [&str; 15] = [
+        "ts", "mts", "cts", "tsx", "js", "mjs", "cjs", "jsx", "json", "jsonc", "html", "txt",
+        "sql", "css", "wasm",
+    ];
+    let ending = path.extension().and_then(std::ffi::OsStr::to_str);
+    ending.is_some_and(|ending| ENDINGS.contains(&ending))
 }
 
 /// The names of modules that need no file.
@@ -775,7 +785,7 @@ mod tests {
         symlink(".", folder.folder.path().join("circle")).unwrap();
         create_dir_all(folder.folder.path().join("many")).unwrap();
         for number in 0..10_000 {
-            std::fs::File::create(folder.folder.path().join(format!("many/{number}"))).unwrap();
+            std::fs::File::create(folder.folder.path().join(format!("many/{number}.ts"))).unwrap();
         }
         let problem = folder.prepare(".").unwrap_err();
         assert!(

@@ -101,7 +101,10 @@ impl Dev {
 
 impl Drop for Dev {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // It removes its temporary folder.
+        if let Ok(None) = self.child.try_wait() {
+            self.signal(Signal::INT);
+        }
         let _ = self.child.wait();
     }
 }
