@@ -47,6 +47,7 @@ EDGES = {
     "stockade-trace": set(),
     "stockade-tls": {"stockade-http", "stockade-watch"},
     "stockade-gateway": {"stockade-auth", "stockade-http", "stockade-limits", "stockade-tls", "stockade-trace"},
+    "stockade-project": {"stockade-config", "stockade-http", "stockade-limits", "stockade-transpile"},
     "stockade-serve": {
         "stockade-audit", "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-door", "stockade-gateway",
         "stockade-grants",
@@ -73,8 +74,8 @@ EDGES = {
         "stockade-attack", "stockade-audit", "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-grants",
         "stockade-host",
         "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-rpc",
-        "stockade-serve",
-        "stockade-sqlite", "stockade-supervisor", "stockade-transpile", "stockade-usage", "stockade-wireguard",
+        "stockade-project", "stockade-serve",
+        "stockade-sqlite", "stockade-supervisor", "stockade-transpile", "stockade-usage", "stockade-watch", "stockade-wireguard",
     },
 }
 

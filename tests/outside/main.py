@@ -18,7 +18,7 @@ from importlib import metadata
 from server import ROOT, Server
 
 QUICK = [
-    "http1", "http2", "websocket", "curl", "drivers", "admin", "dashboard", "traces",
+    "http1", "http2", "websocket", "curl", "drivers", "dev", "admin", "dashboard", "traces",
     "docs", "kubernetes", "images", "backup", "upgrade",
     "clients-node", "clients-python",
 ]
@@ -29,6 +29,7 @@ TITLES = {
     "websocket": "WebSocket frame by frame, python `wsproto`",
     "curl": "`curl`",
     "drivers": "Clients of npm in sites",
+    "dev": "A site of `hono` and `zod`, from an empty folder",
     "traces": "Traces, received by `grpcio` and `opentelemetry-proto`",
     "admin": "The admin API: `schemathesis`",
     "docs": "The commands of the documents",

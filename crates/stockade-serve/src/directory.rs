@@ -16,6 +16,7 @@ use stockade_instance::{FetchError, Instance, Transport};
 use stockade_protocol::GuestError;
 
 use crate::deployments::{Sticky, VersionRef};
+use crate::development::{self, DevelopmentStatus};
 
 /// What answers for a site.
 #[derive(Clone)]
@@ -146,15 +147,26 @@ fn set_cookie(response: &mut Response<Body>, version: &VersionRef, secure: bool)
 
 /// Sites by name. Replaced as a whole; requests that run go on with what they began with.
 #[derive(Default)]
-pub(crate) struct Directory(ArcSwap<HashMap<String, Arc<Traffic>>>);
+pub(crate) struct Directory {
+    sites: ArcSwap<HashMap<String, Arc<Traffic>>>,
+    /// Under `stockade dev` alone.
+    development: Option<Arc<DevelopmentStatus>>,
+}
 
 impl Directory {
+    pub(crate) fn new(development: Option<Arc<DevelopmentStatus>>) -> Self {
+        Self {
+            sites: ArcSwap::default(),
+            development,
+        }
+    }
+
     pub(crate) fn replace(&self, sites: HashMap<String, Arc<Traffic>>) {
-        self.0.store(Arc::new(sites));
+        self.sites.store(Arc::new(sites));
     }
 
     fn traffic(&self, name: &str) -> Option<Arc<Traffic>> {
-        self.0.load().get(name).map(Arc::clone)
+        self.sites.load().get(name).map(Arc::clone)
     }
 
     /// What answers something that comes from another site or by a connection.
@@ -230,6 +242,25 @@ pub(crate) async fn respond(site: &Answering, request: Request<Body>) -> Respons
     answered.unwrap_or_else(|error| error.problem().into_response())
 }
 
+/// Answers a client under `stockade dev`.
+async fn respond_to_developer(
+    site: &Answering,
+    status: &DevelopmentStatus,
+    request: Request<Body>,
+) -> Response<Body> {
+    let asked = match development::before_site(status, &request) {
+        Ok(asked) => asked,
+        Err(response) => return *response,
+    };
+    match answer(site, request).await {
+        Ok(mut response) => {
+            development::after_answer(asked, &mut response);
+            response
+        }
+        Err(error) => development::after_failure(status, asked, &error),
+    }
+}
+
 /// Why another site did not answer. An error that a handler of that site threw reaches the caller: both belong to the
 /// operator who bound them.
 fn site_error(site: &str, error: FetchError) -> GuestError {
@@ -277,6 +308,7 @@ pub(crate) struct SiteTarget {
 impl Target for SiteTarget {
     fn handle(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
         let traffic = self.directory.traffic(&self.name);
+        let development = self.directory.development.clone();
         Box::pin(async move {
             let chosen = traffic
                 .as_ref()
@@ -286,7 +318,10 @@ impl Target for SiteTarget {
                 return Problem::new(StatusCode::SERVICE_UNAVAILABLE, gone).into_response();
             };
             let secure = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
-            let mut response = respond(&share.answering, request).await;
+            let mut response = match &development {
+                Some(status) => respond_to_developer(&share.answering, status, request).await,
+                None => respond(&share.answering, request).await,
+            };
             share.counts.add(response.status());
             if new {
                 set_cookie(&mut response, &share.version, secure);

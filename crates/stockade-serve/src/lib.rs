@@ -19,6 +19,7 @@ mod check;
 mod config_file;
 mod control;
 mod deployments;
+mod development;
 mod directory;
 mod error;
 mod keys;
@@ -45,6 +46,7 @@ pub use check::{Checked, check};
 pub use deployments::DeployError;
 #[doc(hidden)]
 pub use deployments::parse_bundle;
+pub use development::{Development, DevelopmentStatus, Made};
 pub use error::{ControlError, ServeError, SiteError};
 pub use log::show_line;
 pub use plan::egress_policy;

@@ -10,10 +10,10 @@ use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
 use crate::commands::{
-    self, AuditArgs, BackupArgs, CallArgs, CheckArgs, DeployArgs, DoctorArgs, ExecArgs,
-    InspectArgs, KeysArgs, Level, LogsArgs, ProfileArgs, ReceiptKeyArgs, ReloadArgs, RestoreArgs,
-    RollbackArgs, RpcArgs, ServeArgs, StatusArgs, SuperviseArgs, TopArgs, UsageArgs, VerifyArgs,
-    VersionsArgs,
+    self, AuditArgs, BackupArgs, CallArgs, CheckArgs, DeployArgs, DevArgs, DoctorArgs, ExecArgs,
+    InitArgs, InspectArgs, KeysArgs, Level, LogsArgs, ProfileArgs, ReceiptKeyArgs, ReloadArgs,
+    RestoreArgs, RollbackArgs, RpcArgs, ServeArgs, StatusArgs, SuperviseArgs, TestArgs, TopArgs,
+    TypesArgs, UsageArgs, VerifyArgs, VersionsArgs,
 };
 use crate::version::{LONG_VERSION, VERSION};
 
@@ -52,6 +52,18 @@ pub(crate) enum Command {
     /// Run code for programs in other languages, by JSON-RPC on standard input or a socket
     #[command(after_help = commands::SUPERVISE_EXAMPLES)]
     Supervise(SuperviseArgs),
+    /// Begin a project: a site, plugins, functions by JSON-RPC, or an agent
+    #[command(after_help = commands::INIT_EXAMPLES)]
+    Init(InitArgs),
+    /// Serve one site on this machine while it is written
+    #[command(after_help = commands::DEV_EXAMPLES)]
+    Dev(DevArgs),
+    /// Run the tests of guests and sites, each file in an isolate of its own
+    #[command(after_help = commands::TEST_EXAMPLES)]
+    Test(Box<TestArgs>),
+    /// Write type declarations for editors, and the types of a site's env
+    #[command(after_help = commands::TYPES_EXAMPLES)]
+    Types(TypesArgs),
     /// Serve the sites of a configuration file, each in isolates of its own
     #[command(after_help = commands::SERVE_EXAMPLES)]
     Serve(ServeArgs),
@@ -129,6 +141,7 @@ Examples:
   stockade exec tool.ts -- a b                one guest by itself, in a container
   stockade call math.ts add 2 3               one function of a guest; prints 5
   stockade rpc math.ts                        its functions by JSON-RPC
+  stockade init site shop                     a new site; then stockade dev shop
   stockade serve stockade.yaml                sites, each in a container of its own
   stockade doctor                             which levels of isolation work on this machine
 
@@ -306,8 +319,8 @@ mod tests {
     #[test]
     fn completions_offer_the_levels() {
         let bash = completions(clap_complete::Shell::Bash);
-        // Of `run` and of the three commands with one guest.
-        assert_eq!(bash.matches("\"thread process container\"").count(), 4);
+        // Of `run`, of the three commands with one guest, of `dev` and of `test`.
+        assert_eq!(bash.matches("\"thread process container\"").count(), 6);
         let zsh = completions(clap_complete::Shell::Zsh);
         assert!(zsh.contains("container\\:"));
     }

@@ -41,6 +41,16 @@ fn main() -> ExitCode {
             raise_descriptor_limit();
             end(commands::supervise(&args))
         }
+        Command::Init(args) => end(commands::init(&args)),
+        Command::Dev(args) => {
+            raise_descriptor_limit();
+            end(commands::dev(&args))
+        }
+        Command::Test(args) => {
+            log_to_stderr(args.guest.verbose, log::LevelFilter::Error);
+            end(commands::test(&args))
+        }
+        Command::Types(args) => end(commands::types(&args)),
         Command::Serve(args) => {
             raise_descriptor_limit();
             end(commands::serve(args))

@@ -95,6 +95,34 @@ pub(super) fn start(running: &Running, gateway: &Gateway, path: &Path, say: fn(&
     }
 }
 
+/// What `stockade dev` serves, and where.
+pub(super) fn development(running: &Running, gateway: &Gateway, path: &Path, say: fn(&str)) {
+    say(&format!("stockade dev: {}", path.display()));
+    let listeners = &running.config.listeners;
+    let secure = listeners.iter().any(|listener| listener.tls.is_some());
+    let scheme = if secure { Scheme::Https } else { Scheme::Http };
+    let ports = gateway.addresses().into_iter();
+    let port = ports.filter_map(|(_, address)| match address {
+        Address::Tcp(address) => Some(address.port()),
+        _ => None,
+    });
+    let Some(port) = port.min() else { return };
+    for (name, site) in &running.config.instances {
+        // Its first URL is the one for people.
+        let Some(url) = site.urls.first() else {
+            continue;
+        };
+        let level = match &site.code {
+            Some(_) => site.isolation.name(),
+            None => "files only",
+        };
+        say(&format!(
+            "  {scheme}://{}:{port}/  {name}, {level}",
+            url.host
+        ));
+    }
+}
+
 /// The address at which a listener is reached from this machine.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {

@@ -25,6 +25,7 @@ pub use run::{Stopped, serve};
 
 use crate::admin::Admin;
 use crate::deployments::OpenDeployments;
+use crate::development::Development;
 use crate::keys::OpenKeys;
 use crate::metrics::Metrics;
 use crate::observe::Logs;
@@ -42,6 +43,8 @@ pub struct ServeOptions {
     pub threads: usize,
     /// Reports to the user what was started, line by line.
     pub say: fn(&str),
+    /// For `stockade dev`: how the configuration is made, in place of the file, of which only the name is used then.
+    pub development: Option<Development>,
 }
 
 /// A server: what runs, and what a reload needs to change it.

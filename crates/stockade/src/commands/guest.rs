@@ -149,6 +149,11 @@ impl GuestArgs {
         })
     }
 
+    /// Whether the command line limits the CPU time of an activation.
+    pub(crate) fn has_cpu_limit(&self) -> bool {
+        self.cpu_limit.is_some()
+    }
+
     /// What `--grant`, `--allow-read` and `--allow-fetch` say: each grant's text by its name, and the hosts and rules.
     pub(crate) fn granted(&self) -> Result<(BTreeMap<String, String>, &[String]), Refusal> {
         Ok((self.grant_texts()?.into_iter().collect(), &self.allow_fetch))

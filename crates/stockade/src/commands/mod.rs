@@ -1,16 +1,18 @@
 //! The commands that need no host script: those that run one guest, `call`, `exec` and `rpc`; `serve` and
-//! what belongs to it; `doctor`.
+//! what belongs to it; `init`, `dev`, `test` and `types` for who writes code; `doctor`.
 
 mod audit;
 mod backup;
 mod call;
 mod deploy;
+mod dev;
 mod doctor;
 mod document;
 mod exec;
 mod exit;
 mod failure;
 mod guest;
+mod init;
 mod inspect;
 mod keys;
 mod live;
@@ -28,7 +30,9 @@ mod session;
 mod status;
 mod style;
 mod supervise;
+mod test;
 mod top;
+mod types;
 mod units;
 mod usage;
 
@@ -41,9 +45,11 @@ pub(crate) use deploy::{
     DEPLOY_EXAMPLES, DeployArgs, ROLLBACK_EXAMPLES, RollbackArgs, VERSIONS_EXAMPLES, VersionsArgs,
     deploy, rollback, versions,
 };
+pub(crate) use dev::{DEV_EXAMPLES, DevArgs, dev};
 pub(crate) use doctor::{DoctorArgs, EXAMPLES as DOCTOR_EXAMPLES, doctor};
 pub(crate) use exec::{ExecArgs, examples as exec_examples, exec};
 pub(crate) use guest::{Level, Refusal};
+pub(crate) use init::{INIT_EXAMPLES, InitArgs, init};
 pub(crate) use inspect::{INSPECT_EXAMPLES, InspectArgs, inspect};
 pub(crate) use keys::{EXAMPLES as KEYS_EXAMPLES, KeysArgs, keys};
 pub(crate) use logs::{LOGS_EXAMPLES, LogsArgs, logs};
@@ -60,6 +66,8 @@ pub(crate) use serve::{
 };
 pub(crate) use status::{STATUS_EXAMPLES, StatusArgs, status};
 pub(crate) use supervise::{EXAMPLES as SUPERVISE_EXAMPLES, SuperviseArgs, supervise};
+pub(crate) use test::{TEST_EXAMPLES, TestArgs, test};
 pub(crate) use top::{TOP_EXAMPLES, TopArgs, top};
+pub(crate) use types::{TYPES_EXAMPLES, TypesArgs, types};
 pub(crate) use units::{limit_of_memory, limit_of_time};
 pub(crate) use usage::{USAGE_EXAMPLES, UsageArgs, usage};

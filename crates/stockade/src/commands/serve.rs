@@ -126,6 +126,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<i32, Refusal> {
         backends: stockade::worker_backends_driven_by(runtime.handle()),
         threads: cores,
         say: output::say,
+        development: None,
     };
     let stopped = runtime.block_on(stockade_serve::serve(options));
     // What still runs does not matter any more.

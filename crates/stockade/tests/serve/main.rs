@@ -16,6 +16,7 @@ mod connections;
 mod database_servers;
 mod debugged;
 mod deployments;
+mod developing;
 mod doors;
 mod fetches;
 mod frameworks;
