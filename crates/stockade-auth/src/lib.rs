@@ -23,6 +23,7 @@ mod keys;
 mod limits;
 mod quotas;
 mod scope;
+mod sqlite;
 mod store;
 
 pub use failures::FailureLimiter;
@@ -37,4 +38,5 @@ pub use scope::{MAX_SCOPES, Scope, ScopeError, Scopes};
 pub use store::{
     Export, ImportReport, KeyAction, KeyFields, KeyId, KeyRecord, NewKey, SecretRecord, Status,
     Store, StoreError, Verified,
+pub use sqlite::{SqliteFault, private_file};
 };
