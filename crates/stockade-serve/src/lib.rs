@@ -35,6 +35,7 @@ mod status;
 mod streams;
 mod subsystem;
 mod tls;
+mod token_keys;
 
 pub use admin::{AdminClient, AdminResponse, AskError};
 #[doc(hidden)]

@@ -44,7 +44,7 @@ use crate::running::Snapshot;
 use crate::site::SiteContext;
 use crate::subsystem::{
     self, AdminListener, Auditing, Certificates, Change, Counting, Drains, KeysSubsystem,
-    Listeners, Logging, MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem,
+    Listeners, Logging, MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem, TokenKeys,
     TracingSubsystem, UsageSubsystem, log_policy,
 };
 use crate::tls::TlsMetrics;
@@ -291,6 +291,7 @@ impl Server {
             Box::new(TracingSubsystem { counts: traces }),
             Box::new(MetricsListener::new(health)),
             Box::new(AdminListener::new(admin_target)),
+            Box::new(TokenKeys(Arc::clone(&context))),
             // Needs the state that is open, and is what the routes lead to.
             Box::new(Sites {
                 context,
