@@ -186,7 +186,7 @@ async fn token_with_a_new_key_has_the_set_fetched_and_a_flood_of_them_does_not()
     let (_fetched, verifier) = provider.fetch(OFTEN, &settings).await;
     assert!(knows(&verifier, "a"));
     provider.says(set("b"));
-    // Nothing is fetched in this hour but for this token.
+    // Nothing is fetched in this hour except for this token.
     while !knows(&verifier, "b") {
         tokio::task::yield_now().await;
     }
