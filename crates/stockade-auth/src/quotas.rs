@@ -14,7 +14,7 @@ use aws_lc_rs::rand;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use stockade_limits::{COUNTER_KEY, CountedQuota, Counters, Now};
 
-use crate::store::private_file;
+use crate::sqlite::{SqliteFault, private_file};
 
 /// Marks the file as one of ours ("SKqu").
 const APPLICATION_ID: i64 = 0x534b_7175;
@@ -65,6 +65,12 @@ pub enum QuotaError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// The disk is full.
+    #[error("no room is left on the disk of {path}\n  fix: make room")]
+    DiskFull {
+        /// Where.
+        path: PathBuf,
     },
     /// The database refused.
     #[error("{path}: {source}")]
@@ -290,15 +296,12 @@ impl QuotaFile {
 }
 
 fn failure(path: &Path, error: rusqlite::Error) -> QuotaError {
-    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, NotADatabase};
     let path = path.to_owned();
-    match error.sqlite_error_code() {
-        Some(DatabaseBusy | DatabaseLocked) => QuotaError::Used(path),
-        Some(NotADatabase) => QuotaError::Other(path),
-        _ => QuotaError::Sqlite {
-            path,
-            source: error,
-        },
+    match SqliteFault::from(error) {
+        SqliteFault::Busy => QuotaError::Used(path),
+        SqliteFault::NotADatabase => QuotaError::Other(path),
+        SqliteFault::DiskFull => QuotaError::DiskFull { path },
+        SqliteFault::Other(source) => QuotaError::Sqlite { path, source },
     }
 }
 

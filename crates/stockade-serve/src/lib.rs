@@ -37,6 +37,7 @@ mod status;
 mod streams;
 mod subsystem;
 mod tls;
+mod token_keys;
 
 pub use admin::{AdminClient, AdminResponse, AskError};
 pub use backup::{BackedUp, BackupError, RestoreOptions, Restored, back_up, restore};

@@ -123,6 +123,13 @@ instances:
         "{jwt: true}",
         "{jwt: {jwks: a.json}}",
         "{jwt: {jwks: a.json, algorithms: []}}",
+        "{jwt: {algorithms: [RS256]}}",
+        "{jwt: {jwks: a.json, jwks_url: \"https://a.example/k\", algorithms: [RS256]}}",
+        "{jwt: {jwks: a.json, jwks_refresh: 5m, algorithms: [RS256]}}",
+        "{jwt: {jwks_url: \"http://a.example/k\", algorithms: [RS256]}}",
+        "{jwt: {jwks_url: \"https://u:p@a.example/k\", algorithms: [RS256]}}",
+        "{jwt: {jwks_url: \"https:///k\", algorithms: [RS256]}}",
+        "{jwt: {jwks_url: \"https://a.example/k\", jwks_refresh: 5s, algorithms: [RS256]}}",
         "{jwt: {jwks: a.json, algorithms: [none]}}",
         "{jwt: {jwks: a.json, algorithms: [HS256]}}",
         "{jwt: {jwks: a.json, algorithms: [RS256], audience: []}}",
@@ -367,6 +374,11 @@ instances:
         "{requests: 10/day, burst: 5}",
         "{bytes_in: 10mb/s, burst: 5}",
         "{bytes_in: 10/s}",
+        "{cpu: 30/m}",
+        "{cpu: 0s/m}",
+        "{cpu: 10us/s}",
+        "{cpu: 100h/year}",
+        "{cpu: 1s/m, burst: 5}",
         "{requests: 1/s, methods: [get]}",
         "{requests: 1/s, paths: []}",
     ] {
@@ -374,8 +386,3 @@ instances:
         assert!(crate::parse(&text).is_err(), "{wrong}");
     }
 }
-        "{cpu: 30/m}",
-        "{cpu: 0s/m}",
-        "{cpu: 10us/s}",
-        "{cpu: 100h/year}",
-        "{cpu: 1s/m, burst: 5}",

@@ -45,7 +45,7 @@ use crate::running::{Running, Snapshot};
 use crate::site::{Site, SiteContext};
 use crate::subsystem::{
     self, AdminListener, Auditing, Certificates, Change, Counting, Drains, KeysSubsystem,
-    Listeners, Logging, MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem,
+    Listeners, Logging, MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem, TokenKeys,
     TracingSubsystem, UsageSubsystem, log_policy,
 };
 use crate::tls::TlsMetrics;
@@ -305,6 +305,7 @@ impl Server {
             Box::new(TracingSubsystem { counts: traces }),
             Box::new(MetricsListener::new(health)),
             Box::new(AdminListener::new(admin_target)),
+            Box::new(TokenKeys(Arc::clone(&context))),
             // Needs the state that is open, and is what the routes lead to.
             Box::new(Sites {
                 context,

@@ -16,6 +16,7 @@ mod logging;
 mod metrics_listener;
 mod sites;
 mod state;
+mod token_keys;
 mod tracing;
 mod usage;
 
@@ -37,6 +38,7 @@ pub(crate) use logging::{Logging, log_policy};
 pub(crate) use metrics_listener::MetricsListener;
 pub(crate) use sites::{Drains, Sites};
 pub(crate) use state::{OpenStore, StateSubsystem};
+pub(crate) use token_keys::TokenKeys;
 pub(crate) use tracing::TracingSubsystem;
 pub(crate) use usage::UsageSubsystem;
 
