@@ -61,6 +61,10 @@ pub const CONNECT_TIME: Duration = Duration::from_secs(20);
 pub const FIRST_CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// How long a call of an upstream tool may take, unless the configuration says otherwise.
 pub const CALL_TIME: Duration = Duration::from_secs(60);
+/// How long the end of this program waits for its connections to upstream servers to end.
+pub const END_TIME: Duration = Duration::from_secs(2);
+/// Upstream servers that descriptions name. Further ones are counted.
+pub const NAMED_SERVERS: usize = 16;
 /// The wait before the second attempt to reach an upstream server. It doubles up to [`LONGEST_RETRY`].
 pub const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest wait between attempts to reach an upstream server.

@@ -11,7 +11,7 @@ use rmcp::model::Tool;
 use serde_json::{Map, Value};
 
 use crate::bounds::{
-    DESCRIBE_BYTES, DESCRIPTION_BYTES, NAME_CHARS, SCHEMA_BYTES, SUMMARY_CHARS,
+    DESCRIBE_BYTES, DESCRIPTION_BYTES, NAME_CHARS, NAMED_SERVERS, SCHEMA_BYTES, SUMMARY_CHARS,
     TOOL_IDENTIFIER_CHARS, TOOLS, UPSTREAM_TOOLS,
 };
 use crate::config::{Mode, Rules};
@@ -125,6 +125,9 @@ pub(crate) fn take_tools(
     all
 }
 
+/// What a server has: its tools, or why there are none.
+type Offered = Result<Vec<Arc<CatalogTool>>, String>;
+
 /// The tools at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
@@ -138,7 +141,7 @@ pub(crate) struct Catalog {
 impl Catalog {
     /// Makes the catalog of what each server has, in the order of the configuration: its identifier, and its tools or
     /// why there are none.
-    pub(crate) fn new(servers: &[(String, Result<Vec<Arc<CatalogTool>>, String>)]) -> Self {
+    pub(crate) fn new(servers: &[(String, Offered)]) -> Self {
         let tools: Vec<Arc<CatalogTool>> = servers
             .iter()
             .filter_map(|(_, tools)| tools.as_ref().ok())
@@ -212,7 +215,11 @@ impl Catalog {
             Ok(count) => format!("{name} ({count})"),
             Err(why) => format!("{name} (not connected: {})", one_line(why, SUMMARY_CHARS)),
         });
-        each.collect::<Vec<_>>().join(", ")
+        let mut all: Vec<String> = each.take(NAMED_SERVERS).collect();
+        if self.servers.len() > all.len() {
+            all.push(format!("and {} more", self.servers.len() - all.len()));
+        }
+        all.join(", ")
     }
 
     /// The answer of `describe_tools`: the declarations of the tools with these paths.
@@ -258,9 +265,6 @@ impl Catalog {
         text
     }
 }
-
-/// What a server has: its tools, or why there are none.
-type Offered = Result<Vec<Arc<CatalogTool>>, String>;
 
 /// The catalog that is current, which changes when servers come, go or change their tools.
 pub(crate) struct LiveCatalog {

@@ -272,6 +272,7 @@ impl Server {
                     .map(|(key, value)| Ok((key.clone(), expand(value)?)))
                     .collect()
             };
+        // How it is reached.
         let kind = self.kind.as_deref();
         let reach = match (&self.command, &self.url) {
             (Some(command), None) => {
@@ -304,6 +305,7 @@ impl Server {
             }
             _ => return Err("needs either `command` or `url`".to_owned()),
         };
+        // What may be called, and for how long.
         let globs = |texts: Vec<String>| texts.into_iter().map(Glob::new).collect();
         let call_timeout = match &self.call_timeout {
             None => CALL_TIME,

@@ -185,6 +185,7 @@ impl HttpServer {
         if request.uri().path() != PATH {
             return plain(StatusCode::NOT_FOUND, "MCP is at /mcp");
         }
+        // Who asks, and whether there is room.
         let Some(caller) = self.admit(&request) else {
             let mut answer = plain(
                 StatusCode::UNAUTHORIZED,
@@ -206,6 +207,7 @@ impl HttpServer {
         request.extensions_mut().insert(caller);
         // The token stays here.
         request.headers_mut().remove(header::AUTHORIZATION);
+        // The body, which rmcp would wait for without end.
         let (head, body) = request.into_parts();
         let read =
             tokio::time::timeout(HTTP_BODY_TIME, Limited::new(body, MESSAGE_BYTES).collect()).await;

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-/// Properties that promises, JSON and objects look at by themselves. A tool with such a name gets a `_`.
+/// Properties that promises, JSON and objects read by themselves. A tool with such a name gets a `_`.
 const SPECIAL: [&str; 8] = [
     "then",
     "toJSON",

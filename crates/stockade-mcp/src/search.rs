@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 const IN_NAME: f64 = 4.0;
 /// What a word is worth that only begins like the one of the query.
 const PREFIX: f64 = 0.5;
-/// Words of a description that are looked at.
+/// Words of a description that are in the index.
 const WORDS: usize = 200;
 
 /// The words of some tools.

@@ -1,6 +1,12 @@
 //! Clients of MCP against the server, with real upstream programs, hostile and harmless. The code of a run is a list of
 //! calls as JSON: what V8 does with code is tested with the program.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -113,8 +119,8 @@ fn config(how: &str, more: Value) -> McpConfig {
     McpConfig::read(file.path(), |_| None).expect("a configuration")
 }
 
-async fn connect(config: McpConfig, client: Client) -> Connected {
-    let server = McpServer::start(McpOptions {
+fn server(config: McpConfig) -> Arc<McpServer> {
+    McpServer::start(McpOptions {
         runner: Arc::new(Calls),
         config,
         level: "container",
@@ -124,7 +130,14 @@ async fn connect(config: McpConfig, client: Client) -> Connected {
         session_idle: Duration::from_secs(60),
         version: "test".to_owned(),
     })
-    .expect("a server");
+    .expect("a server")
+}
+
+async fn connect(config: McpConfig, client: Client) -> Connected {
+    connect_to(server(config), client).await
+}
+
+async fn connect_to(server: Arc<McpServer>, client: Client) -> Connected {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(theirs);
     tokio::spawn(serve_stdio(server, input, output));
@@ -445,4 +458,18 @@ async fn wrong_arguments_are_errors_for_the_model() {
         .call_tool(CallToolRequestParams::new("search_tools"))
         .await;
     assert!(unknown.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn program_that_does_not_end_is_killed() {
+    let server = server(config("stubborn", json!({})));
+    let client = connect_to(Arc::clone(&server), Client(None)).await;
+    let found = call(&client, "search_tools", json!({})).await;
+    let process = text(&found).trim_start_matches("hostile.pid_").to_owned();
+    let place = Path::new("/proc").join(process);
+    assert!(place.exists());
+    server.end().await;
+    while place.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

@@ -1,6 +1,8 @@
 //! The server and its upstream connections over HTTP, byte by byte: hostile clients, hostile servers, and harmless ones
 //! next to them.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -167,6 +167,7 @@ impl<'a> Writer<'a> {
             Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
             _ => Vec::new(),
         };
+        // A line for each property that is named.
         let indent = "  ".repeat(depth + 1);
         let mut fields = String::new();
         if let Some(Value::Object(properties)) = schema.get("properties") {
@@ -187,6 +188,7 @@ impl<'a> Writer<'a> {
                 let _ = writeln!(fields, "{indent}{}{optional}: {of};", key(name));
             }
         }
+        // Then what is said about others.
         let others = match schema.get("additionalProperties") {
             Some(others @ Value::Object(_)) => Some(self.any(others, depth + 1)),
             Some(Value::Bool(true)) => Some("unknown".to_owned()),

@@ -115,6 +115,7 @@ pub(super) struct Facts<'a> {
 
 /// All tools that a client can call.
 pub(super) fn tools(facts: &Facts<'_>) -> Vec<Tool> {
+    // What runs code, with what its description says about other servers.
     let mut run = format!(
         "Runs TypeScript or JavaScript in a new sandbox (level {}, {}) and returns JSON: result or error with line, \
          console, usage. It is a module: the result is `export default`, a top-level `return` or the last expression. \
@@ -142,6 +143,7 @@ pub(super) fn tools(facts: &Facts<'_>) -> Vec<Tool> {
             .read_only(false)
             .open_world(facts.servers.is_some()),
     )];
+    // What finds tools of other servers.
     let reads = || ToolAnnotations::new().read_only(true).open_world(false);
     if let Some(servers) = &facts.servers {
         all.push(tool(
@@ -159,6 +161,7 @@ pub(super) fn tools(facts: &Facts<'_>) -> Vec<Tool> {
             reads(),
         ));
     }
+    // What is about sessions.
     all.push(tool(
         LIST_SESSIONS,
         "Lists the sessions of run_code",

@@ -100,6 +100,11 @@ impl McpServer {
         Ok(server)
     }
 
+    /// Ends the connections to upstream servers and their processes. Call it before the program ends.
+    pub async fn end(&self) {
+        self.upstreams.end().await;
+    }
+
     /// Keeps a run until its client asks again, and gives the state with which it does.
     fn suspend(&self, running: Running) -> Result<String, String> {
         let mut suspended = self.suspended.lock();

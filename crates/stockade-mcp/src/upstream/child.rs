@@ -14,7 +14,7 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use crate::bounds::{LOG_LINE_BYTES, MESSAGE_BYTES};
 use crate::declare::one_line;
 
-/// Variables that programs need and that are no secrets. Others are given by `env` of the configuration.
+/// Variables that programs need and that hold nothing secret. Others are given by `env` of the configuration.
 const INHERITED: [&str; 9] = [
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "TZ", "TMPDIR",
 ];

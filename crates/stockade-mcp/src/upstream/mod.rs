@@ -19,10 +19,11 @@ use rmcp::transport::Transport;
 use serde_json::{Map, Value};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::bounds::{
-    CONNECT_TIME, ERROR_BYTES, FIRST_CONNECT_WAIT, FIRST_RETRY, LONGEST_RETRY, RELIST_EVERY, SERVER_IDENTIFIER_CHARS,
-    UPSTREAM_PAGES, UPSTREAM_TOOLS,
+    CONNECT_TIME, END_TIME, ERROR_BYTES, FIRST_CONNECT_WAIT, FIRST_RETRY, LONGEST_RETRY,
+    RELIST_EVERY, SERVER_IDENTIFIER_CHARS, UPSTREAM_PAGES, UPSTREAM_TOOLS,
 };
 use crate::catalog::{CatalogTool, LiveCatalog, in_words, take_tools};
 use crate::config::{McpConfig, Reach, UpstreamConfig};
@@ -41,6 +42,8 @@ pub(crate) struct Upstreams {
     /// How many servers have answered, or failed, for the first time.
     settled: watch::Receiver<usize>,
     end: CancellationToken,
+    /// The tasks of the servers.
+    tasks: TaskTracker,
 }
 
 /// One server.
@@ -66,6 +69,7 @@ impl Upstreams {
     ///
     /// If TLS cannot be set up.
     pub(crate) fn start(config: McpConfig) -> Result<Self, String> {
+        // The servers, with their names for code.
         let mut names = Identifiers::new(SERVER_IDENTIFIER_CHARS);
         let needs_http = config
             .servers
@@ -91,21 +95,30 @@ impl Upstreams {
             .map(|server| server.identifier.clone())
             .collect();
         let catalog = Arc::new(LiveCatalog::new(&identifiers));
-        let end = CancellationToken::new();
+        // A task for each.
+        let (end, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (settle, settled) = watch::channel(0);
         for server in &servers {
             let (server, catalog, settle) =
                 (Arc::clone(server), Arc::clone(&catalog), settle.clone());
             let stay = server.stay_connected(catalog, settle);
             let end = end.clone();
-            tokio::spawn(async move { end.run_until_cancelled(stay).await });
+            tasks.spawn(async move { end.run_until_cancelled(stay).await });
         }
         Ok(Self {
             servers,
             catalog,
             settled,
             end,
+            tasks,
         })
+    }
+
+    /// Ends the connections and the processes, and waits until they have ended.
+    pub(crate) async fn end(&self) {
+        self.end.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(END_TIME, self.tasks.wait()).await;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -211,6 +224,7 @@ impl Upstream {
         let mut wait = FIRST_RETRY;
         let mut settle = Some(settle);
         loop {
+            // Connect, and stay as long as it lasts.
             let changed = Arc::new(Notify::new());
             let connected = tokio::time::timeout(CONNECT_TIME, self.connect(&changed)).await;
             let connected = connected
@@ -235,6 +249,7 @@ impl Upstream {
                 }
                 Err(why) => why,
             };
+            // Report why it did not, or does no longer.
             let why = one_line(&why, 300);
             tracing::warn!(
                 server = self.config.name,

@@ -1,7 +1,9 @@
 """A server of MCP on standard input and output that behaves as its first argument says."""
 
 import json
+import os
 import sys
+import time
 
 how = sys.argv[1]
 
@@ -56,6 +58,9 @@ def call(id, name, arguments):
 if how == "mute":
     sys.stdin.read()
     sys.exit()
+if how == "stubborn":
+    tools_of_stubborn = {"tools": [tool(f"pid_{os.getpid()}")]}
+    tools = lambda cursor: tools_of_stubborn  # noqa: E731
 if how == "garbage":
     print("this is not MCP")
 for line in sys.stdin:
@@ -73,3 +78,6 @@ for line in sys.stdin:
                 say({"id": f"f{n}", "method": "ping"})
     elif method == "tools/call":
         call(id, message["params"]["name"], message["params"].get("arguments", {}))
+if how == "stubborn":
+    # The input has ended, and this program goes on.
+    time.sleep(600)
