@@ -54,6 +54,7 @@ EDGES = {
         "stockade-html", "stockade-http", "stockade-instance", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
         "stockade-trace", "stockade-transpile", "stockade-usage", "stockade-watch", "stockade-wireguard",
     },
+    "stockade-mcp": set(),
     "stockade-html": set(),
     "stockade-profile": set(),
     "stockade-realm": {"stockade-html", "stockade-protocol"},
