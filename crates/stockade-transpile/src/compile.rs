@@ -62,18 +62,23 @@ pub fn transpile(source: &str, options: &Options<'_>) -> Result<Transpiled, Tran
 }
 
 /// As [`transpile`], for what becomes the body of a function: it may contain `return`. There is always a source map.
+/// `keeps_imports`: also of names that the source does not use.
 pub(crate) fn transpile_body(
     source: &str,
     options: &Options<'_>,
+    keeps_imports: bool,
 ) -> Result<Transpiled, TranspileError> {
-    bounded(source, options, Body::Function)
+    bounded(source, options, Body::Function { keeps_imports })
 }
 
 /// What the statements of a source are the body of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Body {
     Module,
-    Function,
+    Function {
+        /// Imports of names that are not used stay.
+        keeps_imports: bool,
+    },
 }
 
 fn check_length(source: &str, options: &Options<'_>) -> Result<(), TranspileError> {
@@ -110,7 +115,7 @@ fn compile(source: &str, options: &Options<'_>, body: Body) -> Result<Transpiled
     let source_type = options.language.source_type(options.module);
     let parsed = Parser::new(&allocator, source, source_type)
         .with_options(ParseOptions {
-            allow_return_outside_function: body == Body::Function,
+            allow_return_outside_function: body != Body::Module,
             ..ParseOptions::default()
         })
         .parse();
@@ -125,7 +130,10 @@ fn compile(source: &str, options: &Options<'_>, body: Body) -> Result<Transpiled
     let scoping = scopes.semantic.into_scoping();
 
     // The transformer uses the name only for React's development modes, which are off.
-    let transform = transform_options(options.language);
+    let mut transform = transform_options(options.language);
+    if let Body::Function { keeps_imports } = body {
+        transform.typescript.only_remove_type_imports = keeps_imports;
+    }
     let transformed = Transformer::new(&allocator, Path::new("source"), &transform)
         .build_with_scoping(scoping, &mut program);
     // Its warnings are about code that does not do what it seems to do.

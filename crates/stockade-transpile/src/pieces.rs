@@ -20,6 +20,8 @@ pub(crate) struct Pieces(Vec<Piece>);
 struct Moved {
     from: Span,
     to: usize,
+    /// Where the text directly before it begins, which gets the place of the piece's beginning.
+    text: Option<usize>,
 }
 
 impl Pieces {
@@ -39,13 +41,18 @@ impl Pieces {
     pub(crate) fn join<'m>(self, source: &str, map: SourceMap<'m>) -> (String, SourceMap<'m>) {
         let mut code = String::with_capacity(source.len() + 256);
         let mut moved = Vec::new();
+        let mut before = None;
         for piece in self.0 {
             match piece {
-                Piece::Text(text) => code.push_str(&text),
+                Piece::Text(text) => {
+                    before = Some(code.len());
+                    code.push_str(&text);
+                }
                 Piece::Source(span) => {
                     moved.push(Moved {
                         from: span,
                         to: code.len(),
+                        text: before.take(),
                     });
                     let bytes = span.start as usize..span.end as usize;
                     code.push_str(source.get(bytes).unwrap_or_default());
@@ -70,15 +77,22 @@ fn follow(
     moved.sort_by_key(|piece| piece.from.start);
     let mut cursor = Cursor::new(source);
     let mut placed: Vec<(usize, Token)> = Vec::new();
+    let mut last = None;
     for token in tokens {
         let Some(byte) = cursor.byte_at(token.get_dst_line(), token.get_dst_col()) else {
             continue;
         };
         let index = moved.partition_point(|piece| piece.from.start as usize <= byte);
-        let Some(piece) = index.checked_sub(1).and_then(|index| moved.get(index)) else {
+        let index = index.checked_sub(1);
+        let Some(piece) = index.and_then(|index| moved.get(index)) else {
             continue;
         };
         if byte < piece.from.end as usize {
+            // Tokens come in the order of the source: this is the first of its piece.
+            if last != index {
+                last = index;
+                placed.extend(piece.text.map(|text| (text, token)));
+            }
             placed.push((piece.to + (byte - piece.from.start as usize), token));
         }
     }
@@ -178,7 +192,12 @@ mod tests {
             (to, (token.get_src_line(), token.get_src_col()))
         });
         // The token of `twö` is in no piece.
-        let expected = [((0, 3), (11, 7)), ((1, 0), (10, 0))];
+        let expected = [
+            ((0, 0), (11, 7)),
+            ((0, 3), (11, 7)),
+            ((0, 8), (10, 0)),
+            ((1, 0), (10, 0)),
+        ];
         assert_eq!(places.collect::<Vec<_>>(), expected);
     }
 

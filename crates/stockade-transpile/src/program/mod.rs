@@ -58,7 +58,8 @@ pub fn program(
         language: Language::TypeScript,
         module: true,
     };
-    let compiled = transpile_body(source, &options)?;
+    // Later runs of a session may use what this one imports.
+    let compiled = transpile_body(source, &options, declared.is_some())?;
     let whole = |message: String| TranspileError::whole(specifier, message);
     let code = compiled.code.as_str();
     let weight = weigh::weigh(code, false).map_err(|refused| whole(refused.to_string()))?;

@@ -93,7 +93,7 @@ fn session_declares_what_is_new_and_assigns_the_rest() {
 #[test]
 fn session_keeps_imports_and_exports() {
     let (declares, code) = session(
-        "import x, * as y from './a.ts'; import { z } from './b.ts'; export const n = [x, y, z]; export default function k() {}",
+        "import x, * as y from './a.ts'; import { z, type T } from './b.ts'; export const n = [x]; export default function k() {}",
         &[],
     );
     assert_eq!(declares, ["x", "y", "z", "n", "k"]);
@@ -127,6 +127,8 @@ fn places_are_those_of_the_text_as_it_was_given() {
     assert_eq!(source_of(source, "fail", None), (4, 3));
     assert_eq!(source_of(source, "last", None), (6, 10));
     assert_eq!(source_of(source, "fail", Some(&HashSet::new())), (4, 3));
+    // The engine reports some errors at the statement.
+    assert_eq!(source_of(source, "return (last", None), (6, 10));
     let source = "let a = 1;\nfunction f() {\n  throw oops();\n}\nf()";
     assert_eq!(source_of(source, "oops", Some(&HashSet::new())), (3, 9));
 }
