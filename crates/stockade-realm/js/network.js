@@ -314,7 +314,8 @@ function dispatchControl(name, data, marked) {
   else streams.receive(name, data);
 }
 
-// In serve mode `env` is the handlers' and not here. `createBinding(name, kind)` makes the object of a grant.
+// In serve mode `env` is the handlers' and not here. `createBinding(name, kind)` makes the object of a grant. Returns the
+// guest's `tools` if the isolate runs code for a result.
 function configure(settings, serves, createBinding) {
   requestTimeoutMs = settings.requestTimeoutMs;
   serving = serves;
@@ -322,9 +323,30 @@ function configure(settings, serves, createBinding) {
     payload.carryExactly();
     return;
   }
+  const tools = takeTools(settings.env);
   putFunctions(settings.env);
   putBindings(settings.env, createBinding);
   env = deepFreeze(settings.env);
+  return tools;
+}
+
+// Where `env` says that the isolate runs code for a result, with the names of the host's tools. Written by
+// `stockade::run`, read by `stockade_isolate::script` too.
+const RUN = "\0run";
+
+// The functions of the host by their names.
+function takeTools(env) {
+  if (!ObjectHasOwn(env, RUN)) return undefined;
+  const names = env[RUN].tools;
+  ReflectDeleteProperty(env, RUN);
+  const tools = { __proto__: null };
+  for (let i = 0; i < names.length; i++) {
+    const method = `tool:${names[i]}`;
+    const tool = (input) => new Promise((resolve) => resolve(startRequest(method, input)));
+    ObjectDefineProperty(tool, "name", { __proto__: null, value: names[i] });
+    ObjectDefineProperty(tools, names[i], { __proto__: null, value: ObjectFreeze(tool), enumerable: true });
+  }
+  return ObjectFreeze(tools);
 }
 
 // Where `env` lists the functions that the host has put into it: paths, each a list of keys. The host

@@ -12,7 +12,7 @@ use stockade_host::InspectStart;
 use crate::commands::{
     self, AuditArgs, CallArgs, CheckArgs, DeployArgs, DoctorArgs, ExecArgs, KeysArgs, Level,
     LogsArgs, ProfileArgs, ReceiptKeyArgs, ReloadArgs, RollbackArgs, RpcArgs, ServeArgs,
-    StatusArgs, TopArgs, UsageArgs, VerifyArgs, VersionsArgs,
+    StatusArgs, SuperviseArgs, TopArgs, UsageArgs, VerifyArgs, VersionsArgs,
 };
 use crate::version::{LONG_VERSION, VERSION};
 
@@ -48,6 +48,9 @@ pub(crate) enum Command {
     /// Serve the functions that a guest's module exports by JSON-RPC 2.0
     #[command(after_help = commands::rpc_examples())]
     Rpc(Box<RpcArgs>),
+    /// Run code for programs in other languages, by JSON-RPC on standard input or a socket
+    #[command(after_help = commands::SUPERVISE_EXAMPLES)]
+    Supervise(SuperviseArgs),
     /// Serve the sites of a configuration file, each in isolates of its own
     #[command(after_help = commands::SERVE_EXAMPLES)]
     Serve(ServeArgs),

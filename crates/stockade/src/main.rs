@@ -36,6 +36,11 @@ fn main() -> ExitCode {
             raise_descriptor_limit();
             end(commands::rpc(&args))
         }
+        Command::Supervise(args) => {
+            log_to_stderr(args.verbose, log::LevelFilter::Warn);
+            raise_descriptor_limit();
+            end(commands::supervise(&args))
+        }
         Command::Serve(args) => {
             raise_descriptor_limit();
             end(commands::serve(args))

@@ -25,6 +25,7 @@ mod serve;
 mod session;
 mod status;
 mod style;
+mod supervise;
 mod top;
 mod units;
 mod usage;
@@ -52,6 +53,7 @@ pub(crate) use serve::{
     ServeArgs, check, reload, schema, serve,
 };
 pub(crate) use status::{STATUS_EXAMPLES, StatusArgs, status};
+pub(crate) use supervise::{EXAMPLES as SUPERVISE_EXAMPLES, SuperviseArgs, supervise};
 pub(crate) use top::{TOP_EXAMPLES, TopArgs, top};
 pub(crate) use units::{limit_of_memory, limit_of_time};
 pub(crate) use usage::{USAGE_EXAMPLES, UsageArgs, usage};
