@@ -20,9 +20,11 @@ export function createStockadeDriver(options = {}) {
       return {
         async execute(code) {
           let outcome = prepared ? {} : await session.run(globalFunctions(names));
-          if (!outcome.error) outcome = await session.run(code);
-          // A session that exceeded a limit goes on with another isolate, which has to be prepared.
-          prepared = !outcome.error || !outcome.stateLost;
+          if (!outcome.error) {
+            outcome = await session.run(code);
+            // A session that exceeded a limit goes on with another isolate, which has to be prepared.
+            prepared = !outcome.stateLost;
+          }
           if (!outcome.error) return { success: true, value: outcome.result, logs: logs(outcome, PREFIXES) };
           const { name, message, stack, kind, code: of } = outcome.error;
           return { success: false, error: { name, message, stack, code: String(of ?? kind) }, logs: logs(outcome, PREFIXES) };
