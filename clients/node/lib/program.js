@@ -1,6 +1,6 @@
 // Finds the program `stockade`: in the package for this platform, or else in PATH.
 
-import { accessSync, constants, realpathSync } from "node:fs";
+import { realpathSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -65,8 +65,8 @@ export function program() {
     if (!folder) continue;
     const path = join(folder, "stockade");
     try {
-      accessSync(path, constants.X_OK);
-      if (realpathSync(path) !== LAUNCHER) return path;
+      const found = statSync(path);
+      if (found.isFile() && found.mode & 0o111 && realpathSync(path) !== LAUNCHER) return path;
     } catch {
       // not in this folder
     }
