@@ -31,7 +31,9 @@ async function script(source) {
   let text = "";
   child.stdout.setEncoding("utf8").on("data", (more) => (text += more));
   const printed = async (line) => {
-    while (!text.includes(line)) await once(child.stdout, "data");
+    const ended = once(child.stdout, "end").then(() => assert.ok(text.includes(line), `printed ${text}`));
+    while (!text.includes(line)) await Promise.race([once(child.stdout, "data"), ended]);
+    ended.catch(() => {});
   };
   const children = () => readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").split(" ").filter(Boolean).map(Number);
   return { child, printed, children };
