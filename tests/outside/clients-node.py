@@ -65,7 +65,7 @@ def checks(folder):
     for file in FILES:
 
         def check(file=file):
-            done = folder.node("--test", "--test-reporter=tap", file)
+            done = folder.node("--test", "--test-reporter=tap", "--test-timeout=60000", file)
             passed = re.search(r"^# pass (\d+)", done.stdout, re.MULTILINE)
             if done.returncode == 0 and passed and "\n# skipped 0\n" in done.stdout:
                 return None, f"{passed[1]} tests"

@@ -16,14 +16,15 @@ export function createStockadeDriver(options = {}) {
       );
       const session = new Session({ ...options, timeout, memory: `${memoryLimit}mb`, tools: { ...options.tools, ...tools } });
       const names = Object.fromEntries(Object.keys(bindings).map((name) => [name, name]));
-      const prepare = () => session.run(globalFunctions(names));
-      let prepared = prepare();
+      let prepared = false;
       return {
         async execute(code) {
-          let outcome = await prepared;
-          if (!outcome.error) outcome = await session.run(code);
-          // The isolate of a session that exceeded a limit is another one from now on.
-          if (outcome.stateLost) prepared = prepare();
+          let outcome = prepared ? {} : await session.run(globalFunctions(names));
+          if (!outcome.error) {
+            outcome = await session.run(code);
+            // A session that exceeded a limit goes on with another isolate, which has to be prepared.
+            prepared = !outcome.stateLost;
+          }
           if (!outcome.error) return { success: true, value: outcome.result, logs: logs(outcome, PREFIXES) };
           const { name, message, stack, kind, code: of } = outcome.error;
           return { success: false, error: { name, message, stack, code: String(of ?? kind) }, logs: logs(outcome, PREFIXES) };

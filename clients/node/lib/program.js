@@ -1,6 +1,6 @@
 // Finds the program `stockade`: in the package for this platform, or else in PATH.
 
-import { accessSync, constants, realpathSync } from "node:fs";
+import { realpathSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -28,8 +28,7 @@ export function packaged() {
   try {
     return join(createRequire(import.meta.url).resolve(`${name}/package.json`), "..", "bin", "stockade");
   } catch {
-    // The report is read here only, because to make one takes milliseconds.
-    if (process.report && !process.report.getReport().header.glibcVersionRuntime) {
+    if (hasOtherLibrary()) {
       throw new Error(
         "stockade needs the GNU C library, and this system has another, such as musl\n" +
           "  fix: use an image with glibc 2.35 or newer, such as debian:12",
@@ -38,6 +37,15 @@ export function packaged() {
     throw new Error(
       `the package ${name} is not installed\n  fix: install stockade without --omit=optional, or add ${name} itself`,
     );
+  }
+}
+
+/** Whether the system has a C library other than GNU's. Read after a failure only, because the report takes milliseconds. */
+function hasOtherLibrary() {
+  try {
+    return !process.report.getReport().header.glibcVersionRuntime;
+  } catch {
+    return false; // Bun has no report, and Deno none without --allow-sys
   }
 }
 
@@ -57,8 +65,8 @@ export function program() {
     if (!folder) continue;
     const path = join(folder, "stockade");
     try {
-      accessSync(path, constants.X_OK);
-      if (realpathSync(path) !== LAUNCHER) return path;
+      const found = statSync(path);
+      if (found.isFile() && found.mode & 0o111 && realpathSync(path) !== LAUNCHER) return path;
     } catch {
       // not in this folder
     }

@@ -17,7 +17,7 @@ const REPLACED = ["cpu", "memory", "output"];
 class Runner {
   #supervisor;
   #options;
-  /** Opened sandboxes by their options as text, those of the latest run last. */
+  /** Opened sandboxes by the options of runs as text, those of the latest run last. */
   #variants = new Map();
   #connection = null;
   #closed = false;
@@ -79,7 +79,7 @@ class Runner {
       this.#connection = connection;
       this.#variants.clear();
     }
-    const variant = this.#variant(connection, this.#merged(tools, given));
+    const variant = this.#variant(connection, tools.described, given);
     variant.runs += 1;
     try {
       return await task(connection, await variant.sandbox);
@@ -90,10 +90,10 @@ class Runner {
   }
 
   /** The options of the sandbox with those of a run. */
-  #merged(tools, given) {
-    const unknown = Object.keys(given).find((key) => !(Object.hasOwn(ADDED, key)) && !REPLACED.includes(key));
+  #merged(described, given) {
+    const unknown = Object.keys(given).find((key) => !Object.hasOwn(ADDED, key) && !REPLACED.includes(key));
     if (unknown) throw new TypeError(`a run has no option '${unknown}'\n  fix: see the type RunOptions, or give it to the sandbox`);
-    const options = { ...this.#options, tools: { ...this.tools.described, ...tools.described } };
+    const options = { ...this.#options, tools: { ...this.tools.described, ...described } };
     for (const [key, none] of Object.entries(ADDED)) {
       if (given[key] === undefined) continue;
       const before = options[key] ?? none;
@@ -103,13 +103,13 @@ class Runner {
     return options;
   }
 
-  #variant(connection, options) {
-    const key = JSON.stringify(options);
+  #variant(connection, described, given) {
+    const key = JSON.stringify([described, given]);
     let variant = this.#variants.get(key);
     if (variant) {
       this.#variants.delete(key);
     } else {
-      const sandbox = connection.request("open", options).then((answer) => answer.sandbox);
+      const sandbox = connection.request("open", this.#merged(described, given)).then((answer) => answer.sandbox);
       variant = { connection, sandbox, runs: 0 };
       sandbox.catch(() => this.#variants.delete(key));
     }
