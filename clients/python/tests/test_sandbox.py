@@ -1,6 +1,7 @@
 """Runs in sandboxes of a real supervisor. `STOCKADE` names the program; without it, the one that users get is taken."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -157,6 +158,11 @@ class Runs(unittest.TestCase):
         run.cancel()
         self.assertEqual(run.wait(check=False).error.kind, "cancelled")  # type: ignore[union-attr]
         self.assertTrue(run.done)
+
+    def test_a_run_keeps_its_sandbox(self) -> None:
+        run = Sandbox(level=LEVEL, program=PROGRAM).start("await new Promise((r) => setTimeout(() => r(1), 50))")
+        gc.collect()
+        self.assertEqual(run.wait().result, 1)
 
     def test_runs_go_on_at_the_same_time_in_many_threads(self) -> None:
         results: List[Any] = []
