@@ -423,6 +423,17 @@ class Supervisors(unittest.TestCase):
         )
         self.assertEqual(process.communicate(timeout=120)[0], "supervisor_ended True\n4\n")
 
+    def test_a_supervisor_that_nothing_uses_ends_with_its_threads(self) -> None:
+        process = self.script(
+            "import threading, time, stockade._supervisor as supervisor\n"
+            "supervisor.IDLE_SECONDS = 0.05\n"
+            "children = lambda: open(f'/proc/self/task/{os.getpid()}/children').read()\n"
+            f"with Sandbox(level={LEVEL!r}, program=program) as s: s.run('await tools.a()', tools={{'a': lambda: 1}})\n"
+            "while children() or threading.active_count() > 1: time.sleep(0.01)\n"
+            f"with Sandbox(level={LEVEL!r}, program=program) as s: print(s.run('2').result, flush=True)\n"
+        )
+        self.assertEqual(process.communicate(timeout=120)[0], "2\n")
+
     def test_a_socket_is_connected_to(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = f"{folder}/private/s.sock"
