@@ -23,8 +23,10 @@ _Self = TypeVar("_Self", bound="_Base")
 class Run:
     """A run that has begun. Its methods may be called from any thread."""
 
-    def __init__(self, runner: Runner, variant: Variant, tools: Mapping[str, Prepared], on_console: Optional[OnConsole]) -> None:
-        self._runner, self._variant, self._tools, self._on_console = runner, variant, tools, on_console
+    def __init__(self, sandbox: _Base, variant: Variant, tools: Mapping[str, Prepared], on_console: Optional[OnConsole]) -> None:
+        # A sandbox that nothing refers to is closed, which ends its runs.
+        self._sandbox = sandbox
+        self._variant, self._tools, self._on_console = variant, tools, on_console
         self._connection = variant.connection
         self._context = contextvars.copy_context()
         # Lines of the console, and None at the end.
@@ -39,7 +41,7 @@ class Run:
         self._future.add_done_callback(self._ended)
 
     def _ended(self, _: Future[Any]) -> None:
-        self._runner.leave(self._variant)
+        self._sandbox._runner.leave(self._variant)
         for call in list(self._calls):
             call.cancel()
         self._events.put(None)
@@ -157,7 +159,7 @@ class _Base:
         variant = runner.variant(every, added)
         try:
             sandbox = variant.opened.result()["sandbox"]
-            run = Run(runner, variant, every, on_console)
+            run = Run(self, variant, every, on_console)
             run._begin(runner.run_params(sandbox, code, files, timeout, on_console is not None))
         except BaseException:
             runner.leave(variant)

@@ -1,6 +1,7 @@
 """Runs in sandboxes of a real supervisor. `STOCKADE` names the program; without it, the one that users get is taken."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -157,6 +158,11 @@ class Runs(unittest.TestCase):
         run.cancel()
         self.assertEqual(run.wait(check=False).error.kind, "cancelled")  # type: ignore[union-attr]
         self.assertTrue(run.done)
+
+    def test_a_run_keeps_its_sandbox(self) -> None:
+        run = Sandbox(level=LEVEL, program=PROGRAM).start("await new Promise((r) => setTimeout(() => r(1), 50))")
+        gc.collect()
+        self.assertEqual(run.wait().result, 1)
 
     def test_runs_go_on_at_the_same_time_in_many_threads(self) -> None:
         results: List[Any] = []
@@ -416,6 +422,17 @@ class Supervisors(unittest.TestCase):
             "print(s.run('4').result, flush=True)\n"
         )
         self.assertEqual(process.communicate(timeout=120)[0], "supervisor_ended True\n4\n")
+
+    def test_a_supervisor_that_nothing_uses_ends_with_its_threads(self) -> None:
+        process = self.script(
+            "import threading, time, stockade._supervisor as supervisor\n"
+            "supervisor.IDLE_SECONDS = 0.05\n"
+            "children = lambda: open(f'/proc/self/task/{os.getpid()}/children').read()\n"
+            f"with Sandbox(level={LEVEL!r}, program=program) as s: s.run('await tools.a()', tools={{'a': lambda: 1}})\n"
+            "while children() or threading.active_count() > 1: time.sleep(0.01)\n"
+            f"with Sandbox(level={LEVEL!r}, program=program) as s: print(s.run('2').result, flush=True)\n"
+        )
+        self.assertEqual(process.communicate(timeout=120)[0], "2\n")
 
     def test_a_socket_is_connected_to(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
