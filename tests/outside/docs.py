@@ -33,13 +33,13 @@ ELSEWHERE = {
     "pip": "tests/packages/run.sh installs the packages",
     "pip3": "tests/packages/run.sh installs the packages",
 }
-# Single commands, by page and beginning: why they are not typed here. One that is on no page any more is an error.
-HERE = {
-    ("docs/deploy.md", "export STOCKADE_API_KEY"): "names a server elsewhere",
-    ("docs/deploy.md", "stockade deploy ./shop-next --instance shop --to"): "names a server elsewhere",
-    ("docs/containers.md", "./x package"): "compiles for minutes; tests/packages/run.sh uses what it makes",
-}
-# What is typed in place of a command that is not typed here.
+# Commands that are not typed, whatever they start.
+NEVER = [
+    (re.compile(r"^(\w+=\S+ )*\./x (?!run\b)"), "compiles for minutes; `./x test` and CI do it"),
+    (re.compile(r"https?://[\w.]*\bexample\.(com|net|org)"), "names a server elsewhere"),
+    (re.compile(r"…"), "is not a whole command"),
+]
+# What is typed in place of a command, by its page and beginning. One that is on no page any more is an error.
 INSTEAD = {
     # What the unit starts.
     ("docs/bare-metal.md", "systemctl enable --now"):
@@ -49,11 +49,11 @@ INSTEAD = {
         ["stockade deploy ./shop-next --instance shop", "stockade rollback --instance shop"],
 }
 # These go on until they are ended. A server stays for the rest of its page; the others are watched for a moment.
-SERVES = re.compile(r"(^|\s)(serve|supervise --socket|mcp --listen|dev)(\s|$)|rpc .*--listen")
-FOLLOWS = re.compile(r"^stockade (logs|audit tail) (.* )?-f\b|^stockade top\b")
+SERVES = re.compile(r"^\S+ (run serve|serve|supervise .*--socket|mcp .*--listen|dev|rpc .*--listen)(\s|$)")
+FOLLOWS = re.compile(r"^stockade (logs|audit tail) (.* )?-f\b|^stockade (top|inspect)\b")
 
 # What they print when they answer.
-READY = re.compile(r"^ready in|^Listening on ", re.M)
+READY = re.compile(r"^ready in|listening on |http://", re.M | re.I)
 
 # What a reader of most pages has: two versions of a site, and a server that runs the first of them.
 SITE = """\
@@ -185,7 +185,7 @@ class Shell:
         self.process = subprocess.Popen([*alone, "bash", "--norc"], cwd=folder, env=environment, text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                         start_new_session=True)
-        self.number = 0
+        self.number, self.server = 0, None
         self.run("set -o pipefail; ip link set lo up")
         # What a page writes there is seen by its shell alone.
         layers = folder / ".layers"
@@ -212,16 +212,22 @@ class Shell:
             printed.append(line)
         return 255, "the shell ended\n" + "".join(printed)
 
-    def serve(self, command, name="server"):
-        """Starts a command that goes on, and waits until it says that it is ready. What is wrong, or None."""
-        log = self.folder / f".{name}-{self.number}.log"
-        status, printed = self.run(f"( {command}\n) >{log} 2>&1 &")
-        until = time.monotonic() + 60
-        while status == 0 and time.monotonic() < until:
+    def serve(self, command, stays=False):
+        """Starts a command that goes on, and waits until it answers. What is wrong, or None. The one before it ends, unless
+        it stays."""
+        if self.server:
+            self.run(f"kill {self.server}; wait {self.server}")
+        log = self.folder / f".server-{self.number}.log"
+        status, printed = self.run(f"( exec {command}\n) >{log} 2>&1 &\necho $!")
+        process = printed.strip()
+        self.server = None if stays else process
+        begun = time.monotonic()
+        while time.monotonic() < begun + 60:
             text = log.read_text() if log.exists() else ""
-            if self.run("kill -0 $!")[0] != 0:
+            if self.run(f"kill -0 {process}")[0] != 0:
                 return f"ended: {text[-600:]}"
-            if READY.search(text):
+            # Those that print nothing when they are ready are given some seconds to fail.
+            if READY.search(text) or time.monotonic() > begun + 8 and not text:
                 return None
             time.sleep(0.05)
         return f"is not ready after a minute: {log.read_text()[-600:]}"
@@ -253,25 +259,28 @@ def prepare(name, folder, binary):
     shutil.copytree(ROOT / "deploy", folder / "deploy")
 
 
-def reason(name, command, used):
+def reason(command):
     """Why a command is not typed here, or None."""
-    for (page, begins), why in HERE.items():
-        if page == name and command.startswith(begins):
-            used.add((page, begins))
+    for pattern, why in NEVER:
+        if pattern.search(command):
             return why
     starts = program(command)
     if starts in ELSEWHERE:
         return ELSEWHERE[starts]
-    # What a pipe leads to.
-    for piped in re.findall(r"\|\s*([\w-]+)", command):
-        if not shutil.which(piped) and piped not in ("stockade",):
-            return f"{piped} is not installed"
-    if "…" in command:
-        return "is not a whole command"
-    if not re.match(r"[./\w-]+$", starts) or "=" in starts:
-        return None
-    known = shutil.which(starts) or "/" in starts or subprocess.run(["bash", "-c", f"type {starts}"], capture_output=True).returncode == 0
-    return None if known or starts == "stockade" else f"{starts} is not installed"
+    for name in [starts, *re.findall(r"\|\s*([\w-]+)", command)]:
+        known = "/" in name or name == "stockade" or subprocess.run(["bash", "-c", f"type -- '{name}'"], capture_output=True).returncode == 0
+        if not known:
+            return f"{name} is not installed"
+    return None
+
+
+def in_place(name, command, used):
+    """What is typed: the command, or what stands for it here."""
+    for (page, begins), others in INSTEAD.items():
+        if page == name and command.startswith(begins):
+            used.add((page, begins))
+            return others
+    return None
 
 
 def type_page(name, pages, used):
@@ -286,7 +295,7 @@ def type_page(name, pages, used):
     wrong, left_out, typed = [], [], 0
     try:
         if name in WITH_SERVER:
-            problem = shell.serve("stockade serve stockade.yaml")
+            problem = shell.serve("stockade serve stockade.yaml", stays=True)
             if problem:
                 return f"the server of this page {problem}"
             shell.run("curl http://shop.localhost:8080/; curl http://shop.localhost:8080/")
@@ -303,9 +312,7 @@ def type_page(name, pages, used):
                     (folder / path).write_text(block)
                 continue
             for at, command in commands(block, line):
-                why = reason(name, command, used)
-                instead = next((others for (page, begins), others in INSTEAD.items()
-                                if page == name and command.startswith(begins)), None)
+                instead, why = in_place(name, command, used), reason(command)
                 if why and not instead:
                     shown = re.split(r"\s{2,}#", command.splitlines()[0])[0]
                     left_out.append(f"{at}: `{shown[:60]}` {why}")
@@ -331,13 +338,12 @@ def type_command(shell, command):
         return shell.serve(command)
     if FOLLOWS.match(command):
         typed = re.split(r"\s{2,}#", command)[0]
+        watched, right = f"timeout 2 {typed}", {124}
         if typed.startswith("stockade top"):
-            # It wants a terminal.
-            watched = f"script --quiet --return --command 'timeout --foreground 2 {typed}' /dev/null"
-        else:
-            watched = f"timeout 2 {typed}"
+            # It wants a terminal, and may end with its input, which has an end here.
+            watched, right = f"script --quiet --return --command 'timeout --foreground 2 {typed}' /dev/null", {0, 124}
         status, printed = shell.run(f"timeout 20 {watched}")
-        return None if status == 124 else f"ended with {status}: {printed[-500:]}"
+        return None if status in right else f"ended with {status}: {printed[-500:]}"
     status, printed = shell.run(command)
     if status:
         return f"ended with {status}: {printed[-800:]}"
@@ -356,7 +362,7 @@ def checks(pages):
             listed.append((name, lambda name=name: type_page(name, pages, used)))
 
     def stale():
-        unused = [f"{page}: {begins}" for page, begins in HERE if (page, begins) not in used]
+        unused = [f"{page}: {begins}" for page, begins in INSTEAD if (page, begins) not in used]
         return f"tests/outside/docs.py names commands that are on no page: {unused}" if unused else None
 
-    return [*listed, ("every command that is left out by name is on a page", stale)]
+    return [*listed, ("each command with something in its place is on a page", stale)]
