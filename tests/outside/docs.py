@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -49,9 +51,11 @@ INSTEAD = {
         ["stockade deploy ./shop-next --instance shop", "stockade rollback --instance shop"],
 }
 # These go on until they are ended. A server stays for the rest of its page; the others are watched for a moment.
-SERVES = re.compile(r"^\S+ (run serve|serve|supervise .*--socket|mcp .*--listen|dev|rpc .*--listen)(\s|$)")
+SERVES = re.compile(r"^\S+ (run serve|serve|supervise .*--socket|mcp .*--listen|dev|rpc)(\s|$)")
 FOLLOWS = re.compile(r"^stockade (logs|audit tail) (.* )?-f\b|^stockade (top|inspect)\b")
 
+# Seconds that a command may take which does not go on.
+LONGEST = 60
 # What they print when they answer.
 READY = re.compile(r"^ready in|listening on |http://", re.M | re.I)
 
@@ -89,6 +93,8 @@ FILES = {
     "tool.ts": "export {};\nlet sum = 0;\nfor (let i = 0; i < 1e6; i++) sum += i;\nconsole.log(sum);\n",
     "shop.ts": "export const total = (items: { price: number }[]): number => items.reduce((sum, item) => sum + item.price, 0);\n",
 }
+# Pages that begin with an empty folder.
+EMPTY = {"docs/dev.md", "docs/install.md"}
 # Pages whose commands ask a server that runs already.
 WITH_SERVER = {"docs/admin.md", "docs/audit.md", "docs/backup.md", "docs/deploy.md", "docs/keys.md", "docs/observability.md",
                "docs/profiling.md", "docs/usage.md", "docs/incidents.md", "docs/hardening.md", "docs/sizing.md"}
@@ -203,14 +209,23 @@ class Shell:
         self.number += 1
         mark = f"--- {self.number} of {os.getpid()}:"
         # What a command leaves running has a log of its own.
+        if self.process.poll() is not None:
+            return 255, "the shell has ended"
         self.process.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\n%s %d\\n' '{mark}' $?\n")
         self.process.stdin.flush()
         printed = []
-        for line in self.process.stdout:
-            if line.startswith(mark):
-                return int(line.rsplit(" ", 1)[1]), "".join(printed).strip()
-            printed.append(line)
-        return 255, "the shell ended\n" + "".join(printed)
+        # A command that should not go on is ended with its shell.
+        timer = threading.Timer(LONGEST, lambda: os.killpg(self.process.pid, signal.SIGKILL))
+        timer.start()
+        try:
+            for line in self.process.stdout:
+                if line.startswith(mark):
+                    return int(line.rsplit(" ", 1)[1]), "".join(printed).strip()
+                printed.append(line)
+        finally:
+            timer.cancel()
+        self.process.wait()
+        return 255, f"the shell ended, or the command took more than {LONGEST} s\n" + "".join(printed)
 
     def serve(self, command, stays=False):
         """Starts a command that goes on, and waits until it answers. What is wrong, or None. The one before it ends, unless
@@ -233,8 +248,9 @@ class Shell:
         return f"is not ready after a minute: {log.read_text()[-600:]}"
 
     def end(self):
-        self.run("for job in $(jobs -p); do kill $job; done; wait")
-        self.process.stdin.close()
+        if self.process.poll() is None:
+            self.run("for job in $(jobs -p); do kill $job; done; wait")
+            self.process.stdin.close()
         self.process.wait(60)
 
 
@@ -248,15 +264,16 @@ def prepare(name, folder, binary):
         (folder / "target/release").mkdir(parents=True)
         (folder / "target/release/stockade").symlink_to(binary)
         return
-    for path, text in FILES.items():
+    for path, text in ({} if name in EMPTY else FILES).items():
         if name == "docs/keys.md":
             text = text.replace("    state: true\n", "    state: true\n    auth: true\n")
         path = folder / path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    (folder / "docs").mkdir()
-    shutil.copytree(ROOT / "examples", folder / "examples")
-    shutil.copytree(ROOT / "deploy", folder / "deploy")
+    if name not in EMPTY:
+        (folder / "docs").mkdir()
+        shutil.copytree(ROOT / "examples", folder / "examples")
+        shutil.copytree(ROOT / "deploy", folder / "deploy")
 
 
 def reason(command):
@@ -334,7 +351,7 @@ def type_page(name, pages, used):
 
 def type_command(shell, command):
     """What is wrong with a command, or None."""
-    if SERVES.search(command.split("\n")[0]) and program(command) in ("stockade", "./x"):
+    if SERVES.search(command.replace("\\\n", " ")) and program(command) in ("stockade", "./x"):
         return shell.serve(command)
     if FOLLOWS.match(command):
         typed = re.split(r"\s{2,}#", command)[0]
