@@ -2,7 +2,6 @@
 the path and no network but loopback. Files that a page shows under their name are written first. Each command must succeed,
 and print what the comment behind it promises."""
 
-import json
 import os
 import re
 import shutil
