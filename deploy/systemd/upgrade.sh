@@ -43,12 +43,16 @@ wait_until_ready() {
   done
   return 1
 }
-if apt-get install -qy --allow-downgrades "$package" && systemctl restart stockade.service && wait_until_ready; then
+# The package restarts the service.
+if apt-get install -qy --reinstall --allow-downgrades "$package" && wait_until_ready; then
   printf 'upgrade: %s serves after %d s; the backup is %s\n' "$(stockade --version | head -n 1)" $((SECONDS - began)) "$backup"
   exit 0
 fi
 journalctl -u stockade.service -n 40 --no-pager >&2 || true
-cp -p "$work"/old/* /usr/bin/
+# By a rename, since the programs may be running.
+for program in "$work"/old/*; do
+  cp -p "$program" "/usr/bin/.${program##*/}.old" && mv -f "/usr/bin/.${program##*/}.old" "/usr/bin/${program##*/}"
+done
 systemctl reset-failed stockade.service || true
 systemctl restart stockade.service && wait_until_ready ||
   fail "neither the new nor the old program serves; the backup is $backup"

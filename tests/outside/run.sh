@@ -23,7 +23,7 @@ if [[ " $* " == *" --suite"* ]]; then
 fi
 
 packages=()
-add() { command -v "$1" >/dev/null || packages+=("$2"); }
+add() { PATH=$PATH:/usr/sbin command -v "$1" >/dev/null || packages+=("$2"); }
 # what the clients of npm and their servers need
 add npm npm
 add redis-server redis-server
@@ -33,6 +33,11 @@ add curl curl
 add chromium chromium
 add openssl openssl
 add python3 python3
+# what documented commands use, and the parser of AppArmor's profiles
+add jq jq
+add gpg gpg
+add ip iproute2
+add apparmor_parser apparmor
 python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
 if [[ " $* " != *" --quick "* ]]; then
   add slowhttptest slowhttptest

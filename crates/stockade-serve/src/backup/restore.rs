@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -63,7 +63,9 @@ pub fn restore(
             });
         }
         make_folder_of(&config.state)?;
-        Some(stockade_state::lock(&config.state)?)
+        let lock = stockade_state::lock(&config.state)?;
+        give(&sibling(&config.state, ".lock"), &config.state)?;
+        Some(lock)
     };
 
     // Step 2: everything that the backup has, next to its place.
@@ -242,8 +244,8 @@ fn give(staged: &Path, target: &Path) -> Result<(), BackupError> {
 }
 
 fn give_all(path: &Path, user: u32, group: u32) -> io::Result<()> {
-    chown(path, Some(user), Some(group))?;
-    if path.is_dir() {
+    lchown(path, Some(user), Some(group))?;
+    if path.symlink_metadata()?.is_dir() {
         for entry in fs::read_dir(path)? {
             give_all(&entry?.path(), user, group)?;
         }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use stockade_config::Config;
 
 use super::BackupError;
@@ -62,17 +62,18 @@ pub fn back_up(config: &Config, named: &Path, to: Option<&Path>) -> Result<Backe
     let part = Locked::open(&sibling(&to, ".part"))?;
     let scratch = Locked::open(&sibling(&to, ".part-db"))?;
     check_room(&scratch.path, &stores, true)?;
-    let copied = write(
-        BufWriter::with_capacity(1 << 20, &part.file),
-        &stores,
-        &scratch,
-    );
+    let paced = Paced {
+        file: &part.file,
+        unwritten: 0,
+    };
+    let copied = write(BufWriter::with_capacity(1 << 20, paced), &stores, &scratch);
     scratch.remove();
     let finished = copied.and_then(|(written, copied)| {
         let failed = |error| BackupError::file(&part.path, "writing it")(error);
         written
             .into_inner()
             .map_err(|error| failed(error.into_error()))?
+            .file
             .sync_all()
             .map_err(failed)?;
         fs::rename(&part.path, &to).map_err(BackupError::file(&to, "putting it into its place"))?;
@@ -107,6 +108,8 @@ impl Locked {
         };
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(false).mode(0o600);
+        // Not through a link that somebody else has put there.
+        let options = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
         let file = options.open(path).map_err(failed)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| another())?;
         // The one that had it may have given it its name meanwhile.
@@ -127,6 +130,32 @@ impl Locked {
     fn remove(&self) {
         // The next one would begin with it.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Bytes that are put onto the disk at once.
+const PACE: usize = 8 << 20;
+
+/// Puts what it writes onto the disk a part at a time. Commits of the server, each of which waits for the disk, would wait for all
+/// of it at the end.
+struct Paced<'a> {
+    file: &'a File,
+    unwritten: usize,
+}
+
+impl Write for Paced<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unwritten += written;
+        if self.unwritten >= PACE {
+            self.unwritten = 0;
+            self.file.sync_data()?;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

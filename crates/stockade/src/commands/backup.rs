@@ -79,7 +79,7 @@ pub(crate) fn backup(args: &BackupArgs) -> Result<i32, Refusal> {
     }
     let copied = back_up(&loaded.config, &args.config, to).map_err(|error| failed(&error))?;
     // Standard output has the archive.
-    output::complain(&format!(
+    output::print_diagnostics(&format!(
         "copied {}: {:.1} MB in {:.1} s",
         copied.stores.join(", "),
         copied.bytes as f64 / 1e6,
