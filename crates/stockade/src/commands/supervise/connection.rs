@@ -40,11 +40,12 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// Lines of a console between a run and the messages to its client.
 const STREAMED: usize = 16;
 
-/// Serves one client until it is gone. Dropping the future ends all that the client opened.
+/// Serves one client until it is gone, or the supervisor ends. All that the client opened has ended then.
 pub(super) async fn serve(
     read: impl AsyncRead + Unpin,
     write: impl AsyncWrite + Unpin,
     clients: Arc<Semaphore>,
+    ending: CancellationToken,
 ) {
     let (outbox, waiting) = Outbox::new();
     let mut connection = Connection {
@@ -58,7 +59,11 @@ pub(super) async fn serve(
         tasks: JoinSet::new(),
     };
     let reading = async move {
-        let _gone = connection.read(read).await;
+        tokio::select! {
+            biased;
+            () = ending.cancelled() => {}
+            _gone = connection.read(read) => {}
+        }
         // The answers that are there already are written: only runs are given up.
         connection.tasks.shutdown().await;
     };
