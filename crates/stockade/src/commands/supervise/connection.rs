@@ -139,7 +139,7 @@ impl Connection {
     ) -> Result<(), Gone> {
         let answered = match method {
             // It answers when it is over.
-            "run" => match self.run(id.clone(), params) {
+            "run" => match self.run(id.clone(), params).await {
                 Ok(()) => return Ok(()),
                 Err(fault) => Err(fault),
             },
@@ -209,7 +209,7 @@ impl Connection {
     }
 
     /// Starts a run.
-    fn run(&mut self, id: Option<Id>, params: Option<&RawValue>) -> Result<(), Fault> {
+    async fn run(&mut self, id: Option<Id>, params: Option<&RawValue>) -> Result<(), Fault> {
         let mut params: RunParams = params::read(params)?;
         let (timeout, files) = params.bounds()?;
         let opened = self.sandboxes.get(&params.sandbox).ok_or_else(|| {
@@ -259,7 +259,7 @@ impl Connection {
         };
         let (runner, session) = (opened.runner.clone(), opened.session.clone());
         let (outbox, runs) = (self.outbox.clone(), Arc::clone(&self.runs));
-        self.tasks.spawn(async move {
+        let mut running = Box::pin(async move {
             let running = async {
                 match session {
                     Some(session) => session.run(run).await,
@@ -273,6 +273,10 @@ impl Connection {
                 let _ = outbox.send(outcome_of(&id, &name, &outcome)).await;
             }
         });
+        // Begun here, so that the runs of a session go on in their order.
+        if futures_util::poll!(running.as_mut()).is_pending() {
+            self.tasks.spawn(running);
+        }
         Ok(())
     }
 
