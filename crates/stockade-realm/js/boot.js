@@ -208,7 +208,7 @@ function onUnhandledRejection(promise, reason) {
 // Whether the isolate runs code for a result.
 let runs = false;
 
-// The JSON text of a result, or an error that says that there is none. `stockade::run` reads its code.
+// The JSON text of a result, or an error that says that there is none.
 function encodeResult(result) {
   let why;
   if (typeof result === "function" || typeof result === "symbol") {
@@ -224,9 +224,7 @@ function encodeResult(result) {
       }
     }
   }
-  const error = new TypeError(`the result is not JSON: ${why}; return text, numbers, lists and plain objects`);
-  ObjectDefineProperty(error, "code", { __proto__: null, value: "not_json" });
-  throw error;
+  throw new TypeError(`the result is not JSON: ${why}; return text, numbers, lists and plain objects`);
 }
 
 // Replies to `evaluate` and `call`; `answering` is the call of another site that it replies to.
@@ -237,7 +235,8 @@ function reply(id, value, answering = undefined) {
       if (answering !== undefined) json = answering.encode(result);
       else json = runs ? encodeResult(result) : payload.encodeValue(result);
     } catch (error) {
-      failed(error);
+      if (runs) op_guest_reply(id, false, "", true, error);
+      else failed(error);
       return;
     }
     if (!op_guest_reply(id, true, json ?? "", payload.marked(), undefined)) payload.takeBack(payload.handedOut());

@@ -49,7 +49,7 @@ const EVALUATED: &str = "main.ts";
 #[derive(Args)]
 pub(crate) struct ExecArgs {
     /// The guest's file: TypeScript or JavaScript, `-` for standard input. It imports files of its own folder
-    #[arg(value_parser = meant::code(), required_unless_present = "eval")]
+    #[arg(value_name = "FILE", value_parser = meant::code(), required_unless_present = "eval")]
     module: Option<PathBuf>,
 
     /// Run this code and print its result: what a top-level return, the default export or the last expression gives
@@ -199,7 +199,17 @@ async fn evaluate(session: &mut Session, code: &str) -> Result<Done, Failure> {
                 value: Some(value),
             })
         }
-        Err(error) => Err(session.no_reply(&error)),
+        Err(error) => {
+            let failure = session.no_reply(&error);
+            let thrown = failure.error.as_ref();
+            if !thrown.is_some_and(|error| error.code() == "not_json") {
+                return Err(failure);
+            }
+            Err(Failure {
+                reason: "not_json",
+                ..failure
+            })
+        }
     }
 }
 

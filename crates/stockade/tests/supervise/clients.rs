@@ -151,14 +151,20 @@ fn client_that_goes_takes_its_isolates_along() {
     }
     let workers = || {
         // Children of the launcher, which is a child of the supervisor.
-        let children = |of: u32| -> Vec<u32> {
-            let path = format!("/proc/{of}/task/{of}/children");
-            let list = std::fs::read_to_string(path).unwrap_or_default();
-            list.split_whitespace()
-                .filter_map(|pid| pid.parse().ok())
-                .collect()
+        let parents: Vec<(u32, u32)> = (std::fs::read_dir("/proc").unwrap())
+            .filter_map(|entry| {
+                let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+                let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
+                Some((pid, parent))
+            })
+            .collect();
+        let children = |of: u32| {
+            (parents.iter())
+                .filter(move |(_, parent)| *parent == of)
+                .map(|(pid, _)| *pid)
         };
-        children(server.id()).into_iter().flat_map(children).count()
+        children(server.id()).flat_map(children).count()
     };
     let before = workers();
     client.stream.shutdown(Shutdown::Both).unwrap();

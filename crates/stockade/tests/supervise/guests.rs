@@ -32,22 +32,23 @@ fn guest_that_floods_tools_is_refused_beyond_the_bound() {
     let mut client = server.client();
     for level in LEVELS {
         let sandbox = client.open(json!({ "level": level, "tools": { "t": {} } }));
-        let code = "const all = []; for (let i = 0; i < 3000; i++) all.push(tools.t(i).then(() => 'ok', (e) => e.message));
-                    const got = await Promise.all(all);
-                    const ok = got.filter((it) => it === 'ok').length;
-                    [ok >= 1024, ok < 3000, got.find((it) => it !== 'ok')]";
+        let code = "const all = Array.from({ length: 1100 }, (_, i) => tools.t(i).catch((error) => error.message));
+                    const first = await Promise.race(all);
+                    [first, (await Promise.all(all.slice(1090))).length]";
         let id = client.send("run", json!({ "sandbox": sandbox, "code": code }));
-        let outcome = client.answer_with(id, |params| Ok(params["input"].clone()));
+        // No tool has been answered when the guest is refused more.
+        let outcome = loop {
+            let message = client.receive().unwrap();
+            if message["id"] == id && message.get("method").is_none() {
+                break message;
+            }
+        };
         let result = &outcome["result"]["result"];
-        assert_eq!(
-            (&result[0], &result[1]),
-            (&json!(true), &json!(true)),
-            "{level}: {outcome}"
-        );
         assert!(
-            result[2].as_str().unwrap().contains("1024"),
+            result[0].as_str().unwrap().contains("1024"),
             "{level}: {outcome}"
         );
+        assert_eq!(result[1], 10, "{level}: {outcome}");
         // The control: as many, a thousand at a time.
         let code = "let n = 0; for (let i = 0; i < 3; i++) n += (await Promise.all(Array.from({ length: 1000 }, () => tools.t(1)))).length; n";
         let id = client.send("run", json!({ "sandbox": sandbox, "code": code }));
@@ -87,7 +88,7 @@ fn guest_that_changes_its_world_changes_no_answer() {
         let sandbox = client.open(json!({ "level": level, "tools": { "t": {} } }));
         for code in [
             "try { tools = 1 } catch {} try { tools.t = 1 } catch {} await tools.t({ a: 1 })",
-            "Object.prototype.then = undefined; Promise.prototype.then = () => {}; JSON.stringify = () => 'forged';
+            "Object.prototype.then = undefined; JSON.stringify = () => 'forged'; JSON.parse = null;
              Object.defineProperty(Object.prototype, 'toJSON', { value: undefined }); return await tools.t({ a: 1 })",
             "Array.prototype[Symbol.iterator] = null; Function.prototype.call = null; Error = null; return tools.t({ a: 1 })",
             "Object.defineProperty(Object.prototype, 'tools', { set() { throw 1 } }); return tools.t({ a: 1 })",

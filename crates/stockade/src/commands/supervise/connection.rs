@@ -40,11 +40,12 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// Lines of a console between a run and the messages to its client.
 const STREAMED: usize = 16;
 
-/// Serves one client until it is gone. Dropping the future ends all that the client opened.
+/// Serves one client until it is gone, or the supervisor ends. All that the client opened has ended then.
 pub(super) async fn serve(
     read: impl AsyncRead + Unpin,
     write: impl AsyncWrite + Unpin,
     clients: Arc<Semaphore>,
+    ending: CancellationToken,
 ) {
     let (outbox, waiting) = Outbox::new();
     let mut connection = Connection {
@@ -58,7 +59,11 @@ pub(super) async fn serve(
         tasks: JoinSet::new(),
     };
     let reading = async move {
-        let _gone = connection.read(read).await;
+        tokio::select! {
+            biased;
+            () = ending.cancelled() => {}
+            _gone = connection.read(read) => {}
+        }
         // The answers that are there already are written: only runs are given up.
         connection.tasks.shutdown().await;
     };
@@ -134,7 +139,7 @@ impl Connection {
     ) -> Result<(), Gone> {
         let answered = match method {
             // It answers when it is over.
-            "run" => match self.run(id.clone(), params) {
+            "run" => match self.run(id.clone(), params).await {
                 Ok(()) => return Ok(()),
                 Err(fault) => Err(fault),
             },
@@ -204,7 +209,7 @@ impl Connection {
     }
 
     /// Starts a run.
-    fn run(&mut self, id: Option<Id>, params: Option<&RawValue>) -> Result<(), Fault> {
+    async fn run(&mut self, id: Option<Id>, params: Option<&RawValue>) -> Result<(), Fault> {
         let mut params: RunParams = params::read(params)?;
         let (timeout, files) = params.bounds()?;
         let opened = self.sandboxes.get(&params.sandbox).ok_or_else(|| {
@@ -254,7 +259,7 @@ impl Connection {
         };
         let (runner, session) = (opened.runner.clone(), opened.session.clone());
         let (outbox, runs) = (self.outbox.clone(), Arc::clone(&self.runs));
-        self.tasks.spawn(async move {
+        let mut running = Box::pin(async move {
             let running = async {
                 match session {
                     Some(session) => session.run(run).await,
@@ -268,6 +273,10 @@ impl Connection {
                 let _ = outbox.send(outcome_of(&id, &name, &outcome)).await;
             }
         });
+        // Begun here, so that the runs of a session go on in their order.
+        if futures_util::poll!(running.as_mut()).is_pending() {
+            self.tasks.spawn(running);
+        }
         Ok(())
     }
 

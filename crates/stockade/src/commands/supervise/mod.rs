@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::exit;
 use super::guest::{Refusal, interrupted};
@@ -66,10 +68,16 @@ pub(crate) fn supervise(args: &SuperviseArgs) -> Result<i32, Refusal> {
 /// Serves the client that started this process.
 async fn serve_standard(clients: Arc<Semaphore>) -> Result<i32, Refusal> {
     let interrupted = signals()?;
-    let served = serve(tokio::io::stdin(), tokio::io::stdout(), clients);
+    let ending = CancellationToken::new();
+    let (read, write) = (tokio::io::stdin(), tokio::io::stdout());
+    let served = serve(read, write, clients, ending.clone());
+    tokio::pin!(served);
     tokio::select! {
-        () = served => {}
-        _ = interrupted => {}
+        () = &mut served => {}
+        _ = interrupted => {
+            ending.cancel();
+            served.await;
+        }
     }
     Ok(exit::DONE)
 }
@@ -79,23 +87,30 @@ async fn listen(path: PathBuf, clients: Arc<Semaphore>) -> Result<i32, Refusal> 
     let interrupted = signals()?;
     let socket = Socket::bind(path).map_err(|error| Refusal(error.to_string(), exit::FAILED))?;
     print_diagnostics(&format!("listening on {}", socket.path().display()));
+    let ending = CancellationToken::new();
+    let mut served = JoinSet::new();
     tokio::pin!(interrupted);
     loop {
         let client = tokio::select! {
-            _ = &mut interrupted => return Ok(exit::DONE),
+            _ = &mut interrupted => break,
             client = socket.accept() => client,
         };
+        while served.try_join_next().is_some() {}
         // With no place left the connection is closed.
         let (Some(client), Ok(place)) = (client, Arc::clone(&clients).try_acquire_owned()) else {
             continue;
         };
-        let clients = Arc::clone(&clients);
-        tokio::spawn(async move {
+        let (clients, ending) = (Arc::clone(&clients), ending.clone());
+        served.spawn(async move {
             let (read, write) = client.into_split();
-            serve(read, write, clients).await;
+            serve(read, write, clients, ending).await;
             drop(place);
         });
     }
+    // Temporary folders of the clients are removed.
+    ending.cancel();
+    while served.join_next().await.is_some() {}
+    Ok(exit::DONE)
 }
 
 fn signals() -> Result<impl Future<Output = i32>, Refusal> {

@@ -115,6 +115,10 @@ fn invalid(message: impl Into<String>) -> Fault {
 /// Reads params.
 pub(super) fn read<T: DeserializeOwned>(params: Option<&RawValue>) -> Result<T, Fault> {
     let json = params.map_or("{}", RawValue::get);
+    // A list would be read as the values of the keys in their order.
+    if !json.starts_with('{') {
+        return Err(invalid("params: expected an object"));
+    }
     serde_json::from_str(json).map_err(|error| invalid(format!("params: {error}")))
 }
 
