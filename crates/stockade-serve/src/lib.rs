@@ -26,6 +26,7 @@ mod metrics;
 mod observe;
 mod plan;
 mod previews;
+mod receipts;
 mod running;
 mod server;
 mod services;

@@ -40,6 +40,7 @@ use crate::observe::{
 };
 use crate::plan;
 use crate::previews::Previews;
+use crate::receipts::ReceiptWriter;
 use crate::running::Snapshot;
 use crate::site::SiteContext;
 use crate::subsystem::{
@@ -262,6 +263,10 @@ impl Server {
             directory: Arc::clone(&directory),
             metrics: sites,
             logs: Arc::clone(&logs),
+            receipts: ReceiptWriter::start(options.v8).map_err(|source| ServeError::System {
+                what: "starting the thread of receipts",
+                source,
+            })?,
         });
         let previews = Previews::new(
             Arc::clone(&context),
