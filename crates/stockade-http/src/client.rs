@@ -37,6 +37,12 @@ pub trait CpuAccount: fmt::Debug + Send + Sync {
 
     /// CPU time of the site that was used for no request, such as its start and its timers.
     fn idle(&self, time: Duration);
+
+    /// A rule or a limit has refused something that the guest wanted while it worked on this request alone.
+    fn refused(&self) {}
+
+    /// The guest is done with the request. Comes once more where another mirror tries it again.
+    fn ended(&self) {}
 }
 
 /// A client's TLS connection.

@@ -17,6 +17,7 @@ use stockade_protocol::GuestError;
 
 use crate::deployments::{Sticky, VersionRef};
 use crate::development::{self, DevelopmentStatus};
+use crate::receipts::{SiteReceipts, receipted};
 
 /// What answers for a site.
 #[derive(Clone)]
@@ -27,6 +28,8 @@ pub(crate) struct Answering {
     pub(crate) assets: Option<Arc<dyn Target>>,
     /// Code answers everything; files are for its binding.
     pub(crate) code_first: bool,
+    /// What receipts of its requests state about it; none where it has none.
+    pub(crate) receipts: Option<Arc<SiteReceipts>>,
 }
 
 /// What answers for a site: versions of its code, each for its share of the requests.
@@ -238,8 +241,11 @@ async fn answer(site: &Answering, request: Request<Body>) -> Result<Response<Bod
 
 /// Answers a client.
 pub(crate) async fn respond(site: &Answering, request: Request<Body>) -> Response<Body> {
-    let answered = answer(site, request).await;
-    answered.unwrap_or_else(|error| error.problem().into_response())
+    receipted(site.receipts.as_ref(), request, |request| async move {
+        let answered = answer(site, request).await;
+        answered.unwrap_or_else(|error| error.problem().into_response())
+    })
+    .await
 }
 
 /// Answers a client under `stockade dev`.
@@ -343,6 +349,7 @@ mod tests {
                 instance: None,
                 assets: None,
                 code_first: false,
+                receipts: None,
             }),
             counts: Arc::default(),
         });

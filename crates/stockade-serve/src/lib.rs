@@ -28,6 +28,7 @@ mod metrics;
 mod observe;
 mod plan;
 mod previews;
+mod receipts;
 mod running;
 mod server;
 mod services;

@@ -22,6 +22,7 @@ use crate::error::SiteError;
 use crate::metrics::{SiteMetrics, SiteTable};
 use crate::observe::{Logs, SiteObserver};
 use crate::plan;
+use crate::receipts::{ReceiptWriter, SiteReceipts};
 use crate::services::SiteServices;
 
 /// How long a site that was replaced goes on before it drains: requests that found it are then in.
@@ -35,6 +36,7 @@ pub(crate) struct SiteContext {
     pub(crate) directory: Arc<Directory>,
     pub(crate) metrics: Arc<SiteTable>,
     pub(crate) logs: Arc<Logs>,
+    pub(crate) receipts: ReceiptWriter,
 }
 
 /// What a configuration says about all sites.
@@ -118,6 +120,10 @@ impl Site {
             .map(|assets| plan::gateway::assets(assets, config.code.is_some()))
             .transpose()?;
         let folder = modules.as_ref().map(|files| files.folder.clone());
+        let receipts = match &modules {
+            Some(files) => SiteReceipts::open(config, files, &context.receipts)?,
+            None => None,
+        };
         let instance = match modules {
             Some(files) => {
                 let broker = context.brokers.with_roots(&config.data_guard.ca)?;
@@ -155,6 +161,7 @@ impl Site {
                     .assets
                     .as_ref()
                     .is_some_and(|assets| assets.order == AssetsOrder::CodeFirst),
+                receipts,
             }),
             counts: Arc::default(),
         })

@@ -20,8 +20,8 @@ use crate::fields::Fields;
 use crate::grants::{Approve, GRANT_KIND, Grant};
 use crate::guard::DataGuard;
 use crate::keys::{
-    CODE, CRON, FOLDER, INSTANCE_NAME, Key, Kind, Section, URL, VARIABLE, boolean, either, integer,
-    list, map, number, size, text, time,
+    CODE, CRON, FOLDER, INSTANCE_NAME, Key, Kind, NEW, Section, URL, VARIABLE, boolean, either,
+    integer, list, map, number, size, text, time,
 };
 use crate::rate::{self, RateLimit};
 use crate::section::{Record, Words, section, words};
@@ -76,6 +76,10 @@ section! {
         /// `stockade inspect`. Not for instances with traffic that matters: a paused
         /// mirror answers nothing.
         pub inspect: bool = boolean().default("false"),
+        /// The file with the Ed25519 key that signs a receipt of each request that a client sends to the
+        /// instance's code: what it was and used. The file is created with mode 0600 if it does not exist,
+        /// and its public half next to it, with the ending `.pub`. Receipts are in the log.
+        pub receipts: Option<PathBuf> = text(NEW).like(&["./receipt.key"]).shared(),
         /// With `require`, the instance does not start without cgroups for memory and
         /// pids.
         pub cgroup: CgroupUse = Key::of(CgroupUse::KIND).default("auto").shared(),

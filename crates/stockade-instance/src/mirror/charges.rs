@@ -143,6 +143,9 @@ impl State {
             return;
         };
         self.give(&open);
+        if let Some(account) = &open.account {
+            account.ended();
+        }
         if let Some(of_key) = self.keys.get_mut(&open.key) {
             of_key.open = of_key.open.saturating_sub(1);
             if of_key.open == 0 {

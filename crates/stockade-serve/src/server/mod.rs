@@ -39,6 +39,8 @@ pub struct ServeOptions {
     pub config: PathBuf,
     /// The isolation backends; none may run guests in this process.
     pub backends: Vec<(Isolation, Arc<dyn IsolationBackend>)>,
+    /// The version of the engine that runs guests, for receipts.
+    pub v8: &'static str,
     /// Isolates that may compute at length at the same time.
     pub threads: usize,
     /// Reports to the user what was started, line by line.

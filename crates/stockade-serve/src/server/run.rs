@@ -41,6 +41,7 @@ use crate::observe::{
 };
 use crate::plan;
 use crate::previews::Previews;
+use crate::receipts::ReceiptWriter;
 use crate::running::{Running, Snapshot};
 use crate::site::{Site, SiteContext};
 use crate::subsystem::{
@@ -276,6 +277,10 @@ impl Server {
             directory: Arc::clone(&directory),
             metrics: sites,
             logs: Arc::clone(&logs),
+            receipts: ReceiptWriter::start(options.v8).map_err(|source| ServeError::System {
+                what: "starting the thread of receipts",
+                source,
+            })?,
         });
         let previews = Previews::new(
             Arc::clone(&context),

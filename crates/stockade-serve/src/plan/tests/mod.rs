@@ -261,7 +261,12 @@ fn made(config: &Config) -> String {
         let assets = site.assets.as_ref();
         add(&assets.map(|assets| gateway::assets_options(assets, site.code.is_some())));
         add(&assets.map(|assets| assets.order));
-        add(&(&site.bindings, site.wx_audit, &site.data_guard.ca));
+        add(&(
+            &site.bindings,
+            site.wx_audit,
+            &site.data_guard.ca,
+            &site.receipts,
+        ));
     }
     out
 }
