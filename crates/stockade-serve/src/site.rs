@@ -22,7 +22,7 @@ use crate::error::SiteError;
 use crate::metrics::{SiteMetrics, SiteTable};
 use crate::observe::{Logs, SiteObserver};
 use crate::plan;
-use crate::services::SiteServices;
+use crate::services::{CurrentTracing, SiteServices};
 
 /// How long a site that was replaced goes on before it drains: requests that found it are then in.
 const HANDOVER: Duration = Duration::from_millis(250);
@@ -35,6 +35,7 @@ pub(crate) struct SiteContext {
     pub(crate) directory: Arc<Directory>,
     pub(crate) metrics: Arc<SiteTable>,
     pub(crate) logs: Arc<Logs>,
+    pub(crate) tracing: CurrentTracing,
 }
 
 /// What a configuration says about all sites.
@@ -259,6 +260,7 @@ async fn make(
         granted,
         &context.metrics.site(name),
         &context.logs,
+        Arc::clone(&context.tracing),
     );
     let options = InstanceOptions {
         numbers: context.metrics.site(name).mirror_numbers.clone(),

@@ -41,6 +41,7 @@ use crate::observe::{
 use crate::plan;
 use crate::previews::Previews;
 use crate::running::Snapshot;
+use crate::services::CurrentTracing;
 use crate::site::SiteContext;
 use crate::subsystem::{
     self, AdminListener, Auditing, Certificates, Change, Counting, Drains, KeysSubsystem,
@@ -262,6 +263,7 @@ impl Server {
             directory: Arc::clone(&directory),
             metrics: sites,
             logs: Arc::clone(&logs),
+            tracing: CurrentTracing::default(),
         });
         let previews = Previews::new(
             Arc::clone(&context),
@@ -288,7 +290,10 @@ impl Server {
                 logs: Arc::clone(&logs),
             }),
             Box::new(Counting::default()),
-            Box::new(TracingSubsystem { counts: traces }),
+            Box::new(TracingSubsystem {
+                counts: traces,
+                current: Arc::clone(&context.tracing),
+            }),
             Box::new(MetricsListener::new(health)),
             Box::new(AdminListener::new(admin_target)),
             // Needs the state that is open, and is what the routes lead to.
