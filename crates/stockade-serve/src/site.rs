@@ -68,6 +68,22 @@ pub(crate) struct Site {
     pub(crate) counts: Arc<VersionCounts>,
 }
 
+/// The assets of an uploaded version, whose files are in this folder: the folder in it with the name of the one that the
+/// configuration has for assets. A version without one goes with the configuration's.
+pub(crate) fn assets_of(config: &SiteConfig, files: &Path) -> Option<PathBuf> {
+    let name = config.assets.as_ref()?.folder.file_name()?;
+    Some(files.join(name)).filter(|folder| folder.is_dir())
+}
+
+/// The configuration of a version with assets of its own in `folder`; without, those of the configuration stay.
+pub(crate) fn with_assets(config: &SiteConfig, folder: Option<PathBuf>) -> SiteConfig {
+    let mut config = config.clone();
+    if let (Some(assets), Some(folder)) = (&mut config.assets, folder) {
+        assets.folder = folder;
+    }
+    config
+}
+
 /// A site's code, read from its files.
 pub(crate) fn code(config: &SiteConfig) -> Result<Option<ModuleFiles>, SiteError> {
     let read = config.code.as_deref().map(ModuleFiles::read);
