@@ -168,7 +168,7 @@ pub(crate) async fn fetch_from(
 }
 
 /// A place for a request. A wait is a span, and so is the start of a mirror that was waited for.
-async fn place(pool: &Arc<Pool>, trace: Option<&Trace>) -> Result<Found, FetchError> {
+pub(crate) async fn place(pool: &Arc<Pool>, trace: Option<&Trace>) -> Result<Found, FetchError> {
     let Some(mut span) = trace.and_then(|trace| trace.span("queue", SpanKind::Internal)) else {
         return pool.place().await;
     };
@@ -192,8 +192,13 @@ async fn place(pool: &Arc<Pool>, trace: Option<&Trace>) -> Result<Found, FetchEr
     found
 }
 
-/// The span of the guest's work on a request, until the head of its response.
-fn guest_span(trace: Option<&Trace>, pool: &Pool, mirror: u32, retried: bool) -> Option<Span> {
+/// The span of the guest's work: on a request until the head of its response, on a call or a scheduled run until its end.
+pub(crate) fn guest_span(
+    trace: Option<&Trace>,
+    pool: &Pool,
+    mirror: u32,
+    retried: bool,
+) -> Option<Span> {
     let mut span = trace?.span("guest", SpanKind::Internal)?;
     span.set("stockade.instance", Arc::clone(&pool.options.name));
     span.set("stockade.mirror", i64::from(mirror));
@@ -335,7 +340,7 @@ pub(crate) async fn connect(
     let opening = mirror.opening_pipe().map_err(FetchError::Threw)?;
     let pipe = mirror.enter_pipe(opening, pipe, None);
     let id = mirror.number_request();
-    let done = mirror.await_run(id, found.slot);
+    let done = mirror.await_run(id, found.slot, None);
     let done = done.map_err(|end| FetchError::Ended { end })?;
     let transport: &str = transport.into();
     let json = format!("[{id},{},\"{transport}\"]", pipe.answer().json);
@@ -388,12 +393,18 @@ pub(crate) async fn call(
         let beginning: String = method.chars().take(40).collect();
         return Err(no_method(pool, &format!("{beginning}…")));
     }
-    let mut found = pool.place().await?;
+    // The caller's span of the call, where it is traced.
+    let trace = stockade_trace::current();
+    let mut found = place(pool, trace.as_ref()).await?;
     found.slot.charge_to(in_charge());
     let mirror = Arc::clone(&found.slot.mirror);
     mirror.number_request();
-    let value = call_guest(&mirror, method, args).await?;
-    Ok(kept(value, found.slot))
+    let mut span = guest_span(trace.as_ref(), pool, mirror.number, false);
+    let called = call_guest(&mirror, method, args).await;
+    if let (Some(span), Err(error)) = (&mut span, &called) {
+        span.fail(error.name());
+    }
+    Ok(kept(called?, found.slot))
 }
 
 /// Calls what a guest has under this name, behind the U+0000 of an export.

@@ -23,7 +23,7 @@ use crate::metrics::{SiteMetrics, SiteTable};
 use crate::observe::{Logs, SiteObserver};
 use crate::plan;
 use crate::receipts::{ReceiptWriter, SiteReceipts};
-use crate::services::SiteServices;
+use crate::services::{CurrentTracing, SiteServices};
 
 /// How long a site that was replaced goes on before it drains: requests that found it are then in.
 const HANDOVER: Duration = Duration::from_millis(250);
@@ -37,6 +37,7 @@ pub(crate) struct SiteContext {
     pub(crate) metrics: Arc<SiteTable>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) receipts: ReceiptWriter,
+    pub(crate) tracing: CurrentTracing,
 }
 
 /// What a configuration says about all sites.
@@ -67,6 +68,22 @@ pub(crate) struct Site {
     metrics: Arc<SiteMetrics>,
     pub(crate) answering: Arc<Answering>,
     pub(crate) counts: Arc<VersionCounts>,
+}
+
+/// The assets of an uploaded version, whose files are in this folder: the folder in it with the name of the one that the
+/// configuration has for assets. A version without one goes with the configuration's.
+pub(crate) fn assets_of(config: &SiteConfig, files: &Path) -> Option<PathBuf> {
+    let name = config.assets.as_ref()?.folder.file_name()?;
+    Some(files.join(name)).filter(|folder| folder.is_dir())
+}
+
+/// The configuration of a version with assets of its own in `folder`; without, those of the configuration stay.
+pub(crate) fn with_assets(config: &SiteConfig, folder: Option<PathBuf>) -> SiteConfig {
+    let mut config = config.clone();
+    if let (Some(assets), Some(folder)) = (&mut config.assets, folder) {
+        assets.folder = folder;
+    }
+    config
 }
 
 /// A site's code, read from its files.
@@ -266,6 +283,7 @@ async fn make(
         granted,
         &context.metrics.site(name),
         &context.logs,
+        Arc::clone(&context.tracing),
     );
     let options = InstanceOptions {
         numbers: context.metrics.site(name).mirror_numbers.clone(),

@@ -43,6 +43,7 @@ use crate::plan;
 use crate::previews::Previews;
 use crate::receipts::ReceiptWriter;
 use crate::running::{Running, Snapshot};
+use crate::services::CurrentTracing;
 use crate::site::{Site, SiteContext};
 use crate::subsystem::{
     self, AdminListener, Auditing, Certificates, Change, Counting, Drains, KeysSubsystem,
@@ -281,6 +282,7 @@ impl Server {
                 what: "starting the thread of receipts",
                 source,
             })?,
+            tracing: CurrentTracing::default(),
         });
         let previews = Previews::new(
             Arc::clone(&context),
@@ -307,7 +309,10 @@ impl Server {
                 logs: Arc::clone(&logs),
             }),
             Box::new(Counting::default()),
-            Box::new(TracingSubsystem { counts: traces }),
+            Box::new(TracingSubsystem {
+                counts: traces,
+                current: Arc::clone(&context.tracing),
+            }),
             Box::new(MetricsListener::new(health)),
             Box::new(AdminListener::new(admin_target)),
             Box::new(TokenKeys(Arc::clone(&context))),

@@ -22,6 +22,7 @@ mod usage;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
@@ -74,6 +75,8 @@ pub(crate) struct CodeShare {
     /// Of the requests.
     pub(crate) percent: u8,
     pub(crate) files: ModuleFiles,
+    /// Where its assets are, if it has its own.
+    pub(crate) assets: Option<PathBuf>,
 }
 
 /// A change from one snapshot to the next.

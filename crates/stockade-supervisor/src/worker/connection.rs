@@ -16,7 +16,7 @@ use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use stockade_protocol::frame::{self, Encoded, ToWorker};
-use stockade_protocol::{ProbeId, ProbeOrder};
+use stockade_protocol::{Probe, ProbeId, ProbeOrder};
 
 use super::backstop::Backstop;
 use super::cpu_shares::CpuShares;
@@ -47,6 +47,8 @@ pub(crate) struct Connection {
     pub(super) backstop: Backstop,
     /// Of a worker of a trust group.
     shares: CpuShares,
+    /// The worker may use more memory than its limit until its probes are over.
+    lent: Mutex<bool>,
 }
 
 /// Bytes of small frames that are written in one go.
@@ -79,6 +81,7 @@ impl Connection {
             isolates: Mutex::default(),
             driver: AtomicWaker::new(),
             shares: CpuShares::default(),
+            lent: Mutex::new(false),
         })
     }
 
@@ -282,9 +285,43 @@ impl Connection {
             ProbeOrder::Start(_) => self.backstop.probe_begins(),
             ProbeOrder::Stop => self.backstop.probe_stops(),
         }
+        let order = match order {
+            ProbeOrder::Start(Probe::HeapSnapshot { .. }) => {
+                let more = self.lend_memory();
+                ProbeOrder::Start(Probe::HeapSnapshot { more })
+            }
+            order => order,
+        };
         let order = ToWorker::Probe { isolate, id, order };
         self.out.lock().starts.push_back(order);
         self.driver.wake();
+    }
+
+    /// Lets the worker, which has a probe from now on, use more memory until the probe is over.
+    fn lend_memory(&self) -> u64 {
+        let mut lent = self.lent.lock();
+        let more = self.process.lend_memory();
+        *lent = more > 0;
+        more
+    }
+
+    /// Takes back what the worker was lent once its probes are over. One that has not given it back is over its limit.
+    pub(super) fn return_memory(&self) {
+        // The watchdog and the driver call this and wait for nothing: where it is being lent, a probe has begun.
+        let Some(mut lent) = self.lent.try_lock() else {
+            return;
+        };
+        // Under the lock: a probe that begins now is noted before it is lent something.
+        if !*lent || self.backstop.is_probed() {
+            return;
+        }
+        *lent = false;
+        if !self.process.return_memory() {
+            for isolate in self.all() {
+                isolate.guest.memory_exceeded();
+            }
+            self.kill();
+        }
     }
 
     /// Gives a debugger's message to an isolate in the worker.
@@ -351,6 +388,7 @@ impl Connection {
         let busy = isolate.is_busy();
         let memory = isolate.guest.memory();
         let mut outside = self.backstop.check(&*self.process, busy, memory);
+        self.return_memory();
         if isolate.guest.options().group.is_some() {
             self.shares.divide(outside.usage.cpu_total, false);
             outside.usage.cpu_total = self.shares.of(id);

@@ -6,9 +6,9 @@ use clap::Args;
 
 use super::guest::Refusal;
 use super::live::{
-    Document, Instance, Overview, ServerArgs, Version, bytes, columns, failed, milliseconds, run,
-    uptime,
+    Document, Instance, Overview, ServerArgs, Version, columns, failed, milliseconds, run, uptime,
 };
+use super::units::short_bytes;
 use super::{exit, output};
 
 pub(crate) const STATUS_EXAMPLES: &str = "\
@@ -102,7 +102,7 @@ pub(crate) fn cells(overview: &Overview, instance: &Instance) -> Vec<String> {
         milliseconds(sample.p50_ms),
         milliseconds(sample.p99_ms),
         format!("{cpu:.0}%"),
-        bytes(instance.memory()),
+        short_bytes(instance.memory()),
     ]
 }
 

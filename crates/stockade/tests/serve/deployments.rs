@@ -407,6 +407,62 @@ fn each_version_with_a_share_is_seen_and_reached() {
 }
 
 #[test]
+fn version_carries_its_assets_and_rolls_both_back() {
+    let config = config().replace("main.ts, ", "main.ts, assets: ./public, ");
+    let [code] = files();
+    let mut server = Server::start(&config, &[code, ("public/a.txt", "file")]);
+    version_folder(&server, "1");
+    version_folder(&server, "2");
+    let assets = [
+        ("1/public/a.txt", "one"),
+        ("1/public/.well-known/b.txt", "known"),
+    ];
+    write(server.folder.path(), &assets);
+    let both = async |server: &Server| {
+        let asset = server.get("any.example", "/a.txt").await.text();
+        (asset, text(server).await)
+    };
+    let pair = |asset: &str, code: &str| (asset.to_owned(), code.to_owned());
+    run(async {
+        assert_eq!(both(&server).await, pair("file", "file"));
+        done(&server, &["deploy", "1"]);
+        assert_eq!(both(&server).await, pair("one", "v1"));
+        let known = server.get("any.example", "/.well-known/b.txt").await;
+        assert_eq!(known.text(), "known");
+        // A version without assets goes with those of the configuration.
+        done(&server, &["deploy", "2"]);
+        assert_eq!(both(&server).await, pair("file", "v2"));
+        done(&server, &["rollback"]);
+        assert_eq!(both(&server).await, pair("one", "v1"));
+    });
+    server = server.again();
+    run(async {
+        assert_eq!(both(&server).await, pair("one", "v1"));
+    });
+    // Each kind of archive of the folder is the same version.
+    let folder = server.folder.path();
+    let make = "import shutil; [shutil.make_archive('bundle', kind, '1') for kind in ('tar', 'gztar', 'zip')]";
+    let python = std::process::Command::new("python3")
+        .args(["-c", make])
+        .current_dir(folder)
+        .status();
+    assert!(python.unwrap().success());
+    // Git's and npm's folders are left out of an uploaded folder, but not of an archive.
+    let names = ["bundle.tar", "bundle.tar.gz", "bundle.zip"];
+    let mut versions = std::collections::BTreeSet::new();
+    for name in names {
+        let uploaded = done(&server, &["deploy", name, "--percent", "0", "--json"]);
+        let uploaded: Value = serde_json::from_str(&uploaded).unwrap();
+        versions.insert(uploaded["version"].as_str().unwrap().to_owned());
+        assert_eq!(uploaded["files"], 6, "{uploaded}");
+    }
+    assert_eq!(versions.len(), 1, "{versions:?}");
+    std::fs::write(server.path("broken.zip"), "no archive").unwrap();
+    let (success, why) = command(server.folder.path(), &["deploy", "broken.zip"]);
+    assert!(!success && why.contains("archive cannot be read"), "{why}");
+}
+
+#[test]
 fn share_that_cannot_be_served_is_not_ready() {
     let mut server = Server::start(&config(), &files());
     version_folder(&server, "1");
