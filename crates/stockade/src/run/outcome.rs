@@ -94,8 +94,8 @@ impl RunError {
             kind,
             name: Some(error.name),
             message: error.message,
+            position: (error.position).or_else(|| place_in(error.stack.as_deref()?)),
             stack: error.stack,
-            position: error.position,
             code,
         }
     }
@@ -254,7 +254,10 @@ impl Serialize for Outcome {
     }
 }
 
-/// JSON text of a guest on one line; `None` if it is not JSON. A hostile worker may write anything: line breaks between
+/// Nesting of JSON of a guest, which clients in any language can read.
+const MAX_DEPTH: usize = 100;
+
+/// JSON text of a guest on one line; `None` if it is not JSON, or nests deeper than 100 levels. A hostile worker may write anything: line breaks between
 /// tokens would forge lines of a protocol.
 pub(crate) fn one_line(json: String) -> Option<Box<RawValue>> {
     let json = match json.contains(['\n', '\r']) {
@@ -262,7 +265,47 @@ pub(crate) fn one_line(json: String) -> Option<Box<RawValue>> {
         true => Cow::Owned(json.replace(['\n', '\r'], " ")),
         false => Cow::Borrowed(json.as_str()),
     };
+    if depth(&json) > MAX_DEPTH {
+        return None;
+    }
     RawValue::from_string(json.into_owned()).ok()
+}
+
+/// How deep JSON nests.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut most) = (0usize, 0);
+    let (mut in_text, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => {
+                depth += 1;
+                most = most.max(depth);
+            }
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
+}
+
+/// The place that the first line of a stack names. An error of the runtime, such as that of a tool, has no other.
+fn place_in(stack: &str) -> Option<Position> {
+    let (_, frames) = stack.split_once("\n    at ")?;
+    let frame = frames.lines().next()?;
+    let place = frame.rsplit_once('(').map_or(frame, |(_, place)| place);
+    let place = place.trim_start_matches("async ").trim_end_matches(')');
+    let mut parts = place.rsplitn(3, ':');
+    let column = parts.next()?.parse().ok()?;
+    let line = parts.next()?.parse().ok()?;
+    let source = parts.next()?.to_owned();
+    Some(Position {
+        source,
+        line,
+        column,
+    })
 }
 
 #[cfg(test)]
@@ -302,6 +345,22 @@ mod tests {
         assert!(one_line("1\n{\"forged\":true}".to_owned()).is_none());
         assert!(one_line("\"a\nb\"".to_owned()).is_some());
         assert!(one_line(String::new()).is_none());
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(one_line(nested(100)).is_some() && one_line(nested(101)).is_none());
+        assert!(one_line(format!("\"\\\"{}\"", "[".repeat(200))).is_some());
+    }
+
+    #[test]
+    fn place_in_a_stack_is_that_of_its_first_frame() {
+        let place = |stack| place_in(stack).map(|at| (at.source, at.line, at.column));
+        let at = |line, column| Some(("main.ts".to_owned(), line, column));
+        assert_eq!(place("Error: x\n    at main.ts:1:29"), at(1, 29));
+        assert_eq!(
+            place("Error: x\n    at async f (main.ts:3:4)\n    at main.ts:1:1"),
+            at(3, 4)
+        );
+        assert_eq!(place("Error: x"), None);
+        assert_eq!(place("Error: x\n    at a:b"), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -460,12 +461,18 @@ impl<'r> Running<'r> {
     }
 
     /// Has a tool called, and its answer sent.
-    fn tool(&mut self, handle: &Handle, id: RequestId, name: &str, data: Payload) {
-        let (handle, called) = (handle.clone(), self.call(name, data));
+    async fn tool(&mut self, handle: &Handle, id: RequestId, name: &str, data: Payload) {
+        let mut called: Answer = match self.call(name, data) {
+            Ok(answer) => answer,
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        };
+        // Begun here, so that calls reach the host in the guest's order, and those before the result at all.
+        let begun = futures_util::poll!(called.as_mut());
+        let handle = handle.clone();
         self.calls.spawn(async move {
-            let answer = match called {
-                Ok(answer) => answer.await,
-                Err(error) => Err(error),
+            let answer = match begun {
+                Poll::Ready(answer) => answer,
+                Poll::Pending => called.await,
             };
             let answer = answer.and_then(|value| {
                 let json = value.get();
@@ -565,7 +572,7 @@ impl TakeEvents for Running<'_> {
                 self.console(ConsoleLevel::Error, &text).await;
             }
             Event::Request { id, method, data } => match method.strip_prefix(TOOL) {
-                Some(name) => self.tool(&handle, id, name, data),
+                Some(name) => self.tool(&handle, id, name, data).await,
                 None if method == "fetch" => {
                     self.refusals.not_granted(&data);
                     let what = "fetch is not granted: name the host in `fetch`";
