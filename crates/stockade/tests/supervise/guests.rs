@@ -70,6 +70,8 @@ fn guest_that_sends_much_to_tools_is_refused() {
         text.contains("larger than 8388608") && text.ends_with("1048576"),
         "{outcome}"
     );
+    let large = client.run(&sandbox, "'x'.repeat(9 << 20)");
+    assert_eq!(large["error"]["kind"], "not_json");
     let bytes = client.run(
         &sandbox,
         "await tools.t(new Uint8Array(2)).catch((e) => e.message)",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
@@ -139,8 +140,14 @@ impl Connection {
     ) -> Result<(), Gone> {
         let answered = match method {
             // It answers when it is over.
-            "run" => match self.run(id.clone(), params).await {
-                Ok(()) => return Ok(()),
+            "run" => match self.run(id.clone(), params) {
+                Ok(mut running) => {
+                    // Begun here, so that the runs of a session go on in their order.
+                    if futures_util::poll!(running.as_mut()).is_pending() {
+                        self.tasks.spawn(running);
+                    }
+                    return Ok(());
+                }
                 Err(fault) => Err(fault),
             },
             "open" => self.open(params).await,
@@ -208,8 +215,12 @@ impl Connection {
         Ok(json!({ "sandbox": name }))
     }
 
-    /// Starts a run.
-    async fn run(&mut self, id: Option<Id>, params: Option<&RawValue>) -> Result<(), Fault> {
+    /// Prepares a run, which answers when it is over.
+    fn run(
+        &mut self,
+        id: Option<Id>,
+        params: Option<&RawValue>,
+    ) -> Result<BoxFuture<'static, ()>, Fault> {
         let mut params: RunParams = params::read(params)?;
         let (timeout, files) = params.bounds()?;
         let opened = self.sandboxes.get(&params.sandbox).ok_or_else(|| {
@@ -259,7 +270,7 @@ impl Connection {
         };
         let (runner, session) = (opened.runner.clone(), opened.session.clone());
         let (outbox, runs) = (self.outbox.clone(), Arc::clone(&self.runs));
-        let mut running = Box::pin(async move {
+        Ok(Box::pin(async move {
             let running = async {
                 match session {
                     Some(session) => session.run(run).await,
@@ -272,12 +283,7 @@ impl Connection {
                 // A client that is gone wants no answer.
                 let _ = outbox.send(outcome_of(&id, &name, &outcome)).await;
             }
-        });
-        // Begun here, so that the runs of a session go on in their order.
-        if futures_util::poll!(running.as_mut()).is_pending() {
-            self.tasks.spawn(running);
-        }
-        Ok(())
+        }))
     }
 
     fn stats(&self) -> serde_json::Value {
