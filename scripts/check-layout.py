@@ -73,7 +73,7 @@ EDGES = {
     "stockade": {
         "stockade-attack", "stockade-audit", "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-grants",
         "stockade-host",
-        "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-rpc",
+        "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-limits", "stockade-mcp", "stockade-profile", "stockade-protocol", "stockade-rpc",
         "stockade-serve",
         "stockade-sqlite", "stockade-supervisor", "stockade-transpile", "stockade-usage", "stockade-wireguard",
     },

@@ -17,7 +17,7 @@ from importlib import metadata
 
 from server import ROOT, Server
 
-QUICK = ["http1", "http2", "websocket", "curl", "drivers", "admin", "dashboard", "traces"]
+QUICK = ["http1", "http2", "websocket", "curl", "drivers", "admin", "dashboard", "traces", "mcp"]
 ALL = [*QUICK, "load", "slow", "smuggle", "wallets"]
 TITLES = {
     "http1": "HTTP/1.1 by hand, over a socket",
@@ -31,6 +31,7 @@ TITLES = {
     "slow": "`slowhttptest`",
     "smuggle": "`smugglex`",
     "dashboard": "The dashboard in Chromium, by `playwright` and `axe-core`",
+    "mcp": "`stockade mcp`: `@modelcontextprotocol/sdk`, `@modelcontextprotocol/client`, `inspector-cli`, python `mcp`",
     "wallets": "Nostr, Electrum and Lightning: `nostr-relay`, `ElectrumX`, `bcoin`, `@getalby/sdk`, `LNbits`",
 }
 # Short ones, so that the slow attacks end within seconds; the rest are the defaults.

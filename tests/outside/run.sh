@@ -56,6 +56,13 @@ if ! cmp -s "$drivers/package-lock.json" "$cache/drivers/installed.json"; then
   cp "$drivers/package-lock.json" "$cache/drivers/installed.json"
 fi
 
+mkdir -p "$cache/mcp"
+if ! cmp -s "$here/mcp/package-lock.json" "$cache/mcp/installed.json"; then
+  cp "$here/mcp/package.json" "$here/mcp/package-lock.json" "$cache/mcp"
+  (cd "$cache/mcp" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
+  cp "$here/mcp/package-lock.json" "$cache/mcp/installed.json"
+fi
+
 installed=$cache/venv/ready-$(sha256sum <"$here/requirements.txt" | head -c 16)
 if ! [[ -e $installed ]]; then
   python3 -m venv "$cache/venv"

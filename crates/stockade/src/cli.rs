@@ -11,7 +11,7 @@ use stockade_host::InspectStart;
 
 use crate::commands::{
     self, AuditArgs, CallArgs, CheckArgs, DeployArgs, DoctorArgs, ExecArgs, KeysArgs, Level,
-    LogsArgs, ProfileArgs, ReceiptKeyArgs, ReloadArgs, RollbackArgs, RpcArgs, ServeArgs,
+    LogsArgs, McpArgs, ProfileArgs, ReceiptKeyArgs, ReloadArgs, RollbackArgs, RpcArgs, ServeArgs,
     StatusArgs, SuperviseArgs, TopArgs, UsageArgs, VerifyArgs, VersionsArgs,
 };
 use crate::version::{LONG_VERSION, VERSION};
@@ -48,6 +48,9 @@ pub(crate) enum Command {
     /// Serve the functions that a guest's module exports by JSON-RPC 2.0
     #[command(after_help = commands::rpc_examples())]
     Rpc(Box<RpcArgs>),
+    /// Run code for agents: a server of the Model Context Protocol
+    #[command(after_help = commands::MCP_EXAMPLES)]
+    Mcp(Box<McpArgs>),
     /// Run code for programs in other languages, by JSON-RPC on standard input or a socket
     #[command(after_help = commands::SUPERVISE_EXAMPLES)]
     Supervise(SuperviseArgs),
@@ -119,6 +122,7 @@ Examples:
   stockade exec tool.ts -- a b                one guest by itself, in a container
   stockade call math.ts add 2 3               one function of a guest; prints 5
   stockade rpc math.ts                        its functions by JSON-RPC
+  stockade mcp                                run code for an agent, by MCP
   stockade serve stockade.yaml                sites, each in a container of its own
   stockade doctor                             which levels of isolation work on this machine
 
@@ -296,8 +300,8 @@ mod tests {
     #[test]
     fn completions_offer_the_levels() {
         let bash = completions(clap_complete::Shell::Bash);
-        // Of `run` and of the three commands with one guest.
-        assert_eq!(bash.matches("\"thread process container\"").count(), 4);
+        // Of `run`, of the three commands with one guest, and of `mcp`.
+        assert_eq!(bash.matches("\"thread process container\"").count(), 5);
         let zsh = completions(clap_complete::Shell::Zsh);
         assert!(zsh.contains("container\\:"));
     }
