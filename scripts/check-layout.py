@@ -74,9 +74,9 @@ EDGES = {
     "stockade": {
         "stockade-attack", "stockade-audit", "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-grants",
         "stockade-host",
-        "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-rpc",
-        "stockade-project", "stockade-serve",
-        "stockade-sqlite", "stockade-supervisor", "stockade-transpile", "stockade-usage", "stockade-watch", "stockade-wireguard",
+        "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-limits", "stockade-mcp", "stockade-profile",
+        "stockade-project", "stockade-protocol", "stockade-rpc", "stockade-serve", "stockade-sqlite", "stockade-supervisor", "stockade-transpile", "stockade-usage",
+        "stockade-watch", "stockade-wireguard",
     },
 }
 

@@ -20,7 +20,7 @@ from server import ROOT, Server
 QUICK = [
     "http1", "http2", "websocket", "curl", "drivers", "dev", "admin", "dashboard", "traces",
     "docs", "kubernetes", "images", "backup", "upgrade",
-    "clients-node", "clients-python",
+    "clients-node", "clients-python", "mcp",
 ]
 ALL = [*QUICK, "load", "slow", "smuggle", "wallets", "packages"]
 TITLES = {
@@ -44,6 +44,7 @@ TITLES = {
     "packages": "Packages: `dpkg`, `npm`, `pip`",
     "clients-python": "The client for Python, and `mypy`",
     "clients-node": "The client for Node, `@cloudflare/codemode`, TanStack AI, AI SDK and Mastra",
+    "mcp": "`stockade mcp`: `@modelcontextprotocol/sdk`, `@modelcontextprotocol/client`, `inspector-cli`, python `mcp`",
     "wallets": "Nostr, Electrum and Lightning: `nostr-relay`, `ElectrumX`, `bcoin`, `@getalby/sdk`, `LNbits`",
 }
 # Short ones, so that the slow attacks end within seconds; the rest are the defaults.

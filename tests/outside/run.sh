@@ -69,6 +69,13 @@ if ! cmp -s "$clients/package-lock.json" "$cache/clients-node/installed.json"; t
   cp "$clients/package-lock.json" "$cache/clients-node/installed.json"
 fi
 
+mkdir -p "$cache/mcp"
+if ! cmp -s "$here/mcp/package-lock.json" "$cache/mcp/installed.json"; then
+  cp "$here/mcp/package.json" "$here/mcp/package-lock.json" "$cache/mcp"
+  (cd "$cache/mcp" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
+  cp "$here/mcp/package-lock.json" "$cache/mcp/installed.json"
+fi
+
 installed=$cache/venv/ready-$(sha256sum <"$here/requirements.txt" | head -c 16)
 if ! [[ -e $installed ]]; then
   python3 -m venv "$cache/venv"

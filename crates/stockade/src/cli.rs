@@ -11,9 +11,9 @@ use stockade_host::InspectStart;
 
 use crate::commands::{
     self, AuditArgs, BackupArgs, CallArgs, CheckArgs, DeployArgs, DevArgs, DoctorArgs, ExecArgs,
-    InitArgs, InspectArgs, KeysArgs, Level, LogsArgs, ProfileArgs, ReceiptKeyArgs, ReloadArgs,
-    RestoreArgs, RollbackArgs, RpcArgs, ServeArgs, StatusArgs, SuperviseArgs, TestArgs, TopArgs,
-    TypesArgs, UsageArgs, VerifyArgs, VersionsArgs,
+    InitArgs, InspectArgs, KeysArgs, Level, LogsArgs, McpArgs, ProfileArgs, ReceiptKeyArgs,
+    ReloadArgs, RestoreArgs, RollbackArgs, RpcArgs, ServeArgs, StatusArgs, SuperviseArgs, TestArgs,
+    TopArgs, TypesArgs, UsageArgs, VerifyArgs, VersionsArgs,
 };
 use crate::version::{LONG_VERSION, VERSION};
 
@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Serve the functions that a guest's module exports by JSON-RPC 2.0
     #[command(after_help = commands::rpc_examples())]
     Rpc(Box<RpcArgs>),
+    /// Run code for agents: a server of the Model Context Protocol
+    #[command(after_help = commands::MCP_EXAMPLES)]
+    Mcp(Box<McpArgs>),
     /// Run code for programs in other languages, by JSON-RPC on standard input or a socket
     #[command(after_help = commands::SUPERVISE_EXAMPLES)]
     Supervise(SuperviseArgs),
@@ -142,6 +145,7 @@ Examples:
   stockade call math.ts add 2 3               one function of a guest; prints 5
   stockade rpc math.ts                        its functions by JSON-RPC
   stockade init site shop                     a new site; then stockade dev shop
+  stockade mcp                                run code for an agent, by MCP
   stockade serve stockade.yaml                sites, each in a container of its own
   stockade doctor                             which levels of isolation work on this machine
 
@@ -319,8 +323,8 @@ mod tests {
     #[test]
     fn completions_offer_the_levels() {
         let bash = completions(clap_complete::Shell::Bash);
-        // Of `run`, of the three commands with one guest, of `dev` and of `test`.
-        assert_eq!(bash.matches("\"thread process container\"").count(), 6);
+        // Of `run`, of the three commands with one guest, of `dev`, `test` and `mcp`.
+        assert_eq!(bash.matches("\"thread process container\"").count(), 7);
         let zsh = completions(clap_complete::Shell::Zsh);
         assert!(zsh.contains("container\\:"));
     }

@@ -36,6 +36,11 @@ fn main() -> ExitCode {
             raise_descriptor_limit();
             end(commands::rpc(&args))
         }
+        Command::Mcp(args) => {
+            log_to_stderr(args.verbose, log::LevelFilter::Warn);
+            raise_descriptor_limit();
+            end(commands::mcp(&args))
+        }
         Command::Supervise(args) => {
             log_to_stderr(args.verbose, log::LevelFilter::Warn);
             raise_descriptor_limit();
