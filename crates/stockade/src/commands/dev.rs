@@ -114,6 +114,7 @@ pub(crate) fn dev(args: &DevArgs) -> Result<i32, Refusal> {
         backends: stockade::worker_backends_driven_by(runtime.handle()),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         say: output::say,
+        v8: stockade::V8_VERSION,
         development: Some(Development {
             make: Arc::new(move || maker.make()),
             status,
