@@ -131,8 +131,10 @@ pub async fn write_private(
         path: path.display().to_string(),
         source,
     })?;
+    // A device or a pipe is not this function's to remove.
+    let is_file = file.metadata().is_ok_and(|about| about.is_file());
     let written = write(file).await;
-    if written.is_err() {
+    if written.is_err() && is_file {
         // The error that counts is the other one.
         let _ = std::fs::remove_file(path);
     }
