@@ -119,6 +119,7 @@ test("calls_that_the_guest_forges_are_refused", async () => {
   const forged = "[undefined, null, 7, 'x', [], {}, { ticket: 99 }, { turn: 'x' }, { turn: null, id: 1 }]";
   const refused = `Promise.all(${forged}.map((one) => tools.call(one).catch((error) => error.name)))`;
   assert.deepEqual(await context.eval(refused, { promise: true, copy: true }), Array(9).fill("Error"));
+  assert.throws(() => context.evalSync("10n ** 200000n", { copy: true }), /100,000 digits/);
   assert.equal(context.evalSync("1 + 1"), 2);
 });
 
