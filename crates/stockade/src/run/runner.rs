@@ -9,14 +9,14 @@ use serde_json::json;
 use stockade_limits::{ConsoleMode, IsolateOptions, Limits, MIN_MEMORY, MIN_TIME, SandboxOptions};
 use stockade_protocol::{ConsoleLevel, GuestError, Payload, RequestId};
 use stockade_supervisor::{Event, TerminateReason};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 use super::console::Console;
 use super::files::{Files, FilesError, GuestFiles};
 use super::options::{
-    Answer, MAX_JSON_BYTES, MAX_OUTPUT_BYTES, MAX_POOL, MAX_TOOL_CALLS, MAX_TOOL_NAME_BYTES,
-    MAX_TOOLS, Options, Run, ToolCall,
+    Answer, MAX_JSON_BYTES, MAX_OUTPUT_BYTES, MAX_POOL, MAX_TOOL_CALL_BYTES, MAX_TOOL_CALLS,
+    MAX_TOOL_NAME_BYTES, MAX_TOOLS, Options, Run, ToolCall,
 };
 use super::outcome::{ErrorKind, Outcome, RunError, RunUsage, one_line};
 use super::refused::Refusals;
@@ -404,6 +404,8 @@ struct Running<'r> {
     cpu_before: Duration,
     /// Calls of tools. Dropped with the run.
     calls: JoinSet<()>,
+    /// Bytes that the inputs of further calls may have.
+    call_bytes: Arc<Semaphore>,
 }
 
 impl<'r> Running<'r> {
@@ -423,6 +425,7 @@ impl<'r> Running<'r> {
             refusals,
             cpu_before,
             calls: JoinSet::new(),
+            call_bytes: Arc::new(Semaphore::new(MAX_TOOL_CALL_BYTES)),
         }
     }
 
@@ -462,7 +465,16 @@ impl<'r> Running<'r> {
 
     /// Has a tool called, and its answer sent.
     async fn tool(&mut self, handle: &Handle, id: RequestId, name: &str, data: Payload) {
-        let mut called: Answer = match self.call(name, data) {
+        // A host that is slow holds the inputs until it answers.
+        let size = u32::try_from(data.json.len()).unwrap_or(u32::MAX);
+        let place = Arc::clone(&self.call_bytes).try_acquire_many_owned(size);
+        let call = match (&place, data.json.len() > MAX_JSON_BYTES) {
+            (Err(_), false) => Err(format!(
+                "the calls of tools without an answer have more than {MAX_TOOL_CALL_BYTES} bytes of input together"
+            )),
+            _ => self.call(name, data),
+        };
+        let mut called: Answer = match call {
             Ok(answer) => answer,
             Err(error) => Box::pin(std::future::ready(Err(error))),
         };
@@ -470,6 +482,7 @@ impl<'r> Running<'r> {
         let begun = futures_util::poll!(called.as_mut());
         let handle = handle.clone();
         self.calls.spawn(async move {
+            let _place = place;
             let answer = match begun {
                 Poll::Ready(answer) => answer,
                 Poll::Pending => called.await,
