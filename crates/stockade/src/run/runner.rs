@@ -34,6 +34,9 @@ const TOOL: &str = "tool:";
 /// How often the CPU time of a run in a session is compared with its limit. One activation is limited exactly.
 const CPU_CHECK: Duration = Duration::from_millis(20);
 
+/// The same between runs.
+const IDLE_CPU_CHECK: Duration = Duration::from_millis(500);
+
 /// Has [`Handle::evaluate`] run code for a result in the isolate that is created with these options: a text with the
 /// syntax of a module, as `docs/run-code.md` describes. In a `session`, top-level declarations live on.
 pub fn set_running<'t>(
@@ -305,6 +308,8 @@ async fn elapsed(began: Instant, limit: Option<Duration>) {
 struct Live {
     isolate: Isolate,
     refusals: Refusals,
+    /// Between runs: ends a guest whose timers use more CPU time than a run may. Over when it is dropped.
+    watch: JoinSet<()>,
 }
 
 /// Runs that share an isolate, one after the other.
@@ -343,11 +348,16 @@ impl Session {
             None => {
                 let started = bounded(&run, began, until, runner.start(&runner.0.files, true));
                 match started.await {
-                    Ok((isolate, refusals)) => Live { isolate, refusals },
+                    Ok((isolate, refusals)) => Live {
+                        isolate,
+                        refusals,
+                        watch: JoinSet::new(),
+                    },
                     Err(error) => return runner.not_started(began, error),
                 }
             }
         };
+        live.watch.abort_all();
         let handle = live.isolate.handle();
         let (code, cpu_before) = (std::mem::take(&mut run.code), handle.cpu());
         let mut running = Running::new(options, &run, began, live.refusals.clone(), cpu_before);
@@ -355,7 +365,7 @@ impl Session {
             tokio::select! {
                 biased;
                 result = running.evaluate(&mut live.isolate, code) => result,
-                () = over_cpu(&handle, cpu_before, options.cpu) => {
+                () = over_cpu(&handle, cpu_before, options.cpu, CPU_CHECK) => {
                     let what = "the run used more CPU time than its limit";
                     Err(RunError::new(ErrorKind::CpuLimit, what))
                 }
@@ -372,19 +382,24 @@ impl Session {
         let lost = interrupted || handle.end().is_some();
         let outcome = running.outcome(result, &handle, lost || lost_before);
         if !lost {
+            let (before, limit) = (handle.cpu(), options.cpu);
+            live.watch = JoinSet::new();
+            live.watch.spawn(async move {
+                over_cpu(&handle, before, limit, IDLE_CPU_CHECK).await;
+            });
             *place = Some(live);
         }
         outcome
     }
 }
 
-/// Done when a run in a session has used more CPU time than its limit, whose isolate is terminated then.
-async fn over_cpu(handle: &Handle, before: Duration, limit: Option<Duration>) {
+/// Done when a session has used more CPU time since `before` than the limit of a run; its isolate is terminated then.
+async fn over_cpu(handle: &Handle, before: Duration, limit: Option<Duration>, every: Duration) {
     let Some(limit) = limit else {
         return std::future::pending().await;
     };
     loop {
-        tokio::time::sleep(CPU_CHECK).await;
+        tokio::time::sleep(every).await;
         if handle.cpu().saturating_sub(before) > limit {
             let detail = format!("CPU time of the run, {} ms", limit.as_millis());
             return handle.terminate(TerminateReason::CpuLimit, detail);
