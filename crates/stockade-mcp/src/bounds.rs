@@ -49,6 +49,8 @@ pub const CALLS_AT_ONCE: usize = 16;
 pub const QUESTIONS_PER_RUN: usize = 20;
 /// Bytes of a call's input that a question to the user shows.
 pub const QUESTION_BYTES: usize = 2 << 10;
+/// Members of an input about which a user can be asked.
+pub const QUESTION_ARGUMENTS: usize = 32;
 /// How long a question waits for its answer.
 pub const QUESTION_TIME: Duration = Duration::from_secs(300);
 /// Runs that wait for the answers of a client, which asks again with them.
