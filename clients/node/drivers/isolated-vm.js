@@ -117,6 +117,7 @@ class Guest {
 
   close() {
     hosts.delete(this.#session);
+    this.#host.end();
     if (this.ready.length === 0) theBridge().request({ does: "close", session: this.#session }).catch(() => {});
   }
 }

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { after, test } from "node:test";
 import ivm from "stockade/drivers/isolated-vm";
+import { Host } from "../lib/isolated-vm/host.js";
 
 const stockade = { program: process.env.STOCKADE };
 const isolate = new ivm.Isolate({ memoryLimit: 64, stockade });
@@ -112,6 +113,26 @@ test("functions_of_the_host_are_asynchronous_in_the_guest", async () => {
   global.setSync("note", new ivm.Callback((text) => seen.push(text), { ignored: true }));
   context.evalSync("note('one'); note('two')");
   assert.deepEqual(seen, ["one", "two"]);
+});
+
+test("calls_that_the_guest_forges_are_refused", async () => {
+  const forged = "[undefined, null, 7, 'x', [], {}, { ticket: 99 }, { turn: 'x' }, { turn: null, id: 1 }]";
+  const refused = `Promise.all(${forged}.map((one) => tools.call(one).catch((error) => error.name)))`;
+  assert.deepEqual(await context.eval(refused, { promise: true, copy: true }), Array(9).fill("Error"));
+  assert.throws(() => context.evalSync("10n ** 200000n", { copy: true }), /100,000 digits/);
+  assert.equal(context.evalSync("1 + 1"), 2);
+});
+
+test("host_answers_every_call", async () => {
+  const host = new Host();
+  const answers = [];
+  const id = host.add(() => 1);
+  for (const params of [null, { turn: 3, id, args: [] }, { turn: 3, id, args: [] }, { turn: 1, id }]) {
+    host.receive(params, (answer) => answers.push(answer.error?.message ?? answer.value));
+  }
+  host.end();
+  assert.deepEqual(answers.slice(0, 2), ["there is no such call", "this is not the turn of a call"]);
+  assert.deepEqual([answers.length, answers.at(-1)], [4, "Isolate is disposed"]);
 });
 
 test("timeout_ends_the_script_and_its_isolate", async () => {

@@ -15,6 +15,10 @@ pub const UPSTREAM_PAGES: usize = 100;
 pub const UPSTREAM_REQUESTS: usize = 64;
 /// Bytes of one tool's schemas as JSON. A tool with more is offered with `unknown` in their place.
 pub const SCHEMA_BYTES: usize = 64 << 10;
+/// Bytes of the schemas of one upstream server as JSON. Beyond them it is `unknown`, too.
+pub const UPSTREAM_SCHEMA_BYTES: usize = 4 << 20;
+/// Bytes of the tools that one upstream server lists as JSON. Those on further pages are not read.
+pub const UPSTREAM_LIST_BYTES: usize = 16 << 20;
 /// Bytes of a tool's description. The rest is cut.
 pub const DESCRIPTION_BYTES: usize = 4 << 10;
 /// Characters of a tool's name, and of a server's.
@@ -23,7 +27,7 @@ pub const NAME_CHARS: usize = 128;
 pub const SERVER_IDENTIFIER_CHARS: usize = 32;
 /// Characters of a tool's identifier in code. Both identifiers have 128 characters at most, with a dot and a number.
 pub const TOOL_IDENTIFIER_CHARS: usize = 86;
-/// Tools of all upstream servers together that code can call.
+/// Tools of all upstream servers together that code can call. Where there are more, the servers with the most give way.
 pub const TOOLS: usize = 1000;
 /// Bytes of the TypeScript declaration of one tool. One with more is declared with `unknown`.
 pub const DECLARATION_BYTES: usize = 8 << 10;
@@ -49,6 +53,8 @@ pub const CALLS_AT_ONCE: usize = 16;
 pub const QUESTIONS_PER_RUN: usize = 20;
 /// Bytes of a call's input that a question to the user shows.
 pub const QUESTION_BYTES: usize = 2 << 10;
+/// Members of an input about which a user can be asked.
+pub const QUESTION_ARGUMENTS: usize = 32;
 /// How long a question waits for its answer.
 pub const QUESTION_TIME: Duration = Duration::from_secs(300);
 /// Runs that wait for the answers of a client, which asks again with them.

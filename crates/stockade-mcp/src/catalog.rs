@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use rmcp::model::Tool;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::bounds::{
     DESCRIBE_BYTES, DESCRIPTION_BYTES, NAME_CHARS, NAMED_SERVERS, SCHEMA_BYTES, SUMMARY_CHARS,
-    TOOL_IDENTIFIER_CHARS, TOOLS, UPSTREAM_TOOLS,
+    TOOL_IDENTIFIER_CHARS, TOOLS, UPSTREAM_SCHEMA_BYTES, UPSTREAM_TOOLS,
 };
 use crate::config::{Mode, Rules};
 use crate::declare::{comment, one_line, printable, type_of};
@@ -68,7 +69,7 @@ impl CatalogTool {
 }
 
 /// Bytes of JSON, without writing them down.
-fn json_bytes(value: &Map<String, Value>) -> usize {
+pub(crate) fn json_bytes(value: &impl Serialize) -> usize {
     struct Count(usize);
     impl std::io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -95,13 +96,20 @@ pub(crate) fn take_tools(
 ) -> Vec<CatalogTool> {
     let mut names = Identifiers::new(TOOL_IDENTIFIER_CHARS);
     let mut all = Vec::new();
+    // A schema takes many times its bytes as long as it is kept.
+    let mut schema_bytes = 0;
     for tool in tools.into_iter().take(UPSTREAM_TOOLS) {
         let mode = rules.mode(&tool.name);
         if mode == Mode::Deny || tool.name.is_empty() || tool.name.chars().count() > NAME_CHARS {
             continue;
         }
-        let bounded = |schema: Arc<Map<String, Value>>| {
-            (json_bytes(&schema) <= SCHEMA_BYTES).then_some(schema)
+        let mut bounded = |schema: Arc<Map<String, Value>>| {
+            let bytes = json_bytes(&*schema);
+            let fits = bytes <= SCHEMA_BYTES && schema_bytes + bytes <= UPSTREAM_SCHEMA_BYTES;
+            fits.then(|| {
+                schema_bytes += bytes;
+                schema
+            })
         };
         let mut description = printable(tool.description.as_deref().unwrap_or(""));
         if description.len() > DESCRIPTION_BYTES {
@@ -142,11 +150,13 @@ impl Catalog {
     /// Makes the catalog of what each server has, in the order of the configuration: its identifier, and its tools or
     /// why there are none.
     pub(crate) fn new(servers: &[(String, Offered)]) -> Self {
-        let tools: Vec<Arc<CatalogTool>> = servers
-            .iter()
-            .filter_map(|(_, tools)| tools.as_ref().ok())
-            .flatten()
-            .take(TOOLS)
+        let lists = || servers.iter().filter_map(|(_, tools)| tools.as_ref().ok());
+        // Where there are too many, those with the most give way: no server takes the places of others.
+        let fits =
+            |most: &usize| lists().map(|tools| tools.len().min(*most)).sum::<usize>() <= TOOLS;
+        let most = (0..=UPSTREAM_TOOLS).rev().find(fits).unwrap_or(0);
+        let tools: Vec<Arc<CatalogTool>> = lists()
+            .flat_map(|tools| tools.iter().take(most))
             .cloned()
             .collect();
         let by_name = tools
@@ -162,7 +172,10 @@ impl Catalog {
         let counts = servers.iter().map(|(name, tools)| {
             (
                 name.clone(),
-                tools.as_ref().map(Vec::len).map_err(String::clone),
+                tools
+                    .as_ref()
+                    .map(|tools| tools.len().min(most))
+                    .map_err(String::clone),
             )
         });
         Self {
@@ -399,6 +412,35 @@ mod tests {
         assert!(taken[0].description.len() < DESCRIPTION_BYTES + 8);
         let names: std::collections::HashSet<_> = taken.iter().map(|tool| &tool.name).collect();
         assert_eq!(names.len(), taken.len());
+    }
+
+    #[test]
+    fn server_with_many_tools_takes_no_places_of_others() {
+        let offered = |server: usize, name: &str, count: usize| {
+            let tools = (0..count).map(|n| tool(&format!("t{n}"), "", json!({})));
+            let taken = take_tools(server, name, &rules("", "-"), tools.collect());
+            let tools: Vec<_> = taken.into_iter().map(Arc::new).collect();
+            (name.to_owned(), Ok(tools))
+        };
+        let catalog = Catalog::new(&[
+            offered(0, "a", UPSTREAM_TOOLS),
+            offered(1, "b", 30),
+            offered(2, "c", UPSTREAM_TOOLS),
+        ]);
+        assert_eq!(catalog.list_servers(), "a (485), b (30), c (485)");
+        assert_eq!(catalog.names().len(), TOOLS);
+    }
+
+    #[test]
+    fn schemas_of_a_server_are_bounded_together() {
+        let large = json!({ "description": "x".repeat(SCHEMA_BYTES - 100) });
+        let tools = (0..100).map(|n| tool(&format!("t{n}"), "", large.clone()));
+        let taken = take_tools(0, "shop", &rules("", "-"), tools.collect());
+        let kept = taken.iter().filter(|tool| tool.input.is_some()).count();
+        assert_eq!(
+            (taken.len(), kept),
+            (100, UPSTREAM_SCHEMA_BYTES / SCHEMA_BYTES)
+        );
     }
 
     #[test]

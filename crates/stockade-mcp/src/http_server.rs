@@ -1,8 +1,9 @@
 //! Clients over HTTP (streamable HTTP of MCP) at `/mcp`.
 //!
 //! A web page can send requests to any address that its browser reaches. A request is therefore answered only if its
-//! `Host` is a name of this server and its `Origin`, if there is one, is a page of this machine or was allowed: a name
-//! that was made to point here (DNS rebinding) is in both.
+//! `Host` is a name of this server and its `Origin`, if there is one, was allowed: a name that was made to point here (DNS
+//! rebinding) is in both. Pages of this machine are no exception, because they may be those of anyone: a server for
+//! development shows what it is given.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -40,7 +41,7 @@ pub struct HttpOptions {
     pub tokens: Vec<Token>,
     /// Names of this server, besides those of the loopback device and the address that it listens at.
     pub hosts: Vec<String>,
-    /// Origins of web pages that may send requests, besides those of this machine.
+    /// Origins of web pages that may send requests. Without any, a request with an `Origin` is refused.
     pub origins: Vec<String>,
 }
 
@@ -115,11 +116,9 @@ impl HttpServer {
             .into_iter()
             .chain([address.ip().to_string()])
             .chain(options.hosts);
-        let pages =
-            ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"].map(str::to_owned);
         let config = StreamableHttpServerConfig::default()
             .with_allowed_hosts(hosts)
-            .with_allowed_origins(pages.into_iter().chain(options.origins))
+            .with_allowed_origins(options.origins)
             .enforce_origin_validation()
             .with_max_request_body_bytes(MESSAGE_BYTES)
             .with_cancellation_token(end.clone());

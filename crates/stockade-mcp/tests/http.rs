@@ -116,8 +116,12 @@ async fn names_and_pages_of_others_are_refused() {
         (LOCAL.to_owned(), 200),
         (format!("host: {address}\r\n"), 200),
         ("host: agents.example\r\n".to_owned(), 200),
-        (format!("{LOCAL}origin: http://localhost:5173\r\n"), 200),
         (format!("{LOCAL}origin: https://app.example\r\n"), 200),
+        (format!("{LOCAL}origin: http://localhost:5173\r\n"), 403),
+        (
+            format!("host: {address}\r\norigin: http://{address}\r\n"),
+            403,
+        ),
         ("host: evil.example\r\n".to_owned(), 403),
         ("host: localhost.evil.example\r\n".to_owned(), 403),
         (format!("{LOCAL}origin: https://evil.example\r\n"), 403),
@@ -133,6 +137,11 @@ async fn names_and_pages_of_others_are_refused() {
             "{headers}"
         );
     }
+    // Without names, no page is let in.
+    let address = listen(HttpOptions::default()).await;
+    let page = format!("{LOCAL}origin: http://localhost:5173\r\n");
+    assert_eq!(post(address, &page, &initialize()).await, 403);
+    assert_eq!(post(address, LOCAL, &initialize()).await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

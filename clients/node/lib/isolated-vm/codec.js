@@ -45,7 +45,10 @@ export function codec(special, revive) {
     switch (mark.$) {
       case "undefined": return undefined;
       case "number": return Number(mark.text);
-      case "bigint": return BigInt(mark.text);
+      case "bigint":
+        // Reading one takes more than linear time, and the other side may be hostile.
+        if (String(mark.text).length > 100_000) throw new RangeError("a BigInt of more than 100,000 digits cannot be copied here");
+        return BigInt(mark.text);
       case "array": return mark.items.map(decode);
       case "date": return new Date(decode(mark.time));
       case "map": return new Map(mark.entries.map(([key, one]) => [decode(key), decode(one)]));

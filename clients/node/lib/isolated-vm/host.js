@@ -26,28 +26,41 @@ export class Host {
     return this.#next++;
   }
 
-  /** Performs calls in the order in which the guest made them, which is not the order in which they come. */
-  receive({ turn, ...call }, answer) {
+  /** Performs calls in the order in which the guest made them, which is not the order in which they come. Never throws. */
+  receive(params, answer) {
+    const { turn, ticket, ...call } = Object(params);
     if (turn === undefined) {
-      this.#promised.get(call.ticket)?.then((value) => answer({ value }), (error) => answer({ error }));
-      this.#promised.delete(call.ticket);
+      const promised = this.#promised.get(ticket);
+      this.#promised.delete(ticket);
+      if (promised) promised.then((value) => answer({ value }), (error) => answer({ error }));
+      else answer({ error: new TypeError("there is no such call") });
       return;
     }
-    this.#early.set(turn, () => answer(this.#perform(call)));
+    if (!Number.isSafeInteger(turn) || this.#early.has(turn)) {
+      answer({ error: new TypeError("this is not the turn of a call") });
+      return;
+    }
+    this.#early.set(turn, { call, answer });
     while (this.#early.has(this.#due)) this.#take(this.#due);
   }
 
   /** Performs what is left when an operation has ended, whose other calls were not sent. */
   flush(turns) {
     for (const turn of [...this.#early.keys()].sort((a, b) => a - b)) this.#take(turn);
-    this.#due = turns + 1;
+    this.#due = Number.isSafeInteger(turns) ? turns + 1 : 1;
+  }
+
+  /** Refuses what still waits for its turn, when the guest has ended: a call without an answer would be kept for ever. */
+  end() {
+    for (const { answer } of this.#early.values()) answer({ error: new Error("Isolate is disposed") });
+    this.#early.clear();
   }
 
   #take(turn) {
-    const perform = this.#early.get(turn);
+    const { call, answer } = this.#early.get(turn);
     this.#early.delete(turn);
     this.#due = turn + 1;
-    perform();
+    answer(this.#perform(call));
   }
 
   #perform({ id, args }) {

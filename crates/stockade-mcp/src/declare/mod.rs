@@ -49,17 +49,28 @@ pub(crate) fn printable(text: &str) -> String {
         .map(|letter| match letter {
             '\n' => '\n',
             '\u{2028}' | '\u{2029}' => '\n',
-            letter if letter.is_control() => ' ',
-            // Marks of direction and invisible characters hide what a text says.
-            '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' => ' ',
-            '\u{e0000}'..='\u{e007f}' => ' ',
+            letter if is_hidden(letter) => ' ',
             letter => letter,
         })
         .collect();
     shown.replace("*/", "* /").trim().to_owned()
+}
+
+/// Whether a character is invisible, moves the cursor or turns the direction of text, and so can hide what a text says.
+pub(crate) fn is_hidden(letter: char) -> bool {
+    let is_invisible = matches!(
+        letter,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{fe00}'..='\u{fe0e}'
+            | '\u{feff}'
+            | '\u{e0000}'..='\u{e0fff}'
+    );
+    is_invisible || letter.is_control()
 }
 
 struct Writer<'a> {

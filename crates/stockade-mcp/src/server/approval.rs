@@ -1,7 +1,12 @@
 //! Questions to the user: whether code may call a tool whose mode is `ask`.
 //!
+//! The code chose the input that a question shows, and may want the user to overlook a part of it. Each argument therefore
+//! has a line and a share of the room, and what hides or moves text is an escape.
+//!
 //! A question goes to the client as an elicitation of MCP. Clients of protocol versions up to 2025-11-25 are asked by a
 //! request; later ones get the question as an incomplete result, and call the tool again with the answer.
+
+use std::fmt::Write;
 
 use rmcp::model::{
     ElicitRequestParams, ElicitResult, ElicitationAction, ElicitationSchema, ProtocolVersion,
@@ -11,8 +16,8 @@ use rmcp::service::{Peer, RequestContext, RoleServer};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::bounds::{QUESTION_BYTES, QUESTION_TIME};
-use crate::declare::printable;
+use crate::bounds::{QUESTION_ARGUMENTS, QUESTION_BYTES, QUESTION_TIME};
+use crate::declare::is_hidden;
 
 /// Whether and how a client can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,16 +65,64 @@ pub(super) struct Question {
 }
 
 /// The text of a question about a call.
-pub(super) fn question(tool: &str, input: &Value) -> String {
-    let mut shown = serde_json::to_string(input).unwrap_or_else(|_| "…".to_owned());
-    if shown.len() > QUESTION_BYTES {
-        shown.truncate(shown.floor_char_boundary(QUESTION_BYTES));
-        shown += &format!("… (only the first {QUESTION_BYTES} bytes are shown)");
+///
+/// # Errors
+///
+/// If there are more arguments than the user would read.
+pub(super) fn question(tool: &str, input: &Value) -> Result<String, String> {
+    let lines: Vec<String> = match input {
+        Value::Object(arguments) if arguments.len() > QUESTION_ARGUMENTS => {
+            return Err(format!(
+                "the input has {} members, more than the {QUESTION_ARGUMENTS} about which the user can be asked",
+                arguments.len()
+            ));
+        }
+        Value::Object(arguments) if !arguments.is_empty() => arguments
+            .iter()
+            .map(|(name, value)| format!("{}: {value}", Value::from(name.as_str())))
+            .collect(),
+        other => vec![other.to_string()],
+    };
+    let share = QUESTION_BYTES / lines.len().max(1);
+    let mut shown = String::new();
+    let mut is_cut = false;
+    for line in &lines {
+        let text = visible(line, share);
+        // JSON ends with no such character.
+        is_cut |= text.ends_with('…');
+        shown.push('\n');
+        shown += &text;
     }
-    format!(
-        "Code that a model wrote wants to call the tool {tool} with this input:\n{}",
-        printable(&shown)
-    )
+    let note = if is_cut {
+        ", of which only a part is shown"
+    } else {
+        ""
+    };
+    Ok(format!(
+        "Code that a model wrote wants to call the tool {tool} with this input{note}:{shown}"
+    ))
+}
+
+/// JSON with escapes for characters that hide or move text, and with `…` for what is beyond `most` bytes.
+fn visible(json: &str, most: usize) -> String {
+    let mut shown = String::new();
+    for letter in json.chars() {
+        if shown.len() > most {
+            break;
+        }
+        if !is_hidden(letter) {
+            shown.push(letter);
+            continue;
+        }
+        for unit in letter.encode_utf16(&mut [0; 2]) {
+            let _ = write!(shown, "\\u{unit:04x}");
+        }
+    }
+    if shown.len() > most {
+        shown.truncate(shown.floor_char_boundary(most));
+        shown.push('…');
+    }
+    shown
 }
 
 /// The form of the answer: the user accepts or declines, and may accept further calls.
@@ -127,9 +180,29 @@ mod tests {
         let text = question(
             "shop.buy",
             &json!({ "what": "x\u{1b}[2J\u{202e}".repeat(10_000) }),
-        );
+        )
+        .unwrap();
         assert!(text.len() < QUESTION_BYTES + 200);
         assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));
+        assert!(text.contains("only a part is shown"));
+    }
+
+    #[test]
+    fn question_shows_each_argument_as_it_is() {
+        let input =
+            json!({ "a": "x".repeat(10_000), "path": "/etc\u{200b}/*/x\u{2028}y", "zone": 1 });
+        let text = question("files.drop", &input).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        assert!(lines[1].starts_with("\"a\": \"xxx") && lines[1].ends_with('…'));
+        assert_eq!(lines[2], "\"path\": \"/etc\\u200b/*/x\\u2028y\"");
+        assert_eq!(lines[3], "\"zone\": 1");
+        assert!(!question("t", &json!({ "a": 1 })).unwrap().contains("part"));
+        assert!(question("t", &json!({})).unwrap().ends_with(":\n{}"));
+        let many: serde_json::Map<String, Value> = (0..=QUESTION_ARGUMENTS)
+            .map(|number| (number.to_string(), Value::Null))
+            .collect();
+        assert!(question("t", &Value::Object(many)).is_err());
     }
 
     #[test]

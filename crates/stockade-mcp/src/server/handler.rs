@@ -89,16 +89,9 @@ impl Handler {
         let ended = cancel.clone();
         let outcome = tokio::spawn(async move {
             let _place = place;
-            let turn = ended
-                .run_until_cancelled(Arc::clone(&server.turns).acquire_owned())
-                .await;
-            let outcome = match (turn, run.session) {
-                (Some(Ok(_turn)), None) => server.runner.run(job).await,
-                (Some(Ok(_turn)), Some(session)) => {
-                    server.run_in_session(&client, &session, job).await
-                }
-                _ => not_started("the run was cancelled before it began"),
-            };
+            let outcome = server.in_turn(&client, run.session.as_deref(), job).await;
+            let outcome =
+                outcome.unwrap_or_else(|| not_started("the run was cancelled before it began"));
             ended.cancel();
             outcome
         });
@@ -145,17 +138,32 @@ impl Handler {
 }
 
 impl McpServer {
-    async fn run_in_session(&self, client: &str, name: &str, mut job: Job) -> RunOutcome {
+    /// Runs a job when it is its turn; `None` if it was cancelled before.
+    async fn in_turn(
+        &self,
+        client: &str,
+        session: Option<&str>,
+        mut job: Job,
+    ) -> Option<RunOutcome> {
+        let cancel = job.cancel.clone();
+        let turn = cancel.run_until_cancelled(self.turns.acquire());
+        let Some(name) = session else {
+            let _turn = turn.await?.ok()?;
+            return Some(self.runner.run(job).await);
+        };
         let files = std::mem::take(&mut job.files);
         let tools = job.tools.names();
-        match self
+        let opened = self
             .sessions
-            .open(client, name, files, tools, &*self.runner)
-            .await
-        {
-            Ok((_used, session)) => session.run(job).await,
-            Err(why) => not_started(&why),
-        }
+            .open(client, name, files, tools, &*self.runner);
+        let (used, session) = match cancel.run_until_cancelled(opened).await? {
+            Ok(opened) => opened,
+            Err(why) => return Some(not_started(&why)),
+        };
+        // Runs that wait for the same session take no turns of others.
+        let _alone = cancel.run_until_cancelled(used.alone()).await?;
+        let _turn = turn.await?.ok()?;
+        Some(session.run(job).await)
     }
 }
 

@@ -55,7 +55,7 @@ pub struct McpServer {
     level: &'static str,
     timeout: Duration,
     version: String,
-    turns: Arc<Semaphore>,
+    turns: Semaphore,
     runs: usize,
     /// Permits of runs that wait for a turn or have one.
     queue: Arc<Semaphore>,
@@ -77,7 +77,7 @@ impl McpServer {
             level: options.level,
             timeout: options.timeout,
             version: options.version,
-            turns: Arc::new(Semaphore::new(options.runs)),
+            turns: Semaphore::new(options.runs),
             runs: options.runs,
             queue: Arc::new(Semaphore::new(options.runs + crate::bounds::WAITING_RUNS)),
             sessions: Sessions::new(options.sessions, options.session_idle),

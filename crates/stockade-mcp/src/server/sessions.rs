@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, OwnedMutexGuard};
 
 use crate::bounds::SESSIONS_PER_CLIENT;
 use crate::run::{Runner, Session, ToolName};
@@ -24,6 +24,8 @@ type Key = (String, String);
 struct Entry {
     /// Set when the sandbox is open.
     session: Arc<OnceCell<Arc<dyn Session>>>,
+    /// Held by the run that is under way.
+    alone: Arc<tokio::sync::Mutex<()>>,
     used: Instant,
     runs: u64,
     /// Runs that are under way or wait.
@@ -35,6 +37,14 @@ pub(super) struct Used<'a> {
     sessions: &'a Sessions,
     key: Key,
     cell: Arc<OnceCell<Arc<dyn Session>>>,
+    alone: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Used<'_> {
+    /// Waits for the runs of the session that came before.
+    pub(super) async fn alone(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.alone).lock_owned().await
+    }
 }
 
 impl Sessions {
@@ -68,6 +78,7 @@ impl Sessions {
         }
         let entry = all.entry(key.clone()).or_insert_with(|| Entry {
             session: Arc::default(),
+            alone: Arc::default(),
             used: Instant::now(),
             runs: 0,
             busy: 0,
@@ -78,6 +89,7 @@ impl Sessions {
             sessions: self,
             key,
             cell: Arc::clone(&entry.session),
+            alone: Arc::clone(&entry.alone),
         })
     }
 
@@ -238,6 +250,18 @@ mod tests {
         drop(used);
         sessions.expire();
         assert_eq!(sessions.list("a"), "no sessions");
+    }
+
+    #[tokio::test]
+    async fn runs_of_a_session_follow_each_other() {
+        let sessions = Sessions::new(8, Duration::from_secs(60));
+        let used = || sessions.open("a", "x", BTreeMap::new(), Vec::new(), &Nothing);
+        let (first, _) = used().await.unwrap();
+        let (second, _) = used().await.unwrap();
+        let alone = first.alone().await;
+        assert!(second.alone().now_or_never().is_none());
+        drop(alone);
+        assert!(second.alone().now_or_never().is_some());
     }
 
     #[tokio::test]

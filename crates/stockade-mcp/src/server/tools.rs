@@ -108,16 +108,14 @@ impl Shared {
                  configuration can allow the tool without a question"
             ));
         }
+        let text = question(&path, input).map_err(|why| format!("{path}: {why}"))?;
         if self.asked.fetch_add(1, Ordering::Relaxed) >= QUESTIONS_PER_RUN {
             return Err(format!(
                 "{path}: this run has asked the user {QUESTIONS_PER_RUN} times, which is the limit"
             ));
         }
         let (reply, decision) = oneshot::channel();
-        let asked = Question {
-            text: question(&path, input),
-            reply,
-        };
+        let asked = Question { text, reply };
         let gone = |_| format!("{path}: the client is gone");
         self.questions
             .send(asked)

@@ -23,9 +23,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::bounds::{
     CONNECT_TIME, END_TIME, ERROR_BYTES, FIRST_CONNECT_WAIT, FIRST_RETRY, LONGEST_RETRY,
-    RELIST_EVERY, SERVER_IDENTIFIER_CHARS, UPSTREAM_PAGES, UPSTREAM_TOOLS,
+    RELIST_EVERY, SERVER_IDENTIFIER_CHARS, UPSTREAM_LIST_BYTES, UPSTREAM_PAGES, UPSTREAM_TOOLS,
 };
-use crate::catalog::{CatalogTool, LiveCatalog, in_words, take_tools};
+use crate::catalog::{CatalogTool, LiveCatalog, in_words, json_bytes, take_tools};
 use crate::config::{McpConfig, Reach, UpstreamConfig};
 use crate::declare::one_line;
 use crate::names::Identifiers;
@@ -346,15 +346,18 @@ async fn list(peer: &Peer<RoleClient>) -> Result<Vec<Tool>, String> {
         return Ok(Vec::new());
     }
     let mut tools = Vec::new();
+    let mut bytes = 0usize;
     let mut cursor = None;
     for _ in 0..UPSTREAM_PAGES {
         let mut params = PaginatedRequestParams::default();
         params.cursor = cursor;
         let page = peer.list_tools(Some(params)).await;
         let page = page.map_err(|error| service_error("listing its tools", &error))?;
+        bytes = json_bytes(&page.tools).saturating_add(bytes);
         tools.extend(page.tools);
         cursor = page.next_cursor;
-        if cursor.is_none() || tools.len() >= UPSTREAM_TOOLS {
+        let is_full = tools.len() >= UPSTREAM_TOOLS || bytes >= UPSTREAM_LIST_BYTES;
+        if cursor.is_none() || is_full {
             break;
         }
     }

@@ -48,8 +48,8 @@ mod runner;
 pub use console::{Console, Line, MAX_CONSOLE_LINES};
 pub use files::{Files, FilesError, GuestFiles, MAX_FILE_BYTES, MAX_FILES};
 pub use options::{
-    MAX_JSON_BYTES, MAX_OUTPUT_BYTES, MAX_POOL, MAX_TOOL_CALLS, MAX_TOOL_NAME_BYTES, MAX_TOOLS,
-    Options, Run, Tool, ToolCall,
+    MAX_JSON_BYTES, MAX_OUTPUT_BYTES, MAX_POOL, MAX_TOOL_CALL_BYTES, MAX_TOOL_CALLS,
+    MAX_TOOL_NAME_BYTES, MAX_TOOLS, Options, Run, Tool, ToolCall,
 };
 pub use outcome::{ErrorKind, Outcome, RunError, RunUsage};
 pub use refused::{MAX_REFUSED, Refusals, RefusedHost};

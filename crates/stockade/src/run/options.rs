@@ -25,6 +25,9 @@ pub const MAX_TOOL_NAME_BYTES: usize = 128;
 /// Tool calls of one run without an answer.
 pub const MAX_TOOL_CALLS: u32 = 1024;
 
+/// Bytes of the inputs of all those calls together, as JSON.
+pub const MAX_TOOL_CALL_BYTES: usize = 16 << 20;
+
 /// Bytes of the input of a tool call, of what a tool gives, and of the result of a run, as JSON.
 pub const MAX_JSON_BYTES: usize = 8 << 20;
 

@@ -84,6 +84,8 @@ impl RunError {
 
     /// What the guest threw, or what is wrong with its code or result.
     pub(crate) fn guest(error: GuestError) -> Self {
+        // A place in the runtime is none in the guest's code.
+        let is_own = |at: &Position| !at.source.starts_with("ext:");
         let (kind, code) = match error.code.as_deref() {
             // Written by `stockade_isolate` and by the realm.
             Some("syntax") => (ErrorKind::Syntax, None),
@@ -94,7 +96,9 @@ impl RunError {
             kind,
             name: Some(error.name),
             message: error.message,
-            position: (error.position).or_else(|| place_in(error.stack.as_deref()?)),
+            position: (error.position)
+                .filter(is_own)
+                .or_else(|| place_in(error.stack.as_deref()?).filter(is_own)),
             stack: error.stack,
             code,
         }
@@ -361,6 +365,19 @@ mod tests {
         );
         assert_eq!(place("Error: x"), None);
         assert_eq!(place("Error: x\n    at a:b"), None);
+    }
+
+    #[test]
+    fn guest_error_has_no_place_of_the_runtime() {
+        let of = |place: &str| {
+            let error = GuestError {
+                stack: Some(format!("Error: x\n    at {place}:2:3")),
+                ..GuestError::new("x")
+            };
+            RunError::guest(error).position.map(|at| at.line)
+        };
+        assert_eq!(of("main.ts"), Some(2));
+        assert_eq!(of("ext:stockade_realm/boot.js"), None);
     }
 
     #[test]

@@ -9,14 +9,14 @@ use serde_json::json;
 use stockade_limits::{ConsoleMode, IsolateOptions, Limits, MIN_MEMORY, MIN_TIME, SandboxOptions};
 use stockade_protocol::{ConsoleLevel, GuestError, Payload, RequestId};
 use stockade_supervisor::{Event, TerminateReason};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 use super::console::Console;
 use super::files::{Files, FilesError, GuestFiles};
 use super::options::{
-    Answer, MAX_JSON_BYTES, MAX_OUTPUT_BYTES, MAX_POOL, MAX_TOOL_CALLS, MAX_TOOL_NAME_BYTES,
-    MAX_TOOLS, Options, Run, ToolCall,
+    Answer, MAX_JSON_BYTES, MAX_OUTPUT_BYTES, MAX_POOL, MAX_TOOL_CALL_BYTES, MAX_TOOL_CALLS,
+    MAX_TOOL_NAME_BYTES, MAX_TOOLS, Options, Run, ToolCall,
 };
 use super::outcome::{ErrorKind, Outcome, RunError, RunUsage, one_line};
 use super::refused::Refusals;
@@ -33,6 +33,9 @@ const TOOL: &str = "tool:";
 
 /// How often the CPU time of a run in a session is compared with its limit. One activation is limited exactly.
 const CPU_CHECK: Duration = Duration::from_millis(20);
+
+/// The same between runs.
+const IDLE_CPU_CHECK: Duration = Duration::from_millis(500);
 
 /// Has [`Handle::evaluate`] run code for a result in the isolate that is created with these options: a text with the
 /// syntax of a module, as `docs/run-code.md` describes. In a `session`, top-level declarations live on.
@@ -305,6 +308,8 @@ async fn elapsed(began: Instant, limit: Option<Duration>) {
 struct Live {
     isolate: Isolate,
     refusals: Refusals,
+    /// Between runs: ends a guest whose timers use more CPU time than a run may. Over when it is dropped.
+    watch: JoinSet<()>,
 }
 
 /// Runs that share an isolate, one after the other.
@@ -343,11 +348,16 @@ impl Session {
             None => {
                 let started = bounded(&run, began, until, runner.start(&runner.0.files, true));
                 match started.await {
-                    Ok((isolate, refusals)) => Live { isolate, refusals },
+                    Ok((isolate, refusals)) => Live {
+                        isolate,
+                        refusals,
+                        watch: JoinSet::new(),
+                    },
                     Err(error) => return runner.not_started(began, error),
                 }
             }
         };
+        live.watch.abort_all();
         let handle = live.isolate.handle();
         let (code, cpu_before) = (std::mem::take(&mut run.code), handle.cpu());
         let mut running = Running::new(options, &run, began, live.refusals.clone(), cpu_before);
@@ -355,7 +365,7 @@ impl Session {
             tokio::select! {
                 biased;
                 result = running.evaluate(&mut live.isolate, code) => result,
-                () = over_cpu(&handle, cpu_before, options.cpu) => {
+                () = over_cpu(&handle, cpu_before, options.cpu, CPU_CHECK) => {
                     let what = "the run used more CPU time than its limit";
                     Err(RunError::new(ErrorKind::CpuLimit, what))
                 }
@@ -372,19 +382,24 @@ impl Session {
         let lost = interrupted || handle.end().is_some();
         let outcome = running.outcome(result, &handle, lost || lost_before);
         if !lost {
+            let (before, limit) = (handle.cpu(), options.cpu);
+            live.watch = JoinSet::new();
+            live.watch.spawn(async move {
+                over_cpu(&handle, before, limit, IDLE_CPU_CHECK).await;
+            });
             *place = Some(live);
         }
         outcome
     }
 }
 
-/// Done when a run in a session has used more CPU time than its limit, whose isolate is terminated then.
-async fn over_cpu(handle: &Handle, before: Duration, limit: Option<Duration>) {
+/// Done when a session has used more CPU time since `before` than the limit of a run; its isolate is terminated then.
+async fn over_cpu(handle: &Handle, before: Duration, limit: Option<Duration>, every: Duration) {
     let Some(limit) = limit else {
         return std::future::pending().await;
     };
     loop {
-        tokio::time::sleep(CPU_CHECK).await;
+        tokio::time::sleep(every).await;
         if handle.cpu().saturating_sub(before) > limit {
             let detail = format!("CPU time of the run, {} ms", limit.as_millis());
             return handle.terminate(TerminateReason::CpuLimit, detail);
@@ -404,6 +419,8 @@ struct Running<'r> {
     cpu_before: Duration,
     /// Calls of tools. Dropped with the run.
     calls: JoinSet<()>,
+    /// Bytes that the inputs of further calls may have.
+    call_bytes: Arc<Semaphore>,
 }
 
 impl<'r> Running<'r> {
@@ -423,6 +440,7 @@ impl<'r> Running<'r> {
             refusals,
             cpu_before,
             calls: JoinSet::new(),
+            call_bytes: Arc::new(Semaphore::new(MAX_TOOL_CALL_BYTES)),
         }
     }
 
@@ -462,7 +480,16 @@ impl<'r> Running<'r> {
 
     /// Has a tool called, and its answer sent.
     async fn tool(&mut self, handle: &Handle, id: RequestId, name: &str, data: Payload) {
-        let mut called: Answer = match self.call(name, data) {
+        // A host that is slow holds the inputs until it answers.
+        let size = u32::try_from(data.json.len()).unwrap_or(u32::MAX);
+        let place = Arc::clone(&self.call_bytes).try_acquire_many_owned(size);
+        let call = match (&place, data.json.len() > MAX_JSON_BYTES) {
+            (Err(_), false) => Err(format!(
+                "the calls of tools without an answer have more than {MAX_TOOL_CALL_BYTES} bytes of input together"
+            )),
+            _ => self.call(name, data),
+        };
+        let mut called: Answer = match call {
             Ok(answer) => answer,
             Err(error) => Box::pin(std::future::ready(Err(error))),
         };
@@ -470,6 +497,7 @@ impl<'r> Running<'r> {
         let begun = futures_util::poll!(called.as_mut());
         let handle = handle.clone();
         self.calls.spawn(async move {
+            let _place = place;
             let answer = match begun {
                 Poll::Ready(answer) => answer,
                 Poll::Pending => called.await,

@@ -83,6 +83,32 @@ fn guest_that_sends_much_to_tools_is_refused() {
 }
 
 #[test]
+fn guest_that_fills_the_host_by_tools_is_refused_beyond_the_bound() {
+    let server = Server::start();
+    let mut client = server.client();
+    let sandbox = client.open(json!({ "tools": { "t": {} } }));
+    let code = "const all = Array.from({ length: 4 }, () => tools.t('x'.repeat(6 << 20)).catch((e) => e.message));
+                await Promise.all(all.slice(2))";
+    let id = client.send("run", json!({ "sandbox": sandbox, "code": code }));
+    // The first two have no answer yet.
+    let outcome = loop {
+        let message = client.receive().unwrap();
+        if message["id"] == id && message.get("method").is_none() {
+            break message;
+        }
+    };
+    for refused in outcome["result"]["result"].as_array().unwrap() {
+        let text = refused.as_str().unwrap();
+        assert!(text.contains("16777216 bytes of input"), "{text}");
+    }
+    // The control: as many, one after the other.
+    let code = "let n = 0; for (let i = 0; i < 4; i++) n += await tools.t('x'.repeat(6 << 20)); n";
+    let id = client.send("run", json!({ "sandbox": sandbox, "code": code }));
+    let outcome = client.answer_with(id, |_| Ok(json!(1)));
+    assert_eq!(outcome["result"]["result"], 4, "{outcome}");
+}
+
+#[test]
 fn guest_that_changes_its_world_changes_no_answer() {
     let server = Server::start();
     let mut client = server.client();

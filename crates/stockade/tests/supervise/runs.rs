@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -195,6 +196,32 @@ fn session_counts_cpu_time_for_each_run() {
         client.run(&sandbox, many)["error"]["kind"],
         "cpu_limit_exceeded"
     );
+}
+
+#[test]
+fn session_that_computes_between_runs_is_ended() {
+    let server = Server::start();
+    let mut client = server.client();
+    for level in LEVELS {
+        let sandbox = client.open(json!({ "level": level, "session": true, "cpu": "200ms" }));
+        // Each activation is short.
+        let busy = "let kept = 1; setInterval(() => { const end = performance.now() + 20; while (performance.now() < end); }, 1); kept";
+        assert_eq!(client.run(&sandbox, busy)["result"], 1, "{level}");
+        let lost = [1, 2, 4, 8].into_iter().find_map(|seconds| {
+            std::thread::sleep(Duration::from_secs(seconds));
+            let next = client.run(&sandbox, "typeof kept");
+            next.get("stateLost").is_some().then_some(next)
+        });
+        let lost = lost.unwrap_or_else(|| panic!("{level}: it goes on"));
+        assert_eq!(lost["result"], "undefined", "{level}: {lost}");
+        // The control: one that waits for its next run.
+        assert_eq!(
+            client.run(&sandbox, "let kept = 2; setInterval(() => {}, 100); kept")["result"],
+            2
+        );
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(client.run(&sandbox, "kept")["result"], 2, "{level}");
+    }
 }
 
 #[test]
