@@ -180,7 +180,12 @@ impl Staging {
             let pepper = self.at("keys.pepper");
             let pepper = pepper.as_ref().unwrap_or(&config.api_keys.pepper);
             let variable = config.api_keys.pepper_variable.as_deref();
-            let pepper = Pepper::load(pepper, variable).map_err(|error| wrong(&error))?;
+            // None is made: no key was hashed with a new one.
+            let pepper = match variable {
+                Some(_) => Pepper::load(pepper, variable),
+                None => Pepper::read(pepper),
+            };
+            let pepper = pepper.map_err(|error| wrong(&error))?;
             stockade_auth::Store::open(&keys, pepper).map_err(|error| wrong(&error))?;
         }
         if let Some(quotas) = self.at("quotas.db") {
