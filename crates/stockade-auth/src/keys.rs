@@ -213,14 +213,15 @@ impl Keys {
 
     /// Ends as soon as a key is no longer valid: it is revoked, rotated away, or expired.
     pub fn until_invalid(&self, granted: &Arc<Granted>) -> impl Future<Output = ()> + Send + use<> {
-        let (shared, granted) = (Arc::clone(&self.shared), Arc::clone(granted));
+        // All of it: the file is followed as long as somebody waits.
+        let (keys, granted) = (self.clone(), Arc::clone(granted));
         async move {
-            let mut changes = shared.changes.subscribe();
+            let mut changes = keys.shared.changes.subscribe();
             loop {
                 // Before the check, so that no change falls between the two.
                 changes.borrow_and_update();
                 let now = SystemTime::now();
-                if !shared.is_valid(&granted, now) {
+                if !keys.is_valid(&granted, now) {
                     return;
                 }
                 let left = u64::from(granted.expires).saturating_sub(seconds(now));
@@ -576,6 +577,21 @@ mod tests {
         let waiting = tokio::spawn(keys.until_invalid(&granted));
         store.revoke(made.record.id, now).unwrap();
         waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn revocation_is_seen_where_only_what_waits_for_it_has_the_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, keys) = open(folder.path());
+        let now = SystemTime::now();
+        let made = store.create(&fields("a"), now).unwrap();
+        keys.refresh().await.unwrap();
+        let granted = Arc::new(keys.check(made.key.reveal().as_bytes(), now).unwrap());
+        let waiting = tokio::spawn(keys.until_invalid(&granted));
+        drop(keys);
+        store.revoke(made.record.id, now).unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+        ended.unwrap().unwrap();
     }
 
     #[tokio::test]

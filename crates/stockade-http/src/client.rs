@@ -41,7 +41,11 @@ pub trait CpuAccount: fmt::Debug + Send + Sync {
     /// A rule or a limit has refused something that the guest wanted while it worked on this request alone.
     fn refused(&self) {}
 
-    /// The guest is done with the request. Comes once more where another mirror tries it again.
+    /// A guest begins to work for the request. Comes once more where another mirror tries it again, and where the guest
+    /// has another instance work for it.
+    fn began(&self) {}
+
+    /// A guest that has begun is done.
     fn ended(&self) {}
 }
 

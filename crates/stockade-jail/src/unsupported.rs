@@ -127,6 +127,12 @@ impl Worker {
     pub fn return_memory(&self) -> bool {
         match *self {}
     }
+
+    /// Whether it keeps to its memory.
+    #[must_use]
+    pub fn keeps_to_memory(&self) -> bool {
+        match *self {}
+    }
 }
 
 /// What would prepare workers.

@@ -80,7 +80,8 @@ struct Pending {
 /// What is over of a request.
 #[derive(Debug, Default)]
 struct State {
-    guest: bool,
+    /// Guests that work on it: that of the site, and those of instances that it has work for it.
+    guests: u32,
     response: bool,
     written: bool,
 }
@@ -334,15 +335,20 @@ impl CpuAccount for Pending {
         self.refused.fetch_add(1, Relaxed);
     }
 
+    fn began(&self) {
+        let mut state = self.state.lock();
+        state.guests = state.guests.saturating_add(1);
+    }
+
     fn ended(&self) {
-        self.over(|state| state.guest = true);
+        self.over(|state| state.guests = state.guests.saturating_sub(1));
     }
 }
 
 impl Drop for Pending {
-    /// Of a request that no guest has begun with.
+    /// Nothing is left that could tell of an end.
     fn drop(&mut self) {
-        self.over(|state| (state.guest, state.response) = (true, true));
+        self.over(|state| (state.guests, state.response) = (0, true));
     }
 }
 
@@ -351,7 +357,7 @@ impl Pending {
     fn over(&self, note: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
         note(&mut state);
-        if !(state.guest && state.response) || std::mem::replace(&mut state.written, true) {
+        if state.guests > 0 || !state.response || std::mem::replace(&mut state.written, true) {
             return;
         }
         drop(state);
@@ -390,5 +396,64 @@ impl Pending {
         if site.writer.queue.try_send(finished).is_err() {
             site.writer.left_out.fetch_add(1, Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receipt_waits_for_every_guest_that_works_on_the_request() {
+        let folder = tempfile::tempdir().unwrap();
+        let (queue, finished) = sync_channel(4);
+        let site = Arc::new(SiteReceipts {
+            key: Arc::new(SigningKey::open(&folder.path().join("receipt.key")).unwrap()),
+            instance: "shop".to_owned(),
+            code: Code::new("index.ts", []),
+            policy: Policy {
+                sha256: String::new(),
+                isolation: "container".to_owned(),
+                limits: Map::new(),
+                grants: Default::default(),
+                fetch: 0,
+            },
+            writer: ReceiptWriter {
+                queue,
+                left_out: Arc::default(),
+                v8: "15",
+            },
+        });
+        let pending = Pending {
+            site,
+            inner: None,
+            id: "1".to_owned(),
+            asked: Asked {
+                id: "2".to_owned(),
+                method: "GET".to_owned(),
+                url_sha256: String::new(),
+            },
+            started: SystemTime::now(),
+            began: Instant::now(),
+            cpu: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            status: AtomicU16::new(200),
+            complete: AtomicBool::new(true),
+            state: Mutex::default(),
+        };
+        // The site has another instance compute for it, answers, and goes on in `waitUntil`.
+        pending.began();
+        pending.began();
+        pending.used(Duration::from_millis(2));
+        pending.ended();
+        pending.over(|state| state.response = true);
+        assert!(finished.try_recv().is_err());
+        pending.used(Duration::from_millis(30));
+        pending.ended();
+        let receipt = finished.try_recv().unwrap().receipt;
+        assert!((receipt.usage.cpu_ms - 32.0).abs() < 0.01);
+        drop(pending);
+        assert!(finished.try_recv().is_err());
     }
 }

@@ -116,6 +116,7 @@ impl State {
         }
         if let Some(account) = &account {
             self.accounts += 1;
+            account.began();
             account.idle(Duration::from_nanos(std::mem::take(&mut self.start)));
         }
         let of_key = self.keys.entry(key).or_default();

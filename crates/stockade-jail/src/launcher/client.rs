@@ -262,17 +262,30 @@ impl Worker {
         // Without the thread that watches workers they end.
         let _ = self.mailbox.commands.send(command);
         let _ = rustix::io::write(&self.mailbox.wake, &1_u64.to_ne_bytes());
+        self.keeps_to_memory()
+    }
+
+    /// Whether it has no more memory in use than it may. What it mapped while it was lent more, it can use later, and the
+    /// kernel checks its limit only when it maps.
+    #[must_use]
+    pub fn keeps_to_memory(&self) -> bool {
+        let Some(memory) = self.memory else {
+            return true;
+        };
         let in_use = anonymous_memory(self.pid);
         in_use.is_none_or(|in_use| in_use <= crate::rlimits::data(memory, self.threads))
     }
 }
 
-/// Bytes of memory that belong to a process alone, as the kernel counts them; `None` once it has ended.
+/// Bytes of memory that belong to a process alone, also those in swap, as the kernel counts them; `None` once it has ended.
 fn anonymous_memory(pid: i32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes << 10)
+    let kilobytes = |name: &str| -> Option<u64> {
+        let line = status.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    let swapped = kilobytes("VmSwap:").unwrap_or(0);
+    Some((kilobytes("RssAnon:")? + swapped) << 10)
 }
 
 impl Drop for Worker {

@@ -69,7 +69,7 @@ pub(crate) struct AdminTarget {
 /// A client that was let in.
 struct Entered {
     caller: Caller,
-    /// With a key: what ends the answer when the key ends.
+    /// With a key: what ends the request's body and the answer when the key ends.
     key: Option<(Keys, Arc<Granted>)>,
 }
 
@@ -86,20 +86,24 @@ impl Target for AdminTarget {
             request.headers_mut().remove(AUTHORIZATION);
             let (response, key) = match entered {
                 Ok(None) => (route(router, request).await, None),
-                Ok(Some(entered)) => {
-                    request.extensions_mut().insert(entered.caller);
-                    (route(router, request).await, entered.key)
+                Ok(Some(Entered { caller, key })) => {
+                    request.extensions_mut().insert(caller);
+                    // What comes after the end of the key is not taken.
+                    let request = match &key {
+                        Some((keys, granted)) => request
+                            .map(|body| Body::new(UntilKeyEnds::new(boxed(body), keys, granted))),
+                        None => request,
+                    };
+                    (route(router, request).await, key)
                 }
                 Err(error) => (error.into_response(), None),
             };
             response.map(|body| {
-                let body = body.map_err(Into::into).boxed_unsync();
+                let body = boxed(body);
                 match key {
-                    Some((keys, granted)) if !body.is_end_stream() => UntilKeyEnds {
-                        body,
-                        ended: Box::pin(async move { keys.until_invalid(&granted).await }),
+                    Some((keys, granted)) if !body.is_end_stream() => {
+                        UntilKeyEnds::new(body, &keys, &granted).boxed_unsync()
                     }
-                    .boxed_unsync(),
                     _ => body,
                 }
             })
@@ -223,10 +227,21 @@ fn check_site(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
+fn boxed(body: Body) -> stockade_http::Body {
+    body.map_err(Into::into).boxed_unsync()
+}
+
 /// A body that fails when the key of its request is no longer valid.
 struct UntilKeyEnds {
     body: stockade_http::Body,
     ended: BoxFuture<'static, ()>,
+}
+
+impl UntilKeyEnds {
+    fn new(body: stockade_http::Body, keys: &Keys, granted: &Arc<Granted>) -> Self {
+        let ended = Box::pin(keys.until_invalid(granted));
+        Self { body, ended }
+    }
 }
 
 impl http_body::Body for UntilKeyEnds {

@@ -1,12 +1,18 @@
 //! Restores a backup, or checks that it could be.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{
+    AtFlags, CWD, Dir, Gid, Mode, OFlags, RenameFlags, Uid, chownat, fchown, openat, renameat_with,
+};
+use rustix::io::Errno;
 use stockade_auth::{Pepper, Quotas};
 use stockade_config::Config;
 
@@ -174,7 +180,12 @@ impl Staging {
             let pepper = self.at("keys.pepper");
             let pepper = pepper.as_ref().unwrap_or(&config.api_keys.pepper);
             let variable = config.api_keys.pepper_variable.as_deref();
-            let pepper = Pepper::load(pepper, variable).map_err(|error| wrong(&error))?;
+            // None is made: no key was hashed with a new one.
+            let pepper = match variable {
+                Some(_) => Pepper::load(pepper, variable),
+                None => Pepper::read(pepper),
+            };
+            let pepper = pepper.map_err(|error| wrong(&error))?;
             stockade_auth::Store::open(&keys, pepper).map_err(|error| wrong(&error))?;
         }
         if let Some(quotas) = self.at("quotas.db") {
@@ -240,17 +251,32 @@ fn give(staged: &Path, target: &Path) -> Result<(), BackupError> {
     let folder = target.parent().unwrap_or(Path::new("/"));
     let failed = |error| BackupError::file(staged, "giving it to the owner of its folder")(error);
     let owner = fs::metadata(folder).map_err(failed)?;
-    give_all(staged, owner.uid(), owner.gid()).map_err(failed)
+    let owner = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+    give_in(CWD, staged.as_os_str(), owner).map_err(|error| failed(error.into()))
 }
 
-fn give_all(path: &Path, user: u32, group: u32) -> io::Result<()> {
-    lchown(path, Some(user), Some(group))?;
-    if path.symlink_metadata()?.is_dir() {
-        for entry in fs::read_dir(path)? {
-            give_all(&entry?.path(), user, group)?;
+/// Gives away what has this name in a folder, and everything in it first. The new owner may be hostile: nothing is reached
+/// through a link, and a folder is not theirs as long as something in it is to be given.
+fn give_in(folder: BorrowedFd<'_>, name: &OsStr, owner: (Uid, Gid)) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(folder, name, flags, Mode::empty()) {
+        Ok(inner) => {
+            for entry in Dir::read_from(&inner)? {
+                let entry = entry?;
+                let name = entry.file_name().to_bytes();
+                if !matches!(name, b"." | b"..") {
+                    give_in(inner.as_fd(), OsStr::from_bytes(name), owner)?;
+                }
+            }
+            fchown(&inner, Some(owner.0), Some(owner.1))
         }
+        // Something else, or a link.
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            chownat(folder, name, Some(owner.0), Some(owner.1), flags)
+        }
+        Err(error) => Err(error),
     }
-    Ok(())
 }
 
 fn make_folder_of(path: &Path) -> Result<(), BackupError> {
@@ -271,4 +297,39 @@ fn remove(path: &Path) -> Result<(), BackupError> {
         Ok(_) => fs::remove_file(path),
     };
     removed.map_err(BackupError::file(path, "removing it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_given_away_through_a_link() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("given/inner")).unwrap();
+        fs::create_dir(at("other")).unwrap();
+        for name in ["given/inner/a", "other/secret"] {
+            fs::write(at(name), "").unwrap();
+        }
+        symlink(at("other"), at("given/inner/folder")).unwrap();
+        symlink(at("other/secret"), at("given/inner/file")).unwrap();
+        let owner = (Uid::from_raw(1), Gid::from_raw(1));
+        give_in(CWD, at("given").as_os_str(), owner).unwrap();
+        for (name, user) in [
+            ("given", 1),
+            ("given/inner", 1),
+            ("given/inner/a", 1),
+            ("given/inner/folder", 1),
+            ("other", 0),
+            ("other/secret", 0),
+        ] {
+            assert_eq!(at(name).symlink_metadata().unwrap().uid(), user, "{name}");
+        }
+    }
 }

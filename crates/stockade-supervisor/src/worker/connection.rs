@@ -47,9 +47,20 @@ pub(crate) struct Connection {
     pub(super) backstop: Backstop,
     /// Of a worker of a trust group.
     shares: CpuShares,
-    /// The worker may use more memory than its limit until its probes are over.
-    lent: Mutex<bool>,
+    loan: Mutex<Loan>,
 }
+
+/// Memory above its limit that a worker may use until its probes are over.
+enum Loan {
+    Never,
+    Lent,
+    /// It was taken back, and this is when the worker's memory was last looked at.
+    Returned(Instant),
+}
+
+/// How often the memory of a worker is looked at that was lent some. What it has mapped it can use without asking the
+/// kernel for more.
+const LOOK_AGAIN: Duration = Duration::from_millis(400);
 
 /// Bytes of small frames that are written in one go.
 const GATHER: usize = 32 << 10;
@@ -81,7 +92,7 @@ impl Connection {
             isolates: Mutex::default(),
             driver: AtomicWaker::new(),
             shares: CpuShares::default(),
-            lent: Mutex::new(false),
+            loan: Mutex::new(Loan::Never),
         })
     }
 
@@ -299,24 +310,31 @@ impl Connection {
 
     /// Lets the worker, which has a probe from now on, use more memory until the probe is over.
     fn lend_memory(&self) -> u64 {
-        let mut lent = self.lent.lock();
+        let mut loan = self.loan.lock();
         let more = self.process.lend_memory();
-        *lent = more > 0;
+        if more > 0 {
+            *loan = Loan::Lent;
+        }
         more
     }
 
-    /// Takes back what the worker was lent once its probes are over. One that has not given it back is over its limit.
+    /// Takes back what the worker was lent once its probes are over. One that has not given it back, or uses it later, is
+    /// over its limit.
     pub(super) fn return_memory(&self) {
         // The watchdog and the driver call this and wait for nothing: where it is being lent, a probe has begun.
-        let Some(mut lent) = self.lent.try_lock() else {
+        let Some(mut loan) = self.loan.try_lock() else {
             return;
         };
-        // Under the lock: a probe that begins now is noted before it is lent something.
-        if !*lent || self.backstop.is_probed() {
-            return;
-        }
-        *lent = false;
-        if !self.process.return_memory() {
+        let keeps_to_limit = match *loan {
+            // Under the lock: a probe that begins now is noted before it is lent something.
+            Loan::Lent if !self.backstop.is_probed() => self.process.return_memory(),
+            Loan::Returned(looked) if looked.elapsed() >= LOOK_AGAIN => {
+                self.process.keeps_to_memory()
+            }
+            _ => return,
+        };
+        *loan = Loan::Returned(Instant::now());
+        if !keeps_to_limit {
             for isolate in self.all() {
                 isolate.guest.memory_exceeded();
             }

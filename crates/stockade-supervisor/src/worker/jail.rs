@@ -119,6 +119,10 @@ impl WorkerProcess for Worker {
     fn return_memory(&self) -> bool {
         Self::return_memory(self)
     }
+
+    fn keeps_to_memory(&self) -> bool {
+        Self::keeps_to_memory(self)
+    }
 }
 
 impl From<JailError> for StartError {

@@ -32,6 +32,11 @@ pub trait WorkerProcess: Send + Sync {
     fn return_memory(&self) -> bool {
         true
     }
+
+    /// Whether the worker, which was held to its limit again, keeps to it.
+    fn keeps_to_memory(&self) -> bool {
+        true
+    }
 }
 
 /// Starts workers of one isolation level.

@@ -1,6 +1,8 @@
 //! `stockade dev`: one site on this machine, while it is written.
 
+use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,7 +84,11 @@ pub(crate) fn dev(args: &DevArgs) -> Result<i32, Refusal> {
     let tls = tls.map_err(|error| failed(&error))?;
     let port = port(args.port)?;
     // It is private, and removed at the end.
-    let work = tempfile::Builder::new().prefix("stockade-dev-").tempdir();
+    let private = Permissions::from_mode(0o700);
+    let work = tempfile::Builder::new()
+        .prefix("stockade-dev-")
+        .permissions(private)
+        .tempdir();
     let work = work.map_err(|error| failed(&format!("cannot make a temporary folder: {error}")))?;
     if let Some(certificate) = &tls {
         say_trust(certificate);

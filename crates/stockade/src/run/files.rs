@@ -1,6 +1,8 @@
 //! Files of a run: modules, and a folder where there are others.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
@@ -134,6 +136,7 @@ fn write(files: &Files) -> Result<TempDir, FilesError> {
         move |error| FilesError::Store { path, error }
     };
     let folder = (tempfile::Builder::new().prefix("stockade-files-"))
+        .permissions(Permissions::from_mode(0o700))
         .tempdir()
         .map_err(failed(""))?;
     for (path, content) in files {
@@ -168,6 +171,8 @@ mod tests {
         );
         assert_eq!(std::fs::read(folder.path().join("a.ts")).unwrap(), b"1");
         let path = folder.path().to_owned();
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
         drop(folder);
         assert!(!path.exists());
     }

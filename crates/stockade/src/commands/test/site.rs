@@ -1,6 +1,8 @@
 //! The site that tests ask: a development server of this program, with state of its own.
 
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -29,7 +31,11 @@ impl TestSite {
     pub(super) fn start(root: &Path, level: &str, is_shown: bool) -> Result<Self, String> {
         let failed =
             |why: &dyn std::fmt::Display| format!("cannot start the site of the tests: {why}");
-        let data = tempfile::Builder::new().prefix("stockade-test-").tempdir();
+        let private = Permissions::from_mode(0o700);
+        let data = tempfile::Builder::new()
+            .prefix("stockade-test-")
+            .permissions(private)
+            .tempdir();
         let data = data.map_err(|error| failed(&error))?;
         let program = std::env::current_exe().map_err(|error| failed(&error))?;
         let mut command = Command::new(program);
