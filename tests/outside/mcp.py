@@ -5,34 +5,29 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from server import HERE, ROOT
+from docs import Pages
+from server import HERE
 
 
-class Clients:
+class Clients(Pages):
     """Each check starts servers of its own; this one only has the place of the packages."""
 
-    def __init__(self, _limits, mirrors=None):
-        self.binary = os.environ.get("STOCKADE", str(ROOT / "target/release/stockade"))
-        self.folder = Path(tempfile.mkdtemp(prefix="stockade-outside-"))
+    def __init__(self, *_, **__):
+        super().__init__()
         self.place = Path(os.environ["STOCKADE_OUTSIDE_TOOLS"]) / "mcp"
-        (self.folder / "output.txt").write_text("")
 
     def __enter__(self):
         for file in (HERE / "mcp").iterdir():
             shutil.copy(file, self.place)
-        return self
-
-    def __exit__(self, *_):
-        shutil.rmtree(self.folder)
+        return super().__enter__()
 
     def alive(self):
         return self.run() is not None
 
     def run(self, *name):
-        environment = {**os.environ, "STOCKADE": self.binary, "PYTHON": sys.executable}
+        environment = {**os.environ, "STOCKADE": str(self.binary), "PYTHON": sys.executable}
         done = subprocess.run(
             ["node", self.place / "checks.mjs", *name],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120,
