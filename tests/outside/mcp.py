@@ -10,6 +10,9 @@ from pathlib import Path
 from docs import Pages
 from server import HERE
 
+# Of Node, for `@modelcontextprotocol/client`.
+OLDEST = 20
+
 
 class Clients(Pages):
     """Each check starts servers of its own; this one only has the place of the packages."""
@@ -22,9 +25,6 @@ class Clients(Pages):
         for file in (HERE / "mcp").iterdir():
             shutil.copy(file, self.place)
         return super().__enter__()
-
-    def alive(self):
-        return self.run() is not None
 
     def run(self, *name):
         environment = {**os.environ, "STOCKADE": str(self.binary), "PYTHON": sys.executable}
@@ -45,4 +45,7 @@ def checks(clients):
     def one(name):
         return lambda: (None, clients.run(name)["note"])
 
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.strip()
+    if int(version.lstrip("v").split(".")[0]) < OLDEST:
+        return [("version of Node", lambda: (None, f"skipped: this is {version}, and the clients need {OLDEST}"))]
     return [(name, one(name)) for name in clients.run()]
