@@ -39,7 +39,7 @@ TARGET = "x86_64-unknown-linux-gnu"
 KINDS = ("tarball", "deb", "npm", "wheel")
 PROGRAMS = ("stockade", "stockade-pgp", "stockade-peers")
 DOCUMENTS = ("README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE")
-TYPES = ("host.d.ts", "worker.d.ts", "web.d.ts", "stockade-serve.d.ts", "stockade-test.d.ts", "README.md")
+TYPES = (*sorted(path.name for path in (ROOT / "types").glob("*.d.ts")), "README.md")
 COMPLETIONS = {
     "bash": "share/bash-completion/completions/stockade",
     "zsh": "share/zsh/site-functions/_stockade",

@@ -63,7 +63,10 @@ def read_page():
     sections, current = {}, None
     for number, line in enumerate(PAGE.read_text().splitlines(), 1):
         if line.startswith("## "):
-            current = sections.setdefault(line[3:].strip(), [])
+            heading = line[3:].strip()
+            if heading in sections:
+                breach(PAGE, f"has a second section {heading}", number)
+            current = sections.setdefault(heading, [])
         elif line.startswith("|") and current is not None:
             cells = [cell.strip() for cell in line.strip("|").split("|")]
             if set(line) - set("|- ") and cells[-1] != "held by":

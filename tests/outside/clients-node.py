@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from server import ROOT
+from server import ROOT, processes
 
 OLDEST = (20, 19)
 FILES = sorted(path.relative_to(ROOT / "clients/node") for path in (ROOT / "clients/node/test").rglob("*.test.js"))
@@ -92,7 +92,7 @@ def checks(folder):
     yield "examples print what they should", examples
 
     def left():
-        found = subprocess.run(["pgrep", "-f", f"^{re.escape(folder.binary)} supervise$"], capture_output=True, text=True).stdout.split()
+        found = processes(folder.binary, "supervise")
         return f"processes {', '.join(found)} are left" if found else None
 
     yield "no supervisor is left of clients that ended", left

@@ -4,39 +4,25 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
-from server import ROOT
+from docs import ROOT, Pages
+from server import processes
 
 CLIENT = ROOT / "clients/python"
 EXAMPLES = ROOT / "examples/clients/python"
 CASES = ["test_tools", "test_sandbox.Runs", "test_sandbox.Tools", "test_sandbox.Sessions", "test_sandbox.Async", "test_sandbox.Supervisors"]
 
 
-class Place:
+class Place(Pages):
     """In the place of a server: the clients start supervisors of their own."""
-
-    def __init__(self, *_, **__):
-        self.binary = os.environ.get("STOCKADE", str(ROOT / "target/release/stockade"))
-        self._folder = tempfile.TemporaryDirectory(prefix="stockade-clients-python.")
-        self.folder = Path(self._folder.name)
-        (self.folder / "output.txt").touch()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._folder.cleanup()
 
     def alive(self):
         """Whether no supervisor is left of clients that ended."""
-        found = subprocess.run(["pgrep", "-f", f"^{re.escape(self.binary)} supervise$"], capture_output=True, text=True).stdout
-        return not found
+        return not processes(self.binary, "supervise")
 
     def python(self, *arguments):
-        environment = {**os.environ, "STOCKADE": self.binary, "PYTHONPATH": f"{CLIENT}:{CLIENT / 'tests'}", "MYPYPATH": str(CLIENT), "PYTHONDONTWRITEBYTECODE": "1"}
-        environment["PATH"] = f"{Path(self.binary).parent}:{environment['PATH']}"
+        environment = {**os.environ, "STOCKADE": str(self.binary), "PYTHONPATH": f"{CLIENT}:{CLIENT / 'tests'}", "MYPYPATH": str(CLIENT), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment["PATH"] = f"{self.binary.parent}:{environment['PATH']}"
         return subprocess.run([sys.executable, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True)
 
 

@@ -90,6 +90,7 @@ FILES = {
     "shop/index.ts": SITE.replace("VERSION", "one"),
     "shop-next/index.ts": SITE.replace("VERSION", "two"),
     "stockade.yaml": CONFIG,
+    "upstream.json": '{"mcpServers": {}}\n',
     "new.yaml": CONFIG + "# changed\n",
     "math.ts": "export const add = (a: number, b: number): number => a + b;\n",
     "tool.ts": "export {};\nlet sum = 0;\nfor (let i = 0; i < 1e6; i++) sum += i;\nconsole.log(sum);\n",
@@ -241,8 +242,9 @@ class Shell:
         self.server = None if stays else process
         begun = time.monotonic()
         while time.monotonic() < begun + 60:
+            ended = self.run(f"kill -0 {process}")[0] != 0
             text = log.read_text() if log.exists() else ""
-            if self.run(f"kill -0 {process}")[0] != 0:
+            if ended:
                 return f"ended: {text[-600:]}"
             # Those that print nothing when they are ready are given some seconds to fail.
             if READY.search(text) or time.monotonic() > begun + 8 and not text:

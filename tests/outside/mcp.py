@@ -5,34 +5,29 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from server import HERE, ROOT
+from docs import Pages
+from server import HERE
+
+# Of Node, for `@modelcontextprotocol/client`.
+OLDEST = 20
 
 
-class Clients:
+class Clients(Pages):
     """Each check starts servers of its own; this one only has the place of the packages."""
 
-    def __init__(self, _limits, mirrors=None):
-        self.binary = os.environ.get("STOCKADE", str(ROOT / "target/release/stockade"))
-        self.folder = Path(tempfile.mkdtemp(prefix="stockade-outside-"))
+    def __init__(self, *_, **__):
+        super().__init__()
         self.place = Path(os.environ["STOCKADE_OUTSIDE_TOOLS"]) / "mcp"
-        (self.folder / "output.txt").write_text("")
 
     def __enter__(self):
         for file in (HERE / "mcp").iterdir():
             shutil.copy(file, self.place)
-        return self
-
-    def __exit__(self, *_):
-        shutil.rmtree(self.folder)
-
-    def alive(self):
-        return self.run() is not None
+        return super().__enter__()
 
     def run(self, *name):
-        environment = {**os.environ, "STOCKADE": self.binary, "PYTHON": sys.executable}
+        environment = {**os.environ, "STOCKADE": str(self.binary), "PYTHON": sys.executable}
         done = subprocess.run(
             ["node", self.place / "checks.mjs", *name],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120,
@@ -50,4 +45,7 @@ def checks(clients):
     def one(name):
         return lambda: (None, clients.run(name)["note"])
 
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.strip()
+    if int(version.lstrip("v").split(".")[0]) < OLDEST:
+        return [("version of Node", lambda: (None, f"skipped: this is {version}, and the clients need {OLDEST}"))]
     return [(name, one(name)) for name in clients.run()]

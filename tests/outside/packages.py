@@ -1,36 +1,22 @@
 """The packages, made from the programs of this build, each installed where nothing else of Stockade is, and used:
 `dpkg-deb`, `apt-get`, `npm`, `pip`. tests/packages/run.sh does this, in empty roots and folders."""
 
-import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
-from server import ROOT
+from docs import ROOT, Pages
 
 PROGRAMS = ("stockade", "stockade-pgp", "stockade-peers")
 
 
-class Packages:
+class Packages(Pages):
     """In the place of a server: a folder with packages."""
 
     def __init__(self, *_, **__):
-        self.built = Path(os.environ.get("STOCKADE", ROOT / "target/release/stockade")).parent
-        self._folder = tempfile.TemporaryDirectory(prefix="stockade-packages.")
-        self.folder = Path(self._folder.name)
-        (self.folder / "output.txt").touch()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._folder.cleanup()
-
-    def alive(self):
-        return True
+        super().__init__()
+        self.built = self.binary.parent
 
 
 def server(_quick):

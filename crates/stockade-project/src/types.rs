@@ -6,7 +6,7 @@ use serde_json::Value;
 use stockade_config::{Config, Grant, Instance};
 
 /// The declarations by the names of their files, as in the folder `types` of the source tree.
-pub const DECLARATIONS: [(&str, &str); 5] = [
+pub const DECLARATIONS: [(&str, &str); 6] = [
     ("web.d.ts", include_str!("../../../types/web.d.ts")),
     ("worker.d.ts", include_str!("../../../types/worker.d.ts")),
     ("host.d.ts", include_str!("../../../types/host.d.ts")),
@@ -18,6 +18,7 @@ pub const DECLARATIONS: [(&str, &str); 5] = [
         "stockade-test.d.ts",
         include_str!("../../../types/stockade-test.d.ts"),
     ),
+    ("run.d.ts", include_str!("../../../types/run.d.ts")),
 ];
 
 /// The file in which the types of `env` are unless another one is named.
@@ -151,6 +152,20 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn declarations_are_all_of_the_folder() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../types");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".d.ts"))
+            .collect();
+        let mut named: Vec<&str> = DECLARATIONS.iter().map(|(name, _)| *name).collect();
+        files.sort();
+        named.sort_unstable();
+        assert_eq!(named, files);
+    }
 
     #[test]
     fn env_has_the_type_of_each_binding() {

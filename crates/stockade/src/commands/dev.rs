@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use parking_lot::Mutex;
-use stockade_limits::Isolation;
 use stockade_project::{
     LocalCertificate, MakeOptions, Note, Project, end_bundlers, local_certificate,
 };
@@ -100,7 +99,7 @@ pub(crate) fn dev(args: &DevArgs) -> Result<i32, Refusal> {
         options: MakeOptions {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             tls,
-            isolation: args.isolation.map(level),
+            isolation: args.isolation.map(Level::isolation),
             allow_fetch: args.allow_fetch.clone(),
             work: work.path().to_owned(),
             data: args.data.clone(),
@@ -144,15 +143,6 @@ pub(crate) fn dev(args: &DevArgs) -> Result<i32, Refusal> {
     // What still runs does not matter any more.
     runtime.shutdown_background();
     ended
-}
-
-fn level(level: Level) -> Isolation {
-    match level {
-        Level::Thread => Isolation::Thread,
-        Level::Process => Isolation::Process,
-        Level::Container => Isolation::Container,
-        Level::Vm => Isolation::Vm,
-    }
 }
 
 fn refusal(error: &ServeError) -> Refusal {

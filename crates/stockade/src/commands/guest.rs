@@ -32,15 +32,19 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// The name as an option of an isolate.
-    pub(crate) fn name(self) -> &'static str {
-        let isolation = match self {
+    /// The same as an option of an isolate.
+    pub(crate) fn isolation(self) -> Isolation {
+        match self {
             Self::Thread => Isolation::Thread,
             Self::Process => Isolation::Process,
             Self::Container => Isolation::Container,
             Self::Vm => Isolation::Vm,
-        };
-        isolation.name()
+        }
+    }
+
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        self.isolation().name()
     }
 }
 

@@ -45,13 +45,26 @@ mod refused;
 mod reply;
 mod runner;
 
-pub use console::{Console, Line, MAX_CONSOLE_LINES};
-pub use files::{Files, FilesError, GuestFiles, MAX_FILE_BYTES, MAX_FILES};
+pub use console::{Line, MAX_CONSOLE_LINES};
+pub use files::{Files, FilesError, MAX_FILE_BYTES, MAX_FILES};
 pub use options::{
     MAX_JSON_BYTES, MAX_OUTPUT_BYTES, MAX_POOL, MAX_TOOL_CALL_BYTES, MAX_TOOL_CALLS,
     MAX_TOOL_NAME_BYTES, MAX_TOOLS, Options, Run, Tool, ToolCall,
 };
 pub use outcome::{ErrorKind, Outcome, RunError, RunUsage};
-pub use refused::{MAX_REFUSED, Refusals, RefusedHost};
+pub use refused::{MAX_REFUSED, RefusedHost};
+pub use runner::{Invalid, Runner, Session};
+/// Of [`Run::cancel`], so that no crate of the same version must be named for it.
+pub use tokio_util::sync::CancellationToken;
+
+// For the program of this package, which runs files as well. No part of the interface.
+#[doc(hidden)]
+pub use console::Console;
+#[doc(hidden)]
+pub use files::GuestFiles;
+#[doc(hidden)]
+pub use refused::Refusals;
+#[doc(hidden)]
 pub use reply::{TakeEvents, Waited, reply, settled};
-pub use runner::{Invalid, Runner, Session, set_running};
+#[doc(hidden)]
+pub use runner::set_running;

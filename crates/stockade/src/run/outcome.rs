@@ -259,10 +259,10 @@ impl Serialize for Outcome {
 }
 
 /// Nesting of JSON of a guest, which clients in any language can read.
-const MAX_DEPTH: usize = 100;
+pub(crate) const MAX_DEPTH: usize = 100;
 
-/// JSON text of a guest on one line; `None` if it is not JSON, or nests deeper than 100 levels. A hostile worker may write anything: line breaks between
-/// tokens would forge lines of a protocol.
+/// JSON text of a guest on one line; `None` if it is not JSON, or nests deeper than [`MAX_DEPTH`]. A hostile worker may write
+/// anything: line breaks between tokens would forge lines of a protocol.
 pub(crate) fn one_line(json: String) -> Option<Box<RawValue>> {
     let json = match json.contains(['\n', '\r']) {
         // Within strings JSON has no raw line breaks.

@@ -18,7 +18,7 @@ use super::options::{
     Answer, MAX_JSON_BYTES, MAX_OUTPUT_BYTES, MAX_POOL, MAX_TOOL_CALL_BYTES, MAX_TOOL_CALLS,
     MAX_TOOL_NAME_BYTES, MAX_TOOLS, Options, Run, ToolCall,
 };
-use super::outcome::{ErrorKind, Outcome, RunError, RunUsage, one_line};
+use super::outcome::{ErrorKind, MAX_DEPTH, Outcome, RunError, RunUsage, one_line};
 use super::refused::Refusals;
 use super::reply::{TakeEvents, Waited, reply};
 use crate::isolate::{Isolate, refuse_socket, reject};
@@ -320,7 +320,8 @@ pub struct Session {
 
 impl Session {
     /// Runs code. Where an earlier run ended the isolate, or its future was dropped, a new one is started, without state;
-    /// [`Outcome::state_lost`] says so in the run that ended it, or else in the next. The time counts from when the runs before are over. [`Run::files`] are an error.
+    /// [`Outcome::state_lost`] says so in the run that ended it, or else in the next. The time counts from when the runs
+    /// before are over. [`Run::files`] are an error.
     pub async fn run(&self, mut run: Run) -> Outcome {
         let runner = &self.runner;
         let locked = bounded(&run, Instant::now(), None, async {
@@ -531,7 +532,9 @@ impl<'r> Running<'r> {
             false => {
                 let json = data.into_plain_json().and_then(one_line);
                 Some(json.ok_or_else(|| {
-                    format!("the input of {name} is not JSON: it contains bytes or streams")
+                    format!(
+                        "the input of {name} is not JSON: it contains bytes or streams, or nests deeper than {MAX_DEPTH} levels"
+                    )
                 })?)
             }
         };
@@ -559,8 +562,10 @@ impl<'r> Running<'r> {
                 return Err(RunError::new(ErrorKind::NotJson, what));
             }
             let json = one_line(json);
-            let what = "the result is not JSON";
-            json.map(Some).ok_or_else(|| RunError::new(ErrorKind::NotJson, what))
+            json.map(Some).ok_or_else(|| {
+                let what = format!("the result is not JSON, or nests deeper than {MAX_DEPTH} levels");
+                RunError::new(ErrorKind::NotJson, what)
+            })
         });
         Outcome {
             result,

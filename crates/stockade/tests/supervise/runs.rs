@@ -57,7 +57,7 @@ fn run_errors_have_kind_and_place_at_each_level() {
     let server = Server::start();
     let mut client = server.client();
     for level in LEVELS {
-        let options = json!({ "level": level, "cpu": "100ms", "memory": "16mb", "timeout": "20s" });
+        let options = json!({ "level": level, "cpu": "500ms", "memory": "16mb", "timeout": "20s" });
         let sandbox = client.open(options);
         for (code, kind, line, column) in [
             (

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use stockade::Grants;
 use stockade::run::{MAX_OUTPUT_BYTES, Options};
-use stockade::{Grants, Isolation};
 use stockade_mcp::{
     HttpOptions, HttpServer, McpConfig, McpOptions, McpServer, PATH, Token, serve_stdio,
 };
@@ -119,12 +119,6 @@ fn failed(error: &dyn std::fmt::Display) -> Refusal {
 impl McpArgs {
     /// What each run may use and reach, without tools.
     fn options(&self) -> Result<Options, Refusal> {
-        let level = match self.isolation {
-            Level::Thread => Isolation::Thread,
-            Level::Process => Isolation::Process,
-            Level::Container => Isolation::Container,
-            Level::Vm => Isolation::Vm,
-        };
         let grants = match self.allow_fetch.is_empty() {
             true => Grants::default(),
             false => Grants::default()
@@ -145,7 +139,7 @@ impl McpArgs {
         )]
         let memory = (self.memory_limit * f64::from(1 << 20)) as u64;
         Ok(Options {
-            level,
+            level: self.isolation.isolation(),
             memory: Some(memory).filter(|memory| *memory > 0),
             cpu: Some(self.cpu_limit).filter(|time| !time.is_zero()),
             timeout: Some(self.timeout),
