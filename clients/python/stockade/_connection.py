@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Tuple, Union
 
 from .errors import StockadeError
 
@@ -16,6 +17,8 @@ MAX_LINE = 16 << 20
 MAX_DEPTH = 120
 # Digits of an integer that Python reads. Larger ones, which no number of JavaScript needs, are read as floats.
 MAX_DIGITS = 4000
+# Older Python takes minutes for an integer of millions of digits.
+READS_LONG_INTEGERS_AS_ERRORS = hasattr(sys, "get_int_max_str_digits")
 MAX_TOOL_THREADS = 32
 # Bytes of the input of calls of one run that wait for a result, beyond the first: a guest may call a slow tool often.
 MAX_OPEN = 8 << 20
@@ -244,12 +247,16 @@ def _too_deep(value: Any) -> bool:
     return True
 
 
+def _integer(text: str) -> Union[int, float]:
+    return int(text) if len(text) < MAX_DIGITS else float(text)
+
+
 def decode(line: bytes) -> Dict[str, Any]:
     """A line as a message."""
     try:
-        message = json.loads(line)
+        message = json.loads(line) if READS_LONG_INTEGERS_AS_ERRORS else json.loads(line, parse_int=_integer)
     except ValueError:
-        message = json.loads(line, parse_int=lambda text: int(text) if len(text) < MAX_DIGITS else float(text))
+        message = json.loads(line, parse_int=_integer)
     if not isinstance(message, dict):
         raise StockadeError("protocol", "the supervisor sent a line that is not a message")
     return message
