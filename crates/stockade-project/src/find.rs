@@ -82,6 +82,11 @@ pub enum FindError {
     },
 }
 
+/// Whether a file of this name is code.
+pub(crate) fn is_code(path: &Path) -> bool {
+    has_ending(path, &CODE)
+}
+
 fn has_ending(path: &Path, endings: &[&str]) -> bool {
     let ending = path.extension().and_then(std::ffi::OsStr::to_str);
     ending.is_some_and(|ending| endings.contains(&ending))
@@ -156,7 +161,7 @@ impl Project {
                 shown,
             });
         }
-        if !has_ending(&real, &CODE) {
+        if !is_code(&real) {
             let path = path.display().to_string();
             return Err(FindError::Other { path });
         }

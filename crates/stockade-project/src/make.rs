@@ -21,7 +21,7 @@ use stockade_transpile::{ModuleError, ModuleFiles, ModuleFilesError};
 
 use crate::bundle::{BundleError, bundle, find_bundler};
 use crate::certificate::LocalCertificate;
-use crate::find::{Project, Settings};
+use crate::find::{Project, Settings, is_code};
 use crate::wrangler::{Note, read_wrangler};
 
 /// The name of a site that has none.
@@ -69,7 +69,7 @@ pub struct Prepared {
     pub loaded: Loaded,
     /// Files of the code.
     pub sources: Vec<PathBuf>,
-    /// The folder in which the paths of stacks begin, and the files that they may name.
+    /// The folder in which the paths of stacks begin, and the files that they may name, of which lines are shown.
     pub files: (PathBuf, Vec<PathBuf>),
     /// What of a wrangler file has no meaning here.
     pub notes: Vec<Note>,
@@ -232,12 +232,19 @@ impl Project {
             };
             let read = self.read_code(&code, &options.work, name)?;
             of_code.extend(read.files.iter().cloned());
+            let is_bundled = read.bundled.is_some();
             if let Some(bundled) = read.bundled {
                 site.code = Some(bundled);
             } else {
                 files.0 = read.folder;
             }
-            files.1.extend(read.files);
+            // The source map of a bundle has what source maps of packages name, which may be any file. Guests write the
+            // stacks by which lines are found.
+            let is_own = |file: &PathBuf| file.starts_with(&self.root) && is_code(file);
+            let shown = read.files.into_iter();
+            files
+                .1
+                .extend(shown.filter(|file| !is_bundled || is_own(file)));
         }
         config.instances = instances;
         loaded.config = config;
@@ -643,8 +650,11 @@ fn variables(text: &str) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{create_dir_all, write};
-    use std::os::unix::fs::symlink;
+    use std::fs::{Permissions, create_dir_all, set_permissions, write};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
 
     use super::*;
 
@@ -690,6 +700,26 @@ mod tests {
     }
 
     const SITE: &str = "export default { fetch() { return new Response('x') } }";
+
+    #[test]
+    fn source_map_of_a_package_shows_no_file_but_code_of_the_project() {
+        let map = STANDARD.encode(
+            r#"{"version":3,"sources":["src/a.ts","../secret.ts","/etc/passwd",".env","key.json"],"mappings":""}"#,
+        );
+        let folder = Folder::new();
+        folder.put(
+            "node_modules/.bin/esbuild",
+            &format!(
+                "#!/bin/sh\necho \"{SITE}\"\nprintf '\\n//# sourceMappingURL=data:application/json;base64,{map}\\n'\n"
+            ),
+        );
+        let bundler = folder.folder.path().join("node_modules/.bin/esbuild");
+        set_permissions(bundler, Permissions::from_mode(0o755)).unwrap();
+        folder.put("package.json", "{}");
+        folder.put("index.ts", &format!("import 'package'; {SITE}"));
+        let (root, shown) = folder.prepare(".").unwrap().files;
+        assert_eq!(shown, [root.join("src/a.ts"), root.join("index.ts")]);
+    }
 
     #[test]
     fn file_without_settings_is_a_site_on_this_machine_alone() {

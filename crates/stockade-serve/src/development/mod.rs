@@ -5,7 +5,8 @@
 //! 1. A server without [`ServeOptions::development`](crate::ServeOptions::development) has none of it: what a client
 //!    reads of an error is then [`FetchError::public_message`](stockade_instance::FetchError::public_message).
 //! 2. Texts of guests reach a page as escaped text, and a browser that shows it runs no script but [`LIVE_SCRIPT`].
-//! 3. Of the developer's files a page shows lines of those that the site was made of, and of no other.
+//! 3. Of the developer's files a page shows lines of the site's modules, and where the site is a bundle, in whose source map
+//!    packages can name other files, of code in the project, and of no other.
 
 mod page;
 mod status;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use stockade_project::is_of_test_library;
 use stockade_protocol::{harmless, harmless_line};
-use stockade_transpile::excerpt;
+use stockade_transpile::{Language, excerpt};
 
 use super::super::style::Style;
 use super::super::{exit, output};
@@ -101,10 +101,11 @@ fn place(frame: &str) -> Option<(&str, u32, u32)> {
     Some((name, line.parse().ok()?, column.parse().ok()?))
 }
 
-/// The text of a file of the project, to show a line of it.
+/// The text of code of the project, to show a line of it. The guest names it: other files may have secrets.
 fn source_of(root: &Path, name: &str) -> Option<String> {
     const MOST: u64 = 4 << 20;
     let path = root.join(name).canonicalize().ok()?;
+    Language::from_path(&path)?;
     let data = path.metadata().ok()?;
     let is_inside = path.starts_with(root) && data.is_file() && data.len() <= MOST;
     is_inside.then(|| std::fs::read_to_string(path).ok())?
@@ -378,11 +379,14 @@ mod tests {
             Some("  expect(1).toBe(2);\n            ^")
         );
         assert!(!error.message.contains('\u{1b}'));
-        let outside = TestError {
-            stack: "at x (guest:///../../../../../../etc/passwd:1:1)".to_owned(),
-            ..TestError::default()
-        };
-        assert_eq!(outside.with_source(&root).excerpt, None);
+        std::fs::write(root.join(".env"), "TOKEN=secret\n").unwrap();
+        for name in ["../../../../../../etc/passwd", ".env"] {
+            let other = TestError {
+                stack: format!("at x (guest:///{name}:1:1)"),
+                ..TestError::default()
+            };
+            assert_eq!(other.with_source(&root).excerpt, None, "{name}");
+        }
     }
 
     #[test]
