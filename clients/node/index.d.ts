@@ -75,11 +75,11 @@ export interface SandboxOptions extends Grants {
 export interface RunOptions extends Grants {
   /** Ends the run when it aborts. The run then rejects with the signal's reason. */
   signal?: AbortSignal;
-  /** Receives the console's entries as they come. If it throws, the run ends and rejects with that error. */
-  onConsole?: (entry: ConsoleEntry) => void;
+  /** Receives the console's lines as they come. If it throws, the run ends and rejects with that error. */
+  onConsole?: (line: ConsoleLine) => void;
 }
 
-export interface ConsoleEntry {
+export interface ConsoleLine {
   level: "debug" | "info" | "warn" | "error";
   text: string;
 }
@@ -106,7 +106,7 @@ export interface Outcome<T = any> {
   result?: T;
   /** Why there is no result. */
   error?: GuestError;
-  console: ConsoleEntry[];
+  console: ConsoleLine[];
   /** Whether the console had more than `output`. */
   consoleTruncated: boolean;
   usage: Usage;
@@ -154,8 +154,8 @@ export class StockadeError extends Error {
 /** A run that has begun: a promise of its outcome. It rejects with a `StockadeError`, or with the reason of an aborted signal.
  * What the guest throws is in the outcome. */
 export interface Run<T = any> extends Promise<Outcome<T>> {
-  /** The console's entries as they come, for one reader. Has to be read before the next `await`. */
-  readonly console: AsyncIterable<ConsoleEntry>;
+  /** The console's lines as they come, for one reader. Has to be read before the next `await`. */
+  readonly console: AsyncIterable<ConsoleLine>;
   /** Ends the run. Its outcome has an error of the kind `cancelled`. */
   cancel(): void;
 }

@@ -51,7 +51,7 @@ export class Run {
     return "Run";
   }
 
-  /** The console's entries as they come. Has to be read before the run begins: before the next `await`. */
+  /** The console's lines as they come. Has to be read before the run begins: before the next `await`. */
   get console() {
     if (!this.#lines) {
       if (this.#started) {

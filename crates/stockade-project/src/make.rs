@@ -204,6 +204,7 @@ impl Project {
             }
             site.scaling = Scaling::Fixed(1);
             site.client_auth = None;
+            site.receipts = None;
         }
         if matches!(self.settings, Settings::Wrangler(_)) {
             self.add_variables(&mut instances)?;
@@ -746,7 +747,7 @@ mod tests {
         folder.put(
             "stockade.yaml",
             "version: \"1.0\"\nlisteners: [{address: \"0.0.0.0:80\"}]\ninstances:\n  shop:\n    code: ./dist\n    urls: [shop.example.com]\n    \
-             limits: {memory: 32mb}\n    state: true\n    mirrors: 5\n    env: {A: 1}\n",
+             limits: {memory: 32mb}\n    state: true\n    mirrors: 5\n    env: {A: 1}\n    receipts: ./receipt.key\n",
         );
         let made = folder.prepare(".").unwrap();
         let config = &made.loaded.config;
@@ -754,6 +755,7 @@ mod tests {
         assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:8787");
         assert_eq!(site.limits.memory, 32 << 20);
         assert_eq!(site.scaling, Scaling::Fixed(1));
+        assert_eq!(site.receipts, None);
         assert_eq!(urls(site)[0], "localhost");
         assert!(site.code.as_ref().unwrap().ends_with("dist"));
         assert!(folder.folder.path().join(".stockade/.gitignore").exists());

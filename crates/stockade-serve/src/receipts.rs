@@ -346,7 +346,7 @@ impl CpuAccount for Pending {
 }
 
 impl Drop for Pending {
-    /// Nothing is left that could tell of an end.
+    /// Nothing is left that could report an end.
     fn drop(&mut self) {
         self.over(|state| (state.guests, state.response) = (0, true));
     }

@@ -54,11 +54,11 @@ pub(crate) struct Connection {
 enum Loan {
     Never,
     Lent,
-    /// It was taken back, and this is when the worker's memory was last looked at.
+    /// It was taken back, and this is when the worker's memory was last read.
     Returned(Instant),
 }
 
-/// How often the memory of a worker is looked at that was lent some. What it has mapped it can use without asking the
+/// How often the memory of a worker is read that was lent some. What it has mapped it can use without asking the
 /// kernel for more.
 const LOOK_AGAIN: Duration = Duration::from_millis(400);
 
