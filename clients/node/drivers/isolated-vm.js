@@ -82,7 +82,11 @@ class Guest {
   #read({ result, error, usage, stateLost }, externalCopy) {
     this.#owner.used(usage);
     if (stateLost && !this.#owner.isDisposed) this.#owner.dispose();
-    if (error) throw Object.assign(new Error(ENDED[error.kind] ?? error.message), { code: error.kind });
+    if (error) {
+      // A guest that was ended between two calls has a successor, without the prelude.
+      const message = stateLost && error.kind === "thrown" ? "Isolate is disposed" : error.message;
+      throw Object.assign(new Error(ENDED[error.kind] ?? message), { code: error.kind });
+    }
     const answer = JSON.parse(result);
     this.#host.flush(answer.turns);
     if (!("threw" in answer)) {

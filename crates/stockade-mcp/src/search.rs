@@ -10,6 +10,9 @@ const PREFIX: f64 = 0.5;
 /// Words of a description that are in the index.
 const WORDS: usize = 200;
 
+/// Words of a query that count. Each is compared with all words of all tools.
+const QUERY_WORDS: usize = 32;
+
 /// The words of some tools.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
@@ -43,7 +46,7 @@ impl Index {
 
     /// The positions of the tools that have a word of the query, the best first. An empty query finds all.
     pub(crate) fn search(&self, query: &str) -> Vec<usize> {
-        let query: HashSet<String> = words(query).collect();
+        let query: HashSet<String> = words(query).take(QUERY_WORDS).collect();
         if query.is_empty() {
             return (0..self.tools.len()).collect();
         }

@@ -5,6 +5,7 @@
 //!
 //! Deliberately absent: references to other documents, and rules that TypeScript has no type for, such as patterns.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use serde_json::{Map, Value};
@@ -174,9 +175,9 @@ impl<'a> Writer<'a> {
     }
 
     fn properties(&mut self, schema: &'a Map<String, Value>, depth: usize) -> String {
-        let required: Vec<&str> = match schema.get("required") {
+        let required: HashSet<&str> = match schema.get("required") {
             Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
-            _ => Vec::new(),
+            _ => HashSet::new(),
         };
         // A line for each property that is named.
         let indent = "  ".repeat(depth + 1);
@@ -190,7 +191,7 @@ impl<'a> Writer<'a> {
                 if let Some(text) = property.get("description").and_then(Value::as_str) {
                     fields += &comment(one_line(text, 200).as_str(), &indent);
                 }
-                let optional = if required.contains(&name.as_str()) {
+                let optional = if required.contains(name.as_str()) {
                     ""
                 } else {
                     "?"
@@ -281,7 +282,7 @@ fn literal(value: &Value) -> String {
 const UNION: usize = 64;
 
 fn union(mut members: Vec<String>) -> String {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     members.retain(|member| seen.insert(member.clone()));
     if members.is_empty() {
         return "unknown".to_owned();

@@ -19,6 +19,12 @@ use tokio::sync::oneshot;
 use crate::bounds::{QUESTION_ARGUMENTS, QUESTION_BYTES, QUESTION_TIME};
 use crate::declare::is_hidden;
 
+/// Whether the client speaks 2026-07-28 or later, where each request stands for itself.
+pub(super) fn is_new(context: &RequestContext<RoleServer>) -> bool {
+    let version = context.protocol_version();
+    version.is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
+}
+
 /// Whether and how a client can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asking {
@@ -37,10 +43,7 @@ impl Asking {
             .and_then(|capabilities| capabilities.elicitation);
         // A client that names no form of questions has that of forms.
         let can = can.is_some_and(|kinds| kinds.form.is_some() || kinds.url.is_none());
-        let is_new = context
-            .protocol_version()
-            .is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str());
-        match (can, is_new) {
+        match (can, is_new(context)) {
             (false, _) => Self::Never,
             (true, false) => Self::Request,
             (true, true) => Self::Result,

@@ -37,6 +37,9 @@ const CPU_CHECK: Duration = Duration::from_millis(20);
 /// The same between runs.
 const IDLE_CPU_CHECK: Duration = Duration::from_millis(500);
 
+/// CPU time of a session between two runs, where runs have no limit.
+const IDLE_CPU: Duration = Duration::from_secs(10);
+
 /// Has [`Handle::evaluate`] run code for a result in the isolate that is created with these options: a text with the
 /// syntax of a module, as `docs/run-code.md` describes. In a `session`, top-level declarations live on.
 pub fn set_running<'t>(
@@ -383,7 +386,7 @@ impl Session {
         let lost = interrupted || handle.end().is_some();
         let outcome = running.outcome(result, &handle, lost || lost_before);
         if !lost {
-            let (before, limit) = (handle.cpu(), options.cpu);
+            let (before, limit) = (handle.cpu(), options.cpu.or(Some(IDLE_CPU)));
             live.watch = JoinSet::new();
             live.watch.spawn(async move {
                 over_cpu(&handle, before, limit, IDLE_CPU_CHECK).await;
