@@ -9,7 +9,7 @@
 
 use std::ffi::OsStr;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -94,12 +94,19 @@ pub(crate) fn find_bundler(folder: &Path) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let in_path = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
     let in_path: Vec<PathBuf> = in_path.map(|folder| folder.join("esbuild")).collect();
-    installed.chain(in_path).find(|file| is_program(file))
+    // Root, this user, and the one whose project it is.
+    let mut owners = vec![0, rustix::process::geteuid().as_raw()];
+    owners.extend(folder.metadata().map(|data| data.uid()));
+    installed
+        .chain(in_path)
+        .find(|file| is_program(file, &owners))
 }
 
-fn is_program(file: &Path) -> bool {
-    file.metadata()
-        .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+/// Whether the file is a program of one of these users. Another user's, in a folder above such as `/tmp`, is not run.
+fn is_program(file: &Path, owners: &[u32]) -> bool {
+    file.metadata().is_ok_and(|data| {
+        data.is_file() && data.permissions().mode() & 0o111 != 0 && owners.contains(&data.uid())
+    })
 }
 
 /// Bundles a module and all that it imports. `folder` is that of the project, from which paths begin; `external` are

@@ -113,13 +113,6 @@ impl Authority {
             let challenge = more.map(|more| self.challenge(more));
             Err(refusal(headers, Problem::new(status, detail), challenge))
         };
-        // An address that guesses is answered before anything is computed for it.
-        let now = Instant::now();
-        if let Err(wait) = keys.failures().check(address, now) {
-            let detail = "Too many wrong API keys came from this address.";
-            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait);
-            return Err(refusal(headers, problem, None));
-        }
         let key = match bearer(headers) {
             Ok(Some(key)) => key,
             Ok(None) => {
@@ -136,7 +129,14 @@ impl Authority {
                 authority: Arc::clone(self),
                 granted: Arc::new(granted),
             }),
+            // An address that guesses waits. A valid key goes on there: the clients of a proxy share its address.
             Err(_) => {
+                let now = Instant::now();
+                if let Err(wait) = keys.failures().check(address, now) {
+                    let detail = "Too many wrong API keys came from this address.";
+                    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
+                    return Err(refusal(headers, problem.retry_after(wait), None));
+                }
                 keys.failures().failed(address, now);
                 let detail = "The API key is not valid.";
                 let more = ", error=\"invalid_token\"";

@@ -248,7 +248,10 @@ where
     F: Future<Output = Response<Body>>,
 {
     let Some(pending) = site.and_then(|site| site.begin(&mut request)) else {
-        return answer(request).await;
+        let mut response = answer(request).await;
+        // What stands there is a guest's own, and could be the receipt of another instance.
+        response.headers_mut().remove(FIELD);
+        return response;
     };
     // Dropped where the client goes away before the response's head: the response is over then.
     let response = OpenResponse(pending);

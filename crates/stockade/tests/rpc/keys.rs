@@ -233,7 +233,7 @@ fn calls_beyond_a_limit_are_refused_each_also_in_a_batch_and_other_keys_go_on() 
 }
 
 #[test]
-fn address_that_guesses_waits_and_its_valid_keys_too() {
+fn address_that_guesses_waits_and_its_valid_keys_do_not() {
     let mut keys = KeyStore::new();
     let made = keys.key(&["write"], none());
     let keyed = keys.serve(&[]);
@@ -250,7 +250,7 @@ fn address_that_guesses_waits_and_its_valid_keys_too() {
         statuses.len() > 50 && statuses.ends_with(&[429]),
         "{statuses:?}"
     );
-    assert_eq!(keyed.ask_with(&made.key, &body).status, 429);
+    assert_eq!(keyed.ask_with(&made.key, &body).status, 200);
 }
 
 #[tokio::test]
