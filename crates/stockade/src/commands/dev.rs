@@ -1,6 +1,7 @@
 //! `stockade dev`: one site on this machine, while it is written.
 
 use std::fs::Permissions;
+use std::mem::ManuallyDrop;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -114,6 +115,8 @@ pub(crate) fn dev(args: &DevArgs) -> Result<i32, Refusal> {
         .enable_all()
         .build()
         .map_err(|error| failed(&error))?;
+    // What still runs at the end goes on until the process is gone: to drop it would be reported as crashes.
+    let runtime = ManuallyDrop::new(runtime);
     let options = ServeOptions {
         config: shown,
         backends: stockade::worker_backends_driven_by(runtime.handle()),
@@ -140,8 +143,6 @@ pub(crate) fn dev(args: &DevArgs) -> Result<i32, Refusal> {
         }
     });
     end_bundlers();
-    // What still runs does not matter any more.
-    runtime.shutdown_background();
     ended
 }
 

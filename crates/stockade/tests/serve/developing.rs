@@ -159,6 +159,12 @@ fn code_is_replaced_when_it_changes_and_stays_when_it_has_errors() {
     let mut dev = dev;
     assert_eq!(dev.child.wait().unwrap().code(), Some(130));
     drop(dev.out.recv());
+    // What is cut off did not crash.
+    let said: Vec<String> = dev.log.iter().collect();
+    assert!(
+        !said.iter().any(|line| line.contains("without a reason")),
+        "{said:?}"
+    );
 }
 
 #[test]
