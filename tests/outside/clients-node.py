@@ -25,7 +25,8 @@ class Folder:
         shutil.rmtree(self.folder / "test", ignore_errors=True)
         shutil.copytree(ROOT / "clients/node/test", self.folder / "test")
         (self.folder / "bin").mkdir(exist_ok=True)
-        for place, target in {"node_modules/stockade": ROOT / "clients/node", "bin/stockade": self.binary}.items():
+        places = {"node_modules/stockade": ROOT / "clients/node", "lib": ROOT / "clients/node/lib", "bin/stockade": self.binary}
+        for place, target in places.items():
             (self.folder / place).unlink(missing_ok=True)
             (self.folder / place).symlink_to(target)
         self.socket = self.folder / "supervisor" / "socket"
