@@ -8,7 +8,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::Value;
-use stockade::run::{Files, Invalid, Line, Options, Run, Runner, Session, Tool, ToolCall};
+use stockade::run::{
+    ErrorKind, Files, Invalid, Line, Options, Outcome, Run, RunError, Runner, Session, Tool,
+    ToolCall,
+};
 use stockade_mcp::{ConsoleLine, Job, RunOutcome, ToolName, Tools};
 use tokio::sync::mpsc;
 
@@ -160,7 +163,7 @@ fn not_started(message: &str) -> RunOutcome {
 /// Runs a job by `start`, and passes its console on.
 async fn run<F>(job: Job, running: &RunningJobs, start: impl FnOnce(Run) -> F) -> RunOutcome
 where
-    F: Future<Output = stockade::run::Outcome>,
+    F: Future<Output = Outcome>,
 {
     let listed = running.list(job.tools);
     let (lines, mut printed) = mpsc::channel::<Line>(LINES);
@@ -186,11 +189,66 @@ where
         cancel: job.cancel,
     });
     let (outcome, ()) = tokio::join!(running, passing);
-    match serde_json::to_value(&outcome) {
+    document_of(outcome)
+}
+
+/// The outcome as clients read it.
+fn document_of(mut outcome: Outcome) -> RunOutcome {
+    let document = serde_json::to_value(&outcome).or_else(|error| {
+        // A text with half of a pair of surrogates, or a number beyond every range: only JavaScript reads it.
+        outcome.result = Err(RunError {
+            kind: ErrorKind::NotJson,
+            name: None,
+            message: format!("the result is JSON that only JavaScript reads: {error}"),
+            stack: None,
+            position: None,
+            code: None,
+        });
+        serde_json::to_value(&outcome)
+    });
+    match document {
         Ok(Value::Object(document)) => RunOutcome {
             failed: document.contains_key("error"),
             document,
         },
         _ => not_started("the outcome is not JSON"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+    use stockade::Isolation;
+    use stockade::run::RunUsage;
+
+    use super::*;
+
+    #[test]
+    fn result_that_only_javascript_reads_is_no_json_and_the_console_stays() {
+        for (result, is_json) in [
+            ("{\"a\":1}", true),
+            ("\"\\ud800\"", false),
+            ("1e999", false),
+        ] {
+            let console = Line {
+                level: "info",
+                text: "before".to_owned(),
+            };
+            let outcome = document_of(Outcome {
+                result: Ok(Some(RawValue::from_string(result.to_owned()).unwrap())),
+                console: vec![console],
+                console_truncated: false,
+                usage: RunUsage::default(),
+                refused: Vec::new(),
+                level: Isolation::Container,
+                state_lost: false,
+            });
+            assert_eq!(outcome.failed, !is_json, "{result}");
+            let document = Value::from(outcome.document);
+            assert_eq!(document["console"][0]["text"], "before");
+            if !is_json {
+                assert_eq!(document["error"]["kind"], "not_json");
+            }
+        }
     }
 }

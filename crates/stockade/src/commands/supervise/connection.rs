@@ -234,18 +234,21 @@ impl Connection {
                 "files: the isolate of a session has its files from its start: give them to open";
             return Err(Fault::new(Kind::InvalidParams, what));
         }
+        let mut runs = self.runs.lock();
         let name = match params.run.take() {
             Some(name) if name.is_empty() || name.len() > 64 => {
                 let what = "run: expected a name of 1 to 64 bytes";
                 return Err(Fault::new(Kind::InvalidParams, what));
             }
             Some(name) => name,
-            None => {
+            None => loop {
                 self.named += 1;
-                format!("run-{}", self.named)
-            }
+                let name = format!("run-{}", self.named);
+                if !runs.contains_key(&name) {
+                    break name;
+                }
+            },
         };
-        let mut runs = self.runs.lock();
         if runs.len() >= MAX_RUNS {
             let what = format!("{MAX_RUNS} runs go on");
             return Err(Fault::new(Kind::TooMany(MAX_RUNS), what));
