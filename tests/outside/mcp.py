@@ -1,10 +1,13 @@
 """`stockade mcp` with the official clients and servers of MCP: tests/outside/mcp/checks.mjs has the checks."""
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from docs import Pages
@@ -28,13 +31,21 @@ class Clients(Pages):
 
     def run(self, *name):
         environment = {**os.environ, "STOCKADE": str(self.binary), "PYTHON": sys.executable}
-        done = subprocess.run(
-            ["node", self.place / "checks.mjs", *name],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120,
-        )
-        if done.returncode:
-            raise AssertionError(done.stderr.strip()[-1500:])
-        return json.loads(done.stdout)
+        # Into files: servers that a failed check leaves would keep pipes open.
+        with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+            command = ["node", self.place / "checks.mjs", *name]
+            node = subprocess.Popen(command, env=environment, stdout=output, stderr=errors, start_new_session=True)
+            try:
+                failed = node.wait(timeout=120)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(node.pid, signal.SIGKILL)
+                node.wait()
+            output.seek(0)
+            errors.seek(0)
+            if failed:
+                raise AssertionError(errors.read().strip()[-1500:])
+            return json.loads(output.read())
 
 
 def server(_quick):

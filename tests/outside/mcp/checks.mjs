@@ -119,7 +119,7 @@ const checks = {
     const config = upstreams({ more: { tools: { allow: ["list*"], ask: ["remove_*"] } } });
     const accepts = await overStdio(["--config", config], accept);
     assert.equal((await run(accepts, remove)).result, "removed 2");
-    assert.match(accepts.questions[0], /orders\.remove_order .*\n\{"id":2\}/);
+    assert.match(accepts.questions[0], /orders\.remove_order .*\n"id": 2$/);
     await accepts.close();
     const always = await overStdio(["--config", config], () => ({ action: "accept", content: { allowRestOfRun: true } }));
     assert.equal((await run(always, `${remove}; ${remove}; ${remove}`)).result, "removed 2");
@@ -184,13 +184,14 @@ const checks = {
       sent.on("error", reject);
       sent.end(body);
     });
-    const server = await listen(["--allow-host", "agents.example"]);
+    const server = await listen(["--allow-host", "agents.example", "--allow-origin", "http://pages.example"]);
     for (const [headers, status] of [
       [{}, 200],
       [{ host: "localhost" }, 200],
       [{ host: "agents.example" }, 200],
       [{ host: "evil.example" }, 403],
-      [{ origin: "http://localhost:3000" }, 200],
+      [{ origin: "http://pages.example" }, 200],
+      [{ origin: "http://localhost:3000" }, 403],
       [{ origin: "https://evil.example" }, 403],
       [{ origin: "null" }, 403],
       [{ host: "evil.example", origin: "http://evil.example" }, 403],
