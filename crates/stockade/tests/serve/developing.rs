@@ -127,7 +127,7 @@ fn code_is_replaced_when_it_changes_and_stays_when_it_has_errors() {
     let dev = Dev::start(&folder.path().join("site.ts"), &[]);
     assert!(dev.body("/").ends_with("one"));
     write(folder.path(), &[("site.ts", &answering("two"))]);
-    wait_for(&dev.log, "configuration reloaded");
+    wait_for(&dev.log, "configuration reloaded: changed");
     assert!(dev.body("/").ends_with("two"));
     write(folder.path(), &[("site.ts", "const broken = ;\n")]);
     wait_for(&dev.log, "site.ts:1:16: SyntaxError");
@@ -143,7 +143,7 @@ fn code_is_replaced_when_it_changes_and_stays_when_it_has_errors() {
         folder.path(),
         &[("later.ts", "export const text: string = 'three';")],
     );
-    wait_for(&dev.log, "configuration reloaded");
+    wait_for(&dev.log, "configuration reloaded: changed");
     assert!(dev.body("/").ends_with("three"));
     // A module that throws is not taken, either.
     write(
@@ -175,7 +175,7 @@ fn server_waits_for_code_that_works() {
     assert_eq!(status, 500);
     assert!(page.contains("index.ts:1:27: SyntaxError"), "{page}");
     write(folder.path(), &[("index.ts", &answering("mended"))]);
-    wait_for(&dev.log, "configuration reloaded");
+    wait_for(&dev.log, "configuration reloaded: changed");
     assert!(dev.body("/").ends_with("mended"));
 }
 
