@@ -117,7 +117,7 @@ fn tools_are_called_both_ways_at_each_level() {
         );
         let code = "async () => {
             const sums = await Promise.all([1, 2, 3].map((a) => tools.add({ a, b: 1 })));
-            const failed = await tools['a.b']().catch((e) => e instanceof Error && e.message);
+            const failed = await tools.a.b().catch((e) => e instanceof Error && e.message);
             return { sums, failed, frozen: Object.isFrozen(tools), none: typeof tools.none };
         }";
         let id = client.send(
