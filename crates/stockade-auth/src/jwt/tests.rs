@@ -365,6 +365,7 @@ async fn keys_that_are_replaced_decide_at_once_and_a_set_that_cannot_be_read_rep
     // The issuer takes back its last key.
     assert_eq!(keys.replace(b"{\"keys\":[]}"), Ok(0));
     assert_eq!(check(&verifier, &of_old).unwrap_err(), TokenError::Key);
+    keys.wanted().await;
     keys.replace(new.set().to_string().as_bytes()).unwrap();
     assert!(check(&verifier, &of_new).is_ok());
     // The id is known, so nothing is asked for.
