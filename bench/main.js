@@ -10,12 +10,13 @@ import { draw } from "./chart.js";
 import { grants } from "./grants/measures.js";
 import { levels } from "./levels/measures.js";
 import { measure } from "./measure.js";
+import { operate } from "./operate/measures.js";
 import { peers } from "./peers/measures.js";
 import { figuresTable, targetsTable } from "./report.js";
 import { serve } from "./serve/measures.js";
 
 const bench = fileURLToPath(new URL(".", import.meta.url));
-const groups = [peers, levels, serve, grants];
+const groups = [peers, levels, serve, operate, grants];
 
 const HELP = `usage: ./x bench [group ...] [options]
 

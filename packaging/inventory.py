@@ -53,6 +53,8 @@ class Inventory:
             add(text, f"{name}, in the crate v8 {self.v8}: {licence}")
         vendored = self.root / "crates/stockade-realm/js/node/vendor/LICENSES.txt"
         add(vendored.read_text().strip(), "packages of npm that guests import as modules of Node")
+        assertions = self.root / "crates/stockade-project/test-library/LICENSES.txt"
+        add(assertions.read_text().strip(), "packages of npm with the assertions of `stockade test`")
         blocks = ["\n".join(names) + "\n\n" + text for text, names in sorted(texts.values(), key=lambda item: item[1])]
         for name in ("LICENSE-APACHE", "LICENSE-MIT"):
             blocks.append(f"{name}\n\n{(self.root / name).read_text().strip()}")

@@ -6,7 +6,7 @@
     out/stockade-VERSION-linux-x86_64.tar.gz   program, types, completions, documents
     out/stockade_VERSION_amd64.deb             the same, for Debian 12 and newer
     out/npm/*.tgz                              `stockade` and the package with the program for each platform
-    out/stockade-VERSION-….whl                 a wheel for `pip install`
+    out/stockade-VERSION-….whl                 a wheel for `pip install`, with the module `stockade`
     out/sbom.cdx.json                          every linked crate and C++ library (CycloneDX 1.6)
     out/LICENCES.txt                           their licences
     out/PROVENANCE.txt                         what they were made from and by
@@ -39,16 +39,19 @@ TARGET = "x86_64-unknown-linux-gnu"
 KINDS = ("tarball", "deb", "npm", "wheel")
 PROGRAMS = ("stockade", "stockade-pgp", "stockade-peers")
 DOCUMENTS = ("README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE")
-TYPES = ("host.d.ts", "worker.d.ts", "web.d.ts", "stockade-serve.d.ts", "README.md")
+TYPES = (*sorted(path.name for path in (ROOT / "types").glob("*.d.ts")), "README.md")
 COMPLETIONS = {
     "bash": "share/bash-completion/completions/stockade",
     "zsh": "share/zsh/site-functions/_stockade",
     "fish": "share/fish/vendor_completions.d/stockade.fish",
 }
-UNITS = {
-    "stockade.service": "usr/lib/systemd/system/stockade.service",
-    "stockade.socket": "usr/lib/systemd/system/stockade.socket",
-    "sysusers.conf": "usr/lib/sysusers.d/stockade.conf",
+# What Debian's package has of deploy/, and where.
+DEPLOYED = {
+    "systemd/stockade.service": "usr/lib/systemd/system/stockade.service",
+    "systemd/stockade.socket": "usr/lib/systemd/system/stockade.socket",
+    "systemd/sysusers.conf": "usr/lib/sysusers.d/stockade.conf",
+    "apparmor/stockade": "usr/share/stockade/apparmor/stockade",
+    "apparmor/stockade-container": "usr/share/stockade/apparmor/stockade-container",
 }
 LIMIT = 60 << 20  # bytes of one package
 
@@ -133,9 +136,9 @@ def deb(release, files, out):
         (root / "usr/bin").mkdir()
         for program, path in release.programs.items():
             shutil.copyfile(path, root / "usr/bin" / program)
-        for source, place in UNITS.items():
+        for source, place in DEPLOYED.items():
             (root / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / "deploy/systemd" / source, root / place)
+            shutil.copyfile(ROOT / "deploy" / source, root / place)
         sizes = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
         values = {
             "VERSION": release.version,
@@ -146,8 +149,10 @@ def deb(release, files, out):
         control = re.sub(r"@(\w+)@", lambda found: values[found[1]], (HERE / "debian/control").read_text())
         (root / "DEBIAN").mkdir()
         (root / "DEBIAN/control").write_text(control)
-        shutil.copyfile(HERE / "debian/postinst", root / "DEBIAN/postinst")
-        programs = {"bin", "postinst"}
+        scripts = ("postinst", "postrm")
+        for script in scripts:
+            shutil.copyfile(HERE / "debian" / script, root / "DEBIAN" / script)
+        programs = {"bin", *scripts}
         for place in [root, *root.rglob("*")]:
             place.chmod(0o755 if place.is_dir() or {place.parent.name, place.name} & programs else 0o644)
         package = out / f"stockade_{release.version}_amd64.deb"
@@ -180,23 +185,14 @@ def npm(release, files, out):
         release,
         out,
     )
+    client = ROOT / "clients/node"
+    manifest = json.loads((client / "package.json").read_text())
+    del manifest["scripts"]
     npm_package(
-        {
-            "name": "stockade",
-            "description": "A sandbox for untrusted JavaScript and TypeScript",
-            "bin": {"stockade": "bin/stockade.js"},
-            "main": "index.js",
-            "types": "index.d.ts",
-            "exports": {".": {"types": "./index.d.ts", "default": "./index.js"}, "./types/*": "./types/*", "./package.json": "./package.json"},
-            "engines": {"node": ">=18"},
-            "optionalDependencies": {platform: release.version},
-        },
+        {**manifest, "optionalDependencies": {platform: release.version}},
         {
             **common,
-            "README.md": ((HERE / "npm/README.md").read_bytes(), 0o644),
-            "index.js": ((HERE / "npm/index.js").read_bytes(), 0o644),
-            "index.d.ts": ((HERE / "npm/index.d.ts").read_bytes(), 0o644),
-            "bin/stockade.js": ((HERE / "npm/bin/stockade.js").read_bytes(), 0o755),
+            **{path: ((client / path).read_bytes(), 0o755 if path.startswith("bin/") else 0o644) for path in client_files(client)},
             **{f"types/{name}": ((ROOT / "types" / name).read_bytes(), 0o644) for name in TYPES},
         },
         release,
@@ -204,17 +200,26 @@ def npm(release, files, out):
     )
 
 
+def client_files(client):
+    """The paths of the client for Node that its package contains."""
+    places = ["README.md", "index.js", "index.d.ts", "bin/stockade", *(f"{folder}/**/*.{kind}" for folder in ("bin", "lib", "drivers") for kind in ("js", "ts"))]
+    return sorted({str(path.relative_to(client)) for place in places for path in client.glob(place)})
+
+
 def wheel(release, files, out):
     tag = f"py3-none-manylinux_{release.glibc[0]}_{release.glibc[1]}_x86_64"
     name = f"stockade-{release.version}"
     entries = {f"{name}.data/scripts/{program}": (path.read_bytes(), 0o755) for program, path in release.programs.items()}
+    client = ROOT / "clients/python"
+    for file in [*(client / "stockade").glob("*.py"), client / "stockade/py.typed"]:
+        entries[str(file.relative_to(client))] = (file.read_bytes(), 0o644)
     info = f"{name}.dist-info"
-    readme = (HERE / "python/README.md").read_text()
+    readme = (client / "README.md").read_text()
     entries[f"{info}/METADATA"] = (
         f"Metadata-Version: 2.4\nName: stockade\nVersion: {release.version}\n"
         "Summary: A sandbox for untrusted JavaScript and TypeScript\nLicense-Expression: MIT OR Apache-2.0\n"
         "License-File: LICENSE-MIT\nLicense-File: LICENSE-APACHE\nLicense-File: LICENCES.txt\n"
-        f"Requires-Python: >=3.9\nDescription-Content-Type: text/markdown\n\n{readme}".encode(),
+        f"Requires-Python: >=3.9\nClassifier: Typing :: Typed\nDescription-Content-Type: text/markdown\n\n{readme}".encode(),
         0o644,
     )
     entries[f"{info}/WHEEL"] = (f"Wheel-Version: 1.0\nGenerator: stockade\nRoot-Is-Purelib: false\nTag: {tag}\n".encode(), 0o644)
@@ -277,7 +282,7 @@ def provenance(release):
         f"commit: {release.commit}{' with changes that are not in it' if release.changed else ''}\n"
         f"target: {TARGET}, glibc {'.'.join(map(str, release.glibc))} or newer\n"
         f"compiler: {run('rustc', '--version', cwd=ROOT).strip()}\n"
-        f"{run(release.programs['stockade'], '--version').splitlines()[1].split(',')[0]}\n"
+        f"{re.sub(r', [0-9]+ days old', '', run(release.programs['stockade'], '--version').splitlines()[1])}\n"
         f"programs:\n{sums}dependencies:\n{locks}"
         "command: ./x package\n"
     )

@@ -24,7 +24,7 @@ EDGES = {
     "stockade-jail": set(),
     "stockade-attack": {"stockade-jail"},
     "stockade-supervisor": {"stockade-jail", "stockade-limits", "stockade-protocol"},
-    "stockade-rpc": {"stockade-protocol", "stockade-supervisor"},
+    "stockade-rpc": {"stockade-auth", "stockade-http", "stockade-limits", "stockade-protocol", "stockade-supervisor"},
     "stockade-sqlite": {"stockade-jail"},
     "stockade-state": {"stockade-limits"},
     "stockade-audit": set(),
@@ -47,12 +47,14 @@ EDGES = {
     "stockade-trace": set(),
     "stockade-tls": {"stockade-http", "stockade-watch"},
     "stockade-gateway": {"stockade-auth", "stockade-http", "stockade-limits", "stockade-tls", "stockade-trace"},
+    "stockade-project": {"stockade-config", "stockade-http", "stockade-limits", "stockade-transpile"},
     "stockade-serve": {
         "stockade-audit", "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-door", "stockade-gateway",
         "stockade-grants",
         "stockade-html", "stockade-http", "stockade-instance", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
         "stockade-trace", "stockade-transpile", "stockade-usage", "stockade-watch", "stockade-wireguard",
     },
+    "stockade-mcp": set(),
     "stockade-html": set(),
     "stockade-profile": set(),
     "stockade-realm": {"stockade-html", "stockade-protocol"},
@@ -72,9 +74,9 @@ EDGES = {
     "stockade": {
         "stockade-attack", "stockade-audit", "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-grants",
         "stockade-host",
-        "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-rpc",
-        "stockade-serve",
-        "stockade-sqlite", "stockade-supervisor", "stockade-transpile", "stockade-usage", "stockade-wireguard",
+        "stockade-http", "stockade-inspector", "stockade-instance", "stockade-isolate", "stockade-jail", "stockade-limits", "stockade-mcp", "stockade-profile",
+        "stockade-project", "stockade-protocol", "stockade-rpc", "stockade-serve", "stockade-sqlite", "stockade-supervisor", "stockade-transpile", "stockade-usage",
+        "stockade-watch", "stockade-wireguard",
     },
 }
 

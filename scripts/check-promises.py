@@ -3,7 +3,7 @@
 
     scripts/check-promises.py [ROOT]      prints every breach as `path:line: rule`, exits 1 if there is one
 
-A test is named as `path::name`: a test function of that name in a file of Rust, or a trial or an attempt with
+A test is named as `path::name`: a test function of that name in a file of Rust or Python, or a trial or an attempt with
 that name as its text. `path::*` is a file with attempts to get out. `tests/specs/area/case` is a script with its
 expected output. Each row names a test; each numbered promise of SECURITY.md has a row; each document that
 promises something has a section.
@@ -22,7 +22,7 @@ NUMBERED = {
     "Sites: `stockade serve`": "SECURITY.md: sites",
 }
 # Documents that record measurements or list features, and promise nothing of their own.
-RECORDS = {"bench.md", "outside.md", "soak.md", "status.md"}
+RECORDS = {"bench.md", "outside.md", "sizing.md", "soak.md", "status.md"}
 
 breaches = []
 
@@ -36,7 +36,8 @@ def has_test(path, name):
     text = path.read_text()
     function = rf"#\[(?:tokio::)?test\b[^\]]*\](?:\s*#\[[^\]]*\])*\s*(?:pub(?:\([a-z]+\))?\s+)?(?:async\s+)?fn {re.escape(name)}\("
     case = rf"\bcases!\[[^\]]*\b{re.escape(name)}\b"
-    return re.search(function, text) is not None or re.search(case, text) is not None or f'"{name}"' in text
+    method = path.suffix == ".py" and re.search(rf"^ +(?:async )?def {re.escape(name)}\(self", text, re.M)
+    return bool(re.search(function, text) or re.search(case, text) or method) or f'"{name}"' in text
 
 
 def check_test(token, line):
@@ -62,7 +63,10 @@ def read_page():
     sections, current = {}, None
     for number, line in enumerate(PAGE.read_text().splitlines(), 1):
         if line.startswith("## "):
-            current = sections.setdefault(line[3:].strip(), [])
+            heading = line[3:].strip()
+            if heading in sections:
+                breach(PAGE, f"has a second section {heading}", number)
+            current = sections.setdefault(heading, [])
         elif line.startswith("|") and current is not None:
             cells = [cell.strip() for cell in line.strip("|").split("|")]
             if set(line) - set("|- ") and cells[-1] != "held by":

@@ -113,7 +113,7 @@ def files(root):
     listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout
     for name in listed.splitlines():
         path = Path(name)
-        skipped = path.name.startswith(SKIPPED) or "vendor" in path.parts
+        skipped = path.name.startswith(SKIPPED) or "vendor" in path.parts or name.startswith("fuzz/corpus/")
         if path.suffix in CODE | {".md"} and not skipped and (root / path).is_file():
             yield name
 

@@ -9,9 +9,11 @@
 #     3. the official download (gives up within seconds where it cannot be reached; resumes)
 #     4. a build from sources out of crates.io and Debian (scripts/v8/build.sh; resumes)
 #   scripts/setup-v8.sh --from-source    goes from 1 straight to 4
-#   scripts/setup-v8.sh --path           prints where the file belongs; exit status 1 if it is absent
+#   scripts/setup-v8.sh --path           prints where the file belongs; exit status 1 if it is absent, or lacks patches
 #
 #   RUSTY_V8_MIRROR    replaces the download's base URL, as it does for the crate
+#   STOCKADE_V8_PATCHES   a folder of files *.patch against V8's own sources: V8 is built from source with them, unless
+#                         the library in place is of the same patches. `stockade --version` names them
 #   STOCKADE_V8_WORK   the folder of the build from source; default $CARGO_HOME/.rusty_v8/build
 #
 # Needs nothing newer than bash 3.2, so that it also runs on macOS.
@@ -33,10 +35,18 @@ name=librusty_v8_simdutf_release_$target.a
 url=${RUSTY_V8_MIRROR:-https://github.com/denoland/rusty_v8/releases/download}/v$version/$name.gz
 cache=${CARGO_HOME:-$HOME/.cargo}/.rusty_v8
 archive=$cache/$(printf %s "$url" | sed 's/[^A-Za-z0-9]/_/g')
+# what the library in place was patched with: a line with the digest, and one with the names. Absent without patches
+patched=$archive.patches
+
+patches=''
+if [[ ${STOCKADE_V8_PATCHES:-} ]]; then
+  patches=$("$root/scripts/v8/patches.sh" digest "$STOCKADE_V8_PATCHES") || exit
+  patch_names=$("$root/scripts/v8/patches.sh" names "$STOCKADE_V8_PATCHES") || exit
+fi
 
 if [[ $mode == --path ]]; then
   printf '%s\n' "$archive"
-  [[ -s $archive ]]
+  [[ -s $archive && (! $patches || $(head -n 1 "$patched" 2>/dev/null) == "$patches") ]]
   exit
 fi
 
@@ -52,6 +62,8 @@ is_library() {
 # Moves the checked FILE into place in one step: the name never stands for half a file.
 put_in_place() {
   is_library "$1" || die "$1 is damaged or not a static library"
+  if [[ -e $archive ]]; then forget_compiled; fi
+  rm -f "$patched"
   mv -f "$1" "$archive" || die "cannot write $archive"
   say "V8 $version is in place: $archive"
 }
@@ -59,7 +71,17 @@ put_in_place() {
 already_there() {
   [[ -e $archive ]] || return 1
   is_library "$archive" || { say "$archive is damaged and will be replaced"; return 1; }
+  [[ ! $patches || $(head -n 1 "$patched" 2>/dev/null) == "$patches" ]] || { say "$archive is without the patches in $STOCKADE_V8_PATCHES"; return 1; }
 }
+
+# Says that the library is in place, and with which patches.
+say_present() {
+  say "V8 $version is there: $archive"
+  [[ ! -s $patched ]] || say "  with the patches $(sed -n 2p "$patched"); remove the file to get V8 without them"
+}
+
+# Cargo does not see that the library is another one.
+forget_compiled() { (cd "$root" && cargo clean --quiet --release -p v8) || say "run cargo clean --release -p v8, so that cargo takes the new library"; }
 
 # One set-up at a time: a second one waits, then finds the first one's result. The lock ends with the
 # last process that holds it, so a compiler outliving its killed script keeps a second build out.
@@ -125,18 +147,19 @@ from_source() {
   mkdir -p "$work" && work=$(cd "$work" && pwd) || die "cannot make the folder $work"
   "$root/scripts/v8/build.sh" "$version" "$target" "$work" "$archive.built" || exit
   put_in_place "$archive.built"
+  if [[ $patches ]]; then printf '%s\n%s\n' "$patches" "$patch_names" >"$patched"; fi
   rm -rf "$work"
 }
 
 if [[ ${RUSTY_V8_ARCHIVE:-} ]]; then
   say "RUSTY_V8_ARCHIVE is set: the crate v8 takes $RUSTY_V8_ARCHIVE, nothing to do"
 elif already_there; then
-  say "V8 $version is there: $archive"
+  say_present
 else
   take_lock
-  if [[ -s $archive ]] && is_library "$archive"; then
-    say "V8 $version is there: $archive"
-  elif [[ $mode == --from-source ]]; then
+  if already_there; then
+    say_present
+  elif [[ $mode == --from-source || $patches ]]; then
     from_source
   else
     from_folder || from_download || from_source

@@ -73,8 +73,8 @@ function readWrk(text) {
   };
 }
 
-async function wrk({ url, host }, { seconds, connections, script }) {
-  const more = [...(script ? ["-s", script] : []), ...(host ? ["-H", `Host: ${host}`] : [])];
+async function wrk({ url, host, headers = [] }, { seconds, connections, script }) {
+  const more = [...(script ? ["-s", script] : []), ...(host ? ["-H", `Host: ${host}`] : []), ...headers.flatMap((header) => ["-H", header])];
   const args = ["-t1", `-c${connections}`, `-d${seconds}s`, "--latency", ...more, url];
   const { stdout } = await run("wrk", args);
   return readWrk(stdout);

@@ -4,6 +4,8 @@
 # that release's own libc. Every step is kept, so an interrupted build goes on where it stopped.
 #
 #   build.sh VERSION TARGET WORK_FOLDER OUTPUT.a.gz      (called by scripts/setup-v8.sh)
+#
+# The operator's patches in STOCKADE_V8_PATCHES, if that is set, are applied to the sources, and V8's version names them.
 set -euo pipefail
 export LC_ALL=C
 
@@ -94,7 +96,8 @@ fetch_gn() {
 
 copy_sources() {
   local packages v8 icu_data icu_release
-  [[ -e $work/source/.ready ]] && return
+  # sources with other patches are copied afresh
+  [[ -e $work/source/.ready && $(cat "$work/source/.ready") == "$patches" ]] && return
   say "fetching V8's sources from the crate registry"
   packages=$(cd "$root" && cargo metadata --locked --format-version 1 --filter-platform "$target") ||
     die "cargo could not fetch the crates that Cargo.lock names"
@@ -114,7 +117,8 @@ print(folders["v8"], folders["deno_core_icudata"], sep="\n")' <<<"$packages") ||
   # flags of Chromium's clang that Debian's does not know
   sed -i 's/"-fdiagnostics-show-inlining-chain"//; s/"-fno-lifetime-dse"//' "$work/source/build/config/compiler/BUILD.gn"
   sed -i 's/"-fsanitize-ignore-for-ubsan-feature=${invoker.sanitizer}",//' "$work/source/build/config/sanitizers/sanitizers.gni"
-  touch "$work/source/.ready"
+  if [[ $patches ]]; then "$here/patches.sh" apply "$STOCKADE_V8_PATCHES" "$work/source/v8" || exit; fi
+  printf '%s\n' "$patches" >"$work/source/.ready"
 }
 
 # Copies FILE to TARGET unless it is there: a newer one would have what depends on it made once more.
@@ -187,6 +191,7 @@ compile() {
     v8_enable_sandbox=false v8_enable_pointer_compression=false v8_enable_v8_checks=false
     v8_monolithic_for_shared_library=true v8_enable_cluster_build=true rusty_v8_enable_simdutf=true
     enable_rust=false enable_rust_cxx=false v8_enable_temporal_support=false
+    v8_embedder_string=\"-rusty$patch_names\"
     clang_base_path=\"$work/llvm\" clang_version=\"$llvm_release\""
   export PYTHONDONTWRITEBYTECODE=1
   (cd "$work/source" && "$work/gn/gn" --root="$work/source" --script-executable="$(command -v python3)" \
@@ -206,6 +211,12 @@ compile() {
   fi
 }
 
+patches='' patch_names=''
+if [[ ${STOCKADE_V8_PATCHES:-} ]]; then
+  patches=$("$here/patches.sh" digest "$STOCKADE_V8_PATCHES") || exit
+  patch_names=$("$here/patches.sh" names "$STOCKADE_V8_PATCHES") || exit
+  patch_names=+$patch_names
+fi
 trap 'say "stopped; started again, it goes on where it stopped"; exit 130' INT TERM
 check_platform
 say "building V8 $version from source in $work: about 22 minutes on 2 cores, $disk_mb MB of disk"

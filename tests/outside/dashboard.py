@@ -350,7 +350,7 @@ def configuration(browser):
 
 
 def deployment(browser):
-    """a folder is uploaded, deployed with a share, given all requests, and rolled back"""
+    """a folder is uploaded, deployed with a share that the instance shows, given all requests, and rolled back"""
     server, page = browser.server, browser.page()
     folder = server.folder / "next"
     folder.mkdir(exist_ok=True)
@@ -372,6 +372,14 @@ def deployment(browser):
     page.get_by_role("button", name="Roll back").click()
     page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
     expect(row).to_contain_text("25 %")
+    # While requests are split, the page of the instance has both versions, and their mirrors.
+    open_page(page, "instances/site")
+    split = page.get_by_role("group", name="Versions with a share")
+    expect(split.get_by_role("row")).to_have_count(3)
+    expect(split).to_contain_text("75 %")
+    expect(page.get_by_role("group", name="Mirrors").get_by_role("row").filter(has_text="file")).not_to_have_count(0)
+    open_page(page, "deployments")
+    page.get_by_label("instance").select_option("site")
     past = page.get_by_role("group", name="Deployments before").get_by_role("row").filter(has_text="file 100 %").last
     past.get_by_role("button", name="again").click()
     page.get_by_role("dialog").get_by_role("button", name="Deploy again").click()

@@ -17,20 +17,34 @@ from importlib import metadata
 
 from server import ROOT, Server
 
-QUICK = ["http1", "http2", "websocket", "curl", "drivers", "admin", "dashboard", "traces"]
-ALL = [*QUICK, "load", "slow", "smuggle", "wallets"]
+QUICK = [
+    "http1", "http2", "websocket", "curl", "drivers", "dev", "admin", "dashboard", "traces",
+    "docs", "kubernetes", "images", "backup", "upgrade",
+    "clients-node", "clients-python", "mcp",
+]
+ALL = [*QUICK, "load", "slow", "smuggle", "wallets", "packages"]
 TITLES = {
     "http1": "HTTP/1.1 by hand, over a socket",
     "http2": "HTTP/2 frame by frame, python `h2` and `hyperframe`",
     "websocket": "WebSocket frame by frame, python `wsproto`",
     "curl": "`curl`",
     "drivers": "Clients of npm in sites",
+    "dev": "A site of `hono` and `zod`, from an empty folder",
     "traces": "Traces, received by `grpcio` and `opentelemetry-proto`",
     "admin": "The admin API: `schemathesis`",
+    "docs": "The commands of the documents",
+    "kubernetes": "Kubernetes: kustomize, Helm and `kubernetes-validate`",
+    "images": "Container engines, AppArmor",
+    "backup": "Backups under load",
+    "upgrade": "A restart behind sockets of a service manager",
     "load": "`h2load` and `wrk`",
     "slow": "`slowhttptest`",
     "smuggle": "`smugglex`",
     "dashboard": "The dashboard in Chromium, by `playwright` and `axe-core`",
+    "packages": "Packages: `dpkg`, `npm`, `pip`",
+    "clients-python": "The client for Python, and `mypy`",
+    "clients-node": "The client for Node, `@cloudflare/codemode`, TanStack AI, AI SDK and Mastra",
+    "mcp": "`stockade mcp`: `@modelcontextprotocol/sdk`, `@modelcontextprotocol/client`, `inspector-cli`, python `mcp`",
     "wallets": "Nostr, Electrum and Lightning: `nostr-relay`, `ElectrumX`, `bcoin`, `@getalby/sdk`, `LNbits`",
 }
 # Short ones, so that the slow attacks end within seconds; the rest are the defaults.

@@ -23,7 +23,7 @@ if [[ " $* " == *" --suite"* ]]; then
 fi
 
 packages=()
-add() { command -v "$1" >/dev/null || packages+=("$2"); }
+add() { PATH=$PATH:/usr/sbin command -v "$1" >/dev/null || packages+=("$2"); }
 # what the clients of npm and their servers need
 add npm npm
 add redis-server redis-server
@@ -33,6 +33,11 @@ add curl curl
 add chromium chromium
 add openssl openssl
 add python3 python3
+# what documented commands use, and the parser of AppArmor's profiles
+add jq jq
+add gpg gpg
+add ip iproute2
+add apparmor_parser apparmor
 python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
 if [[ " $* " != *" --quick "* ]]; then
   add slowhttptest slowhttptest
@@ -54,6 +59,21 @@ cp "$drivers"/* "$cache/drivers"
 if ! cmp -s "$drivers/package-lock.json" "$cache/drivers/installed.json"; then
   (cd "$cache/drivers" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
   cp "$drivers/package-lock.json" "$cache/drivers/installed.json"
+fi
+
+clients=$here/clients-node
+mkdir -p "$cache/clients-node"
+cp "$clients"/* "$cache/clients-node"
+if ! cmp -s "$clients/package-lock.json" "$cache/clients-node/installed.json"; then
+  (cd "$cache/clients-node" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
+  cp "$clients/package-lock.json" "$cache/clients-node/installed.json"
+fi
+
+mkdir -p "$cache/mcp"
+if ! cmp -s "$here/mcp/package-lock.json" "$cache/mcp/installed.json"; then
+  cp "$here/mcp/package.json" "$here/mcp/package-lock.json" "$cache/mcp"
+  (cd "$cache/mcp" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
+  cp "$here/mcp/package-lock.json" "$cache/mcp/installed.json"
 fi
 
 installed=$cache/venv/ready-$(sha256sum <"$here/requirements.txt" | head -c 16)

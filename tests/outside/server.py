@@ -1,5 +1,6 @@
 """A `stockade serve` of its own for the outside tools: loopback only, ports that are free, a folder in /tmp."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +19,17 @@ def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
+
+
+def processes(*command):
+    """The ids of the processes that run exactly this command."""
+    wanted = b"".join(os.fsencode(word) + b"\0" for word in command)
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if path.read_bytes() == wanted:
+                found.append(path.parent.name)
+    return found
 
 
 class Server:

@@ -37,6 +37,21 @@ try_all() {
   check "$name: levels of this machine" "works" "$@" doctor --level container --wx jit
 }
 
+# try_helpers NAME FOLDER COMMAND...: the programs in that folder that Stockade starts say so when others start them.
+try_helpers() {
+  local name=$1 folder=$2 program
+  shift 2
+  for program in stockade-pgp stockade-peers; do
+    check "$name: $program" "is started by Stockade" exits_with_2 "$@" "$folder/$program"
+  done
+}
+
+exits_with_2() {
+  local status=0
+  "$@" || status=$?
+  ((status == 2))
+}
+
 # An empty root with the C library, /proc and the example programs, at $1.
 empty_root() {
   local place=$1 package
@@ -61,10 +76,12 @@ guest=/examples
 empty_root "$work/tarball"
 tar -xzf "$packages"/stockade-*-linux-x86_64.tar.gz -C "$work/tarball" --strip-components 1
 try_all tarball in_root "$work/tarball" /bin/stockade
+try_helpers tarball /bin in_root "$work/tarball"
 
 empty_root "$work/deb"
 dpkg-deb -x "$packages"/stockade_*_amd64.deb "$work/deb"
 try_all deb in_root "$work/deb" /usr/bin/stockade
+try_helpers deb /usr/bin in_root "$work/deb"
 check "deb: dependencies" "Inst stockade" apt-get install --simulate "$packages"/stockade_*_amd64.deb
 
 guest=$work/examples
@@ -73,13 +90,27 @@ mkdir "$work/npm"
 (cd "$work/npm" && npm install --offline --no-audit --no-fund --loglevel=error "$packages"/npm/*.tgz)
 in_npm() { (cd "$work/npm" && npx --no-install "$@"); }
 try_all npm in_npm stockade
+try_helpers npm "$work/npm/node_modules/@stockade/linux-x64/bin"
 check "npm: path of the program" "/bin/stockade" node -e 'process.chdir(process.argv[1]); console.log(require(process.argv[1] + "/node_modules/stockade").program())' "$work/npm"
+cat >"$work/npm/client.mjs" <<'E'
+import { Sandbox } from "stockade";
+const sandbox = new Sandbox();
+const { result, level } = await sandbox.run("await tools.twice(21)", { tools: { twice: (n) => n * 2 } });
+console.log(result, level);
+await sandbox.close();
+E
+check "npm: the client runs code in a container" "42 container" node "$work/npm/client.mjs"
 check "npm: exit code of a guest that exceeds its CPU limit" "exit 121" bash -c '
   cd "$1" && echo "for (;;);" >endless.ts && npx --no-install stockade exec endless.ts; echo "exit $?"' - "$work/npm"
 
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --no-index "$packages"/*.whl
 try_all wheel "$work/venv/bin/stockade"
+try_helpers wheel "$work/venv/bin"
+check "wheel: module" 5 "$work/venv/bin/python" -c '
+import stockade
+with stockade.Sandbox() as sandbox:
+    print(sandbox.run("await tools.add({ a: 2, b: 3 })", tools={"add": lambda a, b: a + b}).result)'
 
 (cd "$packages" && check "checksums" OK sha256sum --check SHA256SUMS)
 if ((failures)); then say "$failures failed"; exit 1; fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks types/*.d.ts with the TypeScript compiler: the declarations themselves, the cases in host/,
-# worker/ and site/ (right uses compile; wrong ones are marked @ts-expect-error, which fails if they compile),
+# worker/, site/ and clients/ (right uses compile; wrong ones are marked @ts-expect-error, which fails if they compile),
 # and all examples and specs that are TypeScript.
 #
 # Needs node and npm. Without them it says so and passes, unless CI is set.
@@ -20,7 +20,7 @@ fi
 
 failed=0
 count=0
-for config in host worker site examples; do
+for config in host worker site clients examples; do
   count=$((count + 1))
   if node_modules/.bin/tsc --project "tsconfig.$config.json"; then
     echo "tests/types: $config: ok"

@@ -5,6 +5,7 @@
 //! The table is by a keyed hash, whose order and collisions nobody without the pepper can choose.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::constant_time;
 use hashbrown::HashTable;
@@ -23,11 +24,26 @@ pub struct Granted {
     pub id: KeyId,
     /// Seconds since 1970; `u32::MAX`: never.
     pub(crate) expires: u32,
+    /// The version of the keys in memory at which it was found.
+    pub(crate) version: u64,
     /// Name, owner, scopes, limits and metadata, a line break between each two: none of the first four can have one.
     text: Box<str>,
+    /// What sites get to know of it, once that was needed.
+    shown: OnceLock<Arc<str>>,
 }
 
 impl Granted {
+    /// Whether it has not expired.
+    pub(crate) fn lasts(&self, now: u64) -> bool {
+        self.expires == u32::MAX || u64::from(self.expires) > now
+    }
+
+    /// [`Self::to_json`], made once.
+    #[must_use]
+    pub fn json(&self) -> Arc<str> {
+        Arc::clone(self.shown.get_or_init(|| self.to_json().into()))
+    }
+
     fn field(&self, number: usize) -> &str {
         self.text.splitn(5, '\n').nth(number).unwrap_or_default()
     }
@@ -199,7 +215,9 @@ impl Index {
             hash: *hash,
             id: KeyId(entry.id),
             expires: entry.expires,
+            version: 0,
             text: entry.text.clone(),
+            shown: OnceLock::new(),
         };
         Some((granted, first))
     }
@@ -273,6 +291,8 @@ mod tests {
             hash: KeyHash([0; 32]),
             id: KeyId(1),
             expires: u32::MAX,
+            version: 0,
+            shown: OnceLock::new(),
             text: "a \"name\"\nme\nread shop/write\n10/s - -\n{\"plan\":\"a\\nb\"}".into(),
         };
         assert_eq!(

@@ -4,10 +4,12 @@
 //! only one that uses the file, so that no check waits for a disk.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use aws_lc_rs::constant_time;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
@@ -36,12 +38,18 @@ pub struct Keys {
 struct Shared {
     pepper: Pepper,
     index: RwLock<Index>,
+    /// Grows after each change of `index`, and when uses were written: what was found at another version is to be
+    /// looked up again.
+    version: AtomicU64,
     /// Keys that were used since uses were last written, each once.
     used: Mutex<Vec<(KeyHash, KeyId)>>,
     /// Counts the changes of `index`.
     changes: watch::Sender<u64>,
     failures: Arc<FailureLimiter>,
 }
+
+/// The system's clock, in seconds since 1970.
+type Clock = Box<dyn Fn() -> u64 + Send>;
 
 /// Ends the thread when it is dropped.
 struct Follower {
@@ -51,6 +59,22 @@ struct Follower {
 
 /// Somebody waits until the file has been read.
 type Request = oneshot::Sender<Result<usize, String>>;
+
+/// The key that one connection has shown last, and what was found for it. It has the text while the connection lasts.
+#[derive(Default)]
+pub struct LastKey(Mutex<Option<Shown>>);
+
+struct Shown {
+    text: Box<[u8]>,
+    of: Weak<Shared>,
+    granted: Arc<Granted>,
+}
+
+impl std::fmt::Debug for LastKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LastKey(…)")
+    }
+}
 
 /// Why a text is not accepted as a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -67,12 +91,13 @@ pub enum CheckError {
 pub type ReportAction = Box<dyn FnMut(&KeyAction) -> Result<(), String> + Send>;
 
 impl Keys {
-    /// Opens a store, reads all keys, and starts to follow the file. Nothing reports what is done to keys.
+    /// Opens a store, reads all keys, and starts to follow the file. What is done to keys is left for another program
+    /// to report.
     ///
     /// # Errors
     /// When the store cannot be opened or read.
     pub fn open(path: &Path, pepper: Pepper) -> Result<Self, StoreError> {
-        Self::open_reporting(path, pepper, Box::new(|_| Ok(())))
+        Self::follow(path, pepper, None, system_clock())
     }
 
     /// The same, and reports each action on a key once, in their order, those included that happened while nothing
@@ -85,12 +110,23 @@ impl Keys {
         pepper: Pepper,
         report: ReportAction,
     ) -> Result<Self, StoreError> {
+        Self::follow(path, pepper, Some(report), system_clock())
+    }
+
+    fn follow(
+        path: &Path,
+        pepper: Pepper,
+        report: Option<ReportAction>,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
         let mut store = Store::open(path, pepper.clone())?;
-        let (index, number) = load(&mut store)?;
+        let loaded = clock();
+        let (index, number) = load(&mut store, loaded)?;
         let version = store.data_version()?;
         let shared = Arc::new(Shared {
             pepper,
             index: RwLock::new(index),
+            version: AtomicU64::new(0),
             used: Mutex::default(),
             changes: watch::Sender::new(0),
             failures: Arc::default(),
@@ -99,7 +135,14 @@ impl Keys {
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("api keys".to_owned())
-            .spawn(move || follow(&of_thread, store, number, version, &receiver, report))
+            .spawn(move || {
+                let read = Read {
+                    number,
+                    version,
+                    loaded,
+                };
+                follow(&of_thread, store, read, &receiver, report, &clock);
+            })
             .map_err(|source| StoreError::Io {
                 path: path.to_owned(),
                 source,
@@ -119,12 +162,46 @@ impl Keys {
     /// When it is not a key that may be used now.
     pub fn check(&self, text: &[u8], now: SystemTime) -> Result<Granted, CheckError> {
         ApiKey::check(text)?;
+        // Before the lookup: a change that comes between is one that the version does not have.
+        let version = self.shared.version.load(Ordering::Acquire);
         let hash = self.shared.pepper.hash_bytes(text);
         let found = self.shared.index.read().find(&hash, seconds(now));
-        let (granted, first) = found.ok_or(CheckError::Invalid)?;
+        let (mut granted, first) = found.ok_or(CheckError::Invalid)?;
+        granted.version = version;
         if first {
             self.shared.used.lock().push((hash, granted.id));
         }
+        Ok(granted)
+    }
+
+    /// Checks a text as [`Self::check`] does, without a hash where it is the one of the last check with `last` and no
+    /// key has changed since.
+    ///
+    /// # Errors
+    /// When it is not a key that may be used now.
+    pub fn check_again(
+        &self,
+        text: &[u8],
+        now: SystemTime,
+        last: &LastKey,
+    ) -> Result<Arc<Granted>, CheckError> {
+        let mut last = last.0.lock();
+        if let Some(shown) = &*last
+            && Weak::as_ptr(&shown.of) == Arc::as_ptr(&self.shared)
+            && shown.granted.version == self.shared.version.load(Ordering::Acquire)
+            && shown.granted.lasts(seconds(now))
+            && constant_time::verify_slices_are_equal(&shown.text, text).is_ok()
+        {
+            return Ok(Arc::clone(&shown.granted));
+        }
+        // A key that is no longer valid is not kept.
+        *last = None;
+        let granted = Arc::new(self.check(text, now)?);
+        *last = Some(Shown {
+            text: text.into(),
+            of: Arc::downgrade(&self.shared),
+            granted: Arc::clone(&granted),
+        });
         Ok(granted)
     }
 
@@ -135,15 +212,16 @@ impl Keys {
     }
 
     /// Ends as soon as a key is no longer valid: it is revoked, rotated away, or expired.
-    pub fn until_invalid(&self, granted: &Granted) -> impl Future<Output = ()> + Send + use<> {
-        let (shared, granted) = (Arc::clone(&self.shared), granted.clone());
+    pub fn until_invalid(&self, granted: &Arc<Granted>) -> impl Future<Output = ()> + Send + use<> {
+        // All of it: the file is followed as long as somebody waits.
+        let (keys, granted) = (self.clone(), Arc::clone(granted));
         async move {
-            let mut changes = shared.changes.subscribe();
+            let mut changes = keys.shared.changes.subscribe();
             loop {
                 // Before the check, so that no change falls between the two.
                 changes.borrow_and_update();
                 let now = SystemTime::now();
-                if !shared.is_valid(&granted, now) {
+                if !keys.is_valid(&granted, now) {
                     return;
                 }
                 let left = u64::from(granted.expires).saturating_sub(seconds(now));
@@ -198,7 +276,16 @@ impl std::fmt::Debug for Keys {
 
 impl Shared {
     fn is_valid(&self, granted: &Granted, now: SystemTime) -> bool {
-        self.index.read().has(&granted.hash, seconds(now))
+        let now = seconds(now);
+        if granted.version == self.version.load(Ordering::Acquire) {
+            return granted.lasts(now);
+        }
+        self.index.read().has(&granted.hash, now)
+    }
+
+    /// What was found before is to be looked up again.
+    fn turn(&self) {
+        self.version.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -212,24 +299,37 @@ impl Drop for Follower {
     }
 }
 
-/// Reads everything: the keys, and the number of the last change that they contain.
-fn load(store: &mut Store) -> Result<(Index, i64), StoreError> {
+fn system_clock() -> Clock {
+    Box::new(|| seconds(SystemTime::now()))
+}
+
+/// Reads everything: the keys that have not expired, and the number of the last change that they contain.
+fn load(store: &mut Store, now: u64) -> Result<(Index, i64), StoreError> {
     store.snapshot(|store| {
         let mut index = Index::with_capacity(store.count_secrets()?);
-        let now = seconds(SystemTime::now());
         store.each_active(now, |secret| index.insert(secret))?;
         Ok((index, store.last_change()?))
     })
+}
+
+/// What the memory has of the file.
+struct Read {
+    /// The number of the last change.
+    number: i64,
+    /// [`Store::data_version`].
+    version: i64,
+    /// By the clock, when everything was last read: keys that had expired then are not in memory.
+    loaded: u64,
 }
 
 /// The thread.
 fn follow(
     shared: &Shared,
     mut store: Store,
-    mut number: i64,
-    mut version: i64,
+    mut read: Read,
     requests: &Receiver<Request>,
-    mut report: ReportAction,
+    mut report: Option<ReportAction>,
+    clock: &Clock,
 ) {
     let mut written = Instant::now();
     let mut failing = false;
@@ -242,11 +342,17 @@ fn follow(
             Err(RecvTimeoutError::Disconnected) => break,
         };
         let mut changed = false;
+        let now = clock();
         let outcome = match store.data_version() {
-            Ok(now) if now == version && request.is_none() => Ok(()),
-            Ok(now) => {
+            // The clock was ahead and is set right: keys that seemed to have expired have not.
+            Ok(version) if now < read.loaded => {
                 changed = true;
-                refresh(shared, &mut store, &mut number).map(|()| version = now)
+                refresh_all(shared, &mut store, &mut read, now).map(|()| read.version = version)
+            }
+            Ok(version) if version == read.version && request.is_none() => Ok(()),
+            Ok(version) => {
+                changed = true;
+                refresh(shared, &mut store, &mut read, now).map(|()| read.version = version)
             }
             Err(error) => Err(error),
         };
@@ -275,8 +381,13 @@ fn follow(
 }
 
 /// Brings the memory to the state of the file.
-fn refresh(shared: &Shared, store: &mut Store, number: &mut i64) -> Result<(), StoreError> {
-    let before = *number;
+fn refresh(
+    shared: &Shared,
+    store: &mut Store,
+    read: &mut Read,
+    now: u64,
+) -> Result<(), StoreError> {
+    let before = read.number;
     let changed = store.snapshot(|store| {
         let last = store.last_change()?;
         match store.changed_after(before)? {
@@ -296,20 +407,35 @@ fn refresh(shared: &Shared, store: &mut Store, number: &mut i64) -> Result<(), S
                 hashes.iter().for_each(|hash| index.remove(hash));
                 active.into_iter().for_each(|secret| index.insert(secret));
             }
-            *number = last;
+            read.number = last;
         }
-        None => {
-            let (index, last) = load(store)?;
-            *shared.index.write() = index;
-            *number = last;
-        }
+        None => return refresh_all(shared, store, read, now),
     }
+    shared.turn();
+    shared.changes.send_modify(|changes| *changes += 1);
+    Ok(())
+}
+
+/// Reads everything again.
+fn refresh_all(
+    shared: &Shared,
+    store: &mut Store,
+    read: &mut Read,
+    now: u64,
+) -> Result<(), StoreError> {
+    let (index, last) = load(store, now)?;
+    *shared.index.write() = index;
+    (read.number, read.loaded) = (last, now);
+    shared.turn();
     shared.changes.send_modify(|changes| *changes += 1);
     Ok(())
 }
 
 /// Reports actions until all are, or one cannot be.
-fn report_actions(store: &mut Store, report: &mut ReportAction) -> Result<(), String> {
+fn report_actions(store: &mut Store, report: &mut Option<ReportAction>) -> Result<(), String> {
+    let Some(report) = report else {
+        return Ok(());
+    };
     loop {
         let actions = store.unreported(1000).map_err(|error| error.to_string())?;
         let Some(last) = actions.last().map(|action| action.number) else {
@@ -344,6 +470,9 @@ fn write_uses(shared: &Shared, store: &mut Store) {
     // Those of a failed write are noted again with their next use.
     let index = shared.index.read();
     used.iter().for_each(|(hash, _)| index.unused(hash));
+    drop(index);
+    // The next use of each is noted.
+    shared.turn();
 }
 
 #[cfg(test)]
@@ -375,7 +504,7 @@ mod tests {
         let made = store.create(&fields("a"), now).unwrap();
         let text = made.key.reveal().as_bytes();
         assert_eq!(keys.refresh().await, Ok(1));
-        let granted = keys.check(text, now).unwrap();
+        let granted = Arc::new(keys.check(text, now).unwrap());
         assert_eq!((granted.id, granted.name()), (made.record.id, "a"));
         let waiting = keys.until_invalid(&granted);
         store.revoke(made.record.id, now).unwrap();
@@ -386,16 +515,83 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn key_that_a_connection_shows_again_is_refused_as_soon_as_it_is_revoked_or_expires() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, keys) = open(folder.path());
+        let now = SystemTime::now();
+        let hour = Duration::from_secs(3600);
+        let lasting = KeyFields {
+            expires: Some(seconds(now + hour)),
+            ..fields("a")
+        };
+        let made = store.create(&lasting, now).unwrap();
+        let other = store.create(&fields("b"), now).unwrap();
+        keys.refresh().await.unwrap();
+        let last = LastKey::default();
+        let check = |keys: &Keys, key: &ApiKey, at| {
+            let granted = keys.check_again(key.reveal().as_bytes(), at, &last);
+            granted.ok()
+        };
+        let first = check(&keys, &made.key, now).unwrap();
+        let again = check(&keys, &made.key, now).unwrap();
+        assert!(Arc::ptr_eq(&first, &again));
+        // Another text, and the same text at another store, are looked up.
+        assert_eq!(check(&keys, &other.key, now).unwrap().id, other.record.id);
+        let (_, elsewhere) = open(tempfile::tempdir().unwrap().path());
+        assert!(check(&keys, &made.key, now).is_some());
+        assert!(check(&elsewhere, &made.key, now).is_none());
+        assert!(check(&keys, &made.key, now).is_some());
+        assert!(check(&keys, &made.key, now + hour).is_none());
+        assert!(check(&keys, &made.key, now).is_some());
+        store.revoke(made.record.id, now).unwrap();
+        keys.refresh().await.unwrap();
+        assert!(check(&keys, &made.key, now).is_none());
+        assert!(!keys.is_valid(&first, now));
+    }
+
+    #[tokio::test]
+    async fn use_of_a_key_that_a_connection_shows_again_is_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, keys) = open(folder.path());
+        let now = SystemTime::now();
+        let made = store.create(&fields("a"), now).unwrap();
+        keys.refresh().await.unwrap();
+        let last = LastKey::default();
+        for _ in 0..3 {
+            let text = made.key.reveal().as_bytes();
+            keys.check_again(text, now, &last).unwrap();
+            assert_eq!(keys.shared.used.lock().len(), 1);
+            write_uses(&keys.shared, &mut store);
+            assert_eq!(keys.shared.used.lock().len(), 0);
+        }
+    }
+
+    #[tokio::test]
     async fn change_is_seen_without_being_asked() {
         let folder = tempfile::tempdir().unwrap();
         let (mut store, keys) = open(folder.path());
         let now = SystemTime::now();
         let made = store.create(&fields("a"), now).unwrap();
         keys.refresh().await.unwrap();
-        let granted = keys.check(made.key.reveal().as_bytes(), now).unwrap();
+        let granted = Arc::new(keys.check(made.key.reveal().as_bytes(), now).unwrap());
         let waiting = tokio::spawn(keys.until_invalid(&granted));
         store.revoke(made.record.id, now).unwrap();
         waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn revocation_is_seen_where_only_what_waits_for_it_has_the_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, keys) = open(folder.path());
+        let now = SystemTime::now();
+        let made = store.create(&fields("a"), now).unwrap();
+        keys.refresh().await.unwrap();
+        let granted = Arc::new(keys.check(made.key.reveal().as_bytes(), now).unwrap());
+        let waiting = tokio::spawn(keys.until_invalid(&granted));
+        drop(keys);
+        store.revoke(made.record.id, now).unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+        ended.unwrap().unwrap();
     }
 
     #[tokio::test]
@@ -455,6 +651,48 @@ mod tests {
         assert_eq!(reported, ["rotated", "revoked"]);
         keys.refresh().await.unwrap();
         assert_eq!(reports.try_iter().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn clock_that_jumps_ends_keys_and_brings_them_back_as_it_is_set_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let pepper = Pepper::new(&[7; 32]).unwrap();
+        let path = folder.path().join("keys.db");
+        let mut store = Store::open(&path, pepper.clone()).unwrap();
+        let now = SystemTime::now();
+        let (hour, year) = (Duration::from_secs(3600), Duration::from_secs(365 * 86_400));
+        let lasting = KeyFields {
+            expires: Some(seconds(now + hour)),
+            ..fields("a")
+        };
+        let made = store.create(&lasting, now).unwrap();
+        let old = store.rotate(made.record.id, hour, now).unwrap();
+        // The server starts while the clock is a year ahead.
+        let clock = Arc::new(AtomicU64::new(seconds(now + year)));
+        let shown = Arc::clone(&clock);
+        let read = Box::new(move || shown.load(Ordering::SeqCst));
+        let keys = Keys::follow(&path, pepper, None, read).unwrap();
+        let last = LastKey::default();
+        let check = |key: &ApiKey, at| {
+            let text = key.reveal().as_bytes();
+            let found = keys.check_again(text, at, &last).is_ok();
+            assert_eq!(keys.check(text, at).is_ok(), found);
+            found
+        };
+        assert!(!check(&made.key, now + year) && !check(&old.key, now + year));
+        // It is set right, and nobody has changed the file.
+        clock.store(seconds(now), Ordering::SeqCst);
+        keys.refresh().await.unwrap();
+        for key in [&made.key, &old.key] {
+            assert!(check(key, now));
+            // Ahead and back again, and before the key was made.
+            assert!(!check(key, now + hour) && check(key, now) && check(key, now - year));
+        }
+        // A key that is revoked stays revoked, whatever the clock shows.
+        store.revoke(made.record.id, now).unwrap();
+        clock.store(seconds(now - year), Ordering::SeqCst);
+        keys.refresh().await.unwrap();
+        assert!(!check(&made.key, now - year) && !check(&old.key, now));
     }
 
     #[tokio::test]

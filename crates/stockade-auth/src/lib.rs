@@ -23,17 +23,22 @@ mod keys;
 mod limits;
 mod quotas;
 mod scope;
+mod sqlite;
 mod store;
 
 pub use failures::FailureLimiter;
 pub use hash::{KeyHash, Pepper, PepperError};
 pub use index::Granted;
-pub use jwt::{JwksError, JwtAlgorithm, JwtOptions, JwtVerifier, MAX_TOKEN, Token, TokenError};
+pub use jwt::{
+    JwksError, JwtAlgorithm, JwtKeys, JwtOptions, JwtVerifier, MAX_JWKS, MAX_TOKEN, Token,
+    TokenError,
+};
 pub use key::{ApiKey, KeyFormatError, PREFIX, redact};
-pub use keys::{CheckError, Keys, ReportAction};
+pub use keys::{CheckError, Keys, LastKey, ReportAction};
 pub use limits::{KeyLimits, LimitError};
 pub use quotas::{QuotaError, Quotas};
 pub use scope::{MAX_SCOPES, Scope, ScopeError, Scopes};
+pub use sqlite::{SqliteFault, private_file};
 pub use store::{
     Export, ImportReport, KeyAction, KeyFields, KeyId, KeyRecord, NewKey, SecretRecord, Status,
     Store, StoreError, Verified,

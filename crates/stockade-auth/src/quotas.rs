@@ -4,22 +4,26 @@
 //! second, and when the server ends. A process that is killed loses what was counted since: at most what came in that
 //! second. While the file cannot be written, counting goes on, and is written later.
 
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use stockade_limits::{COUNTER_KEY, CountedQuota, Counters, Now};
 
-use crate::store::private_file;
+use crate::sqlite::{SqliteFault, private_file};
 
 /// Marks the file as one of ours ("SKqu").
 const APPLICATION_ID: i64 = 0x534b_7175;
 
 /// How often what has changed is written.
 const SAVE: Duration = Duration::from_secs(1);
+
+/// How long a process that is just ending may have the file.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a window is kept after its end, in seconds: the clock may be set back.
 const KEPT: u64 = 2 * 24 * 60 * 60;
@@ -62,6 +66,12 @@ pub enum QuotaError {
         /// Why.
         source: std::io::Error,
     },
+    /// The disk is full.
+    #[error("no room is left on the disk of {path}\n  fix: make room")]
+    DiskFull {
+        /// Where.
+        path: PathBuf,
+    },
     /// The database refused.
     #[error("{path}: {source}")]
     Sqlite {
@@ -99,7 +109,7 @@ impl Quotas {
             path: path.to_owned(),
             source,
         })?;
-        let mut file = QuotaFile::open(path).map_err(|error| failure(path, error))?;
+        let mut file = QuotaFile::open(path)?;
         let key = file.prepare().map_err(|error| failure(path, error))?;
         let counters = Arc::new(Counters::new(
             capacity,
@@ -169,31 +179,64 @@ fn save(counters: &Counters, file: &mut QuotaFile, end: &Receiver<()>) {
     }
 }
 
-/// The file: an SQLite database that one process has.
-struct QuotaFile(Connection);
+/// The file: an SQLite database that one process writes to, and others may read.
+struct QuotaFile {
+    connection: Connection,
+    /// Held as long as this process writes. A file of its own, for SQLite loses its locks on the database when the process
+    /// closes it once (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    _lock: File,
+}
 
 impl QuotaFile {
-    fn open(path: &Path) -> rusqlite::Result<Self> {
+    fn open(path: &Path) -> Result<Self, QuotaError> {
+        let io = |source| QuotaError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let mut lock = path.as_os_str().to_owned();
+        lock.push(".lock");
+        let lock = PathBuf::from(lock);
+        private_file(&lock).map_err(io)?;
+        let lock = OpenOptions::new().write(true).open(&lock).map_err(io)?;
+        let begun = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(error)) => return Err(io(error)),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(TryLockError::WouldBlock) => return Err(QuotaError::Used(path.to_owned())),
+            }
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Connection::open_with_flags(path, flags).map(Self)
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(|error| failure(path, error))?;
+        Ok(Self {
+            connection,
+            _lock: lock,
+        })
     }
 
     /// Sets the file up, and gives the key by which its counters are named; `None`: it is another database.
     fn prepare(&mut self) -> rusqlite::Result<Option<[u8; COUNTER_KEY]>> {
-        self.0.busy_timeout(Duration::from_secs(1))?;
+        self.connection.busy_timeout(LOCK_WAIT)?;
         // Before anything is written: a file of something else stays as it is.
-        let ask = |sql| self.0.query_row(sql, [], |row| row.get::<_, i64>(0));
+        let ask = |sql| {
+            self.connection
+                .query_row(sql, [], |row| row.get::<_, i64>(0))
+        };
         if ask("PRAGMA application_id")? != APPLICATION_ID
             && ask("SELECT count(*) FROM sqlite_schema")? > 0
         {
             return Ok(None);
         }
-        self.0.execute_batch(
-            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+        self.connection.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
              PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;",
         )?;
         let change = self
-            .0
+            .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         if change.query_row("SELECT count(*) FROM sqlite_schema", [], |row| {
             row.get::<_, i64>(0)
@@ -217,7 +260,7 @@ impl QuotaFile {
     /// What was counted in windows that have not ended.
     fn quotas(&self, now: u64) -> rusqlite::Result<Vec<CountedQuota>> {
         let mut rows = self
-            .0
+            .connection
             .prepare("SELECT tag, ends, units FROM quotas WHERE ends > ?1")?;
         let rows = rows.query_map([now.cast_signed()], |row| {
             let number = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
@@ -231,7 +274,7 @@ impl QuotaFile {
     }
 
     fn save(&mut self, quotas: &[CountedQuota], now: u64) -> rusqlite::Result<()> {
-        let change = self.0.transaction()?;
+        let change = self.connection.transaction()?;
         {
             let mut upsert = change.prepare_cached(
                 "INSERT INTO quotas VALUES (?1, ?2, ?3) ON CONFLICT (tag) DO UPDATE SET ends = ?2, units = ?3",
@@ -253,15 +296,12 @@ impl QuotaFile {
 }
 
 fn failure(path: &Path, error: rusqlite::Error) -> QuotaError {
-    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, NotADatabase};
     let path = path.to_owned();
-    match error.sqlite_error_code() {
-        Some(DatabaseBusy | DatabaseLocked) => QuotaError::Used(path),
-        Some(NotADatabase) => QuotaError::Other(path),
-        _ => QuotaError::Sqlite {
-            path,
-            source: error,
-        },
+    match SqliteFault::from(error) {
+        SqliteFault::Busy => QuotaError::Used(path),
+        SqliteFault::NotADatabase => QuotaError::Other(path),
+        SqliteFault::DiskFull => QuotaError::DiskFull { path },
+        SqliteFault::Other(source) => QuotaError::Sqlite { path, source },
     }
 }
 

@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderName, Method, header};
+use http::{HeaderName, Method, Uri, header};
+use ipnet::IpNet;
 use stockade_http::PathPattern;
 
 use crate::fields::Fields;
-use crate::keys::{FILE, Format, HEADER, Key, Kind, METHOD, TEXT, either, list, map, text, time};
+use crate::keys::{
+    FILE, Format, HEADER, Key, Kind, METHOD, NETWORK, TEXT, either, list, map, text, time,
+};
 use crate::reader::{Located, Reader};
 use crate::section::{Parse, Record, Words, section, words};
 use crate::tree::Message;
@@ -24,6 +27,13 @@ const SCOPE: Format = Format {
 const PARAMETER: Format = Format {
     what: "a name of letters, digits, '.', '_' and '-', at most 64 characters",
     pattern: Some("^[A-Za-z0-9._-]{1,64}$"),
+    expect: None,
+};
+
+/// Where a set of keys is.
+const JWKS_URL: Format = Format {
+    what: "a URL with https:// and a host, as https://id.example.com/.well-known/jwks.json",
+    pattern: Some(r"^https://\S+$"),
     expect: None,
 };
 
@@ -109,8 +119,18 @@ section! {
     /// 401. The guest never receives the token: it gets `request.cf.jwt` with `subject` and `claims`.
     pub struct JwtAuth "jwt" {
         /// The file with the public keys of the issuer, a JWK Set (RFC 7517). It is read again when it changes. It must
-        /// have no private key and no secret.
-        pub jwks: PathBuf = text(FILE).required().like(&["./jwks.json"]),
+        /// have no private key and no secret. There must be either `jwks` or `jwks_url`.
+        pub jwks: Option<PathBuf> = text(FILE).like(&["./jwks.json"]),
+        /// The address from which the server takes this set. The keys of the last answer that could be read stay in use
+        /// while the address does not answer. Tokens are refused until there was one.
+        pub jwks_url: Option<Uri> = text(JWKS_URL).like(&["https://id.example.com/.well-known/jwks.json"]) => jwks_url,
+        /// How often the set is taken from `jwks_url`. `cache-control: max-age` of the answer can make it more often,
+        /// and a token with a key that is not in the set does, but not twice in 30 seconds.
+        pub jwks_refresh: Duration = time(60_000, 86_400_000).default("15m"),
+        /// Non-public networks that `jwks_url` may lead to.
+        pub jwks_allow_private: Vec<IpNet> = list(&Kind::Text(NETWORK)).like(&["[\"10.0.0.0/8\"]"]),
+        /// Root certificates (PEM) to trust for `jwks_url`, in addition to the public ones.
+        pub jwks_ca: Vec<PathBuf> = list(&Kind::Text(FILE)),
         /// Algorithms of signatures that are accepted.
         pub algorithms: Vec<TokenAlgorithm> = list(&TokenAlgorithm::KIND).required().nonempty().like(&["[RS256]", "[ES256, EdDSA]"]),
         /// Issuers, of which one must be the claim `iss`. The default accepts all whose keys are in `jwks`.
@@ -160,14 +180,38 @@ fn jwt(fields: &Fields<'_>) -> Option<JwtAuth> {
     if !own.has("algorithms") {
         own.missing("algorithms");
     }
+    if own.has("jwks") == own.has("jwks_url") {
+        let what = "the public keys of the issuer come from one place";
+        let message = Message::allowed(what, "either `jwks` or `jwks_url`");
+        own.reader().source.error(own.at, &own.path, message);
+    }
+    for key in ["jwks_refresh", "jwks_allow_private", "jwks_ca"] {
+        if own.has(key) && !own.has("jwks_url") {
+            own.refuse(key, Message::allowed("it is for `jwks_url`", "`jwks_url`"));
+        }
+    }
     if !own.has("audience") {
         let what = "a token that the issuer made for another service is accepted, too";
         own.warn(
-            "jwks",
+            if own.has("jwks") { "jwks" } else { "jwks_url" },
             Message::allowed(what, "`audience`, as the issuer names this service"),
         );
     }
     Some(JwtAuth::read(&own))
+}
+
+fn jwks_url(fields: &Fields<'_>) -> Option<Uri> {
+    let found = fields.find("jwks_url")?;
+    let reader = fields.reader();
+    reader.parsed(&found, &Kind::Text(JWKS_URL), |text| {
+        let found = text.parse::<Uri>().ok();
+        let found = found.filter(|uri| {
+            let has_host = uri.host().is_some_and(|host| !host.is_empty());
+            uri.scheme_str() == Some("https") && has_host && !text.contains('@')
+        });
+        let what = "it is not the URL of a set of keys";
+        found.ok_or_else(|| Message::allowed(what, JWKS_URL.what))
+    })
 }
 
 /// The texts of a value that is one or a list.

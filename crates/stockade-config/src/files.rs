@@ -138,7 +138,7 @@ pub(crate) fn look(
     for instance in instances.values_mut() {
         let jwt = instance.auth.as_ref().and_then(|auth| auth.jwt.as_ref());
         if let Some(jwt) = jwt {
-            note(&jwt.jwks, &mut read);
+            jwt.jwks.iter().for_each(|jwks| note(jwks, &mut read));
         }
         for secret in instance.secrets.values_mut() {
             if let SecretSource::File(path) = &secret.source {

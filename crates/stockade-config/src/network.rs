@@ -118,7 +118,7 @@ section! {
         /// The bits of an IPv6 address that `rate_limits` count as one client.
         pub ipv6_prefix: u8 = integer(16, 128).default("64"),
         /// The database that keeps what quotas of a day or a month have counted. It is created with mode 0600 if it
-        /// does not exist, with another file next to it.
+        /// does not exist, with three more files next to it.
         pub quotas: PathBuf = text(NEW).default("./quotas.db"),
         /// Concurrent WebSockets.
         pub websockets: usize = integer(0, 1_000_000).default("5000"),

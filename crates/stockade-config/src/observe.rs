@@ -36,6 +36,8 @@ words! {
         Json = "json",
         /// For people.
         Text = "text",
+        /// For a person who looks on: short lines, with colours where standard error is a terminal.
+        Terminal = "terminal",
     }
 }
 
@@ -68,7 +70,7 @@ section! {
     pub struct Logging "logging" {
         /// The minimum level of lines that are written.
         pub level: Level = Key::of(Level::KIND).default("info"),
-        /// One JSON object per line, or text for people.
+        /// One JSON object per line, text for people, or short lines as on a terminal.
         pub format: Option<LogFormat> = Key::of(LogFormat::KIND)
             .derived("`text` if standard error is a terminal and there is no `file`, else `json`"),
         /// A file to append to. SIGHUP reopens it.

@@ -12,7 +12,7 @@ use crate::keys::{Format, Kind, METHOD, either, integer, list, text};
 use crate::reader::Located;
 use crate::section::{Record, section};
 use crate::tree::Message;
-use crate::units::size;
+use crate::units::{size, time};
 use crate::url::path_pattern;
 use crate::value::header_name;
 
@@ -38,6 +38,13 @@ const BYTES: Format = Format {
     pattern: Some(
         r"^[0-9]+(\.[0-9]+)? ?([bB]|[kKmMgGtT]([iI]?[bB])?|[bB][yY][tT][eE][sS]) ?/ ?(s|m|h|day|month)$",
     ),
+    expect: None,
+};
+
+/// CPU time over time.
+const CPU: Format = Format {
+    what: "a time of at least 1ms, in ms, s, m or h, and s, m, h, day or month, as 500ms/s, 30s/m or 2h/day",
+    pattern: Some(r"^[0-9]+ ?(ms|s|m|h) ?/ ?(s|m|h|day|month)$"),
     expect: None,
 };
 
@@ -78,6 +85,9 @@ section! {
         pub bytes_in: Option<Amount> = text(BYTES).like(&["10mb/m"]) => |fields| bytes(fields, "bytes_in"),
         /// Bytes of the bodies of responses, and of messages of WebSockets to clients, in the same way.
         pub bytes_out: Option<Amount> = text(BYTES).like(&["5gb/month"]) => |fields| bytes(fields, "bytes_out"),
+        /// CPU time that the instance uses for requests, as the kernel counts it. What exceeds the limit is used, and
+        /// later requests wait for it. Where `by` is `instance`, what the instance computes between requests counts too.
+        pub cpu: Option<Amount> = text(CPU).like(&["30s/m", "2h/day"]) => cpu,
         /// Limits only requests with these methods.
         pub methods: Vec<Method> = list(&Kind::Text(METHOD)).nonempty().like(&["[POST]"]) => methods,
         /// Limits only requests for these paths.
@@ -98,12 +108,12 @@ pub(crate) fn rate_limits(fields: &Fields<'_>) -> Vec<RateLimit> {
 }
 
 fn check(fields: &Fields<'_>, limit: &RateLimit) {
-    if !["requests", "bytes_in", "bytes_out"]
+    if !["requests", "bytes_in", "bytes_out", "cpu"]
         .iter()
         .any(|key| fields.has(key))
     {
         let what = "the limit limits nothing".to_owned();
-        let message = Message::allowed(what, "`requests`, `bytes_in` or `bytes_out`");
+        let message = Message::allowed(what, "`requests`, `bytes_in`, `bytes_out` or `cpu`");
         fields
             .reader()
             .source
@@ -165,6 +175,12 @@ fn requests(fields: &Fields<'_>) -> Option<Amount> {
 
 fn bytes(fields: &Fields<'_>, name: &str) -> Option<Amount> {
     amount(fields, name, BYTES, size)
+}
+
+fn cpu(fields: &Fields<'_>) -> Option<Amount> {
+    // The amount is in microseconds.
+    let microseconds = |text: &str| u64::try_from(time(text)?.as_micros()).ok();
+    amount(fields, "cpu", CPU, microseconds)
 }
 
 fn methods(fields: &Fields<'_>) -> Vec<Method> {

@@ -1,4 +1,4 @@
-//! Limits of what clients may use over time: requests and bytes.
+//! Limits of what clients may use over time: requests, bytes and CPU time.
 //!
 //! Each [`RateRule`] states whose requests are counted together, and one or more allowances. The counters of all
 //! rules are in one [`Counters`], whose memory is bounded.
@@ -6,19 +6,22 @@
 //! Invariants:
 //! 1. A request is let in if each allowance that it counts against has something left. One that is refused takes
 //!    nothing from any of them.
-//! 2. What a request turned out to use (bytes) is taken while it is used, also beyond what was left: later
+//! 2. What a request turned out to use (bytes, CPU time) is taken while it is used, also beyond what was left: later
 //!    requests wait for that.
 
-use std::fmt::Write as _;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode, request};
 use stockade_auth::KeyId;
-use stockade_http::PathPattern;
-use stockade_limits::{Allowance, CounterId, Counters, Left, Now, network};
+use stockade_http::{CpuAccount, PathPattern};
+use stockade_limits::{
+    Allowance, CounterId, Counters, Left, Now, ShownLimit, network, rate_limit_fields,
+};
 
 use crate::access::Refusal;
 use crate::credential::Caller;
@@ -48,6 +51,8 @@ pub enum Unit {
     BytesIn,
     /// Bytes of responses' bodies and of WebSockets' messages to clients.
     BytesOut,
+    /// Microseconds of CPU time of the site, by the kernel's count. Clients are shown milliseconds.
+    Cpu,
 }
 
 impl Unit {
@@ -56,6 +61,7 @@ impl Unit {
             Self::Requests => "requests",
             Self::BytesIn => "bytes_in",
             Self::BytesOut => "bytes_out",
+            Self::Cpu => "cpu",
         }
     }
 
@@ -64,6 +70,7 @@ impl Unit {
         match self {
             Self::Requests => "",
             Self::BytesIn | Self::BytesOut => ";qu=\"content-bytes\"",
+            Self::Cpu => ";qu=\"cpu-milliseconds\"",
         }
     }
 }
@@ -77,6 +84,8 @@ pub(crate) struct LimitedRequest<'a> {
     pub(crate) path: &'a str,
     /// The API key that let it in.
     pub(crate) key: Option<KeyId>,
+    /// When its head had been read.
+    pub(crate) now: Now,
 }
 
 /// Limits for requests that are counted together.
@@ -99,22 +108,40 @@ pub struct RouteLimits {
     /// The bits of an IPv6 address that count.
     ipv6_prefix: u8,
     rules: Vec<CompiledRule>,
+    /// A rule limits CPU time.
+    of_cpu: bool,
     /// Of keys that have limits of their own.
-    own_rate: Limit,
-    own_quota: Limit,
+    own_rate: Arc<Limit>,
+    own_quota: Arc<Limit>,
 }
 
 #[derive(Debug)]
 struct CompiledRule {
     rule: RateRule,
-    limits: Vec<(Limit, Unit, Allowance)>,
+    limits: Vec<(Arc<Limit>, Allowance)>,
 }
 
-/// What one allowance is called, for clients and for its counters.
-#[derive(Debug, Clone)]
+/// What one allowance counts and is called, for clients and for its counters.
+#[derive(Debug)]
 struct Limit {
     id: u64,
-    name: Arc<str>,
+    name: String,
+    unit: Unit,
+    /// All requests of the rule count together: clients are not shown what is left, where they would learn what others
+    /// use, and idle time of the site counts.
+    of_all: bool,
+}
+
+impl Limit {
+    fn new(counters: &Counters, what: &str, name: String, unit: Unit, of_all: bool) -> Arc<Self> {
+        let id = counters.limit(what);
+        Arc::new(Self {
+            id,
+            name,
+            unit,
+            of_all,
+        })
+    }
 }
 
 impl RouteLimits {
@@ -125,16 +152,17 @@ impl RouteLimits {
         ipv6_prefix: u8,
         rules: impl IntoIterator<Item = (String, RateRule)>,
     ) -> Self {
-        let of_key = |name: &str| Limit {
-            id: counters.limit(name),
-            name: name.into(),
-        };
+        let of_key =
+            |name: &str| Limit::new(&counters, name, name.to_owned(), Unit::Requests, false);
         let (own_rate, own_quota) = (of_key("key-rate"), of_key("key-quota"));
         let rules = rules.into_iter();
+        let rules: Vec<_> = rules
+            .map(|(owner, rule)| CompiledRule::new(&counters, &owner, rule))
+            .collect();
+        let mut limits = rules.iter().flat_map(|rule| &rule.limits);
         Self {
-            rules: rules
-                .map(|(owner, rule)| CompiledRule::new(&counters, &owner, rule))
-                .collect(),
+            of_cpu: limits.any(|(limit, _)| limit.unit == Unit::Cpu),
+            rules,
             counters,
             ipv6_prefix,
             own_rate,
@@ -144,30 +172,35 @@ impl RouteLimits {
 
     /// Takes what a request needs, or refuses it.
     pub(crate) fn admit(&self, request: LimitedRequest<'_>) -> Result<Arc<Charges>, LimitExceeded> {
-        let now = Now::read();
-        let address = request.client;
-        let caller = request.head.extensions.get::<Caller>();
+        let now = request.now;
         let mut charges = Charges {
             counters: Arc::clone(&self.counters),
             taken: Vec::with_capacity(self.rules.len() + 2),
+            of_cpu: self.of_cpu,
+            at: now,
         };
         let mut exceeded = None;
-        let mut subject = Vec::new();
+
+        // The rules of the route.
+        let mut subject = Vec::with_capacity(64);
+        let mut network = None;
         for compiled in &self.rules {
             if !compiled.rule.is_for(request) {
                 continue;
             }
             subject.clear();
             let vouched = self.write_subject(&compiled.rule.by, request, &mut subject);
-            let network = (!vouched).then_some(address);
-            for (limit, unit, allowance) in &compiled.limits {
+            let network = (!vouched)
+                .then(|| *network.get_or_insert_with(|| self.counters.network(request.client)));
+            for (limit, allowance) in &compiled.limits {
                 let counter = self.counters.id(limit.id, &subject, network);
-                let shown = compiled.rule.by != [LimitBy::Instance];
-                let charge = Charge::new(limit, *unit, *allowance, counter, shown);
-                charges.take(charge, now, &mut exceeded);
+                let charge = Charge::new(limit, *allowance, counter);
+                charges.take(charge, &mut exceeded);
             }
         }
-        if let Some(Caller::Key { granted, .. }) = caller {
+
+        // The limits of the key itself.
+        if let Some(Caller::Key { granted, .. }) = request.head.extensions.get::<Caller>() {
             let of_key = granted.limits();
             let subject = granted.id.number().to_be_bytes();
             for (limit, allowance) in [
@@ -176,17 +209,16 @@ impl RouteLimits {
             ] {
                 if let Some(allowance) = allowance {
                     let counter = self.counters.id(limit.id, &subject, None);
-                    let charge = Charge::new(limit, Unit::Requests, allowance, counter, true);
-                    charges.take(charge, now, &mut exceeded);
+                    charges.take(Charge::new(limit, allowance, counter), &mut exceeded);
                 }
             }
         }
         let Some(exceeded) = exceeded else {
             return Ok(Arc::new(charges));
         };
-        charges.give_back(now);
+        charges.give_back();
         Err(LimitExceeded {
-            fields: charges.fields(now),
+            fields: charges.fields(),
             ..exceeded
         })
     }
@@ -264,9 +296,9 @@ impl CompiledRule {
                 "{owner}\n{name}\n{allowance:?}\n{:?}\n{:?}\n{:?}",
                 rule.by, rule.methods, rule.paths
             );
-            let id = counters.limit(&what);
-            let name = name.into();
-            (Limit { id, name }, *unit, *allowance)
+            let of_all = rule.by == [LimitBy::Instance];
+            let limit = Limit::new(counters, &what, name, *unit, of_all);
+            (limit, *allowance)
         });
         Self {
             limits: limits.collect(),
@@ -300,35 +332,28 @@ impl RateRule {
 pub(crate) struct Charges {
     counters: Arc<Counters>,
     taken: Vec<Charge>,
+    /// CPU time of the site is divided among its requests, this one included.
+    of_cpu: bool,
+    /// When the request came.
+    at: Now,
 }
 
 #[derive(Debug)]
 struct Charge {
-    name: Arc<str>,
-    unit: Unit,
+    limit: Arc<Limit>,
     allowance: Allowance,
     counter: CounterId,
-    /// Whether clients are shown what is left: not where they would learn what others use.
-    shown: bool,
     left: Left,
     /// Units that are given back if the request is refused.
     units: u64,
 }
 
 impl Charge {
-    fn new(
-        limit: &Limit,
-        unit: Unit,
-        allowance: Allowance,
-        counter: CounterId,
-        shown: bool,
-    ) -> Self {
+    fn new(limit: &Arc<Limit>, allowance: Allowance, counter: CounterId) -> Self {
         Self {
-            name: Arc::clone(&limit.name),
-            unit,
+            limit: Arc::clone(limit),
             allowance,
             counter,
-            shown,
             left: Left {
                 units: 0,
                 reset: Duration::ZERO,
@@ -340,8 +365,9 @@ impl Charge {
 
 impl Charges {
     /// Takes one request, or checks that something is left of what is counted while it is used.
-    fn take(&mut self, mut charge: Charge, now: Now, exceeded: &mut Option<LimitExceeded>) {
-        let units = u64::from(charge.unit == Unit::Requests);
+    fn take(&mut self, mut charge: Charge, exceeded: &mut Option<LimitExceeded>) {
+        let (limit, now) = (&charge.limit, self.at);
+        let units = u64::from(limit.unit == Unit::Requests);
         // Nothing more is taken for a request that is refused.
         let wanted = if exceeded.is_some() { 0 } else { units };
         match self
@@ -357,8 +383,7 @@ impl Charges {
                 let longest = exceeded.as_ref().is_none_or(|other| other.wait < wait);
                 if longest {
                     *exceeded = Some(LimitExceeded {
-                        name: Arc::clone(&charge.name),
-                        unit: charge.unit,
+                        limit: Arc::clone(limit),
                         amount: charge.allowance.units().get(),
                         period: charge.allowance.period(now),
                         wait,
@@ -370,72 +395,91 @@ impl Charges {
         self.taken.push(charge);
     }
 
-    fn give_back(&mut self, now: Now) {
+    fn give_back(&mut self) {
         for charge in &mut self.taken {
             if charge.units > 0 {
                 self.counters
-                    .give_back(charge.counter, &charge.allowance, charge.units, now);
+                    .give_back(charge.counter, &charge.allowance, charge.units, self.at);
                 charge.left.units = charge.left.units.saturating_add(charge.units);
                 charge.units = 0;
             }
         }
     }
 
-    /// Takes units that are used. Returns how long the client must wait before it uses more.
+    /// Takes units that are used. Returns how long the client must wait before it uses more; with no units, whether
+    /// it must wait now.
     pub(crate) fn used(&self, unit: Unit, units: u64) -> Duration {
-        if !self.counts(unit) {
-            return Duration::ZERO;
+        self.use_of(units, |limit| limit.unit == unit)
+    }
+
+    fn use_of(&self, units: u64, counts: impl Fn(&Limit) -> bool) -> Duration {
+        let mut now = None;
+        let mut longest = Duration::ZERO;
+        for charge in self.taken.iter().filter(|charge| counts(&charge.limit)) {
+            let now = *now.get_or_insert_with(Now::read);
+            let wait = self
+                .counters
+                .take(charge.counter, &charge.allowance, units, now);
+            longest = longest.max(wait);
         }
-        let now = Now::read();
-        let of_unit = self.taken.iter().filter(|charge| charge.unit == unit);
-        of_unit
-            .map(|charge| {
-                self.counters
-                    .take(charge.counter, &charge.allowance, units, now);
-                let left = self
-                    .counters
-                    .try_take(charge.counter, &charge.allowance, 0, now);
-                left.err().unwrap_or_default()
-            })
-            .max()
-            .unwrap_or_default()
+        longest
     }
 
     /// Whether anything is limited by this unit.
     pub(crate) fn counts(&self, unit: Unit) -> bool {
-        self.taken.iter().any(|charge| charge.unit == unit)
+        self.taken.iter().any(|charge| charge.limit.unit == unit)
+    }
+
+    /// Where the CPU time of the request is charged; none where no rule of its route limits CPU time.
+    pub(crate) fn cpu_account(self: &Arc<Self>) -> Option<Arc<dyn CpuAccount>> {
+        self.of_cpu.then(|| Arc::clone(self) as _)
     }
 
     /// `RateLimit-Policy` and `RateLimit`; none if there is nothing to show.
-    pub(crate) fn fields(&self, now: Now) -> Option<RateLimitFields> {
-        let (mut policy, mut state) = (String::new(), String::new());
-        for charge in self.taken.iter().filter(|charge| charge.shown) {
-            if !policy.is_empty() {
-                policy.push_str(", ");
-                state.push_str(", ");
+    pub(crate) fn fields(&self) -> Option<RateLimitFields> {
+        let shown = self.taken.iter().filter(|charge| !charge.limit.of_all);
+        let (policy, state) = rate_limit_fields(shown.map(|charge| {
+            let limit = &charge.limit;
+            let units = |units| match limit.unit {
+                Unit::Cpu => units / 1000,
+                _ => units,
+            };
+            ShownLimit {
+                // Names of headers and claims and words of this file: nothing in them is to be escaped.
+                name: &limit.name,
+                quota_unit: limit.unit.quota_unit(),
+                quota: units(charge.allowance.units().get()),
+                window: charge.allowance.period(self.at),
+                left: units(charge.left.units),
+                reset: charge.left.reset,
             }
-            // Names consist of names of headers and of words of this file: nothing in them is to be escaped.
-            let name = &charge.name;
-            let (quota, unit) = (charge.allowance.units(), charge.unit.quota_unit());
-            let window = charge.allowance.period(now);
-            let _ = write!(policy, "\"{name}\";q={quota}{unit};w={window}");
-            let (left, reset) = (charge.left.units, whole_seconds(charge.left.reset));
-            let _ = write!(state, "\"{name}\";r={left};t={reset}");
-        }
-        let value = |text: String| HeaderValue::try_from(text).ok();
-        (!policy.is_empty())
-            .then(|| {
-                Some(RateLimitFields {
-                    policy: value(policy)?,
-                    state: value(state)?,
-                })
-            })
-            .flatten()
+        }))?;
+        let value = |text: Vec<u8>| HeaderValue::from_maybe_shared(Bytes::from(text)).ok();
+        Some(RateLimitFields {
+            policy: value(policy)?,
+            state: value(state)?,
+        })
     }
 }
 
-fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+impl CpuAccount for Charges {
+    fn used(&self, time: Duration) {
+        let time = whole_microseconds(time);
+        if time > 0 {
+            self.use_of(time, |limit| limit.unit == Unit::Cpu);
+        }
+    }
+
+    fn idle(&self, time: Duration) {
+        let time = whole_microseconds(time);
+        if time > 0 {
+            self.use_of(time, |limit| limit.unit == Unit::Cpu && limit.of_all);
+        }
+    }
+}
+
+fn whole_microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
 /// The fields of draft-ietf-httpapi-ratelimit-headers-10.
@@ -446,15 +490,29 @@ pub(crate) struct RateLimitFields {
 }
 
 /// A request beyond a limit.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("The limit {name} is used up: {amount} {} in {period} s.", unit.word())]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) struct LimitExceeded {
-    name: Arc<str>,
-    unit: Unit,
+    limit: Arc<Limit>,
     amount: u64,
+    /// Seconds.
     period: u64,
     wait: Duration,
     pub(crate) fields: Option<RateLimitFields>,
+}
+
+impl fmt::Display for LimitExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limit, amount, .. } = self;
+        write!(f, "The limit {} is used up: ", limit.name)?;
+        match limit.unit {
+            Unit::Cpu => {
+                let time = Duration::from_micros(*amount);
+                write!(f, "{time:?} of CPU time")?;
+            }
+            unit => write!(f, "{amount} {}", unit.word())?,
+        }
+        write!(f, " in {} s.", self.period)
+    }
 }
 
 impl From<LimitExceeded> for Rejection {

@@ -1,7 +1,9 @@
 //! The client that sent a request, and the replica that answered it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Who asks. An extension of each request that comes from a client, and of one that a guest passes on to
 /// another site while it answers the client.
@@ -23,6 +25,28 @@ pub struct Client {
     pub key: Option<u64>,
     /// What a site gets to know of the token with which the client was let in, as JSON.
     pub token: Option<Arc<str>>,
+    /// Where the CPU time of the request is charged; `None` where no limit counts CPU time.
+    pub cpu: Option<Arc<dyn CpuAccount>>,
+}
+
+/// Where the CPU time of a request is charged, as the kernel counts it. The methods are called on the way of requests:
+/// they must not block.
+pub trait CpuAccount: fmt::Debug + Send + Sync {
+    /// CPU time that was used for the request; comes while the request is open and after its end.
+    fn used(&self, time: Duration);
+
+    /// CPU time of the site that was used for no request, such as its start and its timers.
+    fn idle(&self, time: Duration);
+
+    /// A rule or a limit has refused something that the guest wanted while it worked on this request alone.
+    fn refused(&self) {}
+
+    /// A guest begins to work for the request. Comes once more where another mirror tries it again, and where the guest
+    /// has another instance work for it.
+    fn began(&self) {}
+
+    /// A guest that has begun is done.
+    fn ended(&self) {}
 }
 
 /// A client's TLS connection.

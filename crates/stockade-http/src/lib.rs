@@ -12,6 +12,7 @@
 //!
 //! Deliberately absent: sockets, HTTP/1 and HTTP/2 themselves, TLS, decisions about who may reach what.
 
+mod bearer;
 mod body;
 mod client;
 mod host;
@@ -22,10 +23,11 @@ mod problem;
 mod scheme;
 mod websocket;
 
+pub use bearer::{SeveralCredentials, bearer};
 pub use body::{Body, BoxError, empty_body, full_body};
-pub use client::{Client, ClientCertificate, ClientTls, ServedBy};
+pub use client::{Client, ClientCertificate, ClientTls, CpuAccount, ServedBy};
 pub use host::{Host, HostError};
-pub use on_behalf::{key_in_charge, on_behalf_of};
+pub use on_behalf::{OnBehalf, cpu_in_charge, key_in_charge, on_behalf_of};
 pub use path::{EncodedSlashes, NormalPath, PathError, Slashes, normalize_escapes};
 pub use pattern::{HostPattern, HostPatternError, PathPattern};
 pub use problem::Problem;

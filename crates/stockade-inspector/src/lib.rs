@@ -8,7 +8,7 @@
 //!    clocks can stop exactly then (see `session`).
 //! 2. [`Debuggers::close`] frees an isolate from any pause, from any thread.
 //! 3. Requests whose `Host` is neither `localhost` nor an IP address are refused: a web page that has
-//!    its own name resolved to this machine learns nothing.
+//!    its own name resolved to this machine learns nothing. So are requests whose `Origin` is that of a site.
 //!
 //! Deliberately absent: authentication. Anyone who may connect to the address and read the list of
 //! targets, or knows a target's random id, controls that isolate: the host isolate with all its rights.

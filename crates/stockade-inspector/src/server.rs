@@ -12,7 +12,7 @@ use fastwebsockets::upgrade::{UpgradeFut, upgrade};
 use fastwebsockets::{FragmentCollectorRead, Frame, OpCode, Payload, WebSocketError};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue, ORIGIN};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -155,6 +155,12 @@ fn respond(request: Request<Incoming>, entries: &Entries) -> Answer {
             "the Host must be an IP address or localhost",
         );
     };
+    if !request.headers().get_all(ORIGIN).iter().all(is_front_end) {
+        return plain(
+            StatusCode::FORBIDDEN,
+            "only DevTools connect here, and no page of a site",
+        );
+    }
     if request.method() != Method::GET {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET");
     }
@@ -185,6 +191,16 @@ fn respond(request: Request<Incoming>, entries: &Entries) -> Answer {
             }
         }
     }
+}
+
+/// Whether an `Origin` is that of a debugger's front end. Other debuggers send none.
+fn is_front_end(origin: &HeaderValue) -> bool {
+    matches!(
+        origin.as_bytes(),
+        b"devtools://devtools"
+            | b"chrome-devtools://devtools"
+            | b"https://chrome-devtools-frontend.appspot.com"
+    )
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Answer {

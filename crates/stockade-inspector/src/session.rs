@@ -76,6 +76,20 @@ pub struct Session {
     pub from_isolate: BoxStream<'static, String>,
 }
 
+impl Session {
+    /// With an isolate that is elsewhere: the session, what the debugger sends, and the way for what the isolate sends.
+    #[must_use]
+    pub fn elsewhere() -> (Self, UnboundedReceiver<String>, UnboundedSender<String>) {
+        let (to_isolate, from_debugger) = unbounded();
+        let (to_debugger, from_isolate) = unbounded();
+        let session = Self {
+            to_isolate,
+            from_isolate: from_isolate.boxed(),
+        };
+        (session, from_debugger, to_debugger)
+    }
+}
+
 /// An isolate that a debugger can connect to.
 pub trait Debuggable: Send + Sync {
     /// Whether it has ended.

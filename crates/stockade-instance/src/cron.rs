@@ -1,13 +1,17 @@
 //! Calls `scheduled` when it is time.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Utc};
+use stockade_http::OnBehalf;
 use stockade_protocol::{Payload, push_string};
+use stockade_trace::{RootSpan, Span, SpanKind, Trace};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::fetch;
+use crate::mirror::{Mirror, Slot};
 use crate::observer::CronOutcome;
 use crate::options::Cron;
 use crate::pool::Pool;
@@ -64,27 +68,67 @@ async fn wait_until(due: DateTime<Utc>) {
 }
 
 async fn run_once(pool: Arc<Pool>, cron: Cron, due: DateTime<Utc>) {
-    let began = Instant::now();
-    let outcome = match attempt(&pool, &cron, due).await {
+    let (began, start) = (Instant::now(), SystemTime::now());
+    let trace = pool.services.begin_trace();
+    let outcome = match attempt(&pool, &cron, due, trace.as_ref()).await {
         Ok(()) => CronOutcome::Done {
             took: began.elapsed(),
         },
         Err(why) => CronOutcome::Failed { why },
     };
+    if let Some(trace) = trace {
+        trace.end(RootSpan {
+            name: format!("scheduled {}", pool.options.name),
+            kind: SpanKind::Internal,
+            start,
+            duration: began.elapsed(),
+            failed: !matches!(outcome, CronOutcome::Done { .. }),
+            attributes: vec![
+                ("stockade.instance", Arc::clone(&pool.options.name).into()),
+                ("stockade.cron", cron.text().to_owned().into()),
+            ],
+        });
+    }
     pool.observer.cron(cron.text(), &outcome);
 }
 
-async fn attempt(pool: &Arc<Pool>, cron: &Cron, due: DateTime<Utc>) -> Result<(), String> {
-    let mut found = pool.place().await.map_err(|error| error.to_string())?;
-    found.slot.charge_to(None);
+async fn attempt(
+    pool: &Arc<Pool>,
+    cron: &Cron,
+    due: DateTime<Utc>,
+    trace: Option<&Trace>,
+) -> Result<(), String> {
+    let found = fetch::place(pool, trace).await;
+    let mut found = found.map_err(|error| error.to_string())?;
+    found.slot.charge_to(OnBehalf::default());
     let mirror = Arc::clone(&found.slot.mirror);
+    // The span of the guest's work. What the guest asks for meanwhile continues from it.
+    let mut span = fetch::guest_span(trace, pool, mirror.number, false);
+    let done = run_in(pool, &mirror, found.slot, cron, due, span.as_ref()).await;
+    if let (Some(span), Err(_)) = (&mut span, &done) {
+        // Why is the guest's word, and in the log.
+        span.fail("failed");
+    }
+    done
+}
+
+async fn run_in(
+    pool: &Pool,
+    mirror: &Arc<Mirror>,
+    slot: Slot,
+    cron: &Cron,
+    due: DateTime<Utc>,
+    span: Option<&Span>,
+) -> Result<(), String> {
     let id = mirror.number_request();
+    let trace = span.map(|span| span.trace().clone());
     let done = mirror
-        .await_run(id, found.slot)
+        .await_run(id, slot, trace)
         .map_err(|end| end.to_string())?;
     let mut json = format!("[{id},");
     push_string(&mut json, cron.text());
-    json.push_str(&format!(",{}]", due.timestamp_millis()));
+    let traced = if span.is_some() { ",true" } else { "" };
+    json.push_str(&format!(",{}{traced}]", due.timestamp_millis()));
     if let Err(error) = mirror.handle.control("cron.run", Payload::from_json(json)) {
         mirror.withdraw(id);
         return Err(error.to_string());

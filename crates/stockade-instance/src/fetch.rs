@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use stockade_capability::{CallPayload, Pipe};
-use stockade_http::{Body, key_in_charge};
+use stockade_http::{Body, OnBehalf, cpu_in_charge, key_in_charge};
 use stockade_protocol::bounds::MAX_NAME_BYTES;
 use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::{CallError, End, SendError};
@@ -168,7 +168,7 @@ pub(crate) async fn fetch_from(
 }
 
 /// A place for a request. A wait is a span, and so is the start of a mirror that was waited for.
-async fn place(pool: &Arc<Pool>, trace: Option<&Trace>) -> Result<Found, FetchError> {
+pub(crate) async fn place(pool: &Arc<Pool>, trace: Option<&Trace>) -> Result<Found, FetchError> {
     let Some(mut span) = trace.and_then(|trace| trace.span("queue", SpanKind::Internal)) else {
         return pool.place().await;
     };
@@ -192,8 +192,13 @@ async fn place(pool: &Arc<Pool>, trace: Option<&Trace>) -> Result<Found, FetchEr
     found
 }
 
-/// The span of the guest's work on a request, until the head of its response.
-fn guest_span(trace: Option<&Trace>, pool: &Pool, mirror: u32, retried: bool) -> Option<Span> {
+/// The span of the guest's work: on a request until the head of its response, on a call or a scheduled run until its end.
+pub(crate) fn guest_span(
+    trace: Option<&Trace>,
+    pool: &Pool,
+    mirror: u32,
+    retried: bool,
+) -> Option<Span> {
     let mut span = trace?.span("guest", SpanKind::Internal)?;
     span.set("stockade.instance", Arc::clone(&pool.options.name));
     span.set("stockade.mirror", i64::from(mirror));
@@ -201,6 +206,14 @@ fn guest_span(trace: Option<&Trace>, pool: &Pool, mirror: u32, retried: bool) ->
         span.set("stockade.retried", true);
     }
     Some(span)
+}
+
+/// The client for which the site that asks works.
+fn in_charge() -> OnBehalf {
+    OnBehalf {
+        key: key_in_charge(),
+        cpu: cpu_in_charge(),
+    }
 }
 
 async fn attempt(
@@ -218,7 +231,10 @@ async fn attempt(
     }
     let limits = mirror.limits();
     let client = prepared.client.as_deref();
-    slot.charge_to(client.map_or_else(key_in_charge, |client| client.key));
+    slot.charge_to(client.map_or_else(in_charge, |client| OnBehalf {
+        key: client.key,
+        cpu: client.cpu.clone(),
+    }));
     let id = mirror.number_request();
     let (stream, body) = match &mut prepared.body {
         RequestBody::Stream(body) => match body.take() {
@@ -319,12 +335,12 @@ pub(crate) async fn connect(
     transport: Transport,
 ) -> Result<(), FetchError> {
     let mut found = pool.place().await?;
-    found.slot.charge_to(None);
+    found.slot.charge_to(OnBehalf::default());
     let mirror = Arc::clone(&found.slot.mirror);
     let opening = mirror.opening_pipe().map_err(FetchError::Threw)?;
     let pipe = mirror.enter_pipe(opening, pipe, None);
     let id = mirror.number_request();
-    let done = mirror.await_run(id, found.slot);
+    let done = mirror.await_run(id, found.slot, None);
     let done = done.map_err(|end| FetchError::Ended { end })?;
     let transport: &str = transport.into();
     let json = format!("[{id},{},\"{transport}\"]", pipe.answer().json);
@@ -377,12 +393,18 @@ pub(crate) async fn call(
         let beginning: String = method.chars().take(40).collect();
         return Err(no_method(pool, &format!("{beginning}…")));
     }
-    let mut found = pool.place().await?;
-    found.slot.charge_to(key_in_charge());
+    // The caller's span of the call, where it is traced.
+    let trace = stockade_trace::current();
+    let mut found = place(pool, trace.as_ref()).await?;
+    found.slot.charge_to(in_charge());
     let mirror = Arc::clone(&found.slot.mirror);
     mirror.number_request();
-    let value = call_guest(&mirror, method, args).await?;
-    Ok(kept(value, found.slot))
+    let mut span = guest_span(trace.as_ref(), pool, mirror.number, false);
+    let called = call_guest(&mirror, method, args).await;
+    if let (Some(span), Err(error)) = (&mut span, &called) {
+        span.fail(error.name());
+    }
+    Ok(kept(called?, found.slot))
 }
 
 /// Calls what a guest has under this name, behind the U+0000 of an export.

@@ -8,7 +8,7 @@ use http::{Request, Response};
 use parking_lot::Mutex;
 use stockade_capability::{CallPayload, Pipe};
 use stockade_http::Body;
-use stockade_supervisor::{IsolateHandle, Supervisor};
+use stockade_supervisor::{DebugSession, IsolateHandle, Supervisor};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,29 @@ pub enum MirrorError {
     /// The instance is being stopped or replaced.
     #[error("the instance is being stopped or replaced")]
     Draining,
+    /// Its isolate has ended, or is debugged or profiled.
+    #[error("{0}")]
+    Probed(String),
+}
+
+/// A debugger's session with a mirror. Dropping it detaches the debugger.
+pub struct MirrorDebugger {
+    session: DebugSession,
+    mirror: Arc<Mirror>,
+}
+
+impl MirrorDebugger {
+    /// What the debugger and the mirror's isolate say to each other.
+    #[must_use]
+    pub fn session(&self) -> &DebugSession {
+        &self.session
+    }
+}
+
+impl Drop for MirrorDebugger {
+    fn drop(&mut self) {
+        self.mirror.set_debugged(false);
+    }
 }
 
 /// One site's code, running at its limits. Cheap to clone; dropping the last clone ends its mirrors.
@@ -163,6 +186,19 @@ impl Instance {
         let mirrors = self.pool.mirrors();
         let found = mirrors.iter().find(|one| one.number == mirror);
         found.map(|mirror| mirror.handle.clone())
+    }
+
+    /// Attaches a debugger to a mirror, whose isolate was created for debuggers. The mirror's clocks stop while it is paused,
+    /// and it is not replaced for what it does not do.
+    ///
+    /// # Errors
+    /// When there is no such mirror, or its isolate is debugged or profiled already.
+    pub fn debug(&self, number: u32) -> Result<MirrorDebugger, MirrorError> {
+        let mirror = self.mirror(number)?;
+        let session = mirror.handle.debug();
+        let session = session.map_err(|error| MirrorError::Probed(error.to_string()))?;
+        mirror.set_debugged(true);
+        Ok(MirrorDebugger { session, mirror })
     }
 
     fn is_at_rest(&self) -> bool {

@@ -34,11 +34,11 @@ mod wire;
 
 pub use error::{FetchError, Refusal};
 pub use granted::{FetchHandler, GrantedGuest, GrantedServices, Takes, set_serving};
-pub use instance::{Instance, MirrorError};
+pub use instance::{Instance, MirrorDebugger, MirrorError};
 pub use limits::InstanceLimits;
 pub use mirror::Used;
 pub use observer::{CronOutcome, MirrorEnd, MirrorEndReason, Observer, ScaleCause, Unobserved};
-pub use options::{Autoscale, Cron, InstanceOptions, Recycle, Scaling};
+pub use options::{Autoscale, Cron, InstanceOptions, MirrorNumbers, Recycle, Scaling};
 pub use services::{
     ConnectRequest, NoServices, SecureTransport, Services, SocketProtocol, Transport,
 };

@@ -1,6 +1,7 @@
 //! What makes an instance.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use stockade_limits::{Fresh, IsolateOptions};
@@ -26,6 +27,8 @@ pub struct InstanceOptions {
     pub fresh: Fresh,
     /// When `scheduled` is called.
     pub crons: Vec<Cron>,
+    /// Where the numbers of its mirrors come from.
+    pub numbers: MirrorNumbers,
 }
 
 impl InstanceOptions {
@@ -40,7 +43,20 @@ impl InstanceOptions {
             recycle: Recycle::default(),
             fresh: Fresh::default(),
             crons: Vec::new(),
+            numbers: MirrorNumbers::default(),
         }
+    }
+}
+
+/// Gives numbers to mirrors, from 0. A clone goes on with the same numbers: instances that have clones of the same one, such
+/// as versions of a site's code, never have mirrors of the same number.
+#[derive(Debug, Clone, Default)]
+pub struct MirrorNumbers(Arc<AtomicU32>);
+
+impl MirrorNumbers {
+    /// A number that no mirror has had.
+    pub(crate) fn next(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed)
     }
 }
 

@@ -43,7 +43,6 @@ pub(crate) struct Pool {
     cpu_of_the_gone: Mutex<Duration>,
     /// Mirrors that have ended and whose last use is not reported.
     pub(crate) settling: AtomicUsize,
-    next_mirror: AtomicU32,
     /// No other pool of this process has it.
     pub(crate) start: u64,
     born: Instant,
@@ -100,7 +99,6 @@ impl Pool {
             crashes: AtomicU32::new(0),
             cpu_of_the_gone: Mutex::new(Duration::ZERO),
             settling: AtomicUsize::new(0),
-            next_mirror: AtomicU32::new(0),
             start: STARTS.fetch_add(1, Ordering::Relaxed),
             born: Instant::now(),
             last_request: AtomicU64::new(0),
@@ -224,7 +222,7 @@ impl Pool {
 
     /// A number for a new mirror, which is on its way.
     pub(crate) fn begin_start(&self) -> u32 {
-        let number = self.next_mirror.fetch_add(1, Ordering::Relaxed);
+        let number = self.options.numbers.next();
         self.starting.lock().push((number, Instant::now()));
         number
     }
@@ -348,6 +346,7 @@ impl Pool {
                 cpu: Duration::ZERO,
                 memory: 0,
                 age: since.elapsed(),
+                debugged: false,
             });
         }
         let start_error = (self.failure.lock().as_ref()).map(|failure| failure.why.clone());
@@ -357,6 +356,7 @@ impl Pool {
         InstanceStats {
             serves: starts || mirrors.iter().any(|mirror| mirror.is_open()),
             wanted: self.wanted.load(Ordering::Relaxed),
+            draining: self.is_draining(),
             queued: self.queue.length(),
             in_flight: mirrors.iter().map(|mirror| mirror.in_flight()).sum(),
             cpu: self.cpu_of_the_gone.lock().saturating_add(of_the_living),

@@ -7,6 +7,7 @@ use http::{Request, Response};
 use stockade_capability::{Capability, Owner, Pipe};
 use stockade_http::{Body, UpstreamSocket};
 use stockade_protocol::GuestError;
+use stockade_trace::Trace;
 use strum::IntoStaticStr;
 
 /// Whether a connection that a guest opens has TLS.
@@ -82,6 +83,11 @@ pub trait Services: Send + Sync + 'static {
 
     /// What the instance was granted as `env.NAME`.
     fn capability(&self, name: &str) -> Option<Arc<dyn Capability>>;
+
+    /// Begins the trace of something that no client asked for; none where nothing is traced.
+    fn begin_trace(&self) -> Option<Trace> {
+        None
+    }
 
     /// A mirror of the instance has ended: every capability closes what that mirror holds open.
     fn ended(&self, owner: &Owner);

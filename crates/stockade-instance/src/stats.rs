@@ -43,6 +43,8 @@ pub struct MirrorStats {
     pub memory: u64,
     /// Since it was started.
     pub age: Duration,
+    /// A debugger is attached.
+    pub debugged: bool,
 }
 
 /// What an instance is doing now.
@@ -52,6 +54,8 @@ pub struct InstanceStats {
     pub mirrors: Vec<MirrorStats>,
     /// How many are wanted.
     pub wanted: usize,
+    /// Whether it takes no more requests and ends with the last it has.
+    pub draining: bool,
     /// Whether a mirror takes requests. With [`stockade_limits::Fresh::Request`] all may be in use at a moment: then
     /// whether the last attempt to start one succeeded.
     pub serves: bool,

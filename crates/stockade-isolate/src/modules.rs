@@ -19,8 +19,7 @@ use deno_error::{JsErrorBox, JsErrorClass};
 use serde_json::Value;
 use stockade_limits::{IsolateOptions, NODE_MODULES, SITE_MODULES, node_module};
 use stockade_protocol::GuestError;
-use stockade_realm::SERVE;
-use stockade_realm::node_source;
+use stockade_realm::{RUN, SERVE, node_source};
 use stockade_transpile::{Language, Options, transpile};
 
 use crate::source_maps::{BASE, SourceMaps, decode, inline_map};
@@ -50,6 +49,12 @@ const ENDINGS: &[&str] = &[
 /// Whether the isolate's module answers requests.
 pub(crate) fn serves(options: &IsolateOptions) -> bool {
     options.env.get(SERVE) == Some(&Value::Bool(true))
+}
+
+/// How the isolate runs code for a result, if it does: `true` in a session.
+pub(crate) fn session(options: &IsolateOptions) -> Option<bool> {
+    let run = options.env.get(RUN)?;
+    Some(run.get("session") == Some(&Value::Bool(true)))
 }
 
 /// Where a guest's `env` lists what it is granted; no key of a user begins with U+0000.

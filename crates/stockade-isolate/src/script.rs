@@ -1,9 +1,11 @@
 //! Runs scripts of the guest.
 
+use std::collections::HashSet;
+
 use deno_core::v8;
-use stockade_protocol::GuestError;
+use stockade_protocol::{GuestError, Position};
 use stockade_realm::guest_error;
-use stockade_transpile::{Language, Options, excerpt, transpile};
+use stockade_transpile::{Language, Options, excerpt, program, transpile};
 
 use crate::error::syntax_error;
 use crate::modules::GuestModules;
@@ -55,6 +57,68 @@ pub(crate) fn run<'s>(
             }
         }
     }
+}
+
+/// The code of errors of code that was not run, because it does not parse.
+const SYNTAX: &str = "syntax";
+
+/// Runs the text of a run: its value is the promise of a result. `declared` are the names that runs of the session have
+/// declared; `None` if there is no session.
+///
+/// # Errors
+/// As [`run`]; a text that does not parse is an error with the code `syntax`.
+pub(crate) fn run_program<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    modules: &GuestModules,
+    name: &str,
+    code: &str,
+    declared: Option<&mut HashSet<String>>,
+) -> Result<v8::Local<'s, v8::Value>, Stopped<'s>> {
+    let refused = |error: GuestError| {
+        Stopped::Error(GuestError {
+            code: Some(SYNTAX.to_owned()),
+            ..error
+        })
+    };
+    let made = program(code, name, declared.as_deref())
+        .map_err(|error| refused(syntax_error(&error, name)))?;
+    modules.source_maps.add(name.to_owned(), made.source_map);
+    match compile(scope, name, &made.code) {
+        Ok(script) => {
+            if let Some(declared) = declared {
+                declared.extend(made.declares);
+            }
+            run_compiled(scope, script)
+        }
+        Err(Failed::Other(error)) => Err(error.into()),
+        Err(Failed::Syntax) => {
+            let error = compile_error(scope, name, &made.code);
+            Err(refused(placed(error, modules, code)))
+        }
+    }
+}
+
+/// An error at a place of the code that was made, at the place of the code as it was given.
+fn placed(error: GuestError, modules: &GuestModules, code: &str) -> GuestError {
+    let Some(at) = &error.position else {
+        return error;
+    };
+    let map = modules.source_map(&at.source);
+    let token = map.as_ref().and_then(|map| {
+        let (line, column) = (at.line.saturating_sub(1), at.column.saturating_sub(1));
+        map.lookup_token(line, column)
+    });
+    let Some(token) = token else {
+        return GuestError {
+            position: None,
+            ..error
+        };
+    };
+    let Position { source, .. } = at;
+    let line = token.get_src_line().saturating_add(1);
+    let column = token.get_src_col().saturating_add(1);
+    let excerpt = excerpt(code, line, column);
+    crate::error::syntax(error.message, source, line, column, excerpt)
 }
 
 /// Keeps the source map that a bundle brings along, for stacks.

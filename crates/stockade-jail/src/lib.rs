@@ -62,7 +62,7 @@ pub use launcher::{Clones, Launcher, Template, Worker, layers, run_if_launcher};
 pub use layer::Layer;
 #[cfg(target_os = "linux")]
 pub use seccomp::allowed as allowed_syscalls;
-pub use spec::{CODE_RANGE, CgroupUse, FILES, JailSpec, Level, OVERHEAD, Role, Wx};
+pub use spec::{CODE_RANGE, CgroupUse, FILES, JailSpec, Level, OVERHEAD, Role, Wx, lendable};
 #[cfg(not(target_os = "linux"))]
 pub use unsupported::{
     Clones, EXIT_ABORT, EXIT_FAILED, EXIT_MEMORY, Inside, Launcher, Template, Worker, WorkerMain,

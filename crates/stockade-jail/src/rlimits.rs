@@ -1,9 +1,13 @@
 //! Limits of setrlimit(2), soft and hard alike: nothing inside raises them again.
+//!
+//! Memory of workers with isolates is the exception. Their hard limit has room for what they can be lent for a heap snapshot
+//! ([`lendable`]), because without privileges nobody can raise a hard limit. The soft limit is that of `memory`; to raise it
+//! takes prlimit(2), which the launcher has and the seccomp rules deny to workers.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::JailError;
-use crate::spec::{CODE_RANGE, JailSpec, OVERHEAD, Role};
+use crate::spec::{CODE_RANGE, JailSpec, OVERHEAD, Role, lendable};
 
 const LAYER: &str = "rlimits";
 
@@ -31,6 +35,7 @@ const ADDRESSES_OF_ISOLATE: u64 = 9 << 30;
 /// `own_user` states that no other process has its real user id in its user namespace; only then can its
 /// threads be counted. Otherwise their number rests on the seccomp rules, which let nobody make any.
 pub(crate) fn apply(spec: &JailSpec, own_user: bool) -> Result<(), JailError> {
+    let set = |resource, name, limit| set_both(resource, name, limit, limit);
     set(Resource::Core, "RLIMIT_CORE", 0)?;
     set(Resource::Fsize, "RLIMIT_FSIZE", file_size(spec.role))?;
     set(Resource::Nofile, "RLIMIT_NOFILE", DESCRIPTORS)?;
@@ -48,7 +53,13 @@ pub(crate) fn apply(spec: &JailSpec, own_user: bool) -> Result<(), JailError> {
         )?;
     }
     if let Some(memory) = spec.memory {
-        set(Resource::Data, "RLIMIT_DATA", data(memory, spec.threads))?;
+        let most = most_data(spec).unwrap_or(u64::MAX);
+        set_both(
+            Resource::Data,
+            "RLIMIT_DATA",
+            data(memory, spec.threads),
+            most,
+        )?;
         set(Resource::As, "RLIMIT_AS", addresses(spec.isolates))?;
     }
     Ok(())
@@ -76,6 +87,16 @@ pub(crate) fn data(memory: u64, threads: u32) -> u64 {
         .saturating_add(u64::from(threads).saturating_mul(STACK))
 }
 
+/// The hard RLIMIT_DATA in bytes of a worker; `None` without a limit.
+pub(crate) fn most_data(spec: &JailSpec) -> Option<u64> {
+    let memory = spec.memory?;
+    let lent = match spec.role {
+        Role::Isolates | Role::Attack => lendable(memory),
+        Role::Database { .. } | Role::Helper => 0,
+    };
+    Some(data(memory.saturating_add(lent), spec.threads))
+}
+
 /// RLIMIT_AS in bytes of a worker with this number of isolates.
 ///
 /// It bounds what the kernel spends on page tables, one byte for 512 addresses: pages that are only read
@@ -84,20 +105,20 @@ fn addresses(isolates: u32) -> u64 {
     ADDRESSES + u64::from(isolates) * ADDRESSES_OF_ISOLATE
 }
 
-fn set(resource: Resource, name: &str, most: u64) -> Result<(), JailError> {
+fn set_both(resource: Resource, name: &str, soft: u64, hard: u64) -> Result<(), JailError> {
     // A hard limit that is lower already stays.
-    let most = getrlimit(resource)
+    let hard = getrlimit(resource)
         .maximum
-        .map_or(most, |now| now.min(most));
+        .map_or(hard, |now| now.min(hard));
     let limit = Rlimit {
-        current: Some(most),
-        maximum: Some(most),
+        current: Some(soft.min(hard)),
+        maximum: Some(hard),
     };
     let failed = |what: String| {
         JailError::new(
             LAYER,
             what,
-            format!("setrlimit({name}, {most})"),
+            format!("setrlimit({name}, {soft} to {hard})"),
             "allow setrlimit(2) where this runs: a seccomp profile of the container around it may refuse it",
         )
     };

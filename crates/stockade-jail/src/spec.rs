@@ -83,5 +83,12 @@ pub struct JailSpec {
 /// flight, and the room V8 takes while it is being stopped.
 pub const OVERHEAD: u64 = 96 << 20;
 
+/// Bytes above `memory`, the limit of its guests, that a worker can be lent for a time, for V8's description of a heap: 12
+/// times the limit, which is what a heap of small objects takes, and at most 2 GiB.
+#[must_use]
+pub fn lendable(memory: u64) -> u64 {
+    memory.saturating_mul(12).min(2 << 30)
+}
+
 /// Bytes of address space in which an isolate of a worker may have machine code.
 pub const CODE_RANGE: usize = 128 << 20;

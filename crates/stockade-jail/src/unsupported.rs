@@ -112,6 +112,27 @@ impl Worker {
     pub fn set_memory(&self, _: Option<u64>) -> Result<(), JailError> {
         match *self {}
     }
+
+    /// Lets it use more memory for now.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn lend_memory(&self) -> Result<u64, JailError> {
+        match *self {}
+    }
+
+    /// Limits it to its memory again.
+    #[must_use]
+    pub fn return_memory(&self) -> bool {
+        match *self {}
+    }
+
+    /// Whether it keeps to its memory.
+    #[must_use]
+    pub fn keeps_to_memory(&self) -> bool {
+        match *self {}
+    }
 }
 
 /// What would prepare workers.

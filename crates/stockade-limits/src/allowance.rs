@@ -197,9 +197,15 @@ impl Now {
     /// Reads both clocks.
     #[must_use]
     pub fn read() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self::of(Instant::now(), SystemTime::now())
+    }
+
+    /// What both clocks have shown.
+    #[must_use]
+    pub fn of(instant: Instant, time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH);
         Self {
-            instant: Instant::now(),
+            instant,
             seconds: since.map_or(0, |since| since.as_secs()),
         }
     }
@@ -302,15 +308,19 @@ impl Allowance {
         Ok(self.left(taken, now))
     }
 
-    /// Takes units in any case.
-    pub(crate) fn take(&self, taken: &mut Taken, wanted: u64, now: Now) {
+    /// Takes units in any case. Returns the time until a unit is left again, zero where one is.
+    pub(crate) fn take(&self, taken: &mut Taken, used: u64, now: Now) -> Duration {
         self.turn(taken, now);
         match (self, taken) {
-            (Self::Rate(rate), Taken::Rate(state)) => {
-                rate.take(state, wanted, now.instant);
+            (Self::Rate(rate), Taken::Rate(state)) => rate.take(state, used, now.instant),
+            (Self::Quota { units: most, .. }, Taken::Quota { ends, units }) => {
+                *units = units.saturating_add(used);
+                if *units < most.get() {
+                    return Duration::ZERO;
+                }
+                Duration::from_secs(ends.saturating_sub(now.seconds).max(1))
             }
-            (_, Taken::Quota { units, .. }) => *units = units.saturating_add(wanted),
-            _ => {}
+            _ => Duration::ZERO,
         }
     }
 
@@ -407,8 +417,11 @@ mod tests {
     fn units_beyond_the_quota_are_counted_when_they_were_used() {
         let quota = Allowance::new(units(1000), Period::Month, None);
         let mut taken = quota.nothing_taken(at(0));
-        quota.take(&mut taken, u64::MAX, at(0));
-        quota.take(&mut taken, u64::MAX, at(0));
+        assert_eq!(quota.take(&mut taken, 999, at(0)), Duration::ZERO);
+        for _ in 0..2 {
+            let wait = quota.take(&mut taken, u64::MAX, at(0));
+            assert_eq!(wait, Duration::from_secs(31 * 86_400));
+        }
         assert!(quota.try_take(&mut taken, 0, at(0)).is_err());
         assert!(quota.try_take(&mut taken, 0, at(40 * 86_400)).is_ok());
     }

@@ -36,13 +36,29 @@ const NO_GROUP: u16 = u16::MAX;
 /// Bytes of the key that says where counters lie.
 pub const COUNTER_KEY: usize = 16;
 
+/// Who is taken to have an address, as counters know it.
+#[derive(Clone, Copy, Debug)]
+pub struct NetworkId(u64);
+
 /// One counter, maybe not there yet.
 #[derive(Clone, Copy, Debug)]
 pub struct CounterId {
     tag: u64,
-    shared: u64,
-    network: u16,
-    limit: u16,
+    /// The number of its limit, which is a keyed hash.
+    of: u64,
+    /// Set where clients make the subject up.
+    network: Option<NetworkId>,
+}
+
+impl CounterId {
+    /// The groups of networks and of limits whose shares it counts against.
+    fn groups(self) -> (u16, u16) {
+        let group = |hash: u64| u16::try_from(hash % GROUPS as u64).unwrap_or(0);
+        match self.network {
+            Some(network) => (group(network.0), group(self.of)),
+            None => (NO_GROUP, NO_GROUP),
+        }
+    }
 }
 
 /// What a quota has counted, as it outlives a process.
@@ -110,18 +126,27 @@ impl Counters {
         self.hash(("limit", what))
     }
 
-    /// The counter of a subject for a limit. `network` is the client's address where clients make the subject up;
-    /// `None` for subjects that somebody vouches for, such as the id of an API key.
+    /// The network of a client's address. One request needs it once, whatever it counts against.
     #[must_use]
-    pub fn id(&self, limit: u64, subject: &[u8], network: Option<IpAddr>) -> CounterId {
-        let group = |hash: u64| u16::try_from(hash % GROUPS as u64).unwrap_or(0);
-        let network = network.map(|address| self.hash(("network", owner(address))));
+    pub fn network(&self, address: IpAddr) -> NetworkId {
+        NetworkId(self.hash(("network", owner(address))))
+    }
+
+    /// The counter of a subject for a limit. `network` is the client's where clients make the subject up; `None` for
+    /// subjects that somebody vouches for, such as the id of an API key.
+    #[must_use]
+    pub fn id(&self, limit: u64, subject: &[u8], network: Option<NetworkId>) -> CounterId {
         CounterId {
             tag: self.hash((limit, subject)),
-            shared: self.hash(("shared", limit, network.map_or(0, |hash| hash % SHARED))),
-            network: network.map_or(NO_GROUP, group),
-            limit: network.map_or(NO_GROUP, |_| group(self.hash(("of limit", limit)))),
+            of: limit,
+            network,
         }
+    }
+
+    /// The counter that a subject without one of its own shares.
+    fn shared(&self, counter: CounterId) -> u64 {
+        let network = counter.network.map_or(0, |network| network.0 % SHARED);
+        self.hash(("shared", counter.of, network))
     }
 
     /// Takes units that are left, or nothing. With no units it takes nothing, and checks that one is left.
@@ -140,13 +165,18 @@ impl Counters {
         })
     }
 
-    /// Takes units that were used, in any case.
-    pub fn take(&self, counter: CounterId, allowance: &Allowance, units: u64, now: Now) {
-        if units > 0 {
-            self.with(counter, allowance, now, |taken| {
-                allowance.take(taken, units, now);
-            });
-        }
+    /// Takes units that were used, in any case, and returns how long it takes until a unit is left again: zero where
+    /// one is left.
+    pub fn take(
+        &self,
+        counter: CounterId,
+        allowance: &Allowance,
+        units: u64,
+        now: Now,
+    ) -> Duration {
+        self.with(counter, allowance, now, |taken| {
+            allowance.take(taken, units, now)
+        })
     }
 
     /// Gives back units that were taken and not used.
@@ -202,7 +232,8 @@ impl Counters {
             shared.retain(|_, taken| !taken.is_nothing(now));
         }
         let nothing = || allowance.nothing_taken(now);
-        change(shared.entry(counter.shared).or_insert_with(nothing))
+        let number = self.shared(counter);
+        change(shared.entry(number).or_insert_with(nothing))
     }
 
     /// Makes a counter where there is room for it, and gives its place.
@@ -222,13 +253,14 @@ impl Counters {
                 .get(usize::from(group))
                 .is_none_or(|count| count.load(Relaxed) < share.max(1))
         };
+        let (network, limit) = counter.groups();
         if bucket.len() >= WAYS
-            || !has_share(&self.networks, counter.network, capacity / 16)
-            || !has_share(&self.limits, counter.limit, capacity / 4)
+            || !has_share(&self.networks, network, capacity / 16)
+            || !has_share(&self.limits, limit, capacity / 4)
         {
             return None;
         }
-        for (groups, group) in self.groups(counter.network, counter.limit) {
+        for (groups, group) in self.groups(network, limit) {
             if let Some(count) = groups.get(usize::from(group)) {
                 count.fetch_add(1, Relaxed);
             }
@@ -236,8 +268,8 @@ impl Counters {
         bucket.push(Entry {
             tag: counter.tag,
             taken: allowance.nothing_taken(now),
-            network: counter.network,
-            limit: counter.limit,
+            network,
+            limit,
             changed: false,
         });
         Some(bucket.len() - 1)
@@ -380,8 +412,8 @@ mod tests {
         }
     }
 
-    fn address(number: u32) -> Option<IpAddr> {
-        Some(Ipv4Addr::from_bits(number).into())
+    fn network_of(counters: &Counters, number: u32) -> Option<NetworkId> {
+        Some(counters.network(Ipv4Addr::from_bits(number).into()))
     }
 
     #[test]
@@ -394,7 +426,7 @@ mod tests {
         let counters = Counters::new(1024, [7; 16]);
         let (rate, now) = (allowance(2, Period::Second), now());
         let limit = counters.limit("a");
-        let id = |subject: &str| counters.id(limit, subject.as_bytes(), address(1));
+        let id = |subject: &str| counters.id(limit, subject.as_bytes(), network_of(&counters, 1));
         for subject in ["a", "b", ""] {
             assert_eq!(
                 counters.try_take(id(subject), &rate, 1, now).unwrap().units,
@@ -407,7 +439,7 @@ mod tests {
             let wait = counters.try_take(id(subject), &rate, 1, now).unwrap_err();
             assert_eq!(wait, Duration::from_millis(500));
         }
-        let other = counters.id(counters.limit("b"), b"a", address(1));
+        let other = counters.id(counters.limit("b"), b"a", network_of(&counters, 1));
         assert!(counters.try_take(other, &rate, 1, now).is_ok());
         counters.give_back(id("a"), &rate, 1, now);
         assert!(counters.try_take(id("a"), &rate, 1, now).is_ok());
@@ -418,13 +450,17 @@ mod tests {
         let counters = Counters::new(16 * 1024, [7; 16]);
         let (rate, now) = (allowance(10, Period::Hour), now());
         let limit = counters.limit("a");
-        let honest = counters.id(limit, b"honest", address(0x0a00_0001));
+        let honest = counters.id(limit, b"honest", network_of(&counters, 0x0a00_0001));
         for _ in 0..10 {
             assert!(counters.try_take(honest, &rate, 1, now).is_ok());
         }
         let mut passed = 0;
         for number in 0..100_000_u32 {
-            let id = counters.id(limit, &number.to_ne_bytes(), address(0x0b00_0001));
+            let id = counters.id(
+                limit,
+                &number.to_ne_bytes(),
+                network_of(&counters, 0x0b00_0001),
+            );
             passed += u32::from(counters.try_take(id, &rate, 1, now).is_ok());
         }
         assert!(counters.count() <= 1025, "{}", counters.count());
@@ -432,7 +468,7 @@ mod tests {
         assert!(passed <= 1034, "{passed}");
         // The counter of an honest client is still there, and one that is new is not in the way of the other.
         assert!(counters.try_take(honest, &rate, 1, now).is_err());
-        let new = counters.id(limit, b"new", address(0x0c00_0001));
+        let new = counters.id(limit, b"new", network_of(&counters, 0x0c00_0001));
         for left in (0..10).rev() {
             assert_eq!(counters.try_take(new, &rate, 1, now).unwrap().units, left);
         }
@@ -442,26 +478,30 @@ mod tests {
     fn subjects_of_all_networks_never_exceed_the_capacity() {
         let counters = Counters::new(1024, [7; 16]);
         let (rate, now) = (allowance(10, Period::Hour), now());
-        let take = |limit: &str, number: u32, address, now| {
-            let id = counters.id(counters.limit(limit), &number.to_ne_bytes(), address);
+        let take = |limit: &str, number: u32, address: u32, now| {
+            let id = counters.id(
+                counters.limit(limit),
+                &number.to_ne_bytes(),
+                network_of(&counters, address),
+            );
             counters.try_take(id, &rate, 1, now).is_ok()
         };
         for number in 0..100_000_u32 {
-            take("a", number, address(number << 8), now);
+            take("a", number, number << 8, now);
         }
         assert!(counters.count() <= 256);
         // Another limit is not affected by one whose share is used up.
         for number in 0..100 {
-            assert!(take("b", number, address(number << 8), now), "{number}");
+            assert!(take("b", number, number << 8, now), "{number}");
         }
         for number in 0..100_000_u32 {
-            take(&number.to_string(), number, address(number << 8), now);
+            take(&number.to_string(), number, number << 8, now);
         }
         assert!(counters.count() <= 1024);
         // All of it goes when it is as if nothing was taken.
         let later = later(now, 3600);
         for number in 0..100 {
-            assert!(take("c", number, address(number << 8), later), "{number}");
+            assert!(take("c", number, number << 8, later), "{number}");
         }
         assert!(counters.count() <= 100, "{}", counters.count());
     }
@@ -490,6 +530,44 @@ mod tests {
         assert!(again.try_take(of(&again, "r"), &rate, 1, now).is_ok());
         let tomorrow = later(now, 86_400);
         assert!(again.try_take(of(&again, "q"), &quota, 1, tomorrow).is_ok());
+    }
+
+    #[test]
+    fn clock_that_jumps_gives_no_rate_and_no_quota_again() {
+        let counters = Counters::new(1024, [7; 16]);
+        let (rate, quota) = (allowance(2, Period::Hour), allowance(2, Period::Month));
+        let now = now();
+        let at = |seconds: i64| Now {
+            seconds: now.seconds.saturating_add_signed(seconds),
+            ..now
+        };
+        let of = |what: &str| counters.id(counters.limit(what), b"a", network_of(&counters, 1));
+        for (what, allowance) in [("r", rate), ("q", quota)] {
+            for _ in 0..2 {
+                assert!(counters.try_take(of(what), &allowance, 1, now).is_ok());
+            }
+        }
+        // Set back by a day, a month and to 1970.
+        for seconds in [-86_400, -31 * 86_400, i64::MIN] {
+            for (what, allowance) in [("r", rate), ("q", quota)] {
+                let taken = counters.try_take(of(what), &allowance, 1, at(seconds));
+                assert!(taken.is_err(), "{what} at {seconds}");
+            }
+        }
+        // Set forward over the end of a month, a quota is that of the next one, and never more than one; a rate is by
+        // another clock.
+        let ahead = at(365 * 86_400);
+        for (time, is_left) in [
+            (ahead, true),
+            (ahead, true),
+            (ahead, false),
+            (at(-86_400), false),
+            (now, false),
+        ] {
+            let taken = counters.try_take(of("q"), &quota, 1, time);
+            assert_eq!(taken.is_ok(), is_left);
+            assert!(counters.try_take(of("r"), &rate, 1, time).is_err());
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 mod allowance;
 mod built_in;
 mod counters;
+mod fields;
 mod limits;
 mod options;
 mod problem;
@@ -20,7 +21,8 @@ mod wire;
 
 pub use allowance::{Allowance, Amount, Left, Now, Period, Window};
 pub use built_in::{NODE_MODULES, SITE_MODULES, node_module};
-pub use counters::{COUNTER_KEY, CountedQuota, CounterId, Counters, network};
+pub use counters::{COUNTER_KEY, CountedQuota, CounterId, Counters, NetworkId, network};
+pub use fields::{ShownLimit, rate_limit_fields};
 pub use limits::{
     CpuShare, Limits, MAX_IO_BYTES, MAX_IO_OPS, MAX_MEMORY_MB, MAX_PENDING_REQUESTS, MIN_IO_BYTES,
     MIN_MEMORY, MIN_TIME, MIN_WALL_TIME_DEFAULT,

@@ -20,7 +20,10 @@ pub enum Probe {
     /// Where the CPU time goes from now until [`ProbeOrder::Stop`]: a `.cpuprofile`.
     CpuProfile,
     /// What the heap holds now: a `.heapsnapshot`.
-    HeapSnapshot,
+    HeapSnapshot {
+        /// Bytes of memory above its limit that the worker may use until all has come, as its supervisor grants them.
+        more: u64,
+    },
     /// How large the heap is now: [`HeapStatistics`] as JSON.
     HeapStatistics,
     /// A debugger's session until [`ProbeOrder::Stop`], of an isolate that was created for it. Its messages go there as

@@ -205,14 +205,38 @@ function onUnhandledRejection(promise, reason) {
   return true;
 }
 
+// Whether the isolate runs code for a result.
+let runs = false;
+
+// The JSON text of a result, or an error that says that there is none.
+function encodeResult(result) {
+  let why;
+  if (typeof result === "function" || typeof result === "symbol") {
+    why = `it is a ${typeof result}`;
+  } else {
+    try {
+      return payload.encodeValue(result);
+    } catch (error) {
+      try {
+        why = String(error.message);
+      } catch {
+        why = "it cannot be read";
+      }
+    }
+  }
+  throw new TypeError(`the result is not JSON: ${why}; return text, numbers, lists and plain objects`);
+}
+
 // Replies to `evaluate` and `call`; `answering` is the call of another site that it replies to.
 function reply(id, value, answering = undefined) {
   const done = (result) => {
     let json;
     try {
-      json = answering === undefined ? payload.encodeValue(result) : answering.encode(result);
+      if (answering !== undefined) json = answering.encode(result);
+      else json = runs ? encodeResult(result) : payload.encodeValue(result);
     } catch (error) {
-      failed(error);
+      if (runs) op_guest_reply(id, false, "", true, error);
+      else failed(error);
       return;
     }
     if (!op_guest_reply(id, true, json ?? "", payload.marked(), undefined)) payload.takeBack(payload.handedOut());
@@ -344,7 +368,11 @@ function start(settings = op_guest_settings()) {
   const serves = serve.configure(settings);
   performance.setTimeOrigin();
   if (!serves) navigator.configure(USER_AGENT);
-  network.configure(settings, serves, bindings.create);
+  const tools = network.configure(settings, serves, bindings.create);
+  if (tools !== undefined) {
+    runs = true;
+    ObjectDefineProperty(globalThis, "tools", core.propReadOnly(tools));
+  }
   const console = settings.console ? guestConsole.capturing(settings.consoleWhole) : guestConsole.silent();
   ObjectDefineProperty(globalThis, "console", core.propNonEnumerable(console));
   if (!settings.sharedArrayBuffer) hideSharedArrayBuffer(globalThis);

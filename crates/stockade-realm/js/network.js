@@ -33,7 +33,9 @@ const {
   SetPrototypeDelete,
   SetPrototypeGetSize,
   StringPrototypeIncludes,
+  StringPrototypeIndexOf,
   StringPrototypeIsWellFormed,
+  StringPrototypeSlice,
   StringPrototypeSplit,
   SymbolToStringTag,
   TypeError,
@@ -314,7 +316,8 @@ function dispatchControl(name, data, marked) {
   else streams.receive(name, data);
 }
 
-// In serve mode `env` is the handlers' and not here. `createBinding(name, kind)` makes the object of a grant.
+// In serve mode `env` is the handlers' and not here. `createBinding(name, kind)` makes the object of a grant. Returns the
+// guest's `tools` if the isolate runs code for a result.
 function configure(settings, serves, createBinding) {
   requestTimeoutMs = settings.requestTimeoutMs;
   serving = serves;
@@ -322,9 +325,48 @@ function configure(settings, serves, createBinding) {
     payload.carryExactly();
     return;
   }
+  const tools = takeTools(settings.env);
   putFunctions(settings.env);
   putBindings(settings.env, createBinding);
   env = deepFreeze(settings.env);
+  return tools;
+}
+
+// Where `env` says that the isolate runs code for a result, with the names of the host's tools. Written by
+// `stockade::run`, read by `stockade_isolate::script` too.
+const RUN = "\0run";
+
+// The functions of the host by their names.
+function takeTools(env) {
+  if (!ObjectHasOwn(env, RUN)) return undefined;
+  const names = env[RUN].tools;
+  ReflectDeleteProperty(env, RUN);
+  const tools = { __proto__: null };
+  const groups = [];
+  for (let i = 0; i < names.length; i++) {
+    const method = `tool:${names[i]}`;
+    const tool = (input) => new Promise((resolve) => resolve(startRequest(method, input)));
+    ObjectDefineProperty(tool, "name", { __proto__: null, value: names[i] });
+    putTool(tools, groups, names[i], ObjectFreeze(tool));
+  }
+  for (let i = 0; i < groups.length; i++) ObjectFreeze(groups[i]);
+  return ObjectFreeze(tools);
+}
+
+// `list` is `tools.list`, and `shop.list` is `tools.shop.list` unless there is a tool `shop`.
+function putTool(tools, groups, name, tool) {
+  const dot = StringPrototypeIndexOf(name, ".");
+  const group = dot > 0 ? StringPrototypeSlice(name, 0, dot) : name;
+  let place = tools;
+  if (dot > 0 && !ObjectHasOwn(tools, group)) {
+    place = { __proto__: null };
+    groups[groups.length] = place;
+    ObjectDefineProperty(tools, group, { __proto__: null, value: place, enumerable: true });
+  } else if (dot > 0 && typeof tools[group] === "object") {
+    place = tools[group];
+  }
+  const key = place === tools ? name : StringPrototypeSlice(name, dot + 1);
+  ObjectDefineProperty(place, key, { __proto__: null, value: tool, enumerable: true });
 }
 
 // Where `env` lists the functions that the host has put into it: paths, each a list of keys. The host

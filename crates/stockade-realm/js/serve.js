@@ -3,7 +3,7 @@
 // Control messages, host to guest:
 //   http.request [id, method, url, [name, value, ...], body, cf], http.abort [id]; a request that the host traces has a
 //     further item, true
-//   cron.run [id, cron, scheduledTime]
+//   cron.run [id, cron, scheduledTime]; a run that the host traces has a further element, `true`
 //   connect.run [id, { id, remoteAddress, localAddress }, transport]: a connection of a client, its pipe, and "tcp", "tls"
 //     or "udp", of which the pipe has datagrams as those of `datagram.js`
 // Guest to host:
@@ -354,7 +354,7 @@ function onCron(message) {
     else control("cron.done", [id, failed.message]);
     return;
   }
-  run(id, "cron.done", (ctx) => {
+  const work = (ctx) => {
     if (site.scheduled === undefined) {
       throw new TypeError("the module's default export has no scheduled handler");
     }
@@ -362,7 +362,8 @@ function onCron(message) {
     if (site.entrypoint === undefined) return ReflectApply(site.scheduled, site.target, [controller, env, ctx]);
     const target = new site.entrypoint(ctx, env);
     return target.scheduled(controller);
-  }, undefined);
+  };
+  run(id, "cron.done", message[3] === true ? (ctx) => trace.within(id, () => work(ctx)) : work, undefined);
 }
 
 // ---- Connections ----

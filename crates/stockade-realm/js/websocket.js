@@ -57,6 +57,7 @@ const {
 } = core.loadExtScript("ext:deno_web/02_event.js");
 const { Blob, BlobPrototype } = core.loadExtScript("ext:deno_web/09_file.js");
 const network = core.loadExtScript("ext:stockade_realm/network.js");
+const trace = core.loadExtScript("ext:stockade_realm/trace.js");
 
 const CONNECTING = 0;
 const OPEN = 1;
@@ -215,12 +216,12 @@ class WebSocket extends EventTarget {
     this[_opened] = false;
     this[_order] = new Order((item) => say(this, item), (item) => this[_buffered] -= item.size);
     MapPrototypeSet(sockets, this[_id], this);
-    network.send("ws.open", {
+    network.send("ws.open", trace.mark({
       __proto__: null,
       conn_id: this[_id],
       url: this[_url],
       protocols: list,
-    });
+    }));
   }
 
   get url() {

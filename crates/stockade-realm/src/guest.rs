@@ -132,7 +132,9 @@ pub(crate) fn op_guest_reply<'s>(
         checked(&mut state.borrow_mut(), "", json, marked)
             .map_err(|error| GuestError::new(error.to_string()))
     } else {
-        Err(guest_error(scope, error))
+        let error = guest_error(scope, error);
+        let code = marked.then(|| NOT_JSON.to_owned());
+        Err(GuestError { code, ..error })
     };
     let port = port(&state.borrow());
     let sent = result.is_ok();
@@ -140,6 +142,9 @@ pub(crate) fn op_guest_reply<'s>(
         .map_err(JsErrorBox::generic)?;
     Ok(sent)
 }
+
+/// The code of the error by which a run reports that its result is not JSON.
+const NOT_JSON: &str = "not_json";
 
 #[op2(nofast, reentrant)]
 pub(crate) fn op_guest_uncaught<'s>(

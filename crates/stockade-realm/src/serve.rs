@@ -18,6 +18,10 @@ use crate::port::GuestPort;
 /// The key of `env` that has an isolate serve; `js/serve.js` takes it out.
 pub const SERVE: &str = "\0serve";
 
+/// Where `env` says that the isolate runs code for a result: `{session, tools}`, with the names of the host's tools. Read by
+/// `js/network.js` too.
+pub const RUN: &str = "\0run";
+
 fn send(state: &OpState, name: &str, data: Payload) -> Result<(), JsErrorBox> {
     if data.size() > MAX_MESSAGE_BYTES {
         return Err(JsErrorBox::range_error(format!(

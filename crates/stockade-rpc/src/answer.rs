@@ -14,6 +14,7 @@ use jsonrpsee::types::error::ErrorCode;
 use jsonrpsee::types::{ErrorObjectOwned, Id};
 
 use crate::BoxError;
+use crate::auth::{Caller, Noted};
 use crate::message::{Checked, check};
 use crate::methods::{Exports, ServerContext, Silent};
 
@@ -21,7 +22,11 @@ use crate::methods::{Exports, ServerContext, Silent};
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers one request or batch. [`is_silent`] says whether there is anything to send.
-pub(crate) async fn answer<B>(shared: &Arc<ServerContext>, request: HttpRequest<B>) -> HttpResponse
+pub(crate) async fn answer<B>(
+    shared: &Arc<ServerContext>,
+    caller: Option<Caller>,
+    request: HttpRequest<B>,
+) -> HttpResponse
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -55,8 +60,11 @@ where
     };
     let request = HttpRequest::from_parts(parts, HttpBody::from(body));
     let batches = BatchRequestConfig::Limit(limits.batch);
-    let exports = Exports::new(Arc::clone(shared));
+    let exports = Exports::new(Arc::clone(shared), caller);
     let mut response = call_with_service(request, batches, limits.request_bytes, exports).await;
+    if let Some(noted) = response.extensions_mut().remove::<Noted>() {
+        noted.apply(&mut response);
+    }
     if is_silent(&response) {
         *response.status_mut() = StatusCode::NO_CONTENT;
         *response.body_mut() = HttpBody::empty();

@@ -1,6 +1,7 @@
 //! One client of the server.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -12,6 +13,8 @@ pub(crate) struct Client {
     pub(crate) shared: Arc<ServerContext>,
     /// It reached a Unix socket: no browser did.
     pub(crate) local: bool,
+    /// Where wrong API keys come from; of a Unix socket the loopback address.
+    pub(crate) address: IpAddr,
     /// Set when the server is to come to its end.
     pub(crate) stop: watch::Receiver<bool>,
     /// The connection's place among those that may be open.

@@ -70,8 +70,15 @@ async fn respond(client: Arc<Client>, request: HttpRequest<Incoming>) -> HttpRes
             "requests to this host, or from this origin, are not allowed\n",
         );
     }
+    let caller = match &client.shared.authority {
+        Some(authority) => match authority.authenticate(request.headers(), client.address) {
+            Ok(caller) => Some(caller),
+            Err(response) => return *response,
+        },
+        None => None,
+    };
     if is_upgrade_request(&request) {
-        return websocket::open(client, request);
+        return websocket::open(client, caller, request);
     }
     if request.method() != Method::POST {
         let mut response = response::method_not_allowed();
@@ -83,5 +90,13 @@ async fn respond(client: Arc<Client>, request: HttpRequest<Incoming>) -> HttpRes
     if !content_type_is_json(&request) {
         return response::unsupported_content_type();
     }
-    answer(&client.shared, request).await
+    let Some(caller) = caller else {
+        return answer(&client.shared, None, request).await;
+    };
+    let headers = request.headers().clone();
+    tokio::select! {
+        biased;
+        response = answer(&client.shared, Some(caller.clone()), request) => response,
+        () = caller.until_invalid() => caller.ended(&headers),
+    }
 }

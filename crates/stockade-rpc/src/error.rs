@@ -22,6 +22,12 @@ pub mod code {
     pub const RESPONSE_TOO_LARGE: i32 = jsonrpsee::types::error::OVERSIZED_RESPONSE_CODE;
     /// Too many calls at the same time.
     pub const BUSY: i32 = jsonrpsee::types::error::SERVER_IS_BUSY_CODE;
+    /// The API key does not allow to call the function; `data.scope` is what it lacks.
+    pub const FORBIDDEN: i32 = -32004;
+    /// A limit of the API key is used up; `data.limit` is its name and `data.retryAfter` the seconds to wait.
+    pub const LIMITED: i32 = -32005;
+    /// The API key is no longer valid.
+    pub const KEY_ENDED: i32 = -32006;
     /// More calls in a batch than the limit.
     pub const BATCH_TOO_LARGE: i32 = jsonrpsee::types::error::TOO_BIG_BATCH_REQUEST_CODE;
 }
@@ -50,6 +56,21 @@ pub(crate) fn internal() -> ErrorObjectOwned {
 pub(crate) fn busy() -> ErrorObjectOwned {
     let busy = ErrorCode::ServerIsBusy;
     object(code::BUSY, busy.message(), None)
+}
+
+pub(crate) fn forbidden(scope: &str) -> ErrorObjectOwned {
+    let message = format!("the API key does not allow this: the scope {scope} is needed");
+    object(code::FORBIDDEN, message, Some(json!({ "scope": scope })))
+}
+
+pub(crate) fn limited(limit: &str, seconds: u64) -> ErrorObjectOwned {
+    let message = format!("the limit {limit} is used up: try again in {seconds} s");
+    let data = json!({ "limit": limit, "retryAfter": seconds });
+    object(code::LIMITED, message, Some(data))
+}
+
+pub(crate) fn key_ended() -> ErrorObjectOwned {
+    object(code::KEY_ENDED, "the API key is no longer valid", None)
 }
 
 pub(crate) fn deadline() -> ErrorObjectOwned {

@@ -10,10 +10,11 @@
 //! 3. What is held for one connection is bounded: a client that does not read is not read from.
 //! 4. A reply says what the guest threw or why there is no result. It says nothing of the host.
 //!
-//! Deliberately absent: authentication and TLS, so a server listens on the loopback device unless it is
-//! configured otherwise; V8; the command line; subscriptions.
+//! Deliberately absent: TLS, so a server listens on the loopback device unless it is configured otherwise; V8; the
+//! command line; subscriptions.
 
 mod answer;
+mod auth;
 mod client;
 mod connection;
 mod error;
@@ -28,6 +29,7 @@ mod origin;
 mod server;
 mod websocket;
 
+pub use auth::RpcKeys;
 pub use error::code;
 pub use export::{EXPORT, ExportError, call_export, plain_json};
 pub use guest::Guest;

@@ -63,7 +63,7 @@ impl fmt::Display for Address {
 pub enum ListenError {
     /// Everybody who reaches the address could call the guest.
     #[error(
-        "cannot listen on {0}: it is reachable from other machines, and callers are not authenticated\n  fix: listen on 127.0.0.1 or unix:PATH, or allow it with --allow-remote"
+        "cannot listen on {0}: it is reachable from other machines, and connections are not encrypted\n  fix: listen on 127.0.0.1 or unix:PATH, or allow it with --allow-remote, where a proxy in front of it has TLS, and it or --keys authenticates callers"
     )]
     Remote(SocketAddr),
     /// The system refused.

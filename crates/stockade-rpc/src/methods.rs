@@ -12,6 +12,7 @@ use stockade_supervisor::{CallError, SendError};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::auth::{Authority, Caller, Noted};
 use crate::error;
 use crate::export::{EXPORT, ExportError, call_export, plain_json};
 use crate::lifecycle::{GuestState, living};
@@ -25,6 +26,8 @@ pub(crate) struct ServerContext {
     pub(crate) state: watch::Receiver<GuestState>,
     /// One permit for each call that may be in the guest.
     pub(crate) calls: Semaphore,
+    /// Set where clients need an API key.
+    pub(crate) authority: Option<Arc<Authority>>,
 }
 
 /// Put into the extensions of a response that must not be sent.
@@ -35,24 +38,35 @@ pub(crate) struct Silent;
 #[derive(Clone)]
 pub(crate) struct Exports {
     shared: Arc<ServerContext>,
+    /// Set where clients need an API key.
+    caller: Option<Caller>,
     deadline: Option<Instant>,
 }
 
 impl Exports {
     /// For a message that has come just now.
-    pub(crate) fn new(shared: Arc<ServerContext>) -> Self {
+    pub(crate) fn new(shared: Arc<ServerContext>, caller: Option<Caller>) -> Self {
         let timeout = shared.limits.timeout;
         Self {
             shared,
+            caller,
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
         }
     }
 
+    /// `noted`: what the response has besides the result.
     async fn run(
         &self,
         method: &str,
         params: Option<&RawValue>,
+        noted: &mut Noted,
     ) -> Result<Box<RawValue>, ErrorObjectOwned> {
+        if let Some(caller) = &self.caller {
+            *noted = caller.admit(method).map_err(|(error, refused)| {
+                *noted = refused;
+                error
+            })?;
+        }
         // The specification keeps these names for itself.
         if method.starts_with("rpc.") || method.len() + EXPORT.len_utf8() > MAX_NAME_BYTES {
             return Err(error::no_such_method());
@@ -72,13 +86,19 @@ impl Exports {
 
     async fn respond(&self, request: Request<'_>) -> MethodResponse {
         let limit = self.shared.limits.response_bytes;
-        match self.run(&request.method, request.params.as_deref()).await {
+        let mut noted = Noted::default();
+        let params = request.params.as_deref();
+        let mut response = match self.run(&request.method, params, &mut noted).await {
             Ok(result) => {
                 let result = ResponsePayload::success(result);
                 MethodResponse::response(request.id, result, limit as usize)
             }
             Err(error) => MethodResponse::error(request.id, error),
+        };
+        if self.caller.is_some() {
+            response.extensions_mut().insert(noted);
         }
+        response
     }
 
     async fn respond_to_all(&self, batch: Batch<'_>) -> MethodResponse {
@@ -86,7 +106,7 @@ impl Exports {
         let mut responses = BatchResponseBuilder::new_with_limit(limit);
         let mut notified = false;
         for entry in batch {
-            let response = match entry {
+            let mut response = match entry {
                 Ok(BatchEntry::Call(request)) => self.respond(request).await,
                 Ok(BatchEntry::Notification(notification)) => {
                     notified = true;
@@ -98,6 +118,8 @@ impl Exports {
                     MethodResponse::error(id, error)
                 }
             };
+            // The response to the batch as a whole has the status and the fields of none of its calls.
+            response.extensions_mut().remove::<Noted>();
             if let Err(too_large) = responses.append(response) {
                 return too_large;
             }
@@ -111,7 +133,8 @@ impl Exports {
     /// Its result is reported to nobody.
     async fn notify(&self, notification: &Notification<'_>) {
         let params = notification.params.as_deref();
-        if let Err(error) = self.run(&notification.method, params).await {
+        let mut noted = Noted::default();
+        if let Err(error) = self.run(&notification.method, params, &mut noted).await {
             tracing::debug!("a notification failed: {error}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::BoxError;
+use crate::auth::{Authority, RpcKeys};
 use crate::client::Client;
 use crate::connection;
 use crate::guest::Guest;
@@ -36,8 +38,11 @@ pub struct RpcOptions {
     pub limits: RpcLimits,
     /// Come to an end with the first isolate, in place of starting the next one.
     pub once: bool,
-    /// Listen on addresses that other machines reach. Everyone who reaches the server may call the guest.
+    /// Listen on addresses that other machines reach. Without `keys`, everyone who reaches the server may call the
+    /// guest.
     pub allow_remote: bool,
+    /// Let in only clients with an API key.
+    pub keys: Option<RpcKeys>,
     /// Names under which the server may be called over TCP, and whose pages may call it, in addition to
     /// `localhost`.
     pub allowed_hosts: Vec<String>,
@@ -52,6 +57,7 @@ impl Default for RpcOptions {
             limits: RpcLimits::default(),
             once: false,
             allow_remote: false,
+            keys: None,
             allowed_hosts: Vec::new(),
             grace: Duration::from_secs(5),
         }
@@ -126,6 +132,7 @@ impl Server {
             state: current,
             calls: Semaphore::new(self.options.limits.concurrent),
             limits: self.options.limits,
+            authority: self.options.keys.map(|keys| Arc::new(Authority::new(keys))),
         };
         Ok(Running {
             listeners: self.listeners,
@@ -220,6 +227,11 @@ async fn accept(
         let client = Client {
             shared: Arc::clone(&shared),
             local: matches!(stream, Stream::Unix(_)),
+            address: match &stream {
+                Stream::Tcp(stream) => stream.peer_addr().map(|peer| peer.ip()).ok(),
+                Stream::Unix(_) => None,
+            }
+            .unwrap_or(Ipv4Addr::LOCALHOST.into()),
             stop: stop.clone(),
             _place: place,
             _alive: alive.clone(),

@@ -3,6 +3,7 @@
 //! Invariant: at most [`MESSAGES`] messages of a client are in work or wait to be sent to it. Beyond that
 //! nothing is read, so a client that does not read its replies holds up itself.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,9 @@ use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 use crate::answer::{answer, is_silent, text};
+use crate::auth::Caller;
 use crate::client::Client;
+use crate::error;
 use crate::methods::ServerContext;
 
 /// Of one client, in work at the same time.
@@ -48,13 +51,17 @@ struct QueuedReply {
 }
 
 /// Answers the handshake; the connection goes on as a WebSocket.
-pub(crate) fn open(client: Arc<Client>, request: HttpRequest<Incoming>) -> HttpResponse {
+pub(crate) fn open(
+    client: Arc<Client>,
+    caller: Option<Caller>,
+    request: HttpRequest<Incoming>,
+) -> HttpResponse {
     let mut server = Server::new();
     match server.receive_request(&request) {
         Ok(response) => {
             tokio::spawn(async move {
                 match hyper::upgrade::on(request).await {
-                    Ok(upgraded) => run(server, upgraded, &client).await,
+                    Ok(upgraded) => run(server, upgraded, &client, caller).await,
                     Err(error) => {
                         tracing::debug!("a connection did not become a WebSocket: {error}")
                     }
@@ -72,14 +79,14 @@ pub(crate) fn open(client: Arc<Client>, request: HttpRequest<Incoming>) -> HttpR
     }
 }
 
-async fn run(server: Server, upgraded: Upgraded, client: &Client) {
+async fn run(server: Server, upgraded: Upgraded, client: &Client, caller: Option<Caller>) {
     let socket = BufStream::new(TokioIo::new(upgraded)).compat();
     let mut builder = server.into_builder(socket);
     builder.set_max_message_size(client.shared.limits.request_bytes as usize);
     let (sender, receiver) = builder.finish();
     let (replies, to_send) = mpsc::channel(MESSAGES);
     let writer = tokio::spawn(write(sender, to_send));
-    read(receiver, replies, client).await;
+    read(receiver, replies, client, caller.as_ref()).await;
     // It ends with its last reply, or when the client does not take it.
     let _ = writer.await;
 }
@@ -89,7 +96,15 @@ async fn read(
     mut receiver: soketto::Receiver<Socket>,
     replies: mpsc::Sender<QueuedReply>,
     client: &Client,
+    caller: Option<&Caller>,
 ) {
+    let credential_ends = async {
+        match caller {
+            Some(caller) => caller.until_invalid().await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut credential_ends = pin!(credential_ends);
     let places = Arc::new(Semaphore::new(MESSAGES));
     let mut answers = JoinSet::new();
     loop {
@@ -106,12 +121,20 @@ async fn read(
             next = next => next,
             () = replies.closed() => return,
             () = client.stopped() => break,
+            () = &mut credential_ends => {
+                // What is in work is not answered any more.
+                answers.abort_all();
+                let text = MethodResponse::error(Id::Null, error::key_ended()).to_string();
+                let _ = replies.send(QueuedReply { text, _place: None }).await;
+                break;
+            }
         };
         match received {
             Ok(Ok(soketto::Incoming::Data(_))) => {
                 let (shared, replies) = (Arc::clone(&client.shared), replies.clone());
+                let caller = caller.cloned();
                 answers.spawn(async move {
-                    if let Some(text) = reply_to(&shared, message).await {
+                    if let Some(text) = reply_to(&shared, caller, message).await {
                         // Who is gone needs none.
                         let _ = replies
                             .send(QueuedReply {
@@ -140,12 +163,16 @@ async fn read(
     while answers.join_next().await.is_some() {}
 }
 
-async fn reply_to(shared: &Arc<ServerContext>, message: Vec<u8>) -> Option<String> {
+async fn reply_to(
+    shared: &Arc<ServerContext>,
+    caller: Option<Caller>,
+    message: Vec<u8>,
+) -> Option<String> {
     let mut request = HttpRequest::new(HttpBody::from(message));
     *request.method_mut() = hyper::Method::POST;
     let json = HeaderValue::from_static("application/json");
     request.headers_mut().insert(CONTENT_TYPE, json);
-    let response = answer(shared, request).await;
+    let response = answer(shared, caller, request).await;
     if is_silent(&response) {
         return None;
     }

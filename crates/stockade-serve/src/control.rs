@@ -123,6 +123,7 @@ async fn serve_client(stream: UnixStream, router: Router) {
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER)
         .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "a client of the control socket went wrong");

@@ -16,6 +16,8 @@ use stockade_instance::{FetchError, Instance, Transport};
 use stockade_protocol::GuestError;
 
 use crate::deployments::{Sticky, VersionRef};
+use crate::development::{self, DevelopmentStatus};
+use crate::receipts::{SiteReceipts, receipted};
 
 /// What answers for a site.
 #[derive(Clone)]
@@ -26,6 +28,8 @@ pub(crate) struct Answering {
     pub(crate) assets: Option<Arc<dyn Target>>,
     /// Code answers everything; files are for its binding.
     pub(crate) code_first: bool,
+    /// What receipts of its requests state about it; none where it has none.
+    pub(crate) receipts: Option<Arc<SiteReceipts>>,
 }
 
 /// What answers for a site: versions of its code, each for its share of the requests.
@@ -41,6 +45,33 @@ pub(crate) struct TrafficShare {
     pub(crate) version: VersionRef,
     pub(crate) percent: u8,
     pub(crate) answering: Arc<Answering>,
+    pub(crate) counts: Arc<VersionCounts>,
+}
+
+/// What clients asked of a version since it was started.
+#[derive(Default)]
+pub(crate) struct VersionCounts {
+    requests: AtomicU64,
+    errors: AtomicU64,
+}
+
+impl VersionCounts {
+    /// Requests whose responses have begun.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Those of them with a status of 500 or more.
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, status: StatusCode) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if status.is_server_error() {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The cookie that names the version which a client stays with.
@@ -119,15 +150,26 @@ fn set_cookie(response: &mut Response<Body>, version: &VersionRef, secure: bool)
 
 /// Sites by name. Replaced as a whole; requests that run go on with what they began with.
 #[derive(Default)]
-pub(crate) struct Directory(ArcSwap<HashMap<String, Arc<Traffic>>>);
+pub(crate) struct Directory {
+    sites: ArcSwap<HashMap<String, Arc<Traffic>>>,
+    /// Under `stockade dev` alone.
+    development: Option<Arc<DevelopmentStatus>>,
+}
 
 impl Directory {
+    pub(crate) fn new(development: Option<Arc<DevelopmentStatus>>) -> Self {
+        Self {
+            sites: ArcSwap::default(),
+            development,
+        }
+    }
+
     pub(crate) fn replace(&self, sites: HashMap<String, Arc<Traffic>>) {
-        self.0.store(Arc::new(sites));
+        self.sites.store(Arc::new(sites));
     }
 
     fn traffic(&self, name: &str) -> Option<Arc<Traffic>> {
-        self.0.load().get(name).map(Arc::clone)
+        self.sites.load().get(name).map(Arc::clone)
     }
 
     /// What answers something that comes from another site or by a connection.
@@ -199,8 +241,30 @@ async fn answer(site: &Answering, request: Request<Body>) -> Result<Response<Bod
 
 /// Answers a client.
 pub(crate) async fn respond(site: &Answering, request: Request<Body>) -> Response<Body> {
-    let answered = answer(site, request).await;
-    answered.unwrap_or_else(|error| error.problem().into_response())
+    receipted(site.receipts.as_ref(), request, |request| async move {
+        let answered = answer(site, request).await;
+        answered.unwrap_or_else(|error| error.problem().into_response())
+    })
+    .await
+}
+
+/// Answers a client under `stockade dev`.
+async fn respond_to_developer(
+    site: &Answering,
+    status: &DevelopmentStatus,
+    request: Request<Body>,
+) -> Response<Body> {
+    let asked = match development::before_site(status, &request) {
+        Ok(asked) => asked,
+        Err(response) => return *response,
+    };
+    match answer(site, request).await {
+        Ok(mut response) => {
+            development::after_answer(asked, &mut response);
+            response
+        }
+        Err(error) => development::after_failure(status, asked, &error),
+    }
 }
 
 /// Why another site did not answer. An error that a handler of that site threw reaches the caller: both belong to the
@@ -250,6 +314,7 @@ pub(crate) struct SiteTarget {
 impl Target for SiteTarget {
     fn handle(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
         let traffic = self.directory.traffic(&self.name);
+        let development = self.directory.development.clone();
         Box::pin(async move {
             let chosen = traffic
                 .as_ref()
@@ -259,7 +324,11 @@ impl Target for SiteTarget {
                 return Problem::new(StatusCode::SERVICE_UNAVAILABLE, gone).into_response();
             };
             let secure = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
-            let mut response = respond(&share.answering, request).await;
+            let mut response = match &development {
+                Some(status) => respond_to_developer(&share.answering, status, request).await,
+                None => respond(&share.answering, request).await,
+            };
+            share.counts.add(response.status());
             if new {
                 set_cookie(&mut response, &share.version, secure);
             }
@@ -280,7 +349,9 @@ mod tests {
                 instance: None,
                 assets: None,
                 code_first: false,
+                receipts: None,
             }),
+            counts: Arc::default(),
         });
         Traffic::new(shares.collect(), sticky)
     }

@@ -189,6 +189,9 @@ pub enum SiteError {
     /// Work that was given to another thread.
     #[error("{0}")]
     BrokeOff(String),
+    /// The key that signs its receipts.
+    #[error("the key of its receipts cannot be used: {0}")]
+    Receipts(#[from] stockade_audit::AuditError),
     /// It did not start.
     #[error("it does not start: {0}")]
     Start(FetchError),

@@ -12,12 +12,14 @@
 //! Deliberately absent: HTTP, TLS, policy, storage. They are the crates below; this one only joins them.
 
 mod admin;
+mod backup;
 mod brokers;
 mod capabilities;
 mod check;
 mod config_file;
 mod control;
 mod deployments;
+mod development;
 mod directory;
 mod error;
 mod keys;
@@ -26,6 +28,7 @@ mod metrics;
 mod observe;
 mod plan;
 mod previews;
+mod receipts;
 mod running;
 mod server;
 mod services;
@@ -35,12 +38,17 @@ mod status;
 mod streams;
 mod subsystem;
 mod tls;
+mod token_keys;
 
 pub use admin::{AdminClient, AdminResponse, AskError};
+pub use backup::{BackedUp, BackupError, RestoreOptions, Restored, back_up, restore};
 #[doc(hidden)]
 pub use capabilities::parse_state_calls;
 pub use check::{Checked, check};
 pub use deployments::DeployError;
+#[doc(hidden)]
+pub use deployments::parse_bundle;
+pub use development::{Development, DevelopmentStatus, Made};
 pub use error::{ControlError, ServeError, SiteError};
 pub use log::show_line;
 pub use plan::egress_policy;

@@ -4,7 +4,7 @@
 //! 1. A preview runs only while it is used, few run at a time, and it has one mirror and no scheduled runs.
 //! 2. It has the limits and the grants of its instance, and its requests pass the filters of the instance's own routes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use crate::deployments::{DeploymentStore, OpenDeployments, VersionId, VersionRef
 use crate::directory::respond;
 use crate::error::SiteError;
 use crate::running::{Running, Snapshot};
-use crate::site::{MadeWith, Site, SiteContext, grants_folder};
+use crate::site::{MadeWith, Site, SiteContext, assets_of, grants_folder, with_assets};
 use crate::subsystem::Drains;
 
 /// Previews that run at the same time. With more, the one that was used longest ago ends.
@@ -103,7 +103,8 @@ impl Previews {
             self.end(live.swap_remove(at));
         }
         let store = self.deployments.get().ok_or(NoPreview::Missing)?;
-        let files = read(store, name, id).await?;
+        let (files, assets) = read(store, name, config, id).await?;
+        let config = &with_assets(config, assets);
         if live.len() >= MOST {
             let ages = live.iter().map(|one| *one.used.lock()).enumerate();
             if let Some((oldest, _)) = ages.min_by_key(|(_, used)| *used) {
@@ -180,13 +181,14 @@ impl Previews {
     }
 }
 
-/// Reads the code of a version.
+/// Reads the code of a version, and where its assets are.
 async fn read(
     store: &Arc<DeploymentStore>,
     name: &str,
+    config: &SiteConfig,
     id: VersionId,
-) -> Result<ModuleFiles, NoPreview> {
-    let (store, name) = (Arc::clone(store), name.to_owned());
+) -> Result<(ModuleFiles, Option<PathBuf>), NoPreview> {
+    let (store, name, config) = (Arc::clone(store), name.to_owned(), config.clone());
     let reading = tokio::task::spawn_blocking(move || {
         let record = store.version(&name, &id).ok().flatten();
         let record = record.ok_or(NoPreview::Missing)?;
@@ -195,7 +197,8 @@ async fn read(
             .main
             .map_or_else(|| folder.clone(), |main| folder.join(Path::new(&main)));
         let read = ModuleFiles::read(&entry);
-        read.map_err(|error| NoPreview::Failed(error.into()))
+        let read = read.map_err(|error| NoPreview::Failed(error.into()))?;
+        Ok((read, assets_of(&config, &folder)))
     });
     reading.await.unwrap_or(Err(NoPreview::Missing))
 }

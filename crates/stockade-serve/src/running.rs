@@ -19,6 +19,7 @@ use stockade_trace::{TraceOptions, Tracing};
 use crate::deployments::Sticky;
 use crate::site::Site;
 use crate::tls::TlsStores;
+use crate::token_keys::FetchedKeys;
 
 /// What runs. Read as a whole, replaced as a whole.
 pub(crate) struct Running {
@@ -31,6 +32,8 @@ pub(crate) struct Running {
     pub(crate) admin_tls: Option<Arc<TlsStore>>,
     /// The API keys, once an instance or the admin API has asked for them.
     pub(crate) keys: Option<Keys>,
+    /// The public keys of tokens of each instance that has an address for them.
+    pub(crate) token_keys: BTreeMap<String, Arc<FetchedKeys>>,
     /// The counters of what clients use; none where nothing is limited.
     pub(crate) counters: Option<Arc<Counters>>,
     /// Where the admin API is served, besides the control socket.
@@ -63,6 +66,18 @@ pub(crate) struct SiteTraffic {
 }
 
 impl SiteTraffic {
+    /// Whether these are the same versions, which were not started again.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.sites()
+            .map(Arc::as_ptr)
+            .eq(other.sites().map(Arc::as_ptr))
+    }
+
+    /// Whether each version takes requests, or has no mirror because none is wanted.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.sites().all(|site| site.is_ready())
+    }
+
     /// Its versions.
     pub(crate) fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
         self.shares.iter().map(|(_, site)| site)
@@ -85,6 +100,7 @@ impl Running {
             admin_tls: None,
             store: None,
             keys: None,
+            token_keys: BTreeMap::new(),
             counters: None,
             admin_address: None,
             traced: None,

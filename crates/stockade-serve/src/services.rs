@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use stockade_broker::{Egress, EgressError, Sockets};
@@ -11,17 +12,22 @@ use stockade_capability::{CallContext, CallPayload, Capability, ErrorName, Owner
 use stockade_http::{Body, UpstreamSocket, key_in_charge};
 use stockade_instance::{ConnectRequest, Services};
 use stockade_protocol::GuestError;
+use stockade_trace::{Trace, Tracing};
 
 use crate::capabilities::{CallUsage, Granted};
 use crate::metrics::{Counts, SiteMetrics};
 use crate::observe::Logs;
 use crate::sockets;
 
+/// What begins traces now, for sites that go on across changes of it.
+pub(crate) type CurrentTracing = Arc<ArcSwapOption<Tracing>>;
+
 /// What one site's guests may ask.
 pub(crate) struct SiteServices {
     egress: Arc<Egress>,
     sockets: Arc<Sockets>,
     granted: HashMap<String, Arc<dyn Capability>>,
+    tracing: CurrentTracing,
 }
 
 impl SiteServices {
@@ -31,6 +37,7 @@ impl SiteServices {
         granted: HashMap<String, Granted>,
         metrics: &Arc<SiteMetrics>,
         logs: &Arc<Logs>,
+        tracing: CurrentTracing,
     ) -> Self {
         let granted = granted.into_iter().map(|(name, granted)| {
             let Granted {
@@ -54,6 +61,7 @@ impl SiteServices {
             egress,
             sockets,
             granted: granted.collect(),
+            tracing,
         }
     }
 }
@@ -85,6 +93,13 @@ impl Services for SiteServices {
 
     fn capability(&self, name: &str) -> Option<Arc<dyn Capability>> {
         self.granted.get(name).map(Arc::clone)
+    }
+
+    fn begin_trace(&self) -> Option<Trace> {
+        self.tracing
+            .load()
+            .as_ref()
+            .map(|tracing| tracing.begin(None))
     }
 
     fn ended(&self, owner: &Owner) {

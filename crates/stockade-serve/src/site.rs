@@ -17,12 +17,13 @@ use stockade_transpile::ModuleFiles;
 use crate::brokers::Brokers;
 use crate::capabilities::{self, Ground};
 use crate::deployments::VersionRef;
-use crate::directory::{Answering, Directory};
+use crate::directory::{Answering, Directory, VersionCounts};
 use crate::error::SiteError;
 use crate::metrics::{SiteMetrics, SiteTable};
 use crate::observe::{Logs, SiteObserver};
 use crate::plan;
-use crate::services::SiteServices;
+use crate::receipts::{ReceiptWriter, SiteReceipts};
+use crate::services::{CurrentTracing, SiteServices};
 
 /// How long a site that was replaced goes on before it drains: requests that found it are then in.
 const HANDOVER: Duration = Duration::from_millis(250);
@@ -35,6 +36,8 @@ pub(crate) struct SiteContext {
     pub(crate) directory: Arc<Directory>,
     pub(crate) metrics: Arc<SiteTable>,
     pub(crate) logs: Arc<Logs>,
+    pub(crate) receipts: ReceiptWriter,
+    pub(crate) tracing: CurrentTracing,
 }
 
 /// What a configuration says about all sites.
@@ -64,6 +67,23 @@ pub(crate) struct Site {
     number: u64,
     metrics: Arc<SiteMetrics>,
     pub(crate) answering: Arc<Answering>,
+    pub(crate) counts: Arc<VersionCounts>,
+}
+
+/// The assets of an uploaded version, whose files are in this folder: the folder in it with the name of the one that the
+/// configuration has for assets. A version without one goes with the configuration's.
+pub(crate) fn assets_of(config: &SiteConfig, files: &Path) -> Option<PathBuf> {
+    let name = config.assets.as_ref()?.folder.file_name()?;
+    Some(files.join(name)).filter(|folder| folder.is_dir())
+}
+
+/// The configuration of a version with assets of its own in `folder`; without, those of the configuration stay.
+pub(crate) fn with_assets(config: &SiteConfig, folder: Option<PathBuf>) -> SiteConfig {
+    let mut config = config.clone();
+    if let (Some(assets), Some(folder)) = (&mut config.assets, folder) {
+        assets.folder = folder;
+    }
+    config
 }
 
 /// A site's code, read from its files.
@@ -117,6 +137,10 @@ impl Site {
             .map(|assets| plan::gateway::assets(assets, config.code.is_some()))
             .transpose()?;
         let folder = modules.as_ref().map(|files| files.folder.clone());
+        let receipts = match &modules {
+            Some(files) => SiteReceipts::open(config, files, &context.receipts)?,
+            None => None,
+        };
         let instance = match modules {
             Some(files) => {
                 let broker = context.brokers.with_roots(&config.data_guard.ca)?;
@@ -154,7 +178,9 @@ impl Site {
                     .assets
                     .as_ref()
                     .is_some_and(|assets| assets.order == AssetsOrder::CodeFirst),
+                receipts,
             }),
+            counts: Arc::default(),
         })
     }
 
@@ -257,7 +283,11 @@ async fn make(
         granted,
         &context.metrics.site(name),
         &context.logs,
+        Arc::clone(&context.tracing),
     );
-    let options = plan::instance::options(config, env, Some(code), with.socket_message);
+    let options = InstanceOptions {
+        numbers: context.metrics.site(name).mirror_numbers.clone(),
+        ..plan::instance::options(config, env, Some(code), with.socket_message)
+    };
     Ok((options, services))
 }

@@ -1,4 +1,5 @@
-//! Compiles the targets of `fuzz/`, which need a nightly compiler to be fuzzed, and runs each with small inputs.
+//! Compiles the targets of `fuzz/` without what fuzzing needs, and runs each with small inputs and with those that
+//! `./x fuzz --keep` and fixed bugs left in `fuzz/corpus`.
 
 extern crate self as libfuzzer_sys;
 
@@ -62,6 +63,7 @@ macro_rules! targets {
 }
 
 targets! {
+    bundle "../../../fuzz/fuzz_targets/bundle.rs"
     config "../../../fuzz/fuzz_targets/config.rs"
     console_text "../../../fuzz/fuzz_targets/console_text.rs"
     door "../../../fuzz/fuzz_targets/door.rs"
@@ -102,6 +104,23 @@ fn every_target_takes_small_inputs() {
             run(input);
         }
     }
+}
+
+#[test]
+fn every_target_takes_its_kept_inputs() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    let mut kept = 0;
+    for folder in std::fs::read_dir(corpus).unwrap() {
+        let folder = folder.unwrap();
+        let name = folder.file_name().into_string().unwrap();
+        let target = TARGETS.iter().find(|(target, _)| *target == name);
+        let (_, run) = target.unwrap_or_else(|| panic!("fuzz/corpus/{name} belongs to no target"));
+        for input in std::fs::read_dir(folder.path()).unwrap() {
+            run(&std::fs::read(input.unwrap().path()).unwrap());
+            kept += 1;
+        }
+    }
+    assert!(kept > 0, "fuzz/corpus is empty");
 }
 
 #[test]

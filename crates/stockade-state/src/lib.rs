@@ -28,7 +28,7 @@ pub use error::{MAX_READ_KEYS, StateError};
 pub use key::{Key, KeyError, KeyspaceName, MAX_KEY_BYTES, MAX_NAME_BYTES};
 pub use limits::{ENTRY_OVERHEAD, Limits, MAX_OPERATIONS, MAX_VALUE_BYTES};
 pub use list::{KeyInfo, List, ListError, MAX_LIST, Page};
-pub use sqlite::{OpenError, SqliteOptions, SqliteStore, StoreStats};
+pub use sqlite::{OpenError, SqliteOptions, SqliteStore, StateLock, StoreStats, lock, verify};
 pub use store::{Keyspace, Store, Usage};
 pub use value::{Kind, StateEntry, Value, Version};
 pub use watch::{Change, ChangeKind, MAX_WATCHED_KEYS, Selector, SelectorError, Watch, Watched};

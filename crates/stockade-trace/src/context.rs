@@ -88,14 +88,26 @@ fn read_state(headers: &HeaderMap) -> Option<TraceState> {
     TraceState::from_str(&all).ok()
 }
 
-/// `traceparent` of a context.
+/// `traceparent` of a context. Each request has one, whether it is sampled or not, so nothing is allocated.
+fn parent_bytes(context: &SpanContext) -> [u8; PARENT_BYTES] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let mut write = |at: usize, bytes: &[u8]| {
+        let places = text.iter_mut().skip(at);
+        let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+        for (place, digit) in places.zip(digits) {
+            *place = DIGITS[usize::from(digit)];
+        }
+    };
+    write(3, &context.trace_id().to_bytes());
+    write(36, &context.span_id().to_bytes());
+    write(53, &[context.trace_flags().to_u8()]);
+    text
+}
+
+/// `traceparent` of a context, as text.
 pub(crate) fn parent(context: &SpanContext) -> String {
-    format!(
-        "00-{}-{}-{:02x}",
-        context.trace_id(),
-        context.span_id(),
-        context.trace_flags()
-    )
+    parent_bytes(context).map(char::from).iter().collect()
 }
 
 /// `tracestate` of a context, where it has one.
@@ -106,13 +118,13 @@ pub(crate) fn state(context: &SpanContext) -> Option<String> {
 
 /// Writes a context in place of one that is there.
 pub(crate) fn write(context: &SpanContext, headers: &mut HeaderMap) {
-    remove_context(headers);
-    if let Ok(value) = HeaderValue::try_from(parent(context)) {
+    if let Ok(value) = HeaderValue::from_bytes(&parent_bytes(context)) {
         headers.insert(TRACEPARENT, value);
     }
-    if let Some(Ok(value)) = state(context).map(HeaderValue::try_from) {
-        headers.insert(TRACESTATE, value);
-    }
+    match state(context).map(HeaderValue::try_from) {
+        Some(Ok(value)) => headers.insert(TRACESTATE, value),
+        _ => headers.remove(TRACESTATE),
+    };
 }
 
 /// Reads any bytes as a context, for fuzzing: one that is read is written and read alike.

@@ -13,6 +13,7 @@
 //! Deliberately absent: metrics and logs; the decision whose `traceparent` is believed.
 
 mod context;
+mod current;
 mod export;
 mod options;
 mod recorder;
@@ -22,7 +23,8 @@ mod tracer;
 #[doc(hidden)]
 pub use context::parse_context;
 pub use context::{TRACEPARENT, TRACESTATE, remove_context};
+pub use current::{current, within};
 pub use options::{Protocol, TraceError, TraceOptions};
 pub use recorder::TraceCounts;
-pub use span::{RequestSpan, Span, SpanKind, Trace, Value};
+pub use span::{RootSpan, Span, SpanKind, Trace, Value};
 pub use tracer::Tracing;

@@ -40,10 +40,12 @@ impl fmt::Debug for Trace {
     }
 }
 
-/// All of a request, when it is over.
-pub struct RequestSpan {
+/// All of the span that a trace begins with here, when it is over.
+pub struct RootSpan {
     /// Of few different values, such as the method and the name of the route.
     pub name: String,
+    /// [`SpanKind::Server`] for a request.
+    pub kind: SpanKind,
     /// When it began.
     pub start: SystemTime,
     /// How long it took.
@@ -137,24 +139,24 @@ impl Trace {
         })
     }
 
-    /// Records the request that [`Tracing::begin`](crate::Tracing::begin) began the trace for.
-    pub fn end_request(&self, request: RequestSpan) {
+    /// Records the span that [`Tracing::begin`](crate::Tracing::begin) began.
+    pub fn end(&self, root: RootSpan) {
         let Some(recorder) = &self.recorder else {
             return;
         };
-        let mut attributes = Vec::with_capacity(request.attributes.len());
+        let mut attributes = Vec::with_capacity(root.attributes.len());
         let mut left_out = 0;
-        for (key, value) in request.attributes {
+        for (key, value) in root.attributes {
             push(&mut attributes, &mut left_out, key, value);
         }
         recorder.add(self.data(Finished {
-            name: request.name.into(),
-            kind: SpanKind::Server,
-            start: request.start,
-            duration: request.duration,
+            name: root.name.into(),
+            kind: root.kind,
+            start: root.start,
+            duration: root.duration,
             attributes,
             left_out,
-            status: if request.failed {
+            status: if root.failed {
                 Status::error("")
             } else {
                 Status::Unset

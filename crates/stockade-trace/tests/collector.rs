@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderValue, Method};
 use prost::Message as _;
 use stockade_trace::{
-    Protocol, RequestSpan, SpanKind, TRACEPARENT, TRACESTATE, TraceCounts, TraceError,
-    TraceOptions, Tracing,
+    Protocol, RootSpan, SpanKind, TRACEPARENT, TRACESTATE, TraceCounts, TraceError, TraceOptions,
+    Tracing,
 };
 use tokio::net::TcpListener;
 
@@ -38,9 +38,10 @@ fn options(address: SocketAddr, protocol: Protocol) -> TraceOptions {
     }
 }
 
-fn request(name: &str) -> RequestSpan {
-    RequestSpan {
+fn request(name: &str) -> RootSpan {
+    RootSpan {
         name: name.to_owned(),
+        kind: SpanKind::Server,
         start: SystemTime::now(),
         duration: Duration::from_millis(5),
         failed: true,
@@ -69,7 +70,7 @@ async fn spans_reach_a_collector(protocol: Protocol, path: &str) {
     drop(grandchild);
     drop(child);
     trace.span("nothing", SpanKind::Internal).unwrap().discard();
-    trace.end_request(request("GET shop"));
+    trace.end(request("GET shop"));
     tracing.flush(PATIENCE).await;
     let (head, message) = collector.next().await;
 
@@ -158,7 +159,7 @@ async fn all_are_counted(options: &TraceOptions, spans: u64) -> Arc<TraceCounts>
     let counts = Arc::new(TraceCounts::default());
     let tracing = Tracing::start(options, Arc::clone(&counts)).unwrap();
     for _ in 0..spans {
-        tracing.begin(None).end_request(request("GET shop"));
+        tracing.begin(None).end(request("GET shop"));
     }
     tracing.flush(PATIENCE).await;
     let all = counts.exported() + counts.overflowed() + counts.failed() + counts.rejected();
@@ -236,10 +237,10 @@ async fn collector_that_never_answers_stops_nobody() {
     let options = options(collector.address, Protocol::HttpProtobuf);
     let tracing = Tracing::start(&options, Arc::clone(&counts)).unwrap();
     // Once the collector has a batch, the queue takes its number of spans, and no further one.
-    tracing.begin(None).end_request(request("first"));
+    tracing.begin(None).end(request("first"));
     collector.next().await;
     for _ in 0..1000 {
-        tracing.begin(None).end_request(request("GET shop"));
+        tracing.begin(None).end(request("GET shop"));
     }
     assert_eq!(counts.overflowed(), 1000 - 64);
 }

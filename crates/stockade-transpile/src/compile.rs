@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use oxc::allocator::Allocator;
 use oxc::codegen::{Codegen, CodegenOptions, CommentOptions};
 use oxc::diagnostics::{Diagnostics, Severity};
-use oxc::parser::Parser;
+use oxc::parser::{ParseOptions, Parser};
 use oxc::semantic::SemanticBuilder;
 use oxc::transformer::{HelperLoaderMode, JsxOptions, JsxRuntime, TransformOptions, Transformer};
 
@@ -51,6 +51,37 @@ pub struct Transpiled {
 /// support, or a source beyond [`MAX_SOURCE_BYTES`], [`MAX_COMPILED_BYTES`],
 /// [`MAX_LEVELS`](crate::MAX_LEVELS) or [`MAX_WORK`](crate::MAX_WORK). JavaScript is not parsed and fails only for its length.
 pub fn transpile(source: &str, options: &Options<'_>) -> Result<Transpiled, TranspileError> {
+    if options.language == Language::JavaScript {
+        check_length(source, options)?;
+        return Ok(Transpiled {
+            code: source.to_owned(),
+            source_map: None,
+        });
+    }
+    bounded(source, options, Body::Module)
+}
+
+/// As [`transpile`], for what becomes the body of a function: it may contain `return`. There is always a source map.
+/// `keeps_imports`: also of names that the source does not use.
+pub(crate) fn transpile_body(
+    source: &str,
+    options: &Options<'_>,
+    keeps_imports: bool,
+) -> Result<Transpiled, TranspileError> {
+    bounded(source, options, Body::Function { keeps_imports })
+}
+
+/// What the statements of a source are the body of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    Module,
+    Function {
+        /// Imports of names that are not used stay.
+        keeps_imports: bool,
+    },
+}
+
+fn check_length(source: &str, options: &Options<'_>) -> Result<(), TranspileError> {
     let whole = |message| TranspileError::whole(options.specifier, message);
     let (limit, what) = match options.language {
         Language::JavaScript => (MAX_SOURCE_BYTES, ""),
@@ -65,24 +96,29 @@ pub fn transpile(source: &str, options: &Options<'_>) -> Result<Transpiled, Tran
             "source has {length} bytes, more than the limit of {limit}{what}"
         )));
     }
-    if options.language == Language::JavaScript {
-        return Ok(Transpiled {
-            code: source.to_owned(),
-            source_map: None,
-        });
-    }
+    Ok(())
+}
+
+fn bounded(source: &str, options: &Options<'_>, body: Body) -> Result<Transpiled, TranspileError> {
+    let whole = |message| TranspileError::whole(options.specifier, message);
+    check_length(source, options)?;
     let weight = weigh::weigh(source, options.language.has_jsx()).map_err(|refused| {
         TranspileError::at_byte(source, options.specifier, refused.byte, refused.to_string())
     })?;
     let stack = weight.levels.saturating_mul(weigh::BYTES_PER_LEVEL);
-    confined(stack, || compile(source, options))
+    confined(stack, || compile(source, options, body))
         .unwrap_or_else(|panic| Err(whole(format!("the TypeScript compiler failed: {panic}"))))
 }
 
-fn compile(source: &str, options: &Options<'_>) -> Result<Transpiled, TranspileError> {
+fn compile(source: &str, options: &Options<'_>, body: Body) -> Result<Transpiled, TranspileError> {
     let allocator = Allocator::default();
     let source_type = options.language.source_type(options.module);
-    let parsed = Parser::new(&allocator, source, source_type).parse();
+    let parsed = Parser::new(&allocator, source, source_type)
+        .with_options(ParseOptions {
+            allow_return_outside_function: body != Body::Module,
+            ..ParseOptions::default()
+        })
+        .parse();
     first_error(source, options, &parsed.diagnostics, Severity::Error)?;
     let mut program = parsed.program;
 
@@ -94,7 +130,10 @@ fn compile(source: &str, options: &Options<'_>) -> Result<Transpiled, TranspileE
     let scoping = scopes.semantic.into_scoping();
 
     // The transformer uses the name only for React's development modes, which are off.
-    let transform = transform_options(options.language);
+    let mut transform = transform_options(options.language);
+    if let Body::Function { keeps_imports } = body {
+        transform.typescript.only_remove_type_imports = keeps_imports;
+    }
     let transformed = Transformer::new(&allocator, Path::new("source"), &transform)
         .build_with_scoping(scoping, &mut program);
     // Its warnings are about code that does not do what it seems to do.
@@ -193,5 +232,5 @@ pub(crate) fn compile_unconfined(
     source: &str,
     options: &Options<'_>,
 ) -> Result<Transpiled, TranspileError> {
-    compile(source, options)
+    compile(source, options, Body::Module)
 }

@@ -21,6 +21,8 @@
 //!   `let` or `var` from one is refused.
 //! - JSX becomes `React.createElement`, or what a `@jsx` comment names.
 //!
+//! [`program`] makes a script of the text of a run, whose value is the run's result.
+//!
 //! [`ModuleFiles`] reads a module from a folder, with what it imports, and finds errors in them.
 //!
 //! This crate does not: check types, load modules from anywhere else, know V8.
@@ -34,6 +36,8 @@ mod excerpt;
 mod files;
 mod imports;
 mod language;
+mod pieces;
+mod program;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -46,5 +50,6 @@ pub use excerpt::excerpt;
 pub use files::{MAX_MODULE_FILES, ModuleFiles, ModuleFilesError};
 pub use imports::imports;
 pub use language::Language;
+pub use program::{Program, program};
 pub use stream::{STREAM_NAME, open_stream};
 pub use weigh::{MAX_LEVELS, MAX_WORK};

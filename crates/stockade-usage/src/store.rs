@@ -4,19 +4,17 @@
 //! while another one stops writes to it as well.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::types::Value;
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
     params_from_iter,
 };
-use stockade_auth::KeyId;
+use stockade_auth::{KeyId, SqliteFault, private_file};
 
 use crate::calendar::Day;
 use crate::counts::Counts;
@@ -158,14 +156,11 @@ pub enum StoreError {
 
 fn failure(path: &Path, error: rusqlite::Error) -> StoreError {
     let path = path.to_owned();
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => StoreError::DiskFull { path },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { path },
-        Some(ErrorCode::NotADatabase) => StoreError::NotAStore { path, why: "" },
-        _ => StoreError::Sqlite {
-            path,
-            source: error,
-        },
+    match SqliteFault::from(error) {
+        SqliteFault::DiskFull => StoreError::DiskFull { path },
+        SqliteFault::Busy => StoreError::Busy { path },
+        SqliteFault::NotADatabase => StoreError::NotAStore { path, why: "" },
+        SqliteFault::Other(source) => StoreError::Sqlite { path, source },
     }
 }
 
@@ -198,19 +193,7 @@ impl Store {
             path: path.to_owned(),
             source,
         };
-        let made = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path);
-        match made {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io(error)),
-            _ => {}
-        }
-        let mode = fs::metadata(path).map_err(io)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(io)?;
-        }
+        private_file(path).map_err(io)?;
         let mut store = Self::connect(path)?;
         store.check(true)?;
         store
@@ -639,7 +622,7 @@ mod tests {
         for opened in [Store::open(&path), Store::open_to_read(&path)] {
             assert!(matches!(opened, Err(StoreError::NotAStore { .. })));
         }
-        fs::write(
+        std::fs::write(
             &path,
             "no database, but long enough to be taken for the header of one".repeat(9),
         )

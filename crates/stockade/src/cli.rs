@@ -10,9 +10,10 @@ use stockade::{OptionsError, SandboxOptions};
 use stockade_host::InspectStart;
 
 use crate::commands::{
-    self, AuditArgs, CallArgs, CheckArgs, DeployArgs, DoctorArgs, ExecArgs, KeysArgs, Level,
-    LogsArgs, ProfileArgs, ReceiptKeyArgs, ReloadArgs, RollbackArgs, RpcArgs, ServeArgs,
-    StatusArgs, TopArgs, UsageArgs, VerifyArgs, VersionsArgs,
+    self, AuditArgs, BackupArgs, CallArgs, CheckArgs, DeployArgs, DevArgs, DoctorArgs, ExecArgs,
+    InitArgs, InspectArgs, KeysArgs, Level, LogsArgs, McpArgs, ProfileArgs, ReceiptKeyArgs,
+    ReloadArgs, RestoreArgs, RollbackArgs, RpcArgs, ServeArgs, StatusArgs, SuperviseArgs, TestArgs,
+    TopArgs, TypesArgs, UsageArgs, VerifyArgs, VersionsArgs,
 };
 use crate::version::{LONG_VERSION, VERSION};
 
@@ -48,6 +49,24 @@ pub(crate) enum Command {
     /// Serve the functions that a guest's module exports by JSON-RPC 2.0
     #[command(after_help = commands::rpc_examples())]
     Rpc(Box<RpcArgs>),
+    /// Run code for agents: a server of the Model Context Protocol
+    #[command(after_help = commands::MCP_EXAMPLES)]
+    Mcp(Box<McpArgs>),
+    /// Run code for programs in other languages, by JSON-RPC on standard input or a socket
+    #[command(after_help = commands::SUPERVISE_EXAMPLES)]
+    Supervise(SuperviseArgs),
+    /// Begin a project: a site, plugins, functions by JSON-RPC, or an agent
+    #[command(after_help = commands::INIT_EXAMPLES)]
+    Init(InitArgs),
+    /// Serve one site on this machine while it is written
+    #[command(after_help = commands::DEV_EXAMPLES)]
+    Dev(DevArgs),
+    /// Run the tests of guests and sites, each file in an isolate of its own
+    #[command(after_help = commands::TEST_EXAMPLES)]
+    Test(Box<TestArgs>),
+    /// Write type declarations for editors, and the types of a site's env
+    #[command(after_help = commands::TYPES_EXAMPLES)]
+    Types(TypesArgs),
     /// Serve the sites of a configuration file, each in isolates of its own
     #[command(after_help = commands::SERVE_EXAMPLES)]
     Serve(ServeArgs),
@@ -87,9 +106,18 @@ pub(crate) enum Command {
     /// Profile a mirror of a running server, or show its heap
     #[command(after_help = commands::PROFILE_EXAMPLES)]
     Profile(ProfileArgs),
+    /// Open mirrors of a running server to Chrome's DevTools
+    #[command(after_help = commands::INSPECT_EXAMPLES)]
+    Inspect(InspectArgs),
     /// Report what instances and API keys used on each day
     #[command(after_help = commands::USAGE_EXAMPLES)]
     Usage(Box<UsageArgs>),
+    /// Copy what a server keeps into one file, while the server runs
+    #[command(after_help = commands::BACKUP_EXAMPLES)]
+    Backup(BackupArgs),
+    /// Restore such a copy, or check it
+    #[command(after_help = commands::RESTORE_EXAMPLES)]
+    Restore(RestoreArgs),
     /// Verify the signed receipt of a run, and print what it states
     #[command(after_help = commands::VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
@@ -116,6 +144,8 @@ Examples:
   stockade exec tool.ts -- a b                one guest by itself, in a container
   stockade call math.ts add 2 3               one function of a guest; prints 5
   stockade rpc math.ts                        its functions by JSON-RPC
+  stockade init site shop                     a new site; then stockade dev shop
+  stockade mcp                                run code for an agent, by MCP
   stockade serve stockade.yaml                sites, each in a container of its own
   stockade doctor                             which levels of isolation work on this machine
 
@@ -293,8 +323,8 @@ mod tests {
     #[test]
     fn completions_offer_the_levels() {
         let bash = completions(clap_complete::Shell::Bash);
-        // Of `run` and of the three commands with one guest.
-        assert_eq!(bash.matches("\"thread process container\"").count(), 4);
+        // Of `run`, of the three commands with one guest, of `dev`, `test` and `mcp`.
+        assert_eq!(bash.matches("\"thread process container\"").count(), 7);
         let zsh = completions(clap_complete::Shell::Zsh);
         assert!(zsh.contains("container\\:"));
     }

@@ -20,6 +20,7 @@ use stockade_serve::egress_policy;
 use stockade_supervisor::{CreateError, Supervisor};
 
 use crate::Handle;
+use crate::run::Refusals;
 
 /// What an isolate is granted: by name, what `docs/grants.md` describes, which the guest finds in `NETWORK.env`; and the
 /// hosts that its `fetch` reaches. By default that is nothing.
@@ -36,6 +37,8 @@ pub struct Grants {
     named: BTreeMap<String, Grant>,
     fetch: Option<DataGuard>,
     approvals: HashMap<String, Approval>,
+    /// Takes the hosts that `fetch` may not reach.
+    refusals: Option<Refusals>,
 }
 
 impl Grants {
@@ -75,6 +78,23 @@ impl Grants {
         named
             .map(|(name, grant)| (name.clone(), grant.kind().to_owned()))
             .collect()
+    }
+
+    /// Both of these grants; `None` if one name is in both. The hosts of `fetch` are those of `self`.
+    pub(crate) fn and(mut self, other: Self) -> Option<Self> {
+        for (name, grant) in other.named {
+            if self.named.insert(name, grant).is_some() {
+                return None;
+            }
+        }
+        Some(self)
+    }
+
+    /// Has the hosts noted that `fetch` is refused.
+    #[must_use]
+    pub fn noting(mut self, refusals: Refusals) -> Self {
+        self.refusals = Some(refusals);
+        self
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -199,6 +219,7 @@ impl Opener {
         let services: Arc<dyn Services> = Arc::new(ProgramServices {
             granted: GrantedServices::new(named),
             egress,
+            refusals: grants.refusals.clone(),
         });
         let (supervisor, handle) = (supervisor.clone(), handle.clone());
         Ok(GrantedGuest::new(
@@ -228,6 +249,7 @@ fn name_of(isolate: u32) -> String {
 struct ProgramServices {
     granted: GrantedServices,
     egress: Option<Arc<Egress>>,
+    refusals: Option<Refusals>,
 }
 
 impl Services for ProgramServices {
@@ -238,8 +260,14 @@ impl Services for ProgramServices {
         let Some(egress) = self.egress.clone() else {
             return self.granted.fetch(request);
         };
+        let refusals = self.refusals.clone();
         Box::pin(async move {
             let fetched = egress.fetch(request).await;
+            if let (Err(error), Some(refusals)) = (&fetched, refusals)
+                && let Some(refusal) = error.refusal()
+            {
+                refusals.note(&refusal.target, refusal.reason.as_str());
+            }
             fetched.map_err(|error| ErrorName::Type.error(error.to_string()))
         })
     }

@@ -69,6 +69,7 @@
 mod env;
 mod granted;
 mod isolate;
+pub mod run;
 mod sandbox;
 mod start;
 

@@ -36,6 +36,26 @@ fn main() -> ExitCode {
             raise_descriptor_limit();
             end(commands::rpc(&args))
         }
+        Command::Mcp(args) => {
+            log_to_stderr(args.verbose, log::LevelFilter::Warn);
+            raise_descriptor_limit();
+            end(commands::mcp(&args))
+        }
+        Command::Supervise(args) => {
+            log_to_stderr(args.verbose, log::LevelFilter::Warn);
+            raise_descriptor_limit();
+            end(commands::supervise(&args))
+        }
+        Command::Init(args) => end(commands::init(&args)),
+        Command::Dev(args) => {
+            raise_descriptor_limit();
+            end(commands::dev(&args))
+        }
+        Command::Test(args) => {
+            log_to_stderr(args.guest.verbose, log::LevelFilter::Error);
+            end(commands::test(&args))
+        }
+        Command::Types(args) => end(commands::types(&args)),
         Command::Serve(args) => {
             raise_descriptor_limit();
             end(commands::serve(args))
@@ -52,8 +72,11 @@ fn main() -> ExitCode {
         Command::Audit(args) => end(commands::audit(&args)),
         Command::Keys(args) => end(commands::keys(&args)),
         Command::Profile(args) => end(commands::profile(&args)),
+        Command::Inspect(args) => end(commands::inspect(&args)),
         Command::Verify(args) => end(commands::verify(&args)),
         Command::Receipt(args) => end(commands::receipt_key(&args)),
+        Command::Backup(args) => end(commands::backup(&args)),
+        Command::Restore(args) => end(commands::restore(&args)),
         Command::Usage(args) => end(commands::usage(&args)),
         Command::Doctor(args) => {
             // Failures are reported as findings.

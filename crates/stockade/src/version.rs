@@ -20,8 +20,10 @@ const V8_CRATE: (&str, &str) = ("150.4.0", "2026-07-26");
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct V8Release {
-    /// The version as V8 states it, with what was added to it when it was built from source.
-    version: String,
+    /// The version as V8 states it, without its patches.
+    version: &'static str,
+    /// The operator's patches (`STOCKADE_V8_PATCHES` of `scripts/setup-v8.sh`), in the order in which they were applied.
+    patches: Vec<&'static str>,
     /// The day of its publication, as `2026-07-26`.
     published: &'static str,
     /// Days since then; 0 if the clock is behind.
@@ -37,8 +39,10 @@ impl V8Release {
         let day = humantime::parse_rfc3339(&format!("{published}T00:00:00Z"));
         let age = day.ok().and_then(|day| now.duration_since(day).ok());
         let age_days = age.unwrap_or(Duration::ZERO).as_secs() / 86_400;
+        let (version, patches) = patches_of(stockade_isolate::v8_version());
         Self {
-            version: stockade_isolate::v8_version().to_owned(),
+            version,
+            patches,
             published,
             age_days,
             old: age_days > OLD_DAYS,
@@ -53,12 +57,19 @@ impl V8Release {
 
 impl fmt::Display for V8Release {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "V8 {}, published {}, {} days old",
-            self.version, self.published, self.age_days
-        )
+        write!(f, "V8 {}, published {}, ", self.version, self.published)?;
+        write!(f, "{} days old", self.age_days)?;
+        if !self.patches.is_empty() {
+            write!(f, ", patched: {}", self.patches.join(", "))?;
+        }
+        Ok(())
     }
+}
+
+/// Separates the names of patches from the version: the build from source writes `15.0.1-rusty+name+name`.
+fn patches_of(version: &'static str) -> (&'static str, Vec<&'static str>) {
+    let mut parts = version.split('+');
+    (parts.next().unwrap_or_default(), parts.collect())
 }
 
 /// The line below an old V8.
@@ -98,6 +109,24 @@ mod tests {
         assert!(
             lock.contains(&format!("name = \"v8\"\nversion = \"{version}\"\n")),
             "version.rs: V8_CRATE says {version}, Cargo.lock another version: update both, version and day"
+        );
+    }
+
+    #[test]
+    fn patches_of_the_build_are_named() {
+        assert_eq!(patches_of("15.0.1-rusty"), ("15.0.1-rusty", Vec::new()));
+        let (version, patches) = patches_of("15.0.1-rusty+0001-fix+cve-2026-1234");
+        let release = V8Release {
+            version,
+            patches,
+            ..V8Release::at(SystemTime::UNIX_EPOCH)
+        };
+        assert_eq!(
+            release.to_string(),
+            format!(
+                "V8 15.0.1-rusty, published {}, 0 days old, patched: 0001-fix, cve-2026-1234",
+                V8_CRATE.1
+            )
         );
     }
 

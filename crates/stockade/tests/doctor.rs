@@ -54,6 +54,7 @@ fn json_has_the_documented_keys() {
     assert_eq!(found["attack"], Value::Null);
     let v8 = &found["v8"];
     assert!(v8["version"].as_str().unwrap().contains('.'));
+    assert!(v8["patches"].is_array());
     assert_eq!(v8["old"], v8["ageDays"].as_u64().unwrap() > 30);
     let whole = |level: &Value| level["works"] == true || level["optional"] == true;
     let ok = found["levels"].as_array().unwrap().iter().all(whole);

@@ -7,8 +7,10 @@
 //!    `x5u`) have no effect, and a token with `crit` is refused.
 //! 3. A token without `exp` is refused.
 //! 4. What a check costs is bounded: the length of a token, the number of keys, one signature for each token.
+//! 5. A set that cannot be read replaces no other: the keys before it stay in use.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::signature::{
@@ -18,16 +20,20 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::RwLock;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use tokio::sync::Notify;
 
 use crate::store::seconds;
 
 /// Bytes of a token.
 pub const MAX_TOKEN: usize = 8192;
 
-/// Bytes of a file of keys, and the keys in it.
-const MAX_FILE: u64 = 1 << 20;
+/// Bytes of a set of keys.
+pub const MAX_JWKS: u64 = 1 << 20;
+
+/// Keys of a set.
 const MAX_KEYS: usize = 100;
 
 /// An algorithm of a signature (RFC 7518, section 3.1; RFC 8037).
@@ -98,11 +104,19 @@ pub struct JwtOptions {
     pub claims: Vec<(String, Vec<String>)>,
 }
 
+/// The public keys of issuers. They may be replaced while verifiers use them.
+#[derive(Debug, Default)]
+pub struct JwtKeys {
+    keys: RwLock<Arc<[Jwk]>>,
+    /// A token named a key that is not in the set.
+    wanted: Notify,
+}
+
 /// The public keys of issuers, and what is accepted of what they sign.
 #[derive(Debug)]
 pub struct JwtVerifier {
     options: JwtOptions,
-    keys: Vec<Jwk>,
+    keys: Arc<JwtKeys>,
 }
 
 /// A token that was found valid.
@@ -195,29 +209,14 @@ struct Header {
     crit: Option<Value>,
 }
 
-impl JwtVerifier {
-    /// Reads a file of keys.
+impl JwtKeys {
+    /// Takes the keys of a set in place of all that are there, and returns how many of them can verify a token.
     ///
     /// # Errors
-    /// When the file cannot be read, or has no key that an algorithm of the options fits.
-    pub fn read(path: &Path, options: JwtOptions) -> Result<Self, JwksError> {
-        use std::io::Read as _;
-        let mut text = Vec::new();
-        let read = std::fs::File::open(path)
-            .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut text));
-        read.map_err(|source| JwksError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::parse(&text, options).map_err(|why| JwksError::Form {
-            path: path.to_owned(),
-            why,
-        })
-    }
-
-    fn parse(text: &[u8], options: JwtOptions) -> Result<Self, String> {
-        if text.len() as u64 > MAX_FILE {
-            return Err(format!("it has more than {MAX_FILE} bytes"));
+    /// Why the text is not a set of public keys, for a person. The keys stay as they are.
+    pub fn replace(&self, text: &[u8]) -> Result<usize, String> {
+        if text.len() as u64 > MAX_JWKS {
+            return Err(format!("it has more than {MAX_JWKS} bytes"));
         }
         let set: WrittenSet = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         if set.keys.len() > MAX_KEYS {
@@ -228,14 +227,62 @@ impl JwtVerifier {
             let key = Jwk::parse(written).map_err(|why| format!("keys[{index}]: {why}"))?;
             keys.extend(key);
         }
+        // A set without keys is what an issuer publishes that takes back its last key.
+        if keys.is_empty() && !set.keys.is_empty() {
+            return Err("no key in it is for an algorithm that can be used".to_owned());
+        }
+        let count = keys.len();
+        *self.keys.write() = keys.into();
+        Ok(count)
+    }
+
+    /// Waits until a token has named a key that is not in the set.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    fn now(&self) -> Arc<[Jwk]> {
+        Arc::clone(&self.keys.read())
+    }
+}
+
+impl JwtVerifier {
+    /// Reads a file of keys.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or has no key that an algorithm of the options fits.
+    pub fn read(path: &Path, options: JwtOptions) -> Result<Self, JwksError> {
+        use std::io::Read as _;
+        let mut text = Vec::new();
+        let read = std::fs::File::open(path)
+            .and_then(|file| file.take(MAX_JWKS + 1).read_to_end(&mut text));
+        read.map_err(|source| JwksError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, options).map_err(|why| JwksError::Form {
+            path: path.to_owned(),
+            why,
+        })
+    }
+
+    /// Verifies by keys that are replaced from elsewhere.
+    #[must_use]
+    pub const fn new(keys: Arc<JwtKeys>, options: JwtOptions) -> Self {
+        Self { options, keys }
+    }
+
+    fn parse(text: &[u8], options: JwtOptions) -> Result<Self, String> {
+        let keys = JwtKeys::default();
+        keys.replace(text)?;
         let used = |key: &Jwk| {
             let mut algorithms = options.algorithms.iter();
             algorithms.any(|algorithm| key.fits(*algorithm))
         };
-        if !keys.iter().any(used) {
+        if !keys.now().iter().any(used) {
             return Err("no key in it is for one of the algorithms".to_owned());
         }
-        Ok(Self { options, keys })
+        Ok(Self::new(Arc::new(keys), options))
     }
 
     /// Checks a token, which any client may have sent.
@@ -266,11 +313,14 @@ impl JwtVerifier {
         let algorithm = JwtAlgorithm::parse(&header.alg)
             .filter(|algorithm| self.options.algorithms.contains(algorithm))
             .ok_or(TokenError::Algorithm)?;
-        let mut fitting = self
-            .keys
+        let keys = self.keys.now();
+        let mut fitting = keys
             .iter()
             .filter(|key| key.fits(algorithm) && (header.kid.is_none() || key.id == header.kid));
         let (Some(key), None) = (fitting.next(), fitting.next()) else {
+            if header.kid.is_some() && keys.iter().all(|key| key.id != header.kid) {
+                self.keys.wanted.notify_one();
+            }
             return Err(TokenError::Key);
         };
         let signature = decode(signature)?;

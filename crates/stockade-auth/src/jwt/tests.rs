@@ -343,3 +343,36 @@ fn set_of_keys_has_no_secret_and_no_weak_key() {
     let token = issuer.sign(&json!({"alg": "ES256", "kid": "p256"}), &claims());
     assert_eq!(check(&twice, &token).unwrap_err(), TokenError::Key);
 }
+
+#[tokio::test]
+async fn keys_that_are_replaced_decide_at_once_and_a_set_that_cannot_be_read_replaces_none() {
+    let (old, new) = (Issuer::new(), Issuer::new());
+    let keys = Arc::new(JwtKeys::default());
+    let verifier = JwtVerifier::new(Arc::clone(&keys), options());
+    let header = json!({"alg": "ES256", "kid": "p256"});
+    let (of_old, of_new) = (old.sign(&header, &claims()), new.sign(&header, &claims()));
+    // Without keys nothing is accepted, and the key is asked for.
+    assert_eq!(check(&verifier, &of_old).unwrap_err(), TokenError::Key);
+    keys.wanted().await;
+    assert_eq!(keys.replace(old.set().to_string().as_bytes()), Ok(3));
+    assert!(check(&verifier, &of_old).is_ok());
+    let secret = json!({"keys": [{"kty": "oct", "k": "AAAA"}]}).to_string();
+    let large = vec![b' '; 1 << 21];
+    for text in [&b""[..], b"{}", b"<html>", secret.as_bytes(), &large] {
+        assert!(keys.replace(text).is_err());
+        assert!(check(&verifier, &of_old).is_ok());
+    }
+    // The issuer takes back its last key.
+    assert_eq!(keys.replace(b"{\"keys\":[]}"), Ok(0));
+    assert_eq!(check(&verifier, &of_old).unwrap_err(), TokenError::Key);
+    keys.wanted().await;
+    keys.replace(new.set().to_string().as_bytes()).unwrap();
+    assert!(check(&verifier, &of_new).is_ok());
+    // The id is known, so nothing is asked for.
+    assert_eq!(
+        check(&verifier, &of_old).unwrap_err(),
+        TokenError::Signature
+    );
+    let wanted = tokio::time::timeout(Duration::from_millis(1), keys.wanted());
+    assert!(wanted.await.is_err());
+}

@@ -3,12 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::ErrorCode;
-
 use super::record::KeyId;
 use super::{MAX_METADATA, MAX_NAME, MAX_SECRETS};
 use crate::key::RandomError;
 use crate::scope::ScopeError;
+use crate::sqlite::SqliteFault;
 
 /// Why the store did not do what it was asked for. Nothing was changed then.
 #[derive(Debug, thiserror::Error)]
@@ -107,13 +106,10 @@ pub enum StoreError {
 /// What an error of the database means.
 pub(super) fn failure(path: &Path, error: rusqlite::Error) -> StoreError {
     let path = path.to_owned();
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => StoreError::DiskFull { path },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { path },
-        Some(ErrorCode::NotADatabase) => StoreError::NotAStore { path, why: "" },
-        _ => StoreError::Sqlite {
-            path,
-            source: error,
-        },
+    match SqliteFault::from(error) {
+        SqliteFault::DiskFull => StoreError::DiskFull { path },
+        SqliteFault::Busy => StoreError::Busy { path },
+        SqliteFault::NotADatabase => StoreError::NotAStore { path, why: "" },
+        SqliteFault::Other(source) => StoreError::Sqlite { path, source },
     }
 }

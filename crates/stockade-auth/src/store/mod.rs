@@ -9,9 +9,6 @@ mod follow;
 mod record;
 mod transfer;
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +20,7 @@ use crate::hash::{KeyHash, Pepper};
 use crate::key::ApiKey;
 use crate::limits::KeyLimits;
 use crate::scope::Scopes;
+use crate::sqlite::private_file;
 
 pub use error::StoreError;
 use error::failure;
@@ -98,24 +96,6 @@ fn column(number: u64) -> i64 {
 
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
-}
-
-/// Makes a file if there is none, and makes it readable for this user only.
-pub(crate) fn private_file(path: &Path) -> io::Result<()> {
-    let made = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path);
-    match made {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    let mode = fs::metadata(path)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    }
-    Ok(())
 }
 
 impl Store {

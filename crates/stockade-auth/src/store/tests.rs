@@ -1,3 +1,6 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 use crate::scope::Scope;
 use std::time::SystemTime;

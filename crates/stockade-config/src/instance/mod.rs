@@ -20,8 +20,8 @@ use crate::fields::Fields;
 use crate::grants::{Approve, GRANT_KIND, Grant};
 use crate::guard::DataGuard;
 use crate::keys::{
-    CODE, CRON, FOLDER, INSTANCE_NAME, Key, Kind, Section, URL, VARIABLE, boolean, either, integer,
-    list, map, number, size, text, time,
+    CODE, CRON, FOLDER, INSTANCE_NAME, Key, Kind, NEW, Section, URL, VARIABLE, boolean, either,
+    integer, list, map, number, size, text, time,
 };
 use crate::rate::{self, RateLimit};
 use crate::section::{Record, Words, section, words};
@@ -72,6 +72,14 @@ section! {
         pub template: TemplateUse = Key::of(TemplateUse::KIND).default("shared").shared(),
         /// Logs denied attempts to create executable memory.
         pub wx_audit: bool = boolean().derived("`false`, or what `security.wx_policy` says").shared(),
+        /// Lets operators of this machine debug the mirrors in Chrome's DevTools, with
+        /// `stockade inspect`. Not for instances with traffic that matters: a paused
+        /// mirror answers nothing.
+        pub inspect: bool = boolean().default("false"),
+        /// The file with the Ed25519 key that signs a receipt of each request that a client sends to the
+        /// instance's code: what it was and used. The file is created with mode 0600 if it does not exist,
+        /// and its public half next to it, with the ending `.pub`. Receipts are in the log.
+        pub receipts: Option<PathBuf> = text(NEW).like(&["./receipt.key"]).shared(),
         /// With `require`, the instance does not start without cgroups for memory and
         /// pids.
         pub cgroup: CgroupUse = Key::of(CgroupUse::KIND).default("auto").shared(),

@@ -123,6 +123,13 @@ instances:
         "{jwt: true}",
         "{jwt: {jwks: a.json}}",
         "{jwt: {jwks: a.json, algorithms: []}}",
+        "{jwt: {algorithms: [RS256]}}",
+        "{jwt: {jwks: a.json, jwks_url: \"https://a.example/k\", algorithms: [RS256]}}",
+        "{jwt: {jwks: a.json, jwks_refresh: 5m, algorithms: [RS256]}}",
+        "{jwt: {jwks_url: \"http://a.example/k\", algorithms: [RS256]}}",
+        "{jwt: {jwks_url: \"https://u:p@a.example/k\", algorithms: [RS256]}}",
+        "{jwt: {jwks_url: \"https:///k\", algorithms: [RS256]}}",
+        "{jwt: {jwks_url: \"https://a.example/k\", jwks_refresh: 5s, algorithms: [RS256]}}",
         "{jwt: {jwks: a.json, algorithms: [none]}}",
         "{jwt: {jwks: a.json, algorithms: [HS256]}}",
         "{jwt: {jwks: a.json, algorithms: [RS256], audience: []}}",
@@ -337,7 +344,7 @@ rate_limits: [{requests: 5/m}]
 defaults: {rate_limits: [{by: instance, bytes_out: 1.5kb/s}]}
 instances:
   one: {code: a.ts}
-  two: {code: a.ts, rate_limits: [{by: [key, "header:X-Tenant", "claim:sub"], requests: 7 / day}]}
+  two: {code: a.ts, rate_limits: [{by: [key, "header:X-Tenant", "claim:sub"], requests: 7 / day}, {cpu: 30s/m}]}
 "#;
     let config = good(text).config;
     let all = &config.rate_limits[0];
@@ -351,7 +358,9 @@ instances:
         LimitBy::Header("x-tenant".parse().unwrap()),
         LimitBy::Claim("sub".to_owned()),
     ];
-    assert_eq!((two.len(), &two[0].by[..]), (1, &by[..]));
+    assert_eq!((two.len(), &two[0].by[..]), (2, &by[..]));
+    // Microseconds.
+    assert_eq!(two[1].cpu.unwrap().to_string(), "30000000/m");
     for wrong in [
         "{}",
         "{by: key}",
@@ -365,6 +374,11 @@ instances:
         "{requests: 10/day, burst: 5}",
         "{bytes_in: 10mb/s, burst: 5}",
         "{bytes_in: 10/s}",
+        "{cpu: 30/m}",
+        "{cpu: 0s/m}",
+        "{cpu: 10us/s}",
+        "{cpu: 100h/year}",
+        "{cpu: 1s/m, burst: 5}",
         "{requests: 1/s, methods: [get]}",
         "{requests: 1/s, paths: []}",
     ] {

@@ -19,7 +19,7 @@ use http_body_util::BodyExt;
 use memchr::memmem;
 use percent_encoding::percent_decode_str;
 use stockade_auth::{
-    FailureLimiter, Granted, JwtVerifier, KeyId, Keys, PREFIX, Scope, Token, redact,
+    FailureLimiter, Granted, JwtVerifier, KeyId, Keys, LastKey, PREFIX, Scope, Token, redact,
 };
 use stockade_http::{Body, BoxError, PathPattern};
 use stockade_tls::{ClientRule, ConnectionTls};
@@ -117,7 +117,7 @@ impl Caller {
     /// What sites get to know of the API key.
     pub(crate) fn api_key(&self) -> Option<Arc<str>> {
         match self {
-            Self::Key { granted, .. } => Some(granted.to_json().into()),
+            Self::Key { granted, .. } => Some(granted.json()),
             Self::Token(_) => None,
         }
     }
@@ -145,18 +145,14 @@ impl Caller {
             Self::Token(token) => Box::pin(token.until_expired()),
         }
     }
+}
 
-    /// A body that fails when the credential is no longer valid.
-    pub(crate) fn limit(&self, body: Body) -> Body {
-        if body.is_end_stream() {
-            return body;
-        }
-        LimitedBody {
-            body,
-            ended: self.until_invalid(),
-        }
-        .boxed_unsync()
+/// A body that fails when `ended` is over: the credential of its request is no longer valid.
+pub(crate) fn limit(body: Body, ended: BoxFuture<'static, ()>) -> Body {
+    if body.is_end_stream() {
+        return body;
     }
+    LimitedBody { body, ended }.boxed_unsync()
 }
 
 /// A body that fails when the credential of its request ends.
@@ -299,20 +295,25 @@ impl KeyRule {
         }
     }
 
-    /// Checks the credential of a request.
-    pub(crate) fn check(&self, credential: &Credential) -> Result<Caller, CredentialError> {
-        let now = SystemTime::now();
+    /// Checks the credential of a request. `last` is the key that its connection has shown last.
+    pub(crate) fn check(
+        &self,
+        credential: &Credential,
+        now: SystemTime,
+        last: &LastKey,
+    ) -> Result<Caller, CredentialError> {
         let challenge = || self.challenge(", error=\"invalid_token\"");
         match credential {
             Credential::Key(key) => {
                 let keys = self.keys.as_ref();
-                let checked = keys.and_then(|keys| Some((keys, keys.check(key, now).ok()?)));
+                let checked =
+                    keys.and_then(|keys| Some((keys, keys.check_again(key, now, last).ok()?)));
                 let (keys, granted) = checked.ok_or_else(|| CredentialError::Invalid {
                     challenge: challenge(),
                 })?;
                 Ok(Caller::Key {
                     keys: keys.clone(),
-                    granted: Arc::new(granted),
+                    granted,
                 })
             }
             Credential::Token(token) => {
@@ -360,20 +361,23 @@ fn take_bearer(headers: &mut HeaderMap, found: &mut Found, is_token: impl Fn(&[u
         let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && rest.first() != Some(&b'_');
         is_bearer.then(|| rest.trim_ascii().to_vec())
     };
-    let values: Vec<HeaderValue> = headers.get_all(AUTHORIZATION).iter().cloned().collect();
-    let keys: Vec<Vec<u8>> = values.iter().filter_map(bearer).collect();
-    if keys.is_empty() {
-        return;
+    let mut values = 0;
+    let mut taken = false;
+    for value in headers.get_all(AUTHORIZATION) {
+        values += 1;
+        if let Some(text) = bearer(value) {
+            taken = true;
+            found.add_credential(match is_token(&text) {
+                true => Credential::Token(text),
+                false => Credential::Key(text),
+            });
+        }
     }
-    // Two fields of `authorization` are two credentials, whatever their schemes.
-    found.several |= values.len() > 1;
-    for text in keys {
-        found.add_credential(match is_token(&text) {
-            true => Credential::Token(text),
-            false => Credential::Key(text),
-        });
+    if taken {
+        // Two fields of `authorization` are two credentials, whatever their schemes.
+        found.several |= values > 1;
+        headers.remove(AUTHORIZATION);
     }
-    headers.remove(AUTHORIZATION);
 }
 
 /// Takes cookies of a name, and all with a key, out of `cookie`.

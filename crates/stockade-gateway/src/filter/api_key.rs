@@ -1,8 +1,6 @@
 //! Lets in requests with an API key, a token or a client certificate where a route asks for one, and takes keys and
 //! tokens out of them.
 
-use std::time::Instant;
-
 use super::{Filter, Flow, RequestContext};
 use crate::credential::{Caller, CredentialError, KeyRule, logged_query};
 use crate::rejection::Rejection;
@@ -27,7 +25,9 @@ impl Filter for ApiKeyFilter {
 fn let_in(request: &mut RequestContext<'_>, rule: &KeyRule) -> Result<(), CredentialError> {
     let credential = rule.take(request.head);
     // Also if the request is refused, its record has no key.
-    request.record.query = request.head.uri.query().map(logged_query);
+    if request.record.query.is_some() {
+        request.record.query = request.head.uri.query().map(logged_query);
+    }
     if rule.is_open(request.path.as_str()) {
         return Ok(());
     }
@@ -41,12 +41,12 @@ fn let_in(request: &mut RequestContext<'_>, rule: &KeyRule) -> Result<(), Creden
         });
     };
     // An address that guesses is answered before anything is computed for it.
-    let (address, now) = (request.record.client.ip(), Instant::now());
+    let (address, now) = (request.record.client.ip(), request.began);
     if let Err(wait) = rule.failures.check(address, now) {
         return Err(CredentialError::Guesses { wait });
     }
     let caller = rule
-        .check(&credential)
+        .check(&credential, request.record.started, request.last_key)
         .inspect_err(|_| rule.failures.failed(address, now))?;
     if let Caller::Key { granted, .. } = &caller {
         request.record.api_key = Some(granted.id);

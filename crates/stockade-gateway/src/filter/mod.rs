@@ -22,7 +22,10 @@ mod tls_policy;
 mod trace_context;
 mod websocket;
 
+use std::time::Instant;
+
 use http::{Extensions, Response, request};
+use stockade_auth::LastKey;
 use stockade_http::{Body, NormalPath};
 
 use crate::access::AccessRecord;
@@ -85,6 +88,10 @@ pub(crate) struct RequestContext<'a> {
     /// None without TLS.
     pub(crate) tls: Option<&'a TlsContext>,
     pub(crate) limits: &'a Limits,
+    /// When its head had been read.
+    pub(crate) began: Instant,
+    /// The API key that its connection has shown last.
+    pub(crate) last_key: &'a LastKey,
     /// What logs, metrics and traces get to know of the request.
     pub(crate) record: &'a mut AccessRecord,
     /// Set where the request asks for a WebSocket that its route serves.

@@ -34,6 +34,7 @@ impl Filter for RateLimit {
             head: request.head,
             path: request.path.as_str(),
             key: request.record.api_key,
+            now: Now::of(request.began, request.record.started),
         };
         match limits.admit(limited) {
             Ok(charges) => {
@@ -51,7 +52,7 @@ impl Filter for RateLimit {
 
     fn on_response(&self, _: &AccessRecord, notes: &Extensions, response: &mut Response<Body>) {
         let of_refused = notes.get::<RateLimitFields>().cloned();
-        let of_admitted = || notes.get::<Arc<Charges>>()?.fields(Now::read());
+        let of_admitted = || notes.get::<Arc<Charges>>()?.fields();
         if let Some(fields) = of_refused.or_else(of_admitted) {
             let headers = response.headers_mut();
             headers.insert(POLICY, fields.policy);

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::{Method, Request, StatusCode, Version, request};
+use stockade_auth::LastKey;
 use stockade_http::{Body, NormalPath, Slashes, empty_body};
 
 use super::RequestContext;
@@ -21,6 +22,7 @@ pub(super) struct TestRequest {
     pub(super) limits: Limits,
     pub(super) record: AccessRecord,
     authority: Authority,
+    last_key: LastKey,
 }
 
 impl TestRequest {
@@ -58,6 +60,7 @@ impl TestRequest {
                 outcome: Outcome::ClientGone,
             },
             authority: Authority::parse("a.example").unwrap(),
+            last_key: LastKey::default(),
         }
     }
 
@@ -69,6 +72,8 @@ impl TestRequest {
             body_bytes: self.body_bytes,
             tls: None,
             limits: &self.limits,
+            began: Instant::now(),
+            last_key: &self.last_key,
             record: &mut self.record,
             websocket: None,
         }

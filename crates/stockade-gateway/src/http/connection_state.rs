@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
+use stockade_auth::LastKey;
 use tokio::sync::Notify;
 
 use crate::access::Refusal;
@@ -16,6 +17,7 @@ pub(crate) struct ConnectionState {
     pub(crate) input: InputCheck,
     pub(crate) upgrade: PendingUpgrade,
     pub(crate) close: CloseMode,
+    pub(crate) last_key: LastKey,
 }
 
 impl ConnectionState {
@@ -27,6 +29,7 @@ impl ConnectionState {
             input: InputCheck::default(),
             upgrade: PendingUpgrade::default(),
             close: CloseMode::default(),
+            last_key: LastKey::default(),
         }
     }
 }

@@ -188,6 +188,8 @@ impl UnroutedRequest<'_> {
             body_bytes: self.body_bytes,
             tls: self.connection.tls.as_ref(),
             limits,
+            began: flight.began,
+            last_key: &self.connection.state.last_key,
             record: &mut flight.record,
             websocket: None,
         };

@@ -13,7 +13,7 @@ use stockade_http::{
 };
 
 use crate::access::Outcome;
-use crate::credential::{Caller, CredentialError};
+use crate::credential::{Caller, CredentialError, limit};
 use crate::http::connection::Connection;
 use crate::http::forwarded::Origin;
 use crate::http::headers;
@@ -91,6 +91,7 @@ impl TargetCall<'_> {
                 .and_then(Caller::key)
                 .map(KeyId::number),
             token: self.caller.as_ref().and_then(Caller::token),
+            cpu: flight.charges.as_ref().and_then(Charges::cpu_account),
         });
         if let Some(trace) = &flight.record.trace {
             head.extensions.insert(trace.clone());
@@ -112,11 +113,12 @@ impl TargetCall<'_> {
         let timeout = route.timeout.unwrap_or(config.limits.request_timeout);
         let answer = route.target.handle(Request::from_parts(head, body));
         let answered = tokio::time::timeout(timeout, answer);
-        let answered = match &self.caller {
-            Some(caller) => tokio::select! {
+        let mut credential_ends = self.caller.as_ref().map(Caller::until_invalid);
+        let answered = match &mut credential_ends {
+            Some(ends) => tokio::select! {
                 biased;
                 answered = answered => answered,
-                () = caller.until_invalid() => return Err(CredentialError::Ended.into()),
+                () = ends => return Err(CredentialError::Ended.into()),
             },
             None => answered.await,
         };
@@ -129,8 +131,8 @@ impl TargetCall<'_> {
         flight.record.served_by = response.extensions_mut().remove::<ServedBy>();
         let guest = response.extensions_mut().remove::<Upgrade>();
         if !response.status().is_informational() {
-            return Ok(match &self.caller {
-                Some(caller) => response.map(|body| caller.limit(body)),
+            return Ok(match credential_ends {
+                Some(ends) => response.map(|body| limit(body, ends)),
                 None => response,
             });
         }

@@ -129,11 +129,15 @@ impl RelayProgress {
         let Some(charges) = &self.charges else {
             return Ok(());
         };
-        let wait = charges.used(unit, bytes as u64);
+        let mut wait = charges.used(unit, bytes as u64);
+        if unit == Unit::BytesIn {
+            // What the guest does with the message is more of what the client has used up.
+            wait = wait.max(charges.used(Unit::Cpu, 0));
+        }
         if wait > LONGEST_WAIT {
             return Err(End::Gateway {
                 code: POLICY,
-                reason: "a limit of bytes is used up",
+                reason: "a limit is used up",
             });
         }
         if !wait.is_zero() {

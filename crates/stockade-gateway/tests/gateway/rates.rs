@@ -3,6 +3,7 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -11,7 +12,7 @@ use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use stockade_auth::KeyLimits;
 use stockade_gateway::{LimitBy, Limits, Pattern, RateRule, Refusal, Route, RouteLimits, Unit};
-use stockade_http::{Body, GuestSocket, Upgrade};
+use stockade_http::{Body, Client, GuestSocket, Upgrade};
 use stockade_limits::{Allowance, Counters, Period};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -290,4 +291,61 @@ async fn clients_that_make_up_headers_without_end_neither_fill_memory_nor_affect
         assert_eq!(client.ask(of("203.0.113.1", "new")).await.status, 200);
     }
     assert_eq!(client.ask(of("203.0.113.1", "new")).await.status, 429);
+}
+
+/// A site that uses as many milliseconds of CPU time for a request, and for none, as the request's query says.
+async fn computes(request: Request<Body>) -> Response<Body> {
+    let client = request.extensions().get::<Client>().unwrap();
+    let query = request.uri().query().unwrap_or("0,0");
+    let (used, idle) = query.split_once(',').unwrap();
+    if let Some(cpu) = &client.cpu {
+        cpu.used(Duration::from_millis(used.parse().unwrap()));
+        cpu.idle(Duration::from_millis(idle.parse().unwrap()));
+    }
+    hello(request).await
+}
+
+#[tokio::test]
+async fn cpu_time_that_was_used_is_refused_to_the_next_request() {
+    let tenant = || LimitBy::Header("x-tenant".parse().unwrap());
+    let mut route = route(computes);
+    let hour = amount(50_000, Period::Hour);
+    route.limits = limits(&counters(), vec![rule(tenant(), Unit::Cpu, hour)]);
+    let server = serve(route).await;
+    let mut client = server.connect().await;
+    let of = |tenant: &str, query: &str| {
+        let headers = format!("accept: application/json\r\nx-tenant: {tenant}\r\n");
+        with("GET", &format!("/?{query}"), &headers)
+    };
+    // Idle time of the site is nobody's.
+    for query in ["10,1000", "10,1000", "200,0"] {
+        let answer = client.ask(of("hostile", query)).await;
+        assert_eq!(answer.status, 200, "{query}");
+        let policy = answer.header("ratelimit-policy");
+        let shown = "\"x-tenant-cpu\";q=50;qu=\"cpu-milliseconds\";w=3600";
+        assert_eq!(policy, Some(shown));
+    }
+    let answer = client.ask(of("hostile", "0,0")).await;
+    assert_eq!(answer.status, 429);
+    let why = "The limit x-tenant-cpu is used up: 50ms of CPU time in 3600 s.";
+    assert!(answer.text().contains(why), "{}", answer.text());
+    // 170 ms beyond the burst, at 50 ms an hour.
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((12_000..=12_240).contains(&wait), "{wait}");
+    for _ in 0..3 {
+        assert_eq!(client.ask(of("harmless", "10,0")).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn limit_of_an_instance_counts_what_it_computes_besides_and_shows_nothing() {
+    let mut route = route(computes);
+    let day = amount(1_000_000, Period::Day);
+    route.limits = limits(&counters(), vec![rule(LimitBy::Instance, Unit::Cpu, day)]);
+    let server = serve(route).await;
+    let mut client = server.connect().await;
+    for (query, status) in [("1,900", 200), ("1,200", 200), ("0,0", 429)] {
+        let answer = client.ask(with("GET", &format!("/?{query}"), "")).await;
+        assert_eq!((answer.status, answer.header("ratelimit")), (status, None));
+    }
 }

@@ -12,7 +12,7 @@ use stockade_capability::{
 };
 use stockade_http::{Body, Client, empty_body, full_body, on_behalf_of};
 use stockade_protocol::{GuestError, Payload, RequestId};
-use stockade_trace::{Span, SpanKind, TRACEPARENT, Trace};
+use stockade_trace::{Span, SpanKind, TRACEPARENT, Trace, within};
 use tokio::task::AbortHandle;
 
 use super::outgoing::{Reading, Unnamed};
@@ -104,7 +104,10 @@ impl Mirror {
             );
             return Ok(());
         };
-        let GuestRequest { ask, within } = match parse_ask(method, data, self.limits()) {
+        let GuestRequest {
+            ask,
+            within: request,
+        } = match parse_ask(method, data, self.limits()) {
             Ok(Some(request)) => request,
             Ok(None) => {
                 let name: String = method.chars().take(64).collect();
@@ -128,7 +131,7 @@ impl Mirror {
             }
             Err(AskError::Malformed(malformed)) => return Err(malformed),
         };
-        let trace = within.and_then(|request| self.trace_of(request));
+        let trace = request.and_then(|request| self.trace_of(request));
         let mut table = self.asks.table.lock();
         let Some(caller) = table.caller.clone() else {
             return Ok(());
@@ -138,7 +141,7 @@ impl Mirror {
         }
         let mirror = Arc::clone(self);
         // The task cannot end before its entry is there: it needs this lock for that.
-        let key = self.key_in_charge();
+        let client = self.in_charge();
         let work = async move {
             let result = unbroken(mirror.carry_out(id, ask, &caller, trace.as_ref()))
                 .await
@@ -157,7 +160,7 @@ impl Mirror {
                 }
             }
         };
-        let task = tokio::spawn(on_behalf_of(key, work));
+        let task = tokio::spawn(on_behalf_of(client, work));
         table.entries.insert(id, task.abort_handle());
         Ok(())
     }
@@ -306,7 +309,9 @@ impl Mirror {
         if let Some(trace) = span.as_ref().map(Span::trace).or(trace) {
             ask.continue_trace(trace);
         }
-        let result = self.perform(id, ask, caller, &mut span).await;
+        // A call of another site takes no headers that would name it.
+        let works_for = span.as_ref().map(|span| span.trace().clone());
+        let result = within(works_for, self.perform(id, ask, caller, &mut span)).await;
         if let (Some(span), Err(error)) = (&mut span, &result) {
             span.fail(&error.name);
         }

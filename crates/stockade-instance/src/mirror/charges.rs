@@ -8,13 +8,19 @@
 //! What a mirror computes while no request is open counts for the key of the last request until the next
 //! [`Mirror::settle`], and then for no key. Memory that it holds meanwhile counts for no key.
 //!
+//! Where a request has an account for its CPU time, its share is charged there too: when the request ends, and at each
+//! [`Mirror::settle`] until then. The account of the last request is charged for what the mirror computes after it, as
+//! idle time once it is settled.
+//!
 //! Invariant: what is reported to the observer adds up to what the kernel counted for the mirror.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use stockade_http::{CpuAccount, OnBehalf};
 
 use super::Mirror;
 
@@ -24,7 +30,11 @@ const FRACTION: u32 = 32;
 const NANOSECONDS: u128 = 1_000_000_000;
 
 #[derive(Default)]
-pub(super) struct Charges(Mutex<State>);
+pub(super) struct Charges {
+    state: Mutex<State>,
+    /// A request has had an account: from then on each request is one that CPU time is divided among.
+    limited: AtomicBool,
+}
 
 /// The number of an API key; none for requests without one.
 type Key = Option<u64>;
@@ -38,6 +48,13 @@ struct State {
     open_keys: usize,
     /// The key of the last request, while none is open.
     last: Key,
+    /// Open requests with an account.
+    accounts: usize,
+    /// The account of the last request, while none is open, and whether nothing was settled since.
+    last_account: Option<Arc<dyn CpuAccount>>,
+    just_ended: bool,
+    /// Nanoseconds of CPU time before the first request.
+    start: u64,
     /// Nanoseconds of CPU time that were divided, and those of them that were given to keys.
     cpu: u64,
     cpu_given: u64,
@@ -56,6 +73,7 @@ struct State {
 /// An open request, and what a request that was open all the time had got when it began.
 struct Open {
     key: Key,
+    account: Option<Arc<dyn CpuAccount>>,
     cpu_from: u128,
     memory_from: u128,
 }
@@ -76,21 +94,30 @@ pub(crate) struct Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.mirror.charges.0.lock().end(self.number, &self.mirror);
+        let charges = &self.mirror.charges;
+        charges.state.lock().end(self.number, &self.mirror);
     }
 }
 
 impl State {
-    fn begin(&mut self, key: Key, mirror: &Mirror) -> u64 {
+    fn begin(&mut self, client: OnBehalf, mirror: &Mirror) -> u64 {
+        let OnBehalf { key, cpu: account } = client;
         self.count_memory(mirror);
-        // With another key than those before, what was used until now is theirs.
-        let same = match self.open_keys {
-            0 => self.last == key,
-            1 => self.keys.get(&key).is_some_and(|of_key| of_key.open > 0),
-            _ => false,
-        };
+        // With another client than those before, what was used until now is theirs.
+        let no_account = account.is_none() && self.accounts == 0 && self.last_account.is_none();
+        let same = no_account
+            && match self.open_keys {
+                0 => self.last == key,
+                1 => self.keys.get(&key).is_some_and(|of_key| of_key.open > 0),
+                _ => false,
+            };
         if !same {
             self.count_cpu(mirror);
+        }
+        if let Some(account) = &account {
+            self.accounts += 1;
+            account.began();
+            account.idle(Duration::from_nanos(std::mem::take(&mut self.start)));
         }
         let of_key = self.keys.entry(key).or_default();
         if of_key.open == 0 {
@@ -100,6 +127,7 @@ impl State {
         self.next += 1;
         let open = Open {
             key,
+            account,
             cpu_from: self.cpu_each,
             memory_from: self.memory_each,
         };
@@ -109,20 +137,26 @@ impl State {
 
     fn end(&mut self, number: u64, mirror: &Mirror) {
         self.count_memory(mirror);
-        if self.open_keys > 1 {
+        if self.open_keys > 1 || self.accounts > 0 {
             self.count_cpu(mirror);
         }
         let Some(open) = self.open.remove(&number) else {
             return;
         };
         self.give(&open);
+        if let Some(account) = &open.account {
+            account.ended();
+        }
         if let Some(of_key) = self.keys.get_mut(&open.key) {
             of_key.open = of_key.open.saturating_sub(1);
             if of_key.open == 0 {
                 self.open_keys = self.open_keys.saturating_sub(1);
             }
         }
+        self.accounts -= usize::from(open.account.is_some()).min(self.accounts);
         self.last = open.key;
+        self.last_account = open.account;
+        self.just_ended = true;
     }
 
     /// Divides the CPU time since the last time.
@@ -137,6 +171,13 @@ impl State {
             0 => {
                 self.keys.entry(self.last).or_default().cpu += more;
                 self.cpu_given += more;
+                let time = Duration::from_nanos(more);
+                match &self.last_account {
+                    Some(account) if self.just_ended => account.used(time),
+                    Some(account) => account.idle(time),
+                    None if self.next == 0 => self.start += more,
+                    None => {}
+                }
             }
             open => self.cpu_each += (u128::from(more) << FRACTION) / open,
         }
@@ -167,6 +208,9 @@ impl State {
         of_key.memory += memory;
         self.cpu_given += cpu;
         self.memory_given += memory;
+        if let Some(account) = &open.account {
+            account.used(Duration::from_nanos(cpu));
+        }
     }
 
     /// Takes what was used for each key.
@@ -186,6 +230,7 @@ impl State {
         (self.cpu_given, self.memory_given) = (self.cpu, self.memory);
         if self.open.is_empty() {
             self.last = None;
+            self.just_ended = false;
         }
         let (mut taken, mut rest) = (Vec::new(), 0);
         self.keys.retain(|key, of_key| {
@@ -217,35 +262,47 @@ pub struct Used {
 }
 
 impl Mirror {
-    /// A request of a client with this API key begins.
-    pub(crate) fn charge(self: &Arc<Self>, key: Key) -> Charge {
-        let number = self.charges.0.lock().begin(key, self);
-        Charge {
-            mirror: Arc::clone(self),
-            number,
+    /// A request of this client begins. None where nothing asks for whom it uses CPU time and memory.
+    pub(super) fn charge(self: &Arc<Self>, client: OnBehalf) -> Option<Charge> {
+        if client.cpu.is_some() {
+            self.charges.limited.store(true, Ordering::Relaxed);
         }
+        let divided =
+            self.charges.limited.load(Ordering::Relaxed) || self.pool.observer.divides_use();
+        divided.then(|| Charge {
+            mirror: Arc::clone(self),
+            number: self.charges.state.lock().begin(client, self),
+        })
     }
 
-    /// The key for which the guest acts now, where that is certain: that of all open requests.
-    pub(super) fn key_in_charge(&self) -> Key {
-        let state = self.charges.0.lock();
-        match state.open_keys {
+    /// The client for which the guest acts now, where that is certain: the key of all open requests, and the account
+    /// of the only one.
+    pub(super) fn in_charge(&self) -> OnBehalf {
+        let state = self.charges.state.lock();
+        let key = match state.open_keys {
             0 => state.last,
             1 => state.open.values().next().and_then(|open| open.key),
             _ => None,
-        }
+        };
+        let mut open = state.open.values();
+        let cpu = match (open.next(), open.next()) {
+            (None, _) => state.last_account.clone().filter(|_| state.just_ended),
+            (Some(only), None) => only.account.clone(),
+            _ => None,
+        };
+        OnBehalf { key, cpu }
     }
 
     /// Reports what was used since the last time.
     pub(crate) fn settle(&self) {
-        let taken = self.charges.0.lock().take(self);
+        let taken = self.charges.state.lock().take(self);
         self.report(taken);
     }
 
     /// Reports what was used until the end of everything that ran in the mirror.
     pub(super) fn settle_last(&self) {
         let taken = {
-            let mut state = self.charges.0.lock();
+            let mut state = self.charges.state.lock();
             let taken = state.take(self);
             state.over = true;
             taken

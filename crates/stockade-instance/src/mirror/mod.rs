@@ -28,6 +28,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use stockade_capability::Owner;
+use stockade_http::OnBehalf;
 use stockade_protocol::Payload;
 use stockade_supervisor::{End, IsolateHandle, SendError};
 use tokio::runtime::Handle;
@@ -88,6 +89,8 @@ pub(crate) struct Mirror {
     buffered: AtomicUsize,
     /// Complaints that were reported, so that a guest cannot cause them without end.
     complaints: AtomicU32,
+    /// A debugger is attached.
+    debugged: AtomicBool,
 }
 
 /// A request's place in a mirror.
@@ -98,11 +101,9 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// What the guest does for the request counts for the API key of this number.
-    pub(crate) fn charge_to(&mut self, key: Option<u64>) {
-        if self.mirror.pool.observer.divides_use() {
-            self.charge = Some(Arc::new(self.mirror.charge(key)));
-        }
+    /// What the guest does for the request counts for this client.
+    pub(crate) fn charge_to(&mut self, client: OnBehalf) {
+        self.charge = self.mirror.charge(client).map(Arc::new);
     }
 }
 
@@ -174,6 +175,7 @@ impl Mirror {
             charges: charges::Charges::default(),
             buffered: AtomicUsize::new(0),
             complaints: AtomicU32::new(0),
+            debugged: AtomicBool::new(false),
         })
     }
 
@@ -183,6 +185,15 @@ impl Mirror {
 
     pub(crate) fn age(&self) -> Duration {
         self.born.elapsed()
+    }
+
+    pub(crate) fn is_debugged(&self) -> bool {
+        self.debugged.load(Ordering::Relaxed)
+    }
+
+    /// A debugger has been attached, or is no more.
+    pub(crate) fn set_debugged(&self, debugged: bool) {
+        self.debugged.store(debugged, Ordering::Relaxed);
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -429,6 +440,10 @@ impl Mirror {
         let limits = self.limits();
         self.requests.forget_background(now, limits.wait_until);
         self.drop_targets_at_rest();
+        if self.is_debugged() {
+            // What it does not do may be because it is paused.
+            return;
+        }
         let stuck = self.requests.stuck(now, limits.abort_grace);
         let recycle = &self.pool.options.recycle;
         if self.pool.is_fresh() && stuck > 0 {
@@ -470,6 +485,7 @@ impl Mirror {
             cpu: stats.cpu,
             memory: stats.memory,
             age: self.age(),
+            debugged: self.is_debugged(),
         }
     }
 }

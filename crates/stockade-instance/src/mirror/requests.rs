@@ -195,6 +195,7 @@ impl Mirror {
         &self,
         id: u64,
         slot: Slot,
+        trace: Option<Trace>,
     ) -> Result<oneshot::Receiver<Result<(), String>>, End> {
         let (sender, receiver) = oneshot::channel();
         let waiter = Waiter::Run(sender);
@@ -205,7 +206,7 @@ impl Mirror {
                 slot,
                 body: None,
                 client: None,
-                trace: None,
+                trace,
             },
         )?;
         Ok(receiver)

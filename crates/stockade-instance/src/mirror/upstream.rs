@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::Uri;
 use parking_lot::Mutex;
 use stockade_http::{SocketMessage, UpstreamSocket};
 use stockade_protocol::{Attachment, Payload, push_string};
 use stockade_supervisor::SendError;
+use stockade_trace::{Span, SpanKind, Trace};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -75,9 +77,11 @@ impl Mirror {
         }
         let (to_upstream, from_guest) = mpsc::channel(MOST_WAITING);
         let mirror = Arc::clone(self);
+        let trace = open.within.and_then(|request| self.trace_of(request));
+        let span = trace.and_then(|trace| span(&trace, &open.url));
         // The task cannot end before its entry is there: it needs this lock for that.
         let task = tokio::spawn(async move {
-            let last = unbroken(carry(&mirror, open, from_guest))
+            let last = unbroken(carry(&mirror, open, from_guest, span))
                 .await
                 .unwrap_or_else(|| Last::Failed("the host failed".to_owned()));
             let here = mirror.upstream.table.lock().entries.remove(&id);
@@ -205,10 +209,27 @@ fn charged(message: &SocketMessage) -> usize {
     }
 }
 
+/// The span of a WebSocket to another server.
+fn span(trace: &Trace, url: &str) -> Option<Span> {
+    let mut span = trace.span("websocket", SpanKind::Client)?;
+    if let Ok(uri) = url.parse::<Uri>() {
+        span.set("server.address", uri.host().unwrap_or_default().to_owned());
+        if let Some(port) = uri.port_u16() {
+            span.set("server.port", i64::from(port));
+        }
+        span.set(
+            "url.scheme",
+            uri.scheme_str().unwrap_or_default().to_owned(),
+        );
+    }
+    Some(span)
+}
+
 async fn carry(
     mirror: &Arc<Mirror>,
     open: SocketOpen,
     from_guest: mpsc::Receiver<SocketMessage>,
+    mut span: Option<Span>,
 ) -> Last {
     let mut from_guest = Waiting {
         mirror,
@@ -223,8 +244,15 @@ async fn carry(
     };
     let mut socket: UpstreamSocket = match socket {
         Ok(socket) => socket,
-        Err(error) => return Last::Failed(error.message),
+        Err(error) => {
+            if let Some(span) = &mut span {
+                span.fail(&error.name);
+            }
+            return Last::Failed(error.message);
+        }
     };
+    // It is the time until the socket is open.
+    drop(span);
     let mut opened = String::from("{\"protocol\":");
     push_string(&mut opened, socket.protocol.as_deref().unwrap_or_default());
     opened.push('}');

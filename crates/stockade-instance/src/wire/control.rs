@@ -206,6 +206,8 @@ pub(crate) struct SocketOpen {
     pub(crate) id: u64,
     pub(crate) url: String,
     pub(crate) protocols: Vec<String>,
+    /// The request that the guest's code works on, where it is traced.
+    pub(crate) within: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -217,6 +219,8 @@ struct WireOpen<'a> {
     protocols: Vec<Text<'a>>,
     #[serde(borrow, default, rename = "headers")]
     _headers: Option<&'a RawValue>,
+    #[serde(default)]
+    within: Option<u64>,
 }
 
 pub(crate) fn parse_socket_open(payload: &Payload) -> Result<SocketOpen, Malformed> {
@@ -226,6 +230,7 @@ pub(crate) fn parse_socket_open(payload: &Payload) -> Result<SocketOpen, Malform
         id: wire.conn_id,
         url: wire.url.into_string(),
         protocols: protocols.map(|name| name.shortened(256)).collect(),
+        within: wire.within,
     })
 }
 

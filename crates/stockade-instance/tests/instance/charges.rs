@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use http::Request;
 use parking_lot::Mutex;
-use stockade_http::{Body, Client};
-use stockade_instance::{Instance, InstanceOptions, NoServices, Observer, Used};
+use stockade_http::{Body, Client, CpuAccount};
+use stockade_instance::{Instance, InstanceOptions, NoServices, Observer, Unobserved, Used};
 use stockade_limits::IsolateOptions;
 use stockade_supervisor::{CpuClock, Supervisor};
 
@@ -205,4 +205,138 @@ async fn mirrors_that_die_in_the_middle_are_charged_to_the_end() {
     // A request that can be sent again is: each death is two.
     assert!(cpu(Some(1)) >= 60 * MS, "{:?}", cpu(Some(1)));
     assert!(cpu(Some(2)) >= 60 * MS, "{:?}", cpu(Some(2)));
+}
+
+/// What was charged to one client.
+#[derive(Debug, Default)]
+struct Account(Mutex<(Duration, Duration)>);
+
+impl CpuAccount for Account {
+    fn used(&self, time: Duration) {
+        self.0.lock().0 += time;
+    }
+
+    fn idle(&self, time: Duration) {
+        self.0.lock().1 += time;
+    }
+}
+
+/// A site whose use nobody divides among keys.
+struct Limited(Instance);
+
+impl Limited {
+    fn new(supervisor: Supervisor) -> Self {
+        let options = InstanceOptions::new("site", IsolateOptions::default());
+        let (services, observer) = (Arc::new(NoServices), Arc::new(Unobserved));
+        Self(Instance::start(options, supervisor, services, observer))
+    }
+
+    async fn read(&self, account: Option<&Arc<Account>>, path: &str) -> String {
+        let mut request = of_key(None, path);
+        if let Some(client) = request.extensions_mut().get_mut::<Client>() {
+            client.cpu = account.map(|account| Arc::clone(account) as _);
+        }
+        let response = self.0.fetch(request).await.unwrap();
+        text(response).await.unwrap()
+    }
+
+    /// What was charged to each account, for requests and besides, once everything has ended.
+    async fn charged<const N: usize>(
+        self,
+        accounts: [&Arc<Account>; N],
+    ) -> [(Duration, Duration); N] {
+        self.0.drain(Duration::from_secs(20)).await;
+        let charged = accounts.map(|account| *account.0.lock());
+        let all: Duration = charged.iter().map(|(used, idle)| *used + *idle).sum();
+        assert!(all <= self.0.stats().cpu);
+        charged
+    }
+}
+
+#[tokio::test]
+async fn cpu_is_charged_to_the_account_of_each_request() {
+    let site = Limited::new(scripted(|guest, received| {
+        if let Received::Request(request) = received {
+            burn(request.path()[1..].parse().unwrap());
+            guest.respond(request.id, 200, "done");
+        }
+    }));
+    let (one, two) = (Arc::default(), Arc::default());
+    for _ in 0..3 {
+        site.read(Some(&one), "/10").await;
+        site.read(Some(&two), "/40").await;
+        // Of a request without an account nobody is charged.
+        site.read(None, "/60").await;
+    }
+    let [one, two] = site.charged([&one, &two]).await;
+    assert!(one.0 >= 30 * MS && one.0 < 60 * MS, "{one:?}");
+    assert!(two.0 >= 120 * MS && two.0 < 160 * MS, "{two:?}");
+}
+
+#[tokio::test]
+async fn cpu_of_requests_side_by_side_is_divided_among_their_accounts() {
+    let site = Limited::new(supervisor(|guest: &Guest| {
+        guest.ready();
+        let mut open = Vec::new();
+        Some(Box::new(move |guest: &Guest, received: Received| {
+            if let Received::Request(request) = received {
+                open.push(request.id);
+                if open.len() == 3 {
+                    burn(90);
+                    open.drain(..).for_each(|id| guest.respond(id, 200, "done"));
+                }
+            }
+        }))
+    }));
+    let (one, two) = (Arc::default(), Arc::default());
+    tokio::join!(
+        site.read(Some(&one), "/"),
+        site.read(Some(&two), "/"),
+        site.read(None, "/")
+    );
+    let charged = site.charged([&one, &two]).await;
+    for (used, _) in charged {
+        assert!(used >= 25 * MS && used < 50 * MS, "{charged:?}");
+    }
+}
+
+/// What a guest computes once it has answered.
+async fn charged_after_the_response(after: u64) -> (Duration, Duration) {
+    let site = Limited::new(scripted(move |guest, received| {
+        if let Received::Request(request) = received {
+            guest.respond(request.id, 200, "done");
+            burn(after);
+        }
+    }));
+    let account = Arc::default();
+    site.read(Some(&account), "/").await;
+    let [charged] = site.charged([&account]).await;
+    charged
+}
+
+#[tokio::test]
+async fn guest_that_computes_after_its_response_is_charged_as_one_that_computes_before() {
+    let hostile = charged_after_the_response(60).await;
+    assert!(hostile.0 >= 60 * MS, "{hostile:?}");
+    let harmless = charged_after_the_response(0).await;
+    assert!(harmless.0 < 30 * MS, "{harmless:?}");
+}
+
+#[tokio::test]
+async fn cpu_of_a_start_is_charged_as_idle_time_of_the_first_account() {
+    let site = Limited::new(supervisor(|guest: &Guest| {
+        burn(60);
+        guest.ready();
+        Some(Box::new(|guest: &Guest, received: Received| {
+            if let Received::Request(request) = received {
+                guest.respond(request.id, 200, "done");
+            }
+        }))
+    }));
+    let (first, second) = (Arc::default(), Arc::default());
+    site.read(Some(&first), "/").await;
+    site.read(Some(&second), "/").await;
+    let [first, second] = site.charged([&first, &second]).await;
+    assert!(first.1 >= 60 * MS && first.0 < 30 * MS, "{first:?}");
+    assert!(second.1 < 30 * MS, "{second:?}");
 }

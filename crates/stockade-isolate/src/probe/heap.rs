@@ -3,7 +3,10 @@
 use deno_core::v8;
 use stockade_protocol::{HeapSpace, HeapStatistics};
 
-use crate::sys::guard;
+use crate::sys::alloc::give_back;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use crate::sys::pool;
+use crate::sys::{guard, heap_profiler};
 
 /// Memory that V8 needs to describe a heap, as a multiple of the heap's size: measured were 4 for a heap of long texts, and
 /// 8 to 12 for one of small objects.
@@ -12,22 +15,26 @@ const SHARE: u64 = 12;
 /// Memory that a worker has above its limit and that a snapshot may use.
 const SPARE: u64 = stockade_jail::OVERHEAD / 2;
 
-/// Whether there is memory for a snapshot in a process that is limited to `limit` bytes, or why not. To try it where there is
-/// none would end the guest.
-pub(super) fn room(isolate: &mut v8::Isolate, limit: Option<u64>) -> Result<(), String> {
+/// Whether there is memory for a snapshot in a process that is limited to `limit` bytes and may use `more` for it, or why not.
+/// To try it where there is none would end the guest.
+pub(super) fn room(isolate: &mut v8::Isolate, limit: Option<u64>, more: u64) -> Result<(), String> {
     let Some(limit) = limit else {
         return Ok(());
     };
     let heap = isolate.get_heap_statistics().used_heap_size() as u64;
     let held = guard::held_memory(isolate);
-    let free = limit.saturating_sub(held).saturating_add(SPARE);
+    let free = limit
+        .saturating_sub(held)
+        .saturating_add(SPARE)
+        .saturating_add(more);
     let needed = heap.saturating_mul(SHARE);
     if needed <= free {
         return Ok(());
     }
     let mib = |bytes: u64| bytes >> 20;
     Err(format!(
-        "a snapshot of a heap of {} MiB may need {} MiB of memory, and the isolate's limit of {} MiB leaves {}\n  \
+        "a snapshot of a heap of {} MiB may need {} MiB of memory, and the isolate's limit of {} MiB leaves {}, with what \
+         a worker is lent for it\n  \
          fix: raise the memory limit for it, or take the snapshot before the heap is that large",
         mib(heap),
         mib(needed),
@@ -40,6 +47,17 @@ pub(super) fn room(isolate: &mut v8::Isolate, limit: Option<u64>) -> Result<(), 
 pub(super) fn snapshot(isolate: &mut v8::Isolate, mut more: impl FnMut(&[u8]) -> bool) {
     // The last call has no bytes.
     isolate.take_heap_snapshot(|piece| piece.is_empty() || more(piece));
+}
+
+/// The same in a worker, which the kernel holds to its limit again once this is over: all memory that it took goes back.
+pub(super) fn snapshot_in_worker(isolate: &mut v8::Isolate, more: impl FnMut(&[u8]) -> bool) {
+    {
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        let _pooled = pool::Pooled::begin();
+        snapshot(isolate, more);
+    }
+    heap_profiler::forget_snapshots(isolate);
+    give_back();
 }
 
 /// The heap's size and that of its parts, as JSON.

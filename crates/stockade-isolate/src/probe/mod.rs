@@ -88,12 +88,16 @@ impl Probes {
                 self.send(id, text.as_bytes());
                 Finding::Done
             }
-            Probe::HeapSnapshot => {
+            Probe::HeapSnapshot { more } => {
                 let limit = self.guest.options().limits.memory;
                 let in_worker = self.guest.is_in_worker();
-                match heap::room(isolate, limit.filter(|_| in_worker)) {
+                match heap::room(isolate, limit.filter(|_| in_worker), more) {
                     Ok(()) => {
-                        heap::snapshot(isolate, |piece| self.send(id, piece));
+                        let send = |piece: &[u8]| self.send(id, piece);
+                        match in_worker {
+                            true => heap::snapshot_in_worker(isolate, send),
+                            false => heap::snapshot(isolate, send),
+                        }
                         Finding::Done
                     }
                     Err(why) => Finding::Failed(why),

@@ -4,7 +4,7 @@
 
 mod rest;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,7 +22,7 @@ use stockade_supervisor::{GuestContext, StartError};
 use crate::debug;
 use crate::initialize::{is_single_threaded, run_engine_tasks};
 use crate::invoke::{invoke, string};
-use crate::modules::serves;
+use crate::modules::{serves, session};
 use crate::port::{Collect, Kept, Port};
 use crate::probe::Probes;
 use crate::realm::Realm;
@@ -123,6 +123,7 @@ pub(crate) async fn run(
                 calls: VecDeque::new(),
                 waiting_bytes: 0,
                 scripts: 0,
+                runs: session(guest.options()).map(|session| session.then(HashSet::new)),
                 unmeasured: MEASURE_EVERY,
                 last_work: Instant::now(),
                 rested: false,
@@ -167,6 +168,8 @@ struct Isolate {
     /// Bytes of calls that have waited for the main module.
     waiting_bytes: usize,
     scripts: u32,
+    /// Code is evaluated for a result; in a session with the names that it has declared.
+    runs: Option<Option<HashSet<String>>>,
     /// Activations since memory was measured.
     unmeasured: u32,
     last_work: Instant,
@@ -656,8 +659,8 @@ impl Isolate {
         scope.perform_microtask_checkpoint();
     }
 
-    /// Runs a script. With an id its value is the reply to that call; without, its value is dropped
-    /// and what it throws is an error of the guest.
+    /// Runs a script, or with an id the text of a run where the isolate is for those. With an id its value is the reply to
+    /// that call; without, its value is dropped and what it throws is an error of the guest.
     fn script(&mut self, code: &str, reply_to: Option<CallId>) {
         self.scripts += 1;
         let kind = if reply_to.is_some() {
@@ -665,13 +668,23 @@ impl Isolate {
         } else {
             "execute"
         };
-        let name = format!("{kind}#{}", self.scripts);
+        let mut runs = self.runs.as_mut().filter(|_| reply_to.is_some());
+        let name = match (&runs, self.scripts) {
+            (Some(_), 1) => "main.ts".to_owned(),
+            (Some(_), number) => format!("main-{number}.ts"),
+            (None, number) => format!("{kind}#{number}"),
+        };
         let modules = Rc::clone(&self.realm.modules);
         let error = {
             deno_core::scope!(scope, self.realm.runtime);
             let none = v8::undefined(scope).into();
             scope.set_continuation_preserved_embedder_data(none);
-            let result = script::run(scope, &modules, &name, code);
+            let result = match &mut runs {
+                Some(declared) => {
+                    script::run_program(scope, &modules, &name, code, declared.as_mut())
+                }
+                None => script::run(scope, &modules, &name, code),
+            };
             let error = match (result, reply_to) {
                 (Ok(value), Some(id)) => {
                     v8::tc_scope!(let scope, scope);

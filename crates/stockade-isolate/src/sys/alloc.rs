@@ -103,6 +103,15 @@ impl Drop for Uncounted {
     }
 }
 
+/// Gives memory that was freed back to the kernel: as much as the allocator can.
+pub(crate) fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim(3) has no preconditions, and touches nothing that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// The counter of the calling thread; null where it has none.
 pub(super) fn counter() -> *const AtomicI64 {
     COUNTER.get()

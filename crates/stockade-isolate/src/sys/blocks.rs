@@ -7,7 +7,7 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::alloc::{charge, counter};
-use super::guard;
+use super::{guard, pool};
 
 /// Bytes in front of each block; they keep malloc(3)'s alignment.
 const HEADER: usize = 16;
@@ -16,6 +16,9 @@ const HEADER: usize = 16;
 /// size of a block.
 const MARK: u64 = 0xa5c3 << 48;
 const MARK_BITS: u64 = 0xffff << 48;
+
+/// The same, for a block of the [`pool`].
+const POOLED: u64 = 0xa5c4 << 48;
 
 /// What stands in front of a block.
 #[repr(C)]
@@ -30,12 +33,16 @@ const _: () = assert!(size_of::<Header>() == HEADER);
 
 impl Header {
     /// The header of a block that belongs to the calling thread's isolate from now on.
-    fn taken(size: usize) -> Self {
+    fn taken(size: usize, mark: u64) -> Self {
         charge((size + HEADER) as i64);
         Self {
             size: size as u64,
-            owner: MARK | (counter() as u64 & !MARK_BITS),
+            owner: mark | (counter() as u64 & !MARK_BITS),
         }
+    }
+
+    fn is_pooled(&self) -> bool {
+        self.owner & MARK_BITS == POOLED
     }
 
     fn give_back(&self) {
@@ -55,7 +62,7 @@ unsafe fn header_of(block: *mut c_void) -> *mut Header {
     // SAFETY: within the block's allocation, by the caller's word.
     let header = unsafe { block.cast::<u8>().sub(HEADER).cast::<Header>() };
     // SAFETY: readable by the caller's word, aligned as malloc(3) aligns.
-    if unsafe { (*header).owner } & MARK_BITS == MARK {
+    if matches!(unsafe { (*header).owner } & MARK_BITS, MARK | POOLED) {
         header
     } else {
         std::ptr::null_mut()
@@ -66,14 +73,14 @@ unsafe fn header_of(block: *mut c_void) -> *mut Header {
 ///
 /// # Safety
 /// `start` is null, or has room for the header and is owned by the caller.
-unsafe fn block_of(start: *mut c_void, size: usize) -> *mut c_void {
+unsafe fn block_of(start: *mut c_void, size: usize, mark: u64) -> *mut c_void {
     if start.is_null() {
         guard::exhausted();
         return start;
     }
     // SAFETY: `start` has room for the header, and malloc(3) aligns for it.
     unsafe {
-        start.cast::<Header>().write(Header::taken(size));
+        start.cast::<Header>().write(Header::taken(size, mark));
         start.cast::<u8>().add(HEADER).cast()
     }
 }
@@ -83,8 +90,12 @@ pub(super) fn take(size: usize) -> *mut c_void {
     let Some(whole) = size.checked_add(HEADER) else {
         return std::ptr::null_mut();
     };
+    if pool::is_in_use() {
+        // SAFETY: what the pool gives has room for the header.
+        return unsafe { block_of(pool::take(whole), size, POOLED) };
+    }
     // SAFETY: malloc(3) takes any size; what it gives has room for the header.
-    unsafe { block_of(libc::malloc(whole), size) }
+    unsafe { block_of(libc::malloc(whole), size, MARK) }
 }
 
 /// A block in place of another one, as realloc(3).
@@ -104,11 +115,20 @@ pub(super) unsafe fn retake(block: *mut c_void, size: usize) -> *mut c_void {
     // SAFETY: the header is that of a block of `take`, which begins with it.
     unsafe {
         let before = std::ptr::read(header);
+        if before.is_pooled() {
+            let next = take(size);
+            if !next.is_null() {
+                let kept = size.min(before.size as usize);
+                std::ptr::copy_nonoverlapping(block.cast::<u8>(), next.cast::<u8>(), kept);
+                give(block);
+            }
+            return next;
+        }
         let start = libc::realloc(header.cast(), whole);
         if !start.is_null() {
             before.give_back();
         }
-        block_of(start, size)
+        block_of(start, size, MARK)
     }
 }
 
@@ -127,7 +147,11 @@ pub(super) unsafe fn give(block: *mut c_void) {
             libc::free(block);
         } else {
             (*header).give_back();
-            libc::free(header.cast());
+            if (*header).is_pooled() {
+                pool::give(header.cast());
+            } else {
+                libc::free(header.cast());
+            }
         }
     }
 }
@@ -180,6 +204,27 @@ mod tests {
         });
         assert_eq!(second.join().unwrap(), 0);
         assert_eq!(held(&first), 0);
+    }
+
+    #[test]
+    fn pooled_block_is_counted_grows_and_is_freed_where_it_is_from() {
+        let (counter, _charging) = charged();
+        let block = {
+            let _pooled = pool::Pooled::begin();
+            take(100)
+        };
+        let before = held(&counter);
+        // SAFETY: the block is used within its size, and freed once.
+        unsafe {
+            assert!((*header_of(block)).is_pooled());
+            block.cast::<u8>().write_bytes(7, 100);
+            let block = retake(block, 1000);
+            assert!(!(*header_of(block)).is_pooled());
+            assert_eq!(held(&counter), before + 900);
+            assert_eq!(block.cast::<u8>().add(99).read(), 7);
+            give(block);
+        }
+        assert_eq!(held(&counter), 0);
     }
 
     #[test]

@@ -151,6 +151,8 @@ impl Launcher {
             pid: started.pid,
             pidfd: started.pidfd,
             mailbox: self.mailbox.clone(),
+            memory: spec.memory,
+            threads: spec.threads,
         };
         Ok((worker, message))
     }
@@ -169,6 +171,8 @@ pub struct Worker {
     pid: i32,
     pidfd: Arc<OwnedFd>,
     mailbox: Mailbox,
+    memory: Option<u64>,
+    threads: u32,
 }
 
 impl Worker {
@@ -218,7 +222,7 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// The kernel refuses: only root can raise a limit that was set.
+    /// The kernel refuses: only root can raise a limit above what the worker was started with and can be lent.
     pub fn set_memory(&self, memory: Option<u64>) -> Result<(), JailError> {
         self.mailbox.ask(|answer| Command::SetMemory {
             id: self.id,
@@ -226,6 +230,62 @@ impl Worker {
             answer,
         })
     }
+}
+
+impl Worker {
+    /// Lets it use more memory for now, and gives how many bytes more; 0 where it has no limit. Waits for the launcher.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn lend_memory(&self) -> Result<u64, JailError> {
+        let Some(memory) = self.memory else {
+            return Ok(0);
+        };
+        let more = crate::lendable(memory);
+        self.set_memory(Some(memory.saturating_add(more)))?;
+        Ok(more)
+    }
+
+    /// Limits it to its memory again, without waiting. False if it still has more in use than it may: it is to be killed.
+    #[must_use]
+    pub fn return_memory(&self) -> bool {
+        let Some(memory) = self.memory else {
+            return true;
+        };
+        let (answer, _) = mpsc::sync_channel(1);
+        let command = Command::SetMemory {
+            id: self.id,
+            memory: Some(memory),
+            answer,
+        };
+        // Without the thread that watches workers they end.
+        let _ = self.mailbox.commands.send(command);
+        let _ = rustix::io::write(&self.mailbox.wake, &1_u64.to_ne_bytes());
+        self.keeps_to_memory()
+    }
+
+    /// Whether it has no more memory in use than it may. What it mapped while it was lent more, it can use later, and the
+    /// kernel checks its limit only when it maps.
+    #[must_use]
+    pub fn keeps_to_memory(&self) -> bool {
+        let Some(memory) = self.memory else {
+            return true;
+        };
+        let in_use = anonymous_memory(self.pid);
+        in_use.is_none_or(|in_use| in_use <= crate::rlimits::data(memory, self.threads))
+    }
+}
+
+/// Bytes of memory that belong to a process alone, also those in swap, as the kernel counts them; `None` once it has ended.
+fn anonymous_memory(pid: i32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kilobytes = |name: &str| -> Option<u64> {
+        let line = status.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    let swapped = kilobytes("VmSwap:").unwrap_or(0);
+    Some((kilobytes("RssAnon:")? + swapped) << 10)
 }
 
 impl Drop for Worker {

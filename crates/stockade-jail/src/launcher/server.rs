@@ -99,6 +99,8 @@ struct Alive {
     pidfd: OwnedFd,
     own: Option<u32>,
     threads: u32,
+    /// Its hard limit of memory.
+    most_data: Option<u64>,
     cgroup: Option<WorkerCgroup>,
 }
 
@@ -281,6 +283,7 @@ impl<'a> Server<'a> {
                         pidfd: child.pidfd,
                         own,
                         threads: spec.threads,
+                        most_data: rlimits::most_data(spec),
                         cgroup,
                     },
                 );
@@ -394,12 +397,14 @@ impl<'a> Server<'a> {
             return Ok(());
         };
         let limit = memory.map(|memory| rlimits::data(memory, worker.threads));
-        set_data_limit(pid, limit, worker.own).map_err(|error| {
+        // A limit that is lowered can be raised again.
+        let most = limit.and_then(|limit| Some(worker.most_data?.max(limit)));
+        set_data_limit(pid, limit, most, worker.own).map_err(|error| {
             JailError::new(
                 "rlimits",
                 format!("setting the memory of a running worker failed: {error}"),
                 format!("prlimit of {limit:?} bytes"),
-                "only root can raise a limit of memory that was set; start a new worker",
+                "only root can raise a limit of memory above what it was started with; start a new worker",
             )
         })?;
         match &worker.cgroup {
@@ -460,10 +465,15 @@ impl<'a> Server<'a> {
 }
 
 /// Sets RLIMIT_DATA of a worker. Its id cannot have another owner: only we reap it.
-fn set_data_limit(pid: i32, limit: Option<u64>, own: Option<u32>) -> rustix::io::Result<()> {
+fn set_data_limit(
+    pid: i32,
+    limit: Option<u64>,
+    most: Option<u64>,
+    own: Option<u32>,
+) -> rustix::io::Result<()> {
     let limit = Rlimit {
         current: limit,
-        maximum: limit,
+        maximum: most,
     };
     let set = || prlimit(Pid::from_raw(pid), Resource::Data, limit).map(|_| ());
     match (set(), own) {

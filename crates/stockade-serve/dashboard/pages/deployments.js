@@ -26,6 +26,7 @@ export function Deployments() {
 function OfInstance({ name }) {
   const deployment = useLoaded((signal) => get(path("instances", name, "deployment"), signal), [name], 5000);
   const versions = useLoaded((signal) => get(path("instances", name, "versions"), signal), [name], 5000);
+  const instance = useLoaded((signal) => get(path("instances", name), signal), [name], 5000);
   const [deploying, setDeploying] = useState();
   const reload = () => {
     deployment.reload();
@@ -52,6 +53,8 @@ function OfInstance({ name }) {
       question=${`Give the requests back to ${before ? traffic(before.traffic) : ""}?`} act=${rollBack} done="Rolled back." />`}>
       <${Facts} of=${[
         ["versions", now ? traffic(now.traffic) : "\u2013"],
+        instance.data?.versions.length > 1 && ["requests and errors", html`<a href=${`#/instances/${encodeURIComponent(name)}`}>${
+          instance.data.versions.map((one) => `${line(one.version, 40)}: ${number(one.requests)}, ${number(one.errors)}`).join("; ")}</a>`],
         ["deployment", now ? number(now.number) : "\u2013"],
         ["since", now?.created ? time(now.created) : "\u2013"],
         ["by", html`<${Text} value=${now?.caller || "\u2013"} most=${200} />`],

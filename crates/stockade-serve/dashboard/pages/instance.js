@@ -30,6 +30,7 @@ export function Instance({ rest, theme }) {
     ]} />
     <${Charts} history=${history} theme=${theme} />
     ${data && html`
+      ${data.versions.length > 1 && html`<${Versions} versions=${data.versions} />`}
       <${Mirrors} name=${name} instance=${data} reload=${reload} />
       <${Limits} name=${name} instance=${data} />`}
     <${Errors} stream=${log} />
@@ -37,6 +38,23 @@ export function Instance({ rest, theme }) {
     <${RefusedList} name=${name} />
     <${State} name=${name} />
     <${Events} stream=${log} />`;
+}
+
+function Versions({ versions }) {
+  return html`<${Card} id="versions" title="Versions with a share">
+    <${Table} label="Versions with a share" rows=${versions} keyOf=${(one) => one.version} columns=${[
+      { title: "version", cell: (one) => html`<code>${line(one.version, 40)}</code>` },
+      { title: "share", numeric: true, cell: (one) => `${one.percent} %` },
+      { title: "state", cell: (one) => html`<${Badge} kind=${one.ready ? "good" : "bad"}>${one.ready ? "ready" : "not ready"}<//>` },
+      { title: "mirrors wanted", numeric: true, cell: (one) => number(one.mirrors_wanted) },
+      { title: "requests", numeric: true, cell: (one) => number(one.requests) },
+      { title: "errors", numeric: true, cell: (one) => number(one.errors) },
+      { title: "in flight", numeric: true, cell: (one) => number(one.in_flight) },
+      { title: "waiting", numeric: true, cell: (one) => number(one.queued) },
+      { title: "last start failed", long: true, cell: (one) => one.start_error ? html`<${Text} value=${one.start_error} most=${600} />` : "no" },
+    ]} />
+    <p class="quiet"><a href="#/deployments">Deployments</a> changes the shares and rolls back.</p>
+  <//>`;
 }
 
 function Mirrors({ name, instance, reload }) {
@@ -51,7 +69,9 @@ function Mirrors({ name, instance, reload }) {
       empty=${html`<${Empty} title="No mirror runs."><p>A mirror is a running isolate of the instance. One starts with the next request.</p><//>`}
       columns=${[
         { title: "mirror", cell: (mirror) => number(mirror.mirror) },
-        { title: "state", cell: (mirror) => html`<${Badge} kind=${mirror.state === "ready" ? "good" : "warn"}>${line(mirror.state, 20)}<//>` },
+        { title: "version", cell: (mirror) => html`<code>${line(mirror.version, 40)}</code>` },
+        { title: "state", cell: (mirror) => html`<${Badge} kind=${mirror.state === "ready" ? "good" : "warn"}>${line(mirror.state, 20)}<//>
+          ${mirror.debugged && html` <${Badge} kind="warn">debugged<//>`}` },
         { title: "age", numeric: true, cell: (mirror) => duration(mirror.age_ms) },
         { title: "in flight", numeric: true, cell: (mirror) => number(mirror.in_flight) },
         { title: "requests", numeric: true, cell: (mirror) => number(mirror.requests) },

@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use stockade_auth::KeyId;
 use stockade_gateway::Gateway;
+use stockade_instance::Instance;
+use stockade_supervisor::IsolateHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::command::Command;
@@ -14,7 +16,7 @@ use crate::deployments::OpenDeployments;
 use crate::keys::OpenKeys;
 use crate::metrics::{History, Metrics};
 use crate::observe::Logs;
-use crate::running::Snapshot;
+use crate::running::{SiteTraffic, Snapshot};
 use crate::site::Site;
 
 /// What handlers have of the server. Handlers get it as `State<Arc<Admin>>`.
@@ -71,7 +73,7 @@ impl Caller {
 }
 
 impl Admin {
-    /// An instance that runs.
+    /// An instance that runs: the version of its code that gets most requests.
     ///
     /// # Errors
     /// When there is none of this name.
@@ -80,6 +82,41 @@ impl Admin {
         let site = running.as_ref().and_then(|running| running.sites.get(name));
         site.map(Arc::clone)
             .ok_or_else(|| ApiError::not_found(format!("there is no instance {name:?}")))
+    }
+
+    /// The versions of an instance that get requests.
+    ///
+    /// # Errors
+    /// When there is no instance of this name.
+    pub(crate) fn traffic(&self, name: &str) -> Result<SiteTraffic, ApiError> {
+        let running = self.running.load();
+        let traffic = running
+            .as_ref()
+            .and_then(|running| running.traffic.get(name));
+        traffic
+            .cloned()
+            .ok_or_else(|| ApiError::not_found(format!("there is no instance {name:?}")))
+    }
+
+    /// The version of an instance that has a mirror with this number. All versions of an instance number their mirrors
+    /// together.
+    ///
+    /// # Errors
+    /// When there is no such instance or no such mirror.
+    pub(crate) fn mirror(
+        &self,
+        name: &str,
+        mirror: u32,
+    ) -> Result<(Instance, IsolateHandle), ApiError> {
+        let traffic = self.traffic(name)?;
+        let mut sites = traffic.sites();
+        let found = sites.find_map(|site| {
+            let instance = site.answering.instance.as_ref()?;
+            Some((instance.clone(), instance.isolate(mirror)?))
+        });
+        found.ok_or_else(|| {
+            ApiError::not_found(format!("instance {name:?} has no mirror {mirror} now"))
+        })
     }
 
     /// Gives a command to the server's loop and waits for its outcome.

@@ -6,20 +6,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, StatusCode};
+use futures_util::{SinkExt as _, Stream, StreamExt as _};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use stockade_protocol::bounds::MAX_DEBUG_BYTES;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::either::Either;
 
 /// Bytes of an answer that is read as a whole.
@@ -59,7 +69,7 @@ type Connection = Either<UnixStream, Either<TcpStream, Box<TlsStream<TcpStream>>
 /// An answer whose body has not been read.
 pub struct AdminResponse {
     client: AdminClient,
-    response: http::Response<Incoming>,
+    response: Response<Incoming>,
 }
 
 /// Why a request was not done.
@@ -185,6 +195,24 @@ impl AdminClient {
         path: &str,
         body: Option<(&'static str, Bytes)>,
     ) -> Result<AdminResponse, AskError> {
+        let mut request = self.request(method, path)?;
+        if let Some((kind, body)) = body {
+            let kind = HeaderValue::from_static(kind);
+            request.headers_mut().insert(CONTENT_TYPE, kind);
+            *request.body_mut() = Full::new(body);
+        }
+        let response = AdminResponse {
+            client: self.clone(),
+            response: self.ask(request).await?,
+        };
+        if response.response.status().is_success() {
+            return Ok(response);
+        }
+        Err(response.refused().await)
+    }
+
+    /// A request without a body, with what lets it in.
+    fn request(&self, method: Method, path: &str) -> Result<Request<Full<Bytes>>, AskError> {
         let mut request = Request::new(Full::default());
         *request.method_mut() = method;
         *request.uri_mut() = path
@@ -202,26 +230,82 @@ impl AdminClient {
                 }
             }
         }
-        if let Some((kind, body)) = body {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-            *request.body_mut() = Full::new(body);
-        }
+        Ok(request)
+    }
+
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, AskError> {
         let stream = self.connect().await?;
         let failed = |error: hyper::Error| self.no_answer(&error);
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(failed)?;
         // Ends with the body of the answer.
-        tokio::spawn(connection);
-        let response = sender.send_request(request).await.map_err(failed)?;
-        let response = AdminResponse {
-            client: self.clone(),
-            response,
+        tokio::spawn(connection.with_upgrades());
+        sender.send_request(request).await.map_err(failed)
+    }
+
+    /// Attaches a debugger to a mirror: `/v1/instances/NAME/mirrors/NUMBER/debug`. Messages of `debugger` go to the mirror, and
+    /// those of the mirror to `receive`, which is false once nobody wants them. Ends with either side.
+    ///
+    /// # Errors
+    /// When no server answers, or it refuses.
+    pub async fn debug(
+        &self,
+        path: &str,
+        debugger: impl Stream<Item = String>,
+        mut receive: impl FnMut(String) -> bool,
+    ) -> Result<(), AskError> {
+        let socket = self.web_socket(path).await?;
+        let (mut sink, mut stream) = socket.split();
+        let mut debugger = std::pin::pin!(debugger);
+        let write = async {
+            while let Some(text) = debugger.next().await {
+                if sink.send(Message::text(text)).await.is_err() {
+                    return;
+                }
+            }
+            let _ = sink.close().await;
         };
-        if response.response.status().is_success() {
-            return Ok(response);
+        let read = async {
+            while let Some(Ok(message)) = stream.next().await {
+                if let Message::Text(text) = message
+                    && !receive(text.to_string())
+                {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = write => {}
+            () = read => {}
         }
-        Err(response.refused().await)
+        Ok(())
+    }
+
+    async fn web_socket(&self, path: &str) -> Result<WebSocketStream<TokioIo<Upgraded>>, AskError> {
+        let mut request = self.request(Method::GET, path)?;
+        let headers = request.headers_mut();
+        let key = HeaderValue::try_from(generate_key()).map_err(|error| self.no_answer(&error))?;
+        for (name, value) in [
+            (CONNECTION, HeaderValue::from_static("upgrade")),
+            (UPGRADE, HeaderValue::from_static("websocket")),
+            (SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
+            (SEC_WEBSOCKET_KEY, key),
+        ] {
+            headers.insert(name, value);
+        }
+        let response = self.ask(request).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let client = self.clone();
+            return Err(AdminResponse { client, response }.refused().await);
+        }
+        let upgraded = hyper::upgrade::on(response).await;
+        let upgraded = upgraded.map_err(|error| self.no_answer(&error))?;
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MAX_DEBUG_BYTES))
+            .max_frame_size(Some(MAX_DEBUG_BYTES));
+        let io = TokioIo::new(upgraded);
+        Ok(WebSocketStream::from_raw_socket(io, Role::Client, Some(config)).await)
     }
 
     async fn connect(&self) -> Result<Connection, AskError> {

@@ -25,7 +25,7 @@ use http_body_util::BodyExt as _;
 use stockade_auth::{Granted, Keys};
 use stockade_config::ClientAuthMode;
 use stockade_gateway::Target;
-use stockade_http::{BoxError, Client};
+use stockade_http::{BoxError, Client, bearer};
 use tower_service::Service as _;
 
 use super::api::{Admin, Caller};
@@ -69,8 +69,8 @@ pub(crate) struct AdminTarget {
 /// A client that was let in.
 struct Entered {
     caller: Caller,
-    /// With a key: what ends the answer when the key ends.
-    key: Option<(Keys, Granted)>,
+    /// With a key: what ends the request's body and the answer when the key ends.
+    key: Option<(Keys, Arc<Granted>)>,
 }
 
 impl Target for AdminTarget {
@@ -86,20 +86,24 @@ impl Target for AdminTarget {
             request.headers_mut().remove(AUTHORIZATION);
             let (response, key) = match entered {
                 Ok(None) => (route(router, request).await, None),
-                Ok(Some(entered)) => {
-                    request.extensions_mut().insert(entered.caller);
-                    (route(router, request).await, entered.key)
+                Ok(Some(Entered { caller, key })) => {
+                    request.extensions_mut().insert(caller);
+                    // What comes after the end of the key is not taken.
+                    let request = match &key {
+                        Some((keys, granted)) => request
+                            .map(|body| Body::new(UntilKeyEnds::new(boxed(body), keys, granted))),
+                        None => request,
+                    };
+                    (route(router, request).await, key)
                 }
                 Err(error) => (error.into_response(), None),
             };
             response.map(|body| {
-                let body = body.map_err(Into::into).boxed_unsync();
+                let body = boxed(body);
                 match key {
-                    Some((keys, granted)) if !body.is_end_stream() => UntilKeyEnds {
-                        body,
-                        ended: Box::pin(async move { keys.until_invalid(&granted).await }),
+                    Some((keys, granted)) if !body.is_end_stream() => {
+                        UntilKeyEnds::new(body, &keys, &granted).boxed_unsync()
                     }
-                    .boxed_unsync(),
                     _ => body,
                 }
             })
@@ -151,7 +155,9 @@ fn enter(admin: &Admin, request: &Request<Body>) -> Result<Option<Entered>, ApiE
         let detail = "Too many wrong API keys came from this address.";
         return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait));
     }
-    let Some(key) = bearer(request.headers())? else {
+    let credential = bearer(request.headers())
+        .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let Some(key) = credential else {
         let detail = "An API key with the scope admin is needed: `authorization: Bearer KEY`.";
         return Err(unauthorized(detail, "Bearer realm=\"admin\""));
     };
@@ -177,7 +183,7 @@ fn enter(admin: &Admin, request: &Request<Body>) -> Result<Option<Entered>, ApiE
     };
     Ok(Some(Entered {
         caller,
-        key: Some((keys, granted)),
+        key: Some((keys, Arc::new(granted))),
     }))
 }
 
@@ -221,27 +227,21 @@ fn check_site(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The key in `authorization` (RFC 6750, section 2.1).
-fn bearer(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (first, more) = (values.next(), values.next());
-    if more.is_some() {
-        let detail = "The request has more than one authorization.";
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, detail));
-    }
-    let key = first.map(http::HeaderValue::as_bytes).and_then(|value| {
-        let (scheme, key) = value.split_at_checked(7)?;
-        scheme
-            .eq_ignore_ascii_case(b"bearer ")
-            .then(|| key.trim_ascii())
-    });
-    Ok(key)
+fn boxed(body: Body) -> stockade_http::Body {
+    body.map_err(Into::into).boxed_unsync()
 }
 
 /// A body that fails when the key of its request is no longer valid.
 struct UntilKeyEnds {
     body: stockade_http::Body,
     ended: BoxFuture<'static, ()>,
+}
+
+impl UntilKeyEnds {
+    fn new(body: stockade_http::Body, keys: &Keys, granted: &Arc<Granted>) -> Self {
+        let ended = Box::pin(keys.until_invalid(granted));
+        Self { body, ended }
+    }
 }
 
 impl http_body::Body for UntilKeyEnds {

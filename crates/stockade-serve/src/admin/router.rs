@@ -31,6 +31,7 @@ fn described() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(routes::instances::list))
         .routes(routes!(routes::instances::show))
         .routes(routes!(routes::profile::take))
+        .routes(routes!(routes::debug::attach))
         .routes(routes!(routes::mirrors::start))
         .routes(routes!(routes::mirrors::drain))
         .routes(routes!(routes::mirrors::restart))

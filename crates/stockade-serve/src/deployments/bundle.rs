@@ -1,11 +1,22 @@
-//! What is uploaded: files of a tar archive, or of a JSON object.
+//! What is uploaded: files of an archive, or of a JSON object.
+//!
+//! Invariant: an archive costs no more than `most` and a fixed amount, in memory and in what is unpacked, whatever it says of
+//! itself and however well it is compressed.
 
-use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 
+use flate2::read::{DeflateDecoder, MultiGzDecoder};
+use rawzip::{CompressionMethod, ZipArchive};
 use sha2::{Digest as _, Sha256};
 
 use super::version::VersionId;
+
+/// Bytes that an archive has in addition to those of its files.
+pub(crate) const ARCHIVE_OVERHEAD: u64 = 4 << 20;
+
+/// Entries of an archive, folders included.
+const MAX_ENTRIES: usize = 4 * MAX_FILES;
 
 /// Files of a bundle.
 const MAX_FILES: usize = 1000;
@@ -30,6 +41,10 @@ pub(crate) struct Bundle {
 pub(crate) enum BundleError {
     #[error("the archive cannot be read: {0}")]
     Archive(std::io::Error),
+    #[error("the archive cannot be read: {0}")]
+    Zip(rawzip::Error),
+    #[error("the archive's list of files is not complete")]
+    Entries,
     #[error("the path {path:?} {why}")]
     Path { path: String, why: &'static str },
     #[error("{path:?} is {kind}; a bundle has files and folders only")]
@@ -43,8 +58,64 @@ pub(crate) enum BundleError {
 }
 
 impl Bundle {
+    /// Reads a tar archive that is compressed with gzip. Files have at most `most` bytes together.
+    pub(crate) fn from_tar_gz(archive: &[u8], most: u64) -> Result<Self, BundleError> {
+        // What is unpacked beyond this is not read: the archive then ends within an entry.
+        let limit = most.saturating_add(ARCHIVE_OVERHEAD);
+        let mut unpacked = MultiGzDecoder::new(archive).take(limit);
+        let read = Self::from_tar(&mut unpacked, most);
+        match unpacked.limit() {
+            0 => Err(BundleError::Bytes(most)),
+            _ => read,
+        }
+    }
+
+    /// Reads a zip archive. Files have at most `most` bytes together.
+    pub(crate) fn from_zip(archive: &[u8], most: u64) -> Result<Self, BundleError> {
+        let mut bundle = Builder::new(most);
+        let zip = ZipArchive::from_slice(archive).map_err(BundleError::Zip)?;
+        let mut entries = zip.entries();
+        let mut seen = 0;
+        while let Some(entry) = entries.next_entry().map_err(BundleError::Zip)? {
+            seen += 1;
+            if seen > MAX_ENTRIES {
+                return Err(BundleError::Files);
+            }
+            let path = String::from_utf8_lossy(entry.file_path().as_ref()).into_owned();
+            let mode = entry.mode().value();
+            if let Some(kind) = refused_mode(mode) {
+                return Err(BundleError::Kind { path, kind });
+            }
+            if entry.is_dir() {
+                continue;
+            }
+            let method = entry.compression_method();
+            let stored = zip.get_entry(entry.wayfinder()).map_err(BundleError::Zip)?;
+            // What is read is what there is, whatever the archive says.
+            let data: Box<dyn Read> = match method {
+                CompressionMethod::STORE => Box::new(stored.data()),
+                CompressionMethod::DEFLATE => Box::new(DeflateDecoder::new(stored.data())),
+                _ => {
+                    let kind = "compressed in another way than deflate, or encrypted";
+                    return Err(BundleError::Kind { path, kind });
+                }
+            };
+            let mut contents = Vec::new();
+            let mut bounded = stored.verifying_reader(data).take(bundle.left + 1);
+            let reading = bounded.read_to_end(&mut contents);
+            reading.map_err(BundleError::Archive)?;
+            bundle.check_room(contents.len() as u64)?;
+            bundle.add(&path, contents)?;
+        }
+        // Where the list of entries ends early, readers differ in what the archive has.
+        if seen as u64 != zip.entries_hint() {
+            return Err(BundleError::Entries);
+        }
+        bundle.finish()
+    }
+
     /// Reads a tar archive. Files have at most `most` bytes together.
-    pub(crate) fn from_tar(archive: &[u8], most: u64) -> Result<Self, BundleError> {
+    pub(crate) fn from_tar(archive: impl Read, most: u64) -> Result<Self, BundleError> {
         let mut bundle = Builder::new(most);
         let mut archive = tar::Archive::new(archive);
         let mut seen = 0;
@@ -52,7 +123,7 @@ impl Bundle {
             let mut entry = entry.map_err(BundleError::Archive)?;
             // Folders count too: an archive of nothing else would be read without end.
             seen += 1;
-            if seen > 4 * MAX_FILES {
+            if seen > MAX_ENTRIES {
                 return Err(BundleError::Files);
             }
             let bytes = entry.path_bytes();
@@ -130,6 +201,17 @@ impl Bundle {
     }
 }
 
+/// Names the kind of a file with this mode (stat(2)), if it is refused. Zip archives of other systems have no kind.
+fn refused_mode(mode: u32) -> Option<&'static str> {
+    match mode & 0o170_000 {
+        0 | 0o100_000 | 0o040_000 => None,
+        0o120_000 => Some("a symbolic link"),
+        0o020_000 | 0o060_000 => Some("a device"),
+        0o010_000 => Some("a pipe"),
+        _ => Some("of an unknown kind"),
+    }
+}
+
 /// Names the kind of an entry that is refused. Extensions that describe the next entry are read by the library.
 fn refused(kind: tar::EntryType) -> Option<&'static str> {
     match kind {
@@ -186,6 +268,16 @@ impl Builder {
         if self.files.is_empty() {
             return Err(BundleError::Empty);
         }
+        // Where names have no case, one of two would take the other's place.
+        let mut lower = BTreeSet::new();
+        for path in self.files.keys() {
+            if !lower.insert(path.to_lowercase()) {
+                return Err(BundleError::Path {
+                    path: path.clone(),
+                    why: "differs from another one in capitals only",
+                });
+            }
+        }
         // A name that is a file and a folder could be written in one order only.
         for path in self.files.keys() {
             let mut slashes = path.match_indices('/').map(|(at, _)| at);
@@ -225,8 +317,25 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Reads any bytes as an archive, for the fuzzer, and checks what is promised of a bundle: its paths lead nowhere else,
+/// and it has no more bytes and files than allowed.
+#[doc(hidden)]
+pub fn parse_bundle(bytes: &[u8]) {
+    const MOST: u64 = 4096;
+    let Ok(bundle) = Bundle::from_tar(bytes, MOST) else {
+        return;
+    };
+    assert!(bundle.bytes() <= MOST && (1..=MAX_FILES).contains(&bundle.files.len()));
+    for (path, _) in bundle.files() {
+        assert_eq!(check_path(path), Ok(()), "{path:?}");
+    }
+    assert!(Bundle::id_of(&bundle.digest(None)).is_some());
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     fn entry(kind: tar::EntryType, path: &[u8], contents: &[u8]) -> Vec<u8> {
@@ -253,7 +362,7 @@ mod tests {
     }
 
     fn read(entries: &[Vec<u8>]) -> Result<Bundle, String> {
-        Bundle::from_tar(&archive(entries), 1000).map_err(|error| error.to_string())
+        Bundle::from_tar(archive(entries).as_slice(), 1000).map_err(|error| error.to_string())
     }
 
     const FILE: tar::EntryType = tar::EntryType::Regular;
@@ -355,6 +464,127 @@ mod tests {
             .collect();
         assert!(read(&folders).is_err());
         assert!(matches!(read(&[]), Err(why) if why.contains("no file")));
-        assert!(Bundle::from_tar(&[b'x'; 5000], 1000).is_err());
+        assert!(Bundle::from_tar([b'x'; 5000].as_slice(), 1000).is_err());
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        out.write_all(bytes).unwrap();
+        out.finish().unwrap()
+    }
+
+    /// A zip archive of files with these names, modes and contents.
+    fn zipped(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut archive = rawzip::ZipArchiveWriter::new(&mut out);
+        for (name, mode, contents) in files {
+            if name.ends_with('/') {
+                archive.new_dir(name).create().unwrap();
+                continue;
+            }
+            // A name without a way out, of the same length: the library writes no other.
+            let plain: String = name
+                .chars()
+                .map(|c| if "./\\".contains(c) { 'z' } else { c })
+                .collect();
+            let builder = archive.new_file(&plain).unix_permissions(*mode);
+            let builder = builder.compression_method(CompressionMethod::DEFLATE);
+            let (mut entry, config) = builder.start().unwrap();
+            let level = flate2::Compression::best();
+            let encoder = flate2::write::DeflateEncoder::new(&mut entry, level);
+            let mut writer = config.wrap(encoder);
+            writer.write_all(contents).unwrap();
+            let (encoder, descriptor) = writer.finish().unwrap();
+            encoder.finish().unwrap();
+            entry.finish(descriptor).unwrap();
+        }
+        archive.finish().unwrap();
+        let of_files = files.iter().filter(|(name, ..)| !name.ends_with('/'));
+        for (name, ..) in of_files {
+            let plain: String = name
+                .chars()
+                .map(|c| if "./\\".contains(c) { 'z' } else { c })
+                .collect();
+            rename(&mut out, &plain, name);
+        }
+        out
+    }
+
+    /// Gives entries another name of the same length.
+    fn rename(archive: &mut [u8], from: &str, to: &str) {
+        for at in 0..archive.len().saturating_sub(from.len()) {
+            if !from.is_empty() && archive[at..].starts_with(from.as_bytes()) {
+                archive[at..at + to.len()].copy_from_slice(to.as_bytes());
+            }
+        }
+    }
+
+    fn unzip(archive: &[u8]) -> Result<Bundle, String> {
+        Bundle::from_zip(archive, 1000).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn all_kinds_of_archives_give_the_same_bundle() {
+        let tar = archive(&[
+            entry(FILE, b"index.ts", b"export default {};"),
+            entry(FILE, b"public/a.css", b"a {}"),
+        ]);
+        let plain = Bundle::from_tar(tar.as_slice(), 1000).unwrap();
+        assert_eq!(Bundle::from_tar_gz(&gzip(&tar), 1000).unwrap(), plain);
+        let files = plain
+            .files()
+            .map(|(path, contents)| (path, 0o644, contents));
+        let folder = ("public/", 0o755, b"".as_slice());
+        let zip = zipped(&std::iter::once(folder).chain(files).collect::<Vec<_>>());
+        assert_eq!(unzip(&zip).unwrap(), plain);
+    }
+
+    #[test]
+    fn archive_that_unpacks_to_more_than_the_limit_is_refused() {
+        // 64 MiB of nothing, in 64 kB.
+        let nothing = vec![0; 64 << 20];
+        let mut header = tar::Header::new_gnu();
+        header.set_path("a").unwrap();
+        header.set_size(nothing.len() as u64);
+        header.set_cksum();
+        let bomb = gzip(&[header.as_bytes().as_slice(), &nothing].concat());
+        assert!(bomb.len() < 100_000);
+        let error = Bundle::from_tar_gz(&bomb, 1000).unwrap_err();
+        assert!(matches!(error, BundleError::Bytes(1000)), "{error}");
+        // Behind folders, which count for nothing.
+        let folders: Vec<_> = (0..3999)
+            .map(|_| entry(tar::EntryType::Directory, b"a/", &[0; 4096]))
+            .collect();
+        let error = Bundle::from_tar_gz(&gzip(&folders.concat()), 1000).unwrap_err();
+        assert!(matches!(error, BundleError::Bytes(1000)), "{error}");
+        let bomb = zipped(&[("a", 0o644, &nothing)]);
+        assert!(bomb.len() < 100_000);
+        assert!(unzip(&bomb).unwrap_err().contains("1000 bytes"));
+        let many: Vec<String> = (0..4001).map(|number| format!("d{number}/")).collect();
+        let many: Vec<_> = many
+            .iter()
+            .map(|name| (name.as_str(), 0o755, b"".as_slice()))
+            .collect();
+        assert!(unzip(&zipped(&many)).unwrap_err().contains("files"));
+        // Cut short, and not an archive at all.
+        let half = gzip(&archive(&[entry(FILE, b"a", b"1")]));
+        assert!(Bundle::from_tar_gz(&half[..half.len() / 2], 1000).is_err());
+        assert!(Bundle::from_tar_gz(b"PK", 1000).is_err() && unzip(b"PK\x05\x06").is_err());
+    }
+
+    #[test]
+    fn tricks_of_zip_archives_are_refused() {
+        for path in ["../a.ts", "/etc/cron.d/x", "a/../../b", "a\\..\\b"] {
+            assert!(unzip(&zipped(&[(path, 0o644, b"x")])).is_err(), "{path}");
+        }
+        let link = unzip(&zipped(&[("index.ts", 0o120_777, b"/etc/passwd")]));
+        assert!(link.unwrap_err().contains("symbolic link"));
+        // Two entries with the same name, of which readers take one or the other.
+        let mut twice = zipped(&[("one.ts", 0o644, b"1"), ("two.ts", 0o644, b"2")]);
+        rename(&mut twice, "two.ts", "one.ts");
+        assert!(unzip(&twice).unwrap_err().contains("twice"));
+        let case = unzip(&zipped(&[("A.ts", 0o644, b"1"), ("a.ts", 0o644, b"2")]));
+        assert!(case.unwrap_err().contains("capitals"));
+        assert!(unzip(&zipped(&[("a.ts", 0o644, b"1"), ("b.ts", 0o100_600, b"2")])).is_ok());
     }
 }

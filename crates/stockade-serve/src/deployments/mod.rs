@@ -15,7 +15,9 @@ mod version;
 
 use std::sync::{Arc, OnceLock};
 
-pub(crate) use bundle::{Bundle, BundleError};
+#[doc(hidden)]
+pub use bundle::parse_bundle;
+pub(crate) use bundle::{ARCHIVE_OVERHEAD, Bundle, BundleError};
 pub use store::DeployError;
 pub(crate) use store::{AboutVersion, DeploymentStore, VersionRecord};
 pub(crate) use version::{Deployment, Past, Share, Sticky, TrafficError, VersionId, VersionRef};

@@ -293,6 +293,29 @@ impl DeploymentStore {
         Ok(found.unwrap_or_default())
     }
 
+    /// Whether all records can be read, and the versions are there that deployments name.
+    ///
+    /// # Errors
+    /// The first that cannot, or is not.
+    pub(crate) fn verify(&self) -> Result<(), DeployError> {
+        for entry in fs::read_dir(&self.folder).map_err(at(&self.folder))? {
+            let name = entry.map_err(at(&self.folder))?.file_name();
+            let Some(instance) = name.to_str().filter(|name| self.of(name).is_dir()) else {
+                continue;
+            };
+            self.versions(instance)?;
+            for share in self.deployment(instance)?.traffic {
+                if let VersionRef::Uploaded(id) = share.version
+                    && self.version(instance, &id)?.is_none()
+                {
+                    let why = format!("the version {id} is missing, which its deployment names");
+                    return Err(damaged(&self.of(instance), &why));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes this the deployment of an instance.
     ///
     /// # Errors

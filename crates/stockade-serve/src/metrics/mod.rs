@@ -3,8 +3,9 @@
 //! What is counted lies in `prometheus-client`'s counters, histograms and families, registered once. What others
 //! count or measure themselves is read when somebody asks (`server/moment.rs`).
 //!
-//! Invariant: labels are names of the configuration and names of variants of this program's enums. Nothing that a
-//! client, a guest or a server elsewhere chooses becomes a label, so the number of series is bounded.
+//! Invariant: labels are names of the configuration, names of variants of this program's enums, and the names that this
+//! program gives to versions of code that get requests. Nothing that a client, a guest or a server elsewhere chooses
+//! becomes a label, so the number of series is bounded.
 
 mod history;
 mod latency;

@@ -21,7 +21,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use stockade_instance::{
-    CronOutcome, FetchError, Instance, InstanceStats, MirrorEndReason, MirrorState, Refusal,
+    CronOutcome, FetchError, Instance, InstanceStats, MirrorEndReason, MirrorNumbers, MirrorState,
+    Refusal,
 };
 use stockade_supervisor::TerminateReason;
 use strum::{VariantArray, VariantNames};
@@ -49,6 +50,7 @@ macro_rules! site_metrics {
                     name: Arc::clone(instance),
                     $($field: self.$field.site(instance),)*
                     latencies: Latencies::default(),
+                    mirror_numbers: MirrorNumbers::default(),
                     instances: Mutex::default(),
                 }
             }
@@ -64,6 +66,8 @@ macro_rules! site_metrics {
             $(pub(crate) $field: <$family as SiteFamily>::Series,)*
             /// Durations of requests since the history last looked.
             pub(super) latencies: Latencies,
+            /// Of all instances of the site: what is logged of a mirror, and asked of it by its number, is of one mirror.
+            pub(crate) mirror_numbers: MirrorNumbers,
             instances: Mutex<Instances>,
         }
     };
@@ -359,12 +363,14 @@ impl SiteMetrics {
         for (_, instance) in &instances.running {
             let stats = instance.stats();
             all.mirrors.extend(stats.mirrors);
-            // Those that are draining want none.
-            all.wanted = stats.wanted;
             all.queued += stats.queued;
             all.in_flight += stats.in_flight;
             all.cpu += stats.cpu;
-            all.crashes_in_a_row = stats.crashes_in_a_row;
+            // Those that are draining want none.
+            if !stats.draining {
+                all.wanted += stats.wanted;
+                all.crashes_in_a_row = all.crashes_in_a_row.max(stats.crashes_in_a_row);
+            }
         }
         all
     }

@@ -13,7 +13,7 @@ use stockade_config::ClientAddress;
 use stockade_gateway::{
     AccessRecord, ConnectionEvent, Observer, Outcome, Refusal, SocketRecord, Transferred,
 };
-use stockade_trace::{RequestSpan, Value};
+use stockade_trace::{RootSpan, SpanKind, Value};
 use stockade_usage::Counts;
 use strum::VariantArray as _;
 
@@ -153,7 +153,7 @@ impl Observer for GatewayObserver {
         self.count(record);
         let policy = self.logs.policy.load();
         if let Some(trace) = record.trace.as_ref().filter(|trace| trace.is_recorded()) {
-            trace.end_request(span(record, &policy));
+            trace.end(span(record, &policy));
         }
         if let (Outcome::Refused(refusal), Some(route)) = (record.outcome, &record.refused_by)
             && is_audited(refusal)
@@ -281,7 +281,7 @@ impl Observer for GatewayObserver {
 
 /// The span of a request, by the semantic conventions for HTTP servers. It has as much of the client's address as access
 /// lines have, and no query.
-fn span(record: &AccessRecord, policy: &LogPolicy) -> RequestSpan {
+fn span(record: &AccessRecord, policy: &LogPolicy) -> RootSpan {
     let method = match record.method.as_str() {
         known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => known,
         _ => "HTTP",
@@ -317,11 +317,12 @@ fn span(record: &AccessRecord, policy: &LogPolicy) -> RequestSpan {
     if record.outcome != Outcome::Complete {
         attributes.push(("stockade.outcome", record.outcome.name().into()));
     }
-    RequestSpan {
+    RootSpan {
         name: match &record.route {
             Some(route) => format!("{method} {route}"),
             None => method.to_owned(),
         },
+        kind: SpanKind::Server,
         start: record.started,
         duration: record.duration,
         failed: record.status.is_server_error(),

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use stockade_auth::{JwtAlgorithm, JwtOptions, JwtVerifier, Keys, Scope, StoreError};
+use stockade_auth::{JwtAlgorithm, JwtKeys, JwtOptions, JwtVerifier, Keys, Scope, StoreError};
 use stockade_config::{
     Config, GatewayLimits, LimitBy, Listener, Protocol, ProxyProtocol, UrlPattern,
 };
@@ -115,7 +115,8 @@ pub(crate) fn route(site: &stockade_config::Instance, route: &mut gateway::Route
     );
 }
 
-/// Which credentials the site accepts. `keys` are there if it accepts API keys.
+/// Which credentials the site accepts. `keys` are there if it accepts API keys, and `fetched` if the keys of its tokens
+/// come from an address.
 ///
 /// # Errors
 /// When a file of public keys cannot be used, or a scope is none, which the configuration's own check excludes.
@@ -123,6 +124,7 @@ pub(crate) fn key_rule(
     site: &str,
     auth: &stockade_config::Auth,
     keys: Option<Keys>,
+    fetched: Option<Arc<JwtKeys>>,
 ) -> Result<gateway::KeyRule, ServeError> {
     let scopes = |names: &[String]| {
         let names = names.iter().map(|name| Scope::parse_required(name));
@@ -134,7 +136,10 @@ pub(crate) fn key_rule(
     let mut rule = gateway::KeyRule {
         failures: failures.unwrap_or_default(),
         keys,
-        tokens: auth.jwt.as_ref().map(tokens).transpose()?,
+        tokens: match &auth.jwt {
+            Some(jwt) => Some(tokens(jwt, fetched)?),
+            None => None,
+        },
         certificates: auth.client_certificate.as_ref().map(|accepted| ClientRule {
             required: true,
             policy: None,
@@ -171,7 +176,10 @@ pub(crate) fn key_rule(
 }
 
 /// The tokens that the site accepts.
-fn tokens(jwt: &stockade_config::JwtAuth) -> Result<Arc<JwtVerifier>, ServeError> {
+fn tokens(
+    jwt: &stockade_config::JwtAuth,
+    fetched: Option<Arc<JwtKeys>>,
+) -> Result<Arc<JwtVerifier>, ServeError> {
     let algorithms = jwt.algorithms.iter();
     let options = JwtOptions {
         // The words of the configuration are the names of the algorithms.
@@ -183,7 +191,11 @@ fn tokens(jwt: &stockade_config::JwtAuth) -> Result<Arc<JwtVerifier>, ServeError
         leeway: jwt.leeway,
         claims: jwt.claims.clone(),
     };
-    Ok(Arc::new(JwtVerifier::read(&jwt.jwks, options)?))
+    Ok(Arc::new(match &jwt.jwks {
+        Some(file) => JwtVerifier::read(file, options)?,
+        // Without a key no token is accepted.
+        None => JwtVerifier::new(fetched.unwrap_or_default(), options),
+    }))
 }
 
 /// What a limit of the configuration counts.
@@ -199,6 +211,7 @@ fn rate_rule(limit: &stockade_config::RateLimit) -> gateway::RateRule {
         (gateway::Unit::Requests, limit.requests, limit.burst),
         (gateway::Unit::BytesIn, limit.bytes_in, None),
         (gateway::Unit::BytesOut, limit.bytes_out, None),
+        (gateway::Unit::Cpu, limit.cpu, None),
     ];
     let allowances = allowances.into_iter();
     gateway::RateRule {
@@ -251,7 +264,7 @@ pub(crate) fn counts(config: &Config) -> (bool, bool) {
         .chain(&config.rate_limits)
         .collect();
     let is_quota = |limit: &&stockade_config::RateLimit| {
-        let amounts = [limit.requests, limit.bytes_in, limit.bytes_out];
+        let amounts = [limit.requests, limit.bytes_in, limit.bytes_out, limit.cpu];
         let mut periods = amounts.iter().flatten().map(|amount| amount.period);
         periods.any(|period| matches!(period, Period::Day | Period::Month))
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use stockade_config::{Instance, Scaling, TemplateUse};
-use stockade_instance::{Autoscale, Cron, InstanceLimits, InstanceOptions, Recycle};
+use stockade_instance::{Autoscale, Cron, InstanceLimits, InstanceOptions, MirrorNumbers, Recycle};
 use stockade_limits::{ConsoleMode, IsolateOptions, Isolation, Limits};
 use stockade_transpile::ModuleFiles;
 
@@ -82,6 +82,7 @@ fn isolate(site: &Instance, env: Map<String, Value>, code: Option<ModuleFiles>) 
         modules,
         main,
         console: ConsoleMode::Event,
+        inspect: site.inspect,
         ..IsolateOptions::default()
     }
 }
@@ -140,5 +141,6 @@ pub(crate) fn options(
             .iter()
             .map(|cron| Cron::new(&cron.text, cron.times.clone()))
             .collect(),
+        numbers: MirrorNumbers::default(),
     }
 }

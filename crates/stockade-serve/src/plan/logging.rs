@@ -14,7 +14,9 @@ pub(crate) fn options(config: &Config) -> LogOptions {
     let in_a_file = format(logging.format);
     let on_standard_error = match logging.format {
         Some(LogFormat::Json) => Format::Json,
-        Some(LogFormat::Text) | None => Format::of_terminal().unwrap_or(in_a_file),
+        Some(LogFormat::Text | LogFormat::Terminal) | None => {
+            Format::of_terminal().unwrap_or(in_a_file)
+        }
     };
     let access = logging.access.as_ref();
     let access = access.and_then(|access| access.file.clone());
@@ -36,6 +38,7 @@ pub(crate) fn options(config: &Config) -> LogOptions {
 fn format(format: Option<LogFormat>) -> Format {
     match format {
         Some(LogFormat::Text) => Format::Text,
+        Some(LogFormat::Terminal) => Format::Terminal { colours: false },
         Some(LogFormat::Json) | None => Format::Json,
     }
 }

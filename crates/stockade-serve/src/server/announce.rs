@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use stockade_config::{Scaling, UrlPattern};
@@ -11,8 +10,7 @@ use stockade_gateway::{Address, Gateway};
 use stockade_http::{HostPattern, PathPattern, Scheme};
 use stockade_limits::Fresh;
 
-use crate::running::Running;
-use crate::site::Site;
+use crate::running::{Running, SiteTraffic};
 
 /// Sites that are listed one by one.
 const LISTED: usize = 50;
@@ -97,6 +95,34 @@ pub(super) fn start(running: &Running, gateway: &Gateway, path: &Path, say: fn(&
     }
 }
 
+/// What `stockade dev` serves, and where.
+pub(super) fn development(running: &Running, gateway: &Gateway, path: &Path, say: fn(&str)) {
+    say(&format!("stockade dev: {}", path.display()));
+    let listeners = &running.config.listeners;
+    let secure = listeners.iter().any(|listener| listener.tls.is_some());
+    let scheme = if secure { Scheme::Https } else { Scheme::Http };
+    let ports = gateway.addresses().into_iter();
+    let port = ports.filter_map(|(_, address)| match address {
+        Address::Tcp(address) => Some(address.port()),
+        _ => None,
+    });
+    let Some(port) = port.min() else { return };
+    for (name, site) in &running.config.instances {
+        // Its first URL is the one for people.
+        let Some(url) = site.urls.first() else {
+            continue;
+        };
+        let level = match &site.code {
+            Some(_) => site.isolation.name(),
+            None => "files only",
+        };
+        say(&format!(
+            "  {scheme}://{}:{port}/  {name}, {level}",
+            url.host
+        ));
+    }
+}
+
 /// The address at which a listener is reached from this machine.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -135,17 +161,21 @@ fn shown(url: &UrlPattern, listening: &[(SocketAddr, Scheme)]) -> String {
     format!("{scheme}://{host}{port}{path}")
 }
 
-/// Waits for the first mirror of each site and reports the result.
-pub(super) async fn ready(sites: &BTreeMap<String, Arc<Site>>, began: Instant, say: fn(&str)) {
+/// Waits for the first mirror of each version of each site and reports the result.
+pub(super) async fn ready(sites: &BTreeMap<String, SiteTraffic>, began: Instant, say: fn(&str)) {
     let mut failed = 0;
-    for (at, (name, site)) in sites.iter().enumerate() {
+    for (at, (name, traffic)) in sites.iter().enumerate() {
         if at > 0 && at % PROGRESS == 0 {
             say(&format!("  {at} of {} instances are started", sites.len()));
         }
-        if let Err(error) = site.ready().await {
-            failed += 1;
-            say(&format!("  {name}: {error}"));
+        let mut starts = true;
+        for site in traffic.sites() {
+            if let Err(error) = site.ready().await {
+                starts = false;
+                say(&format!("  {name}: {error}"));
+            }
         }
+        failed += usize::from(!starts);
     }
     let took = began.elapsed().as_millis();
     if failed == 0 {

@@ -1,6 +1,7 @@
 //! Reads the code of sites: what the configuration names, and versions that were uploaded.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use stockade_config::{Config, Instance};
@@ -53,26 +54,32 @@ pub(super) fn read(
     traffic: &[Share],
     sticky: Sticky,
 ) -> Result<SiteCode, ServeError> {
-    let files = |version: &VersionRef| match (version, store) {
-        (VersionRef::Uploaded(id), Some(store)) => {
-            let record = store.version(name, id)?;
-            let main = record.and_then(|record| record.main);
-            let folder = store.files_of(name, id);
-            let entry = main.map_or_else(|| folder.clone(), |main| folder.join(main));
-            let read = ModuleFiles::read(&entry).map_err(SiteError::from);
-            read.map_err(|why| ServeError::site(name, why))
-        }
-        _ => {
-            let read = site::code(site).map_err(|why| ServeError::site(name, why))?;
-            let missing = || SiteError::BrokeOff("it has no code".to_owned());
-            read.ok_or_else(|| ServeError::site(name, missing()))
+    let files = |version: &VersionRef| -> Result<(ModuleFiles, Option<PathBuf>), ServeError> {
+        match (version, store) {
+            (VersionRef::Uploaded(id), Some(store)) => {
+                let record = store.version(name, id)?;
+                let main = record.and_then(|record| record.main);
+                let folder = store.files_of(name, id);
+                let entry = main.map_or_else(|| folder.clone(), |main| folder.join(main));
+                let read = ModuleFiles::read(&entry).map_err(SiteError::from);
+                let read = read.map_err(|why| ServeError::site(name, why))?;
+                Ok((read, site::assets_of(site, &folder)))
+            }
+            _ => {
+                let read = site::code(site).map_err(|why| ServeError::site(name, why))?;
+                let missing = || SiteError::BrokeOff("it has no code".to_owned());
+                let read = read.ok_or_else(|| ServeError::site(name, missing()))?;
+                Ok((read, None))
+            }
         }
     };
     let shares = traffic.iter().map(|share| {
+        let (files, assets) = files(&share.version)?;
         Ok(CodeShare {
             version: share.version.clone(),
             percent: share.percent,
-            files: files(&share.version)?,
+            files,
+            assets,
         })
     });
     Ok(SiteCode::Read {

@@ -22,10 +22,13 @@ impl Status for Health {
             return Err("starting\n".to_owned());
         };
         let mut missing = String::new();
-        for (name, site) in &running.sites {
-            if !site.is_ready() {
-                // Why is in the log: it may hold what the guest said.
-                missing.push_str(&format!("{name}: no mirror is ready\n"));
+        for (name, traffic) in &running.traffic {
+            // Why is in the log: it may hold what the guest said.
+            for site in traffic.sites().filter(|site| !site.is_ready()) {
+                missing.push_str(&match traffic.shares.len() {
+                    1 => format!("{name}: no mirror is ready\n"),
+                    _ => format!("{name}: no mirror of version {} is ready\n", site.version),
+                });
             }
         }
         if missing.is_empty() {

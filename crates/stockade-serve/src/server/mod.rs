@@ -25,6 +25,7 @@ pub use run::{Stopped, serve};
 
 use crate::admin::Admin;
 use crate::deployments::OpenDeployments;
+use crate::development::Development;
 use crate::keys::OpenKeys;
 use crate::metrics::Metrics;
 use crate::observe::Logs;
@@ -38,10 +39,14 @@ pub struct ServeOptions {
     pub config: PathBuf,
     /// The isolation backends; none may run guests in this process.
     pub backends: Vec<(Isolation, Arc<dyn IsolationBackend>)>,
+    /// The version of the engine that runs guests, for receipts.
+    pub v8: &'static str,
     /// Isolates that may compute at length at the same time.
     pub threads: usize,
     /// Reports to the user what was started, line by line.
     pub say: fn(&str),
+    /// For `stockade dev`: how the configuration is made, in place of the file, of which only the name is used then.
+    pub development: Option<Development>,
 }
 
 /// A server: what runs, and what a reload needs to change it.

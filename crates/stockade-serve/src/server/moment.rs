@@ -12,9 +12,10 @@ use stockade_gateway::Gateway;
 use stockade_state::SqliteStore;
 use stockade_trace::TraceCounts;
 
+use crate::directory::VersionCounts;
 use crate::metrics::{unix, write_counter, write_gauge};
 use crate::observe::Logs;
-use crate::running::Snapshot;
+use crate::running::{Running, Snapshot};
 use crate::tls::TlsStores;
 
 /// Reads the gateway, the log and what runs.
@@ -62,6 +63,7 @@ impl Collector for Moment {
             traces(encoder, &self.traces)?;
         }
         certificates(encoder, &running.tls)?;
+        versions(encoder, &running)?;
         running
             .store
             .as_ref()
@@ -113,6 +115,40 @@ fn gateway(encoder: &mut DescriptorEncoder, gateway: &Gateway) -> fmt::Result {
         "WebSockets of clients that are open",
         stats.sockets as f64,
     )
+}
+
+/// Requests of each version that has a share. The label `version` is a name that the server made of what operators uploaded,
+/// and the series end with the share: there are never more than five for each instance.
+fn versions(encoder: &mut DescriptorEncoder, running: &Running) -> fmt::Result {
+    type Of = fn(&VersionCounts) -> u64;
+    let families: [(&str, &str, Of); 2] = [
+        (
+            "stockade_version_requests",
+            "Requests of clients that a version of an instance's code answered since it was started",
+            VersionCounts::requests,
+        ),
+        (
+            "stockade_version_errors",
+            "Those of them with a status of 500 or more",
+            VersionCounts::errors,
+        ),
+    ];
+    if running.config.deployments.is_none() {
+        return Ok(());
+    }
+    for (name, help, of) in families {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (instance, traffic) in &running.traffic {
+            for site in traffic.sites().filter(|site| site.config.code.is_some()) {
+                let labels = [
+                    ("instance", instance.as_str()),
+                    ("version", site.version.as_str()),
+                ];
+                ConstCounter::new(of(&site.counts)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Labels are the paths of the configuration.

@@ -29,6 +29,7 @@ use crate::brokers::Brokers;
 use crate::config_file::{ConfigFile, version_of};
 use crate::control::Control;
 use crate::deployments::{DeploymentStore, OpenDeployments};
+use crate::development::Made;
 use crate::directory::Directory;
 use crate::error::ServeError;
 use crate::keys::OpenKeys;
@@ -40,11 +41,13 @@ use crate::observe::{
 };
 use crate::plan;
 use crate::previews::Previews;
-use crate::running::Snapshot;
-use crate::site::SiteContext;
+use crate::receipts::ReceiptWriter;
+use crate::running::{Running, Snapshot};
+use crate::services::CurrentTracing;
+use crate::site::{Site, SiteContext};
 use crate::subsystem::{
     self, AdminListener, Auditing, Certificates, Change, Counting, Drains, KeysSubsystem,
-    Listeners, Logging, MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem,
+    Listeners, Logging, MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem, TokenKeys,
     TracingSubsystem, UsageSubsystem, log_policy,
 };
 use crate::tls::TlsMetrics;
@@ -54,6 +57,12 @@ const WARM: usize = 1;
 
 /// How long the state may take to end when stopping.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a configuration is made in a row, while files change.
+const MOST_MADE_AGAIN: u32 = 3;
+
+/// How much the times of files may be behind the clock.
+const CLOCK_OF_FILES: Duration = Duration::from_millis(20);
 
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,12 +82,14 @@ pub enum Stopped {
 pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
     let began = Instant::now();
     let mut signals = Signals::new()?;
-    let loaded = load(&options.config).await?;
+    let started = SystemTime::now();
+    let (loaded, made_of) = first_configuration(&options).await?;
     // One waits while one is done.
     let (commands, mut asked) = mpsc::channel(1);
     let mut server = Server::new(options, &loaded.config, commands)?;
     let control = Control::listen(&loaded.config.control, admin::router(&server.admin)).await?;
-    let sources = loaded.sources.clone();
+    let mut sources = loaded.sources.clone();
+    sources.extend(made_of);
     if let Err(error) = server.apply(loaded).await {
         server.supervisor.shutdown();
         return Err(error);
@@ -88,7 +99,11 @@ pub async fn serve(options: ServeOptions) -> Result<Stopped, ServeError> {
     service_manager::ready("serving");
     let life = tokio::spawn(service_manager::report_life());
     let mut watch = Watch::new();
-    server.rewatch(&mut watch, sources).await;
+    server.rewatch(&mut watch, sources.clone()).await;
+    // What changed before it was watched.
+    if server.options.development.is_some() && changed_since(sources, started).await {
+        let _ = server.reload("file", &mut watch).await;
+    }
     loop {
         let wanted = tokio::select! {
             () = stop(&mut signals.terminate, &mut signals.interrupt) => break,
@@ -254,7 +269,8 @@ impl Server {
             admin: Arc::clone(&admin),
             router: admin::router(&admin),
         };
-        let directory = Arc::new(Directory::default());
+        let status = (options.development.as_ref()).map(|made| Arc::clone(&made.status));
+        let directory = Arc::new(Directory::new(status));
         let context = Arc::new(SiteContext {
             supervisor: supervisor.clone(),
             brokers: Brokers::new(egress.clone()),
@@ -262,6 +278,11 @@ impl Server {
             directory: Arc::clone(&directory),
             metrics: sites,
             logs: Arc::clone(&logs),
+            receipts: ReceiptWriter::start(options.v8).map_err(|source| ServeError::System {
+                what: "starting the thread of receipts",
+                source,
+            })?,
+            tracing: CurrentTracing::default(),
         });
         let previews = Previews::new(
             Arc::clone(&context),
@@ -288,9 +309,13 @@ impl Server {
                 logs: Arc::clone(&logs),
             }),
             Box::new(Counting::default()),
-            Box::new(TracingSubsystem { counts: traces }),
+            Box::new(TracingSubsystem {
+                counts: traces,
+                current: Arc::clone(&context.tracing),
+            }),
             Box::new(MetricsListener::new(health)),
             Box::new(AdminListener::new(admin_target)),
+            Box::new(TokenKeys(Arc::clone(&context))),
             // Needs the state that is open, and is what the routes lead to.
             Box::new(Sites {
                 context,
@@ -378,8 +403,11 @@ impl Server {
             return;
         };
         let say = self.options.say;
-        announce::start(&running, &self.gateway, &self.options.config, say);
-        tokio::spawn(async move { announce::ready(&running.sites, began, say).await });
+        match self.options.development {
+            Some(_) => announce::development(&running, &self.gateway, &self.options.config, say),
+            None => announce::start(&running, &self.gateway, &self.options.config, say),
+        }
+        tokio::spawn(async move { announce::ready(&running.traffic, began, say).await });
     }
 
     /// Watches the files of the configuration, `sources`, and those of the sites that run.
@@ -394,8 +422,68 @@ impl Server {
     /// Reads the configuration again and takes it into use, or says why not.
     async fn reload(&mut self, cause: &str, watch: &mut Watch) -> Result<String, String> {
         let began = Instant::now();
+        if self.options.development.is_some() {
+            return self.make_again(cause, began, watch).await;
+        }
         let loaded = load(&self.options.config).await;
         self.take(cause, began, loaded, watch).await
+    }
+
+    /// Makes the configuration again and takes it into use, or says why not. Again where a file has changed since, for
+    /// one that is watched only from now on is not noticed otherwise.
+    async fn make_again(
+        &mut self,
+        cause: &str,
+        began: Instant,
+        watch: &mut Watch,
+    ) -> Result<String, String> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let started = SystemTime::now();
+            let (outcome, sources) = self.make_once(cause, began, watch).await?;
+            if attempts == MOST_MADE_AGAIN || !changed_since(sources, started).await {
+                return outcome;
+            }
+        }
+    }
+
+    /// Gives the outcome, and the files that the configuration was made of.
+    async fn make_once(
+        &mut self,
+        cause: &str,
+        began: Instant,
+        watch: &mut Watch,
+    ) -> Result<(Result<String, String>, Vec<PathBuf>), String> {
+        let Some(made) = make(&self.options).await else {
+            return Err("the configuration cannot be made".to_owned());
+        };
+        let before = self.running.load_full();
+        let sources = made.sources.clone();
+        let outcome = match made.loaded {
+            Some(mut loaded) => {
+                loaded.sources.extend(made.sources);
+                self.take(cause, began, Ok(loaded), watch).await
+            }
+            // What is in use goes on, and more files may mend it.
+            None => {
+                self.rewatch(watch, made.sources).await;
+                Ok("the code has errors, what was in use before goes on".to_owned())
+            }
+        };
+        let now = self.running.load_full();
+        if let Some(development) = &self.options.development {
+            let same = match (&before, &now) {
+                (Some(before), Some(now)) => same_sites(before, now),
+                _ => false,
+            };
+            match &outcome {
+                Err(why) => development.status.failed(why, true),
+                Ok(_) if !same => development.status.reloaded(),
+                Ok(_) => {}
+            }
+        }
+        Ok((outcome, sources))
     }
 
     /// Takes a configuration that was read into use, or says why not.
@@ -467,6 +555,10 @@ impl Server {
         watch: &mut Watch,
     ) -> Result<Configured, ConfigureError> {
         let began = Instant::now();
+        if self.options.development.is_some() {
+            let why = "`stockade dev` makes its configuration: change the file instead";
+            return Err(ConfigureError::Refused(why.to_owned()));
+        }
         let file = ConfigFile::new(&self.options.config);
         // Everything of the disk that can fail, before anything changes.
         let (staged, old) = blocking({
@@ -608,6 +700,49 @@ impl Server {
             );
         }
     }
+}
+
+/// The configuration to start with, and files whose changes change it besides those that it was read from.
+async fn first_configuration(options: &ServeOptions) -> Result<(Loaded, Vec<PathBuf>), ServeError> {
+    match make(options).await {
+        Some(Made {
+            loaded: Some(loaded),
+            sources,
+        }) => Ok((loaded, sources)),
+        Some(Made { loaded: None, .. }) => Err(ServeError::System {
+            what: "making the configuration",
+            source: std::io::Error::other("there is none to start with"),
+        }),
+        None => Ok((load(&options.config).await?, Vec::new())),
+    }
+}
+
+/// Makes the configuration, where it is made.
+async fn make(options: &ServeOptions) -> Option<Made> {
+    let development = options.development.as_ref()?;
+    let make = Arc::clone(&development.make);
+    // It fails only where the runtime ends, or where making it panics.
+    tokio::task::spawn_blocking(move || make()).await.ok()
+}
+
+/// Whether one of these files was changed after this time.
+async fn changed_since(files: Vec<PathBuf>, time: SystemTime) -> bool {
+    // The kernel's clock of files is some milliseconds late.
+    let time = time.checked_sub(CLOCK_OF_FILES).unwrap_or(time);
+    let is_newer = move |file: &PathBuf| {
+        let modified = file.metadata().and_then(|data| data.modified());
+        modified.is_ok_and(|modified| modified > time)
+    };
+    let checking = tokio::task::spawn_blocking(move || files.iter().any(is_newer));
+    checking.await.unwrap_or(false)
+}
+
+/// Whether two configurations that ran have the same sites.
+fn same_sites(before: &Running, now: &Running) -> bool {
+    let same = |(name, site): (&String, &Arc<Site>)| {
+        (before.sites.get(name)).is_some_and(|old| Arc::ptr_eq(old, site))
+    };
+    before.sites.len() == now.sites.len() && now.sites.iter().all(same)
 }
 
 /// Reads and checks the configuration. Rejects one with errors, and names all of them.

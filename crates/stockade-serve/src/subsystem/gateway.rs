@@ -78,7 +78,10 @@ fn guarded(next: &Running, site: &SiteConfig, mut route: Route) -> Result<Route,
             true => Some(next.keys.clone().ok_or(ServeError::Fixed("api_keys"))?),
             false => None,
         };
-        route.api_key = Some(Arc::new(plan::gateway::key_rule(&site.name, auth, keys)?));
+        let fetched = next.token_keys.get(&site.name);
+        let fetched = fetched.map(|fetched| Arc::clone(&fetched.keys));
+        let rule = plan::gateway::key_rule(&site.name, auth, keys, fetched)?;
+        route.api_key = Some(Arc::new(rule));
     }
     if let Some(counters) = &next.counters {
         route.limits = plan::gateway::rate_limits(&next.config, site, counters).map(Arc::new);

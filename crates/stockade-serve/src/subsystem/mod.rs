@@ -16,11 +16,13 @@ mod logging;
 mod metrics_listener;
 mod sites;
 mod state;
+mod token_keys;
 mod tracing;
 mod usage;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
@@ -37,6 +39,7 @@ pub(crate) use logging::{Logging, log_policy};
 pub(crate) use metrics_listener::MetricsListener;
 pub(crate) use sites::{Drains, Sites};
 pub(crate) use state::{OpenStore, StateSubsystem};
+pub(crate) use token_keys::TokenKeys;
 pub(crate) use tracing::TracingSubsystem;
 pub(crate) use usage::UsageSubsystem;
 
@@ -72,6 +75,8 @@ pub(crate) struct CodeShare {
     /// Of the requests.
     pub(crate) percent: u8,
     pub(crate) files: ModuleFiles,
+    /// Where its assets are, if it has its own.
+    pub(crate) assets: Option<PathBuf>,
 }
 
 /// A change from one snapshot to the next.
@@ -83,18 +88,18 @@ pub(crate) struct Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let none = BTreeMap::new();
-        let old = self.old.as_ref().map_or(&none, |old| &old.sites);
+        let old = self.old.as_ref().map_or(&none, |old| &old.traffic);
         let (mut added, mut changed, mut unchanged) = (Vec::new(), Vec::new(), 0);
-        for (name, site) in &self.next.sites {
+        for (name, traffic) in &self.next.traffic {
             match old.get(name) {
                 None => added.push(name.as_str()),
-                Some(before) if Arc::ptr_eq(before, site) => unchanged += 1,
+                Some(before) if before.is(traffic) => unchanged += 1,
                 Some(_) => changed.push(name.as_str()),
             }
         }
         let removed = old
             .keys()
-            .filter(|name| !self.next.sites.contains_key(*name));
+            .filter(|name| !self.next.traffic.contains_key(*name));
         let removed: Vec<_> = removed.map(String::as_str).collect();
         for (word, names) in [("added", added), ("changed", changed), ("removed", removed)] {
             if !names.is_empty() {

@@ -15,7 +15,7 @@ use crate::directory::{Traffic, TrafficShare};
 use crate::error::ServeError;
 use crate::observe::{EgressMetrics, GrantMetrics};
 use crate::running::{Running, SiteTraffic};
-use crate::site::{MadeWith, Site, SiteContext, grants_folder};
+use crate::site::{MadeWith, Site, SiteContext, grants_folder, with_assets};
 
 pub(crate) struct Sites {
     pub(crate) context: Arc<SiteContext>,
@@ -99,10 +99,11 @@ impl Subsystem for Sites {
                     }
                     (Some(SiteCode::Read { shares, sticky }), _) => {
                         let shares = shares.into_iter();
-                        let shares = shares.map(|one| (one.percent, one.version, Some(one.files)));
+                        let shares = shares
+                            .map(|one| (one.percent, one.version, Some(one.files), one.assets));
                         (shares.collect(), sticky)
                     }
-                    _ => (vec![(100, VersionRef::File, None)], Sticky::None),
+                    _ => (vec![(100, VersionRef::File, None, None)], Sticky::None),
                 };
                 let mut traffic = SiteTraffic {
                     shares: Vec::new(),
@@ -111,8 +112,9 @@ impl Subsystem for Sites {
                 // Scheduled runs are those of one version.
                 let mut quiet = site_config.clone();
                 quiet.crons.clear();
-                for (at, (percent, version, code)) in shares.into_iter().enumerate() {
+                for (at, (percent, version, code, assets)) in shares.into_iter().enumerate() {
                     let site_config = if at == 0 { site_config } else { &quiet };
+                    let site_config = &with_assets(site_config, assets);
                     let known = old.iter().flat_map(|old| old.sites());
                     let same = known.into_iter().find(|site| {
                         site.version == version && site.is(site_config, code.as_ref(), message)
@@ -216,6 +218,7 @@ fn answering(running: &Running) -> impl Iterator<Item = (String, Arc<Traffic>)> 
             version: site.version.clone(),
             percent: *percent,
             answering: Arc::clone(&site.answering),
+            counts: Arc::clone(&site.counts),
         });
         let traffic = Traffic::new(shares.collect(), traffic.sticky.clone());
         (name.clone(), Arc::new(traffic))

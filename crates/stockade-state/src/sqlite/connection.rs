@@ -52,6 +52,9 @@ CREATE UNIQUE INDEX entries_by_key ON entries (keyspace, key);
 CREATE INDEX entries_by_expiry ON entries (expires) WHERE expires IS NOT NULL;
 ";
 
+/// How long another connection may hold the file.
+pub(crate) const BUSY: Duration = Duration::from_secs(5);
+
 /// Frames that the write-ahead log has, as of the last commit.
 pub(crate) type LogFrames = Arc<AtomicU32>;
 
@@ -87,7 +90,7 @@ pub(crate) fn reader(path: &Path) -> rusqlite::Result<Connection> {
 fn open(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.execute_batch(
         "PRAGMA trusted_schema = OFF;

@@ -25,5 +25,5 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use open::OpenError;
+pub use open::{OpenError, StateLock, lock, verify};
 pub use store::{SqliteOptions, SqliteStore, StoreStats};

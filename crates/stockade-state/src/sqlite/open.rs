@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use super::connection::{self, APPLICATION_ID, LAYOUT, LogFrames, unsigned};
 use super::shared::{Account, Accounts};
@@ -117,18 +117,35 @@ pub enum OpenError {
 /// The lock on a store's file. It is a separate file, because SQLite loses its own locks when the process
 /// closes the file (https://www.sqlite.org/howtocorrupt.html, 2.2).
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct StateLock {
     _file: File,
 }
 
 /// A file that is open, locked and whole.
 pub(crate) struct Opened {
     pub(crate) path: PathBuf,
-    pub(crate) lock: Lock,
+    pub(crate) lock: StateLock,
     pub(crate) connection: Connection,
     pub(crate) frames: LogFrames,
     pub(crate) accounts: Accounts,
     pub(crate) earliest_expiry_ms: Option<i64>,
+}
+
+/// Whether a file that no process has open is a store of this version, and whole. The file stays as it is.
+///
+/// # Errors
+/// What [`open`] would say of it.
+pub fn verify(path: &Path) -> Result<(), OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(|error| open_error(path, &error))?;
+    match identity(path, &connection)? {
+        Identity::Ours => check_whole(path, &connection),
+        Identity::Empty => Err(OpenError::Foreign {
+            path: path.to_owned(),
+            found: "an empty database".to_owned(),
+        }),
+    }
 }
 
 /// Opens a file; up to `check_bytes` it is read completely, to check that it is intact.
@@ -214,7 +231,11 @@ pub(crate) fn sibling(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn lock(path: &Path) -> Result<Lock, OpenError> {
+/// Keeps every process from opening the store at `path`, until the lock is dropped. Blocks for up to five seconds.
+///
+/// # Errors
+/// When a process has the store open, or the lock cannot be made.
+pub fn lock(path: &Path) -> Result<StateLock, OpenError> {
     let failed = |source| file_error(path, "locking it failed", source);
     let mut file = OpenOptions::new()
         .read(true)
@@ -249,7 +270,7 @@ fn lock(path: &Path) -> Result<Lock, OpenError> {
         .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .map_err(failed)?;
-    Ok(Lock { _file: file })
+    Ok(StateLock { _file: file })
 }
 
 /// Makes the file, for this user only, and makes its name durable. It is closed again before SQLite
@@ -310,6 +331,22 @@ fn check_layout(path: &Path, connection: &Connection) -> Result<(), OpenError> {
             mode,
         });
     }
+    match identity(path, connection)? {
+        Identity::Ours => Ok(()),
+        Identity::Empty => connection::lay_out(connection).map_err(failed),
+    }
+}
+
+/// What a database is.
+enum Identity {
+    /// One of ours, of this version.
+    Ours,
+    /// Nothing yet.
+    Empty,
+}
+
+fn identity(path: &Path, connection: &Connection) -> Result<Identity, OpenError> {
+    let failed = |error: rusqlite::Error| open_error(path, &error);
     let number = |name: &str| {
         connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0))
     };
@@ -319,8 +356,8 @@ fn check_layout(path: &Path, connection: &Connection) -> Result<(), OpenError> {
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(failed)?;
     match (application, layout) {
-        (0, 0) if tables == 0 => connection::lay_out(connection).map_err(failed),
-        (APPLICATION_ID, LAYOUT) => Ok(()),
+        (0, 0) if tables == 0 => Ok(Identity::Empty),
+        (APPLICATION_ID, LAYOUT) => Ok(Identity::Ours),
         (APPLICATION_ID, found) if found > LAYOUT => Err(OpenError::Newer {
             path: path.to_owned(),
             found,

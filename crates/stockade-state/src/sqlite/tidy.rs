@@ -2,14 +2,15 @@
 //!
 //! The log grows with each commit and starts again once all of it is in the file and no reader needs
 //! it. Past [`LOG_MOVED`] what can be moved is moved, while readers go on; past [`LOG_MOST`] the writer
-//! waits for the readers, whose reads are short, and moves all.
+//! waits for the readers of this process, whose reads are short, and moves all. For a reader of another process,
+//! such as a backup, it does not wait: the log grows for as long as that one reads.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::connection::{LOG_MOVED, LogFrames};
+use super::connection::{self, LOG_MOVED, LogFrames};
 
 /// The log never stays longer, in pages: 64 MiB.
 const LOG_MOST: u32 = 16_384;
@@ -25,6 +26,12 @@ const FREED_PAGES: u32 = 512;
 
 /// How often a failed sweep or move is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
+
+/// How long the writer waits for readers whose reads are short.
+const READERS_WAIT: Duration = Duration::from_millis(100);
+
+/// How soon after a reader whose read is long the log is tried again.
+const READERS_AGAIN: Duration = Duration::from_secs(2);
 
 /// What the writer has to tidy up.
 pub(crate) struct Tidy {
@@ -138,9 +145,8 @@ impl Tidy {
         if frames >= LOG_MOST {
             self.truncate(connection)
         } else if frames.saturating_sub(self.moved) >= LOG_MOVED {
-            let (frames, moved) = self.run(connection, "PASSIVE")?;
-            self.frames.store(frames, Ordering::Relaxed);
-            self.moved = moved;
+            let done = self.run(connection, "PASSIVE")?;
+            self.note(done);
             Ok(())
         } else if idle && self.has_idle_work() && self.last_write.elapsed() >= IDLE {
             self.shrink(connection)?;
@@ -157,11 +163,31 @@ impl Tidy {
         }
     }
 
+    /// Moves everything and empties the log, unless somebody reads what was there before for long.
     fn truncate(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        self.run(connection, "TRUNCATE")?;
-        self.frames.store(0, Ordering::Relaxed);
-        self.moved = 0;
+        let passive = self.run(connection, "PASSIVE")?;
+        self.note(passive);
+        if passive.moved < passive.frames {
+            // A reader needs the file as it is: waiting for that one would hold up every commit.
+            self.not_before = Instant::now().checked_add(READERS_AGAIN);
+            return Ok(());
+        }
+        connection.busy_timeout(READERS_WAIT)?;
+        let done = self.run(connection, "TRUNCATE");
+        connection.busy_timeout(connection::BUSY)?;
+        let done = done?;
+        self.note(done);
+        if done.is_held {
+            self.not_before = Instant::now().checked_add(READERS_AGAIN);
+            // Else an idle store would not try again.
+            self.may_shrink = true;
+        }
         Ok(())
+    }
+
+    fn note(&mut self, done: Moved) {
+        self.frames.store(done.frames, Ordering::Relaxed);
+        self.moved = done.moved;
     }
 
     /// Gives back pages that are free, some at a time.
@@ -178,16 +204,33 @@ impl Tidy {
         Ok(())
     }
 
-    /// Gives the frames of the log, and how many of them are in the file.
-    fn run(&mut self, connection: &Connection, mode: &str) -> rusqlite::Result<(u32, u32)> {
+    fn run(&mut self, connection: &Connection, mode: &str) -> rusqlite::Result<Moved> {
+        let number = |row: &rusqlite::Row<'_>, at| {
+            row.get::<_, i64>(at)
+                .map(|number| u32::try_from(number).unwrap_or(0))
+        };
         let done = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-            Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+            Ok(Moved {
+                is_held: row.get::<_, i64>(0)? != 0,
+                frames: number(row, 1)?,
+                moved: number(row, 2)?,
+            })
         });
         self.not_before = match &done {
             Ok(_) => None,
             Err(_) => Instant::now().checked_add(AGAIN),
         };
-        let frames = |number: i64| u32::try_from(number).unwrap_or(0);
-        done.map(|(log, moved)| (frames(log), frames(moved)))
+        done
     }
+}
+
+/// What a checkpoint did.
+#[derive(Clone, Copy)]
+struct Moved {
+    /// Somebody held it up.
+    is_held: bool,
+    /// Frames that the log has.
+    frames: u32,
+    /// Frames of them that are in the file.
+    moved: u32,
 }

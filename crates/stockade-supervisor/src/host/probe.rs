@@ -131,8 +131,10 @@ pub async fn write_private(
         path: path.display().to_string(),
         source,
     })?;
+    // A device or a pipe is not this function's to remove.
+    let is_file = file.metadata().is_ok_and(|about| about.is_file());
     let written = write(file).await;
-    if written.is_err() {
+    if written.is_err() && is_file {
         // The error that counts is the other one.
         let _ = std::fs::remove_file(path);
     }
@@ -155,19 +157,24 @@ impl Drop for OpenProbe {
 
 impl OpenProbe {
     fn start(isolate: &Arc<HostIsolate>, probe: Probe) -> Result<Self, ProbeError> {
-        let (id, queue) = isolate.uplink.probe.open().map_err(|why| match why {
-            NoProbe::Busy => ProbeError::Busy(isolate.state.id),
-            NoProbe::Ended => ended(isolate),
-        })?;
-        let open = Self {
-            isolate: Arc::clone(isolate),
-            id,
-            queue,
-        };
+        let open = Self::open(isolate)?;
         match open.order(ProbeOrder::Start(probe)) {
             true => Ok(open),
             false => Err(ended(isolate)),
         }
+    }
+
+    /// Takes the place of the isolate's probe.
+    fn open(isolate: &Arc<HostIsolate>) -> Result<Self, ProbeError> {
+        let (id, queue) = isolate.uplink.probe.open().map_err(|why| match why {
+            NoProbe::Busy => ProbeError::Busy(isolate.state.id),
+            NoProbe::Ended => ended(isolate),
+        })?;
+        Ok(Self {
+            isolate: Arc::clone(isolate),
+            id,
+            queue,
+        })
     }
 
     /// Gives the isolate an order; false if it has ended.
@@ -379,7 +386,16 @@ impl IsolateHandle {
     /// When the isolate has ended, has another probe, has not the memory for it or does not answer, or the file cannot
     /// be written.
     pub async fn heap_snapshot(&self, file: File) -> Result<u64, ProbeError> {
-        let probe = OpenProbe::start(self.isolate(), Probe::HeapSnapshot)?;
+        let probe = OpenProbe::open(self.isolate())?;
+        // The worker is lent memory first, for which the launcher is asked.
+        let ordering = tokio::task::spawn_blocking(move || {
+            let order = ProbeOrder::Start(Probe::HeapSnapshot { more: 0 });
+            (probe.order(order), probe)
+        });
+        let (ordered, probe) = ordering.await.map_err(std::io::Error::other)?;
+        if !ordered {
+            return Err(ended(self.isolate()));
+        }
         probe.write_to(file, LARGEST_SNAPSHOT).await
     }
 

@@ -17,7 +17,8 @@ pub trait InterruptHandle: Send + Sync {
     /// point where the engine checks for interrupts.
     fn interrupt(&self);
 
-    /// Passes an order on to the isolate's process; false for an isolate in this one.
+    /// Passes an order on to the isolate's process; false for an isolate in this one. Waits for the launcher of workers
+    /// where the order is for a heap snapshot, and else for nothing.
     fn order(&self, _id: ProbeId, _order: ProbeOrder) -> bool {
         false
     }

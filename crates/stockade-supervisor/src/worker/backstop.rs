@@ -163,6 +163,11 @@ impl Backstop {
         }
     }
 
+    /// Whether a probe of an isolate in the worker is open.
+    pub(super) fn is_probed(&self) -> bool {
+        self.state.lock().probed.is_some()
+    }
+
     /// A probe is stopped, and has some time to come to its end.
     pub(super) fn probe_stops(&self) {
         let mut state = self.state.lock();

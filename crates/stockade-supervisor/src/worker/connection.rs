@@ -16,7 +16,7 @@ use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use stockade_protocol::frame::{self, Encoded, ToWorker};
-use stockade_protocol::{ProbeId, ProbeOrder};
+use stockade_protocol::{Probe, ProbeId, ProbeOrder};
 
 use super::backstop::Backstop;
 use super::cpu_shares::CpuShares;
@@ -47,7 +47,20 @@ pub(crate) struct Connection {
     pub(super) backstop: Backstop,
     /// Of a worker of a trust group.
     shares: CpuShares,
+    loan: Mutex<Loan>,
 }
+
+/// Memory above its limit that a worker may use until its probes are over.
+enum Loan {
+    Never,
+    Lent,
+    /// It was taken back, and this is when the worker's memory was last read.
+    Returned(Instant),
+}
+
+/// How often the memory of a worker is read that was lent some. What it has mapped it can use without asking the
+/// kernel for more.
+const LOOK_AGAIN: Duration = Duration::from_millis(400);
 
 /// Bytes of small frames that are written in one go.
 const GATHER: usize = 32 << 10;
@@ -79,6 +92,7 @@ impl Connection {
             isolates: Mutex::default(),
             driver: AtomicWaker::new(),
             shares: CpuShares::default(),
+            loan: Mutex::new(Loan::Never),
         })
     }
 
@@ -282,9 +296,50 @@ impl Connection {
             ProbeOrder::Start(_) => self.backstop.probe_begins(),
             ProbeOrder::Stop => self.backstop.probe_stops(),
         }
+        let order = match order {
+            ProbeOrder::Start(Probe::HeapSnapshot { .. }) => {
+                let more = self.lend_memory();
+                ProbeOrder::Start(Probe::HeapSnapshot { more })
+            }
+            order => order,
+        };
         let order = ToWorker::Probe { isolate, id, order };
         self.out.lock().starts.push_back(order);
         self.driver.wake();
+    }
+
+    /// Lets the worker, which has a probe from now on, use more memory until the probe is over.
+    fn lend_memory(&self) -> u64 {
+        let mut loan = self.loan.lock();
+        let more = self.process.lend_memory();
+        if more > 0 {
+            *loan = Loan::Lent;
+        }
+        more
+    }
+
+    /// Takes back what the worker was lent once its probes are over. One that has not given it back, or uses it later, is
+    /// over its limit.
+    pub(super) fn return_memory(&self) {
+        // The watchdog and the driver call this and wait for nothing: where it is being lent, a probe has begun.
+        let Some(mut loan) = self.loan.try_lock() else {
+            return;
+        };
+        let keeps_to_limit = match *loan {
+            // Under the lock: a probe that begins now is noted before it is lent something.
+            Loan::Lent if !self.backstop.is_probed() => self.process.return_memory(),
+            Loan::Returned(looked) if looked.elapsed() >= LOOK_AGAIN => {
+                self.process.keeps_to_memory()
+            }
+            _ => return,
+        };
+        *loan = Loan::Returned(Instant::now());
+        if !keeps_to_limit {
+            for isolate in self.all() {
+                isolate.guest.memory_exceeded();
+            }
+            self.kill();
+        }
     }
 
     /// Gives a debugger's message to an isolate in the worker.
@@ -351,6 +406,7 @@ impl Connection {
         let busy = isolate.is_busy();
         let memory = isolate.guest.memory();
         let mut outside = self.backstop.check(&*self.process, busy, memory);
+        self.return_memory();
         if isolate.guest.options().group.is_some() {
             self.shares.divide(outside.usage.cpu_total, false);
             outside.usage.cpu_total = self.shares.of(id);

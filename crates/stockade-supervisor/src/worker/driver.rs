@@ -467,6 +467,7 @@ impl Driver {
         }
         if is_last {
             self.connection.backstop.probe_ends();
+            self.connection.return_memory();
         }
         Ok(())
     }

@@ -108,6 +108,21 @@ impl WorkerProcess for Worker {
     fn cpu_time(&self) -> Option<Duration> {
         self.cpu()
     }
+
+    fn lend_memory(&self) -> u64 {
+        Self::lend_memory(self).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a worker cannot be lent memory for a heap snapshot");
+            0
+        })
+    }
+
+    fn return_memory(&self) -> bool {
+        Self::return_memory(self)
+    }
+
+    fn keeps_to_memory(&self) -> bool {
+        Self::keeps_to_memory(self)
+    }
 }
 
 impl From<JailError> for StartError {

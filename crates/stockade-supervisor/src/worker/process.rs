@@ -21,6 +21,22 @@ pub trait WorkerProcess: Send + Sync {
 
     /// CPU time of all threads of the worker so far; `None` once it has ended.
     fn cpu_time(&self) -> Option<Duration>;
+
+    /// Lets the worker use more memory than its limit until [`WorkerProcess::return_memory`], and gives how many bytes more;
+    /// 0 where that is not possible. The one method that waits, for the launcher of workers.
+    fn lend_memory(&self) -> u64 {
+        0
+    }
+
+    /// Holds the worker to its limit again. False if it still has more in use than it may, and is to be ended for it.
+    fn return_memory(&self) -> bool {
+        true
+    }
+
+    /// Whether the worker, which was held to its limit again, keeps to it.
+    fn keeps_to_memory(&self) -> bool {
+        true
+    }
 }
 
 /// Starts workers of one isolation level.

@@ -125,7 +125,7 @@ fn answers_that_are_too_large_or_none_fail_and_leave_the_isolate_alone() {
     block_on(async {
         let supervisor = answering(|probe| match probe {
             Probe::HeapStatistics => vec![Finding::Piece(vec![b' '; 40_000]); 1000],
-            Probe::HeapSnapshot => vec![Finding::Failed("no\u{1b}[2J memory".to_owned())],
+            Probe::HeapSnapshot { .. } => vec![Finding::Failed("no\u{1b}[2J memory".to_owned())],
             _ => vec![Finding::Piece(vec![0; MAX_FINDING_BYTES]); 600],
         });
         let (handle, _queue) = create(&supervisor, options()).await;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use stockade_audit::{PublicKey, SigningKey};
 
-use super::Receipt;
+use super::Statement;
 
 /// Bytes of a signed receipt that are read.
 const MAX_RECEIPT: usize = 4 << 20;
@@ -58,7 +58,7 @@ pub enum ReceiptError {
 ///
 /// # Errors
 /// When a number of the receipt is not finite.
-pub fn sign(receipt: &Receipt, key: &SigningKey) -> Result<String, serde_json::Error> {
+pub fn sign(receipt: &impl Serialize, key: &SigningKey) -> Result<String, serde_json::Error> {
     let header = Header {
         alg: "EdDSA".to_owned(),
         typ: TYPE.to_owned(),
@@ -79,7 +79,7 @@ pub fn sign(receipt: &Receipt, key: &SigningKey) -> Result<String, serde_json::E
 ///
 /// # Errors
 /// When it is not what the holder of the key signed.
-pub fn verify(text: &str, key: &PublicKey) -> Result<Receipt, ReceiptError> {
+pub fn verify(text: &str, key: &PublicKey) -> Result<Statement, ReceiptError> {
     let text = text.trim();
     if text.len() > MAX_RECEIPT {
         return Err(ReceiptError::Form("it is too large"));
@@ -174,7 +174,7 @@ mod tests {
         let (_folder, key) = key();
         let public = key.public();
         let text = sign(&receipt(), &key).unwrap();
-        assert_eq!(verify(&format!("{text}\n"), &public), Ok(receipt()));
+        assert_eq!(verify(&format!("{text}\n"), &public), Ok(receipt().into()));
         for at in 0..text.len() {
             let mut changed = text.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
@@ -276,5 +276,42 @@ mod tests {
         ] {
             assert_eq!(public_key(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn receipt_of_a_request_is_read_as_one() {
+        let (_folder, key) = key();
+        let run = receipt();
+        let request = crate::receipt::RequestReceipt {
+            version: run.version,
+            jti: run.jti,
+            command: "serve".to_owned(),
+            instance: "shop".to_owned(),
+            code: super::super::Code {
+                modules: Default::default(),
+                ..run.code
+            },
+            policy: run.policy,
+            runtime: run.runtime,
+            request: crate::receipt::Asked {
+                id: "1".to_owned(),
+                method: "GET".to_owned(),
+                url_sha256: String::new(),
+            },
+            started: run.started,
+            ended: run.ended,
+            usage: crate::receipt::RequestUse {
+                cpu_ms: 0.5,
+                elapsed_ms: 1.0,
+                sent_bytes: 5,
+            },
+            refused: 1,
+            result: crate::receipt::Answered {
+                status: 200,
+                complete: true,
+            },
+        };
+        let text = sign(&request, &key).unwrap();
+        assert_eq!(verify(&text, &key.public()), Ok(request.into()));
     }
 }

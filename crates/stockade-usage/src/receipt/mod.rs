@@ -1,10 +1,11 @@
-//! Signed receipts: what one run of a guest was, and what it used.
+//! Signed receipts: what one run of a guest, or one request to a site, was, and what it used.
 //!
 //! A receipt is a JSON object, signed as a JSON Web Signature in the compact serialization (RFC 7515) with EdDSA and
 //! Ed25519 (RFC 8037). Any library for such signatures verifies it.
 
 mod canonical;
 mod jws;
+mod request;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 
 pub use canonical::{Sha256, canonical};
 pub use jws::{ReceiptError, jwk, pem, public_key, sign, verify};
+pub use request::{Answered, Asked, RequestReceipt, RequestUse, Statement};
 
 /// The version of the format that is written.
 pub const VERSION: u32 = 1;
@@ -65,7 +67,8 @@ pub struct Code {
     pub sha256: String,
     /// The name of the module that was run.
     pub main: String,
-    /// Each module's name and the digest of its text, as it was read.
+    /// Each module's name and the digest of its text, as it was read. Receipts of requests leave them out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, String>,
 }
 

@@ -91,9 +91,11 @@ pub(crate) fn call(args: &CallArgs) -> Result<i32, Refusal> {
     let job = Job {
         command: "stockade call",
         program: false,
+        plain: false,
         json: args.json,
         timeout: args.timeout,
         receipt,
+        output: None,
     };
     job.run(guests, async move |session| {
         session.ready().await?;

@@ -20,6 +20,17 @@ const KEY: &str = "STOCKADE_API_KEY";
 /// Folders that are left out of a bundle, as are files and folders whose names begin with a dot.
 const LEFT_OUT: [&str; 1] = ["node_modules"];
 
+/// What begins with a dot and belongs to a site.
+const WELL_KNOWN: &str = ".well-known";
+
+/// Endings of archives that are uploaded as they are, and their media types.
+const KINDS: [(&str, &str); 4] = [
+    (".zip", "application/zip"),
+    (".tar.gz", "application/gzip"),
+    (".tgz", "application/gzip"),
+    (".tar", "application/x-tar"),
+];
+
 /// Bytes of all files of a bundle. The server's own limit may be lower.
 const MAX_BUNDLE: u64 = 256 << 20;
 
@@ -79,7 +90,7 @@ struct Place {
 
 #[derive(Args)]
 pub(crate) struct DeployArgs {
-    /// The folder with the code
+    /// The folder with the code, or an archive of it: .zip, .tar.gz, .tgz or .tar
     folder: PathBuf,
 
     /// The share of the requests that the version gets; those of the other versions shrink in proportion
@@ -196,7 +207,7 @@ fn refused(error: AskError) -> Refusal {
 pub(crate) fn deploy(args: &DeployArgs) -> Result<i32, Refusal> {
     let server = args.place.server()?;
     let instance = args.place.instance(&server)?;
-    let bundle = bundle(&args.folder)?;
+    let (kind, bundle) = archive(&args.folder)?;
 
     // The version, without requests.
     let mut about = url_query();
@@ -206,7 +217,7 @@ pub(crate) fn deploy(args: &DeployArgs) -> Result<i32, Refusal> {
         }
     }
     let path = format!("/v1/instances/{instance}/versions?{}", about.finish());
-    let body = Some(("application/x-tar", Bytes::from(bundle)));
+    let body = Some((kind, Bytes::from(bundle)));
     let uploading = async {
         let answer = server.client.send(Method::POST, &path, body).await?;
         answer.json::<Value>().await
@@ -345,13 +356,32 @@ pub(crate) fn rollback(args: &RollbackArgs) -> Result<i32, Refusal> {
     )
 }
 
+/// The media type and the bytes of what is uploaded: a folder as a tar archive, or an archive as it is.
+fn archive(path: &Path) -> Result<(&'static str, Vec<u8>), Refusal> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let kind = KINDS.iter().find(|(ending, _)| name.ends_with(ending));
+    let Some((_, kind)) = kind.filter(|_| path.is_file()) else {
+        return Ok(("application/x-tar", bundle(path)?));
+    };
+    let wrong = |why: &dyn std::fmt::Display| failed(&format!("{}: {why}", path.display()));
+    let size = path.metadata().map_err(|error| wrong(&error))?.len();
+    if size > MAX_BUNDLE {
+        return Err(wrong(&format!("it has more than {} MiB", MAX_BUNDLE >> 20)));
+    }
+    let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
+    Ok((kind, bytes))
+}
+
 /// A tar archive of the files in a folder.
 fn bundle(folder: &Path) -> Result<Vec<u8>, Refusal> {
     let wrong =
         |path: &Path, why: &dyn std::fmt::Display| failed(&format!("{}: {why}", path.display()));
     if !folder.is_dir() {
         return Err(Refusal(
-            format!("{}: it is not a folder", folder.display()),
+            format!(
+                "{}: it is neither a folder nor a .zip, .tar.gz, .tgz or .tar file",
+                folder.display()
+            ),
             exit::USAGE,
         ));
     }
@@ -367,7 +397,8 @@ fn bundle(folder: &Path) -> Result<Vec<u8>, Refusal> {
         for entry in entries {
             let (path, name) = (entry.path(), entry.file_name());
             let name = name.to_string_lossy();
-            if name.starts_with('.') || LEFT_OUT.contains(&&*name) {
+            let is_hidden = name.starts_with('.') && name != WELL_KNOWN;
+            if is_hidden || LEFT_OUT.contains(&&*name) {
                 continue;
             }
             let kind = entry.file_type().map_err(|error| wrong(&path, &error))?;

@@ -4,80 +4,46 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use stockade::run::{Console, Line, RefusedHost};
 use stockade::{ConsoleLevel, End, GuestError, Limits, ResourceUsage, Stats};
 
 use super::failure::Failure;
 
-/// Console output that is kept, in bytes and in calls of `console`; what lies beyond is counted.
-const MAX_KEPT_BYTES: usize = 16 << 20;
-const MAX_KEPT_LINES: usize = 1 << 17;
+/// Console output and uncaught errors that are kept, in bytes each, where no option says otherwise.
+pub(crate) const MAX_KEPT_BYTES: u32 = 16 << 20;
+
+/// Errors that are kept.
+const MAX_UNCAUGHT: usize = 1 << 17;
 
 /// What a guest has said.
-#[derive(Default)]
 pub(crate) struct Kept {
-    lines: Vec<Line>,
-    bytes: usize,
-    rest: Rest,
-    dropped: u64,
+    console: Console,
     uncaught: Vec<Thrown>,
-}
-
-/// What becomes of the further pieces of a call of `console`.
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum Rest {
-    /// There are none.
-    #[default]
-    None,
-    /// They belong to the last line.
-    Joined,
-    /// They are dropped, as one before them was.
-    Dropped,
-}
-
-/// What one call of `console` printed.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Line {
-    level: &'static str,
-    text: String,
+    uncaught_bytes: usize,
 }
 
 impl Kept {
+    /// Keeps this many bytes of console output.
+    pub(crate) fn new(output: u32) -> Self {
+        Self {
+            console: Console::new(output as usize),
+            uncaught: Vec::new(),
+            uncaught_bytes: 0,
+        }
+    }
+
     /// Takes a piece, which ends with a newline where it is the last of a call.
     pub(crate) fn console(&mut self, level: ConsoleLevel, piece: &str) {
-        let whole = piece.strip_suffix('\n');
-        let text = whole.unwrap_or(piece);
-        let goes_on = whole.is_none();
-        let rest = std::mem::take(&mut self.rest);
-        let joined = rest == Rest::Joined
-            && (self.lines.last()).is_some_and(|last| last.level == level.name());
-        let full = self.bytes + text.len() > MAX_KEPT_BYTES
-            || (!joined && self.lines.len() >= MAX_KEPT_LINES);
-        if full || rest == Rest::Dropped {
-            // A call of which a piece is dropped is counted once.
-            match goes_on {
-                true => self.rest = Rest::Dropped,
-                false => self.dropped += 1,
-            }
-            return;
-        }
-        match self.lines.last_mut() {
-            Some(last) if joined => last.text.push_str(text),
-            _ => self.lines.push(Line {
-                level: level.name(),
-                text: text.to_owned(),
-            }),
-        }
-        self.bytes += text.len();
-        if goes_on {
-            self.rest = Rest::Joined;
-        }
+        self.console.take(level, piece);
     }
 
     /// Takes an error that nothing caught.
     pub(crate) fn uncaught(&mut self, error: &GuestError) {
         let size = error.size();
-        if self.bytes + size <= MAX_KEPT_BYTES && self.uncaught.len() < MAX_KEPT_LINES {
-            self.bytes += size;
+        if self.uncaught_bytes + size <= MAX_KEPT_BYTES as usize
+            && self.uncaught.len() < MAX_UNCAUGHT
+        {
+            self.uncaught_bytes += size;
             self.uncaught.push(Thrown::new(error));
         }
     }
@@ -197,6 +163,8 @@ struct Document {
     uncaught: Vec<Thrown>,
     console: Vec<Line>,
     console_dropped: u64,
+    console_truncated: bool,
+    refused: Vec<RefusedHost>,
     limits: Option<Held>,
     #[serde(rename = "figures")]
     usage: Option<Used>,
@@ -212,6 +180,7 @@ pub(crate) struct Done {
 pub(crate) fn document(
     result: Result<Done, Failure>,
     kept: Kept,
+    refused: Vec<RefusedHost>,
     limits: Option<Held>,
     usage: Option<Used>,
 ) -> (String, i32) {
@@ -223,8 +192,10 @@ pub(crate) fn document(
         result: None,
         error: None,
         uncaught: kept.uncaught,
-        console: kept.lines,
-        console_dropped: kept.dropped,
+        console_dropped: kept.console.dropped(),
+        console_truncated: kept.console.dropped() > 0,
+        console: kept.console.into_lines(),
+        refused,
         limits,
         usage,
     };
@@ -254,61 +225,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kept_joins_the_pieces_of_a_call() {
-        let mut kept = Kept::default();
-        kept.console(ConsoleLevel::Info, "a\nb");
-        kept.console(ConsoleLevel::Info, "c\n");
-        kept.console(ConsoleLevel::Info, "\n");
-        kept.console(ConsoleLevel::Error, "d\n");
-        let line = |level, text: &str| Line {
-            level,
-            text: text.to_owned(),
-        };
-        let lines = [line("info", "a\nbc"), line("info", ""), line("error", "d")];
-        assert_eq!(kept.lines, lines);
-    }
-
-    #[test]
-    fn kept_beyond_its_bound_is_counted() {
-        let mut kept = Kept::default();
-        for _ in 0..MAX_KEPT_LINES + 3 {
-            kept.console(ConsoleLevel::Info, "x\n");
-        }
-        assert_eq!((kept.lines.len(), kept.dropped), (MAX_KEPT_LINES, 3));
-        let mut kept = Kept::default();
-        kept.console(ConsoleLevel::Info, &"x".repeat(MAX_KEPT_BYTES));
-        kept.console(ConsoleLevel::Info, "y\n");
-        kept.console(ConsoleLevel::Info, "\n");
-        assert_eq!((kept.lines.len(), kept.dropped), (2, 1));
-        assert_eq!(kept.lines[0].text.len(), MAX_KEPT_BYTES);
-        assert_eq!(kept.lines[1].text, "");
-    }
-
-    #[test]
-    fn kept_drops_the_tail_of_a_call_that_was_dropped() {
-        let mut kept = Kept::default();
-        kept.console(ConsoleLevel::Info, &"x".repeat(MAX_KEPT_BYTES - 2));
-        kept.console(ConsoleLevel::Info, "\n");
-        kept.console(ConsoleLevel::Info, "too long");
-        kept.console(ConsoleLevel::Info, "!\n");
-        kept.console(ConsoleLevel::Info, "y\n");
-        assert_eq!((kept.lines.len(), kept.dropped), (2, 1));
-        assert_eq!(kept.lines[1].text, "y");
-    }
-
-    #[test]
-    fn kept_takes_the_rest_of_the_last_line_that_there_is_room_for() {
-        let mut kept = Kept::default();
-        for _ in 1..MAX_KEPT_LINES {
-            kept.console(ConsoleLevel::Info, "x\n");
-        }
-        kept.console(ConsoleLevel::Info, "a");
-        kept.console(ConsoleLevel::Info, "b\n");
-        assert_eq!((kept.lines.len(), kept.dropped), (MAX_KEPT_LINES, 0));
-        assert_eq!(kept.lines[MAX_KEPT_LINES - 1].text, "ab");
-    }
-
-    #[test]
     fn document_of_a_failure_has_reason_code_and_place() {
         let error = GuestError {
             position: Some(stockade::Position {
@@ -320,7 +236,13 @@ mod tests {
         };
         let limits = Held::new("thread", &Limits::default(), Duration::ZERO);
         let failure = Failure::threw(error, false);
-        let (text, code) = document(Err(failure), Kept::default(), Some(limits), None);
+        let (text, code) = document(
+            Err(failure),
+            Kept::new(MAX_KEPT_BYTES),
+            Vec::new(),
+            Some(limits),
+            None,
+        );
         let found: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(code, 1);
         assert_eq!(found["reason"], "threw");
@@ -334,7 +256,7 @@ mod tests {
             code: 0,
             value: Some("{\"a\":[1]}".to_owned()),
         };
-        let (text, _) = document(Ok(done), Kept::default(), None, None);
+        let (text, _) = document(Ok(done), Kept::new(MAX_KEPT_BYTES), Vec::new(), None, None);
         assert!(text.contains("\"result\":{\"a\":[1]}"), "{text}");
     }
 }

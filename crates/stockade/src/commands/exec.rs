@@ -6,16 +6,17 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 use stockade::rpc::{ExportError, call_export, plain_json};
-use stockade::{ConsoleMode, Payload};
+use stockade::run::set_running;
+use stockade::{ConsoleMode, ModuleFiles, Payload};
 
 use super::document::Done;
 use super::failure::Failure;
-use super::guest::{GuestArgs, Refusal};
+use super::guest::{GuestArgs, Refusal, read};
 use super::receipt::{Asked, ReceiptArgs};
 use super::recorded::RecordedArgs;
 use super::run_guest::{Job, limits_of};
 use super::session::Session;
-use super::units::duration;
+use super::units::{bytes, duration};
 use super::{exit, meant};
 
 pub(crate) fn examples() -> String {
@@ -30,6 +31,8 @@ Examples:
   stockade exec tool.ts --allow-fetch api.example.com --allow-read ./data --env TOKEN=abc
   stockade exec tool.ts --receipt run.receipt && stockade verify run.receipt
   echo 'console.log(6 * 7)' | stockade exec -
+  stockade exec -e 'const a: number = 6; a * 7'      prints 42, the value of the last expression
+  stockade exec -e 'import rows from \"./rows.json\" with {{ type: \"json\" }}; rows.length' --file rows.json=/tmp/rows.json
 
 All that the guest prints is printed: where nothing takes it, the guest waits, and neither its clocks nor the timeout run.
 
@@ -40,11 +43,27 @@ Other exit codes: 0 done, 1 an error that nothing caught, or a file that cannot 
     )
 }
 
+/// What the code of `-e` is called.
+const EVALUATED: &str = "main.ts";
+
 #[derive(Args)]
 pub(crate) struct ExecArgs {
     /// The guest's file: TypeScript or JavaScript, `-` for standard input. It imports files of its own folder
-    #[arg(value_parser = meant::code())]
-    file: PathBuf,
+    #[arg(value_name = "FILE", value_parser = meant::code(), required_unless_present = "eval")]
+    module: Option<PathBuf>,
+
+    /// Run this code and print its result: what a top-level return, the default export or the last expression gives
+    #[arg(long, short, value_name = "CODE", conflicts_with = "module")]
+    eval: Option<String>,
+
+    /// Give the guest a file, as data/rows.json=/tmp/rows.json. It imports modules and JSON, and reads the others as
+    /// NETWORK.env.FILES
+    #[arg(long, value_name = "NAME=PATH")]
+    file: Vec<String>,
+
+    /// Bytes of the console that are printed, as 64kb or 1mb; what follows is left out [default: all, with --json 16mb]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    output_limit: Option<u32>,
 
     /// Print one JSON document: what main gave, the console, how it ended and why, limits, and what was used
     #[arg(long)]
@@ -71,8 +90,28 @@ pub(crate) struct ExecArgs {
 /// Runs the command and gives the exit code.
 pub(crate) fn exec(args: &ExecArgs) -> Result<i32, Refusal> {
     let list = Value::from(args.args.clone());
-    let guests = args.guest.sandbox(&args.file, ConsoleMode::Whole);
+    let modules = || match (&args.module, &args.eval) {
+        (Some(module), _) => read(module),
+        (None, code) => Ok(ModuleFiles {
+            modules: code
+                .iter()
+                .map(|code| (EVALUATED.to_owned(), code.clone()))
+                .collect(),
+            entry: EVALUATED.to_owned(),
+            folder: PathBuf::new(),
+        }),
+    };
+    let guests = args
+        .guest
+        .sandbox_with(modules, &args.file, ConsoleMode::Whole);
     let guests = guests.map(|mut guests| {
+        if args.eval.is_some() {
+            // The code is evaluated: it is not a module that runs by itself, or is imported.
+            let defaults = &mut guests.sandbox.defaults;
+            defaults.modules.remove(EVALUATED);
+            defaults.main = Some(String::new());
+            set_running(defaults, false, []);
+        }
         let env = &mut guests.sandbox.defaults.env;
         env.insert("args".to_owned(), list.clone());
         guests.sandbox.defaults.record_cpu = args.recorded.records_cpu();
@@ -93,14 +132,23 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<i32, Refusal> {
     let job = Job {
         command: "stockade exec",
         program: true,
+        plain: args.eval.is_some(),
         json: args.json,
         timeout: args.timeout,
         receipt,
+        output: args.output_limit,
     };
     let arguments = Payload::from_json(list);
-    let title = format!("stockade exec {}", args.file.display());
+    let shown = args
+        .module
+        .as_ref()
+        .map(|module| module.display().to_string());
+    let title = format!("stockade exec {}", shown.as_deref().unwrap_or("-e"));
     job.run(guests, async move |session| {
-        let done = run_program(session, arguments).await;
+        let done = match &args.eval {
+            Some(code) => evaluate(session, code).await,
+            None => run_program(session, arguments).await,
+        };
         // Also of one that failed: where its time went may be why.
         match args.recorded.write(&session.handle(), &title).await {
             Err(failure) if done.is_ok() => Err(failure),
@@ -130,6 +178,39 @@ async fn run_program(session: &mut Session, arguments: Payload) -> Result<Done, 
     };
     session.rest().await?;
     Ok(done)
+}
+
+/// Runs code for its result.
+async fn evaluate(session: &mut Session, code: &str) -> Result<Done, Failure> {
+    let handle = session.handle();
+    match session.reply(handle.evaluate(code)).await? {
+        // Nothing is printed of `undefined`.
+        Ok(value) if value.json.is_empty() => Ok(Done {
+            code: exit::DONE,
+            value: None,
+        }),
+        Ok(value) => {
+            let value = plain_json(value).ok_or_else(|| {
+                let message = "the result contains bytes or streams, which JSON cannot hold";
+                Failure::new("not_json", message.to_owned(), exit::FAILED)
+            })?;
+            Ok(Done {
+                code: exit::DONE,
+                value: Some(value),
+            })
+        }
+        Err(error) => {
+            let failure = session.no_reply(&error);
+            let thrown = failure.error.as_ref();
+            if thrown.is_none_or(|error| error.code() != "not_json") {
+                return Err(failure);
+            }
+            Err(Failure {
+                reason: "not_json",
+                ..failure
+            })
+        }
+    }
 }
 
 /// What `main` gave, where that is an exit code.

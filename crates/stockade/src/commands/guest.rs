@@ -6,6 +6,7 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
+use stockade::run::{Files, FilesError, GuestFiles, MAX_FILE_BYTES};
 use stockade::{
     ConsoleMode, GrantError, Grants, IsolateOptions, Isolation, ModuleFiles, OptionsError,
     SandboxOptions,
@@ -31,15 +32,19 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// The name as an option of an isolate.
-    pub(crate) fn name(self) -> &'static str {
-        let isolation = match self {
+    /// The same as an option of an isolate.
+    pub(crate) fn isolation(self) -> Isolation {
+        match self {
             Self::Thread => Isolation::Thread,
             Self::Process => Isolation::Process,
             Self::Container => Isolation::Container,
             Self::Vm => Isolation::Vm,
-        };
-        isolation.name()
+        }
+    }
+
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        self.isolation().name()
     }
 }
 
@@ -94,6 +99,8 @@ pub(crate) struct Guests {
     pub(crate) sandbox: SandboxOptions,
     pub(crate) grants: Grants,
     pub(crate) files: ModuleFiles,
+    /// What `--file` gave: its folder is there as long as this is.
+    pub(crate) added: GuestFiles,
 }
 
 /// A message for the user and the exit code.
@@ -102,6 +109,16 @@ pub(crate) struct Refusal(pub(crate) String, pub(crate) i32);
 impl GuestArgs {
     /// A sandbox whose defaults are those of the command line, with the module of this file.
     pub(crate) fn sandbox(&self, module: &Path, console: ConsoleMode) -> Result<Guests, Refusal> {
+        self.sandbox_with(|| read(module), &[], console)
+    }
+
+    /// As [`GuestArgs::sandbox`], with these modules, and the files `given` as `NAME=PATH`.
+    pub(crate) fn sandbox_with(
+        &self,
+        modules: impl FnOnce() -> Result<ModuleFiles, Refusal>,
+        given: &[String],
+        console: ConsoleMode,
+    ) -> Result<Guests, Refusal> {
         let mut options = self
             .options(console)
             .map_err(|error| Refusal(error.to_string(), exit::USAGE))?;
@@ -109,8 +126,17 @@ impl GuestArgs {
             let (name, value) = named(given, "--env", "NAME=VALUE")?;
             options.env.insert(name.to_owned(), Value::from(value));
         }
-        let grants = self.grants()?;
-        let files = read(module)?;
+        let added = added_files(given)?;
+        let failed = |error: FilesError| Refusal(error.to_string(), exit::USAGE);
+        let added = GuestFiles::store(&added).map_err(failed)?;
+        let grants = added.grant(self.grants()?).map_err(failed)?;
+        let mut files = modules()?;
+        for (name, text) in &added.modules {
+            if files.modules.insert(name.clone(), text.clone()).is_some() {
+                let message = format!("--file {name}: the guest has a module of this name already");
+                return Err(Refusal(message, exit::USAGE));
+            }
+        }
         options.modules = files.modules.clone();
         options.name = Some(files.entry.clone()).filter(|name| name.len() <= MAX_NAME_LEN);
         options.main = Some(files.entry.clone());
@@ -123,7 +149,13 @@ impl GuestArgs {
             sandbox,
             grants,
             files,
+            added,
         })
+    }
+
+    /// Whether the command line limits the CPU time of an activation.
+    pub(crate) fn has_cpu_limit(&self) -> bool {
+        self.cpu_limit.is_some()
     }
 
     /// What `--grant`, `--allow-read` and `--allow-fetch` say: each grant's text by its name, and the hosts and rules.
@@ -200,6 +232,29 @@ impl GuestArgs {
     }
 }
 
+/// Reads the files that are given as `NAME=PATH`.
+fn added_files(given: &[String]) -> Result<Files, Refusal> {
+    let mut files = Files::new();
+    for given in given {
+        let (name, path) = named(given, "--file", "NAME=PATH")?;
+        let length = std::fs::metadata(path).map(|file| file.len());
+        let read = length.and_then(|length| match length > MAX_FILE_BYTES as u64 {
+            true => Err(std::io::Error::other(format!(
+                "it is larger than {MAX_FILE_BYTES} bytes"
+            ))),
+            false => std::fs::read(path),
+        });
+        let content = read.map_err(|error| {
+            let message = format!("cannot read '{path}' for --file {name}: {error}");
+            Refusal(message, exit::FAILED)
+        })?;
+        if files.insert(name.to_owned(), content).is_some() {
+            return Err(Refusal(format!("--file gives {name} twice"), exit::USAGE));
+        }
+    }
+    Ok(files)
+}
+
 /// The two sides of `NAME=VALUE`.
 fn named<'a>(given: &'a str, flag: &str, form: &str) -> Result<(&'a str, &'a str), Refusal> {
     given.split_once('=').ok_or_else(|| {
@@ -210,7 +265,7 @@ fn named<'a>(given: &'a str, flag: &str, form: &str) -> Result<(&'a str, &'a str
 
 /// Reads a module: a file, a folder, or `-` and what else is read once, which imports out of the working
 /// directory.
-fn read(module: &Path) -> Result<ModuleFiles, Refusal> {
+pub(crate) fn read(module: &Path) -> Result<ModuleFiles, Refusal> {
     let shown = module.display().to_string();
     let files = match open_stream(module) {
         None => ModuleFiles::read(module),

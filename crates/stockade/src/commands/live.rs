@@ -89,7 +89,19 @@ pub(crate) struct Instance {
     pub(crate) ready: bool,
     pub(crate) mirrors_wanted: u64,
     pub(crate) start_error: Option<String>,
+    /// The versions of its code that get requests.
+    pub(crate) versions: Vec<Version>,
     mirrors: Vec<Mirror>,
+}
+
+/// A version of an instance's code, and its share of the requests.
+#[derive(Deserialize)]
+pub(crate) struct Version {
+    pub(crate) version: String,
+    pub(crate) percent: u8,
+    pub(crate) ready: bool,
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
 }
 
 #[derive(Deserialize)]
@@ -221,16 +233,6 @@ pub(crate) fn columns(rows: &[Vec<String>], width: usize) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// Bytes, in the unit that gives few digits.
-pub(crate) fn bytes(bytes: u64) -> String {
-    match bytes {
-        0 => "0".to_owned(),
-        1..=1_048_575 => format!("{}k", bytes.div_ceil(1024)),
-        1_048_576..=1_073_741_823 => format!("{}M", bytes >> 20),
-        _ => format!("{:.1}G", bytes as f64 / f64::from(1 << 30)),
-    }
-}
-
 /// Milliseconds, in few digits.
 pub(crate) fn milliseconds(millis: Option<f64>) -> String {
     match millis {
@@ -283,11 +285,6 @@ mod tests {
 
     #[test]
     fn amounts_have_few_digits() {
-        assert_eq!(bytes(0), "0");
-        assert_eq!(bytes(4096), "4k");
-        assert_eq!(bytes(1_000_000), "977k");
-        assert_eq!(bytes(64 << 20), "64M");
-        assert_eq!(bytes(3 << 30), "3.0G");
         assert_eq!(milliseconds(None), "-");
         assert_eq!(milliseconds(Some(1.25)), "1.2ms");
         assert_eq!(milliseconds(Some(250.0)), "250ms");

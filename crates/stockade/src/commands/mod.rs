@@ -1,18 +1,23 @@
 //! The commands that need no host script: those that run one guest, `call`, `exec` and `rpc`; `serve` and
-//! what belongs to it; `doctor`.
+//! what belongs to it; `init`, `dev`, `test` and `types` for who writes code; `doctor`.
 
 mod audit;
+mod backup;
 mod call;
 mod deploy;
+mod dev;
 mod doctor;
 mod document;
 mod exec;
 mod exit;
 mod failure;
 mod guest;
+mod init;
+mod inspect;
 mod keys;
 mod live;
 mod logs;
+mod mcp;
 mod meant;
 mod output;
 mod printer;
@@ -25,21 +30,31 @@ mod serve;
 mod session;
 mod status;
 mod style;
+mod supervise;
+mod test;
 mod top;
+mod types;
 mod units;
 mod usage;
 
 pub(crate) use audit::{AUDIT_EXAMPLES, AuditArgs, audit};
+pub(crate) use backup::{
+    BACKUP_EXAMPLES, BackupArgs, RESTORE_EXAMPLES, RestoreArgs, backup, restore,
+};
 pub(crate) use call::{CallArgs, call, examples as call_examples};
 pub(crate) use deploy::{
     DEPLOY_EXAMPLES, DeployArgs, ROLLBACK_EXAMPLES, RollbackArgs, VERSIONS_EXAMPLES, VersionsArgs,
     deploy, rollback, versions,
 };
+pub(crate) use dev::{DEV_EXAMPLES, DevArgs, dev};
 pub(crate) use doctor::{DoctorArgs, EXAMPLES as DOCTOR_EXAMPLES, doctor};
 pub(crate) use exec::{ExecArgs, examples as exec_examples, exec};
 pub(crate) use guest::{Level, Refusal};
+pub(crate) use init::{INIT_EXAMPLES, InitArgs, init};
+pub(crate) use inspect::{INSPECT_EXAMPLES, InspectArgs, inspect};
 pub(crate) use keys::{EXAMPLES as KEYS_EXAMPLES, KeysArgs, keys};
 pub(crate) use logs::{LOGS_EXAMPLES, LogsArgs, logs};
+pub(crate) use mcp::{MCP_EXAMPLES, McpArgs, mcp};
 pub(crate) use meant::{code as meant_code, command as meant_command};
 pub(crate) use output::{complain, print};
 pub(crate) use profile::{EXAMPLES as PROFILE_EXAMPLES, ProfileArgs, profile};
@@ -52,6 +67,9 @@ pub(crate) use serve::{
     ServeArgs, check, reload, schema, serve,
 };
 pub(crate) use status::{STATUS_EXAMPLES, StatusArgs, status};
+pub(crate) use supervise::{EXAMPLES as SUPERVISE_EXAMPLES, SuperviseArgs, supervise};
+pub(crate) use test::{TEST_EXAMPLES, TestArgs, test};
 pub(crate) use top::{TOP_EXAMPLES, TopArgs, top};
+pub(crate) use types::{TYPES_EXAMPLES, TypesArgs, types};
 pub(crate) use units::{limit_of_memory, limit_of_time};
 pub(crate) use usage::{USAGE_EXAMPLES, UsageArgs, usage};

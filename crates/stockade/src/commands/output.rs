@@ -134,6 +134,15 @@ pub(crate) fn value(json: &str) -> Result<(), Failure> {
     print(&escape(&text))
 }
 
+/// Prints a value as a program prints it: text as it is, with what steers a terminal escaped, and anything else as
+/// [`value`].
+pub(crate) fn plain(json: &str) -> Result<(), Failure> {
+    match serde_json::from_str::<String>(json) {
+        Ok(text) => print(&harmless(&text, usize::MAX)),
+        Err(_) => value(json),
+    }
+}
+
 fn pretty(json: &str) -> Option<String> {
     let value: Value = serde_json::from_str(json).ok()?;
     let mut out = Vec::new();

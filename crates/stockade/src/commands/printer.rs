@@ -35,14 +35,17 @@ pub(crate) struct Printer {
     written: oneshot::Receiver<()>,
     failed: Arc<OnceLock<std::io::Error>>,
     held: Arc<Held>,
+    /// Bytes that are printed yet, where there is a limit.
+    left: Option<u32>,
+    cut: bool,
 }
 
 impl Printer {
-    /// Starts the writer's thread.
+    /// Starts the writer's thread. `most` are the bytes that are printed; what follows them is left out, and a line says so.
     ///
     /// # Errors
     /// When there can be no thread.
-    pub(crate) fn start(held: Arc<Held>) -> std::io::Result<Self> {
+    pub(crate) fn start(held: Arc<Held>, most: Option<u32>) -> std::io::Result<Self> {
         let (pieces, mut waiting) = mpsc::channel(WAITING);
         let (done, written) = oneshot::channel();
         let failed = Arc::new(OnceLock::new());
@@ -63,11 +66,30 @@ impl Printer {
             written,
             failed,
             held,
+            left: most,
+            cut: false,
         })
     }
 
     /// Prints a piece, waiting while the reader takes none.
-    pub(crate) async fn put(&self, stream: Stream, text: String) -> Result<(), Failure> {
+    pub(crate) async fn put(&mut self, stream: Stream, text: String) -> Result<(), Failure> {
+        if let Some(left) = &mut self.left {
+            let size = u32::try_from(text.len()).unwrap_or(u32::MAX);
+            match left.checked_sub(size).filter(|_| !self.cut) {
+                Some(rest) => *left = rest,
+                None if self.cut => return Ok(()),
+                None => {
+                    self.cut = true;
+                    let text =
+                        "error: the guest printed more than --output-limit; the rest is left out\n";
+                    return self.send(Stream::Error, text.to_owned()).await;
+                }
+            }
+        }
+        self.send(stream, text).await
+    }
+
+    async fn send(&self, stream: Stream, text: String) -> Result<(), Failure> {
         let sent = match self.pieces.try_send(Piece { stream, text }) {
             Ok(()) => return Ok(()),
             Err(mpsc::error::TrySendError::Full(piece)) => {
@@ -86,6 +108,7 @@ impl Printer {
             written,
             failed,
             held,
+            ..
         } = self;
         let _held = held.begin();
         drop(pieces);

@@ -12,7 +12,8 @@ use stockade::{GrantedUse, Handle};
 use stockade_audit::{PublicKey, SigningKey};
 use stockade_protocol::harmless_line;
 use stockade_usage::receipt::{
-    self, Code, Outcome, Policy, Receipt, Refused, Runtime, Sha256, Used, VERSION, canonical,
+    self, Code, Outcome, Policy, Receipt, Refused, RequestReceipt, Runtime, Sha256, Statement,
+    Used, VERSION, canonical,
 };
 
 use super::document::Done;
@@ -306,7 +307,10 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<i32, Refusal> {
     if args.json {
         output::value(&value.to_string())?;
     } else {
-        output::print(&stated(&receipt, &public))?;
+        output::print(&match &receipt {
+            Statement::Run(receipt) => stated(receipt, &public),
+            Statement::Request(receipt) => stated_of_request(receipt, &public),
+        })?;
     }
     Ok(exit::DONE)
 }
@@ -411,4 +415,52 @@ fn stated(receipt: &Receipt, key: &PublicKey) -> String {
     }
     line("console", shown(&result.console_sha256));
     lines.join("\n")
+}
+
+/// What a receipt of a request states, for people.
+fn stated_of_request(receipt: &RequestReceipt, key: &PublicKey) -> String {
+    let shown = |text: &str| harmless_line(text, 200);
+    let RequestReceipt {
+        code,
+        policy,
+        runtime,
+        request,
+        usage,
+        result,
+        ..
+    } = receipt;
+    let cut = if result.complete { "" } else { ", cut off" };
+    [
+        format!("valid: signed by the key {}", key.id()),
+        format!(
+            "request   {} of {}, {}",
+            shown(&request.method),
+            shown(&receipt.instance),
+            shown(&request.id)
+        ),
+        format!("url       {}", shown(&request.url_sha256)),
+        format!("code      {} ({})", shown(&code.sha256), shown(&code.main)),
+        format!(
+            "policy    {} ({})",
+            shown(&policy.sha256),
+            shown(&policy.isolation)
+        ),
+        format!(
+            "runtime   Stockade {}, V8 {}",
+            shown(&runtime.stockade),
+            shown(&runtime.v8)
+        ),
+        format!(
+            "time      {} to {}",
+            shown(&receipt.started),
+            shown(&receipt.ended)
+        ),
+        format!(
+            "used      CPU {} ms, elapsed {} ms, {} bytes sent",
+            usage.cpu_ms, usage.elapsed_ms, usage.sent_bytes
+        ),
+        format!("refused   {}", receipt.refused),
+        format!("result    status {}{cut}", result.status),
+    ]
+    .join("\n")
 }

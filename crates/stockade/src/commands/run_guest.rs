@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use stockade::run::{Refusals, RefusedHost};
 use stockade::{Grants, Sandbox};
 
-use super::document::{self, Done, Held as Limits, Used};
+use super::document::{self, Done, Held as Limits, Kept, MAX_KEPT_BYTES, Used};
 use super::exit;
 use super::failure::Failure;
 use super::guest::{Guests, Refusal};
@@ -21,11 +22,15 @@ pub(crate) struct Job {
     pub(crate) command: &'static str,
     /// The guest is a program: standard output and the exit code are its own.
     pub(crate) program: bool,
+    /// The value is printed after the console, text without quotes.
+    pub(crate) plain: bool,
     /// Everything is printed as one document.
     pub(crate) json: bool,
     /// Zero is none.
     pub(crate) timeout: Duration,
     pub(crate) receipt: Option<Pending>,
+    /// Bytes of the console that are printed or kept; `None` is all, and a default with `json`.
+    pub(crate) output: Option<u32>,
 }
 
 impl Job {
@@ -38,11 +43,13 @@ impl Job {
         let Guests {
             sandbox: options,
             grants,
+            added: _added,
             ..
         } = match guests {
             Ok(guests) => guests,
             Err(refusal) if self.json => {
-                return self.print(Err(refusal.into()), Output::Nowhere, None, None);
+                let refused = Vec::new();
+                return self.print(Err(refusal.into()), Output::Nowhere, refused, None, None);
             }
             Err(refusal) => return Err(refusal),
         };
@@ -50,17 +57,21 @@ impl Job {
         let defaults = &options.defaults;
         let limits = Limits::new(defaults.isolation.name(), &defaults.limits, self.timeout);
         let sandbox = Sandbox::new(options);
-        let (result, output, used, ran) = block_on(self.guest(&sandbox, &grants, work))?;
+        let refusals = Refusals::default();
+        let grants = grants.noting(refusals.clone());
+        let guest = self.guest(&sandbox, &grants, &refusals, work);
+        let (result, output, used, ran) = block_on(guest)?;
         if let (Some(receipt), Some(ran)) = (&self.receipt, ran) {
             receipt.write(&ran, &sandbox.granted_use(), &result)?;
         }
-        self.print(result, output, Some(limits), used)
+        self.print(result, output, refusals.take(), Some(limits), used)
     }
 
     async fn guest(
         &self,
         sandbox: &Sandbox,
         grants: &Grants,
+        refusals: &Refusals,
         work: impl AsyncFnOnce(&mut Session) -> Result<Done, Failure>,
     ) -> (Result<Done, Failure>, Output, Option<Used>, Option<Ran>) {
         let held = Arc::new(Held::default());
@@ -75,6 +86,7 @@ impl Job {
             Ok(session) => session,
             Err(failure) => return (Err(failure), Output::Nowhere, None, None),
         };
+        session.note_refused(refusals.clone());
         if let Some(receipt) = &self.receipt {
             session.tally(receipt.console.clone());
         }
@@ -92,9 +104,10 @@ impl Job {
 
     fn output(&self, held: Arc<Held>) -> Result<Output, Failure> {
         if self.json {
-            return Ok(Output::Kept(Box::default()));
+            let most = self.output.unwrap_or(MAX_KEPT_BYTES);
+            return Ok(Output::Kept(Box::new(Kept::new(most))));
         }
-        let printer = Printer::start(held).map_err(|error| {
+        let printer = Printer::start(held, self.output).map_err(|error| {
             let message = format!("cannot start a thread: {error}");
             Failure::new("not_started", message, exit::FAILED)
         })?;
@@ -109,19 +122,21 @@ impl Job {
         &self,
         result: Result<Done, Failure>,
         output: Output,
+        refused: Vec<RefusedHost>,
         limits: Option<Limits>,
         used: Option<Used>,
     ) -> Result<i32, Refusal> {
         if self.json {
             let kept = match output {
                 Output::Kept(kept) => *kept,
-                _ => document::Kept::default(),
+                _ => Kept::new(MAX_KEPT_BYTES),
             };
-            let (text, code) = document::document(result, kept, limits, used);
+            let (text, code) = document::document(result, kept, refused, limits, used);
             return printed(output::value(&text), code);
         }
         match result {
-            Ok(Done { code, value }) => match value.filter(|_| !self.program) {
+            Ok(Done { code, value }) => match value.filter(|_| !self.program || self.plain) {
+                Some(value) if self.plain => printed(output::plain(&value), code),
                 Some(value) => printed(output::value(&value), code),
                 None => Ok(code),
             },

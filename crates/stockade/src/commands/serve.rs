@@ -124,8 +124,10 @@ pub(crate) fn serve(args: ServeArgs) -> Result<i32, Refusal> {
     let options = ServeOptions {
         config: args.config,
         backends: stockade::worker_backends_driven_by(runtime.handle()),
+        v8: stockade::V8_VERSION,
         threads: cores,
         say: output::say,
+        development: None,
     };
     let stopped = runtime.block_on(stockade_serve::serve(options));
     // What still runs does not matter any more.

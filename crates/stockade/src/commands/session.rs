@@ -4,9 +4,9 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use stockade::run::{self, Refusals, TakeEvents, Waited};
 use stockade::{
     CallError, ConsoleLevel, CreateError, End, Event, GrantedError, Grants, Handle, Isolate, Next,
     Sandbox, Stats,
@@ -85,6 +85,11 @@ async fn over(began: Instant, timeout: Duration, held: &Held) {
 /// A guest and where its console goes.
 pub(crate) struct Session {
     isolate: Isolate,
+    taker: Taker,
+}
+
+/// What is done with the events of a guest.
+struct Taker {
     output: Output,
     /// `stockade exec` and the like, for messages.
     command: &'static str,
@@ -92,6 +97,8 @@ pub(crate) struct Session {
     program: bool,
     /// For a receipt.
     tally: Option<ConsoleTally>,
+    /// Takes the hosts that the guest may not reach.
+    refusals: Refusals,
 }
 
 impl Session {
@@ -114,25 +121,24 @@ impl Session {
             };
             Failure::new("not_started", error.to_string(), code)
         })?;
-        Ok(Self {
-            isolate,
+        let taker = Taker {
             output,
             command,
             program,
             tally: None,
-        })
+            refusals: Refusals::default(),
+        };
+        Ok(Self { isolate, taker })
     }
 
     /// Adds what the guest prints to a tally, too.
     pub(crate) fn tally(&mut self, tally: ConsoleTally) {
-        self.tally = Some(tally);
+        self.taker.tally = Some(tally);
     }
 
-    async fn console(&mut self, level: ConsoleLevel, text: String) -> Result<(), Failure> {
-        if let Some(tally) = &self.tally {
-            tally.add(&text);
-        }
-        self.output.console(level, text).await
+    /// Has the hosts noted that the guest tried to reach and that nothing grants.
+    pub(crate) fn note_refused(&mut self, refusals: Refusals) {
+        self.taker.refusals = refusals;
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -162,7 +168,7 @@ impl Session {
                         }
                         Next::Event(Event::Uncaught(_)) => {}
                         Next::Event(event) => self.take(event).await?,
-                        Next::Idle => match settled(ready.as_mut()).await {
+                        Next::Idle => match run::settled(ready.as_mut()).await {
                             Some(result) => break result,
                             None => return Err(Failure::never_settles(
                                 "the module's top-level await never settles",
@@ -193,29 +199,11 @@ impl Session {
 
     /// Waits for a reply and prints meanwhile what the guest says. Refuses to wait for one that cannot come.
     pub(crate) async fn reply<T>(&mut self, reply: impl Future<Output = T>) -> Result<T, Failure> {
-        tokio::pin!(reply);
-        loop {
-            tokio::select! {
-                biased;
-                result = &mut reply => {
-                    // What was said before it.
-                    self.drain().await?;
-                    return Ok(result);
-                }
-                next = self.isolate.next_or_idle() => match next {
-                    Next::Event(event) => self.take(event).await?,
-                    Next::Idle => match settled(reply.as_mut()).await {
-                        Some(result) => {
-                            self.drain().await?;
-                            return Ok(result);
-                        }
-                        None => return Err(Failure::never_settles(
-                            "the guest has nothing left to do, and its promise is still open",
-                        )),
-                    },
-                    Next::Ended => return Ok(reply.await),
-                },
-            }
+        match run::reply(&mut self.isolate, reply, &mut self.taker).await? {
+            Waited::Reply(reply) => Ok(reply),
+            Waited::NeverComes => Err(Failure::never_settles(
+                "the guest has nothing left to do, and its promise is still open",
+            )),
         }
     }
 
@@ -243,37 +231,8 @@ impl Session {
         Failure::no_reply(error, self.handle().end())
     }
 
-    /// Takes the events that are there, without waiting for more.
-    async fn drain(&mut self) -> Result<(), Failure> {
-        while let Some(event) = self.isolate.try_next() {
-            self.take(event).await?;
-        }
-        Ok(())
-    }
-
-    /// Prints what an event is about. Where the guest is a program, an error that nothing caught is the end.
     async fn take(&mut self, event: Event) -> Result<(), Failure> {
-        let handle = self.isolate.handle();
-        if stockade::refuse_socket(&handle, &event, &no_sockets(self.command)) {
-            return Ok(());
-        }
-        match event {
-            Event::Console { level, text } => self.console(level, text).await,
-            Event::Uncaught(error) if self.program => Err(Failure::threw(error, true)),
-            Event::Uncaught(error) => self.output.uncaught(&error).await,
-            Event::Request { id, method, .. } => {
-                let answer = Err(refused(self.command, &method));
-                if let Err(error) = handle.answer(id, answer) {
-                    tracing::debug!("an answer was not sent: {error}");
-                }
-                Ok(())
-            }
-            // The command itself says why the guest ended.
-            Event::Terminated { .. }
-            | Event::Message { .. }
-            | Event::Control { .. }
-            | Event::Destroyed(_) => Ok(()),
-        }
+        self.taker.take(self.isolate.handle(), event).await
     }
 
     /// Ends the guest, prints what it had said, and waits until all of that is written.
@@ -289,11 +248,11 @@ impl Session {
             if result.is_err() {
                 while let Some(event) = self.isolate.next().await {
                     if let Event::Console { level, text } = event {
-                        self.console(level, text).await?;
+                        self.taker.console(level, text).await?;
                     }
                 }
             }
-            output = std::mem::replace(&mut self.output, Output::Nowhere)
+            output = std::mem::replace(&mut self.taker.output, Output::Nowhere)
                 .finish()
                 .await?;
             Ok::<(), Failure>(())
@@ -316,6 +275,49 @@ impl Session {
     }
 }
 
+impl Taker {
+    async fn console(&mut self, level: ConsoleLevel, text: String) -> Result<(), Failure> {
+        if let Some(tally) = &self.tally {
+            tally.add(&text);
+        }
+        self.output.console(level, text).await
+    }
+}
+
+impl TakeEvents for Taker {
+    type Error = Failure;
+
+    /// Prints what an event is about. Where the guest is a program, an error that nothing caught is the end.
+    async fn take(&mut self, handle: Handle, event: Event) -> Result<(), Failure> {
+        if stockade::refuse_socket(&handle, &event, &no_sockets(self.command)) {
+            if let Event::Message { data, .. } = &event {
+                self.refusals.not_granted(data);
+            }
+            return Ok(());
+        }
+        match event {
+            Event::Console { level, text } => self.console(level, text).await,
+            Event::Uncaught(error) if self.program => Err(Failure::threw(error, true)),
+            Event::Uncaught(error) => self.output.uncaught(&error).await,
+            Event::Request { id, method, data } => {
+                if method == "fetch" {
+                    self.refusals.not_granted(&data);
+                }
+                let answer = Err(refused(self.command, &method));
+                if let Err(error) = handle.answer(id, answer) {
+                    tracing::debug!("an answer was not sent: {error}");
+                }
+                Ok(())
+            }
+            // The command itself says why the guest ended.
+            Event::Terminated { .. }
+            | Event::Message { .. }
+            | Event::Control { .. }
+            | Event::Destroyed(_) => Ok(()),
+        }
+    }
+}
+
 /// Why a guest gets no WebSocket.
 fn no_sockets(command: &str) -> String {
     format!(
@@ -335,16 +337,4 @@ fn refused(command: &str, method: &str) -> stockade::GuestError {
         ),
     };
     stockade::GuestError::new(message)
-}
-
-/// What a future gives, if it has it by now. An isolate replies before it is idle, so that after it was seen idle a reply
-/// that is still missing never comes; one that came between two looks has come.
-async fn settled<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-    std::future::poll_fn(|cx| {
-        Poll::Ready(match future.as_mut().poll(cx) {
-            Poll::Ready(result) => Some(result),
-            Poll::Pending => None,
-        })
-    })
-    .await
 }

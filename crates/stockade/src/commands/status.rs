@@ -6,8 +6,9 @@ use clap::Args;
 
 use super::guest::Refusal;
 use super::live::{
-    Document, Instance, Overview, ServerArgs, bytes, columns, failed, milliseconds, run, uptime,
+    Document, Instance, Overview, ServerArgs, Version, columns, failed, milliseconds, run, uptime,
 };
+use super::units::short_bytes;
 use super::{exit, output};
 
 pub(crate) const STATUS_EXAMPLES: &str = "\
@@ -101,8 +102,18 @@ pub(crate) fn cells(overview: &Overview, instance: &Instance) -> Vec<String> {
         milliseconds(sample.p50_ms),
         milliseconds(sample.p99_ms),
         format!("{cpu:.0}%"),
-        bytes(instance.memory()),
+        short_bytes(instance.memory()),
     ]
+}
+
+/// A version of code with its share of the requests, and how it does.
+fn share(version: &Version) -> String {
+    let ready = if version.ready { "" } else { ", not ready" };
+    let name = stockade_protocol::harmless_line(&version.version, 40);
+    format!(
+        "{name} {} % ({} requests, {} errors{ready})",
+        version.percent, version.requests, version.errors
+    )
 }
 
 fn text(overview: &Overview) -> String {
@@ -128,6 +139,10 @@ fn text(overview: &Overview) -> String {
         let _ = write!(text, "\nand {more} more: --json lists all");
     }
     for instance in &overview.instances {
+        if instance.versions.len() > 1 {
+            let shares: Vec<String> = instance.versions.iter().map(share).collect();
+            let _ = write!(text, "\n{}: {}", instance.name, shares.join(", "));
+        }
         if let Some(error) = &instance.start_error {
             let line = error.lines().next().unwrap_or_default();
             let line = stockade_protocol::harmless_line(line, 200);

@@ -37,6 +37,11 @@ impl Style {
         self.paint("1;31", text)
     }
 
+    /// What went well.
+    pub(crate) fn good(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
     /// What the user may do.
     pub(crate) fn label(self, text: &str) -> String {
         self.paint("36", text)

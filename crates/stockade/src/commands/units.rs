@@ -64,6 +64,36 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(ms / 1e3))
 }
 
+/// Bytes for a column, in the unit that gives few digits.
+pub(crate) fn short_bytes(bytes: u64) -> String {
+    match bytes {
+        0 => "0".to_owned(),
+        1..=1_048_575 => format!("{}k", bytes.div_ceil(1024)),
+        1_048_576..=1_073_741_823 => format!("{}M", bytes >> 20),
+        _ => format!("{:.1}G", bytes as f64 / f64::from(1 << 30)),
+    }
+}
+
+/// Bytes for a report, with a unit, by powers of 1024.
+pub(crate) fn exact_bytes(bytes: u64) -> String {
+    let (mut value, mut units) = (
+        bytes as f64,
+        ["B", "kB", "MB", "GB", "TB", "PB", "EB"].iter(),
+    );
+    let mut unit = units.next().unwrap_or(&"B");
+    while value >= 1024.0
+        && let Some(next) = units.next()
+    {
+        value /= 1024.0;
+        unit = next;
+    }
+    if *unit == "B" {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {unit}")
+    }
+}
+
 /// A bare number. Whether it is in its range is checked with the other options.
 fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
@@ -130,5 +160,23 @@ mod tests {
         assert_eq!(bytes("65536"), Ok(65536));
         assert_eq!(bytes("64kb"), Ok(65536));
         assert!(bytes("4gb").is_err() && bytes("-1").is_err() && bytes("1.5").is_err());
+    }
+
+    #[test]
+    fn bytes_are_written_short_or_exact() {
+        for (number, short, exact) in [
+            (0, "0", "0 B"),
+            (1023, "1k", "1023 B"),
+            (4096, "4k", "4.0 kB"),
+            (1_000_000, "977k", "976.6 kB"),
+            (1_572_864, "1M", "1.5 MB"),
+            (3 << 30, "3.0G", "3.0 GB"),
+        ] {
+            assert_eq!(
+                (short_bytes(number).as_str(), exact_bytes(number).as_str()),
+                (short, exact)
+            );
+        }
+        assert_eq!(exact_bytes(u64::MAX), "16.0 EB");
     }
 }

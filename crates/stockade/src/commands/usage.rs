@@ -8,6 +8,7 @@ use stockade_protocol::harmless_line;
 use stockade_usage::{By, Caller, Counts, Day, Group, Query, Report, Store};
 
 use super::guest::Refusal;
+use super::units::exact_bytes;
 use super::{exit, meant, output};
 
 /// Where the command looks for the configuration unless it is named.
@@ -161,15 +162,15 @@ const COLUMNS: [Column; 13] = [
     ("errors", |counts| counts.errors.to_string()),
     ("cpu", |counts| seconds(counts.cpu_ns)),
     ("memory", |counts| memory(counts.memory_byte_seconds)),
-    ("in", |counts| bytes(counts.bytes_in)),
-    ("out", |counts| bytes(counts.bytes_out)),
+    ("in", |counts| exact_bytes(counts.bytes_in)),
+    ("out", |counts| exact_bytes(counts.bytes_out)),
     ("egress", |counts| counts.egress_requests.to_string()),
     ("egress bytes", |counts| {
-        bytes(counts.egress_sent.saturating_add(counts.egress_received))
+        exact_bytes(counts.egress_sent.saturating_add(counts.egress_received))
     }),
     ("state", |counts| counts.state_operations.to_string()),
     ("state bytes", |counts| {
-        bytes(counts.state_sent.saturating_add(counts.state_received))
+        exact_bytes(counts.state_sent.saturating_add(counts.state_received))
     }),
     ("grants", |counts| counts.grant_calls.to_string()),
     ("rows", |counts| counts.grant_rows.to_string()),
@@ -237,27 +238,7 @@ fn seconds(nanoseconds: u64) -> String {
 
 /// Bytes times seconds.
 fn memory(byte_seconds: u64) -> String {
-    bytes(byte_seconds) + "·s"
-}
-
-/// Bytes with a unit, by powers of 1024.
-fn bytes(bytes: u64) -> String {
-    let (mut value, mut units) = (
-        bytes as f64,
-        ["B", "kB", "MB", "GB", "TB", "PB", "EB"].iter(),
-    );
-    let mut unit = units.next().unwrap_or(&"B");
-    while value >= 1024.0
-        && let Some(next) = units.next()
-    {
-        value /= 1024.0;
-        unit = next;
-    }
-    if *unit == "B" {
-        format!("{bytes} B")
-    } else {
-        format!("{value:.1} {unit}")
-    }
+    exact_bytes(byte_seconds) + "·s"
 }
 
 #[cfg(test)]
@@ -267,15 +248,6 @@ mod tests {
 
     #[test]
     fn numbers_have_units() {
-        for (number, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 kB"),
-            (1_572_864, "1.5 MB"),
-            (u64::MAX, "16.0 EB"),
-        ] {
-            assert_eq!(bytes(number), text);
-        }
         assert_eq!(seconds(1_234_567_890), "1.235 s");
         assert_eq!(memory(3600 << 20), "3.5 GB·s");
     }

@@ -159,14 +159,31 @@ impl WebSocket {
 
     /// `Err` is the status of the refusal.
     pub(crate) async fn open_from(server: &Server, origin: Option<&str>) -> Result<Self, u16> {
+        let header = origin.map(|origin| ("origin", origin.to_owned()));
+        Self::open_sending(server, header).await
+    }
+
+    /// `Err` is the status of the refusal.
+    pub(crate) async fn open_with(
+        server: &Server,
+        key: &stockade_auth::ApiKey,
+    ) -> Result<Self, u16> {
+        let credential = format!("Bearer {}", key.reveal());
+        Self::open_sending(server, Some(("authorization", credential))).await
+    }
+
+    async fn open_sending(
+        server: &Server,
+        header: Option<(&'static str, String)>,
+    ) -> Result<Self, u16> {
         let stream = tokio::net::TcpStream::connect(&server.address)
             .await
             .unwrap();
         let mut client = soketto::handshake::Client::new(stream.compat(), &server.address, "/");
-        let headers = origin.map(|origin| {
+        let headers = header.as_ref().map(|(name, value)| {
             [Header {
-                name: "origin",
-                value: origin.as_bytes(),
+                name,
+                value: value.as_bytes(),
             }]
         });
         if let Some(headers) = &headers {

@@ -8,6 +8,7 @@
 mod client;
 mod console;
 mod http;
+mod keys;
 mod library;
 mod lifetime;
 mod listen;

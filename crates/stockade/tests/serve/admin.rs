@@ -21,7 +21,7 @@ fn start(more: &str) -> Server {
 }
 
 /// The address of the listener of the admin API.
-fn address(server: &Server) -> SocketAddr {
+pub(crate) fn address(server: &Server) -> SocketAddr {
     let announced = server.announced();
     let mut lines = announced.lines();
     let found = lines.find_map(|line| line.strip_prefix("  admin API on http://"));
@@ -30,7 +30,7 @@ fn address(server: &Server) -> SocketAddr {
 }
 
 /// A key with this scope.
-fn key(server: &Server, scope: &str) -> String {
+pub(crate) fn key(server: &Server, scope: &str) -> String {
     let mut command = stockade();
     command.args(["keys", "create", "a", "--scope", scope]);
     let output = command.current_dir(server.folder.path()).output().unwrap();
@@ -51,7 +51,7 @@ async fn ask(server: &Server, method: &str, path: &str, headers: &[(&str, &str)]
     send(address, request).await
 }
 
-async fn events(server: &Server, event: &str) -> Vec<Value> {
+pub(crate) async fn events(server: &Server, event: &str) -> Vec<Value> {
     let client = AdminClient::at_socket(&server.path("stockade.sock"));
     let path = format!("/v1/audit?event={event}");
     let found: Value = client.json(Method::GET, &path, None).await.unwrap();
@@ -485,4 +485,105 @@ fn keys_are_made_rotated_and_revoked() {
             .to_string();
         assert!(log.contains("/rotate") && !log.contains(text) && !log.contains(next));
     });
+}
+
+#[test]
+fn address_has_64_connections_on_the_listener_and_one_that_closes_makes_room() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let server = start("");
+    run(async {
+        // A request that needs no key, on a connection that stays.
+        let ask = async || {
+            let mut stream = tokio::net::TcpStream::connect(address(&server))
+                .await
+                .ok()?;
+            let request = format!(
+                "GET /v1/openapi.json HTTP/1.1\r\nhost: {}\r\n\r\n",
+                address(&server)
+            );
+            // A listener that refuses may be faster than the request.
+            let _ = stream.write_all(request.as_bytes()).await;
+            let mut start = [0; 9];
+            stream.read_exact(&mut start).await.ok()?;
+            Some(stream)
+        };
+        let mut open = Vec::new();
+        for _ in 0..64 {
+            open.push(ask().await.unwrap());
+        }
+        for _ in 0..10 {
+            assert!(ask().await.is_none());
+        }
+        open.pop();
+        while ask().await.is_none() {}
+        // Sites have connections of their own.
+        let answer = send(server.address(), get("any.example", "/")).await;
+        assert_eq!(answer.text(), "here");
+    });
+}
+
+/// Replaces the configuration for ever, and reports each time that it was acknowledged.
+async fn replace_for_ever(
+    address: SocketAddr,
+    key: String,
+    texts: [String; 2],
+    acknowledged: std::sync::mpsc::Sender<()>,
+) {
+    for round in 0.. {
+        let body = json!({ "text": texts[round % 2] }).to_string();
+        let mut request = with_body("PUT", &address.to_string(), "/v1/config", body);
+        for (name, value) in [
+            ("authorization", format!("Bearer {key}")),
+            ("content-type", "application/json".to_owned()),
+            ("if-match", "*".to_owned()),
+        ] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        // The server is gone, or going.
+        let Ok(answer) = crate::client::try_open(address, request).await else {
+            return;
+        };
+        assert_eq!(answer.status(), 200);
+        let _ = acknowledged.send(());
+    }
+}
+
+#[test]
+fn server_killed_while_its_configuration_is_replaced_has_the_old_or_the_new_one_as_a_whole() {
+    let config = format!(
+        "{PLAIN}watch: false\nadmin: {{listen: \"127.0.0.1:0\"}}\n\
+         instances: {{site: {{code: ./a.js, urls: [\"/*\"], env: {{N: first}}}}}}\n"
+    );
+    let code = "export default { fetch: (request, env) => new Response(env.N) };";
+    let mut server = Server::start(&config, &[("a.js", code)]);
+    let key = key(&server, "admin");
+    let first = std::fs::read_to_string(server.path("stockade.yaml")).unwrap();
+    // Of different lengths, so that a mixture is none of them.
+    let texts = ["one".to_owned(), "two".repeat(5000)];
+    let texts = texts.map(|name| first.replace("first", &name));
+    for round in 0..6_u32 {
+        let (sender, acknowledged) = std::sync::mpsc::channel();
+        let (at, key, given) = (address(&server), key.clone(), texts.clone());
+        let client = std::thread::spawn(move || run(replace_for_ever(at, key, given, sender)));
+        for _ in 0..=round % 3 {
+            acknowledged.recv().unwrap();
+        }
+        // Another instant each time.
+        std::thread::sleep(std::time::Duration::from_millis(u64::from(round) * 7));
+        server.signal(rustix::process::Signal::KILL);
+        client.join().unwrap();
+        let text = std::fs::read_to_string(server.path("stockade.yaml")).unwrap();
+        assert!(texts.contains(&text), "round {round}: {} bytes", text.len());
+        for past in std::fs::read_dir(server.path("stockade.yaml.history")).unwrap() {
+            let path = past.unwrap().path();
+            if path.extension().is_some_and(|ending| ending == "yaml") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                assert!(text == first || texts.contains(&text), "{}", path.display());
+            }
+        }
+        server = server.again();
+        let answer = run(async { send(server.address(), get("any.example", "/")).await.text() });
+        assert!(text.contains(&format!("N: {answer}")), "{answer}");
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stockade_serve::{AdminClient, AskError};
 
 use crate::client::{get, run, send};
-use crate::server::{PLAIN, Server, stockade, write};
+use crate::server::{PATIENCE, PLAIN, Server, stockade, write};
 
 fn code(text: &str) -> String {
     format!(
@@ -304,4 +304,198 @@ fn server_killed_while_it_deploys_runs_the_old_or_the_new() {
         );
         before = now;
     }
+}
+
+/// The versions of the site that get requests, and its mirrors: number, version and state of each.
+async fn shown(server: &Server) -> (Value, Vec<(u64, String, String)>) {
+    let (_, site) = call(server, Method::GET, "/v1/instances/site", None).await;
+    let mirrors = site["mirrors"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mirrors = mirrors.map(|mirror| {
+        let number = mirror["mirror"].as_u64().unwrap();
+        (number, text(&mirror["version"]), text(&mirror["state"]))
+    });
+    let mut mirrors: Vec<_> = mirrors.collect();
+    mirrors.sort();
+    (site, mirrors)
+}
+
+#[test]
+fn each_version_with_a_share_is_seen_and_reached() {
+    let server = Server::start(&config(), &files());
+    version_folder(&server, "1");
+    run(async {
+        let split = done(&server, &["deploy", "1", "--percent", "25", "--json"]);
+        let split: Value = serde_json::from_str(&split).unwrap();
+        let version = split["traffic"][1]["version"].as_str().unwrap().to_owned();
+        for _ in 0..40 {
+            text(&server).await;
+        }
+        let (site, mirrors) = shown(&server).await;
+        let of = |at: usize, key: &str| site["versions"][at][key].clone();
+        assert_eq!(
+            (of(0, "version"), of(0, "percent")),
+            (json!("file"), json!(75))
+        );
+        assert_eq!(
+            (of(1, "version"), of(1, "percent")),
+            (json!(version), json!(25))
+        );
+        assert_eq!(
+            (of(0, "requests"), of(1, "requests")),
+            (json!(30), json!(10))
+        );
+        assert_eq!(
+            (&site["mirrors_wanted"], &site["ready"]),
+            (&json!(2), &json!(true))
+        );
+        // No two mirrors have the same number, so a number is enough to reach one.
+        let [(first, ..), (other, name, state)] = mirrors.as_slice() else {
+            panic!("{mirrors:?}");
+        };
+        assert!(
+            *first < *other && *name == version && state == "ready",
+            "{mirrors:?}"
+        );
+        let metrics = server.status("/metrics").await.text();
+        let series = format!(
+            "stockade_version_requests_total{{instance=\"site\",version=\"{version}\"}} 10"
+        );
+        assert!(metrics.contains(&series), "{metrics}");
+        let status = done(&server, &["status"]);
+        let line = format!(
+            "site: file 75 % (30 requests, 0 errors), {version} 25 % (10 requests, 0 errors)"
+        );
+        assert!(status.contains(&line), "{status}");
+
+        let number = other.to_string();
+        let statistics = done(
+            &server,
+            &[
+                "profile",
+                "site",
+                "--mirror",
+                &number,
+                "--kind",
+                "heap-statistics",
+            ],
+        );
+        assert!(statistics.contains("usedHeap"), "{statistics}");
+        let path = format!("/v1/instances/site/mirrors?version={version}");
+        assert_eq!(
+            call(&server, Method::POST, &path, None).await,
+            (200, json!({ "mirrors_wanted": 2 }))
+        );
+        let none = "/v1/instances/site/mirrors?version=0000000000000000";
+        assert_eq!(call(&server, Method::POST, none, None).await.0, 404);
+        let path = format!("/v1/instances/site/mirrors/{other}/kill");
+        assert_eq!(call(&server, Method::POST, &path, None).await.0, 200);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (_, mirrors) = shown(&server).await;
+            let ready = mirrors.iter().filter(|(number, name, state)| {
+                number > other && *name == version && state == "ready"
+            });
+            if ready.count() == 2 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{mirrors:?}");
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(call(&server, Method::POST, &path, None).await.0, 404);
+    });
+}
+
+#[test]
+fn version_carries_its_assets_and_rolls_both_back() {
+    let config = config().replace("main.ts, ", "main.ts, assets: ./public, ");
+    let [code] = files();
+    let mut server = Server::start(&config, &[code, ("public/a.txt", "file")]);
+    version_folder(&server, "1");
+    version_folder(&server, "2");
+    let assets = [
+        ("1/public/a.txt", "one"),
+        ("1/public/.well-known/b.txt", "known"),
+    ];
+    write(server.folder.path(), &assets);
+    let both = async |server: &Server| {
+        let asset = server.get("any.example", "/a.txt").await.text();
+        (asset, text(server).await)
+    };
+    let pair = |asset: &str, code: &str| (asset.to_owned(), code.to_owned());
+    run(async {
+        assert_eq!(both(&server).await, pair("file", "file"));
+        done(&server, &["deploy", "1"]);
+        assert_eq!(both(&server).await, pair("one", "v1"));
+        let known = server.get("any.example", "/.well-known/b.txt").await;
+        assert_eq!(known.text(), "known");
+        // A version without assets goes with those of the configuration.
+        done(&server, &["deploy", "2"]);
+        assert_eq!(both(&server).await, pair("file", "v2"));
+        done(&server, &["rollback"]);
+        assert_eq!(both(&server).await, pair("one", "v1"));
+    });
+    server = server.again();
+    run(async {
+        assert_eq!(both(&server).await, pair("one", "v1"));
+    });
+    // Each kind of archive of the folder is the same version.
+    let folder = server.folder.path();
+    let make = "import shutil; [shutil.make_archive('bundle', kind, '1') for kind in ('tar', 'gztar', 'zip')]";
+    let python = std::process::Command::new("python3")
+        .args(["-c", make])
+        .current_dir(folder)
+        .status();
+    assert!(python.unwrap().success());
+    // Git's and npm's folders are left out of an uploaded folder, but not of an archive.
+    let names = ["bundle.tar", "bundle.tar.gz", "bundle.zip"];
+    let mut versions = std::collections::BTreeSet::new();
+    for name in names {
+        let uploaded = done(&server, &["deploy", name, "--percent", "0", "--json"]);
+        let uploaded: Value = serde_json::from_str(&uploaded).unwrap();
+        versions.insert(uploaded["version"].as_str().unwrap().to_owned());
+        assert_eq!(uploaded["files"], 6, "{uploaded}");
+    }
+    assert_eq!(versions.len(), 1, "{versions:?}");
+    std::fs::write(server.path("broken.zip"), "no archive").unwrap();
+    let (success, why) = command(server.folder.path(), &["deploy", "broken.zip"]);
+    assert!(!success && why.contains("archive cannot be read"), "{why}");
+}
+
+#[test]
+fn share_that_cannot_be_served_is_not_ready() {
+    let mut server = Server::start(&config(), &files());
+    version_folder(&server, "1");
+    run(async {
+        assert_eq!(server.status("/readyz").await.status, 200);
+    });
+    let split = done(&server, &["deploy", "1", "--percent", "25", "--json"]);
+    let split: Value = serde_json::from_str(&split).unwrap();
+    let version = split["traffic"][1]["version"].as_str().unwrap();
+    run(async {
+        assert_eq!(server.status("/readyz").await.status, 200);
+    });
+    // A disk that has lost what it held: the version does not start again.
+    let lib = server.path(&format!(
+        "deployments/site/versions/{version}/files/lib/text.ts"
+    ));
+    std::fs::write(&lib, "export const text = 'v'; throw new Error('lost');").unwrap();
+    server = server.again();
+    run(async {
+        let ready = server.status("/readyz").await;
+        let why = format!("site: no mirror of version {version} is ready\n");
+        assert_eq!((ready.status, ready.text()), (503, why));
+        let (site, _) = shown(&server).await;
+        assert_eq!(site["ready"], false);
+        assert_eq!(site["versions"][0]["ready"], true);
+        let error = site["versions"][1]["start_error"].as_str().unwrap();
+        assert!(error.contains("lost"), "{error}");
+        let (_, status) = call(&server, Method::GET, "/v1/status", None).await;
+        assert_eq!(status["instances"]["ready"], 0);
+        let (ready, text) = command(server.folder.path(), &["status"]);
+        assert!(
+            !ready && text.contains("(0 requests, 0 errors, not ready)"),
+            "{text}"
+        );
+    });
 }

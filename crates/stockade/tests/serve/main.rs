@@ -14,7 +14,9 @@ mod connections;
 #[path = "../../../stockade-door/tests/door/servers.rs"]
 #[expect(dead_code, reason = "the tests of doors use more of it")]
 mod database_servers;
+mod debugged;
 mod deployments;
+mod developing;
 mod doors;
 mod fetches;
 mod frameworks;

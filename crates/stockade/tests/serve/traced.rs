@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
 use crate::client::{get, run, send};
-use crate::server::{PLAIN, Server};
+use crate::server::{PATIENCE, PLAIN, Server};
 use crate::trace_receiver::{Answers, Collector, spans};
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -24,13 +24,24 @@ const SITE: &str = "export default { async fetch(request, env) {
   if (pathname === '/own') return Response.json({ own, state: request.headers.get('tracestate') });
   if (pathname === '/state') { await env.STATE.put('a', 1); return new Response('ok'); }
   if (pathname === '/other') return env.OTHER.fetch('http://other/own');
+  if (pathname === '/call') return new Response(await env.OTHER.greet('you'));
+  if (pathname === '/socket') {
+    const socket = new WebSocket(searchParams.get('to'));
+    return new Response(await new Promise((resolve) => {
+      socket.onopen = () => resolve('open');
+      socket.onerror = () => resolve('failed');
+    }));
+  }
   if (pathname === '/throw') throw new Error('bad');
   // Both requests wait for each other before they ask.
   if (pathname === '/both') await new Promise((resolve) => setTimeout(resolve, 50));
   const headers = searchParams.has('with') ? { traceparent: searchParams.get('with') } : {};
   const sent = await (await fetch(env.UPSTREAM, { headers })).text();
   return Response.json({ own, sent });
-} };";
+}, async scheduled(event, env) {
+  await env.OTHER.greet('schedule');
+  await fetch(env.UPSTREAM);
+}, greet: (name) => 'hello ' + name };";
 
 /// Answers each request with the `traceparent` that it has.
 async fn upstream() -> SocketAddr {
@@ -308,5 +319,102 @@ fn without_tracing_the_headers_of_a_client_pass_as_they_are() {
         let answer = send(server.address(), with_parent("/own", PARENT)).await;
         assert_eq!(answer.json()["own"], PARENT);
         assert_eq!(answer.json()["state"], "vendor=1");
+    });
+}
+
+/// Spans as they come, until there are as many of this name.
+async fn until_all(collector: &mut Collector, name: &str, count: usize) -> Vec<Span> {
+    let mut all: Vec<Span> = Vec::new();
+    while all.iter().filter(|span| span.name == name).count() < count {
+        let (_, message) = collector.next().await;
+        all.extend(spans(&message).into_iter().cloned());
+    }
+    all
+}
+
+fn of_instance<'a>(all: &'a [Span], instance: &str) -> &'a Span {
+    let mut guests = all.iter().filter(|span| span.name == "guest");
+    let found = guests.find(|span| attribute(span, "stockade.instance") == instance);
+    found.unwrap()
+}
+
+fn named<'a>(all: &'a [Span], name: &str) -> &'a Span {
+    all.iter().find(|span| span.name == name).unwrap()
+}
+
+#[test]
+fn call_of_another_site_and_websocket_are_spans() {
+    run(async {
+        let mut collector = Collector::start(false, Answers::Accepts).await;
+        let sockets = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = sockets.local_addr().unwrap();
+        tokio::spawn(async move {
+            // The first one is accepted, and the second one is not what the client wants.
+            let (stream, _) = sockets.accept().await.unwrap();
+            let accepted = tokio_tungstenite::accept_async(stream).await.unwrap();
+            let (mut stream, _) = sockets.accept().await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 404 Not Found\r\n\r\n")
+                .await
+                .unwrap();
+            drop(accepted);
+        });
+        let tracing = ", parents: everyone";
+        let server = start(collector.address, address, tracing, "");
+
+        let answer = send(server.address(), with_parent("/call", PARENT)).await;
+        assert_eq!(answer.text(), "hello you");
+        let all = until_all(&mut collector, "GET site", 1).await;
+        let call = named(&all, "OTHER.greet");
+        assert_eq!(call.parent_span_id, of_instance(&all, "site").span_id);
+        assert_eq!(of_instance(&all, "other").parent_span_id, call.span_id);
+
+        for (outcome, failed) in [("open", false), ("failed", true)] {
+            let path = format!("/socket?to=ws://{address}/secret");
+            let answer = send(server.address(), with_parent(&path, PARENT)).await;
+            assert_eq!(answer.text(), outcome);
+            let all = until_all(&mut collector, "GET site", 1).await;
+            let socket = named(&all, "websocket");
+            assert_eq!(socket.parent_span_id, of_instance(&all, "site").span_id);
+            assert_eq!(attribute(socket, "server.address"), "127.0.0.1");
+            assert_eq!(attribute(socket, "server.port"), address.port().to_string());
+            assert_eq!(
+                socket
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| status.code == 2),
+                failed
+            );
+            assert!(!format!("{socket:?}").contains("secret"));
+        }
+    });
+}
+
+#[test]
+fn scheduled_run_is_a_trace_with_all_that_it_asks_for() {
+    // A schedule has minutes.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(async {
+        let test = async {
+            let mut collector = Collector::start(false, Answers::Accepts).await;
+            let upstream = upstream().await;
+            let crons = "    crons: [\"* * * * *\"]\n";
+            let _server = start(collector.address, upstream, "", crons);
+            let all = until_all(&mut collector, "scheduled site", 1).await;
+            let root = named(&all, "scheduled site");
+            assert!(root.parent_span_id.is_empty());
+            assert_eq!(attribute(root, "stockade.cron"), "* * * * *");
+            assert!(root.status.as_ref().is_none_or(|status| status.code != 2));
+            let guest = of_instance(&all, "site");
+            assert_eq!(guest.parent_span_id, root.span_id);
+            let call = named(&all, "OTHER.greet");
+            assert_eq!(call.parent_span_id, guest.span_id);
+            assert_eq!(of_instance(&all, "other").parent_span_id, call.span_id);
+            assert_eq!(named(&all, "GET").parent_span_id, guest.span_id);
+            assert!(all.iter().all(|span| span.trace_id == root.trace_id));
+        };
+        tokio::time::timeout(3 * PATIENCE, test).await.unwrap();
     });
 }

@@ -420,3 +420,61 @@ fn long_response_is_counted_while_it_lasts() {
         reading.abort();
     });
 }
+
+#[test]
+fn receipt_of_a_request_states_what_it_used_and_is_verified() {
+    let code = "export default { async fetch(request) {
+      const url = new URL(request.url);
+      if (url.pathname === '/refused') await fetch('http://elsewhere.example/').catch(() => {});
+      if (url.pathname === '/burn') { const end = performance.now() + 300; while (performance.now() < end); }
+      return new Response('hello');
+    } };";
+    let server = Server::site(
+        code,
+        "    receipts: ./receipt.key\n    limits: {cpu: 10s}\n",
+    );
+    let receipt = |path: &str| {
+        let answer = run(async { server.get("a", path).await });
+        assert_eq!(answer.status, 200);
+        let id = answer.header("stockade-receipt").to_owned();
+        assert_eq!(id.len(), 32, "{id}");
+        let line = server.logged(|line| line["id"] == id.as_str());
+        let signed = line["receipt"].as_str().unwrap().to_owned();
+        std::fs::write(server.path("request.receipt"), &signed).unwrap();
+        let verify = |file: &str| {
+            let mut command = crate::server::stockade();
+            command.args(["verify", file, "--key", "receipt.pub", "--json"]);
+            command.current_dir(server.folder.path()).output().unwrap()
+        };
+        let verified = verify("request.receipt");
+        assert!(verified.status.success(), "{verified:?}");
+        let at = signed.len() / 2;
+        let other = if signed.as_bytes()[at] == b'A' {
+            "B"
+        } else {
+            "A"
+        };
+        let forged = format!("{}{other}{}", &signed[..at], &signed[at + 1..]);
+        std::fs::write(server.path("forged.receipt"), forged).unwrap();
+        assert_eq!(verify("forged.receipt").status.code(), Some(1));
+        let stated: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
+        assert_eq!(stated["jti"], id.as_str());
+        assert_eq!(stated["policy"]["isolation"], "container");
+        assert_eq!(stated["usage"]["sent_bytes"], 5);
+        assert_eq!(
+            (&stated["result"]["status"], &stated["result"]["complete"]),
+            (&serde_json::json!(200), &serde_json::json!(true))
+        );
+        (
+            stated["usage"]["cpu_ms"].as_f64().unwrap(),
+            stated["refused"].as_u64().unwrap(),
+        )
+    };
+    // The first request may pay for what the guest compiles.
+    receipt("/");
+    let (idle, none) = receipt("/");
+    let (busy, _) = receipt("/burn");
+    assert!(busy > idle, "{busy} {idle}");
+    let (_, refused) = receipt("/refused");
+    assert_eq!((none, refused), (0, 1));
+}

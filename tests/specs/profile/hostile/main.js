@@ -66,11 +66,12 @@ for (const isolation of ["thread", "container"]) {
   console.log(isolation, (await lost).startsWith("isolate #N ended before its profile was complete: memory_limit_exceeded"));
 }
 
-// A heap that its worker has not the memory to describe: it is not ended for the attempt.
-const large = await sandbox.createIsolate({ isolation: "container" });
-await large.evaluate("globalThis.all = Array.from({ length: 2e5 }, (_, i) => ({ i, text: 'x' + i })); 0");
+// A heap that takes more memory to describe than a worker is lent: it is not ended for the attempt.
+const large = await sandbox.createIsolate({ isolation: "container", memoryLimitMb: 1024 });
+await large.evaluate("globalThis.all = Array.from({ length: 35 }, () => new Array(1 << 20).fill(1.5)); 0");
 console.log(await failed(large.heapSnapshot(`${folder}/large.heapsnapshot`)));
 console.log("it lives:", await large.evaluate("all.length"));
+large.destroy();
 
 // A guest cannot make one, and the host's arguments are checked.
 const guest = await sandbox.createIsolate({ isolation: "container" });

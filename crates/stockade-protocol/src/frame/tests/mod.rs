@@ -155,7 +155,7 @@ fn every_to_worker(name: &str, text: &str, data: &Payload) -> Vec<ToWorker> {
     };
     let orders = [
         ProbeOrder::Start(Probe::CpuProfile),
-        ProbeOrder::Start(Probe::HeapSnapshot),
+        ProbeOrder::Start(Probe::HeapSnapshot { more: 1 << 31 }),
         ProbeOrder::Start(Probe::HeapStatistics),
         ProbeOrder::Start(Probe::Debugger),
         ProbeOrder::Stop,

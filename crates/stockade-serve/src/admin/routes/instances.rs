@@ -5,12 +5,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde::Serialize;
 use stockade_config::Instance as Settings;
-use stockade_instance::MirrorStats;
+use stockade_instance::{InstanceStats, MirrorStats};
 use utoipa::ToSchema;
 
 use crate::admin::Admin;
 use crate::admin::extract::{Json, Path};
 use crate::admin::problem::ApiError;
+use crate::deployments::VersionRef;
+use crate::running::SiteTraffic;
 use crate::site::Site;
 
 /// All instances.
@@ -27,23 +29,50 @@ pub(crate) struct Instance {
     isolation: &'static str,
     /// Whether it runs code; otherwise it serves files only.
     has_code: bool,
-    /// Whether it takes requests, or has no mirror because none is wanted.
+    /// Whether its mirrors can be debugged: the key `inspect` of its configuration.
+    inspect: bool,
+    /// Whether each version that gets requests takes them, or has no mirror because none is wanted.
     ready: bool,
     /// The URLs that lead to it.
     urls: Vec<String>,
-    /// How many mirrors are wanted now.
+    /// How many mirrors are wanted now, of all versions.
     mirrors_wanted: usize,
     /// Requests that wait for a mirror.
     queued: usize,
     /// Requests that mirrors handle.
     in_flight: usize,
-    /// CPU time of all mirrors that there ever were.
+    /// CPU time of all mirrors that these versions ever had.
     cpu_ms: u64,
     /// Mirrors in a row that ended early; 0 when all is well.
     crashes_in_a_row: u32,
     /// Why the last attempt to start a mirror failed; null once one succeeds.
     start_error: Option<String>,
+    /// The versions of its code that get requests, the one with the largest share first; empty without code.
+    versions: Vec<RunningVersion>,
+    /// Those of all versions.
     mirrors: Vec<Mirror>,
+}
+
+/// A version of the code that gets requests.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RunningVersion {
+    /// `file`, or the name of a version that was uploaded.
+    version: String,
+    /// Its share of the requests.
+    percent: u8,
+    /// Whether it takes requests, or has no mirror because none is wanted.
+    ready: bool,
+    mirrors_wanted: usize,
+    /// Requests of clients that were answered since it was started.
+    requests: u64,
+    /// Those of them with a status of 500 or more.
+    errors: u64,
+    /// Requests that wait for a mirror.
+    queued: usize,
+    /// Requests that mirrors handle.
+    in_flight: usize,
+    /// Why the last attempt to start a mirror failed; null once one succeeds.
+    start_error: Option<String>,
 }
 
 /// A mirror: an isolate that runs the code of an instance.
@@ -51,6 +80,8 @@ pub(crate) struct Instance {
 pub(crate) struct Mirror {
     /// Its number, which no other mirror of the instance has had.
     mirror: u32,
+    /// The version of the code that it runs: `file`, or one that was uploaded.
+    version: String,
     /// `starting`, `ready` or `draining`.
     state: &'static str,
     /// Requests that it handles.
@@ -63,12 +94,15 @@ pub(crate) struct Mirror {
     /// When last measured.
     memory_bytes: u64,
     age_ms: u64,
+    /// Whether a debugger is attached.
+    debugged: bool,
 }
 
 impl Mirror {
-    fn new(stats: &MirrorStats) -> Self {
+    fn new(stats: &MirrorStats, version: &VersionRef) -> Self {
         Self {
             mirror: stats.mirror,
+            version: version.to_string(),
             state: stats.state.name(),
             in_flight: stats.in_flight,
             requests: stats.requests,
@@ -76,28 +110,63 @@ impl Mirror {
             cpu_ms: stats.cpu.as_millis() as u64,
             memory_bytes: stats.memory,
             age_ms: stats.age.as_millis() as u64,
+            debugged: stats.debugged,
+        }
+    }
+}
+
+impl RunningVersion {
+    fn new(percent: u8, site: &Site, stats: &InstanceStats) -> Self {
+        Self {
+            version: site.version.to_string(),
+            percent,
+            ready: site.is_ready(),
+            mirrors_wanted: stats.wanted,
+            requests: site.counts.requests(),
+            errors: site.counts.errors(),
+            queued: stats.queued,
+            in_flight: stats.in_flight,
+            start_error: stats.start_error.clone(),
         }
     }
 }
 
 impl Instance {
-    fn new(settings: &Settings, site: &Site) -> Self {
-        let stats = (site.answering.instance.as_ref()).map(stockade_instance::Instance::stats);
-        let stats = stats.unwrap_or_default();
-        Self {
+    fn new(settings: &Settings, traffic: &SiteTraffic) -> Self {
+        let mut shown = Self {
             name: settings.name.clone(),
             isolation: settings.isolation.name(),
-            has_code: site.answering.instance.is_some(),
-            ready: site.is_ready(),
+            has_code: settings.code.is_some(),
+            inspect: settings.inspect,
+            ready: traffic.is_ready(),
             urls: settings.urls.iter().map(|url| url.text.clone()).collect(),
-            mirrors_wanted: stats.wanted,
-            queued: stats.queued,
-            in_flight: stats.in_flight,
-            cpu_ms: stats.cpu.as_millis() as u64,
-            crashes_in_a_row: stats.crashes_in_a_row,
-            start_error: stats.start_error,
-            mirrors: stats.mirrors.iter().map(Mirror::new).collect(),
+            mirrors_wanted: 0,
+            queued: 0,
+            in_flight: 0,
+            cpu_ms: 0,
+            crashes_in_a_row: 0,
+            start_error: None,
+            versions: Vec::new(),
+            mirrors: Vec::new(),
+        };
+        for (percent, site) in &traffic.shares {
+            let Some(instance) = &site.answering.instance else {
+                continue;
+            };
+            let stats = instance.stats();
+            let version = RunningVersion::new(*percent, site, &stats);
+            shown.versions.push(version);
+            let mirrors = stats.mirrors.iter();
+            let mirrors = mirrors.map(|mirror| Mirror::new(mirror, &site.version));
+            shown.mirrors.extend(mirrors);
+            shown.mirrors_wanted += stats.wanted;
+            shown.queued += stats.queued;
+            shown.in_flight += stats.in_flight;
+            shown.cpu_ms += stats.cpu.as_millis() as u64;
+            shown.crashes_in_a_row = shown.crashes_in_a_row.max(stats.crashes_in_a_row);
+            shown.start_error = shown.start_error.or(stats.start_error);
         }
+        shown
     }
 }
 
@@ -106,11 +175,15 @@ impl Instance {
     responses((status = 200, description = "All instances, by name", body = Instances)))]
 pub(crate) async fn list(State(admin): State<Arc<Admin>>) -> Json<Instances> {
     let running = admin.running.load_full();
-    let sites = running.iter().flat_map(|running| running.sites.values());
-    let instances = sites.map(|site| Instance::new(&site.config, site));
-    Json(Instances {
-        instances: instances.collect(),
-    })
+    let mut instances = Vec::new();
+    if let Some(running) = running {
+        for (name, traffic) in &running.traffic {
+            if let Some(settings) = running.config.instances.get(name) {
+                instances.push(Instance::new(settings, traffic));
+            }
+        }
+    }
+    Json(Instances { instances })
 }
 
 /// Show one instance.
@@ -122,5 +195,5 @@ pub(crate) async fn show(
     Path(name): Path<String>,
 ) -> Result<Json<Instance>, ApiError> {
     let site = admin.site(&name)?;
-    Ok(Json(Instance::new(&site.config, &site)))
+    Ok(Json(Instance::new(&site.config, &admin.traffic(&name)?)))
 }

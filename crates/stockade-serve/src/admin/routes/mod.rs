@@ -6,6 +6,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod config;
+pub(crate) mod debug;
 pub(crate) mod deployment;
 pub(crate) mod history;
 pub(crate) mod instances;

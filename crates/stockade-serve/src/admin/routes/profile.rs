@@ -66,12 +66,7 @@ pub(crate) async fn take(
     Path((name, mirror)): Path<(String, u32)>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, ApiError> {
-    let site = admin.site(&name)?;
-    let instance = site.answering.instance.as_ref();
-    let isolate = instance.and_then(|instance| instance.isolate(mirror));
-    let isolate = isolate.ok_or_else(|| {
-        ApiError::not_found(format!("instance {name:?} has no mirror {mirror} now"))
-    })?;
+    let (_, isolate) = admin.mirror(&name, mirror)?;
     let time = seconds(wanted.seconds.unwrap_or(SECONDS))?;
     let _permit = AT_A_TIME.try_acquire().map_err(|_| {
         ApiError::unavailable("4 profiles are being made, and more at a time are not")

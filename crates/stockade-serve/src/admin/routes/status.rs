@@ -48,7 +48,7 @@ pub(crate) struct ListenerStatus {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct InstanceCounts {
     configured: usize,
-    /// Those that take requests, or have no mirror because none is wanted.
+    /// Those whose versions all take requests, or have no mirror because none is wanted.
     ready: usize,
 }
 
@@ -68,14 +68,14 @@ pub(crate) struct AuditLogStatus {
     responses((status = 200, description = "The state now", body = ServerStatus)))]
 pub(crate) async fn show(State(admin): State<Arc<Admin>>) -> Json<ServerStatus> {
     let running = admin.running.load_full();
-    let sites = running.iter().flat_map(|running| running.sites.values());
+    let sites = running.iter().flat_map(|running| running.traffic.values());
     let mut instances = InstanceCounts {
         configured: 0,
         ready: 0,
     };
-    for site in sites {
+    for traffic in sites {
         instances.configured += 1;
-        instances.ready += usize::from(site.is_ready());
+        instances.ready += usize::from(traffic.is_ready());
     }
     let listener = |(name, address): (Arc<str>, stockade_gateway::Address)| ListenerStatus {
         name: name.to_string(),

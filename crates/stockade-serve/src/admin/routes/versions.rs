@@ -21,15 +21,12 @@ use crate::admin::problem::ApiError;
 use crate::admin::time::{now_seconds, rfc3339};
 use crate::check::importable;
 use crate::deployments::{
-    AboutVersion, Bundle, BundleError, DeployError, Deployment, DeploymentStore, VersionId,
-    VersionRecord, VersionRef,
+    ARCHIVE_OVERHEAD, AboutVersion, Bundle, BundleError, DeployError, Deployment, DeploymentStore,
+    VersionId, VersionRecord, VersionRef,
 };
 
 /// Uploads that are handled at the same time: each is in memory as a whole.
 static UPLOADS: Semaphore = Semaphore::const_new(2);
-
-/// What an archive has in addition to its files.
-const ARCHIVE_OVERHEAD: u64 = 4 << 20;
 
 /// How long an upload may take.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
@@ -187,12 +184,13 @@ pub(crate) async fn show(
 
 /// Upload a version.
 ///
-/// A tar archive of files and folders, or a JSON object with texts. The code must compile, and what it imports must be in the
+/// An archive of files and folders (tar, tar with gzip, or zip), or a JSON object with texts. The code must compile, and what it imports must be in the
 /// bundle. A version gets no requests until it is deployed. Uploading the same files again gives the same version.
 #[utoipa::path(post, path = "/v1/instances/{instance}/versions", tag = "deployments",
     params(("instance" = String, Path, description = "The name of the instance"), About),
     request_body(description = "The files", content(
-        (BundleTexts = "application/json"), (String = "application/x-tar"))),
+        (BundleTexts = "application/json"), (String = "application/x-tar"), (String = "application/gzip"),
+        (String = "application/zip"))),
     responses((status = 201, description = "The version", body = Version)))]
 pub(crate) async fn upload(
     State(admin): State<Arc<Admin>>,
@@ -221,7 +219,7 @@ pub(crate) async fn upload(
             .retry_after(Duration::from_secs(1))
     };
     let place = UPLOADS.try_acquire().map_err(|_| busy())?;
-    let is_tar = media_type(&request)?;
+    let format = format(&request)?;
     let limit = usize::try_from(most.saturating_add(ARCHIVE_OVERHEAD)).unwrap_or(usize::MAX);
     let reading = axum::body::to_bytes(request.into_body(), limit);
     let late = || {
@@ -250,9 +248,11 @@ pub(crate) async fn upload(
         move |store| {
             // Given back when the thread is free, whether or not the client has waited.
             let _place = place;
-            let bundle = match is_tar {
-                true => Bundle::from_tar(&body, most)?,
-                false => {
+            let bundle = match format {
+                Format::Tar => Bundle::from_tar(&*body, most)?,
+                Format::TarGz => Bundle::from_tar_gz(&body, most)?,
+                Format::Zip => Bundle::from_zip(&body, most)?,
+                Format::Texts => {
                     let texts: BundleTexts = serde_json::from_slice(&body)
                         .map_err(|error| ApiError::unprocessable(format!("the bundle: {error}")))?;
                     Bundle::from_texts(texts.files, most)?
@@ -294,19 +294,29 @@ pub(crate) async fn upload(
     Ok((StatusCode::CREATED, Json(version)))
 }
 
-/// Whether the body is a tar archive; otherwise it is JSON.
-fn media_type(request: &Request) -> Result<bool, ApiError> {
+/// What a body is.
+enum Format {
+    Tar,
+    TarGz,
+    Zip,
+    /// JSON.
+    Texts,
+}
+
+fn format(request: &Request) -> Result<Format, ApiError> {
     let kind = request
         .headers()
         .get(CONTENT_TYPE)
         .map(|kind| kind.as_bytes());
     let kind = kind.and_then(|kind| kind.split(|byte| *byte == b';').next());
     match kind.map(<[u8]>::trim_ascii) {
-        Some(b"application/x-tar") => Ok(true),
-        Some(b"application/json") => Ok(false),
+        Some(b"application/x-tar") => Ok(Format::Tar),
+        Some(b"application/gzip" | b"application/x-gzip") => Ok(Format::TarGz),
+        Some(b"application/zip") => Ok(Format::Zip),
+        Some(b"application/json") => Ok(Format::Texts),
         _ => Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "content-type is application/x-tar or application/json",
+            "content-type is application/x-tar, application/gzip (of a tar archive), application/zip or application/json",
         )),
     }
 }

@@ -228,6 +228,12 @@ pub(super) fn cases() -> Vec<Case> {
         let path = format!("instances.web.auth.jwt.{key}");
         change(path, value).with("instances.web.auth", json!({"jwt": jwt()}))
     };
+    let url = "https://a.example/jwks.json";
+    let of_url = |key: &str, value| {
+        let path = format!("instances.web.auth.jwt.{key}");
+        let jwt = json!({"jwks_url": url, "algorithms": ["EdDSA"]});
+        change(path, value).with("instances.web.auth", json!({"jwt": jwt}))
+    };
     let limit = || json!({"requests": "5/m"});
     let of_limit = |key: &str, value| {
         let path = format!("instances.web.rate_limits.0.{key}");
@@ -288,6 +294,10 @@ pub(super) fn cases() -> Vec<Case> {
         of_auth("instances.web.auth.client_certificate.subjects", json!(["CN=a"])),
         of_auth("instances.web.auth.client_certificate.san", json!(["DNS:a.example"])),
         of_jwt("jwks", json!("other.json")),
+        of_url("jwks_url", json!("https://a.example/other.json")),
+        of_url("jwks_refresh", json!("5m")),
+        of_url("jwks_allow_private", json!(["127.0.0.1"])),
+        of_url("jwks_ca", json!(["a.pem"])),
         of_jwt("algorithms", json!(["EdDSA", "ES256"])),
         of_jwt("issuer", json!("https://i.example")),
         of_jwt("audience", json!(["web"])),
@@ -302,6 +312,7 @@ pub(super) fn cases() -> Vec<Case> {
         of_limit("burst", json!(7)),
         of_limit("bytes_in", json!("5kb/s")),
         of_limit("bytes_out", json!("5kb/month")),
+        of_limit("cpu", json!("5ms/s")),
         of_limit("methods", json!(["POST"])),
         of_limit("paths", json!(["/api/*"])),
         change("control", json!("./other.sock")),
@@ -406,6 +417,8 @@ pub(super) fn cases() -> Vec<Case> {
         change("instances.web.wx", json!("strict")),
         change("instances.web.template", json!("own")),
         change("instances.web.wx_audit", json!(true)),
+        change("instances.web.inspect", json!(true)),
+        change("instances.web.receipts", json!("./other.key")),
         change("instances.web.cgroup", json!("require")),
         change("instances.web.memory_limit", json!("64mb")),
         change("instances.web.cpu_limit", json!(0.5)),
@@ -803,6 +816,7 @@ pub(super) fn cases() -> Vec<Case> {
         change("defaults.wx", json!("strict")),
         change("defaults.template", json!("own")),
         change("defaults.wx_audit", json!(true)),
+        change("defaults.receipts", json!("./other.key")),
         change("defaults.cgroup", json!("require")),
         change("defaults.limits.memory", json!("64mb")),
         change("defaults.env.A", json!(1)),

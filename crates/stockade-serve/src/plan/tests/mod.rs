@@ -225,8 +225,16 @@ fn made(config: &Config) -> String {
         add(&gateway::rate_limits(config, site, &counters));
         let rule = site.auth.as_ref();
         add(&rule.map(|auth| {
-            gateway::key_rule(&site.name, auth, auth.api_key.as_ref().map(|_| no_keys())).unwrap()
+            let keys = auth.api_key.as_ref().map(|_| no_keys());
+            gateway::key_rule(&site.name, auth, keys, None).unwrap()
         }));
+        let jwt = rule.and_then(|auth| auth.jwt.as_ref());
+        let fetched = jwt.and_then(|jwt| {
+            let url = jwt.jwks_url.as_ref()?;
+            let policy = crate::token_keys::policy(jwt, url)?;
+            Some((url, policy, jwt.jwks_refresh))
+        });
+        add(&fetched);
         let (plain, kept) = grants::secrets(site).unwrap();
         add(&kept);
         let env = instance::environment(
@@ -253,7 +261,12 @@ fn made(config: &Config) -> String {
         let assets = site.assets.as_ref();
         add(&assets.map(|assets| gateway::assets_options(assets, site.code.is_some())));
         add(&assets.map(|assets| assets.order));
-        add(&(&site.bindings, site.wx_audit, &site.data_guard.ca));
+        add(&(
+            &site.bindings,
+            site.wx_audit,
+            &site.data_guard.ca,
+            &site.receipts,
+        ));
     }
     out
 }

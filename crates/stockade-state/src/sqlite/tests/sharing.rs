@@ -216,3 +216,77 @@ async fn closed_store_refuses_and_has_kept_everything() {
     let keyspace = bench.keyspace("site").await;
     assert_eq!(keyspace.usage().entries, done as u64);
 }
+
+/// A backup, or `sqlite3`, reads in a transaction that lasts. Where the writer waited for it, each of these commits would take
+/// seconds.
+#[tokio::test]
+async fn reader_of_another_process_holds_up_no_commit_and_the_log_is_emptied_after_it() {
+    const LOG_MOST: u64 = 64 << 20;
+    let bench = Bench::new();
+    let path = bench.folder.path().join("state.db");
+    let log = || {
+        std::fs::metadata(bench.folder.path().join("state.db-wal"))
+            .unwrap()
+            .len()
+    };
+    let limits = Limits {
+        storage_bytes: 1 << 30,
+        write_bytes_per_second: 1 << 30,
+        ..Limits::default()
+    };
+    let keyspace = bench.limited("site", limits).await;
+    // What is written again as it was, is not in the log again.
+    let mebibytes = ["x", "y"].map(|letter| letter.repeat(1 << 20));
+    write(&keyspace, "first", "1").await;
+
+    let reader = rusqlite::Connection::open(&path).unwrap();
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM entries;")
+        .unwrap();
+    let mut commits = 0;
+    while log() < LOG_MOST + (8 << 20) {
+        write(&keyspace, "k", &mebibytes[commits % 2]).await;
+        commits += 1;
+        assert!(commits < 1000, "the log does not grow");
+    }
+    // It sees what there was when it began.
+    let seen: i64 = reader
+        .query_row("SELECT count(*) FROM entries", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(seen, 1);
+
+    reader.execute_batch("COMMIT").unwrap();
+    let mut waited = 0;
+    while log() > LOG_MOST {
+        write(&keyspace, "last", "1").await;
+        waited += 1;
+        assert!(waited < 100_000, "the log stays long");
+    }
+}
+
+#[tokio::test]
+async fn lock_keeps_the_store_from_being_opened_and_verify_names_what_a_file_is() {
+    let bench = Bench::new();
+    let path = bench.folder.path().join("state.db");
+    let keyspace = bench.keyspace("site").await;
+    write(&keyspace, "k", "x").await;
+    assert!(matches!(
+        crate::lock(&path),
+        Err(crate::OpenError::Locked { .. })
+    ));
+    bench.store.close().await;
+    let lock = crate::lock(&path).unwrap();
+    let refused = SqliteStore::open(options(&bench.folder, &bench.clock));
+    assert!(matches!(refused, Err(crate::OpenError::Locked { .. })));
+    drop(lock);
+    crate::verify(&path).unwrap();
+    let other = bench.folder.path().join("other.db");
+    rusqlite::Connection::open(&other)
+        .unwrap()
+        .execute_batch("CREATE TABLE t (a)")
+        .unwrap();
+    assert!(matches!(
+        crate::verify(&other),
+        Err(crate::OpenError::Foreign { .. })
+    ));
+}

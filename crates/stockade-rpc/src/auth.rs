@@ -1,0 +1,268 @@
+//! Which clients may call which functions: those with an API key.
+//!
+//! A request is let in by its key before its body is read. Each call, also of a batch, then needs the scope of its
+//! function, and counts against the limits of the key.
+//!
+//! Invariants:
+//! 1. A key is looked up only where it stands behind `Bearer` in `authorization`, once. It goes no further.
+//! 2. What a key opened ends when the key does: answers that are awaited, and WebSockets.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::StatusCode;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use jsonrpsee::server::{HttpBody, HttpResponse};
+use jsonrpsee::types::ErrorObjectOwned;
+use stockade_auth::{Granted, Keys, Scope};
+use stockade_http::{Problem, bearer};
+use stockade_limits::{Allowance, CounterId, Counters, Left, Now, ShownLimit, rate_limit_fields};
+
+use crate::error;
+
+/// Names of the fields (draft-ietf-httpapi-ratelimit-headers-10, section 3).
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const STATE: HeaderName = HeaderName::from_static("ratelimit");
+
+/// The scope of functions for which none is named.
+const DEFAULT_SCOPE: &str = "write";
+
+/// Lets in clients with an API key.
+#[derive(Clone)]
+pub struct RpcKeys {
+    /// The keys.
+    pub keys: Keys,
+    /// The server's name: `math/read` is the scope `read` at the server `math` alone.
+    pub name: Arc<str>,
+    /// Scopes that calls of functions need. All others need `write`.
+    pub scopes: BTreeMap<String, Scope>,
+    /// Calls that each key may make.
+    pub rate: Option<Allowance>,
+    /// What keys have used of this rate, and of the rate and the quota that they have themselves.
+    pub counters: Arc<Counters>,
+}
+
+impl std::fmt::Debug for RpcKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RpcKeys").finish_non_exhaustive()
+    }
+}
+
+/// The numbers of the limits, and their names.
+pub(crate) struct Authority {
+    options: RpcKeys,
+    rate: u64,
+    own_rate: u64,
+    own_quota: u64,
+}
+
+/// A client that was let in.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    authority: Arc<Authority>,
+    granted: Arc<Granted>,
+}
+
+/// One limit of a key, and what a call has taken of it.
+struct Charge {
+    name: &'static str,
+    allowance: Allowance,
+    counter: CounterId,
+    outcome: Result<Left, Duration>,
+}
+
+/// What a response to a call has besides its body. The response carries it as an extension.
+#[derive(Clone, Default)]
+pub(crate) struct Noted {
+    /// Set where the call was refused.
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Noted {
+    pub(crate) fn apply(self, response: &mut HttpResponse) {
+        if let Some(status) = self.status {
+            *response.status_mut() = status;
+        }
+        response.headers_mut().extend(self.fields);
+    }
+}
+
+impl Authority {
+    pub(crate) fn new(options: RpcKeys) -> Self {
+        let number = |name| options.counters.limit(name);
+        Self {
+            rate: number("rpc-key-rate"),
+            // Those that `stockade serve` has for them, should both ever count in one place.
+            own_rate: number("key-rate"),
+            own_quota: number("key-quota"),
+            options,
+        }
+    }
+
+    /// Lets a client in by the key of its request. `Err` is the response to one that is not.
+    pub(crate) fn authenticate(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        address: IpAddr,
+    ) -> Result<Caller, Box<HttpResponse>> {
+        let keys = &self.options.keys;
+        let refuse = |status, detail, more: Option<&str>| {
+            let challenge = more.map(|more| self.challenge(more));
+            Err(refusal(headers, Problem::new(status, detail), challenge))
+        };
+        let key = match bearer(headers) {
+            Ok(Some(key)) => key,
+            Ok(None) => {
+                let detail = "An API key is needed: `authorization: Bearer KEY`.";
+                return refuse(StatusCode::UNAUTHORIZED, detail, Some(""));
+            }
+            Err(_) => {
+                let detail = "The request has more than one authorization.";
+                return refuse(StatusCode::BAD_REQUEST, detail, None);
+            }
+        };
+        match keys.check(key, SystemTime::now()) {
+            Ok(granted) => Ok(Caller {
+                authority: Arc::clone(self),
+                granted: Arc::new(granted),
+            }),
+            // An address that guesses waits. A valid key goes on there: the clients of a proxy share its address.
+            Err(_) => {
+                let now = Instant::now();
+                if let Err(wait) = keys.failures().check(address, now) {
+                    let detail = "Too many wrong API keys came from this address.";
+                    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
+                    return Err(refusal(headers, problem.retry_after(wait), None));
+                }
+                keys.failures().failed(address, now);
+                let detail = "The API key is not valid.";
+                let more = ", error=\"invalid_token\"";
+                refuse(StatusCode::UNAUTHORIZED, detail, Some(more))
+            }
+        }
+    }
+
+    fn challenge(&self, more: &str) -> HeaderValue {
+        // The name is one that scopes have: nothing in it is to be escaped.
+        let text = format!("Bearer realm=\"{}\"{more}", self.options.name);
+        HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
+    }
+}
+
+fn refusal(
+    headers: &HeaderMap,
+    problem: Problem,
+    challenge: Option<HeaderValue>,
+) -> Box<HttpResponse> {
+    let id = uuid::Uuid::now_v7().to_string();
+    let mut response = problem.render(headers, &id).map(HttpBody::new);
+    if let Some(challenge) = challenge {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    Box::new(response)
+}
+
+impl Caller {
+    /// Ends when the key is revoked, rotated away or expired.
+    pub(crate) async fn until_invalid(&self) {
+        let keys = &self.authority.options.keys;
+        keys.until_invalid(&self.granted).await;
+    }
+
+    /// The response to a request whose key has ended while it was answered.
+    pub(crate) fn ended(&self, headers: &HeaderMap) -> HttpResponse {
+        let detail = "The API key is no longer valid.";
+        let challenge = self.authority.challenge(", error=\"invalid_token\"");
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, detail);
+        *refusal(headers, problem, Some(challenge))
+    }
+
+    /// Whether the key may call a function now. Counts the call if it may.
+    pub(crate) fn admit(&self, function: &str) -> Result<Noted, (ErrorObjectOwned, Noted)> {
+        let Authority { options, .. } = &*self.authority;
+        let scope = options.scopes.get(function);
+        let scope = scope.map_or(DEFAULT_SCOPE, Scope::as_str);
+        if !self.granted.scopes().include(scope, &options.name) {
+            let more = format!(", error=\"insufficient_scope\", scope=\"{scope}\"");
+            let noted = Noted {
+                status: Some(StatusCode::FORBIDDEN),
+                fields: vec![(WWW_AUTHENTICATE, self.authority.challenge(&more))],
+            };
+            return Err((error::forbidden(scope), noted));
+        }
+        let now = Now::read();
+        let charges = self.charge(now);
+        let fields = fields(&charges, now);
+        let waits = charges
+            .iter()
+            .filter_map(|charge| Some((charge.outcome.err()?, charge)));
+        let Some((wait, exceeded)) = waits.max_by_key(|(wait, _)| *wait) else {
+            return Ok(Noted {
+                status: None,
+                fields,
+            });
+        };
+        // A call that one limit refuses takes nothing from the others.
+        for charge in charges.iter().filter(|charge| charge.outcome.is_ok()) {
+            let counters = &options.counters;
+            counters.give_back(charge.counter, &charge.allowance, 1, now);
+        }
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let mut noted = Noted {
+            status: Some(StatusCode::TOO_MANY_REQUESTS),
+            fields,
+        };
+        noted.fields.push((RETRY_AFTER, HeaderValue::from(seconds)));
+        Err((error::limited(exceeded.name, seconds), noted))
+    }
+
+    /// Takes one call of each limit of the key.
+    fn charge(&self, now: Now) -> Vec<Charge> {
+        let Authority {
+            options,
+            rate,
+            own_rate,
+            own_quota,
+        } = &*self.authority;
+        let subject = self.granted.id.number().to_be_bytes();
+        let own = self.granted.limits();
+        let limits = [
+            ("key-requests", *rate, options.rate),
+            ("key-rate", *own_rate, own.rate()),
+            ("key-quota", *own_quota, own.quota()),
+        ];
+        let limits = limits.into_iter();
+        let charged = limits.filter_map(|(name, limit, allowance)| {
+            let allowance = allowance?;
+            let counter = options.counters.id(limit, &subject, None);
+            Some(Charge {
+                name,
+                allowance,
+                counter,
+                outcome: options.counters.try_take(counter, &allowance, 1, now),
+            })
+        });
+        charged.collect()
+    }
+}
+
+/// `RateLimit-Policy` and `RateLimit`.
+fn fields(charges: &[Charge], now: Now) -> Vec<(HeaderName, HeaderValue)> {
+    let shown = charges.iter().map(|charge| ShownLimit {
+        name: charge.name,
+        quota_unit: "",
+        quota: charge.allowance.units().get(),
+        window: charge.allowance.period(now),
+        left: charge.outcome.map_or(0, |left| left.units),
+        reset: charge.outcome.map_or_else(|wait| wait, |left| left.reset),
+    });
+    let Some((policy, state)) = rate_limit_fields(shown) else {
+        return Vec::new();
+    };
+    let fields = [(POLICY, policy), (STATE, state)].into_iter();
+    let fields = fields.filter_map(|(name, value)| Some((name, value.try_into().ok()?)));
+    fields.collect()
+}

@@ -1,0 +1,368 @@
+//! What runs give.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{LEVELS, Server};
+
+#[test]
+fn run_gives_result_console_usage_at_each_level() {
+    let server = Server::start();
+    let mut client = server.client();
+    for level in LEVELS {
+        let sandbox = client.open(json!({ "level": level, "env": { "NAME": "Ada" }, "files": {
+            "lib/tax.ts": "export const tax: number = 2;", "rows.json": "[1,2]",
+            "data.csv": "a,b", "raw.bin": { "$bytes": "AAEC" },
+        } }));
+        let outcome = client.run(
+            &sandbox,
+            "import { tax } from './lib/tax.ts';
+             import rows from './rows.json' with { type: 'json' };
+             interface A { x: number }
+             console.log('one', tax); console.error('two\\nlines');
+             const csv = await NETWORK.env.FILES.read('data.csv', 'text');
+             const raw = await NETWORK.env.FILES.read('raw.bin', 'bytes');
+             const a: A = { x: rows.length * tax };
+             ({ ...a, csv, raw: [...new Uint8Array(raw)], name: NETWORK.env.NAME })",
+        );
+        assert_eq!(
+            outcome["result"],
+            json!({ "x": 4, "csv": "a,b", "raw": [0, 1, 2], "name": "Ada" }),
+            "{level}: {outcome}"
+        );
+        let console = json!([{ "level": "info", "text": "one 2" }, { "level": "error", "text": "two\nlines" }]);
+        assert_eq!(outcome["console"], console);
+        assert_eq!(outcome["consoleTruncated"], false);
+        assert_eq!(outcome["level"], *level);
+        assert!(
+            outcome["usage"]["cpuMs"].as_f64().unwrap() > 0.0,
+            "{outcome}"
+        );
+        assert!(
+            outcome["usage"]["memoryBytes"].as_u64().unwrap() > 0,
+            "{outcome}"
+        );
+        // Nothing of one run is there in the next.
+        client.run(&sandbox, "globalThis.left = 1; var also = 2");
+        let next = client.run(&sandbox, "[typeof left, typeof also]");
+        assert_eq!(next["result"], json!(["undefined", "undefined"]));
+    }
+}
+
+#[test]
+fn run_errors_have_kind_and_place_at_each_level() {
+    let server = Server::start();
+    let mut client = server.client();
+    for level in LEVELS {
+        let options = json!({ "level": level, "cpu": "500ms", "memory": "16mb", "timeout": "20s" });
+        let sandbox = client.open(options);
+        for (code, kind, line, column) in [
+            (
+                "interface A {}\n\n  throw new TypeError('no')",
+                "thrown",
+                Some(3),
+                Some(9),
+            ),
+            ("let a = 1;\nlet b = ;", "syntax", Some(2), Some(9)),
+            (
+                "const f: Function = () => {\n  null.x;\n};\nf()",
+                "thrown",
+                Some(2),
+                Some(8),
+            ),
+            ("for (;;);", "cpu_limit_exceeded", None, None),
+            (
+                "const all = []; for (;;) all.push(new Array(1000).fill(all.length))",
+                "memory_limit_exceeded",
+                None,
+                None,
+            ),
+            ("await new Promise(() => {})", "never_settles", None, None),
+            ("(() => 1).name; 1n", "not_json", None, None),
+            ("() => () => 1", "not_json", None, None),
+            ("new Uint8Array(3)", "not_json", None, None),
+            ("const o = {}; o.o = o; o", "not_json", None, None),
+            ("import './missing.ts'", "thrown", None, None),
+        ] {
+            let outcome = client.run(&sandbox, code);
+            let error = &outcome["error"];
+            assert_eq!(error["kind"], kind, "{level}: {code}: {outcome}");
+            assert_eq!(
+                error["line"].as_u64(),
+                line.or(error["line"].as_u64()),
+                "{level}: {code}: {outcome}"
+            );
+            assert_eq!(
+                error["column"].as_u64(),
+                column.or(error["column"].as_u64()),
+                "{level}: {code}: {outcome}"
+            );
+            assert!(outcome.get("result").is_none());
+        }
+        // The control: the same sandbox goes on.
+        assert_eq!(client.run(&sandbox, "return 1")["result"], 1);
+    }
+}
+
+#[test]
+fn tools_are_called_both_ways_at_each_level() {
+    let server = Server::start();
+    let mut client = server.client();
+    for level in LEVELS {
+        let sandbox = client.open(
+            json!({ "level": level, "tools": { "add": { "description": "adds" }, "a.b": {} } }),
+        );
+        let code = "async () => {
+            const sums = await Promise.all([1, 2, 3].map((a) => tools.add({ a, b: 1 })));
+            const failed = await tools.a.b().catch((e) => e instanceof Error && e.message);
+            return { sums, failed, frozen: Object.isFrozen(tools), none: typeof tools.none };
+        }";
+        let id = client.send(
+            "run",
+            json!({ "sandbox": sandbox, "code": code, "run": "mine" }),
+        );
+        let outcome = client.answer_with(id, |params| {
+            assert_eq!(params["run"], "mine");
+            match params["name"].as_str() {
+                Some("add") => Ok(json!(
+                    params["input"]["a"].as_i64().unwrap() + params["input"]["b"].as_i64().unwrap()
+                )),
+                _ => {
+                    assert!(params.get("input").is_none());
+                    Err("not today".to_owned())
+                }
+            }
+        });
+        let expected = json!({ "sums": [2, 3, 4], "failed": "not today", "frozen": true, "none": "undefined" });
+        assert_eq!(outcome["result"]["result"], expected, "{level}: {outcome}");
+        assert_eq!(outcome["result"]["run"], "mine");
+    }
+}
+
+#[test]
+fn session_keeps_state_until_its_isolate_ends() {
+    let server = Server::start();
+    let mut client = server.client();
+    for level in LEVELS {
+        let options = json!({ "level": level, "session": true, "cpu": "200ms", "tools": { "add": {} },
+            "files": { "a.ts": "export const n = 40; export default 2" } });
+        let sandbox = client.open(options);
+        let mut run = |code: &str| client.run(&sandbox, code);
+        run(
+            "import two, { n } from './a.ts'; let total = 1; const { a, b: [c] } = { a: 2, b: [3] }; class K { x = total }",
+        );
+        run(
+            "function inc(by: number): number { total += by; return again(); } function again() { return total }",
+        );
+        assert_eq!(run("inc(5)")["result"], 6, "{level}");
+        assert_eq!(
+            run("[total, a, c, n + two, new K().x]")["result"],
+            json!([6, 2, 3, 42, 6])
+        );
+        run("let total = 100; function again() { return -total }");
+        assert_eq!(run("inc(1)")["result"], -101, "{level}");
+        let thrown = run("total = 7;\nthrow new Error('x')");
+        assert_eq!(
+            (&thrown["error"]["kind"], &thrown["error"]["line"]),
+            (&json!("thrown"), &json!(2))
+        );
+        assert!(thrown.get("stateLost").is_none());
+        assert_eq!(run("const crypto = total; crypto")["result"], 7);
+        let over = run("for (;;);");
+        assert_eq!(
+            (&over["error"]["kind"], &over["stateLost"]),
+            (&json!("cpu_limit_exceeded"), &json!(true))
+        );
+        assert_eq!(run("typeof total")["result"], "undefined");
+    }
+}
+
+#[test]
+fn session_counts_cpu_time_for_each_run() {
+    let server = Server::start();
+    let mut client = server.client();
+    let sandbox = client.open(json!({ "session": true, "cpu": "300ms" }));
+    let busy = "const end = performance.now() + 120; while (performance.now() < end);";
+    for _ in 0..4 {
+        assert!(client.run(&sandbox, busy).get("error").is_none());
+    }
+    // Each activation is short, and the run is long.
+    let many = "for (;;) { const end = performance.now() + 50; while (performance.now() < end); \
+                await new Promise((done) => setTimeout(done, 1)); }";
+    assert_eq!(
+        client.run(&sandbox, many)["error"]["kind"],
+        "cpu_limit_exceeded"
+    );
+}
+
+#[test]
+fn session_that_computes_between_runs_is_ended() {
+    let server = Server::start();
+    let mut client = server.client();
+    for level in LEVELS {
+        let sandbox = client.open(json!({ "level": level, "session": true, "cpu": "200ms" }));
+        // Each activation is short.
+        let busy = "let kept = 1; setInterval(() => { const end = performance.now() + 20; while (performance.now() < end); }, 1); kept";
+        assert_eq!(client.run(&sandbox, busy)["result"], 1, "{level}");
+        let lost = [1, 2, 4, 8].into_iter().find_map(|seconds| {
+            std::thread::sleep(Duration::from_secs(seconds));
+            let next = client.run(&sandbox, "typeof kept");
+            next.get("stateLost").is_some().then_some(next)
+        });
+        let lost = lost.unwrap_or_else(|| panic!("{level}: it goes on"));
+        assert_eq!(lost["result"], "undefined", "{level}: {lost}");
+        // The control: one that waits for its next run.
+        assert_eq!(
+            client.run(&sandbox, "let kept = 2; setInterval(() => {}, 100); kept")["result"],
+            2
+        );
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(client.run(&sandbox, "kept")["result"], 2, "{level}");
+    }
+}
+
+#[test]
+fn console_is_streamed_in_order_and_before_the_outcome() {
+    let server = Server::start();
+    let mut client = server.client();
+    let sandbox = client.open(json!({ "output": 2000 }));
+    let code = "for (let i = 0; i < 1000; i++) console.warn('line', i); 1";
+    let id = client.send(
+        "run",
+        json!({ "sandbox": sandbox, "code": code, "run": "r", "stream": true }),
+    );
+    let outcome = client.answer_with(id, |_| Err(String::new()))["result"].clone();
+    assert_eq!(outcome["consoleTruncated"], true);
+    let kept = outcome["console"].as_array().unwrap();
+    assert!(kept.len() > 100 && kept.len() < 300, "{}", kept.len());
+    let streamed: Vec<Value> = client
+        .notes
+        .iter()
+        .map(|note| note["params"]["text"].clone())
+        .collect();
+    let kept: Vec<Value> = kept.iter().map(|line| line["text"].clone()).collect();
+    assert_eq!(streamed, kept);
+    assert_eq!(
+        client.notes[0]["params"],
+        json!({ "run": "r", "level": "warn", "text": "line 0" })
+    );
+}
+
+#[test]
+fn cancel_close_and_timeout_end_runs() {
+    let server = Server::start();
+    let mut client = server.client();
+    let sandbox = client.open(json!({ "tools": { "wait": {} } }));
+    let run = |client: &mut super::Client, name: &str| {
+        let params = json!({ "sandbox": sandbox, "code": "await tools.wait()", "run": name });
+        let id = client.send("run", params);
+        // The guest has asked.
+        assert_eq!(client.receive().unwrap()["method"], "tool");
+        id
+    };
+    let id = run(&mut client, "a");
+    let again = client.call(
+        "run",
+        json!({ "sandbox": sandbox, "code": "1", "run": "a" }),
+    );
+    assert_eq!(again["error"]["data"]["kind"], "run_exists");
+    client.send("cancel", json!({ "run": "a" }));
+    let mut answers = [client.receive().unwrap(), client.receive().unwrap()];
+    answers.sort_by_key(|answer| answer["id"].as_u64());
+    assert_eq!(answers[0]["id"], id);
+    assert_eq!(answers[0]["result"]["error"]["kind"], "cancelled");
+    assert_eq!(answers[1]["result"]["cancelled"], true);
+    assert_eq!(
+        client.call("cancel", json!({ "run": "a" }))["result"]["cancelled"],
+        false
+    );
+    run(&mut client, "b");
+    client.send("close", json!({ "sandbox": sandbox }));
+    let answers = [client.receive().unwrap(), client.receive().unwrap()];
+    assert!(
+        answers
+            .iter()
+            .any(|answer| answer["result"]["error"]["kind"] == "cancelled")
+    );
+    let gone = client.call("run", json!({ "sandbox": sandbox, "code": "1" }));
+    assert_eq!(gone["error"]["data"]["kind"], "no_such_sandbox");
+    let sandbox = client.open(json!({ "timeout": "50ms" }));
+    let outcome = client.run(
+        &sandbox,
+        "await new Promise((done) => setTimeout(done, 60_000))",
+    );
+    assert_eq!(outcome["error"]["kind"], "timeout");
+}
+
+#[test]
+fn refused_hosts_are_listed() {
+    let server = Server::start();
+    let mut client = server.client();
+    let code =
+        "for (const url of ['http://a.example/x', 'https://b.example:8443/', 'http://a.example/y'])
+                  await fetch(url).catch(() => {});
+                new WebSocket('wss://c.example/');
+                await new Promise((done) => setTimeout(done, 1))";
+    let refused = |outcome: &Value| {
+        let list = outcome["refused"].as_array().unwrap().clone();
+        let text = |it: &Value| {
+            format!(
+                "{}:{} {}",
+                it["host"].as_str().unwrap(),
+                it["port"],
+                it["reason"].as_str().unwrap()
+            )
+        };
+        list.iter().map(text).collect::<Vec<_>>()
+    };
+    let sandbox = client.open(json!({}));
+    let outcome = client.run(&sandbox, code);
+    let expected = [
+        "a.example:80 not_granted",
+        "b.example:8443 not_granted",
+        "c.example:443 not_granted",
+    ];
+    assert_eq!(refused(&outcome), expected, "{outcome}");
+    let sandbox = client.open(json!({ "fetch": ["a.invalid"] }));
+    let outcome = client.run(&sandbox, code);
+    assert_eq!(
+        refused(&outcome)[..2],
+        ["a.example:80 host", "b.example:8443 host"],
+        "{outcome}"
+    );
+}
+
+#[test]
+fn standard_input_serves_one_client_and_its_end_is_the_end() {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_stockade"))
+        .arg("supervise")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = process.stdin.take().unwrap();
+    let mut stdout = BufReader::new(process.stdout.take().unwrap());
+    let mut ask = |line: &str| {
+        writeln!(stdin, "{line}").unwrap();
+        let mut answer = String::new();
+        stdout.read_line(&mut answer).unwrap();
+        serde_json::from_str::<Value>(&answer).unwrap()
+    };
+    let about = ask(
+        r#"{"jsonrpc":"2.0","id":"x","method":"initialize","params":{"client":"test","version":"1"}}"#,
+    );
+    assert_eq!(
+        (&about["id"], &about["result"]["protocol"]),
+        (&json!("x"), &json!(1))
+    );
+    ask(r#"{"jsonrpc":"2.0","id":1,"method":"open","params":{}}"#);
+    let ran = ask(
+        r#"{"jsonrpc":"2.0","id":2,"method":"run","params":{"sandbox":"s1","code":"export default async () => 6 * 7"}}"#,
+    );
+    assert_eq!(ran["result"]["result"], 42);
+    drop(stdin);
+    assert!(process.wait().unwrap().success());
+}

@@ -1,0 +1,1 @@
+export const tax: number = 2;
