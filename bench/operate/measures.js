@@ -51,7 +51,7 @@ const LABELS = {
   all: "all but usage",
 };
 
-/** A server with these features; its requests have a key where one is needed. */
+/** A server with these features. Requests have a key in each column, so that only what is done with it differs. */
 async function start({ instance = {}, file = {} }) {
   const folder = mkdtempSync(join(tmpdir(), "stockade-operate-"));
   const path = join(folder, "stockade.yaml");
@@ -62,12 +62,9 @@ async function start({ instance = {}, file = {} }) {
     writeFileSync(path, JSON.stringify({ ...config, ...file }));
     return { command: [stockade, "serve", "--threads", "1", path], remove() {} };
   };
-  let headers = [];
-  if (instance.auth) {
-    const place = ["--store", join(folder, "keys.db"), "--pepper", join(folder, "keys.pepper")];
-    const made = execFileSync(stockade, ["keys", "create", "bench", "--scope", "read", ...place], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
-    headers = [`authorization: Bearer ${made.trim()}`];
-  }
+  const place = ["--store", join(folder, "keys.db"), "--pepper", join(folder, "keys.pepper")];
+  const made = execFileSync(stockade, ["keys", "create", "bench", "--scope", "read", ...place], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+  const headers = [`authorization: Bearer ${made.trim()}`];
   const server = await started(make);
   const stop = async () => {
     await server.stop();

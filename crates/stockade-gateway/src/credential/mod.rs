@@ -5,7 +5,7 @@
 //! 2. A request has one key or token. With several, two readers could see another client each.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
@@ -27,6 +27,9 @@ use stockade_tls::{ClientRule, ConnectionTls};
 use crate::access::Refusal;
 use crate::http::headers::remove_those;
 use crate::rejection::Rejection;
+
+/// Finds the beginning of a key. Each request is searched, and setting the search up costs more than a short text.
+static BEGINNING: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(PREFIX));
 
 /// Which credentials a route accepts, and where a request has one. Any of them lets a request in.
 #[derive(Debug, Clone)]
@@ -278,7 +281,7 @@ impl KeyRule {
         take_cookies(&mut head.headers, self.cookie.as_deref(), &mut found);
         take_parameters(&mut head.uri, self.query.as_deref(), &mut found)?;
         // A key at another place opens nothing, and is no less secret.
-        let finder = memmem::Finder::new(PREFIX);
+        let finder = &*BEGINNING;
         let hidden = |value: &HeaderValue| finder.find(value.as_bytes()).is_some();
         if head.headers.values().any(hidden) {
             let named: Vec<HeaderName> = head
@@ -385,7 +388,7 @@ fn take_cookies(headers: &mut HeaderMap, name: Option<&str>, found: &mut Found) 
     if !headers.contains_key(COOKIE) {
         return;
     }
-    let finder = memmem::Finder::new(PREFIX);
+    let finder = &*BEGINNING;
     let mut kept: Vec<Vec<u8>> = Vec::new();
     let mut changed = false;
     for value in headers.get_all(COOKIE) {
@@ -443,7 +446,7 @@ fn take_parameters(
     if name.is_none() && !may_have_key(query) {
         return Ok(());
     }
-    let finder = memmem::Finder::new(PREFIX);
+    let finder = &*BEGINNING;
     let mut kept: Vec<&str> = Vec::new();
     for pair in query.split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -472,8 +475,8 @@ fn take_parameters(
 
 /// Whether a query has the beginning of a key, as it is or with escapes.
 fn may_have_key(query: &str) -> bool {
-    memmem::find(query.as_bytes(), PREFIX.as_bytes()).is_some()
-        || (query.contains('%') && memmem::find(&decoded(query), PREFIX.as_bytes()).is_some())
+    BEGINNING.find(query.as_bytes()).is_some()
+        || (query.contains('%') && BEGINNING.find(&decoded(query)).is_some())
 }
 
 /// A query as logs have it: a parameter with a key has no value.
@@ -481,7 +484,7 @@ pub(crate) fn logged_query(query: &str) -> String {
     if !may_have_key(query) {
         return query.to_owned();
     }
-    let finder = memmem::Finder::new(PREFIX);
+    let finder = &*BEGINNING;
     let pairs = query.split('&').map(|pair| {
         let (key, _) = pair.split_once('=').unwrap_or(("", pair));
         if finder.find(&decoded(key)).is_some() {
