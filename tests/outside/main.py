@@ -75,6 +75,7 @@ def run(group, only, rows, quick, renew):
                 # Once more: on a machine that does other work a time may be missed.
                 first = problem
                 problem, note = attempt(check)
+                problem = problem and f"{problem}; at the first try: {first}"
                 note = note if problem else f"{note or 'as it must be'}, at the second try; at the first: {first}"
             took = time.monotonic() - begun
             failed += problem is not None

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -27,7 +28,7 @@ RESTARTS = 3
 class Manager:
     """Holds a socket, and starts the server with it, as sd_listen_fds(3) says."""
 
-    def __init__(self, folder, binary):
+    def __init__(self, folder, binary, output):
         self.folder, self.binary = folder, binary
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self.port = self.socket.getsockname()[1]
@@ -40,7 +41,7 @@ instances: {{ site: {{ code: ./site, urls: ["*"], mirrors: 2, state: true }} }}
 logging: {{ access: false, level: warn }}
 drain_timeout: 10s
 """)
-        self.log = open(folder / "output.txt", "ab")
+        self.log = open(output, "ab")
 
     def start(self):
         # The number of the process is known in the process alone.
@@ -126,8 +127,9 @@ def server(quick):
 
 def checks(pages):
     def restart():
-        folder = Path(pages.folder)
-        manager = Manager(folder, pages.binary)
+        # One for each try.
+        folder = Path(tempfile.mkdtemp(dir=pages.folder))
+        manager = Manager(folder, pages.binary, Path(pages.folder) / "output.txt")
         manager.start()
         clients = Clients(manager.port)
         slow, statuses = [], []

@@ -1,6 +1,7 @@
 //! One connection, from its acceptance to its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
@@ -21,6 +22,8 @@ use crate::listener::stream::{ClientStream, PlainStream, set_options};
 use crate::state::{GatewayState, Phase};
 use crate::target::{StreamConnection, Transport};
 
+/// How long a client that has connected before the gateway drains may take to send its first bytes. They are often under way.
+const FIRST_BYTES: Duration = Duration::from_secs(1);
 /// How a client begins HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -71,7 +74,7 @@ pub(crate) async fn serve(gateway: Arc<GatewayState>, accepted: AcceptedSocket) 
         Box::pin(establisher.establish(PlainStream::new(socket), address, from_proxy));
     let established = tokio::select! {
         established = timeout(limits.handshake_timeout, establishing) => established,
-        _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
+        () = late(&mut phase) => return,
     };
     let EstablishedConnection { stream, peer, tls } = match established {
         Ok(Ok(established)) => established,
@@ -173,6 +176,19 @@ pub(crate) fn serve_flow(
     Ok(())
 }
 
+/// Done when the gateway drains, and clients that had connected before have had time to begin.
+async fn late(phase: &mut watch::Receiver<Phase>) {
+    if phase
+        .wait_for(|phase| *phase != Phase::Serving)
+        .await
+        .is_err()
+    {
+        return;
+    }
+    let cuts = phase.wait_for(|phase| *phase == Phase::Cutting);
+    let _ = timeout(FIRST_BYTES, cuts).await;
+}
+
 /// Whether the client begins with HTTP/2, and the stream with all of its bytes; none if the client says nothing in
 /// time or the gateway drains.
 async fn detect_http2(
@@ -183,7 +199,7 @@ async fn detect_http2(
     let reading = timeout(limits.idle_timeout, read_preface(&mut plain));
     let http2 = tokio::select! {
         read = reading => read.ok()?.ok()?,
-        _ = phase.wait_for(|phase| *phase != Phase::Serving) => return None,
+        () = late(phase) => return None,
     };
     Some((ClientStream::Left(plain), http2))
 }

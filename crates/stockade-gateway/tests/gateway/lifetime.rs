@@ -204,6 +204,34 @@ async fn thousand_reloads_leave_nothing_behind() {
 }
 
 #[tokio::test]
+async fn client_that_connected_before_a_drain_is_answered() {
+    let (routes, permits, _begun) = waiting();
+    let server = Server::start(listener(), table(routes), Limits::default()).await;
+    permits.add_permits(2);
+    let mut idle = server.connect().await;
+    assert_eq!(idle.ask(get("/")).await.text(), "old");
+    let mut silent = server.connect().await;
+    soon(async {
+        while server.gateway.stats().connections < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let gateway = server.gateway.clone();
+    let drained = tokio::spawn(async move { gateway.drain(PATIENCE).await });
+    // It is closed because the gateway drains.
+    idle.closed().await;
+    silent.send(get("/")).await;
+    let answer = silent.answer().await;
+    assert_eq!(
+        (answer.text(), answer.header("connection")),
+        ("old", Some("close"))
+    );
+    silent.closed().await;
+    assert_eq!(soon(drained).await.unwrap().cut, 0);
+}
+
+#[tokio::test]
 async fn drain_waits_for_what_runs() {
     let (routes, permits, mut begun) = waiting();
     let server = Server::start(listener(), table(routes), Limits::default()).await;
