@@ -224,10 +224,28 @@ impl Project {
             make_data_folder(&self.data_folder(options))?;
         }
 
-        // The code.
+        let (of_code, files) = self.read_sites(options, &mut instances)?;
+        config.instances = instances;
+        loaded.config = config;
+        loaded.sources = std::mem::take(sources);
+        Ok(Prepared {
+            loaded,
+            sources: of_code,
+            files,
+            notes,
+        })
+    }
+
+    /// Reads the code of all sites, and bundles what has to be. Returns what was read, and the files whose lines pages of
+    /// errors may show, with their folder.
+    fn read_sites(
+        &self,
+        options: &MakeOptions,
+        instances: &mut BTreeMap<String, Instance>,
+    ) -> Result<(Vec<PathBuf>, (PathBuf, Vec<PathBuf>)), String> {
         let mut files = (self.root.clone(), Vec::new());
         let mut of_code = Vec::new();
-        for (name, site) in &mut instances {
+        for (name, site) in instances {
             let Some(code) = site.code.clone() else {
                 continue;
             };
@@ -247,15 +265,7 @@ impl Project {
                 .1
                 .extend(shown.filter(|file| !is_bundled || is_own(file)));
         }
-        config.instances = instances;
-        loaded.config = config;
-        loaded.sources = std::mem::take(sources);
-        Ok(Prepared {
-            loaded,
-            sources: of_code,
-            files,
-            notes,
-        })
+        Ok((of_code, files))
     }
 
     /// Everything of the server itself: addresses, TLS, places.
