@@ -33,6 +33,8 @@ add curl curl
 add chromium chromium
 add openssl openssl
 add python3 python3
+# the packages
+add libdeflate-gzip libdeflate-tools
 # what documented commands use, and the parser of AppArmor's profiles
 add jq jq
 add gpg gpg
