@@ -49,7 +49,15 @@ COMPLETIONS = {
 DEPLOYED = {
     "systemd/stockade.service": "usr/lib/systemd/system/stockade.service",
     "systemd/stockade.socket": "usr/lib/systemd/system/stockade.socket",
+    "systemd/stockade-backup.service": "usr/lib/systemd/system/stockade-backup.service",
+    "systemd/stockade-backup.timer": "usr/lib/systemd/system/stockade-backup.timer",
     "systemd/sysusers.conf": "usr/lib/sysusers.d/stockade.conf",
+    "systemd/logrotate.conf": "etc/logrotate.d/stockade",
+    "systemd/backup.sh": "usr/share/stockade/backup.sh",
+    "systemd/upgrade.sh": "usr/share/stockade/upgrade.sh",
+    "oci/seccomp.py": "usr/share/stockade/seccomp.py",
+    "grafana/stockade.json": "usr/share/stockade/grafana/stockade.json",
+    "prometheus/stockade.rules.yaml": "usr/share/stockade/prometheus/stockade.rules.yaml",
     "apparmor/stockade": "usr/share/stockade/apparmor/stockade",
     "apparmor/stockade-container": "usr/share/stockade/apparmor/stockade-container",
 }
@@ -149,10 +157,10 @@ def deb(release, files, out):
         control = re.sub(r"@(\w+)@", lambda found: values[found[1]], (HERE / "debian/control").read_text())
         (root / "DEBIAN").mkdir()
         (root / "DEBIAN/control").write_text(control)
-        scripts = ("postinst", "postrm")
-        for script in scripts:
+        scripts = ("postinst", "prerm", "postrm")
+        for script in (*scripts, "conffiles"):
             shutil.copyfile(HERE / "debian" / script, root / "DEBIAN" / script)
-        programs = {"bin", *scripts}
+        programs = {"bin", "backup.sh", "upgrade.sh", "seccomp.py", *scripts}
         for place in [root, *root.rglob("*")]:
             place.chmod(0o755 if place.is_dir() or {place.parent.name, place.name} & programs else 0o644)
         package = out / f"stockade_{release.version}_amd64.deb"

@@ -22,7 +22,7 @@ QUICK = [
     "docs", "kubernetes", "images", "backup", "upgrade",
     "clients-node", "clients-python", "mcp",
 ]
-ALL = [*QUICK, "load", "slow", "smuggle", "wallets", "packages"]
+ALL = [*QUICK, "load", "slow", "smuggle", "wallets", "packages", "systemd"]
 TITLES = {
     "http1": "HTTP/1.1 by hand, over a socket",
     "http2": "HTTP/2 frame by frame, python `h2` and `hyperframe`",
@@ -37,6 +37,7 @@ TITLES = {
     "images": "Container engines, AppArmor",
     "backup": "Backups under load",
     "upgrade": "A restart behind sockets of a service manager",
+    "systemd": "The package under systemd, in a machine of its own",
     "load": "`h2load` and `wrk`",
     "slow": "`slowhttptest`",
     "smuggle": "`smugglex`",

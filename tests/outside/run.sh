@@ -44,6 +44,10 @@ if [[ " $* " != *" --quick "* ]]; then
   add h2load nghttp2-client
   add wrk wrk
   add mariadbd mariadb-server
+  # the machine with systemd
+  add qemu-system-x86_64 qemu-system-x86
+  add mmdebstrap mmdebstrap
+  add cpio cpio
 fi
 if ((${#packages[@]})); then
   root=()
