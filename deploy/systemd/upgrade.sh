@@ -47,7 +47,7 @@ repack() {
   for script in $(dpkg-query --control-list stockade); do
     [[ $script == md5sums ]] || cp "$(dpkg-query --control-path stockade "$script")" "$old/DEBIAN/$script"
   done
-  dpkg-deb --root-owner-group -Zgzip -z1 --build "$old" "$work/old.deb" >/dev/null
+  dpkg-deb --root-owner-group -Znone --build "$old" "$work/old.deb" >/dev/null
   rm -rf "$old"
 }
 repack || fail "the installed package cannot be kept for the way back; nothing has changed"
