@@ -30,7 +30,7 @@ mod worker;
 
 pub use backend::{IsolationBackend, NewIsolate};
 pub use end::{DestroyReason, End, ResourceUsage, TerminateReason};
-pub use guest::context::{Clocks, GuestContext};
+pub use guest::context::{Clocks, GuestContext, HelperMark};
 pub use guest::debugging::DebugExit;
 pub use host::event::Event;
 pub use host::event_queue::{EventQueue, Turn};
