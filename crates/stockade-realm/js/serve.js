@@ -102,12 +102,18 @@ ObjectSetPrototypeOf(Live.prototype, null);
 
 const ours = { __proto__: null };
 
+// The `ctx` of what runs now, for `waitUntil` of "cloudflare:workers". Only sites that import this module have it, since
+// each handler costs something more with it.
+let running;
+
 class ExecutionContext {
   #live;
 
   constructor(key, live) {
     if (key !== ours) webidl.illegalConstructor();
     this.#live = live;
+    // Each message of the host begins without it.
+    running?.enter(this);
   }
 
   waitUntil(promise) {
@@ -135,7 +141,16 @@ class ExecutionContext {
   }
 }
 webidl.configureInterface(ExecutionContext);
+const { waitUntil: waitUntilOf } = ExecutionContext.prototype;
 const NO_PROPS = ObjectFreeze({ __proto__: ObjectPrototype });
+
+function waitUntil(promise) {
+  const ctx = running.get();
+  if (ctx === undefined) {
+    throw new TypeError("waitUntil was called outside of a handler: call it in what a handler of this site does");
+  }
+  ReflectApply(waitUntilOf, ctx, [promise]);
+}
 
 // The inner request of the fetch classes, made of what the host sent, with nothing taken apart before
 // it is asked for.
@@ -484,9 +499,10 @@ function callable(name) {
   if (found === undefined) return undefined;
   const scope = new targets.Scope();
   const work = (args) => {
-    const target = site.entrypoint === undefined
-      ? site.target
-      : new site.entrypoint(new ExecutionContext(ours, callLive(scope)), env);
+    const ctx = site.entrypoint === undefined && running === undefined
+      ? undefined
+      : new ExecutionContext(ours, callLive(scope));
+    const target = site.entrypoint === undefined ? site.target : new site.entrypoint(ctx, env);
     return ReflectApply(found, target, args);
   };
   return { __proto__: null, work, scope };
@@ -522,8 +538,17 @@ function configure(settings) {
   sockets.configure();
   targets.configure();
   const { RpcPromise, RpcStub, RpcTarget } = targets;
+  const { WorkerEntrypoint } = modules;
+  const workers = { __proto__: null, RpcPromise, RpcStub, RpcTarget, WorkerEntrypoint, env };
+  ObjectDefineProperty(workers, "waitUntil", {
+    __proto__: null,
+    get() {
+      running ??= new core.AsyncVariable();
+      return waitUntil;
+    },
+  });
   globals.install(
-    { __proto__: null, RpcPromise, RpcStub, RpcTarget, WorkerEntrypoint: modules.WorkerEntrypoint, env },
+    workers,
     { __proto__: null, connect, datagram },
   );
   return true;
