@@ -9,14 +9,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use aws_lc_rs::constant_time;
+use aws_lc_rs::{constant_time, rand};
 use parking_lot::{Mutex, RwLock};
+use siphasher::sip128::SipHasher24;
 use tokio::sync::{oneshot, watch};
 
 use crate::failures::FailureLimiter;
 use crate::hash::{KeyHash, Pepper};
 use crate::index::{Granted, Index};
-use crate::key::{ApiKey, KeyFormatError};
+use crate::key::{ApiKey, KeyFormatError, RandomError};
 use crate::store::{Changed, KeyAction, KeyId, Store, StoreError, seconds};
 
 /// How often the thread looks whether the file has changed.
@@ -37,6 +38,8 @@ pub struct Keys {
 
 struct Shared {
     pepper: Pepper,
+    /// The secret of fingerprints. No other process and no file has it.
+    fingerprints: [u8; 16],
     index: RwLock<Index>,
     /// Grows after each change of `index`, and when uses were written: what was found at another version is to be
     /// looked up again.
@@ -60,14 +63,42 @@ struct Follower {
 /// Somebody waits until the file has been read.
 type Request = oneshot::Sender<Result<usize, String>>;
 
-/// The key that one connection has shown last, and what was found for it. It has the text while the connection lasts.
+/// The key that one connection has shown last, and what was found for it. It does not have the text: a copy of the
+/// memory has no key.
 #[derive(Default)]
 pub struct LastKey(Mutex<Option<Shown>>);
 
 struct Shown {
-    text: Box<[u8]>,
+    fingerprint: Fingerprint,
     of: Weak<Shared>,
     granted: Arc<Granted>,
+}
+
+/// A keyed hash of a text that is cheaper than the one of the store, and its length in bytes.
+#[derive(Clone, Copy)]
+struct Fingerprint {
+    hash: [u8; 16],
+    length: usize,
+}
+
+impl Shared {
+    fn fingerprint(&self, text: &[u8]) -> Fingerprint {
+        let hash = SipHasher24::new_with_key(&self.fingerprints).hash(text);
+        Fingerprint {
+            hash: hash.as_bytes(),
+            length: text.len(),
+        }
+    }
+
+    /// Whether a text has a fingerprint. Texts of another length are not hashed: a client chooses how long they are.
+    fn is_of(&self, text: &[u8], fingerprint: &Fingerprint) -> bool {
+        text.len() == fingerprint.length
+            && constant_time::verify_slices_are_equal(
+                &self.fingerprint(text).hash,
+                &fingerprint.hash,
+            )
+            .is_ok()
+    }
 }
 
 impl std::fmt::Debug for LastKey {
@@ -123,8 +154,11 @@ impl Keys {
         let loaded = clock();
         let (index, number) = load(&mut store, loaded)?;
         let version = store.data_version()?;
+        let mut fingerprints = [0; 16];
+        rand::fill(&mut fingerprints).map_err(|_| RandomError)?;
         let shared = Arc::new(Shared {
             pepper,
+            fingerprints,
             index: RwLock::new(index),
             version: AtomicU64::new(0),
             used: Mutex::default(),
@@ -190,7 +224,7 @@ impl Keys {
             && Weak::as_ptr(&shown.of) == Arc::as_ptr(&self.shared)
             && shown.granted.version == self.shared.version.load(Ordering::Acquire)
             && shown.granted.lasts(seconds(now))
-            && constant_time::verify_slices_are_equal(&shown.text, text).is_ok()
+            && self.shared.is_of(text, &shown.fingerprint)
         {
             return Ok(Arc::clone(&shown.granted));
         }
@@ -198,7 +232,7 @@ impl Keys {
         *last = None;
         let granted = Arc::new(self.check(text, now)?);
         *last = Some(Shown {
-            text: text.into(),
+            fingerprint: self.shared.fingerprint(text),
             of: Arc::downgrade(&self.shared),
             granted: Arc::clone(&granted),
         });
@@ -211,29 +245,26 @@ impl Keys {
         self.shared.is_valid(granted, now)
     }
 
-    /// Ends as soon as a key is no longer valid: it is revoked, rotated away, or expired.
+    /// Ends as soon as a key is no longer valid: it is revoked, rotated away, or expired. The file is followed as long
+    /// as somebody waits.
     pub fn until_invalid(&self, granted: &Arc<Granted>) -> impl Future<Output = ()> + Send + use<> {
-        // All of it: the file is followed as long as somebody waits.
-        let (keys, granted) = (self.clone(), Arc::clone(granted));
-        async move {
-            let mut changes = keys.shared.changes.subscribe();
-            loop {
-                // Before the check, so that no change falls between the two.
-                changes.borrow_and_update();
-                let now = SystemTime::now();
-                if !keys.is_valid(&granted, now) {
-                    return;
-                }
-                let left = u64::from(granted.expires).saturating_sub(seconds(now));
-                if granted.expires == u32::MAX {
-                    // The sender lives as long as `shared`.
-                    let _ = changes.changed().await;
-                } else {
-                    let left = Duration::from_secs(left.max(1)).min(MAX_SLEEP);
-                    let _ = tokio::time::timeout(left, changes.changed()).await;
-                }
-            }
-        }
+        let (keys, changes) = (self.clone(), self.shared.changes.subscribe());
+        wait(changes, Arc::clone(granted), move || {
+            let keys = &keys;
+            Some(Arc::clone(&keys.shared))
+        })
+    }
+
+    /// As [`Self::until_invalid`], for one that others keep the file open for: when nobody does any more, it never ends.
+    pub fn until_invalid_while_open(
+        &self,
+        granted: &Arc<Granted>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (shared, changes) = (
+            Arc::downgrade(&self.shared),
+            self.shared.changes.subscribe(),
+        );
+        wait(changes, Arc::clone(granted), move || shared.upgrade())
     }
 
     /// Bounds the wrong keys of each address.
@@ -301,6 +332,34 @@ impl Drop for Follower {
 
 fn system_clock() -> Clock {
     Box::new(|| seconds(SystemTime::now()))
+}
+
+/// Waits until a key is no longer valid, or for ever once the keys are gone.
+async fn wait(
+    mut changes: watch::Receiver<u64>,
+    granted: Arc<Granted>,
+    shared: impl Fn() -> Option<Arc<Shared>>,
+) {
+    loop {
+        // Before the check, so that no change falls between the two.
+        changes.borrow_and_update();
+        let now = SystemTime::now();
+        let valid = shared().map(|shared| shared.is_valid(&granted, now));
+        if valid == Some(false) {
+            return;
+        }
+        let changed = if granted.expires == u32::MAX {
+            changes.changed().await
+        } else {
+            let left = u64::from(granted.expires).saturating_sub(seconds(now));
+            let left = Duration::from_secs(left.max(1)).min(MAX_SLEEP);
+            let changed = tokio::time::timeout(left, changes.changed()).await;
+            changed.unwrap_or(Ok(()))
+        };
+        if changed.is_err() || valid.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Reads everything: the keys that have not expired, and the number of the last change that they contain.
@@ -547,6 +606,61 @@ mod tests {
         keys.refresh().await.unwrap();
         assert!(check(&keys, &made.key, now).is_none());
         assert!(!keys.is_valid(&first, now));
+    }
+
+    #[tokio::test]
+    async fn key_that_is_revoked_ends_those_that_wait_and_do_not_keep_the_store_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, keys) = open(folder.path());
+        let now = SystemTime::now();
+        let made = store.create(&fields("a"), now).unwrap();
+        let other = store.create(&fields("b"), now).unwrap();
+        keys.refresh().await.unwrap();
+        let granted = |key: &ApiKey| Arc::new(keys.check(key.reveal().as_bytes(), now).unwrap());
+        let ended = keys.until_invalid_while_open(&granted(&made.key));
+        let lasting = keys.until_invalid_while_open(&granted(&other.key));
+        store.revoke(made.record.id, now).unwrap();
+        keys.refresh().await.unwrap();
+        ended.await;
+        let shared = Arc::downgrade(&keys.shared);
+        drop(keys);
+        assert!(shared.upgrade().is_none());
+        let mut lasting = std::pin::pin!(lasting);
+        for _ in 0..2 {
+            let ended = tokio::time::timeout(Duration::ZERO, lasting.as_mut()).await;
+            assert!(ended.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn connection_keeps_a_fingerprint_of_its_key_that_only_the_key_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, keys) = open(folder.path());
+        let now = SystemTime::now();
+        let made = store.create(&fields("a"), now).unwrap();
+        keys.refresh().await.unwrap();
+        let text = made.key.reveal().as_bytes();
+        let fingerprint = keys.shared.fingerprint(text);
+        assert!(keys.shared.is_of(text, &fingerprint));
+        let mut near = text.to_vec();
+        near[10] ^= 1;
+        let longer = [text, b"x"].concat();
+        for wrong in [&near, &longer[..], &fingerprint.hash, &text[1..], b""] {
+            assert!(!keys.shared.is_of(wrong, &fingerprint));
+        }
+        // Another process has other fingerprints.
+        let (_, other) = open(folder.path());
+        assert!(!other.shared.is_of(text, &fingerprint));
+        // A wrong key in between makes a connection forget the right one.
+        let last = LastKey::default();
+        let first = keys.check_again(text, now, &last).unwrap();
+        assert!(keys.check_again(&near, now, &last).is_err());
+        let again = keys.check_again(text, now, &last).unwrap();
+        assert!(!Arc::ptr_eq(&first, &again));
+        assert!(Arc::ptr_eq(
+            &keys.check_again(text, now, &last).unwrap(),
+            &again
+        ));
     }
 
     #[tokio::test]

@@ -304,7 +304,10 @@ impl Allowance {
     ) -> Result<Left, Duration> {
         self.turn(taken, now);
         match (self, &mut *taken) {
-            (Self::Rate(rate), Taken::Rate(state)) => rate.try_take(state, wanted, now.instant)?,
+            (Self::Rate(rate), Taken::Rate(state)) => {
+                let (units, reset) = rate.try_take_left(state, wanted, now.instant)?;
+                return Ok(Left { units, reset });
+            }
             (Self::Quota { units: most, .. }, Taken::Quota { ends, units }) => {
                 // Without a unit to take, one must be left.
                 if units.saturating_add(wanted.max(1)) > most.get() {

@@ -9,6 +9,7 @@
 //! 2. What a request turned out to use (bytes, CPU time) is taken while it is used, also beyond what was left: later
 //!    requests wait for that.
 
+mod charges;
 mod usage;
 
 use std::borrow::Cow;
@@ -17,19 +18,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, request};
 use stockade_auth::{KeyId, KeyLimits};
-use stockade_http::{CpuAccount, PathPattern};
-use stockade_limits::{
-    Allowance, CounterId, Counters, Left, Now, ShownLimit, network, rate_limit_fields,
-};
+use stockade_http::PathPattern;
+use stockade_limits::{Allowance, Counters, Now, network};
 
 use crate::access::Refusal;
 use crate::credential::Caller;
 use crate::rejection::Rejection;
 
+use charges::Charge;
+pub(crate) use charges::{Charges, LastCharges};
 pub use usage::{LimitSubject, LimitUse};
 
 /// Whose requests are counted together.
@@ -87,8 +87,8 @@ pub(crate) struct LimitedRequest<'a> {
     pub(crate) head: &'a request::Parts,
     /// In normal form.
     pub(crate) path: &'a str,
-    /// The API key that let it in.
-    pub(crate) key: Option<KeyId>,
+    /// Who was let in, where the route asks.
+    pub(crate) caller: Option<&'a Caller>,
     /// When its head had been read.
     pub(crate) now: Now,
 }
@@ -125,6 +125,9 @@ pub struct RouteLimits {
     rules: Vec<CompiledRule>,
     /// A rule limits CPU time.
     of_cpu: bool,
+    /// Requests that differ in nothing but their heads may count against different counters: a rule is by a header or a
+    /// claim.
+    by_head: bool,
     /// Of keys that have limits of their own.
     own_rate: Arc<Limit>,
     own_quota: Arc<Limit>,
@@ -175,8 +178,10 @@ impl RouteLimits {
             .map(|(owner, rule)| CompiledRule::new(&counters, &owner, rule))
             .collect();
         let mut limits = rules.iter().flat_map(|rule| &rule.limits);
+        let of_head = |by: &LimitBy| matches!(by, LimitBy::Header(_) | LimitBy::Claim(_));
         Self {
             of_cpu: limits.any(|(limit, _)| limit.unit == Unit::Cpu),
+            by_head: rules.iter().any(|one| one.rule.by.iter().any(of_head)),
             rules,
             counters,
             ipv6_prefix,
@@ -185,26 +190,34 @@ impl RouteLimits {
         }
     }
 
-    /// Takes what a request needs, or refuses it.
-    pub(crate) fn admit(&self, request: LimitedRequest<'_>) -> Result<Arc<Charges>, LimitExceeded> {
-        let now = request.now;
-        let mut charges = Charges {
-            counters: Arc::clone(&self.counters),
-            taken: Vec::with_capacity(self.rules.len() + 2),
-            of_cpu: self.of_cpu,
-            at: now,
-        };
-        let mut exceeded = None;
+    /// Takes what a request needs, or refuses it. `last` has what the last request of its connection counted against.
+    /// None where it counts against nothing.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        request: LimitedRequest<'_>,
+        last: &LastCharges,
+    ) -> Result<Option<Admitted>, LimitExceeded> {
+        let charges = last.of(self, request, || self.charges(request));
+        if charges.is_nothing() {
+            return Ok(None);
+        }
+        let fields = charges.take_request(request.now)?;
+        Ok(Some(Admitted { charges, fields }))
+    }
+
+    /// What a request counts against.
+    fn charges(&self, request: LimitedRequest<'_>) -> Charges {
+        let mut charges = Vec::with_capacity(self.rules.len() + 2);
 
         // The rules of the route.
-        let caller = request.head.extensions.get::<Caller>();
-        let claim = |name: &str| match caller {
+        let granted = request.caller.and_then(Caller::granted);
+        let claim = |name: &str| match request.caller {
             Some(Caller::Token(token)) => token.claim(name).map(Cow::Owned),
             _ => None,
         };
         let parts = Subject {
             client: Some(request.client),
-            key: request.key,
+            key: granted.map(|granted| granted.id),
             headers: &request.head.headers,
             claim: &claim,
         };
@@ -222,27 +235,30 @@ impl RouteLimits {
                 .then(|| *network.get_or_insert_with(|| self.counters.network(request.client)));
             for (limit, allowance) in &compiled.limits {
                 let counter = self.counters.id(limit.id, &subject, network);
-                let charge = Charge::new(limit, *allowance, counter);
-                charges.take(charge, &mut exceeded);
+                charges.push(Charge::new(limit, *allowance, counter));
             }
         }
 
         // The limits of the key itself.
-        if let Some(Caller::Key { granted, .. }) = caller {
+        if let Some(granted) = granted {
             let subject = granted.id.number().to_be_bytes();
             for (limit, allowance) in self.own_of(&granted.limits()) {
                 let counter = self.counters.id(limit.id, &subject, None);
-                charges.take(Charge::new(limit, allowance, counter), &mut exceeded);
+                charges.push(Charge::new(limit, allowance, counter));
             }
         }
-        let Some(exceeded) = exceeded else {
-            return Ok(Arc::new(charges));
-        };
-        charges.give_back();
-        Err(LimitExceeded {
-            fields: charges.fields(),
-            ..exceeded
-        })
+        Charges::new(&self.counters, charges, self.of_cpu, request.now)
+    }
+
+    /// Which rules are for a request, one bit each. None where that does not say what it counts against.
+    fn applying(&self, request: LimitedRequest<'_>) -> Option<u64> {
+        if self.by_head || self.rules.len() > 64 {
+            return None;
+        }
+        let rules = self.rules.iter().enumerate();
+        Some(rules.fold(0, |bits, (at, compiled)| {
+            bits | (u64::from(compiled.rule.is_for(request)) << at)
+        }))
     }
 
     /// The limits that a key has itself.
@@ -355,159 +371,12 @@ impl RateRule {
     }
 }
 
-/// What one request counts against.
+/// A request that is within its limits.
 #[derive(Debug)]
-pub(crate) struct Charges {
-    counters: Arc<Counters>,
-    taken: Vec<Charge>,
-    /// CPU time of the site is divided among its requests, this one included.
-    of_cpu: bool,
-    /// When the request came.
-    at: Now,
-}
-
-#[derive(Debug)]
-struct Charge {
-    limit: Arc<Limit>,
-    allowance: Allowance,
-    counter: CounterId,
-    left: Left,
-    /// Units that are given back if the request is refused.
-    units: u64,
-}
-
-impl Charge {
-    fn new(limit: &Arc<Limit>, allowance: Allowance, counter: CounterId) -> Self {
-        Self {
-            limit: Arc::clone(limit),
-            allowance,
-            counter,
-            left: Left {
-                units: 0,
-                reset: Duration::ZERO,
-            },
-            units: 0,
-        }
-    }
-}
-
-impl Charges {
-    /// Takes one request, or checks that something is left of what is counted while it is used.
-    fn take(&mut self, mut charge: Charge, exceeded: &mut Option<LimitExceeded>) {
-        let (limit, now) = (&charge.limit, self.at);
-        let units = u64::from(limit.unit == Unit::Requests);
-        // Nothing more is taken for a request that is refused.
-        let wanted = if exceeded.is_some() { 0 } else { units };
-        match self
-            .counters
-            .try_take(charge.counter, &charge.allowance, wanted, now)
-        {
-            Ok(left) => {
-                charge.left = left;
-                charge.units = wanted;
-            }
-            Err(wait) => {
-                charge.left.reset = wait;
-                let longest = exceeded.as_ref().is_none_or(|other| other.wait < wait);
-                if longest {
-                    *exceeded = Some(LimitExceeded {
-                        limit: Arc::clone(limit),
-                        amount: charge.allowance.units().get(),
-                        period: charge.allowance.period(now),
-                        wait,
-                        fields: None,
-                    });
-                }
-            }
-        }
-        self.taken.push(charge);
-    }
-
-    fn give_back(&mut self) {
-        for charge in &mut self.taken {
-            if charge.units > 0 {
-                self.counters
-                    .give_back(charge.counter, &charge.allowance, charge.units, self.at);
-                charge.left.units = charge.left.units.saturating_add(charge.units);
-                charge.units = 0;
-            }
-        }
-    }
-
-    /// Takes units that are used. Returns how long the client must wait before it uses more; with no units, whether
-    /// it must wait now.
-    pub(crate) fn used(&self, unit: Unit, units: u64) -> Duration {
-        self.use_of(units, |limit| limit.unit == unit)
-    }
-
-    fn use_of(&self, units: u64, counts: impl Fn(&Limit) -> bool) -> Duration {
-        let mut now = None;
-        let mut longest = Duration::ZERO;
-        for charge in self.taken.iter().filter(|charge| counts(&charge.limit)) {
-            let now = *now.get_or_insert_with(Now::read);
-            let wait = self
-                .counters
-                .take(charge.counter, &charge.allowance, units, now);
-            longest = longest.max(wait);
-        }
-        longest
-    }
-
-    /// Whether anything is limited by this unit.
-    pub(crate) fn counts(&self, unit: Unit) -> bool {
-        self.taken.iter().any(|charge| charge.limit.unit == unit)
-    }
-
-    /// Where the CPU time of the request is charged; none where no rule of its route limits CPU time.
-    pub(crate) fn cpu_account(self: &Arc<Self>) -> Option<Arc<dyn CpuAccount>> {
-        self.of_cpu.then(|| Arc::clone(self) as _)
-    }
-
-    /// `RateLimit-Policy` and `RateLimit`; none if there is nothing to show.
-    pub(crate) fn fields(&self) -> Option<RateLimitFields> {
-        let shown = self.taken.iter().filter(|charge| !charge.limit.of_all);
-        let (policy, state) = rate_limit_fields(shown.map(|charge| {
-            let limit = &charge.limit;
-            let units = |units| match limit.unit {
-                Unit::Cpu => units / 1000,
-                _ => units,
-            };
-            ShownLimit {
-                // Names of headers and claims and words of this file: nothing in them is to be escaped.
-                name: &limit.name,
-                quota_unit: limit.unit.quota_unit(),
-                quota: units(charge.allowance.units().get()),
-                window: charge.allowance.period(self.at),
-                left: units(charge.left.units),
-                reset: charge.left.reset,
-            }
-        }))?;
-        let value = |text: Vec<u8>| HeaderValue::from_maybe_shared(Bytes::from(text)).ok();
-        Some(RateLimitFields {
-            policy: value(policy)?,
-            state: value(state)?,
-        })
-    }
-}
-
-impl CpuAccount for Charges {
-    fn used(&self, time: Duration) {
-        let time = whole_microseconds(time);
-        if time > 0 {
-            self.use_of(time, |limit| limit.unit == Unit::Cpu);
-        }
-    }
-
-    fn idle(&self, time: Duration) {
-        let time = whole_microseconds(time);
-        if time > 0 {
-            self.use_of(time, |limit| limit.unit == Unit::Cpu && limit.of_all);
-        }
-    }
-}
-
-fn whole_microseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX)
+pub(crate) struct Admitted {
+    pub(crate) charges: Arc<Charges>,
+    /// None if there is nothing to show.
+    pub(crate) fields: Option<RateLimitFields>,
 }
 
 /// The fields of draft-ietf-httpapi-ratelimit-headers-10.

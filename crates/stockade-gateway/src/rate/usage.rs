@@ -138,7 +138,7 @@ mod tests {
     use http::Request;
     use stockade_limits::{Counters, Period};
 
-    use super::super::{LimitedRequest, RateRule};
+    use super::super::{LastCharges, LimitedRequest, RateRule};
     use super::*;
 
     fn rule(by: LimitBy, period: Period) -> (String, RateRule) {
@@ -160,19 +160,19 @@ mod tests {
             rule(LimitBy::Header("x-tenant".parse().unwrap()), Period::Day),
             rule(LimitBy::Instance, Period::Hour),
         ];
-        let limits = RouteLimits::new(Arc::clone(&counters), 64, rules);
+        let limits = Arc::new(RouteLimits::new(Arc::clone(&counters), 64, rules));
         let now = Now::read();
         let request = Request::get("/").header("x-tenant", "a").body(()).unwrap();
         let (head, ()) = request.into_parts();
         for _ in 0..3 {
-            let charged = limits.admit(LimitedRequest {
+            let request = LimitedRequest {
                 client: "2001:db8::1".parse().unwrap(),
                 head: &head,
                 path: "/",
-                key: None,
+                caller: None,
                 now,
-            });
-            charged.unwrap();
+            };
+            limits.admit(request, &LastCharges::default()).unwrap();
         }
         let used = |subject: &LimitSubject| {
             let uses = limits.uses(subject, now).into_iter();
