@@ -18,7 +18,8 @@ use crate::trace_receiver::{Answers, Collector, spans};
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// Writes the answers: the `traceparent` that the guest has, and the one that the upstream got.
-const SITE: &str = "export default { async fetch(request, env) {
+const SITE: &str = "const storage = new AsyncLocalStorage();
+export default { async fetch(request, env) {
   const { pathname, searchParams } = new URL(request.url);
   const own = request.headers.get('traceparent');
   if (pathname === '/own') return Response.json({ own, state: request.headers.get('tracestate') });
@@ -36,8 +37,11 @@ const SITE: &str = "export default { async fetch(request, env) {
   // Both requests wait for each other before they ask.
   if (pathname === '/both') await new Promise((resolve) => setTimeout(resolve, 50));
   const headers = searchParams.has('with') ? { traceparent: searchParams.get('with') } : {};
-  const sent = await (await fetch(env.UPSTREAM, { headers })).text();
-  return Response.json({ own, sent });
+  const ask = async () => (await fetch(env.UPSTREAM, { headers })).text();
+  // What a storage of the guest holds and the request that its work is for do not hide each other.
+  const stored = async () => [await ask(), storage.getStore()];
+  const [sent, held] = await storage.run(own, stored);
+  return Response.json({ own, sent, held });
 }, async scheduled(event, env) {
   await env.OTHER.greet('schedule');
   await fetch(env.UPSTREAM);
@@ -213,6 +217,7 @@ fn fetch_has_the_context_of_its_own_request() {
         );
         for (answer, parent) in [(one, PARENT), (two, &*other)] {
             let sent = answer.json()["sent"].as_str().unwrap().to_owned();
+            assert_eq!(answer.json()["held"], answer.json()["own"]);
             assert_eq!(sent[..36], parent[..36]);
         }
         // What the guest chooses itself is its own affair.
