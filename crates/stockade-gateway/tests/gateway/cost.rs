@@ -17,8 +17,8 @@ use crate::harness::*;
 use crate::keys::{KeyStore, with};
 
 /// Requests of one round, and rounds.
-const REQUESTS: u32 = 20_000;
-const ROUNDS: usize = 9;
+const REQUESTS: u32 = 100_000;
+const ROUNDS: usize = 5;
 
 /// CPU time of this process, client and server, in microseconds.
 fn cpu() -> u64 {
