@@ -4,13 +4,14 @@
 import { Connection } from "./connection.js";
 import { program } from "./program.js";
 
-/** How long a supervisor without sandboxes stays, in milliseconds. It does not keep the process alive. */
+/** How long a supervisor without sandboxes stays, in milliseconds, as the client for Python has it. It does not keep the process alive. */
 const LINGER = 5_000;
 
 const supervisors = new Map();
 
 /** A supervisor that is started or connected to when it is needed, and again after it ended. */
 export class Supervisor {
+  #key;
   #open;
   #users = 0;
   #connection = null;
@@ -23,7 +24,7 @@ export class Supervisor {
     const key = connect ? `socket:${connect}` : `program:${path ?? ""}`;
     let one = supervisors.get(key);
     if (!one) {
-      one = new Supervisor(() => (connect ? Connection.connected(connect) : Connection.spawned(path ?? program())));
+      one = new Supervisor(key, () => (connect ? Connection.connected(connect) : Connection.spawned(path ?? program())));
       supervisors.set(key, one);
     }
     one.#users += 1;
@@ -31,7 +32,8 @@ export class Supervisor {
     return one;
   }
 
-  constructor(open) {
+  constructor(key, open) {
+    this.#key = key;
     this.#open = open;
   }
 
@@ -39,6 +41,7 @@ export class Supervisor {
     this.#users -= 1;
     if (this.#users > 0) return;
     this.#lingering = setTimeout(() => {
+      supervisors.delete(this.#key);
       this.#connection?.close();
       this.#connection = null;
     }, LINGER);
