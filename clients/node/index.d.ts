@@ -150,8 +150,8 @@ export type ErrorKind =
 
 /** Why a run has no outcome: invalid options, a limit of the supervisor, no supervisor, or one that ended. */
 export class StockadeError extends Error {
-  /** `closed`, `foreign_socket`, `no_supervisor`, `protocol`, `session_ended`, `supervisor_ended`, `too_large`, or a word of the
-   * supervisor, such as `invalid_params` or `too_many`. */
+  /** `closed`, `foreign_socket`, `no_program`, `no_supervisor`, `protocol`, `session_ended`, `supervisor_ended`, `too_large`, or a
+   * word of the supervisor, such as `invalid_params` or `too_many`. */
   readonly kind: string;
   readonly limit?: unknown;
   readonly fix?: string;

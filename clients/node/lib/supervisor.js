@@ -2,12 +2,21 @@
 // sandboxes share them.
 
 import { Connection } from "./connection.js";
+import { StockadeError } from "./errors.js";
 import { program } from "./program.js";
 
 /** How long a supervisor without sandboxes stays, in milliseconds, as the client for Python has it. It does not keep the process alive. */
 const LINGER = 5_000;
 
 const supervisors = new Map();
+
+function found() {
+  try {
+    return program();
+  } catch (error) {
+    throw new StockadeError("no_program", error.message, { cause: error });
+  }
+}
 
 /** A supervisor that is started or connected to when it is needed, and again after it ended. */
 export class Supervisor {
@@ -24,7 +33,7 @@ export class Supervisor {
     const key = connect ? `socket:${connect}` : `program:${path ?? ""}`;
     let one = supervisors.get(key);
     if (!one) {
-      one = new Supervisor(key, () => (connect ? Connection.connected(connect) : Connection.spawned(path ?? program())));
+      one = new Supervisor(key, () => (connect ? Connection.connected(connect) : Connection.spawned(path ?? found())));
       supervisors.set(key, one);
     }
     one.#users += 1;

@@ -69,6 +69,15 @@ describe("supervisors", () => {
     await other.close();
   });
 
+  test("program_that_is_nowhere_has_its_own_kind", async () => {
+    const source = `import { Sandbox } from "stockade"; await new Sandbox().run("1").catch(({ kind, message }) => console.log(kind, message.includes("fix:")));`;
+    const child = spawn(process.execPath, ["--input-type=module", "-e", source], {
+      cwd: new URL(".", import.meta.url), env: { PATH: "/nothing" }, stdio: ["ignore", "pipe", "inherit"],
+    });
+    const [text] = await once(child.stdout.setEncoding("utf8"), "data");
+    assert.equal(text, "no_program true\n");
+  });
+
   test("process_goes_on_after_a_supervisor_that_speaks_nonsense", async () => {
     const path = await program("nonsense.cjs", `process.stdout.write("null\\n".repeat(1000)); setInterval(() => {}, 1000);`);
     const source = `import { Sandbox } from "stockade";
