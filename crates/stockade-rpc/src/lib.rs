@@ -14,7 +14,6 @@
 //! command line; subscriptions.
 
 mod answer;
-mod auth;
 mod client;
 mod connection;
 mod error;
@@ -29,13 +28,13 @@ mod origin;
 mod server;
 mod websocket;
 
-pub use auth::RpcKeys;
 pub use error::code;
 pub use export::{EXPORT, ExportError, call_export, plain_json};
 pub use guest::Guest;
 pub use limits::RpcLimits;
 pub use listen::{Address, AddressError, ListenError};
 pub use server::{RpcOptions, Running, Server, Stopped};
+pub use stockade_callers::KeyRules as RpcKeys;
 
 /// Why something outside of this crate failed, for a person.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

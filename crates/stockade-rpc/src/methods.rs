@@ -6,13 +6,13 @@ use jsonrpsee::core::middleware::{Batch, BatchEntry, Notification, RpcServiceT};
 use jsonrpsee::core::server::{BatchResponseBuilder, MethodResponse, ResponsePayload};
 use jsonrpsee::types::{ErrorObjectOwned, Request};
 use serde_json::value::RawValue;
+use stockade_callers::{Authority, Caller, Denial, Noted};
 use stockade_protocol::Payload;
 use stockade_protocol::bounds::MAX_NAME_BYTES;
 use stockade_supervisor::{CallError, SendError};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::auth::{Authority, Caller, Noted};
 use crate::error;
 use crate::export::{EXPORT, ExportError, call_export, plain_json};
 use crate::lifecycle::{GuestState, living};
@@ -62,9 +62,12 @@ impl Exports {
         noted: &mut Noted,
     ) -> Result<Box<RawValue>, ErrorObjectOwned> {
         if let Some(caller) = &self.caller {
-            *noted = caller.admit(method).map_err(|(error, refused)| {
+            *noted = caller.admit(method).map_err(|(denial, refused)| {
                 *noted = refused;
-                error
+                match denial {
+                    Denial::Scope(scope) => error::forbidden(&scope),
+                    Denial::Limit { name, seconds } => error::limited(name, seconds),
+                }
             })?;
         }
         // The specification keeps these names for itself.

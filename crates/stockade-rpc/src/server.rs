@@ -7,12 +7,12 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use stockade_callers::{Authority, KeyRules};
 use stockade_supervisor::End;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::BoxError;
-use crate::auth::{Authority, RpcKeys};
 use crate::client::Client;
 use crate::connection;
 use crate::guest::Guest;
@@ -42,7 +42,7 @@ pub struct RpcOptions {
     /// guest.
     pub allow_remote: bool,
     /// Let in only clients with an API key.
-    pub keys: Option<RpcKeys>,
+    pub keys: Option<KeyRules>,
     /// Names under which the server may be called over TCP, and whose pages may call it, in addition to
     /// `localhost`.
     pub allowed_hosts: Vec<String>,
@@ -132,7 +132,10 @@ impl Server {
             state: current,
             calls: Semaphore::new(self.options.limits.concurrent),
             limits: self.options.limits,
-            authority: self.options.keys.map(|keys| Arc::new(Authority::new(keys))),
+            authority: self
+                .options
+                .keys
+                .map(|keys| Arc::new(Authority::new(keys, "rpc-key-rate"))),
         };
         Ok(Running {
             listeners: self.listeners,

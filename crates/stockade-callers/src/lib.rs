@@ -1,26 +1,25 @@
-//! Which clients may call which functions: those with an API key.
+//! Which clients may call which functions of a server: those with an API key. The servers are those of `stockade rpc`
+//! and `stockade mcp`.
 //!
 //! A request is let in by its key before its body is read. Each call, also of a batch, then needs the scope of its
 //! function, and counts against the limits of the key.
 //!
 //! Invariants:
 //! 1. A key is looked up only where it stands behind `Bearer` in `authorization`, once. It goes no further.
-//! 2. What a key opened ends when the key does: answers that are awaited, and WebSockets.
+//! 2. What a key opened can end when the key does: [`Caller::until_invalid`].
+//!
+//! Deliberately absent: sockets, what a function is, and the protocol in which a refusal is written.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use hyper::StatusCode;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use jsonrpsee::server::{HttpBody, HttpResponse};
-use jsonrpsee::types::ErrorObjectOwned;
-use stockade_auth::{Granted, Keys, Scope};
-use stockade_http::{Problem, bearer};
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use stockade_auth::{Granted, KeyId, Keys, Scope};
+use stockade_http::{Body, Problem, bearer};
 use stockade_limits::{Allowance, CounterId, Counters, Left, Now, ShownLimit, rate_limit_fields};
-
-use crate::error;
 
 /// Names of the fields (draft-ietf-httpapi-ratelimit-headers-10, section 3).
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -31,7 +30,7 @@ const DEFAULT_SCOPE: &str = "write";
 
 /// Lets in clients with an API key.
 #[derive(Clone)]
-pub struct RpcKeys {
+pub struct KeyRules {
     /// The keys.
     pub keys: Keys,
     /// The server's name: `math/read` is the scope `read` at the server `math` alone.
@@ -44,15 +43,15 @@ pub struct RpcKeys {
     pub counters: Arc<Counters>,
 }
 
-impl std::fmt::Debug for RpcKeys {
+impl std::fmt::Debug for KeyRules {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RpcKeys").finish_non_exhaustive()
+        f.debug_struct("KeyRules").finish_non_exhaustive()
     }
 }
 
-/// The numbers of the limits, and their names.
-pub(crate) struct Authority {
-    options: RpcKeys,
+/// The rules, and the numbers of the limits.
+pub struct Authority {
+    rules: KeyRules,
     rate: u64,
     own_rate: u64,
     own_quota: u64,
@@ -60,7 +59,7 @@ pub(crate) struct Authority {
 
 /// A client that was let in.
 #[derive(Clone)]
-pub(crate) struct Caller {
+pub struct Caller {
     authority: Arc<Authority>,
     granted: Arc<Granted>,
 }
@@ -73,16 +72,47 @@ struct Charge {
     outcome: Result<Left, Duration>,
 }
 
-/// What a response to a call has besides its body. The response carries it as an extension.
-#[derive(Clone, Default)]
-pub(crate) struct Noted {
+/// What a response to a call has besides its body.
+#[derive(Debug, Clone, Default)]
+pub struct Noted {
     /// Set where the call was refused.
-    pub(crate) status: Option<StatusCode>,
-    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+    pub status: Option<StatusCode>,
+    /// Fields that state the limits of the key, or the scope that is missing.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Why a call is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denial {
+    /// The key does not have this scope.
+    Scope(String),
+    /// A limit of the key is used up.
+    Limit {
+        /// The limit, as `RateLimit` names it.
+        name: &'static str,
+        /// Seconds until the next call.
+        seconds: u64,
+    },
+}
+
+impl Denial {
+    /// The reason, for the client.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self {
+            Self::Scope(scope) => {
+                format!("the API key does not allow this: the scope {scope} is needed")
+            }
+            Self::Limit { name, seconds } => {
+                format!("the limit {name} is used up: try again in {seconds} s")
+            }
+        }
+    }
 }
 
 impl Noted {
-    pub(crate) fn apply(self, response: &mut HttpResponse) {
+    /// Puts the status and the fields into a response.
+    pub fn apply<B>(self, response: &mut Response<B>) {
         if let Some(status) = self.status {
             *response.status_mut() = status;
         }
@@ -91,24 +121,30 @@ impl Noted {
 }
 
 impl Authority {
-    pub(crate) fn new(options: RpcKeys) -> Self {
-        let number = |name| options.counters.limit(name);
+    /// Takes the rules. `rate` is the name under which the calls of [`KeyRules::rate`] are counted, one for each kind of
+    /// server.
+    #[must_use]
+    pub fn new(rules: KeyRules, rate: &str) -> Self {
+        let number = |name| rules.counters.limit(name);
         Self {
-            rate: number("rpc-key-rate"),
+            rate: number(rate),
             // Those that `stockade serve` has for them, should both ever count in one place.
             own_rate: number("key-rate"),
             own_quota: number("key-quota"),
-            options,
+            rules,
         }
     }
 
-    /// Lets a client in by the key of its request. `Err` is the response to one that is not.
-    pub(crate) fn authenticate(
+    /// Lets a client in by the key of its request.
+    ///
+    /// # Errors
+    /// The response to a client that is not let in.
+    pub fn authenticate(
         self: &Arc<Self>,
         headers: &HeaderMap,
         address: IpAddr,
-    ) -> Result<Caller, Box<HttpResponse>> {
-        let keys = &self.options.keys;
+    ) -> Result<Caller, Box<Response<Body>>> {
+        let keys = &self.rules.keys;
         let refuse = |status, detail, more: Option<&str>| {
             let challenge = more.map(|more| self.challenge(more));
             Err(refusal(headers, Problem::new(status, detail), challenge))
@@ -147,7 +183,7 @@ impl Authority {
 
     fn challenge(&self, more: &str) -> HeaderValue {
         // The name is one that scopes have: nothing in it is to be escaped.
-        let text = format!("Bearer realm=\"{}\"{more}", self.options.name);
+        let text = format!("Bearer realm=\"{}\"{more}", self.rules.name);
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
     }
 }
@@ -156,9 +192,9 @@ fn refusal(
     headers: &HeaderMap,
     problem: Problem,
     challenge: Option<HeaderValue>,
-) -> Box<HttpResponse> {
+) -> Box<Response<Body>> {
     let id = uuid::Uuid::now_v7().to_string();
-    let mut response = problem.render(headers, &id).map(HttpBody::new);
+    let mut response = problem.render(headers, &id);
     if let Some(challenge) = challenge {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
@@ -166,14 +202,21 @@ fn refusal(
 }
 
 impl Caller {
+    /// The key. It is the same for all texts that one key has while it is rotated.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        self.granted.id
+    }
+
     /// Ends when the key is revoked, rotated away or expired.
-    pub(crate) async fn until_invalid(&self) {
-        let keys = &self.authority.options.keys;
+    pub async fn until_invalid(&self) {
+        let keys = &self.authority.rules.keys;
         keys.until_invalid(&self.granted).await;
     }
 
     /// The response to a request whose key has ended while it was answered.
-    pub(crate) fn ended(&self, headers: &HeaderMap) -> HttpResponse {
+    #[must_use]
+    pub fn ended(&self, headers: &HeaderMap) -> Response<Body> {
         let detail = "The API key is no longer valid.";
         let challenge = self.authority.challenge(", error=\"invalid_token\"");
         let problem = Problem::new(StatusCode::UNAUTHORIZED, detail);
@@ -181,17 +224,20 @@ impl Caller {
     }
 
     /// Whether the key may call a function now. Counts the call if it may.
-    pub(crate) fn admit(&self, function: &str) -> Result<Noted, (ErrorObjectOwned, Noted)> {
-        let Authority { options, .. } = &*self.authority;
-        let scope = options.scopes.get(function);
+    ///
+    /// # Errors
+    /// Why it may not, and what the response has besides that.
+    pub fn admit(&self, function: &str) -> Result<Noted, (Denial, Noted)> {
+        let Authority { rules, .. } = &*self.authority;
+        let scope = rules.scopes.get(function);
         let scope = scope.map_or(DEFAULT_SCOPE, Scope::as_str);
-        if !self.granted.scopes().include(scope, &options.name) {
+        if !self.granted.scopes().include(scope, &rules.name) {
             let more = format!(", error=\"insufficient_scope\", scope=\"{scope}\"");
             let noted = Noted {
                 status: Some(StatusCode::FORBIDDEN),
                 fields: vec![(WWW_AUTHENTICATE, self.authority.challenge(&more))],
             };
-            return Err((error::forbidden(scope), noted));
+            return Err((Denial::Scope(scope.to_owned()), noted));
         }
         let now = Now::read();
         let charges = self.charge(now);
@@ -207,7 +253,7 @@ impl Caller {
         };
         // A call that one limit refuses takes nothing from the others.
         for charge in charges.iter().filter(|charge| charge.outcome.is_ok()) {
-            let counters = &options.counters;
+            let counters = &rules.counters;
             counters.give_back(charge.counter, &charge.allowance, 1, now);
         }
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -216,13 +262,17 @@ impl Caller {
             fields,
         };
         noted.fields.push((RETRY_AFTER, HeaderValue::from(seconds)));
-        Err((error::limited(exceeded.name, seconds), noted))
+        let denial = Denial::Limit {
+            name: exceeded.name,
+            seconds,
+        };
+        Err((denial, noted))
     }
 
     /// Takes one call of each limit of the key.
     fn charge(&self, now: Now) -> Vec<Charge> {
         let Authority {
-            options,
+            rules,
             rate,
             own_rate,
             own_quota,
@@ -230,19 +280,19 @@ impl Caller {
         let subject = self.granted.id.number().to_be_bytes();
         let own = self.granted.limits();
         let limits = [
-            ("key-requests", *rate, options.rate),
+            ("key-requests", *rate, rules.rate),
             ("key-rate", *own_rate, own.rate()),
             ("key-quota", *own_quota, own.quota()),
         ];
         let limits = limits.into_iter();
         let charged = limits.filter_map(|(name, limit, allowance)| {
             let allowance = allowance?;
-            let counter = options.counters.id(limit, &subject, None);
+            let counter = rules.counters.id(limit, &subject, None);
             Some(Charge {
                 name,
                 allowance,
                 counter,
-                outcome: options.counters.try_take(counter, &allowance, 1, now),
+                outcome: rules.counters.try_take(counter, &allowance, 1, now),
             })
         });
         charged.collect()
