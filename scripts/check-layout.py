@@ -55,7 +55,7 @@ EDGES = {
         "stockade-html", "stockade-http", "stockade-instance", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
         "stockade-trace", "stockade-transpile", "stockade-usage", "stockade-watch", "stockade-wireguard",
     },
-    "stockade-mcp": set(),
+    "stockade-mcp": {"stockade-auth", "stockade-callers", "stockade-http", "stockade-limits"},
     "stockade-html": set(),
     "stockade-profile": set(),
     "stockade-realm": {"stockade-html", "stockade-protocol"},
