@@ -64,6 +64,12 @@ pub struct Caller {
     granted: Arc<Granted>,
 }
 
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Caller({})", self.granted.id)
+    }
+}
+
 /// One limit of a key, and what a call has taken of it.
 struct Charge {
     name: &'static str,
@@ -206,6 +212,13 @@ impl Caller {
     #[must_use]
     pub fn id(&self) -> KeyId {
         self.granted.id
+    }
+
+    /// Whether the key is still valid.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        let keys = &self.authority.rules.keys;
+        keys.is_valid(&self.granted, SystemTime::now())
     }
 
     /// Ends when the key is revoked, rotated away or expired.

@@ -4,62 +4,68 @@
 //! `Host` is a name of this server and its `Origin`, if there is one, was allowed: a name that was made to point here (DNS
 //! rebinding) is in both. Pages of this machine are no exception, because they may be those of anyone: a server for
 //! development shows what it is given.
+//!
+//! Steps of a request: `admission.rs` says whose it is, `connections.rs` which connection of MCP it may use, and rmcp
+//! answers it with the sessions of `streams.rs`. `guarded.rs` is the body of the answer.
+
+mod admission;
+mod connections;
+mod guarded;
+mod sockets;
+mod streams;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::combinators::BoxBody;
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
-use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::streamable_http_server::session::SessionManager;
 use rmcp::transport::streamable_http_server::tower::StreamableHttpService;
-use sha2::{Digest, Sha256};
+use stockade_callers::Caller;
+use stockade_http::BoxError;
 use thiserror::Error;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use self::admission::{Admission, Admitted, refusal};
+pub use self::admission::{Clients, Token};
+use self::connections::Connections;
+use self::guarded::Guarded;
+use self::sockets::Sockets;
+use self::streams::Streams;
 use crate::bounds::{
-    HTTP_BODY_TIME, HTTP_CONNECTIONS, HTTP_HEAD_BYTES, HTTP_HEAD_TIME, HTTP_SESSIONS, MESSAGE_BYTES,
+    HTTP_BODY_TIME, HTTP_HEAD_BYTES, HTTP_HEAD_TIME, HTTP_SESSIONS, MESSAGE_BYTES,
 };
-use crate::server::{Caller, Handler, McpServer};
+use crate::server::{Handler, McpServer, Tenant};
 
 /// Where the server answers.
 pub const PATH: &str = "/mcp";
 
+const SESSION: &str = "mcp-session-id";
+
+/// The answer to a connection beyond those that one address may have.
+const NO_PLACE: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 21\r\n\r\n\
+    too many connections\n";
+
 /// Options of the server for HTTP.
 #[derive(Debug, Default)]
 pub struct HttpOptions {
-    /// Tokens, one of which each request must have. Without tokens, every request is let in.
-    pub tokens: Vec<Token>,
+    /// Whom it lets in.
+    pub clients: Clients,
     /// Names of this server, besides those of the loopback device and the address that it listens at.
     pub hosts: Vec<String>,
     /// Origins of web pages that may send requests. Without any, a request with an `Origin` is refused.
     pub origins: Vec<String>,
-}
-
-/// A token as its hash, so that a comparison says nothing about it by its time.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token([u8; 32]);
-
-impl Token {
-    /// Makes the hash of a token.
-    pub fn new(text: &str) -> Self {
-        Self(Sha256::digest(text.as_bytes()).into())
-    }
-}
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token")
-    }
 }
 
 /// Why there is no server.
@@ -73,10 +79,10 @@ pub enum HttpServerError {
         /// What the kernel reported.
         error: std::io::Error,
     },
-    /// Others could run code without a token.
+    /// Others could run code without an API key or a token.
     #[error(
-        "{0} can be reached from other machines, which could run code without a token\n  fix: give tokens with \
-         --token-file, or listen at 127.0.0.1"
+        "{0} can be reached from other machines, which could run code without an API key or a token\n  fix: give \
+         --keys or --token-file, or listen at 127.0.0.1"
     )]
     NoToken(SocketAddr),
 }
@@ -85,31 +91,40 @@ pub enum HttpServerError {
 pub struct HttpServer {
     listener: TcpListener,
     address: SocketAddr,
-    service: StreamableHttpService<Handler, LocalSessionManager>,
-    sessions: Arc<LocalSessionManager>,
-    tokens: Vec<Token>,
+    shared: Arc<Shared>,
     end: CancellationToken,
 }
 
-type Answer = Response<BoxBody<Bytes, Infallible>>;
+/// What answers requests.
+struct Shared {
+    server: Arc<McpServer>,
+    service: StreamableHttpService<Handler, Streams>,
+    sessions: Arc<Streams>,
+    connections: Arc<Connections>,
+    admission: Admission,
+}
+
+type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
 impl HttpServer {
     /// Listens.
     ///
     /// # Errors
     ///
-    /// If the address cannot be used, or is not one of this machine alone and there is no token.
+    /// If the address cannot be used, or is not one of this machine alone and everyone is let in.
     pub async fn bind(
         server: Arc<McpServer>,
         address: SocketAddr,
         options: HttpOptions,
     ) -> Result<Self, HttpServerError> {
-        if !address.ip().is_loopback() && options.tokens.is_empty() {
+        let is_open = matches!(options.clients, Clients::All);
+        if !address.ip().is_loopback() && is_open {
             return Err(HttpServerError::NoToken(address));
         }
         let failed = |error| HttpServerError::Bind { address, error };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        // What rmcp checks and bounds.
         let end = CancellationToken::new();
         let local = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
         let hosts = local
@@ -122,18 +137,41 @@ impl HttpServer {
             .enforce_origin_validation()
             .with_max_request_body_bytes(MESSAGE_BYTES)
             .with_cancellation_token(end.clone());
-        let sessions = Arc::new(LocalSessionManager::default());
+        let sessions = Arc::new(Streams::new());
+        let handled = Arc::clone(&server);
         let service = StreamableHttpService::new(
-            move || Ok(Handler::new(Arc::clone(&server))),
+            move || Ok(Handler::new(Arc::clone(&handled))),
             Arc::clone(&sessions),
             config,
         );
+        // Whose requests they are, and what ends with their keys.
+        let connections = Connections::new(match options.clients {
+            Clients::Keys(_) => HTTP_SESSIONS / 2,
+            Clients::Tokens(ref tokens) if tokens.len() > 1 => HTTP_SESSIONS / 2,
+            _ => usize::MAX,
+        });
+        let of_tenants = (
+            Arc::clone(&server),
+            Arc::clone(&sessions),
+            Arc::clone(&connections),
+        );
+        let admission = Admission::new(options.clients, move |tenant| {
+            let (server, sessions, connections) = of_tenants.clone();
+            server.end_tenant(&tenant);
+            for id in connections.end(&tenant.name) {
+                close(Arc::clone(&sessions), id);
+            }
+        });
         Ok(Self {
             listener,
             address,
-            service,
-            sessions,
-            tokens: options.tokens,
+            shared: Arc::new(Shared {
+                server,
+                service,
+                sessions,
+                connections,
+                admission,
+            }),
             end,
         })
     }
@@ -145,112 +183,192 @@ impl HttpServer {
 
     /// Serves clients until the future is dropped.
     pub async fn serve(self) {
-        let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS));
+        let sockets = Sockets::new();
         let _ends = self.end.clone().drop_guard();
-        let shared = Arc::new(self);
         loop {
             // While all places are taken, connections wait in the kernel.
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            let Some(place) = sockets.place().await else {
                 return;
             };
-            let stream = match shared.listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                     continue;
                 }
             };
-            let (shared, end) = (Arc::clone(&shared), shared.end.clone());
+            // An answer is several small writes, of which each would wait for the acknowledgement of the one before.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "a connection ended early");
+                continue;
+            }
+            let Some(place) = sockets.count(place, peer.ip()) else {
+                // A new socket has room for it.
+                let _ = stream.try_write(NO_PLACE);
+                continue;
+            };
+            let (shared, end) = (Arc::clone(&self.shared), self.end.clone());
             tokio::spawn(async move {
                 let _place = place;
-                let service = service_fn(move |request| {
-                    let shared = Arc::clone(&shared);
-                    async move { Ok::<_, Infallible>(shared.answer(request).await) }
-                });
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HTTP_HEAD_TIME)
-                    .max_buf_size(HTTP_HEAD_BYTES)
-                    .serve_connection(TokioIo::new(stream), service);
-                if let Some(Err(error)) = end.run_until_cancelled(connection).await {
-                    tracing::debug!(%error, "a connection ended early");
-                }
+                end.run_until_cancelled(connection(stream, peer.ip(), shared))
+                    .await;
             });
         }
     }
+}
 
-    async fn answer(&self, mut request: Request<Incoming>) -> Answer {
-        if request.uri().path() != PATH {
-            return plain(StatusCode::NOT_FOUND, "MCP is at /mcp");
-        }
-        // Who asks, and whether there is room.
-        let Some(caller) = self.admit(&request) else {
-            let mut answer = plain(
-                StatusCode::UNAUTHORIZED,
-                "a token is needed: Authorization: Bearer TOKEN",
-            );
-            answer
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return answer;
-        };
-        let is_new =
-            request.method() == Method::POST && !request.headers().contains_key("mcp-session-id");
-        if is_new && self.sessions.sessions.read().await.len() >= HTTP_SESSIONS {
-            let full = format!(
-                "{HTTP_SESSIONS} clients are connected, which is the limit; try again later"
-            );
-            return plain(StatusCode::SERVICE_UNAVAILABLE, &full);
-        }
-        request.extensions_mut().insert(caller);
-        // The token stays here.
-        request.headers_mut().remove(header::AUTHORIZATION);
-        // The body, which rmcp would wait for without end.
-        let (head, body) = request.into_parts();
-        let read =
-            tokio::time::timeout(HTTP_BODY_TIME, Limited::new(body, MESSAGE_BYTES).collect()).await;
-        match read {
-            Err(_) => plain(
-                StatusCode::REQUEST_TIMEOUT,
-                "the body did not arrive in time",
-            ),
-            Ok(Err(_)) => plain(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                &format!("the body ended early, or has more than {MESSAGE_BYTES} bytes"),
-            ),
-            Ok(Ok(body)) => {
-                let request = Request::from_parts(head, Full::new(body.to_bytes()));
-                self.service.handle(request).await
-            }
-        }
-    }
-
-    /// Whose request it is, if it may be answered.
-    fn admit(&self, request: &Request<Incoming>) -> Option<Caller> {
-        if self.tokens.is_empty() {
-            return Some(Caller(0));
-        }
-        let value = request
-            .headers()
-            .get(header::AUTHORIZATION)?
-            .to_str()
-            .ok()?;
-        let (scheme, text) = value.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        let token = Token::new(text.trim());
-        self.tokens
-            .iter()
-            .position(|known| *known == token)
-            .map(Caller)
+/// Serves one connection.
+async fn connection(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(shared.answer(request, peer).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HTTP_HEAD_TIME)
+        .max_buf_size(HTTP_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection ended early");
     }
 }
 
+/// Closes a connection of MCP.
+fn close(sessions: Arc<Streams>, id: String) {
+    tokio::spawn(async move {
+        if let Err(error) = sessions.close_session(&id.into()).await {
+            tracing::debug!(%error, "a connection of MCP could not be closed");
+        }
+    });
+}
+
+impl Shared {
+    async fn answer(&self, mut request: Request<Incoming>, peer: IpAddr) -> Answer {
+        if request.uri().path() != PATH {
+            return plain(StatusCode::NOT_FOUND, "MCP is at /mcp");
+        }
+        // Who asks. The key or the token stays here.
+        let admitted = match self.admission.admit(request.headers(), peer) {
+            Ok(admitted) => admitted,
+            Err(refused) => return *refused,
+        };
+        request.headers_mut().remove(header::AUTHORIZATION);
+        let headers = request.headers().clone();
+        match admitted.caller.clone() {
+            None => self.answer_to(admitted, request).await,
+            Some(caller) => tokio::select! {
+                biased;
+                answer = self.answer_to(admitted, request) => answer,
+                () = caller.until_invalid() => caller.ended(&headers),
+            },
+        }
+    }
+
+    async fn answer_to(&self, admitted: Admitted, request: Request<Incoming>) -> Answer {
+        let (mut head, body) = request.into_parts();
+        // The body, which rmcp would wait for without end.
+        let body = match read(body).await {
+            Ok(body) => body,
+            Err(answer) => return *answer,
+        };
+        let is_post = head.method == Method::POST;
+        let caller = admitted.caller.as_ref();
+        let noted = match is_post {
+            true => self.admission.admit_message(caller, &head.headers, &body),
+            false => Ok(Default::default()),
+        };
+        let noted = match noted {
+            Ok(noted) => noted,
+            Err(refused) => return *refused,
+        };
+        // The connection of MCP, which must be one of the same tenant, or room for a new one.
+        let tenant = &admitted.tenant;
+        let named = head.headers.get(SESSION).cloned();
+        let (mut opening, mut in_use) = (None, None);
+        match named.as_ref().and_then(|id| id.to_str().ok()) {
+            Some(id) => match self.connections.enter(id, tenant) {
+                Some(entered) => in_use = Some(entered),
+                None => return *unknown(&head.headers),
+            },
+            None if named.is_some() => return *unknown(&head.headers),
+            None if is_post => match self.connections.open(tenant) {
+                Ok((room, closed)) => {
+                    opening = Some(room);
+                    if let Some((id, of)) = closed {
+                        self.closed(&id, &of);
+                        close(Arc::clone(&self.sessions), id);
+                    }
+                }
+                Err(why) => return plain(StatusCode::SERVICE_UNAVAILABLE, &why),
+            },
+            None => {}
+        }
+        // The answer.
+        let is_delete = head.method == Method::DELETE;
+        head.extensions.insert(Arc::clone(tenant));
+        let request = Request::from_parts(head, Full::new(body));
+        let mut answer = self.service.handle(request).await;
+        noted.apply(&mut answer);
+        let id = answer
+            .headers()
+            .get(SESSION)
+            .and_then(|id| id.to_str().ok());
+        if let (Some(opening), Some(id)) = (opening, id) {
+            in_use = Some(opening.done(id.to_owned(), Arc::clone(tenant)));
+        }
+        let is_gone = is_delete || answer.status() == StatusCode::NOT_FOUND;
+        if let Some(id) = named.as_ref().and_then(|id| id.to_str().ok())
+            && is_gone
+            && let Some(of) = self.connections.closed(id)
+        {
+            self.closed(id, &of);
+        }
+        let until = match admitted.caller {
+            Some(caller) => async move { Caller::until_invalid(&caller).await }.boxed(),
+            None => std::future::pending().boxed(),
+        };
+        answer.map(|inner| {
+            let guarded = Guarded {
+                inner,
+                until,
+                _connection: in_use,
+                _permit: admitted.permit,
+            };
+            guarded.map_err(BoxError::from).boxed_unsync()
+        })
+    }
+
+    /// Ends what a client had whose connection of MCP has ended.
+    fn closed(&self, id: &str, tenant: &Arc<Tenant>) {
+        self.server.end_client(tenant, id);
+    }
+}
+
+/// Reads the body of a request.
+async fn read(body: Incoming) -> Result<Bytes, Box<Answer>> {
+    let reading = Limited::new(body, MESSAGE_BYTES).collect();
+    match tokio::time::timeout(HTTP_BODY_TIME, reading).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(_)) => Err(Box::new(plain(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &format!("the body ended early, or has more than {MESSAGE_BYTES} bytes"),
+        ))),
+        Err(_) => Err(Box::new(plain(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not arrive in time",
+        ))),
+    }
+}
+
+/// The answer to a request whose connection of MCP does not exist: the client is to begin again (MCP, "Session Management").
+fn unknown(headers: &HeaderMap) -> Box<Answer> {
+    let detail = "There is no such connection: it has ended, or is not one of this client.";
+    refusal(headers, StatusCode::NOT_FOUND, detail.to_owned())
+}
+
 fn plain(status: StatusCode, text: &str) -> Answer {
-    let body = Full::new(Bytes::from(format!("{text}\n"))).boxed();
-    let mut answer = Response::new(body);
+    let mut answer = Response::new(stockade_http::full_body(format!("{text}\n")));
     *answer.status_mut() = status;
     answer.headers_mut().insert(
         header::CONTENT_TYPE,

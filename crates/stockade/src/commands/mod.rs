@@ -4,6 +4,7 @@
 mod audit;
 mod backup;
 mod call;
+mod callers;
 mod deploy;
 mod dev;
 mod doctor;

@@ -7,9 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use stockade::rpc::{Address, BoxError, Guest, RpcKeys, RpcLimits, RpcOptions, Server, Stopped};
 use stockade::{ConsoleMode, Grants, Sandbox};
-use stockade_auth::{Keys, Pepper, Quotas, Scope};
-use stockade_limits::{Amount, Period};
 
+use super::callers::CallerArgs;
 use super::failure::Failure;
 use super::guest::{GuestArgs, Refusal, interrupted};
 use super::output::{self, Output};
@@ -45,30 +44,8 @@ pub(crate) struct RpcArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
     listen: Vec<Address>,
 
-    /// Let in only clients with an API key of this file, which `stockade keys` changes
-    #[arg(long, value_name = "FILE")]
-    keys: Option<PathBuf>,
-
-    /// The file with the secret that the keys are hashed with
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "keys.pepper",
-        requires = "keys"
-    )]
-    pepper: PathBuf,
-
-    /// The scope that a key needs for a function, as add=read; all others need write; may be given more than once
-    #[arg(long, value_name = "FUNCTION=SCOPE", value_parser = function_scope, requires = "keys")]
-    scope: Vec<(String, Scope)>,
-
-    /// How many calls each key may make in a second, a minute or an hour, as 10/s, 600/m or 5000/h
-    #[arg(long, value_name = "RATE", value_parser = rate, requires = "keys")]
-    rate: Option<Amount>,
-
-    /// The file in which the quotas of keys outlive the server; without it they begin again with each start
-    #[arg(long, value_name = "FILE", requires = "keys")]
-    quotas: Option<PathBuf>,
+    #[command(flatten)]
+    callers: CallerArgs,
 
     /// Listen on addresses that other machines reach: without --keys, everyone who reaches them may call the guest
     #[arg(long)]
@@ -133,28 +110,6 @@ impl RpcArgs {
     }
 }
 
-/// Keys that may be counted: all in one process.
-const COUNTERS: usize = 262_144;
-
-/// Reads a function's name and a scope.
-fn function_scope(text: &str) -> Result<(String, Scope), String> {
-    let (function, scope) = text
-        .rsplit_once('=')
-        .filter(|(function, _)| !function.is_empty())
-        .ok_or("expected a function and a scope, as add=read")?;
-    let scope = Scope::parse_required(scope).map_err(|error| error.to_string())?;
-    Ok((function.to_owned(), scope))
-}
-
-fn rate(text: &str) -> Result<Amount, String> {
-    let amount = Amount::parse(text);
-    amount
-        .filter(|amount| !matches!(amount.period, Period::Day | Period::Month))
-        .ok_or_else(|| {
-            "expected calls in a second, a minute or an hour, as 10/s, 600/m or 5000/h".to_owned()
-        })
-}
-
 /// The name of the server in scopes such as `math/read`: that of the file, with a dash for each other character.
 fn scope_name(module: &Path) -> Arc<str> {
     let name = module.file_stem().unwrap_or_default().to_string_lossy();
@@ -167,40 +122,10 @@ fn scope_name(module: &Path) -> Arc<str> {
     name.into()
 }
 
-/// Opens the keys, and what is counted for them. A key store without keys lets nobody in.
-fn keys(args: &RpcArgs) -> Result<Option<(RpcKeys, Quotas)>, Refusal> {
-    let Some(path) = &args.keys else {
-        return Ok(None);
-    };
-    let failed = |error: &dyn std::fmt::Display| Refusal(error.to_string(), exit::FAILED);
-    if !path.exists() {
-        return Err(failed(&format_args!(
-            "{} does not exist\n  fix: make a key with `stockade keys create NAME --store {}`, or name the file of the keys",
-            path.display(),
-            path.display()
-        )));
-    }
-    let pepper = Pepper::read(&args.pepper).map_err(|error| failed(&error))?;
-    let keys = Keys::open(path, pepper).map_err(|error| failed(&error))?;
-    let quotas = match &args.quotas {
-        Some(path) => Quotas::open(path, COUNTERS),
-        None => Quotas::in_memory(COUNTERS),
-    };
-    let quotas = quotas.map_err(|error| failed(&error))?;
-    let options = RpcKeys {
-        keys,
-        name: scope_name(&args.module),
-        scopes: args.scope.iter().cloned().collect(),
-        rate: args.rate.map(|rate| rate.allowance(None)),
-        counters: Arc::clone(quotas.counters()),
-    };
-    Ok(Some((options, quotas)))
-}
-
 /// Runs the command and gives the exit code.
 pub(crate) fn rpc(args: &RpcArgs) -> Result<i32, Refusal> {
     let guests = args.guest.sandbox(&args.module, ConsoleMode::Event)?;
-    let (keys, _quotas) = keys(args)?.unzip();
+    let (keys, _quotas) = args.callers.open(scope_name(&args.module))?.unzip();
     stockade::initialize();
     let sandbox = Sandbox::new(guests.sandbox);
     let grants = Arc::new(guests.grants);
