@@ -81,7 +81,7 @@ pub enum HttpServerError {
     },
     /// Others could run code without an API key or a token.
     #[error(
-        "{0} can be reached from other machines, which could run code without an API key or a token\n  fix: give \
+        "{0} can be reached from other machines, which could run code without a token or an API key\n  fix: give \
          --keys or --token-file, or listen at 127.0.0.1"
     )]
     NoToken(SocketAddr),

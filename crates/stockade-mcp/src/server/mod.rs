@@ -66,6 +66,8 @@ pub struct McpServer {
     sessions: Sessions,
     /// Runs whose client asks again with the answers to their questions, by the state that it sends.
     suspended: Mutex<HashMap<String, Suspended>>,
+    /// How many of them one tenant may have.
+    suspended_of_tenant: usize,
 }
 
 struct Suspended {
@@ -95,6 +97,7 @@ impl McpServer {
                 options.session_idle,
             ),
             suspended: Mutex::default(),
+            suspended_of_tenant: options.share.map_or(SUSPENDED_RUNS, |_| SUSPENDED_RUNS / 2),
         });
         let weak = Arc::downgrade(&server);
         let every =
@@ -137,9 +140,12 @@ impl McpServer {
     /// Keeps a run until its client asks again, and gives the state with which it does.
     fn suspend(&self, client: Client, running: Running) -> Result<String, String> {
         let mut suspended = self.suspended.lock();
-        if suspended.len() >= SUSPENDED_RUNS {
+        let is_own = |one: &&Suspended| one.client.tenant.name == client.tenant.name;
+        let own = suspended.values().filter(is_own).count();
+        if suspended.len() >= SUSPENDED_RUNS || own >= self.suspended_of_tenant {
             return Err(format!(
-                "{SUSPENDED_RUNS} runs already wait for answers of users"
+                "{own} runs of yours and {} of all clients already wait for answers of users, which is the limit",
+                suspended.len()
             ));
         }
         let state = uuid::Uuid::new_v4().to_string();
