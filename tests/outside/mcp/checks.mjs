@@ -89,10 +89,10 @@ const checks = {
   async console() {
     const client = await overStdio(["--output", "1kb"]);
     const progress = [];
-    const outcome = await run(client, "console.debug('d'); console.log('one', { two: 2 }); console.error('e'); 1", {}, {
+    const outcome = await run(client, "console.debug('d'); console.log('one', { two: 2 }); console.error('e'); await new Promise((r) => setTimeout(r, 100)); 1", {}, {
       onprogress: (of) => progress.push(of.message.trim()),
     });
-    // The client drops progress that it has not handled when the answer is there.
+    // The client drops progress that it has not handled when the answer is there, which therefore comes a little later.
     assert.ok(progress.length > 0);
     assert.deepEqual(progress, ["d", "one { two: 2 }", "e"].slice(0, progress.length));
     assert.deepEqual(client.lines.map(({ level, data }) => [level, data.trim()]), [["info", "one { two: 2 }"], ["error", "e"]]);
@@ -225,9 +225,10 @@ const checks = {
     const client = await overHttp(server.url, { requestInit: { headers } });
     assert.equal((await run(client, "6 * 7", { session: "s" })).result, 42);
     await assert.rejects(overHttp(server.url), /401|Unauthorized/i);
-    // The key ends while code runs.
+    // The key ends while code runs. The client then tries to continue the answer, which is refused, and waits for its own timeout.
     const running = run(client, "console.log('begun'); await new Promise((r) => setTimeout(r, 60000))", {}, {
       onprogress: () => void keys("revoke", id),
+      timeout: 5000,
     });
     await assert.rejects(running);
     await assert.rejects(run(client, "1"));
