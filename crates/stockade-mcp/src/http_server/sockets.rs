@@ -13,15 +13,18 @@ use crate::bounds::{HTTP_CONNECTIONS, HTTP_CONNECTIONS_OF_ADDRESS};
 /// Addresses of one client: it can have all of a /64 of IPv6.
 const PREFIX: u8 = 64;
 
+/// How many connections each address has.
+type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
 pub(super) struct Sockets {
     all: Arc<Semaphore>,
-    of_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    of_address: Counts,
 }
 
 /// The place of a connection, until it is dropped.
 pub(super) struct Socket {
     _place: OwnedSemaphorePermit,
-    counted: Option<(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>)>,
+    counted: Option<(IpAddr, Counts)>,
 }
 
 impl Sockets {

@@ -317,8 +317,7 @@ mod tests {
         for task in tasks {
             task.await.unwrap();
         }
-        let order = order.lock().clone();
-        order
+        order.lock().clone()
     }
 
     #[tokio::test]
