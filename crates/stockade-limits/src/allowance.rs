@@ -248,6 +248,15 @@ impl Allowance {
         }
     }
 
+    /// Units that may be taken at once: of a rate its burst, of a quota all.
+    #[must_use]
+    pub fn at_once(&self) -> u64 {
+        match self {
+            Self::Rate(rate) => rate.at_once(),
+            Self::Quota { units, .. } => units.get(),
+        }
+    }
+
     /// Seconds of the period that contains a time.
     #[must_use]
     pub fn period(&self, now: Now) -> u64 {
@@ -331,6 +340,12 @@ impl Allowance {
             (_, Taken::Quota { units, .. }) => *units = units.saturating_sub(unused),
             _ => {}
         }
+    }
+
+    /// What is left where this was taken.
+    pub(crate) fn left_of(&self, mut taken: Taken, now: Now) -> Left {
+        self.turn(&mut taken, now);
+        self.left(&taken, now)
     }
 
     fn left(&self, taken: &Taken, now: Now) -> Left {

@@ -9,6 +9,9 @@
 //! 2. What a request turned out to use (bytes, CPU time) is taken while it is used, also beyond what was left: later
 //!    requests wait for that.
 
+mod usage;
+
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,8 +19,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
-use http::{Method, StatusCode, request};
-use stockade_auth::KeyId;
+use http::{HeaderMap, Method, StatusCode, request};
+use stockade_auth::{KeyId, KeyLimits};
 use stockade_http::{CpuAccount, PathPattern};
 use stockade_limits::{
     Allowance, CounterId, Counters, Left, Now, ShownLimit, network, rate_limit_fields,
@@ -26,6 +29,8 @@ use stockade_limits::{
 use crate::access::Refusal;
 use crate::credential::Caller;
 use crate::rejection::Rejection;
+
+pub use usage::{LimitSubject, LimitUse};
 
 /// Whose requests are counted together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +91,16 @@ pub(crate) struct LimitedRequest<'a> {
     pub(crate) key: Option<KeyId>,
     /// When its head had been read.
     pub(crate) now: Now,
+}
+
+/// Whose request it is, as far as rules ask.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    client: Option<IpAddr>,
+    key: Option<KeyId>,
+    headers: &'a HeaderMap,
+    /// The claims of its token.
+    claim: &'a dyn Fn(&str) -> Option<Cow<'a, str>>,
 }
 
 /// Limits for requests that are counted together.
@@ -182,6 +197,17 @@ impl RouteLimits {
         let mut exceeded = None;
 
         // The rules of the route.
+        let caller = request.head.extensions.get::<Caller>();
+        let claim = |name: &str| match caller {
+            Some(Caller::Token(token)) => token.claim(name).map(Cow::Owned),
+            _ => None,
+        };
+        let parts = Subject {
+            client: Some(request.client),
+            key: request.key,
+            headers: &request.head.headers,
+            claim: &claim,
+        };
         let mut subject = Vec::with_capacity(64);
         let mut network = None;
         for compiled in &self.rules {
@@ -189,7 +215,9 @@ impl RouteLimits {
                 continue;
             }
             subject.clear();
-            let vouched = self.write_subject(&compiled.rule.by, request, &mut subject);
+            let Some(vouched) = self.write_subject(&compiled.rule.by, parts, &mut subject) else {
+                continue;
+            };
             let network = (!vouched)
                 .then(|| *network.get_or_insert_with(|| self.counters.network(request.client)));
             for (limit, allowance) in &compiled.limits {
@@ -200,17 +228,11 @@ impl RouteLimits {
         }
 
         // The limits of the key itself.
-        if let Some(Caller::Key { granted, .. }) = request.head.extensions.get::<Caller>() {
-            let of_key = granted.limits();
+        if let Some(Caller::Key { granted, .. }) = caller {
             let subject = granted.id.number().to_be_bytes();
-            for (limit, allowance) in [
-                (&self.own_rate, of_key.rate()),
-                (&self.own_quota, of_key.quota()),
-            ] {
-                if let Some(allowance) = allowance {
-                    let counter = self.counters.id(limit.id, &subject, None);
-                    charges.take(Charge::new(limit, allowance, counter), &mut exceeded);
-                }
+            for (limit, allowance) in self.own_of(&granted.limits()) {
+                let counter = self.counters.id(limit.id, &subject, None);
+                charges.take(Charge::new(limit, allowance, counter), &mut exceeded);
             }
         }
         let Some(exceeded) = exceeded else {
@@ -223,65 +245,71 @@ impl RouteLimits {
         })
     }
 
+    /// The limits that a key has itself.
+    fn own_of(&self, limits: &KeyLimits) -> impl Iterator<Item = (&Arc<Limit>, Allowance)> {
+        let own = [
+            (&self.own_rate, limits.rate()),
+            (&self.own_quota, limits.quota()),
+        ];
+        own.into_iter()
+            .filter_map(|(limit, allowance)| Some((limit, allowance?)))
+    }
+
     /// Writes whose request it is, in a form in which two subjects are never equal. Returns whether clients cannot
-    /// make it up.
+    /// make it up; `None` where a part that is asked for is missing, which happens to no request of a client.
     fn write_subject(
         &self,
         by: &[LimitBy],
-        request: LimitedRequest<'_>,
+        of: Subject<'_>,
         subject: &mut Vec<u8>,
-    ) -> bool {
+    ) -> Option<bool> {
         let mut part = |kind: u8, bytes: &[u8]| {
             subject.push(kind);
             subject.extend_from_slice(&(bytes.len() as u64).to_ne_bytes());
             subject.extend_from_slice(bytes);
         };
         let address = |part: &mut dyn FnMut(u8, &[u8])| {
-            let network = network(request.client, self.ipv6_prefix);
-            match network {
+            match network(of.client?, self.ipv6_prefix) {
                 IpAddr::V4(address) => part(b'4', &address.octets()),
                 IpAddr::V6(address) => part(b'6', &address.octets()),
             }
+            Some(())
         };
         let mut vouched = true;
         for one in by {
             match one {
                 LimitBy::Instance => {}
                 LimitBy::Address => {
-                    address(&mut part);
+                    address(&mut part)?;
                     vouched = false;
                 }
-                LimitBy::Key => match request.key.map(|id| id.number().to_be_bytes()) {
+                LimitBy::Key => match of.key.map(|id| id.number().to_be_bytes()) {
                     Some(id) => part(b'k', &id),
                     None => {
-                        address(&mut part);
+                        address(&mut part)?;
                         vouched = false;
                     }
                 },
                 LimitBy::Claim(name) => {
-                    let claim = match request.head.extensions.get::<Caller>() {
-                        Some(Caller::Token(token)) => token.claim(name),
-                        _ => None,
-                    };
                     // The issuer of the tokens of one site chooses it, and counters are those of all sites.
                     vouched = false;
-                    match claim {
+                    match (of.claim)(name) {
                         Some(claim) => part(b'c', claim.as_bytes()),
-                        None => address(&mut part),
+                        None => address(&mut part)?,
                     }
                 }
                 LimitBy::Header(name) => {
                     vouched = false;
                     // All of them: the site may read any.
-                    let mut values = request.head.headers.get_all(name).iter().peekable();
+                    let mut values = of.headers.get_all(name).iter().peekable();
                     if values.peek().is_none() {
-                        address(&mut part);
+                        address(&mut part)?;
                     }
                     values.for_each(|value| part(b'h', value.as_bytes()));
                 }
             }
         }
-        vouched
+        Some(vouched)
     }
 }
 
