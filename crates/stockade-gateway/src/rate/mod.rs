@@ -30,7 +30,7 @@ use crate::access::Refusal;
 use crate::credential::Caller;
 use crate::rejection::Rejection;
 
-pub use usage::{LimitSubject, LimitUse};
+pub use usage::{CountedUse, LimitSubject, LimitUse};
 
 /// Whose requests are counted together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,9 @@ pub enum Unit {
 }
 
 impl Unit {
-    fn word(self) -> &'static str {
+    /// Its word in names of limits and in the configuration.
+    #[must_use]
+    pub fn word(self) -> &'static str {
         match self {
             Self::Requests => "requests",
             Self::BytesIn => "bytes_in",
@@ -331,6 +333,17 @@ impl CompiledRule {
         Self {
             limits: limits.collect(),
             rule,
+        }
+    }
+}
+
+impl fmt::Display for LimitBy {
+    /// As the configuration has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Claim(name) => write!(f, "claim:{name}"),
+            other => f.write_str(other.word()),
         }
     }
 }

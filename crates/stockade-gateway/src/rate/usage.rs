@@ -31,8 +31,6 @@ pub struct LimitSubject {
 /// A limit, and how much of it a subject uses.
 #[derive(Debug, Clone)]
 pub struct LimitUse {
-    /// Its counter, for [`RouteLimits::reset`]: the same number after a restart, where quotas are kept in a file.
-    pub counter: u64,
     /// Its name, as clients see it: `key-requests`.
     pub name: String,
     /// Whose requests count together; none for the limits of an API key itself, which count at all instances.
@@ -47,6 +45,17 @@ pub struct LimitUse {
     pub limit: u64,
     /// The window, in seconds.
     pub window: u64,
+    /// Units that may be used at once: of a rate its burst, of a quota all.
+    pub at_once: u64,
+    /// What the subject uses; `None` where the subject lacks a part that the limit counts by.
+    pub counted: Option<CountedUse>,
+}
+
+/// What a counter says.
+#[derive(Debug, Clone, Copy)]
+pub struct CountedUse {
+    /// The counter, for [`Counters::reset`]: the same number after a restart, where quotas are kept in a file.
+    pub counter: u64,
     /// Units that are used: of a rate, those of its burst that have not come again.
     pub used: u64,
     /// Units that may be used now.
@@ -56,8 +65,7 @@ pub struct LimitUse {
 }
 
 impl RouteLimits {
-    /// How much of each limit a subject uses. Limits that the subject has no part for are left out: those by address
-    /// without an address.
+    /// All limits, in the order of the configuration, and how much of each a subject uses.
     #[must_use]
     pub fn uses(&self, subject: &LimitSubject, now: Now) -> Vec<LimitUse> {
         let claim = |name: &str| {
@@ -76,13 +84,11 @@ impl RouteLimits {
         let mut text = Vec::new();
         for compiled in &self.rules {
             text.clear();
-            let Some(vouched) = self.write_subject(&compiled.rule.by, parts, &mut text) else {
-                continue;
-            };
-            let network = subject.address.filter(|_| !vouched);
+            let vouched = self.write_subject(&compiled.rule.by, parts, &mut text);
+            let network = subject.address.filter(|_| vouched == Some(false));
             let network = network.map(|address| self.counters.network(address));
             for (limit, allowance) in &compiled.limits {
-                let counter = self.counters.id(limit.id, &text, network);
+                let counter = vouched.map(|_| self.counters.id(limit.id, &text, network));
                 uses.push(LimitUse {
                     by: compiled.rule.by.clone(),
                     methods: compiled.rule.methods.clone(),
@@ -94,28 +100,30 @@ impl RouteLimits {
         if let Some((id, limits)) = &subject.key {
             for (limit, allowance) in self.own_of(limits) {
                 let counter = self.counters.id(limit.id, &id.number().to_be_bytes(), None);
-                uses.push(self.used_of(limit, &allowance, counter, now));
+                uses.push(self.used_of(limit, &allowance, Some(counter), now));
             }
         }
         uses
-    }
-
-    /// Makes the counter with a number as if nothing was ever used. Returns whether there is one: there is none where
-    /// nothing was used, or all of it has come again. The counters of all routes of a server are the same.
-    pub fn reset(&self, counter: u64) -> bool {
-        self.counters.reset(counter)
     }
 
     fn used_of(
         &self,
         limit: &Limit,
         allowance: &Allowance,
-        counter: CounterId,
+        counter: Option<CounterId>,
         now: Now,
     ) -> LimitUse {
-        let left = self.counters.left(counter, allowance, now);
+        let at_once = allowance.at_once();
+        let counted = counter.map(|counter| {
+            let left = self.counters.left(counter, allowance, now);
+            CountedUse {
+                counter: counter.number(),
+                used: at_once.saturating_sub(left.units),
+                left: left.units,
+                reset: left.reset,
+            }
+        });
         LimitUse {
-            counter: counter.number(),
             name: limit.name.clone(),
             by: Vec::new(),
             methods: Vec::new(),
@@ -123,9 +131,8 @@ impl RouteLimits {
             unit: limit.unit,
             limit: allowance.units().get(),
             window: allowance.period(now),
-            used: allowance.at_once().saturating_sub(left.units),
-            left: left.units,
-            reset: left.reset,
+            at_once,
+            counted,
         }
     }
 }
@@ -176,10 +183,15 @@ mod tests {
         }
         let used = |subject: &LimitSubject| {
             let uses = limits.uses(subject, now).into_iter();
-            uses.map(|one| (one.name, one.used, one.left))
-                .collect::<Vec<_>>()
+            uses.map(|one| {
+                (
+                    one.name,
+                    one.counted.map(|counted| (counted.used, counted.left)),
+                )
+            })
+            .collect::<Vec<_>>()
         };
-        let of = |name: &str, used| (format!("{name}-requests"), used, 10 - used);
+        let of = |name: &str, used| (format!("{name}-requests"), Some((used, 10 - used)));
         // Of IPv6 addresses one network counts together.
         let subject = LimitSubject {
             address: Some("2001:db8::2".parse().unwrap()),
@@ -196,14 +208,22 @@ mod tests {
         let of_other = [of("address", 0), of("x-tenant", 0), of("instance", 3)];
         assert_eq!(used(&other), of_other);
         assert_eq!(counters.count(), 3);
-        assert_eq!(used(&LimitSubject::default()), [of("instance", 3)]);
-        for one in limits.uses(&subject, now) {
-            assert!(limits.reset(one.counter), "{}", one.name);
+        // Of nobody, only what counts for all is known.
+        let unknown = |name: &str| (format!("{name}-requests"), None);
+        let of_nobody = [unknown("address"), unknown("x-tenant"), of("instance", 3)];
+        assert_eq!(used(&LimitSubject::default()), of_nobody);
+        let counters_of = |subject: &LimitSubject| {
+            let uses = limits.uses(subject, now).into_iter();
+            uses.map(|one| one.counted.unwrap().counter)
+                .collect::<Vec<_>>()
+        };
+        for counter in counters_of(&subject) {
+            assert!(counters.reset(counter));
         }
         let all = [of("address", 0), of("x-tenant", 0), of("instance", 0)];
         assert_eq!(used(&subject), all);
-        for one in limits.uses(&other, now).iter().take(2) {
-            assert!(!limits.reset(one.counter), "{}", one.name);
+        for counter in counters_of(&other).into_iter().take(2) {
+            assert!(!counters.reset(counter));
         }
     }
 
@@ -219,7 +239,7 @@ mod tests {
         let uses = limits.uses(&subject, Now::read());
         let shown = uses
             .iter()
-            .map(|one| (&*one.name, one.limit, one.window, one.left));
+            .map(|one| (&*one.name, one.limit, one.window, one.counted.unwrap().left));
         assert_eq!(
             shown.collect::<Vec<_>>(),
             [

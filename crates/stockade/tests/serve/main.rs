@@ -33,6 +33,7 @@ mod peers;
 #[path = "../../../stockade-wireguard/tests/rig/mod.rs"]
 #[expect(dead_code, reason = "the tests of tunnels use more of it")]
 mod private_network;
+mod limits_shown;
 mod profiles;
 mod reload;
 mod secrets;
