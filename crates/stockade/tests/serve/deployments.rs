@@ -214,6 +214,29 @@ fn version_without_requests_answers_at_its_preview_host() {
             assert_eq!(of(host).await.status, 404, "{host}");
         }
         // Once it gets requests, it is the same code that runs.
+        // Operators see it next to the versions that get requests, and reach its mirror.
+        let (site, mirrors) = shown(&server).await;
+        assert_eq!(site["previews"].as_array().unwrap().len(), 1, "{site}");
+        let preview = &site["previews"][0];
+        assert_eq!(
+            (&preview["version"], &preview["host"], &preview["requests"]),
+            (&json!(version), &json!(host), &json!(1))
+        );
+        assert_eq!((&site["mirrors_wanted"], mirrors.len()), (&json!(1), 2));
+        let of_preview = |mirror: &&Value| mirror["preview"] == true;
+        let mut mirror = site["mirrors"].as_array().unwrap().iter();
+        let mirror = mirror.find(of_preview).unwrap();
+        assert_eq!(mirror["version"], version);
+        let status = done(&server, &["status"]);
+        let line = format!("site: preview {version} at {host} (1 requests, 0 errors)");
+        assert!(
+            status.contains(&line) && status.contains(" 1/1 "),
+            "{status}"
+        );
+        let number = mirror["mirror"].as_u64().unwrap();
+        let path = format!("/v1/instances/site/mirrors/{number}/kill");
+        assert_eq!(call(&server, Method::POST, &path, None).await.0, 200);
+        assert_eq!(of(&host).await.text(), "v1");
         done(&server, &["deploy", "1"]);
         assert_eq!(
             (of(&host).await.text(), text(&server).await),
