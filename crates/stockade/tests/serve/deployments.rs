@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use stockade_serve::{AdminClient, AskError};
 
 use crate::client::{get, run, send};
+use crate::killed_child::kills;
 use crate::server::{PATIENCE, PLAIN, Server, stockade, write};
 
 fn code(text: &str) -> String {
@@ -213,7 +214,6 @@ fn version_without_requests_answers_at_its_preview_host() {
         ] {
             assert_eq!(of(host).await.status, 404, "{host}");
         }
-        // Once it gets requests, it is the same code that runs.
         // Operators see it next to the versions that get requests, and reach its mirror.
         let (site, mirrors) = shown(&server).await;
         assert_eq!(site["previews"].as_array().unwrap().len(), 1, "{site}");
@@ -237,6 +237,7 @@ fn version_without_requests_answers_at_its_preview_host() {
         let path = format!("/v1/instances/site/mirrors/{number}/kill");
         assert_eq!(call(&server, Method::POST, &path, None).await.0, 200);
         assert_eq!(of(&host).await.text(), "v1");
+        // Once it gets requests, it is the same code that runs.
         done(&server, &["deploy", "1"]);
         assert_eq!(
             (of(&host).await.text(), text(&server).await),
@@ -300,13 +301,12 @@ fn bundles_that_lead_elsewhere_are_refused() {
 
 #[test]
 fn server_killed_while_it_deploys_runs_the_old_or_the_new() {
-    let kills: u32 = std::env::var("STOCKADE_TEST_KILLS").map_or(12, |n| n.parse().unwrap());
     let mut server = Server::start(&config(), &files());
     version_folder(&server, "1");
     version_folder(&server, "2");
     done(&server, &["deploy", "1"]);
     let mut before = "v1".to_owned();
-    for round in 0..kills {
+    for round in 0..kills(12) {
         let next = if before == "v1" { "2" } else { "1" };
         let mut deploying = stockade();
         deploying
@@ -317,7 +317,7 @@ fn server_killed_while_it_deploys_runs_the_old_or_the_new() {
             .stderr(std::process::Stdio::null());
         let mut deploying = deploying.spawn().unwrap();
         // Each round another instant.
-        std::thread::sleep(Duration::from_millis(u64::from(round * 23 % 300)));
+        std::thread::sleep(Duration::from_millis(round as u64 * 23 % 300));
         server = server.again();
         let _ = deploying.wait();
         let now = run(text(&server));

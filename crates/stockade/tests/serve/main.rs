@@ -24,8 +24,16 @@ mod fresh;
 mod grants;
 mod held_keys;
 mod killed;
+#[path = "../../../stockade-audit/tests/killed_child/mod.rs"]
+#[expect(
+    dead_code,
+    clippy::expect_used,
+    reason = "the tests of stores use more of it"
+)]
+mod killed_child;
 mod lifetime;
 mod limits;
+mod limits_shown;
 mod live;
 mod observed;
 mod passed_on;
@@ -33,7 +41,6 @@ mod peers;
 #[path = "../../../stockade-wireguard/tests/rig/mod.rs"]
 #[expect(dead_code, reason = "the tests of tunnels use more of it")]
 mod private_network;
-mod limits_shown;
 mod profiles;
 mod reload;
 mod secrets;
