@@ -42,6 +42,7 @@ const {
   SafeMap,
   String,
   StringPrototypeCharCodeAt,
+  StringPrototypeLastIndexOf,
   StringPrototypeSlice,
   TypedArrayPrototypeGetByteLength,
   TypeError,
@@ -475,6 +476,19 @@ function dispatchWaiting() {
   for (let i = 0; i < list.length; i++) list[i]();
 }
 
+// The number of a call that the host traces, which stands behind a U+0000 at the end of the name. The host calls nothing whose
+// own name ends so.
+function numberOf(name) {
+  if (!serving) return undefined;
+  const at = StringPrototypeLastIndexOf(name, "\0");
+  if (at <= 0 || at === name.length - 1) return undefined;
+  for (let i = at + 1; i < name.length; i++) {
+    const code = StringPrototypeCharCodeAt(name, i);
+    if (code < 48 || code > 57) return undefined;
+  }
+  return StringPrototypeSlice(name, at + 1);
+}
+
 // What another site may call by this name: `{ work, scope }`, a function of the arguments and what it is called in.
 function callable(name) {
   if (!serving) return undefined;
@@ -539,5 +553,5 @@ function define(target, key, value) {
   });
 }
 
-return { callable, configure, isModuleFailure, main, mainFailed };
+return { callable, configure, isModuleFailure, main, mainFailed, numberOf };
 })();

@@ -38,7 +38,7 @@ pub use charges::Used;
 pub(crate) use incoming::GuestStream;
 pub(crate) use live::{Lived, live};
 pub(crate) use outgoing::{OwnedStream, Reading};
-pub(crate) use requests::{GuestReply, ReplyBody};
+pub(crate) use requests::{GuestReply, ReplyBody, TracedCall};
 pub(crate) use sockets::AcceptedSocket;
 
 use crate::limits::InstanceLimits;
