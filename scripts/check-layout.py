@@ -24,7 +24,10 @@ EDGES = {
     "stockade-jail": set(),
     "stockade-attack": {"stockade-jail"},
     "stockade-supervisor": {"stockade-jail", "stockade-limits", "stockade-protocol"},
-    "stockade-rpc": {"stockade-auth", "stockade-http", "stockade-limits", "stockade-protocol", "stockade-supervisor"},
+    "stockade-rpc": {
+        "stockade-audit", "stockade-auth", "stockade-http", "stockade-instance", "stockade-limits", "stockade-protocol",
+        "stockade-supervisor",
+    },
     "stockade-sqlite": {"stockade-jail"},
     "stockade-state": {"stockade-limits"},
     "stockade-audit": set(),

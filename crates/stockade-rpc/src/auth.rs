@@ -1,7 +1,7 @@
 //! Which clients may call which functions: those with an API key.
 //!
 //! A request is let in by its key before its body is read. Each call, also of a batch, then needs the scope of its
-//! function, and counts against the limits of the key.
+//! function, and counts against the limits of the key. CPU time is charged while calls use it, and refuses later calls.
 //!
 //! Invariants:
 //! 1. A key is looked up only where it stands behind `Bearer` in `authorization`, once. It goes no further.
@@ -16,10 +16,11 @@ use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use jsonrpsee::server::{HttpBody, HttpResponse};
 use jsonrpsee::types::ErrorObjectOwned;
-use stockade_auth::{Granted, Keys, Scope};
-use stockade_http::{Problem, bearer};
+use stockade_auth::{Granted, KeyId, Keys, Scope};
+use stockade_http::{CpuAccount, Problem, bearer};
 use stockade_limits::{Allowance, CounterId, Counters, Left, Now, ShownLimit, rate_limit_fields};
 
+use crate::audit::{Auditor, RefusedFor};
 use crate::error;
 
 /// Names of the fields (draft-ietf-httpapi-ratelimit-headers-10, section 3).
@@ -40,6 +41,8 @@ pub struct RpcKeys {
     pub scopes: BTreeMap<String, Scope>,
     /// Calls that each key may make.
     pub rate: Option<Allowance>,
+    /// CPU time that calls of each key may use, in microseconds.
+    pub cpu: Option<Allowance>,
     /// What keys have used of this rate, and of the rate and the quota that they have themselves.
     pub counters: Arc<Counters>,
 }
@@ -53,7 +56,9 @@ impl std::fmt::Debug for RpcKeys {
 /// The numbers of the limits, and their names.
 pub(crate) struct Authority {
     options: RpcKeys,
+    audit: Option<Arc<Auditor>>,
     rate: u64,
+    cpu: u64,
     own_rate: u64,
     own_quota: u64,
 }
@@ -63,14 +68,41 @@ pub(crate) struct Authority {
 pub(crate) struct Caller {
     authority: Arc<Authority>,
     granted: Arc<Granted>,
+    /// Where it connects from.
+    address: IpAddr,
 }
 
 /// One limit of a key, and what a call has taken of it.
 struct Charge {
     name: &'static str,
+    /// The units that clients are shown, and how many of the counter's each of them has.
+    unit: (&'static str, u64),
     allowance: Allowance,
     counter: CounterId,
+    /// Units that are given back if the call is refused.
+    units: u64,
     outcome: Result<Left, Duration>,
+}
+
+/// Where the CPU time of a key's calls is charged.
+#[derive(Debug)]
+struct KeyCpu {
+    counters: Arc<Counters>,
+    counter: CounterId,
+    allowance: Allowance,
+}
+
+impl CpuAccount for KeyCpu {
+    fn used(&self, time: Duration) {
+        let time = u64::try_from(time.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
+        if time > 0 {
+            self.counters
+                .take(self.counter, &self.allowance, time, Now::read());
+        }
+    }
+
+    /// What the guest computes for no call is charged to no key.
+    fn idle(&self, _: Duration) {}
 }
 
 /// What a response to a call has besides its body. The response carries it as an extension.
@@ -91,10 +123,12 @@ impl Noted {
 }
 
 impl Authority {
-    pub(crate) fn new(options: RpcKeys) -> Self {
+    pub(crate) fn new(options: RpcKeys, audit: Option<Arc<Auditor>>) -> Self {
         let number = |name| options.counters.limit(name);
         Self {
+            audit,
             rate: number("rpc-key-rate"),
+            cpu: number("rpc-key-cpu"),
             // Those that `stockade serve` has for them, should both ever count in one place.
             own_rate: number("key-rate"),
             own_quota: number("key-quota"),
@@ -110,6 +144,7 @@ impl Authority {
     ) -> Result<Caller, Box<HttpResponse>> {
         let keys = &self.options.keys;
         let refuse = |status, detail, more: Option<&str>| {
+            self.refused(RefusedFor::ApiKey, address, None, None);
             let challenge = more.map(|more| self.challenge(more));
             Err(refusal(headers, Problem::new(status, detail), challenge))
         };
@@ -128,11 +163,13 @@ impl Authority {
             Ok(granted) => Ok(Caller {
                 authority: Arc::clone(self),
                 granted: Arc::new(granted),
+                address,
             }),
             // An address that guesses waits. A valid key goes on there: the clients of a proxy share its address.
             Err(_) => {
                 let now = Instant::now();
                 if let Err(wait) = keys.failures().check(address, now) {
+                    self.refused(RefusedFor::Guesses, address, None, None);
                     let detail = "Too many wrong API keys came from this address.";
                     let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
                     return Err(refusal(headers, problem.retry_after(wait), None));
@@ -142,6 +179,18 @@ impl Authority {
                 let more = ", error=\"invalid_token\"";
                 refuse(StatusCode::UNAUTHORIZED, detail, Some(more))
             }
+        }
+    }
+
+    fn refused(
+        &self,
+        reason: RefusedFor,
+        client: IpAddr,
+        key: Option<KeyId>,
+        function: Option<&str>,
+    ) {
+        if let Some(audit) = &self.audit {
+            audit.refused(reason, client, key, function);
         }
     }
 
@@ -191,6 +240,7 @@ impl Caller {
                 status: Some(StatusCode::FORBIDDEN),
                 fields: vec![(WWW_AUTHENTICATE, self.authority.challenge(&more))],
             };
+            self.refused(RefusedFor::Scope, function);
             return Err((error::forbidden(scope), noted));
         }
         let now = Now::read();
@@ -206,10 +256,12 @@ impl Caller {
             });
         };
         // A call that one limit refuses takes nothing from the others.
-        for charge in charges.iter().filter(|charge| charge.outcome.is_ok()) {
+        let taken = |charge: &&Charge| charge.outcome.is_ok() && charge.units > 0;
+        for charge in charges.iter().filter(taken) {
             let counters = &options.counters;
-            counters.give_back(charge.counter, &charge.allowance, 1, now);
+            counters.give_back(charge.counter, &charge.allowance, charge.units, now);
         }
+        self.refused(RefusedFor::Limit, function);
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let mut noted = Noted {
             status: Some(StatusCode::TOO_MANY_REQUESTS),
@@ -219,30 +271,60 @@ impl Caller {
         Err((error::limited(exceeded.name, seconds), noted))
     }
 
-    /// Takes one call of each limit of the key.
+    fn refused(&self, reason: RefusedFor, function: &str) {
+        let key = Some(self.granted.id);
+        self.authority
+            .refused(reason, self.address, key, Some(function));
+    }
+
+    /// Where the CPU time of the key's calls is charged, where it is limited.
+    pub(crate) fn cpu_account(&self) -> Option<Arc<dyn CpuAccount>> {
+        let Authority { options, cpu, .. } = &*self.authority;
+        let allowance = options.cpu?;
+        let subject = self.granted.id.number().to_be_bytes();
+        Some(Arc::new(KeyCpu {
+            counters: Arc::clone(&options.counters),
+            counter: options.counters.id(*cpu, &subject, None),
+            allowance,
+        }))
+    }
+
+    /// Takes one call of each limit of the key, and checks that CPU time is left.
     fn charge(&self, now: Now) -> Vec<Charge> {
         let Authority {
             options,
             rate,
+            cpu,
             own_rate,
             own_quota,
+            ..
         } = &*self.authority;
         let subject = self.granted.id.number().to_be_bytes();
         let own = self.granted.limits();
+        let requests = ("", 1);
         let limits = [
-            ("key-requests", *rate, options.rate),
-            ("key-rate", *own_rate, own.rate()),
-            ("key-quota", *own_quota, own.quota()),
+            ("key-requests", requests, *rate, options.rate, 1),
+            ("key-rate", requests, *own_rate, own.rate(), 1),
+            ("key-quota", requests, *own_quota, own.quota(), 1),
+            (
+                "key-cpu",
+                (";qu=\"cpu-milliseconds\"", 1000),
+                *cpu,
+                options.cpu,
+                0,
+            ),
         ];
         let limits = limits.into_iter();
-        let charged = limits.filter_map(|(name, limit, allowance)| {
+        let charged = limits.filter_map(|(name, unit, limit, allowance, units)| {
             let allowance = allowance?;
             let counter = options.counters.id(limit, &subject, None);
             Some(Charge {
                 name,
+                unit,
                 allowance,
                 counter,
-                outcome: options.counters.try_take(counter, &allowance, 1, now),
+                units,
+                outcome: options.counters.try_take(counter, &allowance, units, now),
             })
         });
         charged.collect()
@@ -253,10 +335,10 @@ impl Caller {
 fn fields(charges: &[Charge], now: Now) -> Vec<(HeaderName, HeaderValue)> {
     let shown = charges.iter().map(|charge| ShownLimit {
         name: charge.name,
-        quota_unit: "",
-        quota: charge.allowance.units().get(),
+        quota_unit: charge.unit.0,
+        quota: charge.allowance.units().get() / charge.unit.1,
         window: charge.allowance.period(now),
-        left: charge.outcome.map_or(0, |left| left.units),
+        left: charge.outcome.map_or(0, |left| left.units / charge.unit.1),
         reset: charge.outcome.map_or_else(|wait| wait, |left| left.reset),
     });
     let Some((policy, state)) = rate_limit_fields(shown) else {

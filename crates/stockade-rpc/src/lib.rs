@@ -14,6 +14,7 @@
 //! command line; subscriptions.
 
 mod answer;
+mod audit;
 mod auth;
 mod client;
 mod connection;
@@ -23,12 +24,14 @@ mod guest;
 mod lifecycle;
 mod limits;
 mod listen;
+mod live_guest;
 mod message;
 mod methods;
 mod origin;
 mod server;
 mod websocket;
 
+pub use audit::RpcAudit;
 pub use auth::RpcKeys;
 pub use error::code;
 pub use export::{EXPORT, ExportError, call_export, plain_json};

@@ -5,9 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use stockade::rpc::{Address, BoxError, Guest, RpcKeys, RpcLimits, RpcOptions, Server, Stopped};
+use stockade::rpc::{
+    Address, BoxError, Guest, RpcAudit, RpcKeys, RpcLimits, RpcOptions, Server, Stopped,
+};
+use stockade::run::Refusals;
 use stockade::{ConsoleMode, Grants, Sandbox};
+use stockade_audit::{AuditLog, AuditOptions, Record};
 use stockade_auth::{Keys, Pepper, Quotas, Scope};
+use stockade_config::cpu_amount;
 use stockade_limits::{Amount, Period};
 
 use super::failure::Failure;
@@ -24,7 +29,8 @@ pub(crate) fn examples() -> String {
 Examples:
   stockade rpc math.ts --listen 127.0.0.1:7070
   stockade rpc math.ts --listen unix:/run/user/1000/math.sock --once
-  stockade rpc math.ts --keys keys.db --scope add=read --rate 100/s
+  stockade rpc math.ts --keys keys.db --scope add=read --rate 100/s --cpu-rate 30s/m
+  stockade rpc math.ts --keys keys.db --audit ./audit
   curl -H 'content-type: application/json' http://127.0.0.1:7070 \\
     -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"add\",\"params\":[2,3]}}'
 
@@ -66,9 +72,19 @@ pub(crate) struct RpcArgs {
     #[arg(long, value_name = "RATE", value_parser = rate, requires = "keys")]
     rate: Option<Amount>,
 
+    /// How much CPU time the calls of each key may use in a second, a minute, an hour, a day or a month, as 500ms/s, 30s/m
+    /// or 2h/day
+    #[arg(long, value_name = "AMOUNT", value_parser = cpu_rate, requires = "keys")]
+    cpu_rate: Option<Amount>,
+
     /// The file in which the quotas of keys outlive the server; without it they begin again with each start
     #[arg(long, value_name = "FILE", requires = "keys")]
     quotas: Option<PathBuf>,
+
+    /// The folder of an audit log: start and stop, clients and hosts that were refused, and why isolates were ended. It is
+    /// made if it does not exist; `stockade audit` verifies and searches it
+    #[arg(long, value_name = "FOLDER")]
+    audit: Option<PathBuf>,
 
     /// Listen on addresses that other machines reach: without --keys, everyone who reaches them may call the guest
     #[arg(long)]
@@ -112,9 +128,13 @@ pub(crate) struct RpcArgs {
 }
 
 impl RpcArgs {
-    fn options(&self, keys: Option<RpcKeys>) -> RpcOptions {
+    fn options(&self, keys: Option<RpcKeys>, audit: Option<AuditLog>) -> RpcOptions {
         RpcOptions {
             keys,
+            audit: audit.map(|log| RpcAudit {
+                log,
+                name: scope_name(&self.module),
+            }),
             listen: self.listen.clone(),
             limits: RpcLimits {
                 // More than the library can count is no limit either.
@@ -132,6 +152,10 @@ impl RpcArgs {
         }
     }
 }
+
+/// How often refused hosts are recorded, and how many of them at a time.
+const RECORD: Duration = Duration::from_secs(1);
+const REFUSED_PER_RECORD: usize = 20;
 
 /// Keys that may be counted: all in one process.
 const COUNTERS: usize = 262_144;
@@ -153,6 +177,12 @@ fn rate(text: &str) -> Result<Amount, String> {
         .ok_or_else(|| {
             "expected calls in a second, a minute or an hour, as 10/s, 600/m or 5000/h".to_owned()
         })
+}
+
+fn cpu_rate(text: &str) -> Result<Amount, String> {
+    cpu_amount(text).ok_or_else(|| {
+        "expected a CPU time of at least 1ms in s, m, h, day or month, as 500ms/s, 30s/m or 2h/day".to_owned()
+    })
 }
 
 /// The name of the server in scopes such as `math/read`: that of the file, with a dash for each other character.
@@ -192,6 +222,7 @@ fn keys(args: &RpcArgs) -> Result<Option<(RpcKeys, Quotas)>, Refusal> {
         name: scope_name(&args.module),
         scopes: args.scope.iter().cloned().collect(),
         rate: args.rate.map(|rate| rate.allowance(None)),
+        cpu: args.cpu_rate.map(|rate| rate.allowance(None)),
         counters: Arc::clone(quotas.counters()),
     };
     Ok(Some((options, quotas)))
@@ -200,26 +231,50 @@ fn keys(args: &RpcArgs) -> Result<Option<(RpcKeys, Quotas)>, Refusal> {
 /// Runs the command and gives the exit code.
 pub(crate) fn rpc(args: &RpcArgs) -> Result<i32, Refusal> {
     let guests = args.guest.sandbox(&args.module, ConsoleMode::Event)?;
+    let failed = |error: &dyn std::fmt::Display| Refusal(error.to_string(), exit::FAILED);
     let (keys, _quotas) = keys(args)?.unzip();
     stockade::initialize();
+    let audit = args.audit.clone().map(AuditOptions::new);
+    let audit = audit.map(AuditLog::open).transpose();
+    let audit = audit.map_err(|error| failed(&error))?;
     let sandbox = Sandbox::new(guests.sandbox);
-    let grants = Arc::new(guests.grants);
-    let name: Arc<str> = guests.files.entry.into();
+    // What guests are refused is noted where it is recorded.
+    let refusals = audit.is_some().then(Refusals::default);
+    let grants = match &refusals {
+        Some(refusals) => guests.grants.noting(refusals.clone()),
+        None => guests.grants,
+    };
+    let start = Start {
+        sandbox,
+        grants: Arc::new(grants),
+        name: guests.files.entry.into(),
+        refusals: refusals.clone(),
+    };
     block_on(async {
-        let failed = |error: &dyn std::fmt::Display| Refusal(error.to_string(), exit::FAILED);
-        let server = Server::bind(args.options(keys))
+        let server = Server::bind(args.options(keys, audit.clone()))
             .await
             .map_err(|error| failed(&error))?;
         let running = server
-            .start(move || guest(sandbox.clone(), Arc::clone(&grants), Arc::clone(&name)))
+            .start(move || start.clone().guest())
             .await
             .map_err(|error| failed(&error))?;
+        let refused = audit.zip(refusals).map(|(log, refusals)| RefusedHosts {
+            log,
+            name: scope_name(&args.module),
+            refusals,
+        });
         for address in running.addresses() {
             output::say(&format!("Listening on {address}"));
         }
         let mut code = exit::DONE;
         let asked = interrupted().map_err(|error| failed(&error))?;
-        let stopped = running.until(async { code = asked.await }).await;
+        let stop = async {
+            code = match refused {
+                Some(refused) => refused.until(asked).await,
+                None => asked.await,
+            }
+        };
+        let stopped = running.until(stop).await;
         match stopped {
             Stopped::Asked => Ok(code),
             Stopped::IsolateEnded(end) => Err(Failure::ended(end).into()),
@@ -227,14 +282,69 @@ pub(crate) fn rpc(args: &RpcArgs) -> Result<i32, Refusal> {
     })?
 }
 
-/// Starts an isolate and waits until its module has run.
-async fn guest(sandbox: Sandbox, grants: Arc<Grants>, name: Arc<str>) -> Result<Guest, BoxError> {
-    let started = async {
-        let output = Output::Named(name.to_string());
-        let mut session = Session::start(&sandbox, &grants, output, "stockade rpc", false).await?;
-        session.ready().await?;
-        Ok(session)
-    };
-    let session = started.await.map_err(|failure: Failure| failure.message)?;
-    Ok(Guest::new(session.handle(), session.until_ended()))
+/// How isolates are started.
+#[derive(Clone)]
+struct Start {
+    sandbox: Sandbox,
+    grants: Arc<Grants>,
+    name: Arc<str>,
+    refusals: Option<Refusals>,
+}
+
+impl Start {
+    /// Starts an isolate and waits until its module has run.
+    async fn guest(self) -> Result<Guest, BoxError> {
+        let started = async {
+            let output = Output::Named(self.name.to_string());
+            let command = "stockade rpc";
+            let mut session =
+                Session::start(&self.sandbox, &self.grants, output, command, false).await?;
+            if let Some(refusals) = self.refusals {
+                session.note_refused(refusals);
+            }
+            session.ready().await?;
+            Ok(session)
+        };
+        let session = started.await.map_err(|failure: Failure| failure.message)?;
+        Ok(Guest::new(session.handle(), session.until_ended()))
+    }
+}
+
+/// Records the hosts that guests were refused. A guest must not push other records out of the files that are kept.
+struct RefusedHosts {
+    log: AuditLog,
+    name: Arc<str>,
+    refusals: Refusals,
+}
+
+impl RefusedHosts {
+    /// Records them once a second, and the last ones when `stop` is done. Gives its outcome.
+    async fn until<T>(self, stop: impl Future<Output = T>) -> T {
+        let mut stop = std::pin::pin!(stop);
+        let mut left_out = 0;
+        loop {
+            let stopped = tokio::time::timeout(RECORD, stop.as_mut()).await;
+            self.record(&mut left_out);
+            if let Ok(outcome) = stopped {
+                return outcome;
+            }
+        }
+    }
+
+    fn record(&self, left_out: &mut u64) {
+        for (at, refused) in self.refusals.take().into_iter().enumerate() {
+            if at >= REFUSED_PER_RECORD {
+                *left_out += 1;
+                continue;
+            }
+            let mut record = Record::new("egress_refused")
+                .text("instance", &self.name)
+                .text("target", &format!("{}:{}", refused.host, refused.port))
+                .text("reason", refused.reason);
+            if *left_out > 0 {
+                record = record.number("left_out_before", std::mem::take(left_out));
+            }
+            self.log.record(record);
+        }
+    }
 }
