@@ -35,7 +35,9 @@ pub use guest::debugging::DebugExit;
 pub use host::event::Event;
 pub use host::event_queue::{EventQueue, Turn};
 pub use host::handle::{CallError, IsolateHandle, SendError, Stats};
-pub use host::probe::{CpuRecording, DebugSession, LONGEST_PROFILE, ProbeError, write_private};
+pub use host::probe::{
+    CpuRecording, DebugError, DebugSession, LONGEST_PROFILE, ProbeError, write_private,
+};
 pub use host::supervisor::{CreateError, Supervisor};
 pub use isolate::debug_entrance::DebugEntrance;
 pub use isolate::refusal::GuestSendError;
